@@ -1,0 +1,53 @@
+# One word for each thing a developer does. Nothing is assumed but Python >= 3.11, make and PyPI:
+# the first use of a target makes .venv and installs into it what that target needs, once.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:        # all targets share one .venv
+.DELETE_ON_ERROR:
+.PHONY: help run test lint format bench clean
+
+help: ## list these targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+run: $(VENV)/.installed-run ## run the hello example: six mobsters, a web server on port 1337
+	$(BIN)/python examples/hello/main.py
+
+test: $(VENV)/.installed-test ## run all tests; ARGS="-k floors" picks some
+	$(BIN)/python -m pytest -q $(ARGS)
+
+lint: $(VENV)/.installed-lint ## check style, format and types
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/pyright
+
+format: $(VENV)/.installed-lint ## mend style and format in place
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+bench: $(VENV)/.installed-bench ## measure mob, beside others that do the same
+	$(BIN)/python -m bench $(ARGS)
+
+clean: ## remove .venv and everything that was made
+	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# A venv that could not be finished is removed, so that the next try starts afresh.
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else \
+	    f"mob needs Python 3.11 or newer, $(PYTHON) is {sys.version.split()[0]}: try make PYTHON=python3.12")'
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
+	    echo "'$(PYTHON) -m venv' failed (on Debian: apt-get install python3-venv)" >&2; exit 1; }
+
+$(VENV)/.installed-run: pyproject.toml | $(BIN)/python
+	$(PIP) --editable .
+	@touch $@
+
+# .installed-X stands for the optional dependencies [X] of pyproject.toml.
+$(VENV)/.installed-%: pyproject.toml | $(BIN)/python
+	$(PIP) --editable '.[$*]'
+	@touch $@

@@ -1,0 +1,5 @@
+"""`python -m mob` is the `mob` command."""
+
+from mob.cli.main import main
+
+main()

@@ -1,0 +1,135 @@
+"""What an app's main script says: `mob.start("myapp").base(__file__).role(...).run()`.
+
+Collects a `Plan`, checks it where the line that is wrong stands, and hands it to the Kingpin.
+"""
+
+from __future__ import annotations
+
+import atexit
+import importlib.util
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from mob import plan as plans
+from mob.errors import NotInMobster, PlanError, nearest
+from mob.kingpin import kingpin
+from mob.plan import Plan, RolePlan
+
+
+class App:
+    """An app that is being described. Each method changes it and returns it, so the lines can be chained."""
+
+    def __init__(self, name: str, *, grace: float = plans.GRACE, frame_limit: int = plans.FRAME_LIMIT) -> None:
+        self._plan = Plan(plans.check_app_name(name), os.getcwd(), grace=grace, frame_limit=frame_limit)
+        self._has_run = False
+        atexit.register(self._complain_unless_run)
+
+    def __repr__(self) -> str:
+        roles = ", ".join(f"{role.name} x {role.workers}" for role in self._plan.roles)
+        return f"<App {self._plan.name!r}: {roles or 'no roles yet'}>"
+
+    @property
+    def plan(self) -> Plan:
+        """What was said so far."""
+        return self._plan
+
+    def base(self, path: str | os.PathLike[str]) -> App:
+        """The directory from which role paths are resolved; of a file, the one it lies in. Say it before `role`.
+
+        >>> mob.start("myapp").base(__file__)        # doctest: +SKIP
+        """
+        place = Path(path).resolve()
+        if not place.exists():
+            raise PlanError(f"base({str(path)!r}): there is no such file or directory ({place}).")
+        self._plan = msgspec.structs.replace(self._plan, base=str(place if place.is_dir() else place.parent))
+        return self
+
+    def role(self, name: str, module: str | os.PathLike[str], **options: Any) -> App:
+        """Adds a role: its name, the module that its mobsters run, and options.
+
+        `module`: a file ending in `.py`, relative to the base, or an import string such as `pkg.module`. `workers`: how
+        many mobsters (1). `threads`: how many plain `def` exports run at once (1, on the loop). `concurrency`: how many
+        `async def` exports run at once (100). `queue`: how many calls may wait in one worker (10,000). `PlanError` tells
+        what does not fit.
+
+        >>> app.role("back", "./background_worker.py", workers=4)     # doctest: +SKIP
+        """
+        known = [field for field in RolePlan.__struct_fields__ if field not in ("name", "module")]
+        for option in options:
+            if option not in known:
+                raise PlanError(f"role {name!r}: there is no option {option!r}. {nearest(option, known)}")
+        role = plans.check_role(RolePlan(name, os.fspath(module), **options), self._plan.roles)
+        role = msgspec.structs.replace(role, module=self._resolve(name, role.module))
+        self._plan = msgspec.structs.replace(self._plan, roles=(*self._plan.roles, role))
+        return self
+
+    def run(self) -> None:
+        """Becomes the Kingpin: launches the mobsters and returns when the app has stopped in order.
+
+        `PlanError` if there is nothing to run, `AppRunning` if an app of that name runs already. A stop that had to be
+        forced ends the process with status 1.
+        """
+        self._has_run = True
+        plans.check_limits(self._plan)
+        if "mob.mobster.api" in sys.modules and sys.modules["mob.mobster.api"]._peer is not None:
+            raise NotInMobster("run() was called in a mobster. An app is started by its main script, once.")
+        status = kingpin.run(self._plan)
+        if status:
+            raise SystemExit(status)
+
+    def _resolve(self, name: str, module: str) -> str:
+        if module.endswith(".py") or "/" in module:
+            path = Path(self._plan.base, module).resolve()
+            if not path.is_file():
+                near = [p.name for p in path.parent.glob("*.py")] if path.parent.is_dir() else []
+                raise PlanError(
+                    f"role {name!r}: there is no file {path}. {nearest(path.name, near)} "
+                    f"Role files are looked up from the base; .base(__file__) makes it the main script's directory."
+                )
+            return str(path)
+        top = module.partition(".")[0]
+        if not all(part.isidentifier() for part in module.split(".")):
+            raise PlanError(
+                f"role {name!r}: {module!r} is neither a file (it would end in .py) nor an import string "
+                f"(names with dots between)."
+            )
+        if not _can_find(top, self._plan.base):
+            raise PlanError(
+                f"role {name!r}: there is no module {top!r} to import {module!r} from, neither in {self._plan.base} nor "
+                f"among the installed packages. Is it a file? Then write './{module.replace('.', '/')}.py'."
+            )
+        return module
+
+    def _complain_unless_run(self) -> None:
+        if not self._has_run and self._plan.roles:
+            print(
+                f"mob: the app {self._plan.name!r} was described but never run. Did you forget .run() at the end?",
+                file=sys.stderr,
+            )
+
+
+def start(name: str, *, grace: float = plans.GRACE, frame_limit: int = plans.FRAME_LIMIT) -> App:
+    """Begins to describe an app. Its name prefixes every process title and is what `mob.connect` takes.
+
+    `grace`: seconds that an orderly stop may take (30). `frame_limit`: the longest message in bytes (256 MiB).
+    `PlanError` if the name cannot be one.
+
+    >>> import mob
+    >>> mob.start("myapp")
+    <App 'myapp': no roles yet>
+    """
+    return App(name, grace=grace, frame_limit=frame_limit)
+
+
+def _can_find(top: str, base: str) -> bool:
+    """Whether a top-level module can be found, without importing anything."""
+    if Path(base, top).is_dir() or Path(base, f"{top}.py").is_file():
+        return True
+    try:
+        return importlib.util.find_spec(top) is not None
+    except (ImportError, ValueError):
+        return False

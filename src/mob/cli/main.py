@@ -1,0 +1,110 @@
+"""The `mob` command. Each command is a thin view: it connects as a client, asks, and draws.
+
+Exit codes: 0 done; 1 the app or the request failed; 2 the command was misspelled (click's own).
+"""
+
+from __future__ import annotations
+
+import os
+import runpy
+import sys
+from pathlib import Path
+
+import click
+import psutil
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from mob import client
+from mob.errors import MobError, PlanError
+from mob.rim.addresses import running_apps
+from mob.wire.messages import Row
+
+STATE_STYLES = {"ready": "green", "booting": "yellow", "launching": "yellow", "draining": "cyan", "failing": "red"}
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="mobsters", prog_name="mob")
+def main() -> None:
+    """mob runs one Python application over several supervised processes."""
+
+
+@main.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@click.argument("script", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("args", nargs=-1, type=click.UNPROCESSED)
+def run(script: Path, args: tuple[str, ...]) -> None:
+    """Run an app: SCRIPT is its main script, as `python SCRIPT` would run it."""
+    sys.argv = [str(script), *args]
+    sys.path[0] = str(script.resolve().parent)
+    try:
+        runpy.run_path(str(script), run_name="__main__")
+    except MobError as error:
+        raise click.ClickException(str(error)) from error
+
+
+@main.command()
+@click.option("-a", "--app", "name", help="The app's name; needed only when several run.")
+def ps(name: str | None) -> None:
+    """Show the processes of a running app."""
+    try:
+        with client.connect(name or _only_app()) as app:
+            rows, kingpin = app.overview(), app.kingpin_pid
+    except MobError as error:
+        raise click.ClickException(str(error)) from error
+    console = Console()
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = 160  # into a pipe: lines are for another program, not for a window
+    console.print(_table(f"{app.app} · Kingpin {kingpin}", rows))
+
+
+def _only_app() -> str:
+    names = running_apps()
+    if len(names) == 1:
+        return names[0]
+    if not names:
+        raise PlanError("no app of yours is running on this machine. Start one with `mob run main.py`.")
+    raise PlanError(f"several apps are running: {', '.join(names)}. Say which with -a NAME.")
+
+
+def _table(title: str, rows: tuple[Row, ...]) -> Table:
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
+    for heading in ("role", "index", "pid", "state", "uptime", "restarts", "calls", "memory", "note"):
+        table.add_column(heading, justify="left" if heading in ("role", "state", "note") else "right")
+    for row in rows:
+        style = STATE_STYLES.get(row.state, "white")
+        table.add_row(
+            row.role,
+            str(row.index),
+            str(row.pid or "-"),
+            f"[{style}]{row.state}[/]",
+            _duration(row.uptime) if row.pid else "-",
+            str(row.restarts),
+            f"{row.calls:,}",
+            _memory(row.pid),
+            row.note,
+        )
+    return table
+
+
+def _duration(seconds: float) -> str:
+    """Short and readable: `8s`, `3m 05s`, `2h 10m`, `4d 6h`.
+
+    >>> [_duration(s) for s in (8.4, 185, 7800, 367200)]
+    ['8s', '3m 05s', '2h 10m', '4d 6h']
+    """
+    whole = int(seconds)
+    if whole < 60:
+        return f"{whole}s"
+    if whole < 3600:
+        return f"{whole // 60}m {whole % 60:02}s"
+    if whole < 86400:
+        return f"{whole // 3600}h {whole % 3600 // 60:02}m"
+    return f"{whole // 86400}d {whole % 86400 // 3600}h"
+
+
+def _memory(pid: int) -> str:
+    try:
+        return f"{psutil.Process(pid).memory_info().rss / 1024 / 1024:.0f} MB" if pid else "-"
+    except psutil.Error:
+        return "-"

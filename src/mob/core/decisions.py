@@ -1,0 +1,91 @@
+"""What the Kingpin's core may decide. Small and frozen; `kingpin/` carries them out, one place for each.
+
+A decision says what, never how: it names members by uid and holds no descriptor, no socket and no process.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from mob.wire.messages import Member, RoleInfo
+
+
+class _Decision(msgspec.Struct, frozen=True, gc=False):
+    pass
+
+
+class Launch(_Decision, frozen=True):
+    """Have a mobster forked for this slot."""
+
+    uid: int
+    role: str
+    index: int
+    generation: int
+
+
+class Welcome(_Decision, frozen=True):
+    """Tell a new member who it is and who is there."""
+
+    uid: int
+    roles: tuple[RoleInfo, ...]
+    members: tuple[Member, ...]
+
+
+class Introduce(_Decision, frozen=True):
+    """Make a link between two members (perhaps one and the same)."""
+
+    first: int
+    second: int
+
+
+class Announce(_Decision, frozen=True):
+    """Tell every member that this one is new or has changed."""
+
+    member: Member
+
+
+class AnnounceGone(_Decision, frozen=True):
+    """Tell every member that this one has left, and why."""
+
+    uid: int
+    why: str
+
+
+class AnnounceRole(_Decision, frozen=True):
+    """Tell every member what is known of a role now."""
+
+    role: RoleInfo
+
+
+class Ask(_Decision, frozen=True):
+    """Ask a mobster to finish and end, within so many seconds."""
+
+    uid: int
+    grace: float
+
+
+class Kill(_Decision, frozen=True):
+    """End the process group of a mobster by SIGKILL."""
+
+    uid: int
+
+
+class Tell(_Decision, frozen=True):
+    """Say something to the person at the terminal."""
+
+    text: str
+
+
+class WakeAt(_Decision, frozen=True):
+    """Call `handle_wake` at this time."""
+
+    when: float
+
+
+class Finish(_Decision, frozen=True):
+    """All is over: end the Kingpin with this status."""
+
+    status: int
+
+
+Decision = Launch | Welcome | Introduce | Announce | AnnounceGone | AnnounceRole | Ask | Kill | Tell | WakeAt | Finish

@@ -1,0 +1,57 @@
+"""Who has asked to be linked to whom, and who is.
+
+A member asks once for a role ("*": all roles) or for one member, and is introduced to everybody there, now and in
+future. A pair is introduced once; a member may want itself (a worker that calls its own role) and gets a link to itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from mob.core.roster import Roster
+from mob.wire.messages import Member
+
+ALL = "*"
+
+
+class Introductions:
+    """The wishes and the pairs."""
+
+    __slots__ = ("_pairs", "_wishes")
+
+    def __init__(self) -> None:
+        self._wishes: dict[str, set[int]] = {}  # role -> uids of those who want it
+        self._pairs: set[tuple[int, int]] = set()
+
+    def __repr__(self) -> str:
+        return f"<Introductions {len(self._pairs)} pairs, wishes for {', '.join(self._wishes) or 'nobody'}>"
+
+    def want_role(self, uid: int, role: str, roster: Roster) -> list[tuple[int, int]]:
+        """Notes the wish; the pairs to be introduced at once."""
+        self._wishes.setdefault(role, set()).add(uid)
+        there = roster.mobsters() if role == ALL else roster.of_role(role)
+        return self._new_pairs((uid, member.uid) for member in there)
+
+    def want_member(self, uid: int, other: int, roster: Roster) -> list[tuple[int, int]]:
+        """The pair to be introduced, if both are there and not linked yet."""
+        return self._new_pairs([(uid, other)]) if other in roster and uid in roster else []
+
+    def joined(self, member: Member) -> list[tuple[int, int]]:
+        """The pairs that a new mobster makes with those who want its role."""
+        wanting = self._wishes.get(member.role, set()) | self._wishes.get(ALL, set())
+        return self._new_pairs((uid, member.uid) for uid in sorted(wanting))
+
+    def left(self, uid: int) -> None:
+        """Forgets a member's wishes and links."""
+        for uids in self._wishes.values():
+            uids.discard(uid)
+        self._pairs = {pair for pair in self._pairs if uid not in pair}
+
+    def _new_pairs(self, pairs: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+        new: list[tuple[int, int]] = []
+        for first, second in pairs:
+            pair = (min(first, second), max(first, second))
+            if pair not in self._pairs:
+                self._pairs.add(pair)
+                new.append(pair)
+        return new

@@ -1,0 +1,54 @@
+"""Choosing a worker for a call.
+
+Among the ready workers of a role the one with the fewest calls outstanding from here; among equals the one that
+reported the shorter queue with its last reply; among those in turn. The queue breaks ties only: a report ages, and a
+worker that was busy once must not be shunned until it happens to report again.
+"""
+
+from __future__ import annotations
+
+from typing import Generic, Protocol, TypeVar
+
+
+class Target(Protocol):
+    """What choosing needs to know of a worker."""
+
+    @property
+    def outstanding(self) -> int:
+        """Calls sent there from here and not answered."""
+        ...
+
+    @property
+    def queue(self) -> int:
+        """Calls that waited there when it last answered."""
+        ...
+
+
+T = TypeVar("T", bound=Target)
+
+
+class Route(Generic[T]):
+    """The ready workers of one role, as one caller sees them."""
+
+    __slots__ = ("_turn", "targets")
+
+    def __init__(self) -> None:
+        self.targets: tuple[T, ...] = ()
+        self._turn = 0
+
+    def __repr__(self) -> str:
+        return f"<Route to {len(self.targets)} workers>"
+
+    def choose(self) -> T | None:
+        """The worker for the next call; None while there is no ready one."""
+        targets = self.targets
+        if len(targets) <= 1:
+            return targets[0] if targets else None
+        self._turn = turn = (self._turn + 1) % len(targets)
+        best = targets[turn]
+        fewest = best.outstanding
+        for target in targets[turn + 1 :] + targets[:turn]:
+            outstanding = target.outstanding
+            if outstanding < fewest or (outstanding == fewest and target.queue < best.queue):
+                best, fewest = target, outstanding
+        return best

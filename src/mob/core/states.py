@@ -1,0 +1,85 @@
+"""The state machines of mob, as tables. `docs/design.md` shows them, made from here.
+
+A table maps (state, event) to the next state. What is not in the table cannot happen; `step` says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import TypeVar
+
+S = TypeVar("S", bound=StrEnum)
+
+
+class Mobster(StrEnum):
+    """Where a mobster's process stands, as the Kingpin sees it."""
+
+    LAUNCHING = "launching"  # the fork server was asked
+    BOOTING = "booting"  # the process runs, its module is being imported
+    READY = "ready"  # may be given work
+    DRAINING = "draining"  # finishes what it has, gets nothing new
+    GONE = "gone"  # the process has ended
+
+
+class Slot(StrEnum):
+    """Where a place (role, index) stands: a place outlives the processes that fill it."""
+
+    FILLED = "filled"  # a process is there or on its way
+    WAITING = "waiting"  # the last one died too soon; the next follows after a pause
+    EMPTY = "empty"  # the app stops, none will follow
+
+
+class Call(StrEnum):
+    """Where a call stands, as its caller sees it."""
+
+    WAITING = "waiting"  # for a ready worker, or for the link to it
+    SENT = "sent"
+    DONE = "done"  # value, error or cancelled
+
+
+MOBSTER: Mapping[tuple[Mobster, str], Mobster] = {
+    (Mobster.LAUNCHING, "forked"): Mobster.BOOTING,
+    (Mobster.LAUNCHING, "ready"): Mobster.READY,  # the mobster was faster than the fork server's report
+    (Mobster.LAUNCHING, "exited"): Mobster.GONE,
+    (Mobster.LAUNCHING, "asked to stop"): Mobster.DRAINING,
+    (Mobster.BOOTING, "ready"): Mobster.READY,
+    (Mobster.BOOTING, "asked to stop"): Mobster.DRAINING,
+    (Mobster.BOOTING, "exited"): Mobster.GONE,
+    (Mobster.READY, "forked"): Mobster.READY,
+    (Mobster.READY, "ready"): Mobster.READY,
+    (Mobster.READY, "asked to stop"): Mobster.DRAINING,
+    (Mobster.READY, "exited"): Mobster.GONE,
+    (Mobster.DRAINING, "forked"): Mobster.DRAINING,
+    (Mobster.DRAINING, "ready"): Mobster.DRAINING,
+    (Mobster.DRAINING, "asked to stop"): Mobster.DRAINING,
+    (Mobster.DRAINING, "exited"): Mobster.GONE,
+}
+
+SLOT: Mapping[tuple[Slot, str], Slot] = {
+    (Slot.FILLED, "exited, revived at once"): Slot.FILLED,
+    (Slot.FILLED, "exited, revived after a pause"): Slot.WAITING,
+    (Slot.WAITING, "pause over"): Slot.FILLED,
+    (Slot.FILLED, "stopping"): Slot.EMPTY,
+    (Slot.WAITING, "stopping"): Slot.EMPTY,
+    (Slot.EMPTY, "stopping"): Slot.EMPTY,
+}
+
+CALL: Mapping[tuple[Call, str], Call] = {
+    (Call.WAITING, "worker found"): Call.SENT,
+    (Call.WAITING, "refused"): Call.DONE,
+    (Call.WAITING, "waited too long"): Call.DONE,
+    (Call.WAITING, "cancelled"): Call.DONE,
+    (Call.SENT, "answered"): Call.DONE,
+    (Call.SENT, "worker lost"): Call.DONE,
+    (Call.SENT, "worker lost before it was sent"): Call.WAITING,
+    (Call.SENT, "cancelled"): Call.DONE,
+}
+
+
+def step(table: Mapping[tuple[S, str], S], state: S, event: str) -> S:
+    """The next state; `AssertionError` names a step that the table does not have."""
+    try:
+        return table[state, event]
+    except KeyError:
+        raise AssertionError(f"{state!r} has no step for {event!r}") from None

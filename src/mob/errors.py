@@ -1,0 +1,197 @@
+"""Every exception that mob raises, in one tree.
+
+    MobError
+    ├── PlanError (ValueError)           the description of the app is wrong
+    ├── NotInMobster (RuntimeError)      called where there is no mob: in the Kingpin or a plain process
+    ├── AppRunning                       an app of that name runs already
+    ├── AppNotRunning                    no app of that name runs (or it runs for another user)
+    ├── UnknownRole (LookupError)        the app has no such role
+    ├── UnknownTarget (LookupError)      no such process, or not a thing that can be addressed
+    ├── AddressHeld (OSError)            a stranger listens on the address that a mobster wants to share
+    ├── BadMessage (TypeError)           the value cannot be sent; says where in the structure it sits
+    ├── LinkError                        the bytes on a link are not mob's
+    │   ├── GarbageFrame
+    │   └── FrameTooLong
+    ├── PartialFailure                   some targets of a broadcast call failed; `.results`, `.errors`
+    └── CallError                        a call did not bring a value; `.executed` is "no", "maybe" or "yes"
+        ├── Lost (ConnectionError)       the process that had the call died
+        ├── Unavailable                  no ready worker within the waiting time, or the app stops
+        ├── Busy                         a bounded queue is full
+        ├── CallTimeout (TimeoutError)   the deadline passed
+        ├── Deadlock                     waiting would never end: the only thread that could answer is waiting
+        ├── UnknownExport (AttributeError)  the role exports no such function
+        ├── ArgumentError (TypeError)    wrong count, or wrong type against the annotations
+        └── RemoteError                  the callee raised; also an instance of the built-in class it derives from
+
+Floor 0: knows nothing of the rest of mob. A message says whose fault it is, what was seen, what was wanted and what
+to do next.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal
+
+Executed = Literal["no", "maybe", "yes"]
+
+
+def nearest(name: str, names: Iterable[str]) -> str:
+    """The sentence that helps after a mistyped name: the nearest one, else all there are.
+
+    >>> nearest("bakc", ["back", "front"])
+    "Did you mean 'back'?"
+    >>> nearest("zzz", ["front", "back"])
+    "There are: 'back', 'front'."
+    >>> nearest("zzz", [])
+    'There are none.'
+    """
+    known = sorted(names)
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    if close:
+        return f"Did you mean {close[0]!r}?"
+    if not known:
+        return "There are none."
+    return f"There are: {', '.join(map(repr, known))}."
+
+
+class MobError(Exception):
+    """The root of everything that mob raises on purpose."""
+
+
+class PlanError(MobError, ValueError):
+    """The description of the app (`mob.start(...)` and what follows) cannot be carried out."""
+
+
+class NotInMobster(MobError, RuntimeError):
+    """A call that belongs into a mobster was made in the Kingpin or outside of the mob."""
+
+
+class AppRunning(MobError):
+    """An app of that name is running already on this machine. `.pid` is its Kingpin's."""
+
+    def __init__(self, message: str, pid: int | None = None) -> None:
+        super().__init__(message)
+        self.pid = pid
+
+
+class AppNotRunning(MobError):
+    """No app of that name is running on this machine, or it is not ours to talk to."""
+
+
+class UnknownRole(MobError, LookupError):
+    """The app has no role of that name."""
+
+
+class UnknownTarget(MobError, LookupError):
+    """No ready mobster has that pid."""
+
+
+class AddressHeld(MobError, OSError):
+    """A process that is not of this app listens on the address. An `OSError` with `errno` set, as from `bind`."""
+
+
+class BadMessage(MobError, TypeError):
+    """A value that cannot be sent. `.where` tells where in the structure it sat, e.g. `args[0]['user'].lock`."""
+
+    def __init__(self, message: str, where: str = "") -> None:
+        super().__init__(message)
+        self.where = where
+
+
+class LinkError(MobError):
+    """What arrived on a link is not what a mob process sends. The link is closed, nothing else is."""
+
+
+class GarbageFrame(LinkError):
+    """The bytes of a frame do not decode to messages."""
+
+
+class FrameTooLong(LinkError):
+    """The frame is longer than the limit (`frame_limit` of the app, 256 MiB by default)."""
+
+
+class PartialFailure(MobError):
+    """A broadcast call did not succeed everywhere: `.results` and `.errors` are both by pid."""
+
+    def __init__(self, message: str, results: Mapping[int, Any], errors: Mapping[int, BaseException]) -> None:
+        super().__init__(message)
+        self.results = dict(results)
+        self.errors = dict(errors)
+
+
+class CallError(MobError):
+    """A call that did not bring a value.
+
+    `.executed` says whether the function ran: `"no"` (it never started, repeating is safe), `"maybe"` or `"yes"`.
+    """
+
+    executed: Executed = "no"
+
+    def __init__(self, message: str = "", *, executed: Executed | None = None) -> None:
+        super().__init__(message)
+        if executed is not None:
+            self.executed = executed
+
+
+class Lost(CallError, ConnectionError):
+    """The process that had the call died, or its link broke, before the answer was in."""
+
+    executed: Executed = "maybe"
+
+
+class Unavailable(CallError):
+    """No worker became ready within the waiting time, or the app is stopping."""
+
+
+class Busy(CallError):
+    """A bounded queue on the way is full; the call was refused, not buffered without end."""
+
+
+class CallTimeout(CallError, TimeoutError):
+    """The time allowed for the call ran out."""
+
+    executed: Executed = "maybe"
+
+
+class Deadlock(CallError):
+    """Waiting for this answer would never end, for the thread that could give it is the one that would wait."""
+
+
+class UnknownExport(CallError, AttributeError):
+    """The role exports no function of that name."""
+
+
+class ArgumentError(CallError, TypeError):
+    """The arguments do not fit the exported function. `.argument` names the first that does not, if one does not."""
+
+    def __init__(self, message: str = "", *, executed: Executed | None = None, argument: str | None = None) -> None:
+        super().__init__(message, executed=executed)
+        self.argument = argument
+
+
+class RemoteError(CallError):
+    """The exported function raised.
+
+    What arrives is also an instance of the built-in class from which the original derives, so `except ValueError:`
+    works. `.type_name` is the qualified name of the original class, `.remote_args` its arguments as far as they
+    could be sent; the cause's text is the remote traceback.
+    """
+
+    executed: Executed = "yes"
+    type_name: str = "Exception"
+    remote_args: tuple[Any, ...] = ()
+
+    def __str__(self) -> str:
+        return f"{self.type_name}: {self.message}" if self.message else self.type_name
+
+    def __init__(self, message: str = "", *, executed: Executed | None = None) -> None:
+        super().__init__(message, executed=executed)
+        self.message = message
+
+
+class RemoteTraceback(Exception):
+    """The cause of a `RemoteError`: its text is the traceback as it looked in the process that raised."""
+
+    def __str__(self) -> str:
+        return f"\n{self.args[0]}" if self.args else ""

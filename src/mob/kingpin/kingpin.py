@@ -1,0 +1,290 @@
+"""The Kingpin: carries out what its mind (`core.supervisor`) decides, and tells it what happened.
+
+One loop, one thread (besides the console's writer). Everything that happens arrives in a `handle_*` method: it asks
+the supervisor and carries the decisions out; `_carry_out` is the one place for each of them. The Kingpin imports no
+role module and opens no body, so no bug of the application can reach it.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+from time import monotonic
+from typing import Any
+
+import setproctitle
+import uvloop
+
+from mob.core import decisions as d
+from mob.core.decisions import Decision
+from mob.core.supervisor import Supervisor
+from mob.kingpin.console import Console
+from mob.kingpin.desk import Connection, Desk
+from mob.kingpin.nursery import Nursery
+from mob.kingpin.ports import Ports
+from mob.plan import Plan
+from mob.rim import processes
+from mob.rim.link import CLOSED, Link
+from mob.rim.reactor import Reactor
+from mob.wire import messages as m
+
+FORCED = 1
+"""The exit status of a Kingpin that had to be stopped by force."""
+
+
+class Kingpin:
+    """A running app, seen from its Kingpin."""
+
+    def __init__(self, plan: Plan, desk: Desk) -> None:
+        self.plan = plan
+        self.supervisor = Supervisor(plan)
+        self.reactor = Reactor(uvloop.new_event_loop())
+        self.console = Console(self.reactor)
+        self.ports = Ports()
+        self.desk = desk
+        self.nursery = Nursery(self.reactor, plan, self.handle_report, self.handle_fork_server_gone)
+        self.connections: dict[int, Connection] = {}
+        self.status = 0
+        self._forced = False
+
+    def __repr__(self) -> str:
+        return f"<Kingpin of {self.plan.name!r}, pid {os.getpid()}, {len(self.connections)} connections>"
+
+    def run(self) -> int:
+        """Launches the app and returns its exit status when it has stopped."""
+        setproctitle.setproctitle(f"{self.plan.name} (kingpin)")
+        processes.become_subreaper()
+        loop = self.reactor.loop
+        for signum in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(signum, self.handle_stop_signal)
+        signal.signal(signal.SIGCHLD, lambda signum, frame: self.reactor.call(self.handle_children))  # uvloop takes none
+        self.nursery.open()
+        self.desk.open(self.reactor, self.handle_client, self.plan.frame_limit)
+        self._carry_out(self.supervisor.start(monotonic()))
+        try:
+            self.reactor.run()
+        finally:
+            self._close()
+        return self.status
+
+    def _close(self) -> None:
+        self.desk.close()
+        self.nursery.close()
+        for connection in list(self.connections.values()):
+            connection.close()
+        self.ports.close()
+        self.console.close()
+        loop = self.reactor.loop
+        for signum in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(signum)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        loop.close()
+        self.reactor.close()
+
+    # ------------------------------------------------------------------------------------- what happens outside
+
+    def handle_stop_signal(self) -> None:
+        """Ctrl-C or SIGTERM: the first asks, the second forces."""
+        self._forced = self.supervisor.stopping
+        self._carry_out(self.supervisor.handle_stop(monotonic()))
+
+    def handle_children(self) -> None:
+        """Children have ended: the fork server, mobsters of a dead one, or somebody's orphans, which are only reaped."""
+        for pid, status in processes.reap():
+            if self.nursery.handle_exit(pid, status):
+                continue
+            for process in list(self.supervisor.processes.values()):
+                if process.pid == pid:
+                    processes.kill_group(pid)
+                    self._exited(process.uid, status)
+
+    def handle_report(self, report: m.Report) -> None:
+        """The fork server says what became of a launch, or that a mobster has ended."""
+        match report:
+            case m.Forked(uid=uid, pid=pid):
+                self.console.begin(uid, pid)
+                self._carry_out(self.supervisor.handle_forked(uid, pid))
+            case m.Exited(uid=uid, status=status):
+                self._exited(uid, status)
+
+    def handle_fork_server_gone(self, why: str) -> None:
+        """Its mobsters go on; a new one takes over."""
+        self.console.say(f"the fork server {why}; its mobsters go on, a new one starts.")
+        pids = [process.pid for process in self.supervisor.processes.values() if process.pid]
+        self.nursery.reopen(pids, self.ports.paths)
+        self._carry_out(self.supervisor.handle_fork_server_gone(monotonic()))
+
+    def handle_client(self, sock: socket.socket, pid: int) -> None:
+        """A process of the same user has connected from outside."""
+        uid = self.supervisor.next_uid()
+        link = Link(sock, self.reactor, m.decode_up, self.handle_up, self.handle_up_closed, self.plan.frame_limit)
+        link.name = f"client {uid} (pid {pid})"
+        self.connections[uid] = Connection(uid, link, pid=pid, is_client=True)
+        link.start()
+
+    def handle_up_closed(self, link: Link, why: str) -> None:
+        """A control link has ended. A mobster's exit is reported by the fork server; a client is gone by this."""
+        connection = self._connection_of(link)
+        if connection is not None and connection.is_client:
+            del self.connections[connection.uid]
+            self._carry_out(self.supervisor.handle_client_left(connection.uid, why))
+        elif connection is not None and connection.uid in self.supervisor.processes and why != CLOSED:
+            self.console.say(f"{link.name} spoke garbage to its Kingpin and is killed: {why}")
+            self._carry_out([d.Kill(connection.uid)])
+
+    def handle_up(self, link: Link, messages: list[m.Up]) -> None:
+        """A mobster or client says something."""
+        connection = self._connection_of(link)
+        if connection is None:
+            return
+        for message in messages:
+            self._handle_word(connection, message)
+
+    def _handle_word(self, connection: Connection, message: m.Up) -> None:
+        uid, now, supervisor = connection.uid, monotonic(), self.supervisor
+        if connection.is_client and not connection.greeted and not isinstance(message, m.Hello):
+            connection.close()
+            return
+        match message:
+            case m.Hello(protocol=protocol, pid=pid):
+                self._greet(connection, protocol, pid)
+            case m.Ready(pid=pid, exports=exports, complete=complete) if uid in supervisor.processes:
+                info = m.RoleInfo(supervisor.processes[uid].slot.role, exports, complete)
+                self._carry_out(supervisor.handle_ready(uid, pid, info, now))
+            case m.BootFailed(report=report):
+                self._carry_out(supervisor.handle_boot_failed(uid, report))
+            case m.WantRole(role=role):
+                self._carry_out(supervisor.handle_want_role(uid, role))
+            case m.WantMember(uid=other):
+                self._carry_out(supervisor.handle_want_member(uid, other))
+            case m.Draining():
+                self._carry_out(supervisor.handle_draining(uid))
+            case m.Bind():
+                self._bind(connection, message)
+            case m.Overview(id=number):
+                connection.link.post(m.Rows(number, tuple(supervisor.rows(now))))
+
+    def _greet(self, connection: Connection, protocol: int, pid: int) -> None:
+        if protocol != m.PROTOCOL:
+            connection.link.post(
+                m.Refused(f"this app speaks version {m.PROTOCOL} of mob's protocol, the client version {protocol}.")
+            )
+            return
+        connection.greeted = True
+        self._carry_out(self.supervisor.handle_client_joined(connection.uid, connection.pid or pid))
+
+    def _bind(self, connection: Connection, bind: m.Bind) -> None:
+        process = self.supervisor.processes.get(connection.uid)
+        role = process.slot.role if process else ""
+        try:
+            listener = self.ports.listener(role, bind)
+        except OSError as error:
+            connection.link.post(m.NotBound(bind.id, error.errno or 0, self.ports.explain(bind, error)))
+        else:
+            if self.ports.paths:
+                self.nursery.remember(self.ports.paths)
+            connection.link.post_with(m.Bound(bind.id), [os.dup(listener.fileno())])
+
+    def handle_beats(self, link: Link, beats: list[m.Beat]) -> None:
+        """A mobster's liveness thread reports."""
+        for process in self.supervisor.processes.values():
+            if process.uid == int(link.name):
+                process.calls = beats[-1].calls
+
+    # --------------------------------------------------------------------------------------------- carrying out
+
+    def _carry_out(self, decisions: list[Decision]) -> None:
+        for decision in decisions:
+            match decision:
+                case d.Launch():
+                    self._launch(decision)
+                case d.Welcome(uid=uid, roles=roles, members=members):
+                    plan = self.plan
+                    self._post(uid, m.Welcome(uid, plan.name, plan.grace, plan.frame_limit, roles, members))
+                case d.Introduce(first=first, second=second):
+                    self._introduce(first, second)
+                case d.Announce(member=member):
+                    self._announce(m.MemberIs(member))
+                case d.AnnounceGone(uid=uid, why=why):
+                    if (gone := self.connections.pop(uid, None)) is not None:
+                        gone.close()
+                    self._announce(m.MemberGone(uid, why))
+                case d.AnnounceRole(role=role):
+                    self._announce(m.RoleIs(role))
+                case d.Ask(uid=uid, grace=grace):
+                    self._post(uid, m.Stop(grace))
+                case d.Kill(uid=uid):
+                    if (process := self.supervisor.processes.get(uid)) and process.pid:
+                        processes.kill_group(process.pid)
+                case d.Tell(text=text):
+                    self.console.say(text)
+                case d.WakeAt(when=when):
+                    self.reactor.loop.call_later(max(0.0, when - monotonic()) + 0.001, self._wake)
+                case d.Finish(status=status):
+                    self.status = FORCED if self._forced else status
+                    self.reactor.loop.stop()
+
+    def _wake(self) -> None:
+        self._carry_out(self.supervisor.handle_wake(monotonic()))
+
+    def _exited(self, uid: int, status: int) -> None:
+        self._carry_out(self.supervisor.handle_exited(uid, processes.exit_text(status), monotonic()))
+
+    def _launch(self, launch: d.Launch) -> None:
+        plan, role = self.plan, self.plan.role(launch.role)
+        name = f"{launch.role}.{launch.index}"
+        control, control_end = socket.socketpair()
+        liveness, liveness_end = socket.socketpair()
+        link = Link(control, self.reactor, m.decode_up, self.handle_up, self.handle_up_closed, plan.frame_limit, name)
+        beats = Link(liveness, self.reactor, m.decode_beat, self.handle_beats, _ignore_end, 4096, str(launch.uid))
+        self.connections[launch.uid] = Connection(launch.uid, link, beats)
+        out, err = self.console.pipes(launch.uid, launch.role, launch.index)
+        order = m.Fork(
+            uid=launch.uid,
+            role=launch.role,
+            index=launch.index,
+            generation=launch.generation,
+            app=plan.name,
+            base=plan.base,
+            module=role.module,
+            threads=role.threads,
+            concurrency=role.concurrency,
+            queue=role.queue,
+            grace=plan.grace,
+            frame_limit=plan.frame_limit,
+            color=self.console.color,
+        )
+        self.nursery.order(order, [control_end.detach(), liveness_end.detach(), out, err])
+        link.start()
+        beats.start()
+
+    def _introduce(self, first: int, second: int) -> None:
+        ends = socket.socketpair()
+        for end, uid, other in zip(ends, (first, second), (second, first), strict=True):
+            if (connection := self.connections.get(uid)) is not None:
+                connection.link.post_with(m.Meet(other), [end.detach()])
+            else:
+                end.close()
+
+    def _announce(self, message: Any) -> None:
+        for connection in self.connections.values():
+            if connection.hears_all:
+                connection.link.post(message)
+
+    def _post(self, uid: int, message: Any) -> None:
+        if (connection := self.connections.get(uid)) is not None:
+            connection.link.post(message)
+
+    def _connection_of(self, link: Link) -> Connection | None:
+        return next((c for c in self.connections.values() if c.link is link), None)
+
+
+def _ignore_end(link: Link, why: str) -> None:
+    """The end of a liveness socket says nothing that the exit does not say better."""
+
+
+def run(plan: Plan) -> int:
+    """Runs an app in this process until it has stopped; its exit status. `AppRunning` if one of that name runs."""
+    desk = Desk.claim(plan.name)
+    return Kingpin(plan, desk).run()

@@ -1,0 +1,118 @@
+"""The Kingpin's hold on its fork server: starts it, orders launches, hears reports, replaces it when it dies.
+
+The fork server is a fresh interpreter (never a fork of the Kingpin, which has a loop), with the same flags and module
+path. It leads a process group of its own, so that Ctrl-C at the terminal reaches the Kingpin alone.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+
+from mob.plan import Plan
+from mob.rim import processes
+from mob.rim.link import Link
+from mob.rim.reactor import Reactor
+from mob.wire import messages as m
+
+LIMIT = 1024 * 1024
+MAIN = "import sys; sys.path[:] = {path!r}; from mob.mobster.__main__ import main; main({arguments!r})"
+
+
+class Nursery:
+    """The fork server as the Kingpin knows it."""
+
+    def __init__(
+        self,
+        reactor: Reactor,
+        plan: Plan,
+        on_report: Callable[[m.Report], None],
+        on_gone: Callable[[str], None],
+    ) -> None:
+        self._reactor = reactor
+        self._plan = plan
+        self._on_report = on_report
+        self._on_gone = on_gone
+        self._process: subprocess.Popen[bytes] | None = None
+        self._link: Link | None = None
+        self._remembered: set[str] = set()
+        self._deadman = processes.make_deadman()
+        self._closing = False
+
+    def __repr__(self) -> str:
+        return f"<Nursery, fork server pid {self.pid}>"
+
+    @property
+    def pid(self) -> int:
+        """The fork server's process id."""
+        return self._process.pid if self._process else 0
+
+    def open(self) -> None:
+        """Starts the fork server."""
+        own, other = socket.socketpair()
+        passed = (other.fileno(), *self._deadman)
+        code = MAIN.format(path=sys.path, arguments=(*passed, self._plan.grace, self._plan.name))
+        flags: list[str] = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]  # as multiprocessing
+        self._process = subprocess.Popen(
+            [sys.executable, *flags, "-c", code], pass_fds=passed, process_group=0, stdin=subprocess.DEVNULL
+        )
+        other.close()
+        self._link = Link(own, self._reactor, m.decode_report, self._handle_reports, self._handle_end, LIMIT)
+        self._link.name = "fork server"
+        self._link.start()
+
+    def order(self, order: m.Order, descriptors: Sequence[int] = ()) -> None:
+        """Tells the fork server what to do; the descriptors are closed here once sent."""
+        assert self._link is not None
+        if descriptors:
+            self._link.post_with(order, descriptors)
+        else:
+            self._link.post(order)
+
+    def remember(self, paths: Sequence[str]) -> None:
+        """Socket files that the last will is to remove."""
+        for path in paths:
+            if path not in self._remembered:
+                self._remembered.add(path)
+                self.order(m.Remember(path))
+
+    def reopen(self, pids: Sequence[int], paths: Sequence[str]) -> None:
+        """Starts another fork server, which is told of what the dead one left."""
+        self.open()
+        self._remembered.clear()
+        for pid in pids:
+            self.order(m.Adopt(pid))
+        self.remember(paths)
+
+    def handle_exit(self, pid: int, status: int) -> bool:
+        """A child of the Kingpin has ended; whether it was the fork server."""
+        if pid != self.pid:
+            return False
+        assert self._process is not None
+        self._process.returncode = status  # it was reaped by the Kingpin, not by Popen
+        self._process = None
+        if self._link is not None:
+            self._link.close()
+        if not self._closing:
+            self._on_gone(processes.exit_text(status))
+        return True
+
+    def close(self) -> None:
+        """Ends the fork server by ending the channel, and waits for it."""
+        self._closing = True
+        if self._link is not None:
+            self._link.close()
+        if self._process is not None:
+            self._process.wait()
+        for descriptor in self._deadman:
+            os.close(descriptor)
+
+    def _handle_reports(self, link: Link, reports: list[m.Report]) -> None:
+        for report in reports:
+            self._on_report(report)
+
+    def _handle_end(self, link: Link, why: str) -> None:
+        """Its exit follows, and tells more."""

@@ -1,0 +1,117 @@
+"""The shared ports: bound once here, listened on by many.
+
+Every mobster that binds an address gets the same socket, so all accept from one queue of the kernel's: no connection
+that waits in it is lost when a mobster dies. The sockets stay open as long as the Kingpin lives. A bind to port 0 is
+keyed by the role and by which of its binds it is, so all workers of a role get the same free port.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import stat
+
+from mob.wire.messages import Bind
+
+BACKLOG = 1024  # cut to net.core.somaxconn by the kernel
+
+Key = tuple[object, ...]
+
+
+class Ports:
+    """The listening sockets of an app."""
+
+    def __init__(self) -> None:
+        self._listeners: dict[Key, socket.socket] = {}
+        self.paths: list[str] = []
+        """The socket files that were made."""
+
+    def __repr__(self) -> str:
+        return f"<Ports: {len(self._listeners)} listeners>"
+
+    def listener(self, role: str, bind: Bind) -> socket.socket:
+        """The socket for the address, made at the first asking. `OSError` as from `bind`."""
+        key = _key(role, bind)
+        if key not in self._listeners:
+            self._listeners[key] = self._make(bind)
+        return self._listeners[key]
+
+    def close(self) -> None:
+        """Closes all sockets and removes their files."""
+        for listener in self._listeners.values():
+            listener.close()
+        for path in self.paths:
+            with contextlib.suppress(OSError):
+                os.unlink(path)
+
+    def explain(self, bind: Bind, error: OSError) -> str:
+        """Why the address cannot be had, and who has it."""
+        where = _text(bind)
+        reason = error.strerror or str(error)
+        if bind.family == socket.AF_UNIX:
+            return f"cannot listen on {where}: {reason}. Is the file in use by another program?"
+        holder = _holder(int(bind.address[1]))
+        if holder:
+            return f"cannot listen on {where}: {reason}. It is held by {holder}, which is not part of this app."
+        return f"cannot listen on {where}: {reason}."
+
+    def _make(self, bind: Bind) -> socket.socket:
+        address = _address(bind)
+        sock = socket.socket(bind.family, bind.kind)
+        try:
+            if bind.family == socket.AF_UNIX:
+                _remove_stale(address)
+            else:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                if bind.family == socket.AF_INET6:
+                    sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, bind.v6only)
+            sock.bind(address)
+            sock.listen(BACKLOG)
+        except OSError:
+            sock.close()
+            raise
+        if isinstance(address, str) and not address.startswith("\0"):
+            self.paths.append(address)
+        return sock
+
+
+def _address(bind: Bind) -> str | tuple[str | int, ...]:
+    return str(bind.address[0]) if bind.family == socket.AF_UNIX else bind.address
+
+
+def _key(role: str, bind: Bind) -> Key:
+    if bind.family != socket.AF_UNIX and bind.address[1] == 0:
+        return (bind.family, bind.address, role, bind.nth)
+    return (bind.family, bind.address)
+
+
+def _text(bind: Bind) -> str:
+    if bind.family == socket.AF_UNIX:
+        return repr(bind.address[0])
+    return f"{bind.address[0] or '*'}:{bind.address[1]}"
+
+
+def _remove_stale(address: str | tuple[str | int, ...]) -> None:
+    """Removes a socket file that nobody listens on; an OSError of `bind` follows where somebody does."""
+    path = str(address)
+    if path.startswith("\0"):
+        return
+    with contextlib.suppress(OSError):
+        if stat.S_ISSOCK(os.stat(path).st_mode):
+            with socket.socket(socket.AF_UNIX) as probe:
+                try:
+                    probe.connect(path)
+                except ConnectionRefusedError:
+                    os.unlink(path)
+
+
+def _holder(port: int) -> str:
+    import psutil  # here because it is slow to import and wanted only when something went wrong
+
+    with contextlib.suppress(psutil.Error, OSError):
+        for connection in psutil.net_connections("tcp"):
+            laddr = connection.laddr
+            if connection.status == psutil.CONN_LISTEN and laddr and laddr.port == port and connection.pid:
+                return f"process {connection.pid} ({psutil.Process(connection.pid).name()})"
+    return ""

@@ -1,0 +1,25 @@
+"""The fork server's program: imports what a mobster needs, then forks one for each order.
+
+The Kingpin starts it with the descriptors of its channel and of the deadman pipe, the grace time and the app's name.
+"""
+
+from __future__ import annotations
+
+import io
+import socket
+import sys
+
+import setproctitle
+
+from mob.mobster import life
+from mob.rim.forkserver import ForkServer
+
+
+def main(arguments: tuple[int, int, int, float, str]) -> None:
+    """Serves until the Kingpin is gone."""
+    channel, deadman_r, deadman_w, grace, app = arguments
+    setproctitle.setproctitle(f"{app} (fork server)")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # what mobsters print goes into a pipe, and is wanted line by line
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace", line_buffering=True)
+    ForkServer(socket.socket(fileno=channel), (deadman_r, deadman_w), grace, life.main).serve()

@@ -1,0 +1,160 @@
+"""The functions that application code calls in a mobster: `mob.require`, `mob.send`, `mob.on` and the rest.
+
+They speak for the one peer that this process is. In the Kingpin and in a process that belongs to no mob there is none,
+and they say so: application logic belongs in mobsters, and from outside `mob.connect` gives the same functions as methods.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from typing import Any, NoReturn, TypeVar
+
+from msgspec import Struct
+
+from mob.errors import NotInMobster
+from mob.mobster import serving
+from mob.mobster.peer import Peer
+from mob.mobster.proxy import Proxy, Target
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_peer: Peer | None = None
+_say_ready: Callable[[], None] | None = None
+
+
+class Me(Struct, frozen=True):
+    """Who a process of the mob is."""
+
+    app: str
+    role: str
+    index: int
+    """0 to workers - 1; a successor takes its predecessor's."""
+    pid: int
+    generation: int
+    """How many processes have had this role and index, this one counted."""
+
+
+def enter(peer: Peer, say_ready: Callable[[], None]) -> None:
+    """This process is a mobster from now on."""
+    global _peer, _say_ready
+    _peer, _say_ready = peer, say_ready
+
+
+def leave() -> None:
+    """This process is no mobster any more (it is the child of one)."""
+    global _peer, _say_ready
+    _peer = _say_ready = None
+
+
+def current(function: str) -> Peer:
+    """This process's peer; `NotInMobster` names the function that needs one."""
+    if _peer is None:
+        _refuse(function)
+    return _peer
+
+
+def _refuse(function: str) -> NoReturn:
+    raise NotInMobster(
+        f"mob.{function}() works in mobsters only, and this process is none. In the Kingpin (the script that calls "
+        f".run()) application code has no place: move it into the module of a role. In a test, a REPL or a script "
+        f'outside of the app say: mob.connect("name of the app").{function}(...).'
+    )
+
+
+def require(role: str) -> Proxy:
+    """The proxy of a role: its exports as functions, each call sent to any one worker.
+
+    Never blocks and needs no boot order: calls wait for the first ready worker (30 s, see `Proxy.options`). Raises
+    `UnknownRole` at once if the app has no such role, with the nearest name.
+
+    >>> back = mob.require("back")     # doctest: +SKIP
+    >>> await back.foo(1)              # doctest: +SKIP
+    """
+    peer = current("require")
+    peer.roster.check_role(role)
+    return Proxy(peer, role)
+
+
+def send(obj: Any) -> None:
+    """Sends a message to every ready mobster, this one too. Raises `BadMessage` if it cannot be sent.
+
+    >>> mob.send({"cache": "stale"})   # doctest: +SKIP
+    """
+    peer = current("send")
+    peer.contacts.want_role("*")
+    peer.calling.send(peer.contacts.ready_and_self(), obj)
+
+
+def all(role: str) -> Target:
+    """All ready workers of a role, at the moment of sending: `mob.all("back").send(obj)`, `.call.foo(1)`."""
+    peer = current("all")
+    peer.roster.check_role(role)
+    return Target(peer, role, "all")
+
+
+def any(role: str) -> Target:
+    """Any one worker of a role: `mob.any("back").send(obj)`, `.call.foo(1)`."""
+    peer = current("any")
+    peer.roster.check_role(role)
+    return Target(peer, role, "any")
+
+
+def pid(pid: int) -> Target:
+    """The mobster with that process id: `mob.pid(p).send(obj)`, `.call.foo(1)`; `UnknownTarget` if there is none."""
+    return Target(current("pid"), "", "pid", pid)
+
+
+def on(event: str, handler: F | None = None) -> Any:
+    """Registers a handler, `def` or `async def`: `@mob.on("message")`, or `mob.on("message", f)`.
+
+    Events: `message` (gets the object), `start` (runs on the loop after the import, before the mobster is ready),
+    `ready`, `stop`, `join` and `leave` (get the other mobster). `ValueError` for any other.
+    """
+    handlers = current("on").handlers
+    if handler is not None:
+        return handlers.add(event, handler)
+    handlers.of(event) if event in handlers.counts() else handlers.add(event, print)  # an unknown event raises now
+    return lambda function: handlers.add(event, function)  # pyright: ignore
+
+
+def caller() -> Me | None:
+    """Who sent the message or made the call that is being served here; None outside of one. A client's role is ""."""
+    peer = current("caller")
+    contact = serving.caller()
+    if contact is None:
+        return None
+    member = contact.member
+    return Me(peer.app, member.role, member.index, member.pid, member.generation)
+
+
+def me() -> Me:
+    """Who this process is."""
+    peer = current("me")
+    return Me(peer.app, peer.role, peer.index, peer.pid, peer.generation)
+
+
+def ready() -> None:
+    """Says that this mobster may be given work, before its module has finished importing."""
+    current("ready")
+    assert _say_ready is not None
+    _say_ready()
+
+
+def listen(host: str, port: int, *, backlog: int = 1024) -> socket.socket:
+    """The listening TCP socket of an address, shared with all mobsters that ask for it.
+
+    `OSError` (`mob.AddressHeld`) tells who has the address if it cannot be had.
+
+    >>> sock = mob.listen("127.0.0.1", 1337)     # doctest: +SKIP
+    """
+    current("listen")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.bind((host, port))
+        sock.listen(backlog)
+    except BaseException:
+        sock.close()
+        raise
+    return sock

@@ -1,0 +1,242 @@
+"""The other members as this process knows them: for each its link, and the calls it has not answered yet.
+
+A contact is there as soon as the roster names the member; its link comes when the Kingpin introduces the two. What is
+said before that waits in the contact. When a member goes, each of its calls ends here and now: sent ones as `Lost`,
+those that never left are routed anew.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from mob.core.routing import Route
+from mob.core.states import Call as CallState
+from mob.core.states import Mobster
+from mob.errors import Lost
+from mob.mobster.call import Call
+from mob.rim.link import CLOSED, Link
+from mob.wire import messages as m
+
+if TYPE_CHECKING:
+    from mob.mobster.peer import Peer
+
+SENT = CallState.SENT
+
+
+class Contact:
+    """Another member (or this one itself)."""
+
+    __slots__ = (
+        "_early",
+        "_ids",
+        "_peer",
+        "farewell_said",
+        "heard_farewell",
+        "link",
+        "member",
+        "pending",
+        "queue",
+        "uid",
+    )
+
+    def __init__(self, peer: Peer, member: m.Member) -> None:
+        self._peer = peer
+        self.uid = member.uid
+        self.member = member
+        self.link: Link | None = None
+        self.pending: dict[int, Call[Any]] = {}
+        """Calls sent there and not answered, by number."""
+        self.queue = 0
+        """How many calls waited there when it last answered."""
+        self._ids = itertools.count(1)
+        self._early: list[Any] = []  # said before the link was there
+        self.farewell_said = False
+        self.heard_farewell = False
+        """Whether it has said that no new call of its follows."""
+
+    def __repr__(self) -> str:
+        return f"<Contact {self.name} {self.member.state}, {len(self.pending)} calls outstanding>"
+
+    @property
+    def name(self) -> str:
+        """As people read it: `back.2 (pid 4242)`."""
+        member = self.member
+        return f"{member.role}.{member.index} (pid {member.pid})" if member.role else f"client (pid {member.pid})"
+
+    @property
+    def outstanding(self) -> int:
+        """Calls sent there and not answered."""
+        return len(self.pending)
+
+    def send_call(self, call: Call[Any], target: str | int, args: m.Raw, kwargs: m.Raw | None) -> None:
+        """Sends a call; the answer settles it."""
+        number = next(self._ids)
+        request = m.Call(number, target, args, kwargs)
+        call.contact = self
+        call.request = request
+        call.state = SENT
+        self.pending[number] = call
+        self.post(request)
+
+    def post(self, message: Any) -> None:
+        """Says something to the member, now or when the link is there."""
+        link = self.link
+        if link is not None:
+            link.post(message)
+        else:
+            self._peer.contacts.want(self)
+            self._early.append(message)
+            if self.link is not None:  # it came meanwhile, on the loop's thread
+                self._post_early()
+
+    def attach(self, link: Link) -> None:
+        """The Kingpin has introduced us."""
+        self.link = link
+        self._post_early()
+
+    def _post_early(self) -> None:
+        link = self.link
+        assert link is not None
+        while self._early:
+            link.post(self._early.pop(0))
+
+    def forget_call(self, call: Call[Any]) -> None:
+        """The caller has given a call up."""
+        number = call.request.id
+        if self.pending.pop(number, None) is not None:
+            self.post(m.Cancel(number))
+
+    def say_farewell(self) -> None:
+        """The member drains: it may go as soon as it has answered what was sent before this."""
+        if self.link is not None and not self.farewell_said:
+            self.farewell_said = True
+            self.link.post(m.Farewell())
+
+    def lose(self, why: str) -> None:
+        """The member is gone, or the link to it has broken."""
+        link, self.link = self.link, None
+        never_sent = {message.id for message in self._early if isinstance(message, m.Call)}
+        self._early.clear()
+        if link is not None:
+            never_sent |= {message.id for message in link.unsent() if isinstance(message, m.Call)}
+        pending, self.pending = self.pending, {}
+        for number, call in pending.items():
+            if number in never_sent:
+                self._peer.calling.route_again(call, f"{self.name} {why}")
+            else:
+                call.fail(Lost(f"{call.label} was lost: {self.name} {why} before it had answered."))
+
+
+class Contacts:
+    """All of them, the routes to the roles, and the links."""
+
+    def __init__(self, peer: Peer) -> None:
+        self._peer = peer
+        self._by_uid: dict[int, Contact] = {}
+        self._by_link: dict[Link, Contact] = {}
+        self._wanted: set[str | int] = set()  # roles and uids that the Kingpin was asked for
+        self.routes: dict[str, Route[Contact]] = {}
+
+    def __repr__(self) -> str:
+        return f"<Contacts {len(self._by_uid)}, {len(self._by_link)} links>"
+
+    def __iter__(self) -> Iterator[Contact]:
+        return iter(list(self._by_uid.values()))
+
+    def get(self, uid: int) -> Contact | None:
+        """The contact of that uid."""
+        return self._by_uid.get(uid)
+
+    def of_link(self, link: Link) -> Contact:
+        """Who is at the other end."""
+        return self._by_link[link]
+
+    def links(self) -> list[Link]:
+        """All links to members."""
+        return list(self._by_link)
+
+    def ready(self, role: str = "") -> list[Contact]:
+        """The contacts that may be given work: of one role, or all."""
+        if role:
+            return list(self.routes[role].targets) if role in self.routes else []
+        return [contact for route in self.routes.values() for contact in route.targets]
+
+    def ready_and_self(self) -> list[Contact]:
+        """All contacts that may be given work, and this process itself, ready or not."""
+        contacts = self.ready()
+        own = self._by_uid.get(self._peer.uid)
+        return contacts if own is None or own in contacts else [*contacts, own]
+
+    def want_role(self, role: str) -> None:
+        """Asks the Kingpin, once, for links to a role ("*": all)."""
+        if role not in self._wanted:
+            self._wanted.add(role)
+            self._peer.control.post(m.WantRole(role))
+
+    def want(self, contact: Contact) -> None:
+        """Asks the Kingpin, once, for a link to one member."""
+        if contact.uid not in self._wanted:
+            self._wanted.add(contact.uid)
+            self._peer.control.post(m.WantMember(contact.uid))
+
+    # ------------------------------------------------------------------------------------ what the Kingpin says
+
+    def put(self, member: m.Member) -> None:
+        """A member is new or has changed."""
+        contact = self._by_uid.get(member.uid)
+        if contact is None:
+            contact = self._by_uid[member.uid] = Contact(self._peer, member)
+        contact.member = member
+        if member.role:
+            self._reroute(member.role)
+        if member.state == Mobster.DRAINING:
+            contact.say_farewell()
+
+    def meet(self, link: Link, uid: int) -> None:
+        """A link to a member is there. Of a link to this process itself the first end calls, the second answers."""
+        contact = self._by_uid.get(uid)
+        if contact is None:
+            link.close("its member has gone")
+            return
+        self._by_link[link] = contact
+        link.name = contact.name
+        link.start()
+        if contact.link is None:
+            contact.attach(link)
+            if contact.member.state == Mobster.DRAINING:
+                contact.say_farewell()
+
+    def handle_closed(self, link: Link, why: str) -> Contact | None:
+        """A link has ended: its member is gone, or spoke garbage. Whose it was."""
+        contact = self._by_link.pop(link, None)
+        if contact is not None and contact.link is link:
+            contact.lose("died" if why == CLOSED else f"broke its link: {why}")
+            if why != CLOSED:
+                self._peer.log.error("the link to %s was closed: %s", contact.name, why)
+        return contact
+
+    def remove(self, uid: int, why: str) -> None:
+        """A member has gone. What it still said is read first; after that nothing more can come."""
+        contact = self._by_uid.pop(uid, None)
+        if contact is None:
+            return
+        self._wanted.discard(uid)
+        if contact.member.role:
+            self._reroute(contact.member.role)
+        for link in [link for link, other in self._by_link.items() if other is contact]:
+            link.drain()
+            link.close()
+        contact.lose(why)
+
+    def _reroute(self, role: str) -> None:
+        route = self.routes.setdefault(role, Route())
+        before = route.targets
+        route.targets = tuple(
+            contact
+            for contact in self._by_uid.values()
+            if contact.member.role == role and contact.member.state == Mobster.READY
+        )
+        if route.targets and not before:
+            self._peer.calling.route_waiting(role)

@@ -1,0 +1,137 @@
+"""The control link: what the Kingpin tells this process, and what this process asks of it."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import socket
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from mob.core.roster import Roster
+from mob.errors import AddressHeld, AppNotRunning, Unavailable
+from mob.mobster.call import Call
+from mob.rim.link import Link
+from mob.wire import messages as m
+
+if TYPE_CHECKING:
+    from mob.mobster.peer import Peer
+
+
+class Control:
+    """This end of the control link."""
+
+    def __init__(self, peer: Peer, sock: socket.socket, limit: int) -> None:
+        self._peer = peer
+        self._link = Link(sock, peer.reactor, m.decode_down, self._handle, self._handle_closed, limit, "the Kingpin")
+        self._requests: dict[int, Call[Any]] = {}
+        self._ids = itertools.count(1)
+        self.welcomed = False
+        self.refused = ""
+        self.on_stop: Callable[[float], None] = _nothing_to_stop
+        self.on_gone: Callable[[], None] = _nothing_to_do
+
+    def __repr__(self) -> str:
+        return f"<Control {self._link}>"
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the Kingpin is gone."""
+        return self._link.is_closed
+
+    def start(self) -> None:
+        """Begins to listen to the Kingpin."""
+        self._link.start()
+
+    def post(self, message: m.Up) -> None:
+        """Tells the Kingpin something."""
+        self._link.post(message)
+
+    def request(self, label: str, make: Callable[[int], m.Up]) -> Call[Any]:
+        """Asks the Kingpin something; `make` gets the number of the request."""
+        call: Call[Any] = Call(self._peer, label, "")
+        number = next(self._ids)
+        self._requests[number] = call
+        self.post(make(number))
+        if self.is_closed:
+            self._fail_requests()
+        return call
+
+    def close(self, seconds: float = 0.0) -> None:
+        """Says what is left to say, within so many seconds, and ends the link."""
+        self._link.close_after_flush(seconds)
+
+    # ---------------------------------------------------------------------------------- what the Kingpin says
+
+    def _handle(self, link: Link, messages: list[m.Down]) -> None:
+        for message in messages:
+            self._handle_one(link, message)
+
+    def _handle_one(self, link: Link, message: m.Down) -> None:
+        peer = self._peer
+        match message:
+            case m.Welcome(uid=uid, app=app, roles=roles, members=members, frame_limit=limit):
+                peer.uid, peer.app, peer.frame_limit = uid, app, limit
+                peer.roster = Roster(roles, members)
+                for member in members:
+                    peer.contacts.put(member)
+                self.welcomed = True
+            case m.MemberIs(member=member):
+                self._handle_member(member)
+            case m.MemberGone(uid=uid, why=why):
+                self._handle_gone(uid, why)
+            case m.RoleIs(role=role):
+                peer.roster.put_role(role)
+            case m.Meet(uid=uid):
+                peer.handle_meet(uid, socket.socket(fileno=link.descriptors.popleft()))
+            case m.Bound(id=number):
+                descriptor = link.descriptors.popleft()
+                if (call := self._requests.pop(number, None)) is not None:
+                    call.settle(descriptor)
+                else:
+                    os.close(descriptor)
+            case m.NotBound(id=number, errno=errno, why=why):
+                if (call := self._requests.pop(number, None)) is not None:
+                    error = AddressHeld(errno, why)
+                    call.fail(error)
+            case m.Rows(id=number, rows=rows):
+                if (call := self._requests.pop(number, None)) is not None:
+                    call.settle(rows)
+            case m.Stop(grace=grace):
+                self.on_stop(grace)
+            case m.Refused(why=why):
+                self.refused = why
+
+    def _handle_member(self, member: m.Member) -> None:
+        peer = self._peer
+        known = peer.roster.get(member.uid)
+        peer.roster.put(member)
+        peer.contacts.put(member)
+        if member.role and member.state == "ready" and (known is None or known.state != "ready"):
+            peer.fire("join", member)
+
+    def _handle_gone(self, uid: int, why: str) -> None:
+        peer = self._peer
+        member = peer.roster.remove(uid)
+        peer.contacts.remove(uid, why)
+        peer.callbacks.handle_gone(uid)
+        if member is not None and member.role:
+            peer.fire("leave", member)
+
+    def _handle_closed(self, link: Link, why: str) -> None:
+        self._fail_requests()
+        self._peer.calling.fail_all(lambda label: Unavailable(f"{label}: the app {self._peer.app!r} has ended."))
+        self.on_gone()
+
+    def _fail_requests(self) -> None:
+        requests, self._requests = self._requests, {}
+        for call in requests.values():
+            call.fail(AppNotRunning(f"{call.label}: the app {self._peer.app!r} has ended."))
+
+
+def _nothing_to_stop(grace: float) -> None:
+    pass
+
+
+def _nothing_to_do() -> None:
+    pass

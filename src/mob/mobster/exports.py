@@ -1,0 +1,109 @@
+"""What a role's module exports, and what the others get to know of it.
+
+The decorated functions (`@mob.export`) if there are any; else the functions in `__all__` if there is one; else every
+public function defined in the module itself. Only functions are exported.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from types import BuiltinFunctionType, FunctionType, ModuleType
+from typing import Any, Literal, TypeVar, overload
+
+from msgspec import Struct
+
+from mob.wire.arguments import Parameters
+from mob.wire.codec import Codec
+from mob.wire.messages import Export as Info
+
+F = TypeVar("F", bound=Callable[..., Any])
+MARK = "__mob_export__"
+Kind = Literal["def", "async def"]
+
+
+class ExportOptions(Struct, frozen=True):
+    """What `@mob.export(...)` says of a function."""
+
+    timeout: float | None = None
+    idempotent: bool = False
+    concurrency: int | None = None
+
+
+@overload
+def export(function: F, /) -> F: ...
+@overload
+def export(
+    *, timeout: float | None = None, idempotent: bool = False, concurrency: int | None = None
+) -> Callable[[F], F]: ...
+def export(
+    function: Any = None,
+    /,
+    *,
+    timeout: float | None = None,
+    idempotent: bool = False,
+    concurrency: int | None = None,
+) -> Any:
+    """Marks a function as exported. As soon as a module marks one, only marked ones are.
+
+    `timeout`: seconds that a call of it may take. `idempotent`: it may be repeated after a death. `concurrency`: how
+    many calls of it run at once in one process.
+
+    >>> @export
+    ... def foo(): ...
+    >>> @export(timeout=2.0)
+    ... def bar(): ...
+    """
+    options = ExportOptions(timeout, idempotent, concurrency)
+
+    def mark(marked: F) -> F:
+        if not inspect.isroutine(marked):
+            raise TypeError(f"@mob.export takes functions only, not {marked!r}.")
+        setattr(marked, MARK, options)
+        return marked
+
+    return mark if function is None else mark(function)
+
+
+class Export:
+    """One exported function, ready to be called."""
+
+    __slots__ = ("decode", "function", "is_async", "name", "options", "parameters")
+
+    def __init__(self, role: str, name: str, function: Callable[..., Any], codec: Codec) -> None:
+        self.name = name
+        self.function = function
+        self.is_async = inspect.iscoroutinefunction(function)
+        self.options: ExportOptions = getattr(function, MARK, ExportOptions())
+        self.parameters = Parameters.of(function, codec, f"{role}.{name}")
+        self.decode = self.parameters.decode
+
+    def __repr__(self) -> str:
+        return f"<Export {self.name}{self.parameters.signature}>"
+
+    def info(self) -> Info:
+        """What the others need to know."""
+        return Info(self.name, self.parameters.signature, self.parameters.doc)
+
+
+def functions_of(module: ModuleType) -> dict[str, Callable[..., Any]]:
+    """The functions that a module exports, by name, in the order of their definition."""
+    names: Mapping[str, Any] = vars(module)
+    own = {name: value for name, value in names.items() if _is_function(value)}
+    marked = {name: value for name, value in own.items() if hasattr(value, MARK)}
+    if marked:
+        return marked
+    listed: Iterable[str] | None = names.get("__all__")
+    if listed is not None:
+        return {name: own[name] for name in listed if name in own}
+    return {
+        name: value
+        for name, value in own.items()
+        if not name.startswith("_") and getattr(value, "__module__", None) == module.__name__
+    }
+
+
+def _is_function(value: Any) -> bool:
+    return isinstance(value, (FunctionType, BuiltinFunctionType)) or (
+        callable(value) and isinstance(getattr(value, "__wrapped__", None), FunctionType)  # e.g. functools.lru_cache
+    )

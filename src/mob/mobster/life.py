@@ -1,0 +1,322 @@
+"""The life of a mobster: import the role's module, be ready, serve, drain, end.
+
+The loop runs in a helper thread while the module is imported, for the module may block for ever (a server's
+`serve_forever`), and the mobster must hear and answer all the same. If the import returns, the loop moves to the main
+thread. Whatever ends the life (the Kingpin, SIGTERM, the Kingpin's death, `sys.exit`) leads to `begin_stop`, once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import contextlib
+import faulthandler
+import gc
+import importlib
+import importlib.util
+import inspect
+import os
+import signal
+import socket
+import sys
+import threading
+import traceback
+from pathlib import Path
+from time import monotonic
+from types import FrameType, ModuleType
+from typing import Any
+
+import setproctitle
+import uvloop
+
+from mob.mobster import api
+from mob.mobster.exports import Export, functions_of
+from mob.mobster.liveness import Liveness
+from mob.mobster.peer import Peer
+from mob.rim.listeners import Sharing
+from mob.rim.reactor import Reactor
+from mob.wire import messages as m
+
+FAREWELL_TIME = 1.0
+"""Seconds to wait for the others to have noticed that this process drains."""
+QUIET_CHECK = 0.005
+"""Seconds between two looks at whether a draining process has become quiet."""
+PACKAGE = str(Path(__file__).resolve().parents[1])
+
+
+class Life:
+    """One mobster, from its first instruction to its exit status."""
+
+    def __init__(self, order: m.Fork, control: socket.socket, liveness: socket.socket) -> None:
+        self.order = order
+        self.reactor = Reactor(uvloop.new_event_loop())
+        self.peer = Peer(
+            self.reactor,
+            control,
+            role=order.role,
+            index=order.index,
+            generation=order.generation,
+            frame_limit=order.frame_limit,
+            threads=order.threads,
+            concurrency=order.concurrency,
+            queue=order.queue,
+        )
+        self.peer.uid = order.uid
+        self.liveness = Liveness(liveness, order.grace, self._handle_beat, self._handle_kingpin_gone)
+        self.module: ModuleType | None = None
+        self.importing = False
+        self.is_ready = False
+        self.stopping = False
+        self.status = 0
+        self._ended = asyncio.Event()
+
+    def __repr__(self) -> str:
+        state = "stopping" if self.stopping else "importing" if self.importing else "serving"
+        return f"<Life of {self.peer.name}, {state}>"
+
+    def run(self) -> int:
+        """Lives; the exit status."""
+        reactor, peer = self.reactor, self.peer
+        peer.control.on_stop = lambda grace: self.begin_stop()
+        peer.control.on_gone = self._handle_kingpin_gone
+        peer.serving.find_export = self.find_export
+        reactor.thread = threading.get_ident()
+        peer.control.start()
+        reactor.drive(lambda: peer.control.welcomed or peer.control.is_closed)
+        if peer.control.is_closed:
+            return 0
+        api.enter(peer, self.say_ready)
+        os.register_at_fork(after_in_child=api.leave)
+        signal.signal(signal.SIGTERM, self._handle_sigterm)
+        Sharing(self._ask_for_listener, self.say_ready).install()
+        self.liveness.start()
+        if self._import() and not self.stopping:
+            reactor.loop.create_task(self._get_ready())
+        elif self.stopping:
+            reactor.loop.create_task(self._drain())
+        else:
+            peer.control.close(seconds=1.0)
+            return self.status
+        reactor.run()
+        return self.status
+
+    # --------------------------------------------------------------------------------------------- the import
+
+    def _import(self) -> bool:
+        """Runs the role's module with the loop in a helper thread; whether it came to its end."""
+        self.importing = True
+        helper = threading.Thread(target=self.reactor.run, name="mob-loop", daemon=True)
+        helper.start()
+        try:
+            self.module = self._load()
+            return True
+        except SystemExit as error:
+            if not self.stopping:
+                self.status = _status_of(error)
+                self._report(f"SystemExit: the module has called sys.exit({error.code!r}) while it was imported.")
+        except BaseException as error:
+            if not self.stopping:
+                self.status = 1
+                self._report(_traceback_of(error))
+        finally:
+            self.importing = False
+            self.reactor.stop()
+            helper.join()
+        return False
+
+    def _load(self) -> ModuleType:
+        """The module of the role, by its file or its import string."""
+        order = self.order
+        if order.base not in sys.path:
+            sys.path.insert(0, order.base)
+        if not order.module.endswith(".py"):
+            name = order.module
+            spec = importlib.util.find_spec(name)
+            if spec is None:
+                raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+        else:
+            path = Path(order.module)
+            name = path.stem if path.stem not in sys.modules else f"{path.stem}__{order.role}"
+            if str(path.parent) not in sys.path:
+                sys.path.insert(0, str(path.parent))
+            spec = importlib.util.spec_from_file_location(name, path)
+        assert spec is not None
+        assert spec.loader is not None
+        if name in sys.modules:
+            return sys.modules[name]
+        self.module = module = importlib.util.module_from_spec(spec)
+        sys.modules[name] = module
+        spec.loader.exec_module(module)
+        return module
+
+    def _report(self, report: str) -> None:
+        self.peer.control.post(m.BootFailed(report))
+
+    # ------------------------------------------------------------------------------------------------ exports
+
+    def find_export(self, name: str) -> Export | None:
+        """The export of that name; while the module still runs, it may have been defined since the last look."""
+        export = self.peer.serving.exports.get(name)
+        if export is None and self.importing:
+            self._collect_exports()
+            export = self.peer.serving.exports.get(name)
+        return export
+
+    def _collect_exports(self) -> None:
+        exports = self.peer.serving.exports
+        for name, function in functions_of(self.module).items() if self.module else ():
+            known = exports.get(name)
+            if known is None or known.function is not function:
+                exports[name] = Export(self.order.role, name, function, self.peer.codec)
+
+    def say_ready(self) -> None:
+        """Tells the Kingpin that this mobster may be given work, and what it exports; from any thread."""
+        self._collect_exports()
+        self.is_ready = True
+        infos = tuple(export.info() for export in self.peer.serving.exports.values())
+        self._told = infos, not self.importing
+        self.peer.control.post(m.Ready(self.peer.pid, infos, not self.importing))
+
+    _told: tuple[tuple[m.Export, ...], bool] = ((), False)
+
+    async def _get_ready(self) -> None:
+        """After the import, on the main thread: the start handlers, then ready."""
+        for handler in self.peer.handlers.of("start"):
+            try:
+                value = handler()
+                if inspect.isawaitable(value):
+                    await value
+            except Exception as error:
+                self.status = 1
+                self._report(_traceback_of(error))
+                self.begin_stop()
+                return
+        self.say_ready()
+        self.peer.fire("ready")
+
+    # --------------------------------------------------------------------------------------------------- ports
+
+    def _ask_for_listener(self, family: int, kind: int, address: Any, v6only: bool, nth: int) -> int:
+        parts = tuple(address) if isinstance(address, tuple) else (os.fsdecode(address),)
+        if family != socket.AF_UNIX:
+            parts = (_host(parts[0]), *parts[1:])
+        elif not parts[0].startswith("\0"):
+            parts = (os.path.abspath(parts[0]),)
+        call = self.peer.control.request(
+            f"bind to {address}", lambda number: m.Bind(number, family, kind, parts, v6only, nth)
+        )
+        descriptor: int = call.result()
+        return descriptor
+
+    # ---------------------------------------------------------------------------------------------- the end
+
+    def _handle_beat(self) -> int:
+        """On the liveness thread, once a second."""
+        peer = self.peer
+        if peer.callbacks.dropped or peer.unheard:
+            self.reactor.call(peer.tidy)
+        if self.importing and self.is_ready:
+            self.reactor.call(self._tell_new_exports)
+        return peer.serving.served
+
+    def _tell_new_exports(self) -> None:
+        self._collect_exports()
+        if len(self._told[0]) != len(self.peer.serving.exports):
+            self.say_ready()
+
+    def _handle_kingpin_gone(self) -> None:
+        """On any thread."""
+        self.reactor.call(self.begin_stop)
+
+    def _handle_sigterm(self, signum: int, frame: FrameType | None) -> None:
+        """Between two instructions of the main thread, which may be deep in the application's code."""
+        if self.importing:
+            if not self.stopping:
+                self.stopping = True
+                self.peer.control.post(m.Draining())
+            raise SystemExit(0)
+        self.reactor.call(self._handle_asked_by_signal)
+
+    def _handle_asked_by_signal(self) -> None:
+        if not self.stopping:
+            self.peer.control.post(m.Draining())
+            self.begin_stop()
+
+    def begin_stop(self) -> None:
+        """Finishes what is under way and ends; on the loop's thread."""
+        if self.stopping:
+            return
+        self.stopping = True
+        if self.importing:
+            os.kill(os.getpid(), signal.SIGTERM)  # the module blocks: its server's handler hears it, or ours
+        else:
+            self.reactor.loop.create_task(self._drain())
+
+    async def _drain(self) -> None:
+        peer = self.peer
+        deadline = monotonic() + FAREWELL_TIME
+        while peer.serving.in_hand or (monotonic() < deadline and not self._has_heard_farewells()):
+            await asyncio.sleep(QUIET_CHECK)
+        for handler in peer.handlers.of("stop"):
+            try:
+                value = handler()
+                if inspect.isawaitable(value):
+                    await value
+            except Exception:
+                peer.log.exception("a handler of 'stop' raised")
+        if peer.exit_asked is not None:
+            self.status = _status_of(peer.exit_asked)
+        peer.tidy()
+        peer.serving.refuse_all(f"{peer.name} has ended.")
+        for link in peer.contacts.links():
+            link.close_after_flush(1.0)
+        peer.control.close(1.0)
+        self.reactor.loop.stop()
+
+    def _has_heard_farewells(self) -> bool:
+        peer = self.peer
+        return peer.control.is_closed or all(
+            contact.heard_farewell or contact.link is None or contact.uid == peer.uid for contact in peer.contacts
+        )
+
+
+def main(order: m.Fork, control: int, liveness: int) -> int:
+    """The body of a freshly forked process; its exit status."""
+    setproctitle.setproctitle(f"{order.app} - {order.role} (mobster)")
+    gc.unfreeze()
+    faulthandler.enable()
+    life = Life(order, socket.socket(fileno=control), socket.socket(fileno=liveness))
+    status = life.run()
+    with contextlib.suppress(Exception):
+        atexit._run_exitfuncs()
+    return status
+
+
+def _status_of(error: BaseException) -> int:
+    code = getattr(error, "code", 1)
+    if code is None:
+        return 0
+    if isinstance(code, int):
+        return code & 0xFF
+    print(code, file=sys.stderr)
+    return 1
+
+
+def _host(host: Any) -> str:
+    """The host as the Kingpin is to bind it: names are resolved here, so all spellings of an address are one."""
+    if not host:
+        return ""
+    try:
+        return str(socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)[0][4][0])
+    except OSError:
+        return str(host)
+
+
+def _traceback_of(error: BaseException) -> str:
+    """The traceback as the application's author wants to see it: without mob's and importlib's frames at the top."""
+    told = traceback.TracebackException.from_exception(error)
+    frames = list(told.stack)
+    while frames and (frames[0].filename.startswith(PACKAGE) or frames[0].filename.startswith("<frozen importlib")):
+        frames.pop(0)
+    told.stack = traceback.StackSummary.from_list(frames)
+    return "".join(told.format())

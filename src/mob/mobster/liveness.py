@@ -1,0 +1,57 @@
+"""The liveness thread: a small thread with a socket of its own, which no code of the application can block.
+
+It beats once a second, so the Kingpin knows what was served, and it notices at once when the Kingpin has gone: then
+the process is asked to end in order, and its whole group is killed if it has not done so within the grace time. Code
+that never lets go of the interpreter stops even this thread; that case is the fork server's and the deadman pipe's.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable
+
+from mob.rim import processes
+from mob.wire.frames import HEADER
+from mob.wire.messages import Beat, encode
+
+INTERVAL = 1.0
+
+
+class Liveness:
+    """The thread."""
+
+    def __init__(
+        self, sock: socket.socket, grace: float, on_beat: Callable[[], int], on_gone: Callable[[], None]
+    ) -> None:
+        self._sock = sock
+        self._grace = grace
+        self._on_beat = on_beat
+        self._on_gone = on_gone
+        self._thread = threading.Thread(target=self._run, name="mob-liveness", daemon=True)
+
+    def __repr__(self) -> str:
+        return f"<Liveness, {'running' if self._thread.is_alive() else 'not running'}>"
+
+    def start(self) -> None:
+        """Begins to beat."""
+        self._thread.start()
+
+    def _run(self) -> None:
+        poll = select.poll()
+        poll.register(self._sock, select.POLLIN)
+        while not poll.poll(INTERVAL * 1000):  # the Kingpin says nothing here: readable means that it has gone
+            payload = encode([Beat(self._on_beat())])
+            try:
+                self._sock.send(HEADER.pack(len(payload)) + payload, socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                pass  # the Kingpin is slow to read; the next beat says all that this one would have
+            except OSError:
+                break
+        self._on_gone()
+        time.sleep(self._grace)
+        processes.kill_group(os.getpid(), signal.SIGKILL)

@@ -1,0 +1,221 @@
+"""A process's side of the mob: the same for a mobster and for a client from outside.
+
+This file only puts the parts together and takes the messages of a link apart. Outgoing calls: `calling`. Incoming ones:
+`serving`. Who is there: `contacts`. Functions that cross: `callbacks`. The Kingpin: `control`.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from collections import deque
+from functools import partial
+from time import monotonic
+from typing import Any
+
+from mob.core.roster import Roster
+from mob.core.states import Call as CallState
+from mob.errors import BadMessage, CallError, CallTimeout
+from mob.mobster.call import Call, Handover
+from mob.mobster.callbacks import Callbacks
+from mob.mobster.calling import Calling, unknown_pid
+from mob.mobster.contacts import Contact, Contacts
+from mob.mobster.control import Control
+from mob.mobster.events import Handlers
+from mob.mobster.serving import Serving
+from mob.plan import FRAME_LIMIT
+from mob.rim.link import Link
+from mob.rim.reactor import Reactor
+from mob.wire import failures
+from mob.wire import messages as m
+from mob.wire.codec import Codec
+
+HOUSEKEEPING = 1.0
+"""Seconds after which what was dropped while nothing arrived is given back."""
+HEADROOM = 4096
+"""Bytes of a frame that are not the body."""
+
+
+class Peer:
+    """Everything that a process needs to take part."""
+
+    def __init__(
+        self,
+        reactor: Reactor,
+        control: socket.socket,
+        role: str = "",
+        index: int = 0,
+        generation: int = 0,
+        frame_limit: int = FRAME_LIMIT,
+        threads: int = 1,
+        concurrency: int = 100,
+        queue: int = 10_000,
+    ) -> None:
+        self.reactor = reactor
+        self.role = role
+        self.index = index
+        self.generation = generation
+        self.uid = 0
+        self.app = ""
+        self.frame_limit = frame_limit
+        self.pid = os.getpid()
+        self.log = logging.getLogger("mob")
+        self.roster = Roster()
+        self.unheard: deque[tuple[str, BaseException]] = deque()
+        """Errors of calls that nobody asked for: (label, error). A finalizer appends, `tidy` logs."""
+        self.handover = Handover()
+        self.handlers = Handlers()
+        self.callbacks = Callbacks(self)
+        self.codec = Codec(self.callbacks.lend, self.callbacks.borrow)
+        self.contacts = Contacts(self)
+        self.calling = Calling(self)
+        self.serving = Serving(self, threads, concurrency, queue)
+        self.control = Control(self, control, frame_limit)
+        self.exit_asked: BaseException | None = None
+        """The SystemExit of an export: the process is to end with it."""
+        reactor.after_callback = self._after_callback
+
+    def __repr__(self) -> str:
+        return f"<Peer {self.name} of {self.app!r}, {self.contacts}>"
+
+    @property
+    def name(self) -> str:
+        """As people read it: `back.2 (pid 4242)`."""
+        return f"{self.role}.{self.index} (pid {self.pid})" if self.role else f"client (pid {self.pid})"
+
+    def statistics(self) -> dict[str, int]:
+        """The sizes of the tables; all are small again when nothing is under way."""
+        return {
+            "pending": sum(contact.outstanding for contact in self.contacts),
+            "in_hand": self.serving.in_hand,
+            "served": self.serving.served,
+            "lent": len(self.callbacks.lent),
+            "held": self.callbacks.held,
+            "links": len(self.contacts.links()),
+        }
+
+    def encode(self, value: Any, root: str) -> bytes:
+        """The body of a message; `BadMessage` says where in it something cannot be sent."""
+        try:
+            body = self.codec.encode(value, root)
+        except BaseException:
+            self.callbacks.let_go(self.callbacks.take())
+            raise
+        if len(body) > self.frame_limit - HEADROOM:
+            self.callbacks.let_go(self.callbacks.take())
+            raise BadMessage(
+                f"cannot send {root}: {len(body):,} bytes; the limit is {self.frame_limit:,} (frame_limit of the app). "
+                f"Send it in parts, or raise the limit.",
+                root,
+            )
+        return body
+
+    def contact_of_pid(self, pid: int, role: str = "") -> Contact:
+        """The ready mobster with that process id; `UnknownTarget` if there is none."""
+        for contact in self.contacts.ready(role):
+            if contact.member.pid == pid:
+                return contact
+        raise unknown_pid(pid, role)
+
+    def limit(self, call: Call[Any], timeout: float) -> None:
+        """Ends the call if it has not ended after so many seconds."""
+        self.reactor.call(lambda: self.reactor.call_at(monotonic() + timeout, partial(self._time_out, call, timeout)))
+
+    def _time_out(self, call: Call[Any], timeout: float) -> None:
+        if call.state is CallState.DONE:
+            return
+        sent = call.state is CallState.SENT
+        call.fail(CallTimeout(f"{call.label} took longer than {timeout} s.", executed="maybe" if sent else "no"))
+        if sent:
+            call.contact.forget_call(call)
+
+    def fire(self, event: str, *args: Any) -> None:
+        """Runs the handlers of an event."""
+        for handler in self.handlers.of(event):
+            self.serving.run_handler(event, handler, *args)
+
+    def end(self, why: BaseException) -> None:
+        """An export has said sys.exit(): the process ends with it."""
+        self.exit_asked = why
+        self.control.on_stop(0.0)
+
+    # --------------------------------------------------------------------------------------------- the links
+
+    def handle_meet(self, uid: int, sock: socket.socket) -> None:
+        """The Kingpin has given us our end of a link to a member."""
+        link = Link(sock, self.reactor, m.decode_peer, self.handle_messages, self.handle_closed, self.frame_limit)
+        self.contacts.meet(link, uid)
+
+    def handle_closed(self, link: Link, why: str) -> None:
+        """A link to a member has ended."""
+        contact = self.contacts.handle_closed(link, why)
+        if contact is not None:
+            self.serving.drop_caller(contact)
+
+    def handle_messages(self, link: Link, messages: list[m.Peer]) -> None:
+        """What came in one frame. By class and not by `match`, which costs more than all the rest done here."""
+        contact = self.contacts.of_link(link)
+        pending = contact.pending
+        decode = self.codec.decode
+        for message in messages:
+            kind = message.__class__
+            if kind is m.Reply:
+                call = pending.pop(message.id, None)  # type: ignore[union-attr]
+                try:
+                    value = decode(message.value)  # type: ignore[union-attr]
+                except Exception as error:
+                    self._fail_unreadable(call, error)
+                    continue
+                contact.queue = message.queue  # type: ignore[union-attr]
+                if call is not None:
+                    call.settle(value)
+            elif kind is m.Call or kind is m.Message:
+                self.serving.accept(link, contact, message)  # type: ignore[arg-type]
+            else:
+                self._handle_rare(link, contact, message)
+        self.serving.work()
+
+    def _handle_rare(self, link: Link, contact: Contact, message: m.Peer) -> None:
+        match message:
+            case m.Failed(id=number, queue=queue, failure=failure):
+                contact.queue = queue
+                call = contact.pending.pop(number, None)
+                if call is not None:
+                    call.fail(failures.rebuild(failure, self.codec))
+            case m.Cancel(id=number):
+                self.serving.cancel(link, number)
+            case m.Release(counts=counts):
+                self.callbacks.handle_release(contact, counts)
+            case m.Lend(id=number, holder=holder):
+                self.callbacks.handle_lend(number, holder)
+            case m.Farewell():
+                contact.heard_farewell = True
+            case _:
+                raise AssertionError(f"{message!r} is handled elsewhere")
+
+    def _fail_unreadable(self, call: Call[Any] | None, error: Exception) -> None:
+        if call is not None:
+            text = f"{call.label} has answered, but the answer cannot be read: {error}"
+            failed = CallError(text, executed="yes")
+            failed.__cause__ = error
+            call.fail(failed)
+
+    # ------------------------------------------------------------------------------------------- housekeeping
+
+    def _after_callback(self) -> None:
+        if self.callbacks.dropped or self.unheard:
+            self.tidy()
+
+    def tidy(self) -> None:
+        """Gives back dropped callbacks and logs unheard errors; on the loop's thread."""
+        if self.callbacks.dropped:
+            self.callbacks.sweep()
+        while self.unheard:
+            label, error = self.unheard.popleft()
+            self.log.error("%s failed and nobody asked for its result: %s", label, error, exc_info=error)
+
+    def keep_house(self) -> None:
+        """From now on tidies once a second even if nothing arrives."""
+        self.tidy()
+        self.reactor.call_at(monotonic() + HOUSEKEEPING, self.keep_house)

@@ -1,0 +1,199 @@
+"""What the application holds of the others: proxies of roles, and targets of messages.
+
+Thin: a proxy knows a role's name and how to call; what is known of its exports it asks of the roster, each time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from mob.errors import PartialFailure, UnknownExport, nearest
+from mob.mobster.call import Call
+from mob.mobster.calling import DEFAULTS, Options
+from mob.wire.messages import Export as Info
+
+if TYPE_CHECKING:
+    from mob.mobster.peer import Peer
+
+
+class Proxy:
+    """A role as others call it: every exported function is an attribute, and each call goes to any one worker.
+
+    >>> back = mob.require("back")          # doctest: +SKIP
+    >>> back.foo(1, x=2).result()           # doctest: +SKIP
+    >>> await back.foo(1, x=2)              # doctest: +SKIP
+    """
+
+    def __init__(self, peer: Peer, role: str, options: Options = DEFAULTS) -> None:
+        self._mob_peer = peer
+        self._mob_role = role
+        self._mob_options = options
+        self._mob_route = peer.calling.route(role)
+
+    def options(self, **changes: Any) -> Proxy:
+        """A view of this proxy that calls with other options.
+
+        `wait`: seconds to wait for a ready worker (30). `timeout`: seconds for the whole call (no limit). `pid`: only
+        the worker with this process id.
+        """
+        known = Options.__struct_fields__
+        for name in changes:
+            if name not in known:
+                raise TypeError(f"a proxy has no option {name!r}. {nearest(name, known)}")
+        return Proxy(self._mob_peer, self._mob_role, msgspec.structs.replace(self._mob_options, **changes))
+
+    def __getattr__(self, name: str) -> RemoteExport:
+        if name.startswith("__") and name.endswith("__"):
+            raise AttributeError(name)  # Python asking for a protocol, not the application for a function
+        exports = _exports_of(self._mob_peer, self._mob_role)
+        if exports is not None and name not in exports and self._mob_peer.roster.roles[self._mob_role].complete:
+            raise unknown_export(self._mob_role, name, exports)
+        export = RemoteExport(self, name)
+        self.__dict__[name] = export
+        return export
+
+    def __dir__(self) -> Iterable[str]:
+        return ["options", *(_exports_of(self._mob_peer, self._mob_role) or {})]
+
+    def __repr__(self) -> str:
+        exports = _exports_of(self._mob_peer, self._mob_role)
+        shown = "no worker was ready yet" if exports is None else ", ".join(e.name for e in exports.values())
+        return f"<proxy of {self._mob_role!r}: {shown or 'no exports'}>"
+
+
+class RemoteExport:
+    """One exported function of a role. Calling it sends the call and returns a `Call`."""
+
+    __slots__ = ("_call", "_name", "_options", "_peer", "_role", "_route")
+
+    def __init__(self, proxy: Proxy, name: str) -> None:
+        self._peer: Peer = proxy._mob_peer  # pyright: ignore[reportPrivateUsage]
+        self._role: str = proxy._mob_role  # pyright: ignore[reportPrivateUsage]
+        self._route = proxy._mob_route  # pyright: ignore[reportPrivateUsage]
+        self._options: Options = proxy._mob_options  # pyright: ignore[reportPrivateUsage]
+        self._name = name
+        self._call = self._peer.calling.call
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Call[Any]:
+        return self._call(self._route, self._role, self._name, args, kwargs, self._options)
+
+    @property
+    def __name__(self) -> str:
+        return self._name
+
+    @property
+    def __doc__(self) -> str:  # type: ignore[override]
+        info = self._info()
+        return info.doc if info else ""
+
+    def __repr__(self) -> str:
+        info = self._info()
+        return f"<{self._role}.{self._name}{info.signature if info else '(...), no worker was ready yet'}>"
+
+    def _info(self) -> Info | None:
+        return (_exports_of(self._peer, self._role) or {}).get(self._name)
+
+
+class Target:
+    """Some mobsters: they can be sent to, and called."""
+
+    def __init__(self, peer: Peer, role: str, kind: str, pid: int = 0) -> None:
+        self._peer = peer
+        self._role = role
+        self._kind = kind
+        self._pid = pid
+        peer.contacts.want_role(role or "*")
+
+    def __repr__(self) -> str:
+        return f"<pid {self._pid}>" if self._kind == "pid" else f"<{self._kind} {self._role!r}>"
+
+    def send(self, obj: Any) -> None:
+        """Sends a message: to all of the role, to any one of it, or to the process."""
+        calling = self._peer.calling
+        match self._kind:
+            case "all":
+                calling.send(self._peer.contacts.ready(self._role), obj)
+            case "any":
+                calling.send_any(self._role, obj)
+            case _:
+                calling.send([self._peer.contact_of_pid(self._pid)], obj)
+
+    @property
+    def call(self) -> Calls:
+        """`target.call.foo(1)`: calls an export; on all of a role the result is `{pid: value}`."""
+        return Calls(self)
+
+    def _start_call(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call[Any]:
+        peer = self._peer
+        match self._kind:
+            case "all":
+                return _Broadcast(peer, self._role, name, args, kwargs).call
+            case "any":
+                return peer.calling.call(peer.calling.route(self._role), self._role, name, args, kwargs)
+            case _:
+                contact = peer.contact_of_pid(self._pid)
+                return peer.calling.call_one(contact, f"{contact.member.role}.{name}", name, args, kwargs)
+
+
+class Calls:
+    """The exports of a target."""
+
+    def __init__(self, target: Target) -> None:
+        self._target = target
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") and name.endswith("__"):
+            raise AttributeError(name)
+        start = self._target._start_call  # pyright: ignore[reportPrivateUsage]
+        return lambda *args, **kwargs: start(name, args, kwargs)  # pyright: ignore
+
+    def __repr__(self) -> str:
+        return f"<calls to {self._target!r}>"
+
+
+class _Broadcast:
+    """A call on every ready worker of a role, gathered into one."""
+
+    def __init__(self, peer: Peer, role: str, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self._label = f"{role}.{name}"
+        self._results: dict[int, Any] = {}
+        self._errors: dict[int, BaseException] = {}
+        self.call: Call[dict[int, Any]] = Call(peer, f"all {self._label}", "")
+        contacts = peer.contacts.ready(role)
+        self._missing = len(contacts)
+        for contact in contacts:
+            call = peer.calling.call_one(contact, self._label, name, args, kwargs)
+            pid = contact.member.pid
+            call._add(lambda call, pid=pid: self._handle_done(pid, call), None, None)  # pyright: ignore
+        if not contacts:
+            self.call.settle({})
+
+    def _handle_done(self, pid: int, call: Call[Any]) -> None:
+        error = call.exception()
+        if error is None:
+            self._results[pid] = call.result()
+        else:
+            self._errors[pid] = error
+        self._missing -= 1
+        if self._missing == 0:
+            if self._errors:
+                which = "; ".join(f"{pid}: {error}" for pid, error in self._errors.items())
+                count = f"{len(self._errors)} of {len(self._errors) + len(self._results)}"
+                self.call.fail(
+                    PartialFailure(f"{self._label} failed in {count} workers: {which}", self._results, self._errors)
+                )
+            else:
+                self.call.settle(self._results)
+
+
+def unknown_export(role: str, name: str, exports: Iterable[str]) -> UnknownExport:
+    """The error for a function that a role does not have."""
+    return UnknownExport(f"{role!r} exports no function {name!r}. {nearest(name, exports)}")
+
+
+def _exports_of(peer: Peer, role: str) -> dict[str, Info] | None:
+    info = peer.roster.roles.get(role)
+    return None if info is None or info.exports is None else {export.name: export for export in info.exports}

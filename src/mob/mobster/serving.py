@@ -1,0 +1,294 @@
+"""Serving calls and messages: what arrives is queued, started in order, and answered.
+
+`def` exports run on the loop, one at a time, or in the role's threads; `async def` exports are tasks of the loop, as
+many at once as the role allows. While the application blocks the loop and the links are driven by hand, callbacks are
+run at once (somebody waits for them), everything else stays queued until the loop is free.
+
+Work is done in slices: after a few milliseconds replies are sent and the loop gets a turn, so a long queue of short
+calls neither delays its own answers nor starves other connections.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import inspect
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from queue import SimpleQueue
+from threading import Thread
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+from msgspec import Raw
+
+from mob.errors import Busy, Unavailable
+from mob.mobster.exports import Export
+from mob.mobster.proxy import unknown_export
+from mob.rim.link import Link
+from mob.wire import failures
+from mob.wire import messages as m
+
+if TYPE_CHECKING:
+    from mob.mobster.contacts import Contact
+    from mob.mobster.peer import Peer
+
+SLICE = 0.002
+"""Seconds of work after which replies are sent and the loop gets a turn."""
+
+_caller: contextvars.ContextVar[Contact | None] = contextvars.ContextVar("mob_caller", default=None)
+
+Function = Callable[..., Any]
+Started = tuple[Link, "Contact", m.Call, Function, Sequence[Any], dict[str, Any]]
+"""A call with what it comes down to: the function and its decoded arguments."""
+
+
+def caller() -> Contact | None:
+    """Who sent what is being served in this context."""
+    return _caller.get()
+
+
+class Serving:
+    """The incoming half of a process."""
+
+    def __init__(self, peer: Peer, threads: int = 1, concurrency: int = 100, queue: int = 10_000) -> None:
+        self._peer = peer
+        self._concurrency = concurrency
+        self._queue_limit = queue
+        self._inbox: deque[tuple[Link, Contact, m.Call | m.Message]] = deque()
+        self._async_inbox: deque[Started] = deque()  # beyond the concurrency
+        self._tasks: dict[tuple[Link, int], asyncio.Task[Any]] = {}
+        self._background: set[asyncio.Task[Any]] = set()
+        self._threads = _Threads(threads) if threads > 1 else None
+        self._in_threads = 0
+        self._working = False
+        self._scheduled = False
+        self.exports: dict[str, Export] = {}
+        self.find_export: Callable[[str], Export | None] = self.exports.get
+        """How an export is found; while the module is being imported the table may still grow."""
+        self.served = 0
+
+    def __repr__(self) -> str:
+        return f"<Serving {len(self.exports)} exports, {self.in_hand} calls in hand, {self.served} served>"
+
+    @property
+    def in_hand(self) -> int:
+        """Calls and messages that were accepted and not finished."""
+        return len(self._inbox) + len(self._async_inbox) + len(self._tasks) + self._in_threads + len(self._background)
+
+    # -------------------------------------------------------------------------------------------- accepting
+
+    def accept(self, link: Link, contact: Contact, message: m.Call | m.Message) -> None:
+        """Queues what has arrived; `work` follows when the whole frame is in."""
+        if type(message) is m.Call:
+            if self._peer.reactor.driving and type(message.target) is int:
+                self._start_call(link, contact, message)
+                return
+            if len(self._inbox) >= self._queue_limit:
+                self._fail(link, message, Busy(f"{self._peer.name}: {self._queue_limit:,} calls wait here already."))
+                return
+        self._inbox.append((link, contact, message))
+
+    def work(self) -> None:
+        """Starts what is queued, for a slice of time; the rest in the loop's next turn."""
+        self._scheduled = False
+        if self._working or not self._inbox:
+            return
+        if self._peer.reactor.driving:
+            self._schedule()  # the loop stands still: it comes back to this when it is free
+            return
+        self._working = True
+        end = perf_counter() + SLICE
+        try:
+            while self._inbox:
+                link, contact, message = self._inbox.popleft()
+                if type(message) is m.Call:
+                    self._start_call(link, contact, message)
+                else:
+                    self._start_handlers(contact, message)
+                if perf_counter() > end:
+                    self._peer.reactor.flush()
+                    self._schedule()
+                    return
+        finally:
+            self._working = False
+
+    def _schedule(self) -> None:
+        if not self._scheduled:
+            self._scheduled = True
+            self._peer.reactor.loop.call_soon(self.work)
+
+    def cancel(self, link: Link, number: int) -> None:
+        """The caller has given the call up: its task is cancelled, a queued one is dropped."""
+        task = self._tasks.get((link, number))
+        if task is not None:
+            task.cancel()
+            return
+        self._inbox = deque(e for e in self._inbox if not _is_call(e, link, number))
+        self._async_inbox = deque(e for e in self._async_inbox if not _is_call(e, link, number))
+
+    def drop_caller(self, contact: Contact) -> None:
+        """The caller has died: what it had asked for is not started; async work of its is cancelled."""
+        self._inbox = deque(entry for entry in self._inbox if entry[1] is not contact)
+        self._async_inbox = deque(entry for entry in self._async_inbox if entry[1] is not contact)
+
+    def refuse_all(self, why: str) -> None:
+        """The process ends: what was not started is given back, safe to repeat elsewhere."""
+        while self._inbox:
+            link, _, message = self._inbox.popleft()
+            if isinstance(message, m.Call):
+                self._fail(link, message, Unavailable(why))
+
+    # --------------------------------------------------------------------------------------------- starting
+
+    def _start_call(self, link: Link, contact: Contact, call: m.Call) -> None:
+        target = call.target
+        try:
+            if type(target) is int:
+                work = (link, contact, call, *self._callback(target, call))
+            else:
+                export = self.find_export(target)  # type: ignore[arg-type]
+                if export is None:
+                    raise unknown_export(self._peer.role or "a client", str(target), self.exports)
+                work = (link, contact, call, export.function, *export.decode(call.args, call.kwargs))
+                if export.is_async:
+                    if len(self._tasks) >= self._concurrency:
+                        self._async_inbox.append(work)
+                        return
+                elif self._threads is not None:
+                    self._in_threads += 1
+                    self._threads.submit(partial(self._run_in_thread, work))
+                    return
+        except Exception as error:
+            self._fail(link, call, error)
+        else:
+            self._invoke(*work)
+
+    def _callback(self, number: int, call: m.Call) -> tuple[Function, Sequence[Any], dict[str, Any]]:
+        peer = self._peer
+        function = peer.callbacks.lent.get(number)
+        if function is None:
+            raise Unavailable("this callback was freed already: its last holder had given it up.")
+        decode = peer.codec.decode
+        return function, decode(call.args), {} if call.kwargs is None else decode(call.kwargs)
+
+    def _invoke(
+        self,
+        link: Link,
+        contact: Contact,
+        call: m.Call,
+        function: Function,
+        args: Sequence[Any],
+        kwargs: dict[str, Any],
+    ) -> None:
+        """Runs it on the loop: to its end, or as a task if what it returns wants to be awaited."""
+        _caller.set(contact)
+        try:
+            value = function(*args, **kwargs) if kwargs else function(*args)
+            if type(value) not in _PLAIN and inspect.isawaitable(value):
+                task = self._peer.reactor.loop.create_task(self._run(link, call, value))
+                self._tasks[link, call.id] = task
+            else:
+                self._reply(link, call, value)
+        except (SystemExit, KeyboardInterrupt) as error:
+            self._fail(link, call, error)
+            self._peer.end(error)  # an export that says sys.exit() means its process
+        except BaseException as error:
+            self._fail(link, call, error)
+
+    async def _run(self, link: Link, call: m.Call, awaitable: Awaitable[Any]) -> None:
+        try:
+            self._reply(link, call, await awaitable)
+        except BaseException as error:
+            self._fail(link, call, error)
+            if isinstance(error, (SystemExit, KeyboardInterrupt)):
+                self._peer.end(error)
+        finally:
+            self._tasks.pop((link, call.id), None)
+            while self._async_inbox and len(self._tasks) < self._concurrency:
+                self._invoke(*self._async_inbox.popleft())
+
+    def _run_in_thread(self, work: Started) -> None:
+        link, contact, call, function, args, kwargs = work
+        _caller.set(contact)
+        try:
+            self._reply(link, call, function(*args, **kwargs))
+        except BaseException as error:
+            self._fail(link, call, error)
+            if isinstance(error, SystemExit):
+                self._peer.reactor.call(partial(self._peer.end, error))
+        finally:
+            self._peer.reactor.call(self._thread_done)
+
+    def _thread_done(self) -> None:
+        self._in_threads -= 1
+
+    def _start_handlers(self, contact: Contact, message: m.Message) -> None:
+        try:
+            obj = self._peer.codec.decode(message.body)
+        except Exception:
+            self._peer.log.exception("a message from %s cannot be read", contact.name)
+            return
+        _caller.set(contact)
+        for handler in self._peer.handlers.of("message"):
+            self.run_handler("message", handler, obj)
+
+    def run_handler(self, event: str, handler: Callable[..., Any], *args: Any) -> None:
+        """Runs a handler; an `async def` one in the background. Its errors are logged."""
+        try:
+            value = handler(*args)
+            if inspect.isawaitable(value):
+                task = self._peer.reactor.loop.create_task(self._finish_handler(event, value))
+                self._background.add(task)
+                task.add_done_callback(self._background.discard)
+        except Exception:
+            self._peer.log.exception("a handler of %r raised", event)
+
+    async def _finish_handler(self, event: str, awaitable: Awaitable[Any]) -> None:
+        try:
+            await awaitable
+        except Exception:
+            self._peer.log.exception("a handler of %r raised", event)
+
+    # -------------------------------------------------------------------------------------------- answering
+
+    def _reply(self, link: Link, call: m.Call, value: Any) -> None:
+        peer = self._peer
+        body = peer.encode(value, "result")
+        if peer.callbacks.encoding:
+            passage = peer.callbacks.take()
+            peer.callbacks.hand_over(passage, peer.contacts.of_link(link))
+            link.post(m.Reply(call.id, len(self._inbox), Raw(body)))
+            peer.callbacks.let_go(passage)
+        else:
+            link.post(m.Reply(call.id, len(self._inbox), Raw(body)))
+        self.served += 1
+
+    def _fail(self, link: Link, call: m.Call, error: BaseException) -> None:
+        link.post(m.Failed(call.id, len(self._inbox), failures.describe(error, self._peer.codec)))
+        self.served += 1
+
+
+def _is_call(entry: tuple[Any, ...], link: Link, number: int) -> bool:
+    return entry[0] is link and isinstance(entry[2], m.Call) and entry[2].id == number
+
+
+_PLAIN = frozenset({type(None), bool, int, float, str, bytes, list, dict, tuple})
+"""Results that are certainly not awaitable; asking costs more than looking here."""
+
+
+class _Threads:
+    """N threads that run jobs in the order given."""
+
+    def __init__(self, count: int) -> None:
+        self._jobs: SimpleQueue[Callable[[], None]] = SimpleQueue()
+        for number in range(count):
+            Thread(target=self._run, name=f"mob-export-{number}", daemon=True).start()
+
+    def submit(self, job: Callable[[], None]) -> None:
+        self._jobs.put(job)
+
+    def _run(self) -> None:
+        while True:
+            contextvars.copy_context().run(self._jobs.get())

@@ -1,0 +1,1 @@
+"""The only files that touch the operating system: sockets, descriptors, processes, signals."""

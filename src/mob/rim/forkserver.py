@@ -1,0 +1,196 @@
+"""The fork server: forks mobsters in milliseconds, reports their exits, and carries out the Kingpin's last will.
+
+It is single-threaded, runs no loop and no application code besides what was imported before the first fork, and is
+therefore always free to act. Its channel to the Kingpin carries `Order`s in and `Report`s out. When the channel ends
+the Kingpin is gone: it asks every mobster to end (SIGTERM), waits for the grace time, kills every group that is left
+and removes the socket files. It is a subreaper: what mobsters leave behind becomes its child and is reaped here.
+
+`body` is what a forked child runs; it comes from above, for this file knows nothing of mobsters.
+"""
+
+from __future__ import annotations
+
+import array
+import contextlib
+import gc
+import os
+import select
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from mob.rim import processes
+from mob.wire.frames import HEADER, FrameDecoder
+from mob.wire.messages import Adopt, Exited, Fork, Forked, Remember, decode_order, encode
+
+Body = Callable[[Fork, int, int], int]
+"""Runs a mobster in a fresh process, given its order and the control and liveness sockets; returns the exit status."""
+
+LIMIT = 1024 * 1024
+
+
+class ForkServer:
+    """The state of the fork server."""
+
+    def __init__(self, channel: socket.socket, deadman: tuple[int, int], grace: float, body: Body) -> None:
+        self.channel = channel
+        self.deadman = deadman
+        self.grace = grace
+        self.body = body
+        self.frames = FrameDecoder(LIMIT)
+        self.descriptors: list[int] = []
+        self.mobsters: dict[int, int] = {}  # pid -> uid
+        self.adopted: set[int] = set()  # pids forked by a predecessor
+        self.paths: list[str] = []
+        self.wake_r, self.wake_w = os.pipe()
+
+    def __repr__(self) -> str:
+        return f"<ForkServer of {len(self.mobsters)} mobsters>"
+
+    def serve(self) -> None:
+        """Works until the Kingpin is gone, then sees to it that everything else goes too."""
+        os.set_blocking(self.wake_w, False)
+        os.set_blocking(self.wake_r, False)
+        signal.set_wakeup_fd(self.wake_w, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, _only_wake)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the Kingpin's end is the only reason to go
+        processes.become_subreaper()
+        gc.collect()
+        gc.freeze()
+        poll = select.poll()
+        poll.register(self.channel, select.POLLIN)
+        poll.register(self.wake_r, select.POLLIN)
+        while True:
+            for fd, _ in poll.poll():
+                if fd == self.wake_r:
+                    self._reap()
+                elif not self._read():
+                    self._carry_out_the_last_will()
+                    return
+
+    # ---------------------------------------------------------------------------------------------- orders
+
+    def _read(self) -> bool:
+        """Carries out what was ordered; False when the Kingpin is gone."""
+        try:
+            data, ancillary, _, _ = self.channel.recvmsg(65536, socket.CMSG_SPACE(64))
+        except ConnectionError:
+            return False
+        for _, _, raw in ancillary:
+            descriptors = array.array("i")
+            descriptors.frombytes(raw)
+            self.descriptors.extend(descriptors)
+        if not data:
+            return False
+        for payload in self.frames.feed(data):
+            for order in decode_order(payload):
+                self._carry_out(order)
+        return True
+
+    def _carry_out(self, order: Any) -> None:
+        match order:
+            case Fork():
+                descriptors, self.descriptors = self.descriptors[:4], self.descriptors[4:]
+                self._fork(order, descriptors)
+            case Adopt(pid=pid):
+                self.adopted.add(pid)
+            case Remember(path=path):
+                self.paths.append(path)
+
+    def _fork(self, order: Fork, descriptors: list[int]) -> None:
+        try:
+            pid = os.fork()
+        except OSError as error:  # no more processes to be had: to the Kingpin it is a mobster that died at once
+            print(f"mob: cannot fork {order.role}.{order.index}: {error}", file=sys.stderr, flush=True)
+            self._report(Forked(order.uid, 0))
+            self._report(Exited(order.uid, 0, 71))
+            pid = 0
+        else:
+            if pid == 0:
+                self._become_mobster(order, descriptors)
+            with contextlib.suppress(OSError):
+                os.setpgid(pid, pid)  # in both, so it holds whoever runs first
+            self.mobsters[pid] = order.uid
+            self._report(Forked(order.uid, pid))
+        for descriptor in descriptors:
+            os.close(descriptor)
+
+    def _become_mobster(self, order: Fork, descriptors: list[int]) -> NoReturn:
+        """The child's side: own group, own streams, nothing of the fork server's, then the body."""
+        status = 70
+        try:
+            os.setpgid(0, 0)
+            signal.set_wakeup_fd(-1)
+            for signum in (signal.SIGCHLD, signal.SIGTERM):
+                signal.signal(signum, signal.SIG_DFL)
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            processes.arm_deadman(self.deadman[0])
+            self.channel.close()
+            for descriptor in (*self.deadman, self.wake_r, self.wake_w):
+                os.close(descriptor)
+            control, liveness, out, err = descriptors
+            null = os.open(os.devnull, os.O_RDONLY)
+            for descriptor, standard in ((null, 0), (out, 1), (err, 2)):
+                os.dup2(descriptor, standard)
+                os.close(descriptor)
+            os.set_inheritable(control, False)
+            os.set_inheritable(liveness, False)
+            status = self.body(order, control, liveness)
+        except BaseException:
+            sys.excepthook(*sys.exc_info())  # type: ignore[arg-type]
+        finally:
+            for stream in (sys.stdout, sys.stderr):
+                with contextlib.suppress(Exception):
+                    stream.flush()
+            os._exit(status)
+
+    def _report(self, report: Forked | Exited) -> None:
+        payload = encode([report])
+        with contextlib.suppress(ConnectionError):  # the Kingpin is gone: the next read says so
+            self.channel.sendall(HEADER.pack(len(payload)) + payload)
+
+    # ----------------------------------------------------------------------------------------------- exits
+
+    def _reap(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            os.read(self.wake_r, 4096)
+        for pid, status in processes.reap():
+            uid = self.mobsters.pop(pid, None)
+            if uid is not None:
+                processes.kill_group(pid)  # its children do not outlive it
+                self._report(Exited(uid, pid, status))
+
+    def _carry_out_the_last_will(self) -> None:
+        deadline = time.monotonic() + self.grace
+        for pid in (*self.mobsters, *self.adopted):
+            processes.kill_group(pid, signal.SIGCONT)  # a stopped one must be able to hear
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGTERM)
+        while self.mobsters or self.adopted:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                break
+            select.select([self.wake_r], [], [], min(left, 0.05) if self.adopted else left)
+            self._reap()
+            self.adopted = {pid for pid in self.adopted if _is_alive(pid)}
+        for pid in (*self.mobsters, *self.adopted):
+            processes.kill_group(pid)
+        for path in self.paths:
+            with contextlib.suppress(OSError):
+                os.unlink(path)
+
+
+def _only_wake(signum: int, frame: object) -> None:
+    """The wake-up descriptor has done all there is to do."""
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True

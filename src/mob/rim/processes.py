@@ -1,0 +1,76 @@
+"""Processes as the kernel sees them: groups, adoption, exits, titles, and the deadman pipe.
+
+The deadman pipe covers the case that Kingpin and fork server are killed at the same moment. Both hold its writing end;
+every mobster opens the reading end anew with O_ASYNC, owner: its own process group, signal: SIGKILL. When the last
+writer is gone the kernel itself kills the whole group: no code of the mobster has to run, so it also ends one that is
+stuck in C, with its children. (fcntl(2): F_SETOWN with a negative number, F_SETSIG.) Linux only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import fcntl
+import os
+import signal
+import sys
+
+LINUX = sys.platform == "linux"
+PR_SET_CHILD_SUBREAPER = 36
+
+
+def make_deadman() -> tuple[int, int]:
+    """The two ends of the pipe, reading end first. Neither is inherited over an exec unless told to."""
+    return os.pipe()
+
+
+def arm_deadman(reading_end: int) -> None:
+    """This process and its group die when the last writing end closes; the descriptor must stay open."""
+    if not LINUX:
+        return
+    own = os.open(f"/proc/self/fd/{reading_end}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    fcntl.fcntl(own, fcntl.F_SETOWN, -os.getpgrp())
+    fcntl.fcntl(own, fcntl.F_SETSIG, signal.SIGKILL)  # type: ignore[attr-defined]
+    fcntl.fcntl(own, fcntl.F_SETFL, fcntl.fcntl(own, fcntl.F_GETFL) | os.O_ASYNC)  # type: ignore[attr-defined]
+
+
+def become_subreaper() -> None:
+    """Orphans among the descendants of this process become its children, so it can wait for them."""
+    if LINUX:
+        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def kill_group(pid: int, signum: int = signal.SIGKILL) -> None:
+    """Signals the process group that `pid` leads, and `pid` itself should it not lead it yet."""
+    for send in (os.killpg, os.kill):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            send(pid, signum)
+
+
+def reap() -> list[tuple[int, int]]:
+    """The children that have ended: (pid, exit status as in `os.waitstatus_to_exitcode`)."""
+    ended: list[tuple[int, int]] = []
+    while True:
+        try:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return ended
+        if pid == 0:
+            return ended
+        ended.append((pid, os.waitstatus_to_exitcode(status)))
+
+
+def exit_text(status: int) -> str:
+    """An exit status in words.
+
+    >>> exit_text(0), exit_text(3), exit_text(-9)
+    ('ended by itself (exit status 0)', 'exited with status 3', 'was killed by SIGKILL')
+    """
+    if status == 0:
+        return "ended by itself (exit status 0)"
+    if status > 0:
+        return f"exited with status {status}"
+    try:
+        return f"was killed by {signal.Signals(-status).name}"
+    except ValueError:
+        return f"was killed by signal {-status}"

@@ -1,0 +1,226 @@
+"""One thread's readiness loop: an asyncio loop, or the thread that drives the links by hand while it waits.
+
+Everything of mob's that is read or written is watched here, twice: by the asyncio loop and by a poll object. While the
+loop runs, the loop calls. When code on the loop's own thread blocks for an answer (`drive`), the loop stands still and
+this file reads and writes in its place, so synchronous code never deadlocks on its own loop. Other threads reach the
+thread by `call`, which wakes it in either mode (asyncio's `call_soon_threadsafe` would wait for a loop that stands).
+
+What is posted while a callback of this file runs is sent when it returns, else at the end of the loop's turn.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import itertools
+import os
+import select
+from collections import deque
+from collections.abc import Callable
+from threading import get_ident
+from time import monotonic
+from typing import Protocol
+
+READ = select.POLLIN | select.POLLHUP | select.POLLERR
+
+
+class Flushable(Protocol):
+    """What has gathered something to send."""
+
+    def flush(self) -> None:
+        """Sends it."""
+        ...
+
+
+class Reactor:
+    """Readiness of descriptors, for a loop that may stand still."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self.thread = 0
+        """The ident of the thread that runs the loop."""
+        self.driving = 0
+        """How deep the loop's thread is in `drive`."""
+        self._busy = False  # a callback of ours runs and will flush when it returns
+        self._dirty: list[Flushable] = []
+        self._flush_scheduled = False
+        self._readers: dict[int, Callable[[], None]] = {}
+        self._writers: dict[int, Callable[[], None]] = {}
+        self._poll = select.poll()
+        self._calls: deque[Callable[[], None]] = deque()
+        self._timers: list[tuple[float, int, Callable[[], None]]] = []
+        self._timer_count = itertools.count()
+        self._armed_for: float | None = None
+        self._wake_r, self._wake_w = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC) if hasattr(os, "pipe2") else _pipe()
+        self.after_callback: Callable[[], None] = _nothing
+        """Housekeeping after each of our callbacks and each round of `drive`."""
+
+    def __repr__(self) -> str:
+        return f"<Reactor watching {len(self._readers)} descriptors, driven by hand {self.driving} deep>"
+
+    # --------------------------------------------------------------------------------------------- running
+
+    def run(self) -> None:
+        """Runs the loop in this thread until `stop`. May be called again later, from another thread."""
+        self.thread = get_ident()
+        if self._wake_r not in self._readers:
+            self.watch(self._wake_r, self._handle_wake)
+        if self._dirty:
+            self._schedule_flush()
+        asyncio.set_event_loop(self.loop)
+        self.loop.run_forever()
+
+    def stop(self) -> None:
+        """Ends `run`; from any thread."""
+        self.call(self.loop.stop)
+
+    def call(self, function: Callable[[], None]) -> None:
+        """Has the loop's thread call a function soon; from any thread."""
+        self._calls.append(function)
+        try:
+            os.write(self._wake_w, b"\0")
+        except BlockingIOError:
+            pass  # it is awake already
+        except OSError:
+            pass  # closed: nobody is left to call it
+
+    def close(self) -> None:
+        """Frees the descriptors of its own."""
+        os.close(self._wake_r)
+        os.close(self._wake_w)
+
+    # ---------------------------------------------------------------------------------------------- timers
+
+    def call_at(self, when: float, function: Callable[[], None]) -> None:
+        """Calls a function at that time (monotonic seconds), also while driven by hand; on the loop's thread only."""
+        heapq.heappush(self._timers, (when, next(self._timer_count), function))
+        self._arm()
+
+    def _arm(self) -> None:
+        if self._timers and (self._armed_for is None or self._timers[0][0] < self._armed_for):
+            self._armed_for = self._timers[0][0]
+            self.loop.call_later(max(0.0, self._armed_for - monotonic()), self._handle, self._run_timers)
+
+    def _run_timers(self) -> None:
+        self._armed_for = None
+        now = monotonic()
+        while self._timers and self._timers[0][0] <= now:
+            heapq.heappop(self._timers)[2]()
+        self._arm()
+
+    # -------------------------------------------------------------------------------------------- watching
+
+    def watch(self, fd: int, on_readable: Callable[[], None]) -> None:
+        """Calls `on_readable` whenever there is something to read, on the loop's thread only."""
+        self._readers[fd] = on_readable
+        self.loop.add_reader(fd, self._handle, on_readable)
+        self._poll.register(fd, READ)
+
+    def watch_writable(self, fd: int, on_writable: Callable[[], None]) -> None:
+        """Calls `on_writable` whenever there is room to write, until `unwatch_writable`."""
+        self._writers[fd] = on_writable
+        self.loop.add_writer(fd, self._handle, on_writable)
+        self._poll.register(fd, READ | select.POLLOUT)
+
+    def unwatch_writable(self, fd: int) -> None:
+        """Ends `watch_writable`."""
+        if self._writers.pop(fd, None) is not None:
+            self.loop.remove_writer(fd)
+            self._poll.register(fd, READ)
+
+    def unwatch(self, fd: int) -> None:
+        """Ends all watching of a descriptor; to be called before it is closed."""
+        self.unwatch_writable(fd)
+        if self._readers.pop(fd, None) is not None:
+            self.loop.remove_reader(fd)
+            self._poll.unregister(fd)
+
+    # -------------------------------------------------------------------------------------------- flushing
+
+    def flush_soon(self, link: Flushable) -> None:
+        """Has the link flushed at the end of this turn; on the loop's thread only."""
+        self._dirty.append(link)
+        if not self._busy and not self._flush_scheduled:
+            self._schedule_flush()
+
+    def flush(self) -> None:
+        """Sends all that was gathered."""
+        self._flush_scheduled = False
+        while self._dirty:
+            dirty, self._dirty = self._dirty, []
+            for link in dirty:
+                link.flush()
+
+    def _schedule_flush(self) -> None:
+        self._flush_scheduled = True
+        self.loop.call_soon(self.flush)
+
+    # --------------------------------------------------------------------------------------------- driving
+
+    def drive(self, until: Callable[[], bool], deadline: float | None = None) -> bool:
+        """Reads and writes by hand until `until()` holds or the deadline (monotonic seconds) passes; whether it holds.
+
+        Only on the loop's own thread, which stands still meanwhile.
+        """
+        self.driving += 1
+        busy, self._busy = self._busy, True
+        poll = self._poll.poll
+        try:
+            while not until():
+                if self._dirty:
+                    self.flush()
+                    if until():
+                        return True
+                wake = deadline
+                if self._timers:
+                    self._run_timers()
+                    if self._timers and (wake is None or self._timers[0][0] < wake):
+                        wake = self._timers[0][0]
+                if wake is None:
+                    events = poll()
+                else:
+                    now = monotonic()
+                    if deadline is not None and now >= deadline:
+                        return until()
+                    events = poll(max(0.0, wake - now) * 1000 + 1)
+                for fd, event in events:
+                    if event & select.POLLOUT and (writer := self._writers.get(fd)) is not None:
+                        writer()
+                    if event & READ and (reader := self._readers.get(fd)) is not None:
+                        reader()
+                self.after_callback()
+            return True
+        finally:
+            self.driving -= 1
+            self._busy = busy
+            if not busy and self._dirty and not self._flush_scheduled:
+                self._schedule_flush()
+
+    def _handle(self, callback: Callable[[], None]) -> None:
+        self._busy = True
+        try:
+            callback()
+            self.after_callback()
+        finally:
+            self._busy = False
+            if self._dirty:
+                self.flush()
+
+    def _handle_wake(self) -> None:
+        try:
+            os.read(self._wake_r, 4096)
+        except BlockingIOError:
+            return
+        for _ in range(len(self._calls)):
+            self._calls.popleft()()
+
+
+def _nothing() -> None:
+    pass
+
+
+def _pipe() -> tuple[int, int]:
+    r, w = os.pipe()
+    os.set_blocking(r, False)
+    os.set_blocking(w, False)
+    return r, w

@@ -1,0 +1,373 @@
+"""The arguments of an exported function: from the bytes of a call to what the function is called with.
+
+Strategy. `Parameters.of` looks at the function once and picks one of three ways. If the number of positional arguments
+tells it all, one compiled C decoder checks number and types at once; that is nearly every call. Whatever this decoder
+does not take goes the general way: decoded untyped, then bound and converted parameter by parameter, which also gives
+the error that names the parameter.
+
+Wire shape: `args` is a MessagePack array of the positional arguments, `kwargs` a map, or None if there are none.
+
+Limits. What cannot be found out about a function is not checked: parameters without annotations, or with annotations
+that do not resolve, take anything; a function without a signature takes any number of them.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import functools
+import importlib
+import inspect
+import re
+import reprlib
+import sys
+import typing
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
+
+import msgspec
+
+from mob.errors import ArgumentError, BadMessage, GarbageFrame, nearest
+from mob.wire.codec import Codec, Raw, loosen
+
+Bound = tuple[Sequence[Any], dict[str, Any]]
+Decode = Callable[[Raw, Raw | None], Bound]
+
+_EMPTY = inspect.Parameter.empty
+_kind: Callable[[Any], type[Any]] = type
+_CALLABLE = typing.get_origin(Callable[[], None])
+_LAZY: dict[str, Any] = {}  # how to look at annotations that do not evaluate, in Pythons that evaluate them late
+if sys.version_info >= (3, 14):
+    _LAZY["annotation_format"] = importlib.import_module("annotationlib").Format.FORWARDREF
+_POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+_NAMED = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+
+
+_ANYTHING = inspect.Signature(
+    [
+        inspect.Parameter("args", inspect.Parameter.VAR_POSITIONAL),
+        inspect.Parameter("kwargs", inspect.Parameter.VAR_KEYWORD),
+    ]
+)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class _Parameter:
+    name: str
+    index: int  # among the positional ones; beyond all numbers for the others
+    kind: Any
+    default: Any
+    annotation: Any  # Any, if there is none
+    shown: str  # "a: int", "*rest"
+    convert: Callable[[Any], Any]
+
+    @property
+    def is_required(self) -> bool:
+        return self.default is _EMPTY and self.kind in (*_POSITIONAL, *_NAMED)
+
+
+class Parameters:
+    """What a function takes. `signature` and `doc` are for people; `decode` is for calls."""
+
+    __slots__ = (
+        "_codec",
+        "_extra",
+        "_is_python",
+        "_is_untyped",
+        "_label",
+        "_named",
+        "_positional",
+        "_required",
+        "_rest",
+        "decode",
+        "doc",
+        "signature",
+    )
+
+    decode: Decode
+    """Raises `ArgumentError` if the arguments do not fit, `GarbageFrame` if they are not MessagePack."""
+
+    def __init__(self, fn: Callable[..., Any], codec: Codec, label: str) -> None:
+        signature = _signature(fn)
+        parameters = _parameters(signature or _ANYTHING, codec)
+        self.signature = "(...)" if signature is None else _shown(signature)
+        self.doc = _doc(fn)
+        self._codec = codec
+        self._label = label or getattr(fn, "__qualname__", type(fn).__qualname__)
+        self._is_python = inspect.isfunction(fn) or inspect.ismethod(fn)
+        self._positional = [each for each in parameters if each.kind in _POSITIONAL]
+        self._named = {each.name: each for each in parameters if each.kind in _NAMED}
+        self._rest = next((each for each in parameters if each.kind is inspect.Parameter.VAR_POSITIONAL), None)
+        self._extra = next((each for each in parameters if each.kind is inspect.Parameter.VAR_KEYWORD), None)
+        self._is_untyped = all(each.annotation is Any for each in parameters)
+        self._required = [each for each in parameters if each.is_required]
+        self.decode = self._pick_way()
+
+    @classmethod
+    def of(cls, fn: Callable[..., Any], codec: Codec, label: str = "") -> Parameters:
+        """The parameters of a function. `label` is how messages call it, for example "back.foo"."""
+        return cls(fn, codec, label)
+
+    def __repr__(self) -> str:
+        return f"<Parameters of {self._label}{self.signature}>"
+
+    # -- the three ways ----------------------------------------------------------------------------------------------
+
+    def _pick_way(self) -> Decode:
+        takes_named = any(each.kind is inspect.Parameter.KEYWORD_ONLY for each in self._required)
+        if takes_named or any(_expects_function(each.annotation) for each in self._positional):
+            return self._decode_in_general
+        if self._rest is not None:
+            if self._positional or self._rest.annotation is not Any:
+                return self._decode_in_general
+            return self._untyped_way(self._codec.fast_decoder(list[Any]))
+        if not (self._is_python or all(each.is_required for each in self._positional)):
+            return self._decode_in_general  # a builtin's own idea of its defaults may differ
+        fast = self._codec.fast_decoder(_row(self._positional))
+        is_untyped = all(each.annotation is Any for each in self._positional)
+        return self._untyped_way(fast) if is_untyped else self._typed_way(fast)
+
+    def _untyped_way(self, fast: Callable[[Raw], Any]) -> Decode:
+        """Nothing but the number can be wrong, and this is seen before anything is decoded."""
+        general = self._decode_in_general
+
+        def decode(args: Raw, kwargs: Raw | None) -> Bound:
+            if kwargs is None:
+                try:
+                    return fast(args), {}
+                except msgspec.ValidationError:
+                    pass
+                except BadMessage as failure:
+                    self._refuse_message(failure)
+            return general(args, kwargs)
+
+        return decode
+
+    def _typed_way(self, fast: Callable[[Raw], Any]) -> Decode:
+        general = self._decode_in_general
+
+        def decode(args: Raw, kwargs: Raw | None) -> Bound:
+            if kwargs is None:
+                try:
+                    return fast(args), {}
+                except Exception:  # noqa: BLE001  what is wrong comes up once more, and better
+                    pass
+            return general(args, kwargs)
+
+        return decode
+
+    def _decode_in_general(self, args: Raw, kwargs: Raw | None) -> Bound:
+        """All is decoded before anything is checked, so that functions in refused arguments are given back too."""
+        try:
+            values: Any = self._codec.decode(args)
+            named: Any = {} if kwargs is None else self._codec.decode(kwargs)
+        except BadMessage as failure:
+            self._refuse_message(failure)
+        if type(values) is not list or type(named) is not dict:
+            raise GarbageFrame(f"the arguments of a call of {self._label} are not an array and a map.")
+        return self._bind(values, named)  # pyright: ignore[reportUnknownArgumentType]
+
+    # -- binding -----------------------------------------------------------------------------------------------------
+
+    def _bind(self, values: list[Any], named: dict[str, Any]) -> Bound:
+        positional, rest, given = self._positional, self._rest, len(values)
+        if given > len(positional) and rest is None:
+            self._refuse_number(given)
+        for name in named:
+            parameter = self._named.get(name, self._extra)
+            if parameter is None or parameter.index < given or type(name) is not str:
+                self._refuse_name(name)
+        if missing := [each for each in self._required if each.index >= given and not self._is_named(each, named)]:
+            self._refuse_missing([each.name for each in missing])
+        if self._is_untyped:
+            return values, named
+        for index, value in enumerate(values):
+            values[index] = self._fit(positional[index] if index < len(positional) else rest, value)
+        for name, value in named.items():
+            named[name] = self._fit(self._named.get(name, self._extra), value)
+        return values, named
+
+    def _is_named(self, parameter: _Parameter, named: dict[str, Any]) -> bool:
+        return parameter.name in named and parameter.name in self._named
+
+    def _fit(self, parameter: _Parameter | None, value: Any) -> Any:
+        if parameter is None or parameter.annotation is Any or parameter.annotation is type(value):
+            return value
+        try:
+            return parameter.convert(value)
+        except msgspec.ValidationError as failure:
+            self._refuse(f"({parameter.shown}): {_explained(str(failure), value)}", parameter.name, failure)
+
+    # -- refusing ----------------------------------------------------------------------------------------------------
+
+    def _refuse(self, text: str, argument: str | None = None, cause: Exception | None = None) -> NoReturn:
+        raise ArgumentError(f"{self._label}{text}", executed="no", argument=argument) from cause
+
+    def _refuse_message(self, failure: BadMessage) -> NoReturn:
+        self._refuse(f"(): {failure}", None, failure)
+
+    def _refuse_name(self, name: Any) -> NoReturn:
+        if name in self._named:
+            self._refuse(f"() got the argument {name!r} twice.", name)
+        if any(each.name == name for each in self._positional):
+            self._refuse(f"() takes the argument {name!r} by position only.", name)
+        self._refuse(f"() got an unknown argument {name!r}. {nearest(str(name), self._named)}", str(name))
+
+    def _refuse_missing(self, names: list[str]) -> NoReturn:
+        listed = " and ".join(filter(None, [", ".join(map(repr, names[:-1])), repr(names[-1])]))
+        self._refuse(f"() misses the argument{'s' if names[1:] else ''} {listed}.", names[0])
+
+    def _refuse_number(self, given: int) -> NoReturn:
+        most = len(self._positional)
+        least = sum(each.is_required for each in self._positional)
+        names = ", ".join(each.name for each in self._positional)
+        number = str(most) if least == most else f"{least} to {most}"
+        kind = "positional argument" if len(self._named) > most else "argument"
+        takes = f"{number} {kind}{'' if number == '1' else 's'} ({names})" if most else f"no {kind}s"
+        self._refuse(f"() takes {takes}, {given} {'was' if given == 1 else 'were'} given.")
+
+
+def _row(parameters: Sequence[_Parameter]) -> Any:
+    """The positional arguments as one type: a tuple, or if there are defaults a named tuple, for it fills them in."""
+    if all(each.is_required for each in parameters):
+        return tuple[tuple(each.annotation for each in parameters)]  # type: ignore[misc]
+    names = [f"p{index}" for index in range(len(parameters))]
+    defaults = [each.default for each in parameters if not each.is_required]
+    row: Any = collections.namedtuple("Row", names, defaults=defaults)  # pyright: ignore[reportUntypedNamedTuple]
+    row.__annotations__ = {name: loosen(each.annotation) for name, each in zip(names, parameters, strict=True)}
+    return row
+
+
+def _expects_function(annotation: Any) -> bool:
+    """Whether the C decoder would give up anyway."""
+    return (typing.get_origin(annotation) or annotation) is _CALLABLE
+
+
+# -- looking at functions ----------------------------------------------------------------------------------------------
+
+
+class _Text:
+    """Shows in a signature as it is."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def __repr__(self) -> str:
+        return self.text
+
+
+def _signature(fn: Callable[..., Any]) -> inspect.Signature | None:
+    """The signature with its annotations evaluated one by one; a `_Text` stands for one that does not evaluate."""
+    try:
+        signature = inspect.signature(fn, **_LAZY)
+    except Exception:  # noqa: BLE001  builtins have none, and what looks like a function may do as it likes
+        return None
+    names = _namespace(fn)
+    return signature.replace(
+        parameters=[
+            each.replace(annotation=_evaluated(each.annotation, names)) for each in signature.parameters.values()
+        ],
+        return_annotation=_evaluated(signature.return_annotation, names),
+    )
+
+
+def _namespace(fn: Any) -> dict[str, Any]:
+    """The globals of the function at the bottom of methods, partials, wrappers and callable objects."""
+    for _ in range(20):
+        fn = getattr(fn, "__wrapped__", None) or getattr(fn, "__func__", fn)
+        fn = fn.func if isinstance(fn, functools.partial) else fn
+    fn = fn if hasattr(fn, "__globals__") else getattr(_kind(fn), "__call__", None)  # noqa: B004  its globals are wanted
+    return getattr(fn, "__globals__", {})
+
+
+def _evaluated(annotation: Any, names: dict[str, Any]) -> Any:
+    if annotation is _EMPTY:
+        return annotation
+
+    def holder() -> None: ...
+
+    holder.__annotations__ = {"it": annotation}
+    try:
+        return typing.get_type_hints(holder, names, include_extras=True)["it"]
+    except Exception:  # noqa: BLE001  it is an expression in a string: anything may happen
+        return _Text(annotation if isinstance(annotation, str) else str(annotation))
+
+
+def _parameters(signature: inspect.Signature, codec: Codec) -> list[_Parameter]:
+    return [_parameter(index, each, codec) for index, each in enumerate(signature.parameters.values())]
+
+
+def _parameter(index: int, parameter: inspect.Parameter, codec: Codec) -> _Parameter:
+    annotation: Any = parameter.annotation
+    if annotation is _EMPTY or isinstance(annotation, _Text):
+        annotation = Any
+    return _Parameter(
+        name=parameter.name,
+        index=index if parameter.kind in _POSITIONAL else sys.maxsize,
+        kind=parameter.kind,
+        default=parameter.default,
+        annotation=annotation,
+        shown=str(parameter.replace(default=_EMPTY)),
+        convert=codec.converter(annotation),
+    )
+
+
+def _shown(signature: inspect.Signature) -> str:
+    """The text of a signature, with defaults kept short."""
+    parameters = [
+        each if each.default is _EMPTY else each.replace(default=_Text(_brief.repr(each.default)))
+        for each in signature.parameters.values()
+    ]
+    return str(signature.replace(parameters=parameters))
+
+
+def _doc(fn: Callable[..., Any]) -> str:
+    try:
+        return inspect.getdoc(fn) or ""
+    except Exception:  # noqa: BLE001  a broken __doc__
+        return ""
+
+
+# -- what msgspec says, in the words of Python -------------------------------------------------------------------------
+
+_brief = reprlib.Repr()
+_brief.maxstring = _brief.maxother = 60
+
+_MISFIT = re.compile(r"Expected `(?P<wanted>[^`]*)`, got `(?P<got>[^`]*)`")
+_PLACE = re.compile(r" - at (?P<key>`key` in )?`\$(?P<steps>[^`]*)`$")
+_STEP = re.compile(r"\.(?P<name>\w+)|\[(?P<index>\d+)\]|.+")
+_WORDS = {"object": "dict", "array": "list", "null": "None"}
+
+
+def _explained(text: str, value: Any) -> str:
+    """A message of msgspec about `value`, as the end of a sentence.
+
+    >>> _explained("Expected `int`, got `str`", "x")
+    "expected int, got str 'x'."
+    >>> _explained("Expected `int | null`, got `str` - at `$.ages[1]`", {"ages": [1, "x"]})
+    "expected int | None, got str 'x' at .ages[1]."
+    """
+    steps, in_key = "", False
+    if place := _PLACE.search(text):
+        text, steps, in_key = text[: place.start()], place["steps"], place["key"] is not None
+    if misfit := _MISFIT.fullmatch(text):
+        seen = _in_words(misfit["got"]) if in_key else _seen(misfit["got"], steps, value)
+        text = f"expected {_in_words(misfit['wanted'])}, got {seen}"
+    else:
+        text = text.replace("`", "").removesuffix(".")
+        text = text[:1].lower() + text[1:]
+    return f"{text}{' in a key' if in_key else ''}{' at ' + steps if steps else ''}."
+
+
+def _in_words(wanted: str) -> str:
+    return " | ".join(_WORDS.get(word, word) for word in wanted.split(" | "))
+
+
+def _seen(got: str, steps: str, value: Any) -> str:
+    """The value at that place, if it can be found."""
+    try:
+        for step in _STEP.finditer(steps):
+            value = value[step["name"]] if step["name"] else value[int(step["index"])]
+    except (KeyError, IndexError, TypeError):
+        return _in_words(got)
+    return "None" if value is None else f"{type(value).__name__} {_brief.repr(value)}"

@@ -1,0 +1,356 @@
+"""Every message that crosses between processes, as frozen structs in tagged unions.
+
+Three conversations:
+* peer to peer (`Peer`), on the direct links: calls, replies, messages, the counting of callbacks;
+* mobster or client to Kingpin and back (`Up`, `Down`), on the control link: the roster, introductions, shared ports;
+* Kingpin to fork server and back (`Order`, `Report`): launches and exits.
+
+Bodies (arguments, values, user's messages) are `Raw`: bytes that this file and the Kingpin carry without opening.
+A frame is an array of messages of one conversation. Descriptors travel beside the bytes; a message that takes one
+says so in its docstring, and the reader takes them in the order of the messages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+from msgspec import Raw
+
+from mob.errors import GarbageFrame
+from mob.wire.failures import Failure
+
+PROTOCOL = 1
+"""The version of everything here; said by a client in `Hello`, and refused when it differs."""
+
+
+class _Message(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    pass
+
+
+# ---------------------------------------------------------------------------------------------- peer to peer
+
+
+class Call(_Message, frozen=True, tag=1):
+    """Run an export (`target` is its name) or a callback that was lent to the sender (its number)."""
+
+    id: int
+    target: str | int
+    args: Raw
+    kwargs: Raw | None = None
+
+
+class Reply(_Message, frozen=True, tag=2):
+    """The call `id` returned. `queue`: how many calls were waiting at the callee when it answered."""
+
+    id: int
+    queue: int
+    value: Raw
+
+
+class Failed(_Message, frozen=True, tag=3):
+    """The call `id` did not bring a value."""
+
+    id: int
+    queue: int
+    failure: Failure
+
+
+class Message(_Message, frozen=True, tag=4):
+    """What `send` sends: for the handlers of "message"; no answer."""
+
+    body: Raw
+
+
+class Cancel(_Message, frozen=True, tag=5):
+    """The caller no longer wants the call `id`."""
+
+    id: int
+
+
+class Release(_Message, frozen=True, tag=6):
+    """The sender has dropped callbacks of the receiver: how many references of each, by number."""
+
+    counts: dict[int, int]
+
+
+class Lend(_Message, frozen=True, tag=7):
+    """The sender passes a callback of the receiver on to the member `holder`."""
+
+    id: int
+    holder: int
+
+
+class Farewell(_Message, frozen=True, tag=8):
+    """The sender has seen that the receiver drains: no new call of its follows on this link."""
+
+
+Peer = Call | Reply | Failed | Message | Cancel | Release | Lend | Farewell
+
+# ------------------------------------------------------------------------------------------------ the roster
+
+
+class Member(_Message, frozen=True):
+    """A process of the mob, as the roster shows it. A client has the role ""."""
+
+    uid: int
+    pid: int
+    role: str
+    index: int
+    generation: int
+    state: str
+
+
+class Export(_Message, frozen=True):
+    """What the others need to know of an exported function."""
+
+    name: str
+    signature: str
+    doc: str
+
+
+class RoleInfo(_Message, frozen=True):
+    """A role as the others see it: its exports once a worker was ready, and why it fails if it does."""
+
+    name: str
+    exports: tuple[Export, ...] | None = None
+    complete: bool = False
+    failing: str = ""
+
+
+class Row(_Message, frozen=True):
+    """One line of `mob ps`."""
+
+    role: str
+    index: int
+    pid: int
+    state: str
+    uptime: float
+    restarts: int
+    calls: int
+    note: str
+
+
+# ------------------------------------------------------------------------------ mobster or client to Kingpin
+
+
+class Hello(_Message, frozen=True, tag=20):
+    """A client's first word."""
+
+    protocol: int
+    pid: int
+
+
+class Ready(_Message, frozen=True, tag=21):
+    """The role's module is up, or it listens on a shared port; these are its exports. May be said again."""
+
+    pid: int
+    exports: tuple[Export, ...]
+    complete: bool
+    """False while the module still runs and may define more."""
+
+
+class BootFailed(_Message, frozen=True, tag=22):
+    """The role's module could not be imported; the process ends."""
+
+    report: str
+
+
+class WantRole(_Message, frozen=True, tag=23):
+    """Introduce me to every worker of the role, now and in future. "*" is every role."""
+
+    role: str
+
+
+class WantMember(_Message, frozen=True, tag=24):
+    """Introduce me to one process."""
+
+    uid: int
+
+
+class Bind(_Message, frozen=True, tag=25):
+    """I want to listen here. `address` is (host, port, ...) or a path; `nth` counts binds to port 0."""
+
+    id: int
+    family: int
+    kind: int
+    address: tuple[str | int, ...]
+    v6only: bool
+    nth: int
+
+
+class Overview(_Message, frozen=True, tag=27):
+    """Show me the table of `mob ps`."""
+
+    id: int
+
+
+class Draining(_Message, frozen=True, tag=28):
+    """I was asked by somebody else to end (a signal): announce it, send me nothing new."""
+
+
+class Beat(_Message, frozen=True, tag=29):
+    """On the liveness socket: alive; so many calls served since the start."""
+
+    calls: int
+
+
+Up = Hello | Ready | BootFailed | WantRole | WantMember | Bind | Overview | Draining
+
+# ------------------------------------------------------------------------------ Kingpin to mobster or client
+
+
+class Welcome(_Message, frozen=True, tag=40):
+    """Who you are, and who is there."""
+
+    uid: int
+    app: str
+    grace: float
+    frame_limit: int
+    roles: tuple[RoleInfo, ...]
+    members: tuple[Member, ...]
+
+
+class MemberIs(_Message, frozen=True, tag=41):
+    """A member is new or has changed."""
+
+    member: Member
+
+
+class MemberGone(_Message, frozen=True, tag=42):
+    """A member has died or left."""
+
+    uid: int
+    why: str
+
+
+class RoleIs(_Message, frozen=True, tag=43):
+    """What is known of a role has changed."""
+
+    role: RoleInfo
+
+
+class Meet(_Message, frozen=True, tag=44):
+    """Here is your end of a link to that member. Takes one descriptor."""
+
+    uid: int
+
+
+class Bound(_Message, frozen=True, tag=45):
+    """The listening socket for the `Bind` of that id. Takes one descriptor."""
+
+    id: int
+
+
+class NotBound(_Message, frozen=True, tag=46):
+    """The address cannot be had: the error number of bind, and a text that says who holds it."""
+
+    id: int
+    errno: int
+    why: str
+
+
+class Stop(_Message, frozen=True, tag=47):
+    """Finish what you have and end. You have so many seconds."""
+
+    grace: float
+
+
+class Rows(_Message, frozen=True, tag=48):
+    """The answer to `Overview`."""
+
+    id: int
+    rows: tuple[Row, ...]
+
+
+class Refused(_Message, frozen=True, tag=49):
+    """The Kingpin will not talk to this client, and why. The link closes."""
+
+    why: str
+
+
+Down = Welcome | MemberIs | MemberGone | RoleIs | Meet | Bound | NotBound | Stop | Rows | Refused
+
+# ------------------------------------------------------------------------------ Kingpin and fork server
+
+
+class Fork(_Message, frozen=True, tag=60):
+    """Launch a mobster. Takes four descriptors: control, liveness, stdout, stderr."""
+
+    uid: int
+    role: str
+    index: int
+    generation: int
+    app: str
+    base: str
+    module: str
+    threads: int
+    concurrency: int
+    queue: int
+    grace: float
+    frame_limit: int
+    color: bool
+
+
+class Adopt(_Message, frozen=True, tag=61):
+    """A mobster of an earlier fork server: belongs under your last will too."""
+
+    pid: int
+
+
+class Remember(_Message, frozen=True, tag=62):
+    """A socket file to remove if the Kingpin dies without having done so."""
+
+    path: str
+
+
+Order = Fork | Adopt | Remember
+
+
+class Forked(_Message, frozen=True, tag=70):
+    """The mobster has this pid."""
+
+    uid: int
+    pid: int
+
+
+class Exited(_Message, frozen=True, tag=71):
+    """The mobster is gone. `status` is as `os.waitstatus_to_exitcode` gives it: negative for a signal."""
+
+    uid: int
+    pid: int
+    status: int
+
+
+Report = Forked | Exited
+
+# ----------------------------------------------------------------------------------------------------------
+
+_encoder = msgspec.msgpack.Encoder()
+
+encode: Callable[[Sequence[_Message]], bytes] = _encoder.encode
+"""The payload of a frame: any messages of one conversation, in order."""
+
+
+def _decoder(union: Any) -> Callable[[bytes | bytearray | memoryview], list[Any]]:
+    decode = msgspec.msgpack.Decoder(list[union]).decode
+
+    def checked(payload: bytes | bytearray | memoryview) -> list[Any]:
+        try:
+            return decode(payload)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise GarbageFrame(
+                f"a frame of {len(payload):,} bytes does not decode to messages ({error}). "
+                f"The other end does not speak mob, or another version of it."
+            ) from error
+
+    return checked
+
+
+decode_peer = _decoder(Peer)
+decode_up = _decoder(Up)
+decode_down = _decoder(Down)
+decode_order = _decoder(Order)
+decode_report = _decoder(Report)
+decode_beat = _decoder(Beat)
