@@ -53,8 +53,8 @@ class App:
 
         `module`: a file ending in `.py`, relative to the base, or an import string such as `pkg.module`. `workers`: how
         many mobsters (1). `threads`: how many plain `def` exports run at once (1, on the loop). `concurrency`: how many
-        `async def` exports run at once (100). `queue`: how many calls may wait in one worker (10,000). `PlanError` tells
-        what does not fit.
+        `async def` exports run at once (100). `queue`: how many calls may wait in one worker (10,000). `PlanError`
+        tells what does not fit.
 
         >>> app.role("back", "./background_worker.py", workers=4)     # doctest: +SKIP
         """
@@ -99,8 +99,8 @@ class App:
             )
         if not _can_find(top, self._plan.base):
             raise PlanError(
-                f"role {name!r}: there is no module {top!r} to import {module!r} from, neither in {self._plan.base} nor "
-                f"among the installed packages. Is it a file? Then write './{module.replace('.', '/')}.py'."
+                f"role {name!r}: there is no module {top!r} to import {module!r} from, neither in {self._plan.base} "
+                f"nor among the installed packages. Is it a file? Then write './{module.replace('.', '/')}.py'."
             )
         return module
 

@@ -125,11 +125,9 @@ class Client:
         self._check_open()
         return Target(self._peer, "", "pid", pid)
 
-    def on(self, event: str, handler: F | None = None) -> Any:
+    def on(self, event: str, handler: F | None = None) -> Callable[[F], F]:
         """Registers a handler (`message`, `join`, `leave`); it runs in the client's own thread."""
-        if handler is not None:
-            return self._peer.handlers.add(event, handler)
-        return lambda function: self._peer.handlers.add(event, function)  # pyright: ignore
+        return self._peer.handlers.add(event, handler)
 
     # ------------------------------------------------------------------------------------------- the roster
 

@@ -57,7 +57,7 @@ class Plan(msgspec.Struct, frozen=True):
 
 def check_app_name(name: object) -> str:
     """The name if it can name an app; it becomes part of a socket's name and of every process title."""
-    if not isinstance(name, str) or not NAME.fullmatch(name):
+    if not isinstance(name, str) or not _is_name(name):
         raise PlanError(
             f"{name!r} cannot name an app. Wanted: a letter, then up to 63 letters, digits, '_', '.' or '-', "
             f'as in mob.start("myapp").'
@@ -67,7 +67,7 @@ def check_app_name(name: object) -> str:
 
 def check_role(role: RolePlan, others: tuple[RolePlan, ...]) -> RolePlan:
     """The role if it fits beside the others; `PlanError` tells the first thing that does not."""
-    if not isinstance(role.name, str) or not NAME.fullmatch(role.name):
+    if not _is_name(role.name):
         raise PlanError(
             f"{role.name!r} cannot name a role. Wanted: a letter, then up to 63 letters, digits, '_', '.' or '-', "
             f'as in .role("back", "./background_worker.py").'
@@ -93,8 +93,16 @@ def check_limits(plan: Plan) -> Plan:
         raise PlanError(
             f'the app {plan.name!r} has no role, so there is nothing to run. Add one: .role("back", "./worker.py").'
         )
-    if not isinstance(plan.grace, (int, float)) or isinstance(plan.grace, bool) or plan.grace < 0:
+    if not _is_number(plan.grace, 0):
         raise PlanError(f"grace={plan.grace!r} is not a number of seconds.")
-    if not isinstance(plan.frame_limit, int) or plan.frame_limit < 4096:
+    if not _is_number(plan.frame_limit, 4096) or plan.frame_limit != int(plan.frame_limit):
         raise PlanError(f"frame_limit={plan.frame_limit!r} is not a number of bytes of at least 4096.")
     return plan
+
+
+def _is_name(name: object) -> bool:
+    return isinstance(name, str) and NAME.fullmatch(name) is not None
+
+
+def _is_number(value: object, least: float) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and value >= least

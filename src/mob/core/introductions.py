@@ -1,7 +1,7 @@
 """Who has asked to be linked to whom, and who is.
 
 A member asks once for a role ("*": all roles) or for one member, and is introduced to everybody there, now and in
-future. A pair is introduced once; a member may want itself (a worker that calls its own role) and gets a link to itself.
+future. A pair is introduced once; a member may want itself (a worker that calls its own role): a link to itself.
 """
 
 from __future__ import annotations

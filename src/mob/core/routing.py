@@ -7,7 +7,8 @@ worker that was busy once must not be shunned until it happens to report again.
 
 from __future__ import annotations
 
-from typing import Generic, Protocol, TypeVar
+from collections import deque
+from typing import Any, Generic, Protocol, TypeVar
 
 
 class Target(Protocol):
@@ -30,14 +31,17 @@ T = TypeVar("T", bound=Target)
 class Route(Generic[T]):
     """The ready workers of one role, as one caller sees them."""
 
-    __slots__ = ("_turn", "targets")
+    __slots__ = ("_turn", "role", "targets", "waiting")
 
-    def __init__(self) -> None:
+    def __init__(self, role: str) -> None:
+        self.role = role
         self.targets: tuple[T, ...] = ()
+        self.waiting: deque[Any] = deque()
+        """What waits for a ready worker, in order. As long as something does, nothing may overtake it."""
         self._turn = 0
 
     def __repr__(self) -> str:
-        return f"<Route to {len(self.targets)} workers>"
+        return f"<Route to {len(self.targets)} workers of {self.role!r}, {len(self.waiting)} waiting>"
 
     def choose(self) -> T | None:
         """The worker for the next call; None while there is no ready one."""

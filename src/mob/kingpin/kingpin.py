@@ -58,7 +58,9 @@ class Kingpin:
         loop = self.reactor.loop
         for signum in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(signum, self.handle_stop_signal)
-        signal.signal(signal.SIGCHLD, lambda signum, frame: self.reactor.call(self.handle_children))  # uvloop takes none
+        signal.signal(
+            signal.SIGCHLD, lambda signum, frame: self.reactor.call(self.handle_children)
+        )  # uvloop takes none
         self.nursery.open()
         self.desk.open(self.reactor, self.handle_client, self.plan.frame_limit)
         self._carry_out(self.supervisor.start(monotonic()))
@@ -90,7 +92,7 @@ class Kingpin:
         self._carry_out(self.supervisor.handle_stop(monotonic()))
 
     def handle_children(self) -> None:
-        """Children have ended: the fork server, mobsters of a dead one, or somebody's orphans, which are only reaped."""
+        """Children have ended: the fork server, mobsters of a dead one, or orphans, which are only reaped."""
         for pid, status in processes.reap():
             if self.nursery.handle_exit(pid, status):
                 continue
@@ -164,6 +166,8 @@ class Kingpin:
                 self._bind(connection, message)
             case m.Overview(id=number):
                 connection.link.post(m.Rows(number, tuple(supervisor.rows(now))))
+            case m.Ready():
+                pass  # of a process that is gone by now, or of a client, which has no role to be ready for
 
     def _greet(self, connection: Connection, protocol: int, pid: int) -> None:
         if protocol != m.PROTOCOL:

@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from typing import cast
 
 from mob.plan import Plan
 from mob.rim import processes
@@ -55,7 +56,7 @@ class Nursery:
         own, other = socket.socketpair()
         passed = (other.fileno(), *self._deadman)
         code = MAIN.format(path=sys.path, arguments=(*passed, self._plan.grace, self._plan.name))
-        flags: list[str] = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]  # as multiprocessing
+        flags = cast(list[str], subprocess._args_from_interpreter_flags())  # type: ignore[attr-defined]  # as multiprocessing
         self._process = subprocess.Popen(
             [sys.executable, *flags, "-c", code], pass_fds=passed, process_group=0, stdin=subprocess.DEVNULL
         )

@@ -1,7 +1,7 @@
 """The functions that application code calls in a mobster: `mob.require`, `mob.send`, `mob.on` and the rest.
 
 They speak for the one peer that this process is. In the Kingpin and in a process that belongs to no mob there is none,
-and they say so: application logic belongs in mobsters, and from outside `mob.connect` gives the same functions as methods.
+and they say so: application logic belongs in mobsters, and from outside `mob.connect` gives the same as methods.
 """
 
 from __future__ import annotations
@@ -105,17 +105,13 @@ def pid(pid: int) -> Target:
     return Target(current("pid"), "", "pid", pid)
 
 
-def on(event: str, handler: F | None = None) -> Any:
+def on(event: str, handler: F | None = None) -> Callable[[F], F]:
     """Registers a handler, `def` or `async def`: `@mob.on("message")`, or `mob.on("message", f)`.
 
     Events: `message` (gets the object), `start` (runs on the loop after the import, before the mobster is ready),
     `ready`, `stop`, `join` and `leave` (get the other mobster). `ValueError` for any other.
     """
-    handlers = current("on").handlers
-    if handler is not None:
-        return handlers.add(event, handler)
-    handlers.of(event) if event in handlers.counts() else handlers.add(event, print)  # an unknown event raises now
-    return lambda function: handlers.add(event, function)  # pyright: ignore
+    return current("on").handlers.add(event, handler)
 
 
 def caller() -> Me | None:

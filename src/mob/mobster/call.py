@@ -11,7 +11,7 @@ logged, never lost: when the last reference to the call goes, a guard appends to
 from __future__ import annotations
 
 import asyncio
-from asyncio import CancelledError
+from asyncio import AbstractEventLoop, CancelledError
 from collections import deque
 from collections.abc import Callable, Generator
 from contextvars import Context, copy_context
@@ -25,13 +25,16 @@ from mob.errors import CallTimeout, Deadlock
 if TYPE_CHECKING:
     from mob.mobster.contacts import Contact
     from mob.mobster.peer import Peer
+    from mob.rim.reactor import Reactor
     from mob.wire import messages as m
 
 T = TypeVar("T")
 WAITING, SENT, DONE = State.WAITING, State.SENT, State.DONE
+CANCELLED = CancelledError()
+"""The error of every cancelled call; never raised itself."""
 
-_settling = Lock()
-"""Held for the few instructions in which a call is settled or somebody begins to wait for it."""
+_ending = Lock()
+"""Held for the few instructions in which one of several threads gives a call up or fails it."""
 
 Callback = Callable[[Any], object]
 
@@ -43,18 +46,22 @@ class Call(Generic[T]):
         "__weakref__",
         "_asyncio_future_blocking",
         "_callbacks",
-        "_cancelled",
         "_error",
         "_guard",
         "_peer",
         "_value",
         "contact",
-        "convert",
         "label",
         "request",
         "role",
         "state",
     )
+
+    # Set by whoever sends the call, and by whoever settles it; not before, for creating a call is on the hot path.
+    contact: Contact
+    request: m.Call
+    _value: Any
+    _guard: _Guard
 
     def __init__(self, peer: Peer, label: str, role: str) -> None:
         self._peer = peer
@@ -65,20 +72,12 @@ class Call(Generic[T]):
         self.state = WAITING
         self._asyncio_future_blocking = False
         self._error: BaseException | None = None
-        self._callbacks: list[tuple[Callback, Context | None, asyncio.AbstractEventLoop | None]] | None = None
-        self._cancelled = False
-        self._guard: _Guard | None = None
-
-    # contact, request, convert and _value are set later: by whoever sends the call, and by whoever settles it
-    contact: Contact
-    request: m.Call
-    convert: Callable[[Any], Any] | None
-    _value: Any
+        self._callbacks: list[tuple[Callback, Context | None, AbstractEventLoop | None]] = []
 
     def __repr__(self) -> str:
         outcome = ""
         if self.state is DONE:
-            outcome = ", cancelled" if self._cancelled else f", {type(self._error).__name__}" if self._error else ", ok"
+            outcome = f", {type(self._error).__name__}" if self._error is not None else ", ok"
         return f"<Call {self.label} {self.state}{outcome}>"
 
     # ---------------------------------------------------------------------------------------------- asking
@@ -89,7 +88,7 @@ class Call(Generic[T]):
 
     def cancelled(self) -> bool:
         """Whether `cancel` ended it."""
-        return self._cancelled
+        return self._error is CANCELLED
 
     def result(self, timeout: float | None = None) -> T:
         """The value, waited for; raises what the call ended with.
@@ -101,35 +100,36 @@ class Call(Generic[T]):
         """
         if self.state is not DONE:
             self._wait(timeout)
-        return self._outcome()
+        if self._error is not None:
+            raise self._asked_for()
+        return self._value
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
         """The error it ended with, None for a value; waits like `result`."""
         if self.state is not DONE:
             self._wait(timeout)
-        if self._cancelled:
-            raise CancelledError
-        self._asked_for()
-        return self._error
+        if self._error is None:
+            return None
+        error = self._asked_for()
+        if self._error is CANCELLED:
+            raise error
+        return error
 
     def __await__(self) -> Generator[Any, None, T]:
         if self.state is not DONE:
             self._asyncio_future_blocking = True
             yield self
-        return self._outcome()
-
-    def _outcome(self) -> T:
         if self._error is not None:
-            self._asked_for()
-            raise self._error
-        if self._cancelled:
-            raise CancelledError
+            raise self._asked_for()
         return self._value
 
-    def _asked_for(self) -> None:
-        if self._guard is not None:
-            self._guard.disarm()
-            self._guard = None
+    def _asked_for(self) -> BaseException:
+        """The error, which somebody has asked for now."""
+        error = self._error
+        if error is None or error is CANCELLED:
+            return CancelledError()
+        self._guard.disarm()
+        return error
 
     def _wait(self, timeout: float | None) -> None:
         peer = self._peer
@@ -138,13 +138,13 @@ class Call(Generic[T]):
         else:
             arrival = Lock()
             arrival.acquire()
-            self._add(lambda _: arrival.release(), None, None)
+            self.when_done(lambda _: arrival.release())
             arrival.acquire(timeout=-1 if timeout is None else timeout)
         if self.state is not DONE:
             raise CallTimeout(f"{self.label} has not answered within {timeout} s; the call goes on.")
 
     def _drive(self, peer: Peer, timeout: float | None) -> None:
-        if self.state is SENT and self.contact.uid == peer.uid and self.request.target.__class__ is str:
+        if self.state is SENT and self.contact.uid == peer.uid and type(self.request.target) is str:
             self.cancel()
             raise Deadlock(
                 f"{self.label}: this process would wait for itself. The call went to the very worker that makes it, "
@@ -156,80 +156,78 @@ class Call(Generic[T]):
 
     def add_done_callback(self, fn: Callback, *, context: Context | None = None) -> None:
         """Has `fn(call)` called once it is done: on the running loop if there is one, else by whoever settles it."""
-        self._add(fn, context, asyncio._get_running_loop())
+        reactor = self._peer.reactor
+        loop = reactor.loop if get_ident() == reactor.thread else asyncio._get_running_loop()
+        self._add(fn, copy_context() if context is None else context, loop)
 
-    def _add(self, fn: Callback, context: Context | None, loop: asyncio.AbstractEventLoop | None) -> None:
-        with _settling:
-            if self.state is not DONE:
-                if self._callbacks is None:
-                    self._callbacks = [(fn, context, loop)]
-                else:
-                    self._callbacks.append((fn, context, loop))
-                return
-        self._schedule(fn, context, loop)
+    def when_done(self, fn: Callback) -> None:
+        """Has `fn(call)` called by whoever settles it, at once, on any thread: for mob itself."""
+        self._add(fn, None, None)
+
+    def _add(self, fn: Callback, context: Context | None, loop: AbstractEventLoop | None) -> None:
+        self._callbacks.append((fn, context, loop))
+        if self.state is DONE:  # looked at after appending: whoever comes first, it is called, and once
+            self._run_callbacks()
 
     def remove_done_callback(self, fn: Callback) -> int:
         """Takes back `add_done_callback`; how many there were."""
-        with _settling:
-            before = self._callbacks or []
-            after = [entry for entry in before if entry[0] != fn]
-            self._callbacks = after
-        return len(before) - len(after)
+        found = [entry for entry in self._callbacks if entry[0] == fn]
+        for entry in found:
+            self._callbacks.remove(entry)
+        return len(found)
 
-    def get_loop(self) -> asyncio.AbstractEventLoop:
+    def get_loop(self) -> AbstractEventLoop:
         """The running loop: a call belongs to none, so it fits each."""
-        return asyncio._get_running_loop() or self._peer.reactor.loop
+        reactor = self._peer.reactor
+        return reactor.loop if get_ident() == reactor.thread else asyncio.get_running_loop()
 
-    def _schedule(self, fn: Callback, context: Context | None, loop: asyncio.AbstractEventLoop | None) -> None:
-        if loop is None:
-            fn(self)
-        elif loop is asyncio._get_running_loop():
-            loop.call_soon(fn, self, context=context)
-        else:
-            self._peer.handover.give(loop, fn, self, context)
+    def _run_callbacks(self) -> None:
+        give = self._peer.handover.give
+        callbacks = self._callbacks
+        while callbacks:
+            try:
+                fn, context, loop = callbacks.pop(0)
+            except IndexError:
+                return  # another thread was faster
+            if loop is None:
+                fn(self)
+            else:
+                give(loop, fn, self, context)
 
     # -------------------------------------------------------------------------------------------- settling
 
-    def cancel(self, msg: object = None) -> bool:
-        """Gives the call up: the callee is told to cancel it, a queued one is dropped. False if it was done."""
-        with _settling:
-            if self.state is DONE:
-                return False
-            sent = self.state is SENT
-            self.state = DONE
-            self._cancelled = True
-            callbacks, self._callbacks = self._callbacks, None
-        if sent:
-            self.contact.forget_call(self)
-        self._run(callbacks)
-        return True
-
     def settle(self, value: Any) -> None:
-        """It ended with a value."""
-        with _settling:
-            if self.state is DONE:
-                return
-            self._value = value
-            self.state = DONE
-            callbacks = self._callbacks
-        if callbacks is not None:
-            self._callbacks = None
-            self._run(callbacks)
+        """It ended with a value. On the hot path, hence without a lock: a call that is cancelled at the same moment
+        counts as cancelled, and every callback is popped, so it runs once."""
+        if self.state is DONE:
+            return
+        self._value = value
+        self.state = DONE
+        if self._callbacks:
+            self._run_callbacks()
 
     def fail(self, error: BaseException) -> None:
         """It ended with an error."""
-        with _settling:
+        with _ending:
             if self.state is DONE:
                 return
+            self._guard = _Guard(self.label, error, self._peer.unheard)
             self._error = error
             self.state = DONE
-            self._guard = _Guard(self.label, error, self._peer.unheard)
-            callbacks, self._callbacks = self._callbacks, None
-        self._run(callbacks)
+        self._run_callbacks()
 
-    def _run(self, callbacks: list[tuple[Callback, Context | None, asyncio.AbstractEventLoop | None]] | None) -> None:
-        for fn, context, loop in callbacks or ():
-            self._schedule(fn, context, loop)
+    def cancel(self, msg: object = None) -> bool:
+        """Gives the call up: the callee is told to cancel it, a queued one is dropped. False if it was done."""
+        with _ending:
+            if self.state is DONE:
+                return False
+            sent = self.state is SENT
+            self._error = CANCELLED
+            self.state = DONE
+        if sent:
+            self.contact.forget_call(self)
+        self._run_callbacks()
+        return True
 
 
 class _Guard:
@@ -250,32 +248,59 @@ class _Guard:
             self._unheard.append((self._label, self._error))
 
 
-class Handover:
-    """Callbacks for other loops of this process, given in batches: one wake-up of a loop for all that came with it."""
+Batch = deque[tuple[Callback, Any, "Context | None"]]
 
-    def __init__(self) -> None:
-        self._waiting: dict[asyncio.AbstractEventLoop, deque[tuple[Callback, Any, Context | None]]] = {}
+
+class Handover:
+    """Callbacks of settled calls on their way to the loops they belong to, in batches.
+
+    All that one read settles costs a loop one wake-up. mob's own loop gets them the same way: one scheduled call
+    for a hundred callbacks is cheaper than a hundred.
+    """
+
+    def __init__(self, reactor: Reactor) -> None:
+        self._reactor = reactor
+        self._own: Batch = deque()  # for mob's loop, given by its own thread
+        self._others: dict[AbstractEventLoop, Batch] = {}
         self._lock = Lock()
 
     def __repr__(self) -> str:
-        return f"<Handover to {len(self._waiting)} loops>"
+        return f"<Handover of {len(self._own)} callbacks, and to {len(self._others)} other loops>"
 
-    def give(self, loop: asyncio.AbstractEventLoop, fn: Callback, argument: Any, context: Context | None) -> None:
+    def give(self, loop: AbstractEventLoop, fn: Callback, argument: Any, context: Context | None) -> None:
         """Has `fn(argument)` called on the loop; a loop that is closed is past hearing."""
+        reactor = self._reactor
+        if loop is reactor.loop and get_ident() == reactor.thread:
+            if not self._own:
+                loop.call_soon(self._run, loop, self._own)
+            self._own.append((fn, argument, context))
+            return
         with self._lock:
-            waiting = self._waiting.get(loop)
-            if waiting is not None:
-                waiting.append((fn, argument, context))
+            batch = self._others.get(loop)
+            if batch is not None:
+                batch.append((fn, argument, context))
                 return
-            self._waiting[loop] = deque([(fn, argument, context)])
+            self._others[loop] = deque([(fn, argument, context)])
         try:
-            loop.call_soon_threadsafe(self._run, loop)
+            loop.call_soon_threadsafe(self._run_other, loop)
         except RuntimeError:
             with self._lock:
-                self._waiting.pop(loop, None)
+                self._others.pop(loop, None)
 
-    def _run(self, loop: asyncio.AbstractEventLoop) -> None:
+    def _run_other(self, loop: AbstractEventLoop) -> None:
         with self._lock:
-            waiting = self._waiting.pop(loop, deque())
-        for fn, argument, context in waiting:
-            loop.call_soon(fn, argument, context=context or copy_context())
+            batch = self._others.pop(loop, deque())
+        self._run(loop, batch)
+
+    def _run(self, loop: AbstractEventLoop, batch: Batch) -> None:
+        for _ in range(len(batch)):  # what they add is for the next turn
+            fn, argument, context = batch.popleft()
+            try:
+                if context is None:
+                    fn(argument)
+                else:
+                    context.run(fn, argument)
+            except Exception as error:  # noqa: BLE001  as a loop does it
+                loop.call_exception_handler({"message": f"a callback of {argument!r} raised", "exception": error})
+        if batch:
+            loop.call_soon(self._run, loop, batch)

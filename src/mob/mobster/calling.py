@@ -7,7 +7,6 @@ its time is over.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -24,6 +23,7 @@ from mob.wire import messages as m
 if TYPE_CHECKING:
     from mob.mobster.contacts import Contact
     from mob.mobster.peer import Peer
+    from mob.mobster.proxy import RemoteExport
 
 WAIT = 30.0
 """Seconds that a call waits for a ready worker."""
@@ -55,7 +55,7 @@ class Parked(Struct, eq=False):
     target: str | int
     args: Raw
     kwargs: Raw | None
-    references: Passage
+    passage: Passage
 
 
 class Calling:
@@ -63,41 +63,33 @@ class Calling:
 
     def __init__(self, peer: Peer) -> None:
         self._peer = peer
-        self._waiting: dict[str, deque[Parked]] = {}
-        self._timer_set = False
+        self._timer_for: float | None = None
 
     def __repr__(self) -> str:
-        waiting = ", ".join(f"{len(queue)} for {role}" for role, queue in self._waiting.items() if queue)
-        return f"<Calling, waiting: {waiting or 'none'}>"
+        waiting = sum(len(route.waiting) for route in self._peer.contacts.routes.values())
+        return f"<Calling, {waiting} calls wait for a worker>"
 
     # ---------------------------------------------------------------------------------------------- sending
 
-    def call(
-        self,
-        route: Route[Contact],
-        role: str,
-        name: str,
-        args: Sequence[Any],
-        kwargs: Mapping[str, Any],
-        options: Options = DEFAULTS,
-    ) -> Call[Any]:
-        """Calls an export of any one worker of the role."""
+    def call(self, export: RemoteExport, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Call[Any]:
+        """Calls an export of any one worker of its role."""
         peer = self._peer
-        label = f"{role}.{name}"
-        body = peer.encode(args, "args")
+        options = export.options
+        body = Raw(peer.encode(args, "args"))
         named = Raw(peer.encode(kwargs, "kwargs")) if kwargs else None
-        references = peer.callbacks.take() if peer.callbacks.encoding else ()
-        call: Call[Any] = Call(peer, label, role)
+        passage = peer.callbacks.take() if peer.callbacks.encoding else ()
+        call: Call[Any] = Call(peer, export.label, export.role)
+        route = export.route
         if options is not DEFAULTS and options.pid is not None:
-            contact = peer.contact_of_pid(options.pid, role)
+            contact = peer.contact_of_pid(options.pid, export.role)
             call.role = ""
         else:
             contact = route.choose()
-        if contact is None or self._waiting.get(role):
-            self._park(Parked(monotonic() + options.wait, call, name, Raw(body), named, references), role)
+        if contact is None or route.waiting:
+            self._park(Parked(monotonic() + options.wait, call, export.name, body, named, passage), route)
         else:
-            self._send(contact, call, name, Raw(body), named, references)
-        if options.timeout is not None:
+            self._send(contact, call, export.name, body, named, passage)
+        if options is not DEFAULTS and options.timeout is not None:
             peer.limit(call, options.timeout)
         return call
 
@@ -113,39 +105,39 @@ class Calling:
         peer = self._peer
         body = peer.encode(args, "args")
         named = Raw(peer.encode(kwargs, "kwargs")) if kwargs else None
-        references = peer.callbacks.take() if peer.callbacks.encoding else ()
+        passage = peer.callbacks.take() if peer.callbacks.encoding else ()
         call: Call[Any] = Call(peer, label, "")
-        self._send(contact, call, target, Raw(body), named, references)
+        self._send(contact, call, target, Raw(body), named, passage)
         return call
 
     def send(self, contacts: Sequence[Contact], obj: Any) -> None:
         """Sends a message to each of them."""
         peer = self._peer
         message = m.Message(Raw(peer.encode(obj, "message")))
-        references = peer.callbacks.take() if peer.callbacks.encoding else ()
+        passage = peer.callbacks.take() if peer.callbacks.encoding else ()
         for contact in contacts:
-            if references:
-                peer.callbacks.hand_over(references, contact)
+            if passage:
+                peer.callbacks.hand_over(passage, contact)
             contact.post(message)
-        if references:
-            peer.callbacks.let_go(references)
+        if passage:
+            peer.callbacks.let_go(passage)
 
     def send_any(self, role: str, obj: Any) -> None:
         """Sends a message to any one of the role, waiting for a ready one."""
         peer = self._peer
-        contact = self.route(role).choose()
-        if contact is not None and not self._waiting.get(role):
+        route = self.route(role)
+        contact = route.choose()
+        if contact is not None and not route.waiting:
             self.send([contact], obj)
             return
         body = Raw(peer.encode(obj, "message"))
-        references = peer.callbacks.take() if peer.callbacks.encoding else ()
-        self._park(Parked(monotonic() + WAIT, None, "", body, None, references), role)
+        passage = peer.callbacks.take() if peer.callbacks.encoding else ()
+        self._park(Parked(monotonic() + WAIT, None, "", body, None, passage), route)
 
     def route(self, role: str) -> Route[Contact]:
         """The ready workers of a role; the Kingpin is asked for links to them."""
-        peer = self._peer
-        peer.contacts.want_role(role)
-        return peer.contacts.routes.setdefault(role, Route())
+        self._peer.contacts.want_role(role)
+        return self._peer.contacts.route(role)
 
     def _send(
         self,
@@ -154,68 +146,65 @@ class Calling:
         target: str | int,
         args: Raw,
         kwargs: Raw | None,
-        references: Passage,
+        passage: Passage,
     ) -> None:
         if len(contact.pending) >= OUTSTANDING_LIMIT:
-            if references:
-                self._peer.callbacks.let_go(references)
+            if passage:
+                self._peer.callbacks.let_go(passage)
             call.fail(Busy(f"{call.label}: {OUTSTANDING_LIMIT:,} calls to {contact.name} are unanswered already."))
             return
-        if references:
-            self._peer.callbacks.hand_over(references, contact)
-            self._peer.callbacks.let_go(references)
+        if passage:
+            self._peer.callbacks.hand_over(passage, contact)
+            self._peer.callbacks.let_go(passage)
         contact.send_call(call, target, args, kwargs)
 
     # ---------------------------------------------------------------------------------------------- waiting
 
-    def _park(self, parked: Parked, role: str) -> None:
-        queue = self._waiting.setdefault(role, deque())
-        if len(queue) >= WAITING_LIMIT:
-            text = f"{role}: {WAITING_LIMIT:,} calls wait for a worker already; none is ready. {self._why(role)}"
+    def _park(self, parked: Parked, route: Route[Contact]) -> None:
+        if len(route.waiting) >= WAITING_LIMIT:
+            text = f"{WAITING_LIMIT:,} calls to {route.role!r} wait for a worker already; {self._why(route.role)}"
             self._give_up(parked, Busy(text))
             return
-        queue.append(parked)
-        self._peer.reactor.call(lambda: self._arrange(role))
+        route.waiting.append(parked)
+        self._peer.reactor.call(lambda: self._arrange(route))
 
-    def _arrange(self, role: str) -> None:
+    def _arrange(self, route: Route[Contact]) -> None:
         """On the loop's thread: a worker may have come meanwhile; else somebody must look at the clock in time."""
-        self.route_waiting(role)
+        self.route_waiting(route)
         self._look_at_the_clock()
 
     def _look_at_the_clock(self) -> None:
-        until = min((parked.until for queue in self._waiting.values() for parked in queue), default=None)
-        if until is not None and not self._timer_set:
-            self._timer_set = True
+        routes = self._peer.contacts.routes.values()
+        until = min((parked.until for route in routes for parked in route.waiting), default=None)
+        if until is not None and (self._timer_for is None or until < self._timer_for):
+            self._timer_for = until
             self._peer.reactor.call_at(until, self._handle_timer)
 
     def _handle_timer(self) -> None:
-        self._timer_set = False
-        self.expire(monotonic())
+        self._timer_for = None
+        now = monotonic()
+        for route in self._peer.contacts.routes.values():
+            for parked in [parked for parked in route.waiting if parked.until <= now]:
+                route.waiting.remove(parked)
+                label = parked.call.label if parked.call else f"a message to {route.role!r}"
+                text = f"{label}: no worker of {route.role!r} became ready in time; {self._why(route.role)}"
+                self._give_up(parked, Unavailable(text))
         self._look_at_the_clock()
 
-    def expire(self, now: float) -> None:
-        """Ends what has waited long enough."""
-        for role, queue in self._waiting.items():
-            for parked in [parked for parked in queue if parked.until <= now]:
-                queue.remove(parked)
-                label = parked.call.label if parked.call else f"a message to {role!r}"
-                text = f"{label}: no worker of {role!r} became ready in time. {self._why(role)}"
-                self._give_up(parked, Unavailable(text))
-
-    def route_waiting(self, role: str) -> None:
+    def route_waiting(self, route: Route[Contact]) -> None:
         """A worker is ready: sends what has waited, in order."""
-        queue = self._waiting.get(role)
-        while queue and (contact := self.route(role).choose()) is not None:
-            parked = queue.popleft()
+        waiting = route.waiting
+        while waiting and (contact := route.choose()) is not None:
+            parked = waiting[0]
             if parked.call is None:
-                if parked.references:
-                    self._peer.callbacks.hand_over(parked.references, contact)
-                    self._peer.callbacks.let_go(parked.references)
+                self._peer.callbacks.hand_over(parked.passage, contact)
+                self._peer.callbacks.let_go(parked.passage)
                 contact.post(m.Message(parked.args))
             elif parked.call.state is State.WAITING:
-                self._send(contact, parked.call, parked.target, parked.args, parked.kwargs, parked.references)
-            elif parked.references:
-                self._peer.callbacks.let_go(parked.references)
+                self._send(contact, parked.call, parked.target, parked.args, parked.kwargs, parked.passage)
+            else:
+                self._peer.callbacks.let_go(parked.passage)
+            waiting.popleft()  # only now: nothing may overtake it
 
     def route_again(self, call: Call[Any], why: str) -> None:
         """A call that its worker never saw: to another one of the role, if it may go there."""
@@ -226,18 +215,19 @@ class Calling:
             return
         call.state = State.WAITING
         request = call.request
-        self._park(Parked(monotonic() + WAIT, call, request.target, request.args, request.kwargs, ()), call.role)
+        parked = Parked(monotonic() + WAIT, call, request.target, request.args, request.kwargs, ())
+        self._park(parked, self.route(call.role))
 
     def fail_all(self, error: Callable[[str], CallError]) -> None:
         """Nothing will become ready any more: the app is gone."""
-        for queue in self._waiting.values():
-            while queue:
-                parked = queue.popleft()
+        for route in self._peer.contacts.routes.values():
+            while route.waiting:
+                parked = route.waiting.popleft()
                 self._give_up(parked, error(parked.call.label if parked.call else "a message"))
 
     def _give_up(self, parked: Parked, error: CallError) -> None:
-        if parked.references:
-            self._peer.callbacks.let_go(parked.references)
+        if parked.passage:
+            self._peer.callbacks.let_go(parked.passage)
         if parked.call is not None:
             parked.call.fail(error)
         else:
@@ -245,7 +235,7 @@ class Calling:
 
     def _why(self, role: str) -> str:
         info = self._peer.roster.roles.get(role)
-        return f"It is failing: {info.failing}" if info and info.failing else "See `mob ps`."
+        return f"it is failing: {info.failing}" if info and info.failing else "see `mob ps`."
 
 
 def unknown_pid(pid: int, role: str = "") -> UnknownTarget:

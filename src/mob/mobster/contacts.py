@@ -78,7 +78,10 @@ class Contact:
         call.request = request
         call.state = SENT
         self.pending[number] = call
-        self.post(request)
+        if self.link is not None:
+            self.link.post(request)
+        else:
+            self.post(request)
 
     def post(self, message: Any) -> None:
         """Says something to the member, now or when the link is there."""
@@ -157,6 +160,11 @@ class Contacts:
         """All links to members."""
         return list(self._by_link)
 
+    def route(self, role: str) -> Route[Contact]:
+        """The route to a role."""
+        route = self.routes.get(role)
+        return self.routes.setdefault(role, Route(role)) if route is None else route
+
     def ready(self, role: str = "") -> list[Contact]:
         """The contacts that may be given work: of one role, or all."""
         if role:
@@ -231,7 +239,7 @@ class Contacts:
         contact.lose(why)
 
     def _reroute(self, role: str) -> None:
-        route = self.routes.setdefault(role, Route())
+        route = self.route(role)
         before = route.targets
         route.targets = tuple(
             contact
@@ -239,4 +247,4 @@ class Contacts:
             if contact.member.role == role and contact.member.state == Mobster.READY
         )
         if route.targets and not before:
-            self._peer.calling.route_waiting(role)
+            self._peer.calling.route_waiting(route)

@@ -29,14 +29,20 @@ class Handlers:
         """How many there are of each event."""
         return {event: len(handlers) for event, handlers in self._handlers.items()}
 
-    def add(self, event: str, handler: F) -> F:
-        """Registers a handler and gives it back."""
+    def add(self, event: str, handler: F | None = None) -> Callable[[F], F]:
+        """Registers a handler, now or (as a decorator) when it is given."""
         if event not in self._handlers:
             raise ValueError(f"there is no event {event!r}. {nearest(event, EVENTS)}")
-        if not callable(handler):
-            raise TypeError(f"the handler of {event!r} must be a function, not {handler!r}.")
-        self._handlers[event].append(handler)
-        return handler
+
+        def register(handler: F) -> F:
+            if not callable(handler):
+                raise TypeError(f"the handler of {event!r} must be a function, not {handler!r}.")
+            self._handlers[event].append(handler)
+            return handler
+
+        if handler is not None:
+            register(handler)
+        return register
 
     def of(self, event: str) -> tuple[Callable[..., Any], ...]:
         """The handlers of an event."""

@@ -56,7 +56,7 @@ def export(
     """
     options = ExportOptions(timeout, idempotent, concurrency)
 
-    def mark(marked: F) -> F:
+    def mark(marked: Any) -> Any:
         if not inspect.isroutine(marked):
             raise TypeError(f"@mob.export takes functions only, not {marked!r}.")
         setattr(marked, MARK, options)

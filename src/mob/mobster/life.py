@@ -114,7 +114,7 @@ class Life:
             if not self.stopping:
                 self.status = _status_of(error)
                 self._report(f"SystemExit: the module has called sys.exit({error.code!r}) while it was imported.")
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001  whatever the module does, it is reported and the process ends
             if not self.stopping:
                 self.status = 1
                 self._report(_traceback_of(error))
@@ -122,6 +122,8 @@ class Life:
             self.importing = False
             self.reactor.stop()
             helper.join()
+            self._collect_exports()
+            self.peer.serving.find_export = self.peer.serving.exports.get  # they are complete now
         return False
 
     def _load(self) -> ModuleType:
@@ -186,7 +188,7 @@ class Life:
                 value = handler()
                 if inspect.isawaitable(value):
                     await value
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001  reported, and the process ends
                 self.status = 1
                 self._report(_traceback_of(error))
                 self.begin_stop()
@@ -197,11 +199,11 @@ class Life:
     # --------------------------------------------------------------------------------------------------- ports
 
     def _ask_for_listener(self, family: int, kind: int, address: Any, v6only: bool, nth: int) -> int:
-        parts = tuple(address) if isinstance(address, tuple) else (os.fsdecode(address),)
         if family != socket.AF_UNIX:
-            parts = (_host(parts[0]), *parts[1:])
-        elif not parts[0].startswith("\0"):
-            parts = (os.path.abspath(parts[0]),)
+            parts = (_host(address[0]), *address[1:])
+        else:
+            path = os.fsdecode(address)
+            parts = (path if path.startswith("\0") else os.path.abspath(path),)
         call = self.peer.control.request(
             f"bind to {address}", lambda number: m.Bind(number, family, kind, parts, v6only, nth)
         )
@@ -288,7 +290,7 @@ def main(order: m.Fork, control: int, liveness: int) -> int:
     life = Life(order, socket.socket(fileno=control), socket.socket(fileno=liveness))
     status = life.run()
     with contextlib.suppress(Exception):
-        atexit._run_exitfuncs()
+        atexit._run_exitfuncs()  # pyright: ignore[reportPrivateUsage]  os._exit, which follows, would skip them
     return status
 
 

@@ -64,7 +64,7 @@ class Peer:
         self.roster = Roster()
         self.unheard: deque[tuple[str, BaseException]] = deque()
         """Errors of calls that nobody asked for: (label, error). A finalizer appends, `tidy` logs."""
-        self.handover = Handover()
+        self.handover = Handover(reactor)
         self.handlers = Handlers()
         self.callbacks = Callbacks(self)
         self.codec = Codec(self.callbacks.lend, self.callbacks.borrow)
@@ -164,7 +164,7 @@ class Peer:
                 call = pending.pop(message.id, None)  # type: ignore[union-attr]
                 try:
                     value = decode(message.value)  # type: ignore[union-attr]
-                except Exception as error:
+                except Exception as error:  # noqa: BLE001  becomes the call's outcome
                     self._fail_unreadable(call, error)
                     continue
                 contact.queue = message.queue  # type: ignore[union-attr]

@@ -6,6 +6,7 @@ Thin: a proxy knows a role's name and how to call; what is known of its exports 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -31,7 +32,7 @@ class Proxy:
         self._mob_peer = peer
         self._mob_role = role
         self._mob_options = options
-        self._mob_route = peer.calling.route(role)
+        peer.calling.route(role)  # asks for links now, so they are there when the first call is made
 
     def options(self, **changes: Any) -> Proxy:
         """A view of this proxy that calls with other options.
@@ -51,7 +52,7 @@ class Proxy:
         exports = _exports_of(self._mob_peer, self._mob_role)
         if exports is not None and name not in exports and self._mob_peer.roster.roles[self._mob_role].complete:
             raise unknown_export(self._mob_role, name, exports)
-        export = RemoteExport(self, name)
+        export = RemoteExport(self._mob_peer, self._mob_role, name, self._mob_options)
         self.__dict__[name] = export
         return export
 
@@ -67,22 +68,23 @@ class Proxy:
 class RemoteExport:
     """One exported function of a role. Calling it sends the call and returns a `Call`."""
 
-    __slots__ = ("_call", "_name", "_options", "_peer", "_role", "_route")
+    __slots__ = ("_call", "_peer", "label", "name", "options", "role", "route")
 
-    def __init__(self, proxy: Proxy, name: str) -> None:
-        self._peer: Peer = proxy._mob_peer  # pyright: ignore[reportPrivateUsage]
-        self._role: str = proxy._mob_role  # pyright: ignore[reportPrivateUsage]
-        self._route = proxy._mob_route  # pyright: ignore[reportPrivateUsage]
-        self._options: Options = proxy._mob_options  # pyright: ignore[reportPrivateUsage]
-        self._name = name
-        self._call = self._peer.calling.call
+    def __init__(self, peer: Peer, role: str, name: str, options: Options) -> None:
+        self._peer = peer
+        self._call = peer.calling.call
+        self.role = role
+        self.name = name
+        self.label = f"{role}.{name}"
+        self.route = peer.calling.route(role)
+        self.options = options
 
     def __call__(self, *args: Any, **kwargs: Any) -> Call[Any]:
-        return self._call(self._route, self._role, self._name, args, kwargs, self._options)
+        return self._call(self, args, kwargs)
 
     @property
     def __name__(self) -> str:
-        return self._name
+        return self.name
 
     @property
     def __doc__(self) -> str:  # type: ignore[override]
@@ -91,10 +93,10 @@ class RemoteExport:
 
     def __repr__(self) -> str:
         info = self._info()
-        return f"<{self._role}.{self._name}{info.signature if info else '(...), no worker was ready yet'}>"
+        return f"<{self.label}{info.signature if info else '(...), no worker was ready yet'}>"
 
     def _info(self) -> Info | None:
-        return (_exports_of(self._peer, self._role) or {}).get(self._name)
+        return (_exports_of(self._peer, self.role) or {}).get(self.name)
 
 
 class Target:
@@ -126,13 +128,14 @@ class Target:
         """`target.call.foo(1)`: calls an export; on all of a role the result is `{pid: value}`."""
         return Calls(self)
 
-    def _start_call(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call[Any]:
+    def start_call(self, name: str, /, *args: Any, **kwargs: Any) -> Call[Any]:
+        """Calls an export of the target."""
         peer = self._peer
         match self._kind:
             case "all":
                 return _Broadcast(peer, self._role, name, args, kwargs).call
             case "any":
-                return peer.calling.call(peer.calling.route(self._role), self._role, name, args, kwargs)
+                return RemoteExport(peer, self._role, name, DEFAULTS)(*args, **kwargs)
             case _:
                 contact = peer.contact_of_pid(self._pid)
                 return peer.calling.call_one(contact, f"{contact.member.role}.{name}", name, args, kwargs)
@@ -147,8 +150,7 @@ class Calls:
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__") and name.endswith("__"):
             raise AttributeError(name)
-        start = self._target._start_call  # pyright: ignore[reportPrivateUsage]
-        return lambda *args, **kwargs: start(name, args, kwargs)  # pyright: ignore
+        return partial(self._target.start_call, name)
 
     def __repr__(self) -> str:
         return f"<calls to {self._target!r}>"
@@ -167,7 +169,7 @@ class _Broadcast:
         for contact in contacts:
             call = peer.calling.call_one(contact, self._label, name, args, kwargs)
             pid = contact.member.pid
-            call._add(lambda call, pid=pid: self._handle_done(pid, call), None, None)  # pyright: ignore
+            call.when_done(partial(self._handle_done, pid))
         if not contacts:
             self.call.settle({})
 

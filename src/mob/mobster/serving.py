@@ -105,7 +105,7 @@ class Serving:
                 link, contact, message = self._inbox.popleft()
                 if type(message) is m.Call:
                     self._start_call(link, contact, message)
-                else:
+                elif type(message) is m.Message:
                     self._start_handlers(contact, message)
                 if perf_counter() > end:
                     self._peer.reactor.flush()
@@ -145,25 +145,26 @@ class Serving:
     def _start_call(self, link: Link, contact: Contact, call: m.Call) -> None:
         target = call.target
         try:
-            if type(target) is int:
-                work = (link, contact, call, *self._callback(target, call))
-            else:
-                export = self.find_export(target)  # type: ignore[arg-type]
+            if type(target) is str:
+                export = self.find_export(target)
                 if export is None:
-                    raise unknown_export(self._peer.role or "a client", str(target), self.exports)
-                work = (link, contact, call, export.function, *export.decode(call.args, call.kwargs))
+                    raise unknown_export(self._peer.role or "a client", target, self.exports)
+                function = export.function
+                args, kwargs = export.decode(call.args, call.kwargs)
                 if export.is_async:
                     if len(self._tasks) >= self._concurrency:
-                        self._async_inbox.append(work)
+                        self._async_inbox.append((link, contact, call, function, args, kwargs))
                         return
                 elif self._threads is not None:
                     self._in_threads += 1
-                    self._threads.submit(partial(self._run_in_thread, work))
+                    self._threads.submit(partial(self._run_in_thread, (link, contact, call, function, args, kwargs)))
                     return
-        except Exception as error:
+            else:
+                function, args, kwargs = self._callback(target, call)  # type: ignore[arg-type]
+        except Exception as error:  # noqa: BLE001  becomes the answer
             self._fail(link, call, error)
         else:
-            self._invoke(*work)
+            self._invoke(link, contact, call, function, args, kwargs)
 
     def _callback(self, number: int, call: m.Call) -> tuple[Function, Sequence[Any], dict[str, Any]]:
         peer = self._peer
@@ -194,13 +195,13 @@ class Serving:
         except (SystemExit, KeyboardInterrupt) as error:
             self._fail(link, call, error)
             self._peer.end(error)  # an export that says sys.exit() means its process
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001  becomes the answer
             self._fail(link, call, error)
 
     async def _run(self, link: Link, call: m.Call, awaitable: Awaitable[Any]) -> None:
         try:
             self._reply(link, call, await awaitable)
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001  becomes the answer
             self._fail(link, call, error)
             if isinstance(error, (SystemExit, KeyboardInterrupt)):
                 self._peer.end(error)
@@ -214,7 +215,7 @@ class Serving:
         _caller.set(contact)
         try:
             self._reply(link, call, function(*args, **kwargs))
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001  becomes the answer
             self._fail(link, call, error)
             if isinstance(error, SystemExit):
                 self._peer.reactor.call(partial(self._peer.end, error))

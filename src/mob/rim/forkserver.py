@@ -100,6 +100,8 @@ class ForkServer:
                 self.adopted.add(pid)
             case Remember(path=path):
                 self.paths.append(path)
+            case _:
+                raise AssertionError(f"{order!r} is no order")
 
     def _fork(self, order: Fork, descriptors: list[int]) -> None:
         try:
@@ -140,7 +142,7 @@ class ForkServer:
             os.set_inheritable(control, False)
             os.set_inheritable(liveness, False)
             status = self.body(order, control, liveness)
-        except BaseException:
+        except BaseException:  # noqa: BLE001  the last frame of this process: it is shown and becomes the exit status
             sys.excepthook(*sys.exc_info())  # type: ignore[arg-type]
         finally:
             for stream in (sys.stdout, sys.stderr):

@@ -3,7 +3,7 @@
 `install` replaces `bind` of Python's sockets. A stream socket that is bound to a fixed address is not bound here: the
 one who shares (the Kingpin) is asked, and the socket that it has bound and listens on takes the place of the
 application's, under the same descriptor number. So every server that is made of Python sockets shares, whoever calls
-`listen` on it and however (uvloop does so in C). A server that has set SO_REUSEPORT wants a socket of its own and gets it.
+`listen` on it and however (uvloop does so in C). A server that sets SO_REUSEPORT wants a socket of its own and gets it.
 
 Limit: a stream socket that is bound in order to connect from a certain address looks the same until it connects; then
 it is given a socket of its own after all.

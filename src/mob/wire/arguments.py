@@ -21,6 +21,7 @@ import inspect
 import re
 import reprlib
 import sys
+import types
 import typing
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
@@ -28,7 +29,7 @@ from typing import Any, NoReturn
 import msgspec
 
 from mob.errors import ArgumentError, BadMessage, GarbageFrame, nearest
-from mob.wire.codec import Codec, Raw, loosen
+from mob.wire.codec import Codec, Raw, blame_bytes, loosen
 
 Bound = tuple[Sequence[Any], dict[str, Any]]
 Decode = Callable[[Raw, Raw | None], Bound]
@@ -57,7 +58,7 @@ class _Parameter:
     index: int  # among the positional ones; beyond all numbers for the others
     kind: Any
     default: Any
-    annotation: Any  # Any, if there is none
+    annotation: Any  # as msgspec can compile it; Any, if there is none
     shown: str  # "a: int", "*rest"
     convert: Callable[[Any], Any]
 
@@ -137,8 +138,8 @@ class Parameters:
                     return fast(args), {}
                 except msgspec.ValidationError:
                     pass
-                except BadMessage as failure:
-                    self._refuse_message(failure)
+                except Exception as failure:  # noqa: BLE001  translated there
+                    self._refuse_body(failure)
             return general(args, kwargs)
 
         return decode
@@ -162,7 +163,7 @@ class Parameters:
             values: Any = self._codec.decode(args)
             named: Any = {} if kwargs is None else self._codec.decode(kwargs)
         except BadMessage as failure:
-            self._refuse_message(failure)
+            self._refuse_body(failure)
         if type(values) is not list or type(named) is not dict:
             raise GarbageFrame(f"the arguments of a call of {self._label} are not an array and a map.")
         return self._bind(values, named)  # pyright: ignore[reportUnknownArgumentType]
@@ -203,8 +204,11 @@ class Parameters:
     def _refuse(self, text: str, argument: str | None = None, cause: Exception | None = None) -> NoReturn:
         raise ArgumentError(f"{self._label}{text}", executed="no", argument=argument) from cause
 
-    def _refuse_message(self, failure: BadMessage) -> NoReturn:
-        self._refuse(f"(): {failure}", None, failure)
+    def _refuse_body(self, failure: Exception) -> NoReturn:
+        try:
+            blame_bytes(failure)
+        except BadMessage as reason:
+            self._refuse(f"(): {reason}", None, reason)
 
     def _refuse_name(self, name: Any) -> NoReturn:
         if name in self._named:
@@ -222,7 +226,11 @@ class Parameters:
         least = sum(each.is_required for each in self._positional)
         names = ", ".join(each.name for each in self._positional)
         number = str(most) if least == most else f"{least} to {most}"
-        kind = "positional argument" if len(self._named) > most else "argument"
+        kind = (
+            "positional argument"
+            if self._extra or any(each.index > most for each in self._named.values())
+            else "argument"
+        )
         takes = f"{number} {kind}{'' if number == '1' else 's'} ({names})" if most else f"no {kind}s"
         self._refuse(f"() takes {takes}, {given} {'was' if given == 1 else 'were'} given.")
 
@@ -234,7 +242,7 @@ def _row(parameters: Sequence[_Parameter]) -> Any:
     names = [f"p{index}" for index in range(len(parameters))]
     defaults = [each.default for each in parameters if not each.is_required]
     row: Any = collections.namedtuple("Row", names, defaults=defaults)  # pyright: ignore[reportUntypedNamedTuple]
-    row.__annotations__ = {name: loosen(each.annotation) for name, each in zip(names, parameters, strict=True)}
+    row.__annotations__ = {name: each.annotation for name, each in zip(names, parameters, strict=True)}
     return row
 
 
@@ -288,9 +296,10 @@ def _evaluated(annotation: Any, names: dict[str, Any]) -> Any:
 
     holder.__annotations__ = {"it": annotation}
     try:
-        return typing.get_type_hints(holder, names, include_extras=True)["it"]
+        found = typing.get_type_hints(holder, names, include_extras=True)["it"]
     except Exception:  # noqa: BLE001  it is an expression in a string: anything may happen
         return _Text(annotation if isinstance(annotation, str) else str(annotation))
+    return None if found is types.NoneType else found
 
 
 def _parameters(signature: inspect.Signature, codec: Codec) -> list[_Parameter]:
@@ -299,8 +308,7 @@ def _parameters(signature: inspect.Signature, codec: Codec) -> list[_Parameter]:
 
 def _parameter(index: int, parameter: inspect.Parameter, codec: Codec) -> _Parameter:
     annotation: Any = parameter.annotation
-    if annotation is _EMPTY or isinstance(annotation, _Text):
-        annotation = Any
+    annotation = Any if annotation is _EMPTY or isinstance(annotation, _Text) else loosen(annotation)
     return _Parameter(
         name=parameter.name,
         index=index if parameter.kind in _POSITIONAL else sys.maxsize,

@@ -73,6 +73,7 @@ class Codec:
         self._probing = _Packer(self, _stop_at_function)
         self._dry = _Packer(self, _skip_function)
         self._lending = _Packer(self, self._encode_function)
+        self._walks_always = False
         self._pack: Callable[[Any], bytes] = self._probing.pack
         self._unpack = Decoder(ext_hook=self._ext_hook).decode
 
@@ -102,8 +103,8 @@ class Codec:
         """
         try:
             return self._unpack(raw)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as failure:
-            _blame_bytes(failure)
+        except Exception as failure:  # noqa: BLE001  translated there
+            blame_bytes(failure)
 
     def decoder(self, annotation: Any) -> Callable[[Raw], Any]:
         """raw -> the value as annotated, compiled once. On a misfit it raises `msgspec.ValidationError`."""
@@ -137,13 +138,14 @@ class Codec:
         itself, such as a dataclass, can be registered too, at a price: from then on this process walks through every
         value before it sends it.
         """
-        if kind in _BUILT_IN:
+        if kind in _BUILT_IN or kind in _LEAVES:
             raise TypeError(f"{kind.__qualname__} cannot be registered: it is sent as it is.")
         name = f"{kind.__module__}:{kind.__qualname__}"
         self._registered[kind] = (name, encode)
         self._makers[name] = decode
         self._ways = {}
-        if issubclass(kind, (*_BUILT_IN, Struct, enum.Enum)) or _is_record(kind):
+        if issubclass(kind, (list, tuple, set, frozenset, dict, Struct, enum.Enum)) or _is_record(kind):
+            self._walks_always = True
             self._pack = self._pack_walked
 
     # -- encoding ----------------------------------------------------------------------------------------------------
@@ -187,7 +189,7 @@ class Codec:
             self._dry.pack(value)
         except Exception:  # noqa: BLE001  the walk will say what it is
             return False
-        return self._pack == self._probing.pack
+        return not self._walks_always
 
     def _rewritten(self, value: Any, root: str) -> Any:
         walk = _Walk(self, root)
@@ -211,7 +213,7 @@ class Codec:
                 return self._decode_registered(*self._unpack(data))
             else:
                 return _MAKERS[code](data) if code in _MAKERS else Ext(code, bytes(data))
-        except MobError:
+        except (MobError, RecursionError):
             raise
         except Exception as failure:
             raise GarbageFrame(f"the extension {code} of a body is malformed: {_text(failure)}") from failure
@@ -292,12 +294,16 @@ def _itself(value: Any) -> Any:
     return value
 
 
-def _blame_bytes(failure: Exception) -> NoReturn:
+def blame_bytes(failure: Exception) -> NoReturn:
+    """Translates what decoding raised: `GarbageFrame` if the bytes are malformed, `BadMessage` if they only mean
+    something that cannot be had here. All else passes as it is."""
     if isinstance(failure, RecursionError):
         raise BadMessage("the message is nested too deeply to be decoded here.") from failure
-    if "must be hashable" in str(failure):
-        raise BadMessage("a dict of the message has keys that are dicts or arrays; annotate it.") from failure
-    raise GarbageFrame(f"the bytes of a body are not MessagePack: {failure}.") from failure
+    if isinstance(failure, msgspec.DecodeError | UnicodeDecodeError):
+        if "must be hashable" in str(failure):
+            raise BadMessage("a dict of the message has keys that arrive as dicts: annotate it.") from failure
+        raise GarbageFrame(f"the bytes of a body are not MessagePack: {failure}.") from failure
+    raise failure
 
 
 # -- the slow walk ---------------------------------------------------------------------------------------------------
@@ -409,7 +415,7 @@ class _Walk:
 
     def key(self, key: Any) -> Any:
         result = self.enter("", ".keys()", key)
-        return _Sealed(result) if isinstance(result, Ext | dict | list) else result
+        return result if type(result) in (str, int) or type(result) in _INERT else _Sealed(result)
 
 
 def _checked_text(value: str) -> str:
@@ -438,7 +444,8 @@ def _field_names(kind: Any) -> list[str]:
 
 def _brief(key: Any) -> str:
     """A key in a path; the representation of a stranger is not asked for."""
-    text = repr(key) if type(key) in (str, int, float, bool, bytes, types.NoneType) else f"<{type(key).__name__}>"
+    is_plain = type(key) in (str, float, bool, bytes, types.NoneType) or (type(key) is int and -MAX_INT < key < MAX_INT)
+    text = repr(key) if is_plain else f"<{type(key).__name__}>"
     return text if len(text) <= 60 else f"{text[:40]}...{text[-15:]}"
 
 
@@ -504,8 +511,8 @@ def _encode_array(value: Any) -> Ext:
         raise _Refused("a masked array is not data. Send its data and its mask.")
     array = _numpy().asarray(value)
     dtype = array.dtype
-    if dtype.hasobject:
-        raise _Refused(f"an array of Python objects (dtype {dtype}) is not data. Send a list.")
+    if dtype.hasobject or (dtype.kind == "V" and dtype.names is None and dtype.type.__module__ != "numpy"):
+        raise _Refused(f"an array of the dtype {dtype} is not data. Send a list, or another dtype.")
     if not (array.flags.c_contiguous or array.flags.f_contiguous):
         array = array.copy(order="C")
     head = _pack_plain(
@@ -577,7 +584,9 @@ def _bytes_of_int(value: int) -> bytes:
     return value.to_bytes(value.bit_length() // 8 + 1, "big", signed=True)
 
 
-_BUILT_IN = (str, int, float, bytes, bytearray, memoryview, list, tuple, set, frozenset, dict, bool, types.NoneType)
+_BUILT_IN = frozenset(
+    {types.NoneType, bool, int, float, str, bytes, bytearray, memoryview, list, tuple, set, frozenset, dict}
+)
 _INERT = frozenset({types.NoneType, bool, float, bytes, bytearray})
 _LEAVES = frozenset(
     {datetime.datetime, datetime.date, datetime.time, datetime.timedelta, uuid.UUID, decimal.Decimal, Ext, msgspec.Raw}
@@ -641,8 +650,7 @@ def loosen(annotation: Any) -> Any:
     if _is_bare_protocol(origin or annotation):
         return Any
     if origin is typing.Annotated:
-        inner = loosen(args[0])
-        return annotation if inner is args[0] else inner
+        return annotation if loosen(args[0]) is args[0] and _is_compilable(annotation) else loosen(args[0])
     is_union = origin in (typing.Union, types.UnionType)
     if args and origin not in (typing.Literal, _CALLABLE):
         parts = tuple(loosen(part) for part in args)
@@ -748,4 +756,6 @@ def _name(annotation: Any) -> str:
         return "None"
     if (typing.get_origin(annotation) or annotation) is _CALLABLE:
         return "a function"
-    return annotation.__qualname__ if type(annotation) is type else str(annotation).replace("typing.", "")
+    if isinstance(annotation, type) and not typing.get_args(annotation):
+        return annotation.__qualname__
+    return str(annotation).replace("typing.", "")

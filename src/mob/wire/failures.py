@@ -1,16 +1,237 @@
-"""PLACEHOLDER until the real file is written: overwrite it entirely."""
+"""An exception crosses between processes: `describe` makes a `Failure` of it, `rebuild` makes an exception again.
+
+Strategy. What crosses is names and text, never a pickle: whatever an exception does when it is looked at, there is a
+description. At the other end a `mob.CallError` arrives as what it was, anything else as a `RemoteError` that also is
+an instance of the built-in class from which the original derives. Such classes are made once for each built-in.
+
+Limits. Texts are bounded and keep both ends. Built-in classes that would disturb the caller's control flow, or that
+cannot be made of a message, are not used; their nearest harmless base is. This module imports the codec for its types
+only: the messages mention `Failure`, and the Kingpin reads messages, but never a body.
+"""
+
 from __future__ import annotations
+
+import builtins
 import traceback
-import msgspec
-from mob.errors import RemoteError, CallError
-class Failure(msgspec.Struct, frozen=True, array_like=True):
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from msgspec import Struct
+
+from mob import errors
+from mob.errors import ArgumentError, CallError, Executed, RemoteError, RemoteTraceback
+
+if TYPE_CHECKING:
+    from mob.wire.codec import Codec
+
+T = TypeVar("T")
+
+LIMIT = 64 * 1024
+"""The longest text, in characters, and the most bytes of arguments that a failure carries along."""
+
+PACKAGE = errors.__file__.rpartition("/")[0] + "/"
+"""Where mob's own frames are; they say nothing to the user."""
+
+UNFIT = (
+    # these steer the process or the loop in which they are raised
+    *(SystemExit, KeyboardInterrupt, GeneratorExit, StopIteration, StopAsyncIteration),
+    # these cannot be made of a message
+    *(UnicodeDecodeError, UnicodeEncodeError, UnicodeTranslateError, BaseExceptionGroup, ExceptionGroup),
+)
+
+
+class Failure(Struct, frozen=True, array_like=True):
+    """An exception, described.
+
+    `builtin` is the nearest built-in class, `kind` the nearest of mob's own call errors or "". `args` is MessagePack.
+    For an OSError it is (errno, strerror, filename, filename2), for others what the exception's `args` are.
+    """
+
     type_name: str
     builtin: str
     message: str
-    traceback: str
-    executed: str = "yes"
-def describe(exc, codec):
-    return Failure(type(exc).__name__, "", str(exc), "".join(traceback.format_exception(exc)))
-def rebuild(f, codec):
-    e = RemoteError(f.message); e.type_name = f.type_name
-    return e
+    args: bytes | None = None
+    traceback: str = ""
+    notes: tuple[str, ...] = ()
+    executed: Executed = "yes"
+    kind: str = ""
+    argument: str | None = None
+
+
+# -- where it was raised -----------------------------------------------------------------------------------------------
+
+
+def describe(exc: BaseException, codec: Codec, executed: Executed | None = None) -> Failure:
+    """The description of an exception. Never raises, whatever the exception does, and never lends a function.
+
+    `executed` says whether the called function has run. Without it that is read off the traceback: a call error of
+    mob's that comes out of mob's own frames has prevented the call, and says itself how far it got; what comes out of
+    the user's frames has executed, even if it is another call's failure that passes through.
+    """
+    kind = _kind(exc)
+    text, is_users = _attempt(lambda: _traceback(exc, bool(kind)), ("", True))
+    if executed is None:
+        own: Any = _attempt(lambda: getattr(exc, "executed", "yes"), "yes")
+        executed = own if kind and not is_users and own in ("no", "maybe", "yes") else "yes"
+    argument: Any = _attempt(lambda: getattr(exc, "argument", None), None)
+    return Failure(
+        type_name=_attempt(lambda: _clean(_type_name(exc, type(exc))), "Exception"),
+        builtin=_attempt(lambda: _nearest_builtin(type(exc)).__name__, "Exception"),
+        message=_attempt(lambda: _clean(_message(exc)), "<its text cannot be had>"),
+        args=_attempt(lambda: _args(exc, codec), None),
+        traceback=_attempt(lambda: _clean(text), ""),
+        notes=_attempt(lambda: _notes(exc), ()),
+        executed=executed,
+        kind=kind,
+        argument=argument if kind == "ArgumentError" and isinstance(argument, str) else None,
+    )
+
+
+def _attempt(look: Callable[[], T], otherwise: T) -> T:
+    try:
+        return look()
+    except BaseException:  # noqa: BLE001  the exception's own methods may raise anything
+        return otherwise
+
+
+def _kind(exc: BaseException) -> str:
+    """The nearest of mob's own call errors."""
+    return next((base.__name__ for base in type(exc).__mro__ if _KINDS.get(base.__name__) is base), "")
+
+
+def _nearest_builtin(kind: type[BaseException]) -> type[BaseException]:
+    return next(base for base in kind.__mro__ if base.__module__ == "builtins")
+
+
+# Asked by their type: an exception may lie about its class, or fail to tell it.
+
+
+def _type_name(exc: Any, kind: type[BaseException]) -> str:
+    if issubclass(kind, RemoteError):
+        return exc.type_name
+    module = "mob" if kind.__module__ == errors.__name__ else kind.__module__
+    return kind.__qualname__ if module == "builtins" else f"{module}.{kind.__qualname__}"
+
+
+def _message(exc: Any) -> str:
+    return exc.message if issubclass(type(exc), RemoteError) else str(exc)
+
+
+def _args(exc: Any, codec: Codec) -> bytes | None:
+    args = exc.remote_args if issubclass(type(exc), RemoteError) else exc.args
+    if issubclass(type(exc), OSError) and exc.errno is not None:
+        args = (exc.errno, exc.strerror, exc.filename, exc.filename2)
+    encoded = codec.encode_data(args)
+    return encoded if encoded is not None and len(encoded) <= LIMIT else None
+
+
+def _notes(exc: BaseException) -> tuple[str, ...]:
+    return tuple(_clean(note) for note in list(getattr(exc, "__notes__", ()))[:20] if type(note) is str)
+
+
+def _traceback(exc: BaseException, is_call_error: bool) -> tuple[str, bool]:
+    """The text of the traceback, and whether the user's code is in it.
+
+    A call error that comes out of mob alone needs no traceback; anything else out of mob alone is a fault of mob's, and
+    all of it is shown.
+    """
+    report = traceback.TracebackException.from_exception(exc, compact=True)
+    is_users = any(not frame.filename.startswith(PACKAGE) for frame in report.stack)
+    if is_users:
+        _strip(report)
+    elif is_call_error and report.__cause__ is None:
+        return "", False
+    return "".join(report.format()).rstrip("\n"), is_users
+
+
+def _strip(report: traceback.TracebackException) -> None:
+    """Takes mob's own frames off the top of a traceback and of those chained to it."""
+    reports: list[traceback.TracebackException | None] = [report]
+    for each in reports:
+        if each is None:
+            continue
+        frames = list(each.stack)
+        own = next((at for at, frame in enumerate(frames) if not frame.filename.startswith(PACKAGE)), 0)
+        del each.stack[:own]
+        reports += [each.__cause__, each.__context__, *(each.exceptions or ())]
+
+
+def _clean(text: str) -> str:
+    """The text, bounded, and without what UTF-8 cannot carry."""
+    if len(text) > LIMIT:
+        half = (LIMIT - 100) // 2
+        text = f"{text[:half]}\n[... {len(text) - 2 * half:,} characters are left out here ...]\n{text[-half:]}"
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+# -- where it was called -----------------------------------------------------------------------------------------------
+
+
+def rebuild(failure: Failure, codec: Codec) -> CallError:
+    """The exception that the caller gets."""
+    kind = _KINDS.get(failure.kind, RemoteError)
+    if issubclass(kind, RemoteError):
+        error: CallError = _remote_error(failure, codec)
+    elif issubclass(kind, ArgumentError):
+        error = kind(failure.message, executed=failure.executed, argument=failure.argument)
+    else:
+        error = kind(failure.message, executed=failure.executed)
+    for note in failure.notes:
+        error.add_note(note)
+    if failure.traceback:
+        error.__cause__ = RemoteTraceback(failure.traceback)
+    return error
+
+
+def _remote_error(failure: Failure, codec: Codec) -> RemoteError:
+    error = remote_error_class(failure.builtin)(failure.message, executed=failure.executed)
+    error.type_name = failure.type_name
+    encoded = failure.args
+    args: tuple[Any, ...] = _attempt(lambda: tuple(codec.decode(encoded)), ()) if encoded else ()
+    if isinstance(error, OSError) and len(args) == 4:
+        error.errno, error.strerror, error.filename, error.filename2 = args
+        args = args[:2]
+    error.remote_args = args
+    return error
+
+
+def remote_error_class(builtin: str) -> type[RemoteError]:
+    """`RemoteError`, made to be an instance of that built-in class too, or of its nearest base that is harmless."""
+    found = _classes.get(builtin)
+    if found is None:
+        base = _harmless(getattr(builtins, builtin, None))
+        found = _make_class(base) if base.__name__ == builtin else remote_error_class(base.__name__)
+        _classes[builtin] = found
+    return found
+
+
+def _harmless(builtin: Any) -> type[Exception]:
+    if not (isinstance(builtin, type) and issubclass(builtin, Exception)):
+        return Exception
+    return next(base for base in builtin.__mro__ if issubclass(base, Exception) and base not in UNFIT)
+
+
+def _make_class(base: type[Exception]) -> type[RemoteError]:
+    if issubclass(RemoteError, base):
+        return RemoteError
+    namespace = {"__module__": RemoteError.__module__, "__doc__": RemoteError.__doc__, "__reduce__": _reduce}
+    return type(RemoteError.__name__, (RemoteError, base), namespace)
+
+
+def _reduce(error: RemoteError) -> tuple[Any, ...]:
+    """How the made classes are copied and pickled; the standard way would look them up in a module."""
+    state = dict(vars(error))
+    if isinstance(error, OSError):
+        for name in ("errno", "strerror", "filename", "filename2"):
+            state[name] = getattr(error, name)
+    return _remake, (_nearest_builtin(type(error)).__name__, error.message), state
+
+
+def _remake(builtin: str, message: str) -> RemoteError:
+    return remote_error_class(builtin)(message)
+
+
+_KINDS: dict[str, type[CallError]] = {
+    name: each for name, each in vars(errors).items() if isinstance(each, type) and issubclass(each, CallError)
+}
+_classes: dict[str, type[RemoteError]] = {}

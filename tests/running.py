@@ -1,0 +1,239 @@
+"""Real apps for tests: written to a directory, started as a user would, watched by events, and always ended.
+
+Nothing here sleeps to wait: `wait_for` waits on the app's output, `wait_until` polls a condition with a bound.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import psutil
+
+import mob
+
+T = TypeVar("T")
+PATIENCE = 30.0
+"""Seconds that anything may take on a loaded machine; a test that needs them all fails, none waits for them."""
+
+
+def wait_until(question: Callable[[], T], what: str, patience: float = PATIENCE) -> T:
+    """The first true answer; asked again every few milliseconds."""
+    deadline = time.monotonic() + patience
+    while time.monotonic() < deadline:
+        answer = question()
+        if answer:
+            return answer
+        time.sleep(0.005)
+    raise AssertionError(f"waited {patience} s in vain until {what}")
+
+
+class RunningApp:
+    """An app in processes of its own."""
+
+    def __init__(self, directory: Path, name: str, command: list[str], env: dict[str, str]) -> None:
+        self.directory = directory
+        self.name = name
+        self.process = subprocess.Popen(
+            command,
+            cwd=directory,
+            env=env,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            process_group=0,
+        )
+        self.lines: list[str] = []
+        self.clients: list[mob.Client] = []
+        self._seen: set[int] = set()
+        self._news = threading.Condition()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            with self._news:
+                self.lines.append(line.rstrip("\n"))
+                self._news.notify_all()
+        with self._news:
+            self._news.notify_all()
+
+    @property
+    def output(self) -> str:
+        """All that was printed so far."""
+        return "\n".join(self.lines)
+
+    def wait_for(self, pattern: str, count: int = 1, patience: float = PATIENCE) -> list[re.Match[str]]:
+        """Waits until `count` lines match; the matches."""
+        found: list[re.Match[str]] = []
+
+        def enough() -> bool:
+            found[:] = [m for line in self.lines if (m := re.search(pattern, line))]
+            return len(found) >= count
+
+        with self._news:
+            if not self._news.wait_for(enough, patience):
+                raise AssertionError(f"no {count} lines like {pattern!r} within {patience} s in:\n{self.output}")
+        return found
+
+    def connect(self) -> mob.Client:
+        """A client of the app, closed at the end of the test."""
+
+        def attempt() -> mob.Client | None:
+            if self.process.poll() is not None:
+                raise AssertionError(f"the app has ended with {self.process.returncode}:\n{self.output}")
+            with contextlib.suppress(mob.AppNotRunning):
+                return mob.connect(self.name)
+            return None
+
+        client = wait_until(attempt, f"{self.name} lets a client in")
+        assert client is not None
+        self.clients.append(client)
+        return client
+
+    def wait_ready(self, count: int | None = None) -> mob.Client:
+        """Waits until so many mobsters (all that the app describes) are ready; a client."""
+        client = self.connect()
+        wanted = len(client.overview()) if count is None else count
+        wait_until(lambda: len(self.ready(client)) >= wanted, f"{wanted} mobsters of {self.name} are ready\n{self.output}")
+        return client
+
+    def ready(self, client: mob.Client, role: str = "") -> list[Any]:
+        """The ready mobsters, in order of their index."""
+        members = [m for m in client.members() if m.role and m.state == "ready" and (not role or m.role == role)]
+        self._seen.update(m.pid for m in members)
+        return sorted(members, key=lambda m: (m.role, m.index))
+
+    def processes(self) -> list[int]:
+        """The Kingpin and all its descendants that are alive."""
+        try:
+            kingpin = psutil.Process(self.process.pid)
+            found = [kingpin.pid, *(child.pid for child in kingpin.children(recursive=True))]
+        except psutil.NoSuchProcess:
+            found = []
+        self._seen.update(found)
+        return [pid for pid in self._seen if is_alive(pid)]
+
+    def signal(self, signum: int) -> None:
+        """Sends a signal to the Kingpin."""
+        self.process.send_signal(signum)
+
+    def stop(self, patience: float = PATIENCE) -> int:
+        """Asks the app to stop, and its exit status."""
+        self.processes()
+        if self.process.poll() is None:
+            self.signal(signal.SIGTERM)
+        return self.wait(patience)
+
+    def wait(self, patience: float = PATIENCE) -> int:
+        """Waits for the end of the Kingpin; its exit status."""
+        try:
+            status = self.process.wait(patience)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"the app has not ended within {patience} s:\n{self.output}") from None
+        self._reader.join(patience)
+        return status
+
+    def wait_gone(self, patience: float = PATIENCE) -> None:
+        """Waits until no process of the app is left."""
+        wait_until(lambda: not self.processes(), f"all processes are gone; left: {self.processes()}", patience)
+
+    def end(self) -> None:
+        """At the end of the test: whatever happened, nothing is left."""
+        self.processes()
+        for client in self.clients:
+            client.close()
+        try:
+            if self.process.poll() is None:
+                self.stop()
+        finally:
+            left = self.processes()
+            if self.process.poll() is None:
+                self.process.kill()
+                self.process.wait()
+            for pid in left:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            assert self.process.stdout is not None
+            self._reader.join(PATIENCE)
+            self.process.stdout.close()
+
+
+class Apps:
+    """The apps of one test."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.running: list[RunningApp] = []
+
+    def write(self, **files: str) -> Path:
+        """Writes `name.py` for each argument, dedented; the directory."""
+        for name, text in files.items():
+            (self.directory / f"{name}.py").write_text(textwrap.dedent(text))
+        return self.directory
+
+    def start(
+        self,
+        roles: str,
+        *,
+        name: str = "",
+        options: str = "",
+        env: dict[str, str] | None = None,
+        **files: str,
+    ) -> RunningApp:
+        """Starts an app. `roles`: the `.role(...)` lines of its main script; `files`: the modules by name.
+
+        >>> app = apps.start('.role("back", "./back.py", workers=2)', back="def foo(): ...")   # doctest: +SKIP
+        """
+        name = name or f"t{os.getpid()}-{len(self.running)}-{self.directory.name[-20:]}".replace("_", "-")
+        main = f"import mob\n\napp = mob.start({name!r}{', ' if options else ''}{options}).base(__file__)\napp{roles}\napp.run()\n"
+        self.write(**files)
+        (self.directory / "main.py").write_text(main)
+        return self.run(name, [sys.executable, "main.py"], env)
+
+    def run(self, name: str, command: list[str], env: dict[str, str] | None = None) -> RunningApp:
+        """Starts an app by a command of one's own."""
+        clean = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "COLUMNS")}
+        app = RunningApp(self.directory, name, command, {**clean, **(env or {})})
+        self.running.append(app)
+        return app
+
+
+@contextlib.contextmanager
+def apps_in(directory: Path) -> Iterator[Apps]:
+    """Apps that are ended with the block, with nothing left of them."""
+    apps = Apps(directory)
+    try:
+        yield apps
+    finally:
+        for app in apps.running:
+            app.end()
+
+
+def free_port() -> int:
+    """A TCP port of the loopback that nobody has at the moment."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+def is_alive(pid: int) -> bool:
+    """Whether the process runs (a zombie does not)."""
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False

@@ -1,0 +1,165 @@
+"""Every message there is crosses its conversation unchanged, and nothing else is taken for one."""
+
+from __future__ import annotations
+
+import typing
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec import Raw
+
+from mob.errors import GarbageFrame
+from mob.wire import messages as m
+
+CONVERSATIONS: dict[str, tuple[Any, Callable[[Any], list[Any]]]] = {
+    "peer": (m.Peer, m.decode_peer),
+    "up": (m.Up, m.decode_up),
+    "down": (m.Down, m.decode_down),
+    "order": (m.Order, m.decode_order),
+    "report": (m.Report, m.decode_report),
+    "beat": (m.Beat, m.decode_beat),
+}
+
+
+def classes_of(union: Any) -> list[type[Any]]:
+    """The messages of a conversation."""
+    return list(typing.get_args(union)) or [union]
+
+
+MESSAGES = [(name, cls) for name, (union, _) in CONVERSATIONS.items() for cls in classes_of(union)]
+DECODERS = [(name, decode) for name, (_, decode) in CONVERSATIONS.items()]
+
+int64 = st.integers(-(2**63), 2**63 - 1)
+plain = st.recursive(
+    st.none() | st.booleans() | int64 | st.floats(allow_nan=False) | st.text() | st.binary(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=8,
+)
+bodies = plain.map(lambda value: Raw(msgspec.msgpack.encode(value)))
+
+
+def values_of(annotation: Any) -> st.SearchStrategy[Any]:
+    """Values that a field of this type can have."""
+    origin, args = typing.get_origin(annotation), typing.get_args(annotation)
+    if annotation is Raw:
+        return bodies
+    if annotation is bool:
+        return st.booleans()
+    if annotation is int:
+        return int64
+    if annotation is float:
+        return st.floats(allow_nan=False)
+    if annotation is str:
+        return st.text()
+    if annotation is type(None):
+        return st.none()
+    if annotation is Any:
+        return plain
+    if isinstance(annotation, type) and issubclass(annotation, msgspec.Struct):
+        return instances_of(annotation)
+    if origin is tuple and len(args) == 2 and args[1] is ...:
+        return st.lists(values_of(args[0]), max_size=3).map(tuple)
+    if origin is tuple:
+        return st.tuples(*map(values_of, args))
+    if origin is list:
+        return st.lists(values_of(args[0]), max_size=3)
+    if origin is dict:
+        return st.dictionaries(values_of(args[0]), values_of(args[1]), max_size=3)
+    if origin is typing.Literal:
+        return st.sampled_from(args)
+    if args:  # a union
+        return st.one_of(*map(values_of, args))
+    raise AssertionError(f"this test knows no values of {annotation!r}; teach it some")
+
+
+def instances_of(cls: type[Any]) -> st.SearchStrategy[Any]:
+    """Instances of a message, made from its annotations."""
+    return st.builds(cls, **{name: values_of(kind) for name, kind in typing.get_type_hints(cls).items()})
+
+
+def laid_open(value: Any) -> Any:
+    """Something that compares by what it says: `Raw` compares by identity."""
+    if isinstance(value, Raw):
+        return ("raw", bytes(value))
+    if isinstance(value, msgspec.Struct):
+        return type(value), {name: laid_open(getattr(value, name)) for name in value.__struct_fields__}
+    if isinstance(value, (list, tuple)):
+        return [laid_open(item) for item in typing.cast("list[Any]", value)]
+    return value
+
+
+@pytest.mark.parametrize(("conversation", "cls"), MESSAGES, ids=lambda value: getattr(value, "__name__", value))
+@given(data=st.data())
+def test_every_message_crosses_unchanged(conversation: str, cls: type[Any], data: st.DataObject) -> None:
+    batch = data.draw(st.lists(instances_of(cls), min_size=1, max_size=3))
+    decode = CONVERSATIONS[conversation][1]
+    arrived = decode(m.encode(batch))
+    assert laid_open(arrived) == laid_open(batch)
+    assert all(type(message) is cls for message in arrived)
+
+
+@given(data=st.data())
+def test_messages_of_one_conversation_share_a_frame_in_order(data: st.DataObject) -> None:
+    for union, decode in CONVERSATIONS.values():
+        batch = data.draw(st.lists(st.one_of(*map(instances_of, classes_of(union))), max_size=4))
+        assert laid_open(decode(m.encode(batch))) == laid_open(batch)
+
+
+def test_a_tag_belongs_to_one_message_only() -> None:
+    tags = [cls.__struct_config__.tag for _, cls in MESSAGES]
+    assert None not in tags
+    assert sorted(tags) == sorted(set(tags))
+
+
+def test_what_belongs_to_another_conversation_is_garbage() -> None:
+    order = m.encode([m.Adopt(1)])
+    for name, decode in DECODERS:
+        if name != "order":
+            with pytest.raises(GarbageFrame, match="does not decode to messages"):
+                decode(order)
+
+
+@pytest.mark.parametrize(("conversation", "decode"), DECODERS)
+@given(payload=st.one_of(st.binary(max_size=60), plain.map(msgspec.msgpack.encode)))
+def test_garbage_raises_garbage_frame_only(
+    conversation: str, decode: Callable[[bytes], list[Any]], payload: bytes
+) -> None:
+    try:
+        messages = decode(payload)
+    except GarbageFrame:
+        return
+    kinds = classes_of(CONVERSATIONS[conversation][0])  # by chance it was none; or an empty frame
+    assert all(type(message) in kinds for message in messages)
+
+
+@pytest.mark.parametrize(("conversation", "cls"), MESSAGES, ids=lambda value: getattr(value, "__name__", value))
+@given(data=st.data())
+def test_a_message_with_one_byte_changed_is_a_message_or_garbage(
+    conversation: str, cls: type[Any], data: st.DataObject
+) -> None:
+    payload = bytearray(m.encode([data.draw(instances_of(cls))]))
+    payload[data.draw(st.integers(0, len(payload) - 1))] ^= data.draw(st.integers(1, 255))
+    try:
+        CONVERSATIONS[conversation][1](bytes(payload))
+    except GarbageFrame as error:
+        assert "The other end does not speak mob, or another version of it." in str(error)
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b"",
+        b"\xc1",  # the one byte that MessagePack never uses
+        b"\x91" * 100_000,  # lists in lists, deeper than any stack
+        b"\x91\x93\x01\x01\xa2\xff\xfe",  # a Call whose target is no UTF-8
+        b"\xdd\xff\xff\xff\xff",  # four thousand million messages announced, none there
+    ],
+    ids=["nothing", "never used", "deep", "no utf-8", "many"],
+)
+def test_bytes_that_must_not_get_through(payload: bytes) -> None:
+    with pytest.raises(GarbageFrame, match=f"a frame of {len(payload):,} bytes does not decode to messages"):
+        m.decode_peer(payload)
