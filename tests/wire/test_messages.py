@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import functools
+import types
 import typing
 from collections.abc import Callable
 from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import Raw
 
@@ -34,48 +36,46 @@ MESSAGES = [(name, cls) for name, (union, _) in CONVERSATIONS.items() for cls in
 DECODERS = [(name, decode) for name, (_, decode) in CONVERSATIONS.items()]
 
 int64 = st.integers(-(2**63), 2**63 - 1)
-plain = st.recursive(
-    st.none() | st.booleans() | int64 | st.floats(allow_nan=False) | st.text() | st.binary(),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
-    max_leaves=8,
-)
+text = st.text(max_size=20)
+leaf = st.none() | st.booleans() | int64 | st.floats(allow_nan=False) | text | st.binary(max_size=20)
+plain = leaf | st.lists(leaf, max_size=3) | st.dictionaries(text, leaf | st.lists(leaf, max_size=2), max_size=3)
 bodies = plain.map(lambda value: Raw(msgspec.msgpack.encode(value)))
 
 
+SIMPLE: dict[Any, st.SearchStrategy[Any]] = {
+    Raw: bodies,
+    Any: plain,
+    bool: st.booleans(),
+    int: int64,
+    float: st.floats(allow_nan=False),
+    str: text,
+    bytes: st.binary(max_size=20),
+    type(None): st.none(),
+}
+
+
+@functools.cache
 def values_of(annotation: Any) -> st.SearchStrategy[Any]:
     """Values that a field of this type can have."""
-    origin, args = typing.get_origin(annotation), typing.get_args(annotation)
-    if annotation is Raw:
-        return bodies
-    if annotation is bool:
-        return st.booleans()
-    if annotation is int:
-        return int64
-    if annotation is float:
-        return st.floats(allow_nan=False)
-    if annotation is str:
-        return st.text()
-    if annotation is type(None):
-        return st.none()
-    if annotation is Any:
-        return plain
+    if annotation in SIMPLE:
+        return SIMPLE[annotation]
     if isinstance(annotation, type) and issubclass(annotation, msgspec.Struct):
         return instances_of(annotation)
-    if origin is tuple and len(args) == 2 and args[1] is ...:
+    origin, args = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is typing.Literal:
+        return st.sampled_from(args)
+    if origin is tuple and args[-1] is ...:
         return st.lists(values_of(args[0]), max_size=3).map(tuple)
     if origin is tuple:
         return st.tuples(*map(values_of, args))
-    if origin is list:
-        return st.lists(values_of(args[0]), max_size=3)
     if origin is dict:
         return st.dictionaries(values_of(args[0]), values_of(args[1]), max_size=3)
-    if origin is typing.Literal:
-        return st.sampled_from(args)
-    if args:  # a union
+    if origin in (typing.Union, types.UnionType):
         return st.one_of(*map(values_of, args))
     raise AssertionError(f"this test knows no values of {annotation!r}; teach it some")
 
 
+@functools.cache
 def instances_of(cls: type[Any]) -> st.SearchStrategy[Any]:
     """Instances of a message, made from its annotations."""
     return st.builds(cls, **{name: values_of(kind) for name, kind in typing.get_type_hints(cls).items()})
@@ -93,6 +93,7 @@ def laid_open(value: Any) -> Any:
 
 
 @pytest.mark.parametrize(("conversation", "cls"), MESSAGES, ids=lambda value: getattr(value, "__name__", value))
+@settings(max_examples=25)
 @given(data=st.data())
 def test_every_message_crosses_unchanged(conversation: str, cls: type[Any], data: st.DataObject) -> None:
     batch = data.draw(st.lists(instances_of(cls), min_size=1, max_size=3))
@@ -102,6 +103,7 @@ def test_every_message_crosses_unchanged(conversation: str, cls: type[Any], data
     assert all(type(message) is cls for message in arrived)
 
 
+@settings(max_examples=25)
 @given(data=st.data())
 def test_messages_of_one_conversation_share_a_frame_in_order(data: st.DataObject) -> None:
     for union, decode in CONVERSATIONS.values():
@@ -137,6 +139,7 @@ def test_garbage_raises_garbage_frame_only(
 
 
 @pytest.mark.parametrize(("conversation", "cls"), MESSAGES, ids=lambda value: getattr(value, "__name__", value))
+@settings(max_examples=25)
 @given(data=st.data())
 def test_a_message_with_one_byte_changed_is_a_message_or_garbage(
     conversation: str, cls: type[Any], data: st.DataObject

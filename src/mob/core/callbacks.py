@@ -6,7 +6,12 @@ function on to a third process: it tells the owner first, so the function cannot
 its references back before the owner has heard of them, hence counts below zero are possible for a moment.
 
 The counts travel, not the moments: a reference given back names how many arrivals it stands for, which makes the
-order of messages on different links harmless.
+order of messages on different links harmless. While anybody holds the function, somebody's count is above zero: who
+passes it on holds it himself, and gives it back behind the word that he passed it on, on the same link. So a function
+for which no count is above zero is free, also when a count stays below it because that word died with its sender.
+
+Limit: a process that is killed between telling the owner and passing the function on leaves a reference too many, which
+lasts as long as the process that never got it.
 """
 
 from __future__ import annotations
@@ -15,6 +20,9 @@ from collections.abc import Callable, Hashable
 from typing import Any
 
 Function = Callable[..., Any]
+
+GONE_REMEMBERED = 1000
+"""How many dead holders are remembered, for what others still say of them."""
 
 
 class _Entry:
@@ -30,12 +38,13 @@ class _Entry:
 class Lent:
     """The functions of this process that others may call."""
 
-    __slots__ = ("_by_holder", "_by_key", "_entries", "_last")
+    __slots__ = ("_by_holder", "_by_key", "_entries", "_gone", "_last")
 
     def __init__(self) -> None:
         self._entries: dict[int, _Entry] = {}
         self._by_key: dict[Hashable, int] = {}
         self._by_holder: dict[int, set[int]] = {}
+        self._gone: dict[int, None] = {}  # dead holders, oldest first; uids are never given again
         self._last = 0
 
     def __repr__(self) -> str:
@@ -56,12 +65,14 @@ class Lent:
         return number
 
     def hold(self, number: int, holder: int, count: int = 1) -> None:
-        """References are on their way to a holder, or were passed on to it."""
+        """References are on their way to a holder, or were passed on to it. A dead one holds nothing."""
         entry = self._entries.get(number)
-        if entry is not None:
+        if entry is not None and holder not in self._gone:
             entry.holders[holder] = entry.holders.get(holder, 0) + count
             self._by_holder.setdefault(holder, set()).add(number)
-            self._settle(number, entry, holder)
+            if entry.holders[holder] == 0:
+                self._forget(number, entry, holder)
+            self._free_if_unused(number, entry)
 
     def unpin(self, number: int) -> None:
         """What was encoded is on its way, or will never be."""
@@ -76,28 +87,30 @@ class Lent:
 
     def forget_holder(self, holder: int) -> None:
         """The holder has died."""
-        for number in self._by_holder.pop(holder, set()):
-            entry = self._entries.get(number)
-            if entry is not None:
-                entry.holders.pop(holder, None)
-                self._free_if_unused(number, entry)
+        self._gone[holder] = None
+        if len(self._gone) > GONE_REMEMBERED:
+            del self._gone[next(iter(self._gone))]
+        for number in list(self._by_holder.get(holder, ())):
+            entry = self._entries[number]
+            self._forget(number, entry, holder)
+            self._free_if_unused(number, entry)
 
     def get(self, number: int) -> Function | None:
         """The function of that number, if anybody may still call it."""
         entry = self._entries.get(number)
         return None if entry is None else entry.function
 
-    def _settle(self, number: int, entry: _Entry, holder: int) -> None:
-        if entry.holders[holder] == 0:
-            del entry.holders[holder]
-            held = self._by_holder[holder]
-            held.discard(number)
-            if not held:
-                del self._by_holder[holder]
-            self._free_if_unused(number, entry)
+    def _forget(self, number: int, entry: _Entry, holder: int) -> None:
+        del entry.holders[holder]
+        held = self._by_holder[holder]
+        held.discard(number)
+        if not held:
+            del self._by_holder[holder]
 
     def _free_if_unused(self, number: int, entry: _Entry) -> None:
-        if not entry.holders and entry.pins <= 0:
+        if entry.pins <= 0 and all(count <= 0 for count in entry.holders.values()):
+            for holder in list(entry.holders):
+                self._forget(number, entry, holder)
             del self._entries[number]
             del self._by_key[entry.key]
 

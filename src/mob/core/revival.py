@@ -25,11 +25,16 @@ class Revival:
     def __repr__(self) -> str:
         return f"<Revival {self.failures} failures in a row, {self.restarts} restarts>"
 
-    def pause_after(self, was_ready: bool, lived: float) -> float:
-        """Seconds until the successor of a process that lived for `lived` seconds (since ready, if it was ready)."""
+    def pause_after(self, was_ready: bool, lived: float, asked: bool = False) -> float:
+        """Seconds until the successor of a process that lived for `lived` seconds (since ready, if it was ready).
+
+        One that ended because it was asked to has not failed.
+        """
         self.restarts += 1
         if was_ready and lived >= HEALTHY_AFTER:
             self.failures = 0
+        if asked:
+            return 0.0
         self.failures += 1
         growths = self.failures - 1
         if was_ready:

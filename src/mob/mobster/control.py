@@ -57,6 +57,10 @@ class Control:
             self._fail_requests()
         return call
 
+    def abandon(self) -> None:
+        """As `Link.abandon`."""
+        self._link.abandon()
+
     def close(self, seconds: float = 0.0) -> None:
         """Says what is left to say, within so many seconds, and ends the link."""
         self._link.close_after_flush(seconds)

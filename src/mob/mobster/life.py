@@ -86,7 +86,7 @@ class Life:
         if peer.control.is_closed:
             return 0
         api.enter(peer, self.say_ready)
-        os.register_at_fork(after_in_child=api.leave)
+        os.register_at_fork(after_in_child=self._leave)
         signal.signal(signal.SIGTERM, self._handle_sigterm)
         Sharing(self._ask_for_listener, self.say_ready).install()
         self.liveness.start()
@@ -99,6 +99,12 @@ class Life:
             return self.status
         reactor.run()
         return self.status
+
+    def _leave(self) -> None:
+        """In the child of a fork (multiprocessing, say): it is no mobster."""
+        api.leave()
+        self.peer.abandon()
+        self.liveness.abandon()
 
     # --------------------------------------------------------------------------------------------- the import
 

@@ -41,6 +41,10 @@ class Liveness:
         """Begins to beat."""
         self._thread.start()
 
+    def abandon(self) -> None:
+        """Closes this process's copy of the socket: for the child of a fork, which has no such thread."""
+        self._sock.close()
+
     def _run(self) -> None:
         poll = select.poll()
         poll.register(self._sock, select.POLLIN)

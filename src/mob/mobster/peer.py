@@ -130,6 +130,12 @@ class Peer:
         if sent:
             call.contact.forget_call(call)
 
+    def abandon(self) -> None:
+        """In the child of a fork: the links are the parent's. A copy kept open would hide the parent's death."""
+        for link in self.contacts.links():
+            link.abandon()
+        self.control.abandon()
+
     def fire(self, event: str, *args: Any) -> None:
         """Runs the handlers of an event."""
         for handler in self.handlers.of(event):

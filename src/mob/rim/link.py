@@ -262,6 +262,11 @@ class Link:
         self.descriptors.clear()
         self._on_closed(self, why)
 
+    def abandon(self) -> None:
+        """Closes this process's copy of the socket and nothing else: in the child of a fork, whose link it is not."""
+        self._closed_why = CLOSED
+        self._sock.close()
+
     def close_after_flush(self, seconds: float) -> None:
         """Sends what is left, waiting so long at most, and closes. Blocks; for the end of a process."""
         with self._lock:

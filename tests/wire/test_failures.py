@@ -1,0 +1,415 @@
+"""Failures: whatever is raised arrives, as the class that the caller expects and with the text that the user needs."""
+
+from __future__ import annotations
+
+import asyncio
+import builtins
+import copy
+import pickle
+import threading
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import pytest
+
+from mob import errors
+from mob.errors import (
+    ArgumentError,
+    BadMessage,
+    Busy,
+    CallError,
+    CallTimeout,
+    Deadlock,
+    Lost,
+    RemoteError,
+    RemoteTraceback,
+    Unavailable,
+    UnknownExport,
+)
+from mob.wire.arguments import Parameters
+from mob.wire.codec import Codec, Reference
+from mob.wire.failures import LIMIT, PACKAGE, Failure, describe, rebuild, remote_error_class
+
+LENT: list[Any] = []
+
+
+def lend(function: Any) -> Reference:
+    LENT.append(function)
+    return Reference(1, 2)
+
+
+def borrow(reference: Reference) -> Any:
+    raise LookupError(f"from the user's borrow of {reference.id}")
+
+
+CODEC = Codec(lend, borrow)
+
+
+def raised(exc: BaseException) -> BaseException:
+    """As it is after having been raised by the user's code."""
+
+    def raise_it() -> None:
+        raise exc
+
+    return caught_from(raise_it)
+
+
+def caught_from(function: Callable[..., Any], *args: Any) -> BaseException:
+    """What a function raises, with the traceback that a caller in mob would see: without the frames of the test."""
+    with pytest.raises(BaseException) as caught:  # noqa: PT011  whatever it is
+        function(*args)
+    return caught.value.with_traceback(caught.tb.tb_next)
+
+
+def over(failure: Failure) -> Failure:
+    return msgspec.msgpack.decode(msgspec.msgpack.encode(failure), type=Failure)
+
+
+def arrived(exc: BaseException) -> CallError:
+    return rebuild(over(describe(raised(exc), CODEC)), CODEC)
+
+
+class AppError(Exception):
+    pass
+
+
+class BadName(ValueError):
+    pass
+
+
+class Outer:
+    class Inner(KeyError):
+        pass
+
+
+# --- classes ----------------------------------------------------------------------------------------------------------
+
+ARRIVES = [
+    (ValueError("bad thing"), ValueError, "ValueError: bad thing", ("bad thing",)),
+    (ValueError(), ValueError, "ValueError", ()),
+    (ValueError(1, [2**100]), ValueError, "ValueError: (1, [1267650600228229401496703205376])", (1, [2**100])),
+    (KeyError("k"), KeyError, "KeyError: 'k'", ("k",)),
+    (BadName("b"), ValueError, f"{__name__}.BadName: b", ("b",)),
+    (Outer.Inner("i"), KeyError, f"{__name__}.Outer.Inner: 'i'", ("i",)),
+    (AppError("a", 1), Exception, f"{__name__}.AppError: ('a', 1)", ("a", 1)),
+    (ZeroDivisionError("z"), ArithmeticError, "ZeroDivisionError: z", ("z",)),
+    (AttributeError("a"), AttributeError, "AttributeError: a", ("a",)),
+    (ImportError("i", name="n"), ImportError, "ImportError: i", ("i",)),
+    (SyntaxError("s"), SyntaxError, "SyntaxError: s", ("s",)),
+    (RecursionError("r"), RuntimeError, "RecursionError: r", ("r",)),
+    (MemoryError(), MemoryError, "MemoryError", ()),
+    (EOFError("e"), EOFError, "EOFError: e", ("e",)),
+    (TimeoutError("t"), TimeoutError, "TimeoutError: t", ("t",)),
+    (UserWarning("w"), UserWarning, "UserWarning: w", ("w",)),
+    (asyncio.QueueFull(), Exception, "asyncio.queues.QueueFull", ()),
+    (UnicodeDecodeError("utf-8", b"\xff", 0, 1, "bad"), ValueError, None, ("utf-8", b"\xff", 0, 1, "bad")),
+    (BadMessage("b", "args[0]"), TypeError, "mob.BadMessage: b", ("b",)),
+    (errors.UnknownRole("r"), LookupError, "mob.UnknownRole: r", ("r",)),
+]
+
+
+@pytest.mark.parametrize(("exc", "base", "text", "args"), ARRIVES, ids=lambda value: repr(value)[:40])
+def test_it_arrives_as_a_remote_error_and_as_its_built_in(exc: Any, base: Any, text: str | None, args: Any) -> None:
+    error = arrived(exc)
+    assert isinstance(error, RemoteError)
+    assert isinstance(error, base)
+    assert text is None or str(error) == text
+    assert error.remote_args == args
+    assert error.executed == "yes"
+    assert type(error).__name__ == "RemoteError"
+
+
+PLAIN = [
+    SystemExit(3),
+    KeyboardInterrupt(),
+    GeneratorExit(),
+    StopIteration(1),
+    StopAsyncIteration(),
+    asyncio.CancelledError(),
+    ExceptionGroup("g", [ValueError("inner")]),
+    BaseExceptionGroup("g", [KeyboardInterrupt()]),
+]
+
+
+@pytest.mark.parametrize("exc", PLAIN, ids=repr)
+def test_what_would_steer_the_caller_arrives_as_a_plain_remote_error(exc: BaseException) -> None:
+    error = arrived(exc)
+    assert type(error) is RemoteError
+    assert not isinstance(error, type(exc))
+    assert type(exc).__name__ in str(error)
+
+
+def test_every_built_in_exception_has_a_class() -> None:
+    kinds = [kind for kind in vars(builtins).values() if isinstance(kind, type) and issubclass(kind, BaseException)]
+    assert len(kinds) > 60
+    for kind in kinds:
+        error = remote_error_class(kind.__name__)("text")
+        assert isinstance(error, RemoteError)
+        assert str(error) == "Exception: text"
+
+
+def test_classes_are_made_once() -> None:
+    assert type(arrived(ValueError(1))) is type(arrived(BadName(2))) is remote_error_class("ValueError")
+    assert remote_error_class("UnicodeDecodeError") is remote_error_class("UnicodeError")
+
+
+@pytest.mark.parametrize("builtin", ["NoSuchError", "int", "print", "", "Exception", "BaseException"])
+def test_what_is_no_built_in_exception_is_plain(builtin: str) -> None:
+    assert remote_error_class(builtin) is RemoteError
+
+
+def test_an_os_error_keeps_its_numbers() -> None:
+    error = arrived(FileNotFoundError(2, "No such file or directory", "/x", None, "/y"))
+    assert isinstance(error, FileNotFoundError)
+    assert (error.errno, error.strerror, error.filename, error.filename2) == (
+        2,
+        "No such file or directory",
+        "/x",
+        "/y",
+    )
+    assert isinstance(error, RemoteError)
+    assert error.remote_args == (2, "No such file or directory")
+    assert str(error) == "FileNotFoundError: [Errno 2] No such file or directory: '/x' -> '/y'"
+    plain = arrived(OSError("text"))
+    assert isinstance(plain, OSError)
+    assert plain.errno is None
+    assert str(plain) == "OSError: text"
+
+
+@pytest.mark.parametrize(
+    "exc", [ValueError("v"), KeyError("k"), PermissionError(13, "no", "/x"), AppError("a")], ids=repr
+)
+def test_it_can_be_copied_and_pickled(exc: Exception) -> None:
+    error = arrived(exc)
+    for again in (pickle.loads(pickle.dumps(error)), copy.copy(error), copy.deepcopy(error)):
+        assert type(again) is type(error)
+        assert str(again) == str(error)
+        assert vars(again) == vars(error)
+        assert getattr(again, "errno", None) == getattr(error, "errno", None)
+
+
+# --- tracebacks and notes ---------------------------------------------------------------------------------------------
+
+
+def test_the_cause_is_the_remote_traceback() -> None:
+    error = arrived(ValueError("bad thing"))
+    assert isinstance(error.__cause__, RemoteTraceback)
+    assert "raise exc" in str(error.__cause__)
+    assert str(error.__cause__).endswith("ValueError: bad thing")
+    shown = "".join(traceback.format_exception(error))
+    assert shown.index("raise exc") < shown.index("direct cause") < shown.index("RemoteError: ValueError: bad thing")
+
+
+def test_frames_of_mob_at_the_top_are_removed() -> None:
+    data = CODEC.encode(len)
+    exc = caught_from(CODEC.decode, data)
+    assert PACKAGE in "".join(traceback.format_exception(exc))
+    text = describe(exc, CODEC).traceback
+    assert PACKAGE not in text
+    assert "in borrow" in text
+
+
+def test_a_fault_of_mob_is_shown_in_full() -> None:
+    exc = caught_from(CODEC.decode, b"\xc1")
+    assert f'{PACKAGE}wire/codec.py", line' in describe(exc, CODEC).traceback
+
+
+def test_chained_causes_are_kept() -> None:
+    def chained() -> None:
+        try:
+            raise KeyError("first")
+        except KeyError as first:
+            raise ValueError("second") from first
+
+    text = describe(caught_from(chained), CODEC).traceback
+    assert text.index("KeyError: 'first'") < text.index("direct cause") < text.index("ValueError: second")
+
+
+def test_groups_are_kept_as_text() -> None:
+    error = arrived(ExceptionGroup("many", [ValueError("one"), AppError("two")]))
+    assert "ValueError: one" in str(error.__cause__)
+    assert "AppError: two" in str(error.__cause__)
+
+
+def test_notes_are_kept() -> None:
+    exc = ValueError("v")
+    exc.add_note("a note")
+    exc.__notes__.append(3)  # type: ignore[arg-type]
+    error = arrived(exc)
+    assert error.__notes__ == ["a note"]
+
+
+def test_long_texts_keep_both_ends() -> None:
+    exc = ValueError("start " + "x" * 3 * LIMIT + " end")
+    exc.add_note("n" * 2 * LIMIT)
+    failure = describe(raised(exc), CODEC)
+    for text in (failure.message, failure.traceback, *failure.notes):
+        assert LIMIT // 2 < len(text) <= LIMIT
+        assert "characters are left out here" in text
+    assert failure.message.startswith("start xx")
+    assert failure.message.endswith("xx end")
+    assert failure.traceback.startswith("Traceback (most recent call last)")
+    assert failure.args is None
+    again = describe(raised(rebuild(failure, CODEC)), CODEC)
+    assert again.message == failure.message
+
+
+def test_endless_recursion_is_told_briefly() -> None:
+    def endless() -> None:
+        endless()
+
+    failure = describe(caught_from(endless), CODEC)
+    assert failure.type_name == "RecursionError"
+    assert "Previous line repeated" in failure.traceback
+
+
+# --- whatever the exception does --------------------------------------------------------------------------------------
+
+
+class NoText(ValueError):
+    def __str__(self) -> str:
+        raise SystemExit
+
+
+class NoLook(KeyError):
+    def __getattribute__(self, name: str) -> Any:
+        raise KeyboardInterrupt
+
+
+class NoArgs(ValueError):
+    args = property(lambda self: 1 / 0)  # type: ignore[assignment]
+    __notes__ = property(lambda self: 1 / 0)  # type: ignore[assignment]
+
+
+class BadSelf(Busy):
+    executed = property(lambda self: 1 / 0)  # type: ignore[assignment]
+
+
+class BadArgument(ArgumentError):
+    argument = property(lambda self: 1 / 0, lambda self, value: None)  # type: ignore[assignment]
+
+
+class BadMeta(type):
+    def __getattribute__(cls, name: str) -> Any:
+        if name in ("__qualname__", "__name__", "__module__"):
+            raise RuntimeError
+        return super().__getattribute__(name)
+
+
+class OddClass(ValueError, metaclass=BadMeta):
+    pass
+
+
+# By name and made late, for pytest itself would look at them.
+HOSTILE: dict[str, tuple[Callable[[], BaseException], type]] = {
+    "no text": (lambda: NoText("t"), ValueError),
+    "no look": (lambda: NoLook("l"), KeyError),
+    "no args": (lambda: NoArgs("a"), ValueError),
+    "bad executed": (lambda: BadSelf("s"), Busy),
+    "bad argument": (lambda: BadArgument("s"), ArgumentError),
+    "odd class": (lambda: OddClass("o"), ValueError),
+    "broken text": (lambda: ValueError("\ud800"), ValueError),
+    "a function": (lambda: ValueError(len), ValueError),
+    "a lock": (lambda: ValueError(threading.Lock()), ValueError),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+@pytest.mark.parametrize("is_raised", [True, False])
+def test_it_always_arrives(name: str, is_raised: bool) -> None:
+    make, base = HOSTILE[name]
+    exc = make()
+    if is_raised:
+        try:
+            raise exc
+        except BaseException:  # noqa: BLE001  whatever it is
+            pass
+    LENT.clear()
+    error = rebuild(over(describe(exc, CODEC)), CODEC)
+    assert isinstance(error, base)
+    assert isinstance(error, CallError)
+    assert str(error)
+    assert LENT == []
+
+
+def test_a_text_that_cannot_be_had_is_told() -> None:
+    text = describe(NoText("t"), CODEC)
+    assert str(rebuild(text, CODEC)) == f"{__name__}.NoText: <its text cannot be had>"
+    assert str(arrived(ValueError("a\ud800"))) == "ValueError: a\\ud800"
+
+
+def test_args_that_do_not_decode_are_left_out() -> None:
+    failure = Failure("ValueError", "ValueError", "v", args=b"\xc1")
+    assert rebuild(failure, CODEC).remote_args == ()  # type: ignore[attr-defined]
+
+
+# --- mob's own errors -------------------------------------------------------------------------------------------------
+
+OWN = [Lost, Unavailable, Busy, CallTimeout, Deadlock, UnknownExport, ArgumentError, CallError]
+
+
+@pytest.mark.parametrize("kind", OWN)
+@pytest.mark.parametrize("executed", ["no", "maybe", "yes"])
+def test_an_error_of_mob_arrives_as_itself(kind: type[CallError], executed: Any) -> None:
+    error = rebuild(over(describe(kind("text", executed=executed), CODEC)), CODEC)
+    assert type(error) is kind
+    assert str(error) == "text"
+    assert error.executed == executed
+    assert error.__cause__ is None
+
+
+def test_refused_arguments_arrive_with_the_name_of_the_argument() -> None:
+    def foo(a: int) -> None: ...
+
+    decode = Parameters.of(foo, CODEC, "back.foo").decode
+    error = rebuild(over(describe(caught_from(decode, CODEC.encode(("x",)), None), CODEC)), CODEC)
+    assert type(error) is ArgumentError
+    assert (str(error), error.argument, error.executed) == ("back.foo(a: int): expected int, got str 'x'.", "a", "no")
+
+
+def test_an_error_of_mob_that_passes_through_the_users_code_has_executed() -> None:
+    error = arrived(Busy("another call was refused", executed="no"))
+    assert type(error) is Busy
+    assert error.executed == "yes"
+    assert "raise exc" in str(error.__cause__)
+
+
+def test_whoever_knows_may_say_whether_it_executed() -> None:
+    assert describe(raised(Busy("b", executed="no")), CODEC, executed="no").executed == "no"
+    assert describe(raised(ValueError("v")), CODEC, executed="no").executed == "no"
+
+
+def test_the_users_own_kind_of_a_call_error_arrives_as_mobs() -> None:
+    class Full(Busy):
+        pass
+
+    error = arrived(Full("f"))
+    assert type(error) is Busy
+    assert str(error) == "f"
+
+
+def test_a_remote_error_passes_through_a_third_process() -> None:
+    first = arrived(BadName("deep"))
+    second = arrived(first)
+    assert type(second) is type(first)
+    assert isinstance(second, ValueError)
+    assert isinstance(second, RemoteError)
+    assert str(second) == f"{__name__}.BadName: deep"
+    assert second.remote_args == ("deep",)
+    text = str(second.__cause__)
+    assert (
+        text.index("BadName: deep") < text.index("direct cause") < text.index(f"RemoteError: {__name__}.BadName: deep")
+    )
+
+
+def test_a_kind_that_is_not_known_here_is_a_remote_error() -> None:
+    failure = Failure("mob.NewError", "ValueError", "text", kind="NewError")
+    assert isinstance(rebuild(failure, CODEC), RemoteError)
+    assert isinstance(rebuild(failure, CODEC), ValueError)
+
+
+@pytest.mark.parametrize("kind", ["PlanError", "MobError", "nearest", "Any"])
+def test_a_kind_that_is_no_call_error_is_a_remote_error(kind: str) -> None:
+    assert type(rebuild(Failure("x", "Exception", "text", kind=kind), CODEC)) is RemoteError
