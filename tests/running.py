@@ -132,6 +132,12 @@ class RunningApp:
         """Sends a signal to the Kingpin."""
         self.process.send_signal(signum)
 
+    def kill(self) -> None:
+        """Ends the Kingpin by `kill -9`; what it leaves is seen by `processes`."""
+        self.processes()
+        self.signal(signal.SIGKILL)
+        self.wait()
+
     def stop(self, patience: float = PATIENCE) -> int:
         """Asks the app to stop, and its exit status."""
         self.processes()

@@ -88,6 +88,7 @@ class Client:
         for link in peer.contacts.links():
             link.close_after_flush(1.0)
         peer.control.close(1.0)
+        peer.unheard.clear()  # calls that were sent and not waited for: closing is how one says that it does not matter
         self._reactor.loop.stop()
 
     def _free(self) -> None:

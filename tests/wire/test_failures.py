@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import builtins
 import copy
+import dataclasses
 import pickle
 import threading
 import traceback
@@ -77,6 +78,15 @@ class AppError(Exception):
 
 class BadName(ValueError):
     pass
+
+
+@dataclasses.dataclass
+class Adult:
+    age: int
+
+    def __post_init__(self) -> None:
+        if self.age < 18:
+            raise ValueError("too young")
 
 
 class Outer:
@@ -298,8 +308,11 @@ class BadMeta(type):
         return super().__getattribute__(name)
 
 
-class OddClass(ValueError, metaclass=BadMeta):
-    pass
+def odd_class() -> BaseException:
+    class OddClass(ValueError, metaclass=BadMeta):
+        pass
+
+    return OddClass("o")
 
 
 # By name and made late, for pytest itself would look at them.
@@ -309,7 +322,7 @@ HOSTILE: dict[str, tuple[Callable[[], BaseException], type]] = {
     "no args": (lambda: NoArgs("a"), ValueError),
     "bad executed": (lambda: BadSelf("s"), Busy),
     "bad argument": (lambda: BadArgument("s"), ArgumentError),
-    "odd class": (lambda: OddClass("o"), ValueError),
+    "odd class": (odd_class, ValueError),
     "broken text": (lambda: ValueError("\ud800"), ValueError),
     "a function": (lambda: ValueError(len), ValueError),
     "a lock": (lambda: ValueError(threading.Lock()), ValueError),
@@ -367,6 +380,17 @@ def test_refused_arguments_arrive_with_the_name_of_the_argument() -> None:
     error = rebuild(over(describe(caught_from(decode, CODEC.encode(("x",)), None), CODEC)), CODEC)
     assert type(error) is ArgumentError
     assert (str(error), error.argument, error.executed) == ("back.foo(a: int): expected int, got str 'x'.", "a", "no")
+    assert error.__cause__ is None
+
+
+def test_refused_arguments_arrive_with_the_users_own_reason() -> None:
+    def foo(a: Adult) -> None: ...
+
+    decode = Parameters.of(foo, CODEC, "back.foo").decode
+    error = rebuild(over(describe(caught_from(decode, CODEC.encode(({"age": 3},)), None), CODEC)), CODEC)
+    assert isinstance(error, ArgumentError)
+    assert error.executed == "no"
+    assert 'raise ValueError("too young")' in str(error.__cause__)
 
 
 def test_an_error_of_mob_that_passes_through_the_users_code_has_executed() -> None:
@@ -398,6 +422,9 @@ def test_a_remote_error_passes_through_a_third_process() -> None:
     assert isinstance(second, RemoteError)
     assert str(second) == f"{__name__}.BadName: deep"
     assert second.remote_args == ("deep",)
+    passed_on = rebuild(over(describe(first, CODEC)), CODEC)  # by mob itself, never raised
+    assert "BadName: deep" in str(passed_on.__cause__)
+    assert passed_on.executed == "yes"
     text = str(second.__cause__)
     assert (
         text.index("BadName: deep") < text.index("direct cause") < text.index(f"RemoteError: {__name__}.BadName: deep")

@@ -36,6 +36,10 @@ class Introductions:
         """The pair to be introduced, if both are there and not linked yet."""
         return self._new_pairs([(uid, other)]) if other in roster and uid in roster else []
 
+    def forget_pair(self, uid: int, other: int) -> None:
+        """The link between two members has broken: they may be introduced again."""
+        self._pairs.discard((min(uid, other), max(uid, other)))
+
     def joined(self, member: Member) -> list[tuple[int, int]]:
         """The pairs that a new mobster makes with those who want its role."""
         wanting = self._wishes.get(member.role, set()) | self._wishes.get(ALL, set())
@@ -43,8 +47,7 @@ class Introductions:
 
     def left(self, uid: int) -> None:
         """Forgets a member's wishes and links."""
-        for uids in self._wishes.values():
-            uids.discard(uid)
+        self._wishes = {role: left for role, uids in self._wishes.items() if (left := uids - {uid})}
         self._pairs = {pair for pair in self._pairs if uid not in pair}
 
     def _new_pairs(self, pairs: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:

@@ -55,4 +55,6 @@ class Route(Generic[T]):
             outstanding = target.outstanding
             if outstanding < fewest or (outstanding == fewest and target.queue < best.queue):
                 best, fewest = target, outstanding
+        if best is not targets[turn]:
+            self._turn = targets.index(best)  # else the one behind a busy worker would have that one's turn as well
         return best

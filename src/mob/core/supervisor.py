@@ -7,7 +7,7 @@ ones are gone; what remains at the end of the grace time is killed.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from mob.core import states
 from mob.core.decisions import (
@@ -34,12 +34,14 @@ from mob.wire.messages import Member, RoleInfo, Row
 
 RESERVE = 0.1
 """The part of the grace time that a role still to be stopped keeps for itself while an earlier one takes long."""
+EARLY = 0.005
+"""Seconds by which a wake may come too soon: timers are not exact, and a wake that was in vain is not repeated."""
 
 
 class Slot:
     """A place for one mobster: outlives the processes that fill it."""
 
-    __slots__ = ("due", "generation", "index", "note", "revival", "role", "state", "uid")
+    __slots__ = ("due", "generation", "index", "note", "revival", "role", "state", "told", "uid")
 
     def __init__(self, role: str, index: int) -> None:
         self.role = role
@@ -49,6 +51,7 @@ class Slot:
         self.generation = 0
         self.due = 0.0  # when WAITING: the time of the launch
         self.note = ""  # why the last one ended
+        self.told = ""  # the traceback that was shown last; the same one is not shown again in full
         self.revival = Revival()
 
     def __repr__(self) -> str:
@@ -67,7 +70,7 @@ class Slot:
 class Process:
     """One life: a mobster from its launch to its exit."""
 
-    __slots__ = ("calls", "launched", "pid", "ready_at", "report", "slot", "state", "uid")
+    __slots__ = ("calls", "deadline", "killed", "launched", "pid", "ready_at", "report", "slot", "state", "uid")
 
     def __init__(self, uid: int, slot: Slot, now: float) -> None:
         self.uid = uid
@@ -76,6 +79,8 @@ class Process:
         self.state = Mobster.LAUNCHING
         self.launched = now
         self.ready_at: float | None = None
+        self.deadline: float | None = None  # when it is killed if it is still there
+        self.killed = False
         self.report = ""  # of a failed import
         self.calls = 0
 
@@ -85,6 +90,14 @@ class Process:
     def step(self, event: str) -> None:
         """The next state, by the table."""
         self.state = states.step(states.MOBSTER, self.state, event)
+
+    def limit(self, deadline: float) -> None:
+        """It is to be killed at that time if it is still there, or earlier if that was said before."""
+        self.deadline = deadline if self.deadline is None else min(self.deadline, deadline)
+
+    def is_overdue(self, now: float) -> bool:
+        """Whether it should be gone by now, and nothing was done about it yet."""
+        return self.deadline is not None and self.deadline <= now + EARLY and not self.killed
 
     def member(self) -> Member:
         """As the roster shows it."""
@@ -103,8 +116,8 @@ class Supervisor:
         self.stopping = False
         self.finished = False
         self._deadline = 0.0  # of the whole stop
-        self._stage: list[str] = []  # roles still to be asked, last first
-        self._stage_deadline = 0.0
+        self._stage: list[str] = []  # roles that have not ended; the last one is being asked
+        self._asked = ""  # the role that was asked last
         self._last_uid = 0
 
     def __repr__(self) -> str:
@@ -123,7 +136,8 @@ class Supervisor:
             return []
         process.pid = pid
         process.step("forked")
-        return self._changed(process)
+        killed: list[Decision] = [Kill(uid)] if process.killed else []  # it had no pid yet when that was decided
+        return self._changed(process) + killed
 
     def handle_ready(self, uid: int, pid: int, info: RoleInfo, now: float) -> list[Decision]:
         """The mobster's module is up, or it listens on a shared port (then it says so again when its exports grow)."""
@@ -139,7 +153,7 @@ class Supervisor:
             decisions.append(AnnounceRole(info))
         if before in (Mobster.LAUNCHING, Mobster.BOOTING):
             process.ready_at = now
-            process.slot.note = ""
+            process.slot.note = process.slot.told = ""
             decisions += self._changed(process)
         return decisions
 
@@ -149,13 +163,14 @@ class Supervisor:
             process.report = report
         return []
 
-    def handle_draining(self, uid: int) -> list[Decision]:
-        """A mobster ends because somebody else told it to."""
+    def handle_draining(self, uid: int, now: float) -> list[Decision]:
+        """A mobster ends because somebody else told it to. It has the grace time for it, as in a stop."""
         process = self.processes.get(uid)
         if process is None:
             return []
         process.step("asked to stop")
-        return self._changed(process)
+        process.limit(now + self.plan.grace)
+        return [*self._changed(process), WakeAt(now + self.plan.grace)]
 
     def handle_exited(self, uid: int, why: str, now: float) -> list[Decision]:
         """The process is gone for good."""
@@ -169,14 +184,12 @@ class Supervisor:
         slot.note = why
         self.roster.remove(uid)
         self.introductions.left(uid)
-        decisions: list[Decision] = [AnnounceGone(uid, f"{slot.name} (pid {process.pid}) {why}")]
+        decisions: list[Decision] = [AnnounceGone(uid, why)]
         if self.stopping:
             return decisions + self._continue_stop(now)
         was_ready = process.ready_at is not None
         born = process.launched if process.ready_at is None else process.ready_at
-        pause = 0.0 if asked else slot.revival.pause_after(was_ready, now - born)
-        if asked:
-            slot.revival.restarts += 1
+        pause = slot.revival.pause_after(was_ready, now - born, asked)
         decisions += self._tell_exit(process, why, pause, asked)
         if not was_ready and not asked:
             decisions += self._failing(process, why)
@@ -196,12 +209,10 @@ class Supervisor:
         """Time has passed: due launches, overdue stops."""
         decisions: list[Decision] = []
         for slot in self.slots.values():
-            if slot.state is SlotState.WAITING and slot.due <= now:
+            if slot.state is SlotState.WAITING and slot.due <= now + EARLY:
                 slot.step("pause over")
                 decisions += self._launch(slot, now)
-        if self.stopping and not self.finished:
-            decisions += self._overdue(now)
-        return decisions
+        return decisions + self._kill_overdue(now)
 
     # --------------------------------------------------------------------------------- members and their links
 
@@ -229,8 +240,10 @@ class Supervisor:
             return []
         return [Introduce(*pair) for pair in self.introductions.want_role(uid, role, self.roster)]
 
-    def handle_want_member(self, uid: int, other: int) -> list[Decision]:
-        """A member wants a link to one other."""
+    def handle_want_member(self, uid: int, other: int, again: bool = False) -> list[Decision]:
+        """A member wants a link to one other; again, if the link that there was has broken."""
+        if again:
+            self.introductions.forget_pair(uid, other)
         return [Introduce(*pair) for pair in self.introductions.want_member(uid, other, self.roster)]
 
     # ------------------------------------------------------------------------------------------------ stopping
@@ -249,7 +262,7 @@ class Supervisor:
     def handle_force(self) -> list[Decision]:
         """Kills what is left."""
         self._stage = []
-        return [Tell("stopping at once."), *(Kill(uid) for uid in self.processes)]
+        return [Tell("stopping at once."), *self._kill(self.processes.values())]
 
     def _continue_stop(self, now: float) -> list[Decision]:
         """Asks the next role once the one before is gone; finishes when all are."""
@@ -260,27 +273,33 @@ class Supervisor:
                 return []
             self.finished = True
             return [Finish(0)]
-        if not self._stage:
+        if not self._stage or self._stage[-1] == self._asked:
             return []
-        role = self._stage[-1]
-        unasked = [p for p in self._of_role(role) if p.state is not Mobster.DRAINING]
-        if not unasked:
-            return []
-        left = max(0.0, self._deadline - now - self.plan.grace * RESERVE * (len(self._stage) - 1))
-        self._stage_deadline = now + left
+        self._asked = self._stage[-1]
+        left = self._stage_time(now)
         decisions: list[Decision] = []
-        for process in unasked:
+        for process in self._of_role(self._asked):
             process.step("asked to stop")
-            decisions += self._changed(process)
-            decisions.append(Ask(process.uid, left))
-        return [*decisions, WakeAt(self._stage_deadline)]
+            process.limit(now + left)
+            decisions += [*self._changed(process), Ask(process.uid, left)]
+        return [*decisions, WakeAt(now + left)]
 
-    def _overdue(self, now: float) -> list[Decision]:
-        if self._stage and now >= self._stage_deadline:
-            late = list(self._of_role(self._stage[-1]))
-            names = ", ".join(f"{p.slot.name} (pid {p.pid})" for p in late)
-            return [Tell(f"killing {names}: still there after its grace time."), *(Kill(p.uid) for p in late)]
-        return []
+    def _stage_time(self, now: float) -> float:
+        """What the role that is asked now has of the grace time: all but a reserve, and its share at the least."""
+        left = max(0.0, self._deadline - now)
+        return left - min(self.plan.grace * RESERVE, left / len(self._stage)) * (len(self._stage) - 1)
+
+    def _kill_overdue(self, now: float) -> list[Decision]:
+        late = [process for process in self.processes.values() if process.is_overdue(now)]
+        if not late:
+            return []
+        names = ", ".join(f"{p.slot.name} (pid {p.pid})" for p in late)
+        return [Tell(f"killing {names}: still there after its grace time."), *self._kill(late)]
+
+    def _kill(self, processes: Collection[Process]) -> list[Decision]:
+        for process in processes:
+            process.killed = True
+        return [Kill(process.uid) for process in processes]
 
     # ------------------------------------------------------------------------------------------------- showing
 
@@ -342,9 +361,13 @@ class Supervisor:
         if asked:
             return [Tell(f"{name} ended as it was told to; its successor starts.")]
         if process.report:
-            report = process.report.rstrip().replace("\n", "\n    ")
             slot.note = process.report.strip().splitlines()[-1]
-            return [Tell(f"{name} could not import {slot.role!r}; next try in {pause:.1f} s. Its error:\n    {report}")]
+            told, slot.told = slot.told, process.report
+            failed = f"{name} could not import {slot.role!r}; next try in {pause:.1f} s."
+            if told == process.report:
+                return [Tell(f"{failed} The same error: {slot.note}")]
+            report = process.report.rstrip().replace("\n", "\n    ")
+            return [Tell(f"{failed} Its error:\n    {report}")]
         when = "its successor starts." if pause == 0 else f"its successor starts in {pause:.1f} s."
         early = "" if process.ready_at is not None else " before it was ready"
         return [Tell(f"{name} {why}{early}; {when}")]

@@ -158,10 +158,10 @@ class Kingpin:
                 self._carry_out(supervisor.handle_boot_failed(uid, report))
             case m.WantRole(role=role):
                 self._carry_out(supervisor.handle_want_role(uid, role))
-            case m.WantMember(uid=other):
-                self._carry_out(supervisor.handle_want_member(uid, other))
+            case m.WantMember(uid=other, again=again):
+                self._carry_out(supervisor.handle_want_member(uid, other, again))
             case m.Draining():
-                self._carry_out(supervisor.handle_draining(uid))
+                self._carry_out(supervisor.handle_draining(uid, now))
             case m.Bind():
                 self._bind(connection, message)
             case m.Overview(id=number):

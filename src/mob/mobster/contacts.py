@@ -33,7 +33,9 @@ class Contact:
         "_ids",
         "_peer",
         "farewell_said",
+        "gone",
         "heard_farewell",
+        "is_broken",
         "link",
         "member",
         "pending",
@@ -55,6 +57,10 @@ class Contact:
         self.farewell_said = False
         self.heard_farewell = False
         """Whether it has said that no new call of its follows."""
+        self.is_broken = False
+        """Whether the link has ended and another is not there yet: it gets no calls meanwhile."""
+        self.gone = ""
+        """Why the member is gone, once it is."""
 
     def __repr__(self) -> str:
         return f"<Contact {self.name} {self.member.state}, {len(self.pending)} calls outstanding>"
@@ -82,6 +88,8 @@ class Contact:
             self.link.post(request)
         else:
             self.post(request)
+        if self.gone:  # looked at last: if the member went while this was under way, the call ends all the same
+            self.lose(self.gone)
 
     def post(self, message: Any) -> None:
         """Says something to the member, now or when the link is there."""
@@ -97,6 +105,7 @@ class Contact:
     def attach(self, link: Link) -> None:
         """The Kingpin has introduced us."""
         self.link = link
+        self.is_broken = False
         self._post_early()
 
     def _post_early(self) -> None:
@@ -124,8 +133,8 @@ class Contact:
         self._early.clear()
         if link is not None:
             never_sent |= {message.id for message in link.unsent() if isinstance(message, m.Call)}
-        pending, self.pending = self.pending, {}
-        for number, call in pending.items():
+        while self.pending:
+            number, call = self.pending.popitem()
             if number in never_sent:
                 self._peer.calling.route_again(call, f"{self.name} {why}")
             else:
@@ -197,8 +206,7 @@ class Contacts:
         if contact is None:
             contact = self._by_uid[member.uid] = Contact(self._peer, member)
         contact.member = member
-        if member.role:
-            self._reroute(member.role)
+        self._reroute(member.role)
         if member.state == Mobster.DRAINING:
             contact.say_farewell()
 
@@ -208,11 +216,15 @@ class Contacts:
         if contact is None:
             link.close("its member has gone")
             return
+        is_second_to_self = uid == self._peer.uid and contact.link is not None
+        if contact.link is not None and not is_second_to_self:
+            contact.link.close("another link has taken its place")
         self._by_link[link] = contact
         link.name = contact.name
         link.start()
-        if contact.link is None:
+        if not is_second_to_self:
             contact.attach(link)
+            self._reroute(contact.member.role)
             if contact.member.state == Mobster.DRAINING:
                 contact.say_farewell()
 
@@ -220,9 +232,12 @@ class Contacts:
         """A link has ended: its member is gone, or spoke garbage. Whose it was."""
         contact = self._by_link.pop(link, None)
         if contact is not None and contact.link is link:
-            contact.lose("died" if why == CLOSED else f"broke its link: {why}")
-            if why != CLOSED:
+            contact.is_broken = True
+            self._reroute(contact.member.role)
+            contact.lose("has gone" if why == CLOSED else f"broke its link: {why}")
+            if why != CLOSED and contact.uid in self._by_uid:
                 self._peer.log.error("the link to %s was closed: %s", contact.name, why)
+                self._peer.control.post(m.WantMember(contact.uid, again=True))
         return contact
 
     def remove(self, uid: int, why: str) -> None:
@@ -231,20 +246,23 @@ class Contacts:
         if contact is None:
             return
         self._wanted.discard(uid)
-        if contact.member.role:
-            self._reroute(contact.member.role)
+        contact.gone = why
+        self._reroute(contact.member.role)
         for link in [link for link, other in self._by_link.items() if other is contact]:
             link.drain()
             link.close()
         contact.lose(why)
 
     def _reroute(self, role: str) -> None:
+        """The workers of a role that may get calls have changed (of clients there are none)."""
+        if not role:
+            return
         route = self.route(role)
         before = route.targets
         route.targets = tuple(
             contact
             for contact in self._by_uid.values()
-            if contact.member.role == role and contact.member.state == Mobster.READY
+            if contact.member.role == role and contact.member.state == Mobster.READY and not contact.is_broken
         )
         if route.targets and not before:
             self._peer.calling.route_waiting(route)

@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import builtins
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from msgspec import Struct
@@ -68,7 +69,7 @@ def describe(exc: BaseException, codec: Codec, executed: Executed | None = None)
     mob's that comes out of mob's own frames has prevented the call, and says itself how far it got; what comes out of
     the user's frames has executed, even if it is another call's failure that passes through.
     """
-    kind = _kind(exc)
+    kind = _attempt(lambda: _nearest(exc, _KIND_NAMES), "")
     text, is_users = _attempt(lambda: _traceback(exc, bool(kind)), ("", True))
     if executed is None:
         own: Any = _attempt(lambda: getattr(exc, "executed", "yes"), "yes")
@@ -76,7 +77,7 @@ def describe(exc: BaseException, codec: Codec, executed: Executed | None = None)
     argument: Any = _attempt(lambda: getattr(exc, "argument", None), None)
     return Failure(
         type_name=_attempt(lambda: _clean(_type_name(exc, type(exc))), "Exception"),
-        builtin=_attempt(lambda: _nearest_builtin(type(exc)).__name__, "Exception"),
+        builtin=_attempt(lambda: _nearest(exc, _BUILTIN_NAMES), "Exception"),
         message=_attempt(lambda: _clean(_message(exc)), "<its text cannot be had>"),
         args=_attempt(lambda: _args(exc, codec), None),
         traceback=_attempt(lambda: _clean(text), ""),
@@ -94,13 +95,9 @@ def _attempt(look: Callable[[], T], otherwise: T) -> T:
         return otherwise
 
 
-def _kind(exc: BaseException) -> str:
-    """The nearest of mob's own call errors."""
-    return next((base.__name__ for base in type(exc).__mro__ if _KINDS.get(base.__name__) is base), "")
-
-
-def _nearest_builtin(kind: type[BaseException]) -> type[BaseException]:
-    return next(base for base in kind.__mro__ if base.__module__ == "builtins")
+def _nearest(exc: BaseException, names: Mapping[type, str]) -> str:
+    """The name of the first class among those named from which the exception derives."""
+    return next((names[base] for base in type(exc).__mro__ if base in names), "")
 
 
 # Asked by their type: an exception may lie about its class, or fail to tell it.
@@ -130,30 +127,30 @@ def _notes(exc: BaseException) -> tuple[str, ...]:
 
 
 def _traceback(exc: BaseException, is_call_error: bool) -> tuple[str, bool]:
-    """The text of the traceback, and whether the user's code is in it.
+    """The text of the traceback, and whether the exception came out of the user's code.
 
-    A call error that comes out of mob alone needs no traceback; anything else out of mob alone is a fault of mob's, and
-    all of it is shown.
+    mob's own frames are taken off the top of it and of those chained to it. A call error that has nothing to do with
+    the user's code needs no traceback; any other that comes out of mob alone is a fault of mob's, and shown in full.
     """
     report = traceback.TracebackException.from_exception(exc, compact=True)
-    is_users = any(not frame.filename.startswith(PACKAGE) for frame in report.stack)
-    if is_users:
-        _strip(report)
-    elif is_call_error and report.__cause__ is None:
+    chained = _chain(report)
+    users = [_first_of_users(each) for each in chained]
+    if is_call_error and not any(at is not None for at in users) and not isinstance(exc.__cause__, RemoteTraceback):
         return "", False
-    return "".join(report.format()).rstrip("\n"), is_users
+    for each, at in zip(chained, users, strict=True):
+        del each.stack[: at or 0]
+    return "".join(report.format()).rstrip("\n"), users[0] is not None
 
 
-def _strip(report: traceback.TracebackException) -> None:
-    """Takes mob's own frames off the top of a traceback and of those chained to it."""
-    reports: list[traceback.TracebackException | None] = [report]
-    for each in reports:
-        if each is None:
-            continue
-        frames = list(each.stack)
-        own = next((at for at, frame in enumerate(frames) if not frame.filename.startswith(PACKAGE)), 0)
-        del each.stack[:own]
-        reports += [each.__cause__, each.__context__, *(each.exceptions or ())]
+def _chain(report: traceback.TracebackException) -> list[traceback.TracebackException]:
+    chained = [report]
+    for each in chained:
+        chained += filter(None, [each.__cause__, each.__context__, *(each.exceptions or ())])
+    return chained
+
+
+def _first_of_users(report: traceback.TracebackException) -> int | None:
+    return next((at for at, frame in enumerate(report.stack) if not frame.filename.startswith(PACKAGE)), None)
 
 
 def _clean(text: str) -> str:
@@ -224,14 +221,18 @@ def _reduce(error: RemoteError) -> tuple[Any, ...]:
     if isinstance(error, OSError):
         for name in ("errno", "strerror", "filename", "filename2"):
             state[name] = getattr(error, name)
-    return _remake, (_nearest_builtin(type(error)).__name__, error.message), state
+    return _remake, (_nearest(error, _BUILTIN_NAMES), error.message), state
 
 
 def _remake(builtin: str, message: str) -> RemoteError:
     return remote_error_class(builtin)(message)
 
 
-_KINDS: dict[str, type[CallError]] = {
-    name: each for name, each in vars(errors).items() if isinstance(each, type) and issubclass(each, CallError)
-}
+def _names_in(module: ModuleType, root: type[T]) -> dict[type[T], str]:
+    return {each: name for name, each in vars(module).items() if isinstance(each, type) and issubclass(each, root)}
+
+
+_KIND_NAMES = _names_in(errors, CallError)
+_KINDS = {name: kind for kind, name in _KIND_NAMES.items()}
+_BUILTIN_NAMES = {kind: kind.__name__ for kind in _names_in(builtins, BaseException)}  # IOError is OSError
 _classes: dict[str, type[RemoteError]] = {}

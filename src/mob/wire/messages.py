@@ -164,9 +164,10 @@ class WantRole(_Message, frozen=True, tag=23):
 
 
 class WantMember(_Message, frozen=True, tag=24):
-    """Introduce me to one process."""
+    """Introduce me to one process; `again` if the link that there was has broken."""
 
     uid: int
+    again: bool = False
 
 
 class Bind(_Message, frozen=True, tag=25):

@@ -1,0 +1,95 @@
+"""The roster answers questions about its members."""
+
+from __future__ import annotations
+
+import pytest
+
+from mob.core.roster import Roster
+from mob.errors import UnknownRole
+from mob.wire.messages import Export, Member, RoleInfo
+
+
+def member(uid: int, role: str, state: str = "ready", index: int = 0, pid: int = 0) -> Member:
+    return Member(uid, pid or 100 + uid, role, index, 1, state)
+
+
+BACK_0, BACK_1, FRONT = member(1, "back"), member(2, "back", "draining", 1), member(3, "front")
+BOOTING, CLIENT = member(4, "front", "booting", 1), member(5, "")
+EVERYBODY = (BACK_0, BACK_1, FRONT, BOOTING, CLIENT)
+FOO = RoleInfo("back", (Export("foo", "()", ""),), True)
+
+
+@pytest.fixture
+def roster() -> Roster:
+    return Roster([RoleInfo("back"), RoleInfo("front")], EVERYBODY)
+
+
+def test_it_begins_with_what_the_welcome_says(roster: Roster) -> None:
+    assert list(roster) == list(EVERYBODY)
+    assert len(roster) == 5
+    assert set(roster.roles) == {"back", "front"}
+    assert repr(roster) == "<Roster of 5 members, roles back, front>"
+    assert repr(Roster()) == "<Roster of 0 members, roles none>"
+
+
+@pytest.mark.parametrize(
+    ("role", "ready", "of_role"),
+    [
+        ("back", [BACK_0], [BACK_0, BACK_1]),
+        ("front", [FRONT], [FRONT, BOOTING]),
+        ("nobody", [], []),
+    ],
+)
+def test_the_workers_of_a_role(roster: Roster, role: str, ready: list[Member], of_role: list[Member]) -> None:
+    assert roster.ready(role) == ready
+    assert roster.of_role(role) == of_role
+
+
+def test_clients_are_members_but_no_mobsters(roster: Roster) -> None:
+    assert CLIENT.uid in roster
+    assert roster.mobsters() == [BACK_0, BACK_1, FRONT, BOOTING]
+    assert roster.ready() == [BACK_0, FRONT]
+
+
+def test_members_change_and_leave(roster: Roster) -> None:
+    drained = member(3, "front", "draining")
+    roster.put(drained)
+    assert roster.get(3) == drained
+    assert len(roster) == 5
+    assert roster.remove(3) == drained
+    assert roster.remove(3) is None
+    assert roster.get(3) is None
+    assert 3 not in roster
+
+
+def test_of_two_members_with_one_pid_the_newer_is_meant(roster: Roster) -> None:
+    # a pid may come again before the roster has heard of the first one's end
+    roster.put(member(6, "back", pid=BACK_0.pid))
+    found = roster.by_pid(BACK_0.pid)
+    assert found is not None
+    assert found.uid == 6
+    assert roster.by_pid(1) is None
+
+
+def test_what_is_known_of_a_role_changes(roster: Roster) -> None:
+    assert roster.check_role("back") == RoleInfo("back")
+    roster.put_role(FOO)
+    assert roster.check_role("back") is FOO
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("bakc", "this app has no role 'bakc'. Did you mean 'back'?"),
+        ("zzz", "this app has no role 'zzz'. There are: 'back', 'front'."),
+    ],
+)
+def test_an_unknown_role_is_told_with_the_nearest(roster: Roster, name: str, text: str) -> None:
+    with pytest.raises(UnknownRole) as caught:
+        roster.check_role(name)
+    assert str(caught.value) == text
+
+
+def test_a_roster_without_roles_says_so() -> None:
+    with pytest.raises(UnknownRole, match=r"^this app has no role 'back'\. There are none\.$"):
+        Roster().check_role("back")

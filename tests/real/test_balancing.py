@@ -1,0 +1,116 @@
+"""How calls are spread over the workers of a role, and that one worker keeps one state."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import mob
+from tests.running import Apps, RunningApp, apps_in
+
+WORKER = """
+import asyncio
+import os
+
+def who():
+    return os.getpid()
+
+async def who_slowly():
+    await asyncio.sleep(0.01)
+    return os.getpid()
+
+async def hold():
+    await asyncio.Event().wait()
+"""
+
+COLLECTOR = """
+import asyncio
+import mob
+
+workers = mob.require("worker")
+
+def one_after_the_other(count):
+    return [workers.who().result() for _ in range(count)]
+
+async def all_at_once(count):
+    return await asyncio.gather(*(workers.who_slowly() for _ in range(count)))
+"""
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "counter"
+
+
+@pytest.fixture(scope="module")
+def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningApp]:
+    with apps_in(tmp_path_factory.mktemp("balancing")) as apps:
+        app = apps.start(
+            '.role("worker", "./worker.py", workers=4).role("collector", "./collector.py")',
+            worker=WORKER,
+            collector=COLLECTOR,
+        )
+        app.wait_ready()
+        yield app
+
+
+@pytest.fixture(scope="module")
+def client(app: RunningApp) -> mob.Client:
+    return app.clients[0]
+
+
+def pids_of_workers(app: RunningApp) -> set[int]:
+    return {member.pid for member in app.ready(app.clients[0], "worker")}
+
+
+def test_calls_one_after_the_other_go_to_each_worker_in_turn(app: RunningApp, client: mob.Client) -> None:
+    served = Counter(client.require("collector").one_after_the_other(40).result(20))
+    assert served == dict.fromkeys(pids_of_workers(app), 10)
+
+
+def test_calls_at_once_are_shared_out_evenly(app: RunningApp, client: mob.Client) -> None:
+    served = Counter(client.require("collector").all_at_once(200).result(20))
+    assert set(served) == pids_of_workers(app)
+    assert max(served.values()) - min(served.values()) <= 10
+
+
+def test_calls_from_outside_are_spread_too(app: RunningApp, client: mob.Client) -> None:
+    async def ask() -> list[int]:
+        worker = client.require("worker")
+        return await asyncio.gather(*(worker.who_slowly() for _ in range(200)))
+
+    served = Counter(asyncio.run(ask()))
+    assert set(served) == pids_of_workers(app)
+    assert max(served.values()) - min(served.values()) <= 10
+
+
+def test_a_worker_with_calls_outstanding_gets_no_more_while_others_are_free(
+    app: RunningApp, client: mob.Client
+) -> None:
+    busy = app.ready(client, "worker")[2].pid
+    worker = client.require("worker")
+    held = [worker.options(pid=busy).hold() for _ in range(3)]
+    served = Counter(worker.who().result(20) for _ in range(30))
+    for call in held:
+        call.cancel()
+    assert served == dict.fromkeys(pids_of_workers(app) - {busy}, 10)
+
+
+def test_a_role_with_one_worker_keeps_one_state(apps: Apps) -> None:
+    """The example `counter`, as it stands but for its name, which may be taken on this machine."""
+    shutil.copytree(EXAMPLE, apps.directory, dirs_exist_ok=True)
+    name = f"counter-{apps.directory.name[-20:]}".replace("_", "-")
+    main = apps.directory / "main.py"
+    text = main.read_text()
+    assert 'mob.start("counter")' in text
+    main.write_text(text.replace('mob.start("counter")', f'mob.start("{name}")'))
+    app = apps.run(name, [sys.executable, "main.py"])
+    found = app.wait_for(r"clients\.(\d) \d+ \| Client \1 has counted to 1000 and sees a total of (\d+)\.", count=3)
+    totals = {int(match[1]): int(match[2]) for match in found}
+    assert set(totals) == {0, 1, 2}
+    assert max(totals.values()) == 3000  # the last one sees the steps of all, none lost and none twice
+    assert min(totals.values()) >= 1000
+    assert app.connect().require("kv").get("steps").result(20) == 3000
