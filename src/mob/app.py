@@ -62,6 +62,11 @@ class App:
         for option in options:
             if option not in known:
                 raise PlanError(f"role {name!r}: there is no option {option!r}. {nearest(option, known)}")
+        if not isinstance(module, str | os.PathLike) or not isinstance(os.fspath(module), str):
+            raise PlanError(
+                f"role {name!r}: {module!r} is no module. Wanted: a file ending in .py, as in "
+                f'.role("back", "./background_worker.py"), or an import string such as "pkg.module".'
+            )
         role = plans.check_role(RolePlan(name, os.fspath(module), **options), self._plan.roles)
         role = msgspec.structs.replace(role, module=self._resolve(name, role.module))
         self._plan = msgspec.structs.replace(self._plan, roles=(*self._plan.roles, role))
@@ -105,7 +110,8 @@ class App:
         return module
 
     def _complain_unless_run(self) -> None:
-        if not self._has_run and self._plan.roles:
+        was_stopped_by_an_error = getattr(sys, "last_value", None) is not None  # the interpreter has shown that one
+        if not self._has_run and self._plan.roles and not was_stopped_by_an_error:
             print(
                 f"mob: the app {self._plan.name!r} was described but never run. Did you forget .run() at the end?",
                 file=sys.stderr,

@@ -73,8 +73,10 @@ SERVERS: dict[str, str] = {
                     if message["type"] == "lifespan.shutdown":
                         return
             time.sleep(0.005)
-            await send({"type": "http.response.start", "status": 200, "headers": []})
-            await send({"type": "http.response.body", "body": str(os.getpid()).encode()})
+            body = str(os.getpid()).encode()
+            length = (b"content-length", b"%d" % len(body))
+            await send({"type": "http.response.start", "status": 200, "headers": [length]})
+            await send({"type": "http.response.body", "body": body})
 
         uvicorn.run(app, host="127.0.0.1", port=PORT, access_log=False)
         """,

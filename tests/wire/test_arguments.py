@@ -191,6 +191,12 @@ def test_an_annotated_array_arrives() -> None:
     assert value.tolist() == [0, 1, 2]
 
 
+def test_nil_stands_for_no_kwargs() -> None:
+    for function in (one, typed, anything):
+        values, named = Parameters.of(function, Counting().codec).decode(b"\x91\x01", b"\xc0")
+        assert (list(values), named) == ([1], {})
+
+
 def test_each_call_has_its_own_kwargs() -> None:
     codec = Counting().codec
     decode = Parameters.of(one, codec).decode
@@ -317,6 +323,8 @@ def test_bytes_that_are_no_arguments_are_garbage(function: Any, data: bytes) -> 
         parameters.decode(data, None)
     with pytest.raises(GarbageFrame):
         parameters.decode(b"\x91\x01", b"\x91\x01")
+    with pytest.raises(GarbageFrame):
+        parameters.decode(b"\x91\x01", b"\xc1")
 
 
 # --- what people see --------------------------------------------------------------------------------------------------

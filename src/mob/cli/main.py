@@ -40,6 +40,7 @@ def run(script: Path, args: tuple[str, ...]) -> None:
     try:
         runpy.run_path(str(script), run_name="__main__")
     except MobError as error:
+        sys.last_value = error  # as the interpreter says that it has shown an error
         raise click.ClickException(str(error)) from error
 
 

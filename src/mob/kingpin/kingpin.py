@@ -7,6 +7,7 @@ role module and opens no body, so no bug of the application can reach it.
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import socket
@@ -22,7 +23,7 @@ from mob.core.supervisor import Supervisor
 from mob.kingpin.console import Console
 from mob.kingpin.desk import Connection, Desk
 from mob.kingpin.nursery import Nursery
-from mob.kingpin.ports import Ports
+from mob.kingpin.ports import REFUSALS, Ports
 from mob.plan import Plan
 from mob.rim import processes
 from mob.rim.link import CLOSED, Link
@@ -164,6 +165,9 @@ class Kingpin:
                 self._carry_out(supervisor.handle_draining(uid, now))
             case m.Bind():
                 self._bind(connection, message)
+            case m.Unbind(id=number):
+                self.ports.give_back(self._role_of(connection), uid, message)
+                connection.link.post(m.Unbound(number))
             case m.Overview(id=number):
                 connection.link.post(m.Rows(number, tuple(supervisor.rows(now))))
             case m.Ready():
@@ -174,17 +178,17 @@ class Kingpin:
             connection.link.post(
                 m.Refused(f"this app speaks version {m.PROTOCOL} of mob's protocol, the client version {protocol}.")
             )
+            connection.link.close_after_flush(0.0)
             return
         connection.greeted = True
         self._carry_out(self.supervisor.handle_client_joined(connection.uid, connection.pid or pid))
 
     def _bind(self, connection: Connection, bind: m.Bind) -> None:
-        process = self.supervisor.processes.get(connection.uid)
-        role = process.slot.role if process else ""
         try:
-            listener = self.ports.listener(role, bind)
-        except OSError as error:
-            connection.link.post(m.NotBound(bind.id, error.errno or 0, self.ports.explain(bind, error)))
+            listener = self.ports.listener(self._role_of(connection), connection.uid, bind)
+        except REFUSALS as error:
+            number = getattr(error, "errno", None) or errno.EINVAL
+            connection.link.post(m.NotBound(bind.id, number, self.ports.explain(bind, error)))
         else:
             if self.ports.paths:
                 self.nursery.remember(self.ports.paths)
@@ -233,6 +237,7 @@ class Kingpin:
         self._carry_out(self.supervisor.handle_wake(monotonic()))
 
     def _exited(self, uid: int, status: int) -> None:
+        self.ports.restore()
         self._carry_out(self.supervisor.handle_exited(uid, processes.exit_text(status), monotonic()))
 
     def _launch(self, launch: d.Launch) -> None:
@@ -279,6 +284,10 @@ class Kingpin:
     def _post(self, uid: int, message: Any) -> None:
         if (connection := self.connections.get(uid)) is not None:
             connection.link.post(message)
+
+    def _role_of(self, connection: Connection) -> str:
+        process = self.supervisor.processes.get(connection.uid)
+        return process.slot.role if process else ""
 
     def _connection_of(self, link: Link) -> Connection | None:
         return next((c for c in self.connections.values() if c.link is link), None)

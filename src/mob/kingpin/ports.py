@@ -3,6 +3,9 @@
 Every mobster that binds an address gets the same socket, so all accept from one queue of the kernel's: no connection
 that waits in it is lost when a mobster dies. The sockets stay open as long as the Kingpin lives. A bind to port 0 is
 keyed by the role and by which of its binds it is, so all workers of a role get the same free port.
+
+A server that starts on a Unix socket removes the file that is there (asyncio and uvloop do), and some remove it when
+they end. So each socket file has a spare name, a hidden hard link beside it, from which `restore` makes it anew.
 """
 
 from __future__ import annotations
@@ -12,9 +15,11 @@ import os
 import socket
 import stat
 
-from mob.wire.messages import Bind
+from mob.rim.listeners import BACKLOG
+from mob.wire.messages import Bind, Unbind
 
-BACKLOG = 1024  # cut to net.core.somaxconn by the kernel
+REFUSALS = (OSError, OverflowError, TypeError, ValueError, LookupError)
+"""What `bind` raises: the address is taken, or it is none."""
 
 Key = tuple[object, ...]
 
@@ -24,18 +29,36 @@ class Ports:
 
     def __init__(self) -> None:
         self._listeners: dict[Key, socket.socket] = {}
+        self._users: dict[Key, set[int]] = {}  # uids of the mobsters that have asked
+        self._spares: dict[str, str] = {}  # path of a socket file -> its spare name
         self.paths: list[str] = []
-        """The socket files that were made."""
+        """The socket files that were made, spare names too."""
 
     def __repr__(self) -> str:
         return f"<Ports: {len(self._listeners)} listeners>"
 
-    def listener(self, role: str, bind: Bind) -> socket.socket:
-        """The socket for the address, made at the first asking. `OSError` as from `bind`."""
+    def listener(self, role: str, uid: int, bind: Bind) -> socket.socket:
+        """The socket for the address, made at the first asking. One of `REFUSALS` as from `bind`."""
         key = _key(role, bind)
         if key not in self._listeners:
             self._listeners[key] = self._make(bind)
+        self._users.setdefault(key, set()).add(uid)
+        self.restore()
         return self._listeners[key]
+
+    def give_back(self, role: str, uid: int, unbind: Unbind) -> None:
+        """The mobster does not listen there after all; the socket is closed if nobody else does."""
+        key = _key(role, unbind)
+        users = self._users.get(key, set())
+        users.discard(uid)
+        if not users and key in self._listeners:
+            self._listeners.pop(key).close()
+
+    def restore(self) -> None:
+        """Makes the socket files anew that somebody has removed."""
+        for path, spare in self._spares.items():
+            with contextlib.suppress(OSError):
+                os.link(spare, path)
 
     def close(self) -> None:
         """Closes all sockets and removes their files."""
@@ -45,10 +68,10 @@ class Ports:
             with contextlib.suppress(OSError):
                 os.unlink(path)
 
-    def explain(self, bind: Bind, error: OSError) -> str:
+    def explain(self, bind: Bind, error: Exception) -> str:
         """Why the address cannot be had, and who has it."""
         where = _text(bind)
-        reason = error.strerror or str(error)
+        reason = getattr(error, "strerror", None) or str(error)
         if bind.family == socket.AF_UNIX:
             return f"cannot listen on {where}: {reason}. Is the file in use by another program?"
         holder = _holder(int(bind.address[1]))
@@ -68,19 +91,27 @@ class Ports:
                     sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, bind.v6only)
             sock.bind(address)
             sock.listen(BACKLOG)
-        except OSError:
+        except REFUSALS:
             sock.close()
             raise
         if isinstance(address, str) and not address.startswith("\0"):
-            self.paths.append(address)
+            self._keep_file(address)
         return sock
+
+    def _keep_file(self, path: str) -> None:
+        spare = os.path.join(os.path.dirname(path), f".{os.path.basename(path)}.{os.getpid()}")
+        self.paths.append(path)
+        with contextlib.suppress(OSError):  # not every file system has hard links
+            os.link(path, spare)
+            self._spares[path] = spare
+            self.paths.append(spare)
 
 
 def _address(bind: Bind) -> str | tuple[str | int, ...]:
     return str(bind.address[0]) if bind.family == socket.AF_UNIX else bind.address
 
 
-def _key(role: str, bind: Bind) -> Key:
+def _key(role: str, bind: Bind | Unbind) -> Key:
     if bind.family != socket.AF_UNIX and bind.address[1] == 0:
         return (bind.family, bind.address, role, bind.nth)
     return (bind.family, bind.address)

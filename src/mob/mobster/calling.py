@@ -54,7 +54,7 @@ class Parked(Struct, eq=False):
     call: Call[Any] | None
     target: str | int
     args: Raw
-    kwargs: Raw | None
+    kwargs: tuple[Raw, ...]
     passage: Passage
 
 
@@ -76,7 +76,7 @@ class Calling:
         peer = self._peer
         options = export.options
         body = Raw(peer.encode(args, "args"))
-        named = Raw(peer.encode(kwargs, "kwargs")) if kwargs else None
+        named = (Raw(peer.encode(kwargs, "kwargs")),) if kwargs else ()
         passage = peer.callbacks.take() if peer.callbacks.encoding else ()
         call: Call[Any] = Call(peer, export.label, export.role)
         route = export.route
@@ -104,7 +104,7 @@ class Calling:
         """Calls an export or a callback in one certain process."""
         peer = self._peer
         body = peer.encode(args, "args")
-        named = Raw(peer.encode(kwargs, "kwargs")) if kwargs else None
+        named = (Raw(peer.encode(kwargs, "kwargs")),) if kwargs else ()
         passage = peer.callbacks.take() if peer.callbacks.encoding else ()
         call: Call[Any] = Call(peer, label, "")
         self._send(contact, call, target, Raw(body), named, passage)
@@ -132,7 +132,7 @@ class Calling:
             return
         body = Raw(peer.encode(obj, "message"))
         passage = peer.callbacks.take() if peer.callbacks.encoding else ()
-        self._park(Parked(monotonic() + WAIT, None, "", body, None, passage), route)
+        self._park(Parked(monotonic() + WAIT, None, "", body, (), passage), route)
 
     def route(self, role: str) -> Route[Contact]:
         """The ready workers of a role; the Kingpin is asked for links to them."""
@@ -145,7 +145,7 @@ class Calling:
         call: Call[Any],
         target: str | int,
         args: Raw,
-        kwargs: Raw | None,
+        kwargs: tuple[Raw, ...],
         passage: Passage,
     ) -> None:
         if len(contact.pending) >= OUTSTANDING_LIMIT:

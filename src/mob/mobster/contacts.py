@@ -11,6 +11,8 @@ import itertools
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from msgspec import Raw
+
 from mob.core.routing import Route
 from mob.core.states import Call as CallState
 from mob.core.states import Mobster
@@ -76,7 +78,7 @@ class Contact:
         """Calls sent there and not answered."""
         return len(self.pending)
 
-    def send_call(self, call: Call[Any], target: str | int, args: m.Raw, kwargs: m.Raw | None) -> None:
+    def send_call(self, call: Call[Any], target: str | int, args: Raw, kwargs: tuple[Raw, ...]) -> None:
         """Sends a call; the answer settles it."""
         number = next(self._ids)
         request = m.Call(number, target, args, kwargs)

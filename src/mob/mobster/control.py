@@ -98,6 +98,9 @@ class Control:
                 if (call := self._requests.pop(number, None)) is not None:
                     error = AddressHeld(errno, why)
                     call.fail(error)
+            case m.Unbound(id=number):
+                if (call := self._requests.pop(number, None)) is not None:
+                    call.settle(None)
             case m.Rows(id=number, rows=rows):
                 if (call := self._requests.pop(number, None)) is not None:
                     call.settle(rows)

@@ -24,7 +24,6 @@ import traceback
 from pathlib import Path
 from time import monotonic
 from types import FrameType, ModuleType
-from typing import Any
 
 import setproctitle
 import uvloop
@@ -33,7 +32,7 @@ from mob.mobster import api
 from mob.mobster.exports import Export, functions_of
 from mob.mobster.liveness import Liveness
 from mob.mobster.peer import Peer
-from mob.rim.listeners import Sharing
+from mob.rim.listeners import Sharing, Wish
 from mob.rim.reactor import Reactor
 from mob.wire import messages as m
 
@@ -88,7 +87,7 @@ class Life:
         api.enter(peer, self.say_ready)
         os.register_at_fork(after_in_child=self._leave)
         signal.signal(signal.SIGTERM, self._handle_sigterm)
-        Sharing(self._ask_for_listener, self.say_ready).install()
+        Sharing(self._ask_for_listener, self._give_listener_back, self.say_ready).install()
         self.liveness.start()
         if self._import() and not self.stopping:
             reactor.loop.create_task(self._get_ready())
@@ -204,17 +203,22 @@ class Life:
 
     # --------------------------------------------------------------------------------------------------- ports
 
-    def _ask_for_listener(self, family: int, kind: int, address: Any, v6only: bool, nth: int) -> int:
-        if family != socket.AF_UNIX:
-            parts = (_host(address[0]), *address[1:])
-        else:
-            path = os.fsdecode(address)
-            parts = (path if path.startswith("\0") else os.path.abspath(path),)
+    def _ask_for_listener(self, wish: Wish) -> int:
+        address = _resolved(wish)
         call = self.peer.control.request(
-            f"bind to {address}", lambda number: m.Bind(number, family, kind, parts, v6only, nth)
+            f"bind to {wish.address}",
+            lambda number: m.Bind(number, wish.family, socket.SOCK_STREAM, address, wish.v6only, wish.nth),
         )
         descriptor: int = call.result()
         return descriptor
+
+    def _give_listener_back(self, wish: Wish) -> None:
+        address = _resolved(wish)
+        call = self.peer.control.request(
+            f"unbind from {wish.address}",
+            lambda number: m.Unbind(number, wish.family, address, wish.nth),
+        )
+        call.result()
 
     # ---------------------------------------------------------------------------------------------- the end
 
@@ -310,14 +314,15 @@ def _status_of(error: BaseException) -> int:
     return 1
 
 
-def _host(host: Any) -> str:
-    """The host as the Kingpin is to bind it: names are resolved here, so all spellings of an address are one."""
+def _resolved(wish: Wish) -> tuple[str | int, ...]:
+    """The address as the Kingpin is to bind it: all spellings of one are the same there. `gaierror` as from `bind`."""
+    if wish.family == socket.AF_UNIX:
+        path = os.fsdecode(wish.address)
+        return (path if path.startswith("\0") else os.path.abspath(path),)
+    host, *rest = wish.address
     if not host:
-        return ""
-    try:
-        return str(socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)[0][4][0])
-    except OSError:
-        return str(host)
+        return ("::" if wish.family == socket.AF_INET6 else "0.0.0.0", *rest)
+    return (str(socket.getaddrinfo(host, None, wish.family, socket.SOCK_STREAM)[0][4][0]), *rest)
 
 
 def _traceback_of(error: BaseException) -> str:

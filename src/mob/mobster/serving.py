@@ -150,7 +150,7 @@ class Serving:
                 if export is None:
                     raise unknown_export(self._peer.role or "a client", target, self.exports)
                 function = export.function
-                args, kwargs = export.decode(call.args, call.kwargs)
+                args, kwargs = export.decode(call.args, call.kwargs[0] if call.kwargs else None)
                 if export.is_async:
                     if len(self._tasks) >= self._concurrency:
                         self._async_inbox.append((link, contact, call, function, args, kwargs))
@@ -172,7 +172,7 @@ class Serving:
         if function is None:
             raise Unavailable("this callback was freed already: its last holder had given it up.")
         decode = peer.codec.decode
-        return function, decode(call.args), {} if call.kwargs is None else decode(call.kwargs)
+        return function, decode(call.args), decode(call.kwargs[0]) if call.kwargs else {}
 
     def _invoke(
         self,

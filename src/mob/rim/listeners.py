@@ -11,16 +11,34 @@ it is given a socket of its own after all.
 
 from __future__ import annotations
 
+import itertools
 import os
 import socket
 import weakref
 from collections.abc import Callable
-from typing import Any
+from threading import Lock
+from typing import Any, NamedTuple
 
-Ask = Callable[[int, int, Any, bool, int], int]
-"""(family, type, address, v6only, how many binds to port 0 came before) -> descriptor; OSError if it cannot be had."""
+BACKLOG = 1024  # cut to net.core.somaxconn by the kernel
+
+
+class Wish(NamedTuple):
+    """The address that a mobster wants to listen on."""
+
+    family: int
+    address: Any
+    v6only: bool
+    nth: int
+    """Which of the process's binds to port 0 it is."""
+
+
+Ask = Callable[[Wish], int]
+"""-> the descriptor of the shared socket; OSError if it cannot be had."""
+GiveBack = Callable[[Wish], None]
+"""The socket is not wanted after all. Returns when the address is free, unless others listen on it."""
 
 _bind = socket.socket.bind
+_listen = socket.socket.listen
 _connect = socket.socket.connect
 _connect_ex = socket.socket.connect_ex
 
@@ -28,11 +46,13 @@ _connect_ex = socket.socket.connect_ex
 class Sharing:
     """The replaced `bind`, and what it has replaced so far."""
 
-    def __init__(self, ask: Ask, on_listening: Callable[[], None]) -> None:
+    def __init__(self, ask: Ask, give_back: GiveBack, on_listening: Callable[[], None]) -> None:
         self._ask = ask
+        self._give_back = give_back
         self._on_listening = on_listening
-        self._free_ports = 0  # binds to port 0 so far
-        self._shared: weakref.WeakKeyDictionary[socket.socket, Any] = weakref.WeakKeyDictionary()
+        self._numbers: set[int] = set()  # of the binds to port 0 that hold
+        self._lock = Lock()
+        self._shared: weakref.WeakKeyDictionary[socket.socket, Wish] = weakref.WeakKeyDictionary()
 
     def __repr__(self) -> str:
         return f"<Sharing of {len(self._shared)} sockets>"
@@ -47,6 +67,9 @@ class Sharing:
             else:
                 _bind(self, address)
 
+        def listen(self: socket.socket, backlog: int = BACKLOG, /) -> None:
+            _listen(self, max(backlog, BACKLOG) if sharing.has(self) else backlog)
+
         def connect(self: socket.socket, address: Any, /) -> None:
             sharing.unshare(self)
             _connect(self, address)
@@ -56,33 +79,55 @@ class Sharing:
             return _connect_ex(self, address)
 
         socket.socket.bind = bind  # type: ignore[method-assign]
+        socket.socket.listen = listen  # type: ignore[method-assign]
         socket.socket.connect = connect  # type: ignore[method-assign]
         socket.socket.connect_ex = connect_ex  # type: ignore[method-assign]
+
+    def has(self, sock: socket.socket) -> bool:
+        """Whether the socket is a shared one."""
+        return sock in self._shared
 
     def share(self, sock: socket.socket, address: Any) -> None:
         """Puts the shared socket of that address in the place of `sock`."""
         is_inet6 = sock.family == socket.AF_INET6
         v6only = is_inet6 and bool(sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY))
-        nth = 0
-        if sock.family != socket.AF_UNIX and address[1] == 0:
-            nth = self._free_ports
-            self._free_ports += 1
-        shared = self._ask(sock.family, socket.SOCK_STREAM, address, v6only, nth)
+        nth = self._take_number() if sock.family != socket.AF_UNIX and address[1] == 0 else 0
+        wish = Wish(sock.family, address, v6only, nth)
+        try:
+            shared = self._ask(wish)
+        except BaseException:
+            self._free_number(wish)
+            raise
         os.dup2(shared, sock.fileno(), inheritable=False)
         os.close(shared)
         os.set_blocking(sock.fileno(), sock.gettimeout() is None)
-        self._shared[sock] = address
+        self._shared[sock] = wish
         self._on_listening()
 
     def unshare(self, sock: socket.socket) -> None:
         """The socket was not bound to listen but to connect: gives it one of its own."""
-        address = self._shared.pop(sock, None)
-        if address is not None:
-            with socket.socket(sock.family, socket.SOCK_STREAM) as own:
-                own.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                _bind(own, address)
-                own.setblocking(sock.gettimeout() is None)
-                os.dup2(own.fileno(), sock.fileno(), inheritable=False)
+        wish = self._shared.pop(sock, None)
+        if wish is None:
+            return
+        with socket.socket(sock.family, socket.SOCK_STREAM) as own:
+            own.setblocking(sock.gettimeout() is None)
+            os.dup2(own.fileno(), sock.fileno(), inheritable=False)
+        self._give_back(wish)
+        self._free_number(wish)
+        if wish.family != socket.AF_UNIX:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        _bind(sock, wish.address)
+
+    def _take_number(self) -> int:
+        """The lowest that no bind to port 0 has: workers that do the same get the same ports."""
+        with self._lock:
+            number = next(number for number in itertools.count() if number not in self._numbers)
+            self._numbers.add(number)
+            return number
+
+    def _free_number(self, wish: Wish) -> None:
+        if wish.family != socket.AF_UNIX and wish.address[1] == 0:
+            self._numbers.discard(wish.nth)
 
 
 def _is_shareable(sock: socket.socket, address: Any) -> bool:
@@ -92,5 +137,7 @@ def _is_shareable(sock: socket.socket, address: Any) -> bool:
         return isinstance(address, (str, bytes)) and bool(address)
     if not isinstance(address, tuple) or len(address) < 2 or not isinstance(address[1], int):  # type: ignore[arg-type]
         return False
+    if not 0 <= address[1] <= 0xFFFF:
+        return False  # the plain bind says what is wrong with it
     reuse_port = getattr(socket, "SO_REUSEPORT", None)
     return reuse_port is None or not sock.getsockopt(socket.SOL_SOCKET, reuse_port)

@@ -5,7 +5,7 @@ tells it all, one compiled C decoder checks number and types at once; that is ne
 does not take goes the general way: decoded untyped, then bound and converted parameter by parameter, which also gives
 the error that names the parameter.
 
-Wire shape: `args` is a MessagePack array of the positional arguments, `kwargs` a map, or None if there are none.
+Wire shape: `args` is a MessagePack array of the positional arguments, `kwargs` a map; None or nil if there are none.
 
 Limits. What cannot be found out about a function is not checked: parameters without annotations, or with annotations
 that do not resolve, take anything; a function without a signature takes any number of them.
@@ -161,7 +161,7 @@ class Parameters:
         """All is decoded before anything is checked, so that functions in refused arguments are given back too."""
         try:
             values: Any = self._codec.decode(args)
-            named: Any = {} if kwargs is None else self._codec.decode(kwargs)
+            named: Any = {} if kwargs is None else self._codec.decode(kwargs) or {}
         except BadMessage as failure:
             self._refuse_body(failure)
         if type(values) is not list or type(named) is not dict:

@@ -38,7 +38,8 @@ class Call(_Message, frozen=True, tag=1):
     id: int
     target: str | int
     args: Raw
-    kwargs: Raw | None = None
+    kwargs: tuple[Raw, ...] = ()
+    """One, or none if there are no named arguments (msgspec reads an optional `Raw` as nothing but nil)."""
 
 
 class Reply(_Message, frozen=True, tag=2):
@@ -181,6 +182,15 @@ class Bind(_Message, frozen=True, tag=25):
     nth: int
 
 
+class Unbind(_Message, frozen=True, tag=26):
+    """I do not listen there after all; as in the `Bind`."""
+
+    id: int
+    family: int
+    address: tuple[str | int, ...]
+    nth: int
+
+
 class Overview(_Message, frozen=True, tag=27):
     """Show me the table of `mob ps`."""
 
@@ -197,7 +207,7 @@ class Beat(_Message, frozen=True, tag=29):
     calls: int
 
 
-Up = Hello | Ready | BootFailed | WantRole | WantMember | Bind | Overview | Draining
+Up = Hello | Ready | BootFailed | WantRole | WantMember | Bind | Unbind | Overview | Draining
 
 # ------------------------------------------------------------------------------ Kingpin to mobster or client
 
@@ -271,7 +281,13 @@ class Refused(_Message, frozen=True, tag=49):
     why: str
 
 
-Down = Welcome | MemberIs | MemberGone | RoleIs | Meet | Bound | NotBound | Stop | Rows | Refused
+class Unbound(_Message, frozen=True, tag=50):
+    """The answer to `Unbind`."""
+
+    id: int
+
+
+Down = Welcome | MemberIs | MemberGone | RoleIs | Meet | Bound | NotBound | Unbound | Stop | Rows | Refused
 
 # ------------------------------------------------------------------------------ Kingpin and fork server
 

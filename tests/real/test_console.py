@@ -1,0 +1,1 @@
+"""What mobsters print, on the way to the terminal."""

@@ -1,0 +1,347 @@
+"""The crash matrix: wherever a worker dies in the course of a call, the call ends at once, and nothing else does.
+
+The idea is loky's: every place of a call's way, times every way to die. A process that dies says nothing any more, so
+whoever had called it must learn of it by the end of the link, and by nothing else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+import mob
+from tests.running import RunningApp, apps_in, wait_until
+
+DEATHS = """
+import ctypes
+import os
+import signal
+
+def die(how):
+    match how:
+        case "SIGKILL":
+            os.kill(os.getpid(), signal.SIGKILL)
+        case "exit":
+            os._exit(1)
+        case "segfault":
+            ctypes.string_at(0)
+"""
+
+VICTIM = """
+import asyncio
+import dataclasses
+import os
+import threading
+
+import deaths
+import mob
+from mob.mobster import api
+
+released = asyncio.Event()
+outcomes = []
+hanging_now = 0
+
+@dataclasses.dataclass
+class Mine:
+    how: str
+
+    def __post_init__(self):
+        deaths.die(self.how)
+
+class Bomb:
+    def __init__(self, how):
+        self.how = how
+
+api.current("register").codec.register(Bomb, lambda bomb: deaths.die(bomb.how), Bomb)
+
+def echo(value):
+    return value
+
+def step_on(mine: Mine):
+    return "unharmed"
+
+def wait_and_die(fifo, how):
+    with open(fifo) as trigger:
+        trigger.read()
+    deaths.die(how)
+
+def die_during(how):
+    deaths.die(how)
+
+async def die_at_rest(how):
+    await asyncio.sleep(0)
+    deaths.die(how)
+
+def die_after(how):
+    replied = threading.Event()
+    loop = asyncio.get_running_loop()
+    loop.call_soon(loop.call_soon, replied.set)     # two turns of the loop later: what this returns has been sent
+
+    def finish():
+        replied.wait()
+        deaths.die(how)
+
+    threading.Thread(target=finish).start()
+    return "replied"
+
+def reply_with_a_bomb(how):
+    return Bomb(how)
+
+async def reply_with_a_bomb_later(how):
+    await asyncio.sleep(0)
+    return [1, {"deep": Bomb(how)}]
+
+async def call_and_die(hold, how):
+    hold()
+    await asyncio.sleep(0)                          # the call leaves at the end of this turn
+    await asyncio.sleep(0)
+    deaths.die(how)
+
+async def call_and_be_killed(callback):
+    await callback(os.getpid())
+
+async def await_callback(callback):
+    try:
+        outcomes.append(await callback())
+    except mob.CallError as error:
+        outcomes.append([type(error).__name__, error.executed])
+
+def wait_for_callback(callback):
+    try:
+        outcomes.append(callback().result(timeout=10))
+    except mob.CallError as error:
+        outcomes.append([type(error).__name__, error.executed])
+
+def take_outcomes():
+    taken = outcomes[:]
+    outcomes.clear()
+    return taken
+
+async def until_released():
+    await released.wait()
+    released.clear()
+    return "released"
+
+def release():
+    released.set()
+
+async def for_ever():
+    global hanging_now
+    hanging_now += 1
+    await asyncio.Event().wait()
+
+def hanging():
+    return hanging_now
+"""
+
+OWNER = """
+import asyncio
+import deaths
+import mob
+
+victim = mob.require("victim")
+
+async def lend(name, pid, how):
+    await getattr(victim.options(pid=pid), name)(lambda: deaths.die(how))
+
+async def lose_awaited(pid):
+    return await outcome(victim.options(pid=pid).for_ever())
+
+def lose_waited_for(pid):
+    return outcome_by_hand(victim.options(pid=pid).for_ever())
+
+async def lose_in_a_thread(pid):
+    return await asyncio.to_thread(outcome_by_hand, victim.options(pid=pid).for_ever())
+
+async def outcome(call):
+    try:
+        await call
+    except mob.CallError as error:
+        return [type(error).__name__, error.executed]
+
+def outcome_by_hand(call):
+    try:
+        call.result(timeout=10)
+    except mob.CallError as error:
+        return [type(error).__name__, error.executed]
+"""
+
+WORKERS = 7
+HOW = ["SIGKILL", "exit", "segfault"]
+PROMPT = 5.0
+"""Seconds in which everything must be over, on a loaded machine; anything that waits for a timeout takes 30."""
+
+
+@pytest.fixture(scope="module")
+def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningApp]:
+    with apps_in(tmp_path_factory.mktemp("crashes")) as apps:
+        apps.write(deaths=DEATHS)
+        app = apps.start(
+            '.role("victim", "./victim.py", workers=4).role("owner", "./owner.py", workers=3)',
+            victim=VICTIM,
+            owner=OWNER,
+        )
+        app.wait_ready()
+        yield app
+
+
+class Scene:
+    """The app before a death: all workers are there, and one of them has a call in flight that must survive."""
+
+    def __init__(self, app: RunningApp) -> None:
+        self.app = app
+        self.client = app.clients[0]
+        self.victims = self.client.require("victim")
+        self.pid = self.next_to_die("victim")
+        self.bystander = next(m.pid for m in app.ready(self.client, "victim") if m.pid != self.pid)
+        self.doomed = self.pid
+        self.before = {m.pid for m in app.ready(self.client)}
+        self.survivor_call = self.victims.options(pid=self.bystander).until_released()
+
+    @property
+    def victim(self) -> mob.Proxy:
+        """The worker that dies."""
+        return self.victims.options(pid=self.pid)
+
+    def next_to_die(self, role: str) -> int:
+        """The worker that has died least, so that no successor's pause grows long."""
+        return min(self.app.ready(self.client, role), key=lambda member: (member.generation, member.index)).pid
+
+    def check(self) -> None:
+        """The others have noticed nothing, and the next call succeeds."""
+        began = time.monotonic()
+        assert self.victims.echo("next").result(PROMPT) == "next"
+        self.victims.options(pid=self.bystander).release().result(PROMPT)
+        assert self.survivor_call.result(PROMPT) == "released"
+        assert time.monotonic() - began < PROMPT
+        wait_until(lambda: self.doomed not in {m.pid for m in self.client.members()}, "the dead one is gone", PROMPT)
+        assert self.before - {m.pid for m in self.app.ready(self.client)} == {self.doomed}
+        wait_until(lambda: self.client.statistics()["pending"] == 0, "no call is left over", PROMPT)
+
+
+@pytest.fixture
+def scene(app: RunningApp) -> Scene:
+    wait_until(lambda: len(app.ready(app.clients[0])) == WORKERS, "all workers are there")
+    return Scene(app)
+
+
+def lost(call: mob.Call[Any]) -> str:
+    """Waits for the loss of a call; what it says of whether it was executed."""
+    error = call.exception(PROMPT)
+    assert isinstance(error, mob.Lost), error
+    return error.executed
+
+
+@pytest.mark.parametrize("how", HOW)
+def test_while_an_argument_is_decoded(scene: Scene, how: str) -> None:
+    assert lost(scene.victim.step_on({"how": how})) == "maybe"
+    scene.check()
+
+
+@pytest.mark.parametrize("how", HOW)
+def test_before_the_call_is_started(scene: Scene, how: str) -> None:
+    """The worker dies in another call, behind which this one waits. Nobody but the dead could tell whether it ran."""
+    fifo = scene.app.directory / f"before-{how}"
+    os.mkfifo(fifo)
+    fatal = scene.victim.wait_and_die(str(fifo), how)
+    behind = [scene.victim.echo(number) for number in range(10)]
+    fifo.write_text("now")
+    assert [lost(call) for call in [fatal, *behind]] == ["maybe"] * 11
+    scene.check()
+
+
+@pytest.mark.parametrize("name", ["die_during", "die_at_rest"])
+@pytest.mark.parametrize("how", HOW)
+def test_during_the_call(scene: Scene, how: str, name: str) -> None:
+    beside = scene.victim.for_ever()
+    assert lost(getattr(scene.victim, name)(how)) == "maybe"
+    assert lost(beside) == "maybe"
+    scene.check()
+
+
+@pytest.mark.parametrize("how", HOW)
+def test_after_the_reply(scene: Scene, how: str) -> None:
+    """What the worker has still said counts, and what it had not said by then is lost."""
+    beside = scene.victim.for_ever()
+    assert scene.victim.die_after(how).result(PROMPT) == "replied"
+    assert lost(beside) == "maybe"
+    scene.check()
+
+
+@pytest.mark.parametrize("name", ["reply_with_a_bomb", "reply_with_a_bomb_later"])
+@pytest.mark.parametrize("how", HOW)
+def test_while_the_reply_is_encoded(scene: Scene, how: str, name: str) -> None:
+    assert lost(getattr(scene.victim, name)(how)) == "maybe"
+    scene.check()
+
+
+@pytest.mark.parametrize("name", ["await_callback", "wait_for_callback"])
+@pytest.mark.parametrize("how", HOW)
+def test_the_owner_dies_in_its_callback(scene: Scene, how: str, name: str) -> None:
+    """A worker calls a function of its caller, which dies of it: the worker and the caller's caller both learn."""
+    owner = scene.next_to_die("owner")
+    scene.doomed = owner
+    assert lost(scene.client.require("owner").options(pid=owner).lend(name, scene.pid, how)) == "maybe"
+    outcomes = wait_until(lambda: scene.victim.take_outcomes().result(PROMPT), "the worker has learned of it", PROMPT)
+    assert outcomes == [["Lost", "maybe"]]
+    scene.check()
+
+
+@pytest.mark.parametrize("how", HOW)
+def test_the_callee_dies_while_its_callback_runs(scene: Scene, how: str) -> None:
+    """The callback runs in the client, for a caller that will never hear of it."""
+    began = threading.Event()
+    ended = threading.Event()
+
+    def callback() -> None:
+        began.set()
+        ended.wait(PROMPT)
+
+    fatal = scene.victim.call_and_die(callback, how)
+    try:
+        assert began.wait(PROMPT)
+    finally:
+        ended.set()
+    assert lost(fatal) == "maybe"
+    scene.check()
+    wait_until(lambda: scene.client.statistics()["lent"] == 0, "what the dead one held is free", PROMPT)
+
+
+def test_the_callee_is_killed_by_the_callback_that_it_awaits(scene: Scene) -> None:
+    fatal = scene.victim.call_and_be_killed(lambda pid: os.kill(pid, signal.SIGKILL))
+    assert lost(fatal) == "maybe"
+    scene.check()
+    wait_until(lambda: scene.client.statistics()["lent"] == 0, "what the dead one held is free", PROMPT)
+
+
+def test_what_runs_for_a_dead_caller_is_cancelled(scene: Scene) -> None:
+    """A callback that would run for ever, for nobody."""
+    before = scene.client.statistics()["in_hand"]
+    began = threading.Event()
+
+    async def callback() -> None:
+        began.set()
+        await asyncio.Event().wait()
+
+    fatal = scene.victim.call_and_die(callback, "SIGKILL")
+    assert lost(fatal) == "maybe"
+    scene.check()
+    assert began.is_set()
+    wait_until(lambda: scene.client.statistics()["in_hand"] == before, "its task is gone", PROMPT)
+
+
+@pytest.mark.parametrize("waiting", ["lose_awaited", "lose_waited_for", "lose_in_a_thread"])
+def test_however_a_mobster_waits_it_learns_of_the_loss(scene: Scene, waiting: str) -> None:
+    """In a coroutine, by hand on the loop's own thread, and in a thread."""
+    asked = getattr(scene.client.require("owner"), waiting)(scene.pid)
+    wait_until(lambda: scene.victim.hanging().result(PROMPT) == 1, "the call has arrived", PROMPT)
+    os.kill(scene.pid, signal.SIGKILL)
+    assert asked.result(PROMPT) == ["Lost", "maybe"]
+    scene.check()

@@ -1,0 +1,1 @@
+"""What calls, callbacks, clients and deaths have used is given back."""
