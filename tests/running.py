@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pty
 import re
 import signal
 import socket
@@ -17,7 +18,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TextIO, TypeVar
 
 import psutil
 
@@ -40,22 +41,33 @@ def wait_until(question: Callable[[], T], what: str, patience: float = PATIENCE)
 
 
 class RunningApp:
-    """An app in processes of its own."""
+    """An app in processes of its own; `terminal`: it thinks that a person sits there."""
 
-    def __init__(self, directory: Path, name: str, command: list[str], env: dict[str, str]) -> None:
+    def __init__(
+        self, directory: Path, name: str, command: list[str], env: dict[str, str], terminal: bool = False
+    ) -> None:
         self.directory = directory
         self.name = name
-        self.process = subprocess.Popen(
-            command,
-            cwd=directory,
-            env=env,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            process_group=0,
-        )
+        self._terminal = 0
+        if terminal:
+            self._terminal, other = pty.openpty()
+            self.process = subprocess.Popen(command, cwd=directory, env=env, preexec_fn=lambda: os.login_tty(other))
+            os.close(other)
+            output: Any = os.fdopen(self._terminal, errors="replace")
+        else:
+            self.process = subprocess.Popen(
+                command,
+                cwd=directory,
+                env=env,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                errors="replace",
+                process_group=0,
+            )
+            output = self.process.stdout
+        self._output: TextIO = output
         self.lines: list[str] = []
         self.clients: list[mob.Client] = []
         self._seen: set[int] = set()
@@ -64,11 +76,11 @@ class RunningApp:
         self._reader.start()
 
     def _read(self) -> None:
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
-            with self._news:
-                self.lines.append(line.rstrip("\n"))
-                self._news.notify_all()
+        with contextlib.suppress(OSError):  # how a terminal ends
+            for line in self._output:
+                with self._news:
+                    self.lines.append(line.rstrip("\n"))
+                    self._news.notify_all()
         with self._news:
             self._news.notify_all()
 
@@ -109,7 +121,9 @@ class RunningApp:
         """Waits until so many mobsters (all that the app describes) are ready; a client."""
         client = self.connect()
         wanted = len(client.overview()) if count is None else count
-        wait_until(lambda: len(self.ready(client)) >= wanted, f"{wanted} mobsters of {self.name} are ready\n{self.output}")
+        wait_until(
+            lambda: len(self.ready(client)) >= wanted, f"{wanted} mobsters of {self.name} are ready\n{self.output}"
+        )
         return client
 
     def ready(self, client: mob.Client, role: str = "") -> list[Any]:
@@ -136,7 +150,16 @@ class RunningApp:
         """Ends the Kingpin by `kill -9`; what it leaves is seen by `processes`."""
         self.processes()
         self.signal(signal.SIGKILL)
-        self.wait()
+        self.process.wait()
+
+    def fork_server(self) -> int:
+        """The pid of the fork server."""
+        children = psutil.Process(self.process.pid).children()
+        return next(child.pid for child in children if child.cmdline()[:1] == [f"{self.name} (fork server)"])
+
+    def type(self, text: str) -> None:
+        """Types into the terminal of the app."""
+        os.write(self._terminal, text.encode())
 
     def stop(self, patience: float = PATIENCE) -> int:
         """Asks the app to stop, and its exit status."""
@@ -174,9 +197,8 @@ class RunningApp:
             for pid in left:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
-            assert self.process.stdout is not None
             self._reader.join(PATIENCE)
-            self.process.stdout.close()
+            self._output.close()
 
 
 class Apps:
@@ -199,6 +221,7 @@ class Apps:
         name: str = "",
         options: str = "",
         env: dict[str, str] | None = None,
+        terminal: bool = False,
         **files: str,
     ) -> RunningApp:
         """Starts an app. `roles`: the `.role(...)` lines of its main script; `files`: the modules by name.
@@ -206,15 +229,18 @@ class Apps:
         >>> app = apps.start('.role("back", "./back.py", workers=2)', back="def foo(): ...")   # doctest: +SKIP
         """
         name = name or f"t{os.getpid()}-{len(self.running)}-{self.directory.name[-20:]}".replace("_", "-")
-        main = f"import mob\n\napp = mob.start({name!r}{', ' if options else ''}{options}).base(__file__)\napp{roles}\napp.run()\n"
+        start = f"mob.start({name!r}, {options})"
+        main = f"import mob\n\napp = {start}.base(__file__)\napp{roles}\napp.run()\n"
         self.write(**files)
         (self.directory / "main.py").write_text(main)
-        return self.run(name, [sys.executable, "main.py"], env)
+        return self.run(name, [sys.executable, "main.py"], env, terminal)
 
-    def run(self, name: str, command: list[str], env: dict[str, str] | None = None) -> RunningApp:
+    def run(
+        self, name: str, command: list[str], env: dict[str, str] | None = None, terminal: bool = False
+    ) -> RunningApp:
         """Starts an app by a command of one's own."""
         clean = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "COLUMNS")}
-        app = RunningApp(self.directory, name, command, {**clean, **(env or {})})
+        app = RunningApp(self.directory, name, command, {**clean, **(env or {})}, terminal)
         self.running.append(app)
         return app
 
@@ -235,6 +261,12 @@ def free_port() -> int:
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         return int(sock.getsockname()[1])
+
+
+def freeze(pid: int) -> None:
+    """Stops a process in the middle of whatever it does."""
+    os.kill(pid, signal.SIGSTOP)
+    wait_until(lambda: psutil.Process(pid).status() == psutil.STATUS_STOPPED, f"{pid} stands still")
 
 
 def is_alive(pid: int) -> bool:

@@ -41,6 +41,7 @@ PURE = ("wire", "core")
 IMPURE_MODULES = frozenset(
     {"asyncio", "os", "random", "select", "signal", "socket", "subprocess", "threading", "time", "uvloop"}
 )
+CODEC = tuple(f"mob.wire.{name}" for name in ("codec", "annotations", "arguments", "arrays", "kinds", "walk", "ways"))
 Graph = Mapping[str, Mapping[str, int]]  # importing module -> imported module -> line of the import
 
 
@@ -146,7 +147,7 @@ def _bodies_opened_by_kingpin(imports: list[Import], graph: Graph, sources: Mapp
 
 
 def _is_closed_to_kingpin(module: str) -> bool:
-    return module.startswith(("mob.wire.codec.", "mob.mobster.")) or module in ("mob.wire.codec", "mob.mobster")
+    return module.startswith("mob.mobster.") or module in ("mob.mobster", *CODEC)
 
 
 # --- names ------------------------------------------------------------------------------------------------------------

@@ -62,7 +62,7 @@ class App:
         for option in options:
             if option not in known:
                 raise PlanError(f"role {name!r}: there is no option {option!r}. {nearest(option, known)}")
-        if not isinstance(module, str | os.PathLike) or not isinstance(os.fspath(module), str):
+        if not _is_path(module):
             raise PlanError(
                 f"role {name!r}: {module!r} is no module. Wanted: a file ending in .py, as in "
                 f'.role("back", "./background_worker.py"), or an import string such as "pkg.module".'
@@ -129,6 +129,11 @@ def start(name: str, *, grace: float = plans.GRACE, frame_limit: int = plans.FRA
     <App 'myapp': no roles yet>
     """
     return App(name, grace=grace, frame_limit=frame_limit)
+
+
+def _is_path(module: object) -> bool:
+    """Whether it is text, or an object that stands for a path of text."""
+    return isinstance(module, str) or (isinstance(module, os.PathLike) and isinstance(module.__fspath__(), str))
 
 
 def _can_find(top: str, base: str) -> bool:

@@ -6,7 +6,9 @@ process and shown by a tool. Options are declared here and nowhere else. Floor 0
 
 from __future__ import annotations
 
+import math
 import re
+from typing import Any
 
 import msgspec
 
@@ -17,6 +19,7 @@ RESERVED = frozenset({"kingpin", "mobster", "client", "mob"})
 
 MIB = 1024 * 1024
 FRAME_LIMIT = 256 * MIB
+LARGEST_FRAME = 2**32 - 1  # its length has four bytes
 GRACE = 30.0  # seconds; gunicorn's graceful_timeout
 
 
@@ -93,10 +96,12 @@ def check_limits(plan: Plan) -> Plan:
         raise PlanError(
             f'the app {plan.name!r} has no role, so there is nothing to run. Add one: .role("back", "./worker.py").'
         )
-    if not _is_number(plan.grace, 0):
+    if not _is_number(plan.grace, (int, float), 0, math.inf):
         raise PlanError(f"grace={plan.grace!r} is not a number of seconds.")
-    if not _is_number(plan.frame_limit, 4096) or plan.frame_limit != int(plan.frame_limit):
+    if not _is_number(plan.frame_limit, int, 4096, math.inf):
         raise PlanError(f"frame_limit={plan.frame_limit!r} is not a number of bytes of at least 4096.")
+    if plan.frame_limit > LARGEST_FRAME:
+        raise PlanError(f"frame_limit={plan.frame_limit!r} is more bytes than any frame can have: {LARGEST_FRAME:,}.")
     return plan
 
 
@@ -104,5 +109,5 @@ def _is_name(name: object) -> bool:
     return isinstance(name, str) and NAME.fullmatch(name) is not None
 
 
-def _is_number(value: object, least: float) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and value >= least
+def _is_number(value: Any, kind: type | tuple[type, ...], least: float, beyond: float) -> bool:
+    return isinstance(value, kind) and not isinstance(value, bool) and least <= value < beyond

@@ -109,6 +109,11 @@ SERVERS: dict[str, str] = {
 }
 
 
+def source_of(make: str, port: int) -> str:
+    """The module of a role that serves on the port."""
+    return SERVERS[make].replace("PORT", str(port))
+
+
 def ask(port: int, host: str = "127.0.0.1") -> int:
     """The pid of who answers, on a connection of its own."""
     connection = http.client.HTTPConnection(host, port, timeout=30)

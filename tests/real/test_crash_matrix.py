@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+import psutil
 import pytest
 
 import mob
@@ -45,7 +46,7 @@ import mob
 from mob.mobster import api
 
 released = asyncio.Event()
-outcomes = []
+kept = None
 hanging_now = 0
 
 @dataclasses.dataclass
@@ -107,22 +108,24 @@ async def call_and_die(hold, how):
 async def call_and_be_killed(callback):
     await callback(os.getpid())
 
-async def await_callback(callback):
-    try:
-        outcomes.append(await callback())
-    except mob.CallError as error:
-        outcomes.append([type(error).__name__, error.executed])
+def keep(callback):
+    global kept
+    kept = callback
 
-def wait_for_callback(callback):
+async def await_kept():
     try:
-        outcomes.append(callback().result(timeout=10))
+        return await kept()
     except mob.CallError as error:
-        outcomes.append([type(error).__name__, error.executed])
+        return [type(error).__name__, error.executed]
 
-def take_outcomes():
-    taken = outcomes[:]
-    outcomes.clear()
-    return taken
+def wait_for_kept():
+    try:
+        return kept().result(timeout=10)
+    except mob.CallError as error:
+        return [type(error).__name__, error.executed]
+
+def call_at_once(callback):
+    return callback().result()
 
 async def until_released():
     await released.wait()
@@ -149,7 +152,7 @@ import mob
 victim = mob.require("victim")
 
 async def lend(name, pid, how):
-    await getattr(victim.options(pid=pid), name)(lambda: deaths.die(how))
+    return await getattr(victim.options(pid=pid), name)(lambda: deaths.die(how))
 
 async def lose_awaited(pid):
     return await outcome(victim.options(pid=pid).for_ever())
@@ -282,15 +285,23 @@ def test_while_the_reply_is_encoded(scene: Scene, how: str, name: str) -> None:
     scene.check()
 
 
-@pytest.mark.parametrize("name", ["await_callback", "wait_for_callback"])
+@pytest.mark.parametrize("name", ["await_kept", "wait_for_kept"])
 @pytest.mark.parametrize("how", HOW)
 def test_the_owner_dies_in_its_callback(scene: Scene, how: str, name: str) -> None:
-    """A worker calls a function of its caller, which dies of it: the worker and the caller's caller both learn."""
-    owner = scene.next_to_die("owner")
-    scene.doomed = owner
-    assert lost(scene.client.require("owner").options(pid=owner).lend(name, scene.pid, how)) == "maybe"
-    outcomes = wait_until(lambda: scene.victim.take_outcomes().result(PROMPT), "the worker has learned of it", PROMPT)
-    assert outcomes == [["Lost", "maybe"]]
+    """A worker calls the function of a third, which dies of it: the worker learns of it, its own caller is served."""
+    scene.doomed = scene.next_to_die("owner")
+    scene.client.require("owner").options(pid=scene.doomed).lend("keep", scene.pid, how).result(PROMPT)
+    assert getattr(scene.victim, name)().result(PROMPT) == ["Lost", "maybe"]
+    scene.check()
+
+
+@pytest.mark.parametrize("how", HOW)
+def test_the_caller_dies_in_its_callback(scene: Scene, how: str) -> None:
+    """A worker calls a function of its caller, which dies of it, and so fails the call that it was serving."""
+    scene.doomed = scene.next_to_die("owner")
+    owner = scene.client.require("owner").options(pid=scene.doomed)
+    assert lost(owner.lend("call_at_once", scene.pid, how)) == "maybe"
+    assert scene.victim.echo("still there").result(PROMPT) == "still there"
     scene.check()
 
 
@@ -345,3 +356,18 @@ def test_however_a_mobster_waits_it_learns_of_the_loss(scene: Scene, waiting: st
     os.kill(scene.pid, signal.SIGKILL)
     assert asked.result(PROMPT) == ["Lost", "maybe"]
     scene.check()
+
+
+def test_with_calls_and_announcements_unread(scene: Scene, caplog: pytest.LogCaptureFixture) -> None:
+    """The kernel reports that as a reset and not as an end of file; it is a death like any other all the same."""
+    process = psutil.Process(scene.pid)
+    os.kill(scene.pid, signal.SIGSTOP)
+    wait_until(lambda: process.status() == psutil.STATUS_STOPPED, "it stands still")
+    calls = [scene.victim.echo(number) for number in range(3)]
+    with mob.connect(scene.app.name):
+        pass  # all members are told of the visitor
+    os.kill(scene.pid, signal.SIGKILL)
+    assert [lost(call) for call in calls] == ["maybe"] * 3
+    scene.check()
+    assert "spoke garbage" not in scene.app.output
+    assert not caplog.records

@@ -20,6 +20,7 @@ BACK = '''
 import asyncio
 import threading
 import mob
+from mob.mobster import api
 from os.path import join
 
 front = mob.require("front")      # front requires back as well: no boot order
@@ -72,6 +73,9 @@ def note(text):
 def noted():
     return notes
 
+def in_hand():
+    return api.current("in_hand").statistics()["in_hand"]
+
 async def hang(name):
     notes.append(f"{name} started")
     try:
@@ -96,6 +100,10 @@ async def name_of_front():
 
 def ask_myself():
     return mob.require("back").add(1).result(5)
+
+async def call_myself():
+    me = mob.require("back")
+    return [await me.add(1), await asyncio.to_thread(lambda: me.add(2).result(5))]
 
 def _private():
     pass
@@ -382,6 +390,10 @@ def test_a_worker_that_would_wait_for_itself_is_told(back: mob.Proxy) -> None:
     assert caught.value.executed == "yes"  # ask_myself has run, add has not
 
 
+def test_a_worker_that_does_not_block_calls_itself(back: mob.Proxy) -> None:
+    assert back.call_myself().result(20) == [3, 4]
+
+
 # -- what travels ------------------------------------------------------------------------------------------------------
 
 
@@ -557,6 +569,20 @@ def test_cancel_reaches_an_async_callee(back: mob.Proxy) -> None:
         call.result()
     assert not call.cancel()
     wait_noted(back, "cancel ended")
+
+
+def test_calls_cancelled_at_once_leave_nothing_behind(back: mob.Proxy) -> None:
+    before = back.in_hand().result(20)
+    for n in range(200):
+        back.hang(f"at once {n}").cancel()
+    wait_until(lambda: back.in_hand().result(20) <= before, "nothing is left in hand")
+
+
+def test_a_caller_that_leaves_cancels_what_it_has_asked_for(app: RunningApp, back: mob.Proxy) -> None:
+    with mob.connect(app.name) as other:
+        other.require("back").hang("left")
+        wait_noted(back, "left started")
+    wait_noted(back, "left ended")
 
 
 def test_result_waits_no_longer_than_asked_and_the_call_goes_on(back: mob.Proxy) -> None:

@@ -15,8 +15,8 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.real.servers import SERVERS, ask, ask_many, begin_request, can_listen, finish_request
-from tests.running import Apps, RunningApp, apps_in, free_port, wait_until
+from tests.real.servers import SERVERS, ask, ask_many, begin_request, can_listen, finish_request, source_of
+from tests.running import Apps, RunningApp, apps_in, free_port, freeze, wait_until
 
 
 @dataclass
@@ -41,15 +41,9 @@ def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     """One app for each make of server; the last test of it stops it."""
     port = free_port()
     with apps_in(tmp_path_factory.mktemp("site")) as apps:
-        app = apps.start('.role("front", "./front.py", workers=2)', front=SERVERS[request.param].replace("PORT", str(port)))
+        app = apps.start('.role("front", "./front.py", workers=2)', front=source_of(request.param, port))
         app.wait_ready(2)
         yield Site(app, port)
-
-
-def freeze(pid: int) -> None:
-    """Stops a process in the middle of whatever it does."""
-    os.kill(pid, signal.SIGSTOP)
-    wait_until(lambda: psutil.Process(pid).status() == psutil.STATUS_STOPPED, f"{pid} stands still")
 
 
 def in_hand(pid: int, port: int) -> int:
@@ -103,6 +97,14 @@ def test_under_load_a_dying_worker_takes_only_what_it_had_in_hand(site: Site) ->
     assert answers.count(0) <= had
     assert len(answers) - answers.count(0) >= 8 * 9
     site.wait_for_both(besides=victim)
+
+
+def test_a_worker_that_gets_sigterm_ends_and_is_replaced(site: Site) -> None:
+    old = site.wait_for_both()[0]
+    os.kill(old, signal.SIGTERM)
+    site.app.wait_for(rf"mob \| front\.\d \(pid {old}\) ended as it was told to; its successor starts\.", patience=10)
+    site.wait_for_both(besides=old)
+    assert set(ask_many(site.port, 40)) <= set(site.pids())
 
 
 def test_a_stop_is_in_order_and_frees_the_port(site: Site) -> None:
@@ -185,7 +187,7 @@ def test_the_stale_file_of_a_killed_app_does_not_disturb(apps: Apps) -> None:
 def test_a_file_that_is_no_socket_is_left_alone(apps: Apps) -> None:
     (apps.directory / "front.sock").write_text("precious")
     app = apps.start('.role("front", "./front.py")', front=UNIX)
-    app.wait_for(r"AddressHeld: .*cannot listen on '.*front\.sock': Address already in use")
+    app.wait_for(r"OSError: .*Address 'front\.sock' is already in use")
     assert (apps.directory / "front.sock").read_text() == "precious"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -65,7 +66,7 @@ def expected(stream: bytes, limit: int = LIMIT) -> Outcome:
 def cut(stream: bytes, places: list[int]) -> list[bytes]:
     """The stream in pieces, cut at these places (taken modulo its length); no piece is empty."""
     edges = sorted({0, len(stream), *(place % (len(stream) + 1) for place in places)})
-    return [stream[a:b] for a, b in zip(edges, edges[1:], strict=False)]
+    return [stream[a:b] for a, b in pairwise(edges)]
 
 
 streams = st.one_of(
@@ -101,6 +102,32 @@ def test_large_frames_cut_anywhere_give_the_same(sizes: list[int], places: list[
     stream = b"".join(map(frame, payloads))
     outcome = decoded(cut(stream, places), limit=4 * LARGE, in_place=in_place)
     assert outcome == Outcome(payloads)
+
+
+@given(
+    st.lists(st.sampled_from([2, LARGE, LARGE + 5]), max_size=3),
+    st.one_of(st.binary(max_size=20), st.just((LARGE + 9).to_bytes(4, "little") + b"unfinished")),
+    st.lists(st.integers(0, 4 * LARGE), max_size=8),
+    st.booleans(),
+)
+def test_large_frames_and_then_anything_give_the_same_or_one_clean_error(
+    sizes: list[int], tail: bytes, places: list[int], in_place: bool
+) -> None:
+    limit = 2 * LARGE
+    stream = b"".join(frame(bytes([65 + i]) * size) for i, size in enumerate(sizes)) + tail
+    outcome, wanted = decoded(cut(stream, places), limit, in_place), expected(stream, limit)
+    assert outcome.error is wanted.error
+    assert outcome.payloads == wanted.payloads[: len(outcome.payloads)]
+    if wanted.error is None:
+        assert len(outcome.payloads) == len(wanted.payloads)
+        header = 4 if decoded_in_place(wanted, stream) else 0
+        assert outcome.pending == wanted.pending - header
+
+
+def decoded_in_place(wanted: Outcome, stream: bytes) -> bool:
+    """Whether what is unfinished is a large frame, of which a decoder no longer holds the header."""
+    rest = stream[len(stream) - wanted.pending :]
+    return len(rest) >= 4 and struct.unpack_from("<I", rest)[0] >= LARGE
 
 
 @pytest.mark.parametrize(

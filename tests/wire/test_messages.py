@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import types
 import typing
@@ -146,10 +147,8 @@ def test_a_message_with_one_byte_changed_is_a_message_or_garbage(
 ) -> None:
     payload = bytearray(m.encode([data.draw(instances_of(cls))]))
     payload[data.draw(st.integers(0, len(payload) - 1))] ^= data.draw(st.integers(1, 255))
-    try:
+    with contextlib.suppress(GarbageFrame):
         CONVERSATIONS[conversation][1](bytes(payload))
-    except GarbageFrame as error:
-        assert "The other end does not speak mob, or another version of it." in str(error)
 
 
 @pytest.mark.parametrize(
@@ -164,5 +163,6 @@ def test_a_message_with_one_byte_changed_is_a_message_or_garbage(
     ids=["nothing", "never used", "deep", "no utf-8", "many"],
 )
 def test_bytes_that_must_not_get_through(payload: bytes) -> None:
-    with pytest.raises(GarbageFrame, match=f"a frame of {len(payload):,} bytes does not decode to messages"):
+    with pytest.raises(GarbageFrame, match=f"a frame of {len(payload):,} bytes does not decode to messages") as caught:
         m.decode_peer(payload)
+    assert str(caught.value).endswith("The other end does not speak mob, or another version of it.")

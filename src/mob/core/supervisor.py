@@ -134,20 +134,18 @@ class Supervisor:
         process = self.processes.get(uid)
         if process is None:
             return []
-        process.pid = pid
+        kill = self._identify(process, pid)
         process.step("forked")
-        killed: list[Decision] = [Kill(uid)] if process.killed else []  # it had no pid yet when that was decided
-        return self._changed(process) + killed
+        return [*self._changed(process), *kill]
 
     def handle_ready(self, uid: int, pid: int, info: RoleInfo, now: float) -> list[Decision]:
         """The mobster's module is up, or it listens on a shared port (then it says so again when its exports grow)."""
         process = self.processes.get(uid)
         if process is None:
             return []
-        process.pid = pid
+        decisions = self._identify(process, pid)
         before = process.state
         process.step("ready")
-        decisions: list[Decision] = []
         if self.roster.roles[process.slot.role] != info:
             self.roster.put_role(info)
             decisions.append(AnnounceRole(info))
@@ -160,7 +158,7 @@ class Supervisor:
     def handle_boot_failed(self, uid: int, report: str) -> list[Decision]:
         """The module could not be imported; the exit follows."""
         if process := self.processes.get(uid):
-            process.report = report
+            process.report = report if report.strip() else ""
         return []
 
     def handle_draining(self, uid: int, now: float) -> list[Decision]:
@@ -257,7 +255,9 @@ class Supervisor:
         self._stage = [role.name for role in self.plan.roles]
         for slot in self.slots.values():
             slot.step("stopping")
-        return [Tell("stopping."), *self._continue_stop(now)]
+        for process in self.processes.values():
+            process.limit(self._deadline)  # though its turn may not have come
+        return [Tell("stopping."), WakeAt(self._deadline), *self._continue_stop(now)]
 
     def handle_force(self) -> list[Decision]:
         """Kills what is left."""
@@ -336,6 +336,11 @@ class Supervisor:
         yield Announce(process.member())
         yield from (Introduce(*pair) for pair in self.introductions.joined(process.member()))
 
+    def _identify(self, process: Process, pid: int) -> list[Decision]:
+        """Its pid is known now; before, there was nothing that could be killed."""
+        process.pid = pid
+        return [Kill(process.uid)] if process.killed else []
+
     def _welcome(self, uid: int) -> Welcome:
         return Welcome(uid, tuple(self.roster.roles.values()), tuple(self.roster))
 
@@ -349,7 +354,7 @@ class Supervisor:
         role = process.slot.role
         if self.roster.ready(role):
             return []
-        reason = process.report.strip().splitlines()[-1] if process.report.strip() else why
+        reason = process.report.strip().splitlines()[-1] if process.report else why
         known = self.roster.roles[role]
         info = RoleInfo(role, known.exports, known.complete, f"{process.slot.name}: {reason}")
         self.roster.put_role(info)

@@ -94,7 +94,7 @@ class Kingpin:
 
     def handle_children(self) -> None:
         """Children have ended: the fork server, mobsters of a dead one, or orphans, which are only reaped."""
-        for pid, status in processes.reap():
+        for pid, status in sorted(processes.reap(), key=lambda ended: ended[0] == self.nursery.pid):  # mobsters first
             if self.nursery.handle_exit(pid, status):
                 continue
             for process in list(self.supervisor.processes.values()):
@@ -114,9 +114,12 @@ class Kingpin:
     def handle_fork_server_gone(self, why: str) -> None:
         """Its mobsters go on; a new one takes over."""
         self.console.say(f"the fork server {why}; its mobsters go on, a new one starts.")
-        pids = [process.pid for process in self.supervisor.processes.values() if process.pid]
-        self.nursery.reopen(pids, self.ports.paths)
+        pids = {process.uid: process.pid for process in self.supervisor.processes.values() if process.pid}
+        self.nursery.reopen(list(pids.values()), self.ports.paths)
         self._carry_out(self.supervisor.handle_fork_server_gone(monotonic()))
+        for uid, pid in pids.items():
+            if not processes.is_there(pid):  # the fork server has reaped it, and died before it could say so
+                self._carry_out(self.supervisor.handle_exited(uid, "ended with the fork server", monotonic()))
 
     def handle_client(self, sock: socket.socket, pid: int) -> None:
         """A process of the same user has connected from outside."""
@@ -131,6 +134,8 @@ class Kingpin:
         connection = self._connection_of(link)
         if connection is not None and connection.is_client:
             del self.connections[connection.uid]
+            if why != CLOSED:
+                self.console.say(f"{link.name} was shut out: {why}")
             self._carry_out(self.supervisor.handle_client_left(connection.uid, why))
         elif connection is not None and connection.uid in self.supervisor.processes and why != CLOSED:
             self.console.say(f"{link.name} spoke garbage to its Kingpin and is killed: {why}")

@@ -96,6 +96,7 @@ class Nursery:
         self._process.returncode = status  # it was reaped by the Kingpin, not by Popen
         self._process = None
         if self._link is not None:
+            self._link.drain()  # what it still reported
             self._link.close()
         if not self._closing:
             self._on_gone(processes.exit_text(status))

@@ -101,7 +101,10 @@ class Call(Generic[T]):
         if self.state is not DONE:
             self._wait(timeout)
         if self._error is not None:
-            raise self._asked_for()
+            try:
+                raise self._asked_for()
+            finally:
+                del self  # else error, traceback, frame and call make a circle that only the garbage collector frees
         return self._value
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
@@ -116,12 +119,13 @@ class Call(Generic[T]):
         return error
 
     def __await__(self) -> Generator[Any, None, T]:
-        if self.state is not DONE:
-            self._asyncio_future_blocking = True
-            yield self
-        if self._error is not None:
-            raise self._asked_for()
-        return self._value
+        try:
+            if self.state is not DONE:
+                self._asyncio_future_blocking = True
+                yield self  # a task throws the call's error in here
+            return self.result()
+        finally:
+            del self  # as in `result`
 
     def _asked_for(self) -> BaseException:
         """The error, which somebody has asked for now."""
@@ -302,5 +306,6 @@ class Handover:
                     context.run(fn, argument)
             except Exception as error:  # noqa: BLE001  as a loop does it
                 loop.call_exception_handler({"message": f"a callback of {argument!r} raised", "exception": error})
+            fn = argument = context = None  # a traceback may keep this frame, and with it what its names stand for
         if batch:
             loop.call_soon(self._run, loop, batch)

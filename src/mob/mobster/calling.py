@@ -15,7 +15,7 @@ from msgspec import Raw, Struct
 
 from mob.core.routing import Route
 from mob.core.states import Call as State
-from mob.errors import Busy, CallError, Unavailable, UnknownTarget
+from mob.errors import Busy, CallError, Lost, Unavailable, UnknownTarget
 from mob.mobster.call import Call
 from mob.mobster.callbacks import Passage
 from mob.wire import messages as m
@@ -211,7 +211,7 @@ class Calling:
         if call.state is not State.SENT:
             return
         if not call.role:
-            call.fail(Unavailable(f"{call.label}: {why} before the call was sent."))
+            call.fail(Lost(f"{call.label} was lost: {why} before the call was sent.", executed="no"))
             return
         call.state = State.WAITING
         request = call.request

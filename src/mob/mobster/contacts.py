@@ -219,8 +219,10 @@ class Contacts:
             link.close("its member has gone")
             return
         is_second_to_self = uid == self._peer.uid and contact.link is not None
-        if contact.link is not None and not is_second_to_self:
-            contact.link.close("another link has taken its place")
+        if contact.link is not None and not is_second_to_self:  # it broke at the other end, and we had not noticed yet
+            old = contact.link
+            contact.lose("broke its link")
+            old.close()
         self._by_link[link] = contact
         link.name = contact.name
         link.start()
@@ -230,8 +232,8 @@ class Contacts:
             if contact.member.state == Mobster.DRAINING:
                 contact.say_farewell()
 
-    def handle_closed(self, link: Link, why: str) -> Contact | None:
-        """A link has ended: its member is gone, or spoke garbage. Whose it was."""
+    def handle_closed(self, link: Link, why: str) -> None:
+        """A link has ended: its member is gone, or spoke garbage."""
         contact = self._by_link.pop(link, None)
         if contact is not None and contact.link is link:
             contact.is_broken = True
@@ -240,7 +242,6 @@ class Contacts:
             if why != CLOSED and contact.uid in self._by_uid:
                 self._peer.log.error("the link to %s was closed: %s", contact.name, why)
                 self._peer.control.post(m.WantMember(contact.uid, again=True))
-        return contact
 
     def remove(self, uid: int, why: str) -> None:
         """A member has gone. What it still said is read first; after that nothing more can come."""

@@ -32,6 +32,7 @@ from mob.mobster import api
 from mob.mobster.exports import Export, functions_of
 from mob.mobster.liveness import Liveness
 from mob.mobster.peer import Peer
+from mob.rim import processes
 from mob.rim.listeners import Sharing, Wish
 from mob.rim.reactor import Reactor
 from mob.wire import messages as m
@@ -63,9 +64,12 @@ class Life:
         self.peer.uid = order.uid
         self.liveness = Liveness(liveness, order.grace, self._handle_beat, self._handle_kingpin_gone)
         self.module: ModuleType | None = None
+        self.has_begun = False
         self.importing = False
         self.is_ready = False
         self.stopping = False
+        self.is_orphan = False
+        """Whether the Kingpin has gone."""
         self.status = 0
         self._ended = asyncio.Event()
 
@@ -79,6 +83,7 @@ class Life:
         peer.control.on_stop = lambda grace: self.begin_stop()
         peer.control.on_gone = self._handle_kingpin_gone
         peer.serving.find_export = self.find_export
+        reactor.on_exit = peer.end
         reactor.thread = threading.get_ident()
         peer.control.start()
         reactor.drive(lambda: peer.control.welcomed or peer.control.is_closed)
@@ -89,15 +94,25 @@ class Life:
         signal.signal(signal.SIGTERM, self._handle_sigterm)
         Sharing(self._ask_for_listener, self._give_listener_back, self.say_ready).install()
         self.liveness.start()
-        if self._import() and not self.stopping:
-            reactor.loop.create_task(self._get_ready())
+        if not self.stopping and self._import() and not self.stopping:
+            if self._has_lost_sigterm() and self.is_ready:  # a server of the module's own ran and was told to end
+                self._handle_asked_by_signal()
+            else:
+                reactor.loop.create_task(self._get_ready())
         elif self.stopping:
             reactor.loop.create_task(self._drain())
         else:
-            peer.control.close(seconds=1.0)
+            self._close_control()
             return self.status
         reactor.run()
         return self.status
+
+    def _has_lost_sigterm(self) -> bool:
+        """Whether a loop that handled SIGTERM itself has run in the module and ended. From now on it is ours again."""
+        lost = signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+        if lost:
+            signal.signal(signal.SIGTERM, self._handle_sigterm)
+        return lost
 
     def _leave(self) -> None:
         """In the child of a fork (multiprocessing, say): it is no mobster."""
@@ -109,10 +124,10 @@ class Life:
 
     def _import(self) -> bool:
         """Runs the role's module with the loop in a helper thread; whether it came to its end."""
-        self.importing = True
+        self.has_begun = self.importing = True
         helper = threading.Thread(target=self.reactor.run, name="mob-loop", daemon=True)
-        helper.start()
         try:
+            helper.start()
             self.module = self._load()
             return True
         except SystemExit as error:
@@ -199,6 +214,7 @@ class Life:
                 self.begin_stop()
                 return
         self.say_ready()
+        self.reactor.flush()  # the handlers may take their time
         self.peer.fire("ready")
 
     # --------------------------------------------------------------------------------------------------- ports
@@ -238,6 +254,7 @@ class Life:
 
     def _handle_kingpin_gone(self) -> None:
         """On any thread."""
+        self.is_orphan = True
         self.reactor.call(self.begin_stop)
 
     def _handle_sigterm(self, signum: int, frame: FrameType | None) -> None:
@@ -261,13 +278,13 @@ class Life:
         self.stopping = True
         if self.importing:
             os.kill(os.getpid(), signal.SIGTERM)  # the module blocks: its server's handler hears it, or ours
-        else:
+        elif self.has_begun:
             self.reactor.loop.create_task(self._drain())
 
     async def _drain(self) -> None:
         peer = self.peer
         deadline = monotonic() + FAREWELL_TIME
-        while peer.serving.in_hand or (monotonic() < deadline and not self._has_heard_farewells()):
+        while self._has_something_to_wait_for(deadline):
             await asyncio.sleep(QUIET_CHECK)
         for handler in peer.handlers.of("stop"):
             try:
@@ -282,8 +299,20 @@ class Life:
         peer.serving.refuse_all(f"{peer.name} has ended.")
         for link in peer.contacts.links():
             link.close_after_flush(1.0)
-        peer.control.close(1.0)
+        self._close_control()
         self.reactor.loop.stop()
+
+    def _close_control(self) -> None:
+        control = self.peer.control
+        control.on_gone = lambda: None  # it is this end that goes
+        control.close(1.0)
+
+    def _has_something_to_wait_for(self, deadline: float) -> bool:
+        """Calls in hand, or farewells that may still come. An export's sys.exit() waits for nothing, as anywhere."""
+        peer = self.peer
+        if peer.exit_asked is not None:
+            return False
+        return bool(peer.serving.in_hand) or (monotonic() < deadline and not self._has_heard_farewells())
 
     def _has_heard_farewells(self) -> bool:
         peer = self.peer
@@ -301,7 +330,17 @@ def main(order: m.Fork, control: int, liveness: int) -> int:
     status = life.run()
     with contextlib.suppress(Exception):
         atexit._run_exitfuncs()  # pyright: ignore[reportPrivateUsage]  os._exit, which follows, would skip them
+    if life.is_orphan:
+        _take_children_along()
     return status
+
+
+def _take_children_along() -> None:
+    """The Kingpin has gone, perhaps the fork server too, who else would end this process's children."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(Exception):
+            stream.flush()
+    processes.kill_group(os.getpid())
 
 
 def _status_of(error: BaseException) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import weakref
 from collections import deque
 from functools import partial
 from time import monotonic
@@ -16,6 +17,7 @@ from typing import Any
 
 from mob.core.roster import Roster
 from mob.core.states import Call as CallState
+from mob.core.states import Mobster
 from mob.errors import BadMessage, CallError, CallTimeout
 from mob.mobster.call import Call, Handover
 from mob.mobster.callbacks import Callbacks
@@ -113,17 +115,20 @@ class Peer:
 
     def contact_of_pid(self, pid: int, role: str = "") -> Contact:
         """The ready mobster with that process id; `UnknownTarget` if there is none."""
-        for contact in self.contacts.ready(role):
-            if contact.member.pid == pid:
+        for contact in self.contacts:
+            member = contact.member
+            if member.pid == pid and member.role and member.state == Mobster.READY and role in ("", member.role):
                 return contact
         raise unknown_pid(pid, role)
 
     def limit(self, call: Call[Any], timeout: float) -> None:
         """Ends the call if it has not ended after so many seconds."""
-        self.reactor.call(lambda: self.reactor.call_at(monotonic() + timeout, partial(self._time_out, call, timeout)))
+        expire = partial(self._time_out, weakref.ref(call), timeout)  # a call that has ended is not kept by its timer
+        self.reactor.call(partial(self.reactor.call_at, monotonic() + timeout, expire))
 
-    def _time_out(self, call: Call[Any], timeout: float) -> None:
-        if call.state is CallState.DONE:
+    def _time_out(self, reference: weakref.ref[Call[Any]], timeout: float) -> None:
+        call = reference()
+        if call is None or call.state is CallState.DONE:
             return
         sent = call.state is CallState.SENT
         call.fail(CallTimeout(f"{call.label} took longer than {timeout} s.", executed="maybe" if sent else "no"))
@@ -142,9 +147,10 @@ class Peer:
             self.serving.run_handler(event, handler, *args)
 
     def end(self, why: BaseException) -> None:
-        """An export has said sys.exit(): the process ends with it."""
-        self.exit_asked = why
-        self.control.on_stop(0.0)
+        """An export, or anything else on the loop, has said sys.exit(): the process ends with it."""
+        if self.exit_asked is None:
+            self.exit_asked = why
+            self.control.on_stop(0.0)
 
     # --------------------------------------------------------------------------------------------- the links
 
@@ -155,9 +161,8 @@ class Peer:
 
     def handle_closed(self, link: Link, why: str) -> None:
         """A link to a member has ended."""
-        contact = self.contacts.handle_closed(link, why)
-        if contact is not None:
-            self.serving.drop_caller(contact)
+        self.contacts.handle_closed(link, why)
+        self.serving.drop_link(link)
 
     def handle_messages(self, link: Link, messages: list[m.Peer]) -> None:
         """What came in one frame. By class and not by `match`, which costs more than all the rest done here."""

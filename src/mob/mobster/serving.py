@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import Raw
 
-from mob.errors import Busy, Unavailable
+from mob.errors import BadMessage, Busy, Unavailable
 from mob.mobster.exports import Export
 from mob.mobster.proxy import unknown_export
 from mob.rim.link import Link
@@ -56,7 +56,7 @@ class Serving:
         self._peer = peer
         self._concurrency = concurrency
         self._queue_limit = queue
-        self._inbox: deque[tuple[Link, Contact, m.Call | m.Message]] = deque()
+        self._inbox: deque[tuple[Link, Contact, m.Call | m.Message, Function | None]] = deque()
         self._async_inbox: deque[Started] = deque()  # beyond the concurrency
         self._tasks: dict[tuple[Link, int], asyncio.Task[Any]] = {}
         self._background: set[asyncio.Task[Any]] = set()
@@ -81,14 +81,17 @@ class Serving:
 
     def accept(self, link: Link, contact: Contact, message: m.Call | m.Message) -> None:
         """Queues what has arrived; `work` follows when the whole frame is in."""
+        callback = None
         if type(message) is m.Call:
-            if self._peer.reactor.driving and type(message.target) is int:
-                self._start_call(link, contact, message)
-                return
+            if type(message.target) is int:  # looked up now: a release may follow in the same frame
+                callback = self._peer.callbacks.lent.get(message.target) or _freed
+                if self._peer.reactor.driving:
+                    self._start_call(link, contact, message, callback)
+                    return
             if len(self._inbox) >= self._queue_limit:
                 self._fail(link, message, Busy(f"{self._peer.name}: {self._queue_limit:,} calls wait here already."))
                 return
-        self._inbox.append((link, contact, message))
+        self._inbox.append((link, contact, message, callback))
 
     def work(self) -> None:
         """Starts what is queued, for a slice of time; the rest in the loop's next turn."""
@@ -102,9 +105,9 @@ class Serving:
         end = perf_counter() + SLICE
         try:
             while self._inbox:
-                link, contact, message = self._inbox.popleft()
+                link, contact, message, callback = self._inbox.popleft()
                 if type(message) is m.Call:
-                    self._start_call(link, contact, message)
+                    self._start_call(link, contact, message, callback)
                 elif type(message) is m.Message:
                     self._start_handlers(contact, message)
                 if perf_counter() > end:
@@ -128,27 +131,29 @@ class Serving:
         self._inbox = deque(e for e in self._inbox if not _is_call(e, link, number))
         self._async_inbox = deque(e for e in self._async_inbox if not _is_call(e, link, number))
 
-    def drop_caller(self, contact: Contact) -> None:
-        """The caller has died: what it had asked for is not started; async work of its is cancelled."""
-        self._inbox = deque(entry for entry in self._inbox if entry[1] is not contact)
-        self._async_inbox = deque(entry for entry in self._async_inbox if entry[1] is not contact)
+    def drop_link(self, link: Link) -> None:
+        """The caller has died: what it had asked for is not started, and what runs as a task is cancelled."""
+        self._inbox = deque(entry for entry in self._inbox if entry[0] is not link)
+        self._async_inbox = deque(entry for entry in self._async_inbox if entry[0] is not link)
+        for (where, _), task in list(self._tasks.items()):
+            if where is link:
+                task.cancel()
 
     def refuse_all(self, why: str) -> None:
         """The process ends: what was not started is given back, safe to repeat elsewhere."""
         while self._inbox:
-            link, _, message = self._inbox.popleft()
+            link, _, message, _ = self._inbox.popleft()
             if isinstance(message, m.Call):
                 self._fail(link, message, Unavailable(why))
 
     # --------------------------------------------------------------------------------------------- starting
 
-    def _start_call(self, link: Link, contact: Contact, call: m.Call) -> None:
-        target = call.target
+    def _start_call(self, link: Link, contact: Contact, call: m.Call, callback: Function | None) -> None:
         try:
-            if type(target) is str:
-                export = self.find_export(target)
+            if callback is None:
+                export = self.find_export(call.target)  # type: ignore[arg-type]
                 if export is None:
-                    raise unknown_export(self._peer.role or "a client", target, self.exports)
+                    raise unknown_export(self._peer.role or "a client", str(call.target), self.exports)
                 function = export.function
                 args, kwargs = export.decode(call.args, call.kwargs[0] if call.kwargs else None)
                 if export.is_async:
@@ -160,19 +165,13 @@ class Serving:
                     self._threads.submit(partial(self._run_in_thread, (link, contact, call, function, args, kwargs)))
                     return
             else:
-                function, args, kwargs = self._callback(target, call)  # type: ignore[arg-type]
-        except Exception as error:  # noqa: BLE001  becomes the answer
+                function, decode = callback, self._peer.codec.decode
+                args = decode(call.args)
+                kwargs: dict[str, Any] = decode(call.kwargs[0]) if call.kwargs else {}
+        except BaseException as error:  # noqa: BLE001  becomes the answer
             self._fail(link, call, error)
         else:
             self._invoke(link, contact, call, function, args, kwargs)
-
-    def _callback(self, number: int, call: m.Call) -> tuple[Function, Sequence[Any], dict[str, Any]]:
-        peer = self._peer
-        function = peer.callbacks.lent.get(number)
-        if function is None:
-            raise Unavailable("this callback was freed already: its last holder had given it up.")
-        decode = peer.codec.decode
-        return function, decode(call.args), decode(call.kwargs[0]) if call.kwargs else {}
 
     def _invoke(
         self,
@@ -184,31 +183,40 @@ class Serving:
         kwargs: dict[str, Any],
     ) -> None:
         """Runs it on the loop: to its end, or as a task if what it returns wants to be awaited."""
-        _caller.set(contact)
+        token = _caller.set(contact)
         try:
             value = function(*args, **kwargs) if kwargs else function(*args)
             if type(value) not in _PLAIN and inspect.isawaitable(value):
-                task = self._peer.reactor.loop.create_task(self._run(link, call, value))
-                self._tasks[link, call.id] = task
+                self._run_as_task(link, call, value)
             else:
                 self._reply(link, call, value)
-        except (SystemExit, KeyboardInterrupt) as error:
-            self._fail(link, call, error)
-            self._peer.end(error)  # an export that says sys.exit() means its process
         except BaseException as error:  # noqa: BLE001  becomes the answer
             self._fail(link, call, error)
-
-    async def _run(self, link: Link, call: m.Call, awaitable: Awaitable[Any]) -> None:
-        try:
-            self._reply(link, call, await awaitable)
-        except BaseException as error:  # noqa: BLE001  becomes the answer
-            self._fail(link, call, error)
-            if isinstance(error, (SystemExit, KeyboardInterrupt)):
-                self._peer.end(error)
         finally:
-            self._tasks.pop((link, call.id), None)
-            while self._async_inbox and len(self._tasks) < self._concurrency:
-                self._invoke(*self._async_inbox.popleft())
+            _caller.reset(token)  # a callback may be served in the middle of another call
+
+    def _run_as_task(self, link: Link, call: m.Call, awaitable: Awaitable[Any]) -> None:
+        coroutine = awaitable if inspect.iscoroutine(awaitable) else _wait_for(awaitable)
+        task = self._peer.reactor.loop.create_task(coroutine)
+        self._tasks[link, call.id] = task
+        task.add_done_callback(partial(self._handle_task_done, link, call))
+
+    def _handle_task_done(self, link: Link, call: m.Call, task: asyncio.Task[Any]) -> None:
+        self._tasks.pop((link, call.id), None)
+        # Asked for, not raised: a raise here would tie task, error and frame into a circle that only gc frees.
+        error = asyncio.CancelledError() if task.cancelled() else task.exception()
+        if error is not None:
+            self._fail(link, call, error)
+        else:
+            self._reply_or_fail(link, call, task.result())
+        while self._async_inbox and len(self._tasks) < self._concurrency:
+            self._invoke(*self._async_inbox.popleft())
+
+    def _reply_or_fail(self, link: Link, call: m.Call, value: Any) -> None:
+        try:
+            self._reply(link, call, value)
+        except BadMessage as error:
+            self._fail(link, call, error)
 
     def _run_in_thread(self, work: Started) -> None:
         link, contact, call, function, args, kwargs = work
@@ -217,8 +225,6 @@ class Serving:
             self._reply(link, call, function(*args, **kwargs))
         except BaseException as error:  # noqa: BLE001  becomes the answer
             self._fail(link, call, error)
-            if isinstance(error, SystemExit):
-                self._peer.reactor.call(partial(self._peer.end, error))
         finally:
             self._peer.reactor.call(self._thread_done)
 
@@ -269,6 +275,16 @@ class Serving:
     def _fail(self, link: Link, call: m.Call, error: BaseException) -> None:
         link.post(m.Failed(call.id, len(self._inbox), failures.describe(error, self._peer.codec)))
         self.served += 1
+        if isinstance(error, (SystemExit, KeyboardInterrupt)):  # an export that says sys.exit() means its process
+            self._peer.reactor.call(partial(self._peer.end, error))
+
+
+def _freed(*args: Any, **kwargs: Any) -> None:
+    raise Unavailable("this callback was freed already: its last holder had given it up.")
+
+
+async def _wait_for(awaitable: Awaitable[Any]) -> Any:
+    return await awaitable
 
 
 def _is_call(entry: tuple[Any, ...], link: Link, number: int) -> bool:

@@ -43,7 +43,7 @@ class ForkServer:
         self.frames = FrameDecoder(LIMIT)
         self.descriptors: list[int] = []
         self.mobsters: dict[int, int] = {}  # pid -> uid
-        self.adopted: set[int] = set()  # pids forked by a predecessor
+        self.adopted: dict[int, int] = {}  # pids forked by a predecessor -> descriptors that tell their ends
         self.paths: list[str] = []
         self.wake_r, self.wake_w = os.pipe()
 
@@ -61,16 +61,21 @@ class ForkServer:
         processes.become_subreaper()
         gc.collect()
         gc.freeze()
-        poll = select.poll()
-        poll.register(self.channel, select.POLLIN)
-        poll.register(self.wake_r, select.POLLIN)
         while True:
-            for fd, _ in poll.poll():
+            for fd in self._wait(self.channel.fileno()):
                 if fd == self.wake_r:
                     self._reap()
-                elif not self._read():
+                elif fd == self.channel.fileno() and not self._read():
                     self._carry_out_the_last_will()
                     return
+            self._forget_adopted()
+
+    def _wait(self, *others: int, seconds: float | None = None) -> list[int]:
+        """The descriptors that have something to say: of the children, of adopted mobsters, and the others given."""
+        poll = select.poll()
+        for fd in (self.wake_r, *self.adopted.values(), *others):
+            poll.register(fd, select.POLLIN)
+        return [fd for fd, _ in poll.poll(None if seconds is None else seconds * 1000)]
 
     # ---------------------------------------------------------------------------------------------- orders
 
@@ -97,7 +102,7 @@ class ForkServer:
                 descriptors, self.descriptors = self.descriptors[:4], self.descriptors[4:]
                 self._fork(order, descriptors)
             case Adopt(pid=pid):
-                self.adopted.add(pid)
+                self._adopt(pid)
             case Remember(path=path):
                 self.paths.append(path)
             case _:
@@ -132,7 +137,7 @@ class ForkServer:
             signal.signal(signal.SIGINT, signal.default_int_handler)
             processes.arm_deadman(self.deadman[0])
             self.channel.close()
-            for descriptor in (*self.deadman, self.wake_r, self.wake_w):
+            for descriptor in (*self.deadman, self.wake_r, self.wake_w, *self.adopted.values()):
                 os.close(descriptor)
             control, liveness, out, err = descriptors
             null = os.open(os.devnull, os.O_RDONLY)
@@ -166,6 +171,19 @@ class ForkServer:
                 processes.kill_group(pid)  # its children do not outlive it
                 self._report(Exited(uid, pid, status))
 
+    def _adopt(self, pid: int) -> None:
+        """It is no child of this process, so a descriptor of it tells its end, and no later process is taken for it."""
+        try:
+            self.adopted[pid] = processes.tell_end(pid)
+        except ProcessLookupError:
+            processes.kill_group(pid)  # it has just ended: its children do not outlive it
+
+    def _forget_adopted(self) -> None:
+        for pid, descriptor in list(self.adopted.items()):
+            if select.select([descriptor], [], [], 0)[0]:
+                processes.kill_group(pid)
+                os.close(self.adopted.pop(pid))
+
     def _carry_out_the_last_will(self) -> None:
         deadline = time.monotonic() + self.grace
         for pid in (*self.mobsters, *self.adopted):
@@ -176,9 +194,9 @@ class ForkServer:
             left = deadline - time.monotonic()
             if left <= 0:
                 break
-            select.select([self.wake_r], [], [], min(left, 0.05) if self.adopted else left)
+            self._wait(seconds=left)
             self._reap()
-            self.adopted = {pid for pid in self.adopted if _is_alive(pid)}
+            self._forget_adopted()
         for pid in (*self.mobsters, *self.adopted):
             processes.kill_group(pid)
         for path in self.paths:
@@ -188,11 +206,3 @@ class ForkServer:
 
 def _only_wake(signum: int, frame: object) -> None:
     """The wake-up descriptor has done all there is to do."""
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True

@@ -213,6 +213,8 @@ class Link:
             return
         except LinkError as error:
             self.close(str(error))
+        except ConnectionError:
+            self.close()  # it died with something of ours unread, which the kernel reports as a reset: a death as any
         except OSError as error:
             self.close(error.strerror or str(error))
         else:

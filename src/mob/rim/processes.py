@@ -12,6 +12,7 @@ import contextlib
 import ctypes
 import fcntl
 import os
+import select
 import signal
 import sys
 
@@ -45,6 +46,26 @@ def kill_group(pid: int, signum: int = signal.SIGKILL) -> None:
     for send in (os.killpg, os.kill):
         with contextlib.suppress(ProcessLookupError, PermissionError):
             send(pid, signum)
+
+
+def is_there(pid: int) -> bool:
+    """Whether there is such a process, be it ended and not yet waited for."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
+def tell_end(pid: int) -> int:
+    """A descriptor that becomes readable when the process ends, child or not. `ProcessLookupError` if it has ended."""
+    if sys.platform == "linux":
+        return os.pidfd_open(pid)
+    queue = select.kqueue()
+    queue.control([select.kevent(pid, select.KQ_FILTER_PROC, select.KQ_EV_ADD, select.KQ_NOTE_EXIT)], 0)
+    return os.dup(queue.fileno())
 
 
 def reap() -> list[tuple[int, int]]:

@@ -52,6 +52,8 @@ class Reactor:
         self._timer_count = itertools.count()
         self._armed_for: float | None = None
         self._wake_r, self._wake_w = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC) if hasattr(os, "pipe2") else _pipe()
+        self.on_exit: Callable[[BaseException], None] = _raise
+        """What to do when code on the loop has said sys.exit(); the loop goes on unless this raises."""
         self.after_callback: Callable[[], None] = _nothing
         """Housekeeping after each of our callbacks and each round of `drive`."""
 
@@ -68,7 +70,12 @@ class Reactor:
         if self._dirty:
             self._schedule_flush()
         asyncio.set_event_loop(self.loop)
-        self.loop.run_forever()
+        while True:
+            try:
+                self.loop.run_forever()
+                return
+            except (SystemExit, KeyboardInterrupt) as error:  # asyncio lets them through, from any task or callback
+                self.on_exit(error)
 
     def stop(self) -> None:
         """Ends `run`; from any thread."""
@@ -217,6 +224,10 @@ class Reactor:
 
 def _nothing() -> None:
     pass
+
+
+def _raise(error: BaseException) -> None:
+    raise error
 
 
 def _pipe() -> tuple[int, int]:

@@ -29,7 +29,8 @@ from typing import Any, NoReturn
 import msgspec
 
 from mob.errors import ArgumentError, BadMessage, GarbageFrame, nearest
-from mob.wire.codec import Codec, Raw, blame_bytes, loosen
+from mob.wire.annotations import loosen
+from mob.wire.codec import Codec, Raw, blame_bytes
 
 Bound = tuple[Sequence[Any], dict[str, Any]]
 Decode = Callable[[Raw, Raw | None], Bound]

@@ -1,0 +1,170 @@
+"""From annotations to decoders: what msgspec can compile it compiles, for the rest there are stand-ins.
+
+Strategy. `loosen` replaces the pieces of an annotation that msgspec cannot compile by classes that never refuse to be
+built. msgspec then asks the hook `fit` about them, and about types that it does not know: instances are welcome, for
+they came out of an extension; what such types are sent as, according to `SENT_AS`, is turned back. `converter` does all
+this to a value that was decoded already.
+
+Limits. An annotation that cannot be understood at all asks for nothing: the value arrives as if it were not annotated.
+"""
+
+from __future__ import annotations
+
+import collections
+import datetime
+import enum
+import functools
+import pathlib
+import types
+import typing
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import msgspec
+from msgspec import ValidationError
+from msgspec.msgpack import Decoder
+
+from mob.wire.kinds import is_a
+from mob.wire.refusals import text_of
+from mob.wire.ways import Way, itself
+
+_CALLABLE: Any = typing.get_origin(Callable[[], None])
+_kind: Callable[[Any], type[Any]] = type
+
+
+def loosen(annotation: Any) -> Any:
+    """The annotation with everything that msgspec cannot compile replaced: by a stand-in, or else by Any."""
+    origin, args = typing.get_origin(annotation), typing.get_args(annotation)
+    if _is_bare_protocol(origin or annotation):
+        return Any
+    if origin is typing.Annotated:
+        return annotation if loosen(args[0]) is args[0] and _is_compilable(annotation) else loosen(args[0])
+    is_union = origin in (typing.Union, types.UnionType)
+    if args and origin not in (typing.Literal, _CALLABLE):
+        parts = tuple(loosen(part) for part in args)
+        if is_union:
+            same = parts == args and _is_compilable(annotation)
+            return annotation if same else _stand_in(functools.partial(_fit_union, parts))
+        if parts != args:
+            annotation = origin[parts]
+    if _is_compilable(annotation):
+        return annotation
+    return _stand_in(functools.partial(_fit_enum, annotation)) if is_a(annotation, enum.Enum) else Any
+
+
+def converter(annotation: Any) -> Way:
+    """A decoded value -> the value as annotated; on a misfit `msgspec.ValidationError`."""
+    loose = loosen(annotation)
+    if loose is Any:
+        return itself
+    return functools.partial(_fit_alone if _is_ours(loose) else _convert, loose)
+
+
+def fit(kind: Any, value: Any) -> Any:
+    """The hook for types unknown to msgspec: instances are welcome, and what such types are sent as is turned back."""
+    if isinstance(kind, _StandIn):
+        return kind.fit(value)
+    base: Any = typing.get_origin(kind) or kind
+    if isinstance(value, base):
+        return value
+    if any(type(value) in sources and is_a(base, target) for target, sources in SENT_AS):
+        return base(value)
+    raise ValueError(f"Expected `{_name(kind)}`, got `{type(value).__name__}`")
+
+
+_NUMBER = (int, float)
+SENT_AS: tuple[tuple[type | str, tuple[type, ...]], ...] = (
+    (str, (str,)),
+    (bytes, (bytes,)),
+    (int, (int,)),
+    (float, _NUMBER),
+    (complex, _NUMBER),
+    (pathlib.PurePath, (str,)),
+    (collections.deque, (list,)),
+    ("numpy.generic", (bool, str, bytes, complex, datetime.datetime, datetime.timedelta, *_NUMBER)),
+)
+"""A base class, and what its subclasses arrive as."""
+
+
+def leaves_open(annotation: Any) -> bool:
+    """Whether nothing can turn out not to fit, once the number of values is right."""
+    parts = typing.get_args(annotation) if typing.get_origin(annotation) in (tuple, list) else ()
+    if hasattr(annotation, "_fields"):
+        parts = tuple(annotation.__annotations__.values())
+    return annotation in (Any, tuple[()]) or (bool(parts) and all(part is Any for part in parts))
+
+
+def _is_compilable(annotation: Any) -> bool:
+    try:
+        Decoder(annotation)
+    except Exception:  # noqa: BLE001  a class may have names in its annotations that do not resolve
+        return False
+    return True
+
+
+def _is_bare_protocol(kind: Any) -> bool:
+    """Whether it is a Protocol of which isinstance cannot tell anything."""
+    return getattr(kind, "_is_protocol", False) and not getattr(kind, "_is_runtime_protocol", False)
+
+
+def _is_ours(annotation: Any) -> bool:
+    """Whether msgspec would do no more than to ask `fit`."""
+    return isinstance(annotation, _StandIn) or (typing.get_origin(annotation) or annotation) is _CALLABLE
+
+
+# -- stand-ins ---------------------------------------------------------------------------------------------------------
+
+
+class _StandIn(type):
+    """The class of stand-ins for annotations that msgspec cannot compile: `fit` is asked instead of msgspec."""
+
+    fit: Way
+
+    def __instancecheck__(cls, instance: Any) -> bool:
+        return True
+
+
+def _stand_in(fit: Way) -> type:
+    return _StandIn("StandIn", (), {"fit": staticmethod(fit)})
+
+
+def _fit_union(parts: Iterable[Any], value: Any) -> Any:
+    for part in parts:
+        try:
+            return _convert(part, value)
+        except ValidationError:
+            continue
+    raise ValueError(f"Expected `{' | '.join(map(_name, parts))}`, got `{type(value).__name__}`")
+
+
+def _fit_enum(kind: type[enum.Enum], value: Any) -> enum.Enum:
+    return value if isinstance(value, kind) else kind(tuple(value) if _kind(value) is list else value)
+
+
+# -- converting --------------------------------------------------------------------------------------------------------
+
+
+def _fit_alone(annotation: Any, value: Any) -> Any:
+    try:
+        return fit(annotation, value)
+    except Exception as failure:
+        raise ValidationError(str(failure) if isinstance(failure, ValueError) else text_of(failure)) from failure
+
+
+def _convert(annotation: Any, value: Any) -> Any:
+    try:
+        return msgspec.convert(value, annotation, dec_hook=fit, builtin_types=(bytes, bytearray, memoryview))
+    except ValidationError:
+        raise
+    except Exception as failure:
+        raise ValidationError(text_of(failure)) from failure
+
+
+def _name(annotation: Any) -> str:
+    if annotation is types.NoneType:
+        return "None"
+    if (typing.get_origin(annotation) or annotation) is _CALLABLE:
+        return "a function"
+    if isinstance(annotation, type) and not typing.get_args(annotation):
+        return annotation.__qualname__
+    return str(annotation).replace("typing.", "")

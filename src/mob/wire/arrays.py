@@ -1,0 +1,86 @@
+"""NumPy arrays and scalars <-> bytes, without importing NumPy before there is one.
+
+Strategy. The bytes of an array are: the length of the head in four bytes, big end first; the head, the MessagePack of
+(dtype, shape, order); the memory of the array as it lies. So it is copied where it is sent, and not where it arrives:
+there the array looks at the bytes of the message, and is read-only for that.
+
+Limits. Only plain memory travels: no objects, no masks, no foreign dtypes. The metadata of a dtype and its `align` are
+lost.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import Any
+
+from msgspec.msgpack import Decoder, Encoder
+
+from mob.errors import BadMessage
+from mob.wire.kinds import is_a
+from mob.wire.refusals import Refused
+
+_pack = Encoder().encode
+_unpack = Decoder().decode
+
+
+def bytes_of_array(value: Any) -> bytes:
+    if is_a(type(value), "numpy.ma.MaskedArray") or is_a(type(value), "numpy.ma.core.MaskedArray"):
+        raise Refused("a masked array is not data. Send its data and its mask.")
+    array = _numpy().asarray(value)
+    dtype = array.dtype
+    if dtype.hasobject or (dtype.kind == "V" and dtype.names is None and dtype.type.__module__ != "numpy"):
+        raise Refused(f"an array of the dtype {dtype} is not data. Send a list, or another dtype.")
+    if not (array.flags.c_contiguous or array.flags.f_contiguous):
+        array = array.copy(order="C")
+    head = _pack((dtype.str if dtype.names is None else dtype.descr, array.shape, "F" if array.flags.fnc else "C"))
+    body = memoryview(array.reshape(-1, order="A").view("u1")) if array.nbytes else b""
+    return b"".join((len(head).to_bytes(4, "big"), head, body))
+
+
+def array_of(data: memoryview) -> Any:
+    """The array, read-only; a view of `data` unless that would leave it unaligned."""
+    numpy = _numpy()
+    end = 4 + int.from_bytes(data[:4], "big")
+    described, shape, order = _unpack(data[4:end])
+    if isinstance(described, str):
+        dtype = numpy.dtype(described)
+    else:
+        dtype = importlib.import_module("numpy.lib.format").descr_to_dtype(_fields_of(described))
+    if not dtype.itemsize:
+        array = numpy.empty(shape, dtype, order)
+    elif end == len(data):
+        array = numpy.empty(0, dtype).reshape(shape, order=order)
+    else:
+        array = numpy.frombuffer(data, dtype, offset=end).reshape(shape, order=order)
+    if not array.flags.aligned:
+        array = array.copy(order="K")
+    array.flags.writeable = False
+    return array
+
+
+def item_of(value: Any) -> Any:
+    """The nearest Python object of a NumPy scalar."""
+    item = value.item()
+    if value.dtype.kind in "mM" and isinstance(item, int):  # finer than microseconds
+        item = value.astype(f"{value.dtype.kind}8[us]").item()
+    if type(item).__module__ == "numpy":  # a long double has no Python item
+        return complex(item) if value.dtype.kind == "c" else float(item)
+    return item
+
+
+def _fields_of(described: Any) -> Any:
+    """The fields of a structured dtype; its tuples became lists on the way."""
+    if isinstance(described, str):
+        return described
+    return [
+        (name if isinstance(name, str) else tuple(name), _fields_of(kind), *map(tuple, shape))
+        for name, kind, *shape in described
+    ]
+
+
+def _numpy() -> Any:
+    try:
+        return sys.modules.get("numpy") or importlib.import_module("numpy")
+    except ImportError as failure:
+        raise BadMessage("an array is in the message, and NumPy is not installed here.") from failure

@@ -1,0 +1,60 @@
+"""What is said of a value that cannot be sent: what it is, what to do instead, and where it sits.
+
+Strategy. A refusal names things in the words of a user ("an open file", "a thread lock") and gives a hint that helps;
+`_NOUNS` lists the types that people send by mistake.
+
+Limits. The value itself is never asked: its repr may be huge, secret or broken.
+"""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Mapping
+from typing import Any
+
+from mob.wire.kinds import MAX_INT
+
+
+class Refused(Exception):
+    """Says why a value is not data; the walk knows where it sits."""
+
+
+_FILE = ("an open file", "Send its path or its content.")
+_TASK = ("an unfinished result", "Await it, and send what it brings.")
+_NOUNS: Mapping[str, tuple[str, str]] = {
+    "_thread.lock": ("a thread lock", ""),
+    "_thread.RLock": ("a thread lock", ""),
+    **dict.fromkeys(("_io.TextIOWrapper", "_io.BufferedReader", "_io.BufferedWriter", "_io.BufferedRandom"), _FILE),
+    **dict.fromkeys(("_io.FileIO", "tempfile._TemporaryFileWrapper"), _FILE),
+    **dict.fromkeys(("coroutine", "_asyncio.Task", "_asyncio.Future", "concurrent.futures._base.Future"), _TASK),
+    "generator": ("a generator", "Send a list, or export the generator function: its caller can iterate over it."),
+    "async_generator": ("a generator", "Send a list, or export the generator function: its caller can iterate."),
+    "module": ("a module", "Send its name."),
+}
+
+
+def complaint(value: Any, kind: type) -> str:
+    """Why a value is not data, and what to do about it."""
+    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    noun, hint = _NOUNS.get(name, (f"an object of the type {name}", ""))
+    if isinstance(value, type | types.GenericAlias):
+        noun, hint = "a class", "Send its name."
+    elif isinstance(value, BaseException):
+        noun, hint = "an exception", "Raise it, or send its text."
+    shown = noun if name in noun else f"{noun} ({name})"
+    return f"{shown} is not data. {hint or 'Send what it describes, or register the type with mob.register(...).'}"
+
+
+def brief(key: Any) -> str:
+    """A key in a path; the representation of a stranger is not asked for."""
+    is_plain = type(key) in (str, float, bool, bytes, types.NoneType) or (type(key) is int and -MAX_INT < key < MAX_INT)
+    text = repr(key) if is_plain else f"<{type(key).__name__}>"
+    return text if len(text) <= 60 else f"{text[:40]}...{text[-15:]}"
+
+
+def text_of(failure: BaseException) -> str:
+    """What an exception says, even if it fails to."""
+    try:
+        return f"{type(failure).__name__}: {failure}".removesuffix(": ")
+    except Exception:  # noqa: BLE001  a broken __str__
+        return type(failure).__name__

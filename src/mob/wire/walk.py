@@ -1,0 +1,120 @@
+"""The slow walk over a value that msgspec refused: it finds the culprit, and rewrites what can be sent after all.
+
+Strategy. The walk goes where msgspec goes, in the same order, and makes a copy that msgspec can encode: ints beyond 64
+bit become extensions, structures become tuples and dicts, whatever has a way goes that way. It keeps the path to the
+place where it is, so that an exception finds `where()` pointing at the part that cannot be sent.
+
+Limits. It runs after a failure, or when a type that msgspec knows was registered; it may be slow, and a registered
+encoder may run once more for it. Functions stay as they are: the packer lends them.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable
+from typing import Any
+
+from msgspec import UNSET, Struct
+from msgspec.msgpack import Encoder, Ext
+
+from mob.wire.kinds import INERT, LEAVES, MAX_INT, MIN_INT, field_names, is_record, named_tuple_fields
+from mob.wire.refusals import Refused, brief
+from mob.wire.ways import BIG_INT, Named, Sealed, Ways, as_function, bytes_of_int
+
+_kind: Callable[[Any], type[Any]] = type
+_pack = Encoder().encode
+
+
+class Walk:
+    """One pass over a value that goes where msgspec goes and rewrites what msgspec cannot encode.
+
+    Functions stay as they are. An exception leaves `path` at the place where it happened.
+    """
+
+    def __init__(self, ways: Ways, root: str = "args") -> None:
+        self.ways = ways
+        self.root = root
+        self.path: list[tuple[str, Any]] = []
+        self.open: set[int] = set()
+
+    def where(self) -> str:
+        steps = (style.format(brief(key)) if "{}" in style else style + key for style, key in self.path)
+        text = self.root + "".join(steps)
+        return text if len(text) <= 300 else f"{text[:150]} ... {text[-150:]}"
+
+    def enter(self, style: str, key: Any, value: Any) -> Any:
+        self.path.append((style, key))
+        result = self.rewrite(value)
+        self.path.pop()
+        return result
+
+    def rewrite(self, value: Any) -> Any:
+        kind = _kind(value)
+        if kind in INERT:
+            return value
+        if kind is int:
+            return value if MIN_INT <= value <= MAX_INT else Ext(BIG_INT, bytes_of_int(value))
+        if kind is str:
+            return _checked_text(value)
+        if id(value) in self.open:
+            raise Refused(f"a {kind.__name__} that contains itself is not data. Break the circle.")
+        self.open.add(id(value))
+        result = self.rewrite_compound(value, kind)
+        self.open.discard(id(value))
+        return result
+
+    def rewrite_compound(self, value: Any, kind: Any) -> Any:
+        if registration := self.ways.registration(kind):
+            name, encode = registration
+            return Named(name, self.rewrite(encode(value)))
+        if issubclass(kind, dict):
+            return {self.key(key): self.enter("[{}]", key, part) for key, part in value.items()}
+        if fields := named_tuple_fields(kind):
+            return tuple(self.enter(".", name, part) for name, part in zip(fields, value, strict=True))
+        if issubclass(kind, list | tuple):
+            return tuple(self.enter("[{}]", index, part) for index, part in enumerate(value))
+        if issubclass(kind, set | frozenset):
+            return tuple(self.enter("", "{...}", part) for part in value)
+        if issubclass(kind, enum.Enum):
+            return self.enter(".", "value", value._value_)
+        if issubclass(kind, Struct):
+            return self.rewrite_struct(value, kind)
+        if is_record(kind):
+            parts = {name: getattr(value, name, UNSET) for name in field_names(kind)}
+            return {name: self.enter(".", name, part) for name, part in parts.items() if part is not UNSET}
+        return self.rewrite_other(value, kind)
+
+    def rewrite_struct(self, value: Struct, kind: Any) -> Any:
+        config = kind.__struct_config__
+        names = zip(kind.__struct_fields__, kind.__struct_encode_fields__, strict=True)
+        found = [(name, wire_name, getattr(value, name)) for name, wire_name in names]
+        if config.array_like:
+            parts = [self.enter(".", name, part) for name, _, part in found]
+            return parts if config.tag is None else [config.tag, *parts]
+        named = {wire_name: self.enter(".", name, part) for name, wire_name, part in found if part is not UNSET}
+        return named if config.tag is None else {config.tag_field: config.tag, **named}
+
+    def rewrite_other(self, value: Any, kind: Any) -> Any:
+        if kind is memoryview:
+            return value if value.c_contiguous else value.tobytes()
+        if kind in LEAVES:
+            _pack(value)  # raises if there is something wrong with it
+            return value
+        way = self.ways.of(value)
+        if way is as_function:
+            return value
+        result = way(value)
+        return result if isinstance(result, Ext) else self.rewrite(result)
+
+    def key(self, key: Any) -> Any:
+        result = self.enter("", ".keys()", key)
+        return result if type(result) in (str, int) or type(result) in INERT else Sealed(result)
+
+
+def _checked_text(value: str) -> str:
+    try:
+        value.encode()
+    except UnicodeEncodeError as failure:
+        hint = "Send it as bytes: text.encode('utf-8', 'surrogateescape')."
+        raise Refused(f"a str with a lone surrogate is not text. {hint}") from failure
+    return value

@@ -1,0 +1,174 @@
+"""How each type crosses: the table of the ways in which types that msgspec does not know are sent.
+
+Strategy. `WAYS` says for a type and its subclasses which function makes something sendable of a value; `MAKERS` says
+for each of mob's MessagePack extensions how it becomes a value again. `Ways` is the table as one process sees it, with
+the types that it registered; it finds the way of a type once and remembers it. Two ways are marks, which the packer
+knows: functions are lent, and what a registered encoder returns is packed apart.
+
+Limits. A way gives something simpler, and never looks into what a value contains: that is the walk's business. What
+msgspec encodes without asking is not in here; docs/types.md shows all types.
+"""
+
+from __future__ import annotations
+
+import collections
+import datetime
+import functools
+import pathlib
+import struct
+import types
+from collections.abc import Callable, Mapping
+from typing import Any, NoReturn
+
+from msgspec.msgpack import Ext
+
+from mob.wire.arrays import array_of, bytes_of_array, item_of
+from mob.wire.kinds import BUILT_IN, LEAVES, is_a
+from mob.wire.refusals import Refused, complaint
+
+CALLBACK, BIG_INT, ARRAY, COMPLEX, RANGE, REGISTERED = 1, 2, 3, 4, 5, 6
+"""The codes of mob's MessagePack extensions."""
+
+Way = Callable[[Any], Any]
+_kind: Callable[[Any], type[Any]] = type
+
+
+class Ways:
+    """The ways of one process: the table, and the types that were registered."""
+
+    def __init__(self) -> None:
+        self.registered: dict[type, tuple[str, Way]] = {}
+        self._found: dict[type, Way] = {}
+
+    def __repr__(self) -> str:
+        return f"<Ways: {len(self.registered)} registered types>"
+
+    def of(self, value: Any) -> Way:
+        """How to send a value of a type that msgspec does not know; raises `Refused` if it cannot be sent."""
+        return self._found.get(_kind(value)) or self._find(value)
+
+    def registration(self, kind: type[Any]) -> tuple[str, Way] | None:
+        """The name and the encoder of a registered type, its own or its nearest base's."""
+        bases = kind.__mro__ if self.registered else ()
+        return next((self.registered[base] for base in bases if base in self.registered), None)
+
+    def register(self, kind: type[Any], encode: Way) -> str:
+        """Returns the name under which values of this type travel."""
+        if kind in BUILT_IN or kind in LEAVES:
+            raise TypeError(f"{kind.__qualname__} cannot be registered: it is sent as it is.")
+        name = f"{kind.__module__}:{kind.__qualname__}"
+        self.registered[kind] = (name, encode)
+        self._found = {}
+        return name
+
+    def _find(self, value: Any) -> Way:
+        kind = _kind(value)
+        if len(self._found) > 2000:  # types made on the fly must not pile up
+            self._found = {}
+        way: Way | None = as_registered if self.registration(kind) or kind is Named else None
+        way = way or next((WAYS[base] for base in kind.__mro__ if base in WAYS), None) or _odd_way(value, kind)
+        self._found[kind] = way
+        return way
+
+
+class Named:
+    """What a registered encoder returned. (Not a dataclass, which msgspec would encode by itself.)"""
+
+    __slots__ = ("data", "name")
+
+    def __init__(self, name: str, data: Any) -> None:
+        self.name = name
+        self.data = data
+
+
+class Sealed:
+    """Keeps a rewritten key of a dict hashable; its way opens it."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+
+def as_function(value: Any) -> NoReturn:
+    raise AssertionError("a mark, not called: the packer decides about functions")
+
+
+def as_registered(value: Any) -> NoReturn:
+    raise AssertionError("a mark, not called: the packer packs what the registered encoder returns")
+
+
+def itself(value: Any) -> Any:
+    return value
+
+
+def _odd_way(value: Any, kind: type) -> Way:
+    """The way of a type that is not in the table, by what such values can do."""
+    if is_a(kind, "numpy.generic"):
+        return item_of
+    if hasattr(kind, "__array_interface__"):
+        return _array_ext
+    if isinstance(value, type | types.GenericAlias | BaseException):
+        raise Refused(complaint(value, kind))
+    if callable(value):
+        return as_function
+    try:
+        memoryview(value)
+    except (TypeError, BufferError):
+        raise Refused(complaint(value, kind)) from None
+    return _encode_buffer
+
+
+def _encode_buffer(value: Any) -> memoryview | bytes:
+    view = memoryview(value)
+    return view if view.c_contiguous else view.tobytes()
+
+
+def _array_ext(value: Any) -> Ext:
+    return Ext(ARRAY, bytes_of_array(value))
+
+
+def _encode_datetime(value: datetime.datetime) -> datetime.datetime:
+    return datetime.datetime.combine(value.date(), value.timetz())
+
+
+def _encode_complex(value: complex) -> Ext:
+    return Ext(COMPLEX, struct.pack(">dd", value.real, value.imag))
+
+
+def _encode_range(value: range) -> Ext:
+    return Ext(RANGE, f"{value.start} {value.stop} {value.step}".encode())
+
+
+def bytes_of_int(value: int) -> bytes:
+    return value.to_bytes(value.bit_length() // 8 + 1, "big", signed=True)
+
+
+_EMPTY: dict[Any, Any] = {}
+_VIEWS: tuple[type[Any], ...] = (type(_EMPTY.keys()), type(_EMPTY.values()), type(_EMPTY.items()))
+
+WAYS: Mapping[type, Way] = {
+    **dict.fromkeys((types.FunctionType, types.MethodType, types.BuiltinFunctionType, functools.partial), as_function),
+    **dict.fromkeys(_VIEWS, list),
+    collections.deque: list,
+    types.MappingProxyType: dict,
+    str: str.__str__,
+    int: int.__int__,
+    float: float.__float__,
+    complex: _encode_complex,
+    range: _encode_range,
+    pathlib.PurePath: str,
+    datetime.datetime: _encode_datetime,
+    datetime.date: lambda value: datetime.date(value.year, value.month, value.day),
+    datetime.timedelta: lambda value: datetime.timedelta(value.days, value.seconds, value.microseconds),
+    Sealed: lambda sealed: sealed.value,
+}
+"""By type, for its subclasses too."""
+
+MAKERS: Mapping[int, Callable[[memoryview], Any]] = {
+    BIG_INT: lambda data: int.from_bytes(data, "big", signed=True),
+    ARRAY: array_of,
+    COMPLEX: lambda data: complex(*struct.unpack(">dd", data)),
+    RANGE: lambda data: range(*map(int, str(data, "ascii").split())),
+}
+"""By code, what makes a value of an extension."""

@@ -1,0 +1,439 @@
+"""An app seen from outside: clients, and the `mob` command."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import mob
+from tests.running import Apps, RunningApp, apps_in, wait_until
+
+BACK = """
+    import asyncio, os
+    import mob
+
+    @mob.on("message")
+    def hear(obj):
+        print("heard:", obj, "of", repr(mob.caller().role))
+
+    def pid():
+        return os.getpid()
+
+    def add(a, b=2):
+        return a + b
+
+    async def wait(seconds):
+        await asyncio.sleep(seconds)
+        return seconds
+
+    async def ask(question, times):
+        return [await question(number) for number in range(times)]
+
+    def say(text):
+        print("says:", text)
+    """
+
+
+@pytest.fixture(scope="module")
+def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningApp]:
+    with apps_in(tmp_path_factory.mktemp("outside")) as apps:
+        app = apps.start('.role("back", "./back.py", workers=2)', back=BACK)
+        app.wait_ready()
+        yield app
+
+
+@pytest.fixture
+def client(app: RunningApp) -> Iterator[mob.Client]:
+    with mob.connect(app.name) as client:
+        yield client
+
+
+@pytest.fixture
+def running(apps: Apps) -> RunningApp:
+    """An app of the test's own, to be ended in it."""
+    app = apps.start('.role("back", "./back.py", workers=2)', options="grace=1", back=BACK)
+    app.wait_ready()
+    return app
+
+
+def pids(client: mob.Client) -> set[int]:
+    return {member.pid for member in client.members() if member.role and member.state == "ready"}
+
+
+# ------------------------------------------------------------------------------------------------- clients
+
+
+def test_a_client_calls(client: mob.Client) -> None:
+    back = client.require("back")
+    assert back.add(1).result(10) == 3
+    assert back.add(1, b=5).result(10) == 6
+    assert {back.pid().result(10) for _ in range(10)} == pids(client)
+
+
+def test_a_client_sends_to_all_to_any_and_to_one(app: RunningApp, client: mob.Client) -> None:
+    one = min(pids(client))
+    client.send("for everybody")
+    client.all("back").send("for all")
+    client.any("back").send("for any")
+    client.pid(one).send("for one")
+    app.wait_for("heard: for everybody of ''", 2)
+    app.wait_for("heard: for all of ''", 2)
+    app.wait_for("heard: for any of ''", 1)
+    app.wait_for(f"{one} .* heard: for one of ''", 1)
+
+
+def test_a_client_calls_all_any_and_one(client: mob.Client) -> None:
+    one = min(pids(client))
+    assert client.all("back").call.pid().result(10) == {pid: pid for pid in pids(client)}
+    assert client.any("back").call.pid().result(10) in pids(client)
+    assert client.pid(one).call.pid().result(10) == one
+
+
+def test_a_mobster_calls_a_function_of_a_client(client: mob.Client) -> None:
+    threads: set[int] = set()
+
+    def question(number: int) -> int:
+        threads.add(threading.get_ident())
+        return number * number
+
+    assert client.require("back").ask(question, 5).result(10) == [0, 1, 4, 9, 16]
+    assert threads.isdisjoint({threading.get_ident()})
+
+
+def test_a_mobster_calls_an_async_function_of_a_client(client: mob.Client) -> None:
+    async def question(number: int) -> int:
+        await asyncio.sleep(0)
+        return number + 1
+
+    assert client.require("back").ask(question, 3).result(10) == [1, 2, 3]
+
+
+def test_a_client_hears_who_leaves_and_joins(running: RunningApp) -> None:
+    client = running.clients[0]
+    heard: list[tuple[str, int]] = []
+    client.on("leave", lambda member: heard.append(("leave", member.pid)))
+
+    @client.on("join")
+    def joined(member: Any) -> None:
+        heard.append(("join", member.pid))
+
+    old = min(pids(client))
+    os.kill(old, signal.SIGKILL)
+    wait_until(lambda: len(heard) == 2, "both were heard")
+    assert heard[0] == ("leave", old)
+    assert heard[1] == ("join", *(pids(client) - {old}))[:1] + (heard[1][1],)
+    assert heard[1][1] in pids(client)
+
+
+def test_a_client_serves_asyncio_code(client: mob.Client) -> None:
+    back = client.require("back")
+
+    async def main() -> tuple[list[int], dict[int, int]]:
+        sums = await asyncio.gather(*(back.add(number, 1) for number in range(50)))
+        return sums, await client.all("back").call.pid()
+
+    sums, everywhere = asyncio.run(main())
+    assert sums == list(range(1, 51))
+    assert set(everywhere) == pids(client)
+
+
+def test_a_client_serves_many_threads(client: mob.Client) -> None:
+    back = client.require("back")
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(lambda number: back.add(number).result(10), range(200))) == list(range(2, 202))
+
+
+def test_two_clients_are_two(app: RunningApp, client: mob.Client) -> None:
+    back = client.require("back")
+    with mob.connect(app.name) as other:
+        assert other.require("back").add(1).result(10) == back.add(1).result(10) == 3
+    assert back.add(1).result(10) == 3
+
+
+def test_a_client_knows_the_app(app: RunningApp, client: mob.Client) -> None:
+    assert client.app == app.name
+    assert client.kingpin_pid == app.process.pid
+    assert repr(client) == f"<Client of {app.name!r}>"
+    assert {"add", "ask", "pid", "say", "wait"} <= {export.name for export in client.roles()["back"].exports or ()}
+    assert client.statistics()["pending"] == 0
+
+
+# ------------------------------------------------------------------------------------------------- the end of one
+
+
+def test_what_was_said_before_the_close_arrives(app: RunningApp) -> None:
+    with mob.connect(app.name) as client:
+        client.all("back").send("just before the close")
+    app.wait_for("heard: just before the close", 2, patience=5)
+
+
+def test_a_call_that_nobody_waits_for_arrives_before_the_close(app: RunningApp) -> None:
+    with mob.connect(app.name) as client:
+        client.require("back").say("called just before the close")
+    app.wait_for("says: called just before the close", 1, patience=5)
+
+
+def test_a_closed_client_says_so(app: RunningApp) -> None:
+    client = mob.connect(app.name)
+    client.close()
+    client.close()
+    assert repr(client) == f"<Client of {app.name!r}, closed>"
+    for use in (
+        lambda: client.require("back"),
+        lambda: client.send(1),
+        lambda: client.all("back"),
+        lambda: client.any("back"),
+        lambda: client.pid(1),
+        client.members,
+        client.overview,
+    ):
+        with pytest.raises(mob.AppNotRunning, match=re.escape(f"this client of {app.name!r} was closed.")):
+            use()
+
+
+def test_a_proxy_of_a_closed_client_fails_at_once(app: RunningApp) -> None:
+    client = mob.connect(app.name)
+    back, everybody = client.require("back"), client.all("back")
+    assert back.add(1).result(10) == 3
+    client.close()
+    with pytest.raises((mob.AppNotRunning, mob.Unavailable, mob.Lost), match="closed"):
+        back.add(1).result(5)
+    with pytest.raises((mob.AppNotRunning, mob.Unavailable, mob.Lost, mob.PartialFailure), match="closed"):
+        everybody.call.add(1).result(5)
+
+
+def test_calls_under_way_end_with_the_client(app: RunningApp) -> None:
+    client = mob.connect(app.name)
+    back = client.require("back")
+    back.add(1).result(10)
+    call = back.wait(1000)
+    client.close()
+    with pytest.raises((mob.Lost, mob.Unavailable)):
+        call.result(5)
+
+
+def test_a_script_that_forgets_to_close_ends_all_the_same(app: RunningApp) -> None:
+    script = f"import mob; print(mob.connect({app.name!r}).require('back').add(1).result(10))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=20, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "3\n", "")
+
+
+# ------------------------------------------------------------------------------------------- the end of the app
+
+
+def test_there_is_no_such_app(app: RunningApp) -> None:
+    with pytest.raises(mob.AppNotRunning) as caught:
+        mob.connect(app.name + "x")
+    assert str(caught.value) == f"no app named {app.name + 'x'!r} is running here. Did you mean {app.name!r}?"
+
+
+@pytest.mark.parametrize("how", ["killed", "stopped"])
+def test_calls_under_way_end_with_the_app(running: RunningApp, how: str) -> None:
+    client = running.clients[0]
+    back = client.require("back")
+    back.add(1).result(10)
+    call = back.wait(1000)
+    running.processes()
+    running.signal(signal.SIGKILL if how == "killed" else signal.SIGTERM)
+    with pytest.raises((mob.Lost, mob.Unavailable)):
+        call.result(5)
+
+
+@pytest.mark.parametrize("how", ["killed", "stopped"])
+def test_a_client_of_an_app_that_has_ended_says_so(running: RunningApp, how: str) -> None:
+    client = running.clients[0]
+    back, everybody = client.require("back"), client.all("back")
+    assert back.add(1).result(10) == 3
+    running.kill() if how == "killed" else running.stop()
+    running.wait_gone()
+
+    def refuses() -> bool:
+        try:
+            client.require("back")
+        except mob.AppNotRunning as error:
+            return str(error) == f"the app {running.name!r} has ended."
+        return False
+
+    wait_until(refuses, "the client has noticed", 5)
+    with pytest.raises((mob.AppNotRunning, mob.Unavailable, mob.Lost)):
+        back.add(1).result(5)
+    with pytest.raises((mob.AppNotRunning, mob.Unavailable, mob.Lost, mob.PartialFailure)):
+        everybody.call.add(1).result(5)
+
+
+def test_calls_that_wait_for_a_worker_end_with_the_app(apps: Apps) -> None:
+    app = apps.start('.role("back", "./back.py")', back="import threading; threading.Event().wait()")
+    client = app.connect()
+    call = client.require("back").foo()
+    app.stop()
+    with pytest.raises(mob.Unavailable, match=rf"back\.foo: the app '{app.name}' has ended\.|has ended"):
+        call.result(5)
+
+
+def test_a_client_of_a_killed_kingpin_still_gets_what_was_under_way(running: RunningApp) -> None:
+    back = running.clients[0].require("back")
+    back.add(1).result(10)
+    call = back.wait(0.5)
+    running.kill()
+    assert call.result(5) == 0.5
+
+
+# ---------------------------------------------------------------------------------------------- the command
+
+MOB = str(Path(sys.executable).parent / "mob")
+
+
+def command(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(arguments, capture_output=True, text=True, timeout=30, check=False, cwd=cwd)
+
+
+def table(text: str) -> list[list[str]]:
+    """The rows under the headings."""
+    lines = [line for line in text.splitlines() if line.strip() and not set(line) <= set(" ─")]
+    return [re.split(r"\s{2,}", line.strip()) for line in lines[2:]]
+
+
+def test_ps_shows_a_line_for_each_place(apps: Apps) -> None:
+    app = apps.start(
+        '.role("back", "./back.py", workers=2).role("bad", "./bad.py")', back=BACK, bad="raise ValueError('no luck')"
+    )
+    client = app.wait_ready(2)
+    for member in app.ready(client):
+        for _ in range(3):
+            client.pid(member.pid).call.add(1).result(10)
+    victim = app.ready(client)[1].pid
+    os.kill(victim, signal.SIGKILL)
+    wait_until(lambda: len({m.pid for m in app.ready(client)} - {victim}) == 2, "the successor is ready")
+    wait_until(lambda: client.overview()[0].calls == 3, "the calls were reported")
+    wait_until(lambda: client.overview()[2].state == "failing", "the bad role waits for its next try")
+    shown = command(MOB, "ps", "-a", app.name)
+    assert (shown.returncode, shown.stderr) == (0, "")
+    assert re.match(rf"\s*{app.name} · Kingpin {app.process.pid}\s*\n", shown.stdout)
+    heads = ["role", "index", "pid", "state", "uptime", "restarts", "calls", "memory", "note"]
+    assert shown.stdout.split("\n")[1].split() == heads or heads == shown.stdout.split("\n")[2].split()
+    first, second = app.ready(client)
+    rows = table(shown.stdout)
+    assert rows[0][:4] == ["back", "0", str(first.pid), "ready"]
+    assert rows[0][5:7] == ["0", "3"]
+    assert rows[1][:4] == ["back", "1", str(second.pid), "ready"]
+    assert rows[1][5:7] == ["1", "0"]
+    for row in rows[:2]:
+        assert re.fullmatch(r"\d+s", row[4])
+        assert re.fullmatch(r"\d+ MB", row[7])
+    assert rows[2][:2] == ["bad", "0"]
+    assert "ValueError: no luck; next try in" in shown.stdout
+
+
+def test_ps_asks_which_app_is_meant(apps: Apps, app: RunningApp) -> None:
+    second = apps.start('.role("back", "./back.py")', name="t-second", back=BACK)
+    second.wait_ready()
+    shown = command(MOB, "ps")
+    assert shown.returncode == 1
+    assert re.fullmatch(r"Error: several apps are running: .*\. Say which with -a NAME\.\n", shown.stderr)
+    assert {app.name, "t-second"} <= set(re.split(r"[ ,.]+", shown.stderr))
+
+
+def test_ps_of_an_app_that_does_not_run() -> None:
+    shown = command(sys.executable, "-m", "mob", "ps", "-a", "t-there-is-no-such-app")
+    assert shown.returncode == 1
+    assert shown.stderr.startswith("Error: no app named 't-there-is-no-such-app' is running here. ")
+
+
+@pytest.fixture
+def alone() -> list[str]:
+    """The head of a command that runs where no other app can be seen (they are found by their sockets)."""
+    head = ["unshare", "--net"]
+    if shutil.which("unshare") is None or command(*head, "true").returncode:
+        pytest.skip("this user cannot make a network namespace, and other apps may be running")
+    return head
+
+
+def test_ps_when_nothing_runs(alone: list[str]) -> None:
+    shown = command(*alone, MOB, "ps")
+    assert shown.returncode == 1
+    assert shown.stderr == "Error: no app of yours is running on this machine. Start one with `mob run main.py`.\n"
+
+
+def test_ps_when_one_app_runs_needs_no_name(apps: Apps, alone: list[str]) -> None:
+    apps.write(back=BACK, main='import mob\nmob.start("t-alone").base(__file__).role("back", "./back.py").run()')
+    app = apps.run("t-alone", [*alone, sys.executable, "main.py"])
+    here = ["nsenter", f"--net=/proc/{app.process.pid}/ns/net"]
+    shown = wait_until(lambda: (s := command(*here, MOB, "ps")) and " ready " in s.stdout and s, "it is ready")
+    assert f"t-alone · Kingpin {app.process.pid}" in shown.stdout
+    assert [row[0] for row in table(shown.stdout)] == ["back"]
+
+
+def test_run_runs_the_main_script_as_python_would(apps: Apps) -> None:
+    apps.write(
+        back=BACK,
+        beside="name = 't-by-run'",
+        main="""
+        import sys
+        import mob
+        import beside
+
+        if __name__ == "__main__":
+            print("arguments:", sys.argv[1:])
+            mob.start(beside.name).base(__file__).role("back", "./back.py", workers=2).run()
+            print("all is over")
+        """,
+    )
+    app = apps.run("t-by-run", [MOB, "run", "main.py", "--some", "thing"])
+    client = app.wait_ready()
+    assert client.require("back").add(1).result(10) == 3
+    app.signal(signal.SIGINT)
+    assert app.wait() == 0
+    app.wait_gone()
+    assert app.lines == ["arguments: ['--some', 'thing']", "mob | stopping.", "all is over"]
+
+
+def test_run_tells_a_wrong_plan_without_a_traceback(apps: Apps) -> None:
+    apps.write(main='import mob\nmob.start("bad").base(__file__).role("back", "./bakc.py").run()', back="")
+    shown = command(MOB, "run", "main.py", cwd=apps.directory)
+    assert shown.returncode == 1
+    assert shown.stderr.startswith("Error: role 'back': there is no file ")
+    assert "Did you mean 'back.py'?" in shown.stderr
+
+
+def test_run_of_no_file() -> None:
+    shown = command(MOB, "run", "no-such-file.py")
+    assert shown.returncode == 2
+    assert "no-such-file.py" in shown.stderr
+
+
+def test_a_forced_stop_is_seen_in_the_exit_status_of_run(apps: Apps) -> None:
+    apps.write(
+        back="import time; print('hangs'); time.sleep(0.1)\nwhile True:\n    pass",
+        main='import mob\nmob.start("t-forced").base(__file__).role("back", "./back.py").run()',
+    )
+    app = apps.run("t-forced", [MOB, "run", "main.py"])
+    app.wait_for("hangs")
+    app.signal(signal.SIGINT)
+    app.wait_for("stopping")
+    app.signal(signal.SIGINT)
+    assert app.wait(10) in (0, 1)
+    app.wait_gone()
+
+
+def test_the_version() -> None:
+    shown = command(MOB, "--version")
+    assert (shown.returncode, shown.stdout) == (0, f"mob, version {mob.__version__}\n")
+
+
+def test_ps_answers_in_a_second(app: RunningApp) -> None:
+    begun = time.monotonic()
+    command(MOB, "ps", "-a", app.name)
+    assert time.monotonic() - begun < 5

@@ -1,0 +1,480 @@
+"""The end of an app: asked for, forced, or because its Kingpin was killed. Nothing is left of it in any case."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+import mob
+from tests.real.servers import SERVERS, ask, can_listen, source_of
+from tests.running import Apps, RunningApp, free_port, freeze, is_alive, wait_until
+
+IN_ORDER = """
+    import asyncio, mob
+
+    @mob.on("stop")
+    def say():
+        print("stops:", mob.me().role)
+
+    @mob.on("stop")
+    async def say_more():
+        await asyncio.sleep(0.01)
+        print("has stopped:", mob.me().role)
+    """
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_the_roles_in_order_the_last_one_first(apps: Apps, signum: int) -> None:
+    roles = '.role("one", "./a.py", workers=2).role("two", "./b.py", workers=2).role("three", "./c.py", workers=2)'
+    app = apps.start(roles, a=IN_ORDER, b=IN_ORDER, c=IN_ORDER)
+    app.wait_ready()
+    app.processes()
+    app.signal(signum)
+    assert app.wait() == 0
+    app.wait_gone()
+    order = ["three", "three", "two", "two", "one", "one"]
+    assert [found[1] for found in app.wait_for(r"\| stops: (\w+)")] == order
+    assert [found[1] for found in app.wait_for(r"\| has stopped: (\w+)")] == order
+
+
+def test_the_main_script_goes_on_after_the_stop(apps: Apps) -> None:
+    apps.write(
+        back="",
+        main="""
+        import mob
+        mob.start("t-goes-on").base(__file__).role("back", "./back.py").run()
+        print("all is over")
+        """,
+    )
+    app = apps.run("t-goes-on", [sys.executable, "main.py"])
+    app.wait_ready()
+    assert app.stop() == 0
+    assert app.lines[-1] == "all is over"
+
+
+# --------------------------------------------------------------------------------------------- what is under way
+
+SLOW = """
+    import asyncio, time
+    import mob
+
+    def sleeps():
+        print("begun")
+        time.sleep(0.5)
+        return "done"
+
+    async def waits():
+        print("begun")
+        await asyncio.sleep(0.5)
+        return "done"
+    """
+
+BLOCKS = """
+    mob.ready()
+    time.sleep(1_000_000)
+    """
+
+
+@pytest.mark.parametrize("export", ["sleeps", "waits"])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_call_in_flight_gets_its_answer(apps: Apps, export: str, threads: int) -> None:
+    app = apps.start(f'.role("back", "./back.py", threads={threads})', back=SLOW)
+    call = getattr(app.wait_ready().require("back"), export)()
+    app.wait_for("begun")
+    app.signal(signal.SIGINT)
+    assert call.result(10) == "done"
+    assert app.wait() == 0
+
+
+def test_calls_that_wait_behind_it_get_their_answers_too(apps: Apps) -> None:
+    app = apps.start('.role("back", "./back.py")', back=SLOW)
+    back = app.wait_ready().require("back")
+    calls = [back.sleeps() for _ in range(3)]
+    app.wait_for("begun")
+    app.signal(signal.SIGTERM)
+    assert [call.result(10) for call in calls] == ["done"] * 3
+    assert app.wait() == 0
+
+
+def test_a_call_between_roles_gets_its_answer(apps: Apps) -> None:
+    app = apps.start(
+        '.role("back", "./back.py").role("front", "./front.py")',
+        back=SLOW,
+        front="""
+        import mob
+        back = mob.require("back")
+
+        async def relay():
+            return "relayed " + await back.waits()
+        """,
+    )
+    call = app.wait_ready().require("front").relay()
+    app.wait_for("begun")
+    app.signal(signal.SIGTERM)
+    assert call.result(10) == "relayed done"
+    assert app.wait() == 0
+
+
+def test_a_module_that_blocks_finishes_its_calls_too(apps: Apps) -> None:
+    app = apps.start('.role("back", "./back.py")', back=SLOW + BLOCKS)
+    call = app.wait_ready().require("back").waits()
+    app.wait_for("begun")
+    app.signal(signal.SIGTERM)
+    assert call.result(10) == "done"
+    assert app.wait() == 0
+    assert "Traceback" not in app.output
+
+
+# --------------------------------------------------------------------------------------------------- the force
+
+HANGS = {
+    "asleep at import": """
+        import signal, time, mob
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        mob.ready()
+        print("hangs")
+        time.sleep(1_000_000)
+        """,
+    "in a loop at import": """
+        import signal, mob
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        mob.ready()
+        print("hangs")
+        while True:
+            pass
+        """,
+    "in a handler that never returns": """
+        import time, mob
+
+        @mob.on("ready")
+        def hang():
+            print("hangs")
+            time.sleep(1_000_000)
+        """,
+    "with the interpreter's lock": """
+        import ctypes, mob
+
+        @mob.on("ready")
+        def hang():
+            print("hangs")
+            while True:
+                ctypes.PyDLL(None).sleep(100)
+        """,
+}
+
+
+@pytest.mark.parametrize("hang", HANGS)
+def test_a_second_signal_forces_the_end_at_once(apps: Apps, hang: str) -> None:
+    app = apps.start('.role("back", "./back.py", workers=2)', back=HANGS[hang])
+    app.wait_for("hangs", 2)
+    app.processes()
+    app.signal(signal.SIGINT)
+    app.wait_for(r"mob \| stopping\.")
+    app.signal(signal.SIGINT)
+    assert app.wait(5) == 1
+    app.wait_gone(5)
+    assert app.lines[-1] == "mob | stopping at once."
+
+
+def test_what_will_not_end_is_killed_after_the_grace_time(apps: Apps) -> None:
+    app = apps.start('.role("back", "./back.py")', options="grace=1", back=HANGS["asleep at import"])
+    app.wait_for("hangs")
+    app.processes()
+    begun = time.monotonic()
+    app.signal(signal.SIGINT)
+    app.wait(10)
+    assert 0.9 <= time.monotonic() - begun < 4
+    app.wait_gone(5)
+    app.wait_for(r"mob \| killing back\.0 \(pid \d+\): still there after its grace time\.")
+
+
+def test_two_signals_while_it_still_boots(apps: Apps) -> None:
+    roles = '.role("back", "./back.py", workers=2).role("front", "./back.py", workers=2)'
+    app = apps.start(roles, back="import time; time.sleep(1_000_000)")
+    app.connect()
+    app.signal(signal.SIGINT)
+    app.wait_for(r"mob \| stopping\.")
+    app.processes()
+    app.signal(signal.SIGINT)
+    app.wait(5)
+    app.wait_gone(5)
+
+
+def test_a_signal_while_it_still_boots(apps: Apps) -> None:
+    app = apps.start('.role("back", "./back.py", workers=3)', back="import time; time.sleep(1_000_000)")
+    app.connect()
+    assert app.stop(5) == 0
+    app.wait_gone(5)
+    assert "Traceback" not in app.output
+
+
+def test_a_module_that_is_still_being_imported_ends_when_asked(apps: Apps) -> None:
+    app = apps.start('.role("back", "./back.py")', back='print("begins")\nimport time; time.sleep(1_000_000)')
+    app.wait_for("begins")
+    assert app.stop(5) == 0
+    app.wait_gone()
+    assert "Traceback" not in app.output
+
+
+def test_a_role_that_only_waits_for_its_next_try_ends_when_asked(apps: Apps) -> None:
+    app = apps.start('.role("back", "./back.py")', back="1 / 0")
+    app.wait_for("ZeroDivisionError", 2)
+    assert app.stop(5) == 0
+    app.wait_gone()
+
+
+# --------------------------------------------------------------------------------------------------- Ctrl-C
+
+
+@pytest.mark.parametrize("make", SERVERS)
+def test_ctrl_c_makes_no_noise(apps: Apps, make: str) -> None:
+    port = free_port()
+    app = apps.start('.role("front", "./front.py", workers=2)', front=source_of(make, port))
+    app.wait_ready()
+    assert ask(port)
+    app.signal(signal.SIGINT)
+    assert app.wait() == 0
+    app.wait_gone()
+    for noise in ("Traceback", "KeyboardInterrupt", "Exception", "Error", "never retrieved", "was destroyed"):
+        assert noise not in app.output
+
+
+def test_ctrl_c_in_a_terminal(apps: Apps) -> None:
+    port = free_port()
+    app = apps.start('.role("front", "./front.py")', front=source_of("http.server", port), terminal=True)
+    app.wait_ready()
+    assert ask(port)
+    app.type("\x03")
+    assert app.wait() == 0
+    app.wait_gone()
+    assert len(app.lines) == 1
+    assert app.lines[0].endswith(" | stopping.")
+
+
+# ------------------------------------------------------------------------------------------ kill -9 of the Kingpin
+
+PARENT = """
+    import subprocess, sys
+    children = [
+        subprocess.Popen(["sleep", "1000"]),
+        subprocess.Popen(["sh", "-c", "trap '' TERM; sleep 1000; sleep 1000"]),
+        subprocess.Popen([sys.executable, "-c", "import subprocess; subprocess.run(['sleep', '1000'])"]),
+    ]
+    """
+STATES = {
+    "at rest": "",
+    "with children": PARENT,
+    "asleep at import": HANGS["asleep at import"],
+    "with the interpreter's lock": HANGS["with the interpreter's lock"],
+    "stopped": "",
+}
+
+
+def start_in_state(apps: Apps, state: str, grace: float) -> RunningApp:
+    app = apps.start('.role("back", "./back.py", workers=2)', options=f"grace={grace}", back=STATES[state])
+    client = app.wait_ready()
+    if state in HANGS:
+        app.wait_for("hangs", 2)
+    if state == "stopped":
+        for member in app.ready(client):
+            os.kill(member.pid, signal.SIGSTOP)
+    if state == "with children":
+        wait_until(lambda: len(app.processes()) == 4 + 2 * 5, "children and grandchildren run")
+    client.close()
+    return app
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_kill_9_of_the_kingpin_leaves_nothing(apps: Apps, state: str) -> None:
+    app = start_in_state(apps, state, grace=0.5)
+    app.kill()
+    app.wait_gone(3)
+
+
+def kill_both_at_once(app: RunningApp) -> None:
+    """Kingpin and fork server, none of which sees the other go."""
+    both = (app.process.pid, app.fork_server())
+    app.processes()
+    for pid in both:
+        freeze(pid)
+    for pid in both:
+        os.kill(pid, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_kill_9_of_kingpin_and_fork_server_at_once_leaves_nothing(apps: Apps, state: str) -> None:
+    app = start_in_state(apps, state, grace=30)
+    kill_both_at_once(app)
+    app.wait_gone(2)
+
+
+def test_kill_9_of_the_kingpin_while_it_starts_another_fork_server_leaves_nothing(apps: Apps) -> None:
+    app = start_in_state(apps, "with children", grace=0.5)
+    fork_server = app.fork_server()
+    app.processes()
+    for pid in (fork_server, app.process.pid):
+        os.kill(pid, signal.SIGKILL)
+    app.wait_gone(3)
+
+
+def test_kill_9_of_the_kingpin_frees_the_port(apps: Apps) -> None:
+    port = free_port()
+    app = apps.start('.role("front", "./front.py", workers=2)', front=source_of("http.server", port))
+    app.wait_ready()
+    app.kill()
+    app.wait_gone(5)
+    assert can_listen(port)
+
+
+def test_kill_9_of_the_kingpin_lets_calls_in_flight_finish(apps: Apps) -> None:
+    app = apps.start(
+        '.role("back", "./back.py").role("front", "./front.py")',
+        back=SLOW,
+        front=f"""
+        import mob
+        back = mob.require("back")
+
+        @mob.on("ready")
+        async def relay():
+            answer = await back.waits()
+            open({str(apps.directory / "answer")!r}, "w").write(answer)
+        """,
+    )
+    app.wait_for("begun")
+    app.kill()
+    app.wait_gone(5)
+    assert (apps.directory / "answer").read_text() == "done"
+
+
+# -------------------------------------------------------------------------------------- kill -9 of the fork server
+
+BACK = """
+    import os
+
+    def pid():
+        return os.getpid()
+    """
+
+
+def replace_fork_server(app: RunningApp) -> None:
+    """Kills it, and waits until the Kingpin has another one."""
+    old = app.fork_server()
+    os.kill(old, signal.SIGKILL)
+    app.wait_for(r"mob \| the fork server was killed by SIGKILL; its mobsters go on, a new one starts\.")
+
+    def there_is_another() -> bool:
+        try:
+            return app.fork_server() != old
+        except (StopIteration, psutil.Error):
+            return False
+
+    wait_until(there_is_another, "there is another fork server")
+
+
+def pids(app: RunningApp, client: mob.Client) -> set[int]:
+    """Of the ready mobsters."""
+    return {member.pid for member in app.ready(client)}
+
+
+def test_mobsters_outlive_their_fork_server(apps: Apps) -> None:
+    app = apps.start('.role("back", "./back.py", workers=2)', back=BACK)
+    client = app.wait_ready()
+    before = pids(app, client)
+    replace_fork_server(app)
+    assert set(client.all("back").call.pid().result(10)) == before
+    assert pids(app, client) == before
+
+
+def test_a_mobster_killed_after_the_fork_server_is_revived(apps: Apps) -> None:
+    app = apps.start('.role("back", "./back.py", workers=2)', back=BACK)
+    client = app.wait_ready()
+    before = pids(app, client)
+    replace_fork_server(app)
+    victim = min(before)
+    os.kill(victim, signal.SIGKILL)
+    wait_until(lambda: len(pids(app, client) - {victim}) == 2, "its successor is ready")
+    assert set(client.all("back").call.pid().result(10)) == pids(app, client)
+    assert app.stop() == 0
+    app.wait_gone()
+
+
+def test_a_mobster_killed_together_with_the_fork_server_is_revived(apps: Apps) -> None:
+    app = apps.start('.role("back", "./back.py", workers=2)', back=BACK)
+    client = app.wait_ready()
+    victim = min(pids(app, client))
+    for pid in (victim, app.fork_server()):
+        os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: len(pids(app, client) - {victim}) == 2, "its successor is ready")
+
+
+@pytest.mark.parametrize("state", ["at rest", "with children", "with the interpreter's lock"])
+def test_kill_9_of_the_kingpin_after_the_fork_server_leaves_nothing(apps: Apps, state: str) -> None:
+    app = start_in_state(apps, state, grace=0.5)
+    replace_fork_server(app)
+    app.kill()
+    app.wait_gone(3)
+
+
+def test_kill_9_of_the_second_fork_server_and_the_kingpin_leaves_nothing(apps: Apps) -> None:
+    app = start_in_state(apps, "with children", grace=30)
+    replace_fork_server(app)
+    kill_both_at_once(app)
+    app.wait_gone(2)
+
+
+# ----------------------------------------------------------------------------------------------- one mobster
+
+
+@pytest.mark.parametrize("module", [SLOW, SLOW + BLOCKS], ids=["serves", "blocks"])
+def test_a_mobster_that_gets_sigterm_finishes_and_is_replaced(apps: Apps, module: str) -> None:
+    app = apps.start('.role("back", "./back.py")', back=module)
+    client = app.wait_ready()
+    (old,) = pids(app, client)
+    call = client.require("back").waits()
+    app.wait_for("begun")
+    os.kill(old, signal.SIGTERM)
+    assert call.result(10) == "done"
+    wait_until(lambda: pids(app, client) - {old}, "its successor is ready")
+    app.wait_for(rf"mob \| back\.0 \(pid {old}\) ended as it was told to; its successor starts\.")
+    assert client.require("back").waits().result(10) == "done"
+
+
+def test_a_mobster_that_is_killed_takes_its_children_with_it(apps: Apps) -> None:
+    app = apps.start('.role("back", "./back.py")', back=PARENT)
+    client = app.wait_ready()
+    (old,) = pids(app, client)
+
+    def family() -> set[int]:
+        return {child.pid for child in psutil.Process(old).children(recursive=True)}
+
+    children = wait_until(lambda: family() if len(family()) == 5 else set(), "children and grandchildren run")
+    os.kill(old, signal.SIGKILL)
+    wait_until(lambda: not any(map(is_alive, children)), "they are gone", 5)
+    wait_until(lambda: pids(app, client) - {old}, "its successor is ready")
+
+
+def test_what_a_mobster_prints_last_is_not_lost(apps: Apps) -> None:
+    app = apps.start(
+        '.role("back", "./back.py")',
+        back="""
+        import atexit, sys
+        atexit.register(sys.stdout.write, "the last word, without an end")
+        """,
+    )
+    app.wait_ready()
+    assert app.stop() == 0
+    assert app.lines[-1].endswith("| the last word, without an end")
+
+
+def test_the_socket_of_the_app_is_free_when_it_has_gone(apps: Apps, tmp_path: Path) -> None:
+    app = apps.start('.role("back", "./back.py")', name="t-once-more", back=BACK)
+    app.wait_ready()
+    app.kill()
+    again = apps.start('.role("back", "./back.py")', name="t-once-more", back=BACK)
+    assert again.wait_ready().require("back").pid().result(10)

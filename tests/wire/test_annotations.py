@@ -1,0 +1,181 @@
+"""What is annotated arrives as annotated, else it is a misfit."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import datetime as dt
+import decimal
+import pathlib
+import typing
+import uuid
+from collections.abc import Callable
+from typing import Annotated, Any, Literal
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from mob.wire.codec import Codec
+from tests.wire.samples import (
+    HUGE,
+    UTC,
+    Access,
+    Blob,
+    Car,
+    Circle,
+    Closes,
+    Color,
+    Count,
+    Level,
+    Name,
+    Options,
+    Pair,
+    Quacks,
+    Ratio,
+    Row,
+    Share,
+    Square,
+    Stranger,
+    T,
+    User,
+)
+
+ANNOTATED = [
+    (1, int, 1),
+    (HUGE, int, HUGE),
+    (1, float, 1.0),
+    ([HUGE], list[int], [HUGE]),
+    ((1, HUGE), tuple[int, ...], (1, HUGE)),
+    ({"a": HUGE}, dict[str, int], {"a": HUGE}),
+    ({1, 2}, set[int], {1, 2}),
+    (frozenset({1}), frozenset[int], frozenset({1})),
+    ((1, "a"), tuple[int, str], (1, "a")),
+    (User("u", ["a"]), User, User("u", ["a"])),
+    (User("u", extra=HUGE), User, User("u", extra=HUGE)),
+    (User("u", extra=len), User, User("u", extra=len)),
+    ([User("u")], list[User], [User("u")]),
+    ({"name": "u"}, User, User("u")),
+    (Car(4, User("u")), Car, Car(4, User("u"))),
+    (Circle(1.5), Circle | Square, Circle(1.5)),
+    (Square(1.5), Circle | Square, Square(1.5)),
+    (Circle(1.5, HUGE), Circle | Square, Circle(1.5, HUGE)),
+    (Row(1, HUGE), Row, Row(1, HUGE)),
+    (Pair(1, "b"), Pair, Pair(1, "b")),
+    (Options(retries=2), Options, {"retries": 2}),
+    (Color.RED, Color, Color.RED),
+    (Level.LOW, Level, Level.LOW),
+    (Access.READ | Access.WRITE, Access, Access.READ | Access.WRITE),
+    (Ratio.HALF, Ratio, Ratio.HALF),
+    (Ratio.SIZE, Ratio, Ratio.SIZE),
+    ([Ratio.HALF, None], list[Ratio | None], [Ratio.HALF, None]),
+    (uuid.UUID(int=5), uuid.UUID, uuid.UUID(int=5)),
+    (decimal.Decimal("1.10"), decimal.Decimal, decimal.Decimal("1.10")),
+    (dt.datetime(2024, 1, 2), dt.datetime, dt.datetime(2024, 1, 2)),
+    (dt.datetime(2024, 1, 2, tzinfo=UTC), dt.datetime, dt.datetime(2024, 1, 2, tzinfo=UTC)),
+    (dt.date(2024, 1, 2), dt.date, dt.date(2024, 1, 2)),
+    (dt.time(1, 2), dt.time, dt.time(1, 2)),
+    (dt.timedelta(1, 2), dt.timedelta, dt.timedelta(1, 2)),
+    (None, int | None, None),
+    (HUGE, int | None, HUGE),
+    ("a", Literal["a", "b"], "a"),
+    (5, Annotated[int, msgspec.Meta(ge=0)], 5),
+    (5, Annotated[int, []], 5),
+    (5, Annotated[int, msgspec.Meta(min_length=3)], 5),
+    (b"a", bytes, b"a"),
+    (b"a", bytearray, bytearray(b"a")),
+    (pathlib.Path("a"), pathlib.Path, pathlib.Path("a")),
+    (collections.deque([1]), collections.deque[int], collections.deque([1])),
+    (Name("n"), Name, Name("n")),
+    (Count(3), Count, Count(3)),
+    (Share(3.5), Share, Share(3.5)),
+    (Blob(b"b"), Blob, Blob(b"b")),
+    (1j, complex, 1j),
+    (2, complex, 2 + 0j),
+    (range(3), range, range(3)),
+    ([1j], list[complex], [1j]),
+    (np.float32(0.5), np.float32, np.float32(0.5)),
+    (len, Callable[..., int], len),
+    (len, Callable, len),
+    (len, Callable[..., int] | None, len),
+    (None, Callable[..., int] | None, None),
+    ([len], list[Callable[..., int]], [len]),
+    ({"f": len, "n": HUGE}, dict[str, Any], {"f": len, "n": HUGE}),
+    (len, Quacks, len),
+    ([1, "x"], list[Quacks], [1, "x"]),
+    ("x", str | bytes, "x"),
+    (b"x", str | bytes, b"x"),
+    (uuid.UUID(int=5), uuid.UUID | str, uuid.UUID(int=5)),
+    ("x", uuid.UUID | str, "x"),
+    ([b"x", "y"], list[str | bytes], [b"x", "y"]),
+    ({"a": [1, 2j]}, dict[str, list[int | complex]], {"a": [1, 2j]}),
+    ([1], Any, [1]),
+    ([1], object, [1]),
+    ([1], T, [1]),
+    ([1], "NotResolved", [1]),
+    ([1], typing.NoReturn, [1]),
+]
+
+
+@pytest.mark.parametrize(("value", "annotation", "wanted"), ANNOTATED, ids=lambda value: repr(value)[:40])
+def test_what_is_annotated_arrives_as_annotated(codec: Codec, value: Any, annotation: Any, wanted: Any) -> None:
+    data = codec.encode(value)
+    for result in (codec.decoder(annotation)(data), codec.converter(annotation)(codec.decode(data))):
+        assert result == wanted
+        assert type(result) is type(wanted)
+
+
+@pytest.mark.parametrize("annotation", [np.ndarray, npt.NDArray[np.int64], np.ndarray | None, np.ndarray | list, Any])
+def test_an_annotated_array_arrives(codec: Codec, annotation: Any) -> None:
+    assert codec.decoder(annotation)(codec.encode(np.arange(3))).tolist() == [0, 1, 2]
+
+
+MISFITS = [
+    ("x", int, "Expected `int`, got `str`"),
+    (True, int, "Expected `int`, got `bool`"),
+    ([1, "x"], list[int], r"Expected `int`, got `str` - at `$[1]`"),
+    ({"name": 3}, User, r"Expected `str`, got `int` - at `$.name`"),
+    ({}, User, "Object missing required field `name`"),
+    (HUGE, str, "Expected `str`, got `int`"),
+    (1, Callable[..., int], "Expected `a function`, got `int`"),
+    (1, Stranger, "Expected `Stranger`, got `int`"),
+    ([1], list[Stranger], "Expected `Stranger`, got `int` - at `$[0]`"),
+    ([1], np.ndarray, "Expected `ndarray`, got `list`"),
+    (1, Closes, "Expected `Closes`, got `int`"),
+    (1, str | bytes, "Expected `str | bytes`, got `int`"),
+    ([1], dict[str, str | bytes], "Expected `object`, got `array`"),
+    ("abcd", bytes, "Expected `bytes`, got `str`"),
+    (0.75, Ratio, "0.75 is not a valid Ratio"),
+    (-1, Annotated[int, msgspec.Meta(ge=0)], "Expected `int` >= 0"),
+]
+
+
+@pytest.mark.parametrize(("value", "annotation", "text"), MISFITS, ids=lambda value: repr(value)[:40])
+def test_what_does_not_fit_is_a_validation_error(codec: Codec, value: Any, annotation: Any, text: str) -> None:
+    with pytest.raises(msgspec.ValidationError) as caught:
+        codec.decoder(annotation)(codec.encode(value))
+    assert str(caught.value) == text
+
+
+def test_a_constructor_that_raises_is_a_misfit(codec: Codec) -> None:
+    with pytest.raises(msgspec.ValidationError, match="must be positive"):
+        codec.decoder(Positive)(codec.encode({"number": -1}))
+    with pytest.raises(msgspec.ValidationError, match="KeyError"):
+        codec.decoder(Positive)(codec.encode({"number": 0}))
+
+
+@dataclasses.dataclass
+class Positive:
+    number: int
+
+    def __post_init__(self) -> None:
+        if self.number < 0:
+            raise ValueError("must be positive")
+        if self.number == 0:
+            raise KeyError(self.number)
+
+
+def test_decoders_are_made_once(codec: Codec) -> None:
+    assert codec.decoder(list[int]) is codec.decoder(list[int])
+    assert repr(codec) == "<Codec: 0 registered types, 1 compiled annotations>"

@@ -1,0 +1,291 @@
+"""The table of docs/types.md, row by row: its cells are Python, and they are run.
+
+So every row is tested, and nothing is tested that is not in the table. That the table lacks nothing is tested by what
+the codec knows: each type in its tables must have been sent by some row.
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import datetime as dt
+import functools
+import math
+import re
+import sys
+import types
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from mob.errors import ArgumentError, BadMessage
+from mob.wire import kinds, ways
+from mob.wire.annotations import SENT_AS
+from mob.wire.arguments import Parameters
+from mob.wire.codec import Codec, Reference
+
+DOC = (Path(__file__).parents[2] / "docs" / "types.md").read_text("utf-8")
+PROLOGUE = re.findall(r"```python\n(.*?)```", DOC, re.DOTALL)
+TITLES = ["what", "sent", "arrives as", "annotated", "arrives then as"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Remote:
+    """What stands for a function that has crossed."""
+
+    function: Callable[..., Any]
+
+    def __call__(self) -> None: ...
+
+
+LENT: list[Callable[..., Any]] = []
+
+
+def lend(function: Callable[..., Any]) -> Reference:
+    LENT.append(function)
+    return Reference(1, len(LENT) - 1)
+
+
+CODEC = Codec(lend, lambda reference: Remote(LENT[reference.id]))
+
+
+def prologue() -> dict[str, Any]:
+    """The names that the document defines, in a module of their own, for annotations are looked up there."""
+    module = types.ModuleType("docs_types")
+    sys.modules[module.__name__] = module
+    code = PROLOGUE[0].replace("import attrs, mob, msgspec", "import attrs, msgspec")
+    names = vars(module)
+    names.update(mob=types.SimpleNamespace(register=CODEC.register), remote=Remote)
+    names.update(BadMessage=BadMessage, ArgumentError=ArgumentError)
+    exec(code, names)
+    return names
+
+
+NAMES = prologue()
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    what: str
+    sent: str
+    arrives: str
+    annotation: str
+    arrives_annotated: str
+
+    @property
+    def is_refused(self) -> bool:
+        return self.annotation == ""
+
+    @property
+    def is_for_positions(self) -> bool:
+        """Whether it arrives only where the C decoder gets it at once: untyped it cannot exist, even for a moment."""
+        return self.what.endswith("(by position only)")
+
+
+def rows() -> list[Row]:
+    """All lines of the document that belong to a table; there is one table, and each line of it has five cells."""
+    lines = [line for line in DOC.splitlines() if line.startswith("|")]
+    cells = [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines]
+    assert cells[:2] == [TITLES, ["---"] * len(TITLES)]
+    return [Row(what, *map(source_in, code)) for what, *code in cells[2:]]
+
+
+def source_in(cell: str) -> str:
+    if cell == "—":
+        return ""
+    found = re.fullmatch(r"`([^`]+)`", cell)
+    assert found, f"not a piece of code: {cell}"
+    return found[1].replace(r"\|", "|")
+
+
+ROWS = rows()
+each_row = pytest.mark.parametrize("row", ROWS, ids=lambda row: row.what)
+each_annotated_row = pytest.mark.parametrize(
+    "row", [row for row in ROWS if not row.is_refused], ids=lambda row: row.what
+)
+
+
+def evaluated(source: str) -> Any:
+    return eval(source, NAMES)
+
+
+def assert_same(found: Any, wanted: Any) -> None:
+    assert type(found) is type(wanted)
+    if isinstance(wanted, np.ndarray):
+        assert (found.dtype, found.shape, found.tobytes()) == (wanted.dtype, wanted.shape, wanted.tobytes())
+        assert not found.flags.writeable
+    elif isinstance(wanted, memoryview):
+        assert found.tobytes() == wanted.tobytes()
+    else:
+        assert found == wanted
+        assert repr(found) == repr(wanted) or isinstance(wanted, msgspec.msgpack.Ext)  # 1 == 1.0 == True, also within
+
+
+@each_row
+def test_what_is_sent_arrives_as_the_table_says(row: Row) -> None:
+    sent, wanted = evaluated(row.sent), evaluated(row.arrives)
+    if wanted is BadMessage:
+        with pytest.raises(BadMessage):
+            CODEC.decode(CODEC.encode(sent))
+    else:
+        assert_same(CODEC.decode(CODEC.encode(sent)), wanted)
+
+
+@each_annotated_row
+@pytest.mark.parametrize("way", ["by position", "by name", "as another", "decoder"])
+def test_what_is_annotated_arrives_as_the_table_says(row: Row, way: str) -> None:
+    sent, annotation, wanted = map(evaluated, (row.sent, row.annotation, row.arrives_annotated))
+    if row.is_for_positions and way in ("by name", "as another"):
+        wanted = ArgumentError
+    if wanted is ArgumentError:
+        with pytest.raises(msgspec.ValidationError if way == "decoder" else ArgumentError):
+            annotated(sent, annotation, way)
+    else:
+        assert_same(annotated(sent, annotation, way), wanted)
+
+
+def annotated(value: Any, annotation: Any, way: str) -> Any:
+    """The value after a trip to where this annotation waits for it."""
+    if way == "decoder":
+        return CODEC.decoder(annotation)(CODEC.encode(value))
+
+    def exported(value: Any, *rest: Any) -> None: ...
+
+    exported.__annotations__ = {"value": annotation, "rest": annotation}
+    decode = Parameters.of(exported, CODEC).decode
+    if way == "by name":
+        return decode(CODEC.encode(()), CODEC.encode({"value": value}))[1]["value"]
+    if way == "as another":
+        return decode(CODEC.encode((value, value)), None)[0][1]
+
+    def simple(value: Any) -> None: ...
+
+    simple.__annotations__ = {"value": annotation}
+    return Parameters.of(simple, CODEC).decode(CODEC.encode((value,)), None)[0][0]
+
+
+@pytest.mark.parametrize("row", [row for row in ROWS if row.is_refused], ids=lambda row: row.what)
+def test_only_what_cannot_be_sent_has_no_annotation(row: Row) -> None:
+    assert (row.arrives, row.arrives_annotated) == ("BadMessage", "")
+    with pytest.raises(BadMessage):
+        CODEC.encode(evaluated(row.sent))
+
+
+# --- the table lacks nothing, and has nothing twice -------------------------------------------------------------------
+
+
+def test_each_row_has_a_name_of_its_own() -> None:
+    names = [row.what for row in ROWS]
+    assert sorted(set(names)) == sorted(names)
+    assert len(PROLOGUE) == 1
+
+
+def test_each_name_that_the_document_defines_is_in_the_table() -> None:
+    used = {
+        node.id
+        for row in ROWS
+        for source in dataclasses.astuple(row)[1:]
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Name)
+    }
+    in_prologue = {node.id for node in ast.walk(ast.parse(PROLOGUE[0])) if isinstance(node, ast.Name)}
+    defined = set(NAMES) - {"BadMessage", "ArgumentError"}
+    assert {name for name in defined if not name.startswith("__")} - used - in_prologue == set()
+
+
+def test_each_type_that_the_codec_knows_is_in_the_table() -> None:
+    sent = {type(evaluated(row.sent)) for row in ROWS if not row.is_refused}
+    known = {*kinds.BUILT_IN, *kinds.LEAVES, *ways.WAYS} - {ways.Sealed}
+    assert {kind for kind in known if not any(issubclass(each, kind) for each in sent)} == set()
+    assert {base for base, _ in SENT_AS if not any(kinds.is_a(each, base) for each in sent)} == set()
+
+
+@pytest.mark.parametrize("code", [ways.CALLBACK, ways.REGISTERED, *ways.MAKERS])
+def test_each_extension_is_in_the_table(code: int) -> None:
+    codes: list[int] = []
+    decode = msgspec.msgpack.Decoder(ext_hook=lambda code, data: codes.append(code)).decode
+    for row in ROWS:
+        if evaluated(row.arrives) is not BadMessage:
+            decode(CODEC.encode(evaluated(row.sent)))
+    assert code in codes
+
+
+# --- made values ------------------------------------------------------------------------------------------------------
+
+ZONES = st.integers(-14 * 60, 14 * 60).map(lambda minutes: dt.timezone(dt.timedelta(minutes=minutes)))
+DATES: dict[type, st.SearchStrategy[Any]] = {
+    dt.datetime: st.datetimes(dt.datetime(2, 1, 1), dt.datetime(9998, 1, 1), timezones=st.none() | ZONES),
+    dt.date: st.dates(),
+    dt.time: st.times(),
+    dt.timedelta: st.timedeltas(),
+}
+PLAIN: dict[type, st.SearchStrategy[Any]] = {
+    type(None): st.none(),
+    bool: st.booleans(),
+    int: st.integers() | st.integers(-(2**70), 2**70) | st.integers(-(2**2000), 2**2000),
+    float: st.floats(),
+    str: st.text(),
+    bytes: st.binary(),
+}
+LEAVES = {**PLAIN, **DATES}
+KEYS = st.text() | st.integers() | st.booleans() | st.none() | st.binary()
+VALUES = st.recursive(
+    st.one_of(*LEAVES.values()),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@st.composite
+def typed_values(draw: Any) -> tuple[Any, Any]:
+    """An annotation, and a value that fits it."""
+    kind = draw(st.sampled_from(list(LEAVES)))
+    shape = draw(st.integers(0, 4))
+    if shape == 0:
+        return kind, draw(LEAVES[kind])
+    if shape == 1:
+        return list[kind], draw(st.lists(LEAVES[kind], max_size=4))
+    if shape == 2:
+        return dict[str, kind], draw(st.dictionaries(st.text(max_size=5), LEAVES[kind], max_size=4))
+    if shape == 3:
+        return kind | None, draw(st.none() | LEAVES[kind])
+    other = draw(st.sampled_from(list(LEAVES)))
+    return tuple[kind, other], (draw(LEAVES[kind]), draw(LEAVES[other]))
+
+
+def is_same(sent: Any, arrived: Any) -> bool:
+    """Whether it is what was sent, and of that type; of dates and the like the text may have arrived."""
+    kind = type(sent)
+    if kind in DATES and type(arrived) is str:
+        arrived = CODEC.converter(kind)(arrived)
+    if type(arrived) is not kind:
+        return False
+    if kind is float:
+        return (sent == arrived and math.copysign(1, sent) == math.copysign(1, arrived)) or sent != sent != arrived
+    if kind in (list, tuple):
+        return len(sent) == len(arrived) and all(map(is_same, sent, arrived))
+    if kind is dict:
+        return all(map(is_same, sent, arrived)) and is_same(list(sent.values()), list(arrived.values()))
+    return bool(sent == arrived)
+
+
+in_plenty = functools.partial(settings, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+
+@in_plenty(max_examples=4000)
+@given(VALUES)
+def test_any_made_value_survives_the_trip(value: Any) -> None:
+    assert is_same(value, CODEC.decode(CODEC.encode(value)))
+
+
+@in_plenty(max_examples=6000)
+@given(typed_values())
+def test_any_made_value_arrives_as_annotated(made: tuple[Any, Any]) -> None:
+    annotation, value = made
+    assert is_same(value, CODEC.decoder(annotation)(CODEC.encode(value)))
