@@ -307,7 +307,7 @@ def test_a_call_that_finds_no_worker_in_time_is_unavailable(client: mob.Client) 
 
 
 def test_an_unknown_role_raises_at_once_with_the_nearest_name(client: mob.Client) -> None:
-    with pytest.raises(mob.UnknownRole, match="no role 'bakc'. Did you mean 'back'?"):
+    with pytest.raises(mob.UnknownRole, match=r"no role 'bakc'\. Did you mean 'back'\?"):
         client.require("bakc")
 
 
@@ -385,7 +385,7 @@ def test_one_call_can_be_awaited_twice_and_asked_again(back: mob.Proxy) -> None:
 
 
 def test_a_worker_that_would_wait_for_itself_is_told(back: mob.Proxy) -> None:
-    with pytest.raises(mob.Deadlock, match="back.add: this process would wait for itself") as caught:
+    with pytest.raises(mob.Deadlock, match=r"back\.add: this process would wait for itself") as caught:
         back.ask_myself().result(20)
     assert caught.value.executed == "yes"  # ask_myself has run, add has not
 
@@ -423,7 +423,7 @@ def test_arguments_are_taken_as_they_were_when_the_call_was_made(back: mob.Proxy
 
 
 def test_what_cannot_be_sent_raises_in_the_line_that_sends_it_and_names_the_place(back: mob.Proxy) -> None:
-    with pytest.raises(mob.BadMessage, match="cannot send .*: a thread lock") as caught:
+    with pytest.raises(mob.BadMessage, match=r"cannot send .*: a thread lock") as caught:
         back.echo({"user": [1, threading.Lock()]})
     assert caught.value.where == "args[0]['user'][1]"
 
@@ -587,7 +587,7 @@ def test_a_caller_that_leaves_cancels_what_it_has_asked_for(app: RunningApp, bac
 
 def test_result_waits_no_longer_than_asked_and_the_call_goes_on(back: mob.Proxy) -> None:
     call = back.hang("patience")
-    with pytest.raises(mob.CallTimeout, match="has not answered within 0.05 s; the call goes on"):
+    with pytest.raises(mob.CallTimeout, match=r"has not answered within 0\.05 s; the call goes on"):
         call.result(0.05)
     assert not call.done()
     call.cancel()
@@ -616,7 +616,7 @@ def test_an_unknown_pid_raises_at_once(client: mob.Client) -> None:
 
 
 def test_an_unknown_option_raises_with_the_nearest_name(back: mob.Proxy) -> None:
-    with pytest.raises(TypeError, match="no option 'timeuot'. Did you mean 'timeout'?"):
+    with pytest.raises(TypeError, match=r"no option 'timeuot'\. Did you mean 'timeout'\?"):
         back.options(timeuot=1)
 
 

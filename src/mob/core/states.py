@@ -33,8 +33,8 @@ class Slot(StrEnum):
 class Call(StrEnum):
     """Where a call stands, as its caller sees it."""
 
-    WAITING = "waiting"  # for a ready worker, or for the link to it
-    SENT = "sent"
+    WAITING = "waiting"  # for a ready worker
+    SENT = "sent"  # it is with a certain worker, or on its way there
     DONE = "done"  # value, error or cancelled
 
 

@@ -75,21 +75,18 @@ class Calling:
         """Calls an export of any one worker of its role."""
         peer = self._peer
         options = export.options
+        special = None if options.pid is None else peer.contact_of_pid(options.pid, export.role)
         body = Raw(peer.encode(args, "args"))
         named = (Raw(peer.encode(kwargs, "kwargs")),) if kwargs else ()
         passage = peer.callbacks.take() if peer.callbacks.encoding else ()
-        call: Call[Any] = Call(peer, export.label, export.role)
+        call: Call[Any] = Call(peer, export.label, export.role if special is None else "")
         route = export.route
-        if options is not DEFAULTS and options.pid is not None:
-            contact = peer.contact_of_pid(options.pid, export.role)
-            call.role = ""
-        else:
-            contact = route.choose()
-        if contact is None or route.waiting:
+        contact = route.choose() if special is None else special
+        if contact is None or (route.waiting and special is None):
             self._park(Parked(monotonic() + options.wait, call, export.name, body, named, passage), route)
         else:
             self._send(contact, call, export.name, body, named, passage)
-        if options is not DEFAULTS and options.timeout is not None:
+        if options.timeout is not None:
             peer.limit(call, options.timeout)
         return call
 

@@ -265,7 +265,8 @@ class Serving:
         body = peer.encode(value, "result")
         if peer.callbacks.encoding:
             passage = peer.callbacks.take()
-            peer.callbacks.hand_over(passage, peer.contacts.of_link(link))
+            if not link.is_closed:
+                peer.callbacks.hand_over(passage, peer.contacts.of_link(link))
             link.post(m.Reply(call.id, len(self._inbox), Raw(body)))
             peer.callbacks.let_go(passage)
         else:

@@ -1,0 +1,99 @@
+"""What is written of mob is true: tables, the map of the files, the readme's examples, and every doctest."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import re
+import runpy
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+SRC = ROOT / "src"
+DESIGN = (ROOT / "docs" / "design.md").read_text("utf-8")
+README = (ROOT / "README.md").read_text("utf-8")
+MODULES = sorted(SRC.glob("mob/**/*.py"))
+WITH_DOCTESTS = [path for path in MODULES if ">>>" in path.read_text("utf-8")]
+BLOCKS = re.findall(r"^```python\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+EXAMPLES = {name: block for block in BLOCKS if (name := block.partition(" ")[2].partition("\n")[0].split(" ")[0])}
+HELLO = sorted((ROOT / "examples" / "hello").glob("*.py"))
+
+
+def dotted(path: Path) -> str:
+    parts = path.relative_to(SRC).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+# --- docs/design.md ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def maker() -> dict[str, Any]:
+    return runpy.run_path(str(ROOT / "docs" / "make_state_tables.py"))
+
+
+def test_the_state_tables_are_those_of_the_code(maker: dict[str, Any]) -> None:
+    assert maker["inserted"](DESIGN) == DESIGN, "run: python docs/make_state_tables.py --write"
+
+
+def test_the_state_tables_say_what_is_in_the_tables(maker: dict[str, Any]) -> None:
+    made = maker["markdown"]()
+    assert made.count("### ") == 3
+    assert "* **draining**: finishes what it has, gets nothing new\n" in made
+    assert "| what happens | when launching | when booting | when ready | when draining |\n" in made
+    assert "| forked | booting |  | ready | draining |\n" in made
+
+
+def test_tables_are_put_between_the_markers_and_nowhere_else(maker: dict[str, Any]) -> None:
+    begin, end = maker["BEGIN"], maker["END"]
+    assert maker["inserted"](f"a\n{begin}old\n{end}b\n") == f"a\n{begin}\n{maker['markdown']()}{end}b\n"
+    with pytest.raises(SystemExit, match="lacks the lines"):
+        maker["inserted"](f"a\n{begin}b\n")
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(SRC / "mob")))
+def test_every_file_is_on_the_map(path: Path) -> None:
+    name = path.relative_to(SRC / "mob").as_posix()
+    if path.name == "__init__.py" and path.parent.name != "mob":
+        name = path.parent.name + "/"  # a package is the name of its part
+    rows = [line for line in DESIGN.splitlines() if line.startswith("|")]
+    assert any(f"`{name}`" in row or f"`{path.name}`" in row for row in rows), (
+        f"say in a row of the table 'The floors' in docs/design.md what one finds in {name}"
+    )
+
+
+def test_the_map_names_no_file_that_is_not_there() -> None:
+    names = set(re.findall(r"`([\w/]+\.py)`", DESIGN))
+    places = [ROOT, SRC / "mob", *(path.parent for path in MODULES)]
+    assert {name for name in names if not any((place / name).is_file() for place in places)} == set()
+
+
+# --- README.md --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=range(1, len(BLOCKS) + 1))
+def test_python_in_the_readme_compiles(block: str) -> None:
+    compile(block, "README.md", "exec", dont_inherit=True)
+
+
+@pytest.mark.parametrize("path", HELLO, ids=lambda path: path.name)
+def test_the_first_example_is_the_one_that_can_be_run(path: Path) -> None:
+    assert EXAMPLES[path.name] == path.read_text("utf-8")
+
+
+# --- the source -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", WITH_DOCTESTS, ids=dotted)
+def test_examples_in_docstrings(path: Path) -> None:
+    result = doctest.testmod(importlib.import_module(dotted(path)))
+    assert result.attempted > 0
+    assert result.failed == 0
+
+
+@pytest.mark.parametrize("path", MODULES, ids=dotted)
+def test_every_file_says_first_what_it_is(path: Path) -> None:
+    assert re.match(r'"""[A-Za-z`].+[.!:]', path.read_text("utf-8"))
