@@ -10,6 +10,7 @@ import os
 import socket
 import threading
 from collections.abc import Callable
+from functools import partial
 from time import monotonic
 from types import TracebackType
 from typing import Any, TypeVar
@@ -27,6 +28,11 @@ from mob.wire import messages as m
 F = TypeVar("F", bound=Callable[..., Any])
 PATIENCE = 10.0
 """Seconds in which a running Kingpin has to answer a new client."""
+
+FAREWELL_TIME = 1.0
+"""Seconds that closing may wait for links, so that what was said arrives."""
+QUIET_CHECK = 0.005
+"""Seconds between two looks at whether it has been said."""
 
 
 class Client:
@@ -74,16 +80,21 @@ class Client:
         return self
 
     def close(self) -> None:
-        """Ends the connection. Calls under way fail as `Unavailable` or `Lost`."""
+        """Ends the connection, when what was sent has left. Calls under way fail as `Unavailable` or `Lost`."""
         if self._closed:
             return
         self._closed = True
-        self._reactor.call(self._close_links)
+        self._reactor.call(partial(self._close_links, monotonic() + FAREWELL_TIME))
         self._thread.join()
         self._free()
 
-    def _close_links(self) -> None:
+    def _close_links(self, deadline: float) -> None:
+        """What was said to members whose links are still to come is said first."""
         peer = self._peer
+        has_more = any(contact._early for contact in peer.contacts)  # pyright: ignore[reportPrivateUsage]
+        if has_more and not peer.control.is_closed and monotonic() < deadline:
+            self._reactor.call_at(monotonic() + QUIET_CHECK, partial(self._close_links, deadline))
+            return
         peer.tidy()
         for link in peer.contacts.links():
             link.close_after_flush(1.0)

@@ -66,12 +66,12 @@ SLOW = """
 
     def sleeps():
         print("begun")
-        time.sleep(0.5)
+        time.sleep(0.3)
         return "done"
 
     async def waits():
         print("begun")
-        await asyncio.sleep(0.5)
+        await asyncio.sleep(0.3)
         return "done"
     """
 

@@ -71,7 +71,8 @@ def _only_app() -> str:
 def _table(title: str, rows: tuple[Row, ...]) -> Table:
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
     for heading in ("role", "index", "pid", "state", "uptime", "restarts", "calls", "memory", "note"):
-        table.add_column(heading, justify="left" if heading in ("role", "state", "note") else "right")
+        justify = "left" if heading in ("role", "state", "note") else "right"
+        table.add_column(heading, justify=justify, no_wrap=heading != "note", overflow="fold")
     for row in rows:
         style = STATE_STYLES.get(row.state, "white")
         table.add_row(

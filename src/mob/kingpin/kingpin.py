@@ -193,7 +193,7 @@ class Kingpin:
             listener = self.ports.listener(self._role_of(connection), connection.uid, bind)
         except REFUSALS as error:
             number = getattr(error, "errno", None) or errno.EINVAL
-            connection.link.post(m.NotBound(bind.id, number, self.ports.explain(bind, error)))
+            connection.link.post(m.NotBound(bind.id, number, self.ports.explain(bind.address, error)))
         else:
             if self.ports.paths:
                 self.nursery.remember(self.ports.paths)

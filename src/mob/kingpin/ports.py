@@ -16,9 +16,9 @@ import socket
 import stat
 
 from mob.rim.listeners import BACKLOG
-from mob.wire.messages import Bind, Unbind
+from mob.wire.messages import Address, Bind, Unbind
 
-REFUSALS = (OSError, OverflowError, TypeError, ValueError, LookupError)
+REFUSALS = (OSError, OverflowError, TypeError, ValueError)
 """What `bind` raises: the address is taken, or it is none."""
 
 Key = tuple[object, ...]
@@ -68,34 +68,35 @@ class Ports:
             with contextlib.suppress(OSError):
                 os.unlink(path)
 
-    def explain(self, bind: Bind, error: Exception) -> str:
+    def explain(self, address: Address, error: Exception) -> str:
         """Why the address cannot be had, and who has it."""
-        where = _text(bind)
+        where = _text(address)
         reason = getattr(error, "strerror", None) or str(error)
-        if bind.family == socket.AF_UNIX:
+        if address.family == socket.AF_UNIX:
             return f"cannot listen on {where}: {reason}. Is the file in use by another program?"
-        holder = _holder(int(bind.address[1]))
+        holder = _holder(address.numbers[:1])
         if holder:
             return f"cannot listen on {where}: {reason}. It is held by {holder}, which is not part of this app."
         return f"cannot listen on {where}: {reason}."
 
     def _make(self, bind: Bind) -> socket.socket:
-        address = _address(bind)
-        sock = socket.socket(bind.family, bind.kind)
+        family, host = bind.address.family, bind.address.host
+        sock = socket.socket(family, socket.SOCK_STREAM)
         try:
-            if bind.family == socket.AF_UNIX:
-                _remove_stale(address)
+            if family == socket.AF_UNIX:
+                _remove_stale(host)
+                sock.bind(host)
             else:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                if bind.family == socket.AF_INET6:
+                if family == socket.AF_INET6:
                     sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, bind.v6only)
-            sock.bind(address)
+                sock.bind((host, *bind.address.numbers))
             sock.listen(BACKLOG)
         except REFUSALS:
             sock.close()
             raise
-        if isinstance(address, str) and not address.startswith("\0"):
-            self._keep_file(address)
+        if family == socket.AF_UNIX and not host.startswith("\0"):
+            self._keep_file(host)
         return sock
 
     def _keep_file(self, path: str) -> None:
@@ -107,25 +108,18 @@ class Ports:
             self.paths.append(spare)
 
 
-def _address(bind: Bind) -> str | tuple[str | int, ...]:
-    return str(bind.address[0]) if bind.family == socket.AF_UNIX else bind.address
-
-
 def _key(role: str, bind: Bind | Unbind) -> Key:
-    if bind.family != socket.AF_UNIX and bind.address[1] == 0:
-        return (bind.family, bind.address, role, bind.nth)
-    return (bind.family, bind.address)
+    return (bind.address, role, bind.nth) if bind.address.has_free_port() else (bind.address,)
 
 
-def _text(bind: Bind) -> str:
-    if bind.family == socket.AF_UNIX:
-        return repr(bind.address[0])
-    return f"{bind.address[0] or '*'}:{bind.address[1]}"
+def _text(address: Address) -> str:
+    if address.family == socket.AF_UNIX:
+        return repr(address.host)
+    return ":".join(map(str, (address.host, *address.numbers[:1])))
 
 
-def _remove_stale(address: str | tuple[str | int, ...]) -> None:
+def _remove_stale(path: str) -> None:
     """Removes a socket file that nobody listens on; an OSError of `bind` follows where somebody does."""
-    path = str(address)
     if path.startswith("\0"):
         return
     with contextlib.suppress(OSError):
@@ -137,12 +131,12 @@ def _remove_stale(address: str | tuple[str | int, ...]) -> None:
                     os.unlink(path)
 
 
-def _holder(port: int) -> str:
+def _holder(port: tuple[int, ...]) -> str:
     import psutil  # here because it is slow to import and wanted only when something went wrong
 
     with contextlib.suppress(psutil.Error, OSError):
         for connection in psutil.net_connections("tcp"):
             laddr = connection.laddr
-            if connection.status == psutil.CONN_LISTEN and laddr and laddr.port == port and connection.pid:
+            if connection.status == psutil.CONN_LISTEN and laddr and (laddr.port,) == port and connection.pid:
                 return f"process {connection.pid} ({psutil.Process(connection.pid).name()})"
     return ""

@@ -158,6 +158,9 @@ class Calling:
     # ---------------------------------------------------------------------------------------------- waiting
 
     def _park(self, parked: Parked, route: Route[Contact]) -> None:
+        if self._peer.control.is_closed:  # no worker will ever come: nobody is left to tell of it
+            self._give_up(parked, self._peer.control.ended(parked.call.label if parked.call else "a message"))
+            return
         if len(route.waiting) >= WAITING_LIMIT:
             text = f"{WAITING_LIMIT:,} calls to {route.role!r} wait for a worker already; {self._why(route.role)}"
             self._give_up(parked, Busy(text))

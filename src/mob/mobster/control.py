@@ -127,8 +127,15 @@ class Control:
 
     def _handle_closed(self, link: Link, why: str) -> None:
         self._fail_requests()
-        self._peer.calling.fail_all(lambda label: Unavailable(f"{label}: the app {self._peer.app!r} has ended."))
+        for contact in self._peer.contacts:
+            if contact.link is None:  # and nobody is left who would introduce us
+                contact.lose("cannot be reached: its app has ended")
+        self._peer.calling.fail_all(self.ended)
         self.on_gone()
+
+    def ended(self, label: str) -> Unavailable:
+        """The error of what waits for a worker when no worker will come any more."""
+        return Unavailable(f"{label}: the app {self._peer.app!r} has ended, or this client of it was closed.")
 
     def _fail_requests(self) -> None:
         requests, self._requests = self._requests, {}

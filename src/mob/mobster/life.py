@@ -223,7 +223,7 @@ class Life:
         address = _resolved(wish)
         call = self.peer.control.request(
             f"bind to {wish.address}",
-            lambda number: m.Bind(number, wish.family, socket.SOCK_STREAM, address, wish.v6only, wish.nth),
+            lambda number: m.Bind(number, address, wish.v6only, wish.nth),
         )
         descriptor: int = call.result()
         return descriptor
@@ -232,7 +232,7 @@ class Life:
         address = _resolved(wish)
         call = self.peer.control.request(
             f"unbind from {wish.address}",
-            lambda number: m.Unbind(number, wish.family, address, wish.nth),
+            lambda number: m.Unbind(number, address, wish.nth),
         )
         call.result()
 
@@ -353,15 +353,17 @@ def _status_of(error: BaseException) -> int:
     return 1
 
 
-def _resolved(wish: Wish) -> tuple[str | int, ...]:
+def _resolved(wish: Wish) -> m.Address:
     """The address as the Kingpin is to bind it: all spellings of one are the same there. `gaierror` as from `bind`."""
     if wish.family == socket.AF_UNIX:
         path = os.fsdecode(wish.address)
-        return (path if path.startswith("\0") else os.path.abspath(path),)
-    host, *rest = wish.address
+        return m.Address(wish.family, path if path.startswith("\0") else os.path.abspath(path), ())
+    host, *numbers = wish.address
     if not host:
-        return ("::" if wish.family == socket.AF_INET6 else "0.0.0.0", *rest)
-    return (str(socket.getaddrinfo(host, None, wish.family, socket.SOCK_STREAM)[0][4][0]), *rest)
+        host = "::" if wish.family == socket.AF_INET6 else "0.0.0.0"
+    else:
+        host = str(socket.getaddrinfo(host, None, wish.family, socket.SOCK_STREAM)[0][4][0])
+    return m.Address(wish.family, host, tuple(numbers))
 
 
 def _traceback_of(error: BaseException) -> str:

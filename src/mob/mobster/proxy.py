@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from mob.errors import PartialFailure, UnknownExport, nearest
+from mob.errors import PartialFailure, Unavailable, UnknownExport, nearest
 from mob.mobster.call import Call
 from mob.mobster.calling import DEFAULTS, Options
 from mob.wire.messages import Export as Info
@@ -170,7 +170,9 @@ class _Broadcast:
             call = peer.calling.call_one(contact, self._label, name, args, kwargs)
             pid = contact.member.pid
             call.when_done(partial(self._handle_done, pid))
-        if not contacts:
+        if not contacts and peer.control.is_closed:
+            self.call.fail(Unavailable(f"{self.call.label}: the app {peer.app!r} has ended."))
+        elif not contacts:
             self.call.settle({})
 
     def _handle_done(self, pid: int, call: Call[Any]) -> None:

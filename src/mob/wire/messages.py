@@ -171,13 +171,23 @@ class WantMember(_Message, frozen=True, tag=24):
     again: bool = False
 
 
+class Address(_Message, frozen=True):
+    """Where to listen. `host` is an IP address or a Unix socket's path; `numbers` are the port and what follows it."""
+
+    family: int
+    host: str
+    numbers: tuple[int, ...]
+
+    def has_free_port(self) -> bool:
+        """Whether any free port will do."""
+        return self.numbers[:1] == (0,)
+
+
 class Bind(_Message, frozen=True, tag=25):
-    """I want to listen here. `address` is (host, port, ...) or a path; `nth` counts binds to port 0."""
+    """I want to listen here. `nth` counts binds to port 0."""
 
     id: int
-    family: int
-    kind: int
-    address: tuple[str | int, ...]
+    address: Address
     v6only: bool
     nth: int
 
@@ -186,8 +196,7 @@ class Unbind(_Message, frozen=True, tag=26):
     """I do not listen there after all; as in the `Bind`."""
 
     id: int
-    family: int
-    address: tuple[str | int, ...]
+    address: Address
     nth: int
 
 
