@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import enum
+import re
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol, TypedDict, TypeVar, runtime_checkable
 
@@ -170,3 +171,8 @@ class Cash(Money):
 
 def register_money(codec: Codec) -> None:
     codec.register(Money, lambda money: (money.cents, money.unit), lambda data: Money(*data))
+
+
+def short(value: object) -> str:
+    """The id of a test: the value as far as it fits, without addresses, which differ from process to process."""
+    return re.sub(r" at 0x[0-9a-f]+", "", repr(value))[:50]

@@ -40,6 +40,7 @@ from tests.wire.samples import (
     Stranger,
     T,
     User,
+    short,
 )
 
 ANNOTATED = [
@@ -118,7 +119,7 @@ ANNOTATED = [
 ]
 
 
-@pytest.mark.parametrize(("value", "annotation", "wanted"), ANNOTATED, ids=lambda value: repr(value)[:40])
+@pytest.mark.parametrize(("value", "annotation", "wanted"), ANNOTATED, ids=short)
 def test_what_is_annotated_arrives_as_annotated(codec: Codec, value: Any, annotation: Any, wanted: Any) -> None:
     data = codec.encode(value)
     for result in (codec.decoder(annotation)(data), codec.converter(annotation)(codec.decode(data))):
@@ -151,7 +152,7 @@ MISFITS = [
 ]
 
 
-@pytest.mark.parametrize(("value", "annotation", "text"), MISFITS, ids=lambda value: repr(value)[:40])
+@pytest.mark.parametrize(("value", "annotation", "text"), MISFITS, ids=short)
 def test_what_does_not_fit_is_a_validation_error(codec: Codec, value: Any, annotation: Any, text: str) -> None:
     with pytest.raises(msgspec.ValidationError) as caught:
         codec.decoder(annotation)(codec.encode(value))

@@ -15,6 +15,7 @@ import pytest
 from mob.errors import ArgumentError, GarbageFrame
 from mob.wire.arguments import Parameters
 from mob.wire.codec import Codec, Reference
+from tests.wire.samples import short
 
 if TYPE_CHECKING:
     from nowhere import Missing  # type: ignore[import-not-found]
@@ -170,7 +171,7 @@ FITS = [
 
 
 def name_of(value: Any) -> str:
-    return getattr(value, "__name__", repr(value))[:40]
+    return getattr(value, "__name__", short(value))
 
 
 @pytest.mark.parametrize(("function", "args", "kwargs", "positional", "named"), FITS, ids=name_of)
@@ -316,7 +317,7 @@ def test_what_cannot_be_understood_is_refused(function: Any) -> None:
 @pytest.mark.parametrize(
     "function", [nothing, one, default, typed, typed_default, rest, first_and_rest, callback, named]
 )
-@pytest.mark.parametrize("data", [b"", b"\xc1", b"\x91", b"\x01", b"\x80", b"\xa1a", b"\x91\xa1\xff"], ids=repr)
+@pytest.mark.parametrize("data", [b"", b"\xc1", b"\x91", b"\x01", b"\x80", b"\xa1a", b"\x91\xa1\xff"], ids=short)
 def test_bytes_that_are_no_arguments_are_garbage(function: Any, data: bytes) -> None:
     parameters = Parameters.of(function, Counting().codec)
     with pytest.raises(GarbageFrame):

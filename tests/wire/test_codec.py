@@ -34,6 +34,7 @@ from tests.wire.samples import (
     User,
     over,
     register_money,
+    short,
 )
 
 # --- functions --------------------------------------------------------------------------------------------------------
@@ -42,7 +43,7 @@ from tests.wire.samples import (
 FUNCTIONS = [len, print, lambda: 1, functools.partial(print, 1), CALLER, CALLER.method, "x".join, np.add, typing.cast]
 
 
-@pytest.mark.parametrize("function", FUNCTIONS, ids=repr)
+@pytest.mark.parametrize("function", FUNCTIONS, ids=short)
 def test_a_function_is_lent_and_borrowed(mob: Mob, function: Callable[..., Any]) -> None:
     assert over(mob.codec, function) == function
     assert len(mob.lent) == len(mob.borrowed) == 1
@@ -61,7 +62,7 @@ COUNTED = [
 ]
 
 
-@pytest.mark.parametrize("value", COUNTED, ids=repr)
+@pytest.mark.parametrize("value", COUNTED, ids=short)
 def test_each_reference_is_lent_once_and_borrowed_once(mob: Mob, value: Any) -> None:
     data = mob.codec.encode(value)
     mob.codec.decode(data)
@@ -79,7 +80,7 @@ def test_each_reference_is_lent_once_and_borrowed_once(mob: Mob, value: Any) -> 
         ([len], list[Callable[..., int] | int]),
         ({"retries": HUGE, "f": len}, dict[str, Any]),
     ],
-    ids=repr,
+    ids=short,
 )
 def test_a_typed_decoder_borrows_once_too(mob: Mob, value: Any, annotation: Any) -> None:
     mob.codec.decoder(annotation)(mob.codec.encode(value))
@@ -131,7 +132,7 @@ MALFORMED = [
 ]
 
 
-@pytest.mark.parametrize("data", MALFORMED, ids=repr)
+@pytest.mark.parametrize("data", MALFORMED, ids=short)
 def test_malformed_bytes_are_garbage(codec: Codec, data: bytes) -> None:
     with pytest.raises(GarbageFrame):
         codec.decode(data)
@@ -173,7 +174,7 @@ def test_what_is_only_not_understood_is_not_garbage(codec: Codec) -> None:
         (Cash(5), Any, Money(5)),
         (Money(5), Money | int, Money(5)),
     ],
-    ids=lambda value: repr(value)[:30],
+    ids=short,
 )
 def test_a_registered_type_arrives_as_itself(rich: Mob, value: Any, annotation: Any, wanted: Any) -> None:
     assert rich.codec.decoder(annotation)(rich.codec.encode(value)) == wanted

@@ -32,6 +32,7 @@ from mob.errors import (
 from mob.wire.arguments import Parameters
 from mob.wire.codec import Codec, Reference
 from mob.wire.failures import LIMIT, PACKAGE, Failure, describe, rebuild, remote_error_class
+from tests.wire.samples import short
 
 LENT: list[Any] = []
 
@@ -120,7 +121,7 @@ ARRIVES = [
 ]
 
 
-@pytest.mark.parametrize(("exc", "base", "text", "args"), ARRIVES, ids=lambda value: repr(value)[:40])
+@pytest.mark.parametrize(("exc", "base", "text", "args"), ARRIVES, ids=short)
 def test_it_arrives_as_a_remote_error_and_as_its_built_in(exc: Any, base: Any, text: str | None, args: Any) -> None:
     error = arrived(exc)
     assert isinstance(error, RemoteError)
@@ -143,7 +144,7 @@ PLAIN = [
 ]
 
 
-@pytest.mark.parametrize("exc", PLAIN, ids=repr)
+@pytest.mark.parametrize("exc", PLAIN, ids=short)
 def test_what_would_steer_the_caller_arrives_as_a_plain_remote_error(exc: BaseException) -> None:
     error = arrived(exc)
     assert type(error) is RemoteError
@@ -189,7 +190,7 @@ def test_an_os_error_keeps_its_numbers() -> None:
 
 
 @pytest.mark.parametrize(
-    "exc", [ValueError("v"), KeyError("k"), PermissionError(13, "no", "/x"), AppError("a")], ids=repr
+    "exc", [ValueError("v"), KeyError("k"), PermissionError(13, "no", "/x"), AppError("a")], ids=short
 )
 def test_it_can_be_copied_and_pickled(exc: Exception) -> None:
     error = arrived(exc)

@@ -37,6 +37,7 @@ from tests.wire.samples import (
     Share,
     User,
     over,
+    short,
 )
 
 AS_IT_IS = [
@@ -49,7 +50,7 @@ AS_IT_IS = [
 ]
 
 
-@pytest.mark.parametrize("value", AS_IT_IS, ids=repr)
+@pytest.mark.parametrize("value", AS_IT_IS, ids=short)
 def test_what_comes_out_as_it_went_in(codec: Codec, value: Any) -> None:
     result = over(codec, value)
     assert result == value
@@ -113,7 +114,7 @@ COMES_OUT_AS = [
 ]
 
 
-@pytest.mark.parametrize(("value", "wanted"), COMES_OUT_AS, ids=lambda value: repr(value)[:50])
+@pytest.mark.parametrize(("value", "wanted"), COMES_OUT_AS, ids=short)
 def test_what_comes_out_as_something_simpler(codec: Codec, value: Any, wanted: Any) -> None:
     result = over(codec, value)
     assert result == wanted
