@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -105,6 +106,15 @@ def test_a_worker_that_gets_sigterm_ends_and_is_replaced(site: Site) -> None:
     site.app.wait_for(rf"mob \| front\.\d \(pid {old}\) ended as it was told to; its successor starts\.", patience=10)
     site.wait_for_both(besides=old)
     assert set(ask_many(site.port, 40)) <= set(site.pids())
+
+
+def test_while_a_worker_starts_the_others_serve_on(site: Site) -> None:
+    old = site.wait_for_both()[0]
+    os.kill(old, signal.SIGKILL)
+    begun = time.monotonic()
+    while old in site.pids() or len(site.pids()) < 2:
+        ask(site.port)  # one at a time: none that comes later helps a loop out that hangs
+    assert time.monotonic() - begun < 10
 
 
 def test_a_stop_is_in_order_and_frees_the_port(site: Site) -> None:
@@ -210,12 +220,14 @@ LISTENER = """
 
     HOW
     threading.Thread(target=serve, daemon=True).start()
+    print("serves")
     """
 
 
 def start_listener(apps: Apps, how: str) -> RunningApp:
     app = apps.start('.role("front", "./front.py", workers=2)', front=LISTENER.replace("HOW", how))
     app.wait_ready(2)
+    app.wait_for("serves", 2)  # it is ready a little earlier: as soon as it listens
     return app
 
 
@@ -260,6 +272,7 @@ def test_a_successor_gets_its_predecessors_free_port(apps: Apps) -> None:
     victim = app.ready(client)[0].pid
     os.kill(victim, signal.SIGKILL)
     wait_until(lambda: len({m.pid for m in app.ready(client)} - {victim}) == 2, "the successor is ready")
+    app.wait_for("serves", 3)
     assert everywhere(app, "port") == before
 
 
@@ -286,6 +299,42 @@ def test_mob_listen(apps: Apps) -> None:
     app = start_listener(apps, f"import mob; sock = mob.listen('127.0.0.1', {port})")
     assert len(everywhere(app, "inode")) == 1
     wait_for_answers_of_both(app, "127.0.0.1", port)
+
+
+def test_accept_waits_where_it_should_and_only_there(apps: Apps) -> None:
+    port = free_port()
+    app = apps.start(
+        '.role("front", "./front.py")',
+        front=f"""
+        import socket, threading
+        sock = socket.create_server(("127.0.0.1", {port}))
+        copy = sock.dup()
+
+        def tell(name, listener):
+            try:
+                connection, _ = listener.accept()
+                print(name, "accepted", connection.recv(5), connection.gettimeout())
+            except OSError as error:
+                print(name, "raised", type(error).__name__)
+
+        sock.settimeout(0.01)
+        tell("short of time", sock)
+        sock.setblocking(False)
+        tell("impatient", sock)
+        sock.settimeout(None)
+        threading.Thread(target=tell, args=("patient", sock)).start()
+        copy.setblocking(True)
+        threading.Thread(target=tell, args=("copied", copy)).start()
+        """,
+    )
+    app.wait_for(r"short of time raised TimeoutError")
+    app.wait_for(r"impatient raised BlockingIOError")
+    app.wait_ready()
+    for _ in range(2):
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as sock:
+            sock.sendall(b"hello")
+    app.wait_for(r"(patient|copied) accepted b'hello' None", 2)
+    assert app.stop() == 0
 
 
 def test_so_reuseport_opts_out(apps: Apps) -> None:

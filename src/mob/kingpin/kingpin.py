@@ -32,6 +32,9 @@ from mob.wire import messages as m
 
 FORCED = 1
 """The exit status of a Kingpin that had to be stopped by force."""
+FUTILE = 3
+"""After so many fork servers in a row that could not even start, another is not tried at once."""
+FUTILE_PAUSE = 5.0
 
 
 class Kingpin:
@@ -112,8 +115,19 @@ class Kingpin:
                 self._exited(uid, status)
 
     def handle_fork_server_gone(self, why: str) -> None:
-        """Its mobsters go on; a new one takes over."""
-        self.console.say(f"the fork server {why}; its mobsters go on, a new one starts.")
+        """Its mobsters go on; a new one takes over. Where none can even start, and nothing runs, the app ends."""
+        if self.nursery.failures < FUTILE:
+            self.console.say(f"the fork server {why}; its mobsters go on, a new one starts.")
+            self._replace_fork_server()
+        elif any(process.pid for process in self.supervisor.processes.values()):
+            self.console.say(f"the fork server {why} before it had launched anything; next try in {FUTILE_PAUSE} s.")
+            self.reactor.loop.call_later(FUTILE_PAUSE, self._replace_fork_server)
+        else:
+            self.console.say(f"the fork server {why}, as those before it. Its error is above; the app ends.")
+            self.status = FORCED
+            self.reactor.loop.stop()
+
+    def _replace_fork_server(self) -> None:
         pids = {process.uid: process.pid for process in self.supervisor.processes.values() if process.pid}
         self.nursery.reopen(list(pids.values()), self.ports.paths)
         self._carry_out(self.supervisor.handle_fork_server_gone(monotonic()))

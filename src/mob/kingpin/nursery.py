@@ -42,6 +42,8 @@ class Nursery:
         self._remembered: set[str] = set()
         self._deadman = processes.make_deadman()
         self._closing = False
+        self.failures = 0
+        """How many fork servers in a row have ended before they had launched anything."""
 
     def __repr__(self) -> str:
         return f"<Nursery, fork server pid {self.pid}>"
@@ -57,6 +59,7 @@ class Nursery:
         passed = (other.fileno(), *self._deadman)
         code = MAIN.format(path=sys.path, arguments=(*passed, self._plan.grace, self._plan.name))
         flags = cast(list[str], subprocess._args_from_interpreter_flags())  # type: ignore[attr-defined]  # as multiprocessing
+        self.failures += 1  # until it reports something
         self._process = subprocess.Popen(
             [sys.executable, *flags, "-c", code], pass_fds=passed, process_group=0, stdin=subprocess.DEVNULL
         )
@@ -113,6 +116,7 @@ class Nursery:
             os.close(descriptor)
 
     def _handle_reports(self, link: Link, reports: list[m.Report]) -> None:
+        self.failures = 0
         for report in reports:
             self._on_report(report)
 

@@ -91,6 +91,7 @@ class Ports:
                 if family == socket.AF_INET6:
                     sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, bind.v6only)
                 sock.bind((host, *bind.address.numbers))
+            sock.setblocking(False)  # for all who will share it
             sock.listen(BACKLOG)
         except REFUSALS:
             sock.close()

@@ -5,13 +5,11 @@ The Kingpin starts it with the descriptors of its channel and of the deadman pip
 
 from __future__ import annotations
 
-import io
 import socket
-import sys
 
 import setproctitle
 
-from mob.mobster import life
+from mob.mobster import life, output
 from mob.rim.forkserver import ForkServer
 
 
@@ -19,7 +17,5 @@ def main(arguments: tuple[int, int, int, float, str]) -> None:
     """Serves until the Kingpin is gone."""
     channel, deadman_r, deadman_w, grace, app = arguments
     setproctitle.setproctitle(f"{app} (fork server)")
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # what mobsters print goes into a pipe, and is wanted line by line
-            stream.reconfigure(encoding="utf-8", errors="backslashreplace", line_buffering=True)
+    output.install()
     ForkServer(socket.socket(fileno=channel), (deadman_r, deadman_w), grace, life.main).serve()

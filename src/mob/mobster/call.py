@@ -154,6 +154,7 @@ class Call(Generic[T]):
                 f"{self.label}: this process would wait for itself. The call went to the very worker that makes it, "
                 f"and its only thread cannot answer while it waits. Use `await` in an async export, or threads=2."
             )
+        peer.serving.serve_callbacks()
         peer.reactor.drive(self.done, None if timeout is None else monotonic() + timeout)
 
     # ------------------------------------------------------------------------------------------- callbacks

@@ -28,7 +28,7 @@ from types import FrameType, ModuleType
 import setproctitle
 import uvloop
 
-from mob.mobster import api
+from mob.mobster import api, output
 from mob.mobster.exports import Export, functions_of
 from mob.mobster.liveness import Liveness
 from mob.mobster.peer import Peer
@@ -330,6 +330,7 @@ def main(order: m.Fork, control: int, liveness: int) -> int:
     status = life.run()
     with contextlib.suppress(Exception):
         atexit._run_exitfuncs()  # pyright: ignore[reportPrivateUsage]  os._exit, which follows, would skip them
+    output.finish()
     if life.is_orphan:
         _take_children_along()
     return status
@@ -337,9 +338,6 @@ def main(order: m.Fork, control: int, liveness: int) -> int:
 
 def _take_children_along() -> None:
     """The Kingpin has gone, perhaps the fork server too, who else would end this process's children."""
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(Exception):
-            stream.flush()
     processes.kill_group(os.getpid())
 
 

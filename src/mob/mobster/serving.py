@@ -93,6 +93,16 @@ class Serving:
                 return
         self._inbox.append((link, contact, message, callback))
 
+    def serve_callbacks(self) -> None:
+        """The loop is about to stand still: callbacks that are queued are run now, for somebody waits for them."""
+        if any(callback is not None for *_, callback in self._inbox):
+            inbox, self._inbox = self._inbox, deque()
+            callbacks = [entry for entry in inbox if entry[3] is not None]
+            self._inbox.extend(entry for entry in inbox if entry[3] is None)
+            for link, contact, call, callback in callbacks:
+                assert type(call) is m.Call
+                self._start_call(link, contact, call, callback)
+
     def work(self) -> None:
         """Starts what is queued, for a slice of time; the rest in the loop's next turn."""
         self._scheduled = False

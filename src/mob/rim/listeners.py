@@ -5,14 +5,20 @@ one who shares (the Kingpin) is asked, and the socket that it has bound and list
 application's, under the same descriptor number. So every server that is made of Python sockets shares, whoever calls
 `listen` on it and however (uvloop does so in C). A server that sets SO_REUSEPORT wants a socket of its own and gets it.
 
+The queue is everybody's, so `listen` with a short backlog (http.server asks for 5) does not shorten it. Whether
+`accept` waits is everybody's too, for O_NONBLOCK belongs to the socket and not to the descriptor: a worker that made it
+blocking would let the loops of the others hang in `accept`. So a listening socket never blocks, and where Python code
+wants to wait in `accept`, it waits in `poll`.
+
 Limit: a stream socket that is bound in order to connect from a certain address looks the same until it connects; then
-it is given a socket of its own after all.
+the shared one is given back, and it gets a socket of its own after all.
 """
 
 from __future__ import annotations
 
 import itertools
 import os
+import select
 import socket
 import weakref
 from collections.abc import Callable
@@ -39,6 +45,9 @@ GiveBack = Callable[[Wish], None]
 
 _bind = socket.socket.bind
 _listen = socket.socket.listen
+_accept = socket.socket.accept
+_settimeout = socket.socket.settimeout
+_setblocking = socket.socket.setblocking
 _connect = socket.socket.connect
 _connect_ex = socket.socket.connect_ex
 
@@ -70,6 +79,27 @@ class Sharing:
         def listen(self: socket.socket, backlog: int = BACKLOG, /) -> None:
             _listen(self, max(backlog, BACKLOG) if sharing.has(self) else backlog)
 
+        def accept(self: socket.socket) -> tuple[socket.socket, Any]:
+            while True:
+                try:
+                    return _accept(self)
+                except BlockingIOError:
+                    if self.gettimeout() is not None:
+                        raise
+                poll = select.poll()
+                poll.register(self, select.POLLIN)
+                poll.poll()
+
+        def settimeout(self: socket.socket, value: float | None, /) -> None:
+            _settimeout(self, value)
+            if value is None:
+                _keep_from_blocking(self)
+
+        def setblocking(self: socket.socket, flag: bool, /) -> None:
+            _setblocking(self, flag)
+            if flag:
+                _keep_from_blocking(self)
+
         def connect(self: socket.socket, address: Any, /) -> None:
             sharing.unshare(self)
             _connect(self, address)
@@ -80,6 +110,9 @@ class Sharing:
 
         socket.socket.bind = bind  # type: ignore[method-assign]
         socket.socket.listen = listen  # type: ignore[method-assign]
+        socket.socket.accept = accept  # type: ignore[method-assign]
+        socket.socket.settimeout = settimeout  # type: ignore[method-assign]
+        socket.socket.setblocking = setblocking  # type: ignore[method-assign]
         socket.socket.connect = connect  # type: ignore[method-assign]
         socket.socket.connect_ex = connect_ex  # type: ignore[method-assign]
 
@@ -100,7 +133,6 @@ class Sharing:
             raise
         os.dup2(shared, sock.fileno(), inheritable=False)
         os.close(shared)
-        os.set_blocking(sock.fileno(), sock.gettimeout() is None)
         self._shared[sock] = wish
         self._on_listening()
 
@@ -128,6 +160,11 @@ class Sharing:
     def _free_number(self, wish: Wish) -> None:
         if wish.family != socket.AF_UNIX and wish.address[1] == 0:
             self._numbers.discard(wish.nth)
+
+
+def _keep_from_blocking(sock: socket.socket) -> None:
+    if sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+        os.set_blocking(sock.fileno(), False)
 
 
 def _is_shareable(sock: socket.socket, address: Any) -> bool:

@@ -1,0 +1,66 @@
+"""Whole lines from several threads."""
+
+from __future__ import annotations
+
+import io
+import threading
+
+from mob.mobster.output import LONGEST, WholeLines
+
+
+class Pipe(io.BytesIO):
+    """Remembers each write."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.writes: list[bytes] = []
+
+    def write(self, data: bytes, /) -> int:  # type: ignore[override]
+        self.writes.append(bytes(data))
+        return super().write(data)
+
+
+def stream() -> tuple[Pipe, WholeLines]:
+    pipe = Pipe()
+    return pipe, WholeLines(pipe)  # type: ignore[arg-type]
+
+
+def test_a_line_is_written_when_it_is_complete() -> None:
+    pipe, out = stream()
+    print("a", "b", 3, file=out, end="")
+    assert pipe.writes == []
+    print("!", file=out)
+    assert pipe.writes == [b"a b 3!\n"]
+
+
+def test_a_line_begun_by_another_thread_does_not_come_in_between() -> None:
+    pipe, out = stream()
+    print("begun", file=out, end=" ")
+    other = threading.Thread(target=print, args=("whole",), kwargs={"file": out})
+    other.start()
+    other.join()
+    print("ended", file=out)
+    assert pipe.getvalue() == b"whole\nbegun ended\n"
+
+
+def test_a_flush_writes_what_this_thread_has_begun() -> None:
+    pipe, out = stream()
+    print("50 %", file=out, end="\r", flush=True)
+    assert pipe.getvalue() == b"50 %\r"
+
+
+def test_the_end_of_the_process_loses_nothing() -> None:
+    pipe, out = stream()
+    other = threading.Thread(target=out.write, args=("theirs",))
+    other.start()
+    other.join()
+    out.write("mine")
+    out.finish()
+    assert sorted(pipe.writes) == [b"mine", b"theirs"] or pipe.getvalue() in (b"minetheirs", b"theirsmine")
+
+
+def test_a_line_without_end_is_not_held_for_ever() -> None:
+    pipe, out = stream()
+    out.write("x" * (LONGEST + 1))
+    out.flush()
+    assert len(pipe.getvalue()) == LONGEST + 1
