@@ -18,7 +18,7 @@ run: $(VENV)/.installed-run ## run the hello example: six mobsters, a web server
 	$(BIN)/python examples/hello/main.py
 
 test: $(VENV)/.installed-test ## run all tests; ARGS="-k floors" picks some
-	$(BIN)/python -m pytest -q $(ARGS)
+	$(BIN)/python -m pytest -q -n 4 --dist loadfile $(ARGS)
 
 lint: $(VENV)/.installed-lint ## check style, format and types
 	$(BIN)/ruff check

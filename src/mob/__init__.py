@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from mob.mobster.call import Call as Call
     from mob.mobster.callbacks import RemoteFunction as RemoteFunction
     from mob.mobster.exports import export as export
+    from mob.mobster.peer import register as register
     from mob.mobster.proxy import Proxy as Proxy
     from mob.mobster.proxy import Target as Target
 
@@ -67,6 +68,7 @@ _HOMES = {
     "mob.mobster.call": "Call",
     "mob.mobster.callbacks": "RemoteFunction",
     "mob.mobster.exports": "export",
+    "mob.mobster.peer": "register",
     "mob.mobster.proxy": "Proxy Target",
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}

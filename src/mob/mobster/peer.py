@@ -11,6 +11,7 @@ import os
 import socket
 import weakref
 from collections import deque
+from collections.abc import Callable
 from functools import partial
 from time import monotonic
 from typing import Any
@@ -37,6 +38,24 @@ HOUSEKEEPING = 1.0
 """Seconds after which what was dropped while nothing arrived is given back."""
 HEADROOM = 4096
 """Bytes of a frame that are not the body."""
+
+
+_registered: dict[type, tuple[Callable[[Any], Any], Callable[[Any], Any]]] = {}
+_peers: weakref.WeakSet[Peer] = weakref.WeakSet()
+
+
+def register(kind: type, encode: Callable[[Any], Any], decode: Callable[[Any], Any]) -> None:
+    """Adds a type to what may be sent, in this process; the receiver must register it too.
+
+    `encode(obj)` gives data that may be sent, `decode(data)` makes an object of it. Subclasses go the same way. A
+    receiver that has not registered the type fails the call with `BadMessage`, which names it.
+
+    >>> from fractions import Fraction
+    >>> register(Fraction, str, Fraction)
+    """
+    _registered[kind] = encode, decode
+    for peer in list(_peers):
+        peer.codec.register(kind, encode, decode)
 
 
 class Peer:
@@ -70,6 +89,9 @@ class Peer:
         self.handlers = Handlers()
         self.callbacks = Callbacks(self)
         self.codec = Codec(self.callbacks.lend, self.callbacks.borrow)
+        for kind, ways in _registered.items():
+            self.codec.register(kind, *ways)
+        _peers.add(self)
         self.contacts = Contacts(self)
         self.calling = Calling(self)
         self.serving = Serving(self, threads, concurrency, queue)
