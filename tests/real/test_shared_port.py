@@ -313,9 +313,9 @@ def test_accept_waits_where_it_should_and_only_there(apps: Apps) -> None:
         def tell(name, listener):
             try:
                 connection, _ = listener.accept()
-                print(name, "accepted", connection.recv(5), connection.gettimeout())
+                print(f"{{name}} accepted {{connection.recv(5)}} {{connection.gettimeout()}}\\n", end="")
             except OSError as error:
-                print(name, "raised", type(error).__name__)
+                print(f"{{name}} raised {{type(error).__name__}}\\n", end="")
 
         sock.settimeout(0.01)
         tell("short of time", sock)

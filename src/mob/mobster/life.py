@@ -28,11 +28,11 @@ from types import FrameType, ModuleType
 import setproctitle
 import uvloop
 
-from mob.mobster import api, output
+from mob.mobster import api, callbacks, calling, contacts, control, output
 from mob.mobster.exports import Export, functions_of
 from mob.mobster.liveness import Liveness
 from mob.mobster.peer import Peer
-from mob.rim import processes
+from mob.rim import link, processes
 from mob.rim.listeners import Sharing, Wish
 from mob.rim.reactor import Reactor
 from mob.wire import messages as m
@@ -42,6 +42,8 @@ FAREWELL_TIME = 1.0
 QUIET_CHECK = 0.005
 """Seconds between two looks at whether a draining process has become quiet."""
 PACKAGE = str(Path(__file__).resolve().parents[1])
+SENDING = frozenset(module.__file__ for module in (link, calling, callbacks, contacts, control))
+"""Files whose work must not be broken off in the middle."""
 
 
 class Life:
@@ -258,13 +260,19 @@ class Life:
         self.reactor.call(self.begin_stop)
 
     def _handle_sigterm(self, signum: int, frame: FrameType | None) -> None:
-        """Between two instructions of the main thread, which may be deep in the application's code."""
-        if self.importing:
+        """Between two instructions of the main thread, which may be deep in the application's code, or in mob's.
+
+        Nothing here may take a lock, for the interrupted code may hold it.
+        """
+        if not self.importing:
+            self.reactor.call(self._handle_asked_by_signal)
+        elif _is_sending(frame):  # to stop here would leave half a frame on a link: the loop's thread sends it back
+            self.reactor.call(lambda: os.kill(os.getpid(), signal.SIGTERM))
+        else:
             if not self.stopping:
                 self.stopping = True
-                self.peer.control.post(m.Draining())
+                self.reactor.call(lambda: self.peer.control.post(m.Draining()))
             raise SystemExit(0)
-        self.reactor.call(self._handle_asked_by_signal)
 
     def _handle_asked_by_signal(self) -> None:
         if not self.stopping:
@@ -297,8 +305,8 @@ class Life:
             self.status = _status_of(peer.exit_asked)
         peer.tidy()
         peer.serving.refuse_all(f"{peer.name} has ended.")
-        for link in peer.contacts.links():
-            link.close_after_flush(1.0)
+        for each in peer.contacts.links():
+            each.close_after_flush(1.0)
         self._close_control()
         self.reactor.loop.stop()
 
@@ -339,6 +347,15 @@ def main(order: m.Fork, control: int, liveness: int) -> int:
 def _take_children_along() -> None:
     """The Kingpin has gone, perhaps the fork server too, who else would end this process's children."""
     processes.kill_group(os.getpid())
+
+
+def _is_sending(frame: FrameType | None) -> bool:
+    """Whether the interrupted code is in the middle of sending."""
+    while frame is not None:
+        if frame.f_code.co_filename in SENDING:
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _status_of(error: BaseException) -> int:
