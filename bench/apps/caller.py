@@ -18,7 +18,7 @@ def blocking(n):
 
 
 async def awaited(n):
-    echo = back.aecho
+    echo = back.echo
     start = perf_counter()
     for _ in range(n):
         await echo(1)
@@ -26,7 +26,7 @@ async def awaited(n):
 
 
 async def at_once(n, width):
-    echo = back.aecho
+    echo = back.echo
     start = perf_counter()
     for _ in range(n):
         await asyncio.gather(*(echo(1) for _ in range(width)))
@@ -34,7 +34,7 @@ async def at_once(n, width):
 
 
 async def megabyte(n, size):
-    echo, value = back.aecho, bytes(size)
+    echo, value = back.echo, bytes(size)
     start = perf_counter()
     for _ in range(n):
         reply = await echo(value)

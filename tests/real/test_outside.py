@@ -363,7 +363,7 @@ def test_ps_shows_a_line_for_each_place(apps: Apps) -> None:
         assert re.fullmatch(r"\d+s", row[4])
         assert re.fullmatch(r"\d+ MB", row[7])
     assert rows[2][:2] == ["bad", "0"]
-    assert "ValueError: no luck; next try in" in shown.stdout
+    assert "ValueError: no luck" in shown.stdout
     narrow = command(MOB, "ps", "-a", app.name, columns=80)
     assert narrow.stdout.splitlines()[2].split() == heads  # it is the note that is broken
 

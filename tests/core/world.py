@@ -1,0 +1,221 @@
+"""A fake world around the supervisor: mobsters, timers and a terminal.
+
+`World` carries decisions out as the Kingpin does, by the rules that hold in a real one (a process without a pid cannot
+be killed, a timer may ring a moment early), and complains about decisions that are wrong.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+from mob.core import decisions as d
+from mob.core.decisions import Decision, Launch
+from mob.core.supervisor import EARLY, Supervisor
+from mob.plan import Plan, RolePlan
+from mob.wire.messages import Export, RoleInfo
+
+GRACE = 30.0
+FOO = (Export("foo", "()", ""),)
+KILLED = "was killed by SIGKILL"
+RING_EARLY = 0.0015
+"""How much too early the timers of a real loop have been seen to ring, and more."""
+
+
+def plan(*roles: str, grace: float = GRACE) -> Plan:
+    """A plan of roles like "back*2"."""
+    parts = [role.partition("*") for role in roles]
+    return Plan("app", "/", tuple(RolePlan(name, name, int(count or 1)) for name, _, count in parts), grace=grace)
+
+
+def info(role: str, failing: str = "") -> RoleInfo:
+    return RoleInfo(role, FOO, True, failing)
+
+
+@dataclass
+class Fake:
+    """A mobster, as the world has it."""
+
+    uid: int
+    role: str
+    index: int
+    launched: float
+    pid: int = 0  # as the Kingpin knows it
+    is_forked: bool = False  # the fork server has said so
+    ready_at: float | None = None
+    was_told: bool = False  # by somebody else, to end
+    asked_grace: float | None = None  # by the Kingpin
+    must_go_by: float | None = None
+    is_killed: bool = False
+
+    @property
+    def slot(self) -> tuple[str, int]:
+        return self.role, self.index
+
+
+class World:
+    """Mobsters, timers and a terminal around a supervisor."""
+
+    def __init__(self, app: Plan) -> None:
+        self.supervisor = Supervisor(app)
+        self.roles = [role.name for role in app.roles]
+        self.now = 1000.0
+        self.mobsters: dict[int, Fake] = {}
+        self.clients: set[int] = set()
+        self.timers: list[float] = []
+        self.told: list[str] = []
+        self.failing: dict[str, str] = {}
+        self.linked: set[tuple[int, int]] = set()
+        self.launches: Counter[tuple[str, int]] = Counter()
+        self.exits: Counter[tuple[str, int]] = Counter()
+        self.failures: Counter[tuple[str, int]] = Counter()
+        self.due: dict[tuple[str, int], float] = {}  # empty slots, and when they are to be filled
+        self.stopped_at: float | None = None
+        self.statuses: list[int] = []
+
+    def start(self) -> list[Decision]:
+        return self.carry_out(self.supervisor.start(self.now))
+
+    # what happens
+
+    def forked(self, uid: int, pid: int | None = None) -> list[Decision]:
+        mobster = self.mobsters[uid]
+        mobster.is_forked = True
+        mobster.pid = 100 + uid if pid is None else pid
+        return self.carry_out(self.supervisor.handle_forked(uid, mobster.pid))
+
+    def ready(self, uid: int) -> list[Decision]:
+        mobster = self.mobsters[uid]
+        mobster.pid = 100 + uid
+        if not (mobster.was_told or mobster.asked_grace is not None) and mobster.ready_at is None:
+            mobster.ready_at = self.now
+        return self.carry_out(self.supervisor.handle_ready(uid, mobster.pid, info(mobster.role), self.now))
+
+    def draining(self, uid: int) -> list[Decision]:
+        mobster = self.mobsters[uid]
+        mobster.was_told = True
+        self._limit(mobster, self.now + self.supervisor.plan.grace)
+        return self.carry_out(self.supervisor.handle_draining(uid, self.now))
+
+    def boot_failed(self, uid: int, report: str) -> list[Decision]:
+        return self.carry_out(self.supervisor.handle_boot_failed(uid, report))
+
+    def exits_with(self, uid: int, why: str = KILLED) -> list[Decision]:
+        return self.carry_out(self.supervisor.handle_exited(uid, why, self.now))
+
+    def fork_server_gone(self) -> list[Decision]:
+        for mobster in self.mobsters.values():
+            mobster.is_forked = True  # nobody is going to say so any more
+        return self.carry_out(self.supervisor.handle_fork_server_gone(self.now))
+
+    def stop(self) -> list[Decision]:
+        if self.stopped_at is None:
+            self.stopped_at = self.now
+            self.due.clear()
+            for mobster in self.mobsters.values():
+                self._limit(mobster, self.now + self.supervisor.plan.grace)
+        return self.carry_out(self.supervisor.handle_stop(self.now))
+
+    def wake(self, early: float = 0.0) -> list[Decision]:
+        """The next timer rings."""
+        when = min(self.timers)
+        self.timers.remove(when)
+        self.now = max(self.now, when - early)
+        return self.carry_out(self.supervisor.handle_wake(self.now))
+
+    def pass_time(self, seconds: float, early: float = 0.0) -> None:
+        """Time passes; timers ring, killed processes go."""
+        until = self.now + seconds
+        self.reap()
+        while self.timers and min(self.timers) <= until:
+            self.wake(early)
+            self.reap()
+        self.now = until
+
+    def reap(self) -> None:
+        while killed := [uid for uid, mobster in self.mobsters.items() if mobster.is_killed]:
+            self.exits_with(killed[0])
+
+    def _pause_after(self, mobster: Fake) -> float:
+        slot, is_ready = mobster.slot, mobster.ready_at is not None
+        if mobster.ready_at is not None and self.now - mobster.ready_at >= 30:
+            self.failures[slot] = 0
+        if mobster.was_told:
+            return 0.0
+        self.failures[slot] += 1
+        growths = self.failures[slot] - 1 - is_ready
+        return 0.0 if growths < 0 else min(15.0, 0.1 * 1.5**growths)
+
+    def _forget(self, uid: int) -> None:
+        self.linked = {pair for pair in self.linked if uid not in pair}
+        self.clients.discard(uid)
+        if mobster := self.mobsters.pop(uid, None):
+            self.exits[mobster.slot] += 1
+            if self.stopped_at is None:
+                self.due[mobster.slot] = self.now + self._pause_after(mobster)
+
+    def _limit(self, mobster: Fake, deadline: float) -> None:
+        mobster.must_go_by = min(deadline, mobster.must_go_by or deadline)
+
+    # what is decided
+
+    def carry_out(self, decisions: list[Decision]) -> list[Decision]:
+        for decision in decisions:
+            self._carry_out_one(decision)
+        return decisions
+
+    def _carry_out_one(self, decision: Decision) -> None:
+        match decision:
+            case d.Launch():
+                self._launch(decision)
+            case d.Welcome(uid=uid, members=members):
+                assert uid in {member.uid for member in members}
+            case d.Introduce(first=first, second=second):
+                pair = (min(first, second), max(first, second))
+                assert pair not in self.linked, "introduced twice"
+                assert {*pair} <= self.mobsters.keys() | self.clients, "introduced to somebody who is not there"
+                self.linked.add(pair)
+            case d.AnnounceRole(role=role):
+                self.failing[role.name] = role.failing
+            case d.Ask(uid=uid, grace=grace):
+                self._ask(self.mobsters[uid], grace)
+            case d.Kill(uid=uid):
+                self.mobsters[uid].is_killed |= self.mobsters[uid].pid != 0
+            case d.Tell(text=text):
+                self.told.append(text)
+            case d.WakeAt(when=when):
+                self.timers.append(when)
+            case d.Finish(status=status):
+                assert not self.mobsters, "finished before all were gone"
+                self.statuses.append(status)
+            case d.AnnounceGone(uid=uid):
+                self._forget(uid)
+            case d.Announce():
+                pass
+
+    def _launch(self, launch: Launch) -> None:
+        slot = (launch.role, launch.index)
+        assert self.stopped_at is None, "launched while stopping"
+        assert slot not in {mobster.slot for mobster in self.mobsters.values()}, "two processes in one slot"
+        assert self.now >= self.due.pop(slot, self.now) - EARLY, "revived too soon"
+        self.launches[slot] += 1
+        assert launch.generation == self.launches[slot]
+        self.mobsters[launch.uid] = Fake(launch.uid, launch.role, launch.index, self.now)
+
+    def _ask(self, mobster: Fake, grace: float) -> None:
+        assert mobster.asked_grace is None, "asked twice"
+        later = self.roles[self.roles.index(mobster.role) + 1 :]
+        assert not [other for other in self.mobsters.values() if other.role in later], "asked before a later role"
+        mobster.asked_grace = grace
+        self._limit(mobster, self.now + grace)
+
+
+def started(*roles: str, grace: float = GRACE, ready: bool = True) -> World:
+    """A world in which all mobsters are there, and ready."""
+    world = World(plan(*roles, grace=grace))
+    world.start()
+    for uid in list(world.mobsters):
+        world.forked(uid)
+        if ready:
+            world.ready(uid)
+    return world
