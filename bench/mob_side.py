@@ -9,8 +9,7 @@ roster shows six ready mobsters. Revival: the only worker of a fresh app (apps/o
 the first is answered after a pause, on purpose), from the kill until a client has the answer of a call from
 another pid.
 
-Limits: large buffers arrive in mob as read-only shared memory, so the row of 1 MB includes the copy in, but no
-copy out.
+Limits: each revival is the first death in a fresh app, for a second quick one waits before it is answered.
 """
 
 from __future__ import annotations
@@ -117,7 +116,7 @@ def hello_of_our_own(name: str) -> Path:
 
 class Side(BaseSide):
     label = "mob"
-    limits = "1 MB arrives as a read-only mapping, without a copy out; each revival is the first death in a fresh app"
+    limits = "each revival is the first death in a fresh app"
 
     def start(self) -> None:
         self.app = App(APPS / "pair.py", new_name())

@@ -10,6 +10,7 @@ import socket
 import setproctitle
 
 from mob.mobster import life, output
+from mob.rim import processes
 from mob.rim.forkserver import ForkServer
 
 
@@ -18,4 +19,5 @@ def main(arguments: tuple[int, int, int, float, str]) -> None:
     channel, deadman_r, deadman_w, grace, app = arguments
     setproctitle.setproctitle(f"{app} (fork server)")
     output.install()
+    processes.keep_heap_warm()
     ForkServer(socket.socket(fileno=channel), (deadman_r, deadman_w), grace, life.main).serve()
