@@ -352,7 +352,7 @@ def test_kill_9_of_the_kingpin_lets_calls_in_flight_finish(apps: Apps) -> None:
     assert (apps.directory / "answer").read_text() == "done"
 
 
-# -------------------------------------------------------------------------------------- kill -9 of the fork server
+# ---------------------------------------------------------------------------------------- death of the fork server
 
 BACK = """
     import os
@@ -380,6 +380,14 @@ def replace_fork_server(app: RunningApp) -> None:
 def pids(app: RunningApp, client: mob.Client) -> set[int]:
     """Of the ready mobsters."""
     return {member.pid for member in app.ready(client)}
+
+
+def test_a_fork_server_that_stands_still_does_not_keep_the_app_from_ending(apps: Apps) -> None:
+    app = apps.start('.role("back", "./back.py", workers=2)', back=BACK)
+    app.wait_ready()
+    freeze(app.fork_server())
+    assert app.stop(10) == 0
+    app.wait_gone()
 
 
 def test_mobsters_outlive_their_fork_server(apps: Apps) -> None:

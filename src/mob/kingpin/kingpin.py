@@ -93,6 +93,7 @@ class Kingpin:
     def handle_stop_signal(self) -> None:
         """Ctrl-C or SIGTERM: the first asks, the second forces."""
         self._forced = self.supervisor.stopping
+        self.nursery.wake()  # it tells who has ended
         self._carry_out(self.supervisor.handle_stop(monotonic()))
 
     def handle_children(self) -> None:
@@ -257,6 +258,8 @@ class Kingpin:
 
     def _exited(self, uid: int, status: int) -> None:
         self.ports.restore()
+        if (connection := self.connections.get(uid)) is not None:
+            connection.link.drain()  # its last words: why it could not boot, say
         self._carry_out(self.supervisor.handle_exited(uid, processes.exit_text(status), monotonic()))
 
     def _launch(self, launch: d.Launch) -> None:

@@ -7,6 +7,7 @@ path. It leads a process group of its own, so that Ctrl-C at the terminal reache
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -105,12 +106,18 @@ class Nursery:
             self._on_gone(processes.exit_text(status))
         return True
 
+    def wake(self) -> None:
+        """Lets a fork server go on that somebody has stopped (SIGSTOP)."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGCONT)
+
     def close(self) -> None:
         """Ends the fork server by ending the channel, and waits for it."""
         self._closing = True
         if self._link is not None:
             self._link.close()
         if self._process is not None:
+            self.wake()
             self._process.wait()
         for descriptor in self._deadman:
             os.close(descriptor)

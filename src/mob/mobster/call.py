@@ -23,6 +23,7 @@ from mob.core.states import Call as State
 from mob.errors import CallTimeout, Deadlock
 
 if TYPE_CHECKING:
+    from mob.mobster.callbacks import Passage
     from mob.mobster.contacts import Contact
     from mob.mobster.peer import Peer
     from mob.rim.reactor import Reactor
@@ -52,6 +53,7 @@ class Call(Generic[T]):
         "_value",
         "contact",
         "label",
+        "passage",
         "request",
         "role",
         "state",
@@ -60,6 +62,7 @@ class Call(Generic[T]):
     # Set by whoever sends the call, and by whoever settles it; not before, for creating a call is on the hot path.
     contact: Contact
     request: m.Call
+    passage: Passage
     _value: Any
     _guard: _Guard
 

@@ -162,9 +162,8 @@ class Callbacks:
 
     def handle_lend(self, number: int, holder: int) -> None:
         """A holder has passed a function on to another member."""
-        if self._peer.contacts.get(holder) is not None:
-            with self._lock:
-                self.lent.hold(number, holder)
+        with self._lock:
+            self.lent.hold(number, holder)
 
     def handle_gone(self, uid: int) -> None:
         """A member has gone: what it held is free."""

@@ -80,6 +80,8 @@ class Calling:
         named = (Raw(peer.encode(kwargs, "kwargs")),) if kwargs else ()
         passage = peer.callbacks.take() if peer.callbacks.encoding else ()
         call: Call[Any] = Call(peer, export.label, export.role if special is None else "")
+        if passage:
+            self._accompany(call, passage)
         route = export.route
         contact = route.choose() if special is None else special
         if contact is None or (route.waiting and special is None):
@@ -104,6 +106,8 @@ class Calling:
         named = (Raw(peer.encode(kwargs, "kwargs")),) if kwargs else ()
         passage = peer.callbacks.take() if peer.callbacks.encoding else ()
         call: Call[Any] = Call(peer, label, "")
+        if passage:
+            self._accompany(call, passage)
         self._send(contact, call, target, Raw(body), named, passage)
         return call
 
@@ -136,6 +140,11 @@ class Calling:
         self._peer.contacts.want_role(role)
         return self._peer.contacts.route(role)
 
+    def _accompany(self, call: Call[Any], passage: Passage) -> None:
+        """Keeps the functions in a call alive until it has ended, for it may have to go to another worker."""
+        call.passage = passage
+        call.when_done(lambda _: self._peer.callbacks.let_go(passage))
+
     def _send(
         self,
         contact: Contact,
@@ -146,13 +155,10 @@ class Calling:
         passage: Passage,
     ) -> None:
         if len(contact.pending) >= OUTSTANDING_LIMIT:
-            if passage:
-                self._peer.callbacks.let_go(passage)
             call.fail(Busy(f"{call.label}: {OUTSTANDING_LIMIT:,} calls to {contact.name} are unanswered already."))
             return
         if passage:
             self._peer.callbacks.hand_over(passage, contact)
-            self._peer.callbacks.let_go(passage)
         contact.send_call(call, target, args, kwargs)
 
     # ---------------------------------------------------------------------------------------------- waiting
@@ -202,8 +208,6 @@ class Calling:
                 contact.post(m.Message(parked.args))
             elif parked.call.state is State.WAITING:
                 self._send(contact, parked.call, parked.target, parked.args, parked.kwargs, parked.passage)
-            else:
-                self._peer.callbacks.let_go(parked.passage)
             waiting.popleft()  # only now: nothing may overtake it
 
     def route_again(self, call: Call[Any], why: str) -> None:
@@ -215,7 +219,8 @@ class Calling:
             return
         call.state = State.WAITING
         request = call.request
-        parked = Parked(monotonic() + WAIT, call, request.target, request.args, request.kwargs, ())
+        passage: Passage = getattr(call, "passage", ())
+        parked = Parked(monotonic() + WAIT, call, request.target, request.args, request.kwargs, passage)
         self._park(parked, self.route(call.role))
 
     def fail_all(self, error: Callable[[str], CallError]) -> None:
@@ -226,11 +231,10 @@ class Calling:
                 self._give_up(parked, error(parked.call.label if parked.call else "a message"))
 
     def _give_up(self, parked: Parked, error: CallError) -> None:
-        if parked.passage:
-            self._peer.callbacks.let_go(parked.passage)
         if parked.call is not None:
             parked.call.fail(error)
         else:
+            self._peer.callbacks.let_go(parked.passage)
             self._peer.log.error("%s", error)
 
     def _why(self, role: str) -> str:
