@@ -29,7 +29,9 @@ format: $(VENV)/.installed-lint ## mend style and format in place
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
+# Ray is tried, and done without where it cannot be installed.
 bench: $(VENV)/.installed-bench ## measure mob, beside others that do the same
+	@$(MAKE) $(VENV)/.installed-bench-ray || echo "Ray cannot be installed here: its column is left out" >&2
 	$(BIN)/python -m bench $(ARGS)
 
 clean: ## remove .venv and everything that was made

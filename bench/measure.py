@@ -22,6 +22,8 @@ BURST = 250  # messages broadcast before the publisher waits for all subscribers
 SUBSCRIBERS = 8
 WIDTH = 100  # calls at once
 MEGABYTE = 1_000_000
+ARRAY = 50_000_000  # bytes of the NumPy array
+SIZES = tuple(10**power for power in range(1, 9))
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,8 @@ class Row:
     operations: int = 1
     pinned: bool = False
     once: bool = False  # lasts long enough: not repeated within a round
+    size: int = 0  # given to the method besides n, if it is not 0
+    section: str = ""  # rows of one section share a table; "" is the main one
 
     @property
     def asks(self) -> str:
@@ -52,6 +56,13 @@ def as_rate(seconds: float) -> str:
     return f"{round(1 / seconds, -2):,.0f}/s"
 
 
+def as_size(count: int) -> str:
+    for limit, factor, unit in ((10**3, 1, "B"), (10**6, 10**3, "kB")):
+        if count < limit:
+            return f"{count // factor} {unit}"
+    return f"{count // 10**6} MB"
+
+
 def significant(number: float) -> str:
     return f"{number:.0f}" if number >= 100 else f"{number:.1f}" if number >= 10 else f"{number:.2f}"
 
@@ -63,9 +74,15 @@ ROWS = (
     Row("blocking_pinned", "`.result()`, all processes on one core", as_time, method="blocking", pinned=True),
     Row("at_once", f"{WIDTH} calls at once, calls", as_rate, operations=WIDTH),
     Row("broadcast", f"100 bytes to {SUBSCRIBERS} processes, deliveries", as_rate, operations=BURST * SUBSCRIBERS),
+    Row("cpu", f"CPU per call, {WIDTH} at once", as_time, operations=WIDTH),
     Row("megabyte", "1 MB of bytes there and back", as_time),
+    Row("array", f"{as_size(ARRAY)} NumPy array there and back", as_time),
     Row("boot", "start of an app of six processes until all are ready", as_time, once=True),
     Row("revival", "`kill -9` of a worker until its successor has answered", as_time, once=True),
+    *(
+        Row(f"size_{size}", as_size(size), as_time, method="sized", size=size, section="Bytes there and back")
+        for size in SIZES
+    ),
 )
 
 
@@ -89,11 +106,15 @@ class Figures:
         seconds = self.measured(row, side)
         return f"{row.show(median(seconds))} ({row.show(min(seconds))})" if seconds else "-"
 
-    def ratio(self, row: Row, side: str, base: str) -> str:
+    def ratio(self, row: Row, side: str, base: str) -> float | None:
         """How many times as long `side` took as `base`: the median over the rounds that have both."""
-        pairs = zip(self.values.get((row.name, side), ()), self.values.get((row.name, base), ()), strict=True)
+        pairs = zip(self.values.get((row.name, side), ()), self.values.get((row.name, base), ()), strict=False)
         ratios = [one / other for one, other in pairs if one is not None and other is not None]
-        return f"{significant(median(ratios))}" if ratios else "-"
+        return median(ratios) if ratios else None
+
+    def ratio_cell(self, row: Row, side: str, base: str) -> str:
+        ratio = self.ratio(row, side, base)
+        return "-" if ratio is None else significant(ratio)
 
 
 def table(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
@@ -109,27 +130,44 @@ def table(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
     return "\n".join([drawn(cells[0]), rule, *map(drawn, cells[1:])])
 
 
-def report(figures: Figures, labels: Mapping[str, str], head: Sequence[str], notes: Sequence[str], base: str) -> str:
-    """The whole page: the machine, the figures, the ratios to `base` if it was measured, and the notes."""
-    rows = [row for row in ROWS if figures.has(row)]
-    names = [labels[side] for side in figures.sides]
-    parts = [
-        "# Measured",
-        *head,
-        table(["", *names], ([r.title, *(figures.cell(r, s) for s in figures.sides)] for r in rows)),
-    ]
-    if any(figures.measured(row, base) for row in rows):
-        others = [side for side in figures.sides if side != base]
+def main_tables(figures: Figures, labels: Mapping[str, str], base: str) -> list[str]:
+    """The figures of the main section and the ratios to `base`, if it was measured."""
+    rows = [row for row in ROWS if not row.section and figures.has(row)]
+    if not rows:
+        return []
+    shown = [side for side in figures.sides if any(figures.measured(row, side) for row in rows)]
+    lines = ([row.title, *(figures.cell(row, side) for side in shown)] for row in rows)
+    parts = [table(["", *(labels[side] for side in shown)], lines)]
+    others = [side for side in shown if side != base]
+    if base in shown and others:
+        lines = ([row.title, *(figures.ratio_cell(row, side, base) for side in others)] for row in rows)
         parts += [
             f"{labels[base]} is so many times as fast as the peer (2.00: half the time; below 1: the peer is faster):",
-            table(
-                ["", *(labels[side] for side in others)],
-                ([row.title, *(figures.ratio(row, side, base) for side in others)] for row in rows),
-            ),
+            table(["", *(labels[side] for side in others)], lines),
         ]
-    if notes:
-        parts.append("\n".join(f"* {note}" for note in notes))
-    return "\n\n".join(parts) + "\n"
+    return parts
+
+
+def section_tables(figures: Figures, labels: Mapping[str, str], base: str) -> list[str]:
+    """Each other section: one table, with the ratios beside the figures."""
+    parts = []
+    for section in dict.fromkeys(row.section for row in ROWS if row.section):
+        rows = [row for row in ROWS if row.section == section and figures.has(row)]
+        if not rows:
+            continue
+        shown = [side for side in figures.sides if any(figures.measured(row, side) for row in rows)]
+        others = [side for side in shown if side != base] if base in shown else []
+        head = ["", *(labels[side] for side in shown), *(f"ratio to {labels[side]}" for side in others)]
+        lines = (
+            [
+                row.title,
+                *(figures.cell(row, side) for side in shown),
+                *(figures.ratio_cell(row, side, base) for side in others),
+            ]
+            for row in rows
+        )
+        parts += [f"## {section}", table(head, lines)]
+    return parts
 
 
 def cpu_model() -> str:

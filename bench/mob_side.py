@@ -28,7 +28,8 @@ from pathlib import Path
 from time import perf_counter, sleep
 
 import mob
-from bench.measure import BURST, MEGABYTE, SUBSCRIBERS, WIDTH
+from bench.cpu import MeasuresCpu, SystemShare, share_of
+from bench.measure import ARRAY, BURST, MEGABYTE, SUBSCRIBERS, WIDTH
 from bench.side import ROOT, BaseSide
 
 APPS = ROOT / "bench" / "apps"
@@ -114,7 +115,7 @@ def hello_of_our_own(name: str) -> Path:
     return folder / "main.py"
 
 
-class Side(BaseSide):
+class Side(MeasuresCpu, BaseSide):
     label = "mob"
     limits = "each revival is the first death in a fresh app"
 
@@ -144,6 +145,19 @@ class Side(BaseSide):
 
     def megabyte(self, n: int) -> float:
         return self.caller.megabyte(n, MEGABYTE).result(PATIENCE)
+
+    def sized(self, n: int, size: int) -> float:
+        return self.caller.megabyte(n, size).result(PATIENCE)
+
+    def array(self, n: int) -> float:
+        return self.caller.array(n, ARRAY).result(PATIENCE)
+
+    def processes(self) -> list[int]:
+        """Both ends; the Kingpin has no part in a call."""
+        return [member.pid for member in self.app.client.members() if member.role in ("caller", "back")]
+
+    def system(self, target: float) -> dict[str, SystemShare]:
+        return {method: share_of(getattr(self, method), self.processes(), target) for method in ("awaited", "at_once")}
 
     def boot(self, _: int) -> float:
         name = new_name()

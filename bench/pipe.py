@@ -14,7 +14,9 @@ import sys
 from multiprocessing.connection import Connection
 from time import perf_counter
 
-from bench.measure import MEGABYTE
+import numpy
+
+from bench.measure import ARRAY, MEGABYTE
 from bench.side import ROOT, BaseSide, die_with_parent
 
 Fork = multiprocessing.get_context("fork")
@@ -59,6 +61,12 @@ class Side(BaseSide):
 
     def megabyte(self, n: int) -> float:
         return self._calls(n, bytes(MEGABYTE))
+
+    def sized(self, n: int, size: int) -> float:
+        return self._calls(n, bytes(size))
+
+    def array(self, n: int) -> float:
+        return self._calls(n, numpy.zeros(ARRAY // 8))
 
     def boot(self, _: int) -> float:
         start = perf_counter()

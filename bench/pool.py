@@ -12,6 +12,7 @@ import multiprocessing
 from concurrent.futures import ProcessPoolExecutor
 from time import perf_counter
 
+from bench.cpu import MeasuresCpu
 from bench.measure import MEGABYTE, WIDTH
 from bench.side import BaseSide, die_with_parent, new_loop
 
@@ -20,7 +21,7 @@ def echo(value: object) -> object:
     return value
 
 
-class Side(BaseSide):
+class Side(MeasuresCpu, BaseSide):
     label = "ProcessPoolExecutor"
     limits = "one worker; awaited calls by run_in_executor on uvloop; no revival, a death breaks the pool"
 

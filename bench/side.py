@@ -25,6 +25,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import Any, ClassVar, TextIO
@@ -37,6 +38,7 @@ ROOT = Path(__file__).resolve().parent.parent
 class BaseSide:
     label: ClassVar[str]
     limits: ClassVar[str] = ""
+    can_pin: ClassVar[bool] = True  # whether it is started a second time for the rows on one core
 
     def start(self) -> None: ...
 
@@ -77,6 +79,21 @@ def timed(work: Callable[[int], float], target: float, units: int) -> tuple[int,
     return units, work(units)
 
 
+def answered(
+    side: BaseSide, known: dict[tuple[str, int], int], method: str, target: float, size: int = 0, whole: bool = False
+) -> dict[str, Any]:
+    """`whole`: what the method itself gives back for `target` seconds. Otherwise n units of it are timed."""
+    asked = getattr(side, method)
+    if whole:
+        return {"data": asked(target)}
+    work = partial(asked, size=size) if size else asked
+    if not target:
+        return {"units": 1, "seconds": work(1)}
+    units, seconds = timed(work, target, known.get((method, size), 0))
+    known[method, size] = units
+    return {"units": units, "seconds": seconds}
+
+
 def serve(name: str, requests: TextIO, answers: TextIO) -> None:
     def answer(**fields: Any) -> None:
         print(json.dumps(fields), file=answers, flush=True)
@@ -89,19 +106,15 @@ def serve(name: str, requests: TextIO, answers: TextIO) -> None:
         answer(error=f"{type(error).__name__}: {error}")
         return
     try:
-        answer(label=side.label, limits=side.limits, rows=[row for row in asked if hasattr(side, row)])
-        known: dict[str, int] = {}
+        rows = [row for row in asked if hasattr(side, row)]
+        answer(label=side.label, limits=side.limits, rows=rows, can_pin=side.can_pin)
+        known: dict[tuple[str, int], int] = {}
         for line in requests:
             request = json.loads(line)
-            method, target = request["method"], request["target"]
-            work = getattr(side, method)
             try:
-                units, seconds = (1, work(1)) if not target else timed(work, target, known.get(method, 0))
+                answer(**answered(side, known, **request))
             except Exception as error:  # noqa: BLE001 - the same
                 answer(error=f"{type(error).__name__}: {error}")
-            else:
-                known[method] = units
-                answer(units=units, seconds=seconds)
     finally:
         side.stop()
 
@@ -122,7 +135,7 @@ def main() -> None:
 class SideProcess:
     """The bench's handle of a side. Every wait is bounded; past it the side is ended and raises SideFailed."""
 
-    START, MEASURE, STOP = 60.0, 60.0, 20.0
+    START, MEASURE, SURVEY, STOP = 60.0, 60.0, 120.0, 20.0
 
     def __init__(self, name: str, core: int = -1) -> None:
         self.name = name
@@ -140,6 +153,7 @@ class SideProcess:
         self.label = name
         self.limits = ""
         self.rows: frozenset[str] = frozenset()
+        self.can_pin = True
 
     def __repr__(self) -> str:
         return f"<SideProcess {self.name} pid={self.process.pid}>"
@@ -147,17 +161,26 @@ class SideProcess:
     def wait_started(self) -> None:
         hello = self._answer(self.START)
         self.label, self.limits, self.rows = hello["label"], hello["limits"], frozenset(hello["rows"])
+        self.can_pin = hello["can_pin"]
 
-    def measure(self, method: str, target: float) -> float:
+    def measure(self, method: str, target: float, size: int = 0) -> float:
         """Seconds per unit, taken over about `target` seconds; 0 measures one unit."""
+        self._ask(method=method, target=target, size=size)
+        answer = self._answer(self.MEASURE)
+        return answer["seconds"] / answer["units"]
+
+    def survey(self, method: str, target: float) -> Any:
+        """What the side's method itself has to say, after about `target` seconds for each of its figures."""
+        self._ask(method=method, target=target, whole=True)
+        return self._answer(self.SURVEY)["data"]
+
+    def _ask(self, **request: Any) -> None:
         assert self.process.stdin is not None
         try:
-            self.process.stdin.write(json.dumps({"method": method, "target": target}).encode() + b"\n")
+            self.process.stdin.write(json.dumps(request).encode() + b"\n")
             self.process.stdin.flush()
         except OSError as error:
             raise SideFailed("its process is gone") from error
-        answer = self._answer(self.MEASURE)
-        return answer["seconds"] / answer["units"]
 
     def _answer(self, timeout: float) -> dict[str, Any]:
         assert self.process.stdout is not None

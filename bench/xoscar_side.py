@@ -14,6 +14,7 @@ from time import perf_counter
 
 import xoscar as xo
 
+from bench.cpu import MeasuresCpu
 from bench.measure import MEGABYTE, WIDTH
 from bench.side import BaseSide, new_loop
 
@@ -45,7 +46,7 @@ class Caller(xo.StatelessActor):
         return perf_counter() - start
 
 
-class Side(BaseSide):
+class Side(MeasuresCpu, BaseSide):
     label = "xoscar"
     limits = "uvloop, Unix socket between sub pools, stateless actors; no synchronous calls and no broadcast to compare"
 

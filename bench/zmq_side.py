@@ -19,6 +19,7 @@ from typing import Any
 import zmq
 import zmq.asyncio
 
+from bench.cpu import MeasuresCpu
 from bench.measure import BURST, MEGABYTE, SUBSCRIBERS, WIDTH
 from bench.side import BaseSide, die_with_parent, new_loop
 
@@ -49,7 +50,7 @@ def run(work: Callable[[str], Coroutine[Any, Any, None]], folder: str) -> None:
         runner.run(work(folder))
 
 
-class Side(BaseSide):
+class Side(MeasuresCpu, BaseSide):
     label = "pyzmq asyncio"
     limits = "uvloop, ipc; raw frames and an id, no encoding, no dispatch"
 

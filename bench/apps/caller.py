@@ -3,6 +3,8 @@
 import asyncio
 from time import perf_counter
 
+import numpy
+
 import mob
 
 back = mob.require("back")
@@ -40,6 +42,16 @@ async def megabyte(n, size):
         reply = await echo(value)
     spent = perf_counter() - start
     assert len(reply) == size
+    return spent
+
+
+async def array(n, size):
+    echo, value = back.echo, numpy.zeros(size // 8)
+    start = perf_counter()
+    for _ in range(n):
+        reply = await echo(value)
+    spent = perf_counter() - start
+    assert reply.nbytes == value.nbytes
     return spent
 
 

@@ -13,11 +13,13 @@ from collections.abc import Callable
 from functools import partial
 from time import monotonic
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
 import uvloop
 
 from mob.errors import AppNotRunning, nearest
+from mob.mobster.calling import DEFAULTS
+from mob.mobster.interface import Interface
 from mob.mobster.peer import Peer
 from mob.mobster.proxy import Proxy, Target
 from mob.plan import FRAME_LIMIT
@@ -26,6 +28,7 @@ from mob.rim.reactor import Reactor
 from mob.wire import messages as m
 
 F = TypeVar("F", bound=Callable[..., Any])
+T = TypeVar("T")
 PATIENCE = 10.0
 """Seconds in which a running Kingpin has to answer a new client."""
 
@@ -108,11 +111,15 @@ class Client:
 
     # ------------------------------------------------------------------------------------- as in a mobster
 
-    def require(self, role: str) -> Proxy:
-        """The proxy of a role, as `mob.require` gives it to a mobster."""
+    @overload
+    def require(self, role: str) -> Proxy: ...
+    @overload
+    def require(self, role: str, interface: Callable[..., T]) -> T: ...
+    def require(self, role: str, interface: Any = None) -> Any:
+        """The proxy of a role, as `mob.require` gives it to a mobster; typed, if there is an `interface`."""
         self._check_open()
         self._peer.roster.check_role(role)
-        return Proxy(self._peer, role)
+        return Proxy(self._peer, role, DEFAULTS, None if interface is None else Interface(self._peer, interface))
 
     def send(self, obj: Any) -> None:
         """Sends a message to every ready mobster."""

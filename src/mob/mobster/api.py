@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar, overload
 
 from msgspec import Struct
 
 from mob.errors import NotInMobster
 from mob.mobster import serving
+from mob.mobster.calling import DEFAULTS
+from mob.mobster.interface import Interface
 from mob.mobster.peer import Peer
 from mob.mobster.proxy import Proxy, Target
 
 F = TypeVar("F", bound=Callable[..., Any])
+T = TypeVar("T")
 
 _peer: Peer | None = None
 _say_ready: Callable[[], None] | None = None
@@ -62,18 +65,26 @@ def _refuse(function: str) -> NoReturn:
     )
 
 
-def require(role: str) -> Proxy:
+@overload
+def require(role: str) -> Proxy: ...
+@overload
+def require(role: str, interface: Callable[..., T]) -> T: ...  # not type[T]: mypy takes no Protocol for one
+def require(role: str, interface: Any = None) -> Any:
     """The proxy of a role: its exports as functions, each call sent to any one worker.
 
     Never blocks and needs no boot order: calls wait for the first ready worker (30 s, see `Proxy.options`). Raises
     `UnknownRole` at once if the app has no such role, with the nearest name.
 
+    `interface`: a `typing.Protocol` (or any class) whose methods are the exports. Editors and type checkers take the
+    proxy for one, and each result is converted to what its method is annotated to return; see docs/typed.md.
+
     >>> back = mob.require("back")     # doctest: +SKIP
     >>> await back.foo(1)              # doctest: +SKIP
+    >>> back = mob.require("back", Back)                   # doctest: +SKIP
     """
     peer = current("require")
     peer.roster.check_role(role)
-    return Proxy(peer, role)
+    return Proxy(peer, role, DEFAULTS, None if interface is None else Interface(peer, interface))
 
 
 def send(obj: Any) -> None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 from asyncio import AbstractEventLoop, CancelledError
 from collections import deque
-from collections.abc import Callable, Generator
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from contextvars import Context, copy_context
 from threading import Lock, get_ident
 from time import monotonic
@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from mob.core.states import Call as State
 from mob.errors import CallTimeout, Deadlock
+from mob.mobster.streams import Incoming, Stream, not_a_value
 
 if TYPE_CHECKING:
     from mob.mobster.callbacks import Passage
@@ -52,6 +53,7 @@ class Call(Generic[T]):
         "_peer",
         "_value",
         "contact",
+        "incoming",
         "label",
         "passage",
         "request",
@@ -63,6 +65,7 @@ class Call(Generic[T]):
     contact: Contact
     request: m.Call
     passage: Passage
+    incoming: Incoming
     _value: Any
     _guard: _Guard
 
@@ -124,11 +127,44 @@ class Call(Generic[T]):
     def __await__(self) -> Generator[Any, None, T]:
         try:
             if self.state is not DONE:
+                if hasattr(self, "incoming") and not self.incoming.is_read:
+                    self._refuse_to_wait()
+                    return self.result()
                 self._asyncio_future_blocking = True
                 yield self  # a task throws the call's error in here
             return self.result()
         finally:
             del self  # as in `result`
+
+    def __iter__(self) -> Iterator[Any]:
+        return self.stream()
+
+    def __aiter__(self) -> AsyncIterator[Any]:
+        return self.stream()
+
+    def stream(self) -> Stream[Any]:
+        """The iterator over what the called generator yields."""
+        return Stream(self._peer, self, self._incoming())
+
+    def _incoming(self) -> Incoming:
+        try:
+            return self.incoming
+        except AttributeError:
+            incoming = self.incoming = Incoming()
+            self.when_done(incoming.wake)
+            return incoming
+
+    def handle_item(self, item: Any) -> None:
+        """The called generator has yielded something."""
+        incoming = self._incoming()
+        incoming.put(item)
+        if not incoming.is_read and len(self._callbacks) > 1:  # besides the stream's own: somebody waits for a value
+            self._refuse_to_wait()
+
+    def _refuse_to_wait(self) -> None:
+        contact = self.contact
+        self.fail(not_a_value(self.label))
+        contact.forget_call(self)
 
     def _asked_for(self) -> BaseException:
         """The error, which somebody has asked for now."""
@@ -140,6 +176,9 @@ class Call(Generic[T]):
 
     def _wait(self, timeout: float | None) -> None:
         peer = self._peer
+        if hasattr(self, "incoming") and not self.incoming.is_read:
+            self._refuse_to_wait()
+            return
         if get_ident() == peer.reactor.thread:
             self._drive(peer, timeout)
         else:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from mob.core.callbacks import Borrowed, Lent
 from mob.errors import Lost
 from mob.mobster.call import Call
+from mob.mobster.streams import LentIterator, RemoteIterator
 from mob.wire import messages as m
 from mob.wire.codec import Reference
 
@@ -79,8 +80,10 @@ class Callbacks:
         if isinstance(function, RemoteFunction):
             reference = Reference(function._owner, function._number)  # pyright: ignore[reportPrivateUsage]
         else:
+            is_iterator = not callable(function)
             with self._lock:
-                reference = Reference(self._peer.uid, self.lent.pin(function))
+                number = self.lent.pin(LentIterator(function) if is_iterator else function)
+            reference = Reference(self._peer.uid, number, is_iterator)
         self.encoding.setdefault(get_ident(), []).append((reference, function))
         return reference
 
@@ -114,7 +117,7 @@ class Callbacks:
                 raise Lost("a function of this process came back after its last holder had given it up.")
             with self._lock:
                 self.lent.release(reference.id, self._peer.uid, 1)
-            return function
+            return function.iterator if isinstance(function, LentIterator) else function
         key = (reference.owner, reference.id)
         held = self._held.get(key)
         remote = held() if held is not None else None
@@ -122,7 +125,7 @@ class Callbacks:
             remote = RemoteFunction(self, *key)
             self._held[key] = weakref.ref(remote)
         remote._count += 1  # pyright: ignore[reportPrivateUsage]
-        return remote
+        return RemoteIterator(remote) if reference.is_stream else remote  # type: ignore[return-value]
 
     def call(self, owner: int, number: int, args: Sequence[Any], kwargs: dict[str, Any]) -> Call[Any]:
         """Calls a function in the process that owns it."""

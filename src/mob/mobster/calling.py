@@ -79,7 +79,7 @@ class Calling:
         body = Raw(peer.encode(args, "args"))
         named = (Raw(peer.encode(kwargs, "kwargs")),) if kwargs else ()
         passage = peer.callbacks.take() if peer.callbacks.encoding else ()
-        call: Call[Any] = Call(peer, export.label, export.role if special is None else "")
+        call = export.new_call(peer, export.label, export.role if special is None else "")
         if passage:
             self._accompany(call, passage)
         route = export.route

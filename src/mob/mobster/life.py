@@ -243,7 +243,7 @@ class Life:
     def _handle_beat(self) -> int:
         """On the liveness thread, once a second."""
         peer = self.peer
-        if peer.callbacks.dropped or peer.unheard:
+        if peer.callbacks.dropped or peer.unheard or peer.abandoned:
             self.reactor.call(peer.tidy)
         if self.importing and self.is_ready:
             self.reactor.call(self._tell_new_exports)

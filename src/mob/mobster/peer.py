@@ -16,6 +16,8 @@ from functools import partial
 from time import monotonic
 from typing import Any
 
+from msgspec import Raw
+
 from mob.core.roster import Roster
 from mob.core.states import Call as CallState
 from mob.core.states import Mobster
@@ -85,6 +87,8 @@ class Peer:
         self.roster = Roster()
         self.unheard: deque[tuple[str, BaseException]] = deque()
         """Errors of calls that nobody asked for: (label, error). A finalizer appends, `tidy` logs."""
+        self.abandoned: deque[Call[Any]] = deque()
+        """Calls whose streams nobody reads any more. A finalizer appends, `tidy` cancels."""
         self.handover = Handover(reactor)
         self.handlers = Handlers()
         self.callbacks = Callbacks(self)
@@ -216,6 +220,10 @@ class Peer:
                 call = contact.pending.pop(number, None)
                 if call is not None:
                     call.fail(failures.rebuild(failure, self.codec))
+            case m.Item(id=number, value=value):
+                self._handle_item(contact, number, value)
+            case m.More(id=number, count=count):
+                self.serving.give_credit(link, number, count)
             case m.Cancel(id=number):
                 self.serving.cancel(link, number)
             case m.Release(counts=counts):
@@ -227,6 +235,19 @@ class Peer:
             case _:
                 raise AssertionError(f"{message!r} is handled elsewhere")
 
+    def _handle_item(self, contact: Contact, number: int, value: Raw) -> None:
+        try:
+            item = self.codec.decode(value)  # also if nobody wants it: functions in it are counted
+        except Exception as error:  # noqa: BLE001  becomes the call's outcome
+            call = contact.pending.get(number)
+            if call is not None:
+                contact.forget_call(call)
+            self._fail_unreadable(call, error)
+            return
+        call = contact.pending.get(number)
+        if call is not None:
+            call.handle_item(item)
+
     def _fail_unreadable(self, call: Call[Any] | None, error: Exception) -> None:
         if call is not None:
             text = f"{call.label} has answered, but the answer cannot be read: {error}"
@@ -237,11 +258,13 @@ class Peer:
     # ------------------------------------------------------------------------------------------- housekeeping
 
     def _after_callback(self) -> None:
-        if self.callbacks.dropped or self.unheard:
+        if self.callbacks.dropped or self.unheard or self.abandoned:
             self.tidy()
 
     def tidy(self) -> None:
         """Gives back dropped callbacks and logs unheard errors; on the loop's thread."""
+        while self.abandoned:
+            self.abandoned.popleft().cancel()
         if self.callbacks.dropped:
             self.callbacks.sweep()
         while self.unheard:

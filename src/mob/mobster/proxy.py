@@ -14,6 +14,7 @@ import msgspec
 from mob.errors import PartialFailure, Unavailable, UnknownExport, nearest
 from mob.mobster.call import Call
 from mob.mobster.calling import DEFAULTS, Options
+from mob.mobster.interface import Interface, NewCall
 from mob.wire.messages import Export as Info
 
 if TYPE_CHECKING:
@@ -28,8 +29,9 @@ class Proxy:
     >>> await back.foo(1, x=2)              # doctest: +SKIP
     """
 
-    def __init__(self, peer: Peer, role: str, options: Options = DEFAULTS) -> None:
+    def __init__(self, peer: Peer, role: str, options: Options = DEFAULTS, interface: Interface | None = None) -> None:
         self._mob_peer = peer
+        self._mob_interface = interface
         self._mob_role = role
         self._mob_options = options
         peer.calling.route(role)  # asks for links now, so they are there when the first call is made
@@ -44,15 +46,16 @@ class Proxy:
         for name in changes:
             if name not in known:
                 raise TypeError(f"a proxy has no option {name!r}. {nearest(name, known)}")
-        return Proxy(self._mob_peer, self._mob_role, msgspec.structs.replace(self._mob_options, **changes))
+        changed = msgspec.structs.replace(self._mob_options, **changes)
+        return Proxy(self._mob_peer, self._mob_role, changed, self._mob_interface)
 
     def __getattr__(self, name: str) -> RemoteExport:
         if name.startswith("__") and name.endswith("__"):
             raise AttributeError(name)  # Python asking for a protocol, not the application for a function
         exports = _exports_of(self._mob_peer, self._mob_role)
         if exports is not None and name not in exports and self._mob_peer.roster.roles[self._mob_role].complete:
-            raise unknown_export(self._mob_role, name, exports)
-        export = RemoteExport(self._mob_peer, self._mob_role, name, self._mob_options)
+            raise unknown_export(self._mob_role, name, exports, self._mob_interface)
+        export = RemoteExport(self._mob_peer, self._mob_role, name, self._mob_options, self._mob_interface)
         self.__dict__[name] = export
         return export
 
@@ -68,9 +71,9 @@ class Proxy:
 class RemoteExport:
     """One exported function of a role. Calling it sends the call and returns a `Call`."""
 
-    __slots__ = ("_call", "_peer", "label", "name", "options", "role", "route")
+    __slots__ = ("_call", "_peer", "label", "name", "new_call", "options", "role", "route")
 
-    def __init__(self, peer: Peer, role: str, name: str, options: Options) -> None:
+    def __init__(self, peer: Peer, role: str, name: str, options: Options, interface: Interface | None = None) -> None:
         self._peer = peer
         self._call = peer.calling.call
         self.role = role
@@ -78,6 +81,7 @@ class RemoteExport:
         self.label = f"{role}.{name}"
         self.route = peer.calling.route(role)
         self.options = options
+        self.new_call: NewCall = Call if interface is None else interface.new_call(name)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Call[Any]:
         return self._call(self, args, kwargs)
@@ -193,9 +197,10 @@ class _Broadcast:
                 self.call.settle(self._results)
 
 
-def unknown_export(role: str, name: str, exports: Iterable[str]) -> UnknownExport:
+def unknown_export(role: str, name: str, exports: Iterable[str], interface: Interface | None = None) -> UnknownExport:
     """The error for a function that a role does not have."""
-    return UnknownExport(f"{role!r} exports no function {name!r}. {nearest(name, exports)}")
+    declared = f", though {interface.name} declares it" if interface is not None and interface.has(name) else ""
+    return UnknownExport(f"{role!r} exports no function {name!r}{declared}. {nearest(name, exports)}")
 
 
 def _exports_of(peer: Peer, role: str) -> dict[str, Info] | None:

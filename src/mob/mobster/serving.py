@@ -26,9 +26,11 @@ from msgspec import Raw
 from mob.errors import BadMessage, Busy, Unavailable
 from mob.mobster.exports import Export
 from mob.mobster.proxy import unknown_export
+from mob.mobster.streams import Outgoing, OutgoingAsync, OutgoingSync
 from mob.rim.link import Link
 from mob.wire import failures
 from mob.wire import messages as m
+from mob.wire.kinds import is_stream
 
 if TYPE_CHECKING:
     from mob.mobster.contacts import Contact
@@ -58,6 +60,7 @@ class Serving:
         self._queue_limit = queue
         self._inbox: deque[tuple[Link, Contact, m.Call | m.Message, Function | None]] = deque()
         self._async_inbox: deque[Started] = deque()  # beyond the concurrency
+        self._streams: dict[tuple[Link, int], Outgoing] = {}
         self._tasks: dict[tuple[Link, int], asyncio.Task[Any]] = {}
         self._background: set[asyncio.Task[Any]] = set()
         self._threads = _Threads(threads) if threads > 1 else None
@@ -75,7 +78,9 @@ class Serving:
     @property
     def in_hand(self) -> int:
         """Calls and messages that were accepted and not finished."""
-        return len(self._inbox) + len(self._async_inbox) + len(self._tasks) + self._in_threads + len(self._background)
+        waiting = len(self._inbox) + len(self._async_inbox)
+        running = len(self._tasks) + self._in_threads + len(self._background) + len(self._streams)
+        return waiting + running
 
     # -------------------------------------------------------------------------------------------- accepting
 
@@ -138,6 +143,10 @@ class Serving:
         if task is not None:
             task.cancel()
             return
+        stream = self._streams.get((link, number))
+        if stream is not None:
+            stream.close()
+            return
         self._inbox = deque(e for e in self._inbox if not _is_call(e, link, number))
         self._async_inbox = deque(e for e in self._async_inbox if not _is_call(e, link, number))
 
@@ -145,9 +154,9 @@ class Serving:
         """The caller has died: what it had asked for is not started, and what runs as a task is cancelled."""
         self._inbox = deque(entry for entry in self._inbox if entry[0] is not link)
         self._async_inbox = deque(entry for entry in self._async_inbox if entry[0] is not link)
-        for (where, _), task in list(self._tasks.items()):
+        for (where, _), running in [*self._tasks.items(), *self._streams.items()]:
             if where is link:
-                task.cancel()
+                running.cancel() if isinstance(running, asyncio.Task) else running.close()
 
     def refuse_all(self, why: str) -> None:
         """The process ends: what was not started is given back, safe to repeat elsewhere."""
@@ -198,6 +207,8 @@ class Serving:
             value = function(*args, **kwargs) if kwargs else function(*args)
             if type(value) not in _PLAIN and inspect.isawaitable(value):
                 self._run_as_task(link, call, value)
+            elif type(value) not in _PLAIN and is_stream(value):
+                self._start_stream(link, call, value)
             else:
                 self._reply(link, call, value)
         except BaseException as error:  # noqa: BLE001  becomes the answer
@@ -228,11 +239,51 @@ class Serving:
         except BadMessage as error:
             self._fail(link, call, error)
 
+    def _start_stream(self, link: Link, call: m.Call, iterator: Any) -> None:
+        """Draws from what the export has returned, as far as the caller's credit goes; on the loop's thread."""
+        if link.is_closed:
+            return
+        stream: Outgoing
+        if hasattr(iterator, "__anext__"):
+            stream = OutgoingAsync(self, link, call, iterator)
+        else:
+            stream = OutgoingSync(self, link, call, iterator, self._drawing_place(call))
+        self._streams[link, call.id] = stream
+        stream.start()
+
+    def _drawing_place(self, call: m.Call) -> Callable[[Callable[[], None]], object]:
+        """What runs the code of a generator: a thread of the role's, the loop, or, for one that was an argument of a
+        call, whoever reads the links, for its owner may be blocking the loop until it is drawn from."""
+        if type(call.target) is int:
+            return self._peer.reactor.call
+        return self._threads.submit if self._threads is not None else self._peer.reactor.loop.call_soon
+
+    def give_credit(self, link: Link, number: int, count: int) -> None:
+        """The caller has read items of a stream."""
+        stream = self._streams.get((link, number))
+        if stream is not None:
+            stream.more(count)
+
+    def finish_stream(self, link: Link, call: m.Call, error: BaseException | None) -> None:
+        """A stream has come to its end; from the thread that drew from it."""
+        self._peer.reactor.call(partial(self._forget_stream, link, call.id))
+        if error is None:
+            self._reply(link, call, None)
+        else:
+            self._fail(link, call, error)
+
+    def _forget_stream(self, link: Link, number: int) -> None:
+        self._streams.pop((link, number), None)
+
     def _run_in_thread(self, work: Started) -> None:
         link, contact, call, function, args, kwargs = work
         _caller.set(contact)
         try:
-            self._reply(link, call, function(*args, **kwargs))
+            value = function(*args, **kwargs)
+            if type(value) not in _PLAIN and is_stream(value):
+                self._peer.reactor.call(partial(self._start_stream, link, call, value))
+            else:
+                self._reply(link, call, value)
         except BaseException as error:  # noqa: BLE001  becomes the answer
             self._fail(link, call, error)
         finally:
@@ -270,18 +321,25 @@ class Serving:
 
     # -------------------------------------------------------------------------------------------- answering
 
+    def send_item(self, link: Link, number: int, value: Any) -> None:
+        """A generator has yielded; `BadMessage` if the value cannot be sent."""
+        self._post(link, m.Item(number, Raw(self._peer.encode(value, "item"))))
+
     def _reply(self, link: Link, call: m.Call, value: Any) -> None:
-        peer = self._peer
-        body = peer.encode(value, "result")
-        if peer.callbacks.encoding:
-            passage = peer.callbacks.take()
-            if not link.is_closed:
-                peer.callbacks.hand_over(passage, peer.contacts.of_link(link))
-            link.post(m.Reply(call.id, len(self._inbox), Raw(body)))
-            peer.callbacks.let_go(passage)
-        else:
-            link.post(m.Reply(call.id, len(self._inbox), Raw(body)))
+        self._post(link, m.Reply(call.id, len(self._inbox), Raw(self._peer.encode(value, "result"))))
         self.served += 1
+
+    def _post(self, link: Link, message: m.Item | m.Reply) -> None:
+        """Posts what was just encoded, with the functions in it."""
+        callbacks = self._peer.callbacks
+        if callbacks.encoding:
+            passage = callbacks.take()
+            if not link.is_closed:
+                callbacks.hand_over(passage, self._peer.contacts.of_link(link))
+            link.post(message)
+            callbacks.let_go(passage)
+        else:
+            link.post(message)
 
     def _fail(self, link: Link, call: m.Call, error: BaseException) -> None:
         link.post(m.Failed(call.id, len(self._inbox), failures.describe(error, self._peer.codec)))

@@ -198,7 +198,7 @@ class Parameters:
         try:
             return parameter.convert(value)
         except msgspec.ValidationError as failure:
-            self._refuse(f"({parameter.shown}): {_explained(str(failure), value)}", parameter.name, failure)
+            self._refuse(f"({parameter.shown}): {explained(str(failure), value)}", parameter.name, failure)
 
     # -- refusing ----------------------------------------------------------------------------------------------------
 
@@ -280,6 +280,15 @@ def _signature(fn: Callable[..., Any]) -> inspect.Signature | None:
     )
 
 
+def result_of(fn: Callable[..., Any]) -> Any:
+    """What a function is annotated to return: `Any` if it does not say, text if its annotation does not evaluate."""
+    signature = _signature(fn)
+    found = _EMPTY if signature is None else signature.return_annotation
+    if found is _EMPTY:
+        return Any
+    return found.text if isinstance(found, _Text) else found
+
+
 def _namespace(fn: Any) -> dict[str, Any]:
     """The globals of the function at the bottom of methods, partials, wrappers and callable objects."""
     for _ in range(20):
@@ -348,12 +357,12 @@ _STEP = re.compile(r"\.(?P<name>\w+)|\[(?P<index>\d+)\]|.+")
 _WORDS = {"object": "dict", "array": "list", "null": "None"}
 
 
-def _explained(text: str, value: Any) -> str:
+def explained(text: str, value: Any) -> str:
     """A message of msgspec about `value`, as the end of a sentence.
 
-    >>> _explained("Expected `int`, got `str`", "x")
+    >>> explained("Expected `int`, got `str`", "x")
     "expected int, got str 'x'."
-    >>> _explained("Expected `int | null`, got `str` - at `$.ages[1]`", {"ages": [1, "x"]})
+    >>> explained("Expected `int | null`, got `str` - at `$.ages[1]`", {"ages": [1, "x"]})
     "expected int | None, got str 'x' at .ages[1]."
     """
     steps, in_key = "", False

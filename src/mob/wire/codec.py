@@ -41,6 +41,8 @@ class Reference(Struct, frozen=True, array_like=True, gc=False):
 
     owner: int
     id: int
+    is_stream: bool = False
+    """Whether it is an iterator: calling it gives what it yields."""
 
 
 _pack = Encoder().encode

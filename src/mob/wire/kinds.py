@@ -12,6 +12,7 @@ import dataclasses
 import datetime
 import decimal
 import enum
+import io
 import types
 import uuid
 from typing import Any
@@ -64,3 +65,9 @@ def field_names(kind: Any) -> list[str]:
 def named_tuple_fields(kind: Any) -> tuple[str, ...]:
     fields: tuple[str, ...] = getattr(kind, "_fields", ())
     return fields if issubclass(kind, tuple) else ()
+
+
+def is_stream(value: object) -> bool:
+    """Whether a value is drawn from, item by item: a generator or any other iterator, but not a file."""
+    kind: type[Any] = type(value)
+    return (hasattr(kind, "__next__") or hasattr(kind, "__anext__")) and not issubclass(kind, io.IOBase)

@@ -87,7 +87,21 @@ class Farewell(_Message, frozen=True, tag=8):
     """The sender has seen that the receiver drains: no new call of its follows on this link."""
 
 
-Peer = Call | Reply | Failed | Message | Cancel | Release | Lend | Farewell
+class Item(_Message, frozen=True, tag=9):
+    """The generator that the call `id` runs has yielded this. Its end is the call's `Reply` or `Failed`."""
+
+    id: int
+    value: Raw
+
+
+class More(_Message, frozen=True, tag=10):
+    """So many items of the call `id` were read: as many more may come."""
+
+    id: int
+    count: int
+
+
+Peer = Call | Reply | Failed | Message | Cancel | Release | Lend | Farewell | Item | More
 
 # ------------------------------------------------------------------------------------------------ the roster
 

@@ -23,7 +23,7 @@ from typing import Any, NoReturn
 from msgspec.msgpack import Ext
 
 from mob.wire.arrays import array_of, bytes_of_array, item_of
-from mob.wire.kinds import BUILT_IN, LEAVES, is_a
+from mob.wire.kinds import BUILT_IN, LEAVES, is_a, is_stream
 from mob.wire.refusals import Refused, complaint
 
 CALLBACK, BIG_INT, ARRAY, COMPLEX, RANGE, REGISTERED = 1, 2, 3, 4, 5, 6
@@ -110,7 +110,7 @@ def _odd_way(value: Any, kind: type) -> Way:
         return _array_ext
     if isinstance(value, type | types.GenericAlias | BaseException):
         raise Refused(complaint(value, kind))
-    if callable(value):
+    if callable(value) or is_stream(value):
         return as_function
     try:
         memoryview(value)

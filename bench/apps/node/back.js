@@ -1,0 +1,3 @@
+exports.foo = function (i, cb) {
+  cb(i);
+};

@@ -1,0 +1,162 @@
+"""Keeping account of a process's pool of shared memory: what lies where, who may still look at it, what is free.
+
+The pool is one stretch of memory with a bound. A buffer that is sent gets a segment of it, which is never written again
+while anybody may look at it: it is pinned while the message with it may still have to be sent (anew), and held by each
+receiver until that one has given back all that arrived there, or has died. Segments are placed as low as they fit, so
+memory that was used before is used again, and its pages are there.
+
+Numbers name segments and are never given again: what is said late of a segment that is free changes nothing.
+
+Limits. Only the sender keeps count; a holder that passes a buffer on copies it into a pool of its own. Nothing is ever
+moved: if what is free lies in pieces, a large buffer may find no place, and goes another way.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+
+UNIT = 64 * 1024
+"""Segments begin and end at multiples of this; also the size from which a buffer is worth one."""
+IDLE = 10.0
+"""Seconds without a new segment after which memory that nobody uses is given back to the system."""
+
+
+class Segment:
+    """A part of the pool that holds one buffer."""
+
+    __slots__ = ("holders", "number", "offset", "pins", "size")
+
+    def __init__(self, number: int, offset: int, size: int) -> None:
+        self.number = number
+        self.offset = offset
+        self.size = size
+        self.pins = 1
+        self.holders: dict[int, int] = {}  # uid -> arrivals on their way to it or held by it
+
+    def __repr__(self) -> str:
+        return f"<Segment {self.number} at {self.offset}, {self.size} bytes, held by {len(self.holders)}>"
+
+    @property
+    def end(self) -> int:
+        """Where the next one may begin."""
+        return self.offset + self.size
+
+
+class Pool:
+    """The segments of one process."""
+
+    __slots__ = ("_by_holder", "_gaps", "_last", "_quiet_since", "_seen", "_segments", "limit", "used", "warm")
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit - limit % UNIT
+        self.used = 0
+        """Bytes of all segments."""
+        self.warm = 0
+        """So far the pool has been used; beyond it no memory was ever taken from the system, or all was given back."""
+        self._gaps: list[tuple[int, int]] = [(0, self.limit)] if self.limit > 0 else []  # (offset, end), in order
+        self._segments: dict[int, Segment] = {}
+        self._by_holder: dict[int, set[int]] = {}
+        self._last = 0
+        self._seen = 0  # the last number at the last look of `cool`
+        self._quiet_since = 0.0
+
+    def __repr__(self) -> str:
+        return f"<Pool: {len(self._segments)} segments, {self.used:,} of {self.limit:,} bytes>"
+
+    def __len__(self) -> int:
+        return len(self._segments)
+
+    # --------------------------------------------------------------------------------------------- placing
+
+    def place(self, size: int) -> Segment | None:
+        """A segment for so many bytes, pinned once; None if there is no room."""
+        size = -(-size // UNIT) * UNIT
+        for index, (offset, end) in enumerate(self._gaps):
+            if end - offset >= size:
+                break
+        else:
+            return None
+        if end - offset == size:
+            del self._gaps[index]
+        else:
+            self._gaps[index] = (offset + size, end)
+        self._last += 1
+        segment = self._segments[self._last] = Segment(self._last, offset, size)
+        self.used += size
+        return segment
+
+    def _free_if_unused(self, segment: Segment) -> None:
+        if segment.pins or segment.holders:
+            return
+        del self._segments[segment.number]
+        self.used -= segment.size
+        start, end = segment.offset, segment.end
+        index = bisect_left(self._gaps, (start, end))
+        if index < len(self._gaps) and self._gaps[index][0] == end:
+            end = self._gaps.pop(index)[1]
+        if index and self._gaps[index - 1][1] == start:
+            index -= 1
+            start = self._gaps.pop(index)[0]
+        self._gaps.insert(index, (start, end))
+
+    # -------------------------------------------------------------------------------------------- counting
+
+    def get(self, number: int) -> Segment | None:
+        """The segment of that number, if it is not free."""
+        return self._segments.get(number)
+
+    def unpin(self, number: int) -> None:
+        """What was encoded is on its way for good, or will never be."""
+        segment = self._segments.get(number)
+        if segment is not None:
+            segment.pins -= 1
+            self._free_if_unused(segment)
+
+    def hold(self, number: int, holder: int) -> None:
+        """One more message with this segment is on its way to a holder."""
+        segment = self._segments.get(number)
+        if segment is not None:
+            segment.holders[holder] = segment.holders.get(holder, 0) + 1
+            self._by_holder.setdefault(holder, set()).add(number)
+
+    def release(self, number: int, holder: int, count: int) -> None:
+        """A holder gives back so many arrivals."""
+        segment = self._segments.get(number)
+        if segment is None or holder not in segment.holders:
+            return
+        segment.holders[holder] -= count
+        if segment.holders[holder] <= 0:
+            self._forget(segment, holder)
+
+    def forget_holder(self, holder: int) -> None:
+        """The holder has died."""
+        for number in list(self._by_holder.get(holder, ())):
+            self._forget(self._segments[number], holder)
+
+    def _forget(self, segment: Segment, holder: int) -> None:
+        del segment.holders[holder]
+        held = self._by_holder[holder]
+        held.discard(segment.number)
+        if not held:
+            del self._by_holder[holder]
+        self._free_if_unused(segment)
+
+    # --------------------------------------------------------------------------------------------- cooling
+
+    def warm_up(self, segment: Segment) -> tuple[int, int] | None:
+        """The part (offset, end) of a new segment for which memory must be had from the system; None if it is there."""
+        if segment.end <= self.warm:
+            return None
+        start, self.warm = max(segment.offset, self.warm), segment.end
+        return start, segment.end
+
+    def cool(self, now: float) -> tuple[int, int] | None:
+        """The part (offset, end) behind all segments that has lain idle and goes back to the system. Asked regularly."""
+        if self._seen != self._last:
+            self._seen, self._quiet_since = self._last, now
+            return None
+        top = max((segment.end for segment in self._segments.values()), default=0)
+        if top >= self.warm or now - self._quiet_since < IDLE:
+            return None
+        end, self.warm = self.warm, top
+        return top, end

@@ -1,0 +1,146 @@
+"""Shared memory: a pool that its owner writes, mapped read-only by others; and views that tell when they go.
+
+The pool is one file without a name (memfd), of which only the used parts take memory. It is sealed: nobody can shrink
+it, and nobody but the owner can write to it. The kernel frees it with the last process that has it, however that one
+ends, so nothing can be left behind, on disk or in memory.
+
+A `view` is a memoryview of a part of a mapping. When the last memoryview, slice or array that was made of it goes, its
+finalizer appends to a queue, and does nothing else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import fcntl
+import mmap
+import os
+from collections import deque
+from typing import Any
+
+IS_AVAILABLE = hasattr(os, "memfd_create")
+_SEALS = sum(getattr(fcntl, name, 0) for name in ("F_SEAL_SHRINK", "F_SEAL_GROW"))
+_SEAL_FUTURE_WRITE = 0x10  # Linux 5.1; the owner's mapping is older than the seal and stays writable
+
+Dropped = deque[tuple[int, int]]
+
+
+class Memory:
+    """The owner's side of a pool."""
+
+    __slots__ = ("_map", "_view", "descriptor", "mapping")
+
+    def __init__(self, size: int) -> None:
+        """Raises `OSError` if the system does not give it."""
+        self.descriptor = os.memfd_create("mob", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        try:
+            os.ftruncate(self.descriptor, size)
+            self._map = mmap.mmap(self.descriptor, size)
+            with contextlib.suppress(OSError):  # an older kernel; it works without
+                fcntl.fcntl(self.descriptor, fcntl.F_ADD_SEALS, _SEALS | _SEAL_FUTURE_WRITE)
+        except BaseException:
+            os.close(self.descriptor)
+            raise
+        self._view = memoryview(self._map)
+        self.mapping = Mapping(self._map)
+
+    def __repr__(self) -> str:
+        return f"<Memory of {len(self._map):,} bytes>"
+
+    def part(self, offset: int, size: int) -> memoryview:
+        """A part of it, to be written."""
+        return self._view[offset : offset + size]
+
+    def take(self, offset: int, end: int) -> None:
+        """Has the system provide that part now; `OSError` if it cannot, where writing would end the process."""
+        os.posix_fallocate(self.descriptor, offset, end - offset)
+
+    def give_back(self, offset: int, end: int) -> None:
+        """Returns that part to the system; nobody may be using it."""
+        with contextlib.suppress(OSError):
+            self._map.madvise(mmap.MADV_REMOVE, offset, end - offset)
+
+    def close(self) -> None:
+        """Closes this process's copy: in the child of a fork."""
+        os.close(self.descriptor)
+
+
+class Mapping:
+    """Memory of a pool, mapped into this process: stays as long as there is a view of it."""
+
+    __slots__ = ("_map", "address", "size")
+
+    def __init__(self, mapped: mmap.mmap) -> None:
+        self._map = mapped
+        self.size = len(mapped)
+        self.address = _address_of(mapped)
+
+    def __repr__(self) -> str:
+        return f"<Mapping of {self.size:,} bytes>"
+
+    @classmethod
+    def of(cls, descriptor: int, size: int) -> Mapping:
+        """Maps what somebody else owns, read-only."""
+        return cls(mmap.mmap(descriptor, size, prot=mmap.PROT_READ))
+
+    def view(self, offset: int, length: int, key: tuple[int, int], dropped: Dropped) -> memoryview:
+        """A read-only view; when it and all that was made of it has gone, `key` is appended to `dropped`."""
+        if length <= 0 or offset < 0 or offset + length > self.size:
+            raise ValueError(f"{length} bytes at {offset} are not within the {self.size} bytes of a pool")
+        rounded = 1 << (length - 1).bit_length()  # few classes for all lengths; what is too long is cut off below
+        kind = _kinds.get(rounded) or _kinds.setdefault(rounded, _new_kind(rounded))
+        owner = kind.from_address(self.address + offset)
+        owner.mapping, owner.key, owner.dropped = self, key, dropped
+        return memoryview(owner)[:length].toreadonly()
+
+
+# -- memory as an object with a finalizer, which no built-in type has --------------------------------------------------
+
+
+class _Byte(ctypes.Union):
+    """A byte whose format is "B", as in bytes; that of `c_ubyte` is "<B", of which a memoryview can hardly do a thing."""
+
+    _fields_ = (("value", ctypes.c_ubyte),)
+
+
+class _Finalizer:
+    key: tuple[int, int]
+    dropped: Dropped
+    mapping: Mapping
+
+    def __del__(self) -> None:
+        self.dropped.append(self.key)
+
+
+def _new_kind(length: int) -> Any:
+    return type("Memory", (_Finalizer, _Byte * length), {})
+
+
+_kinds: dict[int, Any] = {}
+
+
+class _Buffer(ctypes.Structure):
+    """C's Py_buffer."""
+
+    _fields_ = (
+        ("buf", ctypes.c_void_p),
+        ("obj", ctypes.py_object),
+        ("len", ctypes.c_ssize_t),
+        ("itemsize", ctypes.c_ssize_t),
+        ("readonly", ctypes.c_int),
+        ("ndim", ctypes.c_int),
+        ("format", ctypes.c_char_p),
+        ("shape", ctypes.c_void_p),
+        ("strides", ctypes.c_void_p),
+        ("suboffsets", ctypes.c_void_p),
+        ("internal", ctypes.c_void_p),
+    )
+
+
+def _address_of(mapped: mmap.mmap) -> int:
+    """Where it lies. Whoever uses the address keeps the mapping."""
+    buffer = _Buffer()
+    ctypes.pythonapi.PyObject_GetBuffer(ctypes.py_object(mapped), ctypes.byref(buffer), 0)
+    address: int = buffer.buf
+    ctypes.pythonapi.PyBuffer_Release(ctypes.byref(buffer))
+    return address
