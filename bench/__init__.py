@@ -17,4 +17,5 @@ ray_side.py       a Ray actor
 node_side.py      the toolkit of the same name on Node                      (apps/node/)
 mob_side.py       mob itself                                                (apps/)
 load_side.py      mob under load: callers by workers, short calls beside slow ones
+load_tables.py    the tables of that                                        no process, no clock
 """

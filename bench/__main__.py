@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.cpu import sentences
-from bench.load_side import grid_table, overload_table
+from bench.load_tables import grid_table, overload_table
 from bench.measure import ROWS, Figures, Row, cpu_model, main_tables, section_tables, versions
 from bench.side import SideFailed, SideProcess
 from bench.targets import targets_table

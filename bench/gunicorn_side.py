@@ -1,7 +1,7 @@
 """gunicorn's dirty workers: a whole gunicorn with one, called as its HTTP workers call it, through its arbiter.
 
 A `DirtyClient` carries one call at a time, so that 100 at once are 100 clients, as in gunicorn, where each task has
-one. Limits: needs a gunicorn that has dirty workers (25 or newer); the arbiter's socket is found by its log line.
+one. Limits: needs a gunicorn that has dirty workers (25.1 or newer); the arbiter's socket is found by its log line.
 """
 
 from __future__ import annotations
@@ -43,7 +43,8 @@ class Side(MeasuresCpu, AwaitedSide):
         self.log = Path(tempfile.mkdtemp()) / "log"
         self.clients: list[DirtyClient] = []
         command = [sys.executable, "-m", "gunicorn", "--workers=1", f"--bind=unix:{self.log.parent}/web"]
-        command += ["--dirty-workers=1", f"--dirty-app={APP}", f"--log-file={self.log}", "bench.gunicorn_side:web"]
+        command += ["--dirty-workers=1", f"--dirty-app={APP}", f"--log-file={self.log}"]
+        command += ["--no-control-socket", "bench.gunicorn_side:web"]  # it would lie in the home folder
         self.master = subprocess.Popen(command)
         path = self._wait_socket()
         self.clients = [DirtyClient(path) for _ in range(WIDTH)]

@@ -1,25 +1,22 @@
 """mob under load, on its own: callers by workers, and short calls beside slow ones. No column; two tables.
 
-The grid: each caller keeps ten calls under way. The overload: 8 callers send 40 calls a second each at random
-moments to 4 workers; 99 of 100 take 1 ms, one takes 200 ms, asleep in a `def` export, so its worker does nothing
-else. That is 30 % of what the workers can do: a call has to wait only when the wrong worker was chosen, or all sleep.
-The same calls are sent where mob thinks best and to each worker in turn.
+The grid: each caller keeps ten calls under way. Short beside slow: of the calls of 8 callers to 4 workers 99 in 100
+take 1 ms and one takes 200 ms, asleep in a `def` export, so its worker does nothing else. Once each caller sends 40 a
+second at random moments, 30 % of what the workers can do: a call has to wait only if the wrong worker was chosen, or
+all sleep. Once each sends one after another, which is more than the workers can do. The same calls are sent where
+mob thinks best and to each worker in turn.
 """
 
 from __future__ import annotations
 
-from statistics import median, quantiles
+from statistics import quantiles
 from typing import Any
 
-from bench.measure import as_rate, as_time, significant, table
+from bench.load_tables import MOB, RATE, STEPS, TURN, WIDTH, Cell
 from bench.mob_side import APPS, PATIENCE, App, new_name
 from bench.side import BaseSide
 
-STEPS = (1, 2, 4, 8)
-WIDTH, RATE, LEAST = 10, 40, 2.0
-MOB, TURN = "chosen by mob", "each worker in turn"
-
-Cell = tuple[float, float, float]  # calls per second, p50 and p99 in seconds
+LEAST = 2.0  # seconds of one measurement beside slow calls, for they are few
 
 
 def percentile(values: list[float], which: int) -> float:
@@ -59,36 +56,19 @@ class Side(BaseSide):
         took = self._asked(callers, "spin", f"back{workers}", target, WIDTH)
         return len(took) / target, percentile(took, 50), percentile(took, 99)
 
-    def overload(self, target: float) -> dict[str, float]:
-        """The p99 of the short calls, both ways."""
+    def overload(self, target: float) -> dict[str, list[float]]:
+        """By way: p99 and p90 of the short calls at a pace, p99 of those one after another."""
         self.seed += 1
         seconds, found = max(LEAST, target), {}
         for way, pids in ((MOB, []), (TURN, self.workers)):
-            calls = [
-                self.app.client.pid(pid).call.paced("back4", seconds, RATE, self.seed * 100 + index, pids)
-                for index, pid in enumerate(self.callers)
-            ]
-            found[way] = percentile([time for call in calls for time in call.result(PATIENCE)], 99)
+            paced = self._mixed("paced", seconds, RATE, pids=pids)
+            steady = self._mixed("steady", seconds, pids=pids)
+            found[way] = [percentile(paced, 99), percentile(paced, 90), percentile(steady, 99)]
         return found
 
-
-def grid_table(rounds: list[list[list[Cell]]]) -> str:
-    def cell(callers: int, workers: int) -> str:
-        rate, half, most = (median(values) for values in zip(*(one[callers][workers] for one in rounds), strict=True))
-        return f"{as_rate(1 / rate)} {as_time(half)} / {as_time(most)}"
-
-    title = f"## Callers by workers\n\nCalls per second, p50 / p99 of a call; {WIDTH} under way per caller, awaited."
-    head = ["", *(f"{count} worker{'s' * (count > 1)}" for count in STEPS)]
-    indices = range(len(STEPS))
-    lines = ([f"{STEPS[row]} caller{'s' * (row > 0)}", *(cell(row, column) for column in indices)] for row in indices)
-    return f"{title}\n\n{table(head, lines)}"
-
-
-def overload_table(rounds: list[dict[str, float]]) -> str:
-    mob, turn = (median(one[way] for one in rounds) for way in (MOB, TURN))
-    ratio = significant(median(one[TURN] / one[MOB] for one in rounds))
-    title = (
-        f"## Overload\n\n8 callers send {RATE} calls a second each to 4 workers; 99 of 100 take 1 ms, one takes 200 ms."
-    )
-    line = ["p99 of short calls behind slow ones", as_time(mob), as_time(turn), ratio]
-    return f"{title}\n\n{table(['', MOB, TURN, 'ratio'], [line])}"
+    def _mixed(self, name: str, *arguments: Any, pids: list[int]) -> list[float]:
+        calls = [
+            getattr(self.app.client.pid(pid).call, name)("back4", *arguments, self.seed * 100 + index, pids)
+            for index, pid in enumerate(self.callers)
+        ]
+        return [time for call in calls for time in call.result(PATIENCE)]

@@ -117,7 +117,7 @@ def hello_of_our_own(name: str) -> Path:
 
 class Side(MeasuresCpu, BaseSide):
     label = "mob"
-    limits = "each revival is the first death in a fresh app"
+    limits = "each revival is the first death in a fresh app; CPU of both ends, for its Kingpin has no part in a call"
 
     def start(self) -> None:
         self.app = App(APPS / "pair.py", new_name())

@@ -28,9 +28,10 @@ class Side(MeasuresCpu, BaseSide):
         if node is None or npm is None:
             raise FileNotFoundError("there is no node or no npm here")
         folder = tempfile.mkdtemp()
-        install = [npm, "install", "--no-audit", "--no-fund", "--loglevel=error", f"--prefix={folder}", PACKAGE]
+        install = [npm, "install", "--silent", "--no-audit", "--no-fund"]
+        install += [f"--prefix={folder}", f"--cache={folder}/cache", PACKAGE]
         try:
-            subprocess.run(install, check=True, timeout=40, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            subprocess.run(install, check=True, timeout=40, stdout=subprocess.DEVNULL)
         except subprocess.SubprocessError as error:
             raise RuntimeError(f"npm could not install {PACKAGE}") from error
         self.app = subprocess.Popen(

@@ -7,10 +7,17 @@ that of the driver and of the actor is counted. It is an extra of its own, `benc
 from __future__ import annotations
 
 import os
+import secrets
 from collections.abc import Coroutine
 from typing import Any
 
-os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+# Read when Ray is imported. With a token of this run's own it writes none into the home folder.
+os.environ |= {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_AUTH_MODE": "token",
+    "RAY_AUTH_TOKEN": secrets.token_hex(32),
+}
 
 import numpy
 import ray
@@ -37,6 +44,7 @@ class Side(MeasuresCpu, AwaitedSide):
 
     async def connect(self) -> None:
         ray.init(
+            address="local",  # never a cluster that the environment names
             num_cpus=2,
             object_store_memory=STORE,
             include_dashboard=False,

@@ -57,7 +57,8 @@ TARGETS = (
     Target("array", ("pipe",), 30),
     Target("megabyte", ("pipe",), 5),
     Target("broadcast", ("zmq_side",), 1.5),
-    Target("cpu", ("pool", "zmq_side", "xoscar_side", "grpc_side", "ray_side", "gunicorn_side", "node_side"), 8),
+    Target("cpu", ("pool", "zmq_side", "xoscar_side", "grpc_side", "ray_side", "gunicorn_side"), 8),
+    Target("cpu", ("node_side",), 8),  # apart, for it is no asyncio
 )
 
 

@@ -108,7 +108,7 @@ def test_a_base_that_is_not_there(app: App, tmp_path: Path) -> None:
     ("option", "help"),
     [
         ("worker", "Did you mean 'workers'?"),
-        ("name2", "There are: 'concurrency', 'queue', 'threads', 'workers'."),
+        ("name2", "There are: 'concurrency', 'queue', 'shared_memory', 'threads', 'workers'."),
         ("max_workerz", "Did you mean 'workers'?"),
     ],
 )

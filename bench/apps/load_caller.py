@@ -1,10 +1,13 @@
 """Calls, from inside the mob, and gives back how long each call took."""
 
 import asyncio
+import itertools
 import random
 from time import perf_counter
 
 import mob
+
+SHORT, LONG, RARE = 0.001, 0.2, 0.01  # seconds; which part of the calls is long
 
 
 async def spin(role, seconds, width):
@@ -23,22 +26,38 @@ async def spin(role, seconds, width):
     return took
 
 
-async def paced(role, seconds, rate, seed, pids):
-    """Calls at random moments, `rate` a second, one in a hundred slow; the times of the short ones, from when each
-    was due. With `pids` to those in turn, else where mob thinks best."""
-    back, dice, took = mob.require(role), random.Random(seed), []
+def ways(role, pids):
+    """Where the calls go, in turn: to `pids`, or where mob thinks best."""
+    back = mob.require(role)
     works = [back.options(pid=pid).work for pid in pids] or [back.work]
-    turn = mob.me().index
+    start = mob.me().index % len(works)  # so that the callers do not go round in step
+    return itertools.cycle(works[start:] + works[:start])
 
-    async def call(work, due, slow):
-        await work(0.2 if slow else 0.001)
-        if not slow:
+
+async def paced(role, seconds, rate, seed, pids):
+    """Calls at random moments, `rate` a second; the times of the short ones, from when each was due."""
+    works, dice, took = ways(role, pids), random.Random(seed), []
+
+    async def call(work, due, is_long):
+        await work(LONG if is_long else SHORT)
+        if not is_long:
             took.append(perf_counter() - due)
 
     due, end, calls = perf_counter(), perf_counter() + seconds, []
     while (due := due + dice.expovariate(rate)) < end:
         await asyncio.sleep(due - perf_counter())
-        calls.append(asyncio.create_task(call(works[turn % len(works)], due, dice.random() < 0.01)))
-        turn += 1
+        calls.append(asyncio.create_task(call(next(works), due, dice.random() < RARE)))
     await asyncio.gather(*calls)
+    return took
+
+
+async def steady(role, seconds, seed, pids):
+    """One call after another; the times of the short ones."""
+    works, dice, took = ways(role, pids), random.Random(seed), []
+    end = perf_counter() + seconds
+    while (start := perf_counter()) < end:
+        is_long = dice.random() < RARE
+        await next(works)(LONG if is_long else SHORT)
+        if not is_long:
+            took.append(perf_counter() - start)
     return took

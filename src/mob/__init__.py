@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from mob.mobster.api import all as all
     from mob.mobster.api import any as any
     from mob.mobster.api import caller as caller
+    from mob.mobster.api import cancelled as cancelled
     from mob.mobster.api import listen as listen
     from mob.mobster.api import me as me
     from mob.mobster.api import on as on
@@ -64,7 +65,7 @@ _HOMES = {
     "mob.errors": "AddressHeld AppNotRunning AppRunning ArgumentError BadMessage Busy CallError CallTimeout Deadlock "
     "FrameTooLong GarbageFrame LinkError Lost MobError NotInMobster PartialFailure PlanError RemoteError Unavailable "
     "UnknownExport UnknownRole UnknownTarget",
-    "mob.mobster.api": "Me all any caller listen me on pid ready require send",
+    "mob.mobster.api": "Me all any caller cancelled listen me on pid ready require send",
     "mob.mobster.call": "Call",
     "mob.mobster.callbacks": "RemoteFunction",
     "mob.mobster.exports": "export",

@@ -106,6 +106,8 @@ class Client:
         self._reactor.loop.stop()
 
     def _free(self) -> None:
+        if self._peer.board is not None:
+            self._peer.board.close()
         self._reactor.loop.close()
         self._reactor.close()
 
@@ -144,7 +146,11 @@ class Client:
         self._check_open()
         return Target(self._peer, "", "pid", pid)
 
-    def on(self, event: str, handler: F | None = None) -> Callable[[F], F]:
+    @overload
+    def on(self, event: str) -> Callable[[F], F]: ...
+    @overload
+    def on(self, event: str, handler: F) -> Callable[[F], F]: ...
+    def on(self, event: str, handler: Any = None) -> Any:
         """Registers a handler (`message`, `join`, `leave`); it runs in the client's own thread."""
         return self._peer.handlers.add(event, handler)
 

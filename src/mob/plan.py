@@ -19,6 +19,7 @@ RESERVED = frozenset({"kingpin", "mobster", "client", "mob"})
 
 MIB = 1024 * 1024
 FRAME_LIMIT = 256 * MIB
+SHARED_MEMORY = 256 * MIB
 LARGEST_FRAME = 2**32 - 1  # its length has four bytes
 GRACE = 30.0  # seconds; gunicorn's graceful_timeout
 
@@ -36,6 +37,9 @@ class RolePlan(msgspec.Struct, frozen=True):
     """How many `async def` exports run at once."""
     queue: int = 10_000
     """How many calls may wait in one worker before it answers `Busy`."""
+    shared_memory: int = SHARED_MEMORY
+    """Bytes of large buffers that each mobster may have sent and others still look at; what is beyond them travels
+    through the sockets. 0 turns it off."""
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -87,6 +91,10 @@ def check_role(role: RolePlan, others: tuple[RolePlan, ...]) -> RolePlan:
         value = getattr(role, option)
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise PlanError(f"role {role.name!r}: {option}={value!r} is not a whole number of at least 1.")
+    if not _is_number(role.shared_memory, int, 0, math.inf):
+        raise PlanError(
+            f"role {role.name!r}: shared_memory={role.shared_memory!r} is not a number of bytes; 0 means none."
+        )
     return role
 
 

@@ -31,7 +31,7 @@ def test_each_slot_gets_its_first_process() -> None:
     first = Member(1, 0, "back", 0, 1, "launching")
     assert decisions[:3] == [
         Launch(1, "back", 0, 1),
-        Welcome(1, (RoleInfo("back"), RoleInfo("front")), (first,)),
+        Welcome(1, (RoleInfo("back", workers=2), RoleInfo("front")), (first,)),
         Announce(first),
     ]
     welcome = of(Welcome, decisions)[-1]

@@ -351,7 +351,7 @@ def test_ps_shows_a_line_for_each_place(apps: Apps) -> None:
     shown = command(MOB, "ps", "-a", app.name)
     assert (shown.returncode, shown.stderr) == (0, "")
     assert re.match(rf"\s*{app.name} · Kingpin {app.process.pid}\s*\n", shown.stdout)
-    heads = ["role", "index", "pid", "state", "uptime", "restarts", "calls", "memory", "note"]
+    heads = ["role", "index", "pid", "state", "uptime", "restarts", "calls", "memory", "shared", "note"]
     assert shown.stdout.splitlines()[2].split() == heads
     first, second = app.ready(client)
     rows = table(shown.stdout)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import datetime
 import enum
+import shutil
+import sys
 import uuid
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from dataclasses import dataclass
@@ -17,7 +19,9 @@ import pytest
 
 import mob
 from mob.mobster.interface import Interface, TypedCall
-from tests.running import RunningApp, apps_in
+from tests.running import Apps, RunningApp, apps_in
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "typed"
 
 SHAPES = """
 from dataclasses import dataclass
@@ -53,6 +57,7 @@ def anything(): return {1, 2}
 def extra(): return {3}
 def boom(): raise ValueError("bad thing")
 def by_pair(): return {(1, 2): "x"}
+def rows(count): yield from range(count)
 """
 FRONT = """
 from typing import Protocol
@@ -106,6 +111,7 @@ class Back(Base, Protocol):
     def anything(self): ...  # type: ignore[no-untyped-def]
     def boom(self) -> mob.Call[int]: ...
     def by_pair(self) -> mob.Call[dict[tuple[int, int], str]]: ...
+    def rows(self, count: int) -> mob.Call[Iterator[int]]: ...
 
 
 KINDS: dict[str, tuple[tuple[Any, ...], Any]] = {
@@ -170,6 +176,17 @@ def test_awaited_results_are_converted_too(back: Any) -> None:
 
 def test_mobsters_have_typed_proxies(client: mob.Client) -> None:
     assert client.require("front").ask().result(10) == "User(name='Ann', age=7) {'a'}"
+
+
+class Misled(Protocol):
+    def rows(self, count: int) -> mob.Call[str]: ...
+
+
+@pytest.mark.parametrize("interface", [Back, Misled])
+def test_what_a_generator_yields_is_not_converted(client: mob.Client, interface: type) -> None:
+    back: Any = client.require("back", interface)
+    assert list(back.rows(3)) == [0, 1, 2]
+    assert list(back.rows(0)) == []
 
 
 def test_a_view_with_other_options_is_typed_too(back: Any) -> None:
@@ -260,7 +277,16 @@ def test_what_says_nothing_of_its_result_costs_nothing(client: mob.Client) -> No
     assert type(back.extra()) is mob.Call
 
 
-def test_any_class_will_do(client: mob.Client, tmp_path: Path) -> None:
+def test_the_example(apps: Apps) -> None:
+    """As it stands but for its name, which may be taken on this machine."""
+    shutil.copytree(EXAMPLE, apps.directory, dirs_exist_ok=True)
+    name = f"typed-{apps.directory.name[-20:]}".replace("_", "-")
+    main = apps.directory / "main.py"
+    main.write_text(main.read_text().replace('mob.start("typed")', f'mob.start("{name}")'))
+    apps.run(name, [sys.executable, "main.py"]).wait_for(r"Ordered tea for 2\.50\.")
+
+
+def test_any_class_will_do(client: mob.Client) -> None:
     class Plain:
         @staticmethod
         def words() -> set[str]: ...

@@ -294,6 +294,6 @@ def test_threads_share_a_codec() -> None:
     assert len(mob.lent) == len(mob.borrowed) == 1200
 
 
-def test_a_reference_is_an_array_of_two_numbers(codec: Codec) -> None:
+def test_a_reference_is_an_array_of_owner_number_and_kind(codec: Codec) -> None:
     found = msgspec.msgpack.decode(codec.encode(len))
-    assert (found.code, msgspec.msgpack.decode(found.data)) == (CALLBACK, [7, id(len)])
+    assert (found.code, msgspec.msgpack.decode(found.data)) == (CALLBACK, [7, id(len), False])

@@ -29,6 +29,7 @@ from mob.wire import kinds, ways
 from mob.wire.annotations import SENT_AS
 from mob.wire.arguments import Parameters
 from mob.wire.codec import Codec, Reference
+from mob.wire.sharing import LARGE, Place, may_hold_large
 
 DOC = (Path(__file__).parents[2] / "docs" / "types.md").read_text("utf-8")
 PROLOGUE = re.findall(r"```python\n(.*?)```", DOC, re.DOTALL)
@@ -52,7 +53,26 @@ def lend(function: Callable[..., Any]) -> Reference:
     return Reference(1, len(LENT) - 1)
 
 
-CODEC = Codec(lend, lambda reference: Remote(LENT[reference.id]))
+MEMORY: list[bytearray] = []
+
+
+def share(length: int, fill: Callable[[memoryview], None]) -> Place:
+    MEMORY.append(bytearray(length))
+    fill(memoryview(MEMORY[-1]))
+    return Place(1, len(MEMORY) - 1, 0, length)
+
+
+def attach(place: Place) -> memoryview:
+    return memoryview(MEMORY[place.number]).toreadonly()
+
+
+CODEC = Codec(lend, lambda reference: Remote(LENT[reference.id]), attach)
+
+
+def encoded(value: Any) -> bytes:
+    """As a process does it."""
+    body = CODEC.encode(value)
+    return CODEC.encode_sharing(value, share) if len(body) >= LARGE and may_hold_large(body) else body
 
 
 def prologue() -> dict[str, Any]:
@@ -132,9 +152,9 @@ def test_what_is_sent_arrives_as_the_table_says(row: Row) -> None:
     sent, wanted = evaluated(row.sent), evaluated(row.arrives)
     if wanted is BadMessage:
         with pytest.raises(BadMessage):
-            CODEC.decode(CODEC.encode(sent))
+            CODEC.decode(encoded(sent))
     else:
-        assert_same(CODEC.decode(CODEC.encode(sent)), wanted)
+        assert_same(CODEC.decode(encoded(sent)), wanted)
 
 
 @each_annotated_row
@@ -153,21 +173,21 @@ def test_what_is_annotated_arrives_as_the_table_says(row: Row, way: str) -> None
 def annotated(value: Any, annotation: Any, way: str) -> Any:
     """The value after a trip to where this annotation waits for it."""
     if way == "decoder":
-        return CODEC.decoder(annotation)(CODEC.encode(value))
+        return CODEC.decoder(annotation)(encoded(value))
 
     def exported(value: Any, *rest: Any) -> None: ...
 
     exported.__annotations__ = {"value": annotation, "rest": annotation}
     decode = Parameters.of(exported, CODEC).decode
     if way == "by name":
-        return decode(CODEC.encode(()), CODEC.encode({"value": value}))[1]["value"]
+        return decode(encoded(()), encoded({"value": value}))[1]["value"]
     if way == "as another":
-        return decode(CODEC.encode((value, value)), None)[0][1]
+        return decode(encoded((value, value)), None)[0][1]
 
     def simple(value: Any) -> None: ...
 
     simple.__annotations__ = {"value": annotation}
-    return Parameters.of(simple, CODEC).decode(CODEC.encode((value,)), None)[0][0]
+    return Parameters.of(simple, CODEC).decode(encoded((value,)), None)[0][0]
 
 
 @pytest.mark.parametrize("row", [row for row in ROWS if row.is_refused], ids=lambda row: row.what)
@@ -206,13 +226,13 @@ def test_each_type_that_the_codec_knows_is_in_the_table() -> None:
     assert {base for base, _ in SENT_AS if not any(kinds.is_a(each, base) for each in sent)} == set()
 
 
-@pytest.mark.parametrize("code", [ways.CALLBACK, ways.REGISTERED, *ways.MAKERS])
+@pytest.mark.parametrize("code", [ways.CALLBACK, ways.REGISTERED, ways.SHARED, *ways.MAKERS])
 def test_each_extension_is_in_the_table(code: int) -> None:
     codes: list[int] = []
     decode = msgspec.msgpack.Decoder(ext_hook=lambda code, data: codes.append(code)).decode
     for row in ROWS:
         if evaluated(row.arrives) is not BadMessage:
-            decode(CODEC.encode(evaluated(row.sent)))
+            decode(encoded(evaluated(row.sent)))
     assert code in codes
 
 
@@ -294,4 +314,4 @@ def test_4000_made_values_survive_the_trip(values: tuple[Any, ...]) -> None:
 @given(in_fours(typed_values()))
 def test_6000_made_values_arrive_as_annotated(made: tuple[tuple[Any, Any], ...]) -> None:
     for annotation, value in made:
-        assert is_same(value, CODEC.decoder(annotation)(CODEC.encode(value)))
+        assert is_same(value, CODEC.decoder(annotation)(encoded(value)))

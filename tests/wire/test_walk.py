@@ -84,11 +84,6 @@ REFUSED = [
     ((list[int],), "args[0]", "a class (types.GenericAlias) is not data. Send its name."),
     ((typing,), "args[0]", "a module is not data. Send its name."),
     (
-        ((x for x in ()),),
-        "args[0]",
-        "a generator is not data. Send a list, or export the generator function: its caller can iterate over it.",
-    ),
-    (
         ("\ud800",),
         "args[0]",
         "a str with a lone surrogate is not text. Send it as bytes: text.encode('utf-8', 'surrogateescape').",

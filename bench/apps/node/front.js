@@ -15,4 +15,6 @@ require('readline').createInterface({ input: process.stdin }).on('line', functio
   rounds(asked[0], asked[1], function () {
     process.stdout.write(Number(process.hrtime.bigint() - start) / 1e9 + '\n');
   });
+}).on('close', function () {
+  process.kill(process.ppid);  // the Kingpin, and so all
 });

@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mob import client
+from mob.cli import stubs as stub_maker
 from mob.errors import MobError, PlanError
 from mob.rim.addresses import running_apps
 from mob.wire.messages import Row
@@ -59,6 +60,31 @@ def ps(name: str | None) -> None:
     console.print(_table(f"{app.app} · Kingpin {kingpin}", rows))
 
 
+@main.command()
+@click.argument("script", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option(
+    "-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="Write into this file, not to the screen."
+)
+def stubs(script: Path, output: Path | None) -> None:
+    """Write a typed interface of every role of an app, for `mob.require("back", Back)`.
+
+    SCRIPT is the app's main script. Neither it nor the modules of the roles are run.
+    """
+    try:
+        sources, warnings = stub_maker.read(script)
+        made = stub_maker.written(sources, script.name)
+    except (MobError, OSError, UnicodeDecodeError) as error:
+        raise click.ClickException(str(error)) from error
+    for warning in (*warnings, *made.warnings):
+        click.echo(f"Warning: {warning}", err=True)
+    if not sources:
+        raise click.ClickException(f"nothing is known of any role of {script}.")
+    if output is None:
+        click.echo(made.text, nl=False)
+    else:
+        output.write_text(made.text, "utf-8")
+
+
 def _only_app() -> str:
     names = running_apps()
     if len(names) == 1:
@@ -69,8 +95,8 @@ def _only_app() -> str:
 
 
 def _table(title: str, rows: tuple[Row, ...]) -> Table:
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
-    for heading in ("role", "index", "pid", "state", "uptime", "restarts", "calls", "memory", "note"):
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
+    for heading in ("role", "index", "pid", "state", "uptime", "restarts", "calls", "memory", "shared", "note"):
         justify = "left" if heading in ("role", "state", "note") else "right"
         table.add_column(heading, justify=justify, no_wrap=heading != "note", overflow="fold")
     for row in rows:
@@ -84,6 +110,7 @@ def _table(title: str, rows: tuple[Row, ...]) -> Table:
             str(row.restarts),
             f"{row.calls:,}",
             _memory(row.pid),
+            f"{row.shared / 1024 / 1024:.0f} MB" if row.pid else "-",
             row.note,
         )
     return table

@@ -8,6 +8,7 @@ worker that was busy once must not be shunned until it happens to report again.
 from __future__ import annotations
 
 from collections import deque
+from hashlib import blake2b
 from typing import Any, Generic, Protocol, TypeVar
 
 
@@ -16,7 +17,7 @@ class Target(Protocol):
 
     @property
     def outstanding(self) -> int:
-        """Calls sent there from here and not answered."""
+        """Calls that it has in hand."""
         ...
 
     @property
@@ -28,20 +29,43 @@ class Target(Protocol):
 T = TypeVar("T", bound=Target)
 
 
+def place_of(key: bytes, workers: int) -> int:
+    """The index of the worker that a key belongs to: rendezvous hashing (Thaler and Ravishankar, 1996).
+
+    Each place draws a lot for the key, the highest wins: one more place takes keys for itself only, all others stay.
+
+    >>> place_of(b"user 7", 4) == place_of(b"user 7", 4)
+    True
+    """
+    return max(range(max(1, workers)), key=lambda index: blake2b(key, digest_size=8, salt=index.to_bytes(8)).digest())
+
+
 class Route(Generic[T]):
     """The ready workers of one role, as one caller sees them."""
 
-    __slots__ = ("_turn", "role", "targets", "waiting")
+    __slots__ = ("_turn", "keyed", "role", "targets", "waiting")
 
     def __init__(self, role: str) -> None:
         self.role = role
         self.targets: tuple[T, ...] = ()
         self.waiting: deque[Any] = deque()
         """What waits for a ready worker, in order. As long as something does, nothing may overtake it."""
+        self.keyed: dict[int, deque[Any]] = {}
+        """What waits for the worker in a certain place, by its index."""
         self._turn = 0
 
     def __repr__(self) -> str:
         return f"<Route to {len(self.targets)} workers of {self.role!r}, {len(self.waiting)} waiting>"
+
+    def all_waiting(self) -> list[Any]:
+        """What waits for any worker, and what waits for a certain one."""
+        return [*self.waiting, *(parked for keyed in self.keyed.values() for parked in keyed)]
+
+    def forget(self, parked: Any) -> None:
+        """It waits no longer."""
+        for queue in (self.waiting, *self.keyed.values()):
+            if parked in queue:
+                queue.remove(parked)
 
     def choose(self) -> T | None:
         """The worker for the next call; None while there is no ready one."""

@@ -71,15 +71,12 @@ class Pool:
     def place(self, size: int) -> Segment | None:
         """A segment for so many bytes, pinned once; None if there is no room."""
         size = -(-size // UNIT) * UNIT
-        for index, (offset, end) in enumerate(self._gaps):
-            if end - offset >= size:
-                break
-        else:
+        index = next((at for at, (offset, end) in enumerate(self._gaps) if end - offset >= size), None)
+        if index is None:
             return None
-        if end - offset == size:
-            del self._gaps[index]
-        else:
-            self._gaps[index] = (offset + size, end)
+        offset, end = self._gaps.pop(index)
+        if end - offset > size:
+            self._gaps.insert(index, (offset + size, end))
         self._last += 1
         segment = self._segments[self._last] = Segment(self._last, offset, size)
         self.used += size
@@ -151,7 +148,7 @@ class Pool:
         return start, segment.end
 
     def cool(self, now: float) -> tuple[int, int] | None:
-        """The part (offset, end) behind all segments that has lain idle and goes back to the system. Asked regularly."""
+        """The part (offset, end) behind all segments that has lain idle and goes back to the system; asked often."""
         if self._seen != self._last:
             self._seen, self._quiet_since = self._last, now
             return None

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 
+import msgspec
+
 from mob.core import states
 from mob.core.decisions import (
     Announce,
@@ -70,7 +72,19 @@ class Slot:
 class Process:
     """One life: a mobster from its launch to its exit."""
 
-    __slots__ = ("calls", "deadline", "killed", "launched", "pid", "ready_at", "report", "slot", "state", "uid")
+    __slots__ = (
+        "calls",
+        "deadline",
+        "killed",
+        "launched",
+        "pid",
+        "ready_at",
+        "report",
+        "shared",
+        "slot",
+        "state",
+        "uid",
+    )
 
     def __init__(self, uid: int, slot: Slot, now: float) -> None:
         self.uid = uid
@@ -83,6 +97,7 @@ class Process:
         self.killed = False
         self.report = ""  # of a failed import
         self.calls = 0
+        self.shared = 0
 
     def __repr__(self) -> str:
         return f"<Process {self.uid} {self.slot.name} pid {self.pid} {self.state}>"
@@ -109,7 +124,7 @@ class Supervisor:
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
-        self.roster = Roster(RoleInfo(role.name) for role in plan.roles)
+        self.roster = Roster(RoleInfo(role.name, workers=role.workers) for role in plan.roles)
         self.introductions = Introductions()
         self.slots = {(role.name, i): Slot(role.name, i) for role in plan.roles for i in range(role.workers)}
         self.processes: dict[int, Process] = {}
@@ -316,7 +331,17 @@ class Supervisor:
             else:
                 uptime = now - process.launched
                 rows.append(
-                    Row(slot.role, slot.index, process.pid, process.state, uptime, restarts, process.calls, slot.note)
+                    Row(
+                        slot.role,
+                        slot.index,
+                        process.pid,
+                        process.state,
+                        uptime,
+                        restarts,
+                        process.calls,
+                        slot.note,
+                        process.shared,
+                    )
                 )
         return rows
 
@@ -356,7 +381,7 @@ class Supervisor:
             return []
         reason = process.report.strip().splitlines()[-1] if process.report else why
         known = self.roster.roles[role]
-        info = RoleInfo(role, known.exports, known.complete, f"{process.slot.name}: {reason}")
+        info = msgspec.structs.replace(known, failing=f"{process.slot.name}: {reason}")
         self.roster.put_role(info)
         return [AnnounceRole(info)]
 

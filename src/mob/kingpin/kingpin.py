@@ -26,6 +26,7 @@ from mob.kingpin.nursery import Nursery
 from mob.kingpin.ports import REFUSALS, Ports
 from mob.plan import Plan
 from mob.rim import processes
+from mob.rim.board import Board
 from mob.rim.link import CLOSED, Link
 from mob.rim.reactor import Reactor
 from mob.wire import messages as m
@@ -46,6 +47,7 @@ class Kingpin:
         self.reactor = Reactor(uvloop.new_event_loop())
         self.console = Console(self.reactor)
         self.ports = Ports()
+        self.board = Board.make()
         self.desk = desk
         self.nursery = Nursery(self.reactor, plan, self.handle_report, self.handle_fork_server_gone)
         self.connections: dict[int, Connection] = {}
@@ -80,6 +82,7 @@ class Kingpin:
         for connection in list(self.connections.values()):
             connection.close()
         self.ports.close()
+        self.board.close()
         self.console.close()
         loop = self.reactor.loop
         for signum in (signal.SIGINT, signal.SIGTERM):
@@ -173,7 +176,8 @@ class Kingpin:
             case m.Hello(protocol=protocol, pid=pid):
                 self._greet(connection, protocol, pid)
             case m.Ready(pid=pid, exports=exports, complete=complete) if uid in supervisor.processes:
-                info = m.RoleInfo(supervisor.processes[uid].slot.role, exports, complete)
+                role = self.plan.role(supervisor.processes[uid].slot.role)
+                info = m.RoleInfo(role.name, exports, complete, workers=role.workers)
                 self._carry_out(supervisor.handle_ready(uid, pid, info, now))
             case m.BootFailed(report=report):
                 self._carry_out(supervisor.handle_boot_failed(uid, report))
@@ -218,7 +222,7 @@ class Kingpin:
         """A mobster's liveness thread reports."""
         for process in self.supervisor.processes.values():
             if process.uid == int(link.name):
-                process.calls = beats[-1].calls
+                process.calls, process.shared = beats[-1].calls, beats[-1].shared
 
     # --------------------------------------------------------------------------------------------- carrying out
 
@@ -229,7 +233,9 @@ class Kingpin:
                     self._launch(decision)
                 case d.Welcome(uid=uid, roles=roles, members=members):
                     plan = self.plan
-                    self._post(uid, m.Welcome(uid, plan.name, plan.grace, plan.frame_limit, roles, members))
+                    if (connection := self.connections.get(uid)) is not None:
+                        welcome = m.Welcome(uid, plan.name, plan.grace, plan.frame_limit, roles, members)
+                        connection.link.post_with(welcome, [os.dup(self.board.descriptor)])
                 case d.Introduce(first=first, second=second):
                     self._introduce(first, second)
                 case d.Announce(member=member):
@@ -282,6 +288,7 @@ class Kingpin:
             threads=role.threads,
             concurrency=role.concurrency,
             queue=role.queue,
+            shared_memory=role.shared_memory,
             grace=plan.grace,
             frame_limit=plan.frame_limit,
             color=self.console.color,

@@ -13,7 +13,7 @@ from typing import Any, NoReturn, TypeVar, overload
 from msgspec import Struct
 
 from mob.errors import NotInMobster
-from mob.mobster import serving
+from mob.mobster import served
 from mob.mobster.calling import DEFAULTS
 from mob.mobster.interface import Interface
 from mob.mobster.peer import Peer
@@ -116,7 +116,11 @@ def pid(pid: int) -> Target:
     return Target(current("pid"), "", "pid", pid)
 
 
-def on(event: str, handler: F | None = None) -> Callable[[F], F]:
+@overload
+def on(event: str) -> Callable[[F], F]: ...
+@overload
+def on(event: str, handler: F) -> Callable[[F], F]: ...
+def on(event: str, handler: Any = None) -> Any:
     """Registers a handler, `def` or `async def`: `@mob.on("message")`, or `mob.on("message", f)`.
 
     Events: `message` (gets the object), `start` (runs on the loop after the import, before the mobster is ready),
@@ -128,11 +132,21 @@ def on(event: str, handler: F | None = None) -> Callable[[F], F]:
 def caller() -> Me | None:
     """Who sent the message or made the call that is being served here; None outside of one. A client's role is ""."""
     peer = current("caller")
-    contact = serving.caller()
+    contact = served.caller()
     if contact is None:
         return None
     member = contact.member
     return Me(peer.app, member.role, member.index, member.pid, member.generation)
+
+
+def cancelled() -> bool:
+    """Whether the caller of the running call has given it up, has died, or its time is over.
+
+    For a `def` export that takes long, which cannot be cancelled from outside: it asks now and then, and returns.
+
+    >>> while not mob.cancelled(): ...     # doctest: +SKIP
+    """
+    return current("cancelled").serving.is_cancelled()
 
 
 def me() -> Me:

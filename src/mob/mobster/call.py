@@ -57,6 +57,7 @@ class Call(Generic[T]):
         "label",
         "passage",
         "request",
+        "retries",
         "role",
         "state",
     )
@@ -65,6 +66,7 @@ class Call(Generic[T]):
     contact: Contact
     request: m.Call
     passage: Passage
+    retries: int
     incoming: Incoming
     _value: Any
     _guard: _Guard
@@ -91,6 +93,11 @@ class Call(Generic[T]):
     def done(self) -> bool:
         """Whether it has ended: by a value, an error or `cancel`."""
         return self.state is DONE
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether it ended without a value."""
+        return self._error is not None
 
     def cancelled(self) -> bool:
         """Whether `cancel` ended it."""
@@ -196,8 +203,12 @@ class Call(Generic[T]):
                 f"{self.label}: this process would wait for itself. The call went to the very worker that makes it, "
                 f"and its only thread cannot answer while it waits. Use `await` in an async export, or threads=2."
             )
-        peer.serving.serve_callbacks()
-        peer.reactor.drive(self.done, None if timeout is None else monotonic() + timeout)
+        peer.waiting.append(self)
+        try:
+            peer.serving.serve_callbacks()
+            peer.reactor.drive(self.done, None if timeout is None else monotonic() + timeout)
+        finally:
+            peer.waiting.pop()
 
     # ------------------------------------------------------------------------------------------- callbacks
 

@@ -19,6 +19,7 @@ from mob.mobster.call import Call
 from mob.mobster.streams import LentIterator, RemoteIterator
 from mob.wire import messages as m
 from mob.wire.codec import Reference
+from mob.wire.sharing import Place
 
 if TYPE_CHECKING:
     from mob.mobster.contacts import Contact
@@ -26,8 +27,9 @@ if TYPE_CHECKING:
 
 
 Function = Callable[..., Any]
-Passage = Sequence[tuple[Reference, Function]]
-"""References on their way, each with its function: what is passed on must live until it has been."""
+Passage = Sequence[tuple[Reference | Place, Any]]
+"""References on their way, each with its function: what is passed on must live until it has been. Also the places of
+large buffers, which share their fate (`buffers`)."""
 
 
 class RemoteFunction:
@@ -60,7 +62,7 @@ class Callbacks:
         self._held: dict[tuple[int, int], weakref.ref[RemoteFunction]] = {}
         self.lent = Lent()
         self.borrowed = Borrowed()
-        self.encoding: dict[int, list[tuple[Reference, Function]]] = {}
+        self.encoding: dict[int, list[tuple[Reference | Place, Any]]] = {}
         """References in what is being encoded, by thread. Empty most of the time, and then there is nothing to do."""
         self.dropped: deque[tuple[int, int, int]] = deque()
         """(owner, number, count) of remote functions that went away; a finalizer appends, `sweep` works it off."""
@@ -84,8 +86,24 @@ class Callbacks:
             with self._lock:
                 number = self.lent.pin(LentIterator(function) if is_iterator else function)
             reference = Reference(self._peer.uid, number, is_iterator)
-        self.encoding.setdefault(get_ident(), []).append((reference, function))
+        self.note(reference, function)
         return reference
+
+    def note(self, reference: Reference | Place, what: Any) -> None:
+        """It is in what this thread encodes."""
+        self.encoding.setdefault(get_ident(), []).append((reference, what))
+
+    def noted(self) -> list[Reference | Place]:
+        """What this thread has noted."""
+        return [reference for reference, _ in self.encoding.get(get_ident(), ())]
+
+    def forget(self, start: int, end: int | None = None) -> None:
+        """Lets go of some of what was noted, for it will not be sent."""
+        noted = list(self.take())
+        self.let_go(noted[start:end])
+        del noted[start:end]
+        if noted:
+            self.encoding[get_ident()] = noted
 
     def take(self) -> Passage:
         """The references in what this thread has just encoded; `let_go` of them later."""
@@ -94,7 +112,9 @@ class Callbacks:
     def hand_over(self, passage: Passage, contact: Contact) -> None:
         """What holds these references is about to be posted to the contact: their owners count it as a holder."""
         for reference, _ in passage:
-            if reference.owner == self._peer.uid:
+            if isinstance(reference, Place):
+                self._peer.buffers.hold(reference, contact)
+            elif reference.owner == self._peer.uid:
                 with self._lock:
                     self.lent.hold(reference.id, contact.uid)
             elif (owner := self._peer.contacts.get(reference.owner)) is not None:
@@ -102,10 +122,18 @@ class Callbacks:
 
     def let_go(self, passage: Passage) -> None:
         """What held these references was posted, or never will be."""
-        with self._lock:
-            for reference, _ in passage:
-                if reference.owner == self._peer.uid:
+        for reference, _ in passage:
+            if isinstance(reference, Place):
+                self._peer.buffers.unpin(reference)
+            elif reference.owner == self._peer.uid:
+                with self._lock:
                     self.lent.unpin(reference.id)
+
+    def handle_done(self, call: Call[Any], passage: Passage) -> None:
+        """The call that held these references has ended."""
+        self.let_go(passage)
+        if call.has_failed:
+            self._peer.buffers.handle_failed(passage)
 
     # ------------------------------------------------------------------------------------------- receiving
 

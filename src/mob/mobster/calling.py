@@ -7,21 +7,26 @@ its time is over.
 
 from __future__ import annotations
 
+import math
+import random
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from msgspec import Raw, Struct
 
-from mob.core.routing import Route
+from mob.core.routing import Route, place_of
 from mob.core.states import Call as State
 from mob.errors import Busy, CallError, Lost, Unavailable, UnknownTarget
 from mob.mobster.call import Call
 from mob.mobster.callbacks import Passage
+from mob.mobster.served import Served, current
 from mob.wire import messages as m
 
 if TYPE_CHECKING:
-    from mob.mobster.contacts import Contact
+    from mob.mobster.contacts import Body, Contact
     from mob.mobster.peer import Peer
     from mob.mobster.proxy import RemoteExport
 
@@ -42,9 +47,17 @@ class Options(Struct, frozen=True):
     """Seconds for the whole call."""
     pid: int | None = None
     """Only the worker with this process id."""
+    key: Any = None
+    """Always the worker in the place that this key belongs to (rendezvous hashing), whichever process fills it."""
+    retries: int = 3
+    """How often a call of an idempotent export is repeated after the death of its worker."""
 
 
 DEFAULTS = Options()
+LOOK = 0.0005
+"""Seconds between two looks at the board while calls wait for an idle worker."""
+RETRY_JITTER = 0.05
+"""Seconds within which a call that was lost is repeated, so that not all of them come at once."""
 
 
 class Parked(Struct, eq=False):
@@ -52,9 +65,7 @@ class Parked(Struct, eq=False):
 
     until: float
     call: Call[Any] | None
-    target: str | int
-    args: Raw
-    kwargs: tuple[Raw, ...]
+    body: Body
     passage: Passage
 
 
@@ -64,6 +75,7 @@ class Calling:
     def __init__(self, peer: Peer) -> None:
         self._peer = peer
         self._timer_for: float | None = None
+        self._looking: set[str] = set()  # roles for whose idle workers the board is being watched
 
     def __repr__(self) -> str:
         waiting = sum(len(route.waiting) for route in self._peer.contacts.routes.values())
@@ -76,20 +88,30 @@ class Calling:
         peer = self._peer
         options = export.options
         special = None if options.pid is None else peer.contact_of_pid(options.pid, export.role)
-        body = Raw(peer.encode(args, "args"))
+        args_body = Raw(peer.encode(args, "args"))
         named = (Raw(peer.encode(kwargs, "kwargs")),) if kwargs else ()
         passage = peer.callbacks.take() if peer.callbacks.encoding else ()
         call = export.new_call(peer, export.label, export.role if special is None else "")
+        served = current()
+        if served is None and options is DEFAULTS:  # by far the most
+            body: Body = (export.name, args_body, named, None, ())
+        else:
+            times, chain = self._inherit(served, options.timeout)
+            body = (export.name, args_body, named, times, chain)
+            call.retries = options.retries
+            if times is not None:
+                peer.limit(call, times)
         if passage:
             self._accompany(call, passage)
         route = export.route
-        contact = route.choose() if special is None else special
+        if options.key is not None:
+            self._send_by_key(route, options, call, body, passage)
+            return call
+        contact = self._choose(route) if special is None else special
         if contact is None or (route.waiting and special is None):
-            self._park(Parked(monotonic() + options.wait, call, export.name, body, named, passage), route)
+            self._park(Parked(monotonic() + options.wait, call, body, passage), route)
         else:
-            self._send(contact, call, export.name, body, named, passage)
-        if options.timeout is not None:
-            peer.limit(call, options.timeout)
+            self._send(contact, call, body, passage)
         return call
 
     def call_one(
@@ -102,14 +124,46 @@ class Calling:
     ) -> Call[Any]:
         """Calls an export or a callback in one certain process."""
         peer = self._peer
-        body = peer.encode(args, "args")
+        args_body = Raw(peer.encode(args, "args"))
         named = (Raw(peer.encode(kwargs, "kwargs")),) if kwargs else ()
         passage = peer.callbacks.take() if peer.callbacks.encoding else ()
         call: Call[Any] = Call(peer, label, "")
         if passage:
             self._accompany(call, passage)
-        self._send(contact, call, target, Raw(body), named, passage)
+        times, chain = self._inherit(current(), None)
+        if times is not None:
+            peer.limit(call, times)
+        self._send(contact, call, (target, args_body, named, times, chain), passage)
         return call
+
+    def _inherit(
+        self, served: Served | None, timeout: float | None
+    ) -> tuple[tuple[float, float] | None, tuple[int, ...]]:
+        """What a call takes over from the one in whose course it is made: what is left of its time, and its chain."""
+        outer = None if served is None else served[1]
+        deadline = None if outer is None or outer.times is None else outer.times[1]
+        if timeout is None and deadline is None:
+            times = None
+        else:
+            now = monotonic()
+            own = None if timeout is None else now + timeout
+            times = (now, min(at for at in (own, deadline) if at is not None))
+        if served is None or outer is None:
+            return times, ()
+        return times, (*outer.chain, served[0].uid, outer.id)
+
+    def _send_by_key(
+        self, route: Route[Contact], options: Options, call: Call[Any], body: Body, passage: Passage
+    ) -> None:
+        """To the worker in the place that the key belongs to; if none is ready there, when one is."""
+        call.role = ""
+        workers = self._peer.roster.roles[route.role].workers
+        index = place_of(repr(options.key).encode(), workers)
+        contact = next((target for target in route.targets if target.member.index == index), None)
+        if contact is not None and not route.keyed.get(index):
+            self._send(contact, call, body, passage)
+        else:
+            self._park(Parked(monotonic() + options.wait, call, body, passage), route, index)
 
     def send(self, contacts: Sequence[Contact], obj: Any) -> None:
         """Sends a message to each of them."""
@@ -133,56 +187,78 @@ class Calling:
             return
         body = Raw(peer.encode(obj, "message"))
         passage = peer.callbacks.take() if peer.callbacks.encoding else ()
-        self._park(Parked(monotonic() + WAIT, None, "", body, (), passage), route)
+        self._park(Parked(monotonic() + WAIT, None, ("", body, (), None, ()), passage), route)
 
     def route(self, role: str) -> Route[Contact]:
         """The ready workers of a role; the Kingpin is asked for links to them."""
         self._peer.contacts.want_role(role)
         return self._peer.contacts.route(role)
 
+    def _choose(self, route: Route[Contact]) -> Contact | None:
+        """The worker for the next call. None if none is ready; and if all are busy with calls that take long: a call
+        that waits here goes to the first that is idle, one that waits there is stuck behind the slowest."""
+        contact = route.choose()
+        if contact is not None and len(route.targets) > 1 and contact.outstanding and contact.is_slow:
+            return None
+        return contact
+
+    def _look_for_idle(self, route: Route[Contact]) -> None:
+        """While calls wait for an idle worker: looks at the board, for nobody sends word of that."""
+        if route.targets and route.waiting:
+            self.route_waiting(route)
+        if route.targets and route.waiting:
+            self._peer.reactor.call_at(monotonic() + LOOK, partial(self._look_for_idle, route))
+        else:
+            self._looking.discard(route.role)
+
+    def handle_none_ready(self, route: Route[Contact]) -> None:
+        """The last ready worker has gone: what has waited for an idle one waits for a ready one now."""
+        for parked in route.waiting:
+            parked.until = min(parked.until, monotonic() + WAIT)
+        self._look_at_the_clock()
+
     def _accompany(self, call: Call[Any], passage: Passage) -> None:
         """Keeps the functions in a call alive until it has ended, for it may have to go to another worker."""
         call.passage = passage
-        call.when_done(lambda _: self._peer.callbacks.let_go(passage))
+        call.when_done(lambda done: self._peer.callbacks.handle_done(done, passage))
 
-    def _send(
-        self,
-        contact: Contact,
-        call: Call[Any],
-        target: str | int,
-        args: Raw,
-        kwargs: tuple[Raw, ...],
-        passage: Passage,
-    ) -> None:
+    def _send(self, contact: Contact, call: Call[Any], body: Body, passage: Passage) -> None:
         if len(contact.pending) >= OUTSTANDING_LIMIT:
             call.fail(Busy(f"{call.label}: {OUTSTANDING_LIMIT:,} calls to {contact.name} are unanswered already."))
             return
         if passage:
             self._peer.callbacks.hand_over(passage, contact)
-        contact.send_call(call, target, args, kwargs)
+        contact.send_call(call, body)
 
     # ---------------------------------------------------------------------------------------------- waiting
 
-    def _park(self, parked: Parked, route: Route[Contact]) -> None:
+    def _park(self, parked: Parked, route: Route[Contact], index: int | None = None) -> None:
+        """Has it wait for a ready worker of the role, or for the one in a certain place."""
         if self._peer.control.is_closed:  # no worker will ever come: nobody is left to tell of it
             self._give_up(parked, self._peer.control.ended(parked.call.label if parked.call else "a message"))
             return
-        if len(route.waiting) >= WAITING_LIMIT:
+        waiting = route.waiting if index is None else route.keyed.setdefault(index, deque())
+        if len(waiting) >= WAITING_LIMIT:
             text = f"{WAITING_LIMIT:,} calls to {route.role!r} wait for a worker already; {self._why(route.role)}"
             self._give_up(parked, Busy(text))
             return
-        route.waiting.append(parked)
+        if route.targets and index is None:
+            parked.until = math.inf  # ready ones there are: the time to wait for those does not run
+        waiting.append(parked)
         self._peer.reactor.call(lambda: self._arrange(route))
 
     def _arrange(self, route: Route[Contact]) -> None:
         """On the loop's thread: a worker may have come meanwhile; else somebody must look at the clock in time."""
         self.route_waiting(route)
+        if route.targets and route.waiting and route.role not in self._looking:
+            self._looking.add(route.role)
+            self._look_for_idle(route)
         self._look_at_the_clock()
 
     def _look_at_the_clock(self) -> None:
         routes = self._peer.contacts.routes.values()
-        until = min((parked.until for route in routes for parked in route.waiting), default=None)
-        if until is not None and (self._timer_for is None or until < self._timer_for):
+        until = min((parked.until for route in routes for parked in route.all_waiting()), default=None)
+        if until is not None and until != math.inf and (self._timer_for is None or until < self._timer_for):
             self._timer_for = until
             self._peer.reactor.call_at(until, self._handle_timer)
 
@@ -190,8 +266,8 @@ class Calling:
         self._timer_for = None
         now = monotonic()
         for route in self._peer.contacts.routes.values():
-            for parked in [parked for parked in route.waiting if parked.until <= now]:
-                route.waiting.remove(parked)
+            for parked in [parked for parked in route.all_waiting() if parked.until <= now]:
+                route.forget(parked)
                 label = parked.call.label if parked.call else f"a message to {route.role!r}"
                 text = f"{label}: no worker of {route.role!r} became ready in time; {self._why(route.role)}"
                 self._give_up(parked, Unavailable(text))
@@ -200,15 +276,36 @@ class Calling:
     def route_waiting(self, route: Route[Contact]) -> None:
         """A worker is ready: sends what has waited, in order."""
         waiting = route.waiting
-        while waiting and (contact := route.choose()) is not None:
-            parked = waiting[0]
-            if parked.call is None:
-                self._peer.callbacks.hand_over(parked.passage, contact)
-                self._peer.callbacks.let_go(parked.passage)
-                contact.post(m.Message(parked.args))
-            elif parked.call.state is State.WAITING:
-                self._send(contact, parked.call, parked.target, parked.args, parked.kwargs, parked.passage)
+        while waiting and (contact := self._choose(route)) is not None:
+            self._send_parked(waiting[0], contact)
             waiting.popleft()  # only now: nothing may overtake it
+        for index, keyed in route.keyed.items():
+            contact = next((target for target in route.targets if target.member.index == index), None)
+            while keyed and contact is not None:
+                self._send_parked(keyed[0], contact)
+                keyed.popleft()
+
+    def _send_parked(self, parked: Parked, contact: Contact) -> None:
+        if parked.call is None:
+            self._peer.callbacks.hand_over(parked.passage, contact)
+            self._peer.callbacks.let_go(parked.passage)
+            contact.post(m.Message(parked.body[1]))
+        elif parked.call.state is State.WAITING:
+            self._send(contact, parked.call, parked.body, parked.passage)
+
+    def handle_lost(self, call: Call[Any], error: Lost) -> None:
+        """Its worker had the call and is gone. An idempotent one is repeated, with a little jitter, elsewhere."""
+        retries: int = getattr(call, "retries", DEFAULTS.retries)
+        if call.state is not State.SENT or not call.role or retries <= 0 or not self._is_idempotent(call):
+            call.fail(error)
+            return
+        call.retries = retries - 1
+        when = monotonic() + random.uniform(0, RETRY_JITTER)
+        self._peer.reactor.call_at(when, partial(self.route_again, call, str(error)))
+
+    def _is_idempotent(self, call: Call[Any]) -> bool:
+        exports = self._peer.roster.roles[call.role].exports or ()
+        return any(export.idempotent for export in exports if export.name == call.request.target)
 
     def route_again(self, call: Call[Any], why: str) -> None:
         """A call that its worker never saw: to another one of the role, if it may go there."""
@@ -220,14 +317,15 @@ class Calling:
         call.state = State.WAITING
         request = call.request
         passage: Passage = getattr(call, "passage", ())
-        parked = Parked(monotonic() + WAIT, call, request.target, request.args, request.kwargs, passage)
+        body = (request.target, request.args, request.kwargs, request.times, request.chain)
+        parked = Parked(monotonic() + WAIT, call, body, passage)
         self._park(parked, self.route(call.role))
 
     def fail_all(self, error: Callable[[str], CallError]) -> None:
         """Nothing will become ready any more: the app is gone."""
         for route in self._peer.contacts.routes.values():
-            while route.waiting:
-                parked = route.waiting.popleft()
+            for parked in route.all_waiting():
+                route.forget(parked)
                 self._give_up(parked, error(parked.call.label if parked.call else "a message"))
 
     def _give_up(self, parked: Parked, error: CallError) -> None:

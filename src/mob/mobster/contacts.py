@@ -7,7 +7,6 @@ those that never left are routed anew.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +24,11 @@ if TYPE_CHECKING:
     from mob.mobster.peer import Peer
 
 SENT = CallState.SENT
+SLOW = 500
+"""Microseconds: where calls take longer on average, each waits for an idle worker instead of behind another call."""
+
+Body = tuple[str | int, Raw, tuple[Raw, ...], tuple[float, float] | None, tuple[int, ...]]
+"""All of a call but its number: target, args, kwargs, times, chain."""
 
 
 class Contact:
@@ -32,7 +36,6 @@ class Contact:
 
     __slots__ = (
         "_early",
-        "_ids",
         "_peer",
         "farewell_said",
         "gone",
@@ -54,7 +57,6 @@ class Contact:
         """Calls sent there and not answered, by number."""
         self.queue = 0
         """How many calls waited there when it last answered."""
-        self._ids = itertools.count(1)
         self._early: list[Any] = []  # said before the link was there
         self.farewell_said = False
         self.heard_farewell = False
@@ -75,13 +77,21 @@ class Contact:
 
     @property
     def outstanding(self) -> int:
-        """Calls sent there and not answered."""
-        return len(self.pending)
+        """Calls that it has in hand: those from here that it has not answered, and at least what the board says."""
+        board = self._peer.board
+        own = len(self.pending)
+        return own if board is None else max(own, board.load(self.uid))
 
-    def send_call(self, call: Call[Any], target: str | int, args: Raw, kwargs: tuple[Raw, ...]) -> None:
+    @property
+    def is_slow(self) -> bool:
+        """Whether its calls take so long that none should wait behind another."""
+        board = self._peer.board
+        return board is not None and board.cost(self.uid) > SLOW
+
+    def send_call(self, call: Call[Any], body: Body) -> None:
         """Sends a call; the answer settles it."""
-        number = next(self._ids)
-        request = m.Call(number, target, args, kwargs)
+        number = next(self._peer.call_numbers)
+        request = m.Call(number, *body)
         call.contact = self
         call.request = request
         call.state = SENT
@@ -96,13 +106,21 @@ class Contact:
     def post(self, message: Any) -> None:
         """Says something to the member, now or when the link is there."""
         link = self.link
-        if link is not None:
+        if link is not None and message.__class__ is not m.Pool:
             link.post(message)
         else:
             self._peer.contacts.want(self)
             self._early.append(message)
             if self.link is not None:  # it came meanwhile, on the loop's thread
                 self._post_early()
+
+    def post_pool(self, message: m.Pool) -> None:
+        """Names this process's shared memory to the member."""
+        link = self.link
+        if link is not None:
+            link.post_with(message, [self._peer.buffers.descriptor()])
+        else:
+            self.post(message)
 
     def attach(self, link: Link) -> None:
         """The Kingpin has introduced us."""
@@ -114,7 +132,11 @@ class Contact:
         link = self.link
         assert link is not None
         while self._early:
-            link.post(self._early.pop(0))
+            message = self._early.pop(0)
+            if message.__class__ is m.Pool:
+                link.post_with(message, [self._peer.buffers.descriptor()])
+            else:
+                link.post(message)
 
     def forget_call(self, call: Call[Any]) -> None:
         """The caller has given a call up."""
@@ -140,7 +162,9 @@ class Contact:
             if number in never_sent:
                 self._peer.calling.route_again(call, f"{self.name} {why}")
             else:
-                call.fail(Lost(f"{call.label} was lost: {self.name} {why} before it had answered."))
+                self._peer.calling.handle_lost(
+                    call, Lost(f"{call.label} was lost: {self.name} {why} before it had answered.")
+                )
 
 
 class Contacts:
@@ -267,5 +291,7 @@ class Contacts:
             for contact in self._by_uid.values()
             if contact.member.role == role and contact.member.state == Mobster.READY and not contact.is_broken
         )
-        if route.targets and not before:
+        if before and not route.targets:
+            self._peer.calling.handle_none_ready(route)
+        if route.targets != before and (not before or route.keyed):
             self._peer.calling.route_waiting(route)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from mob.core.roster import Roster
 from mob.errors import AddressHeld, AppNotRunning, Unavailable
 from mob.mobster.call import Call
+from mob.rim.board import Board
 from mob.rim.link import Link
 from mob.wire import messages as m
 
@@ -76,6 +77,7 @@ class Control:
         match message:
             case m.Welcome(uid=uid, app=app, roles=roles, members=members, frame_limit=limit):
                 peer.uid, peer.app, peer.frame_limit = uid, app, limit
+                peer.board = Board(link.descriptors.popleft())
                 peer.roster = Roster(roles, members)
                 for member in members:
                     peer.contacts.put(member)
@@ -122,6 +124,7 @@ class Control:
         member = peer.roster.remove(uid)
         peer.contacts.remove(uid, why)
         peer.callbacks.handle_gone(uid)
+        peer.buffers.handle_gone(uid)
         if member is not None and member.role:
             peer.fire("leave", member)
 

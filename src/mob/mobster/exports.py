@@ -83,7 +83,7 @@ class Export:
 
     def info(self) -> Info:
         """What the others need to know."""
-        return Info(self.name, self.parameters.signature, self.parameters.doc)
+        return Info(self.name, self.parameters.signature, self.parameters.doc, self.options.idempotent)
 
 
 def functions_of(module: ModuleType) -> dict[str, Callable[..., Any]]:

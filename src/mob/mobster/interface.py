@@ -93,7 +93,8 @@ class TypedCall(Call[Any]):
 
     def settle(self, value: Any) -> None:
         """It ended with a value: which fits, or fails the call."""
-        if self.state is DONE:
+        if self.state is DONE or hasattr(self, "incoming"):  # what ends a stream is no value
+            super().settle(value)
             return
         try:
             converted = self._convert(value)
@@ -108,9 +109,6 @@ class TypedCall(Call[Any]):
 
 
 def _awaited(annotation: Any) -> Any:
-    origin = typing.get_origin(annotation) or annotation
-    if origin in STREAMED:
-        return Any
-    if origin in AWAITED:
-        return (Any, *typing.get_args(annotation))[-1]
-    return annotation
+    if (typing.get_origin(annotation) or annotation) in AWAITED:
+        annotation = (Any, *typing.get_args(annotation))[-1]
+    return Any if (typing.get_origin(annotation) or annotation) in STREAMED else annotation

@@ -28,7 +28,7 @@ from types import FrameType, ModuleType
 import setproctitle
 import uvloop
 
-from mob.mobster import api, callbacks, calling, contacts, control, output
+from mob.mobster import api, buffers, callbacks, calling, contacts, control, output
 from mob.mobster.exports import Export, functions_of
 from mob.mobster.liveness import Liveness
 from mob.mobster.peer import Peer
@@ -42,7 +42,7 @@ FAREWELL_TIME = 1.0
 QUIET_CHECK = 0.005
 """Seconds between two looks at whether a draining process has become quiet."""
 PACKAGE = str(Path(__file__).resolve().parents[1])
-SENDING = frozenset(module.__file__ for module in (link, calling, callbacks, contacts, control))
+SENDING = frozenset(module.__file__ for module in (link, calling, callbacks, buffers, contacts, control))
 """Files whose work must not be broken off in the middle."""
 
 
@@ -62,6 +62,7 @@ class Life:
             threads=order.threads,
             concurrency=order.concurrency,
             queue=order.queue,
+            shared_memory=order.shared_memory,
         )
         self.peer.uid = order.uid
         self.liveness = Liveness(liveness, order.grace, self._handle_beat, self._handle_kingpin_gone)
@@ -240,14 +241,15 @@ class Life:
 
     # ---------------------------------------------------------------------------------------------- the end
 
-    def _handle_beat(self) -> int:
+    def _handle_beat(self) -> m.Beat:
         """On the liveness thread, once a second."""
         peer = self.peer
-        if peer.callbacks.dropped or peer.unheard or peer.abandoned:
+        if peer.callbacks.dropped or peer.buffers.dropped or peer.unheard or peer.abandoned:
             self.reactor.call(peer.tidy)
         if self.importing and self.is_ready:
             self.reactor.call(self._tell_new_exports)
-        return peer.serving.served
+        peer.buffers.cool(monotonic())
+        return m.Beat(peer.serving.served, peer.buffers.used)
 
     def _tell_new_exports(self) -> None:
         self._collect_exports()

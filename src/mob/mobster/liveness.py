@@ -26,7 +26,7 @@ class Liveness:
     """The thread."""
 
     def __init__(
-        self, sock: socket.socket, grace: float, on_beat: Callable[[], int], on_gone: Callable[[], None]
+        self, sock: socket.socket, grace: float, on_beat: Callable[[], Beat], on_gone: Callable[[], None]
     ) -> None:
         self._sock = sock
         self._grace = grace
@@ -49,7 +49,7 @@ class Liveness:
         poll = select.poll()
         poll.register(self._sock, select.POLLIN)
         while not poll.poll(INTERVAL * 1000):  # the Kingpin says nothing here: readable means that it has gone
-            payload = encode([Beat(self._on_beat())])
+            payload = encode([self._on_beat()])
             try:
                 self._sock.send(HEADER.pack(len(payload)) + payload, socket.MSG_DONTWAIT)
             except BlockingIOError:

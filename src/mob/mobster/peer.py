@@ -6,6 +6,7 @@ This file only puts the parts together and takes the messages of a link apart. O
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import socket
@@ -22,6 +23,7 @@ from mob.core.roster import Roster
 from mob.core.states import Call as CallState
 from mob.core.states import Mobster
 from mob.errors import BadMessage, CallError, CallTimeout
+from mob.mobster.buffers import Buffers
 from mob.mobster.call import Call, Handover
 from mob.mobster.callbacks import Callbacks
 from mob.mobster.calling import Calling, unknown_pid
@@ -29,15 +31,19 @@ from mob.mobster.contacts import Contact, Contacts
 from mob.mobster.control import Control
 from mob.mobster.events import Handlers
 from mob.mobster.serving import Serving
-from mob.plan import FRAME_LIMIT
+from mob.plan import FRAME_LIMIT, SHARED_MEMORY
+from mob.rim.board import Board
 from mob.rim.link import Link
 from mob.rim.reactor import Reactor
 from mob.wire import failures
 from mob.wire import messages as m
 from mob.wire.codec import Codec
+from mob.wire.sharing import LARGE, holds_large
 
 HOUSEKEEPING = 1.0
 """Seconds after which what was dropped while nothing arrived is given back."""
+PATIENCE = 0.05
+"""Seconds after a deadline in which the callee's own word on it may still come in."""
 HEADROOM = 4096
 """Bytes of a frame that are not the body."""
 
@@ -74,6 +80,7 @@ class Peer:
         threads: int = 1,
         concurrency: int = 100,
         queue: int = 10_000,
+        shared_memory: int = SHARED_MEMORY,
     ) -> None:
         self.reactor = reactor
         self.role = role
@@ -91,8 +98,13 @@ class Peer:
         """Calls whose streams nobody reads any more. A finalizer appends, `tidy` cancels."""
         self.handover = Handover(reactor)
         self.handlers = Handlers()
+        self.call_numbers = itertools.count(1)
+        """Each call of this process has one of its own, whoever it goes to."""
+        self.waiting: list[Call[Any]] = []
+        """Calls for whose answers the loop's thread stands still, innermost last."""
         self.callbacks = Callbacks(self)
-        self.codec = Codec(self.callbacks.lend, self.callbacks.borrow)
+        self.buffers = Buffers(self, shared_memory)
+        self.codec = Codec(self.callbacks.lend, self.callbacks.borrow, self.buffers.attach)
         for kind, ways in _registered.items():
             self.codec.register(kind, *ways)
         _peers.add(self)
@@ -100,6 +112,8 @@ class Peer:
         self.calling = Calling(self)
         self.serving = Serving(self, threads, concurrency, queue)
         self.control = Control(self, control, frame_limit)
+        self.board: Board | None = None
+        """The loads of all mobsters, from the welcome on."""
         self.exit_asked: BaseException | None = None
         """The SystemExit of an export: the process is to end with it."""
         reactor.after_callback = self._after_callback
@@ -115,18 +129,22 @@ class Peer:
     def statistics(self) -> dict[str, int]:
         """The sizes of the tables; all are small again when nothing is under way."""
         return {
-            "pending": sum(contact.outstanding for contact in self.contacts),
+            "pending": sum(len(contact.pending) for contact in self.contacts),
             "in_hand": self.serving.in_hand,
             "served": self.serving.served,
             "lent": len(self.callbacks.lent),
             "held": self.callbacks.held,
             "links": len(self.contacts.links()),
+            "shared": self.buffers.used,
+            "views": self.buffers.views,
         }
 
     def encode(self, value: Any, root: str) -> bytes:
         """The body of a message; `BadMessage` says where in it something cannot be sent."""
         try:
-            body = self.codec.encode(value, root)
+            body = self.buffers.encode(value, root) if holds_large(value) else self.codec.encode(value, root)
+            if len(body) >= LARGE:
+                body = self.buffers.encode_again(value, body)
         except BaseException:
             self.callbacks.let_go(self.callbacks.take())
             raise
@@ -147,19 +165,27 @@ class Peer:
                 return contact
         raise unknown_pid(pid, role)
 
-    def limit(self, call: Call[Any], timeout: float) -> None:
-        """Ends the call if it has not ended after so many seconds."""
-        expire = partial(self._time_out, weakref.ref(call), timeout)  # a call that has ended is not kept by its timer
-        self.reactor.call(partial(self.reactor.call_at, monotonic() + timeout, expire))
+    def limit(self, call: Call[Any], times: tuple[float, float]) -> None:
+        """Ends the call when its time is over. A little later than the callee would, who has more to say of it."""
+        made, deadline = times
+        expire = partial(
+            self._time_out, weakref.ref(call), deadline - made
+        )  # a call that ended is not kept by its timer
+        self.reactor.call(partial(self.reactor.call_at, deadline + PATIENCE, expire))
 
-    def _time_out(self, reference: weakref.ref[Call[Any]], timeout: float) -> None:
+    def _time_out(self, reference: weakref.ref[Call[Any]], seconds: float) -> None:
         call = reference()
         if call is None or call.state is CallState.DONE:
             return
-        sent = call.state is CallState.SENT
-        call.fail(CallTimeout(f"{call.label} took longer than {timeout} s.", executed="maybe" if sent else "no"))
-        if sent:
-            call.contact.forget_call(call)
+        over = f"{call.label} has not answered within {seconds:.3g} s"
+        if call.state is CallState.SENT:
+            where = call.contact
+            call.fail(
+                CallTimeout(f"{over}; {where.name} has it, and {where.queue} waited there when it last answered.")
+            )
+            where.forget_call(call)
+        else:
+            call.fail(CallTimeout(f"{over}: no worker of {call.role!r} was ready.", executed="no"))
 
     def abandon(self) -> None:
         """In the child of a fork: the links are the parent's. A copy kept open would hide the parent's death."""
@@ -211,7 +237,9 @@ class Peer:
                 self.serving.accept(link, contact, message)  # type: ignore[arg-type]
             else:
                 self._handle_rare(link, contact, message)
-        self.serving.work()
+        route = self.contacts.routes.get(contact.member.role)
+        if route is not None and route.waiting:
+            self.calling.route_waiting(route)
 
     def _handle_rare(self, link: Link, contact: Contact, message: m.Peer) -> None:
         match message:
@@ -230,6 +258,12 @@ class Peer:
                 self.callbacks.handle_release(contact, counts)
             case m.Lend(id=number, holder=holder):
                 self.callbacks.handle_lend(number, holder)
+            case m.Pool(size=size):
+                self.buffers.handle_pool(contact, link.descriptors.popleft(), size)
+            case m.Freed(counts=counts):
+                self.buffers.handle_freed(contact.uid, counts)
+            case m.Ended(counts=counts):
+                self.buffers.handle_ended(contact, counts)
             case m.Farewell():
                 contact.heard_farewell = True
             case _:
@@ -258,7 +292,9 @@ class Peer:
     # ------------------------------------------------------------------------------------------- housekeeping
 
     def _after_callback(self) -> None:
-        if self.callbacks.dropped or self.unheard or self.abandoned:
+        """After all that one read has brought: only now does work begin, for it may wait by hand for what was read."""
+        self.serving.work()
+        if self.callbacks.dropped or self.buffers.dropped or self.unheard or self.abandoned:
             self.tidy()
 
     def tidy(self) -> None:
@@ -267,6 +303,8 @@ class Peer:
             self.abandoned.popleft().cancel()
         if self.callbacks.dropped:
             self.callbacks.sweep()
+        if self.buffers.dropped:
+            self.buffers.sweep()
         while self.unheard:
             label, error = self.unheard.popleft()
             self.log.error("%s failed and nobody asked for its result: %s", label, error, exc_info=error)
@@ -274,4 +312,5 @@ class Peer:
     def keep_house(self) -> None:
         """From now on tidies once a second even if nothing arrives."""
         self.tidy()
+        self.buffers.cool(monotonic())
         self.reactor.call_at(monotonic() + HOUSEKEEPING, self.keep_house)

@@ -11,22 +11,24 @@ calls neither delays its own answers nor starves other connections.
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import inspect
+import math
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from queue import SimpleQueue
-from threading import Thread
-from time import perf_counter
+from threading import get_ident
+from time import monotonic, perf_counter
 from typing import TYPE_CHECKING, Any
 
 from msgspec import Raw
 
-from mob.errors import BadMessage, Busy, Unavailable
+from mob.errors import BadMessage, Busy, CallTimeout, Unavailable
+from mob.mobster import limits
 from mob.mobster.exports import Export
 from mob.mobster.proxy import unknown_export
+from mob.mobster.served import SERVED
 from mob.mobster.streams import Outgoing, OutgoingAsync, OutgoingSync
+from mob.mobster.threads import Threads
 from mob.rim.link import Link
 from mob.wire import failures
 from mob.wire import messages as m
@@ -36,19 +38,15 @@ if TYPE_CHECKING:
     from mob.mobster.contacts import Contact
     from mob.mobster.peer import Peer
 
+COST_WEIGHT = 0.1
+"""What one slice of work counts for in the average cost of a call."""
 SLICE = 0.002
 """Seconds of work after which replies are sent and the loop gets a turn."""
 
-_caller: contextvars.ContextVar[Contact | None] = contextvars.ContextVar("mob_caller", default=None)
 
 Function = Callable[..., Any]
 Started = tuple[Link, "Contact", m.Call, Function, Sequence[Any], dict[str, Any]]
 """A call with what it comes down to: the function and its decoded arguments."""
-
-
-def caller() -> Contact | None:
-    """Who sent what is being served in this context."""
-    return _caller.get()
 
 
 class Serving:
@@ -59,13 +57,17 @@ class Serving:
         self._concurrency = concurrency
         self._queue_limit = queue
         self._inbox: deque[tuple[Link, Contact, m.Call | m.Message, Function | None]] = deque()
+        self._urgent: deque[tuple[Link, Contact, m.Call, Function]] = deque()  # callbacks, while the loop stands still
         self._async_inbox: deque[Started] = deque()  # beyond the concurrency
         self._streams: dict[tuple[Link, int], Outgoing] = {}
         self._tasks: dict[tuple[Link, int], asyncio.Task[Any]] = {}
+        self._timed_out: dict[tuple[Link, int], CallTimeout] = {}
+        self._given_up: set[tuple[Link, int]] = set()  # running `def` calls that their callers have cancelled
         self._background: set[asyncio.Task[Any]] = set()
-        self._threads = _Threads(threads) if threads > 1 else None
+        self._threads = Threads(threads) if threads > 1 else None
         self._in_threads = 0
         self._working = False
+        self._cost = 0.0  # microseconds that a call takes on the loop, on average of late
         self._scheduled = False
         self.exports: dict[str, Export] = {}
         self.find_export: Callable[[str], Export | None] = self.exports.get
@@ -78,7 +80,7 @@ class Serving:
     @property
     def in_hand(self) -> int:
         """Calls and messages that were accepted and not finished."""
-        waiting = len(self._inbox) + len(self._async_inbox)
+        waiting = len(self._inbox) + len(self._urgent) + len(self._async_inbox)
         running = len(self._tasks) + self._in_threads + len(self._background) + len(self._streams)
         return waiting + running
 
@@ -91,8 +93,11 @@ class Serving:
             if type(message.target) is int:  # looked up now: a release may follow in the same frame
                 callback = self._peer.callbacks.lent.get(message.target) or _freed
                 if self._peer.reactor.driving:
-                    self._start_call(link, contact, message, callback)
+                    self._urgent.append((link, contact, message, callback))
                     return
+            elif self._peer.waiting and message.chain and limits.is_circle(message, self._peer):
+                self._fail(link, message, limits.deadlock(message, contact, self._peer))
+                return
             if len(self._inbox) >= self._queue_limit:
                 self._fail(link, message, Busy(f"{self._peer.name}: {self._queue_limit:,} calls wait here already."))
                 return
@@ -100,6 +105,15 @@ class Serving:
 
     def serve_callbacks(self) -> None:
         """The loop is about to stand still: callbacks that are queued are run now, for somebody waits for them."""
+        if any(
+            type(call) is m.Call and call.chain and limits.is_circle(call, self._peer) for _, _, call, _ in self._inbox
+        ):
+            inbox, self._inbox = self._inbox, deque()
+            for link, contact, call, callback in inbox:
+                if type(call) is m.Call and callback is None and limits.is_circle(call, self._peer):
+                    self._fail(link, call, limits.deadlock(call, contact, self._peer))
+                else:
+                    self._inbox.append((link, contact, call, callback))
         if any(callback is not None for *_, callback in self._inbox):
             inbox, self._inbox = self._inbox, deque()
             callbacks = [entry for entry in inbox if entry[3] is not None]
@@ -110,32 +124,50 @@ class Serving:
 
     def work(self) -> None:
         """Starts what is queued, for a slice of time; the rest in the loop's next turn."""
-        self._scheduled = False
-        if self._working or not self._inbox:
+        while self._urgent:
+            self._start_call(*self._urgent.popleft())
+        if not self._inbox or self._working:
             return
         if self._peer.reactor.driving:
             self._schedule()  # the loop stands still: it comes back to this when it is free
             return
         self._working = True
-        end = perf_counter() + SLICE
+        begun = len(self._inbox)
+        start = perf_counter()
+        end = start + SLICE
+        self._publish()
         try:
             while self._inbox:
                 link, contact, message, callback = self._inbox.popleft()
                 if type(message) is m.Call:
                     self._start_call(link, contact, message, callback)
                 elif type(message) is m.Message:
-                    self._start_handlers(contact, message)
+                    self._start_handlers(link, contact, message)
                 if perf_counter() > end:
                     self._peer.reactor.flush()
                     self._schedule()
                     return
         finally:
             self._working = False
+            done = begun - len(self._inbox)
+            if done > 0:
+                self._cost += COST_WEIGHT * ((perf_counter() - start) / done * 1e6 - self._cost)
+            self._publish()
+
+    def _publish(self) -> None:
+        """Tells the board how many calls are in hand that none other can be run beside, and how long one takes."""
+        board = self._peer.board
+        if board is not None:
+            board.put(self._peer.uid, len(self._inbox), int(self._cost))
 
     def _schedule(self) -> None:
         if not self._scheduled:
             self._scheduled = True
-            self._peer.reactor.loop.call_soon(self.work)
+            self._peer.reactor.loop.call_soon(self._handle_turn)
+
+    def _handle_turn(self) -> None:
+        self._scheduled = False
+        self.work()
 
     def cancel(self, link: Link, number: int) -> None:
         """The caller has given the call up: its task is cancelled, a queued one is dropped."""
@@ -147,6 +179,8 @@ class Serving:
         if stream is not None:
             stream.close()
             return
+        if self._peer.reactor.driving or self._in_threads:
+            self._given_up.add((link, number))  # it may be running
         self._inbox = deque(e for e in self._inbox if not _is_call(e, link, number))
         self._async_inbox = deque(e for e in self._async_inbox if not _is_call(e, link, number))
 
@@ -175,6 +209,8 @@ class Serving:
                     raise unknown_export(self._peer.role or "a client", str(call.target), self.exports)
                 function = export.function
                 args, kwargs = export.decode(call.args, call.kwargs[0] if call.kwargs else None)
+                if call.times is not None and monotonic() >= call.times[1]:
+                    raise limits.expired(call, self._peer.name)
                 if export.is_async:
                     if len(self._tasks) >= self._concurrency:
                         self._async_inbox.append((link, contact, call, function, args, kwargs))
@@ -202,30 +238,53 @@ class Serving:
         kwargs: dict[str, Any],
     ) -> None:
         """Runs it on the loop: to its end, or as a task if what it returns wants to be awaited."""
-        token = _caller.set(contact)
+        token = SERVED.set((contact, call, link))
+        began = 0.0 if call.times is None else monotonic()
         try:
             value = function(*args, **kwargs) if kwargs else function(*args)
             if type(value) not in _PLAIN and inspect.isawaitable(value):
                 self._run_as_task(link, call, value)
             elif type(value) not in _PLAIN and is_stream(value):
                 self._start_stream(link, call, value)
+            elif call.times is not None and monotonic() >= call.times[1]:
+                self._fail(link, call, limits.too_long(call, call.times[0], began, self._peer.name))
             else:
                 self._reply(link, call, value)
         except BaseException as error:  # noqa: BLE001  becomes the answer
             self._fail(link, call, error)
         finally:
-            _caller.reset(token)  # a callback may be served in the middle of another call
+            if self._given_up:
+                self._given_up.discard((link, call.id))
+            SERVED.reset(token)  # a callback may be served in the middle of another call
 
     def _run_as_task(self, link: Link, call: m.Call, awaitable: Awaitable[Any]) -> None:
         coroutine = awaitable if inspect.iscoroutine(awaitable) else _wait_for(awaitable)
         task = self._peer.reactor.loop.create_task(coroutine)
         self._tasks[link, call.id] = task
         task.add_done_callback(partial(self._handle_task_done, link, call))
+        export = self.exports.get(call.target) if type(call.target) is str else None
+        allowed = None if export is None else export.options.timeout
+        if call.times is not None or allowed is not None:
+            self._limit_task(link, call, task, allowed)
+
+    def _limit_task(self, link: Link, call: m.Call, task: asyncio.Task[Any], allowed: float | None) -> None:
+        """Cancels a task when the time of its call is over, or that of its export, and says how it was spent."""
+        began = monotonic()
+        made, deadline = call.times or (began, math.inf)
+        until = min(deadline, math.inf if allowed is None else began + allowed)
+
+        def end() -> None:
+            self._timed_out[link, call.id] = limits.too_long(call, made, began, self._peer.name)
+            task.cancel()
+
+        timer = self._peer.reactor.loop.call_later(max(0.0, until - began), end)
+        task.add_done_callback(lambda _: timer.cancel())
 
     def _handle_task_done(self, link: Link, call: m.Call, task: asyncio.Task[Any]) -> None:
         self._tasks.pop((link, call.id), None)
         # Asked for, not raised: a raise here would tie task, error and frame into a circle that only gc frees.
         error = asyncio.CancelledError() if task.cancelled() else task.exception()
+        error = self._timed_out.pop((link, call.id), error)
         if error is not None:
             self._fail(link, call, error)
         else:
@@ -277,7 +336,7 @@ class Serving:
 
     def _run_in_thread(self, work: Started) -> None:
         link, contact, call, function, args, kwargs = work
-        _caller.set(contact)
+        SERVED.set((contact, call, link))
         try:
             value = function(*args, **kwargs)
             if type(value) not in _PLAIN and is_stream(value):
@@ -291,14 +350,30 @@ class Serving:
 
     def _thread_done(self) -> None:
         self._in_threads -= 1
+        if not self._in_threads and not self._peer.reactor.driving:
+            self._given_up.clear()
 
-    def _start_handlers(self, contact: Contact, message: m.Message) -> None:
+    def is_cancelled(self) -> bool:
+        """Whether the caller of the call that is served in this context has given it up, or its time is over."""
+        served = SERVED.get()
+        if served is None:
+            return False
+        _, call, link = served
+        if call is None:
+            return False
+        reactor = self._peer.reactor
+        if get_ident() == reactor.thread:
+            reactor.poll()  # the word may lie in the socket, and nobody else will read it
+        over = call.times is not None and monotonic() >= call.times[1]
+        return over or link.is_closed or (link, call.id) in self._given_up
+
+    def _start_handlers(self, link: Link, contact: Contact, message: m.Message) -> None:
         try:
             obj = self._peer.codec.decode(message.body)
         except Exception:
             self._peer.log.exception("a message from %s cannot be read", contact.name)
             return
-        _caller.set(contact)
+        SERVED.set((contact, None, link))
         for handler in self._peer.handlers.of("message"):
             self.run_handler("message", handler, obj)
 
@@ -362,19 +437,3 @@ def _is_call(entry: tuple[Any, ...], link: Link, number: int) -> bool:
 
 _PLAIN = frozenset({type(None), bool, int, float, str, bytes, list, dict, tuple})
 """Results that are certainly not awaitable; asking costs more than looking here."""
-
-
-class _Threads:
-    """N threads that run jobs in the order given."""
-
-    def __init__(self, count: int) -> None:
-        self._jobs: SimpleQueue[Callable[[], None]] = SimpleQueue()
-        for number in range(count):
-            Thread(target=self._run, name=f"mob-export-{number}", daemon=True).start()
-
-    def submit(self, job: Callable[[], None]) -> None:
-        self._jobs.put(job)
-
-    def _run(self) -> None:
-        while True:
-            contextvars.copy_context().run(self._jobs.get())

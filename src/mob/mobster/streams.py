@@ -129,8 +129,12 @@ class Stream(Generic[T]):
     def _wait(self) -> None:
         reactor = self._peer.reactor
         if get_ident() == reactor.thread:
-            self._peer.serving.serve_callbacks()
-            reactor.drive(self._is_new)
+            self._peer.waiting.append(self._call)
+            try:
+                self._peer.serving.serve_callbacks()
+                reactor.drive(self._is_new)
+            finally:
+                self._peer.waiting.pop()
             return
         arrival = Lock()
         arrival.acquire()

@@ -277,7 +277,8 @@ class Link:
                 self._sock.settimeout(max(seconds, 0.001))
                 try:
                     while self._backlog:
-                        self._sock.sendall(self._backlog.popleft()[0])
+                        data, descriptors = self._backlog.popleft()
+                        self._sock.sendall(data[self._try_to_send(data, descriptors) if descriptors else 0 :])
                 except OSError:
                     self._backlog.clear()
         self.close()

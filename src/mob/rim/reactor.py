@@ -190,18 +190,34 @@ class Reactor:
                     if deadline is not None and now >= deadline:
                         return until()
                     events = poll(max(0.0, wake - now) * 1000 + 1)
-                for fd, event in events:
-                    if event & select.POLLOUT and (writer := self._writers.get(fd)) is not None:
-                        writer()
-                    if event & READ and (reader := self._readers.get(fd)) is not None:
-                        reader()
-                self.after_callback()
+                self._dispatch(events)
             return True
         finally:
             self.driving -= 1
             self._busy = busy
             if not busy and self._dirty and not self._flush_scheduled:
                 self._schedule_flush()
+
+    def poll(self) -> None:
+        """Reads and writes what can be at this moment, by hand; on the loop's own thread."""
+        self.driving += 1
+        busy, self._busy = self._busy, True
+        try:
+            self.flush()
+            self._dispatch(self._poll.poll(0))
+        finally:
+            self.driving -= 1
+            self._busy = busy
+            if not busy and self._dirty and not self._flush_scheduled:
+                self._schedule_flush()
+
+    def _dispatch(self, events: list[tuple[int, int]]) -> None:
+        for fd, event in events:
+            if event & select.POLLOUT and (writer := self._writers.get(fd)) is not None:
+                writer()
+            if event & READ and (reader := self._readers.get(fd)) is not None:
+                reader()
+        self.after_callback()
 
     def _handle(self, callback: Callable[[], None]) -> None:
         self._busy = True

@@ -1,8 +1,8 @@
 """Shared memory: a pool that its owner writes, mapped read-only by others; and views that tell when they go.
 
-The pool is one file without a name (memfd), of which only the used parts take memory. It is sealed: nobody can shrink
-it, and nobody but the owner can write to it. The kernel frees it with the last process that has it, however that one
-ends, so nothing can be left behind, on disk or in memory.
+The pool is one file without a name (memfd), of which only the used parts take memory. It is sealed, so nobody can
+shrink it, and others get a descriptor that can only be read. The kernel frees it with the last process that has it,
+however that one ends, so nothing can be left behind, on disk or in memory.
 
 A `view` is a memoryview of a part of a mapping. When the last memoryview, slice or array that was made of it goes, its
 finalizer appends to a queue, and does nothing else.
@@ -15,12 +15,11 @@ import ctypes
 import fcntl
 import mmap
 import os
+import weakref
 from collections import deque
 from typing import Any
 
 IS_AVAILABLE = hasattr(os, "memfd_create")
-_SEALS = sum(getattr(fcntl, name, 0) for name in ("F_SEAL_SHRINK", "F_SEAL_GROW"))
-_SEAL_FUTURE_WRITE = 0x10  # Linux 5.1; the owner's mapping is older than the seal and stays writable
 
 Dropped = deque[tuple[int, int]]
 
@@ -28,24 +27,31 @@ Dropped = deque[tuple[int, int]]
 class Memory:
     """The owner's side of a pool."""
 
-    __slots__ = ("_map", "_view", "descriptor", "mapping")
+    __slots__ = ("__weakref__", "_descriptor", "_map", "_view", "mapping")
 
     def __init__(self, size: int) -> None:
         """Raises `OSError` if the system does not give it."""
-        self.descriptor = os.memfd_create("mob", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        self._descriptor = os.memfd_create("mob", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         try:
-            os.ftruncate(self.descriptor, size)
-            self._map = mmap.mmap(self.descriptor, size)
-            with contextlib.suppress(OSError):  # an older kernel; it works without
-                fcntl.fcntl(self.descriptor, fcntl.F_ADD_SEALS, _SEALS | _SEAL_FUTURE_WRITE)
+            os.ftruncate(self._descriptor, size)
+            fcntl.fcntl(self._descriptor, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW)
+            self._map = mmap.mmap(self._descriptor, size)
         except BaseException:
-            os.close(self.descriptor)
+            os.close(self._descriptor)
             raise
+        weakref.finalize(self, os.close, self._descriptor).atexit = False
         self._view = memoryview(self._map)
         self.mapping = Mapping(self._map)
 
     def __repr__(self) -> str:
         return f"<Memory of {len(self._map):,} bytes>"
+
+    def descriptor(self) -> int:
+        """A new descriptor for another process, which can be read only."""
+        try:
+            return os.open(f"/proc/self/fd/{self._descriptor}", os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:  # no /proc here
+            return os.dup(self._descriptor)
 
     def part(self, offset: int, size: int) -> memoryview:
         """A part of it, to be written."""
@@ -53,16 +59,12 @@ class Memory:
 
     def take(self, offset: int, end: int) -> None:
         """Has the system provide that part now; `OSError` if it cannot, where writing would end the process."""
-        os.posix_fallocate(self.descriptor, offset, end - offset)
+        os.posix_fallocate(self._descriptor, offset, end - offset)
 
     def give_back(self, offset: int, end: int) -> None:
         """Returns that part to the system; nobody may be using it."""
         with contextlib.suppress(OSError):
             self._map.madvise(mmap.MADV_REMOVE, offset, end - offset)
-
-    def close(self) -> None:
-        """Closes this process's copy: in the child of a fork."""
-        os.close(self.descriptor)
 
 
 class Mapping:
@@ -80,8 +82,13 @@ class Mapping:
 
     @classmethod
     def of(cls, descriptor: int, size: int) -> Mapping:
-        """Maps what somebody else owns, read-only."""
-        return cls(mmap.mmap(descriptor, size, prot=mmap.PROT_READ))
+        """Maps what somebody else owns, read-only, and closes the descriptor."""
+        try:
+            if os.fstat(descriptor).st_size < size:
+                raise ValueError(f"it has less than the {size:,} bytes that were promised")
+            return cls(mmap.mmap(descriptor, size, prot=mmap.PROT_READ))
+        finally:
+            os.close(descriptor)
 
     def view(self, offset: int, length: int, key: tuple[int, int], dropped: Dropped) -> memoryview:
         """A read-only view; when it and all that was made of it has gone, `key` is appended to `dropped`."""
@@ -98,7 +105,7 @@ class Mapping:
 
 
 class _Byte(ctypes.Union):
-    """A byte whose format is "B", as in bytes; that of `c_ubyte` is "<B", of which a memoryview can hardly do a thing."""
+    """A byte whose format is "B", as in bytes; that of `c_ubyte` is "<B", with which a memoryview can do little."""
 
     _fields_ = (("value", ctypes.c_ubyte),)
 

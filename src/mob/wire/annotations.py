@@ -75,7 +75,7 @@ def fit(kind: Any, value: Any) -> Any:
 _NUMBER = (int, float)
 SENT_AS: tuple[tuple[type | str, tuple[type, ...]], ...] = (
     (str, (str,)),
-    (bytes, (bytes,)),
+    (bytes, (bytes, memoryview)),
     (int, (int,)),
     (float, _NUMBER),
     (complex, _NUMBER),

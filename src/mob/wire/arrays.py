@@ -25,38 +25,66 @@ _unpack = Decoder().decode
 
 
 def bytes_of_array(value: Any) -> bytes:
+    array = sendable(value)
+    if not (array.flags.c_contiguous or array.flags.f_contiguous):
+        array = array.copy(order="C")
+    head = head_of(array)
+    return b"".join((len(head).to_bytes(4, "big"), head, _bytes_in(array) if array.nbytes else b""))
+
+
+def array_of(data: memoryview) -> Any:
+    """The array, read-only; a view of `data` unless that would leave it unaligned."""
+    end = 4 + int.from_bytes(data[:4], "big")
+    return array_over(data[end:], data[4:end])
+
+
+def sendable(value: Any) -> Any:
+    """The value as an array of plain memory; `Refused` if it is none."""
     if is_a(type(value), "numpy.ma.MaskedArray") or is_a(type(value), "numpy.ma.core.MaskedArray"):
         raise Refused("a masked array is not data. Send its data and its mask.")
     array = _numpy().asarray(value)
     dtype = array.dtype
     if dtype.hasobject or (dtype.kind == "V" and dtype.names is None and dtype.type.__module__ != "numpy"):
         raise Refused(f"an array of the dtype {dtype} is not data. Send a list, or another dtype.")
-    if not (array.flags.c_contiguous or array.flags.f_contiguous):
-        array = array.copy(order="C")
-    head = _pack((dtype.str if dtype.names is None else dtype.descr, array.shape, "F" if array.flags.fnc else "C"))
-    body = memoryview(array.reshape(-1, order="A").view("u1")) if array.nbytes else b""
-    return b"".join((len(head).to_bytes(4, "big"), head, body))
+    return array
 
 
-def array_of(data: memoryview) -> Any:
-    """The array, read-only; a view of `data` unless that would leave it unaligned."""
+def head_of(array: Any) -> bytes:
+    """What its memory does not tell. An array that lies neither in the order of C nor in Fortran's travels in C's."""
+    dtype = array.dtype
+    return _pack((dtype.str if dtype.names is None else dtype.descr, array.shape, "F" if array.flags.fnc else "C"))
+
+
+def copy_array(array: Any, memory: memoryview) -> None:
+    """Writes its items to memory of the right size, in the order that its head tells."""
+    if array.flags.c_contiguous or array.flags.f_contiguous:
+        memory[:] = _bytes_in(array)
+    else:
+        _numpy().frombuffer(memory, array.dtype).reshape(array.shape)[...] = array
+
+
+def array_over(memory: memoryview, head: bytes | memoryview) -> Any:
+    """The array that lies there, read-only; a copy if the memory is not aligned for it."""
     numpy = _numpy()
-    end = 4 + int.from_bytes(data[:4], "big")
-    described, shape, order = _unpack(data[4:end])
+    described, shape, order = _unpack(head)
     if isinstance(described, str):
         dtype = numpy.dtype(described)
     else:
         dtype = importlib.import_module("numpy.lib.format").descr_to_dtype(_fields_of(described))
     if not dtype.itemsize:
         array = numpy.empty(shape, dtype, order)
-    elif end == len(data):
+    elif not len(memory):
         array = numpy.empty(0, dtype).reshape(shape, order=order)
     else:
-        array = numpy.frombuffer(data, dtype, offset=end).reshape(shape, order=order)
+        array = numpy.frombuffer(memory, dtype).reshape(shape, order=order)
     if not array.flags.aligned:
         array = array.copy(order="K")
     array.flags.writeable = False
     return array
+
+
+def _bytes_in(array: Any) -> memoryview:
+    return memoryview(array.reshape(-1, order="A").view("u1"))
 
 
 def item_of(value: Any) -> Any:

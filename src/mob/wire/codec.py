@@ -8,6 +8,8 @@ run only when msgspec meets something it does not know:
   be sent after all, and knows the path of what cannot.
 * `decoder(annotation)` compiles an annotation once (annotations.py). What does not fit the compiled decoder is decoded
   untyped and converted, so that values born of extensions (big ints, arrays, functions, registered types) fit too.
+* Large buffers can be left out of the bytes (sharing.py): `encode_sharing` does that, and `decode` asks `attach` for
+  them. They are counted as functions are.
 * Functions are counted by their owners, hence: `encode` calls `lend` once for each reference in the bytes it returns,
   and not before it is sure that all the rest can be sent; decoding calls `borrow` once for each reference it reads.
 
@@ -27,10 +29,12 @@ from msgspec.msgpack import Decoder, Encoder, Ext
 
 from mob.errors import BadMessage, GarbageFrame, MobError
 from mob.wire.annotations import converter, fit, leaves_open, loosen
+from mob.wire.arrays import array_over
 from mob.wire.kinds import is_opened_by_msgspec
 from mob.wire.refusals import Refused, text_of
+from mob.wire.sharing import Place, Share, Sharing, place_of
 from mob.wire.walk import Walk
-from mob.wire.ways import CALLBACK, MAKERS, REGISTERED, Named, Way, Ways, as_function, as_registered, itself
+from mob.wire.ways import CALLBACK, MAKERS, REGISTERED, SHARED, Named, Way, Ways, as_function, as_registered, itself
 
 Raw = bytes | bytearray | memoryview | msgspec.Raw
 _kind: Callable[[Any], type[Any]] = type
@@ -53,7 +57,7 @@ class Codec:
     """Encodes and decodes bodies; one per process, for all of its threads.
 
     `lend` gives a function of this process a name (a remote function has one already: `lend` returns that), `borrow`
-    makes a remote function of a name.
+    makes a remote function of a name. `attach` gives the memory in which a large buffer lies, read-only.
     """
 
     pack: Callable[[Any], bytes]
@@ -62,9 +66,15 @@ class Codec:
     It stops at functions, so that none is lent twice. Look it up each time: `register` may put another in its place.
     """
 
-    def __init__(self, lend: Callable[[Callable[..., Any]], Reference], borrow: Callable[[Reference], Any]) -> None:
+    def __init__(
+        self,
+        lend: Callable[[Callable[..., Any]], Reference],
+        borrow: Callable[[Reference], Any],
+        attach: Callable[[Place], memoryview] | None = None,
+    ) -> None:
         self._lend = lend
         self._borrow = borrow
+        self._attach = attach
         self._makers: dict[str, Way] = {}
         self._ways = Ways()
         self._decoders: dict[Any, Way] = {}
@@ -84,6 +94,10 @@ class Codec:
             return self.pack(value)
         except Exception as failure:  # noqa: BLE001  translated there
             return self._encode_slowly(value, root, failure)
+
+    def encode_sharing(self, value: Any, share: Share) -> bytes:
+        """The MessagePack of a value, its large buffers apart. Whatever this raises, `encode` says what is wrong."""
+        return self._lending.pack(Sharing(self._ways, share).rewrite(value))
 
     def encode_data(self, value: Any) -> bytes | None:
         """The MessagePack of a value without functions; None if there are some, or if it cannot be sent at all."""
@@ -183,6 +197,8 @@ class Codec:
                 reference = _unpack_reference(data)
             elif code == REGISTERED:
                 return self._decode_registered(*self._unpack(data))
+            elif code == SHARED:
+                return self._decode_shared(place_of(data))
             else:
                 return MAKERS[code](data) if code in MAKERS else Ext(code, bytes(data))
         except (MobError, RecursionError):
@@ -192,9 +208,15 @@ class Codec:
         return self._borrow(reference)
 
     def _ext_hook_typed(self, code: int, data: memoryview) -> Any:
-        if code in (CALLBACK, REGISTERED):
+        if code in (CALLBACK, REGISTERED, SHARED):
             raise _HasFunction
         return self._ext_hook(code, data)
+
+    def _decode_shared(self, place: Place) -> Any:
+        if self._attach is None:
+            raise BadMessage("a buffer in shared memory arrived, and there is none here.")
+        memory = self._attach(place)
+        return memory if place.head is None else array_over(memory, place.head)
 
     def _decode_registered(self, name: str, data: Any) -> Any:
         if (make := self._makers.get(name)) is None:

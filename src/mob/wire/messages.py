@@ -40,6 +40,10 @@ class Call(_Message, frozen=True, tag=1):
     args: Raw
     kwargs: tuple[Raw, ...] = ()
     """One, or none if there are no named arguments (msgspec reads an optional `Raw` as nothing but nil)."""
+    times: tuple[float, float] | None = None
+    """If its time is limited: when it was made, and when it must have ended (monotonic seconds of this machine)."""
+    chain: tuple[int, ...] = ()
+    """The calls in whose course it is made, outermost first: uid and number of each, one after the other."""
 
 
 class Reply(_Message, frozen=True, tag=2):
@@ -101,7 +105,26 @@ class More(_Message, frozen=True, tag=10):
     count: int
 
 
-Peer = Call | Reply | Failed | Message | Cancel | Release | Lend | Farewell | Item | More
+class Pool(_Message, frozen=True, tag=11):
+    """The sender's shared memory, in which large buffers lie that follow. Takes one descriptor."""
+
+    size: int
+
+
+class Freed(_Message, frozen=True, tag=12):
+    """The sender has dropped buffers that lie in the receiver's pool: how many arrivals of each, by number."""
+
+    counts: dict[int, int]
+
+
+class Ended(_Message, frozen=True, tag=13):
+    """The call with these buffers of the sender's brought no value: so many arrivals of each, by number. Those that the
+    receiver has not looked at (it refused the call, or dropped it) it gives back now."""
+
+    counts: dict[int, int]
+
+
+Peer = Call | Reply | Failed | Message | Cancel | Release | Lend | Farewell | Item | More | Pool | Freed | Ended
 
 # ------------------------------------------------------------------------------------------------ the roster
 
@@ -123,6 +146,7 @@ class Export(_Message, frozen=True):
     name: str
     signature: str
     doc: str
+    idempotent: bool = False
 
 
 class RoleInfo(_Message, frozen=True):
@@ -132,6 +156,7 @@ class RoleInfo(_Message, frozen=True):
     exports: tuple[Export, ...] | None = None
     complete: bool = False
     failing: str = ""
+    workers: int = 1
 
 
 class Row(_Message, frozen=True):
@@ -145,6 +170,7 @@ class Row(_Message, frozen=True):
     restarts: int
     calls: int
     note: str
+    shared: int = 0
 
 
 # ------------------------------------------------------------------------------ mobster or client to Kingpin
@@ -225,9 +251,10 @@ class Draining(_Message, frozen=True, tag=28):
 
 
 class Beat(_Message, frozen=True, tag=29):
-    """On the liveness socket: alive; so many calls served since the start."""
+    """On the liveness socket: alive; so many calls served since the start, so many bytes of shared memory in use."""
 
     calls: int
+    shared: int = 0
 
 
 Up = Hello | Ready | BootFailed | WantRole | WantMember | Bind | Unbind | Overview | Draining
@@ -236,7 +263,7 @@ Up = Hello | Ready | BootFailed | WantRole | WantMember | Bind | Unbind | Overvi
 
 
 class Welcome(_Message, frozen=True, tag=40):
-    """Who you are, and who is there."""
+    """Who you are, and who is there. Takes one descriptor: of the board of loads."""
 
     uid: int
     app: str
@@ -328,6 +355,7 @@ class Fork(_Message, frozen=True, tag=60):
     threads: int
     concurrency: int
     queue: int
+    shared_memory: int
     grace: float
     frame_limit: int
     color: bool

@@ -27,8 +27,6 @@ _NOUNS: Mapping[str, tuple[str, str]] = {
     **dict.fromkeys(("_io.TextIOWrapper", "_io.BufferedReader", "_io.BufferedWriter", "_io.BufferedRandom"), _FILE),
     **dict.fromkeys(("_io.FileIO", "tempfile._TemporaryFileWrapper"), _FILE),
     **dict.fromkeys(("coroutine", "_asyncio.Task", "_asyncio.Future", "concurrent.futures._base.Future"), _TASK),
-    "generator": ("a generator", "Send a list, or export the generator function: its caller can iterate over it."),
-    "async_generator": ("a generator", "Send a list, or export the generator function: its caller can iterate."),
     "module": ("a module", "Send its name."),
 }
 

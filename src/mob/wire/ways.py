@@ -26,7 +26,7 @@ from mob.wire.arrays import array_of, bytes_of_array, item_of
 from mob.wire.kinds import BUILT_IN, LEAVES, is_a, is_stream
 from mob.wire.refusals import Refused, complaint
 
-CALLBACK, BIG_INT, ARRAY, COMPLEX, RANGE, REGISTERED = 1, 2, 3, 4, 5, 6
+CALLBACK, BIG_INT, ARRAY, COMPLEX, RANGE, REGISTERED, SHARED = 1, 2, 3, 4, 5, 6, 7
 """The codes of mob's MessagePack extensions."""
 
 Way = Callable[[Any], Any]
@@ -107,7 +107,7 @@ def _odd_way(value: Any, kind: type) -> Way:
     if is_a(kind, "numpy.generic"):
         return item_of
     if hasattr(kind, "__array_interface__"):
-        return _array_ext
+        return as_array
     if isinstance(value, type | types.GenericAlias | BaseException):
         raise Refused(complaint(value, kind))
     if callable(value) or is_stream(value):
@@ -116,15 +116,15 @@ def _odd_way(value: Any, kind: type) -> Way:
         memoryview(value)
     except (TypeError, BufferError):
         raise Refused(complaint(value, kind)) from None
-    return _encode_buffer
+    return as_buffer
 
 
-def _encode_buffer(value: Any) -> memoryview | bytes:
+def as_buffer(value: Any) -> memoryview | bytes:
     view = memoryview(value)
     return view if view.c_contiguous else view.tobytes()
 
 
-def _array_ext(value: Any) -> Ext:
+def as_array(value: Any) -> Ext:
     return Ext(ARRAY, bytes_of_array(value))
 
 

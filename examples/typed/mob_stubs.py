@@ -1,0 +1,36 @@
+"""What the roles of main.py export. Written by `mob stubs main.py`: write it anew, do not edit it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol, Self
+
+import mob
+from shop import Order
+
+if TYPE_CHECKING:
+    from decimal import Decimal
+
+
+class Back(Protocol):
+    """The exports of the role 'back'."""
+
+    def order(self, items: list[str], discount: Decimal = ...) -> mob.Call[Order]:
+        """Takes an order. `KeyError` for what is not sold here."""
+
+    def menu(self, below: float = 100.0) -> mob.Call[set[str]]:
+        """What is sold for less than that."""
+
+    # A generator: iterate over the call, with `for` or `async for`.
+    def prices(self) -> mob.Call[Any]: ...
+
+    def options(self, **changes: Any) -> Self:
+        """A view of this proxy that calls with other options."""
+
+
+class Front(Protocol):
+    """The exports of the role 'front'."""
+
+    def dine(self) -> mob.Call[None]: ...
+
+    def options(self, **changes: Any) -> Self:
+        """A view of this proxy that calls with other options."""

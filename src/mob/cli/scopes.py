@@ -1,0 +1,144 @@
+"""What the source of a module tells of it without running it: the names that it binds, and the functions it exports.
+
+Pure. What is exported is decided as in `mobster/exports.py`, only from the text: the decorated functions, else those in
+`__all__`, else the public ones that are defined here.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+Function = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
+
+
+@dataclass(frozen=True)
+class Binding:
+    """Where a name comes from."""
+
+    module: str = ""
+    name: str = ""
+    """The name in that module; "" if the module itself is meant."""
+    is_guarded: bool = False
+    """Whether it is imported under TYPE_CHECKING only."""
+    binds_top: bool = False
+    """Whether it is the first part of the module's name that is bound, as by `import a.b`."""
+
+    @property
+    def is_own(self) -> bool:
+        """Whether it is made in this very module."""
+        return not self.module
+
+    @property
+    def target(self) -> str:
+        """The same for all names of one thing."""
+        return self.module.partition(".")[0] if self.binds_top else f"{self.module}.{self.name}".rstrip(".")
+
+
+@dataclass
+class Scope:
+    """The names of a module."""
+
+    bindings: dict[str, list[Binding]] = field(default_factory=dict[str, list[Binding]])
+    functions: dict[str, Function] = field(default_factory=dict[str, Function])
+    marked: list[str] = field(default_factory=list[str])
+    listed: list[str] | None = None
+    """`__all__`, if it is there."""
+    classes: set[str] = field(default_factory=set[str])
+
+    def exports(self) -> dict[str, Function | None]:
+        """The exported functions by name; None for one whose definition stands elsewhere."""
+        if self.marked:
+            return {name: self.functions[name] for name in self.functions if name in self.marked}
+        if self.listed is None:
+            return {name: each for name, each in self.functions.items() if not name.startswith("_")}
+        own = {name for name, bindings in self.bindings.items() if bindings[0].is_own} - self.functions.keys()
+        return {name: self.functions.get(name) for name in self.listed if name not in own}
+
+
+def scope_of(tree: ast.Module, module: str = "") -> Scope:
+    """Reads the top level of a module, whose import string is `module`."""
+    scope = Scope()
+    for node, is_guarded in _statements(tree.body, False):
+        match node:
+            case ast.Import(names=names):
+                for alias in names:
+                    binds_top = alias.asname is None
+                    name = alias.asname or alias.name.partition(".")[0]
+                    binding = Binding(alias.name, "", is_guarded, binds_top)
+                    known = scope.bindings.get(name, [])
+                    scope.bindings[name] = [*known, binding] if known and known[0].binds_top else [binding]
+            case ast.ImportFrom(names=names):
+                origin = _absolute(node, module)
+                for alias in names:
+                    scope.bindings[alias.asname or alias.name] = [Binding(origin, alias.name, is_guarded)]
+            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name):
+                _put(scope, name, node)
+                if any(_is_mark(each, scope) for each in node.decorator_list):
+                    scope.marked.append(name)
+            case ast.ClassDef(name=name):
+                _put(scope, name)
+            case ast.Assign(targets=targets, value=value):
+                for target in targets:
+                    _assign(scope, target, value)
+            case ast.AnnAssign(target=target, value=value):
+                _assign(scope, target, value)
+            case _:
+                name = getattr(getattr(node, "name", None), "id", None)
+                if type(node).__name__ == "TypeAlias" and isinstance(name, str):  # Python 3.12: `type Name = ...`
+                    _put(scope, name)
+    return scope
+
+
+def _put(scope: Scope, name: str, function: Function | None = None) -> None:
+    scope.bindings[name] = [Binding()]
+    scope.functions.pop(name, None)
+    if function is not None:
+        scope.functions[name] = function
+
+
+def _assign(scope: Scope, target: ast.expr, value: ast.expr | None) -> None:
+    if not isinstance(target, ast.Name):
+        return
+    _put(scope, target.id, value if isinstance(value, ast.Lambda) else None)
+    if target.id == "__all__" and isinstance(value, (ast.List, ast.Tuple)):
+        scope.listed = [str(each.value) for each in value.elts if isinstance(each, ast.Constant)]
+
+
+def _statements(body: Iterable[ast.stmt], is_guarded: bool) -> Iterator[tuple[ast.stmt, bool]]:
+    """All statements that run in the module itself, and whether type checkers only see them."""
+    for node in body:
+        if isinstance(node, ast.If):
+            test = ast.unparse(node.test)
+            if "__name__" not in test:  # a role's module is never the main one
+                yield from _statements(node.body, is_guarded or test.rpartition(".")[2] == "TYPE_CHECKING")
+            yield from _statements(node.orelse, is_guarded)
+        elif isinstance(node, (ast.Try, ast.With, ast.For, ast.While)):
+            yield from _statements(node.body, is_guarded)
+            for handler in getattr(node, "handlers", []):
+                yield from _statements(handler.body, is_guarded)
+            yield from _statements(getattr(node, "orelse", []), is_guarded)
+            yield from _statements(getattr(node, "finalbody", []), is_guarded)
+        else:
+            yield node, is_guarded
+
+
+def _absolute(node: ast.ImportFrom, module: str) -> str:
+    if not node.level:
+        return node.module or ""
+    package = module.split(".")[: -node.level]
+    return ".".join([*package, *([node.module] if node.module else [])])
+
+
+def _is_mark(decorator: ast.expr, scope: Scope) -> bool:
+    """Whether it is `mob.export`, by whatever name."""
+    if isinstance(decorator, ast.Call):
+        decorator = decorator.func
+    match decorator:
+        case ast.Attribute(value=ast.Name(id=name), attr="export"):
+            return any(each.target == "mob" for each in scope.bindings.get(name, []))
+        case ast.Name(id=name):
+            return any(each.target == "mob.export" for each in scope.bindings.get(name, []))
+        case _:
+            return False

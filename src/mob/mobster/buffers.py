@@ -1,0 +1,222 @@
+"""Large buffers that cross: copied once into this process's pool of shared memory, and looked at there by the others.
+
+What lies where and who holds it is `core.segments`, the memory itself is `rim.segments`, the replacing of buffers in a
+message is `wire.sharing`; this file connects them to encoding, to links and to the life of views. A buffer in a message
+is noted beside the functions in it (`callbacks`), is handed over and let go of as they are, and is counted as they are:
+each arrival is one view, and is given back when the view has gone.
+
+A receiver gets the descriptor of the pool once, in front of the first message that has something in it. When there is
+no room in the pool, or no memory, buffers travel in the bytes of their message as small ones do.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from functools import partial
+from threading import Lock
+from typing import TYPE_CHECKING, Any
+
+from mob.core.segments import UNIT, Pool
+from mob.errors import BadMessage
+from mob.rim.link import Link
+from mob.rim.segments import IS_AVAILABLE, Mapping, Memory
+from mob.wire import messages as m
+from mob.wire.sharing import Fill, Place, may_hold_large
+
+if TYPE_CHECKING:
+    from mob.mobster.callbacks import Passage
+    from mob.mobster.contacts import Contact
+    from mob.mobster.peer import Peer
+
+
+class Buffers:
+    """Both ends of every large buffer that crosses."""
+
+    def __init__(self, peer: Peer, limit: int) -> None:
+        self._peer = peer
+        self._lock = Lock()
+        self._pool = Pool(limit if IS_AVAILABLE else 0)
+        self._memory: Memory | None = None
+        self._told: dict[int, Link | None] = {}  # uid -> the link on which it got the descriptor, None: it will
+        self._mappings: dict[int, Mapping] = {}  # by the uid of the owner
+        self._live: dict[tuple[int, int], int] = {}  # (owner, number) -> views that live here
+        self.dropped: deque[tuple[int, int]] = deque()
+        """(owner, number) of views that went away; a finalizer appends, `sweep` works it off."""
+
+    def __repr__(self) -> str:
+        return f"<Buffers {self._pool}, {self.views} views>"
+
+    @property
+    def views(self) -> int:
+        """How many views live here."""
+        return sum(self._live.values())
+
+    @property
+    def used(self) -> int:
+        """Bytes of the pool that somebody may still look at."""
+        return self._pool.used
+
+    # --------------------------------------------------------------------------------------------- sending
+
+    def encode(self, value: Any, root: str) -> bytes:
+        """As the codec's `encode`, for a value that has a large buffer in it."""
+        body = self._encode_sharing(value) if self._pool.limit >= UNIT else None
+        return self._peer.codec.encode(value, root) if body is None else body
+
+    def encode_again(self, value: Any, body: bytes) -> bytes:
+        """The body of a value, which turned out to be long: anew if there is a large buffer in it, deep within."""
+        if self._pool.limit < UNIT or not may_hold_large(body):
+            return body
+        callbacks = self._peer.callbacks
+        before = callbacks.noted()
+        shared = self._encode_sharing(value)
+        if shared is None:
+            return body
+        functions = sum(type(reference) is not Place for reference in callbacks.noted()[len(before) :])
+        callbacks.forget(len(before) - functions, len(before))  # they were lent twice, and are in there once
+        return shared
+
+    def _encode_sharing(self, value: Any) -> bytes | None:
+        callbacks = self._peer.callbacks
+        start = len(callbacks.noted())
+        try:
+            return self._peer.codec.encode_sharing(value, self._share)
+        except BaseException as error:
+            callbacks.forget(start)
+            if isinstance(error, Exception):
+                return None  # what is wrong with it comes up once more, and better
+            raise
+
+    def _share(self, length: int, fill: Fill) -> Place | None:
+        with self._lock:
+            memory = self._memory or self._open()
+            segment = self._pool.place(length) if memory is not None else None
+            if memory is None or segment is None:
+                return None
+            fresh = self._pool.warm_up(segment)
+        try:
+            if fresh is not None:
+                memory.take(*fresh)
+            fill(memory.part(segment.offset, length))
+        except BaseException as error:
+            with self._lock:
+                self._pool.unpin(segment.number)
+                if fresh is not None:
+                    self._pool.warm = min(self._pool.warm, fresh[0])
+            if isinstance(error, OSError):  # the system has no memory for it
+                return None
+            raise
+        place = Place(self._peer.uid, segment.number, segment.offset, length)
+        self._peer.callbacks.note(place, segment)
+        return place
+
+    def _open(self) -> Memory | None:
+        try:
+            self._memory = Memory(self._pool.limit)
+        except OSError:
+            self._pool = Pool(0)
+        return self._memory
+
+    def hold(self, place: Place, contact: Contact) -> None:
+        """A message with that buffer is about to be posted to the contact."""
+        uid = contact.uid
+        with self._lock:
+            self._pool.hold(place.number, uid)
+        if contact.gone:  # looked at last: whoever comes first, its count goes
+            self.handle_gone(uid)
+        elif uid != self._peer.uid and self._told.get(uid, self) is not contact.link:
+            self._told[uid] = contact.link
+            contact.post_pool(m.Pool(self._pool.limit))
+
+    def descriptor(self) -> int:
+        """A descriptor of the pool, to be sent along with a `Pool`."""
+        assert self._memory is not None
+        return self._memory.descriptor()
+
+    def unpin(self, place: Place) -> None:
+        """The messages with that buffer were posted, or never will be."""
+        with self._lock:
+            self._pool.unpin(place.number)
+
+    # ------------------------------------------------------------------------------------------- receiving
+
+    def handle_pool(self, contact: Contact, descriptor: int, size: int) -> None:
+        """A member names its pool."""
+        try:
+            self._mappings[contact.uid] = Mapping.of(descriptor, size)
+        except (OSError, ValueError) as error:
+            self._peer.log.error("the shared memory of %s cannot be mapped: %s", contact.name, error)
+
+    def attach(self, place: Place) -> memoryview:
+        """The codec meets a buffer in what it decodes."""
+        mapping = self._mappings.get(place.owner)
+        if place.owner == self._peer.uid and self._memory is not None:
+            mapping = self._memory.mapping
+        if mapping is None:
+            raise BadMessage("a buffer arrived in shared memory that is not known here, or no more.")
+        key = (place.owner, place.number)
+        view = mapping.view(place.offset, place.length, key, self.dropped)
+        self._live[key] = self._live.get(key, 0) + 1
+        return view
+
+    # --------------------------------------------------------------------------------------------- freeing
+
+    def sweep(self) -> None:
+        """Gives back to their owners what was dropped here; on the loop's thread."""
+        counts: dict[int, dict[int, int]] = {}
+        while self.dropped:
+            owner, number = key = self.dropped.popleft()
+            self._live[key] -= 1
+            if not self._live[key]:
+                del self._live[key]
+            numbers = counts.setdefault(owner, {})
+            numbers[number] = numbers.get(number, 0) + 1
+        for owner, numbers in counts.items():
+            contact = self._peer.contacts.get(owner)
+            if owner == self._peer.uid:
+                self.handle_freed(owner, numbers)
+            elif contact is not None:
+                contact.post(m.Freed(numbers))
+
+    def handle_freed(self, uid: int, counts: dict[int, int]) -> None:
+        """A holder gives buffers back."""
+        with self._lock:
+            for number, count in counts.items():
+                self._pool.release(number, uid, count)
+
+    def handle_failed(self, passage: Passage) -> None:
+        """A call has failed or was given up: perhaps its buffers were never looked at. The callee knows."""
+        places = [place for place, _ in passage if isinstance(place, Place)]
+        if places:  # later, for the word that the call was given up must go first
+            self._peer.reactor.call(partial(self._say_ended, places))
+
+    def _say_ended(self, places: list[Place]) -> None:
+        for place in places:
+            with self._lock:
+                segment = self._pool.get(place.number)
+                holders = dict(segment.holders) if segment is not None else {}
+            for uid, count in holders.items():
+                contact = self._peer.contacts.get(uid)
+                if contact is not None:
+                    contact.post(m.Ended({place.number: count}))
+
+    def handle_ended(self, contact: Contact, counts: dict[int, int]) -> None:
+        """A call to this process has ended without a value."""
+        unseen = {number: count - self._live.get((contact.uid, number), 0) for number, count in counts.items()}
+        unseen = {number: count for number, count in unseen.items() if count > 0}
+        if unseen:
+            contact.post(m.Freed(unseen))
+
+    def handle_gone(self, uid: int) -> None:
+        """A member has gone: what it held is free. What it has sent stays as long as it is looked at."""
+        with self._lock:
+            self._pool.forget_holder(uid)
+        self._told.pop(uid, None)
+        self._mappings.pop(uid, None)
+
+    def cool(self, now: float) -> None:
+        """Returns memory to the system that has lain idle; to be called regularly."""
+        with self._lock:
+            idle = self._pool.cool(now)
+            if idle is not None and self._memory is not None:
+                self._memory.give_back(*idle)

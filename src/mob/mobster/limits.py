@@ -1,0 +1,55 @@
+"""What ends a call before its function does: its deadline, and a circle of processes that wait for one another.
+
+A call carries when it was made and when it must have ended, and the calls in whose course it is made (`chain`). Both
+are taken over by the calls that it makes. A call that comes back to a process whose only thread waits for a call of its
+chain can never be served: it is refused with the whole circle, instead of hanging all that are in it.
+"""
+
+from __future__ import annotations
+
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from mob.core.states import Call as State
+from mob.errors import CallTimeout, Deadlock
+from mob.wire import messages as m
+
+if TYPE_CHECKING:
+    from mob.mobster.contacts import Contact
+    from mob.mobster.peer import Peer
+
+
+def is_circle(call: m.Call, peer: Peer) -> bool:
+    """Whether the call is made in the course of one that this process's only thread waits for."""
+    pairs = zip(call.chain[::2], call.chain[1::2], strict=True)
+    numbers = {number for uid, number in pairs if uid == peer.uid}
+    return any(waited.state is State.SENT and waited.request.id in numbers for waited in peer.waiting)
+
+
+def deadlock(call: m.Call, contact: Contact, peer: Peer) -> Deadlock:
+    """The error that names the circle."""
+    names = [peer.name if uid == peer.uid else peer.callbacks.name_of(uid) for uid in call.chain[::2]]
+    circle = " -> ".join([*names, contact.name, peer.name])
+    return Deadlock(
+        f"{call.target} cannot be called: {peer.name} waits for the call in whose course this one is made ({circle}), "
+        f"and its only thread cannot answer while it waits. Use `await` in async exports, or do not wait for answers."
+    )
+
+
+def expired(call: m.Call, name: str) -> CallTimeout:
+    """The error of a call whose time was over before it could be started."""
+    made, deadline = call.times or (0.0, 0.0)
+    return CallTimeout(
+        f"{call.target} was not started: it had {deadline - made:.3g} s, and waited {monotonic() - made:.3g} s in the "
+        f"queue of {name}.",
+        executed="no",
+    )
+
+
+def too_long(call: m.Call, made: float, began: float, name: str) -> CallTimeout:
+    """The error of a call whose time was over while it ran."""
+    return CallTimeout(
+        f"{call.target} took too long: it waited {began - made:.3g} s in the queue of {name} and ran "
+        f"{monotonic() - began:.3g} s.",
+        executed="yes",
+    )

@@ -1,0 +1,28 @@
+"""The threads of a role that has some: N of them, which run the plain `def` exports in the order of their arrival."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextvars import copy_context
+from queue import SimpleQueue
+from threading import Thread
+
+
+class Threads:
+    """N threads that run jobs in the order given."""
+
+    def __init__(self, count: int) -> None:
+        self._jobs: SimpleQueue[Callable[[], None]] = SimpleQueue()
+        for number in range(count):
+            Thread(target=self._run, name=f"mob-export-{number}", daemon=True).start()
+
+    def __repr__(self) -> str:
+        return f"<Threads, {self._jobs.qsize()} jobs wait>"
+
+    def submit(self, job: Callable[[], None]) -> None:
+        """Has a job run by the first thread that is free."""
+        self._jobs.put(job)
+
+    def _run(self) -> None:
+        while True:
+            copy_context().run(self._jobs.get())

@@ -1,0 +1,67 @@
+"""The board: how busy each mobster is at this moment, in memory that all processes of an app share.
+
+What a reply tells of its worker's queue is old when it is read, and says nothing of what other callers have sent since.
+So every mobster writes its load into a few bytes of its own, and whoever chooses a worker reads them: 60 ns, and no
+message. A worker that is stuck in a slow call is seen as such by all, at once.
+
+Each mobster writes its own entry only, and an aligned word is read or written in one piece, so nothing is locked.
+Entries are found by uid, modulo their number; two mobsters that shared one would only be chosen less well. Where the
+system has no memfd nothing is shared, and loads are not known.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+
+ENTRIES = 4096
+FIELDS = 2  # load, microseconds of a call
+SIZE = ENTRIES * FIELDS * 4
+
+
+class Board:
+    """The shared memory."""
+
+    __slots__ = ("_map", "_words", "descriptor")
+
+    def __init__(self, descriptor: int) -> None:
+        self.descriptor = descriptor
+        self._map = mmap.mmap(descriptor, SIZE)
+        self._words = memoryview(self._map).cast("I")
+
+    def __repr__(self) -> str:
+        busy = sum(load > 0 for load in self._words[::FIELDS])
+        return f"<Board, {busy} busy>"
+
+    @classmethod
+    def make(cls) -> Board:
+        """A new one, all idle."""
+        if hasattr(os, "memfd_create"):
+            descriptor = os.memfd_create("mob-board", os.MFD_CLOEXEC)
+        else:
+            import tempfile  # only where there is no memfd
+
+            with tempfile.TemporaryFile() as file:
+                descriptor = os.dup(file.fileno())
+        os.ftruncate(descriptor, SIZE)
+        return cls(descriptor)
+
+    def load(self, uid: int) -> int:
+        """How many calls the mobster has taken and not begun or not finished."""
+        return self._words[uid % ENTRIES * FIELDS]
+
+    def cost(self, uid: int) -> int:
+        """How many microseconds a call of it has taken lately, on average."""
+        return self._words[uid % ENTRIES * FIELDS + 1]
+
+    def put(self, uid: int, load: int, cost: int) -> None:
+        """Writes the entry of this process."""
+        at = uid % ENTRIES * FIELDS
+        self._words[at] = load
+        self._words[at + 1] = min(cost, 0xFFFFFFFF)
+
+    def close(self) -> None:
+        """Lets go of the memory."""
+        self._words.release()
+        self._map.close()
+        os.close(self.descriptor)

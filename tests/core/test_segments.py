@@ -1,0 +1,237 @@
+"""The account of a pool of shared memory: by tables, and as a sender with holders that keep, give back and die."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from typing import Any
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from mob.core.segments import IDLE, UNIT, Pool, Segment
+
+A, B = 2, 3
+
+
+def placed(pool: Pool, size: int = UNIT) -> Segment:
+    segment = pool.place(size)
+    assert segment is not None
+    return segment
+
+
+# --- counting ---------------------------------------------------------------------------------------------------------
+
+Step = tuple[Any, ...]
+SENT: list[Step] = [("hold", A), ("unpin",)]
+FREED: list[tuple[str, list[Step]]] = [  # each begins when the buffer was placed, and ends when its segment is free
+    ("never sent", [("unpin",)]),
+    ("given back", [*SENT, ("release", A, 1)]),
+    ("given back while the call is under way", [("hold", A), ("release", A, 1), ("unpin",)]),
+    ("several arrivals, given back as one", [("hold", A), *SENT, ("release", A, 2)]),
+    ("several arrivals, given back in parts", [("hold", A), *SENT, ("release", A, 1), ("release", A, 1)]),
+    ("two holders", [("hold", B), *SENT, ("release", A, 1), ("release", B, 1)]),
+    ("the holder died", [*SENT, ("dies", A)]),
+    ("one gave it back, one died", [("hold", B), *SENT, ("release", B, 1), ("dies", A)]),
+    ("sent anew, for the first receiver died", [("hold", A), ("dies", A), ("hold", B), ("unpin",), ("release", B, 1)]),
+    ("given back once too often", [*SENT, ("release", A, 5)]),
+]
+
+
+def carry_out(pool: Pool, number: int, step: Step) -> None:
+    match step:
+        case ("unpin",):
+            pool.unpin(number)
+        case ("hold", holder):
+            pool.hold(number, holder)
+        case ("release", holder, count):
+            pool.release(number, holder, count)
+        case ("dies", holder):
+            pool.forget_holder(holder)
+        case _:
+            raise AssertionError(step)
+
+
+@pytest.mark.parametrize("steps", [row[1] for row in FREED], ids=[row[0] for row in FREED])
+def test_a_segment_is_taken_until_the_last_step_and_then_free(steps: list[Step]) -> None:
+    pool = Pool(2 * UNIT)
+    segment = placed(pool)
+    for step in steps:
+        assert pool.get(segment.number) is segment
+        carry_out(pool, segment.number, step)
+    assert pool.get(segment.number) is None
+    assert (len(pool), pool.used) == (0, 0)
+    assert placed(pool, 2 * UNIT).number > segment.number
+
+
+def test_what_is_said_of_a_free_segment_changes_nothing() -> None:
+    pool = Pool(UNIT)
+    old = placed(pool)
+    pool.unpin(old.number)
+    new = placed(pool)
+    for step in [("unpin",), ("hold", A), ("release", A, 1), ("dies", A)]:
+        carry_out(pool, old.number, step)
+    assert pool.get(new.number) is new
+    assert new.pins == 1
+
+
+def test_a_holder_that_never_had_it_gives_nothing_back() -> None:
+    pool = Pool(UNIT)
+    segment = placed(pool)
+    carry_out(pool, segment.number, ("hold", A))
+    pool.unpin(segment.number)
+    pool.release(segment.number, B, 1)
+    assert pool.get(segment.number) is segment
+
+
+# --- placing ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("limit", "sizes", "offsets"),
+    [
+        (4, [UNIT, UNIT], [0, 1]),
+        (4, [1, UNIT + 1, UNIT], [0, 1, 3]),
+        (4, [4 * UNIT, 1], [0, None]),
+        (4, [5 * UNIT, UNIT], [None, 0]),
+        (0, [1], [None]),
+    ],
+)
+def test_segments_lie_as_low_as_they_fit(limit: int, sizes: list[int], offsets: list[int | None]) -> None:
+    pool = Pool(limit * UNIT)
+    found = [pool.place(size) for size in sizes]
+    assert [segment and segment.offset // UNIT for segment in found] == offsets
+
+
+def test_a_limit_that_is_no_multiple_is_rounded_down() -> None:
+    assert Pool(UNIT - 1).place(1) is None
+    assert Pool(2 * UNIT - 1).limit == UNIT
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 0, 2), (0, 2, 1)])
+def test_free_neighbours_become_one(order: tuple[int, ...]) -> None:
+    pool = Pool(3 * UNIT)
+    segments = [placed(pool) for _ in range(3)]
+    for index in order:
+        pool.unpin(segments[index].number)
+    assert placed(pool, 3 * UNIT).offset == 0
+
+
+def test_it_can_be_looked_at() -> None:
+    pool = Pool(4 * UNIT)
+    segment = placed(pool)
+    pool.hold(segment.number, A)
+    assert repr(pool) == "<Pool: 1 segments, 65,536 of 262,144 bytes>"
+    assert repr(segment) == "<Segment 1 at 0, 65536 bytes, held by 1>"
+
+
+# --- warm and cold ----------------------------------------------------------------------------------------------------
+
+
+def test_memory_is_asked_for_once() -> None:
+    pool = Pool(8 * UNIT)
+    first = placed(pool, 2 * UNIT)
+    assert pool.warm_up(first) == (0, 2 * UNIT)
+    pool.unpin(first.number)
+    assert pool.warm_up(placed(pool, UNIT)) is None
+    assert pool.warm_up(placed(pool, 3 * UNIT)) == (2 * UNIT, 4 * UNIT)
+
+
+def test_memory_that_lies_idle_behind_all_segments_is_given_back() -> None:
+    pool = Pool(8 * UNIT)
+    kept, gone = placed(pool), placed(pool, 3 * UNIT)
+    for segment in (kept, gone):
+        pool.warm_up(segment)
+    pool.unpin(gone.number)
+    assert pool.cool(100.0) is None  # there was a new one since the last look
+    assert pool.cool(100.0 + IDLE - 1) is None
+    assert pool.cool(100.0 + IDLE) == (UNIT, 4 * UNIT)
+    assert pool.cool(200.0) is None
+    assert pool.warm_up(placed(pool)) == (UNIT, 2 * UNIT)
+
+
+# --- a sender and its holders -----------------------------------------------------------------------------------------
+
+
+class Sender(RuleBasedStateMachine):
+    """Nothing that somebody may look at is written again, nothing that nobody looks at is lost, segments never meet."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pool = Pool(10 * UNIT)
+        self.pinned: list[Segment] = []
+        self.views: Counter[tuple[int, int]] = Counter()  # (number, holder)
+        self.segments: dict[int, Segment] = {}
+        self.next_uid = 10
+        self.holders = [2, 3]
+
+    @rule(units=st.integers(1, 6), cut=st.integers(0, UNIT - 1))
+    def place(self, units: int, cut: int) -> None:
+        segment = self.pool.place(units * UNIT - cut)
+        if segment is not None:
+            self.pinned.append(segment)
+            self.segments[segment.number] = segment
+        else:
+            taken = sorted((each.offset, each.end) for each in self.alive())
+            edges = [0, *(edge for pair in taken for edge in pair), 10 * UNIT]
+            assert all(end - start < units * UNIT for start, end in zip(edges[::2], edges[1::2], strict=True))
+
+    @precondition(lambda self: self.pinned)
+    @rule(data=st.data())
+    def send(self, data: st.DataObject) -> None:
+        segment, holder = data.draw(st.sampled_from(self.pinned)), data.draw(st.sampled_from(self.holders))
+        self.pool.hold(segment.number, holder)
+        self.views[segment.number, holder] += 1
+
+    @precondition(lambda self: self.pinned)
+    @rule(data=st.data())
+    def end(self, data: st.DataObject) -> None:
+        segment = self.pinned.pop(data.draw(st.integers(0, len(self.pinned) - 1)))
+        self.pool.unpin(segment.number)
+
+    @precondition(lambda self: self.views)
+    @rule(data=st.data())
+    def give_back(self, data: st.DataObject) -> None:
+        number, holder = data.draw(st.sampled_from(sorted(self.views)))
+        count = data.draw(st.integers(1, self.views[number, holder]))
+        self.pool.release(number, holder, count)
+        self.views -= Counter({(number, holder): count})
+
+    @rule(data=st.data())
+    def die(self, data: st.DataObject) -> None:
+        holder = self.holders.pop(data.draw(st.integers(0, len(self.holders) - 1)))
+        self.pool.forget_holder(holder)
+        self.views = Counter({key: count for key, count in self.views.items() if key[1] != holder})
+        self.holders.append(self.next_uid)
+        self.next_uid += 1
+
+    def alive(self) -> list[Segment]:
+        numbers = {segment.number for segment in self.pinned} | {number for number, _ in self.views}
+        return [self.segments[number] for number in numbers]
+
+    @invariant()
+    def what_may_be_looked_at_is_there_and_nothing_else(self) -> None:
+        alive = self.alive()
+        assert all(self.pool.get(segment.number) is segment for segment in alive)
+        assert len(self.pool) == len(alive)
+        assert self.pool.used == sum(segment.size for segment in alive)
+
+    @invariant()
+    def no_two_segments_meet(self) -> None:
+        taken = sorted((segment.offset, segment.end) for segment in self.alive())
+        assert all(end <= start for (_, end), (start, _) in itertools.pairwise(taken))
+        assert all(0 <= start < end <= 10 * UNIT for start, end in taken)
+
+    def teardown(self) -> None:
+        for segment in self.pinned:
+            self.pool.unpin(segment.number)
+        for holder in self.holders:
+            self.pool.forget_holder(holder)
+        assert (len(self.pool), self.pool.used) == (0, 0)
+        assert placed(self.pool, 10 * UNIT).offset == 0
+
+
+TestSender = Sender.TestCase
+TestSender.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)

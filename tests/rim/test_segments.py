@@ -1,0 +1,129 @@
+"""Shared memory, and views that tell when the last that was made of them has gone."""
+
+from __future__ import annotations
+
+import gc
+import mmap
+import os
+import weakref
+from collections import deque
+
+import numpy as np
+import pytest
+
+from mob.rim.segments import IS_AVAILABLE, Dropped, Mapping, Memory
+
+pytestmark = pytest.mark.skipif(not IS_AVAILABLE, reason="no memfd here")
+PAGE = mmap.PAGESIZE
+SIZE = 64 * PAGE
+
+
+@pytest.fixture
+def memory() -> Memory:
+    return Memory(SIZE)
+
+
+def mapped(memory: Memory) -> Mapping:
+    return Mapping.of(memory.descriptor(), SIZE)
+
+
+def blocks_of(memory: Memory) -> int:
+    descriptor = memory.descriptor()
+    try:
+        return os.fstat(descriptor).st_blocks * 512
+    finally:
+        os.close(descriptor)
+
+
+def test_what_the_owner_writes_others_read(memory: Memory) -> None:
+    mapping, dropped = mapped(memory), Dropped()
+    memory.part(3 * PAGE, 5)[:] = b"hello"
+    view = mapping.view(3 * PAGE, 5, (1, 2), dropped)
+    assert view == b"hello"
+    assert (view.format, view.itemsize, view.shape, view.readonly) == ("B", 1, (5,), True)
+    assert (view[0], bytes(view[1:3]), view.tobytes(), view.hex()) == (104, b"el", b"hello", "68656c6c6f")
+    with pytest.raises(TypeError, match="read-only"):
+        view[0] = 1
+    memory.part(3 * PAGE, 1)[:] = b"j"
+    assert view == b"jello"  # no copy
+
+
+def test_a_view_tells_when_all_that_was_made_of_it_has_gone(memory: Memory) -> None:
+    mapping, dropped = mapped(memory), Dropped()
+    view = mapping.view(0, 16, (1, 2), dropped)
+    array = np.frombuffer(view, "<u4")[1:]
+    part = view[4:8]
+    del view, array
+    assert not dropped
+    del part
+    assert dropped == deque([(1, 2)])
+
+
+def test_a_view_keeps_the_memory_when_its_owner_has_gone() -> None:
+    memory, dropped = Memory(SIZE), Dropped()
+    memory.part(0, 4)[:] = b"kept"
+    mapping = mapped(memory)
+    view = mapping.view(0, 4, (1, 1), dropped)
+    del memory, mapping
+    gc.collect()
+    assert view == b"kept"
+
+
+def test_nobody_but_the_owner_can_write_or_shrink_it(memory: Memory) -> None:
+    descriptor = memory.descriptor()
+    with pytest.raises(PermissionError):
+        mmap.mmap(descriptor, SIZE)
+    with pytest.raises(OSError, match=r"."):
+        os.ftruncate(descriptor, 0)
+    with pytest.raises(OSError, match=r"."):
+        os.write(descriptor, b"x")
+    os.close(descriptor)
+
+
+def test_only_what_is_used_takes_memory_and_it_can_be_given_back() -> None:
+    memory = Memory(1024 * SIZE)
+    assert blocks_of(memory) == 0
+    memory.take(0, 16 * PAGE)
+    assert blocks_of(memory) == 16 * PAGE
+    memory.part(0, 16 * PAGE)[:] = b"x" * 16 * PAGE
+    memory.give_back(4 * PAGE, 16 * PAGE)
+    assert blocks_of(memory) == 4 * PAGE
+    assert bytes(memory.part(4 * PAGE - 1, 2)) == b"x\0"
+
+
+@pytest.mark.parametrize(("offset", "length"), [(-1, 4), (0, 0), (0, -1), (0, SIZE + 1), (SIZE, 1), (SIZE - 1, 2)])
+def test_a_view_lies_within_its_mapping(memory: Memory, offset: int, length: int) -> None:
+    with pytest.raises(ValueError, match="not within"):
+        mapped(memory).view(offset, length, (1, 1), Dropped())
+
+
+def test_a_pool_that_is_shorter_than_promised_is_not_mapped(memory: Memory) -> None:
+    descriptor = memory.descriptor()
+    with pytest.raises(ValueError, match="promised"):
+        Mapping.of(descriptor, 2 * SIZE)
+    with pytest.raises(OSError, match=r"."):
+        os.fstat(descriptor)
+
+
+def test_no_descriptor_is_left(memory: Memory) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    other = Memory(SIZE)
+    mapping, dropped = mapped(other), Dropped()
+    view = mapping.view(0, 8, (1, 1), dropped)
+    reference = weakref.ref(other)
+    del other, mapping, view
+    gc.collect()
+    assert reference() is None
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_views_of_any_length_have_it(memory: Memory) -> None:
+    mapping, dropped = mapped(memory), Dropped()
+    lengths = [1, 2, 3, 5, PAGE - 1, PAGE, PAGE + 1, SIZE // 2 + 1, SIZE]
+    assert [len(mapping.view(0, length, (1, length), dropped)) for length in lengths] == lengths
+    assert list(dropped) == [(1, length) for length in lengths]
+
+
+def test_they_can_be_looked_at(memory: Memory) -> None:
+    assert repr(memory) == f"<Memory of {SIZE:,} bytes>"
+    assert repr(mapped(memory)) == f"<Mapping of {SIZE:,} bytes>"
