@@ -73,6 +73,7 @@ CALL: Mapping[tuple[Call, str], Call] = {
     (Call.SENT, "answered"): Call.DONE,
     (Call.SENT, "worker lost"): Call.DONE,
     (Call.SENT, "worker lost before it was sent"): Call.WAITING,
+    (Call.SENT, "worker lost, may be repeated"): Call.WAITING,
     (Call.SENT, "took too long"): Call.DONE,
     (Call.SENT, "cancelled"): Call.DONE,
 }

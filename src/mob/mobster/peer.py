@@ -142,7 +142,13 @@ class Peer:
     def encode(self, value: Any, root: str) -> bytes:
         """The body of a message; `BadMessage` says where in it something cannot be sent."""
         try:
-            body = self.buffers.encode(value, root) if holds_large(value) else self.codec.encode(value, root)
+            if holds_large(value):
+                body = self.buffers.encode(value, root)
+            else:
+                try:
+                    body = self.codec.pack(value)  # not `encode`: a call less on the hot path
+                except Exception as failure:  # noqa: BLE001  translated there
+                    body = self.codec.encode_slowly(value, root, failure)
             if len(body) >= LARGE:
                 body = self.buffers.encode_again(value, body)
         except BaseException:

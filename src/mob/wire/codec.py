@@ -61,7 +61,7 @@ class Codec:
     """
 
     pack: Callable[[Any], bytes]
-    """The bare C encoder: for hot paths which, on any exception, start again with `encode`, which says what is wrong.
+    """The bare C encoder: for hot paths which, on any exception, go on with `encode_slowly`, which says what is wrong.
 
     It stops at functions, so that none is lent twice. Look it up each time: `register` may put another in its place.
     """
@@ -93,7 +93,7 @@ class Codec:
         try:
             return self.pack(value)
         except Exception as failure:  # noqa: BLE001  translated there
-            return self._encode_slowly(value, root, failure)
+            return self.encode_slowly(value, root, failure)
 
     def encode_sharing(self, value: Any, share: Share) -> bytes:
         """The MessagePack of a value, its large buffers apart. Whatever this raises, `encode` says what is wrong."""
@@ -160,7 +160,8 @@ class Codec:
     def _pack_walked(self, value: Any) -> bytes:
         return self._probing.pack(Walk(self._ways).rewrite(value))
 
-    def _encode_slowly(self, value: Any, root: str, failure: Exception) -> bytes:
+    def encode_slowly(self, value: Any, root: str, failure: Exception) -> bytes:
+        """As `encode`, for who has called `pack` himself, which has raised this."""
         if not (isinstance(failure, _HasFunction) and self._is_plain(value)):
             value = self._rewritten(value, root)
         try:

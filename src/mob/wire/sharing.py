@@ -24,6 +24,8 @@ from mob.wire.ways import SHARED, Ways, as_array, as_buffer
 
 LARGE = 64 * 1024
 """Bytes from which a buffer is worth a place in shared memory."""
+MOST_PARTS = 20
+"""What has more of them is data, not arguments, and is not looked at before it is packed."""
 
 
 class Place(NamedTuple):
@@ -48,20 +50,23 @@ _OTHERS = frozenset({types.NoneType, bool, int, float, str})
 
 
 def holds_large(value: Any) -> bool:
-    """Whether it is a large buffer, or has one among its parts; deeper it is not looked."""
-    kind = value.__class__
-    if kind is tuple or kind is list:
-        if len(value) > 20:  # it is data, not arguments
-            return False
+    """Whether it is a large buffer, or has one among its parts; deeper it is not looked. On the hot path."""
+    if value.__class__ is tuple:
         for part in value:
-            kind = part.__class__
-            if kind not in _OTHERS and _is_large(part, kind):
-                return True
+            if part.__class__ not in _OTHERS:
+                return _has_large(value)
         return False
-    return kind not in _OTHERS and _is_large(value, kind)
+    return value.__class__ not in _OTHERS and _has_large(value)
 
 
-def _is_large(value: Any, kind: Any) -> bool:
+def _has_large(value: Any) -> bool:
+    if value.__class__ is tuple or value.__class__ is list:
+        return len(value) <= MOST_PARTS and any(map(_is_large, value))
+    return _is_large(value)
+
+
+def _is_large(value: Any) -> bool:
+    kind = _kind(value)
     if kind in _BYTES:
         return len(value) >= LARGE
     return (kind is memoryview or kind.__name__ == "ndarray") and value.nbytes >= LARGE
