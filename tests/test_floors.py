@@ -41,7 +41,9 @@ PURE = ("wire", "core")
 IMPURE_MODULES = frozenset(
     {"asyncio", "os", "random", "select", "signal", "socket", "subprocess", "threading", "time", "uvloop"}
 )
-CODEC = tuple(f"mob.wire.{name}" for name in ("codec", "annotations", "arguments", "arrays", "kinds", "walk", "ways"))
+CODEC = tuple(
+    f"mob.wire.{name}" for name in ("codec", "annotations", "arguments", "arrays", "kinds", "sharing", "walk", "ways")
+)
 Graph = Mapping[str, Mapping[str, int]]  # importing module -> imported module -> line of the import
 
 

@@ -106,6 +106,13 @@ def test_a_frame_limit_that_no_frame_can_reach() -> None:
     assert str(caught.value) == "frame_limit=4294967296 is more bytes than any frame can have: 4,294,967,295."
 
 
+@pytest.mark.parametrize("value", [-1, 1.5, "256M", True])
+def test_shared_memory_that_is_no_number_of_bytes(value: object) -> None:
+    with pytest.raises(PlanError) as caught:
+        check_role(RolePlan("back", "pkg.back", shared_memory=value), ())  # type: ignore[arg-type]
+    assert str(caught.value) == f"role 'back': shared_memory={value!r} is not a number of bytes; 0 means none."
+
+
 @pytest.mark.parametrize(
     "changes", [{}, {"grace": 0}, {"grace": 0.5}, {"frame_limit": 4096}, {"frame_limit": 2**32 - 1}]
 )
@@ -119,6 +126,7 @@ def test_limits_that_make_sense(changes: dict[str, object]) -> None:
 
 def test_what_is_not_said_has_a_default() -> None:
     assert (BACK.workers, BACK.threads, BACK.concurrency, BACK.queue) == (1, 1, 100, 10_000)
+    assert BACK.shared_memory == 256 * 1024 * 1024
     assert (plan().grace, plan().frame_limit) == (30.0, 256 * 1024 * 1024)
 
 

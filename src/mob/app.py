@@ -53,8 +53,9 @@ class App:
 
         `module`: a file ending in `.py`, relative to the base, or an import string such as `pkg.module`. `workers`: how
         many mobsters (1). `threads`: how many plain `def` exports run at once (1, on the loop). `concurrency`: how many
-        `async def` exports run at once (100). `queue`: how many calls may wait in one worker (10,000). `PlanError`
-        tells what does not fit.
+        `async def` exports run at once (100). `queue`: how many calls may wait in one worker (10,000).
+        `shared_memory`: how many bytes of large buffers each mobster may have on their way to others, or looked at by
+        them (256 MiB); 0 sends them through the sockets. `PlanError` tells what does not fit.
 
         >>> app.role("back", "./background_worker.py", workers=4)     # doctest: +SKIP
         """

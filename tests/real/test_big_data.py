@@ -11,7 +11,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pytest
@@ -243,6 +243,18 @@ def test_bytes_go_there_and_back(back: Any, kind: Any, size: int) -> None:
 @pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
 def test_bytes_arrive_as_annotated(back: Any, export: str, wanted: list[Any], kind: Any) -> None:
     assert getattr(back, export)(kind(b"\1" * BIG)).result(30) == wanted
+
+
+class Back(Protocol):
+    def make(self, size: int) -> bytes: ...
+
+    def echo(self, value: Any) -> memoryview: ...
+
+
+def test_results_arrive_as_an_interface_annotates(client: mob.Client) -> None:
+    typed: Any = client.require("back", Back)
+    assert type(typed.make(BIG).result(30)) is bytes
+    assert type(typed.echo(b"x" * BIG).result(30)) is memoryview
 
 
 def test_other_arguments_stay_as_they_are(back: Any) -> None:

@@ -188,9 +188,9 @@ class Buffers:
         """A call has failed or was given up: perhaps its buffers were never looked at. The callee knows."""
         places = [place for place, _ in passage if isinstance(place, Place)]
         if places:  # later, for the word that the call was given up must go first
-            self._peer.reactor.call(partial(self._say_ended, places))
+            self._peer.reactor.call(partial(self._say_unread, places))
 
-    def _say_ended(self, places: list[Place]) -> None:
+    def _say_unread(self, places: list[Place]) -> None:
         for place in places:
             with self._lock:
                 segment = self._pool.get(place.number)
@@ -198,9 +198,9 @@ class Buffers:
             for uid, count in holders.items():
                 contact = self._peer.contacts.get(uid)
                 if contact is not None:
-                    contact.post(m.Ended({place.number: count}))
+                    contact.post(m.Unread({place.number: count}))
 
-    def handle_ended(self, contact: Contact, counts: dict[int, int]) -> None:
+    def handle_unread(self, contact: Contact, counts: dict[int, int]) -> None:
         """A call to this process has ended without a value."""
         unseen = {number: count - self._live.get((contact.uid, number), 0) for number, count in counts.items()}
         unseen = {number: count for number, count in unseen.items() if count > 0}

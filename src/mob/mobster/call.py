@@ -17,7 +17,7 @@ from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from contextvars import Context, copy_context
 from threading import Lock, get_ident
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from mob.core.states import Call as State
 from mob.errors import CallTimeout, Deadlock
@@ -167,6 +167,11 @@ class Call(Generic[T]):
         incoming.put(item)
         if not incoming.is_read and len(self._callbacks) > 1:  # besides the stream's own: somebody waits for a value
             self._refuse_to_wait()
+
+    def handle_ended(self) -> None:
+        """The called generator has come to its end."""
+        self._incoming()
+        cast(Any, Call).settle(self, None)  # not a value, so there is nothing to convert
 
     def _refuse_to_wait(self) -> None:
         contact = self.contact

@@ -256,6 +256,11 @@ class Peer:
                     call.fail(failures.rebuild(failure, self.codec))
             case m.Item(id=number, value=value):
                 self._handle_item(contact, number, value)
+            case m.Ended(id=number, queue=queue):
+                contact.queue = queue
+                call = contact.pending.pop(number, None)
+                if call is not None:
+                    call.handle_ended()
             case m.More(id=number, count=count):
                 self.serving.give_credit(link, number, count)
             case m.Cancel(id=number):
@@ -268,8 +273,8 @@ class Peer:
                 self.buffers.handle_pool(contact, link.descriptors.popleft(), size)
             case m.Freed(counts=counts):
                 self.buffers.handle_freed(contact.uid, counts)
-            case m.Ended(counts=counts):
-                self.buffers.handle_ended(contact, counts)
+            case m.Unread(counts=counts):
+                self.buffers.handle_unread(contact, counts)
             case m.Farewell():
                 contact.heard_farewell = True
             case _:

@@ -327,7 +327,8 @@ class Serving:
         """A stream has come to its end; from the thread that drew from it."""
         self._peer.reactor.call(partial(self._forget_stream, link, call.id))
         if error is None:
-            self._reply(link, call, None)
+            link.post(m.Ended(call.id, len(self._inbox)))
+            self.served += 1
         else:
             self._fail(link, call, error)
 

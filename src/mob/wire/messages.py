@@ -92,10 +92,17 @@ class Farewell(_Message, frozen=True, tag=8):
 
 
 class Item(_Message, frozen=True, tag=9):
-    """The generator that the call `id` runs has yielded this. Its end is the call's `Reply` or `Failed`."""
+    """The generator that the call `id` runs has yielded this. Its end is `Ended`, or the call's `Failed`."""
 
     id: int
     value: Raw
+
+
+class Ended(_Message, frozen=True, tag=11):
+    """The generator that the call `id` ran has come to its end."""
+
+    id: int
+    queue: int
 
 
 class More(_Message, frozen=True, tag=10):
@@ -105,26 +112,28 @@ class More(_Message, frozen=True, tag=10):
     count: int
 
 
-class Pool(_Message, frozen=True, tag=11):
+class Pool(_Message, frozen=True, tag=12):
     """The sender's shared memory, in which large buffers lie that follow. Takes one descriptor."""
 
     size: int
 
 
-class Freed(_Message, frozen=True, tag=12):
+class Freed(_Message, frozen=True, tag=13):
     """The sender has dropped buffers that lie in the receiver's pool: how many arrivals of each, by number."""
 
     counts: dict[int, int]
 
 
-class Ended(_Message, frozen=True, tag=13):
+class Unread(_Message, frozen=True, tag=14):
     """The call with these buffers of the sender's brought no value: so many arrivals of each, by number. Those that the
     receiver has not looked at (it refused the call, or dropped it) it gives back now."""
 
     counts: dict[int, int]
 
 
-Peer = Call | Reply | Failed | Message | Cancel | Release | Lend | Farewell | Item | More | Pool | Freed | Ended
+Peer = (
+    Call | Reply | Failed | Message | Cancel | Release | Lend | Farewell | Item | Ended | More | Pool | Freed | Unread
+)
 
 # ------------------------------------------------------------------------------------------------ the roster
 
