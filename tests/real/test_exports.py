@@ -529,6 +529,7 @@ def test_wait_returns_what_is_done_first(back: mob.Proxy) -> None:
         quick, slow = back.add(1), back.hang("wait")
         done, pending = await asyncio.wait([quick, slow], return_when=asyncio.FIRST_COMPLETED)
         assert (done, pending) == ({quick}, {slow})
+        await asyncio.to_thread(wait_noted, back, "wait started")  # before that there is nothing to end
         assert slow.cancel()
 
     asyncio.run(ask())

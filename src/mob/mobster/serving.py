@@ -105,6 +105,8 @@ class Serving:
 
     def serve_callbacks(self) -> None:
         """The loop is about to stand still: callbacks that are queued are run now, for somebody waits for them."""
+        if not self._inbox:
+            return
         if any(
             type(call) is m.Call and call.chain and limits.is_circle(call, self._peer) for _, _, call, _ in self._inbox
         ):
