@@ -169,9 +169,13 @@ class Call(Generic[T]):
             self._refuse_to_wait()
 
     def handle_ended(self) -> None:
-        """The called generator has come to its end."""
-        self._incoming()
-        cast(Any, Call).settle(self, None)  # not a value, so there is nothing to convert
+        """The called generator has come to its end. As a value that is nothing; who iterates over it sees the end."""
+        incoming = self._incoming()
+        incoming.is_over = True
+        if incoming.is_read:
+            cast(Any, Call).settle(self, None)  # not a value, so there is nothing to convert
+        else:
+            self.fail(not_a_value(self.label))
 
     def _refuse_to_wait(self) -> None:
         contact = self.contact

@@ -36,11 +36,13 @@ SLICE = 0.002
 class Incoming:
     """What has come of a stream and was not read yet."""
 
-    __slots__ = ("_waiters", "debt", "is_read", "items")
+    __slots__ = ("_waiters", "debt", "is_over", "is_read", "items")
 
     def __init__(self) -> None:
         self.items: deque[Any] = deque()
         self.debt = Debt()
+        self.is_over = False
+        """Whether the generator has come to its end."""
         self.is_read = False
         """Whether somebody iterates over it, or has."""
         self._waiters: list[Callable[[], object]] = []
@@ -91,7 +93,7 @@ class Stream(Generic[T]):
     def __next__(self) -> T:
         while not self._incoming.items:
             if self._call.done():
-                self._call.result()  # raises what the stream ended with
+                self._check_end()
                 raise StopIteration
             self._wait()
         return self._take()
@@ -99,10 +101,17 @@ class Stream(Generic[T]):
     async def __anext__(self) -> T:
         while not self._incoming.items:
             if self._call.done():
-                self._call.result()
+                self._check_end()
                 raise StopAsyncIteration
             await self._wait_async()
         return self._take()
+
+    def _check_end(self) -> None:
+        """Raises what the stream ended with, if it was not its own end."""
+        if self._incoming.is_over:
+            self._call.exception()  # somebody has asked
+        else:
+            self._call.result()
 
     def close(self) -> None:
         """Ends the stream at both ends."""
