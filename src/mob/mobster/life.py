@@ -244,7 +244,7 @@ class Life:
     def _handle_beat(self) -> m.Beat:
         """On the liveness thread, once a second."""
         peer = self.peer
-        if peer.callbacks.dropped or peer.buffers.dropped or peer.unheard or peer.abandoned:
+        if peer.is_untidy:
             self.reactor.call(peer.tidy)
         if self.importing and self.is_ready:
             self.reactor.call(self._tell_new_exports)

@@ -305,8 +305,13 @@ class Peer:
     def _after_callback(self) -> None:
         """After all that one read has brought: only now does work begin, for it may wait by hand for what was read."""
         self.serving.work()
-        if self.callbacks.dropped or self.buffers.dropped or self.unheard or self.abandoned:
+        if self.is_untidy:
             self.tidy()
+
+    @property
+    def is_untidy(self) -> bool:
+        """Whether finalizers have left something to `tidy`."""
+        return bool(self.callbacks.dropped or self.buffers.dropped or self.unheard or self.abandoned)
 
     def tidy(self) -> None:
         """Gives back dropped callbacks and logs unheard errors; on the loop's thread."""
