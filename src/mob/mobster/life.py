@@ -51,7 +51,7 @@ class Life:
 
     def __init__(self, order: m.Fork, control: socket.socket, liveness: socket.socket) -> None:
         self.order = order
-        self.reactor = Reactor(uvloop.new_event_loop())
+        self.reactor = Reactor(uvloop.new_event_loop(), lingers=True)
         self.peer = Peer(
             self.reactor,
             control,

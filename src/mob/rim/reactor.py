@@ -5,7 +5,8 @@ loop runs, the loop calls. When code on the loop's own thread blocks for an answ
 this file reads and writes in its place, so synchronous code never deadlocks on its own loop. Other threads reach the
 thread by `call`, which wakes it in either mode (asyncio's `call_soon_threadsafe` would wait for a loop that stands).
 
-What is posted while a callback of this file runs is sent when it returns, else at the end of the loop's turn.
+What is posted while a callback of this file runs is sent when it returns, else at the end of the loop's turn. Then the
+reactor may linger: who has just sent something often gets the answer sooner than a sleeping core could be woken.
 """
 
 from __future__ import annotations
@@ -21,13 +22,13 @@ from threading import get_ident
 from time import monotonic
 from typing import Protocol
 
+from mob.rim.spinning import Spinning
+
 READ = select.POLLIN | select.POLLHUP | select.POLLERR
 
 
-SPIN = 0.00008
-"""Seconds for which an answer is waited for without sleeping."""
-LONGEST_SLEEP = 1024
-NEVER = 2**62
+TURN = 0.001
+"""Seconds after which the loop gets a turn, however fast the answers come."""
 
 
 class Flushable(Protocol):
@@ -41,8 +42,9 @@ class Flushable(Protocol):
 class Reactor:
     """Readiness of descriptors, for a loop that may stand still."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, lingers: bool = False) -> None:
         self.loop = loop
+        self._lingers = lingers  # whether, after a flush, the answer is waited for awake for a moment
         self.thread = 0
         """The ident of the thread that runs the loop."""
         self.driving = 0
@@ -53,12 +55,11 @@ class Reactor:
         self._readers: dict[int, Callable[[], None]] = {}
         self._writers: dict[int, Callable[[], None]] = {}
         self._poll = select.poll()
+        self._spinning = Spinning(self._poll)
         self._calls: deque[Callable[[], None]] = deque()
         self._timers: list[tuple[float, int, Callable[[], None]]] = []
         self._timer_count = itertools.count()
         self._armed_for: float | None = None
-        self._vain = 1
-        self._sleeps = 0 if _cores() > 1 else NEVER
         self._wake_r, self._wake_w = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC) if hasattr(os, "pipe2") else _pipe()
         self.on_exit: Callable[[BaseException], None] = _raise
         """What to do when code on the loop has said sys.exit(); the loop goes on unless this raises."""
@@ -168,7 +169,33 @@ class Reactor:
 
     def _schedule_flush(self) -> None:
         self._flush_scheduled = True
-        self.loop.call_soon(self.flush)
+        self.loop.call_soon(self._flush_and_linger)
+
+    def _flush_and_linger(self) -> None:
+        if not self._dirty:
+            self._flush_scheduled = False
+            return
+        self.flush()
+        if self._lingers and self._spinning.is_worth_it():
+            self._linger()
+
+    def _linger(self) -> None:
+        """Something was sent: what comes back at once is taken here, without the detour through a sleeping loop.
+
+        For a little while only, and only as long as each round sends something again: else the loop has work.
+        """
+        end = monotonic() + TURN
+        self._busy = True
+        try:
+            while (events := self._spinning.wait()) and monotonic() < end:
+                self._dispatch(events)
+                if not self._dirty:
+                    return
+                self.flush()
+        finally:
+            self._busy = False
+            if self._dirty:
+                self.flush()
 
     # --------------------------------------------------------------------------------------------- driving
 
@@ -192,7 +219,7 @@ class Reactor:
                     if self._timers and (wake is None or self._timers[0][0] < wake):
                         wake = self._timers[0][0]
                 if wake is None:
-                    events = self._spin() or poll()
+                    events = (self._spinning.wait() if self._spinning.is_worth_it() else None) or poll()
                 else:
                     now = monotonic()
                     if deadline is not None and now >= deadline:
@@ -205,25 +232,6 @@ class Reactor:
             self._busy = busy
             if not busy and self._dirty and not self._flush_scheduled:
                 self._schedule_flush()
-
-    def _spin(self) -> list[tuple[int, int]]:
-        """What can be read within the next few microseconds, looked for without going to sleep.
-
-        Waking a core that has gone to sleep costs 30 to 45 us on a virtual machine, more than most calls take. So a
-        short wait is spun through, as long as that pays: after a wait that was longer in vain, the next ones sleep
-        at once, each time twice as many. With one core, or only one to run on, nothing is spun.
-        """
-        if self._sleeps > 0:
-            self._sleeps -= 1
-            return []
-        end = monotonic() + SPIN
-        while monotonic() < end:
-            if events := self._poll.poll(0):
-                self._vain = 1
-                return events
-        self._vain = min(2 * self._vain, LONGEST_SLEEP)
-        self._sleeps = self._vain
-        return []
 
     def poll(self) -> None:
         """Reads and writes what can be at this moment, by hand; on the loop's own thread."""
@@ -255,6 +263,8 @@ class Reactor:
             self._busy = False
             if self._dirty:
                 self.flush()
+                if self._lingers and self._spinning.is_worth_it():
+                    self._linger()
 
     def _handle_wake(self) -> None:
         try:
@@ -263,11 +273,6 @@ class Reactor:
             return
         for _ in range(len(self._calls)):
             self._calls.popleft()()
-
-
-def _cores() -> int:
-    """How many cores this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _nothing() -> None:

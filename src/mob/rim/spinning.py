@@ -1,0 +1,60 @@
+"""Waiting awake for what comes back at once.
+
+Waking a core that has gone to sleep costs 30 to 45 us on a virtual machine, more than most calls take, and it costs so
+much at both ends of every call. So a short wait is spun through, as long as that pays. A spin in vain costs twice what
+one that succeeds saves: hence each in vain has the next waits sleep at once, four times as many as before, and each
+success halves their number. Where others want the cores, which a spin takes from the very process it waits for, most
+spins are in vain, and soon one wait in a thousand is tried.
+
+Limits. With one core, or only one to run on, nothing is spun. The kernel's own answer, `epoll` that polls busily, is
+for network cards. What to wait for, and when, is the reactor's affair.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+from time import monotonic
+
+LONGEST = 0.00008
+"""Seconds of one spin: about twice what waking a core costs, so a spin in vain costs little more than the sleep."""
+MOST_SLEEPS = 1024
+"""Waits that sleep between two spins, when all are in vain."""
+NEVER = 2**62
+
+
+class Spinning:
+    """Decides which waits are spun through, and spins."""
+
+    __slots__ = ("_pause", "_poll", "_sleeps")
+
+    def __init__(self, poll: select.poll) -> None:
+        self._poll = poll.poll
+        self._pause = 1
+        self._sleeps = 0 if cores() > 1 else NEVER
+
+    def __repr__(self) -> str:
+        return f"<Spinning, {self._sleeps} waits to sleep through first>"
+
+    def is_worth_it(self) -> bool:
+        """Whether the wait that begins is one to be spun through."""
+        if self._sleeps > 0:
+            self._sleeps -= 1
+            return False
+        return True
+
+    def wait(self) -> list[tuple[int, int]]:
+        """What can be read within the next few microseconds; empty if nothing could."""
+        poll = self._poll
+        end = monotonic() + LONGEST
+        while monotonic() < end:
+            if events := poll(0):
+                self._pause = max(self._pause // 2, 1)
+                return events
+        self._sleeps = self._pause = min(self._pause * 4, MOST_SLEEPS)
+        return []
+
+
+def cores() -> int:
+    """How many cores this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
