@@ -176,7 +176,7 @@ class Buffers:
             if owner == self._peer.uid:
                 self.handle_freed(owner, numbers)
             elif contact is not None:
-                contact.post(m.Freed(numbers))
+                contact.post_lazily(m.Freed(numbers))
 
     def handle_freed(self, uid: int, counts: dict[int, int]) -> None:
         """A holder gives buffers back."""

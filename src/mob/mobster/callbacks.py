@@ -183,7 +183,7 @@ class Callbacks:
         for owner, counts in self.borrowed.give_back().items():
             contact = self._peer.contacts.get(owner)
             if contact is not None:
-                contact.post(m.Release(counts))
+                contact.post_lazily(m.Release(counts))
 
     def handle_release(self, contact: Contact, counts: dict[int, int]) -> None:
         """A holder gives references back."""

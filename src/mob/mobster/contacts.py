@@ -114,6 +114,13 @@ class Contact:
             if self.link is not None:  # it came meanwhile, on the loop's thread
                 self._post_early()
 
+    def post_lazily(self, message: Any) -> None:
+        """Says something to the member that has a millisecond's time: perhaps it goes along with something else."""
+        if self.link is not None:
+            self.link.post_lazily(message)
+        else:
+            self.post(message)
+
     def post_pool(self, message: m.Pool) -> None:
         """Names this process's shared memory to the member."""
         link = self.link

@@ -115,6 +115,12 @@ class Link:
         else:
             self.flush()
 
+    def post_lazily(self, message: Any) -> None:
+        """Sends a message with what is posted next, a millisecond later at most; on the loop's thread."""
+        self._outbox.append(message)
+        if not self._scheduled:
+            self._reactor.flush_later(self)
+
     def post_with(self, message: Any, descriptors: Sequence[int]) -> None:
         """Sends a message and descriptors, which are closed here once they are sent."""
         with self._lock:

@@ -28,7 +28,7 @@ READ = select.POLLIN | select.POLLHUP | select.POLLERR
 
 
 TURN = 0.001
-"""Seconds after which the loop gets a turn, however fast the answers come."""
+"""Seconds after which the loop gets a turn, however fast the answers come, and what has time is sent."""
 
 
 class Flushable(Protocol):
@@ -51,6 +51,7 @@ class Reactor:
         """How deep the loop's thread is in `drive`."""
         self._busy = False  # a callback of ours runs and will flush when it returns
         self._dirty: list[Flushable] = []
+        self._lazy: list[Flushable] = []
         self._flush_scheduled = False
         self._readers: dict[int, Callable[[], None]] = {}
         self._writers: dict[int, Callable[[], None]] = {}
@@ -158,6 +159,18 @@ class Reactor:
         self._dirty.append(link)
         if not self._busy and not self._flush_scheduled:
             self._schedule_flush()
+
+    def flush_later(self, link: Flushable) -> None:
+        """Has the link flushed within a millisecond, unless that is done before; on the loop's thread only."""
+        if not self._lazy:
+            self.call_at(monotonic() + TURN, self._flush_lazy)
+        if link not in self._lazy:
+            self._lazy.append(link)
+
+    def _flush_lazy(self) -> None:
+        lazy, self._lazy = self._lazy, []
+        for link in lazy:
+            link.flush()
 
     def flush(self) -> None:
         """Sends all that was gathered."""
