@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from mob.core.routing import Route
+from mob.core.routing import Route, place_of
 
 
 @dataclass(eq=False)
@@ -89,3 +89,43 @@ def test_it_can_be_looked_at() -> None:
     route = route_to((0, 0), (0, 0))
     route.waiting.append("a call")
     assert repr(route) == "<Route to 2 workers of 'back', 1 waiting>"
+
+
+# --- sticky keys ------------------------------------------------------------------------------------------------------
+
+KEYS = [repr(key).encode() for key in (*range(4000), *(f"user {number}" for number in range(4000)))]
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3, 7, 16])
+def test_one_more_worker_takes_its_share_of_the_keys_and_none_other_moves(workers: int) -> None:
+    before = {key: place_of(key, workers) for key in KEYS}
+    after = {key: place_of(key, workers + 1) for key in KEYS}
+    moved = [key for key in KEYS if before[key] != after[key]]
+    assert {after[key] for key in moved} == {workers}
+    share = len(KEYS) / (workers + 1)
+    assert abs(len(moved) - share) < 5 * share**0.5  # five standard deviations, at the least
+
+
+@pytest.mark.parametrize("workers", [2, 3, 7, 16])
+def test_one_worker_less_moves_its_own_keys_only(workers: int) -> None:
+    for key in KEYS:
+        place = place_of(key, workers)
+        assert place == workers - 1 or place_of(key, workers - 1) == place
+
+
+@pytest.mark.parametrize("workers", [1, 2, 5])
+def test_each_worker_has_about_as_many_keys(workers: int) -> None:
+    counts = Counter(place_of(key, workers) for key in KEYS)
+    share = len(KEYS) / workers
+    assert set(counts) == set(range(workers))
+    assert all(abs(count - share) < 5 * share**0.5 for count in counts.values())
+
+
+def test_a_place_depends_on_the_key_and_the_number_of_workers_alone() -> None:
+    """So all processes agree on it, and a successor, who takes over the index, has the keys of its predecessor."""
+    keys: list[object] = ["ann", "bob", 7, (1, 2), None]
+    assert [place_of(repr(key).encode(), 5) for key in keys] == [4, 1, 3, 0, 1]
+
+
+def test_while_a_role_has_no_workers_all_keys_belong_to_the_first() -> None:
+    assert {place_of(key, 0) for key in KEYS[:10]} == {0}
