@@ -42,7 +42,8 @@ IMPURE_MODULES = frozenset(
     {"asyncio", "os", "random", "select", "signal", "socket", "subprocess", "threading", "time", "uvloop"}
 )
 CODEC = tuple(
-    f"mob.wire.{name}" for name in ("codec", "annotations", "arguments", "arrays", "kinds", "sharing", "walk", "ways")
+    f"mob.wire.{name}"
+    for name in ("codec", "annotations", "arguments", "arrays", "kinds", "references", "sharing", "walk", "ways")
 )
 Graph = Mapping[str, Mapping[str, int]]  # importing module -> imported module -> line of the import
 

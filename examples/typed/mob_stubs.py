@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from collections.abc import Iterator
+from decimal import Decimal
+from typing import Any, Protocol, Self
 
 import mob
 from shop import Order
-
-if TYPE_CHECKING:
-    from decimal import Decimal
 
 
 class Back(Protocol):
@@ -21,7 +20,7 @@ class Back(Protocol):
         """What is sold for less than that."""
 
     # A generator: iterate over the call, with `for` or `async for`.
-    def prices(self) -> mob.Call[Any]: ...
+    def prices(self) -> mob.Call[Iterator[tuple[str, Decimal]]]: ...
 
     def options(self, **changes: Any) -> Self:
         """A view of this proxy that calls with other options."""

@@ -108,6 +108,7 @@ class Client:
     def _free(self) -> None:
         if self._peer.board is not None:
             self._peer.board.close()
+        self._peer.descriptors.close()
         self._reactor.loop.close()
         self._reactor.close()
 

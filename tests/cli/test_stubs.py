@@ -116,6 +116,17 @@ SIGNATURES = {
         "def f() -> int:\n    yield 1",
         "# A generator: iterate over the call, with `for` or `async for`.|def f(self) -> mob.Call[Any]: ...",
     ),
+    "a generator that says what it yields": (
+        "from collections.abc import Iterator\ndef f() -> Iterator[int]:\n    yield 1",
+        "# A generator: iterate over the call, with `for` or `async for`.|def f(self) -> mob.Call[Iterator[int]]: ...",
+    ),
+    "an async generator that says it in quotes": (
+        "import collections.abc as abc\nasync def f() -> 'abc.AsyncGenerator[str, None]':\n    yield ''",
+        (
+            "# A generator: iterate over the call, with `for` or `async for`.|"
+            "def f(self) -> mob.Call[abc.AsyncGenerator[str, None]]: ..."
+        ),
+    ),
     "a generator within": ("def f() -> int:\n    def g(): yield 1", "def f(self) -> mob.Call[int]: ..."),
     "an export that hides a type": (
         "def set() -> set[int]: ...",

@@ -20,6 +20,25 @@ def work(seconds):
 
 async def wait(seconds):
     await asyncio.sleep(seconds)
+
+def hold():
+    while not os.path.exists("door"):
+        time.sleep(0.002)
+
+async def ahold():
+    while not os.path.exists("door"):
+        await asyncio.sleep(0.002)
+
+begun = []
+
+def note(what):
+    begun.append(what)
+
+async def noted():
+    return begun
+
+def seen():
+    return begun
 """
 
 
@@ -58,6 +77,55 @@ def test_another_caller_sees_the_slow_call_too(app: RunningApp) -> None:
     assert time.monotonic() - begun < 2.5
     assert not slow.done()
     slow.result(20)
+
+
+def test_calls_that_run_beside_hold_up_nobody(app: RunningApp) -> None:
+    """A caller has one call under way in each worker, none of which ends; still each worker is free for the next."""
+    client = app.connect()
+    back = client.require("back")
+    for member in app.ready(client, "back"):
+        back.options(pid=member.pid).work(0.02).result(20)
+    under_way = [back.options(pid=member.pid).wait(60) for member in app.ready(client, "back")]
+    assert {back.work(0.001).result(10) for _ in range(9)} == {member.pid for member in app.ready(client, "back")}
+    assert not any(call.done() for call in under_way)
+    for call in under_way:
+        call.cancel()
+
+
+@pytest.mark.parametrize(
+    ("options", "name", "arrival"), [("threads=2", "hold", "noted"), ("concurrency=2", "ahold", "seen")]
+)
+def test_what_waits_for_a_thread_or_for_its_turn_is_bounded_too(
+    apps: Apps, options: str, name: str, arrival: str
+) -> None:
+    app = apps.start(f'.role("back", "./back.py", queue=3, {options})', back=BACK)
+    back = app.wait_ready().require("back")
+    calls: list[mob.Call[object]] = []
+    for _ in range(8):
+        calls.append(getattr(back, name)())
+        getattr(back, arrival)().result(20)  # it has arrived before the next one is sent: the inbox is bounded too
+    (app.directory / "door").touch()
+    errors = [call.exception(20) for call in calls]
+    assert [type(error) for error in errors] == [type(None)] * 5 + [mob.Busy] * 3
+    assert {error.executed for error in errors if isinstance(error, mob.Busy)} == {"no"}
+    assert all("3 calls" in str(error) and "wait here" in str(error) for error in errors[5:])
+
+
+def test_what_expires_or_is_given_up_while_it_waits_for_a_thread_is_not_started(apps: Apps) -> None:
+    app = apps.start('.role("back", "./back.py", threads=2)', back=BACK)
+    back = app.wait_ready().require("back")
+    slow = [back.hold() for _ in range(2)]
+    late = back.options(timeout=0.1).note("late")
+    given_up = back.note("given up")
+    back.noted().result(20)
+    assert given_up.cancel()
+    last = back.note("last")
+    with pytest.raises(mob.CallTimeout):
+        late.result(20)
+    (app.directory / "door").touch()
+    last.result(20)
+    assert [call.exception(20) for call in slow] == [None, None]
+    assert back.noted().result(20) == ["last"]
 
 
 def test_a_full_queue_refuses(apps: Apps) -> None:

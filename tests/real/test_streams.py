@@ -15,7 +15,7 @@ from mob.core.streams import WINDOW
 from tests.running import Apps, RunningApp, apps_in, wait_until
 
 BACK = """
-import asyncio, os
+import asyncio, os, time
 import mob
 
 state = {"drawn": 0, "closed": 0}
@@ -71,6 +71,26 @@ def take_state():
 def get_state():
     return state
 
+def fails_soon(n):
+    yield from range(n)
+    raise ValueError("no more")
+
+def passed(function, n):
+    yield from range(n)
+
+def callers(n):
+    for i in range(n):
+        yield mob.caller().pid
+
+def until_cancelled():
+    yield "began"
+    while not mob.cancelled():
+        time.sleep(0.001)
+    state["closed"] += 1
+
+def numbers():
+    return [1, 2, 3]
+
 def in_hand():
     from mob.mobster import api
     return api.current("x").statistics()["in_hand"]
@@ -108,6 +128,9 @@ async def lend_async(n):
             yield i
     return await back.atotal(numbers())
 
+def forget():
+    back.endless()
+
 def begin():
     global stream
     stream = iter(back.endless())
@@ -118,7 +141,8 @@ def begin():
 @pytest.fixture(scope="module")
 def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningApp]:
     with apps_in(tmp_path_factory.mktemp("streams")) as apps:
-        app = apps.start('.role("back", "./back.py").role("front", "./front.py")', back=BACK, front=FRONT)
+        roles = '.role("back", "./back.py").role("front", "./front.py").role("threaded", "./back.py", threads=2)'
+        app = apps.start(roles, back=BACK, front=FRONT)
         app.wait_ready()
         yield app
 
@@ -193,6 +217,92 @@ def test_closing_the_stream_closes_the_generator(back: mob.Proxy) -> None:
     wait_until(lambda: back.get_state().result(20)["closed"] == 1, "GeneratorExit has run in it")
 
 
+def closed(back: mob.Proxy) -> int:
+    return int(back.get_state().result(20)["closed"])
+
+
+@pytest.mark.parametrize("name", ["endless", "aendless"])
+def test_a_stream_that_nobody_takes_is_closed(back: mob.Proxy, name: str, caplog: pytest.LogCaptureFixture) -> None:
+    getattr(back, name)()
+    wait_until(lambda: closed(back) == 1, "GeneratorExit has run in it")
+    assert back.get_state().result(20)["drawn"] <= WINDOW + 1
+    (record,) = caplog.records
+    assert record.getMessage() == (
+        f"back.{name} is a generator, and nobody has read what it yields, so it was closed: iterate over the call "
+        f"(`for x in ...` or `async for x in ...`)."
+    )
+
+
+def test_a_stream_that_is_dropped_unread_is_closed(client: mob.Client, back: mob.Proxy) -> None:
+    calls = [back.endless(), back.endless()]
+    wait_until(lambda: back.get_state().result(20)["drawn"] == 2 * WINDOW, "the windows are full")
+    assert client.statistics()["pending"] == 2
+    calls.pop(0)
+    wait_until(lambda: closed(back) == 1, "GeneratorExit has run in one")
+    assert next(iter(calls[0])) == bytes(1000)  # the other goes on
+
+
+def test_a_mobster_that_takes_no_stream_closes_it(client: mob.Client, back: mob.Proxy) -> None:
+    client.require("front").forget().result(20)
+    wait_until(lambda: closed(back) == 1, "GeneratorExit has run in it")
+
+
+def test_a_stream_that_is_held_unread_waits(back: mob.Proxy) -> None:
+    call = back.rows(3 * WINDOW)
+    wait_until(lambda: back.get_state().result(20)["drawn"] == WINDOW, "the window is full")
+    assert back.in_hand().result(20) == 1
+    assert not call.done()
+    assert [row["row"] for row in call] == list(range(3 * WINDOW))
+
+
+def test_a_short_stream_that_is_read_late_is_whole(back: mob.Proxy) -> None:
+    call = back.rows(3)
+    wait_until(call.done, "it has ended")
+    assert [row["row"] for row in call] == [0, 1, 2]
+
+
+def test_a_timeout_holds_for_a_stream_that_is_held_unread(back: mob.Proxy) -> None:
+    call = back.options(timeout=0.2).endless()
+    wait_until(lambda: closed(back) == 1, "GeneratorExit has run in it")
+    with pytest.raises(mob.CallTimeout):
+        for _ in call:
+            pass
+
+
+def test_the_failure_of_a_stream_that_nobody_takes_is_logged(back: mob.Proxy, caplog: pytest.LogCaptureFixture) -> None:
+    back.fails_soon(3)
+    told = "back.fails_soon failed and nobody asked for its result: ValueError: no more"
+    wait_until(lambda: told in [record.getMessage() for record in caplog.records], "it is logged")
+
+
+def test_a_stream_with_a_function_among_its_arguments_may_be_read_late(back: mob.Proxy) -> None:
+    call = back.passed(lambda: None, 2 * WINDOW)
+    wait_until(lambda: len(call.incoming.items) == WINDOW if hasattr(call, "incoming") else False, "items have come")
+    assert list(call) == list(range(2 * WINDOW))
+
+
+@pytest.mark.parametrize("role", ["back", "threaded"])
+def test_a_generator_knows_its_caller_to_its_end(client: mob.Client, role: str) -> None:
+    assert set(client.require(role).callers(3 * WINDOW)) == {os.getpid()}
+
+
+@pytest.mark.parametrize("role", ["back", "threaded"])
+def test_a_generator_learns_that_it_is_cancelled(client: mob.Client, role: str) -> None:
+    proxy = client.require(role)
+    proxy.take_state().result(20)
+    stream = iter(proxy.until_cancelled())
+    assert next(stream) == "began"
+    stream.close()
+    wait_until(lambda: closed(proxy) == 1, "it has ended of itself")
+
+
+def test_iterating_over_what_is_no_generator_is_told(back: mob.Proxy) -> None:
+    with pytest.raises(
+        mob.CallError, match=r"back\.numbers is no generator, so it cannot be iterated over\. It has .* list"
+    ):
+        list(back.numbers())
+
+
 def test_an_exception_arrives_after_the_items_before_it(back: mob.Proxy) -> None:
     seen: list[int] = []
     with pytest.raises(ValueError, match="no more") as caught:
@@ -249,6 +359,15 @@ def test_a_producer_that_dies_ends_the_stream_as_lost(apps: Apps) -> None:
         seen.extend(back.suicide(WINDOW))  # the window is full, so they are on their way before it dies
     stream = iter(back.suicide(WINDOW))
     assert [next(stream) for _ in range(WINDOW // 2 - 1)] == list(range(WINDOW // 2 - 1))
+
+
+def test_a_stream_that_has_begun_is_not_repeated_after_a_death(apps: Apps) -> None:
+    code = "import mob\n" + BACK.replace("def suicide(n)", "@mob.export(idempotent=True)\ndef suicide(n)")
+    back = apps.start('.role("back", "./back.py", workers=2)', back=code).wait_ready().require("back")
+    seen: list[int] = []
+    with pytest.raises(mob.Lost):
+        seen.extend(back.suicide(WINDOW))
+    assert len(seen) <= WINDOW
 
 
 def test_in_a_role_with_threads(apps: Apps) -> None:

@@ -8,25 +8,25 @@ import enum
 import shutil
 import sys
 import uuid
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Annotated, Any, NamedTuple, Protocol
 
 import msgspec
 import pytest
 
 import mob
 from mob.mobster.interface import Interface, TypedCall
-from tests.running import Apps, RunningApp, apps_in
+from tests.running import Apps, RunningApp, apps_in, wait_until
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "typed"
 
 SHAPES = """
 from dataclasses import dataclass
 
-@dataclass
+@dataclass(frozen=True)
 class User:
     name: str
     age: int = 0
@@ -57,7 +57,20 @@ def anything(): return {1, 2}
 def extra(): return {3}
 def boom(): raise ValueError("bad thing")
 def by_pair(): return {(1, 2): "x"}
+def by_user(): return {User("Ann", 7): 1, User("Bob", 8): 2}
+def users_by_user(): return {User("Ann", 7): [User("Bob", 8)]}
+def with_function(): return {User("Ann", 7): lambda: 1}
 def rows(count): yield from range(count)
+async def arows(count):
+    for number in range(count):
+        yield User("Ann", number)
+def words_of(text):
+    try:
+        yield from ({word} for word in text.split())
+    finally:
+        closed.append(text)
+def how_closed(): return closed
+closed = []
 """
 FRONT = """
 from typing import Protocol
@@ -75,7 +88,7 @@ async def ask() -> str:
 """
 
 
-@dataclass
+@dataclass(frozen=True)
 class User:
     name: str
     age: int = 0
@@ -111,6 +124,9 @@ class Back(Base, Protocol):
     def anything(self): ...  # type: ignore[no-untyped-def]
     def boom(self) -> mob.Call[int]: ...
     def by_pair(self) -> mob.Call[dict[tuple[int, int], str]]: ...
+    def by_user(self) -> mob.Call[dict[User, int]]: ...
+    def users_by_user(self) -> mob.Call[dict[User, list[User]]]: ...
+    def with_function(self) -> mob.Call[dict[User, Callable[[], int]]]: ...
     def rows(self, count: int) -> mob.Call[Iterator[int]]: ...
 
 
@@ -131,6 +147,8 @@ KINDS: dict[str, tuple[tuple[Any, ...], Any]] = {
     "anything": ((), [1, 2]),
     "extra": ((), [3]),
     "by_pair": ((), {(1, 2): "x"}),
+    "by_user": ((), {User("Ann", 7): 1, User("Bob", 8): 2}),
+    "users_by_user": ((), {User("Ann", 7): [User("Bob", 8)]}),
 }
 
 
@@ -178,15 +196,90 @@ def test_mobsters_have_typed_proxies(client: mob.Client) -> None:
     assert client.require("front").ask().result(10) == "User(name='Ann', age=7) {'a'}"
 
 
-class Misled(Protocol):
+def test_a_dict_whose_keys_arrive_as_dicts_needs_an_annotation(client: mob.Client, back: Any) -> None:
+    untyped = client.require("back")
+    with pytest.raises(
+        mob.CallError, match=r"^back\.by_user has answered, but the answer cannot be read: a dict of the"
+    ):
+        untyped.by_user().result(10)
+    with pytest.raises(mob.CallError, match="has keys that arrive as dicts: annotate it"):
+        back.with_function().result(10)  # what has functions in it is decoded untyped first
+
+
+class Streams(Protocol):
+    def rows(self, count: int) -> mob.Call[Iterator[float]]: ...
+    def arows(self, count: int) -> AsyncIterator[User]: ...
+    def words_of(self, text: str) -> Generator[frozenset[str], None, None]: ...
+
+
+class Either(Protocol):
+    def rows(self, count: int) -> Iterable[float]: ...
+    def words(self) -> mob.Call[Iterable[str]]: ...
+
+
+class Loose(Protocol):
     def rows(self, count: int) -> mob.Call[str]: ...
+    def arows(self, count: int) -> mob.Call[Any]: ...
+    def words_of(self, text: str) -> Iterator[Any]: ...
 
 
-@pytest.mark.parametrize("interface", [Back, Misled])
-def test_what_a_generator_yields_is_not_converted(client: mob.Client, interface: type) -> None:
-    back: Any = client.require("back", interface)
-    assert list(back.rows(3)) == [0, 1, 2]
-    assert list(back.rows(0)) == []
+STREAMS: dict[str, tuple[type, tuple[Any, ...], list[Any]]] = {
+    "rows": (Streams, (3,), [0.0, 1.0, 2.0]),
+    "arows": (Streams, (200,), [User("Ann", number) for number in range(200)]),
+    "words_of": (Streams, ("a b",), [frozenset("a"), frozenset("b")]),
+    "rows, of an iterable": (Either, (2,), [0.0, 1.0]),
+    "rows, none": (Streams, (0,), []),
+    "rows, not said to stream": (Loose, (3,), [0, 1, 2]),
+    "arows, said to be anything": (Loose, (1,), [{"name": "Ann", "age": 0}]),
+    "words_of, of anything": (Loose, ("a",), [["a"]]),
+}
+
+
+@pytest.mark.parametrize("name", STREAMS)
+def test_what_a_generator_yields_arrives_as_annotated(client: mob.Client, name: str) -> None:
+    interface, args, expected = STREAMS[name]
+    call = getattr(client.require("back", interface), name.partition(",")[0])(*args)
+    found = list(call)
+    assert found == expected
+    assert list(map(type, found)) == list(map(type, expected))
+
+
+def test_an_iterable_may_be_a_value(client: mob.Client) -> None:
+    assert client.require("back", Either).words().result(10) == ["a"]
+
+
+def test_what_is_read_by_async_code_is_converted_too(client: mob.Client) -> None:
+    async def read() -> list[User]:
+        return [user async for user in client.require("back", Streams).arows(3)]
+
+    assert asyncio.run(read()) == [User("Ann", number) for number in range(3)]
+
+
+def test_an_item_that_does_not_fit_ends_the_stream_at_both_ends(client: mob.Client) -> None:
+    class Wrong(Protocol):
+        def words_of(self, text: str) -> Iterator[int]: ...
+        def arows(self, count: int) -> Iterator[dict[str, str | int]]: ...
+
+    back: Any = client.require("back", Wrong)
+    assert [user["age"] for user in back.arows(2)] == [0, 1]
+    text = "x " * 1000
+    with pytest.raises(mob.CallError) as caught:
+        list(back.words_of(text))
+    assert str(caught.value) == (
+        "back.words_of has yielded what Wrong.words_of is not annotated to yield: expected int, got list ['x']."
+    )
+    assert caught.value.executed == "yes"
+    wait_until(lambda: text in back.how_closed().result(10), "it is closed")
+
+
+def test_items_before_one_that_does_not_fit_are_read(client: mob.Client) -> None:
+    class Small(Protocol):
+        def rows(self, count: int) -> Iterator[Annotated[int, msgspec.Meta(lt=3)]]: ...
+
+    seen: list[int] = []
+    with pytest.raises(mob.CallError, match=r"has yielded what Small\.rows is not annotated to yield: expected int <"):
+        seen.extend(client.require("back", Small).rows(1000))
+    assert seen == [0, 1, 2]
 
 
 def test_a_view_with_other_options_is_typed_too(back: Any) -> None:

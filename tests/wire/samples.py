@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import enum
+import os
 import re
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol, TypedDict, TypeVar, runtime_checkable
@@ -16,7 +17,10 @@ from typing import Any, NamedTuple, Protocol, TypedDict, TypeVar, runtime_checka
 import attrs
 import msgspec
 
+from mob.rim import descriptors
+from mob.rim.link import Descriptor
 from mob.wire.codec import Codec, Reference
+from mob.wire.references import Handle
 
 HUGE = 2**200
 
@@ -176,3 +180,24 @@ def register_money(codec: Codec) -> None:
 def short(value: object) -> str:
     """The id of a test: the value as far as it fits, without addresses, which differ from process to process."""
     return re.sub(r" at 0x[0-9a-f]+", "", repr(value))[:50]
+
+
+class Duplicates:
+    """Sockets and files cross within one process: each is duplicated where it is sent, and opened where it arrives."""
+
+    def __init__(self) -> None:
+        self.under_way: dict[int, Descriptor] = {}
+        self.count = 0
+
+    def check(self, value: Any) -> None:
+        descriptors.check(value)
+
+    def duplicate(self, value: Any) -> Handle:
+        descriptor, (kind, details) = descriptors.duplicate(value)
+        self.count += 1
+        self.under_way[self.count] = descriptor
+        return Handle(7, self.count, kind, details)
+
+    def open(self, handle: Handle) -> Any:
+        descriptor = self.under_way.pop(handle.number)
+        return descriptors.opened(handle.kind, handle.details, os.dup(descriptor.fileno()))

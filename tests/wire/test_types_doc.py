@@ -10,11 +10,15 @@ import ast
 import dataclasses
 import datetime as dt
 import functools
+import io
 import math
+import os
 import re
+import socket
 import sys
 import types
 from collections.abc import Callable
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +34,9 @@ from mob.wire.annotations import SENT_AS
 from mob.wire.arguments import Parameters
 from mob.wire.codec import Codec, Reference
 from mob.wire.sharing import LARGE, Place, may_hold_large
+from tests.wire.samples import Duplicates
+
+pytestmark = pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")  # some arrive twice, and one is looked at
 
 DOC = (Path(__file__).parents[2] / "docs" / "types.md").read_text("utf-8")
 PROLOGUE = re.findall(r"```python\n(.*?)```", DOC, re.DOTALL)
@@ -66,7 +73,7 @@ def attach(place: Place) -> memoryview:
     return memoryview(MEMORY[place.number]).toreadonly()
 
 
-CODEC = Codec(lend, lambda reference: Remote(LENT[reference.id]), attach)
+CODEC = Codec(lend, lambda reference: Remote(LENT[reference.id]), attach, Duplicates())
 
 
 def encoded(value: Any) -> bytes:
@@ -142,6 +149,10 @@ def assert_same(found: Any, wanted: Any) -> None:
         assert not found.flags.writeable
     elif isinstance(wanted, memoryview):
         assert found.tobytes() == wanted.tobytes()
+    elif isinstance(wanted, socket.socket | io.IOBase | Connection):
+        with found:
+            assert found.fileno() != wanted.fileno()
+            assert os.path.sameopenfile(found.fileno(), wanted.fileno())
     else:
         assert found == wanted
         assert repr(found) == repr(wanted) or isinstance(wanted, msgspec.msgpack.Ext)  # 1 == 1.0 == True, also within
@@ -226,7 +237,7 @@ def test_each_type_that_the_codec_knows_is_in_the_table() -> None:
     assert {base for base, _ in SENT_AS if not any(kinds.is_a(each, base) for each in sent)} == set()
 
 
-@pytest.mark.parametrize("code", [ways.CALLBACK, ways.REGISTERED, ways.SHARED, *ways.MAKERS])
+@pytest.mark.parametrize("code", [ways.CALLBACK, ways.REGISTERED, ways.SHARED, ways.DESCRIPTOR, *ways.MAKERS])
 def test_each_extension_is_in_the_table(code: int) -> None:
     codes: list[int] = []
     decode = msgspec.msgpack.Decoder(ext_hook=lambda code, data: codes.append(code)).decode

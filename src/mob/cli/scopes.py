@@ -11,6 +11,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
+STREAMS = ("AsyncGenerator", "AsyncIterable", "AsyncIterator", "Generator", "Iterable", "Iterator")
+"""What a generator is annotated to return."""
 
 
 @dataclass(frozen=True)
@@ -122,6 +124,26 @@ def _statements(body: Iterable[ast.stmt], is_guarded: bool) -> Iterator[tuple[as
             yield from _statements(getattr(node, "finalbody", []), is_guarded)
         else:
             yield node, is_guarded
+
+
+def yields(function: Function) -> bool:
+    """Whether it is a generator: a `yield` in a function within it is not its own."""
+    todo: list[ast.AST] = [function.body] if isinstance(function, ast.Lambda) else list(function.body)
+    while todo:
+        node = todo.pop()
+        if isinstance(node, (ast.Yield, ast.YieldFrom)):
+            return True
+        if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)):
+            todo += ast.iter_child_nodes(node)
+    return False
+
+
+def says_what_it_yields(function: Function) -> bool:
+    """Whether a generator is annotated as one: `-> Iterator[int]` and the like, also in quotes."""
+    returns = None if isinstance(function, ast.Lambda) else function.returns
+    text = "" if returns is None else returns.value if isinstance(returns, ast.Constant) else ast.unparse(returns)
+    kind, bracket, _ = str(text).partition("[")
+    return bool(bracket) and kind.rpartition(".")[2] in STREAMS
 
 
 def _absolute(node: ast.ImportFrom, module: str) -> str:

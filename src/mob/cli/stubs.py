@@ -16,13 +16,13 @@ from dataclasses import dataclass, field
 from keyword import iskeyword
 from pathlib import Path
 
-from mob.cli.scopes import Binding, scope_of
+from mob.cli.scopes import Binding, Function, says_what_it_yields, scope_of, yields
 from mob.errors import PlanError
 
 WIDTH = 110
 """Columns after which a signature takes a line for each parameter."""
 OURS = {"mob": "mob", "TYPE_CHECKING": "typing.TYPE_CHECKING", "Any": "typing.Any", "Protocol": "typing.Protocol"}
-Function = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
+STREAMS = "    # A generator: iterate over the call, with `for` or `async for`.\n"
 Import = tuple[str, str, str]
 """A module, a name in it ("" for the module itself), and what it is called here ("" if as there)."""
 
@@ -175,18 +175,20 @@ class _Class:
         return f"{comment}{head}{body}\n"
 
     def _result(self, name: str, function: Function) -> tuple[str, str]:
-        if _yields(function):
-            return "    # A generator: iterate over the call, with `for` or `async for`.\n", "Any"
+        streams = STREAMS if yields(function) else ""
+        if streams and not says_what_it_yields(function):
+            return streams, "Any"
         self._own.clear()
         result = "Any" if isinstance(function, ast.Lambda) else self._annotation(name, function.returns, is_result=True)
         if not self._own:
-            return "", result
+            return streams, result
         kinds = ", ".join(dict.fromkeys(self._own))
         self._warn(
             f"{name!r} returns {kinds} of this file, which callers do not run, hence its results arrive unconverted; "
             f"to have them converted, define {kinds} in a module that both import"
         )
-        return f"    # Arrives unconverted: {kinds} of {self._source.path} cannot be had without running it.\n", result
+        told = f"    # Arrives unconverted: {kinds} of {self._source.path} cannot be had without running it.\n"
+        return streams + told, result
 
     def _parameters(self, name: str, args: ast.arguments) -> Iterator[str]:
         positional = [*args.posonlyargs, *args.args]
@@ -310,18 +312,6 @@ def _is_literal(node: ast.expr) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _yields(function: Function) -> bool:
-    """Whether it is a generator: a `yield` in a function within it is not its own."""
-    todo: list[ast.AST] = [function.body] if isinstance(function, ast.Lambda) else list(function.body)
-    while todo:
-        node = todo.pop()
-        if isinstance(node, (ast.Yield, ast.YieldFrom)):
-            return True
-        if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)):
-            todo += ast.iter_child_nodes(node)
-    return False
 
 
 def _docstring(doc: str) -> str:

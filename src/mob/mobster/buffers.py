@@ -12,19 +12,17 @@ no room in the pool, or no memory, buffers travel in the bytes of their message 
 from __future__ import annotations
 
 from collections import deque
-from functools import partial
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from mob.core.segments import UNIT, Pool
 from mob.errors import BadMessage
-from mob.rim.link import Link
+from mob.rim.link import Descriptor, Link
 from mob.rim.segments import IS_AVAILABLE, Mapping, Memory
 from mob.wire import messages as m
 from mob.wire.sharing import Fill, Place, may_hold_large
 
 if TYPE_CHECKING:
-    from mob.mobster.callbacks import Passage
     from mob.mobster.contacts import Contact
     from mob.mobster.peer import Peer
 
@@ -72,8 +70,8 @@ class Buffers:
         shared = self._encode_sharing(value)
         if shared is None:
             return body
-        functions = sum(type(reference) is not Place for reference in callbacks.noted()[len(before) :])
-        callbacks.forget(len(before) - functions, len(before))  # they were lent twice, and are in there once
+        others = sum(type(reference) is not Place for reference in callbacks.noted()[len(before) :])
+        callbacks.forget(len(before) - others, len(before))  # they were noted twice, and are in there once
         return shared
 
     def _encode_sharing(self, value: Any) -> bytes | None:
@@ -126,12 +124,8 @@ class Buffers:
             self.handle_gone(uid)
         elif uid != self._peer.uid and self._told.get(uid, self) is not contact.link:
             self._told[uid] = contact.link
-            contact.post_pool(m.Pool(self._pool.limit))
-
-    def descriptor(self) -> int:
-        """A descriptor of the pool, to be sent along with a `Pool`."""
-        assert self._memory is not None
-        return self._memory.descriptor()
+            assert self._memory is not None
+            contact.post_with(m.Pool(self._pool.limit), [Descriptor(self._memory.descriptor())])
 
     def unpin(self, place: Place) -> None:
         """The messages with that buffer were posted, or never will be."""
@@ -161,6 +155,12 @@ class Buffers:
 
     # --------------------------------------------------------------------------------------------- freeing
 
+    def give_back(self, place: Place) -> None:
+        """A buffer has arrived that nobody will look at."""
+        key = (place.owner, place.number)
+        self._live[key] = self._live.get(key, 0) + 1
+        self.dropped.append(key)
+
     def sweep(self) -> None:
         """Gives back to their owners what was dropped here; on the loop's thread."""
         counts: dict[int, dict[int, int]] = {}
@@ -183,29 +183,6 @@ class Buffers:
         with self._lock:
             for number, count in counts.items():
                 self._pool.release(number, uid, count)
-
-    def handle_failed(self, passage: Passage) -> None:
-        """A call has failed or was given up: perhaps its buffers were never looked at. The callee knows."""
-        places = [place for place, _ in passage if isinstance(place, Place)]
-        if places:  # later, for the word that the call was given up must go first
-            self._peer.reactor.call(partial(self._say_unread, places))
-
-    def _say_unread(self, places: list[Place]) -> None:
-        for place in places:
-            with self._lock:
-                segment = self._pool.get(place.number)
-                holders = dict(segment.holders) if segment is not None else {}
-            for uid, count in holders.items():
-                contact = self._peer.contacts.get(uid)
-                if contact is not None:
-                    contact.post(m.Unread({place.number: count}))
-
-    def handle_unread(self, contact: Contact, counts: dict[int, int]) -> None:
-        """A call to this process has ended without a value."""
-        unseen = {number: count - self._live.get((contact.uid, number), 0) for number, count in counts.items()}
-        unseen = {number: count for number, count in unseen.items() if count > 0}
-        if unseen:
-            contact.post(m.Freed(unseen))
 
     def handle_gone(self, uid: int) -> None:
         """A member has gone: what it held is free. What it has sent stays as long as it is looked at."""

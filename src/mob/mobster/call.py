@@ -21,9 +21,11 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from mob.core.states import Call as State
 from mob.errors import CallTimeout, Deadlock
-from mob.mobster.streams import Incoming, Stream, not_a_value
+from mob.mobster.streams import Incoming, Receiver, Stream, not_a_value
 
 if TYPE_CHECKING:
+    from msgspec import Raw
+
     from mob.mobster.callbacks import Passage
     from mob.mobster.contacts import Contact
     from mob.mobster.peer import Peer
@@ -94,11 +96,6 @@ class Call(Generic[T]):
         """Whether it has ended: by a value, an error or `cancel`."""
         return self.state is DONE
 
-    @property
-    def has_failed(self) -> bool:
-        """Whether it ended without a value."""
-        return self._error is not None
-
     def cancelled(self) -> bool:
         """Whether `cancel` ended it."""
         return self._error is CANCELLED
@@ -135,7 +132,7 @@ class Call(Generic[T]):
         try:
             if self.state is not DONE:
                 if hasattr(self, "incoming") and not self.incoming.is_read:
-                    self._refuse_to_wait()
+                    self.refuse_to_wait()
                     return self.result()
                 self._asyncio_future_blocking = True
                 yield self  # a task throws the call's error in here
@@ -162,11 +159,21 @@ class Call(Generic[T]):
             return incoming
 
     def handle_item(self, item: Any) -> None:
-        """The called generator has yielded something."""
-        incoming = self._incoming()
-        incoming.put(item)
-        if not incoming.is_read and len(self._callbacks) > 1:  # besides the stream's own: somebody waits for a value
-            self._refuse_to_wait()
+        """The called generator has yielded its first item. Now only who holds this call keeps it alive."""
+        self._incoming()
+        receiver = self._new_receiver()
+        self.contact.pending[self.request.id] = receiver
+        if self.state is DONE:  # looked at last: it may have been cancelled meanwhile, on another thread
+            self.contact.pending.pop(self.request.id, None)
+        receiver.handle_item(item)
+
+    def _new_receiver(self) -> Receiver:
+        return Receiver(self, self._peer)
+
+    @property
+    def is_waited_for(self) -> bool:
+        """Whether somebody waits for its value, though it streams: somebody besides the stream, and mob itself."""
+        return len(self._callbacks) > 1 + hasattr(self, "passage")
 
     def handle_ended(self) -> None:
         """The called generator has come to its end. As a value that is nothing; who iterates over it sees the end."""
@@ -177,7 +184,8 @@ class Call(Generic[T]):
         else:
             self.fail(not_a_value(self.label))
 
-    def _refuse_to_wait(self) -> None:
+    def refuse_to_wait(self) -> None:
+        """It streams, but its value is waited for."""
         contact = self.contact
         self.fail(not_a_value(self.label))
         contact.forget_call(self)
@@ -193,7 +201,7 @@ class Call(Generic[T]):
     def _wait(self, timeout: float | None) -> None:
         peer = self._peer
         if hasattr(self, "incoming") and not self.incoming.is_read:
-            self._refuse_to_wait()
+            self.refuse_to_wait()
             return
         if get_ident() == peer.reactor.thread:
             self._drive(peer, timeout)
@@ -214,7 +222,7 @@ class Call(Generic[T]):
             )
         peer.waiting.append(self)
         try:
-            peer.serving.serve_callbacks()
+            peer.serving.inbox.serve_callbacks()
             peer.reactor.drive(self.done, None if timeout is None else monotonic() + timeout)
         finally:
             peer.waiting.pop()
@@ -272,6 +280,10 @@ class Call(Generic[T]):
         self.state = DONE
         if self._callbacks:
             self._run_callbacks()
+
+    def settle_as_declared(self, body: Raw) -> bool:
+        """It ended with what cannot be decoded unless one knows what it is; whether this call knows."""
+        return False
 
     def fail(self, error: BaseException) -> None:
         """It ended with an error."""

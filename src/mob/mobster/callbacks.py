@@ -16,20 +16,22 @@ from typing import TYPE_CHECKING, Any
 from mob.core.callbacks import Borrowed, Lent
 from mob.errors import Lost
 from mob.mobster.call import Call
-from mob.mobster.streams import LentIterator, RemoteIterator
+from mob.mobster.producers import LentIterator
+from mob.mobster.streams import RemoteIterator
 from mob.wire import messages as m
-from mob.wire.codec import Reference
+from mob.wire.references import AnyReference, Handle, Reference
 from mob.wire.sharing import Place
 
 if TYPE_CHECKING:
     from mob.mobster.contacts import Contact
     from mob.mobster.peer import Peer
+    from mob.rim.link import Link
 
 
 Function = Callable[..., Any]
-Passage = Sequence[tuple[Reference | Place, Any]]
+Passage = Sequence[tuple[AnyReference, Any]]
 """References on their way, each with its function: what is passed on must live until it has been. Also the places of
-large buffers, which share their fate (`buffers`)."""
+large buffers (`buffers`) and the handles of sockets and files (`descriptors`), which share their fate."""
 
 
 class RemoteFunction:
@@ -62,7 +64,7 @@ class Callbacks:
         self._held: dict[tuple[int, int], weakref.ref[RemoteFunction]] = {}
         self.lent = Lent()
         self.borrowed = Borrowed()
-        self.encoding: dict[int, list[tuple[Reference | Place, Any]]] = {}
+        self.encoding: dict[int, list[tuple[AnyReference, Any]]] = {}
         """References in what is being encoded, by thread. Empty most of the time, and then there is nothing to do."""
         self.dropped: deque[tuple[int, int, int]] = deque()
         """(owner, number, count) of remote functions that went away; a finalizer appends, `sweep` works it off."""
@@ -89,11 +91,11 @@ class Callbacks:
         self.note(reference, function)
         return reference
 
-    def note(self, reference: Reference | Place, what: Any) -> None:
+    def note(self, reference: AnyReference, what: Any) -> None:
         """It is in what this thread encodes."""
         self.encoding.setdefault(get_ident(), []).append((reference, what))
 
-    def noted(self) -> list[Reference | Place]:
+    def noted(self) -> list[AnyReference]:
         """What this thread has noted."""
         return [reference for reference, _ in self.encoding.get(get_ident(), ())]
 
@@ -109,31 +111,35 @@ class Callbacks:
         """The references in what this thread has just encoded; `let_go` of them later."""
         return self.encoding.pop(get_ident(), ())
 
-    def hand_over(self, passage: Passage, contact: Contact) -> None:
-        """What holds these references is about to be posted to the contact: their owners count it as a holder."""
+    def hand_over(self, passage: Passage, contact: Contact, link: Link | None = None) -> None:
+        """What holds these references is about to be posted to the contact: their owners count it as a holder.
+
+        `link`: where it is posted, if that is a certain one.
+        """
+        handles: list[Handle] = []
         for reference, _ in passage:
             if isinstance(reference, Place):
                 self._peer.buffers.hold(reference, contact)
+            elif isinstance(reference, Handle):
+                handles.append(reference)
             elif reference.owner == self._peer.uid:
                 with self._lock:
                     self.lent.hold(reference.id, contact.uid)
             elif (owner := self._peer.contacts.get(reference.owner)) is not None:
                 owner.post(m.Lend(reference.id, contact.uid))
+        if handles:
+            self._peer.descriptors.send(handles, link or contact)
 
     def let_go(self, passage: Passage) -> None:
         """What held these references was posted, or never will be."""
         for reference, _ in passage:
             if isinstance(reference, Place):
                 self._peer.buffers.unpin(reference)
+            elif isinstance(reference, Handle):
+                self._peer.descriptors.let_go(reference)
             elif reference.owner == self._peer.uid:
                 with self._lock:
                     self.lent.unpin(reference.id)
-
-    def handle_done(self, call: Call[Any], passage: Passage) -> None:
-        """The call that held these references has ended."""
-        self.let_go(passage)
-        if call.has_failed:
-            self._peer.buffers.handle_failed(passage)
 
     # ------------------------------------------------------------------------------------------- receiving
 
@@ -170,6 +176,14 @@ class Callbacks:
         return contact.name if contact else "a process that has gone"
 
     # --------------------------------------------------------------------------------------------- freeing
+
+    def give_back(self, reference: Reference) -> None:
+        """A function has arrived that nobody will call."""
+        if reference.owner == self._peer.uid:
+            with self._lock:
+                self.lent.release(reference.id, reference.owner, 1)
+        else:
+            self.dropped.append((reference.owner, reference.id, 1))
 
     def sweep(self) -> None:
         """Gives back to their owners what was dropped here; on the loop's thread."""

@@ -23,6 +23,7 @@ from mob.errors import Busy, CallError, Lost, Unavailable, UnknownTarget
 from mob.mobster.call import Call
 from mob.mobster.callbacks import Passage
 from mob.mobster.served import Served, current
+from mob.mobster.streams import Receiver
 from mob.wire import messages as m
 
 if TYPE_CHECKING:
@@ -220,7 +221,8 @@ class Calling:
     def _accompany(self, call: Call[Any], passage: Passage) -> None:
         """Keeps the functions in a call alive until it has ended, for it may have to go to another worker."""
         call.passage = passage
-        call.when_done(lambda done: self._peer.callbacks.handle_done(done, passage))
+        self._peer.descriptors.accompany(call, passage)
+        call.when_done(lambda _: self._peer.callbacks.let_go(passage))
 
     def _send(self, contact: Contact, call: Call[Any], body: Body, passage: Passage) -> None:
         if len(contact.pending) >= OUTSTANDING_LIMIT:
@@ -293,17 +295,21 @@ class Calling:
         elif parked.call.state is State.WAITING:
             self._send(contact, parked.call, parked.body, parked.passage)
 
-    def handle_lost(self, call: Call[Any], error: Lost) -> None:
-        """Its worker had the call and is gone. An idempotent one is repeated, with a little jitter, elsewhere."""
-        retries: int = getattr(call, "retries", DEFAULTS.retries)
-        if call.state is not State.SENT or not call.role or retries <= 0 or not self._is_idempotent(call):
+    def handle_lost(self, call: Call[Any] | Receiver, error: Lost) -> None:
+        """Its worker had the call and is gone. An idempotent one is repeated, with a little jitter, elsewhere; but no
+        stream of which something has arrived."""
+        if isinstance(call, Receiver) or call.state is not State.SENT or not self.may_repeat(call):
             call.fail(error)
             return
-        call.retries = retries - 1
+        call.retries = getattr(call, "retries", DEFAULTS.retries) - 1
         when = monotonic() + random.uniform(0, RETRY_JITTER)
         self._peer.reactor.call_at(when, partial(self.route_again, call, str(error)))
 
-    def _is_idempotent(self, call: Call[Any]) -> bool:
+    def may_repeat(self, call: Call[Any]) -> bool:
+        """Whether a call that was sent is to be sent again if its worker dies."""
+        retries: int = getattr(call, "retries", DEFAULTS.retries)
+        if not call.role or retries <= 0:
+            return False
         exports = self._peer.roster.roles[call.role].exports or ()
         return any(export.idempotent for export in exports if export.name == call.request.target)
 

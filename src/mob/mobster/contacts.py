@@ -7,7 +7,9 @@ those that never left are routed anew.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from threading import Lock
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from msgspec import Raw
@@ -17,7 +19,8 @@ from mob.core.states import Call as CallState
 from mob.core.states import Mobster
 from mob.errors import Lost
 from mob.mobster.call import Call
-from mob.rim.link import CLOSED, Link
+from mob.mobster.streams import Receiver
+from mob.rim.link import CLOSED, Descriptor, Link
 from mob.wire import messages as m
 
 if TYPE_CHECKING:
@@ -26,6 +29,8 @@ if TYPE_CHECKING:
 SENT = CallState.SENT
 SLOW = 500
 """Microseconds: where calls take longer on average, each waits for an idle worker instead of behind another call."""
+PATIENCE = 1.0
+"""Seconds after which a link is asked for again that this process had no descriptor for."""
 
 Body = tuple[str | int, Raw, tuple[Raw, ...], tuple[float, float] | None, tuple[int, ...]]
 """All of a call but its number: target, args, kwargs, times, chain."""
@@ -36,6 +41,7 @@ class Contact:
 
     __slots__ = (
         "_early",
+        "_meeting",
         "_peer",
         "farewell_said",
         "gone",
@@ -53,11 +59,12 @@ class Contact:
         self.uid = member.uid
         self.member = member
         self.link: Link | None = None
-        self.pending: dict[int, Call[Any]] = {}
+        self.pending: dict[int, Call[Any] | Receiver] = {}
         """Calls sent there and not answered, by number."""
         self.queue = 0
         """How many calls waited there when it last answered."""
-        self._early: list[Any] = []  # said before the link was there
+        self._early: list[tuple[Any, Sequence[Descriptor]]] = []  # said before the link was there
+        self._meeting = Lock()  # held where a link comes or goes, lest something early is said too late
         self.farewell_said = False
         self.heard_farewell = False
         """Whether it has said that no new call of its follows."""
@@ -84,9 +91,12 @@ class Contact:
 
     @property
     def is_slow(self) -> bool:
-        """Whether its calls take so long that none should wait behind another."""
-        board = self._peer.board
-        return board is not None and board.cost(self.uid) > SLOW
+        """Whether a call would have to wait there behind one that takes long. Tasks, streams and calls that wait for a
+        turn of their own hold up nobody; what is on its way there from here may."""
+        board, uid = self._peer.board, self.uid
+        if board is None or board.cost(uid) <= SLOW:
+            return False
+        return board.queued(uid) > 0 or len(self.pending) > board.beside(uid)
 
     def send_call(self, call: Call[Any], body: Body) -> None:
         """Sends a call; the answer settles it."""
@@ -106,13 +116,10 @@ class Contact:
     def post(self, message: Any) -> None:
         """Says something to the member, now or when the link is there."""
         link = self.link
-        if link is not None and message.__class__ is not m.Pool:
+        if link is not None:
             link.post(message)
         else:
-            self._peer.contacts.want(self)
-            self._early.append(message)
-            if self.link is not None:  # it came meanwhile, on the loop's thread
-                self._post_early()
+            self._post_early(message, ())
 
     def post_lazily(self, message: Any) -> None:
         """Says something to the member that has a millisecond's time: perhaps it goes along with something else."""
@@ -121,31 +128,32 @@ class Contact:
         else:
             self.post(message)
 
-    def post_pool(self, message: m.Pool) -> None:
-        """Names this process's shared memory to the member."""
+    def post_with(self, message: Any, descriptors: Sequence[Descriptor]) -> None:
+        """Sends the member a message that takes descriptors, now or when the link is there."""
         link = self.link
         if link is not None:
-            link.post_with(message, [self._peer.buffers.descriptor()])
+            link.post_with(message, descriptors)
         else:
-            self.post(message)
+            self._post_early(message, descriptors)
+
+    def _post_early(self, message: Any, descriptors: Sequence[Descriptor]) -> None:
+        self._peer.contacts.want(self)
+        with self._meeting:
+            if self.link is None:
+                self._early.append((message, descriptors))
+            else:  # it came meanwhile, on the loop's thread
+                _post(self.link, message, descriptors)
 
     def attach(self, link: Link) -> None:
-        """The Kingpin has introduced us."""
-        self.link = link
+        """The Kingpin has introduced us. What was said early goes first: others see the link only after that."""
+        with self._meeting:
+            for message, descriptors in self._early:
+                _post(link, message, descriptors)
+            self._early.clear()
+            self.link = link
         self.is_broken = False
-        self._post_early()
 
-    def _post_early(self) -> None:
-        link = self.link
-        assert link is not None
-        while self._early:
-            message = self._early.pop(0)
-            if message.__class__ is m.Pool:
-                link.post_with(message, [self._peer.buffers.descriptor()])
-            else:
-                link.post(message)
-
-    def forget_call(self, call: Call[Any]) -> None:
+    def forget_call(self, call: Call[Any] | Receiver) -> None:
         """The caller has given a call up."""
         number = call.request.id
         if self.pending.pop(number, None) is not None:
@@ -159,19 +167,27 @@ class Contact:
 
     def lose(self, why: str) -> None:
         """The member is gone, or the link to it has broken."""
-        link, self.link = self.link, None
-        never_sent = {message.id for message in self._early if isinstance(message, m.Call)}
-        self._early.clear()
+        with self._meeting:
+            link, self.link = self.link, None
+            never_sent = {message.id for message, _ in self._early if isinstance(message, m.Call)}
+            self._early.clear()
         if link is not None:
             never_sent |= {message.id for message in link.unsent() if isinstance(message, m.Call)}
         while self.pending:
             number, call = self.pending.popitem()
-            if number in never_sent:
+            if number in never_sent and isinstance(call, Call):
                 self._peer.calling.route_again(call, f"{self.name} {why}")
             else:
                 self._peer.calling.handle_lost(
                     call, Lost(f"{call.label} was lost: {self.name} {why} before it had answered.")
                 )
+
+
+def _post(link: Link, message: Any, descriptors: Sequence[Descriptor]) -> None:
+    if descriptors:
+        link.post_with(message, descriptors)
+    else:
+        link.post(message)
 
 
 class Contacts:
@@ -262,6 +278,14 @@ class Contacts:
             self._reroute(contact.member.role)
             if contact.member.state == Mobster.DRAINING:
                 contact.say_farewell()
+
+    def miss(self, uid: int) -> None:
+        """A link to a member has not come through, for this process has too many files open. Asks anew, in a while."""
+        contact = self._by_uid.get(uid)
+        if contact is not None:
+            self._peer.log.error("no link to %s: this process has too many files open, see `ulimit -n`", contact.name)
+            again = m.WantMember(uid, again=True)
+            self._peer.reactor.call_at(monotonic() + PATIENCE, lambda: self._peer.control.post(again))
 
     def handle_closed(self, link: Link, why: str) -> None:
         """A link has ended: its member is gone, or spoke garbage."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import os
 import socket
@@ -77,7 +78,7 @@ class Control:
         match message:
             case m.Welcome(uid=uid, app=app, roles=roles, members=members, frame_limit=limit):
                 peer.uid, peer.app, peer.frame_limit = uid, app, limit
-                peer.board = Board(link.descriptors.popleft())
+                peer.board = Board(link.take_one())
                 peer.roster = Roster(roles, members)
                 for member in members:
                     peer.contacts.put(member)
@@ -89,13 +90,12 @@ class Control:
             case m.RoleIs(role=role):
                 peer.roster.put_role(role)
             case m.Meet(uid=uid):
-                peer.handle_meet(uid, socket.socket(fileno=link.descriptors.popleft()))
-            case m.Bound(id=number):
-                descriptor = link.descriptors.popleft()
-                if (call := self._requests.pop(number, None)) is not None:
-                    call.settle(descriptor)
+                if descriptors := link.take(1):
+                    peer.handle_meet(uid, socket.socket(fileno=descriptors[0]))
                 else:
-                    os.close(descriptor)
+                    peer.contacts.miss(uid)
+            case m.Bound(id=number):
+                self._handle_bound(number, link.take(1))
             case m.NotBound(id=number, errno=errno, why=why):
                 if (call := self._requests.pop(number, None)) is not None:
                     error = AddressHeld(errno, why)
@@ -111,6 +111,16 @@ class Control:
             case m.Refused(why=why):
                 self.refused = why
 
+    def _handle_bound(self, number: int, descriptors: list[int]) -> None:
+        call = self._requests.pop(number, None)
+        if call is None:
+            for descriptor in descriptors:
+                os.close(descriptor)
+        elif descriptors:
+            call.settle(descriptors[0])
+        else:
+            call.fail(OSError(errno.EMFILE, os.strerror(errno.EMFILE)))
+
     def _handle_member(self, member: m.Member) -> None:
         peer = self._peer
         known = peer.roster.get(member.uid)
@@ -125,6 +135,7 @@ class Control:
         peer.contacts.remove(uid, why)
         peer.callbacks.handle_gone(uid)
         peer.buffers.handle_gone(uid)
+        peer.descriptors.handle_gone(uid)
         if member is not None and member.role:
             peer.fire("leave", member)
 

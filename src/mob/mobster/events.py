@@ -2,15 +2,24 @@
 
 `message` (an object that somebody sent), `start` (after the import, before ready: open pools and servers here),
 `ready`, `stop` (the process is about to end), `join` and `leave` (another mobster). Handlers are `def` or `async def`;
-those of one event are run in the order in which they were registered.
+those of one event are run in the order in which they were registered. What they raise is logged.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar
+import asyncio
+import inspect
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from mob.errors import nearest
+from mob.mobster.served import SERVED
+from mob.rim.link import Link
+from mob.wire import messages as m
+
+if TYPE_CHECKING:
+    from mob.mobster.contacts import Contact
+    from mob.mobster.peer import Peer
 
 F = TypeVar("F", bound=Callable[..., Any])
 EVENTS = ("message", "start", "ready", "stop", "join", "leave")
@@ -19,7 +28,10 @@ EVENTS = ("message", "start", "ready", "stop", "join", "leave")
 class Handlers:
     """The registered handlers by event."""
 
-    def __init__(self) -> None:
+    def __init__(self, peer: Peer) -> None:
+        self._peer = peer
+        self.background: set[asyncio.Task[Any]] = set()
+        """The `async def` handlers that run."""
         self._handlers: dict[str, list[Callable[..., Any]]] = {event: [] for event in EVENTS}
 
     def __repr__(self) -> str:
@@ -47,3 +59,34 @@ class Handlers:
     def of(self, event: str) -> tuple[Callable[..., Any], ...]:
         """The handlers of an event."""
         return tuple(self._handlers[event])
+
+    def fire(self, event: str, *args: Any) -> None:
+        """Runs the handlers of an event; `async def` ones in the background."""
+        for handler in self.of(event):
+            self._run(event, handler, *args)
+
+    def handle_message(self, link: Link, contact: Contact, message: m.Message) -> None:
+        """Somebody has sent an object."""
+        try:
+            obj = self._peer.codec.decode(message.body)
+        except Exception:
+            self._peer.log.exception("a message from %s cannot be read", contact.name)
+            return
+        SERVED.set((contact, None, link))
+        self.fire("message", obj)
+
+    def _run(self, event: str, handler: Callable[..., Any], *args: Any) -> None:
+        try:
+            value = handler(*args)
+            if inspect.isawaitable(value):
+                task = self._peer.reactor.loop.create_task(self._finish(event, value))
+                self.background.add(task)
+                task.add_done_callback(self.background.discard)
+        except Exception:
+            self._peer.log.exception("a handler of %r raised", event)
+
+    async def _finish(self, event: str, awaitable: Awaitable[Any]) -> None:
+        try:
+            await awaitable
+        except Exception:
+            self._peer.log.exception("a handler of %r raised", event)

@@ -13,6 +13,7 @@ from typing import Any, Literal, TypeVar, overload
 
 from msgspec import Struct
 
+from mob.mobster.turns import Gate
 from mob.wire.arguments import Parameters
 from mob.wire.codec import Codec
 from mob.wire.messages import Export as Info
@@ -47,13 +48,19 @@ def export(
     """Marks a function as exported. As soon as a module marks one, only marked ones are.
 
     `timeout`: seconds that a call of it may take. `idempotent`: it may be repeated after a death. `concurrency`: how
-    many calls of it run at once in one process.
+    many calls of it may run at once in one worker, a running stream included; the others wait in order, and no other
+    export waits with them. 1 makes it a critical section.
 
     >>> @export
     ... def foo(): ...
     >>> @export(timeout=2.0)
     ... def bar(): ...
     """
+    if concurrency is not None and (type(concurrency) is not int or concurrency < 1):
+        raise ValueError(
+            f"@mob.export(concurrency={concurrency!r}): wanted is how many calls of it may run at once in one worker, "
+            f"a whole number of at least 1. Leave it out for no limit but the role's."
+        )
     options = ExportOptions(timeout, idempotent, concurrency)
 
     def mark(marked: Any) -> Any:
@@ -68,13 +75,14 @@ def export(
 class Export:
     """One exported function, ready to be called."""
 
-    __slots__ = ("decode", "function", "is_async", "name", "options", "parameters")
+    __slots__ = ("decode", "function", "gate", "is_async", "name", "options", "parameters")
 
     def __init__(self, role: str, name: str, function: Callable[..., Any], codec: Codec) -> None:
         self.name = name
         self.function = function
         self.is_async = inspect.iscoroutinefunction(function)
         self.options: ExportOptions = getattr(function, MARK, ExportOptions())
+        self.gate = None if self.options.concurrency is None else Gate(self.options.concurrency)
         self.parameters = Parameters.of(function, codec, f"{role}.{name}")
         self.decode = self.parameters.decode
 

@@ -29,6 +29,7 @@ import setproctitle
 import uvloop
 
 from mob.mobster import api, buffers, callbacks, calling, contacts, control, output
+from mob.mobster.early import Early
 from mob.mobster.exports import Export, functions_of
 from mob.mobster.liveness import Liveness
 from mob.mobster.peer import Peer
@@ -65,6 +66,7 @@ class Life:
             shared_memory=order.shared_memory,
         )
         self.peer.uid = order.uid
+        self.early = Early(self.peer, self._collect_exports)
         self.liveness = Liveness(liveness, order.grace, self._handle_beat, self._handle_kingpin_gone)
         self.module: ModuleType | None = None
         self.has_begun = False
@@ -85,7 +87,8 @@ class Life:
         reactor, peer = self.reactor, self.peer
         peer.control.on_stop = lambda grace: self.begin_stop()
         peer.control.on_gone = self._handle_kingpin_gone
-        peer.serving.find_export = self.find_export
+        peer.serving.early = self.early
+        peer.serving.find_export = self.early.find
         reactor.on_exit = peer.end
         reactor.thread = threading.get_ident()
         peer.control.start()
@@ -146,6 +149,7 @@ class Life:
             self.reactor.stop()
             helper.join()
             self._collect_exports()
+            self.early.is_over = True
             self.peer.serving.find_export = self.peer.serving.exports.get  # they are complete now
         return False
 
@@ -178,14 +182,6 @@ class Life:
         self.peer.control.post(m.BootFailed(report))
 
     # ------------------------------------------------------------------------------------------------ exports
-
-    def find_export(self, name: str) -> Export | None:
-        """The export of that name; while the module still runs, it may have been defined since the last look."""
-        export = self.peer.serving.exports.get(name)
-        if export is None and self.importing:
-            self._collect_exports()
-            export = self.peer.serving.exports.get(name)
-        return export
 
     def _collect_exports(self) -> None:
         exports = self.peer.serving.exports
@@ -249,7 +245,7 @@ class Life:
         if self.importing and self.is_ready:
             self.reactor.call(self._tell_new_exports)
         peer.buffers.cool(monotonic())
-        return m.Beat(peer.serving.served, peer.buffers.used)
+        return m.Beat(peer.serving.answers.served, peer.buffers.used)
 
     def _tell_new_exports(self) -> None:
         self._collect_exports()

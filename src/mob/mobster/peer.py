@@ -29,8 +29,10 @@ from mob.mobster.callbacks import Callbacks
 from mob.mobster.calling import Calling, unknown_pid
 from mob.mobster.contacts import Contact, Contacts
 from mob.mobster.control import Control
+from mob.mobster.descriptors import Descriptors
 from mob.mobster.events import Handlers
 from mob.mobster.serving import Serving
+from mob.mobster.streams import Receiver
 from mob.plan import FRAME_LIMIT, SHARED_MEMORY
 from mob.rim.board import Board
 from mob.rim.link import Link
@@ -38,6 +40,7 @@ from mob.rim.reactor import Reactor
 from mob.wire import failures
 from mob.wire import messages as m
 from mob.wire.codec import Codec
+from mob.wire.references import AnyReference, Handle, Reference
 from mob.wire.sharing import LARGE, holds_large
 
 HOUSEKEEPING = 1.0
@@ -94,23 +97,28 @@ class Peer:
         self.roster = Roster()
         self.unheard: deque[tuple[str, BaseException]] = deque()
         """Errors of calls that nobody asked for: (label, error). A finalizer appends, `tidy` logs."""
-        self.abandoned: deque[Call[Any]] = deque()
+        self.abandoned: deque[Call[Any] | Receiver] = deque()
         """Calls whose streams nobody reads any more. A finalizer appends, `tidy` cancels."""
         self.handover = Handover(reactor)
-        self.handlers = Handlers()
+        self.handlers = Handlers(self)
         self.call_numbers = itertools.count(1)
         """Each call of this process has one of its own, whoever it goes to."""
         self.waiting: list[Call[Any]] = []
         """Calls for whose answers the loop's thread stands still, innermost last."""
         self.callbacks = Callbacks(self)
         self.buffers = Buffers(self, shared_memory)
-        self.codec = Codec(self.callbacks.lend, self.callbacks.borrow, self.buffers.attach)
+        self.descriptors = Descriptors(self)
+        codec = Codec(
+            self.callbacks.lend, self.callbacks.borrow, self.buffers.attach, self.descriptors, self._give_back
+        )
+        self.codec = codec
         for kind, ways in _registered.items():
             self.codec.register(kind, *ways)
         _peers.add(self)
         self.contacts = Contacts(self)
         self.calling = Calling(self)
         self.serving = Serving(self, threads, concurrency, queue)
+        self._accept, self._work = self.serving.inbox.accept, self.serving.inbox.work
         self.control = Control(self, control, frame_limit)
         self.board: Board | None = None
         """The loads of all mobsters, from the welcome on."""
@@ -131,12 +139,13 @@ class Peer:
         return {
             "pending": sum(len(contact.pending) for contact in self.contacts),
             "in_hand": self.serving.in_hand,
-            "served": self.serving.served,
+            "served": self.serving.answers.served,
             "lent": len(self.callbacks.lent),
             "held": self.callbacks.held,
             "links": len(self.contacts.links()),
             "shared": self.buffers.used,
             "views": self.buffers.views,
+            "descriptors": len(self.descriptors),
         }
 
     def encode(self, value: Any, root: str) -> bytes:
@@ -198,11 +207,11 @@ class Peer:
         for link in self.contacts.links():
             link.abandon()
         self.control.abandon()
+        self.descriptors.close()
 
     def fire(self, event: str, *args: Any) -> None:
         """Runs the handlers of an event."""
-        for handler in self.handlers.of(event):
-            self.serving.run_handler(event, handler, *args)
+        self.handlers.fire(event, *args)
 
     def end(self, why: BaseException) -> None:
         """An export, or anything else on the loop, has said sys.exit(): the process ends with it."""
@@ -231,16 +240,18 @@ class Peer:
             kind = message.__class__
             if kind is m.Reply:
                 call = pending.pop(message.id, None)  # type: ignore[union-attr]
+                if call is None:
+                    self.codec.discard(message.value)  # type: ignore[union-attr]
+                    continue
                 try:
                     value = decode(message.value)  # type: ignore[union-attr]
                 except Exception as error:  # noqa: BLE001  becomes the call's outcome
-                    self._fail_unreadable(call, error)
+                    self._handle_unreadable(call, message.value, error)  # type: ignore[union-attr]
                     continue
                 contact.queue = message.queue  # type: ignore[union-attr]
-                if call is not None:
-                    call.settle(value)
+                call.settle(value)
             elif kind is m.Call or kind is m.Message:
-                self.serving.accept(link, contact, message)  # type: ignore[arg-type]
+                self._accept(link, contact, message)  # type: ignore[arg-type]
             else:
                 self._handle_rare(link, contact, message)
         route = self.contacts.routes.get(contact.member.role)
@@ -270,41 +281,54 @@ class Peer:
             case m.Lend(id=number, holder=holder):
                 self.callbacks.handle_lend(number, holder)
             case m.Pool(size=size):
-                self.buffers.handle_pool(contact, link.descriptors.popleft(), size)
+                self.buffers.handle_pool(contact, link.take_one(), size)
             case m.Freed(counts=counts):
                 self.buffers.handle_freed(contact.uid, counts)
-            case m.Unread(counts=counts):
-                self.buffers.handle_unread(contact, counts)
+            case m.Attached():
+                self.descriptors.handle_attached(link, contact, message)
+            case m.Arrived(numbers=numbers):
+                self.descriptors.handle_arrived(numbers)
             case m.Farewell():
                 contact.heard_farewell = True
             case _:
                 raise AssertionError(f"{message!r} is handled elsewhere")
 
     def _handle_item(self, contact: Contact, number: int, value: Raw) -> None:
-        try:
-            item = self.codec.decode(value)  # also if nobody wants it: functions in it are counted
-        except Exception as error:  # noqa: BLE001  becomes the call's outcome
-            call = contact.pending.get(number)
-            if call is not None:
-                contact.forget_call(call)
-            self._fail_unreadable(call, error)
-            return
         call = contact.pending.get(number)
-        if call is not None:
-            call.handle_item(item)
+        if call is None:
+            self.codec.discard(value)
+            return
+        try:
+            item = self.codec.decode(value)
+        except Exception as error:  # noqa: BLE001  becomes the call's outcome
+            contact.forget_call(call)
+            call.fail(_unreadable(call, error))
+            return
+        call.handle_item(item)
 
-    def _fail_unreadable(self, call: Call[Any] | None, error: Exception) -> None:
-        if call is not None:
-            text = f"{call.label} has answered, but the answer cannot be read: {error}"
-            failed = CallError(text, executed="yes")
-            failed.__cause__ = error
-            call.fail(failed)
+    def _handle_unreadable(self, call: Call[Any] | Receiver, value: Raw, error: Exception) -> None:
+        """A result cannot be decoded as it is; perhaps it can with what the caller has said of it."""
+        if not call.settle_as_declared(value):
+            call.fail(_unreadable(call, error))
+
+    def discard(self, message: m.Call | m.Message) -> None:
+        """Nobody will look into it: what it refers to is given back."""
+        for body in (message.args, *message.kwargs) if isinstance(message, m.Call) else (message.body,):
+            self.codec.discard(body)
+
+    def _give_back(self, reference: AnyReference) -> None:
+        if isinstance(reference, Reference):
+            self.callbacks.give_back(reference)
+        elif isinstance(reference, Handle):
+            self.descriptors.give_back(reference)
+        else:
+            self.buffers.give_back(reference)
 
     # ------------------------------------------------------------------------------------------- housekeeping
 
     def _after_callback(self) -> None:
         """After all that one read has brought: only now does work begin, for it may wait by hand for what was read."""
-        self.serving.work()
+        self._work()
         if self.is_untidy:
             self.tidy()
 
@@ -330,3 +354,9 @@ class Peer:
         self.tidy()
         self.buffers.cool(monotonic())
         self.reactor.call_at(monotonic() + HOUSEKEEPING, self.keep_house)
+
+
+def _unreadable(call: Call[Any] | Receiver, error: Exception) -> CallError:
+    failed = CallError(f"{call.label} has answered, but the answer cannot be read: {error}", executed="yes")
+    failed.__cause__ = error
+    return failed

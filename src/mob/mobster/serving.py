@@ -1,11 +1,10 @@
-"""Serving calls and messages: what arrives is queued, started in order, and answered.
+"""Serving calls: what the inbox gives is run, and answered.
 
 `def` exports run on the loop, one at a time, or in the role's threads; `async def` exports are tasks of the loop, as
-many at once as the role allows. While the application blocks the loop and the links are driven by hand, callbacks are
-run at once (somebody waits for them), everything else stays queued until the loop is free.
+many at once as the role allows; what an export has returned that is an iterator becomes a stream. An export may limit
+itself (`concurrency`): beyond that its calls wait in a line of its own (`turns`), in order, and hold up nobody.
 
-Work is done in slices: after a few milliseconds replies are sent and the loop gets a turn, so a long queue of short
-calls neither delays its own answers nor starves other connections.
+All of this is done by the loop's thread, but for the code of `def` exports that run in threads.
 """
 
 from __future__ import annotations
@@ -13,36 +12,31 @@ from __future__ import annotations
 import asyncio
 import inspect
 import math
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from threading import get_ident
-from time import monotonic, perf_counter
+from time import monotonic
 from typing import TYPE_CHECKING, Any
-
-from msgspec import Raw
 
 from mob.errors import BadMessage, Busy, CallTimeout, Unavailable
 from mob.mobster import limits
+from mob.mobster.answers import Answers
 from mob.mobster.exports import Export
+from mob.mobster.inbox import Inbox
+from mob.mobster.producers import Outgoing, OutgoingAsync, OutgoingSync
 from mob.mobster.proxy import unknown_export
 from mob.mobster.served import SERVED
-from mob.mobster.streams import Outgoing, OutgoingAsync, OutgoingSync
 from mob.mobster.threads import Threads
+from mob.mobster.turns import Gate, Key, Line, Turns, Waiting
 from mob.rim.link import Link
-from mob.wire import failures
 from mob.wire import messages as m
 from mob.wire.kinds import is_stream
 
 if TYPE_CHECKING:
     from mob.mobster.contacts import Contact
+    from mob.mobster.early import Early
     from mob.mobster.peer import Peer
-
-COST_WEIGHT = 0.1
-"""What one slice of work counts for in the average cost of a call."""
-SLICE = 0.002
-"""Seconds of work after which replies are sent and the loop gets a turn."""
-
 
 Function = Callable[..., Any]
 Started = tuple[Link, "Contact", m.Call, Function, Sequence[Any], dict[str, Any]]
@@ -56,179 +50,133 @@ class Serving:
         self._peer = peer
         self._concurrency = concurrency
         self._queue_limit = queue
-        self._inbox: deque[tuple[Link, Contact, m.Call | m.Message, Function | None]] = deque()
-        self._urgent: deque[tuple[Link, Contact, m.Call, Function]] = deque()  # callbacks, while the loop stands still
-        self._async_inbox: deque[Started] = deque()  # beyond the concurrency
-        self._streams: dict[tuple[Link, int], Outgoing] = {}
-        self._tasks: dict[tuple[Link, int], asyncio.Task[Any]] = {}
-        self._timed_out: dict[tuple[Link, int], CallTimeout] = {}
-        self._given_up: set[tuple[Link, int]] = set()  # running `def` calls that their callers have cancelled
-        self._background: set[asyncio.Task[Any]] = set()
-        self._threads = Threads(threads) if threads > 1 else None
-        self._in_threads = 0
-        self._working = False
-        self._cost = 0.0  # microseconds that a call takes on the loop, on average of late
-        self._scheduled = False
+        self.inbox = Inbox(peer, self, queue)
+        self.turns = Turns(peer.reactor.loop, self._handle_expired)
+        self.answers = Answers(peer, self.inbox, self.turns)
+        self._reply, self._fail = self.answers.reply, self.answers.fail
+        self.tasks: dict[Key, asyncio.Task[Any]] = {}
+        self.streams: dict[Key, Outgoing] = {}
+        self.threads = Threads(threads) if threads > 1 else None
+        self._line: Line = OrderedDict()  # of `async def` exports, beyond the role's concurrency
+        self._inside: dict[Key, Export] = {}  # calls of exports that limit themselves, from their gates to their ends
+        self._timed_out: dict[Key, CallTimeout] = {}
+        self._given_up: set[Key] = set()  # running `def` calls that their callers have cancelled
         self.exports: dict[str, Export] = {}
         self.find_export: Callable[[str], Export | None] = self.exports.get
         """How an export is found; while the module is being imported the table may still grow."""
-        self.served = 0
+        self.early: Early | None = None
+        """Has calls wait for what the module has not defined yet; a mobster has one."""
 
     def __repr__(self) -> str:
-        return f"<Serving {len(self.exports)} exports, {self.in_hand} calls in hand, {self.served} served>"
+        return f"<Serving {len(self.exports)} exports, {self.in_hand} calls in hand, {self.answers.served} served>"
 
     @property
     def in_hand(self) -> int:
         """Calls and messages that were accepted and not finished."""
-        waiting = len(self._inbox) + len(self._urgent) + len(self._async_inbox)
-        running = len(self._tasks) + self._in_threads + len(self._background) + len(self._streams)
-        return waiting + running
-
-    # -------------------------------------------------------------------------------------------- accepting
-
-    def accept(self, link: Link, contact: Contact, message: m.Call | m.Message) -> None:
-        """Queues what has arrived; `work` follows when the whole frame is in."""
-        callback = None
-        if type(message) is m.Call:
-            if type(message.target) is int:  # looked up now: a release may follow in the same frame
-                callback = self._peer.callbacks.lent.get(message.target) or _freed
-                if self._peer.reactor.driving:
-                    self._urgent.append((link, contact, message, callback))
-                    return
-            elif self._peer.waiting and message.chain and limits.is_circle(message, self._peer):
-                self._fail(link, message, limits.deadlock(message, contact, self._peer))
-                return
-            if len(self._inbox) >= self._queue_limit:
-                self._fail(link, message, Busy(f"{self._peer.name}: {self._queue_limit:,} calls wait here already."))
-                return
-        self._inbox.append((link, contact, message, callback))
-
-    def serve_callbacks(self) -> None:
-        """The loop is about to stand still: callbacks that are queued are run now, for somebody waits for them."""
-        if not self._inbox:
-            return
-        if any(
-            type(call) is m.Call and call.chain and limits.is_circle(call, self._peer) for _, _, call, _ in self._inbox
-        ):
-            inbox, self._inbox = self._inbox, deque()
-            for link, contact, call, callback in inbox:
-                if type(call) is m.Call and callback is None and limits.is_circle(call, self._peer):
-                    self._fail(link, call, limits.deadlock(call, contact, self._peer))
-                else:
-                    self._inbox.append((link, contact, call, callback))
-        if any(callback is not None for *_, callback in self._inbox):
-            inbox, self._inbox = self._inbox, deque()
-            callbacks = [entry for entry in inbox if entry[3] is not None]
-            self._inbox.extend(entry for entry in inbox if entry[3] is None)
-            for link, contact, call, callback in callbacks:
-                assert type(call) is m.Call
-                self._start_call(link, contact, call, callback)
-
-    def work(self) -> None:
-        """Starts what is queued, for a slice of time; the rest in the loop's next turn."""
-        while self._urgent:
-            self._start_call(*self._urgent.popleft())
-        if not self._inbox or self._working:
-            return
-        if self._peer.reactor.driving:
-            self._schedule()  # the loop stands still: it comes back to this when it is free
-            return
-        self._working = True
-        begun = len(self._inbox)
-        start = perf_counter()
-        end = start + SLICE
-        self._publish()
-        try:
-            while self._inbox:
-                link, contact, message, callback = self._inbox.popleft()
-                if type(message) is m.Call:
-                    self._start_call(link, contact, message, callback)
-                elif type(message) is m.Message:
-                    self._start_handlers(link, contact, message)
-                if perf_counter() > end:
-                    self._peer.reactor.flush()
-                    self._schedule()
-                    return
-        finally:
-            self._working = False
-            done = begun - len(self._inbox)
-            if done > 0:
-                self._cost += COST_WEIGHT * ((perf_counter() - start) / done * 1e6 - self._cost)
-            self._publish()
-
-    def _publish(self) -> None:
-        """Tells the board how many calls are in hand that none other can be run beside, and how long one takes."""
-        board = self._peer.board
-        if board is not None:
-            board.put(self._peer.uid, len(self._inbox), int(self._cost))
-
-    def _schedule(self) -> None:
-        if not self._scheduled:
-            self._scheduled = True
-            self._peer.reactor.loop.call_soon(self._handle_turn)
-
-    def _handle_turn(self) -> None:
-        self._scheduled = False
-        self.work()
-
-    def cancel(self, link: Link, number: int) -> None:
-        """The caller has given the call up: its task is cancelled, a queued one is dropped."""
-        task = self._tasks.get((link, number))
-        if task is not None:
-            task.cancel()
-            return
-        stream = self._streams.get((link, number))
-        if stream is not None:
-            stream.close()
-            return
-        if self._peer.reactor.driving or self._in_threads:
-            self._given_up.add((link, number))  # it may be running
-        self._inbox = deque(e for e in self._inbox if not _is_call(e, link, number))
-        self._async_inbox = deque(e for e in self._async_inbox if not _is_call(e, link, number))
-
-    def drop_link(self, link: Link) -> None:
-        """The caller has died: what it had asked for is not started, and what runs as a task is cancelled."""
-        self._inbox = deque(entry for entry in self._inbox if entry[0] is not link)
-        self._async_inbox = deque(entry for entry in self._async_inbox if entry[0] is not link)
-        for (where, _), running in [*self._tasks.items(), *self._streams.items()]:
-            if where is link:
-                running.cancel() if isinstance(running, asyncio.Task) else running.close()
-
-    def refuse_all(self, why: str) -> None:
-        """The process ends: what was not started is given back, safe to repeat elsewhere."""
-        while self._inbox:
-            link, _, message, _ = self._inbox.popleft()
-            if isinstance(message, m.Call):
-                self._fail(link, message, Unavailable(why))
+        waiting = len(self.inbox) + len(self.turns.lines)
+        in_threads = 0 if self.threads is None else self.threads.calls
+        return waiting + len(self.tasks) + in_threads + len(self.streams) + len(self._peer.handlers.background)
 
     # --------------------------------------------------------------------------------------------- starting
 
-    def _start_call(self, link: Link, contact: Contact, call: m.Call, callback: Function | None) -> None:
+    def start_call(self, link: Link, contact: Contact, call: m.Call, callback: Function | None) -> None:
+        """Runs a call, or has it wait for its turn."""
         try:
             if callback is None:
                 export = self.find_export(call.target)  # type: ignore[arg-type]
                 if export is None:
+                    if self.early is not None and self.early.hold(link, contact, call):
+                        return
+                    self._peer.discard(call)
                     raise unknown_export(self._peer.role or "a client", str(call.target), self.exports)
                 function = export.function
                 args, kwargs = export.decode(call.args, call.kwargs[0] if call.kwargs else None)
                 if call.times is not None and monotonic() >= call.times[1]:
                     raise limits.expired(call, self._peer.name)
-                if export.is_async:
-                    if len(self._tasks) >= self._concurrency:
-                        self._async_inbox.append((link, contact, call, function, args, kwargs))
-                        return
-                elif self._threads is not None:
-                    self._in_threads += 1
-                    self._threads.submit(partial(self._run_in_thread, (link, contact, call, function, args, kwargs)))
+                if export.gate is not None or (
+                    self.threads is not None if not export.is_async else len(self.tasks) >= self._concurrency
+                ):
+                    self._admit(export, (link, contact, call, function, args, kwargs))
                     return
             else:
-                function, decode = callback, self._peer.codec.decode
-                args = decode(call.args)
-                kwargs: dict[str, Any] = decode(call.kwargs[0]) if call.kwargs else {}
+                function, codec = callback, self._peer.codec
+                kwargs: dict[str, Any] = {}
+                if call.kwargs:
+                    args, kwargs = codec.decode_both(call.args, call.kwargs[0])
+                else:
+                    args = codec.decode(call.args)
         except BaseException as error:  # noqa: BLE001  becomes the answer
             self._fail(link, call, error)
         else:
             self._invoke(link, contact, call, function, args, kwargs)
+
+    def _admit(self, export: Export, work: Started) -> None:
+        """Has a call begin that may have to wait: at the gate of its export, or for the role."""
+        if export.gate is not None:
+            if not export.gate.enter():
+                self._wait(export.gate.line, export, work)
+                return
+            self._inside[work[0], work[2].id] = export
+        self._begin(export, work)
+
+    def _wait(self, line: Line, export: Export, work: Started) -> None:
+        link, call = work[0], work[2]
+        if len(line) >= self._queue_limit:
+            self._refuse(link, call, f"{self._queue_limit:,} calls of {export.name} wait here already.")
+        else:
+            self.turns.put(line, link, call, (export, work))
+
+    def _refuse(self, link: Link, call: m.Call, why: str) -> None:
+        self._fail(link, call, Busy(f"{self._peer.name}: {why}"))
+        self._leave((link, call.id))
+
+    def _begin(self, export: Export, work: Started) -> None:
+        """Runs a call that its own export lets through, if the role has room for it."""
+        link, call = work[0], work[2]
+        threads = self.threads
+        if export.is_async and len(self.tasks) >= self._concurrency:
+            self._wait(self._line, export, work)
+        elif threads is None or export.is_async:
+            self._invoke(*work)
+            if export.gate is not None:
+                self._leave_if_ended((link, call.id))
+        elif threads.behind > self._queue_limit:
+            self._refuse(link, call, f"{self._queue_limit:,} calls wait here for a thread already.")
+        else:
+            threads.calls += 1
+            threads.submit(partial(self._run_in_thread, work))
+
+    def _leave_if_ended(self, key: Key) -> None:
+        if key not in self.tasks and key not in self.streams:
+            self._leave(key)
+
+    def _leave(self, key: Key) -> None:
+        """A call has ended: if its export limits itself, the next one may come."""
+        export = self._inside.pop(key, None)
+        if export is not None and export.gate is not None and export.gate.leave():
+            self._peer.reactor.loop.call_soon(self._let_next_in, export, export.gate)  # not while the loop stands still
+
+    def _let_next_in(self, export: Export, gate: Gate) -> None:
+        """The place of one that has ended is given to the first in the line."""
+        waiting = self.turns.take(gate.line)
+        if waiting is None:
+            gate.leave()  # all have been given up meanwhile
+            return
+        self._inside[waiting.link, waiting.call.id] = export
+        self._begin(*waiting.work)
+        self.inbox.publish()
+
+    def _handle_expired(self, waiting: Waiting) -> None:
+        self._drop(waiting)
+        self._fail(waiting.link, waiting.call, limits.expired(waiting.call, self._peer.name))
+
+    def _drop(self, waiting: Waiting) -> None:
+        """It has left its line, and is not going to begin."""
+        if not waiting.is_read:
+            self._peer.discard(waiting.call)
+        self._leave((waiting.link, waiting.call.id))
+
+    # ---------------------------------------------------------------------------------------------- running
 
     def _invoke(
         self,
@@ -247,7 +195,7 @@ class Serving:
             if type(value) not in _PLAIN and inspect.isawaitable(value):
                 self._run_as_task(link, call, value)
             elif type(value) not in _PLAIN and is_stream(value):
-                self._start_stream(link, call, value)
+                self._start_stream(link, contact, call, value)
             elif call.times is not None and monotonic() >= call.times[1]:
                 self._fail(link, call, limits.too_long(call, call.times[0], began, self._peer.name))
             else:
@@ -262,7 +210,7 @@ class Serving:
     def _run_as_task(self, link: Link, call: m.Call, awaitable: Awaitable[Any]) -> None:
         coroutine = awaitable if inspect.iscoroutine(awaitable) else _wait_for(awaitable)
         task = self._peer.reactor.loop.create_task(coroutine)
-        self._tasks[link, call.id] = task
+        self.tasks[link, call.id] = task
         task.add_done_callback(partial(self._handle_task_done, link, call))
         export = self.exports.get(call.target) if type(call.target) is str else None
         allowed = None if export is None else export.options.timeout
@@ -283,33 +231,71 @@ class Serving:
         task.add_done_callback(lambda _: timer.cancel())
 
     def _handle_task_done(self, link: Link, call: m.Call, task: asyncio.Task[Any]) -> None:
-        self._tasks.pop((link, call.id), None)
+        key = link, call.id
+        self.tasks.pop(key, None)
         # Asked for, not raised: a raise here would tie task, error and frame into a circle that only gc frees.
         error = asyncio.CancelledError() if task.cancelled() else task.exception()
-        error = self._timed_out.pop((link, call.id), error)
+        error = self._timed_out.pop(key, error)
         if error is not None:
             self._fail(link, call, error)
         else:
-            self._reply_or_fail(link, call, task.result())
-        while self._async_inbox and len(self._tasks) < self._concurrency:
-            self._invoke(*self._async_inbox.popleft())
+            try:
+                self._reply(link, call, task.result())
+            except BadMessage as unsendable:
+                self._fail(link, call, unsendable)
+        if self._inside:
+            self._leave(key)
+        while self._line and len(self.tasks) < self._concurrency:
+            self._begin_first_of_line()
 
-    def _reply_or_fail(self, link: Link, call: m.Call, value: Any) -> None:
+    def _begin_first_of_line(self) -> None:
+        waiting = self.turns.take(self._line)
+        if waiting is not None:
+            self._begin(*waiting.work)
+            self.inbox.publish()
+
+    def _run_in_thread(self, work: Started) -> None:
+        link, contact, call, function, args, kwargs = work
+        SERVED.set((contact, call, link))
         try:
-            self._reply(link, call, value)
-        except BadMessage as error:
+            if link.is_closed or (link, call.id) in self._given_up:
+                return  # nobody wants it any more
+            if call.times is not None and monotonic() >= call.times[1]:
+                raise limits.expired(call, self._peer.name)
+            value = function(*args, **kwargs)
+            if type(value) not in _PLAIN and is_stream(value):
+                self._peer.reactor.call(partial(self._start_stream, link, contact, call, value))
+            else:
+                self._reply(link, call, value)
+        except BaseException as error:  # noqa: BLE001  becomes the answer
             self._fail(link, call, error)
+        finally:
+            self._peer.reactor.call(partial(self._handle_thread_done, (link, call.id)))
 
-    def _start_stream(self, link: Link, call: m.Call, iterator: Any) -> None:
+    def _handle_thread_done(self, key: Key) -> None:
+        assert self.threads is not None
+        is_free = self.threads.end_call()
+        if self._inside:
+            self._leave_if_ended(key)
+        if self._given_up:
+            self._given_up.discard(key)
+            if not self.threads.calls and not self._peer.reactor.driving:
+                self._given_up.clear()
+        if is_free:
+            self.inbox.publish()
+
+    # -------------------------------------------------------------------------------------------- streaming
+
+    def _start_stream(self, link: Link, contact: Contact, call: m.Call, iterator: Any) -> None:
         """Draws from what the export has returned, as far as the caller's credit goes; on the loop's thread."""
-        if link.is_closed:
+        if link.is_closed or (link, call.id) in self._given_up:
             return
         stream: Outgoing
         if hasattr(iterator, "__anext__"):
-            stream = OutgoingAsync(self, link, call, iterator)
+            stream = OutgoingAsync(self, contact, link, call, iterator)
         else:
-            stream = OutgoingSync(self, link, call, iterator, self._drawing_place(call))
-        self._streams[link, call.id] = stream
+            stream = OutgoingSync(self, contact, link, call, iterator, self._drawing_place(call))
+        self.streams[link, call.id] = stream
         stream.start()
 
     def _drawing_place(self, call: m.Call) -> Callable[[Callable[[], None]], object]:
@@ -317,44 +303,59 @@ class Serving:
         call, whoever reads the links, for its owner may be blocking the loop until it is drawn from."""
         if type(call.target) is int:
             return self._peer.reactor.call
-        return self._threads.submit if self._threads is not None else self._peer.reactor.loop.call_soon
+        return self.threads.submit if self.threads is not None else self._peer.reactor.loop.call_soon
 
     def give_credit(self, link: Link, number: int, count: int) -> None:
         """The caller has read items of a stream."""
-        stream = self._streams.get((link, number))
+        stream = self.streams.get((link, number))
         if stream is not None:
             stream.more(count)
 
     def finish_stream(self, link: Link, call: m.Call, error: BaseException | None) -> None:
         """A stream has come to its end; from the thread that drew from it."""
-        self._peer.reactor.call(partial(self._forget_stream, link, call.id))
+        self._peer.reactor.call(partial(self._forget_stream, (link, call.id)))
         if error is None:
-            link.post(m.Ended(call.id, len(self._inbox)))
-            self.served += 1
+            self.answers.end(link, call)
         else:
             self._fail(link, call, error)
 
-    def _forget_stream(self, link: Link, number: int) -> None:
-        self._streams.pop((link, number), None)
+    def _forget_stream(self, key: Key) -> None:
+        self.streams.pop(key, None)
+        self._leave(key)
 
-    def _run_in_thread(self, work: Started) -> None:
-        link, contact, call, function, args, kwargs = work
-        SERVED.set((contact, call, link))
-        try:
-            value = function(*args, **kwargs)
-            if type(value) not in _PLAIN and is_stream(value):
-                self._peer.reactor.call(partial(self._start_stream, link, call, value))
-            else:
-                self._reply(link, call, value)
-        except BaseException as error:  # noqa: BLE001  becomes the answer
-            self._fail(link, call, error)
-        finally:
-            self._peer.reactor.call(self._thread_done)
+    # --------------------------------------------------------------------------------------------- giving up
 
-    def _thread_done(self) -> None:
-        self._in_threads -= 1
-        if not self._in_threads and not self._peer.reactor.driving:
-            self._given_up.clear()
+    def cancel(self, link: Link, number: int) -> None:
+        """The caller has given the call up: its task is cancelled, its stream closed, a waiting one is dropped."""
+        key = link, number
+        task = self.tasks.get(key)
+        stream = self.streams.get(key)
+        if task is not None:
+            task.cancel()
+        elif stream is not None:
+            stream.close()
+        elif (waiting := self.turns.drop(link, number)) is not None:
+            self._drop(waiting)
+        else:
+            if self._peer.reactor.driving or (self.threads is not None and self.threads.calls):
+                self._given_up.add(key)  # it may be running
+            self.inbox.forget(link, number)
+
+    def drop_link(self, link: Link) -> None:
+        """The caller has died: what it had asked for is not started, and what runs as a task is cancelled."""
+        self.inbox.forget_link(link)
+        for number in self.turns.of_link(link):
+            self.cancel(link, number)
+        for where, number in [*self.tasks, *self.streams]:
+            if where is link:
+                self.cancel(link, number)
+
+    def refuse_all(self, why: str) -> None:
+        """The process ends: what was not started is given back, safe to repeat elsewhere."""
+        self.inbox.refuse_all(why)
+        for waiting in self.turns.take_all():
+            self._drop(waiting)
+            self._fail(waiting.link, waiting.call, Unavailable(why))
 
     def is_cancelled(self) -> bool:
         """Whether the caller of the call that is served in this context has given it up, or its time is over."""
@@ -367,75 +368,14 @@ class Serving:
         reactor = self._peer.reactor
         if get_ident() == reactor.thread:
             reactor.poll()  # the word may lie in the socket, and nobody else will read it
-        over = call.times is not None and monotonic() >= call.times[1]
-        return over or link.is_closed or (link, call.id) in self._given_up
-
-    def _start_handlers(self, link: Link, contact: Contact, message: m.Message) -> None:
-        try:
-            obj = self._peer.codec.decode(message.body)
-        except Exception:
-            self._peer.log.exception("a message from %s cannot be read", contact.name)
-            return
-        SERVED.set((contact, None, link))
-        for handler in self._peer.handlers.of("message"):
-            self.run_handler("message", handler, obj)
-
-    def run_handler(self, event: str, handler: Callable[..., Any], *args: Any) -> None:
-        """Runs a handler; an `async def` one in the background. Its errors are logged."""
-        try:
-            value = handler(*args)
-            if inspect.isawaitable(value):
-                task = self._peer.reactor.loop.create_task(self._finish_handler(event, value))
-                self._background.add(task)
-                task.add_done_callback(self._background.discard)
-        except Exception:
-            self._peer.log.exception("a handler of %r raised", event)
-
-    async def _finish_handler(self, event: str, awaitable: Awaitable[Any]) -> None:
-        try:
-            await awaitable
-        except Exception:
-            self._peer.log.exception("a handler of %r raised", event)
-
-    # -------------------------------------------------------------------------------------------- answering
-
-    def send_item(self, link: Link, number: int, value: Any) -> None:
-        """A generator has yielded; `BadMessage` if the value cannot be sent."""
-        self._post(link, m.Item(number, Raw(self._peer.encode(value, "item"))))
-
-    def _reply(self, link: Link, call: m.Call, value: Any) -> None:
-        self._post(link, m.Reply(call.id, len(self._inbox), Raw(self._peer.encode(value, "result"))))
-        self.served += 1
-
-    def _post(self, link: Link, message: m.Item | m.Reply) -> None:
-        """Posts what was just encoded, with the functions in it."""
-        callbacks = self._peer.callbacks
-        if callbacks.encoding:
-            passage = callbacks.take()
-            if not link.is_closed:
-                callbacks.hand_over(passage, self._peer.contacts.of_link(link))
-            link.post(message)
-            callbacks.let_go(passage)
-        else:
-            link.post(message)
-
-    def _fail(self, link: Link, call: m.Call, error: BaseException) -> None:
-        link.post(m.Failed(call.id, len(self._inbox), failures.describe(error, self._peer.codec)))
-        self.served += 1
-        if isinstance(error, (SystemExit, KeyboardInterrupt)):  # an export that says sys.exit() means its process
-            self._peer.reactor.call(partial(self._peer.end, error))
-
-
-def _freed(*args: Any, **kwargs: Any) -> None:
-    raise Unavailable("this callback was freed already: its last holder had given it up.")
+        if link.is_closed or (call.times is not None and monotonic() >= call.times[1]):
+            return True
+        stream = self.streams.get((link, call.id))
+        return stream.is_closed if stream is not None else (link, call.id) in self._given_up
 
 
 async def _wait_for(awaitable: Awaitable[Any]) -> Any:
     return await awaitable
-
-
-def _is_call(entry: tuple[Any, ...], link: Link, number: int) -> bool:
-    return entry[0] is link and isinstance(entry[2], m.Call) and entry[2].id == number
 
 
 _PLAIN = frozenset({type(None), bool, int, float, str, bytes, list, dict, tuple})

@@ -1,36 +1,32 @@
-"""Streams: an exported generator at one end, an iterator at the other, and a window of items between them.
+"""The consumer's end of a stream: what an exported generator yields, as an iterator, with a window of items between.
 
-The callee's end (`Outgoing`) draws items as long as it has credit; the caller's (`Incoming`) keeps what has arrived,
-and `Stream` is the iterator over it. The call ends when the generator does: its reply is the end of the stream, its
-failure the error. Leaving the loop cancels the call, and cancelling closes the generator (`GeneratorExit` runs in it);
-so does the death of either end.
+`Incoming` keeps what has arrived and was not read, `Stream` is the iterator over it. The call ends when the generator
+does: its reply is the end of the stream, its failure the error. Leaving the loop cancels the call, and cancelling
+closes the generator (`GeneratorExit` runs in it); so does the death of either end, and a call that is dropped before
+anybody has read from it. The other end is `producers`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import inspect
+import weakref
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from functools import partial
 from threading import Lock, get_ident
-from time import perf_counter
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
-from mob.core.streams import Credit, Debt
+from mob.core.streams import Debt
 from mob.errors import CallError
-from mob.rim.link import Link
 from mob.wire import messages as m
 
 if TYPE_CHECKING:
     from mob.mobster.call import Call
+    from mob.mobster.callbacks import Passage
+    from mob.mobster.contacts import Contact
     from mob.mobster.peer import Peer
-    from mob.mobster.serving import Serving
 
 T = TypeVar("T")
-Submit = Callable[[Callable[[], None]], object]
-SLICE = 0.002
-"""Seconds that a generator may run on the loop before others get a turn."""
 
 
 class Incoming:
@@ -64,6 +60,85 @@ class Incoming:
     def when_new(self, waiter: Callable[[], object]) -> None:
         """Has `waiter()` called once, when there is something new."""
         self._waiters.append(waiter)
+
+
+class Receiver(weakref.ref["Call[Any]"]):
+    """Stands for a call among the unanswered ones, as soon as that is known to stream.
+
+    It does not keep the call alive, so it is noticed that nobody holds it any more: the stream was never read, nor will
+    be. (Of one that was read the `Stream` tells.) Then this object is appended to what was abandoned; nothing else may
+    be done in a finalizer.
+
+    What the call was sent with (functions, sockets) is let go of when the call ends; here, if it is there no more.
+    """
+
+    __slots__ = ("_contact", "_incoming", "_passage", "_peer", "label", "request")
+
+    def __new__(cls, call: Call[Any], peer: Peer) -> Self:
+        return super().__new__(cls, call, peer.abandoned.append)
+
+    def __init__(self, call: Call[Any], peer: Peer) -> None:
+        self.label = call.label
+        self.request = call.request
+        self._peer = peer
+        self._contact: Contact = call.contact
+        self._incoming = call.incoming
+        self._passage: Passage = getattr(call, "passage", ())
+
+    def __repr__(self) -> str:
+        return f"<Receiver of {self.label}, {self._incoming!r}>"
+
+    def handle_item(self, item: Any) -> None:
+        """The generator has yielded something."""
+        incoming = self._incoming
+        incoming.put(item)
+        if not incoming.is_read:
+            call = self()
+            if call is not None and call.is_waited_for:
+                call.refuse_to_wait()
+
+    def handle_ended(self) -> None:
+        """The generator has come to its end."""
+        call = self()
+        if call is not None:
+            call.handle_ended()
+        else:
+            self._let_go()
+
+    def settle(self, value: Any) -> None:
+        """It has ended with a value, which no stream does: somebody speaks garbage."""
+        call = self()
+        if call is not None:
+            call.settle(value)
+        else:
+            self._let_go()
+
+    def settle_as_declared(self, body: object) -> bool:
+        """As `settle`."""
+        return False
+
+    def fail(self, error: BaseException) -> None:
+        """It has ended with an error."""
+        call = self()
+        if call is not None:
+            call.fail(error)
+        else:
+            self._let_go()
+            self._peer.unheard.append((self.label, error))
+
+    def cancel(self) -> None:
+        """The call was dropped, and its stream never read: the generator is closed, if it has not ended yet."""
+        if self._contact.pending.get(self.request.id) is self:
+            self._contact.forget_call(self)
+            self._let_go()
+        self._peer.log.warning(
+            "%s is a generator, and nobody has read what it yields, so it was closed: iterate over the call "
+            "(`for x in ...` or `async for x in ...`).",
+            self.label,
+        )
+
+    def _let_go(self) -> None:
+        self._peer.callbacks.let_go(self._passage)
 
 
 class Stream(Generic[T]):
@@ -110,8 +185,13 @@ class Stream(Generic[T]):
         """Raises what the stream ended with, if it was not its own end."""
         if self._incoming.is_over:
             self._call.exception()  # somebody has asked
-        else:
-            self._call.result()
+            return
+        value = self._call.result()
+        raise CallError(
+            f"{self._call.label} is no generator, so it cannot be iterated over. It has returned a "
+            f"{type(value).__name__}: `await` the call, or ask for its `.result()`.",
+            executed="yes",
+        )
 
     def close(self) -> None:
         """Ends the stream at both ends."""
@@ -140,7 +220,7 @@ class Stream(Generic[T]):
         if get_ident() == reactor.thread:
             self._peer.waiting.append(self._call)
             try:
-                self._peer.serving.serve_callbacks()
+                self._peer.serving.inbox.serve_callbacks()
                 reactor.drive(self._is_new)
             finally:
                 self._peer.waiting.pop()
@@ -193,18 +273,6 @@ class RemoteIterator:
         self._opened().close()
 
 
-class LentIterator:
-    """An iterator that was handed over: what the receiver calls to draw from it."""
-
-    __slots__ = ("iterator",)
-
-    def __init__(self, iterator: Any) -> None:
-        self.iterator = iterator
-
-    def __call__(self) -> Any:
-        return self.iterator
-
-
 def _finish(future: asyncio.Future[None]) -> None:
     if not future.done():
         future.set_result(None)
@@ -217,158 +285,3 @@ def not_a_value(label: str) -> CallError:
         f"for its result.",
         executed="yes",
     )
-
-
-class Outgoing:
-    """A generator that is drawn from for a caller."""
-
-    def __init__(self, serving: Serving, link: Link, call: m.Call) -> None:
-        self._serving = serving
-        self._link = link
-        self._call = call
-        self.credit = Credit()
-        self.is_closed = False
-
-    def __repr__(self) -> str:
-        return f"<Outgoing stream of call {self._call.id}, {self.credit}>"
-
-    def start(self) -> None:
-        """Begins to draw."""
-        raise NotImplementedError
-
-    def more(self, count: int) -> None:
-        """The caller has read some."""
-        raise NotImplementedError
-
-    def close(self) -> None:
-        """The caller wants no more, or is gone."""
-        raise NotImplementedError
-
-    def send(self, value: Any) -> None:
-        """An item goes out."""
-        self.credit.spend()
-        self._serving.send_item(self._link, self._call.id, value)
-
-
-class OutgoingSync(Outgoing):
-    """Of a plain generator: drawn in slices, by one thread at a time."""
-
-    def __init__(
-        self,
-        serving: Serving,
-        link: Link,
-        call: m.Call,
-        iterator: Iterator[Any],
-        submit: Submit,
-    ) -> None:
-        super().__init__(serving, link, call)
-        self._iterator = iterator
-        self._submit = submit  # runs a function where the generator may run
-        self._lock = Lock()
-        self._is_drawing = False
-
-    def start(self) -> None:
-        self._submit(self._draw)
-
-    def more(self, count: int) -> None:
-        with self._lock:
-            self.credit.receive(count)
-            if self._is_drawing or self.is_closed:
-                return
-        self._submit(self._draw)
-
-    def close(self) -> None:
-        with self._lock:
-            if self.is_closed:
-                return
-            self.is_closed = True
-            if self._is_drawing:
-                return  # whoever draws sees it and closes
-        self._submit(self._close)
-
-    def _close(self) -> None:
-        try:
-            close: Callable[[], object] | None = getattr(self._iterator, "close", None)
-            if close is not None and inspect.isgenerator(self._iterator):
-                close()
-        except BaseException as error:  # noqa: BLE001  a generator may raise anything when it is closed
-            self._serving.finish_stream(self._link, self._call, error)
-        else:
-            self._serving.finish_stream(self._link, self._call, asyncio.CancelledError())
-
-    def _draw(self) -> None:
-        with self._lock:
-            if self._is_drawing or self.is_closed:
-                return
-            self._is_drawing = True
-        end = perf_counter() + SLICE
-        error: BaseException | None = None
-        is_over = again = False
-        try:
-            while self.credit.left and not self.is_closed:
-                self.send(next(self._iterator))
-                if perf_counter() > end:
-                    again = True
-                    break
-        except StopIteration:
-            is_over = True
-        except BaseException as raised:  # noqa: BLE001  becomes the end of the stream
-            is_over, error = True, raised
-        with self._lock:
-            self._is_drawing = False
-            must_close = self.is_closed and not is_over
-            again = again or (bool(self.credit.left) and not is_over)
-            self.is_closed = self.is_closed or is_over
-        if is_over:
-            self._serving.finish_stream(self._link, self._call, error)
-        elif must_close:
-            self._close()
-        elif again:
-            self._submit(self._draw)
-
-
-class OutgoingAsync(Outgoing):
-    """Of an async generator: drawn by a task of the loop."""
-
-    def __init__(
-        self,
-        serving: Serving,
-        link: Link,
-        call: m.Call,
-        iterator: AsyncIterator[Any],
-    ) -> None:
-        super().__init__(serving, link, call)
-        self._iterator = iterator
-        self._has_credit = asyncio.Event()
-        self._has_credit.set()
-        self._task: asyncio.Task[None] | None = None
-
-    def start(self) -> None:
-        self._task = asyncio.get_event_loop().create_task(self._draw())
-
-    def more(self, count: int) -> None:
-        self.credit.receive(count)
-        self._has_credit.set()
-
-    def close(self) -> None:
-        if not self.is_closed and self._task is not None:
-            self.is_closed = True
-            self._task.cancel()
-
-    async def _draw(self) -> None:
-        error: BaseException | None = None
-        try:
-            async for value in self._iterator:
-                self.send(value)
-                if not self.credit.left:
-                    self._has_credit.clear()
-                    await self._has_credit.wait()
-        except BaseException as raised:  # noqa: BLE001  becomes the end of the stream
-            error = raised
-        try:
-            if inspect.isasyncgen(self._iterator):
-                await self._iterator.aclose()
-        except BaseException as raised:  # noqa: BLE001  a generator may raise anything when it is closed
-            error = error or raised
-        self.is_closed = True
-        self._serving.finish_stream(self._link, self._call, error)

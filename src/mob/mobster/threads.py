@@ -13,11 +13,24 @@ class Threads:
 
     def __init__(self, count: int) -> None:
         self._jobs: SimpleQueue[Callable[[], None]] = SimpleQueue()
+        self._count = count
+        self.calls = 0
+        """Calls that were given to the threads and have not ended; counted by who gives them."""
         for number in range(count):
             Thread(target=self._run, name=f"mob-export-{number}", daemon=True).start()
 
     def __repr__(self) -> str:
         return f"<Threads, {self._jobs.qsize()} jobs wait>"
+
+    @property
+    def behind(self) -> int:
+        """How many calls must end before one more could begin."""
+        return max(0, self.calls - self._count + 1)
+
+    def end_call(self) -> bool:
+        """A call has ended. Whether all threads were taken until now, and one is free again."""
+        self.calls -= 1
+        return self.calls == self._count - 1
 
     def submit(self, job: Callable[[], None]) -> None:
         """Has a job run by the first thread that is free."""

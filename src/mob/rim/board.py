@@ -15,7 +15,7 @@ import mmap
 import os
 
 ENTRIES = 4096
-FIELDS = 2  # load, microseconds of a call
+FIELDS = 4  # queued, microseconds of a call, waiting beside, running beside
 SIZE = ENTRIES * FIELDS * 4
 
 
@@ -47,18 +47,35 @@ class Board:
         return cls(descriptor)
 
     def load(self, uid: int) -> int:
-        """How many calls the mobster has taken and not begun or not finished."""
+        """How many calls wait in the mobster, the one that runs on its loop included."""
+        at = uid % ENTRIES * FIELDS
+        return self._words[at] + self._words[at + 2]
+
+    def queued(self, uid: int) -> int:
+        """How many of them the next call would have to wait for."""
         return self._words[uid % ENTRIES * FIELDS]
+
+    def beside(self, uid: int) -> int:
+        """How many calls it has in hand that hold up no other: tasks and streams, and what waits for a turn."""
+        at = uid % ENTRIES * FIELDS
+        return self._words[at + 2] + self._words[at + 3]
 
     def cost(self, uid: int) -> int:
         """How many microseconds a call of it has taken lately, on average."""
         return self._words[uid % ENTRIES * FIELDS + 1]
 
-    def put(self, uid: int, load: int, cost: int) -> None:
-        """Writes the entry of this process."""
+    def put_queued(self, uid: int, queued: int) -> None:
+        """Writes how many calls wait in this process and hold up others; the rest stands."""
+        self._words[uid % ENTRIES * FIELDS] = queued
+
+    def put(self, uid: int, queued: int, cost: int, waiting: int = 0, running: int = 0) -> None:
+        """Writes the entry of this process; `waiting` and `running` are calls that hold up no other."""
         at = uid % ENTRIES * FIELDS
-        self._words[at] = load
-        self._words[at + 1] = min(cost, 0xFFFFFFFF)
+        words = self._words
+        words[at] = queued
+        words[at + 1] = min(cost, 0xFFFFFFFF)
+        words[at + 2] = waiting
+        words[at + 3] = running
 
     def close(self) -> None:
         """Lets go of the memory."""

@@ -5,9 +5,10 @@ if it is much, so that both ends work at the same time: of 100 calls at once eac
 thread other than the loop's sends at once, under the link's lock. What the socket does not take waits in a backlog that
 the reactor works off. Reading takes many frames per system call and hands over the messages of each.
 
-Descriptors travel beside the bytes (SCM_RIGHTS): `post_with` sends a message in a frame of its own with them, and the
-receiver finds them in `descriptors` in the order of the messages. Hence `recvmsg` everywhere: it costs 0.7 us more than
-`recv`, once per read and not per message, and one way of reading is worth more than that.
+Descriptors travel beside the bytes (SCM_RIGHTS): `post_with` sends a message in a frame of its own with them, and its
+receiver takes them (`take`) in the order of the messages. A process that has too many files open does not get all of
+them; the message that lacks some is told so, those behind it get their own. Hence `recvmsg` everywhere: it costs 0.7 us
+more than `recv`, once per read and not per message, and one way of reading is worth more than that.
 
 A link knows nothing of what the messages mean. On end of file, an error or garbage it closes itself and says why.
 """
@@ -34,10 +35,30 @@ DESCRIPTORS = 16  # at most so many with one message
 ANCILLARY = socket.CMSG_SPACE(DESCRIPTORS * 4)
 CLOEXEC = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
 BUFFER = 256 * 1024  # wanted socket buffer
+MISSING = -1  # among received descriptors: here the kernel could not give all
 
 Messages = list[Any]
 CLOSED = "closed"
 """Why a link ended in the ordinary way: by `close`, or because the other end did."""
+
+
+class Descriptor:
+    """An open descriptor that belongs to whoever has this object: with the last reference it is closed."""
+
+    __slots__ = ("_number",)
+
+    def __init__(self, number: int) -> None:
+        self._number = number
+
+    def __repr__(self) -> str:
+        return f"<Descriptor {self._number}>"
+
+    def fileno(self) -> int:
+        """Its number."""
+        return self._number
+
+    def __del__(self) -> None:
+        os.close(self._number)
 
 
 class Link:
@@ -80,7 +101,7 @@ class Link:
         self._on_closed = on_closed
         self._frames = FrameDecoder(limit)
         self._outbox: list[Any] = []
-        self._backlog: deque[tuple[memoryview, Sequence[int]]] = deque()
+        self._backlog: deque[tuple[memoryview, Sequence[Descriptor]]] = deque()
         self._lock = Lock()
         self._scheduled = False
         self._closed_why: str | None = None
@@ -121,14 +142,13 @@ class Link:
         if not self._scheduled:
             self._reactor.flush_later(self)
 
-    def post_with(self, message: Any, descriptors: Sequence[int]) -> None:
-        """Sends a message and descriptors, which are closed here once they are sent."""
+    def post_with(self, message: Any, descriptors: Sequence[int | Descriptor]) -> None:
+        """Sends a message and descriptors: mere numbers are closed here once they are sent."""
+        owned = [each if isinstance(each, Descriptor) else Descriptor(each) for each in descriptors]
         with self._lock:
             self._flush_locked()
             if self._closed_why is None:
-                self._send(_framed([message]), descriptors)
-            else:
-                _close_all(descriptors)
+                self._send(_framed([message]), owned)
 
     def flush(self) -> None:
         """Sends what was posted."""
@@ -155,7 +175,7 @@ class Link:
             for message in batch:
                 self._send(_framed([message]), ())
 
-    def _send(self, data: bytes, descriptors: Sequence[int]) -> None:
+    def _send(self, data: bytes, descriptors: Sequence[Descriptor]) -> None:
         if not self._backlog:
             sent = self._try_to_send(data, descriptors)
             if sent == len(data):
@@ -170,18 +190,18 @@ class Link:
         else:
             self._backlog.append((memoryview(data), descriptors))
 
-    def _try_to_send(self, data: bytes | memoryview, descriptors: Sequence[int]) -> int:
+    def _try_to_send(self, data: bytes | memoryview, descriptors: Sequence[Descriptor]) -> int:
         try:
             if not descriptors:
                 return self._sock.send(data)
-            sent = self._sock.sendmsg([data], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))])
-            _close_all(descriptors)
-            return sent
+            numbers = array.array("i", [each.fileno() for each in descriptors])
+            return self._sock.sendmsg([data], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, numbers)])
         except BlockingIOError:
             return 0
         except OSError:
-            _close_all(descriptors)
-            return len(data)  # the other end is gone; reading tells it, after what it has still said
+            # The other end is gone; reading tells it, after what it has still said. Or the kernel has too many
+            # descriptors under way, and the frame with them is lost: who misses them will say so.
+            return len(data)
 
     def _watch_backlog(self) -> None:
         if self._backlog and self._closed_why is None:
@@ -206,15 +226,15 @@ class Link:
         try:
             room = self._frames.room()
             if room is None:
-                data, ancillary, _, _ = self._sock.recvmsg(READ_SIZE, ANCILLARY, CLOEXEC)
+                data, ancillary, flags, _ = self._sock.recvmsg(READ_SIZE, ANCILLARY, CLOEXEC)
                 count = len(data)
-                if ancillary:
-                    self._keep(ancillary)
+                if ancillary or flags & socket.MSG_CTRUNC:
+                    self._keep(ancillary, flags)
                 payloads = self._frames.feed(data) if count else ()
             else:
-                count, ancillary, _, _ = self._sock.recvmsg_into([room], ANCILLARY, CLOEXEC)
-                if ancillary:
-                    self._keep(ancillary)
+                count, ancillary, flags, _ = self._sock.recvmsg_into([room], ANCILLARY, CLOEXEC)
+                if ancillary or flags & socket.MSG_CTRUNC:
+                    self._keep(ancillary, flags)
                 payloads = self._frames.fill(count) if count else ()
             for payload in payloads:
                 if self._closed_why is None:
@@ -248,14 +268,33 @@ class Link:
         except OSError:
             return False
 
-    def _keep(self, ancillary: list[tuple[int, int, bytes]]) -> None:
+    def _keep(self, ancillary: list[tuple[int, int, bytes]], flags: int) -> None:
         for level, kind, data in ancillary:
             if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
                 descriptors = array.array("i")
                 descriptors.frombytes(data[: len(data) - len(data) % descriptors.itemsize])
                 self.descriptors.extend(descriptors)
+        if flags & socket.MSG_CTRUNC:
+            self.descriptors.append(MISSING)
         if len(self.descriptors) > 4 * DESCRIPTORS:
             raise GarbageFrame(f"{len(self.descriptors)} descriptors arrived without messages that take them.")
+
+    def take(self, count: int) -> list[int]:
+        """The descriptors of a message that takes so many; fewer, if this process could not be given all of them."""
+        taken: list[int] = []
+        while len(taken) < count and self.descriptors:
+            descriptor = self.descriptors.popleft()
+            if descriptor == MISSING:
+                break
+            taken.append(descriptor)
+        return taken
+
+    def take_one(self) -> int:
+        """The descriptor of a message that takes one; `LinkError` if this process could not be given it."""
+        taken = self.take(1)
+        if not taken:
+            raise LinkError("a descriptor is missing: this process has too many files open, see `ulimit -n`")
+        return taken[0]
 
     # -------------------------------------------------------------------------------------------- closing
 
@@ -267,10 +306,10 @@ class Link:
         self._reactor.unwatch(self._fd)
         with self._lock:
             self._sock.close()
-            for _, descriptors in self._backlog:
-                _close_all(descriptors)
             self._backlog.clear()
-        _close_all(self.descriptors)
+        for descriptor in self.descriptors:
+            if descriptor != MISSING:
+                os.close(descriptor)
         self.descriptors.clear()
         self._on_closed(self, why)
 
@@ -278,6 +317,7 @@ class Link:
         """Closes this process's copy of the socket and nothing else: in the child of a fork, whose link it is not."""
         self._closed_why = CLOSED
         self._sock.close()
+        self._backlog.clear()
 
     def close_after_flush(self, seconds: float) -> None:
         """Sends what is left, waiting so long at most, and closes. Blocks; for the end of a process."""
@@ -297,8 +337,3 @@ class Link:
 def _framed(batch: Messages) -> bytes:
     payload = encode(batch)
     return HEADER.pack(len(payload)) + payload
-
-
-def _close_all(descriptors: Sequence[int] | deque[int]) -> None:
-    for descriptor in descriptors:
-        os.close(descriptor)

@@ -14,6 +14,7 @@ import collections
 import datetime
 import enum
 import functools
+import io
 import pathlib
 import types
 import typing
@@ -37,6 +38,8 @@ def loosen(annotation: Any) -> Any:
     origin, args = typing.get_origin(annotation), typing.get_args(annotation)
     if _is_bare_protocol(origin or annotation):
         return Any
+    if is_a(origin or annotation, typing.IO):
+        return _stand_in(functools.partial(_fit_file, annotation), _name(annotation))
     if origin is typing.Annotated:
         return annotation if loosen(args[0]) is args[0] and _is_compilable(annotation) else loosen(args[0])
     is_union = origin in (typing.Union, types.UnionType)
@@ -69,6 +72,8 @@ def fit(kind: Any, value: Any) -> Any:
         return value
     if any(type(value) in sources and is_a(base, target) for target, sources in SENT_AS):
         return base(value)
+    if is_a(base, typing.IO) and isinstance(value, io.IOBase):
+        raise ValueError(f"no file is an instance of `{_name(kind)}`: annotate this field as `io.IOBase`")
     raise ValueError(f"Expected `{_name(kind)}`, got `{type(value).__name__}`")
 
 
@@ -124,8 +129,8 @@ class _StandIn(type):
         return True
 
 
-def _stand_in(fit: Way) -> type:
-    return _StandIn("StandIn", (), {"fit": staticmethod(fit)})
+def _stand_in(fit: Way, name: str = "StandIn") -> type:
+    return _StandIn(name, (), {"fit": staticmethod(fit)})
 
 
 def _fit_union(parts: Iterable[Any], value: Any) -> Any:
@@ -139,6 +144,16 @@ def _fit_union(parts: Iterable[Any], value: Any) -> Any:
 
 def _fit_enum(kind: type[enum.Enum], value: Any) -> enum.Enum:
     return value if isinstance(value, kind) else kind(tuple(value) if _kind(value) is list else value)
+
+
+def _fit_file(annotation: Any, value: Any) -> Any:
+    """`IO`, `TextIO` and `BinaryIO` mean open files, though no file is an instance of them."""
+    wants_text = annotation in (typing.TextIO, typing.IO[str])
+    wants_bytes = annotation in (typing.BinaryIO, typing.IO[bytes])
+    is_text = isinstance(value, io.TextIOBase)
+    if isinstance(value, io.IOBase) and not (wants_text and not is_text) and not (wants_bytes and is_text):
+        return value
+    raise ValueError(f"Expected `{_name(annotation)}`, got `{type(value).__name__}`")
 
 
 # -- converting --------------------------------------------------------------------------------------------------------

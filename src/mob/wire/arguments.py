@@ -131,15 +131,17 @@ class Parameters:
 
     def _untyped_way(self, fast: Callable[[Raw], Any]) -> Decode:
         """Nothing but the number can be wrong, and this is seen before anything is decoded."""
-        general = self._decode_in_general
+        general, codec = self._decode_in_general, self._codec
 
         def decode(args: Raw, kwargs: Raw | None) -> Bound:
             if kwargs is None:
+                before = codec.references_read
                 try:
                     return fast(args), {}
                 except msgspec.ValidationError:
                     pass
                 except Exception as failure:  # noqa: BLE001  translated there
+                    codec.discard(args, codec.references_read - before)
                     self._refuse_body(failure)
             return general(args, kwargs)
 
@@ -160,9 +162,11 @@ class Parameters:
 
     def _decode_in_general(self, args: Raw, kwargs: Raw | None) -> Bound:
         """All is decoded before anything is checked, so that functions in refused arguments are given back too."""
+        values: Any
+        named: Any
         try:
-            values: Any = self._codec.decode(args)
-            named: Any = {} if kwargs is None else self._codec.decode(kwargs) or {}
+            values, named = self._codec.decode_both(args, kwargs)
+            named = named or {}
         except BadMessage as failure:
             self._refuse_body(failure)
         if type(values) is not list or type(named) is not dict:

@@ -12,6 +12,9 @@ run only when msgspec meets something it does not know:
   them. They are counted as functions are.
 * Functions are counted by their owners, hence: `encode` calls `lend` once for each reference in the bytes it returns,
   and not before it is sure that all the rest can be sent; decoding calls `borrow` once for each reference it reads.
+  Sockets and files are treated alike: duplicated once, opened once.
+* What is not read is given back: all references in a body that nobody will decode (`discard`), and those behind the
+  place where decoding had to stop.
 
 Limits. Pure: no I/O, no clock. Arrays may alias the bytes given to `decode`: those must not change afterwards. A class
 that msgspec cannot describe arrives as if it were not annotated. attrs fields named `_x` do not travel (msgspec).
@@ -24,46 +27,49 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 import msgspec
-from msgspec import Struct
 from msgspec.msgpack import Decoder, Encoder, Ext
 
 from mob.errors import BadMessage, GarbageFrame, MobError
 from mob.wire.annotations import converter, fit, leaves_open, loosen
 from mob.wire.arrays import array_over
 from mob.wire.kinds import is_opened_by_msgspec
-from mob.wire.refusals import Refused, text_of
+from mob.wire.references import AnyReference, Descriptors, Handle, Reference, handle_of, reference_of, references_in
+from mob.wire.refusals import Refused, complaint, text_of
 from mob.wire.sharing import Place, Share, Sharing, place_of
 from mob.wire.walk import Walk
-from mob.wire.ways import CALLBACK, MAKERS, REGISTERED, SHARED, Named, Way, Ways, as_function, as_registered, itself
+from mob.wire.ways import (
+    CALLBACK,
+    DESCRIPTOR,
+    MAKERS,
+    REGISTERED,
+    SHARED,
+    Named,
+    Way,
+    Ways,
+    as_function,
+    as_opened,
+    as_registered,
+    itself,
+)
 
 Raw = bytes | bytearray | memoryview | msgspec.Raw
 _kind: Callable[[Any], type[Any]] = type
-
-
-class Reference(Struct, frozen=True, array_like=True, gc=False):
-    """The name of a function that lives in some process of the mob: its owner, and its number there."""
-
-    owner: int
-    id: int
-    is_stream: bool = False
-    """Whether it is an iterator: calling it gives what it yields."""
-
-
 _pack = Encoder().encode
-_unpack_reference = Decoder(Reference).decode
 
 
 class Codec:
     """Encodes and decodes bodies; one per process, for all of its threads.
 
     `lend` gives a function of this process a name (a remote function has one already: `lend` returns that), `borrow`
-    makes a remote function of a name. `attach` gives the memory in which a large buffer lies, read-only.
+    makes a remote function of a name. `attach` gives the memory in which a large buffer lies, read-only. `descriptors`
+    knows sockets and files. `give_back` is told of each reference that arrived and was not read.
     """
 
     pack: Callable[[Any], bytes]
     """The bare C encoder: for hot paths which, on any exception, go on with `encode_slowly`, which says what is wrong.
 
-    It stops at functions, so that none is lent twice. Look it up each time: `register` may put another in its place.
+    It stops at functions, sockets and files, so that none is sent twice. Look it up each time: `register` may put
+    another in its place.
     """
 
     def __init__(
@@ -71,16 +77,22 @@ class Codec:
         lend: Callable[[Callable[..., Any]], Reference],
         borrow: Callable[[Reference], Any],
         attach: Callable[[Place], memoryview] | None = None,
+        descriptors: Descriptors | None = None,
+        give_back: Callable[[AnyReference], None] | None = None,
     ) -> None:
         self._lend = lend
         self._borrow = borrow
         self._attach = attach
+        self._descriptors = descriptors
+        self._give_back = give_back
+        self.references_read = 0
+        """How many references were read so far, of all bodies together."""
         self._makers: dict[str, Way] = {}
-        self._ways = Ways()
+        self._ways = Ways(self._check_opened)
         self._decoders: dict[Any, Way] = {}
-        self._probing = _Packer(self._ways, _stop_at_function)
-        self._dry = _Packer(self._ways, _skip_function)
-        self._lending = _Packer(self._ways, self._encode_function)
+        self._probing = _Packer(self._ways, _stop_at_reference, _stop_at_reference)
+        self._dry = _Packer(self._ways, _skip_function, self._check_opened)
+        self._lending = _Packer(self._ways, self._encode_function, self._encode_opened)
         self._walks_always = False
         self.pack = self._probing.pack
         self._unpack = Decoder(ext_hook=self._ext_hook).decode
@@ -113,10 +125,28 @@ class Codec:
 
         Raises `GarbageFrame` if the bytes are malformed, `BadMessage` if they are fine but cannot be understood here.
         """
+        before = self.references_read
         try:
             return self._unpack(raw)
         except Exception as failure:  # noqa: BLE001  translated there
+            self.discard(raw, self.references_read - before)
             blame_bytes(failure)
+
+    def decode_both(self, args: Raw, kwargs: Raw | None) -> tuple[Any, Any]:
+        """Both bodies of a call, if there are two; if the first cannot be decoded, the second is discarded."""
+        try:
+            values = self.decode(args)
+        except Exception:
+            if kwargs is not None:
+                self.discard(kwargs)
+            raise
+        return values, None if kwargs is None else self.decode(kwargs)
+
+    def discard(self, raw: Raw, read: int = 0) -> None:
+        """Gives back the references in a body that nobody will decode, or not to its end: the first ones were read."""
+        if self._give_back is not None:
+            for reference in references_in(raw)[read:]:
+                self._give_back(reference)
 
     def decoder(self, annotation: Any) -> Callable[[Raw], Any]:
         """raw -> the value as annotated, compiled once. On a misfit it raises `msgspec.ValidationError`."""
@@ -131,7 +161,7 @@ class Codec:
     def fast_decoder(self, annotation: Any) -> Callable[[Raw], Any]:
         """The bare C decoder: for hot paths which, whatever it raises, start again with `decode` and `converter`.
 
-        Unless the annotation is nothing but `Any`, it stops at functions, lest they be borrowed twice.
+        Unless the annotation is nothing but `Any`, it stops at references, lest they be read twice.
         """
         hook = self._ext_hook if leaves_open(annotation) else self._ext_hook_typed
         return Decoder(loosen(annotation), ext_hook=hook, dec_hook=fit).decode
@@ -157,17 +187,29 @@ class Codec:
     def _encode_function(self, function: Callable[..., Any]) -> Ext:
         return Ext(CALLBACK, _pack(self._lend(function)))
 
+    def _encode_opened(self, opened: Any) -> Ext:
+        if self._descriptors is None:
+            raise Refused(complaint(opened, _kind(opened)))
+        return Ext(DESCRIPTOR, _pack(self._descriptors.duplicate(opened)))
+
+    def _check_opened(self, opened: Any) -> None:
+        if self._descriptors is None:
+            raise Refused(complaint(opened, _kind(opened)))
+        self._descriptors.check(opened)
+
     def _pack_walked(self, value: Any) -> bytes:
         return self._probing.pack(Walk(self._ways).rewrite(value))
 
     def encode_slowly(self, value: Any, root: str, failure: Exception) -> bytes:
         """As `encode`, for who has called `pack` himself, which has raised this."""
-        if not (isinstance(failure, _HasFunction) and self._is_plain(value)):
+        if not (isinstance(failure, _HasReference) and self._is_plain(value)):
             value = self._rewritten(value, root)
         try:
             return self._lending.pack(value)
         except MobError:  # what `lend` has to say
             raise
+        except Refused as reason:
+            raise BadMessage(f"cannot send {root}: {reason}", root) from reason.__cause__
         except Exception as reason:
             raise BadMessage(f"cannot send {root}: encoding it raised {text_of(reason)}.", root) from reason
 
@@ -195,29 +237,41 @@ class Codec:
     def _ext_hook(self, code: int, data: memoryview) -> Any:
         try:
             if code == CALLBACK:
-                reference = _unpack_reference(data)
+                reference = reference_of(data)
             elif code == REGISTERED:
                 return self._decode_registered(*self._unpack(data))
             elif code == SHARED:
                 return self._decode_shared(place_of(data))
+            elif code == DESCRIPTOR:
+                return self._decode_opened(handle_of(data))
             else:
                 return MAKERS[code](data) if code in MAKERS else Ext(code, bytes(data))
         except (MobError, RecursionError):
             raise
         except Exception as failure:
             raise GarbageFrame(f"the extension {code} of a body is malformed: {text_of(failure)}") from failure
-        return self._borrow(reference)
+        function = self._borrow(reference)
+        self.references_read += 1
+        return function
 
     def _ext_hook_typed(self, code: int, data: memoryview) -> Any:
-        if code in (CALLBACK, REGISTERED, SHARED):
-            raise _HasFunction
+        if code in (CALLBACK, REGISTERED, SHARED, DESCRIPTOR):
+            raise _HasReference
         return self._ext_hook(code, data)
 
     def _decode_shared(self, place: Place) -> Any:
         if self._attach is None:
             raise BadMessage("a buffer in shared memory arrived, and there is none here.")
         memory = self._attach(place)
+        self.references_read += 1
         return memory if place.head is None else array_over(memory, place.head)
+
+    def _decode_opened(self, handle: Handle) -> Any:
+        if self._descriptors is None:
+            raise BadMessage("a socket or file arrived, and this process cannot take any.")
+        opened = self._descriptors.open(handle)
+        self.references_read += 1
+        return opened
 
     def _decode_registered(self, name: str, data: Any) -> Any:
         if (make := self._makers.get(name)) is None:
@@ -245,17 +299,20 @@ class Codec:
 
 
 class _Packer:
-    """msgspec's encoder with one answer to functions."""
+    """msgspec's encoder with one answer to functions, and one to what is opened."""
 
-    def __init__(self, ways: Ways, function: Way) -> None:
+    def __init__(self, ways: Ways, function: Way, opened: Way) -> None:
         self.ways = ways
         self.function = function
+        self.opened = opened
         self.pack = Encoder(enc_hook=self.hook).encode
 
     def hook(self, value: Any) -> Any:
         way = self.ways.of(value)
         if way is as_function:
             return self.function(value)
+        if way is as_opened:
+            return self.opened(value)
         if way is not as_registered:
             return way(value)
         if not isinstance(value, Named):
@@ -265,12 +322,12 @@ class _Packer:
         return Ext(REGISTERED, self.pack((value.name, value.data)))
 
 
-class _HasFunction(Exception):
+class _HasReference(Exception):
     """Stops a fast path before it lends or borrows what a slow path might lend or borrow again."""
 
 
-def _stop_at_function(function: Any) -> NoReturn:
-    raise _HasFunction
+def _stop_at_reference(thing: Any) -> NoReturn:
+    raise _HasReference
 
 
 def _skip_function(function: Any) -> None:

@@ -37,6 +37,9 @@ LEAVES = frozenset(
 )
 """What msgspec sends as one piece; there may be something wrong with it."""
 
+OPENED = ("socket.socket", "multiprocessing.connection.Connection", "tempfile._TemporaryFileWrapper")
+"""Classes, besides those of files, whose objects stand for a descriptor."""
+
 
 def is_a(kind: Any, base: type | str) -> bool:
     """Whether it is a class and derives from `base`: a class, or the dotted name of one that need not be imported."""
@@ -65,6 +68,11 @@ def field_names(kind: Any) -> list[str]:
 def named_tuple_fields(kind: Any) -> tuple[str, ...]:
     fields: tuple[str, ...] = getattr(kind, "_fields", ())
     return fields if issubclass(kind, tuple) else ()
+
+
+def is_opened(kind: type[Any]) -> bool:
+    """Whether it is a socket, an open file or the like: something that stands for a descriptor, and for no more."""
+    return issubclass(kind, io.IOBase) or (any(is_a(kind, base) for base in OPENED) and not is_a(kind, "ssl.SSLSocket"))
 
 
 def is_stream(value: object) -> bool:

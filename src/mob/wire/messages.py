@@ -124,15 +124,36 @@ class Freed(_Message, frozen=True, tag=13):
     counts: dict[int, int]
 
 
-class Unread(_Message, frozen=True, tag=14):
-    """The call with these buffers of the sender's brought no value: so many arrivals of each, by number. Those that the
-    receiver has not looked at (it refused the call, or dropped it) it gives back now."""
+class Attached(_Message, frozen=True, tag=14):
+    """Descriptors of sockets and files that are in the message behind this, by number. Takes as many descriptors."""
 
-    counts: dict[int, int]
+    numbers: tuple[int, ...]
+    wants_word: bool
+    """Whether the sender keeps its duplicates until it has heard that these have arrived."""
+
+
+class Arrived(_Message, frozen=True, tag=15):
+    """The descriptors with these numbers are here."""
+
+    numbers: tuple[int, ...]
 
 
 Peer = (
-    Call | Reply | Failed | Message | Cancel | Release | Lend | Farewell | Item | Ended | More | Pool | Freed | Unread
+    Call
+    | Reply
+    | Failed
+    | Message
+    | Cancel
+    | Release
+    | Lend
+    | Farewell
+    | Item
+    | Ended
+    | More
+    | Pool
+    | Freed
+    | Attached
+    | Arrived
 )
 
 # ------------------------------------------------------------------------------------------------ the roster

@@ -20,6 +20,12 @@ class Refused(Exception):
 
 
 _FILE = ("an open file", "Send its path or its content.")
+_TLS = "Its keys are in this process: send the plain socket before it is wrapped, and wrap it where it arrives."
+_DUP = "Send a duplicate of its socket, .get_extra_info('socket').dup(), before anything was read, and close it here."
+_TRANSPORT = ("a connection of asyncio", _DUP)
+_TLS_TRANSPORT = ("a TLS connection of asyncio", _TLS)
+_LOOPS_SOCKET = ("a socket that belongs to an event loop", "Send its duplicate: .dup().")
+_SERVER = ("a server of asyncio", "Send a duplicate of its socket: .sockets[0].dup().")
 _TASK = ("an unfinished result", "Await it, and send what it brings.")
 _NOUNS: Mapping[str, tuple[str, str]] = {
     "_thread.lock": ("a thread lock", ""),
@@ -27,20 +33,31 @@ _NOUNS: Mapping[str, tuple[str, str]] = {
     **dict.fromkeys(("_io.TextIOWrapper", "_io.BufferedReader", "_io.BufferedWriter", "_io.BufferedRandom"), _FILE),
     **dict.fromkeys(("_io.FileIO", "tempfile._TemporaryFileWrapper"), _FILE),
     **dict.fromkeys(("coroutine", "_asyncio.Task", "_asyncio.Future", "concurrent.futures._base.Future"), _TASK),
+    "ssl.SSLSocket": ("a TLS socket", _TLS),
+    **dict.fromkeys(("asyncio.sslproto._SSLProtocolTransport", "uvloop.loop._SSLProtocolTransport"), _TLS_TRANSPORT),
+    **dict.fromkeys(("asyncio.streams.StreamWriter", "asyncio.transports.BaseTransport"), _TRANSPORT),
+    "uvloop.loop.UVBaseTransport": _TRANSPORT,
+    **dict.fromkeys(("asyncio.trsock.TransportSocket", "uvloop.loop.PseudoSocket"), _LOOPS_SOCKET),
+    **dict.fromkeys(("asyncio.base_events.Server", "uvloop.loop.Server"), _SERVER),
     "module": ("a module", "Send its name."),
 }
 
 
 def complaint(value: Any, kind: type) -> str:
     """Why a value is not data, and what to do about it."""
-    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
-    noun, hint = _NOUNS.get(name, (f"an object of the type {name}", ""))
+    name = _name(kind)
+    known = next((_NOUNS[base] for base in map(_name, kind.__mro__) if base in _NOUNS), None)
+    noun, hint = known or (f"an object of the type {name}", "")
     if isinstance(value, type | types.GenericAlias):
         noun, hint = "a class", "Send its name."
     elif isinstance(value, BaseException):
         noun, hint = "an exception", "Raise it, or send its text."
     shown = noun if name in noun else f"{noun} ({name})"
     return f"{shown} is not data. {hint or 'Send what it describes, or register the type with mob.register(...).'}"
+
+
+def _name(kind: type) -> str:
+    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
 
 
 def brief(key: Any) -> str:

@@ -2,8 +2,8 @@
 
 Strategy. `WAYS` says for a type and its subclasses which function makes something sendable of a value; `MAKERS` says
 for each of mob's MessagePack extensions how it becomes a value again. `Ways` is the table as one process sees it, with
-the types that it registered; it finds the way of a type once and remembers it. Two ways are marks, which the packer
-knows: functions are lent, and what a registered encoder returns is packed apart.
+the types that it registered; it finds the way of a type once and remembers it. Three ways are marks, which the packer
+knows: functions are lent, sockets and files are duplicated, and what a registered encoder returns is packed apart.
 
 Limits. A way gives something simpler, and never looks into what a value contains: that is the walk's business. What
 msgspec encodes without asking is not in here; docs/types.md shows all types.
@@ -23,10 +23,10 @@ from typing import Any, NoReturn
 from msgspec.msgpack import Ext
 
 from mob.wire.arrays import array_of, bytes_of_array, item_of
-from mob.wire.kinds import BUILT_IN, LEAVES, is_a, is_stream
+from mob.wire.kinds import BUILT_IN, LEAVES, is_a, is_opened, is_stream
 from mob.wire.refusals import Refused, complaint
 
-CALLBACK, BIG_INT, ARRAY, COMPLEX, RANGE, REGISTERED, SHARED = 1, 2, 3, 4, 5, 6, 7
+CALLBACK, BIG_INT, ARRAY, COMPLEX, RANGE, REGISTERED, SHARED, DESCRIPTOR = 1, 2, 3, 4, 5, 6, 7, 8
 """The codes of mob's MessagePack extensions."""
 
 Way = Callable[[Any], Any]
@@ -34,9 +34,13 @@ _kind: Callable[[Any], type[Any]] = type
 
 
 class Ways:
-    """The ways of one process: the table, and the types that were registered."""
+    """The ways of one process: the table, and the types that were registered.
 
-    def __init__(self) -> None:
+    `check_opened` raises `Refused` if a socket or a file cannot be handed over.
+    """
+
+    def __init__(self, check_opened: Callable[[Any], None]) -> None:
+        self.check_opened = check_opened
         self.registered: dict[type, tuple[str, Way]] = {}
         self._found: dict[type, Way] = {}
 
@@ -94,6 +98,10 @@ def as_function(value: Any) -> NoReturn:
     raise AssertionError("a mark, not called: the packer decides about functions")
 
 
+def as_opened(value: Any) -> NoReturn:
+    raise AssertionError("a mark, not called: the packer decides about sockets and files")
+
+
 def as_registered(value: Any) -> NoReturn:
     raise AssertionError("a mark, not called: the packer packs what the registered encoder returns")
 
@@ -110,6 +118,8 @@ def _odd_way(value: Any, kind: type) -> Way:
         return as_array
     if isinstance(value, type | types.GenericAlias | BaseException):
         raise Refused(complaint(value, kind))
+    if is_opened(kind):
+        return as_opened
     if callable(value) or is_stream(value):
         return as_function
     try:

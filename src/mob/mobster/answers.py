@@ -1,0 +1,86 @@
+"""Answers: what goes back to the caller of a call, from whichever thread has it.
+
+Each tells how many calls wait here, so that the caller can choose better next time. Nothing here knows how a call was
+run.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from msgspec import Raw
+
+from mob.rim.link import Link
+from mob.wire import failures
+from mob.wire import messages as m
+
+if TYPE_CHECKING:
+    from mob.mobster.inbox import Inbox
+    from mob.mobster.peer import Peer
+    from mob.mobster.turns import Turns
+
+
+class Answers:
+    """The way back."""
+
+    __slots__ = ("_callbacks", "_encode", "_inbox", "_lines", "_peer", "served")
+
+    def __init__(self, peer: Peer, inbox: Inbox, turns: Turns) -> None:
+        self._peer = peer
+        self._callbacks = peer.callbacks
+        self._encode = peer.encode
+        self._inbox = inbox
+        self._lines = turns.lines
+        self.served = 0
+        """Calls that were answered."""
+
+    def __repr__(self) -> str:
+        return f"<Answers, {self.served} given>"
+
+    def reply(self, link: Link, call: m.Call, value: Any) -> None:
+        """The export has returned; `BadMessage` if the value cannot be sent."""
+        body = Raw(self._encode(value, "result"))
+        message = m.Reply(call.id, len(self._inbox.calls) + len(self._lines), body)
+        if self._callbacks.encoding:
+            self._post_with_functions(link, message)
+        else:
+            link.post(message)
+        self.served += 1
+
+    def send_item(self, link: Link, number: int, value: Any) -> None:
+        """A generator has yielded; `BadMessage` if the value cannot be sent."""
+        message = m.Item(number, Raw(self._encode(value, "item")))
+        if self._callbacks.encoding:
+            self._post_with_functions(link, message)
+        else:
+            link.post(message)
+
+    def end(self, link: Link, call: m.Call) -> None:
+        """A generator has come to its end."""
+        link.post(m.Ended(call.id, self._queue()))
+        self.served += 1
+
+    def fail(self, link: Link, call: m.Call, error: BaseException) -> None:
+        """The call has ended with an error, or was never started."""
+        link.post(m.Failed(call.id, self._queue(), failures.describe(error, self._peer.codec)))
+        self.served += 1
+        if isinstance(error, (SystemExit, KeyboardInterrupt)):  # an export that says sys.exit() means its process
+            self._peer.reactor.call(partial(self._peer.end, error))
+
+    def refuse(self, link: Link, call: m.Call, error: BaseException) -> None:
+        """Fails a call that nobody has looked into."""
+        self._peer.discard(call)
+        self.fail(link, call, error)
+
+    def _queue(self) -> int:
+        return len(self._inbox.calls) + len(self._lines)
+
+    def _post_with_functions(self, link: Link, message: m.Item | m.Reply) -> None:
+        """Posts what this thread has just encoded, with the functions in it."""
+        callbacks = self._callbacks
+        passage = callbacks.take()
+        if not link.is_closed:
+            callbacks.hand_over(passage, self._peer.contacts.of_link(link), link)
+        link.post(message)
+        callbacks.let_go(passage)

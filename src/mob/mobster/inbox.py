@@ -1,0 +1,188 @@
+"""The inbox: what has arrived and was not looked into yet, in order.
+
+Work is done in slices: after a few milliseconds replies are sent and the loop gets a turn, so a long queue of short
+calls neither delays its own answers nor starves other connections. While the application blocks the loop and the links
+are driven by hand, callbacks are run at once (somebody waits for them), everything else stays here until the loop is
+free.
+
+How full it is stands on the board, for all callers. How a call is run is the business of `serving`.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+from mob.errors import Busy, Unavailable
+from mob.mobster import limits
+from mob.rim.link import Link
+from mob.wire import messages as m
+
+if TYPE_CHECKING:
+    from mob.mobster.contacts import Contact
+    from mob.mobster.peer import Peer
+    from mob.mobster.serving import Function, Serving
+
+Queued = tuple[Link, "Contact", "m.Call | m.Message", "Function | None"]
+"""A call or a message that nobody has looked into yet; the function if it is a callback."""
+
+COST_WEIGHT = 0.1
+"""What one slice of work counts for in the average cost of a call."""
+SLICE = 0.002
+"""Seconds of work after which replies are sent and the loop gets a turn."""
+
+
+class Inbox:
+    """The calls and messages that wait for the loop."""
+
+    def __init__(self, peer: Peer, serving: Serving, limit: int) -> None:
+        self._peer = peer
+        self._serving = serving
+        self._start_call = serving.start_call
+        self._limit = limit
+        self.calls: deque[Queued] = deque()
+        self._urgent: deque[tuple[Link, Contact, m.Call, Function]] = deque()  # callbacks, while the loop stands still
+        self._is_working = False
+        self._is_scheduled = False
+        self._cost = 0.0  # microseconds that a call takes on the loop, on average of late
+
+    def __repr__(self) -> str:
+        return f"<Inbox, {len(self)} wait>"
+
+    def __len__(self) -> int:
+        return len(self.calls) + len(self._urgent)
+
+    # ----------------------------------------------------------------------------------------- taking in and out
+
+    def accept(self, link: Link, contact: Contact, message: m.Call | m.Message) -> None:
+        """Takes in what has arrived; `work` follows when the whole frame is in."""
+        callback = None
+        if type(message) is m.Call:
+            if type(message.target) is int:  # looked up now: a release may follow in the same frame
+                callback = self._peer.callbacks.lent.get(message.target) or _freed
+                if self._peer.reactor.driving:
+                    self._urgent.append((link, contact, message, callback))
+                    return
+            elif self._peer.waiting and message.chain and limits.is_circle(message, self._peer):
+                self._refuse(link, message, limits.deadlock(message, contact, self._peer))
+                return
+            if len(self.calls) >= self._limit:
+                self._refuse(link, message, Busy(f"{self._peer.name}: {self._limit:,} calls wait here already."))
+                return
+        self.calls.append((link, contact, message, callback))
+
+    def forget(self, link: Link, number: int) -> None:
+        """The caller has given a call up."""
+        self._drop(lambda entry: _is_call(entry, link, number))
+
+    def forget_link(self, link: Link) -> None:
+        """The caller has died."""
+        self._drop(lambda entry: entry[0] is link)
+
+    def _drop(self, is_dropped: Callable[[Queued], bool]) -> None:
+        calls, self.calls = self.calls, deque()
+        for entry in calls:
+            if is_dropped(entry):
+                self._peer.discard(entry[2])
+            else:
+                self.calls.append(entry)
+
+    def refuse_all(self, why: str) -> None:
+        """The process ends: what was not started is given back, safe to repeat elsewhere."""
+        while self.calls:
+            link, _, message, _ = self.calls.popleft()
+            if isinstance(message, m.Call):
+                self._refuse(link, message, Unavailable(why))
+
+    def _refuse(self, link: Link, call: m.Call, error: Exception) -> None:
+        self._serving.answers.refuse(link, call, error)
+
+    # --------------------------------------------------------------------------------------------------- working
+
+    def work(self) -> None:
+        """Starts what is here, for a slice of time; the rest in the loop's next turn."""
+        while self._urgent:
+            self._start_call(*self._urgent.popleft())
+        if not self.calls or self._is_working:
+            return
+        if self._peer.reactor.driving:
+            self._schedule()  # the loop stands still: it comes back to this when it is free
+            return
+        self._is_working = True
+        begun = len(self.calls)
+        board = self._peer.board
+        if board is not None and self._serving.threads is None:
+            board.put_queued(self._peer.uid, begun)
+        start = perf_counter()
+        end = start + SLICE
+        try:
+            while self.calls:
+                link, contact, message, callback = self.calls.popleft()
+                if type(message) is m.Call:
+                    self._start_call(link, contact, message, callback)
+                elif type(message) is m.Message:
+                    self._peer.handlers.handle_message(link, contact, message)
+                if perf_counter() > end:
+                    self._peer.reactor.flush()
+                    self._schedule()
+                    return
+        finally:
+            self._is_working = False
+            done = begun - len(self.calls)
+            if done > 0:
+                self._cost += COST_WEIGHT * ((perf_counter() - start) / done * 1e6 - self._cost)
+            self.publish()
+
+    def publish(self) -> None:
+        """Tells the board what is in hand here: what keeps others waiting, and what runs or waits beside them."""
+        board = self._peer.board
+        if board is not None:
+            serving = self._serving
+            queued = len(self.calls)
+            if serving.threads is not None:
+                queued += serving.threads.behind
+            beside = len(serving.tasks) + len(serving.streams)
+            board.put(self._peer.uid, queued, int(self._cost), len(serving.turns.lines), beside)
+
+    def serve_callbacks(self) -> None:
+        """The loop is about to stand still: callbacks that are here are run now, for somebody waits for them."""
+        if not self.calls:
+            return
+        if any(type(call) is m.Call and self._is_circle(call) for _, _, call, _ in self.calls):
+            self._refuse_circles()
+        if any(callback is not None for *_, callback in self.calls):
+            callbacks = [entry for entry in self.calls if entry[3] is not None]
+            self.calls = deque(entry for entry in self.calls if entry[3] is None)
+            for link, contact, call, callback in callbacks:
+                assert type(call) is m.Call
+                self._start_call(link, contact, call, callback)
+
+    def _refuse_circles(self) -> None:
+        inbox, self.calls = self.calls, deque()
+        for link, contact, call, callback in inbox:
+            if type(call) is m.Call and callback is None and self._is_circle(call):
+                self._refuse(link, call, limits.deadlock(call, contact, self._peer))
+            else:
+                self.calls.append((link, contact, call, callback))
+
+    def _is_circle(self, call: m.Call) -> bool:
+        return bool(call.chain) and limits.is_circle(call, self._peer)
+
+    def _schedule(self) -> None:
+        if not self._is_scheduled:
+            self._is_scheduled = True
+            self._peer.reactor.loop.call_soon(self._handle_turn)
+
+    def _handle_turn(self) -> None:
+        self._is_scheduled = False
+        self.work()
+
+
+def _freed(*args: Any, **kwargs: Any) -> None:
+    raise Unavailable("this callback was freed already: its last holder had given it up.")
+
+
+def _is_call(entry: Queued, link: Link, number: int) -> bool:
+    return entry[0] is link and isinstance(entry[2], m.Call) and entry[2].id == number

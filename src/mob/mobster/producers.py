@@ -1,0 +1,205 @@
+"""The producer's end of a stream: a generator that is drawn from for a caller in another process.
+
+It is drawn from as long as there is credit, in slices, so that nobody else starves. When the caller wants no more, or
+is gone, it is closed: `GeneratorExit` runs in it. Its code sees the call that it serves, as that of any export does
+(`mob.caller`, `mob.cancelled`, deadlines that travel), whoever has given the credit. The other end is `streams`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import AsyncIterator, Callable, Iterator
+from threading import Lock
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+from mob.core.streams import Credit
+from mob.mobster.served import SERVED, Served
+from mob.rim.link import Link
+from mob.wire import messages as m
+
+if TYPE_CHECKING:
+    from mob.mobster.contacts import Contact
+    from mob.mobster.serving import Serving
+
+Submit = Callable[[Callable[[], None]], object]
+SLICE = 0.002
+"""Seconds that a generator may run on the loop before others get a turn."""
+
+
+class LentIterator:
+    """An iterator that was handed over: what the receiver calls to draw from it."""
+
+    __slots__ = ("iterator",)
+
+    def __init__(self, iterator: Any) -> None:
+        self.iterator = iterator
+
+    def __call__(self) -> Any:
+        return self.iterator
+
+
+class Outgoing:
+    """A generator that is drawn from for a caller."""
+
+    def __init__(self, serving: Serving, contact: Contact, link: Link, call: m.Call) -> None:
+        self._serving = serving
+        self._link = link
+        self._call = call
+        self._served: Served = contact, call, link
+        self.credit = Credit()
+        self.is_closed = False
+
+    def __repr__(self) -> str:
+        return f"<Outgoing stream of call {self._call.id}, {self.credit}>"
+
+    def start(self) -> None:
+        """Begins to draw."""
+        raise NotImplementedError
+
+    def more(self, count: int) -> None:
+        """The caller has read some."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """The caller wants no more, or is gone."""
+        raise NotImplementedError
+
+    def send(self, value: Any) -> None:
+        """An item goes out."""
+        self.credit.spend()
+        self._serving.answers.send_item(self._link, self._call.id, value)
+
+
+class OutgoingSync(Outgoing):
+    """Of a plain generator: drawn in slices, by one thread at a time."""
+
+    def __init__(
+        self,
+        serving: Serving,
+        contact: Contact,
+        link: Link,
+        call: m.Call,
+        iterator: Iterator[Any],
+        submit: Submit,
+    ) -> None:
+        super().__init__(serving, contact, link, call)
+        self._iterator = iterator
+        self._submit = submit  # runs a function where the generator may run
+        self._lock = Lock()
+        self._is_drawing = False
+
+    def start(self) -> None:
+        self._submit(self._draw)
+
+    def more(self, count: int) -> None:
+        with self._lock:
+            self.credit.receive(count)
+            if self._is_drawing or self.is_closed:
+                return
+        self._submit(self._draw)
+
+    def close(self) -> None:
+        with self._lock:
+            if self.is_closed:
+                return
+            self.is_closed = True
+            if self._is_drawing:
+                return  # whoever draws sees it and closes
+        self._submit(self._close)
+
+    def _close(self) -> None:
+        token = SERVED.set(self._served)
+        try:
+            close: Callable[[], object] | None = getattr(self._iterator, "close", None)
+            if close is not None and inspect.isgenerator(self._iterator):
+                close()
+        except BaseException as error:  # noqa: BLE001  a generator may raise anything when it is closed
+            self._serving.finish_stream(self._link, self._call, error)
+        else:
+            self._serving.finish_stream(self._link, self._call, asyncio.CancelledError())
+        finally:
+            SERVED.reset(token)
+
+    def _draw(self) -> None:
+        with self._lock:
+            if self._is_drawing or self.is_closed:
+                return
+            self._is_drawing = True
+        end = perf_counter() + SLICE
+        error: BaseException | None = None
+        is_over = again = False
+        token = SERVED.set(self._served)  # what runs this is the caller's credit, or another slice
+        try:
+            while self.credit.left and not self.is_closed:
+                self.send(next(self._iterator))
+                if perf_counter() > end:
+                    again = True
+                    break
+        except StopIteration:
+            is_over = True
+        except BaseException as raised:  # noqa: BLE001  becomes the end of the stream
+            is_over, error = True, raised
+        SERVED.reset(token)
+        with self._lock:
+            self._is_drawing = False
+            must_close = self.is_closed and not is_over
+            again = again or (bool(self.credit.left) and not is_over)
+            self.is_closed = self.is_closed or is_over
+        if is_over:
+            self._serving.finish_stream(self._link, self._call, error)
+        elif must_close:
+            self._close()
+        elif again:
+            self._submit(self._draw)
+
+
+class OutgoingAsync(Outgoing):
+    """Of an async generator: drawn by a task of the loop."""
+
+    def __init__(
+        self,
+        serving: Serving,
+        contact: Contact,
+        link: Link,
+        call: m.Call,
+        iterator: AsyncIterator[Any],
+    ) -> None:
+        super().__init__(serving, contact, link, call)
+        self._iterator = iterator
+        self._has_credit = asyncio.Event()
+        self._has_credit.set()
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        token = SERVED.set(self._served)  # for the task, which copies what is set now
+        self._task = asyncio.get_event_loop().create_task(self._draw())
+        SERVED.reset(token)
+
+    def more(self, count: int) -> None:
+        self.credit.receive(count)
+        self._has_credit.set()
+
+    def close(self) -> None:
+        if not self.is_closed and self._task is not None:
+            self.is_closed = True
+            self._task.cancel()
+
+    async def _draw(self) -> None:
+        error: BaseException | None = None
+        try:
+            async for value in self._iterator:
+                self.send(value)
+                if not self.credit.left:
+                    self._has_credit.clear()
+                    await self._has_credit.wait()
+        except BaseException as raised:  # noqa: BLE001  becomes the end of the stream
+            error = raised
+        try:
+            if inspect.isasyncgen(self._iterator):
+                await self._iterator.aclose()
+        except BaseException as raised:  # noqa: BLE001  a generator may raise anything when it is closed
+            error = error or raised
+        self.is_closed = True
+        self._serving.finish_stream(self._link, self._call, error)

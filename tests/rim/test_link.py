@@ -1,0 +1,176 @@
+"""Descriptors on a link: each message gets its own, and none gets those of another, whatever is missing."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import resource
+import socket
+from collections.abc import Iterator
+from threading import get_ident
+from typing import Any
+
+import pytest
+
+from mob.errors import LinkError
+from mob.rim.link import DESCRIPTORS, Descriptor, Link
+from mob.rim.reactor import Reactor
+from mob.wire import messages as m
+
+LIMIT = 1 << 20
+
+
+class End:
+    """One end of a link that keeps what arrives: the messages, and how many of their descriptors."""
+
+    def __init__(self, sock: socket.socket, reactor: Reactor) -> None:
+        self.arrived: list[tuple[tuple[int, ...], int]] = []
+        self.closed = ""
+        self.link = Link(sock, reactor, m.decode_peer, self.handle, self.handle_closed, LIMIT)
+
+    def handle(self, link: Link, messages: list[Any]) -> None:
+        for message in messages:
+            if isinstance(message, m.Attached):
+                taken = link.take(len(message.numbers))
+                self.arrived.append((message.numbers, len(taken)))
+                for descriptor in taken:
+                    os.close(descriptor)
+            elif isinstance(message, m.Pool):
+                os.close(link.take_one())
+            else:
+                self.arrived.append(((), 0))
+
+    def handle_closed(self, link: Link, why: str) -> None:
+        self.closed = why
+
+
+@pytest.fixture
+def ends() -> Iterator[tuple[End, End]]:
+    reactor = Reactor(asyncio.new_event_loop())
+    reactor.thread = get_ident()
+    first, second = (End(sock, reactor) for sock in socket.socketpair())
+    yield first, second
+    first.link.close()
+    second.link.close()
+    reactor.loop.close()
+    reactor.close()
+
+
+@contextlib.contextmanager
+def free_descriptors(count: int) -> Iterator[None]:
+    """This process may have so many more."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    next_one = os.dup(0)
+    os.close(next_one)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (next_one + count, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def attached(*numbers: int) -> tuple[m.Attached, list[int]]:
+    return m.Attached(numbers, False), [os.dup(0) for _ in numbers]
+
+
+def count() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+def read_all(end: End) -> None:
+    for _ in range(100):
+        end.link.handle_readable()
+
+
+def test_each_message_gets_its_own(ends: tuple[End, End]) -> None:
+    one, other = ends
+    before = count()
+    numbers = [tuple(range(n)) for n in (1, DESCRIPTORS, 3)]
+    for some in numbers:
+        one.link.post(m.Farewell())
+        one.link.post_with(*attached(*some))
+    read_all(other)
+    assert [entry for entry in other.arrived if entry[0]] == [(some, len(some)) for some in numbers]
+    assert len(other.arrived) == 6
+    assert count() == before
+
+
+def test_one_that_is_shared_is_open_until_the_last_has_let_go(ends: tuple[End, End]) -> None:
+    one, other = ends
+    left, right = socket.socketpair()
+    shared = Descriptor(right.detach())
+    for _ in range(2):
+        one.link.post_with(m.Attached((1,), False), [shared])
+    read_all(other)
+    assert other.arrived == [((1,), 1)] * 2
+    left.setblocking(False)
+    with pytest.raises(BlockingIOError):
+        left.recv(1)
+    del shared
+    assert left.recv(1) == b""
+    left.close()
+
+
+@pytest.mark.parametrize("free", [0, 1, 2])
+def test_what_is_missing_is_missing_in_its_own_message(ends: tuple[End, End], free: int) -> None:
+    one, other = ends
+    before = count()
+    one.link.post_with(*attached(1, 2, 3))
+    one.link.post_with(*attached(4))
+    with free_descriptors(free):
+        other.link.handle_readable()
+    read_all(other)
+    assert other.arrived == [((1, 2, 3), free), ((4,), 1)]
+    assert count() == before
+
+
+def test_what_is_missing_is_missing_in_its_own_message_though_that_comes_in_pieces(ends: tuple[End, End]) -> None:
+    one, other = ends
+    one.link.post_with(m.Attached(tuple(range(10_000)), False), [os.dup(0), os.dup(0)])
+    one.link.post_with(*attached(4))
+    with free_descriptors(1):
+        data, ancillary, flags, _ = other.link._sock.recvmsg(100, 1000)
+        other.link._keep(ancillary, flags)
+    assert other.link._frames.feed(data) == []
+    read_all(other)
+    assert other.arrived == [(tuple(range(10_000)), 1), ((4,), 1)]
+
+
+def test_a_message_that_needs_its_only_one_ends_the_link_and_says_why(ends: tuple[End, End]) -> None:
+    one, other = ends
+    one.link.post_with(m.Pool(1), [os.dup(0)])
+    with free_descriptors(0):
+        other.link.handle_readable()
+    assert other.closed == "a descriptor is missing: this process has too many files open, see `ulimit -n`"
+
+
+def test_more_than_arrived_cannot_be_taken(ends: tuple[End, End]) -> None:
+    link = ends[0].link
+    assert link.take(3) == []
+    with pytest.raises(LinkError):
+        link.take_one()
+
+
+def test_what_nobody_has_taken_or_sent_is_closed_with_the_link(ends: tuple[End, End]) -> None:
+    one, other = ends
+    before = count()
+    for _ in range(10):
+        one.link.post_with(*attached(1, 2))
+    with free_descriptors(1):
+        _, ancillary, flags, _ = other.link._sock.recvmsg(5, 1000)
+        other.link._keep(ancillary, flags)
+    one.link.close()
+    one.link.post_with(*attached(3))
+    other.link.close()
+    assert count() == before - 2
+
+
+def test_what_waits_for_room_in_the_socket_is_closed_with_the_link(ends: tuple[End, End]) -> None:
+    one, _ = ends
+    before = count()
+    for _ in range(10):
+        one.link.post_with(m.Message(b"x" * 500_000), [os.dup(0)])  # type: ignore[arg-type]
+    assert count() > before
+    one.link.close()
+    assert count() == before - 1
