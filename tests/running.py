@@ -240,6 +240,7 @@ class Apps:
     ) -> RunningApp:
         """Starts an app by a command of one's own."""
         clean = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "COLUMNS")}
+        clean["XDG_STATE_HOME"] = str(self.directory / "state")  # not the reports of crashes of whoever runs the tests
         app = RunningApp(self.directory, name, command, {**clean, **(env or {})}, terminal)
         self.running.append(app)
         return app

@@ -108,12 +108,18 @@ def test_a_base_that_is_not_there(app: App, tmp_path: Path) -> None:
     ("option", "help"),
     [
         ("worker", "Did you mean 'workers'?"),
-        ("name2", "There are: 'concurrency', 'queue', 'shared_memory', 'threads', 'workers'."),
-        ("max_workerz", "Did you mean 'workers'?"),
+        ("max_workerz", "Did you mean 'max_workers'?"),
     ],
 )
-def test_an_option_that_does_not_exist(app: App, option: str, help: str) -> None:
+def test_an_option_that_is_like_one_that_exists(app: App, option: str, help: str) -> None:
     assert refusal(app, "back", "back.py", **{option: 1}) == f"role 'back': there is no option {option!r}. {help}"
+
+
+def test_an_option_that_is_like_no_other_is_told_all_there_are(app: App) -> None:
+    text = refusal(app, "back", "back.py", zzz=1)
+    assert text.startswith("role 'back': there is no option 'zzz'. There are: 'boot_timeout', 'concurrency', 'cpus', ")
+    assert "'workers'" in text
+    assert "'name'" not in text
 
 
 @pytest.mark.parametrize("module", [None, 7, b"back.py", os, print])

@@ -52,6 +52,7 @@ def test_the_classes_stand_in_the_order_in_which_they_are_drawn() -> None:
         ("CallError", "no"),
         ("Lost", "maybe"),
         ("Unavailable", "no"),
+        ("Quarantined", "no"),
         ("Busy", "no"),
         ("CallTimeout", "maybe"),
         ("Deadlock", "no"),

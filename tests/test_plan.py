@@ -114,6 +114,67 @@ def test_shared_memory_that_is_no_number_of_bytes(value: object) -> None:
 
 
 @pytest.mark.parametrize(
+    ("option", "value", "wanted"),
+    [
+        ("restart", "always", "one of 'permanent', 'transient', 'temporary'"),
+        ("stop_exit_codes", (256,), "a tuple of exit statuses, 0 to 255"),
+        ("stop_exit_codes", 3, "a tuple of exit statuses, 0 to 255"),
+        ("intensity", -1, "a whole number, nor None"),
+        ("period", 0, "a number of seconds above 0"),
+        ("needs", "kv", "a tuple of names of roles"),
+        ("essential", 1, "True or False"),
+        ("boot_timeout", 0, "a number of seconds above 0, nor None"),
+        ("hang_timeout", math.inf, "a number of seconds above 0, nor None"),
+        ("max_calls", 0, "a whole number of at least 1, nor None"),
+        ("max_age", -1.0, "a number of seconds above 0, nor None"),
+        ("max_memory", 1.5, "a whole number of at least 1, nor None"),
+        ("max_workers", 0, "a whole number of at least 1, nor None"),
+        ("env", {"A=B": "x"}, "a dict of names and texts"),
+        ("env", {"A": 1}, "a dict of names and texts"),
+        ("nice", 20, "a whole number from -20 to 19"),
+        ("cpus", (-1,), "a tuple of numbers of cores"),
+        ("limits", {"nofile": -1}, "a dict of names and whole numbers"),
+    ],
+)
+def test_an_option_that_is_not_what_it_should_be(option: str, value: object, wanted: str) -> None:
+    with pytest.raises(PlanError) as caught:
+        check_role(msgspec.structs.replace(BACK, **{option: value}), ())
+    assert str(caught.value) == f"role 'back': {option}={value!r} is not {wanted}."
+
+
+def test_a_role_that_may_not_grow_to_what_it_starts_with() -> None:
+    with pytest.raises(PlanError) as caught:
+        check_role(msgspec.structs.replace(BACK, workers=4, max_workers=2), ())
+    assert str(caught.value) == "role 'back': max_workers=2 is less than workers=4, with which the role starts."
+
+
+def test_a_role_that_needs_what_is_not_there() -> None:
+    with pytest.raises(PlanError) as caught:
+        check_limits(plan(roles=(BACK, RolePlan("front", "f", needs=("bakc",)))))
+    assert str(caught.value) == "role 'front' needs 'bakc', which is no role. Did you mean 'back'?"
+
+
+def test_roles_that_need_each_other() -> None:
+    roles = (BACK, RolePlan("a", "a", needs=("b", "back")), RolePlan("b", "b", needs=("a",)))
+    with pytest.raises(PlanError) as caught:
+        check_limits(plan(roles=roles))
+    assert str(caught.value) == (
+        "these roles need each other, so none can be started first: a needs b and back, b needs a."
+    )
+
+
+def test_roles_are_started_after_what_they_need_and_else_as_declared() -> None:
+    roles = (RolePlan("front", "f", needs=("kv", "back")), BACK, RolePlan("kv", "k"), RolePlan("z", "z"))
+    assert [role.name for role in plans.in_order_of_need(roles)] == ["back", "kv", "front", "z"]
+
+
+def test_a_strategy_that_is_none() -> None:
+    with pytest.raises(PlanError) as caught:
+        check_limits(plan(strategy="one_for_all"))
+    assert str(caught.value) == "strategy='one_for_all' is none. Did you mean 'one_for_one'?"
+
+
+@pytest.mark.parametrize(
     "changes", [{}, {"grace": 0}, {"grace": 0.5}, {"frame_limit": 4096}, {"frame_limit": 2**32 - 1}]
 )
 def test_limits_that_make_sense(changes: dict[str, object]) -> None:

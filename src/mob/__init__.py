@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from mob.errors import NotInMobster as NotInMobster
     from mob.errors import PartialFailure as PartialFailure
     from mob.errors import PlanError as PlanError
+    from mob.errors import Quarantined as Quarantined
     from mob.errors import RemoteError as RemoteError
     from mob.errors import Unavailable as Unavailable
     from mob.errors import UnknownExport as UnknownExport
@@ -43,12 +44,14 @@ if TYPE_CHECKING:
     from mob.mobster.api import any as any
     from mob.mobster.api import caller as caller
     from mob.mobster.api import cancelled as cancelled
+    from mob.mobster.api import last_error as last_error
     from mob.mobster.api import listen as listen
     from mob.mobster.api import me as me
     from mob.mobster.api import on as on
     from mob.mobster.api import pid as pid
     from mob.mobster.api import ready as ready
     from mob.mobster.api import require as require
+    from mob.mobster.api import scale as scale
     from mob.mobster.api import send as send
     from mob.mobster.call import Call as Call
     from mob.mobster.callbacks import RemoteFunction as RemoteFunction
@@ -63,9 +66,9 @@ _HOMES = {
     "mob.app": "App start",
     "mob.client": "Client connect",
     "mob.errors": "AddressHeld AppNotRunning AppRunning ArgumentError BadMessage Busy CallError CallTimeout Deadlock "
-    "FrameTooLong GarbageFrame LinkError Lost MobError NotInMobster PartialFailure PlanError RemoteError Unavailable "
-    "UnknownExport UnknownRole UnknownTarget",
-    "mob.mobster.api": "Me all any caller cancelled listen me on pid ready require send",
+    "FrameTooLong GarbageFrame LinkError Lost MobError NotInMobster PartialFailure PlanError Quarantined RemoteError "
+    "Unavailable UnknownExport UnknownRole UnknownTarget",
+    "mob.mobster.api": "Me all any caller cancelled last_error listen me on pid ready require scale send",
     "mob.mobster.call": "Call",
     "mob.mobster.callbacks": "RemoteFunction",
     "mob.mobster.exports": "export",

@@ -10,7 +10,7 @@ import importlib.util
 import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
@@ -23,8 +23,16 @@ from mob.plan import Plan, RolePlan
 class App:
     """An app that is being described. Each method changes it and returns it, so the lines can be chained."""
 
-    def __init__(self, name: str, *, grace: float = plans.GRACE, frame_limit: int = plans.FRAME_LIMIT) -> None:
-        self._plan = Plan(plans.check_app_name(name), os.getcwd(), grace=grace, frame_limit=frame_limit)
+    def __init__(
+        self,
+        name: str,
+        *,
+        grace: float = plans.GRACE,
+        frame_limit: int = plans.FRAME_LIMIT,
+        strategy: str = plans.STRATEGIES[0],
+    ) -> None:
+        plan = Plan(plans.check_app_name(name), os.getcwd(), grace=grace, frame_limit=frame_limit, strategy=strategy)
+        self._plan = plan
         self._has_run = False
         atexit.register(self._complain_unless_run)
 
@@ -48,6 +56,25 @@ class App:
         self._plan = msgspec.structs.replace(self._plan, base=str(place if place.is_dir() else place.parent))
         return self
 
+    def preload(self, *modules: str) -> App:
+        """Modules that are imported once, in the fork server, and shared by all mobsters (copy on write).
+
+        For what is big and does nothing but define things: `numpy`, your own models. The Kingpin imports none of it; a
+        reload imports it anew. A module that starts threads at import does not belong here.
+
+        >>> app.preload("numpy", "mymodels")         # doctest: +SKIP
+        """
+        for module in modules:
+            if not all(part.isidentifier() for part in str(module).split(".")):
+                raise PlanError(f"preload({module!r}): wanted are import strings, such as 'numpy' or 'pkg.models'.")
+            if not _can_find(module.partition(".")[0], self._plan.base):
+                raise PlanError(
+                    f"preload({module!r}): there is no such module, neither in {self._plan.base} nor among the "
+                    f"installed packages."
+                )
+        self._plan = msgspec.structs.replace(self._plan, preload=(*self._plan.preload, *modules))
+        return self
+
     def role(self, name: str, module: str | os.PathLike[str], **options: Any) -> App:
         """Adds a role: its name, the module that its mobsters run, and options.
 
@@ -55,7 +82,9 @@ class App:
         many mobsters (1). `threads`: how many plain `def` exports run at once (1, on the loop). `concurrency`: how many
         `async def` exports run at once (100). `queue`: how many calls may wait in one worker (10,000).
         `shared_memory`: how many bytes of large buffers each mobster may have on their way to others, or looked at by
-        them (256 MiB); 0 sends them through the sockets. `PlanError` tells what does not fit.
+        them (256 MiB); 0 sends them through the sockets. docs/supervision.md tells of the others: `restart`,
+        `intensity`, `period`, `stop_exit_codes`, `needs`, `essential`; `boot_timeout`, `hang_timeout`; `max_calls`,
+        `max_age`, `max_memory`; `max_workers`; `env`, `nice`, `cpus`, `limits`. `PlanError` tells what does not fit.
 
         >>> app.role("back", "./background_worker.py", workers=4)     # doctest: +SKIP
         """
@@ -68,6 +97,7 @@ class App:
                 f"role {name!r}: {module!r} is no module. Wanted: a file ending in .py, as in "
                 f'.role("back", "./background_worker.py"), or an import string such as "pkg.module".'
             )
+        options = {key: _frozen(value) for key, value in options.items()}
         role = plans.check_role(RolePlan(name, os.fspath(module), **options), self._plan.roles)
         role = msgspec.structs.replace(role, module=self._resolve(name, role.module))
         self._plan = msgspec.structs.replace(self._plan, roles=(*self._plan.roles, role))
@@ -119,17 +149,29 @@ class App:
             )
 
 
-def start(name: str, *, grace: float = plans.GRACE, frame_limit: int = plans.FRAME_LIMIT) -> App:
+def start(
+    name: str,
+    *,
+    grace: float = plans.GRACE,
+    frame_limit: int = plans.FRAME_LIMIT,
+    strategy: str = plans.STRATEGIES[0],
+) -> App:
     """Begins to describe an app. Its name prefixes every process title and is what `mob.connect` takes.
 
     `grace`: seconds that an orderly stop may take (30). `frame_limit`: the longest message in bytes (256 MiB).
-    `PlanError` if the name cannot be one.
+    `strategy`: who is restarted when a worker has died: only it ("one_for_one"), or the roles declared after its own
+    as well ("rest_for_one"). `PlanError` if the name cannot be one.
 
     >>> import mob
     >>> mob.start("myapp")
     <App 'myapp': no roles yet>
     """
-    return App(name, grace=grace, frame_limit=frame_limit)
+    return App(name, grace=grace, frame_limit=frame_limit, strategy=strategy)
+
+
+def _frozen(value: Any) -> Any:
+    """A list as the tuple that the plan wants."""
+    return tuple(cast(list[Any], value)) if isinstance(value, list) else value
 
 
 def _is_path(module: object) -> bool:

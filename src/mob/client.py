@@ -17,7 +17,8 @@ from typing import Any, TypeVar, overload
 
 import uvloop
 
-from mob.errors import AppNotRunning, nearest
+from mob.errors import AppNotRunning, MobError, nearest
+from mob.mobster.call import Call
 from mob.mobster.calling import DEFAULTS
 from mob.mobster.interface import Interface
 from mob.mobster.peer import Peer
@@ -172,6 +173,28 @@ class Client:
         rows: tuple[m.Row, ...] = self._peer.control.request("overview", m.Overview).result(PATIENCE)
         return rows
 
+    def scale(self, role: str, count: int, *, relative: bool = False) -> str:
+        """Gives a role so many workers (`relative`: so many more, or less); what was done.
+
+        Returns when that is decided; new workers are ready a little later. `MobError` tells why it cannot be.
+        """
+        self._check_open()
+        self._peer.roster.check_role(role)
+        return _done(
+            self._peer.control.request("scale", lambda number: m.Scale(number, role, count, relative)), PATIENCE
+        )
+
+    def reload(self, *roles: str, timeout: float | None = None) -> str:
+        """Replaces the workers of these roles (none: of all) by new ones with new code; what was done, when it is.
+
+        `MobError` if the new ones do not come up: then the old ones stay. `CallTimeout` after `timeout` seconds; the
+        reload goes on.
+        """
+        self._check_open()
+        for role in roles:
+            self._peer.roster.check_role(role)
+        return _done(self._peer.control.request("reload", lambda number: m.Reload(number, roles)), timeout)
+
     def statistics(self) -> dict[str, int]:
         """The sizes of this process's tables."""
         return self._peer.statistics()
@@ -181,6 +204,13 @@ class Client:
             raise AppNotRunning(f"this client of {self.app!r} was closed.")
         if self._peer.control.is_closed:
             raise AppNotRunning(f"the app {self.app!r} has ended.")
+
+
+def _done(request: Call[m.Done], timeout: float | None) -> str:
+    done = request.result(timeout)
+    if done.error:
+        raise MobError(done.error)
+    return done.text
 
 
 def connect(app: str) -> Client:

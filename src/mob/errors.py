@@ -16,6 +16,7 @@
     └── CallError                        a call did not bring a value; `.executed` is "no", "maybe" or "yes"
         ├── Lost (ConnectionError)       the process that had the call died
         ├── Unavailable                  no ready worker within the waiting time, or the app stops
+        ├── Quarantined                  the export has killed too many workers; it is tried again later
         ├── Busy                         a bounded queue is full
         ├── CallTimeout (TimeoutError)   the deadline passed
         ├── Deadlock                     waiting would never end: the only thread that could answer is waiting
@@ -142,6 +143,10 @@ class Lost(CallError, ConnectionError):
 
 class Unavailable(CallError):
     """No worker became ready within the waiting time, or the app is stopping."""
+
+
+class Quarantined(CallError):
+    """The export has killed several workers within a short time, and is refused for a while."""
 
 
 class Busy(CallError):

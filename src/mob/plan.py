@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Any
+from collections.abc import Callable
+from typing import Any, cast
 
 import msgspec
 
-from mob.errors import PlanError
+from mob.errors import PlanError, nearest
 
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}")
 RESERVED = frozenset({"kingpin", "mobster", "client", "mob"})
@@ -22,6 +23,10 @@ FRAME_LIMIT = 256 * MIB
 SHARED_MEMORY = 256 * MIB
 LARGEST_FRAME = 2**32 - 1  # its length has four bytes
 GRACE = 30.0  # seconds; gunicorn's graceful_timeout
+BOOT_TIMEOUT = 60.0  # seconds
+PERIOD = 60.0  # seconds
+RESTART = ("permanent", "transient", "temporary")  # the names are Erlang/OTP's
+STRATEGIES = ("one_for_one", "rest_for_one")
 
 
 class RolePlan(msgspec.Struct, frozen=True):
@@ -40,6 +45,38 @@ class RolePlan(msgspec.Struct, frozen=True):
     shared_memory: int = SHARED_MEMORY
     """Bytes of large buffers that each mobster may have sent and others still look at; what is beyond them travels
     through the sockets. 0 turns it off."""
+    max_workers: int | None = None
+    """Up to how many workers the role grows by itself when calls queue; None: it does not."""
+    restart: str = "permanent"
+    """Who is revived: "permanent" all, "transient" those that failed (a signal, a status but 0), "temporary" none."""
+    stop_exit_codes: tuple[int, ...] = ()
+    """Exit statuses that say "I am done": such a worker is not revived."""
+    intensity: int | None = None
+    """How many revivals within `period` are tolerated; one more, and the role gives up. None: it never does."""
+    period: float = PERIOD
+    """Seconds in which revivals are counted."""
+    needs: tuple[str, ...] = ()
+    """Roles that must have a ready worker before this one is started, and are stopped after it."""
+    essential: bool = False
+    """Whether the app stops, with status 1, when the role gives up."""
+    boot_timeout: float | None = BOOT_TIMEOUT
+    """Seconds from launch to ready; a worker that takes longer is killed. None: it may take for ever."""
+    hang_timeout: float | None = None
+    """Seconds for which the loop of a worker may stand still before it is killed. None: for ever."""
+    max_calls: int | None = None
+    """Calls after which a worker is replaced."""
+    max_age: float | None = None
+    """Seconds after which a worker is replaced."""
+    max_memory: int | None = None
+    """Bytes of resident memory beyond which a worker is replaced."""
+    env: dict[str, str] = {}
+    """Environment variables of its mobsters, added to those of the Kingpin."""
+    nice: int = 0
+    """How much its mobsters step back behind others: -20 to 19."""
+    cpus: tuple[int, ...] = ()
+    """The processor cores on which its mobsters run; none: on all."""
+    limits: dict[str, int] = {}
+    """Limits of the operating system, by the name that getrlimit(2) gives them without RLIMIT_: {"nofile": 4096}."""
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -53,6 +90,10 @@ class Plan(msgspec.Struct, frozen=True):
     """Seconds that an orderly stop may take before the rest is killed."""
     frame_limit: int = FRAME_LIMIT
     """Bytes; a longer frame closes its link."""
+    strategy: str = "one_for_one"
+    """Who is restarted when a worker has died: only it, or the roles declared after its own as well."""
+    preload: tuple[str, ...] = ()
+    """Modules that the fork server imports once, so that the mobsters share their memory."""
 
     def role(self, name: str) -> RolePlan:
         """The role of that name; `KeyError` if there is none."""
@@ -87,13 +128,14 @@ def check_role(role: RolePlan, others: tuple[RolePlan, ...]) -> RolePlan:
                 f"the role {role.name!r} is there twice: first with {other.module!r}, then with {role.module!r}. "
                 f"Give each role a name of its own; for more processes of one role say workers=."
             )
-    for option in ("workers", "threads", "concurrency", "queue"):
+    for option, (is_fine, wanted) in _WANTED.items():
         value = getattr(role, option)
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise PlanError(f"role {role.name!r}: {option}={value!r} is not a whole number of at least 1.")
-    if not _is_number(role.shared_memory, int, 0, math.inf):
+        if not is_fine(value):
+            raise PlanError(f"role {role.name!r}: {option}={value!r} is not {wanted}.")
+    if role.max_workers is not None and role.max_workers < role.workers:
         raise PlanError(
-            f"role {role.name!r}: shared_memory={role.shared_memory!r} is not a number of bytes; 0 means none."
+            f"role {role.name!r}: max_workers={role.max_workers} is less than workers={role.workers}, with which the "
+            f"role starts."
         )
     return role
 
@@ -110,7 +152,30 @@ def check_limits(plan: Plan) -> Plan:
         raise PlanError(f"frame_limit={plan.frame_limit!r} is not a number of bytes of at least 4096.")
     if plan.frame_limit > LARGEST_FRAME:
         raise PlanError(f"frame_limit={plan.frame_limit!r} is more bytes than any frame can have: {LARGEST_FRAME:,}.")
+    if plan.strategy not in STRATEGIES:
+        raise PlanError(f"strategy={plan.strategy!r} is none. {nearest(str(plan.strategy), STRATEGIES)}")
+    names = [role.name for role in plan.roles]
+    for role in plan.roles:
+        for needed in role.needs:
+            if needed not in names:
+                raise PlanError(f"role {role.name!r} needs {needed!r}, which is no role. {nearest(needed, names)}")
+    in_order_of_need(plan.roles)
     return plan
+
+
+def in_order_of_need(roles: tuple[RolePlan, ...]) -> list[RolePlan]:
+    """The roles in the order of their declaration, but each after those that it needs; `PlanError` at a circle."""
+    order: list[RolePlan] = []
+    left = list(roles)
+    while left:
+        there = {role.name for role in order}
+        free = next((role for role in left if there.issuperset(role.needs)), None)
+        if free is None:
+            circle = ", ".join(f"{role.name} needs {' and '.join(role.needs)}" for role in left)
+            raise PlanError(f"these roles need each other, so none can be started first: {circle}.")
+        left.remove(free)
+        order.append(free)
+    return order
 
 
 def _is_name(name: object) -> bool:
@@ -119,3 +184,74 @@ def _is_name(name: object) -> bool:
 
 def _is_number(value: Any, kind: type | tuple[type, ...], least: float, beyond: float) -> bool:
     return isinstance(value, kind) and not isinstance(value, bool) and least <= value < beyond
+
+
+def _is_count(value: Any) -> bool:
+    return _is_number(value, int, 1, math.inf)
+
+
+def _is_seconds(value: Any) -> bool:
+    return _is_number(value, (int, float), 0, math.inf) and value > 0
+
+
+def _or_none(question: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    return lambda value: value is None or question(value)
+
+
+def _is_tuple_of(question: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, tuple) and all(map(question, cast(tuple[Any, ...], value)))
+
+
+def _is_dict_of(is_key: Callable[[Any], bool], is_value: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    def question(value: Any) -> bool:
+        if not isinstance(value, dict):
+            return False
+        known = cast(dict[Any, Any], value)
+        return all(map(is_key, known)) and all(map(is_value, known.values()))
+
+    return question
+
+
+def _is_variable(value: Any) -> bool:
+    return isinstance(value, str) and value != "" and "=" not in value
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+_COUNT = (_is_count, "a whole number of at least 1")
+_COUNT_OR_NONE = (_or_none(_is_count), "a whole number of at least 1, nor None")
+_SECONDS = (_is_seconds, "a number of seconds above 0")
+_SECONDS_OR_NONE = (_or_none(_is_seconds), "a number of seconds above 0, nor None")
+
+_WANTED: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "workers": _COUNT,
+    "threads": _COUNT,
+    "concurrency": _COUNT,
+    "queue": _COUNT,
+    "shared_memory": (lambda value: _is_number(value, int, 0, math.inf), "a number of bytes; 0 means none"),
+    "max_workers": _COUNT_OR_NONE,
+    "restart": (lambda value: value in RESTART, f"one of {', '.join(map(repr, RESTART))}"),
+    "stop_exit_codes": (
+        _is_tuple_of(lambda value: _is_number(value, int, 0, 256)),
+        "a tuple of exit statuses, 0 to 255",
+    ),
+    "intensity": (_or_none(lambda value: _is_number(value, int, 0, math.inf)), "a whole number, nor None"),
+    "period": _SECONDS,
+    "needs": (_is_tuple_of(_is_name), "a tuple of names of roles"),
+    "essential": (lambda value: isinstance(value, bool), "True or False"),
+    "boot_timeout": _SECONDS_OR_NONE,
+    "hang_timeout": _SECONDS_OR_NONE,
+    "max_calls": _COUNT_OR_NONE,
+    "max_age": _SECONDS_OR_NONE,
+    "max_memory": _COUNT_OR_NONE,
+    "env": (_is_dict_of(_is_variable, _is_text), "a dict of names and texts"),
+    "nice": (lambda value: _is_number(value, int, -20, 20), "a whole number from -20 to 19"),
+    "cpus": (_is_tuple_of(lambda value: _is_number(value, int, 0, math.inf)), "a tuple of numbers of cores"),
+    "limits": (
+        _is_dict_of(_is_text, lambda value: _is_number(value, int, 0, math.inf)),
+        "a dict of names and whole numbers",
+    ),
+}
+"""What each option of a role may be, and how that is said."""

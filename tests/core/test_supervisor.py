@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from mob.core import decisions as d
+from mob.core.crew import EARLY
 from mob.core.decisions import Announce, AnnounceGone, AnnounceRole, Decision, Launch, Tell, Welcome
 from mob.core.states import Mobster
-from mob.core.supervisor import EARLY
-from mob.wire.messages import Export, Member, RoleInfo, Row
+from mob.wire.messages import Beat, Export, Member, RoleInfo, Row
 from tests.core.world import FOO, GRACE, KILLED, RING_EARLY, Fake, World, info, plan, started
 
 
@@ -61,10 +61,12 @@ def test_the_members_hear_of_every_change(events: list[str], states: list[str]) 
 
 def test_what_a_role_exports_is_announced_when_it_changes() -> None:
     world = started("back*2", ready=False)
-    assert of(AnnounceRole, world.ready(1)) == [AnnounceRole(info("back"))]
+    assert of(AnnounceRole, world.ready(1)) == [AnnounceRole(info("back", workers=2))]
     assert of(AnnounceRole, world.ready(2)) == []
-    more = RoleInfo("back", (*FOO, Export("bar", "()", "")), True)
-    assert world.supervisor.handle_ready(1, 101, more, 0.0) == [AnnounceRole(more)]
+    more = (*FOO, Export("bar", "()", ""))
+    assert world.supervisor.handle_ready(1, 101, more, True, 0.0) == [
+        AnnounceRole(RoleInfo("back", more, True, workers=2))
+    ]
 
 
 def test_nobody_minds_a_word_about_a_process_that_has_gone() -> None:
@@ -72,7 +74,7 @@ def test_nobody_minds_a_word_about_a_process_that_has_gone() -> None:
     supervisor = world.supervisor
     world.exits_with(1)
     assert supervisor.handle_forked(1, 101) == []
-    assert supervisor.handle_ready(1, 101, info("back"), 0.0) == []
+    assert supervisor.handle_ready(1, 101, FOO, True, 0.0) == []
     assert supervisor.handle_boot_failed(1, "x") == []
     assert supervisor.handle_draining(1, 0.0) == []
     assert supervisor.handle_exited(1, KILLED, 0.0) == []
@@ -423,7 +425,7 @@ def test_a_fork_server_that_dies_in_a_stop_does_not_hold_it_up() -> None:
 
 def test_the_table_of_the_processes() -> None:
     world = started("back*2", "front")
-    world.supervisor.processes[1].calls = 7
+    world.carry_out(world.supervisor.handle_beat(1, Beat(calls=7), world.now))
     world.now += 5
     world.exits_with(2)
     world.boot_failed(4, TRACEBACK)
@@ -442,7 +444,7 @@ def test_it_can_be_looked_at() -> None:
     world = started("back*2")
     supervisor = world.supervisor
     assert repr(supervisor) == "<Supervisor of 'app': 2 processes in 2 slots>"
-    assert repr(supervisor.processes[2]) == "<Process 2 back.1 pid 102 ready>"
+    assert repr(supervisor.processes[2]) == "<Process 2 back.1 (pid 102) ready>"
     assert repr(supervisor.slots["back", 1]) == "<Slot back.1 filled>"
 
 

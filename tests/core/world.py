@@ -8,10 +8,14 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from typing import Any
+
+import msgspec
 
 from mob.core import decisions as d
+from mob.core.crew import EARLY
 from mob.core.decisions import Decision, Launch
-from mob.core.supervisor import EARLY, Supervisor
+from mob.core.supervisor import Supervisor
 from mob.plan import Plan, RolePlan
 from mob.wire.messages import Export, RoleInfo
 
@@ -22,14 +26,16 @@ RING_EARLY = 0.0015
 """How much too early the timers of a real loop have been seen to ring, and more."""
 
 
-def plan(*roles: str, grace: float = GRACE) -> Plan:
-    """A plan of roles like "back*2"."""
+def plan(*roles: str, grace: float = GRACE, options: dict[str, Any] | None = None, **more: Any) -> Plan:
+    """A plan of roles like "back*2"; the first of them has the options."""
     parts = [role.partition("*") for role in roles]
-    return Plan("app", "/", tuple(RolePlan(name, name, int(count or 1)) for name, _, count in parts), grace=grace)
+    plans = [RolePlan(name, name, int(count or 1)) for name, _, count in parts]
+    plans[0] = msgspec.structs.replace(plans[0], **(options or {}))
+    return Plan("app", "/", tuple(plans), grace=grace, **more)
 
 
-def info(role: str, failing: str = "") -> RoleInfo:
-    return RoleInfo(role, FOO, True, failing)
+def info(role: str, failing: str = "", workers: int = 1) -> RoleInfo:
+    return RoleInfo(role, FOO, True, failing, workers)
 
 
 @dataclass
@@ -64,6 +70,8 @@ class World:
         self.clients: set[int] = set()
         self.timers: list[float] = []
         self.told: list[str] = []
+        self.answers: list[d.Answer] = []
+        self.inspected: list[int] = []
         self.failing: dict[str, str] = {}
         self.linked: set[tuple[int, int]] = set()
         self.launches: Counter[tuple[str, int]] = Counter()
@@ -89,7 +97,7 @@ class World:
         mobster.pid = 100 + uid
         if not (mobster.was_told or mobster.asked_grace is not None) and mobster.ready_at is None:
             mobster.ready_at = self.now
-        return self.carry_out(self.supervisor.handle_ready(uid, mobster.pid, info(mobster.role), self.now))
+        return self.carry_out(self.supervisor.handle_ready(uid, mobster.pid, FOO, True, self.now))
 
     def draining(self, uid: int) -> list[Decision]:
         mobster = self.mobsters[uid]
@@ -162,6 +170,8 @@ class World:
     def carry_out(self, decisions: list[Decision]) -> list[Decision]:
         for decision in decisions:
             self._carry_out_one(decision)
+        ready = Counter((member.role, member.index) for member in self.supervisor.roster.ready())
+        assert all(count == 1 for count in ready.values()), "two ready workers have one index"
         return decisions
 
     def _carry_out_one(self, decision: Decision) -> None:
@@ -190,13 +200,19 @@ class World:
                 self.statuses.append(status)
             case d.AnnounceGone(uid=uid):
                 self._forget(uid)
-            case d.Announce():
+            case d.Inspect(uid=uid):
+                assert uid in self.mobsters
+                self.inspected.append(uid)
+            case d.Answer():
+                self.answers.append(decision)
+            case d.Announce() | d.Record() | d.RenewForkServer():
                 pass
 
     def _launch(self, launch: Launch) -> None:
         slot = (launch.role, launch.index)
         assert self.stopped_at is None, "launched while stopping"
-        assert slot not in {mobster.slot for mobster in self.mobsters.values()}, "two processes in one slot"
+        others = [m for m in self.mobsters.values() if m.slot == slot and m.asked_grace is None]
+        assert not others or (len(others) == 1 and others[0].ready_at is not None), "no place for another process"
         assert self.now >= self.due.pop(slot, self.now) - EARLY, "revived too soon"
         self.launches[slot] += 1
         assert launch.generation == self.launches[slot]
@@ -204,15 +220,15 @@ class World:
 
     def _ask(self, mobster: Fake, grace: float) -> None:
         assert mobster.asked_grace is None, "asked twice"
-        later = self.roles[self.roles.index(mobster.role) + 1 :]
+        later = self.roles[self.roles.index(mobster.role) + 1 :] if self.stopped_at is not None else []
         assert not [other for other in self.mobsters.values() if other.role in later], "asked before a later role"
         mobster.asked_grace = grace
         self._limit(mobster, self.now + grace)
 
 
-def started(*roles: str, grace: float = GRACE, ready: bool = True) -> World:
+def started(*roles: str, grace: float = GRACE, ready: bool = True, app: Plan | None = None) -> World:
     """A world in which all mobsters are there, and ready."""
-    world = World(plan(*roles, grace=grace))
+    world = World(app or plan(*roles, grace=grace))
     world.start()
     for uid in list(world.mobsters):
         world.forked(uid)

@@ -24,7 +24,8 @@ CONVERSATIONS: dict[str, tuple[Any, Callable[[Any], list[Any]]]] = {
     "down": (m.Down, m.decode_down),
     "order": (m.Order, m.decode_order),
     "report": (m.Report, m.decode_report),
-    "beat": (m.Beat, m.decode_beat),
+    "vital": (m.Vital, m.decode_vital),
+    "inspect": (m.Inspect, m.decode_inspect),
 }
 
 

@@ -20,9 +20,17 @@ from mob import client
 from mob.cli import stubs as stub_maker
 from mob.errors import MobError, PlanError
 from mob.rim.addresses import running_apps
+from mob.rim.crashes import Crashes
 from mob.wire.messages import Row
 
-STATE_STYLES = {"ready": "green", "booting": "yellow", "launching": "yellow", "draining": "cyan", "failing": "red"}
+STATE_STYLES = {
+    "ready": "green",
+    "booting": "yellow",
+    "launching": "yellow",
+    "draining": "cyan",
+    "failing": "red",
+    "failed": "red",
+}
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -58,6 +66,55 @@ def ps(name: str | None) -> None:
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = 160  # into a pipe: lines are for another program, not for a window
     console.print(_table(f"{app.app} · Kingpin {kingpin}", rows))
+
+
+@main.command()
+@click.argument("roles", nargs=-1)
+@click.option("-a", "--app", "name", help="The app's name; needed only when several run.")
+def reload(roles: tuple[str, ...], name: str | None) -> None:
+    """Replace the workers by new ones with new code, without a gap: of ROLES, or of all roles.
+
+    If the new ones do not come up, the old ones stay, and the exit code is 1.
+    """
+    try:
+        with client.connect(name or _only_app()) as app:
+            click.echo(app.reload(*roles))
+    except MobError as error:
+        raise click.ClickException(str(error)) from error
+
+
+@main.command()
+@click.argument("sizes", nargs=-1, required=True, metavar="ROLE=N...")
+@click.option("-a", "--app", "name", help="The app's name; needed only when several run.")
+def scale(sizes: tuple[str, ...], name: str | None) -> None:
+    """Give roles another number of workers: `mob scale back=8`, or `back=+1`, `back=-1`."""
+    wanted: list[tuple[str, int, bool]] = []
+    for size in sizes:
+        role, _, count = size.partition("=")
+        if not role or not count.lstrip("+-").isdigit():
+            raise click.BadParameter(f"{size!r} is not ROLE=N, such as back=8 or back=+1.")
+        wanted.append((role, int(count), count[0] in "+-"))
+    try:
+        with client.connect(name or _only_app()) as app:
+            for role, number, relative in wanted:
+                click.echo(app.scale(role, number, relative=relative))
+    except MobError as error:
+        raise click.ClickException(str(error)) from error
+
+
+@main.command()
+@click.argument("name", metavar="APP", required=False)
+@click.option("-n", "--number", default=1, show_default=True, help="How many reports, the latest last.")
+def crashes(name: str | None, number: int) -> None:
+    """Show the reports of the last crashes of an app, also when it does not run any more."""
+    try:
+        name = name or _only_app()
+    except MobError as error:
+        raise click.ClickException(f"{error} Or name the app: `mob crashes APP`.") from error
+    reports = Crashes(name).all()[-number:]
+    if not reports:
+        click.echo(f"No crash of {name!r} is on record.")
+    click.echo("\n\n".join(report.text() for report in reports))
 
 
 @main.command()

@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import msgspec
 
-from mob.wire.messages import Member, RoleInfo
+from mob.wire.messages import Member, RoleInfo, Running
+
+Ticket = tuple[int, int]
+"""Who asked, and the number of the request there; (0, 0) for nobody."""
 
 
 class _Decision(msgspec.Struct, frozen=True, gc=False):
@@ -70,6 +73,38 @@ class Kill(_Decision, frozen=True):
     uid: int
 
 
+class Inspect(_Decision, frozen=True):
+    """Have a mobster that hangs say where it stands: the stacks of its threads and tasks. It is killed soon."""
+
+    uid: int
+
+
+class Record(_Decision, frozen=True):
+    """Keep the report of a crash."""
+
+    member: Member
+    why: str
+    uptime: float
+    memory: int
+    running: tuple[Running, ...]
+    stacks: str
+    """What `Inspect` has brought, or the error of an import that failed."""
+
+
+class Answer(_Decision, frozen=True):
+    """Tell who asked for it that a reload or a change of size is done, or why it is not."""
+
+    ticket: Ticket
+    error: str = ""
+    text: str = ""
+
+
+class RenewForkServer(_Decision, frozen=True):
+    """Start another fork server, which imports what is preloaded anew; the mobsters of the old one go on.
+
+    When that is done, `handle_fork_server_renewed` is to be called."""
+
+
 class Tell(_Decision, frozen=True):
     """Say something to the person at the terminal."""
 
@@ -88,4 +123,20 @@ class Finish(_Decision, frozen=True):
     status: int
 
 
-Decision = Launch | Welcome | Introduce | Announce | AnnounceGone | AnnounceRole | Ask | Kill | Tell | WakeAt | Finish
+Decision = (
+    Launch
+    | Welcome
+    | Introduce
+    | Announce
+    | AnnounceGone
+    | AnnounceRole
+    | Ask
+    | Kill
+    | Inspect
+    | Record
+    | Answer
+    | RenewForkServer
+    | Tell
+    | WakeAt
+    | Finish
+)

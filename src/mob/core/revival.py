@@ -2,15 +2,61 @@
 
 The first death of a worker that had been ready is answered at once. A worker that dies again soon, or that never gets
 ready, is launched after a pause that grows from 0.1 s by half each time up to 15 s; half a minute of health starts
-the count anew (the figures are PM2's exponential backoff).
+the count anew (the figures are PM2's exponential backoff). A tenth more or less, by chance, keeps those that died
+together from coming back together.
+
+Whether there is a successor at all is the policy of the role, in Erlang/OTP's words: `restart`, and `intensity` within
+a `period`.
 """
 
 from __future__ import annotations
+
+from collections import deque
+
+from mob.plan import RolePlan
 
 FIRST_PAUSE = 0.1
 GROWTH = 1.5
 LONGEST_PAUSE = 15.0
 HEALTHY_AFTER = 30.0
+JITTER = 0.1
+
+
+def is_wanted(role: RolePlan, status: int | None, restarting: bool) -> bool:
+    """Whether a worker that ended with this exit status is to have a successor (None: it was never born)."""
+    if restarting:
+        return True
+    if role.restart == "temporary" or status in role.stop_exit_codes:
+        return False
+    return role.restart == "permanent" or status != 0
+
+
+class Intensity:
+    """The revivals of a role within its period."""
+
+    __slots__ = ("_times", "has_given_up")
+
+    def __init__(self) -> None:
+        self._times: deque[float] = deque()
+        self.has_given_up = False
+
+    def __repr__(self) -> str:
+        return f"<Intensity {len(self._times)} revivals, {'given up' if self.has_given_up else 'going on'}>"
+
+    def allows(self, role: RolePlan, now: float) -> bool:
+        """Whether one more revival is tolerated; counts it. Once it is not, none is until `reset`."""
+        if role.intensity is None:
+            return True
+        self._times.append(now)
+        while self._times[0] <= now - role.period:
+            self._times.popleft()
+        self.has_given_up = self.has_given_up or len(self._times) > role.intensity
+        return not self.has_given_up
+
+    def reset(self) -> None:
+        """Counts from anew: somebody has done something about it."""
+        self._times.clear()
+        self.has_given_up = False
 
 
 class Revival:
@@ -25,10 +71,10 @@ class Revival:
     def __repr__(self) -> str:
         return f"<Revival {self.failures} failures in a row, {self.restarts} restarts>"
 
-    def pause_after(self, was_ready: bool, lived: float, asked: bool = False) -> float:
+    def pause_after(self, was_ready: bool, lived: float, asked: bool = False, luck: float = 0.5) -> float:
         """Seconds until the successor of a process that lived for `lived` seconds (since ready, if it was ready).
 
-        One that ended because it was asked to has not failed.
+        One that ended because it was asked to has not failed. `luck` is a random number from 0 to 1.
         """
         self.restarts += 1
         if was_ready and lived >= HEALTHY_AFTER:
@@ -41,4 +87,4 @@ class Revival:
             if growths == 0:
                 return 0.0
             growths -= 1
-        return min(LONGEST_PAUSE, FIRST_PAUSE * GROWTH ** min(growths, 64))
+        return min(LONGEST_PAUSE, FIRST_PAUSE * GROWTH ** min(growths, 64)) * (1 + JITTER * (2 * luck - 1))

@@ -25,9 +25,12 @@ class Mobster(StrEnum):
 class Slot(StrEnum):
     """Where a place (role, index) stands: a place outlives the processes that fill it."""
 
+    HELD = "held"  # a role that this one needs has no ready worker yet
     FILLED = "filled"  # a process is there or on its way
     WAITING = "waiting"  # the last one died too soon; the next follows after a pause
-    EMPTY = "empty"  # the app stops, none will follow
+    LEAVING = "leaving"  # the role was made smaller; its process finishes
+    FAILED = "failed"  # the role has given up; a reload tries again
+    EMPTY = "empty"  # its work is done, or the app stops: none will follow
 
 
 class Call(StrEnum):
@@ -57,11 +60,28 @@ MOBSTER: Mapping[tuple[Mobster, str], Mobster] = {
 }
 
 SLOT: Mapping[tuple[Slot, str], Slot] = {
+    (Slot.HELD, "needed roles are ready"): Slot.FILLED,
+    (Slot.HELD, "scaled down"): Slot.EMPTY,
+    (Slot.HELD, "stopping"): Slot.EMPTY,
     (Slot.FILLED, "exited, revived at once"): Slot.FILLED,
     (Slot.FILLED, "exited, revived after a pause"): Slot.WAITING,
-    (Slot.WAITING, "pause over"): Slot.FILLED,
+    (Slot.FILLED, "exited, held"): Slot.HELD,
+    (Slot.FILLED, "exited too often"): Slot.FAILED,
+    (Slot.FILLED, "exited, done"): Slot.EMPTY,
+    (Slot.FILLED, "scaled down"): Slot.LEAVING,
     (Slot.FILLED, "stopping"): Slot.EMPTY,
+    (Slot.WAITING, "pause over"): Slot.FILLED,
+    (Slot.WAITING, "reloaded"): Slot.FILLED,
+    (Slot.WAITING, "scaled down"): Slot.EMPTY,
     (Slot.WAITING, "stopping"): Slot.EMPTY,
+    (Slot.LEAVING, "scaled up"): Slot.FILLED,
+    (Slot.LEAVING, "exited, done"): Slot.EMPTY,
+    (Slot.LEAVING, "stopping"): Slot.EMPTY,
+    (Slot.FAILED, "reloaded"): Slot.FILLED,
+    (Slot.FAILED, "scaled down"): Slot.EMPTY,
+    (Slot.FAILED, "stopping"): Slot.EMPTY,
+    (Slot.EMPTY, "reloaded"): Slot.FILLED,
+    (Slot.EMPTY, "scaled down"): Slot.EMPTY,
     (Slot.EMPTY, "stopping"): Slot.EMPTY,
 }
 

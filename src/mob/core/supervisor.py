@@ -1,148 +1,83 @@
 """The Kingpin's mind: what happens to mobsters goes in with the time, what to do about it comes out as decisions.
 
-One process per slot (role, index), ever: a successor is launched only after the exit of its predecessor was reported,
-so no two workers have one index at a time. Roles are stopped in reverse order of their declaration, each when the later
-ones are gone; what remains at the end of the grace time is killed.
+This file knows what happens; what is decided about it lies beside: who is there (`crew`), whether and when a successor
+comes (`revival`), the stop (`stopping`), replacing those that run (`rollout`), how many there are (`scaling`), who is
+late, hangs or has grown old (`health`), and calls that kill (`quarantine`).
+
+A successor of one that died is launched only after the exit was reported. Where a worker is replaced, old and new are
+there together for a while, but never both ready: no two ready workers have one index at a time.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable
 
-import msgspec
-
-from mob.core import states
-from mob.core.decisions import (
-    Announce,
-    AnnounceGone,
-    AnnounceRole,
-    Ask,
-    Decision,
-    Finish,
-    Introduce,
-    Kill,
-    Launch,
-    Tell,
-    WakeAt,
-    Welcome,
-)
-from mob.core.introductions import Introductions
-from mob.core.revival import Revival
+from mob.core.crew import EARLY, Crew, Process, Slot
+from mob.core.decisions import Announce, AnnounceGone, Answer, Decision, Introduce, Record, Tell, Ticket, WakeAt
+from mob.core.health import Health
+from mob.core.quarantine import Quarantine
+from mob.core.revival import is_wanted
+from mob.core.rollout import Rollout
 from mob.core.roster import Roster
+from mob.core.scaling import Scaling
 from mob.core.states import Mobster
 from mob.core.states import Slot as SlotState
+from mob.core.stopping import Stopping
 from mob.plan import Plan
-from mob.wire.messages import Member, RoleInfo, Row
-
-RESERVE = 0.1
-"""The part of the grace time that a role still to be stopped keeps for itself while an earlier one takes long."""
-EARLY = 0.005
-"""Seconds by which a wake may come too soon: timers are not exact, and a wake that was in vain is not repeated."""
-
-
-class Slot:
-    """A place for one mobster: outlives the processes that fill it."""
-
-    __slots__ = ("due", "generation", "index", "note", "revival", "role", "state", "told", "uid")
-
-    def __init__(self, role: str, index: int) -> None:
-        self.role = role
-        self.index = index
-        self.state = SlotState.FILLED
-        self.uid = 0  # of the process that fills it, 0 for none
-        self.generation = 0
-        self.due = 0.0  # when WAITING: the time of the launch
-        self.note = ""  # why the last one ended
-        self.told = ""  # the traceback that was shown last; the same one is not shown again in full
-        self.revival = Revival()
-
-    def __repr__(self) -> str:
-        return f"<Slot {self.name} {self.state}>"
-
-    @property
-    def name(self) -> str:
-        """As people read it: `back.2`."""
-        return f"{self.role}.{self.index}"
-
-    def step(self, event: str) -> None:
-        """The next state, by the table."""
-        self.state = states.step(states.SLOT, self.state, event)
-
-
-class Process:
-    """One life: a mobster from its launch to its exit."""
-
-    __slots__ = (
-        "calls",
-        "deadline",
-        "killed",
-        "launched",
-        "pid",
-        "ready_at",
-        "report",
-        "shared",
-        "slot",
-        "state",
-        "uid",
-    )
-
-    def __init__(self, uid: int, slot: Slot, now: float) -> None:
-        self.uid = uid
-        self.slot = slot
-        self.pid = 0
-        self.state = Mobster.LAUNCHING
-        self.launched = now
-        self.ready_at: float | None = None
-        self.deadline: float | None = None  # when it is killed if it is still there
-        self.killed = False
-        self.report = ""  # of a failed import
-        self.calls = 0
-        self.shared = 0
-
-    def __repr__(self) -> str:
-        return f"<Process {self.uid} {self.slot.name} pid {self.pid} {self.state}>"
-
-    def step(self, event: str) -> None:
-        """The next state, by the table."""
-        self.state = states.step(states.MOBSTER, self.state, event)
-
-    def limit(self, deadline: float) -> None:
-        """It is to be killed at that time if it is still there, or earlier if that was said before."""
-        self.deadline = deadline if self.deadline is None else min(self.deadline, deadline)
-
-    def is_overdue(self, now: float) -> bool:
-        """Whether it should be gone by now, and nothing was done about it yet."""
-        return self.deadline is not None and self.deadline <= now + EARLY and not self.killed
-
-    def member(self) -> Member:
-        """As the roster shows it."""
-        return Member(self.uid, self.pid, self.slot.role, self.slot.index, self.slot.generation, str(self.state))
+from mob.wire.messages import Beat, Export, Member, Row
 
 
 class Supervisor:
     """Decides launches, revivals, introductions and the stop."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, luck: Callable[[], float] = lambda: 0.5) -> None:
         self.plan = plan
-        self.roster = Roster(RoleInfo(role.name, workers=role.workers) for role in plan.roles)
-        self.introductions = Introductions()
-        self.slots = {(role.name, i): Slot(role.name, i) for role in plan.roles for i in range(role.workers)}
-        self.processes: dict[int, Process] = {}
-        self.stopping = False
-        self.finished = False
-        self._deadline = 0.0  # of the whole stop
-        self._stage: list[str] = []  # roles that have not ended; the last one is being asked
-        self._asked = ""  # the role that was asked last
-        self._last_uid = 0
+        self.crew = Crew(plan, luck)
+        self.rollout = Rollout(self.crew)
+        self.scaling = Scaling(self.crew)
+        self.health = Health(self.crew, self.rollout)
+        self.quarantine = Quarantine(self.crew)
+        self._stopping = Stopping(self.crew)
 
     def __repr__(self) -> str:
         return f"<Supervisor of {self.plan.name!r}: {len(self.processes)} processes in {len(self.slots)} slots>"
 
+    @property
+    def roster(self) -> Roster:
+        """Who is there, as everybody knows it."""
+        return self.crew.roster
+
+    @property
+    def slots(self) -> dict[tuple[str, int], Slot]:
+        """The places, by role and index."""
+        return self.crew.slots
+
+    @property
+    def processes(self) -> dict[int, Process]:
+        """The mobsters' processes, by uid."""
+        return self.crew.processes
+
+    @property
+    def stopping(self) -> bool:
+        """Whether the app is about to end."""
+        return self._stopping.has_begun
+
+    @property
+    def finished(self) -> bool:
+        """Whether the app has ended."""
+        return self._stopping.is_over
+
     # ------------------------------------------------------------------------------------------- launching
 
     def start(self, now: float) -> list[Decision]:
-        """The first launch of every slot."""
-        return [decision for slot in self.slots.values() for decision in self._launch(slot, now)]
+        """The first launch of every slot that waits for no other role."""
+        decisions: list[Decision] = []
+        for slot in self.slots.values():
+            if self.crew.lacks(slot.role):
+                slot.state = SlotState.HELD
+            else:
+                decisions += self.crew.launch(slot, now)
+        return decisions
 
     def handle_forked(self, uid: int, pid: int) -> list[Decision]:
         """The fork server has made the process."""
@@ -151,23 +86,28 @@ class Supervisor:
             return []
         kill = self._identify(process, pid)
         process.step("forked")
-        return [*self._changed(process), *kill]
+        return [*self.crew.changed(process), *kill]
 
-    def handle_ready(self, uid: int, pid: int, info: RoleInfo, now: float) -> list[Decision]:
+    def handle_ready(
+        self, uid: int, pid: int, exports: tuple[Export, ...], complete: bool, now: float
+    ) -> list[Decision]:
         """The mobster's module is up, or it listens on a shared port (then it says so again when its exports grow)."""
         process = self.processes.get(uid)
         if process is None:
             return []
         decisions = self._identify(process, pid)
-        before = process.state
+        is_first = process.is_booting
         process.step("ready")
-        if self.roster.roles[process.slot.role] != info:
-            self.roster.put_role(info)
-            decisions.append(AnnounceRole(info))
-        if before in (Mobster.LAUNCHING, Mobster.BOOTING):
-            process.ready_at = now
+        decisions += self.crew.role_changed(
+            process.slot.role, exports=exports, complete=complete, failing="", given_up=False
+        )
+        if is_first:
+            process.ready_at = process.beaten_at = now
             process.slot.note = process.slot.told = ""
-            decisions += self._changed(process)
+            decisions += self.crew.changed(process)
+            decisions += self.rollout.handle_ready(process, now)
+            decisions += self.crew.release_held(now)
+            decisions += self.health.watch(process)
         return decisions
 
     def handle_boot_failed(self, uid: int, report: str) -> list[Decision]:
@@ -183,221 +123,294 @@ class Supervisor:
             return []
         process.step("asked to stop")
         process.limit(now + self.plan.grace)
-        return [*self._changed(process), WakeAt(now + self.plan.grace)]
+        return [*self.crew.changed(process), WakeAt(now + self.plan.grace)]
 
-    def handle_exited(self, uid: int, why: str, now: float) -> list[Decision]:
-        """The process is gone for good."""
-        process = self.processes.pop(uid, None)
+    # ------------------------------------------------------------------------------------------------ exits
+
+    def handle_exited(
+        self, uid: int, why: str, now: float, status: int | None = None, blamed: str = ""
+    ) -> list[Decision]:
+        """The process is gone for good. `status` is None if it was never born; `blamed`: the export that it ran."""
+        process = self.processes.get(uid)
         if process is None:
             return []
-        asked = process.state is Mobster.DRAINING
-        process.step("exited")
         slot = process.slot
-        slot.uid = 0
-        slot.note = why
-        self.roster.remove(uid)
-        self.introductions.left(uid)
+        was_told = process.state is Mobster.DRAINING
+        why = process.why_killed or why
+        self.crew.forget(process)
+        self.health.handle_exited(uid)
         decisions: list[Decision] = [AnnounceGone(uid, why)]
+        if self._has_crashed(process, was_told, status):
+            decisions.append(_record(process, why, now))
         if self.stopping:
-            return decisions + self._continue_stop(now)
-        was_ready = process.ready_at is not None
+            slot.uid = 0 if slot.uid == uid else slot.uid
+            return decisions + self._stopping.go_on(now)
+        if blamed and not was_told:
+            decisions += self.quarantine.handle_death(slot.role, blamed, uid, now)
+        else:
+            decisions += self.quarantine.handle_gone(uid, now)
+        if uid == slot.successor:
+            slot.successor = 0
+            return decisions + self._told_report(process, why) + self.rollout.handle_failed(process, why, now)
+        if uid != slot.uid:  # another has its place already
+            return decisions
+        return decisions + self._handle_place_empty(process, why, was_told, status, now)
+
+    def _handle_place_empty(
+        self, process: Process, why: str, was_told: bool, status: int | None, now: float
+    ) -> list[Decision]:
+        """The process that counted is gone: does another one come, and when?"""
+        slot, was_ready = process.slot, process.ready_at is not None
+        slot.uid, slot.note = 0, why
+        if slot.state is SlotState.LEAVING:
+            slot.step("exited, done")
+            del self.slots[slot.role, slot.index]
+            return self._finish_if_done()
+        if slot.successor:  # on its way already
+            slot.uid, slot.successor = slot.successor, 0
+            return self._tell_exit(process, "its successor is on its way.", was_told)
+        failed = [] if was_ready or was_told else self.rollout.handle_failed(process, why, now)
+        failing = [] if was_ready or was_told else self._failing(process, why)
+        role = self.crew.roles[slot.role]
+        if not is_wanted(role.plan, status, process.is_restarted):
+            slot.step("exited, done")
+            told = self._tell_exit(process, f"it is not revived ({role.plan.restart}).", was_told)
+            return [*told, *failed, *self._finish_if_done()]
+        if not was_told and not role.intensity.allows(role.plan, now):
+            return [*failing, *failed, *self._give_up(process, why, now)]
         born = process.launched if process.ready_at is None else process.ready_at
-        pause = slot.revival.pause_after(was_ready, now - born, asked)
-        decisions += self._tell_exit(process, why, pause, asked)
-        if not was_ready and not asked:
-            decisions += self._failing(process, why)
+        pause = slot.revival.pause_after(was_ready, now - born, was_told, self.crew.luck())
+        decisions = [*self._tell_exit(process, _successor_text(process, pause), was_told), *failing, *failed]
+        if self.plan.strategy == "rest_for_one" and not was_told:
+            decisions += self._restart_the_rest(slot, now)
+        if process.is_restarted and self.crew.lacks(slot.role):
+            slot.step("exited, held")
+            return decisions
         if pause == 0.0:
             slot.step("exited, revived at once")
-            return [*decisions, *self._launch(slot, now)]
+            return [*decisions, *self.crew.launch(slot, now)]
         slot.step("exited, revived after a pause")
         slot.due = now + pause
         return [*decisions, WakeAt(slot.due)]
+
+    def _give_up(self, process: Process, why: str, now: float) -> list[Decision]:
+        slot, role = process.slot, self.crew.roles[process.slot.role]
+        slot.step("exited too often")
+        tolerated = f"{role.plan.intensity} revivals within {role.plan.period:g} s were tolerated"
+        decisions = self._tell_exit(
+            process, f"{slot.role!r} is given up: {tolerated} (intensity, period).", was_told=False
+        )
+        decisions += self.crew.role_changed(slot.role, given_up=True, failing=f"{slot.name}: {_reason(process, why)}")
+        if role.plan.essential:
+            return [*decisions, Tell(f"{slot.role!r} is essential, so the app ends."), *self.handle_stop(now, status=1)]
+        return [*decisions, *self._finish_if_done()]
+
+    def _restart_the_rest(self, slot: Slot, now: float) -> list[Decision]:
+        """The roles declared after this one are started anew, for they build upon it."""
+        names = [role.name for role in self.plan.roles]
+        rest = set(names[names.index(slot.role) + 1 :])
+        decisions: list[Decision] = []
+        for process in [process for process in self.processes.values() if process.slot.role in rest]:
+            process.is_restarted = True
+            decisions += self.crew.retire(process, now, self.plan.grace)
+        return decisions
+
+    def _finish_if_done(self) -> list[Decision]:
+        if not self.crew.is_done() or self.finished:
+            return []
+        return self._stopping.finish("all mobsters have ended, and none is to be revived; the app ends.")
 
     def handle_fork_server_gone(self, now: float) -> list[Decision]:
         """Launches that the fork server had not reported are lost; its mobsters live on."""
         lost = [process.uid for process in self.processes.values() if process.pid == 0]
         return [decision for uid in lost for decision in self.handle_exited(uid, "was lost with the fork server", now)]
 
+    def handle_fork_server_renewed(self, now: float) -> list[Decision]:
+        """The fork server was replaced because that was decided."""
+        return self.rollout.handle_renewed(now)
+
+    # ------------------------------------------------------------------------------------------------- time
+
     def handle_wake(self, now: float) -> list[Decision]:
-        """Time has passed: due launches, overdue stops."""
+        """Time has passed: due launches, overdue stops, those that are late or hang."""
         decisions: list[Decision] = []
-        for slot in self.slots.values():
+        for slot in list(self.slots.values()):
             if slot.state is SlotState.WAITING and slot.due <= now + EARLY:
                 slot.step("pause over")
-                decisions += self._launch(slot, now)
-        return decisions + self._kill_overdue(now)
+                decisions += self.crew.launch(slot, now)
+        if not self.stopping:
+            decisions += self.health.handle_wake(now)
+            decisions += self.quarantine.handle_wake(now)
+        return decisions + self._stopping.kill_overdue(now)
+
+    def handle_beat(self, uid: int, beat: Beat, now: float) -> list[Decision]:
+        """A mobster says how it goes."""
+        process = self.processes.get(uid)
+        if process is None or self.stopping:
+            return []
+        decisions = self.health.handle_beat(process, beat, now)
+        for role in {process.slot.role, *beat.parked}:
+            if role in self.crew.roles:
+                decisions += self.scaling.follow(role, now)
+        return decisions
+
+    def handle_inspection(self, uid: int, stacks: str) -> list[Decision]:
+        """A mobster that hangs has said where it stands."""
+        process = self.processes.get(uid)
+        return [] if process is None else self.health.handle_inspection(process, stacks)
+
+    # ------------------------------------------------------------------------------------------------ orders
+
+    def handle_reload(self, roles: list[str], ticket: Ticket, now: float) -> list[Decision]:
+        """Somebody wants new code in these roles (none: in all)."""
+        if self.stopping:
+            return [Answer(ticket, error="the app is stopping.")]
+        for role in roles:
+            if role not in self.crew.roles:
+                return [Answer(ticket, error=f"there is no role {role!r}.")]
+        return self.rollout.reload(roles or self.crew.order[:], ticket, now)
+
+    def handle_scale(
+        self, role: str, count: int, ticket: Ticket, now: float, relative: bool = False, by_role: bool = False
+    ) -> list[Decision]:
+        """Somebody wants so many workers of a role, or so many more; `by_role`: the role itself."""
+        if self.stopping:
+            return [Answer(ticket, error="the app is stopping.")]
+        if relative and role in self.crew.roles:
+            count += self.crew.roles[role].target
+        problem = self.scaling.problem(role, count, by_role)
+        if problem:
+            return [Answer(ticket, error=problem)]
+        decisions = self.scaling.resize(role, count, now, "as asked for")
+        return [*decisions, Answer(ticket, text=f"{role}: {count} workers.")]
+
+    def handle_stop(self, now: float, status: int = 0) -> list[Decision]:
+        """Ends the app in order; asked a second time, at once."""
+        return [*self.rollout.cancel("the app is stopping."), *self._stopping.begin(now, status)]
 
     # --------------------------------------------------------------------------------- members and their links
 
     def next_uid(self) -> int:
         """A number that no member had before."""
-        self._last_uid += 1
-        return self._last_uid
+        return self.crew.next_uid()
 
     def handle_client_joined(self, uid: int, pid: int) -> list[Decision]:
         """A client has connected."""
         client = Member(uid, pid, "", 0, 0, Mobster.READY)
         self.roster.put(client)
-        return [self._welcome(uid), Announce(client)]
+        return [self.crew.welcome(uid), Announce(client)]
 
     def handle_client_left(self, uid: int, why: str) -> list[Decision]:
         """A client has gone."""
         if self.roster.remove(uid) is None:
             return []
-        self.introductions.left(uid)
+        self.crew.introductions.left(uid)
         return [AnnounceGone(uid, why)]
 
     def handle_want_role(self, uid: int, role: str) -> list[Decision]:
         """A member wants links to a role."""
         if uid not in self.roster or (role != "*" and role not in self.roster.roles):
             return []
-        return [Introduce(*pair) for pair in self.introductions.want_role(uid, role, self.roster)]
+        return [Introduce(*pair) for pair in self.crew.introductions.want_role(uid, role, self.roster)]
 
     def handle_want_member(self, uid: int, other: int, again: bool = False) -> list[Decision]:
         """A member wants a link to one other; again, if the link that there was has broken."""
         if again:
-            self.introductions.forget_pair(uid, other)
-        return [Introduce(*pair) for pair in self.introductions.want_member(uid, other, self.roster)]
-
-    # ------------------------------------------------------------------------------------------------ stopping
-
-    def handle_stop(self, now: float) -> list[Decision]:
-        """Ends the app in order; asked a second time, at once."""
-        if self.stopping:
-            return self.handle_force()
-        self.stopping = True
-        self._deadline = now + self.plan.grace
-        self._stage = [role.name for role in self.plan.roles]
-        for slot in self.slots.values():
-            slot.step("stopping")
-        for process in self.processes.values():
-            process.limit(self._deadline)  # though its turn may not have come
-        return [Tell("stopping."), WakeAt(self._deadline), *self._continue_stop(now)]
-
-    def handle_force(self) -> list[Decision]:
-        """Kills what is left."""
-        self._stage = []
-        return [Tell("stopping at once."), *self._kill(self.processes.values())]
-
-    def _continue_stop(self, now: float) -> list[Decision]:
-        """Asks the next role once the one before is gone; finishes when all are."""
-        while self._stage and not self._of_role(self._stage[-1]):
-            self._stage.pop()
-        if not self.processes:
-            if self.finished:
-                return []
-            self.finished = True
-            return [Finish(0)]
-        if not self._stage or self._stage[-1] == self._asked:
-            return []
-        self._asked = self._stage[-1]
-        left = self._stage_time(now)
-        decisions: list[Decision] = []
-        for process in self._of_role(self._asked):
-            process.step("asked to stop")
-            process.limit(now + left)
-            decisions += [*self._changed(process), Ask(process.uid, left)]
-        return [*decisions, WakeAt(now + left)]
-
-    def _stage_time(self, now: float) -> float:
-        """What the role that is asked now has of the grace time: all but a reserve, and its share at the least."""
-        left = max(0.0, self._deadline - now)
-        return left - min(self.plan.grace * RESERVE, left / len(self._stage)) * (len(self._stage) - 1)
-
-    def _kill_overdue(self, now: float) -> list[Decision]:
-        late = [process for process in self.processes.values() if process.is_overdue(now)]
-        if not late:
-            return []
-        names = ", ".join(f"{p.slot.name} (pid {p.pid})" for p in late)
-        return [Tell(f"killing {names}: still there after its grace time."), *self._kill(late)]
-
-    def _kill(self, processes: Collection[Process]) -> list[Decision]:
-        for process in processes:
-            process.killed = True
-        return [Kill(process.uid) for process in processes]
+            self.crew.introductions.forget_pair(uid, other)
+        return [Introduce(*pair) for pair in self.crew.introductions.want_member(uid, other, self.roster)]
 
     # ------------------------------------------------------------------------------------------------- showing
 
     def rows(self, now: float) -> list[Row]:
-        """The table of `mob ps`: a line for every slot."""
+        """The table of `mob ps`: a line for every slot, and one for each process that is on its way in or out."""
         rows: list[Row] = []
-        for slot in self.slots.values():
-            process = self.processes.get(slot.uid)
-            restarts = slot.revival.restarts
+        order = [role.name for role in self.plan.roles]
+        for slot in sorted(self.slots.values(), key=lambda slot: (order.index(slot.role), slot.index)):
+            process = self.crew.current(slot)
             if process is None:
-                state = "failing" if slot.state is SlotState.WAITING else str(slot.state)
-                note = slot.note + (f"; next try in {max(0.0, slot.due - now):.1f} s" if state == "failing" else "")
-                rows.append(Row(slot.role, slot.index, 0, state, 0.0, restarts, 0, note))
+                is_paused = slot.state is SlotState.WAITING
+                state = "failing" if is_paused else str(slot.state)
+                note = slot.note + (f"; next try in {max(0.0, slot.due - now):.1f} s" if is_paused else "")
+                if slot.state is SlotState.HELD:
+                    note = f"waits for {', '.join(self.crew.lacks(slot.role))}"
+                rows.append(Row(slot.role, slot.index, 0, state, 0.0, slot.revival.restarts, 0, note))
             else:
-                uptime = now - process.launched
-                rows.append(
-                    Row(
-                        slot.role,
-                        slot.index,
-                        process.pid,
-                        process.state,
-                        uptime,
-                        restarts,
-                        process.calls,
-                        slot.note,
-                        process.shared,
-                    )
-                )
+                rows.append(_row(process, now))
+            others = [each for each in self.processes.values() if each.slot is slot and each is not process]
+            rows += [_row(each, now) for each in others]
         return rows
 
     # ------------------------------------------------------------------------------------------------ internals
 
-    def _of_role(self, role: str) -> list[Process]:
-        return [process for process in self.processes.values() if process.slot.role == role]
-
-    def _launch(self, slot: Slot, now: float) -> Iterator[Decision]:
-        uid = self.next_uid()
-        slot.uid = uid
-        slot.generation += 1
-        process = self.processes[uid] = Process(uid, slot, now)
-        self.roster.put(process.member())
-        yield Launch(uid, slot.role, slot.index, slot.generation)
-        yield self._welcome(uid)
-        yield Announce(process.member())
-        yield from (Introduce(*pair) for pair in self.introductions.joined(process.member()))
-
     def _identify(self, process: Process, pid: int) -> list[Decision]:
         """Its pid is known now; before, there was nothing that could be killed."""
         process.pid = pid
-        return [Kill(process.uid)] if process.killed else []
-
-    def _welcome(self, uid: int) -> Welcome:
-        return Welcome(uid, tuple(self.roster.roles.values()), tuple(self.roster))
-
-    def _changed(self, process: Process) -> list[Decision]:
-        member = process.member()
-        self.roster.put(member)
-        return [Announce(member)]
+        return self.crew.kill([process], process.why_killed) if process.killed else []
 
     def _failing(self, process: Process, why: str) -> list[Decision]:
         """The role is shown as failing as long as none of its workers is ready."""
-        role = process.slot.role
-        if self.roster.ready(role):
-            return []
-        reason = process.report.strip().splitlines()[-1] if process.report else why
-        known = self.roster.roles[role]
-        info = msgspec.structs.replace(known, failing=f"{process.slot.name}: {reason}")
-        self.roster.put_role(info)
-        return [AnnounceRole(info)]
-
-    def _tell_exit(self, process: Process, why: str, pause: float, asked: bool) -> list[Decision]:
         slot = process.slot
-        name = f"{slot.name} (pid {process.pid})"
-        if asked:
-            return [Tell(f"{name} ended as it was told to; its successor starts.")]
+        if self.roster.ready(slot.role):
+            return []
+        return self.crew.role_changed(slot.role, failing=f"{slot.name}: {_reason(process, why)}")
+
+    def _has_crashed(self, process: Process, was_told: bool, status: int | None) -> bool:
+        if process.why_killed:
+            return True
+        codes = self.crew.roles[process.slot.role].plan.stop_exit_codes
+        return not was_told and status is not None and status != 0 and status not in codes
+
+    def _told_report(self, process: Process, why: str) -> list[Decision]:
+        """The error of a successor that could not be imported, in full."""
+        if not process.report:
+            return []
+        return [Tell(f"{process.name} could not import {process.slot.role!r}. Its error:\n    {_indented(process)}")]
+
+    def _tell_exit(self, process: Process, then: str, was_told: bool) -> list[Decision]:
+        slot, name = process.slot, process.name
+        if was_told:
+            return [Tell(f"{name} ended as it was told to; {then}")]
         if process.report:
-            slot.note = process.report.strip().splitlines()[-1]
+            slot.note = _reason(process, "")
             told, slot.told = slot.told, process.report
-            failed = f"{name} could not import {slot.role!r}; next try in {pause:.1f} s."
+            failed = f"{name} could not import {slot.role!r}; {then}"
             if told == process.report:
                 return [Tell(f"{failed} The same error: {slot.note}")]
-            report = process.report.rstrip().replace("\n", "\n    ")
-            return [Tell(f"{failed} Its error:\n    {report}")]
-        when = "its successor starts." if pause == 0 else f"its successor starts in {pause:.1f} s."
+            return [Tell(f"{failed} Its error:\n    {_indented(process)}")]
         early = "" if process.ready_at is not None else " before it was ready"
-        return [Tell(f"{name} {why}{early}; {when}")]
+        return [Tell(f"{name} {slot.note}{early}; {then}")]
+
+
+def _indented(process: Process) -> str:
+    return process.report.rstrip().replace("\n", "\n    ")
+
+
+def _successor_text(process: Process, pause: float) -> str:
+    if pause == 0:
+        return "its successor starts."
+    return f"{'next try' if process.report else 'its successor starts'} in {pause:.1f} s."
+
+
+def _reason(process: Process, why: str) -> str:
+    return process.report.strip().splitlines()[-1] if process.report else why
+
+
+def _record(process: Process, why: str, now: float) -> Record:
+    stacks = process.stacks or process.report
+    beat = process.beat
+    return Record(process.member(), why, now - process.launched, beat.memory, beat.running, stacks)
+
+
+def _row(process: Process, now: float) -> Row:
+    slot, beat = process.slot, process.beat
+    return Row(
+        slot.role,
+        slot.index,
+        process.pid,
+        process.state,
+        now - process.launched,
+        slot.revival.restarts,
+        beat.calls,
+        slot.note,
+        beat.shared,
+    )

@@ -19,6 +19,7 @@ from mob.rim.reactor import Reactor
 
 READ_SIZE = 64 * 1024
 LONGEST_LINE = 1024 * 1024  # a longer one is broken
+LAST_LINES = 50  # are kept of each mobster, for the report of a crash
 WAITING_LIMIT = 16 * 1024 * 1024
 COLORS = (36, 33, 32, 35, 34, 96, 93, 92, 95, 94)
 RESET = "\x1b[0m"
@@ -33,6 +34,7 @@ class Console:
         self.color = all(stream.isatty() for stream in self._streams) and "NO_COLOR" not in os.environ
         self._roles: dict[str, int] = {}
         self._sources: dict[int, list[_Source]] = {}  # by the mobster's uid
+        self._last: dict[int, deque[str]] = {}
         self._writer = _Writer()
 
     def __repr__(self) -> str:
@@ -55,6 +57,12 @@ class Console:
             if not source.pid:
                 source.pid = pid
                 self._reactor.watch(source.fd, partial(self._handle_readable, source))
+
+    def take_last_lines(self, uid: int) -> tuple[str, ...]:
+        """What a mobster has printed last, on both streams; to be asked at its end, for they are forgotten then."""
+        for source in self._sources.get(uid, ()):
+            self._handle_readable(source)
+        return tuple(self._last.pop(uid, ()))
 
     def say(self, text: str) -> None:
         """A word of the Kingpin's own."""
@@ -88,6 +96,8 @@ class Console:
 
     def _write_lines(self, source: _Source, lines: list[bytes]) -> None:
         if lines:
+            last = self._last.setdefault(source.uid, deque(maxlen=LAST_LINES))
+            last.extend(line.decode(errors="replace") for line in lines[-LAST_LINES:])
             prefix = f"{self._paint(f'{source.name} {source.pid}', source.color)} | ".encode()
             self._writer.write(source.stream, b"".join(prefix + line + b"\n" for line in lines))
 

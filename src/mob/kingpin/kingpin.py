@@ -9,8 +9,13 @@ from __future__ import annotations
 
 import errno
 import os
+import random
 import signal
 import socket
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
 from time import monotonic
 from typing import Any
 
@@ -26,9 +31,11 @@ from mob.kingpin.nursery import Nursery
 from mob.kingpin.ports import REFUSALS, Ports
 from mob.plan import Plan
 from mob.rim import processes
-from mob.rim.board import Board
+from mob.rim.board import Board, mark_of
+from mob.rim.crashes import Crash, Crashes
 from mob.rim.link import CLOSED, Link
 from mob.rim.reactor import Reactor
+from mob.rim.systemd import ServiceManager, passed_sockets
 from mob.wire import messages as m
 
 FORCED = 1
@@ -36,6 +43,12 @@ FORCED = 1
 FUTILE = 3
 """After so many fork servers in a row that could not even start, another is not tried at once."""
 FUTILE_PAUSE = 5.0
+NOBODY = (0, 0)
+"""Who asked, if it was a signal."""
+LISTENING = 1.0
+"""Seconds in which the liveness thread of a hanging mobster answers, unless that stands still as well."""
+VITALS = 4 * 1024 * 1024
+"""Bytes of the longest word of a liveness thread: the stacks of everything."""
 
 
 class Kingpin:
@@ -43,16 +56,21 @@ class Kingpin:
 
     def __init__(self, plan: Plan, desk: Desk) -> None:
         self.plan = plan
-        self.supervisor = Supervisor(plan)
+        self.supervisor = Supervisor(plan, random.random)
         self.reactor = Reactor(uvloop.new_event_loop())
         self.console = Console(self.reactor)
-        self.ports = Ports()
+        self.ports = Ports(passed_sockets())
+        self.crashes = Crashes(plan.name)
+        self.manager = ServiceManager()
         self.board = Board.make()
         self.desk = desk
         self.nursery = Nursery(self.reactor, plan, self.handle_report, self.handle_fork_server_gone)
         self.connections: dict[int, Connection] = {}
         self.status = 0
         self._forced = False
+        self._told_manager = ""
+        self._oom_kills = processes.count_oom_kills()
+        self._has_terminal = sys.stdin is not None and sys.stdin.isatty()
 
     def __repr__(self) -> str:
         return f"<Kingpin of {self.plan.name!r}, pid {os.getpid()}, {len(self.connections)} connections>"
@@ -62,14 +80,15 @@ class Kingpin:
         setproctitle.setproctitle(f"{self.plan.name} (kingpin)")
         processes.become_subreaper()
         loop = self.reactor.loop
-        for signum in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(signum, self.handle_stop_signal)
+        for signum, handler in self._signals().items():
+            loop.add_signal_handler(signum, handler)
         signal.signal(
             signal.SIGCHLD, lambda signum, frame: self.reactor.call(self.handle_children)
         )  # uvloop takes none
         self.nursery.open()
         self.desk.open(self.reactor, self.handle_client, self.plan.frame_limit)
         self._carry_out(self.supervisor.start(monotonic()))
+        self._feed_watchdog()
         try:
             self.reactor.run()
         finally:
@@ -85,7 +104,7 @@ class Kingpin:
         self.board.close()
         self.console.close()
         loop = self.reactor.loop
-        for signum in (signal.SIGINT, signal.SIGTERM):
+        for signum in self._signals():
             loop.remove_signal_handler(signum)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         loop.close()
@@ -93,11 +112,42 @@ class Kingpin:
 
     # ------------------------------------------------------------------------------------- what happens outside
 
+    def _signals(self) -> dict[signal.Signals, Callable[[], None]]:
+        """What each signal is for; gunicorn's meanings."""
+        return {
+            signal.SIGINT: self.handle_stop_signal,
+            signal.SIGTERM: self.handle_stop_signal,
+            signal.SIGHUP: self.handle_hangup,
+            signal.SIGTTIN: partial(self.handle_size_signal, +1),
+            signal.SIGTTOU: partial(self.handle_size_signal, -1),
+        }
+
     def handle_stop_signal(self) -> None:
         """Ctrl-C or SIGTERM: the first asks, the second forces."""
         self._forced = self.supervisor.stopping
         self.nursery.wake()  # it tells who has ended
         self._carry_out(self.supervisor.handle_stop(monotonic()))
+
+    def handle_hangup(self) -> None:
+        """SIGHUP: a reload. If it comes because the terminal of this app was closed: a stop."""
+        if self._has_terminal and not _has_terminal_still():
+            self.handle_stop_signal()
+        else:
+            self._carry_out(self.supervisor.handle_reload([], NOBODY, monotonic()))
+
+    def handle_size_signal(self, change: int) -> None:
+        """SIGTTIN, SIGTTOU: a worker more or less in each role that may grow; in the only role, if there is but one."""
+        roles = [role.name for role in self.plan.roles if role.max_workers is not None]
+        roles = roles or [role.name for role in self.plan.roles if len(self.plan.roles) == 1]
+        if not roles:
+            self.console.say("no role has max_workers, so none is made larger or smaller by a signal.")
+        for role in roles:
+            self._carry_out(self.supervisor.handle_scale(role, change, NOBODY, monotonic(), relative=True))
+
+    def _feed_watchdog(self) -> None:
+        if self.manager.watchdog is not None:
+            self.manager.alive()
+            self.reactor.loop.call_later(self.manager.watchdog, self._feed_watchdog)
 
     def handle_children(self) -> None:
         """Children have ended: the fork server, mobsters of a dead one, or orphans, which are only reaped."""
@@ -176,9 +226,7 @@ class Kingpin:
             case m.Hello(protocol=protocol, pid=pid):
                 self._greet(connection, protocol, pid)
             case m.Ready(pid=pid, exports=exports, complete=complete) if uid in supervisor.processes:
-                role = self.plan.role(supervisor.processes[uid].slot.role)
-                info = m.RoleInfo(role.name, exports, complete, workers=role.workers)
-                self._carry_out(supervisor.handle_ready(uid, pid, info, now))
+                self._carry_out(supervisor.handle_ready(uid, pid, exports, complete, now))
             case m.BootFailed(report=report):
                 self._carry_out(supervisor.handle_boot_failed(uid, report))
             case m.WantRole(role=role):
@@ -194,6 +242,17 @@ class Kingpin:
                 connection.link.post(m.Unbound(number))
             case m.Overview(id=number):
                 connection.link.post(m.Rows(number, tuple(supervisor.rows(now))))
+            case m.Scale(id=number, role=role, count=count, relative=relative):
+                own = supervisor.processes[uid].slot.role if uid in supervisor.processes else ""
+                role = role or own
+                self._carry_out(
+                    supervisor.handle_scale(role, count, (uid, number), now, relative, by_role=own == role and relative)
+                )
+            case m.Reload(id=number, roles=roles):
+                self._carry_out(supervisor.handle_reload(list(roles), (uid, number), now))
+            case m.WantCrash(id=number):
+                crash = self.crashes.last(self._role_of(connection))
+                connection.link.post(m.CrashIs(number, crash.text() if crash is not None else ""))
             case m.Ready():
                 pass  # of a process that is gone by now, or of a client, which has no role to be ready for
 
@@ -218,15 +277,44 @@ class Kingpin:
                 self.nursery.remember(self.ports.paths)
             connection.link.post_with(m.Bound(bind.id), [os.dup(listener.fileno())])
 
-    def handle_beats(self, link: Link, beats: list[m.Beat]) -> None:
+    def handle_vitals(self, link: Link, vitals: list[m.Vital]) -> None:
         """A mobster's liveness thread reports."""
-        for process in self.supervisor.processes.values():
-            if process.uid == int(link.name):
-                process.calls, process.shared = beats[-1].calls, beats[-1].shared
+        uid = int(link.name)
+        for vital in vitals:
+            if isinstance(vital, m.Beat):
+                self._carry_out(self.supervisor.handle_beat(uid, vital, monotonic()))
+            else:
+                self._carry_out(self.supervisor.handle_inspection(uid, vital.stacks))
+
+    def _tell_manager(self) -> None:
+        """The service manager hears what the app is about, when that has changed: a reload, the stop, and that it is
+        ready, which it is for the first time when every role has a ready worker."""
+        roster, state = self.supervisor.roster, self._told_manager
+        if self.supervisor.stopping:
+            state = "stopping"
+        elif self.supervisor.rollout.is_reloading:
+            state = "reloading"
+        elif state == "reloading" or (not state and all(roster.ready(role.name) for role in self.plan.roles)):
+            state = "ready"
+        if state == self._told_manager:
+            return
+        self._told_manager = state
+        match state:
+            case "stopping":
+                self.manager.stopping()
+            case "reloading":
+                self.manager.reloading()
+            case _:
+                self.manager.ready(f"{len(roster.ready())} mobsters are ready")
 
     # --------------------------------------------------------------------------------------------- carrying out
 
     def _carry_out(self, decisions: list[Decision]) -> None:
+        if decisions:
+            self._do(decisions)
+            self._tell_manager()
+
+    def _do(self, decisions: list[Decision]) -> None:
         for decision in decisions:
             match decision:
                 case d.Launch():
@@ -251,6 +339,16 @@ class Kingpin:
                 case d.Kill(uid=uid):
                     if (process := self.supervisor.processes.get(uid)) and process.pid:
                         processes.kill_group(process.pid)
+                case d.Inspect(uid=uid):
+                    self._inspect(uid)
+                case d.Record():
+                    self._record(decision)
+                case d.Answer(ticket=ticket, error=error, text=text):
+                    self._answer(ticket, error, text)
+                case d.RenewForkServer():
+                    self.nursery.kill()
+                    self._replace_fork_server()
+                    self._carry_out(self.supervisor.handle_fork_server_renewed(monotonic()))
                 case d.Tell(text=text):
                     self.console.say(text)
                 case d.WakeAt(when=when):
@@ -259,6 +357,14 @@ class Kingpin:
                     self.status = FORCED if self._forced else status
                     self.reactor.loop.stop()
 
+    def _answer(self, ticket: d.Ticket, error: str, text: str) -> None:
+        """Who has asked by a signal reads the terminal."""
+        uid, number = ticket
+        if ticket != NOBODY:
+            self._post(uid, m.Done(number, error, text))
+        elif error and not self.supervisor.stopping:
+            self.console.say(error)
+
     def _wake(self) -> None:
         self._carry_out(self.supervisor.handle_wake(monotonic()))
 
@@ -266,7 +372,57 @@ class Kingpin:
         self.ports.restore()
         if (connection := self.connections.get(uid)) is not None:
             connection.link.drain()  # its last words: why it could not boot, say
-        self._carry_out(self.supervisor.handle_exited(uid, processes.exit_text(status), monotonic()))
+            if connection.beats is not None:
+                connection.beats.drain()
+        why, blamed = processes.exit_text(status), self._blamed(uid, status)
+        self._carry_out(self.supervisor.handle_exited(uid, why, monotonic(), status, blamed))
+        self.console.take_last_lines(uid)  # nobody has asked for them
+
+    def _blamed(self, uid: int, status: int) -> str:
+        """The export that a mobster ran when it died, if it ran one and no other. Nothing is to be blamed for a kill
+        from outside, but for one by the kernel for want of memory, and for one by mob of a mobster that hung."""
+        process = self.supervisor.processes.get(uid)
+        before, self._oom_kills = self._oom_kills, processes.count_oom_kills()
+        is_oom = status == -signal.SIGKILL and self._oom_kills > before
+        if not (is_oom or processes.is_own_doing(status) or (process is not None and process.why_killed)):
+            return ""
+        exports = self.supervisor.roster.roles[process.slot.role].exports or () if process is not None else ()
+        mark = self.board.running(uid)
+        return next((export.name for export in exports if mark and mark == mark_of(export.name)), "")
+
+    def _inspect(self, uid: int) -> None:
+        """Asks the liveness thread; should even that stand still, faulthandler answers, in what it prints."""
+        connection, process = self.connections.get(uid), self.supervisor.processes.get(uid)
+        if connection is not None and connection.beats is not None:
+            connection.beats.post(m.Inspect())
+        if process is not None and process.pid:
+            self.reactor.loop.call_later(LISTENING, self._inspect_from_outside, uid)
+
+    def _inspect_from_outside(self, uid: int) -> None:
+        process = self.supervisor.processes.get(uid)
+        if process is not None and not process.killed:
+            processes.ask_for_stacks(process.pid)
+
+    def _record(self, record: d.Record) -> None:
+        member = record.member
+        crash = Crash(
+            at=time.time(),
+            app=self.plan.name,
+            role=member.role,
+            index=member.index,
+            pid=member.pid,
+            generation=member.generation,
+            why=record.why,
+            uptime=record.uptime,
+            memory=record.memory,
+            running=record.running,
+            stacks=record.stacks,
+            lines=self.console.take_last_lines(member.uid),
+        )
+        before = self.crashes.problem
+        self.crashes.add(crash)
+        if self.crashes.problem and not before:
+            self.console.say(self.crashes.problem)
 
     def _launch(self, launch: d.Launch) -> None:
         plan, role = self.plan, self.plan.role(launch.role)
@@ -274,21 +430,16 @@ class Kingpin:
         control, control_end = socket.socketpair()
         liveness, liveness_end = socket.socketpair()
         link = Link(control, self.reactor, m.decode_up, self.handle_up, self.handle_up_closed, plan.frame_limit, name)
-        beats = Link(liveness, self.reactor, m.decode_beat, self.handle_beats, _ignore_end, 4096, str(launch.uid))
+        beats = Link(liveness, self.reactor, m.decode_vital, self.handle_vitals, _ignore_end, VITALS, str(launch.uid))
         self.connections[launch.uid] = Connection(launch.uid, link, beats)
         out, err = self.console.pipes(launch.uid, launch.role, launch.index)
         order = m.Fork(
             uid=launch.uid,
-            role=launch.role,
             index=launch.index,
             generation=launch.generation,
             app=plan.name,
             base=plan.base,
-            module=role.module,
-            threads=role.threads,
-            concurrency=role.concurrency,
-            queue=role.queue,
-            shared_memory=role.shared_memory,
+            role=role,
             grace=plan.grace,
             frame_limit=plan.frame_limit,
             color=self.console.color,
@@ -320,6 +471,15 @@ class Kingpin:
 
     def _connection_of(self, link: Link) -> Connection | None:
         return next((c for c in self.connections.values() if c.link is link), None)
+
+
+def _has_terminal_still() -> bool:
+    """Whether the terminal that this process was started at is still there."""
+    try:
+        os.tcgetpgrp(sys.stdin.fileno())
+    except OSError:
+        return False
+    return True
 
 
 def _ignore_end(link: Link, why: str) -> None:

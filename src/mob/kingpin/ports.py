@@ -14,6 +14,7 @@ import contextlib
 import os
 import socket
 import stat
+from collections.abc import Iterable
 
 from mob.rim.listeners import BACKLOG
 from mob.wire.messages import Address, Bind, Unbind
@@ -27,8 +28,9 @@ Key = tuple[object, ...]
 class Ports:
     """The listening sockets of an app."""
 
-    def __init__(self) -> None:
+    def __init__(self, passed: Iterable[socket.socket] = ()) -> None:
         self._listeners: dict[Key, socket.socket] = {}
+        self._passed = list(passed)  # by the service manager, until somebody wants their addresses
         self._users: dict[Key, set[int]] = {}  # uids of the mobsters that have asked
         self._spares: dict[str, str] = {}  # path of a socket file -> its spare name
         self.paths: list[str] = []
@@ -62,7 +64,7 @@ class Ports:
 
     def close(self) -> None:
         """Closes all sockets and removes their files."""
-        for listener in self._listeners.values():
+        for listener in (*self._listeners.values(), *self._passed):
             listener.close()
         for path in self.paths:
             with contextlib.suppress(OSError):
@@ -81,6 +83,8 @@ class Ports:
 
     def _make(self, bind: Bind) -> socket.socket:
         family, host = bind.address.family, bind.address.host
+        if (passed := self._passed_for(bind.address)) is not None:
+            return passed
         sock = socket.socket(family, socket.SOCK_STREAM)
         try:
             if family == socket.AF_UNIX:
@@ -99,6 +103,16 @@ class Ports:
         if family == socket.AF_UNIX and not host.startswith("\0"):
             self._keep_file(host)
         return sock
+
+    def _passed_for(self, address: Address) -> socket.socket | None:
+        """The socket that was opened for that address before this app was started."""
+        for sock in self._passed:
+            name = sock.getsockname()
+            host, port = (name, ()) if isinstance(name, str) else (name[0], (name[1],))
+            if sock.family == address.family and host == address.host and port == address.numbers[:1]:
+                self._passed.remove(sock)
+                return sock
+        return None
 
     def _keep_file(self, path: str) -> None:
         spare = os.path.join(os.path.dirname(path), f".{os.path.basename(path)}.{os.getpid()}")

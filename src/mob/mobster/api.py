@@ -12,12 +12,13 @@ from typing import Any, NoReturn, TypeVar, overload
 
 from msgspec import Struct
 
-from mob.errors import NotInMobster
+from mob.errors import MobError, NotInMobster
 from mob.mobster import served
 from mob.mobster.calling import DEFAULTS
 from mob.mobster.interface import Interface
 from mob.mobster.peer import Peer
 from mob.mobster.proxy import Proxy, Target
+from mob.wire import messages as m
 
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
@@ -160,6 +161,31 @@ def ready() -> None:
     current("ready")
     assert _say_ready is not None
     _say_ready()
+
+
+def scale(change: int) -> str:
+    """Makes the own role larger (+1) or smaller (-1), between `workers` and `max_workers`; what was done.
+
+    `MobError` if the role would leave these limits.
+
+    >>> mob.scale(+1)                  # doctest: +SKIP
+    'back: 5 workers.'
+    """
+    peer = current("scale")
+    request = peer.control.request("scale", lambda number: m.Scale(number, peer.role, change, relative=True))
+    done: m.Done = request.result()
+    if done.error:
+        raise MobError(done.error)
+    return done.text
+
+
+def last_error() -> str:
+    """The report of the last crash of a worker of the own role: why, where it stood, what it printed; "" if none.
+
+    Reports outlive the app: `mob crashes` shows them.
+    """
+    text: str = current("last_error").control.request("last_error", m.WantCrash).result()
+    return text
 
 
 def listen(host: str, port: int, *, backlog: int = 1024) -> socket.socket:

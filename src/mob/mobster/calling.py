@@ -190,6 +190,11 @@ class Calling:
         passage = peer.callbacks.take() if peer.callbacks.encoding else ()
         self._park(Parked(monotonic() + WAIT, None, ("", body, (), None, ()), passage), route)
 
+    def parked(self) -> dict[str, int]:
+        """How many calls wait here for a worker, by role. From any thread."""
+        routes = list(self._peer.contacts.routes.values())
+        return {route.role: len(route.waiting) for route in routes if route.waiting}
+
     def route(self, role: str) -> Route[Contact]:
         """The ready workers of a role; the Kingpin is asked for links to them."""
         self._peer.contacts.want_role(role)
@@ -238,6 +243,9 @@ class Calling:
         """Has it wait for a ready worker of the role, or for the one in a certain place."""
         if self._peer.control.is_closed:  # no worker will ever come: nobody is left to tell of it
             self._give_up(parked, self._peer.control.ended(parked.call.label if parked.call else "a message"))
+            return
+        if not route.targets and self._peer.roster.roles[route.role].given_up:
+            self._give_up(parked, self._given_up(parked, route.role))
             return
         waiting = route.waiting if index is None else route.keyed.setdefault(index, deque())
         if len(waiting) >= WAITING_LIMIT:
@@ -326,6 +334,18 @@ class Calling:
         body = (request.target, request.args, request.kwargs, request.times, request.chain)
         parked = Parked(monotonic() + WAIT, call, body, passage)
         self._park(parked, self.route(call.role))
+
+    def handle_given_up(self, role: str) -> None:
+        """No worker of the role will come any more, unless somebody reloads it: what waits for one has failed."""
+        route = self._peer.contacts.routes.get(role)
+        for parked in list(route.all_waiting()) if route is not None and not route.targets else ():
+            assert route is not None
+            route.forget(parked)
+            self._give_up(parked, self._given_up(parked, role))
+
+    def _given_up(self, parked: Parked, role: str) -> Unavailable:
+        label = parked.call.label if parked.call else f"a message to {role!r}"
+        return Unavailable(f"{label}: the role {role!r} is given up, for it failed too often; {self._why(role)}")
 
     def fail_all(self, error: Callable[[str], CallError]) -> None:
         """Nothing will become ready any more: the app is gone."""

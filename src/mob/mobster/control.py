@@ -80,6 +80,8 @@ class Control:
                 peer.uid, peer.app, peer.frame_limit = uid, app, limit
                 peer.board = Board(link.take_one())
                 peer.roster = Roster(roles, members)
+                for role in roles:
+                    self._handle_role(role)
                 for member in members:
                     peer.contacts.put(member)
                 self.welcomed = True
@@ -89,6 +91,7 @@ class Control:
                 self._handle_gone(uid, why)
             case m.RoleIs(role=role):
                 peer.roster.put_role(role)
+                self._handle_role(role)
             case m.Meet(uid=uid):
                 if descriptors := link.take(1):
                     peer.handle_meet(uid, socket.socket(fileno=descriptors[0]))
@@ -106,6 +109,12 @@ class Control:
             case m.Rows(id=number, rows=rows):
                 if (call := self._requests.pop(number, None)) is not None:
                     call.settle(rows)
+            case m.Done(id=number):
+                if (call := self._requests.pop(number, None)) is not None:
+                    call.settle(message)
+            case m.CrashIs(id=number, text=text):
+                if (call := self._requests.pop(number, None)) is not None:
+                    call.settle(text)
             case m.Stop(grace=grace):
                 self.on_stop(grace)
             case m.Refused(why=why):
@@ -120,6 +129,13 @@ class Control:
             call.settle(descriptors[0])
         else:
             call.fail(OSError(errno.EMFILE, os.strerror(errno.EMFILE)))
+
+    def _handle_role(self, role: m.RoleInfo) -> None:
+        peer = self._peer
+        if role.name == peer.role:
+            peer.serving.quarantined = dict(role.quarantined)
+        if role.given_up:
+            peer.calling.handle_given_up(role.name)
 
     def _handle_member(self, member: m.Member) -> None:
         peer = self._peer

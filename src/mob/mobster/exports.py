@@ -14,6 +14,7 @@ from typing import Any, Literal, TypeVar, overload
 from msgspec import Struct
 
 from mob.mobster.turns import Gate
+from mob.rim.board import mark_of
 from mob.wire.arguments import Parameters
 from mob.wire.codec import Codec
 from mob.wire.messages import Export as Info
@@ -75,15 +76,17 @@ def export(
 class Export:
     """One exported function, ready to be called."""
 
-    __slots__ = ("decode", "function", "gate", "is_async", "name", "options", "parameters")
+    __slots__ = ("decode", "function", "gate", "is_async", "label", "mark", "name", "options", "parameters")
 
     def __init__(self, role: str, name: str, function: Callable[..., Any], codec: Codec) -> None:
         self.name = name
+        self.label = f"{role}.{name}"
+        self.mark = mark_of(name)
         self.function = function
         self.is_async = inspect.iscoroutinefunction(function)
         self.options: ExportOptions = getattr(function, MARK, ExportOptions())
         self.gate = None if self.options.concurrency is None else Gate(self.options.concurrency)
-        self.parameters = Parameters.of(function, codec, f"{role}.{name}")
+        self.parameters = Parameters.of(function, codec, self.label)
         self.decode = self.parameters.decode
 
     def __repr__(self) -> str:

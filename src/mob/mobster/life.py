@@ -15,12 +15,14 @@ import gc
 import importlib
 import importlib.util
 import inspect
+import math
 import os
 import signal
 import socket
 import sys
 import threading
 import traceback
+from functools import partial
 from pathlib import Path
 from time import monotonic
 from types import FrameType, ModuleType
@@ -33,13 +35,17 @@ from mob.mobster.early import Early
 from mob.mobster.exports import Export, functions_of
 from mob.mobster.liveness import Liveness
 from mob.mobster.peer import Peer
-from mob.rim import link, processes
+from mob.mobster.vitals import Vitals
+from mob.rim import connections, link, processes
+from mob.rim.connections import Place
 from mob.rim.listeners import Sharing, Wish
 from mob.rim.reactor import Reactor
 from mob.wire import messages as m
 
 FAREWELL_TIME = 1.0
 """Seconds to wait for the others to have noticed that this process drains."""
+LAST = 0.5
+"""Seconds before the end of the grace time at which nothing is waited for any more, to end in order all the same."""
 QUIET_CHECK = 0.005
 """Seconds between two looks at whether a draining process has become quiet."""
 PACKAGE = str(Path(__file__).resolve().parents[1])
@@ -56,18 +62,22 @@ class Life:
         self.peer = Peer(
             self.reactor,
             control,
-            role=order.role,
+            role=order.role.name,
             index=order.index,
             generation=order.generation,
             frame_limit=order.frame_limit,
-            threads=order.threads,
-            concurrency=order.concurrency,
-            queue=order.queue,
-            shared_memory=order.shared_memory,
+            threads=order.role.threads,
+            concurrency=order.role.concurrency,
+            queue=order.role.queue,
+            shared_memory=order.role.shared_memory,
         )
         self.peer.uid = order.uid
         self.early = Early(self.peer, self._collect_exports)
-        self.liveness = Liveness(liveness, order.grace, self._handle_beat, self._handle_kingpin_gone)
+        self.vitals = Vitals(self.peer)
+        self.liveness = Liveness(
+            liveness, order.grace, self._handle_beat, self.vitals.stacks, self._handle_kingpin_gone
+        )
+        self.sharing = Sharing(self._ask_for_listener, self._give_listener_back, self.say_ready)
         self.module: ModuleType | None = None
         self.has_begun = False
         self.importing = False
@@ -85,7 +95,7 @@ class Life:
     def run(self) -> int:
         """Lives; the exit status."""
         reactor, peer = self.reactor, self.peer
-        peer.control.on_stop = lambda grace: self.begin_stop()
+        peer.control.on_stop = self.begin_stop
         peer.control.on_gone = self._handle_kingpin_gone
         peer.serving.early = self.early
         peer.serving.find_export = self.early.find
@@ -98,7 +108,7 @@ class Life:
         api.enter(peer, self.say_ready)
         os.register_at_fork(after_in_child=self._leave)
         signal.signal(signal.SIGTERM, self._handle_sigterm)
-        Sharing(self._ask_for_listener, self._give_listener_back, self.say_ready).install()
+        self.sharing.install()
         self.liveness.start()
         if not self.stopping and self._import() and not self.stopping:
             if self._has_lost_sigterm() and self.is_ready:  # a server of the module's own ran and was told to end
@@ -158,14 +168,14 @@ class Life:
         order = self.order
         if order.base not in sys.path:
             sys.path.insert(0, order.base)
-        if not order.module.endswith(".py"):
-            name = order.module
+        if not order.role.module.endswith(".py"):
+            name = order.role.module
             spec = importlib.util.find_spec(name)
             if spec is None:
                 raise ModuleNotFoundError(f"No module named {name!r}", name=name)
         else:
-            path = Path(order.module)
-            name = path.stem if path.stem not in sys.modules else f"{path.stem}__{order.role}"
+            path = Path(order.role.module)
+            name = path.stem if path.stem not in sys.modules else f"{path.stem}__{order.role.name}"
             if str(path.parent) not in sys.path:
                 sys.path.insert(0, str(path.parent))
             spec = importlib.util.spec_from_file_location(name, path)
@@ -188,7 +198,7 @@ class Life:
         for name, function in functions_of(self.module).items() if self.module else ():
             known = exports.get(name)
             if known is None or known.function is not function:
-                exports[name] = Export(self.order.role, name, function, self.peer.codec)
+                exports[name] = Export(self.order.role.name, name, function, self.peer.codec)
 
     def say_ready(self) -> None:
         """Tells the Kingpin that this mobster may be given work, and what it exports; from any thread."""
@@ -210,7 +220,7 @@ class Life:
             except Exception as error:  # noqa: BLE001  reported, and the process ends
                 self.status = 1
                 self._report(_traceback_of(error))
-                self.begin_stop()
+                self.begin_stop(self.order.grace)
                 return
         self.say_ready()
         self.reactor.flush()  # the handlers may take their time
@@ -245,7 +255,7 @@ class Life:
         if self.importing and self.is_ready:
             self.reactor.call(self._tell_new_exports)
         peer.buffers.cool(monotonic())
-        return m.Beat(peer.serving.answers.served, peer.buffers.used)
+        return self.vitals.beat()
 
     def _tell_new_exports(self) -> None:
         self._collect_exports()
@@ -255,7 +265,7 @@ class Life:
     def _handle_kingpin_gone(self) -> None:
         """On any thread."""
         self.is_orphan = True
-        self.reactor.call(self.begin_stop)
+        self.reactor.call(partial(self.begin_stop, self.order.grace))
 
     def _handle_sigterm(self, signum: int, frame: FrameType | None) -> None:
         """Between two instructions of the main thread, which may be deep in the application's code, or in mob's.
@@ -275,28 +285,50 @@ class Life:
     def _handle_asked_by_signal(self) -> None:
         if not self.stopping:
             self.peer.control.post(m.Draining())
-            self.begin_stop()
+            self.begin_stop(self.order.grace)
 
-    def begin_stop(self) -> None:
-        """Finishes what is under way and ends; on the loop's thread."""
+    def begin_stop(self, grace: float) -> None:
+        """Finishes what is under way and ends, within so many seconds; on the loop's thread."""
         if self.stopping:
             return
         self.stopping = True
+        self._deadline = monotonic() + grace
+        self._places = self.sharing.turn_deaf()
         if self.importing:
-            os.kill(os.getpid(), signal.SIGTERM)  # the module blocks: its server's handler hears it, or ours
+            self._wake_module()
         elif self.has_begun:
             self.reactor.loop.create_task(self._drain())
+
+    _deadline = math.inf
+    _places: frozenset[Place] = frozenset()
+
+    def _wake_module(self) -> None:
+        """The module blocks: SIGTERM wakes it. A server that has a handler of its own for that finishes what it has;
+        for one that has none it is waited, until its connections are closed or idle."""
+        is_ours = signal.getsignal(signal.SIGTERM) == self._handle_sigterm
+        if is_ours and self._is_serving():
+            self.reactor.loop.call_later(QUIET_CHECK, self._wake_module)
+        elif self.importing:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def _is_serving(self) -> bool:
+        """Whether connections to shared ports are in use here, and there is time to wait for them."""
+        return bool(self._places) and monotonic() < self._deadline - LAST and connections.in_use(self._places) > 0
 
     async def _drain(self) -> None:
         peer = self.peer
         deadline = monotonic() + FAREWELL_TIME
         while self._has_something_to_wait_for(deadline):
             await asyncio.sleep(QUIET_CHECK)
+        while peer.exit_asked is None and self._is_serving():
+            await asyncio.sleep(QUIET_CHECK)
         for handler in peer.handlers.of("stop"):
             try:
                 value = handler()
                 if inspect.isawaitable(value):
-                    await value
+                    await asyncio.wait_for(value, max(0.1, self._deadline - LAST - monotonic()))
+            except TimeoutError:
+                peer.log.error("a handler of 'stop' has not ended within the grace time: %r", handler)
             except Exception:
                 peer.log.exception("a handler of 'stop' raised")
         if peer.exit_asked is not None:
@@ -329,9 +361,10 @@ class Life:
 
 def main(order: m.Fork, control: int, liveness: int) -> int:
     """The body of a freshly forked process; its exit status."""
-    setproctitle.setproctitle(f"{order.app} - {order.role} (mobster)")
+    setproctitle.setproctitle(f"{order.app} - {order.role.name} (mobster)")
     gc.unfreeze()
     faulthandler.enable()
+    processes.answer_with_stacks()
     life = Life(order, socket.socket(fileno=control), socket.socket(fileno=liveness))
     status = life.run()
     with contextlib.suppress(Exception):

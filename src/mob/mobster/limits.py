@@ -11,7 +11,7 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from mob.core.states import Call as State
-from mob.errors import CallTimeout, Deadlock
+from mob.errors import CallTimeout, Deadlock, Quarantined
 from mob.wire import messages as m
 
 if TYPE_CHECKING:
@@ -33,6 +33,14 @@ def deadlock(call: m.Call, contact: Contact, peer: Peer) -> Deadlock:
     return Deadlock(
         f"{call.target} cannot be called: {peer.name} waits for the call in whose course this one is made ({circle}), "
         f"and its only thread cannot answer while it waits. Use `await` in async exports, or do not wait for answers."
+    )
+
+
+def quarantined(label: str) -> Quarantined:
+    """The error of a call that has killed too many workers."""
+    return Quarantined(
+        f"{label} is not run: workers have died of it several times within a short time. It is tried again in a while; "
+        f"`mob crashes` shows what happened."
     )
 
 

@@ -1,8 +1,9 @@
 """The liveness thread: a small thread with a socket of its own, which no code of the application can block.
 
-It beats once a second, so the Kingpin knows what was served, and it notices at once when the Kingpin has gone: then
-the process is asked to end in order, and its whole group is killed if it has not done so within the grace time. Code
-that never lets go of the interpreter stops even this thread; that case is the fork server's and the deadman pipe's.
+It beats once a second, so the Kingpin knows how it goes, says where everything stands when it is asked, and notices at
+once when the Kingpin has gone: then the process is asked to end in order, and its whole group is killed if it has not
+done so within the grace time. Code that never lets go of the interpreter stops even this thread; that case is the fork
+server's and the deadman pipe's.
 """
 
 from __future__ import annotations
@@ -17,20 +18,28 @@ from collections.abc import Callable
 
 from mob.rim import processes
 from mob.wire.frames import HEADER
-from mob.wire.messages import Beat, encode
+from mob.wire.messages import Beat, Inspection, Vital, encode
 
 INTERVAL = 1.0
+LONGEST = 1024 * 1024
+"""Characters of the stacks."""
 
 
 class Liveness:
     """The thread."""
 
     def __init__(
-        self, sock: socket.socket, grace: float, on_beat: Callable[[], Beat], on_gone: Callable[[], None]
+        self,
+        sock: socket.socket,
+        grace: float,
+        on_beat: Callable[[], Beat],
+        on_inspect: Callable[[], str],
+        on_gone: Callable[[], None],
     ) -> None:
         self._sock = sock
         self._grace = grace
         self._on_beat = on_beat
+        self._on_inspect = on_inspect
         self._on_gone = on_gone
         self._thread = threading.Thread(target=self._run, name="mob-liveness", daemon=True)
 
@@ -48,14 +57,33 @@ class Liveness:
     def _run(self) -> None:
         poll = select.poll()
         poll.register(self._sock, select.POLLIN)
-        while not poll.poll(INTERVAL * 1000):  # the Kingpin says nothing here: readable means that it has gone
-            payload = encode([self._on_beat()])
-            try:
-                self._sock.send(HEADER.pack(len(payload)) + payload, socket.MSG_DONTWAIT)
-            except BlockingIOError:
-                pass  # the Kingpin is slow to read; the next beat says all that this one would have
-            except OSError:
-                break
+        is_there = True
+        while is_there:
+            if not poll.poll(INTERVAL * 1000):
+                is_there = self._say(self._on_beat())
+            elif is_there := self._is_asked():
+                is_there = self._say(Inspection(self._on_inspect()[:LONGEST]), is_last=True)
         self._on_gone()
         time.sleep(self._grace)
         processes.kill_group(os.getpid(), signal.SIGKILL)
+
+    def _is_asked(self) -> bool:
+        """Whether the Kingpin wants to know where this process stands, the one thing that it says here; or has gone."""
+        try:
+            return bool(self._sock.recv(4096))
+        except OSError:
+            return False
+
+    def _say(self, vital: Vital, is_last: bool = False) -> bool:
+        payload = encode([vital])
+        data = HEADER.pack(len(payload)) + payload
+        try:
+            if is_last:
+                self._sock.sendall(data)
+            else:
+                self._sock.send(data, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            pass  # the Kingpin is slow to read; the next beat says all that this one would have
+        except OSError:
+            return False
+        return True

@@ -26,6 +26,7 @@ from mob.mobster.exports import Export
 from mob.mobster.inbox import Inbox
 from mob.mobster.producers import Outgoing, OutgoingAsync, OutgoingSync
 from mob.mobster.proxy import unknown_export
+from mob.mobster.running import Running
 from mob.mobster.served import SERVED
 from mob.mobster.threads import Threads
 from mob.mobster.turns import Gate, Key, Line, Turns, Waiting
@@ -64,6 +65,9 @@ class Serving:
         self.exports: dict[str, Export] = {}
         self.find_export: Callable[[str], Export | None] = self.exports.get
         """How an export is found; while the module is being imported the table may still grow."""
+        self.running = Running(peer)
+        self.quarantined: dict[str, int] = {}
+        """Exports that have killed too many workers, each with the uid of the worker that may run it, 0 for none."""
         self.early: Early | None = None
         """Has calls wait for what the module has not defined yet; a mobster has one."""
 
@@ -93,11 +97,15 @@ class Serving:
                 args, kwargs = export.decode(call.args, call.kwargs[0] if call.kwargs else None)
                 if call.times is not None and monotonic() >= call.times[1]:
                     raise limits.expired(call, self._peer.name)
+                if self.quarantined and self.quarantined.get(export.name, self._peer.uid) != self._peer.uid:
+                    raise limits.quarantined(export.label)
                 if export.gate is not None or (
                     self.threads is not None if not export.is_async else len(self.tasks) >= self._concurrency
                 ):
                     self._admit(export, (link, contact, call, function, args, kwargs))
                     return
+                if export is not self.running.on_loop:
+                    self.running.enter(export)
             else:
                 function, codec = callback, self._peer.codec
                 kwargs: dict[str, Any] = {}
@@ -137,6 +145,7 @@ class Serving:
         if export.is_async and len(self.tasks) >= self._concurrency:
             self._wait(self._line, export, work)
         elif threads is None or export.is_async:
+            self.running.enter(export)
             self._invoke(*work)
             if export.gate is not None:
                 self._leave_if_ended((link, call.id))
@@ -144,6 +153,7 @@ class Serving:
             self._refuse(link, call, f"{self._queue_limit:,} calls wait here for a thread already.")
         else:
             threads.calls += 1
+            self.running.begin((link, call.id), export)
             threads.submit(partial(self._run_in_thread, work))
 
     def _leave_if_ended(self, key: Key) -> None:
@@ -213,6 +223,8 @@ class Serving:
         self.tasks[link, call.id] = task
         task.add_done_callback(partial(self._handle_task_done, link, call))
         export = self.exports.get(call.target) if type(call.target) is str else None
+        if export is not None:
+            self.running.begin((link, call.id), export)
         allowed = None if export is None else export.options.timeout
         if call.times is not None or allowed is not None:
             self._limit_task(link, call, task, allowed)
@@ -233,6 +245,7 @@ class Serving:
     def _handle_task_done(self, link: Link, call: m.Call, task: asyncio.Task[Any]) -> None:
         key = link, call.id
         self.tasks.pop(key, None)
+        self.running.end(key)
         # Asked for, not raised: a raise here would tie task, error and frame into a circle that only gc frees.
         error = asyncio.CancelledError() if task.cancelled() else task.exception()
         error = self._timed_out.pop(key, error)
@@ -275,6 +288,7 @@ class Serving:
     def _handle_thread_done(self, key: Key) -> None:
         assert self.threads is not None
         is_free = self.threads.end_call()
+        self.running.end(key)
         if self._inside:
             self._leave_if_ended(key)
         if self._given_up:

@@ -13,9 +13,10 @@ from __future__ import annotations
 
 import mmap
 import os
+import zlib
 
 ENTRIES = 4096
-FIELDS = 4  # queued, microseconds of a call, waiting beside, running beside
+FIELDS = 5  # queued, microseconds of a call, waiting beside, running beside, what runs
 SIZE = ENTRIES * FIELDS * 4
 
 
@@ -64,12 +65,20 @@ class Board:
         """How many microseconds a call of it has taken lately, on average."""
         return self._words[uid % ENTRIES * FIELDS + 1]
 
+    def running(self, uid: int) -> int:
+        """The mark of the export that it runs; 0 if it runs none, or several."""
+        return self._words[uid % ENTRIES * FIELDS + 4]
+
+    def mark(self, uid: int, mark: int) -> None:
+        """Writes what this process runs."""
+        self._words[uid % ENTRIES * FIELDS + 4] = mark
+
     def put_queued(self, uid: int, queued: int) -> None:
         """Writes how many calls wait in this process and hold up others; the rest stands."""
         self._words[uid % ENTRIES * FIELDS] = queued
 
     def put(self, uid: int, queued: int, cost: int, waiting: int = 0, running: int = 0) -> None:
-        """Writes the entry of this process; `waiting` and `running` are calls that hold up no other."""
+        """Writes the entry of this process, but for its mark. `waiting` and `running` calls hold up no other."""
         at = uid % ENTRIES * FIELDS
         words = self._words
         words[at] = queued
@@ -82,3 +91,8 @@ class Board:
         self._words.release()
         self._map.close()
         os.close(self.descriptor)
+
+
+def mark_of(export: str) -> int:
+    """A number that stands for an export on the board; never 0."""
+    return zlib.crc32(export.encode()) or 1

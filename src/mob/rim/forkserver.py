@@ -112,7 +112,7 @@ class ForkServer:
         try:
             pid = os.fork()
         except OSError as error:  # no more processes to be had: to the Kingpin it is a mobster that died at once
-            print(f"mob: cannot fork {order.role}.{order.index}: {error}", file=sys.stderr, flush=True)
+            print(f"mob: cannot fork {order.role.name}.{order.index}: {error}", file=sys.stderr, flush=True)
             self._report(Forked(order.uid, 0))
             self._report(Exited(order.uid, 0, 71))
             pid = 0
@@ -146,6 +146,7 @@ class ForkServer:
                 os.close(descriptor)
             os.set_inheritable(control, False)
             os.set_inheritable(liveness, False)
+            processes.settle(order.role)
             status = self.body(order, control, liveness)
         except BaseException:  # noqa: BLE001  the last frame of this process: it is shown and becomes the exit status
             sys.excepthook(*sys.exc_info())  # type: ignore[arg-type]

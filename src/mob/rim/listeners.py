@@ -16,6 +16,7 @@ the shared one is given back, and it gets a socket of its own after all.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import select
@@ -24,6 +25,8 @@ import weakref
 from collections.abc import Callable
 from threading import Lock
 from typing import Any, NamedTuple
+
+from mob.rim.connections import Place, forget_in_loops
 
 BACKLOG = 1024  # cut to net.core.somaxconn by the kernel
 
@@ -149,6 +152,24 @@ class Sharing:
         if wish.family != socket.AF_UNIX:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         _bind(sock, wish.address)
+
+    def turn_deaf(self) -> frozenset[Place]:
+        """From now on no connection comes in here: a socket to which nobody can connect takes the place of each.
+
+        The servers go on with what they have, and the queue is the others'. Where they listened.
+        """
+        places: set[Place] = set()
+        for sock in list(self._shared):
+            with contextlib.suppress(OSError):
+                address = sock.getsockname()
+                places.add((sock.family, address if isinstance(address, (str, bytes)) else address[1]))
+                forget_in_loops(sock.fileno())
+                with socket.socket(socket.AF_UNIX) as deaf:
+                    _bind(deaf, "")  # the kernel gives it a name that nobody knows
+                    _listen(deaf, 1)
+                    deaf.setblocking(False)
+                    os.dup2(deaf.fileno(), sock.fileno(), inheritable=False)
+        return frozenset(places)
 
     def _take_number(self) -> int:
         """The lowest that no bind to port 0 has: workers that do the same get the same ports."""

@@ -10,14 +10,22 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import faulthandler
 import fcntl
 import os
+import resource
 import select
 import signal
 import sys
 
+from mob.plan import RolePlan
+
 LINUX = sys.platform == "linux"
 PR_SET_CHILD_SUBREAPER = 36
+STACKS = signal.SIGRTMAX - 3 if LINUX else 0  # type: ignore[attr-defined]  # one that no application uses
+OWN_SIGNALS = frozenset(
+    {signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGSYS, signal.SIGXCPU}
+)
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 
 
@@ -59,6 +67,55 @@ def kill_group(pid: int, signum: int = signal.SIGKILL) -> None:
     for send in (os.killpg, os.kill):
         with contextlib.suppress(ProcessLookupError, PermissionError):
             send(pid, signum)
+
+
+def count_oom_kills() -> int:
+    """How many processes of this machine the kernel has killed for want of memory since it was started."""
+    with contextlib.suppress(OSError, ValueError, StopIteration), open("/proc/vmstat", encoding="ascii") as lines:
+        return int(next(line for line in lines if line.startswith("oom_kill ")).split()[1])
+    return 0
+
+
+def is_own_doing(status: int) -> bool:
+    """Whether a process that ended like this did so by what it ran itself, and not because somebody has killed it."""
+    return status > 0 or -status in OWN_SIGNALS
+
+
+def settle(role: RolePlan) -> None:
+    """Gives this process what its role is to have of the system: environment, limits, cores, priority.
+
+    `OSError` or `ValueError`, with a note that names the option, if it cannot be had.
+    """
+    os.environ.update(role.env)
+    option = ""
+    try:
+        for name, limit in role.limits.items():
+            option = f"limits={{{name!r}: {limit}}}"
+            number: int = getattr(resource, f"RLIMIT_{name.upper()}")
+            _, hard = resource.getrlimit(number)
+            resource.setrlimit(number, (limit, limit if hard == resource.RLIM_INFINITY else max(limit, hard)))
+        if role.cpus and hasattr(os, "sched_setaffinity"):
+            option = f"cpus={role.cpus}"
+            os.sched_setaffinity(0, role.cpus)
+        if role.nice:
+            option = f"nice={role.nice}"
+            os.nice(role.nice)
+    except (OSError, ValueError, AttributeError) as error:
+        error.add_note(f"role {role.name!r}: {option} cannot be had on this machine, or not by this user.")
+        raise
+
+
+def answer_with_stacks() -> None:
+    """From now on this process writes where its threads stand to stderr when it is asked, even if it is stuck in C."""
+    if STACKS:
+        faulthandler.register(STACKS, all_threads=True)
+
+
+def ask_for_stacks(pid: int) -> None:
+    """Has another process do that."""
+    if STACKS:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, STACKS)
 
 
 def is_there(pid: int) -> bool:

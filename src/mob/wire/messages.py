@@ -19,6 +19,7 @@ import msgspec
 from msgspec import Raw
 
 from mob.errors import GarbageFrame
+from mob.plan import RolePlan
 from mob.wire.failures import Failure
 
 PROTOCOL = 1
@@ -187,6 +188,18 @@ class RoleInfo(_Message, frozen=True):
     complete: bool = False
     failing: str = ""
     workers: int = 1
+    given_up: bool = False
+    """Whether no worker will come any more, unless somebody reloads the role."""
+    quarantined: tuple[tuple[str, int], ...] = ()
+    """Exports that have killed too many workers, each with the uid of the one that may try it again, 0 for none."""
+
+
+class Running(_Message, frozen=True):
+    """A call that is being served: what, for how many seconds, and for whom."""
+
+    label: str
+    seconds: float
+    caller: str
 
 
 class Row(_Message, frozen=True):
@@ -281,13 +294,70 @@ class Draining(_Message, frozen=True, tag=28):
 
 
 class Beat(_Message, frozen=True, tag=29):
-    """On the liveness socket: alive; so many calls served since the start, so many bytes of shared memory in use."""
+    """On the liveness socket: alive, and how it goes."""
 
-    calls: int
+    calls: int = 0
+    """Calls served since the start."""
     shared: int = 0
+    """Bytes of shared memory in use."""
+    memory: int = 0
+    """Bytes of resident memory."""
+    stuck: float = 0.0
+    """Seconds for which the loop has not come round."""
+    allowed: float = 0.0
+    """Seconds that the export which runs on the loop may take by its own declaration, 0 if it says nothing."""
+    in_hand: int = 0
+    """Calls that were accepted and not finished."""
+    parked: dict[str, int] = {}
+    """Calls of this process that wait for a worker, by role."""
+    running: tuple[Running, ...] = ()
+    """The calls that are being served, oldest first; not all if they are many."""
 
 
-Up = Hello | Ready | BootFailed | WantRole | WantMember | Bind | Unbind | Overview | Draining
+class Inspection(_Message, frozen=True, tag=30):
+    """On the liveness socket: the answer to `Inspect`."""
+
+    stacks: str
+
+
+class Scale(_Message, frozen=True, tag=31):
+    """Have so many workers of a role; or, if `relative`, so many more or less."""
+
+    id: int
+    role: str
+    count: int
+    relative: bool = False
+
+
+class Reload(_Message, frozen=True, tag=32):
+    """Replace the workers of these roles (none: of all) one after the other by new ones, with new code."""
+
+    id: int
+    roles: tuple[str, ...]
+
+
+class WantCrash(_Message, frozen=True, tag=33):
+    """What was the last crash of my role?"""
+
+    id: int
+
+
+Up = (
+    Hello
+    | Ready
+    | BootFailed
+    | WantRole
+    | WantMember
+    | Bind
+    | Unbind
+    | Overview
+    | Draining
+    | Scale
+    | Reload
+    | WantCrash
+)
+Vital = Beat | Inspection
+"""What a mobster's liveness thread says."""
 
 # ------------------------------------------------------------------------------ Kingpin to mobster or client
 
@@ -367,7 +437,40 @@ class Unbound(_Message, frozen=True, tag=50):
     id: int
 
 
-Down = Welcome | MemberIs | MemberGone | RoleIs | Meet | Bound | NotBound | Unbound | Stop | Rows | Refused
+class Done(_Message, frozen=True, tag=51):
+    """The answer to `Scale` and `Reload`: what was done, or why it was not."""
+
+    id: int
+    error: str = ""
+    text: str = ""
+
+
+class CrashIs(_Message, frozen=True, tag=53):
+    """The answer to `WantCrash`: the report, nothing if there is none."""
+
+    id: int
+    text: str
+
+
+class Inspect(_Message, frozen=True, tag=52):
+    """On the liveness socket: say where you stand, you will be killed."""
+
+
+Down = (
+    Welcome
+    | MemberIs
+    | MemberGone
+    | RoleIs
+    | Meet
+    | Bound
+    | NotBound
+    | Unbound
+    | Stop
+    | Rows
+    | Refused
+    | Done
+    | CrashIs
+)
 
 # ------------------------------------------------------------------------------ Kingpin and fork server
 
@@ -376,16 +479,11 @@ class Fork(_Message, frozen=True, tag=60):
     """Launch a mobster. Takes four descriptors: control, liveness, stdout, stderr."""
 
     uid: int
-    role: str
     index: int
     generation: int
     app: str
     base: str
-    module: str
-    threads: int
-    concurrency: int
-    queue: int
-    shared_memory: int
+    role: RolePlan
     grace: float
     frame_limit: int
     color: bool
@@ -451,4 +549,5 @@ decode_up = _decoder(Up)
 decode_down = _decoder(Down)
 decode_order = _decoder(Order)
 decode_report = _decoder(Report)
-decode_beat = _decoder(Beat)
+decode_vital = _decoder(Vital)
+decode_inspect = _decoder(Inspect)

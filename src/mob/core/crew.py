@@ -1,0 +1,294 @@
+"""The slots of an app, the processes in them, and the elementary steps: launch, retire, kill.
+
+A slot is a place (role, index) and outlives the processes that fill it. At any time it has one process that counts, and
+perhaps a successor that is to take its place as soon as it is ready; one whose place was taken finishes and is seen by
+nobody but the stop. Hence no two *ready* workers have one index, ever.
+
+What is to be done when, others decide (supervisor, stopping, rollout, scaling, health); they all share this table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable
+
+import msgspec
+
+from mob.core import states
+from mob.core.decisions import Announce, AnnounceRole, Ask, Decision, Introduce, Kill, Launch, WakeAt, Welcome
+from mob.core.introductions import Introductions
+from mob.core.revival import Intensity, Revival
+from mob.core.roster import Roster
+from mob.core.states import Mobster
+from mob.core.states import Slot as SlotState
+from mob.plan import Plan, RolePlan, in_order_of_need
+from mob.wire.messages import Beat, Member, RoleInfo
+
+EARLY = 0.005
+"""Seconds by which a wake may come too soon: timers are not exact, and a wake that was in vain is not repeated."""
+
+
+class Slot:
+    """A place for one mobster: outlives the processes that fill it."""
+
+    __slots__ = (
+        "due",
+        "generation",
+        "index",
+        "not_before",
+        "note",
+        "revival",
+        "role",
+        "state",
+        "successor",
+        "told",
+        "uid",
+    )
+
+    def __init__(self, role: str, index: int) -> None:
+        self.role = role
+        self.index = index
+        self.state = SlotState.FILLED
+        self.uid = 0
+        """The process that counts, 0 for none."""
+        self.successor = 0
+        """The process that takes its place when it is ready, 0 for none."""
+        self.generation = 0
+        self.due = 0.0
+        """When WAITING: the time of the launch."""
+        self.not_before = 0.0
+        """When it may be recycled again, after that has failed."""
+        self.note = ""
+        """Why the last one ended."""
+        self.told = ""
+        """The traceback that was shown last; the same one is not shown again in full."""
+        self.revival = Revival()
+
+    def __repr__(self) -> str:
+        return f"<Slot {self.name} {self.state}>"
+
+    @property
+    def name(self) -> str:
+        """As people read it: `back.2`."""
+        return f"{self.role}.{self.index}"
+
+    def step(self, event: str) -> None:
+        """The next state, by the table."""
+        self.state = states.step(states.SLOT, self.state, event)
+
+
+class Process:
+    """One life: a mobster from its launch to its exit."""
+
+    __slots__ = (
+        "asked",
+        "beat",
+        "beaten_at",
+        "deadline",
+        "generation",
+        "is_restarted",
+        "killed",
+        "launched",
+        "pid",
+        "quota",
+        "ready_at",
+        "report",
+        "slot",
+        "stacks",
+        "state",
+        "uid",
+        "why_killed",
+    )
+
+    def __init__(self, uid: int, slot: Slot, now: float, luck: float = 0.5) -> None:
+        self.uid = uid
+        self.slot = slot
+        self.generation = slot.generation
+        self.pid = 0
+        self.state = Mobster.LAUNCHING
+        self.launched = now
+        self.ready_at: float | None = None
+        self.deadline: float | None = None
+        """When it is killed if it is still there."""
+        self.asked = False
+        """Whether the Kingpin has asked it to end."""
+        self.killed = False
+        self.why_killed = ""
+        """Why mob itself has killed it, if it did so for a reason of its own."""
+        self.is_restarted = False
+        """Whether it was told to end so that another may come in its place."""
+        self.report = ""
+        """Of a failed import."""
+        self.stacks = ""
+        """What it has said of itself when it was stuck."""
+        self.beat = Beat()
+        self.beaten_at = now
+        self.quota = 1 + 0.1 * (2 * luck - 1)
+        """Its share of the limits for recycling: a tenth more or less, lest all are replaced at once."""
+
+    def __repr__(self) -> str:
+        return f"<Process {self.uid} {self.name} {self.state}>"
+
+    @property
+    def name(self) -> str:
+        """As people read it: `back.2 (pid 4242)`."""
+        return f"{self.slot.name} (pid {self.pid})"
+
+    @property
+    def is_booting(self) -> bool:
+        """Whether it has not been ready yet, and is expected to be."""
+        return self.state in (Mobster.LAUNCHING, Mobster.BOOTING)
+
+    def step(self, event: str) -> None:
+        """The next state, by the table."""
+        self.state = states.step(states.MOBSTER, self.state, event)
+
+    def limit(self, deadline: float) -> None:
+        """It is to be killed at that time if it is still there, or earlier if that was said before."""
+        self.deadline = deadline if self.deadline is None else min(self.deadline, deadline)
+
+    def is_overdue(self, now: float) -> bool:
+        """Whether it should be gone by now, and nothing was done about it yet."""
+        return self.deadline is not None and self.deadline <= now + EARLY and not self.killed
+
+    def member(self) -> Member:
+        """As the roster shows it."""
+        return Member(self.uid, self.pid, self.slot.role, self.slot.index, self.generation, str(self.state))
+
+
+class Role:
+    """What is decided for all workers of a role together."""
+
+    __slots__ = ("intensity", "plan", "target")
+
+    def __init__(self, plan: RolePlan) -> None:
+        self.plan = plan
+        self.target = plan.workers
+        """How many workers there are to be."""
+        self.intensity = Intensity()
+
+    def __repr__(self) -> str:
+        return f"<Role {self.plan.name}: {self.target} workers wanted>"
+
+
+class Crew:
+    """All of it, and the elementary steps."""
+
+    def __init__(self, plan: Plan, luck: Callable[[], float] = lambda: 0.5) -> None:
+        self.plan = plan
+        self.luck = luck
+        """A random number from 0 to 1, for each question another."""
+        self.roster = Roster(RoleInfo(role.name, workers=role.workers) for role in plan.roles)
+        self.introductions = Introductions()
+        self.roles = {role.name: Role(role) for role in plan.roles}
+        self.order = [role.name for role in in_order_of_need(plan.roles)]
+        """The roles in the order in which they are started."""
+        self.slots = {(role.name, i): Slot(role.name, i) for role in plan.roles for i in range(role.workers)}
+        self.processes: dict[int, Process] = {}
+        self._last_uid = 0
+
+    def __repr__(self) -> str:
+        return f"<Crew: {len(self.processes)} processes in {len(self.slots)} slots>"
+
+    # ------------------------------------------------------------------------------------------- questions
+
+    def next_uid(self) -> int:
+        """A number that no member had before."""
+        self._last_uid += 1
+        return self._last_uid
+
+    def slots_of(self, role: str) -> list[Slot]:
+        """The slots of a role, by their index."""
+        return sorted((slot for slot in self.slots.values() if slot.role == role), key=lambda slot: slot.index)
+
+    def processes_of(self, role: str) -> list[Process]:
+        """Its processes, those whose place was taken too."""
+        return [process for process in self.processes.values() if process.slot.role == role]
+
+    def current(self, slot: Slot) -> Process | None:
+        """The process that counts in a slot."""
+        return self.processes.get(slot.uid)
+
+    def lacks(self, role: str) -> list[str]:
+        """The roles that it needs and that have no ready worker."""
+        return [needed for needed in self.roles[role].plan.needs if not self.roster.ready(needed)]
+
+    def is_done(self) -> bool:
+        """Whether nobody is there and nobody will come."""
+        over = (SlotState.EMPTY, SlotState.FAILED)
+        return not self.processes and all(slot.state in over for slot in self.slots.values())
+
+    # ----------------------------------------------------------------------------------------------- steps
+
+    def launch(self, slot: Slot, now: float, as_successor: bool = False) -> list[Decision]:
+        """Another process for a slot: the one that counts, or one that will."""
+        uid = self.next_uid()
+        slot.generation += 1
+        if as_successor:
+            slot.successor = uid
+        else:
+            slot.uid = uid
+        process = self.processes[uid] = Process(uid, slot, now, self.luck())
+        member = process.member()
+        self.roster.put(member)
+        decisions: list[Decision] = [Launch(uid, slot.role, slot.index, slot.generation), self.welcome(uid)]
+        decisions += [Announce(member), *(Introduce(*pair) for pair in self.introductions.joined(member))]
+        timeout = self.roles[slot.role].plan.boot_timeout
+        return decisions if timeout is None else [*decisions, WakeAt(now + timeout)]
+
+    def retire(self, process: Process, now: float, seconds: float) -> list[Decision]:
+        """It gets no new work, finishes what it has within so many seconds, and ends."""
+        process.limit(now + seconds)
+        if process.asked:
+            return [WakeAt(now + seconds)]
+        process.asked = True
+        process.step("asked to stop")
+        return [*self.changed(process), Ask(process.uid, seconds), WakeAt(now + seconds)]
+
+    def kill(self, processes: Collection[Process], why: str = "") -> list[Decision]:
+        """Ends them at once."""
+        for process in processes:
+            process.killed = True
+            process.why_killed = why
+        return [Kill(process.uid) for process in processes]
+
+    def forget(self, process: Process) -> None:
+        """It is gone."""
+        process.step("exited")
+        self.processes.pop(process.uid, None)
+        self.roster.remove(process.uid)
+        self.introductions.left(process.uid)
+
+    def welcome(self, uid: int) -> Welcome:
+        """What a new member is told."""
+        return Welcome(uid, tuple(self.roster.roles.values()), tuple(self.roster))
+
+    def changed(self, process: Process) -> list[Decision]:
+        """Everybody is to know its state."""
+        member = process.member()
+        self.roster.put(member)
+        return [Announce(member)]
+
+    def role_changed(self, role: str, **changes: object) -> list[Decision]:
+        """Everybody is to know that of a role."""
+        info = msgspec.structs.replace(self.roster.roles[role], **changes)
+        if info == self.roster.roles[role]:
+            return []
+        self.roster.put_role(info)
+        return [AnnounceRole(info)]
+
+    def release_held(self, now: float) -> list[Decision]:
+        """A role has become ready: those that needed it are started."""
+        return [
+            decision
+            for slot in self.in_order(self.slots.values())
+            if slot.state is SlotState.HELD and not self.lacks(slot.role)
+            for decision in self._release(slot, now)
+        ]
+
+    def _release(self, slot: Slot, now: float) -> list[Decision]:
+        slot.step("needed roles are ready")
+        return self.launch(slot, now)
+
+    def in_order(self, slots: Iterable[Slot]) -> list[Slot]:
+        """Slots in the order in which they are started."""
+        return sorted(slots, key=lambda slot: (self.order.index(slot.role), slot.index))

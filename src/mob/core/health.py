@@ -1,0 +1,115 @@
+"""Workers that do not get ready, that hang, or that have grown old: what is to be done about them.
+
+A worker that is not ready in its `boot_timeout` is killed. One whose loop stands still for longer than its
+`hang_timeout`, or that says nothing for so long, is asked for its stacks first (a thread of its own answers, whatever
+the loop does), then killed: a hang without an explanation is worth nothing. An export that says how long it may take
+(`@mob.export(timeout=)`) may take that long. Limits of age, calls and memory lead to a replacement, without haste.
+"""
+
+from __future__ import annotations
+
+from mob.core.crew import EARLY, Crew, Process
+from mob.core.decisions import Decision, Inspect, Tell, WakeAt
+from mob.core.rollout import Rollout
+from mob.core.states import Mobster
+from mob.wire.messages import Beat
+
+BEAT = 1.0
+"""Seconds between two beats of a worker."""
+INSPECTION = 2.0
+"""Seconds that a hanging worker has to say where it stands."""
+
+
+class Health:
+    """Looks at the workers."""
+
+    def __init__(self, crew: Crew, rollout: Rollout) -> None:
+        self._crew = crew
+        self._rollout = rollout
+        self._inspected: dict[int, float] = {}  # uid -> when it is killed at the latest
+        self._watched: dict[int, float] = {}  # uid -> when it is looked at next, should it be silent
+
+    def __repr__(self) -> str:
+        return f"<Health, {len(self._inspected)} hang>"
+
+    def handle_beat(self, process: Process, beat: Beat, now: float) -> list[Decision]:
+        """A worker says how it goes."""
+        process.beat, process.beaten_at = beat, now
+        return [*self._check_hang(process, now), *self._check_wear(process, now)]
+
+    def handle_inspection(self, process: Process, stacks: str) -> list[Decision]:
+        """A hanging worker has said where it stands."""
+        if self._inspected.pop(process.uid, None) is None or process.killed:
+            return []
+        process.stacks = stacks
+        return self._crew.kill([process], process.why_killed)
+
+    def handle_wake(self, now: float) -> list[Decision]:
+        """Time has passed: who is late, who is silent."""
+        decisions: list[Decision] = []
+        for process in self._crew.processes.values():
+            if process.killed:
+                continue
+            until = self._inspected.get(process.uid)
+            if until is not None:
+                if until <= now + EARLY:
+                    del self._inspected[process.uid]
+                    decisions += self._crew.kill([process], process.why_killed)
+            elif self._is_late(process, now):
+                timeout = self._crew.roles[process.slot.role].plan.boot_timeout
+                decisions += self._end(process, f"was not ready within {timeout:g} s (boot_timeout)", now)
+            elif self._watched.get(process.uid, now + 1) <= now + EARLY:
+                decisions += self._check_hang(process, now) or self.watch(process)
+        return decisions
+
+    def handle_exited(self, uid: int) -> None:
+        """A worker is gone."""
+        self._inspected.pop(uid, None)
+        self._watched.pop(uid, None)
+
+    def watch(self, process: Process) -> list[Decision]:
+        """Another look at the time at which it would hang, if nothing is heard of it until then."""
+        timeout = self._crew.roles[process.slot.role].plan.hang_timeout
+        if timeout is None:
+            return []
+        self._watched[process.uid] = when = process.beaten_at + max(timeout, process.beat.allowed) + BEAT
+        return [WakeAt(when)]
+
+    # --------------------------------------------------------------------------------------------- internals
+
+    def _is_late(self, process: Process, now: float) -> bool:
+        timeout = self._crew.roles[process.slot.role].plan.boot_timeout
+        return process.is_booting and timeout is not None and now + EARLY >= process.launched + timeout
+
+    def _check_hang(self, process: Process, now: float) -> list[Decision]:
+        timeout = self._crew.roles[process.slot.role].plan.hang_timeout
+        if timeout is None or process.killed or process.uid in self._inspected or process.state is not Mobster.READY:
+            return []
+        timeout = max(timeout, process.beat.allowed)
+        silent = now - process.beaten_at
+        if process.beat.stuck >= timeout:
+            return self._end(
+                process, f"hangs: its loop stands still for {process.beat.stuck:.1f} s (hang_timeout)", now
+            )
+        if silent + EARLY >= timeout + BEAT:
+            return self._end(process, f"hangs: nothing was heard of it for {silent:.1f} s (hang_timeout)", now)
+        return []
+
+    def _end(self, process: Process, why: str, now: float) -> list[Decision]:
+        process.why_killed = why
+        self._inspected[process.uid] = now + INSPECTION
+        return [Tell(f"{process.name} {why}; it is killed."), Inspect(process.uid), WakeAt(now + INSPECTION)]
+
+    def _check_wear(self, process: Process, now: float) -> list[Decision]:
+        slot = process.slot
+        if slot.uid != process.uid or process.state is not Mobster.READY or process.killed:
+            return []
+        plan, quota = self._crew.roles[slot.role].plan, process.quota
+        if plan.max_calls is not None and process.beat.calls >= plan.max_calls * quota:
+            return self._rollout.recycle(slot, f"has served {process.beat.calls:,} calls (max_calls)", now)
+        if plan.max_age is not None and now - process.launched >= plan.max_age * quota:
+            return self._rollout.recycle(slot, f"is {now - process.launched:,.0f} s old (max_age)", now)
+        if plan.max_memory is not None and process.beat.memory >= plan.max_memory * quota:
+            size = process.beat.memory / 1024 / 1024
+            return self._rollout.recycle(slot, f"has grown to {size:,.0f} MiB (max_memory)", now)
+        return []

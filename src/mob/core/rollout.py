@@ -1,0 +1,192 @@
+"""Replacing workers that run by new ones, without a moment in which there are fewer: reloads and recycling.
+
+The successor is launched beside the worker whose place it takes. When it is ready it has the place, and the other gets
+nothing new, finishes and ends. If it does not get ready, the other one stays: a reload that fails has changed nothing.
+
+A reload goes through the roles in the order of their start. Of each role one worker goes first, to see whether the new
+code comes up at all; then a quarter at a time. Beside a reload nothing is recycled, and never two of a role at a time.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+
+from mob.core.crew import Crew, Process, Slot
+from mob.core.decisions import Answer, Decision, RenewForkServer, Tell, Ticket
+from mob.core.states import Slot as SlotState
+
+AT_A_TIME = 0.25
+"""The part of a role that is replaced at the same time, once the first has come up."""
+RETRY = 60.0
+"""Seconds after which the recycling of a worker is tried again, if its successor did not get ready."""
+STEADY = (SlotState.FILLED, SlotState.LEAVING)
+
+
+class Reload:
+    """One reload: what is left to be done."""
+
+    def __init__(self, roles: list[str], ticket: Ticket, now: float) -> None:
+        self.tickets = [ticket]
+        self.roles = deque(roles)
+        self.role = ""
+        self.waiting: deque[Slot] = deque()
+        self.under_way: set[Slot] = set()
+        self.width = 1
+        self.replaced = 0
+        self.begun = now
+        self.error = ""
+
+    def __repr__(self) -> str:
+        return f"<Reload of {self.role or 'nothing yet'}, {len(self.under_way)} under way, {len(self.waiting)} to come>"
+
+
+class Rollout:
+    """Reloads, one at a time, and the recycling of single workers."""
+
+    def __init__(self, crew: Crew) -> None:
+        self._crew = crew
+        self._reload: Reload | None = None
+        self._next: Reload | None = None  # asked for while one is under way
+        self._recycling: dict[str, Slot] = {}  # by role
+
+    def __repr__(self) -> str:
+        return f"<Rollout: {self._reload}, {len(self._recycling)} recycled>"
+
+    @property
+    def is_reloading(self) -> bool:
+        """Whether a reload is under way."""
+        return self._reload is not None
+
+    # ------------------------------------------------------------------------------------------------- asked
+
+    def reload(self, roles: list[str], ticket: Ticket, now: float) -> list[Decision]:
+        """Replaces the workers of these roles by new ones. One that is asked for meanwhile follows."""
+        crew = self._crew
+        if self._reload is not None:
+            if self._next is None:
+                self._next = Reload([], ticket, now)
+            else:
+                self._next.tickets.append(ticket)
+            wanted = {*self._next.roles, *roles}
+            self._next.roles = deque(role for role in crew.order if role in wanted)
+            return []
+        return self._begin(Reload([role for role in crew.order if role in roles], ticket, now), now)
+
+    def recycle(self, slot: Slot, why: str, now: float) -> list[Decision]:
+        """Replaces one worker, unless something is being replaced already."""
+        role = slot.role
+        if self._reload is not None or role in self._recycling or slot.successor or now < slot.not_before:
+            return []
+        process = self._crew.current(slot)
+        if process is None or slot.state is not SlotState.FILLED:
+            return []
+        self._recycling[role] = slot
+        return [Tell(f"{process.name} {why}; its successor starts."), *self._crew.launch(slot, now, as_successor=True)]
+
+    def cancel(self, why: str) -> list[Decision]:
+        """The app stops: nothing is replaced any more."""
+        reloads = [each for each in (self._reload, self._next) if each is not None]
+        self._reload = self._next = None
+        self._recycling.clear()
+        return [Answer(ticket, error=why) for each in reloads for ticket in each.tickets]
+
+    # ---------------------------------------------------------------------------------------------- happened
+
+    def handle_ready(self, process: Process, now: float) -> list[Decision]:
+        """A process is ready for the first time: if it is a successor, the place is its own now."""
+        slot = process.slot
+        decisions: list[Decision] = []
+        if slot.successor == process.uid:
+            before = self._crew.current(slot)
+            slot.uid, slot.successor = process.uid, 0
+            if before is not None:
+                decisions += self._crew.retire(before, now, self._crew.plan.grace)
+        if self._recycling.get(slot.role) is slot:
+            del self._recycling[slot.role]
+        reload = self._reload
+        if reload is not None and slot in reload.under_way:
+            reload.under_way.remove(slot)
+            reload.replaced += 1
+            reload.width = max(1, math.ceil(AT_A_TIME * self._crew.roles[slot.role].target))
+            decisions += self._go_on(reload, now)
+        return decisions
+
+    def handle_failed(self, process: Process, why: str, now: float) -> list[Decision]:
+        """A process has ended before it was ready. Whether it was one of ours."""
+        slot = process.slot
+        if self._recycling.get(slot.role) is slot:
+            del self._recycling[slot.role]
+            slot.not_before = now + RETRY
+            return [Tell(f"the successor of {slot.name} {_reason(process, why)}; the one before it stays.")]
+        reload = self._reload
+        if reload is None or slot not in reload.under_way:
+            return []
+        reload.under_way.remove(slot)
+        reload.waiting.clear()
+        reload.roles.clear()
+        reload.error = reload.error or f"{slot.name}: the new one {_reason(process, why)}"
+        return self._go_on(reload, now)
+
+    # --------------------------------------------------------------------------------------------- internals
+
+    def _begin(self, reload: Reload, now: float) -> list[Decision]:
+        self._reload = reload
+        tell = Tell(f"reloading {', '.join(reload.roles)}.")
+        if self._crew.plan.preload:  # it holds old code
+            return [tell, RenewForkServer()]
+        return [tell, *self._go_on(reload, now)]
+
+    def handle_renewed(self, now: float) -> list[Decision]:
+        """The fork server has been replaced, as was wished."""
+        return [] if self._reload is None else self._go_on(self._reload, now)
+
+    def _go_on(self, reload: Reload, now: float) -> list[Decision]:
+        decisions: list[Decision] = []
+        while True:
+            while reload.waiting and len(reload.under_way) < reload.width:
+                decisions += self._replace(reload, reload.waiting.popleft(), now)
+            if reload.under_way:
+                return decisions
+            if not reload.roles:
+                return decisions + self._end(reload, now)
+            reload.role = reload.roles.popleft()
+            reload.waiting.extend(self._crew.slots_of(reload.role))
+            reload.width = 1
+
+    def _replace(self, reload: Reload, slot: Slot, now: float) -> list[Decision]:
+        if slot.state is SlotState.LEAVING or slot.state is SlotState.HELD:
+            return []
+        reload.under_way.add(slot)
+        self._recycling.pop(slot.role, None)
+        if slot.successor:  # one that was launched for another reason will do
+            return []
+        if slot.state is SlotState.FILLED and self._crew.current(slot) is not None:
+            return self._crew.launch(slot, now, as_successor=True)
+        slot.step("reloaded")
+        self._crew.roles[slot.role].intensity.reset()
+        return [*self._crew.role_changed(slot.role, given_up=False), *self._crew.launch(slot, now)]
+
+    def _end(self, reload: Reload, now: float) -> list[Decision]:
+        took = f"{now - reload.begun:.1f} s"
+        if reload.error:
+            stays = (
+                "the old ones stay" if not reload.replaced else f"after {reload.replaced} were replaced; the rest stays"
+            )
+            text = f"the reload has failed, {stays}. {reload.error}"
+        else:
+            text = f"reloaded {reload.replaced} workers in {took}."
+        decisions: list[Decision] = [Tell(text)]
+        decisions += [
+            Answer(ticket, error=text if reload.error else "", text="" if reload.error else text)
+            for ticket in reload.tickets
+        ]
+        self._reload, following = None, self._next
+        self._next = None
+        return decisions if following is None else decisions + self._begin(following, now)
+
+
+def _reason(process: Process, why: str) -> str:
+    if process.report:
+        return f"could not be imported: {process.report.strip().splitlines()[-1]}"
+    return f"{process.why_killed or why} before it was ready"

@@ -1,0 +1,143 @@
+"""How many workers a role has: as it was told to, or as its load asks for between `workers` and `max_workers`.
+
+Up at once, down slowly. As long as calls wait, the role grows by half each second; a worker is let go when for half a
+minute fewer would have done. A role that is made smaller gives up its highest indexes, each worker finishing what it
+has; one that is made larger takes the lowest that are free.
+"""
+
+from __future__ import annotations
+
+import math
+
+from mob.core.crew import Crew, Role, Slot
+from mob.core.decisions import Decision, Tell
+from mob.core.states import Slot as SlotState
+from mob.wire.messages import Beat
+
+LOOK = 1.0
+"""Seconds between two looks at the load of a role."""
+GROWTH = 0.5
+"""The part of its workers by which a role grows while calls wait."""
+PATIENCE = 30.0
+"""Seconds for which fewer workers would have done before one is let go."""
+COMFORT = 0.7
+"""Calls in hand per worker up to which a smaller role would do."""
+MOST = 1024
+"""Workers of one role; more is a slip of the keyboard."""
+
+
+class Load:
+    """What was seen of a role's load."""
+
+    __slots__ = ("idle_since", "looked_at")
+
+    def __init__(self) -> None:
+        self.looked_at = 0.0
+        self.idle_since: float | None = None
+
+
+class Scaling:
+    """Changes of size."""
+
+    def __init__(self, crew: Crew) -> None:
+        self._crew = crew
+        self._loads = {role: Load() for role in crew.roles}
+
+    def __repr__(self) -> str:
+        return f"<Scaling: {', '.join(f'{name} {role.target}' for name, role in self._crew.roles.items())}>"
+
+    # --------------------------------------------------------------------------------------------- as told
+
+    def problem(self, role: str, count: int, by_role: bool) -> str:
+        """Why a role cannot have so many workers; nothing if it can. `by_role`: its own code asks for it."""
+        if role not in self._crew.roles:
+            return f"there is no role {role!r}."
+        plan = self._crew.roles[role].plan
+        least, most = (plan.workers, plan.max_workers or plan.workers) if by_role else (1, MOST)
+        if not least <= count <= most:
+            limits = f"workers={plan.workers}, max_workers={plan.max_workers}" if by_role else f"{least} to {most:,}"
+            return f"{role!r} cannot have {count:,} workers ({limits})."
+        return ""
+
+    def resize(self, role: str, count: int, now: float, why: str) -> list[Decision]:
+        """The role is to have so many workers."""
+        wanted = self._crew.roles[role]
+        if count == wanted.target:
+            return []
+        text = Tell(f"{role}: {wanted.target} -> {count} workers; {why}.")
+        wanted.target = count
+        self._loads[role].idle_since = None
+        decisions: list[Decision] = [text, *self._crew.role_changed(role, workers=count)]
+        for index in range(count):
+            decisions += self._fill(role, index, now)
+        for slot in self._crew.slots_of(role):
+            if slot.index >= count:
+                decisions += self._leave(slot, now)
+        return decisions
+
+    def _fill(self, role: str, index: int, now: float) -> list[Decision]:
+        crew = self._crew
+        slot = crew.slots.get((role, index))
+        if slot is None:
+            slot = crew.slots[role, index] = Slot(role, index)
+            if crew.lacks(role):
+                slot.state = SlotState.HELD
+                return []
+            return crew.launch(slot, now)
+        if slot.state is SlotState.LEAVING:  # its process is on its way out; when it has gone, another comes
+            slot.step("scaled up")
+        return []
+
+    def _leave(self, slot: Slot, now: float) -> list[Decision]:
+        crew = self._crew
+        if slot.state is SlotState.LEAVING:
+            return []
+        slot.step("scaled down")
+        if slot.state is SlotState.EMPTY:
+            del crew.slots[slot.role, slot.index]
+            return []
+        processes = [process for process in crew.processes.values() if process.slot is slot]
+        slot.successor = 0
+        return [decision for process in processes for decision in crew.retire(process, now, crew.plan.grace)]
+
+    # -------------------------------------------------------------------------------------------- by itself
+
+    def follow(self, name: str, now: float) -> list[Decision]:
+        """A worker of the role, or a caller, has said how it goes: does the role have the right size?"""
+        role, load = self._crew.roles[name], self._loads[name]
+        if role.plan.max_workers is None or now - load.looked_at < LOOK:
+            return []
+        load.looked_at = now
+        if self._is_growing(name):
+            return []
+        if self._waiting(name) > 0:
+            load.idle_since = None
+            count = min(role.plan.max_workers, role.target + math.ceil(role.target * GROWTH))
+            return self.resize(name, count, now, "calls wait") if count > role.target else []
+        return self._shrink(name, role, load, now)
+
+    def _shrink(self, name: str, role: Role, load: Load, now: float) -> list[Decision]:
+        if role.target <= role.plan.workers or self._in_hand(name) > COMFORT * (role.target - 1):
+            load.idle_since = None
+            return []
+        if load.idle_since is None:
+            load.idle_since = now
+        if now - load.idle_since < PATIENCE:
+            return []
+        return self.resize(name, role.target - 1, now, "fewer do")
+
+    def _is_growing(self, name: str) -> bool:
+        return any(process.is_booting for process in self._crew.processes_of(name))
+
+    def _beats(self, name: str) -> list[Beat]:
+        return [process.beat for process in self._crew.processes_of(name)]
+
+    def _waiting(self, name: str) -> int:
+        """Calls that wait for a worker of the role, with their callers or in the workers."""
+        role = self._crew.roles[name].plan
+        at_once = role.concurrency if role.threads == 1 else role.threads
+        parked = sum(process.beat.parked.get(name, 0) for process in self._crew.processes.values())
+        return parked + sum(max(0, beat.in_hand - at_once) for beat in self._beats(name))
+
+    def _in_hand(self, name: str) -> int:
+        return sum(beat.in_hand for beat in self._beats(name))

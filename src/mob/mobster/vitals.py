@@ -1,0 +1,90 @@
+"""What a mobster tells of itself without being asked by a call: how it goes, and where it stands when it hangs.
+
+All of it is put together by the liveness thread, whatever the loop does. Whether the loop stands still is seen by
+asking it: at each beat it is given a function to call, and the time until it has done so is how long it is stuck.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import threading
+import traceback
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from mob.wire import messages as m
+
+if TYPE_CHECKING:
+    from mob.mobster.peer import Peer
+
+PAGE = os.sysconf("SC_PAGE_SIZE")
+MOST_TASKS = 100
+"""Tasks whose stacks are shown."""
+
+
+class Vitals:
+    """The signs of life of one process."""
+
+    def __init__(self, peer: Peer) -> None:
+        self._peer = peer
+        self._asked_at = 0.0  # when the loop was asked to come round, 0 if it has done so
+        self._statm = os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC) if sys.platform == "linux" else -1
+
+    def __repr__(self) -> str:
+        return f"<Vitals of {self._peer.name}>"
+
+    def beat(self) -> m.Beat:
+        """How it goes at this moment."""
+        peer, now = self._peer, monotonic()
+        stuck = 0.0
+        if self._asked_at:
+            stuck = now - self._asked_at
+        else:
+            self._asked_at = now
+            peer.reactor.call(self._come_round)
+        serving = peer.serving
+        return m.Beat(
+            calls=serving.answers.served,
+            shared=peer.buffers.used,
+            memory=self._memory(),
+            stuck=stuck,
+            allowed=serving.running.allowed() if stuck else 0.0,
+            in_hand=serving.in_hand,
+            parked=peer.calling.parked(),
+            running=serving.running.report(now),
+        )
+
+    def _come_round(self) -> None:
+        self._asked_at = 0.0
+
+    def _memory(self) -> int:
+        """Resident bytes."""
+        return int(os.pread(self._statm, 99, 0).split()[1]) * PAGE if self._statm >= 0 else 0
+
+    def stacks(self) -> str:
+        """Where all threads and tasks stand."""
+        parts: list[str] = []
+        running = self._peer.serving.running.report(monotonic())
+        parts += [f"serving {call.label} for {call.seconds:.1f} s, from {call.caller}" for call in running]
+        names = {thread.ident: thread.name for thread in threading.enumerate()}
+        for ident, frame in sys._current_frames().items():  # pyright: ignore[reportPrivateUsage]  the documented way
+            if ident != threading.get_ident():
+                parts.append(f"thread {names.get(ident, ident)}:")
+                parts += _lines(traceback.extract_stack(frame))
+        try:
+            tasks = list(asyncio.all_tasks(self._peer.reactor.loop))
+        except RuntimeError:  # they changed while they were being counted
+            tasks = []
+        for task in tasks[:MOST_TASKS]:
+            parts.append(f"task {task.get_name()}, {getattr(task.get_coro(), '__qualname__', task.get_coro())}:")
+            for frame in task.get_stack():
+                parts += _lines(traceback.extract_stack(frame, limit=1))
+        if len(tasks) > MOST_TASKS:
+            parts.append(f"and {len(tasks) - MOST_TASKS:,} tasks more")
+        return "\n".join(parts)
+
+
+def _lines(stack: traceback.StackSummary) -> list[str]:
+    return [line.rstrip("\n") for entry in traceback.format_list(stack) for line in entry.splitlines()]

@@ -1,0 +1,112 @@
+"""Reports of crashes, on disk: they outlive the Kingpin, and there are never more than a few.
+
+One JSON file for each, in the user's state directory (XDG_STATE_HOME, else ~/.local/state), named so that sorting by
+name sorts by time. Where nothing can be written the reports are kept in memory, and the reason is told.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import time
+from pathlib import Path
+
+import msgspec
+
+from mob.wire.messages import Running
+
+MOST = 50
+"""Reports that are kept of one app; the oldest go."""
+
+
+class Crash(msgspec.Struct, frozen=True):
+    """What is known of one death that nobody had asked for."""
+
+    at: float
+    """Seconds since the epoch."""
+    app: str
+    role: str
+    index: int
+    pid: int
+    generation: int
+    why: str
+    uptime: float
+    """Seconds."""
+    memory: int
+    """Resident bytes at the last beat."""
+    running: tuple[Running, ...]
+    """Calls in hand at the last beat, with their age in seconds."""
+    stacks: str
+    """Of all threads and tasks, if it hung; the traceback, if its module could not be imported."""
+    lines: tuple[str, ...]
+    """What it printed last."""
+
+    def text(self) -> str:
+        """All of it, to be read."""
+        when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(self.at))
+        parts = [f"{when}  {self.app}: {self.role}.{self.index} (pid {self.pid}) {self.why}"]
+        parts.append(f"up for {self.uptime:.1f} s, {self.memory / 1024 / 1024:.0f} MiB resident at its last beat")
+        if self.running:
+            parts.append("calls in hand at its last beat:")
+            parts += [f"    {call.label} for {call.seconds:.1f} s, from {call.caller}" for call in self.running]
+        for title, text in (("where it stood:", self.stacks), ("its last lines:", "\n".join(self.lines))):
+            if text:
+                parts += [title, *(f"    {line}" for line in text.rstrip().splitlines())]
+        return "\n".join(parts)
+
+
+class Crashes:
+    """The reports of one app."""
+
+    def __init__(self, app: str) -> None:
+        self.app = app
+        self.problem = ""
+        """Why nothing can be written, if so."""
+        self._last: dict[str, Crash] = {}
+        for crash in self.all():
+            self._last[crash.role] = crash
+
+    def __repr__(self) -> str:
+        return f"<Crashes of {self.app!r} in {folder(self.app)}>"
+
+    def last(self, role: str) -> Crash | None:
+        """The latest report of a role."""
+        return self._last.get(role)
+
+    def add(self, crash: Crash) -> None:
+        """Keeps a report; the oldest go."""
+        self._last[crash.role] = crash
+        place = folder(self.app)
+        try:
+            place.mkdir(parents=True, exist_ok=True, mode=0o700)
+            name = f"{int(crash.at * 1000):015d}-{crash.role}.{crash.index}-{crash.pid}.json"
+            unfinished = place / f".{name}"
+            unfinished.write_bytes(msgspec.json.encode(crash))
+            unfinished.rename(place / name)  # whole or not at all
+            for path in _files(place)[:-MOST]:
+                path.unlink(missing_ok=True)
+            self.problem = ""
+        except OSError as error:
+            self.problem = f"reports of crashes cannot be written to {place}: {error.strerror}"
+
+    def all(self) -> list[Crash]:
+        """Those on disk, oldest first. What cannot be read is passed over."""
+        crashes: list[Crash] = []
+        for path in _files(folder(self.app)):
+            with contextlib.suppress(OSError, msgspec.DecodeError, msgspec.ValidationError):
+                crashes.append(msgspec.json.decode(path.read_bytes(), type=Crash))
+        return crashes
+
+
+def folder(app: str) -> Path:
+    """Where the reports of an app lie."""
+    state = os.environ.get("XDG_STATE_HOME") or os.path.join(os.path.expanduser("~"), ".local", "state")
+    return Path(state) / "mob" / app / "crashes"
+
+
+def _files(place: Path) -> list[Path]:
+    pattern = re.compile(r"\d{15}-.*\.json")
+    with contextlib.suppress(OSError):
+        return sorted(path for path in place.iterdir() if pattern.fullmatch(path.name))
+    return []

@@ -1,0 +1,85 @@
+"""Workers that do not get ready, and workers that hang."""
+
+from __future__ import annotations
+
+import pytest
+
+from mob.core import decisions as d
+from mob.wire.messages import Beat
+from tests.core.world import World, plan, started
+
+
+def beat(world: World, **values: float) -> list[d.Decision]:
+    return world.carry_out(world.supervisor.handle_beat(1, Beat(**values), world.now))  # type: ignore[arg-type]
+
+
+def test_one_that_does_not_get_ready_is_asked_where_it_stands_then_killed() -> None:
+    world = started(app=plan("back", options={"boot_timeout": 10.0}), ready=False)
+    world.pass_time(9.9)
+    assert world.inspected == []
+    world.pass_time(0.2)
+    assert world.inspected == [1]
+    assert world.told == ["back.0 (pid 101) was not ready within 10 s (boot_timeout); it is killed."]
+    assert not world.mobsters[1].is_killed
+    world.carry_out(world.supervisor.handle_inspection(1, "the stacks"))
+    assert world.mobsters[1].is_killed
+    (record,) = [each for each in world.exits_with(1) if isinstance(each, d.Record)]
+    assert record.stacks == "the stacks"
+    assert record.why == "was not ready within 10 s (boot_timeout)"
+
+
+def test_one_that_says_nothing_when_asked_is_killed_all_the_same() -> None:
+    world = started(app=plan("back", options={"boot_timeout": 10.0}), ready=False)
+    world.pass_time(10.1)
+    assert not world.mobsters[1].is_killed
+    world.wake()
+    assert world.mobsters[1].is_killed
+
+
+@pytest.mark.parametrize(
+    ("values", "is_hanging"),
+    [
+        ({"stuck": 4.9}, False),
+        ({"stuck": 5.0}, True),
+        ({"stuck": 5.0, "allowed": 60.0}, False),  # the export has said that it may take so long
+        ({"stuck": 60.0, "allowed": 60.0}, True),
+    ],
+)
+def test_when_a_worker_hangs(values: dict[str, float], is_hanging: bool) -> None:
+    world = started(app=plan("back", options={"hang_timeout": 5.0}))
+    beat(world, **values)
+    assert world.inspected == ([1] if is_hanging else [])
+
+
+def test_one_that_says_nothing_hangs_too() -> None:
+    world = started(app=plan("back", options={"hang_timeout": 5.0}))
+    for _ in range(10):
+        world.pass_time(1.0)
+        beat(world)
+    assert world.inspected == []
+    world.timers.append(world.now + 6.0)
+    world.pass_time(6.1)
+    assert world.inspected == [1]
+    assert "nothing was heard of it for 6.0 s (hang_timeout)" in world.told[-1]
+
+
+def test_silence_is_noticed_by_a_timer_of_its_own() -> None:
+    world = started(app=plan("back", options={"hang_timeout": 5.0, "boot_timeout": None}))
+    for _ in range(60):
+        world.pass_time(1.0)
+        beat(world)
+    world.pass_time(15.0)
+    assert world.inspected == [1]
+
+
+def test_without_a_limit_nothing_is_a_hang() -> None:
+    world = started("back")
+    beat(world, stuck=1e6)
+    world.pass_time(1e4)
+    assert world.inspected == []
+
+
+def test_a_late_answer_to_the_question_is_ignored() -> None:
+    world = started("back")
+    assert world.supervisor.handle_inspection(1, "x") == []
+    assert world.supervisor.handle_inspection(99, "x") == []

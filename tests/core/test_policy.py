@@ -1,0 +1,130 @@
+"""Who is revived, who waits for whom, and what follows when a role gives up."""
+
+from __future__ import annotations
+
+import pytest
+
+from mob.core import decisions as d
+from mob.core.revival import Revival, is_wanted
+from mob.plan import RolePlan
+from tests.core.world import World, plan, started
+
+
+def die(world: World, uid: int, status: int = 1) -> list[d.Decision]:
+    return world.carry_out(world.supervisor.handle_exited(uid, f"exited with status {status}", world.now, status))
+
+
+@pytest.mark.parametrize(
+    ("restart", "codes", "status", "wanted"),
+    [
+        ("permanent", (), 0, True),
+        ("permanent", (), 1, True),
+        ("permanent", (), -9, True),
+        ("permanent", (3,), 3, False),
+        ("permanent", (3,), 4, True),
+        ("transient", (), 0, False),
+        ("transient", (), 1, True),
+        ("transient", (), -11, True),
+        ("transient", (3,), 3, False),
+        ("transient", (), None, True),
+        ("temporary", (), 0, False),
+        ("temporary", (), -9, False),
+    ],
+)
+def test_who_is_revived(restart: str, codes: tuple[int, ...], status: int | None, wanted: bool) -> None:
+    role = RolePlan("back", "back", restart=restart, stop_exit_codes=codes)
+    assert is_wanted(role, status, restarting=False) is wanted
+    assert is_wanted(role, status, restarting=True)
+
+
+def test_an_app_whose_work_is_done_ends() -> None:
+    world = started(app=plan("job*2", options={"restart": "transient"}))
+    die(world, 1, 0)
+    assert world.statuses == []
+    assert world.told == ["job.0 (pid 101) exited with status 0; it is not revived (transient)."]
+    die(world, 2, 0)
+    assert world.told[-1] == "all mobsters have ended, and none is to be revived; the app ends."
+    assert world.statuses == [0]
+
+
+def test_a_role_gives_up_and_the_rest_goes_on() -> None:
+    world = started(app=plan("back", "front", options={"intensity": 2, "period": 60.0}))
+    for _ in range(3):
+        (uid,) = [uid for uid, mobster in world.mobsters.items() if mobster.role == "back"]
+        world.forked(uid)
+        die(world, uid)
+        world.due.clear()
+        if not any(mobster.role == "back" for mobster in world.mobsters.values()):
+            world.pass_time(1.0)
+    assert world.told[-1].endswith("'back' is given up: 2 revivals within 60 s were tolerated (intensity, period).")
+    assert world.supervisor.roster.roles["back"].given_up
+    assert [row.state for row in world.supervisor.rows(world.now)] == ["failed", "ready"]
+    assert [mobster.role for mobster in world.mobsters.values()] == ["front"]
+    assert world.statuses == []
+    world.carry_out(world.supervisor.handle_reload(["back"], (9, 1), world.now))
+    assert not world.supervisor.roster.roles["back"].given_up
+    assert sorted(mobster.role for mobster in world.mobsters.values()) == ["back", "front"]
+
+
+def test_revivals_over_a_long_time_are_tolerated() -> None:
+    world = started(app=plan("back", options={"intensity": 1, "period": 10.0}))
+    for _ in range(5):
+        (uid,) = world.mobsters
+        world.due.clear()
+        die(world, uid)
+        world.due.clear()
+        world.pass_time(11.0)
+        (uid,) = world.mobsters
+        world.forked(uid)
+        world.ready(uid)
+    assert not world.supervisor.roster.roles["back"].given_up
+
+
+def test_when_an_essential_role_gives_up_the_app_stops_with_status_1() -> None:
+    world = started(app=plan("back", "front", options={"intensity": 0, "essential": True}))
+    die(world, 1)
+    assert "'back' is essential, so the app ends." in world.told
+    world.exits_with(2, "ended by itself (exit status 0)")
+    assert world.statuses == [1]
+
+
+def test_a_role_is_started_when_what_it_needs_is_ready_and_stopped_before_it() -> None:
+    world = World(plan("front", "kv", options={"needs": ("kv",)}))
+    world.start()
+    assert [mobster.role for mobster in world.mobsters.values()] == ["kv"]
+    assert [row.note for row in world.supervisor.rows(world.now)] == ["waits for kv", ""]
+    world.forked(1)
+    world.ready(1)
+    assert [mobster.role for mobster in world.mobsters.values()] == ["kv", "front"]
+    world.forked(2)
+    world.ready(2)
+    world.roles = ["kv", "front"]  # the order of the start
+    world.stop()
+    assert world.mobsters[2].asked_grace is not None
+    assert world.mobsters[1].asked_grace is None
+
+
+def test_rest_for_one_restarts_the_roles_that_come_later() -> None:
+    app = plan("db", "back", "front", strategy="rest_for_one")
+    world = started(app=app)
+    world.exits_with(2)
+    asked = [mobster.role for mobster in world.mobsters.values() if mobster.asked_grace is not None]
+    assert asked == ["front"]
+    assert world.launches["back", 0] == 2
+    world.exits_with(3, "ended by itself (exit status 0)")
+    assert world.launches["front", 0] == 2
+    assert world.launches["db", 0] == 1
+
+
+def test_the_pause_is_a_tenth_longer_or_shorter_by_chance() -> None:
+    pauses = {luck: Revival().pause_after(was_ready=False, lived=0.0, luck=luck) for luck in (0.0, 0.5, 1.0)}
+    assert pauses == {0.0: pytest.approx(0.09), 0.5: pytest.approx(0.1), 1.0: pytest.approx(0.11)}
+
+
+def test_a_death_is_recorded_but_not_one_that_was_wished() -> None:
+    world = started("back*4")
+    records = [each for each in die(world, 1) if isinstance(each, d.Record)]
+    assert [(each.member.index, each.why) for each in records] == [(0, "exited with status 1")]
+    assert not [each for each in die(world, 2, 0) if isinstance(each, d.Record)]
+    world.draining(3)
+    assert not [each for each in die(world, 3, 1) if isinstance(each, d.Record)]

@@ -1,0 +1,185 @@
+"""Reloads and recycling: the new one is ready before the old one goes, and a failure changes nothing."""
+
+from __future__ import annotations
+
+import pytest
+
+from mob.core import decisions as d
+from mob.core.rollout import RETRY
+from mob.wire.messages import Beat
+from tests.core.world import World, plan, started
+
+ASKED = (9, 1)
+
+
+def reload(world: World, *roles: str) -> None:
+    world.carry_out(world.supervisor.handle_reload(list(roles), ASKED, world.now))
+
+
+def booting(world: World) -> list[int]:
+    return [uid for uid, mobster in world.mobsters.items() if mobster.ready_at is None and not mobster.is_killed]
+
+
+def come_up(world: World) -> list[int]:
+    """All that boot get ready; those that were asked to go end. Who came up."""
+    up = booting(world)
+    for uid in up:
+        world.forked(uid)
+        world.ready(uid)
+    for uid in [uid for uid, mobster in world.mobsters.items() if mobster.asked_grace is not None]:
+        world.exits_with(uid, "ended by itself (exit status 0)")
+    return up
+
+
+def test_one_goes_first_then_a_quarter_at_a_time() -> None:
+    world = started("back*8")
+    reload(world)
+    waves = []
+    while up := come_up(world):
+        waves.append(len(up))
+    assert waves == [1, 2, 2, 2, 1]
+    assert world.told[-1] == "reloaded 8 workers in 0.0 s."
+    assert world.answers == [d.Answer(ASKED, text="reloaded 8 workers in 0.0 s.")]
+    assert sorted(mobster.slot for mobster in world.mobsters.values()) == [("back", i) for i in range(8)]
+    assert all(world.launches["back", index] == 2 for index in range(8))
+
+
+def test_the_old_one_is_asked_only_when_the_new_one_is_ready() -> None:
+    world = started("back")
+    reload(world)
+    (new,) = booting(world)
+    world.forked(new)
+    assert world.mobsters[1].asked_grace is None
+    assert [member.uid for member in world.supervisor.roster.ready("back")] == [1]
+    decisions = world.ready(new)
+    states = [(a.member.uid, a.member.state) for a in decisions if isinstance(a, d.Announce)]
+    assert states == [(new, "ready"), (1, "draining")]
+    assert world.mobsters[1].asked_grace == 30.0
+
+
+def test_roles_follow_in_the_order_of_their_start() -> None:
+    world = started("db", "back", "front")
+    reload(world, "front", "db")
+    order = []
+    while up := booting(world):
+        order += [world.mobsters[uid].role for uid in up]
+        come_up(world)
+    assert order == ["db", "front"]
+
+
+def test_new_code_that_does_not_come_up_leaves_the_old_in_place() -> None:
+    world = started("back*4", "front")
+    reload(world)
+    (new,) = booting(world)
+    world.boot_failed(new, "Traceback\nSyntaxError: x")
+    world.exits_with(new)
+    assert booting(world) == []
+    assert sorted(world.mobsters) == [1, 2, 3, 4, 5]
+    assert all(mobster.asked_grace is None for mobster in world.mobsters.values())
+    (answer,) = world.answers
+    text = "the reload has failed, the old ones stay. back.0: the new one could not be imported: SyntaxError: x"
+    assert answer == d.Answer(ASKED, error=text)
+    assert world.told[-2].startswith("back.0 (pid 0) could not import 'back'. Its error:\n    Traceback")
+    assert not world.supervisor.rollout.is_reloading
+
+
+def test_new_code_that_never_gets_ready_fails_the_reload_too() -> None:
+    world = started("back")
+    reload(world)
+    (new,) = booting(world)
+    world.forked(new)
+    world.pass_time(63.0)
+    (answer,) = world.answers
+    assert answer.error.endswith("back.0: the new one was not ready within 60 s (boot_timeout) before it was ready")
+    assert sorted(world.mobsters) == [1]
+
+
+def test_if_the_old_one_dies_meanwhile_the_new_one_takes_its_place_and_no_third_comes() -> None:
+    world = started("back")
+    reload(world)
+    (new,) = booting(world)
+    world.exits_with(1)
+    assert list(world.mobsters) == [new]
+    assert come_up(world) == [new]
+    assert world.answers[-1].error == ""
+    assert world.launches["back", 0] == 2
+
+
+def test_a_reload_starts_a_role_at_once_that_waits_after_failures() -> None:
+    world = started("back", ready=False)
+    world.exits_with(1)
+    assert not world.mobsters
+    world.due.clear()  # it need not wait
+    reload(world)
+    assert come_up(world)
+    assert world.answers[-1].error == ""
+
+
+def test_a_reload_that_is_asked_for_meanwhile_follows() -> None:
+    world = started("back*2", "front")
+    reload(world, "front")
+    reload(world, "back")
+    reload(world, "back")
+    assert len(booting(world)) == 1
+    roles = []
+    while up := booting(world):
+        roles += [world.mobsters[uid].role for uid in up]
+        come_up(world)
+    assert roles == ["front", "back", "back"]
+    assert len(world.answers) == 3
+
+
+def test_a_stop_ends_a_reload() -> None:
+    world = started("back*2")
+    reload(world)
+    world.stop()
+    assert world.answers == [d.Answer(ASKED, error="the app is stopping.")]
+    reload(world)
+    assert world.answers[-1] == d.Answer(ASKED, error="the app is stopping.")
+
+
+def test_what_is_preloaded_is_loaded_anew_first() -> None:
+    app = plan("back", preload=("numpy",))
+    world = started(app=app)
+    reload(world)
+    assert booting(world) == []
+    world.carry_out(world.supervisor.handle_fork_server_renewed(world.now))
+    assert come_up(world)
+
+
+@pytest.mark.parametrize(
+    ("option", "limit", "beat", "why"),
+    [
+        ("max_calls", 1000, Beat(calls=1000), "has served 1,000 calls (max_calls)"),
+        ("max_memory", 2**30, Beat(memory=2**30), "has grown to 1,024 MiB (max_memory)"),
+        ("max_age", 50.0, Beat(), "is 50 s old (max_age)"),
+    ],
+)
+def test_a_worker_that_has_done_its_part_is_replaced(option: str, limit: float, beat: Beat, why: str) -> None:
+    world = started(app=plan("back*2", options={option: limit}))
+    world.carry_out(world.supervisor.handle_beat(1, Beat(), world.now))
+    assert booting(world) == []
+    world.pass_time(50.0)
+    for uid in (1, 2):  # both have, but one follows the other
+        world.carry_out(world.supervisor.handle_beat(uid, beat, world.now))
+    assert world.told[-1] == f"back.0 (pid 101) {why}; its successor starts."
+    assert len(booting(world)) == 1
+    assert world.mobsters[1].asked_grace is None
+    come_up(world)
+    assert sorted(world.mobsters) == [2, 3]
+
+
+def test_recycling_that_fails_is_tried_again_later() -> None:
+    world = started(app=plan("back", options={"max_calls": 10}))
+    world.carry_out(world.supervisor.handle_beat(1, Beat(calls=99), world.now))
+    (new,) = booting(world)
+    world.exits_with(new)
+    assert world.told[-1] == (
+        "the successor of back.0 was killed by SIGKILL before it was ready; the one before it stays."
+    )
+    world.carry_out(world.supervisor.handle_beat(1, Beat(calls=99), world.now))
+    assert booting(world) == []
+    world.now += RETRY
+    world.carry_out(world.supervisor.handle_beat(1, Beat(calls=99), world.now))
+    assert come_up(world)
+    assert sorted(world.mobsters) != [1]

@@ -1,0 +1,127 @@
+"""The size of a role: as it was told, and as its load asks for."""
+
+from __future__ import annotations
+
+import pytest
+
+from mob.core.scaling import PATIENCE
+from mob.wire.messages import Beat
+from tests.core.world import World, plan, started
+
+ASKED = (9, 1)
+
+
+def scale(world: World, role: str, count: int, **how: bool) -> str:
+    world.carry_out(world.supervisor.handle_scale(role, count, ASKED, world.now, **how))
+    answer = world.answers.pop()
+    return answer.error or answer.text
+
+
+def get_ready(world: World) -> None:
+    for uid, mobster in list(world.mobsters.items()):
+        if mobster.ready_at is None:
+            world.forked(uid)
+            world.ready(uid)
+
+
+def beat(world: World, **values: object) -> None:
+    """A second passes, and all workers say the same."""
+    world.now += 1.0
+    for uid in list(world.mobsters):
+        world.carry_out(world.supervisor.handle_beat(uid, Beat(**values), world.now))  # type: ignore[arg-type]
+    get_ready(world)
+    for uid in [uid for uid, mobster in world.mobsters.items() if mobster.asked_grace is not None]:
+        world.exits_with(uid, "ended by itself (exit status 0)")
+
+
+def size(world: World) -> int:
+    return len(world.supervisor.roster.ready("back"))
+
+
+def test_it_grows_by_the_lowest_free_places_and_shrinks_by_the_highest() -> None:
+    world = started("back*2")
+    assert scale(world, "back", 4) == "back: 4 workers."
+    get_ready(world)
+    assert sorted(mobster.index for mobster in world.mobsters.values()) == [0, 1, 2, 3]
+    assert world.supervisor.roster.roles["back"].workers == 4
+    assert scale(world, "back", -3, relative=True) == "back: 1 workers."
+    asked = {mobster.index: mobster.asked_grace for mobster in world.mobsters.values()}
+    assert asked == {0: None, 1: 30.0, 2: 30.0, 3: 30.0}
+    for uid in [uid for uid, mobster in world.mobsters.items() if mobster.index]:
+        world.exits_with(uid, "ended by itself (exit status 0)")
+    assert list(world.supervisor.slots) == [("back", 0)]
+
+
+def test_a_place_that_is_wanted_again_is_filled_when_its_process_has_gone() -> None:
+    world = started("back*2")
+    scale(world, "back", 1)
+    scale(world, "back", 2)
+    assert len(world.mobsters) == 2
+    world.exits_with(2, "ended by itself (exit status 0)")
+    get_ready(world)
+    assert sorted(mobster.index for mobster in world.mobsters.values()) == [0, 1]
+
+
+def test_a_place_that_waits_after_a_failure_goes_at_once() -> None:
+    world = started("back*2", ready=False)
+    world.ready(1)
+    world.exits_with(2)
+    scale(world, "back", 1)
+    world.due.clear()
+    world.pass_time(10.0)
+    assert list(world.mobsters) == [1]
+
+
+@pytest.mark.parametrize(
+    ("role", "count", "how", "text"),
+    [
+        ("bakc", 2, {}, "there is no role 'bakc'."),
+        ("back", 0, {}, "'back' cannot have 0 workers (1 to 1,024)."),
+        ("back", 2000, {}, "'back' cannot have 2,000 workers (1 to 1,024)."),
+        ("back", 3, {"relative": True, "by_role": True}, "'back' cannot have 5 workers (workers=2, max_workers=4)."),
+        ("back", -1, {"relative": True, "by_role": True}, "'back' cannot have 1 workers (workers=2, max_workers=4)."),
+        ("back", 2, {"relative": True, "by_role": True}, "back: 4 workers."),
+    ],
+)
+def test_the_limits(role: str, count: int, how: dict[str, bool], text: str) -> None:
+    world = started(app=plan("back*2", options={"max_workers": 4}))
+    assert scale(world, role, count, **how) == text
+
+
+def test_it_follows_the_queue_up_fast_and_down_slowly() -> None:
+    world = started(app=plan("back*2", options={"max_workers": 8}))
+    sizes = []
+    for _ in range(4):
+        beat(world, parked={"back": 5}, in_hand=1)
+        sizes.append(size(world))
+    assert sizes == [3, 5, 8, 8]
+    for _ in range(int(PATIENCE) - 1):
+        beat(world)
+    assert size(world) == 8
+    for _ in range(7 * int(PATIENCE) + 20):
+        beat(world)
+    assert size(world) == 2
+
+
+def test_it_does_not_shrink_while_all_are_needed() -> None:
+    world = started(app=plan("back*2", options={"max_workers": 4}))
+    beat(world, parked={"back": 1})
+    beat(world, in_hand=1)
+    grown = size(world)
+    for _ in range(3 * int(PATIENCE)):
+        beat(world, in_hand=1)
+    assert size(world) == grown > 2
+
+
+def test_calls_beyond_what_runs_at_once_count_as_waiting() -> None:
+    world = started(app=plan("back", options={"max_workers": 2, "concurrency": 10}))
+    beat(world, in_hand=10)
+    assert size(world) == 1
+    beat(world, in_hand=11)
+    assert size(world) == 2
+
+
+def test_without_max_workers_nothing_happens_by_itself() -> None:
+    world = started("back")
+    beat(world, parked={"back": 500})
+    assert size(world) == 1

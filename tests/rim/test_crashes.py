@@ -1,0 +1,78 @@
+import msgspec
+import pytest
+
+from mob.rim import crashes
+from mob.rim.crashes import MOST, Crash, Crashes, folder
+from mob.wire.messages import Running
+
+CRASH = Crash(
+    at=1_700_000_000.0,
+    app="myapp",
+    role="back",
+    index=2,
+    pid=4242,
+    generation=3,
+    why="was killed by SIGSEGV",
+    uptime=12.34,
+    memory=50 * 1024 * 1024,
+    running=(Running("back.foo", 1.5, "front.0 (pid 7)"),),
+    stacks="Thread 1\n  foo",
+    lines=("first", "last"),
+)
+
+
+@pytest.fixture(autouse=True)
+def state(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    return tmp_path
+
+
+def test_it_outlives_the_one_who_wrote_it():
+    Crashes("myapp").add(CRASH)
+    again = Crashes("myapp")
+    assert again.all() == [CRASH]
+    assert again.last("back") == CRASH
+    assert again.last("front") is None
+    assert Crashes("another").all() == []
+
+
+def test_the_oldest_go():
+    log = Crashes("myapp")
+    for number in range(MOST + 5):
+        log.add(msgspec.structs.replace(CRASH, at=CRASH.at + number))
+    assert [crash.at - CRASH.at for crash in log.all()] == list(range(5, MOST + 5))
+
+
+def test_what_cannot_be_read_is_passed_over():
+    log = Crashes("myapp")
+    log.add(CRASH)
+    (folder("myapp") / f"{0:015d}-x.json").write_bytes(b"{half a rep")
+    (folder("myapp") / "notes.txt").write_text("x")
+    assert log.all() == [CRASH]
+
+
+def test_where_nothing_can_be_written_it_is_kept_and_told(state):
+    (state / "mob").write_text("a file in the way")
+    log = Crashes("myapp")
+    log.add(CRASH)
+    assert log.problem == f"reports of crashes cannot be written to {folder('myapp')}: Not a directory"
+    assert log.last("back") == CRASH
+    (state / "mob").unlink()
+    log.add(CRASH)
+    assert log.problem == ""
+
+
+def test_how_it_is_read(monkeypatch):
+    monkeypatch.setattr(crashes.time, "localtime", crashes.time.gmtime)
+    assert CRASH.text().splitlines() == [
+        "2023-11-14 22:13:20  myapp: back.2 (pid 4242) was killed by SIGSEGV",
+        "up for 12.3 s, 50 MiB resident at its last beat",
+        "calls in hand at its last beat:",
+        "    back.foo for 1.5 s, from front.0 (pid 7)",
+        "where it stood:",
+        "    Thread 1",
+        "      foo",
+        "its last lines:",
+        "    first",
+        "    last",
+    ]
