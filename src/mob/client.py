@@ -110,6 +110,7 @@ class Client:
         if self._peer.board is not None:
             self._peer.board.close()
         self._peer.descriptors.close()
+        self._peer.buffers.close()
         self._reactor.loop.close()
         self._reactor.close()
 
@@ -194,6 +195,14 @@ class Client:
         for role in roles:
             self._peer.roster.check_role(role)
         return _done(self._peer.control.request("reload", lambda number: m.Reload(number, roles)), timeout)
+
+    def upgrade(self, timeout: float | None = None) -> str:
+        """Replaces the Kingpin by one with new code, without a gap; what was done, when it is.
+
+        `MobError` if the new one does not come up: then the old one stays. The mobsters go on as they are (`reload`).
+        """
+        self._check_open()
+        return _done(self._peer.control.request("upgrade", m.Upgrade), timeout)
 
     def statistics(self) -> dict[str, int]:
         """The sizes of this process's tables."""

@@ -18,6 +18,8 @@ from rich.table import Table
 
 from mob import client
 from mob.cli import stubs as stub_maker
+from mob.cli import watch as watcher
+from mob.cli.chaos.command import chaos
 from mob.errors import MobError, PlanError
 from mob.rim.addresses import running_apps
 from mob.rim.crashes import Crashes
@@ -39,11 +41,22 @@ def main() -> None:
     """mob runs one Python application over several supervised processes."""
 
 
+main.add_command(chaos)
+
+
 @main.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
 @click.argument("script", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.argument("args", nargs=-1, type=click.UNPROCESSED)
-def run(script: Path, args: tuple[str, ...]) -> None:
-    """Run an app: SCRIPT is its main script, as `python SCRIPT` would run it."""
+@click.option("--watch", is_flag=True, help="Reload whenever a Python file below the app's base has changed.")
+def run(script: Path, args: tuple[str, ...], watch: bool) -> None:
+    """Run an app: SCRIPT is its main script, as `python SCRIPT` would run it.
+
+    --watch may also stand right after SCRIPT; what comes after it goes to the script.
+    """
+    if args[:1] == ("--watch",):
+        watch, args = True, args[1:]
+    if watch:
+        watcher.prepare()
     sys.argv = [str(script), *args]
     sys.path[0] = str(script.resolve().parent)
     try:
@@ -79,6 +92,21 @@ def reload(roles: tuple[str, ...], name: str | None) -> None:
     try:
         with client.connect(name or _only_app()) as app:
             click.echo(app.reload(*roles))
+    except MobError as error:
+        raise click.ClickException(str(error)) from error
+
+
+@main.command()
+@click.option("-a", "--app", "name", help="The app's name; needed only when several run.")
+def upgrade(name: str | None) -> None:
+    """Replace the Kingpin by one with new code (of mob, of the main script), without a gap.
+
+    If the new one does not come up, the old one stays, and the exit code is 1. The workers go on as they are; `mob
+    reload` replaces them.
+    """
+    try:
+        with client.connect(name or _only_app()) as app:
+            click.echo(app.upgrade())
     except MobError as error:
         raise click.ClickException(str(error)) from error
 

@@ -184,7 +184,8 @@ class Crew:
         """The roles in the order in which they are started."""
         self.slots = {(role.name, i): Slot(role.name, i) for role in plan.roles for i in range(role.workers)}
         self.processes: dict[int, Process] = {}
-        self._last_uid = 0
+        self.last_uid = 0
+        """The number that was given last."""
 
     def __repr__(self) -> str:
         return f"<Crew: {len(self.processes)} processes in {len(self.slots)} slots>"
@@ -193,8 +194,8 @@ class Crew:
 
     def next_uid(self) -> int:
         """A number that no member had before."""
-        self._last_uid += 1
-        return self._last_uid
+        self.last_uid += 1
+        return self.last_uid
 
     def slots_of(self, role: str) -> list[Slot]:
         """The slots of a role, by their index."""
@@ -214,7 +215,7 @@ class Crew:
 
     def is_done(self) -> bool:
         """Whether nobody is there and nobody will come."""
-        over = (SlotState.EMPTY, SlotState.FAILED)
+        over = (SlotState.EMPTY, SlotState.FAILED, SlotState.HELD)  # the latter waits for one that is over
         return not self.processes and all(slot.state in over for slot in self.slots.values())
 
     # ----------------------------------------------------------------------------------------------- steps

@@ -6,7 +6,7 @@ future. A pair is introduced once; a member may want itself (a worker that calls
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from mob.core.roster import Roster
 from mob.wire.messages import Member
@@ -26,6 +26,11 @@ class Introductions:
     def __repr__(self) -> str:
         return f"<Introductions {len(self._pairs)} pairs, wishes for {', '.join(self._wishes) or 'nobody'}>"
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether nobody is linked and nobody wants to be."""
+        return not self._pairs and not self._wishes
+
     def want_role(self, uid: int, role: str, roster: Roster) -> list[tuple[int, int]]:
         """Notes the wish; the pairs to be introduced at once."""
         self._wishes.setdefault(role, set()).add(uid)
@@ -44,6 +49,15 @@ class Introductions:
         """The pairs that a new mobster makes with those who want its role."""
         wanting = self._wishes.get(member.role, set()) | self._wishes.get(ALL, set())
         return self._new_pairs((uid, member.uid) for uid in sorted(wanting))
+
+    def known(self) -> tuple[dict[str, list[int]], list[tuple[int, int]]]:
+        """All wishes and pairs, to be written down."""
+        return {role: sorted(uids) for role, uids in self._wishes.items()}, sorted(self._pairs)
+
+    def learn(self, wishes: Mapping[str, Iterable[int]], pairs: Iterable[tuple[int, int]]) -> None:
+        """Takes up what was written down."""
+        self._wishes = {role: set(uids) for role, uids in wishes.items()}
+        self._pairs = set(pairs)
 
     def left(self, uid: int) -> None:
         """Forgets a member's wishes and links."""

@@ -38,14 +38,14 @@ class Quarantine:
 
     def __init__(self, crew: Crew) -> None:
         self._crew = crew
-        self._suspects: dict[tuple[str, str], Suspect] = {}  # (role, export)
+        self.suspects: dict[tuple[str, str], Suspect] = {}  # (role, export)
 
     def __repr__(self) -> str:
         return f"<Quarantine: {', '.join(f'{role}.{name}' for role, name in self._refused()) or 'empty'}>"
 
     def handle_death(self, role: str, export: str, uid: int, now: float) -> list[Decision]:
         """A worker has died, and was running that export (and no other)."""
-        suspect = self._suspects.setdefault((role, export), Suspect())
+        suspect = self.suspects.setdefault((role, export), Suspect())
         suspect.deaths.append(now)
         while suspect.deaths[0] <= now - WITHIN:
             suspect.deaths.popleft()
@@ -66,7 +66,7 @@ class Quarantine:
     def handle_gone(self, uid: int, now: float) -> list[Decision]:
         """A worker is gone: if it was trying an export, another one does."""
         decisions: list[Decision] = []
-        for (role, _), suspect in self._suspects.items():
+        for (role, _), suspect in self.suspects.items():
             if suspect.state == "on trial" and suspect.probe == uid:
                 suspect.probe = 0
                 decisions += self._put_on_trial(role, suspect, now)
@@ -75,7 +75,7 @@ class Quarantine:
     def handle_wake(self, now: float) -> list[Decision]:
         """Time has passed: terms and trials end."""
         decisions: list[Decision] = []
-        for key, suspect in list(self._suspects.items()):
+        for key, suspect in list(self.suspects.items()):
             role, export = key
             if suspect.state == "refused" and suspect.until <= now + EARLY:
                 suspect.state = "on trial"
@@ -83,7 +83,7 @@ class Quarantine:
             elif suspect.state == "on trial" and suspect.probe == 0:
                 decisions += self._put_on_trial(role, suspect, now)
             elif suspect.state == "on trial" and suspect.until <= now + EARLY:
-                del self._suspects[key]
+                del self.suspects[key]
                 decisions += [Tell(f"{role}.{export} is trusted again."), *self._announce(role)]
         return decisions
 
@@ -96,8 +96,8 @@ class Quarantine:
         return [*self._announce(role), WakeAt(suspect.until)]
 
     def _refused(self) -> list[tuple[str, str]]:
-        return [key for key, suspect in self._suspects.items() if suspect.state != "free"]
+        return [key for key, suspect in self.suspects.items() if suspect.state != "free"]
 
     def _announce(self, role: str) -> list[Decision]:
-        refused = sorted((name, self._suspects[of, name].probe) for of, name in self._refused() if of == role)
+        refused = sorted((name, self.suspects[of, name].probe) for of, name in self._refused() if of == role)
         return self._crew.role_changed(role, quarantined=tuple(refused))

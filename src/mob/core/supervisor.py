@@ -71,8 +71,12 @@ class Supervisor:
 
     def start(self, now: float) -> list[Decision]:
         """The first launch of every slot that waits for no other role."""
+        return self.start_slots(list(self.slots.values()), now)
+
+    def start_slots(self, slots: list[Slot], now: float) -> list[Decision]:
+        """The first launch of these, unless they wait for another role."""
         decisions: list[Decision] = []
-        for slot in self.slots.values():
+        for slot in slots:
             if self.crew.lacks(slot.role):
                 slot.state = SlotState.HELD
             else:
@@ -98,9 +102,10 @@ class Supervisor:
         decisions = self._identify(process, pid)
         is_first = process.is_booting
         process.step("ready")
-        decisions += self.crew.role_changed(
-            process.slot.role, exports=exports, complete=complete, failing="", given_up=False
-        )
+        if process.state is Mobster.READY:  # one that drains may have old code: what it exports is nobody's business
+            decisions += self.crew.role_changed(
+                process.slot.role, exports=exports, complete=complete, failing="", given_up=False
+            )
         if is_first:
             process.ready_at = process.beaten_at = now
             process.slot.note = process.slot.told = ""
@@ -141,7 +146,7 @@ class Supervisor:
         self.health.handle_exited(uid)
         decisions: list[Decision] = [AnnounceGone(uid, why)]
         if self._has_crashed(process, was_told, status):
-            decisions.append(_record(process, why, now))
+            decisions.append(_record(process, f"{why} while it ran {slot.role}.{blamed}" if blamed else why, now))
         if self.stopping:
             slot.uid = 0 if slot.uid == uid else slot.uid
             return decisions + self._stopping.go_on(now)
@@ -154,7 +159,11 @@ class Supervisor:
             return decisions + self._told_report(process, why) + self.rollout.handle_failed(process, why, now)
         if uid != slot.uid:  # another has its place already
             return decisions
-        return decisions + self._handle_place_empty(process, why, was_told, status, now)
+        is_replaced = slot.successor != 0
+        decisions += self._handle_place_empty(process, why, was_told, status, now)
+        if not is_replaced and process.ready_at is None and not self.stopping:
+            decisions += self.rollout.handle_failed(process, why, now)  # last: what follows may fill this slot anew
+        return decisions
 
     def _handle_place_empty(
         self, process: Process, why: str, was_told: bool, status: int | None, now: float
@@ -169,18 +178,17 @@ class Supervisor:
         if slot.successor:  # on its way already
             slot.uid, slot.successor = slot.successor, 0
             return self._tell_exit(process, "its successor is on its way.", was_told)
-        failed = [] if was_ready or was_told else self.rollout.handle_failed(process, why, now)
         failing = [] if was_ready or was_told else self._failing(process, why)
         role = self.crew.roles[slot.role]
         if not is_wanted(role.plan, status, process.is_restarted):
             slot.step("exited, done")
             told = self._tell_exit(process, f"it is not revived ({role.plan.restart}).", was_told)
-            return [*told, *failed, *self._finish_if_done()]
+            return [*told, *self._finish_if_done()]
         if not was_told and not role.intensity.allows(role.plan, now):
-            return [*failing, *failed, *self._give_up(process, why, now)]
+            return [*failing, *self._give_up(process, why, now)]
         born = process.launched if process.ready_at is None else process.ready_at
         pause = slot.revival.pause_after(was_ready, now - born, was_told, self.crew.luck())
-        decisions = [*self._tell_exit(process, _successor_text(process, pause), was_told), *failing, *failed]
+        decisions = [*self._tell_exit(process, _successor_text(process, pause), was_told), *failing]
         if self.plan.strategy == "rest_for_one" and not was_told:
             decisions += self._restart_the_rest(slot, now)
         if process.is_restarted and self.crew.lacks(slot.role):
@@ -218,7 +226,8 @@ class Supervisor:
     def _finish_if_done(self) -> list[Decision]:
         if not self.crew.is_done() or self.finished:
             return []
-        return self._stopping.finish("all mobsters have ended, and none is to be revived; the app ends.")
+        status = int(any(slot.state is SlotState.FAILED for slot in self.slots.values()))
+        return self._stopping.finish("all mobsters have ended, and none is to be revived; the app ends.", status)
 
     def handle_fork_server_gone(self, now: float) -> list[Decision]:
         """Launches that the fork server had not reported are lost; its mobsters live on."""
@@ -252,7 +261,7 @@ class Supervisor:
         for role in {process.slot.role, *beat.parked}:
             if role in self.crew.roles:
                 decisions += self.scaling.follow(role, now)
-        return decisions
+        return decisions + self.rollout.handle_resized(now)
 
     def handle_inspection(self, uid: int, stacks: str) -> list[Decision]:
         """A mobster that hangs has said where it stands."""
@@ -281,7 +290,7 @@ class Supervisor:
         problem = self.scaling.problem(role, count, by_role)
         if problem:
             return [Answer(ticket, error=problem)]
-        decisions = self.scaling.resize(role, count, now, "as asked for")
+        decisions = self.scaling.resize(role, count, now, "as asked for") + self.rollout.handle_resized(now)
         return [*decisions, Answer(ticket, text=f"{role}: {count} workers.")]
 
     def handle_stop(self, now: float, status: int = 0) -> list[Decision]:

@@ -20,6 +20,7 @@ from mob.rim.reactor import Reactor
 READ_SIZE = 64 * 1024
 LONGEST_LINE = 1024 * 1024  # a longer one is broken
 LAST_LINES = 50  # are kept of each mobster, for the report of a crash
+MOST_READS = 32  # of the pipe of one that has ended; a process that has left its group may still write into it
 WAITING_LIMIT = 16 * 1024 * 1024
 COLORS = (36, 33, 32, 35, 34, 96, 93, 92, 95, 94)
 RESET = "\x1b[0m"
@@ -47,21 +48,54 @@ class Console:
         for stream in self._streams:
             r, w = os.pipe()
             os.set_blocking(r, False)
-            sources.append(_Source(uid, r, stream, f"{role}.{index}", self._color_of(role)))
+            sources.append(_Source(uid, r, stream, role, index, self._color_of(role)))
             ends.append(w)
         return ends
+
+    def pipes_in_use(self) -> list[tuple[int, int, int, bool, str, int, bytes]]:
+        """Every pipe: whose it is, its descriptor, whether it is for errors, and its last line so far."""
+        return [
+            (each.uid, each.pid, each.fd, each.stream is self._streams[1], each.role, each.index, b"".join(each.rest()))
+            for sources in self._sources.values()
+            for each in sources
+        ]
+
+    def take_over(self, uid: int, pid: int, fd: int, is_error: bool, role: str, index: int, line: bytes) -> None:
+        """A pipe of the program before this one."""
+        source = _Source(uid, fd, self._streams[is_error], role, index, self._color_of(role))
+        source.feed(line)
+        self._sources.setdefault(uid, []).append(source)
+        if pid:
+            self._watch(source, pid)
+
+    def all_last_lines(self) -> dict[int, list[str]]:
+        """What each mobster has printed last."""
+        return {uid: list(lines) for uid, lines in self._last.items()}
+
+    def remember_last_lines(self, lines: dict[int, list[str]]) -> None:
+        """What they had printed before this program."""
+        self._last = {uid: deque(each, LAST_LINES) for uid, each in lines.items()}
+
+    def flush(self) -> None:
+        """Waits until all is written, for a second at most."""
+        self._writer.wait_empty(1.0)
 
     def begin(self, uid: int, pid: int) -> None:
         """The mobster runs, under this pid: shows what it prints."""
         for source in self._sources.get(uid, ()):
             if not source.pid:
-                source.pid = pid
-                self._reactor.watch(source.fd, partial(self._handle_readable, source))
+                self._watch(source, pid)
+
+    def _watch(self, source: _Source, pid: int) -> None:
+        source.pid = pid
+        self._reactor.watch(source.fd, partial(self._handle_readable, source))
 
     def take_last_lines(self, uid: int) -> tuple[str, ...]:
         """What a mobster has printed last, on both streams; to be asked at its end, for they are forgotten then."""
-        for source in self._sources.get(uid, ()):
-            self._handle_readable(source)
+        for source in list(self._sources.get(uid, ())):
+            for _ in range(MOST_READS):
+                if not self._read(source):
+                    break
         return tuple(self._last.pop(uid, ()))
 
     def say(self, text: str) -> None:
@@ -83,16 +117,21 @@ class Console:
         return f"\x1b[{color}m{text}{RESET}" if self.color else text
 
     def _handle_readable(self, source: _Source) -> None:
+        self._read(source)
+
+    def _read(self, source: _Source) -> bool:
+        """Shows what there is to be read; whether there was anything."""
         try:
             data = os.read(source.fd, READ_SIZE)
         except BlockingIOError:
-            return
+            return False
         except OSError:
             data = b""
-        if not data:
+        if data:
+            self._write_lines(source, source.feed(data))
+        else:
             self._end(source)
-            return
-        self._write_lines(source, source.feed(data))
+        return bool(data)
 
     def _write_lines(self, source: _Source, lines: list[bytes]) -> None:
         if lines:
@@ -115,12 +154,14 @@ class Console:
 class _Source:
     """One pipe of one mobster."""
 
-    def __init__(self, uid: int, fd: int, stream: TextIO, name: str, color: int) -> None:
+    def __init__(self, uid: int, fd: int, stream: TextIO, role: str, index: int, color: int) -> None:
         self.uid = uid
         self.pid = 0
         self.fd = fd
         self.stream = stream
-        self.name = name
+        self.role = role
+        self.index = index
+        self.name = f"{role}.{index}"
         self.color = color
         self._line = b""
 
@@ -146,6 +187,7 @@ class _Writer:
         self._dropped = 0
         self._wake = threading.Condition()
         self._closing = False
+        self._is_writing = False
         self._thread = threading.Thread(target=self._run, name="mob-console", daemon=True)
         self._thread.start()
 
@@ -157,6 +199,10 @@ class _Writer:
             self._waiting += len(data)
             self._queue.append((stream, data))
             self._wake.notify()
+
+    def wait_empty(self, seconds: float) -> None:
+        with self._wake:
+            self._wake.wait_for(lambda: not self._queue and not self._is_writing, seconds)
 
     def close(self) -> None:
         with self._wake:
@@ -173,9 +219,13 @@ class _Writer:
                 stream, data = self._queue.popleft()
                 self._waiting -= len(data)
                 dropped, self._dropped = self._dropped, 0
+                self._is_writing = True
             if dropped:
                 data += f"mob | {dropped} lines were dropped: this terminal takes them too slowly.\n".encode()
             _write_all(stream, data)
+            with self._wake:
+                self._is_writing = False
+                self._wake.notify_all()
 
 
 def _write_all(stream: TextIO, data: bytes) -> None:

@@ -13,26 +13,30 @@ import random
 import signal
 import socket
 import sys
-import time
 from collections.abc import Callable
 from functools import partial
 from time import monotonic
 from typing import Any
 
+import msgspec
 import setproctitle
 import uvloop
 
 from mob.core import decisions as d
+from mob.core import snapshot
+from mob.core.crew import Process
 from mob.core.decisions import Decision
 from mob.core.supervisor import Supervisor
+from mob.kingpin import upgrade
 from mob.kingpin.console import Console
+from mob.kingpin.coroner import Coroner
 from mob.kingpin.desk import Connection, Desk
 from mob.kingpin.nursery import Nursery
 from mob.kingpin.ports import REFUSALS, Ports
+from mob.kingpin.upgrade import Estate, Upgrade
 from mob.plan import Plan
 from mob.rim import processes
-from mob.rim.board import Board, mark_of
-from mob.rim.crashes import Crash, Crashes
+from mob.rim.board import Board
 from mob.rim.link import CLOSED, Link
 from mob.rim.reactor import Reactor
 from mob.rim.systemd import ServiceManager, passed_sockets
@@ -45,8 +49,6 @@ FUTILE = 3
 FUTILE_PAUSE = 5.0
 NOBODY = (0, 0)
 """Who asked, if it was a signal."""
-LISTENING = 1.0
-"""Seconds in which the liveness thread of a hanging mobster answers, unless that stands still as well."""
 VITALS = 4 * 1024 * 1024
 """Bytes of the longest word of a liveness thread: the stacks of everything."""
 
@@ -54,22 +56,25 @@ VITALS = 4 * 1024 * 1024
 class Kingpin:
     """A running app, seen from its Kingpin."""
 
-    def __init__(self, plan: Plan, desk: Desk) -> None:
+    def __init__(self, plan: Plan, desk: Desk, board: Board, estate: Estate | None = None) -> None:
         self.plan = plan
+        self.directory = os.getcwd()
+        """Where this process was started."""
+        self._estate = estate  # what another program in this process has left
+        self._upgrade: Upgrade | None = None
         self.supervisor = Supervisor(plan, random.random)
         self.reactor = Reactor(uvloop.new_event_loop())
         self.console = Console(self.reactor)
         self.ports = Ports(passed_sockets())
-        self.crashes = Crashes(plan.name)
         self.manager = ServiceManager()
-        self.board = Board.make()
+        self.board = board
         self.desk = desk
         self.nursery = Nursery(self.reactor, plan, self.handle_report, self.handle_fork_server_gone)
         self.connections: dict[int, Connection] = {}
+        self.coroner = Coroner(self)
         self.status = 0
         self._forced = False
         self._told_manager = ""
-        self._oom_kills = processes.count_oom_kills()
         self._has_terminal = sys.stdin is not None and sys.stdin.isatty()
 
     def __repr__(self) -> str:
@@ -85,9 +90,13 @@ class Kingpin:
         signal.signal(
             signal.SIGCHLD, lambda signum, frame: self.reactor.call(self.handle_children)
         )  # uvloop takes none
-        self.nursery.open()
+        upgrade.release_signals()
         self.desk.open(self.reactor, self.handle_client, self.plan.frame_limit)
-        self._carry_out(self.supervisor.start(monotonic()))
+        if self._estate is None:
+            self.nursery.open()
+            self._carry_out(self.supervisor.start(monotonic()))
+        else:
+            self._take_over(self._estate)
         self._feed_watchdog()
         try:
             self.reactor.run()
@@ -120,6 +129,7 @@ class Kingpin:
             signal.SIGHUP: self.handle_hangup,
             signal.SIGTTIN: partial(self.handle_size_signal, +1),
             signal.SIGTTOU: partial(self.handle_size_signal, -1),
+            signal.SIGUSR2: partial(self.handle_upgrade, NOBODY),
         }
 
     def handle_stop_signal(self) -> None:
@@ -142,7 +152,49 @@ class Kingpin:
         if not roles:
             self.console.say("no role has max_workers, so none is made larger or smaller by a signal.")
         for role in roles:
-            self._carry_out(self.supervisor.handle_scale(role, change, NOBODY, monotonic(), relative=True))
+            decisions = self.supervisor.handle_scale(role, change, NOBODY, monotonic(), relative=True)
+            for answer in decisions:
+                if isinstance(answer, d.Answer) and answer.error:
+                    self.console.say(answer.error)  # who has sent a signal reads the terminal
+            self._carry_out(decisions)
+
+    def handle_upgrade(self, ticket: d.Ticket) -> None:
+        """SIGUSR2, or `mob upgrade`: a Kingpin with new code is to take the place of this one."""
+        if self._upgrade is not None or self.supervisor.stopping:
+            why = "the app is stopping." if self.supervisor.stopping else "an upgrade is under way already."
+            self._carry_out([d.Answer(ticket, error=why)])
+            return
+        self.console.say("upgrading the Kingpin.")
+        self._upgrade = Upgrade(self, ticket)
+
+    def end_upgrade(self, ticket: d.Ticket, why: str) -> None:
+        """The upgrade has failed."""
+        self._upgrade = None
+        self._carry_out([d.Tell(f"the upgrade has failed: {why}"), d.Answer(ticket, error=why)])
+
+    def _take_over(self, estate: Estate) -> None:
+        """Goes on where the program before this one has stopped."""
+        for end, (control, liveness) in zip(estate.ends, upgrade.sockets_of(estate).values(), strict=True):
+            link, beats = self._links(end.uid, end.name, control, liveness)
+            connection = Connection(end.uid, link, beats, end.pid, end.is_client)
+            connection.greeted = end.greeted
+            self.connections[end.uid] = connection
+        for pipe in estate.pipes:
+            self.console.take_over(*msgspec.structs.astuple(pipe))
+        self.console.remember_last_lines(estate.last_lines)
+        for listener in estate.listeners:
+            self.ports.take_over(listener.address, listener.role, listener.nth, listener.fd, listener.users)
+        self.ports.spares.update(estate.spares)
+        self.ports.paths += estate.paths
+        self.nursery.take_over(estate.fork_server, estate.channel, estate.deadman)
+        self.supervisor, decisions = snapshot.restore(self.plan, estate.snapshot, monotonic(), random.random)
+        there = [process for process in self.supervisor.processes.values() if process.pid]
+        self._told_manager = "ready"
+        self.nursery.kill()
+        self._reopen_fork_server(there)
+        self._carry_out(decisions)
+        text = f"this Kingpin has taken over {len(there)} mobsters."
+        self._carry_out([d.Tell(text), d.Answer(estate.ticket, text=text)])
 
     def _feed_watchdog(self) -> None:
         if self.manager.watchdog is not None:
@@ -153,6 +205,8 @@ class Kingpin:
         """Children have ended: the fork server, mobsters of a dead one, or orphans, which are only reaped."""
         for pid, status in sorted(processes.reap(), key=lambda ended: ended[0] == self.nursery.pid):  # mobsters first
             if self.nursery.handle_exit(pid, status):
+                continue
+            if self._upgrade is not None and self._upgrade.handle_exit(pid, status):
                 continue
             for process in list(self.supervisor.processes.values()):
                 if process.pid == pid:
@@ -182,20 +236,23 @@ class Kingpin:
             self.reactor.loop.stop()
 
     def _replace_fork_server(self) -> None:
-        pids = {process.uid: process.pid for process in self.supervisor.processes.values() if process.pid}
-        self.nursery.reopen(list(pids.values()), self.ports.paths)
+        there = [process for process in self.supervisor.processes.values() if process.pid]
+        self._reopen_fork_server(there)
         self._carry_out(self.supervisor.handle_fork_server_gone(monotonic()))
-        for uid, pid in pids.items():
-            if not processes.is_there(pid):  # the fork server has reaped it, and died before it could say so
-                self._carry_out(self.supervisor.handle_exited(uid, "ended with the fork server", monotonic()))
+
+    def _reopen_fork_server(self, there: list[Process]) -> None:
+        """Starts another one, which is told of the mobsters that are there."""
+        self.nursery.reopen([process.pid for process in there], self.ports.paths)
+        for process in there:
+            if not processes.is_there(process.pid):  # its fork server has reaped it, and died before it could say so
+                now = monotonic()
+                self._carry_out(self.supervisor.handle_exited(process.uid, "ended with the fork server", now))
 
     def handle_client(self, sock: socket.socket, pid: int) -> None:
         """A process of the same user has connected from outside."""
         uid = self.supervisor.next_uid()
-        link = Link(sock, self.reactor, m.decode_up, self.handle_up, self.handle_up_closed, self.plan.frame_limit)
-        link.name = f"client {uid} (pid {pid})"
+        link, _ = self._links(uid, f"client {uid} (pid {pid})", sock)
         self.connections[uid] = Connection(uid, link, pid=pid, is_client=True)
-        link.start()
 
     def handle_up_closed(self, link: Link, why: str) -> None:
         """A control link has ended. A mobster's exit is reported by the fork server; a client is gone by this."""
@@ -250,9 +307,10 @@ class Kingpin:
                 )
             case m.Reload(id=number, roles=roles):
                 self._carry_out(supervisor.handle_reload(list(roles), (uid, number), now))
+            case m.Upgrade(id=number):
+                self.handle_upgrade((uid, number))
             case m.WantCrash(id=number):
-                crash = self.crashes.last(self._role_of(connection))
-                connection.link.post(m.CrashIs(number, crash.text() if crash is not None else ""))
+                connection.link.post(m.CrashIs(number, self.coroner.last_report(self._role_of(connection))))
             case m.Ready():
                 pass  # of a process that is gone by now, or of a client, which has no role to be ready for
 
@@ -340,11 +398,11 @@ class Kingpin:
                     if (process := self.supervisor.processes.get(uid)) and process.pid:
                         processes.kill_group(process.pid)
                 case d.Inspect(uid=uid):
-                    self._inspect(uid)
+                    self.coroner.inspect(uid)
                 case d.Record():
-                    self._record(decision)
-                case d.Answer(ticket=ticket, error=error, text=text):
-                    self._answer(ticket, error, text)
+                    self.coroner.record(decision)
+                case d.Answer(ticket=(uid, number), error=error, text=text):
+                    self._post(uid, m.Done(number, error, text))
                 case d.RenewForkServer():
                     self.nursery.kill()
                     self._replace_fork_server()
@@ -357,14 +415,6 @@ class Kingpin:
                     self.status = FORCED if self._forced else status
                     self.reactor.loop.stop()
 
-    def _answer(self, ticket: d.Ticket, error: str, text: str) -> None:
-        """Who has asked by a signal reads the terminal."""
-        uid, number = ticket
-        if ticket != NOBODY:
-            self._post(uid, m.Done(number, error, text))
-        elif error and not self.supervisor.stopping:
-            self.console.say(error)
-
     def _wake(self) -> None:
         self._carry_out(self.supervisor.handle_wake(monotonic()))
 
@@ -374,63 +424,16 @@ class Kingpin:
             connection.link.drain()  # its last words: why it could not boot, say
             if connection.beats is not None:
                 connection.beats.drain()
-        why, blamed = processes.exit_text(status), self._blamed(uid, status)
+        why, blamed = processes.exit_text(status), self.coroner.blame(uid, status)
         self._carry_out(self.supervisor.handle_exited(uid, why, monotonic(), status, blamed))
         self.console.take_last_lines(uid)  # nobody has asked for them
-
-    def _blamed(self, uid: int, status: int) -> str:
-        """The export that a mobster ran when it died, if it ran one and no other. Nothing is to be blamed for a kill
-        from outside, but for one by the kernel for want of memory, and for one by mob of a mobster that hung."""
-        process = self.supervisor.processes.get(uid)
-        before, self._oom_kills = self._oom_kills, processes.count_oom_kills()
-        is_oom = status == -signal.SIGKILL and self._oom_kills > before
-        if not (is_oom or processes.is_own_doing(status) or (process is not None and process.why_killed)):
-            return ""
-        exports = self.supervisor.roster.roles[process.slot.role].exports or () if process is not None else ()
-        mark = self.board.running(uid)
-        return next((export.name for export in exports if mark and mark == mark_of(export.name)), "")
-
-    def _inspect(self, uid: int) -> None:
-        """Asks the liveness thread; should even that stand still, faulthandler answers, in what it prints."""
-        connection, process = self.connections.get(uid), self.supervisor.processes.get(uid)
-        if connection is not None and connection.beats is not None:
-            connection.beats.post(m.Inspect())
-        if process is not None and process.pid:
-            self.reactor.loop.call_later(LISTENING, self._inspect_from_outside, uid)
-
-    def _inspect_from_outside(self, uid: int) -> None:
-        process = self.supervisor.processes.get(uid)
-        if process is not None and not process.killed:
-            processes.ask_for_stacks(process.pid)
-
-    def _record(self, record: d.Record) -> None:
-        member = record.member
-        crash = Crash(
-            at=time.time(),
-            app=self.plan.name,
-            role=member.role,
-            index=member.index,
-            pid=member.pid,
-            generation=member.generation,
-            why=record.why,
-            uptime=record.uptime,
-            memory=record.memory,
-            running=record.running,
-            stacks=record.stacks,
-            lines=self.console.take_last_lines(member.uid),
-        )
-        before = self.crashes.problem
-        self.crashes.add(crash)
-        if self.crashes.problem and not before:
-            self.console.say(self.crashes.problem)
 
     def _launch(self, launch: d.Launch) -> None:
         plan, role = self.plan, self.plan.role(launch.role)
         name = f"{launch.role}.{launch.index}"
         control, control_end = socket.socketpair()
         liveness, liveness_end = socket.socketpair()
-        link = Link(control, self.reactor, m.decode_up, self.handle_up, self.handle_up_closed, plan.frame_limit, name)
-        beats = Link(liveness, self.reactor, m.decode_vital, self.handle_vitals, _ignore_end, VITALS, str(launch.uid))
+        link, beats = self._links(launch.uid, name, control, liveness)
         self.connections[launch.uid] = Connection(launch.uid, link, beats)
         out, err = self.console.pipes(launch.uid, launch.role, launch.index)
         order = m.Fork(
@@ -445,8 +448,19 @@ class Kingpin:
             color=self.console.color,
         )
         self.nursery.order(order, [control_end.detach(), liveness_end.detach(), out, err])
+
+    def _links(
+        self, uid: int, name: str, control: socket.socket, liveness: socket.socket | None = None
+    ) -> tuple[Link, Link | None]:
+        """The links on these sockets, which begin to be read; what is said there may come at once."""
+        limit = self.plan.frame_limit
+        link = Link(control, self.reactor, m.decode_up, self.handle_up, self.handle_up_closed, limit, name)
         link.start()
+        if liveness is None:
+            return link, None
+        beats = Link(liveness, self.reactor, m.decode_vital, self.handle_vitals, _ignore_end, VITALS, str(uid))
         beats.start()
+        return link, beats
 
     def _introduce(self, first: int, second: int) -> None:
         ends = socket.socketpair()
@@ -488,5 +502,9 @@ def _ignore_end(link: Link, why: str) -> None:
 
 def run(plan: Plan) -> int:
     """Runs an app in this process until it has stopped; its exit status. `AppRunning` if one of that name runs."""
-    desk = Desk.claim(plan.name)
-    return Kingpin(plan, desk).run()
+    upgrade.rehearse(plan)
+    estate = upgrade.inherited()
+    if estate is not None:
+        desk = Desk(plan.name, socket.socket(fileno=estate.desk))
+        return Kingpin(plan, desk, Board(estate.board), estate).run()
+    return Kingpin(plan, Desk.claim(plan.name), Board.make()).run()

@@ -38,10 +38,11 @@ class Nursery:
         self._plan = plan
         self._on_report = on_report
         self._on_gone = on_gone
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: subprocess.Popen[bytes] | processes.Child | None = None
         self._link: Link | None = None
         self._remembered: set[str] = set()
-        self._deadman = processes.make_deadman()
+        self.deadman = processes.make_deadman()
+        """The two ends of the deadman pipe."""
         self._closing = False
         self.failures = 0
         """How many fork servers in a row have ended before they had launched anything."""
@@ -54,10 +55,23 @@ class Nursery:
         """The fork server's process id."""
         return self._process.pid if self._process else 0
 
+    @property
+    def link(self) -> Link | None:
+        """The channel to the fork server."""
+        return self._link
+
+    def take_over(self, pid: int, channel: int, deadman: tuple[int, int]) -> None:
+        """The fork server of the program before this one; `kill` and `reopen` follow, for it holds old code."""
+        for descriptor in self.deadman:
+            os.close(descriptor)
+        self.deadman = deadman
+        self._process = processes.Child(pid) if pid else None
+        self._listen(socket.socket(fileno=channel))
+
     def open(self) -> None:
         """Starts the fork server."""
         own, other = socket.socketpair()
-        passed = (other.fileno(), *self._deadman)
+        passed = (other.fileno(), *self.deadman)
         plan = self._plan
         code = MAIN.format(path=sys.path, arguments=(*passed, plan.grace, plan.name, plan.base, plan.preload))
         flags = cast(list[str], subprocess._args_from_interpreter_flags())  # type: ignore[attr-defined]  # as multiprocessing
@@ -66,8 +80,11 @@ class Nursery:
             [sys.executable, *flags, "-c", code], pass_fds=passed, process_group=0, stdin=subprocess.DEVNULL
         )
         other.close()
+        self._listen(own)
+
+    def _listen(self, own: socket.socket) -> None:
         self._link = Link(own, self._reactor, m.decode_report, self._handle_reports, self._handle_end, LIMIT)
-        self._link.name = "fork server"
+        self._link.name = "the fork server"
         self._link.start()
 
     def order(self, order: m.Order, descriptors: Sequence[int] = ()) -> None:
@@ -130,7 +147,7 @@ class Nursery:
         if self._process is not None:
             self.wake()
             self._process.wait()
-        for descriptor in self._deadman:
+        for descriptor in self.deadman:
             os.close(descriptor)
 
     def _handle_reports(self, link: Link, reports: list[m.Report]) -> None:

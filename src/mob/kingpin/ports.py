@@ -15,6 +15,7 @@ import os
 import socket
 import stat
 from collections.abc import Iterable
+from typing import cast
 
 from mob.rim.listeners import BACKLOG
 from mob.wire.messages import Address, Bind, Unbind
@@ -32,7 +33,8 @@ class Ports:
         self._listeners: dict[Key, socket.socket] = {}
         self._passed = list(passed)  # by the service manager, until somebody wants their addresses
         self._users: dict[Key, set[int]] = {}  # uids of the mobsters that have asked
-        self._spares: dict[str, str] = {}  # path of a socket file -> its spare name
+        self.spares: dict[str, str] = {}
+        """The spare name of each socket file, by its path."""
         self.paths: list[str] = []
         """The socket files that were made, spare names too."""
 
@@ -56,9 +58,24 @@ class Ports:
         if not users and key in self._listeners:
             self._listeners.pop(key).close()
 
+    def in_use(self) -> list[tuple[Address, str, int, int, list[int]]]:
+        """Every listener: its address, role and number if it is a free one, its descriptor, and who has asked."""
+        found: list[tuple[Address, str, int, int, list[int]]] = []
+        for key, sock in self._listeners.items():
+            role, nth = cast(tuple[str, int], key[1:]) if len(key) > 1 else ("", 0)
+            users = sorted(self._users.get(key, ()))
+            found.append((cast(tuple[Address], key)[0], role, nth, sock.fileno(), users))
+        return found
+
+    def take_over(self, address: Address, role: str, nth: int, descriptor: int, users: Iterable[int]) -> None:
+        """A listener of the program before this one."""
+        key: Key = (address, role, nth) if role else (address,)
+        self._listeners[key] = socket.socket(fileno=descriptor)
+        self._users[key] = set(users)
+
     def restore(self) -> None:
         """Makes the socket files anew that somebody has removed."""
-        for path, spare in self._spares.items():
+        for path, spare in self.spares.items():
             with contextlib.suppress(OSError):
                 os.link(spare, path)
 
@@ -119,7 +136,7 @@ class Ports:
         self.paths.append(path)
         with contextlib.suppress(OSError):  # not every file system has hard links
             os.link(path, spare)
-            self._spares[path] = spare
+            self.spares[path] = spare
             self.paths.append(spare)
 
 

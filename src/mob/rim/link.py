@@ -118,6 +118,16 @@ class Link:
         """Whether nothing can be sent any more."""
         return self._closed_why is not None
 
+    @property
+    def fd(self) -> int:
+        """The socket's descriptor."""
+        return self._fd
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether nothing is half said in either direction: all was sent, and no frame has come in by half."""
+        return not (self._outbox or self._backlog or self._frames.pending or self.descriptors)
+
     def start(self) -> None:
         """Begins to read; on the loop's thread."""
         self._reactor.watch(self._fd, self.handle_readable)

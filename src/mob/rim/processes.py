@@ -118,6 +118,31 @@ def ask_for_stacks(pid: int) -> None:
             os.kill(pid, STACKS)
 
 
+class Child:
+    """A child process that another program in this process has started; as `subprocess.Popen`, as far as it goes."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self.returncode: int | None = None
+
+    def __repr__(self) -> str:
+        return f"<Child {self.pid}>"
+
+    def send_signal(self, signum: int) -> None:
+        """Signals it, unless it has ended."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, signum)
+
+    def kill(self) -> None:
+        """Ends it at once."""
+        self.send_signal(signal.SIGKILL)
+
+    def wait(self) -> None:
+        """Waits for its end."""
+        with contextlib.suppress(ChildProcessError):
+            self.returncode = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+
+
 def is_there(pid: int) -> bool:
     """Whether there is such a process, be it ended and not yet waited for."""
     try:

@@ -15,10 +15,14 @@ FIRST = 3
 """The descriptor of the first socket that is passed (SD_LISTEN_FDS_START)."""
 
 
+VARIABLES = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
+
+
 class ServiceManager:
     """The one that has started this process, if any."""
 
     def __init__(self) -> None:
+        self._environment = {name: os.environ[name] for name in VARIABLES if name in os.environ}
         self._address = os.environ.pop("NOTIFY_SOCKET", "")
         period, pid = os.environ.pop("WATCHDOG_USEC", ""), os.environ.pop("WATCHDOG_PID", "")
         is_meant = self._address and period.isdigit() and pid in ("", str(os.getpid()))
@@ -27,6 +31,10 @@ class ServiceManager:
 
     def __repr__(self) -> str:
         return f"<ServiceManager at {self._address or 'nowhere'}>"
+
+    def environment(self) -> dict[str, str]:
+        """What it had told this process, for a program that takes its place."""
+        return self._environment
 
     def ready(self, status: str) -> None:
         """The app is up; also after a reload."""

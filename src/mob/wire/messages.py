@@ -312,6 +312,8 @@ class Beat(_Message, frozen=True, tag=29):
     """Calls of this process that wait for a worker, by role."""
     running: tuple[Running, ...] = ()
     """The calls that are being served, oldest first; not all if they are many."""
+    waiting: int = 0
+    """Calls that wait here until they may begin, and have to wait for some time."""
 
 
 class Inspection(_Message, frozen=True, tag=30):
@@ -336,6 +338,12 @@ class Reload(_Message, frozen=True, tag=32):
     roles: tuple[str, ...]
 
 
+class Upgrade(_Message, frozen=True, tag=34):
+    """Let a Kingpin with new code take the place of this one."""
+
+    id: int
+
+
 class WantCrash(_Message, frozen=True, tag=33):
     """What was the last crash of my role?"""
 
@@ -354,6 +362,7 @@ Up = (
     | Draining
     | Scale
     | Reload
+    | Upgrade
     | WantCrash
 )
 Vital = Beat | Inspection

@@ -1,0 +1,249 @@
+"""The Kingpin's mind as data: written down by one Kingpin, taken up by the next, which takes its place.
+
+Everything that cannot be learned anew is in it: the slots, the processes, the roster, who is linked to whom, what is
+held against exports. What is under way in steps (a reload, a stop) is not: an upgrade waits for it, or is refused.
+
+The plan of the new Kingpin counts. A role that it has no more is retired, a new one is started, and a role whose
+`workers` were changed is resized, unless somebody had scaled it by hand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+
+from mob.core.crew import Process, Role, Slot
+from mob.core.decisions import Decision, WakeAt
+from mob.core.quarantine import Suspect
+from mob.core.states import Mobster
+from mob.core.states import Slot as SlotState
+from mob.core.supervisor import Supervisor
+from mob.plan import Plan, RolePlan
+from mob.wire.messages import Beat, Member, RoleInfo
+
+FORMAT = 1
+"""The version of everything here; two Kingpins with different ones cannot follow each other."""
+
+
+class SlotData(msgspec.Struct, frozen=True):
+    """A slot."""
+
+    role: str
+    index: int
+    state: str
+    uid: int
+    successor: int
+    generation: int
+    due: float
+    not_before: float
+    note: str
+    told: str
+    failures: int
+    restarts: int
+
+
+class ProcessData(msgspec.Struct, frozen=True):
+    """A process."""
+
+    uid: int
+    role: str
+    index: int
+    generation: int
+    pid: int
+    state: str
+    launched: float
+    ready_at: float | None
+    deadline: float | None
+    asked: bool
+    killed: bool
+    why_killed: str
+    is_restarted: bool
+    report: str
+    stacks: str
+    beat: Beat
+    beaten_at: float
+    quota: float
+
+
+class SuspectData(msgspec.Struct, frozen=True):
+    """What is held against an export."""
+
+    role: str
+    export: str
+    deaths: list[float]
+    state: str
+    term: float
+    until: float
+    probe: int
+
+
+class Snapshot(msgspec.Struct, frozen=True):
+    """All of it."""
+
+    last_uid: int
+    slots: list[SlotData]
+    processes: list[ProcessData]
+    workers: dict[str, int]
+    """As the plan said."""
+    targets: dict[str, int]
+    """As it was at last."""
+    roles: list[RoleInfo]
+    members: list[Member]
+    wishes: dict[str, list[int]]
+    pairs: list[tuple[int, int]]
+    suspects: list[SuspectData]
+
+
+def take(supervisor: Supervisor) -> Snapshot:
+    """Writes down what a supervisor knows."""
+    crew = supervisor.crew
+    wishes, pairs = crew.introductions.known()
+    return Snapshot(
+        last_uid=crew.last_uid,
+        slots=[_slot_data(slot) for slot in crew.slots.values()],
+        processes=[_process_data(process) for process in crew.processes.values()],
+        workers={name: role.plan.workers for name, role in crew.roles.items()},
+        targets={name: role.target for name, role in crew.roles.items()},
+        roles=list(crew.roster.roles.values()),
+        members=list(crew.roster),
+        wishes=wishes,
+        pairs=pairs,
+        suspects=[
+            SuspectData(role, name, list(each.deaths), each.state, each.term, each.until, each.probe)
+            for (role, name), each in supervisor.quarantine.suspects.items()
+        ],
+    )
+
+
+def restore(
+    plan: Plan, snapshot: Snapshot, now: float, luck: Callable[[], float] = lambda: 0.5
+) -> tuple[Supervisor, list[Decision]]:
+    """A supervisor that goes on from there, by the plan of today, and what is to be done at once."""
+    supervisor = Supervisor(plan, luck)
+    crew = supervisor.crew
+    crew.last_uid = snapshot.last_uid
+    new_slots = {key: slot for key, slot in crew.slots.items() if slot.role not in snapshot.targets}
+    crew.slots = {(data.role, data.index): _slot(data) for data in snapshot.slots}
+    gone = [name for name in snapshot.targets if name not in crew.roles]
+    for name in gone:
+        crew.roles[name] = Role(RolePlan(name, name, restart="temporary", workers=snapshot.workers[name]))
+        crew.order.append(name)
+    for data in snapshot.processes:
+        slot = crew.slots.get((data.role, data.index)) or Slot(data.role, data.index)
+        crew.processes[data.uid] = _process(data, slot)
+    for member in snapshot.members:
+        crew.roster.put(member)
+    for info in snapshot.roles:
+        crew.roster.put_role(info)
+    crew.introductions.learn(snapshot.wishes, snapshot.pairs)
+    for each in snapshot.suspects:
+        if each.role in crew.roles:
+            supervisor.quarantine.suspects[each.role, each.export] = _suspect(each)
+    decisions: list[Decision] = [WakeAt(now), *(WakeAt(when) for when in _times(supervisor, now))]
+    for name, target in snapshot.targets.items():
+        role = crew.roles[name]
+        role.target = target
+        if name in gone:
+            decisions += _retire_role(supervisor, name, now)
+        elif target == snapshot.workers[name]:
+            decisions += supervisor.scaling.resize(name, role.plan.workers, now, "as the new plan says")
+    crew.slots.update(new_slots)
+    for name in {slot.role for slot in new_slots.values()}:
+        decisions += crew.role_changed(name, workers=crew.roles[name].plan.workers, complete=False)
+    return supervisor, decisions + supervisor.start_slots(list(new_slots.values()), now)
+
+
+def _times(supervisor: Supervisor, now: float) -> list[float]:
+    """When something is due."""
+    crew = supervisor.crew
+    times = [slot.due for slot in crew.slots.values() if slot.state is SlotState.WAITING]
+    times += [suspect.until for suspect in supervisor.quarantine.suspects.values()]
+    for process in crew.processes.values():
+        role = crew.roles[process.slot.role].plan
+        if process.deadline is not None:
+            times.append(process.deadline)
+        if process.is_booting and role.boot_timeout is not None:
+            times.append(process.launched + role.boot_timeout)
+        if process.ready_at is not None:
+            process.beaten_at = now  # nobody has listened for a moment
+            times += [each.when for each in supervisor.health.watch(process) if isinstance(each, WakeAt)]
+    return times
+
+
+def _retire_role(supervisor: Supervisor, name: str, now: float) -> list[Decision]:
+    """A role that the new plan does not have."""
+    crew = supervisor.crew
+    for slot in crew.slots_of(name):
+        if slot.state is not SlotState.LEAVING:
+            slot.step("scaled down")
+        if slot.state is SlotState.EMPTY:
+            del crew.slots[name, slot.index]
+    processes = crew.processes_of(name)
+    return [decision for process in processes for decision in crew.retire(process, now, crew.plan.grace)]
+
+
+def _slot_data(slot: Slot) -> SlotData:
+    return SlotData(
+        slot.role,
+        slot.index,
+        slot.state,
+        slot.uid,
+        slot.successor,
+        slot.generation,
+        slot.due,
+        slot.not_before,
+        slot.note,
+        slot.told,
+        slot.revival.failures,
+        slot.revival.restarts,
+    )
+
+
+def _slot(data: SlotData) -> Slot:
+    slot = Slot(data.role, data.index)
+    slot.state = SlotState(data.state)
+    slot.uid, slot.successor, slot.generation = data.uid, data.successor, data.generation
+    slot.due, slot.not_before, slot.note, slot.told = data.due, data.not_before, data.note, data.told
+    slot.revival.failures, slot.revival.restarts = data.failures, data.restarts
+    return slot
+
+
+COPIED = (
+    "generation",
+    "pid",
+    "launched",
+    "ready_at",
+    "deadline",
+    "asked",
+    "killed",
+    "why_killed",
+    "is_restarted",
+    "report",
+    "stacks",
+    "beat",
+    "beaten_at",
+    "quota",
+)
+"""Fields that a process and its data have alike."""
+
+
+def _process_data(process: Process) -> ProcessData:
+    copied = {name: getattr(process, name) for name in COPIED}
+    slot = process.slot
+    return ProcessData(uid=process.uid, role=slot.role, index=slot.index, state=process.state, **copied)
+
+
+def _process(data: ProcessData, slot: Slot) -> Process:
+    process = Process(data.uid, slot, data.launched)
+    process.state = Mobster(data.state)
+    for name in COPIED:
+        setattr(process, name, getattr(data, name))
+    return process
+
+
+def _suspect(data: SuspectData) -> Suspect:
+    suspect = Suspect()
+    suspect.deaths.extend(data.deaths)
+    suspect.state, suspect.term, suspect.until, suspect.probe = data.state, data.term, data.until, data.probe
+    return suspect

@@ -1,0 +1,91 @@
+"""The coroner: what is found out about a mobster that hangs or has died, and kept.
+
+Whose fault a death was is read from the board of loads, where each mobster has left the mark of what it ran, and from
+how the process has ended: a kill from outside blames nothing that ran. Where a hanging one stands it says itself, by
+its liveness thread; should even that stand still, a signal makes faulthandler write it to what the mobster prints.
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+from functools import partial
+from typing import TYPE_CHECKING
+
+from mob.core import decisions as d
+from mob.rim import processes
+from mob.rim.board import mark_of
+from mob.rim.crashes import Crash, Crashes
+from mob.wire import messages as m
+
+if TYPE_CHECKING:
+    from mob.kingpin.kingpin import Kingpin
+
+LISTENING = 1.0
+"""Seconds in which the liveness thread of a hanging mobster answers, unless that stands still as well."""
+
+
+class Coroner:
+    """Looks into deaths."""
+
+    def __init__(self, kingpin: Kingpin) -> None:
+        self._kingpin = kingpin
+        self._crashes = Crashes(kingpin.plan.name)
+        self._oom_kills = processes.count_oom_kills()
+
+    def __repr__(self) -> str:
+        return f"<Coroner with {self._crashes}>"
+
+    def last_report(self, role: str) -> str:
+        """The report of the last crash of a role; nothing if there was none."""
+        crash = self._crashes.last(role)
+        return "" if crash is None else crash.text()
+
+    def blame(self, uid: int, status: int) -> str:
+        """The export that a mobster ran when it died, if it ran one and no other. Nothing is to be blamed for a kill
+        from outside, but for one by the kernel for want of memory, and for one by mob of a mobster that hung."""
+        kingpin = self._kingpin
+        process = kingpin.supervisor.processes.get(uid)
+        before, self._oom_kills = self._oom_kills, processes.count_oom_kills()
+        is_oom = status == -signal.SIGKILL and self._oom_kills > before
+        if process is None or not (is_oom or processes.is_own_doing(status) or process.why_killed):
+            return ""
+        exports = kingpin.supervisor.roster.roles[process.slot.role].exports or ()
+        mark = kingpin.board.running(uid)
+        return next((export.name for export in exports if mark and mark == mark_of(export.name)), "")
+
+    def inspect(self, uid: int) -> None:
+        """Asks a mobster where it stands."""
+        kingpin = self._kingpin
+        connection, process = kingpin.connections.get(uid), kingpin.supervisor.processes.get(uid)
+        if connection is not None and connection.beats is not None:
+            connection.beats.post(m.Inspect())
+        if process is not None and process.pid:
+            kingpin.reactor.loop.call_later(LISTENING, partial(self._inspect_from_outside, uid))
+
+    def _inspect_from_outside(self, uid: int) -> None:
+        process = self._kingpin.supervisor.processes.get(uid)
+        if process is not None and not process.killed:
+            processes.ask_for_stacks(process.pid)
+
+    def record(self, record: d.Record) -> None:
+        """Keeps the report of a crash, with what the mobster has printed last."""
+        member = record.member
+        crash = Crash(
+            at=time.time(),
+            app=self._kingpin.plan.name,
+            role=member.role,
+            index=member.index,
+            pid=member.pid,
+            generation=member.generation,
+            why=record.why,
+            uptime=record.uptime,
+            memory=record.memory,
+            running=record.running,
+            stacks=record.stacks,
+            lines=self._kingpin.console.take_last_lines(member.uid),
+        )
+        before = self._crashes.problem
+        self._crashes.add(crash)
+        if self._crashes.problem and not before:
+            self._kingpin.console.say(self._crashes.problem)

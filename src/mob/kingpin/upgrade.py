@@ -1,0 +1,279 @@
+"""The Kingpin's own upgrade: a new Kingpin, with new code, takes the place of the running one, and nobody notices.
+
+The process stays the same and runs another program (execve): so its pid, its children and what waits in its sockets
+stay as well, and no service manager wonders. What the old program knows is written down (`core.snapshot`, `Estate`) and
+read by the new one, which runs the main script again as at the start; where that says `.run()`, it takes over.
+
+First it is rehearsed: the main script runs in a process of its own up to `.run()`. If it does not get there, nothing
+has happened, and its error is told. Then it is waited, for seconds at most, until nothing is half said on any link.
+
+Calls, streams and connections of the app do not pass the Kingpin, so they go on meanwhile. The fork server holds old
+code: the new Kingpin replaces it, as after its death. Signals that arrive between the programs are held back.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable
+from time import monotonic
+from typing import IO, TYPE_CHECKING, cast
+
+import msgspec
+
+from mob.core import snapshot
+from mob.core.decisions import Ticket
+from mob.core.snapshot import Snapshot
+from mob.core.states import Mobster
+from mob.errors import PlanError
+from mob.plan import Plan
+from mob.rim.link import Link
+from mob.wire.messages import Address
+
+if TYPE_CHECKING:
+    from mob.kingpin.kingpin import Kingpin
+
+VARIABLE = "MOB_UPGRADE"
+"""The environment variable that tells a main script that it is run for this: "rehearse:...", or "inherit:pid:fd"."""
+REHEARSED = 79
+"""The exit status of a rehearsal that got as far as `.run()`."""
+REHEARSAL = 60.0
+"""Seconds for it."""
+PATIENCE = 5.0
+"""Seconds in which all links fall quiet."""
+LOOK = 0.01
+HELD_BACK = frozenset(
+    {signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2, signal.SIGTTIN, signal.SIGTTOU, signal.SIGCHLD}
+)
+
+
+class End(msgspec.Struct, frozen=True):
+    """The Kingpin's end of what joins it to a mobster or a client."""
+
+    uid: int
+    link: int
+    beats: int
+    """-1 for a client."""
+    name: str
+    pid: int
+    is_client: bool
+    greeted: bool
+
+
+class Pipe(msgspec.Struct, frozen=True):
+    """What a mobster prints comes out here."""
+
+    uid: int
+    pid: int
+    fd: int
+    is_error: bool
+    role: str
+    index: int
+    line: bytes
+    """Its last line, so far."""
+
+
+class Listener(msgspec.Struct, frozen=True):
+    """A shared port; `role` and `nth` if it is a free one."""
+
+    address: Address
+    role: str
+    nth: int
+    fd: int
+    users: list[int]
+
+
+class Estate(msgspec.Struct, frozen=True):
+    """All that one program leaves to the next. Descriptors stay open under their numbers."""
+
+    app: str
+    snapshot: Snapshot
+    ends: list[End]
+    pipes: list[Pipe]
+    last_lines: dict[int, list[str]]
+    listeners: list[Listener]
+    spares: dict[str, str]
+    paths: list[str]
+    desk: int
+    board: int
+    fork_server: int
+    channel: int
+    deadman: tuple[int, int]
+    manager: dict[str, str]
+    ticket: Ticket
+
+    def descriptors(self) -> list[int]:
+        """Every one that must stay open."""
+        ends = [fd for end in self.ends for fd in (end.link, end.beats)]
+        others = [*(pipe.fd for pipe in self.pipes), *(listener.fd for listener in self.listeners)]
+        return [fd for fd in (*ends, *others, self.desk, self.board, self.channel, *self.deadman) if fd >= 0]
+
+
+class Upgrade:
+    """An upgrade that was asked for, from the rehearsal to the end of this program."""
+
+    def __init__(self, kingpin: Kingpin, ticket: Ticket) -> None:
+        self._kingpin = kingpin
+        self._ticket = ticket
+        self._deadline = monotonic() + REHEARSAL
+        self._said: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  closed when the rehearsal is over
+        environment = {**os.environ, VARIABLE: f"rehearse:{kingpin.plan.name}:{snapshot.FORMAT}"}
+        self._rehearsal = subprocess.Popen(
+            command(), env=environment, stdin=subprocess.DEVNULL, stdout=self._said, stderr=self._said, process_group=0
+        )
+        kingpin.reactor.loop.call_later(REHEARSAL, self._give_up_rehearsal)
+
+    def __repr__(self) -> str:
+        return f"<Upgrade, rehearsed by pid {self._rehearsal.pid}>"
+
+    def handle_exit(self, pid: int, status: int) -> bool:
+        """A child of the Kingpin has ended; whether it was the rehearsal."""
+        if pid != self._rehearsal.pid or self._rehearsal.returncode is not None:
+            return False
+        self._rehearsal.returncode = status  # it was reaped by the Kingpin, not by Popen
+        self._said.seek(0)
+        said = self._said.read().decode(errors="replace").strip()
+        self._said.close()
+        if status == REHEARSED:
+            self._deadline = monotonic() + PATIENCE
+            self._try()
+        else:
+            self._fail(f"the new Kingpin does not come up (exit status {status}); this one stays. It said:\n{said}")
+        return True
+
+    def _give_up_rehearsal(self) -> None:
+        if self._rehearsal.returncode is None:
+            self._rehearsal.kill()
+
+    def _fail(self, why: str) -> None:
+        self._kingpin.end_upgrade(self._ticket, why)
+
+    def _try(self) -> None:
+        """Goes over to the new program as soon as nothing is half said."""
+        kingpin = self._kingpin
+        if kingpin.supervisor.stopping:
+            self._fail("the app is stopping.")
+            return
+        noise = _noise(kingpin)
+        if not noise:
+            try:
+                self._go_over()
+            except OSError as error:
+                self._fail(f"the new Kingpin could not be started: {error}.")
+        elif monotonic() > self._deadline:
+            self._fail(f"{noise}, so the upgrade is put off. Try again.")
+        else:
+            kingpin.reactor.loop.call_later(LOOK, self._try)
+
+    def _go_over(self) -> None:
+        kingpin = self._kingpin
+        estate = _estate(kingpin, self._ticket)
+        kingpin.console.flush()
+        with tempfile.TemporaryFile() as will:
+            will.write(msgspec.msgpack.encode(estate))
+            will.flush()
+            descriptors = [*estate.descriptors(), will.fileno()]
+            environment = {**os.environ, **estate.manager, VARIABLE: f"inherit:{os.getpid()}:{will.fileno()}"}
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, HELD_BACK)
+            try:
+                _set_inheritable(descriptors, True)
+                os.chdir(kingpin.directory)
+                os.execve(sys.executable, command(), environment)
+            finally:  # only if it could not be done
+                _set_inheritable(descriptors, False)
+                signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def command() -> list[str]:
+    """What this process was started as."""
+    return [sys.executable, *sys.orig_argv[1:]]
+
+
+def rehearse(plan: Plan) -> None:
+    """Ends this process if it is only to be seen whether its main script gets as far as this."""
+    kind, _, rest = os.environ.get(VARIABLE, "").partition(":")
+    if kind != "rehearse":
+        return
+    app, _, number = rest.rpartition(":")
+    if app != plan.name:
+        raise PlanError(f"the running app is {app!r}, and the main script calls it {plan.name!r} now.")
+    if number != str(snapshot.FORMAT):
+        raise PlanError("this version of mob cannot take over from the one that runs; stop the app and start it anew.")
+    raise SystemExit(REHEARSED)
+
+
+def inherited() -> Estate | None:
+    """What the program before this one has left to it, if it was one of mob's."""
+    kind, _, rest = os.environ.get(VARIABLE, "").partition(":")
+    pid, _, will = rest.partition(":")
+    if kind != "inherit" or pid != str(os.getpid()):
+        return None
+    del os.environ[VARIABLE]
+    with open(int(will), "rb") as file:
+        file.seek(0)
+        estate = msgspec.msgpack.decode(file.read(), type=Estate)
+    _set_inheritable(estate.descriptors(), False)
+    return estate
+
+
+def release_signals() -> None:
+    """Lets those through that have arrived between the programs."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD_BACK)
+
+
+def _set_inheritable(descriptors: Iterable[int], flag: bool) -> None:
+    for descriptor in descriptors:
+        os.set_inheritable(descriptor, flag)
+
+
+def _noise(kingpin: Kingpin) -> str:
+    """What is half said or half done at this moment; nothing if all is quiet."""
+    kingpin.reactor.flush()
+    if kingpin.supervisor.rollout.is_reloading:
+        return "a reload is under way"
+    if any(process.state is Mobster.LAUNCHING for process in kingpin.supervisor.processes.values()):
+        return "a mobster is being launched"
+    links = [kingpin.nursery.link, *(each.link for each in kingpin.connections.values())]
+    links += [each.beats for each in kingpin.connections.values()]
+    loud = next((link for link in links if link is not None and not link.is_quiet), None)
+    return "" if loud is None else f"{loud.name or 'somebody'} does not read what is said to it"
+
+
+def _estate(kingpin: Kingpin, ticket: Ticket) -> Estate:
+    nursery = kingpin.nursery
+    return Estate(
+        app=kingpin.plan.name,
+        snapshot=snapshot.take(kingpin.supervisor),
+        ends=[
+            End(each.uid, each.link.fd, _fd(each.beats), each.link.name, each.pid, each.is_client, each.greeted)
+            for each in kingpin.connections.values()
+        ],
+        pipes=[Pipe(*fields) for fields in kingpin.console.pipes_in_use()],
+        last_lines=kingpin.console.all_last_lines(),
+        listeners=[Listener(*fields) for fields in kingpin.ports.in_use()],
+        spares=kingpin.ports.spares,
+        paths=kingpin.ports.paths,
+        desk=kingpin.desk.sock.fileno(),
+        board=kingpin.board.descriptor,
+        fork_server=nursery.pid,
+        channel=cast(Link, nursery.link).fd,
+        deadman=nursery.deadman,
+        manager=kingpin.manager.environment(),
+        ticket=ticket,
+    )
+
+
+def _fd(link: Link | None) -> int:
+    return -1 if link is None else link.fd
+
+
+def sockets_of(estate: Estate) -> dict[int, tuple[socket.socket, socket.socket | None]]:
+    """The sockets of the ends, by uid: of the control link, and of the liveness thread if there is one."""
+    return {
+        end.uid: (socket.socket(fileno=end.link), socket.socket(fileno=end.beats) if end.beats >= 0 else None)
+        for end in estate.ends
+    }
