@@ -1,7 +1,7 @@
 """The Kingpin: carries out what its mind (`core.supervisor`) decides, and tells it what happened.
 
 One loop, one thread (besides the console's writer). Everything that happens arrives in a `handle_*` method: it asks
-the supervisor and carries the decisions out; `_carry_out` is the one place for each of them. The Kingpin imports no
+the supervisor and carries the decisions out; `carry_out` is the one place for each of them. The Kingpin imports no
 role module and opens no body, so no bug of the application can reach it.
 """
 
@@ -10,20 +10,14 @@ from __future__ import annotations
 import errno
 import os
 import random
-import signal
 import socket
-import sys
-from collections.abc import Callable
-from functools import partial
 from time import monotonic
 from typing import Any
 
-import msgspec
 import setproctitle
 import uvloop
 
 from mob.core import decisions as d
-from mob.core import snapshot
 from mob.core.crew import Process
 from mob.core.decisions import Decision
 from mob.core.supervisor import Supervisor
@@ -31,15 +25,17 @@ from mob.kingpin import upgrade
 from mob.kingpin.console import Console
 from mob.kingpin.coroner import Coroner
 from mob.kingpin.desk import Connection, Desk
+from mob.kingpin.manager import Manager
 from mob.kingpin.nursery import Nursery
 from mob.kingpin.ports import REFUSALS, Ports
+from mob.kingpin.signals import Signals
 from mob.kingpin.upgrade import Estate, Upgrade
 from mob.plan import Plan
 from mob.rim import processes
 from mob.rim.board import Board
 from mob.rim.link import CLOSED, Link
 from mob.rim.reactor import Reactor
-from mob.rim.systemd import ServiceManager, passed_sockets
+from mob.rim.systemd import passed_sockets
 from mob.wire import messages as m
 
 FORCED = 1
@@ -47,8 +43,6 @@ FORCED = 1
 FUTILE = 3
 """After so many fork servers in a row that could not even start, another is not tried at once."""
 FUTILE_PAUSE = 5.0
-NOBODY = (0, 0)
-"""Who asked, if it was a signal."""
 VITALS = 4 * 1024 * 1024
 """Bytes of the longest word of a liveness thread: the stacks of everything."""
 
@@ -66,7 +60,8 @@ class Kingpin:
         self.reactor = Reactor(uvloop.new_event_loop())
         self.console = Console(self.reactor)
         self.ports = Ports(passed_sockets())
-        self.manager = ServiceManager()
+        self.manager = Manager()
+        self.signals = Signals(self)
         self.board = board
         self.desk = desk
         self.nursery = Nursery(self.reactor, plan, self.handle_report, self.handle_fork_server_gone)
@@ -74,8 +69,6 @@ class Kingpin:
         self.coroner = Coroner(self)
         self.status = 0
         self._forced = False
-        self._told_manager = ""
-        self._has_terminal = sys.stdin is not None and sys.stdin.isatty()
 
     def __repr__(self) -> str:
         return f"<Kingpin of {self.plan.name!r}, pid {os.getpid()}, {len(self.connections)} connections>"
@@ -84,20 +77,15 @@ class Kingpin:
         """Launches the app and returns its exit status when it has stopped."""
         setproctitle.setproctitle(f"{self.plan.name} (kingpin)")
         processes.become_subreaper()
-        loop = self.reactor.loop
-        for signum, handler in self._signals().items():
-            loop.add_signal_handler(signum, handler)
-        signal.signal(
-            signal.SIGCHLD, lambda signum, frame: self.reactor.call(self.handle_children)
-        )  # uvloop takes none
+        self.signals.install()
         upgrade.release_signals()
         self.desk.open(self.reactor, self.handle_client, self.plan.frame_limit)
         if self._estate is None:
             self.nursery.open()
-            self._carry_out(self.supervisor.start(monotonic()))
+            self.carry_out(self.supervisor.start(monotonic()))
         else:
-            self._take_over(self._estate)
-        self._feed_watchdog()
+            upgrade.take_over(self, self._estate)
+        self.manager.feed(self.reactor.loop)
         try:
             self.reactor.run()
         finally:
@@ -112,57 +100,23 @@ class Kingpin:
         self.ports.close()
         self.board.close()
         self.console.close()
-        loop = self.reactor.loop
-        for signum in self._signals():
-            loop.remove_signal_handler(signum)
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        loop.close()
+        self.signals.remove()
+        self.reactor.loop.close()
         self.reactor.close()
 
     # ------------------------------------------------------------------------------------- what happens outside
-
-    def _signals(self) -> dict[signal.Signals, Callable[[], None]]:
-        """What each signal is for; gunicorn's meanings."""
-        return {
-            signal.SIGINT: self.handle_stop_signal,
-            signal.SIGTERM: self.handle_stop_signal,
-            signal.SIGHUP: self.handle_hangup,
-            signal.SIGTTIN: partial(self.handle_size_signal, +1),
-            signal.SIGTTOU: partial(self.handle_size_signal, -1),
-            signal.SIGUSR2: partial(self.handle_upgrade, NOBODY),
-        }
 
     def handle_stop_signal(self) -> None:
         """Ctrl-C or SIGTERM: the first asks, the second forces."""
         self._forced = self.supervisor.stopping
         self.nursery.wake()  # it tells who has ended
-        self._carry_out(self.supervisor.handle_stop(monotonic()))
-
-    def handle_hangup(self) -> None:
-        """SIGHUP: a reload. If it comes because the terminal of this app was closed: a stop."""
-        if self._has_terminal and not _has_terminal_still():
-            self.handle_stop_signal()
-        else:
-            self._carry_out(self.supervisor.handle_reload([], NOBODY, monotonic()))
-
-    def handle_size_signal(self, change: int) -> None:
-        """SIGTTIN, SIGTTOU: a worker more or less in each role that may grow; in the only role, if there is but one."""
-        roles = [role.name for role in self.plan.roles if role.max_workers is not None]
-        roles = roles or [role.name for role in self.plan.roles if len(self.plan.roles) == 1]
-        if not roles:
-            self.console.say("no role has max_workers, so none is made larger or smaller by a signal.")
-        for role in roles:
-            decisions = self.supervisor.handle_scale(role, change, NOBODY, monotonic(), relative=True)
-            for answer in decisions:
-                if isinstance(answer, d.Answer) and answer.error:
-                    self.console.say(answer.error)  # who has sent a signal reads the terminal
-            self._carry_out(decisions)
+        self.carry_out(self.supervisor.handle_stop(monotonic()))
 
     def handle_upgrade(self, ticket: d.Ticket) -> None:
         """SIGUSR2, or `mob upgrade`: a Kingpin with new code is to take the place of this one."""
         if self._upgrade is not None or self.supervisor.stopping:
             why = "the app is stopping." if self.supervisor.stopping else "an upgrade is under way already."
-            self._carry_out([d.Answer(ticket, error=why)])
+            self.carry_out([d.Answer(ticket, error=why)])
             return
         self.console.say("upgrading the Kingpin.")
         self._upgrade = Upgrade(self, ticket)
@@ -170,36 +124,7 @@ class Kingpin:
     def end_upgrade(self, ticket: d.Ticket, why: str) -> None:
         """The upgrade has failed."""
         self._upgrade = None
-        self._carry_out([d.Tell(f"the upgrade has failed: {why}"), d.Answer(ticket, error=why)])
-
-    def _take_over(self, estate: Estate) -> None:
-        """Goes on where the program before this one has stopped."""
-        for end, (control, liveness) in zip(estate.ends, upgrade.sockets_of(estate).values(), strict=True):
-            link, beats = self._links(end.uid, end.name, control, liveness)
-            connection = Connection(end.uid, link, beats, end.pid, end.is_client)
-            connection.greeted = end.greeted
-            self.connections[end.uid] = connection
-        for pipe in estate.pipes:
-            self.console.take_over(*msgspec.structs.astuple(pipe))
-        self.console.remember_last_lines(estate.last_lines)
-        for listener in estate.listeners:
-            self.ports.take_over(listener.address, listener.role, listener.nth, listener.fd, listener.users)
-        self.ports.spares.update(estate.spares)
-        self.ports.paths += estate.paths
-        self.nursery.take_over(estate.fork_server, estate.channel, estate.deadman)
-        self.supervisor, decisions = snapshot.restore(self.plan, estate.snapshot, monotonic(), random.random)
-        there = [process for process in self.supervisor.processes.values() if process.pid]
-        self._told_manager = "ready"
-        self.nursery.kill()
-        self._reopen_fork_server(there)
-        self._carry_out(decisions)
-        text = f"this Kingpin has taken over {len(there)} mobsters."
-        self._carry_out([d.Tell(text), d.Answer(estate.ticket, text=text)])
-
-    def _feed_watchdog(self) -> None:
-        if self.manager.watchdog is not None:
-            self.manager.alive()
-            self.reactor.loop.call_later(self.manager.watchdog, self._feed_watchdog)
+        self.carry_out([d.Tell(f"the upgrade has failed: {why}"), d.Answer(ticket, error=why)])
 
     def handle_children(self) -> None:
         """Children have ended: the fork server, mobsters of a dead one, or orphans, which are only reaped."""
@@ -218,7 +143,7 @@ class Kingpin:
         match report:
             case m.Forked(uid=uid, pid=pid):
                 self.console.begin(uid, pid)
-                self._carry_out(self.supervisor.handle_forked(uid, pid))
+                self.carry_out(self.supervisor.handle_forked(uid, pid))
             case m.Exited(uid=uid, status=status):
                 self._exited(uid, status)
 
@@ -237,21 +162,21 @@ class Kingpin:
 
     def _replace_fork_server(self) -> None:
         there = [process for process in self.supervisor.processes.values() if process.pid]
-        self._reopen_fork_server(there)
-        self._carry_out(self.supervisor.handle_fork_server_gone(monotonic()))
+        self.reopen_fork_server(there)
+        self.carry_out(self.supervisor.handle_fork_server_gone(monotonic()))
 
-    def _reopen_fork_server(self, there: list[Process]) -> None:
+    def reopen_fork_server(self, there: list[Process]) -> None:
         """Starts another one, which is told of the mobsters that are there."""
         self.nursery.reopen([process.pid for process in there], self.ports.paths)
         for process in there:
             if not processes.is_there(process.pid):  # its fork server has reaped it, and died before it could say so
                 now = monotonic()
-                self._carry_out(self.supervisor.handle_exited(process.uid, "ended with the fork server", now))
+                self.carry_out(self.supervisor.handle_exited(process.uid, "ended with the fork server", now))
 
     def handle_client(self, sock: socket.socket, pid: int) -> None:
         """A process of the same user has connected from outside."""
         uid = self.supervisor.next_uid()
-        link, _ = self._links(uid, f"client {uid} (pid {pid})", sock)
+        link, _ = self.links(uid, f"client {uid} (pid {pid})", sock)
         self.connections[uid] = Connection(uid, link, pid=pid, is_client=True)
 
     def handle_up_closed(self, link: Link, why: str) -> None:
@@ -261,10 +186,10 @@ class Kingpin:
             del self.connections[connection.uid]
             if why != CLOSED:
                 self.console.say(f"{link.name} was shut out: {why}")
-            self._carry_out(self.supervisor.handle_client_left(connection.uid, why))
+            self.carry_out(self.supervisor.handle_client_left(connection.uid, why))
         elif connection is not None and connection.uid in self.supervisor.processes and why != CLOSED:
             self.console.say(f"{link.name} spoke garbage to its Kingpin and is killed: {why}")
-            self._carry_out([d.Kill(connection.uid)])
+            self.carry_out([d.Kill(connection.uid)])
 
     def handle_up(self, link: Link, messages: list[m.Up]) -> None:
         """A mobster or client says something."""
@@ -283,15 +208,15 @@ class Kingpin:
             case m.Hello(protocol=protocol, pid=pid):
                 self._greet(connection, protocol, pid)
             case m.Ready(pid=pid, exports=exports, complete=complete) if uid in supervisor.processes:
-                self._carry_out(supervisor.handle_ready(uid, pid, exports, complete, now))
+                self.carry_out(supervisor.handle_ready(uid, pid, exports, complete, now))
             case m.BootFailed(report=report):
-                self._carry_out(supervisor.handle_boot_failed(uid, report))
+                self.carry_out(supervisor.handle_boot_failed(uid, report))
             case m.WantRole(role=role):
-                self._carry_out(supervisor.handle_want_role(uid, role))
+                self.carry_out(supervisor.handle_want_role(uid, role))
             case m.WantMember(uid=other, again=again):
-                self._carry_out(supervisor.handle_want_member(uid, other, again))
+                self.carry_out(supervisor.handle_want_member(uid, other, again))
             case m.Draining():
-                self._carry_out(supervisor.handle_draining(uid, now))
+                self.carry_out(supervisor.handle_draining(uid, now))
             case m.Bind():
                 self._bind(connection, message)
             case m.Unbind(id=number):
@@ -302,11 +227,11 @@ class Kingpin:
             case m.Scale(id=number, role=role, count=count, relative=relative):
                 own = supervisor.processes[uid].slot.role if uid in supervisor.processes else ""
                 role = role or own
-                self._carry_out(
+                self.carry_out(
                     supervisor.handle_scale(role, count, (uid, number), now, relative, by_role=own == role and relative)
                 )
             case m.Reload(id=number, roles=roles):
-                self._carry_out(supervisor.handle_reload(list(roles), (uid, number), now))
+                self.carry_out(supervisor.handle_reload(list(roles), (uid, number), now))
             case m.Upgrade(id=number):
                 self.handle_upgrade((uid, number))
             case m.WantCrash(id=number):
@@ -322,7 +247,7 @@ class Kingpin:
             connection.link.close_after_flush(0.0)
             return
         connection.greeted = True
-        self._carry_out(self.supervisor.handle_client_joined(connection.uid, connection.pid or pid))
+        self.carry_out(self.supervisor.handle_client_joined(connection.uid, connection.pid or pid))
 
     def _bind(self, connection: Connection, bind: m.Bind) -> None:
         try:
@@ -340,37 +265,16 @@ class Kingpin:
         uid = int(link.name)
         for vital in vitals:
             if isinstance(vital, m.Beat):
-                self._carry_out(self.supervisor.handle_beat(uid, vital, monotonic()))
+                self.carry_out(self.supervisor.handle_beat(uid, vital, monotonic()))
             else:
-                self._carry_out(self.supervisor.handle_inspection(uid, vital.stacks))
-
-    def _tell_manager(self) -> None:
-        """The service manager hears what the app is about, when that has changed: a reload, the stop, and that it is
-        ready, which it is for the first time when every role has a ready worker."""
-        roster, state = self.supervisor.roster, self._told_manager
-        if self.supervisor.stopping:
-            state = "stopping"
-        elif self.supervisor.rollout.is_reloading:
-            state = "reloading"
-        elif state == "reloading" or (not state and all(roster.ready(role.name) for role in self.plan.roles)):
-            state = "ready"
-        if state == self._told_manager:
-            return
-        self._told_manager = state
-        match state:
-            case "stopping":
-                self.manager.stopping()
-            case "reloading":
-                self.manager.reloading()
-            case _:
-                self.manager.ready(f"{len(roster.ready())} mobsters are ready")
+                self.carry_out(self.supervisor.handle_inspection(uid, vital.stacks))
 
     # --------------------------------------------------------------------------------------------- carrying out
 
-    def _carry_out(self, decisions: list[Decision]) -> None:
+    def carry_out(self, decisions: list[Decision]) -> None:
         if decisions:
             self._do(decisions)
-            self._tell_manager()
+            self.manager.tell(self.supervisor)
 
     def _do(self, decisions: list[Decision]) -> None:
         for decision in decisions:
@@ -406,7 +310,7 @@ class Kingpin:
                 case d.RenewForkServer():
                     self.nursery.kill()
                     self._replace_fork_server()
-                    self._carry_out(self.supervisor.handle_fork_server_renewed(monotonic()))
+                    self.carry_out(self.supervisor.handle_fork_server_renewed(monotonic()))
                 case d.Tell(text=text):
                     self.console.say(text)
                 case d.WakeAt(when=when):
@@ -416,7 +320,7 @@ class Kingpin:
                     self.reactor.loop.stop()
 
     def _wake(self) -> None:
-        self._carry_out(self.supervisor.handle_wake(monotonic()))
+        self.carry_out(self.supervisor.handle_wake(monotonic()))
 
     def _exited(self, uid: int, status: int) -> None:
         self.ports.restore()
@@ -425,7 +329,7 @@ class Kingpin:
             if connection.beats is not None:
                 connection.beats.drain()
         why, blamed = processes.exit_text(status), self.coroner.blame(uid, status)
-        self._carry_out(self.supervisor.handle_exited(uid, why, monotonic(), status, blamed))
+        self.carry_out(self.supervisor.handle_exited(uid, why, monotonic(), status, blamed))
         self.console.take_last_lines(uid)  # nobody has asked for them
 
     def _launch(self, launch: d.Launch) -> None:
@@ -433,7 +337,7 @@ class Kingpin:
         name = f"{launch.role}.{launch.index}"
         control, control_end = socket.socketpair()
         liveness, liveness_end = socket.socketpair()
-        link, beats = self._links(launch.uid, name, control, liveness)
+        link, beats = self.links(launch.uid, name, control, liveness)
         self.connections[launch.uid] = Connection(launch.uid, link, beats)
         out, err = self.console.pipes(launch.uid, launch.role, launch.index)
         order = m.Fork(
@@ -449,7 +353,7 @@ class Kingpin:
         )
         self.nursery.order(order, [control_end.detach(), liveness_end.detach(), out, err])
 
-    def _links(
+    def links(
         self, uid: int, name: str, control: socket.socket, liveness: socket.socket | None = None
     ) -> tuple[Link, Link | None]:
         """The links on these sockets, which begin to be read; what is said there may come at once."""
@@ -485,15 +389,6 @@ class Kingpin:
 
     def _connection_of(self, link: Link) -> Connection | None:
         return next((c for c in self.connections.values() if c.link is link), None)
-
-
-def _has_terminal_still() -> bool:
-    """Whether the terminal that this process was started at is still there."""
-    try:
-        os.tcgetpgrp(sys.stdin.fileno())
-    except OSError:
-        return False
-    return True
 
 
 def _ignore_end(link: Link, why: str) -> None:

@@ -14,6 +14,7 @@ code: the new Kingpin replaces it, as after its death. Signals that arrive betwe
 from __future__ import annotations
 
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -25,11 +26,13 @@ from typing import IO, TYPE_CHECKING, cast
 
 import msgspec
 
+from mob.core import decisions as d
 from mob.core import snapshot
 from mob.core.decisions import Ticket
 from mob.core.snapshot import Snapshot
 from mob.core.states import Mobster
 from mob.errors import PlanError
+from mob.kingpin.desk import Connection
 from mob.plan import Plan
 from mob.rim.link import Link
 from mob.wire.messages import Address
@@ -271,9 +274,34 @@ def _fd(link: Link | None) -> int:
     return -1 if link is None else link.fd
 
 
-def sockets_of(estate: Estate) -> dict[int, tuple[socket.socket, socket.socket | None]]:
+def _sockets_of(estate: Estate) -> dict[int, tuple[socket.socket, socket.socket | None]]:
     """The sockets of the ends, by uid: of the control link, and of the liveness thread if there is one."""
     return {
         end.uid: (socket.socket(fileno=end.link), socket.socket(fileno=end.beats) if end.beats >= 0 else None)
         for end in estate.ends
     }
+
+
+def take_over(kingpin: Kingpin, estate: Estate) -> None:
+    """Goes on where the program before this one has stopped."""
+    for end, (control, liveness) in zip(estate.ends, _sockets_of(estate).values(), strict=True):
+        link, beats = kingpin.links(end.uid, end.name, control, liveness)
+        connection = Connection(end.uid, link, beats, end.pid, end.is_client)
+        connection.greeted = end.greeted
+        kingpin.connections[end.uid] = connection
+    for pipe in estate.pipes:
+        kingpin.console.take_over(*msgspec.structs.astuple(pipe))
+    kingpin.console.remember_last_lines(estate.last_lines)
+    for listener in estate.listeners:
+        kingpin.ports.take_over(listener.address, listener.role, listener.nth, listener.fd, listener.users)
+    kingpin.ports.spares.update(estate.spares)
+    kingpin.ports.paths += estate.paths
+    kingpin.nursery.take_over(estate.fork_server, estate.channel, estate.deadman)
+    kingpin.supervisor, decisions = snapshot.restore(kingpin.plan, estate.snapshot, monotonic(), random.random)
+    there = [process for process in kingpin.supervisor.processes.values() if process.pid]
+    kingpin.manager.take_over()
+    kingpin.nursery.kill()
+    kingpin.reopen_fork_server(there)
+    kingpin.carry_out(decisions)
+    text = f"this Kingpin has taken over {len(there)} mobsters."
+    kingpin.carry_out([d.Tell(text), d.Answer(estate.ticket, text=text)])

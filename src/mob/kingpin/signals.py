@@ -1,0 +1,87 @@
+"""The signals that a Kingpin understands. They mean what they mean to gunicorn.
+
+SIGINT, SIGTERM: stop, the second time at once. SIGHUP: reload. SIGTTIN, SIGTTOU: a worker more, a worker less.
+SIGUSR2: upgrade. SIGCHLD: a child has ended. A handler only enqueues; the loop calls what is to be done.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from functools import partial
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from mob.core import decisions as d
+
+if TYPE_CHECKING:
+    from mob.kingpin.kingpin import Kingpin
+
+NOBODY = (0, 0)
+"""Who asked, if it was a signal."""
+
+
+class Signals:
+    """What each is for."""
+
+    def __init__(self, kingpin: Kingpin) -> None:
+        self._kingpin = kingpin
+        self._has_terminal = sys.stdin is not None and sys.stdin.isatty()
+        self._handlers: dict[signal.Signals, Callable[[], None]] = {
+            signal.SIGINT: kingpin.handle_stop_signal,
+            signal.SIGTERM: kingpin.handle_stop_signal,
+            signal.SIGHUP: self.handle_hangup,
+            signal.SIGTTIN: partial(self.handle_size_signal, +1),
+            signal.SIGTTOU: partial(self.handle_size_signal, -1),
+            signal.SIGUSR2: partial(kingpin.handle_upgrade, NOBODY),
+        }
+
+    def __repr__(self) -> str:
+        return f"<Signals {', '.join(signum.name for signum in self._handlers)}>"
+
+    def install(self) -> None:
+        """From now on they are heard."""
+        reactor = self._kingpin.reactor
+        for signum, handler in self._handlers.items():
+            reactor.loop.add_signal_handler(signum, handler)
+        handle_children = self._kingpin.handle_children
+        signal.signal(signal.SIGCHLD, lambda signum, frame: reactor.call(handle_children))  # uvloop takes none
+
+    def remove(self) -> None:
+        """From now on they are not."""
+        for signum in self._handlers:
+            self._kingpin.reactor.loop.remove_signal_handler(signum)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+
+    def handle_hangup(self) -> None:
+        """SIGHUP: a reload. If it comes because the terminal of this app was closed: a stop."""
+        kingpin = self._kingpin
+        if self._has_terminal and not _has_terminal_still():
+            kingpin.handle_stop_signal()
+        else:
+            kingpin.carry_out(kingpin.supervisor.handle_reload([], NOBODY, monotonic()))
+
+    def handle_size_signal(self, change: int) -> None:
+        """SIGTTIN, SIGTTOU: a worker more or less in each role that may grow; in the only role, if there is but one."""
+        kingpin = self._kingpin
+        roles = [role.name for role in kingpin.plan.roles if role.max_workers is not None]
+        roles = roles or [role.name for role in kingpin.plan.roles if len(kingpin.plan.roles) == 1]
+        if not roles:
+            kingpin.console.say("no role has max_workers, so none is made larger or smaller by a signal.")
+        for role in roles:
+            decisions = kingpin.supervisor.handle_scale(role, change, NOBODY, monotonic(), relative=True)
+            for answer in decisions:
+                if isinstance(answer, d.Answer) and answer.error:
+                    kingpin.console.say(answer.error)  # who has sent a signal reads the terminal
+            kingpin.carry_out(decisions)
+
+
+def _has_terminal_still() -> bool:
+    """Whether the terminal that this process was started at is still there."""
+    try:
+        os.tcgetpgrp(sys.stdin.fileno())
+    except OSError:
+        return False
+    return True
