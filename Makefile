@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 .DEFAULT_GOAL := help
 .NOTPARALLEL:        # all targets share one .venv
 .DELETE_ON_ERROR:
-.PHONY: help run test lint format bench clean
+.PHONY: help run test simulate lint format bench clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -19,6 +19,9 @@ run: $(VENV)/.installed-run ## run the hello example: six mobsters, a web server
 
 test: $(VENV)/.installed-test ## run all tests; ARGS="-k floors" picks some
 	$(BIN)/python -m pytest -q -n 4 --dist loadfile $(ARGS)
+
+simulate: $(VENV)/.installed-test ## a million events of seeded faults on a fake clock; ARGS="--seed 7" replays
+	$(BIN)/python -m tests.simulation $(ARGS)
 
 lint: $(VENV)/.installed-lint ## check style, format and types
 	$(BIN)/ruff check

@@ -72,6 +72,26 @@ def test_silence_is_noticed_by_a_timer_of_its_own() -> None:
     assert world.inspected == [1]
 
 
+def test_one_that_drains_is_not_looked_at_again_and_again() -> None:
+    world = started(app=plan("back", options={"hang_timeout": 2.0, "boot_timeout": None}))
+    world.draining(1)
+    world.pass_time(3.0)
+    assert min(world.timers) == 1030.0  # the deadline of its end; nothing rings in the past
+    assert world.inspected == []
+
+
+def test_a_kingpin_that_stood_still_itself_listens_before_it_blames() -> None:
+    world = started(app=plan("back", options={"hang_timeout": 5.0, "boot_timeout": None}))
+    world.now += 60.0
+    world.wake()
+    assert world.inspected == []
+    beat(world)
+    world.pass_time(5.5)
+    assert world.inspected == []
+    world.pass_time(5.0)
+    assert world.inspected == [1]
+
+
 def test_without_a_limit_nothing_is_a_hang() -> None:
     world = started("back")
     beat(world, stuck=1e6)

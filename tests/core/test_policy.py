@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from mob.core import decisions as d
@@ -128,3 +129,25 @@ def test_a_death_is_recorded_but_not_one_that_was_wished() -> None:
     assert not [each for each in die(world, 2, 0) if isinstance(each, d.Record)]
     world.draining(3)
     assert not [each for each in die(world, 3, 1) if isinstance(each, d.Record)]
+
+
+def test_a_temporary_one_that_was_never_born_is_launched_all_the_same() -> None:
+    world = World(plan("job", options={"restart": "temporary"}))
+    world.start()
+    world.carry_out(world.supervisor.handle_fork_server_gone(world.now))
+    world.pass_time(1.0)
+    assert list(world.mobsters) == [2]
+
+
+def test_an_app_whose_last_role_is_given_up_ends_with_status_1() -> None:
+    world = started(app=plan("back", options={"intensity": 0}))
+    die(world, 1)
+    assert world.statuses == [1]
+
+
+def test_an_app_of_which_only_those_are_left_that_wait_ends() -> None:
+    app = plan("base", "top", options={"restart": "temporary"})
+    top = msgspec.structs.replace(app.roles[1], needs=("base",))
+    world = started(app=msgspec.structs.replace(app, roles=(app.roles[0], top)), ready=False)
+    die(world, 1)
+    assert world.statuses == [0]

@@ -90,7 +90,7 @@ def test_new_code_that_never_gets_ready_fails_the_reload_too() -> None:
     world.forked(new)
     world.pass_time(63.0)
     (answer,) = world.answers
-    assert answer.error.endswith("back.0: the new one was not ready within 60 s (boot_timeout) before it was ready")
+    assert answer.error.endswith("back.0: the new one was not ready within 60 s (boot_timeout)")
     assert sorted(world.mobsters) == [1]
 
 
@@ -103,6 +103,78 @@ def test_if_the_old_one_dies_meanwhile_the_new_one_takes_its_place_and_no_third_
     assert come_up(world) == [new]
     assert world.answers[-1].error == ""
     assert world.launches["back", 0] == 2
+
+
+def test_one_that_still_boots_is_not_taken_for_the_new_one() -> None:
+    world = started("back", ready=False)
+    reload(world)
+    old, new = booting(world)
+    world.ready(old)
+    assert not world.answers
+    assert world.mobsters[old].asked_grace is None
+    world.forked(new)
+    world.ready(new)
+    assert world.mobsters[old].asked_grace is not None
+    assert world.answers[-1].error == ""
+
+
+def test_a_successor_that_was_launched_before_the_reload_may_have_the_old_code_and_is_not_taken() -> None:
+    world = started("back")
+    slot = world.supervisor.slots["back", 0]
+    world.carry_out(world.supervisor.rollout.recycle(slot, "is old", world.now))
+    (early,) = booting(world)
+    reload(world)
+    late = max(world.mobsters)
+    assert late != early
+    assert world.mobsters[early].asked_grace is not None
+    world.exits_with(early)
+    assert not world.answers
+    world.forked(late)
+    world.ready(late)
+    assert world.answers[-1].error == ""
+    assert world.mobsters[1].asked_grace is not None
+
+
+def test_a_new_one_that_somebody_else_tells_to_end_fails_the_reload() -> None:
+    world = started("back", ready=False)
+    world.exits_with(1)
+    world.due.clear()
+    reload(world)
+    (new,) = booting(world)
+    world.forked(new)
+    world.draining(new)
+    world.exits_with(new)
+    (answer,) = world.answers
+    assert "back.0: the new one" in answer.error
+    assert not world.supervisor.rollout.is_reloading
+
+
+@pytest.mark.parametrize("under_way", [True, False])
+def test_a_role_that_is_made_smaller_meanwhile_does_not_hold_up_its_reload(under_way: bool) -> None:
+    world = started("back*3")
+    reload(world)
+    if under_way:  # of the places that are given up
+        come_up(world)
+    world.carry_out(world.supervisor.handle_scale("back", 1, (9, 2), world.now))
+    while booting(world) and world.supervisor.rollout.is_reloading:
+        come_up(world)
+    assert not world.supervisor.rollout.is_reloading
+    assert [answer.error for answer in world.answers] == ["", ""]
+    for uid in [uid for uid, mobster in world.mobsters.items() if mobster.asked_grace is not None]:
+        world.exits_with(uid, "ended by itself (exit status 0)")
+    assert set(world.supervisor.slots) == {("back", 0)}
+    assert len(world.mobsters) == 1
+
+
+def test_one_that_drains_does_not_say_any_more_what_its_role_exports() -> None:
+    world = started("back")
+    reload(world)
+    (new,) = booting(world)
+    world.forked(new)
+    world.ready(new)
+    exports = world.supervisor.roster.roles["back"].exports
+    world.carry_out(world.supervisor.handle_ready(1, 101, (), True, world.now))
+    assert world.supervisor.roster.roles["back"].exports == exports != ()
 
 
 def test_a_reload_starts_a_role_at_once_that_waits_after_failures() -> None:
@@ -127,6 +199,22 @@ def test_a_reload_that_is_asked_for_meanwhile_follows() -> None:
         come_up(world)
     assert roles == ["front", "back", "back"]
     assert len(world.answers) == 3
+
+
+def test_a_reload_that_follows_a_failed_one_may_fill_the_same_slot() -> None:
+    world = started("back")
+    world.exits_with(1)
+    world.forked(2)
+    world.exits_with(2)
+    reload(world)  # while the slot waits for its next try
+    (new,) = booting(world)
+    reload(world)
+    decisions = world.exits_with(new)
+    assert [type(each) for each in decisions].count(d.Launch) == 1  # the second reload does not wait for the pause
+    assert world.answers[0].error.startswith("the reload has failed")
+    come_up(world)
+    assert world.answers[1].text == "reloaded 1 workers in 0.0 s."
+    assert [mobster.slot for mobster in world.mobsters.values()] == [("back", 0)]
 
 
 def test_a_stop_ends_a_reload() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from dataclasses import dataclass
 
 import pytest
@@ -129,3 +129,18 @@ def test_a_place_depends_on_the_key_and_the_number_of_workers_alone() -> None:
 
 def test_while_a_role_has_no_workers_all_keys_belong_to_the_first() -> None:
     assert {place_of(key, 0) for key in KEYS[:10]} == {0}
+
+
+def test_what_waits_for_a_place_that_is_no_more_moves_with_its_key() -> None:
+    route = Route[Worker]("back")
+    keys = [f"user {n}".encode() for n in range(40)]
+    for key in keys:
+        route.keyed.setdefault(place_of(key, 4), deque()).append(key)
+    stayed = {key for key in keys if place_of(key, 4) < 2}
+    assert route.leave_places(2, lambda parked: parked)
+    assert sorted(route.all_waiting()) == sorted(keys)
+    for index, waiting in route.keyed.items():
+        assert index < 2
+        assert all(place_of(key, 2) == index for key in waiting)
+    assert all(place_of(key, 2) == place_of(key, 4) for key in stayed)
+    assert not route.leave_places(2, lambda parked: parked)

@@ -121,6 +121,14 @@ def test_calls_beyond_what_runs_at_once_count_as_waiting() -> None:
     assert size(world) == 2
 
 
+def test_calls_that_wait_in_a_worker_count() -> None:
+    world = started(app=plan("back", options={"max_workers": 2}))
+    beat(world, in_hand=3)
+    assert size(world) == 1
+    beat(world, in_hand=3, waiting=2)
+    assert size(world) == 2
+
+
 def test_without_max_workers_nothing_happens_by_itself() -> None:
     world = started("back")
     beat(world, parked={"back": 500})

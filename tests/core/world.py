@@ -38,6 +38,16 @@ def info(role: str, failing: str = "", workers: int = 1) -> RoleInfo:
     return RoleInfo(role, FOO, True, failing, workers)
 
 
+def pause_after(failures: int, was_ready: bool, lived: float, was_told: bool) -> tuple[int, float]:
+    """How often a slot has failed in a row after one more end, and the pause that is promised for that."""
+    if was_ready and lived >= 30:
+        failures = 0
+    if was_told:
+        return failures, 0.0
+    growths = failures - was_ready
+    return failures + 1, 0.0 if growths < 0 else min(15.0, 0.1 * 1.5**growths)
+
+
 @dataclass
 class Fake:
     """A mobster, as the world has it."""
@@ -145,14 +155,10 @@ class World:
             self.exits_with(killed[0])
 
     def _pause_after(self, mobster: Fake) -> float:
-        slot, is_ready = mobster.slot, mobster.ready_at is not None
-        if mobster.ready_at is not None and self.now - mobster.ready_at >= 30:
-            self.failures[slot] = 0
-        if mobster.was_told:
-            return 0.0
-        self.failures[slot] += 1
-        growths = self.failures[slot] - 1 - is_ready
-        return 0.0 if growths < 0 else min(15.0, 0.1 * 1.5**growths)
+        slot, was_ready = mobster.slot, mobster.ready_at is not None
+        lived = 0.0 if mobster.ready_at is None else self.now - mobster.ready_at
+        self.failures[slot], pause = pause_after(self.failures[slot], was_ready, lived, mobster.was_told)
+        return pause
 
     def _forget(self, uid: int) -> None:
         self.linked = {pair for pair in self.linked if uid not in pair}
@@ -212,8 +218,9 @@ class World:
         slot = (launch.role, launch.index)
         assert self.stopped_at is None, "launched while stopping"
         others = [m for m in self.mobsters.values() if m.slot == slot and m.asked_grace is None]
-        assert not others or (len(others) == 1 and others[0].ready_at is not None), "no place for another process"
-        assert self.now >= self.due.pop(slot, self.now) - EARLY, "revived too soon"
+        assert len(others) <= 1, "no place for another process"
+        due = self.due.pop(slot, self.now)
+        assert self.now >= due - EARLY or self.supervisor.rollout.is_reloading, "revived too soon"
         self.launches[slot] += 1
         assert launch.generation == self.launches[slot]
         self.mobsters[launch.uid] = Fake(launch.uid, launch.role, launch.index, self.now)

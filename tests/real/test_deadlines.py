@@ -222,6 +222,25 @@ def test_an_idempotent_call_is_repeated_after_a_death_and_no_other(sticky: tuple
     assert (app.directory / "always").read_text() == "xxx"
 
 
+def test_what_was_repeated_in_vain_may_have_run(apps: Apps) -> None:
+    code = """
+import os, time, mob
+
+if os.path.exists("died"):
+    time.sleep(60)
+
+@mob.export(idempotent=True)
+def die():
+    open("died", "w").close()
+    os.kill(os.getpid(), 9)
+"""
+    app = apps.start('.role("only", "./only.py")', only=code)
+    with pytest.raises(mob.CallTimeout, match="no worker of 'only' was ready") as caught:
+        app.wait_ready().require("only").options(timeout=2).die().result(20)
+    assert caught.value.executed == "maybe"
+    assert (app.directory / "died").exists()
+
+
 def test_a_key_stays_with_its_place_over_a_revival(sticky: tuple[RunningApp, mob.Proxy]) -> None:
     app, proxy = sticky
     client = app.connect()

@@ -16,6 +16,8 @@ from mob.wire.messages import Beat
 
 BEAT = 1.0
 """Seconds between two beats of a worker."""
+OVERSLEPT = 0.5
+"""Seconds after which a look that comes too late shows that the Kingpin itself stood still."""
 INSPECTION = 2.0
 """Seconds that a hanging worker has to say where it stands."""
 
@@ -59,7 +61,7 @@ class Health:
                 timeout = self._crew.roles[process.slot.role].plan.boot_timeout
                 decisions += self._end(process, f"was not ready within {timeout:g} s (boot_timeout)", now)
             elif self._watched.get(process.uid, now + 1) <= now + EARLY:
-                decisions += self._check_hang(process, now) or self.watch(process)
+                decisions += self._look(process, now)
         return decisions
 
     def handle_exited(self, uid: int) -> None:
@@ -76,6 +78,16 @@ class Health:
         return [WakeAt(when)]
 
     # --------------------------------------------------------------------------------------------- internals
+
+    def _look(self, process: Process, now: float) -> list[Decision]:
+        """It is time to look at a worker. A Kingpin that has stood still itself (Ctrl-Z) has unread beats first."""
+        if now - self._watched[process.uid] > OVERSLEPT:
+            self._watched[process.uid] = now + BEAT
+            return [WakeAt(now + BEAT)]
+        if process.state is not Mobster.READY:  # it ends; its deadline sees to that
+            del self._watched[process.uid]
+            return []
+        return self._check_hang(process, now) or self.watch(process)
 
     def _is_late(self, process: Process, now: float) -> bool:
         timeout = self._crew.roles[process.slot.role].plan.boot_timeout

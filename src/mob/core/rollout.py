@@ -20,7 +20,6 @@ AT_A_TIME = 0.25
 """The part of a role that is replaced at the same time, once the first has come up."""
 RETRY = 60.0
 """Seconds after which the recycling of a worker is tried again, if its successor did not get ready."""
-STEADY = (SlotState.FILLED, SlotState.LEAVING)
 
 
 class Reload:
@@ -102,6 +101,8 @@ class Rollout:
             slot.uid, slot.successor = process.uid, 0
             if before is not None:
                 decisions += self._crew.retire(before, now, self._crew.plan.grace)
+        if slot.successor or slot.uid != process.uid:  # it is the old one that has become ready, late
+            return decisions
         if self._recycling.get(slot.role) is slot:
             del self._recycling[slot.role]
         reload = self._reload
@@ -127,6 +128,18 @@ class Rollout:
         reload.roles.clear()
         reload.error = reload.error or f"{slot.name}: the new one {_reason(process, why)}"
         return self._go_on(reload, now)
+
+    def handle_resized(self, now: float) -> list[Decision]:
+        """Roles may have become smaller: places that are given up are not waited for."""
+        for role, slot in list(self._recycling.items()):
+            if slot.state is not SlotState.FILLED:
+                del self._recycling[role]
+        reload = self._reload
+        if reload is None:
+            return []
+        given_up = {slot for slot in reload.under_way if slot.state is not SlotState.FILLED}
+        reload.under_way -= given_up
+        return self._go_on(reload, now) if given_up else []
 
     # --------------------------------------------------------------------------------------------- internals
 
@@ -155,17 +168,23 @@ class Rollout:
             reload.width = 1
 
     def _replace(self, reload: Reload, slot: Slot, now: float) -> list[Decision]:
-        if slot.state is SlotState.LEAVING or slot.state is SlotState.HELD:
+        is_there = self._crew.slots.get((slot.role, slot.index)) is slot
+        if not is_there or slot.state is SlotState.LEAVING or slot.state is SlotState.HELD:
             return []
         reload.under_way.add(slot)
-        self._recycling.pop(slot.role, None)
-        if slot.successor:  # one that was launched for another reason will do
-            return []
+        if self._recycling.get(slot.role) is slot:
+            del self._recycling[slot.role]
+        decisions = self._dismiss_successor(slot, now)
         if slot.state is SlotState.FILLED and self._crew.current(slot) is not None:
-            return self._crew.launch(slot, now, as_successor=True)
+            return [*decisions, *self._crew.launch(slot, now, as_successor=True)]
         slot.step("reloaded")
         self._crew.roles[slot.role].intensity.reset()
         return [*self._crew.role_changed(slot.role, given_up=False), *self._crew.launch(slot, now)]
+
+    def _dismiss_successor(self, slot: Slot, now: float) -> list[Decision]:
+        """One that was launched for another reason may have read the old code."""
+        early, slot.successor = self._crew.processes.get(slot.successor), 0
+        return [] if early is None else self._crew.retire(early, now, self._crew.plan.grace)
 
     def _end(self, reload: Reload, now: float) -> list[Decision]:
         took = f"{now - reload.begun:.1f} s"
@@ -189,4 +208,4 @@ class Rollout:
 def _reason(process: Process, why: str) -> str:
     if process.report:
         return f"could not be imported: {process.report.strip().splitlines()[-1]}"
-    return f"{process.why_killed or why} before it was ready"
+    return process.why_killed or f"{why} before it was ready"

@@ -8,8 +8,12 @@ worker that was busy once must not be shunned until it happens to report again.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from hashlib import blake2b
 from typing import Any, Generic, Protocol, TypeVar
+
+from mob.core.states import Mobster
+from mob.wire.messages import Member
 
 
 class Target(Protocol):
@@ -27,6 +31,11 @@ class Target(Protocol):
 
 
 T = TypeVar("T", bound=Target)
+
+
+def may_get_calls(member: Member, role: str) -> bool:
+    """Whether a member is one of the role's that calls may go to."""
+    return member.role == role and member.state == Mobster.READY
 
 
 def place_of(key: bytes, workers: int) -> int:
@@ -60,6 +69,14 @@ class Route(Generic[T]):
     def all_waiting(self) -> list[Any]:
         """What waits for any worker, and what waits for a certain one."""
         return [*self.waiting, *(parked for keyed in self.keyed.values() for parked in keyed)]
+
+    def leave_places(self, workers: int, key_of: Callable[[Any], bytes]) -> bool:
+        """Places from that number on are no more: what waited for them moves to the new place of its key. Whether
+        there was something."""
+        left = [parked for index in sorted(self.keyed) if index >= workers for parked in self.keyed.pop(index)]
+        for parked in left:
+            self.keyed.setdefault(place_of(key_of(parked), workers), deque()).append(parked)
+        return bool(left)
 
     def forget(self, parked: Any) -> None:
         """It waits no longer."""

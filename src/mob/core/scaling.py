@@ -137,7 +137,7 @@ class Scaling:
         role = self._crew.roles[name].plan
         at_once = role.concurrency if role.threads == 1 else role.threads
         parked = sum(process.beat.parked.get(name, 0) for process in self._crew.processes.values())
-        return parked + sum(max(0, beat.in_hand - at_once) for beat in self._beats(name))
+        return parked + sum(max(0, beat.waiting, beat.in_hand - at_once) for beat in self._beats(name))
 
     def _in_hand(self, name: str) -> int:
         return sum(beat.in_hand for beat in self._beats(name))

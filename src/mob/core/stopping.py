@@ -44,10 +44,10 @@ class Stopping:
             process.limit(self._deadline)  # though its turn may not have come
         return [Tell("stopping."), WakeAt(self._deadline), *self.go_on(now)]
 
-    def finish(self, text: str) -> list[Decision]:
+    def finish(self, text: str, status: int) -> list[Decision]:
         """Ends the app, of which nobody is left."""
         self.has_begun = self.is_over = True
-        return [Tell(text), Finish(self._status)]
+        return [Tell(text), Finish(status)]
 
     def _force(self) -> list[Decision]:
         self._stage = []

@@ -180,7 +180,7 @@ class Supervisor:
             return self._tell_exit(process, "its successor is on its way.", was_told)
         failing = [] if was_ready or was_told else self._failing(process, why)
         role = self.crew.roles[slot.role]
-        if not is_wanted(role.plan, status, process.is_restarted):
+        if not is_wanted(role.plan, status, process.is_restarted or not process.pid):
             slot.step("exited, done")
             told = self._tell_exit(process, f"it is not revived ({role.plan.restart}).", was_told)
             return [*told, *self._finish_if_done()]

@@ -19,8 +19,9 @@ from threading import Lock, get_ident
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
+from mob.core.repetition import executed_after
 from mob.core.states import Call as State
-from mob.errors import CallTimeout, Deadlock
+from mob.errors import CallError, CallTimeout, Deadlock
 from mob.mobster.streams import Incoming, Receiver, Stream, not_a_value
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ class Call(Generic[T]):
         "_value",
         "contact",
         "incoming",
+        "is_repeated",
         "label",
         "passage",
         "request",
@@ -69,6 +71,7 @@ class Call(Generic[T]):
     request: m.Call
     passage: Passage
     retries: int
+    is_repeated: bool
     incoming: Incoming
     _value: Any
     _guard: _Guard
@@ -287,6 +290,8 @@ class Call(Generic[T]):
 
     def fail(self, error: BaseException) -> None:
         """It ended with an error."""
+        if isinstance(error, CallError) and getattr(self, "is_repeated", False):
+            error.executed = executed_after(True, error.executed)
         with _ending:
             if self.state is DONE:
                 return

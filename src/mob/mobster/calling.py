@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import Raw, Struct
 
+from mob.core import repetition
 from mob.core.routing import Route, place_of
 from mob.core.states import Call as State
 from mob.errors import Busy, CallError, Lost, Unavailable, UnknownTarget
@@ -68,6 +69,8 @@ class Parked(Struct, eq=False):
     call: Call[Any] | None
     body: Body
     passage: Passage
+    key: bytes = b""
+    """Of a call that waits for the worker in a certain place."""
 
 
 class Calling:
@@ -159,12 +162,13 @@ class Calling:
         """To the worker in the place that the key belongs to; if none is ready there, when one is."""
         call.role = ""
         workers = self._peer.roster.roles[route.role].workers
-        index = place_of(repr(options.key).encode(), workers)
+        key = repr(options.key).encode()
+        index = place_of(key, workers)
         contact = next((target for target in route.targets if target.member.index == index), None)
         if contact is not None and not route.keyed.get(index):
             self._send(contact, call, body, passage)
         else:
-            self._park(Parked(monotonic() + options.wait, call, body, passage), route, index)
+            self._park(Parked(monotonic() + options.wait, call, body, passage, key), route, index)
 
     def send(self, contacts: Sequence[Contact], obj: Any) -> None:
         """Sends a message to each of them."""
@@ -310,16 +314,14 @@ class Calling:
             call.fail(error)
             return
         call.retries = getattr(call, "retries", DEFAULTS.retries) - 1
+        call.is_repeated = True
         when = monotonic() + random.uniform(0, RETRY_JITTER)
         self._peer.reactor.call_at(when, partial(self.route_again, call, str(error)))
 
     def may_repeat(self, call: Call[Any]) -> bool:
         """Whether a call that was sent is to be sent again if its worker dies."""
-        retries: int = getattr(call, "retries", DEFAULTS.retries)
-        if not call.role or retries <= 0:
-            return False
-        exports = self._peer.roster.roles[call.role].exports or ()
-        return any(export.idempotent for export in exports if export.name == call.request.target)
+        role = self._peer.roster.roles[call.role] if call.role else None
+        return repetition.may_repeat(role, call.request.target, getattr(call, "retries", DEFAULTS.retries))
 
     def route_again(self, call: Call[Any], why: str) -> None:
         """A call that its worker never saw: to another one of the role, if it may go there."""
@@ -334,6 +336,12 @@ class Calling:
         body = (request.target, request.args, request.kwargs, request.times, request.chain)
         parked = Parked(monotonic() + WAIT, call, body, passage)
         self._park(parked, self.route(call.role))
+
+    def handle_resized(self, role: str, workers: int) -> None:
+        """The role has another number of places: what waits for one that is no more waits for its key's new one."""
+        route = self._peer.contacts.routes.get(role)
+        if route is not None and route.leave_places(workers, lambda parked: parked.key):
+            self.route_waiting(route)
 
     def handle_given_up(self, role: str) -> None:
         """No worker of the role will come any more, unless somebody reloads it: what waits for one has failed."""

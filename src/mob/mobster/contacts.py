@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import Raw
 
-from mob.core.routing import Route
+from mob.core.routing import Route, may_get_calls
 from mob.core.states import Call as CallState
 from mob.core.states import Mobster
 from mob.errors import Lost
@@ -159,6 +159,18 @@ class Contact:
         if self.pending.pop(number, None) is not None:
             self.post(m.Cancel(number))
 
+    def recall_early(self) -> None:
+        """The member drains, and no link to it has come yet: the calls that wait for one go to others, if they may.
+        It waits for nobody whom it has not met."""
+        with self._meeting:
+            numbers = [] if self.link is not None else [each.id for each, _ in self._early if isinstance(each, m.Call)]
+            calls = [call for number in numbers if isinstance(call := self.pending.get(number), Call) and call.role]
+            recalled = {call.request.id for call in calls}
+            self._early = [each for each in self._early if not (isinstance(each[0], m.Call) and each[0].id in recalled)]
+        for call in calls:
+            del self.pending[call.request.id]
+            self._peer.calling.route_again(call, f"{self.name} ends")
+
     def say_farewell(self) -> None:
         """The member drains: it may go as soon as it has answered what was sent before this."""
         if self.link is not None and not self.farewell_said:
@@ -257,6 +269,7 @@ class Contacts:
         contact.member = member
         self._reroute(member.role)
         if member.state == Mobster.DRAINING:
+            contact.recall_early()
             contact.say_farewell()
 
     def meet(self, link: Link, uid: int) -> None:
@@ -320,7 +333,7 @@ class Contacts:
         route.targets = tuple(
             contact
             for contact in self._by_uid.values()
-            if contact.member.role == role and contact.member.state == Mobster.READY and not contact.is_broken
+            if may_get_calls(contact.member, role) and not contact.is_broken
         )
         if before and not route.targets:
             self._peer.calling.handle_none_ready(route)

@@ -134,6 +134,7 @@ class Control:
         peer = self._peer
         if role.name == peer.role:
             peer.serving.quarantined = dict(role.quarantined)
+        peer.calling.handle_resized(role.name, role.workers)
         if role.given_up:
             peer.calling.handle_given_up(role.name)
 

@@ -1,0 +1,36 @@
+"""`python -m tests.simulation`: so many events, episode after episode, each with a seed of its own.
+
+At the first violation its seed, the event, what happened last and the invariant are shown, and the exit status is 1;
+`--seed` with the seed that was shown runs that very episode first.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from random import SystemRandom
+from time import perf_counter
+
+from tests.simulation.runs import EPISODE, run
+
+
+def main() -> int:
+    """The command line; the exit status."""
+    parser = argparse.ArgumentParser("python -m tests.simulation", description=__doc__)
+    parser.add_argument("--events", type=int, default=1_000_000, help="how many events (1,000,000)")
+    parser.add_argument("--seed", type=int, default=None, help="the seed of the first episode (a random one)")
+    parser.add_argument("--episode", type=int, default=EPISODE, help=f"events of one episode under fire ({EPISODE:,})")
+    options = parser.parse_args()
+    seed = SystemRandom().randrange(1_000_000) if options.seed is None else options.seed
+    print(f"seed {seed}: {options.events:,} events")
+    begun = perf_counter()
+    result = run(seed, options.events, options.episode)
+    if result.failure:
+        print(result.failure, file=sys.stderr)
+        return 1
+    print(f"{result}, in {perf_counter() - begun:.1f} s: every invariant holds.")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,279 @@
+"""The Kingpin's side: mob's own supervisor, with a fork server, control links and timers around it.
+
+Its decisions are carried out as `kingpin/kingpin.py` does, in the same order; each of them is shown to the `Oracle`,
+which knows what was promised and nothing of how the supervisor comes to it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mob.core import decisions as d
+from mob.core.decisions import Decision
+from mob.core.supervisor import Supervisor
+from mob.plan import Plan
+from mob.wire.messages import Beat
+from tests.simulation.calls import Ledger
+from tests.simulation.clock import Clock
+from tests.simulation.faults import Faults
+from tests.simulation.links import END, Pipe, pair
+from tests.simulation.mobster import KILLED, Mobster
+from tests.simulation.oracle import Oracle
+from tests.simulation.peer import Peer
+
+EARLY = 0.002
+"""How much too early a timer may ring."""
+
+
+class Kingpin:
+    """A running app."""
+
+    def __init__(self, clock: Clock, plan: Plan, faults: Faults) -> None:
+        self.clock = clock
+        self.plan = plan
+        self.faults = faults
+        self.ledger = Ledger()
+        self.supervisor = Supervisor(plan, clock.luck)
+        self.oracle = Oracle(self.supervisor, clock)
+        self.everybody: dict[int, Peer] = {}
+        self.mobsters: dict[int, Mobster] = {}
+        self.clients: dict[int, Peer] = {}
+        self.connections: dict[int, Pipe] = {}
+        """What it tells each member."""
+        self.is_over = False
+        self._said: dict[int, list[Any]] = {}
+        self._fork_server = 1
+        self._unforked: dict[int, Mobster] = {}
+        self._last_pid = 100
+
+    def __str__(self) -> str:
+        return "kingpin"
+
+    # ------------------------------------------------------------------------------------------ what happens
+
+    def start(self) -> None:
+        """The first launches."""
+        self.carry_out(self.supervisor.start(self.clock.now))
+
+    def handle_readable(self, pipe: Pipe) -> None:
+        """A member says something."""
+        peer: Peer = pipe.end
+        for message in pipe.take():
+            self._handle_word(peer, message)
+
+    def _handle_word(self, peer: Peer, message: Any) -> None:
+        uid, supervisor, now = peer.uid, self.supervisor, self.clock.now
+        if message is END:
+            if uid in self.clients:
+                del self.clients[uid]
+                self.carry_out(supervisor.handle_client_left(uid, "has gone"))
+            return
+        if uid not in self.connections:
+            return
+        match message:
+            case ("ready", exports):
+                if uid in supervisor.processes:
+                    self.oracle.handle_ready(uid)
+                    self.carry_out(supervisor.handle_ready(uid, self.mobsters[uid].pid, exports, True, now))
+            case ("boot failed", report):
+                self.carry_out(supervisor.handle_boot_failed(uid, report))
+            case ("want role", role):
+                self.carry_out(supervisor.handle_want_role(uid, role))
+            case ("want member", other):
+                self.carry_out(supervisor.handle_want_member(uid, other))
+            case ("draining",):
+                self.oracle.handle_told(uid)
+                self.carry_out(supervisor.handle_draining(uid, now))
+            case _:
+                raise AssertionError(message)
+
+    def handle_beat(self, mobster: Mobster, beat: Beat) -> None:
+        """A liveness thread says that it is there."""
+        if mobster.uid in self.connections:
+            self.carry_out(self.supervisor.handle_beat(mobster.uid, beat, self.clock.now))
+
+    def wake(self) -> None:
+        """A timer rings."""
+        self.carry_out(self.supervisor.handle_wake(self.clock.now))
+
+    def join(self) -> Peer:
+        """A client connects."""
+        uid = self.supervisor.next_uid()
+        client = self.everybody[uid] = self.clients[uid] = Peer(self, uid, "", 0)
+        client.is_alive = True
+        client.control.end = client
+        self.connections[uid] = Pipe(self.clock, client)
+        self.carry_out(self.supervisor.handle_client_joined(uid, 50))
+        return client
+
+    def reload(self, roles: list[str]) -> None:
+        """Somebody wants new code."""
+        self.oracle.handle_reload()
+        self.carry_out(self.supervisor.handle_reload(roles, (0, 0), self.clock.now))
+
+    def scale(self, role: str, count: int) -> None:
+        """Somebody wants so many workers."""
+        self.carry_out(self.supervisor.handle_scale(role, count, (0, 0), self.clock.now))
+
+    def stop(self) -> None:
+        """Ctrl-C."""
+        self.oracle.handle_stop()
+        self.carry_out(self.supervisor.handle_stop(self.clock.now))
+
+    # -------------------------------------------------------------------------------------------- fork server
+
+    def _order(self, launch: d.Launch) -> None:
+        mobster = Mobster(self, launch.uid, self.plan.role(launch.role), launch.index)
+        mobster.control.end = mobster
+        self.everybody[launch.uid] = self.mobsters[launch.uid] = mobster
+        self.connections[launch.uid] = mobster.control_in
+        self._unforked[launch.uid] = mobster
+        self.clock.after(self.clock.between(0.001, 0.02), self.fork, mobster, self._fork_server)
+
+    def fork(self, mobster: Mobster, server: int) -> None:
+        """The fork server forks."""
+        if server != self._fork_server:
+            return
+        self._last_pid += 1
+        mobster.fork(self._last_pid)
+        self.clock.after(self.clock.between(0.0001, 0.03), self.report_fork, mobster, server)
+        self.may_die(mobster, "before the report of its fork")
+
+    def report_fork(self, mobster: Mobster, server: int) -> None:
+        """The report of a fork comes in."""
+        if server == self._fork_server:
+            self._unforked.pop(mobster.uid, None)
+            self.carry_out(self.supervisor.handle_forked(mobster.uid, mobster.pid))
+            if not mobster.is_alive and mobster.uid in self.supervisor.processes:
+                self._report_exit_soon(mobster)
+
+    def end_fork_server(self) -> None:
+        """The fork server dies, and another one comes."""
+        self._fork_server += 1
+        lost, self._unforked = self._unforked, {}
+        self.oracle.handle_fork_server_gone()
+        self.carry_out(self.supervisor.handle_fork_server_gone(self.clock.now))
+        for mobster in lost.values():  # known to be there, by its own word
+            if mobster.uid in self.supervisor.processes and not mobster.is_alive:
+                self._report_exit_soon(mobster)
+
+    def handle_death(self, mobster: Mobster) -> None:
+        """A process has ended: the fork server reaps it, and says so after it has said that it was forked."""
+        if mobster.uid not in self._unforked:
+            self._report_exit_soon(mobster)
+
+    def _report_exit_soon(self, mobster: Mobster) -> None:
+        delay = self.clock.between(0.0001, 0.004)
+        if self.clock.is_lucky(0.05):
+            delay = self.clock.between(0.0, 0.5)
+        self.clock.after(delay, self.report_exit, mobster)
+
+    def report_exit(self, mobster: Mobster) -> None:
+        """An exit comes in: last words first."""
+        for message in mobster.control.take(everything=True):
+            self._handle_word(mobster, message)
+        status = mobster.status
+        why = "was killed by SIGKILL" if status == KILLED else f"exited with status {status}"
+        blamed = mobster.running if status == KILLED else ""
+        self.oracle.handle_exited(mobster.uid)
+        self.carry_out(self.supervisor.handle_exited(mobster.uid, why, self.clock.now, status, blamed))
+
+    def kill(self, mobster: Mobster) -> None:
+        """SIGKILL, from wherever."""
+        mobster.exit(KILLED)
+
+    def may_die(self, mobster: Mobster, where: str) -> bool:
+        """Whether it is killed at this very point."""
+        if not self.clock.is_lucky(self.faults.deaths_at_steps):
+            return not mobster.is_alive
+        self.clock.note(self.kill, mobster, where)
+        self.kill(mobster)
+        return True
+
+    # ------------------------------------------------------------------------------------------- carrying out
+
+    def carry_out(self, decisions: list[Decision]) -> None:
+        """Does what was decided; what is said to members in the course of it goes as one frame each."""
+        if not decisions:
+            return
+        self._carry_out(decisions)
+        said, self._said = self._said, {}
+        for uid, batch in said.items():
+            if (connection := self.connections.get(uid)) is not None:
+                connection.post(batch)
+        self.oracle.check_roster()
+
+    def _carry_out(self, decisions: list[Decision]) -> None:
+        for decision in decisions:
+            self.oracle.see(decision)
+            match decision:
+                case d.Launch():
+                    self._order(decision)
+                case d.Welcome(uid=uid, roles=roles, members=members):
+                    self._say(uid, ("welcome", roles, members))
+                case d.Introduce(first=first, second=second):
+                    self._introduce(first, second)
+                case d.Announce(member=member):
+                    self._say_all(("member", member))
+                case d.AnnounceGone(uid=uid):
+                    self._hang_up(uid)
+                    self._say_all(("gone", uid))
+                case d.AnnounceRole(role=role):
+                    self._say_all(("role", role))
+                case d.Ask(uid=uid, grace=grace):
+                    self._say(uid, ("stop", grace))
+                case d.Kill(uid=uid):
+                    process = self.supervisor.processes.get(uid)
+                    if process is not None and process.pid:
+                        self.clock.after(0.0, self.kill, self.mobsters[uid])
+                case d.Inspect(uid=uid):
+                    self.clock.after(self.clock.between(0.001, 0.1), self.inspect, self.mobsters[uid])
+                case d.RenewForkServer():
+                    self.end_fork_server()
+                    self._carry_out(self.supervisor.handle_fork_server_renewed(self.clock.now))
+                case d.WakeAt(when=when):
+                    self._wake_at(when)
+                case d.Finish():
+                    self.is_over = True
+                    for uid in list(self.connections):
+                        self._hang_up(uid)
+                case d.Tell() | d.Answer() | d.Record():
+                    pass
+
+    def inspect(self, mobster: Mobster) -> None:
+        """A liveness thread tells where its mobster stands, if it can."""
+        if mobster.is_alive and not mobster.is_mute:
+            self.carry_out(self.supervisor.handle_inspection(mobster.uid, "stacks"))
+
+    def _wake_at(self, when: float) -> None:
+        luck = self.clock.luck()
+        if luck < 0.4:
+            when -= EARLY * self.clock.luck()
+        elif luck < 0.98:
+            when += 0.005 * self.clock.luck()
+        elif not self.faults.are_over:
+            when += self.clock.between(0.1, 1.0)  # the loop stood still, or the wake was lost and made good
+        self.clock.at(when, self.wake)
+
+    def _say(self, uid: int, message: Any) -> None:
+        if uid in self.connections:
+            self._said.setdefault(uid, []).append(message)
+
+    def _say_all(self, message: Any) -> None:
+        for uid in self.connections:
+            self._said.setdefault(uid, []).append(message)
+
+    def _hang_up(self, uid: int) -> None:
+        connection = self.connections.pop(uid, None)
+        if connection is not None:
+            if uid in self._said:
+                connection.post(self._said.pop(uid))
+            connection.close(flush=True)
+
+    def _introduce(self, first: int, second: int) -> None:
+        ends = pair(self.clock, self.everybody[first], self.everybody[second])
+        for end, uid, other in zip(ends, (first, second), (second, first), strict=True):
+            if uid in self.connections:
+                self._say(uid, ("meet", other, end))
+            else:
+                end.close()

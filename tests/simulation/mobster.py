@@ -1,0 +1,397 @@
+"""The incoming half of a process: a mobster that boots, serves, hangs, drains and ends.
+
+A model in small of `mobster/inbox.py`, `serving.py`, `life.py` and `liveness.py`. What an export does is to take time:
+on the loop, which stands still meanwhile, or as a task, or as a generator with the credit of `core.streams`.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from typing import TYPE_CHECKING, Any
+
+from mob.wire.messages import Beat, Export
+from tests.simulation.calling import Contact
+from tests.simulation.calls import EXPORTS, IDEMPOTENT, TASKS, Call, Generator
+from tests.simulation.links import Link, Pipe
+from tests.simulation.peer import Peer
+
+if TYPE_CHECKING:
+    from mob.plan import RolePlan
+    from tests.simulation.kingpin import Kingpin
+
+Key = tuple[Link, int]
+INFO = tuple(Export(name, "()", "", name in IDEMPOTENT) for name in EXPORTS)
+FAREWELL_TIME = 1.0
+ENDED = 0
+FAILED = 1
+KILLED = -9
+
+
+class Mobster(Peer):
+    """A worker."""
+
+    def __init__(self, kingpin: Kingpin, uid: int, plan: RolePlan, index: int) -> None:
+        super().__init__(kingpin, uid, plan.name, index)
+        self.plan = plan
+        self.pid = 0
+        self.control_in = Pipe(self.clock, self)
+        """What the Kingpin tells it."""
+        self.is_ready = False
+        self.is_stopping = False
+        self.is_mute = False
+        """Whether its liveness thread stands still as well."""
+        self.stuck_since: float | None = None
+        self.status: int | None = None
+        self.inbox: deque[tuple[Link, int, Call]] = deque()
+        self.line: OrderedDict[Key, Call] = OrderedDict()
+        self.tasks: dict[Key, Call] = {}
+        self.nested: dict[Key, Call] = {}
+        self.streams: dict[Key, Generator] = {}
+        self.served = 0
+        self.running = ""
+        """The export on the loop, as the board has it."""
+        self.quarantined: dict[str, int] = {}
+        self._farewells_until = 0.0
+        self._must_look = False
+
+    # ------------------------------------------------------------------------------------------------- life
+
+    def fork(self, pid: int) -> None:
+        """The process is there."""
+        self.pid, self.is_alive = pid, True
+        faults, clock = self.kingpin.faults, self.clock
+        clock.after(0, self.handle_readable, self.control_in)
+        boot = clock.between(0.05, 0.6)
+        if clock.is_lucky(faults.slow_boots):
+            boot = clock.between(2.0, 6.0)
+        if self.role in faults.bad_code or clock.is_lucky(faults.failing_boots):
+            clock.after(boot, self.fail_to_boot)
+        else:
+            clock.after(boot, self.get_ready)
+        clock.after(clock.between(0.5, 1.0), self.beat)
+
+    def get_ready(self) -> None:
+        """The module is imported."""
+        if self.is_alive and not self.is_stopping:
+            self.is_ready = True
+            self.control.post(("ready", INFO))
+            self.work()
+
+    def fail_to_boot(self) -> None:
+        """The module raises."""
+        if self.is_alive and not self.is_stopping:
+            self.control.post(("boot failed", "ValueError: bad code"))
+            self.control.flush()
+            self.exit(FAILED)
+
+    def beat(self) -> None:
+        """Once a second, from a thread of its own."""
+        if not self.is_alive:
+            return
+        if not self.is_mute:
+            stuck = 0.0 if self.stuck_since is None else self.clock.now - self.stuck_since
+            parked = {role: len(route.waiting) for role, route in self.routes.items() if route.waiting}
+            self.kingpin.handle_beat(self, Beat(self.served, stuck=stuck, in_hand=self.in_hand, parked=parked))
+        self.clock.after(1.0, self.beat)
+
+    def hang(self, seconds: float, is_mute: bool) -> None:
+        """The loop stands still for so long, if nobody ends it before."""
+        if self.stuck_since is None:
+            self.stuck_since = self.clock.now
+            self.is_mute = is_mute
+            was_blocked, self.is_blocked = self.is_blocked, True
+            self.clock.after(seconds, self.come_back, was_blocked)
+
+    def come_back(self, is_blocked: bool) -> None:
+        """It hangs no more."""
+        if self.is_alive:
+            self.stuck_since, self.is_mute = None, False
+            if not is_blocked:
+                self.turn()
+
+    def exit(self, status: int) -> None:
+        """The process is gone."""
+        if self.is_alive:
+            self.status = status
+            self.leave()
+            self.kingpin.handle_death(self)
+
+    def handle_order(self, message: Any) -> None:
+        """The Kingpin wants it to end."""
+        self.begin_stop()
+
+    def handle_kingpin_gone(self) -> None:
+        """It is not known any more."""
+        self.begin_stop()
+
+    def sigterm(self) -> None:
+        """Somebody else wants it to end."""
+        if self.is_alive and not self.is_stopping and not self.is_blocked:
+            self.control.post(("draining",))
+            self.begin_stop()
+
+    def begin_stop(self) -> None:
+        """Finishes what it has."""
+        if self.is_stopping:
+            return
+        self.is_stopping = True
+        if not self.is_ready:
+            self.control.post(("draining",))
+            self.control.flush()
+            self.clock.after(self.clock.between(0.001, 0.05), self.exit, ENDED)
+            return
+        self._farewells_until = self.clock.now + FAREWELL_TIME
+        self.clock.after(FAREWELL_TIME, self.look_whether_done)
+        self.look_soon()
+
+    def look_soon(self) -> None:
+        """It is looked from time to time whether all is done."""
+        if self.is_stopping and not self._must_look:
+            self._must_look = True
+            self.clock.after(0.005, self.look_whether_done)
+
+    def look_whether_done(self) -> None:
+        """Whether nothing is in hand, and nobody will send anything."""
+        self._must_look = False
+        if not self.is_alive or self.is_blocked or self.in_hand:
+            return
+        has_heard_all = all(
+            contact.heard_farewell or contact.link is None or contact.uid == self.uid
+            for contact in self.contacts.values()
+        )
+        if has_heard_all or self.clock.now >= self._farewells_until:
+            self.has_left_in_order = has_heard_all
+            self._refuse_all()
+            for link in self.links:
+                link.close(flush=True)
+            self.control.flush()
+            self.exit(ENDED)
+
+    def _refuse_all(self) -> None:
+        while self.inbox:
+            link, number, call = self.inbox.popleft()
+            self._fail(link, number, "Unavailable", "no", call)
+
+    # -------------------------------------------------------------------------------------------- serving
+
+    @property
+    def in_hand(self) -> int:
+        """Calls that were accepted and not finished."""
+        return len(self.inbox) + len(self.line) + len(self.tasks) + len(self.streams) + (self.running != "")
+
+    def handle_role(self, role: Any) -> None:
+        """Which exports are in quarantine."""
+        self.quarantined = dict(role.quarantined)
+
+    def serve(self, link: Link, message: Any) -> None:
+        """A caller says something."""
+        kind, number = message[0], message[1]
+        if kind == "call":
+            call = message[2]
+            if len(self.inbox) >= self.plan.queue and type(call.target) is str:
+                self._fail(link, number, "Busy", "no", call)
+            else:
+                self.inbox.append((link, number, call))
+        elif kind == "more":
+            self._give_credit((link, number), message[2])
+        else:
+            self._cancel((link, number))
+        self.look_soon()
+
+    def work(self) -> None:
+        """Starts what is here."""
+        while self.inbox and not self.is_blocked and self.is_alive:
+            link, number, call = self.inbox.popleft()
+            if self.kingpin.may_die(self, "between reading and starting a call"):
+                return
+            self._start(link, number, call)
+
+    def _start(self, link: Link, number: int, call: Call) -> None:
+        if call.deadline is not None and self.clock.now >= call.deadline:
+            self._fail(link, number, "CallTimeout", "no", call)
+        elif self.quarantined and self.quarantined.get(str(call.target), self.uid) != self.uid:
+            self._fail(link, number, "Quarantined", "no", call)
+        elif call.target in TASKS:
+            if len(self.tasks) >= self.plan.concurrency or self.line:
+                self.line[link, number] = call
+            else:
+                self._start_task((link, number), call)
+        elif call.target == "count":
+            self.ledger.handle_started(call, self)
+            self.streams[link, number] = stream = Generator(call)
+            self.clock.after(0.0001, self.draw, (link, number), stream)
+        else:
+            self.ledger.handle_started(call, self)
+            self.is_blocked = True
+            self.running = str(call.target)
+            seconds = 0.0001 + 0.002 * self.clock.luck() ** 3
+            self.clock.after(seconds, self.finish, link, number, call)
+
+    def finish(self, link: Link, number: int, call: Call) -> None:
+        """An export on the loop returns; or kills its process."""
+        if not self.is_alive:
+            return
+        if self.stuck_since is not None:
+            self.clock.after(0.1, self.finish, link, number, call)
+            return
+        if call.target == "crash" and self.clock.is_lucky(self.kingpin.faults.crashes):
+            self.kingpin.kill(self)
+            return
+        self.ledger.handle_finished(call)
+        self.running = ""
+        self._reply(link, number, call)
+        if not self.kingpin.may_die(self, "after a reply"):
+            self.turn()
+
+    def turn(self) -> None:
+        """The loop comes round."""
+        self.is_blocked = False
+        self.look_soon()
+        self.read_all()
+        self.work()
+
+    def _reply(self, link: Link, number: int, call: Call) -> None:
+        self.served += 1
+        link.out.post(("reply", number, len(self.inbox) + len(self.line)))
+        self._give_back(link, call)
+
+    def _fail(self, link: Link, number: int, error: str, executed: str, call: Call) -> None:
+        self.served += 1
+        link.out.post(("failed", number, len(self.inbox) + len(self.line), error, executed))
+        self._give_back(link, call)
+
+    def _give_back(self, link: Link, call: Call) -> None:
+        """What was in its arguments is dropped, read or not."""
+        if call.reference:
+            self.borrowed.drop(call.caller.uid, call.reference, 1)
+            for owner, counts in self.borrowed.give_back().items():
+                contact = self.contacts.get(owner)
+                if contact is not None:
+                    self.post(contact, ("release", counts))
+
+    # ---------------------------------------------------------------------------------------------- tasks
+
+    def _start_task(self, key: Key, call: Call) -> None:
+        self.ledger.handle_started(call, self)
+        self.tasks[key] = call
+        if call.deadline is not None:
+            self.clock.at(call.deadline, self.end_late_task, key, call)
+        if call.target == "ask" and self.is_welcomed and (inner := self._ask(call)) is not None:
+            self.nested[key] = inner
+            inner.parent = lambda: self.clock.after(0.0001, self.finish_task, key, call)
+            if not inner.is_done:
+                return
+        self.clock.after(0.001 + 0.1 * self.clock.luck() ** 3, self.finish_task, key, call)
+
+    def _ask(self, call: Call) -> Call | None:
+        """A task calls somebody: the function that it was given, or another role."""
+        contact: Contact | None = self.contacts.get(call.caller.uid)
+        if call.reference and contact is not None:
+            return self.call_one(contact, call.reference)
+        roles = [role for role in self.roster.roles if role != self.role]
+        return self.call(self.clock.pick(roles), "work") if roles else None
+
+    def finish_task(self, key: Key, call: Call) -> None:
+        """A task returns."""
+        if not self.is_alive or self.tasks.get(key) is not call:
+            return
+        if self.is_blocked:
+            self.clock.after(0.005 if self.stuck_since is None else 0.1, self.finish_task, key, call)
+            return
+        self._forget_task(key)
+        self.ledger.handle_finished(call)
+        self._reply(*key, call)
+        self._next_of_line()
+
+    def end_late_task(self, key: Key, call: Call) -> None:
+        """The time of a task is over."""
+        if self.is_alive and self.tasks.get(key) is call and not self.is_blocked:
+            self._cancel_task(key, "CallTimeout", "yes")
+
+    def _cancel_task(self, key: Key, error: str, executed: str) -> None:
+        call, inner = self.tasks[key], self.nested.get(key)
+        self._forget_task(key)
+        if inner is not None:
+            inner.parent = None
+            self.cancel(inner)
+        self._fail(*key, error, executed, call)
+        self._next_of_line()
+
+    def _forget_task(self, key: Key) -> None:
+        del self.tasks[key]
+        self.nested.pop(key, None)
+        self.look_soon()
+
+    def _next_of_line(self) -> None:
+        while self.line and len(self.tasks) < self.plan.concurrency:
+            key, call = self.line.popitem(last=False)
+            self._start_task(key, call)
+
+    # -------------------------------------------------------------------------------------------- streams
+
+    def draw(self, key: Key, stream: Generator) -> None:
+        """A generator yields, as far as it may."""
+        if self.streams.get(key) is not stream or not self.is_alive:
+            return
+        if self.is_blocked:
+            self.clock.after(0.005 if self.stuck_since is None else 0.1, self.draw, key, stream)
+            return
+        while stream.left and stream.credit.left:
+            stream.credit.spend()
+            stream.left -= 1
+            key[0].out.post(("item", key[1]))
+        stream.is_paused = stream.left > 0
+        if not stream.left:
+            self.ledger.handle_finished(stream.call)
+            self._reply(*key, stream.call)
+            self._forget_stream(key)
+
+    def _give_credit(self, key: Key, count: int) -> None:
+        stream = self.streams.get(key)
+        if stream is not None:
+            stream.credit.receive(count)
+            if stream.is_paused:
+                stream.is_paused = False
+                self.clock.after(0.0001, self.draw, key, stream)
+
+    def _forget_stream(self, key: Key) -> None:
+        del self.streams[key]
+        self.look_soon()
+
+    # ----------------------------------------------------------------------------------------- giving up
+
+    def _cancel(self, key: Key) -> None:
+        if key in self.tasks:
+            self._cancel_task(key, "cancelled", "yes")
+        elif key in self.streams:
+            self._give_back(key[0], self.streams[key].call)
+            self._forget_stream(key)
+        elif key in self.line:
+            self._give_back(key[0], self.line.pop(key))
+        else:
+            self._drop(lambda entry: entry[0] is key[0] and entry[1] == key[1])
+
+    def _drop(self, is_dropped: Any) -> None:
+        dropped = [entry for entry in self.inbox if is_dropped(entry)]
+        if dropped:
+            self.inbox = deque(entry for entry in self.inbox if not is_dropped(entry))
+            for link, _, call in dropped:
+                self._give_back(link, call)
+
+    def drop_link(self, link: Link) -> None:
+        """The caller has died: what it had asked for is not started, and what runs as a task is cancelled."""
+        super().drop_link(link)
+        self._drop(lambda entry: entry[0] is link)
+        for key in [key for key in (*self.line, *self.tasks, *self.streams) if key[0] is link]:
+            self._cancel(key)
+
+    def sizes(self) -> dict[str, int]:
+        """The tables; all are empty when nothing is under way."""
+        serving = {
+            "inbox": len(self.inbox),
+            "line": len(self.line),
+            "tasks": len(self.tasks),
+            "nested": len(self.nested),
+            "streams": len(self.streams),
+        }
+        return {**super().sizes(), **serving}

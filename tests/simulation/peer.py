@@ -1,0 +1,237 @@
+"""A process that takes part: its contacts, its links, what it hears from the Kingpin; a client is no more than this.
+
+A model in small of `mobster/contacts.py`, `control.py` and `peer.py`, in the same order, without threads, bytes and
+descriptors. What it serves, if it is a mobster, is the business of `mobster.py`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mob.core.roster import Roster
+from mob.core.routing import Route, may_get_calls
+from mob.core.states import Mobster
+from mob.wire.messages import Member
+from tests.simulation.calling import Caller, Contact
+from tests.simulation.clock import claim
+from tests.simulation.links import END, Link, Pipe
+
+
+class Peer(Caller):
+    """A process, as far as it is like all others."""
+
+    # ----------------------------------------------------------------------------------------- the Kingpin's word
+
+    def handle_control(self, batch: list[Any]) -> None:
+        """What the Kingpin has said in one turn."""
+        for message in batch:
+            match message:
+                case ("member", member):
+                    self.roster.put(member)
+                    self._put(member)
+                case ("meet", uid, link):
+                    self._meet(uid, link)
+                case ("gone", uid):
+                    self._handle_gone(uid)
+                case ("role", role):
+                    self.roster.put_role(role)
+                    self._handle_role(role)
+                case ("welcome", roles, members):
+                    self.roster = Roster(roles, members)
+                    for role in roles:
+                        self._handle_role(role)
+                    for member in members:
+                        self._put(member)
+                    self.is_welcomed = True
+                case _:
+                    self.handle_order(message)
+
+    def handle_order(self, message: Any) -> None:
+        """A client gets none."""
+
+    def handle_role(self, role: Any) -> None:
+        """Something is known of the role that this process serves."""
+
+    def _handle_role(self, role: Any) -> None:
+        if role.name == self.role:
+            self.handle_role(role)
+        route = self.routes.get(role.name)
+        if role.given_up and route is not None and not route.targets:
+            for parked in route.all_waiting():
+                route.forget(parked)
+                if not parked.call.is_done:
+                    self._end(parked.call, "refused", "Unavailable", "no")
+
+    def _put(self, member: Member) -> None:
+        contact = self.contacts.get(member.uid)
+        if contact is None:
+            contact = self.contacts[member.uid] = Contact(member)
+        contact.member = member
+        if member.state == Mobster.DRAINING:
+            self.heard_draining.add(member.uid)
+        self._reroute(member.role)
+        if member.state == Mobster.DRAINING:
+            self._recall_early(contact)
+            self._say_farewell(contact)
+
+    def _recall_early(self, contact: Contact) -> None:
+        if contact.link is None:
+            early = [message[2] for message in contact.early if message[0] == "call" and message[2].role]
+            contact.early = [each for each in contact.early if each[0] != "call" or not each[2].role]
+            for call in early:
+                if contact.pending.pop(call.number, None) is call:
+                    self.route_again(call, "worker lost before it was sent")
+
+    def _say_farewell(self, contact: Contact) -> None:
+        if contact.link is not None and not contact.farewell_said:
+            contact.farewell_said = True
+            contact.link.out.post(("farewell",))
+
+    def _meet(self, uid: int, link: Link) -> None:
+        contact = self.contacts.get(uid)
+        if contact is None:
+            link.close()
+            return
+        is_second_to_self = uid == self.uid and contact.link is not None
+        claim(contact.link is None or is_second_to_self, "nobody is introduced twice", self, contact)
+        link.contact = contact
+        self.links.append(link)
+        self.clock.after(0, self.handle_readable, link.into)
+        if not is_second_to_self:
+            for message in contact.early:
+                link.out.post(message)
+            contact.early.clear()
+            contact.link = link
+            contact.is_broken = False
+            self._reroute(contact.member.role)
+            if contact.member.state == Mobster.DRAINING:
+                self._say_farewell(contact)
+
+    def _handle_gone(self, uid: int) -> None:
+        self.roster.remove(uid)
+        contact = self.contacts.pop(uid, None)
+        if contact is not None:
+            self.wanted.discard(uid)
+            contact.gone = "gone"
+            self._reroute(contact.member.role)
+            for link in [link for link in self.links if link.contact is contact]:
+                self.read(link.into, everything=True)
+                self.drop_link(link)
+            self.lose(contact)
+        self.lent.forget_holder(uid)
+
+    def _reroute(self, role: str) -> None:
+        if not role:
+            return
+        route = self.routes.get(role) or self.routes.setdefault(role, Route(role))
+        before = route.targets
+        route.targets = tuple(
+            contact
+            for contact in self.contacts.values()
+            if may_get_calls(contact.member, role) and not contact.is_broken
+        )
+        if route.targets != before and (not before or route.keyed):
+            self.route_waiting(route)
+
+    # ---------------------------------------------------------------------------------------------- reading
+
+    def handle_readable(self, pipe: Pipe) -> None:
+        """Something has arrived; it is read when the loop is free."""
+        if not self.is_alive:
+            return
+        if self.is_blocked:
+            self._readable[pipe] = None
+        else:
+            self.read(pipe)
+            self.work()
+
+    def read_all(self) -> None:
+        """The loop has become free."""
+        while self._readable and not self.is_blocked and self.is_alive:
+            pipe = next(iter(self._readable))
+            del self._readable[pipe]
+            self.read(pipe)
+
+    def read(self, pipe: Pipe, everything: bool = False) -> None:
+        """Reads what a pipe holds."""
+        link = pipe.end
+        if link is not None and link.contact is None:
+            return  # the introduction has not been heard yet
+        for message in pipe.take(everything):
+            if not self.is_alive:
+                return
+            if link is None:
+                if message is END:
+                    self.handle_kingpin_gone()
+                else:
+                    self.handle_control(message)
+            else:
+                self.handle_message(link, message)
+        if link is not None:
+            route = self.routes.get(link.contact.member.role)
+            if route is not None and route.waiting:
+                self.route_waiting(route)
+
+    def handle_message(self, link: Link, message: Any) -> None:
+        """Something that another member says."""
+        kind = message[0]
+        if kind in ("reply", "failed", "item"):
+            self.handle_answer(link, message)
+        elif kind == "release":
+            for number, count in message[1].items():
+                self.lent.release(number, link.contact.uid, count)
+        elif kind == "farewell":
+            link.contact.heard_farewell = True
+        elif message is END:
+            self._handle_closed(link)
+        else:
+            self.serve(link, message)
+
+    def serve(self, link: Link, message: Any) -> None:
+        """A client serves the functions that it has lent, at once."""
+        if message[0] == "call":
+            self.ledger.handle_started(message[2], self)
+            self.ledger.handle_finished(message[2])
+            link.out.post(("reply", message[1], 0))
+
+    def work(self) -> None:
+        """After all that one read has brought."""
+
+    def _handle_closed(self, link: Link) -> None:
+        contact = link.contact
+        self.drop_link(link)
+        if contact.link is link:
+            contact.is_broken = True
+            self._reroute(contact.member.role)
+            self.lose(contact)
+
+    def drop_link(self, link: Link) -> None:
+        """A link has ended."""
+        if link in self.links:
+            self.links.remove(link)
+            link.close()
+
+    def handle_kingpin_gone(self) -> None:
+        """The Kingpin knows this process no more."""
+        self.leave()
+
+    def leave(self) -> None:
+        """This process ends: what it has sent arrives, what it has not sent never will."""
+        self.is_alive = False
+        self.ledger.handle_died(self)
+        for link in self.links:
+            link.out.unsent.clear()
+            link.close()
+        self.control.unsent.clear()
+        self.control.close()
+
+    def sizes(self) -> dict[str, int]:
+        """The tables; all are empty when nothing is under way."""
+        return {
+            "calls": len(self.mine),
+            "pending": sum(len(contact.pending) for contact in self.contacts.values()),
+            "parked": sum(len(route.all_waiting()) for route in self.routes.values()),
+            "lent": len(self.lent),
+            "debts": len(self.debts),
+            "early": sum(len(contact.early) for contact in self.contacts.values()),
+        }

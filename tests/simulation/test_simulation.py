@@ -1,0 +1,182 @@
+"""Short runs of the simulation, and proof that it can fail: rules that are broken on purpose are caught."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mob.core.crew import Crew, Process
+from mob.core.decisions import Decision
+from mob.core.rollout import Rollout
+from mob.core.states import Mobster as State
+from mob.core.stopping import Stopping
+from mob.core.streams import Credit
+from mob.wire.messages import Member
+from tests.simulation import calling, peer
+from tests.simulation.clock import Clock
+from tests.simulation.mobster import Mobster
+from tests.simulation.runs import Result, run
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+Patch = Callable[[pytest.MonkeyPatch], None]
+
+
+@pytest.mark.parametrize("seed", range(0, 80, 10))
+def test_every_invariant_holds(seed: int) -> None:
+    result = run(seed, events=10_000, length=2_500)
+    assert result.failure == ""
+    assert result.calls > 200
+
+
+def test_everything_happens_in_it() -> None:
+    result = run(1, events=60_000)
+    assert result.failure == ""
+    assert {"value", "Lost", "Busy", "Unavailable", "CallTimeout", "Quarantined", "cancelled"} <= {*result.outcomes}
+    assert result.deaths > 20
+
+
+def play(seed: int, hash_seed: str) -> str:
+    code = f"from tests.simulation.runs import run; r = run({seed}, 12_000, 4_000); print(r, r.failure)"
+    environment = {**os.environ, "PYTHONHASHSEED": hash_seed}
+    ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, check=True)
+    return ended.stdout.decode()
+
+
+def test_a_seed_says_everything() -> None:
+    assert play(3, "1") == play(3, "2") != play(4, "1")
+
+
+# --- rules that are broken on purpose ---------------------------------------------------------------------------------
+
+
+def draining_workers_get_calls(patch: pytest.MonkeyPatch) -> None:
+    def may_get_calls(member: Member, role: str) -> bool:
+        return member.role == role and member.state in (State.READY, State.DRAINING)
+
+    patch.setattr(peer, "may_get_calls", may_get_calls)
+
+
+def replies_come_twice(patch: pytest.MonkeyPatch) -> None:
+    def handle_answer(self: peer.Peer, link: Any, message: Any) -> None:
+        call = link.contact.pending.get(message[1])
+        once(self, link, message)
+        if call is not None and message[0] == "reply":
+            link.contact.pending[message[1]] = call
+            once(self, link, message)
+
+    once = peer.Peer.handle_answer
+    patch.setattr(peer.Peer, "handle_answer", handle_answer)
+
+
+def the_old_one_goes_before_the_new_one_is_ready(patch: pytest.MonkeyPatch) -> None:
+    def launch(self: Crew, slot: Any, now: float, as_successor: bool = False) -> list[Decision]:
+        before = self.current(slot) if as_successor else None
+        decisions = once(self, slot, now, as_successor)
+        return decisions if before is None else [*self.retire(before, now, 1.0), *decisions]
+
+    once = Crew.launch
+    patch.setattr(Crew, "launch", launch)
+
+
+def the_old_one_stays(patch: pytest.MonkeyPatch) -> None:
+    def handle_ready(self: Rollout, process: Process, now: float) -> list[Decision]:
+        slot = process.slot
+        if slot.successor == process.uid:
+            slot.uid, slot.successor = process.uid, 0
+        return once(self, process, now)
+
+    once = Rollout.handle_ready
+    patch.setattr(Rollout, "handle_ready", handle_ready)
+
+
+def pauses_are_not_made(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr("mob.core.revival.FIRST_PAUSE", 0.01)
+
+
+def everything_is_repeated(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(calling, "may_repeat", lambda role, target, retries: role is not None and retries > 0)
+
+
+def the_last_attempt_says_all(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(calling, "executed_after", lambda was_repeated, executed: executed)
+
+
+def lost_calls_count_as_not_sent(patch: pytest.MonkeyPatch) -> None:
+    def handle_lost(self: Any, call: Any) -> None:
+        self._end(call, "worker lost", "Lost", "no")
+
+    patch.setattr(peer.Peer, "_handle_lost", handle_lost)
+
+
+def the_dead_keep_their_functions(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr("mob.core.callbacks.Lent.forget_holder", lambda self, holder: None)
+
+
+def producers_run_ahead(patch: pytest.MonkeyPatch) -> None:
+    def receive(self: Credit, count: int) -> None:
+        self.left += 2 * count
+
+    patch.setattr(Credit, "receive", receive)
+
+
+def held_roles_are_forgotten(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Crew, "release_held", lambda self, now: [])
+
+
+def farewells_are_not_waited_for(patch: pytest.MonkeyPatch) -> None:
+    def look(self: Mobster) -> None:
+        for contact in self.contacts.values():
+            contact.heard_farewell = True
+        once(self)
+
+    once = Mobster.look_whether_done
+    patch.setattr(Mobster, "look_whether_done", look)
+
+
+def roles_are_stopped_in_order_of_their_start(patch: pytest.MonkeyPatch) -> None:
+    def begin(self: Any, now: float, status: int = 0) -> list[Decision]:
+        decisions = once(self, now, status)
+        late = [process for process in self._crew.processes.values() if process.slot.role == self._crew.order[0]]
+        return decisions + [each for process in late for each in self._crew.retire(process, now, 1.0)]
+
+    once = Stopping.begin
+    patch.setattr(Stopping, "begin", begin)
+
+
+BROKEN: list[tuple[Patch, str]] = [
+    (draining_workers_get_calls, "no call to a draining worker"),
+    (replies_come_twice, "no step for 'answered'"),
+    (the_old_one_goes_before_the_new_one_is_ready, "a worker is replaced by one that is ready"),
+    (the_old_one_stays, "no two ready workers have one index"),
+    (pauses_are_not_made, "restart limits are kept"),
+    (everything_is_repeated, "only what is idempotent is repeated"),
+    (the_last_attempt_says_all, ".executed is true"),
+    (lost_calls_count_as_not_sent, ".executed is true"),
+    (the_dead_keep_their_functions, "nothing leaks"),
+    (producers_run_ahead, "one window ahead"),
+    (held_roles_are_forgotten, "return to their target"),
+    (farewells_are_not_waited_for, "an orderly end loses no call"),
+    (roles_are_stopped_in_order_of_their_start, "roles are stopped in reverse order"),
+]
+
+
+FIRST = {farewells_are_not_waited_for: 510, the_last_attempt_says_all: 501, the_dead_keep_their_functions: 501}
+"""Where it would take a while with the others' first seed."""
+
+
+@pytest.mark.parametrize(("broken", "caught"), BROKEN, ids=[broken.__name__ for broken, _ in BROKEN])
+def test_a_broken_rule_is_caught(monkeypatch: pytest.MonkeyPatch, broken: Patch, caught: str) -> None:
+    broken(monkeypatch)
+    result: Result = run(FIRST.get(broken, 500), events=300_000)
+    assert caught in result.failure
+    assert 'again: make simulate ARGS="--seed ' in result.failure
+
+
+def test_chance_comes_from_the_seed() -> None:
+    assert [Clock(1).luck() for _ in range(2)] == [Clock(1).luck()] * 2 != [Clock(2).luck()] * 2
