@@ -9,6 +9,7 @@ import atexit
 import importlib.util
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,6 +19,14 @@ from mob import plan as plans
 from mob.errors import NotInMobster, PlanError, nearest
 from mob.kingpin import kingpin
 from mob.plan import Plan, RolePlan
+
+
+def _nothing(plan: Plan) -> None:
+    """Nobody wants to know."""
+
+
+before_run: Callable[[Plan], None] = _nothing
+"""Called when an app is about to run here; `mob run --watch` wants to know."""
 
 
 class App:
@@ -113,6 +122,7 @@ class App:
         plans.check_limits(self._plan)
         if "mob.mobster.api" in sys.modules and sys.modules["mob.mobster.api"]._peer is not None:
             raise NotInMobster("run() was called in a mobster. An app is started by its main script, once.")
+        before_run(self._plan)
         status = kingpin.run(self._plan)
         if status:
             raise SystemExit(status)

@@ -174,3 +174,21 @@ def test_what_waits_for_room_in_the_socket_is_closed_with_the_link(ends: tuple[E
     assert count() > before
     one.link.close()
     assert count() == before - 1
+
+
+def test_what_the_kernel_does_not_take_any_more_counts_as_unsent(ends: tuple[End, End]) -> None:
+    """The other end has closed, and this one has not read that yet: a call that is posted now can go elsewhere."""
+    first, second = ends
+    arrived, *late = (m.Cancel(number) for number in range(4))
+    first.link.post(arrived)
+    first.link.flush()
+    second.link.handle_readable()
+    second.link.close()
+    for message in late:
+        first.link.post(message)
+        first.link.flush()
+    assert not first.link.is_closed
+    assert first.link.unsent() == late
+    first.link.handle_readable()
+    assert first.link.is_closed
+    assert first.link.unsent() == late

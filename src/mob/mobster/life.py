@@ -11,7 +11,6 @@ import asyncio
 import atexit
 import contextlib
 import faulthandler
-import gc
 import importlib
 import importlib.util
 import inspect
@@ -31,21 +30,19 @@ import setproctitle
 import uvloop
 
 from mob.mobster import api, buffers, callbacks, calling, contacts, control, output
+from mob.mobster.closing import LAST, Closing
 from mob.mobster.early import Early
 from mob.mobster.exports import Export, functions_of
 from mob.mobster.liveness import Liveness
 from mob.mobster.peer import Peer
 from mob.mobster.vitals import Vitals
-from mob.rim import connections, link, processes
-from mob.rim.connections import Place
+from mob.rim import link, processes
 from mob.rim.listeners import Sharing, Wish
 from mob.rim.reactor import Reactor
 from mob.wire import messages as m
 
 FAREWELL_TIME = 1.0
 """Seconds to wait for the others to have noticed that this process drains."""
-LAST = 0.5
-"""Seconds before the end of the grace time at which nothing is waited for any more, to end in order all the same."""
 QUIET_CHECK = 0.005
 """Seconds between two looks at whether a draining process has become quiet."""
 PACKAGE = str(Path(__file__).resolve().parents[1])
@@ -78,6 +75,7 @@ class Life:
             liveness, order.grace, self._handle_beat, self.vitals.stacks, self._handle_kingpin_gone
         )
         self.sharing = Sharing(self._ask_for_listener, self._give_listener_back, self.say_ready)
+        self.closing = Closing(self.sharing)
         self.module: ModuleType | None = None
         self.has_begun = False
         self.importing = False
@@ -272,14 +270,11 @@ class Life:
 
         Nothing here may take a lock, for the interrupted code may hold it.
         """
-        if not self.importing:
+        if not self.importing or not self._waking:  # somebody from outside: first what is under way is finished
             self.reactor.call(self._handle_asked_by_signal)
         elif _is_sending(frame):  # to stop here would leave half a frame on a link: the loop's thread sends it back
             self.reactor.call(lambda: os.kill(os.getpid(), signal.SIGTERM))
         else:
-            if not self.stopping:
-                self.stopping = True
-                self.reactor.call(lambda: self.peer.control.post(m.Draining()))
             raise SystemExit(0)
 
     def _handle_asked_by_signal(self) -> None:
@@ -292,35 +287,35 @@ class Life:
         if self.stopping:
             return
         self.stopping = True
-        self._deadline = monotonic() + grace
-        self._places = self.sharing.turn_deaf()
+        now = monotonic()
+        self._deadline = now + grace
+        self.closing.begin(now, self._deadline)
         if self.importing:
             self._wake_module()
         elif self.has_begun:
             self.reactor.loop.create_task(self._drain())
 
     _deadline = math.inf
-    _places: frozenset[Place] = frozenset()
 
     def _wake_module(self) -> None:
-        """The module blocks: SIGTERM wakes it. A server that has a handler of its own for that finishes what it has;
-        for one that has none it is waited, until its connections are closed or idle."""
-        is_ours = signal.getsignal(signal.SIGTERM) == self._handle_sigterm
-        if is_ours and self._is_serving():
-            self.reactor.loop.call_later(QUIET_CHECK, self._wake_module)
-        elif self.importing:
+        """The module blocks: SIGTERM wakes it, when nobody is left who would miss an answer."""
+        has_own_handler = signal.getsignal(signal.SIGTERM) != self._handle_sigterm
+        if not self.importing:
+            return
+        if self.closing.is_over(monotonic(), finishes_by_itself=has_own_handler):
+            self._waking = True
             os.kill(os.getpid(), signal.SIGTERM)
+        else:
+            self.reactor.loop.call_later(QUIET_CHECK, self._wake_module)
 
-    def _is_serving(self) -> bool:
-        """Whether connections to shared ports are in use here, and there is time to wait for them."""
-        return bool(self._places) and monotonic() < self._deadline - LAST and connections.in_use(self._places) > 0
+    _waking = False
 
     async def _drain(self) -> None:
         peer = self.peer
         deadline = monotonic() + FAREWELL_TIME
         while self._has_something_to_wait_for(deadline):
             await asyncio.sleep(QUIET_CHECK)
-        while peer.exit_asked is None and self._is_serving():
+        while peer.exit_asked is None and not self.closing.is_over(monotonic()):
             await asyncio.sleep(QUIET_CHECK)
         for handler in peer.handlers.of("stop"):
             try:
@@ -362,7 +357,6 @@ class Life:
 def main(order: m.Fork, control: int, liveness: int) -> int:
     """The body of a freshly forked process; its exit status."""
     setproctitle.setproctitle(f"{order.app} - {order.role.name} (mobster)")
-    gc.unfreeze()
     faulthandler.enable()
     processes.answer_with_stacks()
     life = Life(order, socket.socket(fileno=control), socket.socket(fileno=liveness))

@@ -1,14 +1,18 @@
 """The connections that a process has accepted on shared ports, as the kernel sees them: which are in use.
 
-For the end of a server that cannot be told to finish what it has (http.server, a plain asyncio server): it is asked to
-end when its connections are closed or idle. A connection is in use as long as something was received after the last
-thing that was sent, or something still waits to be read or to arrive; and for a second after that, for an answer may
-come in parts. (TCP_INFO of tcp(7), SIOCINQ and SIOCOUTQ of unix(7).) Linux only; elsewhere none is seen.
+For the end of a server: it is told to end when its connections are closed or idle. A connection waits for an answer as
+long as something was received after the last thing that was sent, or something still waits to be read or to arrive. For
+a second after the last word in either direction it is in use all the same, for an answer may come in parts. (TCP_INFO
+of tcp(7), SIOCINQ and SIOCOUTQ of tcp(7) and unix(7).) Linux only; elsewhere none is seen.
+
+Limits: the kernel's clock ticks every few milliseconds. If the last words in both directions were within one tick, and
+on Unix sockets, where it tells nothing of that, nobody can say whether an answer is still to come.
 """
 
 from __future__ import annotations
 
 import contextlib
+import enum
 import fcntl
 import os
 import select
@@ -16,24 +20,52 @@ import socket
 import struct
 import sys
 import termios
+from collections.abc import Container, Iterator
 
 LINUX = sys.platform == "linux"
 TCP_INFO = getattr(socket, "TCP_INFO", 11)
 TIMES = struct.Struct("4I")
 AT = 44  # where tcpi_last_data_sent, last_ack_sent, last_data_recv, last_ack_recv lie in struct tcp_info
+BYTES_RECEIVED = struct.Struct("Q")
+BYTES_RECEIVED_AT = 128  # tcpi_bytes_received
 IDLE = 1000
 """Milliseconds without a word in either direction after which a connection is idle."""
 NUMBER = struct.Struct("i")
 SIOCOUTQ = getattr(termios, "TIOCOUTQ", 0x5411)
 
+FRESH = 3000
+"""Milliseconds after which something that was received, and not answered, is taken for something that gets none."""
 
 Place = tuple[int, int | str | bytes]
 """Where something listens: the family, and the port or the path."""
 
 
-def in_use(places: frozenset[Place]) -> int:
-    """How many of the connections that came in there are in use."""
-    return sum(_is_in_use(descriptor, places) for descriptor in _sockets())
+class Use(enum.Enum):
+    """What a connection is used for at the moment."""
+
+    UNANSWERED = "has asked a moment ago"
+    PATIENT = "has asked long ago, or expects no answer"
+    OPEN = "has spoken or heard a moment ago"
+    UNSURE = "may have asked"
+    IDLE = "waits for nothing"
+
+
+def uses(places: frozenset[Place]) -> Iterator[Use]:
+    """Of each connection that came in there: what it is used for. Looked at one by one, for there may be thousands."""
+    return (use for descriptor in _sockets() if (use := _use_of(descriptor, places)) is not None)
+
+
+def descriptors_of(inodes: Container[int]) -> list[int]:
+    """The descriptors of this process that are these sockets, whoever has duplicated them."""
+    return [descriptor for descriptor in _sockets() if inode_of(descriptor) in inodes]
+
+
+def inode_of(descriptor: int) -> int:
+    """What all descriptors of one socket have in common; 0 if it has just been closed."""
+    try:
+        return os.fstat(descriptor).st_ino
+    except OSError:
+        return 0
 
 
 def forget_in_loops(descriptor: int) -> None:
@@ -50,39 +82,62 @@ def forget_in_loops(descriptor: int) -> None:
                     loop.unregister(descriptor)
 
 
-def _sockets() -> list[int]:
-    found: list[int] = []
+def _sockets() -> Iterator[int]:
     for name in os.listdir("/proc/self/fd") if LINUX else ():
         with contextlib.suppress(OSError):
             if os.readlink(f"/proc/self/fd/{name}").startswith("socket:"):
-                found.append(int(name))
-    return found
+                yield int(name)
 
 
-def _is_in_use(descriptor: int, places: frozenset[Place]) -> bool:
+def _look_at(descriptor: int) -> socket.socket:
+    """A socket object for a descriptor of somebody else's, who notices nothing of it."""
+    blocks, own = os.get_blocking(descriptor), os.dup(descriptor)
     try:
-        sock = socket.socket(fileno=os.dup(descriptor))
+        sock = socket.socket(fileno=own)
+        os.set_blocking(own, blocks)  # a default timeout of the application's has changed that, for both
     except OSError:
-        return False
+        os.close(own)
+        raise
+    return sock
+
+
+def _use_of(descriptor: int, places: frozenset[Place]) -> Use | None:
+    """None: it is no connection, or of somewhere else."""
+    try:
+        sock = _look_at(descriptor)
+    except OSError:
+        return None  # another thread has closed it
     with sock:
         try:
             address = sock.getsockname()
             place = address if isinstance(address, (str, bytes)) else address[1]
             if sock.type != socket.SOCK_STREAM or (sock.family, place) not in places:
-                return False
+                return None
             sock.getpeername()
-            return _is_busy(sock)
+            return _use(sock)
         except OSError:
-            return False  # a listening socket, or one that was closed at the other end
+            return None  # a listening socket, or one that was closed at the other end
 
 
-def _is_busy(sock: socket.socket) -> bool:
+def _use(sock: socket.socket) -> Use:
     if _count(sock, termios.FIONREAD) or _count(sock, SIOCOUTQ):
-        return True
+        return Use.UNANSWERED
     if sock.family == socket.AF_UNIX:
-        return True  # nothing more is known of it
-    sent, _, received, _ = TIMES.unpack_from(sock.getsockopt(socket.IPPROTO_TCP, TCP_INFO, AT + TIMES.size), AT)
-    return received <= sent or min(sent, received) < IDLE
+        return Use.UNSURE
+    info = sock.getsockopt(socket.IPPROTO_TCP, TCP_INFO, BYTES_RECEIVED_AT + BYTES_RECEIVED.size)
+    sent, _, received, _ = TIMES.unpack_from(info, AT)
+    return use_by_times(sent, received, bool(BYTES_RECEIVED.unpack_from(info, BYTES_RECEIVED_AT)[0]))
+
+
+def use_by_times(sent: int, received: int, has_asked: bool) -> Use:
+    """What a connection is used for that has sent and received last so many milliseconds ago (or was made then)."""
+    if not has_asked:
+        return Use.OPEN if received < IDLE else Use.IDLE  # as browsers make them, to be quick later on
+    if received < sent:
+        return Use.UNANSWERED if received < FRESH else Use.PATIENT
+    if sent < IDLE:
+        return Use.OPEN
+    return Use.UNSURE if sent == received else Use.IDLE
 
 
 def _count(sock: socket.socket, request: int) -> int:

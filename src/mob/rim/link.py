@@ -70,6 +70,7 @@ class Link:
         "_decode",
         "_fd",
         "_frames",
+        "_is_cut",
         "_lock",
         "_on_closed",
         "_on_messages",
@@ -104,6 +105,7 @@ class Link:
         self._backlog: deque[tuple[memoryview, Sequence[Descriptor]]] = deque()
         self._lock = Lock()
         self._scheduled = False
+        self._is_cut = False  # the kernel takes nothing more; what ends the link is still to be read
         self._closed_why: str | None = None
         self.descriptors: deque[int] = deque()
         """Received descriptors that no message has taken yet."""
@@ -171,7 +173,7 @@ class Link:
 
     def _flush_locked(self) -> None:
         self._scheduled = False  # first: whoever posts from now on schedules anew
-        if self._closed_why is not None:
+        if self._closed_why is not None or self._is_cut:
             return
         outbox = self._outbox
         batch = outbox[:]
@@ -181,9 +183,14 @@ class Link:
         data = _framed(batch)
         if len(data) <= SPLIT or len(batch) == 1:
             self._send(data, ())
-        else:
-            for message in batch:
-                self._send(_framed([message]), ())
+            if self._is_cut:
+                outbox[:0] = batch  # none of it has left
+            return
+        for index, message in enumerate(batch):
+            self._send(_framed([message]), ())
+            if self._is_cut:
+                outbox[:0] = batch[index:]
+                return
 
     def _send(self, data: bytes, descriptors: Sequence[Descriptor]) -> None:
         if not self._backlog:
@@ -208,6 +215,9 @@ class Link:
             return self._sock.sendmsg([data], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, numbers)])
         except BlockingIOError:
             return 0
+        except BrokenPipeError:
+            self._is_cut = True
+            return len(data)
         except OSError:
             # The other end is gone; reading tells it, after what it has still said. Or the kernel has too many
             # descriptors under way, and the frame with them is lost: who misses them will say so.

@@ -26,7 +26,7 @@ from collections.abc import Callable
 from threading import Lock
 from typing import Any, NamedTuple
 
-from mob.rim.connections import Place, forget_in_loops
+from mob.rim.connections import Place, descriptors_of, forget_in_loops, inode_of
 
 BACKLOG = 1024  # cut to net.core.somaxconn by the kernel
 
@@ -65,6 +65,7 @@ class Sharing:
         self._numbers: set[int] = set()  # of the binds to port 0 that hold
         self._lock = Lock()
         self._shared: weakref.WeakKeyDictionary[socket.socket, Wish] = weakref.WeakKeyDictionary()
+        self._inodes: set[int] = set()  # of the shared ones: uvloop duplicates the descriptor and drops the object
 
     def __repr__(self) -> str:
         return f"<Sharing of {len(self._shared)} sockets>"
@@ -137,6 +138,7 @@ class Sharing:
         os.dup2(shared, sock.fileno(), inheritable=False)
         os.close(shared)
         self._shared[sock] = wish
+        self._inodes.add(inode_of(sock.fileno()))
         self._on_listening()
 
     def unshare(self, sock: socket.socket) -> None:
@@ -144,6 +146,7 @@ class Sharing:
         wish = self._shared.pop(sock, None)
         if wish is None:
             return
+        self._inodes.discard(inode_of(sock.fileno()))
         with socket.socket(sock.family, socket.SOCK_STREAM) as own:
             own.setblocking(sock.gettimeout() is None)
             os.dup2(own.fileno(), sock.fileno(), inheritable=False)
@@ -159,16 +162,11 @@ class Sharing:
         The servers go on with what they have, and the queue is the others'. Where they listened.
         """
         places: set[Place] = set()
-        for sock in list(self._shared):
-            with contextlib.suppress(OSError):
-                address = sock.getsockname()
-                places.add((sock.family, address if isinstance(address, (str, bytes)) else address[1]))
-                forget_in_loops(sock.fileno())
-                with socket.socket(socket.AF_UNIX) as deaf:
-                    _bind(deaf, "")  # the kernel gives it a name that nobody knows
-                    _listen(deaf, 1)
-                    deaf.setblocking(False)
-                    os.dup2(deaf.fileno(), sock.fileno(), inheritable=False)
+        for descriptor in descriptors_of(self._inodes) or [sock.fileno() for sock in list(self._shared)]:
+            with contextlib.suppress(OSError):  # it was closed, or is just now
+                places.add(_turn_deaf(descriptor))
+        self._inodes.clear()
+        self._shared.clear()
         return frozenset(places)
 
     def _take_number(self) -> int:
@@ -181,6 +179,19 @@ class Sharing:
     def _free_number(self, wish: Wish) -> None:
         if wish.family != socket.AF_UNIX and wish.address[1] == 0:
             self._numbers.discard(wish.nth)
+
+
+def _turn_deaf(descriptor: int) -> Place:
+    with socket.socket(fileno=os.dup(descriptor)) as sock:
+        address = sock.getsockname()
+        place = sock.family, address if isinstance(address, (str, bytes)) else address[1]
+    forget_in_loops(descriptor)
+    with socket.socket(socket.AF_UNIX) as deaf:
+        _bind(deaf, "")  # the kernel gives it a name that nobody knows
+        _listen(deaf, 1)
+        deaf.setblocking(False)
+        os.dup2(deaf.fileno(), descriptor, inheritable=False)
+    return place
 
 
 def _keep_from_blocking(sock: socket.socket) -> None:

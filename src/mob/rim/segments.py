@@ -82,13 +82,14 @@ class Mapping:
 
     @classmethod
     def of(cls, descriptor: int, size: int) -> Mapping:
-        """Maps what somebody else owns, read-only, and closes the descriptor."""
-        try:
-            if os.fstat(descriptor).st_size < size:
-                raise ValueError(f"it has less than the {size:,} bytes that were promised")
-            return cls(mmap.mmap(descriptor, size, prot=mmap.PROT_READ))
-        finally:
+        """Maps what somebody else owns, read-only, and closes the descriptor; but not if that is an `OSError`, after
+        which one may try again: Python takes a descriptor more for a mapping, and there may be none at the moment."""
+        if os.fstat(descriptor).st_size < size:
             os.close(descriptor)
+            raise ValueError(f"it has less than the {size:,} bytes that were promised")
+        mapped = mmap.mmap(descriptor, size, prot=mmap.PROT_READ)
+        os.close(descriptor)
+        return cls(mapped)
 
     def view(self, offset: int, length: int, key: tuple[int, int], dropped: Dropped) -> memoryview:
         """A read-only view; when it and all that was made of it has gone, `key` is appended to `dropped`."""

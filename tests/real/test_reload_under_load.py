@@ -1,0 +1,310 @@
+"""Reloads while everybody works: no call fails, and no request to a shared port."""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import os
+import signal
+import socket
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import pytest
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect
+
+import mob
+from tests.real.servers import SERVERS, ask, source_of
+from tests.running import Apps, RunningApp, free_port, wait_until
+
+BACK = """
+    import os
+
+    def pid():
+        return os.getpid()
+    """
+
+FRONT = """
+    import mob
+    back = mob.require("back")
+
+    async def relay():
+        return await back.pid()
+    """
+
+
+def test_no_call_fails_in_twenty_reloads_in_a_row(apps: Apps) -> None:
+    roles = '.role("back", "./back.py", workers=2).role("front", "./front.py").role("steady", "./front.py")'
+    app = apps.start(roles, back=BACK, front=FRONT)
+    client, other = app.wait_ready(), app.connect()
+    back, front, steady = (client.require(role) for role in ("back", "front", "steady"))
+    calls = [back.pid] * 25 + [front.relay] * 15 + [steady.relay] * 10
+    answers: Counter[int] = Counter()
+
+    async def ask_until(over: Callable[[], bool], call: Callable[[], mob.Call[int]]) -> None:
+        while not over():
+            answers[await call()] += 1
+
+    async def ask_all() -> None:
+        loop = asyncio.get_running_loop()
+        reloads = loop.run_in_executor(None, lambda: [other.reload("back", "front") for _ in range(20)])
+        await asyncio.gather(*(ask_until(reloads.done, call) for call in calls))
+        assert all(text.startswith("reloaded 3 workers") for text in await reloads)
+
+    asyncio.run(ask_all())
+    assert len(answers) > 20, answers
+    assert answers.total() > 1000
+    assert "killing" not in app.output
+
+
+class Clients:
+    """Those who ask a port without pause: whose answers they got, and what went wrong."""
+
+    def __init__(self) -> None:
+        self.answers: Counter[int] = Counter()
+        self.failures: list[str] = []
+        self.is_over = threading.Event()
+
+    def ask_again_and_again(self, once: Callable[[], int]) -> None:
+        while not self.is_over.is_set():
+            try:
+                self.answers[once()] += 1
+            except (OSError, http.client.HTTPException, ValueError) as error:
+                self.failures.append(repr(error))
+
+
+@contextmanager
+def asking(once: Callable[[], int], clients: int = 4) -> Iterator[Clients]:
+    """Clients that ask until the end of the block."""
+    them = Clients()
+    with ThreadPoolExecutor(clients) as pool:
+        for _ in range(clients):
+            pool.submit(them.ask_again_and_again, once)
+        try:
+            yield them
+        finally:
+            them.is_over.set()
+
+
+def start_site(apps: Apps, make: str) -> tuple[RunningApp, int]:
+    port = free_port()
+    app = apps.start('.role("front", "./front.py", workers=2)', options="grace=10", front=source_of(make, port))
+    app.wait_ready(2)
+    return app, port
+
+
+@pytest.mark.parametrize("make", SERVERS)
+def test_no_request_fails_while_its_server_is_reloaded(apps: Apps, make: str) -> None:
+    app, port = start_site(apps, make)
+    client = app.clients[0]
+    with asking(lambda: ask(port)) as them:
+        wait_until(lambda: them.answers.total() > 20, "they ask")
+        for _ in range(4):
+            client.reload()
+        old = set(them.answers)
+        wait_until(lambda: len(set(them.answers) - old) or len(old) > 4, "the last ones answer too")
+    assert them.failures == []
+    assert len(them.answers) > 4
+    wait_until(lambda: len(client.overview()) == 2, "those that were replaced have ended")
+    assert "killing" not in app.output
+
+
+OWN_HANDLER = ("uvicorn", "aiohttp")
+"""Makes that handle SIGTERM themselves: mob does not hear of it, and what they lose then, they lose anywhere."""
+
+
+@pytest.mark.parametrize("make", [make for make in SERVERS if make not in OWN_HANDLER])
+def test_no_request_fails_when_a_worker_is_told_to_end(apps: Apps, make: str) -> None:
+    app, port = start_site(apps, make)
+    client = app.clients[0]
+    with asking(lambda: ask(port)) as them:
+        wait_until(lambda: them.answers.total() > 20, "they ask")
+        for _ in range(3):
+            pid = app.ready(client)[0].pid
+            os.kill(pid, signal.SIGTERM)
+            wait_until(lambda gone=pid: len({m.pid for m in app.ready(client)} - {gone}) == 2, "its successor is ready")
+    assert them.failures == []
+
+
+# ------------------------------------------------------------------------------------------------ long connections
+
+
+class KeepAlive:
+    """One client with one connection, which it keeps as long as the server does.
+
+    A server may close a connection that is kept at any time, and a client may not know it yet when it asks again: then
+    it asks on another one (RFC 9112, 9.3.1), as all that keep connections do. On a fresh one nothing may fail.
+    """
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self._connection: http.client.HTTPConnection | None = None
+        self.fresh = 0
+
+    def ask(self) -> int:
+        """The pid of who answers."""
+        if self._connection is not None:
+            try:
+                return self._ask(self._connection)
+            except (ConnectionError, http.client.RemoteDisconnected):
+                self.close()
+        self._connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=30)
+        self.fresh += 1
+        return self._ask(self._connection)
+
+    def _ask(self, connection: http.client.HTTPConnection) -> int:
+        connection.request("GET", "/")
+        return int(connection.getresponse().read())
+
+    def close(self) -> None:
+        """Ends the connection."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+
+KEEPS = """
+    import os
+    from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self):
+            answer = str(os.getpid()).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(answer)))
+            self.end_headers()
+            self.wfile.write(answer)
+
+        def log_message(self, *args):
+            pass
+
+    ThreadingHTTPServer(("127.0.0.1", PORT), Handler).serve_forever()
+    """
+
+
+@pytest.mark.parametrize("make", ["uvicorn", "http.server"])
+def test_connections_that_are_kept_move_to_the_new_workers(apps: Apps, make: str) -> None:
+    port = free_port()
+    source = source_of(make, port) if make == "uvicorn" else KEEPS.replace("PORT", str(port))
+    app = apps.start('.role("front", "./front.py", workers=2)', options="grace=4", front=source)
+    client = app.wait_ready()
+    browsers = [KeepAlive(port) for _ in range(4)]
+    them = Clients()
+    with ThreadPoolExecutor(len(browsers)) as pool:
+        for browser in browsers:
+            pool.submit(them.ask_again_and_again, browser.ask)
+        wait_until(lambda: them.answers.total() > 20, "they ask")
+        client.reload()
+        wait_until(lambda: len(client.overview()) == 2, "those that were replaced have ended")
+        answered = them.answers.total()
+        wait_until(lambda: them.answers.total() > answered + 20, "the last ones answer")
+        them.is_over.set()
+    assert them.failures == []
+    assert {m.pid for m in app.ready(client)} & set(them.answers)
+    assert all(browser.fresh <= 2 for browser in browsers)
+    for browser in browsers:
+        browser.close()
+
+
+def test_a_connection_that_is_kept_idle_does_not_hold_up_a_stop(apps: Apps) -> None:
+    app, port = start_site(apps, "asyncio.run")
+    with socket.create_connection(("127.0.0.1", port)):
+        begun = time.monotonic()
+        assert app.stop() == 0
+    assert time.monotonic() - begun < 5  # the grace time is 10 s
+
+
+SLOW = """
+    import asyncio, time
+    from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            print("begun")
+            time.sleep(1.5)
+            self.send_response(200)
+            self.end_headers()
+            for _ in range(5):
+                self.wfile.write(b" " * 1000)
+                time.sleep(0.1)
+            self.wfile.write(b"7")
+
+    ThreadingHTTPServer(("127.0.0.1", PORT), Handler).serve_forever()
+    """
+
+
+@pytest.mark.parametrize("how", ["reload", "stop", "SIGTERM"])
+def test_a_slow_answer_in_parts_arrives_in_full(apps: Apps, how: str) -> None:
+    port = free_port()
+    app = apps.start('.role("front", "./front.py")', options="grace=10", front=SLOW.replace("PORT", str(port)))
+    client = app.wait_ready()
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(ask, port)
+        app.wait_for("begun")
+        if how == "reload":
+            client.reload()
+        elif how == "SIGTERM":
+            os.kill(app.ready(client)[0].pid, signal.SIGTERM)
+        else:
+            app.signal(signal.SIGTERM)
+        assert answer.result(30) == 7
+
+
+SOCKETS = """
+    import asyncio, os
+    import uvicorn
+
+    async def app(scope, receive, send):
+        while True:
+            message = await receive()
+            if message["type"] == "lifespan.shutdown":
+                await send({"type": "lifespan.shutdown.complete"})
+                return
+            if message["type"] == "lifespan.startup":
+                await send({"type": "lifespan.startup.complete"})
+            elif message["type"] == "websocket.connect":
+                await send({"type": "websocket.accept"})
+            elif message["type"] == "websocket.disconnect":
+                return
+            else:
+                print("heard", message["text"])
+                while message["text"] == "hard" and not os.path.exists("go"):
+                    await asyncio.sleep(0.005)
+                await send({"type": "websocket.send", "text": f"{os.getpid()} to {message['text']}"})
+
+    uvicorn.run(app, host="127.0.0.1", port=PORT, access_log=False)
+    """
+
+
+def answer_on_a_new_websocket(port: int) -> str | bytes:
+    with connect(f"ws://127.0.0.1:{port}") as websocket:
+        websocket.send("easy")
+        return websocket.recv(30)
+
+
+def test_a_websocket_gets_the_answer_to_its_message_and_is_then_told_to_come_again(apps: Apps) -> None:
+    port = free_port()
+    app = apps.start('.role("front", "./front.py")', options="grace=10", front=SOCKETS.replace("PORT", str(port)))
+    client = app.wait_ready()
+    old = app.ready(client)[0].pid
+    with connect(f"ws://127.0.0.1:{port}") as busy:
+        busy.send("easy")
+        assert busy.recv(30) == f"{old} to easy"
+        busy.send("hard")
+        app.wait_for("heard hard")
+        client.reload()
+        wait_until(lambda: answer_on_a_new_websocket(port) != f"{old} to easy", "newcomers get to the new worker")
+        (app.directory / "go").touch()
+        assert busy.recv(30) == f"{old} to hard"
+        with pytest.raises(ConnectionClosed) as caught:
+            busy.recv(30)
+        assert caught.value.rcvd is not None
+        assert caught.value.rcvd.code == 1012  # the service restarts
+    assert answer_on_a_new_websocket(port)
