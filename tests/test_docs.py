@@ -12,10 +12,13 @@ from typing import Any
 
 import pytest
 
+from mob.plan import RolePlan
+
 ROOT = Path(__file__).resolve().parent.parent
 SRC = ROOT / "src"
 DESIGN = (ROOT / "docs" / "design.md").read_text("utf-8")
 README = (ROOT / "README.md").read_text("utf-8")
+SUPERVISION = (ROOT / "docs" / "supervision.md").read_text("utf-8")
 MODULES = sorted(SRC.glob("mob/**/*.py"))
 WITH_DOCTESTS = [path for path in MODULES if ">>>" in path.read_text("utf-8")]
 BLOCKS = re.findall(r"^```python\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
@@ -70,6 +73,15 @@ def test_the_map_names_no_file_that_is_not_there() -> None:
     names = set(re.findall(r"`([\w/]+\.py)`", DESIGN))
     places = [ROOT, SRC / "mob", *(path.parent for path in MODULES)]
     assert {name for name in names if not any((place / name).is_file() for place in places)} == set()
+
+
+# --- docs/supervision.md ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("option", [field for field in RolePlan.__struct_fields__ if field not in ("name", "module")])
+def test_every_option_of_a_role_is_explained(option: str) -> None:
+    rows = [line for line in SUPERVISION.splitlines() if line.startswith("| `")]
+    assert any(f"`{option}`" in row.split("|")[1] for row in rows), "say it in the table of docs/supervision.md"
 
 
 # --- README.md --------------------------------------------------------------------------------------------------------

@@ -729,6 +729,21 @@ def test_a_receiver_that_has_too_many_open(back: Any, client: mob.Client, count:
         assert other.recv(1) == b"0"
 
 
+def test_a_pool_of_shared_memory_that_could_not_be_mapped_is_mapped_later(app: RunningApp, back: Any) -> None:
+    """Mapping takes a descriptor more than the one that arrives."""
+    with app.connect() as other:
+        theirs = other.require("back")
+        pid = theirs.who().result(30)  # the link is there, the pool not yet
+        soft = back.allow_descriptors(1).result(30)
+        with pytest.raises(mob.CallError, match=r"cannot map now: Too many open files; .*ulimit") as caught:
+            theirs.echo(bytes(100_000)).result(30)
+        assert caught.value.executed == "no"
+        back.limit_descriptors(soft).result(30)
+        assert bytes(theirs.echo(bytes(100_000)).result(30)) == bytes(100_000)
+        assert theirs.who().result(30) == pid
+    app.clients.remove(other)
+
+
 def re_worded(text: str) -> str:
     head, _, rest = text.partition("It may have ")
     return f"{head}It may have N {rest.partition(' ')[2]}"

@@ -351,6 +351,8 @@ class Kingpin:
             frame_limit=plan.frame_limit,
             color=self.console.color,
         )
+        self.board.put(launch.uid, 0, 0)  # one that died long ago may have had the same entry
+        self.board.mark(launch.uid, 0)
         self.nursery.order(order, [control_end.detach(), liveness_end.detach(), out, err])
 
     def links(

@@ -11,6 +11,7 @@ no room in the pool, or no memory, buffers travel in the bytes of their message 
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from threading import Lock
 from typing import TYPE_CHECKING, Any
@@ -35,8 +36,10 @@ class Buffers:
         self._lock = Lock()
         self._pool = Pool(limit if IS_AVAILABLE else 0)
         self._memory: Memory | None = None
+        self._to_share: Descriptor | None = None  # made once: later there may be none left
         self._told: dict[int, Link | None] = {}  # uid -> the link on which it got the descriptor, None: it will
         self._mappings: dict[int, Mapping] = {}  # by the uid of the owner
+        self._unmapped: dict[int, tuple[int, int]] = {}  # pools that could not be mapped yet: descriptor and size
         self._live: dict[tuple[int, int], int] = {}  # (owner, number) -> views that live here
         self.dropped: deque[tuple[int, int]] = deque()
         """(owner, number) of views that went away; a finalizer appends, `sweep` works it off."""
@@ -109,11 +112,14 @@ class Buffers:
         return place
 
     def _open(self) -> Memory | None:
+        """None if the system does not give it now; the next large buffer tries again."""
         try:
-            self._memory = Memory(self._pool.limit)
+            memory = Memory(self._pool.limit)
+            self._to_share = Descriptor(memory.descriptor())
         except OSError:
-            self._pool = Pool(0)
-        return self._memory
+            return None
+        self._memory = memory
+        return memory
 
     def hold(self, place: Place, contact: Contact) -> None:
         """A message with that buffer is about to be posted to the contact."""
@@ -124,8 +130,8 @@ class Buffers:
             self.handle_gone(uid)
         elif uid != self._peer.uid and self._told.get(uid, self) is not contact.link:
             self._told[uid] = contact.link
-            assert self._memory is not None
-            contact.post_with(m.Pool(self._pool.limit), [Descriptor(self._memory.descriptor())])
+            assert self._to_share is not None
+            contact.post_with(m.Pool(self._pool.limit), [self._to_share])
 
     def unpin(self, place: Place) -> None:
         """The messages with that buffer were posted, or never will be."""
@@ -136,10 +142,31 @@ class Buffers:
 
     def handle_pool(self, contact: Contact, descriptor: int, size: int) -> None:
         """A member names its pool."""
+        self._forget_unmapped(contact.uid)
+        self._unmapped[contact.uid] = (descriptor, size)
         try:
-            self._mappings[contact.uid] = Mapping.of(descriptor, size)
-        except (OSError, ValueError) as error:
+            self._map(contact.uid)
+        except OSError as error:
+            self._peer.log.error("the shared memory of %s cannot be mapped now: %s", contact.name, error.strerror)
+        except ValueError as error:
             self._peer.log.error("the shared memory of %s cannot be mapped: %s", contact.name, error)
+
+    def _map(self, uid: int) -> Mapping | None:
+        """`OSError` if there is no descriptor or no memory for it now."""
+        descriptor, size = self._unmapped.pop(uid, (-1, 0))
+        if descriptor < 0:
+            return None
+        try:
+            mapping = self._mappings[uid] = Mapping.of(descriptor, size)
+        except OSError:
+            self._unmapped[uid] = (descriptor, size)
+            raise
+        return mapping
+
+    def _forget_unmapped(self, uid: int) -> None:
+        descriptor, _ = self._unmapped.pop(uid, (-1, 0))
+        if descriptor >= 0:
+            os.close(descriptor)
 
     def attach(self, place: Place) -> memoryview:
         """The codec meets a buffer in what it decodes."""
@@ -147,11 +174,21 @@ class Buffers:
         if place.owner == self._peer.uid and self._memory is not None:
             mapping = self._memory.mapping
         if mapping is None:
-            raise BadMessage("a buffer arrived in shared memory that is not known here, or no more.")
+            mapping = self._mapped_late(place.owner)
         key = (place.owner, place.number)
         view = mapping.view(place.offset, place.length, key, self.dropped)
         self._live[key] = self._live.get(key, 0) + 1
         return view
+
+    def _mapped_late(self, owner: int) -> Mapping:
+        try:
+            mapping = self._map(owner)
+        except OSError as error:
+            why = f"{error.strerror}; if that is for its open files, see `ulimit -n`"
+            raise BadMessage(f"a buffer arrived in shared memory that this process cannot map now: {why}.") from error
+        if mapping is None:
+            raise BadMessage("a buffer arrived in shared memory that is not known here, or no more.")
+        return mapping
 
     # --------------------------------------------------------------------------------------------- freeing
 
@@ -190,6 +227,15 @@ class Buffers:
             self._pool.forget_holder(uid)
         self._told.pop(uid, None)
         self._mappings.pop(uid, None)
+        self._forget_unmapped(uid)
+
+    def close(self) -> None:
+        """Nothing crosses any more. What is still looked at stays as long as that."""
+        with self._lock:
+            self._pool, self._memory, self._to_share = Pool(0), None, None
+        self._mappings.clear()
+        for uid in list(self._unmapped):
+            self._forget_unmapped(uid)
 
     def cool(self, now: float) -> None:
         """Returns memory to the system that has lain idle; to be called regularly."""

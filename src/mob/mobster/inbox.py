@@ -30,6 +30,8 @@ Queued = tuple[Link, "Contact", "m.Call | m.Message", "Function | None"]
 
 COST_WEIGHT = 0.1
 """What one slice of work counts for in the average cost of a call."""
+LONG = 100_000.0
+"""Microseconds of work beyond which those that are here are a backlog."""
 SLICE = 0.002
 """Seconds of work after which replies are sent and the loop gets a turn."""
 
@@ -53,6 +55,10 @@ class Inbox:
 
     def __len__(self) -> int:
         return len(self.calls) + len(self._urgent)
+
+    def backlog(self) -> int:
+        """How many wait, if the last of them has to wait long."""
+        return len(self) if len(self) * self._cost > LONG else 0
 
     # ----------------------------------------------------------------------------------------- taking in and out
 

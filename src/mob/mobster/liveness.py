@@ -57,7 +57,7 @@ class Liveness:
     def _run(self) -> None:
         poll = select.poll()
         poll.register(self._sock, select.POLLIN)
-        is_there = True
+        is_there = self._say(self._on_beat())  # at once: one that dies within a second has told its size, too
         while is_there:
             if not poll.poll(INTERVAL * 1000):
                 is_there = self._say(self._on_beat())

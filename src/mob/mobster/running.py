@@ -63,6 +63,12 @@ class Running:
         self._beside[key] = Begun(export, monotonic())
         self._marks[export.mark] += 1
 
+    def begin_in_thread(self, key: Key, export: Export) -> None:
+        """A thread is about to run a call: the board is to know before, for the call may end the process at once."""
+        self.begin(key, export)
+        self.on_loop = None  # whatever the loop turns to next is put on the board again
+        self._put(export.mark if len(self._marks) == 1 else 0)
+
     def end(self, key: Key) -> None:
         """It has ended."""
         begun = self._beside.pop(key, None)

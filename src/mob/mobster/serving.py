@@ -81,6 +81,12 @@ class Serving:
         in_threads = 0 if self.threads is None else self.threads.calls
         return waiting + len(self.tasks) + in_threads + len(self.streams) + len(self._peer.handlers.background)
 
+    @property
+    def waiting(self) -> int:
+        """Those of them that another worker, if there were one, could begin now."""
+        behind = 0 if self.threads is None else max(0, self.threads.behind - 1)
+        return self.inbox.backlog() + len(self.turns.lines) + behind
+
     # --------------------------------------------------------------------------------------------- starting
 
     def start_call(self, link: Link, contact: Contact, call: m.Call, callback: Function | None) -> None:
@@ -153,7 +159,7 @@ class Serving:
             self._refuse(link, call, f"{self._queue_limit:,} calls wait here for a thread already.")
         else:
             threads.calls += 1
-            self.running.begin((link, call.id), export)
+            self.running.begin_in_thread((link, call.id), export)
             threads.submit(partial(self._run_in_thread, work))
 
     def _leave_if_ended(self, key: Key) -> None:

@@ -11,8 +11,9 @@ import os
 import sys
 import threading
 import traceback
+from pathlib import Path
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mob.wire import messages as m
 
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
     from mob.mobster.peer import Peer
 
 PAGE = os.sysconf("SC_PAGE_SIZE")
+PACKAGE = str(Path(__file__).resolve().parents[1]) + os.sep
+FRAMES, AWAITED = ("cr_frame", "gi_frame", "ag_frame"), ("cr_await", "gi_yieldfrom", "ag_await")
+DEEPEST = 50
+"""Frames of a task that are shown."""
 MOST_TASKS = 100
 """Tasks whose stacks are shown."""
 
@@ -54,6 +59,7 @@ class Vitals:
             in_hand=serving.in_hand,
             parked=peer.calling.parked(),
             running=serving.running.report(now),
+            waiting=serving.waiting if not stuck else serving.in_hand,
         )
 
     def _come_round(self) -> None:
@@ -72,18 +78,38 @@ class Vitals:
         for ident, frame in sys._current_frames().items():  # pyright: ignore[reportPrivateUsage]  the documented way
             if ident != threading.get_ident():
                 parts.append(f"thread {names.get(ident, ident)}:")
-                parts += _lines(traceback.extract_stack(frame))
+                parts += _lines(_relevant(traceback.extract_stack(frame)))
         try:
             tasks = list(asyncio.all_tasks(self._peer.reactor.loop))
         except RuntimeError:  # they changed while they were being counted
             tasks = []
         for task in tasks[:MOST_TASKS]:
             parts.append(f"task {task.get_name()}, {getattr(task.get_coro(), '__qualname__', task.get_coro())}:")
-            for frame in task.get_stack():
-                parts += _lines(traceback.extract_stack(frame, limit=1))
+            parts += _lines(_stack_of(task))
         if len(tasks) > MOST_TASKS:
             parts.append(f"and {len(tasks) - MOST_TASKS:,} tasks more")
         return "\n".join(parts)
+
+
+def _relevant(stack: traceback.StackSummary) -> traceback.StackSummary:
+    """Without mob's own frames at the top, through which every stack goes; all of it if there are no others."""
+    for at, entry in enumerate(stack):
+        if not entry.filename.startswith((PACKAGE, "<")):
+            return traceback.StackSummary.from_list(stack[at:])
+    return stack
+
+
+def _stack_of(task: asyncio.Task[Any]) -> traceback.StackSummary:
+    """From the coroutine of a task down the chain of what awaits what (`Task.get_stack` shows the first only)."""
+    stack = traceback.StackSummary()
+    waiting: Any = task.get_coro()
+    for _ in range(DEEPEST):
+        frame = next((frame for name in FRAMES if (frame := getattr(waiting, name, None)) is not None), None)
+        if frame is None:
+            break
+        stack.extend(traceback.extract_stack(frame, limit=1))
+        waiting = next((after for name in AWAITED if (after := getattr(waiting, name, None)) is not None), None)
+    return stack
 
 
 def _lines(stack: traceback.StackSummary) -> list[str]:

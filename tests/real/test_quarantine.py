@@ -1,0 +1,57 @@
+"""An export that kills its workers is refused, the others of its role go on."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+import mob
+from tests.running import Apps, wait_until
+
+BACK = """
+    import os, signal
+
+    def boom():
+        signal.raise_signal(signal.SIGSEGV)
+
+    async def boom_later():
+        signal.raise_signal(signal.SIGSEGV)
+
+    def pid():
+        return os.getpid()
+    """
+
+
+def ended_with(back: mob.Proxy, export: str) -> BaseException:
+    """How a call of an export that brings no value has ended."""
+    with pytest.raises((mob.Lost, mob.Quarantined)) as error:
+        getattr(back, export)().result(20)
+    return error.value
+
+
+@pytest.mark.parametrize("export", ["boom", "boom_later"])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_an_export_that_kills_is_refused(apps: Apps, export: str, threads: int) -> None:
+    app = apps.start(f'.role("back", "./back.py", workers=2, threads={threads})', back=BACK)
+    client = app.wait_ready()
+    back = client.require("back")
+    deaths: list[BaseException] = []
+    error = ended_with(back, export)
+    while isinstance(error, mob.Lost):
+        deaths.append(error)
+        client.all("back").call.pid().result(20)  # nobody is about to die
+        error = ended_with(back, export)
+    assert isinstance(error, mob.Quarantined)
+    assert {death.executed for death in deaths} == {"maybe"}
+    assert 3 <= len(deaths) <= 4  # one that dies while the call before it is still being put away is not to be blamed
+    app.wait_for(rf"mob \| back\.{export} has killed 3 workers within 60 s; it is refused for 60 s\.")
+    wait_until(lambda: len(app.ready(client)) == 2, "both are ready")
+    client.all("back").call.pid().result(20)
+    begun = time.monotonic()
+    for _ in range(10):
+        with pytest.raises(mob.Quarantined, match=rf"back\.{export} is not run: workers have died of it") as refused:
+            getattr(back, export)().result(20)
+        assert refused.value.executed == "no"
+    assert time.monotonic() - begun < 2
+    assert {back.pid().result(20) for _ in range(20)} <= {member.pid for member in app.ready(client)}

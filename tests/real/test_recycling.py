@@ -1,0 +1,117 @@
+"""Workers that have grown old are replaced while their callers call on: no call fails, and none is missing."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from typing import Any
+
+import pytest
+
+import mob
+from tests.running import Apps, RunningApp, wait_until
+
+BACK = """
+    import os
+    hoard = []
+
+    def work(number):
+        return number, os.getpid()
+
+    def eat(size):
+        hoard.append(b"x" * size)
+    """
+
+
+class Caller:
+    """Calls without a pause, in a thread, until it is told to end."""
+
+    def __init__(self, app: RunningApp, role: str = "back", export: str = "work") -> None:
+        self.calls = 0
+        self.pids: set[int] = set()
+        self._app = app
+        self._export = getattr(app.connect().require(role), export)
+        self._is_over = False
+        self.error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def __enter__(self) -> Caller:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._is_over = True
+        self._thread.join(30)
+        assert not self._thread.is_alive()
+        assert self.error is None, f"{self.error!r}\n{self._app.output}"
+
+    def _run(self) -> None:
+        try:
+            while not self._is_over:
+                calls = [self._export(number) for number in range(20)]
+                for number, call in enumerate(calls):
+                    answer = call.result(20)
+                    assert answer[0] == number
+                    self.pids.add(answer[1])
+                self.calls += 20
+        except BaseException as error:  # noqa: BLE001  shown by the test
+            self.error = error
+
+
+class Watcher:
+    """Counts the ready workers whenever somebody joins, leaves or changes."""
+
+    def __init__(self, client: mob.Client, role: str) -> None:
+        self.fewest = 10**6
+        self._client, self._role = client, role
+        client.on("leave", self._look)
+        client.on("join", self._look)
+
+    def _look(self, member: Any) -> None:
+        ready = [each for each in self._client.members() if each.role == self._role and each.state == "ready"]
+        self.fewest = min(self.fewest, len(ready))
+
+
+@pytest.mark.parametrize(
+    ("option", "why"),
+    [
+        ("max_calls=200", r"has served [\d,]+ calls \(max_calls\)"),
+        ("max_age=1", r"is \d+ s old \(max_age\)"),
+    ],
+)
+def test_old_ones_are_replaced_and_no_call_fails(apps: Apps, option: str, why: str) -> None:
+    app = apps.start(f'.role("back", "./back.py", workers=2, {option})', back=BACK)
+    client = app.wait_ready()
+    before = {member.pid for member in app.ready(client)}
+    watcher = Watcher(client, "back")
+    with Caller(app) as caller:
+        app.wait_for(rf"mob \| back\.\d \(pid \d+\) {why}; its successor starts\.", 4)
+        wait_until(lambda: len(caller.pids - before) >= 2, "successors were called")
+    assert watcher.fewest >= 2
+    wait_until(lambda: len(app.ready(client)) == 2, "there are two again")
+    assert "Traceback" not in app.output
+
+
+def test_one_that_has_grown_is_replaced(apps: Apps) -> None:
+    app = apps.start(f'.role("back", "./back.py", max_memory={300 * 1024 * 1024})', back=BACK)
+    client = app.wait_ready()
+    old = app.ready(client)[0].pid
+    with Caller(app):
+        client.require("back").eat(400 * 1024 * 1024).result(20)
+        app.wait_for(rf"mob \| back\.0 \(pid {old}\) has grown to \d+ MiB \(max_memory\); its successor starts\.")
+        wait_until(lambda: [m.pid for m in app.ready(client)] not in ([old], []), "its successor is ready")
+    wait_until(lambda: old not in app.processes(), "the big one is gone")
+
+
+def test_a_successor_that_does_not_get_ready_leaves_the_old_one_where_it_is(apps: Apps) -> None:
+    app = apps.start('.role("back", "./back.py", max_age=1)', back=BACK)
+    client = app.wait_ready()
+    old = app.ready(client)[0].pid
+    (apps.directory / "back.py").write_text("1 / 0")
+    app.wait_for(r"mob \| the successor of back\.0 could not be imported: ZeroDivisionError: division by zero; ")
+    assert client.require("back").work(1).result(20) == [1, old]
+    begun = time.monotonic()
+    wait_until(lambda: time.monotonic() - begun > 2.5, "it could have been tried again")
+    assert app.output.count("its successor starts") == 1
+    assert os.path.exists(f"/proc/{old}")
