@@ -154,8 +154,15 @@ class RunningApp:
 
     def fork_server(self) -> int:
         """The pid of the fork server."""
-        children = psutil.Process(self.process.pid).children()
-        return next(child.pid for child in children if child.cmdline()[:1] == [f"{self.name} (fork server)"])
+
+        def found() -> int:
+            for child in psutil.Process(self.process.pid).children():
+                with contextlib.suppress(psutil.NoSuchProcess):  # one that has just been replaced
+                    if child.cmdline()[:1] == [f"{self.name} (fork server)"]:
+                        return child.pid
+            return 0
+
+        return wait_until(found, "there is a fork server")
 
     def type(self, text: str) -> None:
         """Types into the terminal of the app."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
@@ -486,3 +487,36 @@ def test_the_socket_of_the_app_is_free_when_it_has_gone(apps: Apps, tmp_path: Pa
     app.kill()
     again = apps.start('.role("back", "./back.py")', name="t-once-more", back=BACK)
     assert again.wait_ready().require("back").pid().result(10)
+
+
+EXHAUSTED = """
+import os, resource, mob
+
+held = []
+
+@mob.on("start")
+async def serve():
+    import asyncio
+    global server
+    server = await asyncio.start_server(lambda reader, writer: None, "127.0.0.1", 0)
+
+def exhaust():
+    resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+    try:
+        while True:
+            held.append(os.dup(0))
+    except OSError as error:
+        return error.errno
+"""
+
+
+def test_one_that_has_no_descriptor_left_ends_when_asked(apps: Apps) -> None:
+    app = apps.start('.role("back", "./back.py")', back=EXHAUSTED)
+    client = app.wait_ready()
+    assert client.require("back").exhaust().result(20) == errno.EMFILE
+    client.close()
+    begun = time.monotonic()
+    app.signal(signal.SIGTERM)
+    assert app.process.wait(30) == 0
+    assert time.monotonic() - begun < 10  # long before the grace time is over
+    assert "killing" not in app.output

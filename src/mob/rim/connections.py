@@ -20,7 +20,7 @@ import socket
 import struct
 import sys
 import termios
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterable, Iterator
 
 LINUX = sys.platform == "linux"
 TCP_INFO = getattr(socket, "TCP_INFO", 11)
@@ -50,6 +50,10 @@ class Use(enum.Enum):
     IDLE = "waits for nothing"
 
 
+MOST = 65536
+"""Descriptors that are looked at where they cannot be listed."""
+
+
 def uses(places: frozenset[Place]) -> Iterator[Use]:
     """Of each connection that came in there: what it is used for. Looked at one by one, for there may be thousands."""
     return (use for descriptor in _sockets() if (use := _use_of(descriptor, places)) is not None)
@@ -75,18 +79,26 @@ def forget_in_loops(descriptor: int) -> None:
     """
     if not LINUX:
         return
-    for name in os.listdir("/proc/self/fd"):
+    for each in _descriptors():
         with contextlib.suppress(OSError):
-            if os.readlink(f"/proc/self/fd/{name}") == "anon_inode:[eventpoll]":
-                with select.epoll.fromfd(os.dup(int(name))) as loop:
+            if os.readlink(f"/proc/self/fd/{each}") == "anon_inode:[eventpoll]":
+                with select.epoll.fromfd(os.dup(each)) as loop:
                     loop.unregister(descriptor)
 
 
 def _sockets() -> Iterator[int]:
-    for name in os.listdir("/proc/self/fd") if LINUX else ():
+    for each in _descriptors() if LINUX else ():
         with contextlib.suppress(OSError):
-            if os.readlink(f"/proc/self/fd/{name}").startswith("socket:"):
-                yield int(name)
+            if os.readlink(f"/proc/self/fd/{each}").startswith("socket:"):
+                yield each
+
+
+def _descriptors() -> Iterable[int]:
+    """Those of this process; where none is left to read the list with, all that there may be."""
+    try:
+        return [int(name) for name in os.listdir("/proc/self/fd")]
+    except OSError:
+        return range(MOST)
 
 
 def _look_at(descriptor: int) -> socket.socket:

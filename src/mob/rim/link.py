@@ -242,35 +242,45 @@ class Link:
     # -------------------------------------------------------------------------------------------- reading
 
     def handle_readable(self) -> None:
-        """There is something to read, or the other end is gone."""
+        """There is something to read, or the other end is gone. What the receiver of a message raises is not ours."""
         try:
-            room = self._frames.room()
-            if room is None:
-                data, ancillary, flags, _ = self._sock.recvmsg(READ_SIZE, ANCILLARY, CLOEXEC)
-                count = len(data)
-                if ancillary or flags & socket.MSG_CTRUNC:
-                    self._keep(ancillary, flags)
-                payloads = self._frames.feed(data) if count else ()
-            else:
-                count, ancillary, flags, _ = self._sock.recvmsg_into([room], ANCILLARY, CLOEXEC)
-                if ancillary or flags & socket.MSG_CTRUNC:
-                    self._keep(ancillary, flags)
-                payloads = self._frames.fill(count) if count else ()
-            for payload in payloads:
-                if self._closed_why is None:
-                    self._on_messages(self, self._decode(payload))
+            received = self._receive()
         except BlockingIOError:
             return
         except LinkError as error:
             self.close(str(error))
+            return
         except ConnectionError:
             self.close()  # it died with something of ours unread, which the kernel reports as a reset: a death as any
+            return
         except OSError as error:
             self.close(error.strerror or str(error))
+            return
+        if received is None:
+            half = self._frames.pending
+            self.close(f"the other end closed it in the middle of a frame ({half} bytes in)" if half else CLOSED)
+            return
+        for payload in received:
+            if self._closed_why is None:
+                try:
+                    self._on_messages(self, self._decode(payload))
+                except LinkError as error:
+                    self.close(str(error))
+
+    def _receive(self) -> Sequence[bytes | bytearray | memoryview] | None:
+        """The payloads that one read completes; None at the end of all."""
+        room = self._frames.room()
+        if room is None:
+            data, ancillary, flags, _ = self._sock.recvmsg(READ_SIZE, ANCILLARY, CLOEXEC)
+            count = len(data)
         else:
-            if not count:
-                half = self._frames.pending
-                self.close(f"the other end closed it in the middle of a frame ({half} bytes in)" if half else CLOSED)
+            data = b""
+            count, ancillary, flags, _ = self._sock.recvmsg_into([room], ANCILLARY, CLOEXEC)
+        if ancillary or flags & socket.MSG_CTRUNC:
+            self._keep(ancillary, flags)
+        if not count:
+            return None
+        return self._frames.feed(data) if room is None else self._frames.fill(count)
 
     def drain(self) -> None:
         """Reads what is there and no more: the other end is known to be gone."""

@@ -185,11 +185,11 @@ def _turn_deaf(descriptor: int) -> Place:
     with socket.socket(fileno=os.dup(descriptor)) as sock:
         address = sock.getsockname()
         place = sock.family, address if isinstance(address, (str, bytes)) else address[1]
-    forget_in_loops(descriptor)
     with socket.socket(socket.AF_UNIX) as deaf:
         _bind(deaf, "")  # the kernel gives it a name that nobody knows
         _listen(deaf, 1)
         deaf.setblocking(False)
+        forget_in_loops(descriptor)
         os.dup2(deaf.fileno(), descriptor, inheritable=False)
     return place
 

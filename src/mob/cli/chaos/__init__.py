@@ -1,0 +1,1 @@
+"""`mob chaos`: an app under faults, while a load checks every answer."""

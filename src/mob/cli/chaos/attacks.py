@@ -1,0 +1,171 @@
+"""Carries out the faults of a chaos run on the processes of the app, from outside, and undoes what it has done.
+
+One method for each kind. A victim that has gone meanwhile is no victim; a request that the app refuses (a reload while
+another is under way) is no fault of the app. What was stopped is continued, whatever happens.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+import psutil
+
+from mob.cli.chaos.faults import Fault
+from mob.cli.chaos.runner import ECHO, LOAD
+from mob.client import Client
+from mob.errors import CallError, CallTimeout, MobError
+from mob.wire.messages import Member
+
+RELOAD_PATIENCE = 60.0
+CALL_PATIENCE = 30.0
+HOG = (50, 300)  # MiB
+FLOOD = 20_000  # lines; about 2 MiB, more than all pipes on the way hold
+
+
+class Attacks:
+    """All kinds of faults."""
+
+    def __init__(self, client: Client, targets: dict[str, int], spared: frozenset[str]) -> None:
+        self._client = client
+        self._targets = targets
+        self._spared = spared
+        self.output_flows = threading.Event()
+        """Whether the app's output is read."""
+        self.output_flows.set()
+        self._acts: dict[str, Callable[[Fault, random.Random], None]] = {
+            "kill": self._kill,
+            "kill several": self._kill_several,
+            "ask": self._ask,
+            "freeze": self._freeze,
+            "memory": self._take_memory,
+            "descriptors": self._take_descriptors,
+            "garbage": self._send_garbage,
+            "fork server": self._kill_fork_server,
+            "freeze Kingpin": self._freeze_kingpin,
+            "slow output": self._stop_output,
+            "reload": self._reload,
+            "scale": self._scale,
+        }
+
+    def carry_out(self, fault: Fault) -> str:
+        """Makes a fault and undoes it; "" or why there was none. `AssertionError` if the app misbehaves meanwhile."""
+        try:
+            self._acts[fault.kind](fault, random.Random(fault.seed))
+        except (ProcessLookupError, psutil.NoSuchProcess):
+            return "the victim had gone"
+        except (MobError, IndexError) as error:
+            return f"{type(error).__name__}: {error}"
+        return ""
+
+    # --------------------------------------------------------------------------------------------- processes
+
+    def _kill(self, fault: Fault, chance: random.Random) -> None:
+        os.kill(chance.choice(self._victims()).pid, signal.SIGKILL)
+
+    def _ask(self, fault: Fault, chance: random.Random) -> None:
+        os.kill(chance.choice(self._victims()).pid, signal.SIGTERM)
+
+    def _kill_several(self, fault: Fault, chance: random.Random) -> None:
+        victims = self._victims()
+        for victim in chance.sample(victims, min(len(victims), chance.randint(2, 4))):
+            try:
+                os.kill(victim.pid, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+
+    def _freeze(self, fault: Fault, chance: random.Random) -> None:
+        _freeze(chance.choice(self._victims()).pid, fault.seconds)
+
+    def _freeze_kingpin(self, fault: Fault, chance: random.Random) -> None:
+        _freeze(self._client.kingpin_pid, fault.seconds)
+
+    def _kill_fork_server(self, fault: Fault, chance: random.Random) -> None:
+        children = psutil.Process(self._client.kingpin_pid).children()
+        title = f"{self._client.app} (fork server)"
+        os.kill(next((each.pid for each in children if _title(each) == title), 0) or _nobody(), signal.SIGKILL)
+
+    # --------------------------------------------------------------------------------------------- resources
+
+    def _take_memory(self, fault: Fault, chance: random.Random) -> None:
+        free = psutil.virtual_memory().available // 1024 // 1024
+        size = min(chance.randint(*HOG), free // 4)
+        victim = chance.choice(self._victims(ECHO))
+        _ended(self._client.require(ECHO).options(pid=victim.pid, retries=0).hog(size, fault.seconds))
+
+    def _take_descriptors(self, fault: Fault, chance: random.Random) -> None:
+        victim = psutil.Process(chance.choice(self._victims(ECHO)).pid)
+        before = victim.rlimit(psutil.RLIMIT_NOFILE)
+        try:
+            victim.rlimit(psutil.RLIMIT_NOFILE, (victim.num_fds() + chance.choice([-2, 0, 1]), before[1]))
+            time.sleep(fault.seconds)
+        finally:
+            victim.rlimit(psutil.RLIMIT_NOFILE, before)
+
+    def _send_garbage(self, fault: Fault, chance: random.Random) -> None:
+        victim = chance.choice(self._victims(LOAD))
+        _ended(self._client.require(LOAD).options(pid=victim.pid).garble(fault.seed))
+
+    def _stop_output(self, fault: Fault, chance: random.Random) -> None:
+        self.output_flows.clear()
+        try:
+            _ended(self._client.require(ECHO).chatter(FLOOD))
+            time.sleep(fault.seconds)
+        finally:
+            self.output_flows.set()
+
+    # ------------------------------------------------------------------------------------- what users may ask
+
+    def _reload(self, fault: Fault, chance: random.Random) -> None:
+        role = chance.choice(sorted(self._targets))
+        try:
+            self._client.reload(role, timeout=RELOAD_PATIENCE)
+        except CallTimeout:
+            raise AssertionError(f"a reload of {role!r} has not ended within {RELOAD_PATIENCE} s") from None
+
+    def _scale(self, fault: Fault, chance: random.Random) -> None:
+        before = self._targets[ECHO]
+        try:
+            self._client.scale(ECHO, before + chance.randint(1, 2))
+            time.sleep(fault.seconds)
+        finally:
+            self._client.scale(ECHO, before)
+
+    # ----------------------------------------------------------------------------------------------- victims
+
+    def _victims(self, role: str = "") -> Sequence[Member]:
+        """Ready mobsters that may be attacked, in a certain order."""
+        found = [m for m in self._client.members() if m.role and m.state == "ready" and m.role not in self._spared]
+        return sorted((m for m in found if role in ("", m.role)), key=lambda m: (m.role, m.index))
+
+
+def _freeze(pid: int, seconds: float) -> None:
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        time.sleep(seconds)
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+def _ended(call: object) -> None:
+    """Waits until a call has ended, by whatever; `AssertionError` if it does not."""
+    try:
+        call.result(CALL_PATIENCE)  # type: ignore[attr-defined]
+    except CallError:
+        if not call.done():  # type: ignore[attr-defined]
+            raise AssertionError(f"{call!r} has not ended within {CALL_PATIENCE} s") from None
+
+
+def _title(process: psutil.Process) -> str:
+    try:
+        return (process.cmdline() or [""])[0]
+    except psutil.Error:
+        return ""
+
+
+def _nobody() -> int:
+    raise ProcessLookupError

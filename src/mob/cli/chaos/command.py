@@ -1,0 +1,144 @@
+"""The command `mob chaos`: reads the options, shows the progress, draws the report."""
+
+from __future__ import annotations
+
+import random
+import shutil
+import signal
+import statistics
+import tempfile
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+
+import click
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from mob.cli.chaos.conductor import Report, Run
+from mob.cli.chaos.faults import KINDS, PAUSE, Fault, schedule
+from mob.cli.chaos.ledger import Judgement, Kind, Outcome
+from mob.errors import MobError
+
+COLUMNS = {
+    "right": (Outcome.RIGHT,),
+    'failed, "no"': (Outcome.NO,),
+    '"maybe"': (Outcome.MAYBE,),
+    '"yes"': (Outcome.YES,),
+    "quarantined": (Outcome.REFUSED,),
+    "caller died": (Outcome.BEGUN,),
+    "wrong": (Outcome.WRONG,),
+    "hung": (Outcome.HUNG,),
+}
+
+
+@click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@click.option("--seed", type=int, help="Repeats the faults of an earlier run; else chosen by chance and told.")
+@click.option(
+    "--minutes", type=click.FloatRange(0.05), default=1.0, show_default=True, help="How long faults are made."
+)
+@click.option(
+    "--every",
+    type=click.FloatRange(0.1),
+    default=PAUSE,
+    show_default=True,
+    help="Seconds between two faults, on average.",
+)
+@click.option(
+    "--call", "calls", multiple=True, metavar="ROLE.EXPORT", help="Calls this export of yours too, without arguments."
+)
+@click.option("--without", multiple=True, type=click.Choice(list(KINDS)), help="Leaves a kind of fault out.")
+@click.argument("script", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("args", nargs=-1, type=click.UNPROCESSED)
+def chaos(
+    script: Path,
+    args: tuple[str, ...],
+    seed: int | None,
+    minutes: float,
+    every: float,
+    calls: tuple[str, ...],
+    without: tuple[str, ...],
+) -> None:
+    """Run an app under faults, and check that nothing is lost.
+
+    SCRIPT is the app's main script. Two roles are added to it: one calls the other in every way and compares each
+    answer. Meanwhile processes of the app are killed, stopped, starved and reloaded. The exit code is 1 if a call was
+    answered wrongly, ran twice, never ended, or if the app did not come back to its full size. Never do it in
+    production.
+    """
+    for call in calls:
+        if not all(part.isidentifier() for part in call.rpartition(".")[2:]) or "." not in call:
+            raise click.BadParameter(f"--call {call!r} is not ROLE.EXPORT, such as back.foo.")
+    seed = random.randrange(10_000) if seed is None else seed
+    faults = schedule(seed, minutes * 60, tuple(kind for kind in KINDS if kind not in without), every)
+    console = Console()
+    console.print(f"seed {seed}: {len(faults)} faults in {minutes:g} minutes")
+    directory = Path(tempfile.mkdtemp(prefix="mob-chaos-"))
+    is_to_be_kept = False
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        run = Run(directory, script, args, calls)
+        report = run.carry_out(faults, minutes * 60, lambda fault: _show(console, fault))
+        is_to_be_kept = bool(report.problems)
+    except MobError as error:
+        raise click.ClickException(str(error)) from error
+    finally:
+        if not is_to_be_kept:
+            shutil.rmtree(directory)
+    draw(console, report, seed)
+    if report.problems:
+        console.print(f"The app's output, its crash reports and a note on each failed call are in {directory}")
+        raise SystemExit(1)
+
+
+def _interrupt(signum: int, frame: FrameType | None) -> NoReturn:
+    """SIGTERM ends the run as Ctrl-C does: with what it has started."""
+    raise KeyboardInterrupt
+
+
+def draw(console: Console, report: Report, seed: int) -> None:
+    """The tables and the verdict."""
+    console.print(_faults(report))
+    console.print(_calls(report.judgement))
+    if report.recoveries:
+        median, worst = statistics.median(report.recoveries), max(report.recoveries)
+        text = f"roles were below target {len(report.recoveries)} times: median {median:.2f} s, worst {worst:.2f} s"
+        console.print(text, highlight=False)
+    if report.spared:
+        console.print(f"left alone, for a death would use them up: {', '.join(report.spared)}")
+    for problem in (*report.problems, *(report.judgement.samples if report.problems else ())):
+        console.print(problem, markup=False, highlight=False)
+    if report.problems:
+        console.print(f"[red]failed[/red], seed {seed}")
+    else:
+        console.print(f"[green]passed[/green]: nothing lost, nothing done twice, all roles at target (seed {seed})")
+
+
+def _show(console: Console, fault: Fault) -> None:
+    if console.is_terminal:
+        console.print(f"{fault.at:7.1f} s  {KINDS[fault.kind]}", style="dim")
+
+
+def _faults(report: Report) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("fault")
+    table.add_column("times", justify="right")
+    table.add_column("not made", justify="right")
+    for kind, text in KINDS.items():
+        missed = sum(1 for each in report.missed if each.partition(":")[0] == kind)
+        if report.faults.get(kind) or missed:
+            table.add_row(text, str(report.faults.get(kind, 0)), str(missed or ""))
+    return table
+
+
+def _calls(judgement: Judgement) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("calls")
+    for heading in COLUMNS:
+        table.add_column(heading, justify="right")
+    for kind in Kind:
+        counts = [judgement.count(kind, *outcomes) for outcomes in COLUMNS.values()]
+        if any(counts):
+            table.add_row(kind.name.lower(), *(f"{count:,}" if count else "" for count in counts))
+    return table

@@ -1,0 +1,302 @@
+"""A chaos run: starts the app with a load, makes faults by the clock, waits until all is well, and compares the books.
+
+It watches the app as a client does, and asks the kernel whether who is said to be ready is alive. It shows nothing
+itself: what became of the run is a `Report`, which `command.py` draws.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import msgspec
+import psutil
+
+from mob import client
+from mob.cli.chaos.attacks import Attacks
+from mob.cli.chaos.faults import Fault
+from mob.cli.chaos.ledger import CALLS, DIRECTORY, Judgement, judge
+from mob.cli.chaos.runner import LOAD, PLAN
+from mob.client import Client
+from mob.errors import AppNotRunning, CallError, MobError, PlanError
+from mob.plan import Plan
+
+BOOT = 90.0
+"""Seconds until all roles are there for the first time."""
+SETTLE = 60.0
+"""Seconds until all roles are there again after the last fault: a pause before a successor lasts up to 16.5."""
+CALM = 2.0
+"""Seconds for which every call must succeed when all is well again."""
+LAST_CALLS = 60.0
+"""Seconds in which every call must have ended."""
+LOOK = 0.02
+
+
+class Report(msgspec.Struct, frozen=True):
+    """What became of a run."""
+
+    faults: dict[str, int]
+    missed: tuple[str, ...]
+    """Faults that could not be made, and why."""
+    recoveries: tuple[float, ...]
+    """Seconds that each time has lasted in which not all roles were there."""
+    judgement: Judgement
+    problems: tuple[str, ...]
+    """What the app did that it must not; nothing: the run has passed."""
+    spared: tuple[str, ...]
+    """Roles that a death would use up, so they were left alone."""
+
+
+class Run:
+    """One run, in a directory of its own."""
+
+    def __init__(self, directory: Path, script: Path, args: Sequence[str], calls: Sequence[str]) -> None:
+        self._directory = directory
+        self._started_at = time.monotonic()
+        (directory / "start").write_text(str(self._started_at))
+        env = {**os.environ, DIRECTORY: str(directory), CALLS: ",".join(calls), "XDG_STATE_HOME": str(directory)}
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "mob.cli.chaos.runner", str(script), *args],
+            env=env,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            process_group=0,
+        )
+        self._client: Client | None = None
+        self._attacks: Attacks | None = None
+        self._problems: list[str] = []
+        self._missed: list[str] = []
+        self._recoveries: list[float] = []
+        self._targets: dict[str, tuple[int, int]] = {}
+        self._is_over = threading.Event()
+        self._watcher = threading.Thread(target=self._watch, daemon=True)
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def __repr__(self) -> str:
+        return f"<Run of pid {self._process.pid}, {len(self._problems)} problems>"
+
+    # ------------------------------------------------------------------------------------------- from begin to end
+
+    def carry_out(self, faults: Sequence[Fault], seconds: float, on_fault: Callable[[Fault], None]) -> Report:
+        """All of it; faults are made for so many seconds."""
+        calm_at = float("inf")
+        spared: list[str] = []
+        try:
+            plan = self._begin()
+            spared = [role.name for role in plan.roles if role.restart != "permanent" or role.intensity is not None]
+            sizes = {role.name: role.workers for role in plan.roles}
+            self._attacks = Attacks(self._connected, sizes, frozenset(spared))
+            self._watcher.start()
+            self._attack(faults, seconds, on_fault)
+            if not self._problems and self._settle():
+                calm_at = time.monotonic() - self._started_at
+                time.sleep(CALM)
+                self._end_load()
+        except AppNotRunning as error:
+            self._problems.append(f"the app has ended: {error}")
+        finally:
+            self._stop()
+        judgement = judge(self._directory, calm_at)
+        self._problems += [f"{count} calls: {what}" for what, count in judgement.faults.items()]
+        made = Counter(fault.kind for fault in faults) - Counter(text.partition(":")[0] for text in self._missed)
+        return Report(
+            dict(made),
+            tuple(self._missed),
+            tuple(self._recoveries),
+            judgement,
+            tuple(self._problems),
+            tuple(spared),
+        )
+
+    def _begin(self) -> Plan:
+        deadline = time.monotonic() + BOOT
+        path = self._directory / PLAN
+        self._wait(path.exists, deadline, "the script has not said .run()")
+        plan = msgspec.json.decode(path.read_bytes(), type=Plan)
+        self._targets = {role.name: (role.workers, role.max_workers or role.workers) for role in plan.roles}
+
+        def is_in() -> bool:
+            with contextlib.suppress(AppNotRunning):
+                self._client = client.connect(plan.name)
+            return self._client is not None and self._client.kingpin_pid == self._process.pid
+
+        self._wait(is_in, deadline, "the app lets nobody in")
+        self._wait(lambda: not self._missing(), deadline, lambda: f"not all roles are ready: {self._missing()}")
+        return plan
+
+    def _attack(self, faults: Sequence[Fault], seconds: float, on_fault: Callable[[Fault], None]) -> None:
+        start = time.monotonic()
+        with ThreadPoolExecutor(64) as pool:
+            under_way: list[Future[None]] = []
+            for fault in faults:
+                self._sleep_until(start + fault.at)
+                on_fault(fault)
+                under_way.append(pool.submit(self._make, fault))
+            self._sleep_until(start + seconds)
+        for each in under_way:
+            each.result()
+
+    def _sleep_until(self, when: float) -> None:
+        while (left := when - time.monotonic()) > 0:
+            time.sleep(min(left, 0.5))
+            if self._process.poll() is not None:
+                raise AppNotRunning(f"its Kingpin has ended with status {self._process.returncode}.")
+
+    def _make(self, fault: Fault) -> None:
+        """In a thread of its own."""
+        assert self._attacks is not None
+        try:
+            missed = self._attacks.carry_out(fault)
+        except AssertionError as error:
+            self._problems.append(str(error))
+            return
+        if missed:
+            self._missed.append(f"{fault.kind}: {missed}")
+
+    def _watch(self) -> None:
+        """In a thread of its own: how long each time lasts in which not all roles are there."""
+        since = 0.0
+        while not self._is_over.wait(LOOK):
+            try:
+                missing = self._missing(or_more=True)
+            except AppNotRunning:
+                return
+            if missing and not since:
+                since = time.monotonic()
+            elif since and not missing:
+                self._recoveries.append(time.monotonic() - since)
+                since = 0.0
+
+    def _settle(self) -> bool:
+        """Whether all roles are at target, now that no fault comes any more."""
+        deadline = time.monotonic() + SETTLE
+        while missing := self._missing():
+            if time.monotonic() > deadline:
+                self._problems.append(f"{SETTLE:g} s after the last fault there was still missing: {missing}")
+                return False
+            time.sleep(LOOK)
+        return True
+
+    def _end_load(self) -> None:
+        """No call begins any more, and all have to end."""
+        (self._directory / "quiet").touch()
+        deadline = time.monotonic() + LAST_CALLS
+        while still_open := self._open_calls():
+            if time.monotonic() > deadline:
+                self._problems.append(f"{still_open} calls have not ended {LAST_CALLS:g} s after the last one was made")
+                return
+            time.sleep(LOOK)
+
+    def _open_calls(self) -> int:
+        try:
+            answers = self._connected.all(LOAD).call.open_calls().result(10)
+        except (CallError, MobError):
+            return -1
+        return sum(answers.values())
+
+    def _stop(self) -> None:
+        """The app ends in order, and nothing of it is left."""
+        left = self._processes()
+        self._is_over.set()
+        if self._watcher.is_alive():
+            self._watcher.join()
+        if self._client is not None:
+            self._client.close()
+        if self._attacks is not None:
+            self._attacks.output_flows.set()
+        try:
+            self._end_kingpin()
+        finally:
+            psutil.wait_procs(left, timeout=5)
+            for process in left:
+                if _is_alive(process):
+                    self._problems.append(f"pid {process.pid} ({process.name()}) is left behind")
+                    process.kill()
+        self._reader.join(10)
+
+    def _end_kingpin(self) -> None:
+        if self._process.poll() is not None:
+            return
+        self._process.send_signal(signal.SIGCONT)
+        self._process.send_signal(signal.SIGTERM)
+        try:
+            status = self._process.wait(60)
+        except subprocess.TimeoutExpired:
+            self._problems.append("the app has not stopped within 60 s")
+            self._process.kill()
+            self._process.wait()
+        else:
+            if status:
+                self._problems.append(f"the app has stopped with status {status}")
+
+    # ------------------------------------------------------------------------------------------------ watching
+
+    @property
+    def _connected(self) -> Client:
+        assert self._client is not None
+        return self._client
+
+    def _missing(self, or_more: bool = False) -> str:
+        """The roles that are not at target; nothing if all are. `or_more`: some may be above it, or on their way."""
+        ready: Counter[str] = Counter()
+        others: Counter[str] = Counter()
+        for member in self._connected.members():
+            if member.state == "ready" and _is_alive(member.pid):
+                ready[member.role] += 1
+            elif member.role:
+                others[member.role] += 1
+        return ", ".join(
+            f"{role} has {ready[role]} of {least} ready"
+            for role, (least, most) in self._targets.items()
+            if ready[role] < least or (not or_more and (ready[role] > most or others[role]))
+        )
+
+    def _wait(self, question: Callable[[], bool], deadline: float, why: str | Callable[[], str]) -> None:
+        while not question():
+            if self._process.poll() is not None:
+                self._reader.join(5)
+                raise PlanError(f"the app has ended with status {self._process.returncode}.\n{self.last_lines()}")
+            if time.monotonic() > deadline:
+                raise PlanError(f"{why if isinstance(why, str) else why()} ({BOOT:g} s).\n{self.last_lines()}")
+            time.sleep(LOOK)
+
+    def last_lines(self) -> str:
+        """What the app has printed last."""
+        log = self._directory / "output.log"
+        return "\n".join(log.read_text(errors="replace").splitlines()[-20:]) if log.exists() else ""
+
+    def _processes(self) -> list[psutil.Process]:
+        try:
+            kingpin = psutil.Process(self._process.pid)
+            return [kingpin, *kingpin.children(recursive=True)]
+        except psutil.NoSuchProcess:
+            return []
+
+    def _read(self) -> None:
+        """In a thread: the app's output goes to a file, unless it is to get stuck."""
+        assert self._process.stdout is not None
+        with (self._directory / "output.log").open("wb") as log:
+            while data := os.read(self._process.stdout.fileno(), 64 * 1024):
+                log.write(data)
+                log.flush()
+                if self._attacks is not None:
+                    self._attacks.output_flows.wait()
+
+
+def _is_alive(process: psutil.Process | int) -> bool:
+    try:
+        found = psutil.Process(process) if isinstance(process, int) else process
+        return found.is_running() and found.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False

@@ -1,0 +1,96 @@
+"""The role of a chaos run that is called: gives back what it gets, in every way that mob knows, and keeps a book.
+
+It writes down that a call has started before it does anything else, so `executed` can be checked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from mob.cli.chaos.ledger import DIRECTORY, LIE, Book, Kind, Outcome
+from mob.mobster.exports import export
+
+MIB = 1024 * 1024
+PAGE = 4096
+
+_book = Book(Path(os.environ[DIRECTORY]), "started")
+_spoils = os.environ.get(LIE) == "wrong"
+
+
+def _begin(number: int, kind: Kind) -> None:
+    _book.write(number, kind, Outcome.STARTED)
+
+
+@export
+def plain(number: int, value: Any) -> list[Any]:
+    """An ordinary call."""
+    _begin(number, Kind.PLAIN)
+    return [number, "spoilt" if _spoils and number % 20 == 0 else value]
+
+
+@export(idempotent=True)
+def again(number: int, value: Any) -> list[Any]:
+    """May be repeated after a death."""
+    _begin(number, Kind.AGAIN)
+    return [number, value]
+
+
+@export
+async def waits(number: int, value: Any, seconds: float) -> list[Any]:
+    """Answers later, while others run."""
+    _begin(number, Kind.WAITS)
+    await asyncio.sleep(seconds)
+    return [number, value]
+
+
+@export
+def stream(number: int, count: int) -> Iterator[int]:
+    """So many items."""
+    _begin(number, Kind.STREAM)
+    for item in range(count):
+        yield number + item
+
+
+@export
+async def calls_back(number: int, double: Callable[[int], Any], count: int) -> list[Any]:
+    """Calls the caller's function so often; the sum of what it says."""
+    _begin(number, Kind.CALLBACK)
+    total = 0
+    for item in range(count):
+        total += await double(item)
+    return [number, total]
+
+
+@export
+def big(number: int, data: bytes) -> list[Any]:
+    """A large buffer, there and back."""
+    _begin(number, Kind.BIG)
+    return [number, data]
+
+
+@export
+def fails(number: int) -> None:
+    """Raises, which has to arrive."""
+    _begin(number, Kind.FAILS)
+    raise ValueError(number)
+
+
+@export
+def hog(megabytes: int, seconds: float) -> int:
+    """Takes so much memory for so long, and stands still meanwhile."""
+    block = bytearray(megabytes * MIB)
+    block[::PAGE] = b"x" * len(range(0, len(block), PAGE))
+    time.sleep(seconds)
+    return len(block)
+
+
+@export
+def chatter(lines: int) -> None:
+    """Prints a lot."""
+    for line in range(lines):
+        print(f"line {line} of {lines}: {'chaos ' * 10}")

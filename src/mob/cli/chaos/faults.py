@@ -1,0 +1,64 @@
+"""Which faults a chaos run makes, and when: the same for the same seed. Decides only; `attacks.py` carries them out.
+
+Kinds are dealt like cards, so each comes once before any comes twice; what remains to chance is the order, the pauses,
+the victims and how long each lasts. (The victims also depend on who is there at the moment.)
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+
+import msgspec
+
+KINDS = {
+    "kill": "SIGKILL of a mobster",
+    "kill several": "SIGKILL of several mobsters at once",
+    "ask": "SIGTERM of a mobster",
+    "freeze": "SIGSTOP of a mobster, SIGCONT up to 3 s later",
+    "memory": "a mobster takes a few hundred MiB",
+    "descriptors": "a mobster may open no more files",
+    "garbage": "random bytes on a link",
+    "fork server": "SIGKILL of the fork server",
+    "freeze Kingpin": "SIGSTOP of the Kingpin for up to 4 s",
+    "slow output": "a flood of output that nobody reads for seconds",
+    "reload": "a role is replaced",
+    "scale": "a role grows, and shrinks again",
+}
+PAUSE = 1.2
+"""Seconds on average between two faults."""
+LEAST_PAUSE = 0.05
+
+
+class Fault(msgspec.Struct, frozen=True):
+    """One fault: when, what, for how long, and the number that chooses the victims."""
+
+    at: float
+    kind: str
+    seconds: float
+    seed: int
+
+
+def schedule(seed: int, seconds: float, kinds: tuple[str, ...] = tuple(KINDS), pause: float = PAUSE) -> list[Fault]:
+    """The faults of a run, one each `pause` seconds on average.
+
+    >>> schedule(7, 60) == schedule(7, 60)
+    True
+    """
+    chance = random.Random(seed)
+    cards = _cards(chance, kinds)
+    faults: list[Fault] = []
+    at = 0.0
+    while kinds:
+        at += max(LEAST_PAUSE, chance.expovariate(1 / pause))
+        if at >= seconds:
+            break
+        kind = next(cards)
+        longest = {"freeze Kingpin": 4.0, "memory": 1.0, "scale": 5.0}.get(kind, 3.0)
+        faults.append(Fault(at, kind, chance.uniform(0.1, longest), chance.getrandbits(32)))
+    return faults
+
+
+def _cards(chance: random.Random, kinds: tuple[str, ...]) -> Iterator[str]:
+    while True:
+        yield from chance.sample(kinds, len(kinds))

@@ -1,0 +1,155 @@
+"""The books of a chaos run: who called what, what has started, and whether the two agree.
+
+Every process writes its own file, one record by one `write` before it goes on, so a book is true up to the moment of
+a SIGKILL. `judge` compares them when all is over. Books know nothing of how the calls are made.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import struct
+import time
+from collections import Counter
+from collections.abc import Iterator
+from enum import IntEnum
+from pathlib import Path
+
+import msgspec
+
+DIRECTORY = "MOB_CHAOS"
+"""The environment variable that names the directory of the run."""
+CALLS = "MOB_CHAOS_CALLS"
+"""The one with the user's own exports that are called as well: `back.foo,front.bar`."""
+LIE = "MOB_CHAOS_LIE"
+"""The one that proves the checker: "wrong" spoils some answers, "twice" starts some calls twice."""
+RECORD = struct.Struct("<QBBxxf")
+"""Number of the call, kind, outcome, seconds since the start of the run."""
+SAMPLES = 5
+
+
+class Kind(IntEnum):
+    """What is called."""
+
+    PLAIN = 0
+    AGAIN = 1  # idempotent: may start more than once
+    WAITS = 2
+    STREAM = 3
+    CALLBACK = 4
+    BIG = 5
+    FAILS = 6
+    OWN = 7  # an export of the user's: it keeps no book
+
+
+class Outcome(IntEnum):
+    """What became of a call; BEGUN alone if its caller has ended before it."""
+
+    BEGUN = 0
+    RIGHT = 1
+    NO = 2
+    MAYBE = 3
+    YES = 4
+    REFUSED = 5  # in quarantine: mob takes the export for the cause of the deaths
+    WRONG = 6
+    HUNG = 7
+    STARTED = 8  # in the book of who was called
+
+
+class Book:
+    """The file of one process."""
+
+    def __init__(self, directory: Path, stem: str) -> None:
+        self._start = float((directory / "start").read_text())
+        for self.serial in itertools.count(1):
+            try:
+                flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+                self._fd = os.open(directory / f"{stem}-{self.serial}", flags, 0o600)
+                break
+            except FileExistsError:
+                continue
+        self._numbers = itertools.count(1)
+
+    def __repr__(self) -> str:
+        return f"<Book {self.serial}>"
+
+    def next_number(self) -> int:
+        """A number that no other call of this run has; from any thread."""
+        return self.serial << 32 | next(self._numbers)
+
+    def write(self, number: int, kind: Kind, outcome: Outcome) -> None:
+        """Writes down what has happened, now."""
+        os.write(self._fd, RECORD.pack(number, kind, outcome, time.monotonic() - self._start))
+
+
+class Judgement(msgspec.Struct, frozen=True):
+    """What the books say."""
+
+    outcomes: dict[tuple[Kind, Outcome], int]
+    faults: dict[str, int]
+    """Kinds of misbehaviour, and how often."""
+    samples: tuple[str, ...]
+
+    def count(self, kind: Kind, *outcomes: Outcome) -> int:
+        """How many calls of a kind had one of these outcomes."""
+        return sum(self.outcomes.get((kind, outcome), 0) for outcome in outcomes)
+
+    @property
+    def calls(self) -> int:
+        """All calls."""
+        return sum(self.outcomes.values())
+
+
+def judge(directory: Path, calm_at: float) -> Judgement:
+    """Compares the books of all processes. `calm_at`: seconds since the start from which on every call must succeed."""
+    started = Counter(number for number, _, _, _ in _records(directory, "started"))
+    calls: dict[int, tuple[Kind, Outcome, float]] = {}
+    for number, kind, outcome, at in _records(directory, "calls"):
+        began = calls[number][2] if number in calls else at
+        calls[number] = (Kind(kind), Outcome(outcome), began)
+    outcomes: Counter[tuple[Kind, Outcome]] = Counter()
+    faults: Counter[str] = Counter()
+    samples: list[str] = []
+    for number, (kind, outcome, began) in calls.items():
+        outcomes[kind, outcome] += 1
+        for fault in complaints(kind, outcome, started[number], is_calm=began > calm_at):
+            faults[fault] += 1
+            if faults[fault] <= SAMPLES:
+                samples.append(
+                    f"call {number >> 32}.{number & 0xFFFFFFFF} ({kind.name.lower()}), begun after {began:.1f} s, "
+                    f"ended {outcome.name.lower()}, started {started[number]} times: {fault}"
+                )
+    return Judgement(dict(outcomes), dict(faults), tuple(samples))
+
+
+def complaints(kind: Kind, outcome: Outcome, started: int, is_calm: bool = False) -> list[str]:
+    """What is wrong with a call of that outcome that has started so often.
+
+    >>> complaints(Kind.PLAIN, Outcome.RIGHT, started=1)
+    []
+    >>> complaints(Kind.PLAIN, Outcome.NO, started=1)
+    ['executed="no", but it was started']
+    """
+    found: list[str] = []
+    if outcome is Outcome.WRONG:
+        found.append("answered wrongly")
+    if outcome is Outcome.HUNG:
+        found.append("never answered")
+    if is_calm and outcome in (Outcome.NO, Outcome.MAYBE, Outcome.YES):
+        found.append("failed though the faults were over")
+    if kind is Kind.OWN:
+        return found
+    if started > 1 and kind is not Kind.AGAIN:
+        found.append("started twice")
+    if started and outcome in (Outcome.NO, Outcome.REFUSED):
+        found.append('executed="no", but it was started')
+    if not started and outcome is Outcome.YES:
+        found.append('executed="yes", but it was not started')
+    if not started and outcome is Outcome.RIGHT:
+        found.append("answered, but it was not started")
+    return found
+
+
+def _records(directory: Path, stem: str) -> Iterator[tuple[int, int, int, float]]:
+    for path in sorted(directory.glob(f"{stem}-*")):
+        data = path.read_bytes()
+        yield from RECORD.iter_unpack(data[: len(data) - len(data) % RECORD.size])

@@ -1,0 +1,233 @@
+"""The role of a chaos run that calls: always a few calls at once, in every way, each answer compared with the question.
+
+Players are tasks, and one thread for calls from sync code. Each call is in the book before it is made and when it has
+ended. They stop when the file `quiet` is there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import sys
+import threading
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+from mob.cli.chaos.ledger import CALLS, DIRECTORY, LIE, Book, Kind, Outcome
+from mob.errors import ArgumentError, CallError, Quarantined, RemoteError
+from mob.mobster import api
+from mob.mobster.exports import export
+
+PLAYERS = 16
+PAUSE = 0.02  # seconds at most between two calls of a player
+HANGS_AFTER = 40.0
+"""Seconds; a call waits for a ready worker for 15 s at most, and no fault lasts so long."""
+EXECUTED = {"no": Outcome.NO, "maybe": Outcome.MAYBE, "yes": Outcome.YES}
+
+_directory = Path(os.environ[DIRECTORY])
+_book = Book(_directory, "calls")
+_quiet = str(_directory / "quiet")
+_echo = api.require("chaos-echo").options(wait=15)
+_own = [tuple(name.split(".", 1)) for name in os.environ.get(CALLS, "").split(",") if name]
+_repeats = os.environ.get(LIE) == "twice"
+_open: set[int] = set()
+_players: list[asyncio.Task[None]] = []
+_ends = threading.Event()
+
+
+class Wrong(Exception):
+    """An answer that is not the one that was asked for."""
+
+
+# --- one call of each kind --------------------------------------------------------------------------------------------
+
+
+async def _plain(number: int, chance: random.Random) -> None:
+    value = _value(chance)
+    if _repeats and number % 20 == 0:
+        await _echo.plain(number, value)
+    _compare(await _echo.plain(number, value), [number, value])
+
+
+async def _again(number: int, chance: random.Random) -> None:
+    value = _value(chance)
+    _compare(await _echo.again(number, value), [number, value])
+
+
+async def _waits(number: int, chance: random.Random) -> None:
+    value = _value(chance)
+    _compare(await _echo.waits(number, value, chance.uniform(0, 0.05)), [number, value])
+
+
+async def _stream(number: int, chance: random.Random) -> None:
+    count = chance.randrange(200)
+    items = [item async for item in _echo.stream(number, count)]
+    _compare(items, list(range(number, number + count)))
+
+
+async def _callback(number: int, chance: random.Random) -> None:
+    count = chance.randrange(5)
+    _compare(await _echo.calls_back(number, lambda item: 2 * item, count), [number, count * (count - 1)])  # pyright: ignore[reportUnknownLambdaType]
+
+
+async def _big(number: int, chance: random.Random) -> None:
+    data = chance.randbytes(64) * chance.randrange(1024, 16 * 1024)  # 64 KiB to 1 MiB
+    answer = await _echo.big(number, data)
+    _compare([answer[0], bytes(answer[1])], [number, data])
+
+
+async def _fails(number: int, chance: random.Random) -> None:
+    try:
+        answer = await _echo.fails(number)
+    except ValueError as error:
+        if not isinstance(error, RemoteError) or error.remote_args != (number,):
+            raise
+    else:
+        raise Wrong(f"an answer instead of an exception: {answer!r}")
+
+
+async def _call_own(number: int, chance: random.Random) -> None:
+    role, name = chance.choice(_own)
+    try:
+        await getattr(api.require(role), name)()
+    except (RemoteError, ArgumentError):
+        pass  # the export's own affair
+
+
+ACTS: dict[Kind, Callable[[int, random.Random], Awaitable[None]]] = {
+    Kind.PLAIN: _plain,
+    Kind.AGAIN: _again,
+    Kind.WAITS: _waits,
+    Kind.STREAM: _stream,
+    Kind.CALLBACK: _callback,
+    Kind.BIG: _big,
+    Kind.FAILS: _fails,
+    **({Kind.OWN: _call_own} if _own else {}),
+}
+
+
+def _value(chance: random.Random) -> Any:
+    return {"n": chance.getrandbits(40), "text": "x" * chance.randrange(300), "row": [None, True, 0.5]}
+
+
+def _compare(answer: Any, wanted: Any) -> None:
+    if answer != wanted:
+        raise Wrong(f"{str(answer)[:200]} instead of {str(wanted)[:200]}")
+
+
+# --- the players ------------------------------------------------------------------------------------------------------
+
+
+async def _play(player: int) -> None:
+    chance = random.Random(f"{_book.serial} {player}")
+    kinds = list(ACTS)
+    while not _is_over():
+        await asyncio.sleep(chance.uniform(0, PAUSE))
+        kind = chance.choice(kinds)
+        number = _begin(kind)
+        try:
+            async with asyncio.timeout(HANGS_AFTER):
+                outcome = await _outcome_of(kind, number, chance)
+        except TimeoutError:  # a `CallTimeout` is none that comes out here
+            outcome = Outcome.HUNG
+            _note("problems", kind, number, "no answer")
+        _end(number, kind, outcome)
+
+
+async def _outcome_of(kind: Kind, number: int, chance: random.Random) -> Outcome:
+    try:
+        await ACTS[kind](number, chance)
+    except Exception as error:  # noqa: BLE001  whatever it is, it is what a caller would have got
+        return _judged(kind, number, error)
+    return Outcome.RIGHT
+
+
+def _play_in_thread() -> None:
+    """Calls from sync code, whose thread waits."""
+    chance = random.Random(f"{_book.serial} thread")
+    while not _is_over():
+        time.sleep(chance.uniform(0, PAUSE))
+        number, value = _begin(Kind.PLAIN), _value(chance)
+        call = _echo.plain(number, value)
+        outcome = Outcome.RIGHT
+        try:
+            _compare(call.result(HANGS_AFTER), [number, value])
+        except Exception as error:  # noqa: BLE001  as above
+            outcome = _judged(Kind.PLAIN, number, error) if call.done() else Outcome.HUNG
+        _end(number, Kind.PLAIN, outcome)
+
+
+def _begin(kind: Kind) -> int:
+    number = _book.next_number()
+    _open.add(number)
+    _book.write(number, kind, Outcome.BEGUN)
+    return number
+
+
+def _end(number: int, kind: Kind, outcome: Outcome) -> None:
+    _book.write(number, kind, outcome)
+    _open.discard(number)
+
+
+def _judged(kind: Kind, number: int, error: Exception) -> Outcome:
+    """What an exception says of the call; anything but a `CallError` is mob's mistake."""
+    if isinstance(error, Quarantined):
+        return Outcome.REFUSED
+    is_excused = isinstance(error, CallError) and (kind is Kind.CALLBACK or not isinstance(error, RemoteError))
+    _note("failures" if is_excused else "problems", kind, number, f"{type(error).__name__}: {error}")
+    if isinstance(error, CallError) and is_excused:
+        return EXECUTED[error.executed]
+    return Outcome.WRONG
+
+
+def _note(where: str, kind: Kind, number: int, text: str) -> None:
+    with (_directory / f"{where}.txt").open("a") as file:
+        file.write(f"{_book.serial}.{number & 0xFFFFFFFF} {kind.name.lower()}: {text}\n")
+
+
+def _is_over() -> bool:
+    return _ends.is_set() or os.path.exists(_quiet)
+
+
+@api.on("ready")
+async def _begin_to_play() -> None:
+    _players.extend(asyncio.create_task(_play(player)) for player in range(PLAYERS))
+    threading.Thread(target=_play_in_thread, daemon=True).start()
+
+
+@api.on("stop")
+async def _stop_playing() -> None:
+    _ends.set()
+    await asyncio.wait(_players, timeout=5)
+
+
+# --- what the conductor asks for --------------------------------------------------------------------------------------
+
+
+@export
+async def open_calls() -> int:
+    """How many calls have not ended; a player that has failed counts as one that never will."""
+    failed = [player for player in _players if player.done() and player.exception() is not None]
+    for player in failed:
+        print("a player has failed:", player.exception(), file=sys.stderr)
+    return len(_open) + len(failed)
+
+
+@export
+async def garble(seed: int) -> str:
+    """Writes random bytes to one of the links to the echo role, between two frames; to whom."""
+    chance = random.Random(seed)
+    contacts = [each for each in api.current("garble").contacts if each.member.role == "chaos-echo"]
+    links = [each.link for each in contacts if each.link is not None and not each.link.is_closed]
+    if not links:
+        return ""
+    link = chance.choice(links)
+    body = chance.randbytes(chance.randrange(8, 200))
+    length = chance.choice([len(body), 0, 2**32 - 1])  # a frame of nonsense, or what is none
+    with link._lock:  # pyright: ignore[reportPrivateUsage]
+        if not link._backlog:  # pyright: ignore[reportPrivateUsage]
+            os.write(link._fd, length.to_bytes(4, "little") + body)  # pyright: ignore[reportPrivateUsage]
+    return link.name

@@ -1,0 +1,71 @@
+"""`mob chaos` on a small app: it passes under faults, and it fails when the app lies."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from mob.cli.chaos.faults import KINDS
+from tests.running import Apps, RunningApp
+
+MAIN = """
+    import mob
+    mob.start({name!r}).base(__file__).role("back", "./back.py", workers=2).run()
+    """
+NO_FAULTS = [part for kind in KINDS for part in ("--without", kind)]
+PATIENCE = 150.0
+
+
+def chaos(apps: Apps, *options: str, lie: str = "", main: str = MAIN) -> RunningApp:
+    name = f"chaos-{os.getpid()}-{len(apps.running)}"
+    apps.write(back="def foo():\n    return 1\n", main=main.format(name=name))
+    env = {"MOB_CHAOS_LIE": lie, "TMPDIR": str(apps.directory), "COLUMNS": "160"}
+    return apps.run(name, [sys.executable, "-m", "mob", "chaos", *options, "main.py"], env)
+
+
+def kept(directory: Path) -> list[str]:
+    return [path.name for path in directory.glob("mob-chaos-*")]
+
+
+@pytest.mark.timeout(180)
+def test_an_app_under_faults_loses_nothing(apps: Apps) -> None:
+    run = chaos(apps, "--seed", "7", "--minutes", "0.25", "--call", "back.foo")
+    assert run.wait(PATIENCE) == 0, run.output
+    assert "passed: nothing lost, nothing done twice, all roles at target (seed 7)" in run.output
+    assert run.wait_for(r"roles were below target \d+ times: median [\d.]+ s, worst [\d.]+ s")
+    for kind in ("plain", "again", "waits", "stream", "callback", "big", "fails", "own"):
+        assert run.wait_for(rf"^ *{kind} +\d")
+    assert kept(apps.directory) == []
+
+
+LIES = {"wrong": "calls: answered wrongly", "twice": "calls: started twice"}
+
+
+@pytest.mark.parametrize("lie", LIES)
+@pytest.mark.timeout(180)
+def test_the_check_can_fail(apps: Apps, lie: str) -> None:
+    run = chaos(apps, "--seed", "7", "--minutes", "0.05", *NO_FAULTS, lie=lie)
+    assert run.wait(PATIENCE) == 1, run.output
+    assert run.wait_for(LIES[lie])
+    assert run.wait_for("failed, seed 7")
+    assert run.wait_for("The app's output")
+    assert len(kept(apps.directory)) == 1
+
+
+@pytest.mark.timeout(180)
+def test_an_app_that_cannot_start_is_told_at_once(apps: Apps) -> None:
+    run = chaos(apps, "--minutes", "0.05", main="raise SystemExit('the script has an opinion')\n")
+    assert run.wait(PATIENCE) == 1
+    assert run.wait_for("Error: the app has ended with status 1")
+    assert run.wait_for("the script has an opinion")
+    assert kept(apps.directory) == []
+
+
+@pytest.mark.parametrize(("call", "complaint"), [("foo", "is not ROLE.EXPORT"), ("back.", "is not ROLE.EXPORT")])
+def test_a_misspelled_export_is_refused(apps: Apps, call: str, complaint: str) -> None:
+    run = chaos(apps, "--call", call)
+    assert run.wait(PATIENCE) == 2
+    assert run.wait_for(complaint)
