@@ -91,3 +91,16 @@ def test_if_the_one_that_tries_goes_for_another_reason_another_one_does() -> Non
     ((_, other),) = refused(world)
     assert other in world.mobsters
     assert other != probe
+
+
+def test_new_code_is_not_blamed_for_the_old() -> None:
+    world = started("back*2")
+    for _ in range(3):
+        kill(world)
+    assert refused(world)
+    world.carry_out(world.supervisor.handle_reload([], (9, 1), world.now))
+    (new,) = [uid for uid, mobster in world.mobsters.items() if mobster.ready_at is None]
+    world.forked(new)
+    assert refused(world)
+    world.ready(new)
+    assert refused(world) == ()

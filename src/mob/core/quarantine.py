@@ -72,6 +72,11 @@ class Quarantine:
                 decisions += self._put_on_trial(role, suspect, now)
         return decisions
 
+    def forgive(self, role: str) -> list[Decision]:
+        """The role has new code: what the old one has done is forgotten."""
+        self.suspects = {key: suspect for key, suspect in self.suspects.items() if key[0] != role}
+        return self._announce(role)
+
     def handle_wake(self, now: float) -> list[Decision]:
         """Time has passed: terms and trials end."""
         decisions: list[Decision] = []

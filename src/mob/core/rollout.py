@@ -57,6 +57,10 @@ class Rollout:
         """Whether a reload is under way."""
         return self._reload is not None
 
+    def is_renewing(self, slot: Slot) -> bool:
+        """Whether the process that gets ready in this slot is there because of a reload."""
+        return self._reload is not None and slot in self._reload.under_way
+
     # ------------------------------------------------------------------------------------------------- asked
 
     def reload(self, roles: list[str], ticket: Ticket, now: float) -> list[Decision]:

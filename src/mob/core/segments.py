@@ -17,7 +17,7 @@ from bisect import bisect_left
 
 UNIT = 64 * 1024
 """Segments begin and end at multiples of this; also the size from which a buffer is worth one."""
-IDLE = 10.0
+IDLE = 60.0
 """Seconds without a new segment after which memory that nobody uses is given back to the system."""
 
 

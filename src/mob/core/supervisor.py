@@ -110,6 +110,8 @@ class Supervisor:
             process.ready_at = process.beaten_at = now
             process.slot.note = process.slot.told = ""
             decisions += self.crew.changed(process)
+            if self.rollout.is_renewing(process.slot):
+                decisions += self.quarantine.forgive(process.slot.role)
             decisions += self.rollout.handle_ready(process, now)
             decisions += self.crew.release_held(now)
             decisions += self.health.watch(process)

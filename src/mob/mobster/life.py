@@ -70,7 +70,8 @@ class Life:
         )
         self.peer.uid = order.uid
         self.early = Early(self.peer, self._collect_exports)
-        self.vitals = Vitals(self.peer)
+        is_watched = order.role.hang_timeout is not None or order.role.max_workers is not None
+        self.vitals = Vitals(self.peer, may_rest=not is_watched)
         self.liveness = Liveness(
             liveness, order.grace, self._handle_beat, self.vitals.stacks, self._handle_kingpin_gone
         )
@@ -245,7 +246,7 @@ class Life:
 
     # ---------------------------------------------------------------------------------------------- the end
 
-    def _handle_beat(self) -> m.Beat:
+    def _handle_beat(self) -> m.Beat | None:
         """On the liveness thread, once a second."""
         peer = self.peer
         if peer.is_untidy:
@@ -253,7 +254,7 @@ class Life:
         if self.importing and self.is_ready:
             self.reactor.call(self._tell_new_exports)
         peer.buffers.cool(monotonic())
-        return self.vitals.beat()
+        return self.vitals.next_beat()
 
     def _tell_new_exports(self) -> None:
         self._collect_exports()

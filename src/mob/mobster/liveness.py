@@ -1,9 +1,9 @@
 """The liveness thread: a small thread with a socket of its own, which no code of the application can block.
 
-It beats once a second, so the Kingpin knows how it goes, says where everything stands when it is asked, and notices at
-once when the Kingpin has gone: then the process is asked to end in order, and its whole group is killed if it has not
-done so within the grace time. Code that never lets go of the interpreter stops even this thread; that case is the fork
-server's and the deadman pipe's.
+It beats once a second (less often when there is nothing to say), so the Kingpin knows how it goes; it says where
+everything stands when it is asked; and it notices at once when the Kingpin has gone: then the process is asked to end
+in order, and its whole group is killed if it has not done so within the grace time. Code that never lets go of the
+interpreter stops even this thread; that case is the fork server's and the deadman pipe's.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Liveness:
         self,
         sock: socket.socket,
         grace: float,
-        on_beat: Callable[[], Beat],
+        on_beat: Callable[[], Beat | None],
         on_inspect: Callable[[], str],
         on_gone: Callable[[], None],
     ) -> None:
@@ -57,15 +57,19 @@ class Liveness:
     def _run(self) -> None:
         poll = select.poll()
         poll.register(self._sock, select.POLLIN)
-        is_there = self._say(self._on_beat())  # at once: one that dies within a second has told its size, too
+        is_there = self._beat()  # at once: one that dies within a second has told its size, too
         while is_there:
             if not poll.poll(INTERVAL * 1000):
-                is_there = self._say(self._on_beat())
+                is_there = self._beat()
             elif is_there := self._is_asked():
                 is_there = self._say(Inspection(self._on_inspect()[:LONGEST]), is_last=True)
         self._on_gone()
         time.sleep(self._grace)
         processes.kill_group(os.getpid(), signal.SIGKILL)
+
+    def _beat(self) -> bool:
+        beat = self._on_beat()
+        return beat is None or self._say(beat)
 
     def _is_asked(self) -> bool:
         """Whether the Kingpin wants to know where this process stands, the one thing that it says here; or has gone."""

@@ -25,6 +25,8 @@ PACKAGE = str(Path(__file__).resolve().parents[1]) + os.sep
 FRAMES, AWAITED = ("cr_frame", "gi_frame", "ag_frame"), ("cr_await", "gi_yieldfrom", "ag_await")
 DEEPEST = 50
 """Frames of a task that are shown."""
+REST = 2.9
+"""Seconds between two beats of a process that rests: every third second, whenever in it the thread wakes."""
 MOST_TASKS = 100
 """Tasks whose stacks are shown."""
 
@@ -32,13 +34,29 @@ MOST_TASKS = 100
 class Vitals:
     """The signs of life of one process."""
 
-    def __init__(self, peer: Peer) -> None:
+    def __init__(self, peer: Peer, may_rest: bool = False) -> None:
         self._peer = peer
+        self._may_rest = may_rest
+        self._said_at = -REST  # when the last beat was given
+        self._was_idle = False
         self._asked_at = 0.0  # when the loop was asked to come round, 0 if it has done so
         self._statm = os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC) if sys.platform == "linux" else -1
 
     def __repr__(self) -> str:
         return f"<Vitals of {self._peer.name}>"
+
+    def next_beat(self) -> m.Beat | None:
+        """The beat of this second. None if there is nothing to say: a process that rests, and has said so, says it
+        every third second only, if it may; sixteen at rest take 0.3 % of a core then, instead of 0.7."""
+        now, serving = monotonic(), self._peer.serving
+        has_work = serving.in_hand or serving.answers.served != self._served or self._peer.calling.parked()
+        is_idle = not (has_work or self._asked_at)
+        if self._may_rest and is_idle and self._was_idle and now < self._said_at + REST:
+            return None
+        self._said_at, self._was_idle, self._served = now, is_idle, serving.answers.served
+        return self.beat()
+
+    _served = 0
 
     def beat(self) -> m.Beat:
         """How it goes at this moment."""
