@@ -105,7 +105,7 @@ def test_an_end_without_an_error_is_no_crash(crashing: RunningApp, monkeypatch: 
     other = client.require("other")
     old = other.pid().result(20)
     other.leave(0)
-    wait_until(lambda: other.pid().result(20) != old, "it was revived")
+    wait_until(lambda: [m for m in crashing.ready(client, "other") if m.pid != old], "it was revived")
     assert not [crash for crash in crashes_of(crashing, monkeypatch) if crash.pid == old]
 
 
