@@ -84,7 +84,7 @@ def test_the_service_manager_is_told(apps: Apps, manager: Manager) -> None:
     back = BACK + "import mob, time\n    time.sleep(0.3)\n    print('up')\n"
     app = apps.start('.role("back", "./back.py", workers=2)', back=back, env={"NOTIFY_SOCKET": manager.path})
     assert manager.next() == "READY=1"
-    assert "up" in app.output
+    app.wait_for(r"\| up$")
     client = app.wait_ready()
     app.signal(signal.SIGHUP)
     assert manager.next() == "RELOADING=1"
