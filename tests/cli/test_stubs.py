@@ -388,7 +388,7 @@ CHECKERS = {
 @pytest.mark.parametrize("checker", CHECKERS)
 def test_type_checkers(tmp_path: Path, checker: str) -> None:
     if importlib.util.find_spec(checker) is None:
-        pytest.skip(f"{checker} is not installed here; `make lint` installs it")
+        pytest.skip(f"{checker} is not installed here; `make test` installs it")
     for path in EXAMPLE.glob("*.py"):
         shutil.copy(path, tmp_path)
     (tmp_path / "right.py").write_text(RIGHT)

@@ -268,6 +268,7 @@ def test_those_of_a_caller_that_has_died_never_begin(
     running_app: RunningApp, client: mob.Client, back: mob.Proxy
 ) -> None:
     first = back.one("dead0")
+    wait_until(lambda: began(back, "dead") == ["dead0"], "the first one runs")
     client.require("front").ask("dead1").result(20)
     wait_until(lambda: in_hand(back) == 2, "both have arrived")
     (front,) = running_app.ready(client, "front")
