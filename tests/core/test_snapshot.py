@@ -106,6 +106,13 @@ def test_a_new_role_is_started_and_one_that_is_no_more_is_retired() -> None:
     follow(world, plan("back", "new"))
     asked = {mobster.role: mobster.asked_grace is not None for mobster in world.mobsters.values()}
     assert asked == {"back": False, "old": True, "new": False}
+    rows = [(row.role, row.index, row.state) for row in world.supervisor.rows(world.now)]
+    assert rows == [
+        ("back", 0, "ready"),
+        ("new", 0, "launching"),
+        ("old", 0, "draining"),
+        ("old", 1, "draining"),
+    ]
     for uid in [uid for uid, mobster in world.mobsters.items() if mobster.role == "old"]:
         world.exits_with(uid, "ended by itself (exit status 0)")
     assert sorted(world.supervisor.slots) == [("back", 0), ("new", 0)]

@@ -134,6 +134,11 @@ class Process:
         return f"{self.slot.name} (pid {self.pid})"
 
     @property
+    def error(self) -> str:
+        """The last line of the report of its failed import, which says what it was; nothing if there is none."""
+        return self.report.strip().splitlines()[-1] if self.report else ""
+
+    @property
     def is_booting(self) -> bool:
         """Whether it has not been ready yet, and is expected to be."""
         return self.state in (Mobster.LAUNCHING, Mobster.BOOTING)
@@ -245,11 +250,10 @@ class Crew:
         process.step("asked to stop")
         return [*self.changed(process), Ask(process.uid, seconds), WakeAt(now + seconds)]
 
-    def kill(self, processes: Collection[Process], why: str = "") -> list[Decision]:
+    def kill(self, processes: Collection[Process]) -> list[Decision]:
         """Ends them at once."""
         for process in processes:
             process.killed = True
-            process.why_killed = why
         return [Kill(process.uid) for process in processes]
 
     def forget(self, process: Process) -> None:

@@ -44,7 +44,7 @@ class Health:
         if self._inspected.pop(process.uid, None) is None or process.killed:
             return []
         process.stacks = stacks
-        return self._crew.kill([process], process.why_killed)
+        return self._crew.kill([process])
 
     def handle_wake(self, now: float) -> list[Decision]:
         """Time has passed: who is late, who is silent."""
@@ -56,7 +56,7 @@ class Health:
             if until is not None:
                 if until <= now + EARLY:
                     del self._inspected[process.uid]
-                    decisions += self._crew.kill([process], process.why_killed)
+                    decisions += self._crew.kill([process])
             elif self._is_late(process, now):
                 timeout = self._crew.roles[process.slot.role].plan.boot_timeout
                 decisions += self._end(process, f"was not ready within {timeout:g} s (boot_timeout)", now)

@@ -210,6 +210,6 @@ class Rollout:
 
 
 def _reason(process: Process, why: str) -> str:
-    if process.report:
-        return f"could not be imported: {process.report.strip().splitlines()[-1]}"
+    if process.error:
+        return f"could not be imported: {process.error}"
     return process.why_killed or f"{why} before it was ready"

@@ -158,7 +158,7 @@ class Supervisor:
             decisions += self.quarantine.handle_gone(uid, now)
         if uid == slot.successor:
             slot.successor = 0
-            return decisions + self._told_report(process, why) + self.rollout.handle_failed(process, why, now)
+            return decisions + self._told_report(process) + self.rollout.handle_failed(process, why, now)
         if uid != slot.uid:  # another has its place already
             return decisions
         is_replaced = slot.successor != 0
@@ -210,7 +210,7 @@ class Supervisor:
         decisions = self._tell_exit(
             process, f"{slot.role!r} is given up: {tolerated} (intensity, period).", was_told=False
         )
-        decisions += self.crew.role_changed(slot.role, given_up=True, failing=f"{slot.name}: {_reason(process, why)}")
+        decisions += self.crew.role_changed(slot.role, given_up=True, failing=f"{slot.name}: {process.error or why}")
         if role.plan.essential:
             return [*decisions, Tell(f"{slot.role!r} is essential, so the app ends."), *self.handle_stop(now, status=1)]
         return [*decisions, *self._finish_if_done()]
@@ -335,7 +335,7 @@ class Supervisor:
     def rows(self, now: float) -> list[Row]:
         """The table of `mob ps`: a line for every slot, and one for each process that is on its way in or out."""
         rows: list[Row] = []
-        order = [role.name for role in self.plan.roles]
+        order = list(self.crew.roles)  # those that a new plan does not have any more come last
         for slot in sorted(self.slots.values(), key=lambda slot: (order.index(slot.role), slot.index)):
             process = self.crew.current(slot)
             if process is None:
@@ -356,14 +356,14 @@ class Supervisor:
     def _identify(self, process: Process, pid: int) -> list[Decision]:
         """Its pid is known now; before, there was nothing that could be killed."""
         process.pid = pid
-        return self.crew.kill([process], process.why_killed) if process.killed else []
+        return self.crew.kill([process]) if process.killed else []
 
     def _failing(self, process: Process, why: str) -> list[Decision]:
         """The role is shown as failing as long as none of its workers is ready."""
         slot = process.slot
         if self.roster.ready(slot.role):
             return []
-        return self.crew.role_changed(slot.role, failing=f"{slot.name}: {_reason(process, why)}")
+        return self.crew.role_changed(slot.role, failing=f"{slot.name}: {process.error or why}")
 
     def _has_crashed(self, process: Process, was_told: bool, status: int | None) -> bool:
         if process.why_killed:
@@ -371,7 +371,7 @@ class Supervisor:
         codes = self.crew.roles[process.slot.role].plan.stop_exit_codes
         return not was_told and status is not None and status != 0 and status not in codes
 
-    def _told_report(self, process: Process, why: str) -> list[Decision]:
+    def _told_report(self, process: Process) -> list[Decision]:
         """The error of a successor that could not be imported, in full."""
         if not process.report:
             return []
@@ -382,7 +382,7 @@ class Supervisor:
         if was_told:
             return [Tell(f"{name} ended as it was told to; {then}")]
         if process.report:
-            slot.note = _reason(process, "")
+            slot.note = process.error
             told, slot.told = slot.told, process.report
             failed = f"{name} could not import {slot.role!r}; {then}"
             if told == process.report:
@@ -400,10 +400,6 @@ def _successor_text(process: Process, pause: float) -> str:
     if pause == 0:
         return "its successor starts."
     return f"{'next try' if process.report else 'its successor starts'} in {pause:.1f} s."
-
-
-def _reason(process: Process, why: str) -> str:
-    return process.report.strip().splitlines()[-1] if process.report else why
 
 
 def _record(process: Process, why: str, now: float) -> Record:
