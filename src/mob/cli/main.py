@@ -8,6 +8,8 @@ from __future__ import annotations
 import os
 import runpy
 import sys
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
@@ -33,6 +35,9 @@ STATE_STYLES = {
     "failing": "red",
     "failed": "red",
 }
+
+
+app_option = click.option("-a", "--app", "name", help="The app's name; needed only when several run.")
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -67,14 +72,11 @@ def run(script: Path, args: tuple[str, ...], watch: bool) -> None:
 
 
 @main.command()
-@click.option("-a", "--app", "name", help="The app's name; needed only when several run.")
+@app_option
 def ps(name: str | None) -> None:
     """Show the processes of a running app."""
-    try:
-        with client.connect(name or _only_app()) as app:
-            rows, kingpin = app.overview(), app.kingpin_pid
-    except MobError as error:
-        raise click.ClickException(str(error)) from error
+    with _connected(name) as app:
+        rows, kingpin = app.overview(), app.kingpin_pid
     console = Console()
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = 160  # into a pipe: lines are for another program, not for a window
@@ -83,37 +85,31 @@ def ps(name: str | None) -> None:
 
 @main.command()
 @click.argument("roles", nargs=-1)
-@click.option("-a", "--app", "name", help="The app's name; needed only when several run.")
+@app_option
 def reload(roles: tuple[str, ...], name: str | None) -> None:
     """Replace the workers by new ones with new code, without a gap: of ROLES, or of all roles.
 
     If the new ones do not come up, the old ones stay, and the exit code is 1.
     """
-    try:
-        with client.connect(name or _only_app()) as app:
-            click.echo(app.reload(*roles))
-    except MobError as error:
-        raise click.ClickException(str(error)) from error
+    with _connected(name) as app:
+        click.echo(app.reload(*roles))
 
 
 @main.command()
-@click.option("-a", "--app", "name", help="The app's name; needed only when several run.")
+@app_option
 def upgrade(name: str | None) -> None:
     """Replace the Kingpin by one with new code (of mob, of the main script), without a gap.
 
     If the new one does not come up, the old one stays, and the exit code is 1. The workers go on as they are; `mob
     reload` replaces them.
     """
-    try:
-        with client.connect(name or _only_app()) as app:
-            click.echo(app.upgrade())
-    except MobError as error:
-        raise click.ClickException(str(error)) from error
+    with _connected(name) as app:
+        click.echo(app.upgrade())
 
 
 @main.command()
 @click.argument("sizes", nargs=-1, required=True, metavar="ROLE=N...")
-@click.option("-a", "--app", "name", help="The app's name; needed only when several run.")
+@app_option
 def scale(sizes: tuple[str, ...], name: str | None) -> None:
     """Give roles another number of workers: `mob scale back=8`, or `back=+1`, `back=-1`."""
     wanted: list[tuple[str, int, bool]] = []
@@ -122,12 +118,9 @@ def scale(sizes: tuple[str, ...], name: str | None) -> None:
         if not role or not count.lstrip("+-").isdigit():
             raise click.BadParameter(f"{size!r} is not ROLE=N, such as back=8 or back=+1.")
         wanted.append((role, int(count), count[0] in "+-"))
-    try:
-        with client.connect(name or _only_app()) as app:
-            for role, number, relative in wanted:
-                click.echo(app.scale(role, number, relative=relative))
-    except MobError as error:
-        raise click.ClickException(str(error)) from error
+    with _connected(name) as app:
+        for role, number, relative in wanted:
+            click.echo(app.scale(role, number, relative=relative))
 
 
 @main.command()
@@ -168,6 +161,16 @@ def stubs(script: Path, output: Path | None) -> None:
         click.echo(made.text, nl=False)
     else:
         output.write_text(made.text, "utf-8")
+
+
+@contextmanager
+def _connected(name: str | None) -> Generator[client.Client]:
+    """A client of that app, or of the only one that runs; what goes wrong is said as the command's own error."""
+    try:
+        with client.connect(name or _only_app()) as app:
+            yield app
+    except MobError as error:
+        raise click.ClickException(str(error)) from error
 
 
 def _only_app() -> str:
