@@ -63,16 +63,16 @@ class Crashes:
         self.app = app
         self.problem = ""
         """Why nothing can be written, if so."""
-        self._last: dict[str, Crash] = {}
-        for crash in self.all():
-            self._last[crash.role] = crash
+        self._last: dict[str, Crash] = {}  # by role, of this Kingpin's time; those from before are on disk
 
     def __repr__(self) -> str:
         return f"<Crashes of {self.app!r} in {folder(self.app)}>"
 
     def last(self, role: str) -> Crash | None:
         """The latest report of a role."""
-        return self._last.get(role)
+        if role not in self._last:
+            return next((crash for crash in reversed(self.all()) if crash.role == role), None)
+        return self._last[role]
 
     def add(self, crash: Crash) -> None:
         """Keeps a report; the oldest go."""
