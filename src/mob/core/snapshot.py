@@ -209,22 +209,7 @@ def _slot(data: SlotData) -> Slot:
     return slot
 
 
-COPIED = (
-    "generation",
-    "pid",
-    "launched",
-    "ready_at",
-    "deadline",
-    "asked",
-    "killed",
-    "why_killed",
-    "is_restarted",
-    "report",
-    "stacks",
-    "beat",
-    "beaten_at",
-    "quota",
-)
+COPIED = [name for name in ProcessData.__struct_fields__ if name not in ("uid", "role", "index", "state")]
 """Fields that a process and its data have alike."""
 
 

@@ -272,6 +272,7 @@ class Kingpin:
     # --------------------------------------------------------------------------------------------- carrying out
 
     def carry_out(self, decisions: list[Decision]) -> None:
+        """Does what was decided, in that order."""
         if decisions:
             self._do(decisions)
             self.manager.tell(self.supervisor)

@@ -93,7 +93,6 @@ class Listener(msgspec.Struct, frozen=True):
 class Estate(msgspec.Struct, frozen=True):
     """All that one program leaves to the next. Descriptors stay open under their numbers."""
 
-    app: str
     snapshot: Snapshot
     ends: list[End]
     pipes: list[Pipe]
@@ -249,7 +248,6 @@ def _noise(kingpin: Kingpin) -> str:
 def _estate(kingpin: Kingpin, ticket: Ticket) -> Estate:
     nursery = kingpin.nursery
     return Estate(
-        app=kingpin.plan.name,
         snapshot=snapshot.take(kingpin.supervisor),
         ends=[
             End(each.uid, each.link.fd, _fd(each.beats), each.link.name, each.pid, each.is_client, each.greeted)
@@ -274,18 +272,11 @@ def _fd(link: Link | None) -> int:
     return -1 if link is None else link.fd
 
 
-def _sockets_of(estate: Estate) -> dict[int, tuple[socket.socket, socket.socket | None]]:
-    """The sockets of the ends, by uid: of the control link, and of the liveness thread if there is one."""
-    return {
-        end.uid: (socket.socket(fileno=end.link), socket.socket(fileno=end.beats) if end.beats >= 0 else None)
-        for end in estate.ends
-    }
-
-
 def take_over(kingpin: Kingpin, estate: Estate) -> None:
     """Goes on where the program before this one has stopped."""
-    for end, (control, liveness) in zip(estate.ends, _sockets_of(estate).values(), strict=True):
-        link, beats = kingpin.links(end.uid, end.name, control, liveness)
+    for end in estate.ends:
+        liveness = socket.socket(fileno=end.beats) if end.beats >= 0 else None
+        link, beats = kingpin.links(end.uid, end.name, socket.socket(fileno=end.link), liveness)
         connection = Connection(end.uid, link, beats, end.pid, end.is_client)
         connection.greeted = end.greeted
         kingpin.connections[end.uid] = connection

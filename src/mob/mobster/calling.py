@@ -164,7 +164,7 @@ class Calling:
         workers = self._peer.roster.roles[route.role].workers
         key = repr(options.key).encode()
         index = place_of(key, workers)
-        contact = next((target for target in route.targets if target.member.index == index), None)
+        contact = _in_place(route, index)
         if contact is not None and not route.keyed.get(index):
             self._send(contact, call, body, passage)
         else:
@@ -282,9 +282,8 @@ class Calling:
         for route in self._peer.contacts.routes.values():
             for parked in [parked for parked in route.all_waiting() if parked.until <= now]:
                 route.forget(parked)
-                label = parked.call.label if parked.call else f"a message to {route.role!r}"
-                text = f"{label}: no worker of {route.role!r} became ready in time; {self._why(route.role)}"
-                self._give_up(parked, Unavailable(text))
+                text = f"no worker of {route.role!r} became ready in time; {self._why(route.role)}"
+                self._give_up(parked, Unavailable(f"{_label(parked, route.role)}: {text}"))
         self._look_at_the_clock()
 
     def route_waiting(self, route: Route[Contact]) -> None:
@@ -294,7 +293,7 @@ class Calling:
             self._send_parked(waiting[0], contact)
             waiting.popleft()  # only now: nothing may overtake it
         for index, keyed in route.keyed.items():
-            contact = next((target for target in route.targets if target.member.index == index), None)
+            contact = _in_place(route, index)
             while keyed and contact is not None:
                 self._send_parked(keyed[0], contact)
                 keyed.popleft()
@@ -352,8 +351,8 @@ class Calling:
             self._give_up(parked, self._given_up(parked, role))
 
     def _given_up(self, parked: Parked, role: str) -> Unavailable:
-        label = parked.call.label if parked.call else f"a message to {role!r}"
-        return Unavailable(f"{label}: the role {role!r} is given up, for it failed too often; {self._why(role)}")
+        text = f"the role {role!r} is given up, for it failed too often; {self._why(role)}"
+        return Unavailable(f"{_label(parked, role)}: {text}")
 
     def fail_all(self, error: Callable[[str], CallError]) -> None:
         """Nothing will become ready any more: the app is gone."""
@@ -372,6 +371,15 @@ class Calling:
     def _why(self, role: str) -> str:
         info = self._peer.roster.roles.get(role)
         return f"it is failing: {info.failing}" if info and info.failing else "see `mob ps`."
+
+
+def _in_place(route: Route[Contact], index: int) -> Contact | None:
+    """The ready worker with that index."""
+    return next((target for target in route.targets if target.member.index == index), None)
+
+
+def _label(parked: Parked, role: str) -> str:
+    return parked.call.label if parked.call else f"a message to {role!r}"
 
 
 def unknown_pid(pid: int, role: str = "") -> UnknownTarget:

@@ -85,7 +85,9 @@ class Life:
         self.is_orphan = False
         """Whether the Kingpin has gone."""
         self.status = 0
-        self._ended = asyncio.Event()
+        self._told: tuple[tuple[m.Export, ...], bool] = ((), False)  # as the Kingpin knows it: exports, all of them
+        self._deadline = math.inf  # of the stop
+        self._waking = False  # whether the SIGTERM that comes is ours, to wake the module
 
     def __repr__(self) -> str:
         state = "stopping" if self.stopping else "importing" if self.importing else "serving"
@@ -207,8 +209,6 @@ class Life:
         self._told = infos, not self.importing
         self.peer.control.post(m.Ready(self.peer.pid, infos, not self.importing))
 
-    _told: tuple[tuple[m.Export, ...], bool] = ((), False)
-
     async def _get_ready(self) -> None:
         """After the import, on the main thread: the start handlers, then ready."""
         for handler in self.peer.handlers.of("start"):
@@ -296,8 +296,6 @@ class Life:
         elif self.has_begun:
             self.reactor.loop.create_task(self._drain())
 
-    _deadline = math.inf
-
     def _wake_module(self) -> None:
         """The module blocks: SIGTERM wakes it, when nobody is left who would miss an answer."""
         has_own_handler = signal.getsignal(signal.SIGTERM) != self._handle_sigterm
@@ -308,8 +306,6 @@ class Life:
             os.kill(os.getpid(), signal.SIGTERM)
         else:
             self.reactor.loop.call_later(QUIET_CHECK, self._wake_module)
-
-    _waking = False
 
     async def _drain(self) -> None:
         peer = self.peer

@@ -39,6 +39,7 @@ class Vitals:
         self._may_rest = may_rest
         self._said_at = -REST  # when the last beat was given
         self._was_idle = False
+        self._served = 0  # calls, by then
         self._asked_at = 0.0  # when the loop was asked to come round, 0 if it has done so
         self._statm = os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC) if sys.platform == "linux" else -1
 
@@ -55,8 +56,6 @@ class Vitals:
             return None
         self._said_at, self._was_idle, self._served = now, is_idle, serving.answers.served
         return self.beat()
-
-    _served = 0
 
     def beat(self) -> m.Beat:
         """How it goes at this moment."""

@@ -275,9 +275,7 @@ class Reactor:
         finally:
             self._busy = False
             if self._dirty:
-                self.flush()
-                if self._lingers and self._spinning.is_worth_it():
-                    self._linger()
+                self._flush_and_linger()
 
     def _handle_wake(self) -> None:
         try:
