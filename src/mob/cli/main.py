@@ -135,6 +135,7 @@ def crashes(name: str | None, number: int) -> None:
     reports = Crashes(name).all()[-number:]
     if not reports:
         click.echo(f"No crash of {name!r} is on record.")
+        return
     click.echo("\n\n".join(report.text() for report in reports))
 
 
