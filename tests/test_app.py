@@ -15,8 +15,7 @@ from types import SimpleNamespace
 import pytest
 
 import mob
-from mob import app as builder
-from mob import errors
+from mob import app as builder, errors
 from mob.app import App
 from mob.errors import MobError, NotInMobster, PlanError
 from mob.kingpin import kingpin

@@ -12,53 +12,54 @@ from typing import TYPE_CHECKING, Any
 from mob.errors import nearest
 
 if TYPE_CHECKING:
-    from mob.app import App as App
-    from mob.app import start as start
-    from mob.client import Client as Client
-    from mob.client import connect as connect
-    from mob.errors import AddressHeld as AddressHeld
-    from mob.errors import AppNotRunning as AppNotRunning
-    from mob.errors import AppRunning as AppRunning
-    from mob.errors import ArgumentError as ArgumentError
-    from mob.errors import BadMessage as BadMessage
-    from mob.errors import Busy as Busy
-    from mob.errors import CallError as CallError
-    from mob.errors import CallTimeout as CallTimeout
-    from mob.errors import Deadlock as Deadlock
-    from mob.errors import FrameTooLong as FrameTooLong
-    from mob.errors import GarbageFrame as GarbageFrame
-    from mob.errors import LinkError as LinkError
-    from mob.errors import Lost as Lost
-    from mob.errors import MobError as MobError
-    from mob.errors import NotInMobster as NotInMobster
-    from mob.errors import PartialFailure as PartialFailure
-    from mob.errors import PlanError as PlanError
-    from mob.errors import Quarantined as Quarantined
-    from mob.errors import RemoteError as RemoteError
-    from mob.errors import Unavailable as Unavailable
-    from mob.errors import UnknownExport as UnknownExport
-    from mob.errors import UnknownRole as UnknownRole
-    from mob.errors import UnknownTarget as UnknownTarget
-    from mob.mobster.api import Me as Me
-    from mob.mobster.api import all as all
-    from mob.mobster.api import any as any
-    from mob.mobster.api import caller as caller
-    from mob.mobster.api import cancelled as cancelled
-    from mob.mobster.api import last_error as last_error
-    from mob.mobster.api import listen as listen
-    from mob.mobster.api import me as me
-    from mob.mobster.api import on as on
-    from mob.mobster.api import pid as pid
-    from mob.mobster.api import ready as ready
-    from mob.mobster.api import require as require
-    from mob.mobster.api import scale as scale
-    from mob.mobster.api import send as send
+    from mob.app import App as App, start as start
+    from mob.client import Client as Client, connect as connect
+    from mob.errors import (
+        AddressHeld as AddressHeld,
+        AppNotRunning as AppNotRunning,
+        AppRunning as AppRunning,
+        ArgumentError as ArgumentError,
+        BadMessage as BadMessage,
+        Busy as Busy,
+        CallError as CallError,
+        CallTimeout as CallTimeout,
+        Deadlock as Deadlock,
+        FrameTooLong as FrameTooLong,
+        GarbageFrame as GarbageFrame,
+        LinkError as LinkError,
+        Lost as Lost,
+        MobError as MobError,
+        NotInMobster as NotInMobster,
+        PartialFailure as PartialFailure,
+        PlanError as PlanError,
+        Quarantined as Quarantined,
+        RemoteError as RemoteError,
+        Unavailable as Unavailable,
+        UnknownExport as UnknownExport,
+        UnknownRole as UnknownRole,
+        UnknownTarget as UnknownTarget,
+    )
+    from mob.mobster.api import (
+        Me as Me,
+        all as all,
+        any as any,
+        caller as caller,
+        cancelled as cancelled,
+        last_error as last_error,
+        listen as listen,
+        me as me,
+        on as on,
+        pid as pid,
+        ready as ready,
+        require as require,
+        scale as scale,
+        send as send,
+    )
     from mob.mobster.call import Call as Call
     from mob.mobster.callbacks import RemoteFunction as RemoteFunction
     from mob.mobster.exports import export as export
     from mob.mobster.peer import register as register
-    from mob.mobster.proxy import Proxy as Proxy
-    from mob.mobster.proxy import Target as Target
+    from mob.mobster.proxy import Proxy as Proxy, Target as Target
 
 __version__ = "0.1.0"
 

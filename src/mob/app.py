@@ -39,8 +39,16 @@ class App:
         grace: float = plans.GRACE,
         frame_limit: int = plans.FRAME_LIMIT,
         strategy: str = plans.STRATEGIES[0],
+        metrics: bool = True,
     ) -> None:
-        plan = Plan(plans.check_app_name(name), os.getcwd(), grace=grace, frame_limit=frame_limit, strategy=strategy)
+        plan = Plan(
+            plans.check_app_name(name),
+            os.getcwd(),
+            grace=grace,
+            frame_limit=frame_limit,
+            strategy=strategy,
+            metrics=metrics,
+        )
         self._plan = plan
         self._has_run = False
         atexit.register(self._complain_unless_run)
@@ -82,6 +90,44 @@ class App:
                     f"installed packages."
                 )
         self._plan = msgspec.structs.replace(self._plan, preload=(*self._plan.preload, *modules))
+        return self
+
+    def logs(
+        self,
+        *,
+        format: str = plans.LOG_FORMATS[0],
+        file: str | os.PathLike[str] | None = None,
+        max_bytes: int = plans.Logs().max_bytes,
+        keep: int = plans.Logs().keep,
+    ) -> App:
+        """Where what the mobsters print goes, and in which form.
+
+        `format`: "text" (lines with a prefix) or "json" (an object for each line). `file`: it goes there and not to
+        the terminal; a relative path is below the base. At `max_bytes` (64 MiB) the file is put aside as file.1, and
+        `keep` (5) of those are kept. `PlanError` tells what does not fit.
+
+        >>> app.logs(format="json", file="app.log")          # doctest: +SKIP
+        """
+        path = None if file is None else str(Path(self._plan.base, file).absolute())
+        logs = plans.check_logs(plans.Logs(format, path, max_bytes, keep))
+        self._plan = msgspec.structs.replace(self._plan, logs=logs)
+        return self
+
+    def trace(self, setup: str = "") -> App:
+        """Has every call traced by OpenTelemetry: a span for each, and the context goes along with it.
+
+        `setup`: a function, as "module:function", that sets OpenTelemetry up in each mobster, before the role's module
+        is imported. Without it that is done as the OTEL_ variables of the environment say, with the app and the role as
+        the names of the service. `PlanError` if OpenTelemetry is not installed, or if the function cannot be one.
+
+        >>> app.trace("tracing:setup")                        # doctest: +SKIP
+        """
+        if importlib.util.find_spec("opentelemetry") is None:
+            raise PlanError("trace(): OpenTelemetry is not installed. Try: pip install 'mobsters[trace]'")
+        module, colon, function = setup.partition(":")
+        if setup and not (colon and function.isidentifier() and all(part.isidentifier() for part in module.split("."))):
+            raise PlanError(f"trace({setup!r}): wanted is a function as 'module:function', such as 'tracing:setup'.")
+        self._plan = msgspec.structs.replace(self._plan, trace=setup)
         return self
 
     def role(self, name: str, module: str | os.PathLike[str], **options: Any) -> App:
@@ -165,18 +211,20 @@ def start(
     grace: float = plans.GRACE,
     frame_limit: int = plans.FRAME_LIMIT,
     strategy: str = plans.STRATEGIES[0],
+    metrics: bool = True,
 ) -> App:
     """Begins to describe an app. Its name prefixes every process title and is what `mob.connect` takes.
 
     `grace`: seconds that an orderly stop may take (30). `frame_limit`: the longest message in bytes (256 MiB).
     `strategy`: who is restarted when a worker has died: only it ("one_for_one"), or the roles declared after its own
-    as well ("rest_for_one"). `PlanError` if the name cannot be one.
+    as well ("rest_for_one"). `metrics`: whether calls are counted and timed (True). `PlanError` if the name cannot be
+    one.
 
     >>> import mob
     >>> mob.start("myapp")
     <App 'myapp': no roles yet>
     """
-    return App(name, grace=grace, frame_limit=frame_limit, strategy=strategy)
+    return App(name, grace=grace, frame_limit=frame_limit, strategy=strategy, metrics=metrics)
 
 
 def _frozen(value: Any) -> Any:

@@ -9,20 +9,22 @@ import contextlib
 import os
 import socket
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from functools import partial
+from queue import SimpleQueue
 from time import monotonic
 from types import TracebackType
 from typing import Any, TypeVar, overload
 
 import uvloop
 
-from mob.errors import AppNotRunning, MobError, nearest
-from mob.mobster.call import Call
+from mob.errors import AppNotRunning, nearest
 from mob.mobster.calling import DEFAULTS
 from mob.mobster.interface import Interface
 from mob.mobster.peer import Peer
 from mob.mobster.proxy import Proxy, Target
+from mob.mobster.steering import Steering, text_of, uids_of
 from mob.plan import FRAME_LIMIT
 from mob.rim.addresses import address_of, peer_of, running_apps
 from mob.rim.reactor import Reactor
@@ -53,7 +55,9 @@ class Client:
         self._reactor = Reactor(uvloop.new_event_loop())
         self._peer = Peer(self._reactor, sock, frame_limit=FRAME_LIMIT)
         self._thread = threading.Thread(target=self._reactor.run, name=f"mob-client-{app}", daemon=True)
-        self._changed = threading.Condition()
+        self._steering = Steering(self._peer)
+        self._gone = threading.Event()
+        self._peer.control.on_gone = self._gone.set
         self._closed = False
 
     def __repr__(self) -> str:
@@ -171,8 +175,59 @@ class Client:
     def overview(self) -> tuple[m.Row, ...]:
         """The table of `mob ps`: a row for every place of the app."""
         self._check_open()
-        rows: tuple[m.Row, ...] = self._peer.control.request("overview", m.Overview).result(PATIENCE)
-        return rows
+        return self._steering.overview().result(PATIENCE).rows
+
+    def metrics(self) -> m.Metrics:
+        """What is measured: calls and times of all exports since the start, and how it goes at this moment.
+
+        >>> app.metrics().roles[0].ready            # doctest: +SKIP
+        4
+        """
+        self._check_open()
+        return self._steering.metrics().result(PATIENCE).metrics
+
+    def history(self, since: float = 0.0) -> m.HistoryIs:
+        """The past quarter of an hour: a point for each role and five seconds, and what has happened. Times are
+        monotonic seconds of this machine; `since`: only what is newer (`.now` of the answer before)."""
+        self._check_open()
+        return self._steering.history(since).result(PATIENCE)
+
+    def stacks(self, target: str | int) -> dict[int, str]:
+        """Where the threads and tasks of a role's mobsters, or of the one with a pid, stand: by pid.
+
+        One that is stuck answers too: its liveness thread does, or the interpreter's signal handler. What cannot be
+        had is told in its place. `MobError` if there is no such mobster.
+
+        >>> print(app.stacks("back")[4242])         # doctest: +SKIP
+        """
+        self._check_open()
+        pids = {member.uid: member.pid for member in self._peer.roster}
+        calls = {pids[uid]: self._steering.stacks(uid) for uid in uids_of(self._peer, target)}
+        done = {pid: call.result(PATIENCE) for pid, call in calls.items()}
+        return {pid: each.text or each.error for pid, each in done.items()}
+
+    def logs(self, target: str | int = "", *, last: int = 0, follow: bool = False) -> Iterator[m.Line]:
+        """What the mobsters print: of a role, of a pid, or of all.
+
+        First the `last` lines that there were; then, if `follow`, what comes, until the iterator is closed or the app
+        ends. A reader that is too slow misses lines: one with an empty `role` says how many.
+        """
+        self._check_open()
+        role, pid = (target, 0) if isinstance(target, str) else ("", target)
+        if role:
+            self._peer.roster.check_role(role)
+        queue: SimpleQueue[m.Lines] = SimpleQueue()
+        number = self._steering.follow(queue.put, role, pid, last, follow)
+        try:
+            while True:
+                lines = queue.get()
+                if lines.dropped:
+                    yield m.Line(time.time(), "", 0, 0, True, f"{lines.dropped:,} lines were left out here.")
+                yield from lines.lines
+                if lines.is_end:
+                    return
+        finally:
+            self._steering.unfollow(number)
 
     def scale(self, role: str, count: int, *, relative: bool = False) -> str:
         """Gives a role so many workers (`relative`: so many more, or less); what was done.
@@ -181,9 +236,7 @@ class Client:
         """
         self._check_open()
         self._peer.roster.check_role(role)
-        return _done(
-            self._peer.control.request("scale", lambda number: m.Scale(number, role, count, relative)), PATIENCE
-        )
+        return text_of(self._steering.scale(role, count, relative).result(PATIENCE))
 
     def reload(self, *roles: str, timeout: float | None = None) -> str:
         """Replaces the workers of these roles (none: of all) by new ones with new code; what was done, when it is.
@@ -194,7 +247,30 @@ class Client:
         self._check_open()
         for role in roles:
             self._peer.roster.check_role(role)
-        return _done(self._peer.control.request("reload", lambda number: m.Reload(number, roles)), timeout)
+        return text_of(self._steering.reload(roles).result(timeout))
+
+    def restart(self, target: str | int, *more: str) -> str:
+        """Ends the workers of these roles, or the one with that pid, all at once, and launches others in their places.
+
+        Each finishes what it has first, as in a stop. Returns when that is decided. For new code without a gap there
+        is `reload`. `MobError` if there is no such mobster.
+        """
+        self._check_open()
+        roles = (target, *more) if isinstance(target, str) else ()
+        pid = target if isinstance(target, int) else 0
+        for role in roles:
+            self._peer.roster.check_role(role)
+        return text_of(self._steering.restart(roles, pid).result(PATIENCE))
+
+    def stop(self, *, at_once: bool = False) -> str:
+        """Stops the app as SIGTERM to its Kingpin does; `at_once`: without waiting for anything. Returns when it has
+        begun; `wait_stopped` waits for its end."""
+        self._check_open()
+        return text_of(self._steering.stop(at_once).result(PATIENCE))
+
+    def wait_stopped(self, timeout: float | None = None) -> bool:
+        """Waits until the app has ended; whether it has, within so many seconds."""
+        return self._gone.wait(timeout)
 
     def upgrade(self, timeout: float | None = None) -> str:
         """Replaces the Kingpin by one with new code, without a gap; what was done, when it is.
@@ -202,7 +278,7 @@ class Client:
         `MobError` if the new one does not come up: then the old one stays. The mobsters go on as they are (`reload`).
         """
         self._check_open()
-        return _done(self._peer.control.request("upgrade", m.Upgrade), timeout)
+        return text_of(self._steering.upgrade().result(timeout))
 
     def statistics(self) -> dict[str, int]:
         """The sizes of this process's tables."""
@@ -213,13 +289,6 @@ class Client:
             raise AppNotRunning(f"this client of {self.app!r} was closed.")
         if self._peer.control.is_closed:
             raise AppNotRunning(f"the app {self.app!r} has ended.")
-
-
-def _done(request: Call[m.Done], timeout: float | None) -> str:
-    done = request.result(timeout)
-    if done.error:
-        raise MobError(done.error)
-    return done.text
 
 
 def connect(app: str) -> Client:

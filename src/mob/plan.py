@@ -27,6 +27,7 @@ BOOT_TIMEOUT = 60.0  # seconds
 PERIOD = 60.0  # seconds
 RESTART = ("permanent", "transient", "temporary")  # the names are Erlang/OTP's
 STRATEGIES = ("one_for_one", "rest_for_one")
+LOG_FORMATS = ("text", "json")
 
 
 class RolePlan(msgspec.Struct, frozen=True):
@@ -79,6 +80,19 @@ class RolePlan(msgspec.Struct, frozen=True):
     """Limits of the operating system, by the name that getrlimit(2) gives them without RLIMIT_: {"nofile": 4096}."""
 
 
+class Logs(msgspec.Struct, frozen=True):
+    """Where what the mobsters print goes, and in which form."""
+
+    format: str = "text"
+    """"text": lines with a prefix; "json": one object for each line."""
+    file: str | None = None
+    """The absolute path of a file that gets it instead of the terminal."""
+    max_bytes: int = 64 * MIB
+    """The size at which the file is put aside and another begun."""
+    keep: int = 5
+    """How many that were put aside are kept: file.1 is the latest."""
+
+
 class Plan(msgspec.Struct, frozen=True):
     """An app: what `mob.start(...)` and the lines after it have said."""
 
@@ -94,6 +108,12 @@ class Plan(msgspec.Struct, frozen=True):
     """Who is restarted when a worker has died: only it, or the roles declared after its own as well."""
     preload: tuple[str, ...] = ()
     """Modules that the fork server imports once, so that the mobsters share their memory."""
+    logs: Logs = Logs()
+    metrics: bool = True
+    """Whether calls are counted and timed."""
+    trace: str | None = None
+    """Whether calls are traced by OpenTelemetry: what sets it up in each mobster, as "module:function"; "" if that is
+    to be done by the environment's OTEL_ variables."""
 
     def role(self, name: str) -> RolePlan:
         """The role of that name; `KeyError` if there is none."""
@@ -154,6 +174,7 @@ def check_limits(plan: Plan) -> Plan:
         raise PlanError(f"frame_limit={plan.frame_limit!r} is more bytes than any frame can have: {LARGEST_FRAME:,}.")
     if plan.strategy not in STRATEGIES:
         raise PlanError(f"strategy={plan.strategy!r} is none. {nearest(str(plan.strategy), STRATEGIES)}")
+    check_logs(plan.logs)
     names = [role.name for role in plan.roles]
     for role in plan.roles:
         for needed in role.needs:
@@ -161,6 +182,17 @@ def check_limits(plan: Plan) -> Plan:
                 raise PlanError(f"role {role.name!r} needs {needed!r}, which is no role. {nearest(needed, names)}")
     in_order_of_need(plan.roles)
     return plan
+
+
+def check_logs(logs: Logs) -> Logs:
+    """The options of the logs if they make sense."""
+    if logs.format not in LOG_FORMATS:
+        raise PlanError(f"logs: format={logs.format!r} is none. {nearest(str(logs.format), LOG_FORMATS)}")
+    if not _is_number(logs.max_bytes, int, 1024, math.inf):
+        raise PlanError(f"logs: max_bytes={logs.max_bytes!r} is not a number of bytes of at least 1024.")
+    if not _is_number(logs.keep, int, 0, 1000):
+        raise PlanError(f"logs: keep={logs.keep!r} is not a whole number from 0 to 999.")
+    return logs
 
 
 def in_order_of_need(roles: tuple[RolePlan, ...]) -> list[RolePlan]:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from mob.core import decisions as d
-from mob.core import snapshot
+from mob.core import decisions as d, snapshot
 from mob.core.snapshot import Snapshot
 from mob.core.supervisor import Supervisor
 from mob.plan import Plan

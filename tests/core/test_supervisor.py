@@ -6,8 +6,7 @@ from collections import Counter
 from typing import Any
 
 import pytest
-from hypothesis import settings
-from hypothesis import strategies as st
+from hypothesis import settings, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from mob.core import decisions as d
@@ -128,7 +127,7 @@ def test_a_successor_inherits_the_index_and_is_announced() -> None:
     decisions = world.exits_with(2)
     assert decisions[:2] == [
         AnnounceGone(2, KILLED),
-        Tell(f"back.1 (pid 102) {KILLED}; its successor starts."),
+        Tell(f"back.1 (pid 102) {KILLED}; its successor starts.", "exit"),
     ]
     assert of(Launch, decisions) == [Launch(3, "back", 1, 2)]
     assert of(Announce, decisions) == [Announce(Member(3, 0, "back", 1, 2, "launching"))]
@@ -278,7 +277,7 @@ def test_a_pair_is_introduced_again_only_if_its_link_has_broken() -> None:
 def test_roles_are_asked_in_reverse_order_each_when_the_later_ones_are_gone() -> None:
     world = started("db", "back*2", "front")
     assert world.stop() == [
-        Tell("stopping."),
+        Tell("stopping.", "stop"),
         d.WakeAt(1030.0),
         Announce(Member(4, 104, "front", 0, 1, "draining")),
         d.Ask(4, 24.0),
@@ -374,7 +373,7 @@ def test_one_that_hangs_since_others_told_it_to_end_does_not_hold_up_a_stop() ->
 def test_asked_twice_it_stops_at_once() -> None:
     world = started("back", "front")
     world.stop()
-    assert world.stop() == [Tell("stopping at once."), d.Kill(1), d.Kill(2)]
+    assert world.stop() == [Tell("stopping at once.", "stop"), d.Kill(1), d.Kill(2)]
     world.reap()
     assert world.statuses == [0]
     world.stop()

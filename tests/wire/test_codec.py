@@ -15,8 +15,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from mob.errors import BadMessage, Busy, GarbageFrame
 from mob.wire.codec import CALLBACK, Codec, Reference

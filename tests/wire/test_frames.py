@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from mob.errors import FrameTooLong, GarbageFrame, LinkError
 from mob.wire.frames import LARGE, FrameDecoder, frame

@@ -25,8 +25,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 
 from mob.errors import ArgumentError, BadMessage
 from mob.wire import kinds, ways

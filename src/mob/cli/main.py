@@ -19,8 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mob import client
-from mob.cli import stubs as stub_maker
-from mob.cli import watch as watcher
+from mob.cli import stubs as stub_maker, watch as watcher
 from mob.cli.chaos.command import chaos
 from mob.errors import MobError, PlanError
 from mob.rim.addresses import running_apps

@@ -18,8 +18,7 @@ from mob.core.decisions import Announce, AnnounceRole, Ask, Decision, Introduce,
 from mob.core.introductions import Introductions
 from mob.core.revival import Intensity, Revival
 from mob.core.roster import Roster
-from mob.core.states import Mobster
-from mob.core.states import Slot as SlotState
+from mob.core.states import Mobster, Slot as SlotState
 from mob.plan import Plan, RolePlan, in_order_of_need
 from mob.wire.messages import Beat, Member, RoleInfo
 
@@ -85,6 +84,7 @@ class Process:
         "beaten_at",
         "deadline",
         "generation",
+        "has_crashed",
         "is_restarted",
         "killed",
         "launched",
@@ -116,6 +116,8 @@ class Process:
         """Why mob itself has killed it, if it did so for a reason of its own."""
         self.is_restarted = False
         """Whether it was told to end so that another may come in its place."""
+        self.has_crashed = False
+        """Whether its end was nobody's wish."""
         self.report = ""
         """Of a failed import."""
         self.stacks = ""

@@ -9,6 +9,9 @@ import msgspec
 
 from mob.wire.messages import Member, RoleInfo, Running
 
+KINDS = ("start", "exit", "crash", "hang", "reload", "recycle", "restart", "scale", "stop", "note")
+"""What may happen to an app."""
+
 Ticket = tuple[int, int]
 """Who asked, and the number of the request there; (0, 0) for nobody."""
 
@@ -109,6 +112,8 @@ class Tell(_Decision, frozen=True):
     """Say something to the person at the terminal."""
 
     text: str
+    kind: str = "note"
+    """One of `KINDS`; for those who look at the past of the app."""
 
 
 class WakeAt(_Decision, frozen=True):

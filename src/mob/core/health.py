@@ -110,7 +110,7 @@ class Health:
     def _end(self, process: Process, why: str, now: float) -> list[Decision]:
         process.why_killed = why
         self._inspected[process.uid] = now + INSPECTION
-        return [Tell(f"{process.name} {why}; it is killed."), Inspect(process.uid), WakeAt(now + INSPECTION)]
+        return [Tell(f"{process.name} {why}; it is killed.", "hang"), Inspect(process.uid), WakeAt(now + INSPECTION)]
 
     def _check_wear(self, process: Process, now: float) -> list[Decision]:
         slot = process.slot

@@ -15,9 +15,12 @@ from collections import deque
 from mob.core.crew import Crew, Process, Slot
 from mob.core.decisions import Answer, Decision, RenewForkServer, Tell, Ticket
 from mob.core.states import Slot as SlotState
+from mob.errors import nearest
 
 AT_A_TIME = 0.25
 """The part of a role that is replaced at the same time, once the first has come up."""
+IDLE = (SlotState.WAITING, SlotState.FAILED, SlotState.EMPTY)
+"""Places without a process, into which somebody may have one come."""
 RETRY = 60.0
 """Seconds after which the recycling of a worker is tried again, if its successor did not get ready."""
 
@@ -85,7 +88,29 @@ class Rollout:
         if process is None or slot.state is not SlotState.FILLED:
             return []
         self._recycling[role] = slot
-        return [Tell(f"{process.name} {why}; its successor starts."), *self._crew.launch(slot, now, as_successor=True)]
+        tell = Tell(f"{process.name} {why}; its successor starts.", "recycle")
+        return [tell, *self._crew.launch(slot, now, as_successor=True)]
+
+    def restart(self, roles: list[str], pid: int, ticket: Ticket, now: float) -> list[Decision]:
+        """Ends the workers of these roles, or the one with this pid, all at once; others follow in their places."""
+        crew = self._crew
+        unknown = next((role for role in roles if role not in crew.roles), None)
+        if unknown is not None:
+            return [Answer(ticket, error=f"there is no role {unknown!r}. {nearest(unknown, crew.roles)}")]
+        processes = [each for each in crew.processes.values() if each.slot.role in roles or (pid and each.pid == pid)]
+        if pid and not processes:
+            return [Answer(ticket, error=f"no mobster has the pid {pid}. `mob ps` lists them.")]
+        names = ", ".join(roles) or processes[0].name
+        decisions: list[Decision] = [Tell(f"restarting {names}.", "restart")]
+        for process in processes:
+            process.is_restarted = True
+            decisions += crew.retire(process, now, crew.plan.grace)
+        idle = [slot for slot in crew.slots.values() if slot.role in roles and slot.state in IDLE]
+        for slot in idle:
+            decisions += self._fill(slot, now)
+        count = len(processes) + len(idle)
+        text = f"restarting {count} {'worker' if count == 1 else 'workers'}: {names}."
+        return [*decisions, Answer(ticket, text=text)]
 
     def cancel(self, why: str) -> list[Decision]:
         """The app stops: nothing is replaced any more."""
@@ -123,7 +148,7 @@ class Rollout:
         if self._recycling.get(slot.role) is slot:
             del self._recycling[slot.role]
             slot.not_before = now + RETRY
-            return [Tell(f"the successor of {slot.name} {_reason(process, why)}; the one before it stays.")]
+            return [Tell(f"the successor of {slot.name} {_reason(process, why)}; the one before it stays.", "recycle")]
         reload = self._reload
         if reload is None or slot not in reload.under_way:
             return []
@@ -149,7 +174,7 @@ class Rollout:
 
     def _begin(self, reload: Reload, now: float) -> list[Decision]:
         self._reload = reload
-        tell = Tell(f"reloading {', '.join(reload.roles)}.")
+        tell = Tell(f"reloading {', '.join(reload.roles)}.", "reload")
         if self._crew.plan.preload:  # it holds old code
             return [tell, RenewForkServer()]
         return [tell, *self._go_on(reload, now)]
@@ -181,6 +206,10 @@ class Rollout:
         decisions = self._dismiss_successor(slot, now)
         if slot.state is SlotState.FILLED and self._crew.current(slot) is not None:
             return [*decisions, *self._crew.launch(slot, now, as_successor=True)]
+        return [*decisions, *self._fill(slot, now)]
+
+    def _fill(self, slot: Slot, now: float) -> list[Decision]:
+        """A place where nobody is, and where perhaps nobody was to come any more."""
         slot.step("reloaded")
         self._crew.roles[slot.role].intensity.reset()
         return [*self._crew.role_changed(slot.role, given_up=False), *self._crew.launch(slot, now)]
@@ -199,7 +228,7 @@ class Rollout:
             text = f"the reload has failed, {stays}. {reload.error}"
         else:
             text = f"reloaded {reload.replaced} workers in {took}."
-        decisions: list[Decision] = [Tell(text)]
+        decisions: list[Decision] = [Tell(text, "reload")]
         decisions += [
             Answer(ticket, error=text if reload.error else "", text="" if reload.error else text)
             for ticket in reload.tickets

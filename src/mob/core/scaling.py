@@ -64,7 +64,7 @@ class Scaling:
         wanted = self._crew.roles[role]
         if count == wanted.target:
             return []
-        text = Tell(f"{role}: {wanted.target} -> {count} workers; {why}.")
+        text = Tell(f"{role}: {wanted.target} -> {count} workers; {why}.", "scale")
         wanted.target = count
         self._loads[role].idle_since = None
         decisions: list[Decision] = [text, *self._crew.role_changed(role, workers=count)]

@@ -16,8 +16,7 @@ import msgspec
 from mob.core.crew import Process, Role, Slot
 from mob.core.decisions import Decision, WakeAt
 from mob.core.quarantine import Suspect
-from mob.core.states import Mobster
-from mob.core.states import Slot as SlotState
+from mob.core.states import Mobster, Slot as SlotState
 from mob.core.supervisor import Supervisor
 from mob.plan import Plan, RolePlan
 from mob.wire.messages import Beat, Member, RoleInfo

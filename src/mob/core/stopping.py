@@ -42,16 +42,16 @@ class Stopping:
             slot.step("stopping")
         for process in crew.processes.values():
             process.limit(self._deadline)  # though its turn may not have come
-        return [Tell("stopping."), WakeAt(self._deadline), *self.go_on(now)]
+        return [Tell("stopping.", "stop"), WakeAt(self._deadline), *self.go_on(now)]
 
     def finish(self, text: str, status: int) -> list[Decision]:
         """Ends the app, of which nobody is left."""
         self.has_begun = self.is_over = True
-        return [Tell(text), Finish(status)]
+        return [Tell(text, "stop"), Finish(status)]
 
     def _force(self) -> list[Decision]:
         self._stage = []
-        return [Tell("stopping at once."), *self._crew.kill(self._crew.processes.values())]
+        return [Tell("stopping at once.", "stop"), *self._crew.kill(self._crew.processes.values())]
 
     def go_on(self, now: float) -> list[Decision]:
         """Asks the next role once the one before is gone; finishes when all are."""

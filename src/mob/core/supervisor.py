@@ -20,8 +20,7 @@ from mob.core.revival import is_wanted
 from mob.core.rollout import Rollout
 from mob.core.roster import Roster
 from mob.core.scaling import Scaling
-from mob.core.states import Mobster
-from mob.core.states import Slot as SlotState
+from mob.core.states import Mobster, Slot as SlotState
 from mob.core.stopping import Stopping
 from mob.plan import Plan
 from mob.wire.messages import Beat, Export, Member, Row
@@ -147,7 +146,8 @@ class Supervisor:
         self.crew.forget(process)
         self.health.handle_exited(uid)
         decisions: list[Decision] = [AnnounceGone(uid, why)]
-        if self._has_crashed(process, was_told, status):
+        process.has_crashed = self._has_crashed(process, was_told, status)
+        if process.has_crashed:
             decisions.append(_record(process, f"{why} while it ran {slot.role}.{blamed}" if blamed else why, now))
         if self.stopping:
             slot.uid = 0 if slot.uid == uid else slot.uid
@@ -212,7 +212,11 @@ class Supervisor:
         )
         decisions += self.crew.role_changed(slot.role, given_up=True, failing=f"{slot.name}: {process.error or why}")
         if role.plan.essential:
-            return [*decisions, Tell(f"{slot.role!r} is essential, so the app ends."), *self.handle_stop(now, status=1)]
+            return [
+                *decisions,
+                Tell(f"{slot.role!r} is essential, so the app ends.", "stop"),
+                *self.handle_stop(now, status=1),
+            ]
         return [*decisions, *self._finish_if_done()]
 
     def _restart_the_rest(self, slot: Slot, now: float) -> list[Decision]:
@@ -280,6 +284,12 @@ class Supervisor:
             if role not in self.crew.roles:
                 return [Answer(ticket, error=f"there is no role {role!r}.")]
         return self.rollout.reload(roles or self.crew.order[:], ticket, now)
+
+    def handle_restart(self, roles: list[str], pid: int, ticket: Ticket, now: float) -> list[Decision]:
+        """Somebody wants the workers of these roles, or the one with this pid, ended, and others in their places."""
+        if self.stopping:
+            return [Answer(ticket, error="the app is stopping.")]
+        return self.rollout.restart(roles, pid, ticket, now)
 
     def handle_scale(
         self, role: str, count: int, ticket: Ticket, now: float, relative: bool = False, by_role: bool = False
@@ -375,21 +385,23 @@ class Supervisor:
         """The error of a successor that could not be imported, in full."""
         if not process.report:
             return []
-        return [Tell(f"{process.name} could not import {process.slot.role!r}. Its error:\n    {_indented(process)}")]
+        text = f"{process.name} could not import {process.slot.role!r}. Its error:\n    {_indented(process)}"
+        return [Tell(text, "crash")]
 
     def _tell_exit(self, process: Process, then: str, was_told: bool) -> list[Decision]:
         slot, name = process.slot, process.name
         if was_told:
-            return [Tell(f"{name} ended as it was told to; {then}")]
+            return [Tell(f"{name} ended as it was told to; {then}", "exit")]
         if process.report:
             slot.note = process.error
             told, slot.told = slot.told, process.report
             failed = f"{name} could not import {slot.role!r}; {then}"
             if told == process.report:
-                return [Tell(f"{failed} The same error: {slot.note}")]
-            return [Tell(f"{failed} Its error:\n    {_indented(process)}")]
+                return [Tell(f"{failed} The same error: {slot.note}", "crash")]
+            return [Tell(f"{failed} Its error:\n    {_indented(process)}", "crash")]
         early = "" if process.ready_at is not None else " before it was ready"
-        return [Tell(f"{name} {slot.note}{early}; {then}")]
+        kind = "crash" if process.has_crashed else "exit"
+        return [Tell(f"{name} {slot.note}{early}; {then}", kind)]
 
 
 def _indented(process: Process) -> str:

@@ -36,6 +36,7 @@ class Console:
         self._roles: dict[str, int] = {}
         self._sources: dict[int, list[_Source]] = {}  # by the mobster's uid
         self._last: dict[int, deque[str]] = {}
+        self._taken: dict[int, list[str]] = {}
         self._writer = _Writer()
 
     def __repr__(self) -> str:
@@ -98,6 +99,19 @@ class Console:
                     break
         return tuple(self._last.pop(uid, ()))
 
+    @property
+    def dropped(self) -> int:
+        """Lines that could not be shown, for they were too many."""
+        return self._writer.dropped
+
+    def begin_taking(self, uid: int) -> None:
+        """What a mobster prints from now on is wanted by somebody else, who calls `end_taking`; it is not shown."""
+        self._taken[uid] = []
+
+    def end_taking(self, uid: int) -> list[str]:
+        """What it has printed since."""
+        return self._taken.pop(uid, [])
+
     def say(self, text: str) -> None:
         """A word of the Kingpin's own."""
         self._writer.write(self._streams[1], f"{self._paint('mob', 1)} | {text}\n".encode())
@@ -134,7 +148,9 @@ class Console:
         return bool(data)
 
     def _write_lines(self, source: _Source, lines: list[bytes]) -> None:
-        if lines:
+        if lines and source.uid in self._taken:
+            self._taken[source.uid] += [line.decode(errors="replace") for line in lines]
+        elif lines:
             last = self._last.setdefault(source.uid, deque(maxlen=LAST_LINES))
             last.extend(line.decode(errors="replace") for line in lines[-LAST_LINES:])
             prefix = f"{self._paint(f'{source.name} {source.pid}', source.color)} | ".encode()
@@ -185,6 +201,7 @@ class _Writer:
         self._queue: deque[tuple[TextIO, bytes]] = deque()
         self._waiting = 0
         self._dropped = 0
+        self.dropped = 0  # in all
         self._wake = threading.Condition()
         self._closing = False
         self._is_writing = False
@@ -195,6 +212,7 @@ class _Writer:
         with self._wake:
             if self._waiting + len(data) > WAITING_LIMIT:
                 self._dropped += data.count(b"\n")
+                self.dropped += data.count(b"\n")
                 return
             self._waiting += len(data)
             self._queue.append((stream, data))

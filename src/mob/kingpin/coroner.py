@@ -12,6 +12,8 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from mob.core import decisions as d
 from mob.rim import processes
 from mob.rim.board import mark_of
@@ -32,6 +34,7 @@ class Coroner:
         self._kingpin = kingpin
         self._crashes = Crashes(kingpin.plan.name)
         self._oom_kills = processes.count_oom_kills()
+        self._asked: dict[int, list[d.Ticket]] = {}  # who wants to know where a mobster stands, by its uid
 
     def __repr__(self) -> str:
         return f"<Coroner with {self._crashes}>"
@@ -53,6 +56,45 @@ class Coroner:
         exports = kingpin.supervisor.roster.roles[process.slot.role].exports or ()
         mark = kingpin.board.running(uid)
         return next((export.name for export in exports if mark and mark == mark_of(export.name)), "")
+
+    def ask(self, uid: int, ticket: d.Ticket) -> None:
+        """Somebody wants to know where a mobster stands, which may be stuck, but is not to die."""
+        connection = self._kingpin.connections.get(uid)
+        if connection is None or connection.beats is None:
+            self._kingpin.carry_out([d.Answer(ticket, error="there is no such mobster any more.")])
+            return
+        waiting = self._asked.setdefault(uid, [])
+        waiting.append(ticket)
+        if len(waiting) == 1:
+            connection.beats.post(m.Inspect())
+            self._kingpin.reactor.loop.call_later(LISTENING, partial(self._ask_from_outside, uid))
+
+    def handle_inspection(self, uid: int, stacks: str) -> None:
+        """A mobster has said where it stands."""
+        self._answer(uid, d.Answer((0, 0), text=stacks))
+
+    def handle_exited(self, uid: int) -> None:
+        """A mobster is gone."""
+        self._answer(uid, d.Answer((0, 0), error="it has ended before it could say where it stands."))
+
+    def _ask_from_outside(self, uid: int) -> None:
+        """Its liveness thread stands still as well: code in C holds the interpreter. The signal's answer comes on
+        stderr, as soon as what was printed before is read."""
+        process = self._kingpin.supervisor.processes.get(uid)
+        if uid in self._asked and process is not None:
+            self._kingpin.console.begin_taking(uid)
+            processes.ask_for_stacks(process.pid)
+            self._kingpin.reactor.loop.call_later(LISTENING, partial(self._take_from_console, uid))
+
+    def _take_from_console(self, uid: int) -> None:
+        lines = self._kingpin.console.end_taking(uid)
+        text = "\n".join(["code in C holds the interpreter; its threads, the most recent call first:", *lines])
+        error = "" if lines else "it does not answer, not even to a signal. Is it stopped (SIGSTOP)?"
+        self._answer(uid, d.Answer((0, 0), error=error, text=text if lines else ""))
+
+    def _answer(self, uid: int, answer: d.Answer) -> None:
+        tickets = self._asked.pop(uid, ())
+        self._kingpin.carry_out([msgspec.structs.replace(answer, ticket=ticket) for ticket in tickets])
 
     def inspect(self, uid: int) -> None:
         """Asks a mobster where it stands."""

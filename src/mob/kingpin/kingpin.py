@@ -20,6 +20,7 @@ import uvloop
 from mob.core import decisions as d
 from mob.core.crew import Process
 from mob.core.decisions import Decision
+from mob.core.registry import Registry
 from mob.core.supervisor import Supervisor
 from mob.kingpin import upgrade
 from mob.kingpin.console import Console
@@ -28,6 +29,7 @@ from mob.kingpin.desk import Connection, Desk
 from mob.kingpin.manager import Manager
 from mob.kingpin.nursery import Nursery
 from mob.kingpin.ports import REFUSALS, Ports
+from mob.kingpin.requests import Requests
 from mob.kingpin.signals import Signals
 from mob.kingpin.upgrade import Estate, Upgrade
 from mob.plan import Plan
@@ -57,6 +59,7 @@ class Kingpin:
         self._estate = estate  # what another program in this process has left
         self._upgrade: Upgrade | None = None
         self.supervisor = Supervisor(plan, random.random)
+        self.registry = Registry(self.supervisor.crew, monotonic())
         self.reactor = Reactor(uvloop.new_event_loop())
         self.console = Console(self.reactor)
         self.ports = Ports(passed_sockets())
@@ -67,6 +70,7 @@ class Kingpin:
         self.nursery = Nursery(self.reactor, plan, self.handle_report, self.handle_fork_server_gone)
         self.connections: dict[int, Connection] = {}
         self.coroner = Coroner(self)
+        self.requests = Requests(self)
         self.status = 0
         self._forced = False
 
@@ -108,8 +112,14 @@ class Kingpin:
 
     def handle_stop_signal(self) -> None:
         """Ctrl-C or SIGTERM: the first asks, the second forces."""
-        self._forced = self.supervisor.stopping
+        self.stop()
+
+    def stop(self, at_once: bool = False) -> None:
+        """Ends the app in order; `at_once`, or if that is under way already: at once."""
+        self._forced = at_once or self.supervisor.stopping
         self.nursery.wake()  # it tells who has ended
+        if at_once and not self.supervisor.stopping:
+            self.carry_out(self.supervisor.handle_stop(monotonic()))
         self.carry_out(self.supervisor.handle_stop(monotonic()))
 
     def handle_upgrade(self, ticket: d.Ticket) -> None:
@@ -220,24 +230,10 @@ class Kingpin:
             case m.Bind():
                 self._bind(connection, message)
             case m.Unbind(id=number):
-                self.ports.give_back(self._role_of(connection), uid, message)
+                self.ports.give_back(self.role_of(connection), uid, message)
                 connection.link.post(m.Unbound(number))
-            case m.Overview(id=number):
-                connection.link.post(m.Rows(number, tuple(supervisor.rows(now))))
-            case m.Scale(id=number, role=role, count=count, relative=relative):
-                own = supervisor.processes[uid].slot.role if uid in supervisor.processes else ""
-                role = role or own
-                self.carry_out(
-                    supervisor.handle_scale(role, count, (uid, number), now, relative, by_role=own == role and relative)
-                )
-            case m.Reload(id=number, roles=roles):
-                self.carry_out(supervisor.handle_reload(list(roles), (uid, number), now))
-            case m.Upgrade(id=number):
-                self.handle_upgrade((uid, number))
-            case m.WantCrash(id=number):
-                connection.link.post(m.CrashIs(number, self.coroner.last_report(self._role_of(connection))))
-            case m.Ready():
-                pass  # of a process that is gone by now, or of a client, which has no role to be ready for
+            case _:
+                self.requests.handle(connection, message)
 
     def _greet(self, connection: Connection, protocol: int, pid: int) -> None:
         if protocol != m.PROTOCOL:
@@ -251,7 +247,7 @@ class Kingpin:
 
     def _bind(self, connection: Connection, bind: m.Bind) -> None:
         try:
-            listener = self.ports.listener(self._role_of(connection), connection.uid, bind)
+            listener = self.ports.listener(self.role_of(connection), connection.uid, bind)
         except REFUSALS as error:
             number = getattr(error, "errno", None) or errno.EINVAL
             connection.link.post(m.NotBound(bind.id, number, self.ports.explain(bind.address, error)))
@@ -265,8 +261,12 @@ class Kingpin:
         uid = int(link.name)
         for vital in vitals:
             if isinstance(vital, m.Beat):
-                self.carry_out(self.supervisor.handle_beat(uid, vital, monotonic()))
+                now = monotonic()
+                if (process := self.supervisor.processes.get(uid)) is not None:
+                    self.registry.handle_beat(process, vital, now)
+                self.carry_out(self.supervisor.handle_beat(uid, vital, now))
             else:
+                self.coroner.handle_inspection(uid, vital.stacks)
                 self.carry_out(self.supervisor.handle_inspection(uid, vital.stacks))
 
     # --------------------------------------------------------------------------------------------- carrying out
@@ -274,6 +274,7 @@ class Kingpin:
     def carry_out(self, decisions: list[Decision]) -> None:
         """Does what was decided, in that order."""
         if decisions:
+            self.registry.handle_decisions(decisions, monotonic())
             self._do(decisions)
             self.manager.tell(self.supervisor)
 
@@ -331,6 +332,8 @@ class Kingpin:
                 connection.beats.drain()
         why, blamed = processes.exit_text(status), self.coroner.blame(uid, status)
         self.carry_out(self.supervisor.handle_exited(uid, why, monotonic(), status, blamed))
+        self.registry.handle_exited(uid)
+        self.coroner.handle_exited(uid)
         self.console.take_last_lines(uid)  # nobody has asked for them
 
     def _launch(self, launch: d.Launch) -> None:
@@ -351,6 +354,9 @@ class Kingpin:
             grace=plan.grace,
             frame_limit=plan.frame_limit,
             color=self.console.color,
+            log_format=plan.logs.format,
+            metrics=plan.metrics,
+            trace=plan.trace,
         )
         self.board.put(launch.uid, 0, 0)  # one that died long ago may have had the same entry
         self.board.mark(launch.uid, 0)
@@ -386,7 +392,8 @@ class Kingpin:
         if (connection := self.connections.get(uid)) is not None:
             connection.link.post(message)
 
-    def _role_of(self, connection: Connection) -> str:
+    def role_of(self, connection: Connection) -> str:
+        """The role of who is at the other end; "" if it is a client."""
         process = self.supervisor.processes.get(connection.uid)
         return process.slot.role if process else ""
 

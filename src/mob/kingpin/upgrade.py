@@ -26,9 +26,9 @@ from typing import IO, TYPE_CHECKING, cast
 
 import msgspec
 
-from mob.core import decisions as d
-from mob.core import snapshot
+from mob.core import decisions as d, snapshot
 from mob.core.decisions import Ticket
+from mob.core.registry import Past, Registry
 from mob.core.snapshot import Snapshot
 from mob.core.states import Mobster
 from mob.errors import PlanError
@@ -94,6 +94,7 @@ class Estate(msgspec.Struct, frozen=True):
     """All that one program leaves to the next. Descriptors stay open under their numbers."""
 
     snapshot: Snapshot
+    past: Past
     ends: list[End]
     pipes: list[Pipe]
     last_lines: dict[int, list[str]]
@@ -249,6 +250,7 @@ def _estate(kingpin: Kingpin, ticket: Ticket) -> Estate:
     nursery = kingpin.nursery
     return Estate(
         snapshot=snapshot.take(kingpin.supervisor),
+        past=kingpin.registry.past(),
         ends=[
             End(each.uid, each.link.fd, _fd(each.beats), each.link.name, each.pid, each.is_client, each.greeted)
             for each in kingpin.connections.values()
@@ -289,6 +291,8 @@ def take_over(kingpin: Kingpin, estate: Estate) -> None:
     kingpin.ports.paths += estate.paths
     kingpin.nursery.take_over(estate.fork_server, estate.channel, estate.deadman)
     kingpin.supervisor, decisions = snapshot.restore(kingpin.plan, estate.snapshot, monotonic(), random.random)
+    kingpin.registry = Registry(kingpin.supervisor.crew, monotonic())
+    kingpin.registry.take_over(estate.past)
     there = [process for process in kingpin.supervisor.processes.values() if process.pid]
     kingpin.manager.take_over()
     kingpin.nursery.kill()

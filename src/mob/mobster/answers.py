@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 from msgspec import Raw
 
 from mob.rim.link import Link
-from mob.wire import failures
-from mob.wire import messages as m
+from mob.wire import failures, messages as m
 
 if TYPE_CHECKING:
     from mob.mobster.inbox import Inbox

@@ -184,8 +184,8 @@ def last_error() -> str:
 
     Reports outlive the app: `mob crashes` shows them.
     """
-    text: str = current("last_error").control.request("last_error", m.WantCrash).result()
-    return text
+    crash: m.CrashIs = current("last_error").control.request("last_error", m.WantCrash).result()
+    return crash.text
 
 
 def listen(host: str, port: int, *, backlog: int = 1024) -> socket.socket:

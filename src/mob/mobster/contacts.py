@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Any
 from msgspec import Raw
 
 from mob.core.routing import Route, may_get_calls
-from mob.core.states import Call as CallState
-from mob.core.states import Mobster
+from mob.core.states import Call as CallState, Mobster
 from mob.errors import Lost
 from mob.mobster.call import Call
 from mob.mobster.streams import Receiver

@@ -27,6 +27,7 @@ class Control:
         self._peer = peer
         self._link = Link(sock, peer.reactor, m.decode_down, self._handle, self._handle_closed, limit, "the Kingpin")
         self._requests: dict[int, Call[Any]] = {}
+        self._followers: dict[int, Callable[[m.Lines], None]] = {}
         self._ids = itertools.count(1)
         self.welcomed = False
         self.refused = ""
@@ -58,6 +59,20 @@ class Control:
         if self.is_closed:
             self._fail_requests()
         return call
+
+    def follow(self, on_lines: Callable[[m.Lines], None], make: Callable[[int], m.Up]) -> int:
+        """Asks for what mobsters print; `on_lines` gets it until its end, which is empty if the Kingpin goes."""
+        number = next(self._ids)
+        self._followers[number] = on_lines
+        self.post(make(number))
+        if self.is_closed:
+            self._end_following()
+        return number
+
+    def unfollow(self, number: int) -> None:
+        """Has seen enough."""
+        if self._followers.pop(number, None) is not None:
+            self.post(m.Unfollow(number))
 
     def abandon(self) -> None:
         """As `Link.abandon`."""
@@ -104,21 +119,33 @@ class Control:
                     error = AddressHeld(errno, why)
                     call.fail(error)
             case m.Unbound(id=number):
-                if (call := self._requests.pop(number, None)) is not None:
-                    call.settle(None)
-            case m.Rows(id=number, rows=rows):
-                if (call := self._requests.pop(number, None)) is not None:
-                    call.settle(rows)
-            case m.Done(id=number):
-                if (call := self._requests.pop(number, None)) is not None:
-                    call.settle(message)
-            case m.CrashIs(id=number, text=text):
-                if (call := self._requests.pop(number, None)) is not None:
-                    call.settle(text)
+                self._settle(number, message)
+            case m.Rows(id=number) | m.Done(id=number) | m.CrashIs(id=number):
+                self._settle(number, message)
+            case m.MetricsAre(id=number) | m.HistoryIs(id=number):
+                self._settle(number, message)
+            case m.Lines(id=number):
+                self._handle_lines(number, message)
             case m.Stop(grace=grace):
                 self.on_stop(grace)
             case m.Refused(why=why):
                 self.refused = why
+
+    def _settle(self, number: int, answer: m.Down) -> None:
+        if (call := self._requests.pop(number, None)) is not None:
+            call.settle(answer)
+
+    def _handle_lines(self, number: int, lines: m.Lines) -> None:
+        follower = self._followers.get(number)
+        if lines.is_end:
+            self._followers.pop(number, None)
+        if follower is not None:
+            follower(lines)
+
+    def _end_following(self) -> None:
+        followers, self._followers = self._followers, {}
+        for number, follower in followers.items():
+            follower(m.Lines(number, (), is_end=True))
 
     def _handle_bound(self, number: int, descriptors: list[int]) -> None:
         call = self._requests.pop(number, None)
@@ -158,6 +185,7 @@ class Control:
 
     def _handle_closed(self, link: Link, why: str) -> None:
         self._fail_requests()
+        self._end_following()
         for contact in self._peer.contacts:
             if contact.link is None:  # and nobody is left who would introduce us
                 contact.lose("cannot be reached: its app has ended")

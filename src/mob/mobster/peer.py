@@ -20,8 +20,7 @@ from typing import Any
 from msgspec import Raw
 
 from mob.core.roster import Roster
-from mob.core.states import Call as CallState
-from mob.core.states import Mobster
+from mob.core.states import Call as CallState, Mobster
 from mob.errors import BadMessage, CallError, CallTimeout
 from mob.mobster.buffers import Buffers
 from mob.mobster.call import Call, Handover
@@ -37,8 +36,7 @@ from mob.plan import FRAME_LIMIT, SHARED_MEMORY
 from mob.rim.board import Board
 from mob.rim.link import Link
 from mob.rim.reactor import Reactor
-from mob.wire import failures
-from mob.wire import messages as m
+from mob.wire import failures, messages as m
 from mob.wire.codec import Codec
 from mob.wire.references import AnyReference, Handle, Reference
 from mob.wire.sharing import LARGE, holds_large

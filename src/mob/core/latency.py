@@ -1,0 +1,60 @@
+"""Latencies: into which range a time falls, and what can be said of many when only the counts of the ranges are known.
+
+The ranges grow by half at each step or less (the E6 series), from a microsecond to 100 seconds: what is read back, a
+median say, is at most a quarter off. So a distribution is fifty numbers, which can be added up over processes and over
+time, and survive them. As in HdrHistogram, and in the histograms of Prometheus, which gets every third bound.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
+
+STEPS = (1.0, 1.5, 2.2, 3.3, 4.7, 6.8)
+BOUNDS: tuple[float, ...] = (*(float(f"{step}e{exponent}") for exponent in range(-6, 2) for step in STEPS), 100.0)
+"""The upper ends of the ranges, in seconds; what is beyond the last is one range more."""
+RANGES = len(BOUNDS) + 1
+EXPOSED = BOUNDS[::3]
+"""Those that are shown to other programs."""
+
+
+def range_of(seconds: float) -> int:
+    """The range that a time falls into."""
+    return bisect_left(BOUNDS, seconds)
+
+
+def add(counts: list[int], more: Mapping[int, int]) -> None:
+    """Adds counts by range. What is no range is left out: it comes from another process."""
+    for number, count in more.items():
+        if 0 <= number < RANGES:
+            counts[number] += count
+
+
+def quantile(counts: Sequence[int], part: float) -> float:
+    """The time below which so large a part of all lies (0.5: the median), in seconds; 0 if there are none.
+
+    >>> counts = [0] * RANGES
+    >>> counts[range_of(0.002)] = 99
+    >>> counts[range_of(0.5)] = 1
+    >>> round(quantile(counts, 0.5), 4), quantile(counts, 1.0)
+    (0.0019, 0.68)
+    """
+    total = sum(counts)
+    if not total:
+        return 0.0
+    wanted, seen = part * total, 0
+    for number, count in enumerate(counts):
+        if count and seen + count >= wanted:
+            low = BOUNDS[number - 1] if number else 0.0
+            high = BOUNDS[number] if number < len(BOUNDS) else BOUNDS[-1]
+            return low + (high - low) * (wanted - seen) / count
+        seen += count
+    return BOUNDS[-1]
+
+
+def exposed(counts: Sequence[int]) -> list[tuple[float, int]]:
+    """How many took at most so long, for each of the bounds that are shown."""
+    sums = [0]
+    for count in counts:
+        sums.append(sums[-1] + count)
+    return [(bound, sums[number * 3 + 1]) for number, bound in enumerate(EXPOSED)]

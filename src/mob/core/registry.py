@@ -1,0 +1,282 @@
+"""The registry: what is measured of the app, added up from the beats of all mobsters.
+
+It belongs to the Kingpin, so what was counted survives the mobsters that have counted it; one that is killed takes its
+last second along. Beside the sums since the start there is the past quarter of an hour, as points of a few seconds, and
+what has happened in it. All of it is bounded: by the number of exports, by `KEPT` and by `MOST_EVENTS`.
+
+Pure: the time is passed in. Nothing here decides anything.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Iterable
+
+import msgspec
+
+from mob.core import latency
+from mob.core.crew import Crew, Process
+from mob.core.decisions import Decision, Launch, Record, Tell
+from mob.wire.messages import Beat, Event, ExportMetrics, MobsterMetrics, Point, RoleMetrics, Tally
+
+STEP = 5.0
+"""Seconds between two points of the past."""
+KEPT = 15 * 60.0
+"""Seconds of the past that are kept."""
+MOST_EVENTS = 1000
+MOST_KINDS = 20
+"""Kinds of errors that are told apart, for each export; what is beyond them is "other"."""
+MOST_EXPORTS = 1000
+"""Exports that are counted; callers may make up names."""
+
+
+class Sums(msgspec.Struct):
+    """All calls of an export."""
+
+    waited: list[int] = msgspec.field(default_factory=lambda: [0] * latency.RANGES)
+    ran: list[int] = msgspec.field(default_factory=lambda: [0] * latency.RANGES)
+    waited_seconds: float = 0.0
+    ran_seconds: float = 0.0
+    failed: dict[str, int] = {}
+    unserved: dict[str, int] = {}
+
+    def add(self, tally: Tally) -> None:
+        """What one mobster has served since its last beat."""
+        latency.add(self.waited, tally.waited)
+        latency.add(self.ran, tally.ran)
+        self.waited_seconds += tally.waited_seconds
+        self.ran_seconds += tally.ran_seconds
+        _count(self.failed, tally.failed)
+
+
+class Lately(msgspec.Struct):
+    """A role since the last point."""
+
+    took: list[int] = msgspec.field(default_factory=lambda: [0] * latency.RANGES)
+    calls: int = 0
+    failures: int = 0
+
+
+class Rate(msgspec.Struct):
+    """What a mobster has used since the beat before: what is shown as "of late"."""
+
+    at: float
+    cpu: float
+    load: float = 0.0
+    traffic: dict[int, float] = {}
+
+
+class Past(msgspec.Struct):
+    """All of it as data, for the Kingpin that follows."""
+
+    began: float
+    exports: dict[str, dict[str, Sums]]
+    launches: dict[str, int]
+    crashes: dict[str, int]
+    points: list[Point]
+    events: list[Event]
+
+
+class Registry:
+    """What is measured."""
+
+    def __init__(self, crew: Crew, now: float) -> None:
+        self._crew = crew
+        self._began = now
+        self._exports: dict[str, dict[str, Sums]] = {}
+        self._launches: Counter[str] = Counter()
+        self._crashes: Counter[str] = Counter()
+        self._rates: dict[int, Rate] = {}
+        self._lately: dict[str, Lately] = {}
+        self._last_point = now
+        self._points: deque[Point] = deque()
+        self._events: deque[Event] = deque(maxlen=MOST_EVENTS)
+
+    def __repr__(self) -> str:
+        exports = sum(map(len, self._exports.values()))
+        return f"<Registry of {exports} exports, {len(self._points)} points, {len(self._events)} events>"
+
+    # ------------------------------------------------------------------------------------------ what comes in
+
+    def handle_beat(self, process: Process, beat: Beat, now: float) -> None:
+        """A mobster says how it goes; before the supervisor hears of it."""
+        self._pass_time(now)
+        role = process.slot.role
+        for tally in beat.tallies:
+            self._sums(role, tally.export).add(tally)
+            lately = self._lately.setdefault(role, Lately())
+            latency.add(lately.took, tally.ran)
+            lately.calls += sum(tally.ran.values())
+            lately.failures += sum(tally.failed.values())
+        for label, kinds in beat.unserved.items():
+            called, _, export = label.partition(".")
+            if called in self._crew.roles:
+                _count(self._sums(called, export).unserved, kinds)
+                self._lately.setdefault(called, Lately()).failures += sum(kinds.values())
+        self._rates[process.uid] = _rate(self._rates.get(process.uid), beat, now)
+
+    def handle_decisions(self, decisions: Iterable[Decision], now: float) -> None:
+        """These are carried out: what of them belongs to the past of the app."""
+        for decision in decisions:
+            match decision:
+                case Tell(text=text, kind=kind):
+                    self._events.append(Event(now, kind, text))
+                case Launch(role=role):
+                    self._launches[role] += 1
+                case Record(member=member):
+                    self._crashes[member.role] += 1
+                case _:
+                    pass
+
+    def handle_exited(self, uid: int) -> None:
+        """A mobster is gone."""
+        self._rates.pop(uid, None)
+
+    # --------------------------------------------------------------------------------------------- what is shown
+
+    def uptime(self, now: float) -> float:
+        """Seconds since the app was started."""
+        return now - self._began
+
+    def exports(self) -> tuple[ExportMetrics, ...]:
+        """The sums of all exports."""
+        return tuple(
+            ExportMetrics(
+                role,
+                export,
+                tuple(sums.waited),
+                sums.waited_seconds,
+                tuple(sums.ran),
+                sums.ran_seconds,
+                sums.failed,
+                sums.unserved,
+            )
+            for role, exports in self._exports.items()
+            for export, sums in exports.items()
+        )
+
+    def roles(self) -> tuple[RoleMetrics, ...]:
+        """How it goes with the roles."""
+        crew = self._crew
+        return tuple(
+            RoleMetrics(
+                name,
+                role.target,
+                len(crew.roster.ready(name)),
+                self._launches[name],
+                self._crashes[name],
+                self._parked(name),
+                crew.roster.roles[name].failing,
+            )
+            for name, role in crew.roles.items()
+        )
+
+    def mobsters(self, now: float) -> tuple[MobsterMetrics, ...]:
+        """How it goes with the mobsters, in the order of the roles."""
+        order = {name: number for number, name in enumerate(self._crew.roles)}
+        processes = sorted(
+            self._crew.processes.values(), key=lambda each: (order[each.slot.role], each.slot.index, each.uid)
+        )
+        return tuple(self._mobster(process, now) for process in processes)
+
+    def history(self, since: float, now: float) -> tuple[tuple[Point, ...], tuple[Event, ...]]:
+        """Points and events after that time."""
+        self._pass_time(now)
+        points = tuple(point for point in self._points if point.at > since)
+        return points, tuple(event for event in self._events if event.at > since)
+
+    # ------------------------------------------------------------------------------------------- an upgrade
+
+    def past(self) -> Past:
+        """All of it as data."""
+        return Past(
+            self._began,
+            self._exports,
+            dict(self._launches),
+            dict(self._crashes),
+            list(self._points),
+            list(self._events),
+        )
+
+    def take_over(self, past: Past) -> None:
+        """Goes on where another Kingpin has stopped."""
+        self._began = past.began
+        self._exports = past.exports
+        self._launches, self._crashes = Counter(past.launches), Counter(past.crashes)
+        self._points = deque(past.points)
+        self._events = deque(past.events, MOST_EVENTS)
+
+    # --------------------------------------------------------------------------------------------- internals
+
+    def _sums(self, role: str, export: str) -> Sums:
+        exports = self._exports.setdefault(role, {})
+        if export not in exports and len(exports) >= MOST_EXPORTS:
+            export = "other"
+        return exports.setdefault(export, Sums())
+
+    def _parked(self, role: str) -> int:
+        return sum(process.beat.parked.get(role, 0) for process in self._crew.processes.values())
+
+    def _mobster(self, process: Process, now: float) -> MobsterMetrics:
+        slot, beat = process.slot, process.beat
+        rate = self._rates.get(process.uid)
+        return MobsterMetrics(
+            process.uid,
+            slot.role,
+            slot.index,
+            process.pid,
+            process.generation,
+            str(process.state),
+            now - process.launched,
+            slot.revival.restarts,
+            beat.calls,
+            beat.in_hand,
+            beat.waiting,
+            beat.cpu,
+            0.0 if rate is None else rate.load,
+            beat.memory,
+            beat.shared,
+            beat.lag,
+            beat.stuck,
+            beat.connections,
+            {} if rate is None else rate.traffic,
+            slot.note,
+        )
+
+    def _pass_time(self, now: float) -> None:
+        """Closes the point of the last few seconds, if they are over; forgets what is too old."""
+        if now < self._last_point + STEP:
+            return
+        seconds, self._last_point = now - self._last_point, now
+        for role in self._crew.roles:
+            lately = self._lately.pop(role, None) or Lately()
+            processes = self._crew.processes_of(role)
+            self._points.append(
+                Point(
+                    now,
+                    seconds,
+                    role,
+                    lately.calls,
+                    lately.failures,
+                    self._parked(role) + sum(process.beat.waiting for process in processes),
+                    sum(process.beat.in_hand for process in processes),
+                    latency.quantile(lately.took, 0.5),
+                    latency.quantile(lately.took, 0.99),
+                )
+            )
+        while self._points and self._points[0].at < now - KEPT:
+            self._points.popleft()
+
+
+def _count(counts: dict[str, int], more: dict[str, int]) -> None:
+    for kind, count in more.items():
+        kind = kind if kind in counts or len(counts) < MOST_KINDS else "other"
+        counts[kind] = counts.get(kind, 0) + count
+
+
+def _rate(before: Rate | None, beat: Beat, now: float) -> Rate:
+    seconds = 0.0 if before is None else now - before.at
+    if before is None or seconds <= 0:
+        return Rate(now, beat.cpu)
+    load = max(0.0, (beat.cpu - before.cpu) / seconds)
+    return Rate(now, beat.cpu, load, {uid: count / seconds for uid, count in beat.traffic.items()})

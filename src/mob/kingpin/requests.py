@@ -1,0 +1,91 @@
+"""What is asked of the Kingpin: to show something (the table, what is measured, where a mobster stands), or to do
+something with the app (scale, reload, restart, stop).
+
+A request has a number, and is answered once, on the link that it came on. Nothing here decides: wishes go to the
+supervisor, and are answered when what it has decided is carried out.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from mob.core import decisions as d
+from mob.kingpin.desk import Connection
+from mob.wire import messages as m
+
+if TYPE_CHECKING:
+    from mob.kingpin.kingpin import Kingpin
+
+PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+class Requests:
+    """Answers them."""
+
+    def __init__(self, kingpin: Kingpin) -> None:
+        self._kingpin = kingpin
+
+    def __repr__(self) -> str:
+        return f"<Requests to {self._kingpin}>"
+
+    def handle(self, connection: Connection, message: m.Up) -> None:
+        """A mobster or a client asks for something."""
+        kingpin, uid, now = self._kingpin, connection.uid, monotonic()
+        supervisor, say = kingpin.supervisor, connection.link.post
+        match message:
+            case m.Overview(id=number):
+                say(m.Rows(number, tuple(supervisor.rows(now))))
+            case m.WantMetrics(id=number):
+                say(m.MetricsAre(number, self._metrics(now)))
+            case m.WantHistory(id=number, since=since):
+                say(m.HistoryIs(number, now, *kingpin.registry.history(since, now)))
+            case m.WantCrash(id=number):
+                say(m.CrashIs(number, kingpin.coroner.last_report(kingpin.role_of(connection))))
+            case m.WantStacks(id=number, uid=whose):
+                kingpin.coroner.ask(whose, (uid, number))
+            case m.Scale(id=number, role=role, count=count, relative=relative):
+                own = kingpin.role_of(connection)
+                role = role or own
+                kingpin.carry_out(
+                    supervisor.handle_scale(role, count, (uid, number), now, relative, by_role=own == role and relative)
+                )
+            case m.Reload(id=number, roles=roles):
+                kingpin.carry_out(supervisor.handle_reload(list(roles), (uid, number), now))
+            case m.Restart(id=number, roles=roles, pid=pid):
+                kingpin.carry_out(supervisor.handle_restart(list(roles), pid, (uid, number), now))
+            case m.EndApp(id=number, at_once=at_once):
+                kingpin.carry_out([d.Answer((uid, number), text="stopping.")])
+                kingpin.reactor.flush()
+                kingpin.stop(at_once)
+            case m.Upgrade(id=number):
+                kingpin.handle_upgrade((uid, number))
+            case _:
+                pass  # of a process that is gone by now, or of a client, which has no role to be ready for
+
+    def _metrics(self, now: float) -> m.Metrics:
+        kingpin = self._kingpin
+        registry = kingpin.registry
+        return m.Metrics(
+            app=kingpin.plan.name,
+            kingpin_pid=os.getpid(),
+            uptime=registry.uptime(now),
+            cpu=time.process_time(),
+            memory=_memory(),
+            roles=registry.roles(),
+            mobsters=registry.mobsters(now),
+            exports=registry.exports(),
+            clients=sum(each.is_client for each in kingpin.connections.values()),
+            dropped_lines=kingpin.console.dropped,
+        )
+
+
+def _memory() -> int:
+    """Resident bytes of this process; 0 where that cannot be seen."""
+    try:
+        with open("/proc/self/statm", "rb") as file:
+            return int(file.read().split()[1]) * PAGE
+    except OSError:
+        return 0

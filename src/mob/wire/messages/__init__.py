@@ -1,0 +1,147 @@
+"""Every message that crosses between processes, as frozen structs in tagged unions.
+
+Three conversations:
+* peer to peer (`Peer`), on the direct links: `peer.py`;
+* mobster or client to Kingpin and back (`Up`, `Down`), on the control link: `up.py`, `down.py`, with what they speak of
+  in `roster.py` and `tables.py`; and the liveness thread's (`Vital`): `vitals.py`;
+* Kingpin to fork server and back (`Order`, `Report`): `forks.py`.
+
+Bodies (arguments, values, user's messages) are `Raw`: bytes that this package and the Kingpin carry without opening.
+A frame is an array of messages of one conversation. Descriptors travel beside the bytes; a message that takes one
+says so in its docstring, and the reader takes them in the order of the messages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+
+from mob.errors import GarbageFrame
+from mob.wire.messages.base import (
+    PROTOCOL as PROTOCOL,
+    Base as Base,
+)
+from mob.wire.messages.down import (
+    Bound as Bound,
+    CrashIs as CrashIs,
+    Done as Done,
+    Down as Down,
+    HistoryIs as HistoryIs,
+    Lines as Lines,
+    Meet as Meet,
+    MemberGone as MemberGone,
+    MemberIs as MemberIs,
+    MetricsAre as MetricsAre,
+    NotBound as NotBound,
+    Refused as Refused,
+    RoleIs as RoleIs,
+    Rows as Rows,
+    Stop as Stop,
+    Unbound as Unbound,
+    Welcome as Welcome,
+)
+from mob.wire.messages.forks import (
+    Adopt as Adopt,
+    Exited as Exited,
+    Fork as Fork,
+    Forked as Forked,
+    Order as Order,
+    Remember as Remember,
+    Report as Report,
+)
+from mob.wire.messages.peer import (
+    Arrived as Arrived,
+    Attached as Attached,
+    Call as Call,
+    Cancel as Cancel,
+    Ended as Ended,
+    Failed as Failed,
+    Farewell as Farewell,
+    Freed as Freed,
+    Item as Item,
+    Lend as Lend,
+    Message as Message,
+    More as More,
+    Peer as Peer,
+    Pool as Pool,
+    Release as Release,
+    Reply as Reply,
+)
+from mob.wire.messages.roster import (
+    Export as Export,
+    Member as Member,
+    RoleInfo as RoleInfo,
+)
+from mob.wire.messages.tables import (
+    Event as Event,
+    ExportMetrics as ExportMetrics,
+    Line as Line,
+    Metrics as Metrics,
+    MobsterMetrics as MobsterMetrics,
+    Point as Point,
+    RoleMetrics as RoleMetrics,
+    Row as Row,
+)
+from mob.wire.messages.up import (
+    Address as Address,
+    Bind as Bind,
+    BootFailed as BootFailed,
+    Draining as Draining,
+    EndApp as EndApp,
+    Follow as Follow,
+    Hello as Hello,
+    Overview as Overview,
+    Ready as Ready,
+    Reload as Reload,
+    Restart as Restart,
+    Scale as Scale,
+    Unbind as Unbind,
+    Unfollow as Unfollow,
+    Up as Up,
+    Upgrade as Upgrade,
+    WantCrash as WantCrash,
+    WantHistory as WantHistory,
+    WantMember as WantMember,
+    WantMetrics as WantMetrics,
+    WantRole as WantRole,
+    WantStacks as WantStacks,
+)
+from mob.wire.messages.vitals import (
+    Beat as Beat,
+    Inspect as Inspect,
+    Inspection as Inspection,
+    Running as Running,
+    Tally as Tally,
+    Vital as Vital,
+)
+
+_encoder = msgspec.msgpack.Encoder()
+
+encode: Callable[[Sequence[Base]], bytes] = _encoder.encode
+"""The payload of a frame: any messages of one conversation, in order."""
+
+
+def _decoder(union: Any) -> Callable[[bytes | bytearray | memoryview], list[Any]]:
+    decode = msgspec.msgpack.Decoder(list[union]).decode
+
+    def checked(payload: bytes | bytearray | memoryview) -> list[Any]:
+        try:
+            return decode(payload)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise GarbageFrame(
+                f"a frame of {len(payload):,} bytes does not decode to messages ({error}). "
+                f"The other end does not speak mob, or another version of it."
+            ) from error
+
+    return checked
+
+
+decode_peer = _decoder(Peer)
+decode_up = _decoder(Up)
+decode_down = _decoder(Down)
+decode_order = _decoder(Order)
+decode_report = _decoder(Report)
+decode_vital = _decoder(Vital)
+decode_inspect = _decoder(Inspect)

@@ -1,0 +1,143 @@
+"""What the Kingpin says to a mobster or a client, on the control link."""
+
+from __future__ import annotations
+
+from mob.wire.messages.base import Base
+from mob.wire.messages.roster import Member, RoleInfo
+from mob.wire.messages.tables import Event, Line, Metrics, Point, Row
+
+
+class Welcome(Base, frozen=True, tag=40):
+    """Who you are, and who is there. Takes one descriptor: of the board of loads."""
+
+    uid: int
+    app: str
+    grace: float
+    frame_limit: int
+    roles: tuple[RoleInfo, ...]
+    members: tuple[Member, ...]
+
+
+class MemberIs(Base, frozen=True, tag=41):
+    """A member is new or has changed."""
+
+    member: Member
+
+
+class MemberGone(Base, frozen=True, tag=42):
+    """A member has died or left."""
+
+    uid: int
+    why: str
+
+
+class RoleIs(Base, frozen=True, tag=43):
+    """What is known of a role has changed."""
+
+    role: RoleInfo
+
+
+class Meet(Base, frozen=True, tag=44):
+    """Here is your end of a link to that member. Takes one descriptor."""
+
+    uid: int
+
+
+class Bound(Base, frozen=True, tag=45):
+    """The listening socket for the `Bind` of that id. Takes one descriptor."""
+
+    id: int
+
+
+class NotBound(Base, frozen=True, tag=46):
+    """The address cannot be had: the error number of bind, and a text that says who holds it."""
+
+    id: int
+    errno: int
+    why: str
+
+
+class Stop(Base, frozen=True, tag=47):
+    """Finish what you have and end. You have so many seconds."""
+
+    grace: float
+
+
+class Rows(Base, frozen=True, tag=48):
+    """The answer to `Overview`."""
+
+    id: int
+    rows: tuple[Row, ...]
+
+
+class Refused(Base, frozen=True, tag=49):
+    """The Kingpin will not talk to this client, and why. The link closes."""
+
+    why: str
+
+
+class Unbound(Base, frozen=True, tag=50):
+    """The answer to `Unbind`."""
+
+    id: int
+
+
+class Done(Base, frozen=True, tag=51):
+    """The answer to a wish (`Scale`, `Reload`, ...): what was done, or why it was not."""
+
+    id: int
+    error: str = ""
+    text: str = ""
+
+
+class CrashIs(Base, frozen=True, tag=53):
+    """The answer to `WantCrash`: the report, nothing if there is none."""
+
+    id: int
+    text: str
+
+
+class MetricsAre(Base, frozen=True, tag=56):
+    """The answer to `WantMetrics`."""
+
+    id: int
+    metrics: Metrics
+
+
+class HistoryIs(Base, frozen=True, tag=57):
+    """The answer to `WantHistory`, oldest first."""
+
+    id: int
+    now: float
+    points: tuple[Point, ...]
+    events: tuple[Event, ...]
+
+
+class Lines(Base, frozen=True, tag=58):
+    """What mobsters have printed, for a `Follow`. `dropped`: lines that were left out before these, for they were too
+    many. `is_end`: nothing follows."""
+
+    id: int
+    lines: tuple[Line, ...]
+    dropped: int = 0
+    is_end: bool = False
+
+
+Down = (
+    Welcome
+    | MemberIs
+    | MemberGone
+    | RoleIs
+    | Meet
+    | Bound
+    | NotBound
+    | Unbound
+    | Stop
+    | Rows
+    | Refused
+    | Done
+    | CrashIs
+    | MetricsAre
+    | HistoryIs
+    | Lines
+)

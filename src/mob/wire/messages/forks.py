@@ -1,0 +1,56 @@
+"""Kingpin and fork server: launches and exits."""
+
+from __future__ import annotations
+
+from mob.plan import RolePlan
+from mob.wire.messages.base import Base
+
+
+class Fork(Base, frozen=True, tag=60):
+    """Launch a mobster. Takes four descriptors: control, liveness, stdout, stderr."""
+
+    uid: int
+    index: int
+    generation: int
+    app: str
+    base: str
+    role: RolePlan
+    grace: float
+    frame_limit: int
+    color: bool
+    log_format: str = "text"
+    metrics: bool = True
+    trace: str | None = None
+
+
+class Adopt(Base, frozen=True, tag=61):
+    """A mobster of an earlier fork server: belongs under your last will too."""
+
+    pid: int
+
+
+class Remember(Base, frozen=True, tag=62):
+    """A socket file to remove if the Kingpin dies without having done so."""
+
+    path: str
+
+
+Order = Fork | Adopt | Remember
+
+
+class Forked(Base, frozen=True, tag=70):
+    """The mobster has this pid."""
+
+    uid: int
+    pid: int
+
+
+class Exited(Base, frozen=True, tag=71):
+    """The mobster is gone. `status` is as `os.waitstatus_to_exitcode` gives it: negative for a signal."""
+
+    uid: int
+    pid: int
+    status: int
+
+
+Report = Forked | Exited

@@ -1,0 +1,133 @@
+"""Peer to peer, on the direct links: calls and their answers, messages, the counting of what was lent."""
+
+from __future__ import annotations
+
+from msgspec import Raw
+
+from mob.wire.failures import Failure
+from mob.wire.messages.base import Base
+
+
+class Call(Base, frozen=True, tag=1):
+    """Run an export (`target` is its name) or a callback that was lent to the sender (its number)."""
+
+    id: int
+    target: str | int
+    args: Raw
+    kwargs: tuple[Raw, ...] = ()
+    """One, or none if there are no named arguments (msgspec reads an optional `Raw` as nothing but nil)."""
+    times: tuple[float, float] | None = None
+    """If its time is limited: when it was made, and when it must have ended (monotonic seconds of this machine)."""
+    chain: tuple[int, ...] = ()
+    """The calls in whose course it is made, outermost first: uid and number of each, one after the other."""
+
+
+class Reply(Base, frozen=True, tag=2):
+    """The call `id` returned. `queue`: how many calls were waiting at the callee when it answered."""
+
+    id: int
+    queue: int
+    value: Raw
+
+
+class Failed(Base, frozen=True, tag=3):
+    """The call `id` did not bring a value."""
+
+    id: int
+    queue: int
+    failure: Failure
+
+
+class Message(Base, frozen=True, tag=4):
+    """What `send` sends: for the handlers of "message"; no answer."""
+
+    body: Raw
+
+
+class Cancel(Base, frozen=True, tag=5):
+    """The caller no longer wants the call `id`."""
+
+    id: int
+
+
+class Release(Base, frozen=True, tag=6):
+    """The sender has dropped callbacks of the receiver: how many references of each, by number."""
+
+    counts: dict[int, int]
+
+
+class Lend(Base, frozen=True, tag=7):
+    """The sender passes a callback of the receiver on to the member `holder`."""
+
+    id: int
+    holder: int
+
+
+class Farewell(Base, frozen=True, tag=8):
+    """The sender has seen that the receiver drains: no new call of its follows on this link."""
+
+
+class Item(Base, frozen=True, tag=9):
+    """The generator that the call `id` runs has yielded this. Its end is `Ended`, or the call's `Failed`."""
+
+    id: int
+    value: Raw
+
+
+class Ended(Base, frozen=True, tag=11):
+    """The generator that the call `id` ran has come to its end."""
+
+    id: int
+    queue: int
+
+
+class More(Base, frozen=True, tag=10):
+    """So many items of the call `id` were read: as many more may come."""
+
+    id: int
+    count: int
+
+
+class Pool(Base, frozen=True, tag=12):
+    """The sender's shared memory, in which large buffers lie that follow. Takes one descriptor."""
+
+    size: int
+
+
+class Freed(Base, frozen=True, tag=13):
+    """The sender has dropped buffers that lie in the receiver's pool: how many arrivals of each, by number."""
+
+    counts: dict[int, int]
+
+
+class Attached(Base, frozen=True, tag=14):
+    """Descriptors of sockets and files that are in the message behind this, by number. Takes as many descriptors."""
+
+    numbers: tuple[int, ...]
+    wants_word: bool
+    """Whether the sender keeps its duplicates until it has heard that these have arrived."""
+
+
+class Arrived(Base, frozen=True, tag=15):
+    """The descriptors with these numbers are here."""
+
+    numbers: tuple[int, ...]
+
+
+Peer = (
+    Call
+    | Reply
+    | Failed
+    | Message
+    | Cancel
+    | Release
+    | Lend
+    | Farewell
+    | Item
+    | Ended
+    | More
+    | Pool
+    | Freed
+    | Attached
+    | Arrived
+)

@@ -1,0 +1,39 @@
+"""Who is there, as everybody knows it."""
+
+from __future__ import annotations
+
+from mob.wire.messages.base import Base
+
+
+class Member(Base, frozen=True):
+    """A process of the mob, as the roster shows it. A client has the role ""."""
+
+    uid: int
+    pid: int
+    role: str
+    index: int
+    generation: int
+    state: str
+
+
+class Export(Base, frozen=True):
+    """What the others need to know of an exported function."""
+
+    name: str
+    signature: str
+    doc: str
+    idempotent: bool = False
+
+
+class RoleInfo(Base, frozen=True):
+    """A role as the others see it: its exports once a worker was ready, and why it fails if it does."""
+
+    name: str
+    exports: tuple[Export, ...] | None = None
+    complete: bool = False
+    failing: str = ""
+    workers: int = 1
+    given_up: bool = False
+    """Whether no worker will come any more, unless somebody reloads the role."""
+    quarantined: tuple[tuple[str, int], ...] = ()
+    """Exports that have killed too many workers, each with the uid of the one that may try it again, 0 for none."""

@@ -1,0 +1,152 @@
+"""What the Kingpin knows and shows to whoever asks: who is there, how it goes, what has happened and was printed."""
+
+from __future__ import annotations
+
+from mob.wire.messages.base import Base
+
+
+class Row(Base, frozen=True):
+    """One line of `mob ps`."""
+
+    role: str
+    index: int
+    pid: int
+    state: str
+    uptime: float
+    restarts: int
+    calls: int
+    note: str
+    shared: int = 0
+
+
+class ExportMetrics(Base, frozen=True):
+    """All calls of an export since the app was started, whoever has served them. Counts of times are by the ranges of
+    `core.latency.BOUNDS`, and one more for what is beyond the last."""
+
+    role: str
+    export: str
+    waited: tuple[int, ...]
+    waited_seconds: float
+    ran: tuple[int, ...]
+    ran_seconds: float
+    failed: dict[str, int]
+    """Answered with an error, by its kind."""
+    unserved: dict[str, int]
+    """Ended without an answer, by kind of error, as their callers have seen it."""
+
+    @property
+    def calls(self) -> int:
+        """Calls that have ended."""
+        return sum(self.ran)
+
+    @property
+    def in_flight(self) -> int:
+        """Calls that have begun and not ended, as of the last beats."""
+        return max(0, sum(self.waited) - sum(self.ran))
+
+    @property
+    def failures(self) -> int:
+        """Calls that have failed, one way or another."""
+        return sum(self.failed.values()) + sum(self.unserved.values())
+
+
+class MobsterMetrics(Base, frozen=True):
+    """How it goes with one mobster, by its last beat."""
+
+    uid: int
+    role: str
+    index: int
+    pid: int
+    generation: int
+    state: str
+    uptime: float
+    restarts: int
+    calls: int
+    in_hand: int
+    waiting: int
+    cpu: float
+    """Seconds of processor time."""
+    load: float
+    """Processor time per second, of late: 1.0 is a whole core."""
+    memory: int
+    shared: int
+    lag: float
+    stuck: float
+    connections: dict[str, int]
+    """Open connections on shared ports, by address."""
+    traffic: dict[int, float]
+    """Messages per second that come in, by the uid of their sender."""
+    note: str = ""
+
+
+class RoleMetrics(Base, frozen=True):
+    """How it goes with a role."""
+
+    name: str
+    target: int
+    """How many workers there are to be."""
+    ready: int
+    launches: int
+    """Since the app was started."""
+    crashes: int
+    parked: int
+    """Calls that wait in their callers for a worker."""
+    failing: str = ""
+
+
+class Metrics(Base, frozen=True):
+    """How everything goes."""
+
+    app: str
+    kingpin_pid: int
+    uptime: float
+    """Seconds since the app was started."""
+    cpu: float
+    """Seconds of processor time of the Kingpin."""
+    memory: int
+    """Bytes of resident memory of the Kingpin."""
+    roles: tuple[RoleMetrics, ...]
+    mobsters: tuple[MobsterMetrics, ...]
+    exports: tuple[ExportMetrics, ...]
+    clients: int
+    dropped_lines: int = 0
+    """Of what mobsters have printed: lines that could not be shown, for they were too many."""
+
+
+class Point(Base, frozen=True):
+    """A role in a few seconds of its past."""
+
+    at: float
+    """Their end, in monotonic seconds of this machine."""
+    seconds: float
+    role: str
+    calls: int
+    failures: int
+    queue: int
+    """Calls that waited at the end: in callers and workers."""
+    in_hand: int
+    p50: float
+    """Seconds that a call took from its arrival to its end: half of them took less."""
+    p99: float
+
+
+class Event(Base, frozen=True):
+    """Something has happened to the app."""
+
+    at: float
+    kind: str
+    """One of `core.decisions.KINDS`."""
+    text: str
+
+
+class Line(Base, frozen=True):
+    """A line that was printed."""
+
+    at: float
+    """Seconds since the epoch."""
+    role: str
+    index: int
+    pid: int
+    is_error: bool
+    """Whether it came on stderr."""
+    text: str

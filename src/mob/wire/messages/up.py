@@ -1,0 +1,184 @@
+"""What a mobster or a client says to the Kingpin, on the control link."""
+
+from __future__ import annotations
+
+from mob.wire.messages.base import Base
+from mob.wire.messages.roster import Export
+
+
+class Hello(Base, frozen=True, tag=20):
+    """A client's first word."""
+
+    protocol: int
+    pid: int
+
+
+class Ready(Base, frozen=True, tag=21):
+    """The role's module is up, or it listens on a shared port; these are its exports. May be said again."""
+
+    pid: int
+    exports: tuple[Export, ...]
+    complete: bool
+    """False while the module still runs and may define more."""
+
+
+class BootFailed(Base, frozen=True, tag=22):
+    """The role's module could not be imported; the process ends."""
+
+    report: str
+
+
+class WantRole(Base, frozen=True, tag=23):
+    """Introduce me to every worker of the role, now and in future. "*" is every role."""
+
+    role: str
+
+
+class WantMember(Base, frozen=True, tag=24):
+    """Introduce me to one process; `again` if the link that there was has broken."""
+
+    uid: int
+    again: bool = False
+
+
+class Address(Base, frozen=True):
+    """Where to listen. `host` is an IP address or a Unix socket's path; `numbers` are the port and what follows it."""
+
+    family: int
+    host: str
+    numbers: tuple[int, ...]
+
+    def has_free_port(self) -> bool:
+        """Whether any free port will do."""
+        return self.numbers[:1] == (0,)
+
+
+class Bind(Base, frozen=True, tag=25):
+    """I want to listen here. `nth` counts binds to port 0."""
+
+    id: int
+    address: Address
+    v6only: bool
+    nth: int
+
+
+class Unbind(Base, frozen=True, tag=26):
+    """I do not listen there after all; as in the `Bind`."""
+
+    id: int
+    address: Address
+    nth: int
+
+
+class Overview(Base, frozen=True, tag=27):
+    """Show me the table of `mob ps`."""
+
+    id: int
+
+
+class Draining(Base, frozen=True, tag=28):
+    """I was asked by somebody else to end (a signal): announce it, send me nothing new."""
+
+
+class Scale(Base, frozen=True, tag=31):
+    """Have so many workers of a role; or, if `relative`, so many more or less."""
+
+    id: int
+    role: str
+    count: int
+    relative: bool = False
+
+
+class Reload(Base, frozen=True, tag=32):
+    """Replace the workers of these roles (none: of all) one after the other by new ones, with new code."""
+
+    id: int
+    roles: tuple[str, ...]
+
+
+class Upgrade(Base, frozen=True, tag=34):
+    """Let a Kingpin with new code take the place of this one."""
+
+    id: int
+
+
+class WantCrash(Base, frozen=True, tag=33):
+    """What was the last crash of my role?"""
+
+    id: int
+
+
+class Restart(Base, frozen=True, tag=35):
+    """End the workers of these roles, or the one with this pid, all at once, and launch others in their places."""
+
+    id: int
+    roles: tuple[str, ...] = ()
+    pid: int = 0
+
+
+class EndApp(Base, frozen=True, tag=36):
+    """Stop the app, as SIGTERM does; `at_once`: without waiting for anything."""
+
+    id: int
+    at_once: bool = False
+
+
+class WantStacks(Base, frozen=True, tag=37):
+    """Where does this mobster stand? Answered by `Done`."""
+
+    id: int
+    uid: int
+
+
+class WantMetrics(Base, frozen=True, tag=38):
+    """How does everything go?"""
+
+    id: int
+
+
+class WantHistory(Base, frozen=True, tag=39):
+    """What was measured, and what has happened, since that time (monotonic seconds of this machine)?"""
+
+    id: int
+    since: float = 0.0
+
+
+class Follow(Base, frozen=True, tag=54):
+    """Send me what mobsters print: of a role, of a pid, or all. First the `last` lines that there are; then, if
+    `goes_on`, what follows, until `Unfollow`."""
+
+    id: int
+    role: str = ""
+    pid: int = 0
+    last: int = 0
+    goes_on: bool = False
+
+
+class Unfollow(Base, frozen=True, tag=55):
+    """I have seen enough of what I asked for by the `Follow` of that id."""
+
+    id: int
+
+
+Up = (
+    Hello
+    | Ready
+    | BootFailed
+    | WantRole
+    | WantMember
+    | Bind
+    | Unbind
+    | Overview
+    | Draining
+    | Scale
+    | Reload
+    | Upgrade
+    | WantCrash
+    | Restart
+    | EndApp
+    | WantStacks
+    | WantMetrics
+    | WantHistory
+    | Follow
+    | Unfollow
+)

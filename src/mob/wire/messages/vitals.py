@@ -1,0 +1,77 @@
+"""What a mobster's liveness thread and the Kingpin say to each other, on the liveness socket."""
+
+from __future__ import annotations
+
+from mob.wire.messages.base import Base
+
+
+class Running(Base, frozen=True):
+    """A call that is being served: what, for how many seconds, and for whom."""
+
+    label: str
+    seconds: float
+    caller: str
+
+
+class Tally(Base, frozen=True):
+    """What became of the calls of one export since the beat before. Counts are by the range of `core.latency.BOUNDS`
+    that a time fell into."""
+
+    export: str
+    waited: dict[int, int] = {}
+    """Calls that have begun, by the time from their arrival until then."""
+    waited_seconds: float = 0.0
+    ran: dict[int, int] = {}
+    """Calls that have ended, by the time that they ran."""
+    ran_seconds: float = 0.0
+    failed: dict[str, int] = {}
+    """Calls that were answered with an error, by its kind."""
+
+
+class Beat(Base, frozen=True, tag=29):
+    """On the liveness socket: alive, and how it goes."""
+
+    calls: int = 0
+    """Calls served since the start."""
+    shared: int = 0
+    """Bytes of shared memory in use."""
+    memory: int = 0
+    """Bytes of resident memory."""
+    stuck: float = 0.0
+    """Seconds for which the loop has not come round."""
+    allowed: float = 0.0
+    """Seconds that the export which runs on the loop may take by its own declaration, 0 if it says nothing."""
+    in_hand: int = 0
+    """Calls that were accepted and not finished."""
+    parked: dict[str, int] = {}
+    """Calls of this process that wait for a worker, by role."""
+    running: tuple[Running, ...] = ()
+    """The calls that are being served, oldest first; not all if they are many."""
+    waiting: int = 0
+    """Calls that wait here until they may begin, and have to wait for some time."""
+    cpu: float = 0.0
+    """Seconds of processor time since the start."""
+    lag: float = 0.0
+    """Seconds by which the loop came round too late when it was asked last."""
+    tallies: tuple[Tally, ...] = ()
+    """Of the exports that were called since the beat before."""
+    unserved: dict[str, dict[str, int]] = {}
+    """Calls made here that ended without an answer since the beat before: of what ("back.foo"), by kind of error."""
+    traffic: dict[int, int] = {}
+    """Messages that have come in since the beat before, by the uid of their sender."""
+    connections: dict[str, int] = {}
+    """Open connections that came in on shared ports, by address."""
+
+
+class Inspection(Base, frozen=True, tag=30):
+    """On the liveness socket: the answer to `Inspect`."""
+
+    stacks: str
+
+
+class Inspect(Base, frozen=True, tag=52):
+    """On the liveness socket: say where you stand, you will be killed."""
+
+
+Vital = Beat | Inspection
+"""What a mobster's liveness thread says."""
