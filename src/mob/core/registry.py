@@ -204,6 +204,7 @@ class Registry:
         self._exports = past.exports
         self._launches, self._crashes = Counter(past.launches), Counter(past.crashes)
         self._points = deque(past.points)
+        self._last_point = past.points[-1].at if past.points else past.began
         self._events = deque(past.events, MOST_EVENTS)
 
     # --------------------------------------------------------------------------------------------- internals

@@ -62,6 +62,9 @@ class Answers:
 
     def fail(self, link: Link, call: m.Call, error: BaseException) -> None:
         """The call has ended with an error, or was never started."""
+        tallies = self._peer.serving.tallies
+        if tallies is not None and call.target in self._peer.serving.exports:
+            tallies.fail(str(call.target), error)
         link.post(m.Failed(call.id, self._queue(), failures.describe(error, self._peer.codec)))
         self.served += 1
         if isinstance(error, (SystemExit, KeyboardInterrupt)):  # an export that says sys.exit() means its process

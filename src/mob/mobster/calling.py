@@ -235,7 +235,9 @@ class Calling:
 
     def _send(self, contact: Contact, call: Call[Any], body: Body, passage: Passage) -> None:
         if len(contact.pending) >= OUTSTANDING_LIMIT:
-            call.fail(Busy(f"{call.label}: {OUTSTANDING_LIMIT:,} calls to {contact.name} are unanswered already."))
+            self._peer.fail(
+                call, Busy(f"{call.label}: {OUTSTANDING_LIMIT:,} calls to {contact.name} are unanswered already.")
+            )
             return
         if passage:
             self._peer.callbacks.hand_over(passage, contact)
@@ -310,7 +312,7 @@ class Calling:
         """Its worker had the call and is gone. An idempotent one is repeated, with a little jitter, elsewhere; but no
         stream of which something has arrived."""
         if isinstance(call, Receiver) or call.state is not State.SENT or not self.may_repeat(call):
-            call.fail(error)
+            self._peer.fail(call, error)
             return
         call.retries = getattr(call, "retries", DEFAULTS.retries) - 1
         call.is_repeated = True
@@ -327,7 +329,7 @@ class Calling:
         if call.state is not State.SENT:
             return
         if not call.role:
-            call.fail(Lost(f"{call.label} was lost: {why} before the call was sent.", executed="no"))
+            self._peer.fail(call, Lost(f"{call.label} was lost: {why} before the call was sent.", executed="no"))
             return
         call.state = State.WAITING
         request = call.request
@@ -363,7 +365,7 @@ class Calling:
 
     def _give_up(self, parked: Parked, error: CallError) -> None:
         if parked.call is not None:
-            parked.call.fail(error)
+            self._peer.fail(parked.call, error)
         else:
             self._peer.callbacks.let_go(parked.passage)
             self._peer.log.error("%s", error)

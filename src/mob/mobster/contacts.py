@@ -44,6 +44,7 @@ class Contact:
         "_peer",
         "farewell_said",
         "gone",
+        "heard",
         "heard_farewell",
         "is_broken",
         "link",
@@ -60,6 +61,8 @@ class Contact:
         self.link: Link | None = None
         self.pending: dict[int, Call[Any] | Receiver] = {}
         """Calls sent there and not answered, by number."""
+        self.heard = 0
+        """Messages that have come from there."""
         self.queue = 0
         """How many calls waited there when it last answered."""
         self._early: list[tuple[Any, Sequence[Descriptor]]] = []  # said before the link was there

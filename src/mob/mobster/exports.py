@@ -13,6 +13,7 @@ from typing import Any, Literal, TypeVar, overload
 
 from msgspec import Struct
 
+from mob.mobster.tallies import Tally
 from mob.mobster.turns import Gate
 from mob.rim.board import mark_of
 from mob.wire.arguments import Parameters
@@ -76,7 +77,7 @@ def export(
 class Export:
     """One exported function, ready to be called."""
 
-    __slots__ = ("decode", "function", "gate", "is_async", "label", "mark", "name", "options", "parameters")
+    __slots__ = ("decode", "function", "gate", "is_async", "label", "mark", "name", "options", "parameters", "tally")
 
     def __init__(self, role: str, name: str, function: Callable[..., Any], codec: Codec) -> None:
         self.name = name
@@ -88,6 +89,8 @@ class Export:
         self.gate = None if self.options.concurrency is None else Gate(self.options.concurrency)
         self.parameters = Parameters.of(function, codec, self.label)
         self.decode = self.parameters.decode
+        self.tally: Tally | None = None
+        """Where its calls are counted, if they are."""
 
     def __repr__(self) -> str:
         return f"<Export {self.name}{self.parameters.signature}>"

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from mob.errors import Busy, Unavailable
 from mob.mobster import limits
+from mob.mobster.laps import Laps
 from mob.rim.link import Link
 from mob.wire import messages as m
 
@@ -25,8 +26,8 @@ if TYPE_CHECKING:
     from mob.mobster.peer import Peer
     from mob.mobster.serving import Function, Serving
 
-Queued = tuple[Link, "Contact", "m.Call | m.Message", "Function | None"]
-"""A call or a message that nobody has looked into yet; the function if it is a callback."""
+Queued = tuple[Link, "Contact", "m.Call | m.Message", "Function | None", float]
+"""A call or a message that nobody has looked into yet; the function if it is a callback; when it has arrived."""
 
 COST_WEIGHT = 0.1
 """What one slice of work counts for in the average cost of a call."""
@@ -43,11 +44,14 @@ class Inbox:
         self._peer = peer
         self._serving = serving
         self._start_call = serving.start_call
+        self._laps = Laps(serving)
         self._limit = limit
         self.calls: deque[Queued] = deque()
         self._urgent: deque[tuple[Link, Contact, m.Call, Function]] = deque()  # callbacks, while the loop stands still
         self._is_working = False
         self._is_scheduled = False
+        self.arrived = 0.0
+        """When the call has arrived that is being started."""
         self._cost = 0.0  # microseconds that a call takes on the loop, on average of late
 
     def __repr__(self) -> str:
@@ -77,7 +81,7 @@ class Inbox:
             if len(self.calls) >= self._limit:
                 self._refuse(link, message, Busy(f"{self._peer.name}: {self._limit:,} calls wait here already."))
                 return
-        self.calls.append((link, contact, message, callback))
+        self.calls.append((link, contact, message, callback, self._peer.heard_at))
 
     def forget(self, link: Link, number: int) -> None:
         """The caller has given a call up."""
@@ -98,7 +102,7 @@ class Inbox:
     def refuse_all(self, why: str) -> None:
         """The process ends: what was not started is given back, safe to repeat elsewhere."""
         while self.calls:
-            link, _, message, _ = self.calls.popleft()
+            link, _, message, _, _ = self.calls.popleft()
             if isinstance(message, m.Call):
                 self._refuse(link, message, Unavailable(why))
 
@@ -122,21 +126,31 @@ class Inbox:
         if board is not None and self._serving.threads is None:
             board.put_queued(self._peer.uid, begun)
         running = self._serving.running
-        running.on_loop_since = start = perf_counter()  # the clock of `monotonic`, where that matters
+        running.on_loop_since = now = start = perf_counter()  # the clock of `monotonic`, where that matters
         end = start + SLICE
+        laps = self._laps
+        laps.begin(start)
         try:
             while self.calls:
-                link, contact, message, callback = self.calls.popleft()
+                link, contact, message, callback, self.arrived = self.calls.popleft()
                 if type(message) is m.Call:
+                    if message.target != laps.target:
+                        laps.turn_to(message.target, now, self.arrived)
+                    laps.count += 1
                     self._start_call(link, contact, message, callback)
                 elif type(message) is m.Message:
+                    laps.turn_to(0, now, 0.0)
                     self._peer.handlers.handle_message(link, contact, message)
-                if perf_counter() > end:
+                before, now = now, perf_counter()
+                if now > laps.until:
+                    laps.close(before, now, self.arrived)
+                if now > end:
                     self._peer.reactor.flush()
                     self._schedule()
                     return
         finally:
             self._is_working = False
+            laps.turn_to(0, now, self.arrived)
             done = begun - len(self.calls)
             if done > 0:
                 self._cost += COST_WEIGHT * ((perf_counter() - start) / done * 1e6 - self._cost)
@@ -158,22 +172,23 @@ class Inbox:
         """The loop is about to stand still: callbacks that are here are run now, for somebody waits for them."""
         if not self.calls:
             return
-        if any(type(call) is m.Call and self._is_circle(call) for _, _, call, _ in self.calls):
+        if any(type(call) is m.Call and self._is_circle(call) for _, _, call, _, _ in self.calls):
             self._refuse_circles()
-        if any(callback is not None for *_, callback in self.calls):
+        if any(callback is not None for *_, callback, _ in self.calls):
             callbacks = [entry for entry in self.calls if entry[3] is not None]
             self.calls = deque(entry for entry in self.calls if entry[3] is None)
-            for link, contact, call, callback in callbacks:
+            for link, contact, call, callback, _ in callbacks:
                 assert type(call) is m.Call
                 self._start_call(link, contact, call, callback)
 
     def _refuse_circles(self) -> None:
         inbox, self.calls = self.calls, deque()
-        for link, contact, call, callback in inbox:
+        for entry in inbox:
+            link, contact, call, callback, _ = entry
             if type(call) is m.Call and callback is None and self._is_circle(call):
                 self._refuse(link, call, limits.deadlock(call, contact, self._peer))
             else:
-                self.calls.append((link, contact, call, callback))
+                self.calls.append(entry)
 
     def _is_circle(self, call: m.Call) -> bool:
         return bool(call.chain) and limits.is_circle(call, self._peer)

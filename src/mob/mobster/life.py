@@ -29,7 +29,7 @@ from types import FrameType, ModuleType
 import setproctitle
 import uvloop
 
-from mob.mobster import api, buffers, callbacks, calling, contacts, control, output
+from mob.mobster import api, buffers, callbacks, calling, contacts, control, output, records
 from mob.mobster.closing import LAST, Closing
 from mob.mobster.early import Early
 from mob.mobster.exports import Export, functions_of
@@ -67,15 +67,16 @@ class Life:
             concurrency=order.role.concurrency,
             queue=order.role.queue,
             shared_memory=order.role.shared_memory,
+            metrics=order.metrics,
         )
         self.peer.uid = order.uid
         self.early = Early(self.peer, self._collect_exports)
         is_watched = order.role.hang_timeout is not None or order.role.max_workers is not None
-        self.vitals = Vitals(self.peer, may_rest=not is_watched)
+        self.sharing = Sharing(self._ask_for_listener, self._give_listener_back, self.say_ready)
+        self.vitals = Vitals(self.peer, not is_watched, self.sharing.count_connections)
         self.liveness = Liveness(
             liveness, order.grace, self._handle_beat, self.vitals.stacks, self._handle_kingpin_gone
         )
-        self.sharing = Sharing(self._ask_for_listener, self._give_listener_back, self.say_ready)
         self.closing = Closing(self.sharing)
         self.module: ModuleType | None = None
         self.has_begun = False
@@ -195,11 +196,12 @@ class Life:
     # ------------------------------------------------------------------------------------------------ exports
 
     def _collect_exports(self) -> None:
-        exports = self.peer.serving.exports
+        exports, tallies = self.peer.serving.exports, self.peer.serving.tallies
         for name, function in functions_of(self.module).items() if self.module else ():
             known = exports.get(name)
             if known is None or known.function is not function:
-                exports[name] = Export(self.order.role.name, name, function, self.peer.codec)
+                exports[name] = export = Export(self.order.role.name, name, function, self.peer.codec)
+                export.tally = None if tallies is None else tallies.of(name)
 
     def say_ready(self) -> None:
         """Tells the Kingpin that this mobster may be given work, and what it exports; from any thread."""
@@ -333,6 +335,7 @@ class Life:
         self.reactor.loop.stop()
 
     def _close_control(self) -> None:
+        self.liveness.say_last(self.vitals.beat)
         control = self.peer.control
         control.on_gone = lambda: None  # it is this end that goes
         control.close(1.0)
@@ -356,6 +359,7 @@ def main(order: m.Fork, control: int, liveness: int) -> int:
     setproctitle.setproctitle(f"{order.app} - {order.role.name} (mobster)")
     faulthandler.enable()
     processes.answer_with_stacks()
+    records.install(order)
     life = Life(order, socket.socket(fileno=control), socket.socket(fileno=liveness))
     status = life.run()
     with contextlib.suppress(Exception):

@@ -14,7 +14,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable
 from functools import partial
-from time import monotonic
+from time import monotonic, perf_counter
 from typing import Any
 
 from msgspec import Raw
@@ -82,6 +82,7 @@ class Peer:
         concurrency: int = 100,
         queue: int = 10_000,
         shared_memory: int = SHARED_MEMORY,
+        metrics: bool = True,
     ) -> None:
         self.reactor = reactor
         self.role = role
@@ -115,11 +116,13 @@ class Peer:
         _peers.add(self)
         self.contacts = Contacts(self)
         self.calling = Calling(self)
-        self.serving = Serving(self, threads, concurrency, queue)
+        self.serving = Serving(self, threads, concurrency, queue, metrics)
         self._accept, self._work = self.serving.inbox.accept, self.serving.inbox.work
         self.control = Control(self, control, frame_limit)
         self.board: Board | None = None
         """The loads of all mobsters, from the welcome on."""
+        self.heard_at = 0.0
+        """When the frame has arrived whose messages are handled."""
         self.exit_asked: BaseException | None = None
         """The SystemExit of an export: the process is to end with it."""
         reactor.after_callback = self._after_callback
@@ -193,12 +196,17 @@ class Peer:
         over = f"{call.label} has not answered within {seconds:.3g} s"
         if call.state is CallState.SENT:
             where = call.contact
-            call.fail(
-                CallTimeout(f"{over}; {where.name} has it, and {where.queue} waited there when it last answered.")
-            )
+            text = f"{over}; {where.name} has it, and {where.queue} waited there when it last answered."
+            self.fail(call, CallTimeout(text))
             where.forget_call(call)
         else:
-            call.fail(CallTimeout(f"{over}: no worker of {call.role!r} was ready.", executed="no"))
+            self.fail(call, CallTimeout(f"{over}: no worker of {call.role!r} was ready.", executed="no"))
+
+    def fail(self, call: Call[Any] | Receiver, error: CallError) -> None:
+        """A call that was made here ends without an answer."""
+        if self.serving.tallies is not None:
+            self.serving.tallies.lose(call.label, error)
+        call.fail(error)
 
     def abandon(self) -> None:
         """In the child of a fork: the links are the parent's. A copy kept open would hide the parent's death."""
@@ -232,6 +240,8 @@ class Peer:
     def handle_messages(self, link: Link, messages: list[m.Peer]) -> None:
         """What came in one frame. By class and not by `match`, which costs more than all the rest done here."""
         contact = self.contacts.of_link(link)
+        contact.heard += len(messages)
+        self.heard_at = perf_counter()
         pending = contact.pending
         decode = self.codec.decode
         for message in messages:

@@ -11,7 +11,7 @@ import asyncio
 import inspect
 from collections.abc import AsyncIterator, Callable, Iterator
 from threading import Lock
-from time import perf_counter
+from time import monotonic, perf_counter
 from typing import TYPE_CHECKING, Any
 
 from mob.core.streams import Credit
@@ -22,6 +22,7 @@ from mob.wire import messages as m
 if TYPE_CHECKING:
     from mob.mobster.contacts import Contact
     from mob.mobster.serving import Serving
+    from mob.mobster.tallies import Tally
 
 Submit = Callable[[Callable[[], None]], object]
 SLICE = 0.002
@@ -50,6 +51,9 @@ class Outgoing:
         self._served: Served = contact, call, link
         self.credit = Credit()
         self.is_closed = False
+        self.began = monotonic()
+        self.tally: Tally | None = None
+        """Where it is counted as a call, if it is one of an export."""
 
     def __repr__(self) -> str:
         return f"<Outgoing stream of call {self._call.id}, {self.credit}>"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from time import monotonic
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from mob.mobster.turns import Key
 from mob.wire import messages as m
@@ -22,13 +22,6 @@ SHOWN = 20
 """Calls of a report; the oldest."""
 
 
-class Begun(NamedTuple):
-    """A call that runs beside others."""
-
-    export: Export
-    since: float
-
-
 class Running:
     """The calls that run."""
 
@@ -36,7 +29,7 @@ class Running:
 
     def __init__(self, peer: Peer) -> None:
         self._peer = peer
-        self._beside: dict[Key, Begun] = {}
+        self._beside: dict[Key, tuple[Export, float]] = {}  # and since when
         self._marks: Counter[int] = Counter()
         self.mark = 0
         """What the board says."""
@@ -58,10 +51,12 @@ class Running:
         self.on_loop, self.on_loop_since = None, 0.0
         self._put(next(iter(self._marks)) if len(self._marks) == 1 else 0)
 
-    def begin(self, key: Key, export: Export) -> None:
-        """A call runs beside others."""
-        self._beside[key] = Begun(export, monotonic())
+    def begin(self, key: Key, export: Export) -> float:
+        """A call runs beside others, from this moment on."""
+        now = monotonic()
+        self._beside[key] = export, now
         self._marks[export.mark] += 1
+        return now
 
     def begin_in_thread(self, key: Key, export: Export) -> None:
         """A thread is about to run a call: the board is to know before, for the call may end the process at once."""
@@ -69,16 +64,17 @@ class Running:
         self.on_loop = None  # whatever the loop turns to next is put on the board again
         self._put(export.mark if len(self._marks) == 1 else 0)
 
-    def end(self, key: Key) -> None:
-        """It has ended."""
+    def end(self, key: Key) -> tuple[Export, float] | None:
+        """It has ended: which export it was of, and when it had begun."""
         begun = self._beside.pop(key, None)
         if begun is not None:
-            mark = begun.export.mark
+            mark = begun[0].mark
             self._marks[mark] -= 1
             if not self._marks[mark]:
                 del self._marks[mark]
             if self.on_loop is None:
                 self.rest()
+        return begun
 
     def report(self, now: float) -> tuple[m.Running, ...]:
         """The calls in hand, the oldest first. From any thread."""

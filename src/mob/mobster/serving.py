@@ -28,6 +28,7 @@ from mob.mobster.producers import Outgoing, OutgoingAsync, OutgoingSync
 from mob.mobster.proxy import unknown_export
 from mob.mobster.running import Running
 from mob.mobster.served import SERVED
+from mob.mobster.tallies import Tallies
 from mob.mobster.threads import Threads
 from mob.mobster.turns import Gate, Key, Line, Turns, Waiting
 from mob.rim.link import Link
@@ -47,7 +48,9 @@ Started = tuple[Link, "Contact", m.Call, Function, Sequence[Any], dict[str, Any]
 class Serving:
     """The incoming half of a process."""
 
-    def __init__(self, peer: Peer, threads: int = 1, concurrency: int = 100, queue: int = 10_000) -> None:
+    def __init__(
+        self, peer: Peer, threads: int = 1, concurrency: int = 100, queue: int = 10_000, metrics: bool = True
+    ) -> None:
         self._peer = peer
         self._concurrency = concurrency
         self._queue_limit = queue
@@ -66,6 +69,10 @@ class Serving:
         self.find_export: Callable[[str], Export | None] = self.exports.get
         """How an export is found; while the module is being imported the table may still grow."""
         self.running = Running(peer)
+        self.tallies = Tallies() if metrics else None
+        self.begun_beside = 0
+        """Calls so far that were not run to their end at once: tasks, streams, those that wait or run in threads, and
+        those that were not run at all."""
         self.quarantined: dict[str, int] = {}
         """Exports that have killed too many workers, each with the uid of the worker that may run it, 0 for none."""
         self.early: Early | None = None
@@ -95,6 +102,7 @@ class Serving:
             if callback is None:
                 export = self.find_export(call.target)  # type: ignore[arg-type]
                 if export is None:
+                    self.begun_beside += 1
                     if self.early is not None and self.early.hold(link, contact, call):
                         return
                     self._peer.discard(call)
@@ -120,50 +128,55 @@ class Serving:
                 else:
                     args = codec.decode(call.args)
         except BaseException as error:  # noqa: BLE001  becomes the answer
+            self.begun_beside += 1
             self._fail(link, call, error)
         else:
             self._invoke(link, contact, call, function, args, kwargs)
 
     def _admit(self, export: Export, work: Started) -> None:
         """Has a call begin that may have to wait: at the gate of its export, or for the role."""
+        self.begun_beside += 1
         if export.gate is not None:
             if not export.gate.enter():
                 self._wait(export.gate.line, export, work)
                 return
             self._inside[work[0], work[2].id] = export
-        self._begin(export, work)
+        self._begin(export, work, self.inbox.arrived)
 
     def _wait(self, line: Line, export: Export, work: Started) -> None:
         link, call = work[0], work[2]
         if len(line) >= self._queue_limit:
             self._refuse(link, call, f"{self._queue_limit:,} calls of {export.name} wait here already.")
         else:
-            self.turns.put(line, link, call, (export, work))
+            self.turns.put(line, link, call, (export, work, self.inbox.arrived))
 
     def _refuse(self, link: Link, call: m.Call, why: str) -> None:
         self._fail(link, call, Busy(f"{self._peer.name}: {why}"))
         self._leave((link, call.id))
 
-    def _begin(self, export: Export, work: Started) -> None:
+    def _begin(self, export: Export, work: Started, arrived: float) -> None:
         """Runs a call that its own export lets through, if the role has room for it."""
         link, call = work[0], work[2]
+        self.inbox.arrived = arrived
         threads = self.threads
         if export.is_async and len(self.tasks) >= self._concurrency:
             self._wait(self._line, export, work)
         elif threads is None or export.is_async:
             self.running.enter(export)
+            began = monotonic()
             self._invoke(*work)
-            if export.gate is not None:
-                self._leave_if_ended((link, call.id))
+            self._handle_invoked(export, (link, call.id), arrived, began)
         elif threads.behind > self._queue_limit:
             self._refuse(link, call, f"{self._queue_limit:,} calls wait here for a thread already.")
         else:
             threads.calls += 1
             self.running.begin_in_thread((link, call.id), export)
-            threads.submit(partial(self._run_in_thread, work))
+            threads.submit(partial(self._run_in_thread, work, export, arrived))
 
-    def _leave_if_ended(self, key: Key) -> None:
+    def _handle_invoked(self, export: Export, key: Key, arrived: float, began: float) -> None:
+        """A call that had a gate, or had waited, was run on the loop: perhaps to its end."""
         if key not in self.tasks and key not in self.streams:
+            _count(export, arrived, began, monotonic())
             self._leave(key)
 
     def _leave(self, key: Key) -> None:
@@ -230,7 +243,10 @@ class Serving:
         task.add_done_callback(partial(self._handle_task_done, link, call))
         export = self.exports.get(call.target) if type(call.target) is str else None
         if export is not None:
-            self.running.begin((link, call.id), export)
+            self.begun_beside += 1
+            now = self.running.begin((link, call.id), export)
+            if export.tally is not None:
+                export.tally.begin(now - self.inbox.arrived)
         allowed = None if export is None else export.options.timeout
         if call.times is not None or allowed is not None:
             self._limit_task(link, call, task, allowed)
@@ -251,7 +267,9 @@ class Serving:
     def _handle_task_done(self, link: Link, call: m.Call, task: asyncio.Task[Any]) -> None:
         key = link, call.id
         self.tasks.pop(key, None)
-        self.running.end(key)
+        begun = self.running.end(key)
+        if begun is not None and (tally := begun[0].tally) is not None:
+            tally.end(monotonic() - begun[1])
         # Asked for, not raised: a raise here would tie task, error and frame into a circle that only gc frees.
         error = asyncio.CancelledError() if task.cancelled() else task.exception()
         error = self._timed_out.pop(key, error)
@@ -273,30 +291,36 @@ class Serving:
             self._begin(*waiting.work)
             self.inbox.publish()
 
-    def _run_in_thread(self, work: Started) -> None:
+    def _run_in_thread(self, work: Started, export: Export, arrived: float) -> None:
         link, contact, call, function, args, kwargs = work
+        began = 0.0
         SERVED.set((contact, call, link))
         try:
             if link.is_closed or (link, call.id) in self._given_up:
                 return  # nobody wants it any more
             if call.times is not None and monotonic() >= call.times[1]:
                 raise limits.expired(call, self._peer.name)
+            began = monotonic()
             value = function(*args, **kwargs)
             if type(value) not in _PLAIN and is_stream(value):
+                began = 0.0  # the stream is timed, from its beginning to its end
                 self._peer.reactor.call(partial(self._start_stream, link, contact, call, value))
             else:
                 self._reply(link, call, value)
         except BaseException as error:  # noqa: BLE001  becomes the answer
             self._fail(link, call, error)
         finally:
-            self._peer.reactor.call(partial(self._handle_thread_done, (link, call.id)))
+            times = (arrived, began, monotonic())
+            self._peer.reactor.call(partial(self._handle_thread_done, (link, call.id), export, times))
 
-    def _handle_thread_done(self, key: Key) -> None:
+    def _handle_thread_done(self, key: Key, export: Export, times: tuple[float, float, float]) -> None:
         assert self.threads is not None
+        if times[1]:
+            _count(export, *times)
         is_free = self.threads.end_call()
         self.running.end(key)
-        if self._inside:
-            self._leave_if_ended(key)
+        if self._inside and key not in self.streams:
+            self._leave(key)
         if self._given_up:
             self._given_up.discard(key)
             if not self.threads.calls and not self._peer.reactor.driving:
@@ -316,6 +340,12 @@ class Serving:
         else:
             stream = OutgoingSync(self, contact, link, call, iterator, self._drawing_place(call))
         self.streams[link, call.id] = stream
+        export = self.exports.get(call.target) if type(call.target) is str else None
+        if export is not None:
+            self.begun_beside += 1
+            if export.tally is not None:
+                export.tally.begin(monotonic() - self.inbox.arrived)
+                stream.tally = export.tally
         stream.start()
 
     def _drawing_place(self, call: m.Call) -> Callable[[Callable[[], None]], object]:
@@ -340,7 +370,9 @@ class Serving:
             self._fail(link, call, error)
 
     def _forget_stream(self, key: Key) -> None:
-        self.streams.pop(key, None)
+        stream = self.streams.pop(key, None)
+        if stream is not None and stream.tally is not None:
+            stream.tally.end(monotonic() - stream.began)
         self._leave(key)
 
     # --------------------------------------------------------------------------------------------- giving up
@@ -392,6 +424,13 @@ class Serving:
             return True
         stream = self.streams.get((link, call.id))
         return stream.is_closed if stream is not None else (link, call.id) in self._given_up
+
+
+def _count(export: Export, arrived: float, began: float, ended: float) -> None:
+    """A call has begun and ended."""
+    if export.tally is not None:
+        export.tally.begin(began - arrived)
+        export.tally.end(ended - began)
 
 
 async def _wait_for(awaitable: Awaitable[Any]) -> Any:

@@ -52,9 +52,10 @@ class Steering:
         pid: int = 0,
         last: int = 0,
         goes_on: bool = False,
+        index: int = -1,
     ) -> int:
         """Has what mobsters print handed to `on_lines`, on the loop's thread; the number to `unfollow` it by."""
-        return self._control.follow(on_lines, lambda number: m.Follow(number, role, pid, last, goes_on))
+        return self._control.follow(on_lines, lambda number: m.Follow(number, role, pid, last, goes_on, index))
 
     def unfollow(self, number: int) -> None:
         """No more of it."""

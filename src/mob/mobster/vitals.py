@@ -11,8 +11,9 @@ import os
 import sys
 import threading
 import traceback
+from collections.abc import Callable
 from pathlib import Path
-from time import monotonic
+from time import monotonic, process_time
 from typing import TYPE_CHECKING, Any
 
 from mob.wire import messages as m
@@ -34,12 +35,19 @@ MOST_TASKS = 100
 class Vitals:
     """The signs of life of one process."""
 
-    def __init__(self, peer: Peer, may_rest: bool = False) -> None:
+    def __init__(
+        self,
+        peer: Peer,
+        may_rest: bool = False,
+        count_connections: Callable[[], dict[str, int]] = dict[str, int],
+    ) -> None:
         self._peer = peer
         self._may_rest = may_rest
         self._said_at = -REST  # when the last beat was given
         self._was_idle = False
         self._served = 0  # calls, by then
+        self._lag = 0.0  # seconds after which the loop has come round, when it was asked last
+        self._count_connections = count_connections
         self._asked_at = 0.0  # when the loop was asked to come round, 0 if it has done so
         self._statm = os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC) if sys.platform == "linux" else -1
 
@@ -77,9 +85,24 @@ class Vitals:
             parked=peer.calling.parked(),
             running=serving.running.report(now),
             waiting=serving.waiting if not stuck else serving.in_hand,
+            cpu=process_time(),
+            lag=max(self._lag, stuck),
+            connections=self._count_connections(),
+            **self._tallies(),
         )
 
+    def _tallies(self) -> dict[str, Any]:
+        tallies = self._peer.serving.tallies
+        if tallies is None:
+            return {}
+        return {
+            "tallies": tallies.take(),
+            "unserved": tallies.take_unserved(),
+            "traffic": tallies.take_traffic(self._peer.contacts),
+        }
+
     def _come_round(self) -> None:
+        self._lag = monotonic() - self._asked_at
         self._asked_at = 0.0
 
     def _memory(self) -> int:

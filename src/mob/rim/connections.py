@@ -20,6 +20,7 @@ import socket
 import struct
 import sys
 import termios
+from collections import Counter
 from collections.abc import Container, Iterable, Iterator
 
 LINUX = sys.platform == "linux"
@@ -57,6 +58,23 @@ MOST = 65536
 def uses(places: frozenset[Place]) -> Iterator[Use]:
     """Of each connection that came in there: what it is used for. Looked at one by one, for there may be thousands."""
     return (use for descriptor in _sockets() if (use := _use_of(descriptor, places)) is not None)
+
+
+def count(places: Container[Place]) -> Counter[Place]:
+    """How many connections that came in there are open."""
+    counts: Counter[Place] = Counter()
+    for descriptor in _sockets():
+        with contextlib.suppress(OSError), _look_at(descriptor) as sock:  # another thread may close it at any time
+            if sock.type == socket.SOCK_STREAM and (place := place_of(sock)) in places:
+                sock.getpeername()  # fails for the listening socket itself
+                counts[place] += 1
+    return counts
+
+
+def place_of(sock: socket.socket) -> Place:
+    """Where a socket listens, or where a connection came in."""
+    address = sock.getsockname()
+    return sock.family, address if isinstance(address, (str, bytes)) else address[1]
 
 
 def descriptors_of(inodes: Container[int]) -> list[int]:
@@ -121,9 +139,7 @@ def _use_of(descriptor: int, places: frozenset[Place]) -> Use | None:
         return None  # another thread has closed it
     with sock:
         try:
-            address = sock.getsockname()
-            place = address if isinstance(address, (str, bytes)) else address[1]
-            if sock.type != socket.SOCK_STREAM or (sock.family, place) not in places:
+            if sock.type != socket.SOCK_STREAM or place_of(sock) not in places:
                 return None
             sock.getpeername()
             return _use(sock)

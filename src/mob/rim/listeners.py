@@ -24,10 +24,13 @@ import socket
 import weakref
 from collections.abc import Callable
 from threading import Lock
+from time import monotonic
 from typing import Any, NamedTuple
 
-from mob.rim.connections import Place, descriptors_of, forget_in_loops, inode_of
+from mob.rim.connections import Place, count, descriptors_of, forget_in_loops, inode_of, place_of
 
+COUNTING = 0.005
+"""The part of the time that counting connections may take."""
 BACKLOG = 1024  # cut to net.core.somaxconn by the kernel
 
 
@@ -65,6 +68,9 @@ class Sharing:
         self._numbers: set[int] = set()  # of the binds to port 0 that hold
         self._lock = Lock()
         self._shared: weakref.WeakKeyDictionary[socket.socket, Wish] = weakref.WeakKeyDictionary()
+        self._places: dict[Place, str] = {}  # where they listen, and how that is called
+        self._counted: dict[str, int] = {}
+        self._count_again = 0.0
         self._inodes: set[int] = set()  # of the shared ones: uvloop duplicates the descriptor and drops the object
 
     def __repr__(self) -> str:
@@ -139,6 +145,8 @@ class Sharing:
         os.close(shared)
         self._shared[sock] = wish
         self._inodes.add(inode_of(sock.fileno()))
+        place = place_of(sock)
+        self._places[place] = str(place[1]) if sock.family == socket.AF_UNIX else f"{address[0]}:{place[1]}"
         self._on_listening()
 
     def unshare(self, sock: socket.socket) -> None:
@@ -147,6 +155,7 @@ class Sharing:
         if wish is None:
             return
         self._inodes.discard(inode_of(sock.fileno()))
+        self._places.pop(place_of(sock), None)
         with socket.socket(sock.family, socket.SOCK_STREAM) as own:
             own.setblocking(sock.gettimeout() is None)
             os.dup2(own.fileno(), sock.fileno(), inheritable=False)
@@ -155,6 +164,16 @@ class Sharing:
         if wish.family != socket.AF_UNIX:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         _bind(sock, wish.address)
+
+    def count_connections(self) -> dict[str, int]:
+        """How many connections that have come in are open, by address; from one thread. As it was a while ago, if
+        counting takes long: it is to take `COUNTING` of the time at most."""
+        now = monotonic()
+        if self._places and now >= self._count_again:
+            counts = count(self._places)
+            self._counted = {name: counts[place] for place, name in list(self._places.items())}
+            self._count_again = now + (monotonic() - now) / COUNTING
+        return self._counted
 
     def turn_deaf(self) -> frozenset[Place]:
         """From now on no connection comes in here: a socket to which nobody can connect takes the place of each.
@@ -183,8 +202,7 @@ class Sharing:
 
 def _turn_deaf(descriptor: int) -> Place:
     with socket.socket(fileno=os.dup(descriptor)) as sock:
-        address = sock.getsockname()
-        place = sock.family, address if isinstance(address, (str, bytes)) else address[1]
+        place = place_of(sock)
     with socket.socket(socket.AF_UNIX) as deaf:
         _bind(deaf, "")  # the kernel gives it a name that nobody knows
         _listen(deaf, 1)

@@ -126,8 +126,9 @@ class Point(Base, frozen=True):
     """Calls that waited at the end: in callers and workers."""
     in_hand: int
     p50: float
-    """Seconds that a call took from its arrival to its end: half of them took less."""
+    """Seconds that half of the calls ran at most."""
     p99: float
+    """Seconds that all but one in a hundred ran at most."""
 
 
 class Event(Base, frozen=True):

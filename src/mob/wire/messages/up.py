@@ -144,14 +144,15 @@ class WantHistory(Base, frozen=True, tag=39):
 
 
 class Follow(Base, frozen=True, tag=54):
-    """Send me what mobsters print: of a role, of a pid, or all. First the `last` lines that there are; then, if
-    `goes_on`, what follows, until `Unfollow`."""
+    """Send me what mobsters print: of a role (or of its place `index`), of a pid, or all. First the `last` lines that
+    there are; then, if `goes_on`, what follows, until `Unfollow`."""
 
     id: int
     role: str = ""
     pid: int = 0
     last: int = 0
     goes_on: bool = False
+    index: int = -1
 
 
 class Unfollow(Base, frozen=True, tag=55):

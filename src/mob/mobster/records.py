@@ -1,0 +1,107 @@
+"""What `logging` knows in a mobster: who logs, and for which call; and records as JSON.
+
+Every record carries `app`, `role`, `index`, `pid` and `call`, the call that is being served ("" if none is), so that
+any format may name them. An app that has fields of its own by these names (`extra={"index": 3}`) keeps them. The work
+is done when a record is made; who does not log pays nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from mob.mobster.served import SERVED
+from mob.wire import messages as m
+
+OURS = frozenset({"app", "role", "index", "pid", "call"})
+STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime"}
+_JSON = msgspec.json.Encoder(enc_hook=repr)
+
+
+class Attributes(dict[str, Any]):
+    """The attributes of a record. `logging` refuses an `extra=` that is there already; what mob has added is no
+    obstacle."""
+
+    def __contains__(self, name: object) -> bool:
+        return name not in OURS and super().__contains__(name)
+
+
+class JsonFormatter(logging.Formatter):
+    """Formats a record as one JSON object: time, level, logger, message; who has logged, and for which call; what was
+    given as `extra=`; and the traceback, if there is one, as `exc_info`.
+
+    With `app.logs(format="json")` it is what a mobster logs with unless `logging` is configured. Who configures it sets
+    this formatter where the records are to be JSON, in a file of one's own, say.
+
+    >>> import mob
+    >>> handler = logging.StreamHandler()
+    >>> handler.setFormatter(mob.JsonFormatter())
+    """
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The object, in one line."""
+        attributes = record.__dict__
+        fields: dict[str, Any] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="microseconds")[:-6] + "Z",
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        fields |= {name: value for name, value in attributes.items() if name not in STANDARD and name[:1] != "_"}
+        if not fields.get("call", True):
+            del fields["call"]
+        if record.exc_info and not record.exc_text:
+            record.exc_text = self.formatException(record.exc_info)
+        if record.exc_text:
+            fields["exc_info"] = record.exc_text
+        if record.stack_info:
+            fields["stack_info"] = self.formatStack(record.stack_info)
+        return _encoded(fields)
+
+
+def _encoded(fields: dict[str, Any]) -> str:
+    """JSON; what has no form in JSON is written as `repr` shows it."""
+    try:
+        return _JSON.encode(fields).decode()
+    except Exception:  # noqa: BLE001  a field that cannot be shown does not cost the record
+        safe = {
+            name: value if isinstance(value, int | float | None) else _shown(value) for name, value in fields.items()
+        }
+        return _JSON.encode(safe).decode()
+
+
+def _shown(value: object) -> str:
+    try:
+        text = value if isinstance(value, str) else repr(value)
+    except Exception as error:  # noqa: BLE001  it is the application's
+        text = f"<{type(value).__name__} whose repr() raised {type(error).__name__}>"
+    return text.encode(errors="replace").decode()  # half a surrogate pair has no form in UTF-8
+
+
+def install(order: m.Fork) -> None:
+    """From now on every record says who logs; `logging` itself, as long as nobody configures it, as the app wants."""
+    before = logging.getLogRecordFactory()
+    app, role, index = order.app, order.role.name, order.index
+
+    def make(*args: Any, **kwargs: Any) -> logging.LogRecord:
+        record = before(*args, **kwargs)
+        attributes = Attributes(record.__dict__)
+        attributes.update(app=app, role=role, index=index, pid=os.getpid(), call=call_id())
+        record.__dict__ = attributes
+        return record
+
+    logging.setLogRecordFactory(make)
+    if order.log_format == "json" and logging.lastResort is not None:
+        logging.lastResort.setFormatter(JsonFormatter())
+
+
+def call_id() -> str:
+    """The call that is being served in this context: the uid of its caller, and its number there."""
+    served = SERVED.get()
+    if served is None or served[1] is None:
+        return ""
+    return f"{served[0].uid}-{served[1].id}"
