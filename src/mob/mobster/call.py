@@ -64,6 +64,7 @@ class Call(Generic[T]):
         "retries",
         "role",
         "state",
+        "traced",
     )
 
     # Set by whoever sends the call, and by whoever settles it; not before, for creating a call is on the hot path.
@@ -73,6 +74,7 @@ class Call(Generic[T]):
     retries: int
     is_repeated: bool
     incoming: Incoming
+    traced: tuple[str, int]
     _value: Any
     _guard: _Guard
 

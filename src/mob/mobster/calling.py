@@ -97,11 +97,12 @@ class Calling:
         passage = peer.callbacks.take() if peer.callbacks.encoding else ()
         call = export.new_call(peer, export.label, export.role if special is None else "")
         served = current()
+        carried = "" if peer.tracing is None else self._carry(call)
         if served is None and options is DEFAULTS:  # by far the most
-            body: Body = (export.name, args_body, named, None, ())
+            body: Body = (export.name, args_body, named, None, (), carried)
         else:
             times, chain = self._inherit(served, options.timeout)
-            body = (export.name, args_body, named, times, chain)
+            body = (export.name, args_body, named, times, chain, carried)
             call.retries = options.retries
             if times is not None:
                 peer.limit(call, times)
@@ -137,8 +138,17 @@ class Calling:
         times, chain = self._inherit(current(), None)
         if times is not None:
             peer.limit(call, times)
-        self._send(contact, call, (target, args_body, named, times, chain), passage)
+        carried = "" if peer.tracing is None else self._carry(call)
+        self._send(contact, call, (target, args_body, named, times, chain, carried), passage)
         return call
+
+    def _carry(self, call: Call[Any]) -> str:
+        """The context of OpenTelemetry that goes along with a call."""
+        tracing = self._peer.tracing
+        assert tracing is not None
+        carried = tracing.carried()
+        tracing.accompany(call, carried)
+        return carried
 
     def _inherit(
         self, served: Served | None, timeout: float | None
@@ -173,7 +183,8 @@ class Calling:
     def send(self, contacts: Sequence[Contact], obj: Any) -> None:
         """Sends a message to each of them."""
         peer = self._peer
-        message = m.Message(Raw(peer.encode(obj, "message")))
+        carried = "" if peer.tracing is None else peer.tracing.carried()
+        message = m.Message(Raw(peer.encode(obj, "message")), carried)
         passage = peer.callbacks.take() if peer.callbacks.encoding else ()
         for contact in contacts:
             if passage:
@@ -192,7 +203,8 @@ class Calling:
             return
         body = Raw(peer.encode(obj, "message"))
         passage = peer.callbacks.take() if peer.callbacks.encoding else ()
-        self._park(Parked(monotonic() + WAIT, None, ("", body, (), None, ()), passage), route)
+        carried = "" if peer.tracing is None else peer.tracing.carried()
+        self._park(Parked(monotonic() + WAIT, None, ("", body, (), None, (), carried), passage), route)
 
     def parked(self) -> dict[str, int]:
         """How many calls wait here for a worker, by role. From any thread."""
@@ -304,7 +316,7 @@ class Calling:
         if parked.call is None:
             self._peer.callbacks.hand_over(parked.passage, contact)
             self._peer.callbacks.let_go(parked.passage)
-            contact.post(m.Message(parked.body[1]))
+            contact.post(m.Message(parked.body[1], parked.body[5]))
         elif parked.call.state is State.WAITING:
             self._send(contact, parked.call, parked.body, parked.passage)
 
@@ -334,7 +346,7 @@ class Calling:
         call.state = State.WAITING
         request = call.request
         passage: Passage = getattr(call, "passage", ())
-        body = (request.target, request.args, request.kwargs, request.times, request.chain)
+        body = (request.target, request.args, request.kwargs, request.times, request.chain, request.trace)
         parked = Parked(monotonic() + WAIT, call, body, passage)
         self._park(parked, self.route(call.role))
 

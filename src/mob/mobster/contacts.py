@@ -31,8 +31,8 @@ SLOW = 500
 PATIENCE = 1.0
 """Seconds after which a link is asked for again that this process had no descriptor for."""
 
-Body = tuple[str | int, Raw, tuple[Raw, ...], tuple[float, float] | None, tuple[int, ...]]
-"""All of a call but its number: target, args, kwargs, times, chain."""
+Body = tuple[str | int, Raw, tuple[Raw, ...], tuple[float, float] | None, tuple[int, ...], str]
+"""All of a call but its number: target, args, kwargs, times, chain, trace."""
 
 
 class Contact:

@@ -73,7 +73,11 @@ class Handlers:
             self._peer.log.exception("a message from %s cannot be read", contact.name)
             return
         SERVED.set((contact, None, link))
-        self.fire("message", obj)
+        if self._peer.tracing is None:
+            self.fire("message", obj)
+            return
+        with self._peer.tracing.attached(message.trace):
+            self.fire("message", obj)
 
     def _run(self, event: str, handler: Callable[..., Any], *args: Any) -> None:
         try:

@@ -112,7 +112,7 @@ class Life:
         signal.signal(signal.SIGTERM, self._handle_sigterm)
         self.sharing.install()
         self.liveness.start()
-        if not self.stopping and self._import() and not self.stopping:
+        if not self.stopping and self._set_up_traces() and self._import() and not self.stopping:
             if self._has_lost_sigterm() and self.is_ready:  # a server of the module's own ran and was told to end
                 self._handle_asked_by_signal()
             else:
@@ -139,6 +139,17 @@ class Life:
         self.liveness.abandon()
 
     # --------------------------------------------------------------------------------------------- the import
+
+    def _set_up_traces(self) -> bool:
+        """If traces are wanted: after the fork, for they have threads; whether that went well."""
+        if self.order.trace is None:
+            return True
+        try:
+            self.peer.tracing = importlib.import_module("mob.mobster.tracing").start(self.order)
+        except Exception as error:  # noqa: BLE001  the application's, or of what it has installed
+            self.status = 1
+            self._report(_traceback_of(error))
+        return self.status == 0
 
     def _import(self) -> bool:
         """Runs the role's module with the loop in a helper thread; whether it came to its end."""

@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable
 from functools import partial
 from time import monotonic, perf_counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from msgspec import Raw
 
@@ -40,6 +40,9 @@ from mob.wire import failures, messages as m
 from mob.wire.codec import Codec
 from mob.wire.references import AnyReference, Handle, Reference
 from mob.wire.sharing import LARGE, holds_large
+
+if TYPE_CHECKING:
+    from mob.mobster.tracing import Tracing
 
 HOUSEKEEPING = 1.0
 """Seconds after which what was dropped while nothing arrived is given back."""
@@ -121,6 +124,8 @@ class Peer:
         self.control = Control(self, control, frame_limit)
         self.board: Board | None = None
         """The loads of all mobsters, from the welcome on."""
+        self.tracing: Tracing | None = None
+        """The traces of OpenTelemetry, if they are wanted."""
         self.heard_at = 0.0
         """When the frame has arrived whose messages are handled."""
         self.exit_asked: BaseException | None = None
@@ -206,6 +211,8 @@ class Peer:
         """A call that was made here ends without an answer."""
         if self.serving.tallies is not None:
             self.serving.tallies.lose(call.label, error)
+        if self.tracing is not None and isinstance(call, Call):
+            self.tracing.end_unserved(call, error)
         call.fail(error)
 
     def abandon(self) -> None:

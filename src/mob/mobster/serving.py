@@ -108,6 +108,8 @@ class Serving:
                     self._peer.discard(call)
                     raise unknown_export(self._peer.role or "a client", str(call.target), self.exports)
                 function = export.function
+                if self._peer.tracing is not None:
+                    function = self._traced(function, export.label, call, contact)
                 args, kwargs = export.decode(call.args, call.kwargs[0] if call.kwargs else None)
                 if call.times is not None and monotonic() >= call.times[1]:
                     raise limits.expired(call, self._peer.name)
@@ -122,6 +124,8 @@ class Serving:
                     self.running.enter(export)
             else:
                 function, codec = callback, self._peer.codec
+                if self._peer.tracing is not None:
+                    function = self._traced(function, f"{self._peer.role or 'client'}.callback", call, contact)
                 kwargs: dict[str, Any] = {}
                 if call.kwargs:
                     args, kwargs = codec.decode_both(call.args, call.kwargs[0])
@@ -132,6 +136,12 @@ class Serving:
             self._fail(link, call, error)
         else:
             self._invoke(link, contact, call, function, args, kwargs)
+
+    def _traced(self, function: Function, label: str, call: m.Call, contact: Contact) -> Function:
+        tracing = self._peer.tracing
+        assert tracing is not None
+        wrapped: Function = tracing.wrap(function, label, call, contact.name, self.inbox.arrived)
+        return wrapped
 
     def _admit(self, export: Export, work: Started) -> None:
         """Has a call begin that may have to wait: at the gate of its export, or for the role."""

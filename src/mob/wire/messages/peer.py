@@ -20,6 +20,8 @@ class Call(Base, frozen=True, tag=1):
     """If its time is limited: when it was made, and when it must have ended (monotonic seconds of this machine)."""
     chain: tuple[int, ...] = ()
     """The calls in whose course it is made, outermost first: uid and number of each, one after the other."""
+    trace: str = ""
+    """The context of OpenTelemetry in which it is made, if traces are wanted."""
 
 
 class Reply(Base, frozen=True, tag=2):
@@ -42,6 +44,7 @@ class Message(Base, frozen=True, tag=4):
     """What `send` sends: for the handlers of "message"; no answer."""
 
     body: Raw
+    trace: str = ""
 
 
 class Cancel(Base, frozen=True, tag=5):

@@ -1,0 +1,215 @@
+"""Traces: OpenTelemetry's spans of calls, and its context, which goes along with whatever is sent.
+
+Each call has one span. It is made where the call runs, as a child of what was under way where it was made; if nobody
+has served the call, by its caller. The context travels as a short text (W3C Trace Context and Baggage, whatever the
+propagator of the process writes) in the message, so an app without traces pays one byte for it.
+
+This file is imported, and OpenTelemetry with it, only in a process that traces: after the fork, for what exports spans
+has threads, which a fork would lose. Serving knows nothing of it but that a function may be wrapped.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import os
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
+from contextlib import contextmanager
+from importlib.metadata import entry_points
+from typing import Any, cast
+
+from opentelemetry import context as contexts, propagate, trace
+from opentelemetry.context import Context
+from opentelemetry.trace import Span, SpanKind, Status, StatusCode
+
+from mob.errors import MobError
+from mob.wire import messages as m
+from mob.wire.kinds import is_stream
+
+EXPORTERS = "opentelemetry_traces_exporter"
+"""The entry points under which exporters of spans are installed."""
+
+
+class Tracing:
+    """The traces of one process."""
+
+    def __init__(self, role: str = "", index: int = 0) -> None:
+        self._tracer = trace.get_tracer("mob")
+        self._attributes = {"mob.role": role, "mob.index": index} if role else {}
+
+    def __repr__(self) -> str:
+        return f"<Tracing by {trace.get_tracer_provider()!r}>"
+
+    def carried(self) -> str:
+        """The context of whoever asks, as text; "" if there is nothing to be carried."""
+        carrier: dict[str, str] = {}
+        propagate.inject(carrier)
+        return "\n".join(f"{key}:{value}" for key, value in carrier.items())
+
+    def wrap(self, function: Callable[..., Any], label: str, call: m.Call, caller: str, arrived: float) -> Any:
+        """The function of a call, with a span around it: to its end, even if that is the end of a stream or a task."""
+        parent = _context_of(call.trace)
+
+        def traced(*args: Any, **kwargs: Any) -> Any:
+            role, _, export = label.rpartition(".")
+            span = self._tracer.start_span(
+                label,
+                parent,
+                SpanKind.SERVER,
+                {
+                    **self._attributes,
+                    "rpc.system": "mob",
+                    "rpc.service": role,
+                    "rpc.method": export,
+                    "mob.caller": caller,
+                    "mob.waited": time.monotonic() - arrived,
+                },
+            )
+            context = trace.set_span_in_context(span, parent)
+            token = contexts.attach(context)
+            try:
+                value = function(*args, **kwargs)
+            except BaseException as error:
+                _end(span, error)
+                raise
+            finally:
+                contexts.detach(token)
+            if inspect.isawaitable(value):
+                return _awaited(value, span, context)
+            if is_stream(value):
+                return (_drawn_async if hasattr(value, "__anext__") else _drawn)(value, span, context)
+            span.end()
+            return value
+
+        return traced
+
+    @contextmanager
+    def attached(self, carried: str) -> Generator[None]:
+        """What is done in this block belongs to what was under way where that text was written."""
+        token = contexts.attach(_context_of(carried))
+        try:
+            yield
+        finally:
+            contexts.detach(token)
+
+    def accompany(self, call: Any, carried: str) -> None:
+        """A call is made: if nobody serves it, its span is made here."""
+        call.traced = carried, time.time_ns()
+
+    def end_unserved(self, call: Any, error: BaseException) -> None:
+        """Nobody has served it."""
+        carried, began = getattr(call, "traced", ("", None))
+        span = self._tracer.start_span(call.label, _context_of(carried), SpanKind.CLIENT, start_time=began)
+        _end(span, error)
+
+
+def start(order: m.Fork) -> Tracing:
+    """Sets OpenTelemetry up in a mobster, by the function that the app names or by the environment."""
+    if order.trace:
+        module, _, name = order.trace.partition(":")
+        if order.base not in sys.path:
+            sys.path.insert(0, order.base)
+        getattr(importlib.import_module(module), name)()
+    else:
+        _configure(order)
+    return Tracing(order.role.name, order.index)
+
+
+def _configure(order: m.Fork) -> None:
+    """By the OTEL_ variables of the environment, with the exporters that are installed. (Sampler, limits and the rest
+    are read from it by the SDK itself.)"""
+    instance = f"service.instance.id={order.role.name}.{order.index}"
+    others = os.environ.get("OTEL_RESOURCE_ATTRIBUTES", "")
+    os.environ["OTEL_RESOURCE_ATTRIBUTES"] = f"{others},{instance}" if others else instance
+    os.environ.setdefault("OTEL_SERVICE_NAME", order.app)
+    try:
+        sdk = importlib.import_module("opentelemetry.sdk.trace")
+        export = importlib.import_module("opentelemetry.sdk.trace.export")
+    except ImportError:
+        raise MobError(
+            "trace(): there is no SDK of OpenTelemetry that could export spans. Install opentelemetry-sdk and an "
+            'exporter, or name a function that sets it up: .trace("tracing:setup").'
+        ) from None
+    provider = sdk.TracerProvider()
+    wanted = os.environ.get("OTEL_TRACES_EXPORTER", "otlp").split(",")
+    for name in (name.strip() for name in wanted if name.strip() != "none"):
+        found = next(iter(entry_points(group=EXPORTERS, name=name)), None)
+        if found is None:
+            there = sorted(entry_points(group=EXPORTERS).names)
+            raise MobError(
+                f"trace(): OTEL_TRACES_EXPORTER names {name!r}, and no such exporter is installed; there are: "
+                f"{', '.join(there) or 'none'}. 'otlp', the default, is in the package opentelemetry-exporter-otlp."
+            )
+        provider.add_span_processor(export.BatchSpanProcessor(found.load()()))
+    trace.set_tracer_provider(provider)
+
+
+def _context_of(carried: str) -> Context:
+    carrier = dict(line.split(":", 1) for line in carried.split("\n") if ":" in line)
+    return propagate.extract(carrier, Context())
+
+
+def _end(span: Span, error: BaseException) -> None:
+    span.record_exception(error)
+    span.set_status(Status(StatusCode.ERROR, f"{type(error).__name__}: {error}"))
+    span.end()
+
+
+async def _awaited(awaitable: Awaitable[Any], span: Span, context: Context) -> Any:
+    contexts.attach(context)  # for good: this is a task of its own
+    try:
+        value = await awaitable
+    except BaseException as error:
+        _end(span, error)
+        raise
+    span.end()
+    return value
+
+
+def _drawn(iterator: Iterator[Any], span: Span, context: Context) -> Iterator[Any]:
+    """Each step runs in the span's context, wherever it is drawn from."""
+    try:
+        while True:
+            token = contexts.attach(context)
+            try:
+                item = next(iterator)
+            except StopIteration:
+                break
+            finally:
+                contexts.detach(token)
+            yield item
+    except GeneratorExit:
+        raise
+    except BaseException as error:
+        _end(span, error)
+        raise
+    finally:
+        if (close := getattr(iterator, "close", None)) is not None:
+            close()
+        if span.is_recording():
+            span.end()
+
+
+async def _drawn_async(iterator: AsyncIterator[Any], span: Span, context: Context) -> AsyncIterator[Any]:
+    try:
+        while True:
+            token = contexts.attach(context)
+            try:
+                item = await anext(iterator)
+            except StopAsyncIteration:
+                break
+            finally:
+                contexts.detach(token)
+            yield item
+    except GeneratorExit:
+        raise
+    except BaseException as error:
+        _end(span, error)
+        raise
+    finally:
+        if (close := getattr(iterator, "aclose", None)) is not None:
+            await cast(Callable[[], Awaitable[None]], close)()
+        if span.is_recording():
+            span.end()
