@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import atexit
 import doctest
 import importlib
 import re
@@ -12,13 +13,21 @@ from typing import Any
 
 import pytest
 
-from mob.plan import RolePlan
+from mob.cli import config
+from mob.cli.apps import EXIT_CODES
+from mob.cli.main import COMMANDS
+from mob.exposition import exposition
+from mob.plan import Logs, RolePlan
+from mob.wire.messages import Metrics
 
 ROOT = Path(__file__).resolve().parent.parent
 SRC = ROOT / "src"
 DESIGN = (ROOT / "docs" / "design.md").read_text("utf-8")
 README = (ROOT / "README.md").read_text("utf-8")
+CLI = (ROOT / "docs" / "cli.md").read_text("utf-8")
+LOGS = (ROOT / "docs" / "logs.md").read_text("utf-8")
 SUPERVISION = (ROOT / "docs" / "supervision.md").read_text("utf-8")
+
 MODULES = sorted(SRC.glob("mob/**/*.py"))
 WITH_DOCTESTS = [path for path in MODULES if ">>>" in path.read_text("utf-8")]
 BLOCKS = re.findall(r"^```python\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
@@ -82,6 +91,45 @@ def test_the_map_names_no_file_that_is_not_there() -> None:
 def test_every_option_of_a_role_is_explained(option: str) -> None:
     rows = [line for line in SUPERVISION.splitlines() if line.startswith("| `")]
     assert any(f"`{option}`" in row.split("|")[1] for row in rows), "say it in the table of docs/supervision.md"
+
+
+# --- docs/cli.md ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS))
+def test_every_command_has_a_section(name: str) -> None:
+    headings = [line for line in CLI.splitlines() if line.startswith("## ")]
+    assert any(f"`mob {name}`" in heading for heading in headings), "say it in docs/cli.md, with an example"
+
+
+@pytest.mark.parametrize(("code", "meaning"), EXIT_CODES.items())
+def test_the_exit_statuses_are_those_of_the_code(code: int, meaning: str) -> None:
+    assert f"| {code} | {meaning} |\n" in CLI
+
+
+def test_every_family_of_metrics_is_explained() -> None:
+    families = re.findall(r"# TYPE (\w+)", exposition(Metrics("myapp", 1, 0.0, 0.0, 0, (), (), (), 0)))
+    assert {family for family in families if f"`{family}`" not in CLI} == set()
+
+
+def test_the_file_in_the_manual_can_be_run(tmp_path: Path) -> None:
+    (text,) = re.findall(r"^```toml\n(.*?)^```$", CLI, re.MULTILINE | re.DOTALL)
+    for name in ("back", "front"):
+        (tmp_path / f"{name}.py").write_text("")
+    (tmp_path / "mob.toml").write_text(text)
+    app = config.described(tmp_path / "mob.toml")
+    atexit.unregister(app._complain_unless_run)
+    assert [role.name for role in app.plan.roles] == ["back", "front", "dashboard"]
+
+
+# --- docs/logs.md -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("option", Logs.__struct_fields__)
+def test_every_option_of_the_logs_is_explained(option: str) -> None:
+    rows = [line for line in LOGS.splitlines() if line.startswith(f"| `{option}` ")]
+    assert len(rows) == 1
+    assert f"`--log-{option.replace('_', '-')}`" in rows[0]
 
 
 # --- README.md --------------------------------------------------------------------------------------------------------

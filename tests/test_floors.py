@@ -29,6 +29,7 @@ FLOORS = {
     "kingpin": 4,
     "mobster": 4,
     "client": 5,
+    "exposition": 5,
     "app": 5,
     "cluster": 5,
     "cli": 5,

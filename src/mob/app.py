@@ -8,6 +8,7 @@ from __future__ import annotations
 import atexit
 import importlib.util
 import os
+import secrets
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -20,13 +21,11 @@ from mob.errors import NotInMobster, PlanError, nearest
 from mob.kingpin import kingpin
 from mob.plan import Plan, RolePlan
 
-
-def _nothing(plan: Plan) -> None:
-    """Nobody wants to know."""
+TOKEN = "MOB_DASHBOARD_TOKEN"
 
 
-before_run: Callable[[Plan], None] = _nothing
-"""Called when an app is about to run here; `mob run --watch` wants to know."""
+before_run: list[Callable[[App], None]] = []
+"""Called, in order, with an app that is about to run here, and may change it: `mob run` has options for that."""
 
 
 class App:
@@ -51,6 +50,7 @@ class App:
         )
         self._plan = plan
         self._has_run = False
+        self._urls: list[str] = []  # of the dashboard
         atexit.register(self._complain_unless_run)
 
     def __repr__(self) -> str:
@@ -158,6 +158,29 @@ class App:
         self._plan = msgspec.structs.replace(self._plan, roles=(*self._plan.roles, role))
         return self
 
+    def dashboard(self, port: int = 4777, host: str = "127.0.0.1", token: str | None = None) -> App:
+        """Adds the web dashboard: a role of its own, named "dashboard", which serves a page on that address.
+
+        On the loopback whoever has an account on this machine may look at it; on any other host it needs the token.
+        Actions (reload, scale, restart, stacks) always do. Without `token` one is made up at each start, and the page's
+        URL, with the token, is printed. `PlanError` if starlette or uvicorn are not installed. See docs/dashboard.md.
+
+        >>> app.dashboard(port=4777)                          # doctest: +SKIP
+        """
+        missing = [name for name in ("starlette", "uvicorn") if importlib.util.find_spec(name) is None]
+        if missing:
+            raise PlanError(
+                f"dashboard(): {' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} not installed. "
+                f"Try: pip install 'mobsters[web]'"
+            )
+        # Kept in the environment, so that a Kingpin with new code, which is the same process, does not make up another.
+        secret = token if token is not None else os.environ.setdefault(TOKEN, secrets.token_urlsafe(24))
+        plans.check_dashboard(port, host, secret)
+        shown = f"[{host}]" if ":" in host else host
+        self._urls.append(f"http://{shown}:{port}/" + ("" if token else f"#token={secret}"))
+        env = {"MOB_DASHBOARD_HOST": host, "MOB_DASHBOARD_PORT": str(port), TOKEN: secret}
+        return self.role("dashboard", "mob.dashboard.app", env=env)
+
     def run(self) -> None:
         """Becomes the Kingpin: launches the mobsters and returns when the app has stopped in order.
 
@@ -165,10 +188,15 @@ class App:
         forced ends the process with status 1.
         """
         self._has_run = True
-        plans.check_limits(self._plan)
         if "mob.mobster.api" in sys.modules and sys.modules["mob.mobster.api"]._peer is not None:
             raise NotInMobster("run() was called in a mobster. An app is started by its main script, once.")
-        before_run(self._plan)
+        for hook in before_run:
+            hook(self)
+        plans.check_limits(self._plan)
+        for (
+            url
+        ) in self._urls:  # not from the mobster: what that prints is a log, and logs are shown to whoever may read
+            print(f"dashboard: {url}", flush=True)
         status = kingpin.run(self._plan)
         if status:
             raise SystemExit(status)

@@ -9,10 +9,8 @@ import contextlib
 import os
 import socket
 import threading
-import time
 from collections.abc import Callable, Iterator
 from functools import partial
-from queue import SimpleQueue
 from time import monotonic
 from types import TracebackType
 from typing import Any, TypeVar, overload
@@ -21,12 +19,13 @@ import uvloop
 
 from mob.errors import AppNotRunning, nearest
 from mob.mobster.calling import DEFAULTS
+from mob.mobster.following import Following, wanted
 from mob.mobster.interface import Interface
 from mob.mobster.peer import Peer
 from mob.mobster.proxy import Proxy, Target
 from mob.mobster.steering import Steering, text_of, uids_of
 from mob.plan import FRAME_LIMIT
-from mob.rim.addresses import address_of, peer_of, running_apps
+from mob.rim.addresses import address_of, all_apps, peer_of, running_apps
 from mob.rim.reactor import Reactor
 from mob.wire import messages as m
 
@@ -78,11 +77,14 @@ class Client:
         control = peer.control
         self._reactor.drive(lambda: control.welcomed or control.is_closed, monotonic() + PATIENCE)
         if not control.welcomed:
-            why = control.refused or ("it closed the link" if control.is_closed else f"no answer within {PATIENCE} s")
+            silent = not control.refused and not control.is_closed
+            closed = "it closed the link" if control.is_closed else ""
+            why = control.refused or closed or f"its Kingpin (pid {self.kingpin_pid}) did not answer in {PATIENCE:g} s"
             self._reactor.thread = 0
             control.close()
             self._free()
-            raise AppNotRunning(f"the app {self.app!r} did not let this client in: {why}")
+            pid = self.kingpin_pid if silent else None
+            raise AppNotRunning(f"the app {self.app!r} did not let this client in: {why}", pid)
         self._reactor.call(peer.keep_house)
         self._thread.start()
         return self
@@ -207,25 +209,23 @@ class Client:
         return {pid: each.text or each.error for pid, each in done.items()}
 
     def logs(self, target: str | int = "", *, last: int = 0, follow: bool = False) -> Iterator[m.Line]:
-        """What the mobsters print: of a role, of a pid, or of all.
+        """What the mobsters print: of a role, of one of its places ("back.2"), of a pid, of "kingpin", or of all.
 
-        First the `last` lines that there were; then, if `follow`, what comes, until the iterator is closed or the app
-        ends. A reader that is too slow misses lines: one with an empty `role` says how many.
+        First the `last` lines that there were; then, if `follow`, what comes, until the iterator is closed, the app
+        ends, or the mobster of that pid does. A reader that is too slow misses lines: one with an empty `role` says how
+        many. `UnknownRole` if there is no such role.
+
+        >>> for line in app.logs("back", last=10): print(line.text)        # doctest: +SKIP
         """
         self._check_open()
-        role, pid = (target, 0) if isinstance(target, str) else ("", target)
-        if role:
-            self._peer.roster.check_role(role)
-        queue: SimpleQueue[m.Lines] = SimpleQueue()
-        number = self._steering.follow(queue.put, role, pid, last, follow)
+        role, index, pid = wanted(self._peer, target)
+        return self._lines(role, index, pid, last, follow)
+
+    def _lines(self, role: str, index: int, pid: int, last: int, follow: bool) -> Iterator[m.Line]:
+        following = Following()
+        number = self._steering.follow(following.put, role, pid, last, follow, index)
         try:
-            while True:
-                lines = queue.get()
-                if lines.dropped:
-                    yield m.Line(time.time(), "", 0, 0, True, f"{lines.dropped:,} lines were left out here.")
-                yield from lines.lines
-                if lines.is_end:
-                    return
+            yield from following
         finally:
             self._steering.unfollow(number)
 
@@ -292,20 +292,49 @@ class Client:
 
 
 def connect(app: str) -> Client:
-    """Connects to a running app of this user on this machine, from outside.
+    """Connects to a running app of this user on this machine, from outside; root may connect to those of others.
 
-    `AppNotRunning` if no app of that name runs, with the names of those that do.
+    `AppNotRunning` if no app of that name runs, with the names of those that do, or if it belongs to somebody else.
 
     >>> app = mob.connect("myapp")                       # doctest: +SKIP
     >>> app.require("back").foo(1).result()              # doctest: +SKIP
     """
-    sock = socket.socket(socket.AF_UNIX)
-    try:
-        sock.connect(address_of(app))
-    except OSError as error:
-        sock.close()
-        others: list[str] = []
-        with contextlib.suppress(OSError):
-            others = running_apps()
-        raise AppNotRunning(f"no app named {app!r} is running here. {nearest(app, others)}") from error
+    sock = _reach(app, os.getuid())
+    if sock is None:
+        sock = _of_another(app, _owners(app))
     return Client(app, sock).open()
+
+
+def _reach(app: str, user: int) -> socket.socket | None:
+    """A connection to the desk of that user's app. Anybody may take an abstract name, so it is asked who has it."""
+    sock = socket.socket(socket.AF_UNIX)
+    with contextlib.suppress(OSError):
+        sock.connect(address_of(app, user))
+        if peer_of(sock)[1] == user:
+            return sock
+    sock.close()
+    return None
+
+
+def _of_another(app: str, owners: list[int]) -> socket.socket:
+    """A connection to another user's app of that name, for root; for others an error that says what is amiss."""
+    if os.getuid() == 0:
+        for user in owners:
+            if sock := _reach(app, user):
+                return sock
+    elif owners:
+        raise AppNotRunning(
+            f"the app {app!r} belongs to the user with the id {owners[0]}. Only that user and root may talk to it."
+        )
+    names: list[str] = []
+    with contextlib.suppress(OSError):
+        names = running_apps()
+    raise AppNotRunning(f"no app named {app!r} is running here. {nearest(app, names)}")
+
+
+def _owners(app: str) -> list[int]:
+    """The other users who have an app of that name."""
+    try:
+        return sorted(user for user, name in all_apps() if name == app and user != os.getuid())
+    except OSError:
+        return []

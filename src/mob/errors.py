@@ -77,7 +77,14 @@ class AppRunning(MobError):
 
 
 class AppNotRunning(MobError):
-    """No app of that name is running on this machine, or it is not ours to talk to."""
+    """No app of that name is running on this machine, or it is not ours to talk to.
+
+    `.pid` is its Kingpin's if that runs and has not answered, else None.
+    """
+
+    def __init__(self, message: str, pid: int | None = None) -> None:
+        super().__init__(message)
+        self.pid = pid
 
 
 class UnknownRole(MobError, LookupError):

@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 from mob.core import decisions as d, snapshot
+from mob.core.registry import Registry
 from mob.core.snapshot import Snapshot
 from mob.core.supervisor import Supervisor
 from mob.plan import Plan
@@ -120,6 +121,17 @@ def test_a_new_role_is_started_and_one_that_is_no_more_is_retired() -> None:
     for uid in sorted(world.mobsters, reverse=True):
         world.exits_with(uid)
     assert world.statuses == [0]
+
+
+def test_a_role_that_is_no_more_may_still_say_how_it_goes() -> None:
+    world = follow(started("back", "front"), plan("back"))
+    supervisor = world.supervisor
+    front = next(process for process in supervisor.processes.values() if process.slot.role == "front")
+    supervisor.handle_beat(front.uid, Beat(in_hand=1), world.now)
+    registry = Registry(supervisor.crew, world.now)
+    assert [(role.name, role.target) for role in registry.roles()] == [("back", 1), ("front", 0)]
+    world.exits_with(front.uid)
+    assert [role.name for role in registry.roles()] == ["back"]
 
 
 @pytest.mark.parametrize(

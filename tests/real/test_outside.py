@@ -351,7 +351,7 @@ def test_ps_shows_a_line_for_each_place(apps: Apps) -> None:
     shown = command(MOB, "ps", "-a", app.name)
     assert (shown.returncode, shown.stderr) == (0, "")
     assert re.match(rf"\s*{app.name} · Kingpin {app.process.pid}\s*\n", shown.stdout)
-    heads = ["role", "index", "pid", "state", "uptime", "restarts", "calls", "memory", "shared", "note"]
+    heads = ["role", "index", "pid", "state", "uptime", "restarts", "calls", "cpu", "memory", "note"]
     assert shown.stdout.splitlines()[2].split() == heads
     first, second = app.ready(client)
     rows = table(shown.stdout)
@@ -361,7 +361,8 @@ def test_ps_shows_a_line_for_each_place(apps: Apps) -> None:
     assert rows[1][5:7] == ["1", "0"]
     for row in rows[:2]:
         assert re.fullmatch(r"\d+s", row[4])
-        assert re.fullmatch(r"\d+ MB", row[7])
+        assert re.fullmatch(r"\d+%", row[7])
+        assert re.fullmatch(r"\d+ MB", row[8])
     assert rows[2][:2] == ["bad", "0"]
     assert "ValueError: no luck" in shown.stdout
     narrow = command(MOB, "ps", "-a", app.name, columns=80)
@@ -372,14 +373,14 @@ def test_ps_asks_which_app_is_meant(apps: Apps, app: RunningApp) -> None:
     second = apps.start('.role("back", "./back.py")', name="t-second", back=BACK)
     second.wait_ready()
     shown = command(MOB, "ps")
-    assert shown.returncode == 1
+    assert shown.returncode == 2
     assert re.fullmatch(r"Error: several apps are running: .*\. Say which with -a NAME\.\n", shown.stderr)
     assert {app.name, "t-second"} <= set(re.split(r"[ ,.]+", shown.stderr))
 
 
 def test_ps_of_an_app_that_does_not_run() -> None:
     shown = command(sys.executable, "-m", "mob", "ps", "-a", "t-there-is-no-such-app")
-    assert shown.returncode == 1
+    assert shown.returncode == 3
     assert shown.stderr.startswith("Error: no app named 't-there-is-no-such-app' is running here. ")
 
 
@@ -394,7 +395,7 @@ def alone() -> list[str]:
 
 def test_ps_when_nothing_runs(alone: list[str]) -> None:
     shown = command(*alone, MOB, "ps")
-    assert shown.returncode == 1
+    assert shown.returncode == 3
     assert shown.stderr == "Error: no app of yours is running on this machine. Start one with `mob run main.py`.\n"
 
 

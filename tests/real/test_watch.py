@@ -120,5 +120,5 @@ def test_without_watchfiles_it_is_told_what_to_install(tmp_path: Path, monkeypat
 
 
 def test_nobody_who_does_not_watch_imports_watchfiles() -> None:
-    code = "import sys, mob.cli.main; sys.exit('watchfiles' in sys.modules)"
+    code = "import sys, mob.cli.main, mob.cli.run; sys.exit('watchfiles' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], timeout=60, check=False).returncode == 0

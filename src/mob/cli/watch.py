@@ -21,7 +21,6 @@ import click
 from mob import app as apps
 from mob.client import connect
 from mob.errors import AppNotRunning, MobError
-from mob.plan import Plan
 
 STEP = 50
 """Milliseconds without a further change after which what has changed counts as one change: editors write in steps."""
@@ -38,13 +37,13 @@ def prepare() -> None:
         )
     # Python takes a compiled file for current whose source has the same size and was changed within the same second.
     os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
-    apps.before_run = start
+    apps.before_run.append(start)
 
 
-def start(plan: Plan) -> None:
+def start(app: apps.App) -> None:
     """Starts the watcher of an app that is about to run in this process."""
     process = subprocess.Popen(
-        [sys.executable, "-m", __name__, plan.name, plan.base], stdin=subprocess.PIPE, process_group=0
+        [sys.executable, "-m", __name__, app.plan.name, app.plan.base], stdin=subprocess.PIPE, process_group=0
     )
     _watchers.append(process)
 

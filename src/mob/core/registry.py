@@ -169,6 +169,7 @@ class Registry:
                 crew.roster.roles[name].failing,
             )
             for name, role in crew.roles.items()
+            if role.target or crew.processes_of(name)  # not a role that the plan of today does not have any more
         )
 
     def mobsters(self, now: float) -> tuple[MobsterMetrics, ...]:

@@ -8,6 +8,7 @@ has; one that is made larger takes the lowest that are free.
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 
 from mob.core.crew import Crew, Role, Slot
 from mob.core.decisions import Decision, Tell
@@ -41,7 +42,7 @@ class Scaling:
 
     def __init__(self, crew: Crew) -> None:
         self._crew = crew
-        self._loads = {role: Load() for role in crew.roles}
+        self._loads: defaultdict[str, Load] = defaultdict(Load)
 
     def __repr__(self) -> str:
         return f"<Scaling: {', '.join(f'{name} {role.target}' for name, role in self._crew.roles.items())}>"

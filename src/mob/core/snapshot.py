@@ -173,6 +173,7 @@ def _times(supervisor: Supervisor, now: float) -> list[float]:
 def _retire_role(supervisor: Supervisor, name: str, now: float) -> list[Decision]:
     """A role that the new plan does not have."""
     crew = supervisor.crew
+    crew.roles[name].target = 0
     for slot in crew.slots_of(name):
         if slot.state is not SlotState.LEAVING:
             slot.step("scaled down")

@@ -2,12 +2,13 @@
 
 On Linux an abstract Unix socket named after the user and the app: binding it claims the name, the kernel frees it with
 the process, and there is no file to be left behind. An abstract socket has no permissions, so every visitor's user is
-asked of the kernel (SO_PEERCRED) and anybody but the owner and root is turned away. Elsewhere a file in the user's
-temporary directory.
+asked of the kernel (SO_PEERCRED) and anybody but the owner and root is told so and turned away. Elsewhere a file in the
+user's temporary directory.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import struct
@@ -17,6 +18,8 @@ from mob.errors import AppRunning
 from mob.rim.addresses import LINUX, address_of, peer_of
 from mob.rim.link import Link
 from mob.rim.reactor import Reactor
+from mob.wire import messages as m
+from mob.wire.frames import frame
 
 BACKLOG = 128
 
@@ -108,7 +111,14 @@ class Desk:
         if user in (os.getuid(), 0):
             self._on_visitor(sock, pid)
         else:
-            sock.close()
+            _turn_away(sock)
+
+
+def _turn_away(sock: socket.socket) -> None:
+    why = f"it belongs to the user with the id {os.getuid()}. Only that user and root may talk to it."
+    with contextlib.suppress(OSError):  # it has gone already
+        sock.send(frame(m.encode([m.Refused(why)])), socket.MSG_DONTWAIT)
+    sock.close()
 
 
 def _holder(address: str | bytes) -> int | None:

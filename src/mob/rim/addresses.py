@@ -31,10 +31,17 @@ def peer_of(sock: socket.socket) -> tuple[int, int]:
 
 def running_apps() -> list[str]:
     """The names of this user's apps that run on this machine."""
+    return sorted(app for user, app in all_apps() if user == os.getuid())
+
+
+def all_apps() -> set[tuple[int, str]]:
+    """All apps that run on this machine, each with its user's id; where the system does not tell, of this user only."""
     if LINUX:
-        pattern = re.compile(rf"@mob/{os.getuid()}/(\S+)$")
+        pattern = re.compile(r"@mob/(\d+)/(\S+)$")
         lines = Path("/proc/net/unix").read_text(encoding="utf-8", errors="replace").splitlines()
         # flags 00010000 mark the listening socket; connected ones show the same name
-        return sorted({found[1] for line in lines if " 00010000 " in line and (found := pattern.search(line))})
-    prefix = f"mob-{os.getuid()}-"
-    return sorted(path.name[len(prefix) :] for path in Path(tempfile.gettempdir()).glob(prefix + "*"))
+        found = (pattern.search(line) for line in lines if " 00010000 " in line)
+        return {(int(each[1]), each[2]) for each in found if each}
+    user = os.getuid()
+    prefix = f"mob-{user}-"
+    return {(user, path.name[len(prefix) :]) for path in Path(tempfile.gettempdir()).glob(prefix + "*")}

@@ -1,0 +1,151 @@
+"""What the commands that ask a running app share: which app is meant, a client of it, JSON, and completion.
+
+What goes wrong is said as the command's own error, with its exit code (the table `EXIT_CODES` is the only one). While a
+shell completes a word nothing is an error: what cannot be had is not offered.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Generator, Iterable
+from contextlib import contextmanager
+from typing import Any, cast
+
+import click
+import msgspec
+from click.shell_completion import CompletionItem
+
+from mob import client
+from mob.errors import AppNotRunning, MobError
+from mob.rim.addresses import all_apps, running_apps
+
+DONE, FAILED, MISSPELLED, NOT_RUNNING, INTERRUPTED = 0, 1, 2, 3, 130
+EXIT_CODES = {
+    DONE: "done",
+    FAILED: "the app or the request failed",
+    MISSPELLED: "the command was misspelled, or does not say which app",
+    NOT_RUNNING: "no such app is running, or it belongs to another user",
+    INTERRUPTED: "ended by Ctrl-C",
+}
+"""What a command's exit status says."""
+
+
+class Failure(click.ClickException):
+    """What has gone wrong, and the exit status that says so."""
+
+    def __init__(self, message: str, exit_code: int = FAILED) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code  # pyright: ignore[reportAttributeAccessIssue]  click has it for each class
+
+
+# ------------------------------------------------------------------------------------------------------ which app
+
+
+def complete_app(_context: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """The apps that run."""
+    try:
+        return _items(running_apps(), incomplete)
+    except OSError:
+        return []
+
+
+app_option = click.option(
+    "-a",
+    "--app",
+    "name",
+    metavar="NAME",
+    shell_complete=complete_app,
+    help="The app's name; needed only when several run.",
+)
+"""Says which app is meant; the function gets it as `name`."""
+
+
+def only_app() -> str:
+    """The name of the only app of this user that runs; for root, who has none, of anybody. A `Failure` if that is not
+    clear."""
+    names, others = running_apps(), {name for user, name in all_apps() if user != os.getuid()}
+    if not names and os.getuid() == 0:
+        names = sorted(others)
+    if len(names) == 1:
+        return names[0]
+    if names:
+        raise Failure(f"several apps are running: {', '.join(names)}. Say which with -a NAME.", MISSPELLED)
+    of_others = f" (Of other users: {', '.join(sorted(others))}.)" if others else ""
+    hint = "Start one with `mob run main.py`."
+    raise Failure(f"no app of yours is running on this machine. {hint}{of_others}", NOT_RUNNING)
+
+
+@contextmanager
+def connected(name: str | None) -> Generator[client.Client]:
+    """A client of that app, or of the only one that runs; what goes wrong is said as the command's own error."""
+    try:
+        with client.connect(name or only_app()) as app:
+            yield app
+    except AppNotRunning as error:
+        raise Failure(str(error), FAILED if error.pid else NOT_RUNNING) from error
+    except MobError as error:
+        raise Failure(str(error)) from error
+    except TimeoutError as error:
+        raise Failure(f"the Kingpin did not answer within {client.PATIENCE:.0f} s. Is it stopped (Ctrl-Z)?") from error
+
+
+# ----------------------------------------------------------------------------------------------------------- JSON
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for other programs.")
+"""The function gets it as `as_json`."""
+
+
+def print_json(obj: Any) -> None:
+    """Prints it as JSON: indented for a person, one line for a program. Structs become objects with named fields."""
+    data = msgspec.json.encode(_named(obj), enc_hook=repr)
+    if sys.stdout.isatty():
+        data = msgspec.json.format(data)
+    click.echo(data)
+
+
+def _named(obj: Any) -> Any:
+    """Messages are arrays on the wire; who reads JSON wants names."""
+    if isinstance(obj, msgspec.Struct):
+        return {field: _named(getattr(obj, field)) for field in obj.__struct_fields__}
+    if isinstance(obj, (list, tuple)):
+        return [_named(each) for each in cast(Iterable[Any], obj)]
+    if isinstance(obj, dict):
+        return {key: _named(value) for key, value in cast(dict[Any, Any], obj).items()}
+    return obj
+
+
+# ----------------------------------------------------------------------------------------------------- completion
+
+
+def complete_role(context: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """The roles of the app that is meant."""
+    return _items(_ask(context, lambda app: app.roles()), incomplete)
+
+
+def complete_pid(context: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """The pids of its mobsters, each with what it is."""
+    found = _ask(context, lambda app: [(member.pid, f"{member.role}.{member.index}") for member in _mobsters(app)])
+    return [CompletionItem(str(pid), help=label) for pid, label in found if str(pid).startswith(incomplete)]
+
+
+def complete_role_or_pid(context: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Both."""
+    return [*complete_role(context, param, incomplete), *complete_pid(context, param, incomplete)]
+
+
+def _mobsters(app: client.Client) -> list[Any]:
+    return sorted((each for each in app.members() if each.role), key=lambda each: (each.role, each.index))
+
+
+def _ask(context: click.Context, question: Callable[[client.Client], Iterable[Any]]) -> list[Any]:
+    """What the app says; nothing if it says nothing."""
+    try:
+        with client.connect(context.params.get("name") or only_app()) as app:
+            return list(question(app))
+    except (click.ClickException, MobError, OSError):
+        return []
+
+
+def _items(names: Iterable[str], incomplete: str) -> list[CompletionItem]:
+    return [CompletionItem(name) for name in sorted(names) if name.startswith(incomplete)]

@@ -1,0 +1,229 @@
+"""`mob call` and `mob send`: an export called, a message sent, from a shell. JSON goes in and comes out.
+
+A result is one JSON value, a stream is one line for each item, printed as it comes. An error goes to stderr, the remote
+traceback with it. Ctrl-C cancels the call, or closes the stream, at the other end too.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Generator
+from contextlib import closing
+from typing import Any
+
+import click
+import msgspec
+from click.shell_completion import CompletionItem
+from rich.console import Console
+
+from mob.cli.apps import Failure, app_option, complete_pid, complete_role, connected
+from mob.cli.values import arguments_of, as_json, value_of
+from mob.client import Client
+from mob.errors import CallError, MobError, PartialFailure, RemoteError, RemoteTraceback, nearest
+from mob.mobster.call import Call
+
+NUMBER = re.compile(r"-[\d.].*")
+
+
+class WithNumbers(click.Command):
+    """A command whose arguments may be negative numbers, which click would take for options."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Numbers are let through; options that are not known are told as ever."""
+        known = [name for param in self.get_params(ctx) for name in (*param.opts, *param.secondary_opts)]
+        for arg in args:
+            if arg == "--" or ctx.resilient_parsing:  # which a shell does that completes a word
+                break
+            name = arg.partition("=")[0] if arg.startswith("--") else arg[:2]
+            if arg.startswith("-") and arg != "-" and name not in known and not NUMBER.fullmatch(arg):
+                raise click.NoSuchOption(
+                    name,
+                    f"There is no option {name!r}. {nearest(name, [each for each in known if each.startswith('--')])} "
+                    f"For an argument that begins with a dash put `--` in front of it.",
+                    ctx=ctx,
+                )
+        return super().parse_args(ctx, args)
+
+
+def complete_export(context: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """The exports of all roles, each with its signature."""
+    try:
+        with connected(context.params.get("name")) as app:
+            found = {
+                f"{role}.{each.name}": each.signature
+                for role, info in app.roles().items()
+                for each in info.exports or ()
+            }
+    except (click.ClickException, OSError):
+        return []
+    return [CompletionItem(name, help=about) for name, about in sorted(found.items()) if name.startswith(incomplete)]
+
+
+@click.command(cls=WithNumbers, context_settings={"ignore_unknown_options": True})
+@click.argument("export", metavar="ROLE.EXPORT", shell_complete=complete_export)
+@click.argument("arguments", nargs=-1, metavar="[VALUE | NAME=VALUE | -]...")
+@click.option("--timeout", type=click.FloatRange(min=0, min_open=True), help="Seconds for the whole call.")
+@click.option("--pid", type=int, shell_complete=complete_pid, help="Call this worker of the role, not any one.")
+@click.option("--all", "to_all", is_flag=True, help="Call all workers of the role; the result is {pid: value}.")
+@click.option("--text", "as_text", is_flag=True, help="Take all values as text, also those that are JSON.")
+@app_option
+def call(
+    export: str,
+    arguments: tuple[str, ...],
+    timeout: float | None,
+    pid: int | None,
+    to_all: bool,
+    as_text: bool,
+    name: str | None,
+) -> None:
+    """Call an export of a role, and print its result as JSON: `mob call back.foo 1 x=2`.
+
+    A VALUE is JSON where it can be read as JSON, else text; NAME=VALUE is a keyword argument; - is one JSON value from
+    standard input. A stream is printed as it comes, one value on a line; Ctrl-C closes it.
+    """
+    role, dot, function = export.rpartition(".")
+    if not dot or not role or not function:
+        raise click.BadParameter(f"{export!r} is not ROLE.EXPORT, such as back.foo.", param_hint="ROLE.EXPORT")
+    if to_all and pid is not None:
+        raise click.UsageError("--pid calls one worker and --all calls all of them: say one of the two.")
+    if sum(word == "-" or word.endswith("=-") for word in arguments) > 1:
+        raise click.UsageError("'-' stands for what is read from standard input, which can be read once only.")
+    args, kwargs = arguments_of(arguments, lambda: _read(as_text), as_text=as_text)
+    with connected(name) as app:
+        try:
+            with closing(_results(app, role, function, args, kwargs, timeout, pid, to_all)) as results:
+                for result in results:
+                    _print(result)
+        except PartialFailure as error:
+            _print(error.results)
+            raise Failure(_partial(error)) from error
+        except RemoteError as error:
+            raise Failure(told_of(error)) from error
+
+
+def _results(
+    app: Client,
+    role: str,
+    function: str,
+    args: list[Any],
+    kwargs: dict[str, Any],
+    timeout: float | None,
+    pid: int | None,
+    to_all: bool,
+) -> Generator[Any]:
+    """What is to be printed: one value, or the items of a stream."""
+    proxy = app.require(role)
+    if to_all:
+        if not any(member.role == role and member.state == "ready" for member in app.members()):
+            raise Failure(f"no worker of {role!r} is ready, so there is none to call. `mob ps` tells why.")
+        yield app.all(role).start_call(function, *args, **kwargs).result(timeout)
+        return
+    if hasattr(type(proxy), function) or function.startswith("_"):  # an export that the proxy's own names hide
+        running = app.any(role).start_call(function, *args, **kwargs)
+    else:
+        running = getattr(proxy.options(timeout=timeout, pid=pid), function)(*args, **kwargs)
+    yield from results_of(running)
+
+
+def results_of(running: Call[Any]) -> Generator[Any]:
+    """What a call brings: its one value, or the items of its stream as they come. Closing this cancels the call."""
+    stream = running.stream()
+    try:
+        yield next(stream)
+        yield from stream
+    except StopIteration:
+        return
+    except CallError:
+        error = running.exception()
+        if error is not None:
+            raise error from error.__cause__
+        yield running.result()  # it was no stream
+    finally:
+        stream.close()
+
+
+def _read(as_text: bool) -> Any:
+    """The value that stands on standard input."""
+    text = sys.stdin.read()
+    if as_text:
+        return text
+    try:
+        return msgspec.json.decode(text)
+    except msgspec.DecodeError as error:
+        shown = text.strip() if len(text.strip()) <= 60 else f"{text.strip()[:60]}..."
+        raise Failure(
+            f"what was read from standard input is not one JSON value: {error} ({shown!r}). For plain text say --text."
+        ) from error
+
+
+def _print(value: Any) -> None:
+    """On a line of its own; a terminal gets it indented and in colour."""
+    data = as_json(value).decode()
+    if sys.stdout.isatty():
+        Console().print_json(data)
+    else:
+        click.echo(data)
+
+
+def told_of(error: RemoteError) -> str:
+    """The error as it looked where it was raised."""
+    cause = error.__cause__
+    where = f"\n\nIn the worker:\n{str(cause).strip()}" if isinstance(cause, RemoteTraceback) else ""
+    return f"the export raised {error}{where}"
+
+
+def _partial(error: PartialFailure) -> str:
+    told = [f"{pid}: {told_of(each) if isinstance(each, RemoteError) else each}" for pid, each in error.errors.items()]
+    return "\n".join([f"{len(told)} of {len(told) + len(error.results)} workers failed.", *told])
+
+
+# ------------------------------------------------------------------------------------------------------------- send
+
+
+@click.command(cls=WithNumbers, context_settings={"ignore_unknown_options": True})
+@click.argument("message", metavar="JSON|-")
+@click.option("--all", "to_all", is_flag=True, help="To all mobsters of the app.")
+@click.option("--role", shell_complete=complete_role, help="To all workers of this role.")
+@click.option("--any", "any_of", metavar="ROLE", shell_complete=complete_role, help="To any one worker of this role.")
+@click.option("--pid", type=int, shell_complete=complete_pid, help="To the mobster with this pid.")
+@click.option("--text", "as_text", is_flag=True, help="Take the message as text, also if it is JSON.")
+@app_option
+def send(
+    message: str,
+    to_all: bool,
+    role: str | None,
+    any_of: str | None,
+    pid: int | None,
+    as_text: bool,
+    name: str | None,
+) -> None:
+    """Send a message to mobsters, whose `mob.on("message")` handlers get it: `mob send --role back '{"x": 1}'`.
+
+    It is JSON where it can be read as JSON, else text; - is one JSON value from standard input.
+    """
+    if sum((to_all, role is not None, any_of is not None, pid is not None)) != 1:
+        raise click.UsageError("To whom? Say one of --all, --role ROLE, --any ROLE, --pid PID.")
+    value = _read(as_text) if message == "-" else value_of(message, as_text=as_text)
+    with connected(name) as app:
+        count = _send(app, value, role, any_of, pid)
+    click.echo(f"sent to {count} {'mobster' if count == 1 else 'mobsters'}.", err=True)
+
+
+def _send(app: Client, value: Any, role: str | None, any_of: str | None, pid: int | None) -> int:
+    """Sends it; to how many."""
+    if pid is not None:
+        if not any(member.pid == pid and member.role for member in app.members()):
+            raise MobError(f"no mobster has the pid {pid}. `mob ps` lists them.")
+        app.pid(pid).send(value)
+        return 1
+    of = role if role is not None else any_of
+    target = None if of is None else app.all(of) if role is not None else app.any(of)
+    ready = [
+        member for member in app.members() if member.role and member.state == "ready" and of in (None, member.role)
+    ]
+    if not ready:
+        raise Failure(f"no mobster {f'of {of!r} ' if of else ''}is ready, so nobody would get it.")
+    send_it = app.send if target is None else target.send
+    send_it(value)
+    return 1 if any_of is not None else len(ready)

@@ -1,0 +1,147 @@
+"""An app that a TOML file describes: a `mob.toml`, or the table `[tool.mob]` of a `pyproject.toml`.
+
+The keys are the options that `plan.py` declares, under the same names, and nothing is listed here a second time; the
+values are checked where those of a main script are. An error names the file and the key. None, which TOML cannot say,
+is `false`, as in `boot_timeout = false`. Relative paths begin at the base, which is the file's own directory unless it
+says another one.
+
+    name = "myapp"                 # in a pyproject.toml all of it stands below [tool.mob]
+    grace = 10
+
+    [roles.back]
+    module = "./back.py"
+    workers = 4
+"""
+
+from __future__ import annotations
+
+import inspect
+import tomllib
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from types import NoneType
+from typing import Any, cast, get_args
+
+import msgspec
+from msgspec.structs import fields
+
+from mob.app import App
+from mob.errors import MobError, PlanError, nearest
+from mob.plan import Logs, Plan, RolePlan
+
+OWN = "mob.toml"
+SHARED = "pyproject.toml"
+Table = Mapping[str, Any]
+
+
+def find(start: Path) -> Path:
+    """The file that describes the app: in this directory, or in the nearest above that has one. `PlanError` if none."""
+    for place in (start, *start.parents):
+        if (place / OWN).is_file():
+            return place / OWN
+        if (place / SHARED).is_file() and _own_table(_parsed(place / SHARED)) is not None:
+            return place / SHARED
+    raise PlanError(
+        f"there is no {OWN}, and no {SHARED} with a table [tool.mob], in {start} or above. "
+        f"Name the app's main script, as in `mob run main.py`, or write a {OWN}."
+    )
+
+
+def described(path: Path) -> App:
+    """The app that a file describes. `PlanError` tells what does not fit, and where."""
+    whole = _parsed(path)
+    table = _own_table(whole) if path.name == SHARED else whole
+    if table is None:
+        raise PlanError(f"{path} has no table [tool.mob], so it describes no app.")
+    try:
+        return _app(table, path.resolve().parent)
+    except MobError as error:
+        raise PlanError(f"{path}: {error}") from error
+
+
+def _parsed(path: Path) -> Table:
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise PlanError(f"{path} cannot be read: {error.strerror}.") from error
+    except UnicodeDecodeError as error:
+        raise PlanError(f"{path} is not UTF-8, as TOML wants it: {error.reason} at byte {error.start}.") from error
+    except tomllib.TOMLDecodeError as error:
+        raise PlanError(f"{path} is no TOML: {error}.") from error
+
+
+def _own_table(whole: Table) -> Table | None:
+    tool = whole.get("tool")
+    table = cast(Table, tool).get("mob") if isinstance(tool, dict) else None
+    return cast(Table, table) if isinstance(table, dict) else None
+
+
+def _app(table: Table, home: Path) -> App:
+    """Says to an `App` what the table says, each key with the method of its name."""
+    if "name" not in table:
+        raise PlanError('the app has no name. Wanted: name = "myapp".')
+    ways = {"base", "preload", "logs", "trace", "roles"}  # of Plan's fields: those with a method of their own
+    options = {field.name: field.type for field in fields(Plan)}
+    _check_keys(table, [*options, "dashboard"], "")
+    plain = {key: _value(key, value, options[key]) for key, value in table.items() if key not in {*ways, "dashboard"}}
+    app = App(**plain).base(home / _value("base", table.get("base", "."), str))
+    app.preload(*_value("preload", table.get("preload", []), options["preload"]))
+    if "logs" in table:
+        app.logs(**_values("logs", table["logs"], {field.name: field.type for field in fields(Logs)}))
+    for name, role in _table("roles", table.get("roles", {})).items():
+        _add_role(app, name, _table(f"roles.{name}", role))
+    if table.get("trace", False) is not False:
+        app.trace("" if table["trace"] is True else _value("trace", table["trace"], str))
+    if table.get("dashboard", False) is not False:
+        settings: Table = {} if table["dashboard"] is True else _table("dashboard", table["dashboard"])
+        _check_keys(settings, _parameters(app.dashboard), " in [dashboard]")
+        app.dashboard(**settings)
+    return app
+
+
+def _add_role(app: App, name: str, table: Table) -> None:
+    options = {field.name: field.type for field in fields(RolePlan) if field.name != "name"}
+    _check_keys(table, options, f" in [roles.{name}]")
+    if "module" not in table:
+        raise PlanError(
+            f'[roles.{name}] has no module. Wanted: the file that its mobsters run, module = "./{name}.py".'
+        )
+    app.role(name, **{key: _none_if_false(value, options[key]) for key, value in table.items()})
+
+
+def _check_keys(table: Table, known: Iterable[str], where: str) -> None:
+    for key in table:
+        if key not in known:
+            raise PlanError(f"there is no option {key!r}{where}. {nearest(key, known)}")
+
+
+def _values(where: str, table: object, types: Mapping[str, Any]) -> dict[str, Any]:
+    _check_keys(_table(where, table), types, f" in [{where}]")
+    return {key: _value(f"{where}.{key}", value, types[key]) for key, value in _table(where, table).items()}
+
+
+def _value(key: str, value: Any, kind: Any) -> Any:
+    """The value, if it is of that type."""
+    try:
+        return msgspec.convert(_none_if_false(value, kind), kind)
+    except msgspec.ValidationError as error:
+        told = str(error)
+        raise PlanError(f"{key} = {_shown(value)}: {told[0].lower()}{told[1:].replace('`', '')}.") from error
+
+
+def _none_if_false(value: Any, kind: Any) -> Any:
+    return None if value is False and NoneType in get_args(kind) else value
+
+
+def _shown(value: object) -> str:
+    return msgspec.json.encode(value, enc_hook=str).decode()
+
+
+def _table(key: str, value: object) -> Table:
+    if not isinstance(value, dict):
+        raise PlanError(f"{key} = {_shown(value)} is no table. Wanted: [{key}], and its options below it.")
+    return cast(Table, value)
+
+
+def _parameters(method: Callable[..., Any]) -> list[str]:
+    return list(inspect.signature(method).parameters)

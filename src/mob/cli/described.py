@@ -1,0 +1,194 @@
+"""The plan of an app that does not run: read from its main script or its TOML file, and nothing of it is run.
+
+Of a script only what is written there as literals is known (`workers=4`, also `64 * 1024`); whatever is computed keeps
+its default, and a warning says so. The result is good for advice and for a unit file, not for running the app.
+"""
+
+from __future__ import annotations
+
+import ast
+import operator
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, cast
+
+import msgspec
+
+from mob.cli import config
+from mob.errors import PlanError
+from mob.plan import Plan, RolePlan
+
+DASHBOARD = 4777
+"""The port of the dashboard, if none is said."""
+ARITHMETIC: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+}
+FROM_ENVIRONMENT = ("os.environ.get", "os.getenv", "environ.get", "getenv")
+"""With a default, which is what is taken for the value."""
+
+
+class Described(msgspec.Struct, frozen=True):
+    """What is known of an app."""
+
+    plan: Plan
+    warnings: tuple[str, ...] = ()
+    dashboard: int | None = None
+    """The port of its dashboard, if it has one."""
+
+
+def described(path: Path) -> Described:
+    """The plan of the app that a main script or a TOML file describes. `PlanError` if it describes none."""
+    return _from_toml(path) if path.suffix == ".toml" else _from_script(path)
+
+
+def _from_toml(path: Path) -> Described:
+    app = config.described(path)
+    app._has_run = True  # pyright: ignore[reportPrivateUsage]  it is not meant to
+    ports = [role.env["MOB_DASHBOARD_PORT"] for role in app.plan.roles if "MOB_DASHBOARD_PORT" in role.env]
+    return Described(app.plan, (), int(ports[0]) if ports else None)
+
+
+def _from_script(path: Path) -> Described:
+    try:
+        tree = ast.parse(path.read_text("utf-8"), str(path))
+    except SyntaxError as error:
+        raise PlanError(f"{path} is no Python: {error.msg} (line {error.lineno}).") from error
+    except UnicodeDecodeError as error:
+        raise PlanError(f"{path} is not UTF-8: {error.reason} at byte {error.start}.") from error
+    reader = _Reader(path)
+    for call in _calls(tree):
+        reader.read(call)
+    if not reader.name and not reader.roles:
+        raise PlanError(
+            f"{path} describes no app. Wanted: the main script of one, which says "
+            f'mob.start("myapp").role("back", "./back.py").run(), or a mob.toml.'
+        )
+    plan = Plan(
+        reader.name or path.resolve().parent.name,
+        str(reader.base),
+        tuple(reader.roles),
+        preload=tuple(reader.preload),
+        **reader.options,
+    )
+    return Described(plan, tuple(reader.warnings), reader.dashboard)
+
+
+def _calls(tree: ast.AST) -> Iterator[ast.Call]:
+    """In the order in which they stand in the text; those of a chain begin where their names end."""
+    found = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    yield from sorted(found, key=lambda call: (call.func.end_lineno or 0, call.func.end_col_offset or 0))
+
+
+class _Unknown(Exception):
+    """It is computed."""
+
+
+class _Reader:
+    """What has been read of a script so far."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.name = ""
+        self.base = path.resolve().parent
+        self.roles: list[RolePlan] = []
+        self.preload: list[str] = []
+        self.options: dict[str, Any] = {}
+        self.dashboard: int | None = None
+        self.warnings: list[str] = []
+
+    def read(self, call: ast.Call) -> None:
+        """One call."""
+        match call.func:
+            case ast.Attribute(attr="start", value=ast.Name(id="mob")) | ast.Name(id="start"):
+                self._read_start(call)
+            case ast.Attribute(attr="role"):
+                self._read_role(call)
+            case ast.Attribute(attr="preload"):
+                self.preload += [each for each in self._positional(call) if isinstance(each, str)]
+            case ast.Attribute(attr="base"):
+                self._read_base(call)
+            case ast.Attribute(attr="dashboard"):
+                given = self._keywords(call, ("port",))
+                port = next(iter(self._positional(call)), given.get("port"))
+                self.dashboard = port if isinstance(port, int) else DASHBOARD
+                self.roles.append(RolePlan("dashboard", "mob.dashboard.app"))
+            case _:
+                pass
+
+    def _read_start(self, call: ast.Call) -> None:
+        given = self._keywords(call, ("name", "grace", "frame_limit", "strategy"))
+        name = next(iter(self._positional(call)), given.pop("name", ""))
+        if isinstance(name, str) and name:
+            self.name = name
+            self.options = given
+
+    def _read_base(self, call: ast.Call) -> None:
+        if call.args and ast.unparse(call.args[0]) != "__file__":
+            told = next(iter(self._positional(call)), None)
+            if isinstance(told, str):
+                place = Path(told).resolve()
+                self.base = place if place.is_dir() else place.parent
+
+    def _read_role(self, call: ast.Call) -> None:
+        known = list(RolePlan.__struct_fields__)
+        given = self._keywords(call, known)
+        for key, value in zip(("name", "module"), self._positional(call), strict=False):
+            given[key] = value
+        name, module = given.get("name"), given.get("module")
+        if not isinstance(name, str) or not isinstance(module, str):
+            self._warn(call, "a role is left out, for its name and its module are not written there as text")
+            return
+        if module.endswith(".py"):
+            given["module"] = str((self.base / module).resolve())
+        given = {
+            key: tuple(cast(list[Any], value)) if isinstance(value, list) else value for key, value in given.items()
+        }
+        try:
+            self.roles.append(msgspec.convert(given, RolePlan, strict=False))
+        except msgspec.ValidationError as error:
+            raise PlanError(f"{self._path}:{call.func.end_lineno}: role {name!r}: {error}.") from error
+
+    def _positional(self, call: ast.Call) -> list[Any]:
+        values: list[Any] = []
+        for each in call.args:
+            try:
+                values.append(_literal(each))
+            except _Unknown:
+                values.append(None)
+        return values
+
+    def _keywords(self, call: ast.Call, known: tuple[str, ...] | list[str]) -> dict[str, Any]:
+        values: dict[str, Any] = {}
+        for each in call.keywords:
+            if each.arg is None:
+                self._warn(call, f"what **{ast.unparse(each.value)} says is not known")
+            elif each.arg in known:
+                try:
+                    values[each.arg] = _literal(each.value)
+                except _Unknown:
+                    self._warn(
+                        call, f"{each.arg}={ast.unparse(each.value)} is computed, so it is taken for the default"
+                    )
+        return values
+
+    def _warn(self, call: ast.Call, text: str) -> None:
+        self.warnings.append(f"{self._path}:{call.func.end_lineno}: {text}.")
+
+
+def _literal(node: ast.expr) -> Any:
+    """The value of what is written as a literal, as arithmetic with some, or as the default of a variable."""
+    match node:
+        case ast.BinOp(left=left, op=op, right=right) if type(op) in ARITHMETIC:
+            try:
+                return ARITHMETIC[type(op)](_literal(left), _literal(right))
+            except (TypeError, ArithmeticError) as error:
+                raise _Unknown from error
+        case ast.Call(args=[_, default]) if ast.unparse(node.func) in FROM_ENVIRONMENT:
+            return _literal(default)
+        case _:
+            try:
+                return ast.literal_eval(node)
+            except (ValueError, TypeError) as error:
+                raise _Unknown from error

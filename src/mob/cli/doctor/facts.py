@@ -1,0 +1,123 @@
+"""The machine, looked at: limits, memory, control group, kernel settings. What cannot be seen is None, no error."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import re
+import resource
+import shutil
+import sys
+from pathlib import Path
+
+import psutil
+
+from mob.cli.doctor.findings import Facts
+from mob.rim import segments
+
+GROUPS = Path("/sys/fs/cgroup")
+
+
+def look() -> Facts:
+    """The facts of this machine, as this user sees them."""
+    memory, pids = _control_group()
+    return Facts(
+        system=platform.system(),
+        kernel=tuple(int(part) for part in re.findall(r"\d+", platform.release())[:2]),
+        python=sys.version_info[:3],
+        is_root=os.geteuid() == 0,
+        nofile=_limit(resource.RLIMIT_NOFILE),
+        nproc=_limit(resource.RLIMIT_NPROC),
+        threads=_threads(),
+        core=_limit(resource.RLIMIT_CORE)[0],
+        core_pattern=_read("/proc/sys/kernel/core_pattern"),
+        memory=psutil.virtual_memory().available,
+        cgroup_memory=memory,
+        cgroup_pids=pids,
+        has_memfd=_has_memfd(),
+        shm=shutil.disk_usage("/dev/shm").free if os.path.isdir("/dev/shm") else None,
+        ptrace=_number("/proc/sys/kernel/yama/ptrace_scope"),
+        clock=_read("/sys/devices/system/clocksource/clocksource0/current_clocksource"),
+        huge_pages=_chosen("/sys/kernel/mm/transparent_hugepage/enabled"),
+        overcommit=_number("/proc/sys/vm/overcommit_memory"),
+        state=_state(),
+    )
+
+
+def _read(path: str | Path) -> str | None:
+    try:
+        return Path(path).read_text("utf-8", "replace").strip()
+    except OSError:
+        return None
+
+
+def _number(path: str | Path) -> int | None:
+    text = _read(path)
+    return int(text) if text is not None and text.isdigit() else None
+
+
+def _chosen(path: str) -> str | None:
+    """The word in brackets."""
+    found = re.search(r"\[(\w+)\]", _read(path) or "")
+    return found[1] if found else None
+
+
+def _limit(which: int) -> tuple[int, int]:
+    soft, hard = resource.getrlimit(which)
+    return (
+        -1 if soft == resource.RLIM_INFINITY else soft,
+        -1 if hard == resource.RLIM_INFINITY else hard,
+    )
+
+
+def _threads() -> int:
+    """What counts against the limit of processes."""
+    user, count = os.getuid(), 0
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if process.uids().real == user:
+                count += process.num_threads()
+    return count
+
+
+def _has_memfd() -> bool:
+    """Whether large buffers can be shared: there is memfd_create, and nothing (a sandbox) forbids it."""
+    if not segments.IS_AVAILABLE:
+        return False
+    try:
+        os.close(os.memfd_create("mob-doctor", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING))
+    except OSError:
+        return False
+    return True
+
+
+def _control_group() -> tuple[int | None, int | None]:
+    """Bytes of memory, and processes, that the control group still gives."""
+    memory = pids = None
+    for line in (_read("/proc/self/cgroup") or "").splitlines():
+        _, names, path = line.split(":", 2)
+        controllers, place = names.split(","), path.lstrip("/")
+        if not names:
+            memory = memory if memory is not None else _room(GROUPS / place, "memory.max", "memory.current")
+            pids = pids if pids is not None else _room(GROUPS / place, "pids.max", "pids.current")
+        if "memory" in controllers:
+            memory = _room(GROUPS / "memory" / place, "memory.limit_in_bytes", "memory.usage_in_bytes")
+        if "pids" in controllers:
+            pids = _room(GROUPS / "pids" / place, "pids.max", "pids.current")
+    return memory, pids
+
+
+def _room(group: Path, most: str, used: str) -> int | None:
+    """What is left; None where there is no limit."""
+    limit, now = _number(group / most), _number(group / used)
+    if limit is None or now is None or limit >= 2**60:  # as good as none
+        return None
+    return max(limit - now, 0)
+
+
+def _state() -> str:
+    """Why crash reports cannot be kept."""
+    state = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "mob"
+    place = next(each for each in (state, *state.parents) if each.exists())
+    return "" if os.access(place, os.W_OK | os.X_OK) else f"{place} cannot be written"

@@ -1,0 +1,235 @@
+"""What the doctor finds, and how it judges the machine. Pure: facts go in, findings come out.
+
+Each finding has a verdict, what was seen, what was wanted, and what to do. "fail" means that something will not work,
+"warn" that it may not, or not well. The facts are gathered in `facts.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import msgspec
+
+from mob.cli.shown import size
+from mob.plan import MIB, Plan
+
+OK, WARN, FAIL = "ok", "warn", "fail"
+BASE_DESCRIPTORS = 40
+"""What a mobster or a Kingpin has open before it knows anybody: pipes, loop, board, early modules."""
+FOR_EACH_MOBSTER = 4
+"""What the Kingpin has open for each: control, liveness, stdout, stderr."""
+FOR_EACH_PEER = 2
+"""What a mobster has open for each that it is linked with: the link, and their shared memory."""
+THREADS = 4
+"""Threads of a process with threads=1: the loop's, liveness, and those of a library or two."""
+OLDEST_PYTHON = (3, 11)
+OLDEST_KERNEL = (4, 14)
+FAST_CLOCKS = ("tsc", "kvm-clock", "arch_sys_counter", "hyperv_clocksource_tsc_page")
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """One thing that was looked at."""
+
+    check: str
+    verdict: str
+    seen: str
+    wanted: str = ""
+    advice: str = ""
+
+
+class Facts(msgspec.Struct, frozen=True):
+    """The machine, as far as it matters; None is what could not be seen."""
+
+    system: str = "Linux"
+    kernel: tuple[int, ...] = (6, 1)
+    python: tuple[int, ...] = (3, 12, 0)
+    is_root: bool = False
+    nofile: tuple[int, int] = (1024, 1048576)
+    """Soft and hard; -1 is without limit."""
+    nproc: tuple[int, int] = (-1, -1)
+    threads: int = 0
+    """That this user has at the moment."""
+    core: int = 0
+    """The soft limit of core files; -1 is without."""
+    core_pattern: str | None = None
+    memory: int = 8 * 1024 * MIB
+    """Available bytes."""
+    cgroup_memory: int | None = None
+    """What the control group still gives."""
+    cgroup_pids: int | None = None
+    has_memfd: bool = True
+    shm: int | None = None
+    """Free bytes of /dev/shm."""
+    ptrace: int | None = None
+    clock: str | None = None
+    huge_pages: str | None = None
+    overcommit: int | None = None
+    state: str = ""
+    """Why crash reports cannot be written; "" if they can."""
+
+
+def judge(facts: Facts, plan: Plan | None) -> Iterator[Finding]:
+    """The findings on the machine, for an app if there is one."""
+    yield _python(facts)
+    yield _kernel(facts)
+    yield _descriptors(facts, plan)
+    yield _processes(facts, plan)
+    yield _shared_memory(facts, plan)
+    yield _core_files(facts)
+    yield _state(facts)
+    if facts.ptrace is not None:
+        yield _ptrace(facts.ptrace, facts.is_root)
+    if facts.clock is not None:
+        yield _clock(facts.clock)
+    if facts.huge_pages is not None:
+        yield _huge_pages(facts.huge_pages)
+    if facts.overcommit is not None:
+        yield _overcommit(facts.overcommit)
+
+
+def _python(facts: Facts) -> Finding:
+    seen = ".".join(map(str, facts.python[:3]))
+    is_fine = facts.python >= OLDEST_PYTHON
+    wanted = f"{'.'.join(map(str, OLDEST_PYTHON))} or later"
+    return Finding("Python", OK if is_fine else FAIL, seen, wanted, "" if is_fine else "Install a newer Python.")
+
+
+def _kernel(facts: Facts) -> Finding:
+    seen = f"{facts.system} {'.'.join(map(str, facts.kernel))}"
+    if facts.system != "Linux":
+        advice = (
+            "Good for development: large buffers go through sockets, and an app that is killed may leave its socket."
+        )
+        return Finding("kernel", WARN, seen, "Linux", advice)
+    if facts.kernel < OLDEST_KERNEL:
+        return Finding("kernel", WARN, seen, f"{'.'.join(map(str, OLDEST_KERNEL))} or later", "Update the kernel.")
+    return Finding("kernel", OK, seen)
+
+
+def _descriptors(facts: Facts, plan: Plan | None) -> Finding:
+    soft, hard = facts.nofile
+    shown = f"{_limit(soft)} open files (hard limit {_limit(hard)})"
+    if plan is None:
+        if 0 <= soft < 1024:
+            return Finding("open files", WARN, shown, "1024 or more", "Raise it: `ulimit -n 4096`, LimitNOFILE=.")
+        return Finding("open files", OK, shown)
+    processes = count_of(plan)
+    needed = {"the Kingpin": BASE_DESCRIPTORS + FOR_EACH_MOBSTER * processes}
+    limits = {"the Kingpin": soft}
+    for role in plan.roles:
+        needed[f"a mobster of {role.name!r}"] = BASE_DESCRIPTORS + FOR_EACH_PEER * processes
+        limits[f"a mobster of {role.name!r}"] = role.limits.get("nofile", soft)
+    lacking = [who for who, count in needed.items() if 0 <= limits[who] < count]
+    most = max(needed.values())
+    wanted = f"{most} for {processes} mobsters that all know each other, besides connections of the app's own"
+    if lacking:
+        who = lacking[0]
+        way = "limits={'nofile': ...} of the role" if "mobster" in who and limits[who] != soft else "`ulimit -n`"
+        advice = f"{who} may need {needed[who]} and gets {limits[who]}: raise it by {way}, LimitNOFILE= of a unit."
+        return Finding("open files", FAIL, shown, wanted, advice)
+    if 0 <= soft < 2 * most:
+        advice = "There is room for few connections of the app's own; raise it if it serves many."
+        return Finding("open files", WARN, shown, wanted, advice)
+    return Finding("open files", OK, shown, wanted)
+
+
+def count_of(plan: Plan) -> int:
+    """How many mobsters there may be, with those that follow others in a reload."""
+    return sum(_most(role.workers, role.max_workers) + _spare(role.workers) for role in plan.roles)
+
+
+def _most(workers: int, most: int | None) -> int:
+    return max(workers, most or 0)
+
+
+def _spare(workers: int) -> int:
+    return (workers + 3) // 4
+
+
+def _processes(facts: Facts, plan: Plan | None) -> Finding:
+    soft = -1 if facts.is_root else facts.nproc[0]
+    allowed = [each for each in (soft - facts.threads if soft >= 0 else None, facts.cgroup_pids) if each is not None]
+    room = min(allowed, default=None)
+    shown = "no limit" if room is None else f"room for {max(room, 0)} more processes and threads"
+    if plan is None or room is None:
+        verdict = OK if room is None or room > 50 else WARN
+        return Finding("processes", verdict, shown, "", "" if verdict == OK else "Raise it: `ulimit -u`, TasksMax=.")
+    needed = 2 + sum(
+        (_most(r.workers, r.max_workers) + _spare(r.workers)) * (THREADS + r.threads - 1) for r in plan.roles
+    )
+    verdict = OK if room >= 2 * needed else WARN if room >= needed else FAIL
+    advice = "" if verdict == OK else "Raise it: `ulimit -u`, TasksMax= of a unit, the pids limit of a container."
+    return Finding("processes", verdict, shown, f"{needed} for this app", advice)
+
+
+def _shared_memory(facts: Facts, plan: Plan | None) -> Finding:
+    if not facts.has_memfd:
+        advice = "Large buffers go through sockets, which is slower. Nothing else is lost."
+        return Finding("shared memory", WARN, "no memfd", "memfd_create(2)", advice)
+    room = facts.memory if facts.cgroup_memory is None else min(facts.memory, facts.cgroup_memory)
+    where = "" if room == facts.memory else " in this control group"
+    shown = f"memfd, {size(room)} of memory available{where}"
+    if plan is None:
+        return Finding("shared memory", OK, shown)
+    bound = sum(role.shared_memory * _most(role.workers, role.max_workers) for role in plan.roles)
+    wanted = f"up to {size(bound)}, if every mobster has as many large buffers under way as it may"
+    if bound > room:
+        advice = (
+            "If much is sent at once the kernel may end a mobster. Give the roles less: shared_memory=64 * 1024**2."
+        )
+        return Finding("shared memory", WARN, shown, wanted, advice)
+    return Finding("shared memory", OK, shown, wanted)
+
+
+def _core_files(facts: Facts) -> Finding:
+    if facts.core == 0:
+        return Finding("core files", OK, "none are written (ulimit -c 0)")
+    pattern = facts.core_pattern or "core"
+    if pattern.startswith("|"):
+        return Finding("core files", OK, f"go to {pattern[1:].split(' ')[0]}")
+    if pattern.startswith("/"):
+        return Finding("core files", OK, f"go to {pattern}")
+    advice = (
+        "Each crash in C leaves a file of the worker's size there. Turn them off (`ulimit -c 0`) or set core_pattern."
+    )
+    return Finding("core files", WARN, f"{pattern!r} in the directory of the app", "elsewhere, or none", advice)
+
+
+def _state(facts: Facts) -> Finding:
+    if facts.state:
+        advice = "Let XDG_STATE_HOME name a directory that can be written; without it crashes are told, but not kept."
+        return Finding("crash reports", WARN, facts.state, "a directory that can be written", advice)
+    return Finding("crash reports", OK, "can be kept")
+
+
+def _ptrace(scope: int, is_root: bool) -> Finding:
+    if scope == 0 or is_root:
+        return Finding("ptrace", OK, f"yama.ptrace_scope={scope}: debuggers and py-spy may attach")
+    return Finding("ptrace", OK, f"yama.ptrace_scope={scope}: py-spy needs root; `mob stacks` does not")
+
+
+def _clock(source: str) -> Finding:
+    if source in FAST_CLOCKS:
+        return Finding("clock", OK, source)
+    advice = "Each look at the clock is a call into the kernel, some microseconds; mob takes two for a call."
+    return Finding("clock", WARN, source, f"one of {', '.join(FAST_CLOCKS)}", advice)
+
+
+def _huge_pages(mode: str) -> Finding:
+    if mode != "always":
+        return Finding("huge pages", OK, mode)
+    advice = "What mobsters share after the fork is copied in pieces of 2 MiB, so each takes more memory than it needs."
+    return Finding("huge pages", WARN, "always", "madvise", f"{advice} transparent_hugepage/enabled.")
+
+
+def _overcommit(mode: int) -> Finding:
+    if mode != 2:
+        return Finding("overcommit", OK, str(mode))
+    advice = (
+        "A fork of a large process, and the reserve for large buffers, count in full: launches may fail. Set it to 0."
+    )
+    return Finding("overcommit", WARN, "2 (strict)", "0 or 1", advice)
+
+
+def _limit(number: int) -> str:
+    return "no limit" if number < 0 else str(number)

@@ -1,0 +1,133 @@
+"""What the doctor sees of running apps: open files against their limits, Kingpins that stand still, what dead ones have
+left, and who holds the ports. Only looked at from outside, so it works with an app that does not answer as well.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import socket
+from collections.abc import Iterator
+
+import psutil
+
+from mob.cli.doctor.findings import FAIL, OK, WARN, Finding
+from mob.rim.addresses import address_of, peer_of, running_apps
+
+LEFT = re.compile(r"(?P<app>\S+) \(fork server\)|(?P<name>\S+) - \S+ \(mobster\)")
+"""Titles of mob's processes."""
+
+
+def apps(name: str | None) -> Iterator[Finding]:
+    """How each running app of this user is, or the one of that name."""
+    names = running_apps()
+    for app in names:
+        if name in (None, app):
+            yield from _app(app)
+    if name is not None and name not in names:
+        yield Finding(f"app {name}", FAIL, "does not run", "a running app", "Start it, or name its main script.")
+    if name is None:
+        yield _left_behind(names)
+
+
+def _app(app: str) -> Iterator[Finding]:
+    label = f"app {app}"
+    try:
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.connect(address_of(app))
+            kingpin = psutil.Process(peer_of(sock)[0])
+    except (OSError, psutil.Error):
+        yield Finding(label, WARN, "its socket does not answer", "a Kingpin that listens", "It may just have ended.")
+        return
+    with contextlib.suppress(psutil.Error):
+        if kingpin.status() == psutil.STATUS_STOPPED:
+            advice = f"`kill -CONT {kingpin.pid}` lets it go on. Until then nobody is revived."
+            yield Finding(label, FAIL, f"its Kingpin {kingpin.pid} is stopped", "one that runs", advice)
+    family: list[psutil.Process] = []
+    with contextlib.suppress(psutil.Error):
+        family = [kingpin, *kingpin.children(recursive=True)]
+    yield _open_files(label, family)
+    yield from _ports(label, family)
+
+
+def _open_files(label: str, family: list[psutil.Process]) -> Finding:
+    """The process that has come nearest to its limit."""
+    worst, shown = 0.0, "nothing can be seen of it"
+    for process in family:
+        with contextlib.suppress(psutil.Error):
+            used, (limit, _) = process.num_fds(), process.rlimit(psutil.RLIMIT_NOFILE)
+            share = used / limit if limit > 0 else 0.0
+            if share >= worst:
+                worst, shown = (
+                    share,
+                    f"{len(family)} processes; at most {used} of {limit} files open (pid {process.pid})",
+                )
+    if worst < 0.8:
+        return Finding(label, OK, shown)
+    advice = "Does it close what it opens? Else raise the limit: limits={'nofile': ...} of the role, `ulimit -n`."
+    return Finding(label, WARN if worst < 0.95 else FAIL, shown, "less than 80 % of the limit", advice)
+
+
+def _ports(label: str, family: list[psutil.Process]) -> Iterator[Finding]:
+    """Strangers on the ports of the app: they may listen beside it (SO_REUSEPORT), and take a part of the requests."""
+    own = {process.pid for process in family}
+    listening = _listening()
+    ports = sorted({port for port, pids in listening.items() if pids & own})
+    strangers = {port: sorted(listening[port] - own - {0}) for port in ports if listening[port] - own - {0}}
+    for port, pids in strangers.items():
+        who = ", ".join(map(name_of, pids))
+        advice = "On one address it gets a part of the requests. End it, or take another port."
+        yield Finding(label, WARN, f"on its port {port} listens also {who}", "the app alone", advice)
+    if ports and not strangers:
+        yield Finding(label, OK, f"listens on {', '.join(map(str, ports))}")
+
+
+def port(number: int) -> Finding:
+    """Whether a port is free, for the dashboard."""
+    label = f"port {number}"
+    holders = _listening().get(number)
+    if holders is None:
+        return Finding(label, OK, "free, for the dashboard")
+    who = " and ".join(name_of(pid) for pid in sorted(holders))
+    if any("(kingpin)" in name_of(pid) or "(mobster)" in name_of(pid) for pid in holders):
+        return Finding(label, OK, f"held by {who}: an app of mob")
+    return Finding(
+        label, WARN, f"held by {who}", "free", f"Have the dashboard on another: dashboard(port={number + 1})."
+    )
+
+
+def _listening() -> dict[int, set[int]]:
+    """Who listens, by port; 0 for one that this user may not see."""
+    found: dict[int, set[int]] = {}
+    with contextlib.suppress(psutil.Error, OSError):
+        for each in psutil.net_connections("tcp"):
+            if each.status == psutil.CONN_LISTEN and each.laddr:
+                found.setdefault(each.laddr.port, set()).add(each.pid or 0)
+    return found
+
+
+def name_of(pid: int) -> str:
+    """A process as people know it."""
+    if not pid:
+        return "a process of another user"
+    try:
+        line = psutil.Process(pid).cmdline()
+    except psutil.Error:
+        line = []
+    shown = " ".join(line).strip()
+    return f"{shown if len(shown) <= 60 else shown[:57] + '...'} (pid {pid})" if shown else f"pid {pid}"
+
+
+def _left_behind(names: list[str]) -> Finding:
+    """Processes of apps that do not run any more."""
+    left: list[str] = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, IndexError):
+            found = LEFT.fullmatch(process.cmdline()[0].strip()) if process.uids().real == os.getuid() else None
+            if found and (found["app"] or found["name"]) not in names:
+                left.append(f"{found[0]} (pid {process.pid})")
+    if not left:
+        return Finding("leftovers", OK, "none: no socket, shared memory or process of a dead app")
+    advice = "They end by themselves within the grace time of their app. If they do not, end them by `kill`."
+    return Finding("leftovers", WARN, ", ".join(left), "no process of a dead app", advice)

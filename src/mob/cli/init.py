@@ -1,0 +1,53 @@
+"""`mob init`: writes a small app to start from. It never overwrites anything: all of it is written, or nothing."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import click
+
+from mob.cli.apps import Failure
+from mob.cli.starter import files, name_for
+from mob.plan import check_app_name
+
+
+@click.command()
+@click.argument("directory", default=".", type=click.Path(file_okay=False, path_type=Path))
+@click.option("--minimal", is_flag=True, help="Only main.py and back.py.")
+def init(directory: Path, minimal: bool) -> None:
+    """Write a small app to start from, into DIRECTORY (this one, if none is said).
+
+    Files that are there already are never touched: then nothing is written, and the exit code is 1.
+    """
+    app = check_app_name(name_for(directory.resolve().name))
+    new = files(app, is_minimal=minimal)
+    there = [name for name in new if os.path.lexists(directory / name)]
+    if there:
+        raise Failure(
+            f"nothing was written, for {directory} has {', '.join(there)} already. Name another directory: "
+            f"`mob init my-{app}`."
+        )
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        for name, text in new.items():
+            with open(directory / name, "x", encoding="utf-8") as file:
+                file.write(text)
+    except OSError as error:
+        raise Failure(f"{error.filename} cannot be written: {error.strerror}.") from error
+    click.echo(f"Wrote the app {app} into {directory}: {', '.join(new)}.\n\nNext:\n")
+    for command, about in _next(directory, minimal):
+        click.echo(f"    {command:<34} {f'# {about}' if about else ''}".rstrip())
+
+
+def _next(directory: Path, minimal: bool) -> list[tuple[str, str]]:
+    """What to do with it."""
+    enter = [] if directory.resolve() == Path.cwd() else [(f"cd {directory}", "")]
+    whole = [("curl http://127.0.0.1:8000/Ada", ""), ("pytest", "the tests, in test_app.py")]
+    return [
+        *enter,
+        ("mob run --watch main.py", "Ctrl-C stops it; a changed file reloads it"),
+        ("mob ps", "in another terminal: who is there"),
+        ("mob call back.greet Ada", "call a function of the role back"),
+        *([] if minimal else whole),
+    ]

@@ -1,0 +1,53 @@
+"""The commands that report on an app: crashes, metrics."""
+
+from __future__ import annotations
+
+import click
+
+from mob.cli.apps import MISSPELLED, Failure, app_option, complete_app, connected, json_option, only_app, print_json
+from mob.exposition import exposition
+from mob.rim.crashes import Crashes
+
+
+@click.command()
+@click.argument("app", required=False, shell_complete=complete_app)
+@click.option(
+    "-n", "--number", type=click.IntRange(min=1), default=1, show_default=True, help="How many, the latest last."
+)
+@app_option
+@json_option
+def crashes(app: str | None, name: str | None, number: int, as_json: bool) -> None:
+    """Show the last crash of an app, or the last few.
+
+    Also of one that does not run any more.
+    """
+    if app and name and app != name:
+        raise Failure(f"two apps are named: {app!r} and {name!r}. Name one.", MISSPELLED)
+    try:
+        name = app or name or only_app()
+    except Failure as error:
+        raise Failure(f"{error.message} Or name the app: `mob crashes APP`.", error.exit_code) from error
+    reports = Crashes(name).all()[-number:]
+    if as_json:
+        print_json(reports)
+    elif reports:
+        click.echo("\n\n".join(report.text() for report in reports))
+    else:
+        click.echo(f"No crash of {name!r} is on record.")
+
+
+@click.command()
+@app_option
+@json_option
+def metrics(name: str | None, as_json: bool) -> None:
+    """Print what is measured, for Prometheus.
+
+    Calls by role and export, their failures, and how long they waited and ran; workers, memory, processor time,
+    connections. Counters begin with the app and survive its workers.
+    """
+    with connected(name) as app:
+        measured = app.metrics()
+    if as_json:
+        print_json(measured)
+    else:
+        click.echo(exposition(measured), nl=False)

@@ -1,0 +1,125 @@
+"""`mob run`: runs an app in this process, which becomes its Kingpin.
+
+The app is described by a main script, run as `python SCRIPT` would run it, or by a TOML file (`cli/config.py`). The
+options change what it says about itself, through the very methods that it could have called.
+"""
+
+from __future__ import annotations
+
+import runpy
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from types import NoneType
+from typing import Any, TypeVar, get_args
+
+import click
+import msgspec
+from msgspec.structs import fields
+
+from mob import app as apps
+from mob.cli import config, watch as watcher
+from mob.errors import MobError, nearest
+from mob.plan import LOG_FORMATS, Logs
+
+F = TypeVar("F", bound=Callable[..., Any])
+FLAGS = ("--watch", "--dashboard")
+"""May stand right after the script as well."""
+LOGS = {field.name: f"log_{field.name}" for field in fields(Logs)}
+"""The options of the logs, and under which names the command has them."""
+
+
+class Script(click.Path):
+    """A main script or a TOML file that is there; one that is not is told the nearest."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The path."""
+        path = Path(value)
+        if not path.exists():
+            near = [each.name for each in path.parent.glob("*") if each.suffix in (".py", ".toml")]
+            self.fail(f"there is no file {str(path)!r}. {nearest(path.name, near)}", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+def log_options(command: F) -> F:
+    """Adds `--log-format` and the like: an option for each that `plan.Logs` declares."""
+    for field in reversed(fields(Logs)):
+        kind = next((each for each in get_args(field.type) if each is not NoneType), field.type)
+        choice = click.Choice(LOG_FORMATS) if field.name == "format" else kind
+        text = f"Instead of what the app says in logs({field.name}=)."
+        command = click.option(f"--log-{field.name.replace('_', '-')}", type=choice, help=text)(command)
+    return command
+
+
+@click.command(context_settings={"allow_interspersed_args": False})
+@click.argument("script", required=False, type=Script(dir_okay=False, path_type=Path))
+@click.argument("args", nargs=-1, type=click.UNPROCESSED)
+@click.option("--watch", is_flag=True, help="Reload whenever a Python file below the app's base has changed.")
+@click.option("--dashboard", is_flag=True, help="Serve the web dashboard.")
+@click.option("--dashboard-port", type=click.IntRange(1, 65535), help="Where it listens; implies --dashboard.")
+@log_options
+def run(
+    script: Path | None,
+    args: tuple[str, ...],
+    watch: bool,
+    dashboard: bool,
+    dashboard_port: int | None,
+    **logs: Any,
+) -> None:
+    """Run an app: its main script, or what a TOML file says.
+
+    SCRIPT is run as `python SCRIPT` would run it. A name that ends in .toml is a file that describes the app; without
+    one, a mob.toml or the [tool.mob] of a pyproject.toml is looked for, here and above.
+
+    Options stand before SCRIPT; what comes after it goes to the script, but for --watch and --dashboard right after it.
+    """
+    while args and args[0] in FLAGS:
+        watch, dashboard, args = watch or args[0] == "--watch", dashboard or args[0] == "--dashboard", args[1:]
+    if given := {name: logs[key] for name, key in LOGS.items() if logs[key] is not None}:
+        apps.before_run.append(partial(_set_logs, given))
+    if dashboard or dashboard_port is not None:
+        apps.before_run.append(partial(_add_dashboard, dashboard_port))
+    if watch:
+        watcher.prepare()
+    try:
+        if script is None or script.suffix == ".toml":
+            _run_file(script, args)
+        else:
+            _run_script(script, args)
+    except MobError as error:
+        sys.last_value = error  # as the interpreter says that it has shown an error
+        raise click.ClickException(str(error)) from error
+
+
+def _run_script(script: Path, args: tuple[str, ...]) -> None:
+    sys.argv = [str(script), *args]
+    sys.path[0] = str(script.resolve().parent)
+    runpy.run_path(str(script), run_name="__main__")
+
+
+def _run_file(path: Path | None, args: tuple[str, ...]) -> None:
+    if args:
+        raise click.UsageError(f"nothing reads the arguments {' '.join(args)}: there is no script. Options come first.")
+    app = config.described(path or config.find(Path.cwd()))
+    sys.path[0] = app.plan.base
+    app.run()
+
+
+def _set_logs(given: dict[str, Any], app: apps.App) -> None:
+    """What the command line does not say is as the app says it. A file is one of where the user is, not of the base."""
+    if given.get("file"):
+        given = {**given, "file": str(Path(given["file"]).absolute())}
+    app.logs(**{**msgspec.structs.asdict(app.plan.logs), **given})
+
+
+def _add_dashboard(port: int | None, app: apps.App) -> None:
+    """Unless the app has one: then that one is served, and says itself where."""
+    if any(role.name == "dashboard" for role in app.plan.roles):
+        if port is not None:
+            raise click.UsageError(f"{app.plan.name} describes its dashboard itself: say its port there.")
+        return
+    if port is None:
+        app.dashboard()
+    else:
+        app.dashboard(port)

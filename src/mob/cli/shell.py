@@ -1,0 +1,253 @@
+"""`mob shell`: a REPL that is a client of a running app.
+
+Its namespace has a proxy for each role; a call at the prompt is waited for and its value shown, a stream as it comes,
+and Ctrl-C cancels it. IPython is used if it is there. Without a terminal standard input is run as a script, statement
+by statement, and the first error ends it.
+"""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import code
+import importlib
+import importlib.util
+import keyword
+import os
+import platform
+import sys
+import traceback
+from collections.abc import Callable
+from contextlib import closing
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, cast
+
+import click
+
+import mob
+from mob.cli.apps import FAILED, app_option, connected
+from mob.cli.call import results_of, told_of
+from mob.client import Client
+from mob.errors import MobError, RemoteError
+from mob.mobster.call import Call
+from mob.wire.messages import Member
+
+HISTORY = 10_000
+"""Lines that are kept."""
+WIDTH = 110
+"""Columns of the banner."""
+
+
+class Members(list[Member]):
+    """The processes of an app; as a table, if they are shown."""
+
+    def __repr__(self) -> str:
+        rows = [(f"{each.role}.{each.index}" if each.role else "client", each.pid, each.state) for each in self]
+        width = max((len(name) for name, _, _ in rows), default=0)
+        return "\n".join(f"{name:<{width}}  {pid:>7}  {state}" for name, pid, state in rows)
+
+
+def namespace_of(app: Client) -> dict[str, Any]:
+    """The names that are there from the start. A role whose name is no name in Python gets one: `image_worker`."""
+
+    def members() -> Members:
+        """The processes of the app."""
+        return Members(sorted(app.members(), key=lambda each: (each.role == "", each.role, each.index, each.pid)))
+
+    names: dict[str, Any] = {"app": app, "mob": mob, "members": members}
+    for role in app.roles():
+        name = "".join(char if char.isalnum() else "_" for char in role)
+        while name in names or keyword.iskeyword(name) or hasattr(builtins, name):
+            name += "_"
+        names[name] = app.require(role)
+    return names
+
+
+def banner(app: Client, names: dict[str, Any]) -> str:
+    """What is told at the start."""
+    lines = [f"mob {version('mobsters')} · Python {platform.python_version()} · {app.app} · Kingpin {app.kingpin_pid}"]
+    by_role = {repr(value): name for name, value in names.items()}
+    for role, info in app.roles().items():
+        name = by_role.get(repr(app.require(role)), role)
+        exports = "no worker was ready yet" if info.exports is None else ", ".join(e.name for e in info.exports)
+        line = f"  {name:<10} {exports or 'no exports'}"
+        lines.append(line if len(line) <= WIDTH else line[: WIDTH - 3] + "...")
+    lines.append("A call is waited for and its value shown: role.export(1, x=2); Ctrl-C cancels it, Ctrl-D leaves.")
+    lines.append("app is the client, members() shows who is there, mob is the module; Tab completes.")
+    return "\n".join(lines)
+
+
+# ------------------------------------------------------------------------------------------------------------ values
+
+
+class Display:
+    """Shows values, in the place of `sys.displayhook`. A call's value is waited for."""
+
+    def __init__(self, show: Callable[[Any], None]) -> None:
+        self._show = show
+
+    def __repr__(self) -> str:
+        return "<Display>"
+
+    def __call__(self, value: Any) -> None:
+        """Shows one. What the call ended with is raised, without the frames on the way here."""
+        if not isinstance(value, Call):
+            self._show(value)
+            return
+        running = cast("Call[Any]", value)
+        try:
+            with closing(results_of(running)) as results:
+                for result in results:
+                    self._show(result)
+        except KeyboardInterrupt:
+            running.cancel()
+            print(f"\n{running.label} was cancelled.", file=sys.stderr)
+        except MobError as error:
+            raise error.with_traceback(None) from error.__cause__
+
+
+def told(error: BaseException) -> str:
+    """An error as it is shown: a remote one as it looked where it was raised, another as ever."""
+    if isinstance(error, RemoteError):
+        return f"Error: {told_of(error)}\n"
+    if isinstance(error, MobError):
+        return f"{type(error).__name__}: {error}\n"
+    report = traceback.TracebackException.from_exception(error, compact=True)
+    while report.stack and report.stack[0].filename != FILE:
+        del report.stack[0]
+    return "".join(report.format())
+
+
+FILE = "<mob shell>"
+"""As what a file the typed lines are known."""
+
+
+# --------------------------------------------------------------------------------------------------------- the prompt
+
+
+class Prompt(code.InteractiveConsole):
+    """The REPL of the standard library, with errors as mob tells them."""
+
+    def __init__(self, app: Client, names: dict[str, Any]) -> None:
+        super().__init__(names, FILE)
+        self._app = app
+        self._has_told = False
+
+    def __repr__(self) -> str:
+        return f"<Prompt of {self._app!r}>"
+
+    def showtraceback(self) -> None:
+        """The error that is being handled."""
+        error = sys.exception()
+        if error is not None:
+            self.write(told(error))
+
+    def raw_input(self, prompt: str = "") -> str:
+        """A line. The end of the app is told once; what was found out can still be looked at."""
+        if not self._has_told and self._app.wait_stopped(0):
+            self._has_told = True
+            self.write(f"The app {self._app.app!r} has ended.\n")
+        return super().raw_input(prompt)
+
+
+def _prompt(app: Client, names: dict[str, Any]) -> None:
+    """Until it is left."""
+    history = _remember(names)
+    before, sys.displayhook = sys.displayhook, Display(sys.displayhook)
+    try:
+        Prompt(app, names).interact(banner(app, names), exitmsg="")
+    finally:
+        sys.displayhook = before
+        history()
+
+
+def _remember(names: dict[str, Any]) -> Callable[[], None]:
+    """Completion and the history of earlier shells, if this Python has readline; what keeps the history."""
+    if importlib.util.find_spec("readline") is None:
+        return lambda: None
+    import readline  # here because it takes hold of the terminal
+    import rlcompleter
+
+    file = history_file()
+    readline.set_completer(rlcompleter.Completer(names).complete)
+    is_libedit = "libedit" in (readline.__doc__ or "")
+    readline.parse_and_bind("bind ^I rl_complete" if is_libedit else "tab: complete")
+    readline.set_history_length(HISTORY)
+    try:
+        readline.read_history_file(file)
+    except OSError:
+        pass  # there is none yet
+
+    def keep() -> None:
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            readline.write_history_file(file)
+            file.chmod(0o600)
+        except OSError as error:
+            print(f"The history could not be kept in {file}: {error.strerror}.", file=sys.stderr)
+
+    return keep
+
+
+def history_file() -> Path:
+    """Beside the reports of crashes; its name cannot be an app's."""
+    state = os.environ.get("XDG_STATE_HOME") or os.path.join(os.path.expanduser("~"), ".local", "state")
+    return Path(state, "mob", ".shell_history")
+
+
+def _ipython(app: Client, names: dict[str, Any]) -> None:
+    """IPython's prompt, in which a call is shown as its value."""
+    ipython: Any = importlib.import_module("IPython")
+    config: Any = importlib.import_module("traitlets.config").Config()
+
+    def pretty(running: Call[Any], printer: Any, _cycle: bool) -> None:
+        results: list[Any] = []
+        try:
+            Display(results.append)(running)
+        except MobError as error:
+            printer.text(told(error).rstrip())
+        for number, result in enumerate(results):
+            if number:
+                printer.break_()
+            printer.pretty(result)
+
+    config.PlainTextFormatter.type_printers = {Call: pretty}
+    config.TerminalInteractiveShell.banner1 = banner(app, names) + "\n"
+    config.TerminalInteractiveShell.confirm_exit = False
+    ipython.start_ipython(argv=[], user_ns=names, config=config)
+
+
+# --------------------------------------------------------------------------------------------------------- a script
+
+
+def run_script(text: str, names: dict[str, Any]) -> None:
+    """Statement by statement, as if they were typed. An error is told, and ends this process with status 1."""
+    before, sys.displayhook = sys.displayhook, Display(sys.displayhook)
+    try:
+        for statement in ast.parse(text, FILE).body:
+            exec(compile(ast.Interactive([statement]), FILE, "single", dont_inherit=True), names)
+    except Exception as error:  # noqa: BLE001  whatever the script has raised
+        sys.stdout.flush()
+        click.echo(told(error), nl=False, err=True)
+        raise SystemExit(FAILED) from None
+    finally:
+        sys.displayhook = before
+
+
+@click.command()
+@click.option("--plain", is_flag=True, help="The prompt of the standard library, also where IPython is installed.")
+@app_option
+def shell(plain: bool, name: str | None) -> None:
+    """Open a Python prompt that is a client of an app: each role is there by its name, calls show their values.
+
+    Without a terminal it runs what stands on standard input: `echo 'back.foo(1)' | mob shell`.
+    """
+    with connected(name) as app:
+        names = namespace_of(app)
+        if not sys.stdin.isatty():
+            run_script(sys.stdin.read(), names)
+        elif plain or importlib.util.find_spec("IPython") is None:
+            _prompt(app, names)
+        else:
+            _ipython(app, names)

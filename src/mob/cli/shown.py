@@ -1,0 +1,42 @@
+"""How the commands show durations, sizes and states. Pure."""
+
+from __future__ import annotations
+
+STATE_STYLES = {
+    "ready": "green",
+    "booting": "yellow",
+    "launching": "yellow",
+    "draining": "cyan",
+    "failing": "red",
+    "failed": "red",
+}
+"""The colour of a state."""
+
+
+def duration(seconds: float) -> str:
+    """Short and readable: `8s`, `3m 05s`, `2h 10m`, `4d 6h`.
+
+    >>> [duration(s) for s in (8.4, 185, 7800, 367200)]
+    ['8s', '3m 05s', '2h 10m', '4d 6h']
+    """
+    whole = int(seconds)
+    if whole < 60:
+        return f"{whole}s"
+    if whole < 3600:
+        return f"{whole // 60}m {whole % 60:02}s"
+    if whole < 86400:
+        return f"{whole // 3600}h {whole % 3600 // 60:02}m"
+    return f"{whole // 86400}d {whole % 86400 // 3600}h"
+
+
+def size(count: float) -> str:
+    """Bytes, short and readable.
+
+    >>> [size(n) for n in (0, 900, 250_000, 34_000_000, 5_600_000_000)]
+    ['0 B', '900 B', '244 KB', '32 MB', '5.2 GB']
+    """
+    for unit in ("B", "KB", "MB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}"
+        count /= 1024
+    return f"{count:.1f} GB"

@@ -1,0 +1,187 @@
+"""The app that `mob init` writes: its files as text, `NAME` standing for the app's name. Pure."""
+
+from __future__ import annotations
+
+import re
+
+MAIN = '''\
+"""The main script: running it makes this process the Kingpin, which starts all others and looks after them."""
+
+import os
+
+import mob
+
+(
+    mob.start(os.environ.get("APP_NAME", "NAME"))  # tests run it under a name of their own
+    .base(__file__)
+    .role("back", "./back.py", workers=2)
+    .role("web", "./web.py", workers=2, needs=["back"])
+    .run()
+)
+'''
+MINIMAL_MAIN = """\
+import mob
+
+mob.start("NAME").base(__file__).role("back", "./back.py", workers=2).run()
+"""
+BACK = '''\
+"""The role `back`: every public function is an export, which other roles and clients call."""
+
+import os
+from collections.abc import Iterator
+
+
+def greet(name: str) -> str:
+    """Greets somebody."""
+    print(f"greets {name}")
+    return f"Hello {name}, says process {os.getpid()}."
+
+
+def count(to: int) -> Iterator[int]:
+    """A generator is a stream: who calls it gets the items one by one."""
+    yield from range(1, to + 1)
+'''
+WEB = '''\
+"""The role `web`: a server. Its workers listen on one port, and the kernel gives each connection to one of them."""
+
+import os
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import mob
+
+back = mob.require("back")
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Answers requests."""
+
+    def do_GET(self) -> None:
+        """GET /Ada greets Ada."""
+        text = back.greet(self.path.strip("/") or "world").result(timeout=10)
+        self.send_response(200)
+        self.send_header("Content-Type", "text/plain; charset=utf-8")
+        self.end_headers()
+        self.wfile.write(f"{text}\\n".encode())
+
+
+address = ("127.0.0.1", int(os.environ.get("PORT", "8000")))
+ThreadingHTTPServer(address, Handler).serve_forever()
+'''
+TEST = '''\
+"""The app is started as a user would start it, and tested from outside. Run: pytest"""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import mob
+import pytest
+
+HERE = Path(__file__).parent
+NAME = f"test-{os.getpid()}"
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        return sock.getsockname()[1]
+
+
+PORT = free_port()
+
+
+@pytest.fixture(scope="module")
+def app() -> Iterator[mob.Client]:
+    env = {**os.environ, "APP_NAME": NAME, "PORT": str(PORT)}
+    process = subprocess.Popen([sys.executable, "main.py"], cwd=HERE, env=env)
+    try:
+        with connected(process) as client:
+            yield client
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+def connected(process: subprocess.Popen[bytes]) -> mob.Client:
+    while process.poll() is None:
+        try:
+            return mob.connect(NAME)
+        except mob.AppNotRunning:
+            time.sleep(0.05)  # it is starting
+    raise AssertionError(f"the app has ended with {process.returncode}")
+
+
+def test_back_greets(app: mob.Client) -> None:
+    assert app.require("back").greet("Ada").result().startswith("Hello Ada")
+
+
+def test_back_counts(app: mob.Client) -> None:
+    assert list(app.require("back").count(3)) == [1, 2, 3]
+
+
+def test_web_answers(app: mob.Client) -> None:
+    while not any(member.role == "web" and member.state == "ready" for member in app.members()):
+        time.sleep(0.05)
+    with urllib.request.urlopen(f"http://127.0.0.1:{PORT}/Bob", timeout=30) as answer:
+        assert answer.read().startswith(b"Hello Bob")
+'''
+README = """\
+# NAME
+
+    pip install mobsters           # which brings the command `mob`
+    mob run main.py                # Ctrl-C stops it; --watch reloads when a file has changed
+
+In another terminal:
+
+    mob ps                         # who is there
+    mob call back.greet Ada        # call an export
+    mob call back.count 3          # a stream
+    curl http://127.0.0.1:8000/Ada
+    mob scale back=4               # more workers
+    mob reload                     # new code, without a gap
+    mob shell                      # a Python prompt inside
+
+| file | what |
+|---|---|
+| `main.py` | which roles there are, and how many workers each has |
+| `back.py` | the role `back`: functions that others call |
+| `web.py` | the role `web`: a server, with several processes on one port |
+| `test_app.py` | tests of the running app: `pytest` |
+"""
+IGNORED = "__pycache__/\n*.pyc\n.venv/\n.pytest_cache/\n"
+
+WHOLE = {
+    "main.py": MAIN,
+    "back.py": BACK,
+    "web.py": WEB,
+    "test_app.py": TEST,
+    "README.md": README,
+    ".gitignore": IGNORED,
+}
+MINIMAL = {"main.py": MINIMAL_MAIN, "back.py": BACK}
+
+
+def files(app: str, *, is_minimal: bool = False) -> dict[str, str]:
+    """The files of a new app.
+
+    >>> list(files("shop", is_minimal=True))
+    ['main.py', 'back.py']
+    """
+    return {
+        name: re.sub(r"\bNAME\b", app, text) if name != "test_app.py" else text
+        for name, text in (MINIMAL if is_minimal else WHOLE).items()
+    }
+
+
+def name_for(directory: str) -> str:
+    """An app's name for a directory's.
+
+    >>> [name_for(each) for each in ("shop", "My Shop", "3 shops", "...", "kingpin")]
+    ['shop', 'My-Shop', 'app-3-shops', 'app', 'kingpin']
+    """
+    name = re.sub(r"[^A-Za-z0-9_.-]+", "-", directory).strip("-._")[:50]
+    return name if name[:1].isalpha() else f"app-{name}".rstrip("-")

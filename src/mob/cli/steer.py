@@ -1,0 +1,121 @@
+"""The commands that do something with a running app: reload, restart, scale, stop, upgrade.
+
+They end when it is done, and with status 1 if it does not come to that.
+"""
+
+from __future__ import annotations
+
+import click
+from click.shell_completion import CompletionItem
+
+from mob.cli.apps import Failure, app_option, complete_role, complete_role_or_pid, connected
+from mob.cli.waiting import Workers, wait_ready
+
+TIMEOUT = 60.0
+
+wait_option = click.option("--wait/--no-wait", default=True, help="Whether to wait until the new ones are ready (yes).")
+timeout_option = click.option(
+    "--timeout", type=click.FloatRange(min=0), default=TIMEOUT, show_default=True, help="Seconds to wait for that."
+)
+
+
+@click.command()
+@click.argument("roles", nargs=-1, shell_complete=complete_role)
+@app_option
+def reload(roles: tuple[str, ...], name: str | None) -> None:
+    """Replace workers by new ones with new code, without a gap.
+
+    Those of ROLES, or of all roles.
+    If the new ones do not come up, the old ones stay, and the exit status is 1.
+    """
+    with connected(name) as app:
+        click.echo(app.reload(*roles))
+
+
+@click.command()
+@click.argument("targets", nargs=-1, required=True, metavar="ROLE...|PID", shell_complete=complete_role_or_pid)
+@app_option
+@wait_option
+@timeout_option
+def restart(targets: tuple[str, ...], name: str | None, wait: bool, timeout: float) -> None:
+    """End workers and launch others in their places.
+
+    Those of these roles, or the one with that pid. Each finishes what it has first. There is a gap; for new code
+    without one there is `mob reload`.
+    """
+    pids = [int(target) for target in targets if target.isdigit()]
+    if pids and len(targets) > 1:
+        raise click.BadParameter("wanted are roles, or one pid.")
+    with connected(name) as app:
+        before = app.metrics()
+        roles = {each.role for each in before.mobsters if each.pid in pids} or set(targets)
+        places = {(each.role, each.index) for each in before.mobsters if each.pid in pids}
+        text = app.restart(pids[0]) if pids else app.restart(*targets)
+        click.echo(text)
+        if wait:
+            click.echo(wait_ready(app, Workers(before, roles, places).replacing(before), timeout))
+
+
+def complete_size(context: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """The roles, each with the sign that follows."""
+    return [CompletionItem(f"{item.value}=") for item in complete_role(context, param, incomplete)]
+
+
+@click.command()
+@click.argument("sizes", nargs=-1, required=True, metavar="ROLE=N...", shell_complete=complete_size)
+@app_option
+@wait_option
+@timeout_option
+def scale(sizes: tuple[str, ...], name: str | None, wait: bool, timeout: float) -> None:
+    """Give roles another number of workers.
+
+    `mob scale back=8` makes it eight, `back=+1` one more, `back=-1` one less.
+    """
+    wanted = [_size(size) for size in sizes]
+    with connected(name) as app:
+        before = app.metrics()
+        for role, number, relative in wanted:
+            click.echo(app.scale(role, number, relative=relative))
+        if wait:
+            click.echo(wait_ready(app, Workers(before, {role for role, *_ in wanted}), timeout))
+
+
+def _size(text: str) -> tuple[str, int, bool]:
+    """The role, the number, and whether it is so many more."""
+    role, _, count = text.partition("=")
+    if not role or not count.lstrip("+-").isdigit():
+        raise click.BadParameter(f"{text!r} is not ROLE=N, such as back=8 or back=+1.")
+    try:
+        return role, int(count), count[0] in "+-"
+    except ValueError:
+        raise click.BadParameter(f"{text!r} is not ROLE=N, such as back=8 or back=+1.") from None
+
+
+@click.command()
+@app_option
+@click.option("--now", is_flag=True, help="Kill, without waiting for what is under way.")
+@click.option(
+    "--timeout", type=click.FloatRange(min=0), help="Seconds to wait for the end; without it, as long as it takes."
+)
+def stop(name: str | None, now: bool, timeout: float | None) -> None:
+    """Stop an app in order, and wait until it has ended.
+
+    As Ctrl-C and SIGTERM do. --now is for an app that hangs.
+    """
+    with connected(name) as app:
+        app.stop(at_once=now)
+        if not app.wait_stopped(timeout):
+            raise Failure(f"{app.app} is still stopping after {timeout:g} s. `mob stop --now` ends it at once.")
+        click.echo(f"{app.app} has stopped.")
+
+
+@click.command()
+@app_option
+def upgrade(name: str | None) -> None:
+    """Replace the Kingpin by one with new code, without a gap.
+
+    New code of mob, of the main script. If the new one does not come up, the old one stays, and the exit status is 1.
+    The workers go on as they are; `mob reload` replaces them.
+    """
+    with connected(name) as app:
+        click.echo(app.upgrade())

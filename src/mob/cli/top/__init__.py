@@ -1,0 +1,1 @@
+"""`mob top`: a running app, live, on a whole terminal."""

@@ -1,0 +1,200 @@
+"""The columns of the two tables of `mob top`, how their values are written, and which of them fit into a line.
+
+Pure. A column that does not fit is left out whole, the least important one first; the last column takes what is left.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rich.cells import cell_len
+
+NAME_WIDTH = (8, 24)
+"""The least and the most that the first column takes."""
+LEAST_REST = 10
+"""The least width that is worth a column of free text."""
+GAP = 1
+BARS = "▁▂▃▄▅▆▇█"
+SEQUENCES = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?|\x1b[ -/]*[0-~]")
+"""What an application prints to steer a terminal: colours, titles, movements."""
+CONTROLS = dict.fromkeys((*range(32), *range(127, 160), *range(0x202A, 0x202F), *range(0x2066, 0x206A)), "·")
+"""Bare control characters, and those that turn the direction of writing."""
+
+
+def plain(text: str) -> str:
+    """The text as it may be put on a terminal by another program: it can neither move nor colour anything.
+
+    >>> plain("\\x1b[31mred\\x1b[0m\\tor\\x07 \\x1b[2Jnot")
+    'red     or· not'
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    return SEQUENCES.sub("", text).expandtabs().translate(CONTROLS)
+
+
+# --------------------------------------------------------------------------------------------------------- values
+
+
+def rate(per_second: float) -> str:
+    """Something per second.
+
+    >>> [rate(n) for n in (0, 0.04, 3.21, 48.9, 12345.6, 2_500_000)]
+    ['0', '0.0', '3.2', '49', '12,346', '2.5M']
+    """
+    if not per_second:
+        return "0"
+    if per_second < 10:
+        return f"{per_second:.1f}"
+    return count(round(per_second))
+
+
+def count(number: float) -> str:
+    """A number.
+
+    >>> [count(n) for n in (0, 1234, 123_456, 9_876_543_210)]
+    ['0', '1,234', '123,456', '9876.5M']
+    """
+    return f"{number:,.0f}" if number < 1_000_000 else f"{number / 1_000_000:.1f}M"
+
+
+def percent(part: float) -> str:
+    """A part of one core.
+
+    >>> [percent(n) for n in (0, 0.004, 0.123, 1.5)]
+    ['0', '0.4', '12.3', '150']
+    """
+    if not part:
+        return "0"
+    return f"{part * 100:.1f}" if part < 0.9995 else f"{part * 100:.0f}"
+
+
+def size(number: float) -> str:
+    """Bytes, in as few characters as a table wants.
+
+    >>> [size(n) for n in (0, 250_000, 34_000_000, 5_600_000_000)]
+    ['-', '244K', '32M', '5.2G']
+    """
+    if not number:
+        return "-"
+    for unit in ("B", "K", "M"):
+        if number < 1000:
+            return f"{number:.0f}{unit}"
+        number /= 1024
+    return f"{number:.1f}G"
+
+
+def seconds(number: float) -> str:
+    """A time that something took; "-" if nothing is known.
+
+    >>> [seconds(n) for n in (0, 0.0000042, 0.00085, 0.0123, 3.21, 75.0)]
+    ['-', '4µs', '850µs', '12.3ms', '3.21s', '75s']
+    """
+    if not number:
+        return "-"
+    if number < 0.001:
+        return f"{number * 1e6:.0f}µs"
+    if number < 1:
+        return f"{number * 1e3:.3g}ms"
+    return f"{number:.3g}s"
+
+
+def age(number: float) -> str:
+    """A time for which something has been there.
+
+    >>> [age(n) for n in (8.4, 185, 7800, 367200)]
+    ['8s', '3m05s', '2h10m', '4d06h']
+    """
+    whole = int(number)
+    if whole < 60:
+        return f"{whole}s"
+    if whole < 3600:
+        return f"{whole // 60}m{whole % 60:02}s"
+    if whole < 86400:
+        return f"{whole // 3600}h{whole % 3600 // 60:02}m"
+    return f"{whole // 86400}d{whole % 86400 // 3600:02}h"
+
+
+def sparkline(values: Sequence[float]) -> str:
+    """A small picture of how something went. Little is more than nothing; what was not yet there (below 0) is blank.
+
+    >>> sparkline([-1, 0, 0.01, 4, 8])
+    ' ▁▂▅█'
+    """
+    most = max(values, default=0.0)
+    return "".join(" " if value < 0 else _bar(value / most) if value else BARS[0] for value in values)
+
+
+def _bar(part: float) -> str:
+    return BARS[max(1, int(part * (len(BARS) - 1) + 0.5))]
+
+
+# -------------------------------------------------------------------------------------------------------- columns
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column."""
+
+    name: str
+    """Its heading, and what `--sort` takes."""
+    width: int
+    rank: int
+    """The lower, the longer it stays when there is less room."""
+    write: Callable[[Any], str] = str
+    is_text: bool = False
+    """Stands to the left, and is sorted from a to z; a number stands to the right, and the largest comes first."""
+
+
+def _or_dash(number: int) -> str:
+    return str(number) if number else "-"
+
+
+MOBSTERS = (
+    Column("name", 0, 0, is_text=True),
+    Column("pid", 7, 3, _or_dash),
+    Column("state", 8, 1, is_text=True),
+    Column("up", 6, 8, age),
+    Column("restarts", 8, 10, count),
+    Column("calls/s", 7, 2, rate),
+    Column("hand", 4, 6, count),
+    Column("queue", 5, 7, count),
+    Column("cpu%", 4, 4, percent),
+    Column("mem", 5, 5, size),
+    Column("lag", 6, 9, seconds),
+    Column("p50", 6, 13, seconds),
+    Column("p99", 6, 11, seconds),
+    Column("minute", 12, 14, sparkline),
+    Column("note", 0, 12, plain, is_text=True),
+)
+EXPORTS = (
+    Column("name", 0, 0, is_text=True),
+    Column("calls/s", 7, 1, rate),
+    Column("fails/s", 7, 2, rate),
+    Column("flight", 6, 5, count),
+    Column("p50", 6, 4, seconds),
+    Column("p99", 6, 3, seconds),
+    Column("wait50", 6, 8, seconds),
+    Column("wait99", 6, 7, seconds),
+    Column("calls", 8, 9, count),
+    Column("fails", 7, 6, count),
+    Column("minute", 12, 11, sparkline),
+    Column("note", 0, 10, plain, is_text=True),
+)
+
+
+def fit(columns: Sequence[Column], width: int, names: Iterable[str]) -> list[tuple[Column, int]]:
+    """The columns that fit into so many cells, each with its width; `names` are to stand in the first one."""
+    low, high = NAME_WIDTH
+    name_width = min(max(low, *(cell_len(name) for name in names), low), high, max(width, 1))
+    left = width - name_width
+    chosen = {columns[0]}
+    for column in sorted(columns[1:], key=lambda each: each.rank):
+        wanted = GAP + (column.width or LEAST_REST)
+        if wanted <= left:
+            chosen.add(column)
+            left -= wanted
+    widths = {columns[0]: name_width, columns[-1]: LEAST_REST + left}
+    return [(column, widths.get(column, column.width)) for column in columns if column in chosen]

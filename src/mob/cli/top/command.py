@@ -1,0 +1,183 @@
+"""The command `mob top`: puts terminal, state and session together."""
+
+from __future__ import annotations
+
+import os
+import queue
+import signal
+import sys
+import time
+from time import monotonic
+
+import click
+from click.shell_completion import CompletionItem
+from rich.console import Console
+
+from mob.cli.apps import app_option, connected
+from mob.cli.top.columns import EXPORTS, MOBSTERS
+from mob.cli.top.model import Top, View, Wish
+from mob.cli.top.screen import Frame
+from mob.cli.top.session import News, Session
+from mob.cli.top.terminal import Terminal
+from mob.client import Client
+from mob.errors import nearest
+
+FRAME_TIME = 0.05
+"""Seconds between two frames, at least, when what is new was not typed."""
+PATIENCE = 3.0
+"""Seconds beyond the delay after which it is said that the Kingpin does not answer."""
+PIPE_WIDTH = 160
+
+
+def complete_column(context: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """The columns of the table that is meant."""
+    columns = EXPORTS if context.params.get("exports") else MOBSTERS
+    return [CompletionItem(column.name) for column in columns if column.name.startswith(incomplete)]
+
+
+@click.command()
+@app_option
+@click.option(
+    "-d",
+    "--delay",
+    type=click.FloatRange(0.1, 3600),
+    default=1.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="Between two readings.",
+)
+@click.option(
+    "-s",
+    "--sort",
+    metavar="COLUMN",
+    shell_complete=complete_column,
+    help="Sort by this column, such as cpu% or calls/s.",
+)
+@click.option("-f", "--filter", "words", default="", metavar="WORDS", help="Only lines with these words.")
+@click.option("-e", "--exports", is_flag=True, help="Begin with the exports, not with the mobsters.")
+@click.option("--once", is_flag=True, help="Print the table once, and end; for pipes.")
+def top(name: str | None, delay: float, sort: str | None, words: str, exports: bool, once: bool) -> None:
+    """Watch an app live: its mobsters and exports, and act on them by keys; ? shows which.
+
+    It goes on when the app ends or restarts, and waits until it is there again.
+    """
+    view = View.EXPORTS if exports else View.MOBSTERS
+    console = Console()
+    is_terminal = sys.stdin.isatty() and console.is_terminal and not console.is_dumb_terminal
+    if not once and not is_terminal:
+        raise click.UsageError(
+            "`mob top` wants a terminal for its keys and its screen, and this is none. For a pipe there are "
+            "`mob top --once` and `mob ps --json`."
+        )
+    column = _column(sort, view)
+    with connected(name) as app:
+        state = Top(app.app, view=view)
+        state.order.column, state.order.filter = column, words
+        state.handle_metrics(monotonic(), app.metrics())
+        if once:
+            time.sleep(delay)
+            state.handle_metrics(monotonic(), app.metrics())
+            return _print(console, state)
+        sys.exit(_watch(app, state, console, delay))
+
+
+def _column(sort: str | None, view: View) -> str:
+    names = [column.name for column in (EXPORTS if view is View.EXPORTS else MOBSTERS)]
+    if sort is not None and sort not in names:
+        raise click.BadParameter(
+            f"there is no column {sort!r} in the table of {view}. {nearest(sort, names)}", param_hint="--sort"
+        )
+    return sort or "name"
+
+
+def _print(console: Console, state: Top) -> None:
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = PIPE_WIDTH
+    frame = Frame(state, console.width, None)
+    console.print(frame)
+
+
+def _watch(app: Client, state: Top, console: Console, delay: float) -> int:
+    """Until "q"; the exit status."""
+    with Terminal(console) as terminal:
+        news: queue.SimpleQueue[News] = queue.SimpleQueue()
+
+        def post(function: News) -> None:
+            news.put(function)
+            terminal.wake()
+
+        with Session(app, delay, post) as session:
+            return Watch(state, terminal, session, news, delay).run()
+
+
+class Watch:
+    """The loop: draws, waits, passes on what has come."""
+
+    def __init__(
+        self, state: Top, terminal: Terminal, session: Session, news: queue.SimpleQueue[News], delay: float
+    ) -> None:
+        self._state = state
+        self._terminal = terminal
+        self._session = session
+        self._news = news
+        self._delay = delay
+        self._status = -1
+        self._silence = ""
+
+    def __repr__(self) -> str:
+        return f"<Watch of {self._state.app!r}>"
+
+    def run(self) -> int:
+        """Until it ends; the exit status."""
+        drawn = 0.0
+        while self._status < 0:
+            now = monotonic()
+            self._check_answers(now)
+            if now >= drawn + FRAME_TIME:
+                self._draw()
+                drawn = now
+                wait = 1.0
+            else:
+                wait = drawn + FRAME_TIME - now
+            keys, signals = self._terminal.wait(wait)
+            for key in keys:
+                self._handle_wish(self._state.handle_key(key))
+            for number in signals:
+                self._handle_signal(number)
+            if keys or signals:
+                drawn = 0.0
+            self._handle_news()
+        return self._status
+
+    def _draw(self) -> None:
+        try:
+            self._terminal.show(Frame(self._state, *self._terminal.size))
+        except OSError:  # the window was closed, and its signal is still on its way
+            self._status = 128 + signal.SIGHUP
+
+    def _handle_news(self) -> None:
+        for _ in range(self._news.qsize()):  # what comes meanwhile waits for the frame
+            self._news.get()(self._state)
+
+    def _handle_wish(self, wish: Wish | None) -> None:
+        if wish is None:
+            return
+        if wish.what == "quit":
+            self._status = 0
+        elif wish.what != "redraw":
+            self._session.handle(wish, self._state.pager)
+
+    def _handle_signal(self, number: int) -> None:
+        if number == signal.SIGINT:
+            self._status = 0
+        elif number in (signal.SIGTERM, signal.SIGHUP):
+            self._status = 128 + number
+        elif number == signal.SIGTSTP:
+            self._terminal.suspend()
+
+    def _check_answers(self, now: float) -> None:
+        """A Kingpin that stands still is not gone, and says nothing."""
+        last = self._state.rates.last
+        if now > last + self._delay + PATIENCE and self._state.trouble in ("", self._silence):
+            self._silence = f"the Kingpin has not answered for {now - last:.0f} s"
+            self._state.handle_gone(self._silence)

@@ -1,0 +1,199 @@
+"""How `mob top` talks with the app: in threads, so that the screen never waits for an answer.
+
+What comes back is posted as a function to be called with the state, in the main thread. When the app ends, it is looked
+for until it is there again.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from time import monotonic
+
+from mob import client
+from mob.cli.top.model import Top, Wish
+from mob.cli.top.pager import MOST, Pager, PagerLine
+from mob.errors import AppNotRunning, MobError
+from mob.rim.crashes import Crashes
+from mob.wire.messages import Lines
+
+News = Callable[[Top], None]
+LOOK = 0.3
+"""Seconds between two looks at whether an app that has ended is there again."""
+LAST = 1000
+"""Lines of the past that logs begin with."""
+JOIN_TIME = 0.5
+"""Seconds that a question under way may take at the end."""
+
+
+class Feed:
+    """Lines on their way from the client's thread to a pager, no more than that keeps: so none waits in vain, however
+    fast they come."""
+
+    def __init__(self, pager: Pager, post: Callable[[News], None], end: str) -> None:
+        self._pager = pager
+        self._post = post
+        self._end = end
+        self._lines: deque[PagerLine] = deque(maxlen=MOST)
+        self._lock = threading.Lock()
+
+    def __repr__(self) -> str:
+        return f"<Feed of {self._pager}, {len(self._lines)} lines wait>"
+
+    def put(self, lines: Lines) -> None:
+        """They have come; in the client's thread."""
+        with self._lock:
+            is_known = bool(self._lines)
+            if lines.dropped:
+                self._lines.append(PagerLine("mob", f"{lines.dropped:,} lines were left out here.", is_error=True))
+            for line in lines.lines:
+                self._lines.append(PagerLine(f"{line.role}.{line.index}", line.text, line.is_error))
+            if lines.is_end:
+                self._lines.append(PagerLine("mob", self._end))
+            is_new = bool(self._lines) and not is_known
+        if is_new:
+            self._post(self._take)
+
+    def _take(self, _top: Top) -> None:
+        with self._lock:
+            lines = list(self._lines)
+            self._lines.clear()
+        self._pager.add(lines)
+
+
+class Session:
+    """The connection to an app, again and again."""
+
+    def __init__(self, app: client.Client, delay: float, post: Callable[[News], None]) -> None:
+        self.name = app.app
+        self._delay = delay
+        self._post = post
+        self._app: client.Client | None = app
+        self._ended = threading.Event()
+        self._following: tuple[client.Client, int] | None = None
+        self._thread = threading.Thread(target=self._poll, name="mob-top-poll", daemon=True)
+
+    def __repr__(self) -> str:
+        return f"<Session with {self.name!r}{'' if self._app else ', which is not there'}>"
+
+    def __enter__(self) -> Session:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join(JOIN_TIME)
+        app, self._app = self._app, None
+        if app is not None:
+            app.close()  # what a thread waits for fails with it
+
+    # ---------------------------------------------------------------------------------------------- to ask
+
+    def handle(self, wish: Wish, pager: Pager | None) -> None:
+        """Asks the app for it; `pager` gets the text, if it is one."""
+        self.unfollow()
+        app = self._app
+        if wish.what == "crashes" and pager:
+            self._start(lambda: self._show(pager, self._crashes))
+        elif wish.what == "unfollow":
+            pass
+        elif app is None:
+            self._refuse(wish, pager)
+        elif wish.what == "logs" and pager:
+            self._follow(app, wish, pager)
+        elif wish.what == "stacks" and pager:
+            self._start(lambda: self._show(pager, lambda: _stacks(app, wish)))
+        else:
+            self._start(lambda: self._do(app, wish))
+
+    def unfollow(self) -> None:
+        """Nobody reads the logs any more."""
+        if self._following is not None:
+            app, number = self._following
+            self._following = None
+            app._steering.unfollow(number)  # pyright: ignore[reportPrivateUsage]
+
+    # ------------------------------------------------------------------------------------------- in threads
+
+    def _poll(self) -> None:
+        while not self._ended.is_set():
+            pause = self._delay
+            try:
+                if self._app is None:
+                    self._app = client.connect(self.name)
+                metrics = self._app.metrics()
+                at = monotonic()
+                self._post(lambda top, at=at, metrics=metrics: top.handle_metrics(at, metrics))
+            except AppNotRunning:
+                pause = LOOK
+                self._lose()
+            except TimeoutError:
+                pass  # for how long there was no answer is seen from the readings
+            except MobError as error:
+                self._post(lambda top, why=str(error): top.handle_gone(why))
+            self._ended.wait(pause)
+
+    def _lose(self) -> None:
+        app, self._app = self._app, None
+        if app is not None and not self._ended.is_set():
+            app.close()
+        self._post(lambda top: top.handle_gone(f"waiting for {self.name!r} ..."))
+
+    def _do(self, app: client.Client, wish: Wish) -> None:
+        try:
+            text = _done(app, wish)
+        except (MobError, TimeoutError) as error:
+            text = _why(error)
+            self._post(lambda top: top.handle_answer(wish, text, is_error=True))
+        else:
+            self._post(lambda top: top.handle_answer(wish, text))
+
+    def _show(self, pager: Pager, ask: Callable[[], str]) -> None:
+        try:
+            text = ask()
+        except (MobError, TimeoutError) as error:
+            text = _why(error)
+        self._post(lambda top: pager.show(text or "nothing."))
+
+    def _follow(self, app: client.Client, wish: Wish, pager: Pager) -> None:
+        feed = Feed(pager, self._post, f"{wish.label if wish.pid else 'the app'} has ended.")
+        role = "" if wish.pid else wish.role
+        steering = app._steering  # pyright: ignore[reportPrivateUsage]  # `Client.logs` would want a thread
+        self._following = (app, steering.follow(feed.put, role, wish.pid, LAST, goes_on=True))
+
+    def _refuse(self, wish: Wish, pager: Pager | None) -> None:
+        text = f"{self.name!r} is not there at this moment."
+        if pager:
+            pager.show(text)
+        else:
+            self._post(lambda top: top.handle_answer(wish, text, is_error=True))
+
+    def _crashes(self) -> str:
+        reports = Crashes(self.name).all()[::-1]
+        return "\n\n".join(report.text() for report in reports) or f"No crash of {self.name!r} is on record."
+
+    def _start(self, work: Callable[[], None]) -> None:
+        threading.Thread(target=work, name="mob-top-ask", daemon=True).start()
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, TimeoutError):
+        return "the Kingpin does not answer; what it was asked for it may still do."
+    return str(error)
+
+
+def _done(app: client.Client, wish: Wish) -> str:
+    match wish.what:
+        case "restart":
+            return app.restart(wish.pid or wish.role)
+        case "reload":
+            return app.reload(wish.role)
+        case _:
+            return app.scale(wish.role, wish.count, relative=True)
+
+
+def _stacks(app: client.Client, wish: Wish) -> str:
+    stacks = app.stacks(wish.pid or wish.role)
+    names = {member.pid: f"{member.role}.{member.index}" for member in app.members()}
+    return "\n\n".join(f"{names.get(pid, '')} (pid {pid})\n{text.rstrip()}" for pid, text in stacks.items())

@@ -1,0 +1,95 @@
+"""Waits until workers that were asked for are ready, and shows on a terminal how far it is.
+
+It asks the Kingpin again and again, for what is waited for may be given up, scaled or reloaded by others meanwhile.
+Whoever waits is told at once when the role is seen to fail; the Kingpin goes on trying.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Collection, Iterable
+from contextlib import nullcontext
+
+from rich.console import Console
+
+from mob.cli.apps import Failure
+from mob.client import Client
+from mob.wire.messages import Metrics, Row
+
+LOOK = 0.1
+"""Seconds between two looks."""
+Place = tuple[str, int]
+"""A role and an index."""
+
+
+class Workers:
+    """What is waited for: in `places`, or else in all of the places of `roles`, a ready worker that is not `old`."""
+
+    def __init__(self, before: Metrics, roles: Collection[str], places: Collection[Place] = ()) -> None:
+        self._roles = sorted(roles)
+        self._places = set(places)
+        self._crashes = {role.name: role.crashes for role in before.roles}
+        self._old: set[int] = set()
+
+    def __repr__(self) -> str:
+        return f"<Workers of {', '.join(self._roles)}>"
+
+    def replacing(self, before: Metrics) -> Workers:
+        """Those that are there do not count."""
+        self._old = {each.uid for each in before.mobsters if self._is_meant(each.role, each.index)}
+        return self
+
+    def progress(self, now: Metrics) -> dict[str, tuple[int, int]]:
+        """How many are ready, and how many there are to be, by role."""
+        targets = {role.name: role.target for role in now.roles}
+        shown: dict[str, tuple[int, int]] = {}
+        for role in self._roles:
+            ready = sum(
+                each.state == "ready" and each.uid not in self._old and self._is_meant(role, each.index)
+                for each in now.mobsters
+                if each.role == role
+            )
+            wanted = sum(place[0] == role for place in self._places) or targets.get(role, 0)
+            shown[role] = (ready, wanted)
+        return shown
+
+    def problem(self, now: Metrics) -> str:
+        """Why they do not come up, if one has failed since; else nothing."""
+        for role in now.roles:
+            if role.name in self._roles and role.failing and role.crashes > self._crashes.get(role.name, 0):
+                return role.failing
+        return ""
+
+    def outlook(self, rows: Iterable[Row]) -> str:
+        """What is to be known of the places that have no ready worker."""
+        lacking = [row for row in rows if row.role in self._roles and row.state != "ready"]
+        notes = [f"{row.role}.{row.index} is {row.state}{row.note and ': '}{row.note}." for row in lacking]
+        goes_on = not lacking or any(row.state != "failed" for row in lacking)
+        notes.append(
+            "mob goes on trying; `mob crashes` has the reports." if goes_on else "`mob crashes` has the reports."
+        )
+        return "\n".join(notes)
+
+    def _is_meant(self, role: str, index: int) -> bool:
+        return role in self._roles and (not self._places or (role, index) in self._places)
+
+
+def wait_ready(app: Client, workers: Workers, timeout: float) -> str:
+    """Waits until they are ready, and says so. `Failure` if they do not come up, telling why."""
+    deadline = time.monotonic() + timeout
+    console = Console(stderr=True)
+    with console.status("") if sys.stderr.isatty() else nullcontext() as status:
+        while True:
+            now = app.metrics()
+            progress = workers.progress(now)
+            if all(ready == wanted for ready, wanted in progress.values()):
+                return ", ".join(f"{role}: {ready} ready" for role, (ready, _) in progress.items()) + "."
+            shown = ", ".join(f"{role}: {ready} of {wanted} ready" for role, (ready, wanted) in progress.items())
+            if why := workers.problem(now):
+                raise Failure(f"{shown}. {why}\n{workers.outlook(app.overview())}")
+            if time.monotonic() > deadline:
+                raise Failure(f"after {timeout:g} s: {shown}.\n{workers.outlook(app.overview())}")
+            if status is not None:
+                status.update(shown)
+            time.sleep(LOOK)

@@ -1,0 +1,145 @@
+"""What is measured, as text that Prometheus reads (its text format 0.0.4).
+
+A pure function; used by `mob metrics` and by the dashboard's /metrics. The histograms have every third bound of
+`core.latency`. Counters begin at the start of the app and survive the mobsters; what is told of one mobster ends with
+it. https://prometheus.io/docs/instrumenting/exposition_formats
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from mob.core import latency
+from mob.wire.messages import ExportMetrics, Metrics, MobsterMetrics
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+"""What HTTP calls this format."""
+
+Labels = Mapping[str, object]
+Sample = tuple[str, Labels, float]
+"""The end of a name ("_bucket"), the labels and the value."""
+
+
+def exposition(metrics: Metrics) -> str:
+    """All of it.
+
+    >>> shown = exposition(Metrics("myapp", 1, 2.0, 0.5, 1000, (), (), (), clients=1))
+    >>> [line for line in shown.splitlines() if "clients" in line][1:]
+    ['# TYPE mob_kingpin_clients gauge', 'mob_kingpin_clients 1']
+    """
+    families = (*_calls(metrics), *_roles(metrics), *_mobsters(metrics), *_ports(metrics), *_kingpin(metrics))
+    return "\n".join(families) + "\n"
+
+
+def _calls(metrics: Metrics) -> Iterator[str]:
+    of: list[tuple[Labels, ExportMetrics]] = [
+        ({"role": each.role, "export": each.export}, each) for each in metrics.exports
+    ]
+    counts = [(labels, each.calls) for labels, each in of]
+    yield from _family("mob_calls_total", "counter", "Calls that were served.", [("", *each) for each in counts])
+    failures = [
+        ("", {**labels, "kind": kind}, count)
+        for labels, each in of
+        for kind, count in sorted(_sum(each.failed, each.unserved).items())
+    ]
+    yield from _family("mob_call_failures_total", "counter", "Calls that have failed, by kind of error.", failures)
+    waits = [sample for labels, each in of for sample in _histogram(labels, each.waited, each.waited_seconds)]
+    yield from _family("mob_call_wait_seconds", "histogram", "From the arrival of a call until it began.", waits)
+    runs = [sample for labels, each in of for sample in _histogram(labels, each.ran, each.ran_seconds)]
+    yield from _family("mob_call_run_seconds", "histogram", "From the begin of a call to its end.", runs)
+    in_flight = [("", labels, each.in_flight) for labels, each in of]
+    yield from _family("mob_calls_in_flight", "gauge", "Calls that have begun and not ended.", in_flight)
+
+
+def _roles(metrics: Metrics) -> Iterator[str]:
+    for name, kind, what, field in (
+        ("mob_role_workers_target", "gauge", "Workers that there are to be.", "target"),
+        ("mob_role_workers_ready", "gauge", "Workers that are ready.", "ready"),
+        ("mob_role_launches_total", "counter", "Workers that were launched.", "launches"),
+        ("mob_role_crashes_total", "counter", "Workers that have died unasked.", "crashes"),
+        ("mob_role_parked_calls", "gauge", "Calls that wait in their callers for a worker.", "parked"),
+    ):
+        samples = [("", {"role": role.name}, getattr(role, field)) for role in metrics.roles]
+        yield from _family(name, kind, what, samples)
+
+
+def _mobsters(metrics: Metrics) -> Iterator[str]:
+    for name, kind, what, field in (
+        ("mob_mobster_cpu_seconds_total", "counter", "Processor time of a mobster.", "cpu"),
+        ("mob_mobster_memory_bytes", "gauge", "Resident memory of a mobster.", "memory"),
+        ("mob_mobster_shared_memory_bytes", "gauge", "Shared memory that a mobster has in use.", "shared"),
+        ("mob_mobster_loop_lag_seconds", "gauge", "By how much its loop came round too late.", "lag"),
+        ("mob_mobster_calls_in_hand", "gauge", "Calls that it has accepted and not finished.", "in_hand"),
+        ("mob_mobster_calls_waiting", "gauge", "Those of them that have not begun.", "waiting"),
+        ("mob_mobster_restarts_total", "counter", "How often its place was filled anew.", "restarts"),
+    ):
+        samples = [("", _labels(each), getattr(each, field)) for each in metrics.mobsters]
+        yield from _family(name, kind, what, samples)
+
+
+def _ports(metrics: Metrics) -> Iterator[str]:
+    open_ = [
+        ("", {"address": address, "role": each.role, "index": each.index, "pid": each.pid}, count)
+        for each in metrics.mobsters
+        for address, count in sorted(each.connections.items())
+    ]
+    yield from _family("mob_port_connections", "gauge", "Open connections on a shared port, by worker.", open_)
+    imbalances: list[Sample] = [("", {"address": each}, value) for each, value in sorted(imbalance(metrics).items())]
+    what = "Connections of the worker that has most, by the mean of all; 1 is even."
+    yield from _family("mob_port_imbalance", "gauge", what, imbalances)
+
+
+def imbalance(metrics: Metrics) -> dict[str, float]:
+    """Of each shared port: the connections of the worker that has most, divided by the mean; 1 if there are none."""
+    counts: dict[str, list[int]] = {}
+    for each in metrics.mobsters:
+        for address, count in each.connections.items():
+            counts.setdefault(address, []).append(count)
+    return {address: max(each) * len(each) / sum(each) if sum(each) else 1.0 for address, each in counts.items()}
+
+
+def _kingpin(metrics: Metrics) -> Iterator[str]:
+    for name, kind, what, value in (
+        ("mob_kingpin_uptime_seconds", "gauge", "Since the app was started.", metrics.uptime),
+        ("mob_kingpin_cpu_seconds_total", "counter", "Processor time of the Kingpin.", metrics.cpu),
+        ("mob_kingpin_memory_bytes", "gauge", "Resident memory of the Kingpin.", metrics.memory),
+        ("mob_kingpin_clients", "gauge", "Processes from outside that are connected.", metrics.clients),
+    ):
+        yield from _family(name, kind, what, [("", {}, value)])
+    info = {"app": metrics.app, "pid": metrics.kingpin_pid}
+    yield from _family("mob_kingpin_info", "gauge", "Which app this is.", [("", info, 1)])
+    what = "Lines of output that could not be shown, for they were too many."
+    yield from _family("mob_dropped_lines_total", "counter", what, [("", {}, metrics.dropped_lines)])
+
+
+def _labels(mobster: MobsterMetrics) -> Labels:
+    return {"role": mobster.role, "index": mobster.index, "pid": mobster.pid}
+
+
+def _sum(one: Mapping[str, int], other: Mapping[str, int]) -> dict[str, int]:
+    return {key: one.get(key, 0) + other.get(key, 0) for key in {**one, **other}}
+
+
+def _histogram(labels: Labels, counts: Sequence[int], seconds: float) -> Iterator[Sample]:
+    for bound, count in latency.exposed(counts):
+        yield "_bucket", {**labels, "le": f"{bound:g}"}, count
+    yield "_bucket", {**labels, "le": "+Inf"}, sum(counts)
+    yield "_sum", labels, seconds
+    yield "_count", labels, sum(counts)
+
+
+def _family(name: str, kind: str, what: str, samples: Iterable[Sample]) -> Iterator[str]:
+    yield f"# HELP {name} {what}"
+    yield f"# TYPE {name} {kind}"
+    for end, labels, value in samples:
+        shown = ",".join(f'{key}="{_escaped(str(text))}"' for key, text in labels.items())
+        yield f"{name}{end}{{{shown}}} {value!r}" if shown else f"{name}{end} {value!r}"
+
+
+def _escaped(text: str) -> str:
+    r"""A label's value as the format wants it.
+
+    >>> print(_escaped('a "name"\\'))
+    a \"name\"\\
+    """
+    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")

@@ -1,0 +1,90 @@
+"""The plan of an app is read from its main script or TOML file, and nothing of it runs."""
+
+from __future__ import annotations
+
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from mob.cli.described import described
+from mob.errors import PlanError
+from mob.plan import RolePlan
+
+
+def written(place: Path, text: str, name: str = "main.py") -> Path:
+    path = place / name
+    path.write_text(textwrap.dedent(text))
+    return path
+
+
+def test_a_chain_with_literals_is_known(tmp_path: Path) -> None:
+    script = written(
+        tmp_path,
+        """
+        import os, mob
+        raise SystemExit("it was run")
+        (
+            mob.start(os.environ.get("NAME", "shop"), grace=5)
+            .base(__file__)
+            .preload("numpy", "models")
+            .role("back", "./back.py", workers=4, shared_memory=64 * 1024 * 1024, needs=["store"])
+            .role("front", "pkg.web", limits={"nofile": 4096}, boot_timeout=None)
+            .dashboard(port=4800)
+            .run()
+        )
+        """,
+    )
+    known = described(script)
+    plan = known.plan
+    assert (plan.name, plan.grace, plan.base, plan.preload) == ("shop", 5, str(tmp_path), ("numpy", "models"))
+    assert plan.roles == (
+        RolePlan("back", str(tmp_path / "back.py"), workers=4, shared_memory=64 * 2**20, needs=("store",)),
+        RolePlan("front", "pkg.web", limits={"nofile": 4096}, boot_timeout=None),
+        RolePlan("dashboard", "mob.dashboard.app"),
+    )
+    assert (known.dashboard, known.warnings) == (4800, ())
+
+
+def test_what_is_computed_keeps_its_default_and_is_told(tmp_path: Path) -> None:
+    script = written(
+        tmp_path,
+        """
+        import mob
+        from config import N, more
+        app = mob.start("shop")
+        app.role("back", "./back.py", workers=N)
+        app.role(N, "./other.py")
+        app.role("front", "./front.py", **more)
+        app.run()
+        """,
+    )
+    known = described(script)
+    assert [(role.name, role.workers) for role in known.plan.roles] == [("back", 1), ("front", 1)]
+    assert known.warnings == (
+        f"{script}:5: workers=N is computed, so it is taken for the default.",
+        f"{script}:6: a role is left out, for its name and its module are not written there as text.",
+        f"{script}:7: what **more says is not known.",
+    )
+
+
+def test_a_toml_file_is_known_as_well(tmp_path: Path) -> None:
+    written(tmp_path, "", "back.py")
+    path = written(tmp_path, 'name = "shop"\ngrace = 5\n[roles.back]\nmodule = "./back.py"\nworkers = 3\n', "mob.toml")
+    plan = described(path).plan
+    assert (plan.name, plan.grace, plan.roles[0].workers) == ("shop", 5, 3)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("import os\n", "describes no app"),
+        ("def f(:\n", "is no Python: invalid syntax (line 1)."),
+        ('import mob\nmob.start("a").role("b", "./b.py", workers="many")\n', "main.py:2: role 'b': Expected `int`"),
+    ],
+    ids=range(3),
+)
+def test_what_is_no_app_is_told(tmp_path: Path, text: str, told: str) -> None:
+    with pytest.raises(PlanError) as caught:
+        described(written(tmp_path, text))
+    assert told in str(caught.value)
