@@ -60,6 +60,7 @@ if TYPE_CHECKING:
     from mob.mobster.exports import export as export
     from mob.mobster.peer import register as register
     from mob.mobster.proxy import Proxy as Proxy, Target as Target
+    from mob.mobster.records import JsonFormatter as JsonFormatter
 
 __version__ = "0.1.0"
 
@@ -75,6 +76,7 @@ _HOMES = {
     "mob.mobster.exports": "export",
     "mob.mobster.peer": "register",
     "mob.mobster.proxy": "Proxy Target",
+    "mob.mobster.records": "JsonFormatter",
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}
 

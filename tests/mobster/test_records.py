@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import logging.config
 import pickle
 from collections.abc import Iterator
 from logging.handlers import QueueHandler
@@ -116,6 +117,22 @@ def test_what_has_no_form_in_json_is_shown_as_python_does() -> None:
     assert fields["one"] == "<class 'object'>"
     assert "RuntimeError" in str(fields["three"])
     assert logged("x", extra={"sets": {1}, "complex": 1j})["complex"] == "1j"
+
+
+def test_a_configuration_may_name_the_formatter(capsys: pytest.CaptureFixture[str]) -> None:
+    handler = {"class": "logging.StreamHandler", "formatter": "json", "stream": "ext://sys.stdout"}
+    logger = {"handlers": ["h"], "propagate": False}
+    logging.config.dictConfig(
+        {
+            "version": 1,
+            "disable_existing_loggers": False,
+            "formatters": {"json": {"class": "mob.JsonFormatter"}},
+            "handlers": {"h": handler},
+            "loggers": {"test.records": logger},
+        }
+    )
+    logging.getLogger("test.records").error("hello")
+    assert json.loads(capsys.readouterr().out)["message"] == "hello"
 
 
 def test_outside_of_a_mobster_it_says_what_it_knows() -> None:

@@ -297,9 +297,13 @@ def test_a_terminal_that_does_not_read_holds_nobody_up(apps: Apps) -> None:
     lines = b"".join(shown_late).decode().splitlines()
     shown = [int(match[1]) for line in lines if (match := re.fullmatch(r"flood\.0 \d+ \| (\d+) x{100}", line))]
     dropped = [
-        int(match[1])
+        int(match[1].replace(",", ""))
         for line in lines
-        if (match := re.fullmatch(r"mob \| (\d+) lines were dropped: this terminal takes them too slowly\.", line))
+        if (
+            match := re.fullmatch(
+                r"mob \| ([\d,]+) lines of flood\.0 were dropped: this terminal takes them too slowly\.", line
+            )
+        )
     ]
     assert shown == sorted(set(shown))
     assert len(shown) + len(dropped) == len(lines)

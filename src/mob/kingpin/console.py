@@ -1,43 +1,54 @@
-"""The terminal: what mobsters print, as whole lines with a prefix, and what the Kingpin has to say.
+"""What mobsters print: read from their pipes as whole lines, and handed to the writer and to whoever follows.
 
-Every mobster has a pipe for stdout and one for stderr. A line is written when it is complete; what is left when a
-mobster has gone is written as a line of its own. Writing happens in a thread, for a terminal may stop taking
-(Ctrl-S, a slow pipe) and the Kingpin must not stand still with it. What waits for the writer is bounded; beyond that
-lines are dropped, counted, and the count is said.
+Every mobster has a pipe for stdout and one for stderr. A line is passed on when it is complete; what is left when a
+mobster has gone becomes a line of its own. Nothing here waits and nothing looks into a line, so a burst is read as fast
+as it comes and holds no mobster up: what the writer cannot take is dropped there, what a follower cannot take, here.
 """
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import sys
-import threading
+import time
 from collections import deque
+from collections.abc import Sequence
 from functools import partial
-from typing import TextIO
 
+import msgspec
+
+from mob.kingpin.followers import Followers
+from mob.kingpin.lines import COLORS, Chunk, Origin
+from mob.kingpin.writer import Source, Writer, sink_of, word
+from mob.plan import Logs
 from mob.rim.reactor import Reactor
 
-READ_SIZE = 64 * 1024
+READ_SIZE = 256 * 1024
+PIPE_SIZE = 256 * 1024
+"""Bytes that a mobster may be ahead of the Kingpin; 64 KiB where the system gives no more."""
+LARGE_PIPES = 64
+"""So many are made that large: together they use a quarter of what Linux lets a user have."""
 LONGEST_LINE = 1024 * 1024  # a longer one is broken
 LAST_LINES = 50  # are kept of each mobster, for the report of a crash
+LAST_LENGTH = 16 * 1024  # bytes of such a line
 MOST_READS = 32  # of the pipe of one that has ended; a process that has left its group may still write into it
-WAITING_LIMIT = 16 * 1024 * 1024
-COLORS = (36, 33, 32, 35, 34, 96, 93, 92, 95, 94)
-RESET = "\x1b[0m"
 
 
 class Console:
     """Where the app's output goes."""
 
-    def __init__(self, reactor: Reactor) -> None:
+    def __init__(self, reactor: Reactor, logs: Logs, frame_limit: int) -> None:
         self._reactor = reactor
-        self._streams = (sys.stdout, sys.stderr)
-        self.color = all(stream.isatty() for stream in self._streams) and "NO_COLOR" not in os.environ
+        has_colors = sys.stdout.isatty() and sys.stderr.isatty() and "NO_COLOR" not in os.environ
+        self.color = has_colors and logs.format == "text" and logs.file is None
+        """Whether what mobsters print is seen on a terminal with colours."""
         self._roles: dict[str, int] = {}
-        self._sources: dict[int, list[_Source]] = {}  # by the mobster's uid
-        self._last: dict[int, deque[str]] = {}
+        self._sources: dict[int, list[_Pipe]] = {}  # by the mobster's uid
+        self._last: dict[int, deque[bytes]] = {}
         self._taken: dict[int, list[str]] = {}
-        self._writer = _Writer()
+        self._writer = Writer(sink_of(logs, has_colors))
+        self.followers = Followers(frame_limit)
 
     def __repr__(self) -> str:
         return f"<Console of {len(self._sources)} mobsters>"
@@ -46,50 +57,20 @@ class Console:
         """The writing ends of new pipes for stdout and stderr. Nothing is read before `begin` tells the pid."""
         ends: list[int] = []
         sources = self._sources[uid] = []
-        for stream in self._streams:
+        for is_error in (False, True):
             r, w = os.pipe()
             os.set_blocking(r, False)
-            sources.append(_Source(uid, r, stream, role, index, self._color_of(role)))
+            if sum(map(len, self._sources.values())) < LARGE_PIPES:
+                _enlarge(w)
+            sources.append(_Pipe(uid, r, Origin(role, index, 0, is_error, self._color_of(role))))
             ends.append(w)
         return ends
-
-    def pipes_in_use(self) -> list[tuple[int, int, int, bool, str, int, bytes]]:
-        """Every pipe: whose it is, its descriptor, whether it is for errors, and its last line so far."""
-        return [
-            (each.uid, each.pid, each.fd, each.stream is self._streams[1], each.role, each.index, b"".join(each.rest()))
-            for sources in self._sources.values()
-            for each in sources
-        ]
-
-    def take_over(self, uid: int, pid: int, fd: int, is_error: bool, role: str, index: int, line: bytes) -> None:
-        """A pipe of the program before this one."""
-        source = _Source(uid, fd, self._streams[is_error], role, index, self._color_of(role))
-        source.feed(line)
-        self._sources.setdefault(uid, []).append(source)
-        if pid:
-            self._watch(source, pid)
-
-    def all_last_lines(self) -> dict[int, list[str]]:
-        """What each mobster has printed last."""
-        return {uid: list(lines) for uid, lines in self._last.items()}
-
-    def remember_last_lines(self, lines: dict[int, list[str]]) -> None:
-        """What they had printed before this program."""
-        self._last = {uid: deque(each, LAST_LINES) for uid, each in lines.items()}
-
-    def flush(self) -> None:
-        """Waits until all is written, for a second at most."""
-        self._writer.wait_empty(1.0)
 
     def begin(self, uid: int, pid: int) -> None:
         """The mobster runs, under this pid: shows what it prints."""
         for source in self._sources.get(uid, ()):
-            if not source.pid:
+            if not source.origin.pid:
                 self._watch(source, pid)
-
-    def _watch(self, source: _Source, pid: int) -> None:
-        source.pid = pid
-        self._reactor.watch(source.fd, partial(self._handle_readable, source))
 
     def take_last_lines(self, uid: int) -> tuple[str, ...]:
         """What a mobster has printed last, on both streams; to be asked at its end, for they are forgotten then."""
@@ -97,15 +78,16 @@ class Console:
             for _ in range(MOST_READS):
                 if not self._read(source):
                     break
-        return tuple(self._last.pop(uid, ()))
+        return tuple(line.decode(errors="replace") for line in self._last.pop(uid, ()))
 
     @property
     def dropped(self) -> int:
-        """Lines that could not be shown, for they were too many."""
+        """Lines that could not be written, for they were too many, or for want of room."""
         return self._writer.dropped
 
     def begin_taking(self, uid: int) -> None:
-        """What a mobster prints from now on is wanted by somebody else, who calls `end_taking`; it is not shown."""
+        """What a mobster writes to stderr from now on is wanted by somebody else, who calls `end_taking`; it is not
+        shown."""
         self._taken[uid] = []
 
     def end_taking(self, uid: int) -> list[str]:
@@ -114,142 +96,133 @@ class Console:
 
     def say(self, text: str) -> None:
         """A word of the Kingpin's own."""
-        self._writer.write(self._streams[1], f"{self._paint('mob', 1)} | {text}\n".encode())
+        chunk = word(text)
+        self._writer.put(chunk)
+        self.followers.handle_chunk(chunk)
+
+    def reopen(self) -> None:
+        """Somebody else has put the log file aside: opens the one that has its name now."""
+        self._writer.reopen()
 
     def close(self) -> None:
         """Writes what is there and ends."""
         for sources in list(self._sources.values()):
             for source in list(sources):
-                self._handle_readable(source)
+                self._read(source)
                 self._end(source)
         self._writer.close()
+
+    # ------------------------------------------------------------------------------------------- to go over
+
+    def pipes_in_use(self) -> list[tuple[int, int, int, bool, str, int, bytes]]:
+        """Every pipe: whose it is, its descriptor, whether it is for errors, and its last line so far."""
+        return [
+            (each.uid, each.origin.pid, each.fd, each.origin.is_error, each.origin.role, each.origin.index, each.begun)
+            for sources in self._sources.values()
+            for each in sources
+        ]
+
+    def take_over(self, uid: int, pid: int, fd: int, is_error: bool, role: str, index: int, line: bytes) -> None:
+        """A pipe of the program before this one."""
+        source = _Pipe(uid, fd, Origin(role, index, 0, is_error, self._color_of(role)))
+        source.feed(line)
+        self._sources.setdefault(uid, []).append(source)
+        if pid:
+            self._watch(source, pid)
+
+    def all_last_lines(self) -> dict[int, list[bytes]]:
+        """What each mobster has printed last."""
+        return {uid: list(lines) for uid, lines in self._last.items()}
+
+    def remember_last_lines(self, lines: dict[int, list[bytes]]) -> None:
+        """What they had printed before this program."""
+        self._last = {uid: deque(each, LAST_LINES) for uid, each in lines.items()}
+
+    def losses(self) -> tuple[int, list[tuple[Source, int]]]:
+        """Waits until all is written, for a second at most; what will not be: in all, and by whom it was printed."""
+        self._writer.wait_empty()
+        return self._writer.losses()
+
+    def remember(self, recent: Sequence[Chunk], dropped: int, lost: Sequence[tuple[Source, int]]) -> None:
+        """What the program before this one has kept, and what it could not write."""
+        for chunk in recent:
+            self.followers.recent.add(chunk)
+        self._writer.take_over(dropped, lost)
+
+    # --------------------------------------------------------------------------------------------- the pipes
 
     def _color_of(self, role: str) -> int:
         return COLORS[self._roles.setdefault(role, len(self._roles)) % len(COLORS)]
 
-    def _paint(self, text: str, color: int) -> str:
-        return f"\x1b[{color}m{text}{RESET}" if self.color else text
+    def _watch(self, source: _Pipe, pid: int) -> None:
+        source.origin = msgspec.structs.replace(source.origin, pid=pid)
+        self._reactor.watch(source.fd, partial(self._handle_readable, source))
 
-    def _handle_readable(self, source: _Source) -> None:
+    def _handle_readable(self, source: _Pipe) -> None:
         self._read(source)
 
-    def _read(self, source: _Source) -> bool:
-        """Shows what there is to be read; whether there was anything."""
+    def _read(self, source: _Pipe) -> bool:
+        """Passes on what there is to be read; whether there was anything."""
         try:
             data = os.read(source.fd, READ_SIZE)
         except BlockingIOError:
             return False
         except OSError:
             data = b""
-        if data:
-            self._write_lines(source, source.feed(data))
-        else:
+        if not data:
             self._end(source)
+        elif lines := source.feed(data):
+            self._pass_on(source, lines)
         return bool(data)
 
-    def _write_lines(self, source: _Source, lines: list[bytes]) -> None:
-        if lines and source.uid in self._taken:
-            self._taken[source.uid] += [line.decode(errors="replace") for line in lines]
-        elif lines:
-            last = self._last.setdefault(source.uid, deque(maxlen=LAST_LINES))
-            last.extend(line.decode(errors="replace") for line in lines[-LAST_LINES:])
-            prefix = f"{self._paint(f'{source.name} {source.pid}', source.color)} | ".encode()
-            self._writer.write(source.stream, b"".join(prefix + line + b"\n" for line in lines))
+    def _pass_on(self, source: _Pipe, lines: bytes) -> None:
+        taken = self._taken.get(source.uid)
+        if taken is not None and source.origin.is_error:
+            taken += lines[:-1].decode(errors="replace").split("\n")
+            return
+        chunk = Chunk(time.time(), source.origin, lines, lines.count(b"\n"))
+        latest = lines[:-1].rsplit(b"\n", LAST_LINES)[-LAST_LINES:]
+        self._last.setdefault(source.uid, deque(maxlen=LAST_LINES)).extend(line[:LAST_LENGTH] for line in latest)
+        self._writer.put(chunk)
+        self.followers.handle_chunk(chunk)
 
-    def _end(self, source: _Source) -> None:
+    def _end(self, source: _Pipe) -> None:
         sources = self._sources.get(source.uid, [])
         if source in sources:
             sources.remove(source)
             if not sources:
                 del self._sources[source.uid]
-            self._write_lines(source, source.rest())
+            if source.begun:
+                self._pass_on(source, source.take_begun() + b"\n")
             self._reactor.unwatch(source.fd)
             os.close(source.fd)
 
 
-class _Source:
+class _Pipe:
     """One pipe of one mobster."""
 
-    def __init__(self, uid: int, fd: int, stream: TextIO, role: str, index: int, color: int) -> None:
+    def __init__(self, uid: int, fd: int, origin: Origin) -> None:
         self.uid = uid
-        self.pid = 0
         self.fd = fd
-        self.stream = stream
-        self.role = role
-        self.index = index
-        self.name = f"{role}.{index}"
-        self.color = color
-        self._line = b""
+        self.origin = origin
+        self.begun = b""
+        """A line that has no end yet."""
 
-    def feed(self, data: bytes) -> list[bytes]:
+    def feed(self, data: bytes) -> bytes:
         """The lines that this completes."""
-        *lines, self._line = (self._line + data).split(b"\n")
-        if len(self._line) > LONGEST_LINE:
-            lines.append(self._line)
-            self._line = b""
-        return lines
+        end = data.rfind(b"\n") + 1
+        if end:
+            lines, self.begun = self.begun + data[:end], data[end:]
+            return lines
+        self.begun += data
+        return self.take_begun() + b"\n" if len(self.begun) > LONGEST_LINE else b""
 
-    def rest(self) -> list[bytes]:
-        """The last line, if it had no end."""
-        return [self._line] if self._line else []
-
-
-class _Writer:
-    """The thread that writes."""
-
-    def __init__(self) -> None:
-        self._queue: deque[tuple[TextIO, bytes]] = deque()
-        self._waiting = 0
-        self._dropped = 0
-        self.dropped = 0  # in all
-        self._wake = threading.Condition()
-        self._closing = False
-        self._is_writing = False
-        self._thread = threading.Thread(target=self._run, name="mob-console", daemon=True)
-        self._thread.start()
-
-    def write(self, stream: TextIO, data: bytes) -> None:
-        with self._wake:
-            if self._waiting + len(data) > WAITING_LIMIT:
-                self._dropped += data.count(b"\n")
-                self.dropped += data.count(b"\n")
-                return
-            self._waiting += len(data)
-            self._queue.append((stream, data))
-            self._wake.notify()
-
-    def wait_empty(self, seconds: float) -> None:
-        with self._wake:
-            self._wake.wait_for(lambda: not self._queue and not self._is_writing, seconds)
-
-    def close(self) -> None:
-        with self._wake:
-            self._closing = True
-            self._wake.notify()
-        self._thread.join(timeout=5)
-
-    def _run(self) -> None:
-        while True:
-            with self._wake:
-                self._wake.wait_for(lambda: self._queue or self._closing)
-                if not self._queue:
-                    return
-                stream, data = self._queue.popleft()
-                self._waiting -= len(data)
-                dropped, self._dropped = self._dropped, 0
-                self._is_writing = True
-            if dropped:
-                data += f"mob | {dropped} lines were dropped: this terminal takes them too slowly.\n".encode()
-            _write_all(stream, data)
-            with self._wake:
-                self._is_writing = False
-                self._wake.notify_all()
+    def take_begun(self) -> bytes:
+        """That line; it will have no end."""
+        begun, self.begun = self.begun, b""
+        return begun
 
 
-def _write_all(stream: TextIO, data: bytes) -> None:
-    try:
-        stream.flush()
-        stream.buffer.write(data)
-        stream.buffer.flush()
-    except (OSError, ValueError):
-        pass  # nobody reads any more; the app goes on
+def _enlarge(pipe: int) -> None:
+    with contextlib.suppress(OSError, AttributeError):  # not Linux, or this user has too many
+        fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, PIPE_SIZE)

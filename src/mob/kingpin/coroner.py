@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 LISTENING = 1.0
 """Seconds in which the liveness thread of a hanging mobster answers, unless that stands still as well."""
+FIRST = ("Thread 0x", "Current thread 0x")
+"""How what faulthandler writes begins."""
 
 
 class Coroner:
@@ -81,15 +83,22 @@ class Coroner:
         """Its liveness thread stands still as well: code in C holds the interpreter. The signal's answer comes on
         stderr, as soon as what was printed before is read."""
         process = self._kingpin.supervisor.processes.get(uid)
-        if uid in self._asked and process is not None:
+        if uid not in self._asked or process is None:
+            return
+        if processes.is_stopped(process.pid):  # a signal would wait, and be answered when nobody asks any more
+            error = f"it is stopped (SIGSTOP, a debugger). `kill -CONT {process.pid}` lets it go on."
+            self._answer(uid, d.Answer((0, 0), error=error))
+        else:
             self._kingpin.console.begin_taking(uid)
             processes.ask_for_stacks(process.pid)
             self._kingpin.reactor.loop.call_later(LISTENING, partial(self._take_from_console, uid))
 
     def _take_from_console(self, uid: int) -> None:
-        lines = self._kingpin.console.end_taking(uid)
+        taken = self._kingpin.console.end_taking(uid)
+        begin = next((at for at, line in enumerate(taken) if line.startswith(FIRST)), len(taken))
+        lines = taken[begin:]
         text = "\n".join(["code in C holds the interpreter; its threads, the most recent call first:", *lines])
-        error = "" if lines else "it does not answer, not even to a signal. Is it stopped (SIGSTOP)?"
+        error = "" if lines else "it does not answer, not even to a signal: it waits in the kernel, or takes none."
         self._answer(uid, d.Answer((0, 0), error=error, text=text if lines else ""))
 
     def _answer(self, uid: int, answer: d.Answer) -> None:

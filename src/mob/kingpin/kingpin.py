@@ -22,7 +22,7 @@ from mob.core.crew import Process
 from mob.core.decisions import Decision
 from mob.core.registry import Registry
 from mob.core.supervisor import Supervisor
-from mob.kingpin import upgrade
+from mob.kingpin import logfile, upgrade
 from mob.kingpin.console import Console
 from mob.kingpin.coroner import Coroner
 from mob.kingpin.desk import Connection, Desk
@@ -61,7 +61,7 @@ class Kingpin:
         self.supervisor = Supervisor(plan, random.random)
         self.registry = Registry(self.supervisor.crew, monotonic())
         self.reactor = Reactor(uvloop.new_event_loop())
-        self.console = Console(self.reactor)
+        self.console = Console(self.reactor, plan.logs, plan.frame_limit)
         self.ports = Ports(passed_sockets())
         self.manager = Manager()
         self.signals = Signals(self)
@@ -99,6 +99,7 @@ class Kingpin:
     def _close(self) -> None:
         self.desk.close()
         self.nursery.close()
+        self.console.followers.finish()
         for connection in list(self.connections.values()):
             connection.close()
         self.ports.close()
@@ -194,6 +195,7 @@ class Kingpin:
         connection = self._connection_of(link)
         if connection is not None and connection.is_client:
             del self.connections[connection.uid]
+            self.console.followers.forget(connection.uid)
             if why != CLOSED:
                 self.console.say(f"{link.name} was shut out: {why}")
             self.carry_out(self.supervisor.handle_client_left(connection.uid, why))
@@ -295,6 +297,7 @@ class Kingpin:
                 case d.AnnounceGone(uid=uid, why=why):
                     if (gone := self.connections.pop(uid, None)) is not None:
                         gone.close()
+                        self.console.followers.forget(uid)
                     self._announce(m.MemberGone(uid, why))
                 case d.AnnounceRole(role=role):
                     self._announce(m.RoleIs(role))
@@ -330,11 +333,14 @@ class Kingpin:
             connection.link.drain()  # its last words: why it could not boot, say
             if connection.beats is not None:
                 connection.beats.drain()
+        process = self.supervisor.processes.get(uid)
         why, blamed = processes.exit_text(status), self.coroner.blame(uid, status)
         self.carry_out(self.supervisor.handle_exited(uid, why, monotonic(), status, blamed))
         self.registry.handle_exited(uid)
         self.coroner.handle_exited(uid)
         self.console.take_last_lines(uid)  # nobody has asked for them
+        if process is not None:
+            self.console.followers.handle_gone(process.pid)
 
     def _launch(self, launch: d.Launch) -> None:
         plan, role = self.plan, self.plan.role(launch.role)
@@ -407,6 +413,7 @@ def _ignore_end(link: Link, why: str) -> None:
 
 def run(plan: Plan) -> int:
     """Runs an app in this process until it has stopped; its exit status. `AppRunning` if one of that name runs."""
+    logfile.check(plan.logs)
     upgrade.rehearse(plan)
     estate = upgrade.inherited()
     if estate is not None:

@@ -12,6 +12,8 @@ import time
 from time import monotonic
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from mob.core import decisions as d
 from mob.kingpin.desk import Connection
 from mob.wire import messages as m
@@ -46,6 +48,10 @@ class Requests:
                 say(m.CrashIs(number, kingpin.coroner.last_report(kingpin.role_of(connection))))
             case m.WantStacks(id=number, uid=whose):
                 kingpin.coroner.ask(whose, (uid, number))
+            case m.Follow():
+                self._follow(connection, message)
+            case m.Unfollow(id=number):
+                kingpin.console.followers.unfollow(uid, number)
             case m.Scale(id=number, role=role, count=count, relative=relative):
                 own = kingpin.role_of(connection)
                 role = role or own
@@ -64,6 +70,12 @@ class Requests:
                 kingpin.handle_upgrade((uid, number))
             case _:
                 pass  # of a process that is gone by now, or of a client, which has no role to be ready for
+
+    def _follow(self, connection: Connection, follow: m.Follow) -> None:
+        is_there = any(each.pid == follow.pid for each in self._kingpin.supervisor.processes.values())
+        if follow.pid and not is_there:
+            follow = msgspec.structs.replace(follow, goes_on=False)  # nothing will come of it
+        self._kingpin.console.followers.follow(connection.uid, connection.link, follow)
 
     def _metrics(self, now: float) -> m.Metrics:
         kingpin = self._kingpin

@@ -1,7 +1,8 @@
 """The signals that a Kingpin understands. They mean what they mean to gunicorn.
 
 SIGINT, SIGTERM: stop, the second time at once. SIGHUP: reload. SIGTTIN, SIGTTOU: a worker more, a worker less.
-SIGUSR2: upgrade. SIGCHLD: a child has ended. A handler only enqueues; the loop calls what is to be done.
+SIGUSR1: open the log file anew, it was put aside. SIGUSR2: upgrade. SIGCHLD: a child has ended. A handler only
+enqueues; the loop calls what is to be done.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ class Signals:
             signal.SIGHUP: self.handle_hangup,
             signal.SIGTTIN: partial(self.handle_size_signal, +1),
             signal.SIGTTOU: partial(self.handle_size_signal, -1),
+            signal.SIGUSR1: kingpin.console.reopen,
             signal.SIGUSR2: partial(kingpin.handle_upgrade, NOBODY),
         }
 

@@ -32,10 +32,13 @@ from mob.core.registry import Past, Registry
 from mob.core.snapshot import Snapshot
 from mob.core.states import Mobster
 from mob.errors import PlanError
+from mob.kingpin.console import Console
 from mob.kingpin.desk import Connection
+from mob.kingpin.lines import Chunk
+from mob.kingpin.writer import Source
 from mob.plan import Plan
 from mob.rim.link import Link
-from mob.wire.messages import Address
+from mob.wire.messages import Address, Follow
 
 if TYPE_CHECKING:
     from mob.kingpin.kingpin import Kingpin
@@ -50,7 +53,16 @@ PATIENCE = 5.0
 """Seconds in which all links fall quiet."""
 LOOK = 0.01
 HELD_BACK = frozenset(
-    {signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2, signal.SIGTTIN, signal.SIGTTOU, signal.SIGCHLD}
+    {
+        signal.SIGINT,
+        signal.SIGTERM,
+        signal.SIGHUP,
+        signal.SIGUSR1,
+        signal.SIGUSR2,
+        signal.SIGTTIN,
+        signal.SIGTTOU,
+        signal.SIGCHLD,
+    }
 )
 
 
@@ -80,6 +92,16 @@ class Pipe(msgspec.Struct, frozen=True):
     """Its last line, so far."""
 
 
+class Printed(msgspec.Struct, frozen=True):
+    """What is known of what was printed, besides the pipes."""
+
+    last_lines: dict[int, list[bytes]]
+    recent: list[Chunk]
+    dropped: int
+    lost: list[tuple[Source, int]]
+    followers: list[tuple[int, Follow, int]]
+
+
 class Listener(msgspec.Struct, frozen=True):
     """A shared port; `role` and `nth` if it is a free one."""
 
@@ -97,7 +119,7 @@ class Estate(msgspec.Struct, frozen=True):
     past: Past
     ends: list[End]
     pipes: list[Pipe]
-    last_lines: dict[int, list[str]]
+    printed: Printed
     listeners: list[Listener]
     spares: dict[str, str]
     paths: list[str]
@@ -143,6 +165,7 @@ class Upgrade:
         self._said.close()
         if status == REHEARSED:
             self._deadline = monotonic() + PATIENCE
+            self._kingpin.console.followers.is_held = True  # whoever follows a flood is never quiet
             self._try()
         else:
             self._fail(f"the new Kingpin does not come up (exit status {status}); this one stays. It said:\n{said}")
@@ -153,6 +176,7 @@ class Upgrade:
             self._rehearsal.kill()
 
     def _fail(self, why: str) -> None:
+        self._kingpin.console.followers.is_held = False
         self._kingpin.end_upgrade(self._ticket, why)
 
     def _try(self) -> None:
@@ -175,7 +199,6 @@ class Upgrade:
     def _go_over(self) -> None:
         kingpin = self._kingpin
         estate = _estate(kingpin, self._ticket)
-        kingpin.console.flush()
         with tempfile.TemporaryFile() as will:
             will.write(msgspec.msgpack.encode(estate))
             will.flush()
@@ -256,7 +279,7 @@ def _estate(kingpin: Kingpin, ticket: Ticket) -> Estate:
             for each in kingpin.connections.values()
         ],
         pipes=[Pipe(*fields) for fields in kingpin.console.pipes_in_use()],
-        last_lines=kingpin.console.all_last_lines(),
+        printed=_printed(kingpin.console),
         listeners=[Listener(*fields) for fields in kingpin.ports.in_use()],
         spares=kingpin.ports.spares,
         paths=kingpin.ports.paths,
@@ -268,6 +291,12 @@ def _estate(kingpin: Kingpin, ticket: Ticket) -> Estate:
         manager=kingpin.manager.environment(),
         ticket=ticket,
     )
+
+
+def _printed(console: Console) -> Printed:
+    dropped, lost = console.losses()
+    followers = console.followers
+    return Printed(console.all_last_lines(), followers.recent.chunks(), dropped, lost, followers.in_use())
 
 
 def _fd(link: Link | None) -> int:
@@ -284,7 +313,12 @@ def take_over(kingpin: Kingpin, estate: Estate) -> None:
         kingpin.connections[end.uid] = connection
     for pipe in estate.pipes:
         kingpin.console.take_over(*msgspec.structs.astuple(pipe))
-    kingpin.console.remember_last_lines(estate.last_lines)
+    printed = estate.printed
+    kingpin.console.remember_last_lines(printed.last_lines)
+    kingpin.console.remember(printed.recent, printed.dropped, printed.lost)
+    for uid, follow, missed in printed.followers:
+        if (follower := kingpin.connections.get(uid)) is not None:
+            kingpin.console.followers.take_over(uid, follower.link, follow, missed)
     for listener in estate.listeners:
         kingpin.ports.take_over(listener.address, listener.role, listener.nth, listener.fd, listener.users)
     kingpin.ports.spares.update(estate.spares)

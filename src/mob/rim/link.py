@@ -130,6 +130,11 @@ class Link:
         """Whether nothing is half said in either direction: all was sent, and no frame has come in by half."""
         return not (self._outbox or self._backlog or self._frames.pending or self.descriptors)
 
+    @property
+    def unsent_bytes(self) -> int:
+        """How much the socket has not taken yet; the other end is slower than this one."""
+        return sum(len(data) for data, _ in self._backlog)
+
     def start(self) -> None:
         """Begins to read; on the loop's thread."""
         self._reactor.watch(self._fd, self.handle_readable)

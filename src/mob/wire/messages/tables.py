@@ -146,6 +146,7 @@ class Line(Base, frozen=True):
     at: float
     """Seconds since the epoch."""
     role: str
+    """"kingpin" for the Kingpin's own words."""
     index: int
     pid: int
     is_error: bool

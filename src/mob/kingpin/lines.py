@@ -1,0 +1,134 @@
+"""What was printed, as it passes through the Kingpin: chunks of whole lines, and the forms in which they are written.
+
+A chunk is what one read has brought from one pipe, up to its last end of a line. It stays as it is, bytes, until
+somebody wants to see it: most of the work for a line is done by `bytes.replace`, and what is dropped was never looked
+at. As text each line gets a prefix; as JSON it becomes the `message` of an object, or, if it is an object already, gets
+the fields that it lacks. Nothing here reads or writes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+
+import msgspec
+
+KINGPIN = "kingpin"
+"""The role of the Kingpin's own words, in JSON."""
+COLORS = (36, 33, 32, 35, 34, 96, 93, 92, 95, 94)
+RESET = "\x1b[0m"
+BOLD = 1
+
+
+class Origin(msgspec.Struct, frozen=True, gc=False):
+    """Who has printed, and where."""
+
+    role: str
+    index: int
+    pid: int
+    is_error: bool
+    color: int
+
+    @property
+    def name(self) -> str:
+        """Which mobster, or that it is the Kingpin."""
+        return "mob" if self.role == KINGPIN else f"{self.role}.{self.index}"
+
+
+class Chunk(msgspec.Struct, frozen=True, gc=False):
+    """Whole lines, each with its end."""
+
+    at: float
+    """Seconds since the epoch."""
+    origin: Origin
+    data: bytes
+    count: int
+    """How many lines."""
+
+
+Form = Callable[[Chunk], bytes]
+"""How lines are written: the bytes of a chunk."""
+
+
+def as_text(chunk: Chunk) -> bytes:
+    """Each line with a prefix.
+
+    >>> as_text(Chunk(0.0, Origin("back", 2, 4242, False, 36), b"one\\ntwo\\n", 2))
+    b'back.2 4242 | one\\nback.2 4242 | two\\n'
+    """
+    return _prefixed(chunk, f"{_who(chunk.origin)} | ")
+
+
+def as_painted_text(chunk: Chunk) -> bytes:
+    """Each line with a prefix in colour."""
+    return _prefixed(chunk, f"\x1b[{chunk.origin.color}m{_who(chunk.origin)}{RESET} | ")
+
+
+def as_dated_text(chunk: Chunk) -> bytes:
+    """Each line with the time and a prefix.
+
+    >>> as_dated_text(Chunk(0.0, Origin("back", 2, 4242, False, 36), b"one\\n", 1))
+    b'1970-01-01T00:00:00.000Z back.2 4242 | one\\n'
+    """
+    return _prefixed(chunk, f"{utc(chunk.at, 'milliseconds')} {_who(chunk.origin)} | ")
+
+
+def as_json(chunk: Chunk) -> bytes:
+    """Each line as an object; one that is an object keeps its fields.
+
+    >>> as_json(Chunk(0.0, Origin("back", 2, 4242, True, 36), b"one\\n", 1)).decode()  # doctest: +ELLIPSIS
+    '{"time":"1970-01-01T00:00:00.000000Z","role":"back","index":2,...,"stream":"stderr","message":"one"}\\n'
+    """
+    origin = chunk.origin
+    ours = {
+        "time": utc(chunk.at),
+        "role": origin.role,
+        "index": origin.index,
+        "pid": origin.pid,
+        "stream": "stderr" if origin.is_error else "stdout",
+    }
+    head = msgspec.json.encode(ours)[:-1] + b',"message":'
+    lines: list[bytes] = []
+    for line in [chunk.data[:-1]] if origin.role == KINGPIN else chunk.data[:-1].split(b"\n"):
+        if line[:1] == b"{" and (completed := _completed(line, ours)):
+            lines.append(completed)
+        else:
+            lines.append(head + msgspec.json.encode(line.decode(errors="replace")) + b"}\n")
+    return b"".join(lines)
+
+
+_object = msgspec.json.Decoder(dict[str, msgspec.Raw])
+
+
+def _completed(line: bytes, ours: Mapping[str, object]) -> bytes:
+    """The object, and after its own fields those that it lacks; nothing if it is none."""
+    try:
+        text = line.decode().strip()
+        known = _object.decode(text)
+    except (UnicodeDecodeError, msgspec.DecodeError):
+        return b""
+    missing = {name: value for name, value in ours.items() if name not in known}
+    if not missing:
+        return f"{text}\n".encode()
+    comma = b"," if known else b""
+    return text[:-1].encode() + comma + msgspec.json.encode(missing)[1:] + b"\n"
+
+
+def utc(at: float, precision: str = "microseconds") -> str:
+    """A time as ISO 8601 writes it.
+
+    >>> utc(0.5)
+    '1970-01-01T00:00:00.500000Z'
+    """
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec=precision).replace("+00:00", "Z")
+
+
+def _who(origin: Origin) -> str:
+    return origin.name if origin.role == KINGPIN else f"{origin.name} {origin.pid}"
+
+
+def _prefixed(chunk: Chunk, prefix: str) -> bytes:
+    start = prefix.encode()
+    if chunk.origin.role == KINGPIN:  # a word of several lines is one
+        return start + chunk.data
+    return start + chunk.data[:-1].replace(b"\n", b"\n" + start) + b"\n"

@@ -1,0 +1,132 @@
+"""A log file that is put aside when it has grown too large: file becomes file.1, file.1 becomes file.2, and so on.
+
+Only whole lines are written, and a line is in one file; so what is read of it, at any moment, can be read. If the disk
+is full, the part of a line that still went in is taken back. Anything but an ordinary file (a FIFO, /dev/stdout) is
+written to as it is. An error is returned, not raised: whoever writes must go on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+
+from mob.errors import PlanError
+from mob.plan import Logs
+
+
+class LogFile:
+    """The file, open, and the way to the next."""
+
+    def __init__(self, logs: Logs) -> None:
+        assert logs.file is not None
+        self.path = logs.file
+        self._max_bytes = logs.max_bytes
+        self._keep = logs.keep
+        self._fd = -1
+        self._size = 0
+        self._is_ordinary = False
+        self.problem = ""
+        """Why lines could not be written; nothing if the last ones were."""
+        self.remark = ""
+        """What else went wrong last: no line is lost by it."""
+        self.reopen()
+
+    def __repr__(self) -> str:
+        return f"<LogFile {self.path}, {self._size:,} bytes{', ' + self.problem if self.problem else ''}>"
+
+    def write(self, data: bytes) -> int:
+        """Writes whole lines; how many bytes of them are in the file. Less than all: `problem` tells why."""
+        if self._fd < 0:
+            self.reopen()
+        done = 0
+        while done < len(data) and self._fd >= 0:
+            part = self._part(data, done)
+            written = self._write_lines(part)
+            done += written
+            if written < len(part):
+                return done
+        return done
+
+    def reopen(self) -> bool:
+        """Opens the file that has this path now: the old one was put aside by somebody else. Whether it could be."""
+        try:
+            fd = _open(self.path)
+        except OSError as error:
+            why = f"{self.path} cannot be opened: {error.strerror}"
+            if self._fd < 0:
+                self.problem = why
+            else:
+                self.remark = f"{why}. The lines go on into the file that was open."
+            return False
+        if self._fd >= 0:
+            os.close(self._fd)
+        status = os.fstat(fd)
+        self._fd, self._size, self._is_ordinary = fd, status.st_size, stat.S_ISREG(status.st_mode)
+        return True
+
+    def close(self) -> None:
+        """Nothing more is written."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def _part(self, data: bytes, start: int) -> bytes:
+        """The lines that still go into this file; it is put aside before, if not even one does."""
+        if not self._is_ordinary or self._size + len(data) - start <= self._max_bytes:
+            return data[start:] if start else data
+        end = data.rfind(b"\n", start, start + max(0, self._max_bytes - self._size)) + 1
+        if end <= start:
+            if self._size:
+                self._put_aside()
+            room = max(0, self._max_bytes - self._size)
+            end = max(data.rfind(b"\n", start, start + room), data.find(b"\n", start)) + 1
+        return data[start:end]
+
+    def _write_lines(self, lines: bytes) -> int:
+        written = 0
+        try:
+            while written < len(lines):
+                written += os.write(self._fd, lines[written:] if written else lines)
+            self.problem = ""
+        except OSError as error:
+            self.problem = f"{self.path} cannot be written: {error.strerror}"
+            whole = lines.rfind(b"\n", 0, written) + 1
+            if self._is_ordinary and whole < written:
+                with contextlib.suppress(OSError):
+                    os.ftruncate(self._fd, self._size + whole)
+            written = whole
+        self._size += written
+        return written
+
+    def _put_aside(self) -> None:
+        try:
+            for number in range(self._keep - 1, 0, -1):
+                with contextlib.suppress(FileNotFoundError):
+                    os.replace(f"{self.path}.{number}", f"{self.path}.{number + 1}")
+            if self._keep:
+                os.replace(self.path, f"{self.path}.1")
+            else:
+                os.ftruncate(self._fd, 0)
+        except OSError as error:
+            self.remark = (
+                f"{self.path} cannot be put aside: {error.strerror}. It grows beyond {self._max_bytes:,} bytes."
+            )
+        self.reopen()
+
+
+def check(logs: Logs) -> None:
+    """`PlanError` if the file cannot be written; to be said before anything has begun."""
+    if logs.file is None:
+        return
+    try:
+        os.close(_open(logs.file))
+    except OSError as error:
+        raise PlanError(
+            f"logs: the file {logs.file} cannot be written: {error.strerror}. Wanted is a path in a directory that "
+            f"exists and that this user (uid {os.getuid()}) may write to."
+        ) from error
+
+
+def _open(path: str) -> int:
+    return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
