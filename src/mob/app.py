@@ -193,9 +193,7 @@ class App:
         for hook in before_run:
             hook(self)
         plans.check_limits(self._plan)
-        for (
-            url
-        ) in self._urls:  # not from the mobster: what that prints is a log, and logs are shown to whoever may read
+        for url in self._urls:  # not by the mobster: what it prints is a log, which is shown to whoever may read
             print(f"dashboard: {url}", flush=True)
         status = kingpin.run(self._plan)
         if status:

@@ -195,6 +195,18 @@ def check_logs(logs: Logs) -> Logs:
     return logs
 
 
+def check_dashboard(port: object, host: object, token: object) -> None:
+    """Whether the options of the dashboard make sense."""
+    if not _is_number(port, int, 1, 65536):
+        raise PlanError(f"dashboard: port={port!r} is not a whole number from 1 to 65535.")
+    if not isinstance(host, str) or not host:
+        raise PlanError(f"dashboard: host={host!r} is neither a name nor an address, such as '127.0.0.1'.")
+    if token is not None and not (
+        isinstance(token, str) and len(token) >= 8 and token.isascii() and token.isprintable()
+    ):
+        raise PlanError("dashboard: a token has at least 8 characters, all of them printable ASCII.")
+
+
 def in_order_of_need(roles: tuple[RolePlan, ...]) -> list[RolePlan]:
     """The roles in the order of their declaration, but each after those that it needs; `PlanError` at a circle."""
     order: list[RolePlan] = []

@@ -45,6 +45,13 @@ def test_one_is_meant_by_its_pid() -> None:
     assert launched(world) == [("back", 1)]
 
 
+def test_one_that_ends_already_is_not_counted() -> None:
+    world = started("back*2")
+    world.draining(1)
+    restart(world, "back")
+    assert world.answers[-1].text == "restarting 1 worker: back."
+
+
 @pytest.mark.parametrize("policy", ["transient", "temporary"])
 def test_others_follow_whatever_the_role_says_of_revival(policy: str) -> None:
     world = started(app=plan("back", options={"restart": policy}))

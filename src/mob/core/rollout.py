@@ -14,7 +14,7 @@ from collections import deque
 
 from mob.core.crew import Crew, Process, Slot
 from mob.core.decisions import Answer, Decision, RenewForkServer, Tell, Ticket
-from mob.core.states import Slot as SlotState
+from mob.core.states import Mobster, Slot as SlotState
 from mob.errors import nearest
 
 AT_A_TIME = 0.25
@@ -97,7 +97,11 @@ class Rollout:
         unknown = next((role for role in roles if role not in crew.roles), None)
         if unknown is not None:
             return [Answer(ticket, error=f"there is no role {unknown!r}. {nearest(unknown, crew.roles)}")]
-        processes = [each for each in crew.processes.values() if each.slot.role in roles or (pid and each.pid == pid)]
+        processes = [
+            process
+            for process in crew.processes.values()
+            if (process.slot.role in roles and process.state is not Mobster.DRAINING) or (pid and process.pid == pid)
+        ]
         if pid and not processes:
             return [Answer(ticket, error=f"no mobster has the pid {pid}. `mob ps` lists them.")]
         names = ", ".join(roles) or processes[0].name

@@ -1,0 +1,77 @@
+"""The module that the mobsters of the role "dashboard" run: a web server on a loop of its own, in the main thread.
+
+mob's loop is then in another thread, so nothing that a browser does keeps this mobster from answering its Kingpin. The
+server handles SIGTERM itself; open streams end with it, so a reload need not wait for those who watch.
+
+What it is to do comes from the environment, where `App.dashboard` has put it: MOB_DASHBOARD_HOST, _PORT and _TOKEN.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from types import FrameType
+
+import uvicorn
+
+from mob.dashboard.actions import Actions
+from mob.dashboard.feed import Feed
+from mob.dashboard.guard import Guard
+from mob.dashboard.routes import Site
+from mob.mobster import api
+from mob.mobster.steering import Steering
+
+MOST_CONNECTIONS = 200
+LAST_WORDS = 2
+"""Seconds that requests which are under way get at the end."""
+
+
+class Server(uvicorn.Server):
+    """One that ends its streams when it is told to end."""
+
+    feed: Feed
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """On SIGTERM, between two instructions: the loop wakes up for it, and looks at this flag."""
+        self.feed.is_closed = True
+        super().handle_exit(sig, frame)
+
+    async def shutdown(self, sockets: object = None) -> None:
+        """Streams first: the others are waited for."""
+        self.feed.close()
+        await super().shutdown()
+
+
+def serve(host: str, port: int, token: str) -> None:
+    """Serves until the process is told to end."""
+    peer = api.current("dashboard")
+    steering = Steering(peer)
+    feed = Feed(steering, peer)
+    actions = Actions(steering, feed, peer.roster.check_role)
+    site = Site(Guard(host, port, token), feed, actions, steering, peer.app)
+    logging.getLogger("uvicorn.error").addFilter(_is_worth_saying)
+    config = uvicorn.Config(
+        site,
+        host=host,
+        port=port,
+        access_log=False,
+        log_level="warning",
+        lifespan="off",
+        ws="none",
+        server_header=False,
+        proxy_headers=False,  # who asks is of no account here
+        limit_concurrency=MOST_CONNECTIONS,
+        timeout_graceful_shutdown=LAST_WORDS,
+        timeout_keep_alive=30,
+    )
+    server = Server(config)
+    server.feed = feed
+    server.run()
+
+
+def _is_worth_saying(record: logging.LogRecord) -> bool:
+    """A viewer who was cut off is no fault of the server's."""
+    return "without completing response" not in record.getMessage()
+
+
+serve(os.environ["MOB_DASHBOARD_HOST"], int(os.environ["MOB_DASHBOARD_PORT"]), os.environ["MOB_DASHBOARD_TOKEN"])

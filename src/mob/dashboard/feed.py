@@ -1,0 +1,224 @@
+"""What viewers are sent: one look at the Kingpin a second, however many they are, and none while nobody watches.
+
+Each viewer has a short queue of finished events, the same bytes for all. One whose queue is full is dropped: its page
+comes back by itself and begins afresh, so what a viewer costs is bounded. So are lines: what a burst has too much of is
+left out, and said. All of it lives on one loop; lines come in on another thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections import deque
+from collections.abc import AsyncGenerator
+from typing import Any, Protocol
+
+import msgspec
+
+from mob.dashboard import picture
+from mob.errors import MobError
+from mob.mobster.steering import Steering
+from mob.wire import messages as m
+
+PERIOD = 1.0
+"""Seconds between two looks."""
+BEHIND = 20
+"""Events that may wait for a viewer."""
+MOST_VIEWERS = 40
+LINES_PERIOD = 0.25
+"""Seconds for which lines are gathered."""
+MOST_LINES = 250
+"""Lines that are sent at once."""
+LAST_LINES = 300
+"""Lines that one who comes is shown."""
+LONGEST = 2000
+"""Characters of a line that are sent."""
+KEPT = 15 * 60.0
+"""Seconds of the past that one who comes is shown."""
+
+
+class Members(Protocol):
+    """Who is there; of a peer."""
+
+    @property
+    def roster(self) -> Any:
+        """The members."""
+        ...
+
+
+class Viewer:
+    """One who watches."""
+
+    def __init__(self) -> None:
+        self.events: deque[bytes] = deque()
+        self.news = asyncio.Event()
+        self.is_dropped = False
+
+    def put(self, event: bytes) -> None:
+        """Queues an event; one who is too far behind gets no more."""
+        if len(self.events) >= BEHIND:
+            self.is_dropped = True
+        else:
+            self.events.append(event)
+        self.news.set()
+
+
+class Feed:
+    """Looks, and tells all who watch."""
+
+    def __init__(self, steering: Steering, peer: Members) -> None:
+        self._steering = steering
+        self._peer = peer
+        self._viewers: set[Viewer] = set()
+        self._looking: asyncio.Task[None] | None = None
+        self._picture = picture.Picture()
+        self._past: m.HistoryIs | None = None
+        self._shown: deque[dict[str, Any]] = deque()  # the past, as it was sent
+        self._lines: deque[list[Any]] = deque(maxlen=LAST_LINES)
+        self._new_lines: list[list[Any]] = []
+        self._left_out = 0
+        self.is_closed = False
+
+    def __repr__(self) -> str:
+        return f"<Feed for {len(self._viewers)} viewers>"
+
+    @property
+    def is_full(self) -> bool:
+        """Whether nobody more may watch."""
+        return len(self._viewers) >= MOST_VIEWERS
+
+    def statistics(self) -> dict[str, int]:
+        """How much is held."""
+        return {
+            "viewers": len(self._viewers),
+            "looking": int(self._looking is not None),
+            "queued": sum(len(viewer.events) for viewer in self._viewers),
+            "lines": len(self._lines),
+        }
+
+    async def watch(self) -> AsyncGenerator[bytes, None]:
+        """The events for one who comes now, until the feed is closed or he is too slow."""
+        viewer = Viewer()
+        if self._past is not None:
+            viewer.put(self._whole())
+        self._viewers.add(viewer)
+        if self._looking is None:
+            self._looking = asyncio.create_task(self._look_again_and_again())
+        try:
+            while not (self.is_closed or viewer.is_dropped):
+                await viewer.news.wait()
+                viewer.news.clear()
+                while viewer.events and not self.is_closed:
+                    yield viewer.events.popleft()
+        finally:
+            self._leave(viewer)
+
+    def _leave(self, viewer: Viewer) -> None:
+        self._viewers.discard(viewer)
+        if not self._viewers and self._looking is not None:
+            self._looking.cancel()
+
+    def close(self) -> None:
+        """Ends all streams, so that the server can end."""
+        self.is_closed = True
+        for viewer in self._viewers:
+            viewer.news.set()
+
+    def say(self, kind: str, data: Any) -> None:
+        """Tells all who watch."""
+        self._send(event(kind, data))
+
+    # ---------------------------------------------------------------------------------------------- looking
+
+    async def _look_again_and_again(self) -> None:
+        loop = asyncio.get_running_loop()
+        number = self._steering.follow(
+            lambda lines: _from_another_thread(loop, self._take_lines, lines), last=LAST_LINES, goes_on=True
+        )
+        try:
+            while True:
+                began = loop.time()
+                with contextlib.suppress(MobError):  # the Kingpin has gone, and this process follows
+                    await self._look()
+                await asyncio.sleep(max(0.1, PERIOD - (loop.time() - began)))
+        finally:
+            self._steering.unfollow(number)
+            self._forget()
+
+    def _forget(self) -> None:
+        self._looking = self._past = None
+        self._picture = picture.Picture()
+        self._shown.clear()
+        self._lines.clear()
+        self._new_lines.clear()
+        if self._viewers and not self.is_closed:  # one has come while the last one went
+            self._looking = asyncio.create_task(self._look_again_and_again())
+
+    async def _look(self) -> None:
+        since = 0.0 if self._past is None else self._past.now
+        metrics = (await self._steering.metrics()).metrics
+        history: m.HistoryIs = await self._steering.history(since)
+        now = time.time()
+        is_first, self._past = self._past is None, history
+        change = self._picture.update(metrics, self._peer.roster, now)
+        news = picture.past(history, now)
+        if news["points"] or news["events"] or is_first:
+            self._shown.append({"at": now, **news})
+        while len(self._shown) > 1 and self._shown[1]["at"] < now - KEPT:
+            self._shown.popleft()
+        self._send(self._whole() if is_first else event("tick", {**change, **news}))
+
+    def _whole(self) -> bytes:
+        """All that one who comes has to know. Lines that wait go first: they are among the last ones, too."""
+        self._send_lines()
+        return event(
+            "whole",
+            {
+                **self._picture.whole(),
+                "points": [point for each in self._shown for point in each["points"]],
+                "events": [one for each in self._shown for one in each["events"]],
+                "lines": list(self._lines),
+            },
+        )
+
+    # ------------------------------------------------------------------------------------------------- lines
+
+    def _take_lines(self, lines: m.Lines) -> None:
+        is_first = not self._new_lines
+        self._left_out += lines.dropped
+        for each in lines.lines:
+            if len(each.text) > LONGEST:
+                each = msgspec.structs.replace(each, text=f"{each.text[:LONGEST]} ... ({len(each.text):,} characters)")
+            shown = picture.line(each)
+            self._lines.append(shown)
+            if len(self._new_lines) < MOST_LINES:
+                self._new_lines.append(shown)
+            else:
+                self._left_out += 1
+        if is_first and self._new_lines:
+            asyncio.get_running_loop().call_later(LINES_PERIOD, self._send_lines)
+
+    def _send_lines(self) -> None:
+        lines, self._new_lines = self._new_lines, []
+        left_out, self._left_out = self._left_out, 0
+        if self._past is not None and (lines or left_out):  # before the first look there is nobody who could miss them
+            self._send(event("lines", {"lines": lines, "left_out": left_out}))
+
+    def _send(self, sent: bytes) -> None:
+        for viewer in self._viewers:
+            viewer.put(sent)
+
+
+def event(kind: str, data: Any) -> bytes:
+    """As server-sent events are written. JSON has no line breaks, so one line of data is enough.
+
+    >>> event("say", {"text": "hello"})
+    b'event: say\\ndata: {"text":"hello"}\\n\\n'
+    """
+    return b"event: %s\ndata: %s\n\n" % (kind.encode(), msgspec.json.encode(data))
+
+
+def _from_another_thread(loop: asyncio.AbstractEventLoop, function: Any, argument: Any) -> None:
+    with contextlib.suppress(RuntimeError):  # the loop has ended, and nobody watches any more
+        loop.call_soon_threadsafe(function, argument)

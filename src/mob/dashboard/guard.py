@@ -1,0 +1,156 @@
+"""Who may do what: decided from the head of a request alone, before anything else looks at it.
+
+A browser sends requests for any page that is open in it, so being on the loopback proves nothing. Three things keep
+other pages out: the Host must be ours (a name that was made to point here afterwards is not), the Origin and
+Sec-Fetch-Site, if sent, must say that the request is of our own page, and whatever changes anything needs the token in
+a header, which no form and no foreign script can send without being asked first, and nobody is answered that.
+
+Reading needs no token on the loopback: whoever has an account on this machine may read. Anywhere else it needs the
+token, or the cookie that is given for it; the cookie alone never allows an action, and the token cannot be had from it.
+
+Pure: no I/O, no clock. The answer is a refusal or nothing.
+"""
+
+from __future__ import annotations
+
+import hmac
+import ipaddress
+from collections.abc import Mapping
+from hashlib import sha256
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+READ, ACT, OPEN = "read", "act", "open"
+"""What a path is for: it shows the app, it changes it, or it is the empty page, which is in every copy of mob."""
+
+HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'self'; object-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    "X-Frame-Options": "DENY",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cache-Control": "no-store",
+}
+"""Of every answer."""
+
+
+class Refusal(NamedTuple):
+    """Why a request is not answered."""
+
+    status: int
+    text: str
+
+
+class Guard:
+    """The rules of one dashboard."""
+
+    def __init__(self, host: str, port: int, token: str) -> None:
+        self.port = port
+        self.is_local = is_loopback(host)
+        self._token = token.encode()
+        self._proof = hmac.new(self._token, b"mob dashboard: may read", sha256).hexdigest()
+
+    def __repr__(self) -> str:
+        return f"<Guard of port {self.port}, {'loopback' if self.is_local else 'any host'}>"
+
+    @property
+    def cookie_name(self) -> str:
+        """Cookies do not tell ports apart, so the name does."""
+        return f"mob_dashboard_{self.port}"
+
+    @property
+    def cookie(self) -> str:
+        """What a browser gets that has shown the token, as the value of Set-Cookie."""
+        return f"{self.cookie_name}={self._proof}; Path=/; HttpOnly; SameSite=Strict"
+
+    def refusal(self, purpose: str, method: str, headers: Mapping[str, str]) -> Refusal | None:
+        """Why this request is refused; None: it is not. `headers`: with names in lower case."""
+        host = headers.get("host", "")
+        if not self._is_our_host(host):
+            return Refusal(403, self._wrong_host(host))
+        origin = headers.get("origin")
+        if origin is not None and not _is_same(origin, host):
+            return Refusal(403, f"The page of {origin[:100]!r} may not talk to this dashboard; only its own page may.")
+        if not _is_of_our_page(purpose, method, headers):
+            return Refusal(403, "Another page has asked for this. Only the dashboard's own page may.")
+        if purpose == ACT and method != "POST":
+            return Refusal(405, f"{method} does nothing here. Actions are asked for by POST.")
+        if purpose == ACT and not self.has_token(headers):
+            return Refusal(
+                401,
+                "This needs the token. It is in the URL that the app has printed at its start "
+                "(dashboard: http://...#token=...); send it as the header X-Mob-Token.",
+            )
+        if purpose == READ and not self.is_local and not (self.has_token(headers) or self._has_cookie(headers)):
+            return Refusal(
+                401,
+                "This dashboard can be reached from other machines, so it shows nothing without its token. Open the "
+                "URL that the app has printed at its start, or send the header Authorization: Bearer TOKEN.",
+            )
+        return None
+
+    def has_token(self, headers: Mapping[str, str]) -> bool:
+        """Whether the request shows the token."""
+        scheme, _, shown = headers.get("authorization", "").partition(" ")
+        if scheme.lower() != "bearer":
+            shown = ""
+        return any(
+            hmac.compare_digest(each.encode(), self._token) for each in (headers.get("x-mob-token", ""), shown.strip())
+        )
+
+    def _has_cookie(self, headers: Mapping[str, str]) -> bool:
+        for each in headers.get("cookie", "").split(";"):
+            name, _, value = each.strip().partition("=")
+            if name == self.cookie_name and hmac.compare_digest(value.encode(), self._proof.encode()):
+                return True
+        return False
+
+    def _is_our_host(self, host: str) -> bool:
+        """On the loopback a name of it with our port. Elsewhere we cannot know our names, and the token is needed."""
+        if not self.is_local:
+            return bool(host)
+        name, port = _split(host)
+        return is_loopback(name) and port == self.port
+
+    def _wrong_host(self, host: str) -> str:
+        return (
+            f"This dashboard is at http://127.0.0.1:{self.port}/ and was asked for as {host[:100]!r}. Through a "
+            f"tunnel, use the same port at both ends (ssh -L {self.port}:127.0.0.1:{self.port})."
+        )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether it is a name or an address of this machine alone."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def _split(host: str) -> tuple[str, int]:
+    """Name and port of a Host header; port -1 if it makes no sense."""
+    try:
+        parts = urlsplit(f"http://{host}")
+        has_more = parts.path or parts.query or parts.fragment or parts.username is not None
+        return ("", -1) if has_more else (parts.hostname or "", parts.port or 80)
+    except ValueError:
+        return "", -1
+
+
+def _is_same(origin: str, host: str) -> bool:
+    """Whether a page of that origin was served under this Host. The scheme is left to a proxy before us."""
+    scheme, _, rest = origin.partition("://")
+    return scheme in ("http", "https") and bool(rest) and rest.lower() == host.lower()
+
+
+def _is_of_our_page(purpose: str, method: str, headers: Mapping[str, str]) -> bool:
+    """By what browsers say of a request themselves; other programs say nothing. A link to the page may be anywhere."""
+    site = headers.get("sec-fetch-site", "none")
+    if site in ("same-origin", "none"):
+        return True
+    return purpose == OPEN and method == "GET" and headers.get("sec-fetch-mode") == "navigate"
