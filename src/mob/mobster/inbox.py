@@ -88,8 +88,8 @@ class Inbox:
         self._drop(lambda entry: _is_call(entry, link, number))
 
     def forget_link(self, link: Link) -> None:
-        """The caller has died."""
-        self._drop(lambda entry: entry[0] is link)
+        """The other end has gone: nobody waits for its calls any more. A message was said, and is heard."""
+        self._drop(lambda entry: entry[0] is link and isinstance(entry[2], m.Call))
 
     def _drop(self, is_dropped: Callable[[Queued], bool]) -> None:
         calls, self.calls = self.calls, deque()

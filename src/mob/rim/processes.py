@@ -118,6 +118,13 @@ def ask_for_stacks(pid: int) -> None:
             os.kill(pid, STACKS)
 
 
+def is_stopped(pid: int) -> bool:
+    """Whether a process was told to stand still (SIGSTOP, Ctrl-Z, a debugger); False where the system does not tell."""
+    with contextlib.suppress(OSError, IndexError), open(f"/proc/{pid}/stat", "rb") as file:
+        return file.read().rpartition(b")")[2].split()[0] in (b"T", b"t")
+    return False
+
+
 class Child:
     """A child process that another program in this process has started; as `subprocess.Popen`, as far as it goes."""
 
