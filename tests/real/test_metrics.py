@@ -140,6 +140,7 @@ def test_counts_survive_those_who_have_counted(site: Site) -> None:
     site.wait_counted("gated", "foo", 10)
     before = site.mobster("gated")
     os.kill(before.pid, signal.SIGKILL)
+    wait_until(lambda: before.pid not in [member.pid for member in site.client.members()], "its end is known")
     proxy.options(wait=30).foo(1).result()
     site.wait_counted("gated", "foo", 11)
     site.client.reload("gated")

@@ -90,7 +90,7 @@ def test_a_reload_brings_new_code_in_new_processes(apps: Apps, how: str) -> None
     say_goodbye_to(old)
     assert set(client.all("back").call.version().result(10).values()) == {"the next one"}
     assert [member.generation for member in app.ready(client)] == [2, 2, 2]
-    assert len(client.overview()) == 3
+    wait_until(lambda: len(client.overview()) == 3, "the old ones are forgotten")
 
 
 def test_the_new_one_is_ready_before_the_old_one_is_asked_and_there_are_never_two_of_a_place(apps: Apps) -> None:

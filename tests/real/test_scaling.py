@@ -100,7 +100,7 @@ def test_a_client_scales_as_it_likes(scaled: RunningApp, client: mob.Client) -> 
 
 def test_the_command(scaled: RunningApp, client: mob.Client) -> None:
     done = mob_command(scaled, "scale", "plain=3", "back=+1", "-a", scaled.name)
-    assert done.stdout == "plain: 3 workers.\nback: 3 workers.\n"
+    assert done.stdout == "plain: 3 workers.\nback: 3 workers.\nback: 3 ready, plain: 3 ready.\n"
     wait_size(scaled, client, "plain", 3)
     wait_size(scaled, client, "back", 3)
     assert [(row.role, row.index) for row in client.overview()] == [

@@ -65,6 +65,8 @@ class Call(Generic[T]):
         "role",
         "state",
         "traced",
+        "until",
+        "wait",
     )
 
     # Set by whoever sends the call, and by whoever settles it; not before, for creating a call is on the hot path.
@@ -75,6 +77,8 @@ class Call(Generic[T]):
     is_repeated: bool
     incoming: Incoming
     traced: tuple[str, int]
+    until: float
+    wait: float
     _value: Any
     _guard: _Guard
 

@@ -104,6 +104,7 @@ class Calling:
             times, chain = self._inherit(served, options.timeout)
             body = (export.name, args_body, named, times, chain, carried)
             call.retries = options.retries
+            call.wait = options.wait
             if times is not None:
                 peer.limit(call, times)
         if passage:
@@ -328,6 +329,8 @@ class Calling:
             return
         call.retries = getattr(call, "retries", DEFAULTS.retries) - 1
         call.is_repeated = True
+        if hasattr(call, "until"):
+            del call.until
         when = monotonic() + random.uniform(0, RETRY_JITTER)
         self._peer.reactor.call_at(when, partial(self.route_again, call, str(error)))
 
@@ -347,8 +350,9 @@ class Calling:
         request = call.request
         passage: Passage = getattr(call, "passage", ())
         body = (request.target, request.args, request.kwargs, request.times, request.chain, request.trace)
-        parked = Parked(monotonic() + WAIT, call, body, passage)
-        self._park(parked, self.route(call.role))
+        if not hasattr(call, "until"):  # a worker whose links break again and again does not make it wait for ever
+            call.until = monotonic() + getattr(call, "wait", WAIT)
+        self._park(Parked(call.until, call, body, passage), self.route(call.role))
 
     def handle_resized(self, role: str, workers: int) -> None:
         """The role has another number of places: what waits for one that is no more waits for its key's new one."""

@@ -14,7 +14,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable
 from functools import partial
-from time import monotonic, perf_counter
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from msgspec import Raw
@@ -237,6 +237,7 @@ class Peer:
     def handle_meet(self, uid: int, sock: socket.socket) -> None:
         """The Kingpin has given us our end of a link to a member."""
         link = Link(sock, self.reactor, m.decode_peer, self.handle_messages, self.handle_closed, self.frame_limit)
+        link.is_stamped = self.serving.tallies is not None
         self.contacts.meet(link, uid)
 
     def handle_closed(self, link: Link, why: str) -> None:
@@ -244,11 +245,14 @@ class Peer:
         self.contacts.handle_closed(link, why)
         self.serving.drop_link(link)
 
-    def handle_messages(self, link: Link, messages: list[m.Peer]) -> None:
+    def handle_messages(self, link: Link, messages: list[m.Peer | float]) -> None:
         """What came in one frame. By class and not by `match`, which costs more than all the rest done here."""
         contact = self.contacts.of_link(link)
         contact.heard += len(messages)
-        self.heard_at = perf_counter()
+        self.heard_at = now = monotonic()
+        if messages and messages[0].__class__ is float:
+            # When it was sent: it has lain in the socket, perhaps for long, while the loop stood still.
+            self.heard_at = min(now, messages.pop(0))  # type: ignore[type-var, arg-type]
         pending = contact.pending
         decode = self.codec.decode
         for message in messages:
@@ -273,7 +277,7 @@ class Peer:
         if route is not None and route.waiting:
             self.calling.route_waiting(route)
 
-    def _handle_rare(self, link: Link, contact: Contact, message: m.Peer) -> None:
+    def _handle_rare(self, link: Link, contact: Contact, message: m.Peer | float) -> None:
         match message:
             case m.Failed(id=number, queue=queue, failure=failure):
                 contact.queue = queue
@@ -305,6 +309,8 @@ class Peer:
                 self.descriptors.handle_arrived(numbers)
             case m.Farewell():
                 contact.heard_farewell = True
+            case float():  # a stamp where none belongs: it says nothing
+                pass
             case _:
                 raise AssertionError(f"{message!r} is handled elsewhere")
 

@@ -58,7 +58,8 @@ class Vitals:
         """The beat of this second. None if there is nothing to say: a process that rests, and has said so, says it
         every third second only, if it may; sixteen at rest take 0.3 % of a core then, instead of 0.7."""
         now, serving = monotonic(), self._peer.serving
-        has_work = serving.in_hand or serving.answers.served != self._served or self._peer.calling.parked()
+        has_work = serving.in_hand or serving.running.on_loop_since or serving.answers.served != self._served
+        has_work = has_work or self._peer.calling.parked()
         is_idle = not (has_work or self._asked_at)
         if self._may_rest and is_idle and self._was_idle and now < self._said_at + REST:
             return None

@@ -21,6 +21,7 @@ import socket
 from collections import deque
 from collections.abc import Callable, Sequence
 from threading import Lock, get_ident
+from time import monotonic
 from typing import Any
 
 from mob.errors import GarbageFrame, LinkError
@@ -79,6 +80,7 @@ class Link:
         "_scheduled",
         "_sock",
         "descriptors",
+        "is_stamped",
         "name",
     )
 
@@ -110,6 +112,9 @@ class Link:
         self.descriptors: deque[int] = deque()
         """Received descriptors that no message has taken yet."""
         self.name = name
+        self.is_stamped = False
+        """Whether each frame begins with the time at which it leaves, in monotonic seconds: the receiver may be long
+        in reading it."""
 
     def __repr__(self) -> str:
         state = "open" if self._closed_why is None else f"closed: {self._closed_why}"
@@ -185,7 +190,7 @@ class Link:
         del outbox[: len(batch)]
         if not batch:
             return
-        data = _framed(batch)
+        data = _framed([monotonic(), *batch] if self.is_stamped else batch)
         if len(data) <= SPLIT or len(batch) == 1:
             self._send(data, ())
             if self._is_cut:

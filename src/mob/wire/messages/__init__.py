@@ -138,7 +138,8 @@ def _decoder(union: Any) -> Callable[[bytes | bytearray | memoryview], list[Any]
     return checked
 
 
-decode_peer = _decoder(Peer)
+decode_peer = _decoder(Peer | float)
+"""A frame may begin with the time at which it has left, in monotonic seconds of this machine."""
 decode_up = _decoder(Up)
 decode_down = _decoder(Down)
 decode_order = _decoder(Order)
