@@ -73,8 +73,7 @@ def stack_of(told: dict[str, Any], function: str) -> list[str]:
     ],
 )
 def test_a_stuck_mobster_tells_where(app: RunningApp, function: str, source: str, note: str) -> None:
-    client = app.connect()
-    app.wait_ready(2)
+    client = app.wait_ready(2)
     before = app.output.count("| begun")
     victim = app.ready(client, "back")[0]
     running = getattr(client.require("back").options(pid=victim.pid, wait=5), function)()
