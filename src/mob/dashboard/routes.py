@@ -20,13 +20,13 @@ from mob.dashboard.actions import Actions, Senseless
 from mob.dashboard.feed import Feed
 from mob.dashboard.guard import ACT, HEADERS, OPEN, READ, Guard
 from mob.errors import MobError
-from mob.exposition import exposition
+from mob.exposition import CONTENT_TYPE, exposition
 from mob.mobster.steering import Steering
 from mob.rim.crashes import Crash, Crashes
 
 STATIC = Path(__file__).parent / "static"
 TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
-PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
+
 MOST_BYTES = 16 * 1024
 """Of the body of a request."""
 STALLED = 15.0
@@ -104,7 +104,7 @@ class Site:
         return _sent(self._files[request.url.path.rpartition("/")[2]])
 
     async def _metrics(self, request: Request) -> Response:
-        return Response(exposition((await self._steering.metrics()).metrics), headers={"content-type": PROMETHEUS})
+        return Response(exposition((await self._steering.metrics()).metrics), headers={"content-type": CONTENT_TYPE})
 
     async def _crashes(self, request: Request) -> Response:
         crashes = await asyncio.to_thread(Crashes(self._app).all)

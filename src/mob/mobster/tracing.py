@@ -16,7 +16,7 @@ import os
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, aclosing, closing, contextmanager, nullcontext
 from importlib.metadata import entry_points
 from typing import Any, cast
 
@@ -68,14 +68,12 @@ class Tracing:
                 },
             )
             context = trace.set_span_in_context(span, parent)
-            token = contexts.attach(context)
             try:
-                value = function(*args, **kwargs)
+                with _within(context):
+                    value = function(*args, **kwargs)
             except BaseException as error:
                 _end(span, error)
                 raise
-            finally:
-                contexts.detach(token)
             if inspect.isawaitable(value):
                 return _awaited(value, span, context)
             if is_stream(value):
@@ -85,14 +83,9 @@ class Tracing:
 
         return traced
 
-    @contextmanager
-    def attached(self, carried: str) -> Generator[None]:
+    def attached(self, carried: str) -> AbstractContextManager[None]:
         """What is done in this block belongs to what was under way where that text was written."""
-        token = contexts.attach(_context_of(carried))
-        try:
-            yield
-        finally:
-            contexts.detach(token)
+        return _within(_context_of(carried))
 
     def accompany(self, call: Any, carried: str) -> None:
         """A call is made: if nobody serves it, its span is made here."""
@@ -157,59 +150,54 @@ def _end(span: Span, error: BaseException) -> None:
     span.end()
 
 
-async def _awaited(awaitable: Awaitable[Any], span: Span, context: Context) -> Any:
-    contexts.attach(context)  # for good: this is a task of its own
+@contextmanager
+def _ending(span: Span) -> Generator[None]:
+    """The span ends with this block, and with its error; that nobody reads a stream any more is none."""
     try:
-        value = await awaitable
+        yield
+    except GeneratorExit:
+        span.end()
+        raise
     except BaseException as error:
         _end(span, error)
         raise
     span.end()
-    return value
+
+
+@contextmanager
+def _within(context: Context) -> Generator[None]:
+    token = contexts.attach(context)
+    try:
+        yield
+    finally:
+        contexts.detach(token)
+
+
+async def _awaited(awaitable: Awaitable[Any], span: Span, context: Context) -> Any:
+    contexts.attach(context)  # for good: this is a task of its own
+    with _ending(span):
+        return await awaitable
 
 
 def _drawn(iterator: Iterator[Any], span: Span, context: Context) -> Iterator[Any]:
     """Each step runs in the span's context, wherever it is drawn from."""
-    try:
+    with _ending(span), closing(cast(Any, iterator)) if hasattr(iterator, "close") else nullcontext():
         while True:
-            token = contexts.attach(context)
-            try:
-                item = next(iterator)
-            except StopIteration:
-                break
-            finally:
-                contexts.detach(token)
+            with _within(context):
+                try:
+                    item = next(iterator)
+                except StopIteration:
+                    return
             yield item
-    except GeneratorExit:
-        raise
-    except BaseException as error:
-        _end(span, error)
-        raise
-    finally:
-        if (close := getattr(iterator, "close", None)) is not None:
-            close()
-        if span.is_recording():
-            span.end()
 
 
 async def _drawn_async(iterator: AsyncIterator[Any], span: Span, context: Context) -> AsyncIterator[Any]:
-    try:
-        while True:
-            token = contexts.attach(context)
-            try:
-                item = await anext(iterator)
-            except StopAsyncIteration:
-                break
-            finally:
-                contexts.detach(token)
-            yield item
-    except GeneratorExit:
-        raise
-    except BaseException as error:
-        _end(span, error)
-        raise
-    finally:
-        if (close := getattr(iterator, "aclose", None)) is not None:
-            await cast(Callable[[], Awaitable[None]], close)()
-        if span.is_recording():
-            span.end()
+    with _ending(span):
+        async with aclosing(cast(Any, iterator)) if hasattr(iterator, "aclose") else nullcontext():
+            while True:
+                with _within(context):
+                    try:
+                        item = await anext(iterator)
+                    except StopAsyncIteration:
+                        return
+                yield item

@@ -12,6 +12,8 @@ from typing import Any
 
 from rich.cells import cell_len
 
+from mob.cli.shown import duration
+
 NAME_WIDTH = (8, 24)
 """The least and the most that the first column takes."""
 LEAST_REST = 10
@@ -101,22 +103,6 @@ def seconds(number: float) -> str:
     return f"{number:.3g}s"
 
 
-def age(number: float) -> str:
-    """A time for which something has been there.
-
-    >>> [age(n) for n in (8.4, 185, 7800, 367200)]
-    ['8s', '3m05s', '2h10m', '4d06h']
-    """
-    whole = int(number)
-    if whole < 60:
-        return f"{whole}s"
-    if whole < 3600:
-        return f"{whole // 60}m{whole % 60:02}s"
-    if whole < 86400:
-        return f"{whole // 3600}h{whole % 3600 // 60:02}m"
-    return f"{whole // 86400}d{whole % 86400 // 3600:02}h"
-
-
 def sparkline(values: Sequence[float]) -> str:
     """A small picture of how something went. Little is more than nothing; what was not yet there (below 0) is blank.
 
@@ -156,7 +142,7 @@ MOBSTERS = (
     Column("name", 0, 0, is_text=True),
     Column("pid", 7, 3, _or_dash),
     Column("state", 8, 1, is_text=True),
-    Column("up", 6, 8, age),
+    Column("up", 7, 8, duration),
     Column("restarts", 8, 10, count),
     Column("calls/s", 7, 2, rate),
     Column("hand", 4, 6, count),

@@ -14,8 +14,8 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.segment import Segment
 from rich.style import Style
 
-from mob.cli.shown import STATE_STYLES
-from mob.cli.top.columns import GAP, Column, age, fit, percent, plain, rate, size, sparkline
+from mob.cli.shown import STATE_STYLES, duration
+from mob.cli.top.columns import GAP, Column, fit, percent, plain, rate, size, sparkline
 from mob.cli.top.model import COLUMNS, Top, View
 from mob.cli.top.pager import Pager
 from mob.cli.top.rates import Kind, Line, Totals
@@ -102,7 +102,7 @@ def _header(top: Top, width: int, count: int) -> list[Row]:
     if totals is None:
         return [[(f" {top.app} ", "bold reverse"), (f"  {top.trouble or 'asking ...'}", "yellow")], []]
     second = _second(top, totals, count)
-    parts: list[Row] = [[(f" {totals.app} ", "bold reverse"), (f" up {age(totals.uptime)}", "")]]
+    parts: list[Row] = [[(f" {totals.app} ", "bold reverse"), (f" up {duration(totals.uptime)}", "")]]
     if top.trouble:
         return [[*parts[0], ("  ", ""), (f" {top.trouble} ", ASKS)], _fitting(second, width)]
     all_there = totals.ready >= totals.target
