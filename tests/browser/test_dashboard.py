@@ -250,14 +250,18 @@ def test_it_says_that_the_connection_is_lost_and_comes_back(apps: Apps, pages: A
 
 def test_keys_and_names_for_those_who_do_not_see(apps: Apps, pages: Any, tmp_path: Path) -> None:
     _, _, url = shop(apps)
-    page = pages(url)
+    page = pages(url, reduced_motion="reduce")  # a key's jump is one, then, even while the page still grows
     page.keyboard.press("?")
     page.wait_for_selector('dialog :text("filter the logs")')
     shoot(page, "dashboard-keys", tmp_path)
     page.keyboard.press("Escape")
     page.wait_for_selector("dialog", state="hidden")
-    page.keyboard.press("7")
-    wait_true(page, "document.getElementById('logs').getBoundingClientRect().top < innerHeight / 2")
+
+    def logs_are_seen() -> bool:
+        page.keyboard.press("7")
+        return page.evaluate("document.getElementById('logs').getBoundingClientRect().top < innerHeight / 2")
+
+    wait_until(logs_are_seen, "the logs are in the upper half")
     page.keyboard.press("Tab")
     assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid", "focus is seen"
     nameless = page.evaluate("""[...document.querySelectorAll('button, input, select, [role=img], [role=region]')]

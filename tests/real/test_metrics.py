@@ -91,7 +91,7 @@ def test_every_call_is_counted_once_however_it_was_run(site: Site, role: str) ->
     assert site.wait_counted(role, "foo", 500).in_flight == 0
     later = site.wait_counted(role, "later", 20)
     assert 0.015 < quantile(later.ran, 0.5) < 5.0
-    assert later.ran_seconds > 0.4
+    assert later.ran_seconds > 0.35
     site.wait_counted(role, "rows", 1)
 
 
