@@ -44,6 +44,41 @@ def test_a_signal_stops_the_roles_in_order_the_last_one_first(apps: Apps, signum
     assert [found[1] for found in app.wait_for(r"\| has stopped: (\w+)")] == order
 
 
+STANDING = """
+    import asyncio, mob
+
+    @mob.on("ready")
+    async def for_ever():
+        try:
+            print("ticks")
+            await asyncio.sleep(1_000_000)
+        finally:
+            await asyncio.sleep(0.01)
+            print("ticks no more")
+
+    @mob.on("message")
+    async def hear(n):
+        print("begins", n)
+        await asyncio.sleep(0.2)
+        print("has heard", n)
+
+    @mob.on("stop")
+    def stop():
+        print("stops")
+    """
+
+
+def test_a_handler_that_runs_for_ever_is_cancelled_one_of_a_message_is_waited_for(apps: Apps) -> None:
+    app = apps.start('.role("back", "./back.py")', back=STANDING)
+    client = app.wait_ready()
+    app.wait_for("ticks")
+    client.any("back").send(7)
+    app.wait_for("begins 7")
+    assert app.stop(10) == 0  # of the 30 s of grace
+    said = [line.rpartition("| ")[2] for line in app.lines]
+    assert said.index("has heard 7") < said.index("ticks no more") < said.index("stops")
+
+
 def test_the_main_script_goes_on_after_the_stop(apps: Apps) -> None:
     apps.write(
         back="",

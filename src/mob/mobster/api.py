@@ -126,6 +126,9 @@ def on(event: str, handler: Any = None) -> Any:
 
     Events: `message` (gets the object), `start` (runs on the loop after the import, before the mobster is ready),
     `ready`, `stop`, `join` and `leave` (get the other mobster). `ValueError` for any other.
+
+    A mobster that ends waits for its handlers of messages. One of `ready`, `join` or `leave` that still runs is
+    cancelled then, so it may go on for ever.
     """
     return current("on").handlers.add(event, handler)
 

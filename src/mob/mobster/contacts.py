@@ -249,6 +249,10 @@ class Contacts:
         own = self._by_uid.get(self._peer.uid)
         return contacts if own is None or own in contacts else [*contacts, own]
 
+    def unanswered(self) -> list[Call[Any]]:
+        """The calls that others have from this process, but for streams that have begun."""
+        return [call for contact in self for call in list(contact.pending.values()) if isinstance(call, Call)]
+
     def want_role(self, role: str) -> None:
         """Asks the Kingpin, once, for links to a role ("*": all)."""
         if role not in self._wanted:

@@ -31,7 +31,8 @@ class Handlers:
     def __init__(self, peer: Peer) -> None:
         self._peer = peer
         self.background: set[asyncio.Task[Any]] = set()
-        """The `async def` handlers that run."""
+        """The `async def` handlers of messages that run: a process that ends waits for them."""
+        self._standing: set[asyncio.Task[Any]] = set()  # those of other events, which may run for ever
         self._handlers: dict[str, list[Callable[..., Any]]] = {event: [] for event in EVENTS}
 
     def __repr__(self) -> str:
@@ -84,10 +85,26 @@ class Handlers:
             value = handler(*args)
             if inspect.isawaitable(value):
                 task = self._peer.reactor.loop.create_task(self._finish(event, value))
-                self.background.add(task)
-                task.add_done_callback(self.background.discard)
+                tasks = self.background if event == "message" else self._standing
+                tasks.add(task)
+                task.add_done_callback(tasks.discard)
         except Exception:
             self._peer.log.exception("a handler of %r raised", event)
+
+    @property
+    def has_standing(self) -> bool:
+        """Whether handlers run that may do so for ever."""
+        return bool(self._standing)
+
+    async def end_standing(self, seconds: float) -> None:
+        """Cancels the handlers that may run for ever, and waits for their ends."""
+        tasks = list(self._standing)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            _, late = await asyncio.wait(tasks, timeout=seconds)
+            if late:
+                self._peer.log.error("%d handlers were cancelled and have not ended within the grace time", len(late))
 
     async def _finish(self, event: str, awaitable: Awaitable[Any]) -> None:
         try:

@@ -12,7 +12,6 @@ import atexit
 import contextlib
 import faulthandler
 import importlib
-import importlib.util
 import inspect
 import math
 import os
@@ -20,16 +19,17 @@ import signal
 import socket
 import sys
 import threading
-import traceback
 from functools import partial
 from pathlib import Path
 from time import monotonic
 from types import FrameType, ModuleType
+from typing import Any
 
 import setproctitle
 import uvloop
 
-from mob.mobster import api, buffers, callbacks, calling, contacts, control, output, records
+from mob.mobster import api, buffers, callbacks, calling, contacts, control, listening, loading, output, records
+from mob.mobster.call import Call
 from mob.mobster.closing import LAST, Closing
 from mob.mobster.early import Early
 from mob.mobster.exports import Export, functions_of
@@ -37,7 +37,7 @@ from mob.mobster.liveness import Liveness
 from mob.mobster.peer import Peer
 from mob.mobster.vitals import Vitals
 from mob.rim import link, processes
-from mob.rim.listeners import Sharing, Wish
+from mob.rim.listeners import Sharing
 from mob.rim.reactor import Reactor
 from mob.wire import messages as m
 
@@ -72,7 +72,8 @@ class Life:
         self.peer.uid = order.uid
         self.early = Early(self.peer, self._collect_exports)
         is_watched = order.role.hang_timeout is not None or order.role.max_workers is not None
-        self.sharing = Sharing(self._ask_for_listener, self._give_listener_back, self.say_ready)
+        up = self.peer.control
+        self.sharing = Sharing(partial(listening.ask, up), partial(listening.give_back, up), self.say_ready)
         self.vitals = Vitals(self.peer, not is_watched, self.sharing.count_connections)
         self.liveness = Liveness(
             liveness, order.grace, self._handle_beat, self.vitals.stacks, self._handle_kingpin_gone
@@ -88,6 +89,7 @@ class Life:
         self.status = 0
         self._told: tuple[tuple[m.Export, ...], bool] = ((), False)  # as the Kingpin knows it: exports, all of them
         self._deadline = math.inf  # of the stop
+        self._awaited: list[Call[Any]] = []  # at the stop: what handlers that run for long may be waiting for
         self._waking = False  # whether the SIGTERM that comes is ours, to wake the module
 
     def __repr__(self) -> str:
@@ -148,7 +150,7 @@ class Life:
             self.peer.tracing = importlib.import_module("mob.mobster.tracing").start(self.order)
         except Exception as error:  # noqa: BLE001  the application's, or of what it has installed
             self.status = 1
-            self._report(_traceback_of(error))
+            self._report(loading.traceback_of(error))
         return self.status == 0
 
     def _import(self) -> bool:
@@ -166,7 +168,7 @@ class Life:
         except BaseException as error:  # noqa: BLE001  whatever the module does, it is reported and the process ends
             if not self.stopping:
                 self.status = 1
-                self._report(_traceback_of(error))
+                self._report(loading.traceback_of(error))
         finally:
             self.importing = False
             self.reactor.stop()
@@ -177,29 +179,10 @@ class Life:
         return False
 
     def _load(self) -> ModuleType:
-        """The module of the role, by its file or its import string."""
-        order = self.order
-        if order.base not in sys.path:
-            sys.path.insert(0, order.base)
-        if not order.role.module.endswith(".py"):
-            name = order.role.module
-            spec = importlib.util.find_spec(name)
-            if spec is None:
-                raise ModuleNotFoundError(f"No module named {name!r}", name=name)
-        else:
-            path = Path(order.role.module)
-            name = path.stem if path.stem not in sys.modules else f"{path.stem}__{order.role.name}"
-            if str(path.parent) not in sys.path:
-                sys.path.insert(0, str(path.parent))
-            spec = importlib.util.spec_from_file_location(name, path)
-        assert spec is not None
-        assert spec.loader is not None
-        if name in sys.modules:
-            return sys.modules[name]
-        self.module = module = importlib.util.module_from_spec(spec)
-        sys.modules[name] = module
-        spec.loader.exec_module(module)
-        return module
+        def begin(module: ModuleType) -> None:
+            self.module = module  # its exports count while it still runs
+
+        return loading.load(self.order.base, self.order.role, begin)
 
     def _report(self, report: str) -> None:
         self.peer.control.post(m.BootFailed(report))
@@ -231,31 +214,12 @@ class Life:
                     await value
             except Exception as error:  # noqa: BLE001  reported, and the process ends
                 self.status = 1
-                self._report(_traceback_of(error))
+                self._report(loading.traceback_of(error))
                 self.begin_stop(self.order.grace)
                 return
         self.say_ready()
         self.reactor.flush()  # the handlers may take their time
         self.peer.fire("ready")
-
-    # --------------------------------------------------------------------------------------------------- ports
-
-    def _ask_for_listener(self, wish: Wish) -> int:
-        address = _resolved(wish)
-        call = self.peer.control.request(
-            f"bind to {wish.address}",
-            lambda number: m.Bind(number, address, wish.v6only, wish.nth),
-        )
-        descriptor: int = call.result()
-        return descriptor
-
-    def _give_listener_back(self, wish: Wish) -> None:
-        address = _resolved(wish)
-        call = self.peer.control.request(
-            f"unbind from {wish.address}",
-            lambda number: m.Unbind(number, address, wish.nth),
-        )
-        call.result()
 
     # ---------------------------------------------------------------------------------------------- the end
 
@@ -323,15 +287,17 @@ class Life:
     async def _drain(self) -> None:
         peer = self.peer
         deadline = monotonic() + FAREWELL_TIME
+        self._awaited = peer.contacts.unanswered() if peer.handlers.has_standing else []
         while self._has_something_to_wait_for(deadline):
             await asyncio.sleep(QUIET_CHECK)
         while peer.exit_asked is None and not self.closing.is_over(monotonic()):
             await asyncio.sleep(QUIET_CHECK)
+        await peer.handlers.end_standing(self._time_left())
         for handler in peer.handlers.of("stop"):
             try:
                 value = handler()
                 if inspect.isawaitable(value):
-                    await asyncio.wait_for(value, max(0.1, self._deadline - LAST - monotonic()))
+                    await asyncio.wait_for(value, self._time_left())
             except TimeoutError:
                 peer.log.error("a handler of 'stop' has not ended within the grace time: %r", handler)
             except Exception:
@@ -345,6 +311,10 @@ class Life:
         self._close_control()
         self.reactor.loop.stop()
 
+    def _time_left(self) -> float:
+        """Seconds that the application may still take."""
+        return max(0.1, self._deadline - LAST - monotonic())
+
     def _close_control(self) -> None:
         self.liveness.say_last(self.vitals.beat)
         control = self.peer.control
@@ -352,10 +322,14 @@ class Life:
         control.close(1.0)
 
     def _has_something_to_wait_for(self, deadline: float) -> bool:
-        """Calls in hand, or farewells that may still come. An export's sys.exit() waits for nothing, as anywhere."""
+        """Calls in hand, those that a handler waits for, or farewells that may still come. An export's sys.exit() waits
+        for nothing, as anywhere."""
         peer = self.peer
         if peer.exit_asked is not None:
             return False
+        if self._awaited and monotonic() < self._deadline - LAST:
+            self._awaited = [call for call in self._awaited if not call.done()]
+            return True
         return bool(peer.serving.in_hand) or (monotonic() < deadline and not self._has_heard_farewells())
 
     def _has_heard_farewells(self) -> bool:
@@ -403,26 +377,3 @@ def _status_of(error: BaseException) -> int:
         return code & 0xFF
     print(code, file=sys.stderr)
     return 1
-
-
-def _resolved(wish: Wish) -> m.Address:
-    """The address as the Kingpin is to bind it: all spellings of one are the same there. `gaierror` as from `bind`."""
-    if wish.family == socket.AF_UNIX:
-        path = os.fsdecode(wish.address)
-        return m.Address(wish.family, path if path.startswith("\0") else os.path.abspath(path), ())
-    host, *numbers = wish.address
-    if not host:
-        host = "::" if wish.family == socket.AF_INET6 else "0.0.0.0"
-    else:
-        host = str(socket.getaddrinfo(host, None, wish.family, socket.SOCK_STREAM)[0][4][0])
-    return m.Address(wish.family, host, tuple(numbers))
-
-
-def _traceback_of(error: BaseException) -> str:
-    """The traceback as the application's author wants to see it: without mob's and importlib's frames at the top."""
-    told = traceback.TracebackException.from_exception(error)
-    frames = list(told.stack)
-    while frames and (frames[0].filename.startswith(PACKAGE) or frames[0].filename.startswith("<frozen importlib")):
-        frames.pop(0)
-    told.stack = traceback.StackSummary.from_list(frames)
-    return "".join(told.format())

@@ -1,0 +1,37 @@
+"""Shared listening sockets (`rim/listeners.py`), asked of the Kingpin over the control link."""
+
+from __future__ import annotations
+
+import os
+import socket
+
+from mob.mobster.control import Control
+from mob.rim.listeners import Wish
+from mob.wire import messages as m
+
+
+def ask(control: Control, wish: Wish) -> int:
+    """The descriptor of the shared socket; `OSError` if it cannot be had."""
+    address = _resolved(wish)
+    call = control.request(f"bind to {wish.address}", lambda number: m.Bind(number, address, wish.v6only, wish.nth))
+    descriptor: int = call.result()
+    return descriptor
+
+
+def give_back(control: Control, wish: Wish) -> None:
+    """It is not wanted after all; returns when the address is free, unless others listen on it."""
+    address = _resolved(wish)
+    control.request(f"unbind from {wish.address}", lambda number: m.Unbind(number, address, wish.nth)).result()
+
+
+def _resolved(wish: Wish) -> m.Address:
+    """The address as the Kingpin is to bind it: all spellings of one are the same there. `gaierror` as from `bind`."""
+    if wish.family == socket.AF_UNIX:
+        path = os.fsdecode(wish.address)
+        return m.Address(wish.family, path if path.startswith("\0") else os.path.abspath(path), ())
+    host, *numbers = wish.address
+    if not host:
+        host = "::" if wish.family == socket.AF_INET6 else "0.0.0.0"
+    else:
+        host = str(socket.getaddrinfo(host, None, wish.family, socket.SOCK_STREAM)[0][4][0])
+    return m.Address(wish.family, host, tuple(numbers))
