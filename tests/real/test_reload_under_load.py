@@ -206,11 +206,11 @@ def test_connections_that_are_kept_move_to_the_new_workers(apps: Apps, make: str
         answered = them.answers.total()
         wait_until(lambda: them.answers.total() > answered + 20, "the last ones answer")
         them.is_over.set()
-    assert them.failures == []
-    assert {m.pid for m in app.ready(client)} & set(them.answers)
-    assert all(browser.fresh <= 2 for browser in browsers)
     for browser in browsers:
         browser.close()
+    assert them.failures == []
+    assert {m.pid for m in app.ready(client)} & set(them.answers)
+    assert all(browser.fresh <= 3 for browser in browsers)  # the second may be one to the old worker of the other place
 
 
 def test_a_connection_that_is_kept_idle_does_not_hold_up_a_stop(apps: Apps) -> None:
