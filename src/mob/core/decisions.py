@@ -9,7 +9,7 @@ import msgspec
 
 from mob.wire.messages import Member, RoleInfo, Running
 
-KINDS = ("start", "exit", "crash", "hang", "reload", "recycle", "restart", "scale", "stop", "note")
+KINDS = ("exit", "crash", "hang", "reload", "recycle", "restart", "scale", "stop", "note")
 """What may happen to an app."""
 
 Ticket = tuple[int, int]

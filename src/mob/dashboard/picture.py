@@ -11,8 +11,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+import msgspec
+
 from mob.core.latency import quantile
-from mob.wire.messages import ExportMetrics, HistoryIs, Line, Member, Metrics, MobsterMetrics, RoleMetrics
+from mob.wire.messages import ExportMetrics, HistoryIs, Line, Member, Metrics, MobsterMetrics
 
 Rows = dict[str, dict[str, Any]]
 """One table, by the key of the row."""
@@ -39,7 +41,7 @@ class Picture:
         born = {each.uid: self._born.get(each.uid, round(now - each.uptime, 1)) for each in metrics.mobsters}
         self._born = born
         tables: dict[str, Rows] = {
-            "roles": {each.name: _role(each) for each in metrics.roles},
+            "roles": {each.name: msgspec.structs.asdict(each) for each in metrics.roles},
             "mobsters": {str(each.uid): _mobster(each, born[each.uid]) for each in metrics.mobsters},
             "exports": {f"{each.role}.{each.export}": _export(each) for each in metrics.exports},
         }
@@ -99,18 +101,6 @@ def line(each: Line) -> list[Any]:
 def short(value: float) -> float:
     """With three digits, which is all that a chart shows."""
     return float(f"{value:.3g}")
-
-
-def _role(role: RoleMetrics) -> dict[str, Any]:
-    return {
-        "name": role.name,
-        "target": role.target,
-        "ready": role.ready,
-        "launches": role.launches,
-        "crashes": role.crashes,
-        "parked": role.parked,
-        "failing": role.failing,
-    }
 
 
 def _mobster(each: MobsterMetrics, born: float) -> dict[str, Any]:

@@ -16,12 +16,11 @@ import msgspec
 
 from mob.core import decisions as d
 from mob.kingpin.desk import Connection
+from mob.rim.processes import ResidentMemory
 from mob.wire import messages as m
 
 if TYPE_CHECKING:
     from mob.kingpin.kingpin import Kingpin
-
-PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 class Requests:
@@ -29,6 +28,7 @@ class Requests:
 
     def __init__(self, kingpin: Kingpin) -> None:
         self._kingpin = kingpin
+        self._memory = ResidentMemory()
 
     def __repr__(self) -> str:
         return f"<Requests to {self._kingpin}>"
@@ -85,19 +85,10 @@ class Requests:
             kingpin_pid=os.getpid(),
             uptime=registry.uptime(now),
             cpu=time.process_time(),
-            memory=_memory(),
+            memory=self._memory.read(),
             roles=registry.roles(),
             mobsters=registry.mobsters(now),
             exports=registry.exports(),
             clients=sum(each.is_client for each in kingpin.connections.values()),
             dropped_lines=kingpin.console.dropped,
         )
-
-
-def _memory() -> int:
-    """Resident bytes of this process; 0 where that cannot be seen."""
-    try:
-        with open("/proc/self/statm", "rb") as file:
-            return int(file.read().split()[1]) * PAGE
-    except OSError:
-        return 0

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 import setproctitle
 
-from mob.mobster import life, output
+from mob.mobster import life, loading, output
 from mob.rim import processes
 from mob.rim.forkserver import ForkServer
 
@@ -35,8 +35,8 @@ def preload(base: str, modules: Sequence[str]) -> None:
 
     A thread that a module starts does not come along in a fork, and what it holds stays held: that is told as well.
     """
-    if modules and base not in sys.path:
-        sys.path.insert(0, base)
+    if modules:
+        loading.make_importable(base)
     for module in modules:
         before = threading.active_count()
         try:

@@ -118,11 +118,14 @@ class Control:
                 if (call := self._requests.pop(number, None)) is not None:
                     error = AddressHeld(errno, why)
                     call.fail(error)
-            case m.Unbound(id=number):
-                self._settle(number, message)
-            case m.Rows(id=number) | m.Done(id=number) | m.CrashIs(id=number):
-                self._settle(number, message)
-            case m.MetricsAre(id=number) | m.HistoryIs(id=number):
+            case (
+                m.Unbound(id=number)
+                | m.Rows(id=number)
+                | m.Done(id=number)
+                | m.CrashIs(id=number)
+                | m.MetricsAre(id=number)
+                | m.HistoryIs(id=number)
+            ):
                 self._settle(number, message)
             case m.Lines(id=number):
                 self._handle_lines(number, message)

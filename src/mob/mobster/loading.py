@@ -14,10 +14,15 @@ from mob.plan import RolePlan
 PACKAGE = str(Path(__file__).resolve().parents[1])
 
 
+def make_importable(directory: str) -> None:
+    """From now on modules are found there, before all others."""
+    if directory not in sys.path:
+        sys.path.insert(0, directory)
+
+
 def load(base: str, role: RolePlan, begin: Callable[[ModuleType], None]) -> ModuleType:
     """Runs the module; `begin` gets it before the first line of it has run."""
-    if base not in sys.path:
-        sys.path.insert(0, base)
+    make_importable(base)
     if not role.module.endswith(".py"):
         name = role.module
         spec = importlib.util.find_spec(name)
@@ -26,8 +31,7 @@ def load(base: str, role: RolePlan, begin: Callable[[ModuleType], None]) -> Modu
     else:
         path = Path(role.module)
         name = path.stem if path.stem not in sys.modules else f"{path.stem}__{role.name}"
-        if str(path.parent) not in sys.path:
-            sys.path.insert(0, str(path.parent))
+        make_importable(str(path.parent))
         spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
     assert spec.loader is not None

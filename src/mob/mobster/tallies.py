@@ -12,13 +12,12 @@ a microsecond for each. `make bench` shows the difference (`metrics`).
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections import Counter
 from collections.abc import Mapping
 from threading import Lock
 from typing import TYPE_CHECKING
 
-from mob.core.latency import BOUNDS, RANGES
+from mob.core.latency import RANGES, range_of
 from mob.wire import messages as m
 
 if TYPE_CHECKING:
@@ -51,12 +50,12 @@ class Tally:
 
     def begin(self, waited: float, count: int = 1) -> None:
         """So many calls have begun to run, after so many seconds each."""
-        self.waited[bisect_left(BOUNDS, waited)] += count
+        self.waited[range_of(waited)] += count
         self.waited_seconds += waited * count
 
     def end(self, ran: float, count: int = 1) -> None:
         """So many calls have ended, having run for so many seconds each."""
-        self.ran[bisect_left(BOUNDS, ran)] += count
+        self.ran[range_of(ran)] += count
         self.ran_seconds += ran * count
 
     def take(self, export: str) -> m.Tally | None:

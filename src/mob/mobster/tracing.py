@@ -13,7 +13,6 @@ from __future__ import annotations
 import importlib
 import inspect
 import os
-import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
 from contextlib import AbstractContextManager, aclosing, closing, contextmanager, nullcontext
@@ -25,6 +24,7 @@ from opentelemetry.context import Context
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode
 
 from mob.errors import MobError
+from mob.mobster.loading import make_importable
 from mob.wire import messages as m
 from mob.wire.kinds import is_stream
 
@@ -102,8 +102,7 @@ def start(order: m.Fork) -> Tracing:
     """Sets OpenTelemetry up in a mobster, by the function that the app names or by the environment."""
     if order.trace:
         module, _, name = order.trace.partition(":")
-        if order.base not in sys.path:
-            sys.path.insert(0, order.base)
+        make_importable(order.base)
         getattr(importlib.import_module(module), name)()
     else:
         _configure(order)

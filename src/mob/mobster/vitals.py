@@ -16,12 +16,12 @@ from pathlib import Path
 from time import monotonic, process_time
 from typing import TYPE_CHECKING, Any
 
+from mob.rim.processes import ResidentMemory
 from mob.wire import messages as m
 
 if TYPE_CHECKING:
     from mob.mobster.peer import Peer
 
-PAGE = os.sysconf("SC_PAGE_SIZE")
 PACKAGE = str(Path(__file__).resolve().parents[1]) + os.sep
 FRAMES, AWAITED = ("cr_frame", "gi_frame", "ag_frame"), ("cr_await", "gi_yieldfrom", "ag_await")
 DEEPEST = 50
@@ -49,7 +49,7 @@ class Vitals:
         self._lag = 0.0  # seconds after which the loop has come round, when it was asked last
         self._count_connections = count_connections
         self._asked_at = 0.0  # when the loop was asked to come round, 0 if it has done so
-        self._statm = os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC) if sys.platform == "linux" else -1
+        self._memory = ResidentMemory()
 
     def __repr__(self) -> str:
         return f"<Vitals of {self._peer.name}>"
@@ -79,7 +79,7 @@ class Vitals:
         return m.Beat(
             calls=serving.answers.served,
             shared=peer.buffers.used,
-            memory=self._memory(),
+            memory=self._memory.read(),
             stuck=stuck,
             allowed=serving.running.allowed() if stuck else 0.0,
             in_hand=serving.in_hand,
@@ -105,10 +105,6 @@ class Vitals:
     def _come_round(self) -> None:
         self._lag = monotonic() - self._asked_at
         self._asked_at = 0.0
-
-    def _memory(self) -> int:
-        """Resident bytes."""
-        return int(os.pread(self._statm, 99, 0).split()[1]) * PAGE if self._statm >= 0 else 0
 
     def stacks(self) -> str:
         """Where all threads and tasks stand."""
