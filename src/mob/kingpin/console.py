@@ -72,12 +72,16 @@ class Console:
             if not source.origin.pid:
                 self._watch(source, pid)
 
-    def take_last_lines(self, uid: int) -> tuple[str, ...]:
-        """What a mobster has printed last, on both streams; to be asked at its end, for they are forgotten then."""
+    def drain(self, uid: int) -> None:
+        """Passes on what a mobster that has ended has still printed, so that it stands before what is said of its end."""
         for source in list(self._sources.get(uid, ())):
             for _ in range(MOST_READS):
                 if not self._read(source):
                     break
+
+    def take_last_lines(self, uid: int) -> tuple[str, ...]:
+        """What a mobster has printed last, on both streams; to be asked at its end, for they are forgotten then."""
+        self.drain(uid)
         return tuple(line.decode(errors="replace") for line in self._last.pop(uid, ()))
 
     @property

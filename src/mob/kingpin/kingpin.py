@@ -329,6 +329,7 @@ class Kingpin:
 
     def _exited(self, uid: int, status: int) -> None:
         self.ports.restore()
+        self.console.drain(uid)
         if (connection := self.connections.get(uid)) is not None:
             connection.link.drain()  # its last words: why it could not boot, say
             if connection.beats is not None:
