@@ -8,7 +8,9 @@ from __future__ import annotations
 import atexit
 import importlib.util
 import os
+import re
 import secrets
+import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +24,8 @@ from mob.kingpin import kingpin
 from mob.plan import Plan, RolePlan
 
 TOKEN = "MOB_DASHBOARD_TOKEN"
+CLUSTER = "MOB_CLUSTER"
+NODE = "MOB_NODE"
 
 
 before_run: list[Callable[[App], None]] = []
@@ -181,6 +185,61 @@ class App:
         env = {"MOB_DASHBOARD_HOST": host, "MOB_DASHBOARD_PORT": str(port), TOKEN: secret}
         return self.role("dashboard", "mob.dashboard.app", env=env)
 
+    def cluster(
+        self,
+        *servers: str,
+        node: str | None = None,
+        credentials: str | os.PathLike[str] | None = None,
+        nkey: str | os.PathLike[str] | None = None,
+        user: str | None = None,
+        password: str | None = None,
+        token: str | None = None,
+        ca: str | os.PathLike[str] | None = None,
+        cert: str | os.PathLike[str] | None = None,
+        key: str | os.PathLike[str] | None = None,
+        gateways: int = 1,
+    ) -> App:
+        """Has this machine be one of several that run the app, and meet over NATS at these addresses.
+
+        `node`: what it is called; no two machines have one name (that of the machine). `credentials`, `nkey`: the files
+        that NATS knows this machine by; or `user` and `password`, or `token`. `ca`: the certificates that the server's
+        is checked against; `cert` and `key`: this machine's own. `gateways`: how many processes carry what goes to
+        other machines (1). `PlanError` tells what does not fit. See docs/cluster.md.
+
+        >>> app.cluster("nats://10.0.0.1:4222")               # doctest: +SKIP
+        """
+        if importlib.util.find_spec("nats") is None:
+            raise PlanError("cluster(): nats-py is not installed. Try: pip install 'mobsters[cluster]'")
+        files = {"credentials": credentials, "nkey": nkey, "ca": ca, "cert": cert, "key": key}
+        paths = {name: None if file is None else str(self._existing(name, file)) for name, file in files.items()}
+        given = node if node is not None else os.environ.get(NODE)
+        cluster = plans.Cluster(
+            servers,
+            given or _machine_name(),
+            user=user,
+            password=password,
+            token=token,
+            is_named=given is not None,
+            gateways=gateways,
+            **paths,
+        )
+        gateway = RolePlan(plans.GATEWAY, "mob.cluster.gateway", workers=gateways)
+        others = tuple(role for role in self._plan.roles if role.name != plans.GATEWAY)
+        self._plan = msgspec.structs.replace(
+            self._plan,
+            cluster=plans.check_cluster(cluster),
+            roles=(gateway, *others),  # first, so that it ends last: the others may still have answers to send
+        )
+        return self
+
+    def place(self, **workers: int) -> App:
+        """Runs so many workers of these roles on this machine, and none of the others.
+
+        >>> app.place(back=8)                                 # doctest: +SKIP
+        """
+        self._plan = plans.placed(self._plan, workers)
+        return self
+
     def run(self) -> None:
         """Becomes the Kingpin: launches the mobsters and returns when the app has stopped in order.
 
@@ -192,12 +251,20 @@ class App:
             raise NotInMobster("run() was called in a mobster. An app is started by its main script, once.")
         for hook in before_run:
             hook(self)
+        if self._plan.cluster is None and os.environ.get(CLUSTER):
+            self.cluster(*os.environ[CLUSTER].split(","))
         plans.check_limits(self._plan)
         for url in self._urls:  # not by the mobster: what it prints is a log, which is shown to whoever may read
             print(f"dashboard: {url}", flush=True)
         status = kingpin.run(self._plan)
         if status:
             raise SystemExit(status)
+
+    def _existing(self, name: str, file: str | os.PathLike[str]) -> Path:
+        path = Path(self._plan.base, file).absolute()
+        if not path.is_file():
+            raise PlanError(f"cluster: {name}: there is no file {path}.")
+        return path
 
     def _resolve(self, name: str, module: str) -> str:
         if module.endswith(".py") or "/" in module:
@@ -251,6 +318,12 @@ def start(
     <App 'myapp': no roles yet>
     """
     return App(name, grace=grace, frame_limit=frame_limit, strategy=strategy, metrics=metrics)
+
+
+def _machine_name() -> str:
+    """What this machine is called, made a name if it is none."""
+    name = re.sub(r"[^A-Za-z0-9_.-]", "-", socket.gethostname())[:64]
+    return name if name[:1].isalpha() else f"node-{name}"[:64]
 
 
 def _frozen(value: Any) -> Any:

@@ -150,8 +150,8 @@ class Client:
         self._peer.roster.check_role(role)
         return Target(self._peer, role, "any")
 
-    def pid(self, pid: int) -> Target:
-        """The mobster with that process id."""
+    def pid(self, pid: int | str) -> Target:
+        """The mobster with that process id on this machine, or on another: "node:pid"."""
         self._check_open()
         return Target(self._peer, "", "pid", pid)
 
@@ -329,6 +329,11 @@ def _of_another(app: str, owners: list[int]) -> socket.socket:
     names: list[str] = []
     with contextlib.suppress(OSError):
         names = running_apps()
+    nodes = [name for name in names if name.startswith(f"{app}@")]
+    if len(nodes) == 1 and (sock := _reach(nodes[0], os.getuid())) is not None:
+        return sock
+    if nodes:
+        raise AppNotRunning(f"several nodes of {app!r} run on this machine. Say which: {', '.join(nodes)}.")
     raise AppNotRunning(f"no app named {app!r} is running here. {nearest(app, names)}")
 
 

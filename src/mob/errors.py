@@ -122,7 +122,9 @@ class FrameTooLong(LinkError):
 class PartialFailure(MobError):
     """A broadcast call did not succeed everywhere: `.results` and `.errors` are both by pid."""
 
-    def __init__(self, message: str, results: Mapping[int, Any], errors: Mapping[int, BaseException]) -> None:
+    def __init__(
+        self, message: str, results: Mapping[int | str, Any], errors: Mapping[int | str, BaseException]
+    ) -> None:
         super().__init__(message)
         self.results = dict(results)
         self.errors = dict(errors)

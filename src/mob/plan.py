@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 import msgspec
@@ -16,7 +16,9 @@ import msgspec
 from mob.errors import PlanError, nearest
 
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}")
-RESERVED = frozenset({"kingpin", "mobster", "client", "mob"})
+GATEWAY = "gateway"
+"""The role of the processes that speak with other machines."""
+RESERVED = frozenset({"kingpin", "mobster", "client", "mob", GATEWAY})
 
 MIB = 1024 * 1024
 FRAME_LIMIT = 256 * MIB
@@ -27,6 +29,7 @@ BOOT_TIMEOUT = 60.0  # seconds
 PERIOD = 60.0  # seconds
 RESTART = ("permanent", "transient", "temporary")  # the names are Erlang/OTP's
 STRATEGIES = ("one_for_one", "rest_for_one")
+SCHEMES = ("nats", "tls", "ws", "wss")
 LOG_FORMATS = ("text", "json")
 
 
@@ -93,6 +96,32 @@ class Logs(msgspec.Struct, frozen=True):
     """How many that were put aside are kept: file.1 is the latest."""
 
 
+class Cluster(msgspec.Struct, frozen=True):
+    """How this machine takes part in a cluster of several."""
+
+    servers: tuple[str, ...]
+    """Where NATS is: `nats://host:4222`, `tls://...`, one or several."""
+    node: str
+    """What this machine is called; no two of a cluster have one name."""
+    credentials: str | None = None
+    """The path of a file with a JWT and the seed of a key (made by `nsc`)."""
+    nkey: str | None = None
+    """The path of a file with the seed of an nkey."""
+    user: str | None = None
+    password: str | None = None
+    token: str | None = None
+    ca: str | None = None
+    """The path of the certificates that the server's is checked against; None: those of the system."""
+    cert: str | None = None
+    """The path of this machine's own certificate, if the server asks for one."""
+    key: str | None = None
+    """The path of its private key."""
+    is_named: bool = False
+    """Whether the name was given, and is not just what the machine is called: several nodes may run on one machine."""
+    gateways: int = 1
+    """How many processes of this machine speak with the others."""
+
+
 class Plan(msgspec.Struct, frozen=True):
     """An app: what `mob.start(...)` and the lines after it have said."""
 
@@ -114,6 +143,13 @@ class Plan(msgspec.Struct, frozen=True):
     trace: str | None = None
     """Whether calls are traced by OpenTelemetry: what sets it up in each mobster, as "module:function"; "" if that is
     to be done by the environment's OTEL_ variables."""
+    cluster: Cluster | None = None
+    """How it takes part in a cluster of machines; None: it runs on one."""
+
+    @property
+    def address(self) -> str:
+        """What the app is found by on this machine: its name, and that of the node if it was given one."""
+        return f"{self.name}@{self.cluster.node}" if self.cluster is not None and self.cluster.is_named else self.name
 
     def role(self, name: str) -> RolePlan:
         """The role of that name; `KeyError` if there is none."""
@@ -182,6 +218,44 @@ def check_limits(plan: Plan) -> Plan:
                 raise PlanError(f"role {role.name!r} needs {needed!r}, which is no role. {nearest(needed, names)}")
     in_order_of_need(plan.roles)
     return plan
+
+
+def placed(plan: Plan, workers: Mapping[str, int]) -> Plan:
+    """The plan for a machine that runs so many workers of these roles, and none of the others."""
+    names = [role.name for role in plan.roles if role.name != GATEWAY]
+    for name, count in workers.items():
+        if name not in names:
+            raise PlanError(f"roles: there is no role {name!r}. {nearest(name, names)}")
+        if not _is_number(count, int, 0, math.inf):
+            raise PlanError(f"roles: {name}={count!r} is not a whole number.")
+
+    def place(role: RolePlan) -> RolePlan:
+        if role.name == GATEWAY:
+            return role
+        count = workers.get(role.name, 0)
+        most = None if role.max_workers is None else max(count, role.max_workers)
+        return msgspec.structs.replace(role, workers=count, max_workers=most if count else None)
+
+    return msgspec.structs.replace(plan, roles=tuple(place(role) for role in plan.roles))
+
+
+def check_cluster(cluster: Cluster) -> Cluster:
+    """The options of a cluster if they make sense."""
+    if not cluster.servers:
+        raise PlanError('cluster(): no server is named. Wanted: an address such as "nats://host:4222".')
+    for server in cluster.servers:
+        scheme, mark, place = server.partition("://")
+        if not mark or scheme not in SCHEMES or not place:
+            shown = f"{scheme}{mark}{place.rpartition('@')[2]}"
+            raise PlanError(f"cluster: {shown!r} is no address of NATS. Wanted: one such as 'nats://host:4222'.")
+    if not _is_name(cluster.node):
+        raise PlanError(
+            f"cluster: node={cluster.node!r} cannot name a machine. Wanted: a letter, then up to 63 letters, digits, "
+            f"'_', '.' or '-'."
+        )
+    if not _is_count(cluster.gateways):
+        raise PlanError(f"cluster: gateways={cluster.gateways!r} is not a whole number of at least 1.")
+    return cluster
 
 
 def check_logs(logs: Logs) -> Logs:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 from mob.core.callbacks import Borrowed, Lent
 from mob.core.repetition import executed_after, may_repeat
 from mob.core.roster import Roster
-from mob.core.routing import Route, place_of
+from mob.core.routing import Place, Route, place_of
 from mob.core.states import Call as State
 from mob.core.streams import WINDOW, Debt
 from mob.errors import Executed
@@ -131,12 +131,12 @@ class Caller:
             call.reference = self.lent.pin(self.clock.pick(self.functions))
         if key is not None:
             call.role = ""
-            call.key = index = place_of(b"%d" % key, self.roster.roles[role].workers)
-            contact = next((target for target in route.targets if target.member.index == index), None)
-            if contact is not None and not route.keyed.get(index):
+            call.key = place = place_of(b"%d" % key, self.roster.places(role))
+            contact = next((target for target in route.targets if target.member.index == place[1]), None)
+            if contact is not None and not route.keyed.get(place):
                 self._send(contact, call)
             else:
-                self._park(call, route, index)
+                self._park(call, route, place)
             return call
         contact = route.choose()
         if contact is None or route.waiting:
@@ -209,11 +209,11 @@ class Caller:
             self.control.post(("want member", contact.uid))
         contact.early.append(message)
 
-    def _park(self, call: Call, route: Route[Contact], index: int | None = None) -> None:
+    def _park(self, call: Call, route: Route[Contact], place: Place | None = None) -> None:
         if not route.targets and self.roster.roles[route.role].given_up:
             self._end(call, "refused", "Unavailable", "no")
             return
-        waiting = route.waiting if index is None else route.keyed.setdefault(index, deque())
+        waiting = route.waiting if place is None else route.keyed.setdefault(place, deque())
         if len(waiting) >= WAITING_LIMIT:
             self._end(call, "refused", "Busy", "no")
             return
@@ -236,8 +236,8 @@ class Caller:
         while waiting and (contact := route.choose()) is not None:
             self._send_parked(waiting[0], contact)
             waiting.popleft()
-        for index, keyed in route.keyed.items():
-            contact = next((target for target in route.targets if target.member.index == index), None)
+        for place, keyed in route.keyed.items():
+            contact = next((target for target in route.targets if target.member.index == place[1]), None)
             while keyed and contact is not None:
                 self._send_parked(keyed[0], contact)
                 keyed.popleft()

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from mob.core import states
+from mob.core.routing import Place
 from mob.core.states import Call as State
 from mob.core.streams import Credit
 from tests.simulation.clock import claim
@@ -62,7 +63,7 @@ class Call:
         """The role among whose workers it may be repeated."""
         self.target = target
         self.state = State.WAITING
-        self.key: int | None = None
+        self.key: Place | None = None
         self.retries = 3
         self.is_repeated = False
         self.deadline: float | None = None

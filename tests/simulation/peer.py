@@ -125,7 +125,7 @@ class Peer(Caller):
             return
         route = self.routes.get(role) or self.routes.setdefault(role, Route(role))
         before = route.targets
-        route.targets = tuple(
+        route.put(
             contact
             for contact in self.contacts.values()
             if may_get_calls(contact.member, role) and not contact.is_broken

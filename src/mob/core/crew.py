@@ -267,7 +267,8 @@ class Crew:
 
     def welcome(self, uid: int) -> Welcome:
         """What a new member is told."""
-        return Welcome(uid, tuple(self.roster.roles.values()), tuple(self.roster))
+        roster = self.roster
+        return Welcome(uid, tuple(roster.roles.values()), tuple(roster), tuple(roster.nodes.values()), roster.cut)
 
     def changed(self, process: Process) -> list[Decision]:
         """Everybody is to know its state."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import msgspec
 
-from mob.wire.messages import Member, RoleInfo, Running
+from mob.wire.messages import Member, Node, RoleInfo, Running, Words
 
 KINDS = ("exit", "crash", "hang", "reload", "recycle", "restart", "scale", "stop", "note")
 """What may happen to an app."""
@@ -35,6 +35,8 @@ class Welcome(_Decision, frozen=True):
     uid: int
     roles: tuple[RoleInfo, ...]
     members: tuple[Member, ...]
+    nodes: tuple[Node, ...] = ()
+    cut: str = ""
 
 
 class Introduce(_Decision, frozen=True):
@@ -61,6 +63,32 @@ class AnnounceRole(_Decision, frozen=True):
     """Tell every member what is known of a role now."""
 
     role: RoleInfo
+
+
+class AnnounceNode(_Decision, frozen=True):
+    """Tell every member of a machine of the cluster."""
+
+    node: Node
+
+
+class AnnounceNodeGone(_Decision, frozen=True):
+    """Tell every member that a machine has left the cluster; its members were told to have gone before."""
+
+    number: int
+    why: str
+
+
+class AnnounceCut(_Decision, frozen=True):
+    """Tell every member that no other machine can be reached now, and why; that they can, if there is no reason."""
+
+    why: str
+
+
+class Write(_Decision, frozen=True):
+    """Send words to the Kingpin of another node; to all others, if `node` is 0."""
+
+    node: int
+    words: Words
 
 
 class Ask(_Decision, frozen=True):
@@ -135,6 +163,10 @@ Decision = (
     | Announce
     | AnnounceGone
     | AnnounceRole
+    | AnnounceNode
+    | AnnounceNodeGone
+    | AnnounceCut
+    | Write
     | Ask
     | Kill
     | Inspect

@@ -2,6 +2,8 @@
 
 A member asks once for a role ("*": all roles) or for one member, and is introduced to everybody there, now and in
 future. A pair is introduced once; a member may want itself (a worker that calls its own role): a link to itself.
+
+Members of other machines are wanted one by one, when there is something to say, and are no business of this file.
 """
 
 from __future__ import annotations
@@ -9,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from mob.core.roster import Roster
-from mob.wire.messages import Member
+from mob.wire.messages import Member, node_of
 
 ALL = "*"
 
@@ -35,7 +37,7 @@ class Introductions:
         """Notes the wish; the pairs to be introduced at once."""
         self._wishes.setdefault(role, set()).add(uid)
         there = roster.mobsters() if role == ALL else roster.of_role(role)
-        return self._new_pairs((uid, member.uid) for member in there)
+        return self._new_pairs((uid, member.uid) for member in there if node_of(member.uid) == node_of(uid))
 
     def want_member(self, uid: int, other: int, roster: Roster) -> list[tuple[int, int]]:
         """The pair to be introduced, if both are there and not linked yet."""

@@ -10,17 +10,27 @@ from collections.abc import Iterable, Iterator
 
 from mob.core.states import Mobster
 from mob.errors import UnknownRole, nearest
-from mob.wire.messages import Member, RoleInfo
+from mob.wire.messages import Member, Node, RoleInfo, node_of
 
 
 class Roster:
     """The members by uid, and the roles by name."""
 
-    __slots__ = ("_members", "roles")
+    __slots__ = ("_members", "cut", "nodes", "roles")
 
-    def __init__(self, roles: Iterable[RoleInfo] = (), members: Iterable[Member] = ()) -> None:
+    def __init__(
+        self,
+        roles: Iterable[RoleInfo] = (),
+        members: Iterable[Member] = (),
+        nodes: Iterable[Node] = (),
+        cut: str = "",
+    ) -> None:
         self.roles: dict[str, RoleInfo] = {role.name: role for role in roles}
         self._members: dict[int, Member] = {member.uid: member for member in members}
+        self.nodes: dict[int, Node] = {node.number: node for node in nodes}
+        """The machines of the cluster by their numbers, this one first; none if there is no cluster."""
+        self.cut = cut
+        """Why the other machines cannot be reached now, if they cannot."""
 
     def __repr__(self) -> str:
         return f"<Roster of {len(self._members)} members, roles {', '.join(self.roles) or 'none'}>"
@@ -65,6 +75,24 @@ class Roster:
     def by_pid(self, pid: int) -> Member | None:
         """The member with that process id, newest first."""
         return next((member for member in reversed(list(self)) if member.pid == pid), None)
+
+    def is_out_of_reach(self, role: str) -> bool:
+        """Whether a role runs on other machines only, and none of them can be reached now."""
+        info = self.roles.get(role)
+        return bool(self.cut) and info is not None and not info.workers
+
+    def places(self, role: str) -> list[tuple[str, int]]:
+        """How many places the role has on each machine, by its name ("" if there is no cluster)."""
+        own = self.roles[role].workers
+        if not self.nodes:
+            return [("", own)]
+        first, *others = self.nodes.values()
+        return [(first.name, own), *((node.name, dict(node.places).get(role, 0)) for node in others)]
+
+    def node_name(self, uid: int) -> str:
+        """The name of the machine that a member runs on; nothing if there is no cluster."""
+        node = self.nodes.get(node_of(uid))
+        return "" if node is None else node.name
 
     def check_role(self, role: str) -> RoleInfo:
         """The role of that name; `UnknownRole` with the nearest name if the app has none."""

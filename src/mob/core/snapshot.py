@@ -19,7 +19,7 @@ from mob.core.quarantine import Suspect
 from mob.core.states import Mobster, Slot as SlotState
 from mob.core.supervisor import Supervisor
 from mob.plan import Plan, RolePlan
-from mob.wire.messages import Beat, Member, RoleInfo
+from mob.wire.messages import Beat, Member, Node, RoleInfo
 
 FORMAT = 1
 """The version of everything here; two Kingpins with different ones cannot follow each other."""
@@ -92,6 +92,7 @@ class Snapshot(msgspec.Struct, frozen=True):
     wishes: dict[str, list[int]]
     pairs: list[tuple[int, int]]
     suspects: list[SuspectData]
+    nodes: list[Node] = []
 
 
 def take(supervisor: Supervisor) -> Snapshot:
@@ -112,6 +113,7 @@ def take(supervisor: Supervisor) -> Snapshot:
             SuspectData(role, name, list(each.deaths), each.state, each.term, each.until, each.probe)
             for (role, name), each in supervisor.quarantine.suspects.items()
         ],
+        nodes=list(crew.roster.nodes.values()),
     )
 
 

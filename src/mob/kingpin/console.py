@@ -73,7 +73,7 @@ class Console:
                 self._watch(source, pid)
 
     def drain(self, uid: int) -> None:
-        """Passes on what a mobster that has ended has still printed, so that it stands before what is said of its end."""
+        """Passes on what a mobster that has ended has printed last: it stands before what is said of its end."""
         for source in list(self._sources.get(uid, ())):
             for _ in range(MOST_READS):
                 if not self._read(source):

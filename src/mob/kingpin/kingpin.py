@@ -23,6 +23,7 @@ from mob.core.decisions import Decision
 from mob.core.registry import Registry
 from mob.core.supervisor import Supervisor
 from mob.kingpin import logfile, upgrade
+from mob.kingpin.cluster import Cluster, draw_number
 from mob.kingpin.console import Console
 from mob.kingpin.coroner import Coroner
 from mob.kingpin.desk import Connection, Desk
@@ -59,6 +60,8 @@ class Kingpin:
         self._estate = estate  # what another program in this process has left
         self._upgrade: Upgrade | None = None
         self.supervisor = Supervisor(plan, random.random)
+        self.cluster: Cluster | None = None
+        """The other machines, if there are any."""
         self.registry = Registry(self.supervisor.crew, monotonic())
         self.reactor = Reactor(uvloop.new_event_loop())
         self.console = Console(self.reactor, plan.logs, plan.frame_limit)
@@ -86,6 +89,9 @@ class Kingpin:
         self.desk.open(self.reactor, self.handle_client, self.plan.frame_limit)
         if self._estate is None:
             self.nursery.open()
+            if self.plan.cluster is not None:
+                self.supervisor.crew.last_uid = draw_number() << m.NODE_SHIFT
+                self.join_cluster()
             self.carry_out(self.supervisor.start(monotonic()))
         else:
             upgrade.take_over(self, self._estate)
@@ -95,6 +101,12 @@ class Kingpin:
         finally:
             self._close()
         return self.status
+
+    def join_cluster(self) -> None:
+        """From now on this machine is one of several."""
+        assert self.plan.cluster is not None
+        self.cluster = Cluster(self, self.plan.cluster)
+        self.carry_out(self.cluster.membership.start(monotonic()))
 
     def _close(self) -> None:
         self.desk.close()
@@ -225,6 +237,8 @@ class Kingpin:
                 self.carry_out(supervisor.handle_boot_failed(uid, report))
             case m.WantRole(role=role):
                 self.carry_out(supervisor.handle_want_role(uid, role))
+            case m.WantMember(uid=other) if self.cluster is not None and self.cluster.is_remote(other):
+                self.cluster.introduce(uid, other)
             case m.WantMember(uid=other, again=again):
                 self.carry_out(supervisor.handle_want_member(uid, other, again))
             case m.Draining():
@@ -235,7 +249,8 @@ class Kingpin:
                 self.ports.give_back(self.role_of(connection), uid, message)
                 connection.link.post(m.Unbound(number))
             case _:
-                self.requests.handle(connection, message)
+                if self.cluster is None or not self.cluster.handle(connection, message):
+                    self.requests.handle(connection, message)
 
     def _greet(self, connection: Connection, protocol: int, pid: int) -> None:
         if protocol != m.PROTOCOL:
@@ -276,6 +291,8 @@ class Kingpin:
     def carry_out(self, decisions: list[Decision]) -> None:
         """Does what was decided, in that order."""
         if decisions:
+            if self.cluster is not None:
+                decisions = [*decisions, *self.cluster.note(decisions)]
             self.registry.handle_decisions(decisions, monotonic())
             self._do(decisions)
             self.manager.tell(self.supervisor)
@@ -285,10 +302,10 @@ class Kingpin:
             match decision:
                 case d.Launch():
                     self._launch(decision)
-                case d.Welcome(uid=uid, roles=roles, members=members):
+                case d.Welcome(uid=uid, roles=roles, members=members, nodes=nodes, cut=cut):
                     plan = self.plan
                     if (connection := self.connections.get(uid)) is not None:
-                        welcome = m.Welcome(uid, plan.name, plan.grace, plan.frame_limit, roles, members)
+                        welcome = m.Welcome(uid, plan.name, plan.grace, plan.frame_limit, roles, members, nodes, cut)
                         connection.link.post_with(welcome, [os.dup(self.board.descriptor)])
                 case d.Introduce(first=first, second=second):
                     self._introduce(first, second)
@@ -301,7 +318,18 @@ class Kingpin:
                     self._announce(m.MemberGone(uid, why))
                 case d.AnnounceRole(role=role):
                     self._announce(m.RoleIs(role))
+                case d.AnnounceNode(node=node):
+                    self._announce(m.NodeIs(node))
+                case d.AnnounceNodeGone(number=number, why=why):
+                    self._announce(m.NodeGone(number, why))
+                case d.AnnounceCut(why=why):
+                    self._announce(m.Cut(why))
+                case d.Write(node=node, words=words):
+                    if self.cluster is not None:
+                        self.cluster.write(node, words)
                 case d.Ask(uid=uid, grace=grace):
+                    if self.cluster is not None and self.supervisor.stopping:
+                        self.cluster.handle_asked(uid)
                     self._post(uid, m.Stop(grace))
                 case d.Kill(uid=uid):
                     if (process := self.supervisor.processes.get(uid)) and process.pid:
@@ -326,6 +354,8 @@ class Kingpin:
 
     def _wake(self) -> None:
         self.carry_out(self.supervisor.handle_wake(monotonic()))
+        if self.cluster is not None:
+            self.carry_out(self.cluster.handle_wake(monotonic()))
 
     def _exited(self, uid: int, status: int) -> None:
         self.ports.restore()
@@ -338,6 +368,8 @@ class Kingpin:
         why, blamed = processes.exit_text(status), self.coroner.blame(uid, status)
         self.carry_out(self.supervisor.handle_exited(uid, why, monotonic(), status, blamed))
         self.registry.handle_exited(uid)
+        if self.cluster is not None:
+            self.cluster.handle_gone(uid)
         self.coroner.handle_exited(uid)
         self.console.take_last_lines(uid)  # nobody has asked for them
         if process is not None:
@@ -418,6 +450,6 @@ def run(plan: Plan) -> int:
     upgrade.rehearse(plan)
     estate = upgrade.inherited()
     if estate is not None:
-        desk = Desk(plan.name, socket.socket(fileno=estate.desk))
+        desk = Desk(plan.address, socket.socket(fileno=estate.desk))
         return Kingpin(plan, desk, Board(estate.board), estate).run()
-    return Kingpin(plan, Desk.claim(plan.name), Board.make()).run()
+    return Kingpin(plan, Desk.claim(plan.address), Board.make()).run()

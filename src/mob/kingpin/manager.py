@@ -35,11 +35,12 @@ class Manager:
     def tell(self, supervisor: Supervisor) -> None:
         """Something was decided. The app is ready for the first time when every role has a ready worker."""
         roster, state = supervisor.roster, self._told
+        wanted = [role.name for role in supervisor.plan.roles if role.workers]
         if supervisor.stopping:
             state = "stopping"
         elif supervisor.rollout.is_reloading:
             state = "reloading"
-        elif state == "reloading" or (not state and all(roster.ready(role.name) for role in supervisor.plan.roles)):
+        elif state == "reloading" or (not state and all(map(roster.ready, wanted))):
             state = "ready"
         if state == self._told:
             return

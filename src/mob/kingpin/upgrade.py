@@ -36,8 +36,9 @@ from mob.kingpin.console import Console
 from mob.kingpin.desk import Connection
 from mob.kingpin.lines import Chunk
 from mob.kingpin.writer import Source
-from mob.plan import Plan
+from mob.plan import GATEWAY, Plan
 from mob.rim.link import Link
+from mob.wire import messages as m
 from mob.wire.messages import Address, Follow
 
 if TYPE_CHECKING:
@@ -327,6 +328,7 @@ def take_over(kingpin: Kingpin, estate: Estate) -> None:
     kingpin.supervisor, decisions = snapshot.restore(kingpin.plan, estate.snapshot, monotonic(), random.random)
     kingpin.registry = Registry(kingpin.supervisor.crew, monotonic())
     kingpin.registry.take_over(estate.past)
+    _rejoin_cluster(kingpin, estate)
     there = [process for process in kingpin.supervisor.processes.values() if process.pid]
     kingpin.manager.take_over()
     kingpin.nursery.kill()
@@ -334,3 +336,16 @@ def take_over(kingpin: Kingpin, estate: Estate) -> None:
     kingpin.carry_out(decisions)
     text = f"this Kingpin has taken over {len(there)} mobsters."
     kingpin.carry_out([d.Tell(text), d.Answer(estate.ticket, text=text)])
+
+
+def _rejoin_cluster(kingpin: Kingpin, estate: Estate) -> None:
+    """This machine goes on as the node that it was, if it was one."""
+    number = m.node_of(kingpin.supervisor.crew.last_uid)
+    if (kingpin.plan.cluster is not None) != bool(number):
+        kingpin.console.say("whether the app runs on several machines cannot be changed by an upgrade: restart it.")
+    elif kingpin.plan.cluster is not None:
+        kingpin.join_cluster()
+        assert kingpin.cluster is not None
+        kingpin.cluster.membership.adopt(estate.snapshot.nodes, monotonic())
+        for process in kingpin.supervisor.crew.processes_of(GATEWAY):
+            kingpin.cluster.greet(process.uid)

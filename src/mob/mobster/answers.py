@@ -9,8 +9,9 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from msgspec import Raw
+from msgspec import Raw, structs
 
+from mob.mobster import portable
 from mob.rim.link import Link
 from mob.wire import failures, messages as m
 
@@ -82,7 +83,13 @@ class Answers:
         """Posts what this thread has just encoded, with the functions in it."""
         callbacks = self._callbacks
         passage = callbacks.take()
-        if not link.is_closed:
-            callbacks.hand_over(passage, self._peer.contacts.of_link(link), link)
-        link.post(message)
-        callbacks.let_go(passage)
+        try:
+            if not link.is_closed:
+                contact = self._peer.contacts.of_link(link)
+                if contact.is_distant:
+                    body = portable.body_for_far(self._peer, message.value, passage)
+                    message = structs.replace(message, value=body)
+                callbacks.hand_over(passage, contact, link)
+            link.post(message)
+        finally:
+            callbacks.let_go(passage)

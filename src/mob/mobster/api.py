@@ -37,6 +37,8 @@ class Me(Struct, frozen=True):
     pid: int
     generation: int
     """How many processes have had this role and index, this one counted."""
+    node: str = ""
+    """The name of its machine; nothing if the app runs on one only."""
 
 
 def enter(peer: Peer, say_ready: Callable[[], None]) -> None:
@@ -112,8 +114,11 @@ def any(role: str) -> Target:
     return Target(peer, role, "any")
 
 
-def pid(pid: int) -> Target:
-    """The mobster with that process id: `mob.pid(p).send(obj)`, `.call.foo(1)`; `UnknownTarget` if there is none."""
+def pid(pid: int | str) -> Target:
+    """The mobster with that process id: `mob.pid(p).send(obj)`, `.call.foo(1)`; `UnknownTarget` if there is none.
+
+    A number is a process of this machine; one of another is "node:pid".
+    """
     return Target(current("pid"), "", "pid", pid)
 
 
@@ -140,7 +145,7 @@ def caller() -> Me | None:
     if contact is None:
         return None
     member = contact.member
-    return Me(peer.app, member.role, member.index, member.pid, member.generation)
+    return Me(peer.app, member.role, member.index, member.pid, member.generation, contact.node)
 
 
 def cancelled() -> bool:
@@ -156,7 +161,7 @@ def cancelled() -> bool:
 def me() -> Me:
     """Who this process is."""
     peer = current("me")
-    return Me(peer.app, peer.role, peer.index, peer.pid, peer.generation)
+    return Me(peer.app, peer.role, peer.index, peer.pid, peer.generation, peer.roster.node_name(peer.uid))
 
 
 def ready() -> None:

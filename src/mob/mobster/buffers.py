@@ -133,6 +133,11 @@ class Buffers:
             assert self._to_share is not None
             contact.post_with(m.Pool(self._pool.limit), [self._to_share])
 
+    def look(self, place: Place) -> memoryview:
+        """What lies in a place of one's own."""
+        assert self._memory is not None
+        return self._memory.part(place.offset, place.length)
+
     def unpin(self, place: Place) -> None:
         """The messages with that buffer were posted, or never will be."""
         with self._lock:

@@ -119,7 +119,8 @@ class Callbacks:
         handles: list[Handle] = []
         for reference, _ in passage:
             if isinstance(reference, Place):
-                self._peer.buffers.hold(reference, contact)
+                if not contact.is_distant:  # else it is in the message itself
+                    self._peer.buffers.hold(reference, contact)
             elif isinstance(reference, Handle):
                 handles.append(reference)
             elif reference.owner == self._peer.uid:

@@ -18,11 +18,13 @@ from typing import TYPE_CHECKING, Any
 from msgspec import Raw, Struct
 
 from mob.core import repetition
-from mob.core.routing import Route, place_of
+from mob.core.routing import Place, Route, place_of
 from mob.core.states import Call as State
-from mob.errors import Busy, CallError, Lost, Unavailable, UnknownTarget
+from mob.errors import BadMessage, Busy, CallError, Lost, Unavailable, UnknownTarget
+from mob.mobster import portable
 from mob.mobster.call import Call
 from mob.mobster.callbacks import Passage
+from mob.mobster.contacts import UNSENT_LIMIT
 from mob.mobster.served import Served, current
 from mob.mobster.streams import Receiver
 from mob.wire import messages as m
@@ -47,7 +49,7 @@ class Options(Struct, frozen=True):
     """Seconds to wait for a ready worker."""
     timeout: float | None = None
     """Seconds for the whole call."""
-    pid: int | None = None
+    pid: int | str | None = None
     """Only the worker with this process id."""
     key: Any = None
     """Always the worker in the place that this key belongs to (rendezvous hashing), whichever process fills it."""
@@ -56,6 +58,11 @@ class Options(Struct, frozen=True):
 
 
 DEFAULTS = Options()
+SPILL = 2000
+"""Microseconds that a call would have to wait for a worker here, from which on one of another machine is considered:
+about what the way there and back takes."""
+CHEAPEST = 20
+"""Microseconds that any call takes at least."""
 LOOK = 0.0005
 """Seconds between two looks at the board while calls wait for an idle worker."""
 RETRY_JITTER = 0.05
@@ -113,7 +120,7 @@ class Calling:
         if options.key is not None:
             self._send_by_key(route, options, call, body, passage)
             return call
-        contact = self._choose(route) if special is None else special
+        contact = self._choose(route, passage) if special is None else special
         if contact is None or (route.waiting and special is None):
             self._park(Parked(monotonic() + options.wait, call, body, passage), route)
         else:
@@ -172,14 +179,13 @@ class Calling:
     ) -> None:
         """To the worker in the place that the key belongs to; if none is ready there, when one is."""
         call.role = ""
-        workers = self._peer.roster.roles[route.role].workers
         key = repr(options.key).encode()
-        index = place_of(key, workers)
-        contact = _in_place(route, index)
-        if contact is not None and not route.keyed.get(index):
+        place = place_of(key, self._peer.roster.places(route.role))
+        contact = _in_place(route, place)
+        if contact is not None and not route.keyed.get(place):
             self._send(contact, call, body, passage)
         else:
-            self._park(Parked(monotonic() + options.wait, call, body, passage, key), route, index)
+            self._park(Parked(monotonic() + options.wait, call, body, passage, key), route, place)
 
     def send(self, contacts: Sequence[Contact], obj: Any) -> None:
         """Sends a message to each of them."""
@@ -187,18 +193,25 @@ class Calling:
         carried = "" if peer.tracing is None else peer.tracing.carried()
         message = m.Message(Raw(peer.encode(obj, "message")), carried)
         passage = peer.callbacks.take() if peer.callbacks.encoding else ()
-        for contact in contacts:
+        try:
+            for contact in contacts:
+                self._send_message(contact, message, passage)
+        finally:
             if passage:
-                peer.callbacks.hand_over(passage, contact)
-            contact.post(message)
+                peer.callbacks.let_go(passage)
+
+    def _send_message(self, contact: Contact, message: m.Message, passage: Passage) -> None:
         if passage:
-            peer.callbacks.let_go(passage)
+            if contact.is_distant:
+                message = m.Message(portable.body_for_far(self._peer, message.body, passage), message.trace)
+            self._peer.callbacks.hand_over(passage, contact)
+        contact.post(message)
 
     def send_any(self, role: str, obj: Any) -> None:
         """Sends a message to any one of the role, waiting for a ready one."""
         peer = self._peer
         route = self.route(role)
-        contact = route.choose()
+        contact = route.choose() or route.choose(is_far=True)
         if contact is not None and not route.waiting:
             self.send([contact], obj)
             return
@@ -217,13 +230,23 @@ class Calling:
         self._peer.contacts.want_role(role)
         return self._peer.contacts.route(role)
 
-    def _choose(self, route: Route[Contact]) -> Contact | None:
+    def _choose(self, route: Route[Contact], passage: Passage = ()) -> Contact | None:
         """The worker for the next call. None if none is ready; and if all are busy with calls that take long: a call
         that waits here goes to the first that is idle, one that waits there is stuck behind the slowest."""
         contact = route.choose()
+        if route.far and (contact is None or self._is_busy(contact)) and not portable.stays_here(passage):
+            far = route.choose(is_far=True)
+            if contact is None or (far is not None and far.outstanding < contact.outstanding):
+                contact = far
         if contact is not None and len(route.targets) > 1 and contact.outstanding and contact.is_slow:
             return None
         return contact
+
+    def _is_busy(self, contact: Contact) -> bool:
+        """Whether a call would wait so long for this worker that one on another machine may be better."""
+        board = self._peer.board
+        cost = 0 if board is None else board.cost(contact.uid)
+        return contact.outstanding * max(cost, CHEAPEST) > SPILL
 
     def _look_for_idle(self, route: Route[Contact]) -> None:
         """While calls wait for an idle worker: looks at the board, for nobody sends word of that."""
@@ -247,31 +270,42 @@ class Calling:
         call.when_done(lambda _: self._peer.callbacks.let_go(passage))
 
     def _send(self, contact: Contact, call: Call[Any], body: Body, passage: Passage) -> None:
+        if contact.is_choked:
+            unsent = f"more than {UNSENT_LIMIT:,} bytes wait for the link to {contact.name} already"
+            self._peer.fail(call, Busy(f"{call.label}: {unsent}."))
+            return
         if len(contact.pending) >= OUTSTANDING_LIMIT:
             self._peer.fail(
                 call, Busy(f"{call.label}: {OUTSTANDING_LIMIT:,} calls to {contact.name} are unanswered already.")
             )
             return
+        if passage and contact.is_distant:
+            try:
+                body = portable.call_for_far(self._peer, body, passage)
+            except BadMessage as error:
+                call.fail(error)
+                return
         if passage:
             self._peer.callbacks.hand_over(passage, contact)
         contact.send_call(call, body)
 
     # ---------------------------------------------------------------------------------------------- waiting
 
-    def _park(self, parked: Parked, route: Route[Contact], index: int | None = None) -> None:
+    def _park(self, parked: Parked, route: Route[Contact], place: Place | None = None) -> None:
         """Has it wait for a ready worker of the role, or for the one in a certain place."""
         if self._peer.control.is_closed:  # no worker will ever come: nobody is left to tell of it
             self._give_up(parked, self._peer.control.ended(parked.call.label if parked.call else "a message"))
             return
-        if not route.targets and self._peer.roster.roles[route.role].given_up:
+        roster = self._peer.roster
+        if not route.targets and (roster.roles[route.role].given_up or roster.is_out_of_reach(route.role)):
             self._give_up(parked, self._given_up(parked, route.role))
             return
-        waiting = route.waiting if index is None else route.keyed.setdefault(index, deque())
+        waiting = route.waiting if place is None else route.keyed.setdefault(place, deque())
         if len(waiting) >= WAITING_LIMIT:
             text = f"{WAITING_LIMIT:,} calls to {route.role!r} wait for a worker already; {self._why(route.role)}"
             self._give_up(parked, Busy(text))
             return
-        if route.targets and index is None:
+        if route.targets and place is None:
             parked.until = math.inf  # ready ones there are: the time to wait for those does not run
         waiting.append(parked)
         self._peer.reactor.call(lambda: self._arrange(route))
@@ -307,17 +341,16 @@ class Calling:
         while waiting and (contact := self._choose(route)) is not None:
             self._send_parked(waiting[0], contact)
             waiting.popleft()  # only now: nothing may overtake it
-        for index, keyed in route.keyed.items():
-            contact = _in_place(route, index)
+        for place, keyed in route.keyed.items():
+            contact = _in_place(route, place)
             while keyed and contact is not None:
                 self._send_parked(keyed[0], contact)
                 keyed.popleft()
 
     def _send_parked(self, parked: Parked, contact: Contact) -> None:
         if parked.call is None:
-            self._peer.callbacks.hand_over(parked.passage, contact)
+            self._send_message(contact, m.Message(parked.body[1], parked.body[5]), parked.passage)
             self._peer.callbacks.let_go(parked.passage)
-            contact.post(m.Message(parked.body[1], parked.body[5]))
         elif parked.call.state is State.WAITING:
             self._send(contact, parked.call, parked.body, parked.passage)
 
@@ -354,11 +387,13 @@ class Calling:
             call.until = monotonic() + getattr(call, "wait", WAIT)
         self._park(Parked(call.until, call, body, passage), self.route(call.role))
 
-    def handle_resized(self, role: str, workers: int) -> None:
-        """The role has another number of places: what waits for one that is no more waits for its key's new one."""
-        route = self._peer.contacts.routes.get(role)
-        if route is not None and route.leave_places(workers, lambda parked: parked.key):
-            self.route_waiting(route)
+    def handle_resized(self) -> None:
+        """There are other places: what waits for the one of a key waits for its new one."""
+        for role, route in self._peer.contacts.routes.items():
+            if route.keyed:
+                places = self._peer.roster.places(role)
+                route.place_anew(lambda parked, places=places: place_of(parked.key, places))
+                self.route_waiting(route)
 
     def handle_given_up(self, role: str) -> None:
         """No worker of the role will come any more, unless somebody reloads it: what waits for one has failed."""
@@ -369,6 +404,10 @@ class Calling:
             self._give_up(parked, self._given_up(parked, role))
 
     def _given_up(self, parked: Parked, role: str) -> Unavailable:
+        roster = self._peer.roster
+        if roster.is_out_of_reach(role):
+            text = f"{role!r} runs on other machines, which cannot be reached now: {roster.cut}"
+            return Unavailable(f"{_label(parked, role)}: {text}")
         text = f"the role {role!r} is given up, for it failed too often; {self._why(role)}"
         return Unavailable(f"{_label(parked, role)}: {text}")
 
@@ -391,16 +430,16 @@ class Calling:
         return f"it is failing: {info.failing}" if info and info.failing else "see `mob ps`."
 
 
-def _in_place(route: Route[Contact], index: int) -> Contact | None:
-    """The ready worker with that index."""
-    return next((target for target in route.targets if target.member.index == index), None)
+def _in_place(route: Route[Contact], place: Place) -> Contact | None:
+    """The ready worker in that place."""
+    return next((target for target in route.targets if target.place == place), None)
 
 
 def _label(parked: Parked, role: str) -> str:
     return parked.call.label if parked.call else f"a message to {role!r}"
 
 
-def unknown_pid(pid: int, role: str = "") -> UnknownTarget:
+def unknown_pid(pid: int | str, role: str = "") -> UnknownTarget:
     """The error for a pid that no ready mobster has."""
     among = f" of role {role!r}" if role else ""
     return UnknownTarget(f"no ready mobster{among} has the pid {pid}. `mob ps` lists them.")

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import Raw
 
-from mob.core.routing import Route, may_get_calls
+from mob.core.routing import Place, Route, may_get_calls
 from mob.core.states import Call as CallState, Mobster
 from mob.errors import Lost
 from mob.mobster.call import Call
 from mob.mobster.streams import Receiver
+from mob.plan import GATEWAY
 from mob.rim.link import CLOSED, Descriptor, Link
 from mob.wire import messages as m
 
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 SENT = CallState.SENT
 SLOW = 500
 """Microseconds: where calls take longer on average, each waits for an idle worker instead of behind another call."""
+UNSENT_LIMIT = 64 * 1024 * 1024
+"""Bytes that may wait for the link to a member on another machine."""
 PATIENCE = 1.0
 """Seconds after which a link is asked for again that this process had no descriptor for."""
 
@@ -49,6 +52,7 @@ class Contact:
         "is_broken",
         "link",
         "member",
+        "node",
         "pending",
         "queue",
         "uid",
@@ -58,6 +62,8 @@ class Contact:
         self._peer = peer
         self.uid = member.uid
         self.member = member
+        self.node = peer.roster.node_name(member.uid)
+        """The name of its machine; nothing if there is no cluster."""
         self.link: Link | None = None
         self.pending: dict[int, Call[Any] | Receiver] = {}
         """Calls sent there and not answered, by number."""
@@ -78,11 +84,27 @@ class Contact:
     def __repr__(self) -> str:
         return f"<Contact {self.name} {self.member.state}, {len(self.pending)} calls outstanding>"
 
+    is_distant = False
+    """Whether it is on another machine."""
+    is_choked = False
+    """Whether it reads so slowly that nothing more should be sent."""
+
     @property
     def name(self) -> str:
         """As people read it: `back.2 (pid 4242)`."""
         member = self.member
-        return f"{member.role}.{member.index} (pid {member.pid})" if member.role else f"client (pid {member.pid})"
+        where = f"pid {member.pid} on {self.node}" if self.is_distant else f"pid {member.pid}"
+        return f"{member.role}.{member.index} ({where})" if member.role else f"client ({where})"
+
+    @property
+    def address(self) -> int | str:
+        """What `mob.pid` finds it by: its pid; on another machine the name of that as well."""
+        return f"{self.node}:{self.member.pid}" if self.is_distant else self.member.pid
+
+    @property
+    def place(self) -> Place:
+        """Its place among those that keys belong to."""
+        return self.node, self.member.index
 
     @property
     def outstanding(self) -> int:
@@ -204,6 +226,34 @@ def _post(link: Link, message: Any, descriptors: Sequence[Descriptor]) -> None:
         link.post(message)
 
 
+class DistantContact(Contact):
+    """A member on another machine. Its link is carried by gateways: it may break while the member lives, and then
+    another is made when there is something to say."""
+
+    __slots__ = ()
+    is_distant = True
+
+    @property
+    def outstanding(self) -> int:
+        """Calls from here that it has not answered."""
+        return len(self.pending)
+
+    @property
+    def is_slow(self) -> bool:
+        """Whether a call would have to wait there behind another; how long those take is not known here."""
+        return bool(self.pending)
+
+    @property
+    def is_choked(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Whether so much waits for its link that nothing more should be sent."""
+        return self.link is not None and self.link.unsent_bytes > UNSENT_LIMIT
+
+    def lose(self, why: str) -> None:
+        super().lose(why)
+        self.is_broken = False
+        self._peer.contacts.forget_wish(self)
+
+
 class Contacts:
     """All of them, the routes to the roles, and the links."""
 
@@ -265,13 +315,18 @@ class Contacts:
             self._wanted.add(contact.uid)
             self._peer.control.post(m.WantMember(contact.uid))
 
+    def forget_wish(self, contact: Contact) -> None:
+        """The link that was asked for has come and gone."""
+        self._wanted.discard(contact.uid)
+
     # ------------------------------------------------------------------------------------ what the Kingpin says
 
     def put(self, member: m.Member) -> None:
         """A member is new or has changed."""
         contact = self._by_uid.get(member.uid)
         if contact is None:
-            contact = self._by_uid[member.uid] = Contact(self._peer, member)
+            kind = Contact if m.node_of(member.uid) == m.node_of(self._peer.uid) else DistantContact
+            contact = self._by_uid[member.uid] = kind(self._peer, member)
         contact.member = member
         self._reroute(member.role)
         if member.state == Mobster.DRAINING:
@@ -312,6 +367,9 @@ class Contacts:
         if contact is not None and contact.link is link:
             contact.is_broken = True
             self._reroute(contact.member.role)
+            if contact.is_distant:
+                contact.lose("is out of reach")
+                return
             contact.lose("has gone" if why == CLOSED else f"broke its link: {why}")
             if why != CLOSED and contact.uid in self._by_uid:
                 self._peer.log.error("the link to %s was closed: %s", contact.name, why)
@@ -330,17 +388,26 @@ class Contacts:
             link.close()
         contact.lose(why)
 
+    def handle_cut(self) -> None:
+        """The other machines can be reached, or cannot any more."""
+        for role in list(self.routes):
+            self._reroute(role)
+            if self._peer.roster.is_out_of_reach(role):
+                self._peer.calling.handle_given_up(role)
+
     def _reroute(self, role: str) -> None:
-        """The workers of a role that may get calls have changed (of clients there are none)."""
-        if not role:
+        """The workers of a role that may get calls have changed (of clients and gateways there are none)."""
+        if not role or role == GATEWAY:
             return
         route = self.route(role)
         before = route.targets
-        route.targets = tuple(
+        able = [
             contact
             for contact in self._by_uid.values()
             if may_get_calls(contact.member, role) and not contact.is_broken
-        )
+        ]
+        far = [] if self._peer.roster.cut else [contact for contact in able if contact.is_distant]
+        route.put([contact for contact in able if not contact.is_distant], far)
         if before and not route.targets:
             self._peer.calling.handle_none_ready(route)
         if route.targets != before and (not before or route.keyed):

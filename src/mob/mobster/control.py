@@ -33,6 +33,8 @@ class Control:
         self.refused = ""
         self.on_stop: Callable[[float], None] = _nothing_to_stop
         self.on_gone: Callable[[], None] = _nothing_to_do
+        self.on_cluster: Callable[[m.Down, list[int]], None] = _nothing_to_carry
+        """What the Kingpin tells a gateway, with the descriptors that came along."""
 
     def __repr__(self) -> str:
         return f"<Control {self._link}>"
@@ -91,10 +93,10 @@ class Control:
     def _handle_one(self, link: Link, message: m.Down) -> None:
         peer = self._peer
         match message:
-            case m.Welcome(uid=uid, app=app, roles=roles, members=members, frame_limit=limit):
+            case m.Welcome(uid=uid, app=app, roles=roles, members=members, nodes=nodes, cut=cut, frame_limit=limit):
                 peer.uid, peer.app, peer.frame_limit = uid, app, limit
-                peer.board = Board(link.take_one())
-                peer.roster = Roster(roles, members)
+                peer.board = self._take_board(link)
+                peer.roster = Roster(roles, members, nodes, cut)
                 for role in roles:
                     self._handle_role(role)
                 for member in members:
@@ -133,6 +135,22 @@ class Control:
                 self.on_stop(grace)
             case m.Refused(why=why):
                 self.refused = why
+            case m.NodeIs(node=node):
+                peer.roster.nodes[node.number] = node
+                peer.calling.handle_resized()
+            case m.NodeGone(number=number):
+                peer.roster.nodes.pop(number, None)
+                peer.calling.handle_resized()
+            case m.Cut(why=why):
+                peer.roster.cut = why
+                peer.contacts.handle_cut()
+            case m.JoinCluster() | m.Send() | m.Carry() | m.Turned():
+                self.on_cluster(message, link.take(1) if isinstance(message, m.Carry) else [])
+
+    def _take_board(self, link: Link) -> Board | None:
+        """The board of loads; a client of another machine's Kingpin gets none."""
+        taken = link.take(1)
+        return Board(taken[0]) if taken else None
 
     def _settle(self, number: int, answer: m.Down) -> None:
         if (call := self._requests.pop(number, None)) is not None:
@@ -164,7 +182,7 @@ class Control:
         peer = self._peer
         if role.name == peer.role:
             peer.serving.quarantined = dict(role.quarantined)
-        peer.calling.handle_resized(role.name, role.workers)
+        peer.calling.handle_resized()
         if role.given_up:
             peer.calling.handle_given_up(role.name)
 
@@ -211,3 +229,8 @@ def _nothing_to_stop(grace: float) -> None:
 
 def _nothing_to_do() -> None:
     pass
+
+
+def _nothing_to_carry(message: m.Down, descriptors: list[int]) -> None:
+    for descriptor in descriptors:
+        os.close(descriptor)

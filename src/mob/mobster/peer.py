@@ -22,6 +22,7 @@ from msgspec import Raw
 from mob.core.roster import Roster
 from mob.core.states import Call as CallState, Mobster
 from mob.errors import BadMessage, CallError, CallTimeout
+from mob.mobster import portable
 from mob.mobster.buffers import Buffers
 from mob.mobster.call import Call, Handover
 from mob.mobster.callbacks import Callbacks
@@ -171,18 +172,27 @@ class Peer:
             raise
         if len(body) > self.frame_limit - HEADROOM:
             self.callbacks.let_go(self.callbacks.take())
+            self.check_size(body, root)
+        return body
+
+    def check_size(self, body: bytes, root: str) -> None:
+        """`BadMessage` if a body is too long for one message."""
+        if len(body) > self.frame_limit - HEADROOM:
             raise BadMessage(
                 f"cannot send {root}: {len(body):,} bytes; the limit is {self.frame_limit:,} (frame_limit of the app). "
                 f"Send it in parts, or raise the limit.",
                 root,
             )
-        return body
 
-    def contact_of_pid(self, pid: int, role: str = "") -> Contact:
-        """The ready mobster with that process id; `UnknownTarget` if there is none."""
+    def contact_of_pid(self, pid: int | str, role: str = "") -> Contact:
+        """The ready mobster with that process id, on this machine, or elsewhere if it is `node:pid`; `UnknownTarget`
+        if there is none."""
+        node, colon, digits = pid.rpartition(":") if isinstance(pid, str) else ("", "", str(pid))
         for contact in self.contacts:
             member = contact.member
-            if member.pid == pid and member.role and member.state == Mobster.READY and role in ("", member.role):
+            is_there = contact.node == node if colon else not contact.is_distant
+            is_it = str(member.pid) == digits and is_there and role in ("", member.role)
+            if is_it and member.role and member.state == Mobster.READY:
                 return contact
         raise unknown_pid(pid, role)
 
@@ -236,8 +246,10 @@ class Peer:
 
     def handle_meet(self, uid: int, sock: socket.socket) -> None:
         """The Kingpin has given us our end of a link to a member."""
-        link = Link(sock, self.reactor, m.decode_peer, self.handle_messages, self.handle_closed, self.frame_limit)
-        link.is_stamped = self.serving.tallies is not None
+        is_distant = m.node_of(uid) != m.node_of(self.uid)
+        decode = portable.decode if is_distant else m.decode_peer
+        link = Link(sock, self.reactor, decode, self.handle_messages, self.handle_closed, self.frame_limit)
+        link.is_stamped = is_distant or self.serving.tallies is not None
         self.contacts.meet(link, uid)
 
     def handle_closed(self, link: Link, why: str) -> None:

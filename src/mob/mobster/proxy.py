@@ -106,7 +106,7 @@ class RemoteExport:
 class Target:
     """Some mobsters: they can be sent to, and called."""
 
-    def __init__(self, peer: Peer, role: str, kind: str, pid: int = 0) -> None:
+    def __init__(self, peer: Peer, role: str, kind: str, pid: int | str = 0) -> None:
         self._peer = peer
         self._role = role
         self._kind = kind
@@ -129,7 +129,8 @@ class Target:
 
     @property
     def call(self) -> Calls:
-        """`target.call.foo(1)`: calls an export; on all of a role the result is `{pid: value}`."""
+        """`target.call.foo(1)`: calls an export; on all of a role the result is `{pid: value}`, with "node:pid" for a
+        worker on another machine."""
         return Calls(self)
 
     def start_call(self, name: str, /, *args: Any, **kwargs: Any) -> Call[Any]:
@@ -165,21 +166,20 @@ class _Broadcast:
 
     def __init__(self, peer: Peer, role: str, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self._label = f"{role}.{name}"
-        self._results: dict[int, Any] = {}
-        self._errors: dict[int, BaseException] = {}
-        self.call: Call[dict[int, Any]] = Call(peer, f"all {self._label}", "")
+        self._results: dict[int | str, Any] = {}
+        self._errors: dict[int | str, BaseException] = {}
+        self.call: Call[dict[int | str, Any]] = Call(peer, f"all {self._label}", "")
         contacts = peer.contacts.ready(role)
         self._missing = len(contacts)
         for contact in contacts:
             call = peer.calling.call_one(contact, self._label, name, args, kwargs)
-            pid = contact.member.pid
-            call.when_done(partial(self._handle_done, pid))
+            call.when_done(partial(self._handle_done, contact.address))
         if not contacts and peer.control.is_closed:
             self.call.fail(Unavailable(f"{self.call.label}: the app {peer.app!r} has ended."))
         elif not contacts:
             self.call.settle({})
 
-    def _handle_done(self, pid: int, call: Call[Any]) -> None:
+    def _handle_done(self, pid: int | str, call: Call[Any]) -> None:
         error = call.exception()
         if error is None:
             self._results[pid] = call.result()

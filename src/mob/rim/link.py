@@ -197,7 +197,7 @@ class Link:
                 outbox[:0] = batch  # none of it has left
             return
         for index, message in enumerate(batch):
-            self._send(_framed([message]), ())
+            self._send(_framed([monotonic(), message] if self.is_stamped else [message]), ())
             if self._is_cut:
                 outbox[:0] = batch[index:]
                 return

@@ -131,19 +131,22 @@ class Reactor:
         """Calls `on_readable` whenever there is something to read, on the loop's thread only."""
         self._readers[fd] = on_readable
         self.loop.add_reader(fd, self._handle, on_readable)
-        self._poll.register(fd, READ)
+        self._poll.register(fd, READ | select.POLLOUT if fd in self._writers else READ)
 
     def watch_writable(self, fd: int, on_writable: Callable[[], None]) -> None:
         """Calls `on_writable` whenever there is room to write, until `unwatch_writable`."""
         self._writers[fd] = on_writable
         self.loop.add_writer(fd, self._handle, on_writable)
-        self._poll.register(fd, READ | select.POLLOUT)
+        self._poll.register(fd, READ | select.POLLOUT if fd in self._readers else select.POLLOUT)
 
     def unwatch_writable(self, fd: int) -> None:
         """Ends `watch_writable`."""
         if self._writers.pop(fd, None) is not None:
             self.loop.remove_writer(fd)
-            self._poll.register(fd, READ)
+            if fd in self._readers:
+                self._poll.register(fd, READ)
+            else:
+                self._poll.unregister(fd)
 
     def unwatch(self, fd: int) -> None:
         """Ends all watching of a descriptor; to be called before it is closed."""

@@ -28,8 +28,12 @@ def bytes_of_array(value: Any) -> bytes:
     array = sendable(value)
     if not (array.flags.c_contiguous or array.flags.f_contiguous):
         array = array.copy(order="C")
-    head = head_of(array)
-    return b"".join((len(head).to_bytes(4, "big"), head, _bytes_in(array) if array.nbytes else b""))
+    return bytes_from(head_of(array), _bytes_in(array) if array.nbytes else b"")
+
+
+def bytes_from(head: bytes, memory: bytes | memoryview) -> bytes:
+    """The bytes of an array with that head and memory."""
+    return b"".join((len(head).to_bytes(4, "big"), head, memory))
 
 
 def array_of(data: memoryview) -> Any:

@@ -17,10 +17,10 @@ from typing import Any, NamedTuple
 
 from msgspec.msgpack import Decoder, Encoder, Ext
 
-from mob.wire.arrays import copy_array, head_of, sendable
+from mob.wire.arrays import bytes_from, copy_array, head_of, sendable
 from mob.wire.kinds import LEAVES
 from mob.wire.walk import Walk
-from mob.wire.ways import SHARED, Ways, as_array, as_buffer
+from mob.wire.ways import ARRAY, SHARED, Ways, as_array, as_buffer
 
 LARGE = 64 * 1024
 """Bytes from which a buffer is worth a place in shared memory."""
@@ -131,3 +131,16 @@ class Sharing(Walk):
 def place_of(data: memoryview) -> Place:
     """What a `SHARED` extension says."""
     return _unpack(data)
+
+
+def inlined(body: bytes | memoryview, view_of: Callable[[Place], memoryview]) -> bytes:
+    """A body with the large buffers in it that it only refers to: for who cannot look into the memory here."""
+
+    def replace(code: int, data: memoryview) -> Any:
+        if code != SHARED:
+            return Ext(code, bytes(data))
+        place = place_of(data)
+        view = view_of(place)
+        return view if place.head is None else Ext(ARRAY, bytes_from(place.head, view))
+
+    return _pack(Decoder(ext_hook=replace).decode(body))

@@ -5,6 +5,7 @@ Three conversations:
 * mobster or client to Kingpin and back (`Up`, `Down`), on the control link: `up.py`, `down.py`, with what they speak of
   in `roster.py` and `tables.py`; and the liveness thread's (`Vital`): `vitals.py`;
 * Kingpin to fork server and back (`Order`, `Report`): `forks.py`.
+* Kingpin to Kingpin, on other machines (`Letter`), and Kingpin to gateway and back: `cluster.py`.
 
 Bodies (arguments, values, user's messages) are `Raw`: bytes that this package and the Kingpin carry without opening.
 A frame is an array of messages of one conversation. Descriptors travel beside the bytes; a message that takes one
@@ -23,9 +24,29 @@ from mob.wire.messages.base import (
     PROTOCOL as PROTOCOL,
     Base as Base,
 )
+from mob.wire.messages.cluster import (
+    Alive as Alive,
+    Arriving as Arriving,
+    Carry as Carry,
+    Changed as Changed,
+    Connected as Connected,
+    Everything as Everything,
+    Heard as Heard,
+    Hung as Hung,
+    JoinCluster as JoinCluster,
+    Leaving as Leaving,
+    Letter as Letter,
+    NotAdmitted as NotAdmitted,
+    OpenGateway as OpenGateway,
+    Send as Send,
+    Turned as Turned,
+    WantEverything as WantEverything,
+    Words as Words,
+)
 from mob.wire.messages.down import (
     Bound as Bound,
     CrashIs as CrashIs,
+    Cut as Cut,
     Done as Done,
     Down as Down,
     HistoryIs as HistoryIs,
@@ -34,6 +55,8 @@ from mob.wire.messages.down import (
     MemberGone as MemberGone,
     MemberIs as MemberIs,
     MetricsAre as MetricsAre,
+    NodeGone as NodeGone,
+    NodeIs as NodeIs,
     NotBound as NotBound,
     Refused as Refused,
     RoleIs as RoleIs,
@@ -70,9 +93,12 @@ from mob.wire.messages.peer import (
     Reply as Reply,
 )
 from mob.wire.messages.roster import (
+    NODE_SHIFT as NODE_SHIFT,
     Export as Export,
     Member as Member,
+    Node as Node,
     RoleInfo as RoleInfo,
+    node_of as node_of,
 )
 from mob.wire.messages.tables import (
     Event as Event,
@@ -140,6 +166,12 @@ def _decoder(union: Any) -> Callable[[bytes | bytearray | memoryview], list[Any]
 
 decode_peer = _decoder(Peer | float)
 """A frame may begin with the time at which it has left, in monotonic seconds of this machine."""
+decode_letter = msgspec.msgpack.Decoder(Letter).decode
+"""One that was made by a Kingpin of any version; raises what msgspec does."""
+decode_words = msgspec.msgpack.Decoder(Words).decode
+"""The body of a letter of this version."""
+pack = _encoder.encode
+"""One message, not in a frame: letters, and their bodies."""
 decode_up = _decoder(Up)
 decode_down = _decoder(Down)
 decode_order = _decoder(Order)

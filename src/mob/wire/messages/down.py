@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from mob.wire.messages.base import Base
-from mob.wire.messages.roster import Member, RoleInfo
+from mob.wire.messages.cluster import Carry, JoinCluster, Send, Turned
+from mob.wire.messages.roster import Member, Node, RoleInfo
 from mob.wire.messages.tables import Event, Line, Metrics, Point, Row
 
 
@@ -16,6 +17,10 @@ class Welcome(Base, frozen=True, tag=40):
     frame_limit: int
     roles: tuple[RoleInfo, ...]
     members: tuple[Member, ...]
+    nodes: tuple[Node, ...] = ()
+    """The machines of the cluster, this one first; none if there is no cluster."""
+    cut: str = ""
+    """Why the other machines cannot be reached now, if they cannot."""
 
 
 class MemberIs(Base, frozen=True, tag=41):
@@ -35,6 +40,25 @@ class RoleIs(Base, frozen=True, tag=43):
     """What is known of a role has changed."""
 
     role: RoleInfo
+
+
+class NodeIs(Base, frozen=True, tag=59):
+    """A machine of the cluster is new or has changed."""
+
+    node: Node
+
+
+class NodeGone(Base, frozen=True, tag=63):
+    """A machine has left the cluster, or has not been heard of for too long. Its members have gone before."""
+
+    number: int
+    why: str
+
+
+class Cut(Base, frozen=True, tag=64):
+    """Why the other machines cannot be reached now; nothing if they can."""
+
+    why: str
 
 
 class Meet(Base, frozen=True, tag=44):
@@ -140,4 +164,11 @@ Down = (
     | MetricsAre
     | HistoryIs
     | Lines
+    | NodeIs
+    | NodeGone
+    | Cut
+    | JoinCluster
+    | Send
+    | Carry
+    | Turned
 )

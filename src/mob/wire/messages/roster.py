@@ -16,6 +16,28 @@ class Member(Base, frozen=True):
     state: str
 
 
+NODE_SHIFT = 32
+"""A uid is the number of its node, and in the lower bits one that is unique there."""
+
+
+def node_of(uid: int) -> int:
+    """The number of the node that a member belongs to; 0 if its app runs on one machine only.
+
+    >>> node_of(5), node_of((7 << 32) + 5)
+    (0, 7)
+    """
+    return uid >> NODE_SHIFT
+
+
+class Node(Base, frozen=True):
+    """Another machine of the app's cluster, or this one."""
+
+    number: int
+    name: str
+    places: tuple[tuple[str, int], ...] = ()
+    """How many places each role has there."""
+
+
 class Export(Base, frozen=True):
     """What the others need to know of an exported function."""
 

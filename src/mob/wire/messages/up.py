@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from mob.wire.messages.base import Base
+from mob.wire.messages.cluster import Arriving, Connected, Heard, Hung, OpenGateway
 from mob.wire.messages.roster import Export
 
 
@@ -182,4 +183,9 @@ Up = (
     | WantHistory
     | Follow
     | Unfollow
+    | OpenGateway
+    | Connected
+    | Heard
+    | Arriving
+    | Hung
 )

@@ -1,0 +1,113 @@
+"""The module that the mobsters of the role "gateway" run.
+
+A gateway carries letters between Kingpins, and links between members on different machines. It opens neither: a link is
+a stream of bytes that comes from a socket and goes into a circuit, or the other way round. It is a mobster like any
+other; when it dies, the links that it carries end, and its successor carries those that are asked for anew.
+"""
+
+from __future__ import annotations
+
+import socket
+from hashlib import blake2b
+
+from mob.cluster.carrier import Carrier
+from mob.cluster.trunks import Trunks
+from mob.core.states import Mobster
+from mob.mobster import api
+from mob.mobster.peer import Peer
+from mob.plan import GATEWAY
+from mob.wire import messages as m
+
+
+class Gateway:
+    """One of them."""
+
+    def __init__(self, peer: Peer) -> None:
+        self._peer = peer
+        self._carrier: Carrier | None = None
+        self._trunks: Trunks | None = None
+
+    def __repr__(self) -> str:
+        return f"<Gateway {self._carrier or 'not joined'}>"
+
+    def open(self) -> None:
+        """Tells the Kingpin that this is one; `JoinCluster` follows."""
+        self._peer.control.on_cluster = self.handle
+        self._peer.control.post(m.OpenGateway())
+
+    def handle(self, message: m.Down, descriptors: list[int]) -> None:
+        """What the Kingpin says."""
+        match message:
+            case m.JoinCluster():
+                self._join(message)
+            case m.Send(node=node, letter=letter) if self._carrier is not None:
+                self._carrier.write(node, letter)
+            case m.Carry(number=number, local=local, remote=remote):
+                self._carry(number, local, remote, descriptors)
+            case m.Turned(local=local, remote=remote) if self._trunks is not None:
+                self._trunks.turn_away(local, remote)
+            case _:
+                pass
+
+    def _join(self, message: m.JoinCluster) -> None:
+        peer = self._peer
+        if self._carrier is not None:  # a Kingpin that has taken the place of another asks how it goes
+            peer.control.post(m.Connected(self._carrier.why_not))
+            return
+        self._carrier = Carrier(
+            peer.app, message.node, peer.uid, message.cluster, self._handle_letter, self._handle_change
+        )
+        self._trunks = Trunks(peer.reactor, self._carrier, self._handle_arriving, self._handle_hung)
+        self._carrier.on_packet = self._trunks.handle_packet
+        self._carrier.open()
+
+    def _carry(self, number: int, local: int, remote: int, descriptors: list[int]) -> None:
+        if not descriptors or self._trunks is None:
+            self._handle_hung(number)
+            return
+        sock = socket.socket(fileno=descriptors[0])
+        self._trunks.carry(number, local, remote, sock, self._gateway_for(local, remote))
+
+    def _gateway_for(self, local: int, remote: int) -> int | None:
+        """The gateway of the other machine that carries this pair: the one that draws the highest lot for it."""
+        node, pair = m.node_of(remote), b"%d %d" % (min(local, remote), max(local, remote))
+        able = [
+            member.uid
+            for member in self._peer.roster.of_role(GATEWAY)
+            if m.node_of(member.uid) == node and member.state == Mobster.READY
+        ]
+        return max(able, key=lambda uid: blake2b(pair, salt=uid.to_bytes(8)).digest()) if able else None
+
+    def handle_leave(self, member: m.Member) -> None:
+        """A mobster has gone, here or elsewhere."""
+        if member.role == GATEWAY and self._trunks is not None:
+            self._trunks.forget(member.uid)
+
+    async def close(self) -> None:
+        """This gateway ends."""
+        if self._trunks is not None:
+            self._trunks.close()
+        if self._carrier is not None:
+            await self._carrier.close()
+
+    def _handle_letter(self, letter: bytes) -> None:
+        self._peer.control.post(m.Heard(letter))
+
+    def _handle_change(self, why_not: str) -> None:
+        if not why_not and self._trunks is not None:
+            self._trunks.resend()
+        self._peer.control.post(m.Connected(why_not))
+
+    def _handle_arriving(self, local: int, remote: int) -> None:
+        self._peer.control.post(m.Arriving(local, remote))
+
+    def _handle_hung(self, number: int) -> None:
+        self._peer.control.post(m.Hung(number))
+
+
+_gateway = Gateway(api.current("gateway"))
+api.on("start", _gateway.open)
+api.on("leave", _gateway.handle_leave)
+api.on("stop", _gateway.close)
+
+__all__: list[str] = []  # it exports nothing

@@ -1,0 +1,213 @@
+"""Circuits: many links at a time over one trunk, each with a window of its own.
+
+A link between two members on different machines is a Unix socket to the gateway at either end, and between the gateways
+a circuit. Each end of a circuit has a number that its own gateway gave it (as the channels of SSH, RFC 4254); what is
+sent carries the sender's number. Each end opens once and closes once. Ends that meet are those of one pair of members,
+in order: so two members that want each other at the same moment get one circuit and not two.
+
+A circuit may send so many bytes as its other end has room for; whoever reads them gives room back. So a member that
+reads slowly holds up its own circuits and no other.
+
+Bytes in, bytes and happenings out; that nothing is lost or comes twice is the trunk's care.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections import deque
+from collections.abc import Iterator
+from typing import NamedTuple
+
+CELL = struct.Struct("<BII")  # kind, the sender's number of the circuit, length
+PAIR = struct.Struct("<QQ")  # from, to
+COUNT = struct.Struct("<I")
+OPEN, DATA, CLOSE, ROOM = range(4)
+WINDOW = 4 * 1024 * 1024
+"""Bytes that a circuit may send before its other end has read some."""
+GIVEN_BACK = WINDOW // 4
+"""Room is given back when it is so much."""
+
+
+class Circuit:
+    """One end of one."""
+
+    __slots__ = ("_owed", "has_closed", "local", "number", "other", "other_has_closed", "remote", "room")
+
+    def __init__(self, number: int, local: int, remote: int) -> None:
+        self.number = number
+        self.local = local
+        """The uid of the member here."""
+        self.remote = remote
+        """The uid of the one there."""
+        self.other = 0
+        """The number that the other end goes by; 0 as long as it has not opened."""
+        self.room = WINDOW
+        """Bytes that may be sent."""
+        self.has_closed = False
+        self.other_has_closed = False
+        self._owed = 0  # bytes read here for which no room was given back
+
+    def __repr__(self) -> str:
+        return f"<Circuit {self.number} of {self.local} with {self.remote}, room for {self.room:,} bytes>"
+
+
+class Wanted(NamedTuple):
+    """The other end has opened a circuit that is new here."""
+
+    circuit: Circuit
+
+
+class Came(NamedTuple):
+    """Bytes for the member here."""
+
+    circuit: Circuit
+    data: memoryview
+
+
+class Closed(NamedTuple):
+    """The other end has closed, after all that it has sent."""
+
+    circuit: Circuit
+
+
+class HasRoom(NamedTuple):
+    """More may be sent."""
+
+    circuit: Circuit
+
+
+Happening = Wanted | Came | Closed | HasRoom
+
+
+class Circuits:
+    """Those of one trunk."""
+
+    def __init__(self) -> None:
+        self._own: dict[int, Circuit] = {}
+        self._others: dict[int, Circuit] = {}
+        self._unmet: dict[tuple[int, int], deque[Circuit]] = {}  # opened here, not there yet, by (local, remote)
+        self._last = 0
+        self._cells: deque[bytes] = deque()
+        self._size = 0
+
+    def __repr__(self) -> str:
+        return f"<Circuits {len(self._own)}, {self._size:,} bytes to send>"
+
+    def __len__(self) -> int:
+        return len(self._own)
+
+    def __iter__(self) -> Iterator[Circuit]:
+        return iter(list(self._own.values()))
+
+    @property
+    def has_cells(self) -> bool:
+        """Whether there is something to send."""
+        return bool(self._cells)
+
+    # -------------------------------------------------------------------------------------------- sending
+
+    def open(self, local: int, remote: int) -> Circuit:
+        """A member here wants a link to one there."""
+        circuit = self._new(local, remote)
+        self._unmet.setdefault((local, remote), deque()).append(circuit)
+        return circuit
+
+    def send(self, circuit: Circuit, data: bytes) -> None:
+        """Bytes of the member here; no more than there is `room`."""
+        circuit.room -= len(data)
+        self._put(DATA, circuit, data)
+
+    def close(self, circuit: Circuit) -> None:
+        """The member here has gone, or has closed its end."""
+        if not circuit.has_closed:
+            circuit.has_closed = True
+            self._put(CLOSE, circuit)
+            self._forget_if_over(circuit)
+
+    def give_room(self, circuit: Circuit, count: int) -> None:
+        """The member here has taken so many bytes."""
+        circuit._owed += count  # pyright: ignore[reportPrivateUsage]
+        owed = circuit._owed  # pyright: ignore[reportPrivateUsage]
+        if owed >= GIVEN_BACK and not circuit.has_closed:
+            circuit._owed = 0  # pyright: ignore[reportPrivateUsage]
+            self._put(ROOM, circuit, COUNT.pack(owed))
+
+    def take(self, limit: int) -> bytes:
+        """What is to be sent next, about so many bytes; whole cells."""
+        taken: list[bytes] = []
+        size = 0
+        cells = self._cells
+        while cells and (not taken or size + len(cells[0]) + len(cells[1]) <= limit):
+            for _ in range(2):
+                part = cells.popleft()
+                size += len(part)
+                taken.append(part)
+        self._size -= size
+        return b"".join(taken)
+
+    def _new(self, local: int, remote: int) -> Circuit:
+        self._last += 1
+        circuit = self._own[self._last] = Circuit(self._last, local, remote)
+        self._put(OPEN, circuit, PAIR.pack(local, remote))
+        return circuit
+
+    def _put(self, kind: int, circuit: Circuit, data: bytes = b"") -> None:
+        self._cells.append(CELL.pack(kind, circuit.number, len(data)))
+        self._cells.append(data)
+        self._size += CELL.size + len(data)
+
+    # ------------------------------------------------------------------------------------------ receiving
+
+    def handle(self, payload: memoryview) -> list[Happening]:
+        """What has come over the trunk; `ValueError` if it makes no sense."""
+        happenings: list[Happening] = []
+        at, end = 0, len(payload)
+        while at < end:
+            if end - at < CELL.size:
+                raise ValueError(f"a cell of {end - at} bytes")
+            kind, number, length = CELL.unpack_from(payload, at)
+            at += CELL.size
+            data = payload[at : at + length]
+            at += length
+            if len(data) < length:
+                raise ValueError(f"a cell that ends {length - len(data)} bytes early")
+            if kind == OPEN and length == PAIR.size:
+                happenings += self._handle_open(number, *PAIR.unpack(data))
+                continue
+            circuit = self._others.get(number)
+            if circuit is None:
+                raise ValueError(f"a cell of kind {kind} for circuit {number}, which was never opened")
+            if kind == DATA:
+                if not circuit.has_closed:
+                    happenings.append(Came(circuit, data))
+            elif kind == ROOM and length == COUNT.size:
+                circuit.room += COUNT.unpack(data)[0]
+                happenings.append(HasRoom(circuit))
+            elif kind == CLOSE:
+                circuit.other_has_closed = True
+                happenings.append(Closed(circuit))
+                self._forget_if_over(circuit)
+            else:
+                raise ValueError(f"a cell of kind {kind} with {length} bytes")
+        return happenings
+
+    def _handle_open(self, number: int, remote: int, local: int) -> list[Happening]:
+        if number in self._others:
+            raise ValueError(f"circuit {number} is opened twice")
+        unmet = self._unmet.get((local, remote))
+        if unmet:
+            circuit = unmet.popleft()
+            if not unmet:
+                del self._unmet[local, remote]
+            circuit.other = number
+            self._others[number] = circuit
+            return []
+        circuit = self._new(local, remote)
+        circuit.other = number
+        self._others[number] = circuit
+        return [Wanted(circuit)]
+
+    def _forget_if_over(self, circuit: Circuit) -> None:
+        if circuit.has_closed and circuit.other_has_closed:
+            self._own.pop(circuit.number, None)
+            self._others.pop(circuit.other, None)

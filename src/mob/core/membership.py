@@ -1,0 +1,353 @@
+"""Membership: which machines are in the cluster, and who is on each.
+
+Every Kingpin tells all others of the changes among its own members, with a version that counts them, and says once a
+second which version it is at. Who has missed something asks for everything. Who is silent for three seconds is gone,
+and all of its members with it; so says each Kingpin for itself, there is no leader and nothing to agree upon. (Beats
+and versions instead of gossip: NATS is a broadcast, so a beat costs its sender one message whatever the size.)
+
+A node is a *run* of a Kingpin: it draws a number when it starts, which is in the uids of all its members, so whoever
+comes back is somebody else. Its name is for people; of two runs with one name the younger stays outside.
+
+Letters in, decisions out. The members of other machines are put into the roster of the crew, beside its own. No clock:
+`now` is passed in; an age is a difference of its machine's own clock, so clocks may disagree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import msgspec
+
+from mob.core.crew import Crew
+from mob.core.decisions import (
+    Announce,
+    AnnounceCut,
+    AnnounceGone,
+    AnnounceNode,
+    AnnounceNodeGone,
+    AnnounceRole,
+    Decision,
+    Tell,
+    WakeAt,
+    Write,
+)
+from mob.wire import messages as m
+
+BEAT = 1.0
+"""Seconds between two signs of life."""
+SILENCE = 3.0
+"""Seconds of silence after which a node is gone."""
+GATHER = 0.01
+"""Seconds for which changes are gathered into one letter."""
+PATIENCE = 1.0
+"""Seconds after which everything is asked for again."""
+EARLY = 0.005
+"""Seconds by which a wake may come too soon: timers are not exact."""
+LATE = 1.0
+"""Seconds by which a wake may come too late; beyond that this process has stood still, and it was not the others who
+were silent."""
+UNCONNECTED = "NATS has not been reached yet"
+
+
+class Neighbour:
+    """Another node."""
+
+    __slots__ = ("asked_at", "heard_at", "is_complete", "members", "name", "number", "places", "version")
+
+    def __init__(self, number: int, name: str, now: float) -> None:
+        self.number = number
+        self.name = name
+        self.heard_at = now
+        self.asked_at = now
+        self.version = 0
+        """The version of what is known of its members."""
+        self.is_complete = False
+        """Whether they are known."""
+        self.members: dict[int, m.Member] = {}
+        self.places: dict[str, int] = {}
+        """How many workers each role has there."""
+
+    def __repr__(self) -> str:
+        return f"<Neighbour {self.name}, {len(self.members)} members at version {self.version}>"
+
+    def node(self) -> m.Node:
+        """As the members know it."""
+        return m.Node(self.number, self.name, tuple(sorted(self.places.items())))
+
+
+class Membership:
+    """The cluster as one Kingpin knows it."""
+
+    def __init__(self, crew: Crew, name: str, now: float) -> None:
+        self._crew = crew
+        self.number = m.node_of(crew.last_uid)
+        """The number of this node."""
+        self.name = name
+        self.neighbours: dict[int, Neighbour] = {}
+        """The other nodes, by their numbers."""
+        self.cut = UNCONNECTED
+        """Why the others cannot be reached, if they cannot."""
+        self.namesake_at: float | None = None
+        """When something was heard of an older node with this one's name: this one stays outside then."""
+        crew.roster.nodes[self.number] = m.Node(self.number, name)
+        crew.roster.cut = UNCONNECTED
+        self._born = now
+        self._version = 0
+        self._changed: set[int] = set()  # one's own members that have come or changed, and were not told of yet
+        self._gone: dict[int, str] = {}
+        self._roles: set[str] = set()
+        self._beat_due = now
+        self._wake_due = now
+        self._told: set[int] = set()  # strangers that were told that they are
+
+    def __repr__(self) -> str:
+        return f"<Membership of {self.name!r}, {len(self.neighbours)} other nodes>"
+
+    def __iter__(self) -> Iterator[Neighbour]:
+        return iter(list(self.neighbours.values()))
+
+    def is_remote(self, uid: int) -> bool:
+        """Whether a member is of another node."""
+        return m.node_of(uid) != self.number
+
+    # ------------------------------------------------------------------------------------------ one's own
+
+    def start(self, now: float) -> list[Decision]:
+        """The app begins, or goes on."""
+        self._wake_due = now + BEAT
+        return [WakeAt(self._wake_due)]
+
+    def adopt(self, nodes: Iterable[m.Node], now: float) -> None:
+        """The nodes that a Kingpin before this one knew; their members are in the roster. What has changed meanwhile
+        is asked for."""
+        for node in nodes:
+            if node.number != self.number:
+                neighbour = self.neighbours[node.number] = Neighbour(node.number, node.name, now)
+                neighbour.places = dict(node.places)
+                self._crew.roster.nodes[node.number] = node
+        for member in self._crew.roster:
+            if (known := self.neighbours.get(m.node_of(member.uid))) is not None:
+                known.members[member.uid] = member
+
+    def handle_decisions(self, decisions: Iterable[Decision], now: float) -> list[Decision]:
+        """What was decided here: what concerns one's own members is told to the others, soon."""
+        had_news = self._has_news
+        for decision in decisions:
+            match decision:
+                case Announce(member=member) if not self.is_remote(member.uid):
+                    self._changed.add(member.uid)
+                case AnnounceGone(uid=uid, why=why) if not self.is_remote(uid):
+                    self._changed.discard(uid)
+                    self._gone[uid] = why
+                case AnnounceRole(role=role):
+                    self._roles.add(role.name)
+                case _:
+                    pass
+        return [WakeAt(now + GATHER)] if self._has_news and not had_news else []
+
+    @property
+    def _has_news(self) -> bool:
+        return bool(self._changed or self._gone or self._roles)
+
+    def handle_connected(self, why_not: str, now: float) -> list[Decision]:
+        """The others can be reached, or cannot any more."""
+        if why_not == self.cut:
+            return []
+        was_cut, self.cut = self.cut, why_not
+        decisions: list[Decision] = self._announce_cut()
+        if not why_not:
+            decisions.append(Tell(f"this machine, {self.name!r}, takes part in the cluster."))
+            decisions += self._beat(now)
+        elif not was_cut or was_cut == UNCONNECTED:
+            decisions.append(Tell(f"the other machines cannot be reached: {why_not}"))
+        return decisions
+
+    def leave(self) -> list[Decision]:
+        """The app ends here."""
+        return [Write(0, m.Leaving())]
+
+    # --------------------------------------------------------------------------------------------- letters
+
+    def handle_letter(self, data: bytes, now: float) -> list[Decision]:
+        """A letter has come; garbage is not read."""
+        try:
+            letter = m.decode_letter(data)
+            if letter.sender == self.number:
+                return []
+            if letter.protocol != m.PROTOCOL:
+                return self._handle_stranger(letter)
+            words = m.decode_words(letter.body)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            return []
+        if isinstance(words, m.NotAdmitted):
+            return [Tell(f"the machine {letter.name!r} does not admit this one: {words.why}")]
+        if letter.name == self.name:
+            return self._handle_namesake(letter.sender, words, now)
+        return self._handle_words(letter, words, now) if self.namesake_at is None else []
+
+    def _handle_words(self, letter: m.Letter, words: m.Words, now: float) -> list[Decision]:
+        sender = letter.sender
+        neighbour = self.neighbours.get(sender)
+        if isinstance(words, m.Leaving):
+            return [] if neighbour is None else self._lose(neighbour, "has ended")
+        decisions: list[Decision] = []
+        if neighbour is None:
+            neighbour = self.neighbours[sender] = Neighbour(sender, letter.name, now)
+            decisions.append(Tell(f"the machine {letter.name!r} has joined the cluster."))
+            decisions.append(Write(sender, self._everything()))  # it need not ask, nor do we: it does the same
+        neighbour.heard_at = now
+        match words:
+            case m.WantEverything():
+                decisions.append(Write(sender, self._everything()))
+            case m.Everything():
+                decisions += self._handle_everything(neighbour, words, now)
+            case m.Changed(version=version) if neighbour.is_complete and version == neighbour.version + 1:
+                neighbour.version = version
+                decisions += self._apply(neighbour, words.members, words.gone, words.roles, now)
+            case m.Changed(version=version) | m.Alive(version=version):
+                is_behind = not neighbour.is_complete or version > neighbour.version
+                if is_behind and now - neighbour.asked_at >= PATIENCE - EARLY:
+                    neighbour.asked_at = now
+                    decisions.append(Write(sender, m.WantEverything()))
+            case _:
+                pass
+        return decisions
+
+    def _handle_everything(self, neighbour: Neighbour, words: m.Everything, now: float) -> list[Decision]:
+        if neighbour.is_complete and words.version < neighbour.version:
+            return []
+        there = {member.uid for member in words.members}
+        gone = [(uid, "has gone") for uid in neighbour.members if uid not in there]
+        neighbour.version, neighbour.is_complete = words.version, True
+        return self._apply(neighbour, words.members, gone, words.roles, now)
+
+    def _apply(
+        self,
+        neighbour: Neighbour,
+        members: Iterable[m.Member],
+        gone: Iterable[tuple[int, str]],
+        roles: Iterable[m.RoleInfo],
+        now: float,
+    ) -> list[Decision]:
+        crew, decisions = self._crew, list[Decision]()
+        places = {**neighbour.places, **{role.name: role.workers for role in roles}}
+        if places != neighbour.places:
+            neighbour.places = places
+            crew.roster.nodes[neighbour.number] = neighbour.node()
+            decisions.append(AnnounceNode(neighbour.node()))
+        for role in roles:
+            known = crew.roster.roles.get(role.name)
+            if known is not None and not known.workers and role.exports is not None:  # it runs elsewhere only
+                decisions += crew.role_changed(role.name, exports=role.exports, complete=role.complete)
+        for member in members:
+            if m.node_of(member.uid) == neighbour.number and neighbour.members.get(member.uid) != member:
+                neighbour.members[member.uid] = member
+                crew.roster.put(member)
+                decisions.append(Announce(member))
+        for uid, why in gone:
+            decisions += self._forget(neighbour, uid, why)
+        return decisions + crew.release_held(now)
+
+    def _forget(self, neighbour: Neighbour, uid: int, why: str) -> list[Decision]:
+        if neighbour.members.pop(uid, None) is None:
+            return []
+        self._crew.roster.remove(uid)
+        self._crew.introductions.left(uid)
+        return [AnnounceGone(uid, why)]
+
+    def _lose(self, neighbour: Neighbour, why: str) -> list[Decision]:
+        """A node is there no more."""
+        del self.neighbours[neighbour.number]
+        self._crew.roster.nodes.pop(neighbour.number, None)
+        decisions: list[Decision] = [Tell(f"the machine {neighbour.name!r} {why}.")]
+        for uid in list(neighbour.members):
+            decisions += self._forget(neighbour, uid, f"is gone, for its machine {neighbour.name!r} {why}")
+        return [*decisions, AnnounceNodeGone(neighbour.number, why)]
+
+    # ------------------------------------------------------------------------------------------- strangers
+
+    def _handle_stranger(self, letter: m.Letter) -> list[Decision]:
+        """A node that speaks another version: both are told, and neither hears the other."""
+        if letter.sender in self._told:
+            return []
+        self._told.add(letter.sender)
+        own, other = f"version {m.PROTOCOL}", f"version {letter.protocol}"
+        update = "Update the older one; in a rolling upgrade each machine joins those of its own version."
+        return [
+            Tell(
+                f"the machine {letter.name!r} speaks {other} of mob's protocol, this one {own}: not admitted. {update}"
+            ),
+            Write(letter.sender, m.NotAdmitted(f"it speaks {own} of mob's protocol, this machine {other}. {update}")),
+        ]
+
+    def _handle_namesake(self, number: int, words: m.Words, now: float) -> list[Decision]:
+        """Another node has this one's name. The older one keeps it; the younger stays outside until that has gone."""
+        if not isinstance(words, m.Alive):
+            return []
+        own = now - self._born
+        if (own, self.number) > (words.age, number):
+            return [Write(number, m.Alive(self._version, own))]  # it hears at once who is older
+        was_inside, self.namesake_at = self.namesake_at is None, now
+        if not was_inside:
+            return []
+        why = f"another machine of the cluster is called {self.name!r}"
+        decisions: list[Decision] = [
+            Tell(f"this machine stays outside the cluster: {why}. Give it a name of its own (--node, MOB_NODE)."),
+            *self._announce_cut(why),
+            Write(0, m.Leaving()),
+        ]
+        for neighbour in self:
+            decisions += self._lose(neighbour, "is out of reach")
+        return decisions
+
+    # ------------------------------------------------------------------------------------------------ time
+
+    def handle_wake(self, now: float) -> list[Decision]:
+        """Time has passed: news and beats that are due, and who is silent."""
+        lateness = now - self._wake_due
+        if lateness > LATE:
+            for neighbour in self:
+                neighbour.heard_at += lateness
+        decisions: list[Decision] = []
+        if self.namesake_at is not None and now - self.namesake_at >= SILENCE - EARLY:
+            self.namesake_at = None
+            decisions += [*self._announce_cut(), Tell("the other machine of this one's name has gone.")]
+        if self._has_news:
+            news = self._news()
+            if self.namesake_at is None:
+                decisions.append(Write(0, news))
+        if now >= self._beat_due - EARLY:
+            decisions += self._beat(now)
+        for neighbour in self:
+            if now - neighbour.heard_at >= SILENCE - EARLY:
+                decisions += self._lose(neighbour, f"was silent for {SILENCE:g} s")
+        due = min([self._beat_due, *(neighbour.heard_at + SILENCE for neighbour in self)])
+        if due != self._wake_due or lateness >= -EARLY:
+            self._wake_due = due
+            decisions.append(WakeAt(due))
+        return decisions
+
+    def _announce_cut(self, why: str = "") -> list[Decision]:
+        """Why the others cannot be reached, as the members are to know it."""
+        self._crew.roster.cut = why or self.cut
+        return [AnnounceCut(self._crew.roster.cut)]
+
+    def _beat(self, now: float) -> list[Decision]:
+        self._beat_due = now + BEAT
+        return [] if self.namesake_at is not None else [Write(0, m.Alive(self._version, now - self._born))]
+
+    def _news(self) -> m.Changed:
+        roster = self._crew.roster
+        members = tuple(member for uid in sorted(self._changed) if (member := roster.get(uid)) is not None)
+        roles = tuple(roster.roles[name] for name in sorted(self._roles) if name in roster.roles)
+        self._version += 1
+        changed = m.Changed(self._version, members, tuple(self._gone.items()), roles)
+        self._changed.clear()
+        self._gone.clear()
+        self._roles.clear()
+        return changed
+
+    def _everything(self) -> m.Everything:
+        roster = self._crew.roster
+        own = tuple(member for member in roster if not self.is_remote(member.uid))
+        return m.Everything(self._version, own, tuple(roster.roles.values()))
