@@ -22,10 +22,13 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 
+from mob.core.membership import UNCONNECTED
 from mob.plan import Cluster
 
 CONNECT_TIMEOUT = 2
 """Seconds for one attempt."""
+FLUSHED = 1
+"""Seconds in which what is left to say at the end is sent."""
 PAUSE = 0.25
 """Seconds between two attempts."""
 PING = 1
@@ -59,7 +62,7 @@ class Carrier:
         self._client: Client | None = None
         self._task: asyncio.Task[None] | None = None
         self._rest: set[asyncio.Task[Any]] = set()
-        self.why_not = "NATS has not been reached yet"
+        self.why_not = UNCONNECTED
         """Why nothing can be sent, if it cannot."""
 
     def __repr__(self) -> str:
@@ -84,6 +87,8 @@ class Carrier:
         if self._task is not None:
             self._task.cancel()
         if self._client is not None and not self._client.is_closed:
+            with contextlib.suppress(NatsError, TimeoutError, OSError):
+                await self._client.flush(FLUSHED)
             await self._client.close()
 
     def write(self, node: int, letter: bytes) -> None:

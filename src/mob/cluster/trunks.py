@@ -62,6 +62,7 @@ class Trunks:
         self._on_hung = on_hung
         self._lines: dict[int, Line] = {}
         self._dirty: list[Line] = []
+        self._is_lingering = False
         self._wanted: dict[tuple[int, int], deque[tuple[Line, Circuit, list[bytes]]]] = {}
         """Circuits that wait for a socket of the member here, with what has come for it."""
 
@@ -245,11 +246,19 @@ class Trunks:
                 return
             for happening in happenings:
                 self._handle(line, happening)
+            if not self._is_lingering:
+                self._is_lingering = True
+                self._reactor.loop.call_soon(self._linger)
         if line.circuits.has_cells or line.is_held:
             self._flush_soon(line)
         if trunk.owes_word and not line.is_acknowledging:
             line.is_acknowledging = True
             self._reactor.loop.call_later(ACK_DELAY, self._acknowledge, line)
+
+    def _linger(self) -> None:
+        """What members here were given is mostly answered at once."""
+        self._is_lingering = False
+        self._reactor.linger()
 
     def _acknowledge(self, line: Line) -> None:
         line.is_acknowledging = False

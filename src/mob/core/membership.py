@@ -86,11 +86,11 @@ class Membership:
         self.neighbours: dict[int, Neighbour] = {}
         """The other nodes, by their numbers."""
         self.cut = UNCONNECTED
-        """Why the others cannot be reached, if they cannot."""
+        """Why the others cannot be reached, if they cannot. As long as it has not been tried nobody is told: calls that
+        are made at the very start wait."""
         self.namesake_at: float | None = None
         """When something was heard of an older node with this one's name: this one stays outside then."""
         crew.roster.nodes[self.number] = m.Node(self.number, name)
-        crew.roster.cut = UNCONNECTED
         self._born = now
         self._version = 0
         self._changed: set[int] = set()  # one's own members that have come or changed, and were not told of yet

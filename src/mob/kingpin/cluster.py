@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from mob.kingpin.kingpin import Kingpin
 
 NODE_BITS = 30
-RESTARTING = f"{UNCONNECTED}: no gateway is ready"
 
 
 def draw_number() -> int:
@@ -94,16 +93,14 @@ class Cluster:
 
     def handle_wake(self, now: float) -> list[Decision]:
         """Time has passed."""
-        if not self._gateways and not self._kingpin.supervisor.stopping and self.membership.cut != UNCONNECTED:
-            self._look_at_gateways()
         self._handle_early(now)
         return self.membership.handle_wake(now)
 
     def _look_at_gateways(self) -> None:
-        """Whether one of them reaches the others. A dead one's successor is there before anybody is missed."""
-        reasons = list(self._gateways.values()) or [RESTARTING]
-        why_not = "" if "" in reasons else reasons[0]
-        self._kingpin.carry_out(self.membership.handle_connected(why_not, monotonic()))
+        """Whether one of them reaches the others."""
+        reasons = [why_not for why_not in self._gateways.values() if why_not != UNCONNECTED]
+        if reasons:
+            self._kingpin.carry_out(self.membership.handle_connected(min(reasons), monotonic()))
         self._introduce_waiting()
 
     def _introduce_waiting(self) -> None:

@@ -250,7 +250,6 @@ class DistantContact(Contact):
 
     def lose(self, why: str) -> None:
         super().lose(why)
-        self.is_broken = False
         self._peer.contacts.forget_wish(self)
 
 
@@ -364,12 +363,11 @@ class Contacts:
     def handle_closed(self, link: Link, why: str) -> None:
         """A link has ended: its member is gone, or spoke garbage."""
         contact = self._by_link.pop(link, None)
-        if contact is not None and contact.link is link:
+        if contact is not None and contact.is_distant and contact.link is link:
+            contact.lose("is out of reach")
+        elif contact is not None and contact.link is link:
             contact.is_broken = True
             self._reroute(contact.member.role)
-            if contact.is_distant:
-                contact.lose("is out of reach")
-                return
             contact.lose("has gone" if why == CLOSED else f"broke its link: {why}")
             if why != CLOSED and contact.uid in self._by_uid:
                 self._peer.log.error("the link to %s was closed: %s", contact.name, why)

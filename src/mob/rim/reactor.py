@@ -195,6 +195,11 @@ class Reactor:
         if self._lingers and self._spinning.is_worth_it():
             self._linger()
 
+    def linger(self) -> None:
+        """Something was handed over by other means than a link: as after a flush."""
+        if self._lingers and self._spinning.is_worth_it():
+            self._linger()
+
     def _linger(self) -> None:
         """Something was sent: what comes back at once is taken here, without the detour through a sleeping loop.
 
