@@ -54,6 +54,8 @@ def test_the_classes_stand_in_the_order_in_which_they_are_drawn() -> None:
         ("Unavailable", "no"),
         ("Quarantined", "no"),
         ("Busy", "no"),
+        ("Fenced", "no"),
+        ("Forbidden", "no"),
         ("CallTimeout", "maybe"),
         ("Deadlock", "no"),
         ("UnknownExport", "no"),

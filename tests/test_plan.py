@@ -9,7 +9,7 @@ import pytest
 
 from mob import plan as plans
 from mob.errors import PlanError
-from mob.plan import Plan, RolePlan, check_app_name, check_limits, check_role
+from mob.plan import Plan, RolePlan, check_app_name, check_limits, check_role, placed
 
 BACK = RolePlan("back", "pkg.back")
 GOOD_NAMES = ["a", "myapp", "My-App_2.0", "x" * 64]
@@ -146,6 +146,16 @@ def test_a_role_that_may_not_grow_to_what_it_starts_with() -> None:
     with pytest.raises(PlanError) as caught:
         check_role(msgspec.structs.replace(BACK, workers=4, max_workers=2), ())
     assert str(caught.value) == "role 'back': max_workers=2 is less than workers=4, with which the role starts."
+
+
+@pytest.mark.parametrize("more", [{"workers": 2}, {"max_workers": 2}])
+def test_a_singleton_has_one_worker(more: dict[str, int]) -> None:
+    with pytest.raises(PlanError, match=r"role 'back': singleton=True means one process in the whole cluster, so"):
+        check_role(msgspec.structs.replace(BACK, **{"workers": 1, **more}, singleton=True), ())
+    one = check_role(RolePlan("cron", "cron", singleton=True), ())
+    with pytest.raises(PlanError, match=r"roles: cron=2, but 'cron' is a singleton"):
+        placed(Plan("app", "/", (one,)), {"cron": 2})
+    assert placed(Plan("app", "/", (one,)), {"cron": 1}).roles == (one,)
 
 
 def test_a_role_that_needs_what_is_not_there() -> None:

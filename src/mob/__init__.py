@@ -24,6 +24,8 @@ if TYPE_CHECKING:
         CallError as CallError,
         CallTimeout as CallTimeout,
         Deadlock as Deadlock,
+        Fenced as Fenced,
+        Forbidden as Forbidden,
         FrameTooLong as FrameTooLong,
         GarbageFrame as GarbageFrame,
         LinkError as LinkError,
@@ -45,6 +47,7 @@ if TYPE_CHECKING:
         any as any,
         caller as caller,
         cancelled as cancelled,
+        delivery as delivery,
         last_error as last_error,
         listen as listen,
         me as me,
@@ -68,9 +71,9 @@ _HOMES = {
     "mob.app": "App start",
     "mob.client": "Client connect",
     "mob.errors": "AddressHeld AppNotRunning AppRunning ArgumentError BadMessage Busy CallError CallTimeout Deadlock "
-    "FrameTooLong GarbageFrame LinkError Lost MobError NotInMobster PartialFailure PlanError Quarantined RemoteError "
-    "Unavailable UnknownExport UnknownRole UnknownTarget",
-    "mob.mobster.api": "Me all any caller cancelled last_error listen me on pid ready require scale send",
+    "Fenced Forbidden FrameTooLong GarbageFrame LinkError Lost MobError NotInMobster PartialFailure PlanError "
+    "Quarantined RemoteError Unavailable UnknownExport UnknownRole UnknownTarget",
+    "mob.mobster.api": "Me all any caller cancelled delivery last_error listen me on pid ready require scale send",
     "mob.mobster.call": "Call",
     "mob.mobster.callbacks": "RemoteFunction",
     "mob.mobster.exports": "export",

@@ -26,6 +26,7 @@ from mob.plan import Plan, RolePlan
 TOKEN = "MOB_DASHBOARD_TOKEN"
 CLUSTER = "MOB_CLUSTER"
 NODE = "MOB_NODE"
+ROLES = "MOB_ROLES"
 
 
 before_run: list[Callable[[App], None]] = []
@@ -143,7 +144,8 @@ class App:
         `shared_memory`: how many bytes of large buffers each mobster may have on their way to others, or looked at by
         them (256 MiB); 0 sends them through the sockets. docs/supervision.md tells of the others: `restart`,
         `intensity`, `period`, `stop_exit_codes`, `needs`, `essential`; `boot_timeout`, `hang_timeout`; `max_calls`,
-        `max_age`, `max_memory`; `max_workers`; `env`, `nice`, `cpus`, `limits`. `PlanError` tells what does not fit.
+        `max_age`, `max_memory`; `max_workers`; `singleton`; `callers`; `env`, `nice`, `cpus`, `limits`. `PlanError`
+        tells what does not fit.
 
         >>> app.role("back", "./background_worker.py", workers=4)     # doctest: +SKIP
         """
@@ -249,11 +251,20 @@ class App:
         self._has_run = True
         if "mob.mobster.api" in sys.modules and sys.modules["mob.mobster.api"]._peer is not None:
             raise NotInMobster("run() was called in a mobster. An app is started by its main script, once.")
-        for hook in before_run:
-            hook(self)
         if self._plan.cluster is None and os.environ.get(CLUSTER):
             self.cluster(*os.environ[CLUSTER].split(","))
+        if os.environ.get(ROLES):
+            self.place(**plans.places_in(os.environ[ROLES], self._plan))
+        for hook in before_run:  # after the environment: who types a line means it
+            hook(self)
         plans.check_limits(self._plan)
+        if self._plan.cluster is not None and self._plan.cluster.is_open:
+            where = ", ".join(self._plan.cluster.addresses)
+            print(
+                f"mob: NATS at {where} asks this machine for nothing: whoever reaches it can call, steer and stop this "
+                f"app. See 'Who may do what' in docs/cluster.md.",
+                file=sys.stderr,
+            )
         for url in self._urls:  # not by the mobster: what it prints is a log, which is shown to whoever may read
             print(f"dashboard: {url}", flush=True)
         status = kingpin.run(self._plan)

@@ -1,11 +1,12 @@
 """A process from outside that talks to a running app: a test, a REPL, a notebook, a cron job.
 
-It is a peer like a mobster, with its loop in a thread of its own; the Kingpin introduces it like any other.
+It is a peer like a mobster, with its loop in a thread of its own; the Kingpin introduces it like any other. A client of
+another machine's Kingpin (`at`, or `node=`) is a second such peer, on a link that gateways carry: it shows and steers
+what is there, and whatever is called goes through the first.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
 import socket
 import threading
@@ -17,15 +18,18 @@ from typing import Any, TypeVar, overload
 
 import uvloop
 
-from mob.errors import AppNotRunning, nearest
+from mob.errors import AppNotRunning, MobError
 from mob.mobster.calling import DEFAULTS
+from mob.mobster.doors import knock
 from mob.mobster.following import Following, wanted
 from mob.mobster.interface import Interface
+from mob.mobster.machines import Machine, link_to, machine_of, machines
 from mob.mobster.peer import Peer
 from mob.mobster.proxy import Proxy, Target
 from mob.mobster.steering import Steering, text_of, uids_of
 from mob.plan import FRAME_LIMIT
-from mob.rim.addresses import address_of, all_apps, peer_of, running_apps
+from mob.rim.addresses import peer_of
+from mob.rim.crashes import Crash, read
 from mob.rim.reactor import Reactor
 from mob.wire import messages as m
 
@@ -47,20 +51,27 @@ class Client:
     ...     app.require("back").foo(1).result()
     """
 
-    def __init__(self, app: str, sock: socket.socket) -> None:
+    def __init__(self, app: str, sock: socket.socket, near: Client | None = None, node: str = "") -> None:
         self.app = app
-        self.kingpin_pid = peer_of(sock)[0]
-        """The Kingpin's process id."""
+        self._node = node
+        self.kingpin_pid = 0 if node else peer_of(sock)[0]
+        """The Kingpin's process id, on its machine."""
+        self._near = near
+        self._owns_near = False
         self._reactor = Reactor(uvloop.new_event_loop())
         self._peer = Peer(self._reactor, sock, frame_limit=FRAME_LIMIT)
         self._thread = threading.Thread(target=self._reactor.run, name=f"mob-client-{app}", daemon=True)
         self._steering = Steering(self._peer)
         self._gone = threading.Event()
         self._peer.control.on_gone = self._gone.set
+        self._peer.control.ending = f"the machine {node!r} of {app!r} has ended or is out of reach." if node else ""
+        self._caller = self._peer if self._near is None else self._near._caller
+        """Whose links calls go over: a Kingpin elsewhere can introduce nobody to a process here."""
         self._closed = False
 
     def __repr__(self) -> str:
-        return f"<Client of {self.app!r}{', closed' if self._closed else ''}>"
+        on = f" on {self._node!r}" if self._node else ""
+        return f"<Client of {self.app!r}{on}{', closed' if self._closed else ''}>"
 
     def __enter__(self) -> Client:
         return self
@@ -79,11 +90,12 @@ class Client:
         if not control.welcomed:
             silent = not control.refused and not control.is_closed
             closed = "it closed the link" if control.is_closed else ""
-            why = control.refused or closed or f"its Kingpin (pid {self.kingpin_pid}) did not answer in {PATIENCE:g} s"
+            who = f"on {self._node!r}" if self._node else f"(pid {self.kingpin_pid})"
+            why = control.refused or closed or f"its Kingpin {who} did not answer in {PATIENCE:g} s"
             self._reactor.thread = 0
             control.close()
             self._free()
-            pid = self.kingpin_pid if silent else None
+            pid = self.kingpin_pid or None if silent else None
             raise AppNotRunning(f"the app {self.app!r} did not let this client in: {why}", pid)
         self._reactor.call(peer.keep_house)
         self._thread.start()
@@ -97,6 +109,8 @@ class Client:
         self._reactor.call(partial(self._close_links, monotonic() + FAREWELL_TIME))
         self._thread.join()
         self._free()
+        if self._owns_near and self._near is not None:
+            self._near.close()
 
     def _close_links(self, deadline: float) -> None:
         """What was said to members whose links are still to come is said first."""
@@ -129,31 +143,31 @@ class Client:
     def require(self, role: str, interface: Any = None) -> Any:
         """The proxy of a role, as `mob.require` gives it to a mobster; typed, if there is an `interface`."""
         self._check_open()
-        self._peer.roster.check_role(role)
-        return Proxy(self._peer, role, DEFAULTS, None if interface is None else Interface(self._peer, interface))
+        self._caller.roster.check_role(role)
+        return Proxy(self._caller, role, DEFAULTS, None if interface is None else Interface(self._caller, interface))
 
     def send(self, obj: Any) -> None:
         """Sends a message to every ready mobster."""
         self._check_open()
-        self._peer.contacts.want_role("*")
-        self._peer.calling.send(self._peer.contacts.ready(), obj)
+        self._caller.contacts.want_role("*")
+        self._caller.calling.send(self._caller.contacts.ready(), obj)
 
     def all(self, role: str) -> Target:
         """All ready workers of a role."""
         self._check_open()
-        self._peer.roster.check_role(role)
-        return Target(self._peer, role, "all")
+        self._caller.roster.check_role(role)
+        return Target(self._caller, role, "all")
 
     def any(self, role: str) -> Target:
         """Any one worker of a role."""
         self._check_open()
-        self._peer.roster.check_role(role)
-        return Target(self._peer, role, "any")
+        self._caller.roster.check_role(role)
+        return Target(self._caller, role, "any")
 
     def pid(self, pid: int | str) -> Target:
         """The mobster with that process id on this machine, or on another: "node:pid"."""
         self._check_open()
-        return Target(self._peer, "", "pid", pid)
+        return Target(self._caller, "", "pid", pid)
 
     @overload
     def on(self, event: str) -> Callable[[F], F]: ...
@@ -161,14 +175,49 @@ class Client:
     def on(self, event: str, handler: F) -> Callable[[F], F]: ...
     def on(self, event: str, handler: Any = None) -> Any:
         """Registers a handler (`message`, `join`, `leave`); it runs in the client's own thread."""
-        return self._peer.handlers.add(event, handler)
+        return self._caller.handlers.add(event, handler)
+
+    # ----------------------------------------------------------------------------------------- the machines
+
+    @property
+    def node(self) -> str:
+        """The machine that is seen and steered by this; nothing if the app is in no cluster."""
+        return self._peer.roster.node_name(self._peer.uid)
+
+    def nodes(self) -> list[Machine]:
+        """The machines of the cluster, this one first: `name`, `number`, `is_here`, `why_not` (why it cannot be
+        reached now, "" if it can), `places` (of each role there). None if the app runs on one machine only.
+
+        >>> [machine.name for machine in app.nodes()]          # doctest: +SKIP
+        ['a', 'b']
+        """
+        self._check_open()
+        return machines(self._peer)
+
+    @property
+    def cut(self) -> str:
+        """Why the other machines cannot be reached now; "" if they can, or if there are none."""
+        return self._peer.roster.cut
+
+    def at(self, node: str) -> Client:
+        """A client that shows and steers what is on another machine of the cluster, to be closed before this one.
+
+        `UnknownTarget` if there is no such machine, `Unavailable` if it cannot be reached.
+
+        >>> with app.at("b") as there: there.reload("back")    # doctest: +SKIP
+        """
+        self._check_open()
+        near = self if self._near is None else self._near
+        return open_at(near._peer, self.app, node, near)
 
     # ------------------------------------------------------------------------------------------- the roster
 
-    def members(self) -> list[m.Member]:
-        """All processes of the app: mobsters (`role`, `index`, `pid`, `state`, `generation`) and clients (role "")."""
+    def members(self, here: bool = False) -> list[m.Member]:
+        """All processes of the app: mobsters (`role`, `index`, `pid`, `state`, `generation`) and clients (role "").
+        `here`: only those of the machine that is seen by this."""
         self._check_open()
-        return list(self._peer.roster)
+        members, own = list(self._peer.roster), m.node_of(self._peer.uid)
+        return [each for each in members if m.node_of(each.uid) == own] if here else members
 
     def roles(self) -> dict[str, m.RoleInfo]:
         """What is known of the roles: exports, and why one fails if it does."""
@@ -194,6 +243,12 @@ class Client:
         self._check_open()
         return self._steering.history(since).result(PATIENCE)
 
+    def crashes(self, last: int = 1) -> list[Crash]:
+        """The latest reports of crashes that the machine has kept, oldest first."""
+        self._check_open()
+        reports = self._steering.crashes(last).result(PATIENCE).reports
+        return [crash for report in reports if (crash := read(report)) is not None]
+
     def stacks(self, target: str | int) -> dict[int, str]:
         """Where the threads and tasks of a role's mobsters, or of the one with a pid, stand: by pid.
 
@@ -203,7 +258,7 @@ class Client:
         >>> print(app.stacks("back")[4242])         # doctest: +SKIP
         """
         self._check_open()
-        pids = {member.uid: member.pid for member in self._peer.roster}
+        pids = {member.uid: member.pid for member in list(self._peer.roster)}
         calls = {pids[uid]: self._steering.stacks(uid) for uid in uids_of(self._peer, target)}
         done = {pid: call.result(PATIENCE) for pid, call in calls.items()}
         return {pid: each.text or each.error for pid, each in done.items()}
@@ -288,58 +343,40 @@ class Client:
         if self._closed:
             raise AppNotRunning(f"this client of {self.app!r} was closed.")
         if self._peer.control.is_closed:
-            raise AppNotRunning(f"the app {self.app!r} has ended.")
+            raise AppNotRunning(self._peer.control.ending or f"the app {self.app!r} has ended.")
 
 
-def connect(app: str) -> Client:
+def connect(app: str, node: str | None = None) -> Client:
     """Connects to a running app of this user on this machine, from outside; root may connect to those of others.
 
-    `AppNotRunning` if no app of that name runs, with the names of those that do, or if it belongs to somebody else.
+    In a cluster calls reach all machines; what is shown and steered is this one, or the machine `node`.
+    `AppNotRunning` if no app of that name runs, with the names of those that do, or if it belongs to somebody else;
+    `UnknownTarget` if there is no such machine, `Unavailable` if it cannot be reached.
 
     >>> app = mob.connect("myapp")                       # doctest: +SKIP
     >>> app.require("back").foo(1).result()              # doctest: +SKIP
     """
-    sock = _reach(app, os.getuid())
-    if sock is None:
-        sock = _of_another(app, _owners(app))
-    return Client(app, sock).open()
-
-
-def _reach(app: str, user: int) -> socket.socket | None:
-    """A connection to the desk of that user's app. Anybody may take an abstract name, so it is asked who has it."""
-    sock = socket.socket(socket.AF_UNIX)
-    with contextlib.suppress(OSError):
-        sock.connect(address_of(app, user))
-        if peer_of(sock)[1] == user:
-            return sock
-    sock.close()
-    return None
-
-
-def _of_another(app: str, owners: list[int]) -> socket.socket:
-    """A connection to another user's app of that name, for root; for others an error that says what is amiss."""
-    if os.getuid() == 0:
-        for user in owners:
-            if sock := _reach(app, user):
-                return sock
-    elif owners:
-        raise AppNotRunning(
-            f"the app {app!r} belongs to the user with the id {owners[0]}. Only that user and root may talk to it."
-        )
-    names: list[str] = []
-    with contextlib.suppress(OSError):
-        names = running_apps()
-    nodes = [name for name in names if name.startswith(f"{app}@")]
-    if len(nodes) == 1 and (sock := _reach(nodes[0], os.getuid())) is not None:
-        return sock
-    if nodes:
-        raise AppNotRunning(f"several nodes of {app!r} run on this machine. Say which: {', '.join(nodes)}.")
-    raise AppNotRunning(f"no app named {app!r} is running here. {nearest(app, names)}")
-
-
-def _owners(app: str) -> list[int]:
-    """The other users who have an app of that name."""
+    near = Client(app, knock(app, node)).open()
+    if node is None or near.node == node:
+        return near
     try:
-        return sorted(user for user, name in all_apps() if name == app and user != os.getuid())
-    except OSError:
-        return []
+        client = near.at(node)
+    except BaseException:
+        near.close()
+        raise
+    client._owns_near = True  # pyright: ignore[reportPrivateUsage]
+    return client
+
+
+def open_at(peer: Peer, app: str, node: str, near: Client | None = None) -> Client:
+    """A client of the Kingpin of a machine, reached through that peer; not on its loop's thread."""
+    machine = machine_of(peer, app, node)
+    if machine.is_here:
+        raise MobError(f"{node!r} is this machine: what runs here needs no other way to it.")
+    client = Client(app, link_to(peer, app, machine), near, node).open()
+    try:
+        client.kingpin_pid = client.metrics().kingpin_pid
+    except BaseException:
+        client.close()
+        raise
+    return client

@@ -17,6 +17,8 @@
         ├── Lost (ConnectionError)       the process that had the call died
         ├── Unavailable                  no ready worker within the waiting time, or the app stops
         ├── Quarantined                  the export has killed too many workers; it is tried again later
+        ├── Forbidden (PermissionError)  the role says who may call it (`callers=`), and this caller may not
+        ├── Fenced                       the caller is a singleton whose lease another one has now
         ├── Busy                         a bounded queue is full
         ├── CallTimeout (TimeoutError)   the deadline passed
         ├── Deadlock                     waiting would never end: the only thread that could answer is waiting
@@ -156,6 +158,14 @@ class Unavailable(CallError):
 
 class Quarantined(CallError):
     """The export has killed several workers within a short time, and is refused for a while."""
+
+
+class Forbidden(CallError, PermissionError):
+    """The role says which roles may call it (`callers=`), and the caller's is none of them."""
+
+
+class Fenced(CallError):
+    """The caller is a singleton that has lost its lease: another one with a greater token is known already."""
 
 
 class Busy(CallError):

@@ -10,15 +10,18 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from typing import Any, cast
+from urllib.parse import urlsplit
 
 import msgspec
 
 from mob.errors import PlanError, nearest
 
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}")
+CLIENT = "client"
+"""What processes from outside are called where a role is wanted."""
 GATEWAY = "gateway"
 """The role of the processes that speak with other machines."""
-RESERVED = frozenset({"kingpin", "mobster", "client", "mob", GATEWAY})
+RESERVED = frozenset({"kingpin", "mobster", CLIENT, "mob", GATEWAY})
 
 MIB = 1024 * 1024
 FRAME_LIMIT = 256 * MIB
@@ -51,6 +54,8 @@ class RolePlan(msgspec.Struct, frozen=True):
     through the sockets. 0 turns it off."""
     max_workers: int | None = None
     """Up to how many workers the role grows by itself when calls queue; None: it does not."""
+    singleton: bool = False
+    """Whether there is one process of the role in the whole cluster, on whichever machine has its lease."""
     restart: str = "permanent"
     """Who is revived: "permanent" all, "transient" those that failed (a signal, a status but 0), "temporary" none."""
     stop_exit_codes: tuple[int, ...] = ()
@@ -73,6 +78,8 @@ class RolePlan(msgspec.Struct, frozen=True):
     """Seconds after which a worker is replaced."""
     max_memory: int | None = None
     """Bytes of resident memory beyond which a worker is replaced."""
+    callers: tuple[str, ...] = ()
+    """Roles whose mobsters may call it and send to it, "client" for processes from outside; none: everybody may."""
     env: dict[str, str] = {}
     """Environment variables of its mobsters, added to those of the Kingpin."""
     nice: int = 0
@@ -120,6 +127,29 @@ class Cluster(msgspec.Struct, frozen=True):
     """Whether the name was given, and is not just what the machine is called: several nodes may run on one machine."""
     gateways: int = 1
     """How many processes of this machine speak with the others."""
+
+    def __repr__(self) -> str:
+        """Without the secrets: a plan is printed in tests, and by whoever looks for an error."""
+        return f"<Cluster at {', '.join(self.addresses)}, node {self.node!r}>"
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """The servers, as they may be shown: a password may stand in front of the host.
+
+        >>> Cluster(("nats://me:secret@host:4222",), "a").addresses
+        ('nats://host:4222',)
+        """
+        return tuple(
+            f"{scheme}://{rest.rpartition('@')[2]}"
+            for scheme, _, rest in (each.partition("://") for each in self.servers)
+        )
+
+    @property
+    def is_open(self) -> bool:
+        """Whether strangers may be able to take part: a server that others can reach, and nothing that it asks for."""
+        asks = any((self.credentials, self.nkey, self.user, self.password, self.token, self.cert))
+        hosts = [urlsplit(address).hostname or "" for address in self.addresses]
+        return not asks and "@" not in "".join(self.servers) and not all(map(_is_loopback, hosts))
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -193,6 +223,11 @@ def check_role(role: RolePlan, others: tuple[RolePlan, ...]) -> RolePlan:
             f"role {role.name!r}: max_workers={role.max_workers} is less than workers={role.workers}, with which the "
             f"role starts."
         )
+    if role.singleton and (role.workers > 1 or (role.max_workers or 1) > 1):
+        raise PlanError(
+            f"role {role.name!r}: singleton=True means one process in the whole cluster, so workers={role.workers} and "
+            f"max_workers={role.max_workers} cannot be. Leave both out, or leave singleton out."
+        )
     return role
 
 
@@ -216,6 +251,12 @@ def check_limits(plan: Plan) -> Plan:
         for needed in role.needs:
             if needed not in names:
                 raise PlanError(f"role {role.name!r} needs {needed!r}, which is no role. {nearest(needed, names)}")
+        for caller in role.callers:
+            if caller not in (*names, CLIENT) or caller == GATEWAY:
+                known = [*(name for name in names if name != GATEWAY), CLIENT]
+                raise PlanError(
+                    f"role {role.name!r}: callers={caller!r} is no role, nor 'client'. {nearest(caller, known)}"
+                )
     in_order_of_need(plan.roles)
     return plan
 
@@ -228,6 +269,11 @@ def placed(plan: Plan, workers: Mapping[str, int]) -> Plan:
             raise PlanError(f"roles: there is no role {name!r}. {nearest(name, names)}")
         if not _is_number(count, int, 0, math.inf):
             raise PlanError(f"roles: {name}={count!r} is not a whole number.")
+        if plan.role(name).singleton and count > 1:
+            raise PlanError(
+                f"roles: {name}={count!r}, but {name!r} is a singleton: one process in the whole cluster. Wanted: "
+                f"{name}=1 where it may run."
+            )
 
     def place(role: RolePlan) -> RolePlan:
         if role.name == GATEWAY:
@@ -237,6 +283,20 @@ def placed(plan: Plan, workers: Mapping[str, int]) -> Plan:
         return msgspec.structs.replace(role, workers=count, max_workers=most if count else None)
 
     return msgspec.structs.replace(plan, roles=tuple(place(role) for role in plan.roles))
+
+
+def places_in(text: str, plan: Plan) -> dict[str, int]:
+    """What `--roles` and MOB_ROLES say: `back=8,front` is 8 workers of back, and as many of front as the plan says."""
+    workers: dict[str, int] = {}
+    own = {role.name: role.workers for role in plan.roles}
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        name, mark, count = part.partition("=")
+        if mark and not (count.isascii() and count.isdigit()):
+            raise PlanError(f"roles: {part!r} says no number of workers. Wanted: back=8,front=2.")
+        workers[name] = int(count) if mark else own.get(name, 1)
+    if not workers:
+        raise PlanError(f"roles: {text!r} names no role. Wanted: back=8,front=2.")
+    return workers
 
 
 def check_cluster(cluster: Cluster) -> Cluster:
@@ -296,6 +356,10 @@ def in_order_of_need(roles: tuple[RolePlan, ...]) -> list[RolePlan]:
     return order
 
 
+def _is_loopback(host: str) -> bool:
+    return host in ("localhost", "::1") or host.startswith("127.")
+
+
 def _is_name(name: object) -> bool:
     return isinstance(name, str) and NAME.fullmatch(name) is not None
 
@@ -350,6 +414,7 @@ _WANTED: dict[str, tuple[Callable[[Any], bool], str]] = {
     "queue": _COUNT,
     "shared_memory": (lambda value: _is_number(value, int, 0, math.inf), "a number of bytes; 0 means none"),
     "max_workers": _COUNT_OR_NONE,
+    "singleton": (lambda value: isinstance(value, bool), "True or False"),
     "restart": (lambda value: value in RESTART, f"one of {', '.join(map(repr, RESTART))}"),
     "stop_exit_codes": (
         _is_tuple_of(lambda value: _is_number(value, int, 0, 256)),
@@ -358,6 +423,7 @@ _WANTED: dict[str, tuple[Callable[[Any], bool], str]] = {
     "intensity": (_or_none(lambda value: _is_number(value, int, 0, math.inf)), "a whole number, nor None"),
     "period": _SECONDS,
     "needs": (_is_tuple_of(_is_name), "a tuple of names of roles"),
+    "callers": (_is_tuple_of(_is_name), "a tuple of names of roles, and 'client'"),
     "essential": (lambda value: isinstance(value, bool), "True or False"),
     "boot_timeout": _SECONDS_OR_NONE,
     "hang_timeout": _SECONDS_OR_NONE,

@@ -276,3 +276,53 @@ def test_a_text_is_asked_for_until_it_is_there() -> None:
     pager.show("here")
     assert not pager.is_loading
     assert repr(pager) == "<Pager 'stacks', 1 lines>"
+
+
+@pytest.fixture
+def two() -> Top:
+    """An app on two machines."""
+    top = Top("myapp")
+    for at in (0.0, 1.0):
+        top.handle_metrics(at, metrics(mobster(1, "back", 0, calls=int(10 * at))), "a")
+        top.handle_other(at, metrics(mobster(7, "back", 0, calls=int(30 * at)), exports=EXPORTS), "b")
+    return top
+
+
+def places(top: Top) -> list[tuple[str, str]]:
+    return [(line.node, line.name) for line in top.lines()]
+
+
+def test_machines_stand_one_below_the_other(two: Top) -> None:
+    assert places(two) == [("a", "back"), ("a", "back.0"), ("b", "back"), ("b", "back.0")]
+    assert two.rates.totals is not None
+    assert (two.rates.totals.machines, two.rates.totals.ready, two.rates.totals.calls) == (2, 2, pytest.approx(40))
+    press(two, "s")
+    assert two.order.column == "node"
+    assert places(two) == [("a", "back.0"), ("b", "back.0")]
+    press(two, "r")
+    assert places(two) == [("b", "back.0"), ("a", "back.0")]
+
+
+def test_a_key_is_for_the_machine_of_its_line(two: Top) -> None:
+    press(two, "end")
+    assert press(two, "R", "y") == Wish("restart", "back", 1007, node="b", label="back.0 (pid 1007) on b")
+    assert press(two, "+") == Wish("scale", "back", count=1, node="b", label="back on b")
+    assert press(two, "L") == Wish("reload", "back", node="b", label="back on b")
+    assert press(two, "t") == Wish("stacks", "back", 1007, node="b", label="back.0 (pid 1007) on b")
+    press(two, "esc", "home")
+    assert press(two, "+") == Wish("scale", "back", count=1, node="a", label="back on a")
+
+
+def test_a_successor_is_looked_for_on_the_same_machine(two: Top) -> None:
+    press(two, "end")
+    two.handle_other(2.0, metrics(mobster(8, "back", 0)), "b")
+    line = two.settle(two.lines())
+    assert line is not None
+    assert (line.node, line.pid) == ("b", 1008)
+
+
+def test_a_machine_that_has_gone_is_told_and_not_shown(two: Top) -> None:
+    two.handle_other_gone("b", "its Kingpin does not answer")
+    assert places(two) == [("a", "back"), ("a", "back.0")]
+    assert (two.status, two.is_error, two.trouble) == ("b: its Kingpin does not answer", True, "")
+    assert two.rates.last == 1.0

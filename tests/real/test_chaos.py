@@ -41,6 +41,18 @@ def test_an_app_under_faults_loses_nothing(apps: Apps) -> None:
     assert kept(apps.directory) == []
 
 
+@pytest.mark.timeout(240)
+def test_several_nodes_under_faults_lose_nothing(apps: Apps) -> None:
+    kinds = ("kill", "kill several", "gateway", "node", "NATS", "freeze NATS", "freeze Kingpin", "scale")
+    without = [part for kind in KINDS if kind not in kinds for part in ("--without", kind)]
+    run = chaos(apps, "--seed", "7", "--minutes", "0.2", "--nodes", "2", *without)
+    assert run.wait(200) == 0, run.output
+    assert run.wait_for(r"SIGKILL of a gateway +\d")
+    assert run.wait_for(r"SIGKILL of all that a node has, which starts again later +\d")
+    assert run.wait_for("passed: nothing lost, nothing done twice, all roles at target")
+    assert kept(apps.directory) == []
+
+
 LIES = {"wrong": "calls: answered wrongly", "twice": "calls: started twice"}
 
 

@@ -24,7 +24,7 @@ CONVERSATIONS: dict[str, tuple[Any, Callable[[Any], list[Any]]]] = {
     "order": (m.Order, m.decode_order),
     "report": (m.Report, m.decode_report),
     "vital": (m.Vital, m.decode_vital),
-    "inspect": (m.Inspect, m.decode_inspect),
+    "heed": (m.Heed, m.decode_heed),
 }
 
 

@@ -61,13 +61,23 @@ app_option = click.option(
 """Says which app is meant; the function gets it as `name`."""
 
 
-def only_app() -> str:
+def complete_node(context: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """The machines of the app that is meant."""
+    return _items(_ask(context, lambda app: [machine.name for machine in app.nodes()]), incomplete)
+
+
+def node_option(text: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Says which machine of the cluster is meant; the function gets it as `node`. `text`: what it is without it."""
+    return click.option("--node", metavar="NAME", shell_complete=complete_node, help=f"The machine; {text}.")
+
+
+def only_app(any_node: bool = False) -> str:
     """The name of the only app of this user that runs; for root, who has none, of anybody. A `Failure` if that is not
-    clear."""
+    clear. `any_node`: of several machines of a cluster that are this one, each will do."""
     names, others = running_apps(), {name for user, name in all_apps() if user != os.getuid()}
     if not names and os.getuid() == 0:
         names = sorted(others)
-    if len(names) == 1:
+    if len(names) == 1 or (any_node and len({name.partition("@")[0] for name in names}) == 1):
         return names[0]
     if names:
         raise Failure(f"several apps are running: {', '.join(names)}. Say which with -a NAME.", MISSPELLED)
@@ -76,18 +86,27 @@ def only_app() -> str:
     raise Failure(f"no app of yours is running on this machine. {hint}{of_others}", NOT_RUNNING)
 
 
+def _one_node(name: str) -> str:
+    """Of an app that runs as several machines on this one, the first."""
+    names = running_apps()
+    return next((each for each in names if each.startswith(f"{name}@")), name) if name not in names else name
+
+
 @contextmanager
-def connected(name: str | None) -> Generator[client.Client]:
-    """A client of that app, or of the only one that runs; what goes wrong is said as the command's own error."""
+def connected(name: str | None, node: str | None = None, any_node: bool = False) -> Generator[client.Client]:
+    """A client of that app, or of the only one that runs, on that machine; what goes wrong is said as the command's own
+    error. `any_node`: whichever machine it runs on."""
     try:
-        with client.connect(name or only_app()) as app:
+        name = name or only_app(any_node or node is not None)
+        with client.connect(_one_node(name) if any_node and node is None else name, node) as app:
             yield app
     except AppNotRunning as error:
         raise Failure(str(error), FAILED if error.pid else NOT_RUNNING) from error
     except MobError as error:
         raise Failure(str(error)) from error
     except TimeoutError as error:
-        raise Failure(f"the Kingpin did not answer within {client.PATIENCE:.0f} s. Is it stopped (Ctrl-Z)?") from error
+        who = f"the Kingpin of {node!r}" if node else "the Kingpin"
+        raise Failure(f"{who} did not answer within {client.PATIENCE:g} s. Is it stopped (Ctrl-Z)?") from error
 
 
 # ----------------------------------------------------------------------------------------------------------- JSON
@@ -124,7 +143,7 @@ def complete_role(context: click.Context, _param: click.Parameter, incomplete: s
 
 
 def complete_pid(context: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """The pids of its mobsters, each with what it is."""
+    """The pids of its mobsters on the machine that is meant, each with what it is."""
     found = _ask(context, lambda app: [(member.pid, f"{member.role}.{member.index}") for member in _mobsters(app)])
     return [CompletionItem(str(pid), help=label) for pid, label in found if str(pid).startswith(incomplete)]
 
@@ -135,15 +154,17 @@ def complete_role_or_pid(context: click.Context, param: click.Parameter, incompl
 
 
 def _mobsters(app: client.Client) -> list[Any]:
-    return sorted((each for each in app.members() if each.role), key=lambda each: (each.role, each.index))
+    return sorted((each for each in app.members(here=True) if each.role), key=lambda each: (each.role, each.index))
 
 
 def _ask(context: click.Context, question: Callable[[client.Client], Iterable[Any]]) -> list[Any]:
     """What the app says; nothing if it says nothing."""
     try:
-        with client.connect(context.params.get("name") or only_app()) as app:
+        node = context.params.get("node")
+        node = None if node == "all" else node
+        with client.connect(context.params.get("name") or only_app(any_node=True), node) as app:
             return list(question(app))
-    except (click.ClickException, MobError, OSError):
+    except (click.ClickException, MobError, OSError):  # `TimeoutError` is one
         return []
 
 

@@ -27,7 +27,7 @@ from msgspec.structs import fields
 
 from mob.app import App
 from mob.errors import MobError, PlanError, nearest
-from mob.plan import Logs, Plan, RolePlan
+from mob.plan import Cluster, Logs, Plan, RolePlan
 
 OWN = "mob.toml"
 SHARED = "pyproject.toml"
@@ -80,16 +80,21 @@ def _app(table: Table, home: Path) -> App:
     """Says to an `App` what the table says, each key with the method of its name."""
     if "name" not in table:
         raise PlanError('the app has no name. Wanted: name = "myapp".')
-    ways = {"base", "preload", "logs", "trace", "roles"}  # of Plan's fields: those with a method of their own
+    ways = {"base", "preload", "logs", "trace", "roles", "cluster"}  # of Plan's fields: those with a method
     options = {field.name: field.type for field in fields(Plan)}
-    _check_keys(table, [*options, "dashboard"], "")
-    plain = {key: _value(key, value, options[key]) for key, value in table.items() if key not in {*ways, "dashboard"}}
+    extra = {"dashboard", "place"}  # methods that no field of Plan has the name of
+    _check_keys(table, [*options, *extra], "")
+    plain = {key: _value(key, value, options[key]) for key, value in table.items() if key not in {*ways, *extra}}
     app = App(**plain).base(home / _value("base", table.get("base", "."), str))
     app.preload(*_value("preload", table.get("preload", []), options["preload"]))
     if "logs" in table:
         app.logs(**_values("logs", table["logs"], {field.name: field.type for field in fields(Logs)}))
     for name, role in _table("roles", table.get("roles", {})).items():
         _add_role(app, name, _table(f"roles.{name}", role))
+    if "cluster" in table:
+        _add_cluster(app, table["cluster"])
+    if "place" in table:
+        app.place(**_value("place", table["place"], dict[str, int]))
     if table.get("trace", False) is not False:
         app.trace("" if table["trace"] is True else _value("trace", table["trace"], str))
     if table.get("dashboard", False) is not False:
@@ -107,6 +112,12 @@ def _add_role(app: App, name: str, table: Table) -> None:
             f'[roles.{name}] has no module. Wanted: the file that its mobsters run, module = "./{name}.py".'
         )
     app.role(name, **{key: _none_if_false(value, options[key]) for key, value in table.items()})
+
+
+def _add_cluster(app: App, table: object) -> None:
+    options = {field.name: field.type for field in fields(Cluster) if field.name != "is_named"}  # which follows
+    settings = _values("cluster", table, options)
+    app.cluster(*settings.pop("servers", ()), **settings)
 
 
 def _check_keys(table: Table, known: Iterable[str], where: str) -> None:

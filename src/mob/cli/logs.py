@@ -1,41 +1,62 @@
 """`mob logs`: what the mobsters of a running app print, as its Kingpin keeps the latest of it, and what follows.
 
-A view of `Client.logs`; the lines have the forms in which the Kingpin writes them.
+A view of `Client.logs`; the lines have the forms in which the Kingpin writes them. In a cluster those of all machines
+come together, each with the name of its machine before it: in the order in which they arrive, for clocks disagree, but
+what is there already is sorted by its time. A machine that joins while one follows is followed as well.
 """
 
 from __future__ import annotations
 
 import os
+import queue
 import sys
+import threading
 from collections.abc import Callable
+from typing import NamedTuple
 
 import click
+import msgspec
 
-from mob.cli.apps import Failure, app_option, complete_role_or_pid, connected
+from mob.cli.apps import Failure, app_option, complete_role_or_pid, connected, node_option
+from mob.cli.machines import ALL, ask, at, chosen, complain
 from mob.client import Client
+from mob.errors import MobError
 from mob.kingpin.lines import BOLD, COLORS, KINGPIN, Chunk, Form, Origin, as_json, as_painted_text, as_text
 from mob.wire.messages import Line
 
 LAST = 50
+LOOK = 1.0
+"""Seconds between two looks at which machines there are."""
 
 
 @click.command()
 @click.argument("target", required=False, metavar="[ROLE|ROLE.INDEX|PID]", shell_complete=complete_role_or_pid)
 @app_option
+@node_option("without it, all of them")
 @click.option("-f", "--follow", is_flag=True, help="Go on with what comes, until Ctrl-C or the end of the app.")
 @click.option("-n", "--last", type=click.IntRange(min=0), default=LAST, show_default=True, help="How many lines first.")
 @click.option("--json", "as_objects", is_flag=True, help="Print a JSON object for each line.")
 @click.option("--no-color", is_flag=True, help="Print the prefixes without colour, as into a pipe.")
-def logs(target: str | None, name: str | None, follow: bool, last: int, as_objects: bool, no_color: bool) -> None:
-    """Show what the mobsters print.
+def logs(
+    target: str | None, name: str | None, node: str | None, follow: bool, last: int, as_objects: bool, no_color: bool
+) -> None:
+    """Show what the mobsters print, on all machines of the app.
 
     Those of a role, or one of them; or "kingpin", for the Kingpin's own words.
     The Kingpin keeps the latest 2,000 lines of the app (1 MiB at most), also of mobsters that have died.
     """
     color = sys.stdout.isatty() and not no_color and "NO_COLOR" not in os.environ
     form = as_json if as_objects else as_painted_text if color else as_text
-    with connected(name) as app:
-        wanted = int(target) if target and target.isdecimal() else target or ""
+    wanted = int(target) if target and target.isdecimal() else target or ""
+    with connected(name, any_node=True) as app:
+        machines = chosen(app, node or (ALL if not isinstance(wanted, int) else None))
+        if len(machines) > 1 and follow:
+            Together(app, wanted, last, form).run()
+            return
+        if len(machines) > 1:
+            _show_all(app, machines, wanted, last, form)
+            return
+    with connected(name or app.app, machines[0] or None) as app:
         is_there = _is_there(app, wanted)
         count = _show(app, wanted, last, follow and is_there, form)
         if not is_there and not count:
@@ -56,6 +77,89 @@ def _show(app: Client, target: str | int, last: int, follow: bool, form: Form) -
     return count
 
 
+def _show_all(app: Client, machines: list[str], target: str | int, last: int, form: Form) -> None:
+    """The last lines that there are on several machines."""
+    answers = ask(app, machines, lambda there: list(there.logs(target, last=last)))
+    lines = sorted(
+        ((line.at, answer.machine, line) for answer in answers for line in answer.value or ()), key=lambda each: each[0]
+    )
+    color_of = _colors(app)
+    for _, machine, line in lines[-last:] if last else ():
+        sys.stdout.buffer.write(_from(machine, form(_chunk(line, color_of)), form))
+    sys.stdout.buffer.flush()
+    complain(app, answers)
+
+
+class _News(NamedTuple):
+    """A line from a machine; without one, how it has ended there."""
+
+    machine: str
+    line: Line | None
+    problem: str = ""
+
+
+class Together:
+    """Follows several machines, each in a thread of its own."""
+
+    def __init__(self, app: Client, target: str | int, last: int, form: Form) -> None:
+        self._app = app
+        self._target = target
+        self._last = last
+        self._form = form
+        self._news: queue.Queue[_News] = queue.Queue(10_000)
+        self._followed: set[str] = set()
+
+    def __repr__(self) -> str:
+        return f"<Together {', '.join(sorted(self._followed))}>"
+
+    def run(self) -> None:
+        """Until Ctrl-C, or the app has ended on this machine."""
+        app, last = self._app, self._last
+        color_of = _colors(app)
+        while not app.wait_stopped(0.0):
+            for machine in app.nodes():
+                if machine.name not in self._followed and not machine.why_not:
+                    self._followed.add(machine.name)
+                    threading.Thread(target=self._follow, args=(machine.name, last), daemon=True).start()
+            for news in self._batch():
+                if news.line is not None:
+                    sys.stdout.buffer.write(_from(news.machine, self._form(_chunk(news.line, color_of)), self._form))
+                else:
+                    self._followed.discard(news.machine)
+                    click.echo(f"{news.machine}: {news.problem}", err=True)
+            sys.stdout.buffer.flush()
+            last = 0
+        click.echo(f"the app {app.app!r} has ended.", err=True)
+
+    def _batch(self) -> list[_News]:
+        """What has come, at least for so long that machines may have come or gone; by its time."""
+        try:
+            batch = [self._news.get(timeout=LOOK)]
+        except queue.Empty:
+            return []
+        while not self._news.empty():
+            batch.append(self._news.get())
+        return sorted(batch, key=lambda news: news.line.at if news.line else float("inf"))
+
+    def _follow(self, machine: str, last: int) -> None:
+        """What a machine says, until it ends; in a thread."""
+        try:
+            with at(self._app, machine) as there:
+                for line in there.logs(self._target, last=last, follow=True):
+                    self._news.put(_News(machine, line))
+            problem = "has ended, or is out of reach."
+        except (MobError, TimeoutError) as error:
+            problem = str(error)
+        self._news.put(_News(machine, None, problem))
+
+
+def _from(machine: str, text: bytes, form: Form) -> bytes:
+    """With the name of the machine: before the line, or as a field of its object."""
+    if form is not as_json:
+        return machine.encode() + b" " + text
+    return text.rstrip()[:-1] + b',"node":' + msgspec.json.encode(machine) + b"}\n"
+
+
 def _chunk(line: Line, color_of: Callable[[str], int]) -> Chunk:
     role = line.role or KINGPIN  # nobody's: what was left out
     origin = Origin(role, line.index, line.pid or os.getpid(), line.is_error, color_of(role))
@@ -71,7 +175,7 @@ def _colors(app: Client) -> Callable[[str], int]:
 def _is_there(app: Client, target: str | int) -> bool:
     """Whether somebody prints there at this moment. A role always is, or `logs` says that it is none."""
     if isinstance(target, int):
-        return any(member.pid == target and member.role for member in app.members())
+        return any(member.pid == target and member.role for member in app.members(here=True))
     role, _, index = target.rpartition(".")
     if target in app.roles() or role not in app.roles() or not index.isdecimal():
         return True

@@ -23,6 +23,7 @@ COMMANDS = {
     "init": "init",
     "logs": "logs",
     "metrics": "reports",
+    "nats": "nats",
     "ps": "ps",
     "reload": "steer",
     "restart": "steer",

@@ -1,4 +1,4 @@
-"""`mob ps`: the processes of a running app."""
+"""`mob ps`: the processes of a running app, on this machine and on the others of its cluster."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from mob.cli.apps import app_option, connected, json_option, print_json
+from mob.cli.apps import app_option, connected, json_option, node_option, print_json
+from mob.cli.machines import ALL, ask, chosen, complain
 from mob.cli.shown import STATE_STYLES, duration, size
+from mob.client import Client
 from mob.wire.messages import MobsterMetrics, Row
 
 PIPE_WIDTH = 160
@@ -38,33 +40,46 @@ class Process(msgspec.Struct, frozen=True):
     shared: int
     """Bytes of shared memory."""
     note: str
+    node: str = ""
+    """The machine; nothing if the app is in no cluster."""
 
 
 @click.command()
 @app_option
+@node_option("without it, all of them are shown")
 @json_option
-def ps(name: str | None, as_json: bool) -> None:
-    """Show the processes of a running app.
+def ps(name: str | None, node: str | None, as_json: bool) -> None:
+    """Show the processes of a running app, on all of its machines.
 
     cpu: 100 % is a whole core. shared: memory in which large buffers are on their way to others.
     """
-    with connected(name) as app:
-        measured = {each.pid: each for each in app.metrics().mobsters}
-        processes = [_process(row, measured.get(row.pid)) for row in app.overview()]
-        title = f"{app.app} · Kingpin {app.kingpin_pid}"
-    if as_json:
-        print_json(processes)
-        return
-    console = Console()
-    if not console.is_terminal and "COLUMNS" not in os.environ:
-        console.width = PIPE_WIDTH
-    console.print(table(title, processes))
+    with connected(name, any_node=True) as app:
+        answers = ask(app, chosen(app, node or ALL), _seen)
+        heard = [answer.value for answer in answers if answer.value is not None]
+        if as_json:
+            print_json([process for _, processes in heard for process in processes])
+        else:
+            console = Console()
+            if not console.is_terminal and "COLUMNS" not in os.environ:
+                console.width = PIPE_WIDTH
+            for title, processes in heard:
+                console.print(table(title, processes))
+        complain(app, answers)
 
 
-def _process(row: Row, measured: MobsterMetrics | None) -> Process:
+def _seen(app: Client) -> tuple[str, list[Process]]:
+    """What is there on a machine, and the title of its table."""
+    measured = app.metrics()
+    by_pid = {each.pid: each for each in measured.mobsters}
+    processes = [_process(row, by_pid.get(row.pid), app.node) for row in app.overview()]
+    where = f" · machine {app.node}" if app.node else ""
+    return f"{measured.app}{where} · Kingpin {measured.kingpin_pid}", processes
+
+
+def _process(row: Row, measured: MobsterMetrics | None, node: str) -> Process:
     cpu, memory = (measured.load, measured.memory) if measured else (0.0, 0)
     shown = (row.role, row.index, row.pid, row.state, row.uptime, row.restarts, row.calls)
-    return Process(*shown, cpu, memory, row.shared, row.note)
+    return Process(*shown, cpu, memory, row.shared, row.note, node)
 
 
 def table(title: str, processes: list[Process]) -> Table:

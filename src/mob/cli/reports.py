@@ -4,7 +4,17 @@ from __future__ import annotations
 
 import click
 
-from mob.cli.apps import MISSPELLED, Failure, app_option, complete_app, connected, json_option, only_app, print_json
+from mob.cli.apps import (
+    MISSPELLED,
+    Failure,
+    app_option,
+    complete_app,
+    connected,
+    json_option,
+    node_option,
+    only_app,
+    print_json,
+)
 from mob.exposition import exposition
 from mob.rim.crashes import Crashes
 
@@ -15,8 +25,9 @@ from mob.rim.crashes import Crashes
     "-n", "--number", type=click.IntRange(min=1), default=1, show_default=True, help="How many, the latest last."
 )
 @app_option
+@node_option("without it, this one")
 @json_option
-def crashes(app: str | None, name: str | None, number: int, as_json: bool) -> None:
+def crashes(app: str | None, name: str | None, number: int, node: str | None, as_json: bool) -> None:
     """Show the last crash of an app, or the last few.
 
     Also of one that does not run any more.
@@ -24,10 +35,14 @@ def crashes(app: str | None, name: str | None, number: int, as_json: bool) -> No
     if app and name and app != name:
         raise Failure(f"two apps are named: {app!r} and {name!r}. Name one.", MISSPELLED)
     try:
-        name = app or name or only_app()
+        name = app or name or only_app(any_node=True)
     except Failure as error:
         raise Failure(f"{error.message} Or name the app: `mob crashes APP`.", error.exit_code) from error
-    reports = Crashes(name).all()[-number:]
+    if node is None:
+        reports = Crashes(name.partition("@")[0]).all()[-number:]  # the nodes of this machine have one place for them
+    else:
+        with connected(name, node) as client:
+            reports = client.crashes(number)
     if as_json:
         print_json(reports)
     elif reports:
@@ -38,14 +53,15 @@ def crashes(app: str | None, name: str | None, number: int, as_json: bool) -> No
 
 @click.command()
 @app_option
+@node_option("without it, this one")
 @json_option
-def metrics(name: str | None, as_json: bool) -> None:
+def metrics(name: str | None, node: str | None, as_json: bool) -> None:
     """Print what is measured, for Prometheus.
 
     Calls by role and export, their failures, and how long they waited and ran; workers, memory, processor time,
     connections. Counters begin with the app and survive its workers.
     """
-    with connected(name) as app:
+    with connected(name, node) as app:
         measured = app.metrics()
     if as_json:
         print_json(measured)

@@ -19,7 +19,7 @@ import msgspec
 from msgspec.structs import fields
 
 from mob import app as apps
-from mob.cli import config, watch as watcher
+from mob.cli import config, joining, watch as watcher
 from mob.errors import MobError, nearest
 from mob.plan import LOG_FORMATS, Logs
 
@@ -58,6 +58,7 @@ def log_options(command: F) -> F:
 @click.option("--watch", is_flag=True, help="Reload whenever a Python file below the app's base has changed.")
 @click.option("--dashboard", is_flag=True, help="Serve the web dashboard.")
 @click.option("--dashboard-port", type=click.IntRange(1, 65535), help="Where it listens; implies --dashboard.")
+@joining.options
 @log_options
 def run(
     script: Path | None,
@@ -65,6 +66,9 @@ def run(
     watch: bool,
     dashboard: bool,
     dashboard_port: int | None,
+    join: tuple[str, ...],
+    roles: str | None,
+    node: str | None,
     **logs: Any,
 ) -> None:
     """Run an app: its main script, or what a TOML file says.
@@ -72,10 +76,17 @@ def run(
     SCRIPT is run as `python SCRIPT` would run it. A name that ends in .toml is a file that describes the app; without
     one, a mob.toml or the [tool.mob] of a pyproject.toml is looked for, here and above.
 
-    Options stand before SCRIPT; what comes after it goes to the script, but for --watch and --dashboard right after it.
+    Options stand before SCRIPT; what comes after it goes to the script, but for --watch, --dashboard, --join, --roles
+    and --node right after it.
     """
-    while args and args[0] in FLAGS:
+    joined: dict[str, Any] = {"join": join, "roles": roles, "node": node}
+    while True:
+        more, args = joining.taken(args)
+        joined = {name: more[name] or value for name, value in joined.items()}
+        if not args or args[0] not in FLAGS:
+            break
         watch, dashboard, args = watch or args[0] == "--watch", dashboard or args[0] == "--dashboard", args[1:]
+    joining.prepare(**joined)
     if given := {name: logs[key] for name, key in LOGS.items() if logs[key] is not None}:
         apps.before_run.append(partial(_set_logs, given))
     if dashboard or dashboard_port is not None:

@@ -19,7 +19,7 @@ from click.shell_completion import CompletionItem
 from rich.console import Console
 from rich.text import Text
 
-from mob.cli.apps import Failure, app_option, complete_role_or_pid, connected, json_option, print_json
+from mob.cli.apps import Failure, app_option, complete_role_or_pid, connected, json_option, node_option, print_json
 from mob.client import Client
 from mob.errors import MobError
 from mob.wire.messages import Member
@@ -137,7 +137,8 @@ def standings(app: Client, target: str) -> list[Standing]:
 
 
 def _meant(app: Client, target: str) -> list[Member]:
-    mobsters = sorted((each for each in app.members() if each.role), key=lambda each: (each.role, each.index, each.pid))
+    there = [each for each in app.members(here=True) if each.role]
+    mobsters = sorted(there, key=lambda each: (each.role, each.index, each.pid))
     if target.isdigit():
         found = [each for each in mobsters if each.pid == int(target)]
         if not found:
@@ -167,12 +168,13 @@ def complete_target(context: click.Context, param: click.Parameter, incomplete: 
 @click.option("--full", is_flag=True, help="Show mob's own frames and threads too.")
 @json_option
 @app_option
-def stacks(target: str, full: bool, as_json: bool, name: str | None) -> None:
+@node_option("without it, this one")
+def stacks(target: str, full: bool, as_json: bool, name: str | None, node: str | None) -> None:
     """Show where the threads and tasks of mobsters stand, even if they are stuck.
 
     The exit code is 1 if one of them could not tell.
     """
-    with connected(name) as app:
+    with connected(name, node) as app:
         found = standings(app, target)
     if as_json:
         print_json([as_data(each) for each in found])

@@ -1,6 +1,7 @@
 """The commands that do something with a running app: reload, restart, scale, stop, upgrade.
 
-They end when it is done, and with status 1 if it does not come to that.
+They end when it is done, and with status 1 if it does not come to that. In a cluster a reload goes over all machines,
+one after the other; all else is for this machine, unless `--node` says otherwise.
 """
 
 from __future__ import annotations
@@ -8,10 +9,15 @@ from __future__ import annotations
 import click
 from click.shell_completion import CompletionItem
 
-from mob.cli.apps import Failure, app_option, complete_role, complete_role_or_pid, connected
+from mob.cli.apps import Failure, app_option, complete_role, complete_role_or_pid, connected, node_option
+from mob.cli.machines import ALL, chosen, in_turn, label
 from mob.cli.waiting import Workers, wait_ready
+from mob.client import Client
+from mob.errors import AppNotRunning
+from mob.plan import GATEWAY
 
 TIMEOUT = 60.0
+HERE = f"without it, this one; {ALL!r}: all of them"
 
 wait_option = click.option("--wait/--no-wait", default=True, help="Whether to wait until the new ones are ready (yes).")
 timeout_option = click.option(
@@ -22,22 +28,34 @@ timeout_option = click.option(
 @click.command()
 @click.argument("roles", nargs=-1, shell_complete=complete_role)
 @app_option
-def reload(roles: tuple[str, ...], name: str | None) -> None:
+@node_option("without it, all of them, one after the other")
+def reload(roles: tuple[str, ...], name: str | None, node: str | None) -> None:
     """Replace workers by new ones with new code, without a gap.
 
     Those of ROLES, or of all roles.
-    If the new ones do not come up, the old ones stay, and the exit status is 1.
+    If the new ones do not come up, the old ones stay, and the exit status is 1; machines whose turn has not come are
+    left as they are.
     """
-    with connected(name) as app:
-        click.echo(app.reload(*roles))
+    with connected(name, any_node=True) as app:
+        in_turn(app, chosen(app, node or ALL), lambda there: _reload(there, app, roles))
+
+
+def _reload(there: Client, here: Client, roles: tuple[str, ...]) -> str:
+    try:
+        return there.reload(*roles)
+    except AppNotRunning:
+        if GATEWAY not in roles or there is here:
+            raise
+        return "its gateways are replaced, and the link to it has ended with the old one; `mob ps` shows the new ones."
 
 
 @click.command()
 @click.argument("targets", nargs=-1, required=True, metavar="ROLE...|PID", shell_complete=complete_role_or_pid)
 @app_option
+@node_option(HERE)
 @wait_option
 @timeout_option
-def restart(targets: tuple[str, ...], name: str | None, wait: bool, timeout: float) -> None:
+def restart(targets: tuple[str, ...], name: str | None, node: str | None, wait: bool, timeout: float) -> None:
     """End workers and launch others in their places.
 
     Those of these roles, or the one with that pid. Each finishes what it has first. There is a gap; for new code
@@ -46,14 +64,21 @@ def restart(targets: tuple[str, ...], name: str | None, wait: bool, timeout: flo
     pids = [int(target) for target in targets if target.isdigit()]
     if pids and len(targets) > 1:
         raise click.BadParameter("wanted are roles, or one pid.")
-    with connected(name) as app:
+    if pids and node == ALL:
+        raise click.BadParameter("a pid is of one machine: say which.", param_hint="--node")
+
+    def act(app: Client) -> str:
         before = app.metrics()
         roles = {each.role for each in before.mobsters if each.pid in pids} or set(targets)
         places = {(each.role, each.index) for each in before.mobsters if each.pid in pids}
         text = app.restart(pids[0]) if pids else app.restart(*targets)
-        click.echo(text)
-        if wait:
-            click.echo(wait_ready(app, Workers(before, roles, places).replacing(before), timeout))
+        if not wait:
+            return text
+        click.echo(label(app) + text)
+        return wait_ready(app, Workers(before, roles, places).replacing(before), timeout)
+
+    with connected(name, any_node=node is not None) as app:
+        in_turn(app, chosen(app, node), act)
 
 
 def complete_size(context: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
@@ -64,20 +89,26 @@ def complete_size(context: click.Context, param: click.Parameter, incomplete: st
 @click.command()
 @click.argument("sizes", nargs=-1, required=True, metavar="ROLE=N...", shell_complete=complete_size)
 @app_option
+@node_option(HERE)
 @wait_option
 @timeout_option
-def scale(sizes: tuple[str, ...], name: str | None, wait: bool, timeout: float) -> None:
+def scale(sizes: tuple[str, ...], name: str | None, node: str | None, wait: bool, timeout: float) -> None:
     """Give roles another number of workers.
 
     `mob scale back=8` makes it eight, `back=+1` one more, `back=-1` one less.
     """
     wanted = [_size(size) for size in sizes]
-    with connected(name) as app:
+
+    def act(app: Client) -> str:
         before = app.metrics()
-        for role, number, relative in wanted:
-            click.echo(app.scale(role, number, relative=relative))
-        if wait:
-            click.echo(wait_ready(app, Workers(before, {role for role, *_ in wanted}), timeout))
+        told = [app.scale(role, number, relative=relative) for role, number, relative in wanted]
+        if not wait:
+            return "\n".join(told)
+        click.echo("\n".join(label(app) + text for text in told))
+        return wait_ready(app, Workers(before, {role for role, *_ in wanted}), timeout)
+
+    with connected(name, any_node=node is not None) as app:
+        in_turn(app, chosen(app, node), act)
 
 
 def _size(text: str) -> tuple[str, int, bool]:
@@ -93,29 +124,35 @@ def _size(text: str) -> tuple[str, int, bool]:
 
 @click.command()
 @app_option
+@node_option(HERE)
 @click.option("--now", is_flag=True, help="Kill, without waiting for what is under way.")
 @click.option(
     "--timeout", type=click.FloatRange(min=0), help="Seconds to wait for the end; without it, as long as it takes."
 )
-def stop(name: str | None, now: bool, timeout: float | None) -> None:
+def stop(name: str | None, node: str | None, now: bool, timeout: float | None) -> None:
     """Stop an app in order, and wait until it has ended.
 
     As Ctrl-C and SIGTERM do. --now is for an app that hangs.
     """
-    with connected(name) as app:
+
+    def act(app: Client) -> str:
         app.stop(at_once=now)
         if not app.wait_stopped(timeout):
             raise Failure(f"{app.app} is still stopping after {timeout:g} s. `mob stop --now` ends it at once.")
-        click.echo(f"{app.app} has stopped.")
+        return f"{app.app} has stopped."
+
+    with connected(name, any_node=node is not None) as app:
+        in_turn(app, chosen(app, node)[::-1], act)  # this machine last: the others are reached through it
 
 
 @click.command()
 @app_option
-def upgrade(name: str | None) -> None:
+@node_option(HERE)
+def upgrade(name: str | None, node: str | None) -> None:
     """Replace the Kingpin by one with new code, without a gap.
 
     New code of mob, of the main script. If the new one does not come up, the old one stays, and the exit status is 1.
     The workers go on as they are; `mob reload` replaces them.
     """
-    with connected(name) as app:
-        click.echo(app.upgrade())
+    with connected(name, any_node=node is not None) as app:
+        in_turn(app, chosen(app, node), Client.upgrade)

@@ -1,8 +1,9 @@
 """NATS, as a gateway uses it. The only file that knows it.
 
 Subjects of an app: `mob.APP.all` (letters to all Kingpins), `mob.APP.node.N` (letters to one) and
-`mob.APP.gateway.UID` (packets of trunks to one gateway). The gateways of a node take letters as a queue group, so each
-letter comes to one of them.
+`mob.APP.gateway.UID` (packets of trunks to one gateway). Each gateway of a node hears all letters, and its Kingpin
+listens to one of them. They are no queue group: the receivers of a server that the others of its cluster cannot reach
+count for minutes, and what is dealt to them is lost.
 
 What is published is gone the moment it is handed over: NATS promises nothing for it, and that is all a trunk expects.
 While there is no connection nothing is published; packets that matter are sent again.
@@ -12,15 +13,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
+import random
+import socket
 import ssl
 import types
 from collections.abc import Callable, Generator
 from typing import Any, cast
 
-import nats
 from nats.aio.client import Client
 from nats.aio.msg import Msg
-from nats.errors import Error as NatsError
+from nats.errors import AuthorizationError, Error as NatsError, NoServersError
 
 from mob.core.membership import UNCONNECTED
 from mob.plan import Cluster
@@ -31,10 +34,14 @@ FLUSHED = 1
 """Seconds in which what is left to say at the end is sent."""
 PAUSE = 0.25
 """Seconds between two attempts."""
-PING = 1
-"""Seconds between two pings, so that a server that is out of reach is noticed."""
+PING = 0.5
+"""Seconds between two pings: a server that is out of reach is noticed, and another one found, before anybody is missed
+(three seconds; the time until the third ping, and a beat)."""
 PINGS = 2
 """How many of them may stay unanswered."""
+UNANSWERED = 1000
+"""Milliseconds for which TCP keeps what the server does not acknowledge. nats-py looks for another server only when all
+that it has written has left or failed; that would take the kernel's quarter of an hour."""
 PENDING = 64 * 1024 * 1024
 """Bytes that may wait for the socket; trunks keep far below it."""
 ROOM = 1024
@@ -43,6 +50,26 @@ PACKET = 256 * 1024
 """Bytes of a packet: small enough that others get their turn, large enough to cost little."""
 
 Handler = Callable[[bytes], None]
+
+
+class Guarded(Client):
+    """A client that does not say its password to a server that has no TLS, where TLS was asked for.
+
+    nats-py encrypts if the server says that it wants that, and goes on in the clear if it does not: then whoever is in
+    between has only to leave that out.
+    """
+
+    def __init__(self, *, needs_tls: bool) -> None:
+        super().__init__()
+        self._needs_tls = needs_tls
+
+    async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
+        server = self._current_server
+        scheme = "" if server is None else server.uri.scheme
+        asked = self._needs_tls or scheme == "tls"
+        if initial_connection and asked and scheme not in ("ws", "wss") and not info.get("tls_required"):
+            raise NatsError("it does not speak TLS, and .cluster(...) asks for it")
+        await cast(Any, super())._process_info(info, initial_connection)
 
 
 class Carrier:
@@ -54,19 +81,28 @@ class Carrier:
         self._prefix = f"mob.{app.replace('.', '_')}"
         self._node = node
         self._uid = uid
+        self.address = uid.to_bytes(8)
+        """What every packet begins with: who has sent it."""
         self._cluster = cluster
         self._on_letter = on_letter
         self._on_change = on_change
-        self.on_packet: Callable[[int, bytes], None] = _ignore
+        self.on_packet: Callable[[int, memoryview], None] = _ignore
         """What is done with a packet: (uid of the gateway that has sent it, packet)."""
         self._client: Client | None = None
         self._task: asyncio.Task[None] | None = None
+        self._is_closing = False
+        self._told: set[str] = set()  # what was not allowed
         self._rest: set[asyncio.Task[Any]] = set()
         self.why_not = UNCONNECTED
         """Why nothing can be sent, if it cannot."""
 
     def __repr__(self) -> str:
         return f"<Carrier {self._prefix}, {self.why_not or 'connected'}>"
+
+    @property
+    def client(self) -> Client | None:
+        """The connection, if there has been one yet: for JetStream."""
+        return self._client
 
     @property
     def packet_limit(self) -> int:
@@ -84,6 +120,7 @@ class Carrier:
 
     async def close(self) -> None:
         """Sends what is left and leaves."""
+        self._is_closing = True
         if self._task is not None:
             self._task.cancel()
         if self._client is not None and not self._client.is_closed:
@@ -96,8 +133,8 @@ class Carrier:
         self._publish(f"{self._prefix}.node.{node}" if node else f"{self._prefix}.all", letter)
 
     def send(self, uid: int, packet: bytes) -> None:
-        """A packet to another gateway."""
-        self._publish(f"{self._prefix}.gateway.{uid}", self._uid.to_bytes(8) + packet)
+        """A packet to another gateway; it begins with `address`."""
+        self._publish(f"{self._prefix}.gateway.{uid}", packet)
 
     def _publish(self, subject: str, data: bytes) -> None:
         client = self._client
@@ -117,22 +154,27 @@ class Carrier:
     async def _connect(self) -> None:
         while True:
             try:
-                self._client = await nats.connect(**self._options())  # pyright: ignore[reportUnknownMemberType]
+                client = Guarded(needs_tls=bool(self._cluster.ca or self._cluster.cert))
+                await cast(Any, client).connect(**self._options())  # its types are partly unknown
+                self._client = client
                 break
-            except (OSError, NatsError, TimeoutError, ValueError) as error:
-                self._change(f"NATS at {self._shown()} cannot be reached: {error or type(error).__name__}")
+            except Exception as error:  # noqa: BLE001  of files of keys and certificates, whatever their readers raise
+                self._refuse(error)
                 await asyncio.sleep(PAUSE)
         subscribe = cast(Any, self._client).subscribe  # its types are partly unknown
-        await subscribe(f"{self._prefix}.all", queue=f"node-{self._node}", cb=self._handle_letter)
-        await subscribe(f"{self._prefix}.node.{self._node}", queue="gateways", cb=self._handle_letter)
+        await subscribe(f"{self._prefix}.all", cb=self._handle_letter)
+        await subscribe(f"{self._prefix}.node.{self._node}", cb=self._handle_letter)
         await subscribe(f"{self._prefix}.gateway.{self._uid}", cb=self._handle_packet)
         await self._client.flush()
-        self._change("")
+        await self._handle_found()
 
     def _options(self) -> dict[str, Any]:
         cluster = self._cluster
         options: dict[str, Any] = {
-            "servers": list(cluster.servers),
+            # Mixed here and not by nats-py, which mixes anew when it has lost one, and may try that one again first:
+            # two seconds, if it is out of reach.
+            "servers": random.sample(cluster.servers, len(cluster.servers)),
+            "dont_randomize": True,
             "name": f"mob {self._prefix} {cluster.node}",
             "connect_timeout": CONNECT_TIMEOUT,
             "reconnect_time_wait": PAUSE,
@@ -144,6 +186,7 @@ class Carrier:
             "error_cb": self._handle_error,
             "disconnected_cb": self._handle_lost,
             "reconnected_cb": self._handle_found,
+            "closed_cb": self._handle_closed,
             "user": cluster.user,
             "password": cluster.password,
             "token": cluster.token,
@@ -161,26 +204,102 @@ class Carrier:
         return ", ".join(server.rpartition("@")[2].removeprefix("nats://") for server in self._cluster.servers)
 
     async def _handle_letter(self, message: Msg) -> None:
+        self._note_life()
         self._on_letter(message.data)
 
     async def _handle_packet(self, message: Msg) -> None:
+        self._note_life()
         data = message.data
         if len(data) > 8:
-            self.on_packet(int.from_bytes(data[:8]), data[8:])
+            self.on_packet(int.from_bytes(data[:8]), memoryview(data)[8:])
+
+    def _note_life(self) -> None:
+        """Who sends anything is there: a line that is full keeps a pong waiting, and is not dead."""
+        cast(Any, self._client)._pings_outstanding = 0  # nats-py asks nobody, and counts pongs only
 
     async def _handle_lost(self) -> None:
+        if self._is_closing:
+            return
         self._change(f"the connection to NATS at {self._shown()} is lost")
 
     async def _handle_found(self) -> None:
+        self._limit_patience()
         self._change("")
 
+    def _limit_patience(self) -> None:
+        """Tells the kernel when to give the connection up. nats-py has no public way to its socket."""
+        transport = getattr(self._client, "_transport", None)
+        if (writer := getattr(transport, "_bare_io_writer", None)) is not None:
+            sock = writer.get_extra_info("socket")
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNANSWERED)
+
+    async def _handle_closed(self) -> None:
+        """The server has thrown this machine out (its credentials have expired, say): it asks to be let in again."""
+        if not self._is_closing:
+            self._client = None
+            self.open()
+
     async def _handle_error(self, error: Exception) -> None:
-        pass  # what follows from it is told by the others
+        client, text = self._client, str(error)
+        if client is None or (not client.is_connected and _is_for_ever(error)):
+            self._refuse(error)  # an attempt to connect has failed, and another follows
+        elif "permissions violation" in text.lower() and text not in self._told:
+            self._told.add(text)
+            logging.getLogger("mob").error(
+                "NATS does not allow what mob needs: %s. See 'Who may do what' in docs/cluster.md.", text
+            )
+
+    def _refuse(self, error: Exception) -> None:
+        """Tells why there is no connection: at first, and when it turns out that waiting will not help."""
+        was = self.why_not
+        self._change(scrubbed(self._cluster, f"NATS at {self._shown()} {_reason(error)}"))
+        if self.why_not != was != UNCONNECTED and _is_for_ever(error):
+            logging.getLogger("mob").error("%s", self.why_not)
 
     def _change(self, why_not: str) -> None:
         if why_not != self.why_not:
             self.why_not = why_not
             self._on_change(why_not)
+
+
+def scrubbed(cluster: Cluster, text: str) -> str:
+    """A text that may be shown: nats-py's errors may quote an address, with the password in it.
+
+    >>> scrubbed(Cluster(("nats://me:secret@host",), "a", token="other"), "secret and other are hidden")
+    '*** and *** are hidden'
+    """
+    secrets = [cluster.password, cluster.token]
+    for server in cluster.servers:
+        secrets += [server.partition("://")[2].rpartition("@")[0].partition(":")[2]]
+        if ":" not in server.partition("://")[2].rpartition("@")[0]:
+            secrets += [server.partition("://")[2].rpartition("@")[0]]  # a token
+    for secret in filter(None, secrets):
+        text = text.replace(secret, "***")
+    return text
+
+
+def _is_for_ever(error: Exception) -> bool:
+    """Whether nothing will change by itself."""
+    return not isinstance(error, (NoServersError, TimeoutError)) and not (
+        isinstance(error, OSError) and not isinstance(error, (ssl.SSLError, FileNotFoundError, PermissionError))
+    )
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, AuthorizationError) or "uthorization" in str(error) or "uthentication" in str(error):
+        return (
+            f"does not let this machine in ({str(error).removeprefix('nats: ')}). Check what .cluster(...) says of it: "
+            f"user and password, token, nkey or credentials."
+        )
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return (
+            f"shows a certificate that is not trusted ({error.verify_message}). Check ca=, and the name in the address."
+        )
+    if isinstance(error, ssl.SSLError):
+        return f"cannot be spoken to by TLS ({error.reason or error}). Check ca=, cert= and key=."
+    if type(error).__module__.startswith("nkeys") or type(error).__name__ == "Error":
+        return f"cannot be asked: the nkey or the credentials make no sense ({error or type(error).__name__})."
+    return f"cannot be reached: {error or type(error).__name__}"
 
 
 async def _finish(coroutine: Any, awaited: Any) -> None:
@@ -199,5 +318,5 @@ def _rest_of(coroutine: Any, awaited: Any) -> Generator[Any, None, None]:
             return
 
 
-def _ignore(uid: int, packet: bytes) -> None:
+def _ignore(uid: int, packet: memoryview) -> None:
     pass

@@ -8,15 +8,22 @@ other; when it dies, the links that it carries end, and its successor carries th
 from __future__ import annotations
 
 import socket
-from hashlib import blake2b
+from typing import TYPE_CHECKING
 
 from mob.cluster.carrier import Carrier
+from mob.cluster.durable import Durable
+from mob.cluster.leases import Leases
 from mob.cluster.trunks import Trunks
+from mob.core.routing import gateway_for
 from mob.core.states import Mobster
 from mob.mobster import api
+from mob.mobster.exports import export
 from mob.mobster.peer import Peer
 from mob.plan import GATEWAY
 from mob.wire import messages as m
+
+if TYPE_CHECKING:
+    from nats.aio.client import Client
 
 
 class Gateway:
@@ -26,6 +33,9 @@ class Gateway:
         self._peer = peer
         self._carrier: Carrier | None = None
         self._trunks: Trunks | None = None
+        self._durable = Durable(peer, self._client)
+        self._leases: Leases | None = None
+        self._carried = 0  # the number of the latest `Carry`
 
     def __repr__(self) -> str:
         return f"<Gateway {self._carrier or 'not joined'}>"
@@ -42,6 +52,8 @@ class Gateway:
                 self._join(message)
             case m.Send(node=node, letter=letter) if self._carrier is not None:
                 self._carrier.write(node, letter)
+            case m.ReadLease() | m.WriteLease() | m.GiveBack() if self._leases is not None:
+                self._leases.handle(message, self._publish)
             case m.Carry(number=number, local=local, remote=remote):
                 self._carry(number, local, remote, descriptors)
             case m.Turned(local=local, remote=remote) if self._trunks is not None:
@@ -57,11 +69,24 @@ class Gateway:
         self._carrier = Carrier(
             peer.app, message.node, peer.uid, message.cluster, self._handle_letter, self._handle_change
         )
-        self._trunks = Trunks(peer.reactor, self._carrier, self._handle_arriving, self._handle_hung)
+        self._leases = Leases(peer.app, message.node, self._client, peer.control.post)
+        self._trunks = Trunks(peer.reactor, self._carrier, self._handle_arriving, self._handle_taken, self._handle_hung)
         self._carrier.on_packet = self._trunks.handle_packet
         self._carrier.open()
 
+    def _publish(self, letter: bytes) -> None:
+        if self._carrier is not None:
+            self._carrier.write(0, letter)
+
+    def _client(self) -> Client | None:
+        return None if self._carrier is None else self._carrier.client
+
+    async def store(self, role: str, body: bytes, key: str) -> None:
+        """Stores a durable message."""
+        await self._durable.store(role, body, key)
+
     def _carry(self, number: int, local: int, remote: int, descriptors: list[int]) -> None:
+        self._carried = number
         if not descriptors or self._trunks is None:
             self._handle_hung(number)
             return
@@ -69,14 +94,14 @@ class Gateway:
         self._trunks.carry(number, local, remote, sock, self._gateway_for(local, remote))
 
     def _gateway_for(self, local: int, remote: int) -> int | None:
-        """The gateway of the other machine that carries this pair: the one that draws the highest lot for it."""
-        node, pair = m.node_of(remote), b"%d %d" % (min(local, remote), max(local, remote))
+        """The gateway of the other machine that carries this pair."""
+        node = m.node_of(remote)
         able = [
             member.uid
             for member in self._peer.roster.of_role(GATEWAY)
             if m.node_of(member.uid) == node and member.state == Mobster.READY
         ]
-        return max(able, key=lambda uid: blake2b(pair, salt=uid.to_bytes(8)).digest()) if able else None
+        return gateway_for(local, remote, able)
 
     def handle_leave(self, member: m.Member) -> None:
         """A mobster has gone, here or elsewhere."""
@@ -85,6 +110,9 @@ class Gateway:
 
     async def close(self) -> None:
         """This gateway ends."""
+        if self._leases is not None:
+            await self._leases.close()
+        await self._durable.close()
         if self._trunks is not None:
             self._trunks.close()
         if self._carrier is not None:
@@ -96,10 +124,15 @@ class Gateway:
     def _handle_change(self, why_not: str) -> None:
         if not why_not and self._trunks is not None:
             self._trunks.resend()
+        if not why_not:
+            self._durable.handle_connected()
         self._peer.control.post(m.Connected(why_not))
 
     def _handle_arriving(self, local: int, remote: int) -> None:
-        self._peer.control.post(m.Arriving(local, remote))
+        self._peer.control.post(m.Arriving(local, remote, self._carried))
+
+    def _handle_taken(self, number: int) -> None:
+        self._peer.control.post(m.Taken(number))
 
     def _handle_hung(self, number: int) -> None:
         self._peer.control.post(m.Hung(number))
@@ -110,4 +143,8 @@ api.on("start", _gateway.open)
 api.on("leave", _gateway.handle_leave)
 api.on("stop", _gateway.close)
 
-__all__: list[str] = []  # it exports nothing
+
+@export(idempotent=True)
+async def store(role: str, body: bytes, key: str) -> None:
+    """Stores a durable message; a message of a key is stored once."""
+    await _gateway.store(role, body, key)

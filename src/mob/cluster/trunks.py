@@ -6,6 +6,7 @@ each trunk, or in several if it is much.
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from collections import deque
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from time import monotonic, monotonic_ns
 from typing import TYPE_CHECKING
 
 from mob.cluster.splice import Splice
-from mob.core.circuits import Came, Circuit, Circuits, Closed, HasRoom, Wanted
+from mob.core.circuits import Came, Circuit, Circuits, Closed, Happening, HasRoom, Met, Wanted
 from mob.core.trunk import ACK_DELAY, Trunk
 from mob.rim.reactor import Reactor
 
@@ -23,22 +24,29 @@ if TYPE_CHECKING:
 
 LOOK = 0.1
 """Seconds between two looks at whether packets have to be sent again."""
+IDLE_LOOK = 1.0
+"""Seconds between two looks at whether the other gateway is still there, while there are circuits."""
+TOMBS = 1000
+"""So many trunks of gateways that are gone are remembered: what still comes from there is known to be over."""
 
 
 class Line:
     """A trunk to one other gateway, its circuits and splices."""
 
-    def __init__(self, uid: int) -> None:
+    def __init__(self, uid: int, trunk: Trunk) -> None:
         self.uid = uid
         """The other gateway."""
-        self.trunk = Trunk(monotonic_ns())
+        self.trunk = trunk
         self.circuits = Circuits()
         self.splices: dict[int, Splice] = {}
         """By the number of the circuit."""
         self.is_dirty = False
         """Whether it is to be flushed at the end of this turn."""
         self.is_acknowledging = False
-        self.is_looked_at = False
+        self.look: asyncio.TimerHandle | None = None
+        """When it is looked at next."""
+        self.is_idle = False
+        """Whether that look is not urgent."""
         self.is_held = False
         """Whether no socket is read, for the trunk is full."""
 
@@ -54,17 +62,20 @@ class Trunks:
         reactor: Reactor,
         carrier: Carrier,
         on_arriving: Callable[[int, int], None],
+        on_taken: Callable[[int], None],
         on_hung: Callable[[int], None],
     ) -> None:
         self._reactor = reactor
         self._carrier = carrier
         self._on_arriving = on_arriving
+        self._on_taken = on_taken
         self._on_hung = on_hung
         self._lines: dict[int, Line] = {}
+        self._tombs: dict[int, Trunk] = {}
         self._dirty: list[Line] = []
         self._is_lingering = False
-        self._wanted: dict[tuple[int, int], deque[tuple[Line, Circuit, list[bytes]]]] = {}
-        """Circuits that wait for a socket of the member here, with what has come for it."""
+        self._wanted: dict[tuple[int, int], deque[tuple[Line, Circuit]]] = {}
+        """Circuits that wait for a socket of the member here."""
 
     def __repr__(self) -> str:
         return f"<Trunks {len(self._lines)}>"
@@ -85,20 +96,18 @@ class Trunks:
         """A link of a member here to one on another machine, whose gateway this is; None if there is none."""
         wanted = self._wanted.get((local, remote))
         if wanted:  # it was asked for, by the other machine
-            line, circuit, early = wanted.popleft()
+            line, circuit = wanted.popleft()
             if not wanted:
                 del self._wanted[local, remote]
+            line.circuits.accept(circuit)
+            self._on_taken(number)
         elif gateway is None:
             sock.close()
             self._on_hung(number)
             return
         else:
-            line, early = self._line(gateway), []
+            line = self._line(gateway)
             circuit = line.circuits.open(local, remote)
-        if circuit.other_has_closed and not early:
-            sock.close()
-            self._on_hung(number)
-            return
         splice = Splice(
             self._reactor,
             number,
@@ -109,8 +118,6 @@ class Trunks:
             partial(self._handle_end, line),
         )
         line.splices[circuit.number] = splice
-        for data in early:
-            splice.write(memoryview(data))
         if circuit.other_has_closed:
             splice.end()
         splice.set_reading(not line.is_held)
@@ -119,14 +126,19 @@ class Trunks:
     def turn_away(self, local: int, remote: int) -> None:
         """The member here that was wanted is not there."""
         wanted = self._wanted.pop((local, remote), deque())
-        for line, circuit, _ in wanted:
+        for line, circuit in wanted:
             line.circuits.close(circuit)
             self._flush_soon(line)
 
     def forget(self, uid: int) -> None:
         """Another gateway is gone."""
         if (line := self._lines.pop(uid, None)) is not None:
+            line.trunk.restart()
             self._hang_up(line)
+            self._tombs[uid] = line.trunk  # it may come back, if it was only out of reach
+            if len(self._tombs) > TOMBS:
+                del self._tombs[next(iter(self._tombs))]
+            self._carrier.send(uid, line.trunk.acknowledge())  # perhaps it misses nobody, and is to hang up as well
 
     def resend(self) -> None:
         """The connection is there again: what was said meanwhile is said now."""
@@ -143,7 +155,10 @@ class Trunks:
 
     def _line(self, uid: int) -> Line:
         line = self._lines.get(uid)
-        return self._lines.setdefault(uid, Line(uid)) if line is None else line
+        if line is None:
+            trunk = self._tombs.pop(uid, None) or Trunk(monotonic_ns(), self._carrier.address)
+            line = self._lines[uid] = Line(uid, trunk)
+        return line
 
     def _hang_up(self, line: Line) -> None:
         """All that went over this trunk is over."""
@@ -206,22 +221,27 @@ class Trunks:
             line.is_held = trunk.is_full
             for splice in line.splices.values():
                 splice.set_reading(not line.is_held and splice.circuit.room > 0)
-        if trunk.is_waiting and not line.is_looked_at:
-            line.is_looked_at = True
-            self._reactor.loop.call_later(LOOK, self._look, line)
+        if (trunk.is_waiting and line.is_idle) or (line.look is None and (trunk.is_waiting or len(circuits))):
+            self._look_soon(line)
+
+    def _look_soon(self, line: Line) -> None:
+        if line.look is not None:
+            line.look.cancel()
+        line.is_idle = not line.trunk.is_waiting
+        line.look = self._reactor.loop.call_later(IDLE_LOOK if line.is_idle else LOOK, self._look, line)
 
     def _look(self, line: Line) -> None:
-        line.is_looked_at = False
-        if self._lines.get(line.uid) is not line or not line.trunk.is_waiting:
+        line.look = None
+        is_used = len(line.circuits) > 0
+        if self._lines.get(line.uid) is not line or not (line.trunk.is_waiting or is_used):
             return
-        packets = line.trunk.wake(monotonic())
+        packets = line.trunk.wake(monotonic(), is_used)
         if packets is None:
             self._begin_anew(line)
             return
         for packet in packets:
             self._carrier.send(line.uid, packet)
-        line.is_looked_at = True
-        self._reactor.loop.call_later(LOOK, self._look, line)
+        self._look_soon(line)
 
     def _begin_anew(self, line: Line) -> None:
         """The other end does not answer, or makes no sense. It is told, so that it hangs up as well."""
@@ -229,7 +249,7 @@ class Trunks:
         self._hang_up(line)
         self._carrier.send(line.uid, line.trunk.acknowledge())
 
-    def handle_packet(self, uid: int, packet: bytes) -> None:
+    def handle_packet(self, uid: int, packet: memoryview) -> None:
         """Another gateway has sent something."""
         line = self._line(uid)
         trunk = line.trunk
@@ -265,19 +285,20 @@ class Trunks:
         if line.trunk.owes_word:
             self._carrier.send(line.uid, line.trunk.acknowledge())
 
-    def _handle(self, line: Line, happening: Wanted | Came | Closed | HasRoom) -> None:
+    def _handle(self, line: Line, happening: Happening) -> None:
         circuit = happening.circuit
         splice = line.splices.get(circuit.number)
         match happening:
             case Wanted():
                 pair = (circuit.local, circuit.remote)
-                self._wanted.setdefault(pair, deque()).append((line, circuit, []))
+                self._wanted.setdefault(pair, deque()).append((line, circuit))
                 self._on_arriving(*pair)
+            case Met():
+                if splice is not None and not circuit.other_has_closed:
+                    self._on_taken(splice.number)
             case Came(data=data):
                 if splice is not None:
                     splice.write(data)
-                else:
-                    self._keep(circuit, data)
             case Closed():
                 if splice is not None:
                     splice.end()
@@ -287,10 +308,5 @@ class Trunks:
                 if splice is not None and not line.is_held:
                     splice.set_reading(circuit.room > 0)
 
-    def _keep(self, circuit: Circuit, data: memoryview) -> None:
-        for _, each, early in self._wanted.get((circuit.local, circuit.remote), ()):
-            if each is circuit:
-                early.append(bytes(data))
-
     def _is_wanted(self, circuit: Circuit) -> bool:
-        return any(each is circuit for _, each, _ in self._wanted.get((circuit.local, circuit.remote), ()))
+        return any(each is circuit for _, each in self._wanted.get((circuit.local, circuit.remote), ()))

@@ -2,8 +2,9 @@
 
 A link between two members on different machines is a Unix socket to the gateway at either end, and between the gateways
 a circuit. Each end of a circuit has a number that its own gateway gave it (as the channels of SSH, RFC 4254); what is
-sent carries the sender's number. Each end opens once and closes once. Ends that meet are those of one pair of members,
-in order: so two members that want each other at the same moment get one circuit and not two.
+sent carries the sender's number. Each end opens once, when its member is there, and closes once. Ends that meet are
+those of one pair of members, in order: so two members that want each other at the same moment get one circuit and not
+two. An end whose member is not there opens and closes in one breath.
 
 A circuit may send so many bytes as its other end has room for; whoever reads them gives room back. So a member that
 reads slowly holds up its own circuits and no other.
@@ -31,7 +32,7 @@ GIVEN_BACK = WINDOW // 4
 class Circuit:
     """One end of one."""
 
-    __slots__ = ("_owed", "has_closed", "local", "number", "other", "other_has_closed", "remote", "room")
+    __slots__ = ("_owed", "has_closed", "has_opened", "local", "number", "other", "other_has_closed", "remote", "room")
 
     def __init__(self, number: int, local: int, remote: int) -> None:
         self.number = number
@@ -43,6 +44,7 @@ class Circuit:
         """The number that the other end goes by; 0 as long as it has not opened."""
         self.room = WINDOW
         """Bytes that may be sent."""
+        self.has_opened = False
         self.has_closed = False
         self.other_has_closed = False
         self._owed = 0  # bytes read here for which no room was given back
@@ -76,7 +78,14 @@ class HasRoom(NamedTuple):
     circuit: Circuit
 
 
-Happening = Wanted | Came | Closed | HasRoom
+class Met(NamedTuple):
+    """The other end has opened a circuit that was opened here: the member there has its end of the link; unless it is
+    closed in the same breath."""
+
+    circuit: Circuit
+
+
+Happening = Wanted | Met | Came | Closed | HasRoom
 
 
 class Circuits:
@@ -109,8 +118,14 @@ class Circuits:
     def open(self, local: int, remote: int) -> Circuit:
         """A member here wants a link to one there."""
         circuit = self._new(local, remote)
+        self.accept(circuit)
         self._unmet.setdefault((local, remote), deque()).append(circuit)
         return circuit
+
+    def accept(self, circuit: Circuit) -> None:
+        """The member here that was wanted is there."""
+        circuit.has_opened = True
+        self._put(OPEN, circuit, PAIR.pack(circuit.local, circuit.remote))
 
     def send(self, circuit: Circuit, data: bytes) -> None:
         """Bytes of the member here; no more than there is `room`."""
@@ -118,8 +133,10 @@ class Circuits:
         self._put(DATA, circuit, data)
 
     def close(self, circuit: Circuit) -> None:
-        """The member here has gone, or has closed its end."""
+        """The member here has gone, has closed its end, or was not there."""
         if not circuit.has_closed:
+            if not circuit.has_opened:
+                self.accept(circuit)  # and in one breath, so the other end knows that nobody was there
             circuit.has_closed = True
             self._put(CLOSE, circuit)
             self._forget_if_over(circuit)
@@ -133,10 +150,12 @@ class Circuits:
             self._put(ROOM, circuit, COUNT.pack(owed))
 
     def take(self, limit: int) -> bytes:
-        """What is to be sent next, about so many bytes; whole cells."""
+        """What is to be sent next, so many bytes at most; whole cells. One that is larger is cut."""
         taken: list[bytes] = []
         size = 0
         cells = self._cells
+        if cells and CELL.size + len(cells[1]) > limit:
+            self._cut(limit - CELL.size)
         while cells and (not taken or size + len(cells[0]) + len(cells[1]) <= limit):
             for _ in range(2):
                 part = cells.popleft()
@@ -145,10 +164,17 @@ class Circuits:
         self._size -= size
         return b"".join(taken)
 
+    def _cut(self, size: int) -> None:
+        """Makes two cells of the first one, which carries data: no other is as large."""
+        kind, number, length = CELL.unpack(self._cells.popleft())
+        data = self._cells.popleft()
+        self._cells.extendleft((data[size:], CELL.pack(kind, number, length - size)))
+        self._cells.extendleft((data[:size], CELL.pack(kind, number, size)))
+        self._size += CELL.size
+
     def _new(self, local: int, remote: int) -> Circuit:
         self._last += 1
         circuit = self._own[self._last] = Circuit(self._last, local, remote)
-        self._put(OPEN, circuit, PAIR.pack(local, remote))
         return circuit
 
     def _put(self, kind: int, circuit: Circuit, data: bytes = b"") -> None:
@@ -175,8 +201,9 @@ class Circuits:
                 happenings += self._handle_open(number, *PAIR.unpack(data))
                 continue
             circuit = self._others.get(number)
-            if circuit is None:
-                raise ValueError(f"a cell of kind {kind} for circuit {number}, which was never opened")
+            if circuit is None or circuit.other_has_closed:
+                was = "was never opened" if circuit is None else "has closed"
+                raise ValueError(f"a cell of kind {kind} for circuit {number}, which {was}")
             if kind == DATA:
                 if not circuit.has_closed:
                     happenings.append(Came(circuit, data))
@@ -201,7 +228,7 @@ class Circuits:
                 del self._unmet[local, remote]
             circuit.other = number
             self._others[number] = circuit
-            return []
+            return [Met(circuit)]
         circuit = self._new(local, remote)
         circuit.other = number
         self._others[number] = circuit

@@ -95,6 +95,7 @@ class Process:
         "slot",
         "stacks",
         "state",
+        "token",
         "uid",
         "why_killed",
     )
@@ -124,6 +125,8 @@ class Process:
         """What it has said of itself when it was stuck."""
         self.beat = Beat()
         self.beaten_at = now
+        self.token = 0
+        """Of a singleton: that of the lease by which it was launched."""
         self.quota = 1 + 0.1 * (2 * luck - 1)
         """Its share of the limits for recycling: a tenth more or less, lest all are replaced at once."""
 
@@ -159,7 +162,23 @@ class Process:
 
     def member(self) -> Member:
         """As the roster shows it."""
-        return Member(self.uid, self.pid, self.slot.role, self.slot.index, self.generation, str(self.state))
+        slot = self.slot
+        return Member(self.uid, self.pid, slot.role, slot.index, self.generation, str(self.state), self.token)
+
+
+class Leased:
+    """What is known of the lease of a singleton."""
+
+    __slots__ = ("note", "token")
+
+    def __init__(self, token: int = 0, note: str = "waits for its lease") -> None:
+        self.token = token
+        """The fencing token; 0 while this machine does not have the lease."""
+        self.note = note
+        """Who has it, or why it cannot be had."""
+
+    def __repr__(self) -> str:
+        return f"<Leased, token {self.token}>" if self.token else f"<Leased, {self.note}>"
 
 
 class Role:
@@ -184,7 +203,11 @@ class Crew:
         self.plan = plan
         self.luck = luck
         """A random number from 0 to 1, for each question another."""
-        self.roster = Roster(RoleInfo(role.name, workers=role.workers) for role in plan.roles)
+        self.leases = {role.name: Leased() for role in plan.roles if role.singleton and role.workers and plan.cluster}
+        """What is known of the leases of the roles that run once in the whole cluster."""
+        self.roster = Roster(
+            RoleInfo(role.name, workers=0 if role.name in self.leases else role.workers) for role in plan.roles
+        )
         self.introductions = Introductions()
         self.roles = {role.name: Role(role) for role in plan.roles}
         self.order = [role.name for role in in_order_of_need(plan.roles)]
@@ -220,6 +243,23 @@ class Crew:
         """The roles that it needs and that have no ready worker."""
         return [needed for needed in self.roles[role].plan.needs if not self.roster.ready(needed)]
 
+    def has_lease(self, role: str) -> bool:
+        """Whether this machine may run it: of a singleton, one machine of the cluster may."""
+        return (lease := self.leases.get(role)) is None or lease.token > 0
+
+    def is_held(self, role: str) -> bool:
+        """Whether it must not be started now: for want of a role that it needs, or of its lease."""
+        return bool(self.lacks(role)) or not self.has_lease(role)
+
+    def why_held(self, role: str) -> str:
+        """What it waits for."""
+        lacks = self.lacks(role)
+        return f"waits for {', '.join(lacks)}" if lacks else self.leases[role].note if role in self.leases else ""
+
+    def is_singleton(self, role: str) -> bool:
+        """Whether two processes of it must never be there at a time, not even for a reload."""
+        return role in self.leases
+
     def is_done(self) -> bool:
         """Whether nobody is there and nobody will come."""
         over = (SlotState.EMPTY, SlotState.FAILED, SlotState.HELD)  # the latter waits for one that is over
@@ -236,6 +276,8 @@ class Crew:
         else:
             slot.uid = uid
         process = self.processes[uid] = Process(uid, slot, now, self.luck())
+        if (lease := self.leases.get(slot.role)) is not None:
+            process.token = lease.token
         member = process.member()
         self.roster.put(member)
         decisions: list[Decision] = [Launch(uid, slot.role, slot.index, slot.generation), self.welcome(uid)]
@@ -289,7 +331,7 @@ class Crew:
         return [
             decision
             for slot in self.in_order(self.slots.values())
-            if slot.state is SlotState.HELD and not self.lacks(slot.role)
+            if slot.state is SlotState.HELD and not self.is_held(slot.role)
             for decision in self._release(slot, now)
         ]
 

@@ -91,6 +91,12 @@ class Write(_Decision, frozen=True):
     words: Words
 
 
+class SeekLease(_Decision, frozen=True):
+    """The lease of a singleton was given back: see whether it can be had."""
+
+    role: str
+
+
 class Ask(_Decision, frozen=True):
     """Ask a mobster to finish and end, within so many seconds."""
 
@@ -167,6 +173,7 @@ Decision = (
     | AnnounceNodeGone
     | AnnounceCut
     | Write
+    | SeekLease
     | Ask
     | Kill
     | Inspect

@@ -1,9 +1,10 @@
 """Membership: which machines are in the cluster, and who is on each.
 
 Every Kingpin tells all others of the changes among its own members, with a version that counts them, and says once a
-second which version it is at. Who has missed something asks for everything. Who is silent for three seconds is gone,
-and all of its members with it; so says each Kingpin for itself, there is no leader and nothing to agree upon. (Beats
-and versions instead of gossip: NATS is a broadcast, so a beat costs its sender one message whatever the size.)
+second which version it is at. Who has missed something asks for everything; who comes, tells everything to all and
+gets everything from each. Who is silent for three seconds is gone, and all of its members with it; so says each Kingpin
+for itself, there is no leader and nothing to agree upon. (Beats and versions instead of gossip: NATS is a broadcast, so
+a beat costs its sender one message whatever the size. `docs/cluster-scale.md` has the numbers.)
 
 A node is a *run* of a Kingpin: it draws a number when it starts, which is in the uids of all its members, so whoever
 comes back is somebody else. Its name is for people; of two runs with one name the younger stays outside.
@@ -27,10 +28,12 @@ from mob.core.decisions import (
     AnnounceNodeGone,
     AnnounceRole,
     Decision,
+    SeekLease,
     Tell,
     WakeAt,
     Write,
 )
+from mob.core.namesakes import Name
 from mob.wire import messages as m
 
 BEAT = 1.0
@@ -39,6 +42,8 @@ SILENCE = 3.0
 """Seconds of silence after which a node is gone."""
 GATHER = 0.01
 """Seconds for which changes are gathered into one letter."""
+CHECK = 0.1
+"""Seconds after a change within which a beat says so again: who has not got the letter learns it soon."""
 PATIENCE = 1.0
 """Seconds after which everything is asked for again."""
 EARLY = 0.005
@@ -90,12 +95,16 @@ class Membership:
         are made at the very start wait."""
         self.namesake_at: float | None = None
         """When something was heard of an older node with this one's name: this one stays outside then."""
+        self._namesake = 0
         crew.roster.nodes[self.number] = m.Node(self.number, name)
-        self._born = now
-        self._version = 0
+        self._name = Name(self.number, now)
+        self._cut_at = -SILENCE
+        self._version = int(now * 1000)  # greater than any of a Kingpin before this one
         self._changed: set[int] = set()  # one's own members that have come or changed, and were not told of yet
         self._gone: dict[int, str] = {}
         self._roles: set[str] = set()
+        self._places: dict[str, int] = {}  # how many workers the others were told that each role has here
+        self._owed: set[int] = set()  # nodes that are to be told everything
         self._beat_due = now
         self._wake_due = now
         self._told: set[int] = set()  # strangers that were told that they are
@@ -139,8 +148,8 @@ class Membership:
                 case AnnounceGone(uid=uid, why=why) if not self.is_remote(uid):
                     self._changed.discard(uid)
                     self._gone[uid] = why
-                case AnnounceRole(role=role):
-                    self._roles.add(role.name)
+                case AnnounceRole(role=role) if role.workers or self._places.get(role.name):
+                    self._roles.add(role.name)  # of a role that runs elsewhere only, those tell who run it
                 case _:
                     pass
         return [WakeAt(now + GATHER)] if self._has_news and not had_news else []
@@ -149,15 +158,40 @@ class Membership:
     def _has_news(self) -> bool:
         return bool(self._changed or self._gone or self._roles)
 
+    def _tell(self) -> list[Decision]:
+        """What the others do not know yet, if anything."""
+        if not self._has_news:
+            return []
+        news = self._news()
+        return [Write(0, news)] if self.namesake_at is None else []
+
+    def _tell_everything(self, *nodes: int, wanted: bool = True) -> list[Decision]:
+        """All of one's own; what is new is told to all before, so a version is the same to everybody."""
+        told = self._tell()
+        if self.namesake_at is not None:
+            return []
+        everything = self._everything(wanted)
+        return [*told, *(Write(node, everything) for node in nodes)]
+
+    def _introduce(self, now: float) -> list[Decision]:
+        """Tells everything to all, who do not know this node or not any more, and wants everything of each."""
+        if self._has_news:
+            self._news()  # it is in everything
+        self._beat_due = now + BEAT
+        return self._tell_everything(0)
+
     def handle_connected(self, why_not: str, now: float) -> list[Decision]:
         """The others can be reached, or cannot any more."""
         if why_not == self.cut:
             return []
         was_cut, self.cut = self.cut, why_not
+        if not was_cut:
+            self._cut_at = now
         decisions: list[Decision] = self._announce_cut()
         if not why_not:
             decisions.append(Tell(f"this machine, {self.name!r}, takes part in the cluster."))
-            decisions += self._beat(now)
+            was_missed = now - self._cut_at >= SILENCE - EARLY
+            decisions += self._introduce(now) if was_missed else self._beat(now)
         elif not was_cut or was_cut == UNCONNECTED:
             decisions.append(Tell(f"the other machines cannot be reached: {why_not}"))
         return decisions
@@ -174,13 +208,11 @@ class Membership:
             letter = m.decode_letter(data)
             if letter.sender == self.number:
                 return []
-            if letter.protocol != m.PROTOCOL:
-                return self._handle_stranger(letter)
-            words = m.decode_words(letter.body)
+            words = m.decode_words(letter.body) if letter.protocol == m.PROTOCOL else None
         except (msgspec.DecodeError, UnicodeDecodeError):
             return []
-        if isinstance(words, m.NotAdmitted):
-            return [Tell(f"the machine {letter.name!r} does not admit this one: {words.why}")]
+        if words is None:
+            return self._handle_stranger(letter)
         if letter.name == self.name:
             return self._handle_namesake(letter.sender, words, now)
         return self._handle_words(letter, words, now) if self.namesake_at is None else []
@@ -188,22 +220,26 @@ class Membership:
     def _handle_words(self, letter: m.Letter, words: m.Words, now: float) -> list[Decision]:
         sender = letter.sender
         neighbour = self.neighbours.get(sender)
+        if isinstance(words, m.LeaseFree):  # the last thing that a node says, after it has left
+            return [SeekLease(words.role)]
         if isinstance(words, m.Leaving):
             return [] if neighbour is None else self._lose(neighbour, "has ended")
         decisions: list[Decision] = []
         if neighbour is None:
             neighbour = self.neighbours[sender] = Neighbour(sender, letter.name, now)
             decisions.append(Tell(f"the machine {letter.name!r} has joined the cluster."))
-            decisions.append(Write(sender, self._everything()))  # it need not ask, nor do we: it does the same
+            if not isinstance(words, m.Everything):
+                decisions += self._tell_everything(sender)  # neither knows the other
         neighbour.heard_at = now
         match words:
             case m.WantEverything():
-                decisions.append(Write(sender, self._everything()))
+                decisions += self._owe(sender, now)
             case m.Everything():
                 decisions += self._handle_everything(neighbour, words, now)
             case m.Changed(version=version) if neighbour.is_complete and version == neighbour.version + 1:
                 neighbour.version = version
-                decisions += self._apply(neighbour, words.members, words.gone, words.roles, now)
+                places = {**neighbour.places, **_places(words.roles)}
+                decisions += self._apply(neighbour, places, words.members, words.gone, words.roles, now)
             case m.Changed(version=version) | m.Alive(version=version):
                 is_behind = not neighbour.is_complete or version > neighbour.version
                 if is_behind and now - neighbour.asked_at >= PATIENCE - EARLY:
@@ -213,31 +249,45 @@ class Membership:
                 pass
         return decisions
 
+    def _owe(self, node: int, now: float) -> list[Decision]:
+        """A node wants everything; soon, for others may want it as well."""
+        self._owed.add(node)
+        return [WakeAt(now + GATHER)] if len(self._owed) == 1 else []
+
+    def _pay(self) -> list[Decision]:
+        """Tells everything to those who want it: one by one if they are few, to all at once if they are many."""
+        owed, self._owed = sorted(self._owed & self.neighbours.keys()), set()
+        if 2 * len(owed) > max(2, len(self.neighbours)):
+            owed = [0]
+        return self._tell_everything(*owed, wanted=False) if owed else []
+
     def _handle_everything(self, neighbour: Neighbour, words: m.Everything, now: float) -> list[Decision]:
+        decisions = self._owe(neighbour.number, now) if words.wanted else []
         if neighbour.is_complete and words.version < neighbour.version:
-            return []
+            return decisions
         there = {member.uid for member in words.members}
         gone = [(uid, "has gone") for uid in neighbour.members if uid not in there]
         neighbour.version, neighbour.is_complete = words.version, True
-        return self._apply(neighbour, words.members, gone, words.roles, now)
+        return decisions + self._apply(neighbour, _places(words.roles), words.members, gone, words.roles, now)
 
     def _apply(
         self,
         neighbour: Neighbour,
+        places: dict[str, int],
         members: Iterable[m.Member],
         gone: Iterable[tuple[int, str]],
         roles: Iterable[m.RoleInfo],
         now: float,
     ) -> list[Decision]:
         crew, decisions = self._crew, list[Decision]()
-        places = {**neighbour.places, **{role.name: role.workers for role in roles}}
-        if places != neighbour.places:
+        if places != neighbour.places or neighbour.number not in crew.roster.nodes:
             neighbour.places = places
             crew.roster.nodes[neighbour.number] = neighbour.node()
             decisions.append(AnnounceNode(neighbour.node()))
         for role in roles:
             known = crew.roster.roles.get(role.name)
-            if known is not None and not known.workers and role.exports is not None:  # it runs elsewhere only
+            runs_there_only = known is not None and not known.workers and role.workers > 0
+            if runs_there_only and role.exports is not None:
                 decisions += crew.role_changed(role.name, exports=role.exports, complete=role.complete)
         for member in members:
             if m.node_of(member.uid) == neighbour.number and neighbour.members.get(member.uid) != member:
@@ -267,7 +317,7 @@ class Membership:
     # ------------------------------------------------------------------------------------------- strangers
 
     def _handle_stranger(self, letter: m.Letter) -> list[Decision]:
-        """A node that speaks another version: both are told, and neither hears the other."""
+        """A node that speaks another version is not heard, and does not hear this one; each says so on its terminal."""
         if letter.sender in self._told:
             return []
         self._told.add(letter.sender)
@@ -277,17 +327,17 @@ class Membership:
             Tell(
                 f"the machine {letter.name!r} speaks {other} of mob's protocol, this one {own}: not admitted. {update}"
             ),
-            Write(letter.sender, m.NotAdmitted(f"it speaks {own} of mob's protocol, this machine {other}. {update}")),
         ]
 
     def _handle_namesake(self, number: int, words: m.Words, now: float) -> list[Decision]:
         """Another node has this one's name. The older one keeps it; the younger stays outside until that has gone."""
-        if not isinstance(words, m.Alive):
-            return []
-        own = now - self._born
-        if (own, self.number) > (words.age, number):
-            return [Write(number, m.Alive(self._version, own))]  # it hears at once who is older
-        was_inside, self.namesake_at = self.namesake_at is None, now
+        if self.namesake_at is not None and number == self._namesake:
+            self.namesake_at = now
+            return self._come_in(now) if isinstance(words, m.Leaving) else []
+        if not isinstance(words, m.Alive) or self._name.is_kept(number, words.age, now):
+            may_answer = self.namesake_at is None and self._name.may_answer(now)
+            return [Write(number, m.Alive(self._version, now - self._name.born))] if may_answer else []
+        was_inside, self.namesake_at, self._namesake = self.namesake_at is None, now, number
         if not was_inside:
             return []
         why = f"another machine of the cluster is called {self.name!r}"
@@ -300,6 +350,12 @@ class Membership:
             decisions += self._lose(neighbour, "is out of reach")
         return decisions
 
+    def _come_in(self, now: float) -> list[Decision]:
+        """The namesake has gone."""
+        self.namesake_at = None
+        told = [*self._announce_cut(), Tell("the other machine of this one's name has gone.")]
+        return told if self.cut else [*told, *self._introduce(now)]
+
     # ------------------------------------------------------------------------------------------------ time
 
     def handle_wake(self, now: float) -> list[Decision]:
@@ -307,15 +363,17 @@ class Membership:
         lateness = now - self._wake_due
         if lateness > LATE:
             for neighbour in self:
-                neighbour.heard_at += lateness
+                neighbour.heard_at = min(now, neighbour.heard_at + lateness)
         decisions: list[Decision] = []
         if self.namesake_at is not None and now - self.namesake_at >= SILENCE - EARLY:
-            self.namesake_at = None
-            decisions += [*self._announce_cut(), Tell("the other machine of this one's name has gone.")]
+            decisions += self._come_in(now)
         if self._has_news:
-            news = self._news()
-            if self.namesake_at is None:
-                decisions.append(Write(0, news))
+            self._beat_due = min(self._beat_due, now + CHECK)
+        decisions += self._tell()
+        if self._owed:
+            decisions += self._pay()
+        if lateness >= SILENCE - BEAT:  # they have missed this node, or nearly so
+            decisions += self._introduce(now)
         if now >= self._beat_due - EARLY:
             decisions += self._beat(now)
         for neighbour in self:
@@ -334,20 +392,27 @@ class Membership:
 
     def _beat(self, now: float) -> list[Decision]:
         self._beat_due = now + BEAT
-        return [] if self.namesake_at is not None else [Write(0, m.Alive(self._version, now - self._born))]
+        return [] if self.namesake_at is not None else [Write(0, m.Alive(self._version, now - self._name.born))]
 
     def _news(self) -> m.Changed:
         roster = self._crew.roster
         members = tuple(member for uid in sorted(self._changed) if (member := roster.get(uid)) is not None)
         roles = tuple(roster.roles[name] for name in sorted(self._roles) if name in roster.roles)
         self._version += 1
+        self._places.update({role.name: role.workers for role in roles})
         changed = m.Changed(self._version, members, tuple(self._gone.items()), roles)
         self._changed.clear()
         self._gone.clear()
         self._roles.clear()
         return changed
 
-    def _everything(self) -> m.Everything:
+    def _everything(self, wanted: bool) -> m.Everything:
         roster = self._crew.roster
         own = tuple(member for member in roster if not self.is_remote(member.uid))
-        return m.Everything(self._version, own, tuple(roster.roles.values()))
+        roles = tuple(role for role in roster.roles.values() if role.workers)
+        self._places = _places(roles)
+        return m.Everything(self._version, own, roles, wanted)
+
+
+def _places(roles: Iterable[m.RoleInfo]) -> dict[str, int]:
+    return {role.name: role.workers for role in roles}

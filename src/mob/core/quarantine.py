@@ -93,7 +93,7 @@ class Quarantine:
         return decisions
 
     def _put_on_trial(self, role: str, suspect: Suspect, now: float) -> list[Decision]:
-        ready = self._crew.roster.ready(role)
+        ready = [each for each in self._crew.roster.ready(role) if each.uid in self._crew.processes]
         if not ready:
             return [WakeAt(now + 1.0)]
         suspect.probe = min(member.uid for member in ready)

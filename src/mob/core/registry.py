@@ -162,7 +162,7 @@ class Registry:
             RoleMetrics(
                 name,
                 role.target,
-                len(crew.roster.ready(name)),
+                sum(member.uid in crew.processes for member in crew.roster.ready(name)),  # not those elsewhere
                 self._launches[name],
                 self._crashes[name],
                 self._parked(name),

@@ -87,6 +87,9 @@ class Rollout:
         process = self._crew.current(slot)
         if process is None or slot.state is not SlotState.FILLED:
             return []
+        if self._crew.is_singleton(role):
+            tell = Tell(f"{process.name} {why}; it ends, then its successor starts.", "recycle")
+            return [] if process.asked else [tell, *self._renew(process, now)]
         self._recycling[role] = slot
         tell = Tell(f"{process.name} {why}; its successor starts.", "recycle")
         return [tell, *self._crew.launch(slot, now, as_successor=True)]
@@ -110,6 +113,9 @@ class Rollout:
             process.is_restarted = True
             decisions += crew.retire(process, now, crew.plan.grace)
         idle = [slot for slot in crew.slots.values() if slot.role in roles and slot.state in IDLE]
+        for slot in [slot for slot in idle if not crew.has_lease(slot.role)]:
+            idle.remove(slot)
+            slot.step("reloaded, held")
         for slot in idle:
             decisions += self._fill(slot, now)
         count = len(processes) + len(idle)
@@ -134,7 +140,7 @@ class Rollout:
             slot.uid, slot.successor = process.uid, 0
             if before is not None:
                 decisions += self._crew.retire(before, now, self._crew.plan.grace)
-        if slot.successor or slot.uid != process.uid:  # it is the old one that has become ready, late
+        if slot.successor or slot.uid != process.uid or process.asked:  # it is the old one that has become ready, late
             return decisions
         if self._recycling.get(slot.role) is slot:
             del self._recycling[slot.role]
@@ -208,9 +214,21 @@ class Rollout:
         if self._recycling.get(slot.role) is slot:
             del self._recycling[slot.role]
         decisions = self._dismiss_successor(slot, now)
-        if slot.state is SlotState.FILLED and self._crew.current(slot) is not None:
+        current = self._crew.current(slot)
+        if slot.state is SlotState.FILLED and current is not None and self._crew.is_singleton(slot.role):
+            return [*decisions, *self._renew(current, now)]
+        if slot.state is SlotState.FILLED and current is not None:
             return [*decisions, *self._crew.launch(slot, now, as_successor=True)]
+        if not self._crew.has_lease(slot.role):
+            slot.step("reloaded, held")
+            reload.under_way.remove(slot)
+            return decisions
         return [*decisions, *self._fill(slot, now)]
+
+    def _renew(self, process: Process, now: float) -> list[Decision]:
+        """A singleton: its successor comes when it has gone, for two of them are never there."""
+        process.is_restarted = True
+        return self._crew.retire(process, now, self._crew.plan.grace)
 
     def _fill(self, slot: Slot, now: float) -> list[Decision]:
         """A place where nobody is, and where perhaps nobody was to come any more."""

@@ -66,6 +66,17 @@ def _drawn(key: bytes, name: str, weight: int) -> float:
     return -weight / math.log((lot + 1) / (2**64 + 1))
 
 
+def gateway_for(one: int, other: int, gateways: Iterable[int]) -> int | None:
+    """The gateway of a machine that carries the link between two members: the one that draws the highest lot for the
+    pair. Both machines find the same, so that two who want each other at the same moment meet.
+
+    >>> gateway_for(7, 9, [1, 2]) == gateway_for(9, 7, [2, 1])
+    True
+    """
+    pair = b"%d %d" % (min(one, other), max(one, other))
+    return max(gateways, key=lambda uid: blake2b(pair, salt=uid.to_bytes(8)).digest(), default=None)
+
+
 class Route(Generic[T]):
     """The ready workers of one role, as one caller sees them."""
 

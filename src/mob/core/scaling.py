@@ -54,6 +54,8 @@ class Scaling:
         if role not in self._crew.roles:
             return f"there is no role {role!r}."
         plan = self._crew.roles[role].plan
+        if plan.singleton and count != 1:
+            return f"{role!r} is a singleton: it has one worker, not {count:,}."
         least, most = (plan.workers, plan.max_workers or plan.workers) if by_role else (1, MOST)
         if not least <= count <= most:
             limits = f"workers={plan.workers}, max_workers={plan.max_workers}" if by_role else f"{least} to {most:,}"
@@ -81,7 +83,7 @@ class Scaling:
         slot = crew.slots.get((role, index))
         if slot is None:
             slot = crew.slots[role, index] = Slot(role, index)
-            if crew.lacks(role):
+            if crew.is_held(role):
                 slot.state = SlotState.HELD
                 return []
             return crew.launch(slot, now)

@@ -63,6 +63,7 @@ class ProcessData(msgspec.Struct, frozen=True):
     beat: Beat
     beaten_at: float
     quota: float
+    token: int = 0
 
 
 class SuspectData(msgspec.Struct, frozen=True):
@@ -151,7 +152,8 @@ def restore(
             decisions += supervisor.scaling.resize(name, role.plan.workers, now, "as the new plan says")
     crew.slots.update(new_slots)
     for name in {slot.role for slot in new_slots.values()}:
-        decisions += crew.role_changed(name, workers=crew.roles[name].plan.workers, complete=False)
+        workers = 0 if crew.is_singleton(name) else crew.roles[name].plan.workers
+        decisions += crew.role_changed(name, workers=workers, complete=False)
     return supervisor, decisions + supervisor.start_slots(list(new_slots.values()), now)
 
 

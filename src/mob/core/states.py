@@ -25,7 +25,7 @@ class Mobster(StrEnum):
 class Slot(StrEnum):
     """Where a place (role, index) stands: a place outlives the processes that fill it."""
 
-    HELD = "held"  # a role that this one needs has no ready worker yet
+    HELD = "held"  # a role that this one needs has no ready worker yet, or another machine has the lease
     FILLED = "filled"  # a process is there or on its way
     WAITING = "waiting"  # the last one died too soon; the next follows after a pause
     LEAVING = "leaving"  # the role was made smaller; its process finishes
@@ -70,6 +70,7 @@ SLOT: Mapping[tuple[Slot, str], Slot] = {
     (Slot.FILLED, "exited, done"): Slot.EMPTY,
     (Slot.FILLED, "scaled down"): Slot.LEAVING,
     (Slot.FILLED, "stopping"): Slot.EMPTY,
+    (Slot.WAITING, "lease lost"): Slot.HELD,
     (Slot.WAITING, "pause over"): Slot.FILLED,
     (Slot.WAITING, "reloaded"): Slot.FILLED,
     (Slot.WAITING, "scaled down"): Slot.EMPTY,
@@ -78,9 +79,11 @@ SLOT: Mapping[tuple[Slot, str], Slot] = {
     (Slot.LEAVING, "exited, done"): Slot.EMPTY,
     (Slot.LEAVING, "stopping"): Slot.EMPTY,
     (Slot.FAILED, "reloaded"): Slot.FILLED,
+    (Slot.FAILED, "reloaded, held"): Slot.HELD,
     (Slot.FAILED, "scaled down"): Slot.EMPTY,
     (Slot.FAILED, "stopping"): Slot.EMPTY,
     (Slot.EMPTY, "reloaded"): Slot.FILLED,
+    (Slot.EMPTY, "reloaded, held"): Slot.HELD,
     (Slot.EMPTY, "scaled down"): Slot.EMPTY,
     (Slot.EMPTY, "stopping"): Slot.EMPTY,
 }

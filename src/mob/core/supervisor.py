@@ -2,7 +2,7 @@
 
 This file knows what happens; what is decided about it lies beside: who is there (`crew`), whether and when a successor
 comes (`revival`), the stop (`stopping`), replacing those that run (`rollout`), how many there are (`scaling`), who is
-late, hangs or has grown old (`health`), and calls that kill (`quarantine`).
+late, hangs or has grown old (`health`), calls that kill (`quarantine`), and who may run but once (`singletons`).
 
 A successor of one that died is launched only after the exit was reported. Where a worker is replaced, old and new are
 there together for a while, but never both ready: no two ready workers have one index at a time.
@@ -20,9 +20,10 @@ from mob.core.revival import is_wanted
 from mob.core.rollout import Rollout
 from mob.core.roster import Roster
 from mob.core.scaling import Scaling
+from mob.core.singletons import Singletons
 from mob.core.states import Mobster, Slot as SlotState
 from mob.core.stopping import Stopping
-from mob.plan import Plan
+from mob.plan import GATEWAY, Plan
 from mob.wire.messages import Beat, Export, Member, Row
 
 
@@ -37,6 +38,7 @@ class Supervisor:
         self.health = Health(self.crew, self.rollout)
         self.quarantine = Quarantine(self.crew)
         self._stopping = Stopping(self.crew)
+        self.singletons = Singletons(self.crew, self._stopping)
 
     def __repr__(self) -> str:
         return f"<Supervisor of {self.plan.name!r}: {len(self.processes)} processes in {len(self.slots)} slots>"
@@ -76,7 +78,7 @@ class Supervisor:
         """The first launch of these, unless they wait for another role."""
         decisions: list[Decision] = []
         for slot in slots:
-            if self.crew.lacks(slot.role):
+            if self.crew.is_held(slot.role):
                 slot.state = SlotState.HELD
             else:
                 decisions += self.crew.launch(slot, now)
@@ -163,7 +165,7 @@ class Supervisor:
             return decisions
         is_replaced = slot.successor != 0
         decisions += self._handle_place_empty(process, why, was_told, status, now)
-        if not is_replaced and process.ready_at is None and not self.stopping:
+        if not is_replaced and process.ready_at is None and not process.is_restarted and not self.stopping:
             decisions += self.rollout.handle_failed(process, why, now)  # last: what follows may fill this slot anew
         return decisions
 
@@ -182,6 +184,9 @@ class Supervisor:
             return self._tell_exit(process, "its successor is on its way.", was_told)
         failing = [] if was_ready or was_told else self._failing(process, why)
         role = self.crew.roles[slot.role]
+        if not self.crew.has_lease(slot.role):
+            slot.step("exited, held")
+            return [*self._tell_exit(process, "its lease is lost.", was_told), *self.rollout.handle_resized(now)]
         if not is_wanted(role.plan, status, process.is_restarted or not process.pid):
             slot.step("exited, done")
             told = self._tell_exit(process, f"it is not revived ({role.plan.restart}).", was_told)
@@ -193,7 +198,7 @@ class Supervisor:
         decisions = [*self._tell_exit(process, _successor_text(process, pause), was_told), *failing]
         if self.plan.strategy == "rest_for_one" and not was_told:
             decisions += self._restart_the_rest(slot, now)
-        if process.is_restarted and self.crew.lacks(slot.role):
+        if process.is_restarted and self.crew.is_held(slot.role):
             slot.step("exited, held")
             return decisions
         if pause == 0.0:
@@ -277,13 +282,14 @@ class Supervisor:
     # ------------------------------------------------------------------------------------------------ orders
 
     def handle_reload(self, roles: list[str], ticket: Ticket, now: float) -> list[Decision]:
-        """Somebody wants new code in these roles (none: in all)."""
+        """Somebody wants new code in these roles (none: in all of the app's own; gateways carry the links to other
+        machines, perhaps the one that this is asked on, and hold no code of the app)."""
         if self.stopping:
             return [Answer(ticket, error="the app is stopping.")]
         for role in roles:
             if role not in self.crew.roles:
                 return [Answer(ticket, error=f"there is no role {role!r}.")]
-        return self.rollout.reload(roles or self.crew.order[:], ticket, now)
+        return self.rollout.reload(roles or [role for role in self.crew.order if role != GATEWAY], ticket, now)
 
     def handle_restart(self, roles: list[str], pid: int, ticket: Ticket, now: float) -> list[Decision]:
         """Somebody wants the workers of these roles, or the one with this pid, ended, and others in their places."""
@@ -353,7 +359,7 @@ class Supervisor:
                 state = "failing" if is_paused else str(slot.state)
                 note = slot.note + (f"; next try in {max(0.0, slot.due - now):.1f} s" if is_paused else "")
                 if slot.state is SlotState.HELD:
-                    note = f"waits for {', '.join(self.crew.lacks(slot.role))}"
+                    note = self.crew.why_held(slot.role)
                 rows.append(Row(slot.role, slot.index, 0, state, 0.0, slot.revival.restarts, 0, note))
             else:
                 rows.append(_row(process, now))

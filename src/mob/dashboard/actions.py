@@ -13,6 +13,8 @@ from typing import Any, TypeVar
 import msgspec
 
 from mob.dashboard.feed import Feed
+from mob.dashboard.machines import Machines
+from mob.dashboard.picture import parted
 from mob.errors import MobError
 from mob.mobster.call import Call
 from mob.mobster.steering import Steering, text_of
@@ -26,9 +28,10 @@ STACKS = 10.0
 
 
 class Reload(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """New workers for these roles; for all if there is none."""
+    """New workers for these roles; for all of a machine if there is none. In a cluster a role is "node:role"."""
 
     roles: tuple[str, ...] = ()
+    node: str = ""
 
 
 class Restart(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -36,6 +39,7 @@ class Restart(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     role: str = ""
     pid: int = 0
+    node: str = ""
 
 
 class Scale(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -58,8 +62,15 @@ class Senseless(Exception):
 class Actions:
     """Carries them out."""
 
-    def __init__(self, steering: Steering, feed: Feed, check_role: Callable[[str], object]) -> None:
+    def __init__(
+        self,
+        steering: Steering,
+        feed: Feed,
+        check_role: Callable[[str], object],
+        machines: Machines | None = None,
+    ) -> None:
         self._steering = steering
+        self._machines = machines
         self._feed = feed
         self._check_role = check_role
         self._late: set[asyncio.Task[None]] = set()
@@ -70,10 +81,14 @@ class Actions:
     async def act(self, name: str, body: bytes) -> dict[str, Any]:
         """What became of it; `Senseless` if it makes no sense, `MobError` if it cannot be done."""
         if name == "stacks":
-            done = await asyncio.wait_for(_awaited(self._steering.stacks(_read(body, Stacks).uid)), STACKS)
+            uid, node = self._feed.meant(_read(body, Stacks).uid)
+            done = await asyncio.wait_for(_awaited(self._of(node).stacks(uid)), STACKS)
             return {"text": text_of(done)}
-        call = self._asked(name, body)
-        await asyncio.wait([asked := asyncio.ensure_future(_awaited(call))], timeout=SOON)
+        if name == "reload" and self._machines is not None and self._machines.here and _read(body, Reload) == Reload():
+            asked = asyncio.ensure_future(self._reload_all(self._machines))
+        else:
+            asked = asyncio.ensure_future(_awaited(self._asked(name, body)))
+        await asyncio.wait([asked], timeout=SOON)
         if asked.done():
             return {"text": text_of(asked.result())}
         task = asyncio.create_task(self._tell_later(name, asked))
@@ -81,26 +96,47 @@ class Actions:
         task.add_done_callback(self._late.discard)
         return {"text": f"The {name} is under way.", "later": True}
 
+    def _of(self, node: str) -> Steering:
+        """How that machine is steered; `Unavailable` if it cannot be reached."""
+        other = None if self._machines is None else self._machines.steering(node)
+        return self._steering if other is None else other
+
     def _asked(self, name: str, body: bytes) -> Call[m.Done]:
         match name:
             case "reload":
-                roles = _read(body, Reload).roles
-                for role in roles:
+                reload = _read(body, Reload)
+                named = [parted(role) for role in reload.roles]
+                nodes = {node for node, _ in named} or {reload.node}
+                if len(nodes) > 1:
+                    raise Senseless("reload: these roles are of several machines; reload one after the other.")
+                for _, role in named:
                     self._check_role(role)
-                return self._steering.reload(roles)
+                return self._of(nodes.pop()).reload(tuple(role for _, role in named))
             case "restart":
                 restart = _read(body, Restart)
                 if bool(restart.role) == bool(restart.pid):
                     raise Senseless('restart: wanted is a role or a pid, as {"role": "back"} or {"pid": 4242}.')
-                if restart.role:
-                    self._check_role(restart.role)
-                return self._steering.restart((restart.role,) if restart.role else (), restart.pid)
+                node, role = parted(restart.role)
+                if role:
+                    self._check_role(role)
+                return self._of(node or restart.node).restart((role,) if role else (), restart.pid)
             case "scale":
                 scale = _read(body, Scale)
-                self._check_role(scale.role)
-                return self._steering.scale(scale.role, scale.change, relative=True)
+                node, role = parted(scale.role)
+                self._check_role(role)
+                return self._of(node).scale(role, scale.change, relative=True)
             case _:
                 raise Senseless(f"there is no action {name!r}. There are: reload, restart, scale, stacks.")
+
+    async def _reload_all(self, machines: Machines) -> m.Done:
+        """One machine after the other; the first that fails is the last that is tried."""
+        told: list[str] = []
+        for name in machines.names():
+            try:
+                told.append(f"{name}: {text_of(await self._of(name).reload(()))}")
+            except MobError as error:
+                return m.Done(0, error="\n".join([*told, f"{name}: {error}"]))
+        return m.Done(0, text="\n".join(told))
 
     async def _tell_later(self, name: str, asked: asyncio.Future[m.Done]) -> None:
         try:

@@ -17,6 +17,7 @@ import uvicorn
 from mob.dashboard.actions import Actions
 from mob.dashboard.feed import Feed
 from mob.dashboard.guard import Guard
+from mob.dashboard.machines import Machines
 from mob.dashboard.routes import Site
 from mob.mobster import api
 from mob.mobster.steering import Steering
@@ -46,8 +47,9 @@ def serve(host: str, port: int, token: str) -> None:
     """Serves until the process is told to end."""
     peer = api.current("dashboard")
     steering = Steering(peer)
-    feed = Feed(steering, peer)
-    actions = Actions(steering, feed, peer.roster.check_role)
+    machines = Machines(peer)
+    feed = Feed(steering, peer, machines)
+    actions = Actions(steering, feed, peer.roster.check_role, machines)
     site = Site(Guard(host, port, token), feed, actions, steering, peer.app)
     logging.getLogger("uvicorn.error").addFilter(_is_worth_saying)
     config = uvicorn.Config(

@@ -17,6 +17,7 @@ from typing import Any, Protocol
 import msgspec
 
 from mob.dashboard import picture
+from mob.dashboard.machines import Machines
 from mob.errors import MobError
 from mob.mobster.steering import Steering
 from mob.wire import messages as m
@@ -67,8 +68,9 @@ class Viewer:
 class Feed:
     """Looks, and tells all who watch."""
 
-    def __init__(self, steering: Steering, peer: Members) -> None:
+    def __init__(self, steering: Steering, peer: Members, machines: Machines | None = None) -> None:
         self._steering = steering
+        self._machines = machines
         self._peer = peer
         self._viewers: set[Viewer] = set()
         self._looking: asyncio.Task[None] | None = None
@@ -78,6 +80,7 @@ class Feed:
         self._lines: deque[list[Any]] = deque(maxlen=LAST_LINES)
         self._new_lines: list[list[Any]] = []
         self._left_out = 0
+        self._loop: asyncio.AbstractEventLoop | None = None
         self.is_closed = False
 
     def __repr__(self) -> str:
@@ -132,9 +135,10 @@ class Feed:
     # ---------------------------------------------------------------------------------------------- looking
 
     async def _look_again_and_again(self) -> None:
-        loop = asyncio.get_running_loop()
+        self._loop = loop = asyncio.get_running_loop()
+        here = "" if self._machines is None else self._machines.here
         number = self._steering.follow(
-            lambda lines: _from_another_thread(loop, self._take_lines, lines), last=LAST_LINES, goes_on=True
+            lambda lines: _from_another_thread(loop, self._take_lines, lines, here), last=LAST_LINES, goes_on=True
         )
         try:
             while True:
@@ -144,6 +148,8 @@ class Feed:
                 await asyncio.sleep(max(0.1, PERIOD - (loop.time() - began)))
         finally:
             self._steering.unfollow(number)
+            if self._machines is not None:
+                self._machines.close()
             self._forget()
 
     def _forget(self) -> None:
@@ -159,15 +165,37 @@ class Feed:
         since = 0.0 if self._past is None else self._past.now
         metrics = (await self._steering.metrics()).metrics
         history: m.HistoryIs = await self._steering.history(since)
-        now = time.time()
         is_first, self._past = self._past is None, history
-        change = self._picture.update(metrics, self._peer.roster, now)
-        news = picture.past(history, now)
+        machines = self._machines
+        if machines is None or not machines.here:
+            now = time.time()
+            change = self._picture.update(metrics, self._peer.roster, now)
+            news = picture.past(history, now)
+        else:
+            pasts = [(machines.here, history), *await machines.look(self._hear_other, LAST_LINES)]
+            now = time.time()
+            own = [each for each in self._peer.roster if m.node_of(each.uid) == machines.number]
+            change = self._picture.update(metrics, own, now, machines.here, machines.metrics(), machines.cut)
+            parts = [picture.past(each, now, name) for name, each in pasts]
+            news = {kind: [one for part in parts for one in part[kind]] for kind in ("points", "events")}
+            news["events"].sort(key=lambda event: event[0])
         if news["points"] or news["events"] or is_first:
             self._shown.append({"at": now, **news})
         while len(self._shown) > 1 and self._shown[1]["at"] < now - KEPT:
             self._shown.popleft()
         self._send(self._whole() if is_first else event("tick", {**change, **news}))
+
+    def meant(self, shown: int) -> tuple[int, str]:
+        """The uid that the page speaks of, and the name of its machine."""
+        if self._machines is None or not self._machines.here:
+            return shown, ""
+        uid, node = self._picture.meant(shown)
+        return uid, self._machines.name_of(node)
+
+    def _hear_other(self, name: str, lines: m.Lines) -> None:
+        """Lines of another machine; on the thread of its connection."""
+        if self._loop is not None:
+            _from_another_thread(self._loop, self._take_lines, lines, name)
 
     def _whole(self) -> bytes:
         """All that one who comes has to know. Lines that wait go first: they are among the last ones, too."""
@@ -184,13 +212,13 @@ class Feed:
 
     # ------------------------------------------------------------------------------------------------- lines
 
-    def _take_lines(self, lines: m.Lines) -> None:
+    def _take_lines(self, lines: m.Lines, node: str) -> None:
         is_first = not self._new_lines
         self._left_out += lines.dropped
         for each in lines.lines:
             if len(each.text) > LONGEST:
                 each = msgspec.structs.replace(each, text=f"{each.text[:LONGEST]} ... ({len(each.text):,} characters)")
-            shown = picture.line(each)
+            shown = picture.line(each, node)
             self._lines.append(shown)
             if len(self._new_lines) < MOST_LINES:
                 self._new_lines.append(shown)
@@ -219,6 +247,6 @@ def event(kind: str, data: Any) -> bytes:
     return b"event: %s\ndata: %s\n\n" % (kind.encode(), msgspec.json.encode(data))
 
 
-def _from_another_thread(loop: asyncio.AbstractEventLoop, function: Any, argument: Any) -> None:
+def _from_another_thread(loop: asyncio.AbstractEventLoop, function: Any, *arguments: Any) -> None:
     with contextlib.suppress(RuntimeError):  # the loop has ended, and nobody watches any more
-        loop.call_soon_threadsafe(function, argument)
+        loop.call_soon_threadsafe(function, *arguments)

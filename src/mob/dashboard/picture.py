@@ -3,18 +3,31 @@
 Most of 200 mobsters do the same as a second before, so a tick holds only the rows that differ, and the keys of those
 that are gone. Times that grow by themselves are sent as the moment at which they began.
 
+In a cluster the tables hold what is on all machines. A role is named with its machine then ("b:back"), so for the page
+it is a role like any other; and a uid, which is too long for a number in a browser, is cut down to one that is not.
+
 Pure: the time is passed in.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
 
 from mob.core.latency import quantile
-from mob.wire.messages import ExportMetrics, HistoryIs, Line, Member, Metrics, MobsterMetrics
+from mob.wire.messages import (
+    NODE_SHIFT,
+    ExportMetrics,
+    HistoryIs,
+    Line,
+    Member,
+    Metrics,
+    MobsterMetrics,
+    RoleMetrics,
+    node_of,
+)
 
 Rows = dict[str, dict[str, Any]]
 """One table, by the key of the row."""
@@ -27,6 +40,7 @@ class Picture:
         self._tables: dict[str, Rows] = {"roles": {}, "mobsters": {}, "exports": {}}
         self._head: dict[str, Any] = {}
         self._born: dict[int, float] = {}
+        self._nodes: dict[int, int] = {}  # the number of a node -> a small one
 
     def __repr__(self) -> str:
         sizes = ", ".join(f"{len(rows)} {name}" for name, rows in self._tables.items())
@@ -36,14 +50,41 @@ class Picture:
         """All of it, for one who comes now."""
         return {"head": self._head, **{name: {"put": rows, "gone": []} for name, rows in self._tables.items()}}
 
-    def update(self, metrics: Metrics, members: Iterable[Member], now: float) -> dict[str, Any]:
-        """Takes a new look; what has changed. `now`: seconds since the epoch."""
-        born = {each.uid: self._born.get(each.uid, round(now - each.uptime, 1)) for each in metrics.mobsters}
-        self._born = born
+    def shown(self, uid: int) -> int:
+        """A uid as the page knows it: no number in JavaScript has more than 53 bits."""
+        node = node_of(uid)
+        return (self._nodes.setdefault(node, len(self._nodes)) << NODE_SHIFT) | uid & (1 << NODE_SHIFT) - 1
+
+    def meant(self, shown: int) -> tuple[int, int]:
+        """The uid that the page speaks of, and the number of its node."""
+        small = shown >> NODE_SHIFT
+        node = next((node for node, number in self._nodes.items() if number == small), 0)
+        return node << NODE_SHIFT | shown & (1 << NODE_SHIFT) - 1, node
+
+    def update(
+        self,
+        metrics: Metrics,
+        members: Iterable[Member],
+        now: float,
+        node: str = "",
+        others: Sequence[tuple[str, Metrics]] = (),
+        cut: str = "",
+    ) -> dict[str, Any]:
+        """Takes a new look; what has changed. `now`: seconds since the epoch. `node`: this machine, if there are
+        several; `others`: what the others have measured; `cut`: why they cannot be reached, if they cannot."""
+        looks = [(node, metrics), *others]
+        everybody = [(name, each) for name, seen in looks for each in seen.mobsters]
+        self._born = born = {each.uid: self._born.get(each.uid, round(now - each.uptime, 1)) for _, each in everybody}
         tables: dict[str, Rows] = {
-            "roles": {each.name: msgspec.structs.asdict(each) for each in metrics.roles},
-            "mobsters": {str(each.uid): _mobster(each, born[each.uid]) for each in metrics.mobsters},
-            "exports": {f"{each.role}.{each.export}": _export(each) for each in metrics.exports},
+            "roles": {named(name, each.name): _role(each, name) for name, seen in looks for each in seen.roles},
+            "mobsters": {
+                str(self.shown(each.uid)): self._mobster(each, born[each.uid], name) for name, each in everybody
+            },
+            "exports": {
+                named(name, f"{each.role}.{each.export}"): _export(each, name)
+                for name, seen in looks
+                for each in seen.exports
+            },
         }
         self._head = {
             "app": metrics.app,
@@ -53,11 +94,42 @@ class Picture:
             "memory": metrics.memory,
             "dropped": metrics.dropped_lines,
             "now": round(now, 1),
-            "clients": [[each.uid, each.pid] for each in members if not each.role],
+            "clients": [[self.shown(each.uid), each.pid] for each in members if not each.role],
         }
+        if node:
+            self._head["machines"] = [[name, seen.kingpin_pid] for name, seen in looks]
+            self._head["cut"] = cut
         changes = {name: changed(self._tables[name], rows) for name, rows in tables.items()}
         self._tables = tables
         return {"head": self._head, **changes}
+
+    def _mobster(self, each: MobsterMetrics, born: float, node: str) -> dict[str, Any]:
+        return {
+            **_mobster(each, born),
+            "uid": self.shown(each.uid),
+            "role": named(node, each.role),
+            "node": node,
+            "traffic": {str(self.shown(uid)): round(rate, 1) for uid, rate in each.traffic.items() if rate >= 0.05},
+        }
+
+
+def named(node: str, name: str) -> str:
+    """The name of a role or what is in it, with its machine if there are several.
+
+    >>> named("", "back"), named("b", "back")
+    ('back', 'b:back')
+    """
+    return f"{node}:{name}" if node else name
+
+
+def parted(name: str) -> tuple[str, str]:
+    """The machine and the role that such a name means.
+
+    >>> parted("back"), parted("b:back")
+    (('', 'back'), ('b', 'back'))
+    """
+    node, _, role = name.rpartition(":")
+    return node, role
 
 
 def changed(before: Rows, after: Rows) -> dict[str, Any]:
@@ -72,13 +144,13 @@ def changed(before: Rows, after: Rows) -> dict[str, Any]:
     }
 
 
-def past(history: HistoryIs, now: float) -> dict[str, Any]:
+def past(history: HistoryIs, now: float, node: str = "") -> dict[str, Any]:
     """Points and events with times since the epoch, for the monotonic clock means nothing to a browser."""
     shift = now - history.now
     return {
         "points": [
             [
-                each.role,
+                named(node, each.role),
                 round(each.at + shift, 1),
                 round(each.calls / each.seconds, 2) if each.seconds else 0,
                 round(each.failures / each.seconds, 3) if each.seconds else 0,
@@ -89,13 +161,15 @@ def past(history: HistoryIs, now: float) -> dict[str, Any]:
             ]
             for each in history.points
         ],
-        "events": [[round(each.at + shift, 1), each.kind, each.text] for each in history.events],
+        "events": [
+            [round(each.at + shift, 1), each.kind, each.text, *([node] if node else [])] for each in history.events
+        ],
     }
 
 
-def line(each: Line) -> list[Any]:
+def line(each: Line, node: str = "") -> list[Any]:
     """A printed line as the page wants it."""
-    return [round(each.at, 2), each.role, each.index, each.pid, int(each.is_error), each.text]
+    return [round(each.at, 2), named(node, each.role), each.index, each.pid, int(each.is_error), each.text]
 
 
 def short(value: float) -> float:
@@ -105,8 +179,6 @@ def short(value: float) -> float:
 
 def _mobster(each: MobsterMetrics, born: float) -> dict[str, Any]:
     return {
-        "uid": each.uid,
-        "role": each.role,
         "index": each.index,
         "pid": each.pid,
         "generation": each.generation,
@@ -122,14 +194,17 @@ def _mobster(each: MobsterMetrics, born: float) -> dict[str, Any]:
         "lag": short(each.lag),
         "stuck": round(each.stuck, 1),
         "ports": each.connections,
-        "traffic": {str(uid): round(rate, 1) for uid, rate in each.traffic.items() if rate >= 0.05},
         "note": each.note,
     }
 
 
-def _export(each: ExportMetrics) -> dict[str, Any]:
+def _role(each: RoleMetrics, node: str) -> dict[str, Any]:
+    return {**msgspec.structs.asdict(each), "name": named(node, each.name), "node": node}
+
+
+def _export(each: ExportMetrics, node: str) -> dict[str, Any]:
     return {
-        "role": each.role,
+        "role": named(node, each.role),
         "export": each.export,
         "calls": each.calls,
         "flight": each.in_flight,

@@ -327,6 +327,8 @@ class Kingpin:
                 case d.Write(node=node, words=words):
                     if self.cluster is not None:
                         self.cluster.write(node, words)
+                case d.SeekLease():
+                    pass  # the cluster's, when all else that its letter says is carried out
                 case d.Ask(uid=uid, grace=grace):
                     if self.cluster is not None and self.supervisor.stopping:
                         self.cluster.handle_asked(uid)
@@ -396,6 +398,7 @@ class Kingpin:
             log_format=plan.logs.format,
             metrics=plan.metrics,
             trace=plan.trace,
+            until=None if self.cluster is None else self.cluster.leases.until(launch.role),
         )
         self.board.put(launch.uid, 0, 0)  # one that died long ago may have had the same entry
         self.board.mark(launch.uid, 0)

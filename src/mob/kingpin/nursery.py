@@ -21,6 +21,8 @@ from mob.rim.reactor import Reactor
 from mob.wire import messages as m
 
 LIMIT = 1024 * 1024
+SECRET = "MOB_CLUSTER"
+"""May have a password in it, and is for the Kingpin: mobsters do not get it."""
 MAIN = "import sys; sys.path[:] = {path!r}; from mob.mobster.__main__ import main; main({arguments!r})"
 
 
@@ -75,9 +77,10 @@ class Nursery:
         plan = self._plan
         code = MAIN.format(path=sys.path, arguments=(*passed, plan.grace, plan.name, plan.base, plan.preload))
         flags = cast(list[str], subprocess._args_from_interpreter_flags())  # type: ignore[attr-defined]  # as multiprocessing
+        env = {name: value for name, value in os.environ.items() if name != SECRET}
         self.failures += 1  # until it reports something
         self._process = subprocess.Popen(
-            [sys.executable, *flags, "-c", code], pass_fds=passed, process_group=0, stdin=subprocess.DEVNULL
+            [sys.executable, *flags, "-c", code], pass_fds=passed, process_group=0, stdin=subprocess.DEVNULL, env=env
         )
         other.close()
         self._listen(own)

@@ -16,6 +16,7 @@ import msgspec
 
 from mob.core import decisions as d
 from mob.kingpin.desk import Connection
+from mob.rim.crashes import latest
 from mob.rim.processes import ResidentMemory
 from mob.wire import messages as m
 
@@ -46,6 +47,8 @@ class Requests:
                 say(m.HistoryIs(number, now, *kingpin.registry.history(since, now)))
             case m.WantCrash(id=number):
                 say(m.CrashIs(number, kingpin.coroner.last_report(kingpin.role_of(connection))))
+            case m.WantCrashes(id=number, number=count):
+                say(m.CrashesAre(number, latest(kingpin.plan.name, count)))
             case m.WantStacks(id=number, uid=whose):
                 kingpin.coroner.ask(whose, (uid, number))
             case m.Follow():

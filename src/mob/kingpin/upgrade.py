@@ -28,6 +28,7 @@ import msgspec
 
 from mob.core import decisions as d, snapshot
 from mob.core.decisions import Ticket
+from mob.core.lease import LeaseData
 from mob.core.registry import Past, Registry
 from mob.core.snapshot import Snapshot
 from mob.core.states import Mobster
@@ -131,6 +132,8 @@ class Estate(msgspec.Struct, frozen=True):
     deadman: tuple[int, int]
     manager: dict[str, str]
     ticket: Ticket
+    leases: dict[str, LeaseData] = {}
+    """Of singletons; the clock that they run by goes on with the process."""
 
     def descriptors(self) -> list[int]:
         """Every one that must stay open."""
@@ -291,6 +294,7 @@ def _estate(kingpin: Kingpin, ticket: Ticket) -> Estate:
         deadman=nursery.deadman,
         manager=kingpin.manager.environment(),
         ticket=ticket,
+        leases={} if kingpin.cluster is None else kingpin.cluster.leases.data(),
     )
 
 
@@ -347,5 +351,6 @@ def _rejoin_cluster(kingpin: Kingpin, estate: Estate) -> None:
         kingpin.join_cluster()
         assert kingpin.cluster is not None
         kingpin.cluster.membership.adopt(estate.snapshot.nodes, monotonic())
+        kingpin.cluster.leases.adopt(estate.leases)
         for process in kingpin.supervisor.crew.processes_of(GATEWAY):
             kingpin.cluster.greet(process.uid)

@@ -15,6 +15,7 @@ from msgspec import Struct
 from mob.errors import MobError, NotInMobster
 from mob.mobster import served
 from mob.mobster.calling import DEFAULTS
+from mob.mobster.durable import DELIVERY, Delivery
 from mob.mobster.interface import Interface
 from mob.mobster.peer import Peer
 from mob.mobster.proxy import Proxy, Target
@@ -39,6 +40,8 @@ class Me(Struct, frozen=True):
     """How many processes have had this role and index, this one counted."""
     node: str = ""
     """The name of its machine; nothing if the app runs on one only."""
+    token: int = 0
+    """Of a singleton: its fencing token. Each one that follows, wherever, has at least this; another machine's more."""
 
 
 def enter(peer: Peer, say_ready: Callable[[], None]) -> None:
@@ -145,7 +148,17 @@ def caller() -> Me | None:
     if contact is None:
         return None
     member = contact.member
-    return Me(peer.app, member.role, member.index, member.pid, member.generation, contact.node)
+    return Me(peer.app, member.role, member.index, member.pid, member.generation, contact.node, member.token)
+
+
+def delivery() -> Delivery | None:
+    """Which durable message is being handled here, and for which time: `.key`, the same each time, and `.attempt`, 1 at
+    first. None outside of one.
+
+    >>> if mob.delivery().attempt > 1: ...     # doctest: +SKIP
+    """
+    current("delivery")
+    return DELIVERY.get()
 
 
 def cancelled() -> bool:
@@ -161,7 +174,9 @@ def cancelled() -> bool:
 def me() -> Me:
     """Who this process is."""
     peer = current("me")
-    return Me(peer.app, peer.role, peer.index, peer.pid, peer.generation, peer.roster.node_name(peer.uid))
+    member = peer.roster.get(peer.uid)
+    token = 0 if member is None else member.token
+    return Me(peer.app, peer.role, peer.index, peer.pid, peer.generation, peer.roster.node_name(peer.uid), token)
 
 
 def ready() -> None:

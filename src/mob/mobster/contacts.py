@@ -130,8 +130,9 @@ class Contact:
         call.request = request
         call.state = SENT
         self.pending[number] = call
-        if self.link is not None:
-            self.link.post(request)
+        link = self.link
+        if link is not None:
+            link.post(request)
         else:
             self.post(request)
         if self.gone:  # looked at last: if the member went while this was under way, the call ends all the same
@@ -207,10 +208,12 @@ class Contact:
             link, self.link = self.link, None
             never_sent = {message.id for message, _ in self._early if isinstance(message, m.Call)}
             self._early.clear()
+            pending = self.pending.copy()  # not what other threads add from now on: that waits for the next link
         if link is not None:
             never_sent |= {message.id for message in link.unsent() if isinstance(message, m.Call)}
-        while self.pending:
-            number, call = self.pending.popitem()
+        for number in pending:
+            if (call := self.pending.pop(number, None)) is None:
+                continue
             if number in never_sent and isinstance(call, Call):
                 self._peer.calling.route_again(call, f"{self.name} {why}")
             else:
@@ -240,8 +243,9 @@ class DistantContact(Contact):
 
     @property
     def is_slow(self) -> bool:
-        """Whether a call would have to wait there behind another; how long those take is not known here."""
-        return bool(self.pending)
+        """Whether a call would have to wait there behind one that takes long. That is not known here, and what is not
+        known holds up nobody: the calls there may be tasks and streams, which run for ever, or take no time at all."""
+        return False
 
     @property
     def is_choked(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -249,8 +253,8 @@ class DistantContact(Contact):
         return self.link is not None and self.link.unsent_bytes > UNSENT_LIMIT
 
     def lose(self, why: str) -> None:
+        self._peer.contacts.forget_wish(self)  # first: what other threads say from now on asks for another link
         super().lose(why)
-        self._peer.contacts.forget_wish(self)
 
 
 class Contacts:

@@ -28,6 +28,9 @@ class Control:
         self._link = Link(sock, peer.reactor, m.decode_down, self._handle, self._handle_closed, limit, "the Kingpin")
         self._requests: dict[int, Call[Any]] = {}
         self._followers: dict[int, Callable[[m.Lines], None]] = {}
+        self._reaching: dict[int, list[Call[socket.socket]]] = {}  # links to Kingpins elsewhere that were asked for
+        self.ending = ""
+        """What is said of the end of this link, if it is not the app's."""
         self._ids = itertools.count(1)
         self.welcomed = False
         self.refused = ""
@@ -58,6 +61,15 @@ class Control:
         number = next(self._ids)
         self._requests[number] = call
         self.post(make(number))
+        if self.is_closed:
+            self._fail_requests()
+        return call
+
+    def reach(self, node: int) -> Call[socket.socket]:
+        """Asks for a link to the Kingpin of another machine. It may never come; who has waited long enough cancels."""
+        call: Call[socket.socket] = Call(self._peer, "reach", "")
+        self._reaching.setdefault(node, []).append(call)
+        self.post(m.WantMember(m.kingpin_of(node)))
         if self.is_closed:
             self._fail_requests()
         return call
@@ -101,6 +113,7 @@ class Control:
                     self._handle_role(role)
                 for member in members:
                     peer.contacts.put(member)
+                    peer.fencing.see(member)
                 self.welcomed = True
             case m.MemberIs(member=member):
                 self._handle_member(member)
@@ -109,6 +122,8 @@ class Control:
             case m.RoleIs(role=role):
                 peer.roster.put_role(role)
                 self._handle_role(role)
+            case m.Meet(uid=uid) if m.is_kingpin(uid):
+                self._handle_reached(m.node_of(uid), link.take(1))
             case m.Meet(uid=uid):
                 if descriptors := link.take(1):
                     peer.handle_meet(uid, socket.socket(fileno=descriptors[0]))
@@ -125,6 +140,7 @@ class Control:
                 | m.Rows(id=number)
                 | m.Done(id=number)
                 | m.CrashIs(id=number)
+                | m.CrashesAre(id=number)
                 | m.MetricsAre(id=number)
                 | m.HistoryIs(id=number)
             ):
@@ -144,13 +160,25 @@ class Control:
             case m.Cut(why=why):
                 peer.roster.cut = why
                 peer.contacts.handle_cut()
-            case m.JoinCluster() | m.Send() | m.Carry() | m.Turned():
+            case m.JoinCluster() | m.Send() | m.Carry() | m.Turned() | m.ReadLease() | m.WriteLease() | m.GiveBack():
                 self.on_cluster(message, link.take(1) if isinstance(message, m.Carry) else [])
 
     def _take_board(self, link: Link) -> Board | None:
         """The board of loads; a client of another machine's Kingpin gets none."""
         taken = link.take(1)
         return Board(taken[0]) if taken else None
+
+    def _handle_reached(self, node: int, descriptors: list[int]) -> None:
+        waiting = [call for call in self._reaching.pop(node, []) if not call.done()]
+        if len(waiting) > 1:
+            self._reaching[node] = waiting[1:]  # each has asked for one of its own
+        sock = socket.socket(fileno=descriptors[0]) if descriptors else None
+        if waiting and sock is not None:
+            waiting[0].settle(sock)
+        elif waiting:
+            waiting[0].fail(AppNotRunning("this process has too many files open, see `ulimit -n`"))
+        elif sock is not None:
+            sock.close()  # nobody waits for it any more
 
     def _settle(self, number: int, answer: m.Down) -> None:
         if (call := self._requests.pop(number, None)) is not None:
@@ -191,6 +219,8 @@ class Control:
         known = peer.roster.get(member.uid)
         peer.roster.put(member)
         peer.contacts.put(member)
+        if member.token:
+            peer.fencing.see(member)
         if member.role and member.state == "ready" and (known is None or known.state != "ready"):
             peer.fire("join", member)
 
@@ -215,12 +245,15 @@ class Control:
 
     def ended(self, label: str) -> Unavailable:
         """The error of what waits for a worker when no worker will come any more."""
-        return Unavailable(f"{label}: the app {self._peer.app!r} has ended, or this client of it was closed.")
+        ending = self.ending or f"the app {self._peer.app!r} has ended, or this client of it was closed."
+        return Unavailable(f"{label}: {ending}")
 
     def _fail_requests(self) -> None:
         requests, self._requests = self._requests, {}
-        for call in requests.values():
-            call.fail(AppNotRunning(f"{call.label}: the app {self._peer.app!r} has ended."))
+        reaching, self._reaching = self._reaching, {}
+        ending = self.ending or f"the app {self._peer.app!r} has ended."
+        for call in [*requests.values(), *(each for calls in reaching.values() for each in calls)]:
+            call.fail(AppNotRunning(f"{call.label}: {ending}"))
 
 
 def _nothing_to_stop(grace: float) -> None:

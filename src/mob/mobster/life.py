@@ -70,13 +70,15 @@ class Life:
             metrics=order.metrics,
         )
         self.peer.uid = order.uid
+        if order.role.callers:
+            self.peer.admit_only(order.role.callers)
         self.early = Early(self.peer, self._collect_exports)
         is_watched = order.role.hang_timeout is not None or order.role.max_workers is not None
         up = self.peer.control
         self.sharing = Sharing(partial(listening.ask, up), partial(listening.give_back, up), self.say_ready)
         self.vitals = Vitals(self.peer, not is_watched, self.sharing.count_connections)
         self.liveness = Liveness(
-            liveness, order.grace, self._handle_beat, self.vitals.stacks, self._handle_kingpin_gone
+            liveness, order.grace, self._handle_beat, self.vitals.stacks, self._handle_kingpin_gone, order.until
         )
         self.closing = Closing(self.sharing)
         self.module: ModuleType | None = None

@@ -4,6 +4,9 @@ It beats once a second (less often when there is nothing to say), so the Kingpin
 everything stands when it is asked; and it notices at once when the Kingpin has gone: then the process is asked to end
 in order, and its whole group is killed if it has not done so within the grace time. Code that never lets go of the
 interpreter stops even this thread; that case is the fork server's and the deadman pipe's.
+
+A singleton runs by a lease, and this thread ends the whole group when it hears of no longer one in time. So does the
+kernel, a moment later, should the thread not come to run.
 """
 
 from __future__ import annotations
@@ -16,11 +19,14 @@ import threading
 import time
 from collections.abc import Callable
 
-from mob.rim import processes
-from mob.wire.frames import HEADER
-from mob.wire.messages import Beat, Inspection, Vital, encode
+from mob.errors import LinkError
+from mob.rim import expiry, processes
+from mob.wire.frames import HEADER, FrameDecoder
+from mob.wire.messages import Beat, Inspect, Inspection, Prolong, Vital, decode_heed, encode
 
 INTERVAL = 1.0
+LATE = 0.25
+"""Seconds after the end of the lease at which the kernel ends this process, if its own thread has not."""
 LONGEST = 1024 * 1024
 """Characters of the stacks."""
 
@@ -35,12 +41,16 @@ class Liveness:
         on_beat: Callable[[], Beat | None],
         on_inspect: Callable[[], str],
         on_gone: Callable[[], None],
+        until: float | None = None,
     ) -> None:
         self._sock = sock
         self._grace = grace
         self._on_beat = on_beat
         self._on_inspect = on_inspect
         self._on_gone = on_gone
+        self._until = until
+        self._timer = None if until is None else expiry.Timer(until + LATE)
+        self._decoder = FrameDecoder(LONGEST)
         self._beating = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="mob-liveness", daemon=True)
 
@@ -60,13 +70,29 @@ class Liveness:
         poll.register(self._sock, select.POLLIN)
         is_there = self._beat()  # at once: one that dies within a second has told its size, too
         while is_there:
-            if not poll.poll(INTERVAL * 1000):
-                is_there = self._beat()
-            elif is_there := self._is_asked():
-                is_there = self._say(Inspection(self._on_inspect()[:LONGEST]), is_last=True)
+            is_heard = bool(poll.poll(self._patience() * 1000))
+            is_there = self._listen() if is_heard else self._beat()
+            self._end_if_expired()
         self._on_gone()
-        time.sleep(self._grace)
+        time.sleep(self._grace if self._until is None else min(self._grace, self._left()))
         processes.kill_group(os.getpid(), signal.SIGKILL)
+
+    def _left(self) -> float:
+        """Seconds of the lease."""
+        return INTERVAL if self._until is None else max(0.0, self._until - expiry.now())
+
+    def _patience(self) -> float:
+        return min(INTERVAL, self._left())
+
+    def _end_if_expired(self) -> None:
+        if self._until is not None and self._left() <= 0:
+            processes.kill_group(os.getpid(), signal.SIGKILL)
+
+    def _prolong(self, until: float) -> None:
+        if self._until is not None and self._timer is not None:
+            self._end_if_expired()  # too late is too late: another may run already
+            self._until = max(self._until, until)
+            self._timer.set(self._until + LATE)
 
     def say_last(self, make: Callable[[], Beat]) -> None:
         """Beats once more, from whatever thread: the process ends, and what it has counted is not to be lost."""
@@ -87,12 +113,19 @@ class Liveness:
         poll.register(self._sock, select.POLLOUT)
         return bool(poll.poll(0))
 
-    def _is_asked(self) -> bool:
-        """Whether the Kingpin wants to know where this process stands, the one thing that it says here; or has gone."""
+    def _listen(self) -> bool:
+        """Hears what the Kingpin says here; whether it is still there."""
         try:
-            return bool(self._sock.recv(4096))
-        except OSError:
+            data = self._sock.recv(4096)
+            heard = [each for payload in self._decoder.feed(data) for each in decode_heed(payload)]
+        except (OSError, LinkError):
             return False
+        for message in heard:
+            if isinstance(message, Prolong):
+                self._prolong(message.until)
+            elif isinstance(message, Inspect) and not self._say(Inspection(self._on_inspect()[:LONGEST]), is_last=True):
+                return False
+        return bool(data)
 
     def _say(self, vital: Vital, is_last: bool = False) -> bool:
         payload = encode([vital])

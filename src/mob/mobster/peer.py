@@ -23,6 +23,7 @@ from mob.core.roster import Roster
 from mob.core.states import Call as CallState, Mobster
 from mob.errors import BadMessage, CallError, CallTimeout
 from mob.mobster import portable
+from mob.mobster.admission import Accept, Admission
 from mob.mobster.buffers import Buffers
 from mob.mobster.call import Call, Handover
 from mob.mobster.callbacks import Callbacks
@@ -31,6 +32,7 @@ from mob.mobster.contacts import Contact, Contacts
 from mob.mobster.control import Control
 from mob.mobster.descriptors import Descriptors
 from mob.mobster.events import Handlers
+from mob.mobster.fencing import Fencing
 from mob.mobster.serving import Serving
 from mob.mobster.streams import Receiver
 from mob.plan import FRAME_LIMIT, SHARED_MEMORY
@@ -122,6 +124,9 @@ class Peer:
         self.calling = Calling(self)
         self.serving = Serving(self, threads, concurrency, queue, metrics)
         self._accept, self._work = self.serving.inbox.accept, self.serving.inbox.work
+        self.admission: Admission | None = None
+        """Who may call this process, if not everybody may."""
+        self.fencing = Fencing(self)
         self.control = Control(self, control, frame_limit)
         self.board: Board | None = None
         """The loads of all mobsters, from the welcome on."""
@@ -241,6 +246,16 @@ class Peer:
         if self.exit_asked is None:
             self.exit_asked = why
             self.control.on_stop(0.0)
+
+    def put_in_front(self, accept: Accept) -> Accept:
+        """Has calls and messages go through there first; what comes behind it."""
+        behind, self._accept = self._accept, accept
+        return behind
+
+    def admit_only(self, callers: tuple[str, ...]) -> None:
+        """From now on looks who it is that calls or sends."""
+        self.admission = Admission(self, callers, self._accept)
+        self._accept = self.admission.accept
 
     # --------------------------------------------------------------------------------------------- the links
 

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import msgspec
 
 from mob.errors import PartialFailure, Unavailable, UnknownExport, nearest
+from mob.mobster import durable as durable_messages
 from mob.mobster.call import Call
 from mob.mobster.calling import DEFAULTS, Options
 from mob.mobster.interface import Interface, NewCall
@@ -116,9 +117,25 @@ class Target:
     def __repr__(self) -> str:
         return f"<pid {self._pid}>" if self._kind == "pid" else f"<{self._kind} {self._role!r}>"
 
-    def send(self, obj: Any) -> None:
-        """Sends a message: to all of the role, to any one of it, or to the process."""
+    @overload
+    def send(self, obj: Any) -> None: ...
+    @overload
+    def send(self, obj: Any, *, durable: Literal[True]) -> Call[None]: ...
+    def send(self, obj: Any, *, durable: bool = False) -> Any:
+        """Sends a message: to all of the role, to any one of it, or to the process.
+
+        `durable`, to any one of a role: the message is kept by the NATS server until a worker has handled it, whatever
+        dies meanwhile; that may be more than once. Returns a `Call` that is done when it has been stored. See
+        docs/cluster.md.
+        """
         calling = self._peer.calling
+        if durable:
+            if self._kind != "any":
+                raise ValueError(
+                    f"{self!r}: a durable message goes to any one of a role, as in mob.any('back').send(obj, "
+                    f"durable=True); who is there now says nothing about who will be there when it arrives."
+                )
+            return durable_messages.store(self._peer, self._role, obj)
         match self._kind:
             case "all":
                 calling.send(self._peer.contacts.ready(self._role), obj)
@@ -126,6 +143,7 @@ class Target:
                 calling.send_any(self._role, obj)
             case _:
                 calling.send([self._peer.contact_of_pid(self._pid)], obj)
+        return None
 
     @property
     def call(self) -> Calls:

@@ -20,7 +20,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from mob.errors import BadMessage, Busy, CallTimeout, Unavailable
-from mob.mobster import limits
+from mob.mobster import durable, limits
 from mob.mobster.answers import Answers
 from mob.mobster.exports import Export
 from mob.mobster.inbox import Inbox
@@ -103,6 +103,9 @@ class Serving:
                 export = self.find_export(call.target)  # type: ignore[arg-type]
                 if export is None:
                     self.begun_beside += 1
+                    if call.target == m.HANDLE:
+                        self._run_as_task(link, call, durable.handle(self._peer, link, contact, call))
+                        return
                     if self.early is not None and self.early.hold(link, contact, call):
                         return
                     self._peer.discard(call)

@@ -45,6 +45,10 @@ class Steering:
         """Where all threads and tasks of a mobster stand, even if it is stuck."""
         return self._control.request("stacks", lambda number: m.WantStacks(number, uid))
 
+    def crashes(self, number: int) -> Call[m.CrashesAre]:
+        """The latest reports of crashes."""
+        return self._control.request("crashes", lambda id_: m.WantCrashes(id_, number))
+
     def follow(
         self,
         on_lines: Callable[[m.Lines], None],
@@ -94,12 +98,23 @@ def text_of(done: m.Done) -> str:
 def uids_of(peer: Peer, target: str | int) -> list[int]:
     """The mobsters that are meant: of a role, or the one with a pid. `MobError` if there are none."""
     if isinstance(target, int):
-        member = peer.roster.by_pid(target)
-        if member is None or not member.role:
-            raise MobError(f"no mobster has the pid {target}. `mob ps` lists them.")
+        own = [each for each in peer.roster.mobsters() if each.pid == target and _is_here(peer, each)]
+        if not own:
+            raise MobError(f"no mobster has the pid {target}{_on(peer)}. `mob ps` lists them.")
+        member = own[-1]
         return [member.uid]
     peer.roster.check_role(target)
-    members = sorted(peer.roster.of_role(target), key=lambda member: (member.index, member.uid))
-    if not members:
-        raise MobError(f"the role {target!r} has no mobster at this moment.")
-    return [member.uid for member in members]
+    there = [member for member in peer.roster.of_role(target) if _is_here(peer, member)]
+    if not there:
+        raise MobError(f"the role {target!r} has no mobster{_on(peer)} at this moment.")
+    return [member.uid for member in sorted(there, key=lambda member: (member.index, member.uid))]
+
+
+def _is_here(peer: Peer, member: m.Member) -> bool:
+    """Whether it is one of those that the own Kingpin can be asked about."""
+    return m.node_of(member.uid) == m.node_of(peer.uid)
+
+
+def _on(peer: Peer) -> str:
+    node = peer.roster.node_name(peer.uid)
+    return f" on the machine {node!r}" if node else ""

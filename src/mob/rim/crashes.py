@@ -18,6 +18,8 @@ from mob.wire.messages import Running
 
 MOST = 50
 """Reports that are kept of one app; the oldest go."""
+MOST_BYTES = 8 * 1024 * 1024
+"""Of reports that are read at once, to be sent elsewhere."""
 
 
 class Crash(msgspec.Struct, frozen=True):
@@ -99,10 +101,36 @@ class Crashes:
         return crashes
 
 
+def latest(app: str, number: int) -> tuple[bytes, ...]:
+    """The latest reports of an app as they lie on disk, oldest first: so many, or fewer if they are large."""
+    found: list[bytes] = []
+    size = 0
+    for path in reversed(_files(folder(app))[-max(1, number) :]):
+        with contextlib.suppress(OSError):
+            report = path.read_bytes()
+            size += len(report)
+            if found and size > MOST_BYTES:
+                break
+            found.append(report)
+    return tuple(reversed(found))
+
+
+def read(report: bytes) -> Crash | None:
+    """A report of `latest`; None if it is none."""
+    with contextlib.suppress(msgspec.DecodeError, msgspec.ValidationError):
+        return msgspec.json.decode(report, type=Crash)
+    return None
+
+
+def state_directory() -> Path:
+    """Where what mob keeps of this user's lies."""
+    state = os.environ.get("XDG_STATE_HOME") or os.path.join(os.path.expanduser("~"), ".local", "state")
+    return Path(state) / "mob"
+
+
 def folder(app: str) -> Path:
     """Where the reports of an app lie."""
-    state = os.environ.get("XDG_STATE_HOME") or os.path.join(os.path.expanduser("~"), ".local", "state")
-    return Path(state) / "mob" / app / "crashes"
+    return state_directory() / app / "crashes"
 
 
 def _files(place: Path) -> list[Path]:

@@ -6,20 +6,23 @@ another is under way) is no fault of the app. What was stopped is continued, wha
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 
 import psutil
 
 from mob.cli.chaos.faults import Fault
+from mob.cli.chaos.machines import Machines
 from mob.cli.chaos.runner import ECHO, LOAD
-from mob.client import Client
+from mob.client import Client, connect
 from mob.errors import CallError, CallTimeout, MobError
-from mob.wire.messages import Member
+from mob.plan import GATEWAY
+from mob.wire.messages import Member, node_of
 
 RELOAD_PATIENCE = 60.0
 CALL_PATIENCE = 30.0
@@ -30,10 +33,13 @@ FLOOD = 20_000  # lines; about 2 MiB, more than all pipes on the way hold
 class Attacks:
     """All kinds of faults."""
 
-    def __init__(self, client: Client, targets: dict[str, int], spared: frozenset[str]) -> None:
+    def __init__(
+        self, client: Client, targets: dict[str, int], spared: frozenset[str], machines: Machines | None = None
+    ) -> None:
         self._client = client
         self._targets = targets
         self._spared = spared
+        self._machines = machines
         self.output_flows = threading.Event()
         """Whether the app's output is read."""
         self.output_flows.set()
@@ -50,6 +56,10 @@ class Attacks:
             "slow output": self._stop_output,
             "reload": self._reload,
             "scale": self._scale,
+            "gateway": self._kill_gateway,
+            "node": self._kill_node,
+            "NATS": self._kill_nats,
+            "freeze NATS": self._freeze_nats,
         }
 
     def carry_out(self, fault: Fault) -> str:
@@ -86,7 +96,7 @@ class Attacks:
 
     def _kill_fork_server(self, fault: Fault, chance: random.Random) -> None:
         children = psutil.Process(self._client.kingpin_pid).children()
-        title = f"{self._client.app} (fork server)"
+        title = f"{self._client.app.partition('@')[0]} (fork server)"
         os.kill(next((each.pid for each in children if _title(each) == title), 0) or _nobody(), signal.SIGKILL)
 
     # --------------------------------------------------------------------------------------------- resources
@@ -95,7 +105,7 @@ class Attacks:
         free = psutil.virtual_memory().available // 1024 // 1024
         size = min(chance.randint(*HOG), free // 4)
         victim = chance.choice(self._victims(ECHO))
-        _ended(self._client.require(ECHO).options(pid=victim.pid, retries=0).hog(size, fault.seconds))
+        _ended(self._client.pid(self._address_of(victim)).call.hog(size, fault.seconds))
 
     def _take_descriptors(self, fault: Fault, chance: random.Random) -> None:
         victim = psutil.Process(chance.choice(self._victims(ECHO)).pid)
@@ -108,7 +118,7 @@ class Attacks:
 
     def _send_garbage(self, fault: Fault, chance: random.Random) -> None:
         victim = chance.choice(self._victims(LOAD))
-        _ended(self._client.require(LOAD).options(pid=victim.pid).garble(fault.seed))
+        _ended(self._client.pid(self._address_of(victim)).call.garble(fault.seed))
 
     def _stop_output(self, fault: Fault, chance: random.Random) -> None:
         self.output_flows.clear()
@@ -129,13 +139,63 @@ class Attacks:
 
     def _scale(self, fault: Fault, chance: random.Random) -> None:
         before = self._targets[ECHO]
-        try:
-            self._client.scale(ECHO, before + chance.randint(1, 2))
+        with self._where_echo_runs(chance) as there:
+            try:
+                there.scale(ECHO, before + chance.randint(1, 2))
+                time.sleep(fault.seconds)
+            finally:
+                there.scale(ECHO, before)
+
+    @contextlib.contextmanager
+    def _where_echo_runs(self, chance: random.Random) -> Generator[Client]:
+        """A client of a node with that role. It needs no NATS, so what was made larger is made smaller again."""
+        if self._machines is None:
+            yield self._client
+        else:
+            name = self._client.app.partition("@")[0]
+            with connect(f"{name}@{chance.choice(self._machines.names)}") as there:
+                yield there
+
+    # ---------------------------------------------------------------------------------------------- machines
+
+    def _kill_gateway(self, fault: Fault, chance: random.Random) -> None:
+        os.kill(chance.choice(self._victims(GATEWAY)).pid, signal.SIGKILL)
+
+    def _kill_node(self, fault: Fault, chance: random.Random) -> None:
+        machines = self._several
+        name = chance.choice(machines.names)
+        with machines.locks[name]:
+            machines.kill_node(name)
             time.sleep(fault.seconds)
-        finally:
-            self._client.scale(ECHO, before)
+            machines.start_node(name)
+
+    def _kill_nats(self, fault: Fault, chance: random.Random) -> None:
+        machines = self._several
+        with machines.server_lock:
+            machines.server.kill()
+            try:
+                time.sleep(fault.seconds)
+            finally:
+                machines.server.start()
+
+    def _freeze_nats(self, fault: Fault, chance: random.Random) -> None:
+        machines = self._several
+        with machines.server_lock:
+            if (process := machines.server.process) is not None:
+                _freeze(process.pid, fault.seconds)
+
+    @property
+    def _several(self) -> Machines:
+        assert self._machines is not None, "these faults come with several nodes only"
+        return self._machines
 
     # ----------------------------------------------------------------------------------------------- victims
+
+    def _address_of(self, victim: Member) -> int | str:
+        """Its pid, as it is called from the first node."""
+        nodes = {node.number: node for node in self._client.nodes()}
+        node = nodes.get(node_of(victim.uid))
+        return victim.pid if node is None or node.is_here else f"{node.name}:{victim.pid}"
 
     def _victims(self, role: str = "") -> Sequence[Member]:
         """Ready mobsters that may be attacked, in a certain order."""

@@ -17,10 +17,11 @@ from rich.console import Console
 from rich.table import Table
 
 from mob.cli.chaos.conductor import Report, Run
-from mob.cli.chaos.faults import KINDS, PAUSE, Fault, schedule
+from mob.cli.chaos.faults import CLUSTER_KINDS, KINDS, PAUSE, Fault, schedule
 from mob.cli.chaos.ledger import Judgement, Kind, Outcome
 from mob.errors import MobError
 
+ALL_KINDS = {**KINDS, **CLUSTER_KINDS}
 COLUMNS = {
     "right": (Outcome.RIGHT,),
     'failed, "no"': (Outcome.NO,),
@@ -48,7 +49,14 @@ COLUMNS = {
 @click.option(
     "--call", "calls", multiple=True, metavar="ROLE.EXPORT", help="Calls this export of yours too, without arguments."
 )
-@click.option("--without", multiple=True, type=click.Choice(list(KINDS)), help="Leaves a kind of fault out.")
+@click.option("--without", multiple=True, type=click.Choice(list(ALL_KINDS)), help="Leaves a kind of fault out.")
+@click.option(
+    "--nodes",
+    type=click.IntRange(1, 9),
+    default=1,
+    show_default=True,
+    help="Runs so many nodes of a cluster on this machine, with a NATS server of their own, and harms those too.",
+)
 @click.argument("script", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.argument("args", nargs=-1, type=click.UNPROCESSED)
 def chaos(
@@ -59,6 +67,7 @@ def chaos(
     every: float,
     calls: tuple[str, ...],
     without: tuple[str, ...],
+    nodes: int,
 ) -> None:
     """Run an app under faults, and check that nothing is lost.
 
@@ -71,14 +80,15 @@ def chaos(
         if not all(part.isidentifier() for part in call.rpartition(".")[2:]) or "." not in call:
             raise click.BadParameter(f"--call {call!r} is not ROLE.EXPORT, such as back.foo.")
     seed = random.randrange(10_000) if seed is None else seed
-    faults = schedule(seed, minutes * 60, tuple(kind for kind in KINDS if kind not in without), every)
+    kinds = ALL_KINDS if nodes > 1 else KINDS
+    faults = schedule(seed, minutes * 60, tuple(kind for kind in kinds if kind not in without), every)
     console = Console()
     console.print(f"seed {seed}: {len(faults)} faults in {minutes:g} minutes")
     directory = Path(tempfile.mkdtemp(prefix="mob-chaos-"))
     is_to_be_kept = False
     signal.signal(signal.SIGTERM, _interrupt)
     try:
-        run = Run(directory, script, args, calls)
+        run = Run(directory, script, args, calls, nodes)
         report = run.carry_out(faults, minutes * 60, lambda fault: _show(console, fault))
         is_to_be_kept = bool(report.problems)
     except MobError as error:
@@ -117,7 +127,7 @@ def draw(console: Console, report: Report, seed: int) -> None:
 
 def _show(console: Console, fault: Fault) -> None:
     if console.is_terminal:
-        console.print(f"{fault.at:7.1f} s  {KINDS[fault.kind]}", style="dim")
+        console.print(f"{fault.at:7.1f} s  {ALL_KINDS[fault.kind]}", style="dim")
 
 
 def _faults(report: Report) -> Table:
@@ -125,7 +135,7 @@ def _faults(report: Report) -> Table:
     table.add_column("fault")
     table.add_column("times", justify="right")
     table.add_column("not made", justify="right")
-    for kind, text in KINDS.items():
+    for kind, text in ALL_KINDS.items():
         missed = sum(1 for each in report.missed if each.partition(":")[0] == kind)
         if report.faults.get(kind) or missed:
             table.add_row(text, str(report.faults.get(kind, 0)), str(missed or ""))

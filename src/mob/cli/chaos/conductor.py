@@ -25,10 +25,11 @@ from mob import client
 from mob.cli.chaos.attacks import Attacks
 from mob.cli.chaos.faults import Fault
 from mob.cli.chaos.ledger import CALLS, DIRECTORY, Judgement, judge
-from mob.cli.chaos.runner import LOAD, PLAN
+from mob.cli.chaos.machines import FIRST, Machines
+from mob.cli.chaos.runner import ECHO, LOAD, PLAN
 from mob.client import Client
 from mob.errors import AppNotRunning, CallError, MobError, PlanError
-from mob.plan import Plan
+from mob.plan import GATEWAY, Plan
 
 BOOT = 90.0
 """Seconds until all roles are there for the first time."""
@@ -59,14 +60,18 @@ class Report(msgspec.Struct, frozen=True):
 class Run:
     """One run, in a directory of its own."""
 
-    def __init__(self, directory: Path, script: Path, args: Sequence[str], calls: Sequence[str]) -> None:
+    def __init__(
+        self, directory: Path, script: Path, args: Sequence[str], calls: Sequence[str], nodes: int = 1
+    ) -> None:
         self._directory = directory
         self._started_at = time.monotonic()
         (directory / "start").write_text(str(self._started_at))
         env = {**os.environ, DIRECTORY: str(directory), CALLS: ",".join(calls), "XDG_STATE_HOME": str(directory)}
+        command = [sys.executable, "-m", "mob.cli.chaos.runner", str(script), *args]
+        self._machines = Machines(directory, command, env, nodes) if nodes > 1 else None
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "mob.cli.chaos.runner", str(script), *args],
-            env=env,
+            command,
+            env=env if self._machines is None else self._machines.env_of(FIRST),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -77,6 +82,7 @@ class Run:
         self._problems: list[str] = []
         self._missed: list[str] = []
         self._recoveries: list[float] = []
+        self._app = ""
         self._targets: dict[str, tuple[int, int]] = {}
         self._is_over = threading.Event()
         self._watcher = threading.Thread(target=self._watch, daemon=True)
@@ -96,7 +102,7 @@ class Run:
             plan = self._begin()
             spared = [role.name for role in plan.roles if role.restart != "permanent" or role.intensity is not None]
             sizes = {role.name: role.workers for role in plan.roles}
-            self._attacks = Attacks(self._connected, sizes, frozenset(spared))
+            self._attacks = Attacks(self._connected, sizes, frozenset(spared), self._machines)
             self._watcher.start()
             self._attack(faults, seconds, on_fault)
             if not self._problems and self._settle():
@@ -121,19 +127,33 @@ class Run:
 
     def _begin(self) -> Plan:
         deadline = time.monotonic() + BOOT
+        if self._machines is not None:
+            self._machines.start()
         path = self._directory / PLAN
         self._wait(path.exists, deadline, "the script has not said .run()")
         plan = msgspec.json.decode(path.read_bytes(), type=Plan)
-        self._targets = {role.name: (role.workers, role.max_workers or role.workers) for role in plan.roles}
+        self._targets = self._targets_of(plan)
+        self._app = plan.name if self._machines is None else f"{plan.name}@{FIRST}"
 
         def is_in() -> bool:
             with contextlib.suppress(AppNotRunning):
-                self._client = client.connect(plan.name)
+                self._client = client.connect(self._app)
             return self._client is not None and self._client.kingpin_pid == self._process.pid
 
         self._wait(is_in, deadline, "the app lets nobody in")
         self._wait(lambda: not self._missing(), deadline, lambda: f"not all roles are ready: {self._missing()}")
         return plan
+
+    def _targets_of(self, plan: Plan) -> dict[str, tuple[int, int]]:
+        """How many workers each role is to have, at least and at most, on all nodes together."""
+        targets = {role.name: (role.workers, role.max_workers or role.workers) for role in plan.roles}
+        if self._machines is None:
+            return targets
+        nodes = dict.fromkeys(targets, len(self._machines.names) + 1)
+        nodes[ECHO] -= 1  # none on the first
+        nodes.update((role.name, 1) for role in plan.roles if role.singleton)
+        targets = {name: (nodes[name] * least, nodes[name] * most) for name, (least, most) in targets.items()}
+        return {**targets, GATEWAY: (nodes[LOAD], nodes[LOAD])}
 
     def _attack(self, faults: Sequence[Fault], seconds: float, on_fault: Callable[[Fault], None]) -> None:
         start = time.monotonic()
@@ -152,6 +172,8 @@ class Run:
             time.sleep(min(left, 0.5))
             if self._process.poll() is not None:
                 raise AppNotRunning(f"its Kingpin has ended with status {self._process.returncode}.")
+            if self._machines is not None and (ended := self._machines.ended()):
+                raise AppNotRunning(f"{ended}.")
 
     def _make(self, fault: Fault) -> None:
         """In a thread of its own."""
@@ -181,12 +203,23 @@ class Run:
     def _settle(self) -> bool:
         """Whether all roles are at target, now that no fault comes any more."""
         deadline = time.monotonic() + SETTLE
-        while missing := self._missing():
+        while missing := self._missing() or self._missing_elsewhere():
             if time.monotonic() > deadline:
                 self._problems.append(f"{SETTLE:g} s after the last fault there was still missing: {missing}")
                 return False
             time.sleep(LOOK)
         return True
+
+    def _missing_elsewhere(self) -> str:
+        """What other nodes do not see yet, though the first one does."""
+        for name in () if self._machines is None else self._machines.names:
+            try:
+                with client.connect(f"{self._app.removesuffix(FIRST)}{name}") as there:
+                    if missing := self._missing(there=there):
+                        return f"{missing}, as {name} sees it"
+            except (MobError, CallError) as error:
+                return f"{name} lets nobody in ({error})"
+        return ""
 
     def _end_load(self) -> None:
         """No call begins any more, and all have to end."""
@@ -218,6 +251,8 @@ class Run:
         try:
             self._end_kingpin()
         finally:
+            if self._machines is not None:
+                self._problems += self._machines.stop()
             psutil.wait_procs(left, timeout=5)
             for process in left:
                 if _is_alive(process):
@@ -247,11 +282,11 @@ class Run:
         assert self._client is not None
         return self._client
 
-    def _missing(self, or_more: bool = False) -> str:
+    def _missing(self, or_more: bool = False, there: Client | None = None) -> str:
         """The roles that are not at target; nothing if all are. `or_more`: some may be above it, or on their way."""
         ready: Counter[str] = Counter()
         others: Counter[str] = Counter()
-        for member in self._connected.members():
+        for member in (there or self._connected).members():
             if member.state == "ready" and _is_alive(member.pid):
                 ready[member.role] += 1
             elif member.role:

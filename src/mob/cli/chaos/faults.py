@@ -25,6 +25,13 @@ KINDS = {
     "reload": "a role is replaced",
     "scale": "a role grows, and shrinks again",
 }
+CLUSTER_KINDS = {
+    "gateway": "SIGKILL of a gateway",
+    "node": "SIGKILL of all that a node has, which starts again later",
+    "NATS": "SIGKILL of the NATS server, which starts again later",
+    "freeze NATS": "SIGSTOP of the NATS server for up to 3 s",
+}
+"""With several nodes these come as well."""
 PAUSE = 1.2
 """Seconds on average between two faults."""
 LEAST_PAUSE = 0.05

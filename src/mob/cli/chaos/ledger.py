@@ -21,6 +21,8 @@ DIRECTORY = "MOB_CHAOS"
 """The environment variable that names the directory of the run."""
 CALLS = "MOB_CHAOS_CALLS"
 """The one with the user's own exports that are called as well: `back.foo,front.bar`."""
+NATS = "MOB_CHAOS_NATS"
+"""The one with the address of the run's own NATS server, if it has several nodes."""
 LIE = "MOB_CHAOS_LIE"
 """The one that proves the checker: "wrong" spoils some answers, "twice" starts some calls twice."""
 RECORD = struct.Struct("<QBBxxf")

@@ -12,9 +12,11 @@ from pathlib import Path
 
 import msgspec
 
-from mob.app import App
-from mob.cli.chaos.ledger import DIRECTORY
+from mob.app import NODE, App
+from mob.cli.chaos.ledger import DIRECTORY, NATS
+from mob.cli.chaos.machines import FIRST
 from mob.errors import MobError
+from mob.plan import GATEWAY
 
 ECHO, LOAD = "chaos-echo", "chaos-load"
 PLAN = "plan.json"
@@ -26,6 +28,16 @@ def with_chaos(app: App) -> App:
     return app.role(LOAD, "mob.cli.chaos.load", workers=2)
 
 
+def joined(app: App) -> App:
+    """The app as one of several nodes, which meet at the run's own NATS server and nowhere else. On the first one
+    nobody is called, so that its callers always call another node."""
+    app.cluster(os.environ[NATS])
+    if os.environ[NODE] == FIRST:
+        workers = {role.name: role.workers for role in app.plan.roles if role.name != GATEWAY}
+        app.place(**{**workers, ECHO: 0})
+    return app
+
+
 def main() -> None:
     """Becomes the app."""
     script, directory = Path(sys.argv[1]), Path(os.environ[DIRECTORY])
@@ -34,9 +46,11 @@ def main() -> None:
     run = App.run
 
     def run_with_chaos(self: App) -> None:
-        unfinished = directory / f"{PLAN}.new"
+        unfinished = directory / f"{PLAN}.{os.getpid()}"  # several nodes do this at once, and say the same
         unfinished.write_bytes(msgspec.json.encode(with_chaos(self).plan))
         unfinished.rename(directory / PLAN)
+        if NATS in os.environ:
+            joined(self)
         run(self)
 
     App.run = run_with_chaos  # the one place where a script hands its plan over

@@ -1,5 +1,6 @@
 """What the doctor sees of running apps: open files against their limits, Kingpins that stand still, what dead ones have
-left, and who holds the ports. Only looked at from outside, so it works with an app that does not answer as well.
+left, and who holds the ports. Only looked at from outside, so it works with an app that does not answer as well; but
+whether the other machines of a cluster can be reached is asked of its Kingpin.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ from collections.abc import Iterator
 
 import psutil
 
+from mob import client
 from mob.cli.doctor.findings import FAIL, OK, WARN, Finding
+from mob.errors import MobError
 from mob.rim.addresses import address_of, peer_of, running_apps
 
 LEFT = re.compile(r"(?P<app>\S+) \(fork server\)|(?P<name>\S+) - \S+ \(mobster\)")
@@ -44,11 +47,29 @@ def _app(app: str) -> Iterator[Finding]:
         if kingpin.status() == psutil.STATUS_STOPPED:
             advice = f"`kill -CONT {kingpin.pid}` lets it go on. Until then nobody is revived."
             yield Finding(label, FAIL, f"its Kingpin {kingpin.pid} is stopped", "one that runs", advice)
+        else:
+            yield from _cluster(app)
     family: list[psutil.Process] = []
     with contextlib.suppress(psutil.Error):
         family = [kingpin, *kingpin.children(recursive=True)]
     yield _open_files(label, family)
     yield from _ports(label, family)
+
+
+def _cluster(app: str) -> Iterator[Finding]:
+    """Whether NATS can be reached, if the app is to find others there."""
+    label = f"cluster of {app}"
+    try:
+        with client.connect(app) as asked:
+            machines, cut = asked.nodes(), asked.cut
+    except (MobError, TimeoutError):
+        return  # it has just ended, or does not answer, which is told above
+    names = ", ".join(machine.name for machine in machines)
+    if cut:
+        advice = "Does the server run, and let this machine in? `mob nats` starts one. Local work goes on meanwhile."
+        yield Finding(label, FAIL, f"the other machines cannot be reached: {cut}", "NATS within reach", advice)
+    elif machines:
+        yield Finding(label, OK, f"{len(machines)} machines: {names}" if len(machines) > 1 else f"only {names} so far")
 
 
 def _open_files(label: str, family: list[psutil.Process]) -> Finding:

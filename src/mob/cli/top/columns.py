@@ -138,6 +138,8 @@ def _or_dash(number: int) -> str:
     return str(number) if number else "-"
 
 
+NODE = Column("node", 10, 1, is_text=True)
+"""Which machine; only where there are several."""
 MOBSTERS = (
     Column("name", 0, 0, is_text=True),
     Column("pid", 7, 3, _or_dash),

@@ -13,8 +13,9 @@ import click
 from click.shell_completion import CompletionItem
 from rich.console import Console
 
-from mob.cli.apps import app_option, connected
-from mob.cli.top.columns import EXPORTS, MOBSTERS
+from mob.cli.apps import app_option, connected, node_option
+from mob.cli.machines import ALL, ask, chosen, complain
+from mob.cli.top.columns import EXPORTS, MOBSTERS, NODE
 from mob.cli.top.model import Top, View, Wish
 from mob.cli.top.screen import Frame
 from mob.cli.top.session import News, Session
@@ -37,6 +38,7 @@ def complete_column(context: click.Context, _param: click.Parameter, incomplete:
 
 @click.command()
 @app_option
+@node_option("without it, all of them")
 @click.option(
     "-d",
     "--delay",
@@ -56,7 +58,9 @@ def complete_column(context: click.Context, _param: click.Parameter, incomplete:
 @click.option("-f", "--filter", "words", default="", metavar="WORDS", help="Only lines with these words.")
 @click.option("-e", "--exports", is_flag=True, help="Begin with the exports, not with the mobsters.")
 @click.option("--once", is_flag=True, help="Print the table once, and end; for pipes.")
-def top(name: str | None, delay: float, sort: str | None, words: str, exports: bool, once: bool) -> None:
+def top(
+    name: str | None, node: str | None, delay: float, sort: str | None, words: str, exports: bool, once: bool
+) -> None:
     """Watch an app live: its mobsters and exports, and act on them by keys; ? shows which.
 
     It goes on when the app ends or restarts, and waits until it is there again.
@@ -70,24 +74,36 @@ def top(name: str | None, delay: float, sort: str | None, words: str, exports: b
             "`mob top --once` and `mob ps --json`."
         )
     column = _column(sort, view)
-    with connected(name) as app:
+    only = None if node == ALL else node
+    with connected(name, only, any_node=True) as app:
         state = Top(app.app, view=view)
         state.order.column, state.order.filter = column, words
-        state.handle_metrics(monotonic(), app.metrics())
+        state.handle_metrics(monotonic(), app.metrics(), app.node)
         if once:
-            time.sleep(delay)
-            state.handle_metrics(monotonic(), app.metrics())
-            return _print(console, state)
-        sys.exit(_watch(app, state, console, delay))
+            return _print_once(app, state, only, console, delay)
+        sys.exit(_watch(app, state, console, delay, only))
 
 
 def _column(sort: str | None, view: View) -> str:
-    names = [column.name for column in (EXPORTS if view is View.EXPORTS else MOBSTERS)]
+    names = [column.name for column in (*(EXPORTS if view is View.EXPORTS else MOBSTERS), NODE)]
     if sort is not None and sort not in names:
         raise click.BadParameter(
             f"there is no column {sort!r} in the table of {view}. {nearest(sort, names)}", param_hint="--sort"
         )
     return sort or "name"
+
+
+def _print_once(app: Client, state: Top, only: str | None, console: Console, delay: float) -> None:
+    """Two readings of each machine, and the table."""
+    machines = chosen(app, only or ALL)
+    for pause in (delay, 0.0):
+        answers = ask(app, machines, Client.metrics)
+        for answer in answers:
+            if answer.value is not None:
+                state.handle_metrics(monotonic(), answer.value, answer.machine)
+        time.sleep(pause)
+    _print(console, state)
+    complain(app, answers)
 
 
 def _print(console: Console, state: Top) -> None:
@@ -97,7 +113,7 @@ def _print(console: Console, state: Top) -> None:
     console.print(frame)
 
 
-def _watch(app: Client, state: Top, console: Console, delay: float) -> int:
+def _watch(app: Client, state: Top, console: Console, delay: float, only: str | None) -> int:
     """Until "q"; the exit status."""
     with Terminal(console) as terminal:
         news: queue.SimpleQueue[News] = queue.SimpleQueue()
@@ -106,7 +122,7 @@ def _watch(app: Client, state: Top, console: Console, delay: float) -> int:
             news.put(function)
             terminal.wake()
 
-        with Session(app, delay, post) as session:
+        with Session(app, delay, post, only) as session:
             return Watch(state, terminal, session, news, delay).run()
 
 

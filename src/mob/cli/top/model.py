@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from mob.cli.top.columns import EXPORTS, MOBSTERS, Column
+from mob.cli.top.columns import EXPORTS, MOBSTERS, NODE, Column
+from mob.cli.top.fleet import Fleet
 from mob.cli.top.pager import Pager
-from mob.cli.top.rates import Kind, Line, Rates
+from mob.cli.top.rates import Kind, Line, place
 from mob.wire.messages import Metrics
 
 HELP = """\
@@ -74,6 +75,8 @@ class Wish:
     pid: int = 0
     """0: the role is meant."""
     count: int = 0
+    node: str = ""
+    """The machine; nothing if there is one only."""
     label: str = ""
     """As a person would say whom it is about."""
 
@@ -99,7 +102,7 @@ class Top:
     """All that the screen shows."""
 
     app: str
-    rates: Rates = field(default_factory=Rates)
+    rates: Fleet = field(default_factory=Fleet)
     view: View = View.MOBSTERS
     orders: dict[View, Order] = field(default_factory=lambda: {view: Order() for view in View})
     selected: str = ""
@@ -127,6 +130,12 @@ class Top:
         return self.orders[self.view]
 
     @property
+    def columns(self) -> tuple[Column, ...]:
+        """Those of the table that is seen."""
+        first, *others = COLUMNS[self.view]
+        return (first, *((NODE,) if self.rates.is_several else ()), *others)
+
+    @property
     def filter(self) -> str:
         """The one that counts: of the text, or of the table."""
         return self.pager.filter if self.pager else self.order.filter
@@ -143,7 +152,7 @@ class Top:
         groups: list[Line] = []
         roles = self.rates.roles[::-1] if self.order.reverse else self.rates.roles
         for role in roles:
-            members = [line for line in mobsters if line.role == role.role]
+            members = [line for line in mobsters if (line.role, line.node) == (role.role, role.node)]
             if members or self._is_wanted(role):
                 groups += [role, *self._sorted(members)]
         return groups
@@ -166,17 +175,23 @@ class Top:
     def _is_heir(self, line: Line) -> bool:
         """Whether it takes over from what was selected: a mobster in the same place; any one of the role."""
         what, _, role = self.selected.partition(" ")
-        return line.role == role if what == Kind.ROLE else line.kind is Kind.MOBSTER and line.name == what
+        if what == Kind.ROLE:
+            return place(line.node, line.role) == role
+        return line.kind is Kind.MOBSTER and place(line.node, line.name) == what
 
     def _is_wanted(self, line: Line) -> bool:
         return all(word in line.text for word in self.order.filter.lower().split())
 
     def _sorted(self, lines: list[Line]) -> list[Line]:
         order = self.order
-        column = next(each for each in COLUMNS[self.view] if each.name == order.column)
+        column = next((each for each in self.columns if each.name == order.column), NODE)
         if column.name == "minute":
             return self._by(lines, lambda line: sum(line.values["minute"]), not order.reverse)
-        return self._by(lines, lambda line: line.values.get(column.name, 0), order.reverse == column.is_text)
+        return self._by(
+            lines,
+            lambda line: line.values.get(column.name, "" if column is NODE else 0),
+            order.reverse == column.is_text,
+        )
 
     @staticmethod
     def _by(lines: list[Line], key: Callable[[Line], Any], down: bool) -> list[Line]:
@@ -185,10 +200,19 @@ class Top:
 
     # ---------------------------------------------------------------------------------------------- the news
 
-    def handle_metrics(self, at: float, metrics: Metrics) -> None:
-        """Another reading."""
+    def handle_metrics(self, at: float, metrics: Metrics, node: str = "") -> None:
+        """Another reading, of the machine here."""
         self.trouble = ""
-        self.rates.add(at, metrics)
+        self.rates.add(at, metrics, node)
+
+    def handle_other(self, at: float, metrics: Metrics, node: str) -> None:
+        """A reading of another machine."""
+        self.rates.add(at, metrics, node)
+
+    def handle_other_gone(self, node: str, why: str) -> None:
+        """Another machine has ended, or does not answer."""
+        self.rates.drop(node)
+        self.say(f"{node}: {why}", is_error=True)
 
     def handle_gone(self, why: str) -> None:
         """The app has ended, or does not answer."""
@@ -262,7 +286,10 @@ class Top:
         if key == "q":
             return Wish("quit")
         if key == "c":
-            return self._open(Wish("crashes", label=self.app), f"crashes of {self.app}")
+            line = self.settle(self.lines())
+            node = line.node if line else ""
+            where = f"{self.app}{node and ' on '}{node}"
+            return self._open(Wish("crashes", node=node, label=where), f"crashes of {where}")
         if key in ("?", "h"):
             self.pager = Pager("help", HELP)
         elif key in ("tab", "shift-tab", "e"):
@@ -291,7 +318,7 @@ class Top:
             self.selected = lines[self.position].key
 
     def _sort(self, step: int) -> None:
-        names = [column.name for column in COLUMNS[self.view]]
+        names = [column.name for column in self.columns]
         order = self.order
         order.column = names[(names.index(order.column) + step) % len(names)]
         order.reverse = False
@@ -301,22 +328,28 @@ class Top:
         if line is None:
             self.say("there is nothing selected.", is_error=True)
             return None
-        label = f"{line.name} (pid {line.pid})" if line.pid else line.role
-        pid = line.pid
+        node, pid = line.node, line.pid
+        on = f" on {node}" if node else ""
+        label = f"{line.name} (pid {pid}){on}" if pid else f"{line.role}{on}"
         if line.kind is Kind.MOBSTER and not pid and key in "Rlt":
             self.say(f"{line.name} has no process yet: wait until it is there.", is_error=True)
             return None
         match key:
             case "R":
-                self.question = Wish("restart", line.role, pid, label=label if pid else f"all workers of {line.role}")
+                self.question = Wish(
+                    "restart", line.role, pid, node=node, label=label if pid else f"all workers of {line.role}{on}"
+                )
             case "L":
-                return self._begin(Wish("reload", line.role, label=line.role))
+                return self._begin(Wish("reload", line.role, node=node, label=f"{line.role}{on}"))
             case "l":
-                return self._open(Wish("logs", line.role, pid, label=label), f"logs of {label}", follows=True)
+                return self._open(
+                    Wish("logs", line.role, pid, node=node, label=label), f"logs of {label}", follows=True
+                )
             case "t":
-                return self._open(Wish("stacks", line.role, pid, label=label), f"stacks of {label}")
+                return self._open(Wish("stacks", line.role, pid, node=node, label=label), f"stacks of {label}")
             case _:
-                return self._begin(Wish("scale", line.role, count=-1 if key == "-" else 1, label=line.role))
+                change = -1 if key == "-" else 1
+                return self._begin(Wish("scale", line.role, count=change, node=node, label=f"{line.role}{on}"))
         return None
 
     def _begin(self, wish: Wish) -> Wish:

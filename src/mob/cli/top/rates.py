@@ -44,12 +44,14 @@ class Line:
     pid: int
     values: dict[str, Any]
     """By column."""
+    node: str = ""
+    """The machine; nothing if the app is in no cluster."""
 
     @property
     def text(self) -> str:
         """What the filter looks into."""
         values = self.values
-        return f"{self.name} {self.pid or ''} {values.get('state', '')} {values['note']}".lower()
+        return f"{self.name} {self.node} {self.pid or ''} {values.get('state', '')} {values['note']}".lower()
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,7 @@ class Totals:
     clients: int
     dropped_lines: int
     picture: tuple[float, ...]
+    machines: int = 1
 
 
 class Reading(NamedTuple):
@@ -108,7 +111,8 @@ class Course:
 class Rates:
     """The readings of the last seconds, and what follows from them."""
 
-    def __init__(self) -> None:
+    def __init__(self, node: str = "") -> None:
+        self._node = node
         self._readings: deque[Reading] = deque()
         self._courses: dict[str, Course] = {}
         self._all = Course(HEADER_BARS)
@@ -149,6 +153,9 @@ class Rates:
         pairs = [(each, before.exports.get(name) if old else each) for name, each in now.exports.items()]
         self.exports = tuple(self._export(each, then, passed, now.at) for each, then in pairs)
         self.roles = tuple(self._role(each.name, pairs, now) for each in now.metrics.roles)
+        if self._node:
+            for line in (*self.mobsters, *self.exports, *self.roles):
+                line.values["node"] = self._node
         known = {line.key for line in (*self.mobsters, *self.exports, *self.roles)}
         self._courses = {key: course for key, course in self._courses.items() if key in known}
         calls = sum(line.values["calls/s"] for line in self.roles)
@@ -171,7 +178,7 @@ class Rates:
         )
 
     def _mobster(self, now: MobsterMetrics, then: MobsterMetrics | None, passed: float, at: float) -> Line:
-        key = f"{now.role}.{now.index} {now.uid}"
+        key = f"{place(self._node, f'{now.role}.{now.index}')} {now.uid}"
         # One that was launched since the reading before has had less time for its calls.
         calls = _per(now.calls - (then.calls if then else 0), passed if then else min(passed, now.uptime))
         values = {
@@ -189,10 +196,11 @@ class Rates:
             "minute": self._course(key, at, calls),
             "note": now.note,
         }
-        return Line(Kind.MOBSTER, key, f"{now.role}.{now.index}", now.role, now.pid, values)
+        return Line(Kind.MOBSTER, key, f"{now.role}.{now.index}", now.role, now.pid, values, self._node)
 
     def _export(self, now: ExportMetrics, then: ExportMetrics | None, passed: float, at: float) -> Line:
-        key = f"{now.role}.{now.export}"
+        name = f"{now.role}.{now.export}"
+        key = place(self._node, name)
         ran = _difference(now.ran, then.ran if then else ())
         waited = _difference(now.waited, then.waited if then else ())
         calls = _per(sum(ran), passed)
@@ -211,10 +219,11 @@ class Rates:
             "minute": self._course(key, at, calls),
             "note": ", ".join(f"{kind} {_failures_of(now, kind):,}" for kind in kinds),
         }
-        return Line(Kind.EXPORT, key, plain_name(key), now.role, 0, values)
+        return Line(Kind.EXPORT, key, plain_name(name), now.role, 0, values, self._node)
 
     def _role(self, name: str, pairs: Iterable[tuple[ExportMetrics, ExportMetrics | None]], now: Reading) -> Line:
         role = next(each for each in now.metrics.roles if each.name == name)
+        key = f"role {place(self._node, name)}"
         mine = [line.values for line in self.mobsters if line.role == name]
         ran = [0] * RANGES
         for each, then in pairs:
@@ -237,15 +246,24 @@ class Rates:
             "lag": total("lag", max),
             "p50": quantile(ran, 0.5),
             "p99": quantile(ran, 0.99),
-            "minute": self._course(f"role {name}", now.at, total("calls/s")),
+            "minute": self._course(key, now.at, total("calls/s")),
             "note": role.failing,
         }
-        return Line(Kind.ROLE, f"role {name}", name, name, 0, values)
+        return Line(Kind.ROLE, key, name, name, 0, values, self._node)
 
     def _course(self, key: str, at: float, value: float) -> tuple[float, ...]:
         course = self._courses.setdefault(key, Course(BARS))
         course.add(at, value)
         return course.values()
+
+
+def place(node: str, name: str) -> str:
+    """A name with its machine.
+
+    >>> place("b", "back.0"), place("", "back.0")
+    ('b:back.0', 'back.0')
+    """
+    return f"{node}:{name}" if node else name
 
 
 def plain_name(name: str) -> str:

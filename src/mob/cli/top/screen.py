@@ -16,7 +16,7 @@ from rich.style import Style
 
 from mob.cli.shown import STATE_STYLES, duration
 from mob.cli.top.columns import GAP, Column, fit, percent, plain, rate, size, sparkline
-from mob.cli.top.model import COLUMNS, Top, View
+from mob.cli.top.model import Top, View
 from mob.cli.top.pager import Pager
 from mob.cli.top.rates import Kind, Line, Totals
 
@@ -106,6 +106,8 @@ def _header(top: Top, width: int, count: int) -> list[Row]:
     if top.trouble:
         return [[*parts[0], ("  ", ""), (f" {top.trouble} ", ASKS)], _fitting(second, width)]
     all_there = totals.ready >= totals.target
+    if totals.machines > 1:
+        parts.append([("machines ", "dim"), (f"{totals.machines}", "")])
     parts += [
         [("mobsters ", "dim"), (f"{totals.ready}/{totals.target}", "green" if all_there else "bold yellow")],
         [("calls/s ", "dim"), (rate(totals.calls), "bold")],
@@ -147,10 +149,10 @@ def _fitting(parts: list[Row], width: int) -> Row:
 
 def _table(top: Top, lines: list[Line], seen: list[Line], width: int, chosen: Line | None) -> list[Row]:
     names = [_name(top, line) for line in lines]
-    given = [each for each in COLUMNS[top.view] if not lines or any(each.name in line.values for line in lines)]
-    columns = fit(given, width, names)
-    rows: list[Row] = [_headings(top, columns)]
-    rows += [_line(top, line, columns, line is chosen) for line in seen]
+    given = [each for each in top.columns if not lines or any(each.name in line.values for line in lines)]
+    fitting = fit(given, width, names)
+    rows: list[Row] = [_headings(top, fitting)]
+    rows += [_line(top, line, fitting, line is chosen) for line in seen]
     if not seen:
         rows.append([(_why_empty(top), "dim")])
     return rows

@@ -1,7 +1,8 @@
 """How `mob top` talks with the app: in threads, so that the screen never waits for an answer.
 
 What comes back is posted as a function to be called with the state, in the main thread. When the app ends, it is looked
-for until it is there again.
+for until it is there again. Each other machine of its cluster has a connection and a thread of its own, so one that
+does not answer holds up nobody; a wish goes to the machine of the line that it is about.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from mob import client
 from mob.cli.top.model import Top, Wish
 from mob.cli.top.pager import MOST, Pager, PagerLine
 from mob.errors import AppNotRunning, MobError
-from mob.rim.crashes import Crashes
+from mob.rim.crashes import MOST as KEPT, Crashes
 from mob.wire.messages import Lines
 
 News = Callable[[Top], None]
@@ -65,8 +66,10 @@ class Feed:
 class Session:
     """The connection to an app, again and again."""
 
-    def __init__(self, app: client.Client, delay: float, post: Callable[[News], None]) -> None:
+    def __init__(self, app: client.Client, delay: float, post: Callable[[News], None], only: str | None = None) -> None:
         self.name = app.app
+        self._only = only  # the one machine that is watched
+        self._others: dict[str, client.Client | None] = {}  # None: on the way to it
         self._delay = delay
         self._post = post
         self._app: client.Client | None = app
@@ -93,9 +96,9 @@ class Session:
     def handle(self, wish: Wish, pager: Pager | None) -> None:
         """Asks the app for it; `pager` gets the text, if it is one."""
         self.unfollow()
-        app = self._app
+        app = self._client_of(wish)
         if wish.what == "crashes" and pager:
-            self._start(lambda: self._show(pager, self._crashes))
+            self._start(lambda: self._show(pager, lambda: self._crashes(wish, app)))
         elif wish.what == "unfollow":
             pass
         elif app is None:
@@ -106,6 +109,11 @@ class Session:
             self._start(lambda: self._show(pager, lambda: _stacks(app, wish)))
         else:
             self._start(lambda: self._do(app, wish))
+
+    def _client_of(self, wish: Wish) -> client.Client | None:
+        """Of the machine that it is about."""
+        near = self._app
+        return near if near is None or wish.node in ("", near.node) else self._others.get(wish.node)
 
     def unfollow(self) -> None:
         """Nobody reads the logs any more."""
@@ -121,10 +129,13 @@ class Session:
             pause = self._delay
             try:
                 if self._app is None:
-                    self._app = client.connect(self.name)
-                metrics = self._app.metrics()
+                    self._app = client.connect(self.name, self._only)
+                app = self._app
+                metrics, node = app.metrics(), app.node
                 at = monotonic()
-                self._post(lambda top, at=at, metrics=metrics: top.handle_metrics(at, metrics))
+                self._post(lambda top, at=at, metrics=metrics, node=node: top.handle_metrics(at, metrics, node))
+                if self._only is None:
+                    self._look_at_others(app)
             except AppNotRunning:
                 pause = LOOK
                 self._lose()
@@ -133,6 +144,31 @@ class Session:
             except MobError as error:
                 self._post(lambda top, why=str(error): top.handle_gone(why))
             self._ended.wait(pause)
+
+    def _look_at_others(self, app: client.Client) -> None:
+        """Machines that are new get a thread each."""
+        for machine in app.nodes():
+            if not machine.is_here and not machine.why_not and machine.name not in self._others:
+                self._others[machine.name] = None
+                self._start(lambda name=machine.name: self._poll_other(app, name))
+
+    def _poll_other(self, app: client.Client, name: str) -> None:
+        """Another machine, until it is there no more."""
+        why = ""
+        try:
+            with app.at(name) as other:
+                self._others[name] = other
+                while not self._ended.is_set():
+                    metrics = other.metrics()
+                    at = monotonic()
+                    self._post(lambda top, at=at, metrics=metrics: top.handle_other(at, metrics, name))
+                    self._ended.wait(self._delay)
+        except TimeoutError:
+            why = "its Kingpin does not answer"
+        except MobError as error:
+            why = str(error)
+        self._others.pop(name, None)
+        self._post(lambda top: top.handle_other_gone(name, why))
 
     def _lose(self) -> None:
         app, self._app = self._app, None
@@ -163,14 +199,18 @@ class Session:
         self._following = (app, steering.follow(feed.put, role, wish.pid, LAST, goes_on=True))
 
     def _refuse(self, wish: Wish, pager: Pager | None) -> None:
-        text = f"{self.name!r} is not there at this moment."
+        text = f"{wish.node or self.name!r} is not there at this moment."
         if pager:
             pager.show(text)
         else:
             self._post(lambda top: top.handle_answer(wish, text, is_error=True))
 
-    def _crashes(self) -> str:
-        reports = Crashes(self.name).all()[::-1]
+    def _crashes(self, wish: Wish, app: client.Client | None) -> str:
+        if app is None or (app is self._app and self._only is None):
+            found = Crashes(self.name.partition("@")[0]).all()
+        else:
+            found = app.crashes(KEPT)
+        reports = found[::-1]
         return "\n\n".join(report.text() for report in reports) or f"No crash of {self.name!r} is on record."
 
     def _start(self, work: Callable[[], None]) -> None:
@@ -195,5 +235,5 @@ def _done(app: client.Client, wish: Wish) -> str:
 
 def _stacks(app: client.Client, wish: Wish) -> str:
     stacks = app.stacks(wish.pid or wish.role)
-    names = {member.pid: f"{member.role}.{member.index}" for member in app.members()}
+    names = {member.pid: f"{member.role}.{member.index}" for member in app.members(here=True)}
     return "\n\n".join(f"{names.get(pid, '')} (pid {pid})\n{text.rstrip()}" for pid, text in stacks.items())

@@ -134,7 +134,7 @@ export class Actions {
 
   restartOne(mobster) {
     const text = "It finishes what it has and ends; another one comes.";
-    return this.act("restart", { pid: mobster.pid }, { title: `Restart ${mobster.role}.${mobster.index} (pid ${mobster.pid})?`, text, yes: "Restart" });
+    return this.act("restart", mobster.node ? { pid: mobster.pid, node: mobster.node } : { pid: mobster.pid }, { title: `Restart ${mobster.role}.${mobster.index} (pid ${mobster.pid})?`, text, yes: "Restart" });
   }
 
   async stacks(mobster) {

@@ -112,7 +112,10 @@ function showHead() {
   say($("app-name"), head.app);
   const load = [...store.mobsters.values()].reduce((all, each) => all + each.load, 0);
   const memory = [...store.mobsters.values()].reduce((all, each) => all + each.memory, head.memory);
-  say($("facts"), [`Kingpin ${head.pid}`, `up ${span(head.now - head.began)}`, `${store.mobsters.size} mobsters`, `CPU ${Math.round(load * 100)} %`, bytes(memory)].join("  ·  "));
+  const machines = store.machines().length;
+  say($("cut"), head.cut ? `The other machines cannot be reached: ${head.cut}` : "");
+  $("cut").hidden = !head.cut;
+  say($("facts"), [...(head.machines ? [`${machines} ${machines === 1 ? "machine" : "machines"}`] : []), `Kingpin ${head.pid}`, `up ${span(head.now - head.began)}`, `${store.mobsters.size} mobsters`, `CPU ${Math.round(load * 100)} %`, bytes(memory)].join("  ·  "));
   say($("mobster-count"), `${store.mobsters.size} in ${store.roles.size} roles`);
 }
 

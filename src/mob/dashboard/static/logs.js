@@ -77,7 +77,7 @@ export class Logs {
 }
 
 function read([at, role, index, pid, isError, text]) {
-  return { at, role, name: role === "kingpin" ? "Kingpin" : role ? `${role}.${index}` : "", pid, isError, text };
+  return { at, role, name: role.endsWith("kingpin") ? role.replace("kingpin", "Kingpin") : role ? `${role}.${index}` : "", pid, isError, text };
 }
 
 function drawn(line) {

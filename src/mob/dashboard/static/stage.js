@@ -63,7 +63,7 @@ export class Stage {
     this.place();
     this.connect();
     const ready = [...this.store.mobsters.values()].filter((each) => each.state === "ready").length;
-    this.canvas.setAttribute("aria-label", `The mob ${this.store.head.app}: a Kingpin, ${this.store.roles.size} roles, ${this.store.mobsters.size} mobsters of which ${ready} are ready, ${this.store.head.clients.length} clients. The tables below tell the same.`);
+    this.canvas.setAttribute("aria-label", `The mob ${this.store.head.app}: ${this.kingpins.length === 1 ? "a Kingpin" : `${this.kingpins.length} machines`}, ${this.store.roles.size} roles, ${this.store.mobsters.size} mobsters of which ${ready} are ready, ${this.store.head.clients.length} clients. The tables below tell the same.`);
     this.isDirty = true;
     this.wake();
   }
@@ -73,29 +73,22 @@ export class Stage {
   place() {
     const { width, height, store } = this;
     const ordered = store.inOrder();
-    const groups = [...store.roles.keys()].map((role) => ({ role, members: ordered.filter((each) => each.role === role) }));
+    const machines = store.machines();
     const total = store.mobsters.size;
     const size = Math.max(3.2, Math.min(10, Math.sqrt((width * height) / (total + 6)) / 9.5));
-    for (const group of groups) group.radius = size * (1.45 * Math.sqrt(Math.max(1, group.members.length)) + 0.9);
-    const largest = Math.max(...groups.map((group) => group.radius), size);
-    const alone = groups.length === 1;
     this.size = size;
-    this.kingpin = { x: width * (alone ? 0.32 : 0.5), y: height * 0.48 };
-    const across = Math.max(60, width / 2 - largest - Math.min(90, width * 0.09));
-    const down = Math.max(50, height * 0.48 - largest - 50);
-    const share = groups.reduce((sum, group) => sum + group.radius + size * 2, 0);
-    let angle = Math.PI;
     const seen = new Set();
     this.labels = [];
-    groups.forEach((group, number) => {
-      const part = (0.6 / groups.length + (0.4 * (group.radius + size * 2)) / share) * 2 * Math.PI;
-      if (number) angle += part / 2;
-      const x = alone ? width * 0.68 : this.kingpin.x + across * Math.cos(angle);
-      const y = alone ? height * 0.48 : this.kingpin.y + down * Math.sin(angle);
-      angle += part / 2;
-      this.labels.push({ role: group.role, x, y, radius: group.radius });
-      group.members.forEach((each, place) => this.put(each.uid, { mobster: each }, ...spot(x, y, size, place, group.members.length), seen));
+    this.kingpins = [];
+    const columns = Math.ceil(Math.sqrt((machines.length * width) / (height * 2.2))) || 1;
+    const rows = Math.ceil(machines.length / columns);
+    const [wide, high] = [width / columns, height / rows];
+    machines.forEach(([node], number) => {
+      const names = [...store.roles.entries()].filter(([, role]) => (role.node ?? "") === node).map(([name]) => name);
+      const groups = names.map((role) => ({ role, members: ordered.filter((each) => each.role === role) }));
+      this.placeMachine(node, groups, (number % columns) * wide, Math.floor(number / columns) * high, wide, high, seen);
     });
+    this.kingpin = machines.length === 1 ? this.kingpins[0] : { x: width / 2, y: height * 0.48 };
     store.head.clients.slice(0, 40).forEach(([uid, pid], place, all) => {
       this.put(uid, { client: pid }, this.kingpin.x + (place - (all.length - 1) / 2) * Math.min(22, (width * 0.5) / all.length), height - 36, seen);
     });
@@ -104,6 +97,29 @@ export class Stage {
       if (node.mobster && node.mobster.state !== "draining") this.flash(node, "bad");
       this.nodes.delete(uid);
     }
+  }
+
+  /** One machine in its part of the picture: its Kingpin in the middle, its roles around it. */
+  placeMachine(node, groups, left, top, width, height, seen) {
+    const { size } = this;
+    for (const group of groups) group.radius = size * (1.45 * Math.sqrt(Math.max(1, group.members.length)) + 0.9);
+    const largest = Math.max(...groups.map((group) => group.radius), size);
+    const alone = groups.length === 1;
+    const kingpin = { node, x: left + width * (alone ? 0.32 : 0.5), y: top + height * 0.48 };
+    this.kingpins.push(kingpin);
+    const across = Math.max(60, width / 2 - largest - Math.min(90, width * 0.09));
+    const down = Math.max(50, height * 0.48 - largest - 50);
+    const share = groups.reduce((sum, group) => sum + group.radius + size * 2, 0);
+    let angle = Math.PI;
+    groups.forEach((group, number) => {
+      const part = (0.6 / groups.length + (0.4 * (group.radius + size * 2)) / share) * 2 * Math.PI;
+      if (number) angle += part / 2;
+      const x = alone ? left + width * 0.68 : kingpin.x + across * Math.cos(angle);
+      const y = alone ? top + height * 0.48 : kingpin.y + down * Math.sin(angle);
+      angle += part / 2;
+      this.labels.push({ role: group.role, x, y, radius: group.radius, kingpin });
+      group.members.forEach((each, place) => this.put(each.uid, { mobster: each }, ...spot(x, y, size, place, group.members.length), seen));
+    });
   }
 
   put(uid, what, x, y, seen) {
@@ -127,9 +143,9 @@ export class Stage {
       }
     }
     links.sort((a, b) => b.rate - a.rate);
-    const old = new Map(this.links.map((link) => [link.from * 1e9 + link.to, link.phase]));
+    const old = new Map(this.links.map((link) => [`${link.from} ${link.to}`, link.phase]));
     this.links = links.slice(0, MOST_LINKS);
-    this.links.forEach((link, number) => (link.phase = old.get(link.from * 1e9 + link.to) ?? (number * 0.618) % 1));
+    this.links.forEach((link, number) => (link.phase = old.get(`${link.from} ${link.to}`) ?? (number * 0.618) % 1));
   }
 
   // ------------------------------------------------------------------------------------------------ painting
@@ -207,11 +223,12 @@ export class Stage {
     }
     paint.globalAlpha = 1;
     for (const node of this.nodes.values()) node.mobster ? this.paintMobster(paint, node) : this.paintClient(paint, node);
-    this.paintKingpin(paint);
+    for (const kingpin of this.kingpins) this.paintKingpin(paint, kingpin);
+    this.paintClients(paint);
   }
 
-  paintGroup(paint, { role, x, y, radius }) {
-    const { colours, kingpin } = this;
+  paintGroup(paint, { role, x, y, radius, kingpin }) {
+    const { colours } = this;
     paint.strokeStyle = colours.line;
     paint.lineWidth = 1.5;
     paint.beginPath();
@@ -227,7 +244,7 @@ export class Stage {
     const under = isAbove ? y - radius - this.size - 24 : y + radius + this.size + 16;
     paint.fillStyle = colours.ink;
     paint.font = "600 13px system-ui, sans-serif";
-    paint.fillText(role, x, under);
+    paint.fillText(kingpin.node ? role.slice(kingpin.node.length + 1) : role, x, under);
     paint.font = "12px system-ui, sans-serif";
     paint.fillStyle = row.failing ? colours.bad : colours.soft;
     paint.fillText(row.failing ? "failing" : `${row.ready}/${row.target}${rate ? `  ·  ${count(rate)} calls/s` : ""}`, x, under + 16);
@@ -258,9 +275,8 @@ export class Stage {
     paint.stroke();
   }
 
-  paintKingpin(paint) {
-    const { x, y } = this.kingpin;
-    const { colours, store } = this;
+  paintKingpin(paint, { node, x, y }) {
+    const { colours } = this;
     paint.fillStyle = colours.card;
     circle(paint, x, y, 23);
     paint.fill();
@@ -275,11 +291,14 @@ export class Stage {
     paint.fill();
     paint.fillStyle = colours.ink;
     paint.font = "600 13px system-ui, sans-serif";
-    paint.fillText("Kingpin", x, y + 38);
-    paint.fillStyle = colours.soft;
+    paint.fillText(node || "Kingpin", x, y + 38);
+  }
+
+  paintClients(paint) {
+    paint.fillStyle = this.colours.soft;
     paint.font = "12px system-ui, sans-serif";
-    const clients = store.head.clients.length;
-    if (clients) paint.fillText(clients === 1 ? "1 client" : `${clients} clients`, x, this.height - 14);
+    const clients = this.store.head.clients.length;
+    if (clients) paint.fillText(clients === 1 ? "1 client" : `${clients} clients`, this.kingpin.x, this.height - 14);
   }
 
   paintMessages(paint, seconds) {

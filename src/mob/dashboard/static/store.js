@@ -34,7 +34,7 @@ export class Store {
       if (!this.points.has(role)) this.points.set(role, []);
       this.points.get(role).push({ at, calls, failures, queue, hand, p50, p99 });
     }
-    for (const [at, kind, text] of data.events) this.events.push({ at, kind, text });
+    for (const [at, kind, text, node] of data.events) this.events.push({ at, kind, text: node ? `${node}: ${text}` : text, node: node ?? "" });
     const oldest = this.head.now - KEPT;
     for (const [role, points] of this.points) {
       while (points.length && points[0].at < oldest) points.shift();
@@ -60,9 +60,15 @@ export class Store {
     return this.points.get(role)?.at(-1) ?? null;
   }
 
-  /** Events that speak of a role, or of the whole app. */
+  /** Events that speak of a role, or of the whole app; of several machines, those of its own. */
   eventsOf(role) {
-    const word = new RegExp(`(^|[^\\w.-])${role.replace(/[.]/g, "\\.")}(?![\\w-])`);
-    return this.events.filter((each) => each.kind !== "note" && each.kind !== "exit" && word.test(each.text));
+    const [name, node] = role.split(":").reverse();
+    const word = new RegExp(`(^|[^\\w.-])${name.replace(/[.]/g, "\\.")}(?![\\w-])`);
+    return this.events.filter((each) => each.kind !== "note" && each.kind !== "exit" && each.node === (node ?? "") && word.test(each.text));
+  }
+
+  /** The machines of the cluster with the pids of their Kingpins, this one first; one without a name if there is none. */
+  machines() {
+    return this.head.machines ?? [["", this.head.pid]];
   }
 }

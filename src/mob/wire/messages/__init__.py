@@ -31,20 +31,28 @@ from mob.wire.messages.cluster import (
     Changed as Changed,
     Connected as Connected,
     Everything as Everything,
+    GiveBack as GiveBack,
     Heard as Heard,
     Hung as Hung,
     JoinCluster as JoinCluster,
+    Lease as Lease,
+    LeaseFree as LeaseFree,
+    LeaseIs as LeaseIs,
     Leaving as Leaving,
     Letter as Letter,
-    NotAdmitted as NotAdmitted,
     OpenGateway as OpenGateway,
+    ReadLease as ReadLease,
     Send as Send,
+    Taken as Taken,
     Turned as Turned,
     WantEverything as WantEverything,
     Words as Words,
+    WriteLease as WriteLease,
+    token_of as token_of,
 )
 from mob.wire.messages.down import (
     Bound as Bound,
+    CrashesAre as CrashesAre,
     CrashIs as CrashIs,
     Cut as Cut,
     Done as Done,
@@ -75,6 +83,7 @@ from mob.wire.messages.forks import (
     Report as Report,
 )
 from mob.wire.messages.peer import (
+    HANDLE as HANDLE,
     Arrived as Arrived,
     Attached as Attached,
     Call as Call,
@@ -98,6 +107,8 @@ from mob.wire.messages.roster import (
     Member as Member,
     Node as Node,
     RoleInfo as RoleInfo,
+    is_kingpin as is_kingpin,
+    kingpin_of as kingpin_of,
     node_of as node_of,
 )
 from mob.wire.messages.tables import (
@@ -128,6 +139,7 @@ from mob.wire.messages.up import (
     Up as Up,
     Upgrade as Upgrade,
     WantCrash as WantCrash,
+    WantCrashes as WantCrashes,
     WantHistory as WantHistory,
     WantMember as WantMember,
     WantMetrics as WantMetrics,
@@ -136,8 +148,10 @@ from mob.wire.messages.up import (
 )
 from mob.wire.messages.vitals import (
     Beat as Beat,
+    Heed as Heed,
     Inspect as Inspect,
     Inspection as Inspection,
+    Prolong as Prolong,
     Running as Running,
     Tally as Tally,
     Vital as Vital,
@@ -177,4 +191,4 @@ decode_down = _decoder(Down)
 decode_order = _decoder(Order)
 decode_report = _decoder(Report)
 decode_vital = _decoder(Vital)
-decode_inspect = _decoder(Inspect)
+decode_heed = _decoder(Heed)

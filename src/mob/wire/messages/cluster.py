@@ -13,6 +13,26 @@ from mob.wire.messages.base import Base
 from mob.wire.messages.roster import Member, RoleInfo
 
 
+class Lease(Base, frozen=True):
+    """The value of a lease in the store: which machine may run a singleton."""
+
+    node: int = 0
+    """The number of the node that has it; 0: nobody, it was given back."""
+    name: str = ""
+    token: int = 0
+    is_new: bool = False
+    """Whether it was taken by this very value: then the token is the revision, or `token` if that is greater."""
+
+
+def token_of(lease: Lease, revision: int) -> int:
+    """The fencing token of a lease that was found at a revision of the store.
+
+    >>> token_of(Lease(1, "a", 3, True), 9), token_of(Lease(1, "a", 9), 12)
+    (9, 9)
+    """
+    return max(lease.token, revision) if lease.is_new else lease.token
+
+
 class Letter(Base, frozen=True):
     """What one Kingpin writes to others. These fields stay where they are for ever."""
 
@@ -41,11 +61,13 @@ class Changed(Base, frozen=True, tag=81):
 
 
 class Everything(Base, frozen=True, tag=82):
-    """All of my members and roles."""
+    """All of my members, and the roles that run here."""
 
     version: int
     members: tuple[Member, ...]
     roles: tuple[RoleInfo, ...]
+    wanted: bool = False
+    """Whether I want to know all of yours."""
 
 
 class WantEverything(Base, frozen=True, tag=83):
@@ -56,13 +78,13 @@ class Leaving(Base, frozen=True, tag=84):
     """I end; nothing of mine is there any more."""
 
 
-class NotAdmitted(Base, frozen=True, tag=85):
-    """You cannot take part, and why."""
+class LeaseFree(Base, frozen=True, tag=105):
+    """The lease of that singleton was given back: whoever wants it need not wait."""
 
-    why: str
+    role: str
 
 
-Words = Alive | Changed | Everything | WantEverything | Leaving | NotAdmitted
+Words = Alive | Changed | Everything | WantEverything | Leaving | LeaseFree
 """What a letter says."""
 
 
@@ -109,6 +131,8 @@ class Arriving(Base, frozen=True, tag=96):
 
     local: int
     remote: int
+    carried: int = 0
+    """The number of the latest `Carry` that this gateway had seen then."""
 
 
 class Turned(Base, frozen=True, tag=97):
@@ -119,7 +143,50 @@ class Turned(Base, frozen=True, tag=97):
     why: str
 
 
+class Taken(Base, frozen=True, tag=99):
+    """Up: the link of the `Carry` with that number has reached its other end; now the member may have its own."""
+
+    number: int
+
+
 class Hung(Base, frozen=True, tag=98):
     """Up: the link of the `Carry` with that number has ended."""
 
     number: int
+
+
+class ReadLease(Base, frozen=True, tag=100):
+    """Down: look at the lease of a singleton. Answered by `LeaseIs`."""
+
+    number: int
+    role: str
+
+
+class WriteLease(Base, frozen=True, tag=101):
+    """Down: put this lease in the place of the one with that revision (0: of none). Answered by `LeaseIs`."""
+
+    number: int
+    role: str
+    revision: int
+    lease: Lease
+
+
+class GiveBack(Base, frozen=True, tag=102):
+    """Down: the lease that this node had with that token is not needed any more. `letter` is sent to all when that is
+    written."""
+
+    number: int
+    role: str
+    token: int
+    letter: bytes = b""
+
+
+class LeaseIs(Base, frozen=True, tag=103):
+    """Up: what was found or written; or why that could not be."""
+
+    number: int
+    role: str
+    revision: int = 0
+    value: Lease = Lease()
+    is_written: bool = False
+    error: str = ""

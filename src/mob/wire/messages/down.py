@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mob.wire.messages.base import Base
-from mob.wire.messages.cluster import Carry, JoinCluster, Send, Turned
+from mob.wire.messages.cluster import Carry, GiveBack, JoinCluster, ReadLease, Send, Turned, WriteLease
 from mob.wire.messages.roster import Member, Node, RoleInfo
 from mob.wire.messages.tables import Event, Line, Metrics, Point, Row
 
@@ -121,6 +121,13 @@ class CrashIs(Base, frozen=True, tag=53):
     text: str
 
 
+class CrashesAre(Base, frozen=True, tag=121):
+    """The answer to `WantCrashes`, oldest first: each as JSON, as it lies on disk."""
+
+    id: int
+    reports: tuple[bytes, ...]
+
+
 class MetricsAre(Base, frozen=True, tag=56):
     """The answer to `WantMetrics`."""
 
@@ -161,6 +168,7 @@ Down = (
     | Refused
     | Done
     | CrashIs
+    | CrashesAre
     | MetricsAre
     | HistoryIs
     | Lines
@@ -171,4 +179,7 @@ Down = (
     | Send
     | Carry
     | Turned
+    | ReadLease
+    | WriteLease
+    | GiveBack
 )

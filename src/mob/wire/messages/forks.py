@@ -21,6 +21,8 @@ class Fork(Base, frozen=True, tag=60):
     log_format: str = "text"
     metrics: bool = True
     trace: str | None = None
+    until: float | None = None
+    """Of a singleton: when it must have ended unless it hears otherwise (`Prolong`), by the clock of `rim.expiry`."""
 
 
 class Adopt(Base, frozen=True, tag=61):

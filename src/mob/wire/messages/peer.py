@@ -7,6 +7,9 @@ from msgspec import Raw
 from mob.wire.failures import Failure
 from mob.wire.messages.base import Base
 
+HANDLE = "message!"
+"""The target of a call that has a worker handle a durable message. No function has such a name."""
+
 
 class Call(Base, frozen=True, tag=1):
     """Run an export (`target` is its name) or a callback that was lent to the sender (its number)."""

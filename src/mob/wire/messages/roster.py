@@ -14,6 +14,8 @@ class Member(Base, frozen=True):
     index: int
     generation: int
     state: str
+    token: int = 0
+    """Of a singleton: the fencing token of the lease by which it runs. Who comes later has a greater one."""
 
 
 NODE_SHIFT = 32
@@ -27,6 +29,20 @@ def node_of(uid: int) -> int:
     (0, 7)
     """
     return uid >> NODE_SHIFT
+
+
+def kingpin_of(node: int) -> int:
+    """What stands for the Kingpin of a node, where the uid of a member is wanted. No member has it.
+
+    >>> kingpin_of(7) == 7 << 32, is_kingpin(7 << 32), is_kingpin((7 << 32) + 5)
+    (True, True, False)
+    """
+    return node << NODE_SHIFT
+
+
+def is_kingpin(uid: int) -> bool:
+    """Whether it stands for the Kingpin of a node."""
+    return not uid & (1 << NODE_SHIFT) - 1
 
 
 class Node(Base, frozen=True):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mob.wire.messages.base import Base
-from mob.wire.messages.cluster import Arriving, Connected, Heard, Hung, OpenGateway
+from mob.wire.messages.cluster import Arriving, Connected, Heard, Hung, LeaseIs, OpenGateway, Taken
 from mob.wire.messages.roster import Export
 
 
@@ -144,6 +144,13 @@ class WantHistory(Base, frozen=True, tag=39):
     since: float = 0.0
 
 
+class WantCrashes(Base, frozen=True, tag=120):
+    """The latest reports of crashes, so many."""
+
+    id: int
+    number: int
+
+
 class Follow(Base, frozen=True, tag=54):
     """Send me what mobsters print: of a role (or of its place `index`), of a pid, or all. First the `last` lines that
     there are; then, if `goes_on`, what follows, until `Unfollow`."""
@@ -179,6 +186,7 @@ Up = (
     | Restart
     | EndApp
     | WantStacks
+    | WantCrashes
     | WantMetrics
     | WantHistory
     | Follow
@@ -188,4 +196,6 @@ Up = (
     | Heard
     | Arriving
     | Hung
+    | Taken
+    | LeaseIs
 )

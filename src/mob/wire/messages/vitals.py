@@ -73,5 +73,14 @@ class Inspect(Base, frozen=True, tag=52):
     """On the liveness socket: say where you stand, you will be killed."""
 
 
+class Prolong(Base, frozen=True, tag=106):
+    """On the liveness socket: the lease by which you run holds until then, by the clock of `rim.expiry`."""
+
+    until: float
+
+
+Heed = Inspect | Prolong
+"""What a mobster's liveness thread is told."""
+
 Vital = Beat | Inspection
 """What a mobster's liveness thread says."""

@@ -1,0 +1,112 @@
+"""Asking all machines of a cluster at the same time, and one after the other.
+
+A command connects to the app here; what it wants to know of the others it asks their Kingpins (`Client.at`), each in a
+thread of its own, so the slowest decides how long it takes and not their number. A machine that does not answer costs
+its answer only: what was heard is shown, and then said what was not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+import click
+
+from mob.cli.apps import FAILED, Failure
+from mob.client import PATIENCE, Client
+from mob.errors import MobError, UnknownTarget, nearest
+
+T = TypeVar("T")
+ALL = "all"
+"""What `--node` is given for every machine."""
+MOST = 32
+"""Machines that are asked at the same time."""
+
+
+@dataclass(frozen=True)
+class Answer(Generic[T]):
+    """What a machine has said."""
+
+    machine: str
+    """Its name; nothing if the app is in no cluster."""
+    value: T | None
+    problem: str = ""
+    """Why nothing was heard."""
+
+
+@contextmanager
+def at(app: Client, machine: str) -> Generator[Client]:
+    """A client of that machine's Kingpin; of this one it is the client itself."""
+    if machine == app.node:
+        yield app
+    else:
+        with app.at(machine) as there:
+            yield there
+
+
+def chosen(app: Client, node: str | None) -> list[str]:
+    """The machines that are meant, this one first: one, all, or this one. [""] if the app is in no cluster."""
+    known = [machine.name for machine in app.nodes()]
+    if node == ALL and ALL not in known:
+        return known or [""]
+    if node is not None and node not in known:
+        raise UnknownTarget(f"there is no machine {node!r} in the cluster of {app.app!r}. {nearest(node, known)}")
+    return [app.node if node is None else node]
+
+
+def ask(app: Client, machines: Sequence[str], question: Callable[[Client], T]) -> list[Answer[T]]:
+    """What each of them says, in that order."""
+    if len(machines) == 1 and machines[0] == app.node:
+        return [Answer(app.node, question(app))]  # what goes wrong here is the command's own error
+    with ThreadPoolExecutor(min(MOST, len(machines)), "mob-ask") as threads:
+        asked = [threads.submit(_asked, app, machine, question) for machine in machines]
+        return [each.result() for each in asked]
+
+
+def _asked(app: Client, machine: str, question: Callable[[Client], T]) -> Answer[T]:
+    try:
+        with at(app, machine) as there:
+            return Answer(machine, question(there))
+    except TimeoutError:
+        return Answer(machine, None, f"the Kingpin of {machine!r} did not answer within {PATIENCE:g} s.")
+    except MobError as error:
+        return Answer(machine, None, str(error))
+    except Failure as error:
+        return Answer(machine, None, error.message)
+
+
+def in_turn(app: Client, machines: Sequence[str], act: Callable[[Client], str]) -> None:
+    """Does it on one machine after the other, and prints what was done. `Failure` at the first that fails: it says on
+    which it was done, and on which not."""
+    if list(machines) == [app.node]:
+        click.echo(label(app) + act(app))  # what goes wrong here is the command's own error
+        return
+    for number, machine in enumerate(machines):
+        answer = _asked(app, machine, act)
+        if answer.problem:
+            raise Failure(f"{machine}: {answer.problem}{_so_far(machines, number)}")
+        click.echo(f"{machine}: {answer.value}")
+
+
+def label(app: Client) -> str:
+    """What stands before a line about a machine; nothing if the app is in no cluster."""
+    return f"{app.node}: " if app.node else ""
+
+
+def _so_far(machines: Sequence[str], number: int) -> str:
+    done, left = machines[:number], machines[number + 1 :]
+    told = f"\nDone on: {', '.join(done)}." if done else ""
+    return told + (f"\nNot tried on: {', '.join(left)}." if left else "")
+
+
+def complain(app: Client, answers: Sequence[Answer[T]]) -> None:
+    """Says what was not heard, on stderr: with status 1 if a machine has not answered."""
+    if app.cut:
+        click.echo(f"The other machines cannot be reached: {app.cut}", err=True)
+    silent = [answer for answer in answers if answer.problem]
+    if silent:
+        told = "\n".join(f"{answer.machine}: {answer.problem}" for answer in silent)
+        raise Failure(told, FAILED)

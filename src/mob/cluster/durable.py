@@ -1,0 +1,389 @@
+"""Durable messages in a JetStream stream of the app: stored here, and handed to workers of this machine.
+
+A message lies in the stream until a handler of a worker has returned. All gateways pull from one durable consumer for
+each role, so each message comes to one of them; it pulls no more than its ready workers can take. It calls a worker,
+says "in progress" as long as that runs, and acknowledges when it has answered. A handler that raises gets the message
+again, later and later; after `DELIVERIES` times it is put aside, in a second stream, which is looked at by hand.
+
+Whatever dies, the server still has the message: it gives it to another gateway when nobody has said anything of it for
+`ACK_WAIT`. So a handler may get one twice, never not at all. The stream is made by the first message; an app that sends
+none asks nothing of JetStream.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.errors import Error as NatsError, MaxPayloadError, NoRespondersError
+from nats.js import JetStreamContext
+from nats.js.api import ConsumerConfig, DiscardPolicy, RetentionPolicy, StorageType, StreamConfig
+from nats.js.errors import APIError, NotFoundError, ServiceUnavailableError
+
+from mob.errors import ArgumentError, Busy, CallError, Forbidden, Unavailable, UnknownExport
+from mob.mobster import served
+from mob.plan import GATEWAY
+from mob.wire import messages as m
+
+if TYPE_CHECKING:
+    from mob.mobster.contacts import Contact
+    from mob.mobster.peer import Peer
+
+MAX_AGE = 7 * 86400.0
+"""Seconds that a message may lie in the stream; Kafka's default."""
+MAX_BYTES = 1024**3
+"""Bytes of the stream; beyond that nothing more is taken, and senders get `Busy`."""
+DEAD_AGE = 30 * 86400.0
+DEAD_BYTES = 256 * 1024**2
+"""The same of what was put aside; there the oldest makes room."""
+DUPLICATES = 120.0
+"""Seconds in which a message that is stored a second time is noticed; JetStream's default."""
+DELIVERIES = 5
+"""How often a message is tried; SQS recommends 3 to 5."""
+DELAYS = (1.0, 5.0, 25.0, 125.0)
+"""Seconds until the next attempt, after the first, the second, ..."""
+ACK_WAIT = 15.0
+"""Seconds of silence after which the server gives a message to somebody else."""
+PROGRESS = 5.0
+"""Seconds between two words that a handler still runs."""
+PER_WORKER = 4
+"""Messages that a worker has at once; Celery's default. More run at once only if the handlers are `async def`."""
+PULL = 20.0
+"""Seconds that a request for messages waits at the server."""
+LOOK = 0.25
+"""Seconds between two looks for a ready worker, while messages wait for one."""
+PATIENCE = 5.0
+"""Seconds that a message waits for one before another machine may have it."""
+SETTLED = 30.0
+"""Seconds between two looks for the stream, should word of it have been missed."""
+SENDER, KEY, REASON = "Mob-Sender", "Nats-Msg-Id", "Mob-Reason"
+NO_ROOM = 10077
+"""JetStream's number of the error that a stream is full."""
+TAKEN = 10058
+"""There is a stream of that name already, with other settings: somebody has chosen them."""
+
+
+class Durable:
+    """The durable messages of an app, as one gateway sees them."""
+
+    def __init__(self, peer: Peer, client: Callable[[], Client | None]) -> None:
+        self._peer = peer
+        self._client = client
+        name = peer.app.replace(".", "_")
+        self.stream, self.dead = f"mob-{name}", f"mob-{name}-dead"
+        self._prefix = f"mob.{name}"
+        self._is_there = False  # the stream
+        self._announced: Client | None = None  # the connection on which word of it is listened to
+        self._pulling: dict[str, asyncio.Task[None]] = {}
+        self._in_hand: dict[str, set[asyncio.Task[None]]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._is_looking = False
+
+    def __repr__(self) -> str:
+        return f"<Durable {self.stream}, {sum(map(len, self._in_hand.values()))} in hand>"
+
+    def handle_connected(self) -> None:
+        """NATS can be reached (again): looks whether there are messages."""
+        self._start(self._listen())
+        if not self._is_looking:
+            self._is_looking = True
+            self._start(self._look_now_and_then())
+
+    async def close(self) -> None:
+        """This gateway ends: what it has not finished another one may have at once."""
+        tasks = [*self._pulling.values(), *self._tasks, *(task for each in self._in_hand.values() for task in each)]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    # --------------------------------------------------------------------------------------------- storing
+
+    async def store(self, role: str, body: bytes, key: str) -> None:
+        """Stores a message of the caller's; returns when the server has it on its disk."""
+        self._peer.roster.check_role(role)
+        await self._wait_for_the_first_connection()
+        client, label = self._client(), f"a durable message to {role!r}"
+        if client is None or not client.is_connected:
+            raise Unavailable(f"{label}: NATS cannot be reached now.")
+        sender = served.caller()
+        assert sender is not None
+        headers = {KEY: key, SENDER: _written(sender)}
+        try:
+            if not self._is_there:
+                await self._make(client)
+            await _jetstream(client).publish(f"{self._prefix}.durable.{role}", body, headers=headers)
+        except MaxPayloadError:
+            most = f"{client.max_payload:,} (max_payload of its configuration)"
+            raise ArgumentError(f"{label}: it has {len(body):,} bytes, and the NATS server takes {most}.") from None
+        except (NatsError, TimeoutError) as error:
+            self._is_there = False
+            raise _translated(label, error) from error
+        if role not in self._pulling:
+            self._pull_all()
+
+    async def _wait_for_the_first_connection(self) -> None:
+        """What is sent at the very start waits for NATS; later, where there is none, it fails at once."""
+        until = asyncio.get_running_loop().time() + PATIENCE
+        while self._client() is None and asyncio.get_running_loop().time() < until:
+            await asyncio.sleep(LOOK)
+
+    async def _make(self, client: Client) -> None:
+        """Makes the streams, unless they are there: then they stay as somebody has set them."""
+        js = _jetstream(client)
+        dead = StreamConfig(
+            name=self.dead,
+            subjects=[f"{self._prefix}.dead.*"],
+            retention=RetentionPolicy.LIMITS,
+            storage=StorageType.FILE,
+            max_age=DEAD_AGE,
+            max_bytes=DEAD_BYTES,
+        )
+        live = StreamConfig(
+            name=self.stream,
+            subjects=[f"{self._prefix}.durable.*"],
+            retention=RetentionPolicy.WORK_QUEUE,
+            storage=StorageType.FILE,
+            discard=DiscardPolicy.NEW,
+            max_age=MAX_AGE,
+            max_bytes=MAX_BYTES,
+            duplicate_window=DUPLICATES,
+        )
+        for config in (dead, live):
+            try:
+                await js.stream_info(str(config.name))
+            except NotFoundError:
+                await _add(js, config, len(client.servers) >= 3)
+        self._is_there = True
+        await client.publish(f"{self._prefix}.stored")
+
+    # ------------------------------------------------------------------------------------- who has messages
+
+    async def _listen(self) -> None:
+        client = self._client()
+        if client is not None and self._announced is not client:
+            self._announced = client
+            await _any(client).subscribe(f"{self._prefix}.stored", cb=self._handle_announced)
+        await self._look()
+
+    async def _handle_announced(self, message: Msg) -> None:
+        self._is_there = True
+        self._pull_all()
+
+    async def _look_now_and_then(self) -> None:
+        while True:
+            await asyncio.sleep(SETTLED)
+            await self._look()
+
+    async def _look(self) -> None:
+        """Whether there is a stream; for the workers of this machine its messages are fetched then."""
+        client = self._client()
+        if client is None or not client.is_connected:
+            return
+        if not self._is_there:
+            try:
+                await _jetstream(client).stream_info(self.stream)
+            except (NatsError, TimeoutError):
+                return  # no JetStream, or no stream: nobody has sent anything
+            self._is_there = True
+        self._pull_all()
+
+    def _pull_all(self) -> None:
+        """For each role that may have workers here."""
+        for role in self._peer.roster.roles:
+            if role != GATEWAY and role not in self._pulling:
+                self._peer.contacts.want_role(role)
+                self._pulling[role] = asyncio.get_running_loop().create_task(self._pull(role))
+
+    # --------------------------------------------------------------------------------------------- pulling
+
+    async def _pull(self, role: str) -> None:
+        in_hand = self._in_hand.setdefault(role, set())
+        subscription: JetStreamContext.PullSubscription | None = None
+        while True:
+            if len(in_hand) >= PER_WORKER * len(self._workers(role)):
+                await (asyncio.wait(in_hand, return_when=asyncio.FIRST_COMPLETED) if in_hand else asyncio.sleep(LOOK))
+                continue
+            client = self._client()
+            if client is None or not client.is_connected:
+                await asyncio.sleep(LOOK)
+                continue
+            try:
+                if subscription is None:
+                    subscription = await self._subscribe(_jetstream(client), role)
+                messages = await subscription.fetch(1, PULL)
+            except TimeoutError:
+                continue  # there was none
+            except NatsError:  # the stream or the consumer has gone, or the connection
+                if subscription is not None:
+                    await _give_up(subscription)
+                subscription = None
+                await asyncio.sleep(1.0)
+                continue
+            for message in messages:
+                task = asyncio.get_running_loop().create_task(self._handle(role, message))
+                in_hand.add(task)
+                task.add_done_callback(in_hand.discard)
+
+    async def _subscribe(self, js: JetStreamContext, role: str) -> JetStreamContext.PullSubscription:
+        config = ConsumerConfig(
+            durable_name=role.replace(".", "_"),
+            filter_subject=f"{self._prefix}.durable.{role}",
+            ack_wait=ACK_WAIT,
+            max_deliver=-1,  # counted here: a message that finds no worker has not failed
+            max_ack_pending=-1,
+        )
+        await _any(js).add_consumer(self.stream, config)
+        return await js.pull_subscribe_bind(durable=config.durable_name, stream=self.stream)
+
+    def _workers(self, role: str) -> list[Contact]:
+        """The ready workers of this machine."""
+        route = self._peer.contacts.route(role)
+        return list(route.targets)
+
+    # -------------------------------------------------------------------------------------------- handling
+
+    async def _handle(self, role: str, message: Msg) -> None:
+        """Has a worker handle it, and tells the server how that went."""
+        progress = asyncio.get_running_loop().create_task(_say_in_progress(message))
+        attempt = message.metadata.num_delivered or 1
+        try:
+            error = await self._deliver(role, message, attempt)
+        except asyncio.CancelledError:
+            await _tell(message.nak())
+            raise
+        finally:
+            progress.cancel()
+        if error is None:
+            await _tell(message.ack())
+        elif isinstance(error, Unavailable) and error.executed == "no":
+            await _tell(message.nak(delay=1))  # the workers have gone meanwhile: perhaps another machine has some
+        elif isinstance(error, Forbidden) or attempt >= DELIVERIES:
+            await self._put_aside(role, message, attempt, error)
+        else:
+            self._peer.log.warning("%s: attempt %d has failed: %s", _label(role, message), attempt, error)
+            await _tell(message.nak(delay=DELAYS[min(attempt, len(DELAYS)) - 1]))
+
+    async def _deliver(self, role: str, message: Msg, attempt: int) -> Exception | None:
+        """Calls one worker, or another if that one did not begin; what went wrong."""
+        headers = message.headers or {}
+        key = headers.get(KEY) or f"{self.stream}-{message.metadata.sequence.stream}"
+        sender = _read(headers.get(SENDER, ""))
+        loop = asyncio.get_running_loop()
+        until = loop.time() + PATIENCE
+        while True:
+            workers = self._workers(role)
+            if not workers and loop.time() > until:
+                return Unavailable(f"no worker of {role!r} is ready on this machine.")
+            if workers:
+                until = loop.time() + PATIENCE
+                contact = min(workers, key=lambda each: each.outstanding)
+                args = (message.data, sender, key, attempt)
+                call = self._peer.calling.call_one(contact, _label(role, message), m.HANDLE, args, {})
+                try:
+                    await call
+                except CallError as error:
+                    if error.executed != "no" or isinstance(error, (Forbidden, UnknownExport)):
+                        return error
+                else:
+                    return None
+            await asyncio.sleep(LOOK)
+
+    async def _put_aside(self, role: str, message: Msg, attempt: int, error: Exception) -> None:
+        client, label = self._client(), _label(role, message)
+        reason = " ".join(str(error).split())[:500]
+        headers = {**(message.headers or {}), KEY: f"dead-{message.metadata.sequence.stream}", REASON: reason}
+        try:
+            assert client is not None
+            put = await _jetstream(client).publish(f"{self._prefix}.dead.{role}", message.data, headers=headers)
+        except (NatsError, TimeoutError) as failure:
+            self._peer.log.error("%s has failed %d times, and cannot be put aside: %s", label, attempt, failure)
+            await _tell(message.nak(delay=DELAYS[-1]))
+            return
+        await _tell(message.ack())
+        times = "at once" if isinstance(error, Forbidden) else f"after {attempt} deliveries"
+        self._peer.log.error(
+            "%s was put aside %s: %s. It is number %d of the stream %s: nats stream get %s %d",
+            *(label, times, reason, put.seq, self.dead, self.dead, put.seq),
+        )
+
+    def _start(self, work: Any) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def _any(obj: object) -> Any:
+    """For methods of nats-py whose types are partly unknown."""
+    return obj
+
+
+def _jetstream(client: Client) -> JetStreamContext:
+    return _any(client).jetstream()
+
+
+def _label(role: str, message: Msg) -> str:
+    _, pid, sender, index, _, node = _read((message.headers or {}).get(SENDER, ""))
+    who = f"{sender}.{index} (pid {pid} on {node})" if sender else f"a client (pid {pid} on {node})"
+    return f"a durable message to {role!r} from {who}"
+
+
+def _written(sender: Contact) -> str:
+    """Who has sent a message, as a header."""
+    member = sender.member
+    parts = (member.uid, member.pid, member.role, member.index, member.generation, sender.node)
+    return " ".join(map(str, ("-" if part == "" else part for part in parts)))
+
+
+def _read(header: str) -> tuple[int, int, str, int, int, str]:
+    """And back; somebody else may have put the message there."""
+    try:
+        uid, pid, role, index, generation, node = header.split(" ")
+        return int(uid), int(pid), role.strip("-"), int(index), int(generation), node
+    except ValueError:
+        return 0, 0, "", 0, 0, "elsewhere"
+
+
+def _translated(label: str, error: Exception) -> CallError:
+    if isinstance(error, (ServiceUnavailableError, NoRespondersError)):
+        return Unavailable(
+            f"{label}: the NATS server has no JetStream, which keeps such messages. Start it with JetStream, "
+            f"as `nats-server -js -sd DIRECTORY` or `mob nats` do."
+        )
+    if isinstance(error, APIError) and (error.err_code == NO_ROOM or "maximum" in str(error.description)):
+        return Busy(f"{label}: the stream is full ({error.description}); its workers are too slow, or there are none.")
+    if isinstance(error, APIError):
+        return Unavailable(f"{label}: JetStream refuses it: {error.description}.")
+    return Unavailable(f"{label}: JetStream has not said that it is stored: {error!r}.", executed="maybe")
+
+
+async def _add(js: JetStreamContext, config: StreamConfig, has_three: bool) -> None:
+    """Makes a stream; in a cluster of servers with a copy on three of them, so that one may be missing."""
+    try:
+        await _any(js).add_stream(config, num_replicas=3 if has_three else 1)
+    except APIError as error:
+        if error.err_code == TAKEN:  # another gateway was first
+            return
+        if not has_three:
+            raise
+        await _any(js).add_stream(config, num_replicas=1)
+
+
+async def _say_in_progress(message: Msg) -> None:
+    while True:
+        await asyncio.sleep(PROGRESS)
+        await _tell(message.in_progress())
+
+
+async def _tell(word: Any) -> None:
+    """A word to the server about a message. If it does not arrive the message comes again."""
+    with contextlib.suppress(NatsError):
+        await word
+
+
+async def _give_up(subscription: JetStreamContext.PullSubscription) -> None:
+    with contextlib.suppress(NatsError):
+        await subscription.unsubscribe()

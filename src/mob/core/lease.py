@@ -1,0 +1,235 @@
+"""Leases: which machine of a cluster may run a role of which there is to be one process.
+
+A lease is a value in a store that all nodes see, in which a value is replaced only if it is still the one that was
+read (compare and set). Who has it writes it anew each second. Two rules, and no clock that nodes would have to share:
+
+* A holder believes in its lease for `LEASE` seconds, counted from the moment *before* it sent the last renewal that
+  the store has confirmed.
+* Another node takes over when it has seen one and the same revision for `TAKE_OVER` seconds of its own.
+
+Whoever sees a revision sees it later than its holder has sent it, so the holder has ceased to believe when that time is
+over; `TAKE_OVER - LEASE` is left for clocks that run at different speeds, and for the kill. Replies may be late, lost
+or from long ago: they only make a node believe less. A renewal that was delayed finds another revision and changes
+nothing. A holder that needs its lease no more gives it back, and the next one need not wait.
+
+The *token* is the revision at which the lease was taken; it stays as long as it is renewed, and each taker has a
+greater one (also if the store has lost everything: the greatest that was seen is kept in mind). The first taker ever
+waits as well, for a store without a value may be one that has lost it.
+
+Pure: `now` is passed in, requests and what follows come out.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+import msgspec
+
+from mob.wire import messages as m
+
+RENEW = 1.0
+"""Seconds between two renewals, and between two looks at another's lease."""
+LEASE = 5.0
+"""Seconds for which a holder believes, from before it sent the last renewal that was confirmed."""
+TAKE_OVER = 7.0
+"""Seconds for which a contender sees nothing new before it takes over."""
+WORTH = 2.0
+"""Seconds of a new lease that must be left for it to be used."""
+PATIENCE = 1.5
+"""Seconds after which a request is not waited for any more."""
+
+
+class Wish(Enum):
+    """What a role wants of its lease on this node."""
+
+    NONE = "none"  # to give it back, if this node has it
+    TAKE = "take"
+    KEEP = "keep"  # it runs, or did until just now: to keep what there is
+
+
+class Won(msgspec.Struct, frozen=True):
+    """The role may run here, until then."""
+
+    role: str
+    token: int
+    until: float
+
+
+class Extended(msgspec.Struct, frozen=True):
+    """It may run for longer."""
+
+    role: str
+    until: float
+
+
+class Yielded(msgspec.Struct, frozen=True):
+    """It must not run here any more. `why`: nothing if it was given back, and nothing runs."""
+
+    role: str
+    why: str
+
+
+class Elsewhere(msgspec.Struct, frozen=True):
+    """Who has the lease, or why nobody can have it: for people."""
+
+    role: str
+    note: str
+
+
+Outcome = Won | Extended | Yielded | Elsewhere | m.ReadLease | m.WriteLease | m.GiveBack
+"""What is to be done: tell the supervisor, or ask the store."""
+
+
+class LeaseData(msgspec.Struct, frozen=True):
+    """A lease that is held, for the Kingpin that follows in this process."""
+
+    token: int
+    revision: int
+    until: float
+
+
+class Lease:
+    """The lease of one role, as one node knows it."""
+
+    def __init__(self, role: str, node: int, name: str) -> None:
+        self.role = role
+        self._node = node
+        self._name = name
+        self.token = 0
+        """That of this node's lease, 0 if it has none."""
+        self.until = 0.0
+        """When it ceases to believe in it."""
+        self._revision = -1  # the latest that was seen; 0: there is no value, -1: nothing was seen
+        self._value = m.Lease()
+        self._seen_at = 0.0  # when that revision was first seen
+        self._greatest = 0  # token that was seen
+        self._asked: tuple[int, float, bool] | None = None  # the request under way: number, when, is it a write
+        self._due = 0.0  # when the store is asked again
+        self._note = ""
+        self._error = ""
+
+    def __repr__(self) -> str:
+        return f"<Lease of {self.role!r}, {f'held with token {self.token}' if self.token else self._note or 'unknown'}>"
+
+    def data(self) -> LeaseData | None:
+        """What is to be written down of it."""
+        return LeaseData(self.token, self._revision, self.until) if self.token else None
+
+    def adopt(self, data: LeaseData) -> None:
+        """The Kingpin before this one, in this process, had it."""
+        self.token, self._revision, self.until = data.token, data.revision, data.until
+        self._greatest = data.token
+
+    def learn(self, token: int) -> None:
+        """A member runs by a lease with that token."""
+        self._greatest = max(self._greatest, token)
+
+    # ------------------------------------------------------------------------------------------------ asking
+
+    def handle_wake(self, wish: Wish, number: int, now: float) -> list[Outcome]:
+        """Time has passed, or the wish is another. `number`: of the request that may follow."""
+        outcomes = self._expire(now)
+        if self._asked is not None and now - self._asked[1] >= PATIENCE:
+            self._asked = None
+        if self.token and wish is Wish.NONE:
+            return [*outcomes, *self._give_back(number)]
+        is_wanted = bool(self.token) or wish is Wish.TAKE
+        if self._asked is None and now >= self._due and is_wanted:
+            outcomes.append(self._ask(number, now))
+        return outcomes
+
+    def look_again(self) -> None:
+        """Somebody has given it back: the store is asked at once."""
+        self._due = 0.0
+        if not self.token and self._asked is not None and not self._asked[2]:
+            self._asked = None
+
+    def _ask(self, number: int, now: float) -> Outcome:
+        self._due = now + RENEW
+        is_write = self._revision >= 0 and (bool(self.token) or self._may_take(now))
+        self._asked = number, now, is_write
+        if not is_write:
+            return m.ReadLease(number, self.role)
+        token = self.token or self._greatest + 1
+        return m.WriteLease(number, self.role, self._revision, m.Lease(self._node, self._name, token, not self.token))
+
+    def _may_take(self, now: float) -> bool:
+        if self._revision > 0 and self._value.node in (0, self._node):  # given back, or our own that has run out
+            return True
+        return now - self._seen_at >= TAKE_OVER
+
+    def _give_back(self, number: int) -> list[Outcome]:
+        token, self.token, self.until = self.token, 0, 0.0
+        self._revision, self._due, self._asked = -1, 0.0, None
+        return [Yielded(self.role, ""), m.GiveBack(number, self.role, token)]
+
+    # ---------------------------------------------------------------------------------------------- answers
+
+    def handle_answer(self, answer: m.LeaseIs, now: float) -> list[Outcome]:
+        """The store has answered. What was not waited for any more counts as not said."""
+        if self._asked is None or self._asked[0] != answer.number:
+            return []
+        (_, sent, is_write), self._asked = self._asked, None
+        outcomes = self._expire(now)
+        self._error = answer.error
+        if answer.error:
+            self._revision = self._revision if self.token or not is_write else -1
+            return outcomes + self._noted(answer.error)
+        if is_write and answer.is_written:
+            return outcomes + self._handle_written(answer, sent, now)
+        self._due = now if is_write or self.token else self._due  # it was another revision: see which; or write at once
+        if is_write:
+            self._revision = -1
+            return outcomes
+        return outcomes + self._handle_read(answer, now)
+
+    def _handle_written(self, answer: m.LeaseIs, sent: float, now: float) -> list[Outcome]:
+        self._see(answer.revision, answer.value, now)
+        until = sent + LEASE
+        if self.token:
+            self.until = max(self.until, until)
+            return [Extended(self.role, self.until)]
+        if answer.value.is_new and until - now >= WORTH:
+            self.token, self.until = m.token_of(answer.value, answer.revision), until
+            self._note = ""
+            return [Won(self.role, self.token, until)]
+        self._due = now  # it took too long; what was written is our own, so it may be taken again
+        return []
+
+    def _handle_read(self, answer: m.LeaseIs, now: float) -> list[Outcome]:
+        self._see(answer.revision, answer.value, now)
+        value = answer.value
+        if self.token:
+            is_own = value.node == self._node and m.token_of(value, answer.revision) == self.token
+            if is_own or not answer.revision:
+                return []  # a renewal whose answer was lost, or a store that has lost all: written again at once
+            return self._lose(f"{value.name!r} has taken its lease" if value.node else "its lease was given away")
+        if self._may_take(now):
+            self._due = now
+        if not answer.revision:
+            return self._noted(f"nobody has had its lease yet; it is taken after {TAKE_OVER:g} s")
+        return self._noted(f"runs on {value.name!r}" if value.node else "waits for its lease")
+
+    def _see(self, revision: int, value: m.Lease, now: float) -> None:
+        if revision != self._revision:
+            self._seen_at = now
+        self._revision, self._value = revision, value
+        if value.token:
+            self.learn(m.token_of(value, revision))
+
+    def _expire(self, now: float) -> list[Outcome]:
+        if not self.token or now < self.until:
+            return []
+        why = f": {self._error}" if self._error else ""
+        return self._lose(f"its lease could not be renewed for {LEASE:g} s{why}")
+
+    def _lose(self, why: str) -> list[Outcome]:
+        self.token, self.until = 0, 0.0
+        self._note = ""
+        return [Yielded(self.role, why)]
+
+    def _noted(self, note: str) -> list[Outcome]:
+        if self.token or note == self._note:
+            return []
+        self._note = note
+        return [Elsewhere(self.role, note)]

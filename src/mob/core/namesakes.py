@@ -1,0 +1,51 @@
+"""Two nodes with one name: which of them keeps it.
+
+The older one. Each compares its own age with the one that the other has written, which was true when the letter left;
+so of two that began within a letter's way of each other both may think that they are the older. They notice that, for
+neither yields, and then the higher number decides, which is the same for both. Answers are few, lest such two answer
+each other's answers for ever.
+
+Questions only. No clock: `now` is passed in.
+"""
+
+from __future__ import annotations
+
+PAUSE = 0.5
+"""Seconds between two answers."""
+CONTEST = 2.5
+"""Seconds after which two that both claim the name are known to do so."""
+LULL = 2.0
+"""Seconds without a claim that end a contest."""
+
+
+class Name:
+    """The name of a node, as it is claimed."""
+
+    __slots__ = ("_answered_at", "_began_at", "_claimed_at", "_rival", "born", "number")
+
+    def __init__(self, number: int, born: float) -> None:
+        self.number = number
+        self.born = born
+        self._rival = 0
+        self._began_at = 0.0
+        self._claimed_at = 0.0
+        self._answered_at = -PAUSE
+
+    def __repr__(self) -> str:
+        return f"<Name of {self.number}, born at {self.born:g}>"
+
+    def is_kept(self, rival: int, age: float, now: float) -> bool:
+        """Whether this node keeps the name, now that another of that age claims it."""
+        if rival != self._rival or now - self._claimed_at > LULL:
+            self._rival, self._began_at = rival, now
+        self._claimed_at = now
+        if now - self._began_at >= CONTEST:
+            return self.number > rival
+        return (now - self.born, self.number) > (age, rival)
+
+    def may_answer(self, now: float) -> bool:
+        """Whether it is time to say so."""
+        if now - self._answered_at < PAUSE:
+            return False
+        self._answered_at = now
+        return True

@@ -1,0 +1,62 @@
+"""Singletons: what a lease means for a role of which there is one process in the whole cluster.
+
+The lease itself is `lease.py`'s; here is what is launched by it, and what is killed when it is lost. While another
+machine has it the place is held, and the role has no place here, so that keys and broadcasts go to where it runs. An
+app without a cluster knows no leases.
+"""
+
+from __future__ import annotations
+
+from mob.core.crew import Crew
+from mob.core.decisions import Decision, Tell
+from mob.core.lease import Wish
+from mob.core.states import Slot as SlotState
+from mob.core.stopping import Stopping
+
+
+class Singletons:
+    """Those of this machine."""
+
+    def __init__(self, crew: Crew, stopping: Stopping) -> None:
+        self._crew = crew
+        self._stopping = stopping
+
+    def __repr__(self) -> str:
+        return f"<Singletons {self._crew.leases}>"
+
+    def wish(self, role: str) -> Wish:
+        """What a singleton wants of its lease."""
+        if self._stopping.has_begun:
+            return Wish.KEEP if self._crew.processes_of(role) else Wish.NONE
+        slot = self._crew.slots.get((role, 0))
+        if slot is None or slot.state is SlotState.FAILED:
+            return Wish.NONE
+        if slot.state is SlotState.HELD:
+            return Wish.NONE if self._crew.lacks(role) else Wish.TAKE
+        return Wish.KEEP
+
+    def handle_won(self, role: str, token: int, now: float) -> list[Decision]:
+        """This machine has the lease of a singleton."""
+        self._crew.leases[role].token = token
+        decisions: list[Decision] = [Tell(f"{role!r} is this machine's: it has the lease, token {token}.")]
+        decisions += self._crew.role_changed(role, workers=self._crew.roles[role].plan.workers)
+        return decisions if self._stopping.has_begun else decisions + self._crew.release_held(now)
+
+    def handle_lost(self, role: str, why: str) -> list[Decision]:
+        """It has it no more: what runs by it is killed. If it was given back (no `why`), nothing runs."""
+        lease = self._crew.leases[role]
+        lease.token, lease.note = 0, why or "waits for its lease"
+        decisions: list[Decision] = self._crew.role_changed(role, workers=0)
+        if why:
+            decisions.append(Tell(f"{role!r} is not this machine's any more: {why}."))
+        for slot in self._crew.slots_of(role):
+            if slot.state is SlotState.WAITING:
+                slot.step("lease lost")
+        for process in self._crew.processes_of(role):
+            process.why_killed = process.why_killed or f"was killed, for its lease is lost: {why}"
+        return decisions + self._crew.kill(self._crew.processes_of(role))
+
+    def handle_elsewhere(self, role: str, note: str) -> list[Decision]:
+        """Who has the lease, or why nobody can have it."""
+        self._crew.leases[role].note = note
+        return [Tell(f"{role!r} is held: {note}.")]

@@ -1,0 +1,121 @@
+"""The leases of the singletons of this machine: what `core.lease` decides is carried out here.
+
+Requests go to the store by way of a gateway. What a lease means for the role, the supervisor is told; until when it
+holds, the mobster is told as well (`Prolong`, on its liveness socket), for this Kingpin may be stopped or die: the
+mobster ends itself then, before another machine takes over.
+
+Times here are by the clock of `rim.expiry`, which goes on while the machine sleeps.
+"""
+
+from __future__ import annotations
+
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from mob.core.decisions import Decision
+from mob.core.lease import Elsewhere, Extended, Lease, LeaseData, Outcome, Wish, Won, Yielded
+from mob.rim import expiry
+from mob.wire import messages as m
+
+if TYPE_CHECKING:
+    from mob.kingpin.cluster import Cluster
+    from mob.kingpin.kingpin import Kingpin
+
+LOOK = 0.2
+"""Seconds between two looks at the clock."""
+
+
+class Leases:
+    """Those of this machine."""
+
+    def __init__(self, kingpin: Kingpin, cluster: Cluster) -> None:
+        self._kingpin = kingpin
+        self._cluster = cluster
+        number, name = cluster.membership.number, cluster.membership.name
+        self._leases = {role: Lease(role, number, name) for role in kingpin.supervisor.crew.leases}
+        self._number = int(monotonic() * 1e6)  # greater than any that a Kingpin before this one has used
+        if self._leases:
+            kingpin.reactor.loop.call_soon(self._tick)
+
+    def __repr__(self) -> str:
+        return f"<Leases of {', '.join(self._leases) or 'nothing'}>"
+
+    def until(self, role: str) -> float | None:
+        """Until when a mobster of the role may run: for ever, if it is no singleton."""
+        lease = self._leases.get(role)
+        return None if lease is None else lease.until
+
+    def data(self) -> dict[str, LeaseData]:
+        """What is held, for the Kingpin that follows."""
+        return {role: data for role, lease in self._leases.items() if (data := lease.data()) is not None}
+
+    def adopt(self, known: dict[str, LeaseData]) -> None:
+        """The Kingpin before this one held these. What runs without one was no singleton until now, and ends."""
+        supervisor = self._kingpin.supervisor
+        for role, lease in self._leases.items():
+            if (data := known.get(role)) is not None:
+                lease.adopt(data)
+                supervisor.crew.leases[role].token = data.token
+            elif supervisor.crew.processes_of(role):
+                self._kingpin.carry_out(
+                    supervisor.singletons.handle_lost(role, "it is a singleton now, and has no lease")
+                )
+
+    # ------------------------------------------------------------------------------------------------- happens
+
+    def _tick(self) -> None:
+        self._kingpin.reactor.loop.call_later(LOOK, self._tick)
+        self.look()
+
+    def look(self) -> None:
+        """Time has passed, or something has changed."""
+        for role, lease in self._leases.items():
+            for member in self._kingpin.supervisor.roster.of_role(role):
+                lease.learn(member.token)
+            self._carry_out(lease.handle_wake(self._wish(role), self._next_number(), expiry.now()))
+
+    def _wish(self, role: str) -> Wish:
+        wish = self._kingpin.supervisor.singletons.wish(role)
+        return Wish.KEEP if wish is Wish.TAKE and self._cluster.membership.namesake_at is not None else wish
+
+    def handle_answer(self, answer: m.LeaseIs) -> None:
+        """The store has answered."""
+        if (lease := self._leases.get(answer.role)) is not None:
+            self._carry_out(lease.handle_answer(answer, expiry.now()))
+            self.look()
+
+    def handle_free(self, role: str) -> None:
+        """Another machine has given a lease back."""
+        if (lease := self._leases.get(role)) is not None:
+            lease.look_again()
+            self.look()
+
+    def _next_number(self) -> int:
+        self._number += 1
+        return self._number
+
+    def _carry_out(self, outcomes: list[Outcome]) -> None:
+        supervisor = self._kingpin.supervisor
+        for outcome in outcomes:
+            decisions: list[Decision] = []
+            match outcome:
+                case Won(role=role, token=token):
+                    decisions = supervisor.singletons.handle_won(role, token, monotonic())
+                case Extended(role=role, until=until):
+                    self._prolong(role, until)
+                case Yielded(role=role, why=why):
+                    decisions = supervisor.singletons.handle_lost(role, why)
+                case Elsewhere(role=role, note=note):
+                    decisions = supervisor.singletons.handle_elsewhere(role, note)
+                case m.GiveBack(number=number, role=role, token=token):
+                    letter = self._cluster.letter(m.LeaseFree(role))
+                    self._cluster.ask_gateway(m.GiveBack(number, role, token, letter))
+                case _:
+                    self._cluster.ask_gateway(outcome)
+            self._kingpin.carry_out(decisions)
+
+    def _prolong(self, role: str, until: float) -> None:
+        for process in self._kingpin.supervisor.crew.processes_of(role):
+            connection = self._kingpin.connections.get(process.uid)
+            if connection is not None and connection.beats is not None:
+                connection.beats.post(m.Prolong(until))

@@ -1,0 +1,89 @@
+"""A process that ends at a certain time, whatever it does: it may hang in C, or stand still.
+
+Linux: a timer of the kernel's own, with SIGKILL as its signal, so no code of the process has to run for it; its clock
+counts the time that the machine sleeps. One that stands still is ended before it runs again. Elsewhere there is no such
+timer, and whoever wants an end must bring it about.
+
+Limits: the timer ends the process only, not its group, and is not inherited by a fork. A virtual machine that is
+stopped and goes on later has a clock that knows nothing of that.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import time
+from functools import cache
+from typing import Any
+
+SECOND = 1_000_000_000
+CLOCK: int = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+ABSOLUTE = 1  # TIMER_ABSTIME
+
+
+def now() -> float:
+    """Seconds of the clock by which leases run: all processes of this machine have the same."""
+    return time.clock_gettime(CLOCK)
+
+
+class _Event(ctypes.Structure):
+    """`struct sigevent`."""
+
+    _fields_ = (
+        ("value", ctypes.c_void_p),
+        ("signo", ctypes.c_int),
+        ("notify", ctypes.c_int),
+        ("rest", ctypes.c_char * 48),
+    )
+
+
+class _Times(ctypes.Structure):
+    """`struct itimerspec`: the interval, and the first time."""
+
+    _fields_ = [(name, ctypes.c_long) for name in ("every", "every_ns", "first", "first_ns")]
+
+
+@cache
+def _library() -> Any:
+    """What has timers; None where there are none."""
+    if not hasattr(time, "CLOCK_BOOTTIME"):
+        return None
+    for name in (None, "librt.so.1"):  # an old glibc has them apart
+        try:
+            library = ctypes.CDLL(name, use_errno=True)
+            if library.timer_create and library.timer_settime:
+                return library
+        except (OSError, AttributeError):
+            continue
+    return None
+
+
+class Timer:
+    """The end of this process, which may be put off."""
+
+    def __init__(self, until: float) -> None:
+        self.until = until
+        self._id = ctypes.c_void_p()
+        self.is_kernels = self._create()
+        """Whether the kernel sees to it."""
+        self.set(until)
+
+    def __repr__(self) -> str:
+        return f"<Timer for {self.until:.3f}, {'set' if self.is_kernels else 'not to be had here'}>"
+
+    def _create(self) -> bool:
+        library = _library()
+        if library is None:
+            return False
+        event = _Event(signo=signal.SIGKILL)
+        return library.timer_create(ctypes.c_int(CLOCK), ctypes.byref(event), ctypes.byref(self._id)) == 0
+
+    def set(self, until: float) -> None:
+        """The process ends then, and not when it was said before."""
+        self.until = until
+        if self.is_kernels:
+            first, rest = divmod(max(1, int(until * SECOND)), SECOND)
+            times = _Times(0, 0, first, rest)
+            if _library().timer_settime(self._id, ABSOLUTE, ctypes.byref(times), None) != 0:
+                raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))

@@ -1,0 +1,282 @@
+"""Circuits: each brings its bytes to the right member, meets its other end, ends once, and waits for no other."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from itertools import count
+from random import Random
+
+import pytest
+from hypothesis import given, settings, strategies as st
+
+from mob.core.circuits import (
+    CELL,
+    CLOSE,
+    COUNT,
+    DATA,
+    GIVEN_BACK,
+    OPEN,
+    PAIR,
+    ROOM,
+    WINDOW,
+    Came,
+    Circuit,
+    Circuits,
+    Closed,
+    Happening,
+    HasRoom,
+    Wanted,
+)
+
+LIMIT = 64 * 1024
+
+
+def cell(kind: int, number: int, data: bytes = b"") -> bytes:
+    return CELL.pack(kind, number, len(data)) + data
+
+
+def carry(one: Circuits, other: Circuits) -> list[Happening]:
+    """All that one has to say reaches the other."""
+    happenings: list[Happening] = []
+    while one.has_cells:
+        happenings += other.handle(memoryview(one.take(LIMIT)))
+    return happenings
+
+
+@pytest.fixture
+def pair() -> tuple[Circuits, Circuits, Circuit, Circuit]:
+    """Two gateways, and both ends of a circuit of member 1 with member 2."""
+    here, there = Circuits(), Circuits()
+    near = here.open(1, 2)
+    (wanted,) = carry(here, there)
+    assert isinstance(wanted, Wanted)
+    assert carry(there, here) == []
+    return here, there, near, wanted.circuit
+
+
+# --- byte by byte -----------------------------------------------------------------------------------------------------
+
+
+def test_cells() -> None:
+    here = Circuits()
+    circuit = here.open(1, 2)
+    here.send(circuit, b"abc")
+    here.close(circuit)
+    assert here.take(LIMIT) == cell(OPEN, 1, PAIR.pack(1, 2)) + cell(DATA, 1, b"abc") + cell(CLOSE, 1)
+    assert not here.has_cells
+    assert repr(circuit) == "<Circuit 1 of 1 with 2, room for 4,194,301 bytes>"
+
+
+def test_an_end_that_is_wanted_opens_too(pair: tuple[Circuits, Circuits, Circuit, Circuit]) -> None:
+    here, there, near, far = pair
+    assert (far.local, far.remote) == (2, 1)
+    assert (near.other, far.other) == (far.number, near.number)
+    assert len(here) == len(there) == 1
+    assert repr(here) == "<Circuits 1, 0 bytes to send>"
+
+
+def test_bytes_in_both_directions(pair: tuple[Circuits, Circuits, Circuit, Circuit]) -> None:
+    here, there, near, far = pair
+    here.send(near, b"there")
+    there.send(far, b"and back")
+    assert carry(here, there) == [Came(far, memoryview(b"there"))]
+    assert carry(there, here) == [Came(near, memoryview(b"and back"))]
+
+
+def test_each_end_closes(pair: tuple[Circuits, Circuits, Circuit, Circuit]) -> None:
+    here, there, near, far = pair
+    here.send(near, b"last")
+    here.close(near)
+    here.close(near)
+    there.send(far, b"to nobody")
+    assert carry(here, there) == [Came(far, memoryview(b"last")), Closed(far)]
+    assert carry(there, here) == []
+    there.close(far)
+    assert carry(there, here) == [Closed(near)]
+    assert len(here) == len(there) == 0
+
+
+def test_whoever_is_closed_before_it_is_met(pair: tuple[Circuits, Circuits, Circuit, Circuit]) -> None:
+    here, there, _, _ = pair
+    first = here.open(1, 2)
+    here.close(first)
+    second = here.open(1, 2)
+    happenings = carry(here, there)
+    assert [type(each) for each in happenings] == [Wanted, Closed, Wanted]
+    carry(there, here)
+    assert second.other == happenings[2].circuit.number
+    there.close(happenings[0].circuit)
+    assert carry(there, here) == [Closed(first)]
+    assert len(here) == len(there) == 2
+
+
+def test_two_that_want_each_other_at_once_get_one_circuit() -> None:
+    here, there = Circuits(), Circuits()
+    near, far = here.open(1, 2), there.open(2, 1)
+    first, second = here.take(LIMIT), there.take(LIMIT)
+    assert here.handle(memoryview(second)) == there.handle(memoryview(first)) == []
+    assert (near.other, far.other) == (far.number, near.number)
+    assert not here.has_cells
+    assert not there.has_cells
+
+
+def test_two_circuits_of_one_pair_meet_in_order() -> None:
+    here, there = Circuits(), Circuits()
+    near, far = [here.open(1, 2) for _ in range(3)], [there.open(2, 1) for _ in range(2)]
+    first, second = here.take(LIMIT), there.take(LIMIT)
+    assert here.handle(memoryview(second)) == []
+    (wanted,) = there.handle(memoryview(first))
+    carry(there, here)
+    assert [each.other for each in near] == [far[0].number, far[1].number, wanted.circuit.number]
+
+
+# --- windows ----------------------------------------------------------------------------------------------------------
+
+
+def test_room_is_given_back_in_large_parts(pair: tuple[Circuits, Circuits, Circuit, Circuit]) -> None:
+    here, there, near, far = pair
+    here.send(near, bytes(GIVEN_BACK))
+    carry(here, there)
+    there.give_room(far, GIVEN_BACK - 1)
+    assert not there.has_cells
+    assert near.room == WINDOW - GIVEN_BACK
+    there.give_room(far, 1)
+    assert carry(there, here) == [HasRoom(near)]
+    assert near.room == WINDOW
+
+
+def test_one_that_has_closed_gives_no_room(pair: tuple[Circuits, Circuits, Circuit, Circuit]) -> None:
+    _, there, _, far = pair
+    there.close(far)
+    there.take(LIMIT)
+    there.give_room(far, WINDOW)
+    assert not there.has_cells
+
+
+@pytest.mark.parametrize("limit", [CELL.size + 1, 100, 1000, LIMIT])
+def test_a_packet_is_never_larger_than_its_limit(pair: tuple[Circuits, Circuits, Circuit, Circuit], limit: int) -> None:
+    here, there, near, _ = pair
+    data = Random(1).randbytes(3000)
+    here.send(near, data)
+    here.send(near, b"rest")
+    came = bytearray()
+    while here.has_cells:
+        packet = here.take(limit)
+        assert len(packet) <= limit
+        for each in there.handle(memoryview(packet)):
+            assert isinstance(each, Came)
+            came += each.data
+    assert came == data + b"rest"
+    assert repr(here) == "<Circuits 1, 0 bytes to send>"
+
+
+# --- anything -------------------------------------------------------------------------------------------------------
+
+
+class Gateway:
+    """One side, with members that say numbered things on whatever circuits they have."""
+
+    def __init__(self) -> None:
+        self.circuits = Circuits()
+        self.open: list[Circuit] = []
+        self.said: dict[int, bytes] = defaultdict(bytes)
+        self.heard: dict[int, bytes] = defaultdict(bytes)
+        self.packets: list[bytes] = []
+        self.closed: set[int] = set()
+
+    def handle(self, packet: bytes) -> None:
+        for each in self.circuits.handle(memoryview(packet)):
+            match each:
+                case Wanted(circuit=circuit):
+                    self.open.append(circuit)
+                case Came(circuit=circuit, data=data):
+                    assert circuit.number not in self.closed
+                    self.heard[circuit.number] += bytes(data)
+                    self.circuits.give_room(circuit, len(data))
+                case Closed(circuit=circuit):
+                    assert circuit.number not in self.closed, "closed twice"
+                    self.closed.add(circuit.number)
+                case HasRoom(circuit=circuit):
+                    assert circuit.room <= WINDOW
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.integers(0, 2**32), st.lists(st.sampled_from(["open", "say", "say", "close", "send", "come"]), max_size=150))
+def test_whatever_two_gateways_do(seed: int, steps: list[str]) -> None:
+    random, words = Random(seed), count()
+    sides = Gateway(), Gateway()
+    pairs: dict[tuple[int, int], tuple[Circuit, Circuit]] = {}
+    every: list[tuple[int, Circuit]] = []
+    for step in [*steps, *["send", "come"] * 6]:
+        for number in (0, 1) if len(steps) < 3 or step in ("send", "come") else (random.randrange(2),):
+            side, other = sides[number], sides[1 - number]
+            match step:
+                case "open":
+                    members = 1 + random.randrange(2), 3 + random.randrange(2)
+                    side.open.append(side.circuits.open(*(members if number == 0 else members[::-1])))
+                case "say" if side.open:
+                    circuit = random.choice(side.open)
+                    data = (b"%d " % next(words)) * random.randrange(1, 50_000)
+                    data = data[: max(0, circuit.room)]
+                    side.said[circuit.number] += data
+                    side.circuits.send(circuit, data)
+                    assert circuit.room >= 0
+                case "close" if side.open:
+                    circuit = side.open.pop(random.randrange(len(side.open)))
+                    side.circuits.close(circuit)
+                case "send":
+                    while side.circuits.has_cells:
+                        side.packets.append(side.circuits.take(LIMIT))
+                case "come":
+                    while other.packets:
+                        side.handle(other.packets.pop(0))
+                case _:
+                    pass
+            every += [(number, each) for each in side.open if (number, each) not in every]
+    for number, circuit in every:
+        assert circuit.other, "every end has met another"
+        (other,) = [each for at, each in every if at != number and each.number == circuit.other]
+        assert (other.other, other.local, other.remote) == (circuit.number, circuit.remote, circuit.local)
+        pairs[number, circuit.number] = circuit, other
+        heard, said = sides[number].heard[circuit.number], sides[1 - number].said[other.number]
+        assert said.startswith(heard)
+        assert circuit.has_closed or heard == said, "who listens hears everything"
+        assert circuit.other_has_closed == other.has_closed
+    for number, side in enumerate(sides):
+        left = {each.number for each in side.circuits}
+        assert left == {
+            each.number for at, each in every if at == number and not (each.has_closed and each.other_has_closed)
+        }
+
+
+# --- garbage ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("garbage", "why"),
+    [
+        (b"abc", "a cell of 3 bytes"),
+        (cell(DATA, 1, b"abc")[:-1], "a cell that ends 1 bytes early"),
+        (cell(DATA, 7, b"abc"), "a cell of kind 1 for circuit 7, which was never opened"),
+        (cell(CLOSE, 7), "a cell of kind 2 for circuit 7, which was never opened"),
+        (cell(OPEN, 1, PAIR.pack(2, 1)), "circuit 1 is opened twice"),
+        (cell(ROOM, 1, b"abc"), "a cell of kind 3 with 3 bytes"),
+        (cell(9, 1), "a cell of kind 9 with 0 bytes"),
+        (cell(OPEN, 1, b"abc"), "a cell of kind 0 with 3 bytes"),
+        (cell(CLOSE, 1) + cell(DATA, 1, b"x"), "a cell of kind 1 for circuit 1, which has closed"),
+        (cell(CLOSE, 1) + cell(CLOSE, 1), "a cell of kind 2 for circuit 1, which has closed"),
+        (cell(ROOM, 1, COUNT.pack(1))[: CELL.size + 2], "a cell that ends 2 bytes early"),
+    ],
+)
+def test_garbage_is_complained_of(pair: tuple[Circuits, Circuits, Circuit, Circuit], garbage: bytes, why: str) -> None:
+    with pytest.raises(ValueError, match=f"^{why}$"):
+        pair[0].handle(memoryview(garbage))
+
+
+@settings(max_examples=300)
+@given(st.binary(max_size=60))
+def test_any_garbage_is_complained_of_or_makes_sense(data: bytes) -> None:
+    try:
+        Circuits().handle(memoryview(data))
+    except ValueError:
+        pass

@@ -1,0 +1,357 @@
+"""Membership: letter by letter, what a Kingpin makes of the others."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+from hypothesis import given, settings, strategies as st
+from msgspec import Raw
+
+from mob.core import decisions as d
+from mob.core.crew import Crew
+from mob.core.decisions import Decision
+from mob.core.membership import BEAT, CHECK, GATHER, LATE, PATIENCE, SILENCE, UNCONNECTED, Membership
+from mob.plan import Plan, RolePlan
+from mob.wire import messages as m
+from tests.core.world import FOO
+
+ME, YOU = 7, 9
+NOW = 1024.0
+MINE = int(NOW * 1000)
+"""The first version."""
+
+
+def member(node: int, number: int, state: str = "ready", role: str = "back") -> m.Member:
+    return m.Member((node << m.NODE_SHIFT) + number, 100 + number, role, 0, 1, state)
+
+
+def letter(words: m.Words, sender: int = YOU, name: str = "you", protocol: int = m.PROTOCOL) -> bytes:
+    return m.pack(m.Letter(protocol, sender, name, Raw(m.pack(words))))
+
+
+def words_of(decisions: list[Decision]) -> list[tuple[int, m.Words]]:
+    return [(each.node, each.words) for each in decisions if isinstance(each, d.Write)]
+
+
+def told(decisions: list[Decision]) -> list[str]:
+    return [each.text for each in decisions if isinstance(each, d.Tell)]
+
+
+def without_talk(decisions: list[Decision]) -> list[Decision]:
+    return [each for each in decisions if not isinstance(each, d.Tell | d.Write | d.WakeAt)]
+
+
+class Me:
+    """A Kingpin that is connected, with two roles: "back" runs here, "far" does not."""
+
+    def __init__(self, connected: bool = True) -> None:
+        self.crew = Crew(Plan("app", "/", (RolePlan("back", "back", 2), RolePlan("far", "far", 0))))
+        self.crew.last_uid = ME << m.NODE_SHIFT
+        self.membership = Membership(self.crew, "me", NOW)
+        self.membership.start(NOW)
+        if connected:
+            self.membership.handle_connected("", NOW)
+
+    def hears(self, words: m.Words, now: float = NOW, **more: object) -> list[Decision]:
+        return self.membership.handle_letter(letter(words, **more), now)  # type: ignore[arg-type]
+
+    def wakes(self, now: float) -> list[Decision]:
+        return self.membership.handle_wake(now)
+
+    def changes(self, *changed: m.Member, now: float = NOW) -> list[Decision]:
+        for each in changed:
+            self.crew.roster.put(each)
+        return self.membership.handle_decisions([d.Announce(each) for each in changed], now)
+
+    def uids(self) -> set[int]:
+        return {each.uid for each in self.crew.roster}
+
+
+@pytest.fixture
+def me() -> Me:
+    return Me()
+
+
+@pytest.fixture
+def met(me: Me) -> Me:
+    """It knows another at version 3, with one member."""
+    me.hears(m.Everything(3, (member(YOU, 1),), (m.RoleInfo("far", FOO, True, workers=4),)))
+    me.wakes(NOW)
+    return me
+
+
+# --- one's own --------------------------------------------------------------------------------------------------------
+
+
+def test_who_comes_tells_everything_and_wants_everything() -> None:
+    me = Me(connected=False)
+    assert me.membership.cut == UNCONNECTED
+    me.changes(member(ME, 1))
+    decisions = me.membership.handle_connected("", NOW)
+    assert told(decisions) == ["this machine, 'me', takes part in the cluster."]
+    ((to, everything),) = words_of(decisions)
+    roles = (me.crew.roster.roles["back"],)
+    assert (to, everything) == (0, m.Everything(MINE + 1, (member(ME, 1),), roles, wanted=True))
+    assert d.AnnounceCut("") in decisions
+    assert me.membership.handle_connected("", NOW) == []
+
+
+def test_changes_are_gathered_into_one_letter(me: Me) -> None:
+    assert me.changes(member(ME, 1, "launching")) == [d.WakeAt(NOW + GATHER)]
+    assert me.changes(member(ME, 1), member(ME, 2)) == []
+    gone = member(ME, 3)
+    assert me.membership.handle_decisions([d.Announce(gone), d.AnnounceGone(gone.uid, "went")], NOW) == []
+    role = msgspec.structs.replace(me.crew.roster.roles["back"], workers=3)
+    me.crew.roster.put_role(role)
+    me.membership.handle_decisions([d.AnnounceRole(role)], NOW)
+    changed = m.Changed(MINE + 1, (member(ME, 1), member(ME, 2)), ((gone.uid, "went"),), (role,))
+    assert words_of(me.wakes(NOW + GATHER)) == [(0, changed)]
+    assert words_of(me.wakes(NOW + 2 * GATHER)) == []
+    assert [type(words) for _, words in words_of(me.wakes(NOW + GATHER + CHECK))] == [m.Alive]
+
+
+def test_what_others_do_is_not_told_on(met: Me) -> None:
+    learned = met.hears(m.Changed(4, (member(YOU, 2),), roles=(m.RoleInfo("far", (), True, workers=4),)))
+    assert any(isinstance(each, d.AnnounceRole) for each in learned)
+    assert met.membership.handle_decisions(learned, NOW) == []
+
+
+def test_a_role_that_runs_here_no_more_is_told_once(me: Me) -> None:
+    role = msgspec.structs.replace(me.crew.roster.roles["back"], workers=0)
+    me.crew.roster.put_role(role)
+    assert me.membership.handle_decisions([d.AnnounceRole(role)], NOW) == [d.WakeAt(NOW + GATHER)]
+    assert words_of(me.wakes(NOW + GATHER)) == [(0, m.Changed(MINE + 1, roles=(role,)))]
+    assert me.membership.handle_decisions([d.AnnounceRole(role)], NOW) == []
+
+
+def test_a_beat_a_second(me: Me) -> None:
+    assert words_of(me.wakes(NOW + BEAT / 2)) == []
+    early = BEAT - 1 / 512
+    assert words_of(me.wakes(NOW + early)) == [(0, m.Alive(MINE, early))]
+    assert words_of(me.wakes(NOW + BEAT)) == []
+    assert words_of(me.wakes(NOW + 2 * BEAT)) == [(0, m.Alive(MINE, 2 * BEAT))]
+    assert me.membership.leave() == [d.Write(0, m.Leaving())]
+
+
+@pytest.mark.parametrize(("seconds", "words"), [(SILENCE - 0.1, m.Alive), (SILENCE, m.Everything)])
+def test_after_a_long_cut_everything_is_told(me: Me, seconds: float, words: type) -> None:
+    lost = me.membership.handle_connected("lost", NOW)
+    assert told(lost) == ["the other machines cannot be reached: lost"]
+    assert d.AnnounceCut("lost") in lost
+    assert [type(each) for _, each in words_of(me.membership.handle_connected("", NOW + seconds))] == [words]
+
+
+# --- the others -------------------------------------------------------------------------------------------------------
+
+
+def test_everything_of_a_stranger(me: Me) -> None:
+    role = m.RoleInfo("far", FOO, True, workers=4)
+    decisions = me.hears(m.Everything(3, (member(YOU, 1),), (role,), wanted=True))
+    assert told(decisions) == ["the machine 'you' has joined the cluster."]
+    assert without_talk(decisions) == [
+        d.AnnounceNode(m.Node(YOU, "you", (("far", 4),))),
+        d.AnnounceRole(m.RoleInfo("far", FOO, True, workers=0)),
+        d.Announce(member(YOU, 1)),
+    ]
+    assert me.crew.roster.places("far") == [("me", 0), ("you", 4)]
+    ((to, words),) = [each for each in words_of(me.wakes(NOW + GATHER)) if isinstance(each[1], m.Everything)]
+    assert to == YOU
+    assert not words.wanted  # type: ignore[union-attr]
+
+
+def test_a_stranger_of_whom_nothing_is_known(me: Me) -> None:
+    (written,) = words_of(me.hears(m.Alive(3, 1.0)))
+    assert written[0] == YOU
+    assert written[1].wanted  # type: ignore[union-attr]
+    assert words_of(me.hears(m.Alive(3, 2.0), now=NOW + PATIENCE)) == [(YOU, m.WantEverything())]
+
+
+def test_a_node_without_roles_is_a_node(me: Me) -> None:
+    assert without_talk(me.hears(m.Everything(3, (), ()))) == [d.AnnounceNode(m.Node(YOU, "you"))]
+
+
+def test_many_who_want_everything_get_one_letter(met: Me) -> None:
+    for number in (20, 21, 22, 23):
+        met.hears(m.Everything(1, (), (), wanted=True), sender=number, name=f"n{number}")
+    assert [to for to, words in words_of(met.wakes(NOW + GATHER)) if isinstance(words, m.Everything)] == [0]
+
+
+def test_changes_in_order(met: Me) -> None:
+    change = m.Changed(4, (member(YOU, 2),), ((member(YOU, 1).uid, "was killed"),), (m.RoleInfo("far", workers=5),))
+    assert without_talk(met.hears(change)) == [
+        d.AnnounceNode(m.Node(YOU, "you", (("far", 5),))),
+        d.Announce(member(YOU, 2)),
+        d.AnnounceGone(member(YOU, 1).uid, "was killed"),
+    ]
+    assert met.uids() == {member(YOU, 2).uid}
+    assert met.hears(change) == []
+
+
+@pytest.mark.parametrize("words", [m.Changed(5, (member(YOU, 2),)), m.Alive(4, 1.0)])
+def test_who_has_missed_something_asks_once_in_a_while(met: Me, words: m.Words) -> None:
+    assert met.hears(words, now=NOW + PATIENCE) == [d.Write(YOU, m.WantEverything())]
+    assert met.hears(words, now=NOW + PATIENCE + 0.5) == []
+    assert met.hears(words, now=NOW + 2 * PATIENCE) == [d.Write(YOU, m.WantEverything())]
+    everything = m.Everything(5, (member(YOU, 2),), ())
+    assert without_talk(met.hears(everything)) == [
+        d.AnnounceNode(m.Node(YOU, "you")),
+        d.Announce(member(YOU, 2)),
+        d.AnnounceGone(member(YOU, 1).uid, "has gone"),
+    ]
+    assert met.hears(m.Alive(5, 1.0), now=NOW + 4) == []
+
+
+def test_old_news_is_not_believed(met: Me) -> None:
+    met.hears(m.Changed(4, gone=((member(YOU, 1).uid, "went"),)))
+    assert met.hears(m.Everything(3, (member(YOU, 1),), ())) == []
+    assert met.hears(m.Changed(3, (member(YOU, 1),))) == []
+    assert met.uids() == set()
+
+
+def test_nobody_speaks_for_another(met: Me) -> None:
+    met.hears(m.Changed(4, (member(ME, 1), member(55, 1)), ((member(55, 1).uid, "went"),)))
+    assert met.uids() == {member(YOU, 1).uid}
+
+
+def test_silence(met: Me) -> None:
+    met.hears(m.Alive(3, 1.0), now=NOW + 1)
+    for second in (1, 2, 3):
+        assert told(met.wakes(NOW + second)) == []
+    decisions = met.wakes(NOW + 1 + SILENCE)
+    why = "was silent for 3 s"
+    assert told(decisions) == [f"the machine 'you' {why}."]
+    gone = d.AnnounceGone(member(YOU, 1).uid, f"is gone, for its machine 'you' {why}")
+    assert without_talk(decisions) == [gone, d.AnnounceNodeGone(YOU, why)]
+    assert list(met.crew.roster.nodes) == [ME]
+
+
+def test_leaving(met: Me) -> None:
+    decisions = met.hears(m.Leaving())
+    assert told(decisions) == ["the machine 'you' has ended."]
+    assert met.uids() == set()
+    assert met.hears(m.Leaving()) == []
+
+
+def test_who_has_stood_still_blames_nobody(met: Me) -> None:
+    late = NOW + BEAT + LATE + 100
+    decisions = met.wakes(late)
+    assert told(decisions) == []
+    assert [type(words) for _, words in words_of(decisions)] == [m.Everything]
+    assert told(met.wakes(late + 1)) == []
+
+
+def test_and_what_it_hears_first_does_not_count_for_longer(met: Me) -> None:
+    late = NOW + 100
+    met.hears(m.Alive(3, 100.0), now=late)
+    met.wakes(late)
+    for second in (1, 2):
+        assert told(met.wakes(late + second)) == []
+    assert told(met.wakes(late + SILENCE)) == ["the machine 'you' was silent for 3 s."]
+
+
+# --- namesakes, strangers ---------------------------------------------------------------------------------------------
+
+
+def test_the_older_of_two_namesakes_keeps_the_name(me: Me) -> None:
+    assert me.hears(m.Alive(1, 5.0), now=NOW + 10, name="me") == [d.Write(YOU, m.Alive(MINE, 10.0))]
+    assert me.membership.namesake_at is None
+    hello = m.Everything(1, (member(YOU, 1),), (), wanted=True)
+    assert me.hears(hello, now=NOW + 10, name="me") == []
+    assert me.hears(hello, now=NOW + 11, name="me") == [d.Write(YOU, m.Alive(MINE, 11.0))]
+    assert me.uids() == set()
+
+
+@pytest.mark.parametrize(("rival", "stays"), [(5, True), (9, False)])
+def test_two_that_both_think_that_they_are_older(me: Me, rival: int, stays: bool) -> None:
+    answers = [me.hears(m.Alive(1, second - 0.001), NOW + second, sender=rival, name="me") for second in (1, 2, 3, 4)]
+    assert len(answers[0]) == 1
+    assert (me.membership.namesake_at is None) == stays
+
+
+def test_whoever_is_kept_outside_does_not_weigh_it_again(me: Me) -> None:
+    for second in range(20):
+        me.hears(m.Alive(1, 0.0 if second > 0 else 99.0), NOW + second, sender=5, name="me")
+        me.wakes(NOW + second)
+    assert me.membership.namesake_at == NOW + 19
+
+
+def test_only_who_keeps_one_outside_frees_the_name(me: Me) -> None:
+    me.hears(m.Alive(1, 99.0), name="me")
+    assert me.hears(m.Leaving(), now=NOW + 2, sender=50, name="me") == []
+    assert me.membership.namesake_at == NOW
+
+
+def test_of_two_of_one_age_the_higher_number_keeps_it(me: Me) -> None:
+    me.hears(m.Alive(1, 0.0), name="me")
+    assert me.membership.namesake_at == NOW
+
+
+def test_the_younger_stays_outside(met: Me) -> None:
+    decisions = met.hears(m.Alive(1, 99.0), sender=50, name="me")
+    why = "another machine of the cluster is called 'me'"
+    assert told(decisions) == [
+        f"this machine stays outside the cluster: {why}. Give it a name of its own (--node, MOB_NODE).",
+        "the machine 'you' is out of reach.",
+    ]
+    assert words_of(decisions) == [(0, m.Leaving())]
+    assert met.crew.roster.cut == why
+    assert met.uids() == set()
+    met.changes(member(ME, 1))
+    assert words_of(met.wakes(NOW + 1)) == []
+    assert met.hears(m.Alive(3, 1.0)) == []
+    assert met.hears(m.Alive(1, 100.0), sender=50, name="me") == []
+
+
+@pytest.mark.parametrize("leaves", [True, False])
+def test_and_comes_in_when_the_older_has_gone(me: Me, leaves: bool) -> None:
+    me.hears(m.Alive(1, 99.0), name="me")
+    assert told(me.wakes(NOW + 2)) == []
+    decisions = me.hears(m.Leaving(), now=NOW + 2, name="me") if leaves else me.wakes(NOW + SILENCE)
+    assert told(decisions) == ["the other machine of this one's name has gone."]
+    assert isinstance(words_of(decisions)[0][1], m.Everything)
+    assert me.crew.roster.cut == ""
+
+
+def test_one_of_another_version_is_told_so_once(me: Me) -> None:
+    (tell, write) = me.hears(m.Alive(1, 1.0), protocol=m.PROTOCOL + 1)
+    assert isinstance(tell, d.Tell)
+    assert tell.text.startswith("the machine 'you' speaks version 3 of mob's protocol, this one version 2: not")
+    assert isinstance(write, d.Write)
+    assert write.node == YOU
+    assert me.hears(m.Alive(2, 2.0), protocol=m.PROTOCOL + 1) == []
+    assert not me.membership.neighbours
+
+
+def test_who_is_not_admitted_says_so(me: Me) -> None:
+    assert told(me.hears(m.NotAdmitted("because"))) == ["the machine 'you' does not admit this one: because"]
+
+
+def test_one_does_not_hear_oneself(me: Me) -> None:
+    assert me.hears(m.Alive(1, 1.0), sender=ME, name="me") == []
+
+
+@settings(max_examples=200)
+@given(st.binary(max_size=80) | st.binary(max_size=40).map(lambda body: m.pack(m.Letter(2, YOU, "you", Raw(body)))))
+def test_garbage_is_not_read(data: bytes) -> None:
+    try:
+        Me().membership.handle_letter(data, NOW)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise AssertionError("it was read") from error
+
+
+# --- an upgrade -------------------------------------------------------------------------------------------------------
+
+
+def test_a_successor_goes_on(met: Me) -> None:
+    roster = met.crew.roster
+    after = Membership(met.crew, "me", NOW + 5)
+    after.start(NOW + 5)
+    after.adopt(list(roster.nodes.values()), NOW + 5)
+    assert [repr(each) for each in after] == ["<Neighbour you, 1 members at version 0>"]
+    ((to, words),) = words_of(after.handle_connected("", NOW + 5))
+    assert to == 0
+    assert isinstance(words, m.Everything)
+    assert words.wanted
+    assert words.version > MINE + 1000
+    gone = after.handle_letter(letter(m.Everything(9, (), ())), NOW + 5)
+    assert d.AnnounceGone(member(YOU, 1).uid, "has gone") in gone

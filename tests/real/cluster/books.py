@@ -1,0 +1,69 @@
+"""A load that calls in every way from machine to machine, and keeps books: that of `mob chaos` (`mob.cli.chaos`).
+
+Both roles, on any of the machines, write into one directory. `judge` compares the books when all is over.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import mob
+from mob.cli.chaos.ledger import DIRECTORY, Judgement, Kind, Outcome, judge
+from mob.cli.chaos.runner import ECHO, LOAD
+from tests.running import wait_until
+
+ROLES = f'.role("{ECHO}", "mob.cli.chaos.echo", workers=2).role("{LOAD}", "mob.cli.chaos.load")'
+SOME = 300
+"""Calls that have ended, so that something can be said."""
+
+
+class Books:
+    """Those of a test."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory / "books"
+        self.directory.mkdir()
+        (self.directory / "start").write_text(str(time.monotonic()))
+        self.env = {DIRECTORY: str(self.directory)}
+
+    @property
+    def size(self) -> int:
+        """Bytes in them; they grow as long as calls are made and end."""
+        return sum(path.stat().st_size for path in self.directory.glob("calls-*"))
+
+    def wait_for_calls(self, count: int = SOME) -> None:
+        """Waits until so many more calls have been written down."""
+        before, each = self.size, 32  # one record when it begins, one when it has ended
+        wait_until(lambda: self.size >= before + count * each, f"{count} more calls are in the books")
+
+    def close(self, client: mob.Client) -> Judgement:
+        """No call begins any more; when all have ended, what the books say."""
+        (self.directory / "quiet").touch()
+        wait_until(lambda: _is_quiet(client), "all calls have ended")
+        judgement = judge(self.directory, float("inf"))
+        assert not judgement.faults, (judgement.samples, self.notes("problems"))
+        return judgement
+
+    def notes(self, what: str) -> str:
+        """What callers have noted: `problems` or `failures`."""
+        path = self.directory / f"{what}.txt"
+        return path.read_text() if path.exists() else ""
+
+
+def _is_quiet(client: Any) -> bool:
+    try:
+        return sum(client.all(LOAD).call.open_calls().result(5).values()) == 0
+    except mob.CallError:
+        return False
+
+
+def failed(judgement: Judgement) -> int:
+    """How many calls have failed, in whatever way."""
+    return sum(judgement.count(kind, Outcome.NO, Outcome.MAYBE, Outcome.YES, Outcome.REFUSED) for kind in Kind)
+
+
+def right(judgement: Judgement) -> int:
+    """How many calls were answered as they should."""
+    return sum(judgement.count(kind, Outcome.RIGHT) for kind in Kind)

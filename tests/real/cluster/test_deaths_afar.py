@@ -1,0 +1,272 @@
+"""Deaths of workers, gateways and whole machines, as the other machines see them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from typing import Any
+
+import pytest
+
+import mob
+from mob.core.membership import SILENCE
+from tests.real.cluster.loads import Load
+from tests.real.cluster.machines import Nats, Node, Nodes, wait_gone
+from tests.running import is_alive, wait_until
+
+BACK = """
+import asyncio, os, time
+import mob
+
+@mob.export
+def pid(): return os.getpid()
+@mob.export
+def where(): return mob.me().node
+@mob.export
+async def hold(seconds=60): await asyncio.sleep(seconds)
+@mob.export
+def die(): os.kill(os.getpid(), 9)
+
+@mob.export(idempotent=True)
+def tries(path):
+    with open(path, "a") as file:
+        file.write("x")
+    if os.path.getsize(path) < 2:
+        os.kill(os.getpid(), 9)
+    return os.path.getsize(path)
+
+@mob.export
+def rows():
+    i = 0
+    while True:
+        yield i
+        i += 1
+"""
+FRONT = """
+import mob
+
+back = mob.require("back")
+events = []
+
+@mob.on("join")
+def joined(member): events.append(("join", member.role))
+
+@mob.on("leave")
+def left(member): events.append(("leave", member.role))
+
+def seen(): return events
+
+async def ask(): return await back.pid()
+async def ask_slowly(): return await back.hold()
+"""
+ROLES = '.role("back", "./back.py", workers=2).role("front", "./front.py")'
+PLACED = {"a": {"front": 1}, "b": {"back": 2}}
+
+
+def start(nats: Nats, nodes: Nodes, **options: Any) -> list[Node]:
+    """The role "front" on machine a, "back" on b."""
+    return nodes.start(nats, ROLES, placed=PLACED, back=BACK, front=FRONT, **options)
+
+
+def gateways(node: Node) -> list[int]:
+    """The pids of a machine's gateways."""
+    return node.pids("gateway")
+
+
+def hang_on(node: Node) -> list[mob.Call[None]]:
+    """A call that is served by each worker of the role."""
+    held = [node.client.pid(f"b:{member.pid}").start_call("hold") for member in node.ready(node.client, "back")]
+    node.client.all("back").call.where().result(10)  # behind them: they have begun
+    return held
+
+
+def _without(members: list[Any], pid: int) -> list[Any]:
+    """The members, once there are two without the one that has died."""
+    return members if len(members) == 2 and pid not in [member.pid for member in members] else []
+
+
+# ---------------------------------------------------------------------------------------------------- one worker
+
+
+def test_the_death_of_a_far_worker_is_known_at_once(nats: Nats, nodes: Nodes) -> None:
+    a, b = start(nats, nodes)
+    held = hang_on(a)
+    victim = b.pids("back")[0]
+    begun = time.monotonic()
+    os.kill(victim, signal.SIGKILL)
+    error = next(call for call in held if str(victim) in repr(call.contact)).exception(10)
+    assert isinstance(error, mob.Lost)
+    assert error.executed == "maybe"
+    assert time.monotonic() - begun < 1
+    seen = wait_until(lambda: _without(a.seen(b, "back"), victim), "a knows the successor", 10)
+    assert len(seen) == 2
+    assert a.client.require("back").where().result(10) == "b"
+
+
+def test_an_idempotent_call_is_repeated_over_there(nats: Nats, nodes: Nodes) -> None:
+    a, _ = start(nats, nodes)
+    assert a.client.require("back").tries(str(nodes.directory / "tries")).result(20) == 2
+
+
+def test_who_comes_and_goes_elsewhere_is_told(nats: Nats, nodes: Nodes) -> None:
+    a, b = start(nats, nodes)
+    front = a.client.require("front")
+    before = len(front.seen().result(10))
+    os.kill(b.pids("back")[0], signal.SIGKILL)
+    wait_until(lambda: front.seen().result(10)[before:] == [["leave", "back"], ["join", "back"]], "both are told", 10)
+
+
+def test_a_reload_over_there_loses_no_call(nats: Nats, nodes: Nodes) -> None:
+    a, b = start(nats, nodes)
+    back, front = a.client.require("back"), a.client.require("front")
+    with Load(lambda: back.pid().result(20), lambda: front.ask().result(20)) as load:
+        for _ in range(3):
+            old, before = set(b.pids("back")), load.done
+            b.client.reload("back", timeout=30)
+            wait_until(lambda before=before: load.done > before + 50, "calls go on", 20)
+            assert not old & set(b.pids("back"))
+    assert load.errors == []
+
+
+# ------------------------------------------------------------------------------------------------------- gateways
+
+
+@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize("which", ["a", "b"])
+def test_the_death_of_a_gateway_ends_the_calls_it_carries(nats: Nats, nodes: Nodes, which: str, count: int) -> None:
+    a, b = start(nats, nodes, cluster=f"gateways={count}")
+    held = hang_on(a)
+    begun = time.monotonic()
+    for pid in gateways(a if which == "a" else b):
+        os.kill(pid, signal.SIGKILL)
+    for call in held:
+        error = call.exception(10)
+        assert isinstance(error, mob.Lost)
+        assert error.executed == "maybe"
+    assert time.monotonic() - begun < SILENCE  # what ends over there is told by the successor
+    assert a.client.require("back").where().result(20) == "b"  # waits for its successor
+    assert a.client.require("front").ask().result(20) in b.pids("back")
+    assert time.monotonic() - begun < 8
+    assert {"a", "b"} <= a.nodes
+
+
+def test_calls_go_on_while_gateways_die(nats: Nats, nodes: Nodes) -> None:
+    a, b = start(nats, nodes, cluster="gateways=2")
+    back, front = a.client.require("back"), a.client.require("front")
+    with Load(lambda: back.pid().result(20), lambda: front.ask().result(20)) as load:
+        for node in (a, b, a, b):
+            before = load.done
+            victim = gateways(node)[0]
+            os.kill(victim, signal.SIGKILL)
+            wait_until(lambda: len(gateways(node)) == 2 and victim not in gateways(node), "a successor", 20)  # noqa: B023
+            wait_until(lambda: load.done > before + 20, "calls go on", 20)  # noqa: B023
+    assert all(isinstance(error, mob.Lost) for _, error in load.errors), load.errors
+    assert len(load.errors) <= 8  # two callers, four deaths: no call is lost that was not under way
+    assert load.longest < 5
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_two_that_want_each_other_at_the_same_moment_meet(nats: Nats, nodes: Nodes, count: int) -> None:
+    both = """
+        import os
+        import mob
+
+        other = mob.require("both")
+
+        def pid(): return os.getpid()
+        async def ask(): return {str(key): value for key, value in (await mob.all("both").call.pid()).items()}
+        """
+    roles = '.role("both", "./both.py", workers=4)'
+    a, b = nodes.start(nats, roles, cluster=f"gateways={count}", both=both)
+    asked = [node.client.all("both").call.ask() for node in (a, b)]
+    for call in asked:
+        found = call.result(20)
+        assert len(found) == 8
+        assert all(len(each) == 8 for each in found.values()), found
+
+
+def test_no_descriptor_is_left_of_links_that_come_and_go(nats: Nats, nodes: Nodes) -> None:
+    a, b = start(nats, nodes)
+
+    def call() -> None:
+        with mob.connect(a.name) as client:
+            assert client.require("back").where().result(10) == "b"
+
+    def files() -> list[int]:
+        return [len(os.listdir(f"/proc/{pid}/fd")) for pid in (*gateways(a), *gateways(b), *b.pids("back"))]
+
+    for _ in range(5):
+        call()
+    before = files()
+    for _ in range(1000):
+        call()
+    wait_until(lambda: all(now <= then + 2 for now, then in zip(files(), before, strict=True)), f"{before}: {files()}")
+    roster = a.client._peer.roster
+    wait_until(lambda: sum(not member.role for member in roster) <= 3, "nobody is left in the roster", 10)
+
+
+# --------------------------------------------------------------------------------------------------- whole machines
+
+
+def test_a_machine_that_is_killed_fails_its_calls_within_three_seconds(nats: Nats, nodes: Nodes) -> None:
+    a, b = start(nats, nodes)
+    held = hang_on(a)
+    held.append(a.client.require("front").ask_slowly())
+    stream = iter(a.client.require("back").rows())
+    next(stream)
+    b.processes()
+    begun = time.monotonic()
+    b.kill()
+    for call in held:
+        error = call.exception(10)
+        assert isinstance(error, mob.Lost | mob.RemoteError), error
+    assert all(isinstance(call.exception(), mob.Lost) for call in held[:2])
+    with pytest.raises(mob.Lost):
+        for _ in stream:
+            pass
+    assert time.monotonic() - begun < 3.5
+    wait_gone(a, "b", 5)
+    assert a.client.require("front").seen().result(10)
+    assert not a.seen(b, "back")
+
+
+def test_a_machine_that_stands_still_is_gone_after_three_seconds_and_comes_back(nats: Nats, nodes: Nodes) -> None:
+    a, b = start(nats, nodes)
+    held = hang_on(a)
+    stopped = [pid for pid in b.processes() if is_alive(pid)]
+    begun = time.monotonic()
+    for pid in stopped:
+        os.kill(pid, signal.SIGSTOP)
+    for call in held:
+        error = call.exception(10)
+        assert isinstance(error, mob.Lost)
+        assert error.executed == "maybe"
+    assert 1 < time.monotonic() - begun < 4.5
+    wait_gone(a, "b", 5)
+    for pid in stopped:
+        os.kill(pid, signal.SIGCONT)
+    assert a.client.require("back").options(wait=20).where().result(30) == "b"
+
+
+def test_a_machine_that_stops_in_order_finishes_its_calls(nats: Nats, nodes: Nodes) -> None:
+    a, b = start(nats, nodes)
+    held = [a.client.require("back").hold(0.5) for _ in range(2)]
+    a.client.all("back").call.where().result(10)
+    assert b.stop() == 0
+    assert [call.result(10) for call in held] == [None, None]
+    wait_gone(a, "b", 2)  # it has said so: nobody waits for three seconds
+    with pytest.raises(mob.Unavailable):
+        a.client.require("back").options(wait=0.2).where().result(10)
+
+
+def test_the_same_name_again_is_somebody_else(nats: Nats, nodes: Nodes) -> None:
+    a, b = start(nats, nodes)
+    waiting = a.client.require("back").options(wait=20)
+    for way in ("kill", "stop"):
+        getattr(b, way)()
+        b.wait_gone()
+        wait_gone(a, "b")
+        b = nodes.launch("b", PLACED["b"])
+        assert waiting.where().result(20) == "b"
+        nodes.wait_together(a, b)

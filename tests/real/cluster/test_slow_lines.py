@@ -1,0 +1,48 @@
+"""Lines between hosts that take time and lose packets: calls are right and in order all the same."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from tests.real.cluster.hosts import HostNats, HostNode, Network
+from tests.real.cluster.test_partitions import ALL, ROLES
+
+PLACED = {"a": {"left": 1, "both": 1}, "b": {"right": 1, "both": 1}}
+BACK = """
+    import mob
+
+    heard = []
+
+    def foo(x=0): return x + 1
+    def add(x): heard.append(x); return x
+    def listed(): return heard
+    def echo(data): return data
+    def count(n): yield from range(n)
+    """
+
+
+def start(network: Network) -> list[HostNode]:
+    """NATS, a and b, where b has a line that is not good."""
+    hub, *hosts = network.add("hub", "a", "b")
+    nats = HostNats(hub).start()
+    nodes = [network.launch(host, [nats], ROLES, PLACED[host.name], files={"back": BACK}) for host in hosts]
+    network.wait_together(*nodes, roles=ALL)
+    return nodes
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/net/tun"), reason="there is no /dev/net/tun, which a slow line is made of")
+def test_delay_and_loss_disturb_neither_answers_nor_order(network: Network) -> None:
+    a, b = start(network)
+    network.hosts["b"].slow_down(0.05, 0.01, 0.02)
+    network.wait_together(a, b, roles=ALL)
+    right = a.client.require("right")
+    calls = [right.add(x) for x in range(500)]
+    assert [call.result(30) for call in calls] == list(range(500))
+    assert right.listed().result(10) == list(range(500))
+    assert [right.foo(x).result(10) for x in range(20)] == list(range(1, 21))
+    assert list(right.count(500)) == list(range(500))
+    data = os.urandom(100_000)  # such a line carries about as much in a second
+    assert bytes(right.echo(data).result(30)) == data
+    assert "was silent" not in a.output + b.output

@@ -1,0 +1,54 @@
+"""A reader on another machine that does not keep up: its senders are told, and nothing grows without end."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import psutil
+
+import mob
+from mob.mobster.contacts import UNSENT_LIMIT
+from tests.real.cluster.machines import Nats, Nodes
+from tests.running import wait_until
+
+BACK = """
+import time
+import mob
+
+def busy(seconds): time.sleep(seconds)
+def size(data): return len(data)
+"""
+ROLES = '.role("back", "./back.py").role("other", "./back.py")'
+MEGABYTE = 1024 * 1024
+TOLERATED = 64 * MEGABYTE
+"""Bytes by which a process may grow that carries or gets a few windows full."""
+
+
+def test_a_slow_reader_far_away_is_busy_and_costs_no_memory(nats: Nats, nodes: Nodes) -> None:
+    a, b = nodes.start(nats, ROLES, placed={"a": {}, "b": {"back": 1, "other": 1}}, back=BACK)
+    back, other = a.client.require("back"), a.client.require("other")
+    for proxy in (back, other):
+        assert proxy.size(bytes(MEGABYTE)).result(10) == MEGABYTE
+    bystanders = [psutil.Process(pid) for pid in (*a.pids("gateway"), *b.pids("gateway"), *b.pids("back"))]
+    before = [process.memory_info().rss for process in bystanders]
+
+    blocking = back.busy(3)
+    data = bytes(MEGABYTE // 2)  # travels in the bytes of its message
+    calls: list[Any] = [back.size(data) for _ in range(2 * UNSENT_LIMIT // len(data))]
+
+    def refused() -> list[Any]:
+        return [call for call in calls if call.done() and isinstance(call.exception(), mob.Busy)]
+
+    wait_until(refused, "the sender is told", 2)
+    assert not blocking.done()
+    assert "bytes wait for the link to back.0" in str(refused()[0].exception())
+    assert other.size(data).result(2) == len(data)  # others are not held up
+    grown = [process.memory_info().rss - then for process, then in zip(bystanders, before, strict=True)]
+    assert all(bytes_ < TOLERATED for bytes_ in grown), grown
+    assert not blocking.done()
+
+    blocking.result(10)
+    outcomes = [call.exception(30) for call in calls]
+    assert all(error is None or isinstance(error, mob.Busy) for error in outcomes)
+    assert outcomes.count(None) * len(data) >= UNSENT_LIMIT  # what was accepted is served
+    assert back.size(data).result(10) == len(data)

@@ -1,0 +1,255 @@
+"""Many machines on a fake clock: the Kingpins' membership is real, the letters are real bytes, NATS is modelled.
+
+`Letters` broadcasts as NATS does: late, by chance not at all, never across a partition, and in order for each pair. A
+`Node` does what `kingpin.cluster` does around the membership: carries decisions out, shows them to the membership once
+more, and rings its timers. Its mobsters are lines in its roster; they come, change and go as the test says.
+
+Nothing agrees by vote, so there is one invariant: some quiet time after the last fault everybody has the same rosters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from msgspec import Raw
+
+from mob.core import decisions as d
+from mob.core.crew import Crew
+from mob.core.decisions import Decision
+from mob.core.membership import Membership
+from mob.plan import Plan, RolePlan
+from mob.wire import messages as m
+from tests.simulation.clock import Clock
+
+LATENCY = 0.001
+JITTER = 0.0005
+REACH = "NATS is out of reach"
+
+
+@dataclass
+class Traffic:
+    """Letters and their bytes."""
+
+    sent: int = 0
+    sent_bytes: int = 0
+    received: int = 0
+    received_bytes: int = 0
+
+
+class Letters:
+    """NATS, between Kingpins."""
+
+    def __init__(self, clock: Clock, loss: float = 0.0) -> None:
+        self.clock = clock
+        self.loss = loss
+        self.nodes: dict[int, Node] = {}
+        self.sides: dict[int, int] = {}
+        """Which side of a partition a node is on; 0 if it is not said."""
+        self.on_delivered: Callable[[Node], None] = lambda node: None
+
+    def write(self, sender: Node, to: int, letter: bytes) -> None:
+        sender.traffic.sent += 1
+        sender.traffic.sent_bytes += len(letter)
+        number = sender.number
+        receivers = [self.nodes[to]] if to in self.nodes else list(self.nodes.values()) if not to else []
+        for node in receivers:
+            if node.number == number or self.sides.get(node.number, 0) != self.sides.get(number, 0):
+                continue
+            if self.loss and self.clock.is_lucky(self.loss):
+                continue
+            arrival = max(self.clock.now + LATENCY + JITTER * self.clock.luck(), node.last_from.get(number, 0.0))
+            node.last_from[number] = arrival
+            self.clock.at(arrival, self.deliver, node, letter)
+
+    def deliver(self, node: Node, letter: bytes) -> None:
+        if self.nodes.get(node.number) is node:
+            node.hear(letter)
+            self.on_delivered(node)
+
+
+class Node:
+    """A Kingpin with its mobsters, as far as the others are concerned."""
+
+    def __init__(self, letters: Letters, number: int, name: str, plan: Plan) -> None:
+        self.letters = letters
+        self.clock = letters.clock
+        self.number = number
+        self.name = name
+        self.plan = plan
+        self.traffic = Traffic()
+        self.last_from: dict[int, float] = {}
+        self.told: list[str] = []
+        self.announced = 0
+        self.paused_until = 0.0
+        self.has_ended = False
+        self.crew = self._new_crew(number << m.NODE_SHIFT)
+        self.membership = Membership(self.crew, name, self.clock.now)
+
+    def __repr__(self) -> str:
+        return f"<Node {self.name}, {len(self.crew.roster)} members>"
+
+    def _new_crew(self, last_uid: int) -> Crew:
+        crew = Crew(self.plan)
+        crew.last_uid = last_uid
+        return crew
+
+    # what it does
+
+    def start(self) -> None:
+        self.letters.nodes[self.number] = self
+        self.carry_out(self.membership.start(self.clock.now))
+        for role in self.plan.roles:
+            for index in range(role.workers):
+                self.launch(role.name, index, "ready")
+        self.connect()
+
+    def connect(self, why_not: str = "") -> None:
+        self.carry_out(self.membership.handle_connected(why_not, self.clock.now))
+
+    def launch(self, role: str, index: int, state: str = "launching") -> m.Member:
+        uid = self.crew.next_uid()
+        return self.put(m.Member(uid, 100_000 + (uid & 0xFFFF), role, index, 1, state))
+
+    def put(self, member: m.Member) -> m.Member:
+        self.crew.roster.put(member)
+        self.carry_out([d.Announce(member)])
+        return member
+
+    def lose(self, member: m.Member) -> None:
+        self.crew.roster.remove(member.uid)
+        self.carry_out([d.AnnounceGone(member.uid, "was killed by SIGKILL")])
+
+    def own(self) -> list[m.Member]:
+        return [member for member in self.crew.roster if m.node_of(member.uid) == self.number]
+
+    def replace(self, member: m.Member, boot: float = 0.03) -> None:
+        """It dies, and another comes in its place."""
+        self.lose(member)
+        successor = self.launch(member.role, member.index)
+        self.clock.after(boot, self._become_ready, successor)
+
+    def _become_ready(self, member: m.Member) -> None:
+        if member.uid in self.crew.roster and not self.has_ended:
+            self.put(m.Member(member.uid, member.pid, member.role, member.index, 1, "ready"))
+
+    def leave(self) -> None:
+        self.carry_out(self.membership.leave())
+        self.vanish()
+
+    def vanish(self) -> None:
+        self.has_ended = True
+        self.letters.nodes.pop(self.number, None)
+
+    def upgrade(self) -> None:
+        """Another Kingpin takes the place of this one."""
+        roster, uid = self.crew.roster, self.crew.last_uid
+        self.crew = self._new_crew(uid)
+        for member in roster:
+            self.crew.roster.put(member)
+        for role in roster.roles.values():
+            self.crew.roster.put_role(role)
+        self.membership = Membership(self.crew, self.name, self.clock.now)
+        self.carry_out(self.membership.start(self.clock.now))
+        self.membership.adopt(list(roster.nodes.values()), self.clock.now)
+        self.connect()
+
+    def pause(self, seconds: float) -> None:
+        """It stands still; what comes meanwhile waits."""
+        self.paused_until = self.clock.now + seconds
+
+    # what happens
+
+    def hear(self, letter: bytes) -> None:
+        if self.clock.now < self.paused_until:
+            self.clock.at(self.paused_until, self.letters.deliver, self, letter)
+            return
+        self.traffic.received += 1
+        self.traffic.received_bytes += len(letter)
+        self.carry_out(self.membership.handle_letter(letter, self.clock.now))
+
+    def wake(self) -> None:
+        if self.has_ended:
+            return
+        if self.clock.now < self.paused_until:
+            self.clock.at(self.paused_until, self.wake)
+            return
+        self.carry_out(self.membership.handle_wake(self.clock.now))
+
+    def carry_out(self, decisions: list[Decision]) -> None:
+        noted = self.membership.handle_decisions(decisions, self.clock.now)
+        for decision in (*decisions, *noted):
+            match decision:
+                case d.WakeAt(when=when):
+                    self.clock.at(when, self.wake)
+                case d.Write(node=node, words=words):
+                    if not self.membership.cut:
+                        letter = m.Letter(m.PROTOCOL, self.number, self.name, Raw(m.pack(words)))
+                        self.letters.write(self, node, m.pack(letter))
+                case d.Tell(text=text):
+                    self.told.append(text)
+                case d.Announce() | d.AnnounceGone():
+                    self.announced += 1
+                case _:
+                    pass
+
+
+class Machines:
+    """All of them."""
+
+    def __init__(self, seed: int = 0, loss: float = 0.0, roles: Iterable[tuple[str, int]] = (("back", 3),)) -> None:
+        self.clock = Clock(seed)
+        self.letters = Letters(self.clock, loss)
+        self.plan = Plan("app", "/", tuple(RolePlan(name, name, workers) for name, workers in roles))
+        self.count = 0
+
+    @property
+    def nodes(self) -> list[Node]:
+        return list(self.letters.nodes.values())
+
+    def join(self, name: str = "") -> Node:
+        self.count += 1
+        number = (1 << 30) + self.clock.random.getrandbits(29)
+        node = Node(self.letters, number, name or f"node-{self.count}", self.plan)
+        node.start()
+        return node
+
+    def join_many(self, count: int, within: float = 0.0) -> None:
+        for _ in range(count):
+            self.clock.after(self.clock.between(0.0, within), self.join)
+        self.run(within + 1.0)
+
+    def run(self, seconds: float) -> None:
+        """Time passes."""
+        until = self.clock.now + seconds
+        self.clock.at(until, lambda: None)
+        while self.clock.now < until:
+            self.clock.step()
+
+    def run_until(self, is_so: Callable[[], bool], limit: float = 30.0) -> float:
+        """Time passes until it is so; how much."""
+        begun = self.clock.now
+        while not is_so():
+            if self.clock.now > begun + limit:
+                raise AssertionError(f"it is not so after {limit:g} s: {self.disagreement()}")
+            self.clock.step()
+        return self.clock.now - begun
+
+    def disagreement(self) -> str:
+        """What is not known everywhere as it is; nothing if all agree."""
+        inside = [node for node in self.nodes if node.membership.namesake_at is None]
+        truth = {node.number: {member.uid: member for member in node.own()} for node in inside}
+        for node in inside:
+            others = truth.keys() - {node.number}
+            if node.membership.neighbours.keys() != others:
+                return f"{node} knows {len(node.membership.neighbours)} of {len(others)} others"
+            if node.crew.roster.nodes.keys() != truth.keys():
+                return f"{node} has told of other machines than there are"
+            if len(node.crew.roster) != sum(map(len, truth.values())):
+                return f"{node} knows others than there are"
+            for other in others:
+                if node.membership.neighbours[other].members != truth[other]:
+                    return f"{node} does not know the members of {self.letters.nodes[other]}"
+                if any(node.crew.roster.get(uid) != member for uid, member in truth[other].items()):
+                    return f"{node} has another roster than its membership"
+        return ""
