@@ -1,4 +1,4 @@
-"""Two ends of a trunk, and a carrier between them that loses, repeats, delays and overtakes; all of it by a seed.
+"""Two ends of a trunk, and a carrier between them that loses, repeats, delays and overtakes, or is thin; by a seed.
 
 An `End` does in small what `mob.cluster.trunks` does around a trunk. It checks by itself what is promised: of what one
 end has said since it began, the other gets a whole beginning, in order, once, and never mixes it with anything else.
@@ -12,10 +12,11 @@ from heapq import heappop, heappush
 from random import Random
 from typing import Any
 
-from mob.core.trunk import ACK_DELAY, Trunk
+from mob.core.trunk import ACK_DELAY, ALONE, DATA, HEAD, Trunk
 
 LOOK = 0.1
 LATENCY = 0.001
+PREFIX = b"to deliver"
 
 
 @dataclass
@@ -27,6 +28,8 @@ class Faults:
     delay: float = 0.0
     """Seconds that a packet may be late: so it is overtaken."""
     is_cut: bool = False
+    rate: float = 0.0
+    """Bytes a second that the line carries in each direction; the others wait in a queue. 0: as many as come."""
 
 
 class Carrier:
@@ -37,6 +40,7 @@ class Carrier:
         self.random = Random(seed)
         self.faults = faults or Faults()
         self.packets = 0
+        self._free_at: dict[str, float] = {}  # when all has left that waits for the line to an end
         self._heap: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
         self._count = 0
 
@@ -47,9 +51,22 @@ class Carrier:
     def carry(self, to: End, packet: bytes) -> None:
         self.packets += 1
         faults, luck = self.faults, self.random.random
+        assert packet.startswith(PREFIX)
+        data = memoryview(packet)[len(PREFIX) :]
         for _ in range(1 + (luck() < faults.repetition)):
             if not faults.is_cut and luck() >= faults.loss:
-                self.after(LATENCY + luck() * faults.delay, to.receive, packet)
+                self.after(self._queue(to, len(packet)) + LATENCY + luck() * faults.delay, to.receive, data)
+
+    def stand_still(self, end: End, seconds: float) -> None:
+        """One end does nothing for a while; what comes for it waits."""
+        end.still_until = self.now + seconds
+
+    def _queue(self, to: End, size: int) -> float:
+        """Seconds until a packet has left."""
+        if not self.faults.rate:
+            return 0.0
+        self._free_at[to.name] = max(self.now, self._free_at.get(to.name, 0.0)) + size / self.faults.rate
+        return self._free_at[to.name] - self.now
 
     def run(self, seconds: float) -> None:
         """Time passes."""
@@ -66,7 +83,7 @@ class End:
     def __init__(self, name: str, session: int, carrier: Carrier, is_used: bool = True) -> None:
         self.name = name
         self.carrier = carrier
-        self.trunk = Trunk(session)
+        self.trunk = Trunk(session, PREFIX)
         self.other: End = self
         self.is_used = is_used
         self.epoch = 0
@@ -74,7 +91,13 @@ class End:
         self.unsent: list[bytes] = []
         self.heard: list[bytes] = []
         self.all_heard: set[bytes] = set()
+        self.still_until = 0.0
         self.most_under_way = 0
+        self.parts = 0
+        """Packets with a part of the stream that it has sent."""
+        self.parts_again = 0
+        """So many of them for the second time or more."""
+        self._parts: set[tuple[int, int]] = set()
         self._is_acknowledging = False
         carrier.after(LOOK, self._look)
 
@@ -82,6 +105,11 @@ class End:
         return f"<End {self.name}.{self.epoch}, {self.trunk}>"
 
     def send(self, packet: bytes) -> None:
+        session, _, number, _, kind = HEAD.unpack_from(packet, len(PREFIX))
+        if kind in (DATA, ALONE):
+            self.parts += 1
+            self.parts_again += (session, number) in self._parts
+            self._parts.add((session, number))
         self.carrier.carry(self.other, packet)
 
     # what it does
@@ -110,6 +138,9 @@ class End:
         self.heard.clear()
 
     def _look(self) -> None:
+        if self.carrier.now < self.still_until:
+            self.carrier.after(self.still_until - self.carrier.now, self._look)
+            return
         packets = self.trunk.wake(self.carrier.now, self.is_used)
         if packets is None:
             self.give_up()
@@ -119,7 +150,10 @@ class End:
 
     # what happens
 
-    def receive(self, packet: bytes) -> None:
+    def receive(self, packet: memoryview) -> None:
+        if self.carrier.now < self.still_until:
+            self.carrier.after(self.still_until - self.carrier.now, self.receive, packet)
+            return
         received = self.trunk.receive(packet, self.carrier.now)
         assert not (received.has_ended and received.payload), "what ends brings nothing"
         if received.has_ended:
@@ -135,7 +169,7 @@ class End:
 
     def _acknowledge(self) -> None:
         self._is_acknowledging = False
-        if self.trunk.owes_word:
+        if self.trunk.owes_word and self.carrier.now >= self.still_until:
             self.send(self.trunk.acknowledge())
 
     def _hear(self, said: bytes) -> None:

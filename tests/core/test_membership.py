@@ -313,17 +313,44 @@ def test_and_comes_in_when_the_older_has_gone(me: Me, leaves: bool) -> None:
 
 
 def test_one_of_another_version_is_told_so_once(me: Me) -> None:
-    (tell, write) = me.hears(m.Alive(1, 1.0), protocol=m.PROTOCOL + 1)
+    (tell,) = me.hears(m.Alive(1, 1.0), protocol=m.PROTOCOL + 1)
     assert isinstance(tell, d.Tell)
     assert tell.text.startswith("the machine 'you' speaks version 3 of mob's protocol, this one version 2: not")
-    assert isinstance(write, d.Write)
-    assert write.node == YOU
+    assert "Update the older one" in tell.text
     assert me.hears(m.Alive(2, 2.0), protocol=m.PROTOCOL + 1) == []
     assert not me.membership.neighbours
 
 
-def test_who_is_not_admitted_says_so(me: Me) -> None:
-    assert told(me.hears(m.NotAdmitted("because"))) == ["the machine 'you' does not admit this one: because"]
+@pytest.mark.parametrize(
+    "words",
+    [
+        m.Everything(1, (member(YOU, 1),), ()),
+        m.WantEverything(),
+        m.Changed(1, (), (), ()),
+        m.Leaving(),
+        m.Alive(1, 99.0),
+    ],
+    ids=lambda words: type(words).__name__,
+)
+@pytest.mark.parametrize("name", ["you", "me"])
+@pytest.mark.parametrize("protocol", [m.PROTOCOL - 1, m.PROTOCOL + 1])
+def test_nothing_is_taken_from_it_and_nothing_written(me: Me, words: m.Words, name: str, protocol: int) -> None:
+    decisions = me.hears(words, name=name, protocol=protocol)
+    assert [type(each) for each in decisions] == [d.Tell]
+    assert words_of(me.wakes(NOW + GATHER)) == []
+    assert me.membership.namesake_at is None
+    assert me.uids() == set()
+
+
+def test_each_stranger_is_told_of(me: Me) -> None:
+    for sender in (50, 51):
+        assert len(me.hears(m.Alive(1, 1.0), sender=sender, name=f"node-{sender}", protocol=1)) == 1
+        assert me.hears(m.Leaving(), sender=sender, protocol=1) == []
+
+
+def test_the_words_of_a_stranger_need_make_no_sense(me: Me) -> None:
+    data = m.pack(m.Letter(m.PROTOCOL + 1, YOU, "you", Raw(m.pack({"tomorrow's": "words"}))))
+    assert [type(each) for each in me.membership.handle_letter(data, NOW)] == [d.Tell]
 
 
 def test_one_does_not_hear_oneself(me: Me) -> None:

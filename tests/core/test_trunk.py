@@ -10,20 +10,27 @@ from mob.core.trunk import (
     ACK_DELAY,
     ACK_EVERY,
     AGAIN,
+    ALONE,
     DATA,
+    FIRST_WINDOW,
+    GROWTH,
     HEAD,
     LATE,
+    LEAST_WINDOW,
     LOST_AFTER,
     PROBE,
     PROBE_AFTER,
     RESEND_AFTER,
     RESEND_LIMIT,
+    SLOW,
     WINDOW,
+    Packet,
     Trunk,
 )
-from tests.core.carriers import LATENCY, Faults, check_agreed, joined
+from tests.core.carriers import LATENCY, Carrier, End, Faults, check_agreed, joined
 
 QUIET = 3 * LOST_AFTER
+PART = 64 * 1024
 
 
 def met(now: float = 0.0) -> tuple[Trunk, Trunk]:
@@ -65,6 +72,43 @@ def test_what_is_said_to_a_stranger_comes_when_the_two_have_met() -> None:
     assert not one.is_waiting
 
 
+def test_to_a_stranger_goes_one_packet_and_no_more() -> None:
+    one, other = Trunk(5), Trunk(9)
+    assert not one.is_full
+    packet = one.send(b"abc", 0.0)
+    assert one.is_full
+    answer = other.receive(packet, 0.0).answers[0]
+    again = one.receive(answer, 0.0).answers
+    assert not one.is_full, "it is known now"
+    assert payloads(list(again)) == [b"abc"]
+    one.restart()
+    assert not one.is_full
+    one.send(b"x", 0.0)
+    assert one.is_full
+
+
+def test_a_packet_begins_with_its_prefix_and_comes_without_it() -> None:
+    one, other = Trunk(5, b"to 9"), Trunk(9, b"to 5")
+    hello = other.receive(memoryview(one.acknowledge())[4:], 0.0)
+    one.receive(memoryview(other.acknowledge())[4:], 0.0)
+    assert hello.answers == ()
+    packet = one.send(b"abc", 0.0)
+    assert packet == b"to 9" + HEAD.pack(5, 9, 1, 0, DATA) + b"abc"
+    assert one.acknowledge() == b"to 9" + HEAD.pack(5, 9, 0, 0, ACK)
+    assert one.unacked_bytes == 3
+    payload = other.receive(memoryview(packet)[4:], 0.0).payload
+    assert isinstance(payload, memoryview)
+    assert payload == b"abc"
+
+
+def test_a_payload_may_be_a_part_of_something_larger() -> None:
+    one, other = met()
+    packet = one.send(memoryview(b"a whole")[2:], 0.0)
+    assert other.receive(packet, 0.0).payload == b"whole"
+    assert payloads(one.resend(0.0)) == [b"whole"]
+    assert repr(Packet(3, bytes(1234), 0.0)) == "<Packet 3, 1,234 bytes>"
+
+
 def test_what_is_said_carries_the_acknowledgement() -> None:
     one, other = met()
     other.receive(one.send(b"question", 0.0), 0.0)
@@ -100,11 +144,66 @@ def test_what_comes_twice_is_taken_once_and_acknowledged_twice() -> None:
 
 def test_a_full_window() -> None:
     one, other = met()
-    packets = [one.send(bytes(WINDOW // 4), 0.0) for _ in range(4)]
+    packets = [one.send(bytes(FIRST_WINDOW // 4), 0.0) for _ in range(4)]
     assert one.is_full
-    answers = [answer for packet in packets for answer in other.receive(packet, 0.0).answers]
-    one.receive(answers[0], 0.0)
+    other.receive(packets[0], 0.0)
+    one.receive(other.acknowledge(), 0.0)
     assert not one.is_full
+
+
+def size_of_window(one: Trunk, other: Trunk, now: float) -> int:
+    """How much may be under way, found out by filling it; all of it arrives and is acknowledged at once."""
+    size = 0
+    while not one.is_full:
+        other.receive(one.send(bytes(1024), now), now)
+        size += 1024
+    one.resend(now)  # so these count for nothing
+    one.receive(other.acknowledge(), now)
+    return size
+
+
+def say(one: Trunk, other: Trunk, size: int, sent_at: float, now: float) -> None:
+    other.receive(one.send(bytes(size), sent_at), now)
+    one.receive(other.acknowledge(), now)
+
+
+def test_the_window_grows_by_what_is_acknowledged_in_time() -> None:
+    one, other = met()
+    assert size_of_window(one, other, 10.0) == FIRST_WINDOW
+    say(one, other, PART, 10.0, 10.0 + SLOW)
+    assert size_of_window(one, other, 11.0) == FIRST_WINDOW + PART
+    for _ in range(200):
+        say(one, other, PART, 11.0, 11.1)
+    assert size_of_window(one, other, 12.0) == WINDOW
+
+
+def test_it_shrinks_when_that_takes_long_and_grows_slowly_from_then_on() -> None:
+    one, other = met()
+    say(one, other, 1024, 10.0, 10.1 + SLOW)
+    assert size_of_window(one, other, 11.0) == FIRST_WINDOW // 2
+    say(one, other, PART, 11.0, 11.1)
+    assert size_of_window(one, other, 11.0) == FIRST_WINDOW // 2 + PART // GROWTH
+
+
+def test_it_shrinks_once_for_all_that_is_under_way_and_never_to_nothing() -> None:
+    one, other = met()
+    packets = [one.send(b"x", 10.0) for _ in range(4)]
+    for packet, now in zip(packets, (11.0, 11.1, 11.2, 11.3), strict=True):
+        other.receive(packet, now)
+        one.receive(other.acknowledge(), now)
+    assert size_of_window(one, other, 12.0) == FIRST_WINDOW // 2
+    for now in range(20, 40, 2):
+        say(one, other, 1, float(now), now + 1.5)
+    assert size_of_window(one, other, 50.0) == LEAST_WINDOW
+
+
+def test_what_was_sent_twice_says_nothing_about_the_line() -> None:
+    one, other = met()
+    packet = one.send(b"x", 10.0)
+    one.resend(11.0)
+    other.receive(packet, 12.0)
+    one.receive(other.acknowledge(), 12.0)
+    assert size_of_window(one, other, 12.0) == FIRST_WINDOW
 
 
 # --- time -------------------------------------------------------------------------------------------------------------
@@ -120,6 +219,56 @@ def test_what_is_not_acknowledged_is_sent_again_less_and_less_often_and_then_giv
     assert sent == [RESEND_AFTER, 0.75, 1.75, 2.75]
     assert sent[-1] - sent[-2] == RESEND_LIMIT
     assert now == LOST_AFTER
+
+
+def test_only_the_first_is_sent_again_and_the_answer_says_what_is_lost() -> None:
+    one, other = met()
+    one.wake(9.9)
+    packets = [one.send(b"%d" % number, 10.0) for number in range(4)]
+    other.receive(packets[1], 10.0)  # the others are lost, and what it asks for then as well
+    (alone,) = one.wake(10.3) or []
+    assert alone == HEAD.pack(5, 9, 1, 0, ALONE) + b"0"
+    received = other.receive(alone, 10.3)
+    assert received == (b"0", (HEAD.pack(9, 5, 1, 1, AGAIN),), False)
+    resent = one.receive(received.answers[0], 10.3).answers
+    assert payloads(list(resent)) == [b"1", b"2", b"3"]
+    assert [other.receive(packet, 10.3).payload for packet in resent] == [b"1", b"2", b"3"]
+    one.receive(other.acknowledge(), 10.3)
+    assert not one.is_waiting
+
+
+def test_what_was_only_late_is_not_sent_again_nor_what_was_said_since() -> None:
+    one, other = met()
+    one.wake(9.9)
+    packets = [one.send(b"%d" % number, 10.0) for number in range(3)]
+    (alone,) = one.wake(10.3) or []
+    packets += [alone, one.send(b"3", 10.3)]
+    came = [other.receive(packet, 10.4) for packet in packets]
+    assert [each.payload for each in came] == [b"0", b"1", b"2", None, b"3"]
+    assert came[3].answers == (HEAD.pack(9, 5, 1, 3, AGAIN),)
+    assert one.receive(came[3].answers[0], 10.4).answers == ()
+    assert one.is_waiting, "the last one is under way"
+    one.receive(other.acknowledge(), 10.4)
+    assert not one.is_waiting
+
+
+def test_alone_or_not_a_packet_is_taken_once() -> None:
+    one, other = met()
+    one.wake(9.9)
+    one.send(b"x", 10.0)
+    (alone,) = one.wake(10.3) or []
+    assert other.receive(alone, 10.3).payload == b"x"
+    assert other.receive(alone, 10.3) == (None, (HEAD.pack(9, 5, 1, 1, AGAIN),), False)
+
+
+def test_who_is_used_to_wait_waits_longer_before_anything_is_sent_again() -> None:
+    one, other = met()
+    for now in range(10, 20):
+        one.wake(float(now))
+        say(one, other, 1, float(now), now + 0.4)
+    one.send(b"x", 20.0)
+    assert one.wake(20.7) == []
+    assert len(one.wake(20.9) or ()) == 1
 
 
 def test_progress_gives_time() -> None:
@@ -231,18 +380,19 @@ def test_acknowledgements_are_not_answered() -> None:
     loss=st.sampled_from([0.0, 0.05, 0.3]),
     repetition=st.sampled_from([0.0, 0.3]),
     delay=st.sampled_from([0.0, 0.01, 0.5]),
+    rate=st.sampled_from([0.0, 0.0, 100_000.0]),
     steps=st.lists(st.sampled_from(["left", "right", "left ends", "right ends", "cut", "time"]), max_size=40),
 )
 def test_all_comes_once_and_in_order_or_both_learn_that_it_ended(
-    seed: int, loss: float, repetition: float, delay: float, steps: list[str]
+    seed: int, loss: float, repetition: float, delay: float, rate: float, steps: list[str]
 ) -> None:
-    carrier, left, right = joined(seed, Faults(loss, repetition, delay))
+    carrier, left, right = joined(seed, Faults(loss, repetition, delay, rate=rate))
     for step in steps:
         end = left if step.startswith("left") else right
         match step:
             case "left" | "right":
                 for _ in range(carrier.random.randrange(1, 6)):
-                    end.say()
+                    end.say(carrier.random.choice([0, 0, 10_000]))
             case "left ends" | "right ends":
                 end.give_up()
             case "cut":
@@ -299,10 +449,114 @@ def test_one_end_falls_silent_and_the_other_learns_it_though_it_has_nothing_to_s
     assert right.epoch == 1
 
 
+def say_much(end: End, size: int) -> None:
+    """So many bytes, in packets."""
+    for _ in range(size // PART):
+        end.say(PART)
+
+
+def run_until_agreed(carrier: Carrier, left: End, right: End, limit: float) -> float:
+    """How long it takes until all has come."""
+    begun = carrier.now
+    while left.unsent or right.unsent or left.trunk.is_waiting or right.trunk.is_waiting:
+        assert carrier.now < begun + limit, f"{left} and {right} have not done it"
+        carrier.run(0.1)
+    check_agreed(left, right)
+    assert left.epoch == right.epoch == 0, "nothing has ended"
+    return carrier.now - begun
+
+
+@pytest.mark.parametrize("both", [False, True], ids=["one way", "both ways"])
+@pytest.mark.parametrize("rate", [250_000.0, 2_500_000.0])
+def test_a_thin_line_with_a_long_queue(rate: float, both: bool) -> None:
+    carrier, left, right = joined(1, Faults(rate=rate))
+    size = int(12 * rate)
+    for end in (left, right) if both else (left,):
+        say_much(end, size)
+    carrier.run(9.0)
+    left.most_under_way = 0
+    seconds = 9.0 + run_until_agreed(carrier, left, right, limit=10.0)
+    assert seconds < 1.2 * size / rate, "the line is used"
+    assert left.most_under_way <= max(LEAST_WINDOW + PART, 0.7 * rate)
+    again, parts = left.parts_again + right.parts_again, left.parts + right.parts
+    assert again <= max(6, 0.02 * parts)
+
+
+def test_what_is_said_on_a_thin_line_that_is_full_is_not_long_behind() -> None:
+    rate = 2_500_000.0
+    carrier, left, right = joined(1, Faults(rate=rate))
+    say_much(left, int(12 * rate))
+    carrier.run(9.0)
+    left.said -= len(left.unsent)
+    left.unsent.clear()
+    left.say()
+    assert run_until_agreed(carrier, left, right, limit=5.0) < 2 * SLOW
+
+
+def test_a_fast_line_gets_the_whole_window() -> None:
+    carrier, left, right = joined(1, Faults(rate=500e6))
+    say_much(left, 20 * WINDOW)
+    assert run_until_agreed(carrier, left, right, limit=5.0) < 1.0
+    assert WINDOW <= left.most_under_way <= WINDOW + PART
+    assert left.parts_again == 1, "only what was said to a stranger"
+
+
+def test_a_line_that_was_slow_for_a_while_gets_it_again() -> None:
+    carrier, left, right = joined(1, Faults(rate=2_500_000.0))
+    say_much(left, 5_000_000)
+    run_until_agreed(carrier, left, right, limit=5.0)
+    carrier.faults.rate = 500e6
+    left.most_under_way = 0
+    say_much(left, 40 * WINDOW)
+    assert run_until_agreed(carrier, left, right, limit=10.0) < 3.0
+    assert left.most_under_way >= WINDOW
+
+
+@pytest.mark.parametrize("pause", [0.3, 0.8, 2.0])
+def test_after_a_short_cut_little_time_is_lost(pause: float) -> None:
+    carrier, left, right = joined(1, Faults(rate=50e6))
+    left.say()
+    carrier.run(1.0)
+    say_much(left, 20_000_000)
+    carrier.run(0.1)
+    carrier.faults.is_cut = True
+    carrier.run(pause)
+    carrier.faults.is_cut = False
+    assert run_until_agreed(carrier, left, right, limit=10.0) < 0.4 + RESEND_LIMIT + 0.6
+
+
+@pytest.mark.parametrize("lost", [0, 1, 2, 3])
+def test_a_single_loss_is_repaired_fast(lost: int) -> None:
+    carrier, left, right = joined()
+    left.say()
+    carrier.run(1.0)
+    for number in range(4):
+        carrier.faults.is_cut = number == lost
+        left.say()
+    carrier.faults.is_cut = False
+    most = 0.1 if lost < 3 else RESEND_AFTER + 0.1
+    assert run_until_agreed(carrier, left, right, limit=1.0) <= most + 0.1
+    assert left.parts_again <= 1 + 4 - lost
+
+
+def test_a_pause_of_the_other_end_costs_next_to_nothing_twice() -> None:
+    carrier, left, right = joined(1, Faults(rate=50e6))
+    say_much(left, 1_000_000)
+    run_until_agreed(carrier, left, right, limit=1.0)
+    before = left.parts_again
+    say_much(left, 20_000_000)
+    carrier.run(0.1)
+    carrier.stand_still(right, 0.6)
+    run_until_agreed(carrier, left, right, limit=3.0)
+    assert left.parts_again - before <= 2
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_the_window_is_never_exceeded_by_more_than_a_packet(seed: int) -> None:
     size = WINDOW // 10
     carrier, left, right = joined(seed, Faults(loss=0.1))
+    say_much(left, 2 * WINDOW)
+    carrier.run(20.0)
     for _ in range(35):
         left.say(size)
     carrier.run(40.0)

@@ -1,5 +1,7 @@
 """Many machines on a fake clock: the Kingpins' membership is real, the letters are real bytes, NATS is modelled.
 
+A node may be of another version; then its letters are other letters to those that are not of it.
+
 `Letters` broadcasts as NATS does: late, by chance not at all, never across a partition, and in order for each pair. A
 `Node` does what `kingpin.cluster` does around the membership: carries decisions out, shows them to the membership once
 more, and rings its timers. Its mobsters are lines in its roster; they come, change and go as the test says.
@@ -71,12 +73,14 @@ class Letters:
 class Node:
     """A Kingpin with its mobsters, as far as the others are concerned."""
 
-    def __init__(self, letters: Letters, number: int, name: str, plan: Plan) -> None:
+    def __init__(self, letters: Letters, number: int, name: str, plan: Plan, newer_by: int = 0) -> None:
         self.letters = letters
         self.clock = letters.clock
         self.number = number
         self.name = name
         self.plan = plan
+        self.newer_by = newer_by
+        """By how many versions of the protocol it is newer than this mob."""
         self.traffic = Traffic()
         self.last_from: dict[int, float] = {}
         self.told: list[str] = []
@@ -166,7 +170,14 @@ class Node:
             return
         self.traffic.received += 1
         self.traffic.received_bytes += len(letter)
-        self.carry_out(self.membership.handle_letter(letter, self.clock.now))
+        self.carry_out(self.membership.handle_letter(self._as_read(letter), self.clock.now))
+
+    def _as_read(self, letter: bytes) -> bytes:
+        """As one of its version reads it: the membership takes the version of this mob for its own."""
+        if not self.newer_by:
+            return letter
+        read = m.decode_letter(letter)
+        return m.pack(m.Letter(read.protocol - self.newer_by, read.sender, read.name, read.body))
 
     def wake(self) -> None:
         if self.has_ended:
@@ -184,7 +195,7 @@ class Node:
                     self.clock.at(when, self.wake)
                 case d.Write(node=node, words=words):
                     if not self.membership.cut:
-                        letter = m.Letter(m.PROTOCOL, self.number, self.name, Raw(m.pack(words)))
+                        letter = m.Letter(m.PROTOCOL + self.newer_by, self.number, self.name, Raw(m.pack(words)))
                         self.letters.write(self, node, m.pack(letter))
                 case d.Tell(text=text):
                     self.told.append(text)
@@ -207,10 +218,10 @@ class Machines:
     def nodes(self) -> list[Node]:
         return list(self.letters.nodes.values())
 
-    def join(self, name: str = "") -> Node:
+    def join(self, name: str = "", newer_by: int = 0) -> Node:
         self.count += 1
         number = (1 << 30) + self.clock.random.getrandbits(29)
-        node = Node(self.letters, number, name or f"node-{self.count}", self.plan)
+        node = Node(self.letters, number, name or f"node-{self.count}", self.plan, newer_by)
         node.start()
         return node
 
@@ -236,8 +247,12 @@ class Machines:
         return self.clock.now - begun
 
     def disagreement(self) -> str:
-        """What is not known everywhere as it is; nothing if all agree."""
+        """What is not known as it is by all of its version; nothing if all agree."""
         inside = [node for node in self.nodes if node.membership.namesake_at is None]
+        versions = {node.newer_by for node in inside}
+        return next(filter(None, (self._disagreement([n for n in inside if n.newer_by == v]) for v in versions)), "")
+
+    def _disagreement(self, inside: list[Node]) -> str:
         truth = {node.number: {member.uid: member for member in node.own()} for node in inside}
         for node in inside:
             others = truth.keys() - {node.number}

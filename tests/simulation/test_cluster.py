@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from mob.core.membership import BEAT, PATIENCE, SILENCE
+from mob.wire import messages as m
 from tests.simulation.cluster import REACH, Machines, Node
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -21,7 +22,7 @@ def act(machines: Machines) -> None:
     node: Node = clock.pick(nodes)
     match int(clock.luck() * 12):
         case 0 if len(nodes) < 9:
-            machines.join(clock.pick(["", "", "twin"]))
+            machines.join(clock.pick(["", "", "twin"]), newer_by=clock.pick([0, 0, 0, 1]))
         case 1 if len(nodes) > 2:
             node.leave()
         case 2 if len(nodes) > 2:
@@ -82,6 +83,35 @@ def test_an_upgrade_is_seen_by_nobody() -> None:
         machines.run(0.2)
         assert machines.disagreement() == ""
     assert [each.told for each in others] == before
+
+
+def test_two_versions_are_two_clusters_and_each_says_so_once() -> None:
+    machines = Machines(1)
+    for number in range(6):
+        machines.join(newer_by=number % 2)
+    machines.run(QUIET)
+    assert machines.disagreement() == ""
+    nodes = machines.nodes
+    assert [len(node.membership.neighbours) for node in nodes] == [2] * 6
+    for node in nodes:
+        not_admitted = [text for text in node.told if "not admitted" in text]
+        assert len(not_admitted) == 3
+        assert all(f"speaks version {m.PROTOCOL + 1 - 2 * node.newer_by} of" in text for text in not_admitted)
+    before = sum(node.traffic.sent for node in nodes)
+    machines.run(10.0)
+    assert sum(node.traffic.sent for node in nodes) - before == 6 * 10, "strangers are not written to"
+
+
+def test_a_rolling_update_leads_from_one_cluster_to_the_other() -> None:
+    machines = Machines(1)
+    machines.join_many(4)
+    for node in machines.nodes:
+        node.leave()
+        machines.join(node.name, newer_by=1)
+        machines.run(SILENCE)
+        assert machines.disagreement() == ""
+        assert all(each.membership.namesake_at is None for each in machines.nodes)
+    assert [len(node.membership.neighbours) for node in machines.nodes] == [3] * 4
 
 
 def test_a_quiet_cluster_says_its_beats_and_nothing_else() -> None:

@@ -18,6 +18,7 @@ from mob.cluster.splice import Splice
 from mob.core.circuits import Came, Circuit, Circuits, Closed, Happening, HasRoom, Met, Wanted
 from mob.core.trunk import ACK_DELAY, Trunk
 from mob.rim.reactor import Reactor
+from mob.wire import messages as m
 
 if TYPE_CHECKING:
     from mob.cluster.carrier import Carrier
@@ -99,8 +100,9 @@ class Trunks:
             line, circuit = wanted.popleft()
             if not wanted:
                 del self._wanted[local, remote]
-            line.circuits.accept(circuit)
             self._on_taken(number)
+            if m.is_kingpin(local):  # it does not speak first, as members do
+                line.circuits.accept(circuit)
         elif gateway is None:
             sock.close()
             self._on_hung(number)
@@ -176,7 +178,9 @@ class Trunks:
     # ------------------------------------------------------------------------------------- from the sockets
 
     def _handle_data(self, line: Line, splice: Splice, data: bytes) -> None:
-        """A member here has said something."""
+        """A member here has said something. With its first word it is known to be there."""
+        if not splice.circuit.has_opened:
+            line.circuits.accept(splice.circuit)
         line.circuits.send(splice.circuit, data)
         if splice.circuit.room <= 0:
             splice.set_reading(False)

@@ -4,7 +4,8 @@ A link between two members on different machines is a Unix socket to the gateway
 a circuit. Each end of a circuit has a number that its own gateway gave it (as the channels of SSH, RFC 4254); what is
 sent carries the sender's number. Each end opens once, when its member is there, and closes once. Ends that meet are
 those of one pair of members, in order: so two members that want each other at the same moment get one circuit and not
-two. An end whose member is not there opens and closes in one breath.
+two. For that, ends of one pair that are wanted are accepted or closed in the order in which they were, and before
+another of that pair is opened. An end whose member is not there opens and closes in one breath.
 
 A circuit may send so many bytes as its other end has room for; whoever reads them gives room back. So a member that
 reads slowly holds up its own circuits and no other.
@@ -126,6 +127,7 @@ class Circuits:
         """The member here that was wanted is there."""
         circuit.has_opened = True
         self._put(OPEN, circuit, PAIR.pack(circuit.local, circuit.remote))
+        self.give_room(circuit, 0)  # what was taken before
 
     def send(self, circuit: Circuit, data: bytes) -> None:
         """Bytes of the member here; no more than there is `room`."""
@@ -135,26 +137,27 @@ class Circuits:
     def close(self, circuit: Circuit) -> None:
         """The member here has gone, has closed its end, or was not there."""
         if not circuit.has_closed:
-            if not circuit.has_opened:
-                self.accept(circuit)  # and in one breath, so the other end knows that nobody was there
             circuit.has_closed = True
-            self._put(CLOSE, circuit)
+            if circuit.has_opened:
+                self._put(CLOSE, circuit)
+            else:
+                self._turn_away(circuit)
             self._forget_if_over(circuit)
 
     def give_room(self, circuit: Circuit, count: int) -> None:
         """The member here has taken so many bytes."""
         circuit._owed += count  # pyright: ignore[reportPrivateUsage]
         owed = circuit._owed  # pyright: ignore[reportPrivateUsage]
-        if owed >= GIVEN_BACK and not circuit.has_closed:
+        if owed >= GIVEN_BACK and circuit.has_opened and not circuit.has_closed:
             circuit._owed = 0  # pyright: ignore[reportPrivateUsage]
             self._put(ROOM, circuit, COUNT.pack(owed))
 
     def take(self, limit: int) -> bytes:
-        """What is to be sent next, so many bytes at most; whole cells. One that is larger is cut."""
+        """What is to be sent next, so many bytes at most; whole cells. Data that is larger is cut."""
         taken: list[bytes] = []
         size = 0
         cells = self._cells
-        if cells and CELL.size + len(cells[1]) > limit:
+        if cells and CELL.size + len(cells[1]) > limit and cells[0][0] == DATA:
             self._cut(limit - CELL.size)
         while cells and (not taken or size + len(cells[0]) + len(cells[1]) <= limit):
             for _ in range(2):
@@ -165,7 +168,7 @@ class Circuits:
         return b"".join(taken)
 
     def _cut(self, size: int) -> None:
-        """Makes two cells of the first one, which carries data: no other is as large."""
+        """Makes two cells of the first one, which carries data."""
         kind, number, length = CELL.unpack(self._cells.popleft())
         data = self._cells.popleft()
         self._cells.extendleft((data[size:], CELL.pack(kind, number, length - size)))
@@ -176,6 +179,14 @@ class Circuits:
         self._last += 1
         circuit = self._own[self._last] = Circuit(self._last, local, remote)
         return circuit
+
+    def _turn_away(self, circuit: Circuit) -> None:
+        """Opens and closes: two cells that travel as one, so that the other end sees at once that nobody was there."""
+        circuit.has_opened = True
+        pair, close = PAIR.pack(circuit.local, circuit.remote), CELL.pack(CLOSE, circuit.number, 0)
+        self._cells.append(CELL.pack(OPEN, circuit.number, len(pair)))
+        self._cells.append(pair + close)
+        self._size += CELL.size + len(pair) + len(close)
 
     def _put(self, kind: int, circuit: Circuit, data: bytes = b"") -> None:
         self._cells.append(CELL.pack(kind, circuit.number, len(data)))

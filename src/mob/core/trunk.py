@@ -14,6 +14,7 @@ How many bytes may be under way is found out: more and more, as long as they are
 half as many when they are not. So a thin line has a short queue, and what is said next is not long behind it. (By delay
 and not by loss, as in TCP Vegas, Brakmo and Peterson 1995: a line that does lose nothing.) When nothing comes back, the
 first packet is sent once more, alone. It cannot overtake those sent before, so what its receiver then lacks is lost.
+A stranger takes nothing, so one packet is sent to it and no more.
 
 An end that has nothing to say, but is in use, asks now and then whether the other is still there: it might wait for
 an answer from one that has begun anew and could not say so.
@@ -31,9 +32,11 @@ HEAD = struct.Struct("<QQQQB")  # own session, the other's (0: not known), numbe
 ACK, DATA, AGAIN, PROBE, ALONE = range(5)
 WINDOW = 8 * 1024 * 1024
 """Bytes that may be under way at most."""
-FIRST_WINDOW = 1024 * 1024
-"""Bytes that may be under way at first."""
+FIRST_WINDOW = 256 * 1024
+"""Bytes that may be under way at first; a line of 2 Mbit/s needs a second for them, and one to answer."""
 LEAST_WINDOW = 128 * 1024
+GROWTH = 8
+"""After a window has shrunk once it grows so many times more slowly: its size is nearly found."""
 SLOW = 0.5
 """Seconds until an acknowledgement beyond which less may be under way."""
 ACK_EVERY = 512 * 1024
@@ -70,7 +73,7 @@ class Packet:
 
     __slots__ = ("number", "payload", "sent_at")
 
-    def __init__(self, number: int, payload: bytes, now: float) -> None:
+    def __init__(self, number: int, payload: bytes | memoryview, now: float) -> None:
         self.number = number
         self.payload = payload
         self.sent_at: float | None = now
@@ -84,6 +87,7 @@ class Trunk:
     """One end."""
 
     __slots__ = (
+        "_alone_after",
         "_asked_for",
         "_dead",
         "_expected",
@@ -122,6 +126,7 @@ class Trunk:
         self._told = 0  # the last number whose arrival was acknowledged
         self._untold = 0  # bytes that came after it
         self._asked_for = 0  # the number that was asked for again
+        self._alone_after = 0  # the last number that was sent before a packet was sent again alone
         self._unacked: deque[Packet] = deque()
         self.unacked_bytes = 0
         """Bytes that the other end has not acknowledged."""
@@ -133,8 +138,8 @@ class Trunk:
 
     @property
     def is_full(self) -> bool:
-        """Whether nothing more should be sent for now."""
-        return self.unacked_bytes >= self._window
+        """Whether nothing more should be sent for now. To a stranger goes one packet: it takes none, and answers."""
+        return self.unacked_bytes >= self._window if self._other else self.is_waiting
 
     @property
     def is_waiting(self) -> bool:
@@ -153,7 +158,7 @@ class Trunk:
 
     # -------------------------------------------------------------------------------------------- sending
 
-    def send(self, payload: bytes, now: float) -> bytes:
+    def send(self, payload: bytes | memoryview, now: float) -> bytes:
         """The packet with the next part of the stream."""
         number = self._next
         self._next += 1
@@ -201,6 +206,7 @@ class Trunk:
         self._pause = min(2 * self._pause, max(RESEND_LIMIT, self._patience))
         self._shrink(now)
         self._sent_at = now
+        self._alone_after = self._next - 1
         first = self._unacked[0]
         first.sent_at = None
         return [self._packet(first.number, first.payload, ALONE)]
@@ -222,7 +228,7 @@ class Trunk:
         self.session += 1
         self._begin()
 
-    def _packet(self, number: int, payload: bytes, kind: int = DATA) -> bytes:
+    def _packet(self, number: int, payload: bytes | memoryview, kind: int = DATA) -> bytes:
         return b"".join((self._head(number, kind), payload))
 
     def _head(self, number: int, kind: int) -> bytes:
@@ -255,9 +261,12 @@ class Trunk:
         if kind in (DATA, ALONE):
             received = self._take(number, memoryview(packet)[HEAD.size :], answers)
             # All that was sent before it has arrived or is lost: what is missing is wanted now.
-            return received if kind == DATA else received._replace(answers=(*answers, self._head(0, AGAIN)))
+            return received if kind == DATA else received._replace(answers=(*answers, self._head(number, AGAIN)))
         if kind == AGAIN:
-            return Received(answers=tuple(self.resend(now)))
+            was_only_late = (
+                number > 0 and acknowledged >= self._alone_after
+            )  # what was sent later may still be under way
+            return Received(answers=answers if was_only_late else tuple(self.resend(now)))
         return Received(None, (*answers, self.acknowledge()) if kind == PROBE else answers)
 
     def _handle_stale(self, session: int, kind: int) -> Received:
@@ -297,4 +306,4 @@ class Trunk:
         if seconds > SLOW:
             self._shrink(now)
         else:
-            self._window = min(self._window + size, WINDOW)
+            self._window = min(self._window + (size // GROWTH if self._shrunk_at else size), WINDOW)

@@ -145,9 +145,8 @@ class Cluster:
 
     def _is_known(self, remote: int) -> bool:
         """Whether a member of another machine, or its Kingpin, is there."""
-        node = m.node_of(remote)
-        is_kingpin = remote == node << m.NODE_SHIFT
-        return node in self.membership.neighbours and (is_kingpin or remote in self._kingpin.supervisor.roster)
+        is_member = remote in self._kingpin.supervisor.roster
+        return m.node_of(remote) in self.membership.neighbours and (is_member or m.is_kingpin(remote))
 
     def _has_gateway(self, node: int) -> bool:
         """Whether one of that machine is ready to carry."""
@@ -192,7 +191,7 @@ class Cluster:
         if own is None or pair is None:
             return
         local, remote = pair
-        if local == self.membership.number << m.NODE_SHIFT:  # somebody on another machine is a client of this Kingpin
+        if m.is_kingpin(local):  # somebody on another machine is a client of this Kingpin
             self._kingpin.handle_client(own, 0)
         elif (connection := self._kingpin.connections.get(local)) is not None:
             connection.link.post_with(m.Meet(remote), [own.detach()])
@@ -215,7 +214,7 @@ class Cluster:
     def _arrive(self, gateway: int, arriving: m.Arriving, now: float) -> None:
         """From another machine somebody wants a link to a member here."""
         local, remote = arriving.local, arriving.remote
-        to_kingpin = local == self.membership.number << m.NODE_SHIFT
+        to_kingpin = m.is_kingpin(local)
         carried = 0 if to_kingpin else self._carried.get((local, remote), 0)
         if carried > arriving.carried and self._carriers.get(carried) == gateway:
             return  # the two have wanted each other at the same moment: the `Carry` is on its way

@@ -351,6 +351,8 @@ class Contacts:
         link.name = contact.name
         link.start()
         if not is_second_to_self:
+            if contact.is_distant:
+                link.post(m.Here())
             contact.attach(link)
             self._reroute(contact.member.role)
             if contact.member.state == Mobster.DRAINING:

@@ -336,6 +336,8 @@ class Peer:
                 self.descriptors.handle_arrived(numbers)
             case m.Farewell():
                 contact.heard_farewell = True
+            case m.Here():
+                pass
             case float():  # a stamp where none belongs: it says nothing
                 pass
             case _:

@@ -203,11 +203,6 @@ def test_an_orderly_stop_moves_it_at_once(nodes: Nodes, nats: Nats) -> None:
     assert other.client.require("front").who().result(30)[0] == other.node
 
 
-@pytest.mark.xfail(
-    raises=mob.Lost,
-    strict=False,
-    reason="a first call to a machine that begins to stop may be lost with its link, though an orderly stop loses none",
-)
 def test_calls_wait_while_it_moves(nodes: Nodes, nats: Nats) -> None:
     there, (other,) = holder_of(start(nodes, nats))
     there.signal(signal.SIGTERM)

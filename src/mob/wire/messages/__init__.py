@@ -92,6 +92,7 @@ from mob.wire.messages.peer import (
     Failed as Failed,
     Farewell as Farewell,
     Freed as Freed,
+    Here as Here,
     Item as Item,
     Lend as Lend,
     Message as Message,

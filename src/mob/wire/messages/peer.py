@@ -120,6 +120,10 @@ class Arrived(Base, frozen=True, tag=15):
     numbers: tuple[int, ...]
 
 
+class Here(Base, frozen=True, tag=16):
+    """The sender has its end of this link, which gateways carry: now they may say that it has come to be."""
+
+
 Peer = (
     Call
     | Reply
@@ -136,4 +140,5 @@ Peer = (
     | Freed
     | Attached
     | Arrived
+    | Here
 )
