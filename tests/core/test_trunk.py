@@ -212,7 +212,8 @@ def test_what_was_sent_twice_says_nothing_about_the_line() -> None:
 def test_what_is_not_acknowledged_is_sent_again_less_and_less_often_and_then_given_up() -> None:
     one, _ = met()
     one.send(b"x", 0.0)
-    sent, now = [], 0.0
+    sent: list[float] = []
+    now = 0.0
     while (packets := one.wake(now)) is not None:
         sent += [now] * len(packets)
         now = round(now + 0.05, 2)

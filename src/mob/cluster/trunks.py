@@ -218,8 +218,8 @@ class Trunks:
         """Sends what there is, as far as the window reaches."""
         trunk, circuits, carrier = line.trunk, line.circuits, self._carrier
         now = monotonic()
-        limit = carrier.packet_limit
         while circuits.has_cells and not trunk.is_full:
+            limit = min(carrier.packet_limit, trunk.packet_limit)
             carrier.send(line.uid, trunk.send(circuits.take(limit), now))
         if trunk.is_full != line.is_held:
             line.is_held = trunk.is_full

@@ -142,6 +142,11 @@ class Trunk:
         return self.unacked_bytes >= self._window if self._other else self.is_waiting
 
     @property
+    def packet_limit(self) -> int:
+        """How long a packet should be at most: what goes through a thin line in small parts is seen to go through."""
+        return self._window // 4
+
+    @property
     def is_waiting(self) -> bool:
         """Whether something is not acknowledged: `wake` is to be called now and then."""
         return bool(self._unacked)
@@ -263,9 +268,8 @@ class Trunk:
             # All that was sent before it has arrived or is lost: what is missing is wanted now.
             return received if kind == DATA else received._replace(answers=(*answers, self._head(number, AGAIN)))
         if kind == AGAIN:
-            was_only_late = (
-                number > 0 and acknowledged >= self._alone_after
-            )  # what was sent later may still be under way
+            # If all came that was sent before the one alone, nothing is lost; what was sent since is still under way.
+            was_only_late = number > 0 and acknowledged >= self._alone_after
             return Received(answers=answers if was_only_late else tuple(self.resend(now)))
         return Received(None, (*answers, self.acknowledge()) if kind == PROBE else answers)
 

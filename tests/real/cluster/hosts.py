@@ -118,6 +118,12 @@ class Host:
         """It sees one again."""
         self.network.on_switch("ip", "link", "set", self._plug, "up")
 
+    def thin_out(self, rate: str) -> None:
+        """From now on no more than that goes each way, such as "20mbit"; what does not fit waits."""
+        shape = ("root", "tbf", "rate", rate, "burst", "64kb", "latency", "200ms")
+        self._run("tc", "qdisc", "add", "dev", "eth0", *shape)
+        self.network.on_switch("tc", "qdisc", "add", "dev", self._plug, *shape)
+
     def slow_down(self, delay: float, jitter: float, loss: float) -> None:
         """From now on each packet takes so long each way, and some get lost; for good."""
         program = Path(__file__).with_name("slow_line.py")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 
 import pytest
 
@@ -43,6 +44,21 @@ def test_delay_and_loss_disturb_neither_answers_nor_order(network: Network) -> N
     assert right.listed().result(10) == list(range(500))
     assert [right.foo(x).result(10) for x in range(20)] == list(range(1, 21))
     assert list(right.count(500)) == list(range(500))
-    data = os.urandom(100_000)  # such a line carries about as much in a second
-    assert bytes(right.echo(data).result(30)) == data
+    data = os.urandom(1_000_000)  # such a line carries about a tenth of it in a second
+    assert bytes(right.echo(data).result(80)) == data
+    assert "was silent" not in a.output + b.output
+
+
+def test_a_thin_line_that_is_full_is_not_taken_for_a_dead_one(network: Network) -> None:
+    a, b = start(network)
+    try:
+        for host in ("a", "b"):
+            network.hosts[host].thin_out("20mbit")
+    except subprocess.CalledProcessError:
+        pytest.skip("the kernel has no tbf, which a thin line is made of")
+    data = os.urandom(12_000_000)  # takes five seconds there and as many back
+    right = a.client.require("right")
+    answer = right.echo(data)
+    assert [right.add(x).result(30) for x in range(3)] == [0, 1, 2]
+    assert bytes(answer.result(50)) == data
     assert "was silent" not in a.output + b.output
