@@ -35,6 +35,8 @@ from mob.wire import messages as m
 
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
+FAR_PATIENCE = 3.0
+"""Seconds in which one on another machine has to: silent for so long it is taken to be gone anyway."""
 PATIENCE = 10.0
 """Seconds in which a running Kingpin has to answer a new client."""
 
@@ -86,12 +88,13 @@ class Client:
         peer.control.start()
         peer.control.post(m.Hello(m.PROTOCOL, os.getpid()))
         control = peer.control
-        self._reactor.drive(lambda: control.welcomed or control.is_closed, monotonic() + PATIENCE)
+        patience = FAR_PATIENCE if self._node else PATIENCE
+        self._reactor.drive(lambda: control.welcomed or control.is_closed, monotonic() + patience)
         if not control.welcomed:
             silent = not control.refused and not control.is_closed
             closed = "it closed the link" if control.is_closed else ""
             who = f"on {self._node!r}" if self._node else f"(pid {self.kingpin_pid})"
-            why = control.refused or closed or f"its Kingpin {who} did not answer in {PATIENCE:g} s"
+            why = control.refused or closed or f"its Kingpin {who} did not answer in {patience:g} s"
             self._reactor.thread = 0
             control.close()
             self._free()

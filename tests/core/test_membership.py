@@ -373,7 +373,7 @@ def test_a_successor_goes_on(met: Me) -> None:
     roster = met.crew.roster
     after = Membership(met.crew, "me", NOW + 5)
     after.start(NOW + 5)
-    after.adopt(list(roster.nodes.values()), NOW + 5)
+    after.adopt(list(roster.nodes.values()), NOW, NOW + 5)
     assert [repr(each) for each in after] == ["<Neighbour you, 1 members at version 0>"]
     ((to, words),) = words_of(after.handle_connected("", NOW + 5))
     assert to == 0

@@ -155,7 +155,7 @@ class Node:
             self.crew.roster.put_role(role)
         self.membership = Membership(self.crew, self.name, self.clock.now)
         self.carry_out(self.membership.start(self.clock.now))
-        self.membership.adopt(list(roster.nodes.values()), self.clock.now)
+        self.membership.adopt(list(roster.nodes.values()), self.clock.now, self.clock.now)
         self.connect()
 
     def pause(self, seconds: float) -> None:

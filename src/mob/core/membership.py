@@ -126,9 +126,10 @@ class Membership:
         self._wake_due = now + BEAT
         return [WakeAt(self._wake_due)]
 
-    def adopt(self, nodes: Iterable[m.Node], now: float) -> None:
+    def adopt(self, nodes: Iterable[m.Node], born: float, now: float) -> None:
         """The nodes that a Kingpin before this one knew; their members are in the roster. What has changed meanwhile
-        is asked for."""
+        is asked for. `born`: when the first of them has begun."""
+        self._name.born = born
         for node in nodes:
             if node.number != self.number:
                 neighbour = self.neighbours[node.number] = Neighbour(node.number, node.name, now)

@@ -350,7 +350,7 @@ def _rejoin_cluster(kingpin: Kingpin, estate: Estate) -> None:
     elif kingpin.plan.cluster is not None:
         kingpin.join_cluster()
         assert kingpin.cluster is not None
-        kingpin.cluster.membership.adopt(estate.snapshot.nodes, monotonic())
+        kingpin.cluster.membership.adopt(estate.snapshot.nodes, estate.past.began, monotonic())
         kingpin.cluster.leases.adopt(estate.leases)
         for process in kingpin.supervisor.crew.processes_of(GATEWAY):
             kingpin.cluster.greet(process.uid)

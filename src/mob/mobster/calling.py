@@ -99,8 +99,10 @@ class Calling:
         peer = self._peer
         options = export.options
         special = None if options.pid is None else peer.contact_of_pid(options.pid, export.role)
-        args_body = Raw(peer.encode(args, "args"))
-        named = (Raw(peer.encode(kwargs, "kwargs")),) if kwargs else ()
+        route = export.route
+        shares = bool(route.near or not route.far)
+        args_body = Raw(peer.encode(args, "args", shares))
+        named = (Raw(peer.encode(kwargs, "kwargs", shares)),) if kwargs else ()
         passage = peer.callbacks.take() if peer.callbacks.encoding else ()
         call = export.new_call(peer, export.label, export.role if special is None else "")
         served = current()
@@ -116,7 +118,6 @@ class Calling:
                 peer.limit(call, times)
         if passage:
             self._accompany(call, passage)
-        route = export.route
         if options.key is not None:
             self._send_by_key(route, options, call, body, passage)
             return call

@@ -184,6 +184,9 @@ class Contact:
         if self.pending.pop(number, None) is not None:
             self.post(m.Cancel(number))
 
+    def want_again(self) -> None:
+        """Nothing to do for a neighbour: its link is made when it is asked for."""
+
     def recall_early(self) -> None:
         """The member drains, and no link to it has come yet: the calls that wait for one go to others, if they may.
         It waits for nobody whom it has not met."""
@@ -251,6 +254,11 @@ class DistantContact(Contact):
     def is_choked(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
         """Whether so much waits for its link that nothing more should be sent."""
         return self.link is not None and self.link.unsent_bytes > UNSENT_LIMIT
+
+    def want_again(self) -> None:
+        """Whoever was asked for the link may have been replaced."""
+        if self._early:
+            self._peer.control.post(m.WantMember(self.uid))
 
     def lose(self, why: str) -> None:
         self._peer.contacts.forget_wish(self)  # first: what other threads say from now on asks for another link
@@ -398,6 +406,9 @@ class Contacts:
             self._reroute(role)
             if self._peer.roster.is_out_of_reach(role):
                 self._peer.calling.handle_given_up(role)
+        if not self._peer.roster.cut:
+            for contact in self:
+                contact.want_again()
 
     def _reroute(self, role: str) -> None:
         """The workers of a role that may get calls have changed (of clients and gateways there are none)."""

@@ -160,17 +160,18 @@ class Peer:
             "descriptors": len(self.descriptors),
         }
 
-    def encode(self, value: Any, root: str) -> bytes:
-        """The body of a message; `BadMessage` says where in it something cannot be sent."""
+    def encode(self, value: Any, root: str, shares: bool = True) -> bytes:
+        """The body of a message; `BadMessage` says where in it something cannot be sent. `shares`: whether its receiver
+        is one who can look into shared memory."""
         try:
-            if holds_large(value):
+            if shares and holds_large(value):
                 body = self.buffers.encode(value, root)
             else:
                 try:
                     body = self.codec.pack(value)  # not `encode`: a call less on the hot path
                 except Exception as failure:  # noqa: BLE001  translated there
                     body = self.codec.encode_slowly(value, root, failure)
-            if len(body) >= LARGE:
+            if len(body) >= LARGE and shares:
                 body = self.buffers.encode_again(value, body)
         except BaseException:
             self.callbacks.let_go(self.callbacks.take())

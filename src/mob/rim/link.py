@@ -26,7 +26,7 @@ from typing import Any
 
 from mob.errors import GarbageFrame, LinkError
 from mob.rim.reactor import Reactor
-from mob.wire.frames import HEADER, FrameDecoder
+from mob.wire.frames import HEADER, LARGE, FrameDecoder
 from mob.wire.messages import encode
 
 READ_SIZE = 64 * 1024  # more costs: a read allocates this much, and beyond 128 KiB malloc asks the kernel each time
@@ -190,17 +190,30 @@ class Link:
         del outbox[: len(batch)]
         if not batch:
             return
-        data = _framed([monotonic(), *batch] if self.is_stamped else batch)
-        if len(data) <= SPLIT or len(batch) == 1:
-            self._send(data, ())
+        payload = self._encode(batch)
+        if len(payload) <= SPLIT or len(batch) == 1:
+            self._send_payload(payload)
             if self._is_cut:
                 outbox[:0] = batch  # none of it has left
             return
         for index, message in enumerate(batch):
-            self._send(_framed([monotonic(), message] if self.is_stamped else [message]), ())
+            self._send_payload(self._encode([message]))
             if self._is_cut:
                 outbox[:0] = batch[index:]
                 return
+
+    def _encode(self, batch: Messages) -> bytes:
+        stamped: Messages = [monotonic(), *batch] if self.is_stamped else batch
+        return encode(stamped)
+
+    def _send_payload(self, payload: bytes) -> None:
+        """Sends the frame of a payload. A large one is not copied for its head, which goes before it."""
+        head = HEADER.pack(len(payload))
+        if len(payload) <= LARGE:
+            self._send(head + payload, ())
+        else:
+            self._send(head, ())
+            self._send(payload, ())
 
     def _send(self, data: bytes, descriptors: Sequence[Descriptor]) -> None:
         if not self._backlog:
