@@ -13,7 +13,7 @@ from collections.abc import Callable
 from mob.core.circuits import Circuit
 from mob.rim.reactor import Reactor
 
-READ = 128 * 1024
+READ = 256 * 1024
 """Bytes of one read."""
 BUFFER = 1024 * 1024
 """Wanted size of the socket's buffers: what a large message needs to pass in few steps."""
