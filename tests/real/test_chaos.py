@@ -19,11 +19,11 @@ NO_FAULTS = [part for kind in KINDS for part in ("--without", kind)]
 PATIENCE = 150.0
 
 
-def chaos(apps: Apps, *options: str, lie: str = "", main: str = MAIN) -> RunningApp:
+def chaos(apps: Apps, *options: str, behind: tuple[str, ...] = (), lie: str = "", main: str = MAIN) -> RunningApp:
     name = f"chaos-{os.getpid()}-{len(apps.running)}"
     apps.write(back="def foo():\n    return 1\n", main=main.format(name=name))
     env = {"MOB_CHAOS_LIE": lie, "TMPDIR": str(apps.directory), "COLUMNS": "160"}
-    return apps.run(name, [sys.executable, "-m", "mob", "chaos", *options, "main.py"], env)
+    return apps.run(name, [sys.executable, "-m", "mob", "chaos", *options, "main.py", *behind], env)
 
 
 def kept(directory: Path) -> list[str]:
@@ -81,3 +81,9 @@ def test_a_misspelled_export_is_refused(apps: Apps, call: str, complaint: str) -
     run = chaos(apps, "--call", call)
     assert run.wait(PATIENCE) == 2
     assert run.wait_for(complaint)
+
+
+def test_options_may_stand_behind_the_script(apps: Apps) -> None:
+    run = chaos(apps, behind=("--seed", "7", "--minutes", "0.05", *NO_FAULTS))
+    assert run.wait(PATIENCE) == 0, run.output
+    assert "(seed 7)" in run.output

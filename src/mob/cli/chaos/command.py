@@ -34,7 +34,7 @@ COLUMNS = {
 }
 
 
-@click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@click.command(context_settings={"ignore_unknown_options": True})
 @click.option("--seed", type=int, help="Repeats the faults of an earlier run; else chosen by chance and told.")
 @click.option(
     "--minutes", type=click.FloatRange(0.05), default=1.0, show_default=True, help="How long faults are made."
@@ -71,10 +71,10 @@ def chaos(
 ) -> None:
     """Run an app under faults, and check that nothing is lost.
 
-    SCRIPT is the app's main script. Two roles are added to it: one calls the other in every way and compares each
-    answer. Meanwhile processes of the app are killed, stopped, starved and reloaded. The exit code is 1 if a call was
-    answered wrongly, ran twice, never ended, or if the app did not come back to its full size. Never do it in
-    production.
+    SCRIPT is the app's main script; what is no option of this command is given to it. Two roles are added: one calls
+    the other in every way and compares each answer. Meanwhile processes of the app are killed, stopped, starved and
+    reloaded. The exit code is 1 if a call was answered wrongly, ran twice, never ended, or if the app did not come back
+    to its full size. Never do it in production.
     """
     for call in calls:
         if not all(part.isidentifier() for part in call.rpartition(".")[2:]) or "." not in call:
