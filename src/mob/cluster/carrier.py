@@ -229,7 +229,8 @@ class Carrier:
     def _limit_patience(self) -> None:
         """Tells the kernel when to give the connection up. nats-py has no public way to its socket."""
         transport = getattr(self._client, "_transport", None)
-        if (writer := getattr(transport, "_bare_io_writer", None)) is not None:
+        writer = getattr(transport, "_bare_io_writer", None)
+        if writer is not None and hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux
             sock = writer.get_extra_info("socket")
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNANSWERED)
 
