@@ -8,14 +8,14 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 
 import mob
+from tests.real.loads import Load
 from tests.running import Apps, RunningApp, apps_in, wait_until
 
 BACK = """
@@ -89,34 +89,6 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
 def mobsters(client: mob.Client) -> list[int]:
     return sorted(member.pid for member in client.members() if member.role)
-
-
-class Load:
-    """Calls without pause, in threads; what has gone wrong."""
-
-    def __init__(self, *calls: Callable[[], object]) -> None:
-        self.errors: list[BaseException] = []
-        self.done = 0
-        self._stop = False
-        self._threads = [threading.Thread(target=self._run, args=(call,)) for call in calls]
-
-    def __enter__(self) -> Load:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._stop = True
-        for thread in self._threads:
-            thread.join()
-
-    def _run(self, call: Callable[[], object]) -> None:
-        while not self._stop:
-            try:
-                call()
-                self.done += 1
-            except Exception as error:  # noqa: BLE001  looked at by the test
-                self.errors.append(error)
 
 
 def test_under_load_nothing_is_lost_and_everybody_stays(site: Site) -> None:

@@ -339,7 +339,11 @@ class Calling:
     def route_waiting(self, route: Route[Contact]) -> None:
         """A worker is ready: sends what has waited, in order."""
         waiting = route.waiting
-        while waiting and (contact := self._choose(route)) is not None:
+        while waiting:
+            # What cannot leave this machine waits for a worker here; if there is none at all, it is refused.
+            contact = self._choose(route, waiting[0].passage if route.near else ())
+            if contact is None:
+                break
             self._send_parked(waiting[0], contact)
             waiting.popleft()  # only now: nothing may overtake it
         for place, keyed in route.keyed.items():
@@ -350,7 +354,10 @@ class Calling:
 
     def _send_parked(self, parked: Parked, contact: Contact) -> None:
         if parked.call is None:
-            self._send_message(contact, m.Message(parked.body[1], parked.body[5]), parked.passage)
+            try:
+                self._send_message(contact, m.Message(parked.body[1], parked.body[5]), parked.passage)
+            except BadMessage as error:
+                self._peer.log.error("%s: %s", _label(parked, contact.member.role), error)
             self._peer.callbacks.let_go(parked.passage)
         elif parked.call.state is State.WAITING:
             self._send(contact, parked.call, parked.body, parked.passage)

@@ -11,8 +11,8 @@ import pytest
 
 import mob
 from mob.core.membership import SILENCE
-from tests.real.cluster.loads import Load
 from tests.real.cluster.machines import Nats, Node, Nodes, wait_gone
+from tests.real.loads import Load
 from tests.running import is_alive, wait_until
 
 BACK = """

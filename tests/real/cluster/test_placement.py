@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 import mob
-from tests.real.cluster.loads import Load
 from tests.real.cluster.machines import MACHINE, Nats, Nodes, wait_gone
+from tests.real.loads import Load
 from tests.running import wait_until
 
 BACK = """

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 
 import mob
-from tests.real.cluster.loads import Load
 from tests.real.cluster.machines import Nats, Nodes
+from tests.real.loads import Load
 from tests.running import wait_until
 
 BACK = """
