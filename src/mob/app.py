@@ -242,6 +242,16 @@ class App:
         self._plan = plans.placed(self._plan, workers)
         return self
 
+    def hand_over(self) -> Plan:
+        """The checked plan, for somebody who runs it in the place of `run`."""
+        self._has_run = True
+        return plans.check_limits(self._plan)
+
+    def amend(self, **fields: Any) -> App:
+        """Sets fields of the plan: for tools that run other people's apps, and know what they do."""
+        self._plan = msgspec.structs.replace(self._plan, **fields)
+        return self
+
     def run(self) -> None:
         """Becomes the Kingpin: launches the mobsters and returns when the app has stopped in order.
 

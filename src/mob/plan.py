@@ -173,6 +173,8 @@ class Plan(msgspec.Struct, frozen=True):
     trace: str | None = None
     """Whether calls are traced by OpenTelemetry: what sets it up in each mobster, as "module:function"; "" if that is
     to be done by the environment's OTEL_ variables."""
+    setup: tuple[str, ...] = ()
+    """Functions, as "module:function", that each mobster calls with its `Peer` before its role's module is imported."""
     cluster: Cluster | None = None
     """How it takes part in a cluster of machines; None: it runs on one."""
 

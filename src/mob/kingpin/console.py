@@ -20,7 +20,7 @@ import msgspec
 
 from mob.kingpin.followers import Followers
 from mob.kingpin.lines import COLORS, Chunk, Origin
-from mob.kingpin.writer import Source, Writer, sink_of, word
+from mob.kingpin.writer import Sink, Source, Writer, sink_of, word
 from mob.plan import Logs
 from mob.rim.reactor import Reactor
 
@@ -38,7 +38,7 @@ MOST_READS = 32  # of the pipe of one that has ended; a process that has left it
 class Console:
     """Where the app's output goes."""
 
-    def __init__(self, reactor: Reactor, logs: Logs, frame_limit: int) -> None:
+    def __init__(self, reactor: Reactor, logs: Logs, frame_limit: int, sink: Sink | None = None) -> None:
         self._reactor = reactor
         has_colors = sys.stdout.isatty() and sys.stderr.isatty() and "NO_COLOR" not in os.environ
         self.color = has_colors and logs.format == "text" and logs.file is None
@@ -47,7 +47,7 @@ class Console:
         self._sources: dict[int, list[_Pipe]] = {}  # by the mobster's uid
         self._last: dict[int, deque[bytes]] = {}
         self._taken: dict[int, list[str]] = {}
-        self._writer = Writer(sink_of(logs, has_colors))
+        self._writer = Writer(sink or sink_of(logs, has_colors))
         self.followers = Followers(frame_limit)
 
     def __repr__(self) -> str:

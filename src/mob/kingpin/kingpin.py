@@ -64,13 +64,13 @@ class Kingpin:
         """The other machines, if there are any."""
         self.registry = Registry(self.supervisor.crew, monotonic())
         self.reactor = Reactor(uvloop.new_event_loop())
-        self.console = Console(self.reactor, plan.logs, plan.frame_limit)
+        self.console = self._make_console()
         self.ports = Ports(passed_sockets())
         self.manager = Manager()
         self.signals = Signals(self)
         self.board = board
         self.desk = desk
-        self.nursery = Nursery(self.reactor, plan, self.handle_report, self.handle_fork_server_gone)
+        self.nursery = self._make_nursery()
         self.connections: dict[int, Connection] = {}
         self.coroner = Coroner(self)
         self.requests = Requests(self)
@@ -80,12 +80,25 @@ class Kingpin:
     def __repr__(self) -> str:
         return f"<Kingpin of {self.plan.name!r}, pid {os.getpid()}, {len(self.connections)} connections>"
 
-    def run(self) -> int:
-        """Launches the app and returns its exit status when it has stopped."""
+    def _make_console(self) -> Console:
+        return Console(self.reactor, self.plan.logs, self.plan.frame_limit)
+
+    def _make_nursery(self) -> Nursery:
+        return Nursery(self.reactor, self.plan, self.handle_report, self.handle_fork_server_gone)
+
+    def _enter_process(self) -> None:
+        """All that makes this process the Kingpin's own."""
         setproctitle.setproctitle(f"{self.plan.name} (kingpin)")
         processes.become_subreaper()
         self.signals.install()
         upgrade.release_signals()
+
+    def _leave_process(self) -> None:
+        self.signals.remove()
+
+    def run(self) -> int:
+        """Launches the app and returns its exit status when it has stopped."""
+        self._enter_process()
         self.desk.open(self.reactor, self.handle_client, self.plan.frame_limit)
         if self._estate is None:
             self.nursery.open()
@@ -117,7 +130,7 @@ class Kingpin:
         self.ports.close()
         self.board.close()
         self.console.close()
-        self.signals.remove()
+        self._leave_process()
         self.reactor.loop.close()
         self.reactor.close()
 
@@ -335,7 +348,7 @@ class Kingpin:
                     self._post(uid, m.Stop(grace))
                 case d.Kill(uid=uid):
                     if (process := self.supervisor.processes.get(uid)) and process.pid:
-                        processes.kill_group(process.pid)
+                        self.nursery.end_mobster(process.pid)
                 case d.Inspect(uid=uid):
                     self.coroner.inspect(uid)
                 case d.Record():
@@ -398,6 +411,7 @@ class Kingpin:
             log_format=plan.logs.format,
             metrics=plan.metrics,
             trace=plan.trace,
+            setup=plan.setup,
             until=None if self.cluster is None else self.cluster.leases.until(launch.role),
         )
         self.board.put(launch.uid, 0, 0)  # one that died long ago may have had the same entry

@@ -127,6 +127,10 @@ class Nursery:
             self._on_gone(processes.exit_text(status))
         return True
 
+    def end_mobster(self, pid: int) -> None:
+        """Ends a mobster at once, and all that it has started."""
+        processes.kill_group(pid)
+
     def kill(self) -> None:
         """Ends the fork server at once, its mobsters go on; `reopen` follows."""
         if self._process is not None:

@@ -27,6 +27,17 @@ T = TypeVar("T")
 _peer: Peer | None = None
 _say_ready: Callable[[], None] | None = None
 
+Seat = tuple[Peer, Callable[[], None]]
+"""A peer, and how it says that it is ready."""
+
+
+def _nobody() -> Seat | None:
+    return None
+
+
+find_seat: Callable[[], Seat | None] = _nobody
+"""Who asks, where one process holds several mobsters (`mob.testing`); asked in a process that is no mobster itself."""
+
 
 class Me(Struct, frozen=True):
     """Who a process of the mob is."""
@@ -58,9 +69,12 @@ def leave() -> None:
 
 def current(function: str) -> Peer:
     """This process's peer; `NotInMobster` names the function that needs one."""
-    if _peer is None:
-        _refuse(function)
-    return _peer
+    return _peer if _peer is not None else _seat(function)[0]
+
+
+def _seat(function: str) -> Seat:
+    seat = find_seat()
+    return _refuse(function) if seat is None else seat
 
 
 def _refuse(function: str) -> NoReturn:
@@ -181,9 +195,8 @@ def me() -> Me:
 
 def ready() -> None:
     """Says that this mobster may be given work, before its module has finished importing."""
-    current("ready")
-    assert _say_ready is not None
-    _say_ready()
+    say_ready = _say_ready if _say_ready is not None else _seat("ready")[1]
+    say_ready()
 
 
 def scale(change: int) -> str:

@@ -19,6 +19,7 @@ import signal
 import socket
 import sys
 import threading
+from contextvars import copy_context
 from functools import partial
 from pathlib import Path
 from time import monotonic
@@ -53,9 +54,14 @@ SENDING = frozenset(module.__file__ for module in (link, calling, callbacks, buf
 class Life:
     """One mobster, from its first instruction to its exit status."""
 
+    lingers = True
+    """Whether its loop may wait awake for an answer that is about to come."""
+    pulse = Liveness
+    """What its liveness thread is."""
+
     def __init__(self, order: m.Fork, control: socket.socket, liveness: socket.socket) -> None:
         self.order = order
-        self.reactor = Reactor(uvloop.new_event_loop(), lingers=True)
+        self.reactor = Reactor(uvloop.new_event_loop(), lingers=self.lingers)
         self.peer = Peer(
             self.reactor,
             control,
@@ -77,7 +83,7 @@ class Life:
         up = self.peer.control
         self.sharing = Sharing(partial(listening.ask, up), partial(listening.give_back, up), self.say_ready)
         self.vitals = Vitals(self.peer, not is_watched, self.sharing.count_connections)
-        self.liveness = Liveness(
+        self.liveness = self.pulse(
             liveness, order.grace, self._handle_beat, self.vitals.stacks, self._handle_kingpin_gone, order.until
         )
         self.closing = Closing(self.sharing)
@@ -111,12 +117,9 @@ class Life:
         reactor.drive(lambda: peer.control.welcomed or peer.control.is_closed)
         if peer.control.is_closed:
             return 0
-        api.enter(peer, self.say_ready)
-        os.register_at_fork(after_in_child=self._leave)
-        signal.signal(signal.SIGTERM, self._handle_sigterm)
-        self.sharing.install()
+        self._enter_process()
         self.liveness.start()
-        if not self.stopping and self._set_up_traces() and self._import() and not self.stopping:
+        if not self.stopping and self._set_up() and self._import() and not self.stopping:
             if self._has_lost_sigterm() and self.is_ready:  # a server of the module's own ran and was told to end
                 self._handle_asked_by_signal()
             else:
@@ -128,6 +131,13 @@ class Life:
             return self.status
         reactor.run()
         return self.status
+
+    def _enter_process(self) -> None:
+        """All that makes this process the mobster's own."""
+        api.enter(self.peer, self.say_ready)
+        os.register_at_fork(after_in_child=self._leave)
+        signal.signal(signal.SIGTERM, self._handle_sigterm)
+        self.sharing.install()
 
     def _has_lost_sigterm(self) -> bool:
         """Whether a loop that handled SIGTERM itself has run in the module and ended. From now on it is ours again."""
@@ -144,12 +154,15 @@ class Life:
 
     # --------------------------------------------------------------------------------------------- the import
 
-    def _set_up_traces(self) -> bool:
-        """If traces are wanted: after the fork, for they have threads; whether that went well."""
-        if self.order.trace is None:
-            return True
+    def _set_up(self) -> bool:
+        """Traces, if they are wanted: after the fork, for they have threads; and what the plan names. Whether that went
+        well."""
         try:
-            self.peer.tracing = importlib.import_module("mob.mobster.tracing").start(self.order)
+            if self.order.trace is not None:
+                self.peer.tracing = importlib.import_module("mob.mobster.tracing").start(self.order)
+            for each in self.order.setup:
+                module, _, function = each.partition(":")
+                getattr(importlib.import_module(module), function)(self.peer)
         except Exception as error:  # noqa: BLE001  the application's, or of what it has installed
             self.status = 1
             self._report(loading.traceback_of(error))
@@ -158,7 +171,7 @@ class Life:
     def _import(self) -> bool:
         """Runs the role's module with the loop in a helper thread; whether it came to its end."""
         self.has_begun = self.importing = True
-        helper = threading.Thread(target=self.reactor.run, name="mob-loop", daemon=True)
+        helper = threading.Thread(target=copy_context().run, args=(self.reactor.run,), name="mob-loop", daemon=True)
         try:
             helper.start()
             self.module = self._load()

@@ -74,6 +74,10 @@ class Liveness:
             is_there = self._listen() if is_heard else self._beat()
             self._end_if_expired()
         self._on_gone()
+        self._end_late()
+
+    def _end_late(self) -> None:
+        """The Kingpin has gone: the process ends itself, if it has not done so within the grace time."""
         time.sleep(self._grace if self._until is None else min(self._grace, self._left()))
         processes.kill_group(os.getpid(), signal.SIGKILL)
 

@@ -12,7 +12,8 @@ class Threads:
     """N threads that run jobs in the order given."""
 
     def __init__(self, count: int) -> None:
-        self._jobs: SimpleQueue[Callable[[], None]] = SimpleQueue()
+        self._jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._context = copy_context()  # what was set for this mobster holds in its threads as well
         self._count = count
         self.calls = 0
         """Calls that were given to the threads and have not ended; counted by who gives them."""
@@ -36,6 +37,11 @@ class Threads:
         """Has a job run by the first thread that is free."""
         self._jobs.put(job)
 
+    def end(self) -> None:
+        """Has each thread end when the jobs before this are done."""
+        for _ in range(self._count):
+            self._jobs.put(None)
+
     def _run(self) -> None:
-        while True:
-            copy_context().run(self._jobs.get())
+        while (job := self._jobs.get()) is not None:
+            self._context.copy().run(job)

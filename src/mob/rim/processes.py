@@ -54,6 +54,10 @@ class ResidentMemory:
     def __repr__(self) -> str:
         return f"<ResidentMemory {self.read():,} bytes>"
 
+    def __del__(self) -> None:
+        if self._statm >= 0:
+            os.close(self._statm)
+
     def read(self) -> int:
         """Bytes; 0 where the system does not tell."""
         return int(os.pread(self._statm, 99, 0).split()[1]) * PAGE if self._statm >= 0 else 0

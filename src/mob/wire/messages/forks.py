@@ -21,6 +21,7 @@ class Fork(Base, frozen=True, tag=60):
     log_format: str = "text"
     metrics: bool = True
     trace: str | None = None
+    setup: tuple[str, ...] = ()
     until: float | None = None
     """Of a singleton: when it must have ended unless it hears otherwise (`Prolong`), by the clock of `rim.expiry`."""
 
