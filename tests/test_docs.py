@@ -1,9 +1,8 @@
-"""What is written of mob is true: tables, the map of the files, the readme's examples, and every doctest."""
+"""What is written of mob is true: tables, the map of the files, and every doctest. Code of the pages: tests/docs."""
 
 from __future__ import annotations
 
 import ast
-import atexit
 import doctest
 import importlib
 import re
@@ -13,7 +12,6 @@ from typing import Any
 
 import pytest
 
-from mob.cli import config
 from mob.cli.apps import EXIT_CODES
 from mob.cli.main import COMMANDS
 from mob.exposition import exposition
@@ -23,16 +21,12 @@ from mob.wire.messages import Metrics
 ROOT = Path(__file__).resolve().parent.parent
 SRC = ROOT / "src"
 DESIGN = (ROOT / "docs" / "design.md").read_text("utf-8")
-README = (ROOT / "README.md").read_text("utf-8")
 CLI = (ROOT / "docs" / "cli.md").read_text("utf-8")
 LOGS = (ROOT / "docs" / "logs.md").read_text("utf-8")
 SUPERVISION = (ROOT / "docs" / "supervision.md").read_text("utf-8")
 
 MODULES = sorted(SRC.glob("mob/**/*.py"))
 WITH_DOCTESTS = [path for path in MODULES if ">>>" in path.read_text("utf-8")]
-BLOCKS = re.findall(r"^```python\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
-EXAMPLES = {name: block for block in BLOCKS if (name := block.partition(" ")[2].partition("\n")[0].split(" ")[0])}
-HELLO = sorted((ROOT / "examples" / "hello").glob("*.py"))
 
 
 def dotted(path: Path) -> str:
@@ -112,16 +106,6 @@ def test_every_family_of_metrics_is_explained() -> None:
     assert {family for family in families if f"`{family}`" not in CLI} == set()
 
 
-def test_the_file_in_the_manual_can_be_run(tmp_path: Path) -> None:
-    (text,) = re.findall(r"^```toml\n(.*?)^```$", CLI, re.MULTILINE | re.DOTALL)
-    for name in ("back", "front"):
-        (tmp_path / f"{name}.py").write_text("")
-    (tmp_path / "mob.toml").write_text(text)
-    app = config.described(tmp_path / "mob.toml")
-    atexit.unregister(app._complain_unless_run)
-    assert [role.name for role in app.plan.roles] == ["back", "front", "dashboard"]
-
-
 # --- docs/logs.md -----------------------------------------------------------------------------------------------------
 
 
@@ -130,19 +114,6 @@ def test_every_option_of_the_logs_is_explained(option: str) -> None:
     rows = [line for line in LOGS.splitlines() if line.startswith(f"| `{option}` ")]
     assert len(rows) == 1
     assert f"`--log-{option.replace('_', '-')}`" in rows[0]
-
-
-# --- README.md --------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("block", BLOCKS, ids=range(1, len(BLOCKS) + 1))
-def test_python_in_the_readme_compiles(block: str) -> None:
-    compile(block, "README.md", "exec", dont_inherit=True)
-
-
-@pytest.mark.parametrize("path", HELLO, ids=lambda path: path.name)
-def test_the_first_example_is_the_one_that_can_be_run(path: Path) -> None:
-    assert EXAMPLES[path.name] == path.read_text("utf-8")
 
 
 # --- the source -------------------------------------------------------------------------------------------------------

@@ -27,6 +27,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
+import click
+
 import mob
 from mob import app as apps
 from mob.cli import config
@@ -88,6 +90,7 @@ class Page:
         self._env = {
             "PATH": binaries,
             "HOME": str(directory),
+            "XDG_STATE_HOME": str(directory / "state"),  # as that of the apps that `Apps` starts
             "NO_COLOR": "1",
             "COLUMNS": "120",
             "PYTHONUNBUFFERED": "1",
@@ -103,6 +106,8 @@ class Page:
                     getattr(self, f"_run_{each.how}")(each)
                 except PageError:
                     raise
+                except click.ClickException as error:
+                    _fail(each, each.text, error.format_message(), "commands and options that exist")
                 except (Exception, SystemExit) as error:
                     told = "".join(traceback.format_exception(error))
                     raise PageError(f"{each.place}: run as {each.how}:\n{each.text}\nseen:\n{told}") from error
@@ -147,6 +152,7 @@ class Page:
             (self._directory / f"{name}.py").touch()
 
     def _run_script(self, each: Block) -> None:
+        self._settle()
         file = self._directory / "_script.py"
         file.write_text(each.text)
         command = [sys.executable, "-m", "tests.docs.snippets", str(each.page), str(each.line), str(file)]
@@ -171,6 +177,7 @@ class Page:
 
     def _run_plan(self, each: Block) -> None:
         self._write_missing_roles(each.text)
+        (self._directory / "main.py").touch()  # in which it might stand
         made: list[mob.App] = []
 
         class Planned(Exception):
@@ -231,7 +238,7 @@ class Page:
         """Waits until all that was started is ready, as a reader does who types the next line."""
         for name in running_apps():
             with mob.connect(name) as client:
-                wait_until(lambda c=client: all(m.state == "ready" for m in c.overview()), f"{name} is ready")
+                wait_until(lambda c=client: _is_ready(c), f"{name} is ready")
 
     def _run_shell(self, each: Block, status: int = 0) -> None:
         self._settle()
@@ -251,7 +258,11 @@ class Page:
     def _run_parse(self, each: Block) -> None:
         for command, _ in _commands(each):
             for words in _parts(command):
-                _check_command(each, words)
+                for word in words:
+                    if word.endswith((".py", ".toml")) and "/" not in word and not (self._directory / word).exists():
+                        (self._directory / word).touch()  # files of the reader's
+                with _here(self._directory):
+                    _check_command(each, words)
 
     def _environment(self) -> dict[str, str]:
         kept = {key: value for key, value in os.environ.items() if not key.startswith(("MOB_", "XDG_", "PYTEST"))}
@@ -272,6 +283,12 @@ class Page:
         except subprocess.TimeoutExpired as error:
             seen = error.output.decode(errors="replace") if error.output else ""
             _fail(each, shlex.join(command), seen, f"its end within {PATIENCE:.0f} s")
+
+
+def _is_ready(client: mob.Client) -> bool:
+    """Whether all that the app describes is ready."""
+    rows = client.overview()
+    return bool(rows) and all(row.state == "ready" for row in rows)
 
 
 def _fail(each: Block, ran: str, seen: str, wanted: str) -> NoReturn:

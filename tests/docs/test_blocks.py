@@ -13,6 +13,7 @@ from tests.docs.page import apart
 
 PATIENCE = 110.0
 """Seconds that a page may take."""
+HELLO = sorted((ROOT / "examples" / "hello").glob("*.py"))
 
 
 @pytest.fixture(scope="module")
@@ -36,6 +37,12 @@ def run(network: list[str], page: Path, directory: Path) -> tuple[int, str]:
 def test_page(page: Path, network: list[str], tmp_path: Path) -> None:
     status, told = run(network, page, tmp_path)
     assert status == 0, told
+
+
+@pytest.mark.parametrize("path", HELLO, ids=lambda path: path.name)
+def test_the_first_example_is_the_one_that_can_be_run(path: Path) -> None:
+    shown = {each.title: each.text for each in blocks(ROOT / "README.md")}
+    assert shown[path.name] == path.read_text("utf-8")
 
 
 GOOD = """

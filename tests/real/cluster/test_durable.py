@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 import mob
+from tests.docs.blocks import block
 from tests.real.cluster.machines import Nats, Node, Nodes
 from tests.running import Apps, wait_until
 
@@ -71,6 +72,14 @@ def test_a_message_is_handled_wherever_a_worker_is(own_nats: Nats, nodes: Nodes)
     assert sorted(lines(a, "seen")) == ["1 1 front a b", "2 1 client a b", "3 1 client a b"]
     assert "3 200000" in lines(a, "done")
     assert b.node == "b"
+
+
+def test_the_example_of_the_manual(own_nats: Nats, nodes: Nodes) -> None:
+    text = block("docs/cluster.md", "tests/real/cluster/test_durable.py::test_the_example_of_the_manual")
+    noted = text.replace("async def handle(obj):\n", "async def handle(obj):\n    print('handles', obj, flush=True)\n")
+    (a,) = nodes.start(own_nats, '.role("back", "./back.py")', ("a",), back=f"import mob\n\n{noted}")
+    a.client.require("back").order(4711).result(10)
+    a.wait_for(r"handles \{'order': 4711\}")
 
 
 def test_it_waits_until_there_is_a_worker(own_nats: Nats, nodes: Nodes) -> None:

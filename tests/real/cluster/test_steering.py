@@ -12,6 +12,7 @@ from collections.abc import Iterator
 import pytest
 
 import mob
+from tests.docs.blocks import block
 from tests.real.cluster.machines import Nats, Node, Nodes, nodes_in, wait_gone
 from tests.real.test_dashboard import TOKEN, Site, can_ask
 from tests.running import apps_in, free_port, freeze, wait_until
@@ -101,6 +102,15 @@ def test_lines_and_crashes_of_another_machine(two: tuple[Node, Node]) -> None:
         crash = wait_until(lambda: there.crashes(1), "the report is there")[0]
         assert (crash.pid, crash.role) == (pid, "back")
         wait_until(lambda: len(b.pids("back")) == 2, "another has come")
+
+
+def test_the_example_of_the_manual(two: tuple[Node, Node]) -> None:
+    a, b = two
+    text = block("docs/cluster.md", "tests/real/cluster/test_steering.py::test_the_example_of_the_manual")
+    exec(text.replace("myapp", a.name).replace("hamburg", "b"), {"mob": mob})
+    assert len(wait_until(lambda: len(b.pids("back")) == 8 and b.pids("back"), "b has eight")) == 8
+    assert len(a.pids("back")) == 2
+    done(a, "scale", "back=2", "--node", "b")
 
 
 def test_machines_are_listed(two: tuple[Node, Node]) -> None:
