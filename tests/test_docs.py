@@ -15,7 +15,7 @@ import pytest
 from mob.cli.apps import EXIT_CODES
 from mob.cli.main import COMMANDS
 from mob.exposition import exposition
-from mob.plan import Logs, RolePlan
+from mob.plan import OPTIONS, Logs
 from mob.wire.messages import Metrics
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -81,7 +81,7 @@ def test_the_map_names_no_file_that_is_not_there() -> None:
 # --- docs/supervision.md ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("option", [field for field in RolePlan.__struct_fields__ if field not in ("name", "module")])
+@pytest.mark.parametrize("option", OPTIONS)
 def test_every_option_of_a_role_is_explained(option: str) -> None:
     rows = [line for line in SUPERVISION.splitlines() if line.startswith("| `")]
     assert any(f"`{option}`" in row.split("|")[1] for row in rows), "say it in the table of docs/supervision.md"

@@ -23,6 +23,7 @@ SRC = Path(__file__).resolve().parent.parent / "src"
 FLOORS = {
     "errors": 0,
     "plan": 0,
+    "serve": 0,
     "wire": 1,
     "core": 2,
     "rim": 3,

@@ -18,7 +18,7 @@ from typing import Any, cast
 
 import msgspec
 
-from mob import plan as plans
+from mob import plan as plans, serve as serving
 from mob.errors import NotInMobster, PlanError, nearest
 from mob.kingpin import kingpin
 from mob.plan import Plan, RolePlan
@@ -138,29 +138,34 @@ class App:
     def role(self, name: str, module: str | os.PathLike[str], **options: Any) -> App:
         """Adds a role: its name, the module that its mobsters run, and options.
 
-        `module`: a file ending in `.py`, relative to the base, or an import string such as `pkg.module`. `workers`: how
-        many mobsters (1). `threads`: how many plain `def` exports run at once (1, on the loop). `concurrency`: how many
-        `async def` exports run at once (100). `queue`: how many calls may wait in one worker (10,000).
-        `shared_memory`: how many bytes of large buffers each mobster may have on their way to others, or looked at by
-        them (256 MiB); 0 sends them through the sockets. docs/supervision.md tells of the others: `restart`,
-        `intensity`, `period`, `stop_exit_codes`, `needs`, `essential`; `boot_timeout`, `hang_timeout`; `max_calls`,
-        `max_age`, `max_memory`; `max_workers`; `singleton`; `callers`; `env`, `nice`, `cpus`, `limits`. `PlanError`
-        tells what does not fit.
+        `module`: a file ending in `.py`, relative to the base, or an import string such as `pkg.module`. `serve`: the
+        address, "127.0.0.1:8000" or "unix:./web.sock", at which the ASGI or WSGI application of the module is served
+        over HTTP; its name stands behind a colon, "shop:app", and `serve_options` are those of uvicorn; see
+        docs/http.md. `workers`: how many mobsters (1). `threads`: how many plain `def` exports run at once (1, on the
+        loop). `concurrency`: how many `async def` exports run at once (100). `queue`: how many calls may wait in one
+        worker (10,000). `shared_memory`: how many bytes of large buffers each mobster may have on their way to others,
+        or looked at by them (256 MiB); 0 sends them through the sockets. docs/supervision.md tells of the others:
+        `restart`, `intensity`, `period`, `stop_exit_codes`, `needs`, `essential`; `boot_timeout`, `hang_timeout`;
+        `max_calls`, `max_age`, `max_memory`; `max_workers`; `singleton`; `callers`; `env`, `nice`, `cpus`, `limits`.
+        `PlanError` tells what does not fit.
 
-        >>> app.role("back", "./background_worker.py", workers=4)     # doctest: +SKIP
+        >>> app.role("back", "./background_worker.py", workers=4)                        # doctest: +SKIP
+        >>> app.role("web", "./shop.py:app", workers=2, serve="127.0.0.1:8000")          # doctest: +SKIP
         """
-        known = [field for field in RolePlan.__struct_fields__ if field not in ("name", "module")]
         for option in options:
-            if option not in known:
-                raise PlanError(f"role {name!r}: there is no option {option!r}. {nearest(option, known)}")
+            if option not in plans.OPTIONS:
+                raise PlanError(f"role {name!r}: there is no option {option!r}. {nearest(option, plans.OPTIONS)}")
         if not _is_path(module):
             raise PlanError(
                 f"role {name!r}: {module!r} is no module. Wanted: a file ending in .py, as in "
                 f'.role("back", "./background_worker.py"), or an import string such as "pkg.module".'
             )
         options = {key: _frozen(value) for key, value in options.items()}
-        role = plans.check_role(RolePlan(name, os.fspath(module), **options), self._plan.roles)
+        path, application = serving.split(os.fspath(module))
+        role = plans.check_role(RolePlan(name, path, application=application, **options), self._plan.roles)
         role = msgspec.structs.replace(role, module=self._resolve(name, role.module))
+        if role.serve is not None:
+            role = self._served(role, role.serve)
         self._plan = msgspec.structs.replace(self._plan, roles=(*self._plan.roles, role))
         return self
 
@@ -286,6 +291,16 @@ class App:
         if not path.is_file():
             raise PlanError(f"cluster: {name}: there is no file {path}.")
         return path
+
+    def _served(self, role: RolePlan, address: str) -> RolePlan:
+        """The role, where all that it needs to serve is there."""
+        missing = [name for name in ("uvicorn", "httptools") if importlib.util.find_spec(name) is None]
+        if missing:
+            raise PlanError(
+                f"role {role.name!r}: serve={address!r} needs {' and '.join(missing)}. Try: pip install 'mobsters[web]'"
+            )
+        where, options = serving.below(self._plan.base, address, role.serve_options)
+        return msgspec.structs.replace(role, serve=where, serve_options=options)
 
     def _resolve(self, name: str, module: str) -> str:
         if module.endswith(".py") or "/" in module:

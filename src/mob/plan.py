@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from mob import serve as serving
 from mob.errors import PlanError, nearest
 
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}")
@@ -88,6 +89,18 @@ class RolePlan(msgspec.Struct, frozen=True):
     """The processor cores on which its mobsters run; none: on all."""
     limits: dict[str, int] = {}
     """Limits of the operating system, by the name that getrlimit(2) gives them without RLIMIT_: {"nofile": 4096}."""
+    application: str = ""
+    """Of a role that serves HTTP: the name of the application in the module, said behind a colon; with "()" at its end
+    it is a function that makes it."""
+    serve: str | None = None
+    """Where the application is served: "127.0.0.1:8000", ":8000", "[::1]:8000", "unix:/run/web.sock"; port 0 is any
+    free one. None: nothing is served."""
+    serve_options: dict[str, Any] = {}
+    """Options of uvicorn, which serves: {"access_log": True}."""
+
+
+OPTIONS = tuple(field for field in RolePlan.__struct_fields__ if field not in ("name", "module", "application"))
+"""What may be said of a role beside its name and its module."""
 
 
 class Logs(msgspec.Struct, frozen=True):
@@ -220,6 +233,10 @@ def check_role(role: RolePlan, others: tuple[RolePlan, ...]) -> RolePlan:
         value = getattr(role, option)
         if not is_fine(value):
             raise PlanError(f"role {role.name!r}: {option}={value!r} is not {wanted}.")
+    try:
+        serving.check(role.module, role.application, role.serve, role.serve_options)
+    except PlanError as error:
+        raise PlanError(f"role {role.name!r}: {error}") from None
     if role.max_workers is not None and role.max_workers < role.workers:
         raise PlanError(
             f"role {role.name!r}: max_workers={role.max_workers} is less than workers={role.workers}, with which the "

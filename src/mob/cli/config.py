@@ -27,7 +27,7 @@ from msgspec.structs import fields
 
 from mob.app import App
 from mob.errors import MobError, PlanError, nearest
-from mob.plan import Cluster, Logs, Plan, RolePlan
+from mob.plan import OPTIONS, Cluster, Logs, Plan, RolePlan
 
 OWN = "mob.toml"
 SHARED = "pyproject.toml"
@@ -105,7 +105,7 @@ def _app(table: Table, home: Path) -> App:
 
 
 def _add_role(app: App, name: str, table: Table) -> None:
-    options = {field.name: field.type for field in fields(RolePlan) if field.name != "name"}
+    options = {field.name: field.type for field in fields(RolePlan) if field.name in ("module", *OPTIONS)}
     _check_keys(table, options, f" in [roles.{name}]")
     if "module" not in table:
         raise PlanError(

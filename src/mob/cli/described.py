@@ -17,6 +17,7 @@ import msgspec
 from mob.cli import config
 from mob.errors import PlanError
 from mob.plan import Plan, RolePlan
+from mob.serve import split
 
 DASHBOARD = 4777
 """The port of the dashboard, if none is said."""
@@ -140,8 +141,8 @@ class _Reader:
         if not isinstance(name, str) or not isinstance(module, str):
             self._warn(call, "a role is left out, for its name and its module are not written there as text")
             return
-        if module.endswith(".py"):
-            given["module"] = str((self.base / module).resolve())
+        path, given["application"] = split(module)
+        given["module"] = str((self.base / path).resolve()) if path.endswith(".py") else path
         given = {
             key: tuple(cast(list[Any], value)) if isinstance(value, list) else value for key, value in given.items()
         }

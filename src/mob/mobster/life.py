@@ -24,7 +24,7 @@ from functools import partial
 from pathlib import Path
 from time import monotonic
 from types import FrameType, ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import setproctitle
 import uvloop
@@ -41,6 +41,9 @@ from mob.rim import link, processes
 from mob.rim.listeners import Sharing
 from mob.rim.reactor import Reactor
 from mob.wire import messages as m
+
+if TYPE_CHECKING:
+    from mob.mobster.web import Web
 
 FAREWELL_TIME = 1.0
 """Seconds to wait for the others to have noticed that this process drains."""
@@ -81,13 +84,15 @@ class Life:
         self.early = Early(self.peer, self._collect_exports)
         is_watched = order.role.hang_timeout is not None or order.role.max_workers is not None
         up = self.peer.control
-        self.sharing = Sharing(partial(listening.ask, up), partial(listening.give_back, up), self.say_ready)
+        on_listening = self.say_ready if order.role.serve is None else _nothing  # who serves is ready later
+        self.sharing = Sharing(partial(listening.ask, up), partial(listening.give_back, up), on_listening)
         self.vitals = Vitals(self.peer, not is_watched, self.sharing.count_connections)
         self.liveness = self.pulse(
             liveness, order.grace, self._handle_beat, self.vitals.stacks, self._handle_kingpin_gone, order.until
         )
         self.closing = Closing(self.sharing)
         self.module: ModuleType | None = None
+        self.web: Web | None = None
         self.has_begun = False
         self.importing = False
         self.is_ready = False
@@ -221,20 +226,28 @@ class Life:
         self.peer.control.post(m.Ready(self.peer.pid, infos, not self.importing))
 
     async def _get_ready(self) -> None:
-        """After the import, on the main thread: the start handlers, then ready."""
-        for handler in self.peer.handlers.of("start"):
-            try:
+        """After the import, on the main thread: the start handlers, the server of the role, then ready."""
+        try:
+            for handler in self.peer.handlers.of("start"):
                 value = handler()
                 if inspect.isawaitable(value):
                     await value
-            except Exception as error:  # noqa: BLE001  reported, and the process ends
-                self.status = 1
-                self._report(loading.traceback_of(error))
-                self.begin_stop(self.order.grace)
-                return
+            if self.order.role.serve is not None and not self.stopping:
+                await self._serve()
+        except Exception as error:  # noqa: BLE001  reported, and the process ends
+            self.status = 1
+            self._report(loading.traceback_of(error))
+            self.begin_stop(self.order.grace)
+            return
         self.say_ready()
         self.reactor.flush()  # the handlers may take their time
         self.peer.fire("ready")
+
+    async def _serve(self) -> None:
+        """Serves the application of the role; imported here, for only who serves needs uvicorn."""
+        server = importlib.import_module("mob.mobster.web").Web(self.order.role, self.order.index, self.module)
+        self.web = server
+        await server.start()
 
     # ---------------------------------------------------------------------------------------------- the end
 
@@ -283,6 +296,8 @@ class Life:
         now = monotonic()
         self._deadline = now + grace
         self.closing.begin(now, self._deadline)
+        if self.web is not None:
+            self.web.begin_to_end(now)
         if self.importing:
             self._wake_module()
         elif self.has_begun:
@@ -305,6 +320,8 @@ class Life:
         self._awaited = peer.contacts.unanswered() if peer.handlers.has_standing else []
         while self._has_something_to_wait_for(deadline):
             await asyncio.sleep(QUIET_CHECK)
+        if self.web is not None:
+            await self._end_web(self.web)
         while peer.exit_asked is None and not self.closing.is_over(monotonic()):
             await asyncio.sleep(QUIET_CHECK)
         await peer.handlers.end_standing(self._time_left())
@@ -325,6 +342,14 @@ class Life:
             each.close_after_flush(1.0)
         self._close_control()
         self.reactor.loop.stop()
+
+    async def _end_web(self, web: Web) -> None:
+        try:
+            await web.end(self._deadline - LAST)
+        except TimeoutError:
+            self.peer.log.error("the lifespan of the application has not ended within the grace time")
+        except Exception:
+            self.peer.log.exception("the lifespan of the application has not ended well")
 
     def _time_left(self) -> float:
         """Seconds that the application may still take."""
@@ -368,6 +393,10 @@ def main(order: m.Fork, control: int, liveness: int) -> int:
     if life.is_orphan:
         _take_children_along()
     return status
+
+
+def _nothing() -> None:
+    """Listening alone means nothing."""
 
 
 def _take_children_along() -> None:

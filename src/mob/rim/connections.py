@@ -60,6 +60,12 @@ def uses(places: frozenset[Place]) -> Iterator[Use]:
     return (use for descriptor in _sockets() if (use := _use_of(descriptor, places)) is not None)
 
 
+def use_of(descriptor: int) -> Use:
+    """What that connection is used for. `OSError` if it was closed."""
+    with _look_at(descriptor) as sock:
+        return _use(sock)
+
+
 def count(places: Container[Place]) -> Counter[Place]:
     """How many connections that came in there are open."""
     counts: Counter[Place] = Counter()

@@ -1,0 +1,75 @@
+"""The start and the end of an ASGI application as it hears of them: the lifespan part of ASGI.
+
+The application runs as one task from before the first request to after the last one; it is told to start and to end,
+and says when it has. One that does not know lifespans ends the task with an error before it has listened, and is served
+all the same. One that has listened and fails then is not: what it needs is not there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from mob.errors import MobError
+
+
+class LifespanFailed(MobError):
+    """The application has said that it cannot start, or has not ended well."""
+
+
+class Lifespan:
+    """One application's start and end. `mode`: "auto", "on" (it must know lifespans) or "off"."""
+
+    def __init__(self, application: Any, mode: str) -> None:
+        self.state: dict[str, Any] = {}
+        """What the application keeps there, each request sees a copy of."""
+        self._application = application
+        self._mode = mode
+        self._task: asyncio.Task[Any] | None = None
+        self._told: asyncio.Queue[dict[str, str]] = asyncio.Queue()
+        self._has_listened = False
+        self._answer: asyncio.Future[dict[str, Any]] | None = None
+
+    def __repr__(self) -> str:
+        return f"<Lifespan, {'under way' if self._task is not None else 'not there'}>"
+
+    async def start(self) -> None:
+        """Returns when the application is ready for requests. `LifespanFailed`, or what it has raised."""
+        if self._mode == "off":
+            return
+        scope = {"type": "lifespan", "asgi": {"version": "3.0", "spec_version": "2.0"}, "state": self.state}
+        self._task = asyncio.ensure_future(self._application(scope, self._receive, self._send))
+        await self._tell("startup")
+
+    async def end(self) -> None:
+        """Returns when the application has tidied up. `LifespanFailed`, or what it has raised."""
+        if self._task is not None and not self._task.done():
+            await self._tell("shutdown")
+
+    def cancel(self) -> None:
+        """It is not waited for any more."""
+        if self._task is not None:
+            self._task.cancel()
+
+    async def _tell(self, what: str) -> None:
+        task = self._task
+        assert task is not None
+        answer = self._answer = asyncio.get_running_loop().create_future()
+        self._told.put_nowait({"type": f"lifespan.{what}"})
+        await asyncio.wait({answer, task}, return_when=asyncio.FIRST_COMPLETED)
+        if answer.done():
+            message = answer.result()
+            if message["type"] == f"lifespan.{what}.failed":
+                raise LifespanFailed(f"the application says lifespan.{what}.failed: {message.get('message') or '-'}")
+        elif task.cancelled():
+            raise LifespanFailed(f"the application's lifespan was cancelled before it said lifespan.{what}.complete")
+        elif (error := task.exception()) is not None and (self._has_listened or self._mode == "on"):
+            raise error
+
+    async def _receive(self) -> dict[str, str]:
+        self._has_listened = True
+        return await self._told.get()
+
+    async def _send(self, message: dict[str, Any]) -> None:
+        if self._answer is not None and not self._answer.done():
+            self._answer.set_result(message)

@@ -1,0 +1,202 @@
+"""The HTTP server of a role that says `serve=`: uvicorn's protocols, on mob's own loop and the shared port.
+
+uvicorn parses requests and runs the application. What surrounds that is mob's: where connections come from, the start,
+the end, the signals; so its `Server` is not used, only what it is made of (Config, ServerState, the protocols). This
+file is imported, and uvicorn with it, only in a mobster that serves.
+
+The end loses no request. A connection that is kept between two requests may carry the next one at any moment, so it is
+not closed under the client's hands: the next answer says `Connection: close`, and only those that stay silent are
+closed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import inspect
+import logging
+import math
+import socket
+import sys
+from collections.abc import Iterator
+from email.utils import formatdate
+from time import monotonic
+from types import ModuleType
+from typing import Any, cast
+
+import uvicorn
+from uvicorn.server import ServerState
+
+from mob import serve
+from mob.errors import PlanError, nearest
+from mob.mobster import applications
+from mob.mobster.lifespan import Lifespan
+from mob.plan import RolePlan
+from mob.rim import connections
+from mob.rim.connections import Use
+
+LATE = 0.1
+"""Seconds in which a connection that was let in a moment ago has arrived here."""
+SILENT = 0.5
+"""Seconds without a request, since the end began, after which a connection is closed."""
+ANSWERING = 3.0
+"""Seconds after which also that WebSocket is closed of which a message has had no answer: it may get none."""
+LOOK = 0.01
+"""Seconds between two looks at who is left."""
+RESERVE = 0.5
+"""Seconds of the grace time that are kept for the end of the application itself."""
+CLOSE = (b"connection", b"close")
+BACKLOG = 1024  # the queue is there already; listening anew must not make it shorter
+
+
+class Web:
+    """One worker's server."""
+
+    def __init__(self, role: RolePlan, index: int, module: ModuleType) -> None:
+        assert role.serve is not None
+        self._address = serve.address_of(role.serve)
+        self._index = index
+        self._config = _config(role, module)
+        self._state = ServerState()
+        self._lifespan = Lifespan(self._config.loaded_app, self._config.lifespan)
+        self._server: asyncio.Server | None = None
+        self._clock: asyncio.TimerHandle | None = None
+        self._began_to_end = math.inf
+        self._closed: set[Any] = set()  # connections that were told to end
+
+    def __repr__(self) -> str:
+        return f"<Web, {len(self._state.connections)} connections, {len(self._state.tasks)} requests>"
+
+    async def start(self) -> None:
+        """Starts the application, then lets connections in."""
+        await self._lifespan.start()
+        if self._is_ending:
+            return
+        self._set_headers()
+        sock = _bound(self._address)
+        loop = asyncio.get_running_loop()
+        options: dict[str, Any] = {"sock": sock, "ssl": self._config.ssl, "backlog": BACKLOG}
+        create = loop.create_unix_server if self._address.path else loop.create_server
+        self._server = await create(self._new_connection, **options)
+        if self._index == 0:
+            print(f"serving on {_url(sock, self._config.is_ssl)}", flush=True)
+
+    def begin_to_end(self, now: float) -> None:
+        """Nobody comes in any more: from now on each answer is the last one on its connection."""
+        self._began_to_end = now
+        self._state.default_headers.append(CLOSE)  # in place, so it also reaches requests that have begun
+
+    async def end(self, deadline: float) -> None:
+        """Finishes the requests, then the application; within the time given, by force at its end."""
+        last = deadline - RESERVE
+        while (now := monotonic()) < last and (self._is_in_use or now < self._began_to_end + LATE):
+            self._close_silent(now)
+            await asyncio.sleep(LOOK)
+        for connection in list(self._state.connections):
+            connection.shutdown()
+        for task in list(self._state.tasks):
+            task.cancel("the grace time is over")
+        if self._clock is not None:
+            self._clock.cancel()
+        try:
+            await asyncio.wait_for(self._lifespan.end(), max(RESERVE, deadline - monotonic()))
+        finally:
+            self._lifespan.cancel()
+            if self._server is not None:
+                self._server.close()
+
+    @property
+    def _is_ending(self) -> bool:
+        return self._began_to_end != math.inf
+
+    @property
+    def _is_in_use(self) -> bool:
+        return bool(self._state.connections or self._state.tasks)
+
+    def _new_connection(self) -> asyncio.Protocol:
+        make = cast(Any, self._config.http_protocol_class)
+        return make(config=self._config, server_state=self._state, app_state=self._lifespan.state)
+
+    def _set_headers(self) -> None:
+        """What every answer says; the date of it, once a second."""
+        date = [(b"date", formatdate(usegmt=True).encode())] if self._config.date_header else []
+        last = [CLOSE] if self._is_ending else []
+        self._state.default_headers = [*date, *self._config.encoded_headers, *last]
+        self._clock = asyncio.get_running_loop().call_later(1.0, self._set_headers)
+
+    def _close_silent(self, now: float) -> None:
+        if now < self._began_to_end + SILENT:
+            return
+        is_patient = now < self._began_to_end + ANSWERING
+        for connection in self._silent():
+            if not (is_patient and _waits_for_an_answer(connection)):
+                self._closed.add(connection)
+                connection.shutdown()  # of a WebSocket: with code 1012, the service restarts
+
+    def _silent(self) -> Iterator[Any]:
+        """Connections without a request that is under way; WebSockets among them, which have none."""
+        for connection in list[Any](self._state.connections):
+            cycle = getattr(connection, "cycle", None)
+            if connection not in self._closed and (cycle is None or cycle.response_complete):
+                yield connection
+
+
+def _config(role: RolePlan, module: ModuleType) -> uvicorn.Config:
+    """All that uvicorn has to know, its application loaded."""
+    known = list(inspect.signature(uvicorn.Config).parameters)
+    for option in role.serve_options:
+        if option not in known:
+            raise PlanError(
+                f"role {role.name!r}: serve_options: uvicorn {uvicorn.__version__} has no option {option!r}. "
+                f"{nearest(option, [name for name in known if name not in serve.OURS])}"
+            )
+    name = f"{module.__name__}.{role.application}"
+    application = applications.find(module, role.application)
+    options: dict[str, Any] = {"log_level": "info", "access_log": False, "interface": "auto", **role.serve_options}
+    if options["interface"] == "auto":
+        options["interface"] = applications.interface_of(application, name)
+    if options["interface"] == "wsgi":
+        application = applications.asgi_of_wsgi(application, role.threads)
+        options.update(interface="asgi3", ws="none")
+    config = uvicorn.Config(application, loop="none", log_config=None, **options)
+    if config.access_log:
+        _show_access()
+    config.load()
+    return config
+
+
+def _show_access() -> None:
+    """Requests are told to `logging`; shown as all else if nobody has configured it."""
+    logger = logging.getLogger("uvicorn.access")
+    if not logger.hasHandlers():
+        handler = logging.StreamHandler(sys.stdout)
+        handler.setFormatter(None if logging.lastResort is None else logging.lastResort.formatter)
+        logger.addHandler(handler)
+
+
+def _bound(address: serve.Address) -> socket.socket:
+    """The shared socket of that address: `bind` asks the Kingpin for it (`rim/listeners.py`)."""
+    if address.path:
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        sock.bind(address.path)
+    else:
+        sock = socket.socket(socket.AF_INET6 if address.is_inet6 else socket.AF_INET, socket.SOCK_STREAM)
+        sock.bind((address.host, address.port))
+    sock.setblocking(False)
+    return sock
+
+
+def _url(sock: socket.socket, is_ssl: bool) -> str:
+    name = sock.getsockname()
+    if isinstance(name, str):
+        return serve.UNIX + name
+    host = f"[{name[0]}]" if ":" in name[0] else name[0]
+    return f"{'https' if is_ssl else 'http'}://{host}:{name[1]}"
+
+
+def _waits_for_an_answer(connection: Any) -> bool:
+    """Whether something has come in that was not answered, as the kernel sees it."""
+    with contextlib.suppress(OSError, AttributeError):
+        descriptor: int = connection.transport.get_extra_info("socket").fileno()
+        return connections.use_of(descriptor) is Use.UNANSWERED
+    return False

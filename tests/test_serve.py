@@ -1,0 +1,131 @@
+"""What may be said of a role that serves HTTP."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import mob
+from mob.errors import PlanError
+from mob.serve import Address, address_of, split
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("127.0.0.1:8000", Address("127.0.0.1", 8000)),
+        (":8000", Address("", 8000)),
+        ("localhost:0", Address("localhost", 0)),
+        ("[::1]:8000", Address("::1", 8000)),
+        ("unix:./web.sock", Address(path="./web.sock")),
+        ("unix:/run/a b.sock", Address(path="/run/a b.sock")),
+    ],
+)
+def test_an_address(text: str, address: Address) -> None:
+    assert address_of(text) == address
+
+
+@pytest.mark.parametrize(
+    "text", ["8000", 8000, "", "unix:", "host:", "host:x", "host:65536", "http://host:80", None, "a:²"]
+)
+def test_no_address(text: object) -> None:
+    with pytest.raises(PlanError) as caught:
+        address_of(text)
+    assert str(caught.value) == (
+        f"serve={text!r} is no address. Wanted: '127.0.0.1:8000', ':8000', '[::1]:8000' or 'unix:./web.sock'."
+    )
+
+
+def test_ipv6_stands_in_brackets() -> None:
+    with pytest.raises(PlanError, match=r"serve='::1:8000' is no address: a host of IPv6 stands in brackets"):
+        address_of("::1:8000")
+
+
+@pytest.mark.parametrize(
+    ("module", "parts"),
+    [
+        ("shop:app", ("shop", "app")),
+        ("./shop.py:make_app()", ("./shop.py", "make_app()")),
+        ("pkg.shop:site.app", ("pkg.shop", "site.app")),
+        ("shop", ("shop", "")),
+        ("./with:colon/shop.py", ("./with:colon/shop.py", "")),
+    ],
+)
+def test_the_application_is_named_behind_a_colon(module: str, parts: tuple[str, str]) -> None:
+    assert split(module) == parts
+
+
+@pytest.fixture
+def app(tmp_path: Path) -> mob.App:
+    """One that is described, and never run."""
+    (tmp_path / "shop.py").touch()
+    app = mob.start("shop").base(tmp_path)
+    app._has_run = True
+    return app
+
+
+def test_a_role_that_is_served(app: mob.App, tmp_path: Path) -> None:
+    options = {"ssl_keyfile": Path("key.pem"), "ssl_certfile": "/etc/cert.pem", "access_log": True}
+    app.role("web", "./shop.py:make_app()", serve="unix:./web.sock", serve_options=options)
+    role = app.plan.role("web")
+    assert (role.module, role.application) == (str(tmp_path / "shop.py"), "make_app()")
+    assert role.serve == f"unix:{tmp_path}/web.sock"
+    assert role.serve_options == {
+        "ssl_keyfile": f"{tmp_path}/key.pem",
+        "ssl_certfile": "/etc/cert.pem",
+        "access_log": True,
+    }
+
+
+@pytest.mark.parametrize(
+    ("module", "options", "said"),
+    [
+        (
+            "shop",
+            {"serve": ":8000"},
+            "which object of 'shop' is the application. Wanted: its name behind a colon, 'shop:app'",
+        ),
+        (
+            "shop:app",
+            {},
+            "'app' is named as an application, but where it is served is not said. Wanted: serve='127.0.0.1",
+        ),
+        ("shop", {"serve_options": {"ws": "none"}}, "serve_options= is there, but serve= is not."),
+        ("shop:app", {"serve": "8000"}, "serve='8000' is no address."),
+        ("shop:app", {"serve": ":1", "serve_options": "x"}, "serve_options='x' is not a dict, such as"),
+        (
+            "shop:app",
+            {"serve": ":1", "serve_options": {"workers": 2}},
+            "'workers' is not to be set here: that is workers=",
+        ),
+        (
+            "shop:app",
+            {"serve": ":1", "serve_options": {"port": 2}},
+            "'port' is not to be set here: the address is serve=.",
+        ),
+        (
+            "shop:app",
+            {"serve": ":1", "serve_options": {"ws": print}},
+            "cannot be sent to another process. Wanted: text",
+        ),
+        ("shop:app", {"serves": ":1"}, "there is no option 'serves'. Did you mean 'serve'?"),
+        ("shop:app", {"application": "app"}, "there is no option 'application'."),
+    ],
+)
+def test_what_does_not_fit(app: mob.App, module: str, options: dict[str, Any], said: str) -> None:
+    with pytest.raises(PlanError) as caught:
+        app.role("web", module, **options)
+    assert str(caught.value).startswith("role 'web': ")
+    assert said in str(caught.value)
+
+
+def test_what_serves_must_be_installed(app: mob.App, monkeypatch: pytest.MonkeyPatch) -> None:
+    find = mob.app.importlib.util.find_spec
+    monkeypatch.setattr(
+        mob.app.importlib.util, "find_spec", lambda name, *more: None if name == "uvicorn" else find(name, *more)
+    )
+    with pytest.raises(PlanError) as caught:
+        app.role("web", "shop:app", serve=":8000")
+    assert str(caught.value) == "role 'web': serve=':8000' needs uvicorn. Try: pip install 'mobsters[web]'"
