@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 .DEFAULT_GOAL := help
 .NOTPARALLEL:        # all targets share one .venv
 .DELETE_ON_ERROR:
-.PHONY: help run test simulate lint format bench clean
+.PHONY: help run test simulate lint format docs bench clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -32,6 +32,10 @@ format: $(VENV)/.installed-lint ## mend style and format in place
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
+docs: $(VENV)/.installed-docs ## build the documentation into site/; ARGS=serve shows it while it is written
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs $(or $(ARGS),build --quiet)
+	$(if $(ARGS),,@echo "built: site/index.html")
+
 # Ray is tried, and done without where it cannot be installed.
 bench: $(VENV)/.installed-bench ## measure mob, beside others that do the same
 	@$(MAKE) $(VENV)/.installed-bench-ray || echo "Ray cannot be installed here: its column is left out" >&2
@@ -39,7 +43,7 @@ bench: $(VENV)/.installed-bench ## measure mob, beside others that do the same
 	$(BIN)/python -m bench.supervision
 
 clean: ## remove .venv and everything that was made
-	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist site .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A venv that could not be finished is removed, so that the next try starts afresh.

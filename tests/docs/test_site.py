@@ -1,0 +1,68 @@
+"""The documentation as a site: built strictly, complete, and in need of no other host."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import yaml
+
+import mob
+from tests.docs.blocks import ROOT
+
+DOCS = ROOT / "docs"
+LOADED = re.compile(r"""<(?:script|img|iframe|link|source)\b[^>]*?\b(?:src|href)=["']?([^"'\s>]+)""")
+FOREIGN = re.compile(r"(https?:)?//")
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The built site; a warning is an error there."""
+    place = tmp_path_factory.mktemp("site")
+    command = [sys.executable, "-m", "mkdocs", "build", "--quiet", "--strict", "--site-dir", str(place)]
+    env = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
+    built = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=100)
+    assert (built.returncode, built.stderr) == (0, ""), built.stdout
+    return place
+
+
+def test_it_loads_nothing_from_any_other_host(site: Path) -> None:
+    pages = sorted(site.rglob("*.html"))
+    loaded = {each for page in pages for each in LOADED.findall(page.read_text("utf-8"))}
+    styles = {each for path in site.rglob("*.css") for each in re.findall(r"url\(([^)]+)\)", path.read_text("utf-8"))}
+    assert len(pages) > 20
+    assert loaded
+    assert {each for each in loaded | styles if FOREIGN.match(each.strip("\"'"))} == set()
+
+
+def test_the_comments_for_the_tests_are_not_in_it(site: Path) -> None:
+    assert [page for page in site.rglob("*.html") if "<!-- run:" in page.read_text("utf-8")] == []
+
+
+def test_what_lies_around_the_docs_is_in_it_and_linked(site: Path) -> None:
+    assert 'href="repository/bench/CLUSTERING.html"' in (site / "cluster.html").read_text("utf-8")
+    assert 'href="repository/CHANGELOG.html"' in (site / "index.html").read_text("utf-8")
+    assert (site / "repository" / "CHANGELOG.html").is_file()
+
+
+def test_every_public_name_is_documented_once() -> None:
+    told = re.findall(r"^::: mob\.(\w+)$", "".join(page.read_text("utf-8") for page in DOCS.glob("api/*.md")), re.M)
+    assert Counter(name for name in told if name != "testing") == Counter(mob.__all__)
+
+
+def test_the_tree_of_errors_is_that_of_the_code() -> None:
+    assert mob.errors.__doc__ is not None
+    tree = "".join(f"{line[4:]}\n" for line in mob.errors.__doc__.splitlines() if line.startswith("    "))
+    assert f"```text\n{tree}```\n" in (DOCS / "api" / "errors.md").read_text("utf-8")
+
+
+def test_every_page_is_in_the_navigation() -> None:
+    text = (ROOT / "mkdocs.yml").read_text("utf-8")
+    sections = yaml.safe_load(text)["nav"]
+    listed = [page for section in sections for pages in section.values() for page in pages]
+    assert sorted(listed) == sorted(page.relative_to(DOCS).as_posix() for page in DOCS.rglob("*.md"))
