@@ -114,7 +114,7 @@ def below(base: str, address: str, options: Mapping[str, Any]) -> tuple[str, dic
     """The same, with paths that begin at the base."""
     path = address_of(address).path
     where = UNIX + os.path.join(base, path) if path and not path.startswith("\0") else address
-    files = {name: os.path.join(base, os.fspath(options[name])) for name in FILES if options.get(name)}
+    files = {name: os.path.join(base, str(options[name])) for name in FILES if options.get(name)}
     return os.path.normpath(where) if path else where, {**options, **files}
 
 
