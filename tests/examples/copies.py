@@ -1,0 +1,27 @@
+"""Copies of the examples that tests run: as they stand but for the names of their apps, which may be taken here."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import sys
+from pathlib import Path
+
+from tests.running import Apps, RunningApp
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+def started(apps: Apps, example: str, env: dict[str, str] | None = None, *, terminal: bool = False) -> RunningApp:
+    """A copy of the example, run by `python main.py` as its page says."""
+    shutil.copytree(
+        EXAMPLES / example, apps.directory, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__")
+    )
+    name = f"{example}-{apps.directory.name[-20:]}".replace("_", "-")
+    renamed = 0
+    for path in apps.directory.glob("*.py"):
+        text, count = re.subn(r'mob\.(start|connect)\("\w+"\)', rf'mob.\1("{name}")', path.read_text())
+        path.write_text(text)
+        renamed += count
+    assert renamed, f"no app is started or connected to in {example}"
+    return apps.run(name, [sys.executable, "main.py"], env, terminal)
