@@ -33,7 +33,7 @@ format: $(VENV)/.installed-lint ## mend style and format in place
 	$(BIN)/ruff format
 
 docs: $(VENV)/.installed-docs ## build the documentation into site/; ARGS=serve shows it while it is written
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs $(or $(ARGS),build --quiet)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs $(or $(ARGS),build)
 	$(if $(ARGS),,@echo "built: site/index.html")
 
 # Ray is tried, and done without where it cannot be installed.

@@ -1,6 +1,7 @@
 """What the site does with pages that are written to be read in the repository as well.
 
 * Comments that say how a block is run are for the tests: they are left out.
+* A link whose text is the name of a page's file has the title of that page.
 * Links out of docs/ keep working: a page there (bench/RESULTS.md) is taken into the site; of any other file the name
   remains, without a link.
 """
@@ -16,7 +17,7 @@ from mkdocs.structure.files import File, Files, InclusionLevel
 
 ROOT = Path(__file__).resolve().parent.parent
 RUN = re.compile(r"^ *<!-- run: .*? -->\n", re.MULTILINE)
-LINK = re.compile(r"(?<!!)\[(?P<text>[^\]\n]+)\]\((?P<target>[^)#:\s]+)(?P<anchor>#[^)\s]*)?\)")
+LINK = re.compile(r"\[(?P<text>[^\]\n]+)\]\((?P<target>[^)#:\s]+)(?P<anchor>#[^)\s]*)?\)")
 TAKEN = ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "bench/*.md", "examples/*/README.md"]
 AROUND = "repository"
 """The directory of the site for what lies outside of docs/."""
@@ -38,23 +39,30 @@ def on_page_markdown(markdown: str, page: Any, files: Files, **_: Any) -> str:
 
     def led(link: re.Match[str]) -> str:
         target = _in_site(here, link["target"])
-        if target == link["target"]:
-            return link[0]
         found = files.get_file_from_path(target)
-        if found is None:
-            return link["text"]
-        return f"[{link['text']}]({os.path.relpath(target, os.path.dirname(here) or '.')}{link['anchor'] or ''})"
+        if found is None:  # what is nowhere is left as it is, for mkdocs to complain of
+            return link["text"] if _is_around(target) else link[0]
+        text = _title(found.content_string) if link["text"] == link["target"] else link["text"]
+        return f"[{text}]({os.path.relpath(target, os.path.dirname(here) or '.')}{link['anchor'] or ''})"
 
     return LINK.sub(led, RUN.sub("", markdown))
 
 
+def _is_around(target: str) -> bool:
+    """Whether it is a file of the repository outside of docs/ that the site has not."""
+    return target.startswith(f"{AROUND}/") and (ROOT / target.removeprefix(f"{AROUND}/")).exists()
+
+
+def _title(markdown: str) -> str:
+    """The first heading of a page."""
+    return markdown.partition("# ")[2].partition("\n")[0].replace("`", "")
+
+
 def _in_site(here: str, target: str) -> str:
-    """Where the target of a link is in the site; itself if link and target are both in docs/ and nothing changes."""
+    """Where in the site the target of a link is."""
     around = here.startswith(f"{AROUND}/")
     place = here.removeprefix(f"{AROUND}/") if around else f"docs/{here}"
     whole = os.path.normpath(os.path.join(os.path.dirname(place), target))
-    if not around and whole.startswith("docs/"):
-        return target
     if (ROOT / whole).is_dir():
         whole = f"{whole}/README.md"
     return whole.removeprefix("docs/") if whole.startswith("docs/") else f"{AROUND}/{whole.replace('README', 'readme')}"

@@ -144,31 +144,34 @@ class Client:
     @overload
     def require(self, role: str, interface: Callable[..., T]) -> T: ...
     def require(self, role: str, interface: Any = None) -> Any:
-        """The proxy of a role, as `mob.require` gives it to a mobster; typed, if there is an `interface`."""
+        """The proxy of a role, as `mob.require` gives it to a mobster; typed, if there is an `interface`.
+
+        >>> app.require("back").foo(1).result()     # doctest: +SKIP
+        """
         self._check_open()
         self._caller.roster.check_role(role)
         return Proxy(self._caller, role, DEFAULTS, None if interface is None else Interface(self._caller, interface))
 
     def send(self, obj: Any) -> None:
-        """Sends a message to every ready mobster."""
+        """Sends a message to every ready mobster. `BadMessage` if it cannot be sent."""
         self._check_open()
         self._caller.contacts.want_role("*")
         self._caller.calling.send(self._caller.contacts.ready(), obj)
 
     def all(self, role: str) -> Target:
-        """All ready workers of a role."""
+        """All ready workers of a role, to be sent to and called. `UnknownRole` if there is no such role."""
         self._check_open()
         self._caller.roster.check_role(role)
         return Target(self._caller, role, "all")
 
     def any(self, role: str) -> Target:
-        """Any one worker of a role."""
+        """Any one worker of a role, to be sent to and called. `UnknownRole` if there is no such role."""
         self._check_open()
         self._caller.roster.check_role(role)
         return Target(self._caller, role, "any")
 
     def pid(self, pid: int | str) -> Target:
-        """The mobster with that process id on this machine, or on another: "node:pid"."""
+        """The mobster with that process id on this machine, or on another: "node:pid". `UnknownTarget` from its use."""
         self._check_open()
         return Target(self._caller, "", "pid", pid)
 
@@ -177,7 +180,10 @@ class Client:
     @overload
     def on(self, event: str, handler: F) -> Callable[[F], F]: ...
     def on(self, event: str, handler: Any = None) -> Any:
-        """Registers a handler (`message`, `join`, `leave`); it runs in the client's own thread."""
+        """Registers a handler (`message`, `join`, `leave`); it runs in the client's own thread. `ValueError`: no other.
+
+        >>> app.on("leave", lambda member: print(member.pid))     # doctest: +SKIP
+        """
         return self._caller.handlers.add(event, handler)
 
     # ----------------------------------------------------------------------------------------- the machines
@@ -227,7 +233,10 @@ class Client:
         return dict(self._peer.roster.roles)
 
     def overview(self) -> tuple[m.Row, ...]:
-        """The table of `mob ps`: a row for every place of the app."""
+        """The table of `mob ps`: a row for every place of the app.
+
+        >>> [row.state for row in app.overview()]   # doctest: +SKIP
+        """
         self._check_open()
         return self._steering.overview().result(PATIENCE).rows
 
@@ -247,7 +256,7 @@ class Client:
         return self._steering.history(since).result(PATIENCE)
 
     def crashes(self, last: int = 1) -> list[Crash]:
-        """The latest reports of crashes that the machine has kept, oldest first."""
+        """The latest (`last`: how many) reports of crashes that the machine has kept, oldest first."""
         self._check_open()
         reports = self._steering.crashes(last).result(PATIENCE).reports
         return [crash for report in reports if (crash := read(report)) is not None]
@@ -327,7 +336,7 @@ class Client:
         return text_of(self._steering.stop(at_once).result(PATIENCE))
 
     def wait_stopped(self, timeout: float | None = None) -> bool:
-        """Waits until the app has ended; whether it has, within so many seconds."""
+        """Waits until the app has ended; whether it has, within `timeout` seconds (None: for ever)."""
         return self._gone.wait(timeout)
 
     def upgrade(self, timeout: float | None = None) -> str:

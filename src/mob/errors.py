@@ -59,15 +59,33 @@ def nearest(name: str, names: Iterable[str]) -> str:
 
 
 class MobError(Exception):
-    """The root of everything that mob raises on purpose."""
+    """The root of everything that mob raises on purpose; itself, when the Kingpin cannot do what it is asked to.
+
+    >>> try: app.reload("back")                            # doctest: +SKIP
+    ... except mob.MobError as error: print(error)
+    """
 
 
 class PlanError(MobError, ValueError):
-    """The description of the app (`mob.start(...)` and what follows) cannot be carried out."""
+    """The description of the app cannot be carried out: `mob.start(...)` and what follows, a `mob.toml`, an option.
+
+    It is raised by the line that is wrong, or by `.run()` when it is about how things fit together.
+
+    >>> import mob
+    >>> mob.start("my app")  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    mob.errors.PlanError: ...
+    """
 
 
 class NotInMobster(MobError, RuntimeError):
-    """A call that belongs into a mobster was made in the Kingpin or outside of the mob."""
+    """A call that belongs into a mobster was made in the Kingpin or outside of the mob; there `mob.connect` helps.
+
+    >>> import mob
+    >>> mob.require("back")  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    mob.errors.NotInMobster: ...
+    """
 
 
 class AppRunning(MobError):
@@ -90,11 +108,11 @@ class AppNotRunning(MobError):
 
 
 class UnknownRole(MobError, LookupError):
-    """The app has no role of that name."""
+    """The app has no role of that name: raised by `require` and the like at once, with the nearest name."""
 
 
 class UnknownTarget(MobError, LookupError):
-    """No ready mobster has that pid."""
+    """No ready mobster has that pid, or no machine of the cluster that name. Those that end do so all the time."""
 
 
 class AddressHeld(MobError, OSError):
@@ -102,7 +120,12 @@ class AddressHeld(MobError, OSError):
 
 
 class BadMessage(MobError, TypeError):
-    """A value that cannot be sent. `.where` tells where in the structure it sat, e.g. `args[0]['user'].lock`."""
+    """A value that cannot be sent. `.where` tells where in the structure it sat, e.g. `args[0]['user'].lock`.
+
+    Raised by the line that calls or sends, before anything has left. docs/types.md says what can be sent.
+
+    >>> mob.send(threading.Lock())                         # doctest: +SKIP
+    """
 
     def __init__(self, message: str, where: str = "") -> None:
         super().__init__(message)
@@ -122,7 +145,11 @@ class FrameTooLong(LinkError):
 
 
 class PartialFailure(MobError):
-    """A broadcast call did not succeed everywhere: `.results` and `.errors` are both by pid."""
+    """A broadcast call did not succeed everywhere: `.results` and `.errors` are both by pid.
+
+    >>> try: mob.all("back").call.flush().result()         # doctest: +SKIP
+    ... except mob.PartialFailure as failure: print(failure.errors)
+    """
 
     def __init__(
         self, message: str, results: Mapping[int | str, Any], errors: Mapping[int | str, BaseException]
@@ -136,6 +163,10 @@ class CallError(MobError):
     """A call that did not bring a value.
 
     `.executed` says whether the function ran: `"no"` (it never started, repeating is safe), `"maybe"` or `"yes"`.
+
+    >>> try: await back.pay(order)                         # doctest: +SKIP
+    ... except mob.CallError as error:
+    ...     if error.executed == "no": await back.pay(order)
     """
 
     executed: Executed = "no"
@@ -147,17 +178,20 @@ class CallError(MobError):
 
 
 class Lost(CallError, ConnectionError):
-    """The process that had the call died, or its link broke, before the answer was in."""
+    """The process that had the call died, or its link broke, before the answer was in.
+
+    Calls of an export with `idempotent=True` are repeated elsewhere first (`options(retries=...)`).
+    """
 
     executed: Executed = "maybe"
 
 
 class Unavailable(CallError):
-    """No worker became ready within the waiting time, or the app is stopping."""
+    """No worker became ready in time (30 s, `options(wait=)`), its role is given up, or the app ends."""
 
 
 class Quarantined(CallError):
-    """The export has killed several workers within a short time, and is refused for a while."""
+    """The export has killed three workers within a minute, and is refused for a while: docs/supervision.md."""
 
 
 class Forbidden(CallError, PermissionError):
@@ -169,21 +203,30 @@ class Fenced(CallError):
 
 
 class Busy(CallError):
-    """A bounded queue on the way is full; the call was refused, not buffered without end."""
+    """A bounded queue on the way is full (`queue=` of a role): the call was refused, not buffered without end.
+
+    Whoever calls may wait and try again, shed load, or give the role more workers.
+    """
 
 
 class CallTimeout(CallError, TimeoutError):
-    """The time allowed for the call ran out."""
+    """The time of the call ran out: that of `options(timeout=)` or `export(timeout=)`, or what its caller had left.
+
+    The text says how long it waited and how long it ran. `result(timeout=)` raises it too; that call goes on.
+    """
 
     executed: Executed = "maybe"
 
 
 class Deadlock(CallError):
-    """Waiting for this answer would never end, for the thread that could give it is the one that would wait."""
+    """Waiting for this answer would never end, for the thread that could give it is the one that would wait.
+
+    The text names the circle. Coroutines that `await` each other do not have it, nor do roles with `threads`.
+    """
 
 
 class UnknownExport(CallError, AttributeError):
-    """The role exports no function of that name."""
+    """The role exports no function of that name; the text has the nearest one."""
 
 
 class ArgumentError(CallError, TypeError):
@@ -200,6 +243,9 @@ class RemoteError(CallError):
     What arrives is also an instance of the built-in class from which the original derives, so `except ValueError:`
     works. `.type_name` is the qualified name of the original class, `.remote_args` its arguments as far as they
     could be sent; the cause's text is the remote traceback.
+
+    >>> try: back.divide(1, 0).result()                    # doctest: +SKIP
+    ... except ZeroDivisionError as error: print(error.__cause__)
     """
 
     executed: Executed = "yes"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -20,15 +21,35 @@ LOADED = re.compile(r"""<(?:script|img|iframe|link|source)\b[^>]*?\b(?:src|href)
 FOREIGN = re.compile(r"(https?:)?//")
 
 
+def build(root: Path, place: Path) -> tuple[int, list[str]]:
+    """Builds the site; the status, and the warnings. Not with --quiet: mkdocs counts no warnings then."""
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(place)]
+    env = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
+    built = subprocess.run(command, cwd=root, env=env, capture_output=True, text=True, timeout=100)
+    return built.returncode, [line for line in built.stderr.splitlines() if not line.startswith("INFO")]
+
+
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The built site; a warning is an error there."""
     place = tmp_path_factory.mktemp("site")
-    command = [sys.executable, "-m", "mkdocs", "build", "--quiet", "--strict", "--site-dir", str(place)]
-    env = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
-    built = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=100)
-    assert (built.returncode, built.stderr) == (0, ""), built.stdout
+    status, warnings = build(ROOT, place)
+    assert status == 0, "\n".join(warnings)
     return place
+
+
+def test_a_link_that_leads_nowhere_is_an_error(tmp_path: Path) -> None:
+    """In a site of two pages, with the hooks and the validation of the real one."""
+    (tmp_path / "docs").mkdir()
+    shutil.copy(DOCS / "hooks.py", tmp_path / "docs")
+    (tmp_path / "docs" / "index.md").write_text("# A\n[a](nowhere.md) [b](../bench/NOT.md) [c](b.md#not) [d](b.md)\n")
+    (tmp_path / "docs" / "b.md").write_text("# B\n")
+    validation = re.search(r"^validation:\n(?:  .*\n)+", (ROOT / "mkdocs.yml").read_text("utf-8"), re.MULTILINE)
+    assert validation is not None
+    (tmp_path / "mkdocs.yml").write_text(f"site_name: a\nhooks: [docs/hooks.py]\nplugins: []\n{validation[0]}")
+    status, warnings = build(tmp_path, tmp_path / "site")
+    assert status == 1
+    assert [word for word in ("nowhere.md", "../bench/NOT.md", "b.md#not") if word not in "\n".join(warnings)] == []
 
 
 def test_it_loads_nothing_from_any_other_host(site: Path) -> None:

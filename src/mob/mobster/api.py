@@ -40,7 +40,7 @@ find_seat: Callable[[], Seat | None] = _nobody
 
 
 class Me(Struct, frozen=True):
-    """Who a process of the mob is."""
+    """Who a process of the mob is: the app, role, index and pid, the generation, and in a cluster node and token."""
 
     app: str
     role: str
@@ -118,14 +118,22 @@ def send(obj: Any) -> None:
 
 
 def all(role: str) -> Target:
-    """All ready workers of a role, at the moment of sending: `mob.all("back").send(obj)`, `.call.foo(1)`."""
+    """All ready workers of a role, at the moment of sending. `UnknownRole` if there is no such role.
+
+    >>> mob.all("back").send("reopen")                      # doctest: +SKIP
+    >>> mob.all("back").call.size().result()                # doctest: +SKIP
+    {4711: 12, 4712: 9}
+    """
     peer = current("all")
     peer.roster.check_role(role)
     return Target(peer, role, "all")
 
 
 def any(role: str) -> Target:
-    """Any one worker of a role: `mob.any("back").send(obj)`, `.call.foo(1)`."""
+    """Any one worker of a role. `UnknownRole` if there is no such role.
+
+    >>> mob.any("back").send({"order": 4711})               # doctest: +SKIP
+    """
     peer = current("any")
     peer.roster.check_role(role)
     return Target(peer, role, "any")
@@ -135,6 +143,8 @@ def pid(pid: int | str) -> Target:
     """The mobster with that process id: `mob.pid(p).send(obj)`, `.call.foo(1)`; `UnknownTarget` if there is none.
 
     A number is a process of this machine; one of another is "node:pid".
+
+    >>> mob.pid(4711).send("hello")                         # doctest: +SKIP
     """
     return Target(current("pid"), "", "pid", pid)
 
@@ -151,12 +161,19 @@ def on(event: str, handler: Any = None) -> Any:
 
     A mobster that ends waits for its handlers of messages. One of `ready`, `join` or `leave` that still runs is
     cancelled then, so it may go on for ever.
+
+    >>> @mob.on("message")                                  # doctest: +SKIP
+    ... async def handle(obj): ...
     """
     return current("on").handlers.add(event, handler)
 
 
 def caller() -> Me | None:
-    """Who sent the message or made the call that is being served here; None outside of one. A client's role is ""."""
+    """Who sent the message or made the call that is being served here; None outside of one. A client's role is "".
+
+    >>> mob.caller().role                                   # doctest: +SKIP
+    'front'
+    """
     peer = current("caller")
     contact = served.caller()
     if contact is None:
@@ -186,7 +203,11 @@ def cancelled() -> bool:
 
 
 def me() -> Me:
-    """Who this process is."""
+    """Who this process is.
+
+    >>> mob.me().role, mob.me().index                       # doctest: +SKIP
+    ('back', 0)
+    """
     peer = current("me")
     member = peer.roster.get(peer.uid)
     token = 0 if member is None else member.token
@@ -194,7 +215,13 @@ def me() -> Me:
 
 
 def ready() -> None:
-    """Says that this mobster may be given work, before its module has finished importing."""
+    """Says that this mobster may be given work, before its module has finished importing.
+
+    Without it a mobster is ready when its module has been imported, or when it listens. For a module that goes on for
+    ever and listens to nothing.
+
+    >>> mob.ready()                                         # doctest: +SKIP
+    """
     say_ready = _say_ready if _say_ready is not None else _seat("ready")[1]
     say_ready()
 
@@ -219,6 +246,8 @@ def last_error() -> str:
     """The report of the last crash of a worker of the own role: why, where it stood, what it printed; "" if none.
 
     Reports outlive the app: `mob crashes` shows them.
+
+    >>> print(mob.last_error())                             # doctest: +SKIP
     """
     crash: m.CrashIs = current("last_error").control.request("last_error", m.WantCrash).result()
     return crash.text

@@ -45,7 +45,12 @@ Callback = Callable[[Any], object]
 
 
 class Call(Generic[T]):
-    """A call that was sent, or that waits for a worker."""
+    """A call, sent or waiting for a worker: ignore it, `await` it, iterate over it, or ask for its `result`.
+
+    It ends once, by a value or by a `CallError`. See docs/calls.md.
+
+    >>> total = await back.add(1, 2)  # doctest: +SKIP
+    """
 
     __slots__ = (
         "__weakref__",

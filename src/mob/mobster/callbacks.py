@@ -35,7 +35,13 @@ large buffers (`buffers`) and the handles of sockets and files (`descriptors`), 
 
 
 class RemoteFunction:
-    """A function that lives in another process. Calling it sends a call there and returns a `Call`, as a proxy does."""
+    """A function that lives in another process. Calling it sends a call there and returns a `Call`, as a proxy does.
+
+    It is what arrives where a function was sent. `Lost` or `Unavailable` when its process has ended.
+
+    >>> def resize(picture, progress):          # doctest: +SKIP
+    ...     progress(0.5)
+    """
 
     __slots__ = ("__weakref__", "_callbacks", "_count", "_number", "_owner")
 

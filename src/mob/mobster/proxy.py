@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 class Proxy:
     """A role as others call it: every exported function is an attribute, and each call goes to any one worker.
 
+    `UnknownExport`, with the nearest name, for what the role does not export: at once if all of its exports are known
+    already, else when the call ends. All else that goes wrong is told by the `Call`.
+
     >>> back = mob.require("back")          # doctest: +SKIP
     >>> back.foo(1, x=2).result()           # doctest: +SKIP
     >>> await back.foo(1, x=2)              # doctest: +SKIP
@@ -41,7 +44,11 @@ class Proxy:
         """A view of this proxy that calls with other options.
 
         `wait`: seconds to wait for a ready worker (30). `timeout`: seconds for the whole call (no limit). `pid`: only
-        the worker with this process id.
+        the worker with this process id. `key`: always the worker in the place that this key belongs to (rendezvous
+        hashing). `retries`: how often a call of an idempotent export is repeated after a death (3). `TypeError` for
+        any other.
+
+        >>> back.options(timeout=2, key="ada").greet("Ada")     # doctest: +SKIP
         """
         known = Options.__struct_fields__
         for name in changes:
@@ -105,7 +112,11 @@ class RemoteExport:
 
 
 class Target:
-    """Some mobsters: they can be sent to, and called."""
+    """Some mobsters, as `mob.all`, `mob.any` and `mob.pid` give them: they can be sent to, and called.
+
+    >>> mob.all("back").send("reopen")          # doctest: +SKIP
+    >>> mob.pid(4242).call.stats().result()     # doctest: +SKIP
+    """
 
     def __init__(self, peer: Peer, role: str, kind: str, pid: int | str = 0) -> None:
         self._peer = peer
@@ -126,7 +137,9 @@ class Target:
 
         `durable`, to any one of a role: the message is kept by the NATS server until a worker has handled it, whatever
         dies meanwhile; that may be more than once. Returns a `Call` that is done when it has been stored. See
-        docs/cluster.md.
+        docs/cluster.md. `BadMessage` if it cannot be sent.
+
+        >>> mob.any("back").send({"order": 4711}, durable=True)     # doctest: +SKIP
         """
         calling = self._peer.calling
         if durable:
