@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import os
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import psutil
 import pytest
 
 from tests.running import RunningApp, apps_in, wait_until
@@ -99,6 +101,13 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         yield Site(app, int(found[0][1]))
 
 
+def is_listening(pid: int) -> bool:
+    """Whether connections still come in there."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return any(each.status == psutil.CONN_LISTEN for each in psutil.Process(pid).net_connections("tcp"))
+    return False
+
+
 def test_all_workers_answer_on_one_port_as_soon_as_they_are_ready(site: Site) -> None:
     answers = Counter(int(site.ask()) for _ in range(60))
     assert set(answers) == site.pids()
@@ -118,6 +127,7 @@ def test_a_reload_finishes_requests_and_replaces_the_workers(site: Site) -> None
     site.app.wait_for("slow begins")
     site.app.clients[0].reload("web")
     wait_until(lambda: len(site.pids()) == 2 and not site.pids() & old, "the new ones are ready")
+    wait_until(lambda: not any(map(is_listening, old)), "the old ones have heard that they end")
     (site.app.directory / "go").touch()
     response = connection.getresponse()
     assert response.headers["connection"] == "close"
