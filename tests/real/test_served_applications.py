@@ -265,7 +265,7 @@ BAD = {
         "OSError: no database",
     ),
     "says that it failed": (
-        "async def app(scope, receive, send):\n    await send({'type': 'lifespan.startup.failed', 'message': 'no till'})",
+        "async def app(scope, receive, send): await send({'type': 'lifespan.startup.failed', 'message': 'no till'})",
         "the application says lifespan.startup.failed: no till",
     ),
     "is not there": ("application = None", "web has no 'app'. There are: 'application'."),
