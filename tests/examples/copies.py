@@ -12,8 +12,15 @@ from tests.running import Apps, RunningApp
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
-def started(apps: Apps, example: str, env: dict[str, str] | None = None, *, terminal: bool = False) -> RunningApp:
-    """A copy of the example, run by `python main.py` as its page says."""
+def started(
+    apps: Apps,
+    example: str,
+    env: dict[str, str] | None = None,
+    *,
+    terminal: bool = False,
+    replace: dict[str, str] | None = None,
+) -> RunningApp:
+    """A copy of the example, run by `python main.py` as its page says. `replace`: what is another text in the copy."""
     shutil.copytree(
         EXAMPLES / example, apps.directory, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__")
     )
@@ -21,6 +28,8 @@ def started(apps: Apps, example: str, env: dict[str, str] | None = None, *, term
     renamed = 0
     for path in apps.directory.glob("*.py"):
         text, count = re.subn(r'mob\.(start|connect)\("\w+"\)', rf'mob.\1("{name}")', path.read_text())
+        for old, new in (replace or {}).items():
+            text = text.replace(old, new)
         path.write_text(text)
         renamed += count
     assert renamed, f"no app is started or connected to in {example}"

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
-import sys
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 import mob
-from tests.running import Apps, RunningApp, apps_in
+from tests.running import RunningApp, apps_in
 
 WORKER = """
 import asyncio
@@ -41,8 +38,6 @@ def one_after_the_other(count):
 async def all_at_once(count):
     return await asyncio.gather(*(workers.who_slowly() for _ in range(count)))
 """
-
-EXAMPLE = Path(__file__).parents[2] / "examples" / "counter"
 
 
 @pytest.fixture(scope="module")
@@ -97,20 +92,3 @@ def test_a_worker_with_calls_outstanding_gets_no_more_while_others_are_free(
     for call in held:
         call.cancel()
     assert served == dict.fromkeys(pids_of_workers(app) - {busy}, 10)
-
-
-def test_a_role_with_one_worker_keeps_one_state(apps: Apps) -> None:
-    """The example `counter`, as it stands but for its name, which may be taken on this machine."""
-    shutil.copytree(EXAMPLE, apps.directory, dirs_exist_ok=True)
-    name = f"counter-{apps.directory.name[-20:]}".replace("_", "-")
-    main = apps.directory / "main.py"
-    text = main.read_text()
-    assert 'mob.start("counter")' in text
-    main.write_text(text.replace('mob.start("counter")', f'mob.start("{name}")'))
-    app = apps.run(name, [sys.executable, "main.py"])
-    found = app.wait_for(r"clients\.(\d) \d+ \| Client \1 has counted to 1000 and sees a total of (\d+)\.", count=3)
-    totals = {int(match[1]): int(match[2]) for match in found}
-    assert set(totals) == {0, 1, 2}
-    assert max(totals.values()) == 3000  # the last one sees the steps of all, none lost and none twice
-    assert min(totals.values()) >= 1000
-    assert app.connect().require("kv").get("steps").result(20) == 3000
