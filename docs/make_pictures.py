@@ -122,10 +122,12 @@ def live(client: mob.Client) -> None:
     time.sleep(max(0.0, end - time.monotonic()))
 
 
-def dashboard(page: Page) -> str:
+def picture(page: Page) -> str:
     """The page as a picture."""
     found = page.evaluate(SNAPSHOT)
-    width, height = SIZE["width"], SIZE["height"]
+    size = page.viewport_size
+    assert size is not None
+    width, height = size["width"], size["height"]
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}">\n'
         f"<style><![CDATA[{found['css']}]]></style>\n"
@@ -154,7 +156,7 @@ def main() -> None:
         page.goto(f"http://127.0.0.1:{PORT}/")
         page.wait_for_selector(".role svg path")
         time.sleep(4.0)
-        (PICTURES / "dashboard.svg").write_text(dashboard(page))
+        (PICTURES / "dashboard.svg").write_text(picture(page))
         browser.close()
         (PICTURES / "top.svg").write_text(top())
 

@@ -1,10 +1,11 @@
-"""The examples `hello` and `counter`, as somebody runs them who has read their pages."""
+"""The examples `hello` and `counter`, run as their pages say; and docs/examples.md names all that there are."""
 
 from __future__ import annotations
 
+import re
 import urllib.request
 
-from tests.examples.copies import started
+from tests.examples.copies import EXAMPLES, started
 from tests.running import Apps, free_port
 
 
@@ -34,3 +35,10 @@ def test_a_role_with_one_worker_keeps_one_state(apps: Apps) -> None:
     app.type("\x03")
     assert app.wait() == 0
     app.wait_gone()
+
+
+def test_every_example_is_on_the_page_of_examples() -> None:
+    page = (EXAMPLES.parent / "docs" / "examples.md").read_text("utf-8")
+    named = re.findall(r"^\| .*\(\.\./examples/(\w+)/README\.md\) \|", page, re.MULTILINE)
+    assert sorted(named) == sorted(path.parent.name for path in EXAMPLES.glob("*/main.py"))
+    assert all((EXAMPLES / name / "README.md").is_file() for name in named)
