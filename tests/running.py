@@ -5,6 +5,7 @@ Nothing here sleeps to wait: `wait_for` waits on the app's output, `wait_until` 
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import os
 import pty
@@ -13,6 +14,7 @@ import signal
 import socket
 import subprocess
 import sys
+import termios
 import textwrap
 import threading
 import time
@@ -69,6 +71,8 @@ class RunningApp:
             output = self.process.stdout
         self._output: TextIO = output
         self.lines: list[str] = []
+        self.screen = ""
+        """All that was shown on the terminal, if there is one, also what is no whole line."""
         self.clients: list[mob.Client] = []
         self._seen: set[int] = set()
         self._news = threading.Condition()
@@ -76,12 +80,18 @@ class RunningApp:
         self._reader.start()
 
     def _read(self) -> None:
+        decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        begun = ""
         with contextlib.suppress(OSError):  # how a terminal ends
-            for line in self._output:
+            while data := os.read(self._output.fileno(), 65536):
+                text = decoder.decode(data)
+                *lines, begun = (begun + text).replace("\r\n", "\n").split("\n")
                 with self._news:
-                    self.lines.append(line.rstrip("\n"))
+                    self.screen += text if self._terminal else ""
+                    self.lines += lines
                     self._news.notify_all()
         with self._news:
+            self.lines += [begun] if begun else []
             self._news.notify_all()
 
     @property
@@ -167,6 +177,10 @@ class RunningApp:
     def type(self, text: str) -> None:
         """Types into the terminal of the app."""
         os.write(self._terminal, text.encode())
+
+    def attributes(self) -> list[Any]:
+        """How the terminal is set."""
+        return termios.tcgetattr(self._terminal)
 
     def stop(self, patience: float = PATIENCE) -> int:
         """Asks the app to stop, and its exit status."""

@@ -211,7 +211,7 @@ class World:
                 self.inspected.append(uid)
             case d.Answer():
                 self.answers.append(decision)
-            case d.Announce() | d.Record() | d.RenewForkServer():
+            case d.Announce() | d.Record() | d.RenewForkServer() | d.Lend() | d.TakeBack():
                 pass
 
     def _launch(self, launch: Launch) -> None:

@@ -94,6 +94,7 @@ class Process:
         "report",
         "slot",
         "stacks",
+        "stands",
         "state",
         "token",
         "uid",
@@ -123,6 +124,8 @@ class Process:
         """Of a failed import."""
         self.stacks = ""
         """What it has said of itself when it was stuck."""
+        self.stands = ""
+        """Where it is in the debugger, or waits for it."""
         self.beat = Beat()
         self.beaten_at = now
         self.token = 0
@@ -137,6 +140,11 @@ class Process:
     def name(self) -> str:
         """As people read it: `back.2 (pid 4242)`."""
         return f"{self.slot.name} (pid {self.pid})"
+
+    @property
+    def note(self) -> str:
+        """What is said of it beside its state: where it stands in the debugger, or why the one before it ended."""
+        return self.stands or self.slot.note
 
     @property
     def error(self) -> str:

@@ -9,7 +9,7 @@ import msgspec
 
 from mob.wire.messages import Member, Node, RoleInfo, Running, Words
 
-KINDS = ("exit", "crash", "hang", "reload", "recycle", "restart", "scale", "stop", "note")
+KINDS = ("exit", "crash", "hang", "reload", "recycle", "restart", "scale", "stop", "debug", "note")
 """What may happen to an app."""
 
 Ticket = tuple[int, int]
@@ -136,6 +136,16 @@ class Answer(_Decision, frozen=True):
     text: str = ""
 
 
+class Lend(_Decision, frozen=True):
+    """Give the terminal to a debugger, which waits for it under this ticket."""
+
+    ticket: Ticket
+
+
+class TakeBack(_Decision, frozen=True):
+    """The debugger that had the terminal has done with it, or is gone: see that it is as it was."""
+
+
 class RenewForkServer(_Decision, frozen=True):
     """Start another fork server, which imports what is preloaded anew; the mobsters of the old one go on.
 
@@ -179,6 +189,8 @@ Decision = (
     | Inspect
     | Record
     | Answer
+    | Lend
+    | TakeBack
     | RenewForkServer
     | Tell
     | WakeAt

@@ -3,12 +3,14 @@
 A worker that is not ready in its `boot_timeout` is killed. One whose loop stands still for longer than its
 `hang_timeout`, or that says nothing for so long, is asked for its stacks first (a thread of its own answers, whatever
 the loop does), then killed: a hang without an explanation is worth nothing. An export that says how long it may take
-(`@mob.export(timeout=)`) may take that long. Limits of age, calls and memory lead to a replacement, without haste.
+(`@mob.export(timeout=)`) may take that long, and the time in a debugger counts for nothing here. Limits of age, calls
+and memory lead to a replacement, without haste.
 """
 
 from __future__ import annotations
 
 from mob.core.crew import EARLY, Crew, Process
+from mob.core.debugging import Debugging
 from mob.core.decisions import Decision, Inspect, Tell, WakeAt
 from mob.core.rollout import Rollout
 from mob.core.states import Mobster
@@ -25,9 +27,10 @@ INSPECTION = 2.0
 class Health:
     """Looks at the workers."""
 
-    def __init__(self, crew: Crew, rollout: Rollout) -> None:
+    def __init__(self, crew: Crew, rollout: Rollout, debugging: Debugging) -> None:
         self._crew = crew
         self._rollout = rollout
+        self._debugging = debugging
         self._inspected: dict[int, float] = {}  # uid -> when it is killed at the latest
         self._watched: dict[int, float] = {}  # uid -> when it is looked at next, should it be silent
 
@@ -87,22 +90,28 @@ class Health:
         if process.state is not Mobster.READY:  # it ends; its deadline sees to that
             del self._watched[process.uid]
             return []
+        if self._debugging.is_excused(process.uid):
+            self._watched[process.uid] = now + BEAT
+            return [WakeAt(now + BEAT)]
         return self._check_hang(process, now) or self.watch(process)
 
     def _is_late(self, process: Process, now: float) -> bool:
         timeout = self._crew.roles[process.slot.role].plan.boot_timeout
-        return process.is_booting and timeout is not None and now + EARLY >= process.launched + timeout
+        if not process.is_booting or timeout is None or self._debugging.is_excused(process.uid):
+            return False
+        return now + EARLY >= process.launched + timeout + self._debugging.time_spent(process.uid)
 
     def _check_hang(self, process: Process, now: float) -> list[Decision]:
         timeout = self._crew.roles[process.slot.role].plan.hang_timeout
         if timeout is None or process.killed or process.uid in self._inspected or process.state is not Mobster.READY:
             return []
+        if self._debugging.is_excused(process.uid):
+            return []
         timeout = max(timeout, process.beat.allowed)
-        silent = now - process.beaten_at
-        if process.beat.stuck >= timeout:
-            return self._end(
-                process, f"hangs: its loop stands still for {process.beat.stuck:.1f} s (hang_timeout)", now
-            )
+        at_large = now - self._debugging.excused_until(process.uid)
+        silent, stuck = min(now - process.beaten_at, at_large), min(process.beat.stuck, at_large)
+        if stuck >= timeout:
+            return self._end(process, f"hangs: its loop stands still for {stuck:.1f} s (hang_timeout)", now)
         if silent + EARLY >= timeout + BEAT:
             return self._end(process, f"hangs: nothing was heard of it for {silent:.1f} s (hang_timeout)", now)
         return []
@@ -115,6 +124,8 @@ class Health:
     def _check_wear(self, process: Process, now: float) -> list[Decision]:
         slot = process.slot
         if slot.uid != process.uid or process.state is not Mobster.READY or process.killed:
+            return []
+        if self._debugging.is_excused(process.uid):
             return []
         plan, quota = self._crew.roles[slot.role].plan, process.quota
         if plan.max_calls is not None and process.beat.calls >= plan.max_calls * quota:

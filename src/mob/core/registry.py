@@ -242,7 +242,7 @@ class Registry:
             beat.stuck,
             beat.connections,
             {} if rate is None else rate.traffic,
-            slot.note,
+            process.note,
         )
 
     def _pass_time(self, now: float) -> None:

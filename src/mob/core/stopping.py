@@ -7,6 +7,7 @@ is killed, and all at once if somebody asks a second time.
 from __future__ import annotations
 
 from mob.core.crew import Crew, Process
+from mob.core.debugging import Debugging
 from mob.core.decisions import Decision, Finish, Tell, WakeAt
 
 RESERVE = 0.1
@@ -16,8 +17,9 @@ RESERVE = 0.1
 class Stopping:
     """How far a stop has come."""
 
-    def __init__(self, crew: Crew) -> None:
+    def __init__(self, crew: Crew, debugging: Debugging) -> None:
         self._crew = crew
+        self._debugging = debugging
         self.has_begun = False
         self.is_over = False
         self._status = 0
@@ -78,9 +80,12 @@ class Stopping:
         return left - min(self._crew.plan.grace * RESERVE, left / len(self._stage)) * (len(self._stage) - 1)
 
     def kill_overdue(self, now: float) -> list[Decision]:
-        """Kills what should be gone, in a stop or otherwise."""
-        late: list[Process] = [process for process in self._crew.processes.values() if process.is_overdue(now)]
+        """Kills what should be gone, in a stop or otherwise; what is in the debugger only in a stop."""
+        late = [each for each in self._crew.processes.values() if each.is_overdue(now) and not self._is_excused(each)]
         if not late:
             return []
         names = ", ".join(process.name for process in late)
         return [Tell(f"killing {names}: still there after its grace time."), *self._crew.kill(late)]
+
+    def _is_excused(self, process: Process) -> bool:
+        return not self.has_begun and self._debugging.is_excused(process.uid)

@@ -2,7 +2,8 @@
 
 This file knows what happens; what is decided about it lies beside: who is there (`crew`), whether and when a successor
 comes (`revival`), the stop (`stopping`), replacing those that run (`rollout`), how many there are (`scaling`), who is
-late, hangs or has grown old (`health`), calls that kill (`quarantine`), and who may run but once (`singletons`).
+late, hangs or has grown old (`health`), calls that kill (`quarantine`), who may run but once (`singletons`), and who
+has the terminal (`debugging`).
 
 A successor of one that died is launched only after the exit was reported. Where a worker is replaced, old and new are
 there together for a while, but never both ready: no two ready workers have one index at a time.
@@ -13,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from mob.core.crew import EARLY, Crew, Process, Slot
+from mob.core.debugging import Debugging
 from mob.core.decisions import Announce, AnnounceGone, Answer, Decision, Introduce, Record, Tell, Ticket, WakeAt
 from mob.core.health import Health
 from mob.core.quarantine import Quarantine
@@ -35,9 +37,10 @@ class Supervisor:
         self.crew = Crew(plan, luck)
         self.rollout = Rollout(self.crew)
         self.scaling = Scaling(self.crew)
-        self.health = Health(self.crew, self.rollout)
+        self.debugging = Debugging(self.crew)
+        self.health = Health(self.crew, self.rollout, self.debugging)
         self.quarantine = Quarantine(self.crew)
-        self._stopping = Stopping(self.crew)
+        self._stopping = Stopping(self.crew, self.debugging)
         self.singletons = Singletons(self.crew, self._stopping)
 
     def __repr__(self) -> str:
@@ -147,7 +150,7 @@ class Supervisor:
         why = process.why_killed or why
         self.crew.forget(process)
         self.health.handle_exited(uid)
-        decisions: list[Decision] = [AnnounceGone(uid, why)]
+        decisions = [*self.debugging.handle_gone(uid, now), AnnounceGone(uid, why)]
         process.has_crashed = self._has_crashed(process, was_told, status)
         if process.has_crashed:
             decisions.append(_record(process, f"{why} while it ran {slot.role}.{blamed}" if blamed else why, now))
@@ -278,6 +281,15 @@ class Supervisor:
         """A mobster that hangs has said where it stands."""
         process = self.processes.get(uid)
         return [] if process is None else self.health.handle_inspection(process, stacks)
+
+    def handle_wants_terminal(self, uid: int, number: int, where: str, now: float) -> list[Decision]:
+        """A mobster stands at a `breakpoint()`."""
+        process = self.processes.get(uid)
+        return [] if process is None else self.debugging.handle_wanted(process, number, where, now)
+
+    def handle_returned_terminal(self, uid: int, number: int, now: float) -> list[Decision]:
+        """Its debugger does not want the terminal any more, or could not have it."""
+        return self.debugging.handle_returned(uid, number, now)
 
     # ------------------------------------------------------------------------------------------------ orders
 
@@ -436,6 +448,6 @@ def _row(process: Process, now: float) -> Row:
         now - process.launched,
         slot.revival.restarts,
         beat.calls,
-        slot.note,
+        process.note,
         beat.shared,
     )

@@ -104,6 +104,14 @@ class Console:
         self._writer.put(chunk)
         self.followers.handle_chunk(chunk)
 
+    def hold(self) -> None:
+        """The terminal is somebody else's for a while: what there is to show waits for `release`."""
+        self._writer.hold()
+
+    def release(self) -> None:
+        """The terminal is this app's again."""
+        self._writer.release()
+
     def reopen(self) -> None:
         """Somebody else has put the log file aside: opens the one that has its name now."""
         self._writer.reopen()

@@ -263,6 +263,8 @@ def _set_inheritable(descriptors: Iterable[int], flag: bool) -> None:
 def _noise(kingpin: Kingpin) -> str:
     """What is half said or half done at this moment; nothing if all is quiet."""
     kingpin.reactor.flush()
+    if kingpin.supervisor.debugging.holder:
+        return f"{kingpin.supervisor.debugging.holder} is in the debugger"
     if kingpin.supervisor.rollout.is_reloading:
         return "a reload is under way"
     if any(process.state is Mobster.LAUNCHING for process in kingpin.supervisor.processes.values()):

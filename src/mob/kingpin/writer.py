@@ -25,6 +25,7 @@ WAITING_LIMIT = 16 * 1024 * 1024
 SHARE = 64 * 1024
 """Bytes that each may have in the queue even if it is full."""
 FLUSHED = 1.0
+SETTLED = 0.2
 CLOSED = 5.0
 
 
@@ -36,6 +37,7 @@ class Sink(Protocol):
     """Where it is written."""
 
     why_slow: str
+    is_terminal: bool
 
     def write(self, chunk: Chunk) -> int:
         """Writes lines; how many of them could not be."""
@@ -54,6 +56,7 @@ class Terminal:
     """Standard output and standard error of the Kingpin, whatever those are."""
 
     why_slow = "this terminal takes them too slowly"
+    is_terminal = True
 
     def __init__(self, form: Form) -> None:
         self._form = form
@@ -80,6 +83,8 @@ class Terminal:
 
 class File:
     """A log file; the Kingpin's own words go to the terminal as well, if there is one."""
+
+    is_terminal = False
 
     def __init__(self, logs: Logs, form: Form, terminal: Terminal) -> None:
         self._form = form
@@ -153,6 +158,7 @@ class Writer:
         self.dropped = 0
         """Lines that were not written, in all."""
         self._wake = threading.Condition()
+        self._is_held = False  # somebody else has the terminal
         self._closing = False
         self._is_writing = False
         self._thread = threading.Thread(target=self._run, name="mob-console", daemon=True)
@@ -172,6 +178,19 @@ class Writer:
             if self._dropped and not self._flooding:
                 self._say_dropped()
             self._enqueue(chunk)
+            self._wake.notify()
+
+    def hold(self) -> None:
+        """Writes what is there, and from now on nothing to a terminal; what comes waits, within the same bounds."""
+        if self._sink.is_terminal:
+            self.wait_empty(SETTLED)
+            with self._wake:
+                self._is_held = True
+
+    def release(self) -> None:
+        """Goes on."""
+        with self._wake:
+            self._is_held = False
             self._wake.notify()
 
     def reopen(self) -> None:
@@ -206,6 +225,7 @@ class Writer:
         """Writes what is there and ends."""
         with self._wake:
             self._closing = True
+            self._is_held = False
             self._wake.notify()
         self._thread.join(timeout=CLOSED)
         if not self._thread.is_alive():
@@ -251,7 +271,7 @@ class Writer:
     def _has_more(self) -> bool:
         """Waits for something to write; whether there is any."""
         with self._wake:
-            self._wake.wait_for(lambda: self._queue or self._dropped or self._closing)
+            self._wake.wait_for(lambda: (self._queue or self._dropped or self._closing) and not self._is_held)
             if not self._queue and self._dropped:
                 self._flooding.clear()
                 self._say_dropped()

@@ -131,12 +131,15 @@ class Control:
                     peer.contacts.miss(uid)
             case m.Bound(id=number):
                 self._handle_bound(number, link.take(1))
+            case m.TerminalLent(id=number):
+                self._handle_terminal(number, message, link.take(2))
             case m.NotBound(id=number, errno=errno, why=why):
                 if (call := self._requests.pop(number, None)) is not None:
                     error = AddressHeld(errno, why)
                     call.fail(error)
             case (
                 m.Unbound(id=number)
+                | m.NoTerminal(id=number)
                 | m.Rows(id=number)
                 | m.Done(id=number)
                 | m.CrashIs(id=number)
@@ -205,6 +208,17 @@ class Control:
             call.settle(descriptors[0])
         else:
             call.fail(OSError(errno.EMFILE, os.strerror(errno.EMFILE)))
+
+    def _handle_terminal(self, number: int, lent: m.TerminalLent, descriptors: list[int]) -> None:
+        call = self._requests.pop(number, None)
+        if call is not None and len(descriptors) == 2:
+            call.settle((lent, descriptors))
+            return
+        for descriptor in descriptors:
+            os.close(descriptor)
+        self.post(m.ReturnTerminal(number))
+        if call is not None:
+            call.settle(m.NoTerminal(number, "this process has too many files open, see `ulimit -n`"))
 
     def _handle_role(self, role: m.RoleInfo) -> None:
         peer = self._peer

@@ -29,7 +29,19 @@ from typing import TYPE_CHECKING, Any
 import setproctitle
 import uvloop
 
-from mob.mobster import api, buffers, callbacks, calling, contacts, control, listening, loading, output, records
+from mob.mobster import (
+    api,
+    buffers,
+    callbacks,
+    calling,
+    contacts,
+    control,
+    debugging,
+    listening,
+    loading,
+    output,
+    records,
+)
 from mob.mobster.call import Call
 from mob.mobster.closing import LAST, Closing
 from mob.mobster.early import Early
@@ -143,6 +155,7 @@ class Life:
         os.register_at_fork(after_in_child=self._leave)
         signal.signal(signal.SIGTERM, self._handle_sigterm)
         self.sharing.install()
+        debugging.install(self.peer)
 
     def _has_lost_sigterm(self) -> bool:
         """Whether a loop that handled SIGTERM itself has run in the module and ended. From now on it is ours again."""
@@ -154,6 +167,7 @@ class Life:
     def _leave(self) -> None:
         """In the child of a fork (multiprocessing, say): it is no mobster."""
         api.leave()
+        debugging.remove()
         self.peer.abandon()
         self.liveness.abandon()
 

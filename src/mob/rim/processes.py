@@ -88,6 +88,18 @@ def kill_group(pid: int, signum: int = signal.SIGKILL) -> None:
             send(pid, signum)
 
 
+def set_foreground(terminal: int, group: int) -> None:
+    """Makes a process group the one that reads from a terminal, and that Ctrl-C is for. `OSError` if it cannot be.
+
+    A process in the background may do so only while SIGTTOU is blocked in the thread that does (tcsetpgrp(3)).
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTTOU})
+    try:
+        os.tcsetpgrp(terminal, group)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def count_oom_kills() -> int:
     """How many processes of this machine the kernel has killed for want of memory since it was started."""
     with contextlib.suppress(OSError, ValueError, StopIteration), open("/proc/vmstat", encoding="ascii") as lines:

@@ -66,10 +66,12 @@ from mob.wire.messages.down import (
     NodeGone as NodeGone,
     NodeIs as NodeIs,
     NotBound as NotBound,
+    NoTerminal as NoTerminal,
     Refused as Refused,
     RoleIs as RoleIs,
     Rows as Rows,
     Stop as Stop,
+    TerminalLent as TerminalLent,
     Unbound as Unbound,
     Welcome as Welcome,
 )
@@ -134,6 +136,7 @@ from mob.wire.messages.up import (
     Ready as Ready,
     Reload as Reload,
     Restart as Restart,
+    ReturnTerminal as ReturnTerminal,
     Scale as Scale,
     Unbind as Unbind,
     Unfollow as Unfollow,
@@ -146,6 +149,7 @@ from mob.wire.messages.up import (
     WantMetrics as WantMetrics,
     WantRole as WantRole,
     WantStacks as WantStacks,
+    WantTerminal as WantTerminal,
 )
 from mob.wire.messages.vitals import (
     Beat as Beat,

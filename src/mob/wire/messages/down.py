@@ -121,6 +121,22 @@ class CrashIs(Base, frozen=True, tag=53):
     text: str
 
 
+class TerminalLent(Base, frozen=True, tag=112):
+    """The answer to `WantTerminal`: it is yours until `ReturnTerminal`. Takes two descriptors: to read from it, and to
+    write to it."""
+
+    id: int
+    group: int
+    """The process group of the Kingpin, which has the foreground while nothing is asked of the user."""
+
+
+class NoTerminal(Base, frozen=True, tag=113):
+    """The answer to `WantTerminal` if it cannot be had, and why."""
+
+    id: int
+    why: str
+
+
 class CrashesAre(Base, frozen=True, tag=121):
     """The answer to `WantCrashes`, oldest first: each as JSON, as it lies on disk."""
 
@@ -169,6 +185,8 @@ Down = (
     | Done
     | CrashIs
     | CrashesAre
+    | TerminalLent
+    | NoTerminal
     | MetricsAre
     | HistoryIs
     | Lines

@@ -144,6 +144,19 @@ class WantHistory(Base, frozen=True, tag=39):
     since: float = 0.0
 
 
+class WantTerminal(Base, frozen=True, tag=110):
+    """I stand at a `breakpoint()`, `where` tells which one: give me your terminal. I wait as long as it takes."""
+
+    id: int
+    where: str
+
+
+class ReturnTerminal(Base, frozen=True, tag=111):
+    """I do not want the terminal any more that I have asked for by the `WantTerminal` of that id."""
+
+    id: int
+
+
 class WantCrashes(Base, frozen=True, tag=120):
     """The latest reports of crashes, so many."""
 
@@ -187,6 +200,8 @@ Up = (
     | EndApp
     | WantStacks
     | WantCrashes
+    | WantTerminal
+    | ReturnTerminal
     | WantMetrics
     | WantHistory
     | Follow
