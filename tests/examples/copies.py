@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import sys
@@ -24,7 +25,7 @@ def started(
     shutil.copytree(
         EXAMPLES / example, apps.directory, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__")
     )
-    name = f"{example}-{apps.directory.name[-20:]}".replace("_", "-")
+    name = f"{example}-{os.getpid()}-{apps.directory.name[-20:]}".replace("_", "-")  # tests run in several processes
     renamed = 0
     for path in apps.directory.glob("*.py"):
         text, count = re.subn(r'mob\.(start|connect)\("\w+"\)', rf'mob.\1("{name}")', path.read_text())
