@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
 from collections.abc import Iterator
 
@@ -33,6 +34,15 @@ BACK = """
         after = "the wait"
         return after
 
+    async def lends(f):
+        call = f(at_callback)
+        breakpoint()
+        return await call
+
+    def at_callback():
+        breakpoint()
+        return "nested"
+
     def echo(x):
         print("echo", x)
         return x
@@ -49,6 +59,10 @@ class Keyboard:
     def __init__(self, app: RunningApp) -> None:
         self.app = app
         self._read = 0
+
+    def look_away(self) -> None:
+        """What was shown so far is of no interest."""
+        self._read = len(self.app.screen)
 
     def wait_for(self, text: str) -> str:
         """Waits until a text has come since what was waited for last; all until there."""
@@ -72,12 +86,30 @@ class Keyboard:
         self.wait_for(command)
 
 
-@pytest.fixture
-def terminal(apps: Apps) -> Keyboard:
+def started(apps: Apps) -> Keyboard:
     roles = '.role("back", "./back.py", workers=2, hang_timeout=1.0)'
     app = apps.start(roles, options="grace=2", terminal=True, env={"TERM": "dumb"}, back=BACK)
     app.wait_ready()
     return Keyboard(app)
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Keyboard]:
+    with apps_in(tmp_path_factory.mktemp("debugged")) as apps:
+        yield started(apps)
+
+
+@pytest.fixture
+def terminal(shared: Keyboard) -> Keyboard:
+    """That of an app whose mobsters go on after each test."""
+    shared.look_away()
+    return shared
+
+
+@pytest.fixture
+def own_terminal(apps: Apps) -> Keyboard:
+    """That of an app for one test."""
+    return started(apps)
 
 
 def back(terminal: Keyboard, index: int = 0) -> mob.Proxy:
@@ -127,6 +159,27 @@ def test_one_at_a_time_and_others_wait_and_print_later(terminal: Keyboard) -> No
     assert [first.result(PATIENCE), second.result(PATIENCE)] == [4, 6]
 
 
+def test_a_callback_at_a_breakpoint_of_its_own_while_its_process_waits_for_the_terminal(terminal: Keyboard) -> None:
+    first = back(terminal, 0).plain(1)
+    terminal.wait_for("(Pdb) ")
+    has_called = threading.Event()
+    answers: list[mob.Call[str]] = []
+
+    def call_back(function: mob.RemoteFunction) -> str:
+        answers.append(function())
+        has_called.set()
+        return answers[0].result(PATIENCE)
+
+    second = back(terminal, 1).lends(call_back)
+    assert has_called.wait(PATIENCE)
+    terminal.app.type("c\n")
+    terminal.wait_for("(Pdb) ")
+    terminal.app.type("c\n")
+    terminal.wait_for("(Pdb) ")
+    terminal.say_last("c")
+    assert [first.result(PATIENCE), second.result(PATIENCE)] == [4, "nested"]
+
+
 def test_a_debugger_is_no_hang_and_what_others_print_is_held(terminal: Keyboard) -> None:
     client = terminal.app.clients[0]
     call = back(terminal).twice()
@@ -161,30 +214,30 @@ def test_quit_fails_the_call_and_nothing_else(terminal: Keyboard) -> None:
     assert terminal.app.ready(terminal.app.clients[0], "back")[0].pid == pid
 
 
-def test_ctrl_c_is_the_debuggers_at_the_prompt_and_the_apps_otherwise(terminal: Keyboard) -> None:
-    call = back(terminal).plain(1)
-    terminal.wait_for("(Pdb) ")
-    terminal.app.type("\x03")
-    terminal.wait_for("(Pdb) ")
-    assert "2" in terminal.say("p y")
-    terminal.say_last("c")
+def test_ctrl_c_is_the_debuggers_at_the_prompt_and_the_apps_otherwise(own_terminal: Keyboard) -> None:
+    call = back(own_terminal).plain(1)
+    own_terminal.wait_for("(Pdb) ")
+    own_terminal.app.type("\x03")
+    own_terminal.wait_for("(Pdb) ")
+    assert "2" in own_terminal.say("p y")
+    own_terminal.say_last("c")
     assert call.result(PATIENCE) == 4
-    terminal.app.type("\x03")
-    assert terminal.app.wait() == 0
+    own_terminal.app.type("\x03")
+    assert own_terminal.app.wait() == 0
 
 
-def test_a_mobster_that_dies_at_the_prompt_gives_the_terminal_back(terminal: Keyboard) -> None:
-    client = terminal.app.clients[0]
-    before = terminal.app.attributes()
-    call = back(terminal).plain(1)
-    terminal.wait_for("(Pdb) ")
-    pid = terminal.app.ready(client, "back")[0].pid
+def test_a_mobster_that_dies_at_the_prompt_gives_the_terminal_back(own_terminal: Keyboard) -> None:
+    client = own_terminal.app.clients[0]
+    before = own_terminal.app.attributes()
+    call = back(own_terminal).plain(1)
+    own_terminal.wait_for("(Pdb) ")
+    pid = own_terminal.app.ready(client, "back")[0].pid
     os.kill(pid, signal.SIGKILL)
     assert isinstance(call.exception(PATIENCE), mob.Lost)
     wait_until(lambda: pid not in {m.pid for m in client.members()}, "its end was noticed")
-    assert terminal.app.attributes() == before
-    terminal.app.type("\x03")
-    assert terminal.app.wait() == 0
+    assert own_terminal.app.attributes() == before
+    own_terminal.app.type("\x03")
+    assert own_terminal.app.wait() == 0
 
 
 def test_a_breakpoint_of_its_own_is_hit_after_continue(terminal: Keyboard) -> None:
@@ -238,8 +291,9 @@ def test_a_module_a_start_handler_and_a_thread(places: Keyboard) -> None:
 def test_without_a_terminal_it_is_passed_over_and_told(apps: Apps) -> None:
     app = apps.start('.role("back", "./back.py")', back=BACK)
     client = app.wait_ready()
-    assert client.require("back").plain(1).result(PATIENCE) == 4
+    assert [client.require("back").plain(1).result(PATIENCE) for _ in range(3)] == [4, 4, 4]
     app.wait_for(r"breakpoint\(\) at back\.py:7 is passed over: this app does not run in a terminal")
+    assert app.output.count("is passed over") == 1
 
 
 def test_the_variable_turns_it_off(apps: Apps) -> None:

@@ -16,9 +16,11 @@ import sys
 import termios
 import threading
 from collections.abc import Generator
+from time import sleep
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
+from mob.mobster.call import Call
 from mob.mobster.peer import Peer
 from mob.rim.processes import set_foreground
 from mob.wire import messages as m
@@ -29,8 +31,12 @@ if TYPE_CHECKING:
 VARIABLE = "PYTHONBREAKPOINT"
 OWN = ("", "pdb.set_trace")
 """What the variable says where the debugger is pdb."""
+LOOK = 0.1
+"""Seconds between two looks at whether the app is in front again."""
 CONTROL_KEYS = (termios.VINTR, termios.VSUSP)
 """Ctrl-C and Ctrl-Z."""
+
+_passed_over: set[str] = set()  # places of which that was told
 
 
 def install(peer: Peer) -> None:
@@ -75,6 +81,7 @@ class Terminal:
 
     def __init__(self, peer: Peer) -> None:
         self._peer = peer
+        self._asked: Call[Any] | None = None
         self._number = 0
         self._group = 0  # the Kingpin's, whose the foreground is
         self._kept: list[int] = []  # what descriptors 0 to 2 were
@@ -90,27 +97,38 @@ class Terminal:
 
     def borrow(self, where: str) -> bool:
         """Waits for the terminal; whether there is one. If not, that is told and the program goes on."""
-        if self.is_here:
-            return True
+        while not self.is_here:
+            asked = self._asked = self._asked or self._ask(where)
+            answer = asked.result()
+            if self._asked is not asked:  # a callback that ran meanwhile stood at a breakpoint too, and has had it
+                continue
+            self._asked = None
+            if isinstance(answer, m.NoTerminal):
+                self._say_passed_over(where, answer.why)
+                return False
+            lent, descriptors = answer
+            self._group = lent.group
+            self._take(descriptors)
+        return True
 
+    def _ask(self, where: str) -> Call[Any]:
         def make(number: int) -> m.WantTerminal:
             self._number = number
             return m.WantTerminal(number, where)
 
-        answer = self._peer.control.request("breakpoint()", make).result()
-        if isinstance(answer, m.NoTerminal):
+        return self._peer.control.request("breakpoint()", make)
+
+    def _say_passed_over(self, where: str, why: str) -> None:
+        """Once for each place: it may be passed often."""
+        if where not in _passed_over:
+            _passed_over.add(where)
             self._peer.log.warning(
                 "breakpoint() at %s is passed over: %s. Run the app in a terminal, or set %s to a debugger that needs "
                 "none, such as remote_pdb.set_trace.",
                 where,
-                answer.why,
+                why,
                 VARIABLE,
             )
-            return False
-        lent, descriptors = answer
-        self._group = lent.group
-        self._take(descriptors)
-        return True
 
     def _take(self, descriptors: list[int]) -> None:
         """Puts the terminal in the place of the standard streams: an editor of lines (readline) knows no others."""
@@ -149,7 +167,9 @@ class Terminal:
 
     @contextlib.contextmanager
     def asking(self) -> Generator[None]:
-        """While the user is asked: the keyboard is this process's."""
+        """While the user is asked: the keyboard is this process's. `OSError` if the terminal was closed."""
+        while os.tcgetpgrp(0) not in (self._group, os.getpgrp()):
+            sleep(LOOK)  # the app was put in the background between two steps: the terminal is the shell's
         with _interruptible():
             set_foreground(0, os.getpgrp())  # first: who is in the background may not set the terminal
             before = termios.tcgetattr(0)

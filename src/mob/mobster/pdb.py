@@ -11,6 +11,7 @@ import dis
 import inspect
 import pdb
 import sys
+import termios
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -39,8 +40,11 @@ class Debugger(pdb.Pdb):
             return
         self._has_left = False
         self.stdin, self.stdout = sys.stdin, sys.stdout
-        with self.terminal.asking():
-            super().interaction(frame, traceback)
+        try:
+            with self.terminal.asking():
+                super().interaction(frame, traceback)
+        except (OSError, termios.error):  # it was closed
+            self.set_continue()
         if self._has_left:
             self.terminal.give_back()
 
