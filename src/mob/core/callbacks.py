@@ -100,6 +100,10 @@ class Lent:
         entry = self._entries.get(number)
         return None if entry is None else entry.function
 
+    def held(self) -> list[tuple[Function, dict[int, int]]]:
+        """Each function, with how many references which holder has."""
+        return [(entry.function, entry.holders.copy()) for entry in list(self._entries.values())]
+
     def _forget(self, number: int, entry: _Entry, holder: int) -> None:
         del entry.holders[holder]
         held = self._by_holder[holder]

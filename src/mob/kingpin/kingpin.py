@@ -130,6 +130,7 @@ class Kingpin:
         for connection in list(self.connections.values()):
             connection.close()
         self.ports.close()
+        self.requests.close()
         self.board.close()
         self.console.close()
         self._leave_process()

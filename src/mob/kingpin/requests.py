@@ -34,6 +34,10 @@ class Requests:
     def __repr__(self) -> str:
         return f"<Requests to {self._kingpin}>"
 
+    def close(self) -> None:
+        """Nobody asks any more."""
+        self._memory.close()
+
     def handle(self, connection: Connection, message: m.Up) -> None:
         """A mobster or a client asks for something."""
         kingpin, uid, now = self._kingpin, connection.uid, monotonic()

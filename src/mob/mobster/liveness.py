@@ -61,6 +61,11 @@ class Liveness:
         """Begins to beat."""
         self._thread.start()
 
+    def join(self) -> None:
+        """Waits for its end, which follows that of the socket."""
+        if self._thread.is_alive():
+            self._thread.join()
+
     def abandon(self) -> None:
         """Closes this process's copy of the socket: for the child of a fork, which has no such thread."""
         self._sock.close()

@@ -128,9 +128,17 @@ def state_directory() -> Path:
     return Path(state) / "mob"
 
 
+_kept: dict[str, Path] = {}
+
+
+def keep_in(app: str, place: Path) -> None:
+    """From now on this process has the reports of an app in that directory: those of a test are of no use later on."""
+    _kept[app] = place
+
+
 def folder(app: str) -> Path:
     """Where the reports of an app lie."""
-    return state_directory() / app / "crashes"
+    return _kept.get(app) or state_directory() / app / "crashes"
 
 
 def _files(place: Path) -> list[Path]:

@@ -16,6 +16,7 @@ A link knows nothing of what the messages mean. On end of file, an error or garb
 from __future__ import annotations
 
 import array
+import contextlib
 import os
 import socket
 from collections import deque
@@ -365,6 +366,11 @@ class Link:
                 os.close(descriptor)
         self.descriptors.clear()
         self._on_closed(self, why)
+
+    def cut(self) -> None:
+        """Has the kernel end it for both ends, as a death does; from any thread. Each notices when it reads."""
+        with contextlib.suppress(OSError):
+            self._sock.shutdown(socket.SHUT_RDWR)
 
     def abandon(self) -> None:
         """Closes this process's copy of the socket and nothing else: in the child of a fork, whose link it is not."""

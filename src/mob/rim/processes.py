@@ -54,9 +54,11 @@ class ResidentMemory:
     def __repr__(self) -> str:
         return f"<ResidentMemory {self.read():,} bytes>"
 
-    def __del__(self) -> None:
+    def close(self) -> None:
+        """Nobody asks any more."""
         if self._statm >= 0:
             os.close(self._statm)
+            self._statm = -1
 
     def read(self) -> int:
         """Bytes; 0 where the system does not tell."""

@@ -105,6 +105,7 @@ class Reactor:
         """Frees the descriptors of its own."""
         os.close(self._wake_r)
         os.close(self._wake_w)
+        self._wake_w = -1  # whoever still calls must not wake what has its number next
 
     # ---------------------------------------------------------------------------------------------- timers
 

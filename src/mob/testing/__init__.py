@@ -1,0 +1,31 @@
+"""The test kit for apps built on mob: a pytest plugin, an app in one process, faults on demand, a look for leaks.
+
+With pytest the fixture `mob_app` is all that is needed; `start` is the same as a context manager. The parts are loaded
+when first used: the plugin is imported in every run of pytest, and must cost nothing where no app is tested.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mob.testing.app import AppUnderTest as AppUnderTest, NotReady as NotReady
+    from mob.testing.leaks import Leaked as Leaked
+    from mob.testing.stage import start as start
+
+_HOMES = {
+    "AppUnderTest": "mob.testing.app",
+    "NotReady": "mob.testing.app",
+    "Leaked": "mob.testing.leaks",
+    "start": "mob.testing.stage",
+}
+
+__all__ = ["AppUnderTest", "Leaked", "NotReady", "start"]  # pyright: ignore[reportUnsupportedDunderAll]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'mob.testing' has no {name!r}.")
+    value = globals()[name] = getattr(importlib.import_module(_HOMES[name]), name)
+    return value

@@ -1,0 +1,162 @@
+"""An app under test: a client of it, with what only a test needs."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import socket
+from collections.abc import Callable
+from time import monotonic, sleep
+from typing import TypeVar
+
+from mob.client import Client
+from mob.errors import AppNotRunning
+from mob.mobster.doors import knock
+from mob.testing import leaks
+from mob.testing.faults import Faults
+from mob.testing.hosts import Host
+from mob.testing.leaks import Leak
+from mob.testing.lines import PATIENCE
+from mob.wire import messages as m
+
+T = TypeVar("T")
+LOOK = 0.002
+"""Seconds between two looks at what is waited for."""
+COMING = frozenset({"launching", "booting", "failing", "held", "waiting"})
+"""States of places of which a ready mobster is still expected."""
+
+
+class NotReady(AssertionError):
+    """The app, or one of its roles, did not come up; its text says why, with all that was printed."""
+
+
+class AppUnderTest(Client):
+    """A running app: all of a `Client`, and what a test needs besides.
+
+    >>> app = mob_app("main.py")                              # doctest: +SKIP
+    >>> app.require("back").foo(1).result()                   # doctest: +SKIP
+    """
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        super().__init__(host.name, _reached(host))
+        self.faults = Faults(self, self._peer, host.send_signal)
+        """What can be made to go wrong: `kill`, `stop`, `delay`, `drop`."""
+
+    def __repr__(self) -> str:
+        mode = "in one process" if self._host.is_one_process else "in processes"
+        return f"<AppUnderTest {self.app!r} {mode}{', closed' if self._closed else ''}>"
+
+    @property
+    def is_one_process(self) -> bool:
+        """Whether it runs in the test's own process."""
+        return self._host.is_one_process
+
+    @property
+    def output(self) -> str:
+        """All that was printed so far, each line with who has printed it."""
+        return self._host.lines.text
+
+    def wait_for(self, pattern: str, count: int = 1, patience: float = PATIENCE) -> list[re.Match[str]]:
+        """Waits until `count` printed lines match a regular expression; the matches. `AssertionError` after `patience`
+        seconds, with all that was printed.
+
+        >>> app.wait_for(r"back\\.0 .* served (\\d+)")[0][1]     # doctest: +SKIP
+        '42'
+        """
+        return self._host.lines.wait_for(pattern, count, patience)
+
+    def wait_until(self, question: Callable[[], T], what: str, patience: float = PATIENCE) -> T:
+        """The first true answer; asked again every few milliseconds. `AssertionError` after `patience` seconds.
+
+        >>> app.wait_until(lambda: len(app.pids("back")) == 3, "three are there")      # doctest: +SKIP
+        """
+        deadline = monotonic() + patience
+        while not (answer := question()):
+            if monotonic() > deadline:
+                raise AssertionError(f"waited {patience:g} s in vain until {what}. The app has printed:\n{self.output}")
+            sleep(LOOK)
+        return answer
+
+    def wait_ready(self, role: str = "", count: int | None = None, patience: float = PATIENCE) -> None:
+        """Waits until `count` mobsters of a role are ready; of all roles; all that there should be. `NotReady` at once
+        if one cannot boot, with its error.
+
+        >>> app.wait_ready("back", 3)                         # doctest: +SKIP
+        """
+        deadline = monotonic() + patience
+        while not self._is_ready(role, count):
+            failing = next(
+                (info.failing for info in self.roles().values() if info.failing and role in ("", info.name)), ""
+            )
+            if why := failing or self._host.problem():
+                raise self._not_ready(why)
+            if monotonic() > deadline:
+                raise self._not_ready(f"{role or 'it'} was not ready within {patience:g} s")
+            sleep(LOOK)
+
+    def _is_ready(self, role: str, count: int | None) -> bool:
+        if count is not None:
+            return len(self._ready(role)) >= count
+        with contextlib.suppress(AppNotRunning):
+            return not any(row.state in COMING and role in ("", row.role) for row in self.overview())
+        return False
+
+    def _not_ready(self, why: str) -> NotReady:
+        return not_ready(self._host, why)
+
+    def pids(self, target: str | int = "") -> list[int]:
+        """The process ids of the ready mobsters: of a role, of one place ("back.0"), or of all.
+
+        >>> app.pids("back")                                  # doctest: +SKIP
+        [4242, 4243]
+        """
+        role, _, index = str(target).partition(".")
+        if isinstance(target, int):
+            return [member.pid for member in self._ready() if member.pid == target]
+        return [member.pid for member in self._ready(role) if index in ("", str(member.index))]
+
+    def places(self) -> list[str]:
+        """The ready mobsters as people call them: "back.0"."""
+        return [f"{member.role}.{member.index}" for member in self._ready()]
+
+    def _ready(self, role: str = "") -> list[m.Member]:
+        members = [each for each in self.members() if each.role and each.state == "ready" and role in ("", each.role)]
+        return sorted(members, key=lambda member: (member.role, member.index))
+
+    def leaks(self, *allowed: str) -> list[Leak]:
+        """What is lent, unanswered, unread or looked at, after a fair time for what is on its way."""
+        return leaks.settled(self._look, leaks.check_kinds(allowed))
+
+    def _look(self) -> list[Leak]:
+        peers = [self._peer, *self._host.peers()] if not self._closed else []
+        return [leak for peer in peers for leak in leaks.at_peer(peer)]
+
+    def stop(self, *, at_once: bool = False) -> str:
+        """Stops the app as SIGTERM does and waits for its end; `at_once`: without waiting for what is under way."""
+        done = super().stop(at_once=at_once)
+        self.wait_stopped(PATIENCE)
+        return done
+
+    def end(self, at_once: bool = False) -> list[Leak]:
+        """At the end of the test, whatever has happened: nothing is left. What had to be ended by force."""
+        with contextlib.suppress(AppNotRunning):
+            self.stop(at_once=at_once)
+        self.close()
+        return self._host.end()
+
+
+def not_ready(host: Host, why: str) -> NotReady:
+    """The error of an app that does not come up."""
+    return NotReady(f"the app {host.name!r} did not come up: {why}.\nIt has printed:\n{host.lines.text}")
+
+
+def _reached(host: Host) -> socket.socket:
+    """The socket to the Kingpin, as soon as that listens."""
+    deadline = monotonic() + PATIENCE
+    while True:
+        with contextlib.suppress(AppNotRunning):
+            return knock(host.name)
+        if (why := host.problem()) or monotonic() > deadline:
+            raise not_ready(host, why or f"its Kingpin did not listen within {PATIENCE:g} s")
+        sleep(LOOK)

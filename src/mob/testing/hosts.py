@@ -1,0 +1,141 @@
+"""Where an app under test runs: in processes of its own here, in threads of the test's process in `one_process`.
+
+A host starts the Kingpin, hears what is printed, and sees to it that nothing is left. The app's processes are known by
+a variable of their environment, which also those inherit that leave their group and session.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import uuid
+from collections.abc import Sequence
+from typing import Protocol
+
+import msgspec
+import psutil
+
+from mob.mobster.peer import Peer
+from mob.testing import leaks
+from mob.testing.described import Described
+from mob.testing.launched import Order
+from mob.testing.leaks import Leak
+from mob.testing.lines import PATIENCE, Lines
+
+VARIABLE = "MOB_TESTING"
+"""In the environment of all processes of an app under test: which one it is."""
+
+
+class Host(Protocol):
+    """What the two have in common."""
+
+    name: str
+    lines: Lines
+    is_one_process: bool
+
+    def problem(self) -> str:
+        """Why the app will not come up; "" as long as nothing speaks against it."""
+        ...
+
+    def send_signal(self, pid: int, signum: int) -> None:
+        """Sends a signal to a mobster."""
+        ...
+
+    def peers(self) -> Sequence[Peer]:
+        """Of those mobsters that are in this process."""
+        ...
+
+    def end(self) -> list[Leak]:
+        """Waits for the end of the app, which was told to stop, or ends it by force; what it has left is ended too."""
+        ...
+
+
+class Processes:
+    """An app in processes of its own."""
+
+    is_one_process = False
+
+    def __init__(self, wanted: Described) -> None:
+        self.name = wanted.name
+        self.lines = Lines()
+        self._reports = tempfile.TemporaryDirectory(prefix="mob-crashes-")
+        self._mark = uuid.uuid4().hex
+        self._seen: set[int] = set()
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "mob.testing.launched"],
+            cwd=wanted.directory,
+            env={**os.environ, VARIABLE: self._mark},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            process_group=0,
+        )
+        self._reader = threading.Thread(target=self._read, name=f"mob-output-{self.name}", daemon=True)
+        self._reader.start()
+        assert self._process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):  # it has ended already, and has said why
+            self._process.stdin.write(msgspec.json.encode(Order(wanted, self._reports.name)) + b"\n")
+            self._process.stdin.flush()
+
+    def __repr__(self) -> str:
+        return f"<Processes of {self.name!r}, Kingpin {self._process.pid}>"
+
+    def problem(self) -> str:
+        """That the Kingpin has ended."""
+        if self._process.poll() is None:
+            return ""
+        self._reader.join(PATIENCE)
+        return f"its main process has ended with status {self._process.returncode}"
+
+    def send_signal(self, pid: int, signum: int) -> None:
+        """To a process of the app; `ProcessLookupError` if it has ended."""
+        os.kill(pid, signum)
+
+    def peers(self) -> Sequence[Peer]:
+        """They are elsewhere."""
+        return ()
+
+    def end(self) -> list[Leak]:
+        """Whatever has happened, no process is left."""
+        self._look()
+        assert self._process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.close()  # which stops an app that nobody could tell to
+        try:
+            self._process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            self._look()
+            self._process.kill()
+            self._process.wait()
+        left = self._left()
+        told = list(leaks.told_processes(left))
+        for process in left:
+            with contextlib.suppress(psutil.Error):
+                process.send_signal(signal.SIGKILL)
+        psutil.wait_procs(left, PATIENCE)
+        self._reader.join(PATIENCE)
+        assert self._process.stdout is not None
+        self._process.stdout.close()
+        self._reports.cleanup()
+        return told
+
+    def _look(self) -> None:
+        """Who belongs to the app now."""
+        with contextlib.suppress(psutil.Error):
+            self._seen |= {child.pid for child in psutil.Process(self._process.pid).children(recursive=True)}
+
+    def _left(self) -> list[psutil.Process]:
+        """Who is still there, after a moment for those that are about to end."""
+        left = leaks.processes_with(VARIABLE, self._mark, self._seen)
+        psutil.wait_procs(left, leaks.FAIR if left else 0)
+        return [process for process in left if process.is_running()]
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            self.lines.add(line.decode(errors="replace"))

@@ -1,0 +1,90 @@
+"""Faults, at the place where they happen: what stands in front of the inbox of each mobster of an app under test.
+
+It is steered by calls to a target that no function can have as its name. Where no fault is set everything passes. What
+is held up keeps its order; a callback (a call of a lent function) is never touched, for somebody waits for it by hand.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from time import monotonic
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from mob.rim.link import Link
+from mob.wire import messages as m
+
+if TYPE_CHECKING:
+    from mob.mobster.contacts import Contact
+    from mob.mobster.peer import Peer
+
+STEER = "fault!"
+"""The target of a call that sets a fault or ends it."""
+
+
+class Rule(msgspec.Struct):
+    """One fault of one mobster."""
+
+    number: int
+    seconds: float
+    """For which calls and messages are held up; below 0: the link on which they come is cut."""
+    export: str
+    """Only calls of this function; "": all calls and messages."""
+    left: int
+    """How many are still to be affected; below 0: all that come."""
+
+    def fits(self, message: m.Call | m.Message) -> bool:
+        """Whether it is for this one."""
+        if not self.left:
+            return False
+        if isinstance(message, m.Call):
+            return isinstance(message.target, str) and self.export in ("", message.target)
+        return not self.export
+
+
+class Injection:
+    """The faults of one mobster."""
+
+    def __init__(self, peer: Peer) -> None:
+        self._peer = peer
+        self._rules: list[Rule] = []
+        self._pass = peer.put_in_front(self.accept)
+
+    def __repr__(self) -> str:
+        return f"<Injection of {len(self._rules)} faults>"
+
+    def accept(self, link: Link, contact: Contact, message: m.Call | m.Message) -> None:
+        """A call or a message has come."""
+        if isinstance(message, m.Call) and message.target == STEER:
+            self._steer(link, message)
+        elif link.is_closed:  # it was cut a moment ago, and this one came right behind
+            self._peer.discard(message)
+        elif (rule := next((rule for rule in self._rules if rule.fits(message)), None)) is None:
+            self._pass(link, contact, message)
+        else:
+            rule.left -= 1
+            if rule.seconds < 0:
+                self._peer.discard(message)
+                link.close("cut by a fault of mob.testing")
+            else:
+                self._peer.reactor.call_at(monotonic() + rule.seconds, partial(self._let_go, link, contact, message))
+
+    def _let_go(self, link: Link, contact: Contact, message: m.Call | m.Message) -> None:
+        if link.is_closed:
+            self._peer.discard(message)
+        else:
+            self._pass(link, contact, message)
+
+    def _steer(self, link: Link, call: m.Call) -> None:
+        number, *rule = self._peer.codec.decode(call.args)
+        if rule:
+            self._rules.append(Rule(number, *rule))
+        else:
+            self._rules = [each for each in self._rules if each.number != number]
+        self._peer.serving.answers.reply(link, call, None)
+
+
+def install(peer: Peer) -> None:
+    """Makes a mobster one that can be made to fail; before its module is imported."""
+    Injection(peer)

@@ -1,0 +1,172 @@
+"""What a test has left behind: functions, calls and streams at the peers; processes; descriptors of this process.
+
+What is on its way gets a moment: finalizers give back by weak references, so garbage is collected first. Each leak is
+told by what it is, where it comes from and who has it.
+"""
+
+from __future__ import annotations
+
+import functools
+import gc
+import inspect
+import os
+import socket
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from time import monotonic, sleep
+from typing import Any
+
+import msgspec
+import psutil
+
+from mob.errors import nearest
+from mob.mobster.call import Call
+from mob.mobster.peer import Peer
+from mob.mobster.producers import LentIterator
+
+KINDS = ("processes", "descriptors", "callbacks", "calls", "streams", "shared memory", "threads")
+FAIR = 1.0
+"""Seconds for what is on its way."""
+LOOK = 0.01
+"""Seconds between two looks."""
+
+
+class Leak(msgspec.Struct, frozen=True):
+    """One thing that was left."""
+
+    kind: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.kind}: {self.text}"
+
+
+class Leaked(AssertionError):
+    """Something was left behind; `leaks` says what."""
+
+    def __init__(self, leaks: Sequence[Leak]) -> None:
+        self.leaks = tuple(leaks)
+        told = "".join(f"\n    {leak}" for leak in leaks)
+        super().__init__(
+            f"the test has left something behind:{told}\n"
+            f'What is meant to stay is allowed by @pytest.mark.mob_leaks("{leaks[0].kind}").'
+        )
+
+
+def check_kinds(kinds: Sequence[str]) -> frozenset[str]:
+    """The kinds if they are some; `ValueError` tells the nearest."""
+    for kind in kinds:
+        if kind not in KINDS:
+            raise ValueError(f"mob_leaks: there is no kind {kind!r} of leaks. {nearest(kind, KINDS)}")
+    return frozenset(kinds)
+
+
+def settled(look: Callable[[], list[Leak]], allowed: frozenset[str]) -> list[Leak]:
+    """What is still there after a fair time."""
+
+    def found() -> list[Leak]:
+        return [leak for leak in look() if leak.kind not in allowed]
+
+    deadline = monotonic() + FAIR
+    leaks = found()
+    while leaks and monotonic() < deadline:
+        gc.collect()
+        sleep(LOOK)
+        leaks = found()
+    return leaks
+
+
+def at_peer(peer: Peer) -> list[Leak]:
+    """What a peer has lent, waits for, sends on, or looks at."""
+    peer.reactor.call(peer.tidy)
+    who = peer.name if peer.role else "this test"
+    leaks: list[Leak] = []
+    for function, holders in peer.callbacks.lent.held():
+        names = ", ".join(_name_of(peer, uid) for uid in holders) or "nobody yet"
+        leaks.append(Leak("callbacks", f"{place_of(function)} of {who} is held by {names}"))
+    for contact in peer.contacts:
+        for call in list(contact.pending.values()):
+            kind, state = ("calls", "not answered") if isinstance(call, Call) else ("streams", "not read to its end")
+            leaks.append(Leak(kind, f"{call.label} of {who}, {state} by {contact.name}"))
+    if peer.serving.streams:
+        leaks.append(Leak("streams", f"{len(peer.serving.streams)} that {who} sends are not at their ends"))
+    if peer.buffers.used:
+        leaks.append(Leak("shared memory", f"{peer.buffers.used:,} bytes of {who} are looked at by others"))
+    if peer.buffers.views:
+        leaks.append(Leak("shared memory", f"{peer.buffers.views} arrays or buffers of others are held by {who}"))
+    return leaks
+
+
+def _name_of(peer: Peer, uid: int) -> str:
+    contact = peer.contacts.get(uid)
+    return contact.name if contact is not None else "a process that has gone"
+
+
+def place_of(function: Any) -> str:
+    """A function, with the line in which it begins."""
+    if isinstance(function, LentIterator):
+        function = function.iterator
+    while isinstance(function, functools.partial):
+        function = function.func
+    plain = inspect.unwrap(getattr(function, "__func__", function))
+    code = getattr(plain, "__code__", None) or getattr(plain, "gi_code", None) or getattr(plain, "ag_code", None)
+    name = getattr(plain, "__qualname__", None) or repr(plain)
+    if code is None:
+        return name
+    path = Path(code.co_filename)
+    here = Path.cwd()
+    return f"{name} ({path.relative_to(here) if path.is_relative_to(here) else path}:{code.co_firstlineno})"
+
+
+def descriptors() -> dict[int, str]:
+    """The open descriptors of this process and what they are; none where the system does not list them."""
+    found: dict[int, str] = {}
+    with suppress(OSError):
+        for name in os.listdir("/proc/self/fd"):
+            with suppress(OSError):  # the one that has just read the list
+                found[int(name)] = os.readlink(f"/proc/self/fd/{name}")
+    return found
+
+
+def new_descriptors(before: dict[int, str]) -> list[Leak]:
+    """Those that were not there."""
+    new = sorted(descriptors().items() - before.items())
+    return [Leak("descriptors", f"{number}, {_what_is(number, link)}") for number, link in new]
+
+
+def _what_is(number: int, link: str) -> str:
+    if not link.startswith("socket:"):
+        return link
+    with suppress(OSError), socket.socket(fileno=os.dup(number)) as sock:
+        other = ""
+        with suppress(OSError):
+            other = f" to {sock.getpeername()!r}"
+        return f"a socket {sock.family.name} at {sock.getsockname()!r}{other}"
+    return link
+
+
+def processes_with(variable: str, value: str, known: set[int]) -> list[psutil.Process]:
+    """The processes that have this in their environment, whatever group or session they are in, and those of `known`
+    that cannot be asked."""
+    found: list[psutil.Process] = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if process.status() != psutil.STATUS_ZOMBIE and _has(process, variable, value, known):
+                found.append(process)
+    return found
+
+
+def _has(process: psutil.Process, variable: str, value: str, known: set[int]) -> bool:
+    try:
+        return process.environ().get(variable) == value
+    except (psutil.AccessDenied, OSError):
+        return process.pid in known
+
+
+def told_processes(found: list[psutil.Process]) -> Iterator[Leak]:
+    """How they are told."""
+    for process in found:
+        with suppress(psutil.Error):
+            line = " ".join(process.cmdline()) or process.name()
+            yield Leak("processes", f"pid {process.pid}: {line}")

@@ -1,0 +1,280 @@
+"""A mobster in a thread: the life that it has in a process, without what belongs to a process.
+
+Its links, its codec, its calls and its supervision are the real ones. There are no signals, no shared ports and no
+limits of the system; its pid is made up, above all that the system gives, so a signal to it reaches nobody. A death
+cannot end a thread: it closes the sockets at once, as the kernel would, and what the thread still does is heard by
+nobody.
+
+Which mobster it is that calls `mob.require` and the like, or prints, is told by the context in which it runs, and
+failing that (a thread of the application's own) by the module whose code it is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib.util
+import io
+import itertools
+import os
+import signal
+import socket
+import sys
+import threading
+import traceback
+from collections.abc import Callable
+from contextvars import ContextVar
+from functools import partial
+from pathlib import Path
+from types import FrameType, ModuleType
+from typing import Any, TextIO
+
+from mob.mobster import api
+from mob.mobster.life import Life
+from mob.mobster.liveness import Liveness
+from mob.mobster.output import WholeLines
+from mob.wire import messages as m
+
+PIDS = itertools.count(10_000_001)
+"""Made up; Linux gives none above 4,194,304."""
+HERE: ContextVar[ThreadLife | None] = ContextVar("mob_testing_here", default=None)
+LAST = 1.0
+"""Seconds in which tasks that were cancelled at the end of a mobster have to end."""
+_by_module: dict[int, ThreadLife] = {}  # by the id of the module's namespace
+
+
+class Pulse(Liveness):
+    """A liveness thread that ends with its mobster, and nothing else."""
+
+    def _end_late(self) -> None:
+        pass
+
+
+class ThreadLife(Life):
+    """One mobster, in a thread of its own."""
+
+    lingers = False
+    pulse = Pulse
+
+    def __init__(self, order: m.Fork, descriptors: list[int], pid: int, on_end: Callable[[int], None]) -> None:
+        self._sockets = [socket.socket(fileno=descriptor) for descriptor in descriptors[:2]]
+        super().__init__(order, *self._sockets)
+        self.peer.pid = pid
+        self._on_end = on_end
+        self.streams = [WholeLines(io.BufferedWriter(io.FileIO(each, "w"))) for each in descriptors[2:]]
+        """Where it prints: stdout and stderr."""
+        self.is_dead = False
+        self._fate: int | None = None  # with which status it was ended
+        self._ending = threading.Lock()
+        self._has_ended = False
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the app knows of its end."""
+        return self._has_ended
+
+    def live(self) -> None:
+        """From its first instruction to its end; the body of a thread."""
+        status = 70
+        try:
+            status = self.run()
+        except BaseException:  # noqa: BLE001  the last frame of this thread: it is shown and becomes the exit status
+            traceback.print_exc()
+        finally:
+            self._free()
+            self._end(status if self._fate is None else self._fate)
+
+    def die(self, status: int = -signal.SIGKILL) -> None:
+        """Ends it at once, whatever it does; from any thread."""
+        self._fate = status
+        self.is_dead = self.stopping = True
+        self.peer.control.on_gone = _nothing
+        for each in self.peer.contacts.links():
+            each.cut()
+        for sock in self._sockets:
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
+        self._end(status)
+        self.reactor.call(partial(self.begin_stop, 0.0))
+
+    def standing(self) -> str:
+        """Where the thread that imports the module stands."""
+        frame = sys._current_frames().get(self.thread.ident or 0)  # pyright: ignore[reportPrivateUsage]
+        while frame is not None and _life_of(frame) is not self:
+            frame = frame.f_back
+        return "" if frame is None else f"{frame.f_code.co_filename}:{frame.f_lineno}"
+
+    thread: threading.Thread
+    """The one that it lives in."""
+
+    # ------------------------------------------------------------------------------- in the place of a process
+
+    def begin_stop(self, grace: float) -> None:
+        """As any mobster; a dead one only leaves its loop."""
+        if self.is_dead:
+            self.reactor.loop.stop()
+        else:
+            super().begin_stop(grace)
+
+    def _enter_process(self) -> None:
+        pass
+
+    def _has_lost_sigterm(self) -> bool:
+        return False
+
+    def _wake_module(self) -> None:
+        """Nothing can wake a thread that stands in its import."""
+        self.die(0)
+
+    async def _drain(self) -> None:
+        if self.is_dead:
+            self.reactor.loop.stop()
+        else:
+            await super()._drain()
+
+    def _load(self) -> ModuleType:
+        """A module object of its own, whatever others have imported."""
+        role = self.order.role
+        if role.module.endswith(".py"):
+            spec = importlib.util.spec_from_file_location(Path(role.module).stem, role.module)
+        else:
+            spec = importlib.util.find_spec(role.module)
+        if spec is None or spec.loader is None:
+            raise ModuleNotFoundError(f"No module named {role.module!r}", name=role.module)
+        self.module = module = importlib.util.module_from_spec(spec)
+        _by_module[id(module.__dict__)] = self
+        sys.modules.setdefault(spec.name, module)  # dataclasses and pickle look there
+        spec.loader.exec_module(module)
+        return module
+
+    # --------------------------------------------------------------------------------------------- the end
+
+    def _end(self, status: int) -> None:
+        with self._ending:
+            has_ended, self._has_ended = self._has_ended, True
+        if not has_ended:
+            self._on_end(status)
+
+    def _free(self) -> None:
+        """What the kernel does for a process."""
+        peer, loop = self.peer, self.reactor.loop
+        loop.run_until_complete(_end_tasks())
+        for each in peer.contacts.links():
+            each.close()
+        peer.control.on_gone = _nothing
+        peer.control.close()
+        self._close_liveness()
+        self.vitals.close()
+        if peer.serving.threads is not None:
+            peer.serving.threads.end()
+        if peer.board is not None:
+            board, peer.board = peer.board, None
+            board.close()
+        peer.descriptors.close()
+        peer.buffers.close()
+        loop.close()
+        self.reactor.close()
+        for stream in self.streams:
+            with contextlib.suppress(ValueError, OSError):
+                stream.finish()
+                stream.close()
+        if self.module is not None:
+            _by_module.pop(id(self.module.__dict__), None)
+
+    def _close_liveness(self) -> None:
+        """Its thread uses the loop: it has to end first."""
+        liveness = self._sockets[1]
+        with contextlib.suppress(OSError):
+            liveness.shutdown(socket.SHUT_RDWR)
+        self.liveness.join()
+        liveness.close()
+
+
+def begin(order: m.Fork, descriptors: list[int], pid: int, on_end: Callable[[int], None]) -> ThreadLife:
+    """Starts a mobster. The descriptors (control, liveness, stdout, stderr) are its own from now on."""
+    life = ThreadLife(order, descriptors, pid, on_end)
+    life.thread = threading.Thread(
+        target=_live, args=(life,), name=f"mob-{order.app}-{order.role.name}.{order.index}", daemon=True
+    )
+    life.thread.start()
+    return life
+
+
+def _live(life: ThreadLife) -> None:
+    HERE.set(life)
+    life.live()
+
+
+def current() -> ThreadLife | None:
+    """The mobster whose code is running."""
+    life = HERE.get()
+    frame = sys._getframe(1) if life is None and _by_module else None  # pyright: ignore[reportPrivateUsage]
+    while life is None and frame is not None:
+        life, frame = _life_of(frame), frame.f_back
+    return life
+
+
+def _life_of(frame: FrameType) -> ThreadLife | None:
+    return _by_module.get(id(frame.f_globals))
+
+
+def find_seat() -> api.Seat | None:
+    """For `mob.require` and its like: who asks."""
+    life = current()
+    return None if life is None else (life.peer, life.say_ready)
+
+
+class Routed(io.TextIOBase):
+    """Standard output or standard error, of which each mobster has its own."""
+
+    def __init__(self, beneath: TextIO, number: int) -> None:
+        self.beneath = beneath
+        self._number = number
+
+    def _stream(self) -> TextIO:
+        life = current()
+        return self.beneath if life is None or life.streams[self._number].closed else life.streams[self._number]
+
+    def write(self, text: str, /) -> int:
+        """Where it belongs."""
+        return self._stream().write(text)
+
+    def flush(self) -> None:
+        """What this mobster has written."""
+        self._stream().flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.beneath, name)
+
+
+def route_output() -> None:
+    """Has what mobsters print go their way, whatever sys.stdout is at the moment."""
+    for number, name in enumerate(("stdout", "stderr")):
+        if not isinstance(stream := getattr(sys, name), Routed):
+            setattr(sys, name, Routed(stream, number))
+
+
+def leave_output() -> None:
+    """As it was."""
+    for name in ("stdout", "stderr"):
+        if isinstance(stream := getattr(sys, name), Routed):
+            setattr(sys, name, stream.beneath)
+
+
+async def _end_tasks() -> None:
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        await asyncio.wait(tasks, timeout=LAST)
+    await asyncio.get_running_loop().shutdown_asyncgens()
+
+
+def _nothing() -> None:
+    pass
+
+
+def close_all(descriptors: list[int]) -> None:
+    """Of a mobster that is not started after all."""
+    for descriptor in descriptors:
+        os.close(descriptor)

@@ -1,0 +1,259 @@
+"""A whole app in the test's own process: the real Kingpin in a thread, and its mobsters in threads (`lives`).
+
+What differs is how mobsters are launched and ended. There are no signals, no fork server, no upgrade and no cluster;
+`preload`, `nice`, `cpus` and `limits` do nothing; a role's `env` holds for the whole process as long as the app runs.
+At the end the process is as it was: the module path, the environment, and the modules that were imported from the app.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import signal
+import sys
+import tempfile
+import threading
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from time import monotonic
+
+from mob.core import decisions as d
+from mob.errors import PlanError
+from mob.kingpin.console import Console
+from mob.kingpin.desk import Desk
+from mob.kingpin.kingpin import Kingpin
+from mob.kingpin.lines import Chunk, as_text
+from mob.kingpin.nursery import Nursery
+from mob.mobster import api
+from mob.mobster.peer import Peer
+from mob.plan import Plan
+from mob.rim import crashes
+from mob.rim.board import Board
+from mob.testing import lives
+from mob.testing.described import Described, plan_of
+from mob.testing.leaks import Leak
+from mob.testing.lines import PATIENCE, Lines
+from mob.testing.lives import ThreadLife
+from mob.wire import messages as m
+
+BLOCKED = 5.0
+"""Seconds of an import after which it is said that the module is not made for this."""
+CLOSING = 2.0
+"""Seconds that a mobster's thread has to end, once the app has."""
+
+
+class Printed:
+    """Where the console writes: to the lines that the test looks at."""
+
+    why_slow = "the test takes them too slowly"
+    is_terminal = False
+
+    def __init__(self, lines: Lines) -> None:
+        self._lines = lines
+
+    def write(self, chunk: Chunk) -> int:
+        """Keeps them; none is lost."""
+        self._lines.add(as_text(chunk).decode(errors="replace"))
+        return 0
+
+    def reopen(self) -> None:
+        """There is no file."""
+
+    def close(self) -> None:
+        """Stays to be read."""
+
+
+class ThreadNursery(Nursery):
+    """Launches mobsters as threads."""
+
+    lives: dict[int, ThreadLife]
+
+    def open(self) -> None:
+        """There is no fork server."""
+        self.lives = {}
+
+    def order(self, order: m.Order, descriptors: Sequence[int] = ()) -> None:
+        """A launch, as soon as the Kingpin has done what it is about; the rest is for a fork server."""
+        if isinstance(order, m.Fork):
+            self._reactor.call(partial(self._launch, order, list(descriptors)))
+
+    def _launch(self, order: m.Fork, descriptors: list[int]) -> None:
+        if self._closing:
+            lives.close_all(descriptors)
+            return
+        pid = next(lives.PIDS)
+        self._on_report(m.Forked(order.uid, pid))
+        self.lives[pid] = lives.begin(order, descriptors, pid, partial(self._tell_end, order.uid, pid))
+
+    def _tell_end(self, uid: int, pid: int, status: int) -> None:
+        """On the mobster's thread, or that of whoever has ended it."""
+        self._reactor.call(partial(self._handle_end_of, uid, pid, status))
+
+    def _handle_end_of(self, uid: int, pid: int, status: int) -> None:
+        self._on_report(m.Exited(uid, pid, status))
+
+    def end_mobster(self, pid: int) -> None:
+        """As a kill does."""
+        if (life := self.lives.get(pid)) is not None:
+            life.die()
+
+    def kill(self) -> None:
+        """There is no fork server."""
+
+    def wake(self) -> None:
+        """There is no fork server."""
+
+    def close(self) -> None:
+        """No mobster is launched any more."""
+        self._closing = True
+        super().close()
+
+
+class ThreadKingpin(Kingpin):
+    """The Kingpin, without what belongs to a process."""
+
+    nursery: ThreadNursery
+
+    def __init__(self, plan: Plan, lines: Lines) -> None:
+        self._lines = lines
+        super().__init__(plan, Desk.claim(plan.address), Board.make())
+
+    def _make_console(self) -> Console:
+        return Console(self.reactor, self.plan.logs, self.plan.frame_limit, Printed(self._lines))
+
+    def _make_nursery(self) -> ThreadNursery:
+        return ThreadNursery(self.reactor, self.plan, self.handle_report, self.handle_fork_server_gone)
+
+    def _enter_process(self) -> None:
+        pass
+
+    def _leave_process(self) -> None:
+        pass
+
+    def _replace_fork_server(self) -> None:
+        pass
+
+    def handle_upgrade(self, ticket: d.Ticket) -> None:
+        """Its program is the test's."""
+        self.carry_out([d.Answer(ticket, error="an app in one process is not upgraded: its Kingpin is no program.")])
+
+
+class OneProcess:
+    """An app in the test's own process."""
+
+    is_one_process = True
+
+    def __init__(self, wanted: Described) -> None:
+        self.name = wanted.name
+        self.lines = Lines()
+        self._process = _Process()
+        try:
+            plan = plan_of(wanted)
+            if plan.cluster is not None:
+                raise PlanError(f"{self.name}: a cluster needs processes. Leave one_process out, or .cluster().")
+            self._process.enter(plan)
+            self._reports = tempfile.TemporaryDirectory(prefix="mob-crashes-")
+            crashes.keep_in(self.name, Path(self._reports.name))
+            self.kingpin = ThreadKingpin(plan, self.lines)
+        except BaseException:
+            self._process.leave()
+            raise
+        self._began = monotonic()
+        self._thread = threading.Thread(target=self.kingpin.run, name=f"mob-kingpin-{self.name}", daemon=True)
+        self._thread.start()
+
+    def __repr__(self) -> str:
+        return f"<OneProcess of {self.name!r}>"
+
+    @property
+    def _lives(self) -> list[ThreadLife]:
+        return list(self.kingpin.nursery.lives.values())
+
+    def problem(self) -> str:
+        """That the Kingpin has ended, or that a module blocks."""
+        if not self._thread.is_alive():
+            return "its Kingpin has ended"
+        blocked = [life for life in self._lives if life.importing and not life.has_ended]
+        if blocked and monotonic() > self._began + BLOCKED:
+            life = blocked[0]
+            return (
+                f"{life.order.role.name}.{life.order.index} is still being imported after {BLOCKED:g} s, at "
+                f"{life.standing() or 'an unknown place'}. A module that blocks at its import (a server's "
+                f"serve_forever) needs a process of its own: leave one_process out"
+            )
+        return ""
+
+    def send_signal(self, pid: int, signum: int) -> None:
+        """A kill; others need processes."""
+        if signum != signal.SIGKILL:
+            raise NotImplementedError("an app in one process has no signals but a kill: leave one_process out.")
+        self.kingpin.nursery.end_mobster(pid)
+
+    def peers(self) -> Sequence[Peer]:
+        """Of the mobsters that are there."""
+        return [life.peer for life in self._lives if not life.has_ended]
+
+    def end(self) -> list[Leak]:
+        """The Kingpin ends, and the threads."""
+        self.kingpin.reactor.call(self._stop)
+        self._thread.join(PATIENCE)
+        for life in self._lives:
+            life.thread.join(CLOSING)
+        left = [life for life in self._lives if life.thread.is_alive()]
+        self._process.leave()
+        self._reports.cleanup()
+        return [Leak("threads", f"{life.thread.name} still runs, at {life.standing() or '?'}") for life in left]
+
+    def _stop(self) -> None:
+        if not self.kingpin.supervisor.stopping:
+            self.kingpin.stop()
+
+
+class _Process:
+    """What an app changes in this process, and how it was before."""
+
+    running = 0
+    """How many apps run in it."""
+
+    def __init__(self) -> None:
+        self._path = sys.path[:]
+        self._modules = set(sys.modules)
+        self._environ = dict(os.environ)
+        self._places: tuple[Path, ...] = ()
+        self._is_in = False
+
+    def enter(self, plan: Plan) -> None:
+        """As if it were that of the app."""
+        files = [Path(role.module).parent for role in plan.roles if role.module.endswith(".py")]
+        self._places = tuple(dict.fromkeys([Path(plan.base), *files]))
+        sys.path[:0] = [str(place) for place in self._places if str(place) not in sys.path]
+        for role in plan.roles:
+            os.environ.update(role.env)
+        importlib.invalidate_caches()
+        api.find_seat = lives.find_seat
+        lives.route_output()
+        _Process.running += 1
+        self._is_in = True
+
+    def leave(self) -> None:
+        """As it was."""
+        if not self._is_in:
+            return
+        self._is_in = False
+        sys.path[:] = self._path
+        for name in os.environ.keys() - self._environ.keys():
+            del os.environ[name]
+        os.environ.update(self._environ)
+        for name in sys.modules.keys() - self._modules:
+            file = getattr(sys.modules[name], "__file__", None)
+            if file and any(Path(file).is_relative_to(place) for place in self._places):
+                del sys.modules[name]
+        _Process.running -= 1
+        if not _Process.running:
+            lives.leave_output()
+
+
+def is_any_running() -> bool:
+    """Whether an app runs in this process."""
+    return _Process.running > 0
