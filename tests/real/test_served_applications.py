@@ -10,6 +10,7 @@ import signal
 import socket
 import ssl
 import subprocess
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -265,7 +266,11 @@ BAD = {
         "OSError: no database",
     ),
     "says that it failed": (
-        "async def app(scope, receive, send): await send({'type': 'lifespan.startup.failed', 'message': 'no till'})",
+        (
+            "async def app(scope, receive, send):\n    await receive()\n"
+            "    await send({'type': 'lifespan.startup.failed', 'message': 'no till'})\n"
+            "    print('was told', await receive())"
+        ),
         "the application says lifespan.startup.failed: no till",
     ),
     "is not there": ("application = None", "web has no 'app'. There are: 'application'."),
@@ -282,7 +287,27 @@ def test_what_cannot_be_served_fails_to_boot_and_says_why(apps: Apps, bad: str) 
     assert app.wait() != 0
     assert said in app.output
     assert "serving on" not in app.output
+    assert "was told" not in app.output  # an application that has not started need not end
     assert "src/mob" not in app.output  # no traceback from inside mob
+
+
+HANGS = """
+    import asyncio
+
+    async def app(scope, receive, send):
+        await receive()
+        print("waits for its database")
+        await asyncio.sleep(1000)
+    """
+
+
+def test_an_application_that_never_starts_does_not_hold_up_a_stop(apps: Apps) -> None:
+    app = apps.start('.role("web", "./web.py:app", serve="127.0.0.1:0")', options="grace=20", web=HANGS)
+    app.wait_for("waits for its database")
+    begun = time.monotonic()
+    assert app.stop() == 0
+    assert time.monotonic() - begun < 10
+    assert "lifespan" not in app.output
 
 
 def test_an_option_that_uvicorn_has_not(apps: Apps) -> None:

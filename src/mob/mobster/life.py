@@ -249,9 +249,10 @@ class Life:
             if self.order.role.serve is not None and not self.stopping:
                 await self._serve()
         except Exception as error:  # noqa: BLE001  reported, and the process ends
-            self.status = 1
-            self._report(loading.traceback_of(error))
-            self.begin_stop(self.order.grace)
+            if not self.stopping:
+                self.status = 1
+                self._report(loading.traceback_of(error))
+                self.begin_stop(self.order.grace)
             return
         self.say_ready()
         self.reactor.flush()  # the handlers may take their time

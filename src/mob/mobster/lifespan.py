@@ -28,6 +28,7 @@ class Lifespan:
         self._task: asyncio.Task[Any] | None = None
         self._told: asyncio.Queue[dict[str, str]] = asyncio.Queue()
         self._has_listened = False
+        self._has_started = False
         self._answer: asyncio.Future[dict[str, Any]] | None = None
 
     def __repr__(self) -> str:
@@ -40,10 +41,11 @@ class Lifespan:
         scope = {"type": "lifespan", "asgi": {"version": "3.0", "spec_version": "2.0"}, "state": self.state}
         self._task = asyncio.ensure_future(self._application(scope, self._receive, self._send))
         await self._tell("startup")
+        self._has_started = True
 
     async def end(self) -> None:
-        """Returns when the application has tidied up. `LifespanFailed`, or what it has raised."""
-        if self._task is not None and not self._task.done():
+        """Returns when the application has tidied up, if it has started. `LifespanFailed`, or what it has raised."""
+        if self._has_started and self._task is not None and not self._task.done():
             await self._tell("shutdown")
 
     def cancel(self) -> None:
