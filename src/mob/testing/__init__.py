@@ -21,6 +21,9 @@ _HOMES = {
     "start": "mob.testing.stage",
 }
 
+in_one_process = False
+"""Where apps run of which nothing else is said; the plugin sets it as its option says."""
+
 __all__ = ["AppUnderTest", "Leaked", "NotReady", "start"]  # pyright: ignore[reportUnsupportedDunderAll]
 
 

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from mob import testing
+
 if TYPE_CHECKING:
     from mob.testing.app import AppUnderTest
 
@@ -28,7 +30,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """The marker."""
+    """The marker, and where apps are to run."""
+    chosen = config.getoption(ONE_PROCESS)
+    testing.in_one_process = config.getini(ONE_PROCESS) if chosen is None else chosen
     config.addinivalue_line("markers", "mob_leaks(*kinds): what the test may leave behind, such as 'descriptors'.")
 
 
@@ -40,10 +44,9 @@ def mob_app(request: pytest.FixtureRequest) -> Iterator[Callable[..., AppUnderTe
     ...     app = mob_app("main.py")
     ...     assert app.require("back").foo(1).result() == 2
     """
-    config, item = request.config, request.node
-    places = list(dict.fromkeys([Path(request.path).parent, config.rootpath]))
-    chosen = config.getoption(ONE_PROCESS)
-    stage = _kit("stage").Stage(places, config.getini(ONE_PROCESS) if chosen is None else chosen)
+    item = request.node
+    places = list(dict.fromkeys([Path(request.path).parent, request.config.rootpath]))
+    stage = _kit("stage").Stage(places)
     allowed = [kind for mark in item.iter_markers("mob_leaks") for kind in mark.args]
     _kit("leaks").check_kinds(allowed)
     yield stage.start

@@ -11,6 +11,7 @@ from typing import Any
 
 import uvloop
 
+from mob import testing
 from mob.app import App
 from mob.testing import leaks
 from mob.testing.app import AppUnderTest
@@ -28,9 +29,8 @@ _numbers = itertools.count(1)
 class Stage:
     """The apps of one test. `places`: where relative paths are looked for; the first one first."""
 
-    def __init__(self, places: Sequence[Path], one_process: bool = False) -> None:
+    def __init__(self, places: Sequence[Path]) -> None:
         self._places = places
-        self._one_process = one_process
         uvloop.new_event_loop().close()  # the first one opens a pipe of libuv's, for as long as the process lives
         self._before = leaks.descriptors()
         self.apps: list[AppUnderTest] = []
@@ -44,7 +44,7 @@ class Stage:
         """Starts an app under a name of its own, and waits until all of it is ready."""
         name = f"test-{os.getpid()}-{next(_numbers)}"
         wanted = described(what, roles, modules, name, self._places)
-        host = _host(wanted, self._one_process if one_process is None else one_process)
+        host = _host(wanted, testing.in_one_process if one_process is None else one_process)
         try:
             app = AppUnderTest(host)
         except BaseException:
@@ -79,7 +79,7 @@ def start(
     what: What = None,
     *,
     roles: str = "",
-    one_process: bool = False,
+    one_process: bool | None = None,
     directory: str | os.PathLike[str] = ".",
     wait: bool = True,
     allow: Sequence[str] = (),
@@ -89,16 +89,16 @@ def start(
 
     `what`: a main script, or an `App` that was described and not run; or roles by name, each with its module, as in
     `start(back="./back.py")`. `roles`: which of them run, and how many workers each: "back=1,stats". `one_process`:
-    in this process (False). `directory`: where relative paths are looked for. `wait`: until all is ready (True).
-    `allow`: kinds of leaks that are meant. `PlanError` if the description is wrong, `NotReady` if the app does not come
-    up, `Leaked` at the end if something was left.
+    in this process (False, unless pytest was told `--mob-one-process`). `directory`: where relative paths are looked
+    for. `wait`: until all is ready (True). `allow`: kinds of leaks that are meant. `PlanError` if the description is
+    wrong, `NotReady` if the app does not come up, `Leaked` at the end if something was left.
 
     >>> with mob.testing.start("main.py") as app:             # doctest: +SKIP
     ...     assert app.require("back").foo(1).result() == 2
     """
-    stage = Stage([Path(directory).absolute()], one_process)
+    stage = Stage([Path(directory).absolute()])
     try:
-        yield stage.start(what, roles=roles, wait=wait, **modules)
+        yield stage.start(what, roles=roles, one_process=one_process, wait=wait, **modules)
     except BaseException:
         stage.end()
         raise
