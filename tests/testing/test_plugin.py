@@ -192,14 +192,14 @@ def test_a_module_that_blocks_is_not_for_one_process(run: Run) -> None:
         from mob.testing import one_process
 
         def test_blocks(mob_app):
-            one_process.BLOCKED = 0.2
+            one_process.BLOCKED = 1.0
             mob_app(server="./server.py")
         """,
         "--mob-one-process",
-        server="import threading\nthreading.Event().wait(3)",
+        server="import threading\nthreading.Event().wait(8)",
     )
     result.assert_outcomes(failed=1)
-    assert "server.0 is still being imported after 0.2 s, at" in text_of(result)
+    assert "server.0 is still being imported after 1 s, at" in text_of(result)
     assert "server.py:2. A module that blocks at its import (a server's serve_forever) needs a process" in text_of(
         result
     )

@@ -7,12 +7,10 @@ import re
 MAIN = '''\
 """The main script: running it makes this process the Kingpin, which starts all others and looks after them."""
 
-import os
-
 import mob
 
 (
-    mob.start(os.environ.get("APP_NAME", "NAME"))  # tests run it under a name of their own
+    mob.start("NAME")
     .base(__file__)
     .role("back", "./back.py", workers=2)
     .role("web", "./web.py", workers=2, needs=["back"])
@@ -72,61 +70,37 @@ TEST = '''\
 
 import os
 import socket
-import subprocess
-import sys
-import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
-import mob
 import pytest
-
-HERE = Path(__file__).parent
-NAME = f"test-{os.getpid()}"
+from mob import testing
 
 
-def free_port() -> int:
+@pytest.fixture(scope="module")
+def port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as sock:
         return sock.getsockname()[1]
 
 
-PORT = free_port()
-
-
 @pytest.fixture(scope="module")
-def app() -> Iterator[mob.Client]:
-    env = {**os.environ, "APP_NAME": NAME, "PORT": str(PORT)}
-    process = subprocess.Popen([sys.executable, "main.py"], cwd=HERE, env=env)
-    try:
-        with connected(process) as client:
-            yield client
-    finally:
-        process.terminate()
-        process.wait(60)
+def app(port: int) -> Iterator[testing.AppUnderTest]:
+    os.environ["PORT"] = str(port)  # main.py's processes get it from here
+    with testing.start("main.py", directory=Path(__file__).parent, one_process=False) as app:
+        yield app
 
 
-def connected(process: subprocess.Popen[bytes]) -> mob.Client:
-    while process.poll() is None:
-        try:
-            return mob.connect(NAME)
-        except mob.AppNotRunning:
-            time.sleep(0.05)  # it is starting
-    raise AssertionError(f"the app has ended with {process.returncode}")
+def test_back_greets(app: testing.AppUnderTest) -> None:
+    assert app.require("back").greet("Ada").result(10).startswith("Hello Ada")
 
 
-def test_back_greets(app: mob.Client) -> None:
-    assert app.require("back").greet("Ada").result().startswith("Hello Ada")
-
-
-def test_back_counts(app: mob.Client) -> None:
+def test_back_counts(app: testing.AppUnderTest) -> None:
     assert list(app.require("back").count(3)) == [1, 2, 3]
 
 
-def test_web_answers(app: mob.Client) -> None:
-    while not any(member.role == "web" and member.state == "ready" for member in app.members()):
-        time.sleep(0.05)
-    with urllib.request.urlopen(f"http://127.0.0.1:{PORT}/Bob", timeout=30) as answer:
+def test_web_answers(app: testing.AppUnderTest, port: int) -> None:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/Bob", timeout=30) as answer:
         assert answer.read().startswith(b"Hello Bob")
 '''
 README = """\

@@ -26,6 +26,7 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from functools import partial
 from pathlib import Path
+from time import monotonic
 from types import FrameType, ModuleType
 from typing import Any, TextIO
 
@@ -63,6 +64,7 @@ class ThreadLife(Life):
         self._on_end = on_end
         self.streams = [WholeLines(io.BufferedWriter(io.FileIO(each, "w"))) for each in descriptors[2:]]
         """Where it prints: stdout and stderr."""
+        self.born = monotonic()
         self.is_dead = False
         self._fate: int | None = None  # with which status it was ended
         self._ending = threading.Lock()

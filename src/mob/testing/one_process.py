@@ -159,7 +159,6 @@ class OneProcess:
         except BaseException:
             self._process.leave()
             raise
-        self._began = monotonic()
         self._thread = threading.Thread(target=self.kingpin.run, name=f"mob-kingpin-{self.name}", daemon=True)
         self._thread.start()
 
@@ -174,8 +173,9 @@ class OneProcess:
         """That the Kingpin has ended, or that a module blocks."""
         if not self._thread.is_alive():
             return "its Kingpin has ended"
-        blocked = [life for life in self._lives if life.importing and not life.has_ended]
-        if blocked and monotonic() > self._began + BLOCKED:
+        late = monotonic() - BLOCKED
+        blocked = [life for life in self._lives if life.importing and life.born < late and not life.has_ended]
+        if blocked:
             life = blocked[0]
             return (
                 f"{life.order.role.name}.{life.order.index} is still being imported after {BLOCKED:g} s, at "
