@@ -26,6 +26,8 @@ from pathlib import Path
 from statistics import median
 from time import monotonic, sleep
 
+import psutil
+
 from bench.mob_side import new_name
 from bench.side import ROOT
 
@@ -48,6 +50,7 @@ class Series:
     rates: list[float] = field(default_factory=list[float])
     medians: list[float] = field(default_factory=list[float])
     worst: list[float] = field(default_factory=list[float])  # 99 of 100 are faster
+    costs: list[float] = field(default_factory=list[float])  # seconds of a core for one request
 
 
 def commands(ports: dict[str, int]) -> dict[str, list[str]]:
@@ -68,26 +71,26 @@ def commands(ports: dict[str, int]) -> dict[str, list[str]]:
 
 
 @contextlib.contextmanager
-def all_serving() -> Iterator[dict[str, int]]:
-    """Every server that is installed, and its port."""
+def all_serving() -> Iterator[tuple[dict[str, int], dict[str, psutil.Process]]]:
+    """Every server that is installed: its port, and its first process."""
     names = ["mob", "uvicorn", "gunicorn", "granian"]
     ports = dict(zip(names, free_ports(len(names)), strict=True))
-    running: list[subprocess.Popen[bytes]] = []
+    running: dict[str, subprocess.Popen[bytes]] = {}
     with tempfile.TemporaryFile() as output:
         try:
             for name, command in commands(ports).items():
                 if Path(command[0]).exists():
-                    running.append(subprocess.Popen(command, cwd=APPS, stdout=output, stderr=output))
+                    running[name] = subprocess.Popen(command, cwd=APPS, stdout=output, stderr=output)
                 else:
                     print(f"{name} is not installed: its row is left out", file=sys.stderr)
                     del ports[name]
             for name, port in ports.items():
                 wait_for(name, port)
-            yield ports
+            yield ports, {name: psutil.Process(process.pid) for name, process in running.items()}
         finally:
-            for process in running:
+            for process in running.values():
                 process.terminate()
-            for process in running:
+            for process in running.values():
                 process.wait(PATIENCE)
 
 
@@ -129,6 +132,12 @@ def seconds_in(text: str) -> float:
     return float(number) * {"us": 1e-6, "ms": 1e-3, "s": 1.0}[unit]
 
 
+def time_on_cores(server: psutil.Process) -> float:
+    """Seconds that the server and its workers have computed so far; it hardly depends on who else is busy."""
+    times = [each.cpu_times() for each in (server, *server.children(recursive=True))]
+    return sum(each.user + each.system for each in times)
+
+
 def share_of_the_busiest(port: int) -> float:
     """Of a thousand new connections, the part that the busiest worker got; with two workers half is even."""
     counts = Counter(pid_of_a_worker(port) for _ in range(1000))
@@ -141,18 +150,19 @@ def report(table: dict[tuple[str, str], Series], shares: dict[str, float], round
         "",
         f"Made by `python -m bench.serving`: two workers each, {CONNECTIONS} connections that are kept, asked by wrk",
         f"for {seconds} s, {rounds} rounds in turns, all on one machine. The median of the rounds; 'of uvicorn' is the",
-        "median of the ratios of single rounds; 'busiest' the share of one worker in a thousand new connections.",
+        "median of the ratios of single rounds; 'core' the time of a core that a request takes, which depends least",
+        "on what else the machine does; 'busiest' the share of one worker in a thousand new connections.",
         "",
-        "| path | server | requests/s | of uvicorn | half within | 99 % within | busiest |",
-        "|---|---|--:|--:|--:|--:|--:|",
+        "| path | server | requests/s | of uvicorn | core | half within | 99 % within | busiest |",
+        "|---|---|--:|--:|--:|--:|--:|--:|",
     ]
     for (path, name), series in table.items():
         peers = table[path, "uvicorn"].rates
         ratio = median(own / other for own, other in zip(series.rates, peers, strict=True))
-        half, most = median(series.medians) * 1e3, median(series.worst) * 1e3
+        half, most, core = median(series.medians) * 1e3, median(series.worst) * 1e3, median(series.costs) * 1e6
         lines.append(
-            f"| {PATHS[path]} | {name} | {median(series.rates):,.0f} | {ratio:.2f} | {half:.2f} ms | {most:.1f} ms "
-            f"| {shares[name]:.0%} |"
+            f"| {PATHS[path]} | {name} | {median(series.rates):,.0f} | {ratio:.2f} | {core:.0f} us "
+            f"| {half:.2f} ms | {most:.1f} ms | {shares[name]:.0%} |"
         )
     return "\n".join(lines) + "\n"
 
@@ -166,14 +176,16 @@ def main() -> None:
     if shutil.which("wrk") is None:
         raise SystemExit("bench.serving wants wrk, which asks the servers. On Debian: apt-get install wrk")
     table: dict[tuple[str, str], Series] = {}
-    with all_serving() as ports:
+    with all_serving() as (ports, servers):
         for port in ports.values():
             ask(port, "/", 1)  # warm
         for number in range(given.rounds):
             for path in PATHS:
                 for name in ports if number % 2 else reversed(ports):
                     series = table.setdefault((path, name), Series())
+                    before = time_on_cores(servers[name])
                     rate, half, most = ask(ports[name], path, given.seconds)
+                    series.costs.append((time_on_cores(servers[name]) - before) / (rate * given.seconds))
                     series.rates.append(rate)
                     series.medians.append(half)
                     series.worst.append(most)
