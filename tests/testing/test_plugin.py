@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import textwrap
 from collections.abc import Callable
@@ -184,6 +185,38 @@ def test_an_app_that_does_not_come_up_is_told_at_once(run: Run, mode: tuple[str,
             "*broken.py*, line 1, in <module>",
         ]
     )
+
+
+def test_one_worker_of_several_that_cannot_boot_is_told_at_once(run: Run) -> None:
+    result = run(
+        """
+        import mob
+
+        def test_broken(mob_app):
+            mob_app(mob.start("mine").role("picky", "./picky.py", workers=3))
+        """,
+        "--mob-one-process",
+        picky="import mob\nassert mob.me().index != 1, 'not this one'",
+    )
+    result.assert_outcomes(failed=1)
+    assert "did not come up: picky.1: AssertionError: not this one" in text_of(result)
+
+
+def test_an_app_ends_with_the_process_that_tests_it(tmp_path: Path) -> None:
+    (tmp_path / "back.py").write_text("")
+    test = """if True:
+        from mob import testing
+        with testing.start(back="./back.py") as app:
+            print(app.kingpin_pid, flush=True)
+            input()
+    """
+    with subprocess.Popen(
+        [sys.executable, "-c", test], cwd=tmp_path, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as tester:
+        assert tester.stdout is not None
+        kingpin = psutil.Process(int(tester.stdout.readline()))
+        tester.kill()
+    kingpin.wait(30)
 
 
 def test_a_module_that_blocks_is_not_for_one_process(run: Run) -> None:

@@ -39,6 +39,7 @@ class AppUnderTest(Client):
 
     def __init__(self, host: Host) -> None:
         self._host = host
+        self._was_ready = False
         super().__init__(host.name, _reached(host))
         self.faults = Faults(self, self._peer, host.send_signal)
         """What can be made to go wrong: `kill`, `stop`, `delay`, `drop`."""
@@ -86,14 +87,22 @@ class AppUnderTest(Client):
         """
         deadline = monotonic() + patience
         while not self._is_ready(role, count):
-            failing = next(
-                (info.failing for info in self.roles().values() if info.failing and role in ("", info.name)), ""
-            )
-            if why := failing or self._host.problem():
+            if why := self._failing(role) or self._host.problem():
                 raise self._not_ready(why)
             if monotonic() > deadline:
                 raise self._not_ready(f"{role or 'it'} was not ready within {patience:g} s")
             sleep(LOOK)
+        self._was_ready = self._was_ready or not role
+
+    def _failing(self, role: str) -> str:
+        """Why a role cannot boot; before all has been ready for the first time, why one of its workers cannot."""
+        roles = [info.failing for info in self.roles().values() if info.failing and role in ("", info.name)]
+        if roles or self._was_ready:
+            return roles[0] if roles else ""
+        with contextlib.suppress(AppNotRunning):
+            rows = [row for row in self.overview() if row.state == "failing" and role in ("", row.role)]
+            return f"{rows[0].role}.{rows[0].index}: {rows[0].note}" if rows else ""
+        return ""
 
     def _is_ready(self, role: str, count: int | None) -> bool:
         if count is not None:
