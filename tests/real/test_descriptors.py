@@ -7,7 +7,6 @@ import dataclasses
 import gc
 import itertools
 import os
-import re
 import signal
 import socket
 import tempfile
@@ -19,7 +18,7 @@ from typing import Any, Protocol
 import pytest
 
 import mob
-from tests.running import RunningApp, apps_in, free_port, wait_until
+from tests.running import RunningApp, apps_in, wait_until
 
 MEMBER = '''
 import asyncio
@@ -343,20 +342,6 @@ def test_an_accepted_connection_is_served_by_another_process(client: mob.Client,
             sock.shutdown(socket.SHUT_WR)
             assert stream.readline() == b""
     kill(client, "doomed")  # for its listener is to go
-
-
-def test_the_example_of_the_document(tmp_path: Path) -> None:
-    document = (Path(__file__).parents[2] / "docs" / "calls.md").read_text("utf-8")
-    files = dict(re.findall(r"```python\n# (\w+)\.py\n(.*?)```", document, re.DOTALL))
-    port = free_port()
-    files["front"] = files["front"].replace("8000", str(port))
-    with apps_in(tmp_path) as apps:
-        app = apps.start('.role("back", "./back.py", workers=2).role("front", "./front.py")', **files)
-        app.wait_ready()
-        for _ in range(4):
-            with socket.create_connection(("127.0.0.1", port), 30) as sock, sock.makefile("rwb", buffering=0) as stream:
-                stream.write(b"hello\n")
-                assert stream.readline() == b"HELLO\n"
 
 
 def test_a_listening_socket(back: Any) -> None:

@@ -45,3 +45,4 @@ class Threads:
     def _run(self) -> None:
         while (job := self._jobs.get()) is not None:
             self._context.copy().run(job)
+            del job  # it holds the arguments of a call, which are free while this waits for the next one

@@ -27,8 +27,8 @@ from mob.mobster.producers import LentIterator
 
 KINDS = ("processes", "descriptors", "callbacks", "calls", "streams", "shared memory", "threads")
 FAIR = 3.0
-"""Seconds for what is on its way: a mobster gives back what it has dropped with what it says next, or with its beat, once
-a second."""
+"""Seconds for what is on its way: a mobster gives back what it has dropped with what it says next, or with its beat,
+once a second."""
 LOOK = 0.01
 """Seconds between two looks."""
 
