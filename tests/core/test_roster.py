@@ -32,6 +32,16 @@ def test_it_begins_with_what_the_welcome_says(roster: Roster) -> None:
     assert repr(Roster()) == "<Roster of 0 members, roles none>"
 
 
+def test_it_may_change_while_somebody_goes_through_it(roster: Roster) -> None:
+    """A client's thread asks for the members while its loop's thread hears of others."""
+    seen = []
+    for each in roster:
+        seen.append(each)
+        roster.put(member(100 + each.uid, "back"))
+        roster.remove(each.uid)
+    assert seen == list(EVERYBODY)
+
+
 @pytest.mark.parametrize(
     ("role", "ready", "of_role"),
     [

@@ -39,7 +39,7 @@ class Roster:
         return len(self._members)
 
     def __iter__(self) -> Iterator[Member]:
-        return iter(self._members.values())
+        return iter(tuple(self._members.values()))  # as it is now: a client's thread asks while another one changes it
 
     def __contains__(self, uid: int) -> bool:
         return uid in self._members
