@@ -55,11 +55,6 @@ class Address(NamedTuple):
     port: int = 0
     path: str = ""
 
-    @property
-    def is_inet6(self) -> bool:
-        """Whether the host is an address of IPv6."""
-        return ":" in self.host
-
 
 def address_of(text: object) -> Address:
     """The address that a text names; `PlanError` if it names none.

@@ -67,7 +67,7 @@ class Kingpin:
         self.reactor = Reactor(uvloop.new_event_loop())
         self.console = self._make_console()
         self.ports = Ports(passed_sockets())
-        self.terminal = Terminal()
+        self.terminal = Terminal(self)
         self.manager = Manager()
         self.signals = Signals(self)
         self.board = board
@@ -259,10 +259,8 @@ class Kingpin:
                 self.carry_out(supervisor.handle_want_member(uid, other, again))
             case m.Draining():
                 self.carry_out(supervisor.handle_draining(uid, now))
-            case m.WantTerminal(id=number, where=where):
-                self._want_terminal(connection, number, where)
-            case m.ReturnTerminal(id=number):
-                self.carry_out(supervisor.handle_returned_terminal(uid, number, now))
+            case m.WantTerminal() | m.ReturnTerminal():
+                self.terminal.handle(connection, message)
             case m.Bind():
                 self._bind(connection, message)
             case m.Unbind(id=number):
@@ -281,24 +279,6 @@ class Kingpin:
             return
         connection.greeted = True
         self.carry_out(self.supervisor.handle_client_joined(connection.uid, connection.pid or pid))
-
-    def _want_terminal(self, connection: Connection, number: int, where: str) -> None:
-        """A mobster stands at a `breakpoint()`."""
-        if why := self.terminal.why_not():
-            connection.link.post(m.NoTerminal(number, why))
-        else:
-            self.carry_out(self.supervisor.handle_wants_terminal(connection.uid, number, where, monotonic()))
-
-    def _lend_terminal(self, uid: int, number: int) -> None:
-        if (connection := self.connections.get(uid)) is None:
-            return
-        if why := self.terminal.why_not():  # it was closed while the mobster waited
-            connection.link.post(m.NoTerminal(number, why))
-            self.carry_out(self.supervisor.handle_returned_terminal(uid, number, monotonic()))
-            return
-        self.console.drain(uid)
-        self.console.hold()
-        connection.link.post_with(m.TerminalLent(number, os.getpgrp()), self.terminal.lend())
 
     def _bind(self, connection: Connection, bind: m.Bind) -> None:
         try:
@@ -380,11 +360,10 @@ class Kingpin:
                     self.coroner.record(decision)
                 case d.Answer(ticket=(uid, number), error=error, text=text):
                     self._post(uid, m.Done(number, error, text))
-                case d.Lend(ticket=(uid, number)):
-                    self._lend_terminal(uid, number)
+                case d.Lend(ticket=ticket):
+                    self.terminal.lend(ticket)
                 case d.TakeBack():
                     self.terminal.take_back()
-                    self.console.release()
                 case d.RenewForkServer():
                     self.nursery.kill()
                     self._replace_fork_server()

@@ -10,15 +10,23 @@ import contextlib
 import os
 import sys
 import termios
-from typing import Any
+from time import monotonic
+from typing import TYPE_CHECKING, Any
 
+from mob.core.decisions import Ticket
+from mob.kingpin.desk import Connection
 from mob.rim.processes import set_foreground
+from mob.wire import messages as m
+
+if TYPE_CHECKING:
+    from mob.kingpin.kingpin import Kingpin
 
 
 class Terminal:
     """What this process was started at, if that is a terminal."""
 
-    def __init__(self) -> None:
+    def __init__(self, kingpin: Kingpin) -> None:
+        self._kingpin = kingpin
         self._attributes: list[Any] | None = None  # as they were when it was lent
 
     def __repr__(self) -> str:
@@ -36,10 +44,30 @@ class Terminal:
             return "this app runs in the background of its terminal"
         return ""
 
-    def lend(self) -> list[int]:
-        """Descriptors to read from it and to write to it, for another process."""
+    def handle(self, connection: Connection, message: m.WantTerminal | m.ReturnTerminal) -> None:
+        """A mobster stands at a `breakpoint()`, or has done with it."""
+        supervisor, uid, now = self._kingpin.supervisor, connection.uid, monotonic()
+        if isinstance(message, m.ReturnTerminal):
+            self._kingpin.carry_out(supervisor.handle_returned_terminal(uid, message.id, now))
+        elif why := self.why_not():
+            connection.link.post(m.NoTerminal(message.id, why))
+        else:
+            self._kingpin.carry_out(supervisor.handle_wants_terminal(uid, message.id, message.where, now))
+
+    def lend(self, ticket: Ticket) -> None:
+        """Gives a mobster descriptors to read from it and to write to it, when what was printed before is shown."""
+        uid, number = ticket
+        kingpin = self._kingpin
+        if (connection := kingpin.connections.get(uid)) is None:
+            return
+        if why := self.why_not():  # it was closed while the mobster waited
+            connection.link.post(m.NoTerminal(number, why))
+            kingpin.carry_out(kingpin.supervisor.handle_returned_terminal(uid, number, monotonic()))
+            return
+        kingpin.console.drain(uid)
+        kingpin.console.hold()
         self._attributes = termios.tcgetattr(0)
-        return [os.dup(0), os.dup(1)]
+        connection.link.post_with(m.TerminalLent(number, os.getpgrp()), [os.dup(0), os.dup(1)])
 
     def take_back(self) -> None:
         """Whatever the borrower has left it as: it is this app's again."""
@@ -48,6 +76,7 @@ class Terminal:
             set_foreground(0, os.getpgrp())
             if attributes is not None:
                 termios.tcsetattr(0, termios.TCSANOW, attributes)
+        self._kingpin.console.release()
 
 
 def _is_terminal(stream: Any) -> bool:

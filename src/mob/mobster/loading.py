@@ -6,6 +6,8 @@ import importlib.util
 import sys
 import traceback
 from collections.abc import Callable
+from importlib.abc import Loader
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
 
@@ -23,25 +25,31 @@ def make_importable(directory: str) -> None:
 def load(base: str, role: RolePlan, begin: Callable[[ModuleType], None]) -> ModuleType:
     """Runs the module; `begin` gets it before the first line of it has run."""
     make_importable(base)
-    if not role.module.endswith(".py"):
-        name = role.module
-        spec = importlib.util.find_spec(name)
-        if spec is None:
-            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
-    else:
-        path = Path(role.module)
+    name = role.module
+    if name.endswith(".py"):
+        path = Path(name)
         name = path.stem if path.stem not in sys.modules else f"{path.stem}__{role.name}"
         make_importable(str(path.parent))
-        spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None
-    assert spec.loader is not None
+    spec, loader = found(role.module, name)
     if name in sys.modules:
         return sys.modules[name]
     module = importlib.util.module_from_spec(spec)
     begin(module)
     sys.modules[name] = module
-    spec.loader.exec_module(module)
+    loader.exec_module(module)
     return module
+
+
+def found(module: str, name: str) -> tuple[ModuleSpec, Loader]:
+    """How the module of a role is loaded: a file, under that name, or what an import string leads to.
+    `ModuleNotFoundError` if that is nothing."""
+    if module.endswith(".py"):
+        spec = importlib.util.spec_from_file_location(name, module)
+    else:
+        spec = importlib.util.find_spec(module)
+    if spec is None or spec.loader is None:
+        raise ModuleNotFoundError(f"No module named {module!r}", name=module)
+    return spec, spec.loader
 
 
 def traceback_of(error: BaseException) -> str:

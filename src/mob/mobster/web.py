@@ -29,7 +29,7 @@ from uvicorn.server import ServerState
 
 from mob import serve
 from mob.errors import PlanError, nearest
-from mob.mobster import applications
+from mob.mobster import api, applications
 from mob.mobster.lifespan import Lifespan
 from mob.plan import RolePlan
 from mob.rim import connections
@@ -176,13 +176,10 @@ def _show_access() -> None:
 
 def _bound(address: serve.Address) -> socket.socket:
     """The shared socket of that address: `bind` asks the Kingpin for it (`rim/listeners.py`)."""
-    if address.path:
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        sock.bind(address.path)
-    else:
-        sock = socket.socket(socket.AF_INET6 if address.is_inet6 else socket.AF_INET, socket.SOCK_STREAM)
-        sock.bind((address.host, address.port))
-    sock.setblocking(False)
+    if not address.path:
+        return api.listen(address.host, address.port, backlog=BACKLOG)
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    sock.bind(address.path)
     return sock
 
 

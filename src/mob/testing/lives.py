@@ -30,7 +30,7 @@ from time import monotonic
 from types import FrameType, ModuleType
 from typing import Any, TextIO
 
-from mob.mobster import api
+from mob.mobster import api, loading
 from mob.mobster.life import Life
 from mob.mobster.liveness import Liveness
 from mob.mobster.output import WholeLines
@@ -136,17 +136,12 @@ class ThreadLife(Life):
 
     def _load(self) -> ModuleType:
         """A module object of its own, whatever others have imported."""
-        role = self.order.role
-        if role.module.endswith(".py"):
-            spec = importlib.util.spec_from_file_location(Path(role.module).stem, role.module)
-        else:
-            spec = importlib.util.find_spec(role.module)
-        if spec is None or spec.loader is None:
-            raise ModuleNotFoundError(f"No module named {role.module!r}", name=role.module)
+        path = self.order.role.module
+        spec, loader = loading.found(path, Path(path).stem)
         self.module = module = importlib.util.module_from_spec(spec)
         _by_module[id(module.__dict__)] = self
         sys.modules.setdefault(spec.name, module)  # dataclasses and pickle look there
-        spec.loader.exec_module(module)
+        loader.exec_module(module)
         return module
 
     # --------------------------------------------------------------------------------------------- the end
