@@ -25,10 +25,9 @@ from typing import Any, TextIO, TypeVar
 import psutil
 
 import mob
+from mob.testing.lines import PATIENCE, Lines
 
 T = TypeVar("T")
-PATIENCE = 30.0
-"""Seconds that anything may take on a loaded machine; a test that needs them all fails, none waits for them."""
 
 
 def wait_until(question: Callable[[], T], what: str, patience: float = PATIENCE) -> T:
@@ -70,12 +69,11 @@ class RunningApp:
             )
             output = self.process.stdout
         self._output: TextIO = output
-        self.lines: list[str] = []
+        self._printed = Lines()
         self.screen = ""
         """All that was shown on the terminal, if there is one, also what is no whole line."""
         self.clients: list[mob.Client] = []
         self._seen: set[int] = set()
-        self._news = threading.Condition()
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
@@ -86,31 +84,23 @@ class RunningApp:
             while data := os.read(self._output.fileno(), 65536):
                 text = decoder.decode(data)
                 *lines, begun = (begun + text).replace("\r\n", "\n").split("\n")
-                with self._news:
-                    self.screen += text if self._terminal else ""
-                    self.lines += lines
-                    self._news.notify_all()
-        with self._news:
-            self.lines += [begun] if begun else []
-            self._news.notify_all()
+                self.screen += text if self._terminal else ""
+                self._printed.add(lines)
+        self._printed.add([begun] if begun else [])
+
+    @property
+    def lines(self) -> list[str]:
+        """All that was printed so far, as lines."""
+        return self._printed.all
 
     @property
     def output(self) -> str:
         """All that was printed so far."""
-        return "\n".join(self.lines)
+        return self._printed.text
 
     def wait_for(self, pattern: str, count: int = 1, patience: float = PATIENCE) -> list[re.Match[str]]:
         """Waits until `count` lines match; the matches."""
-        found: list[re.Match[str]] = []
-
-        def enough() -> bool:
-            found[:] = [m for line in self.lines if (m := re.search(pattern, line))]
-            return len(found) >= count
-
-        with self._news:
-            if not self._news.wait_for(enough, patience):
-                raise AssertionError(f"no {count} lines like {pattern!r} within {patience} s in:\n{self.output}")
-        return found
+        return self._printed.wait_for(pattern, count, patience)
 
     def connect(self) -> mob.Client:
         """A client of the app, closed at the end of the test."""

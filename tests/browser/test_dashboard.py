@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 import signal
 import socket
 import threading
@@ -17,23 +16,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import uvicorn
 
-sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: no browser tests")
-import uvicorn  # noqa: E402  after the line that may skip
+import mob
+from mob.dashboard.actions import Actions
+from mob.dashboard.feed import Feed
+from mob.dashboard.guard import Guard
+from mob.dashboard.routes import Site
+from tests.chromium import PHONE, Pages, launched, needs_chromium, screenshot
+from tests.dashboard.crowd import Crowd
+from tests.running import Apps, RunningApp, free_port, wait_until
 
-import mob  # noqa: E402
-from mob.dashboard.actions import Actions  # noqa: E402
-from mob.dashboard.feed import Feed  # noqa: E402
-from mob.dashboard.guard import Guard  # noqa: E402
-from mob.dashboard.routes import Site  # noqa: E402
-from tests.dashboard.crowd import Crowd  # noqa: E402
-from tests.running import Apps, RunningApp, free_port, wait_until  # noqa: E402
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium here (apt-get install chromium)")
+pytestmark = needs_chromium
 
 TOKEN = "the-token-of-the-tests"
-DESKTOP, PHONE = {"width": 1400, "height": 900}, {"width": 390, "height": 844}
+DESKTOP = {"width": 1400, "height": 900}
 BACK = """
     import asyncio, random
     async def price(n):
@@ -64,42 +61,32 @@ FRONT = """
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Any]:
     """One browser for all tests."""
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+    with launched() as browser:
         yield browser
-        browser.close()
+
+
+class DashboardPages(Pages):
+    """Pages that show who is there."""
+
+    def __call__(self, url: str, *args: Any, **more: Any) -> Any:
+        page = super().__call__(url, *args, **more)
+        page.wait_for_selector("#status.live")
+        page.wait_for_selector("#mobster-table td.name")
+        return page
 
 
 @pytest.fixture
 def pages(chromium: Any) -> Iterator[Any]:
     """Opens pages: `pages(url, scheme=..., size=...)`. At the end nothing may have been complained about."""
-    complaints: list[str] = []
-    contexts: list[Any] = []
-
-    def open_page(url: str, scheme: str = "light", size: dict[str, int] = DESKTOP, **more: Any) -> Any:
-        context = chromium.new_context(viewport=size, color_scheme=scheme, **more)
-        contexts.append(context)
-        page = context.new_page()
-        page.set_default_timeout(20_000)
-        page.on("console", lambda said: complaints.append(said.text) if said.type in ("error", "warning") else None)
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.goto(url)
-        page.wait_for_selector("#status.live")
-        page.wait_for_selector("#mobster-table td.name")
-        return page
-
-    open_page.complaints = complaints  # type: ignore[attr-defined]
-    yield open_page
-    for context in contexts:
-        context.close()
-    assert complaints == []
+    opened = DashboardPages(chromium, DESKTOP)
+    yield opened
+    opened.close()
+    assert opened.complaints == []
 
 
 def shoot(page: Any, name: str, tmp_path: Path, full: bool = False) -> None:
     """A screenshot, to be looked at."""
-    place = Path(os.environ.get("MOB_SCREENSHOTS") or tmp_path)
-    place.mkdir(parents=True, exist_ok=True)
-    page.screenshot(path=place / f"{name}.png", full_page=full)
+    screenshot(page, name, tmp_path, full)
 
 
 def wait_true(page: Any, expression: str) -> None:

@@ -14,8 +14,8 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
+from tests.chromium import PHONE, browser, needs_chromium, screenshot
 from tests.examples.copies import started
-from tests.examples.pages import PHONE, browser, needs_chromium, screenshot
 from tests.running import PATIENCE, RunningApp, apps_in, free_port, wait_until
 
 FRONTS = 3

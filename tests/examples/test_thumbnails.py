@@ -21,8 +21,8 @@ import pytest
 from PIL import Image
 from websockets.sync.client import connect
 
+from tests.chromium import PHONE, browser, needs_chromium, screenshot
 from tests.examples.copies import started
-from tests.examples.pages import PHONE, browser, needs_chromium, screenshot
 from tests.running import RunningApp, apps_in, free_port, freeze, wait_until
 
 

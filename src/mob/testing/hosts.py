@@ -138,4 +138,4 @@ class Processes:
     def _read(self) -> None:
         assert self._process.stdout is not None
         for line in self._process.stdout:
-            self.lines.add(line.decode(errors="replace"))
+            self.lines.add(line.decode(errors="replace").splitlines())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
+from collections.abc import Iterable
 
 PATIENCE = 30.0
 """Seconds that anything may take on a loaded machine; a test that needs them all fails, none waits for them."""
@@ -13,21 +14,22 @@ class Lines:
     """The lines so far; added by one thread, looked at by any."""
 
     def __init__(self) -> None:
-        self._lines: list[str] = []
+        self.all: list[str] = []
+        """Each without its end."""
         self._news = threading.Condition()
 
     def __repr__(self) -> str:
-        return f"<Lines, {len(self._lines)}>"
+        return f"<Lines, {len(self.all)}>"
 
     @property
     def text(self) -> str:
         """All of them."""
-        return "\n".join(self._lines)
+        return "\n".join(self.all)
 
-    def add(self, text: str) -> None:
+    def add(self, lines: Iterable[str]) -> None:
         """Whole lines were printed."""
         with self._news:
-            self._lines += text.splitlines()
+            self.all += lines
             self._news.notify_all()
 
     def wait_for(self, pattern: str, count: int = 1, patience: float = PATIENCE) -> list[re.Match[str]]:
@@ -35,7 +37,7 @@ class Lines:
         found: list[re.Match[str]] = []
 
         def is_enough() -> bool:
-            found[:] = [match for line in self._lines if (match := re.search(pattern, line))]
+            found[:] = [match for line in self.all if (match := re.search(pattern, line))]
             return len(found) >= count
 
         with self._news:

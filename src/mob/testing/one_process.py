@@ -54,7 +54,7 @@ class Printed:
 
     def write(self, chunk: Chunk) -> int:
         """Keeps them; none is lost."""
-        self._lines.add(as_text(chunk).decode(errors="replace"))
+        self._lines.add(as_text(chunk).decode(errors="replace").splitlines())
         return 0
 
     def reopen(self) -> None:
