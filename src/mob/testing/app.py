@@ -27,7 +27,11 @@ COMING = frozenset({"launching", "booting", "failing", "held", "waiting"})
 
 
 class NotReady(AssertionError):
-    """The app, or one of its roles, did not come up; its text says why, with all that was printed."""
+    """The app, or one of its roles, did not come up; `why`, and all that was printed."""
+
+    def __init__(self, app: str, why: str, printed: str) -> None:
+        self.why = why
+        super().__init__(f"the app {app!r} did not come up: {why}.\nIt has printed:\n{printed}")
 
 
 class AppUnderTest(Client):
@@ -114,6 +118,13 @@ class AppUnderTest(Client):
     def _not_ready(self, why: str) -> NotReady:
         return not_ready(self._host, why)
 
+    def give_up(self, why: str) -> NotReady:
+        """Ends an app that does not come up: then all is there that it has printed, and is told."""
+        with contextlib.suppress(AppNotRunning):
+            super().stop(at_once=True)
+        self._host.wait_printed()
+        return self._not_ready(why)
+
     def pids(self, target: str | int = "") -> list[int]:
         """The process ids of the ready mobsters: of a role, of one place ("back.0"), or of all.
 
@@ -157,7 +168,7 @@ class AppUnderTest(Client):
 
 def not_ready(host: Host, why: str) -> NotReady:
     """The error of an app that does not come up."""
-    return NotReady(f"the app {host.name!r} did not come up: {why}.\nIt has printed:\n{host.lines.text}")
+    return NotReady(host.name, why, host.lines.text)
 
 
 def _reached(host: Host) -> socket.socket:

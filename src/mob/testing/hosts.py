@@ -42,6 +42,10 @@ class Host(Protocol):
         """Why the app will not come up; "" as long as nothing speaks against it."""
         ...
 
+    def wait_printed(self) -> None:
+        """Waits for the end of an app that was told to stop: nothing more is printed then."""
+        ...
+
     def send_signal(self, pid: int, signum: int) -> None:
         """Sends a signal to a mobster."""
         ...
@@ -91,6 +95,10 @@ class Processes:
             return ""
         self._reader.join(PATIENCE)
         return f"its main process has ended with status {self._process.returncode}"
+
+    def wait_printed(self) -> None:
+        """The end of its pipe; `end` sees to what does not end."""
+        self._reader.join(PATIENCE)
 
     def send_signal(self, pid: int, signum: int) -> None:
         """To a process of the app; `ProcessLookupError` if it has ended."""

@@ -184,6 +184,10 @@ class OneProcess:
             )
         return ""
 
+    def wait_printed(self) -> None:
+        """The end of the Kingpin, whose last act it is to write."""
+        self._thread.join(PATIENCE)
+
     def send_signal(self, pid: int, signum: int) -> None:
         """A kill; others need processes."""
         if signum != signal.SIGKILL:

@@ -14,7 +14,7 @@ import uvloop
 from mob import testing
 from mob.app import App
 from mob.testing import leaks
-from mob.testing.app import AppUnderTest
+from mob.testing.app import AppUnderTest, NotReady
 from mob.testing.described import Described, described
 from mob.testing.hosts import Host, Processes
 from mob.testing.leaks import Leak, Leaked
@@ -54,7 +54,10 @@ class Stage:
         running.append(app)
         app.open()
         if wait:
-            app.wait_ready()
+            try:
+                app.wait_ready()
+            except NotReady as failed:
+                raise app.give_up(failed.why) from None
         return app
 
     def end(self, allowed: Sequence[str] = ()) -> list[Leak]:
