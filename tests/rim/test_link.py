@@ -7,11 +7,12 @@ import contextlib
 import os
 import resource
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from threading import get_ident
 from typing import Any
 
 import pytest
+import uvloop
 
 from mob.errors import LinkError
 from mob.rim.link import DESCRIPTORS, Descriptor, Link
@@ -192,3 +193,25 @@ def test_what_the_kernel_does_not_take_any_more_counts_as_unsent(ends: tuple[End
     first.link.handle_readable()
     assert first.link.is_closed
     assert first.link.unsent() == late
+
+
+@pytest.mark.parametrize("new_loop", [uvloop.new_event_loop, asyncio.new_event_loop], ids=["uvloop", "asyncio"])
+def test_who_dies_with_something_of_ours_unread_is_read_to_the_end(new_loop: Callable[[], Any]) -> None:
+    """The kernel reports an error beside what there is to read then, and a loop may call for that once only."""
+    reactor = Reactor(new_loop())
+    sock, dying = socket.socketpair()
+    end = End(sock, reactor)
+    end.link.start()
+    end.link.post(m.Farewell())
+    end.link.flush()
+    other = End(dying, reactor)
+    other.link.post(m.Farewell())
+    other.link.flush()
+    dying.close()
+    reactor.loop.call_later(5.0, reactor.loop.stop)
+    reactor.after_callback = lambda: end.closed and reactor.loop.stop()
+    reactor.run()
+    reactor.loop.close()
+    reactor.close()
+    assert end.arrived == [((), 0)]
+    assert end.closed == "closed"

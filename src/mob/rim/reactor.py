@@ -5,6 +5,11 @@ loop runs, the loop calls. When code on the loop's own thread blocks for an answ
 this file reads and writes in its place, so synchronous code never deadlocks on its own loop. Other threads reach the
 thread by `call`, which wakes it in either mode (asyncio's `call_soon_threadsafe` would wait for a loop that stands).
 
+uvloop calls a reader once more and then never again when a socket has an error beside what there is to read, which it
+has if the other end dies and leaves something of ours unread. So after each read that the loop has called for the
+kernel is asked, in 0.5 us, whether the other end is gone. (One epoll object for all, watched by the loop, would spare
+that and one of the two registrations, but it makes an awaited call a fifth slower.)
+
 What is posted while a callback of this file runs is sent when it returns, else at the end of the loop's turn. Then the
 reactor may linger: who has just sent something often gets the answer sooner than a sleeping core could be woken.
 """
@@ -131,7 +136,9 @@ class Reactor:
     def watch(self, fd: int, on_readable: Callable[[], None]) -> None:
         """Calls `on_readable` whenever there is something to read, on the loop's thread only."""
         self._readers[fd] = on_readable
-        self.loop.add_reader(fd, self._handle, on_readable)
+        hangup = select.poll()
+        hangup.register(fd, 0)
+        self.loop.add_reader(fd, self._handle_input, fd, on_readable, hangup.poll)
         self._poll.register(fd, READ | select.POLLOUT if fd in self._writers else READ)
 
     def watch_writable(self, fd: int, on_writable: Callable[[], None]) -> None:
@@ -275,6 +282,13 @@ class Reactor:
             if event & READ and (reader := self._readers.get(fd)) is not None:
                 reader()
         self.after_callback()
+
+    def _handle_input(self, fd: int, on_readable: Callable[[], None], hangup: Callable[[int], object]) -> None:
+        try:
+            self._handle(on_readable)
+        finally:
+            if hangup(0) and self._readers.get(fd) is on_readable:  # there is more to read, or the end
+                self.loop.call_soon(self._handle_input, fd, on_readable, hangup)
 
     def _handle(self, callback: Callable[[], None]) -> None:
         self._busy = True
