@@ -83,10 +83,12 @@ def callers(n):
         yield mob.caller().pid
 
 def until_cancelled():
-    yield "began"
-    while not mob.cancelled():
-        time.sleep(0.001)
-    state["closed"] += 1
+    try:
+        yield "began"
+        while not mob.cancelled():
+            time.sleep(0.001)
+    finally:
+        state["closed"] += 1  # where its slice of time was over with that item, it is closed there
 
 def numbers():
     return [1, 2, 3]
@@ -293,7 +295,7 @@ def test_a_generator_learns_that_it_is_cancelled(client: mob.Client, role: str) 
     stream = iter(proxy.until_cancelled())
     assert next(stream) == "began"
     stream.close()
-    wait_until(lambda: closed(proxy) == 1, "it has ended of itself")
+    wait_until(lambda: closed(proxy) == 1, "it has ended")
 
 
 def test_iterating_over_what_is_no_generator_is_told(back: mob.Proxy) -> None:
