@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import Counter
 from dataclasses import dataclass
 
 import pytest
@@ -142,7 +142,7 @@ def test_what_waits_for_a_place_that_is_no_more_moves_with_its_key() -> None:
     route = Route[Worker]("back")
     keys = [f"user {n}".encode() for n in range(40)]
     for key in keys:
-        route.keyed.setdefault(place_of(key, [("", 4)]), deque()).append(key)
+        route.park(key, place_of(key, [("", 4)]))
     stayed = {key for key in keys if index_of(key, 4) < 2}
     route.place_anew(lambda parked: place_of(parked, [("", 2)]))
     assert sorted(route.all_waiting()) == sorted(keys)

@@ -177,6 +177,24 @@ def test_what_waits_for_room_in_the_socket_is_closed_with_the_link(ends: tuple[E
     assert count() == before - 1
 
 
+def test_what_waits_for_room_in_the_socket_is_counted(ends: tuple[End, End]) -> None:
+    one, other = ends
+    link = one.link
+    assert link.unsent_bytes == 0
+    for _ in range(10):
+        link.post(m.Cancel(1))
+        link.flush()
+        link.post(m.Message(b"x" * 500_000))  # type: ignore[arg-type]
+        link.flush()
+    while link.unsent_bytes:
+        assert link.unsent_bytes == sum(len(data) for data, _ in link._backlog)
+        read_all(other)
+        link.handle_writable()
+    assert not link._backlog
+    read_all(other)
+    assert len(other.arrived) == 20
+
+
 def test_what_the_kernel_does_not_take_any_more_counts_as_unsent(ends: tuple[End, End]) -> None:
     """The other end has closed, and this one has not read that yet: a call that is posted now can go elsewhere."""
     first, second = ends

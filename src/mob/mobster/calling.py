@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 import random
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from time import monotonic
@@ -89,7 +88,7 @@ class Calling:
         self._looking: set[str] = set()  # roles for whose idle workers the board is being watched
 
     def __repr__(self) -> str:
-        waiting = sum(len(route.waiting) for route in self._peer.contacts.routes.values())
+        waiting = sum(self.parked().values())
         return f"<Calling, {waiting} calls wait for a worker>"
 
     # ---------------------------------------------------------------------------------------------- sending
@@ -223,8 +222,7 @@ class Calling:
 
     def parked(self) -> dict[str, int]:
         """How many calls wait here for a worker, by role. From any thread."""
-        routes = list(self._peer.contacts.routes.values())
-        return {route.role: len(route.waiting) for route in routes if route.waiting}
+        return {route.role: len(route.waiting) for route in self._peer.contacts.all_routes() if route.waiting}
 
     def route(self, role: str) -> Route[Contact]:
         """The ready workers of a role; the Kingpin is asked for links to them."""
@@ -260,7 +258,7 @@ class Calling:
 
     def handle_none_ready(self, route: Route[Contact]) -> None:
         """The last ready worker has gone: what has waited for an idle one waits for a ready one now."""
-        for parked in route.waiting:
+        for parked in list(route.waiting):
             parked.until = min(parked.until, monotonic() + WAIT)
         self._look_at_the_clock()
 
@@ -301,14 +299,13 @@ class Calling:
         if not route.targets and (roster.roles[route.role].given_up or roster.is_out_of_reach(route.role)):
             self._give_up(parked, self._given_up(parked, route.role))
             return
-        waiting = route.waiting if place is None else route.keyed.setdefault(place, deque())
-        if len(waiting) >= WAITING_LIMIT:
+        if route.count(place) >= WAITING_LIMIT:
             text = f"{WAITING_LIMIT:,} calls to {route.role!r} wait for a worker already; {self._why(route.role)}"
             self._give_up(parked, Busy(text))
             return
         if route.targets and place is None:
             parked.until = math.inf  # ready ones there are: the time to wait for those does not run
-        waiting.append(parked)
+        route.park(parked, place)
         self._peer.reactor.call(lambda: self._arrange(route))
 
     def _arrange(self, route: Route[Contact]) -> None:
@@ -320,7 +317,7 @@ class Calling:
         self._look_at_the_clock()
 
     def _look_at_the_clock(self) -> None:
-        routes = self._peer.contacts.routes.values()
+        routes = self._peer.contacts.all_routes()
         until = min((parked.until for route in routes for parked in route.all_waiting()), default=None)
         if until is not None and until != math.inf and (self._timer_for is None or until < self._timer_for):
             self._timer_for = until
@@ -329,7 +326,7 @@ class Calling:
     def _handle_timer(self) -> None:
         self._timer_for = None
         now = monotonic()
-        for route in self._peer.contacts.routes.values():
+        for route in self._peer.contacts.all_routes():
             for parked in [parked for parked in route.all_waiting() if parked.until <= now]:
                 route.forget(parked)
                 text = f"no worker of {route.role!r} became ready in time; {self._why(route.role)}"
@@ -346,7 +343,7 @@ class Calling:
                 break
             self._send_parked(waiting[0], contact)
             waiting.popleft()  # only now: nothing may overtake it
-        for place, keyed in route.keyed.items():
+        for place, keyed in list(route.keyed.items()):
             contact = _in_place(route, place)
             while keyed and contact is not None:
                 self._send_parked(keyed[0], contact)
@@ -397,9 +394,9 @@ class Calling:
 
     def handle_resized(self) -> None:
         """There are other places: what waits for the one of a key waits for its new one."""
-        for role, route in self._peer.contacts.routes.items():
+        for route in self._peer.contacts.all_routes():
             if route.keyed:
-                places = self._peer.roster.places(role)
+                places = self._peer.roster.places(route.role)
                 route.place_anew(lambda parked, places=places: place_of(parked.key, places))
                 self.route_waiting(route)
 
@@ -421,7 +418,7 @@ class Calling:
 
     def fail_all(self, error: Callable[[str], CallError]) -> None:
         """Nothing will become ready any more: the app is gone."""
-        for route in self._peer.contacts.routes.values():
+        for route in self._peer.contacts.all_routes():
             for parked in route.all_waiting():
                 route.forget(parked)
                 self._give_up(parked, error(parked.call.label if parked.call else "a message"))

@@ -298,11 +298,15 @@ class Contacts:
         route = self.routes.get(role)
         return self.routes.setdefault(role, Route(role)) if route is None else route
 
+    def all_routes(self) -> list[Route[Contact]]:
+        """Those that there are at this moment; from any thread."""
+        return list(self.routes.values())
+
     def ready(self, role: str = "") -> list[Contact]:
         """The contacts that may be given work: of one role, or all."""
         if role:
             return list(self.routes[role].targets) if role in self.routes else []
-        return [contact for route in self.routes.values() for contact in route.targets]
+        return [contact for route in self.all_routes() for contact in route.targets]
 
     def ready_and_self(self) -> list[Contact]:
         """All contacts that may be given work, and this process itself, ready or not."""

@@ -83,6 +83,7 @@ class Link:
         "descriptors",
         "is_stamped",
         "name",
+        "unsent_bytes",
     )
 
     def __init__(
@@ -106,6 +107,8 @@ class Link:
         self._frames = FrameDecoder(limit)
         self._outbox: list[Any] = []
         self._backlog: deque[tuple[memoryview, Sequence[Descriptor]]] = deque()
+        self.unsent_bytes = 0
+        """How much the socket has not taken yet, of the backlog; the other end is slower than this one."""
         self._lock = Lock()
         self._scheduled = False
         self._is_cut = False  # the kernel takes nothing more; what ends the link is still to be read
@@ -135,11 +138,6 @@ class Link:
     def is_quiet(self) -> bool:
         """Whether nothing is half said in either direction: all was sent, and no frame has come in by half."""
         return not (self._outbox or self._backlog or self._frames.pending or self.descriptors)
-
-    @property
-    def unsent_bytes(self) -> int:
-        """How much the socket has not taken yet; the other end is slower than this one."""
-        return sum(len(data) for data, _ in self._backlog)
 
     def start(self) -> None:
         """Begins to read; on the loop's thread."""
@@ -223,13 +221,17 @@ class Link:
                 return
             if sent > 0:
                 descriptors = ()
-            self._backlog.append((memoryview(data)[sent:], descriptors))
+            self._keep_for_later(memoryview(data)[sent:], descriptors)
             if get_ident() == self._reactor.thread:
                 self._reactor.watch_writable(self._fd, self.handle_writable)
             else:
                 self._reactor.call(self._watch_backlog)
         else:
-            self._backlog.append((memoryview(data), descriptors))
+            self._keep_for_later(memoryview(data), descriptors)
+
+    def _keep_for_later(self, data: memoryview, descriptors: Sequence[Descriptor]) -> None:
+        self._backlog.append((data, descriptors))
+        self.unsent_bytes += len(data)
 
     def _try_to_send(self, data: bytes | memoryview, descriptors: Sequence[Descriptor]) -> int:
         try:
@@ -257,6 +259,7 @@ class Link:
             while self._backlog:
                 data, descriptors = self._backlog[0]
                 sent = self._try_to_send(data, descriptors)
+                self.unsent_bytes -= sent
                 if sent < len(data):
                     self._backlog[0] = (data[sent:], () if sent else descriptors)
                     return
@@ -360,7 +363,7 @@ class Link:
         self._reactor.unwatch(self._fd)
         with self._lock:
             self._sock.close()
-            self._backlog.clear()
+            self._drop_backlog()
         for descriptor in self.descriptors:
             if descriptor != MISSING:
                 os.close(descriptor)
@@ -376,7 +379,7 @@ class Link:
         """Closes this process's copy of the socket and nothing else: in the child of a fork, whose link it is not."""
         self._closed_why = CLOSED
         self._sock.close()
-        self._backlog.clear()
+        self._drop_backlog()
 
     def close_after_flush(self, seconds: float) -> None:
         """Sends what is left, waiting so long at most, and closes. Blocks; for the end of a process."""
@@ -389,8 +392,12 @@ class Link:
                         data, descriptors = self._backlog.popleft()
                         self._sock.sendall(data[self._try_to_send(data, descriptors) if descriptors else 0 :])
                 except OSError:
-                    self._backlog.clear()
+                    pass  # gone, or slower than it may be: what is left is dropped with the link
         self.close()
+
+    def _drop_backlog(self) -> None:
+        self._backlog.clear()
+        self.unsent_bytes = 0
 
 
 def _framed(batch: Messages) -> bytes:
