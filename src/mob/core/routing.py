@@ -13,7 +13,6 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from hashlib import blake2b
-from threading import Lock
 from typing import Any, Generic, Protocol, TypeVar
 
 from mob.core.states import Mobster
@@ -81,7 +80,7 @@ def gateway_for(one: int, other: int, gateways: Iterable[int]) -> int | None:
 class Route(Generic[T]):
     """The ready workers of one role, as one caller sees them."""
 
-    __slots__ = ("_placing", "_turn", "far", "keyed", "near", "role", "targets", "waiting")
+    __slots__ = ("_turn", "far", "keyed", "near", "role", "targets", "waiting")
 
     def __init__(self, role: str) -> None:
         self.role = role
@@ -94,7 +93,6 @@ class Route(Generic[T]):
         """What waits for a ready worker, in order. As long as something does, nothing may overtake it."""
         self.keyed: dict[Place, deque[Any]] = {}
         """What waits for the worker in a certain place."""
-        self._placing = Lock()  # callers are in several threads: nothing is put where nobody looks any more
         self._turn = 0
 
     def __repr__(self) -> str:
@@ -114,20 +112,16 @@ class Route(Generic[T]):
         return len(self.waiting if place is None else self.keyed.get(place, ()))
 
     def park(self, parked: Any, place: Place | None) -> None:
-        """It waits for any worker, or for the one in a certain place. From any thread."""
-        if place is None:
-            self.waiting.append(parked)
-            return
-        with self._placing:
-            self.keyed.setdefault(place, deque()).append(parked)
+        """It waits for any worker, or for the one in a certain place."""
+        queue = self.waiting if place is None else self.keyed.setdefault(place, deque())
+        queue.append(parked)
 
     def place_anew(self, place: Callable[[Any], Place]) -> None:
         """There are other places: what waited for one waits for the new place of its key."""
-        with self._placing:
-            keyed, self.keyed = self.keyed, {}
-            for _, waiting in sorted(keyed.items()):
-                for parked in waiting:
-                    self.keyed.setdefault(place(parked), deque()).append(parked)
+        keyed, self.keyed = self.keyed, {}
+        for _, waiting in sorted(keyed.items()):
+            for parked in waiting:
+                self.park(parked, place(parked))
 
     def forget(self, parked: Any) -> None:
         """It waits no longer."""

@@ -11,6 +11,7 @@ import math
 import random
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from threading import Lock
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -85,6 +86,7 @@ class Calling:
     def __init__(self, peer: Peer) -> None:
         self._peer = peer
         self._timer_for: float | None = None
+        self._parking = Lock()  # held by any thread: nothing is put where nobody looks any more
         self._looking: set[str] = set()  # roles for whose idle workers the board is being watched
 
     def __repr__(self) -> str:
@@ -305,7 +307,8 @@ class Calling:
             return
         if route.targets and place is None:
             parked.until = math.inf  # ready ones there are: the time to wait for those does not run
-        route.park(parked, place)
+        with self._parking:
+            route.park(parked, place)
         self._peer.reactor.call(lambda: self._arrange(route))
 
     def _arrange(self, route: Route[Contact]) -> None:
@@ -397,7 +400,8 @@ class Calling:
         for route in self._peer.contacts.all_routes():
             if route.keyed:
                 places = self._peer.roster.places(route.role)
-                route.place_anew(lambda parked, places=places: place_of(parked.key, places))
+                with self._parking:
+                    route.place_anew(lambda parked, places=places: place_of(parked.key, places))
                 self.route_waiting(route)
 
     def handle_given_up(self, role: str) -> None:
