@@ -174,6 +174,7 @@ KEEPS = """
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        wbufsize = -1  # an answer leaves in one piece: between two of them it looks like answered
 
         def do_GET(self):
             answer = str(os.getpid()).encode()
