@@ -7,7 +7,7 @@ import time
 import pytest
 
 import mob
-from tests.running import Apps, wait_until
+from tests.running import Apps, RunningApp, wait_until
 
 BACK = """
     import os, signal
@@ -30,6 +30,13 @@ def ended_with(back: mob.Proxy, export: str) -> BaseException:
     return error.value
 
 
+def is_at_rest(app: RunningApp, client: mob.Client) -> bool:
+    """Whether no mobster runs anything."""
+    board = client._peer.board
+    assert board is not None
+    return not any(board.running(member.uid) for member in app.ready(client))
+
+
 @pytest.mark.parametrize("export", ["boom", "boom_later"])
 @pytest.mark.parametrize("threads", [1, 2])
 def test_an_export_that_kills_is_refused(apps: Apps, export: str, threads: int) -> None:
@@ -41,10 +48,11 @@ def test_an_export_that_kills_is_refused(apps: Apps, export: str, threads: int) 
     while isinstance(error, mob.Lost):
         deaths.append(error)
         client.all("back").call.pid().result(20)  # nobody is about to die
+        wait_until(lambda: is_at_rest(app, client), "what they were asked before is put away, and not to be blamed")
         error = ended_with(back, export)
     assert isinstance(error, mob.Quarantined)
     assert {death.executed for death in deaths} == {"maybe"}
-    assert 3 <= len(deaths) <= 4  # one that dies while the call before it is still being put away is not to be blamed
+    assert len(deaths) == 3
     app.wait_for(rf"mob \| back\.{export} has killed 3 workers within 60 s; it is refused for 60 s\.")
     wait_until(lambda: len(app.ready(client)) == 2, "both are ready")
     client.all("back").call.pid().result(20)

@@ -59,6 +59,7 @@ def seen(): return events
 
 async def ask(): return await back.pid()
 async def ask_slowly(): return await back.hold()
+async def ask_all(): return await mob.all("back").call.where()
 """
 ROLES = '.role("back", "./back.py", workers=2).role("front", "./front.py")'
 PLACED = {"a": {"front": 1}, "b": {"back": 2}}
@@ -212,7 +213,9 @@ def test_no_descriptor_is_left_of_links_that_come_and_go(nats: Nats, nodes: Node
 def test_a_machine_that_is_killed_fails_its_calls_within_three_seconds(nats: Nats, nodes: Nodes) -> None:
     a, b = start(nats, nodes)
     held = hang_on(a)
-    held.append(a.client.require("front").ask_slowly())
+    front = a.client.require("front")
+    held.append(front.ask_slowly())
+    assert list(front.ask_all().result(10).values()) == ["b", "b"]  # whichever of them it asks slowly has begun
     stream = iter(a.client.require("back").rows())
     next(stream)
     b.processes()
