@@ -310,6 +310,22 @@ def test_and_gives_up_if_there_is_no_answer() -> None:
     assert one.wake(LOST_AFTER + PROBE_AFTER, is_used=True) is None
 
 
+def test_when_the_carrier_is_back_both_ends_learn_at_once_that_the_other_is_there() -> None:
+    one, other = met()
+    one.wake(0.0, is_used=True)
+    other.wake(0.0, is_used=True)
+    late = LOST_AFTER - 0.01
+    for tenth in range(1, int(10 * late)):  # looks whose probes are lost
+        assert one.wake(tenth / 10, is_used=True) is not None
+        assert other.wake(tenth / 10, is_used=True) is not None
+    (probe,) = one.resume(late, is_used=True)
+    (answer,) = other.receive(probe, late).answers
+    assert one.receive(answer, late).answers == ()
+    for end in (one, other):
+        assert end.wake(late + PROBE_AFTER, is_used=True) == [HEAD.pack(end.session, end._other, 0, 0, PROBE)]
+    assert met()[0].resume(0.0, is_used=False) == []
+
+
 @pytest.mark.parametrize("is_idle", [True, False])
 def test_one_that_stood_still_does_not_blame_the_other(is_idle: bool) -> None:
     one, _ = met(now=0.0)

@@ -34,7 +34,7 @@ FLUSHED = 1
 """Seconds in which what is left to say at the end is sent."""
 PAUSE = 0.25
 """Seconds between two attempts."""
-PING = 0.5
+PING = 0.4
 """Seconds between two pings: a server that is out of reach is noticed, and another one found, before anybody is missed
 (three seconds; the time until the third ping, and a beat)."""
 PINGS = 2

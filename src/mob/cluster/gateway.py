@@ -123,7 +123,7 @@ class Gateway:
 
     def _handle_change(self, why_not: str) -> None:
         if not why_not and self._trunks is not None:
-            self._trunks.resend()
+            self._trunks.resume()
         if not why_not:
             self._durable.handle_connected()
         self._peer.control.post(m.Connected(why_not))

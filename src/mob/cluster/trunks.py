@@ -142,11 +142,11 @@ class Trunks:
                 del self._tombs[next(iter(self._tombs))]
             self._carrier.send(uid, line.trunk.acknowledge())  # perhaps it misses nobody, and is to hang up as well
 
-    def resend(self) -> None:
+    def resume(self) -> None:
         """The connection is there again: what was said meanwhile is said now."""
         now = monotonic()
         for line in list(self._lines.values()):
-            for packet in line.trunk.resend(now):
+            for packet in line.trunk.resume(now, is_used=len(line.circuits) > 0):
                 self._carrier.send(line.uid, packet)
             self._flush_soon(line)
 

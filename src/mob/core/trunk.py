@@ -184,6 +184,12 @@ class Trunk:
             packet.sent_at = None
         return [self._packet(packet.number, packet.payload) for packet in self._unacked]
 
+    def resume(self, now: float, is_used: bool) -> list[bytes]:
+        """The carrier was away and is back: what is not acknowledged, once more. If there is nothing, and the trunk is
+        in use, both ends learn at once that the other is there; the next probe may come too late for that."""
+        packets = self.resend(now)
+        return packets or ([self._head(0, PROBE)] if is_used else [])
+
     def wake(self, now: float, is_used: bool = False) -> list[bytes] | None:
         """Time has passed: what is to be sent again; None if the other end is gone. `restart` follows then.
 
