@@ -19,7 +19,7 @@ import mob
 
 def where(): return mob.me().node
 def place(): return mob.me().node, mob.me().index
-def works(seconds=0.02):
+def works(seconds=0.05):
     "Takes its time."
     time.sleep(seconds)
     return mob.me().node
@@ -49,7 +49,7 @@ def test_calls_spill_over_when_the_workers_here_are_busy(nats: Nats, nodes: Node
     front.all_at_once(20).result(20)  # what a call costs is known now
     begun = time.monotonic()
     found = Counter(front.all_at_once(100).result(20))
-    assert time.monotonic() - begun < 0.95  # two workers alone need 1 s
+    assert time.monotonic() - begun < 2.2  # two workers alone need 2.5 s
     assert found["a"] >= 30
     assert found["b"] >= 30
 
