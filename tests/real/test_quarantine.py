@@ -30,6 +30,12 @@ def ended_with(back: mob.Proxy, export: str) -> BaseException:
     return error.value
 
 
+def successors(app: RunningApp, client: mob.Client, known: set[int]) -> set[int]:
+    """The pids of both workers, once they are others than before."""
+    pids = {member.pid for member in app.ready(client)}
+    return pids if len(pids) == 2 and pids != known else set()
+
+
 def is_at_rest(app: RunningApp, client: mob.Client) -> bool:
     """Whether no mobster runs anything."""
     board = client._peer.board
@@ -44,10 +50,12 @@ def test_an_export_that_kills_is_refused(apps: Apps, export: str, threads: int) 
     client = app.wait_ready()
     back = client.require("back")
     deaths: list[BaseException] = []
+    workers = successors(app, client, set())
     error = ended_with(back, export)
     while isinstance(error, mob.Lost):
         deaths.append(error)
-        client.all("back").call.pid().result(20)  # nobody is about to die
+        workers = wait_until(lambda known=workers: successors(app, client, known), "a successor is there")
+        client.all("back").call.pid().result(20)  # they have heard what the Kingpin has said of the death
         wait_until(lambda: is_at_rest(app, client), "what they were asked before is put away, and not to be blamed")
         error = ended_with(back, export)
     assert isinstance(error, mob.Quarantined)
