@@ -186,8 +186,8 @@ def test_a_port_that_a_stranger_holds(apps: Apps) -> None:
         )
         app.wait_for(re.escape(held))
         assert client.require("back").foo().result(20) in app.processes()
-    app.wait_ready()  # the stranger is gone: the next try succeeds
-    assert client.roles()["front"].failing == ""
+    wait_until(lambda: client.roles()["front"].failing == "", "the stranger is gone: the next try succeeds")
+    app.wait_ready()
 
 
 @pytest.mark.parametrize(
