@@ -153,7 +153,8 @@ class Client:
         return Proxy(self._caller, role, DEFAULTS, None if interface is None else Interface(self._caller, interface))
 
     def send(self, obj: Any) -> None:
-        """Sends a message to every ready mobster. `BadMessage` if it cannot be sent."""
+        """Sends a message to every ready mobster. `BadMessage` if it cannot be sent; `Busy` if there were some
+        that read too slowly, when the others have it."""
         self._check_open()
         self._caller.contacts.want_role("*")
         self._caller.calling.send(self._caller.contacts.ready(), obj)

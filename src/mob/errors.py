@@ -205,7 +205,8 @@ class Fenced(CallError):
 class Busy(CallError):
     """A bounded queue on the way is full (`queue=` of a role): the call was refused, not buffered without end.
 
-    Whoever calls may wait and try again, shed load, or give the role more workers.
+    Whoever calls may wait and try again, shed load, or give the role more workers. `send` raises it too, for a receiver
+    that has not read 64 MiB yet.
     """
 
 

@@ -108,7 +108,8 @@ def require(role: str, interface: Any = None) -> Any:
 
 
 def send(obj: Any) -> None:
-    """Sends a message to every ready mobster, this one too. Raises `BadMessage` if it cannot be sent.
+    """Sends a message to every ready mobster, this one too. Raises `BadMessage` if it cannot be sent, and `Busy` if
+    there were some that read too slowly, when the others have it.
 
     >>> mob.send({"cache": "stale"})   # doctest: +SKIP
     """

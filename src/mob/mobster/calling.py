@@ -190,17 +190,27 @@ class Calling:
             self._park(Parked(monotonic() + options.wait, call, body, passage, key), route, place)
 
     def send(self, contacts: Sequence[Contact], obj: Any) -> None:
-        """Sends a message to each of them."""
+        """Sends a message to each of them. `Busy` if there were some that read too slowly, when the others have it."""
         peer = self._peer
         carried = "" if peer.tracing is None else peer.tracing.carried()
         message = m.Message(Raw(peer.encode(obj, "message")), carried)
         passage = peer.callbacks.take() if peer.callbacks.encoding else ()
+        slow: list[str] = []
         try:
             for contact in contacts:
-                self._send_message(contact, message, passage)
+                if contact.has_room():
+                    self._send_message(contact, message, passage)
+                else:
+                    slow.append(contact.name)
         finally:
             if passage:
                 peer.callbacks.let_go(passage)
+        if slow:
+            others = "The others have got it. " if len(contacts) > len(slow) else ""
+            raise Busy(
+                f"a message was not sent to {', '.join(slow)}, for which more than {UNSENT_LIMIT:,} bytes wait already."
+                f" {others}Send more slowly, or have the receiver's handler return sooner."
+            )
 
     def _send_message(self, contact: Contact, message: m.Message, passage: Passage) -> None:
         if passage:
@@ -214,6 +224,8 @@ class Calling:
         peer = self._peer
         route = self.route(role)
         contact = route.choose() or route.choose(is_far=True)
+        if contact is not None and not contact.has_room():
+            contact = next((other for other in route.targets if other.has_room()), contact)
         if contact is not None and not route.waiting:
             self.send([contact], obj)
             return

@@ -8,7 +8,7 @@ those that never left are routed anew.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from threading import Lock
+from threading import Lock, get_ident
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +30,7 @@ SENT = CallState.SENT
 SLOW = 500
 """Microseconds: where calls take longer on average, each waits for an idle worker instead of behind another call."""
 UNSENT_LIMIT = 64 * 1024 * 1024
-"""Bytes that may wait for the link to a member on another machine."""
+"""Bytes that may wait for the link to a member: of messages, and of all that goes to another machine."""
 PATIENCE = 1.0
 """Seconds after which a link is asked for again that this process had no descriptor for."""
 
@@ -43,6 +43,7 @@ class Contact:
 
     __slots__ = (
         "_early",
+        "_early_bytes",
         "_meeting",
         "_peer",
         "farewell_said",
@@ -72,6 +73,7 @@ class Contact:
         self.queue = 0
         """How many calls waited there when it last answered."""
         self._early: list[tuple[Any, Sequence[Descriptor]]] = []  # said before the link was there
+        self._early_bytes = 0  # of the messages among it
         self._meeting = Lock()  # held where a link comes or goes, lest something early is said too late
         self.farewell_said = False
         self.heard_farewell = False
@@ -122,6 +124,19 @@ class Contact:
             return False
         return board.queued(uid) > 0 or len(self.pending) > board.beside(uid)
 
+    def has_room(self) -> bool:
+        """Whether less waits to be sent there than may. From any thread."""
+        if self._unsent_bytes() <= UNSENT_LIMIT:
+            return True
+        reactor = self._peer.reactor
+        if get_ident() == reactor.thread:
+            reactor.poll()  # the loop stands still, perhaps for as long as all this has been said
+        return self._unsent_bytes() <= UNSENT_LIMIT
+
+    def _unsent_bytes(self) -> int:
+        link = self.link
+        return self._early_bytes if link is None else link.unsent_bytes
+
     def send_call(self, call: Call[Any], body: Body) -> None:
         """Sends a call; the answer settles it."""
         number = next(self._peer.call_numbers)
@@ -166,6 +181,8 @@ class Contact:
         with self._meeting:
             if self.link is None:
                 self._early.append((message, descriptors))
+                if isinstance(message, m.Message):
+                    self._early_bytes += len(message.body)
             else:  # it came meanwhile, on the loop's thread
                 _post(self.link, message, descriptors)
 
@@ -175,6 +192,7 @@ class Contact:
             for message, descriptors in self._early:
                 _post(link, message, descriptors)
             self._early.clear()
+            self._early_bytes = 0
             self.link = link
         self.is_broken = False
 
@@ -211,6 +229,7 @@ class Contact:
             link, self.link = self.link, None
             never_sent = {message.id for message, _ in self._early if isinstance(message, m.Call)}
             self._early.clear()
+            self._early_bytes = 0
             pending = self.pending.copy()  # not what other threads add from now on: that waits for the next link
         if link is not None:
             never_sent |= {message.id for message in link.unsent() if isinstance(message, m.Call)}

@@ -137,7 +137,8 @@ class Target:
 
         `durable`, to any one of a role: the message is kept by the NATS server until a worker has handled it, whatever
         dies meanwhile; that may be more than once. Returns a `Call` that is done when it has been stored. See
-        docs/cluster.md. `BadMessage` if it cannot be sent.
+        docs/cluster.md. `BadMessage` if it cannot be sent; `Busy` if there were receivers that read too slowly, when
+        the others have it.
 
         >>> mob.any("back").send({"order": 4711}, durable=True)     # doctest: +SKIP
         """
