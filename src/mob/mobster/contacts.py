@@ -272,7 +272,7 @@ class DistantContact(Contact):
     @property
     def is_choked(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
         """Whether so much waits for its link that nothing more should be sent."""
-        return self.link is not None and self.link.unsent_bytes > UNSENT_LIMIT
+        return self._unsent_bytes() > UNSENT_LIMIT
 
     def want_again(self) -> None:
         """Whoever was asked for the link may have been replaced."""
