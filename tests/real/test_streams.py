@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import threading
 from collections.abc import Iterator
 
 import psutil
@@ -82,13 +83,12 @@ def callers(n):
     for i in range(n):
         yield mob.caller().pid
 
-def until_cancelled():
-    try:
-        yield "began"
-        while not mob.cancelled():
-            time.sleep(0.001)
-    finally:
-        state["closed"] += 1  # where its slice of time was over with that item, it is closed there
+def until_cancelled(tell):
+    yield "began"
+    tell()
+    while not mob.cancelled():
+        time.sleep(0.001)
+    state["closed"] += 1
 
 def numbers():
     return [1, 2, 3]
@@ -292,10 +292,12 @@ def test_a_generator_knows_its_caller_to_its_end(client: mob.Client, role: str) 
 def test_a_generator_learns_that_it_is_cancelled(client: mob.Client, role: str) -> None:
     proxy = client.require(role)
     proxy.take_state().result(20)
-    stream = iter(proxy.until_cancelled())
+    goes_on = threading.Event()
+    stream = iter(proxy.until_cancelled(goes_on.set))
     assert next(stream) == "began"
+    assert goes_on.wait(20)  # it is not where GeneratorExit could end it
     stream.close()
-    wait_until(lambda: closed(proxy) == 1, "it has ended")
+    wait_until(lambda: closed(proxy) == 1, "it has ended of itself")
 
 
 def test_iterating_over_what_is_no_generator_is_told(back: mob.Proxy) -> None:

@@ -44,13 +44,13 @@ def test_without_nats_local_calls_go_on_and_others_fail_at_once(own_nats: Nats, 
             begun = time.monotonic()
             with pytest.raises((mob.Unavailable, mob.Lost)) as caught:
                 there.where().result(10)
-            assert time.monotonic() - begun < 1
+            assert time.monotonic() - begun < 0.5
         assert isinstance(caught.value, mob.Unavailable)
         assert "'there' runs on other machines, which cannot be reached now" in str(caught.value)
         begun = time.monotonic()
         with pytest.raises(mob.Unavailable, match="NATS"):
             there.options(key=1).where().result(10)
-        assert time.monotonic() - begun < 1
+        assert time.monotonic() - begun < 0.5
         before = load.done
         wait_until(lambda: load.done > before + 100, "local calls go on", 10)
         if way == "kill":
