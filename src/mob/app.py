@@ -42,6 +42,7 @@ class App:
         *,
         grace: float = plans.GRACE,
         frame_limit: int = plans.FRAME_LIMIT,
+        backlog: int = plans.BACKLOG,
         strategy: str = plans.STRATEGIES[0],
         metrics: bool = True,
     ) -> None:
@@ -50,6 +51,7 @@ class App:
             os.getcwd(),
             grace=grace,
             frame_limit=frame_limit,
+            backlog=backlog,
             strategy=strategy,
             metrics=metrics,
         )
@@ -339,12 +341,14 @@ def start(
     *,
     grace: float = plans.GRACE,
     frame_limit: int = plans.FRAME_LIMIT,
+    backlog: int = plans.BACKLOG,
     strategy: str = plans.STRATEGIES[0],
     metrics: bool = True,
 ) -> App:
     """Begins to describe an app. Its name prefixes every process title and is what `mob.connect` takes.
 
     `grace`: seconds that an orderly stop may take (30). `frame_limit`: the longest message in bytes (256 MiB).
+    `backlog`: bytes of calls that may wait in one process for workers (64 MiB); a call beyond that raises `Busy`.
     `strategy`: who is restarted when a worker has died: only it ("one_for_one"), or the roles declared after its own
     as well ("rest_for_one"). `metrics`: whether calls are counted and timed (True). `PlanError` if the name cannot be
     one.
@@ -353,7 +357,7 @@ def start(
     >>> mob.start("myapp")
     <App 'myapp': no roles yet>
     """
-    return App(name, grace=grace, frame_limit=frame_limit, strategy=strategy, metrics=metrics)
+    return App(name, grace=grace, frame_limit=frame_limit, backlog=backlog, strategy=strategy, metrics=metrics)
 
 
 def _machine_name() -> str:

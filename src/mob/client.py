@@ -7,6 +7,7 @@ what is there, and whatever is called goes through the first.
 
 from __future__ import annotations
 
+import atexit
 import os
 import socket
 import threading
@@ -102,6 +103,7 @@ class Client:
             raise AppNotRunning(f"the app {self.app!r} did not let this client in: {why}", pid)
         self._reactor.call(peer.keep_house)
         self._thread.start()
+        atexit.register(self._handle_exit)
         return self
 
     def close(self) -> None:
@@ -109,11 +111,18 @@ class Client:
         if self._closed:
             return
         self._closed = True
+        atexit.unregister(self._handle_exit)
         self._reactor.call(partial(self._close_links, monotonic() + FAREWELL_TIME))
         self._thread.join()
         self._free()
         if self._owns_near and self._near is not None:
             self._near.close()
+
+    def _handle_exit(self) -> None:
+        """The script ends without having closed this client: calls that it has made may still wait for a worker. In a
+        forked child the links are those of the parent, and the thread is not there."""
+        if os.getpid() == self._peer.pid:
+            self.close()
 
     def _close_links(self, deadline: float) -> None:
         """What was said to members whose links are still to come is said first."""
@@ -123,6 +132,7 @@ class Client:
             self._reactor.call_at(monotonic() + QUIET_CHECK, partial(self._close_links, deadline))
             return
         peer.tidy()
+        peer.calling.send_all_waiting()
         for link in peer.contacts.links():
             link.close_after_flush(1.0)
         peer.control.close(1.0)
@@ -131,7 +141,8 @@ class Client:
 
     def _free(self) -> None:
         if self._peer.board is not None:
-            self._peer.board.close()
+            board, self._peer.board = self._peer.board, None
+            board.close()
         self._peer.descriptors.close()
         self._peer.buffers.close()
         self._reactor.loop.close()

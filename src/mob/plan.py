@@ -27,6 +27,7 @@ RESERVED = frozenset({"kingpin", "mobster", CLIENT, "mob", GATEWAY})
 MIB = 1024 * 1024
 FRAME_LIMIT = 256 * MIB
 SHARED_MEMORY = 256 * MIB
+BACKLOG = 64 * MIB
 LARGEST_FRAME = 2**32 - 1  # its length has four bytes
 GRACE = 30.0  # seconds; gunicorn's graceful_timeout
 BOOT_TIMEOUT = 60.0  # seconds
@@ -176,6 +177,8 @@ class Plan(msgspec.Struct, frozen=True):
     """Seconds that an orderly stop may take before the rest is killed."""
     frame_limit: int = FRAME_LIMIT
     """Bytes; a longer frame closes its link."""
+    backlog: int = BACKLOG
+    """Bytes of calls that may wait in one process for workers; a call beyond that raises `Busy`."""
     strategy: str = "one_for_one"
     """Who is restarted when a worker has died: only it, or the roles declared after its own as well."""
     preload: tuple[str, ...] = ()
@@ -262,6 +265,8 @@ def check_limits(plan: Plan) -> Plan:
         raise PlanError(f"frame_limit={plan.frame_limit!r} is not a number of bytes of at least 4096.")
     if plan.frame_limit > LARGEST_FRAME:
         raise PlanError(f"frame_limit={plan.frame_limit!r} is more bytes than any frame can have: {LARGEST_FRAME:,}.")
+    if not _is_number(plan.backlog, int, 0, math.inf):
+        raise PlanError(f"backlog={plan.backlog!r} is not a number of bytes of at least 0.")
     if plan.strategy not in STRATEGIES:
         raise PlanError(f"strategy={plan.strategy!r} is none. {nearest(str(plan.strategy), STRATEGIES)}")
     check_logs(plan.logs)

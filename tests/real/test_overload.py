@@ -99,7 +99,8 @@ def test_what_waits_for_a_thread_or_for_its_turn_is_bounded_too(
     apps: Apps, options: str, name: str, arrival: str
 ) -> None:
     app = apps.start(f'.role("back", "./back.py", queue=3, {options})', back=BACK)
-    back = app.wait_ready().require("back")
+    client = app.wait_ready()
+    back = client.require("back").options(pid=app.ready(client, "back")[0].pid)  # at once, and so not when invited
     calls: list[mob.Call[object]] = []
     for _ in range(8):
         calls.append(getattr(back, name)())
@@ -130,7 +131,8 @@ def test_what_expires_or_is_given_up_while_it_waits_for_a_thread_is_not_started(
 
 def test_a_full_queue_refuses(apps: Apps) -> None:
     app = apps.start('.role("back", "./back.py", queue=5)', back=BACK)
-    back = app.wait_ready().require("back")
+    client = app.wait_ready()
+    back = client.require("back").options(pid=app.ready(client, "back")[0].pid)
     calls = [back.work(0.05) for _ in range(40)]
     errors = [error for call in calls if (error := call.exception(20)) is not None]
     assert errors

@@ -119,7 +119,7 @@ class _Reader:
                 pass
 
     def _read_start(self, call: ast.Call) -> None:
-        given = self._keywords(call, ("name", "grace", "frame_limit", "strategy"))
+        given = self._keywords(call, ("name", "grace", "frame_limit", "backlog", "strategy"))
         name = next(iter(self._positional(call)), given.pop("name", ""))
         if isinstance(name, str) and name:
             self.name = name

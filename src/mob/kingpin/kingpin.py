@@ -323,7 +323,8 @@ class Kingpin:
                 case d.Welcome(uid=uid, roles=roles, members=members, nodes=nodes, cut=cut):
                     plan = self.plan
                     if (connection := self.connections.get(uid)) is not None:
-                        welcome = m.Welcome(uid, plan.name, plan.grace, plan.frame_limit, roles, members, nodes, cut)
+                        about = uid, plan.name, plan.grace, plan.frame_limit
+                        welcome = m.Welcome(*about, roles, members, nodes, cut, plan.backlog)
                         connection.link.post_with(welcome, [os.dup(self.board.descriptor)])
                 case d.Introduce(first=first, second=second):
                     self._introduce(first, second)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from msgspec import Raw
 
     from mob.mobster.callbacks import Passage
+    from mob.mobster.calling import Parked
     from mob.mobster.contacts import Contact
     from mob.mobster.peer import Peer
     from mob.rim.reactor import Reactor
@@ -64,6 +65,7 @@ class Call(Generic[T]):
         "incoming",
         "is_repeated",
         "label",
+        "parked",
         "passage",
         "request",
         "retries",
@@ -77,6 +79,7 @@ class Call(Generic[T]):
     # Set by whoever sends the call, and by whoever settles it; not before, for creating a call is on the hot path.
     contact: Contact
     request: m.Call
+    parked: Parked
     passage: Passage
     retries: int
     is_repeated: bool
@@ -175,10 +178,11 @@ class Call(Generic[T]):
     def handle_item(self, item: Any) -> None:
         """The called generator has yielded its first item. Now only who holds this call keeps it alive."""
         self._incoming()
+        self.contact.beside.add(self.request.id)
         receiver = self._new_receiver()
         self.contact.pending[self.request.id] = receiver
         if self.state is DONE:  # looked at last: it may have been cancelled meanwhile, on another thread
-            self.contact.pending.pop(self.request.id, None)
+            self.contact.take(self.request.id)
         receiver.handle_item(item)
 
     def _new_receiver(self) -> Receiver:
@@ -321,6 +325,8 @@ class Call(Generic[T]):
             self.state = DONE
         if sent:
             self.contact.forget_call(self)
+        else:
+            self._peer.calling.forget(self)
         self._run_callbacks()
         return True
 

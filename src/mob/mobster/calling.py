@@ -1,8 +1,8 @@
 """Making calls: encode, choose a worker, send; and waiting for a worker where there is none.
 
 Arguments are encoded at once, so what cannot be sent fails in the line that sends it, and what changes later is not
-seen by the callee. A call to a role whose workers are not ready waits in a bounded queue, in order, until one is or
-its time is over.
+seen by the callee. Which worker gets a call, and what waits until one invites it, is decided in `core/dispatch.py`;
+here it is done.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 from msgspec import Raw, Struct
 
 from mob.core import repetition
-from mob.core.routing import Place, Route, place_of
+from mob.core.dispatch import MESSAGE, Ask, Item, Route
+from mob.core.routing import Place, place_of
 from mob.core.states import Call as State
 from mob.errors import BadMessage, Busy, CallError, Lost, Unavailable, UnknownTarget
 from mob.mobster import portable
@@ -27,6 +28,8 @@ from mob.mobster.callbacks import Passage
 from mob.mobster.contacts import UNSENT_LIMIT
 from mob.mobster.served import Served, current
 from mob.mobster.streams import Receiver
+from mob.plan import BACKLOG
+from mob.rim.board import mark_of
 from mob.wire import messages as m
 
 if TYPE_CHECKING:
@@ -36,8 +39,10 @@ if TYPE_CHECKING:
 
 WAIT = 30.0
 """Seconds that a call waits for a ready worker."""
-WAITING_LIMIT = 10_000
-"""Calls that may wait for the workers of one role, in one process."""
+OVERHEAD = 512
+"""Bytes that a waiting call takes besides its arguments."""
+OVERDUE = 0.1
+"""Seconds after which a call that waits for a worker is counted as waiting: a shorter wait is no backlog."""
 OUTSTANDING_LIMIT = 100_000
 """Calls to one worker that may be unanswered, in one process."""
 
@@ -58,26 +63,32 @@ class Options(Struct, frozen=True):
 
 
 DEFAULTS = Options()
-SPILL = 2000
-"""Microseconds that a call would have to wait for a worker here, from which on one of another machine is considered:
-about what the way there and back takes."""
-CHEAPEST = 20
-"""Microseconds that any call takes at least."""
-LOOK = 0.0005
-"""Seconds between two looks at the board while calls wait for an idle worker."""
 RETRY_JITTER = 0.05
 """Seconds within which a call that was lost is repeated, so that not all of them come at once."""
 
 
-class Parked(Struct, eq=False):
+class Parked(Item):
     """A call or message that waits for a worker."""
 
-    until: float
-    call: Call[Any] | None
-    body: Body
-    passage: Passage
-    key: bytes = b""
-    """Of a call that waits for the worker in a certain place."""
+    __slots__ = ("body", "call", "key", "passage")
+
+    def __init__(
+        self,
+        call: Call[Any] | None,
+        body: Body,
+        passage: Passage,
+        wait: float,
+        place: Place | None = None,
+        key: bytes = b"",
+        blockers: Sequence[int] = (),
+    ) -> None:
+        size = OVERHEAD + len(body[1]) + sum(map(len, body[2]))
+        super().__init__(MESSAGE if call is None else str(body[0]), size, wait, place, blockers)
+        self.call = call
+        self.body = body
+        self.passage = passage
+        self.key = key
+        """Of a call that waits for the worker in a certain place."""
 
 
 class Calling:
@@ -86,11 +97,14 @@ class Calling:
     def __init__(self, peer: Peer) -> None:
         self._peer = peer
         self._timer_for: float | None = None
-        self._parking = Lock()  # held by any thread: nothing is put where nobody looks any more
-        self._looking: set[str] = set()  # roles for whose idle workers the board is being watched
+        self.backlog = BACKLOG
+        """Bytes of calls that may wait here for workers."""
+        self._waiting = Lock()
+        """Held by any thread that changes what waits, and until those that must know of it have been told: else what
+        one thread says could overtake what another has said."""
 
     def __repr__(self) -> str:
-        waiting = sum(self.parked().values())
+        waiting = sum(route.waiting for route in self._peer.contacts.all_routes())
         return f"<Calling, {waiting} calls wait for a worker>"
 
     # ---------------------------------------------------------------------------------------------- sending
@@ -120,11 +134,13 @@ class Calling:
         if passage:
             self._accompany(call, passage)
         if options.key is not None:
-            self._send_by_key(route, options, call, body, passage)
+            self._send_by_key(route, options, export.mark, call, body, passage)
             return call
-        contact = self._choose(route, passage) if special is None else special
-        if contact is None or (route.waiting and special is None):
-            self._park(Parked(monotonic() + options.wait, call, body, passage), route)
+        contact = special
+        if contact is None:
+            contact = route.choose(export.name, export.mark, not (passage and portable.stays_here(passage)))
+        if contact is None:
+            self._wait(Parked(call, body, passage, options.wait, blockers=self._blockers(body)), route)
         else:
             self._send(contact, call, body, passage)
         return call
@@ -177,17 +193,21 @@ class Calling:
         return times, (*outer.chain, served[0].uid, outer.id)
 
     def _send_by_key(
-        self, route: Route[Contact], options: Options, call: Call[Any], body: Body, passage: Passage
+        self, route: Route[Contact], options: Options, mark: int, call: Call[Any], body: Body, passage: Passage
     ) -> None:
-        """To the worker in the place that the key belongs to; if none is ready there, when one is."""
+        """To the worker in the place that the key belongs to; if it has no room, when it has."""
         call.role = ""
         key = repr(options.key).encode()
         place = place_of(key, self._peer.roster.places(route.role))
-        contact = _in_place(route, place)
-        if contact is not None and not route.keyed.get(place):
+        contact = route.choose(str(body[0]), mark, place=place)
+        if contact is not None:
             self._send(contact, call, body, passage)
         else:
-            self._park(Parked(monotonic() + options.wait, call, body, passage, key), route, place)
+            self._wait(Parked(call, body, passage, options.wait, place, key, self._blockers(body)), route)
+
+    def _blockers(self, body: Body) -> tuple[int, ...]:
+        """The processes that may be waiting for the call themselves: this one, and those in whose calls it is made."""
+        return self._peer.uid, *body[4][::2]
 
     def send(self, contacts: Sequence[Contact], obj: Any) -> None:
         """Sends a message to each of them. `Busy` if there were some that read too slowly, when the others have it."""
@@ -223,58 +243,31 @@ class Calling:
         """Sends a message to any one of the role, waiting for a ready one."""
         peer = self._peer
         route = self.route(role)
-        contact = route.choose() or route.choose(is_far=True)
+        contact = route.choose(MESSAGE, 0)
         if contact is not None and not contact.has_room():
             contact = next((other for other in route.targets if other.has_room()), contact)
-        if contact is not None and not route.waiting:
+        if contact is not None:
             self.send([contact], obj)
             return
         body = Raw(peer.encode(obj, "message"))
         passage = peer.callbacks.take() if peer.callbacks.encoding else ()
         carried = "" if peer.tracing is None else peer.tracing.carried()
-        self._park(Parked(monotonic() + WAIT, None, ("", body, (), None, (), carried), passage), route)
+        self._wait(Parked(None, ("", body, (), None, (), carried), passage, WAIT), route)
 
     def parked(self) -> dict[str, int]:
-        """How many calls wait here for a worker, by role. From any thread."""
-        return {route.role: len(route.waiting) for route in self._peer.contacts.all_routes() if route.waiting}
+        """How many calls have waited here for a worker for a while, by role. From any thread."""
+        before = monotonic() - OVERDUE
+        counts = {route.role: route.overdue(before) for route in self._peer.contacts.all_routes() if route.waiting}
+        return {role: count for role, count in counts.items() if count}
+
+    def parked_bytes(self) -> int:
+        """How many bytes all calls keep that wait here for a worker. From any thread."""
+        return sum(route.size for route in self._peer.contacts.all_routes())
 
     def route(self, role: str) -> Route[Contact]:
         """The ready workers of a role; the Kingpin is asked for links to them."""
         self._peer.contacts.want_role(role)
         return self._peer.contacts.route(role)
-
-    def _choose(self, route: Route[Contact], passage: Passage = ()) -> Contact | None:
-        """The worker for the next call. None if none is ready; and if all are busy with calls that take long: a call
-        that waits here goes to the first that is idle, one that waits there is stuck behind the slowest."""
-        contact = route.choose()
-        if route.far and (contact is None or self._is_busy(contact)) and not portable.stays_here(passage):
-            far = route.choose(is_far=True)
-            if contact is None or (far is not None and far.outstanding < contact.outstanding):
-                contact = far
-        if contact is not None and len(route.targets) > 1 and contact.outstanding and contact.is_slow:
-            return None
-        return contact
-
-    def _is_busy(self, contact: Contact) -> bool:
-        """Whether a call would wait so long for this worker that one on another machine may be better."""
-        board = self._peer.board
-        cost = 0 if board is None else board.cost(contact.uid)
-        return contact.outstanding * max(cost, CHEAPEST) > SPILL
-
-    def _look_for_idle(self, route: Route[Contact]) -> None:
-        """While calls wait for an idle worker: looks at the board, for nobody sends word of that."""
-        if route.targets and route.waiting:
-            self.route_waiting(route)
-        if route.targets and route.waiting:
-            self._peer.reactor.call_at(monotonic() + LOOK, partial(self._look_for_idle, route))
-        else:
-            self._looking.discard(route.role)
-
-    def handle_none_ready(self, route: Route[Contact]) -> None:
-        """The last ready worker has gone: what has waited for an idle one waits for a ready one now."""
-        for parked in list(route.waiting):
-            parked.until = min(parked.until, monotonic() + WAIT)
-        self._look_at_the_clock()
 
     def _accompany(self, call: Call[Any], passage: Passage) -> None:
         """Keeps the functions in a call alive until it has ended, for it may have to go to another worker."""
@@ -304,37 +297,54 @@ class Calling:
 
     # ---------------------------------------------------------------------------------------------- waiting
 
-    def _park(self, parked: Parked, route: Route[Contact], place: Place | None = None) -> None:
-        """Has it wait for a ready worker of the role, or for the one in a certain place."""
-        if self._peer.control.is_closed:  # no worker will ever come: nobody is left to tell of it
-            self._give_up(parked, self._peer.control.ended(parked.call.label if parked.call else "a message"))
+    def _wait(self, parked: Parked, route: Route[Contact], is_new: bool = True) -> None:
+        """Has a call or a message wait for a worker that has room for it; `Busy` if too much waits already."""
+        peer = self._peer
+        if peer.control.is_closed:  # no worker will ever come: nobody is left to tell of it
+            self._give_up(parked, peer.control.ended(parked.call.label if parked.call else "a message"))
             return
-        roster = self._peer.roster
-        if not route.targets and (roster.roles[route.role].given_up or roster.is_out_of_reach(route.role)):
+        if not route.targets and (peer.roster.roles[route.role].given_up or peer.roster.is_out_of_reach(route.role)):
             self._give_up(parked, self._given_up(parked, route.role))
             return
-        if route.count(place) >= WAITING_LIMIT:
-            text = f"{WAITING_LIMIT:,} calls to {route.role!r} wait for a worker already; {self._why(route.role)}"
-            self._give_up(parked, Busy(text))
+        if is_new and parked.size + self.parked_bytes() > self.backlog:
+            raise self._refuse(parked, route)
+        contact = route.any_of(parked.blockers, parked.place)
+        if contact is not None:
+            self._send_parked(parked, contact)
             return
-        if route.targets and place is None:
-            parked.until = math.inf  # ready ones there are: the time to wait for those does not run
-        with self._parking:
-            route.park(parked, place)
-        self._peer.reactor.call(lambda: self._arrange(route))
+        if parked.call is not None:
+            parked.call.parked = parked
+        with self._waiting:
+            self._ask(route.park(parked, monotonic()))
+        if parked.until != math.inf:
+            peer.reactor.call(self._look_at_the_clock)
+        if parked.call is not None and parked.call.state is not State.WAITING:  # cancelled meanwhile
+            self.forget(parked.call)
 
-    def _arrange(self, route: Route[Contact]) -> None:
-        """On the loop's thread: a worker may have come meanwhile; else somebody must look at the clock in time."""
-        self.route_waiting(route)
-        if route.targets and route.waiting and route.role not in self._looking:
-            self._looking.add(route.role)
-            self._look_for_idle(route)
-        self._look_at_the_clock()
+    def _refuse(self, parked: Parked, route: Route[Contact]) -> Busy:
+        peer, label = self._peer, _label(parked, route.role)
+        waiting = sum(each.waiting for each in peer.contacts.all_routes())
+        error = Busy(
+            f"{label}: {waiting:,} calls with {self.parked_bytes():,} bytes wait in this process for workers already, "
+            f"and the limit is {self.backlog:,} (backlog of the app). Wait for some of them before you make more: "
+            f"`.map(items)` does that, and so does `await` or `.result()` every now and then."
+        )
+        if parked.call is None:
+            peer.callbacks.let_go(parked.passage)
+        else:
+            parked.call.cancel()
+            if peer.serving.tallies is not None:
+                peer.serving.tallies.lose(label, error)
+        return error
+
+    def _ask(self, asks: Sequence[Ask[Contact]]) -> None:
+        for contact, line, name in asks:
+            contact.post(m.Waiting(line, name))
 
     def _look_at_the_clock(self) -> None:
         routes = self._peer.contacts.all_routes()
-        until = min((parked.until for route in routes for parked in route.all_waiting()), default=None)
-        if until is not None and until != math.inf and (self._timer_for is None or until < self._timer_for):
+        until = min((item.until for route in routes if route.waiting for item in route.items()), default=math.inf)
+        if until != math.inf and (self._timer_for is None or until < self._timer_for):
             self._timer_for = until
             self._peer.reactor.call_at(until, self._handle_timer)
 
@@ -342,37 +352,84 @@ class Calling:
         self._timer_for = None
         now = monotonic()
         for route in self._peer.contacts.all_routes():
-            for parked in [parked for parked in route.all_waiting() if parked.until <= now]:
-                route.forget(parked)
+            for parked in self._take(route, lambda item: item.until <= now):
                 text = f"no worker of {route.role!r} became ready in time; {self._why(route.role)}"
                 self._give_up(parked, Unavailable(f"{_label(parked, route.role)}: {text}"))
         self._look_at_the_clock()
 
-    def route_waiting(self, route: Route[Contact]) -> None:
-        """A worker is ready: sends what has waited, in order."""
-        waiting = route.waiting
-        while waiting:
-            # What cannot leave this machine waits for a worker here; if there is none at all, it is refused.
-            contact = self._choose(route, waiting[0].passage if route.near else ())
-            if contact is None:
-                break
-            self._send_parked(waiting[0], contact)
-            waiting.popleft()  # only now: nothing may overtake it
-        for place, keyed in list(route.keyed.items()):
-            contact = _in_place(route, place)
-            while keyed and contact is not None:
-                self._send_parked(keyed[0], contact)
-                keyed.popleft()
+    def _take(self, route: Route[Contact], is_taken: Callable[[Item], bool] = lambda _: True) -> list[Parked]:
+        """Takes what is meant out of its line."""
+        if not route.waiting:
+            return []
+        with self._waiting:
+            return [item for item in route.items() if is_taken(item) and route.forget(item)]  # type: ignore[misc]
 
-    def _send_parked(self, parked: Parked, contact: Contact) -> None:
+    def forget(self, call: Call[Any]) -> None:
+        """A call that waits has ended; on any thread."""
+        parked = getattr(call, "parked", None)
+        if parked is not None and hasattr(parked, "line"):
+            with self._waiting:
+                parked.line.route.forget(parked)
+
+    def handle_invite(self, contact: Contact, invite: m.Invite) -> None:
+        """A worker has room: sends what has waited for it, in order; or says that nothing does."""
+        route = self._peer.contacts.route(contact.member.role)
+        with self._waiting:
+            items: list[Any] = [] if contact.is_choked else route.accept(contact, invite.line, invite.count)
+            if not items:
+                contact.post(m.Declined(invite.line))
+                return
+        if contact.is_distant and invite.cost and self._peer.board is not None:
+            self._peer.board.learn(mark_of(f"{contact.member.role}.{items[0].name}"), invite.cost / 1e6)
+        sent = [self._send_parked(parked, contact) for parked in items]
+        with self._waiting:
+            if not any(sent):
+                contact.post(m.Declined(invite.line))
+                route.forget_worker(contact, invite.line)
+            self._ask(route.asks_after(invite.line))
+
+    def handle_workers(self, role: str, near: Sequence[Contact], far: Sequence[Contact]) -> None:
+        """The workers of a role that may get calls have changed."""
+        route = self._peer.contacts.route(role)
+        with self._waiting:
+            route.places = sum(count for _, count in self._peer.roster.places(role))
+            self._ask(route.put(near, far, monotonic()))
+        if not route.waiting:
+            return
+        for parked in self._take(route, lambda item: route.any_of(item.blockers, item.place) is not None):
+            contact = route.any_of(parked.blockers, parked.place)
+            if contact is not None:
+                self._send_parked(parked, contact)
+        self._look_at_the_clock()
+
+    def handle_link_lost(self, contact: Contact) -> None:
+        """The link to a worker has ended; if the worker lives it knows no more of what waits for it."""
+        route = self._peer.contacts.routes.get(contact.member.role)
+        if route is not None and route.waiting:
+            with self._waiting:
+                self._ask(route.replace_worker(contact))
+
+    def _send_parked(self, parked: Parked, contact: Contact) -> bool:
+        """Sends what has waited; False if it is a call that has ended meanwhile."""
         if parked.call is None:
             try:
                 self._send_message(contact, m.Message(parked.body[1], parked.body[5]), parked.passage)
             except BadMessage as error:
                 self._peer.log.error("%s: %s", _label(parked, contact.member.role), error)
             self._peer.callbacks.let_go(parked.passage)
-        elif parked.call.state is State.WAITING:
-            self._send(contact, parked.call, parked.body, parked.passage)
+            return True
+        if parked.call.state is not State.WAITING:
+            return False
+        self._send(contact, parked.call, parked.body, parked.passage)
+        return not parked.call.done()
+
+    def send_all_waiting(self) -> None:
+        """This process ends: what waits for a worker is sent to one now, whether it has room or not."""
+        for route in self._peer.contacts.all_routes():
+            for parked in self._take(route):
+                contact = route.least(parked.place)
+                if contact is not None:
+                    self._send_parked(parked, contact)
 
     def handle_lost(self, call: Call[Any] | Receiver, error: Lost) -> None:
         """Its worker had the call and is gone. An idempotent one is repeated, with a little jitter, elsewhere; but no
@@ -403,26 +460,28 @@ class Calling:
         request = call.request
         passage: Passage = getattr(call, "passage", ())
         body = (request.target, request.args, request.kwargs, request.times, request.chain, request.trace)
+        now = monotonic()
         if not hasattr(call, "until"):  # a worker whose links break again and again does not make it wait for ever
-            call.until = monotonic() + getattr(call, "wait", WAIT)
-        self._park(Parked(call.until, call, body, passage), self.route(call.role))
+            call.until = now + getattr(call, "wait", WAIT)
+        parked = Parked(call, body, passage, max(0.0, call.until - now), blockers=self._blockers(body))
+        self._wait(parked, self.route(call.role), is_new=False)
 
     def handle_resized(self) -> None:
         """There are other places: what waits for the one of a key waits for its new one."""
         for route in self._peer.contacts.all_routes():
-            if route.keyed:
-                places = self._peer.roster.places(route.role)
-                with self._parking:
-                    route.place_anew(lambda parked, places=places: place_of(parked.key, places))
-                self.route_waiting(route)
+            places = self._peer.roster.places(route.role) if route.role in self._peer.roster.roles else []
+            route.places = sum(count for _, count in places)
+            if route.has_keyed():
+                with self._waiting:
+                    place = partial(_place_of, places)
+                    self._ask(route.place_again(place, monotonic()))
 
     def handle_given_up(self, role: str) -> None:
         """No worker of the role will come any more, unless somebody reloads it: what waits for one has failed."""
         route = self._peer.contacts.routes.get(role)
-        for parked in list(route.all_waiting()) if route is not None and not route.targets else ():
-            assert route is not None
-            route.forget(parked)
-            self._give_up(parked, self._given_up(parked, role))
+        if route is not None and not route.targets:
+            for parked in self._take(route):
+                self._give_up(parked, self._given_up(parked, role))
 
     def _given_up(self, parked: Parked, role: str) -> Unavailable:
         roster = self._peer.roster
@@ -435,8 +494,7 @@ class Calling:
     def fail_all(self, error: Callable[[str], CallError]) -> None:
         """Nothing will become ready any more: the app is gone."""
         for route in self._peer.contacts.all_routes():
-            for parked in route.all_waiting():
-                route.forget(parked)
+            for parked in self._take(route):
                 self._give_up(parked, error(parked.call.label if parked.call else "a message"))
 
     def _give_up(self, parked: Parked, error: CallError) -> None:
@@ -451,9 +509,9 @@ class Calling:
         return f"it is failing: {info.failing}" if info and info.failing else "see `mob ps`."
 
 
-def _in_place(route: Route[Contact], place: Place) -> Contact | None:
-    """The ready worker in that place."""
-    return next((target for target in route.targets if target.place == place), None)
+def _place_of(places: Sequence[tuple[str, int]], item: Item) -> Place:
+    assert isinstance(item, Parked)
+    return place_of(item.key, places)
 
 
 def _label(parked: Parked, role: str) -> str:

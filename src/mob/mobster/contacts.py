@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import Raw
 
-from mob.core.routing import Place, Route, may_get_calls
+from mob.core.dispatch import Lane, Route
+from mob.core.routing import Place, may_get_calls
 from mob.core.states import Call as CallState, Mobster
 from mob.errors import Lost
 from mob.mobster.call import Call
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
     from mob.mobster.peer import Peer
 
 SENT = CallState.SENT
-SLOW = 500
-"""Microseconds: where calls take longer on average, each waits for an idle worker instead of behind another call."""
 UNSENT_LIMIT = 64 * 1024 * 1024
 """Bytes that may wait for the link to a member: of messages, and of all that goes to another machine."""
 PATIENCE = 1.0
@@ -46,11 +45,13 @@ class Contact:
         "_early_bytes",
         "_meeting",
         "_peer",
+        "beside",
         "farewell_said",
         "gone",
         "heard",
         "heard_farewell",
         "is_broken",
+        "lanes",
         "link",
         "member",
         "node",
@@ -68,6 +69,10 @@ class Contact:
         self.link: Link | None = None
         self.pending: dict[int, Call[Any] | Receiver] = {}
         """Calls sent there and not answered, by number."""
+        self.beside: set[int] = set()
+        """The numbers of those that hold up no other call there."""
+        self.lanes: dict[str, Lane] = peer.contacts.route(member.role).lanes
+        """How the exports of its role are run, as far as they are not run one after the other."""
         self.heard = 0
         """Messages that have come from there."""
         self.queue = 0
@@ -116,13 +121,17 @@ class Contact:
         return own if board is None else max(own, board.load(self.uid))
 
     @property
-    def is_slow(self) -> bool:
-        """Whether a call would have to wait there behind one that takes long. Tasks, streams and calls that wait for a
-        turn of their own hold up nobody; what is on its way there from here may."""
-        board, uid = self._peer.board, self.uid
-        if board is None or board.cost(uid) <= SLOW:
-            return False
-        return board.queued(uid) > 0 or len(self.pending) > board.beside(uid)
+    def in_hand(self) -> int:
+        """Those for whose end another call would have to wait there; beyond all numbers if callers wait already."""
+        board = self._peer.board
+        own = len(self.pending) - len(self.beside)
+        return own if board is None else max(own, board.queued(self.uid))
+
+    @property
+    def pace(self) -> int:
+        """Microseconds that its calls take on average at the moment; 0 if that is not known."""
+        board = self._peer.board
+        return 0 if board is None else board.pace(self.uid)
 
     def has_room(self) -> bool:
         """Whether less waits to be sent there than may. From any thread."""
@@ -145,6 +154,9 @@ class Contact:
         call.request = request
         call.state = SENT
         self.pending[number] = call
+        lane = self.lanes.get(body[0])  # type: ignore[arg-type]
+        if lane is not None and lane.is_beside:
+            self.beside.add(number)
         link = self.link
         if link is not None:
             link.post(request)
@@ -152,6 +164,11 @@ class Contact:
             self.post(request)
         if self.gone:  # looked at last: if the member went while this was under way, the call ends all the same
             self.lose(self.gone)
+
+    def take(self, number: int) -> Call[Any] | Receiver | None:
+        """Return the unanswered call of that number, which is none any more; None if there is no such call."""
+        self.beside.discard(number)
+        return self.pending.pop(number, None)
 
     def post(self, message: Any) -> None:
         """Says something to the member, now or when the link is there."""
@@ -199,7 +216,7 @@ class Contact:
     def forget_call(self, call: Call[Any] | Receiver) -> None:
         """The caller has given a call up."""
         number = call.request.id
-        if self.pending.pop(number, None) is not None:
+        if self.take(number) is not None:
             self.post(m.Cancel(number))
 
     def want_again(self) -> None:
@@ -214,7 +231,7 @@ class Contact:
             recalled = {call.request.id for call in calls}
             self._early = [each for each in self._early if not (isinstance(each[0], m.Call) and each[0].id in recalled)]
         for call in calls:
-            del self.pending[call.request.id]
+            self.take(call.request.id)
             self._peer.calling.route_again(call, f"{self.name} ends")
 
     def say_farewell(self) -> None:
@@ -233,8 +250,9 @@ class Contact:
             pending = self.pending.copy()  # not what other threads add from now on: that waits for the next link
         if link is not None:
             never_sent |= {message.id for message in link.unsent() if isinstance(message, m.Call)}
+        self._peer.calling.handle_link_lost(self)
         for number in pending:
-            if (call := self.pending.pop(number, None)) is None:
+            if (call := self.take(number)) is None:
                 continue
             if number in never_sent and isinstance(call, Call):
                 self._peer.calling.route_again(call, f"{self.name} {why}")
@@ -264,10 +282,14 @@ class DistantContact(Contact):
         return len(self.pending)
 
     @property
-    def is_slow(self) -> bool:
-        """Whether a call would have to wait there behind one that takes long. That is not known here, and what is not
-        known holds up nobody: the calls there may be tasks and streams, which run for ever, or take no time at all."""
-        return False
+    def in_hand(self) -> int:
+        """Those of them for whose end another call would have to wait."""
+        return len(self.pending) - len(self.beside)
+
+    @property
+    def pace(self) -> int:
+        """That is not known here."""
+        return 0
 
     @property
     def is_choked(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -315,7 +337,18 @@ class Contacts:
     def route(self, role: str) -> Route[Contact]:
         """The route to a role."""
         route = self.routes.get(role)
-        return self.routes.setdefault(role, Route(role)) if route is None else route
+        return self.routes.setdefault(role, Route(role, self._peer.cost_of)) if route is None else route
+
+    def learn(self, role: m.RoleInfo) -> None:
+        """The exports of a role, or the number of its workers, have become known or have changed."""
+        route = self.route(role.name)
+        for export in role.exports or ():
+            if export.is_beside:
+                route.lanes[export.name] = Lane(export.width, True)
+            elif export.width > 1:
+                route.lanes[export.name] = Lane(export.width)
+            else:
+                route.lanes.pop(export.name, None)
 
     def all_routes(self) -> list[Route[Contact]]:
         """Those that there are at this moment; from any thread."""
@@ -437,16 +470,10 @@ class Contacts:
         """The workers of a role that may get calls have changed (of clients and gateways there are none)."""
         if not role or role == GATEWAY:
             return
-        route = self.route(role)
-        before = route.targets
         able = [
             contact
             for contact in self._by_uid.values()
             if may_get_calls(contact.member, role) and not contact.is_broken
         ]
         far = [] if self._peer.roster.cut else [contact for contact in able if contact.is_distant]
-        route.put([contact for contact in able if not contact.is_distant], far)
-        if before and not route.targets:
-            self._peer.calling.handle_none_ready(route)
-        if route.targets != before and (not before or route.keyed):
-            self._peer.calling.route_waiting(route)
+        self._peer.calling.handle_workers(role, [contact for contact in able if not contact.is_distant], far)

@@ -105,8 +105,9 @@ class Control:
     def _handle_one(self, link: Link, message: m.Down) -> None:
         peer = self._peer
         match message:
-            case m.Welcome(uid=uid, app=app, roles=roles, members=members, nodes=nodes, cut=cut, frame_limit=limit):
-                peer.uid, peer.app, peer.frame_limit = uid, app, limit
+            case m.Welcome(uid=uid, app=app, roles=roles, members=members, nodes=nodes, cut=cut):
+                peer.uid, peer.app, peer.frame_limit = uid, app, message.frame_limit
+                peer.calling.backlog = message.backlog
                 peer.board = self._take_board(link)
                 peer.roster = Roster(roles, members, nodes, cut)
                 for role in roles:
@@ -224,6 +225,7 @@ class Control:
         peer = self._peer
         if role.name == peer.role:
             peer.serving.quarantined = dict(role.quarantined)
+        peer.contacts.learn(role)
         peer.calling.handle_resized()
         if role.given_up:
             peer.calling.handle_given_up(role.name)

@@ -13,6 +13,7 @@ from typing import Any, Literal, TypeVar, overload
 
 from msgspec import Struct
 
+from mob.core.dispatch import FREE, Lane
 from mob.mobster.tallies import Tally
 from mob.mobster.turns import Gate
 from mob.rim.board import mark_of
@@ -77,16 +78,41 @@ def export(
 class Export:
     """One exported function, ready to be called."""
 
-    __slots__ = ("decode", "function", "gate", "is_async", "label", "mark", "name", "options", "parameters", "tally")
+    __slots__ = (
+        "cost_mark",
+        "decode",
+        "function",
+        "gate",
+        "is_async",
+        "label",
+        "lane",
+        "mark",
+        "name",
+        "options",
+        "parameters",
+        "tally",
+    )
 
-    def __init__(self, role: str, name: str, function: Callable[..., Any], codec: Codec) -> None:
+    def __init__(
+        self,
+        role: str,
+        name: str,
+        function: Callable[..., Any],
+        codec: Codec,
+        threads: int = 1,
+        concurrency: int = 100,
+    ) -> None:
         self.name = name
         self.label = f"{role}.{name}"
         self.mark = mark_of(name)
+        self.cost_mark = mark_of(self.label)
+        """By which the board knows what its calls take, as other roles may have an export of that name."""
         self.function = function
         self.is_async = inspect.iscoroutinefunction(function)
         self.options: ExportOptions = getattr(function, MARK, ExportOptions())
         self.gate = None if self.options.concurrency is None else Gate(self.options.concurrency)
+        self.lane = self._lane(threads, concurrency)
+        """How a worker runs its calls."""
         self.parameters = Parameters.of(function, codec, self.label)
         self.decode = self.parameters.decode
         self.tally: Tally | None = None
@@ -95,9 +121,19 @@ class Export:
     def __repr__(self) -> str:
         return f"<Export {self.name}{self.parameters.signature}>"
 
+    def _lane(self, threads: int, concurrency: int) -> Lane:
+        width = concurrency if self.is_async else threads
+        if self.gate is not None:
+            return Lane(min(self.gate.limit, width), True)
+        if inspect.isgeneratorfunction(self.function) or inspect.isasyncgenfunction(self.function):
+            return FREE
+        return Lane(width, self.is_async)
+
     def info(self) -> Info:
         """What the others need to know."""
-        return Info(self.name, self.parameters.signature, self.parameters.doc, self.options.idempotent)
+        parameters, lane = self.parameters, self.lane
+        idempotent = self.options.idempotent
+        return Info(self.name, parameters.signature, parameters.doc, idempotent, lane.width, lane.is_beside)
 
 
 def functions_of(module: ModuleType) -> dict[str, Callable[..., Any]]:

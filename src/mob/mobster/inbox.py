@@ -31,6 +31,8 @@ Queued = tuple[Link, "Contact", "m.Call | m.Message", "Function | None", float]
 
 COST_WEIGHT = 0.1
 """What one slice of work counts for in the average cost of a call."""
+FLUSH = 0.0001
+"""Seconds: what a call that took longer has answered leaves before the next call begins."""
 LONG = 100_000.0
 """Microseconds of work beyond which those that are here are a backlog."""
 SLICE = 0.002
@@ -50,6 +52,7 @@ class Inbox:
         self._urgent: deque[tuple[Link, Contact, m.Call, Function]] = deque()  # callbacks, while the loop stands still
         self._is_working = False
         self._is_scheduled = False
+        self._is_between = False  # two calls, while it works
         self.arrived = 0.0
         """When the call has arrived that is being started."""
         self._cost = 0.0  # microseconds that a call takes on the loop, on average of late
@@ -59,6 +62,16 @@ class Inbox:
 
     def __len__(self) -> int:
         return len(self.calls) + len(self._urgent)
+
+    @property
+    def in_hand(self) -> int:
+        """The calls that another one would have to wait for: those that wait here, and the one that runs."""
+        return len(self.calls) + (self._is_working and not self._is_between)
+
+    @property
+    def pace(self) -> int:
+        """Microseconds that a call takes on the loop on average at the moment."""
+        return int(self._cost)
 
     def backlog(self) -> int:
         """How many wait, if the last of them has to wait long."""
@@ -144,6 +157,8 @@ class Inbox:
                 before, now = now, perf_counter()
                 if now > laps.until:
                     laps.close(before, now, self.arrived)
+                    if now - before > FLUSH:
+                        self._hand_over()
                 if now > end:
                     self._peer.reactor.flush()
                     self._schedule()
@@ -156,6 +171,18 @@ class Inbox:
                 self._cost += COST_WEIGHT * ((perf_counter() - start) / done * 1e6 - self._cost)
             running.rest()
             self.publish()
+            self._serving.invite()
+
+    def _hand_over(self) -> None:
+        """Between two calls that take their time: answers leave, and callers that wait are invited, before the next
+        one begins."""
+        board = self._peer.board
+        if board is not None and self._serving.threads is None:
+            board.put_queued(self._peer.uid, len(self.calls))
+        self._is_between = True
+        self._serving.invite()
+        self._is_between = False
+        self._peer.reactor.flush()
 
     def publish(self) -> None:
         """Tells the board what is in hand here: what keeps others waiting, and what runs or waits beside them."""

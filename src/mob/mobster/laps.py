@@ -38,7 +38,7 @@ class Laps:
     def begin(self, now: float) -> None:
         """The loop turns to its calls."""
         self.target, self.count, self._began = 0, 0, now
-        self.until = now + LAP if self._serving.tallies is not None else math.inf
+        self.until = now + LAP
 
     def turn_to(self, target: str | int, now: float, arrived: float) -> None:
         """What comes next is something else."""
@@ -51,18 +51,22 @@ class Laps:
         serving, target, began = self._serving, self.target, self._began
         count = self.count - (serving.begun_beside - self._beside)
         export = serving.exports.get(target) if count > 0 and type(target) is str else None
-        if export is not None and (tally := export.tally) is not None:
-            ended = now
+        if export is not None:
+            tally, ended = export.tally, now
             if now - before > LAP / 2:
-                tally.begin(before - arrived)
-                tally.end(now - before)
+                serving.learn(export, now - before)
+                if tally is not None:
+                    tally.begin(before - arrived)
+                    tally.end(now - before)
                 count, ended = count - 1, before
             if count:
-                tally.begin((began - self._arrived + max(0.0, before - arrived)) / 2, count)
-                tally.end((ended - began) / count, count)
+                serving.learn(export, (ended - began) / count)
+                if tally is not None:
+                    tally.begin((began - self._arrived + max(0.0, before - arrived)) / 2, count)
+                    tally.end((ended - began) / count, count)
         self._begin_another(now, arrived)
 
     def _begin_another(self, now: float, arrived: float) -> None:
         self.count, self._began, self._arrived = 0, now, arrived
         self._beside = self._serving.begun_beside
-        self.until = now + LAP if self._serving.tallies is not None else math.inf
+        self.until = now + LAP

@@ -45,7 +45,7 @@ from mob.mobster import (
 from mob.mobster.call import Call
 from mob.mobster.closing import LAST, Closing
 from mob.mobster.early import Early
-from mob.mobster.exports import Export, functions_of
+from mob.mobster.exports import functions_of
 from mob.mobster.liveness import Liveness
 from mob.mobster.peer import Peer
 from mob.mobster.vitals import Vitals
@@ -224,12 +224,11 @@ class Life:
     # ------------------------------------------------------------------------------------------------ exports
 
     def _collect_exports(self) -> None:
-        exports, tallies = self.peer.serving.exports, self.peer.serving.tallies
+        exports = self.peer.serving.exports
         for name, function in functions_of(self.module).items() if self.module else ():
             known = exports.get(name)
             if known is None or known.function is not function:
-                exports[name] = export = Export(self.order.role.name, name, function, self.peer.codec)
-                export.tally = None if tallies is None else tallies.of(name)
+                exports[name] = self.peer.serving.new_export(self.order.role.name, name, function)
 
     def say_ready(self) -> None:
         """Tells the Kingpin that this mobster may be given work, and what it exports; from any thread."""
@@ -310,6 +309,7 @@ class Life:
         self.stopping = True
         now = monotonic()
         self._deadline = now + grace
+        self.peer.serving.invite_no_more()
         self.closing.begin(now, self._deadline)
         if self.web is not None:
             self.web.begin_to_end(now)
@@ -352,6 +352,7 @@ class Life:
         if peer.exit_asked is not None:
             self.status = _status_of(peer.exit_asked)
         peer.tidy()
+        peer.calling.send_all_waiting()
         peer.serving.refuse_all(f"{peer.name} has ended.")
         for each in peer.contacts.links():
             each.close_after_flush(1.0)

@@ -128,6 +128,7 @@ class Peer:
         """Who may call this process, if not everybody may."""
         self.fencing = Fencing(self)
         self.control = Control(self, control, frame_limit)
+        self._expected = self.serving.invitations.expected
         self.board: Board | None = None
         """The loads of all mobsters, from the welcome on."""
         self.tracing: Tracing | None = None
@@ -190,6 +191,10 @@ class Peer:
                 root,
             )
 
+    def cost_of(self, mark: int) -> int:
+        """Return what a call of the export with that mark takes, in microseconds; 0 if nobody can tell."""
+        return 0 if self.board is None else self.board.cost(mark)
+
     def contact_of_pid(self, pid: int | str, role: str = "") -> Contact:
         """The ready mobster with that process id, on this machine, or elsewhere if it is `node:pid`; `UnknownTarget`
         if there is none."""
@@ -221,7 +226,13 @@ class Peer:
             self.fail(call, CallTimeout(text))
             where.forget_call(call)
         else:
-            self.fail(call, CallTimeout(f"{over}: no worker of {call.role!r} was ready.", executed="no"))
+            why = f"no worker of {call.role!r} was ready" if self._has_nobody(call) else "all workers were busy"
+            self.fail(call, CallTimeout(f"{over}: {why}.", executed="no"))
+            self.calling.forget(call)
+
+    def _has_nobody(self, call: Call[Any]) -> bool:
+        route = self.contacts.routes.get(call.label.partition(".")[0])
+        return route is None or not route.targets
 
     def fail(self, call: Call[Any] | Receiver, error: CallError) -> None:
         """A call that was made here ends without an answer."""
@@ -270,8 +281,9 @@ class Peer:
 
     def handle_closed(self, link: Link, why: str) -> None:
         """A link to a member has ended."""
+        contact = self.contacts.of_link(link)
         self.contacts.handle_closed(link, why)
-        self.serving.drop_link(link)
+        self.serving.drop_link(link, contact)
 
     def handle_messages(self, link: Link, messages: list[m.Peer | float]) -> None:
         """What came in one frame. By class and not by `match`, which costs more than all the rest done here."""
@@ -281,12 +293,14 @@ class Peer:
         if messages and messages[0].__class__ is float:
             # When it was sent: it has lain in the socket, perhaps for long, while the loop stood still.
             self.heard_at = min(now, messages.pop(0))  # type: ignore[type-var, arg-type]
-        pending = contact.pending
+        pending, beside = contact.pending, contact.beside
         decode = self.codec.decode
         for message in messages:
             kind = message.__class__
             if kind is m.Reply:
                 call = pending.pop(message.id, None)  # type: ignore[union-attr]
+                if beside:
+                    beside.discard(message.id)  # type: ignore[union-attr]
                 if call is None:
                     self.codec.discard(message.value)  # type: ignore[union-attr]
                     continue
@@ -298,25 +312,24 @@ class Peer:
                 contact.queue = message.queue  # type: ignore[union-attr]
                 call.settle(value)
             elif kind is m.Call or kind is m.Message:
+                if self._expected and kind is m.Call:
+                    self.serving.invitations.handle_call(contact.uid, message.target)  # type: ignore[union-attr]
                 self._accept(link, contact, message)  # type: ignore[arg-type]
             else:
                 self._handle_rare(link, contact, message)
-        route = self.contacts.routes.get(contact.member.role)
-        if route is not None and route.waiting:
-            self.calling.route_waiting(route)
 
     def _handle_rare(self, link: Link, contact: Contact, message: m.Peer | float) -> None:
         match message:
             case m.Failed(id=number, queue=queue, failure=failure):
                 contact.queue = queue
-                call = contact.pending.pop(number, None)
+                call = contact.take(number)
                 if call is not None:
                     call.fail(failures.rebuild(failure, self.codec))
             case m.Item(id=number, value=value):
                 self._handle_item(contact, number, value)
             case m.Ended(id=number, queue=queue):
                 contact.queue = queue
-                call = contact.pending.pop(number, None)
+                call = contact.take(number)
                 if call is not None:
                     call.handle_ended()
             case m.More(id=number, count=count):
@@ -337,6 +350,14 @@ class Peer:
                 self.descriptors.handle_arrived(numbers)
             case m.Farewell():
                 contact.heard_farewell = True
+            case m.Waiting(line=line, target=target):
+                self.serving.invitations.handle_waiting(contact.uid, line, target, contact.is_distant)
+                self.serving.invite()
+            case m.Invite():
+                self.calling.handle_invite(contact, message)
+            case m.Declined(line=line):
+                self.serving.invitations.handle_declined(contact.uid, line)
+                self.serving.invite()
             case m.Here():
                 pass
             case float():  # a stamp where none belongs: it says nothing

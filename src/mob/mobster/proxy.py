@@ -16,6 +16,7 @@ from mob.mobster import durable as durable_messages
 from mob.mobster.call import Call
 from mob.mobster.calling import DEFAULTS, Options
 from mob.mobster.interface import Interface, NewCall
+from mob.rim.board import mark_of
 from mob.wire.messages import Export as Info
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ class Proxy:
 class RemoteExport:
     """One exported function of a role. Calling it sends the call and returns a `Call`."""
 
-    __slots__ = ("_call", "_peer", "label", "name", "new_call", "options", "role", "route")
+    __slots__ = ("_call", "_peer", "label", "mark", "name", "new_call", "options", "role", "route")
 
     def __init__(self, peer: Peer, role: str, name: str, options: Options, interface: Interface | None = None) -> None:
         self._peer = peer
@@ -87,6 +88,7 @@ class RemoteExport:
         self.role = role
         self.name = name
         self.label = f"{role}.{name}"
+        self.mark = mark_of(self.label)
         self.route = peer.calling.route(role)
         self.options = options
         self.new_call: NewCall = Call if interface is None else interface.new_call(name)

@@ -19,6 +19,7 @@ from threading import get_ident
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
+from mob.core.dispatch import FREE, LOOP, MESSAGE, Invitations, Lane, Load
 from mob.errors import BadMessage, Busy, CallTimeout, Unavailable
 from mob.mobster import durable, limits
 from mob.mobster.answers import Answers
@@ -53,6 +54,10 @@ class Serving:
     ) -> None:
         self._peer = peer
         self._concurrency = concurrency
+        self._lane = LOOP if threads == 1 else Lane(threads)  # of `def` exports
+        self.invitations = Invitations()
+        self._ends = False  # nobody is invited any more
+        self._invites_again_at = math.inf
         self._queue_limit = queue
         self.inbox = Inbox(peer, self, queue)
         self.turns = Turns(peer.reactor.loop, self._handle_expired)
@@ -281,8 +286,11 @@ class Serving:
         key = link, call.id
         self.tasks.pop(key, None)
         begun = self.running.end(key)
-        if begun is not None and (tally := begun[0].tally) is not None:
-            tally.end(monotonic() - begun[1])
+        if begun is not None:
+            seconds = monotonic() - begun[1]
+            self.learn(begun[0], seconds)
+            if begun[0].tally is not None:
+                begun[0].tally.end(seconds)
         # Asked for, not raised: a raise here would tie task, error and frame into a circle that only gc frees.
         error = asyncio.CancelledError() if task.cancelled() else task.exception()
         error = self._timed_out.pop(key, error)
@@ -297,6 +305,7 @@ class Serving:
             self._leave(key)
         while self._line and len(self.tasks) < self._concurrency:
             self._begin_first_of_line()
+        self.invite()
 
     def _begin_first_of_line(self) -> None:
         waiting = self.turns.take(self._line)
@@ -330,6 +339,7 @@ class Serving:
         assert self.threads is not None
         if times[1]:
             _count(export, *times)
+            self.learn(export, times[2] - times[1])
         is_free = self.threads.end_call()
         self.running.end(key)
         if self._inside and key not in self.streams:
@@ -340,6 +350,7 @@ class Serving:
                 self._given_up.clear()
         if is_free:
             self.inbox.publish()
+        self.invite()
 
     # -------------------------------------------------------------------------------------------- streaming
 
@@ -406,14 +417,72 @@ class Serving:
                 self._given_up.add(key)  # it may be running
             self.inbox.forget(link, number)
 
-    def drop_link(self, link: Link) -> None:
+    def drop_link(self, link: Link, contact: Contact) -> None:
         """The caller has died: what it had asked for is not started, and what runs as a task is cancelled."""
         self.inbox.forget_link(link)
+        self.invitations.handle_lost(contact.uid)
+        self.invite()
         for number in self.turns.of_link(link):
             self.cancel(link, number)
         for where, number in [*self.tasks, *self.streams]:
             if where is link:
                 self.cancel(link, number)
+
+    # ------------------------------------------------------------------------------------------- inviting
+
+    def new_export(self, role: str, name: str, function: Function) -> Export:
+        """Make an export of a function of this process's module."""
+        threads, tallies = self._lane.width, self.tallies
+        export = Export(role, name, function, self._peer.codec, threads, self._concurrency)
+        export.tally = None if tallies is None else tallies.of(name)
+        return export
+
+    def learn(self, export: Export, seconds: float) -> None:
+        """Tell all callers what a call of an export takes."""
+        if self._peer.board is not None:
+            self._peer.board.learn(export.cost_mark, seconds)
+
+    def invite(self) -> None:
+        """Invite callers whose calls wait for this worker, if it has room for them."""
+        invitations, peer = self.invitations, self._peer
+        if not len(invitations) or self._ends:
+            return
+        now = monotonic()
+        for uid, line, count, name in invitations.invite(self._look, now):
+            contact = peer.contacts.get(uid)
+            if contact is not None:
+                export = self.exports.get(name) if contact.is_distant else None
+                contact.post(m.Invite(line, count, 0 if export is None else peer.cost_of(export.cost_mark)))
+        if peer.board is not None:
+            peer.board.put_full(peer.uid, invitations.waiting > 0)
+        if (wake := invitations.wake_at()) < self._invites_again_at:
+            self._invites_again_at = wake
+            peer.reactor.call_at(wake, self._handle_silence)
+
+    def _handle_silence(self) -> None:
+        """An invited caller has not answered: perhaps its loop is blocked, so others get its places."""
+        self._invites_again_at = math.inf
+        self.invite()
+
+    def _look(self, name: str) -> Load:
+        """How busy this worker is, as a call of that export would find it."""
+        if name == MESSAGE:
+            return Load(name, FREE, 0, 0, 0)
+        export = self.exports.get(name)
+        cost = 0 if export is None else self._peer.cost_of(export.cost_mark)
+        lane = self._lane if export is None else export.lane
+        if export is not None and export.gate is not None:
+            return Load(name, lane, export.gate.running + len(export.gate.line), cost, cost)
+        if lane.is_beside:
+            in_hand = 0 if lane is FREE else len(self.tasks) + len(self._line)
+            return Load("tasks", lane, in_hand, cost, cost)
+        in_hand = self.inbox.in_hand + (0 if self.threads is None else self.threads.calls)
+        return Load("loop", lane, in_hand, cost, self.inbox.pace)
+
+    def invite_no_more(self) -> None:
+        """The process ends: it takes what was sent to it already, and nothing that waits at its callers."""
+        self._ends = True
+        self.invitations.clear()
 
     def refuse_all(self, why: str) -> None:
         """The process ends: what was not started is given back, safe to repeat elsewhere."""

@@ -1,12 +1,14 @@
 """The board: how busy each mobster is at this moment, in memory that all processes of an app share.
 
 What a reply tells of its worker's queue is old when it is read, and says nothing of what other callers have sent since.
-So every mobster writes its load into a few bytes of its own, and whoever chooses a worker reads them: 60 ns, and no
-message. A worker that is stuck in a slow call is seen as such by all, at once.
+So every mobster writes its load into a few bytes of its own, and a caller that chooses a worker reads them: 60 ns, and
+no message. A worker that is stuck in a slow call is seen as such by all, at once. What calls of an export take stands
+there too: all workers of a role write into the same bytes, for it is a matter of the export and not of the worker.
 
-Each mobster writes its own entry only, and an aligned word is read or written in one piece, so nothing is locked.
-Entries are found by uid, modulo their number; two mobsters that shared one would only be chosen less well. Where the
-system has no memfd nothing is shared, and loads are not known.
+Each mobster writes its own entry only, and an aligned word is read or written in one piece, so nothing is locked; two
+that learn the cost of an export at the same moment lose one of two samples. Entries are found by uid, and costs by a
+hash, modulo their number: two mobsters that shared an entry would only be chosen less well, and of two exports that
+share a place one has no known cost. Where the system has no memfd nothing is shared, and loads are not known.
 """
 
 from __future__ import annotations
@@ -15,23 +17,32 @@ import mmap
 import os
 import zlib
 
+from mob.core.costs import cost_of, learned
+
 ENTRIES = 4096
 FIELDS = 5  # queued, microseconds of a call, waiting beside, running beside, what runs
-SIZE = ENTRIES * FIELDS * 4
+FULL = 1 << 31  # in the first of them: callers wait for the mobster, so nobody sends it anything without an invitation
+COSTS = 2048
+COSTS_AT = ENTRIES * FIELDS  # of each export: its mark, its usual time and its peak in microseconds
+SIZE = (COSTS_AT + COSTS * 3) * 4
+LARGEST = 0xFFFFFFFF
 
 
 class Board:
     """The shared memory."""
 
-    __slots__ = ("_map", "_words", "descriptor")
+    __slots__ = ("_full", "_map", "_words", "descriptor")
 
     def __init__(self, descriptor: int) -> None:
+        if os.fstat(descriptor).st_size < SIZE:  # made by an older version, before an upgrade
+            os.ftruncate(descriptor, SIZE)
         self.descriptor = descriptor
         self._map = mmap.mmap(descriptor, SIZE)
         self._words = memoryview(self._map).cast("I")
+        self._full = 0  # `FULL` if callers wait for this process
 
     def __repr__(self) -> str:
-        busy = sum(load > 0 for load in self._words[::FIELDS])
+        busy = sum(load > 0 for load in self._words[:COSTS_AT:FIELDS])
         return f"<Board, {busy} busy>"
 
     @classmethod
@@ -44,24 +55,18 @@ class Board:
 
             with tempfile.TemporaryFile() as file:
                 descriptor = os.dup(file.fileno())
-        os.ftruncate(descriptor, SIZE)
         return cls(descriptor)
 
     def load(self, uid: int) -> int:
         """How many calls wait in the mobster, the one that runs on its loop included."""
         at = uid % ENTRIES * FIELDS
-        return self._words[at] + self._words[at + 2]
+        return (self._words[at] & ~FULL) + self._words[at + 2]
 
     def queued(self, uid: int) -> int:
-        """How many of them the next call would have to wait for."""
+        """How many of them the next call would have to wait for; beyond all numbers if callers wait there already."""
         return self._words[uid % ENTRIES * FIELDS]
 
-    def beside(self, uid: int) -> int:
-        """How many calls it has in hand that hold up no other: tasks and streams, and what waits for a turn."""
-        at = uid % ENTRIES * FIELDS
-        return self._words[at + 2] + self._words[at + 3]
-
-    def cost(self, uid: int) -> int:
+    def pace(self, uid: int) -> int:
         """How many microseconds a call of it has taken lately, on average."""
         return self._words[uid % ENTRIES * FIELDS + 1]
 
@@ -75,16 +80,35 @@ class Board:
 
     def put_queued(self, uid: int, queued: int) -> None:
         """Writes how many calls wait in this process and hold up others; the rest stands."""
-        self._words[uid % ENTRIES * FIELDS] = queued
+        self._words[uid % ENTRIES * FIELDS] = queued | self._full
 
-    def put(self, uid: int, queued: int, cost: int, waiting: int = 0, running: int = 0) -> None:
+    def put_full(self, uid: int, is_full: bool) -> None:
+        """Writes whether callers wait for this process."""
+        at, self._full = uid % ENTRIES * FIELDS, FULL if is_full else 0
+        self._words[at] = (self._words[at] & ~FULL) | self._full
+
+    def put(self, uid: int, queued: int, pace: int, waiting: int = 0, running: int = 0) -> None:
         """Writes the entry of this process, but for its mark. `waiting` and `running` calls hold up no other."""
         at = uid % ENTRIES * FIELDS
         words = self._words
-        words[at] = queued
-        words[at + 1] = min(cost, 0xFFFFFFFF)
+        words[at] = queued | self._full
+        words[at + 1] = min(pace, LARGEST)
         words[at + 2] = waiting
         words[at + 3] = running
+
+    # ------------------------------------------------------------------------------------- costs of exports
+
+    def cost(self, mark: int) -> int:
+        """What a call of the export with that mark may be expected to take, in microseconds; 0 if nobody can tell."""
+        at, words = COSTS_AT + mark % COSTS * 3, self._words
+        return cost_of(words[at + 1], words[at + 2]) if words[at] == mark else 0
+
+    def learn(self, mark: int, took: float) -> None:
+        """Writes that a call of the export with that mark has taken so many seconds."""
+        at, words = COSTS_AT + mark % COSTS * 3, self._words
+        if words[at] != mark:
+            words[at], words[at + 1], words[at + 2] = mark, 0, 0
+        words[at + 1], words[at + 2] = learned(words[at + 1], words[at + 2], min(int(took * 1e6), LARGEST))
 
     def close(self) -> None:
         """Lets go of the memory."""

@@ -90,11 +90,13 @@ from mob.wire.messages.peer import (
     Attached as Attached,
     Call as Call,
     Cancel as Cancel,
+    Declined as Declined,
     Ended as Ended,
     Failed as Failed,
     Farewell as Farewell,
     Freed as Freed,
     Here as Here,
+    Invite as Invite,
     Item as Item,
     Lend as Lend,
     Message as Message,
@@ -103,6 +105,7 @@ from mob.wire.messages.peer import (
     Pool as Pool,
     Release as Release,
     Reply as Reply,
+    Waiting as Waiting,
 )
 from mob.wire.messages.roster import (
     NODE_SHIFT as NODE_SHIFT,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-PROTOCOL = 2
+PROTOCOL = 3
 """The version of all messages; said by a client in `Hello`, and refused when it differs."""
 
 

@@ -21,6 +21,8 @@ class Welcome(Base, frozen=True, tag=40):
     """The machines of the cluster, this one first; none if there is no cluster."""
     cut: str = ""
     """Why the other machines cannot be reached now, if they cannot."""
+    backlog: int = 64 * 1024 * 1024
+    """Bytes of calls that may wait in the receiver for workers."""
 
 
 class MemberIs(Base, frozen=True, tag=41):

@@ -124,6 +124,29 @@ class Here(Base, frozen=True, tag=16):
     """The sender has its end of this link, which gateways carry: now they may say that it has come to be."""
 
 
+class Waiting(Base, frozen=True, tag=17):
+    """Calls wait at the sender, in a line of that number, for a place at the receiver; the next one is of this export
+    ("": a message)."""
+
+    line: int
+    target: str
+
+
+class Invite(Base, frozen=True, tag=18):
+    """The sender has room for so many calls of a line of the receiver's. `cost`: microseconds that such a call takes
+    there, 0 if nobody can tell."""
+
+    line: int
+    count: int
+    cost: int = 0
+
+
+class Declined(Base, frozen=True, tag=19):
+    """Nothing waits any more in a line of that number."""
+
+    line: int
+
+
 Peer = (
     Call
     | Reply
@@ -141,4 +164,7 @@ Peer = (
     | Attached
     | Arrived
     | Here
+    | Waiting
+    | Invite
+    | Declined
 )

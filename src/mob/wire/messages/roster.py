@@ -61,6 +61,10 @@ class Export(Base, frozen=True):
     signature: str
     doc: str
     idempotent: bool = False
+    width: int = 1
+    """How many calls of it a worker runs at once."""
+    is_beside: bool = False
+    """Whether they run beside others (tasks, streams) or wait in a line of their own, and so hold up no other call."""
 
 
 class RoleInfo(Base, frozen=True):
