@@ -41,6 +41,7 @@ bench: $(VENV)/.installed-bench ## measure mob, beside others that do the same
 	@$(MAKE) $(VENV)/.installed-bench-ray || echo "Ray cannot be installed here: its column is left out" >&2
 	$(BIN)/python -m bench $(ARGS)
 	$(BIN)/python -m bench.supervision
+	$(BIN)/python -m bench.fanout
 
 clean: ## remove .venv and everything that was made
 	rm -rf $(VENV) build dist site .pytest_cache .ruff_cache .hypothesis

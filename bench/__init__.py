@@ -18,4 +18,7 @@ node_side.py      the toolkit of the same name on Node                      (app
 mob_side.py       mob itself                                                (apps/)
 load_side.py      mob under load: callers by workers, short calls beside slow ones
 load_tables.py    the tables of that                                        no process, no clock
+fanout.py         how calls spread over workers, on its own; FANOUT.md
+fanout_peers.py   bare processes and ProcessPoolExecutor, beside it
+fanout_tables.py  its tables, and what mob is meant to reach in them        no process, no clock
 """

@@ -50,10 +50,11 @@ def free_port() -> int:
 class App:
     """One running app: its Kingpin's process and a client in it."""
 
-    def __init__(self, main: Path, name: str) -> None:
+    def __init__(self, main: Path, name: str, *arguments: str) -> None:
         self.name = name
         self.output = tempfile.TemporaryFile()  # noqa: SIM115 - closed by end()
-        self.process = subprocess.Popen([sys.executable, main, name], stdout=self.output, stderr=self.output)
+        command = [sys.executable, str(main), name, *arguments]
+        self.process = subprocess.Popen(command, stdout=self.output, stderr=self.output)
         try:
             self.client = self._wait_connected()
         except BaseException:
@@ -95,8 +96,8 @@ class App:
 
 
 @contextmanager
-def running(main: Path, name: str, wanted: int) -> Iterator[App]:
-    app = App(main, name)
+def running(main: Path, name: str, wanted: int, *arguments: str) -> Iterator[App]:
+    app = App(main, name, *arguments)
     try:
         app.wait_ready(wanted)
         yield app
