@@ -131,6 +131,8 @@ class Peer:
         self._expected = self.serving.invitations.expected
         self.board: Board | None = None
         """The loads of all mobsters, from the welcome on."""
+        self.when_parked: Callable[[], None] | None = None
+        """Called on the loop's thread when a call begins to wait for a worker; a client has something to tell then."""
         self.tracing: Tracing | None = None
         """The traces of OpenTelemetry, if they are wanted."""
         self.heard_at = 0.0
