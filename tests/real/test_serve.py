@@ -125,6 +125,16 @@ def test_a_reload_finishes_requests_and_replaces_the_workers(site: Site) -> None
     connection = http.client.HTTPConnection("127.0.0.1", site.port, timeout=30)
     connection.request("GET", "/slow")
     site.app.wait_for("slow begins")
+    dates: dict[int, set[str]] = {pid: set() for pid in old}
+
+    def has_made_new_headers() -> bool:
+        with contextlib.closing(http.client.HTTPConnection("127.0.0.1", site.port, timeout=30)) as other:
+            other.request("GET", "/")
+            answer = other.getresponse()
+            dates[int(answer.read())].add(answer.headers["date"])
+        return all(len(each) > 1 for each in dates.values())
+
+    wait_until(has_made_new_headers, "the request is older than the headers that it is answered with")
     site.app.clients[0].reload("web")
     wait_until(lambda: len(site.pids()) == 2 and not site.pids() & old, "the new ones are ready")
     wait_until(lambda: not any(map(is_listening, old)), "the old ones have heard that they end")

@@ -118,10 +118,10 @@ class Web:
         return make(config=self._config, server_state=self._state, app_state=self._lifespan.state)
 
     def _set_headers(self) -> None:
-        """What every answer says; the date of it, once a second."""
+        """What every answer says; the date of it, once a second. In place: a request that has begun keeps the list."""
         date = [(b"date", formatdate(usegmt=True).encode())] if self._config.date_header else []
         last = [CLOSE] if self._is_ending else []
-        self._state.default_headers = [*date, *self._config.encoded_headers, *last]
+        self._state.default_headers[:] = [*date, *self._config.encoded_headers, *last]
         self._clock = asyncio.get_running_loop().call_later(1.0, self._set_headers)
 
     def _close_silent(self, now: float) -> None:
