@@ -35,6 +35,7 @@ FOO = ExportMetrics(
     ran_seconds=500.022,
     failed={"ValueError": 2, "Busy": 1},
     unserved={"Busy": 4},
+    in_flight=1,
 )
 FULL = Metrics(
     app="myapp",
@@ -42,9 +43,22 @@ FULL = Metrics(
     uptime=12.5,
     cpu=0.25,
     memory=30_000_000,
-    roles=(RoleMetrics("back", 3, 2, 7, 4, 5), RoleMetrics("front", 1, 1, 1, 0, 0)),
+    roles=(
+        RoleMetrics("back", 3, 2, 7, 4, 5, parked_bytes=600, requests={"2xx": 8, "4xx": 1}),
+        RoleMetrics("front", 1, 1, 1, 0, 0),
+    ),
     mobsters=(
-        mobster(0, cpu=1.5, memory=1000, lag=0.01, in_hand=3, waiting=2, restarts=1, connections={"[::]:80": 30}),
+        mobster(
+            0,
+            cpu=1.5,
+            memory=1000,
+            lag=0.01,
+            in_hand=3,
+            waiting=2,
+            open_requests=1,
+            connections={"[::]:80": 30},
+            restarts=1,
+        ),
         mobster(1, connections={"[::]:80": 10, "unix:/x": 0}),
     ),
     exports=(FOO,),
@@ -83,6 +97,10 @@ def test_every_family_has_a_type_and_a_help() -> None:
         ("mob_role_launches_total", {"role": "back"}, 7),
         ("mob_role_crashes_total", {"role": "back"}, 4),
         ("mob_role_parked_calls", {"role": "back"}, 5),
+        ("mob_role_parked_bytes", {"role": "back"}, 600),
+        ("mob_http_requests_total", {"role": "back", "status": "2xx"}, 8),
+        ("mob_http_requests_total", {"role": "back", "status": "4xx"}, 1),
+        ("mob_mobster_open_requests", {"role": "back", "index": "0", "pid": "100"}, 1),
         ("mob_mobster_cpu_seconds_total", {"role": "back", "index": "0", "pid": "100"}, 1.5),
         ("mob_mobster_memory_bytes", {"role": "back", "index": "0", "pid": "100"}, 1000),
         ("mob_mobster_loop_lag_seconds", {"role": "back", "index": "0", "pid": "100"}, 0.01),

@@ -20,6 +20,7 @@ from typing import Any, TypeVar, overload
 import uvloop
 
 from mob.errors import AppNotRunning, MobError
+from mob.mobster.backlog import Backlog
 from mob.mobster.calling import DEFAULTS
 from mob.mobster.doors import knock
 from mob.mobster.following import Following, wanted
@@ -101,6 +102,8 @@ class Client:
             self._free()
             pid = self.kingpin_pid or None if silent else None
             raise AppNotRunning(f"the app {self.app!r} did not let this client in: {why}", pid)
+        if control.hears_parked:
+            peer.when_parked = Backlog(peer).handle_parked
         self._reactor.call(peer.keep_house)
         self._thread.start()
         atexit.register(self._handle_exit)

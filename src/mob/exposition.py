@@ -58,9 +58,17 @@ def _roles(metrics: Metrics) -> Iterator[str]:
         ("mob_role_launches_total", "counter", "Workers that were launched.", "launches"),
         ("mob_role_crashes_total", "counter", "Workers that have died unasked.", "crashes"),
         ("mob_role_parked_calls", "gauge", "Calls that wait in their callers for a worker.", "parked"),
+        ("mob_role_parked_bytes", "gauge", "What the arguments of those calls take.", "parked_bytes"),
     ):
         samples = [("", {"role": role.name}, getattr(role, field)) for role in metrics.roles]
         yield from _family(name, kind, what, samples)
+    requests = [
+        ("", {"role": role.name, "status": status}, count)
+        for role in metrics.roles
+        for status, count in sorted(role.requests.items())
+    ]
+    what = "HTTP requests that were served, by the class of their status."
+    yield from _family("mob_http_requests_total", "counter", what, requests)
 
 
 def _mobsters(metrics: Metrics) -> Iterator[str]:
@@ -69,8 +77,9 @@ def _mobsters(metrics: Metrics) -> Iterator[str]:
         ("mob_mobster_memory_bytes", "gauge", "Resident memory of a mobster.", "memory"),
         ("mob_mobster_shared_memory_bytes", "gauge", "Shared memory that a mobster has in use.", "shared"),
         ("mob_mobster_loop_lag_seconds", "gauge", "By how much its loop came round too late.", "lag"),
-        ("mob_mobster_calls_in_hand", "gauge", "Calls that it has accepted and not finished.", "in_hand"),
+        ("mob_mobster_calls_in_hand", "gauge", "Calls, messages and HTTP requests not finished.", "in_hand"),
         ("mob_mobster_calls_waiting", "gauge", "Those of them that have not begun.", "waiting"),
+        ("mob_mobster_open_requests", "gauge", "Those of them that are HTTP requests.", "open_requests"),
         ("mob_mobster_restarts_total", "counter", "How often its place was filled anew.", "restarts"),
     ):
         samples = [("", _labels(each), getattr(each, field)) for each in metrics.mobsters]

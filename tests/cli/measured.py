@@ -47,9 +47,11 @@ def export(
     waited: dict[float, int] | None = None,
     failed: dict[str, int] | None = None,
     unserved: dict[str, int] | None = None,
+    in_flight: int = 0,
 ) -> ExportMetrics:
     """The sums of one export."""
-    return ExportMetrics(role, name, counts(waited or ran), 0.0, counts(ran), 0.0, failed or {}, unserved or {})
+    sums = counts(waited or ran), 0.0, counts(ran), 0.0
+    return ExportMetrics(role, name, *sums, failed or {}, unserved or {}, in_flight)
 
 
 def metrics(*mobsters: MobsterMetrics, exports: tuple[ExportMetrics, ...] = (), **more: Any) -> Metrics:

@@ -50,7 +50,7 @@ def test_an_app_that_was_started_again_begins_anew() -> None:
 def test_times_are_those_of_the_calls_since_the_reading_before() -> None:
     rates = Rates()
     rates.add(0.0, metrics(mobster(1), exports=(export("back", "foo", {5.0: 1000}, {5.0: 1001}),)))
-    then = export("back", "foo", {5.0: 1000, 0.001: 100}, {5.0: 1001, 0.1: 100}, {"ValueError": 3}, {"Lost": 5})
+    then = export("back", "foo", {5.0: 1000, 0.001: 100}, {5.0: 1001, 0.1: 100}, {"ValueError": 3}, {"Lost": 5}, 1)
     rates.add(1.0, metrics(mobster(1), exports=(then,)))
     values = line(rates.exports, "back.foo")
     assert values["p50"] == pytest.approx(0.001, rel=0.3)

@@ -8,7 +8,7 @@ from mob.core.crew import Crew, Process
 from mob.core.decisions import Launch, Record, Tell
 from mob.core.registry import KEPT, MOST_EXPORTS, MOST_KINDS, STEP, Past, Registry
 from mob.plan import Plan, RolePlan
-from mob.wire.messages import Beat, Tally
+from mob.wire.messages import Beat, CallerMetrics, Member, Parked, Tally
 
 PLAN = Plan("app", "/", (RolePlan("back", "back", workers=2), RolePlan("front", "front")))
 
@@ -44,9 +44,70 @@ def test_what_several_mobsters_have_served_is_added_up_and_survives_them() -> No
 
 
 def test_calls_that_have_begun_and_not_ended_are_in_flight() -> None:
-    _, registry, (first, *_) = made()
+    _, registry, (first, second, _) = made()
+    registry.handle_beat(first, served(count=3), 1.0)
+    first.beat, second.beat = Beat(flight={"foo": 1, "bar": 2}), Beat(flight={"foo": 3})
+    exports = {each.export: each for each in registry.exports()}
+    assert {name: (each.in_flight, each.calls) for name, each in exports.items()} == {"foo": (4, 3), "bar": (2, 0)}
+
+
+def test_what_was_in_flight_in_a_process_that_died_is_not_any_more() -> None:
+    crew, registry, (first, *_) = made()
     registry.handle_beat(first, Beat(tallies=(Tally("foo", {1: 5}, 0.0, {1: 2}, 0.0),)), 1.0)
+    first.beat = Beat(flight={"foo": 3})
     assert registry.exports()[0].in_flight == 3
+    crew.forget(first)
+    assert registry.exports()[0].in_flight == 0
+
+
+def test_exports_in_flight_beyond_the_limit_are_other() -> None:
+    _, registry, (first, *_) = made()
+    for number in range(MOST_EXPORTS):
+        registry.handle_beat(first, served(f"foo{number}"), 1.0)
+    first.beat = Beat(flight={"one more": 1, "and another": 1, "foo0": 1})
+    flight = {each.export: each.in_flight for each in registry.exports() if each.in_flight}
+    assert flight == {"other": 2, "foo0": 1}
+
+
+def test_calls_that_wait_in_mobsters_and_clients_are_told_by_role_and_by_caller() -> None:
+    crew, registry, (_, _, front) = made()
+    front.pid, front.beat = 300, Beat(parked={"back": 4}, parked_bytes={"back": 100})
+    crew.roster.put(Member(9, 900, "", 0, 0, "ready"))
+    crew.parked_at_clients[9] = Parked({"back": 5, "nobody": 7}, {"back": 2000})
+    back, other = registry.roles()
+    assert (back.parked, back.parked_bytes, other.parked) == (9, 2100, 0)
+    assert registry.callers() == (
+        CallerMetrics(900, "", 0, "back", 5, 2000),
+        CallerMetrics(300, "front", 0, "back", 4, 100),
+    )
+    assert [each.name for each in registry.callers()] == ["client (pid 900)", "front.0 (pid 300)"]
+
+
+def test_http_requests_are_counted_by_status_and_survive_their_mobster_and_their_kingpin() -> None:
+    crew, registry, (first, second, _) = made()
+    for beat in (Beat(requests={"2xx": 3}), Beat(), Beat(calls=2, requests={"2xx": 5, "5xx": 1}, open_requests=2)):
+        registry.handle_beat(first, beat, 1.0)
+        first.beat = beat
+    registry.handle_beat(second, Beat(requests={"2xx": 10}), 1.0)
+    assert registry.roles()[0].requests == {"2xx": 15, "5xx": 1}
+    mobster = registry.mobsters(2.0)[0]
+    assert (mobster.calls, mobster.open_requests) == (8, 2)
+    points, _ = registry.history(0.0, STEP)
+    assert (points[0].calls, points[0].failures) == (16, 1)
+    data = msgspec.msgpack.encode(registry.past())
+    after = Registry(crew, 6.0)
+    after.take_over(msgspec.msgpack.decode(data, type=Past))
+    after.handle_beat(first, Beat(requests={"2xx": 7, "5xx": 1}), 7.0)
+    crew.forget(first)
+    after.handle_exited(first.uid)
+    assert after.roles()[0].requests == {"2xx": 17, "5xx": 1}
+
+
+def test_requests_are_counted_once_while_nobody_keeps_the_beats() -> None:
+    _, registry, (first, *_) = made()
+    for _ in range(3):  # a supervisor that stops the app looks at no beat
+        registry.handle_beat(first, Beat(requests={"2xx": 3}), 1.0)
+    assert registry.roles()[0].requests == {"2xx": 3}
 
 
 def test_failures_are_told_apart_by_kind_and_by_who_has_seen_them() -> None:

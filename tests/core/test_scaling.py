@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mob.core.scaling import PATIENCE
-from mob.wire.messages import Beat
+from mob.wire.messages import Beat, Parked
 from tests.core.world import World, plan, started
 
 ASKED = (9, 1)
@@ -132,4 +132,36 @@ def test_calls_that_wait_in_a_worker_count() -> None:
 def test_without_max_workers_nothing_happens_by_itself() -> None:
     world = started("back")
     beat(world, parked={"back": 500})
+    assert size(world) == 1
+
+
+def test_calls_that_wait_in_clients_count() -> None:
+    world = started(app=plan("back", "front", options={"max_workers": 3}))
+    supervisor, uid = world.supervisor, world.supervisor.next_uid()
+    world.carry_out(supervisor.handle_client_joined(uid, 77))
+
+    def says(calls: dict[str, int]) -> None:
+        world.now += 1.0
+        world.carry_out(supervisor.handle_parked(uid, Parked(calls), world.now))
+        get_ready(world)
+
+    says({"nobody": 5, "front": 5, "back": -2})
+    assert size(world) == 1
+    assert [each.calls for each in supervisor.crew.parked_at_clients.values()] == [{"front": 5}]
+    says({"back": 3})
+    assert size(world) == 2
+    says({})
+    beat(world)
+    assert (size(world), supervisor.crew.parked_at_clients) == (2, {})
+    says({"back": 1})
+    assert size(world) == 3
+    world.carry_out(supervisor.handle_client_left(uid, "it has gone"))
+    assert supervisor.crew.parked("back") == 0
+    assert supervisor.handle_parked(uid, Parked({"back": 9}), world.now) == []
+    assert supervisor.crew.parked("back") == 0, "one that has gone waits for nothing"
+
+
+def test_requests_that_run_beside_each_other_do_not_wait() -> None:
+    world = started(app=plan("back", options={"max_workers": 2, "concurrency": 10}))
+    beat(world, in_hand=200, open_requests=200)
     assert size(world) == 1

@@ -20,7 +20,7 @@ from mob.core.revival import Intensity, Revival
 from mob.core.roster import Roster
 from mob.core.states import Mobster, Slot as SlotState
 from mob.plan import Plan, RolePlan, in_order_of_need
-from mob.wire.messages import Beat, Member, RoleInfo
+from mob.wire.messages import Beat, Member, Parked, RoleInfo
 
 EARLY = 0.005
 """Seconds by which a wake may come too soon: timers are not exact, and a wake that was in vain is not repeated."""
@@ -222,6 +222,8 @@ class Crew:
         """The roles in the order in which they are started."""
         self.slots = {(role.name, i): Slot(role.name, i) for role in plan.roles for i in range(role.workers)}
         self.processes: dict[int, Process] = {}
+        self.parked_at_clients: dict[int, Parked] = {}
+        """The calls that wait in clients for a worker, by the client's uid; a client without any has no entry."""
         self.last_uid = 0
         """The number that was given last."""
 
@@ -246,6 +248,11 @@ class Crew:
     def current(self, slot: Slot) -> Process | None:
         """The process that counts in a slot."""
         return self.processes.get(slot.uid)
+
+    def parked(self, role: str) -> int:
+        """Return how many calls wait for a worker of a role, in all mobsters and clients of this machine."""
+        clients = sum(parked.calls.get(role, 0) for parked in self.parked_at_clients.values())
+        return clients + sum(process.beat.parked.get(role, 0) for process in self.processes.values())
 
     def lacks(self, role: str) -> list[str]:
         """The roles that it needs and that have no ready worker."""

@@ -9,15 +9,24 @@ Pure: the time is passed in. Nothing here decides anything.
 
 from __future__ import annotations
 
-from collections import Counter, deque
-from collections.abc import Iterable
+from collections import Counter, defaultdict, deque
+from collections.abc import Iterable, Iterator, Mapping
 
 import msgspec
 
 from mob.core import latency
 from mob.core.crew import Crew, Process
 from mob.core.decisions import Decision, Launch, Record, Tell
-from mob.wire.messages import Beat, Event, ExportMetrics, MobsterMetrics, Point, RoleMetrics, Tally
+from mob.wire.messages import (
+    Beat,
+    CallerMetrics,
+    Event,
+    ExportMetrics,
+    MobsterMetrics,
+    Point,
+    RoleMetrics,
+    Tally,
+)
 
 STEP = 5.0
 """Seconds between two points of the past."""
@@ -75,6 +84,7 @@ class Past(msgspec.Struct):
     crashes: dict[str, int]
     points: list[Point]
     events: list[Event]
+    requests: dict[str, dict[str, int]] = {}
 
 
 class Registry:
@@ -86,6 +96,8 @@ class Registry:
         self._exports: dict[str, dict[str, Sums]] = {}
         self._launches: Counter[str] = Counter()
         self._crashes: Counter[str] = Counter()
+        self._requests: defaultdict[str, Counter[str]] = defaultdict(Counter)
+        self._told_requests: dict[int, dict[str, int]] = {}  # by uid, as its last beat told them
         self._rates: dict[int, Rate] = {}
         self._lately: dict[str, Lately] = {}
         self._last_point = now
@@ -113,6 +125,7 @@ class Registry:
             if called in self._crew.roles:
                 _count(self._sums(called, export).unserved, kinds)
                 self._lately.setdefault(called, Lately()).failures += sum(kinds.values())
+        self._count_requests(process, beat.requests)
         self._rates[process.uid] = _rate(self._rates.get(process.uid), beat, now)
 
     def handle_decisions(self, decisions: Iterable[Decision], now: float) -> None:
@@ -131,6 +144,7 @@ class Registry:
     def handle_exited(self, uid: int) -> None:
         """A mobster is gone."""
         self._rates.pop(uid, None)
+        self._told_requests.pop(uid, None)
 
     # --------------------------------------------------------------------------------------------- what is shown
 
@@ -139,7 +153,9 @@ class Registry:
         return now - self._began
 
     def exports(self) -> tuple[ExportMetrics, ...]:
-        """The sums of all exports."""
+        """The sums of all exports, and what is in flight. A first call that still runs has no sums yet."""
+        flight = self._flight()
+        known = {(role, export): sums for role, exports in self._exports.items() for export, sums in exports.items()}
         return tuple(
             ExportMetrics(
                 role,
@@ -150,14 +166,23 @@ class Registry:
                 sums.ran_seconds,
                 sums.failed,
                 sums.unserved,
+                flight[role, export],
             )
-            for role, exports in self._exports.items()
-            for export, sums in exports.items()
+            for (role, export), sums in {**dict.fromkeys(flight, Sums()), **known}.items()
         )
+
+    def _flight(self) -> Counter[tuple[str, str]]:
+        """Return the calls in flight by role and export. Those of a process that died have died with it."""
+        flight: Counter[tuple[str, str]] = Counter()
+        for process in self._crew.processes.values():
+            role = process.slot.role
+            for export, count in process.beat.flight.items():
+                flight[role, self._counted_as(role, export)] += count
+        return flight
 
     def roles(self) -> tuple[RoleMetrics, ...]:
         """How it goes with the roles."""
-        crew = self._crew
+        crew, callers = self._crew, self.callers()
         return tuple(
             RoleMetrics(
                 name,
@@ -165,12 +190,34 @@ class Registry:
                 sum(member.uid in crew.processes for member in crew.roster.ready(name)),  # not those elsewhere
                 self._launches[name],
                 self._crashes[name],
-                self._parked(name),
+                crew.parked(name),
                 crew.roster.roles[name].failing,
+                sum(each.bytes for each in callers if each.waits_for == name),
+                dict(self._requests.get(name, {})),
             )
             for name, role in crew.roles.items()
             if role.target or crew.processes_of(name)  # not a role that the plan of today does not have any more
         )
+
+    def callers(self) -> tuple[CallerMetrics, ...]:
+        """Return the processes whose calls wait for a worker, the one with most calls first."""
+        return tuple(sorted(self._callers(), key=lambda each: -each.calls))
+
+    def _callers(self) -> Iterator[CallerMetrics]:
+        crew = self._crew
+        for process in crew.processes.values():
+            slot, beat = process.slot, process.beat
+            yield from self._waits((process.pid, slot.role, slot.index), beat.parked, beat.parked_bytes)
+        for uid, parked in crew.parked_at_clients.items():
+            if (client := crew.roster.get(uid)) is not None:
+                yield from self._waits((client.pid, "", 0), parked.calls, parked.bytes)
+
+    def _waits(
+        self, caller: tuple[int, str, int], calls: Mapping[str, int], sizes: Mapping[str, int]
+    ) -> Iterator[CallerMetrics]:
+        for role, count in calls.items():
+            if role in self._crew.roles and count > 0:
+                yield CallerMetrics(*caller, role, count, sizes.get(role, 0))
 
     def mobsters(self, now: float) -> tuple[MobsterMetrics, ...]:
         """How it goes with the mobsters, in the order of the roles."""
@@ -197,6 +244,7 @@ class Registry:
             dict(self._crashes),
             list(self._points),
             list(self._events),
+            {role: dict(counts) for role, counts in self._requests.items()},
         )
 
     def take_over(self, past: Past) -> None:
@@ -204,6 +252,7 @@ class Registry:
         self._began = past.began
         self._exports = past.exports
         self._launches, self._crashes = Counter(past.launches), Counter(past.crashes)
+        self._requests.update({role: Counter(counts) for role, counts in past.requests.items()})
         self._points = deque(past.points)
         self._last_point = past.points[-1].at if past.points else past.began
         self._events = deque(past.events, MOST_EVENTS)
@@ -211,13 +260,22 @@ class Registry:
     # --------------------------------------------------------------------------------------------- internals
 
     def _sums(self, role: str, export: str) -> Sums:
-        exports = self._exports.setdefault(role, {})
-        if export not in exports and len(exports) >= MOST_EXPORTS:
-            export = "other"
-        return exports.setdefault(export, Sums())
+        return self._exports.setdefault(role, {}).setdefault(self._counted_as(role, export), Sums())
 
-    def _parked(self, role: str) -> int:
-        return sum(process.beat.parked.get(role, 0) for process in self._crew.processes.values())
+    def _counted_as(self, role: str, export: str) -> str:
+        exports = self._exports.get(role, {})
+        return export if export in exports or len(exports) < MOST_EXPORTS else "other"
+
+    def _count_requests(self, process: Process, requests: dict[str, int]) -> None:
+        """Add the HTTP requests that a mobster has served since its beat before."""
+        before = self._told_requests.get(process.uid, process.beat.requests)  # an earlier Kingpin may have counted
+        new = {status: count - before.get(status, 0) for status, count in requests.items()}
+        if any(new.values()):
+            self._told_requests[process.uid] = requests
+            self._requests[process.slot.role].update(new)
+            lately = self._lately.setdefault(process.slot.role, Lately())
+            lately.calls += sum(new.values())
+            lately.failures += new.get("5xx", 0)
 
     def _mobster(self, process: Process, now: float) -> MobsterMetrics:
         slot, beat = process.slot, process.beat
@@ -231,7 +289,7 @@ class Registry:
             str(process.state),
             now - process.launched,
             slot.revival.restarts,
-            beat.calls,
+            beat.calls + sum(beat.requests.values()),
             beat.in_hand,
             beat.waiting,
             beat.cpu,
@@ -243,6 +301,7 @@ class Registry:
             beat.connections,
             {} if rate is None else rate.traffic,
             process.note,
+            beat.open_requests,
         )
 
     def _pass_time(self, now: float) -> None:
@@ -260,7 +319,7 @@ class Registry:
                     role,
                     lately.calls,
                     lately.failures,
-                    self._parked(role) + sum(process.beat.waiting for process in processes),
+                    self._crew.parked(role) + sum(process.beat.waiting for process in processes),
                     sum(process.beat.in_hand for process in processes),
                     latency.quantile(lately.took, 0.5),
                     latency.quantile(lately.took, 0.99),

@@ -139,8 +139,8 @@ class Scaling:
         """Calls that wait for a worker of the role, with their callers or in the workers."""
         role = self._crew.roles[name].plan
         at_once = role.concurrency if role.threads == 1 else role.threads
-        parked = sum(process.beat.parked.get(name, 0) for process in self._crew.processes.values())
-        return parked + sum(max(0, beat.waiting, beat.in_hand - at_once) for beat in self._beats(name))
+        inside = (max(0, beat.waiting, beat.in_hand - beat.open_requests - at_once) for beat in self._beats(name))
+        return self._crew.parked(name) + sum(inside)
 
     def _in_hand(self, name: str) -> int:
         return sum(beat.in_hand for beat in self._beats(name))

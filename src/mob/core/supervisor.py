@@ -26,7 +26,7 @@ from mob.core.singletons import Singletons
 from mob.core.states import Mobster, Slot as SlotState
 from mob.core.stopping import Stopping
 from mob.plan import GATEWAY, Plan
-from mob.wire.messages import Beat, Export, Member, Row
+from mob.wire.messages import Beat, Export, Member, Parked, Row
 
 
 class Supervisor:
@@ -272,9 +272,22 @@ class Supervisor:
         if process is None or self.stopping:
             return []
         decisions = self.health.handle_beat(process, beat, now)
-        for role in {process.slot.role, *beat.parked}:
-            if role in self.crew.roles:
-                decisions += self.scaling.follow(role, now)
+        return decisions + self._follow_load({process.slot.role, *beat.parked}, now)
+
+    def handle_parked(self, uid: int, parked: Parked, now: float) -> list[Decision]:
+        """Take in how many calls of a client wait for workers; a role may have to grow for them."""
+        if uid not in self.roster:
+            return []
+        calls = {role: count for role, count in parked.calls.items() if role in self.crew.roles and count > 0}
+        self.crew.parked_at_clients.pop(uid, None)
+        if calls:
+            self.crew.parked_at_clients[uid] = Parked(calls, parked.bytes)
+        return [] if self.stopping else self._follow_load(set(calls), now)
+
+    def _follow_load(self, roles: set[str], now: float) -> list[Decision]:
+        """Grow or shrink the roles whose load was reported."""
+        known = [role for role in roles if role in self.crew.roles]
+        decisions = [decision for role in known for decision in self.scaling.follow(role, now)]
         return decisions + self.rollout.handle_resized(now)
 
     def handle_inspection(self, uid: int, stacks: str) -> list[Decision]:
@@ -341,6 +354,7 @@ class Supervisor:
 
     def handle_client_left(self, uid: int, why: str) -> list[Decision]:
         """A client has gone."""
+        self.crew.parked_at_clients.pop(uid, None)
         if self.roster.remove(uid) is None:
             return []
         self.crew.introductions.left(uid)
@@ -447,7 +461,7 @@ def _row(process: Process, now: float) -> Row:
         process.state,
         now - process.launched,
         slot.revival.restarts,
-        beat.calls,
+        beat.calls + sum(beat.requests.values()),
         process.note,
         beat.shared,
     )

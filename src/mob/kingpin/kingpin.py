@@ -257,6 +257,8 @@ class Kingpin:
                 self.cluster.introduce(uid, other)
             case m.WantMember(uid=other, again=again):
                 self.carry_out(supervisor.handle_want_member(uid, other, again))
+            case m.Parked() if connection.is_client:
+                self.carry_out(supervisor.handle_parked(uid, message, now))
             case m.Draining():
                 self.carry_out(supervisor.handle_draining(uid, now))
             case m.WantTerminal() | m.ReturnTerminal():

@@ -98,4 +98,5 @@ class Requests:
             exports=registry.exports(),
             clients=sum(each.is_client for each in kingpin.connections.values()),
             dropped_lines=kingpin.console.dropped,
+            callers=registry.callers(),
         )

@@ -68,6 +68,7 @@ class Handlers:
 
     def handle_message(self, link: Link, contact: Contact, message: m.Message) -> None:
         """Somebody has sent an object."""
+        self._peer.serving.running.leave()  # what the handlers do is not the export's that ran before
         try:
             obj = self._peer.codec.decode(message.body)
         except Exception:

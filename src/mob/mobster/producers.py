@@ -58,6 +58,12 @@ class Outgoing:
     def __repr__(self) -> str:
         return f"<Outgoing stream of call {self._call.id}, {self.credit}>"
 
+    @property
+    def export(self) -> str:
+        """The export that it counts as a call of; nothing if it is none of an export."""
+        target = self._call.target
+        return target if self.tally is not None and isinstance(target, str) else ""
+
     def start(self) -> None:
         """Begins to draw."""
         raise NotImplementedError

@@ -49,7 +49,13 @@ class Running:
     def rest(self) -> None:
         """The loop has no call in hand; what runs beside it goes on."""
         self.on_loop, self.on_loop_since = None, 0.0
-        self._put(next(iter(self._marks)) if len(self._marks) == 1 else 0)
+        self._put_beside()
+
+    def leave(self) -> None:
+        """Turn from an export to something else that the loop runs, such as the handler of a message."""
+        if self.on_loop is not None:
+            self.on_loop = None
+            self._put_beside()
 
     def begin(self, key: Key, export: Export) -> float:
         """A call runs beside others, from this moment on."""
@@ -86,10 +92,25 @@ class Running:
             calls.append(m.Running(export.label, now - since, "the loop"))
         return tuple(sorted(calls, key=lambda call: -call.seconds)[:SHOWN])
 
+    def begun(self, behind: int) -> Counter[str]:
+        """Return the calls that have begun and not ended, by export. From any thread. `behind`: how many of those that
+        were given to the role's threads wait there for one that is free; they are the last that were given."""
+        beside = [export for export, _ in list(self._beside.values())]
+        counts = Counter(export.name for export in beside if export.is_async)
+        in_threads = [export.name for export in beside if not export.is_async]
+        counts.update(in_threads[: max(0, len(in_threads) - behind)])
+        export = self.on_loop
+        if export is not None and self.on_loop_since and not export.is_async:  # an `async def` one is beside the loop
+            counts[export.name] += 1
+        return counts
+
     def allowed(self) -> float:
         """Seconds that the export on the loop may take by its own declaration; 0 if it says nothing."""
         export = self.on_loop
         return 0.0 if export is None else export.options.timeout or 0.0
+
+    def _put_beside(self) -> None:
+        self._put(next(iter(self._marks)) if len(self._marks) == 1 else 0)
 
     def _put(self, mark: int) -> None:
         self.mark = mark

@@ -16,11 +16,14 @@ from pathlib import Path
 from time import monotonic, process_time
 from typing import TYPE_CHECKING, Any
 
+from mob.mobster.backlog import bytes_by_role
+from mob.mobster.tallies import MOST_TALLIES
 from mob.rim.processes import ResidentMemory
 from mob.wire import messages as m
 
 if TYPE_CHECKING:
     from mob.mobster.peer import Peer
+    from mob.mobster.requests import Requests
 
 PACKAGE = str(Path(__file__).resolve().parents[1]) + os.sep
 FRAMES, AWAITED = ("cr_frame", "gi_frame", "ag_frame"), ("cr_await", "gi_yieldfrom", "ag_await")
@@ -49,6 +52,9 @@ class Vitals:
         self._lag = 0.0  # seconds after which the loop has come round, when it was asked last
         self._count_connections = count_connections
         self._asked_at = 0.0  # when the loop was asked to come round, 0 if it has done so
+        self._requested = 0  # HTTP requests that had ended at the last beat
+        self.requests: Requests | None = None
+        """The HTTP requests of a role that serves an application."""
         self._memory = ResidentMemory()
 
     def __repr__(self) -> str:
@@ -64,6 +70,10 @@ class Vitals:
         now, serving = monotonic(), self._peer.serving
         has_work = serving.in_hand or serving.running.on_loop_since or serving.answers.served != self._served
         has_work = has_work or self._peer.calling.parked()
+        requests = self.requests
+        if requests is not None:
+            has_work = has_work or requests.open or requests.ended != self._requested
+            self._requested = requests.ended
         is_idle = not (has_work or self._asked_at)
         if self._may_rest and is_idle and self._was_idle and now < self._said_at + REST:
             return None
@@ -79,20 +89,26 @@ class Vitals:
         else:
             self._asked_at = now
             peer.reactor.call(self._come_round)
-        serving = peer.serving
+        serving, requests = peer.serving, self.requests
+        on_loop = bool(serving.running.on_loop_since)
+        open_requests = 0 if requests is None else requests.open
+        parked = peer.calling.parked()
         return m.Beat(
             calls=serving.answers.served,
             shared=peer.buffers.used,
             memory=self._memory.read(),
             stuck=stuck,
             allowed=serving.running.allowed() if stuck else 0.0,
-            in_hand=serving.in_hand,
-            parked=peer.calling.parked(),
+            in_hand=serving.in_hand + on_loop + open_requests,
+            parked=parked,
             running=serving.running.report(now),
             waiting=serving.waiting if not stuck else serving.in_hand,
             cpu=process_time(),
             lag=max(self._lag, stuck),
             connections=self._count_connections(),
+            parked_bytes=bytes_by_role(parked, peer.calling.parked_bytes()) if parked else {},
+            open_requests=open_requests,
+            requests={} if requests is None else dict(requests.answered),
             **self._tallies(),
         )
 
@@ -104,7 +120,16 @@ class Vitals:
             "tallies": tallies.take(),
             "unserved": tallies.take_unserved(),
             "traffic": tallies.take_traffic(self._peer.contacts),
+            "flight": self._flight(),
         }
+
+    def _flight(self) -> dict[str, int]:
+        """Return the calls that have begun and not ended, by export, whatever the loop does meanwhile."""
+        serving = self._peer.serving
+        behind = 0 if serving.threads is None else max(0, serving.threads.behind - 1)
+        counts = serving.running.begun(behind)
+        counts.update(stream.export for stream in list(serving.streams.values()) if stream.export)
+        return dict(counts.most_common(MOST_TALLIES))
 
     def _come_round(self) -> None:
         self._lag = monotonic() - self._asked_at

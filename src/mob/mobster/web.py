@@ -31,6 +31,7 @@ from mob import serve
 from mob.errors import PlanError, nearest
 from mob.mobster import api, applications
 from mob.mobster.lifespan import Lifespan
+from mob.mobster.requests import Requests
 from mob.plan import RolePlan
 from mob.rim import connections
 from mob.rim.connections import Use
@@ -59,6 +60,9 @@ class Web:
         self._config = _config(role, module)
         self._state = ServerState()
         self._lifespan = Lifespan(self._config.loaded_app, self._config.lifespan)
+        self.requests = Requests(self._config.loaded_app)
+        """Counts what the application answers."""
+        self._config.loaded_app = self.requests.serve
         self._server: asyncio.Server | None = None
         self._clock: asyncio.TimerHandle | None = None
         self._began_to_end = math.inf

@@ -118,6 +118,7 @@ from mob.wire.messages.roster import (
     node_of as node_of,
 )
 from mob.wire.messages.tables import (
+    CallerMetrics as CallerMetrics,
     Event as Event,
     ExportMetrics as ExportMetrics,
     Line as Line,
@@ -136,6 +137,7 @@ from mob.wire.messages.up import (
     Follow as Follow,
     Hello as Hello,
     Overview as Overview,
+    Parked as Parked,
     Ready as Ready,
     Reload as Reload,
     Restart as Restart,

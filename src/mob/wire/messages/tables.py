@@ -33,16 +33,13 @@ class ExportMetrics(Base, frozen=True):
     """Answered with an error, by its kind."""
     unserved: dict[str, int]
     """Ended without an answer, by kind of error, as their callers have seen it."""
+    in_flight: int = 0
+    """Calls that have begun and not ended, as of the last beats."""
 
     @property
     def calls(self) -> int:
         """Calls that have ended."""
         return sum(self.ran)
-
-    @property
-    def in_flight(self) -> int:
-        """Calls that have begun and not ended, as of the last beats."""
-        return max(0, sum(self.waited) - sum(self.ran))
 
     @property
     def failures(self) -> int:
@@ -62,7 +59,9 @@ class MobsterMetrics(Base, frozen=True):
     uptime: float
     restarts: int
     calls: int
+    """Calls and HTTP requests that it has served."""
     in_hand: int
+    """Calls, messages and HTTP requests that it has accepted and not finished."""
     waiting: int
     cpu: float
     """Seconds of processor time."""
@@ -77,6 +76,8 @@ class MobsterMetrics(Base, frozen=True):
     traffic: dict[int, float]
     """Messages per second that come in, by the uid of their sender."""
     note: str = ""
+    open_requests: int = 0
+    """HTTP requests that have begun and not ended."""
 
 
 class RoleMetrics(Base, frozen=True):
@@ -92,6 +93,27 @@ class RoleMetrics(Base, frozen=True):
     parked: int
     """Calls that wait in their callers for a worker."""
     failing: str = ""
+    parked_bytes: int = 0
+    """What the arguments of those calls take."""
+    requests: dict[str, int] = {}
+    """HTTP requests served since the app was started, by the class of their status ("2xx")."""
+
+
+class CallerMetrics(Base, frozen=True):
+    """Calls of one process that wait there for a worker of one role."""
+
+    pid: int
+    role: str
+    """The caller's own role; nothing if it is a client."""
+    index: int
+    waits_for: str
+    calls: int
+    bytes: int
+
+    @property
+    def name(self) -> str:
+        """As people read it: `front.0 (pid 4242)`, `client (pid 4242)`."""
+        return f"{self.role}.{self.index} (pid {self.pid})" if self.role else f"client (pid {self.pid})"
 
 
 class Metrics(Base, frozen=True):
@@ -111,6 +133,8 @@ class Metrics(Base, frozen=True):
     clients: int
     dropped_lines: int = 0
     """Of what mobsters have printed: lines that could not be shown, for they were too many."""
+    callers: tuple[CallerMetrics, ...] = ()
+    """Processes whose calls wait for a worker; the one with most calls first."""
 
 
 class Point(Base, frozen=True):

@@ -182,6 +182,14 @@ class Unfollow(Base, frozen=True, tag=55):
     id: int
 
 
+class Parked(Base, frozen=True, tag=122):
+    """A client's calls that wait for a worker, and their bytes, by role; empty when none waits any more. Repeated once
+    a second while something waits. A mobster says the same in its `Beat`."""
+
+    calls: dict[str, int] = {}
+    bytes: dict[str, int] = {}
+
+
 Up = (
     Hello
     | Ready
@@ -206,6 +214,7 @@ Up = (
     | WantHistory
     | Follow
     | Unfollow
+    | Parked
     | OpenGateway
     | Connected
     | Heard

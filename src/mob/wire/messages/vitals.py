@@ -42,7 +42,7 @@ class Beat(Base, frozen=True, tag=29):
     allowed: float = 0.0
     """Seconds that the export which runs on the loop may take by its own declaration, 0 if it says nothing."""
     in_hand: int = 0
-    """Calls that were accepted and not finished."""
+    """Calls, messages and HTTP requests that were accepted and not finished."""
     parked: dict[str, int] = {}
     """Calls of this process that wait for a worker, by role."""
     running: tuple[Running, ...] = ()
@@ -61,6 +61,14 @@ class Beat(Base, frozen=True, tag=29):
     """Messages that have come in since the beat before, by the uid of their sender."""
     connections: dict[str, int] = {}
     """Open connections that came in on shared ports, by address."""
+    parked_bytes: dict[str, int] = {}
+    """What the arguments of the calls in `parked` take, by role."""
+    flight: dict[str, int] = {}
+    """Calls that have begun and not ended, by export."""
+    open_requests: int = 0
+    """HTTP requests that have begun and not ended; `in_hand` includes them."""
+    requests: dict[str, int] = {}
+    """HTTP requests that have ended since the start, by the class of their status ("2xx")."""
 
 
 class Inspection(Base, frozen=True, tag=30):
