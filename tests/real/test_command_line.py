@@ -90,7 +90,8 @@ def test_ps_for_programs(app: RunningApp, client: mob.Client) -> None:
     ]
     assert [row["pid"] for row in rows] == [member.pid for member in app.ready(client)]
     assert all(row["memory"] > 1_000_000 and row["cpu"] >= 0 and row["uptime"] > 0 for row in rows)
-    assert list(rows[0])[4:] == ["uptime", "restarts", "calls", "cpu", "memory", "shared", "note", "node"]
+    names = ["uptime", "restarts", "calls", "cpu", "memory", "shared", "note", "node"]
+    assert list(rows[0])[4:] == [*names, "hand", "waiting", "waiting_bytes"]
 
 
 def test_metrics_in_the_text_format_of_prometheus(app: RunningApp, client: mob.Client) -> None:

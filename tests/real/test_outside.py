@@ -351,7 +351,7 @@ def test_ps_shows_a_line_for_each_place(apps: Apps) -> None:
     shown = command(MOB, "ps", "-a", app.name)
     assert (shown.returncode, shown.stderr) == (0, "")
     assert re.match(rf"\s*{app.name} · Kingpin {app.process.pid}\s*\n", shown.stdout)
-    heads = ["role", "index", "pid", "state", "uptime", "restarts", "calls", "cpu", "memory", "note"]
+    heads = ["role", "index", "pid", "state", "uptime", "restarts", "calls", "hand", "cpu", "memory", "note"]
     assert shown.stdout.splitlines()[2].split() == heads
     first, second = app.ready(client)
     rows = table(shown.stdout)
@@ -361,8 +361,9 @@ def test_ps_shows_a_line_for_each_place(apps: Apps) -> None:
     assert rows[1][5:7] == ["1", "0"]
     for row in rows[:2]:
         assert re.fullmatch(r"\d+s", row[4])
-        assert re.fullmatch(r"\d+%", row[7])
-        assert re.fullmatch(r"\d+ MB", row[8])
+        assert row[7] == "0"
+        assert re.fullmatch(r"\d+%", row[8])
+        assert re.fullmatch(r"\d+ MB", row[9])
     assert rows[2][:2] == ["bad", "0"]
     assert "ValueError: no luck" in shown.stdout
     narrow = command(MOB, "ps", "-a", app.name, columns=80)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import click
 import msgspec
@@ -15,10 +17,12 @@ from mob.cli.apps import app_option, connected, json_option, node_option, print_
 from mob.cli.machines import ALL, ask, chosen, complain
 from mob.cli.shown import STATE_STYLES, duration, size
 from mob.client import Client
-from mob.wire.messages import MobsterMetrics, Row
+from mob.wire.messages import CallerMetrics, MobsterMetrics, RoleMetrics, Row
 
 PIPE_WIDTH = 160
 """Into a pipe: lines are for another program, not for a window."""
+SHOWN_CALLERS = 3
+"""Callers that are named for each role: those with most calls that wait."""
 
 
 class Process(msgspec.Struct, frozen=True):
@@ -33,6 +37,7 @@ class Process(msgspec.Struct, frozen=True):
     """Seconds."""
     restarts: int
     calls: int
+    """Calls and HTTP requests that it has served."""
     cpu: float
     """Processor time per second, of late: 1.0 is a whole core."""
     memory: int
@@ -42,6 +47,20 @@ class Process(msgspec.Struct, frozen=True):
     note: str
     node: str = ""
     """The machine; nothing if the app is in no cluster."""
+    hand: int = 0
+    """Calls, messages and HTTP requests that it has accepted and not finished."""
+    waiting: int = 0
+    """Calls that wait at their callers for a worker of the role; the same in each line of the role."""
+    waiting_bytes: int = 0
+    """What the arguments of those calls take."""
+
+
+class Seen(NamedTuple):
+    """What there is on a machine."""
+
+    title: str
+    processes: list[Process]
+    callers: tuple[CallerMetrics, ...]
 
 
 @click.command()
@@ -51,41 +70,64 @@ class Process(msgspec.Struct, frozen=True):
 def ps(name: str | None, node: str | None, as_json: bool) -> None:
     """Show the processes of a running app, on all of its machines.
 
-    cpu: 100 % is a whole core. shared: memory in which large buffers are on their way to others.
+    hand: calls, messages and HTTP requests not finished. cpu: 100 % is a whole core. shared: memory in which large
+    buffers are on their way to others. Below the table: calls that wait at their callers for a worker.
     """
     with connected(name, any_node=True) as app:
         answers = ask(app, chosen(app, node or ALL), _seen)
         heard = [answer.value for answer in answers if answer.value is not None]
         if as_json:
-            print_json([process for _, processes in heard for process in processes])
+            print_json([process for seen in heard for process in seen.processes])
         else:
             console = Console()
             if not console.is_terminal and "COLUMNS" not in os.environ:
                 console.width = PIPE_WIDTH
-            for title, processes in heard:
-                console.print(table(title, processes))
+            for seen in heard:
+                console.print(table(seen.title, seen.processes))
+                for line in waiting(seen.callers):
+                    console.print(line, style="yellow", markup=False, highlight=False, soft_wrap=True)
         complain(app, answers)
 
 
-def _seen(app: Client) -> tuple[str, list[Process]]:
-    """What is there on a machine, and the title of its table."""
+def _seen(app: Client) -> Seen:
+    """What is there on a machine."""
     measured = app.metrics()
     by_pid = {each.pid: each for each in measured.mobsters}
-    processes = [_process(row, by_pid.get(row.pid), app.node) for row in app.overview()]
+    roles = {each.name: each for each in measured.roles}
+    rows = app.overview()
+    processes = [_process(row, by_pid.get(row.pid), roles.get(row.role), app.node) for row in rows]
     where = f" · machine {app.node}" if app.node else ""
-    return f"{measured.app}{where} · Kingpin {measured.kingpin_pid}", processes
+    return Seen(f"{measured.app}{where} · Kingpin {measured.kingpin_pid}", processes, measured.callers)
 
 
-def _process(row: Row, measured: MobsterMetrics | None, node: str) -> Process:
-    cpu, memory = (measured.load, measured.memory) if measured else (0.0, 0)
+def _process(row: Row, measured: MobsterMetrics | None, role: RoleMetrics | None, node: str) -> Process:
+    cpu, memory, hand = (measured.load, measured.memory, measured.in_hand) if measured else (0.0, 0, 0)
+    parked = (role.parked, role.parked_bytes) if role else (0, 0)
     shown = (row.role, row.index, row.pid, row.state, row.uptime, row.restarts, row.calls)
-    return Process(*shown, cpu, memory, row.shared, row.note, node)
+    return Process(*shown, cpu, memory, row.shared, row.note, node, hand, *parked)
+
+
+def waiting(callers: Sequence[CallerMetrics]) -> list[str]:
+    """Return a line for each role whose workers are waited for: how many calls, how many bytes, and who makes them.
+
+    >>> waiting([CallerMetrics(42, "", 0, "back", 1200, 30_000), CallerMetrics(7, "front", 1, "back", 1, 9)])
+    ['1,201 calls to back wait at their callers for a worker, 29 KB: 1,200 in client (pid 42), 1 in front.1 (pid 7)']
+    """
+    lines: list[str] = []
+    for role in dict.fromkeys(each.waits_for for each in callers):
+        mine = [each for each in callers if each.waits_for == role]
+        calls, taken = sum(each.calls for each in mine), size(sum(each.bytes for each in mine))
+        who = [f"{each.calls:,} in {each.name}" for each in mine[:SHOWN_CALLERS]]
+        more = [f"{len(mine) - SHOWN_CALLERS:,} callers more"] if len(mine) > SHOWN_CALLERS else []
+        what = "1 call to {} waits at its caller" if calls == 1 else f"{calls:,} calls to {{}} wait at their callers"
+        lines.append(f"{what.format(role)} for a worker, {taken}: {', '.join(who + more)}")
+    return lines
 
 
 def table(title: str, processes: list[Process]) -> Table:
     """The table. What nobody has is left out: shared memory, notes."""
     made = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
-    headings = ["role", "index", "pid", "state", "uptime", "restarts", "calls", "cpu", "memory"]
+    headings = ["role", "index", "pid", "state", "uptime", "restarts", "calls", "hand", "cpu", "memory"]
     headings += [each for each in ("shared", "note") if any(getattr(process, each) for process in processes)]
     for heading in headings:
         justify = "left" if heading in ("role", "state", "note") else "right"
@@ -107,6 +149,7 @@ def _cells(process: Process) -> dict[str, str]:
         "uptime": duration(process.uptime) if is_there else "-",
         "restarts": str(process.restarts),
         "calls": f"{process.calls:,}",
+        "hand": f"{process.hand:,}" if is_there else "-",
         "cpu": f"{process.cpu:.0%}" if is_there else "-",
         "memory": size(process.memory) if process.memory else "-",
         "shared": size(process.shared) if is_there else "-",

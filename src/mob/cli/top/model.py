@@ -41,8 +41,9 @@ The app
   q  Ctrl-C    leave; the app goes on
 
 Columns
-  hand         calls that were accepted and not finished
-  queue        calls that wait until they may begin
+  hand         calls, messages and HTTP requests that were accepted and not finished
+  queue        calls that wait until they may begin; of a role also those that wait at their callers, clients too
+  calls/s      calls and HTTP requests that were served
   lag          how late the loop of the process came round, or for how long it has been stuck
   p50 p99      half of the calls, 99 of 100, took less; wait50, wait99: what they waited before
   flight       calls that run

@@ -58,7 +58,12 @@ export class Roles {
     shown.classList.toggle("short", role.ready < role.target);
     const parts = [`CPU ${Math.round(load * 100)} %`, bytes(memory)];
     if (role.crashes) parts.push(`${role.crashes} ${role.crashes === 1 ? "crash" : "crashes"}`);
-    if (role.parked) parts.push(`${count(role.parked)} calls wait for a worker`);
+    if (role.parked) {
+      const size = role.parked_bytes >= 1024 ? ` (${bytes(role.parked_bytes)})` : "";
+      parts.push(`${count(role.parked)} ${role.parked === 1 ? "call waits" : "calls wait"} for a worker${size}`);
+    }
+    const requests = Object.entries(role.requests).sort();
+    if (requests.length) parts.push(`HTTP ${requests.map(([status, many]) => `${status} ${count(many)}`).join(", ")}`);
     say(facts, parts.join("  ·  "));
     failing.hidden = !role.failing;
     say(failing, role.failing);
