@@ -102,8 +102,7 @@ class Client:
             self._free()
             pid = self.kingpin_pid or None if silent else None
             raise AppNotRunning(f"the app {self.app!r} did not let this client in: {why}", pid)
-        if control.hears_parked:
-            peer.when_parked = Backlog(peer).handle_parked
+        peer.when_parked = Backlog(peer).handle_parked
         self._reactor.call(peer.keep_house)
         self._thread.start()
         atexit.register(self._handle_exit)

@@ -18,7 +18,7 @@ class Client:
         self.name = "client (pid 7)"
         self.reactor = self.control = self.calling = self
         self.is_closed = False
-        self.waiting: dict[str, int] = {}
+        self.calls: dict[str, int] = {}
         self.size = 0
         self.timers: list[tuple[float, Callable[[], None]]] = []
         self.said: list[Parked] = []
@@ -30,10 +30,14 @@ class Client:
         self.said.append(message)
 
     def parked(self) -> dict[str, int]:
-        return dict(self.waiting)
+        return dict(self.calls)
 
-    def parked_bytes(self) -> int:
-        return self.size
+    def parked_bytes(self, role: str) -> int:
+        return self.size * self.calls[role]
+
+    @property
+    def waiting(self) -> int:
+        return sum(self.calls.values())
 
     def ring(self) -> float:
         """The one timer rings; for how many seconds it was set at most."""
@@ -50,16 +54,16 @@ def made() -> tuple[Client, Backlog]:
 
 def test_what_waits_is_told_after_a_moment_and_then_once_a_second_until_it_does_not() -> None:
     client, backlog = made()
-    client.waiting, client.size = {"back": 3}, 600
+    client.calls, client.size = {"back": 3}, 200
     for _ in range(3):
         backlog.handle_parked()
     assert client.said == []
     assert client.ring() <= FIRST
-    client.waiting, client.size = {"back": 1, "front": 1}, 1000
+    client.calls, client.size = {"back": 1, "front": 1}, 500
     backlog.handle_parked()
     assert FIRST < client.ring() <= INTERVAL
     client.ring()
-    client.waiting, client.size = {}, 0
+    client.calls = {}
     client.ring()
     assert client.said == [
         Parked({"back": 3}, {"back": 600}),
@@ -72,12 +76,12 @@ def test_what_waits_is_told_after_a_moment_and_then_once_a_second_until_it_does_
 
 def test_what_waits_for_a_moment_only_is_not_told() -> None:
     client, backlog = made()
-    client.waiting = {"back": 3}
+    client.calls = {"back": 3}
     backlog.handle_parked()
-    client.waiting = {}
+    client.calls = {}
     client.ring()
     assert (client.said, client.timers) == ([], [])
-    client.waiting = {"back": 1}
+    client.calls = {"back": 1}
     backlog.handle_parked()
     client.ring()
     assert client.said == [Parked({"back": 1}, {"back": 0})]
@@ -85,7 +89,7 @@ def test_what_waits_for_a_moment_only_is_not_told() -> None:
 
 def test_nothing_goes_on_when_the_kingpin_has_gone() -> None:
     client, backlog = made()
-    client.waiting, client.is_closed = {"back": 3}, True
+    client.calls, client.is_closed = {"back": 3}, True
     backlog.handle_parked()
     client.ring()
     assert (client.said, client.timers) == ([], [])

@@ -55,7 +55,9 @@ class Scene:
     def __init__(self) -> None:
         self.foo, self.bar = Tally(), Tally()
         exports = {"foo": SimpleNamespace(tally=self.foo), "bar": SimpleNamespace(tally=self.bar)}
-        self.serving: Any = SimpleNamespace(tallies=Tallies(), exports=exports, begun_beside=0)
+        self.serving: Any = SimpleNamespace(
+            tallies=Tallies(), exports=exports, begun_beside=0, learn=lambda export, seconds: None
+        )
         self.laps = Laps(cast(Serving, self.serving))
         self.now = 10.0
         self.laps.begin(self.now)

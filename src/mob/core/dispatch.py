@@ -27,6 +27,8 @@ FAR = 20
 """So many calls that run beside others must a worker here have in hand before one of another machine is preferred."""
 SILENCE = 0.005
 """Seconds after which an invited caller that does not answer keeps no place any more."""
+FEW = 2
+"""So many short calls under way at once are no burst: those that follow go to all workers in turn."""
 UNLIMITED = 1 << 30
 MESSAGE = ""
 """What a message that waits for any one of a role has instead of an export's name."""
@@ -150,14 +152,37 @@ class Ask(NamedTuple, Generic[W]):
     name: str
 
 
+class _Burst(Generic[W]):
+    """Short calls that are made faster than they are answered. They gather at one worker, which is awake; and of the calls
+    that it has room for not each is looked at."""
+
+    __slots__ = ("_left", "_most", "_size", "worker")
+
+    def __init__(self, worker: W, most: int) -> None:
+        self.worker = worker
+        self._most = self._left = most
+        self._size = 1
+
+    def goes_on(self) -> bool:
+        """Return True if the next call goes to the same worker; at most so many, then all workers are looked at."""
+        if self.worker.pending:
+            self._left -= 1
+            self._size += 1
+            return self._left > 0
+        if self._size > FEW and not self.worker.in_hand:  # all were answered at once, and it has hardly fallen asleep
+            self._left, self._size = self._most, 1
+            return True
+        return False
+
+
 class Route(Generic[W]):
     """The ready workers of one role as one caller sees them, and what waits for them there."""
 
     __slots__ = (
+        "_bursts",
         "_cost_of",
         "_lines",
         "_next_line",
-        "_spare",
         "_turn",
         "far",
         "lanes",
@@ -187,7 +212,7 @@ class Route(Generic[W]):
         """Their bytes."""
         self._lines: dict[Key, Line] = {}
         self._next_line = 0
-        self._spare: dict[str, tuple[W, list[None]]] = {}  # by export: a worker that has room for so many calls more
+        self._bursts: dict[str, _Burst[W]] = {}  # by export
         self._turn = 0
 
     def __repr__(self) -> str:
@@ -203,15 +228,13 @@ class Route(Generic[W]):
         if self.waiting:
             if self._has_waiting(name, place):
                 return None
-        elif (spare := self._spare.get(name)) is not None and place is None and can_leave:
-            worker, left = spare
-            if left and worker.pending:
-                left.pop()
-                return worker
+        elif (burst := self._bursts.get(name)) is not None and place is None and can_leave and burst.goes_on():
+            return burst.worker
         lane = self.lanes.get(name, LOOP)
-        targets = self._candidates(can_leave, place)
+        targets = self.targets if place is None and can_leave else self._candidates(can_leave, place)
         if len(targets) == 1:
-            return targets[0] if self._has_room(targets[0], lane, mark, name) else None
+            (worker,) = targets
+            return worker if self._has_room(worker, lane, mark, name, worker.in_hand) else None
         if lane.is_beside:
             return self._choose_beside(targets, lane)
         return self._choose_first_to_begin(targets, lane, mark, name)
@@ -226,53 +249,58 @@ class Route(Generic[W]):
         return self.targets if can_leave else self.near
 
     def _choose_first_to_begin(self, targets: Sequence[W], lane: Lane, mark: int, name: str) -> W | None:
-        best, soonest, cost = None, math.inf, self._cost_of(mark)
-        width = lane.width
-        self._turn = turn = (self._turn + 1) % len(targets) if targets else 0
+        if not targets:
+            return None
+        cost, last = self._cost_of(mark), targets[self._turn % len(targets)]
+        if 0 < cost <= WAKE and last.pending:  # short, and the latest choice is awake
+            in_hand = last.in_hand
+            if in_hand * max(cost, last.pace) < WAKE and self._has_room(last, lane, mark, name, in_hand):
+                return last
+        best, soonest, width = None, math.inf, lane.width
+        self._turn = turn = (self._turn + 1) % len(targets)
         for target in (*targets[turn:], *targets[:turn]):
             in_hand = target.in_hand
-            if not in_hand:
+            if in_hand < width:
                 begins = WAKE + target.outstanding  # what runs beside others takes some time as well
-            elif in_hand < width:
-                begins = 0
             else:
                 begins = in_hand * max(cost, target.pace) // width
             if target.is_distant:
                 begins += SPILL
-            if begins < soonest and self._has_room(target, lane, mark, name):
+            if begins < soonest and self._has_room(target, lane, mark, name, in_hand):
                 best, soonest = target, begins
-                if cost > WAKE and begins <= WAKE:
-                    break  # it can begin at once, and nothing is gained by looking for one that is awake
-        if best is not None and best is not targets[turn]:
-            self._turn = targets.index(best)  # else the one behind a busy worker would have that one's turn as well
-        return best
+                if begins <= WAKE:
+                    break  # it has nothing to do
+        return self._turn_to(best, targets)
 
     def _choose_beside(self, targets: Sequence[W], lane: Lane) -> W | None:
         """The one with the fewest calls: they take no time, or nobody knows how long."""
+        if not targets:
+            return None
         best, fewest = None, math.inf
-        self._turn = turn = (self._turn + 1) % len(targets) if targets else 0
+        self._turn = turn = (self._turn + 1) % len(targets)
         for target in (*targets[turn:], *targets[:turn]):
             outstanding = target.outstanding + (FAR if target.is_distant else 0)
-            if outstanding < fewest and self._has_room(target, lane, 0, MESSAGE):
+            if outstanding < fewest and outstanding < lane.width and not target.is_choked:
                 best, fewest = target, outstanding
-        if best is not None and best is not targets[turn]:
-            self._turn = targets.index(best)
+        return self._turn_to(best, targets)
+
+    def _turn_to(self, best: W | None, targets: Sequence[W]) -> W | None:
+        if best is not None and best is not targets[self._turn]:
+            self._turn = targets.index(best)  # else the one behind a busy worker would have that one's turn as well
         return best
 
-    def _has_room(self, worker: W, lane: Lane, mark: int, name: str) -> bool:
+    def _has_room(self, worker: W, lane: Lane, mark: int, name: str, in_hand: int) -> bool:
         """Return True if a worker may be given one more call of an export without an invitation."""
-        width = lane.width
         if worker.is_choked:
             return False
         if lane.is_beside:
-            return worker.outstanding < width
-        in_hand = worker.in_hand
-        if in_hand < width:
+            return worker.outstanding < lane.width
+        if in_hand < lane.width:
             return True
         cost = self._cost_of(mark)
-        most = most_in_hand(width, cost, worker.pace, FAR_TRIP if worker.is_distant else TRIP)
+        most = most_in_hand(lane.width, cost, worker.pace, FAR_TRIP if worker.is_distant else TRIP)
         if in_hand + 1 < most and cost <= WAKE:
-            self._spare[name] = worker, [None] * min((most - in_hand) // 2, WAKE // cost)
+            self._bursts[name] = _Burst(worker, min((most - in_hand) // 2, WAKE // cost))
         return in_hand < most
 
     def any_of(self, blockers: Iterable[int], place: Place | None) -> W | None:
@@ -380,7 +408,7 @@ class Route(Generic[W]):
     def put(self, near: Iterable[W], far: Iterable[W], now: float) -> list[Ask[W]]:
         """Replace the workers; who is to be told of what waits."""
         self.near, self.far = tuple(near), tuple(far)
-        self._spare.clear()
+        self._bursts.clear()
         self.targets = (*self.near, *self.far)
         uids = {target.uid for target in self.targets}
         asks: list[Ask[W]] = []

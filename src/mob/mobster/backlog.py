@@ -9,7 +9,6 @@ has taken the place of another knows nothing of it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -43,19 +42,11 @@ class Backlog:
 
     def _look(self) -> None:
         peer = self._peer
-        calls = {} if peer.control.is_closed else peer.calling.parked()
+        calling = peer.calling
+        calls = {} if peer.control.is_closed else calling.parked()
         if calls or self._is_told:
-            peer.control.post(m.Parked(calls, bytes_by_role(calls, peer.calling.parked_bytes()) if calls else {}))
-        self._is_told = self._is_watching = bool(calls)
-        if calls:
+            peer.control.post(m.Parked(calls, {role: calling.parked_bytes(role) for role in calls}))
+        self._is_told = bool(calls)
+        self._is_watching = not peer.control.is_closed and calling.waiting > 0
+        if self._is_watching:
             peer.reactor.call_at(monotonic() + INTERVAL, self._look)
-
-
-def bytes_by_role(calls: Mapping[str, int], total: int) -> dict[str, int]:
-    """Divide the bytes of all waiting calls among the roles that they wait for, by the number of calls.
-
-    >>> bytes_by_role({"back": 3}, 1000), bytes_by_role({"back": 3, "front": 1}, 1000), bytes_by_role({}, 0)
-    ({'back': 1000}, {'back': 750, 'front': 250}, {})
-    """
-    count = sum(calls.values())
-    return {role: total * waiting // count for role, waiting in calls.items() if count}

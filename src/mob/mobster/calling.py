@@ -104,8 +104,7 @@ class Calling:
         one thread says could overtake what another has said."""
 
     def __repr__(self) -> str:
-        waiting = sum(route.waiting for route in self._peer.contacts.all_routes())
-        return f"<Calling, {waiting} calls wait for a worker>"
+        return f"<Calling, {self.waiting} calls wait for a worker>"
 
     # ---------------------------------------------------------------------------------------------- sending
 
@@ -260,9 +259,14 @@ class Calling:
         counts = {route.role: route.overdue(before) for route in self._peer.contacts.all_routes() if route.waiting}
         return {role: count for role, count in counts.items() if count}
 
-    def parked_bytes(self) -> int:
-        """How many bytes all calls keep that wait here for a worker. From any thread."""
-        return sum(route.size for route in self._peer.contacts.all_routes())
+    def parked_bytes(self, role: str = "") -> int:
+        """Return how many bytes the calls keep that wait here for workers, of one role or of all. From any thread."""
+        return sum(route.size for route in self._peer.contacts.all_routes() if role in ("", route.role))
+
+    @property
+    def waiting(self) -> int:
+        """How many calls wait here for workers at this moment. From any thread."""
+        return sum(route.waiting for route in self._peer.contacts.all_routes())
 
     def route(self, role: str) -> Route[Contact]:
         """The ready workers of a role; the Kingpin is asked for links to them."""
@@ -318,15 +322,16 @@ class Calling:
             self._ask(route.park(parked, monotonic()))
         if parked.until != math.inf:
             peer.reactor.call(self._look_at_the_clock)
+        if peer.when_parked is not None and next(iter(parked.line.waiting), None) is parked:
+            peer.reactor.call(peer.when_parked)
         if parked.call is not None and parked.call.state is not State.WAITING:  # cancelled meanwhile
             self.forget(parked.call)
 
     def _refuse(self, parked: Parked, route: Route[Contact]) -> Busy:
         peer, label = self._peer, _label(parked, route.role)
-        waiting = sum(each.waiting for each in peer.contacts.all_routes())
         error = Busy(
-            f"{label}: {waiting:,} calls with {self.parked_bytes():,} bytes wait in this process for workers already, "
-            f"and the limit is {self.backlog:,} (backlog of the app). Wait for some of them before you make more: "
+            f"{label}: {self.waiting:,} calls with {self.parked_bytes():,} bytes wait in this process for workers, and "
+            f"the limit is {self.backlog:,} (backlog of the app). Wait for some of them before you make more: "
             f"`.map(items)` does that, and so does `await` or `.result()` every now and then."
         )
         if parked.call is None:

@@ -33,8 +33,6 @@ class Control:
         """What is said of the end of this link, if it is not the app's."""
         self._ids = itertools.count(1)
         self.welcomed = False
-        self.hears_parked = False
-        """Whether the Kingpin wants to know how many calls of a client wait."""
         self.refused = ""
         self.on_stop: Callable[[float], None] = _nothing_to_stop
         self.on_gone: Callable[[], None] = _nothing_to_do

@@ -16,7 +16,6 @@ from pathlib import Path
 from time import monotonic, process_time
 from typing import TYPE_CHECKING, Any
 
-from mob.mobster.backlog import bytes_by_role
 from mob.mobster.tallies import MOST_TALLIES
 from mob.rim.processes import ResidentMemory
 from mob.wire import messages as m
@@ -106,7 +105,7 @@ class Vitals:
             cpu=process_time(),
             lag=max(self._lag, stuck),
             connections=self._count_connections(),
-            parked_bytes=bytes_by_role(parked, peer.calling.parked_bytes()) if parked else {},
+            parked_bytes={role: peer.calling.parked_bytes(role) for role in parked},
             open_requests=open_requests,
             requests={} if requests is None else dict(requests.answered),
             **self._tallies(),
