@@ -61,9 +61,11 @@ if TYPE_CHECKING:
     from mob.mobster.call import Call as Call
     from mob.mobster.callbacks import RemoteFunction as RemoteFunction
     from mob.mobster.exports import export as export
+    from mob.mobster.mapping import Map as Map
     from mob.mobster.peer import register as register
     from mob.mobster.proxy import Proxy as Proxy, Target as Target
     from mob.mobster.records import JsonFormatter as JsonFormatter
+    from mob.mobster.waiting import as_completed as as_completed, wait as wait
 
 __version__ = "0.1.0"
 
@@ -77,9 +79,11 @@ _HOMES = {
     "mob.mobster.call": "Call",
     "mob.mobster.callbacks": "RemoteFunction",
     "mob.mobster.exports": "export",
+    "mob.mobster.mapping": "Map",
     "mob.mobster.peer": "register",
     "mob.mobster.proxy": "Proxy Target",
     "mob.mobster.records": "JsonFormatter",
+    "mob.mobster.waiting": "as_completed wait",
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}
 

@@ -153,8 +153,8 @@ class Ask(NamedTuple, Generic[W]):
 
 
 class _Burst(Generic[W]):
-    """Short calls that are made faster than they are answered. They gather at one worker, which is awake; and of the calls
-    that it has room for not each is looked at."""
+    """Short calls that are made faster than they are answered. They gather at one worker, which is awake, and of the
+    calls that it has room for not each is looked at."""
 
     __slots__ = ("_left", "_most", "_size", "worker")
 

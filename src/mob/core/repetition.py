@@ -8,7 +8,7 @@ that it was not started there says nothing about the first.
 from __future__ import annotations
 
 from mob.errors import Executed
-from mob.wire.messages import RoleInfo
+from mob.wire.messages import RoleInfo, export_of
 
 
 def may_repeat(role: RoleInfo | None, target: str | int, retries: int) -> bool:
@@ -19,7 +19,8 @@ def may_repeat(role: RoleInfo | None, target: str | int, retries: int) -> bool:
     """
     if role is None or retries <= 0:
         return False
-    return any(export.idempotent for export in role.exports or () if export.name == target)
+    name = export_of(target)
+    return any(export.idempotent for export in role.exports or () if export.name == name)
 
 
 def executed_after(was_repeated: bool, executed: Executed) -> Executed:

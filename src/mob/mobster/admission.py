@@ -44,7 +44,7 @@ class Admission:
         if self.may_call(contact.member.role) or _is_exempt(contact, message):
             self._accept(link, contact, message)
         elif isinstance(message, m.Call):
-            self._peer.serving.answers.refuse(link, message, self.refusal(contact, str(message.target)))
+            self._peer.serving.answers.refuse(link, message, self.refusal(contact, str(m.export_of(message.target))))
         else:
             self._peer.discard(message)
             self._tell(contact)

@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import Raw, structs
 
+from mob.errors import BadMessage
 from mob.mobster import portable
+from mob.mobster.chunks import Chunk
 from mob.rim.link import Link
 from mob.wire import failures, messages as m
 
 if TYPE_CHECKING:
+    from mob.mobster.callbacks import Passage
     from mob.mobster.inbox import Inbox
     from mob.mobster.peer import Peer
     from mob.mobster.turns import Turns
@@ -47,6 +50,16 @@ class Answers:
         else:
             link.post(message)
         self.served += 1
+
+    def reply_chunk(self, link: Link, call: m.Call, body: bytes, passage: Passage) -> None:
+        """All items of a chunk have ended. `passage`: the references in what they have returned."""
+        try:
+            self._peer.check_size(body, "result")
+        except BadMessage as error:
+            self._callbacks.let_go(passage)
+            self.fail(link, call, error)
+        else:
+            self._post(link, m.Reply(call.id, self._queue(), Raw(body)), passage)
 
     def send_item(self, link: Link, number: int, value: Any) -> None:
         """A generator has yielded; `BadMessage` if the value cannot be sent."""
@@ -81,8 +94,14 @@ class Answers:
 
     def _post_with_functions(self, link: Link, message: m.Item | m.Reply) -> None:
         """Posts what this thread has just encoded, with the functions in it."""
+        passage = self._callbacks.take()
+        if isinstance(link, Chunk) and isinstance(message, m.Reply):
+            link.keep(message, passage)
+        else:
+            self._post(link, message, passage)
+
+    def _post(self, link: Link, message: m.Item | m.Reply, passage: Passage) -> None:
         callbacks = self._callbacks
-        passage = callbacks.take()
         try:
             if not link.is_closed:
                 contact = self._peer.contacts.of_link(link)

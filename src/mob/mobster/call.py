@@ -1,8 +1,9 @@
 """A call under way, as its caller holds it: one object for sync code, for async code on any loop, and for any thread.
 
 It is a future by shape (asyncio recognises one by `_asyncio_future_blocking`), so `await`, `asyncio.gather`,
-`asyncio.wait` and `asyncio.wait_for` take it without a task around it. Unlike asyncio's own it belongs to no loop:
-each callback is run on the loop on which it was added, and those of another loop are handed over in batches.
+`asyncio.as_completed` and `asyncio.wait_for` take it without a task around it (`futures` has its other shapes). Unlike
+asyncio's own it belongs to no loop: each callback is run on the loop on which it was added, and those of another loop
+are handed over in batches (`handover`).
 
 Whoever settles a call does so once; what comes later (a late reply) changes nothing. An error that nobody asks for is
 logged, never lost: when the last reference to the call goes, a guard appends to a queue, and does nothing else.
@@ -13,7 +14,7 @@ from __future__ import annotations
 import asyncio
 from asyncio import AbstractEventLoop, CancelledError
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Generator, Iterator
+from collections.abc import AsyncIterator, Generator, Iterator
 from contextvars import Context, copy_context
 from threading import Lock, get_ident
 from time import monotonic
@@ -22,6 +23,8 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 from mob.core.repetition import executed_after
 from mob.core.states import Call as State
 from mob.errors import CallError, CallTimeout, Deadlock
+from mob.mobster.futures import Shadow, Shapes
+from mob.mobster.handover import Callback
 from mob.mobster.streams import Incoming, Receiver, Stream, not_a_value
 
 if TYPE_CHECKING:
@@ -31,7 +34,6 @@ if TYPE_CHECKING:
     from mob.mobster.calling import Parked
     from mob.mobster.contacts import Contact
     from mob.mobster.peer import Peer
-    from mob.rim.reactor import Reactor
     from mob.wire import messages as m
 
 T = TypeVar("T")
@@ -42,10 +44,8 @@ CANCELLED = CancelledError()
 _ending = Lock()
 """Held for the few instructions in which one of several threads gives a call up or fails it."""
 
-Callback = Callable[[Any], object]
 
-
-class Call(Generic[T]):
+class Call(Shapes, Generic[T]):
     """A call, sent or waiting for a worker: ignore it, `await` it, iterate over it, or ask for its `result`.
 
     It ends once, by a value or by a `CallError`. See docs/calls.md.
@@ -70,6 +70,7 @@ class Call(Generic[T]):
         "request",
         "retries",
         "role",
+        "shadow",
         "state",
         "traced",
         "until",
@@ -84,6 +85,7 @@ class Call(Generic[T]):
     retries: int
     is_repeated: bool
     incoming: Incoming
+    shadow: Shadow
     traced: tuple[str, int]
     until: float
     wait: float
@@ -107,6 +109,11 @@ class Call(Generic[T]):
             outcome = f", {type(self._error).__name__}" if self._error is not None else ", ok"
         return f"<Call {self.label} {self.state}{outcome}>"
 
+    @property
+    def peer(self) -> Peer:
+        """The process that has made it."""
+        return self._peer
+
     # ---------------------------------------------------------------------------------------------- asking
 
     def done(self) -> bool:
@@ -116,6 +123,11 @@ class Call(Generic[T]):
     def cancelled(self) -> bool:
         """Whether `cancel` ended it."""
         return self._error is CANCELLED
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether it has ended with an error, which nobody need have asked for."""
+        return self._error is not None
 
     def result(self, timeout: float | None = None) -> T:
         """The value, waited for; raises what the call ended with.
@@ -202,6 +214,13 @@ class Call(Generic[T]):
         else:
             self.fail(not_a_value(self.label))
 
+    def refuse_if_streaming(self) -> bool:
+        """Its value is going to be waited for: whether that is refused, for it is known to stream."""
+        if self.state is DONE or not hasattr(self, "incoming") or self.incoming.is_read:
+            return False
+        self.refuse_to_wait()
+        return True
+
     def refuse_to_wait(self) -> None:
         """It streams, but its value is waited for."""
         contact = self.contact
@@ -218,8 +237,7 @@ class Call(Generic[T]):
 
     def _wait(self, timeout: float | None) -> None:
         peer = self._peer
-        if hasattr(self, "incoming") and not self.incoming.is_read:
-            self.refuse_to_wait()
+        if self.refuse_if_streaming():
             return
         if get_ident() == peer.reactor.thread:
             self._drive(peer, timeout)
@@ -232,12 +250,9 @@ class Call(Generic[T]):
             raise CallTimeout(f"{self.label} has not answered within {timeout} s; the call goes on.")
 
     def _drive(self, peer: Peer, timeout: float | None) -> None:
-        if self.state is SENT and self.contact.uid == peer.uid and type(self.request.target) is str:
+        if (error := deadlock_of(self)) is not None:
             self.cancel()
-            raise Deadlock(
-                f"{self.label}: this process would wait for itself. The call went to the very worker that makes it, "
-                f"and its only thread cannot answer while it waits. Use `await` in an async export, or threads=2."
-            )
+            raise error
         peer.waiting.append(self)
         try:
             peer.serving.inbox.serve_callbacks()
@@ -272,7 +287,13 @@ class Call(Generic[T]):
     def get_loop(self) -> AbstractEventLoop:
         """The running loop: a call belongs to none, so it fits each."""
         reactor = self._peer.reactor
-        return reactor.loop if get_ident() == reactor.thread else asyncio.get_running_loop()
+        loop = reactor.loop if get_ident() == reactor.thread else asyncio._get_running_loop()
+        if loop is None:
+            raise RuntimeError(
+                f"{self.label}: no event loop runs in this thread that could wait for the call. In sync code its value "
+                f"is call.result(); a loop of your own takes it as asyncio.run(call)."
+            )
+        return loop
 
     def _run_callbacks(self) -> None:
         give = self._peer.handover.give
@@ -331,6 +352,17 @@ class Call(Generic[T]):
         return True
 
 
+def deadlock_of(call: Call[Any]) -> Deadlock | None:
+    """The error for a call that the only thread of this process waits for, if that thread would have to answer it."""
+    peer = call.peer
+    if call.state is not SENT or call.contact.uid != peer.uid or type(call.request.target) is not str:
+        return None
+    return Deadlock(
+        f"{call.label}: this process would wait for itself. The call went to the very worker that makes it, and its "
+        f"only thread cannot answer while it waits. Use `await` in an async export, or threads=2."
+    )
+
+
 class _Guard:
     """Tells when an error goes unheard. Nothing happens in `__del__` but an append."""
 
@@ -347,62 +379,3 @@ class _Guard:
     def __del__(self) -> None:
         if self._error is not None:
             self._unheard.append((self._label, self._error))
-
-
-Batch = deque[tuple[Callback, Any, "Context | None"]]
-
-
-class Handover:
-    """Callbacks of settled calls on their way to the loops they belong to, in batches.
-
-    All that one read settles costs a loop one wake-up. mob's own loop gets them the same way: one scheduled call
-    for a hundred callbacks is cheaper than a hundred.
-    """
-
-    def __init__(self, reactor: Reactor) -> None:
-        self._reactor = reactor
-        self._own: Batch = deque()  # for mob's loop, given by its own thread
-        self._others: dict[AbstractEventLoop, Batch] = {}
-        self._lock = Lock()
-
-    def __repr__(self) -> str:
-        return f"<Handover of {len(self._own)} callbacks, and to {len(self._others)} other loops>"
-
-    def give(self, loop: AbstractEventLoop, fn: Callback, argument: Any, context: Context | None) -> None:
-        """Has `fn(argument)` called on the loop; a loop that is closed is past hearing."""
-        reactor = self._reactor
-        if loop is reactor.loop and get_ident() == reactor.thread:
-            if not self._own:
-                loop.call_soon(self._run, loop, self._own)
-            self._own.append((fn, argument, context))
-            return
-        with self._lock:
-            batch = self._others.get(loop)
-            if batch is not None:
-                batch.append((fn, argument, context))
-                return
-            self._others[loop] = deque([(fn, argument, context)])
-        try:
-            loop.call_soon_threadsafe(self._run_other, loop)
-        except RuntimeError:
-            with self._lock:
-                self._others.pop(loop, None)
-
-    def _run_other(self, loop: AbstractEventLoop) -> None:
-        with self._lock:
-            batch = self._others.pop(loop, deque())
-        self._run(loop, batch)
-
-    def _run(self, loop: AbstractEventLoop, batch: Batch) -> None:
-        for _ in range(len(batch)):  # what they add is for the next turn
-            fn, argument, context = batch.popleft()
-            try:
-                if context is None:
-                    fn(argument)
-                else:
-                    context.run(fn, argument)
-            except Exception as error:  # noqa: BLE001  as a loop does it
-                loop.call_exception_handler({"message": f"a callback of {argument!r} raised", "exception": error})
-            fn = argument = context = None  # a traceback may keep this frame, and with it what its names stand for
-        if batch:
-            loop.call_soon(self._run, loop, batch)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import Raw
 
-from mob.core.dispatch import Lane, Route
+from mob.core.dispatch import LOOP, Lane, Route
 from mob.core.routing import Place, may_get_calls
 from mob.core.states import Call as CallState, Mobster
 from mob.errors import Lost
@@ -343,12 +343,12 @@ class Contacts:
         """The exports of a role, or the number of its workers, have become known or have changed."""
         route = self.route(role.name)
         for export in role.exports or ():
-            if export.is_beside:
-                route.lanes[export.name] = Lane(export.width, True)
-            elif export.width > 1:
-                route.lanes[export.name] = Lane(export.width)
-            else:
-                route.lanes.pop(export.name, None)
+            lane = Lane(export.width, export.is_beside)
+            for target in (export.name, m.MAP + export.name):
+                if lane == LOOP:
+                    route.lanes.pop(target, None)
+                else:
+                    route.lanes[target] = lane
 
     def all_routes(self) -> list[Route[Contact]]:
         """Those that there are at this moment; from any thread."""

@@ -59,7 +59,7 @@ class Early:
         """Has a call wait for its function; False if no function will come any more."""
         if self.is_over:
             return False
-        self._missing.add(call.target)
+        self._missing.add(m.export_of(call.target))
         self._peer.serving.turns.put(self._line, link, call, (contact, monotonic() + PATIENCE), is_read=False)
         self._look_soon()
         return True
@@ -78,7 +78,7 @@ class Early:
         now = monotonic()
         for waiting in list(self._line.values()):
             contact, until = waiting.work
-            name = waiting.call.target
+            name = m.export_of(waiting.call.target)
             if name in self._missing or (name not in self._exports and now < until and not self.is_over):
                 self._missing.add(name)
             else:
@@ -89,7 +89,8 @@ class Early:
     def _decide(self, link: Link, contact: Contact, call: m.Call) -> None:
         serving = self._peer.serving
         serving.turns.drop(link, call.id)
-        if call.target in self._exports:
+        name = m.export_of(call.target)
+        if name in self._exports:
             serving.start_call(link, contact, call, None)
         else:
-            serving.answers.refuse(link, call, unknown_export(self._peer.role, str(call.target), self._exports))
+            serving.answers.refuse(link, call, unknown_export(self._peer.role, str(name), self._exports))

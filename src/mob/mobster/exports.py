@@ -19,7 +19,7 @@ from mob.mobster.turns import Gate
 from mob.rim.board import mark_of
 from mob.wire.arguments import Parameters
 from mob.wire.codec import Codec
-from mob.wire.messages import Export as Info
+from mob.wire.messages import MAP, Export as Info
 
 F = TypeVar("F", bound=Callable[..., Any])
 MARK = "__mob_export__"
@@ -79,6 +79,7 @@ class Export:
     """One exported function, ready to be called."""
 
     __slots__ = (
+        "chunk_mark",
         "cost_mark",
         "decode",
         "function",
@@ -107,6 +108,8 @@ class Export:
         self.mark = mark_of(name)
         self.cost_mark = mark_of(self.label)
         """By which the board knows what its calls take, as other roles may have an export of that name."""
+        self.chunk_mark = mark_of(f"{role}.{MAP}{name}")
+        """The same for chunks of its calls."""
         self.function = function
         self.is_async = inspect.iscoroutinefunction(function)
         self.options: ExportOptions = getattr(function, MARK, ExportOptions())
@@ -121,6 +124,10 @@ class Export:
     def __repr__(self) -> str:
         return f"<Export {self.name}{self.parameters.signature}>"
 
+    def mark_for(self, target: str) -> int:
+        """Return the mark of what a call of that target takes: of one call, or of a chunk."""
+        return self.cost_mark if target == self.name else self.chunk_mark
+
     def _lane(self, threads: int, concurrency: int) -> Lane:
         width = concurrency if self.is_async else threads
         if self.gate is not None:
@@ -133,7 +140,9 @@ class Export:
         """What the others need to know."""
         parameters, lane = self.parameters, self.lane
         idempotent = self.options.idempotent
-        return Info(self.name, parameters.signature, parameters.doc, idempotent, lane.width, lane.is_beside)
+        return Info(
+            self.name, parameters.signature, parameters.doc, idempotent, lane.width, lane.is_beside, self.is_async
+        )
 
 
 def functions_of(module: ModuleType) -> dict[str, Callable[..., Any]]:

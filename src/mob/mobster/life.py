@@ -234,7 +234,7 @@ class Life:
         """Tells the Kingpin that this mobster may be given work, and what it exports; from any thread."""
         self._collect_exports()
         self.is_ready = True
-        infos = tuple(export.info() for export in self.peer.serving.exports.values())
+        infos = self.peer.serving.describe_exports()
         self._told = infos, not self.importing
         self.peer.control.post(m.Ready(self.peer.pid, infos, not self.importing))
 

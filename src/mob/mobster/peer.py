@@ -25,7 +25,7 @@ from mob.errors import BadMessage, CallError, CallTimeout
 from mob.mobster import portable
 from mob.mobster.admission import Accept, Admission
 from mob.mobster.buffers import Buffers
-from mob.mobster.call import Call, Handover
+from mob.mobster.call import Call
 from mob.mobster.callbacks import Callbacks
 from mob.mobster.calling import Calling, unknown_pid
 from mob.mobster.contacts import Contact, Contacts
@@ -33,6 +33,7 @@ from mob.mobster.control import Control
 from mob.mobster.descriptors import Descriptors
 from mob.mobster.events import Handlers
 from mob.mobster.fencing import Fencing
+from mob.mobster.handover import Handover
 from mob.mobster.serving import Serving
 from mob.mobster.streams import Receiver
 from mob.plan import FRAME_LIMIT, SHARED_MEMORY
@@ -45,6 +46,7 @@ from mob.wire.references import AnyReference, Handle, Reference
 from mob.wire.sharing import LARGE, holds_large
 
 if TYPE_CHECKING:
+    from mob.mobster.batches import Run
     from mob.mobster.tracing import Tracing
 
 HOUSEKEEPING = 1.0
@@ -102,8 +104,8 @@ class Peer:
         self.roster = Roster()
         self.unheard: deque[tuple[str, BaseException]] = deque()
         """Errors of calls that nobody asked for: (label, error). A finalizer appends, `tidy` logs."""
-        self.abandoned: deque[Call[Any] | Receiver] = deque()
-        """Calls whose streams nobody reads any more. A finalizer appends, `tidy` cancels."""
+        self.abandoned: deque[Call[Any] | Receiver | Run] = deque()
+        """Calls whose streams, and maps, that nobody reads any more. A finalizer appends, `tidy` cancels."""
         self.handover = Handover(reactor)
         self.handlers = Handlers(self)
         self.call_numbers = itertools.count(1)
@@ -285,7 +287,8 @@ class Peer:
         """A link to a member has ended."""
         contact = self.contacts.of_link(link)
         self.contacts.handle_closed(link, why)
-        self.serving.drop_link(link, contact)
+        self.serving.drop_link(link)
+        self.serving.forget_caller(contact)
 
     def handle_messages(self, link: Link, messages: list[m.Peer | float]) -> None:
         """What came in one frame. By class and not by `match`, which costs more than all the rest done here."""

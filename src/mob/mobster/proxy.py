@@ -5,7 +5,7 @@ Thin: a proxy knows a role's name and how to call; what is known of its exports 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import AsyncIterable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, overload
 
@@ -13,11 +13,13 @@ import msgspec
 
 from mob.errors import PartialFailure, Unavailable, UnknownExport, nearest
 from mob.mobster import durable as durable_messages
+from mob.mobster.batches import Chunked
 from mob.mobster.call import Call
 from mob.mobster.calling import DEFAULTS, Options
 from mob.mobster.interface import Interface, NewCall
+from mob.mobster.mapping import Map
 from mob.rim.board import mark_of
-from mob.wire.messages import Export as Info
+from mob.wire.messages import MAP, Export as Info
 
 if TYPE_CHECKING:
     from mob.mobster.peer import Peer
@@ -95,6 +97,40 @@ class RemoteExport:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Call[Any]:
         return self._call(self, args, kwargs)
+
+    def map(
+        self,
+        *iterables: Iterable[Any] | AsyncIterable[Any],
+        ahead: int | None = None,
+        unordered: bool = False,
+        chunk: int | None = None,
+        return_exceptions: bool = False,
+    ) -> Map[Any]:
+        """Call the export for each item, on all workers; an iterator over the results, for `for` and for `async for`.
+
+        As with the built-in `map`, several iterables give several arguments, and the shortest ends it. Results come in
+        the order of the items, or with `unordered` as they are ready. Items travel in messages of several, as many as
+        about 2 ms of work, or `chunk`. At most `ahead` items are under way or unread; by default enough to keep all
+        workers busy. They are drawn only as they are needed, so the items may be endless.
+
+        The first error is raised in its place and ends it; with `return_exceptions` it is yielded instead, and the
+        others go on. Leaving the loop early cancels what is under way. The options of the proxy hold for each message.
+
+        >>> for price in back.price.map(orders): ...                # doctest: +SKIP
+        >>> total = sum(back.add.map([1, 2], [3, 4]))               # doctest: +SKIP
+        """
+        chunked = RemoteExport(self._peer, self.role, MAP + self.name, self.options)
+        chunked.label, chunked.new_call = self.label, Chunked
+        return Map(
+            self._peer,
+            self,
+            chunked,
+            iterables,
+            ahead=ahead,
+            unordered=unordered,
+            chunk=chunk,
+            return_exceptions=return_exceptions,
+        )
 
     @property
     def __name__(self) -> str:

@@ -23,6 +23,7 @@ from mob.core.dispatch import FREE, LOOP, MESSAGE, Invitations, Lane, Load
 from mob.errors import BadMessage, Busy, CallTimeout, Unavailable
 from mob.mobster import durable, limits
 from mob.mobster.answers import Answers
+from mob.mobster.chunks import Chunk
 from mob.mobster.exports import Export
 from mob.mobster.inbox import Inbox
 from mob.mobster.producers import Outgoing, OutgoingAsync, OutgoingSync
@@ -35,6 +36,7 @@ from mob.mobster.turns import Gate, Key, Line, Turns, Waiting
 from mob.rim.link import Link
 from mob.wire import messages as m
 from mob.wire.kinds import is_stream
+from mob.wire.messages import Export as Info
 
 if TYPE_CHECKING:
     from mob.mobster.contacts import Contact
@@ -65,6 +67,8 @@ class Serving:
         self._reply, self._fail = self.answers.reply, self.answers.fail
         self.tasks: dict[Key, asyncio.Task[Any]] = {}
         self.streams: dict[Key, Outgoing] = {}
+        self.chunks: dict[Key, Chunk] = {}
+        """Those whose items have not all ended."""
         self.threads = Threads(threads) if threads > 1 else None
         self._line: Line = OrderedDict()  # of `async def` exports, beyond the role's concurrency
         self._inside: dict[Key, Export] = {}  # calls of exports that limit themselves, from their gates to their ends
@@ -91,13 +95,18 @@ class Serving:
         """Calls and messages that were accepted and not finished."""
         waiting = len(self.inbox) + len(self.turns.lines)
         in_threads = 0 if self.threads is None else self.threads.calls
-        return waiting + len(self.tasks) + in_threads + len(self.streams) + len(self._peer.handlers.background)
+        running = len(self.tasks) + len(self.streams) + len(self.chunks)
+        return waiting + running + in_threads + len(self._peer.handlers.background)
 
     @property
     def waiting(self) -> int:
         """Those of them that another worker, if there were one, could begin now."""
         behind = 0 if self.threads is None else max(0, self.threads.behind - 1)
         return self.inbox.backlog() + len(self.turns.lines) + behind
+
+    def describe_exports(self) -> tuple[Info, ...]:
+        """What the others need to know of the exports."""
+        return tuple(each.info() for each in self.exports.values())
 
     # --------------------------------------------------------------------------------------------- starting
 
@@ -109,12 +118,16 @@ class Serving:
                 if export is None:
                     self.begun_beside += 1
                     if call.target == m.HANDLE:
-                        self._run_as_task(link, call, durable.handle(self._peer, link, contact, call))
+                        self.run_as_task(link, call, durable.handle(self._peer, link, contact, call))
+                        return
+                    name = m.export_of(call.target)
+                    if name != call.target and (export := self.find_export(str(name))) is not None:
+                        Chunk(self, self._peer, link, contact, call, export, self._queue_limit).start()
                         return
                     if self.early is not None and self.early.hold(link, contact, call):
                         return
                     self._peer.discard(call)
-                    raise unknown_export(self._peer.role or "a client", str(call.target), self.exports)
+                    raise unknown_export(self._peer.role or "a client", str(name), self.exports)
                 function = export.function
                 if self._peer.tracing is not None:
                     function = self._traced(function, export.label, call, contact)
@@ -240,7 +253,7 @@ class Serving:
         try:
             value = function(*args, **kwargs) if kwargs else function(*args)
             if type(value) not in _PLAIN and inspect.isawaitable(value):
-                self._run_as_task(link, call, value)
+                self.run_as_task(link, call, value)
             elif type(value) not in _PLAIN and is_stream(value):
                 self._start_stream(link, contact, call, value)
             elif call.times is not None and monotonic() >= call.times[1]:
@@ -254,7 +267,8 @@ class Serving:
                 self._given_up.discard((link, call.id))
             SERVED.reset(token)  # a callback may be served in the middle of another call
 
-    def _run_as_task(self, link: Link, call: m.Call, awaitable: Awaitable[Any]) -> None:
+    def run_as_task(self, link: Link, call: m.Call, awaitable: Awaitable[Any]) -> None:
+        """Has a call awaited beside others."""
         coroutine = awaitable if inspect.iscoroutine(awaitable) else _wait_for(awaitable)
         task = self._peer.reactor.loop.create_task(coroutine)
         self.tasks[link, call.id] = task
@@ -406,7 +420,10 @@ class Serving:
         key = link, number
         task = self.tasks.get(key)
         stream = self.streams.get(key)
-        if task is not None:
+        chunk = self.chunks.get(key)
+        if chunk is not None:
+            chunk.give_up()
+        elif task is not None:
             task.cancel()
         elif stream is not None:
             stream.close()
@@ -417,14 +434,12 @@ class Serving:
                 self._given_up.add(key)  # it may be running
             self.inbox.forget(link, number)
 
-    def drop_link(self, link: Link, contact: Contact) -> None:
+    def drop_link(self, link: Link) -> None:
         """The caller has died: what it had asked for is not started, and what runs as a task is cancelled."""
         self.inbox.forget_link(link)
-        self.invitations.handle_lost(contact.uid)
-        self.invite()
         for number in self.turns.of_link(link):
             self.cancel(link, number)
-        for where, number in [*self.tasks, *self.streams]:
+        for where, number in [*self.tasks, *self.streams, *self.chunks]:
             if where is link:
                 self.cancel(link, number)
 
@@ -437,10 +452,10 @@ class Serving:
         export.tally = None if tallies is None else tallies.of(name)
         return export
 
-    def learn(self, export: Export, seconds: float) -> None:
-        """Tell all callers what a call of an export takes."""
+    def learn(self, export: Export, seconds: float, is_chunk: bool = False) -> None:
+        """Tell all callers what a call of an export takes, or a chunk of its calls."""
         if self._peer.board is not None:
-            self._peer.board.learn(export.cost_mark, seconds)
+            self._peer.board.learn(export.chunk_mark if is_chunk else export.cost_mark, seconds)
 
     def invite(self) -> None:
         """Invite callers whose calls wait for this worker, if it has room for them."""
@@ -451,13 +466,18 @@ class Serving:
         for uid, line, count, name in invitations.invite(self._look, now):
             contact = peer.contacts.get(uid)
             if contact is not None:
-                export = self.exports.get(name) if contact.is_distant else None
-                contact.post(m.Invite(line, count, 0 if export is None else peer.cost_of(export.cost_mark)))
+                export = self.exports.get(str(m.export_of(name))) if contact.is_distant else None
+                contact.post(m.Invite(line, count, 0 if export is None else peer.cost_of(export.mark_for(name))))
         if peer.board is not None:
             peer.board.put_full(peer.uid, invitations.waiting > 0)
         if (wake := invitations.wake_at()) < self._invites_again_at:
             self._invites_again_at = wake
             peer.reactor.call_at(wake, self._handle_silence)
+
+    def forget_caller(self, contact: Contact) -> None:
+        """The link to a caller has ended: others get its places."""
+        self.invitations.handle_lost(contact.uid)
+        self.invite()
 
     def _handle_silence(self) -> None:
         """An invited caller has not answered: perhaps its loop is blocked, so others get its places."""
@@ -468,8 +488,8 @@ class Serving:
         """How busy this worker is, as a call of that export would find it."""
         if name == MESSAGE:
             return Load(name, FREE, 0, 0, 0)
-        export = self.exports.get(name)
-        cost = 0 if export is None else self._peer.cost_of(export.cost_mark)
+        export = self.exports.get(str(m.export_of(name)))
+        cost = 0 if export is None else self._peer.cost_of(export.mark_for(name))
         lane = self._lane if export is None else export.lane
         if export is not None and export.gate is not None:
             return Load(name, lane, export.gate.running + len(export.gate.line), cost, cost)
@@ -487,6 +507,8 @@ class Serving:
     def refuse_all(self, why: str) -> None:
         """The process ends: what was not started is given back, safe to repeat elsewhere."""
         self.inbox.refuse_all(why)
+        for chunk in self.chunks.values():
+            chunk.refuse(why)
         for waiting in self.turns.take_all():
             self._drop(waiting)
             self._fail(waiting.link, waiting.call, Unavailable(why))

@@ -14,7 +14,7 @@ class Threads:
     def __init__(self, count: int) -> None:
         self._jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._context = copy_context()  # what was set for this mobster holds in its threads as well
-        self._count = count
+        self.count = count
         self.calls = 0
         """Calls that were given to the threads and have not ended; counted by who gives them."""
         for number in range(count):
@@ -26,12 +26,12 @@ class Threads:
     @property
     def behind(self) -> int:
         """How many calls must end before one more could begin."""
-        return max(0, self.calls - self._count + 1)
+        return max(0, self.calls - self.count + 1)
 
     def end_call(self) -> bool:
         """A call has ended. Whether all threads were taken until now, and one is free again."""
         self.calls -= 1
-        return self.calls == self._count - 1
+        return self.calls == self.count - 1
 
     def submit(self, job: Callable[[], None]) -> None:
         """Has a job run by the first thread that is free."""
@@ -39,7 +39,7 @@ class Threads:
 
     def end(self) -> None:
         """Has each thread end when the jobs before this are done."""
-        for _ in range(self._count):
+        for _ in range(self.count):
             self._jobs.put(None)
 
     def _run(self) -> None:

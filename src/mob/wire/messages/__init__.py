@@ -86,6 +86,7 @@ from mob.wire.messages.forks import (
 )
 from mob.wire.messages.peer import (
     HANDLE as HANDLE,
+    MAP as MAP,
     Arrived as Arrived,
     Attached as Attached,
     Call as Call,
@@ -106,6 +107,7 @@ from mob.wire.messages.peer import (
     Release as Release,
     Reply as Reply,
     Waiting as Waiting,
+    export_of as export_of,
 )
 from mob.wire.messages.roster import (
     NODE_SHIFT as NODE_SHIFT,

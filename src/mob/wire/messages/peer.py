@@ -9,6 +9,19 @@ from mob.wire.messages.base import Base
 
 HANDLE = "message!"
 """The target of a call that has a worker handle a durable message. No function has such a name."""
+MAP = "map!"
+"""What stands before the name of an export in the target of a chunk: one call that carries many items of a `map`.
+
+Its args are an array of the arguments of each item, its value is a `wire.chunks.Answer`."""
+
+
+def export_of(target: str | int) -> str | int:
+    """The export that a call is for, or the export that runs the items of a chunk.
+
+    >>> export_of("foo"), export_of("map!foo"), export_of(7)
+    ('foo', 'foo', 7)
+    """
+    return target.removeprefix(MAP) if isinstance(target, str) else target
 
 
 class Call(Base, frozen=True, tag=1):

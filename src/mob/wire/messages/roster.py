@@ -65,6 +65,8 @@ class Export(Base, frozen=True):
     """How many calls of it a worker runs at once."""
     is_beside: bool = False
     """Whether they run beside others (tasks, streams) or wait in a line of their own, and so hold up no other call."""
+    is_async: bool = False
+    """They run as tasks, side by side."""
 
 
 class RoleInfo(Base, frozen=True):

@@ -1,0 +1,75 @@
+"""Callbacks of settled calls on their way to the loops they belong to.
+
+Any thread gives them. What is called, and when a call is settled, is the business of `call`.
+"""
+
+from __future__ import annotations
+
+from asyncio import AbstractEventLoop
+from collections import deque
+from collections.abc import Callable
+from contextvars import Context
+from threading import Lock, get_ident
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mob.rim.reactor import Reactor
+
+Callback = Callable[[Any], object]
+Batch = deque[tuple[Callback, Any, "Context | None"]]
+
+
+class Handover:
+    """Callbacks of settled calls on their way to the loops they belong to, in batches.
+
+    All that one read settles costs a loop one wake-up. mob's own loop gets them the same way: one scheduled call
+    for a hundred callbacks is cheaper than a hundred.
+    """
+
+    def __init__(self, reactor: Reactor) -> None:
+        self._reactor = reactor
+        self._own: Batch = deque()  # for mob's loop, given by its own thread
+        self._others: dict[AbstractEventLoop, Batch] = {}
+        self._lock = Lock()
+
+    def __repr__(self) -> str:
+        return f"<Handover of {len(self._own)} callbacks, and to {len(self._others)} other loops>"
+
+    def give(self, loop: AbstractEventLoop, fn: Callback, argument: Any, context: Context | None) -> None:
+        """Has `fn(argument)` called on the loop; a loop that is closed is past hearing."""
+        reactor = self._reactor
+        if loop is reactor.loop and get_ident() == reactor.thread:
+            if not self._own:
+                loop.call_soon(self._run, loop, self._own)
+            self._own.append((fn, argument, context))
+            return
+        with self._lock:
+            batch = self._others.get(loop)
+            if batch is not None:
+                batch.append((fn, argument, context))
+                return
+            self._others[loop] = deque([(fn, argument, context)])
+        try:
+            loop.call_soon_threadsafe(self._run_other, loop)
+        except RuntimeError:
+            with self._lock:
+                self._others.pop(loop, None)
+
+    def _run_other(self, loop: AbstractEventLoop) -> None:
+        with self._lock:
+            batch = self._others.pop(loop, deque())
+        self._run(loop, batch)
+
+    def _run(self, loop: AbstractEventLoop, batch: Batch) -> None:
+        for _ in range(len(batch)):  # what they add is for the next turn
+            fn, argument, context = batch.popleft()
+            try:
+                if context is None:
+                    fn(argument)
+                else:
+                    context.run(fn, argument)
+            except Exception as error:  # noqa: BLE001  as a loop does it
+                loop.call_exception_handler({"message": f"a callback of {argument!r} raised", "exception": error})
+            fn = argument = context = None  # a traceback may keep this frame, and with it what its names stand for
+        if batch:
+            loop.call_soon(self._run, loop, batch)
