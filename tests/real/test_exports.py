@@ -527,8 +527,9 @@ def test_gather_brings_values_and_errors(back: mob.Proxy) -> None:
 def test_wait_returns_what_is_done_first(back: mob.Proxy) -> None:
     async def ask() -> None:
         quick, slow = back.add(1), back.hang("wait")
-        done, pending = await asyncio.wait([quick, slow], return_when=asyncio.FIRST_COMPLETED)
-        assert (done, pending) == ({quick}, {slow})
+        tasks = [asyncio.create_task(quick), asyncio.create_task(slow)]
+        done, pending = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        assert (done, pending) == ({tasks[0]}, {tasks[1]})
         await asyncio.to_thread(wait_noted, back, "wait started")  # before that there is nothing to end
         assert slow.cancel()
 

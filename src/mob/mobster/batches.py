@@ -255,9 +255,11 @@ class Run:
         except Busy:
             self._refused.append(batch)
             return
-        except Exception as error:  # noqa: BLE001  becomes the outcome
+        except BaseException as error:
             self._lines.remove(batch)
             self._put_ended(batch, error)
+            if not isinstance(error, Exception):
+                raise
             return
         with self._lock:
             self._under_way += 1

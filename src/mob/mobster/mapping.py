@@ -36,7 +36,7 @@ class Map(Generic[T]):
     >>> async for price in back.price.map(orders): ...      # doctest: +SKIP
     """
 
-    __slots__ = ("__weakref__", "_iterables", "_raises", "_reading", "_run", "_source")
+    __slots__ = ("__weakref__", "_feeding", "_iterables", "_raises", "_reading", "_run", "_source")
 
     def __init__(
         self,
@@ -52,6 +52,7 @@ class Map(Generic[T]):
     ) -> None:
         _check(export.label, iterables, ahead=ahead, chunk=chunk)
         self._reading = Lock()
+        self._feeding: asyncio.Task[None] | None = None
         self._raises = not return_exceptions
         self._iterables: Sequence[Any] | None = iterables
         self._source: Iterator[Row] | None = None
@@ -93,7 +94,7 @@ class Map(Generic[T]):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
     ) -> None:
-        self.close()
+        await self.aclose()
 
     def close(self) -> None:
         """Cancel what is under way and draw no more items. What was not read is dropped."""
@@ -102,8 +103,11 @@ class Map(Generic[T]):
         self._iterables = self._source = None
 
     async def aclose(self) -> None:
-        """As `close`, for `contextlib.aclosing`."""
+        """As `close`, for `contextlib.aclosing`; async items can be closed after that."""
         self.close()
+        task = self._feeding
+        if task is not None and task.get_loop() is asyncio.get_running_loop():
+            await asyncio.wait([task])
 
     def __del__(self) -> None:
         run: Run | None = getattr(self, "_run", None)
@@ -219,7 +223,7 @@ class Map(Generic[T]):
         run = self._run
         iterables, self._iterables = self._iterables or (), None
         loop = asyncio.get_running_loop()
-        task = loop.create_task(_feed(run, iterables))
+        task = self._feeding = loop.create_task(_feed(run, iterables))
         run.stop_drawing = partial(run.peer.handover.give, loop, _cancel, task, None)
 
     # -------------------------------------------------------------------------------------------------- waiting
