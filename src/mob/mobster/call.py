@@ -18,12 +18,12 @@ from collections.abc import AsyncIterator, Generator, Iterator
 from contextvars import Context, copy_context
 from threading import Lock, get_ident
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from mob.core.repetition import executed_after
 from mob.core.states import Call as State
 from mob.errors import CallError, CallTimeout, Deadlock
-from mob.mobster.futures import Shadow, Shapes
+from mob.mobster.futures import Shadow, Shapes, Shown
 from mob.mobster.handover import Callback
 from mob.mobster.streams import Incoming, Receiver, Stream, not_a_value
 
@@ -45,7 +45,7 @@ _ending = Lock()
 """Held for the few instructions in which one of several threads gives a call up or fails it."""
 
 
-class Call(Shapes, Generic[T]):
+class Call(Shapes, Shown[T]):
     """A call, sent or waiting for a worker: ignore it, `await` it, iterate over it, or ask for its `result`.
 
     It ends once, by a value or by a `CallError`. See docs/calls.md.

@@ -14,16 +14,29 @@ Nothing of this is on the way of a call that is awaited or asked for its result.
 
 from __future__ import annotations
 
+from collections.abc import Coroutine
 from concurrent.futures._base import CANCELLED_AND_NOTIFIED, FINISHED, PENDING
 from threading import Condition, Lock, get_ident
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 if TYPE_CHECKING:
     from mob.mobster.call import Call
 
 
+T = TypeVar("T")
 _making = Lock()
+
+if TYPE_CHECKING:
+
+    class Shown(Coroutine[Any, Any, T]):
+        """What type checkers take a call for."""
+else:
+
+    class Shown(Generic[T]):
+        """What type checkers take for a coroutine; it is one by its methods, without the price of an abstract class."""
+
+        __slots__ = ()
 
 
 class Shapes:
