@@ -11,13 +11,13 @@ those that take much longer once in a while, behind which a short one would be s
 
 from __future__ import annotations
 
-TRIP = 1000
+TRIP = 3000
 """Microseconds of work that a worker may have in hand besides the call that runs: what the way to a caller and back
 takes when both have to be woken on a busy machine."""
 FAR_TRIP = 5000
 """The same for a caller on another machine."""
-LONG = 3000
-"""Microseconds from which on a call is not prefetched: the way takes a few percent of its time at most."""
+LONG = 10_000
+"""Microseconds from which on a call is not prefetched: the way takes two percent of its time at most."""
 WEIGHT = 8
 """The newest time counts for one part in so many of the average."""
 FADING = 128
@@ -61,9 +61,9 @@ def most_in_hand(width: int, cost: int, pace: int, trip: int = TRIP) -> int:
     behind them. `cost`: of the call in question; `pace`: what the worker's calls take on average at the moment.
 
     >>> most_in_hand(1, 0, 0), most_in_hand(1, 5000, 5000), most_in_hand(1, 100, 100), most_in_hand(1, 5, 5000)
-    (1, 1, 11, 1)
+    (1, 2, 31, 2)
     """
     slowest = max(cost, pace)
     if not cost or slowest > LONG:
         return width
-    return width + min(width * (max(trip, cost) // slowest), MOST)
+    return width + min(-(-width * max(trip, cost) // slowest), MOST)

@@ -16,7 +16,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
-from mob.core.costs import FAR_TRIP, TRIP, most_in_hand
+from mob.core.costs import FAR_TRIP, SHORT, TRIP, most_in_hand
 from mob.core.routing import Place
 
 WAKE = 60
@@ -297,8 +297,10 @@ class Route(Generic[W]):
             return worker.outstanding < lane.width
         if in_hand < lane.width:
             return True
-        cost = self._cost_of(mark)
-        most = most_in_hand(lane.width, cost, worker.pace, FAR_TRIP if worker.is_distant else TRIP)
+        cost, pace = self._cost_of(mark), worker.pace
+        if max(cost, pace) > SHORT:
+            return False  # what runs there may take long: the worker will say when it does not
+        most = most_in_hand(lane.width, cost, pace, FAR_TRIP if worker.is_distant else TRIP)
         if in_hand + 1 < most and cost <= WAKE:
             self._bursts[name] = _Burst(worker, min((most - in_hand) // 2, WAKE // cost))
         return in_hand < most

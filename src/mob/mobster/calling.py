@@ -320,9 +320,10 @@ class Calling:
             parked.call.parked = parked
         with self._waiting:
             self._ask(route.park(parked, monotonic()))
+            is_first = len(parked.line.waiting) == 1
         if parked.until != math.inf:
             peer.reactor.call(self._look_at_the_clock)
-        if peer.when_parked is not None and next(iter(parked.line.waiting), None) is parked:
+        if is_first and peer.when_parked is not None:
             peer.reactor.call(peer.when_parked)
         if parked.call is not None and parked.call.state is not State.WAITING:  # cancelled meanwhile
             self.forget(parked.call)

@@ -155,6 +155,7 @@ class Chunk:
         serving.running.end(self.key)
         if is_free:
             serving.inbox.publish()
+        serving.invite()
 
     # -------------------------------------------------------------------------------------------------- running
 
@@ -311,6 +312,7 @@ class Chunk:
 
     def _forget(self) -> None:
         self._serving.chunks.pop(self.key, None)
+        self._serving.invite()
 
     def give_up(self) -> None:
         """The caller wants no answer any more: what has not begun never will; on the loop's thread."""

@@ -31,8 +31,8 @@ Queued = tuple[Link, "Contact", "m.Call | m.Message", "Function | None", float]
 
 COST_WEIGHT = 0.1
 """What one slice of work counts for in the average cost of a call."""
-FLUSH = 0.0001
-"""Seconds: what a call that took longer has answered leaves before the next call begins."""
+FLUSH = 0.0015
+"""Seconds of work after which answers leave before the next call begins."""
 LONG = 100_000.0
 """Microseconds of work beyond which those that are here are a backlog."""
 SLICE = 0.002
@@ -140,7 +140,7 @@ class Inbox:
             board.put_queued(self._peer.uid, begun)
         running = self._serving.running
         running.on_loop_since = now = start = perf_counter()  # the clock of `monotonic`, where that matters
-        end = start + SLICE
+        flushed, end = start, start + SLICE
         laps = self._laps
         laps.begin(start)
         try:
@@ -157,7 +157,8 @@ class Inbox:
                 before, now = now, perf_counter()
                 if now > laps.until:
                     laps.close(before, now, self.arrived)
-                    if now - before > FLUSH:
+                    if now - flushed > FLUSH:
+                        flushed = now
                         self._hand_over()
                 if now > end:
                     self._peer.reactor.flush()
@@ -174,15 +175,18 @@ class Inbox:
             self._serving.invite()
 
     def _hand_over(self) -> None:
-        """Between two calls that take their time: answers leave, and callers that wait are invited, before the next
-        one begins."""
+        """Between two calls: answers leave and callers that wait are invited before the next one begins. If nothing is
+        here, what callers have sent meanwhile is read at once, which spares a turn of the loop."""
         board = self._peer.board
         if board is not None and self._serving.threads is None:
             board.put_queued(self._peer.uid, len(self.calls))
         self._is_between = True
         self._serving.invite()
+        if self.calls:
+            self._peer.reactor.flush()
+        else:
+            self._peer.reactor.exchange()
         self._is_between = False
-        self._peer.reactor.flush()
 
     def publish(self) -> None:
         """Tells the board what is in hand here: what keeps others waiting, and what runs or waits beside them."""

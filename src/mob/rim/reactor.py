@@ -265,12 +265,18 @@ class Reactor:
     def poll(self) -> None:
         """Reads and writes what can be at this moment, by hand; on the loop's own thread."""
         self.driving += 1
+        try:
+            self.exchange()
+        finally:
+            self.driving -= 1
+
+    def exchange(self) -> None:
+        """As `poll`, in a turn of the loop: what is read waits for whoever calls this."""
         busy, self._busy = self._busy, True
         try:
             self.flush()
             self._dispatch(self._poll.poll(0))
         finally:
-            self.driving -= 1
             self._busy = busy
             if not busy and self._dirty and not self._flush_scheduled:
                 self._schedule_flush()
