@@ -48,15 +48,15 @@ def test_the_size_of_a_chunk(case: str) -> None:
 
 ROOM = {
     "at first each worker has one, and some wait": (paced(), TWO, 2 * (1 + SPARE) - 1, 5, True),
-    "no more than that": (paced(), TWO, 2 * (1 + SPARE), 6, False),
+    "no more than that": (paced(), TWO, 2 * (1 + SPARE), 10, False),
     "threads run side by side": (paced(), Crew(2, 4), 2 * (4 + SPARE) - 1, 11, True),
     "coroutines too": (paced((1, 1.0)), Crew(2, 100, True), 2 * (100 + SPARE) - 1, 200, True),
     "those of one chunk count": (paced((100, 1e-4)), Crew(2, 100, True), 2 * (1 + SPARE), 200, False),
-    "unread results have a bound": (paced((1, 1.0)), TWO, 0, 6 * UNREAD, False),
-    "and room up to that": (paced((1, 1.0)), TWO, 0, 6 * UNREAD - 1, True),
+    "unread results have a bound": (paced((1, 1.0)), TWO, 0, 2 * (1 + SPARE) * UNREAD, False),
+    "and room up to that": (paced((1, 1.0)), TWO, 0, 2 * (1 + SPARE) * UNREAD - 1, True),
     "what may be ahead, if it is given": (paced((1, 1.0), ahead=500), TWO, 400, 499, True),
     "and no more": (paced((1, 1.0), ahead=500), TWO, 400, 500, False),
-    "not all of it while nothing is known": (paced(ahead=500), TWO, 6, 6, False),
+    "not all of it while nothing is known": (paced(ahead=500), TWO, 10, 10, False),
     "unless the size is given too": (paced(ahead=500, chunk=1), TWO, 499, 499, True),
     "one at a time": (paced(ahead=1), TWO, 1, 1, False),
 }

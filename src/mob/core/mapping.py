@@ -21,8 +21,8 @@ GROWTH = 4
 """How many times as large as the largest chunk so far the next may be."""
 LARGEST = 10_000
 """Items of a chunk, whatever they cost."""
-SPARE = 2
-"""Chunks that wait for a worker beside those that it runs, so that it never idles."""
+SPARE = 4
+"""Chunks for each worker beside those that it runs, so that it does not idle while the reader is busy."""
 UNREAD = 4
 """How many times as much as is under way may be held, unread results included."""
 PARTS = 4
