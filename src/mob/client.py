@@ -134,7 +134,7 @@ class Client:
             self._reactor.call_at(monotonic() + QUIET_CHECK, partial(self._close_links, deadline))
             return
         peer.tidy()
-        peer.calling.send_all_waiting()
+        peer.calling.leave()
         for link in peer.contacts.links():
             link.close_after_flush(1.0)
         peer.control.close(1.0)

@@ -1,97 +1,12 @@
-"""Which worker gets the next call."""
+"""Which place a key belongs to."""
 
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
 
 import pytest
 
-from mob.core.routing import Route, place_of
-
-
-@dataclass(eq=False)
-class Worker:
-    name: str
-    outstanding: int = 0
-    queue: int = 0
-
-
-def route_to(*loads: tuple[int, int]) -> Route[Worker]:
-    route = Route[Worker]("back")
-    route.put(Worker("abcdef"[i], outstanding, queue) for i, (outstanding, queue) in enumerate(loads))
-    return route
-
-
-def chosen(route: Route[Worker], count: int) -> str:
-    """The names of the next choices; nobody's load changes meanwhile."""
-    workers = [route.choose() for _ in range(count)]
-    return "".join(worker.name for worker in workers if worker is not None)
-
-
-@pytest.mark.parametrize(
-    ("loads", "choices"),
-    [
-        ([], ""),
-        ([(7, 7)], "aaa"),
-        ([(1, 0), (0, 0)], "bbbb"),  # the fewest outstanding calls
-        ([(0, 0), (1, 0)], "aaaa"),
-        ([(0, 50), (1, 0)], "aaaa"),  # a reported queue breaks ties only
-        ([(1, 5), (1, 3), (1, 4)], "bbb"),
-        ([(2, 0), (1, 9), (1, 8)], "ccc"),
-        ([(0, 0), (0, 0)], "baba"),  # equals in turn
-        ([(0, 0), (0, 0), (0, 0)], "bcabca"),
-        ([(0, 0), (3, 0), (0, 0)], "cacaca"),  # in turn around a busy one, none twice as often
-        ([(0, 0), (0, 0), (3, 0), (3, 0)], "bababa"),
-        ([(1, 0), (0, 1), (0, 0), (0, 0)], "cdcdcd"),
-    ],
-)
-def test_the_choice(loads: list[tuple[int, int]], choices: str) -> None:
-    assert chosen(route_to(*loads), len(choices) or 3) == choices
-
-
-def test_nobody_is_chosen_while_nobody_is_ready() -> None:
-    assert Route[Worker]("back").choose() is None
-
-
-def test_calls_that_are_never_answered_spread_evenly() -> None:
-    route = route_to(*[(0, 0)] * 5)
-    for _ in range(1000):
-        worker = route.choose()
-        assert worker is not None
-        worker.outstanding += 1
-    assert [worker.outstanding for worker in route.targets] == [200] * 5
-
-
-def test_a_slow_worker_gets_what_the_others_leave() -> None:
-    route = route_to((0, 0), (0, 0), (0, 0))
-    slow = route.targets[0]
-    counts: Counter[str] = Counter()
-    for _ in range(300):  # the others answer before the next call is made
-        worker = route.choose()
-        assert worker is not None
-        counts[worker.name] += 1
-        slow.outstanding += worker is slow
-    assert counts["a"] == 1
-    assert abs(counts["b"] - counts["c"]) <= 1
-
-
-def test_the_workers_may_change_between_two_choices() -> None:
-    route = route_to(*[(0, 0)] * 5)
-    assert chosen(route, 4) == "bcde"
-    route.put(route.targets[:2])
-    assert chosen(route, 4) in ("abab", "baba")
-    route.put(())
-    assert route.choose() is None
-
-
-def test_it_can_be_looked_at() -> None:
-    route = route_to((0, 0), (0, 0))
-    route.waiting.append("a call")
-    assert repr(route) == "<Route to 2 workers of 'back', 1 waiting>"
-
-
-# --- sticky keys ------------------------------------------------------------------------------------------------------
+from mob.core.routing import place_of
 
 KEYS = [repr(key).encode() for key in (*range(4000), *(f"user {number}" for number in range(4000)))]
 
@@ -138,20 +53,6 @@ def test_while_a_role_has_no_workers_all_keys_belong_to_the_first() -> None:
     assert {index_of(key, 0) for key in KEYS[:10]} == {0}
 
 
-def test_what_waits_for_a_place_that_is_no_more_moves_with_its_key() -> None:
-    route = Route[Worker]("back")
-    keys = [f"user {n}".encode() for n in range(40)]
-    for key in keys:
-        route.park(key, place_of(key, [("", 4)]))
-    stayed = {key for key in keys if index_of(key, 4) < 2}
-    route.place_anew(lambda parked: place_of(parked, [("", 2)]))
-    assert sorted(route.all_waiting()) == sorted(keys)
-    for (_, index), waiting in route.keyed.items():
-        assert index < 2
-        assert all(index_of(key, 2) == index for key in waiting)
-    assert all(index_of(key, 2) == index_of(key, 4) for key in stayed)
-
-
 NODES = [("a", 4), ("b", 4), ("c", 8)]
 
 
@@ -181,17 +82,3 @@ def test_a_machine_without_places_gets_no_keys() -> None:
 
 def test_the_order_of_the_machines_does_not_matter() -> None:
     assert all(place_of(key, NODES) == place_of(key, NODES[::-1]) for key in KEYS[:500])
-
-
-# --- other machines ---------------------------------------------------------------------------------------------------
-
-
-def test_near_and_far_are_chosen_apart() -> None:
-    near, far = Worker("n", 3, 0), [Worker("f", 2, 0), Worker("g", 1, 0)]
-    route = Route[Worker]("back")
-    route.put([near], far)
-    assert route.targets == (near, *far)
-    assert route.choose() is near
-    assert route.choose(is_far=True) is far[1]
-    route.put((), far)
-    assert route.choose() is None

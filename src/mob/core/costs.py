@@ -42,7 +42,8 @@ def learned(usual: int, peak: int, took: int) -> tuple[int, int]:
     took = max(took, 1)
     if not usual:
         return took, 0
-    return max(1, usual + (took - usual) // WEIGHT), max(took, peak - peak // FADING)
+    usual += (took - usual) // WEIGHT if took < usual else -((usual - took) // WEIGHT)  # by one at least, both ways
+    return usual, max(took, peak - peak // FADING)
 
 
 def cost_of(usual: int, peak: int) -> int:
@@ -61,9 +62,9 @@ def most_in_hand(width: int, cost: int, pace: int, trip: int = TRIP) -> int:
     behind them. `cost`: of the call in question; `pace`: what the worker's calls take on average at the moment.
 
     >>> most_in_hand(1, 0, 0), most_in_hand(1, 5000, 5000), most_in_hand(1, 100, 100), most_in_hand(1, 5, 5000)
-    (1, 2, 31, 2)
+    (1, 2, 31, 1)
     """
-    slowest = max(cost, pace)
-    if not cost or slowest > LONG:
+    slowest, behind = max(cost, pace), max(cost, trip)
+    if not cost or slowest > min(behind, LONG):
         return width
-    return width + min(-(-width * max(trip, cost) // slowest), MOST)
+    return width + min(-(-width * behind // slowest), MOST)

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 from msgspec import Raw, Struct
 
 from mob.core import repetition
-from mob.core.dispatch import MESSAGE, Ask, Item, Route
+from mob.core.dispatch import Ask, Item, Route
+from mob.core.lanes import MESSAGE
 from mob.core.routing import Place, place_of
 from mob.core.states import Call as State
 from mob.errors import BadMessage, Busy, CallError, Lost, Unavailable, UnknownTarget
@@ -81,9 +82,10 @@ class Parked(Item):
         place: Place | None = None,
         key: bytes = b"",
         blockers: Sequence[int] = (),
+        can_leave: bool = True,
     ) -> None:
         size = OVERHEAD + len(body[1]) + sum(map(len, body[2]))
-        super().__init__(MESSAGE if call is None else str(body[0]), size, wait, place, blockers)
+        super().__init__(MESSAGE if call is None else str(body[0]), size, wait, place, blockers, can_leave)
         self.call = call
         self.body = body
         self.passage = passage
@@ -137,11 +139,13 @@ class Calling:
             return call
         contact = special
         if contact is None:
-            contact = route.choose(export.name, export.mark, not (passage and portable.stays_here(passage)))
-        if contact is None:
-            self._wait(Parked(call, body, passage, options.wait, blockers=self._blockers(body)), route)
-        else:
-            self._send(contact, call, body, passage)
+            can_leave = not (passage and portable.stays_here(passage))
+            contact = route.choose(export.name, export.mark, can_leave)
+            if contact is None:
+                blockers = self._blockers(body)
+                self._wait(Parked(call, body, passage, options.wait, blockers=blockers, can_leave=can_leave), route)
+                return call
+        self._send(contact, call, body, passage)
         return call
 
     def call_one(
@@ -368,14 +372,19 @@ class Calling:
         if not route.waiting:
             return []
         with self._waiting:
-            return [item for item in route.items() if is_taken(item) and route.forget(item)]  # type: ignore[misc]
+            taken: list[Any] = [item for item in route.items() if is_taken(item) and route.forget(item)]
+            for number in {item.line.number for item in taken}:
+                self._ask(route.asks_after(number))
+            return taken
 
     def forget(self, call: Call[Any]) -> None:
         """A call that waits has ended; on any thread."""
         parked = getattr(call, "parked", None)
         if parked is not None and hasattr(parked, "line"):
+            line = parked.line
             with self._waiting:
-                parked.line.route.forget(parked)
+                if line.route.forget(parked):
+                    self._ask(line.route.asks_after(line.number))
 
     def handle_invite(self, contact: Contact, invite: m.Invite) -> None:
         """A worker has room: sends what has waited for it, in order; or says that nothing does."""
@@ -384,6 +393,8 @@ class Calling:
             items: list[Any] = [] if contact.is_choked else route.accept(contact, invite.line, invite.count)
             if not items:
                 contact.post(m.Declined(invite.line))
+                route.forget_worker(contact, invite.line)
+                self._ask(route.asks_after(invite.line))  # to a choked link it goes behind all that waits for it
                 return
         if contact.is_distant and invite.cost and self._peer.board is not None:
             self._peer.board.learn(mark_of(f"{contact.member.role}.{items[0].name}"), invite.cost / 1e6)
@@ -429,13 +440,16 @@ class Calling:
         self._send(contact, parked.call, parked.body, parked.passage)
         return not parked.call.done()
 
-    def send_all_waiting(self) -> None:
-        """This process ends: what waits for a worker is sent to one now, whether it has room or not."""
+    def leave(self) -> None:
+        """This process ends in order: what waits for a worker is sent to one now, whether it has room or not, and is
+        done though nobody waits for the answer."""
         for route in self._peer.contacts.all_routes():
             for parked in self._take(route):
                 contact = route.least(parked.place)
                 if contact is not None:
                     self._send_parked(parked, contact)
+        for contact in self._peer.contacts:
+            contact.say_farewell()
 
     def handle_lost(self, call: Call[Any] | Receiver, error: Lost) -> None:
         """Its worker had the call and is gone. An idempotent one is repeated, with a little jitter, elsewhere; but no
@@ -469,7 +483,8 @@ class Calling:
         now = monotonic()
         if not hasattr(call, "until"):  # a worker whose links break again and again does not make it wait for ever
             call.until = now + getattr(call, "wait", WAIT)
-        parked = Parked(call, body, passage, max(0.0, call.until - now), blockers=self._blockers(body))
+        wait, can_leave = max(0.0, call.until - now), not (passage and portable.stays_here(passage))
+        parked = Parked(call, body, passage, wait, blockers=self._blockers(body), can_leave=can_leave)
         self._wait(parked, self.route(call.role), is_new=False)
 
     def handle_resized(self) -> None:
@@ -477,7 +492,7 @@ class Calling:
         for route in self._peer.contacts.all_routes():
             places = self._peer.roster.places(route.role) if route.role in self._peer.roster.roles else []
             route.places = sum(count for _, count in places)
-            if route.has_keyed():
+            if route.waiting:
                 with self._waiting:
                     place = partial(_place_of, places)
                     self._ask(route.place_again(place, monotonic()))

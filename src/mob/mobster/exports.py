@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeVar, overload
 
 from msgspec import Struct
 
-from mob.core.dispatch import FREE, Lane
+from mob.core.lanes import FREE, Lane
 from mob.mobster.tallies import Tally
 from mob.mobster.turns import Gate
 from mob.rim.board import mark_of

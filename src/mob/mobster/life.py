@@ -352,7 +352,7 @@ class Life:
         if peer.exit_asked is not None:
             self.status = _status_of(peer.exit_asked)
         peer.tidy()
-        peer.calling.send_all_waiting()
+        peer.calling.leave()
         peer.serving.refuse_all(f"{peer.name} has ended.")
         for each in peer.contacts.links():
             each.close_after_flush(1.0)

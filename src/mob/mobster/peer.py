@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import Raw
 
+from mob.core.lanes import MESSAGE
 from mob.core.roster import Roster
 from mob.core.states import Call as CallState, Mobster
 from mob.errors import BadMessage, CallError, CallTimeout
@@ -287,7 +288,7 @@ class Peer:
         """A link to a member has ended."""
         contact = self.contacts.of_link(link)
         self.contacts.handle_closed(link, why)
-        self.serving.drop_link(link)
+        self.serving.drop_link(link, contact.heard_farewell)
         self.serving.forget_caller(contact)
 
     def handle_messages(self, link: Link, messages: list[m.Peer | float]) -> None:
@@ -317,8 +318,9 @@ class Peer:
                 contact.queue = message.queue  # type: ignore[union-attr]
                 call.settle(value)
             elif kind is m.Call or kind is m.Message:
-                if self._expected and kind is m.Call:
-                    self.serving.invitations.handle_call(contact.uid, message.target)  # type: ignore[union-attr]
+                if self._expected:
+                    name = message.target if kind is m.Call else MESSAGE  # type: ignore[union-attr]
+                    self.serving.invitations.handle_call(contact.uid, name)  # pyright: ignore[reportUnknownArgumentType]
                 self._accept(link, contact, message)  # type: ignore[arg-type]
             else:
                 self._handle_rare(link, contact, message)

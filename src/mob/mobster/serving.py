@@ -19,7 +19,8 @@ from threading import get_ident
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from mob.core.dispatch import FREE, LOOP, MESSAGE, Invitations, Lane, Load
+from mob.core.invitations import Invitations, Load
+from mob.core.lanes import FREE, LOOP, MESSAGE, Lane
 from mob.errors import BadMessage, Busy, CallTimeout, Unavailable
 from mob.mobster import durable, limits
 from mob.mobster.answers import Answers
@@ -59,6 +60,7 @@ class Serving:
         self._lane = LOOP if threads == 1 else Lane(threads)  # of `def` exports
         self.invitations = Invitations()
         self._ends = False  # nobody is invited any more
+        self._is_full = False  # the board says that callers wait
         self._invites_again_at = math.inf
         self._queue_limit = queue
         self.inbox = Inbox(peer, self, queue)
@@ -434,11 +436,13 @@ class Serving:
                 self._given_up.add(key)  # it may be running
             self.inbox.forget(link, number)
 
-    def drop_link(self, link: Link) -> None:
-        """The caller has died: what it had asked for is not started, and what runs as a task is cancelled."""
-        self.inbox.forget_link(link)
-        for number in self.turns.of_link(link):
-            self.cancel(link, number)
+    def drop_link(self, link: Link, has_left: bool = False) -> None:
+        """The caller has died: what it had asked for is not started, and what runs as a task is cancelled. What one has
+        asked for that has left in order (`has_left`) is started: to call and not to wait is its right."""
+        if not has_left:
+            self.inbox.forget_link(link)
+            for number in self.turns.of_link(link):
+                self.cancel(link, number)
         for where, number in [*self.tasks, *self.streams, *self.chunks]:
             if where is link:
                 self.cancel(link, number)
@@ -460,7 +464,7 @@ class Serving:
     def invite(self) -> None:
         """Invite callers whose calls wait for this worker, if it has room for them."""
         invitations, peer = self.invitations, self._peer
-        if not len(invitations) or self._ends:
+        if self._ends or not (len(invitations) or self._is_full):
             return
         now = monotonic()
         for uid, line, count, name in invitations.invite(self._look, now):
@@ -469,7 +473,8 @@ class Serving:
                 export = self.exports.get(str(m.export_of(name))) if contact.is_distant else None
                 contact.post(m.Invite(line, count, 0 if export is None else peer.cost_of(export.mark_for(name))))
         if peer.board is not None:
-            peer.board.put_full(peer.uid, invitations.waiting > 0)
+            self._is_full = invitations.waiting > 0
+            peer.board.put_full(peer.uid, self._is_full)
         if (wake := invitations.wake_at()) < self._invites_again_at:
             self._invites_again_at = wake
             peer.reactor.call_at(wake, self._handle_silence)

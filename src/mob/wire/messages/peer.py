@@ -83,7 +83,7 @@ class Lend(Base, frozen=True, tag=7):
 
 
 class Farewell(Base, frozen=True, tag=8):
-    """The sender has seen that the receiver drains: no new call of its follows on this link."""
+    """No new call of the sender's follows on this link: it has seen that the receiver drains, or ends itself."""
 
 
 class Item(Base, frozen=True, tag=9):
