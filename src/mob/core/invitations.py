@@ -72,6 +72,8 @@ class Invitations:
         self.expected: dict[tuple[int, str], _Waiting] = {}
         """The callers that were invited and have not answered, by their uids and the exports in question."""
         self._reserved: dict[str, int] = {}
+        self.waiting = 0
+        """How many lines wait and are not invited."""
         self._slow: dict[str, int] = {}  # how many were invited for calls behind which none should wait
         self._count = 0
 
@@ -80,11 +82,6 @@ class Invitations:
 
     def __len__(self) -> int:
         return len(self._known)
-
-    @property
-    def waiting(self) -> int:
-        """How many lines wait and are not invited."""
-        return sum(map(len, self._queues.values()))
 
     def handle_waiting(self, uid: int, line: int, name: str, is_far: bool = False) -> None:
         """A caller says that calls wait in a line, the next one of that export."""
@@ -97,16 +94,22 @@ class Invitations:
         key = waiting.uid, waiting.line
         self._known[key] = waiting
         self._queues.setdefault(waiting.name, OrderedDict())[key] = waiting
+        self.waiting += 1
+
+    def _take(self, waiting: _Waiting) -> None:
+        """It is not in turn any more, if it was."""
+        queue = self._queues.get(waiting.name)
+        if queue is not None and queue.pop((waiting.uid, waiting.line), None) is not None:
+            self.waiting -= 1
+            if not queue:
+                del self._queues[waiting.name]
 
     def handle_declined(self, uid: int, line: int) -> None:
         """A caller has nothing left in a line."""
         waiting = self._known.pop((uid, line), None)
-        if waiting is None:
-            return
-        queue = self._queues.get(waiting.name)
-        if queue is not None and queue.pop((uid, line), None) is not None and not queue:
-            del self._queues[waiting.name]
-        self._end_invitation(waiting)
+        if waiting is not None:
+            self._take(waiting)
+            self._end_invitation(waiting)
 
     def handle_call(self, uid: int, name: str | int) -> None:
         """A call has arrived: if its caller was invited, the places are taken, and it is the last in turn again."""
@@ -153,11 +156,7 @@ class Invitations:
         invites: list[Invite] = []
         while (found := self._next(look)) is not None:
             waiting, load, count = found
-            key = waiting.uid, waiting.line
-            queue = self._queues[waiting.name]
-            del queue[key]
-            if not queue:
-                del self._queues[waiting.name]
+            self._take(waiting)
             self.expected[waiting.uid, waiting.name] = waiting
             if load.lane.width < UNLIMITED:
                 self._keep(waiting, load, count, now + SILENCE)
@@ -187,12 +186,16 @@ class Invitations:
 
     def _room(self, load: Load, is_far: bool) -> int:
         """Return how many calls may be asked for; none before half of the places are free, so that short calls come in
-        batches."""
+        batches. From far away more is asked for, because it takes longer to come, but no more at a time from one caller
+        than from others if there are others."""
         lane = load.lane
         pace = max(load.pace, LONG + 1) if self._slow.get(load.group) else load.pace
-        most = most_in_hand(lane.width, load.cost, pace, FAR_TRIP if is_far else TRIP)
+        most = batch = most_in_hand(lane.width, load.cost, pace, TRIP)
+        if is_far:
+            most = most_in_hand(lane.width, load.cost, pace, FAR_TRIP)
+            batch = most if self.waiting == 1 else (batch + 1) // 2
         taken = load.in_hand + self._reserved.get(load.group, 0)
-        return most - taken if taken <= most // 2 or taken < lane.width else 0
+        return min(most - taken, batch) if taken <= most // 2 or taken < lane.width else 0
 
     def wake_at(self) -> float:
         """Return when `invite` must be asked again though nothing has happened; infinite if never."""

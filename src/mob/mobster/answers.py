@@ -1,7 +1,7 @@
 """Answers: what goes back to the caller of a call, from whichever thread has it.
 
-Each tells how many calls wait here, so that the caller can choose better next time. Nothing here knows how a call was
-run.
+Each tells how many calls wait here, and how many callers for their turn, so that a caller on another machine, which
+cannot read the board, does not go in front of them. Nothing here knows how a call was run.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from mob.rim.link import Link
 from mob.wire import failures, messages as m
 
 if TYPE_CHECKING:
+    from mob.core.invitations import Invitations
     from mob.mobster.callbacks import Passage
     from mob.mobster.inbox import Inbox
     from mob.mobster.peer import Peer
@@ -27,14 +28,15 @@ if TYPE_CHECKING:
 class Answers:
     """The way back."""
 
-    __slots__ = ("_callbacks", "_encode", "_inbox", "_lines", "_peer", "served")
+    __slots__ = ("_callbacks", "_encode", "_inbox", "_invitations", "_lines", "_peer", "served")
 
-    def __init__(self, peer: Peer, inbox: Inbox, turns: Turns) -> None:
+    def __init__(self, peer: Peer, inbox: Inbox, turns: Turns, invitations: Invitations) -> None:
         self._peer = peer
         self._callbacks = peer.callbacks
         self._encode = peer.encode
         self._inbox = inbox
         self._lines = turns.lines
+        self._invitations = invitations
         self.served = 0
         """Calls that were answered."""
 
@@ -44,7 +46,8 @@ class Answers:
     def reply(self, link: Link, call: m.Call, value: Any) -> None:
         """The export has returned; `BadMessage` if the value cannot be sent."""
         body = Raw(self._encode(value, "result"))
-        message = m.Reply(call.id, len(self._inbox.calls) + len(self._lines), body)
+        queue = len(self._inbox.calls) + len(self._lines) + self._invitations.waiting
+        message = m.Reply(call.id, queue, body)
         if self._callbacks.encoding:
             self._post_with_functions(link, message)
         else:
@@ -90,7 +93,7 @@ class Answers:
         self.fail(link, call, error)
 
     def _queue(self) -> int:
-        return len(self._inbox.calls) + len(self._lines)
+        return len(self._inbox.calls) + len(self._lines) + self._invitations.waiting
 
     def _post_with_functions(self, link: Link, message: m.Item | m.Reply) -> None:
         """Posts what this thread has just encoded, with the functions in it."""

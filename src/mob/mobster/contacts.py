@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 SENT = CallState.SENT
 UNSENT_LIMIT = 64 * 1024 * 1024
 """Bytes that may wait for the link to a member: of messages, and of all that goes to another machine."""
+FULL = UNLIMITED >> 1
+"""What is added to the calls that a worker of another machine has in hand if others wait for it: more than any export
+runs at once that has a limit."""
 PATIENCE = 1.0
 """Seconds after which a link is asked for again that this process had no descriptor for."""
 
@@ -77,7 +80,7 @@ class Contact:
         self.heard = 0
         """Messages that have come from there."""
         self.queue = 0
-        """How many calls waited there when it last answered."""
+        """How many calls, and callers with more of them, waited there when it last answered."""
         self._early: list[tuple[Any, Sequence[Descriptor]]] = []  # said before the link was there
         self._early_bytes = 0  # of the messages among it
         self._meeting = Lock()  # held where a link comes or goes, lest something early is said too late
@@ -119,7 +122,7 @@ class Contact:
         """Calls that it has in hand: those from here that it has not answered, and at least what the board says."""
         board = self._peer.board
         own = len(self.pending)
-        return own if board is None else max(own, board.load(self.uid))
+        return own if board is None else max(own, board.all_in_hand(self.uid))
 
     @property
     def in_hand(self) -> int:
@@ -279,13 +282,15 @@ class DistantContact(Contact):
 
     @property
     def outstanding(self) -> int:
-        """Calls from here that it has not answered."""
-        return len(self.pending)
+        """Calls from here that it has not answered; beyond all numbers if others waited there when it last answered."""
+        own = len(self.pending)
+        return own if self.queue <= own else own + FULL
 
     @property
     def in_hand(self) -> int:
-        """Those of them for whose end another call would have to wait."""
-        return len(self.pending) - len(self.beside)
+        """Those of them for whose end another call would have to wait; beyond all numbers, too."""
+        own = len(self.pending)
+        return own - len(self.beside) + (0 if self.queue <= own else FULL)
 
     @property
     def pace(self) -> int:

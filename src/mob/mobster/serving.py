@@ -65,7 +65,7 @@ class Serving:
         self._queue_limit = queue
         self.inbox = Inbox(peer, self, queue)
         self.turns = Turns(peer.reactor.loop, self._handle_expired)
-        self.answers = Answers(peer, self.inbox, self.turns)
+        self.answers = Answers(peer, self.inbox, self.turns, self.invitations)
         self._reply, self._fail = self.answers.reply, self.answers.fail
         self.tasks: dict[Key, asyncio.Task[Any]] = {}
         self.streams: dict[Key, Outgoing] = {}
@@ -301,6 +301,7 @@ class Serving:
     def _handle_task_done(self, link: Link, call: m.Call, task: asyncio.Task[Any]) -> None:
         key = link, call.id
         self.tasks.pop(key, None)
+        self._publish_running()
         begun = self.running.end(key)
         if begun is not None:
             seconds = monotonic() - begun[1]
@@ -322,6 +323,11 @@ class Serving:
         while self._line and len(self.tasks) < self._concurrency:
             self._begin_first_of_line()
         self.invite()
+
+    def _publish_running(self) -> None:
+        board = self._peer.board
+        if board is not None:
+            board.put_running(self._peer.uid, len(self.tasks) + len(self.streams))
 
     def _begin_first_of_line(self) -> None:
         waiting = self.turns.take(self._line)
@@ -411,6 +417,7 @@ class Serving:
 
     def _forget_stream(self, key: Key) -> None:
         stream = self.streams.pop(key, None)
+        self._publish_running()
         if stream is not None and stream.tally is not None:
             stream.tally.end(monotonic() - stream.began)
         self._leave(key)

@@ -62,6 +62,11 @@ class Board:
         at = uid % ENTRIES * FIELDS
         return (self._words[at] & ~FULL) + self._words[at + 2]
 
+    def all_in_hand(self, uid: int) -> int:
+        """Return how many calls the mobster has in hand: those that wait, and those that run."""
+        at, words = uid % ENTRIES * FIELDS, self._words
+        return (words[at] & ~FULL) + words[at + 2] + words[at + 3]
+
     def queued(self, uid: int) -> int:
         """How many of them the next call would have to wait for; beyond all numbers if callers wait there already."""
         return self._words[uid % ENTRIES * FIELDS]
@@ -81,6 +86,10 @@ class Board:
     def put_queued(self, uid: int, queued: int) -> None:
         """Writes how many calls wait in this process and hold up others; the rest stands."""
         self._words[uid % ENTRIES * FIELDS] = queued | self._full
+
+    def put_running(self, uid: int, running: int) -> None:
+        """Writes how many calls run in this process beside others; the rest stands."""
+        self._words[uid % ENTRIES * FIELDS + 3] = running
 
     def put_full(self, uid: int, is_full: bool) -> None:
         """Writes whether callers wait for this process."""
