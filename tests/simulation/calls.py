@@ -15,7 +15,7 @@ from mob.core.streams import Credit
 from tests.simulation.clock import claim
 
 if TYPE_CHECKING:
-    from tests.simulation.calling import Caller, Contact
+    from tests.simulation.calling import Caller, Contact, Parked
 
 IDEMPOTENT = frozenset({"look", "fetch"})
 EXPORTS = ("add", "look", "work", "fetch", "ask", "count", "crash")
@@ -28,7 +28,9 @@ class Call:
     """A call under way."""
 
     __slots__ = (
+        "begun",
         "caller",
+        "chain",
         "contact",
         "deadline",
         "executed",
@@ -37,9 +39,11 @@ class Call:
         "is_repeated",
         "key",
         "made",
+        "must_not_wait",
         "number",
         "outcome",
         "parent",
+        "parked",
         "read",
         "reference",
         "retries",
@@ -74,6 +78,12 @@ class Call:
         """A function in its arguments."""
         self.parent: Any = None
         """The task that waits for it."""
+        self.chain: tuple[int, ...] = ()
+        """The processes that wait for it besides its caller."""
+        self.parked: Parked | None = None
+        self.begun = 0.0
+        self.must_not_wait = False
+        """All who could run it wait for it."""
         self.sent = 0
         self.started = 0
         self.finished = 0
@@ -123,7 +133,9 @@ class Ledger:
         self.died = 0
         """Calls whose callers have died."""
         self.outcomes: dict[str, int] = {}
-        self._sent: dict[tuple[int, str, int | None], int] = {}
+        self._sent: dict[tuple[int, str, Place | None, str], int] = {}
+        self.starts: list[tuple[int, int, int, str]] = []
+        """What has begun: its number, its caller, its worker, and whether it is a task."""
         self._started: dict[tuple[int, int, str], int] = {}
 
     def __repr__(self) -> str:
@@ -145,9 +157,13 @@ class Ledger:
             call,
             contact,
         )
-        if not call.sent and call.role:
-            lane = (call.caller.uid, call.route, call.key)
-            claim(call.made > self._sent.get(lane, 0), "calls are sent in the order in which they are made", call)
+        if not call.sent and call.role and not call.must_not_wait:
+            lane = (call.caller.uid, call.route, call.key, str(call.target))
+            claim(
+                call.made > self._sent.get(lane, 0),
+                "calls of an export are sent in the order in which they are made",
+                call,
+            )
             self._sent[lane] = call.made
         call.sent += 1
 
@@ -157,7 +173,8 @@ class Ledger:
         claim(not (call.is_done and call.executed == "no"), ".executed is true: 'no', and it was started", call, callee)
         call.started += 1
         claim(call.started == 1 or call.target in IDEMPOTENT, "only what is idempotent is repeated", call, callee)
-        kind = "task" if call.target in TASKS else "loop"
+        kind = "tasks" if call.target in TASKS else "loop"
+        self.starts.append((call.made, call.caller.uid, callee.uid, kind))
         if call.sent == 1:
             lane = (call.caller.uid, callee.uid, kind)
             claim(call.number > self._started.get(lane, 0), "order per pair", call, callee)

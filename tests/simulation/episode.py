@@ -14,11 +14,15 @@ from tests.simulation.calls import EXPORTS, Call
 from tests.simulation.clock import Clock, claim
 from tests.simulation.faults import Faults
 from tests.simulation.kingpin import Kingpin
+from tests.simulation.links import Link
 from tests.simulation.mobster import Mobster
 from tests.simulation.peer import Peer
+from tests.simulation.watch import Watch
 
 RECOVERY = 400.0
 """Seconds after the last fault in which everything is back, at the latest."""
+LOOK = 10
+"""Events after which it is looked at what waits."""
 GRACE = 8.0
 MOST_WORKERS = 6
 
@@ -64,8 +68,10 @@ class Episode:
         self.plan = plan_of(seed)
         self.faults = Faults()
         self.kingpin = Kingpin(clock, self.plan, self.faults)
+        self.watch = Watch(self.kingpin)
         self._pause = clock.pick([0.004, 0.01, 0.03])  # seconds between two calls
         self._peace = clock.pick([0.1, 0.5, 3.0])  # seconds between two faults
+        self.kingpin.slowness = clock.pick([1.0, 1.0, 10.0, 40.0])
         self._roles = [role.name for role in self.plan.roles]
 
     def __repr__(self) -> str:
@@ -80,18 +86,23 @@ class Episode:
         kingpin.start()
         self.make_calls()
         clock.after(1.0, self.do_harm)
-        while clock.events < self.limit and not kingpin.is_over and clock.step():
+        while clock.events < self.limit and not kingpin.is_over and self._step():
             pass
         self.faults.cease()
         if not kingpin.is_over:
             clock.after(0.0, self.mend)
             until = clock.now + RECOVERY
-            while not kingpin.is_over and self._is_restless() and clock.now < until and clock.step():
+            while not kingpin.is_over and self._is_restless() and clock.now < until and self._step():
                 pass
             if not kingpin.is_over:
                 self._check_recovered()
                 self._stop()
         self._check_nothing_left()
+
+    def _step(self) -> bool:
+        if self.clock.events % LOOK == 0:
+            self.watch.look()
+        return self.clock.step()
 
     # ------------------------------------------------------------------------------------------------ traffic
 
@@ -141,7 +152,7 @@ class Episode:
         clock, kingpin = self.clock, self.kingpin
         clock.after(2 * self._peace * clock.luck(), self.do_harm)
         alive = [mobster for mobster in kingpin.mobsters.values() if mobster.is_alive]
-        match int(clock.luck() * 20):
+        match int(clock.luck() * 25):
             case 0 | 1 | 2 | 3 | 4 | 5 if alive:
                 kingpin.kill(clock.pick(alive))
             case 6 | 7 if alive:
@@ -155,7 +166,7 @@ class Episode:
             case 13:
                 kingpin.end_fork_server()
             case 14 | 15 if len(kingpin.clients) < 3:
-                kingpin.join()
+                kingpin.join(is_far=clock.is_lucky(0.3))
             case 16 if kingpin.clients:
                 kingpin.clients[min(kingpin.clients)].leave()
             case 17 if alive:
@@ -165,8 +176,29 @@ class Episode:
                 for mobster in alive:
                     if mobster.role == self._roles[0]:
                         kingpin.kill(mobster)
+            case 19 | 20 if kingpin.clients:
+                clock.pick(list(kingpin.clients.values())).block(clock.between(0.001, 0.5))
+            case 21 | 22 | 23:
+                self._break_link([*alive, *kingpin.clients.values()])
+            case 24 if len(kingpin.clients) > 1:
+                for client in list(kingpin.clients.values())[: len(kingpin.clients) // 2]:
+                    client.leave()
             case _:
                 pass
+
+    def _break_link(self, peers: list[Peer]) -> None:
+        ends = [
+            (peer, link) for peer in peers if not peer.is_blocked for link in peer.links if self._may_break(peer, link)
+        ]
+        if ends:
+            peer, link = self.clock.pick(ends)
+            peer.break_link(link)
+
+    def _may_break(self, peer: Peer, link: Link) -> bool:
+        contact = link.contact
+        if contact.link is not link or contact.is_distant or link.is_broken or contact.uid == peer.uid:
+            return False
+        return self.kingpin.everybody[contact.uid].is_alive and contact.uid in peer.contacts
 
     def _hang(self, mobster: Mobster) -> None:
         if mobster.is_ready:

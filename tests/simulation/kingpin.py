@@ -13,6 +13,7 @@ from mob.core.decisions import Decision
 from mob.core.supervisor import Supervisor
 from mob.plan import Plan
 from mob.wire.messages import Beat
+from tests.simulation.board import Board
 from tests.simulation.calls import Ledger
 from tests.simulation.clock import Clock
 from tests.simulation.faults import Faults
@@ -33,6 +34,9 @@ class Kingpin:
         self.plan = plan
         self.faults = faults
         self.ledger = Ledger()
+        self.board = Board()
+        self.slowness = 1.0
+        """How much longer than usual calls take that run on the loop."""
         self.supervisor = Supervisor(plan, clock.luck)
         self.oracle = Oracle(self.supervisor, clock)
         self.everybody: dict[int, Peer] = {}
@@ -81,6 +85,8 @@ class Kingpin:
                 self.carry_out(supervisor.handle_want_role(uid, role))
             case ("want member", other):
                 self.carry_out(supervisor.handle_want_member(uid, other))
+            case ("want member again", other):
+                self.carry_out(supervisor.handle_want_member(uid, other, again=True))
             case ("draining",):
                 self.oracle.handle_told(uid)
                 self.carry_out(supervisor.handle_draining(uid, now))
@@ -96,10 +102,11 @@ class Kingpin:
         """A timer rings."""
         self.carry_out(self.supervisor.handle_wake(self.clock.now))
 
-    def join(self) -> Peer:
+    def join(self, is_far: bool = False) -> Peer:
         """A client connects."""
         uid = self.supervisor.next_uid()
         client = self.everybody[uid] = self.clients[uid] = Peer(self, uid, "", 0)
+        client.is_far = is_far
         client.is_alive = True
         client.control.end = client
         self.connections[uid] = Pipe(self.clock, client)

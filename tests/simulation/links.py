@@ -110,13 +110,17 @@ class Pipe:
 class Link:
     """One end of a link between two members: a pipe out, a pipe in."""
 
-    __slots__ = ("contact", "into", "is_closed", "out")
+    __slots__ = ("contact", "into", "is_broken", "is_closed", "other", "out")
 
     def __init__(self) -> None:
         self.contact: Any = None
         self.is_closed = False
+        self.other: Link
         self.out: Pipe
         self.into: Pipe
+
+        self.is_broken = False
+        """The truth: whether one of both ends has broken it."""
 
     def __str__(self) -> str:
         return f"link {self.into} {self.out}"
@@ -130,6 +134,7 @@ class Link:
 def pair(clock: Clock, first: Reader, second: Reader) -> tuple[Link, Link]:
     """The two ends of a new link."""
     ends = Link(), Link()
+    ends[0].other, ends[1].other = ends[1], ends[0]
     ends[0].out = ends[1].into = Pipe(clock, second, ends[1])
     ends[1].out = ends[0].into = Pipe(clock, first, ends[0])
     return ends

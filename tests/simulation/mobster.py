@@ -1,14 +1,19 @@
 """The incoming half of a process: a mobster that boots, serves, hangs, drains and ends.
 
 A model in small of `mobster/inbox.py`, `serving.py`, `life.py` and `liveness.py`. What an export does is to take time:
-on the loop, which stands still meanwhile, or as a task, or as a generator with the credit of `core.streams`.
+on the loop, which stands still meanwhile, or as a task, or as a generator with the credit of `core.streams`. Whom it
+invites is decided by `core.dispatch`.
 """
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict, deque
 from typing import TYPE_CHECKING, Any
 
+from mob.core.invitations import Invitations, Load
+from mob.core.lanes import FREE, LOOP, Lane
+from mob.rim.board import mark_of
 from mob.wire.messages import Beat, Export
 from tests.simulation.calling import Contact
 from tests.simulation.calls import EXPORTS, IDEMPOTENT, TASKS, Call, Generator
@@ -20,8 +25,10 @@ if TYPE_CHECKING:
     from tests.simulation.kingpin import Kingpin
 
 Key = tuple[Link, int]
-INFO = tuple(Export(name, "()", "", name in IDEMPOTENT) for name in EXPORTS)
 FAREWELL_TIME = 1.0
+FLUSH = 0.0001
+LATE = 0.05
+"""How often what is written on the board comes too late."""
 ENDED = 0
 FAILED = 1
 KILLED = -9
@@ -51,6 +58,14 @@ class Mobster(Peer):
         self.running = ""
         """The export on the loop, as the board has it."""
         self.quarantined: dict[str, int] = {}
+        self.invitations = Invitations()
+        self.board = kingpin.board.own(uid)
+        self.lanes = dict.fromkeys(EXPORTS, LOOP) | {name: Lane(plan.concurrency, True) for name in TASKS}
+        self.lanes["count"] = FREE
+        self._pace = 0.0
+        self.begun = 0
+        """How many calls have begun or were refused."""
+        self._invites_again_at = math.inf
         self._farewells_until = 0.0
         self._must_look = False
 
@@ -74,8 +89,12 @@ class Mobster(Peer):
         """The module is imported."""
         if self.is_alive and not self.is_stopping:
             self.is_ready = True
-            self.control.post(("ready", INFO))
+            self.control.post(("ready", tuple(self._info(name) for name in EXPORTS)))
             self.work()
+
+    def _info(self, name: str) -> Export:
+        lane = self.lanes[name]
+        return Export(name, "()", "", name in IDEMPOTENT, lane.width, lane.is_beside)
 
     def fail_to_boot(self) -> None:
         """The module raises."""
@@ -90,7 +109,7 @@ class Mobster(Peer):
             return
         if not self.is_mute:
             stuck = 0.0 if self.stuck_since is None else self.clock.now - self.stuck_since
-            parked = {role: len(route.waiting) for role, route in self.routes.items() if route.waiting}
+            parked = {role: route.waiting for role, route in self.routes.items() if route.waiting}
             self.kingpin.handle_beat(self, Beat(self.served, stuck=stuck, in_hand=self.in_hand, parked=parked))
         self.clock.after(1.0, self.beat)
 
@@ -135,6 +154,7 @@ class Mobster(Peer):
         if self.is_stopping:
             return
         self.is_stopping = True
+        self.invitations.clear()
         if not self.is_ready:
             self.control.post(("draining",))
             self.control.flush()
@@ -188,12 +208,20 @@ class Mobster(Peer):
         kind, number = message[0], message[1]
         if kind == "call":
             call = message[2]
+            if self.invitations.expected:
+                self.invitations.handle_call(link.contact.uid, call.target)
             if len(self.inbox) >= self.plan.queue and type(call.target) is str:
                 self._fail(link, number, "Busy", "no", call)
             else:
                 self.inbox.append((link, number, call))
         elif kind == "more":
             self._give_credit((link, number), message[2])
+        elif kind == "waiting":
+            self.invitations.handle_waiting(link.contact.uid, number, message[2], link.contact.is_distant)
+            self.invite()
+        elif kind == "declined":
+            self.invitations.handle_declined(link.contact.uid, number)
+            self.invite()
         else:
             self._cancel((link, number))
         self.look_soon()
@@ -205,8 +233,12 @@ class Mobster(Peer):
             if self.kingpin.may_die(self, "between reading and starting a call"):
                 return
             self._start(link, number, call)
+        if self.is_alive and not self.is_blocked:
+            self.publish()
+            self.invite()
 
     def _start(self, link: Link, number: int, call: Call) -> None:
+        self.begun += 1
         if call.deadline is not None and self.clock.now >= call.deadline:
             self._fail(link, number, "CallTimeout", "no", call)
         elif self.quarantined and self.quarantined.get(str(call.target), self.uid) != self.uid:
@@ -224,21 +256,24 @@ class Mobster(Peer):
             self.ledger.handle_started(call, self)
             self.is_blocked = True
             self.running = str(call.target)
-            seconds = 0.0001 + 0.002 * self.clock.luck() ** 3
-            self.clock.after(seconds, self.finish, link, number, call)
+            self.board.queued = len(self.inbox) + 1
+            seconds = self.kingpin.slowness * (0.0001 + 0.002 * self.clock.luck() ** 3)
+            self.clock.after(seconds, self.finish, link, number, call, seconds)
 
-    def finish(self, link: Link, number: int, call: Call) -> None:
+    def finish(self, link: Link, number: int, call: Call, seconds: float) -> None:
         """An export on the loop returns; or kills its process."""
         if not self.is_alive:
             return
         if self.stuck_since is not None:
-            self.clock.after(0.1, self.finish, link, number, call)
+            self.clock.after(0.1, self.finish, link, number, call, seconds)
             return
         if call.target == "crash" and self.clock.is_lucky(self.kingpin.faults.crashes):
             self.kingpin.kill(self)
             return
         self.ledger.handle_finished(call)
         self.running = ""
+        self._learn(call, seconds)
+        self._pace += 0.1 * (seconds * 1e6 - self._pace)
         self._reply(link, number, call)
         if not self.kingpin.may_die(self, "after a reply"):
             self.turn()
@@ -246,18 +281,70 @@ class Mobster(Peer):
     def turn(self) -> None:
         """The loop comes round."""
         self.is_blocked = False
+        self.board.queued = len(self.inbox)
+        self.invite()
         self.look_soon()
         self.read_all()
         self.work()
 
+    # ------------------------------------------------------------------------------------------- inviting
+
+    def invite(self) -> None:
+        """Invites callers whose calls wait, if there is room for them."""
+        invitations, now = self.invitations, self.clock.now
+        if self.is_stopping or not (len(invitations) or self.board.wanted):
+            return
+        for uid, line, count, _ in invitations.invite(self.look, now):
+            contact = self.contacts.get(uid)
+            if contact is not None:
+                self.post(contact, ("invite", line, count))
+        self.board.wanted = invitations.waiting
+        if (wake := invitations.wake_at()) < self._invites_again_at:
+            self._invites_again_at = wake
+            self.clock.at(wake, self.invite_others)
+
+    def invite_others(self) -> None:
+        """Somebody who was invited has not answered."""
+        self._invites_again_at = math.inf
+        if self.is_alive and not self.is_blocked:  # else it does when the loop comes round
+            self.invite()
+
+    def look(self, name: str) -> Load:
+        """How busy it is, as a call of an export would find it."""
+        lane, cost = self.lanes[name], self.kingpin.board.cost(mark_of(f"{self.role}.{name}"))
+        if lane is FREE:
+            return Load("free", lane, 0, cost, cost)
+        if lane.is_beside:
+            return Load("tasks", lane, len(self.tasks) + len(self.line), cost, cost)
+        return Load("loop", lane, len(self.inbox) + (self.running != ""), cost, int(self._pace))
+
+    def publish(self) -> None:
+        """Writes on the board what is in hand."""
+        if self.clock.is_lucky(LATE):
+            self.clock.after(0.001 * self.clock.luck(), self._write)
+        else:
+            self._write()
+
+    def _write(self) -> None:
+        entry = self.board
+        entry.queued = len(self.inbox) + (self.running != "")
+        entry.pace, entry.waiting, entry.running = int(self._pace), len(self.line), len(self.tasks) + len(self.streams)
+
+    def _learn(self, call: Call, seconds: float) -> None:
+        self.kingpin.board.learn(mark_of(f"{self.role}.{call.target}"), seconds)
+
     def _reply(self, link: Link, number: int, call: Call) -> None:
         self.served += 1
-        link.out.post(("reply", number, len(self.inbox) + len(self.line)))
+        link.out.post(("reply", number, self._queue))
         self._give_back(link, call)
+
+    @property
+    def _queue(self) -> int:
+        return len(self.inbox) + len(self.line) + self.invitations.waiting
 
     def _fail(self, link: Link, number: int, error: str, executed: str, call: Call) -> None:
         self.served += 1
-        link.out.post(("failed", number, len(self.inbox) + len(self.line), error, executed))
+        link.out.post(("failed", number, self._queue, error, executed))
         self._give_back(link, call)
 
     def _give_back(self, link: Link, call: Call) -> None:
@@ -274,22 +361,24 @@ class Mobster(Peer):
     def _start_task(self, key: Key, call: Call) -> None:
         self.ledger.handle_started(call, self)
         self.tasks[key] = call
+        call.begun = self.clock.now
         if call.deadline is not None:
             self.clock.at(call.deadline, self.end_late_task, key, call)
-        if call.target == "ask" and self.is_welcomed and (inner := self._ask(call)) is not None:
+        if call.target == "ask" and self.is_welcomed and (inner := self._call_somebody(call)) is not None:
             self.nested[key] = inner
             inner.parent = lambda: self.clock.after(0.0001, self.finish_task, key, call)
             if not inner.is_done:
                 return
         self.clock.after(0.001 + 0.1 * self.clock.luck() ** 3, self.finish_task, key, call)
 
-    def _ask(self, call: Call) -> Call | None:
+    def _call_somebody(self, call: Call) -> Call | None:
         """A task calls somebody: the function that it was given, or another role."""
         contact: Contact | None = self.contacts.get(call.caller.uid)
         if call.reference and contact is not None:
             return self.call_one(contact, call.reference)
         roles = [role for role in self.roster.roles if role != self.role]
-        return self.call(self.clock.pick(roles), "work") if roles else None
+        chain = (*call.chain, call.caller.uid)
+        return self.call(self.clock.pick(roles), "work", chain=chain) if roles else None
 
     def finish_task(self, key: Key, call: Call) -> None:
         """A task returns."""
@@ -300,6 +389,7 @@ class Mobster(Peer):
             return
         self._forget_task(key)
         self.ledger.handle_finished(call)
+        self._learn(call, self.clock.now - call.begun)
         self._reply(*key, call)
         self._next_of_line()
 
@@ -319,6 +409,7 @@ class Mobster(Peer):
 
     def _forget_task(self, key: Key) -> None:
         del self.tasks[key]
+        self.board.running = len(self.tasks) + len(self.streams)
         self.nested.pop(key, None)
         self.look_soon()
 
@@ -326,6 +417,8 @@ class Mobster(Peer):
         while self.line and len(self.tasks) < self.plan.concurrency:
             key, call = self.line.popitem(last=False)
             self._start_task(key, call)
+            self.publish()
+        self.invite()
 
     # -------------------------------------------------------------------------------------------- streams
 
@@ -356,6 +449,7 @@ class Mobster(Peer):
 
     def _forget_stream(self, key: Key) -> None:
         del self.streams[key]
+        self.board.running = len(self.tasks) + len(self.streams)
         self.look_soon()
 
     # ----------------------------------------------------------------------------------------- giving up
@@ -382,6 +476,8 @@ class Mobster(Peer):
         """The caller has died: what it had asked for is not started, and what runs as a task is cancelled."""
         super().drop_link(link)
         self._drop(lambda entry: entry[0] is link)
+        self.invitations.handle_lost(link.contact.uid)
+        self.invite()
         for key in [key for key in (*self.line, *self.tasks, *self.streams) if key[0] is link]:
             self._cancel(key)
 
@@ -393,5 +489,8 @@ class Mobster(Peer):
             "tasks": len(self.tasks),
             "nested": len(self.nested),
             "streams": len(self.streams),
+            "callers that wait": len(self.invitations),
+            "invited": len(self.invitations.expected),
+            "reserved": len(self.invitations._reserved),
         }
         return {**super().sizes(), **serving}

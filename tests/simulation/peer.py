@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from mob.core.lanes import Lane
 from mob.core.roster import Roster
-from mob.core.routing import Route, may_get_calls
+from mob.core.routing import may_get_calls
 from mob.core.states import Mobster
 from mob.wire.messages import Member
 from tests.simulation.calling import Caller, Contact
@@ -55,17 +56,20 @@ class Peer(Caller):
     def _handle_role(self, role: Any) -> None:
         if role.name == self.role:
             self.handle_role(role)
-        route = self.routes.get(role.name)
-        if role.given_up and route is not None and not route.targets:
-            for parked in route.all_waiting():
-                route.forget(parked)
-                if not parked.call.is_done:
-                    self._end(parked.call, "refused", "Unavailable", "no")
+        route = self.route(role.name)
+        for export in role.exports or ():
+            if export.is_beside:
+                route.lanes[export.name] = Lane(export.width, True)
+        self.handle_resized(role.name)
+        if role.given_up and not route.targets:
+            for parked in self._take(route):
+                self._end(parked.call, "refused", "Unavailable", "no")
 
     def _put(self, member: Member) -> None:
         contact = self.contacts.get(member.uid)
         if contact is None:
-            contact = self.contacts[member.uid] = Contact(member)
+            is_distant = self.is_far or self.kingpin.everybody[member.uid].is_far
+            contact = self.contacts[member.uid] = Contact(member, self.kingpin.board, is_distant)
         contact.member = member
         if member.state == Mobster.DRAINING:
             self.heard_draining.add(member.uid)
@@ -79,7 +83,7 @@ class Peer(Caller):
             early = [message[2] for message in contact.early if message[0] == "call" and message[2].role]
             contact.early = [each for each in contact.early if each[0] != "call" or not each[2].role]
             for call in early:
-                if contact.pending.pop(call.number, None) is call:
+                if contact.take(call.number) is call:
                     self.route_again(call, "worker lost before it was sent")
 
     def _say_farewell(self, contact: Contact) -> None:
@@ -93,7 +97,13 @@ class Peer(Caller):
             link.close()
             return
         is_second_to_self = uid == self.uid and contact.link is not None
-        claim(contact.link is None or is_second_to_self, "nobody is introduced twice", self, contact)
+        if (
+            contact.link is not None and not is_second_to_self
+        ):  # it broke at the other end, and this one has not read that
+            claim(contact.link.is_broken, "nobody is introduced twice", self, contact)
+            old = contact.link
+            self.lose(contact)
+            self.drop_link(old)
         link.contact = contact
         self.links.append(link)
         self.clock.after(0, self.handle_readable, link.into)
@@ -123,15 +133,12 @@ class Peer(Caller):
     def _reroute(self, role: str) -> None:
         if not role:
             return
-        route = self.routes.get(role) or self.routes.setdefault(role, Route(role))
-        before = route.targets
-        route.put(
+        able = [
             contact
             for contact in self.contacts.values()
             if may_get_calls(contact.member, role) and not contact.is_broken
-        )
-        if route.targets != before and (not before or route.keyed):
-            self.route_waiting(route)
+        ]
+        self.handle_workers(role, able)
 
     # ---------------------------------------------------------------------------------------------- reading
 
@@ -157,8 +164,10 @@ class Peer(Caller):
         link = pipe.end
         if link is not None and link.contact is None:
             return  # the introduction has not been heard yet
+        if link is not None and link not in self.links:
+            return  # dropped: nobody reads what still comes
         for message in pipe.take(everything):
-            if not self.is_alive:
+            if not self.is_alive or (link is not None and link not in self.links):
                 return
             if link is None:
                 if message is END:
@@ -167,10 +176,6 @@ class Peer(Caller):
                     self.handle_control(message)
             else:
                 self.handle_message(link, message)
-        if link is not None:
-            route = self.routes.get(link.contact.member.role)
-            if route is not None and route.waiting:
-                self.route_waiting(route)
 
     def handle_message(self, link: Link, message: Any) -> None:
         """Something that another member says."""
@@ -182,6 +187,8 @@ class Peer(Caller):
                 self.lent.release(number, link.contact.uid, count)
         elif kind == "farewell":
             link.contact.heard_farewell = True
+        elif kind == "invite":
+            self.handle_invite(link.contact, message[1], message[2])
         elif message is END:
             self._handle_closed(link)
         else:
@@ -189,6 +196,8 @@ class Peer(Caller):
 
     def serve(self, link: Link, message: Any) -> None:
         """A client serves the functions that it has lent, at once."""
+        if message[0] == "waiting":
+            raise AssertionError(message)  # it has no exports
         if message[0] == "call":
             self.ledger.handle_started(message[2], self)
             self.ledger.handle_finished(message[2])
@@ -204,6 +213,26 @@ class Peer(Caller):
             contact.is_broken = True
             self._reroute(contact.member.role)
             self.lose(contact)
+
+    def break_link(self, link: Link) -> None:
+        """The other end has sent what cannot be read: this one closes the link, and asks for another."""
+        contact = link.contact
+        link.is_broken = link.other.is_broken = True
+        self._handle_closed(link)
+        self.control.post(("want member again", contact.uid))
+
+    def block(self, seconds: float) -> None:
+        """The loop stands still for so long."""
+        if not self.is_blocked:
+            self.is_blocked = True
+            self.clock.after(seconds, self.unblock)
+
+    def unblock(self) -> None:
+        """It goes on."""
+        self.is_blocked = False
+        if self.is_alive:
+            self.read_all()
+            self.work()
 
     def drop_link(self, link: Link) -> None:
         """A link has ended."""
@@ -230,7 +259,8 @@ class Peer(Caller):
         return {
             "calls": len(self.mine),
             "pending": sum(len(contact.pending) for contact in self.contacts.values()),
-            "parked": sum(len(route.all_waiting()) for route in self.routes.values()),
+            "beside": sum(len(contact.beside) for contact in self.contacts.values()),
+            "parked": sum(route.waiting + len(route.items()) + route.size for route in self.routes.values()),
             "lent": len(self.lent),
             "debts": len(self.debts),
             "early": sum(len(contact.early) for contact in self.contacts.values()),

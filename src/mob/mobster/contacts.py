@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from msgspec import Raw
 
 from mob.core.dispatch import Route
-from mob.core.lanes import LOOP, Lane
+from mob.core.lanes import LOOP, UNLIMITED, Lane
 from mob.core.routing import Place, may_get_calls
 from mob.core.states import Call as CallState, Mobster
 from mob.errors import Lost
