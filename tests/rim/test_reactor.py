@@ -1,6 +1,7 @@
 import asyncio
 import socket
 import threading
+from time import monotonic
 
 import pytest
 import uvloop
@@ -105,3 +106,98 @@ def test_drive_reads_and_writes_while_the_loop_stands_still(reactor, pair):
     assert held == [True]
     ours.shutdown(socket.SHUT_RDWR)
     other.join()
+
+
+def count_wakes(reactor: Reactor) -> list[None]:
+    """Have each wake-up of the reactor, by the loop or by hand, add to a list."""
+    wakes: list[None] = []
+    reactor.after_callback = lambda: wakes.append(None)
+    return wakes
+
+
+class Again:
+    """A timer that sets itself again, so many times, for a moment ahead."""
+
+    def __init__(self, reactor: Reactor, ahead: float, times: int, then=lambda: None) -> None:
+        self.reactor, self.ahead, self.left, self.then = reactor, ahead, times, then
+        self.early: list[float] = []
+        self.set()
+
+    def set(self) -> None:
+        when = monotonic() + self.ahead
+        self.reactor.call_at(when, lambda: self.handle(when))
+
+    def handle(self, when: float) -> None:
+        if monotonic() < when:
+            self.early.append(when)
+        self.left -= 1
+        if self.left > 0:
+            self.set()
+        else:
+            self.then()
+
+
+@pytest.mark.parametrize("ahead", [-1.0, 0.0, 0.0001, 0.0005, 0.0012, 0.0049])
+def test_a_timer_wakes_the_loop_no_more_than_twice_however_short_it_is(reactor, ahead):
+    wakes = count_wakes(reactor)
+    timer = Again(reactor, ahead, 50, reactor.loop.stop)
+    reactor.run()
+    assert timer.left == 0 and not timer.early
+    assert 50 <= len(wakes) <= 101
+
+
+@pytest.mark.parametrize("ahead", [-1.0, 0.0, 0.0001, 0.0005, 0.0012])
+def test_a_timer_wakes_a_thread_that_drives_by_hand_no_more_than_twice(reactor, ahead):
+    wakes = count_wakes(reactor)
+    timer = Again(reactor, ahead, 50)
+    assert reactor.drive(lambda: timer.left == 0)
+    assert not timer.early
+    assert 49 <= len(wakes) <= 101
+
+
+def test_a_timer_that_sets_itself_for_the_past_lets_others_run(reactor):
+    order: list[str] = []
+
+    def again() -> None:
+        order.append("again")
+        reactor.call_at(monotonic() - 1, again)
+
+    def end() -> None:
+        order.append("end")
+        reactor.loop.stop()
+
+    reactor.call_at(monotonic() - 1, again)
+    reactor.call_at(monotonic(), end)
+    reactor.run()
+    assert "end" in order
+
+
+def test_rounds_by_hand_leave_one_timer_behind_in_the_loop_however_many_they_are(reactor, pair):
+    ours, theirs = pair
+    rounds = 500
+    echo = Echo(reactor, ours, rounds + 1)
+    reactor.call_at(monotonic() + 0.05, reactor.loop.stop)
+    other = threading.Thread(target=bounce, args=(theirs,))
+    other.start()
+    echo.post(b"x")
+    assert reactor.drive(lambda: echo.rounds <= 1)
+    wakes = count_wakes(reactor)
+    reactor.run()
+    assert len(wakes) <= 5  # one for the timer, or two; what was read last; not one for each round
+    ours.close()
+    other.join()
+
+
+def test_timers_after_one_that_raises_still_run(reactor):
+    seen: list[BaseException] = []
+    reactor.on_exit = seen.append
+    reactor.call_at(monotonic(), lambda: exec("raise SystemExit(3)"))
+    reactor.call_at(monotonic(), reactor.loop.stop)
+    reactor.run()
+    assert [error.code for error in seen] == [3]
+
+
+def test_a_timer_may_be_set_for_never(reactor):
+    reactor.call_at(float("inf"), lambda: None)
+    reactor.call_at(monotonic(), reactor.loop.stop)
+    reactor.run()

@@ -374,7 +374,7 @@ class Kingpin:
                 case d.Tell(text=text):
                     self.console.say(text)
                 case d.WakeAt(when=when):
-                    self.reactor.loop.call_later(max(0.0, when - monotonic()) + 0.001, self._wake)
+                    self.reactor.call_at(when, self._wake)  # never early: nobody would ask again
                 case d.Finish(status=status):
                     self.status = FORCED if self._forced else status
                     self.reactor.loop.stop()

@@ -10,6 +10,12 @@ has if the other end dies and leaves something of ours unread. So after each rea
 kernel is asked, in 0.5 us, whether the other end is gone. (One epoll object for all, watched by the loop, would spare
 that and one of the two registrations, but it makes an awaited call a fifth slower.)
 
+Timers are kept here, and the loop has one timer for the first of them. The loop's timers count whole milliseconds:
+uvloop rounds less than half of one down to "at once", and its clock is cut off to whole ones, so a timer may come up to
+a millisecond early. Hence the loop is asked for at least one millisecond, rounded up, and asked again if it was early:
+a timer costs two wake-ups at most, and one that sets itself for the next instant takes no more than one per
+millisecond.
+
 What is posted while a callback of this file runs is sent when it returns, else at the end of the loop's turn. Then the
 reactor may linger: who has just sent something often gets the answer sooner than a sleeping core could be woken.
 """
@@ -19,6 +25,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
+import math
 import os
 import select
 from collections import deque
@@ -34,6 +41,8 @@ READ = select.POLLIN | select.POLLHUP | select.POLLERR
 
 TURN = 0.001
 """Seconds after which the loop gets a turn, however fast the answers come, and what has time is sent."""
+FURTHEST = 86400.0
+"""Seconds for which the loop is asked at most: also a timer that never comes may be set."""
 
 
 class Flushable(Protocol):
@@ -65,7 +74,8 @@ class Reactor:
         self._calls: deque[Callable[[], None]] = deque()
         self._timers: list[tuple[float, int, Callable[[], None]]] = []
         self._timer_count = itertools.count()
-        self._armed_for: float | None = None
+        self._alarm: asyncio.TimerHandle | None = None  # the loop's timer for the first of them
+        self._alarm_at = 0.0
         self._wake_r, self._wake_w = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC) if hasattr(os, "pipe2") else _pipe()
         self.on_exit: Callable[[BaseException], None] = _raise
         """What to do when code on the loop has said sys.exit(); the loop goes on unless this raises."""
@@ -115,21 +125,42 @@ class Reactor:
     # ---------------------------------------------------------------------------------------------- timers
 
     def call_at(self, when: float, function: Callable[[], None]) -> None:
-        """Calls a function at that time (monotonic seconds), also while driven by hand; on the loop's thread only."""
+        """Call a function at that time (monotonic seconds) or up to two milliseconds later, never earlier; also while
+        driven by hand. On the loop's thread only."""
         heapq.heappush(self._timers, (when, next(self._timer_count), function))
-        self._arm()
+        self._set_alarm()
 
-    def _arm(self) -> None:
-        if self._timers and (self._armed_for is None or self._timers[0][0] < self._armed_for):
-            self._armed_for = self._timers[0][0]
-            self.loop.call_later(max(0.0, self._armed_for - monotonic()), self._handle, self._run_timers)
+    def _set_alarm(self) -> None:
+        """Have the loop ring for the first timer, unless it rings before that anyway."""
+        if not self._timers:
+            return
+        first = self._timers[0][0]
+        if self._alarm is not None:
+            if self._alarm_at <= first:
+                return
+            self._alarm.cancel()
+        self._alarm_at = first
+        self._alarm = self.loop.call_later(_loop_seconds(first - monotonic()), self._handle, self._ring)
+
+    def _ring(self) -> None:
+        self._alarm = None
+        try:
+            self._run_timers()
+        finally:
+            self._set_alarm()
 
     def _run_timers(self) -> None:
-        self._armed_for = None
+        """Run the timers that are due now, but not those that they set: so this comes to an end."""
         now = monotonic()
+        due: deque[tuple[float, int, Callable[[], None]]] = deque()
         while self._timers and self._timers[0][0] <= now:
-            heapq.heappop(self._timers)[2]()
-        self._arm()
+            due.append(heapq.heappop(self._timers))
+        try:
+            while due:
+                due.popleft()[2]()
+        finally:
+            for timer in due:  # one has raised: the others run at the next time
+                heapq.heappush(self._timers, timer)
 
     # -------------------------------------------------------------------------------------------- watching
 
@@ -238,15 +269,17 @@ class Reactor:
         poll = self._poll.poll
         try:
             while not until():
+                if self._timers and self._timers[0][0] <= monotonic():
+                    self._run_timers()
+                    if until():
+                        return True
                 if self._dirty:
                     self.flush()
                     if until():
                         return True
                 wake = deadline
-                if self._timers:
-                    self._run_timers()
-                    if self._timers and (wake is None or self._timers[0][0] < wake):
-                        wake = self._timers[0][0]
+                if self._timers and (wake is None or self._timers[0][0] < wake):
+                    wake = self._timers[0][0]
                 if wake is None:
                     events = (self._spinning.wait() if self._spinning.is_worth_it() else None) or poll()
                 else:
@@ -313,6 +346,15 @@ class Reactor:
             return
         for _ in range(len(self._calls)):
             self._calls.popleft()()
+
+
+def _loop_seconds(seconds: float) -> float:
+    """Return for how long the loop is asked when a timer is so many seconds ahead.
+
+    >>> _loop_seconds(0.0004), _loop_seconds(-1.0), _loop_seconds(1.2345)
+    (0.001, 0.001, 1.235)
+    """
+    return max(1, math.ceil(min(seconds, FURTHEST) * 1000)) / 1000
 
 
 def _nothing() -> None:
