@@ -142,7 +142,8 @@ def test_a_timer_wakes_the_loop_no_more_than_twice_however_short_it_is(reactor, 
     wakes = count_wakes(reactor)
     timer = Again(reactor, ahead, 50, reactor.loop.stop)
     reactor.run()
-    assert timer.left == 0 and not timer.early
+    assert timer.left == 0
+    assert not timer.early
     assert 50 <= len(wakes) <= 101
 
 
