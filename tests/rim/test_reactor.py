@@ -1,7 +1,9 @@
 import asyncio
 import socket
 import threading
+from collections.abc import Coroutine
 from time import monotonic
+from typing import Any
 
 import pytest
 import uvloop
@@ -202,3 +204,43 @@ def test_a_timer_may_be_set_for_never(reactor):
     reactor.call_at(float("inf"), lambda: None)
     reactor.call_at(monotonic(), reactor.loop.stop)
     reactor.run()
+
+
+def run(reactor: Reactor, coroutine: Coroutine[Any, Any, None]) -> None:
+    """Run the reactor until a coroutine is over."""
+    task = reactor.loop.create_task(coroutine)
+    task.add_done_callback(lambda _: reactor.loop.stop())
+    reactor.run()
+    task.result()
+
+
+def test_a_coroutine_sees_each_change_and_looks_at_no_other_time(reactor, pair):
+    ours, theirs = pair
+    read: list[bytes] = []
+    looks: list[int] = []
+    ours.setblocking(False)
+
+    async def wait_for_three() -> None:
+        while len(read) < 3:
+            looks.append(len(read))
+            theirs.send(b"x")
+            await reactor.change()
+
+    reactor.watch(ours.fileno(), lambda: read.append(ours.recv(100)))
+    run(reactor, wait_for_three())
+    assert looks == [0, 1, 2]
+
+
+def test_a_change_is_also_a_timer_or_a_note_or_the_deadline(reactor):
+    happened: list[str] = []
+
+    async def wait() -> None:
+        reactor.call_at(monotonic() + 0.001, lambda: happened.append("timer"))
+        while not happened:  # the loop may have come a moment early
+            await reactor.change()
+        reactor.loop.call_soon(reactor.note)
+        await reactor.change()
+        await reactor.change(monotonic() + 0.001)
+        await reactor.change(monotonic() - 1)
+
+    run(reactor, wait())

@@ -13,6 +13,7 @@ code: the new Kingpin replaces it, as after its death. Signals that arrive betwe
 
 from __future__ import annotations
 
+import asyncio
 import os
 import random
 import signal
@@ -53,7 +54,6 @@ REHEARSAL = 60.0
 """Seconds for it."""
 PATIENCE = 5.0
 """Seconds in which all links fall quiet."""
-LOOK = 0.01
 HELD_BACK = frozenset(
     {
         signal.SIGINT,
@@ -148,7 +148,7 @@ class Upgrade:
     def __init__(self, kingpin: Kingpin, ticket: Ticket) -> None:
         self._kingpin = kingpin
         self._ticket = ticket
-        self._deadline = monotonic() + REHEARSAL
+        self._task: asyncio.Task[None] | None = None
         self._said: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  closed when the rehearsal is over
         environment = {**os.environ, VARIABLE: f"rehearse:{kingpin.plan.name}:{snapshot.FORMAT}"}
         self._rehearsal = subprocess.Popen(
@@ -168,9 +168,8 @@ class Upgrade:
         said = self._said.read().decode(errors="replace").strip()
         self._said.close()
         if status == REHEARSED:
-            self._deadline = monotonic() + PATIENCE
             self._kingpin.console.followers.is_held = True  # whoever follows a flood is never quiet
-            self._try()
+            self._task = self._kingpin.reactor.loop.create_task(self._go_over_when_quiet(monotonic() + PATIENCE))
         else:
             self._fail(f"the new Kingpin does not come up (exit status {status}); this one stays. It said:\n{said}")
         return True
@@ -183,22 +182,21 @@ class Upgrade:
         self._kingpin.console.followers.is_held = False
         self._kingpin.end_upgrade(self._ticket, why)
 
-    def _try(self) -> None:
-        """Goes over to the new program as soon as nothing is half said."""
+    async def _go_over_when_quiet(self, deadline: float) -> None:
+        """Go over to the new program as soon as nothing is half said."""
         kingpin = self._kingpin
+        while not kingpin.supervisor.stopping and (noise := _noise(kingpin)):
+            if monotonic() >= deadline:
+                self._fail(f"{noise}, so the upgrade is put off. Try again.")
+                return
+            await kingpin.reactor.change(deadline)
         if kingpin.supervisor.stopping:
             self._fail("the app is stopping.")
             return
-        noise = _noise(kingpin)
-        if not noise:
-            try:
-                self._go_over()
-            except OSError as error:
-                self._fail(f"the new Kingpin could not be started: {error}.")
-        elif monotonic() > self._deadline:
-            self._fail(f"{noise}, so the upgrade is put off. Try again.")
-        else:
-            kingpin.reactor.loop.call_later(LOOK, self._try)
+        try:
+            self._go_over()
+        except OSError as error:
+            self._fail(f"the new Kingpin could not be started: {error}.")
 
     def _go_over(self) -> None:
         kingpin = self._kingpin

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 PATIENCE = 1.0
 """Seconds that a call waits for its function to be defined."""
 LOOK = 0.01
-"""Seconds between two looks at the module, while a call waits."""
+"""Seconds between two looks at the module, while a call waits: Python tells nobody that a module has a new name."""
 
 
 class Early:
@@ -41,8 +41,7 @@ class Early:
         self._line: Line = OrderedDict()
         self._missing: set[str | int] = set()  # the names that calls wait for
         self._is_looking = False
-        self.is_over = False
-        """Whether the module has been imported: nothing is defined any more."""
+        self._is_over = False  # the module has been imported: nothing is defined any more
 
     def __repr__(self) -> str:
         return f"<Early, {len(self._line)} calls wait for their functions>"
@@ -57,12 +56,17 @@ class Early:
 
     def hold(self, link: Link, contact: Contact, call: m.Call) -> bool:
         """Has a call wait for its function; False if no function will come any more."""
-        if self.is_over:
+        if self._is_over:
             return False
         self._missing.add(m.export_of(call.target))
         self._peer.serving.turns.put(self._line, link, call, (contact, monotonic() + PATIENCE), is_read=False)
         self._look_soon()
         return True
+
+    def end(self) -> None:
+        """Decide what still waits: the module has been imported. From any thread."""
+        self._is_over = True
+        self._peer.reactor.call(self._look)
 
     def _look_soon(self) -> None:
         if not self._is_looking:
@@ -71,15 +75,15 @@ class Early:
 
     def _look(self) -> None:
         """Starts what has waited for a function that is there now, and refuses what has waited for too long."""
-        self._is_looking = False
+        self._is_looking = False  # perhaps a look is set all the same: it finds nobody
         self._missing.clear()
-        if not self.is_over:
+        if not self._is_over:
             self._collect()
         now = monotonic()
         for waiting in list(self._line.values()):
             contact, until = waiting.work
             name = m.export_of(waiting.call.target)
-            if name in self._missing or (name not in self._exports and now < until and not self.is_over):
+            if name in self._missing or (name not in self._exports and now < until and not self._is_over):
                 self._missing.add(name)
             else:
                 self._decide(waiting.link, contact, waiting.call)

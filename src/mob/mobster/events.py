@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from mob.errors import nearest
@@ -88,7 +89,7 @@ class Handlers:
                 task = self._peer.reactor.loop.create_task(self._finish(event, value))
                 tasks = self.background if event == "message" else self._standing
                 tasks.add(task)
-                task.add_done_callback(tasks.discard)
+                task.add_done_callback(partial(self._handle_done, tasks))
         except Exception:
             self._peer.log.exception("a handler of %r raised", event)
 
@@ -106,6 +107,10 @@ class Handlers:
             _, late = await asyncio.wait(tasks, timeout=seconds)
             if late:
                 self._peer.log.error("%d handlers were cancelled and have not ended within the grace time", len(late))
+
+    def _handle_done(self, tasks: set[asyncio.Task[Any]], task: asyncio.Task[Any]) -> None:
+        tasks.discard(task)
+        self._peer.reactor.note()
 
     async def _finish(self, event: str, awaitable: Awaitable[Any]) -> None:
         try:

@@ -24,7 +24,7 @@ from functools import partial
 from pathlib import Path
 from time import monotonic
 from types import FrameType, ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import setproctitle
 import uvloop
@@ -42,7 +42,6 @@ from mob.mobster import (
     output,
     records,
 )
-from mob.mobster.call import Call
 from mob.mobster.closing import LAST, Closing
 from mob.mobster.early import Early
 from mob.mobster.exports import functions_of
@@ -59,8 +58,11 @@ if TYPE_CHECKING:
 
 FAREWELL_TIME = 1.0
 """Seconds to wait for the others to have noticed that this process drains."""
-QUIET_CHECK = 0.005
-"""Seconds between two looks at whether a draining process has become quiet."""
+LOOK = 0.005
+"""Seconds between two looks at whether the connections of a draining process have become quiet. The kernel tells of
+their state when it is asked, and of no change of it."""
+ANSWERED = 0.005
+"""Seconds that a handler gets for what it does with the last answer that it has waited for."""
 PACKAGE = str(Path(__file__).resolve().parents[1])
 SENDING = frozenset(module.__file__ for module in (link, calling, callbacks, buffers, contacts, control))
 """Files whose work must not be broken off in the middle."""
@@ -114,7 +116,6 @@ class Life:
         self.status = 0
         self._told: tuple[tuple[m.Export, ...], bool] = ((), False)  # as the Kingpin knows it: exports, all of them
         self._deadline = math.inf  # of the stop
-        self._awaited: list[Call[Any]] = []  # at the stop: what handlers that run for long may be waiting for
         self._waking = False  # whether the SIGTERM that comes is ours, to wake the module
 
     def __repr__(self) -> str:
@@ -208,7 +209,7 @@ class Life:
             self.reactor.stop()
             helper.join()
             self._collect_exports()
-            self.early.is_over = True
+            self.early.end()
             self.peer.serving.find_export = self.peer.serving.exports.get  # they are complete now
         return False
 
@@ -327,18 +328,15 @@ class Life:
             self._waking = True
             os.kill(os.getpid(), signal.SIGTERM)
         else:
-            self.reactor.loop.call_later(QUIET_CHECK, self._wake_module)
+            self.reactor.loop.call_later(LOOK, self._wake_module)
 
     async def _drain(self) -> None:
         peer = self.peer
-        deadline = monotonic() + FAREWELL_TIME
-        self._awaited = peer.contacts.unanswered() if peer.handlers.has_standing else []
-        while self._has_something_to_wait_for(deadline):
-            await asyncio.sleep(QUIET_CHECK)
+        await self._become_quiet(monotonic() + FAREWELL_TIME)
         if self.web is not None:
             await self._end_web(self.web)
         while peer.exit_asked is None and not self.closing.is_over(monotonic()):
-            await asyncio.sleep(QUIET_CHECK)
+            await asyncio.sleep(LOOK)
         await peer.handlers.end_standing(self._time_left())
         for handler in peer.handlers.of("stop"):
             try:
@@ -359,6 +357,21 @@ class Life:
         self._close_control()
         self.reactor.loop.stop()
 
+    async def _become_quiet(self, farewells: float) -> None:
+        """Wait for the calls in hand, for those that a handler waits for, and until that time for the farewells that
+        may still come. An export's sys.exit() waits for nothing, as anywhere."""
+        peer, last = self.peer, self._deadline - LAST
+        awaited = peer.contacts.unanswered() if peer.handlers.has_standing else []
+        if awaited:
+            while peer.exit_asked is None and monotonic() < last and not all(call.done() for call in awaited):
+                await self.reactor.change(last)
+            await asyncio.sleep(ANSWERED)
+        while peer.exit_asked is None:
+            now = monotonic()
+            if not peer.serving.in_hand and (now >= farewells or self._has_heard_farewells()):
+                return
+            await self.reactor.change(farewells if now < farewells else None)
+
     async def _end_web(self, web: Web) -> None:
         try:
             await web.end(self._deadline - LAST)
@@ -376,17 +389,6 @@ class Life:
         control = self.peer.control
         control.on_gone = lambda: None  # it is this end that goes
         control.close(1.0)
-
-    def _has_something_to_wait_for(self, deadline: float) -> bool:
-        """Calls in hand, those that a handler waits for, or farewells that may still come. An export's sys.exit() waits
-        for nothing, as anywhere."""
-        peer = self.peer
-        if peer.exit_asked is not None:
-            return False
-        if self._awaited and monotonic() < self._deadline - LAST:
-            self._awaited = [call for call in self._awaited if not call.done()]
-            return True
-        return bool(peer.serving.in_hand) or (monotonic() < deadline and not self._has_heard_farewells())
 
     def _has_heard_farewells(self) -> bool:
         peer = self.peer

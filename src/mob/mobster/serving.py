@@ -323,6 +323,7 @@ class Serving:
         while self._line and len(self.tasks) < self._concurrency:
             self._begin_first_of_line()
         self.invite()
+        self._peer.reactor.note()  # one call less in hand, and perhaps nobody is left to be answered
 
     def _publish_running(self) -> None:
         board = self._peer.board

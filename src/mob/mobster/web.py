@@ -18,7 +18,7 @@ import logging
 import math
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from email.utils import formatdate
 from time import monotonic
 from types import ModuleType
@@ -43,7 +43,8 @@ SILENT = 0.5
 ANSWERING = 3.0
 """Seconds after which also that WebSocket is closed of which a message has had no answer: it may get none."""
 LOOK = 0.01
-"""Seconds between two looks at who is left."""
+"""Seconds between two looks at a WebSocket that has asked something: the kernel tells whether it was answered when it
+is asked, and of no change of that."""
 RESERVE = 0.5
 """Seconds of the grace time that are kept for the end of the application itself."""
 CLOSE = (b"connection", b"close")
@@ -58,7 +59,10 @@ class Web:
         self._address = serve.address_of(role.serve)
         self._index = index
         self._config = _config(role, module)
+        self._news = asyncio.Event()  # a connection or a request has come or gone
         self._state = ServerState()
+        self._state.connections = Watched(self._news.set)
+        self._state.tasks = Watched(self._news.set)
         self._lifespan = Lifespan(self._config.loaded_app, self._config.lifespan)
         self.requests = Requests(self._config.loaded_app)
         """Counts what the application answers."""
@@ -94,8 +98,10 @@ class Web:
         """Finishes the requests, then the application; within the time given, by force at its end."""
         last = deadline - RESERVE
         while (now := monotonic()) < last and (self._is_in_use or now < self._began_to_end + LATE):
-            self._close_silent(now)
-            await asyncio.sleep(LOOK)
+            self._news.clear()
+            times = [self._began_to_end + each for each in (LATE, SILENT, ANSWERING)]
+            times += [now + LOOK] if self._close_silent(now) else []
+            await self._wait_for_news(min([last, *(each for each in times if each > now)]) - now)
         for connection in list(self._state.connections):
             connection.shutdown()
         for task in list(self._state.tasks):
@@ -108,6 +114,11 @@ class Web:
             self._lifespan.cancel()
             if self._server is not None:
                 self._server.close()
+
+    async def _wait_for_news(self, seconds: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(max(0.001, seconds)):  # uvloop takes less for nothing
+                await self._news.wait()
 
     @property
     def _is_ending(self) -> bool:
@@ -128,14 +139,19 @@ class Web:
         self._state.default_headers[:] = [*date, *self._config.encoded_headers, *last]
         self._clock = asyncio.get_running_loop().call_later(1.0, self._set_headers)
 
-    def _close_silent(self, now: float) -> None:
+    def _close_silent(self, now: float) -> bool:
+        """Close the connections on which nothing is under way; return whether one is left that waits for an answer."""
         if now < self._began_to_end + SILENT:
-            return
+            return False
+        is_waited_for = False
         is_patient = now < self._began_to_end + ANSWERING
         for connection in self._silent():
-            if not (is_patient and _waits_for_an_answer(connection)):
+            if is_patient and _waits_for_an_answer(connection):
+                is_waited_for = True
+            else:
                 self._closed.add(connection)
                 connection.shutdown()  # of a WebSocket: with code 1012, the service restarts
+        return is_waited_for
 
     def _silent(self) -> Iterator[Any]:
         """Connections without a request that is under way; WebSockets among them, which have none."""
@@ -143,6 +159,29 @@ class Web:
             cycle = getattr(connection, "cycle", None)
             if connection not in self._closed and (cycle is None or cycle.response_complete):
                 yield connection
+
+
+class Watched(set[Any]):
+    """A set that says when something was put in or taken out, in the ways in which uvicorn does that."""
+
+    def __init__(self, on_change: Callable[[], None]) -> None:
+        super().__init__()
+        self._on_change = on_change
+
+    def add(self, element: Any, /) -> None:
+        """Put something in."""
+        super().add(element)
+        self._on_change()
+
+    def discard(self, element: Any, /) -> None:
+        """Take it out, if it is in."""
+        super().discard(element)
+        self._on_change()
+
+    def remove(self, element: Any, /) -> None:
+        """Take it out."""
+        super().remove(element)
+        self._on_change()
 
 
 def _config(role: RolePlan, module: ModuleType) -> uvicorn.Config:

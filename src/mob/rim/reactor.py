@@ -77,6 +77,7 @@ class Reactor:
         self._alarm: asyncio.TimerHandle | None = None  # the loop's timer for the first of them
         self._alarm_at = 0.0
         self._wake_r, self._wake_w = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC) if hasattr(os, "pipe2") else _pipe()
+        self._awaiting: list[asyncio.Future[None]] = []  # of those who wait for a change
         self.on_exit: Callable[[BaseException], None] = _raise
         """What to do when code on the loop has said sys.exit(); the loop goes on unless this raises."""
         self.after_callback: Callable[[], None] = _nothing
@@ -162,6 +163,31 @@ class Reactor:
             for timer in due:  # one has raised: the others run at the next time
                 heapq.heappush(self._timers, timer)
 
+    # --------------------------------------------------------------------------------------------- changes
+
+    async def change(self, deadline: float | None = None) -> None:
+        """Return after the next thing that happens here (something was read or sent, a timer, a `note`), or at the
+        deadline (monotonic seconds). What `drive` is for code that blocks, this is for coroutines:
+
+        >>> while not is_over(): await reactor.change()            # doctest: +SKIP
+        """
+        news = self.loop.create_future()
+        self._awaiting.append(news)
+        timer = None if deadline is None else self.loop.call_later(_loop_seconds(deadline - monotonic()), _settle, news)
+        try:
+            await news
+        finally:
+            if timer is not None:
+                timer.cancel()
+            if news in self._awaiting:
+                self._awaiting.remove(news)
+
+    def note(self) -> None:
+        """Wake those who wait for a change: something has ended that neither reads nor sends. On the loop's thread."""
+        awaiting, self._awaiting = self._awaiting, []
+        for news in awaiting:
+            _settle(news)
+
     # -------------------------------------------------------------------------------------------- watching
 
     def watch(self, fd: int, on_readable: Callable[[], None]) -> None:
@@ -231,6 +257,8 @@ class Reactor:
             self._flush_scheduled = False
             return
         self.flush()
+        if self._awaiting:
+            self.note()
         if self._lingers and self._spinning.is_worth_it():
             self._linger()
 
@@ -321,6 +349,8 @@ class Reactor:
             if event & READ and (reader := self._readers.get(fd)) is not None:
                 reader()
         self.after_callback()
+        if self._awaiting:
+            self.note()
 
     def _handle_input(self, fd: int, on_readable: Callable[[], None], hangup: Callable[[int], object]) -> None:
         try:
@@ -336,6 +366,8 @@ class Reactor:
             self.after_callback()
         finally:
             self._busy = False
+            if self._awaiting:
+                self.note()
             if self._dirty:
                 self._flush_and_linger()
 
@@ -355,6 +387,11 @@ def _loop_seconds(seconds: float) -> float:
     (0.001, 0.001, 1.235)
     """
     return max(1, math.ceil(min(seconds, FURTHEST) * 1000)) / 1000
+
+
+def _settle(news: asyncio.Future[None]) -> None:
+    if not news.done():
+        news.set_result(None)
 
 
 def _nothing() -> None:
