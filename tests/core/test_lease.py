@@ -357,3 +357,38 @@ def test_a_singleton_cannot_be_scaled() -> None:
 def test_without_a_cluster_it_is_a_role_of_one_worker() -> None:
     mind = supervisor.Supervisor(Plan("app", "/", (RolePlan("cron", "cron", singleton=True),)))
     assert launched(mind.start(0.0)) == ["cron"]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_lease_that_is_looked_at_when_it_says_misses_nothing(seed: int) -> None:
+    """Before `next_wake` a look does nothing; so a Kingpin that looks then, and when something happens, is enough."""
+    luck, lease, store, wish, now, sent = Random(seed), Lease("cron", 1, "a"), Store(), Wish.TAKE, 100.0, 0
+    for number in range(1, 300):
+        at = lease.next_wake(wish)
+        if at == float("inf"):
+            assert wish is not Wish.TAKE
+            assert not lease.token
+            wish = Wish.TAKE
+            continue
+        if at > now:
+            assert lease.handle_wake(wish, number, luck.uniform(now, at - 1e-6)) == []
+            now = at
+        outcomes = lease.handle_wake(wish, number, now)
+        while outcomes:
+            outcome = outcomes.pop(0)
+            match outcome:
+                case Won() | Extended() | Elsewhere():
+                    wish = Wish.KEEP if lease.token else wish
+                case Yielded():
+                    wish = luck.choice([Wish.TAKE, Wish.KEEP, Wish.NONE])
+                case _:
+                    sent += 1
+                    answer = store.answer(outcome) if luck.random() < 0.8 else None
+                    if answer is not None:
+                        now += luck.uniform(0, 2)
+                        outcomes += lease.handle_answer(answer, now)
+        if luck.random() < 0.1:
+            wish = Wish.NONE
+        if luck.random() < 0.3 and not lease.token:
+            wish = Wish.TAKE
+    assert sent > 20

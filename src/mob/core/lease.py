@@ -21,6 +21,7 @@ Pure: `now` is passed in, requests and what follows come out.
 
 from __future__ import annotations
 
+import math
 from enum import Enum
 
 import msgspec
@@ -137,6 +138,20 @@ class Lease:
         if self._asked is None and now >= self._due and is_wanted:
             outcomes.append(self._ask(number, now))
         return outcomes
+
+    def next_wake(self, wish: Wish) -> float:
+        """Return when `handle_wake` has something to do, if nothing happens before.
+
+        Infinity if it never has, minus infinity if it has now.
+        """
+        if self.token and wish is Wish.NONE:
+            return -math.inf
+        times = [self.until] if self.token else []
+        if self._asked is not None:
+            times.append(self._asked[1] + PATIENCE)
+        elif self.token or wish is Wish.TAKE:
+            times.append(self._due)
+        return min(times, default=math.inf)
 
     def look_again(self) -> None:
         """Somebody has given it back: the store is asked at once."""

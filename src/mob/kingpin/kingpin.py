@@ -316,6 +316,8 @@ class Kingpin:
             self.registry.handle_decisions(decisions, monotonic())
             self._do(decisions)
             self.manager.tell(self.supervisor)
+            if self.cluster is not None:
+                self.cluster.leases.look_soon()
 
     def _do(self, decisions: list[Decision]) -> None:
         for decision in decisions:

@@ -9,6 +9,8 @@ Times here are by the clock of `rim.expiry`, which goes on while the machine sle
 
 from __future__ import annotations
 
+import asyncio
+import math
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -21,8 +23,11 @@ if TYPE_CHECKING:
     from mob.kingpin.cluster import Cluster
     from mob.kingpin.kingpin import Kingpin
 
-LOOK = 0.2
-"""Seconds between two looks at the clock."""
+FURTHEST = 1.0
+"""Seconds after which the clock is looked at in any case: timers of the loop do not count the time that the machine
+sleeps, and leases do."""
+SHORTEST = 0.002
+"""Seconds between two looks at least: the loop's timers count whole milliseconds, and may come one too early."""
 
 
 class Leases:
@@ -34,8 +39,9 @@ class Leases:
         number, name = cluster.membership.number, cluster.membership.name
         self._leases = {role: Lease(role, number, name) for role in kingpin.supervisor.crew.leases}
         self._number = int(monotonic() * 1e6)  # greater than any that a Kingpin before this one has used
-        if self._leases:
-            kingpin.reactor.loop.call_soon(self._tick)
+        self._timer: asyncio.TimerHandle | None = None
+        self._will_look = False
+        self.look_soon()
 
     def __repr__(self) -> str:
         return f"<Leases of {', '.join(self._leases) or 'nothing'}>"
@@ -63,9 +69,21 @@ class Leases:
 
     # ------------------------------------------------------------------------------------------------- happens
 
-    def _tick(self) -> None:
-        self._kingpin.reactor.loop.call_later(LOOK, self._tick)
+    def look_soon(self) -> None:
+        """Something was decided: look at the leases when all of it is carried out."""
+        if self._leases and not self._will_look:
+            self._will_look = True
+            self._kingpin.reactor.loop.call_soon(self._look_and_wait)
+
+    def _look_and_wait(self) -> None:
+        self._will_look = False
         self.look()
+        if self._timer is not None:
+            self._timer.cancel()
+        now = expiry.now()
+        left = min((lease.next_wake(self._wish(role)) for role, lease in self._leases.items()), default=math.inf) - now
+        seconds = max(SHORTEST, min(left, FURTHEST))
+        self._timer = self._kingpin.reactor.loop.call_later(seconds, self.look_soon)
 
     def look(self) -> None:
         """Time has passed, or something has changed."""
