@@ -78,6 +78,70 @@ def test_the_map_names_no_file_that_is_not_there() -> None:
     assert {name for name in names if not any((place / name).is_file() for place in places)} == set()
 
 
+INTERVALS = DESIGN[DESIGN.index("## What still looks at intervals") : DESIGN.index("## The simulation")]
+ROWS = [line.split("|")[1] for line in INTERVALS.splitlines() if line.startswith("| `")]
+IS_INTERVAL = re.compile(r"(\w+_)?(LOOK|PAUSE|PERIOD|INTERVAL|HOUSEKEEPING|BEAT|PING|PROGRESS)")
+NO_LOOP = {("plan.py", "PERIOD")}  # an option: the time in which restarts are counted
+
+
+def said_of_intervals() -> tuple[set[str], set[tuple[str, str]]]:
+    """The files in the table of intervals, and the constants with their files."""
+    files: set[str] = set()
+    constants: set[tuple[str, str]] = set()
+    for row in ROWS:
+        last: list[str] = []  # constants belong to the files that stand just before them
+        is_file_before = False
+        for word in re.findall(r"`([\w/.]+)`", row):
+            is_file = word.endswith(".py")
+            if is_file:
+                last = [*last, word] if is_file_before else [word]
+                files.add(word)
+            else:
+                constants |= {(each, word) for each in last}
+            is_file_before = is_file
+    return files, constants
+
+
+def constants_of(path: Path) -> set[str]:
+    """The names that a module assigns at its top level."""
+    targets = [
+        each
+        for node in ast.parse(path.read_text("utf-8")).body
+        if isinstance(node, ast.Assign)
+        for each in node.targets
+    ]
+    return {node.id for target in targets for node in ast.walk(target) if isinstance(node, ast.Name)}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(SRC / "mob")))
+def test_every_interval_has_its_reason(path: Path) -> None:
+    name = path.relative_to(SRC / "mob").as_posix()
+    files, constants = said_of_intervals()
+    own = {(name, each) for each in constants_of(path) if IS_INTERVAL.fullmatch(each)} - NO_LOOP
+    assert own - constants == set(), (
+        "wait for an event; if there is none, say why in docs/design.md, 'What still looks at intervals'"
+    )
+    loops = [
+        node for node in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(node, (ast.While, ast.AsyncFor))
+    ]
+    sleeps = [
+        call for loop in loops for call in ast.walk(loop) if isinstance(call, ast.Call) and called(call) == "sleep"
+    ]
+    assert not sleeps or name in files, (
+        f"line {sleeps[0].lineno} sleeps in a loop: wait for an event, or say why there is none"
+    )
+
+
+def called(call: ast.Call) -> str:
+    """The last part of what is called."""
+    return call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
+
+
+def test_the_table_of_intervals_names_nothing_that_is_gone() -> None:
+    _, constants = said_of_intervals()
+    assert {(name, each) for name, each in constants if each not in constants_of(SRC / "mob" / name)} == set()
+
+
 # --- docs/supervision.md ----------------------------------------------------------------------------------------------
 
 

@@ -12,7 +12,6 @@ import os
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from functools import partial
 from time import monotonic
 from types import TracebackType
 from typing import Any, TypeVar, overload
@@ -44,8 +43,6 @@ PATIENCE = 10.0
 
 FAREWELL_TIME = 1.0
 """Seconds that closing may wait for links, so that what was said arrives."""
-QUIET_CHECK = 0.005
-"""Seconds between two looks at whether it has been said."""
 
 
 class Client:
@@ -66,6 +63,7 @@ class Client:
         self._peer = Peer(self._reactor, sock, frame_limit=FRAME_LIMIT)
         self._thread = threading.Thread(target=self._reactor.run, name=f"mob-client-{app}", daemon=True)
         self._steering = Steering(self._peer)
+        self._changes = self._peer.control.changes
         self._gone = threading.Event()
         self._peer.control.on_gone = self._gone.set
         self._peer.control.ending = f"the machine {node!r} of {app!r} has ended or is out of reach." if node else ""
@@ -114,7 +112,7 @@ class Client:
             return
         self._closed = True
         atexit.unregister(self._handle_exit)
-        self._reactor.call(partial(self._close_links, monotonic() + FAREWELL_TIME))
+        self._reactor.call(self._begin_to_close)
         self._thread.join()
         self._free()
         if self._owns_near and self._near is not None:
@@ -126,13 +124,16 @@ class Client:
         if os.getpid() == self._peer.pid:
             self.close()
 
-    def _close_links(self, deadline: float) -> None:
-        """What was said to members whose links are still to come is said first."""
-        peer = self._peer
-        has_more = any(contact._early for contact in peer.contacts)  # pyright: ignore[reportPrivateUsage]
-        if has_more and not peer.control.is_closed and monotonic() < deadline:
-            self._reactor.call_at(monotonic() + QUIET_CHECK, partial(self._close_links, deadline))
-            return
+    def _begin_to_close(self) -> None:
+        self._closing = self._reactor.loop.create_task(self._close_links())
+
+    async def _close_links(self) -> None:
+        """Close them; what was said to members whose links are still to come is said first."""
+        peer, deadline = self._peer, monotonic() + FAREWELL_TIME
+        while not peer.control.is_closed and monotonic() < deadline:
+            if not any(contact._early for contact in peer.contacts):  # pyright: ignore[reportPrivateUsage]
+                break
+            await self._reactor.change(deadline)
         peer.tidy()
         peer.calling.leave()
         for link in peer.contacts.links():

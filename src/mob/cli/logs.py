@@ -7,6 +7,7 @@ what is there already is sorted by its time. A machine that joins while one foll
 
 from __future__ import annotations
 
+import contextlib
 import os
 import queue
 import sys
@@ -25,8 +26,6 @@ from mob.kingpin.lines import BOLD, COLORS, KINGPIN, Chunk, Form, Origin, as_jso
 from mob.wire.messages import Line
 
 LAST = 50
-LOOK = 1.0
-"""Seconds between two looks at which machines there are."""
 
 
 @click.command()
@@ -91,7 +90,7 @@ def _show_all(app: Client, machines: list[str], target: str | int, last: int, fo
 
 
 class _News(NamedTuple):
-    """A line from a machine; without one, how it has ended there."""
+    """A line from a machine; without one, how it has ended there. Without a machine: others may have come or gone."""
 
     machine: str
     line: Line | None
@@ -116,12 +115,15 @@ class Together:
         """Until Ctrl-C, or the app has ended on this machine."""
         app, last = self._app, self._last
         color_of = _colors(app)
+        app._changes.listeners.append(self._handle_change)  # pyright: ignore[reportPrivateUsage]
         while not app.wait_stopped(0.0):
             for machine in app.nodes():
                 if machine.name not in self._followed and not machine.why_not:
                     self._followed.add(machine.name)
                     threading.Thread(target=self._follow, args=(machine.name, last), daemon=True).start()
             for news in self._batch():
+                if not news.machine:
+                    continue
                 if news.line is not None:
                     sys.stdout.buffer.write(_from(news.machine, self._form(_chunk(news.line, color_of)), self._form))
                 else:
@@ -132,14 +134,16 @@ class Together:
         click.echo(f"the app {app.app!r} has ended.", err=True)
 
     def _batch(self) -> list[_News]:
-        """What has come, at least for so long that machines may have come or gone; by its time."""
-        try:
-            batch = [self._news.get(timeout=LOOK)]
-        except queue.Empty:
-            return []
+        """What has come, at least one piece of news; by its time."""
+        batch = [self._news.get()]
         while not self._news.empty():
             batch.append(self._news.get())
         return sorted(batch, key=lambda news: news.line.at if news.line else float("inf"))
+
+    def _handle_change(self) -> None:
+        """Machines may have come or gone, or the app has ended; on the client's thread, which must not wait."""
+        with contextlib.suppress(queue.Full):  # then there is news anyway
+            self._news.put_nowait(_News("", None))
 
     def _follow(self, machine: str, last: int) -> None:
         """What a machine says, until it ends; in a thread."""

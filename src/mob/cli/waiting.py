@@ -1,7 +1,7 @@
 """Waits until workers that were asked for are ready, and shows on a terminal how far it is.
 
-It asks the Kingpin again and again, for what is waited for may be given up, scaled or reloaded by others meanwhile.
-Whoever waits is told at once when the role is seen to fail; the Kingpin goes on trying.
+It asks the Kingpin again after each change of the roster, because what is waited for may be given up, scaled or
+reloaded by others meanwhile. Whoever waits is told at once when the role is seen to fail; the Kingpin goes on trying.
 """
 
 from __future__ import annotations
@@ -17,8 +17,6 @@ from mob.cli.apps import Failure
 from mob.client import Client
 from mob.wire.messages import Metrics, Row
 
-LOOK = 0.1
-"""Seconds between two looks."""
 Place = tuple[str, int]
 """A role and an index."""
 
@@ -78,9 +76,11 @@ class Workers:
 def wait_ready(app: Client, workers: Workers, timeout: float) -> str:
     """Waits until they are ready, and says so. `Failure` if they do not come up, telling why."""
     deadline = time.monotonic() + timeout
+    changes = app._changes  # pyright: ignore[reportPrivateUsage]
     console = Console(stderr=True)
     with console.status("") if sys.stderr.isatty() else nullcontext() as status:
         while True:
+            seen = changes.count
             now = app.metrics()
             progress = workers.progress(now)
             if all(ready == wanted for ready, wanted in progress.values()):
@@ -88,8 +88,8 @@ def wait_ready(app: Client, workers: Workers, timeout: float) -> str:
             shown = ", ".join(f"{role}: {ready} of {wanted} ready" for role, (ready, wanted) in progress.items())
             if why := workers.problem(now):
                 raise Failure(f"{shown}. {why}\n{workers.outlook(app.overview())}")
-            if time.monotonic() > deadline:
+            if time.monotonic() >= deadline:
                 raise Failure(f"after {timeout:g} s: {shown}.\n{workers.outlook(app.overview())}")
             if status is not None:
                 status.update(shown)
-            time.sleep(LOOK)
+            changes.wait(seen, max(0.0, deadline - time.monotonic()))

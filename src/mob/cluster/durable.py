@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from nats.aio.client import Client
@@ -54,8 +55,8 @@ PER_WORKER = 4
 """Messages that a worker has at once; Celery's default. More run at once only if the handlers are `async def`."""
 PULL = 20.0
 """Seconds that a request for messages waits at the server."""
-LOOK = 0.25
-"""Seconds between two looks for a ready worker, while messages wait for one."""
+AGAIN = 0.25
+"""Seconds until a message that a worker did not begin is tried again, if no worker has come or gone before."""
 PATIENCE = 5.0
 """Seconds that a message waits for one before another machine may have it."""
 SETTLED = 30.0
@@ -73,6 +74,7 @@ class Durable:
     def __init__(self, peer: Peer, client: Callable[[], Client | None]) -> None:
         self._peer = peer
         self._client = client
+        self._changes = peer.control.changes
         name = peer.app.replace(".", "_")
         self.stream, self.dead = f"mob-{name}", f"mob-{name}-dead"
         self._prefix = f"mob.{name}"
@@ -88,6 +90,7 @@ class Durable:
 
     def handle_connected(self) -> None:
         """NATS can be reached (again): looks whether there are messages."""
+        self._changes.note()  # not of the roster, but for who waits here it is one
         self._start(self._listen())
         if not self._is_looking:
             self._is_looking = True
@@ -127,9 +130,9 @@ class Durable:
 
     async def _wait_for_the_first_connection(self) -> None:
         """What is sent at the very start waits for NATS; later, where there is none, it fails at once."""
-        until = asyncio.get_running_loop().time() + PATIENCE
-        while self._client() is None and asyncio.get_running_loop().time() < until:
-            await asyncio.sleep(LOOK)
+        until = monotonic() + PATIENCE
+        while self._client() is None and (left := until - monotonic()) > 0:
+            await self._changes.next(left)
 
     async def _make(self, client: Client) -> None:
         """Makes the streams, unless they are there: then they stay as somebody has set them."""
@@ -176,6 +179,7 @@ class Durable:
     async def _look_now_and_then(self) -> None:
         while True:
             await asyncio.sleep(SETTLED)
+            self._changes.note()
             await self._look()
 
     async def _look(self) -> None:
@@ -205,11 +209,11 @@ class Durable:
         subscription: JetStreamContext.PullSubscription | None = None
         while True:
             if len(in_hand) >= PER_WORKER * len(self._workers(role)):
-                await (asyncio.wait(in_hand, return_when=asyncio.FIRST_COMPLETED) if in_hand else asyncio.sleep(LOOK))
+                await self._wait_for_room(in_hand)
                 continue
             client = self._client()
             if client is None or not client.is_connected:
-                await asyncio.sleep(LOOK)
+                await self._changes.next()
                 continue
             try:
                 if subscription is None:
@@ -227,6 +231,14 @@ class Durable:
                 task = asyncio.get_running_loop().create_task(self._handle(role, message))
                 in_hand.add(task)
                 task.add_done_callback(in_hand.discard)
+
+    async def _wait_for_room(self, in_hand: set[asyncio.Task[None]]) -> None:
+        """Return when a message was finished, or a worker has come or gone."""
+        change = self._changes.future()
+        try:
+            await asyncio.wait({change, *in_hand}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            change.cancel()
 
     async def _subscribe(self, js: JetStreamContext, role: str) -> JetStreamContext.PullSubscription:
         config = ConsumerConfig(
@@ -272,14 +284,13 @@ class Durable:
         headers = message.headers or {}
         key = headers.get(KEY) or f"{self.stream}-{message.metadata.sequence.stream}"
         sender = _read(headers.get(SENDER, ""))
-        loop = asyncio.get_running_loop()
-        until = loop.time() + PATIENCE
+        until = monotonic() + PATIENCE
         while True:
             workers = self._workers(role)
-            if not workers and loop.time() > until:
+            if not workers and monotonic() >= until:
                 return Unavailable(f"no worker of {role!r} is ready on this machine.")
             if workers:
-                until = loop.time() + PATIENCE
+                until = monotonic() + PATIENCE
                 contact = min(workers, key=lambda each: each.outstanding)
                 args = (message.data, sender, key, attempt)
                 call = self._peer.calling.call_one(contact, _label(role, message), m.HANDLE, args, {})
@@ -290,7 +301,7 @@ class Durable:
                         return error
                 else:
                     return None
-            await asyncio.sleep(LOOK)
+            await self._changes.next(AGAIN if workers else max(0.001, until - monotonic()))
 
     async def _put_aside(self, role: str, message: Msg, attempt: int, error: Exception) -> None:
         client, label = self._client(), _label(role, message)

@@ -12,12 +12,16 @@ from typing import TYPE_CHECKING, Any
 from mob.core.roster import Roster
 from mob.errors import AddressHeld, AppNotRunning, Unavailable
 from mob.mobster.call import Call
+from mob.mobster.changes import Changes
 from mob.rim.board import Board
 from mob.rim.link import Link
 from mob.wire import messages as m
 
 if TYPE_CHECKING:
     from mob.mobster.peer import Peer
+
+ROSTER = (m.Welcome, m.MemberIs, m.MemberGone, m.RoleIs, m.NodeIs, m.NodeGone, m.Cut)
+"""Messages that change the roster."""
 
 
 class Control:
@@ -32,6 +36,8 @@ class Control:
         self.ending = ""
         """What is said of the end of this link, if it is not the app's."""
         self._ids = itertools.count(1)
+        self.changes = Changes()
+        """What the Kingpin says of members, roles and machines, as something to wait for."""
         self.welcomed = False
         self.refused = ""
         self.on_stop: Callable[[float], None] = _nothing_to_stop
@@ -99,8 +105,12 @@ class Control:
     # ---------------------------------------------------------------------------------- what the Kingpin says
 
     def _handle(self, link: Link, messages: list[m.Down]) -> None:
+        has_changed = False
         for message in messages:
             self._handle_one(link, message)
+            has_changed = has_changed or isinstance(message, ROSTER)
+        if has_changed:
+            self.changes.note()
 
     def _handle_one(self, link: Link, message: m.Down) -> None:
         peer = self._peer
@@ -258,6 +268,7 @@ class Control:
                 contact.lose("cannot be reached: its app has ended")
         self._peer.calling.fail_all(self.ended)
         self.on_gone()
+        self.changes.note()
 
     def ended(self, label: str) -> Unavailable:
         """The error of what waits for a worker when no worker will come any more."""

@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
 PATIENCE = 30.0
 """Seconds in which a message must have been stored."""
-PAUSE = 0.1
-"""Seconds between two attempts."""
+PAUSE = 1.0
+"""Seconds until the next attempt, if nothing has changed before: a link may have broken whose gateway lives."""
 STORE = "store"
 """The export of gateways that does it."""
 
@@ -101,7 +101,19 @@ class _Storing:
         if monotonic() >= self._until or self._peer.control.is_closed:
             self.call.fail(error)
         else:
-            self._peer.reactor.call(lambda: self._peer.reactor.call_at(monotonic() + PAUSE, self._attempt))
+            self._peer.reactor.call(self._wait)
+
+    def _wait(self) -> None:
+        """Try again when the roster has changed, for it tells that a gateway has come or gone; also while the loop's
+        thread waits for this by hand."""
+        self._peer.control.changes.listeners.append(self._wake)
+        self._peer.reactor.call_at(min(monotonic() + PAUSE, self._until), self._wake)
+
+    def _wake(self) -> None:
+        listeners = self._peer.control.changes.listeners
+        if self._wake in listeners:
+            listeners.remove(self._wake)
+            self._attempt()
 
 
 def _whole(peer: Peer, body: Raw, passage: Passage) -> Raw:

@@ -21,7 +21,10 @@ from mob.wire import messages as m
 
 T = TypeVar("T")
 LOOK = 0.002
-"""Seconds between two looks at what is waited for."""
+"""Seconds between two looks at what is waited for, where only the question is known, or nothing that could tell."""
+UNTOLD = 0.1
+"""Seconds after which a place is looked at although the roster has not changed: it tells nothing of places for which
+there is no process, such as one that waits for a lease."""
 COMING = frozenset({"launching", "booting", "failing", "held", "waiting"})
 """States of places of which a ready mobster is still expected."""
 
@@ -90,12 +93,15 @@ class AppUnderTest(Client):
         >>> app.wait_ready("back", 3)                         # doctest: +SKIP
         """
         deadline = monotonic() + patience
-        while not self._is_ready(role, count):
+        while True:
+            seen = self._changes.count
+            if self._is_ready(role, count):
+                break
             if why := self._failing(role) or self._host.problem():
                 raise self._not_ready(why)
             if monotonic() > deadline:
                 raise self._not_ready(f"{role or 'it'} was not ready within {patience:g} s")
-            sleep(LOOK)
+            self._changes.wait(seen, UNTOLD)
         self._was_ready = self._was_ready or not role
 
     def _failing(self, role: str) -> str:
