@@ -83,7 +83,8 @@ class Roster:
 
     def places(self, role: str) -> list[tuple[str, int]]:
         """How many places the role has on each machine, by its name ("" if there is no cluster)."""
-        own = self.roles[role].workers
+        info = self.roles.get(role)  # an upgrade may add a role: its first member is known before it is described
+        own = 0 if info is None else info.workers
         if not self.nodes:
             return [("", own)]
         first, *others = self.nodes.values()
