@@ -315,7 +315,7 @@ def test_and_comes_in_when_the_older_has_gone(me: Me, leaves: bool) -> None:
 def test_one_of_another_version_is_told_so_once(me: Me) -> None:
     (tell,) = me.hears(m.Alive(1, 1.0), protocol=m.PROTOCOL + 1)
     assert isinstance(tell, d.Tell)
-    assert tell.text.startswith("the machine 'you' speaks version 3 of mob's protocol, this one version 2: not")
+    assert tell.text.startswith("the machine 'you' speaks version 4 of mob's protocol, this one version 3: not")
     assert "Update the older one" in tell.text
     assert me.hears(m.Alive(2, 2.0), protocol=m.PROTOCOL + 1) == []
     assert not me.membership.neighbours

@@ -191,10 +191,16 @@ def blocked(back: Any, is_reading: bool = True) -> Iterator[None]:
         call.result(30)
 
 
+def directly(back: Any) -> Any:
+    """The only worker by its pid: calls go there at once, and wait there."""
+    return back.options(pid=back.who().result(30))
+
+
 def test_a_full_queue(back: Any, thing: Callable[[], Any]) -> None:
+    there = directly(back)
     with blocked(back):
-        waiting = [back.take(thing()) for _ in range(3)]
-        refused = [back.take(thing(), named=thing()) for _ in range(3)]
+        waiting = [there.take(thing()) for _ in range(3)]
+        refused = [there.take(thing(), named=thing()) for _ in range(3)]
         assert {type(call.exception(30)) for call in refused} == {mob.Busy}
     for call in waiting:
         call.result(30)
@@ -202,15 +208,18 @@ def test_a_full_queue(back: Any, thing: Callable[[], Any]) -> None:
 
 @pytest.mark.parametrize("is_reading", [True, False])
 def test_cancelled_in_the_queue(back: Any, thing: Callable[[], Any], is_reading: bool) -> None:
+    there = directly(back)
     with blocked(back, is_reading):
-        calls = [back.take(thing(), named=thing()) for _ in range(2)]
+        calls = [to.take(thing(), named=thing()) for to in (there, there, back, back)]  # in the worker, and here
         for call in calls:
             call.cancel()
 
 
-def test_expired_in_the_queue(back: Any, thing: Callable[[], Any]) -> None:
+@pytest.mark.parametrize("is_there", [True, False])
+def test_expired_in_the_queue(back: Any, thing: Callable[[], Any], is_there: bool) -> None:
+    proxy = directly(back) if is_there else back
     with blocked(back):
-        call = back.options(timeout=0.01).take(thing(), named=thing())
+        call = proxy.options(timeout=0.01).take(thing(), named=thing())
         assert isinstance(call.exception(30), mob.CallTimeout)
 
 
@@ -269,9 +278,9 @@ def test_passed_on_by_one_who_dies(client: mob.Client, back: Any, thing: Callabl
 
 
 def test_killed_with_all_unread(client: mob.Client, back: Any, thing: Callable[[], Any]) -> None:
-    pid = back.who().result(30)
+    pid, there = back.who().result(30), directly(back)
     gate, other = socket.socketpair()
-    calls = [back.block(other, True), *(back.take(thing(), named=thing()) for _ in range(3))]
+    calls = [there.block(other, True), *(there.take(thing(), named=thing()) for _ in range(3))]
     os.kill(pid, signal.SIGKILL)
     assert {type(call.exception(30)) for call in calls} == {mob.Lost}
     gate.close()

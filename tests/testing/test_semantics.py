@@ -217,7 +217,7 @@ def test_keys_stay(back: Any) -> None:
 
 
 def test_a_full_queue_is_busy(app: AppUnderTest) -> None:
-    narrow = app.require("narrow").options(timeout=20)
+    narrow = app.require("narrow").options(timeout=20, pid=app.pids("narrow")[0])
     calls = [narrow.block(0.2) for _ in range(8)]
     outcomes = [_outcome(call) for call in calls]
     assert mob.Busy in outcomes

@@ -51,6 +51,6 @@ def test_plain_values_can_be_encoded_later(value: Any) -> None:
     assert decode(encode(value)) == value
 
 
-@pytest.mark.parametrize("value", NOT_PLAIN, ids=repr)
+@pytest.mark.parametrize("value", NOT_PLAIN, ids=lambda value: type(value).__name__)
 def test_others_are_encoded_at_once(value: Any) -> None:
     assert not is_plain(value)

@@ -419,6 +419,14 @@ class Calling:
                 self._send_parked(parked, contact)
         self._look_at_the_clock()
 
+    def handle_draining(self, contact: Contact) -> None:
+        """A worker finishes what it has. If no other one is there, as when the app stops, what waits is sent to it, for
+        it may be the last."""
+        route = self._peer.contacts.routes.get(contact.member.role)
+        if route is not None and route.waiting and not route.targets and contact.link is not None:
+            for parked in self._take(route, lambda item: item.place in (None, contact.place)):
+                self._send_parked(parked, contact)
+
     def handle_link_lost(self, contact: Contact) -> None:
         """The link to a worker has ended; if the worker lives it knows no more of what waits for it."""
         route = self._peer.contacts.routes.get(contact.member.role)

@@ -313,6 +313,7 @@ class Chunk:
     def _forget(self) -> None:
         self._serving.chunks.pop(self.key, None)
         self._serving.invite()
+        self._peer.reactor.note()
 
     def give_up(self) -> None:
         """The caller wants no answer any more: what has not begun never will; on the loop's thread."""

@@ -404,6 +404,7 @@ class Contacts:
         self._reroute(member.role)
         if member.state == Mobster.DRAINING:
             contact.recall_early()
+            self._peer.calling.handle_draining(contact)
             contact.say_farewell()
 
     def meet(self, link: Link, uid: int) -> None:

@@ -184,9 +184,10 @@ class Reactor:
 
     def note(self) -> None:
         """Wake those who wait for a change: something has ended that neither reads nor sends. On the loop's thread."""
-        awaiting, self._awaiting = self._awaiting, []
-        for news in awaiting:
-            _settle(news)
+        if self._awaiting:
+            awaiting, self._awaiting = self._awaiting, []
+            for news in awaiting:
+                _settle(news)
 
     # -------------------------------------------------------------------------------------------- watching
 
