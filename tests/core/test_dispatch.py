@@ -547,3 +547,27 @@ def test_a_call_for_which_all_workers_wait_does_not_wait(blockers: str, place: P
 def test_while_nobody_is_there_nobody_is_waited_for() -> None:
     assert route_to("").any_of([1], None) is None
     assert route_to("").least() is None
+
+
+def test_one_who_comes_and_goes_makes_nothing_wait_for_ever() -> None:
+    route = route_to("")
+    (item,), _ = park(route, "slow", now=100.0)
+    put(route, workers("a"), 110.0)
+    put(route, [], 111.0)
+    assert item.until == 111.0 + 21.0  # 20 seconds were left, and one has come back
+    put(route, workers("b"), 131.0)
+    put(route, [], 131.5)
+    assert item.until == 131.5 + 1.5
+    put(route, workers("a"), 132.0)
+    put(route, [], 200.0)
+    assert item.until == 230.0  # never more than it had
+
+
+def test_those_who_may_wait_for_the_answer_are_not_chosen() -> None:
+    route = route_to("a b")
+    chosen = {route.choose("tiny", MARKS["tiny"], blockers=[ord("a"), 7]) for _ in range(10)}
+    assert chosen == {worker(route, "b")}
+    worker(route, "b").in_hand = FULL
+    assert route.choose("tiny", MARKS["tiny"], blockers=[ord("a")]) is None
+    assert route.choose("tiny", MARKS["tiny"], blockers=[ord("a"), ord("b")]) is None
+    assert route.choose("tiny", MARKS["tiny"], blockers=[7]) is worker(route, "a")

@@ -75,11 +75,26 @@ class Worker(Protocol):
 class Item:
     """A call, or a message, that waits for a worker."""
 
-    __slots__ = ("blockers", "can_leave", "line", "name", "number", "place", "since", "size", "until", "wait")
+    __slots__ = (
+        "blockers",
+        "can_leave",
+        "left",
+        "line",
+        "name",
+        "number",
+        "place",
+        "served_since",
+        "since",
+        "size",
+        "until",
+        "wait",
+    )
 
     line: Line
     number: int
     since: float
+    served_since: float
+    """Since when there are ready workers for it; while `until` is infinite."""
 
     def __init__(
         self,
@@ -96,6 +111,8 @@ class Item:
         """Bytes that it keeps."""
         self.wait = wait
         """Seconds that it waits for a worker to become ready."""
+        self.left = wait
+        """What was left of them when there last was a ready worker."""
         self.until = math.inf
         """When that time is over; infinite while there are ready workers."""
         self.place = place
@@ -218,18 +235,29 @@ class Route(Generic[W]):
 
     # --------------------------------------------------------------------------------------- choosing
 
-    def choose(self, name: str, mark: int, can_leave: bool = True, place: Place | None = None) -> W | None:
+    def choose(
+        self,
+        name: str,
+        mark: int,
+        can_leave: bool = True,
+        place: Place | None = None,
+        blockers: Collection[int] = (),
+    ) -> W | None:
         """Return the worker where a call would begin first; None if none has room, or if others of its line wait.
 
-        `mark`: of the export, by which its cost is known. `can_leave`: the call may go to another machine.
+        `mark`: of the export, by which its cost is known. `can_leave`: the call may go to another machine. `blockers`:
+        the uids of processes that may wait for its answer, and could not give it then: they are not chosen.
         """
         if self.waiting:
             if self._has_waiting(self._key(name, place, can_leave)):
                 return None
         elif (burst := self._bursts.get(name)) is not None and place is None and can_leave and burst.goes_on():
-            return burst.worker
+            if not blockers or burst.worker.uid not in blockers:
+                return burst.worker
         lane = self.lanes.get(name, LOOP)
         targets = self.targets if place is None and can_leave else self._candidates(can_leave, place)
+        if blockers:
+            targets = [target for target in targets if target.uid not in blockers]
         if len(targets) == 1:
             (worker,) = targets
             in_hand = worker.in_hand
@@ -355,7 +383,9 @@ class Route(Generic[W]):
         line = self._put_last(item)
         self.waiting += 1
         self.size += item.size
-        if not self._candidates_of(line):
+        if self._candidates_of(line):
+            item.served_since = now
+        else:
             item.until = now + item.wait
         return self._asks(line) if len(line.waiting) == 1 else []
 
@@ -468,10 +498,11 @@ class Route(Generic[W]):
                 del line.asked[uid]
             is_served = bool(self._candidates_of(line))
             for item in line.waiting:
-                if is_served:
-                    item.until = math.inf
-                elif item.until == math.inf:
-                    item.until = now + item.wait
+                if is_served and item.until != math.inf:
+                    item.left, item.served_since, item.until = max(0.0, item.until - now), now, math.inf
+                elif not is_served and item.until == math.inf:
+                    # Its time comes back as slowly as it goes: else it waited for ever for one who comes and goes.
+                    item.until = now + min(item.wait, item.left + now - item.served_since)
             asks += self._asks(line)
             if not line.waiting and not line.asked:
                 del self._lines[key]

@@ -140,7 +140,8 @@ class Calling:
         contact = special
         if contact is None:
             can_leave = not (passage and portable.stays_here(passage))
-            contact = route.choose(export.name, export.mark, can_leave)
+            is_inside = served is not None or route.role == peer.role
+            contact = route.choose(export.name, export.mark, can_leave, None, self._blockers(body) if is_inside else ())
             if contact is None:
                 blockers = self._blockers(body)
                 self._wait(Parked(call, body, passage, options.wait, blockers=blockers, can_leave=can_leave), route)
@@ -430,7 +431,7 @@ class Calling:
     def handle_link_lost(self, contact: Contact) -> None:
         """The link to a worker has ended; if the worker lives it knows no more of what waits for it."""
         route = self._peer.contacts.routes.get(contact.member.role)
-        if route is not None and route.waiting:
+        if route is not None:  # also if nothing waits now: what comes must be told of again
             with self._waiting:
                 self._ask(route.replace_worker(contact))
 
@@ -456,6 +457,9 @@ class Calling:
                 contact = route.least(parked.place)
                 if contact is not None:
                     self._send_parked(parked, contact)
+                else:
+                    label = _label(parked, route.role)
+                    self._give_up(parked, Unavailable(f"{label}: no worker became ready before {self._peer.name} ended."))
         for contact in self._peer.contacts:
             contact.say_farewell()
 
@@ -504,6 +508,7 @@ class Calling:
                 with self._waiting:
                     place = partial(_place_of, places)
                     self._ask(route.place_again(place, monotonic()))
+        self._look_at_the_clock()
 
     def handle_given_up(self, role: str) -> None:
         """No worker of the role will come any more, unless somebody reloads it: what waits for one has failed."""

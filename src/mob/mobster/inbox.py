@@ -128,7 +128,10 @@ class Inbox:
         """Starts what is here, for a slice of time; the rest in the loop's next turn."""
         while self._urgent:
             self._start_call(*self._urgent.popleft())
-        if not self.calls or self._is_working:
+        if self._is_working:
+            return
+        if not self.calls:
+            self._serving.invite()  # a call may have been given up or refused, or a stream may have ended
             return
         if self._peer.reactor.driving:
             self._schedule()  # the loop stands still: it comes back to this when it is free

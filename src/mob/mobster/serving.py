@@ -61,6 +61,7 @@ class Serving:
         self.invitations = Invitations()
         self._ends = False  # nobody is invited any more
         self._is_full = False  # the board says that callers wait
+        self._is_held_back = False  # nobody is invited until the loop runs again
         self._invites_again_at = math.inf
         self._queue_limit = queue
         self.inbox = Inbox(peer, self, queue)
@@ -223,14 +224,17 @@ class Serving:
         waiting = self.turns.take(gate.line)
         if waiting is None:
             gate.leave()  # all have been given up meanwhile
+            self.invite()
             return
         self._inside[waiting.link, waiting.call.id] = export
         self._begin(*waiting.work)
         self.inbox.publish()
+        self.invite()
 
     def _handle_expired(self, waiting: Waiting) -> None:
         self._drop(waiting)
         self._fail(waiting.link, waiting.call, limits.expired(waiting.call, self._peer.name))
+        self.invite()
 
     def _drop(self, waiting: Waiting) -> None:
         """It has left its line, and is not going to begin."""
@@ -474,6 +478,11 @@ class Serving:
         invitations, peer = self.invitations, self._peer
         if self._ends or not (len(invitations) or self._is_full):
             return
+        if peer.waiting:  # the loop stands still for an answer, which may depend on the very calls that wait here
+            if not self._is_held_back:
+                self._is_held_back = True
+                peer.reactor.loop.call_soon(self._invite_again)
+            return
         now = monotonic()
         for uid, line, count, name in invitations.invite(self._look, now):
             contact = peer.contacts.get(uid)
@@ -490,6 +499,10 @@ class Serving:
     def forget_caller(self, contact: Contact) -> None:
         """The link to a caller has ended: others get its places."""
         self.invitations.handle_lost(contact.uid)
+        self.invite()
+
+    def _invite_again(self) -> None:
+        self._is_held_back = False
         self.invite()
 
     def _handle_silence(self) -> None:
