@@ -176,6 +176,16 @@ def test_from_far_away_more_is_asked_for() -> None:
     assert far.hear(A, 1, "tiny", is_far=True) == [(A, 1, most_in_hand(1, 100, 100, FAR_TRIP))]
 
 
+def test_but_no_more_at_a_time_than_from_others_if_others_wait() -> None:
+    worker = Worker()
+    worker.pace = COSTS["tiny"]
+    near = most_in_hand(1, 100, 100, TRIP)
+    worker.in_hand["loop"] = near
+    for uid in (A, B, C):
+        assert worker.hear(uid, 1, "tiny", is_far=uid == A) == []
+    assert worker.finish(calls=near) == [(A, 1, (near + 1) // 2)]
+
+
 @pytest.mark.parametrize(("in_hand", "calls"), [(0, 4), (2, 2), (3, 1), (4, 0), (9, 0)])
 def test_threads_are_filled(in_hand: int, calls: int) -> None:
     worker = Worker(loop=Lane(4))

@@ -121,8 +121,8 @@ FRONT = """
 import mob
 back = mob.require("back")
 
-def ask(name):
-    back.one(name)
+def ask(name, pid):
+    back.options(pid=pid).one(name)
 """
 
 
@@ -275,7 +275,8 @@ def test_those_of_a_caller_that_has_died_never_begin(
 ) -> None:
     first = back.one("dead0")
     wait_until(lambda: began(back, "dead") == ["dead0"], "the first one runs")
-    client.require("front").ask("dead1").result(20)
+    (member,) = running_app.ready(client, "back")
+    client.require("front").ask("dead1", member.pid).result(20)
     wait_until(lambda: in_hand(back) == 2, "both have arrived")
     (front,) = running_app.ready(client, "front")
     os.kill(front.pid, signal.SIGKILL)

@@ -107,7 +107,7 @@ def test_the_time_in_the_queue_is_told_apart_from_the_time_that_a_call_runs(site
 
 @pytest.mark.parametrize("name", ["slow", "later"])
 def test_calls_that_wait_at_the_gate_of_their_export_have_waited(site: Site, name: str) -> None:
-    gated = site.client.require("gated")
+    gated = site.client.require("gated").options(pid=site.app.ready(site.client, "gated")[0].pid)
     for call in [getattr(gated, name)(0.05) for _ in range(4)]:
         call.result()
     metrics = site.wait_counted("gated", name, 4)

@@ -153,9 +153,7 @@ def test_behind_a_caller_who_has_gone(app: RunningApp, client: mob.Client) -> No
 
 
 def test_a_client_that_closes_sends_what_waits(app: RunningApp, apps: Apps) -> None:
-    own = apps.start(
-        '.role("back", "./back.py")', back='import os\ndef note(n):\n    print("noted", n, flush=True)\n'
-    )
+    own = apps.start('.role("back", "./back.py")', back='import os\ndef note(n):\n    print("noted", n, flush=True)\n')
     own.wait_ready()
     with own.connect() as other:
         for number in range(200):

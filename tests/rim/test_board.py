@@ -16,12 +16,13 @@ def test_what_one_writes_all_read() -> None:
     assert (other.load(8), other.pace(8)) == (0, 2**32 - 1)
     assert other.load(9) == 0
     board.put(9, 1, 10, waiting=2, running=4)
-    assert (other.load(9), other.queued(9)) == (3, 1)
+    assert (other.load(9), other.queued(9), other.all_in_hand(9)) == (3, 1, 7)
     board.put_queued(9, 0)
-    assert (other.load(9), other.queued(9), other.pace(9)) == (2, 0, 10)
+    board.put_running(9, 5)
+    assert (other.load(9), other.queued(9), other.all_in_hand(9), other.pace(9)) == (2, 0, 7, 10)
     board.put_full(9, True)
     board.put_queued(9, 1)
-    assert (other.load(9), other.queued(9) > 2**30) == (3, True)
+    assert (other.load(9), other.queued(9) > 2**30, other.all_in_hand(9)) == (3, True, 8)
     board.put_full(9, False)
     assert (other.load(9), other.queued(9)) == (3, 1)
     assert repr(other) == "<Board, 2 busy>"

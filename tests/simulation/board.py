@@ -8,18 +8,21 @@ from __future__ import annotations
 
 from mob.core.costs import cost_of, learned
 
+FULL = 1 << 29
+
 
 class Entry:
     """What one mobster has written."""
 
-    __slots__ = ("pace", "queued", "running", "waiting", "wanted")
+    __slots__ = ("full", "pace", "queued", "running", "waiting")
 
     def __init__(self) -> None:
         self.queued = 0
         self.pace = 0
         self.waiting = 0
         self.running = 0
-        self.wanted = 0
+        self.full = 0
+        """`FULL` if callers wait for it."""
 
 
 NOTHING = Entry()

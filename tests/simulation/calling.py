@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from mob.core.callbacks import Borrowed, Lent
 from mob.core.dispatch import Ask, Item, Route
-from mob.core.lanes import LOOP, UNLIMITED
+from mob.core.lanes import LOOP
 from mob.core.repetition import executed_after, may_repeat
 from mob.core.roster import Roster
 from mob.core.routing import Place, place_of
@@ -22,7 +22,7 @@ from mob.core.streams import WINDOW, Debt
 from mob.errors import Executed
 from mob.rim.board import mark_of
 from mob.wire.messages import Member
-from tests.simulation.board import Board
+from tests.simulation.board import FULL, Board
 from tests.simulation.calls import Call
 from tests.simulation.clock import claim
 from tests.simulation.links import Link, Pipe
@@ -84,18 +84,19 @@ class Contact:
         """Calls that it has in hand."""
         own = len(self.pending)
         if self.is_distant:
-            return own + (UNLIMITED if self.queue > own else 0)
+            return own + self._others
         entry = self.board.read(self.uid)
         return max(own, entry.queued + entry.waiting + entry.running)
 
     @property
     def in_hand(self) -> int:
         """Those for whose end another one would have to wait; beyond all numbers if callers wait already."""
-        own = len(self.pending) - len(self.beside)
-        if self.is_distant:
-            return own + (UNLIMITED if self.queue > len(self.pending) else 0)
-        entry = self.board.read(self.uid)
-        return UNLIMITED if entry.wanted else max(own, entry.queued)
+        own, entry = len(self.pending) - len(self.beside), self.board.read(self.uid)
+        return own + self._others if self.is_distant else max(own, entry.queued + entry.full)
+
+    @property
+    def _others(self) -> int:
+        return FULL if self.queue > len(self.pending) else 0
 
     @property
     def pace(self) -> int:

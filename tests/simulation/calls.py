@@ -135,7 +135,7 @@ class Ledger:
         self.outcomes: dict[str, int] = {}
         self._sent: dict[tuple[int, str, Place | None, str], int] = {}
         self.starts: list[tuple[int, int, int, str]] = []
-        """What has begun: its number, its caller, its worker, and whether it is a task."""
+        """What has begun: its number, its caller, its worker, and what it shares its place with."""
         self._started: dict[tuple[int, int, str], int] = {}
 
     def __repr__(self) -> str:
@@ -174,7 +174,8 @@ class Ledger:
         call.started += 1
         claim(call.started == 1 or call.target in IDEMPOTENT, "only what is idempotent is repeated", call, callee)
         kind = "tasks" if call.target in TASKS else "loop"
-        self.starts.append((call.made, call.caller.uid, callee.uid, kind))
+        group = kind if call.target != "count" else "streams"
+        self.starts.append((call.made, call.caller.uid, callee.uid, group))
         if call.sent == 1:
             lane = (call.caller.uid, callee.uid, kind)
             claim(call.number > self._started.get(lane, 0), "order per pair", call, callee)

@@ -44,6 +44,8 @@ class Kingpin:
         self.clients: dict[int, Peer] = {}
         self.connections: dict[int, Pipe] = {}
         """What it tells each member."""
+        self.is_crowded = False
+        """Clients hear nothing of each other, for there are too many."""
         self.is_over = False
         self._said: dict[int, list[Any]] = {}
         self._fork_server = 1
@@ -217,14 +219,16 @@ class Kingpin:
                 case d.Launch():
                     self._order(decision)
                 case d.Welcome(uid=uid, roles=roles, members=members):
+                    if self.is_crowded and uid in self.clients:
+                        members = tuple(member for member in members if member.role or member.uid == uid)
                     self._say(uid, ("welcome", roles, members))
                 case d.Introduce(first=first, second=second):
                     self._introduce(first, second)
                 case d.Announce(member=member):
-                    self._say_all(("member", member))
+                    self._say_all(("member", member), not member.role)
                 case d.AnnounceGone(uid=uid):
                     self._hang_up(uid)
-                    self._say_all(("gone", uid))
+                    self._say_all(("gone", uid), uid not in self.mobsters)
                 case d.AnnounceRole(role=role):
                     self._say_all(("role", role))
                 case d.Ask(uid=uid, grace=grace):
@@ -266,9 +270,10 @@ class Kingpin:
         if uid in self.connections:
             self._said.setdefault(uid, []).append(message)
 
-    def _say_all(self, message: Any) -> None:
+    def _say_all(self, message: Any, is_of_client: bool = False) -> None:
         for uid in self.connections:
-            self._said.setdefault(uid, []).append(message)
+            if not (self.is_crowded and is_of_client and uid in self.clients):
+                self._said.setdefault(uid, []).append(message)
 
     def _hang_up(self, uid: int) -> None:
         connection = self.connections.pop(uid, None)

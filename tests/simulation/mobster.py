@@ -15,6 +15,7 @@ from mob.core.invitations import Invitations, Load
 from mob.core.lanes import FREE, LOOP, Lane
 from mob.rim.board import mark_of
 from mob.wire.messages import Beat, Export
+from tests.simulation.board import FULL
 from tests.simulation.calling import Contact
 from tests.simulation.calls import EXPORTS, IDEMPOTENT, TASKS, Call, Generator
 from tests.simulation.links import Link, Pipe
@@ -292,13 +293,13 @@ class Mobster(Peer):
     def invite(self) -> None:
         """Invites callers whose calls wait, if there is room for them."""
         invitations, now = self.invitations, self.clock.now
-        if self.is_stopping or not (len(invitations) or self.board.wanted):
+        if self.is_stopping or not (len(invitations) or self.board.full):
             return
         for uid, line, count, _ in invitations.invite(self.look, now):
             contact = self.contacts.get(uid)
             if contact is not None:
                 self.post(contact, ("invite", line, count))
-        self.board.wanted = invitations.waiting
+        self.board.full = FULL if invitations.waiting else 0
         if (wake := invitations.wake_at()) < self._invites_again_at:
             self._invites_again_at = wake
             self.clock.at(wake, self.invite_others)

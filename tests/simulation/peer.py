@@ -97,9 +97,7 @@ class Peer(Caller):
             link.close()
             return
         is_second_to_self = uid == self.uid and contact.link is not None
-        if (
-            contact.link is not None and not is_second_to_self
-        ):  # it broke at the other end, and this one has not read that
+        if contact.link is not None and not is_second_to_self:  # it broke at the other end; this one has not read that
             claim(contact.link.is_broken, "nobody is introduced twice", self, contact)
             old = contact.link
             self.lose(contact)

@@ -13,6 +13,7 @@ import pytest
 
 from mob.core.crew import Crew, Process
 from mob.core.decisions import Decision
+from mob.core.invitations import Invitations
 from mob.core.rollout import Rollout
 from mob.core.states import Mobster as State
 from mob.core.stopping import Stopping
@@ -149,7 +150,40 @@ def roles_are_stopped_in_order_of_their_start(patch: pytest.MonkeyPatch) -> None
     patch.setattr(Stopping, "begin", begin)
 
 
+def nobody_is_invited_after_a_decline(patch: pytest.MonkeyPatch) -> None:
+    def serve(self: Mobster, link: Any, message: Any) -> None:
+        if message[0] == "declined":
+            self.invitations.handle_declined(link.contact.uid, message[1])
+            self.invitations.clear()
+        else:
+            once(self, link, message)
+
+    once = Mobster.serve
+    patch.setattr(Mobster, "serve", serve)
+
+
+def a_decline_frees_no_place(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Invitations, "handle_declined", lambda self, uid, line: None)
+
+
+def the_silent_keep_their_places(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr("mob.core.invitations.SILENCE", 60.0)
+
+
+def the_dead_keep_their_places(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Invitations, "handle_lost", lambda self, uid: None)
+
+
+def what_was_given_up_keeps_its_place_in_the_line(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(peer.Peer, "_forget_waiting", lambda self, call: None)
+
+
 BROKEN: list[tuple[Patch, str]] = [
+    (nobody_is_invited_after_a_decline, "no worker is free"),
+    (a_decline_frees_no_place, "no worker is free"),
+    (the_silent_keep_their_places, "no worker is free"),
+    (the_dead_keep_their_places, "nothing leaks"),
+    (what_was_given_up_keeps_its_place_in_the_line, "has no step for"),
     (draining_workers_get_calls, "no call to a draining worker"),
     (replies_come_twice, "no step for 'answered'"),
     (the_old_one_goes_before_the_new_one_is_ready, "a worker is replaced by one that is ready"),

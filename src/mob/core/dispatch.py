@@ -251,9 +251,10 @@ class Route(Generic[W]):
         if self.waiting:
             if self._has_waiting(self._key(name, place, can_leave)):
                 return None
-        elif (burst := self._bursts.get(name)) is not None and place is None and can_leave and burst.goes_on():
-            if not blockers or burst.worker.uid not in blockers:
-                return burst.worker
+        elif (burst := self._bursts.get(name)) is not None and place is None and can_leave:
+            worker = burst.worker
+            if (not blockers or worker.uid not in blockers) and burst.goes_on():
+                return worker
         lane = self.lanes.get(name, LOOP)
         targets = self.targets if place is None and can_leave else self._candidates(can_leave, place)
         if blockers:

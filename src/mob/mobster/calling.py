@@ -459,7 +459,9 @@ class Calling:
                     self._send_parked(parked, contact)
                 else:
                     label = _label(parked, route.role)
-                    self._give_up(parked, Unavailable(f"{label}: no worker became ready before {self._peer.name} ended."))
+                    self._give_up(
+                        parked, Unavailable(f"{label}: no worker became ready before {self._peer.name} ended.")
+                    )
         for contact in self._peer.contacts:
             contact.say_farewell()
 
