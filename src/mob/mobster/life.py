@@ -310,7 +310,7 @@ class Life:
         self.stopping = True
         now = monotonic()
         self._deadline = now + grace
-        self.peer.serving.invite_no_more()
+        self.peer.serving.inviting.end()
         self.closing.begin(now, self._deadline)
         if self.web is not None:
             self.web.begin_to_end(now)

@@ -131,7 +131,7 @@ class Peer:
         """Who may call this process, if not everybody may."""
         self.fencing = Fencing(self)
         self.control = Control(self, control, frame_limit)
-        self._expected = self.serving.invitations.expected
+        self._expected = self.serving.inviting.known.expected
         self.board: Board | None = None
         """The loads of all mobsters, from the welcome on."""
         self.when_parked: Callable[[], None] | None = None
@@ -289,7 +289,7 @@ class Peer:
         contact = self.contacts.of_link(link)
         self.contacts.handle_closed(link, why)
         self.serving.drop_link(link, contact.heard_farewell)
-        self.serving.forget_caller(contact)
+        self.serving.inviting.handle_lost(contact)
 
     def handle_messages(self, link: Link, messages: list[m.Peer | float]) -> None:
         """What came in one frame. By class and not by `match`, which costs more than all the rest done here."""
@@ -320,7 +320,7 @@ class Peer:
             elif kind is m.Call or kind is m.Message:
                 if self._expected:
                     name = message.target if kind is m.Call else MESSAGE  # type: ignore[union-attr]
-                    self.serving.invitations.handle_call(contact.uid, name)  # pyright: ignore[reportUnknownArgumentType]
+                    self.serving.inviting.known.handle_call(contact.uid, name)  # pyright: ignore[reportUnknownArgumentType]
                 self._accept(link, contact, message)  # type: ignore[arg-type]
             else:
                 self._handle_rare(link, contact, message)
@@ -358,13 +358,11 @@ class Peer:
             case m.Farewell():
                 contact.heard_farewell = True
             case m.Waiting(line=line, target=target):
-                self.serving.invitations.handle_waiting(contact.uid, line, target, contact.is_distant)
-                self.serving.invite()
+                self.serving.inviting.handle_waiting(contact, line, target)
             case m.Invite():
                 self.calling.handle_invite(contact, message)
             case m.Declined(line=line):
-                self.serving.invitations.handle_declined(contact.uid, line)
-                self.serving.invite()
+                self.serving.inviting.handle_declined(contact, line)
             case m.Here():
                 pass
             case float():  # a stamp where none belongs: it says nothing

@@ -19,7 +19,7 @@ from threading import get_ident
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from mob.core.invitations import Invitations, Load
+from mob.core.invitations import Load
 from mob.core.lanes import FREE, LOOP, MESSAGE, Lane
 from mob.errors import BadMessage, Busy, CallTimeout, Unavailable
 from mob.mobster import durable, limits
@@ -27,6 +27,7 @@ from mob.mobster.answers import Answers
 from mob.mobster.chunks import Chunk
 from mob.mobster.exports import Export
 from mob.mobster.inbox import Inbox
+from mob.mobster.inviting import Inviting
 from mob.mobster.producers import Outgoing, OutgoingAsync, OutgoingSync
 from mob.mobster.proxy import unknown_export
 from mob.mobster.running import Running
@@ -58,15 +59,12 @@ class Serving:
         self._peer = peer
         self._concurrency = concurrency
         self._lane = LOOP if threads == 1 else Lane(threads)  # of `def` exports
-        self.invitations = Invitations()
-        self._ends = False  # nobody is invited any more
-        self._is_full = False  # the board says that callers wait
-        self._is_held_back = False  # nobody is invited until the loop runs again
-        self._invites_again_at = math.inf
+        self.inviting = Inviting(peer, self)
+        self.invite = self.inviting.invite
         self._queue_limit = queue
         self.inbox = Inbox(peer, self, queue)
         self.turns = Turns(peer.reactor.loop, self._handle_expired)
-        self.answers = Answers(peer, self.inbox, self.turns, self.invitations)
+        self.answers = Answers(peer, self.inbox, self.turns, self.inviting.known)
         self._reply, self._fail = self.answers.reply, self.answers.fail
         self.tasks: dict[Key, asyncio.Task[Any]] = {}
         self.streams: dict[Key, Outgoing] = {}
@@ -459,7 +457,7 @@ class Serving:
             if where is link:
                 self.cancel(link, number)
 
-    # ------------------------------------------------------------------------------------------- inviting
+    # ------------------------------------------------------------------------------------ what the callers know
 
     def new_export(self, role: str, name: str, function: Function) -> Export:
         """Make an export of a function of this process's module."""
@@ -473,44 +471,7 @@ class Serving:
         if self._peer.board is not None:
             self._peer.board.learn(export.chunk_mark if is_chunk else export.cost_mark, seconds)
 
-    def invite(self) -> None:
-        """Invite callers whose calls wait for this worker, if it has room for them."""
-        invitations, peer = self.invitations, self._peer
-        if self._ends or not (len(invitations) or self._is_full):
-            return
-        if peer.waiting:  # the loop stands still for an answer, which may depend on the very calls that wait here
-            if not self._is_held_back:
-                self._is_held_back = True
-                peer.reactor.loop.call_soon(self._invite_again)
-            return
-        now = monotonic()
-        for uid, line, count, name in invitations.invite(self._look, now):
-            contact = peer.contacts.get(uid)
-            if contact is not None:
-                export = self.exports.get(str(m.export_of(name))) if contact.is_distant else None
-                contact.post(m.Invite(line, count, 0 if export is None else peer.cost_of(export.mark_for(name))))
-        if peer.board is not None:
-            self._is_full = invitations.waiting > 0
-            peer.board.put_full(peer.uid, self._is_full)
-        if (wake := invitations.wake_at()) < self._invites_again_at:
-            self._invites_again_at = wake
-            peer.reactor.call_at(wake, self._handle_silence)
-
-    def forget_caller(self, contact: Contact) -> None:
-        """The link to a caller has ended: others get its places."""
-        self.invitations.handle_lost(contact.uid)
-        self.invite()
-
-    def _invite_again(self) -> None:
-        self._is_held_back = False
-        self.invite()
-
-    def _handle_silence(self) -> None:
-        """An invited caller has not answered: perhaps its loop is blocked, so others get its places."""
-        self._invites_again_at = math.inf
-        self.invite()
-
-    def _look(self, name: str) -> Load:
+    def look(self, name: str) -> Load:
         """How busy this worker is, as a call of that export would find it."""
         if name == MESSAGE:
             return Load(name, FREE, 0, 0, 0)
@@ -524,11 +485,6 @@ class Serving:
             return Load("tasks", lane, in_hand, cost, cost)
         in_hand = self.inbox.in_hand + (0 if self.threads is None else self.threads.calls)
         return Load("loop", lane, in_hand, cost, self.inbox.pace)
-
-    def invite_no_more(self) -> None:
-        """The process ends: it takes what was sent to it already, and nothing that waits at its callers."""
-        self._ends = True
-        self.invitations.clear()
 
     def refuse_all(self, why: str) -> None:
         """The process ends: what was not started is given back, safe to repeat elsewhere."""
