@@ -571,3 +571,13 @@ def test_those_who_may_wait_for_the_answer_are_not_chosen() -> None:
     assert route.choose("tiny", MARKS["tiny"], blockers=[ord("a")]) is None
     assert route.choose("tiny", MARKS["tiny"], blockers=[ord("a"), ord("b")]) is None
     assert route.choose("tiny", MARKS["tiny"], blockers=[7]) is worker(route, "a")
+
+
+def test_where_order_counts_nothing_overtakes_what_was_accepted_and_is_being_sent() -> None:
+    route = route_to("a1", places=1)
+    park(route, "slow")
+    worker(route, "a").in_hand = 0
+    assert accept(route, "a", 1) == "slow"
+    assert choose(route, "new") == "-"  # another thread makes a call before the accepted one has been sent
+    assert route.asks_after(1) == []
+    assert choose(route, "new") == "a"

@@ -195,6 +195,7 @@ class Route(Generic[W]):
         "_cost_of",
         "_last_item",
         "_last_line",
+        "_leaving",
         "_lines",
         "_turn",
         "far",
@@ -226,6 +227,7 @@ class Route(Generic[W]):
         self._lines: dict[Key, Line] = {}
         self._last_line = 0
         self._last_item = 0
+        self._leaving: Line | None = None  # where order counts and what was accepted may not have been sent yet
         self._arranged_for = (1, False)  # what the lines depend on: the places, and if there is a choice of machines
         self._bursts: dict[str, _Burst[W]] = {}  # by export
         self._turn = 0
@@ -248,7 +250,7 @@ class Route(Generic[W]):
         `mark`: of the export, by which its cost is known. `can_leave`: the call may go to another machine. `blockers`:
         the uids of processes that may wait for its answer, and could not give it then: they are not chosen.
         """
-        if self.waiting:
+        if self.waiting or self._leaving is not None:
             if self._has_waiting(self._key(name, place, can_leave)):
                 return None
         elif (burst := self._bursts.get(name)) is not None and place is None and can_leave:
@@ -273,7 +275,7 @@ class Route(Generic[W]):
 
     def _has_waiting(self, key: Key) -> bool:
         line = self._lines.get(key)
-        return line is not None and bool(line.waiting)
+        return line is not None and (bool(line.waiting) or line is self._leaving)
 
     def _candidates(self, can_leave: bool, place: Place | None) -> Sequence[W]:
         if place is not None:
@@ -431,12 +433,16 @@ class Route(Generic[W]):
         while line.waiting and len(items) < count and (item := line.head).name == name:
             self.forget(item)
             items.append(item)
+        if items and (line.place is not None or not line.name):
+            self._leaving = line  # until `asks_after`: a later call must not be sent before these
         return items
 
     def asks_after(self, number: int) -> list[Ask[W]]:
-        """Return who must be told of a line from which something was taken: workers that have forgotten it, or know
-        another export as its next."""
+        """Return who must be told of a line from which something was taken, when that has been sent: workers that have
+        forgotten it, or know another export as its next."""
         line = self._line(number)
+        if line is self._leaving:
+            self._leaving = None
         return [] if line is None else self._asks(line)
 
     def forget(self, item: Item) -> bool:
