@@ -332,6 +332,8 @@ class Calling:
             peer.reactor.call(peer.when_parked)
         if parked.call is not None and parked.call.state is not State.WAITING:  # cancelled meanwhile
             self.forget(parked.call)
+        if peer.control.is_closed:  # looked at again: the app may have gone while this was under way on another thread
+            self.fail_all(peer.control.ended)
 
     def _refuse(self, parked: Parked, route: Route[Contact]) -> Busy:
         peer, label = self._peer, _label(parked, route.role)
