@@ -430,7 +430,9 @@ def test_many_at_once(back: Any) -> None:
 def test_mob_ps_shows_what_is_shared(app: RunningApp, client: mob.Client, back: Any) -> None:
     kept = back.make(10 * MIB).result(30)
     wait_until(lambda: any(row.shared == 10 * MIB for row in client.overview()), "the overview shows it")
-    shown = subprocess.run([sys.executable, "-m", "mob", "ps", "-a", app.name], capture_output=True, text=True)
+    command = [sys.executable, "-m", "mob", "ps", "-a", app.name]
+    env = {**os.environ, "COLUMNS": "120"}
+    shown = subprocess.run(command, capture_output=True, text=True, env=env)
     assert "shared" in shown.stdout, shown
     assert "10 MB" in shown.stdout
     assert len(kept) == 10 * MIB

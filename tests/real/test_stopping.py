@@ -97,8 +97,11 @@ def test_the_main_script_goes_on_after_the_stop(apps: Apps) -> None:
 # --------------------------------------------------------------------------------------------- what is under way
 
 SLOW = """
-    import asyncio, time
+    import asyncio, os, time
     import mob
+
+    def who():
+        return os.getpid()
 
     def sleeps():
         print("begun")
@@ -131,10 +134,26 @@ def test_a_call_in_flight_gets_its_answer(apps: Apps, export: str, threads: int)
 def test_calls_that_wait_behind_it_get_their_answers_too(apps: Apps) -> None:
     app = apps.start('.role("back", "./back.py")', back=SLOW)
     back = app.wait_ready().require("back")
-    calls = [back.sleeps() for _ in range(3)]
+    waits_there = back.options(pid=back.who().result(10))
+    calls = [waits_there.sleeps() for _ in range(3)]
     app.wait_for("begun")
     app.signal(signal.SIGTERM)
     assert [call.result(10) for call in calls] == ["done"] * 3
+    assert app.wait() == 0
+
+
+def test_calls_that_wait_at_their_caller_are_told_that_they_never_began(apps: Apps) -> None:
+    app = apps.start('.role("back", "./back.py")', back=SLOW)
+    back = app.wait_ready().require("back")
+    first, *waiting = [back.sleeps() for _ in range(3)]
+    app.wait_for("begun")
+    app.signal(signal.SIGTERM)
+    assert first.result(10) == "done"
+    for call in waiting:
+        error = call.exception(10)
+        assert isinstance(error, mob.Unavailable)
+        assert error.executed == "no"
+        assert "has ended" in str(error)
     assert app.wait() == 0
 
 

@@ -217,11 +217,19 @@ def test_keys_stay(back: Any) -> None:
 
 
 def test_a_full_queue_is_busy(app: AppUnderTest) -> None:
-    narrow = app.require("narrow").options(timeout=20, pid=app.pids("narrow")[0])
-    calls = [narrow.block(0.2) for _ in range(8)]
+    (pid,) = app.pids("narrow")
+    narrow = app.require("narrow").options(timeout=20)
+    calls = [narrow.options(pid=pid).block(0.2) for _ in range(8)]
     outcomes = [_outcome(call) for call in calls]
     assert mob.Busy in outcomes
-    assert app.pids("narrow")[0] in outcomes
+    assert pid in outcomes
+
+
+def test_calls_to_any_worker_wait_for_it_and_fill_no_queue(app: AppUnderTest) -> None:
+    (pid,) = app.pids("narrow")
+    narrow = app.require("narrow").options(timeout=20)
+    calls = [narrow.block(0.02) for _ in range(8)]
+    assert [_outcome(call) for call in calls] == [pid] * 8
 
 
 def _outcome(call: mob.Call[Any]) -> Any:

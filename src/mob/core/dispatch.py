@@ -198,6 +198,7 @@ class Route(Generic[W]):
         "_leaving",
         "_lines",
         "_turn",
+        "_uids",
         "far",
         "lanes",
         "near",
@@ -231,6 +232,7 @@ class Route(Generic[W]):
         self._arranged_for = (1, False)  # what the lines depend on: the places, and if there is a choice of machines
         self._bursts: dict[str, _Burst[W]] = {}  # by export
         self._turn = 0
+        self._uids: frozenset[int] = frozenset()  # of the targets
 
     def __repr__(self) -> str:
         return f"<Route to {len(self.targets)} workers of {self.role!r}, {self.waiting} waiting>"
@@ -250,16 +252,15 @@ class Route(Generic[W]):
         `mark`: of the export, by which its cost is known. `can_leave`: the call may go to another machine. `blockers`:
         the uids of processes that may wait for its answer, and could not give it then: they are not chosen.
         """
+        is_free = place is None and can_leave and (not blockers or self._uids.isdisjoint(blockers))
         if self.waiting or self._leaving is not None:
             if self._has_waiting(self._key(name, place, can_leave)):
                 return None
-        elif (burst := self._bursts.get(name)) is not None and place is None and can_leave:
-            worker = burst.worker
-            if (not blockers or worker.uid not in blockers) and burst.goes_on():
-                return worker
+        elif (burst := self._bursts.get(name)) is not None and is_free and burst.goes_on():
+            return burst.worker
         lane = self.lanes.get(name, LOOP)
-        targets = self.targets if place is None and can_leave else self._candidates(can_leave, place)
-        if blockers:
+        targets = self.targets if is_free else self._candidates(can_leave, place)
+        if blockers and not is_free:
             targets = [target for target in targets if target.uid not in blockers]
         if len(targets) == 1:
             (worker,) = targets
@@ -474,6 +475,7 @@ class Route(Generic[W]):
         self.near, self.far = tuple(near), tuple(far)
         self._bursts.clear()
         self.targets = (*self.near, *self.far)
+        self._uids = frozenset(target.uid for target in self.targets)
         if self._arranged_for != (self.places, bool(self.near and self.far)):
             self._arrange()
         return self._settle(now)

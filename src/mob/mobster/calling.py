@@ -460,10 +460,8 @@ class Calling:
                 if contact is not None:
                     self._send_parked(parked, contact)
                 else:
-                    label = _label(parked, route.role)
-                    self._give_up(
-                        parked, Unavailable(f"{label}: no worker became ready before {self._peer.name} ended.")
-                    )
+                    why = f"no worker became ready before {self._peer.name} ended."
+                    self._give_up(parked, Unavailable(f"{_label(parked, route.role)}: {why}"))
         for contact in self._peer.contacts:
             contact.say_farewell()
 
