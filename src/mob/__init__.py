@@ -40,6 +40,7 @@ if TYPE_CHECKING:
         UnknownExport as UnknownExport,
         UnknownRole as UnknownRole,
         UnknownTarget as UnknownTarget,
+        WrongProcess as WrongProcess,
     )
     from mob.mobster.api import (
         Me as Me,
@@ -74,7 +75,7 @@ _HOMES = {
     "mob.client": "Client connect",
     "mob.errors": "AddressHeld AppNotRunning AppRunning ArgumentError BadMessage Busy CallError CallTimeout Deadlock "
     "Fenced Forbidden FrameTooLong GarbageFrame LinkError Lost MobError NotInMobster PartialFailure PlanError "
-    "Quarantined RemoteError Unavailable UnknownExport UnknownRole UnknownTarget",
+    "Quarantined RemoteError Unavailable UnknownExport UnknownRole UnknownTarget WrongProcess",
     "mob.mobster.api": "Me all any caller cancelled delivery last_error listen me on pid ready require scale send",
     "mob.mobster.call": "Call",
     "mob.mobster.callbacks": "RemoteFunction",

@@ -112,6 +112,8 @@ class Client:
             return
         self._closed = True
         atexit.unregister(self._handle_exit)
+        if self._peer.is_abandoned:  # the links, the loop and its thread are the parent's
+            return
         self._reactor.call(self._begin_to_close)
         self._thread.join()
         self._free()
@@ -121,8 +123,7 @@ class Client:
     def _handle_exit(self) -> None:
         """The script ends without having closed this client: calls that it has made may still wait for a worker. In a
         forked child the links are those of the parent, and the thread is not there."""
-        if os.getpid() == self._peer.pid:
-            self.close()
+        self.close()
 
     def _begin_to_close(self) -> None:
         self._closing = self._reactor.loop.create_task(self._close_links())
@@ -199,6 +200,7 @@ class Client:
 
         >>> app.on("leave", lambda member: print(member.pid))     # doctest: +SKIP
         """
+        self._peer.check_process()
         return self._caller.handlers.add(event, handler)
 
     # ----------------------------------------------------------------------------------------- the machines
@@ -367,6 +369,7 @@ class Client:
         return self._peer.statistics()
 
     def _check_open(self) -> None:
+        self._peer.check_process()
         if self._closed:
             raise AppNotRunning(f"this client of {self.app!r} was closed.")
         if self._peer.control.is_closed:

@@ -2,7 +2,8 @@
 
     MobError
     ├── PlanError (ValueError)           the description of the app is wrong
-    ├── NotInMobster (RuntimeError)      called where there is no mob: in the Kingpin or a plain process
+    ├── NotInMobster (RuntimeError)      used where there is no mob: in the Kingpin or a plain process
+    ├── WrongProcess (RuntimeError)      a client was used in a child of the process that has made it
     ├── AppRunning                       an app of that name runs already
     ├── AppNotRunning                    no app of that name runs (or it runs for another user)
     ├── UnknownRole (LookupError)        the app has no such role
@@ -85,6 +86,14 @@ class NotInMobster(MobError, RuntimeError):
     >>> mob.require("back")  # doctest: +ELLIPSIS
     Traceback (most recent call last):
     mob.errors.NotInMobster: ...
+    """
+
+
+class WrongProcess(MobError, RuntimeError):
+    """A client, or something that was made with it, was used in a forked child of the process that has made it.
+
+    >>> app = mob.connect("myapp")                         # doctest: +SKIP
+    >>> if os.fork() == 0: app = mob.connect("myapp")      # doctest: +SKIP
     """
 
 

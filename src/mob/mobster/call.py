@@ -160,6 +160,7 @@ class Call(Shapes, Shown[T]):
     def __await__(self) -> Generator[Any, None, T]:
         try:
             if self.state is not DONE:
+                self._peer.check_process()
                 if hasattr(self, "incoming") and not self.incoming.is_read:
                     self.refuse_to_wait()
                     return self.result()
@@ -237,6 +238,7 @@ class Call(Shapes, Shown[T]):
 
     def _wait(self, timeout: float | None) -> None:
         peer = self._peer
+        peer.check_process()
         if self.refuse_if_streaming():
             return
         if get_ident() == peer.reactor.thread:
@@ -273,6 +275,8 @@ class Call(Shapes, Shown[T]):
         self._add(fn, None, None)
 
     def _add(self, fn: Callback, context: Context | None, loop: AbstractEventLoop | None) -> None:
+        if self._peer.is_abandoned and self.state is not DONE:
+            self._peer.check_process()
         self._callbacks.append((fn, context, loop))
         if self.state is DONE:  # looked at after appending: whoever comes first, it is called, and once
             self._run_callbacks()
@@ -344,7 +348,9 @@ class Call(Shapes, Shown[T]):
             sent = self.state is SENT
             self._error = CANCELLED
             self.state = DONE
-        if sent:
+        if self._peer.is_abandoned:
+            pass  # it is the parent's call, and goes on there
+        elif sent:
             self.contact.forget_call(self)
         else:
             self._peer.calling.forget(self)

@@ -238,6 +238,11 @@ class Contact:
             self.take(call.request.id)
             self._peer.calling.route_again(call, f"{self.name} ends")
 
+    def abandon(self) -> None:
+        """Have no link any more, in the child of a fork. What the child says goes nowhere."""
+        self.link, self._meeting = None, Lock()
+        self.pending.clear()
+
     def say_farewell(self) -> None:
         """The member drains: it may go as soon as it has answered what was sent before this."""
         if self.link is not None and not self.farewell_said:

@@ -94,9 +94,9 @@ class Control:
         if self._followers.pop(number, None) is not None:
             self.post(m.Unfollow(number))
 
-    def abandon(self) -> None:
+    def abandon(self, end: Callable[[], None]) -> None:
         """As `Link.abandon`."""
-        self._link.abandon()
+        self._link.abandon(end)
 
     def close(self, seconds: float = 0.0) -> None:
         """Says what is left to say, within so many seconds, and ends the link."""

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from mob.errors import nearest
 from mob.mobster.served import SERVED
+from mob.rim import forks
 from mob.rim.link import Link
 from mob.wire import messages as m
 
@@ -91,7 +92,11 @@ class Handlers:
                 tasks.add(task)
                 task.add_done_callback(partial(self._handle_done, tasks))
         except Exception:
+            if self._peer.is_abandoned:
+                forks.end()
             self._peer.log.exception("a handler of %r raised", event)
+        if self._peer.is_abandoned:  # the handler has forked, and this is its child
+            forks.end()
 
     @property
     def has_standing(self) -> bool:

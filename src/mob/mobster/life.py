@@ -48,7 +48,7 @@ from mob.mobster.exports import functions_of
 from mob.mobster.liveness import Liveness
 from mob.mobster.peer import Peer
 from mob.mobster.vitals import Vitals
-from mob.rim import link, processes
+from mob.rim import forks, link, processes
 from mob.rim.listeners import Sharing
 from mob.rim.reactor import Reactor
 from mob.wire import messages as m
@@ -116,6 +116,7 @@ class Life:
         self.status = 0
         self._told: tuple[tuple[m.Export, ...], bool] = ((), False)  # as the Kingpin knows it: exports, all of them
         self._deadline = math.inf  # of the stop
+        self._has_left = False  # whether this is a forked child
         self._waking = False  # whether the SIGTERM that comes is ours, to wake the module
 
     def __repr__(self) -> str:
@@ -153,7 +154,7 @@ class Life:
     def _enter_process(self) -> None:
         """All that makes this process the mobster's own."""
         api.enter(self.peer, self.say_ready)
-        os.register_at_fork(after_in_child=self._leave)
+        forks.guard(self._leave)
         signal.signal(signal.SIGTERM, self._handle_sigterm)
         self.sharing.install()
         debugging.install(self.peer)
@@ -166,11 +167,20 @@ class Life:
         return lost
 
     def _leave(self) -> None:
-        """In the child of a fork (multiprocessing, say): it is no mobster."""
+        """In the child of a fork (multiprocessing, say): it is no mobster, and nothing of one is left in it."""
+        if self._has_left:
+            return
+        self._has_left = True
         api.leave()
         debugging.remove()
-        self.peer.abandon()
+        self.sharing.remove()
+        forks.restore_signals(lambda handler: handler == self._handle_sigterm)
         self.liveness.abandon()
+
+    def _end_child(self) -> None:
+        """Code of the application has returned: if it has forked and this is its child, the child ends here."""
+        if self.peer.is_abandoned:
+            forks.end()
 
     # --------------------------------------------------------------------------------------------- the import
 
@@ -195,12 +205,15 @@ class Life:
         try:
             helper.start()
             self.module = self._load()
+            self._end_child()
             return True
         except SystemExit as error:
+            self._end_child()
             if not self.stopping:
                 self.status = _status_of(error)
                 self._report(f"SystemExit: the module has called sys.exit({error.code!r}) while it was imported.")
         except BaseException as error:  # noqa: BLE001  whatever the module does, it is reported and the process ends
+            self._end_child()
             if not self.stopping:
                 self.status = 1
                 self._report(loading.traceback_of(error))
@@ -246,9 +259,11 @@ class Life:
                 value = handler()
                 if inspect.isawaitable(value):
                     await value
+                self._end_child()
             if self.order.role.serve is not None and not self.stopping:
                 await self._serve()
         except Exception as error:  # noqa: BLE001  reported, and the process ends
+            self._end_child()
             if not self.stopping:
                 self.status = 1
                 self._report(loading.traceback_of(error))
@@ -343,9 +358,11 @@ class Life:
                 value = handler()
                 if inspect.isawaitable(value):
                     await asyncio.wait_for(value, self._time_left())
+                self._end_child()
             except TimeoutError:
                 peer.log.error("a handler of 'stop' has not ended within the grace time: %r", handler)
             except Exception:
+                self._end_child()
                 peer.log.exception("a handler of 'stop' raised")
         if peer.exit_asked is not None:
             self.status = _status_of(peer.exit_asked)

@@ -230,6 +230,7 @@ class Map(Generic[T]):
 
     def _wait(self) -> None:
         run = self._run
+        run.peer.check_process()
         reactor = run.peer.reactor
         is_stuck = run.is_stuck
         pause = run.next_pause() if is_stuck else None
@@ -266,6 +267,7 @@ class Map(Generic[T]):
 
     async def _wait_async(self) -> None:
         run = self._run
+        run.peer.check_process()
         loop = asyncio.get_running_loop()
         is_stuck = run.is_stuck
         future: asyncio.Future[None] = loop.create_future()

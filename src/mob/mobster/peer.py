@@ -15,14 +15,14 @@ from collections import deque
 from collections.abc import Callable
 from functools import partial
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from msgspec import Raw
 
 from mob.core.lanes import MESSAGE
 from mob.core.roster import Roster
 from mob.core.states import Call as CallState, Mobster
-from mob.errors import BadMessage, CallError, CallTimeout
+from mob.errors import BadMessage, CallError, CallTimeout, NotInMobster, WrongProcess
 from mob.mobster import portable
 from mob.mobster.admission import Accept, Admission
 from mob.mobster.buffers import Buffers
@@ -38,6 +38,7 @@ from mob.mobster.handover import Handover
 from mob.mobster.serving import Serving
 from mob.mobster.streams import Receiver
 from mob.plan import FRAME_LIMIT, SHARED_MEMORY
+from mob.rim import forks
 from mob.rim.board import Board
 from mob.rim.link import Link
 from mob.rim.reactor import Reactor
@@ -130,6 +131,8 @@ class Peer:
         self.admission: Admission | None = None
         """Who may call this process, if not everybody may."""
         self.fencing = Fencing(self)
+        self.is_abandoned = False
+        """Whether this is the child of a fork, and the peer its parent's."""
         self.control = Control(self, control, frame_limit)
         self._expected = self.serving.inviting.known.expected
         self.board: Board | None = None
@@ -248,11 +251,39 @@ class Peer:
         call.fail(error)
 
     def abandon(self) -> None:
-        """In the child of a fork: the links are the parent's. A copy kept open would hide the parent's death."""
+        """In the child of a fork: the links are the parent's. A copy kept open would hide the parent's death, and an
+        answer that the child reads would be one that the parent misses."""
+        if self.is_abandoned:
+            return
+        self.is_abandoned = True
+        self.reactor.abandon(forks.end)
         for link in self.contacts.links():
-            link.abandon()
-        self.control.abandon()
+            link.abandon(forks.end)
+        for contact in self.contacts:
+            contact.abandon()
+        self.control.abandon(forks.end)
         self.descriptors.close()
+        self.board = None  # its memory is the parent's, too
+        self.encode = self.control.post = self._refuse  # whatever is called, sent or asked for goes through one of them
+
+    def _refuse(self, *args: Any, **kwargs: Any) -> NoReturn:
+        self.check_process()
+        raise AssertionError("called in the process that has made this peer")
+
+    def check_process(self) -> None:
+        """`NotInMobster` or `WrongProcess` in the child of a fork, where nothing can be done with this peer."""
+        if not self.is_abandoned:
+            return
+        own = os.getpid()
+        if self.role:
+            raise NotInMobster(
+                f"this process (pid {own}) was forked by {self.name} and is no mobster: it cannot call, send or wait "
+                f"for calls. Do that in the worker that has forked it, or say mob.connect({self.app!r}) here."
+            )
+        raise WrongProcess(
+            f"this client was made in process {self.pid}, and this is process {own}: call mob.connect({self.app!r}) in "
+            f"this process. A client and all that was made with it belong to one process and do not survive a fork."
+        )
 
     def fire(self, event: str, *args: Any) -> None:
         """Runs the handlers of an event."""
@@ -431,6 +462,14 @@ class Peer:
         self.tidy()
         self.buffers.cool(monotonic())
         self.reactor.call_at(monotonic() + HOUSEKEEPING, self.keep_house)
+
+
+def _abandon_all() -> None:
+    for peer in list(_peers):
+        peer.abandon()
+
+
+os.register_at_fork(after_in_child=_abandon_all)
 
 
 def _unreadable(call: Call[Any] | Receiver, error: Exception) -> CallError:

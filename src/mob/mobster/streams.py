@@ -209,6 +209,7 @@ class Stream(Generic[T]):
         item: T = self._incoming.items.popleft()
         count = self._incoming.debt.read()
         if count and not self._call.done():
+            self._peer.check_process()
             self._call.contact.post(m.More(self._call.request.id, count))
         return item
 
@@ -216,6 +217,7 @@ class Stream(Generic[T]):
         return bool(self._incoming.items) or self._call.done()
 
     def _wait(self) -> None:
+        self._peer.check_process()
         reactor = self._peer.reactor
         if get_ident() == reactor.thread:
             self._peer.waiting.append(self._call)
@@ -232,6 +234,7 @@ class Stream(Generic[T]):
             arrival.acquire()
 
     async def _wait_async(self) -> None:
+        self._peer.check_process()
         loop = asyncio.get_running_loop()
         future: asyncio.Future[None] = loop.create_future()
         self._incoming.when_new(partial(self._peer.handover.give, loop, _finish, future, None))

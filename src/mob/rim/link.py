@@ -21,6 +21,7 @@ import os
 import socket
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from threading import Lock, get_ident
 from time import monotonic
 from typing import Any
@@ -375,11 +376,17 @@ class Link:
         with contextlib.suppress(OSError):
             self._sock.shutdown(socket.SHUT_RDWR)
 
-    def abandon(self) -> None:
-        """Closes this process's copy of the socket and nothing else: in the child of a fork, whose link it is not."""
+    def abandon(self, end: Callable[[], None]) -> None:
+        """Closes this process's copy of the socket and nothing else: in the child of a fork, whose link it is not.
+
+        `end` is called when something is to be sent all the same.
+        """
         self._closed_why = CLOSED
         self._sock.close()
+        self._outbox.clear()
         self._drop_backlog()
+        self._on_closed = partial(_end_instead, end)
+        self.__class__ = _Abandoned  # pyright: ignore[reportAttributeAccessIssue]  all other methods stay
 
     def close_after_flush(self, seconds: float) -> None:
         """Sends what is left, waiting so long at most, and closes. Blocks; for the end of a process."""
@@ -398,6 +405,28 @@ class Link:
     def _drop_backlog(self) -> None:
         self._backlog.clear()
         self.unsent_bytes = 0
+
+
+def _end_instead(end: Callable[[], None], link: Link, why: str) -> None:
+    end()
+
+
+class _Abandoned(Link):
+    """A link of the parent's, in the child of a fork."""
+
+    __slots__ = ()
+
+    def post(self, message: Any) -> None:
+        self._on_closed(self, CLOSED)
+
+    def post_lazily(self, message: Any) -> None:
+        self._on_closed(self, CLOSED)
+
+    def post_with(self, message: Any, descriptors: Sequence[int | Descriptor]) -> None:
+        self._on_closed(self, CLOSED)
+
+    def close_after_flush(self, seconds: float) -> None:
+        self._on_closed(self, CLOSED)
 
 
 def _framed(batch: Messages) -> bytes:

@@ -56,6 +56,9 @@ _settimeout = socket.socket.settimeout
 _setblocking = socket.socket.setblocking
 _connect = socket.socket.connect
 _connect_ex = socket.socket.connect_ex
+REPLACED = ("bind", "listen", "accept", "settimeout", "setblocking", "connect", "connect_ex")
+WAITING = ("accept", "settimeout", "setblocking")
+"""Those of them that let a process wait on a socket that never blocks."""
 
 
 class Sharing:
@@ -71,6 +74,7 @@ class Sharing:
         self._places: dict[Place, str] = {}  # where they listen, and how that is called
         self._counted: dict[str, int] = {}
         self._count_again = 0.0
+        self._before: dict[str, Any] = {}  # the methods that were replaced, by name
         self._inodes: set[int] = set()  # of the shared ones: uvloop duplicates the descriptor and drops the object
 
     def __repr__(self) -> str:
@@ -118,6 +122,7 @@ class Sharing:
             sharing.unshare(self)
             return _connect_ex(self, address)
 
+        self._before = _methods()
         socket.socket.bind = bind  # type: ignore[method-assign]
         socket.socket.listen = listen  # type: ignore[method-assign]
         socket.socket.accept = accept  # type: ignore[method-assign]
@@ -125,6 +130,15 @@ class Sharing:
         socket.socket.setblocking = setblocking  # type: ignore[method-assign]
         socket.socket.connect = connect  # type: ignore[method-assign]
         socket.socket.connect_ex = connect_ex  # type: ignore[method-assign]
+
+    def remove(self) -> None:
+        """Give Python's sockets their own methods back: in the child of a fork, which shares nothing.
+
+        If the child has copies of shared sockets, `accept` still waits for it, because these never block.
+        """
+        for name, method in self._before.items():
+            if not self._inodes or name not in WAITING:
+                setattr(socket.socket, name, method)
 
     def has(self, sock: socket.socket) -> bool:
         """Whether the socket is a shared one."""
@@ -198,6 +212,10 @@ class Sharing:
     def _free_number(self, wish: Wish) -> None:
         if wish.family != socket.AF_UNIX and wish.address[1] == 0:
             self._numbers.discard(wish.nth)
+
+
+def _methods() -> dict[str, Any]:
+    return {name: getattr(socket.socket, name) for name in REPLACED}
 
 
 def _turn_deaf(descriptor: int) -> Place:

@@ -117,6 +117,20 @@ class Reactor:
         except OSError:
             pass  # closed: nobody is left to call it
 
+    def abandon(self, end: Callable[[], None]) -> None:
+        """Lets go of it in the child of a fork: what it watches is the parent's. `end` is called when the code that has
+        forked returns to this loop."""
+        if self.thread == get_ident():  # the loop goes on in the child, with what it has yet to do
+            self.loop.call_soon(end)
+        self.thread = 0
+        self.after_callback = end
+        self._dirty.clear()
+        self._lazy.clear()
+        self._timers.clear()
+        self._awaiting.clear()
+        self.close()
+        self._wake_r = -1
+
     def close(self) -> None:
         """Frees the descriptors of its own."""
         os.close(self._wake_r)

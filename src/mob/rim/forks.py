@@ -1,0 +1,79 @@
+"""The child of a fork: what it must not keep of the process that it was copied from.
+
+A forked child has copies of its parent's signal handlers and of the descriptor that wakes the parent's loop. With them
+`Process.terminate()` would do nothing in the child, or would stop the parent. Nothing here knows what a mobster is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+import traceback
+from asyncio import AbstractEventLoop, Runner
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NoReturn
+
+DEFAULTS = {signal.SIGTERM: signal.SIG_DFL, signal.SIGHUP: signal.SIG_DFL, signal.SIGINT: signal.default_int_handler}
+"""The handlers of a Python process that has installed none."""
+
+
+_held = threading.local()
+
+
+def guard(leave: Callable[[], None]) -> None:
+    """Have `leave` called in each child that is forked from now on, before any signal reaches the child.
+
+    A signal that came earlier would run the handlers of the parent, and be lost.
+    """
+    os.register_at_fork(after_in_child=leave)
+    os.register_at_fork(before=_hold_signals, after_in_parent=_release_signals, after_in_child=_release_signals)
+
+
+def _hold_signals() -> None:
+    _held.mask = signal.pthread_sigmask(signal.SIG_BLOCK, DEFAULTS)
+
+
+def _release_signals() -> None:
+    signal.pthread_sigmask(signal.SIG_SETMASK, _held.mask)
+
+
+def restore_signals(is_own: Callable[[Any], bool]) -> None:
+    """Give this child the default handlers, except for those that the application has installed, as in any Python.
+
+    `is_own` says whether a handler is one of mob's. Those of an event loop go too, because the loop runs in the parent.
+    """
+    signal.set_wakeup_fd(-1)
+    for signum, default in DEFAULTS.items():
+        handler = signal.getsignal(signum)
+        if is_own(handler) or _is_of_loop(handler):
+            signal.signal(signum, default)
+
+
+def _is_of_loop(handler: Any) -> bool:
+    if isinstance(handler, partial):
+        handler = handler.func  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+    owner: object = getattr(handler, "__self__", None)
+    is_noop = getattr(handler, "__module__", "") == "asyncio.unix_events"
+    return is_noop or isinstance(owner, AbstractEventLoop | Runner)
+
+
+def end() -> NoReturn:
+    """End this child, because the code that has forked it has returned or raised: what called that code is the
+    parent's, and must not go on in the child. An error that is being handled is shown and becomes the exit status."""
+    error = sys.exception()
+    status = 0
+    if isinstance(error, SystemExit):
+        status = error.code if isinstance(error.code, int) else 0 if error.code is None else 1
+        if error.code is not None and not isinstance(error.code, int):
+            print(error.code, file=sys.stderr)
+    elif error is not None:
+        status = 1
+        traceback.print_exception(error)
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(Exception):
+            stream.flush()
+    os._exit(status & 0xFF)

@@ -1,0 +1,357 @@
+"""Processes that the code of a role, or of a client, forks or starts: nothing of mob's is left in them."""
+
+from __future__ import annotations
+
+import re
+import signal
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+import mob
+from tests.running import Apps, RunningApp, apps_in, wait_until
+
+# ------------------------------------------------------------------------------------------------ forked children
+
+CHILDREN = """
+import asyncio
+import multiprocessing
+import os
+import signal
+import socket
+import time
+
+import mob
+
+fork = multiprocessing.get_context("fork")
+
+def terminated():
+    child = fork.Process(target=time.sleep, args=(300,))
+    child.start()
+    child.terminate()
+    child.join(60)
+    return child.exitcode
+
+def pooled():
+    with fork.Pool(2) as pool:
+        return pool.map(abs, [-1, -2])
+
+def _tell(pipe):
+    names = ("SIGTERM", "SIGHUP", "SIGINT", "SIGUSR1")
+    pipe.send([getattr(signal.getsignal(getattr(signal, name)), "__name__", "default") for name in names])
+    pipe.send(signal.set_wakeup_fd(-1))
+
+def told():
+    mine, other = fork.Pipe()
+    child = fork.Process(target=_tell, args=(other,))
+    child.start()
+    told = mine.recv(), mine.recv()
+    child.join()
+    return told
+
+def _own(signum, frame):
+    os._exit(7)
+
+def with_handlers_of_its_own():
+    before = signal.signal(signal.SIGUSR1, _own)
+    try:
+        return told()
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+async def with_handlers_of_the_loop():
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, print)
+    try:
+        return told()
+    finally:
+        asyncio.get_running_loop().remove_signal_handler(signal.SIGHUP)
+
+def managed():
+    with fork.Manager() as manager:
+        shared = manager.dict()
+        shared["x"] = 1
+        return dict(shared)
+
+def _listen(pipe):
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        sock.listen()
+        pipe.send(sock.getsockname()[1])
+        with sock.accept()[0] as connection:
+            connection.sendall(b"from the child")
+
+def served_by_child():
+    mine, other = fork.Pipe()
+    child = fork.Process(target=_listen, args=(other,))
+    child.start()
+    with socket.create_connection(("127.0.0.1", mine.recv())) as sock:
+        data = sock.recv(100)
+    child.join()
+    return data.decode()
+
+def prefork():
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        sock.listen()
+        pid = os.fork()
+        if not pid:
+            try:
+                with sock.accept()[0] as connection:
+                    connection.sendall(b"accepted by the child")
+            finally:
+                os._exit(0)
+        with socket.create_connection(sock.getsockname()) as connection:
+            data = connection.recv(100)
+        os.waitpid(pid, 0)
+        return data.decode()
+
+def _ask(pipe, me, call):
+    said = []
+    for use in (lambda: me.who().result(5), lambda: call.result(5), mob.me, lambda: asyncio.run(_wait(call))):
+        try:
+            said.append(repr(use()))
+        except Exception as error:
+            said.append(f"{type(error).__name__}: {error}")
+    call.cancel()
+    pipe.send(said)
+
+async def _wait(call):
+    return await call
+
+def asked_by_child():
+    mine, other = fork.Pipe()
+    child = fork.Process(target=_ask, args=(other, mob.require("other"), mob.require("other").slow()))
+    child.start()
+    said = mine.recv()
+    child.join()
+    return said, child.exitcode
+
+def who():
+    return os.getpid()
+"""
+OTHER = """
+import asyncio
+
+def who(): return 1
+async def slow(): await asyncio.sleep(300)
+"""
+
+
+@pytest.fixture(scope="module")
+def children(tmp_path_factory: pytest.TempPathFactory) -> Iterator[mob.Proxy]:
+    with apps_in(tmp_path_factory.mktemp("children")) as apps:
+        roles = '.role("back", "./back.py").role("other", "./other.py")'
+        app = apps.start(roles, options="grace=2", back=CHILDREN, other=OTHER)
+        yield app.wait_ready().require("back")
+
+
+def test_a_child_is_terminated_at_once(children: mob.Proxy) -> None:
+    assert children.terminated().result(60) == -signal.SIGTERM
+
+
+def test_a_pool_ends_with_its_block(children: mob.Proxy) -> None:
+    assert children.pooled().result(60) == [1, 2]
+
+
+def test_a_child_has_the_default_handlers(children: mob.Proxy) -> None:
+    defaults = ["default", "default", "default_int_handler", "default"]
+    assert children.told().result(60) == [defaults, -1]
+    assert children.with_handlers_of_the_loop().result(60) == [defaults, -1]
+
+
+def test_a_child_keeps_the_handlers_of_the_application(children: mob.Proxy) -> None:
+    handlers, _ = children.with_handlers_of_its_own().result(60)
+    assert handlers == ["default", "default", "default_int_handler", "_own"]
+
+
+def test_a_child_listens_as_in_any_python(children: mob.Proxy) -> None:
+    assert children.managed().result(60) == {"x": 1}
+    assert children.served_by_child().result(60) == "from the child"
+
+
+def test_a_child_accepts_on_a_socket_of_its_parent(children: mob.Proxy) -> None:
+    assert children.prefork().result(60) == "accepted by the child"
+
+
+def test_a_child_of_a_worker_is_told_that_it_is_no_mobster(children: mob.Proxy) -> None:
+    said, status = children.asked_by_child().result(60)
+    call, old_call, me, awaited = said
+    refused = r"NotInMobster: this process \(pid \d+\) was forked by back\.0 \(pid \d+\) and is no mobster: .* here\."
+    for each in (call, old_call, awaited):
+        assert re.fullmatch(refused, each)
+    assert me.startswith("NotInMobster: mob.me() works in mobsters only")
+    assert status == 0
+
+
+# ---------------------------------------------------------------------------------- children that come back to mob
+
+GHOSTS = """
+import asyncio
+import os
+import sys
+
+import mob
+
+def fails():
+    pid = os.fork()
+    if not pid:
+        os.execvp("no-such-program", ["no-such-program"])
+    return pid
+
+def returns():
+    return os.fork() or "the child"
+
+def exits():
+    pid = os.fork()
+    if not pid:
+        sys.exit(5)
+    return pid
+
+async def awaits():
+    pid = os.fork()
+    await asyncio.sleep(0)
+    return pid
+
+async def returns_async():
+    return os.fork()
+
+def yields():
+    yield os.fork()
+
+_forked = []
+
+@mob.on("message")
+def handle(obj):
+    _forked.append(os.fork())
+
+def forked(): return _forked.pop() if _forked else 0
+
+def wait(pid):
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+def who(): return os.getpid()
+
+async def many():
+    return os.getpid()
+"""
+
+
+@pytest.fixture(scope="module", params=["", ", threads=2"], ids=["on the loop", "in threads"])
+def ghosts(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[RunningApp, mob.Client]]:
+    with apps_in(tmp_path_factory.mktemp("ghosts")) as apps:
+        app = apps.start(f'.role("back", "./back.py"{request.param})', back=GHOSTS)
+        yield app, app.wait_ready()
+
+
+@pytest.mark.parametrize(
+    ("way", "status"), [("fails", 1), ("returns", 0), ("exits", 5), ("awaits", 0), ("returns_async", 0)]
+)
+def test_a_child_that_comes_back_ends(ghosts: tuple[RunningApp, mob.Client], way: str, status: int) -> None:
+    client = ghosts[1]
+    back = client.require("back")
+    worker = back.who().result(60)
+    calls = [getattr(back, way)(), *(back.many() for _ in range(20))]
+    pid = calls[0].result(60)
+    assert pid not in (0, worker)  # the answer is the parent's
+    assert {call.result(60) for call in calls[1:]} == {worker}
+    assert back.wait(pid).result(60) == status
+    assert back.who().result(60) == worker
+    with mob.connect(client.app) as another:  # and the loop of the worker hears of new links
+        assert another.require("back").who().result(60) == worker
+
+
+def test_a_child_that_yields_ends(ghosts: tuple[RunningApp, mob.Client]) -> None:
+    back = ghosts[1].require("back")
+    (pid,) = list(back.yields())
+    assert back.wait(pid).result(60) == 0
+
+
+def test_a_child_of_a_handler_ends(ghosts: tuple[RunningApp, mob.Client]) -> None:
+    back = ghosts[1].require("back")
+    ghosts[1].send("fork")
+    pid = wait_until(lambda: back.forked().result(60), "the handler has forked")
+    assert back.wait(pid).result(60) == 0
+
+
+def test_the_error_of_a_child_is_printed(ghosts: tuple[RunningApp, mob.Client]) -> None:
+    app, client = ghosts
+    back = client.require("back")
+    back.wait(back.fails().result(60)).result(60)
+    app.wait_for(r"FileNotFoundError: .*No such file")
+
+
+def test_a_child_that_a_module_forks_ends_with_the_module(apps: Apps) -> None:
+    app = apps.start(
+        '.role("back", "./back.py")',
+        back="""
+            import os
+            pid = os.fork()
+            def wait(): return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        """,
+    )
+    client = app.wait_ready()
+    assert client.require("back").wait().result(60) == 0
+    assert [row.restarts for row in client.overview()] == [0]
+
+
+# --------------------------------------------------------------------------------------------- clients and forks
+
+SERVES = """
+import asyncio
+
+async def echo(n):
+    await asyncio.sleep(0.01)
+    return n
+def count(n): yield from range(n)
+"""
+FORKS = """
+import os, sys
+import mob
+
+app = mob.connect(sys.argv[1])
+back = app.require("back")
+assert back.echo(0).result(60) == 0
+call, stream = back.echo(-1), iter(back.count(3))
+pids = []
+for number in (1, 2):
+    pid = os.fork()
+    if pid:
+        pids.append(pid)
+        continue
+    uses = [
+        lambda: back.echo(number).result(60), lambda: app.require("back"), lambda: app.send(1), lambda: call.result(60),
+        lambda: app.overview(), lambda: app.all("back"), lambda: list(stream), lambda: list(back.echo.map([1])),
+        lambda: app.on("message", print), lambda: mob.wait([call]),
+    ]
+    for use in uses:
+        try:
+            print("WRONG", use(), flush=True)
+        except mob.WrongProcess as error:
+            assert str(error).startswith(
+                f"this client was made in process {os.getppid()}, and this is process {os.getpid()}: call mob.connect("
+            ), error
+    with mob.connect(sys.argv[1]) as own:
+        assert own.require("back").echo(number).result(60) == number
+    app.close()
+    print("child done", flush=True)
+    sys.exit()
+answers = [back.echo(n).result(60) for n in range(200)]
+assert answers == list(range(200))
+assert [os.waitpid(pid, 0)[1] for pid in pids] == [0, 0]
+assert call.result(60) == -1 and list(stream) == [0, 1, 2]
+assert back.echo(7).result(60) == 7
+app.close()
+print("parent done", flush=True)
+"""
+
+
+def test_a_client_belongs_to_the_process_that_made_it(apps: Apps) -> None:
+    app = apps.start('.role("back", "./back.py", workers=2)', back=SERVES)
+    app.wait_ready()
+    apps.write(forks=FORKS)
+    script = apps.run("none", [sys.executable, "forks.py", app.name])
+    assert script.wait() == 0, script.output
+    assert sorted(script.lines) == ["child done", "child done", "parent done"]
