@@ -36,6 +36,58 @@ def test_one_that_says_nothing_when_asked_is_killed_all_the_same() -> None:
     assert world.mobsters[1].is_killed
 
 
+def booting(is_stopped: bool = False) -> World:
+    """A worker that boots since three seconds, and has ten in all."""
+    world = started(app=plan("back", options={"boot_timeout": 10.0}), ready=False)
+    world.supervisor.health._is_stopped = lambda pid: is_stopped
+    for _ in range(3):
+        world.pass_time(1.0)
+        beat(world)
+    return world
+
+
+def test_time_in_which_all_stood_still_is_no_boot_time() -> None:
+    world = booting()
+    world.now += 20.0  # nobody has run, no timer has rung
+    world.pass_time(0.1)
+    assert world.inspected == []
+    beat(world)
+    for _ in range(5):
+        world.pass_time(1.0)
+        beat(world)
+    assert world.inspected == []
+    world.pass_time(2.0)
+    assert world.inspected == [1]
+
+
+def test_a_worker_that_all_stood_still_with_and_that_says_nothing_has_its_time_once_more() -> None:
+    world = booting()
+    world.now += 20.0
+    world.pass_time(9.0)
+    assert world.inspected == []
+    world.pass_time(1.5)
+    assert world.inspected == [1]
+
+
+def test_time_in_which_only_the_worker_stood_still_is_no_boot_time() -> None:
+    world = booting()
+    world.pass_time(6.0)
+    beat(world)  # it stood still for five seconds
+    world.pass_time(4.5)
+    beat(world)
+    assert world.inspected == []
+    world.pass_time(12.0)
+    assert world.inspected == [1]
+
+
+def test_a_worker_that_is_stopped_when_it_should_be_ready_is_told_and_not_killed() -> None:
+    world = booting(is_stopped=True)
+    world.pass_time(60.0)
+    assert world.inspected == []
+    assert "back.0 (pid 101) is stopped (SIGSTOP, a debugger)" in world.told[0]
+    assert len(world.told) <= 6
+
+
 @pytest.mark.parametrize(
     ("values", "is_hanging"),
     [

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from mob.core import decisions as d
+from mob.core import decisions as d, snapshot
 from mob.core.revival import Revival, is_wanted
 from mob.plan import RolePlan
 from tests.core.world import World, plan, started
@@ -145,9 +145,106 @@ def test_an_app_whose_last_role_is_given_up_ends_with_status_1() -> None:
     assert world.statuses == [1]
 
 
-def test_an_app_of_which_only_those_are_left_that_wait_ends() -> None:
-    app = plan("base", "top", options={"restart": "temporary"})
-    top = msgspec.structs.replace(app.roles[1], needs=("base",))
-    world = started(app=msgspec.structs.replace(app, roles=(app.roles[0], top)), ready=False)
+def one_shot(restart: str = "temporary", *more: str, jobs: int = 1, codes: tuple[int, ...] = ()) -> World:
+    """`job` does its work once, `top` needs it; nobody is ready yet."""
+    app = plan(f"job*{jobs}", "top", *more, options={"restart": restart, "stop_exit_codes": codes})
+    top = msgspec.structs.replace(app.roles[1], needs=("job",))
+    return started(app=msgspec.structs.replace(app, roles=(app.roles[0], top, *app.roles[2:])), ready=False)
+
+
+def roles_of(world: World) -> list[str]:
+    return [mobster.role for mobster in world.mobsters.values()]
+
+
+@pytest.mark.parametrize(
+    ("restart", "codes", "status"), [("temporary", (), 0), ("transient", (), 0), ("permanent", (3,), 3)]
+)
+def test_a_one_shot_role_that_ends_well_is_done_and_those_that_need_it_start(
+    restart: str, codes: tuple[int, ...], status: int
+) -> None:
+    world = one_shot(restart, codes=codes)
+    assert roles_of(world) == ["job"]
+    die(world, 1, status)
+    assert roles_of(world) == ["top"]
+    assert world.told == [f"job.0 (pid 101) exited with status {status}; it is not revived ({restart})."]
+    assert world.statuses == []
+
+
+def test_all_workers_of_a_one_shot_role_must_be_done() -> None:
+    world = one_shot(jobs=2)
+    die(world, 1, 0)
+    assert roles_of(world) == ["job"]
+    die(world, 2, 0)
+    assert roles_of(world) == ["top"]
+
+
+@pytest.mark.parametrize("status", [1, -9])
+def test_an_app_whose_one_shot_role_fails_says_so_and_ends_with_1(status: int) -> None:
+    world = one_shot("temporary", "other")
+    die(world, 1, status)
+    assert "'top' needs 'job', which did not end with status 0 and is not revived; the app ends." in world.told
+    world.exits_with(2)  # other, which was asked to end
+    assert world.statuses == [1]
+
+
+def test_a_one_shot_role_that_was_told_to_end_is_not_done() -> None:
+    world = one_shot()
+    world.draining(1)
+    die(world, 1, 0)
+    assert world.statuses == [1]
+
+
+def test_a_one_shot_role_that_fails_decides_the_status_of_an_app_that_has_nothing_else() -> None:
+    world = started(app=plan("job", options={"restart": "temporary"}), ready=False)
     die(world, 1)
-    assert world.statuses == [0]
+    assert world.statuses == [1]
+
+
+def test_a_reload_runs_a_one_shot_role_again_and_then_those_that_need_it() -> None:
+    world = one_shot()
+    die(world, 1, 0)
+    world.forked(2)
+    world.ready(2)
+    world.carry_out(world.supervisor.handle_reload([], (9, 1), world.now))
+    assert roles_of(world) == ["top", "job"]
+    world.forked(3)
+    die(world, 3, 0)
+    assert roles_of(world) == ["top", "top"]
+    world.forked(4)
+    world.ready(4)
+    assert world.answers[-1].text.startswith("reloaded 2 workers")
+
+
+def test_a_reload_whose_one_shot_role_fails_leaves_the_others_as_they_are() -> None:
+    world = one_shot()
+    die(world, 1, 0)
+    world.forked(2)
+    world.ready(2)
+    world.carry_out(world.supervisor.handle_reload([], (9, 1), world.now))
+    world.forked(3)
+    die(world, 3, 1)
+    assert roles_of(world) == ["top"]
+    assert world.answers[-1].error.startswith("the reload has failed, the old ones stay. job.0: the new one")
+    assert world.statuses == []
+
+
+def test_a_role_that_is_done_is_done_after_an_upgrade() -> None:
+    world = one_shot()
+    die(world, 1, 0)
+    supervisor = world.supervisor
+    again, _ = snapshot.restore(supervisor.plan, snapshot.take(supervisor), world.now)
+    assert again.crew.is_met("job")
+
+
+def test_an_app_goes_on_if_the_role_that_needs_a_failed_one_runs_already() -> None:
+    world = one_shot()
+    world.ready(1)
+    world.forked(2)
+    world.ready(2)
+    die(world, 1)
+    world.carry_out(world.supervisor.handle_scale("top", 2, (9, 1), world.now))
+    world.carry_out(world.supervisor.handle_reload(["job"], (9, 2), world.now))
+    world.forked(3)
+    die(world, 3)
+    assert not world.supervisor.stopping
+    assert roles_of(world) == ["top"]

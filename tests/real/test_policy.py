@@ -153,8 +153,8 @@ def test_an_app_whose_roles_have_all_failed_ends_with_1(apps: Apps) -> None:
 
 def test_an_app_of_which_only_those_are_left_that_wait_for_others_ends(apps: Apps) -> None:
     roles = '.role("base", "./base.py", restart="temporary").role("top", "./top.py", needs=["base"])'
-    app = apps.start(roles, base="import sys; sys.exit(0)", top="print('never')")
-    assert app.wait() == 0
+    app = apps.start(roles, base="import sys; sys.exit(1)", top="print('never')")
+    assert app.wait() == 1
     assert "never" not in app.output
 
 

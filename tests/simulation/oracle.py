@@ -155,7 +155,7 @@ class Oracle:
             return  # it was lost with the fork server just now
         claim(not life.asked, "nobody is asked twice to end", uid)
         life.asked = True
-        if self.is_stopping:
+        if self.is_stopping or self._supervisor.stopping:  # it stops by itself where a one-shot role has failed
             later = self._order[self._order.index(life.role) + 1 :]
             claim(
                 not [each for each in self._lives.values() if each.role in later],

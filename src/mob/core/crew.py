@@ -16,7 +16,7 @@ import msgspec
 from mob.core import states
 from mob.core.decisions import Announce, AnnounceRole, Ask, Decision, Introduce, Kill, Launch, WakeAt, Welcome
 from mob.core.introductions import Introductions
-from mob.core.revival import Intensity, Revival
+from mob.core.revival import DONE, OUTCOMES, Intensity, Revival
 from mob.core.roster import Roster
 from mob.core.states import Mobster, Slot as SlotState
 from mob.plan import Plan, RolePlan, in_order_of_need
@@ -35,6 +35,7 @@ class Slot:
         "index",
         "not_before",
         "note",
+        "outcome",
         "revival",
         "role",
         "state",
@@ -60,6 +61,8 @@ class Slot:
         """Why the last one ended."""
         self.told = ""
         """The traceback that was shown last; the same one is not shown again in full."""
+        self.outcome = ""
+        """How its last process ended, if none is to follow: one of `revival.OUTCOMES`."""
         self.revival = Revival()
 
     def __repr__(self) -> str:
@@ -85,6 +88,7 @@ class Process:
         "deadline",
         "generation",
         "has_crashed",
+        "is_done",
         "is_restarted",
         "killed",
         "launched",
@@ -96,6 +100,7 @@ class Process:
         "stacks",
         "stands",
         "state",
+        "still",
         "token",
         "uid",
         "why_killed",
@@ -118,6 +123,8 @@ class Process:
         """Why mob itself has killed it, if it did so for a reason of its own."""
         self.is_restarted = False
         """Whether it was told to end so that another may come in its place."""
+        self.is_done = False
+        """Whether it ended because its work was done, and none follows."""
         self.has_crashed = False
         """Whether its end was nobody's wish."""
         self.report = ""
@@ -126,6 +133,8 @@ class Process:
         """What it has said of itself when it was stuck."""
         self.stands = ""
         """Where it is in the debugger, or waits for it."""
+        self.still = 0.0
+        """Seconds before it was ready in which it stood still (SIGSTOP, a machine at rest): they are no boot time."""
         self.beat = Beat()
         self.beaten_at = now
         self.token = 0
@@ -255,8 +264,24 @@ class Crew:
         return clients + sum(process.beat.parked.get(role, 0) for process in self.processes.values())
 
     def lacks(self, role: str) -> list[str]:
-        """The roles that it needs and that have no ready worker."""
-        return [needed for needed in self.roles[role].plan.needs if not self.roster.ready(needed)]
+        """The roles that it needs and that have no ready worker, nor have done their work once and for all."""
+        return [needed for needed in self.roles[role].plan.needs if not self.is_met(needed)]
+
+    def is_met(self, role: str) -> bool:
+        """Return whether roles that need this one may run: it has a ready worker, or has done its work and ended."""
+        return bool(self.roster.ready(role)) or self._has_ended(role, {DONE})
+
+    def in_vain(self, role: str) -> list[str]:
+        """Return the roles that wait for this one although it ended, no process of it follows, and it is not done."""
+        if self.is_met(role) or not self._has_ended(role, OUTCOMES):
+            return []
+        needing = [name for name in self.order if role in self.roles[name].plan.needs and self.slots_of(name)]
+        return [name for name in needing if all(slot.state is SlotState.HELD for slot in self.slots_of(name))]
+
+    def _has_ended(self, role: str, outcomes: Collection[str]) -> bool:
+        """Return whether all its processes ended, and so; none is to follow."""
+        slots = self.slots_of(role)
+        return bool(slots) and all(slot.state is SlotState.EMPTY and slot.outcome in outcomes for slot in slots)
 
     def has_lease(self, role: str) -> bool:
         """Whether this machine may run it: of a singleton, one machine of the cluster may."""
@@ -286,6 +311,7 @@ class Crew:
         """Another process for a slot: the one that counts, or one that will."""
         uid = self.next_uid()
         slot.generation += 1
+        slot.outcome = ""
         if as_successor:
             slot.successor = uid
         else:

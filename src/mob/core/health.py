@@ -1,13 +1,16 @@
 """Workers that do not get ready, that hang, or that have grown old: what is to be done about them.
 
-A worker that is not ready in its `boot_timeout` is killed. One whose loop stands still for longer than its
-`hang_timeout`, or that says nothing for so long, is asked for its stacks first (a thread of its own answers, whatever
-the loop does), then killed: a hang without an explanation is worth nothing. An export that says how long it may take
-(`@mob.export(timeout=)`) may take that long, and the time in a debugger counts for nothing here. Limits of age, calls
-and memory lead to a replacement, without haste.
+A worker that is not ready in its `boot_timeout` is killed. Time in which it stood still (SIGSTOP, `docker pause`, a
+laptop that sleeps) is not counted: there were no beats, and a Kingpin that stood still too is late for its own look.
+One whose loop stands still for longer than its `hang_timeout`, or that says nothing for so long, is asked for its
+stacks first (a thread of its own answers, whatever the loop does), then killed: a hang without an explanation is worth
+nothing. An export that says how long it may take (`@mob.export(timeout=)`) may take that long, and the time in a
+debugger counts for nothing here. Limits of age, calls and memory lead to a replacement, without haste.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 from mob.core.crew import EARLY, Crew, Process
 from mob.core.debugging import Debugging
@@ -27,10 +30,14 @@ INSPECTION = 2.0
 class Health:
     """Looks at the workers."""
 
-    def __init__(self, crew: Crew, rollout: Rollout, debugging: Debugging) -> None:
+    def __init__(
+        self, crew: Crew, rollout: Rollout, debugging: Debugging, is_stopped: Callable[[int], bool] = lambda pid: False
+    ) -> None:
         self._crew = crew
         self._rollout = rollout
         self._debugging = debugging
+        self._is_stopped = is_stopped  # by a signal or a debugger: asked of the system, by pid
+        self._reprieved: dict[int, float] = {}  # uid -> until when one that is late is not killed, for it stood still
         self._inspected: dict[int, float] = {}  # uid -> when it is killed at the latest
         self._watched: dict[int, float] = {}  # uid -> when it is looked at next, should it be silent
 
@@ -39,8 +46,9 @@ class Health:
 
     def handle_beat(self, process: Process, beat: Beat, now: float) -> list[Decision]:
         """A worker says how it goes."""
+        still = self._check_still(process, now)
         process.beat, process.beaten_at = beat, now
-        return [*self._check_hang(process, now), *self._check_wear(process, now)]
+        return [*still, *self._check_hang(process, now), *self._check_wear(process, now)]
 
     def handle_inspection(self, process: Process, stacks: str) -> list[Decision]:
         """A hanging worker has said where it stands."""
@@ -61,8 +69,7 @@ class Health:
                     del self._inspected[process.uid]
                     decisions += self._crew.kill([process])
             elif self._is_late(process, now):
-                timeout = self._crew.roles[process.slot.role].plan.boot_timeout
-                decisions += self._end(process, f"was not ready within {timeout:g} s (boot_timeout)", now)
+                decisions += self._end_late(process, now)
             elif self._watched.get(process.uid, now + 1) <= now + EARLY:
                 decisions += self._look(process, now)
         return decisions
@@ -71,6 +78,7 @@ class Health:
         """A worker is gone."""
         self._inspected.pop(uid, None)
         self._watched.pop(uid, None)
+        self._reprieved.pop(uid, None)
 
     def watch(self, process: Process) -> list[Decision]:
         """Another look at the time at which it would hang, if nothing is heard of it until then."""
@@ -95,11 +103,38 @@ class Health:
             return [WakeAt(now + BEAT)]
         return self._check_hang(process, now) or self.watch(process)
 
+    def _check_still(self, process: Process, now: float) -> list[Decision]:
+        """A worker that boots says something after a silence: that is no boot time, and its last look comes later."""
+        silent = now - process.beaten_at - BEAT
+        if not process.is_booting or silent <= OVERSLEPT:
+            return []
+        self._reprieved.pop(process.uid, None)
+        process.still += silent
+        timeout = self._crew.roles[process.slot.role].plan.boot_timeout
+        return [] if timeout is None else [WakeAt(max(now, self._due(process, timeout)))]
+
     def _is_late(self, process: Process, now: float) -> bool:
         timeout = self._crew.roles[process.slot.role].plan.boot_timeout
         if not process.is_booting or timeout is None or self._debugging.is_excused(process.uid):
             return False
-        return now + EARLY >= process.launched + timeout + self._debugging.time_spent(process.uid)
+        return now + EARLY >= max(self._due(process, timeout), self._reprieved.get(process.uid, 0.0))
+
+    def _due(self, process: Process, timeout: float) -> float:
+        """When it is to be ready."""
+        return process.launched + timeout + self._debugging.time_spent(process.uid) + process.still
+
+    def _end_late(self, process: Process, now: float) -> list[Decision]:
+        """One is late. If it stands still, or the Kingpin has done so, it has the time once more: its next beat tells
+        how much of that is its own."""
+        timeout = self._crew.roles[process.slot.role].plan.boot_timeout or 0.0
+        has_overslept = now - self._due(process, timeout) > OVERSLEPT and process.uid not in self._reprieved
+        is_stopped = process.pid > 0 and self._is_stopped(process.pid)
+        if not has_overslept and not is_stopped:
+            return self._end(process, f"was not ready within {timeout:g} s (boot_timeout)", now)
+        self._reprieved[process.uid] = until = now + timeout
+        wake = f"`kill -CONT {process.pid}` lets it go on"
+        text = f"{process.name} is stopped (SIGSTOP, a debugger), which does not count as boot time; {wake}."
+        return [*([Tell(text)] if is_stopped else []), WakeAt(until)]
 
     def _check_hang(self, process: Process, now: float) -> list[Decision]:
         timeout = self._crew.roles[process.slot.role].plan.hang_timeout

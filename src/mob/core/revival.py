@@ -20,6 +20,9 @@ GROWTH = 1.5
 LONGEST_PAUSE = 15.0
 HEALTHY_AFTER = 30.0
 JITTER = 0.1
+DONE, STOPPED, FAILED = "done", "stopped", "failed"
+OUTCOMES = frozenset({DONE, STOPPED, FAILED})
+"""How the last process of a place may have ended: it did its work, somebody ended it, or it failed."""
 
 
 def is_wanted(role: RolePlan, status: int | None, restarting: bool) -> bool:
@@ -29,6 +32,17 @@ def is_wanted(role: RolePlan, status: int | None, restarting: bool) -> bool:
     if role.restart == "temporary" or status in role.stop_exit_codes:
         return False
     return role.restart == "permanent" or status != 0
+
+
+def outcome_of(role: RolePlan, status: int | None, was_told: bool) -> str:
+    """Return how a worker ended that has no successor, as one of `OUTCOMES`.
+
+    >>> outcome_of(RolePlan("migrate", "migrate", restart="temporary"), 0, was_told=False)
+    'done'
+    """
+    if was_told:
+        return STOPPED
+    return DONE if status == 0 or status in role.stop_exit_codes else FAILED
 
 
 class Intensity:

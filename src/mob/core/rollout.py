@@ -152,6 +152,15 @@ class Rollout:
             decisions += self._go_on(reload, now)
         return decisions
 
+    def handle_done(self, slot: Slot, now: float) -> list[Decision]:
+        """The process in this place did its work and ended, as that of a one-shot role does; do not wait for it."""
+        reload = self._reload
+        if reload is None or slot not in reload.under_way:
+            return []
+        reload.under_way.remove(slot)
+        reload.replaced += 1
+        return self._go_on(reload, now)
+
     def handle_failed(self, process: Process, why: str, now: float) -> list[Decision]:
         """A process has ended before it was ready. Whether it was one of ours."""
         slot = process.slot

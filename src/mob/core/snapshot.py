@@ -40,6 +40,7 @@ class SlotData(msgspec.Struct, frozen=True):
     told: str
     failures: int
     restarts: int
+    outcome: str = ""
 
 
 class ProcessData(msgspec.Struct, frozen=True):
@@ -64,6 +65,7 @@ class ProcessData(msgspec.Struct, frozen=True):
     beaten_at: float
     quota: float
     token: int = 0
+    still: float = 0.0
 
 
 class SuspectData(msgspec.Struct, frozen=True):
@@ -119,10 +121,14 @@ def take(supervisor: Supervisor) -> Snapshot:
 
 
 def restore(
-    plan: Plan, snapshot: Snapshot, now: float, luck: Callable[[], float] = lambda: 0.5
+    plan: Plan,
+    snapshot: Snapshot,
+    now: float,
+    luck: Callable[[], float] = lambda: 0.5,
+    is_stopped: Callable[[int], bool] = lambda pid: False,
 ) -> tuple[Supervisor, list[Decision]]:
     """A supervisor that goes on from there, by the plan of today, and what is to be done at once."""
-    supervisor = Supervisor(plan, luck)
+    supervisor = Supervisor(plan, luck, is_stopped)
     crew = supervisor.crew
     crew.last_uid = snapshot.last_uid
     new_slots = {key: slot for key, slot in crew.slots.items() if slot.role not in snapshot.targets}
@@ -167,7 +173,7 @@ def _times(supervisor: Supervisor, now: float) -> list[float]:
         if process.deadline is not None:
             times.append(process.deadline)
         if process.is_booting and role.boot_timeout is not None:
-            times.append(process.launched + role.boot_timeout)
+            times.append(process.launched + role.boot_timeout + process.still)
         if process.ready_at is not None:
             process.beaten_at = now  # nobody has listened for a moment
             times += [each.when for each in supervisor.health.watch(process) if isinstance(each, WakeAt)]
@@ -201,6 +207,7 @@ def _slot_data(slot: Slot) -> SlotData:
         slot.told,
         slot.revival.failures,
         slot.revival.restarts,
+        slot.outcome,
     )
 
 
@@ -210,6 +217,7 @@ def _slot(data: SlotData) -> Slot:
     slot.uid, slot.successor, slot.generation = data.uid, data.successor, data.generation
     slot.due, slot.not_before, slot.note, slot.told = data.due, data.not_before, data.note, data.told
     slot.revival.failures, slot.revival.restarts = data.failures, data.restarts
+    slot.outcome = data.outcome
     return slot
 
 

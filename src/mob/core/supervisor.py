@@ -18,7 +18,7 @@ from mob.core.debugging import Debugging
 from mob.core.decisions import Announce, AnnounceGone, Answer, Decision, Introduce, Record, Tell, Ticket, WakeAt
 from mob.core.health import Health
 from mob.core.quarantine import Quarantine
-from mob.core.revival import is_wanted
+from mob.core.revival import DONE, FAILED, is_wanted, outcome_of
 from mob.core.rollout import Rollout
 from mob.core.roster import Roster
 from mob.core.scaling import Scaling
@@ -32,13 +32,15 @@ from mob.wire.messages import Beat, Export, Member, Parked, Row
 class Supervisor:
     """Decides launches, revivals, introductions and the stop."""
 
-    def __init__(self, plan: Plan, luck: Callable[[], float] = lambda: 0.5) -> None:
+    def __init__(
+        self, plan: Plan, luck: Callable[[], float] = lambda: 0.5, is_stopped: Callable[[int], bool] = lambda pid: False
+    ) -> None:
         self.plan = plan
         self.crew = Crew(plan, luck)
         self.rollout = Rollout(self.crew)
         self.scaling = Scaling(self.crew)
         self.debugging = Debugging(self.crew)
-        self.health = Health(self.crew, self.rollout, self.debugging)
+        self.health = Health(self.crew, self.rollout, self.debugging, is_stopped)
         self.quarantine = Quarantine(self.crew)
         self._stopping = Stopping(self.crew, self.debugging)
         self.singletons = Singletons(self.crew, self._stopping)
@@ -168,6 +170,8 @@ class Supervisor:
             return decisions
         is_replaced = slot.successor != 0
         decisions += self._handle_place_empty(process, why, was_told, status, now)
+        if process.is_done:
+            return decisions
         if not is_replaced and process.ready_at is None and not process.is_restarted and not self.stopping:
             decisions += self.rollout.handle_failed(process, why, now)  # last: what follows may fill this slot anew
         return decisions
@@ -191,9 +195,7 @@ class Supervisor:
             slot.step("exited, held")
             return [*self._tell_exit(process, "its lease is lost.", was_told), *self.rollout.handle_resized(now)]
         if not is_wanted(role.plan, status, process.is_restarted or not process.pid):
-            slot.step("exited, done")
-            told = self._tell_exit(process, f"it is not revived ({role.plan.restart}).", was_told)
-            return [*told, *self._finish_if_done()]
+            return self._handle_over(process, was_told, status, now)
         if not was_told and not role.intensity.allows(role.plan, now):
             return [*failing, *self._give_up(process, why, now)]
         born = process.launched if process.ready_at is None else process.ready_at
@@ -210,6 +212,23 @@ class Supervisor:
         slot.step("exited, revived after a pause")
         slot.due = now + pause
         return [*decisions, WakeAt(slot.due)]
+
+    def _handle_over(self, process: Process, was_told: bool, status: int | None, now: float) -> list[Decision]:
+        """No process follows this one. If it did its work, those that need its role begin; if not, they cannot."""
+        slot, role = process.slot, self.crew.roles[process.slot.role].plan
+        slot.step("exited, done")
+        slot.outcome = outcome_of(role, status, was_told)
+        process.is_done = slot.outcome == DONE
+        if process.is_done:
+            process.report = ""  # a module that ends with `sys.exit(0)` could be imported well enough
+        decisions = self._tell_exit(process, f"it is not revived ({role.restart}).", was_told)
+        if process.is_done:
+            decisions += [*self.rollout.handle_done(slot, now), *self.crew.release_held(now)]
+        if held := self.crew.in_vain(slot.role):
+            needing = f"{', '.join(map(repr, held))} {'needs' if len(held) == 1 else 'need'} {slot.role!r}"
+            text = f"{needing}, which did not end with status 0 and is not revived; the app ends."
+            return [*decisions, Tell(text, "stop"), *self.handle_stop(now, status=1)]
+        return [*decisions, *self._finish_if_done()]
 
     def _give_up(self, process: Process, why: str, now: float) -> list[Decision]:
         slot, role = process.slot, self.crew.roles[process.slot.role]
@@ -240,7 +259,7 @@ class Supervisor:
     def _finish_if_done(self) -> list[Decision]:
         if not self.crew.is_done() or self.finished:
             return []
-        status = int(any(slot.state is SlotState.FAILED for slot in self.slots.values()))
+        status = int(any(slot.state is SlotState.FAILED or slot.outcome == FAILED for slot in self.slots.values()))
         return self._stopping.finish("all mobsters have ended, and none is to be revived; the app ends.", status)
 
     def handle_fork_server_gone(self, now: float) -> list[Decision]:
@@ -431,7 +450,7 @@ class Supervisor:
             if told == process.report:
                 return [Tell(f"{failed} The same error: {slot.note}", "crash")]
             return [Tell(f"{failed} Its error:\n    {_indented(process)}", "crash")]
-        early = "" if process.ready_at is not None else " before it was ready"
+        early = "" if process.ready_at is not None or process.is_done else " before it was ready"
         kind = "crash" if process.has_crashed else "exit"
         return [Tell(f"{name} {slot.note}{early}; {then}", kind)]
 

@@ -60,7 +60,7 @@ class Kingpin:
         """Where this process was started."""
         self._estate = estate  # what another program in this process has left
         self._upgrade: Upgrade | None = None
-        self.supervisor = Supervisor(plan, random.random)
+        self.supervisor = Supervisor(plan, random.random, processes.is_stopped)
         self.cluster: Cluster | None = None
         """The other machines, if there are any."""
         self.registry = Registry(self.supervisor.crew, monotonic())

@@ -33,14 +33,15 @@ class Manager:
             loop.call_later(self._service.watchdog, self.feed, loop)
 
     def tell(self, supervisor: Supervisor) -> None:
-        """Something was decided. The app is ready for the first time when every role has a ready worker."""
+        """Something was decided. The app is ready for the first time when every role has a ready worker, or has
+        done its work."""
         roster, state = supervisor.roster, self._told
         wanted = [role.name for role in supervisor.plan.roles if role.workers]
         if supervisor.stopping:
             state = "stopping"
         elif supervisor.rollout.is_reloading:
             state = "reloading"
-        elif state == "reloading" or (not state and all(map(roster.ready, wanted))):
+        elif state == "reloading" or (not state and all(map(supervisor.crew.is_met, wanted))):
             state = "ready"
         if state == self._told:
             return

@@ -39,6 +39,7 @@ from mob.kingpin.desk import Connection
 from mob.kingpin.lines import Chunk
 from mob.kingpin.writer import Source
 from mob.plan import GATEWAY, Plan
+from mob.rim import processes
 from mob.rim.link import Link
 from mob.wire import messages as m
 from mob.wire.messages import Address, Follow
@@ -329,7 +330,9 @@ def take_over(kingpin: Kingpin, estate: Estate) -> None:
     kingpin.ports.spares.update(estate.spares)
     kingpin.ports.paths += estate.paths
     kingpin.nursery.take_over(estate.fork_server, estate.channel, estate.deadman)
-    kingpin.supervisor, decisions = snapshot.restore(kingpin.plan, estate.snapshot, monotonic(), random.random)
+    kingpin.supervisor, decisions = snapshot.restore(
+        kingpin.plan, estate.snapshot, monotonic(), random.random, processes.is_stopped
+    )
     kingpin.registry = Registry(kingpin.supervisor.crew, monotonic())
     kingpin.registry.take_over(estate.past)
     _rejoin_cluster(kingpin, estate)
