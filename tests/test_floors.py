@@ -21,6 +21,7 @@ import pytest
 SRC = Path(__file__).resolve().parent.parent / "src"
 
 FLOORS = {
+    "environment": 0,
     "errors": 0,
     "plan": 0,
     "serve": 0,

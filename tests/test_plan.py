@@ -106,6 +106,24 @@ def test_a_frame_limit_that_no_frame_can_reach() -> None:
     assert str(caught.value) == "frame_limit=4294967296 is more bytes than any frame can have: 4,294,967,295."
 
 
+@pytest.mark.parametrize(
+    ("variable", "reads"),
+    [
+        ("PYTHONHASHSEED", "Python reads it when the interpreter starts"),
+        ("PYTHONUTF8", "Python reads it when the interpreter starts"),
+        ("LD_PRELOAD", "the dynamic linker reads it when a program starts"),
+        ("MALLOC_ARENA_MAX", "the C library reads it when a program starts"),
+    ],
+)
+def test_a_variable_that_is_read_before_a_role_could_set_it(variable: str, reads: str) -> None:
+    with pytest.raises(PlanError) as caught:
+        check_role(RolePlan("back", "pkg.back", env={variable: "1"}), ())
+    assert str(caught.value).startswith(f"role 'back': env={{{variable!r}: ...}} would change nothing: {reads}, and")
+    assert str(caught.value).endswith(
+        f"Set it for the whole app, where that is started: {variable}=... mob run main.py."
+    )
+
+
 @pytest.mark.parametrize("value", [-1, 1.5, "256M", True])
 def test_shared_memory_that_is_no_number_of_bytes(value: object) -> None:
     with pytest.raises(PlanError) as caught:

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from mob import serve as serving
+from mob import environment, serve as serving
 from mob.errors import PlanError, nearest
 
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}")
@@ -236,6 +236,12 @@ def check_role(role: RolePlan, others: tuple[RolePlan, ...]) -> RolePlan:
         value = getattr(role, option)
         if not is_fine(value):
             raise PlanError(f"role {role.name!r}: {option}={value!r} is not {wanted}.")
+    for variable in role.env:
+        if why := environment.why_refused(variable):
+            raise PlanError(
+                f"role {role.name!r}: env={{{variable!r}: ...}} would change nothing: {why}. Set it for the whole app, "
+                f"where that is started: {variable}=... mob run main.py."
+            )
     try:
         serving.check(role.module, role.application, role.serve, role.serve_options)
     except PlanError as error:

@@ -6,6 +6,8 @@ import os
 import signal
 import time
 
+import pytest
+
 from tests.running import Apps, freeze
 
 ONE_SHOT = '.role("migrate", "./migrate.py", restart="temporary").role("web", "./web.py", needs=("migrate",))'
@@ -49,3 +51,43 @@ def test_time_in_which_the_whole_app_stood_still_is_no_boot_time(apps: Apps) -> 
         os.kill(pid, signal.SIGCONT)
     app.wait_ready()
     assert "boot_timeout" not in app.output
+
+
+ENVIRONMENT = """
+    import os, sys, time, warnings
+    def hour(): return time.localtime(0).tm_hour
+    def found(): import extra; return extra.VALUE
+    def warned():
+        try:
+            warnings.warn("x", UserWarning)
+        except UserWarning:
+            return True
+    def bytecode(): return sys.dont_write_bytecode
+    """
+
+
+def test_variables_that_the_interpreter_reads_at_its_start_hold_in_a_role(apps: Apps) -> None:
+    (apps.directory / "lib").mkdir()
+    (apps.directory / "lib" / "extra.py").write_text("VALUE = 7")
+    env = {
+        "TZ": "JST-9",
+        "PYTHONPATH": str(apps.directory / "lib"),
+        "PYTHONWARNINGS": "error",
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+    roles = f'.role("a", "./a.py", env={env!r}).role("b", "./a.py")'
+    app = apps.start(roles, a=ENVIRONMENT, env={"TZ": "UTC0"})
+    client = app.wait_ready()
+    a, b = client.require("a"), client.require("b")
+    assert (a.hour().result(20), b.hour().result(20)) == (9, 0)
+    assert a.found().result(20) == 7
+    assert a.warned().result(20) is True
+    assert a.bytecode().result(20) is True
+
+
+def test_a_variable_that_a_preloaded_library_has_read_already_is_refused(apps: Apps) -> None:
+    pytest.importorskip("numpy")
+    roles = '.preload("numpy").role("a", "./a.py", env={"OPENBLAS_NUM_THREADS": "1"}).role("b", "./a.py")'
+    app = apps.start(roles, a="def f(): return 1")
+    app.wait_for(r"ValueError: env=\{'OPENBLAS_NUM_THREADS': '1'\} comes too late: \S*openblas\S* reads it when")
+    assert app.connect().require("b").f().result(20) == 1

@@ -19,6 +19,7 @@ import signal
 import sys
 
 from mob.plan import RolePlan
+from mob.rim import environment
 
 LINUX = sys.platform == "linux"
 PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -119,7 +120,7 @@ def settle(role: RolePlan) -> None:
 
     `OSError` or `ValueError`, with a note that names the option, if it cannot be had.
     """
-    os.environ.update(role.env)
+    environment.take_over(role.env)
     option = ""
     try:
         for name, limit in role.limits.items():

@@ -1,0 +1,60 @@
+"""The environment of a role in a fresh mobster: set, and taken over by what has read it before.
+
+A fork goes on with what its interpreter and its libraries have read at their start. Here is done again what can be done
+again: the time zone, the module path, warnings, the locale. What cannot is refused by the plan (`mob.environment`), or
+here, where it depends on what was preloaded.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import locale
+import os
+import sys
+import time
+import warnings
+from collections.abc import Mapping
+
+from mob.environment import AT_LOAD, LIBRARIES
+
+LOCALE = frozenset({"LANG", "LC_ALL", "LC_CTYPE"})
+
+
+def take_over(env: Mapping[str, str]) -> None:
+    """Set these variables, and have them hold. `ValueError` names one that was read by what is preloaded.
+
+    >>> take_over({"TZ": "Asia/Tokyo"})                          # doctest: +SKIP
+    """
+    late = sorted(AT_LOAD & env.keys())
+    if late and (library := _loaded()):
+        raise ValueError(
+            f"env={{{late[0]!r}: {env[late[0]]!r}}} comes too late: {library} reads it when it is loaded, and a module "
+            f"of preload() has loaded it. Set it in the environment of the whole app, or import that in the role."
+        )
+    os.environ.update(env)
+    if "TZ" in env:
+        time.tzset()
+    if LOCALE & env.keys():
+        with contextlib.suppress(locale.Error):  # as at the start of the interpreter
+            locale.setlocale(locale.LC_CTYPE, "")
+    _take_over_python(env)
+
+
+def _take_over_python(env: Mapping[str, str]) -> None:
+    if "PYTHONDONTWRITEBYTECODE" in env:
+        sys.dont_write_bytecode = env["PYTHONDONTWRITEBYTECODE"] != ""
+    if path := env.get("PYTHONPATH"):
+        new = [os.path.abspath(each) for each in path.split(os.pathsep)]
+        sys.path[:] = [*new, *(each for each in sys.path if each not in new)]
+    if wanted := env.get("PYTHONWARNINGS"):
+        warnings._processoptions(wanted.split(","))  # type: ignore[attr-defined]
+
+
+def _loaded() -> str:
+    """Return the file of a library that this process has loaded and that reads such variables; nothing if none."""
+    with contextlib.suppress(OSError), open("/proc/self/maps", encoding="utf-8", errors="replace") as maps:
+        for line in maps:
+            _, slash, file = line.rstrip("\n").rpartition("/")
+            if slash and any(part in file.lower() for part in LIBRARIES):
+                return file
+    return ""
