@@ -13,7 +13,7 @@ from mob.core import decisions as d
 from mob.core.crew import EARLY
 from mob.core.decisions import Announce, AnnounceGone, AnnounceRole, Decision, Launch, Tell, Welcome
 from mob.core.states import Mobster
-from mob.wire.messages import Beat, Export, Member, RoleInfo, Row
+from mob.wire.messages import Beat, Export, Member, RoleInfo, Row, Running
 from tests.core.world import FOO, GRACE, KILLED, RING_EARLY, Fake, World, info, plan, started
 
 
@@ -278,6 +278,7 @@ def test_roles_are_asked_in_reverse_order_each_when_the_later_ones_are_gone() ->
     world = started("db", "back*2", "front")
     assert world.stop() == [
         Tell("stopping.", "stop"),
+        d.WakeAt(1002.0),
         d.WakeAt(1030.0),
         Announce(Member(4, 104, "front", 0, 1, "draining")),
         d.Ask(4, 24.0),
@@ -328,7 +329,7 @@ def test_what_outlasts_its_time_is_killed_and_told_once() -> None:
     world = started("back", "front*2")
     world.stop()
     world.pass_time(26.9)
-    assert world.told == ["stopping."]
+    assert world.told == ["stopping.", *["waits for front.0; front.1; Ctrl-C again ends it."] * 3]
     world.now += 0.1
     kills = world.wake()
     text = "killing front.0 (pid 102), front.1 (pid 103): still there after its grace time."
@@ -340,8 +341,23 @@ def test_what_outlasts_its_time_is_killed_and_told_once() -> None:
     assert world.statuses == [0]
 
 
+def test_a_stop_that_lasts_says_who_is_waited_for_and_what_that_does() -> None:
+    world = started("back", "slow*7")
+    world.supervisor.handle_beat(2, Beat(running=(Running("slow.slow", 10.5, "front.0"),)), world.now)
+    world.stop()
+    world.now += 1.0
+    world.supervisor.handle_beat(3, Beat(running=tuple(Running(f"slow.f{n}", 3.0, "x") for n in range(7))), world.now)
+    world.pass_time(1.0)
+    doing = ", ".join(f"slow.f{n} for 4 s" for n in range(5))
+    waits = f"waits for slow.0: slow.slow for 12 s; slow.1: {doing}, 2 more calls; slow.2; slow.3; slow.4; 2 more"
+    assert world.told == ["stopping.", f"{waits}; Ctrl-C again ends it."]
+    world.stop()
+    world.pass_time(20.0)
+    assert world.told[2:] == ["stopping at once."]
+
+
 def test_a_role_whose_turn_does_not_come_is_killed_at_the_end() -> None:
-    world = started("back", "front")
+    world = started("back", "front", grace=2.0)
     world.stop()
     world.wake()
     assert world.mobsters[2].is_killed  # but it does not go: it hangs in the kernel

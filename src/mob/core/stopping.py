@@ -6,10 +6,16 @@ is killed, and all at once if somebody asks a second time.
 
 from __future__ import annotations
 
-from mob.core.crew import Crew, Process
+from mob.core.crew import EARLY, Crew, Process
 from mob.core.debugging import Debugging
 from mob.core.decisions import Decision, Finish, Tell, WakeAt
 
+NOTICE = 2.0
+"""Seconds of a stop after which it is said who is waited for."""
+AGAIN = 10.0
+"""Seconds after which that is said again."""
+SHOWN = 5
+"""Names that are listed, of processes and of their calls."""
 RESERVE = 0.1
 """The part of the grace time that a role still to be stopped keeps for itself while an earlier one takes long."""
 
@@ -24,6 +30,7 @@ class Stopping:
         self.is_over = False
         self._status = 0
         self._deadline = 0.0  # of the whole stop
+        self._notice_at = 0.0  # when it is said who is waited for
         self._stage: list[str] = []  # roles that have not ended; the last one is being asked
         self._asked = ""  # the role that was asked last
 
@@ -39,12 +46,14 @@ class Stopping:
         self.has_begun = True
         self._status = status
         self._deadline = now + crew.plan.grace
+        self._notice_at = now + NOTICE
         self._stage = crew.order[:]
         for slot in crew.slots.values():
             slot.step("stopping")
         for process in crew.processes.values():
             process.limit(self._deadline)  # though its turn may not have come
-        return [Tell("stopping.", "stop"), WakeAt(self._deadline), *self.go_on(now)]
+        notice = [WakeAt(self._notice_at)] if self._notice_at < self._deadline else []
+        return [Tell("stopping.", "stop"), *notice, WakeAt(self._deadline), *self.go_on(now)]
 
     def finish(self, text: str, status: int) -> list[Decision]:
         """Ends the app, of which nobody is left."""
@@ -79,6 +88,21 @@ class Stopping:
         left = max(0.0, self._deadline - now)
         return left - min(self._crew.plan.grace * RESERVE, left / len(self._stage)) * (len(self._stage) - 1)
 
+    def tell_who_lasts(self, now: float) -> list[Decision]:
+        """Say who is waited for, and what those do, when a stop takes a while."""
+        crew = self._crew
+        if not self.has_begun or self.is_over or not self._asked or now < self._notice_at - EARLY:
+            return []
+        waited_for = [process for process in crew.processes_of(self._asked) if not process.killed]
+        self._notice_at = now + AGAIN
+        again: list[Decision] = [WakeAt(self._notice_at)] if self._notice_at < self._deadline else []
+        if not waited_for:
+            return again
+        names = [_doing(process, now) for process in waited_for[:SHOWN]]
+        if len(waited_for) > SHOWN:
+            names.append(f"{len(waited_for) - SHOWN} more")
+        return [Tell(f"waits for {'; '.join(names)}; Ctrl-C again ends it.", "stop"), *again]
+
     def kill_overdue(self, now: float) -> list[Decision]:
         """Kills what should be gone, in a stop or otherwise; what is in the debugger only in a stop."""
         late = [each for each in self._crew.processes.values() if each.is_overdue(now) and not self._is_excused(each)]
@@ -89,3 +113,12 @@ class Stopping:
 
     def _is_excused(self, process: Process) -> bool:
         return not self.has_begun and self._debugging.is_excused(process.uid)
+
+
+def _doing(process: Process, now: float) -> str:
+    """A process and the calls that it said it was serving; how long they have run by now."""
+    since = max(0.0, now - process.beaten_at)
+    calls = [f"{call.label} for {call.seconds + since:.0f} s" for call in process.beat.running]
+    if len(calls) > SHOWN:
+        calls[SHOWN:] = [f"{len(calls) - SHOWN} more calls"]
+    return f"{process.slot.name}: {', '.join(calls)}" if calls else process.slot.name

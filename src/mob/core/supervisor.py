@@ -283,12 +283,15 @@ class Supervisor:
         if not self.stopping:
             decisions += self.health.handle_wake(now)
             decisions += self.quarantine.handle_wake(now)
-        return decisions + self._stopping.kill_overdue(now)
+        return decisions + self._stopping.tell_who_lasts(now) + self._stopping.kill_overdue(now)
 
     def handle_beat(self, uid: int, beat: Beat, now: float) -> list[Decision]:
         """A mobster says how it goes."""
         process = self.processes.get(uid)
-        if process is None or self.stopping:
+        if process is None:
+            return []
+        if self.stopping:
+            process.beat, process.beaten_at = beat, now  # what it still does is said if the stop lasts
             return []
         decisions = self.health.handle_beat(process, beat, now)
         return decisions + self._follow_load({process.slot.role, *beat.parked}, now)

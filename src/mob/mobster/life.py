@@ -8,8 +8,6 @@ thread. Whatever ends the life (the Kingpin, SIGTERM, the Kingpin's death, `sys.
 from __future__ import annotations
 
 import asyncio
-import atexit
-import contextlib
 import faulthandler
 import importlib
 import inspect
@@ -37,6 +35,7 @@ from mob.mobster import (
     contacts,
     control,
     debugging,
+    ending,
     listening,
     loading,
     output,
@@ -63,6 +62,8 @@ LOOK = 0.005
 their state when it is asked, and of no change of it."""
 ANSWERED = 0.005
 """Seconds that a handler gets for what it does with the last answer that it has waited for."""
+BRIEF = 1.0
+"""Seconds that threads and `atexit` get in a process that was not asked to end: it failed, or said sys.exit()."""
 PACKAGE = str(Path(__file__).resolve().parents[1])
 SENDING = frozenset(module.__file__ for module in (link, calling, callbacks, buffers, contacts, control))
 """Files whose work must not be broken off in the middle."""
@@ -345,8 +346,15 @@ class Life:
         else:
             self.reactor.loop.call_later(LOOK, self._wake_module)
 
+    def _pass_sigterm(self) -> None:
+        """Call the handler for SIGTERM that the role has installed, as it expects at a stop. A module that still blocks
+        in its import gets the signal itself."""
+        if not self._waking and signal.getsignal(signal.SIGTERM) not in (*_NOT_OF_THE_ROLE, self._handle_sigterm):
+            ending.pass_sigterm(self.peer.log)
+
     async def _drain(self) -> None:
         peer = self.peer
+        self._pass_sigterm()
         await self._become_quiet(monotonic() + FAREWELL_TIME)
         if self.web is not None:
             await self._end_web(self.web)
@@ -366,6 +374,8 @@ class Life:
                 peer.log.exception("a handler of 'stop' raised")
         if peer.exit_asked is not None:
             self.status = _status_of(peer.exit_asked)
+        peer.serving.cancel_all()
+        await ending.end_tasks(self._time_left(), peer.log)
         peer.tidy()
         peer.calling.leave()
         peer.serving.refuse_all(f"{peer.name} has ended.")
@@ -401,6 +411,12 @@ class Life:
         """Seconds that the application may still take."""
         return max(0.1, self._deadline - LAST - monotonic())
 
+    def time_to_end(self) -> float:
+        """Return how many seconds threads and `atexit` have: what is left of the grace time, when all else is over."""
+        if math.isinf(self._deadline) or self.peer.exit_asked is not None:
+            return BRIEF
+        return max(0.1, self._deadline - monotonic() - LAST / 2)
+
     def _close_control(self) -> None:
         self.liveness.say_last(self.vitals.beat)
         control = self.peer.control
@@ -422,12 +438,15 @@ def main(order: m.Fork, control: int, liveness: int) -> int:
     records.install(order)
     life = Life(order, socket.socket(fileno=control), socket.socket(fileno=liveness))
     status = life.run()
-    with contextlib.suppress(Exception):
-        atexit._run_exitfuncs()  # pyright: ignore[reportPrivateUsage]  os._exit, which follows, would skip them
+    ending.end_interpreter(life.time_to_end(), status)
     output.finish()
     if life.is_orphan:
         _take_children_along()
     return status
+
+
+_NOT_OF_THE_ROLE = (signal.SIG_DFL, signal.SIG_IGN, None)
+"""What `signal.getsignal` says when no handler in Python is installed."""
 
 
 def _nothing() -> None:

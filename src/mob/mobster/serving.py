@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from mob.core.invitations import Load
 from mob.core.lanes import FREE, LOOP, MESSAGE, Lane
-from mob.errors import BadMessage, Busy, CallTimeout, Unavailable
+from mob.errors import BadMessage, Busy, CallError, Lost, Unavailable
 from mob.mobster import durable, limits
 from mob.mobster.answers import Answers
 from mob.mobster.chunks import Chunk
@@ -73,7 +73,7 @@ class Serving:
         self.threads = Threads(threads) if threads > 1 else None
         self._line: Line = OrderedDict()  # of `async def` exports, beyond the role's concurrency
         self._inside: dict[Key, Export] = {}  # calls of exports that limit themselves, from their gates to their ends
-        self._timed_out: dict[Key, CallTimeout] = {}
+        self._timed_out: dict[Key, CallError] = {}  # what is said of a task that is cancelled
         self._given_up: set[Key] = set()  # running `def` calls that their callers have cancelled
         self.exports: dict[str, Export] = {}
         self.find_export: Callable[[str], Export | None] = self.exports.get
@@ -494,6 +494,12 @@ class Serving:
         for waiting in self.turns.take_all():
             self._drop(waiting)
             self._fail(waiting.link, waiting.call, Unavailable(why))
+
+    def cancel_all(self) -> None:
+        """Cancel the calls that still run as tasks: the process does not wait for them any longer."""
+        for key, task in list(self.tasks.items()):
+            self._timed_out[key] = Lost(f"{self._peer.name} ended before the call had")
+            task.cancel()
 
     def is_cancelled(self) -> bool:
         """Whether the caller of the call that is served in this context has given it up, or its time is over."""

@@ -1,0 +1,111 @@
+"""The end of what a role has started by itself, as `asyncio.run` and the interpreter would end it.
+
+First the loop's: tasks are cancelled and awaited, asynchronous generators are closed, so that each `finally:` runs
+while the links to the others still stand. Then the process's: threads and pools (`threading._shutdown`, which also
+tells the workers of executors to go), then `atexit`. A mobster ends by `os._exit` and would skip all of that.
+
+Limit: nobody is waited for beyond the grace time. A watchdog names the threads that are still there, and ends the
+process without them. Only code that holds the interpreter stops the watchdog; the Kingpin's SIGKILL covers that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import contextlib
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from typing import Any
+
+from mob.mobster import output
+
+ROUNDS = 10
+"""How often tasks are looked for: those that end may start others, and one that does so for ever is left alone."""
+SHOWN = 5
+"""Names that a message lists."""
+WATCHDOG = "mob-ending"
+
+
+def pass_sigterm(log: logging.Logger) -> None:
+    """Run the handler that the role has installed for SIGTERM. It cannot end the process: the stop is under way."""
+    try:
+        signal.raise_signal(signal.SIGTERM)
+        time.sleep(0)  # the interpreter runs handlers between two instructions
+    except SystemExit:
+        pass  # what it has asked for happens anyway, after the calls in hand
+    except Exception:
+        log.exception("the SIGTERM handler of this role raised")
+
+
+async def end_tasks(seconds: float, log: logging.Logger) -> None:
+    """Cancel all other tasks of this loop and wait for them, then close its asynchronous generators."""
+    loop = asyncio.get_running_loop()
+    until = loop.time() + seconds
+    late: set[asyncio.Task[Any]] = set()
+    for _ in range(ROUNDS):
+        tasks = asyncio.all_tasks() - {asyncio.current_task()} - late
+        if not tasks:
+            break
+        for task in tasks:
+            task.cancel()
+        done, pending = await asyncio.wait(tasks, timeout=max(0.0, until - loop.time()))
+        late |= pending  # pyright: ignore[reportUnknownVariableType]
+        for task in done:
+            _show(loop, task)
+    if late:
+        names = _listed(sorted(_name(task) for task in late))
+        log.error("tasks were cancelled and have not ended within the grace time: %s", names)
+    try:
+        await asyncio.wait_for(loop.shutdown_asyncgens(), max(0.1, until - loop.time()))
+    except TimeoutError:
+        log.error("an asynchronous generator has not closed within the grace time")
+
+
+def _show(loop: asyncio.AbstractEventLoop, task: asyncio.Task[Any]) -> None:
+    error = None if task.cancelled() else task.exception()
+    if error is not None:
+        context = {"message": f"task {_name(task)} raised while it was cancelled", "exception": error, "task": task}
+        loop.call_exception_handler(context)
+
+
+def _name(task: asyncio.Task[Any]) -> str:
+    coroutine = task.get_coro()
+    return f"{task.get_name()} ({getattr(coroutine, '__qualname__', coroutine)})"
+
+
+def end_interpreter(seconds: float, status: int) -> None:
+    """Wait for the threads and pools that are not daemons, and run what `atexit` has: for so many seconds at most, then
+    the process ends with that status."""
+    watchdog = threading.Timer(seconds, _give_up, (status,))
+    watchdog.name, watchdog.daemon = WATCHDOG, True
+    with contextlib.suppress(RuntimeError):  # no more threads to be had: the Kingpin ends what lasts too long
+        watchdog.start()
+    for end in (threading._shutdown, atexit._run_exitfuncs):  # type: ignore[attr-defined]  # as at an interpreter's end
+        try:
+            end()
+        except BaseException as error:  # noqa: BLE001  the application's; the process ends
+            sys.excepthook(type(error), error, error.__traceback__)
+    watchdog.cancel()
+
+
+def _give_up(status: int) -> None:
+    """Run on the watchdog's thread when the time is over."""
+    left = sorted(thread.name for thread in threading.enumerate() if _holds_up(thread))
+    what = f"threads are still running: {_listed(left)}" if left else "an atexit function has not returned"
+    with contextlib.suppress(Exception):
+        print(f"mob: the time to end is over (grace): {what}; this process ends without them", file=sys.stderr)
+        output.finish()
+    os._exit(status)
+
+
+def _holds_up(thread: threading.Thread) -> bool:
+    return not thread.daemon and thread is not threading.main_thread()
+
+
+def _listed(names: list[str]) -> str:
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more

@@ -1,0 +1,185 @@
+"""What a role has started by itself ends as `asyncio.run` and the interpreter would end it, within the grace time."""
+
+from __future__ import annotations
+
+import signal
+
+import pytest
+
+from tests.running import Apps, RunningApp, wait_until
+
+POOLS = {
+    "processes": "from concurrent.futures import ProcessPoolExecutor\nPOOL = ProcessPoolExecutor(2)",
+    "threads": "from concurrent.futures import ThreadPoolExecutor\nPOOL = ThreadPoolExecutor(2)",
+}
+
+
+def killed(app: RunningApp) -> bool:
+    return "still there after its grace time" in app.output or "SIGKILL" in app.output
+
+
+@pytest.mark.parametrize("kind", POOLS)
+def test_a_pool_of_a_module_ends_with_its_worker(apps: Apps, kind: str) -> None:
+    role = POOLS[kind] + "\n\ndef square(n):\n    return POOL.submit(pow, n, 2).result()\n"
+    app = apps.start('.role("back", "./back.py")', options="grace=3600", back=role)
+    assert app.wait_ready().require("back").square(3).result() == 9
+    assert app.stop() == 0
+    assert not killed(app)
+    app.wait_gone()
+
+
+def test_a_thread_is_waited_for_and_then_atexit_runs(apps: Apps) -> None:
+    role = """
+        import atexit, threading, time
+        import mob
+
+        leaving = threading.Event()
+        mob.on("stop", leaving.set)
+        atexit.register(print, "atexit ran")
+
+        def work():
+            leaving.wait()
+            print("thread ended")
+
+        threading.Thread(target=work).start()
+        """
+    app = apps.start('.role("back", "./back.py")', options="grace=3600", back=role)
+    app.wait_ready()
+    assert app.stop() == 0
+    lines = [line.rpartition("| ")[2] for line in app.lines]
+    assert lines.index("thread ended") < lines.index("atexit ran")
+
+
+@pytest.mark.parametrize(
+    ("code", "what"),
+    [
+        (
+            "threading.Thread(target=threading.Event().wait, name='endless').start()",
+            "threads are still running: endless",
+        ),
+        ("atexit.register(threading.Event().wait)", "an atexit function has not returned"),
+    ],
+)
+def test_what_does_not_end_is_named_when_the_grace_time_is_over(apps: Apps, code: str, what: str) -> None:
+    app = apps.start('.role("back", "./back.py")', options="grace=4", back=f"import atexit, threading\n{code}\n")
+    app.wait_ready()
+    app.stop()
+    assert what in app.output
+
+
+TASKS = """
+    import asyncio
+    import mob
+
+    other = mob.require("other")
+    kept = []
+
+    async def for_ever():
+        try:
+            await asyncio.Event().wait()
+        finally:
+            print("task ended:", await other.echo("by then the links still stand"))
+
+    async def numbers():
+        try:
+            while True:
+                yield 1
+        finally:
+            print("generator closed")
+
+    @mob.on("start")
+    async def begin():
+        kept.append(asyncio.create_task(for_ever()))
+        kept.append(numbers())
+        await anext(kept[1])
+
+    def pid():
+        import os
+        return os.getpid()
+    """
+
+
+@pytest.mark.parametrize("by", ["stop", "reload"])
+def test_tasks_and_asynchronous_generators_are_ended(apps: Apps, by: str) -> None:
+    roles = '.role("other", "./other.py").role("back", "./back.py", needs=["other"])'
+    app = apps.start(roles, options="grace=3600", back=TASKS, other="def echo(text):\n    return text\n")
+    client = app.wait_ready()
+    if by == "reload":
+        client.reload("back")
+    else:
+        assert app.stop() == 0
+    app.wait_for("task ended: by then the links still stand")
+    app.wait_for("generator closed")
+    assert not killed(app)
+
+
+def test_a_task_that_does_not_end_is_named(apps: Apps) -> None:
+    role = """
+        import asyncio
+        import mob
+
+        async def stubborn():
+            while True:
+                try:
+                    await asyncio.Event().wait()
+                except asyncio.CancelledError:
+                    pass
+
+        @mob.on("start")
+        async def begin():
+            begin.task = asyncio.create_task(stubborn(), name="mule")
+        """
+    app = apps.start('.role("back", "./back.py")', options="grace=4", back=role)
+    app.wait_ready()
+    assert app.stop() == 0
+    app.wait_for(r"not ended within the grace time: mule \(stubborn\)")
+    assert not killed(app)
+
+
+HANDLERS = {
+    "signal": "signal.signal(signal.SIGTERM, lambda *_: asked.set())",
+    "exits": "signal.signal(signal.SIGTERM, lambda *_: (asked.set(), sys.exit(1)))",
+    "raises": "signal.signal(signal.SIGTERM, lambda *_: (asked.set(), 1 / 0))",
+    "loop": """
+@mob.on("start")
+async def begin():
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, asked.set)
+""",
+}
+
+
+@pytest.mark.parametrize("kind", HANDLERS)
+def test_a_handler_of_sigterm_is_called_at_a_stop_and_calls_in_hand_are_finished(apps: Apps, kind: str) -> None:
+    role = f"""
+import asyncio, signal, sys, threading
+import mob
+
+asked = threading.Event()
+{HANDLERS[kind]}
+
+async def work():
+    print("work began")
+    while not asked.is_set():
+        await asyncio.sleep(0.01)
+    await asyncio.sleep(0.05)
+    return "done in order"
+"""
+    app = apps.start('.role("back", "./back.py")', options="grace=3600", back=role)
+    call = app.wait_ready().require("back").work()
+    app.wait_for("work began")
+    app.signal(signal.SIGTERM)
+    assert call.result() == "done in order"
+    assert app.wait() == 0
+    assert ("ZeroDivisionError" in app.output) == (kind == "raises")
+
+
+def test_a_stop_that_lasts_says_for_whom_and_for_what(apps: Apps) -> None:
+    role = "import time\n\ndef slow():\n    print('slow began')\n    time.sleep(3600)\n"
+    app = apps.start('.role("slow", "./slow.py")', options="grace=3600", slow=role)
+    app.wait_ready().require("slow").slow()
+    app.wait_for("slow began")
+    app.signal(signal.SIGTERM)
+    app.wait_for(r"waits for slow\.0: slow\.slow for \d+ s; Ctrl-C again ends it")
+    app.signal(signal.SIGTERM)
+    app.wait()
+    wait_until(lambda: not app.processes(), "all have ended")
