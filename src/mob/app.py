@@ -5,6 +5,7 @@ Collects a `Plan`, checks it where the line that is wrong stands, and hands it t
 
 from __future__ import annotations
 
+import asyncio
 import atexit
 import importlib.util
 import os
@@ -12,6 +13,7 @@ import re
 import secrets
 import socket
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
@@ -19,7 +21,7 @@ from typing import Any, cast
 import msgspec
 
 from mob import plan as plans, serve as serving
-from mob.errors import NotInMobster, PlanError, nearest
+from mob.errors import MobError, NotInMobster, PlanError, nearest
 from mob.kingpin import kingpin
 from mob.plan import Plan, RolePlan
 
@@ -262,8 +264,9 @@ class App:
     def run(self) -> None:
         """Becomes the Kingpin: launches the mobsters and returns when the app has stopped in order.
 
-        `PlanError` if there is nothing to run, `AppRunning` if an app of that name runs already. A stop that had to be
-        forced ends the process with status 1.
+        `PlanError` if there is nothing to run, `AppRunning` if an app of that name runs already, `MobError` in a thread
+        and where an event loop runs (a coroutine, a notebook). A stop that had to be forced ends the process with
+        status 1.
         """
         self._has_run = True
         if "mob.mobster.api" in sys.modules and sys.modules["mob.mobster.api"]._peer is not None:
@@ -275,6 +278,7 @@ class App:
         for hook in before_run:  # after the environment: who types a line means it
             hook(self)
         plans.check_limits(self._plan)
+        _check_place(self._plan.name)
         if self._plan.cluster is not None and self._plan.cluster.is_open:
             where = ", ".join(self._plan.cluster.addresses)
             print(
@@ -358,6 +362,27 @@ def start(
     <App 'myapp': no roles yet>
     """
     return App(name, grace=grace, frame_limit=frame_limit, backlog=backlog, strategy=strategy, metrics=metrics)
+
+
+def _check_place(name: str) -> None:
+    """Raise `MobError` where a Kingpin cannot be: it handles the signals of its process, and runs a loop of its own."""
+    instead = (
+        f"Call it at the top level of the main script (`python main.py`), or start that script as a process of its "
+        f'own: subprocess.Popen(["mob", "run", "main.py"]), then mob.connect({name!r}).'
+    )
+    if threading.current_thread() is not threading.main_thread():
+        raise MobError(
+            f"run() was called in the thread {threading.current_thread().name!r}, and the Kingpin handles the signals "
+            f"of its process, which only the main thread can. {instead}"
+        )
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return
+    raise MobError(
+        f"run() was called where an event loop runs already (in a coroutine, or in a notebook), and the Kingpin has "
+        f"a loop of its own. {instead}"
+    )
 
 
 def _machine_name() -> str:
