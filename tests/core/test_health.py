@@ -28,6 +28,26 @@ def test_one_that_does_not_get_ready_is_asked_where_it_stands_then_killed() -> N
     assert record.why == "was not ready within 10 s (boot_timeout)"
 
 
+def test_a_module_that_blocks_is_named_once_and_at_its_end() -> None:
+    world = started(app=plan("back", options={"boot_timeout": 10.0}), ready=False)
+    for _ in range(2):
+        world.carry_out(world.supervisor.handle_beat(1, Beat(blocked="/app/back.py:7 in <module>"), world.now))
+    (told,) = world.told
+    assert "back.0 (pid 101) is not ready: its module has been at /app/back.py:7 in <module>" in told
+    assert "call mob.ready() before. Otherwise it is killed 10 s after its launch (boot_timeout)." in told
+    (row,) = world.supervisor.rows(world.now)
+    assert row.note == "not ready: its module is at /app/back.py:7 in <module>; mob.ready() says that it is ready"
+    world.pass_time(10.1)
+    assert "(boot_timeout); its module was at /app/back.py:7 in <module>" in world.told[-1]
+    assert "mob.ready()" in world.told[-1]
+
+
+def test_one_that_has_become_ready_is_not_named() -> None:
+    world = started("back")
+    world.carry_out(world.supervisor.handle_beat(1, Beat(blocked="/app/back.py:7 in <module>"), world.now))
+    assert world.told == []
+
+
 def test_one_that_says_nothing_when_asked_is_killed_all_the_same() -> None:
     world = started(app=plan("back", options={"boot_timeout": 10.0}), ready=False)
     world.pass_time(10.1)

@@ -89,6 +89,7 @@ class Process:
         "generation",
         "has_crashed",
         "is_done",
+        "is_hinted",
         "is_restarted",
         "killed",
         "launched",
@@ -125,6 +126,8 @@ class Process:
         """Whether it was told to end so that another may come in its place."""
         self.is_done = False
         """Whether it ended because its work was done, and none follows."""
+        self.is_hinted = False
+        """Whether it was told that it is long in getting ready."""
         self.has_crashed = False
         """Whether its end was nobody's wish."""
         self.report = ""
@@ -152,7 +155,10 @@ class Process:
 
     @property
     def note(self) -> str:
-        """What is said of it beside its state: where it stands in the debugger, or why the one before it ended."""
+        """What is said of it beside its state: where it is in the debugger, or where its module has blocked, or why the
+        one before it ended."""
+        if self.is_booting and self.beat.blocked and not self.stands:
+            return f"not ready: its module is at {self.beat.blocked}; mob.ready() says that it is ready"
         return self.stands or self.slot.note
 
     @property

@@ -48,7 +48,7 @@ class Health:
         """A worker says how it goes."""
         still = self._check_still(process, now)
         process.beat, process.beaten_at = beat, now
-        return [*still, *self._check_hang(process, now), *self._check_wear(process, now)]
+        return [*self._hint(process), *still, *self._check_hang(process, now), *self._check_wear(process, now)]
 
     def handle_inspection(self, process: Process, stacks: str) -> list[Decision]:
         """A hanging worker has said where it stands."""
@@ -90,6 +90,17 @@ class Health:
 
     # --------------------------------------------------------------------------------------------- internals
 
+    def _hint(self, process: Process) -> list[Decision]:
+        """Its module has been at one place for seconds, perhaps for ever: say what to do, once."""
+        where = process.beat.blocked
+        if not where or not process.is_booting or process.is_hinted or self._debugging.is_excused(process.uid):
+            return []
+        process.is_hinted = True
+        timeout = self._crew.roles[process.slot.role].plan.boot_timeout
+        limit = "" if timeout is None else f" Otherwise it is killed {timeout:g} s after its launch (boot_timeout)."
+        text = f"{process.name} is not ready: its module has been at {where} for seconds, and listens on no port there."
+        return [Tell(f"{text} If it blocks there for ever, call mob.ready() before.{limit}")]
+
     def _look(self, process: Process, now: float) -> list[Decision]:
         """It is time to look at a worker. A Kingpin that has stood still itself (Ctrl-Z) has unread beats first."""
         if now - self._watched[process.uid] > OVERSLEPT:
@@ -130,7 +141,9 @@ class Health:
         has_overslept = now - self._due(process, timeout) > OVERSLEPT and process.uid not in self._reprieved
         is_stopped = process.pid > 0 and self._is_stopped(process.pid)
         if not has_overslept and not is_stopped:
-            return self._end(process, f"was not ready within {timeout:g} s (boot_timeout)", now)
+            where = process.beat.blocked
+            hint = f"; its module was at {where} and had not called mob.ready()" if where else ""
+            return self._end(process, f"was not ready within {timeout:g} s (boot_timeout){hint}", now)
         self._reprieved[process.uid] = until = now + timeout
         wake = f"`kill -CONT {process.pid}` lets it go on"
         text = f"{process.name} is stopped (SIGSTOP, a debugger), which does not count as boot time; {wake}."

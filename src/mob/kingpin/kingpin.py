@@ -387,6 +387,7 @@ class Kingpin:
             self.carry_out(self.cluster.handle_wake(monotonic()))
 
     def _exited(self, uid: int, status: int) -> None:
+        self.ports.handle_exited(uid)
         self.ports.restore()
         self.console.drain(uid)
         if (connection := self.connections.get(uid)) is not None:

@@ -1,8 +1,9 @@
 """The shared ports: bound once here, listened on by many.
 
 Every mobster that binds an address gets the same socket, so all accept from one queue of the kernel's: no connection
-that waits in it is lost when a mobster dies. The sockets stay open as long as the Kingpin lives. A bind to port 0 is
-keyed by the role and by which of its binds it is, so all workers of a role get the same free port.
+that waits in it is lost when a mobster dies. A socket stays open as long as the Kingpin lives, unless all who had asked
+for it have closed it. A socket that listens on port 0 is keyed by the role and by which of those of its process it is,
+so all workers of a role get the same free port.
 
 A server that starts on a Unix socket removes the file that is there (asyncio and uvloop do), and some remove it when
 they end. So each socket file has a spare name, a hidden hard link beside it, from which `restore` makes it anew.
@@ -32,6 +33,7 @@ class Ports:
     def __init__(self, passed: Iterable[socket.socket] = ()) -> None:
         self._listeners: dict[Key, socket.socket] = {}
         self._passed = list(passed)  # by the service manager, until somebody wants their addresses
+        self._activated: set[Key] = set()  # those that were passed
         self._users: dict[Key, set[int]] = {}  # uids of the mobsters that have asked
         self.spares: dict[str, str] = {}
         """The spare name of each socket file, by its path."""
@@ -45,18 +47,37 @@ class Ports:
         """The socket for the address, made at the first asking. One of `REFUSALS` as from `bind`."""
         key = _key(role, bind)
         if key not in self._listeners:
-            self._listeners[key] = self._make(bind)
+            if (passed := self._passed_for(bind.address)) is not None:
+                self._activated.add(key)
+            self._listeners[key] = passed or self._make(bind)
         self._users.setdefault(key, set()).add(uid)
         self.restore()
         return self._listeners[key]
 
     def give_back(self, role: str, uid: int, unbind: Unbind) -> None:
-        """The mobster does not listen there after all; the socket is closed if nobody else does."""
+        """The mobster does not listen there after all, or not any more. If nobody else does, the socket is closed; if
+        it was passed to this app, it waits for the next who wants it."""
         key = _key(role, unbind)
         users = self._users.get(key, set())
         users.discard(uid)
-        if not users and key in self._listeners:
-            self._listeners.pop(key).close()
+        if users or key not in self._listeners:
+            return
+        self._users.pop(key, None)
+        sock = self._listeners.pop(key)
+        if key in self._activated:
+            self._activated.discard(key)
+            self._passed.append(sock)
+            return
+        sock.close()
+        if unbind.address.family == socket.AF_UNIX and (spare := self.spares.pop(unbind.address.host, None)):
+            self.paths.remove(spare)
+            with contextlib.suppress(OSError):
+                os.unlink(spare)
+
+    def handle_exited(self, uid: int) -> None:
+        """The mobster has ended. What it listened on stays open, because others wait in the queue."""
+        for users in self._users.values():
+            users.discard(uid)
 
     def in_use(self) -> list[tuple[Address, str, int, int, list[int]]]:
         """Every listener: its address, role and number if it is a free one, its descriptor, and who has asked."""
@@ -100,8 +121,6 @@ class Ports:
 
     def _make(self, bind: Bind) -> socket.socket:
         family, host = bind.address.family, bind.address.host
-        if (passed := self._passed_for(bind.address)) is not None:
-            return passed
         sock = socket.socket(family, socket.SOCK_STREAM)
         try:
             if family == socket.AF_UNIX:
@@ -133,7 +152,8 @@ class Ports:
 
     def _keep_file(self, path: str) -> None:
         spare = os.path.join(os.path.dirname(path), f".{os.path.basename(path)}.{os.getpid()}")
-        self.paths.append(path)
+        if path not in self.paths:
+            self.paths.append(path)
         with contextlib.suppress(OSError):  # not every file system has hard links
             os.link(path, spare)
             self.spares[path] = spare

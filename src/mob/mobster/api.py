@@ -218,8 +218,9 @@ def me() -> Me:
 def ready() -> None:
     """Says that this mobster may be given work, before its module has finished importing.
 
-    Without it a mobster is ready when its module has been imported, or when it listens. For a module that goes on for
-    ever and listens to nothing.
+    Without it a mobster is ready when its module has been imported, or when the module blocks and waits for
+    connections. Call it in a module that goes on for ever in another way: a consumer of a queue, or a server in a
+    thread while the main thread sleeps in a loop.
 
     >>> mob.ready()                                         # doctest: +SKIP
     """

@@ -46,6 +46,7 @@ from mob.mobster.early import Early
 from mob.mobster.exports import functions_of
 from mob.mobster.liveness import Liveness
 from mob.mobster.peer import Peer
+from mob.mobster.readiness import Readiness
 from mob.mobster.vitals import Vitals
 from mob.rim import forks, link, processes
 from mob.rim.listeners import Sharing
@@ -99,8 +100,8 @@ class Life:
         self.early = Early(self.peer, self._collect_exports)
         is_watched = order.role.hang_timeout is not None or order.role.max_workers is not None
         up = self.peer.control
-        on_listening = self.say_ready if order.role.serve is None else _nothing  # who serves is ready later
-        self.sharing = Sharing(partial(listening.ask, up), partial(listening.give_back, up), on_listening)
+        self.sharing = Sharing(partial(listening.ask, up), partial(listening.give_back, up), self._handle_listening)
+        self.readiness = Readiness(self.reactor, self.sharing.holds_any, self.say_ready)
         self.vitals = Vitals(self.peer, not is_watched, self.sharing.count_connections)
         self.liveness = self.pulse(
             liveness, order.grace, self._handle_beat, self.vitals.stacks, self._handle_kingpin_gone, order.until
@@ -204,6 +205,9 @@ class Life:
         self.has_begun = self.importing = True
         helper = threading.Thread(target=copy_context().run, args=(self.reactor.run,), name="mob-loop", daemon=True)
         try:
+            if self.order.role.serve is None:  # who serves an application is ready later
+                self.readiness.begin()
+                self.sharing.on_accepted = self.readiness.handle_accepted
             helper.start()
             self.module = self._load()
             self._end_child()
@@ -220,6 +224,8 @@ class Life:
                 self._report(loading.traceback_of(error))
         finally:
             self.importing = False
+            self.readiness.end()
+            self.sharing.on_accepted = None
             self.reactor.stop()
             helper.join()
             self._collect_exports()
@@ -232,6 +238,10 @@ class Life:
             self.module = module  # its exports count while it still runs
 
         return loading.load(self.order.base, self.order.role, begin)
+
+    def _handle_listening(self) -> None:
+        """Something was bound, or listens. On any thread."""
+        self.readiness.look_soon()
 
     def _report(self, report: str) -> None:
         self.peer.control.post(m.BootFailed(report))
@@ -248,6 +258,9 @@ class Life:
     def say_ready(self) -> None:
         """Tells the Kingpin that this mobster may be given work, and what it exports; from any thread."""
         self._collect_exports()
+        if not self.is_ready:
+            self.readiness.end()
+            self.sharing.keep()
         self.is_ready = True
         infos = self.peer.serving.describe_exports()
         self._told = infos, not self.importing
@@ -289,6 +302,9 @@ class Life:
             self.reactor.call(peer.tidy)
         if self.importing and self.is_ready:
             self.reactor.call(self._tell_new_exports)
+        self.readiness.handle_beat()
+        self.vitals.blocked = self.readiness.hint()
+        self.sharing.sweep()
         peer.buffers.cool(monotonic())
         return self.vitals.next_beat()
 
@@ -447,10 +463,6 @@ def main(order: m.Fork, control: int, liveness: int) -> int:
 
 _NOT_OF_THE_ROLE = (signal.SIG_DFL, signal.SIG_IGN, None)
 """What `signal.getsignal` says when no handler in Python is installed."""
-
-
-def _nothing() -> None:
-    """Listening alone means nothing."""
 
 
 def _take_children_along() -> None:

@@ -51,6 +51,9 @@ class Vitals:
         self._lag = 0.0  # seconds after which the loop has come round, when it was asked last
         self._count_connections = count_connections
         self._asked_at = 0.0  # when the loop was asked to come round, 0 if it has done so
+        self.blocked = ""
+        """Where the module of the role has been for some time without being ready, if it has."""
+        self._said_blocked = ""
         self._requested = 0  # HTTP requests that had ended at the last beat
         self.requests: Requests | None = None
         """The HTTP requests of a role that serves an application."""
@@ -73,7 +76,9 @@ class Vitals:
         if requests is not None:
             has_work = has_work or requests.open or requests.ended != self._requested
             self._requested = requests.ended
-        is_idle = not (has_work or self._asked_at)
+        has_news = has_work or self.blocked != self._said_blocked
+        self._said_blocked = self.blocked
+        is_idle = not (has_news or self._asked_at)
         if self._may_rest and is_idle and self._was_idle and now < self._said_at + REST:
             return None
         self._said_at, self._was_idle, self._served = now, is_idle, serving.answers.served
@@ -108,6 +113,7 @@ class Vitals:
             parked_bytes={role: peer.calling.parked_bytes(role) for role in parked},
             open_requests=open_requests,
             requests={} if requests is None else dict(requests.answered),
+            blocked=self.blocked,
             **self._tallies(),
         )
 

@@ -57,20 +57,20 @@ MOST = 65536
 
 def uses(places: frozenset[Place]) -> Iterator[Use]:
     """Of each connection that came in there: what it is used for. Looked at one by one, for there may be thousands."""
-    return (use for descriptor in _sockets() if (use := _use_of(descriptor, places)) is not None)
+    return (use for descriptor in sockets() if (use := _use_of(descriptor, places)) is not None)
 
 
 def use_of(descriptor: int) -> Use:
     """What that connection is used for. `OSError` if it was closed."""
-    with _look_at(descriptor) as sock:
+    with look_at(descriptor) as sock:
         return _use(sock)
 
 
 def count(places: Container[Place]) -> Counter[Place]:
     """How many connections that came in there are open."""
     counts: Counter[Place] = Counter()
-    for descriptor in _sockets():
-        with contextlib.suppress(OSError), _look_at(descriptor) as sock:  # another thread may close it at any time
+    for descriptor in sockets():
+        with contextlib.suppress(OSError), look_at(descriptor) as sock:  # another thread may close it at any time
             if sock.type == socket.SOCK_STREAM and (place := place_of(sock)) in places:
                 sock.getpeername()  # fails for the listening socket itself
                 counts[place] += 1
@@ -85,7 +85,7 @@ def place_of(sock: socket.socket) -> Place:
 
 def descriptors_of(inodes: Container[int]) -> list[int]:
     """The descriptors of this process that are these sockets, whoever has duplicated them."""
-    return [descriptor for descriptor in _sockets() if inode_of(descriptor) in inodes]
+    return [descriptor for descriptor in sockets() if inode_of(descriptor) in inodes]
 
 
 def inode_of(descriptor: int) -> int:
@@ -105,12 +105,21 @@ def forget_in_loops(descriptor: int) -> None:
         return
     for each in _descriptors():
         with contextlib.suppress(OSError):
-            if os.readlink(f"/proc/self/fd/{each}") == "anon_inode:[eventpoll]":
+            if is_epoll(each):
                 with select.epoll.fromfd(os.dup(each)) as loop:
                     loop.unregister(descriptor)
 
 
-def _sockets() -> Iterator[int]:
+def is_epoll(descriptor: int) -> bool:
+    """Return whether the descriptor is that of an epoll object."""
+    try:
+        return os.readlink(f"/proc/self/fd/{descriptor}") == "anon_inode:[eventpoll]"
+    except OSError:
+        return False
+
+
+def sockets() -> Iterator[int]:
+    """Yield the descriptors of all sockets of this process."""
     for each in _descriptors() if LINUX else ():
         with contextlib.suppress(OSError):
             if os.readlink(f"/proc/self/fd/{each}").startswith("socket:"):
@@ -125,8 +134,8 @@ def _descriptors() -> Iterable[int]:
         return range(MOST)
 
 
-def _look_at(descriptor: int) -> socket.socket:
-    """A socket object for a descriptor of somebody else's, who notices nothing of it."""
+def look_at(descriptor: int) -> socket.socket:
+    """Return a socket object for a descriptor of somebody else's, who notices nothing of it."""
     blocks, own = os.get_blocking(descriptor), os.dup(descriptor)
     try:
         sock = socket.socket(fileno=own)
@@ -140,7 +149,7 @@ def _look_at(descriptor: int) -> socket.socket:
 def _use_of(descriptor: int, places: frozenset[Place]) -> Use | None:
     """None: it is no connection, or of somewhere else."""
     try:
-        sock = _look_at(descriptor)
+        sock = look_at(descriptor)
     except OSError:
         return None  # another thread has closed it
     with sock:

@@ -10,6 +10,15 @@ The queue is everybody's, so `listen` with a short backlog (http.server asks for
 blocking would let the loops of the others hang in `accept`. So a listening socket never blocks, and where Python code
 wants to wait in `accept`, it waits in `poll`.
 
+A shared socket that is closed is given back, so the address is free when `close` returns. Where the descriptor was
+handed to code that is not Python (uvloop), or the socket was dropped without `close`, `sweep` finds out. The sockets
+that a module serves from are kept (`keep`): a worker that ends must not take the queue along.
+
+A bind to port 0 gives each process a port of its own, as the system does, until the socket listens: then it becomes
+the one that all workers of the role share. Where the application has asked for the number before, it has perhaps told
+it to others, and the port remains its own. `server_bind` of `socketserver` asks at once and listens later, so it is
+taken for `listen`. uvloop listens in C: that it takes the descriptor away from Python is what is seen of it.
+
 Limit: a stream socket that is bound in order to connect from a certain address looks the same until it connects; then
 the shared one is given back, and it gets a socket of its own after all.
 """
@@ -21,10 +30,13 @@ import itertools
 import os
 import select
 import socket
+import sys
 import weakref
+from asyncio import events
 from collections.abc import Callable
 from threading import Lock
 from time import monotonic
+from types import FrameType
 from typing import Any, NamedTuple
 
 from mob.rim.connections import Place, count, descriptors_of, forget_in_loops, inode_of, place_of
@@ -41,13 +53,23 @@ class Wish(NamedTuple):
     address: Any
     v6only: bool
     nth: int
-    """Which of the process's binds to port 0 it is."""
+    """Which of the process's sockets that listen on port 0 it is."""
 
 
 Ask = Callable[[Wish], int]
 """-> the descriptor of the shared socket; OSError if it cannot be had."""
 GiveBack = Callable[[Wish], None]
 """The socket is not wanted after all. Returns when the address is free, unless others listen on it."""
+
+
+class Held(NamedTuple):
+    """A shared socket that this process has."""
+
+    wish: Wish
+    place: Place
+    descriptor: int
+    """Where it was put. uvloop duplicates it."""
+
 
 _bind = socket.socket.bind
 _listen = socket.socket.listen
@@ -56,7 +78,21 @@ _settimeout = socket.socket.settimeout
 _setblocking = socket.socket.setblocking
 _connect = socket.socket.connect
 _connect_ex = socket.socket.connect_ex
-REPLACED = ("bind", "listen", "accept", "settimeout", "setblocking", "connect", "connect_ex")
+_close = socket.socket.close
+_detach = socket.socket.detach
+_getsockname = socket.socket.getsockname
+REPLACED = (
+    "bind",
+    "listen",
+    "accept",
+    "settimeout",
+    "setblocking",
+    "connect",
+    "connect_ex",
+    "close",
+    "detach",
+    "getsockname",
+)
 WAITING = ("accept", "settimeout", "setblocking")
 """Those of them that let a process wait on a socket that never blocks."""
 
@@ -68,14 +104,18 @@ class Sharing:
         self._ask = ask
         self._give_back = give_back
         self._on_listening = on_listening
+        self.on_accepted: Callable[[socket.socket], None] | None = None
+        """Called for each connection that Python code has accepted, with the socket that listens."""
         self._numbers: set[int] = set()  # of the binds to port 0 that hold
         self._lock = Lock()
         self._shared: weakref.WeakKeyDictionary[socket.socket, Wish] = weakref.WeakKeyDictionary()
         self._places: dict[Place, str] = {}  # where they listen, and how that is called
         self._counted: dict[str, int] = {}
         self._count_again = 0.0
+        self._held: dict[int, Held] = {}  # the shared ones by inode: uvloop drops Python's object
+        self._kept: set[int] = set()  # inodes of those that are not given back
+        self._unnumbered: weakref.WeakSet[socket.socket] = weakref.WeakSet()  # bound to port 0, and not listening yet
         self._before: dict[str, Any] = {}  # the methods that were replaced, by name
-        self._inodes: set[int] = set()  # of the shared ones: uvloop duplicates the descriptor and drops the object
 
     def __repr__(self) -> str:
         return f"<Sharing of {len(self._shared)} sockets>"
@@ -85,21 +125,46 @@ class Sharing:
         sharing = self
 
         def bind(self: socket.socket, address: Any, /) -> None:
-            if _is_shareable(self, address):
-                sharing.share(self, address)
-            else:
+            if not _is_shareable(self, address):
                 _bind(self, address)
+                sharing.note_own(self)
+            elif _has_free_port(self, address) and not _is_server_bind(sys._getframe(1)):  # pyright: ignore[reportPrivateUsage]  documented
+                _bind(self, address)
+                sharing.note_unnumbered(self)
+            else:
+                sharing.share(self, address)
 
         def listen(self: socket.socket, backlog: int = BACKLOG, /) -> None:
+            sharing.share_unnumbered(self)
             _listen(self, max(backlog, BACKLOG) if sharing.has(self) else backlog)
+            sharing.note_own(self)
+
+        def getsockname(self: socket.socket) -> Any:
+            sharing.forget_unnumbered(self)
+            return _getsockname(self)
+
+        def close(self: socket.socket) -> None:
+            inode = sharing.inode_if_shared(self)
+            _close(self)
+            if inode and self.fileno() < 0:
+                sharing.handle_closed(inode)
+
+        def detach(self: socket.socket) -> int:
+            if _is_uvloop_running():
+                sharing.share_unnumbered(self)
+            return _detach(self)
 
         def accept(self: socket.socket) -> tuple[socket.socket, Any]:
             while True:
                 try:
-                    return _accept(self)
+                    accepted = _accept(self)
                 except BlockingIOError:
                     if self.gettimeout() is not None:
                         raise
+                else:
+                    if sharing.on_accepted is not None:
+                        sharing.on_accepted(self)
+                    return accepted
                 poll = select.poll()
                 poll.register(self, select.POLLIN)
                 poll.poll()
@@ -130,6 +195,9 @@ class Sharing:
         socket.socket.setblocking = setblocking  # type: ignore[method-assign]
         socket.socket.connect = connect  # type: ignore[method-assign]
         socket.socket.connect_ex = connect_ex  # type: ignore[method-assign]
+        socket.socket.close = close  # type: ignore[method-assign]
+        socket.socket.detach = detach  # type: ignore[method-assign]
+        socket.socket.getsockname = getsockname  # type: ignore[method-assign]
 
     def remove(self) -> None:
         """Give Python's sockets their own methods back: in the child of a fork, which shares nothing.
@@ -137,18 +205,24 @@ class Sharing:
         If the child has copies of shared sockets, `accept` still waits for it, because these never block.
         """
         for name, method in self._before.items():
-            if not self._inodes or name not in WAITING:
+            if not self._held or name not in WAITING:
                 setattr(socket.socket, name, method)
+        self._forget_all()
 
     def has(self, sock: socket.socket) -> bool:
-        """Whether the socket is a shared one."""
+        """Return whether the socket is a shared one."""
         return sock in self._shared
 
+    def holds_any(self) -> bool:
+        """Return whether this process has a shared socket."""
+        return any(self._is_held(inode) for inode in list(self._held))
+
     def share(self, sock: socket.socket, address: Any) -> None:
-        """Puts the shared socket of that address in the place of `sock`."""
+        """Put the shared socket of that address in the place of `sock`."""
+        self.sweep()
         is_inet6 = sock.family == socket.AF_INET6
         v6only = is_inet6 and bool(sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY))
-        nth = self._take_number() if sock.family != socket.AF_UNIX and address[1] == 0 else 0
+        nth = self._take_number() if _has_free_port(sock, address) else 0
         wish = Wish(sock.family, address, v6only, nth)
         try:
             shared = self._ask(wish)
@@ -158,18 +232,46 @@ class Sharing:
         os.dup2(shared, sock.fileno(), inheritable=False)
         os.close(shared)
         self._shared[sock] = wish
-        self._inodes.add(inode_of(sock.fileno()))
         place = place_of(sock)
+        self._held[inode_of(sock.fileno())] = Held(wish, place, sock.fileno())
         self._places[place] = str(place[1]) if sock.family == socket.AF_UNIX else f"{address[0]}:{place[1]}"
         self._on_listening()
 
+    def note_own(self, sock: socket.socket) -> None:
+        """A socket was bound, or listens, that may be no shared one."""
+        if sock.type == socket.SOCK_STREAM and not self.has(sock):
+            self._on_listening()
+
+    def note_unnumbered(self, sock: socket.socket) -> None:
+        """The socket has a free port of its own, which nobody knows yet."""
+        self._unnumbered.add(sock)
+
+    def forget_unnumbered(self, sock: socket.socket) -> None:
+        """The application asks for the number of its port: it remains the port of this socket."""
+        if self._unnumbered and sock in self._unnumbered:
+            self._unnumbered.discard(sock)
+
+    def share_unnumbered(self, sock: socket.socket) -> None:
+        """A socket with a free port of its own listens: put the one in its place that all workers share."""
+        if not self._unnumbered or sock not in self._unnumbered:
+            return
+        self._unnumbered.discard(sock)
+        host, _, *rest = _getsockname(sock)
+        with socket.socket(sock.family, socket.SOCK_STREAM) as unbound:
+            if sock.family == socket.AF_INET6:
+                v6only = sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
+                unbound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, v6only)
+            unbound.setblocking(sock.gettimeout() is None)
+            os.dup2(unbound.fileno(), sock.fileno(), inheritable=False)  # its port is free again
+        self.share(sock, (host, 0, *rest))
+
     def unshare(self, sock: socket.socket) -> None:
-        """The socket was not bound to listen but to connect: gives it one of its own."""
+        """The socket was not bound to listen but to connect: give it one of its own."""
+        self.forget_unnumbered(sock)
         wish = self._shared.pop(sock, None)
         if wish is None:
             return
-        self._inodes.discard(inode_of(sock.fileno()))
-        self._places.pop(place_of(sock), None)
+        self._drop(inode_of(sock.fileno()))
         with socket.socket(sock.family, socket.SOCK_STREAM) as own:
             own.setblocking(sock.gettimeout() is None)
             os.dup2(own.fileno(), sock.fileno(), inheritable=False)
@@ -178,6 +280,52 @@ class Sharing:
         if wish.family != socket.AF_UNIX:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         _bind(sock, wish.address)
+
+    def keep(self) -> None:
+        """The process serves from what it holds now: these sockets are not given back, whatever becomes of them here,
+        because the successor of this process is to find those who wait in their queues."""
+        self._kept |= self._held.keys()
+
+    def inode_if_shared(self, sock: socket.socket) -> int:
+        """Return the inode of a shared socket, 0 of any other."""
+        return inode_of(sock.fileno()) if self._held and sock in self._shared else 0
+
+    def handle_closed(self, inode: int) -> None:
+        """A descriptor of that shared socket was closed. If it was the last one, return when the address is free."""
+        if inode in self._held and not self._is_held(inode):
+            self._release(inode)
+
+    def sweep(self) -> None:
+        """Give back what was closed without a word: by code that is not Python, or because it was garbage."""
+        for inode in list(self._held):
+            if not self._is_held(inode):
+                self._release(inode)
+
+    def _is_held(self, inode: int) -> bool:
+        held = self._held.get(inode)
+        if held is None:
+            return False
+        return inode_of(held.descriptor) == inode or bool(descriptors_of((inode,)))
+
+    def _release(self, inode: int) -> None:
+        held = self._drop(inode)
+        if held is None or inode in self._kept:
+            return
+        with contextlib.suppress(Exception):  # the Kingpin has gone, and all its sockets with it
+            self._give_back(held.wish)
+        self._free_number(held.wish)
+
+    def _drop(self, inode: int) -> Held | None:
+        held = self._held.pop(inode, None)
+        if held is not None:
+            self._places.pop(held.place, None)
+        return held
+
+    def _forget_all(self) -> None:
+        """In the child of a fork: what it closes is no business of the Kingpin's."""
+        self._held.clear()
+        self._shared.clear()
+        self._unnumbered.clear()
 
     def count_connections(self) -> dict[str, int]:
         """How many connections that have come in are open, by address; from one thread. As it was a while ago, if
@@ -195,10 +343,10 @@ class Sharing:
         The servers go on with what they have, and the queue is the others'. Where they listened.
         """
         places: set[Place] = set()
-        for descriptor in descriptors_of(self._inodes) or [sock.fileno() for sock in list(self._shared)]:
+        for descriptor in descriptors_of(self._held) or [sock.fileno() for sock in list(self._shared)]:
             with contextlib.suppress(OSError):  # it was closed, or is just now
                 places.add(_turn_deaf(descriptor))
-        self._inodes.clear()
+        self._held.clear()
         self._shared.clear()
         return frozenset(places)
 
@@ -233,6 +381,19 @@ def _turn_deaf(descriptor: int) -> Place:
 def _keep_from_blocking(sock: socket.socket) -> None:
     if sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
         os.set_blocking(sock.fileno(), False)
+
+
+def _has_free_port(sock: socket.socket, address: Any) -> bool:
+    return sock.family != socket.AF_UNIX and address[1] == 0
+
+
+def _is_server_bind(frame: FrameType) -> bool:
+    return frame.f_code.co_name == "server_bind"
+
+
+def _is_uvloop_running() -> bool:
+    loop = events._get_running_loop()  # pyright: ignore[reportPrivateUsage]  the documented one raises
+    return loop is not None and type(loop).__module__.partition(".")[0] == "uvloop"
 
 
 def _is_shareable(sock: socket.socket, address: Any) -> bool:

@@ -55,7 +55,7 @@ class Address(Base, frozen=True):
 
 
 class Bind(Base, frozen=True, tag=25):
-    """I want to listen here. `nth` counts binds to port 0."""
+    """I want to listen here. `nth` counts the sockets that listen on port 0."""
 
     id: int
     address: Address
@@ -64,7 +64,7 @@ class Bind(Base, frozen=True, tag=25):
 
 
 class Unbind(Base, frozen=True, tag=26):
-    """I do not listen there after all; as in the `Bind`."""
+    """I do not listen there after all, or not any more; as in the `Bind`."""
 
     id: int
     address: Address

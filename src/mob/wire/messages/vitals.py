@@ -69,6 +69,8 @@ class Beat(Base, frozen=True, tag=29):
     """HTTP requests that have begun and not ended; `in_hand` includes them."""
     requests: dict[str, int] = {}
     """HTTP requests that have ended since the start, by the class of their status ("2xx")."""
+    blocked: str = ""
+    """Where the module of the role has been for some seconds, if it is not ready."""
 
 
 class Inspection(Base, frozen=True, tag=30):

@@ -1,0 +1,150 @@
+"""When a mobster is ready whose module does not come to an end: when the main thread waits for connections.
+
+A module that blocks has no line in which it could be seen to be ready. That it listens says little: libraries bind
+sockets for a moment in their import, and a port for metrics is open before the model is loaded. So what counts is what
+the main thread does: it is blocked in the kernel in a wait for connections on a socket that listens (`rim/waits.py`).
+Or, for a server in a thread: the main thread stands at one place for `HELD` seconds, in a wait without an end, while
+something listens. A module that sleeps or computes is on its way; one whose import returns is ready then.
+
+No event tells that a thread blocks. So it is looked, from the moment at which a socket was bound or listens, with
+pauses that grow to `LONGEST_LOOK`; and once a second at each beat, for servers that are not made of Python's sockets.
+
+A server under load may never be seen to wait: its second `accept` on one socket says the same.
+
+`hint` says where the module has blocked, should it have done so for some time without being ready.
+"""
+
+from __future__ import annotations
+
+import socket
+import sys
+import threading
+import weakref
+from collections.abc import Callable
+from time import monotonic
+from types import FrameType
+
+from mob.mobster.loading import PACKAGE
+from mob.rim import waits
+from mob.rim.reactor import Reactor
+from mob.rim.waits import Wait
+
+FIRST_LOOK, LONGEST_LOOK = 0.001, 0.1
+"""Seconds between two looks. The pauses grow by GROWTH each time."""
+GROWTH = 1.5
+HELD = 1.0
+"""Seconds that the main thread has to stand in a wait without an end."""
+SILENT = 3.0
+"""Seconds that it has to stand anywhere until that is told."""
+
+
+class Readiness:
+    """Looks at the main thread while the module of the role is imported."""
+
+    def __init__(self, reactor: Reactor, holds_shared: Callable[[], bool], on_ready: Callable[[], None]) -> None:
+        self._reactor = reactor
+        self._holds_shared = holds_shared
+        self._on_ready = on_ready
+        self._is_on = False
+        self._is_looking = False
+        self._pause = FIRST_LOOK
+        self._ident = self._thread = 0
+        self._place: tuple[int, int] = (0, 0)  # where the main thread stands: its frame and the instruction
+        self._since = 0.0
+        self._accepting: weakref.WeakSet[socket.socket] = weakref.WeakSet()  # where the main thread has let one in
+
+    def __repr__(self) -> str:
+        return f"<Readiness, {'looking' if self._is_looking else 'waiting' if self._is_on else 'off'}>"
+
+    def begin(self) -> None:
+        """On the main thread: the import begins."""
+        self._ident, self._thread = threading.get_ident(), threading.get_native_id()
+        self._since = monotonic()
+        self._is_on = True
+
+    def end(self) -> None:
+        """Nothing more is looked at: it is ready, or its import has ended."""
+        self._is_on = False
+
+    def look_soon(self) -> None:
+        """A socket was bound, or listens. From any thread."""
+        if self._is_on:
+            self._reactor.call(self._begin_looking)
+
+    def handle_accepted(self, sock: socket.socket) -> None:
+        """A connection came in there. The first one may be the module's own: a pair of sockets, made by hand."""
+        if not self._is_on or threading.get_ident() != self._ident:
+            return
+        if sock in self._accepting:
+            self._reactor.call(self._finish)
+        self._accepting.add(sock)
+
+    def handle_beat(self) -> None:
+        """A second has passed. From any thread."""
+        if self._is_on:
+            self._reactor.call(self._look_once)
+
+    def hint(self) -> str:
+        """Return where the main thread has been for some time, "" if it goes on or is ready."""
+        if not self._is_on or monotonic() < self._since + SILENT:
+            return ""
+        frame = sys._current_frames().get(self._ident)  # pyright: ignore[reportPrivateUsage]  the documented way
+        return "" if frame is None or self._place_of(frame) != self._place else _where(frame)
+
+    def _begin_looking(self) -> None:
+        self._pause = FIRST_LOOK
+        if self._is_on and not self._is_looking:
+            self._is_looking = True
+            self._reactor.loop.call_later(FIRST_LOOK, self._look_on)
+
+    def _look_once(self) -> None:
+        self._look()
+
+    def _look_on(self) -> None:
+        if self._look():
+            self._is_looking = False
+            return
+        self._pause = min(LONGEST_LOOK, self._pause * GROWTH)
+        self._reactor.loop.call_later(self._pause, self._look_on)
+
+    def _look(self) -> bool:
+        """Return whether there is nothing more to look for."""
+        if not self._is_on:
+            return True
+        self._follow()
+        wait = waits.wait_of(self._thread)
+        is_serving = wait is Wait.CONNECTION
+        if wait in (Wait.ENDLESS, Wait.UNKNOWN) and monotonic() >= self._since + HELD:
+            is_serving = self._holds_shared() or waits.has_listeners()
+        if is_serving:
+            self._finish()
+        return is_serving
+
+    def _finish(self) -> None:
+        if self._is_on:
+            self.end()
+            self._on_ready()
+
+    def _follow(self) -> None:
+        frame = sys._current_frames().get(self._ident)  # pyright: ignore[reportPrivateUsage]  the documented way
+        place = (0, 0) if frame is None else self._place_of(frame)
+        if place != self._place:
+            self._place, self._since = place, monotonic()
+
+    def _place_of(self, frame: FrameType) -> tuple[int, int]:
+        return id(frame), frame.f_lasti
+
+
+def _where(frame: FrameType) -> str:
+    """Return the line of the application that it stands at, as far inside as that goes."""
+    at = frame
+    while at.f_back is not None and _is_library(at):
+        at = at.f_back
+    if _is_library(at):
+        at = frame
+    return f"{at.f_code.co_filename}:{at.f_lineno} in {at.f_code.co_name}"
+
+
+def _is_library(frame: FrameType) -> bool:
+    name = frame.f_code.co_filename
+    return name.startswith((PACKAGE, sys.base_prefix, sys.prefix, "<"))

@@ -1,0 +1,147 @@
+"""What a thread of this process waits for, as the kernel sees it: for a connection, for ever, or for something else.
+
+The kernel tells the system call in which a thread is blocked, with its arguments (/proc/self/task/TID/syscall). So a
+server is seen whatever it is made of: `accept`, `select`, `poll` and `epoll`, called from Python or from C. Pointers
+among the arguments are read through /proc/self/mem, which fails where a pointer of this process would crash it.
+
+Limits: Linux, on the machines of `CALLS`. Elsewhere the answer is UNKNOWN.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import os
+import platform
+import socket
+import struct
+import sys
+import time
+from collections.abc import Iterator
+
+from mob.rim import connections
+
+LONG = 60.0
+"""Seconds of a sleep from which on it is none that something else follows soon."""
+DEEPEST = 3
+"""Epoll objects within each other that are looked into."""
+POLLFD = struct.Struct("ihh")
+TIMESPEC = struct.Struct("qq")
+MOST = 65536
+"""Descriptors of one poll or select that are looked at."""
+POLLIN = 1
+FUTEX_COMMAND = 0x7F
+FUTEX_WAITS = (0, 9)
+ABSOLUTE = 1
+"""The flag of clock_nanosleep."""
+CALLS: dict[str, dict[int, str]] = {
+    "x86_64": {
+        43: "accept", 288: "accept", 7: "poll", 271: "poll", 23: "select", 270: "select",
+        232: "epoll", 281: "epoll", 441: "epoll", 202: "futex", 34: "pause", 128: "sigwait", 230: "sleep",
+    },
+    "aarch64": {
+        202: "accept", 242: "accept", 73: "poll", 72: "select", 22: "epoll", 441: "epoll",
+        98: "futex", 133: "pause", 137: "sigwait", 115: "sleep",
+    },
+}  # fmt: skip
+
+
+class Wait(enum.Enum):
+    """What a thread waits for."""
+
+    CONNECTION = "that a connection comes in"
+    ENDLESS = "without an end: a lock, a signal, or a sleep of a minute and more"
+    OTHER = "something else, or nothing"
+    UNKNOWN = "nobody can say"
+
+
+def wait_of(thread: int) -> Wait:
+    """Return what the thread of that native id waits for at this moment."""
+    names = CALLS.get(platform.machine()) if sys.platform == "linux" and sys.maxsize > 2**32 else None
+    if names is None:
+        return Wait.UNKNOWN
+    try:
+        before = _system_call(thread)
+        found = _judge(names, before)
+        return found if before == _system_call(thread) else Wait.OTHER  # else it has gone on meanwhile
+    except OSError:
+        return Wait.UNKNOWN
+    except ValueError:
+        return Wait.OTHER  # "running"
+
+
+def has_listeners() -> bool:
+    """Return whether any socket of this process listens."""
+    return any(_is_listening(descriptor) for descriptor in connections.sockets())
+
+
+def _system_call(thread: int) -> list[int]:
+    with open(f"/proc/self/task/{thread}/syscall", "rb", 0) as file:
+        return [int(word, 0) for word in file.read().decode().split()]
+
+
+def _judge(names: dict[int, str], call: list[int]) -> Wait:
+    number, *args = call
+    name = names.get(number, "")
+    if name in ("accept", "poll", "select", "epoll"):
+        is_for_connections = any(_is_listening(each) for each in _descriptors(name, args))
+        return Wait.CONNECTION if is_for_connections else Wait.OTHER
+    if name == "pause":
+        return Wait.ENDLESS
+    if name == "sigwait":
+        return Wait.OTHER if args[2] else Wait.ENDLESS
+    if name == "futex":
+        is_wait = args[1] & FUTEX_COMMAND in FUTEX_WAITS
+        return Wait.ENDLESS if is_wait and not args[3] else Wait.OTHER
+    if name == "sleep":
+        seconds, nanoseconds = TIMESPEC.unpack(_memory(args[2], TIMESPEC.size))
+        begun = time.clock_gettime(args[0]) if args[1] & ABSOLUTE else 0.0
+        return Wait.ENDLESS if seconds + nanoseconds / 1e9 - begun >= LONG - 1 else Wait.OTHER
+    return Wait.OTHER
+
+
+def _descriptors(name: str, args: list[int]) -> Iterator[int]:
+    """Yield the descriptors on which that call waits for something to read."""
+    if name == "accept":
+        yield args[0]
+    elif name == "poll":
+        count = min(args[1], MOST)
+        for descriptor, events, _ in POLLFD.iter_unpack(_memory(args[0], count * POLLFD.size)):
+            if events & POLLIN:
+                yield descriptor
+    elif name == "select" and args[1]:
+        bits = int.from_bytes(_memory(args[1], (min(args[0], MOST) + 63) // 64 * 8), "little")
+        for descriptor in range(bits.bit_length()):
+            if bits >> descriptor & 1:
+                yield descriptor
+    elif name == "epoll":
+        yield from _watched(args[0], DEEPEST)
+
+
+def _watched(epoll: int, depth: int) -> Iterator[int]:
+    with contextlib.suppress(OSError):
+        with open(f"/proc/self/fdinfo/{epoll}", "rb") as file:
+            targets = [int(line.split()[1]) for line in file if line.startswith(b"tfd:")]
+        for each in targets:
+            yield each
+            if depth and connections.is_epoll(each):
+                yield from _watched(each, depth - 1)
+
+
+def _is_listening(descriptor: int) -> bool:
+    try:
+        with connections.look_at(descriptor) as sock:
+            return bool(sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
+    except OSError:
+        return False
+
+
+def _memory(address: int, size: int) -> bytes:
+    memory = os.open("/proc/self/mem", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        data = os.pread(memory, size, address)
+    finally:
+        os.close(memory)
+    if len(data) < size:
+        raise ValueError("that is not all memory of this process")
+    return data

@@ -1,0 +1,351 @@
+"""When a worker is ready: what its module does in its import; and what comes of the sockets that it binds."""
+
+from __future__ import annotations
+
+import os
+import socket
+import textwrap
+from pathlib import Path
+
+import psutil
+import pytest
+
+import mob
+from mob.errors import MobError
+from tests.running import Apps, RunningApp, free_port, wait_until
+
+PROBE = """
+    import os, socket, time
+    try:
+        probe = socket.socket(socket.AF_INET6)
+        probe.bind(("::1", PORT))
+    except OSError:
+        probe = socket.socket()
+        probe.bind(("127.0.0.1", PORT))
+    probe.close()
+    if os.path.exists("broken"):
+        time.sleep(0.5)
+        raise ImportError("the new code is broken")
+    def f():
+        return "old"
+    """
+
+
+def client_of(app: RunningApp) -> mob.Client:
+    """The client of the test."""
+    return app.clients[0] if app.clients else app.connect()
+
+
+def open_when(path: str) -> str:
+    """The lines of a module that wait for a file, and look in vain for a second."""
+    return f"while not os.path.exists({path!r}): time.sleep(0.02)"
+
+
+def state_of(app: RunningApp, role: str) -> str:
+    """The state of the role's worker."""
+    (found,) = [member.state for member in client_of(app).members() if member.role == role]
+    return str(found)
+
+
+# ------------------------------------------------------------------------------- a port that is open on the way
+
+
+@pytest.mark.parametrize("port", [0, free_port()])
+def test_a_bind_that_is_closed_again_makes_nobody_ready(apps: Apps, port: int) -> None:
+    app = apps.start('.role("a", "./a.py")', a=PROBE.replace("PORT", str(port)))
+    client = app.wait_ready()
+    (apps.directory / "broken").touch()
+    with pytest.raises(MobError, match="the new code is broken"):
+        client.reload("a")
+    assert client.require("a").f().result(10) == "old"
+
+
+ON_THE_WAY = {
+    "a server in a thread": """
+        from http.server import ThreadingHTTPServer, BaseHTTPRequestHandler
+        server = ThreadingHTTPServer(("127.0.0.1", PORT), BaseHTTPRequestHandler)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        """,
+    "a socket that nobody accepts from": """
+        sock = socket.create_server(("127.0.0.1", PORT))
+        """,
+    "a pair of sockets made by hand": """
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            first = socket.create_connection(server.getsockname())
+            second, _ = server.accept()
+        """,
+    "a loop in a thread": """
+        import asyncio
+        async def serve():
+            async with await asyncio.start_server(lambda r, w: w.close(), "127.0.0.1", PORT) as server:
+                await server.serve_forever()
+        threading.Thread(target=asyncio.run, args=(serve(),), daemon=True).start()
+        """,
+}
+
+
+@pytest.mark.parametrize("how", ON_THE_WAY)
+def test_a_port_that_is_opened_on_the_way_makes_nobody_ready(apps: Apps, how: str) -> None:
+    opened = textwrap.dedent(ON_THE_WAY[how].replace("PORT", str(free_port())))
+    source = f"import os, socket, threading, time\n{opened}\nprint('opened')\ntime.sleep(1.5)\nprint('loaded')\n"
+    source += f"{open_when('go')}\ndef predict(): return 1\n"
+    app = apps.start('.role("a", "./a.py")', a=source)
+    app.wait_for("loaded")
+    assert state_of(app, "a") == "booting"
+    (apps.directory / "go").touch()
+    app.wait_ready()
+    assert client_of(app).require("a").predict().result(10) == 1
+
+
+# ----------------------------------------------------------------------------------- a module that blocks and serves
+
+SERVING = {
+    "accept": "sock = socket.create_server(AT)\nwhile True: sock.accept()[0].close()",
+    "poll": "import http.server\nhttp.server.HTTPServer(AT, http.server.BaseHTTPRequestHandler).serve_forever()",
+    "select": "import select\nsock = socket.create_server(AT)\nwhile select.select([sock], [], []): sock.accept()",
+    "asyncio": """
+import asyncio
+async def serve():
+    await (await asyncio.start_server(lambda r, w: w.close(), *AT)).serve_forever()
+asyncio.run(serve())""",
+    "uvloop": """
+import asyncio, uvloop
+async def serve():
+    await (await asyncio.start_server(lambda r, w: w.close(), *AT)).serve_forever()
+uvloop.run(serve())""",
+    "SO_REUSEPORT": "sock = socket.create_server(AT, reuse_port=True)\nwhile True: sock.accept()[0].close()",
+    "a thread, and join": """
+def serve():
+    sock = socket.create_server(AT)
+    while True: sock.accept()[0].close()
+thread = threading.Thread(target=serve)
+thread.start()
+thread.join()""",
+    "a thread, and a long sleep": """
+def serve():
+    sock = socket.create_server(AT)
+    while True: sock.accept()[0].close()
+threading.Thread(target=serve).start()
+time.sleep(86400)""",
+}
+
+
+@pytest.mark.parametrize("how", SERVING)
+def test_a_module_that_waits_for_connections_is_ready(apps: Apps, how: str) -> None:
+    source = f"import os, socket, threading, time\nAT = ('127.0.0.1', {free_port()})\n{SERVING[how]}\n"
+    app = apps.start('.role("a", "./a.py")', a=source)
+    app.wait_ready()
+    assert app.stop() == 0
+
+
+# --------------------------------------------------------------------------------------- a module that says nothing
+
+
+def test_a_module_that_blocks_without_a_port_is_told_of_mob_ready(apps: Apps) -> None:
+    source = "import queue\nqueue.Queue().get()\n"
+    app = apps.start('.role("a", "./a.py", boot_timeout=6)', a=source)
+    where = r"a\.py:2 in <module>"
+    app.wait_for(rf"a\.0 \(pid \d+\) is not ready: its module has been at \S*{where}.*call mob\.ready\(\) before")
+    (row,) = client_of(app).overview()
+    assert "mob.ready()" in row.note
+    app.wait_for(rf"was not ready within 6 s \(boot_timeout\); its module was at \S*{where} .*mob\.ready\(\)")
+
+
+# ------------------------------------------------------------------------------------ ports that are closed again
+
+PORTS = """
+    import socket, subprocess, sys
+
+    def free(host="127.0.0.1"):
+        with socket.socket() as probe:
+            probe.bind((host, 0))
+            return probe.getsockname()[1]
+
+    def many(count, listens):
+        for _ in range(count):
+            with socket.socket() as sock:
+                sock.bind(("127.0.0.1", 0))
+                if listens:
+                    sock.listen()
+
+    def fixed(port, count):
+        for _ in range(count):
+            with socket.socket() as sock:
+                sock.bind(("127.0.0.1", port))
+
+    def dropped(port):
+        sock = socket.create_server(("127.0.0.1", port))
+
+    def in_child(port):
+        fixed(port, 1)
+        code = f"import socket; socket.create_server(('127.0.0.1', {port}))"
+        return subprocess.run([sys.executable, "-c", code]).returncode
+
+    async def on_the_loop(port, count):
+        import asyncio
+        for _ in range(count):
+            server = await asyncio.start_server(lambda r, w: w.close(), "127.0.0.1", port)
+            server.close()
+            await server.wait_closed()
+
+    held = []
+    def hold():
+        sock = socket.socket()
+        sock.bind(("127.0.0.1", 0))
+        held.append(sock)
+        return sock.getsockname()[1]
+
+    def serve():
+        held.append(socket.create_server(("127.0.0.1", 0)))
+        return held[-1].getsockname()[1]
+
+    def look_then_serve():
+        sock = socket.socket()
+        sock.bind(("127.0.0.1", 0))
+        held.append(sock)
+        port = sock.getsockname()[1]
+        sock.listen()
+        return port == sock.getsockname()[1], port
+    """
+
+
+def test_a_port_that_was_closed_leaves_nothing_in_the_kingpin(apps: Apps) -> None:
+    app = apps.start('.role("a", "./a.py")', a=PORTS)
+    a = app.wait_ready().require("a")
+    kingpin = psutil.Process(app.process.pid)
+    a.fixed(free_port(), 1).result(30)
+    before = kingpin.num_fds()
+    a.many(10_000, False).result(120)
+    a.many(300, True).result(60)
+    a.fixed(free_port(), 300).result(60)
+    a.on_the_loop(0, 30).result(60)
+    a.on_the_loop(free_port(), 30).result(60)
+    wait_until(lambda: kingpin.num_fds() <= before, "the Kingpin has no descriptor more")
+    assert [c for c in kingpin.net_connections("tcp") if c.status == psutil.CONN_LISTEN] == []
+
+
+def test_a_port_that_was_closed_can_be_bound_by_others(apps: Apps) -> None:
+    app = apps.start('.role("a", "./a.py")', a=PORTS)
+    a = app.wait_ready().require("a")
+    assert a.in_child(free_port()).result(30) == 0
+    port = free_port()
+    a.fixed(port, 1).result(30)
+    with socket.create_server(("127.0.0.1", port)):
+        pass
+
+
+def test_a_socket_that_is_dropped_is_given_back(apps: Apps) -> None:
+    app = apps.start('.role("a", "./a.py")', a=PORTS)
+    a = app.wait_ready().require("a")
+    port = free_port()
+    a.dropped(port).result(30)
+    kingpin = psutil.Process(app.process.pid)
+
+    def is_free() -> bool:
+        return all(c.laddr.port != port for c in kingpin.net_connections("tcp") if c.laddr)
+
+    wait_until(is_free, "the port is free")
+
+
+def test_a_port_that_another_worker_has_stays(apps: Apps) -> None:
+    port = free_port()
+    source = f"""
+        import socket
+        sock = socket.create_server(("127.0.0.1", {port}))
+        def close():
+            sock.close()
+        """
+    app = apps.start('.role("a", "./a.py").role("b", "./b.py")', a=source, b=source)
+    app.wait_ready(2)
+    client_of(app).require("a").close().result(10)
+    with socket.create_connection(("127.0.0.1", port), timeout=10):
+        pass
+
+
+def test_what_a_worker_serves_from_outlives_it_though_it_closes_it(apps: Apps) -> None:
+    port = free_port()
+    source = f"""
+        import os, signal, socket, time
+        sock = socket.create_server(("127.0.0.1", {port}))
+        closing = []
+        signal.signal(signal.SIGTERM, lambda *_: (sock.close(), os._exit(0)))
+        while True:
+            sock.accept()[0].sendall(b"%d" % os.getpid())
+        """
+    app = apps.start('.role("a", "./a.py")', a=source)
+    app.wait_ready()
+
+    def ask() -> int:
+        with socket.create_connection(("127.0.0.1", port), timeout=30) as sock:
+            return int(sock.recv(20) or 0)
+
+    old = ask()
+    os.kill(old, 15)
+    wait_until(lambda: ask() not in (old, 0), "its successor answers, and nobody is refused")
+
+
+def test_a_unix_socket_that_is_closed_leaves_no_hidden_file(apps: Apps) -> None:
+    source = """
+        import os, socket
+        def f():
+            for _ in range(3):
+                with socket.socket(socket.AF_UNIX) as sock:
+                    sock.bind("x.sock")
+                os.unlink("x.sock")
+        """
+    app = apps.start('.role("a", "./a.py")', a=source)
+    app.wait_ready().require("a").f().result(20)
+    assert [path for path in Path(apps.directory).iterdir() if "sock" in path.name] == []
+
+
+# ------------------------------------------------------------------------------------------------------------ port 0
+
+
+def everywhere(app: RunningApp, function: str) -> list[object]:
+    """What the function gives in each worker."""
+    answers = getattr(client_of(app).all("a").call, function)().result(20)
+    assert len(answers) == 2
+    return list(answers.values())
+
+
+def test_port_0_is_each_workers_own_until_it_listens(apps: Apps) -> None:
+    app = apps.start('.role("a", "./a.py", workers=2)', a=PORTS)
+    app.wait_ready(2)
+    ports = everywhere(app, "hold") + everywhere(app, "hold")
+    assert len(set(ports)) == 4
+    first, second = everywhere(app, "serve")
+    assert first == second
+    looks = everywhere(app, "look_then_serve")
+    assert all(same for same, _ in looks)  # type: ignore[misc]
+    assert len({port for _, port in looks}) == 2  # type: ignore[misc]
+
+
+FREE = {
+    "asyncio": """
+        import asyncio
+        server = asyncio.run(asyncio.start_server(lambda r, w: w.close(), "127.0.0.1", 0))
+        port = server.sockets[0].getsockname()[1]
+        """,
+    "uvloop": """
+        import asyncio, mob
+        @mob.on("start")
+        async def start():
+            global server, port
+            server = await asyncio.start_server(lambda r, w: w.close(), "127.0.0.1", 0)
+            port = server.sockets[0].getsockname()[1]
+        """,
+    "http.server": """
+        from http.server import ThreadingHTTPServer, BaseHTTPRequestHandler
+        server = ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler)
+        port = server.server_address[1]
+        """,
+}
+
+
+@pytest.mark.parametrize("how", FREE)
+def test_a_server_on_port_0_is_shared_by_all_workers(apps: Apps, how: str) -> None:
+    source = textwrap.dedent(FREE[how]) + "\ndef which(): return port\n"
+    app = apps.start('.role("a", "./a.py", workers=2)', a=source)
+    app.wait_ready(2)
+    first, second = everywhere(app, "which")
+    assert first == second != 0

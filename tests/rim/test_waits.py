@@ -1,0 +1,114 @@
+"""What the kernel says of a thread that is blocked."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import select
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+import uvloop
+
+from mob.rim import waits
+from mob.rim.waits import Wait
+from tests.running import wait_until
+
+pytestmark = pytest.mark.skipif(waits.wait_of(threading.get_native_id()) is Wait.UNKNOWN, reason="not told here")
+
+
+@pytest.fixture
+def server() -> Iterator[socket.socket]:
+    with socket.create_server(("127.0.0.1", 0)) as made:
+        yield made
+
+
+def find(server: socket.socket, block: Callable[[], object], wanted: Wait) -> None:
+    """Have a thread block, and see that this is how it is seen; then let a client in, which ends it."""
+    thread = threading.Thread(target=block, daemon=True)
+    thread.start()
+    assert thread.native_id is not None
+    native = thread.native_id
+    wait_until(lambda: waits.wait_of(native) is wanted, f"it is seen as {wanted}")
+    with socket.create_connection(server.getsockname()):
+        if wanted is Wait.CONNECTION:
+            thread.join(30)
+            assert not thread.is_alive()
+
+
+def epoll_on(*socks: socket.socket) -> select.epoll:
+    made = select.epoll()
+    for sock in socks:
+        made.register(sock, select.EPOLLIN)
+    return made
+
+
+def test_the_ways_to_wait_for_a_connection(server: socket.socket) -> None:
+    poll, epoll, outer = select.poll(), epoll_on(server), select.epoll()
+    poll.register(server, select.POLLIN)
+    outer.register(epoll, select.EPOLLIN)
+    ways: list[Callable[[], object]] = [
+        lambda: server.accept()[0].close(),
+        poll.poll,
+        epoll.poll,
+        outer.poll,
+        lambda: select.select([server], [], []),
+    ]
+    for way in ways:
+        find(server, way, Wait.CONNECTION)
+        server.settimeout(0.0)
+        while True:
+            try:
+                server.accept()[0].close()
+            except BlockingIOError:
+                break
+        server.settimeout(None)
+
+
+@pytest.mark.parametrize("new_loop", [asyncio.SelectorEventLoop, uvloop.new_event_loop])
+def test_a_server_of_a_loop(new_loop: Callable[[], asyncio.AbstractEventLoop], server: socket.socket) -> None:
+    def serve() -> None:
+        async def main() -> None:
+            came = asyncio.Event()
+
+            async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+                writer.close()
+                await writer.wait_closed()
+                came.set()
+
+            made = await asyncio.start_server(answer, sock=server.dup())
+            await came.wait()
+            made.close()
+            await made.wait_closed()
+
+        with contextlib.closing(new_loop()) as loop:
+            loop.run_until_complete(main())
+
+    find(server, serve, Wait.CONNECTION)
+
+
+def test_what_is_no_wait_for_a_connection(server: socket.socket) -> None:
+    a, b = socket.socketpair()
+    with a, b:
+        find(server, lambda: a.recv(1), Wait.OTHER)
+        find(server, lambda: select.select([a], [server], []), Wait.OTHER)
+        find(server, epoll_on(a).poll, Wait.OTHER)
+        find(server, lambda: time.sleep(5), Wait.OTHER)
+        b.sendall(b"xxx")
+
+
+def test_waits_without_an_end(server: socket.socket) -> None:
+    event = threading.Event()
+    find(server, event.wait, Wait.ENDLESS)
+    event.set()
+    find(server, lambda: signal.sigwait({signal.SIGRTMAX}), Wait.ENDLESS)
+    find(server, lambda: time.sleep(3600), Wait.ENDLESS)
+    find(server, lambda: threading.Event().wait(50), Wait.OTHER)
+
+
+def test_one_that_runs_waits_for_nothing() -> None:
+    assert waits.wait_of(threading.get_native_id()) is Wait.OTHER
