@@ -14,6 +14,7 @@ from click.testing import CliRunner
 
 import mob
 from mob.cli.main import main
+from mob.cli.watch import is_of_the_app
 from tests.running import Apps, RunningApp, is_alive, wait_until
 
 MAIN = """
@@ -102,9 +103,43 @@ def test_the_app_goes_on_without_its_watcher(apps: Apps) -> None:
     watcher = watcher_of(app)
     os.kill(watcher, signal.SIGKILL)
     wait_until(lambda: not psutil.pid_exists(watcher), "it is gone, and reaped")
+    app.wait_for(r"mob \| the watcher has ended: changes of files reload nothing any more\. Start the app again")
     assert versions(client) == {1}
     assert app.stop() == 0
     assert "Traceback" not in app.output
+
+
+def test_the_end_of_the_watcher_is_no_news_at_a_stop(apps: Apps) -> None:
+    app = start(apps, "--watch", "main.py")
+    app.wait_ready()
+    app.wait_for(r"mob \| watching")
+    assert app.stop() == 0
+    app.wait_gone()
+    assert "the watcher has ended" not in app.output
+
+
+def test_what_is_written_into_environments_and_caches_reloads_nothing(apps: Apps) -> None:
+    places = ["env/lib/site-packages/new", "conda/lib", ".ruff_cache", "vendor/site-packages"]
+    for place in places:
+        (apps.directory / place).mkdir(parents=True)
+    (apps.directory / "env" / "pyvenv.cfg").touch()
+    (apps.directory / "conda" / "conda-meta").mkdir()
+    app = start(apps, "--watch", "main.py")
+    app.wait_ready()
+    app.wait_for(r"mob \| watching")
+    for place in places:
+        (apps.directory / place / "module.py").touch()
+    apps.write(helper="x = 2")  # the changes come in the order in which they were made
+    app.wait_for(r"mob \| .*helper\.py.* changed\.")
+    assert [line for line in app.lines if "module.py" in line] == []
+
+
+def test_an_app_that_lies_in_an_environment_itself_is_watched(tmp_path: Path) -> None:
+    (tmp_path / "pyvenv.cfg").touch()
+    base = tmp_path / ".cache" / "app"
+    base.mkdir(parents=True)
+    assert is_of_the_app(str(base), str(base / "shop" / "cart.py"))
+    assert not is_of_the_app(str(tmp_path), str(base / "shop" / "cart.py"))
 
 
 def test_without_watchfiles_it_is_told_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
