@@ -80,10 +80,12 @@ class PlanError(MobError, ValueError):
 
 
 class NotInMobster(MobError, RuntimeError):
-    """A call that belongs into a mobster was made in the Kingpin or outside of the mob; there `mob.connect` helps.
+    """Something that belongs in a mobster was used in the Kingpin or outside of the mob; there `mob.connect` helps.
+
+    Importing the module of a role is free: `mob.require("back")` and the like complain when their result is used.
 
     >>> import mob
-    >>> mob.require("back")  # doctest: +ELLIPSIS
+    >>> mob.require("back").foo(1)  # doctest: +ELLIPSIS
     Traceback (most recent call last):
     mob.errors.NotInMobster: ...
     """

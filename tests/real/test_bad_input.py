@@ -116,15 +116,17 @@ def test_mob_run_says_the_error_alone(apps: Apps) -> None:
 
 
 @pytest.mark.parametrize(
-    "call", ['require("back")', "send(1)", 'all("back")', "me()", "ready()", 'on("message", print)']
+    "call",
+    ['require("back").foo()', "send(1)", 'all("back").send(1)', "me().role", "scale(1)", 'listen("", 1).accept()'],
 )
 def test_what_belongs_in_mobsters_called_in_the_kingpin(apps: Apps, call: str) -> None:
     name = call.partition("(")[0]
     script = f'import mob\nback = mob.{call}\nmob.start("bad").base(__file__).role("back", "./back.py").run()\n'
     assert said(apps, script) == (
-        f"mob.errors.NotInMobster: mob.{name}() works in mobsters only, and this process is none. In the Kingpin (the "
-        f"script that calls .run()) application code has no place: move it into the module of a role. In a test, a "
-        f'REPL or a script outside of the app say: mob.connect("name of the app").{name}(...).'
+        f"mob.errors.NotInMobster: mob.{name}() works in mobsters only, and this process is not one. If it is the "
+        f"Kingpin (the script that calls .run()), move this code into the module of a role. If it has only imported "
+        f"the module of a role (a test, a child of multiprocessing, a REPL), the module may say mob.{name}(), but its "
+        f'result cannot be used here: say mob.connect("name of the app") to reach the app from outside.'
     )
 
 

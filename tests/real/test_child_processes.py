@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import sys
@@ -108,7 +109,7 @@ def prefork():
 
 def _ask(pipe, me, call):
     said = []
-    for use in (lambda: me.who().result(5), lambda: call.result(5), mob.me, lambda: asyncio.run(_wait(call))):
+    for use in (lambda: me.who().result(5), lambda: call.result(5), lambda: mob.me().role, lambda: asyncio.run(_wait(call))):
         try:
             said.append(repr(use()))
         except Exception as error:
@@ -355,3 +356,111 @@ def test_a_client_belongs_to_the_process_that_made_it(apps: Apps) -> None:
     script = apps.run("none", [sys.executable, "forks.py", app.name])
     assert script.wait() == 0, script.output
     assert sorted(script.lines) == ["child done", "child done", "parent done"]
+
+
+# ------------------------------------------------------------------------ modules of roles that are imported elsewhere
+
+ANYWHERE = """
+import multiprocessing
+import sys
+from concurrent.futures import ProcessPoolExecutor
+
+import mob
+
+other = mob.require("back")
+everybody, anybody, one = mob.all("back"), mob.any("back"), mob.pid(1)
+me = mob.me()
+sock = mob.listen("127.0.0.1", 0)
+mob.on("leave", print)
+
+@mob.on("message")
+def handle(obj): ...
+
+@mob.export
+def square(number):
+    return number * number
+
+@mob.export
+def squares(method):
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context(method)) as pool:
+        return list(pool.map(square, range(3)))
+
+@mob.export
+def started_with():
+    return sys.argv, sys.orig_argv, hasattr(sys.modules["__main__"], "__file__")
+
+mob.ready()
+"""
+
+
+@pytest.mark.parametrize("method", ["spawn", "forkserver", "fork"])
+def test_a_pool_of_processes_runs_the_functions_of_a_role(apps: Apps, method: str) -> None:
+    app = apps.start('.role("back", "./back.py")', back=ANYWHERE)
+    assert app.wait_ready().require("back").squares(method).result(60) == [0, 1, 4]
+
+
+def test_the_arguments_of_a_mobster_are_those_of_its_module(apps: Apps) -> None:
+    app = apps.start('.role("back", "./back.py").role("named", "names")', back=ANYWHERE, names=ANYWHERE)
+    client = app.wait_ready()
+    path = str(app.directory / "back.py")
+    assert client.require("back").started_with().result(60) == [[path], [sys.executable, path], False]
+    assert client.require("named").started_with().result(60) == [["names"], [sys.executable, "-m", "names"], False]
+
+
+def test_a_role_can_be_imported_anywhere_and_complains_when_it_is_used(apps: Apps) -> None:
+    apps.write(
+        back=ANYWHERE,
+        imports="""
+            import asyncio
+            import mob
+            import back
+
+            assert back.square(3) == 9
+            assert repr(back.other) == "<what mob.require() gives outside of a mobster>"
+            assert not hasattr(back.other, "__wrapped__")
+            uses = [
+                lambda: back.other.foo, lambda: back.other(), lambda: list(back.other), lambda: back.everybody.send(1),
+                lambda: back.anybody.call, lambda: back.one.send(1), lambda: back.me.role, lambda: bool(back.me),
+                lambda: back.sock.accept(), lambda: mob.send(1), lambda: setattr(back.other, "x", 1),
+            ]
+            for use in uses:
+                try:
+                    print("WRONG", use())
+                except mob.NotInMobster as error:
+                    assert "works in mobsters only" in str(error)
+            try:
+                mob.on("massage")
+            except ValueError as error:
+                assert "Did you mean 'message'?" in str(error)
+        """,
+    )
+    script = apps.run("none", [sys.executable, "imports.py"])
+    assert (script.wait(), script.output) == (0, "")
+
+
+def test_a_kingpin_may_import_the_module_of_a_role(apps: Apps) -> None:
+    apps.write(back=ANYWHERE)
+    name = f"t{os.getpid()}-imports"
+    apps.write(main=f'import mob\nimport back\nmob.start("{name}").base(__file__).role("back", "./back.py").run()\n')
+    app = apps.run(name, [sys.executable, "main.py"])
+    assert app.wait_ready().require("back").square(3).result(60) == 9
+
+
+@pytest.mark.parametrize(
+    ("block", "is_said"),
+    [
+        ("app.run(debug=True)", True),
+        ("import asyncio; asyncio.run(main())", True),
+        ("sys.exit(main())", True),
+        ("print(main())", False),
+        ("import doctest; doctest.testmod()", False),
+    ],
+)
+def test_a_block_for_main_is_told_to_do_nothing(apps: Apps, block: str, is_said: bool) -> None:
+    roles = '.role("web", "./web.py", workers=2).role("other", "./other.py")'
+    app = apps.start(roles, web=f"def main(): ...\n\nif __name__ == '__main__':\n    {block}\n", other=OTHER)
+    app.wait_ready()
+    app.stop()
+    said = [line for line in app.lines if "does nothing in a mobster" in line]
+    assert len(said) == is_said
+    assert all("(web.py:3)" in line and '@mob.on("start")' in line for line in said)

@@ -318,8 +318,8 @@ def test_an_unknown_export_raises_at_once_with_the_nearest_name(back: mob.Proxy)
 
 
 def test_outside_of_a_mob_there_is_nothing_to_require() -> None:
-    with pytest.raises(mob.NotInMobster, match=r'mob\.connect\("name of the app"\)\.require'):
-        mob.require("back")
+    with pytest.raises(mob.NotInMobster, match=r'mob\.require\(\) works .* mob\.connect\("name of the app"\)'):
+        mob.require("back").foo()
 
 
 # -- where calls are made ----------------------------------------------------------------------------------------------

@@ -1,21 +1,24 @@
 """The functions that application code calls in a mobster: `mob.require`, `mob.send`, `mob.on` and the rest.
 
-They speak for the one peer that this process is. In the Kingpin and in a process that belongs to no mob there is none,
-and they say so: application logic belongs in mobsters, and from outside `mob.connect` gives the same as methods.
+They speak for the one peer that this process is. In the Kingpin, and in a process that has only imported the module of
+a role, there is none. There what modules say at their top (`require`, `on`, `me`, `ready`, `listen`, targets) does
+nothing and gives an object that complains when it is used, so that importing is free. All else complains at once.
 """
 
 from __future__ import annotations
 
 import socket
 from collections.abc import Callable
-from typing import Any, NoReturn, TypeVar, overload
+from typing import Any, TypeVar, cast, overload
 
 from msgspec import Struct
 
-from mob.errors import MobError, NotInMobster
+from mob.errors import MobError
 from mob.mobster import served
+from mob.mobster.absent import Absent, refuse
 from mob.mobster.calling import DEFAULTS
 from mob.mobster.durable import DELIVERY, Delivery
+from mob.mobster.events import check_event
 from mob.mobster.interface import Interface
 from mob.mobster.peer import Peer
 from mob.mobster.proxy import Proxy, Target
@@ -37,6 +40,10 @@ def _nobody() -> Seat | None:
 
 find_seat: Callable[[], Seat | None] = _nobody
 """Who asks, where one process holds several mobsters (`mob.testing`); asked in a process that is no mobster itself."""
+
+
+def _as_it_is(function: F) -> F:
+    return function
 
 
 class Me(Struct, frozen=True):
@@ -69,20 +76,15 @@ def leave() -> None:
 
 def current(function: str) -> Peer:
     """This process's peer; `NotInMobster` names the function that needs one."""
-    return _peer if _peer is not None else _seat(function)[0]
+    peer = _find()
+    return refuse(function) if peer is None else peer
 
 
-def _seat(function: str) -> Seat:
+def _find() -> Peer | None:
+    if _peer is not None:
+        return _peer
     seat = find_seat()
-    return _refuse(function) if seat is None else seat
-
-
-def _refuse(function: str) -> NoReturn:
-    raise NotInMobster(
-        f"mob.{function}() works in mobsters only, and this process is none. In the Kingpin (the script that calls "
-        f".run()) application code has no place: move it into the module of a role. In a test, a REPL or a script "
-        f'outside of the app say: mob.connect("name of the app").{function}(...).'
-    )
+    return None if seat is None else seat[0]
 
 
 @overload
@@ -102,7 +104,9 @@ def require(role: str, interface: Any = None) -> Any:
     >>> await back.foo(1)              # doctest: +SKIP
     >>> back = mob.require("back", Back)                   # doctest: +SKIP
     """
-    peer = current("require")
+    peer = _find()
+    if peer is None:
+        return Absent("require")
     peer.roster.check_role(role)
     return Proxy(peer, role, DEFAULTS, None if interface is None else Interface(peer, interface))
 
@@ -125,7 +129,9 @@ def all(role: str) -> Target:
     >>> mob.all("back").call.size().result()                # doctest: +SKIP
     {4711: 12, 4712: 9}
     """
-    peer = current("all")
+    peer = _find()
+    if peer is None:
+        return cast(Target, Absent("all"))
     peer.roster.check_role(role)
     return Target(peer, role, "all")
 
@@ -135,7 +141,9 @@ def any(role: str) -> Target:
 
     >>> mob.any("back").send({"order": 4711})               # doctest: +SKIP
     """
-    peer = current("any")
+    peer = _find()
+    if peer is None:
+        return cast(Target, Absent("any"))
     peer.roster.check_role(role)
     return Target(peer, role, "any")
 
@@ -147,7 +155,8 @@ def pid(pid: int | str) -> Target:
 
     >>> mob.pid(4711).send("hello")                         # doctest: +SKIP
     """
-    return Target(current("pid"), "", "pid", pid)
+    peer = _find()
+    return cast(Target, Absent("pid")) if peer is None else Target(peer, "", "pid", pid)
 
 
 @overload
@@ -166,7 +175,11 @@ def on(event: str, handler: Any = None) -> Any:
     >>> @mob.on("message")                                  # doctest: +SKIP
     ... async def handle(obj): ...
     """
-    return current("on").handlers.add(event, handler)
+    peer = _find()
+    if peer is not None:
+        return peer.handlers.add(event, handler)
+    check_event(event)
+    return _as_it_is
 
 
 def caller() -> Me | None:
@@ -209,7 +222,9 @@ def me() -> Me:
     >>> mob.me().role, mob.me().index                       # doctest: +SKIP
     ('back', 0)
     """
-    peer = current("me")
+    peer = _find()
+    if peer is None:
+        return cast(Me, Absent("me"))
     member = peer.roster.get(peer.uid)
     token = 0 if member is None else member.token
     return Me(peer.app, peer.role, peer.index, peer.pid, peer.generation, peer.roster.node_name(peer.uid), token)
@@ -224,8 +239,10 @@ def ready() -> None:
 
     >>> mob.ready()                                         # doctest: +SKIP
     """
-    say_ready = _say_ready if _say_ready is not None else _seat("ready")[1]
-    say_ready()
+    if _say_ready is not None:
+        _say_ready()
+    elif (seat := find_seat()) is not None:
+        seat[1]()
 
 
 def scale(change: int) -> str:
@@ -262,7 +279,8 @@ def listen(host: str, port: int, *, backlog: int = 1024) -> socket.socket:
 
     >>> sock = mob.listen("127.0.0.1", 1337)     # doctest: +SKIP
     """
-    current("listen")
+    if _find() is None:
+        return cast(socket.socket, Absent("listen"))
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:

@@ -27,6 +27,12 @@ F = TypeVar("F", bound=Callable[..., Any])
 EVENTS = ("message", "start", "ready", "stop", "join", "leave")
 
 
+def check_event(event: str) -> None:
+    """Raise `ValueError`, with the nearest name, if there is no such event."""
+    if event not in EVENTS:
+        raise ValueError(f"there is no event {event!r}. {nearest(event, EVENTS)}")
+
+
 class Handlers:
     """The registered handlers by event."""
 
@@ -46,8 +52,7 @@ class Handlers:
 
     def add(self, event: str, handler: F | None = None) -> Callable[[F], F]:
         """Registers a handler, now or (as a decorator) when it is given."""
-        if event not in self._handlers:
-            raise ValueError(f"there is no event {event!r}. {nearest(event, EVENTS)}")
+        check_event(event)
 
         def register(handler: F) -> F:
             if not callable(handler):

@@ -144,6 +144,7 @@ class Life:
             if self._has_lost_sigterm() and self.is_ready:  # a server of the module's own ran and was told to end
                 self._handle_asked_by_signal()
             else:
+                self._say_what_is_skipped()
                 reactor.loop.create_task(self._get_ready())
         elif self.stopping:
             reactor.loop.create_task(self._drain())
@@ -232,6 +233,22 @@ class Life:
             self.early.end()
             self.peer.serving.find_export = self.peer.serving.exports.get  # they are complete now
         return False
+
+    def _say_what_is_skipped(self) -> None:
+        """Once for a role: its module has a block for `__main__`, which does nothing here."""
+        module, role = self.module, self.order.role
+        if module is None or role.serve is not None or self.order.index or self.order.generation > 1:
+            return
+        if line := loading.line_of_main_block(module):
+            self.peer.log.warning(
+                'the block under `if __name__ == "__main__":` (%s:%d) does nothing in a mobster, because the module is '
+                "imported there, as %r. Move what is to run to the top level of the module or to a function under "
+                '@mob.on("start"); a web application is served by .role(%r, ..., serve="127.0.0.1:8000").',
+                Path(module.__file__ or "").name,
+                line,
+                module.__name__,
+                role.name,
+            )
 
     def _load(self) -> ModuleType:
         def begin(module: ModuleType) -> None:
@@ -452,6 +469,7 @@ def main(order: m.Fork, control: int, liveness: int) -> int:
     faulthandler.enable()
     processes.answer_with_stacks()
     records.install(order)
+    loading.name_process(order.role)
     life = Life(order, socket.socket(fileno=control), socket.socket(fileno=liveness))
     status = life.run()
     ending.end_interpreter(life.time_to_end(), status)
