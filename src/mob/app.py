@@ -22,6 +22,7 @@ import msgspec
 
 from mob import plan as plans, serve as serving
 from mob.errors import MobError, NotInMobster, PlanError, nearest
+from mob.hiding import hidden_by
 from mob.kingpin import kingpin
 from mob.plan import Plan, RolePlan
 
@@ -279,6 +280,9 @@ class App:
             hook(self)
         plans.check_limits(self._plan)
         _check_place(self._plan.name)
+        for role in self._plan.roles:
+            if hides := hidden_by(role, self._plan.base, sys.path):
+                print(f"mob: {hides}", file=sys.stderr, flush=True)
         if self._plan.cluster is not None and self._plan.cluster.is_open:
             where = ", ".join(self._plan.cluster.addresses)
             print(

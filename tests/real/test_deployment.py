@@ -91,3 +91,35 @@ def test_a_variable_that_a_preloaded_library_has_read_already_is_refused(apps: A
     app = apps.start(roles, a="def f(): return 1")
     app.wait_for(r"ValueError: env=\{'OPENBLAS_NUM_THREADS': '1'\} comes too late: \S*openblas\S* reads it when")
     assert app.connect().require("b").f().result(20) == 1
+
+
+def test_a_role_file_that_imports_from_its_package_is_told_how_to_name_it(apps: Apps) -> None:
+    package = apps.directory / "shop"
+    package.mkdir()
+    (package / "helper.py").write_text("VALUE = 7")
+    (package / "front.py").write_text("from .helper import VALUE\ndef f(): return VALUE")
+    app = apps.start('.role("front", "./shop/front.py")')
+    hint = r"ImportError: attempted relative import with no known parent package\. A role that belongs to a package is "
+    app.wait_for(hint + r"called by its import string: \.role\(\"front\", \"shop\.front\"\)\.$")
+    named = apps.start('.role("front", "shop.front")')
+    assert named.connect().require("front").f().result(20) == 7
+
+
+def test_a_role_file_in_the_base_that_is_a_package_itself_is_told_the_base(apps: Apps) -> None:
+    app = apps.start('.role("front", "./front.py")', front="from . import helper", helper="")
+    name = apps.directory.name
+    app.wait_for(rf"called by its import string: .*{name}\.front\"\), with \.base\('{apps.directory.parent}'\)\.$")
+
+
+def test_a_role_file_that_hides_a_module_is_named_at_the_start(apps: Apps) -> None:
+    app = apps.start('.role("jobs", "./psutil.py")', psutil="def f(): return 1")
+    app.wait_for(r"mob: the file of role 'jobs', .*/psutil\.py, hides the module 'psutil' at .*Rename the file")
+
+
+def test_an_export_that_is_called_as_a_method_of_proxies_is_named(apps: Apps) -> None:
+    app = apps.start('.role("back", "./back.py")', back="def options(): return 1\ndef map(): return 2")
+    client = app.wait_ready()
+    app.wait_for(r"the export 'options' cannot be called as back\.options\(\), because proxies have a method 'options'")
+    assert client.any("back").call.options().result(20) == 1
+    assert client.require("back").map().result(20) == 2
+    assert "the export 'map'" not in app.output

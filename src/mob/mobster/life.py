@@ -46,6 +46,7 @@ from mob.mobster.early import Early
 from mob.mobster.exports import functions_of
 from mob.mobster.liveness import Liveness
 from mob.mobster.peer import Peer
+from mob.mobster.proxy import OWN
 from mob.mobster.readiness import Readiness
 from mob.mobster.vitals import Vitals
 from mob.rim import forks, link, processes
@@ -269,6 +270,12 @@ class Life:
         exports = self.peer.serving.exports
         for name, function in functions_of(self.module).items() if self.module else ():
             known = exports.get(name)
+            if known is None and name in OWN:
+                self.peer.log.warning(
+                    "the export %r cannot be called as %s.%s(), because proxies have a method %r of their own; "
+                    "mob.any(%r).call.%s() calls it. Better give it another name.",
+                    name, self.peer.role, name, name, self.peer.role, name,
+                )  # fmt: skip
             if known is None or known.function is not function:
                 exports[name] = self.peer.serving.new_export(self.order.role.name, name, function)
 

@@ -40,8 +40,32 @@ def load(base: str, role: RolePlan, begin: Callable[[ModuleType], None]) -> Modu
     module = importlib.util.module_from_spec(spec)
     begin(module)
     sys.modules[name] = module
-    loader.exec_module(module)
+    try:
+        loader.exec_module(module)
+    except ImportError as error:
+        if RELATIVE in str(error.msg) and _raised_in(error) == spec.origin:
+            error.msg = f"{error.msg}. {_how_to_name(base, Path(spec.origin or name), role.name)}"
+        raise
     return module
+
+
+RELATIVE = "relative import with no known parent package"
+"""How Python refuses `from .helper import f` in a file that is run by its path."""
+
+
+def _raised_in(error: BaseException) -> str:
+    """Return the file whose line has raised it: the innermost frame that is not the import system's own."""
+    frames = [frame.filename for frame in traceback.extract_tb(error.__traceback__)]
+    return next((file for file in reversed(frames) if not file.startswith("<frozen importlib")), "")
+
+
+def _how_to_name(base: str, file: Path, role: str) -> str:
+    """Return what its author can do whose role file imports from its own package."""
+    place = file.parent
+    inside = place.relative_to(base).parts if place.is_relative_to(base) else ()
+    name = ".".join((*inside, file.stem)) if inside else f"{place.name}.{file.stem}"
+    where = "" if inside else f", with .base({str(place.parent)!r})"
+    return f'A role that belongs to a package is called by its import string: .role("{role}", "{name}"){where}.'
 
 
 def found(module: str, name: str) -> tuple[ModuleSpec, Loader]:

@@ -79,6 +79,10 @@ class Proxy:
         return f"<proxy of {self._mob_role!r}: {shown or 'no exports'}>"
 
 
+OWN = frozenset(name for name in vars(Proxy) if not name.startswith("_"))
+"""Names that a proxy has itself: an export that is called so cannot be reached by a dot."""
+
+
 class RemoteExport:
     """One exported function of a role. Calling it sends the call and returns a `Call`."""
 
