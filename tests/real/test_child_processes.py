@@ -109,7 +109,8 @@ def prefork():
 
 def _ask(pipe, me, call):
     said = []
-    for use in (lambda: me.who().result(5), lambda: call.result(5), lambda: mob.me().role, lambda: asyncio.run(_wait(call))):
+    uses = (lambda: me.who().result(5), lambda: call.result(5), lambda: mob.me().role, lambda: asyncio.run(_wait(call)))
+    for use in uses:
         try:
             said.append(repr(use()))
         except Exception as error:

@@ -405,11 +405,13 @@ class Contacts:
         if contact is None:
             kind = Contact if m.node_of(member.uid) == m.node_of(self._peer.uid) else DistantContact
             contact = self._by_uid[member.uid] = kind(self._peer, member)
+        was_ready = contact.member.state == Mobster.READY
         contact.member = member
         self._reroute(member.role)
         if member.state == Mobster.DRAINING:
             contact.recall_early()
-            self._peer.calling.handle_draining(contact)
+            if was_ready:
+                self._peer.calling.handle_draining(contact)
             contact.say_farewell()
 
     def meet(self, link: Link, uid: int) -> None:
