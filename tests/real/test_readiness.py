@@ -151,6 +151,36 @@ def test_a_module_that_blocks_without_a_port_is_told_of_mob_ready(apps: Apps) ->
     app.wait_for(rf"was not ready within 6 s \(boot_timeout\); its module was at \S*{where} .*mob\.ready\(\)")
 
 
+# ------------------------------------------------------------------------------------------- handlers of `ready`
+
+
+@pytest.mark.parametrize("how", ["def", "async def"])
+def test_a_handler_of_ready_that_raises_ends_its_worker(apps: Apps, how: str) -> None:
+    source = f"""
+        import os, mob
+        @mob.on("ready")
+        {how} begin():
+            if not os.path.exists("mended"):
+                raise RuntimeError("no queue to consume")
+        def f():
+            return mob.last_error()
+        """
+    app = apps.start('.role("a", "./a.py")', a=source)
+    app.wait_for(r"mob \| a\.0 \(pid \d+\) failed in a handler of 'ready'; its successor starts")
+    app.wait_for("RuntimeError: no queue to consume")
+    (apps.directory / "mended").touch()
+    client = app.connect()
+    a = client.require("a")
+
+    def last() -> str:
+        try:
+            return str(a.f().result(30)) if len(app.ready(client)) == 1 else ""
+        except MobError:  # it was the one that fails
+            return ""
+
+    assert "no queue to consume" in wait_until(last, "a worker that does not fail answers")
+
+
 # ------------------------------------------------------------------------------------ ports that are closed again
 
 PORTS = """

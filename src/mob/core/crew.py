@@ -88,6 +88,7 @@ class Process:
         "deadline",
         "generation",
         "has_crashed",
+        "has_failed",
         "is_done",
         "is_hinted",
         "is_restarted",
@@ -126,6 +127,8 @@ class Process:
         """Whether it was told to end so that another may come in its place."""
         self.is_done = False
         """Whether it ended because its work was done, and none follows."""
+        self.has_failed = False
+        """Whether it ends because a handler of `ready` has raised."""
         self.is_hinted = False
         """Whether it was told that it is long in getting ready."""
         self.has_crashed = False

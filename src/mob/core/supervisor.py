@@ -124,16 +124,18 @@ class Supervisor:
         return decisions
 
     def handle_boot_failed(self, uid: int, report: str) -> list[Decision]:
-        """The module could not be imported; the exit follows."""
+        """The module could not be imported, or a handler of `ready` has raised; the exit follows."""
         if process := self.processes.get(uid):
             process.report = report if report.strip() else ""
         return []
 
     def handle_draining(self, uid: int, now: float) -> list[Decision]:
-        """A mobster ends because somebody else told it to. It has the grace time for it, as in a stop."""
+        """A mobster ends because somebody else told it to, or a handler of `ready` has raised. It has the grace time
+        for it, as in a stop."""
         process = self.processes.get(uid)
         if process is None:
             return []
+        process.has_failed = process.state is Mobster.READY and bool(process.report)
         process.step("asked to stop")
         process.limit(now + self.plan.grace)
         return [*self.crew.changed(process), WakeAt(now + self.plan.grace)]
@@ -148,7 +150,7 @@ class Supervisor:
         if process is None:
             return []
         slot = process.slot
-        was_told = process.state is Mobster.DRAINING
+        was_told = process.state is Mobster.DRAINING and not process.has_failed
         why = process.why_killed or why
         self.crew.forget(process)
         self.health.handle_exited(uid)
@@ -449,7 +451,8 @@ class Supervisor:
         if process.report:
             slot.note = process.error
             told, slot.told = slot.told, process.report
-            failed = f"{name} could not import {slot.role!r}; {then}"
+            how = "failed in a handler of 'ready'" if process.has_failed else f"could not import {slot.role!r}"
+            failed = f"{name} {how}; {then}"
             if told == process.report:
                 return [Tell(f"{failed} The same error: {slot.note}", "crash")]
             return [Tell(f"{failed} Its error:\n    {_indented(process)}", "crash")]

@@ -2,7 +2,8 @@
 
 `message` (an object that somebody sent), `start` (after the import, before ready: open pools and servers here),
 `ready`, `stop` (the process is about to end), `join` and `leave` (another mobster). Handlers are `def` or `async def`;
-those of one event are run in the order in which they were registered. What they raise is logged.
+those of one event are run in the order in which they were registered. What they raise is logged; a handler of `ready`
+that raises ends the process as well, because what it does (a consumer, a timer) would be missing until the next start.
 """
 
 from __future__ import annotations
@@ -40,6 +41,8 @@ class Handlers:
         self._peer = peer
         self.background: set[asyncio.Task[Any]] = set()
         """The `async def` handlers of messages that run: a process that ends waits for them."""
+        self.on_ready_failed: Callable[[BaseException], None] = _nothing_to_end
+        """Called with what a handler of `ready` has raised."""
         self._standing: set[asyncio.Task[Any]] = set()  # those of other events, which may run for ever
         self._handlers: dict[str, list[Callable[..., Any]]] = {event: [] for event in EVENTS}
 
@@ -96,12 +99,17 @@ class Handlers:
                 tasks = self.background if event == "message" else self._standing
                 tasks.add(task)
                 task.add_done_callback(partial(self._handle_done, tasks))
-        except Exception:
+        except Exception as error:
             if self._peer.is_abandoned:
                 forks.end()
-            self._peer.log.exception("a handler of %r raised", event)
+            self._handle_failed(event, error)
         if self._peer.is_abandoned:  # the handler has forked, and this is its child
             forks.end()
+
+    def _handle_failed(self, event: str, error: Exception) -> None:
+        self._peer.log.error("a handler of %r raised", event, exc_info=error)
+        if event == "ready":
+            self.on_ready_failed(error)
 
     @property
     def has_standing(self) -> bool:
@@ -125,5 +133,9 @@ class Handlers:
     async def _finish(self, event: str, awaitable: Awaitable[Any]) -> None:
         try:
             await awaitable
-        except Exception:
-            self._peer.log.exception("a handler of %r raised", event)
+        except Exception as error:
+            self._handle_failed(event, error)
+
+
+def _nothing_to_end(error: BaseException) -> None:
+    """In a process that is no mobster."""

@@ -108,6 +108,7 @@ class Life:
             liveness, order.grace, self._handle_beat, self.vitals.stacks, self._handle_kingpin_gone, order.until
         )
         self.closing = Closing(self.sharing)
+        self.peer.handlers.on_ready_failed = self._handle_ready_failed
         self.module: ModuleType | None = None
         self.web: Web | None = None
         self.has_begun = False
@@ -310,6 +311,15 @@ class Life:
         self.say_ready()
         self.reactor.flush()  # the handlers may take their time
         self.peer.fire("ready")
+
+    def _handle_ready_failed(self, error: BaseException) -> None:
+        """A handler of `ready` has raised: the process ends, and another comes in its place. On the loop's thread."""
+        if self.stopping:
+            return
+        self.status = 1
+        self._report(loading.traceback_of(error))
+        self.peer.control.post(m.Draining())
+        self.begin_stop(self.order.grace)
 
     async def _serve(self) -> None:
         """Serves the application of the role; imported here, for only who serves needs uvicorn."""

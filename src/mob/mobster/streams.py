@@ -166,6 +166,8 @@ class Stream(Generic[T]):
         return self
 
     def __next__(self) -> T:
+        if self._peer.is_abandoned:
+            self._peer.check_process()
         while not self._incoming.items:
             if self._call.done():
                 self._check_end()
@@ -174,6 +176,8 @@ class Stream(Generic[T]):
         return self._take()
 
     async def __anext__(self) -> T:
+        if self._peer.is_abandoned:
+            self._peer.check_process()
         while not self._incoming.items:
             if self._call.done():
                 self._check_end()

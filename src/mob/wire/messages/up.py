@@ -24,7 +24,7 @@ class Ready(Base, frozen=True, tag=21):
 
 
 class BootFailed(Base, frozen=True, tag=22):
-    """The role's module could not be imported; the process ends."""
+    """The role's module could not be imported, or a handler of `ready` has raised; the process ends."""
 
     report: str
 
@@ -78,7 +78,7 @@ class Overview(Base, frozen=True, tag=27):
 
 
 class Draining(Base, frozen=True, tag=28):
-    """I was asked by somebody else to end (a signal): announce it, send me nothing new."""
+    """I was asked by somebody else to end (a signal), or I have failed: announce it, send me nothing new."""
 
 
 class Scale(Base, frozen=True, tag=31):
