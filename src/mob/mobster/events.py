@@ -99,7 +99,7 @@ class Handlers:
                 tasks = self.background if event == "message" else self._standing
                 tasks.add(task)
                 task.add_done_callback(partial(self._handle_done, tasks))
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  logged below
             if self._peer.is_abandoned:
                 forks.end()
             self._handle_failed(event, error)
@@ -133,7 +133,7 @@ class Handlers:
     async def _finish(self, event: str, awaitable: Awaitable[Any]) -> None:
         try:
             await awaitable
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  logged there
             self._handle_failed(event, error)
 
 
