@@ -25,6 +25,7 @@ from mob.errors import MobError, NotInMobster, PlanError, nearest
 from mob.hiding import hidden_by
 from mob.kingpin import kingpin
 from mob.plan import Plan, RolePlan
+from mob.rim import places
 
 TOKEN = "MOB_DASHBOARD_TOKEN"
 CLUSTER = "MOB_CLUSTER"
@@ -51,7 +52,7 @@ class App:
     ) -> None:
         plan = Plan(
             plans.check_app_name(name),
-            os.getcwd(),
+            places.here(),
             grace=grace,
             frame_limit=frame_limit,
             backlog=backlog,
@@ -75,9 +76,11 @@ class App:
     def base(self, path: str | os.PathLike[str]) -> App:
         """The directory from which role paths are resolved; of a file, the one it lies in. Say it before `role`.
 
+        Symbolic links in it are kept: where `current` is pointed to another release, a reload runs that.
+
         >>> mob.start("myapp").base(__file__)        # doctest: +SKIP
         """
-        place = Path(path).resolve()
+        place = Path(places.spelled(os.fspath(path)))
         if not place.exists():
             raise PlanError(f"base({str(path)!r}): there is no such file or directory ({place}).")
         self._plan = msgspec.structs.replace(self._plan, base=str(place if place.is_dir() else place.parent))
@@ -314,7 +317,8 @@ class App:
 
     def _resolve(self, name: str, module: str) -> str:
         if module.endswith(".py") or "/" in module:
-            path = Path(self._plan.base, module).resolve()
+            path = Path(places.spelled(os.path.join(self._plan.base, module)))
+            path = path.resolve() if path.is_symlink() else path  # as Python does with a script
             if not path.is_file():
                 near = [p.name for p in path.parent.glob("*.py")] if path.parent.is_dir() else []
                 raise PlanError(

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
+from pathlib import Path
 
 import pytest
 
-from tests.running import Apps, freeze
+import mob
+from tests.running import Apps, RunningApp, freeze
 
 ONE_SHOT = '.role("migrate", "./migrate.py", restart="temporary").role("web", "./web.py", needs=("migrate",))'
 
@@ -123,3 +126,111 @@ def test_an_export_that_is_called_as_a_method_of_proxies_is_named(apps: Apps) ->
     assert client.any("back").call.options().result(20) == 1
     assert client.require("back").map().result(20) == 2
     assert "the export 'map'" not in app.output
+
+
+RELEASE = """\
+import os
+import helper
+def release(): return RELEASE
+def parts(): return [RELEASE, helper.RELEASE, os.path.basename(os.path.realpath("."))]
+"""
+
+
+def write_release(directory: Path, number: int) -> Path:
+    """Writes a release of an app, whose code knows its number only."""
+    place = directory / f"r{number}"
+    place.mkdir()
+    (place / "a.py").write_text(f"RELEASE = {number}\n{RELEASE}")
+    (place / "helper.py").write_text(f"RELEASE = {number}\n")
+    return place
+
+
+def put_into_service(directory: Path, place: str) -> None:
+    """Points `current` to a release, in one step, as deployment tools do."""
+    (directory / "next").symlink_to(place)
+    (directory / "next").replace(directory / "current")
+
+
+def start_current(apps: Apps, how: str, preload: str = "") -> RunningApp:
+    root, name = apps.directory, f"t-current-{os.getpid()}"
+    for number in (1, 2):
+        main = f"import mob\nmob.start({name!r}).base(__file__){preload}.role('a', './a.py').run()\n"
+        (write_release(root, number) / "main.py").write_text(main)
+    put_into_service(root, "r1")
+    commands = {
+        "cd": f"cd {root}/current; exec {sys.executable} main.py",
+        "mob run": f"cd {root}/current; exec {sys.executable} -m mob run main.py",
+        "path": f"cd /; exec {sys.executable} {root}/current/main.py",
+        "relative": f"cd {root}; exec {sys.executable} current/main.py",
+    }
+    return apps.run(name, ["bash", "-c", commands[how]])
+
+
+@pytest.mark.parametrize("how", ["cd", "mob run", "path", "relative"])
+def test_a_reload_runs_the_release_that_current_points_to(apps: Apps, how: str) -> None:
+    app = start_current(apps, how)
+    client = app.connect()
+    assert client.require("a").release().result(30) == 1
+    put_into_service(apps.directory, "r2")
+    client.reload()
+    parts = client.require("a").parts().result(20)
+    assert parts[:2] == [2, 2]
+    assert parts[2] == "r2" or how in ("path", "relative")  # those work in another directory
+
+
+def test_a_preload_is_of_the_release_that_current_points_to(apps: Apps) -> None:
+    app = start_current(apps, "cd", ".preload('helper')")
+    client = app.connect()
+    assert client.require("a").parts().result(30) == [1, 1, "r1"]
+    put_into_service(apps.directory, "r2")
+    client.reload()
+    assert client.require("a").parts().result(20) == [2, 2, "r2"]
+
+
+def test_an_upgrade_runs_the_main_script_of_the_release_that_current_points_to(apps: Apps) -> None:
+    app = start_current(apps, "cd")
+    client = app.connect()
+    assert client.require("a").release().result(30) == 1
+    main = apps.directory / "r2" / "main.py"
+    main.write_text(main.read_text().replace(".run()", ".role('b', './a.py').run()"))
+    put_into_service(apps.directory, "r2")
+    client.upgrade()
+    again = app.connect()
+    assert again.require("b").parts().result(20) == [2, 2, "r2"]
+    again.reload()
+    assert again.require("a").parts().result(20) == [2, 2, "r2"]
+
+
+def test_an_upgrade_needs_no_directory_for_temporary_files(apps: Apps) -> None:
+    name = f"t-upgrade-{os.getpid()}"
+    main = f"""
+        import tempfile
+        import mob
+        def refuse(*args, **options):
+            raise FileNotFoundError(2, "No usable temporary directory found")
+        tempfile.TemporaryFile = tempfile.mkstemp = refuse
+        mob.start({name!r}).base(__file__).role("a", "./a.py").run()
+        """
+    apps.write(main=main, a="def f(): return 1")
+    app = apps.run(name, [sys.executable, "main.py"])
+    app.wait_ready().upgrade()
+    app.wait_for(r"this Kingpin has taken over 1 mobsters")
+    assert app.connect().require("a").f().result(20) == 1
+
+
+def test_an_upgrade_that_cannot_be_rehearsed_is_answered(apps: Apps) -> None:
+    name = f"t-upgrade-{os.getpid()}"
+    main = f"""
+        import mob
+        from mob.rim import places
+        def refuse():
+            raise OSError(28, "No space left on device")
+        places.unnamed_file = refuse
+        mob.start({name!r}).base(__file__).role("a", "./a.py").run()
+        """
+    apps.write(main=main, a="def f(): return 1")
+    app = apps.run(name, [sys.executable, "main.py"])
+    client = app.wait_ready()
+    with pytest.raises(mob.MobError, match=r"it could not be rehearsed: .*No space left on device"):
+        client.upgrade()
+    assert client.require("a").f().result(20) == 1

@@ -28,6 +28,7 @@ from msgspec.structs import fields
 from mob.app import App
 from mob.errors import MobError, PlanError, nearest
 from mob.plan import OPTIONS, Cluster, Logs, Plan, RolePlan
+from mob.rim import places
 
 OWN = "mob.toml"
 SHARED = "pyproject.toml"
@@ -54,7 +55,7 @@ def described(path: Path) -> App:
     if table is None:
         raise PlanError(f"{path} has no table [tool.mob], so it describes no app.")
     try:
-        return _app(table, path.resolve().parent)
+        return _app(table, Path(places.spelled(str(path))).parent)
     except MobError as error:
         raise PlanError(f"{path}: {error}") from error
 

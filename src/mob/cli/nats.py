@@ -27,7 +27,7 @@ import click
 import setproctitle
 
 from mob.cli.apps import DONE, FAILED, MISSPELLED, Failure
-from mob.rim.crashes import state_directory
+from mob.rim.places import state_directory
 
 PORT, ROUTE_PORT = 4222, 6222
 LOOPBACK = "127.0.0.1"
@@ -102,7 +102,12 @@ def nats(
         raise Failure("--token is instead of --user and --password, not beside them.", MISSPELLED)
     if routes and not cluster_name:
         raise Failure("--routes wants --cluster-name, the same for all of these servers.", MISSPELLED)
-    place = (store or state_directory() / "nats" / str(port)).absolute()
+    try:
+        place = (store or state_directory() / "nats" / str(port)).absolute()
+    except FileNotFoundError as error:
+        raise Failure(
+            f"there is no place for what is stored: {error.strerror}. Name one: --store DIRECTORY."
+        ) from error
     others = tuple(filter(None, (each.strip() for each in (routes or "").split(","))))
     own = name or f"{socket.gethostname()}-{port}"
     settings = Settings(host, port, place, user, password, token, own, cluster_name, cluster_port, others)

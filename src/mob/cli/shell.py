@@ -13,7 +13,6 @@ import code
 import importlib
 import importlib.util
 import keyword
-import os
 import platform
 import sys
 import traceback
@@ -31,6 +30,7 @@ from mob.cli.call import results_of, told_of
 from mob.client import Client
 from mob.errors import MobError, RemoteError
 from mob.mobster.call import Call
+from mob.rim.places import state_directory
 from mob.wire.messages import Member
 
 HISTORY = 10_000
@@ -169,11 +169,14 @@ def _remember(names: dict[str, Any]) -> Callable[[], None]:
     import readline  # here because it takes hold of the terminal
     import rlcompleter
 
-    file = history_file()
     readline.set_completer(rlcompleter.Completer(names).complete)
     is_libedit = "libedit" in (readline.__doc__ or "")
     readline.parse_and_bind("bind ^I rl_complete" if is_libedit else "tab: complete")
     readline.set_history_length(HISTORY)
+    try:
+        file = history_file()
+    except FileNotFoundError:
+        return lambda: None  # a user without a home keeps none
     try:
         readline.read_history_file(file)
     except OSError:
@@ -191,9 +194,8 @@ def _remember(names: dict[str, Any]) -> Callable[[], None]:
 
 
 def history_file() -> Path:
-    """Beside the reports of crashes; its name cannot be an app's."""
-    state = os.environ.get("XDG_STATE_HOME") or os.path.join(os.path.expanduser("~"), ".local", "state")
-    return Path(state, "mob", ".shell_history")
+    """Beside the reports of crashes; its name cannot be an app's. `FileNotFoundError` if there is no place for it."""
+    return state_directory() / ".shell_history"
 
 
 def _ipython(app: Client, names: dict[str, Any]) -> None:

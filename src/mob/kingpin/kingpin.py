@@ -35,7 +35,7 @@ from mob.kingpin.signals import Signals
 from mob.kingpin.terminal import Terminal
 from mob.kingpin.upgrade import Estate, Upgrade
 from mob.plan import Plan
-from mob.rim import processes
+from mob.rim import places, processes
 from mob.rim.board import Board
 from mob.rim.link import CLOSED, Link
 from mob.rim.reactor import Reactor
@@ -56,8 +56,8 @@ class Kingpin:
 
     def __init__(self, plan: Plan, desk: Desk, board: Board, estate: Estate | None = None) -> None:
         self.plan = plan
-        self.directory = os.getcwd()
-        """Where this process was started."""
+        self.directory = places.here()
+        """Where this process was started, with the symbolic links by which the user came there."""
         self._estate = estate  # what another program in this process has left
         self._upgrade: Upgrade | None = None
         self.supervisor = Supervisor(plan, random.random, processes.is_stopped)
@@ -158,7 +158,10 @@ class Kingpin:
             self.carry_out([d.Answer(ticket, error=why)])
             return
         self.console.say("upgrading the Kingpin.")
-        self._upgrade = Upgrade(self, ticket)
+        try:
+            self._upgrade = Upgrade(self, ticket)
+        except OSError as error:
+            self.end_upgrade(ticket, f"it could not be rehearsed: {error}.")
 
     def end_upgrade(self, ticket: d.Ticket, why: str) -> None:
         """The upgrade has failed."""
@@ -427,6 +430,7 @@ class Kingpin:
             metrics=plan.metrics,
             trace=plan.trace,
             setup=plan.setup,
+            directory=self.directory,
             until=None if self.cluster is None else self.cluster.leases.until(launch.role),
         )
         self.board.put(launch.uid, 0, 0)  # one that died long ago may have had the same entry

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import cast
 
 from mob.plan import Plan
-from mob.rim import processes
+from mob.rim import places, processes
 from mob.rim.link import Link
 from mob.rim.reactor import Reactor
 from mob.wire import messages as m
@@ -43,6 +43,8 @@ class Nursery:
         self._process: subprocess.Popen[bytes] | processes.Child | None = None
         self._link: Link | None = None
         self._remembered: set[str] = set()
+        self._directory = places.here()
+        self._path = [places.spelled(place) if place else place for place in sys.path]  # before a link is moved
         self.deadman = processes.make_deadman()
         """The two ends of the deadman pipe."""
         self._closing = False
@@ -75,12 +77,17 @@ class Nursery:
         own, other = socket.socketpair()
         passed = (other.fileno(), *self.deadman)
         plan = self._plan
-        code = MAIN.format(path=sys.path, arguments=(*passed, plan.grace, plan.name, plan.base, plan.preload))
+        code = MAIN.format(path=self._path, arguments=(*passed, plan.grace, plan.name, plan.base, plan.preload))
         flags = cast(list[str], subprocess._args_from_interpreter_flags())  # type: ignore[attr-defined]  # as multiprocessing
         env = {name: value for name, value in os.environ.items() if name != SECRET}
         self.failures += 1  # until it reports something
         self._process = subprocess.Popen(
-            [sys.executable, *flags, "-c", code], pass_fds=passed, process_group=0, stdin=subprocess.DEVNULL, env=env
+            [sys.executable, *flags, "-c", code],
+            cwd=self._directory if os.path.isdir(self._directory) else None,
+            pass_fds=passed,
+            process_group=0,
+            stdin=subprocess.DEVNULL,
+            env=env,
         )
         other.close()
         self._listen(own)

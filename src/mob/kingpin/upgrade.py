@@ -20,10 +20,9 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterable
 from time import monotonic
-from typing import IO, TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, cast
 
 import msgspec
 
@@ -39,7 +38,7 @@ from mob.kingpin.desk import Connection
 from mob.kingpin.lines import Chunk
 from mob.kingpin.writer import Source
 from mob.plan import GATEWAY, Plan
-from mob.rim import processes
+from mob.rim import places, processes
 from mob.rim.link import Link
 from mob.wire import messages as m
 from mob.wire.messages import Address, Follow
@@ -144,17 +143,28 @@ class Estate(msgspec.Struct, frozen=True):
 
 
 class Upgrade:
-    """An upgrade that was asked for, from the rehearsal to the end of this program."""
+    """An upgrade that was asked for, from the rehearsal to the end of this program. `OSError` if it cannot begin."""
 
     def __init__(self, kingpin: Kingpin, ticket: Ticket) -> None:
         self._kingpin = kingpin
         self._ticket = ticket
         self._task: asyncio.Task[None] | None = None
-        self._said: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  closed when the rehearsal is over
+        self._said = places.unnamed_file()
         environment = {**os.environ, VARIABLE: f"rehearse:{kingpin.plan.name}:{snapshot.FORMAT}"}
-        self._rehearsal = subprocess.Popen(
-            command(), env=environment, stdin=subprocess.DEVNULL, stdout=self._said, stderr=self._said, process_group=0
-        )
+        said = self._said
+        try:
+            self._rehearsal: subprocess.Popen[bytes] = subprocess.Popen(
+                command(),
+                cwd=kingpin.directory,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=said,
+                stderr=said,
+                process_group=0,
+            )
+        except OSError:
+            said.close()
+            raise
         kingpin.reactor.loop.call_later(REHEARSAL, self._give_up_rehearsal)
 
     def __repr__(self) -> str:
@@ -202,7 +212,7 @@ class Upgrade:
     def _go_over(self) -> None:
         kingpin = self._kingpin
         estate = _estate(kingpin, self._ticket)
-        with tempfile.TemporaryFile() as will:
+        with places.unnamed_file() as will:
             will.write(msgspec.msgpack.encode(estate))
             will.flush()
             descriptors = [*estate.descriptors(), will.fileno()]

@@ -7,13 +7,13 @@ name sorts by time. Where nothing can be written the reports are kept in memory,
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 import time
 from pathlib import Path
 
 import msgspec
 
+from mob.rim.places import state_directory
 from mob.wire.messages import Running
 
 MOST = 50
@@ -68,7 +68,7 @@ class Crashes:
         self._last: dict[str, Crash] = {}  # by role, of this Kingpin's time; those from before are on disk
 
     def __repr__(self) -> str:
-        return f"<Crashes of {self.app!r} in {folder(self.app)}>"
+        return f"<Crashes of {self.app!r}{', ' if self.problem else ''}{self.problem}>"
 
     def last(self, role: str) -> Crash | None:
         """The latest report of a role."""
@@ -79,8 +79,10 @@ class Crashes:
     def add(self, crash: Crash) -> None:
         """Keeps a report; the oldest go."""
         self._last[crash.role] = crash
-        place = folder(self.app)
+        where = ""
         try:
+            place = folder(self.app)
+            where = f" to {place}"
             place.mkdir(parents=True, exist_ok=True, mode=0o700)
             name = f"{int(crash.at * 1000):015d}-{crash.role}.{crash.index}-{crash.pid}.json"
             unfinished = place / f".{name}"
@@ -90,12 +92,12 @@ class Crashes:
                 path.unlink(missing_ok=True)
             self.problem = ""
         except OSError as error:
-            self.problem = f"reports of crashes cannot be written to {place}: {error.strerror}"
+            self.problem = f"reports of crashes cannot be written{where}: {error.strerror}"
 
     def all(self) -> list[Crash]:
         """Those on disk, oldest first. What cannot be read is passed over."""
         crashes: list[Crash] = []
-        for path in _files(folder(self.app)):
+        for path in _files_of(self.app):
             with contextlib.suppress(OSError, msgspec.DecodeError, msgspec.ValidationError):
                 crashes.append(msgspec.json.decode(path.read_bytes(), type=Crash))
         return crashes
@@ -105,7 +107,7 @@ def latest(app: str, number: int) -> tuple[bytes, ...]:
     """The latest reports of an app as they lie on disk, oldest first: so many, or fewer if they are large."""
     found: list[bytes] = []
     size = 0
-    for path in reversed(_files(folder(app))[-max(1, number) :]):
+    for path in reversed(_files_of(app)[-max(1, number) :]):
         with contextlib.suppress(OSError):
             report = path.read_bytes()
             size += len(report)
@@ -122,12 +124,6 @@ def read(report: bytes) -> Crash | None:
     return None
 
 
-def state_directory() -> Path:
-    """Where what mob keeps of this user's lies."""
-    state = os.environ.get("XDG_STATE_HOME") or os.path.join(os.path.expanduser("~"), ".local", "state")
-    return Path(state) / "mob"
-
-
 _kept: dict[str, Path] = {}
 
 
@@ -137,8 +133,14 @@ def keep_in(app: str, place: Path) -> None:
 
 
 def folder(app: str) -> Path:
-    """Where the reports of an app lie."""
+    """Where the reports of an app lie. `FileNotFoundError` if there is no place for them."""
     return _kept.get(app) or state_directory() / app / "crashes"
+
+
+def _files_of(app: str) -> list[Path]:
+    with contextlib.suppress(OSError):
+        return _files(folder(app))
+    return []
 
 
 def _files(place: Path) -> list[Path]:

@@ -146,6 +146,7 @@ class ForkServer:
                 os.close(descriptor)
             os.set_inheritable(control, False)
             os.set_inheritable(liveness, False)
+            processes.enter(order.directory)
             processes.settle(order.role)
             status = self.body(order, control, liveness)
         except BaseException:  # noqa: BLE001  the last frame of this process: it is shown and becomes the exit status

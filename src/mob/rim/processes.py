@@ -115,6 +115,13 @@ def is_own_doing(status: int) -> bool:
     return status > 0 or -status in OWN_SIGNALS
 
 
+def enter(directory: str) -> None:
+    """Have this process work where a path leads now: a link in it may have been pointed elsewhere since."""
+    with contextlib.suppress(OSError):  # it is gone: the directory stays that of the parent
+        if directory and os.path.realpath(directory) not in (directory, os.getcwd()):
+            os.chdir(directory)
+
+
 def settle(role: RolePlan) -> None:
     """Gives this process what its role is to have of the system: environment, limits, cores, priority.
 

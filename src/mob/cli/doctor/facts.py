@@ -15,6 +15,7 @@ import psutil
 
 from mob.cli.doctor.findings import Facts
 from mob.rim import segments
+from mob.rim.places import state_directory
 
 GROUPS = Path("/sys/fs/cgroup")
 
@@ -118,6 +119,9 @@ def _room(group: Path, most: str, used: str) -> int | None:
 
 def _state() -> str:
     """Why crash reports cannot be kept."""
-    state = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "mob"
-    place = next(each for each in (state, *state.parents) if each.exists())
+    try:
+        state = state_directory().absolute()
+        place = next(each for each in (state, *state.parents) if each.exists())
+    except OSError as error:
+        return f"{error.filename or ''}: {error.strerror}".removeprefix(": ")
     return "" if os.access(place, os.W_OK | os.X_OK) else f"{place} cannot be written"

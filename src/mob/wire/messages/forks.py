@@ -22,6 +22,8 @@ class Fork(Base, frozen=True, tag=60):
     metrics: bool = True
     trace: str | None = None
     setup: tuple[str, ...] = ()
+    directory: str = ""
+    """Where it works, with the symbolic links by which the user came there."""
     until: float | None = None
     """Of a singleton: when it must have ended unless it hears otherwise (`Prolong`), by the clock of `rim.expiry`."""
 

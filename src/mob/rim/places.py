@@ -1,0 +1,74 @@
+"""Paths as the user has spelled them, through symbolic links: `/srv/app/current/main.py`, not `/srv/app/r41/main.py`.
+
+A release is often put into service by pointing a link to another directory. The system knows the working directory and
+Python the first entry of `sys.path` only as the link was resolved at the start, so a reload would read the old release
+for ever. How the user came there is told by what he typed: PWD, the path of the interpreter and that of the script.
+
+And where files of mob's own lie, if there is a place for them: file systems may be read-only, and users without a home.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path, PurePath
+from typing import IO
+
+
+def here() -> str:
+    """Return the working directory, as it is spelled in PWD if that leads here."""
+    directory = os.getcwd()
+    typed = os.environ.get("PWD", "")
+    try:
+        if os.path.isabs(typed) and os.path.samefile(typed, directory):
+            return typed
+    except OSError:
+        pass  # it was moved away since
+    return directory
+
+
+def spelled(path: str) -> str:
+    """Return an absolute path with the link in it by which the user came there, if there was one.
+
+    >>> spelled("/srv/app/r41/main.py")                  # doctest: +SKIP
+    '/srv/app/current/main.py'
+    """
+    absolute = os.path.join(here(), path)
+    path = os.path.realpath(absolute) if os.pardir in PurePath(absolute).parts else os.path.normpath(absolute)
+    if os.path.realpath(path) != path:
+        return path  # it has a link in it already
+    for link in _links():
+        real = os.path.realpath(link)
+        if path == real or path.startswith(real + os.sep):
+            return link + path[len(real) :]
+    return path
+
+
+def state_directory() -> Path:
+    """Return where what mob keeps of this user lies. `FileNotFoundError` if the user has no home directory."""
+    state = os.environ.get("XDG_STATE_HOME") or os.path.join(os.path.expanduser("~"), ".local", "state")
+    if state.startswith("~"):
+        raise FileNotFoundError(errno.ENOENT, "this user has no home directory, and XDG_STATE_HOME is not set")
+    return Path(state) / "mob"
+
+
+def unnamed_file() -> IO[bytes]:
+    """Return a file without a name, which goes when it is closed: in memory, where the system can do that, so it needs
+    no file system that can be written. `OSError` if there is no place for it."""
+    if hasattr(os, "memfd_create"):
+        return os.fdopen(os.memfd_create("mob", os.MFD_CLOEXEC), "w+b")
+    import tempfile  # only where there is no memfd
+
+    return tempfile.TemporaryFile()
+
+
+def _links() -> Iterator[str]:
+    """Yield the directories that are links, among those by which the user came here."""
+    for typed in (here(), sys.argv[0] if sys.argv else "", sys.executable or ""):
+        absolute = PurePath(here(), typed)
+        if os.pardir not in absolute.parts:
+            yield from (str(place) for place in absolute.parents if os.path.islink(place))
+    if os.path.islink(here()):
+        yield here()

@@ -1,0 +1,77 @@
+"""Paths as the user has spelled them, and places that there may not be."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import sys
+from pathlib import Path
+
+import pytest
+
+from mob.cli.doctor import facts
+from mob.rim import crashes, places
+from mob.wire.messages import Running
+
+
+@pytest.fixture
+def current(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A link to a release, by which nobody has come here so far."""
+    root = Path(os.path.realpath(tmp_path))
+    (root / "r1" / "pkg").mkdir(parents=True)
+    (root / "current").symlink_to("r1")
+    monkeypatch.setattr(sys, "argv", ["main.py"])
+    monkeypatch.delenv("PWD", raising=False)
+    return root / "current"
+
+
+def test_a_path_has_the_link_of_the_working_directory(current: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(current)
+    release = os.getcwd()
+    assert places.here() == release
+    assert places.spelled(f"{release}/pkg/a.py") == f"{release}/pkg/a.py"
+    monkeypatch.setenv("PWD", str(current))
+    assert places.here() == str(current)
+    assert places.spelled(f"{release}/pkg/a.py") == f"{current}/pkg/a.py"
+    assert places.spelled("main.py") == f"{current}/main.py"
+    assert places.spelled("pkg/../main.py") == f"{current}/main.py"
+    assert places.spelled(f"{release}0/main.py") == f"{release}0/main.py"
+
+
+def test_a_path_has_the_link_of_the_script_or_of_the_interpreter(
+    current: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    release = os.path.realpath(current)
+    monkeypatch.setattr(sys, "argv", [f"{current}/main.py"])
+    assert places.spelled(f"{release}/a.py") == f"{current}/a.py"
+    monkeypatch.setattr(sys, "argv", ["main.py"])
+    monkeypatch.setattr(sys, "executable", f"{current}/venv/bin/python")
+    assert places.spelled(f"{release}/a.py") == f"{current}/a.py"
+
+
+def test_a_working_directory_that_was_left_is_not_believed(current: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(current.parent)
+    monkeypatch.setenv("PWD", str(current))  # as it was where this process was started from
+    assert places.here() == str(current.parent)
+    monkeypatch.setenv("PWD", "/nowhere")
+    assert places.here() == str(current.parent)
+
+
+def test_a_user_without_a_home_is_told_where_reports_are_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nobody(uid: int) -> None:
+        raise KeyError(uid)
+
+    monkeypatch.setattr(pwd, "getpwuid", nobody)
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.delenv("XDG_STATE_HOME", raising=False)
+    why = "this user has no home directory, and XDG_STATE_HOME is not set"
+    with pytest.raises(FileNotFoundError, match=why):
+        places.state_directory()
+    reports = crashes.Crashes("myapp")
+    report = crashes.Crash(1.0, "myapp", "back", 0, 7, 1, "died", 1.0, 0, (Running("f", 1.0, "front.0"),), "", ())
+    reports.add(report)
+    assert reports.problem == f"reports of crashes cannot be written: {why}"
+    assert reports.last("back") == report
+    assert reports.all() == []
+    assert crashes.latest("myapp", 3) == ()
+    assert facts.look().state == why
