@@ -20,6 +20,8 @@ GROWTH = 1.5
 LONGEST_PAUSE = 15.0
 HEALTHY_AFTER = 30.0
 JITTER = 0.1
+SHORTAGE_PAUSE = 1.0
+"""Seconds until a launch is tried again for which the Kingpin had no descriptors or no memory."""
 DONE, STOPPED, FAILED = "done", "stopped", "failed"
 OUTCOMES = frozenset({DONE, STOPPED, FAILED})
 """How the last process of a place may have ended: it did its work, somebody ended it, or it failed."""

@@ -18,7 +18,7 @@ from mob.core.debugging import Debugging
 from mob.core.decisions import Announce, AnnounceGone, Answer, Decision, Introduce, Record, Tell, Ticket, WakeAt
 from mob.core.health import Health
 from mob.core.quarantine import Quarantine
-from mob.core.revival import DONE, FAILED, is_wanted, outcome_of
+from mob.core.revival import DONE, FAILED, SHORTAGE_PAUSE, is_wanted, outcome_of
 from mob.core.rollout import Rollout
 from mob.core.roster import Roster
 from mob.core.scaling import Scaling
@@ -88,6 +88,24 @@ class Supervisor:
             else:
                 decisions += self.crew.launch(slot, now)
         return decisions
+
+    def handle_not_launched(self, uid: int, why: str, now: float) -> list[Decision]:
+        """The Kingpin could not make what the process needs. The worker is not to blame, so it counts as no failure,
+        and the next attempt follows soon."""
+        process = self.processes.get(uid)
+        if process is None:
+            return []
+        slot = process.slot
+        is_plain = uid == slot.uid and not slot.successor and slot.state is SlotState.FILLED
+        if self.stopping or not is_plain or self.rollout.is_renewing(slot) or not self.crew.has_lease(slot.role):
+            return self.handle_exited(uid, why, now)
+        is_known = slot.note == why
+        self.crew.forget(process)
+        slot.uid, slot.note = 0, why
+        slot.step("exited, revived after a pause")
+        slot.due = now + SHORTAGE_PAUSE
+        tell = Tell(f"{slot.name} {why}. It is tried again every {SHORTAGE_PAUSE:g} s.", "crash")
+        return [AnnounceGone(uid, why), *([] if is_known else [tell]), WakeAt(slot.due)]
 
     def handle_forked(self, uid: int, pid: int) -> list[Decision]:
         """The fork server has made the process."""

@@ -55,10 +55,10 @@ class Console:
 
     def pipes(self, uid: int, role: str, index: int) -> list[int]:
         """The writing ends of new pipes for stdout and stderr. Nothing is read before `begin` tells the pid."""
+        pairs = _two_pipes()
         ends: list[int] = []
         sources = self._sources[uid] = []
-        for is_error in (False, True):
-            r, w = os.pipe()
+        for is_error, (r, w) in zip((False, True), pairs, strict=True):
             os.set_blocking(r, False)
             if sum(map(len, self._sources.values())) < LARGE_PIPES:
                 _enlarge(w)
@@ -233,6 +233,17 @@ class _Pipe:
         """That line; it will have no end."""
         begun, self.begun = self.begun, b""
         return begun
+
+
+def _two_pipes() -> list[tuple[int, int]]:
+    """Return two pipes; `OSError` if they cannot both be had."""
+    first = os.pipe()
+    try:
+        return [first, os.pipe()]
+    except OSError:
+        for end in first:
+            os.close(end)
+        raise
 
 
 def _enlarge(pipe: int) -> None:

@@ -7,10 +7,12 @@ role module and opens no body, so no bug of the application can reach it.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import random
 import socket
+from functools import partial
 from time import monotonic
 from typing import Any
 
@@ -21,6 +23,7 @@ from mob.core import decisions as d
 from mob.core.crew import Process
 from mob.core.decisions import Decision
 from mob.core.registry import Registry
+from mob.core.revival import SHORTAGE_PAUSE
 from mob.core.supervisor import Supervisor
 from mob.kingpin import logfile, upgrade
 from mob.kingpin.cluster import Cluster, draw_number
@@ -37,7 +40,7 @@ from mob.kingpin.upgrade import Estate, Upgrade
 from mob.plan import Plan
 from mob.rim import places, processes
 from mob.rim.board import Board
-from mob.rim.link import CLOSED, Link
+from mob.rim.link import CLOSED, Descriptor, Link
 from mob.rim.reactor import Reactor
 from mob.rim.systemd import passed_sockets
 from mob.wire import messages as m
@@ -71,6 +74,7 @@ class Kingpin:
         self.manager = Manager()
         self.signals = Signals(self)
         self.board = board
+        self._board_end = Descriptor(os.dup(board.descriptor))  # for members; one that is made later might not be had
         self.desk = desk
         self.nursery = self._make_nursery()
         self.connections: dict[int, Connection] = {}
@@ -204,7 +208,14 @@ class Kingpin:
 
     def _replace_fork_server(self) -> None:
         there = [process for process in self.supervisor.processes.values() if process.pid]
-        self.reopen_fork_server(there)
+        try:
+            self.reopen_fork_server(there)
+        except OSError as error:
+            if not self.supervisor.stopping:
+                why = f"cannot be started: {processes.shortage(error)}"
+                self.console.say(f"a fork server {why}. Next try in {SHORTAGE_PAUSE:g} s.")
+                self.reactor.loop.call_later(SHORTAGE_PAUSE, self._replace_fork_server)
+            return
         self.carry_out(self.supervisor.handle_fork_server_gone(monotonic()))
 
     def reopen_fork_server(self, there: list[Process]) -> None:
@@ -294,7 +305,14 @@ class Kingpin:
         else:
             if self.ports.paths:
                 self.nursery.remember(self.ports.paths)
-            connection.link.post_with(m.Bound(bind.id), [os.dup(listener.fileno())])
+            try:
+                end = os.dup(listener.fileno())
+            except OSError as error:
+                connection.link.post(
+                    m.NotBound(bind.id, error.errno or errno.EMFILE, f"the Kingpin: {processes.shortage(error)}")
+                )
+            else:
+                connection.link.post_with(m.Bound(bind.id), [end])
 
     def handle_vitals(self, link: Link, vitals: list[m.Vital]) -> None:
         """A mobster's liveness thread reports."""
@@ -332,7 +350,7 @@ class Kingpin:
                     if (connection := self.connections.get(uid)) is not None:
                         about = uid, plan.name, plan.grace, plan.frame_limit
                         welcome = m.Welcome(*about, roles, members, nodes, cut, plan.backlog)
-                        connection.link.post_with(welcome, [os.dup(self.board.descriptor)])
+                        connection.link.post_with(welcome, [self._board_end])
                 case d.Introduce(first=first, second=second):
                     self._introduce(first, second)
                 case d.Announce(member=member):
@@ -411,11 +429,18 @@ class Kingpin:
     def _launch(self, launch: d.Launch) -> None:
         plan, role = self.plan, self.plan.role(launch.role)
         name = f"{launch.role}.{launch.index}"
-        control, control_end = socket.socketpair()
-        liveness, liveness_end = socket.socketpair()
+        try:
+            with contextlib.ExitStack() as made:
+                control, control_end = map(made.enter_context, socket.socketpair())
+                liveness, liveness_end = map(made.enter_context, socket.socketpair())
+                out, err = self.console.pipes(launch.uid, launch.role, launch.index)
+                made.pop_all()
+        except OSError as error:
+            why = f"could not be launched: {processes.shortage(error)}"
+            self.reactor.call(partial(self._handle_not_launched, launch.uid, why))
+            return
         link, beats = self.links(launch.uid, name, control, liveness)
         self.connections[launch.uid] = Connection(launch.uid, link, beats)
-        out, err = self.console.pipes(launch.uid, launch.role, launch.index)
         order = m.Fork(
             uid=launch.uid,
             index=launch.index,
@@ -437,6 +462,10 @@ class Kingpin:
         self.board.mark(launch.uid, 0)
         self.nursery.order(order, [control_end.detach(), liveness_end.detach(), out, err])
 
+    def _handle_not_launched(self, uid: int, why: str) -> None:
+        self.carry_out(self.supervisor.handle_not_launched(uid, why, monotonic()))
+        self.registry.handle_exited(uid)
+
     def links(
         self, uid: int, name: str, control: socket.socket, liveness: socket.socket | None = None
     ) -> tuple[Link, Link | None]:
@@ -451,7 +480,12 @@ class Kingpin:
         return link, beats
 
     def _introduce(self, first: int, second: int) -> None:
-        ends = socket.socketpair()
+        try:
+            ends = socket.socketpair()
+        except OSError:
+            if not self.supervisor.stopping:
+                self.reactor.loop.call_later(SHORTAGE_PAUSE, self._introduce, first, second)
+            return
         for end, uid, other in zip(ends, (first, second), (second, first), strict=True):
             if (connection := self.connections.get(uid)) is not None:
                 connection.link.post_with(m.Meet(other), [end.detach()])

@@ -81,15 +81,21 @@ class Nursery:
         flags = cast(list[str], subprocess._args_from_interpreter_flags())  # type: ignore[attr-defined]  # as multiprocessing
         env = {name: value for name, value in os.environ.items() if name != SECRET}
         self.failures += 1  # until it reports something
-        self._process = subprocess.Popen(
-            [sys.executable, *flags, "-c", code],
-            cwd=self._directory if os.path.isdir(self._directory) else None,
-            pass_fds=passed,
-            process_group=0,
-            stdin=subprocess.DEVNULL,
-            env=env,
-        )
-        other.close()
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, *flags, "-c", code],
+                cwd=self._directory if os.path.isdir(self._directory) else None,
+                pass_fds=passed,
+                process_group=0,
+                stdin=subprocess.DEVNULL,
+                env=env,
+            )
+        except OSError:
+            self.failures -= 1
+            own.close()
+            raise
+        finally:
+            other.close()
         self._listen(own)
 
     def _listen(self, own: socket.socket) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import faulthandler
 import fcntl
 import os
@@ -238,3 +239,9 @@ def exit_text(status: int) -> str:
         return f"was killed by {signal.Signals(-status).name}"
     except ValueError:
         return f"was killed by signal {-status}"
+
+
+def shortage(error: OSError) -> str:
+    """Return what this process could not have, and the limit where it has one."""
+    hint = f" (ulimit -n is {resource.getrlimit(resource.RLIMIT_NOFILE)[0]:,})" if error.errno == errno.EMFILE else ""
+    return f"{error.strerror or error}{hint}"
