@@ -49,6 +49,7 @@ class RunningApp:
     ) -> None:
         self.directory = directory
         self.name = name
+        heed_signals()
         self._terminal = 0
         if terminal:
             self._terminal, other = pty.openpty()
@@ -279,6 +280,13 @@ def freeze(pid: int) -> None:
     """Stops a process in the middle of whatever it does."""
     os.kill(pid, signal.SIGSTOP)
     wait_until(lambda: psutil.Process(pid).status() == psutil.STATUS_STOPPED, f"{pid} stands still")
+
+
+def heed_signals() -> None:
+    """Has apps hear signals that are ignored here, as where tests run under `nohup` or behind a script."""
+    for signum, handler in ((signal.SIGHUP, signal.SIG_DFL), (signal.SIGINT, signal.default_int_handler)):
+        if signal.getsignal(signum) is signal.SIG_IGN:
+            signal.signal(signum, handler)
 
 
 def is_alive(pid: int) -> bool:

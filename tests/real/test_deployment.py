@@ -234,3 +234,41 @@ def test_an_upgrade_that_cannot_be_rehearsed_is_answered(apps: Apps) -> None:
     with pytest.raises(mob.MobError, match=r"it could not be rehearsed: .*No space left on device"):
         client.upgrade()
     assert client.require("a").f().result(20) == 1
+
+
+def test_a_hangup_that_is_ignored_at_the_start_stays_ignored(apps: Apps) -> None:
+    name = f"t-nohup-{os.getpid()}"
+    main = f"import mob\nmob.start({name!r}).base(__file__).role('a', './a.py').run()"
+    code = "import signal\ndef hangup(): return signal.getsignal(signal.SIGHUP) == signal.SIG_IGN"
+    apps.write(main=main, a=code)
+    app = apps.run(name, ["nohup", sys.executable, "main.py"])
+    client = app.wait_ready()
+    app.signal(signal.SIGHUP)
+    app.signal(signal.SIGUSR1)  # opens the log again: heard after the other
+    assert client.require("a").hangup().result(20) is True
+    assert client.reload().startswith("reloaded 1 workers")
+    assert len(app.wait_for(r"mob \| reloading")) == 1
+
+
+def test_an_interrupt_that_is_ignored_at_the_start_stays_ignored_in_workers_too(apps: Apps) -> None:
+    name = f"t-background-{os.getpid()}"
+    main = f"import mob\nmob.start({name!r}).base(__file__).role('a', './a.py').run()"
+    code = "import signal\ndef interrupt(): return signal.getsignal(signal.SIGINT) == signal.SIG_IGN"
+    apps.write(main=main, a=code)
+    app = apps.run(name, ["bash", "-c", f"trap '' INT; exec {sys.executable} main.py"])
+    client = app.wait_ready()
+    app.signal(signal.SIGINT)
+    assert client.require("a").interrupt().result(20) is True
+    assert app.stop() == 0
+
+
+def test_a_frozen_program_is_told_that_it_cannot_be_an_app(apps: Apps) -> None:
+    main = """
+        import sys
+        import mob
+        sys.frozen = True
+        mob.start("frozen").base(__file__).role("a", "./a.py").run()
+        """
+    app = apps.run("frozen", [sys.executable, str(apps.write(main=main, a="") / "main.py")])
+    assert app.wait() == 1
+    assert "mob starts Python interpreters, and this program is frozen (PyInstaller, cx_Freeze, Nuitka)" in app.output

@@ -3,6 +3,9 @@
 SIGINT, SIGTERM: stop, the second time at once. SIGHUP: reload. SIGTTIN, SIGTTOU: a worker more, a worker less.
 SIGUSR1: open the log file anew, it was put aside. SIGUSR2: upgrade. SIGCHLD: a child has ended. A handler only
 enqueues; the loop calls what is to be done.
+
+One that was ignored when the app was started stays ignored, as everywhere: `nohup` does that with SIGHUP, a shell
+script with the SIGINT of what it runs in the background.
 """
 
 from __future__ import annotations
@@ -39,6 +42,8 @@ class Signals:
             signal.SIGUSR1: kingpin.console.reopen,
             signal.SIGUSR2: partial(kingpin.handle_upgrade, NOBODY),
         }
+        for signum in [each for each in self._handlers if signal.getsignal(each) is signal.SIG_IGN]:
+            del self._handlers[signum]
 
     def __repr__(self) -> str:
         return f"<Signals {', '.join(signum.name for signum in self._handlers)}>"

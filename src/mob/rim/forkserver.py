@@ -45,6 +45,8 @@ class ForkServer:
         self.mobsters: dict[int, int] = {}  # pid -> uid
         self.adopted: dict[int, int] = {}  # pids forked by a predecessor -> descriptors that tell their ends
         self.paths: list[str] = []
+        self.interrupt: Any = signal.default_int_handler
+        """What SIGINT does in a mobster: nothing, if it was ignored when the app was started."""
         self.wake_r, self.wake_w = os.pipe()
 
     def __repr__(self) -> str:
@@ -56,7 +58,7 @@ class ForkServer:
         os.set_blocking(self.wake_r, False)
         signal.set_wakeup_fd(self.wake_w, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, _only_wake)
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        self.interrupt = signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the Kingpin's end is the only reason to go
         processes.become_subreaper()
         gc.collect()
@@ -134,7 +136,7 @@ class ForkServer:
             signal.set_wakeup_fd(-1)
             for signum in (signal.SIGCHLD, signal.SIGTERM):
                 signal.signal(signum, signal.SIG_DFL)
-            signal.signal(signal.SIGINT, signal.default_int_handler)
+            signal.signal(signal.SIGINT, self.interrupt)
             processes.arm_deadman(self.deadman[0])
             self.channel.close()
             for descriptor in (*self.deadman, self.wake_r, self.wake_w, *self.adopted.values()):
