@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
+
+import pytest
 
 from tests.running import Apps, RunningApp, wait_until
 
@@ -74,3 +77,58 @@ def test_a_preload_that_starts_a_thread_is_warned_about(apps: Apps) -> None:
     app.wait_ready()
     app.wait_for("mob: preloading 'big' has started a thread, which no mobster will have: locks that it holds at a")
     assert app.stop() == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="threads that Python does not know are counted by /proc")
+def test_a_preload_that_starts_threads_of_a_library_in_c_is_warned_about(apps: Apps) -> None:
+    big = """
+        import ctypes
+        import threading
+        imported_by, value = 0, 1
+        for each in [threading.Thread(target=print) for _ in range(5)]:  # these have ended
+            each.start()
+            each.join()
+        c = ctypes.CDLL(None)
+        threads = [ctypes.c_ulong() for _ in range(2)]
+        for thread in threads:
+            c.pthread_create(ctypes.byref(thread), None, c.pause, None)
+        """
+    app = start(apps, big=big)
+    app.wait_ready()
+    app.wait_for("mob: preloading 'big' has started 2 threads of a library in C, which no mobster will have")
+
+
+def test_a_preload_that_starts_no_threads_of_its_own_is_not(apps: Apps) -> None:
+    pytest.importorskip("numpy")
+    big = """
+        import threading
+        import numpy
+        numpy.ones((300, 300)) @ numpy.ones((300, 300))  # by the threads of OpenBLAS, if there are several cores
+        imported_by, value = 0, 1
+        for each in [threading.Thread(target=print) for _ in range(5)]:
+            each.start()
+            each.join()
+        """
+    app = start(apps, big=big)
+    app.wait_ready()
+    assert "preloading" not in app.output
+
+
+def test_random_numbers_differ_in_all_workers(apps: Apps) -> None:
+    pytest.importorskip("numpy")
+    big = """
+        import random
+        import numpy
+        random.seed(1)
+        numpy.random.seed(1)
+        """
+    back = """
+        import random
+        import numpy
+        def drawn(): return [random.random(), float(numpy.random.random())]
+        """
+    app = start(apps, big=big, back=back)
+    client = app.wait_ready()
+    first, second = client.all("back").call.drawn().result(20).values()
+    assert first[0] != second[0]
+    assert first[1] != second[1]

@@ -39,6 +39,7 @@ from mob.mobster import (
     listening,
     loading,
     output,
+    preloading,
     records,
 )
 from mob.mobster.closing import LAST, Closing
@@ -487,6 +488,7 @@ def main(order: m.Fork, control: int, liveness: int) -> int:
     processes.answer_with_stacks()
     records.install(order)
     loading.name_process(order.role)
+    preloading.reseed()
     life = Life(order, socket.socket(fileno=control), socket.socket(fileno=liveness))
     status = life.run()
     ending.end_interpreter(life.time_to_end(), status)

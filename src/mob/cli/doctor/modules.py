@@ -27,12 +27,12 @@ SHOWN = 3
 """Slow imports that are named."""
 LINE = re.compile(r"import time:\s+(\d+) \|\s+(\d+) \| (.*)")
 COUNT = """
-import importlib, os, sys, threading
+import importlib, sys, threading
+from mob.mobster.preloading import native_threads
 for name in sys.argv[1:]:
     importlib.import_module(name)
 extra = [thread.name for thread in threading.enumerate() if thread is not threading.main_thread()]
-native = len(os.listdir("/proc/self/task")) if os.path.isdir("/proc/self/task") else threading.active_count()
-print("threads:", native, *extra, sep="\\n")
+print("threads:", native_threads(), *extra, sep="\\n")
 """
 
 
@@ -152,8 +152,10 @@ def _preload(plan: Plan) -> Finding:
     if own:
         advice = "Of threads only the one that forks lives on. Start them in the roles, or take it out of preload(...)."
         return Finding(label, FAIL, f"{names}: starts threads: {', '.join(own)}", "no threads before the fork", advice)
-    more = int(count) - 1
-    return Finding(label, OK, f"{names}: {f'{more} threads of libraries in C' if more else 'no threads'}")
+    if more := int(count):
+        advice = "A pool of OpenMP, a driver or a client does not live on in a fork: compute and connect in the roles."
+        return Finding(label, WARN, f"{names}: {more} threads of libraries in C", "no threads before the fork", advice)
+    return Finding(label, OK, f"{names}: no threads")
 
 
 def _run(arguments: list[str], places: list[str], seconds: float) -> subprocess.CompletedProcess[str]:
