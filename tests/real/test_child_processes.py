@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 import mob
-from tests.running import Apps, RunningApp, apps_in, wait_until
+from tests.running import Apps, RunningApp, apps_in, is_alive, wait_until
 
 # ------------------------------------------------------------------------------------------------ forked children
 
@@ -465,3 +465,119 @@ def test_a_block_for_main_is_told_to_do_nothing(apps: Apps, block: str, is_said:
     said = [line for line in app.lines if "does nothing in a mobster" in line]
     assert len(said) == is_said
     assert all("(web.py:3)" in line and '@mob.on("start")' in line for line in said)
+
+
+# --------------------------------------------------------------------------- children that have left the group
+
+DETACHED = """
+import os
+import signal
+import subprocess
+import sys
+import time
+
+SLEEP = [sys.executable, "-c", "import time; time.sleep(3000)"]
+QUIET = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+
+def pid():
+    return os.getpid()
+
+def session():
+    return subprocess.Popen(SLEEP, start_new_session=True, **QUIET).pid
+
+def without_environment():
+    return subprocess.Popen(SLEEP, start_new_session=True, env={}).pid
+
+def without_a_trace():
+    return subprocess.Popen(SLEEP, start_new_session=True, env={}, **QUIET).pid
+
+def group():
+    return subprocess.Popen(SLEEP, process_group=0, **QUIET).pid
+
+def forked():
+    pid = os.fork()
+    if not pid:
+        os.setsid()
+        time.sleep(3000)
+        os._exit(0)
+    return pid
+
+def daemon():
+    mine, other = os.pipe()
+    pid = os.fork()
+    if not pid:
+        os.setsid()
+        if os.fork():
+            os._exit(0)
+        os.write(other, b"%d" % subprocess.Popen(SLEEP, **QUIET).pid)
+        time.sleep(3000)
+        os._exit(0)
+    os.waitpid(pid, 0)
+    return int(os.read(mine, 100))
+
+def family():
+    code = "import subprocess, sys; "
+    code += "p = subprocess.Popen(sys.argv[1:], start_new_session=True, env={}, stdout=-3, stderr=-3); "
+    code += "print(p.pid, flush=True); p.wait()"
+    command = [sys.executable, "-c", code, *SLEEP]
+    return int(subprocess.Popen(command, start_new_session=True, stdout=subprocess.PIPE).stdout.readline())
+"""
+WAYS = ["session", "without_environment", "group", "forked", "daemon", "family"]
+
+
+def wait_ended(pids: list[int]) -> None:
+    try:
+        for pid in pids:
+            wait_until(lambda pid=pid: not is_alive(pid), f"{pid} has ended")
+    finally:
+        for pid in pids:
+            if is_alive(pid):
+                os.kill(pid, signal.SIGKILL)
+
+
+def test_what_a_killed_worker_has_detached_ends_and_that_of_others_stays(apps: Apps) -> None:
+    app = apps.start('.role("back", "./back.py", workers=2)', back=DETACHED)
+    client = app.wait_ready()
+    one, other = (client.pid(member.pid).call for member in app.ready(client, "back"))
+    of_one = [getattr(one, way)().result(60) for way in WAYS]
+    of_other = [getattr(other, way)().result(60) for way in WAYS]
+    os.kill(one.pid().result(60), signal.SIGKILL)
+    wait_ended(of_one)
+    assert all(is_alive(pid) for pid in of_other)
+    app.stop()
+    wait_ended(of_other)
+
+
+def test_what_a_worker_has_detached_ends_with_it_in_a_reload(apps: Apps) -> None:
+    app = apps.start('.role("back", "./back.py")', back=DETACHED)
+    client = app.wait_ready()
+    pids = [getattr(client.require("back"), way)().result(60) for way in [*WAYS, "without_a_trace"]]
+    client.reload("back")
+    wait_ended(pids)
+
+
+@pytest.mark.parametrize("who", ["the Kingpin", "the fork server, then a worker", "a worker, then the app is stopped"])
+def test_what_a_worker_has_detached_ends_whoever_is_killed(apps: Apps, who: str) -> None:
+    app = apps.start('.role("back", "./back.py")', options="grace=5", back=DETACHED)
+    client = app.wait_ready()
+    back = client.require("back")
+    ways = (
+        [*WAYS, "without_a_trace"]
+        if who != "the fork server, then a worker"
+        else ["session", "daemon", "forked", "family"]
+    )
+    pids = [getattr(back, way)().result(60) for way in ways]
+    worker = back.pid().result(60)
+    if who == "the Kingpin":
+        app.kill()
+    elif who == "a worker, then the app is stopped":
+        os.kill(worker, signal.SIGKILL)
+        app.wait_for("was killed by SIGKILL")
+        app.stop()
+    else:
+        os.kill(app.fork_server(), signal.SIGKILL)
+        app.wait_for("a new one starts")
+        client.scale("back", 2)  # the new fork server has adopted the worker when it has launched another
+        wait_until(lambda: len(app.ready(client, "back")) == 2, "there is another worker")
+        os.kill(worker, signal.SIGKILL)
+    wait_ended(pids)

@@ -50,7 +50,7 @@ from mob.mobster.peer import Peer
 from mob.mobster.proxy import OWN
 from mob.mobster.readiness import Readiness
 from mob.mobster.vitals import Vitals
-from mob.rim import forks, link, processes
+from mob.rim import descendants, forks, link, processes
 from mob.rim.listeners import Sharing
 from mob.rim.reactor import Reactor
 from mob.wire import messages as m
@@ -493,6 +493,7 @@ def main(order: m.Fork, control: int, liveness: int) -> int:
     status = life.run()
     ending.end_interpreter(life.time_to_end(), status)
     output.finish()
+    descendants.end_own()
     if life.is_orphan:
         _take_children_along()
     return status

@@ -3,7 +3,7 @@
 It is single-threaded, runs no loop and no application code besides what was imported before the first fork, and is
 therefore always free to act. Its channel to the Kingpin carries `Order`s in and `Report`s out. When the channel ends
 the Kingpin is gone: it asks every mobster to end (SIGTERM), waits for the grace time, kills every group that is left
-and removes the socket files. It is a subreaper: what mobsters leave behind becomes its child and is reaped here.
+and removes the socket files. It is a subreaper: what mobsters leave behind becomes its child, is ended and reaped here.
 
 `body` is what a forked child runs; it comes from above, for this file knows nothing of mobsters.
 """
@@ -22,7 +22,7 @@ import time
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from mob.rim import processes
+from mob.rim import descendants, processes
 from mob.wire.frames import HEADER, FrameDecoder
 from mob.wire.messages import Adopt, Exited, Fork, Forked, Remember, decode_order, encode
 
@@ -30,6 +30,8 @@ Body = Callable[[Fork, int, int], int]
 """Runs a mobster in a fresh process, given its order and the control and liveness sockets; returns the exit status."""
 
 LIMIT = 1024 * 1024
+SEARCHING = 0.05
+"""The part of the time that looking for what ended mobsters have left may take."""
 
 
 class ForkServer:
@@ -44,6 +46,9 @@ class ForkServer:
         self.descriptors: list[int] = []
         self.mobsters: dict[int, int] = {}  # pid -> uid
         self.adopted: dict[int, int] = {}  # pids forked by a predecessor -> descriptors that tell their ends
+        self.pipes: dict[int, set[descendants.Pipe]] = {}  # that mobsters print to, by pid
+        self.ended: dict[int, set[descendants.Pipe]] = {}  # the same of those whose descendants are to be ended
+        self.search_at = 0.0
         self.paths: list[str] = []
         self.interrupt: Any = signal.default_int_handler
         """What SIGINT does in a mobster: nothing, if it was ignored when the app was started."""
@@ -64,13 +69,14 @@ class ForkServer:
         gc.collect()
         gc.freeze()
         while True:
-            for fd in self._wait(self.channel.fileno()):
+            for fd in self._wait(self.channel.fileno(), seconds=self._time_to_search()):
                 if fd == self.wake_r:
                     self._reap()
                 elif fd == self.channel.fileno() and not self._read():
                     self._carry_out_the_last_will()
                     return
             self._forget_adopted()
+            self._search()
 
     def _wait(self, *others: int, seconds: float | None = None) -> list[int]:
         """The descriptors that have something to say: of the children, of adopted mobsters, and the others given."""
@@ -124,6 +130,7 @@ class ForkServer:
             with contextlib.suppress(OSError):
                 os.setpgid(pid, pid)  # in both, so it holds whoever runs first
             self.mobsters[pid] = order.uid
+            self.pipes[pid] = {(told.st_dev, told.st_ino) for told in map(os.fstat, descriptors[2:])}
             self._report(Forked(order.uid, pid))
         for descriptor in descriptors:
             os.close(descriptor)
@@ -150,6 +157,7 @@ class ForkServer:
             os.set_inheritable(liveness, False)
             processes.enter(order.directory)
             processes.settle(order.role)
+            descendants.leave_mark()
             status = self.body(order, control, liveness)
         except BaseException:  # noqa: BLE001  the last frame of this process: it is shown and becomes the exit status
             sys.excepthook(*sys.exc_info())  # type: ignore[arg-type]
@@ -173,20 +181,39 @@ class ForkServer:
             uid = self.mobsters.pop(pid, None)
             if uid is not None:
                 processes.kill_group(pid)  # its children do not outlive it
+                self.ended[pid] = self.pipes.pop(pid, set())
                 self._report(Exited(uid, pid, status))
 
     def _adopt(self, pid: int) -> None:
         """It is no child of this process, so a descriptor of it tells its end, and no later process is taken for it."""
         try:
             self.adopted[pid] = processes.tell_end(pid)
+            self.pipes[pid] = descendants.pipes_of(pid)
         except ProcessLookupError:
-            processes.kill_group(pid)  # it has just ended: its children do not outlive it
+            self._end_adopted(pid)  # it has just ended: its children do not outlive it
 
     def _forget_adopted(self) -> None:
         for pid, descriptor in list(self.adopted.items()):
             if select.select([descriptor], [], [], 0)[0]:
-                processes.kill_group(pid)
+                self._end_adopted(pid)
                 os.close(self.adopted.pop(pid))
+
+    def _end_adopted(self, pid: int) -> None:
+        processes.kill_group(pid)
+        self.ended[pid] = self.pipes.pop(pid, set())
+
+    def _time_to_search(self) -> float | None:
+        return max(0.0, self.search_at - time.monotonic()) if self.ended else None
+
+    def _search(self) -> None:
+        """Ends what mobsters that have ended have left outside of their groups. Those of adopted ones are children of
+        the Kingpin, which is a subreaper too."""
+        now = time.monotonic()
+        if not self.ended or now < self.search_at:
+            return
+        ended, self.ended = self.ended, {}
+        descendants.end_those_of(ended, (os.getpid(), os.getppid()), (*self.mobsters, *self.adopted, os.getpid()))
+        self.search_at = now + (time.monotonic() - now) / SEARCHING
 
     def _carry_out_the_last_will(self) -> None:
         deadline = time.monotonic() + self.grace
@@ -203,6 +230,10 @@ class ForkServer:
             self._forget_adopted()
         for pid in (*self.mobsters, *self.adopted):
             processes.kill_group(pid)
+            self.ended[pid] = self.pipes.get(pid, set())
+        self.search_at = 0.0
+        self._search()
+        descendants.end_all()
         for path in self.paths:
             with contextlib.suppress(OSError):
                 os.unlink(path)
