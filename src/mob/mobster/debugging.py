@@ -36,17 +36,46 @@ LOOK = 0.1
 CONTROL_KEYS = (termios.VINTR, termios.VSUSP)
 """Ctrl-C and Ctrl-Z."""
 
+DEBUGGERS = frozenset({"bdb", "debugpy", "pdb", "pudb", "pydevd", "rpdb"})
+"""Packages in whose code a thread stands that a debugger has stopped; remote ones are built on bdb or pydevd."""
+
 _passed_over: set[str] = set()  # places of which that was told
+_holders: set[int] = set()  # threads that have the terminal
 
 
-def install(peer: Peer) -> None:
+def install(peer: Peer) -> Hook:
     """From now on `breakpoint()` asks for the terminal."""
-    sys.breakpointhook = Hook(peer)
+    sys.breakpointhook = hook = Hook(peer)
+    return hook
 
 
 def remove() -> None:
     """It is as in any Python again: in the child of a fork, which is no mobster."""
     sys.breakpointhook = sys.__breakpointhook__
+
+
+def has_terminal() -> bool:
+    """Return whether this thread has the terminal."""
+    return threading.get_ident() in _holders
+
+
+def holders() -> int:
+    """Return how many threads of this process have the terminal: one or none."""
+    return len(_holders)
+
+
+def is_stopped(thread: int) -> bool:
+    """Return whether a debugger, of whatever kind, has stopped that thread.
+
+    >>> is_stopped(threading.get_ident())
+    False
+    """
+    frame = sys._current_frames().get(thread)  # pyright: ignore[reportPrivateUsage]  the documented way
+    while frame is not None:
+        if frame.f_globals.get("__name__", "").partition(".")[0] in DEBUGGERS:
+            return True
+        frame = frame.f_back
+    return False
 
 
 class Hook:
@@ -62,11 +91,16 @@ class Hook:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if os.environ.get(VARIABLE, "") not in OWN:  # off, or another debugger, which sees to itself
             return sys.__breakpointhook__(*args, **kwargs)
-        frame = sys._getframe(1)  # pyright: ignore[reportPrivateUsage]  as pdb itself does
-        debugger = self._debugger()
-        if debugger.terminal.borrow(place_of(frame)):
-            debugger.set_trace(frame)
+        self.stop(sys._getframe(1), "breakpoint()")  # pyright: ignore[reportPrivateUsage]  as pdb itself does
         return None
+
+    def stop(self, frame: FrameType, what: str, header: str | None = None) -> None:
+        """Stops the program in that frame, if the terminal can be had; `what` was called there."""
+        debugger = self._debugger()
+        if debugger.terminal.borrow(place_of(frame), what):
+            if header is not None:
+                print(header)
+            debugger.set_trace(frame)
 
     def _debugger(self) -> Debugger:
         """The running thread's."""
@@ -95,36 +129,43 @@ class Terminal:
         """Whether this process has it."""
         return bool(self._kept)
 
-    def borrow(self, where: str) -> bool:
+    def borrow(self, where: str, what: str = "breakpoint()") -> bool:
         """Waits for the terminal; whether there is one. If not, that is told and the program goes on."""
+        why = self.why_not(where, what)
+        if why:
+            self._say_passed_over(where, what, why)
+        return not why
+
+    def why_not(self, where: str, what: str) -> str:
+        """Waits for the terminal; why there is none, or nothing if it is here now."""
         while not self.is_here:
-            asked = self._asked = self._asked or self._ask(where)
+            asked = self._asked = self._asked or self._ask(where, what)
             answer = asked.result()
             if self._asked is not asked:  # a callback that ran meanwhile stood at a breakpoint too, and has had it
                 continue
             self._asked = None
             if isinstance(answer, m.NoTerminal):
-                self._say_passed_over(where, answer.why)
-                return False
+                return answer.why
             lent, descriptors = answer
             self._group = lent.group
             self._take(descriptors)
-        return True
+        return ""
 
-    def _ask(self, where: str) -> Call[Any]:
+    def _ask(self, where: str, what: str) -> Call[Any]:
         def make(number: int) -> m.WantTerminal:
             self._number = number
             return m.WantTerminal(number, where)
 
-        return self._peer.control.request("breakpoint()", make)
+        return self._peer.control.request(what, make)
 
-    def _say_passed_over(self, where: str, why: str) -> None:
+    def _say_passed_over(self, where: str, what: str, why: str) -> None:
         """Once for each place: it may be passed often."""
         if where not in _passed_over:
             _passed_over.add(where)
             self._peer.log.warning(
-                "breakpoint() at %s is passed over: %s. Run the app in a terminal, or set %s to a debugger that needs "
-                "none, such as remote_pdb.set_trace.",
+                "%s at %s is passed over: %s. Run the app in a terminal, or use breakpoint() and set %s to a debugger "
+                "that needs none, such as remote_pdb.set_trace.",
+                what,
                 where,
                 why,
                 VARIABLE,
@@ -132,6 +173,7 @@ class Terminal:
 
     def _take(self, descriptors: list[int]) -> None:
         """Puts the terminal in the place of the standard streams: an editor of lines (readline) knows no others."""
+        _holders.add(threading.get_ident())
         self._streams = sys.stdin, sys.stdout, sys.stderr
         for stream in self._streams[1:]:
             with contextlib.suppress(Exception):
@@ -153,6 +195,7 @@ class Terminal:
         if not self.is_here:
             return
         assert self._streams is not None
+        _holders.discard(threading.get_ident())
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(Exception):
                 stream.flush()

@@ -29,6 +29,7 @@ import uvloop
 
 from mob.mobster import (
     api,
+    asking,
     buffers,
     callbacks,
     calling,
@@ -163,7 +164,7 @@ class Life:
         forks.guard(self._leave)
         signal.signal(signal.SIGTERM, self._handle_sigterm)
         self.sharing.install()
-        debugging.install(self.peer)
+        asking.install(self.peer, debugging.install(self.peer))
 
     def _has_lost_sigterm(self) -> bool:
         """Whether a loop that handled SIGTERM itself has run in the module and ended. From now on it is ours again."""
@@ -179,6 +180,7 @@ class Life:
         self._has_left = True
         api.leave()
         debugging.remove()
+        asking.remove()
         self.sharing.remove()
         forks.restore_signals(lambda handler: handler == self._handle_sigterm)
         self.liveness.abandon()

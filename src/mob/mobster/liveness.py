@@ -53,6 +53,7 @@ class Liveness:
         self._decoder = FrameDecoder(LONGEST)
         self._beating = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="mob-liveness", daemon=True)
+        self._thread.pydev_do_not_trace = True  # pyright: ignore[reportAttributeAccessIssue]  debugpy stops all others
 
     def __repr__(self) -> str:
         return f"<Liveness, {'running' if self._thread.is_alive() else 'not running'}>"

@@ -16,6 +16,7 @@ from pathlib import Path
 from time import monotonic, process_time
 from typing import TYPE_CHECKING, Any
 
+from mob.mobster import debugging
 from mob.mobster.tallies import MOST_TALLIES
 from mob.rim.processes import ResidentMemory
 from mob.wire import messages as m
@@ -54,6 +55,7 @@ class Vitals:
         self.blocked = ""
         """Where the module of the role has been for some time without being ready, if it has."""
         self._said_blocked = ""
+        self._debugged_at = 0.0  # when a debugger was last seen to have stopped the loop
         self._requested = 0  # HTTP requests that had ended at the last beat
         self.requests: Requests | None = None
         """The HTTP requests of a role that serves an application."""
@@ -90,6 +92,8 @@ class Vitals:
         stuck = 0.0
         if self._asked_at:
             stuck = now - self._asked_at
+            if debugging.is_stopped(peer.reactor.thread):
+                self._debugged_at = now
         else:
             self._asked_at = now
             peer.reactor.call(self._come_round)
@@ -101,7 +105,7 @@ class Vitals:
             calls=serving.answers.served,
             shared=peer.buffers.used,
             memory=self._memory.read(),
-            stuck=stuck,
+            stuck=min(stuck, now - self._debugged_at),
             allowed=serving.running.allowed() if stuck else 0.0,
             in_hand=serving.in_hand + on_loop + open_requests,
             parked=parked,
