@@ -136,6 +136,7 @@ class Kingpin:
         self.ports.close()
         self.requests.close()
         self.board.close()
+        del self._board_end  # closed with its last reference
         self.console.close()
         self._leave_process()
         self.reactor.loop.close()
