@@ -152,7 +152,6 @@ TOLD = [
     'What is meant to stay is allowed by @pytest.mark.mob_leaks("callbacks").',
     "*calls: back.sleep of this test, not answered by back.0 (pid *)",
     "*streams: back.count of this test, not read to its end by back.0 (pid *)",
-    "*processes: pid *: sleep 60",
     "*descriptors: *, a socket AF_INET at ('127.0.0.1', *)",
     "*mob_leaks: there is no kind 'callback' of leaks. Did you mean 'callbacks'?",
 ]
@@ -162,7 +161,7 @@ TOLD = [
 def test_a_leak_of_each_kind_fails_its_test_and_is_told(run: Run, mode: tuple[str, ...]) -> None:
     before = {process.pid for process in psutil.process_iter()}
     result = run(LEAKS, *mode)
-    result.assert_outcomes(passed=6, errors=6)
+    result.assert_outcomes(passed=6, errors=5)  # what a worker has started in a session of its own ends with it
     result.stdout.fnmatch_lines(TOLD)
     new = [each for each in psutil.process_iter(["cmdline"]) if each.pid not in before]
     assert not [p for p in new if p.info["cmdline"] == ["sleep", "60"] and p.status() != psutil.STATUS_ZOMBIE]
