@@ -11,8 +11,7 @@ import mob
 from tests.running import Apps, RunningApp, apps_in, wait_until
 
 HEAD = """
-import os, socket, threading, time
-import mob
+import socket, threading
 
 order = []
 
@@ -29,14 +28,15 @@ def in_hand():
 
 listener = socket.socket()
 listener.bind(("127.0.0.1", 0))
-listener.listen()   # ready by that
+listener.listen()   # something listens: ready once the main thread waits for something
 
-def wait_for_a_door():
-    while not os.path.exists("door"):
-        time.sleep(0.002)
+door = threading.Event()
+
+def open_door():
+    door.set()
 """
 LATE = """
-wait_for_a_door()
+door.wait()
 
 def late(number, *args):
     order.append(number)
@@ -61,11 +61,11 @@ def blocked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningApp]:
 
 
 def test_calls_wait_for_their_function_in_order_and_others_pass_by(apps: Apps) -> None:
-    app, back = started(apps, LATE, FOR_EVER)
+    _, back = started(apps, LATE, FOR_EVER)
     calls = [back.late(number) for number in range(3)]
     wait_until(lambda: back.in_hand().result(20) == 3, "they wait")
     assert back.known().result(20) == "known"
-    (app.directory / "door").touch()
+    back.open_door().result(20)
     calls.append(back.late(3))
     assert [call.result(20) for call in calls] == [f"late {number}" for number in range(4)]
     assert back.seen().result(20) == ["known", 0, 1, 2, 3]
@@ -97,7 +97,7 @@ def test_when_the_import_ends_all_is_decided(apps: Apps) -> None:
     app, back = started(apps, LATE)
     never, late = back.never(), back.late(1)
     wait_until(lambda: back.in_hand().result(20) == 2, "they wait")
-    (app.directory / "door").touch()
+    back.open_door().result(20)
     assert late.result(20) == "late 1"
     with pytest.raises(mob.UnknownExport, match="no function 'never'"):
         never.result(20)
