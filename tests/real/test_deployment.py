@@ -116,6 +116,7 @@ def test_a_role_file_in_the_base_that_is_a_package_itself_is_told_the_base(apps:
 
 def test_a_role_file_that_hides_a_module_is_named_at_the_start(apps: Apps) -> None:
     app = apps.start('.role("jobs", "./psutil.py")', psutil="def f(): return 1")
+    app.wait_ready()
     app.wait_for(r"mob: the file of role 'jobs', .*/psutil\.py, hides the module 'psutil' at .*Rename the file")
 
 
