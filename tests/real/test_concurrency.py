@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 from collections.abc import Iterator
 
@@ -178,8 +179,8 @@ def began(proxy: mob.Proxy, prefix: str) -> list[str]:
 
 def test_so_many_run_and_the_others_follow_in_order(back: mob.Proxy) -> None:
     calls = [back.two(f"two{number}") for number in range(5)]
-    wait_until(lambda: began(back, "two"), "the first ones run")
-    assert in_hand(back) == 5
+    wait_until(lambda: len(began(back, "two")) == 2, "the first ones run")
+    wait_until(lambda: in_hand(back) == 5, "all have arrived")
     assert began(back, "two") == ["two0", "two1"]
     back.open_door("two1")
     wait_until(lambda: len(began(back, "two")) == 3, "the next one is let in")
@@ -262,9 +263,17 @@ def test_one_that_runs_and_is_given_up_lets_the_next_one_in(back: mob.Proxy) -> 
 
 def test_one_whose_time_is_over_while_it_waits_never_begins_and_says_so(back: mob.Proxy) -> None:
     first = back.one("late0")
-    with pytest.raises(mob.CallTimeout, match=r"one was not started: it had 0\.2 s, and waited 0\.") as caught:
-        back.options(timeout=0.2).one("late1").result(20)
-    assert caught.value.executed == "no"
+    errors: list[BaseException | None] = []
+
+    def has_the_worker_spoken() -> bool:
+        """On a busy machine the caller may speak first: it waits a moment only for the word of the worker."""
+        errors.append(back.options(timeout=0.2).one("late1").exception(20))
+        return "has not answered within" not in str(errors[-1])
+
+    wait_until(has_the_worker_spoken, "the worker says that it did not start the call")
+    assert {type(error) for error in errors} == {mob.CallTimeout}
+    assert re.search(r"one was not started: it had 0\.2 s, and waited \d", str(errors[-1]))
+    assert errors[-1].executed == "no"  # type: ignore[union-attr]
     back.open_door("late0")
     assert first.result(20) == "late0"
     assert began(back, "late") == ["late0"]
