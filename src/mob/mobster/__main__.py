@@ -23,4 +23,5 @@ def main(arguments: tuple[int, int, int, float, str, str, Sequence[str]]) -> Non
     output.install()
     processes.keep_heap_warm()
     preloading.preload(base, modules)
-    ForkServer(socket.socket(fileno=channel), (deadman_r, deadman_w), grace, life.main).serve()
+    with socket.socket(fileno=channel) as kingpin:
+        ForkServer(kingpin, (deadman_r, deadman_w), grace, life.main).serve()

@@ -17,6 +17,7 @@ import signal
 import socket
 import sys
 import threading
+import warnings
 from contextvars import copy_context
 from functools import partial
 from pathlib import Path
@@ -220,7 +221,9 @@ class Life:
             return True
         except SystemExit as error:
             self._end_child()
-            if not self.stopping:
+            if self.stopping:  # woken out of its server, whose sockets are still open: that is no fault of its own
+                warnings.simplefilter("ignore", ResourceWarning)
+            else:
                 self.status = _status_of(error)
                 self._report(f"SystemExit: the module has called sys.exit({error.code!r}) while it was imported.")
         except BaseException as error:  # noqa: BLE001  whatever the module does, it is reported and the process ends

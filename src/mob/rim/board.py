@@ -8,16 +8,20 @@ there too: all workers of a role write into the same bytes, for it is a matter o
 Each mobster writes its own entry only, and an aligned word is read or written in one piece, so nothing is locked; two
 that learn the cost of an export at the same moment lose one of two samples. Entries are found by uid, and costs by a
 hash, modulo their number: two mobsters that shared an entry would only be chosen less well, and of two exports that
-share a place one has no known cost. Where the system has no memfd nothing is shared, and loads are not known.
+share a place one has no known cost. Where the system gives no memfd (a sandbox, an old kernel), it is a file without a
+name, in memory if there is a place for that.
 """
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import os
+import tempfile
 import zlib
 
 from mob.core.costs import cost_of, learned
+from mob.errors import MobError
 
 ENTRIES = 4096
 FIELDS = 5  # queued, microseconds of a call, waiting beside, running beside, what runs
@@ -48,13 +52,10 @@ class Board:
     @classmethod
     def make(cls) -> Board:
         """A new one, all idle."""
-        if hasattr(os, "memfd_create"):
+        try:
             descriptor = os.memfd_create("mob-board", os.MFD_CLOEXEC)
-        else:
-            import tempfile  # only where there is no memfd
-
-            with tempfile.TemporaryFile() as file:
-                descriptor = os.dup(file.fileno())
+        except (AttributeError, OSError) as error:
+            descriptor = _nameless_file(error)
         return cls(descriptor)
 
     def load(self, uid: int) -> int:
@@ -124,6 +125,19 @@ class Board:
         self._words.release()
         self._map.close()
         os.close(self.descriptor)
+
+
+def _nameless_file(refused: Exception) -> int:
+    """A file that nobody else can open; `MobError` if there is no place for one."""
+    for directory in ("/dev/shm", None):  # None: where the system has temporary files
+        with contextlib.suppress(OSError), tempfile.TemporaryFile(dir=directory) as file:
+            os.ftruncate(file.fileno(), SIZE)
+            return os.dup(file.fileno())
+    raise MobError(
+        f"mob needs {SIZE:,} bytes that its processes share, and this system gives none: memfd_create failed "
+        f"({refused}), and neither /dev/shm nor the directory for temporary files can be written. Allow memfd_create "
+        f"in the sandbox, or set TMPDIR to a directory that can be written."
+    ) from refused
 
 
 def mark_of(export: str) -> int:
