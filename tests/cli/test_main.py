@@ -31,7 +31,11 @@ def test_a_command_says_what_it_does(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("typed", "wanted"),
-    [("restrat", "Did you mean 'restart'?"), ("stop-all", "Did you mean 'stop'?"), ("xyzzy", "There are: 'call', ")],
+    [
+        ("restrat", "Did you mean 'restart'?"),
+        ("stop-all", "Did you mean 'stop'?"),
+        ("xyzzy", "There are: 'apps', 'call', "),
+    ],
 )
 def test_a_misspelled_command_is_told_the_nearest(typed: str, wanted: str) -> None:
     shown = CliRunner().invoke(main, [typed])

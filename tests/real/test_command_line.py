@@ -91,7 +91,7 @@ def test_ps_for_programs(app: RunningApp, client: mob.Client) -> None:
     assert [row["pid"] for row in rows] == [member.pid for member in app.ready(client)]
     assert all(row["memory"] > 1_000_000 and row["cpu"] >= 0 and row["uptime"] > 0 for row in rows)
     names = ["uptime", "restarts", "calls", "cpu", "memory", "shared", "note", "node"]
-    assert list(rows[0])[4:] == [*names, "hand", "waiting", "waiting_bytes"]
+    assert list(rows[0])[4:] == [*names, "hand", "waiting", "waiting_bytes", "app"]
 
 
 def test_metrics_in_the_text_format_of_prometheus(app: RunningApp, client: mob.Client) -> None:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
+import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from mob.rim.addresses import running_apps
+from tests.running import Apps, RunningApp, apps_in, freeze
 
 MOB = (sys.executable, "-m", "mob")
 SCRIPT = """\
@@ -92,3 +97,92 @@ def test_mob_run_says_it_in_one_sentence(tmp_path: Path) -> None:
     assert shown.returncode == 1
     assert shown.stderr.startswith("Error: run() was called where an event loop runs already")
     assert "Traceback" not in shown.stderr
+
+
+# ------------------------------------------------------------------------------------------------------- which app
+
+BACK = "def answer():\n    return 42\n\nprint('back is up')\n"
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[RunningApp]]:
+    """Two apps that run at once, each in a directory of its own."""
+    with apps_in(tmp_path_factory.mktemp("one")) as first, apps_in(tmp_path_factory.mktemp("other")) as second:
+        running = [
+            apps.start('.role("back", "./back.py")', name=f"t-{word}-{os.getpid()}", back=BACK)
+            for apps, word in ((first, "one"), (second, "other"))
+        ]
+        for app in running:
+            app.wait_ready()
+            app.wait_for("back is up")
+        yield running
+
+
+def test_ps_without_a_name_shows_all_apps(two: list[RunningApp], tmp_path: Path) -> None:
+    shown = run_in(tmp_path, *MOB, "ps")
+    assert all(f"{app.name} · Kingpin {app.process.pid}" in shown.stdout for app in two)
+    rows = json.loads(run_in(tmp_path, *MOB, "ps", "--json").stdout)
+    assert {app.name for app in two} <= {row["app"] for row in rows}
+
+
+def test_ps_goes_on_if_one_of_them_does_not_answer(two: list[RunningApp], tmp_path: Path) -> None:
+    freeze(two[0].process.pid)
+    try:
+        shown = run_in(tmp_path, *MOB, "ps")
+    finally:
+        two[0].signal(signal.SIGCONT)
+    assert shown.returncode == 1
+    assert f"{two[1].name} · Kingpin" in shown.stdout
+    assert f"{two[0].name}: " in shown.stderr
+
+
+def test_apps_lists_them(two: list[RunningApp], tmp_path: Path) -> None:
+    shown = run_in(tmp_path, *MOB, "apps")
+    for app in two:
+        assert re.search(rf"{app.name} +{app.process.pid} +\S+ +1/1 +back", shown.stdout)
+    found = {each["app"]: each for each in json.loads(run_in(tmp_path, *MOB, "apps", "--json").stdout)}
+    assert [found[app.name]["pid"] for app in two] == [app.process.pid for app in two]
+
+
+def test_the_app_of_this_directory_is_the_default(two: list[RunningApp]) -> None:
+    for app in two:
+        shown = run_in(app.directory, *MOB, "metrics")
+        assert f'mob_kingpin_info{{app="{app.name}"' in shown.stdout
+        assert [row["app"] for row in json.loads(run_in(app.directory, *MOB, "ps", "--json").stdout)] == [app.name]
+
+
+@pytest.mark.parametrize(("file", "text"), [("mob.toml", 'name = "{}"'), ("pyproject.toml", '[tool.mob]\nname = "{}"')])
+def test_a_toml_file_says_which_one(two: list[RunningApp], tmp_path: Path, file: str, text: str) -> None:
+    (tmp_path / file).write_text(text.format(two[1].name))
+    assert f'app="{two[1].name}"' in run_in(tmp_path, *MOB, "metrics").stdout
+
+
+def test_the_environment_says_which_one_and_a_name_overrides_it(two: list[RunningApp]) -> None:
+    here, there = two[0], two[1].name
+    assert f'app="{there}"' in run_in(here.directory, *MOB, "metrics", MOB_APP=there).stdout
+    assert f'app="{here.name}"' in run_in(here.directory, *MOB, "metrics", here.name, MOB_APP=there).stdout
+    assert f'app="{here.name}"' in run_in(here.directory, *MOB, "metrics", "-a", here.name, MOB_APP=there).stdout
+    gone = run_in(here.directory, *MOB, "call", "back.answer", MOB_APP="t-is-not-there")
+    assert gone.returncode == 3
+    assert "no app named 't-is-not-there'" in gone.stderr
+
+
+def test_commands_take_the_name_as_a_word(two: list[RunningApp], tmp_path: Path) -> None:
+    name = two[1].name
+    assert f"{name} · Kingpin" in run_in(tmp_path, *MOB, "ps", name).stdout
+    for words in ((name,), (name, "back"), ("-a", name, "back"), (name, "back.0")):
+        shown = run_in(tmp_path, *MOB, "logs", *words)
+        assert "back is up" in shown.stdout, shown
+    both = run_in(tmp_path, *MOB, "stop", name, "-a", "t-another")
+    assert both.returncode == 2
+    assert "two apps are named" in both.stderr
+    assert "wanted are an app and a role" in run_in(tmp_path, *MOB, "logs", "-a", name, "back", "more").stderr
+
+
+def test_stop_takes_the_name_as_a_word(apps: Apps, two: list[RunningApp]) -> None:
+    app = apps.start('.role("back", "./back.py")', name=f"t-third-{os.getpid()}", back=BACK)
+    app.wait_ready()
+    shown = run_in(two[0].directory, *MOB, "stop", app.name)
+    assert shown.stdout == f"{app.name} has stopped.\n"
+    assert app.wait() == 0
+    assert two[0].process.poll() is None

@@ -370,12 +370,14 @@ def test_ps_shows_a_line_for_each_place(apps: Apps) -> None:
     assert narrow.stdout.splitlines()[2].split() == heads  # it is the note that is broken
 
 
-def test_ps_asks_which_app_is_meant(apps: Apps, app: RunningApp) -> None:
+def test_metrics_asks_which_app_is_meant(apps: Apps, app: RunningApp) -> None:
     second = apps.start('.role("back", "./back.py")', name="t-second", back=BACK)
     second.wait_ready()
-    shown = command(MOB, "ps")
+    shown = command(MOB, "metrics")
     assert shown.returncode == 2
-    assert re.fullmatch(r"Error: several apps are running: .*\. Say which with -a NAME\.\n", shown.stderr)
+    assert re.fullmatch(
+        r"Error: several apps are running: .*\. Say which with -a NAME, or set MOB_APP\.\n", shown.stderr
+    )
     assert {app.name, "t-second"} <= set(re.split(r"[ ,.]+", shown.stderr))
 
 

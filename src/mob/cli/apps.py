@@ -10,6 +10,8 @@ import os
 import sys
 from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
+from functools import wraps
+from pathlib import Path
 from typing import Any, cast
 
 import click
@@ -17,6 +19,7 @@ import msgspec
 from click.shell_completion import CompletionItem
 
 from mob import client
+from mob.cli.here import app_of
 from mob.errors import AppNotRunning, MobError
 from mob.rim.addresses import all_apps, running_apps
 
@@ -29,6 +32,8 @@ EXIT_CODES = {
     INTERRUPTED: "ended by Ctrl-C",
 }
 """What a command's exit status says."""
+VARIABLE = "MOB_APP"
+"""In the environment: which app is meant."""
 
 
 class Failure(click.ClickException):
@@ -56,9 +61,21 @@ app_option = click.option(
     "name",
     metavar="NAME",
     shell_complete=complete_app,
-    help="The app's name; needed only when several run.",
+    help="The app's name; needed only when several run. Default: $MOB_APP, or the app of this directory.",
 )
 """Says which app is meant; the function gets it as `name`."""
+
+
+def app_argument(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Has a command take the app's name as its argument, or as `-a NAME`; the function gets it as `name`."""
+
+    @wraps(command)
+    def named(app: str | None, name: str | None, **options: Any) -> Any:
+        if app and name and app != name:
+            raise Failure(f"two apps are named: {app!r} and {name!r}. Name one.", MISSPELLED)
+        return command(name=app or name, **options)
+
+    return click.argument("app", required=False, metavar="[APP]", shell_complete=complete_app)(app_option(named))
 
 
 def complete_node(context: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
@@ -71,16 +88,34 @@ def node_option(text: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]
     return click.option("--node", metavar="NAME", shell_complete=complete_node, help=f"The machine; {text}.")
 
 
+def default_app() -> str:
+    """The app that is meant without a name, whatever else runs: that of $MOB_APP, else that of this directory's main
+    script or TOML file, if it runs; "" if there is none."""
+    if name := os.environ.get(VARIABLE, ""):
+        return name
+    try:
+        name = app_of(Path.cwd())
+    except OSError:  # the directory is gone
+        return ""
+    return name if any(name == each.partition("@")[0] for each in running_apps()) else ""
+
+
 def only_app(any_node: bool = False) -> str:
-    """The name of the only app of this user that runs; for root, who has none, of anybody. A `Failure` if that is not
-    clear. `any_node`: of several machines of a cluster that are this one, each will do."""
+    """The name of the default app, or of the only one of this user that runs; for root, who has none, of anybody. A
+    `Failure` if that is not clear. `any_node`: of several machines of a cluster that are this one, each will do."""
+    if os.environ.get(VARIABLE):
+        return os.environ[VARIABLE]
     names, others = running_apps(), {name for user, name in all_apps() if user != os.getuid()}
     if not names and os.getuid() == 0:
         names = sorted(others)
     if len(names) == 1 or (any_node and len({name.partition("@")[0] for name in names}) == 1):
         return names[0]
+    if (here := default_app()) and (here in names or any_node):
+        return here
     if names:
-        raise Failure(f"several apps are running: {', '.join(names)}. Say which with -a NAME.", MISSPELLED)
+        raise Failure(
+            f"several apps are running: {', '.join(names)}. Say which with -a NAME, or set {VARIABLE}.", MISSPELLED
+        )
     of_others = f" (Of other users: {', '.join(sorted(others))}.)" if others else ""
     hint = "Start one with `mob run main.py`."
     raise Failure(f"no app of yours is running on this machine. {hint}{of_others}", NOT_RUNNING)

@@ -23,13 +23,14 @@ from mob.cli.machines import ALL, ask, at, chosen, complain
 from mob.client import Client
 from mob.errors import MobError
 from mob.kingpin.lines import BOLD, COLORS, KINGPIN, Chunk, Form, Origin, as_json, as_painted_text, as_text
+from mob.rim.addresses import running_apps
 from mob.wire.messages import Line
 
 LAST = 50
 
 
 @click.command()
-@click.argument("target", required=False, metavar="[ROLE|ROLE.INDEX|PID]", shell_complete=complete_role_or_pid)
+@click.argument("words", nargs=-1, metavar="[APP] [ROLE|ROLE.INDEX|PID]", shell_complete=complete_role_or_pid)
 @app_option
 @node_option("without it, all of them")
 @click.option("-f", "--follow", is_flag=True, help="Go on with what comes, until Ctrl-C or the end of the app.")
@@ -37,16 +38,24 @@ LAST = 50
 @click.option("--json", "as_objects", is_flag=True, help="Print a JSON object for each line.")
 @click.option("--no-color", is_flag=True, help="Print the prefixes without colour, as into a pipe.")
 def logs(
-    target: str | None, name: str | None, node: str | None, follow: bool, last: int, as_objects: bool, no_color: bool
+    words: tuple[str, ...],
+    name: str | None,
+    node: str | None,
+    follow: bool,
+    last: int,
+    as_objects: bool,
+    no_color: bool,
 ) -> None:
     """Show what the mobsters print, on all machines of the app.
 
-    Those of a role, or one of them; or "kingpin", for the Kingpin's own words.
+    Those of a role, or one of them; or "kingpin", for the Kingpin's own words. A word that is the name of a running app
+    means that app.
     The Kingpin keeps the latest 2,000 lines of the app (1 MiB at most), also of mobsters that have died.
     """
     color = sys.stdout.isatty() and not no_color and "NO_COLOR" not in os.environ
     form = as_json if as_objects else as_painted_text if color else as_text
-    wanted = int(target) if target and target.isdecimal() else target or ""
+    name, target = _meant(words, name)
+    wanted = int(target) if target.isdecimal() else target
     with connected(name, any_node=True) as app:
         machines = chosen(app, node or (ALL if not isinstance(wanted, int) else None))
         if len(machines) > 1 and follow:
@@ -64,6 +73,17 @@ def logs(
             click.echo(f"the app {app.app!r} has ended.", err=True)
         elif follow:
             click.echo(f"{_named(wanted)} has ended.", err=True)
+
+
+def _meant(words: tuple[str, ...], name: str | None) -> tuple[str | None, str]:
+    """The name of the app, and whose lines are meant."""
+    if len(words) > 2 or (len(words) == 2 and name is not None):
+        raise click.UsageError(f"wanted are an app and a role, at most; given: {' '.join(words)}.")
+    if len(words) == 2:
+        return words
+    word = "".join(words)
+    is_app = name is None and word != KINGPIN and word in {each.partition("@")[0] for each in running_apps()}
+    return (word, "") if is_app else (name, word)
 
 
 def _show(app: Client, target: str | int, last: int, follow: bool, form: Form) -> int:

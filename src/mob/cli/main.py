@@ -15,6 +15,7 @@ from mob.cli import apps
 from mob.errors import nearest
 
 COMMANDS = {
+    "apps": "every",
     "call": "call",
     "chaos": "chaos.command",
     "completion": "completion",

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import click
@@ -13,10 +14,20 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from mob.cli.apps import app_option, connected, json_option, node_option, print_json
-from mob.cli.machines import ALL, ask, chosen, complain
+from mob.cli.apps import (
+    NOT_RUNNING,
+    Failure,
+    app_argument,
+    connected,
+    default_app,
+    json_option,
+    node_option,
+    print_json,
+)
+from mob.cli.machines import ALL, MOST, ask, chosen, complain
 from mob.cli.shown import STATE_STYLES, duration, size
 from mob.client import Client
+from mob.rim.addresses import running_apps
 from mob.wire.messages import CallerMetrics, MobsterMetrics, RoleMetrics, Row
 
 PIPE_WIDTH = 160
@@ -53,6 +64,7 @@ class Process(msgspec.Struct, frozen=True):
     """Calls that wait at their callers for a worker of the role; the same in each line of the role."""
     waiting_bytes: int = 0
     """What the arguments of those calls take."""
+    app: str = ""
 
 
 class Seen(NamedTuple):
@@ -64,29 +76,61 @@ class Seen(NamedTuple):
 
 
 @click.command()
-@app_option
+@app_argument
 @node_option("without it, all of them are shown")
 @json_option
 def ps(name: str | None, node: str | None, as_json: bool) -> None:
-    """Show the processes of a running app, on all of its machines.
+    """Show the processes of a running app, on all of its machines; without a name, of all apps if several run.
 
     hand: calls, messages and HTTP requests not finished. cpu: 100 % is a whole core. shared: memory in which large
     buffers are on their way to others. Below the table: calls that wait at their callers for a worker.
     """
+    names = [name] if name is not None or node is not None else shown_apps()
+    if len(names) == 1:
+        _show([_app(names[0], node)], as_json)
+        return
+    with ThreadPoolExecutor(min(MOST, len(names)), "mob-ask") as threads:  # one that does not answer delays no other
+        asked = [threads.submit(_app, each, node) for each in names]
+    shown: list[tuple[list[Seen], Callable[[], None]]] = []
+    problems: list[str] = []
+    for each, answer in zip(names, asked, strict=True):
+        try:
+            shown.append(answer.result())
+        except Failure as error:
+            if error.exit_code != NOT_RUNNING:  # else it has ended meanwhile
+                problems.append(f"{each}: {error.message}")
+    _show(shown, as_json)
+    if problems:
+        raise Failure("\n".join(problems))
+
+
+def shown_apps() -> list[str | None]:
+    """The apps that are shown without a name: all that run, each by one of its machines; [None] for the default."""
+    names = sorted({each.partition("@")[0] for each in running_apps()})
+    return list[str | None](names) if len(names) > 1 and not default_app() else [None]
+
+
+def _app(name: str | None, node: str | None) -> tuple[list[Seen], Callable[[], None]]:
+    """What is seen of an app; and what complains of the machines that did not answer, when that has been shown."""
     with connected(name, any_node=True) as app:
         answers = ask(app, chosen(app, node or ALL), _seen)
-        heard = [answer.value for answer in answers if answer.value is not None]
-        if as_json:
-            print_json([process for seen in heard for process in seen.processes])
-        else:
-            console = Console()
-            if not console.is_terminal and "COLUMNS" not in os.environ:
-                console.width = PIPE_WIDTH
-            for seen in heard:
-                console.print(table(seen.title, seen.processes))
-                for line in waiting(seen.callers):
-                    console.print(line, style="yellow", markup=False, highlight=False, soft_wrap=True)
-        complain(app, answers)
+    return [answer.value for answer in answers if answer.value is not None], lambda: complain(app, answers)
+
+
+def _show(shown: Sequence[tuple[list[Seen], Callable[[], None]]], as_json: bool) -> None:
+    heard = [seen for apps, _ in shown for seen in apps]
+    if as_json:
+        print_json([process for seen in heard for process in seen.processes])
+    else:
+        console = Console()
+        if not console.is_terminal and "COLUMNS" not in os.environ:
+            console.width = PIPE_WIDTH
+        for seen in heard:
+            console.print(table(seen.title, seen.processes))
+            for line in waiting(seen.callers):
+                console.print(line, style="yellow", markup=False, highlight=False, soft_wrap=True)
+    for _, complains in shown:
+        complains()
 
 
 def _seen(app: Client) -> Seen:
@@ -95,16 +139,16 @@ def _seen(app: Client) -> Seen:
     by_pid = {each.pid: each for each in measured.mobsters}
     roles = {each.name: each for each in measured.roles}
     rows = app.overview()
-    processes = [_process(row, by_pid.get(row.pid), roles.get(row.role), app.node) for row in rows]
+    processes = [_process(row, by_pid.get(row.pid), roles.get(row.role), app) for row in rows]
     where = f" · machine {app.node}" if app.node else ""
     return Seen(f"{measured.app}{where} · Kingpin {measured.kingpin_pid}", processes, measured.callers)
 
 
-def _process(row: Row, measured: MobsterMetrics | None, role: RoleMetrics | None, node: str) -> Process:
+def _process(row: Row, measured: MobsterMetrics | None, role: RoleMetrics | None, app: Client) -> Process:
     cpu, memory, hand = (measured.load, measured.memory, measured.in_hand) if measured else (0.0, 0, 0)
     parked = (role.parked, role.parked_bytes) if role else (0, 0)
     shown = (row.role, row.index, row.pid, row.state, row.uptime, row.restarts, row.calls)
-    return Process(*shown, cpu, memory, row.shared, row.note, node, hand, *parked)
+    return Process(*shown, cpu, memory, row.shared, row.note, app.node, hand, *parked, app.app)
 
 
 def waiting(callers: Sequence[CallerMetrics]) -> list[str]:

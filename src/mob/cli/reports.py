@@ -4,38 +4,25 @@ from __future__ import annotations
 
 import click
 
-from mob.cli.apps import (
-    MISSPELLED,
-    Failure,
-    app_option,
-    complete_app,
-    connected,
-    json_option,
-    node_option,
-    only_app,
-    print_json,
-)
+from mob.cli.apps import Failure, app_argument, connected, json_option, node_option, only_app, print_json
 from mob.exposition import exposition
 from mob.rim.crashes import Crashes
 
 
 @click.command()
-@click.argument("app", required=False, shell_complete=complete_app)
+@app_argument
 @click.option(
     "-n", "--number", type=click.IntRange(min=1), default=1, show_default=True, help="How many, the latest last."
 )
-@app_option
 @node_option("without it, this one")
 @json_option
-def crashes(app: str | None, name: str | None, number: int, node: str | None, as_json: bool) -> None:
+def crashes(name: str | None, number: int, node: str | None, as_json: bool) -> None:
     """Show the last crash of an app, or the last few.
 
     Also of one that does not run any more.
     """
-    if app and name and app != name:
-        raise Failure(f"two apps are named: {app!r} and {name!r}. Name one.", MISSPELLED)
     try:
-        name = app or name or only_app(any_node=True)
+        name = name or only_app(any_node=True)
     except Failure as error:
         raise Failure(f"{error.message} Or name the app: `mob crashes APP`.", error.exit_code) from error
     if node is None:
@@ -52,7 +39,7 @@ def crashes(app: str | None, name: str | None, number: int, node: str | None, as
 
 
 @click.command()
-@app_option
+@app_argument
 @node_option("without it, this one")
 @json_option
 def metrics(name: str | None, node: str | None, as_json: bool) -> None:

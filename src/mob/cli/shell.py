@@ -25,7 +25,7 @@ from typing import Any, cast
 import click
 
 import mob
-from mob.cli.apps import FAILED, app_option, connected
+from mob.cli.apps import FAILED, app_argument, connected
 from mob.cli.call import results_of, told_of
 from mob.client import Client
 from mob.errors import MobError, RemoteError
@@ -239,7 +239,7 @@ def run_script(text: str, names: dict[str, Any]) -> None:
 
 @click.command()
 @click.option("--plain", is_flag=True, help="The prompt of the standard library, also where IPython is installed.")
-@app_option
+@app_argument
 def shell(plain: bool, name: str | None) -> None:
     """Open a Python prompt that is a client of an app: each role is there by its name, calls show their values.
 

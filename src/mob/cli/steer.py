@@ -9,7 +9,7 @@ from __future__ import annotations
 import click
 from click.shell_completion import CompletionItem
 
-from mob.cli.apps import Failure, app_option, complete_role, complete_role_or_pid, connected, node_option
+from mob.cli.apps import Failure, app_argument, app_option, complete_role, complete_role_or_pid, connected, node_option
 from mob.cli.machines import ALL, chosen, in_turn, label
 from mob.cli.waiting import Workers, wait_ready
 from mob.client import Client
@@ -123,7 +123,7 @@ def _size(text: str) -> tuple[str, int, bool]:
 
 
 @click.command()
-@app_option
+@app_argument
 @node_option(HERE)
 @click.option("--now", is_flag=True, help="Kill, without waiting for what is under way.")
 @click.option(
@@ -146,7 +146,7 @@ def stop(name: str | None, node: str | None, now: bool, timeout: float | None) -
 
 
 @click.command()
-@app_option
+@app_argument
 @node_option(HERE)
 def upgrade(name: str | None, node: str | None) -> None:
     """Replace the Kingpin by one with new code, without a gap.

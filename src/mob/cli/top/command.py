@@ -13,7 +13,7 @@ import click
 from click.shell_completion import CompletionItem
 from rich.console import Console
 
-from mob.cli.apps import app_option, connected, node_option
+from mob.cli.apps import app_argument, connected, node_option
 from mob.cli.machines import ALL, ask, chosen, complain
 from mob.cli.top.columns import EXPORTS, MOBSTERS, NODE
 from mob.cli.top.model import Top, View, Wish
@@ -37,7 +37,7 @@ def complete_column(context: click.Context, _param: click.Parameter, incomplete:
 
 
 @click.command()
-@app_option
+@app_argument
 @node_option("without it, all of them")
 @click.option(
     "-d",

@@ -1,0 +1,78 @@
+"""`mob apps`: the apps that run on this machine."""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+
+import click
+import msgspec
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from mob.cli.apps import NOT_RUNNING, Failure, connected, json_option, only_app, print_json
+from mob.cli.machines import MOST
+from mob.cli.ps import PIPE_WIDTH
+from mob.cli.shown import duration
+from mob.rim.addresses import running_apps
+
+
+class Running(msgspec.Struct, frozen=True):
+    """A line of the table, under the names that JSON gives to its fields."""
+
+    app: str
+    pid: int
+    """Of the Kingpin; 0 if it does not answer."""
+    uptime: float
+    """Seconds."""
+    ready: int
+    workers: int
+    """How many there are to be."""
+    roles: tuple[str, ...]
+    problem: str = ""
+    """Why nothing is known of it."""
+
+
+@click.command()
+@json_option
+def apps(as_json: bool) -> None:
+    """List the running apps of this user. Of several machines of a cluster that are this one, each is listed."""
+    with ThreadPoolExecutor(MOST, "mob-ask") as threads:
+        found = [each for each in threads.map(_running, running_apps()) if each is not None]
+    if as_json:
+        print_json(found)
+    elif found:
+        console = Console()
+        if not console.is_terminal and "COLUMNS" not in os.environ:
+            console.width = PIPE_WIDTH
+        console.print(_table(found))
+    else:
+        only_app()  # which says that there is none
+        raise Failure("no app of yours is running on this machine.", NOT_RUNNING)
+
+
+def _running(name: str) -> Running | None:
+    """None if it has ended meanwhile."""
+    try:
+        with connected(name) as app:
+            seen = app.metrics()
+    except Failure as error:
+        return None if error.exit_code == NOT_RUNNING else Running(name, 0, 0.0, 0, 0, (), error.message)
+    ready, workers = sum(role.ready for role in seen.roles), sum(role.target for role in seen.roles)
+    return Running(name, seen.kingpin_pid, seen.uptime, ready, workers, tuple(role.name for role in seen.roles))
+
+
+def _table(found: list[Running]) -> Table:
+    made = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for heading, justify in (("app", "left"), ("kingpin", "right"), ("uptime", "right"), ("ready", "right")):
+        made.add_column(heading, justify=justify, no_wrap=True)  # type: ignore[arg-type]
+    made.add_column("roles")
+    for each in found:
+        if each.problem:
+            made.add_row(each.app, "-", "-", "-", f"[red]{escape(each.problem)}[/]")
+        else:
+            ready = f"{each.ready}/{each.workers}"
+            made.add_row(each.app, str(each.pid), duration(each.uptime), ready, ", ".join(each.roles))
+    return made
