@@ -35,6 +35,13 @@ ROLES = "MOB_ROLES"
 
 before_run: list[Callable[[App], None]] = []
 """Called, in order, with an app that is about to run here, and may change it: `mob run` has options for that."""
+_described: list[App] = []
+
+
+def forgotten() -> App | None:
+    """Return an app that was described in this process, if none of those that were has run."""
+    with_roles = [app for app in _described if app.plan.roles]
+    return None if any(app.has_run for app in with_roles) else next(iter(with_roles), None)
 
 
 class App:
@@ -61,12 +68,18 @@ class App:
         )
         self._plan = plan
         self._has_run = False
+        _described.append(self)
         self._urls: list[str] = []  # of the dashboard
         atexit.register(self._complain_unless_run)
 
     def __repr__(self) -> str:
         roles = ", ".join(f"{role.name} x {role.workers}" for role in self._plan.roles)
         return f"<App {self._plan.name!r}: {roles or 'no roles yet'}>"
+
+    @property
+    def has_run(self) -> bool:
+        """Whether `run` was called, or its plan was handed over."""
+        return self._has_run
 
     @property
     def plan(self) -> Plan:

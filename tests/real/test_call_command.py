@@ -166,7 +166,8 @@ def test_an_error_comes_with_the_traceback_of_where_it_was_raised(app: RunningAp
     [
         (["back.fo"], 1, "'back' exports no function 'fo'. Did you mean 'foo'?"),
         (["bak.foo"], 1, "this app has no role 'bak'. Did you mean 'back'?"),
-        (["foo"], 2, "'foo' is not ROLE.EXPORT, such as back.foo."),
+        (["foo"], 1, "this app has no role 'foo'. "),
+        (["foo", "1"], 2, "'foo' is not ROLE.EXPORT, such as back.foo."),
         (["back.foo"], 1, "back.foo() misses the argument 'a'."),
         (["back.foo", "--timout", "3"], 2, "There is no option '--timout'. Did you mean '--timeout'?"),
         (["back.echo", "-x"], 2, "For an argument that begins with a dash put `--` in front of it."),
@@ -177,7 +178,7 @@ def test_an_error_comes_with_the_traceback_of_where_it_was_raised(app: RunningAp
         (["back._mob_peer"], 1, "'back' exports no function '_mob_peer'."),
         (["idle.foo"], 1, "'idle' exports no function 'foo'."),
     ],
-    ids=range(12),
+    ids=range(13),
 )
 def test_what_cannot_be_called_is_told(app: RunningApp, words: list[str], code: int, told: str) -> None:
     text = refusal(app, "call", *words, stdin='{"a": 1', code=code)

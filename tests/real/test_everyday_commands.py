@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+import mob
 from mob.rim.addresses import running_apps
 from tests.running import Apps, RunningApp, apps_in, freeze
 
@@ -186,3 +187,88 @@ def test_stop_takes_the_name_as_a_word(apps: Apps, two: list[RunningApp]) -> Non
     assert shown.stdout == f"{app.name} has stopped.\n"
     assert app.wait() == 0
     assert two[0].process.poll() is None
+
+
+# ---------------------------------------------------------------------------------------------------- forgotten, early
+
+
+def test_mob_run_of_a_script_that_forgets_run_has_status_2(tmp_path: Path) -> None:
+    (tmp_path / "back.py").write_text("")
+    (tmp_path / "main.py").write_text(SCRIPT.format(name="t-forgotten"))
+    shown = run_in(tmp_path, *MOB, "run", "main.py")
+    assert shown.returncode == 2
+    assert shown.stderr == (
+        "Error: main.py describes the app 't-forgotten' and never runs it. Did you forget .run() at the end?\n"
+    )
+
+
+def test_a_script_that_describes_no_app_is_run_as_python_would(tmp_path: Path) -> None:
+    (tmp_path / "main.py").write_text("print('hello')")
+    shown = run_in(tmp_path, *MOB, "run", "main.py")
+    assert (shown.returncode, shown.stdout, shown.stderr) == (0, "hello\n", "")
+
+
+EXPORTS = """
+    def add(a: int, b: int = 2) -> int:
+        "Adds two numbers. \\n\\n And more."
+        return a + b
+
+    def plain(): ...
+    """
+
+
+def test_call_lists_the_exports(apps: Apps) -> None:
+    roles = '.role("back", "./back.py").role("front", "./front.py").role("late", "./late.py")'
+    app = apps.start(roles, back=EXPORTS, front="def page(): ...", late="import threading; threading.Event().wait()")
+    app.wait_ready(2)
+    shown = run_in(app.directory, *MOB, "call", "back")
+    assert shown.stdout == "back.add(a: int, b: int = 2) -> int    Adds two numbers.\nback.plain()\n"
+    shown = run_in(app.directory, *MOB, "call", "-a", app.name)
+    assert shown.stdout.endswith("back.plain()\nfront.page()\n")
+    assert shown.stderr == "No worker of 'late' has been ready yet, so its exports are not known.\n"
+    shown = run_in(app.directory, *MOB, "call", "bakc")
+    assert shown.returncode == 1
+    assert "this app has no role 'bakc'. Did you mean 'back'?" in shown.stderr
+
+
+GATED = """
+    import os, pathlib, time, mob
+
+    while not pathlib.Path("open").exists():
+        time.sleep(0.01)
+
+    def index():
+        return mob.me().index
+    """
+
+
+def test_a_call_on_all_workers_waits_for_the_first_one(apps: Apps) -> None:
+    app = apps.start('.role("back", "./back.py", workers=2)', back=GATED)
+    client = app.connect()
+    calls = [client.all("back").call.index() for _ in range(3)]
+    given_up = client.all("back").call.index()
+    given_up.cancel()
+    assert not any(call.done() for call in calls)
+    (app.directory / "open").touch()
+    answers = [call.result(60) for call in calls]
+    assert all(answer and set(answer.values()) <= {0, 1} for answer in answers)
+    assert given_up.cancelled()
+
+
+def test_a_call_on_all_workers_ends_with_the_app(apps: Apps) -> None:
+    app = apps.start('.role("back", "./back.py")', options="grace=1", back=GATED)
+    client = app.connect()
+    call = client.all("back").call.index()
+    app.stop()
+    with pytest.raises(mob.Unavailable):
+        call.result(60)
+    with pytest.raises(mob.AppNotRunning):
+        client.all("back")
+
+
+def test_a_call_on_all_workers_of_a_role_that_was_given_up_fails(apps: Apps) -> None:
+    roles = '.role("back", "./back.py", intensity=0).role("other", "./other.py")'
+    app = apps.start(roles, back="raise ValueError('no')", other="")
+    client = app.connect()
+    with pytest.raises(mob.Unavailable, match="given up"):
+        client.all("back").call.index().result(60)

@@ -61,7 +61,7 @@ def complete_export(context: click.Context, _param: click.Parameter, incomplete:
 
 
 @click.command(cls=WithNumbers, context_settings={"ignore_unknown_options": True})
-@click.argument("export", metavar="ROLE.EXPORT", shell_complete=complete_export)
+@click.argument("export", required=False, metavar="ROLE.EXPORT", shell_complete=complete_export)
 @click.argument("arguments", nargs=-1, metavar="[VALUE | NAME=VALUE | -]...")
 @click.option("--timeout", type=click.FloatRange(min=0, min_open=True), help="Seconds for the whole call.")
 @click.option("--pid", type=int, shell_complete=complete_pid, help="Call this worker of the role, not any one.")
@@ -69,7 +69,7 @@ def complete_export(context: click.Context, _param: click.Parameter, incomplete:
 @click.option("--text", "as_text", is_flag=True, help="Take all values as text, also those that are JSON.")
 @app_option
 def call(
-    export: str,
+    export: str | None,
     arguments: tuple[str, ...],
     timeout: float | None,
     pid: int | None,
@@ -81,7 +81,13 @@ def call(
 
     A VALUE is JSON where it can be read as JSON, else text; NAME=VALUE is a keyword argument; - is one JSON value from
     standard input. A stream is printed as it comes, one value on a line; Ctrl-C closes it.
+
+    `mob call back` lists the exports of a role, `mob call` those of all roles.
     """
+    if export is None or ("." not in export and not arguments):
+        with connected(name) as app:
+            _list(app, export)
+        return
     role, dot, function = export.rpartition(".")
     if not dot or not role or not function:
         raise click.BadParameter(f"{export!r} is not ROLE.EXPORT, such as back.foo.", param_hint="ROLE.EXPORT")
@@ -102,6 +108,23 @@ def call(
             raise Failure(told_of(error)) from error
 
 
+def _list(app: Client, wanted: str | None) -> None:
+    """Prints the exports of a role, or of all: how each is called, and the first line of what it says of itself."""
+    roles = app.roles()
+    if wanted is not None and wanted not in roles:
+        raise MobError(f"this app has no role {wanted!r}. {nearest(wanted, roles)}")
+    for role, info in roles.items():
+        if wanted not in (None, role):
+            continue
+        if info.exports is None:
+            click.echo(f"No worker of {role!r} has been ready yet, so its exports are not known.", err=True)
+        elif not info.exports and wanted is not None:
+            click.echo(f"{role!r} exports nothing.", err=True)
+        for each in info.exports or ():
+            about = each.doc.strip().partition("\n")[0].rstrip()
+            click.echo(f"{role}.{each.name}{each.signature}" + (f"    {about}" if about else ""))
+
+
 def _results(
     app: Client,
     role: str,
@@ -115,8 +138,6 @@ def _results(
     """What is to be printed: one value, or the items of a stream."""
     proxy = app.require(role)
     if to_all:
-        if not any(member.role == role and member.state == "ready" for member in app.members()):
-            raise Failure(f"no worker of {role!r} is ready, so there is none to call. `mob ps` tells why.")
         yield app.all(role).start_call(function, *args, **kwargs).result(timeout)
         return
     if hasattr(type(proxy), function) or function.startswith("_"):  # an export that the proxy's own names hide

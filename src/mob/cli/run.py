@@ -20,6 +20,7 @@ from msgspec.structs import fields
 
 from mob import app as apps
 from mob.cli import config, joining, watch as watcher
+from mob.cli.apps import MISSPELLED, Failure
 from mob.errors import MobError, nearest
 from mob.plan import LOG_FORMATS, Logs
 
@@ -107,6 +108,13 @@ def _run_script(script: Path, args: tuple[str, ...]) -> None:
     sys.argv = [str(script), *args]
     sys.path[0] = str(script.resolve().parent)
     runpy.run_path(str(script), run_name="__main__")
+    if (app := apps.forgotten()) is not None:
+        told = Failure(
+            f"{script} describes the app {app.plan.name!r} and never runs it. Did you forget .run() at the end?",
+            MISSPELLED,
+        )
+        sys.last_value = told  # as the interpreter says that it has shown an error
+        raise told
 
 
 def _run_file(path: Path | None, args: tuple[str, ...]) -> None:

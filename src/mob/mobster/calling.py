@@ -309,11 +309,9 @@ class Calling:
     def _wait(self, parked: Parked, route: Route[Contact], is_new: bool = True) -> None:
         """Has a call or a message wait for a worker that has room for it; `Busy` if too much waits already."""
         peer = self._peer
-        if peer.control.is_closed:  # no worker will ever come: nobody is left to tell of it
-            self._give_up(parked, peer.control.ended(parked.call.label if parked.call else "a message"))
-            return
-        if not route.targets and (peer.roster.roles[route.role].given_up or peer.roster.is_out_of_reach(route.role)):
-            self._give_up(parked, self._given_up(parked, route.role))
+        error = self.why_none(_label(parked, route.role), route.role)
+        if error is not None:
+            self._give_up(parked, error)
             return
         if is_new and parked.size + self.parked_bytes() > self.backlog:
             raise self._refuse(parked, route)
@@ -366,8 +364,7 @@ class Calling:
         now = monotonic()
         for route in self._peer.contacts.all_routes():
             for parked in self._take(route, lambda item: item.until <= now):
-                text = f"no worker of {route.role!r} became ready in time; {self._why(route.role)}"
-                self._give_up(parked, Unavailable(f"{_label(parked, route.role)}: {text}"))
+                self._give_up(parked, self.too_late(_label(parked, route.role), route.role))
         self._look_at_the_clock()
 
     def _take(self, route: Route[Contact], is_taken: Callable[[Item], bool] = lambda _: True) -> list[Parked]:
@@ -517,15 +514,26 @@ class Calling:
         route = self._peer.contacts.routes.get(role)
         if route is not None and not route.targets:
             for parked in self._take(route):
-                self._give_up(parked, self._given_up(parked, role))
+                self._give_up(parked, self._given_up(_label(parked, role), role))
 
-    def _given_up(self, parked: Parked, role: str) -> Unavailable:
+    def why_none(self, label: str, role: str) -> Unavailable | None:
+        """Return why no worker will come for what waits for one; None as long as there is one, or one may come."""
+        peer, roster = self._peer, self._peer.roster
+        if peer.control.is_closed:  # nobody is left to tell of it
+            return peer.control.ended(label)
+        if self.route(role).targets:
+            return None
+        return self._given_up(label, role) if roster.roles[role].given_up or roster.is_out_of_reach(role) else None
+
+    def too_late(self, label: str, role: str) -> Unavailable:
+        """Return the error of what has waited for a worker for as long as it may."""
+        return Unavailable(f"{label}: no worker of {role!r} became ready in time; {self._why(role)}")
+
+    def _given_up(self, label: str, role: str) -> Unavailable:
         roster = self._peer.roster
         if roster.is_out_of_reach(role):
-            text = f"{role!r} runs on other machines, which cannot be reached now: {roster.cut}"
-            return Unavailable(f"{_label(parked, role)}: {text}")
-        text = f"the role {role!r} is given up, for it failed too often; {self._why(role)}"
-        return Unavailable(f"{_label(parked, role)}: {text}")
+            return Unavailable(f"{label}: {role!r} runs on other machines, which cannot be reached now: {roster.cut}")
+        return Unavailable(f"{label}: the role {role!r} is given up, for it failed too often; {self._why(role)}")
 
     def fail_all(self, error: Callable[[str], CallError]) -> None:
         """Nothing will become ready any more: the app is gone."""

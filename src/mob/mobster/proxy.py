@@ -5,23 +5,26 @@ Thin: a proxy knows a role's name and how to call; what is known of its exports 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, Iterable
+from collections.abc import AsyncIterable, Iterable, Sequence
+from contextvars import copy_context
 from functools import partial
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 import msgspec
 
-from mob.errors import PartialFailure, Unavailable, UnknownExport, nearest
+from mob.errors import MobError, PartialFailure, UnknownExport, nearest
 from mob.mobster import durable as durable_messages
 from mob.mobster.batches import Chunked
 from mob.mobster.call import Call
-from mob.mobster.calling import DEFAULTS, Options
+from mob.mobster.calling import DEFAULTS, WAIT, Options
 from mob.mobster.interface import Interface, NewCall
 from mob.mobster.mapping import Map
 from mob.rim.board import mark_of
 from mob.wire.messages import MAP, Export as Info
 
 if TYPE_CHECKING:
+    from mob.mobster.contacts import Contact
     from mob.mobster.peer import Peer
 
 
@@ -236,22 +239,64 @@ class Calls:
 
 
 class _Broadcast:
-    """A call on every ready worker of a role, gathered into one."""
+    """A call on every ready worker of a role, gathered into one. While none is ready it waits for the first one, as a
+    call of any worker does."""
 
     def __init__(self, peer: Peer, role: str, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self._peer = peer
+        self._role = role
         self._label = f"{role}.{name}"
+        self._what = name, args, kwargs
         self._results: dict[int | str, Any] = {}
         self._errors: dict[int | str, BaseException] = {}
+        self._missing = 0
         self.call: Call[dict[int | str, Any]] = Call(peer, f"all {self._label}", "")
+        self._until = monotonic() + WAIT
+        self._is_waiting = False
+        self._context = copy_context()  # the deadline of the call that is being served, and its trace
         contacts = peer.contacts.ready(role)
+        if contacts:
+            self._begin(contacts)
+        elif error := peer.calling.why_none(self.call.label, role):
+            self.call.fail(error)
+        else:
+            self._is_waiting = True
+            peer.control.changes.listeners.append(self._look)
+            peer.reactor.call(self._look_again)
+
+    def _begin(self, contacts: Sequence[Contact]) -> None:
         self._missing = len(contacts)
         for contact in contacts:
-            call = peer.calling.call_one(contact, self._label, name, args, kwargs)
+            call = self._peer.calling.call_one(contact, self._label, *self._what)
             call.when_done(partial(self._handle_done, contact.address))
-        if not contacts and peer.control.is_closed:
-            self.call.fail(Unavailable(f"{self.call.label}: the app {peer.app!r} has ended."))
-        elif not contacts:
-            self.call.settle({})
+
+    def _look_again(self) -> None:
+        """What has changed before it was listened for counts; and the time will be up. On the loop's thread."""
+        self._peer.reactor.call_at(self._until, self._look)
+        self._look()
+
+    def _look(self) -> None:
+        """The roster has changed, or the time is up; on the loop's thread."""
+        if not self._is_waiting:
+            return
+        peer, call = self._peer, self.call
+        contacts = peer.contacts.ready(self._role)
+        error = None if contacts else peer.calling.why_none(call.label, self._role)
+        if not contacts and error is None and monotonic() >= self._until:
+            error = peer.calling.too_late(call.label, self._role)
+        if not contacts and error is None and not call.done():
+            return
+        self._is_waiting = False
+        peer.control.changes.listeners.remove(self._look)
+        if call.done():  # cancelled meanwhile
+            return
+        if error is not None:
+            call.fail(error)
+            return
+        try:
+            self._context.run(self._begin, contacts)
+        except MobError as error:  # the arguments cannot be sent
+            call.fail(error)
 
     def _handle_done(self, pid: int | str, call: Call[Any]) -> None:
         error = call.exception()
