@@ -116,7 +116,7 @@ def test_an_option_that_is_like_one_that_exists(app: App, option: str, help: str
 
 def test_an_option_that_is_like_no_other_is_told_all_there_are(app: App) -> None:
     text = refusal(app, "back", "back.py", zzz=1)
-    assert text.startswith("role 'back': there is no option 'zzz'. There are: 'boot_timeout', 'callers', ")
+    assert text.startswith("role 'back': there is no option 'zzz'. There are: 'boot_timeout', 'boot_tries', ")
     assert "'workers'" in text
     assert "'name'" not in text
 

@@ -142,6 +142,7 @@ def test_shared_memory_that_is_no_number_of_bytes(value: object) -> None:
         ("needs", "kv", "a tuple of names of roles"),
         ("essential", 1, "True or False"),
         ("boot_timeout", 0, "a number of seconds above 0, nor None"),
+        ("boot_tries", 0, "a whole number of at least 1, nor None"),
         ("hang_timeout", math.inf, "a number of seconds above 0, nor None"),
         ("max_calls", 0, "a whole number of at least 1, nor None"),
         ("max_age", -1.0, "a number of seconds above 0, nor None"),

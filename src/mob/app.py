@@ -89,11 +89,16 @@ class App:
     def base(self, path: str | os.PathLike[str]) -> App:
         """The directory from which role paths are resolved; of a file, the one it lies in. Say it before `role`.
 
+        In a zip archive (`python app.pyz`) that is the directory of the archive; import strings such as "back" name the
+        roles that lie in it.
+
         Symbolic links in it are kept: where `current` is pointed to another release, a reload runs that.
 
         >>> mob.start("myapp").base(__file__)        # doctest: +SKIP
         """
         place = Path(places.spelled(os.fspath(path)))
+        if not place.exists():  # a file within an archive lies below one that is there, and no directory
+            place = next((each for each in place.parents if each.is_file()), place)
         if not place.exists():
             raise PlanError(f"base({str(path)!r}): there is no such file or directory ({place}).")
         self._plan = msgspec.structs.replace(self._plan, base=str(place if place.is_dir() else place.parent))
@@ -166,9 +171,9 @@ class App:
         loop). `concurrency`: how many `async def` exports run at once (100). `queue`: how many calls may wait in one
         worker (10,000). `shared_memory`: how many bytes of large buffers each mobster may have on their way to others,
         or looked at by them (256 MiB); 0 sends them through the sockets. docs/supervision.md tells of the others:
-        `restart`, `intensity`, `period`, `stop_exit_codes`, `needs`, `essential`; `boot_timeout`, `hang_timeout`;
-        `max_calls`, `max_age`, `max_memory`; `max_workers`; `singleton`; `callers`; `env`, `nice`, `cpus`, `limits`.
-        `PlanError` tells what does not fit.
+        `restart`, `intensity`, `period`, `stop_exit_codes`, `needs`, `essential`; `boot_timeout`, `boot_tries`,
+        `hang_timeout`; `max_calls`, `max_age`, `max_memory`; `max_workers`; `singleton`; `callers`; `env`, `nice`,
+        `cpus`, `limits`. `PlanError` tells what does not fit.
 
         >>> app.role("back", "./background_worker.py", workers=4)                        # doctest: +SKIP
         >>> app.role("web", "./shop.py:app", workers=2, serve="127.0.0.1:8000")          # doctest: +SKIP

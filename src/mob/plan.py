@@ -72,6 +72,9 @@ class RolePlan(msgspec.Struct, frozen=True):
     """Whether the app stops, with status 1, when the role gives up."""
     boot_timeout: float | None = BOOT_TIMEOUT
     """Seconds from launch to ready; a worker that takes longer is killed. None: it may take for ever."""
+    boot_tries: int | None = None
+    """After so many starts that failed in one place the app stops, with status 3, if no worker of the role was ever
+    ready. None: it goes on trying."""
     hang_timeout: float | None = None
     """Seconds for which the loop of a worker may stand still before it is killed. None: for ever."""
     max_calls: int | None = None
@@ -456,6 +459,7 @@ _WANTED: dict[str, tuple[Callable[[Any], bool], str]] = {
     "callers": (_is_tuple_of(_is_name), "a tuple of names of roles, and 'client'"),
     "essential": (lambda value: isinstance(value, bool), "True or False"),
     "boot_timeout": _SECONDS_OR_NONE,
+    "boot_tries": _COUNT_OR_NONE,
     "hang_timeout": _SECONDS_OR_NONE,
     "max_calls": _COUNT_OR_NONE,
     "max_age": _SECONDS_OR_NONE,

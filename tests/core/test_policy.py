@@ -89,6 +89,35 @@ def test_when_an_essential_role_gives_up_the_app_stops_with_status_1() -> None:
     assert world.statuses == [1]
 
 
+def test_a_role_that_cannot_start_ends_the_app_with_status_3() -> None:
+    world = World(plan("back", "front", options={"boot_tries": 2}))
+    world.start()
+    world.forked(1)
+    world.forked(2)
+    world.ready(2)
+    die(world, 1)
+    assert world.statuses == []
+    world.pass_time(1.0)
+    uid = max(world.mobsters)
+    world.forked(uid)
+    die(world, uid)
+    assert "no worker of 'back' was ever ready, and 2 starts have failed (boot_tries)." in world.told[-3]
+    world.exits_with(2, "ended by itself (exit status 0)")
+    assert world.statuses == [3]
+
+
+def test_a_role_that_was_ready_once_is_tried_again() -> None:
+    world = started(app=plan("back", options={"boot_tries": 1}))
+    die(world, 1)
+    world.pass_time(1.0)
+    uid = max(world.mobsters)
+    world.forked(uid)
+    die(world, uid)
+    world.pass_time(1.0)
+    assert world.statuses == []
+    assert len(world.mobsters) == 1
+
+
 def test_a_role_is_started_when_what_it_needs_is_ready_and_stopped_before_it() -> None:
     world = World(plan("front", "kv", options={"needs": ("kv",)}))
     world.start()

@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import zipapp
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -272,3 +273,30 @@ def test_a_call_on_all_workers_of_a_role_that_was_given_up_fails(apps: Apps) -> 
     client = app.connect()
     with pytest.raises(mob.Unavailable, match="given up"):
         client.all("back").call.index().result(60)
+
+
+@pytest.mark.parametrize(("tries", "count"), [(1, 1), (3, 3)])
+def test_an_app_that_cannot_start_ends_with_status_3_if_it_is_to(apps: Apps, tries: int, count: int) -> None:
+    app = apps.start(
+        f'.role("back", "./back.py", boot_tries={tries}).role("other", "./other.py")', back="1/0", other=""
+    )
+    assert app.wait() == 3
+    assert app.output.count("ZeroDivisionError: division by zero") >= 1
+    app.wait_for(rf"no worker of 'back' was ever ready, and {count} starts? ha(s|ve) failed \(boot_tries\)")
+    app.wait_for("the app ends with status 3, because 'back' cannot start")
+
+
+def test_an_app_in_a_zip_archive(apps: Apps) -> None:
+    name = f"t-zip-{os.getpid()}"
+    source = apps.directory / "source"
+    source.mkdir()
+    (source / "__main__.py").write_text(
+        f"import mob\nmob.start({name!r}).base(__file__).role('back', 'back').role('near', './near.py').run()\n"
+    )
+    (source / "back.py").write_text(BACK)
+    apps.write(near="def where():\n    return __file__")
+    zipapp.create_archive(source, apps.directory / "app.pyz")
+    app = apps.run(name, [sys.executable, "app.pyz"])
+    client = app.wait_ready(2)
+    assert client.require("back").answer().result(10) == 42
+    assert client.require("near").where().result(10) == str(apps.directory / "near.py")

@@ -217,7 +217,7 @@ def test_it_stops_in_order_and_leaves_nothing(apps: Apps) -> None:
         check=False,
         timeout=60,
     )
-    assert (done.returncode, done.stdout) == (0, "this Kingpin has taken over 2 mobsters.\n")
+    assert (done.returncode, done.stdout) == (0, f"the Kingpin of {app.name} runs new code; its 2 workers went on.\n")
     everybody = app.processes()
     client.close()
     app.signal(signal.SIGTERM)

@@ -155,4 +155,10 @@ def upgrade(name: str | None, node: str | None) -> None:
     The workers go on as they are; `mob reload` replaces them.
     """
     with connected(name, any_node=node is not None) as app:
-        in_turn(app, chosen(app, node), Client.upgrade)
+        in_turn(app, chosen(app, node), _upgrade)
+
+
+def _upgrade(app: Client) -> str:
+    app.upgrade()
+    count = sum(1 for row in app.overview() if row.pid)
+    return f"the Kingpin of {app.app} runs new code; its {count} {'worker' if count == 1 else 'workers'} went on."

@@ -28,6 +28,9 @@ from mob.core.stopping import Stopping
 from mob.plan import GATEWAY, Plan
 from mob.wire.messages import Beat, Export, Member, Parked, Row
 
+NEVER_BEGUN = 3
+"""The exit status of an app that ended because a role could not start at all."""
+
 
 class Supervisor:
     """Decides launches, revivals, introductions and the stop."""
@@ -216,6 +219,8 @@ class Supervisor:
             return [*self._tell_exit(process, "its lease is lost.", was_told), *self.rollout.handle_resized(now)]
         if not is_wanted(role.plan, status, process.is_restarted or not process.pid):
             return self._handle_over(process, was_told, status, now)
+        if not was_told and not was_ready and self._has_never_begun(slot):
+            return [*failing, *self._end_unbegun(process, now)]
         if not was_told and not role.intensity.allows(role.plan, now):
             return [*failing, *self._give_up(process, why, now)]
         born = process.launched if process.ready_at is None else process.ready_at
@@ -265,6 +270,23 @@ class Supervisor:
                 *self.handle_stop(now, status=1),
             ]
         return [*decisions, *self._finish_if_done()]
+
+    def _has_never_begun(self, slot: Slot) -> bool:
+        """Return whether this was the last start that the role may try, and none of its workers was ever ready."""
+        tries = self.crew.roles[slot.role].plan.boot_tries
+        return tries is not None and slot.revival.failures + 1 >= tries and self.roster.roles[slot.role].exports is None
+
+    def _end_unbegun(self, process: Process, now: float) -> list[Decision]:
+        slot = process.slot
+        slot.step("exited too often")
+        count = slot.revival.failures + 1
+        tries = f"{count} {'start has' if count == 1 else 'starts have'} failed (boot_tries)"
+        told = self._tell_exit(process, f"no worker of {slot.role!r} was ever ready, and {tries}.", was_told=False)
+        return [
+            *told,
+            Tell(f"the app ends with status {NEVER_BEGUN}, because {slot.role!r} cannot start.", "stop"),
+            *self.handle_stop(now, status=NEVER_BEGUN),
+        ]
 
     def _restart_the_rest(self, slot: Slot, now: float) -> list[Decision]:
         """The roles declared after this one are started anew, for they build upon it."""
