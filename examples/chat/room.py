@@ -55,13 +55,13 @@ def enter(socket: str, visitor: str, name: str, room: str, after: int) -> dict[s
     }
 
 
-def leave(socket: str) -> None:
+async def leave(socket: str) -> None:
     """A socket has gone."""
     miss([visitor for visitor, person in people.items() if person.socket == socket])
 
 
 @mob.on("leave")
-def lose(member: Any) -> None:
+async def lose(member: Any) -> None:
     """A front has died, or was replaced, and with it went all of its sockets."""
     miss([visitor for visitor, person in people.items() if person.front == member.pid])
 

@@ -33,6 +33,7 @@ GRACE = 30.0  # seconds; gunicorn's graceful_timeout
 BOOT_TIMEOUT = 60.0  # seconds
 PERIOD = 60.0  # seconds
 RESTART = ("permanent", "transient", "temporary")  # the names are Erlang/OTP's
+LOOPS = ("uvloop", "asyncio")
 STRATEGIES = ("one_for_one", "rest_for_one")
 SCHEMES = ("nats", "tls", "ws", "wss")
 LOG_FORMATS = ("text", "json")
@@ -93,6 +94,8 @@ class RolePlan(msgspec.Struct, frozen=True):
     """The processor cores on which its mobsters run; none: on all."""
     limits: dict[str, int] = {}
     """Limits of the operating system, by the name that getrlimit(2) gives them without RLIMIT_: {"nofile": 4096}."""
+    loop: str = "uvloop"
+    """Whose event loop its mobsters have: "uvloop", or "asyncio" for libraries that change asyncio's own."""
     application: str = ""
     """Of a role that serves HTTP: the name of the application in the module, said behind a colon; with "()" at its end
     it is a function that makes it."""
@@ -444,6 +447,7 @@ _WANTED: dict[str, tuple[Callable[[Any], bool], str]] = {
     "workers": _COUNT,
     "threads": _COUNT,
     "concurrency": _COUNT,
+    "loop": (lambda value: value in LOOPS, f"one of {', '.join(map(repr, LOOPS))}"),
     "queue": _COUNT,
     "shared_memory": (lambda value: _is_number(value, int, 0, math.inf), "a number of bytes; 0 means none"),
     "max_workers": _COUNT_OR_NONE,

@@ -80,10 +80,11 @@ async def die_at_rest(how):
     await asyncio.sleep(0)
     deaths.die(how)
 
-def die_after(how):
+async def die_after(how):
     replied = threading.Event()
     loop = asyncio.get_running_loop()
-    loop.call_soon(loop.call_soon, replied.set)     # two turns of the loop later: what this returns has been sent
+    soon = loop.call_soon
+    soon(soon, soon, soon, replied.set)     # four turns of the loop later: what this returns has been sent
 
     def finish():
         replied.wait()

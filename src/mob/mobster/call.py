@@ -265,9 +265,9 @@ class Call(Shapes, Shown[T]):
     # ------------------------------------------------------------------------------------------- callbacks
 
     def add_done_callback(self, fn: Callback, *, context: Context | None = None) -> None:
-        """Has `fn(call)` called once it is done: on the running loop if there is one, else by whoever settles it."""
-        reactor = self._peer.reactor
-        loop = reactor.loop if get_ident() == reactor.thread else asyncio._get_running_loop()
+        """Has `fn(call)` called once it is done: on the running loop, else on mob's own if this is its thread, else by
+        whoever settles it."""
+        loop = self._loop_here()
         self._add(fn, copy_context() if context is None else context, loop)
 
     def when_done(self, fn: Callback) -> None:
@@ -290,14 +290,21 @@ class Call(Shapes, Shown[T]):
 
     def get_loop(self) -> AbstractEventLoop:
         """The running loop: a call belongs to none, so it fits each."""
-        reactor = self._peer.reactor
-        loop = reactor.loop if get_ident() == reactor.thread else asyncio._get_running_loop()
+        loop = self._loop_here()
         if loop is None:
             raise RuntimeError(
                 f"{self.label}: no event loop runs in this thread that could wait for the call. In sync code its value "
                 f"is call.result(); a loop of your own takes it as asyncio.run(call)."
             )
         return loop
+
+    def _loop_here(self) -> AbstractEventLoop | None:
+        """Return the loop of this thread on which a callback is run: the one that is running, else mob's own."""
+        loop = asyncio._get_running_loop()  # first: plain code on mob's loop may run one of its own inside of it
+        if loop is not None:
+            return loop
+        reactor = self._peer.reactor
+        return reactor.loop if get_ident() == reactor.thread else None
 
     def _run_callbacks(self) -> None:
         give = self._peer.handover.give

@@ -131,7 +131,10 @@ class Chunk:
         serving.running.enter(self._export)
         serving.inbox.arrived = self._arrived
         self._began = self._began or perf_counter()
-        self._count(self._run(perf_counter() + SLICE))
+        left = serving.plain.enter()
+        laps = self._run(perf_counter() + SLICE)
+        serving.plain.leave(left)
+        self._count(laps)
         if self._next < len(self._rows) and not self.is_closed:
             self._peer.reactor.loop.call_soon(self._go_on)
 

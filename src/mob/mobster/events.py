@@ -93,7 +93,7 @@ class Handlers:
 
     def _run(self, event: str, handler: Callable[..., Any], *args: Any) -> None:
         try:
-            value = handler(*args)
+            value = self.call(handler, *args)
             if inspect.isawaitable(value):
                 task = self._peer.reactor.loop.create_task(self._finish(event, value))
                 tasks = self.background if event == "message" else self._standing
@@ -110,6 +110,15 @@ class Handlers:
         self._peer.log.error("a handler of %r raised", event, exc_info=error)
         if event == "ready":
             self.on_ready_failed(error)
+
+    def call(self, handler: Callable[..., Any], *args: Any) -> Any:
+        """Call a handler as the plain function that it may be, and return what it returns."""
+        plain = self._peer.reactor.plain
+        left = plain.enter()
+        try:
+            return handler(*args)
+        finally:
+            plain.leave(left)
 
     @property
     def has_standing(self) -> bool:

@@ -126,8 +126,8 @@ class Inbox:
 
     def work(self) -> None:
         """Starts what is here, for a slice of time; the rest in the loop's next turn."""
-        while self._urgent:
-            self._start_call(*self._urgent.popleft())
+        if self._urgent:
+            self._run_callbacks(self._urgent)
         if self._is_working:
             return
         if not self.calls:
@@ -137,6 +137,8 @@ class Inbox:
             self._schedule()  # the loop stands still: it comes back to this when it is free
             return
         self._is_working = True
+        plain = self._serving.plain
+        left = plain.enter()  # once for all of them, for it costs a microsecond
         begun = len(self.calls)
         board = self._peer.board
         if board is not None and self._serving.threads is None:
@@ -168,6 +170,7 @@ class Inbox:
                     self._schedule()
                     return
         finally:
+            plain.leave(left)
             self._is_working = False
             laps.turn_to(0, now, self.arrived)
             done = begun - len(self.calls)
@@ -211,9 +214,15 @@ class Inbox:
         if any(callback is not None for *_, callback, _ in self.calls):
             callbacks = [entry for entry in self.calls if entry[3] is not None]
             self.calls = deque(entry for entry in self.calls if entry[3] is None)
-            for link, contact, call, callback, _ in callbacks:
-                assert type(call) is m.Call
-                self._start_call(link, contact, call, callback)
+            self._run_callbacks(deque(entry[:4] for entry in callbacks))
+
+    def _run_callbacks(self, callbacks: deque[Any]) -> None:
+        left = self._serving.plain.enter()
+        try:
+            while callbacks:
+                self._start_call(*callbacks.popleft())
+        finally:
+            self._serving.plain.leave(left)
 
     def _refuse_circles(self) -> None:
         inbox, self.calls = self.calls, deque()

@@ -84,7 +84,7 @@ class Life:
 
     def __init__(self, order: m.Fork, control: socket.socket, liveness: socket.socket) -> None:
         self.order = order
-        self.reactor = Reactor(uvloop.new_event_loop(), lingers=self.lingers)
+        self.reactor = Reactor(_new_loop(order.role.loop), lingers=self.lingers)
         self.peer = Peer(
             self.reactor,
             control,
@@ -301,7 +301,7 @@ class Life:
         """After the import, on the main thread: the start handlers, the server of the role, then ready."""
         try:
             for handler in self.peer.handlers.of("start"):
-                value = handler()
+                value = self.peer.handlers.call(handler)
                 if inspect.isawaitable(value):
                     await value
                 self._end_child()
@@ -419,7 +419,7 @@ class Life:
         await peer.handlers.end_standing(self._time_left())
         for handler in peer.handlers.of("stop"):
             try:
-                value = handler()
+                value = peer.handlers.call(handler)
                 if inspect.isawaitable(value):
                     await asyncio.wait_for(value, self._time_left())
                 self._end_child()
@@ -502,6 +502,10 @@ def main(order: m.Fork, control: int, liveness: int) -> int:
     if life.is_orphan:
         _take_children_along()
     return status
+
+
+def _new_loop(kind: str) -> asyncio.AbstractEventLoop:
+    return uvloop.new_event_loop() if kind == "uvloop" else asyncio.SelectorEventLoop()
 
 
 _NOT_OF_THE_ROLE = (signal.SIG_DFL, signal.SIG_IGN, None)

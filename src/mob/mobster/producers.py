@@ -121,6 +121,7 @@ class OutgoingSync(Outgoing):
 
     def _close(self) -> None:
         token = SERVED.set(self._served)
+        left = self._serving.plain.enter()
         try:
             close: Callable[[], object] | None = getattr(self._iterator, "close", None)
             if close is not None and inspect.isgenerator(self._iterator):
@@ -130,6 +131,7 @@ class OutgoingSync(Outgoing):
         else:
             self._serving.finish_stream(self._link, self._call, asyncio.CancelledError())
         finally:
+            self._serving.plain.leave(left)
             SERVED.reset(token)
 
     def _draw(self) -> None:
@@ -141,6 +143,7 @@ class OutgoingSync(Outgoing):
         error: BaseException | None = None
         is_over = again = False
         token = SERVED.set(self._served)  # what runs this is the caller's credit, or another slice
+        left = self._serving.plain.enter()
         try:
             while self.credit.left and not self.is_closed:
                 self.send(next(self._iterator))
@@ -151,6 +154,7 @@ class OutgoingSync(Outgoing):
             is_over = True
         except BaseException as raised:  # noqa: BLE001  becomes the end of the stream
             is_over, error = True, raised
+        self._serving.plain.leave(left)
         SERVED.reset(token)
         with self._lock:
             self._is_drawing = False
@@ -184,7 +188,7 @@ class OutgoingAsync(Outgoing):
 
     def start(self) -> None:
         token = SERVED.set(self._served)  # for the task, which copies what is set now
-        self._task = asyncio.get_event_loop().create_task(self._draw())
+        self._task = self._serving.loop.create_task(self._draw())
         SERVED.reset(token)
 
     def more(self, count: int) -> None:

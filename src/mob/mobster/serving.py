@@ -57,6 +57,7 @@ class Serving:
         self, peer: Peer, threads: int = 1, concurrency: int = 100, queue: int = 10_000, metrics: bool = True
     ) -> None:
         self._peer = peer
+        self.loop, self.plain = peer.reactor.loop, peer.reactor.plain
         self._concurrency = concurrency
         self._lane = LOOP if threads == 1 else Lane(threads)  # of `def` exports
         self.inviting = Inviting(peer, self)
@@ -196,7 +197,9 @@ class Serving:
         elif threads is None or export.is_async:
             self.running.enter(export)
             began = monotonic()
+            left = self.plain.enter()
             self._invoke(*work)
+            self.plain.leave(left)
             self._handle_invoked(export, (link, call.id), arrived, began)
         elif threads.behind > self._queue_limit:
             self._refuse(link, call, f"{self._queue_limit:,} calls wait here for a thread already.")

@@ -34,6 +34,7 @@ from threading import get_ident
 from time import monotonic
 from typing import Protocol
 
+from mob.rim.plain import Plain
 from mob.rim.spinning import Spinning
 
 READ = select.POLLIN | select.POLLHUP | select.POLLERR
@@ -61,6 +62,8 @@ class Reactor:
         self._lingers = lingers  # whether, after a flush, the answer is waited for awake for a moment
         self.thread = 0
         """The ident of the thread that runs the loop."""
+        self.plain = Plain()
+        """How the loop gives way to plain code on its thread."""
         self.driving = 0
         """How deep the loop's thread is in `drive`."""
         self._busy = False  # a callback of ours runs and will flush when it returns
@@ -95,7 +98,7 @@ class Reactor:
             self.watch(self._wake_r, self._handle_wake)
         if self._dirty:
             self._schedule_flush()
-        asyncio.set_event_loop(self.loop)
+        self.plain.begin()
         while True:
             try:
                 self.loop.run_forever()
