@@ -49,6 +49,7 @@ if TYPE_CHECKING:
         caller as caller,
         cancelled as cancelled,
         delivery as delivery,
+        exit as exit,
         last_error as last_error,
         listen as listen,
         me as me,
@@ -76,7 +77,7 @@ _HOMES = {
     "mob.errors": "AddressHeld AppNotRunning AppRunning ArgumentError BadMessage Busy CallError CallTimeout Deadlock "
     "Fenced Forbidden FrameTooLong GarbageFrame LinkError Lost MobError NotInMobster PartialFailure PlanError "
     "Quarantined RemoteError Unavailable UnknownExport UnknownRole UnknownTarget WrongProcess",
-    "mob.mobster.api": "Me all any caller cancelled delivery last_error listen me on pid ready require scale send",
+    "mob.mobster.api": "Me all any caller cancelled delivery exit last_error listen me on pid ready require scale send",
     "mob.mobster.call": "Call",
     "mob.mobster.callbacks": "RemoteFunction",
     "mob.mobster.exports": "export",

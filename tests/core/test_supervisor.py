@@ -377,6 +377,14 @@ def test_one_that_was_told_by_others_has_the_grace_time_too() -> None:
     assert world.launches["back", 0] == 2
 
 
+def test_one_that_ends_by_itself_is_judged_by_its_exit_status() -> None:
+    world = started("back")
+    world.carry_out(world.supervisor.handle_draining(1, world.now, by_itself=True))
+    assert world.supervisor.processes[1].state == "draining"
+    world.carry_out(world.supervisor.handle_exited(1, "exited with status 3", world.now, 3))
+    assert world.told[-1] == "back.0 (pid 101) exited with status 3; its successor starts."
+
+
 def test_one_that_hangs_since_others_told_it_to_end_does_not_hold_up_a_stop() -> None:
     world = started("back")
     world.draining(1)

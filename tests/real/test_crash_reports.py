@@ -36,7 +36,7 @@ BACK = """
         await asyncio.sleep(1000)
 
     async def leave(status):
-        sys.exit(status)
+        mob.exit(status)
 
     def die(status):
         os._exit(status)

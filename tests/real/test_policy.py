@@ -15,13 +15,13 @@ import mob
 from tests.running import Apps, RunningApp, apps_in, wait_until
 
 BACK = """
-    import os, sys, mob
+    import os, mob
 
     def pid():
         return os.getpid()
 
     async def leave(status):
-        sys.exit(status)
+        mob.exit(status)
 
     def crash():
         os.kill(os.getpid(), 9)

@@ -93,7 +93,7 @@ BACK = """
         return pid
 
     def end(status: int):
-        raise SystemExit(status)
+        mob.exit(status)
 
     def ask_oneself() -> int:
         return mob.require("front").ask(mob.me().pid).result()

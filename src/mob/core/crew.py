@@ -86,6 +86,7 @@ class Process:
         "beat",
         "beaten_at",
         "deadline",
+        "ends_by_itself",
         "generation",
         "has_crashed",
         "has_failed",
@@ -129,6 +130,8 @@ class Process:
         """Whether it ended because its work was done, and none follows."""
         self.has_failed = False
         """Whether it ends because a handler of `ready` has raised."""
+        self.ends_by_itself = False
+        """Whether it ends because its role has said `mob.exit`."""
         self.is_hinted = False
         """Whether it was told that it is long in getting ready."""
         self.has_crashed = False

@@ -150,13 +150,14 @@ class Supervisor:
             process.report = report if report.strip() else ""
         return []
 
-    def handle_draining(self, uid: int, now: float) -> list[Decision]:
-        """A mobster ends because somebody else told it to, or a handler of `ready` has raised. It has the grace time
-        for it, as in a stop."""
+    def handle_draining(self, uid: int, now: float, by_itself: bool = False) -> list[Decision]:
+        """A mobster ends because somebody else told it to, or a handler of `ready` has raised, or `by_itself`, because
+        its role has said so. It has the grace time for it, as in a stop."""
         process = self.processes.get(uid)
         if process is None:
             return []
         process.has_failed = process.state is Mobster.READY and bool(process.report)
+        process.ends_by_itself = by_itself
         process.step("asked to stop")
         process.limit(now + self.plan.grace)
         return [*self.crew.changed(process), WakeAt(now + self.plan.grace)]
@@ -171,7 +172,7 @@ class Supervisor:
         if process is None:
             return []
         slot = process.slot
-        was_told = process.state is Mobster.DRAINING and not process.has_failed
+        was_told = process.state is Mobster.DRAINING and not (process.has_failed or process.ends_by_itself)
         why = process.why_killed or why
         self.crew.forget(process)
         self.health.handle_exited(uid)

@@ -274,8 +274,8 @@ class Kingpin:
                 self.carry_out(supervisor.handle_want_member(uid, other, again))
             case m.Parked() if connection.is_client:
                 self.carry_out(supervisor.handle_parked(uid, message, now))
-            case m.Draining():
-                self.carry_out(supervisor.handle_draining(uid, now))
+            case m.Draining(by_itself=by_itself):
+                self.carry_out(supervisor.handle_draining(uid, now, by_itself))
             case m.WantTerminal() | m.ReturnTerminal():
                 self.terminal.handle(connection, message)
             case m.Bind():

@@ -6,7 +6,7 @@ cannot read the board, does not go in front of them. Nothing here knows how a ca
 
 from __future__ import annotations
 
-from functools import partial
+from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from msgspec import Raw, structs
@@ -25,10 +25,14 @@ if TYPE_CHECKING:
     from mob.mobster.turns import Turns
 
 
+EXITS = 100
+"""The latest exits that calls have ended with: the loop lets them out as well, and they are known again by that."""
+
+
 class Answers:
     """The way back."""
 
-    __slots__ = ("_callbacks", "_encode", "_inbox", "_invitations", "_lines", "_peer", "served")
+    __slots__ = ("_callbacks", "_encode", "_exits", "_inbox", "_invitations", "_lines", "_peer", "served")
 
     def __init__(self, peer: Peer, inbox: Inbox, turns: Turns, invitations: Invitations) -> None:
         self._peer = peer
@@ -37,6 +41,7 @@ class Answers:
         self._inbox = inbox
         self._lines = turns.lines
         self._invitations = invitations
+        self._exits: deque[BaseException] = deque(maxlen=EXITS)
         self.served = 0
         """Calls that were answered."""
 
@@ -84,8 +89,12 @@ class Answers:
             tallies.fail(str(call.target), error)
         link.post(m.Failed(call.id, self._queue(), failures.describe(error, self._peer.codec)))
         self.served += 1
-        if isinstance(error, (SystemExit, KeyboardInterrupt)):  # an export that says sys.exit() means its process
-            self._peer.reactor.call(partial(self._peer.end, error))
+        if isinstance(error, (SystemExit, KeyboardInterrupt)):  # it ends the call and not the process: see `exits`
+            self._exits.append(error)
+
+    def has_told(self, error: BaseException) -> bool:
+        """Whether a call has ended with this very SystemExit or KeyboardInterrupt a moment ago."""
+        return any(each is error for each in self._exits)
 
     def refuse(self, link: Link, call: m.Call, error: BaseException) -> None:
         """Fails a call that nobody has looked into."""

@@ -245,6 +245,20 @@ def ready() -> None:
         seat[1]()
 
 
+def exit(status: int = 0) -> None:
+    """End this mobster in order, with that exit status: it takes no new calls, finishes those in hand, and runs the
+    handlers of `stop`, as when the app stops. Returns at once; the call that says so is answered.
+
+    `sys.exit()` in an export does not do this: it fails the call, and the mobster goes on. Whether another one comes in
+    its place is said by `restart` and `stop_exit_codes` of the role. `ValueError` if the status is not in 0 to 255.
+
+    >>> mob.exit(3)                                         # doctest: +SKIP
+    """
+    if not isinstance(status, int) or not 0 <= status <= 255:  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise ValueError(f"mob.exit({status!r}): the exit status must be a whole number from 0 to 255.")
+    current("exit").end_in_order(status)
+
+
 def scale(change: int) -> str:
     """Makes the own role larger (+1) or smaller (-1), between `workers` and `max_workers`; what was done.
 

@@ -137,7 +137,8 @@ class Life:
         peer.control.on_gone = self._handle_kingpin_gone
         peer.serving.early = self.early
         peer.serving.find_export = self.early.find
-        reactor.on_exit = peer.end
+        reactor.on_exit = peer.handle_exit
+        peer.end_in_order = self.end_in_order
         reactor.thread = threading.get_ident()
         peer.control.start()
         reactor.drive(lambda: peer.control.welcomed or peer.control.is_closed)
@@ -375,6 +376,16 @@ class Life:
             self.peer.control.post(m.Draining())
             self.begin_stop(self.order.grace)
 
+    def end_in_order(self, status: int) -> None:
+        """The role has said `mob.exit`: finishes what is in hand and ends with that status; from any thread."""
+        self.reactor.call(partial(self._handle_asked_by_role, status))
+
+    def _handle_asked_by_role(self, status: int) -> None:
+        if not self.stopping:
+            self.status = status
+            self.peer.control.post(m.Draining(by_itself=True))
+            self.begin_stop(self.order.grace)
+
     def begin_stop(self, grace: float) -> None:
         """Finishes what is under way and ends, within so many seconds; on the loop's thread."""
         if self.stopping:
@@ -442,7 +453,7 @@ class Life:
 
     async def _become_quiet(self, farewells: float) -> None:
         """Wait for the calls in hand, for those that a handler waits for, and until that time for the farewells that
-        may still come. An export's sys.exit() waits for nothing, as anywhere."""
+        may still come. The sys.exit() of a handler waits for nothing, as anywhere."""
         peer, last = self.peer, self._deadline - LAST
         awaited = peer.contacts.unanswered() if peer.handlers.has_standing else []
         if awaited:

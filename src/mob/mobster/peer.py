@@ -6,6 +6,7 @@ This file only puts the parts together and takes the messages of a link apart. O
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import logging
 import os
@@ -55,6 +56,8 @@ HOUSEKEEPING = 1.0
 """Seconds after which what was dropped while nothing arrived is given back."""
 PATIENCE = 0.05
 """Seconds after a deadline in which the callee's own word on it may still come in."""
+ENDING = 1.0
+"""Seconds in which a call must end with the SystemExit of a task that it has started, if it is the call's."""
 HEADROOM = 4096
 """Bytes of a frame that are not the body."""
 
@@ -144,7 +147,10 @@ class Peer:
         self.heard_at = 0.0
         """When the frame has arrived whose messages are handled."""
         self.exit_asked: BaseException | None = None
-        """The SystemExit of an export: the process is to end with it."""
+        """The SystemExit of a handler, or of a task that no call waits for: the process is to end with it."""
+        self._deciding: set[asyncio.Task[None]] = set()  # each about a SystemExit, whose it is
+        self.end_in_order: Callable[[int], None] = _end_nothing
+        """What `mob.exit` does in a mobster, with the exit status; from any thread."""
         reactor.after_callback = self._after_callback
 
     def __repr__(self) -> str:
@@ -289,8 +295,30 @@ class Peer:
         """Runs the handlers of an event."""
         self.handlers.fire(event, *args)
 
+    def handle_exit(self, why: BaseException) -> None:
+        """The loop has let a SystemExit or KeyboardInterrupt out, as it does whatever task has raised it.
+
+        One that is the outcome of a call is told to its caller, and nothing else happens. A task that an export has
+        started may raise first, and the call that waits for it ends a moment later, so that is waited for.
+        """
+        serving = self.serving
+        if serving.answers.has_told(why) or serving.is_outcome(why):
+            return
+        if serving.tasks:
+            self._deciding.add(task := self.reactor.loop.create_task(self._end_unless_told(why)))
+            task.add_done_callback(self._deciding.discard)
+        else:
+            self.end(why)
+
+    async def _end_unless_told(self, why: BaseException) -> None:
+        deadline, has_told = monotonic() + ENDING, self.serving.answers.has_told
+        while not has_told(why) and self.serving.tasks and monotonic() < deadline:
+            await self.reactor.change(deadline)  # also the end of a call is one
+        if not has_told(why):
+            self.end(why)
+
     def end(self, why: BaseException) -> None:
-        """An export, or anything else on the loop, has said sys.exit(): the process ends with it."""
+        """Code on the loop that serves no call has said sys.exit(): the process ends with it."""
         if self.exit_asked is None:
             self.exit_asked = why
             self.control.on_stop(0.0)
@@ -462,6 +490,10 @@ class Peer:
         self.tidy()
         self.buffers.cool(monotonic())
         self.reactor.call_at(monotonic() + HOUSEKEEPING, self.keep_house)
+
+
+def _end_nothing(status: int) -> None:
+    """In a process that is no mobster."""
 
 
 def _abandon_all() -> None:

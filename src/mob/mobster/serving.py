@@ -330,6 +330,11 @@ class Serving:
         self.invite()
         self._peer.reactor.note()  # one call less in hand, and perhaps nobody is left to be answered
 
+    def is_outcome(self, error: BaseException) -> bool:
+        """Whether a call that runs as a task has just ended with this very error."""
+        ended = [task for task in self.tasks.values() if task.done() and not task.cancelled()]
+        return any(task.exception() is error for task in ended)
+
     def _publish_running(self) -> None:
         board = self._peer.board
         if board is not None:

@@ -21,6 +21,7 @@ from msgspec import Struct
 
 from mob import errors
 from mob.errors import ArgumentError, CallError, Executed, RemoteError, RemoteTraceback
+from mob.wire import exits
 
 if TYPE_CHECKING:
     from mob.wire.codec import Codec
@@ -111,6 +112,8 @@ def _type_name(exc: Any, kind: type[BaseException]) -> str:
 
 
 def _message(exc: Any) -> str:
+    if issubclass(type(exc), SystemExit):
+        return exits.text_of(exc)
     return exc.message if issubclass(type(exc), RemoteError) else str(exc)
 
 

@@ -78,7 +78,10 @@ class Overview(Base, frozen=True, tag=27):
 
 
 class Draining(Base, frozen=True, tag=28):
-    """I was asked by somebody else to end (a signal), or I have failed: announce it, send me nothing new."""
+    """I was asked by somebody else to end (a signal), or I have failed, or end by myself: announce it, send me nothing
+    new. `by_itself`: nobody has asked (`mob.exit`), so my exit status counts as that of any process."""
+
+    by_itself: bool = False
 
 
 class Scale(Base, frozen=True, tag=31):
