@@ -32,6 +32,7 @@ from msgspec.msgpack import Decoder, Encoder, Ext
 from mob.errors import BadMessage, GarbageFrame, MobError
 from mob.wire.annotations import converter, fit, leaves_open, loosen
 from mob.wire.arrays import array_over
+from mob.wire.depth import TOO_DEEP
 from mob.wire.kinds import is_opened_by_msgspec
 from mob.wire.references import AnyReference, Descriptors, Handle, Reference, handle_of, reference_of, references_in
 from mob.wire.refusals import Refused, complaint, text_of
@@ -53,6 +54,8 @@ from mob.wire.ways import (
 )
 
 Raw = bytes | bytearray | memoryview | msgspec.Raw
+NESTED = "the message is nested too deeply to be decoded here."
+
 _kind: Callable[[Any], type[Any]] = type
 _pack = Encoder().encode
 
@@ -238,6 +241,8 @@ class Codec:
         try:
             if code == CALLBACK:
                 reference = reference_of(data)
+            elif code == TOO_DEEP:
+                raise BadMessage(NESTED)
             elif code == REGISTERED:
                 return self._decode_registered(*self._unpack(data))
             elif code == SHARED:
@@ -255,7 +260,7 @@ class Codec:
         return function
 
     def _ext_hook_typed(self, code: int, data: memoryview) -> Any:
-        if code in (CALLBACK, REGISTERED, SHARED, DESCRIPTOR):
+        if code in (CALLBACK, REGISTERED, SHARED, DESCRIPTOR, TOO_DEEP):
             raise _HasReference
         return self._ext_hook(code, data)
 
@@ -338,7 +343,7 @@ def blame_bytes(failure: Exception) -> NoReturn:
     """Translates what decoding raised: `GarbageFrame` if the bytes are malformed, `BadMessage` if they only mean
     something that cannot be had here. All else passes as it is."""
     if isinstance(failure, RecursionError):
-        raise BadMessage("the message is nested too deeply to be decoded here.") from failure
+        raise BadMessage(NESTED) from failure
     if isinstance(failure, msgspec.DecodeError | UnicodeDecodeError):
         if "must be hashable" in str(failure):
             raise BadMessage("a dict of the message has keys that arrive as dicts: annotate it.") from failure

@@ -17,6 +17,7 @@ import msgspec
 from msgspec import Struct
 from msgspec.msgpack import Decoder
 
+from mob.wire.depth import FIXED, LONG, TOO_DEEP
 from mob.wire.sharing import Place, place_of
 from mob.wire.ways import CALLBACK, DESCRIPTOR, REGISTERED, SHARED
 
@@ -70,13 +71,16 @@ _READERS: Mapping[int, Callable[[Any], AnyReference]] = {
     DESCRIPTOR: handle_of,
 }
 
+_NESTING = (REGISTERED, TOO_DEEP)
+"""Extensions whose data is MessagePack of the sender's."""
+
 
 def references_in(body: bytes | bytearray | memoryview | msgspec.Raw) -> list[AnyReference]:
     """The references in a body, in the order of its bytes, whether or not the body can be decoded."""
     found: list[AnyReference] = []
 
     def collect(code: int, data: memoryview) -> None:
-        if code == REGISTERED:
+        if code in _NESTING:
             decode(data)
         elif code in _READERS:
             found.append(_READERS[code](data))
@@ -87,12 +91,6 @@ def references_in(body: bytes | bytearray | memoryview | msgspec.Raw) -> list[An
     except Exception:  # noqa: BLE001  whatever is wrong with it
         found = [_READERS[code](data) for code, data in _extensions(memoryview(body)) if code in _READERS]
     return found
-
-
-_FIXED = {0xCA: 4, 0xCB: 8, 0xDC: 2, 0xDD: 4, 0xDE: 2, 0xDF: 4} | {0xCC + n: 1 << n % 4 for n in range(8)}
-"""How many bytes follow these marks: floats, the counts of long arrays and maps, ints."""
-_LONG = {0xC4: 1, 0xC5: 2, 0xC6: 4, 0xC7: 1, 0xC8: 2, 0xC9: 4, 0xD9: 1, 0xDA: 2, 0xDB: 4}
-"""How many bytes after these marks are the length of what follows: binary, extensions, text."""
 
 
 def _extensions(body: memoryview) -> Iterator[tuple[int, memoryview]]:
@@ -107,18 +105,18 @@ def _extensions(body: memoryview) -> Iterator[tuple[int, memoryview]]:
         size = 0
         if 0xA0 <= mark <= 0xBF:
             size = mark - 0xA0
-        elif mark in _FIXED:
-            size = _FIXED[mark]
+        elif mark in FIXED:
+            size = FIXED[mark]
         elif 0xD4 <= mark <= 0xD8:
             size = 1 << mark - 0xD4
-        elif mark in _LONG:
-            size = int.from_bytes(body[at : at + _LONG[mark]], "big")
-            at += _LONG[mark]
+        elif mark in LONG:
+            size = int.from_bytes(body[at : at + LONG[mark]], "big")
+            at += LONG[mark]
         if 0xD4 <= mark <= 0xD8 or 0xC7 <= mark <= 0xC9:
             at += 1
             if at + size > len(body):
                 return  # cut off
-            if body[at - 1] == REGISTERED:
+            if body[at - 1] in _NESTING:
                 yield from _extensions(body[at : at + size])
             else:
                 yield body[at - 1], body[at : at + size]

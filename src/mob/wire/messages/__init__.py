@@ -20,6 +20,7 @@ from typing import Any
 import msgspec
 
 from mob.errors import GarbageFrame
+from mob.wire.depth import sealed
 from mob.wire.messages.base import (
     PROTOCOL as PROTOCOL,
     Base as Base,
@@ -175,13 +176,32 @@ encode: Callable[[Sequence[Base]], bytes] = _encoder.encode
 """The payload of a frame: any messages of one conversation, in order."""
 
 
+_DEPTHS = (500, 200, 80, 30, 10)
+"""How deep a value may be in a frame that could not be decoded as it is: as deep as this stack still has room for."""
+
+
+def _decode_shallow(
+    decode: Callable[[bytes], list[Any]], payload: bytes | bytearray | memoryview, error: RecursionError
+) -> list[Any]:
+    """Decode a frame with a value that is too deep: only the message to which that belongs is spoiled."""
+    for depth in _DEPTHS:
+        try:
+            return decode(sealed(payload, depth))
+        except RecursionError:
+            continue
+    raise error
+
+
 def _decoder(union: Any) -> Callable[[bytes | bytearray | memoryview], list[Any]]:
     decode = msgspec.msgpack.Decoder(list[union]).decode
 
     def checked(payload: bytes | bytearray | memoryview) -> list[Any]:
         try:
-            return decode(payload)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            try:
+                return decode(payload)
+            except RecursionError as error:
+                return _decode_shallow(decode, payload, error)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError) as error:
             raise GarbageFrame(
                 f"a frame of {len(payload):,} bytes does not decode to messages ({error}). "
                 f"The other end does not speak mob, or another version of it."
