@@ -31,7 +31,16 @@ from mob.errors import (
 )
 from mob.wire.arguments import Parameters
 from mob.wire.codec import Codec, Reference
-from mob.wire.failures import LIMIT, PACKAGE, Failure, describe, rebuild, remote_error_class
+from mob.wire.failures import (
+    LIMIT,
+    MOST_PARTS,
+    PACKAGE,
+    Failure,
+    RemoteErrorGroup,
+    describe,
+    rebuild,
+    remote_error_class,
+)
 from tests.wire.samples import short
 
 LENT: list[Any] = []
@@ -139,8 +148,6 @@ PLAIN = [
     StopIteration(1),
     StopAsyncIteration(),
     asyncio.CancelledError(),
-    ExceptionGroup("g", [ValueError("inner")]),
-    BaseExceptionGroup("g", [KeyboardInterrupt()]),
 ]
 
 
@@ -236,6 +243,60 @@ def test_chained_causes_are_kept() -> None:
 
     text = describe(caught_from(chained), CODEC).traceback
     assert text.index("KeyError: 'first'") < text.index("direct cause") < text.index("ValueError: second")
+
+
+class AppGroup(ExceptionGroup[Exception]):
+    pass
+
+
+def test_a_group_arrives_as_a_group_of_what_its_parts_arrive_as() -> None:
+    inner = AppGroup("inner", [KeyError("k"), errors.Busy("full")])
+    error: Any = arrived(ExceptionGroup("many", [ValueError("one"), inner, AppError("two")]))
+    assert {RemoteError, ExceptionGroup} <= set(type(error).__mro__)
+    assert str(error) == "ExceptionGroup: many (3 sub-exceptions)"
+    assert str(error.exceptions[1]) == f"{__name__}.AppGroup: inner (2 sub-exceptions)"
+    caught: list[str] = []
+    try:
+        raise error
+    except* ValueError as group:
+        caught += map(str, group.exceptions)
+    except* KeyError as group:
+        found: Any = group.exceptions[0]
+        assert found.type_name == f"{__name__}.AppGroup"
+        caught += map(str, found.exceptions)
+    except* errors.Busy as group:
+        inner_group: Any = group.exceptions[0]
+        caught.append(type(inner_group.exceptions[0]).__name__)
+    except* errors.CallError as group:
+        caught += map(str, group.exceptions)
+    assert caught == ["ValueError: one", "KeyError: 'k'", "Busy", f"{__name__}.AppError: two"]
+
+
+def test_a_group_of_what_would_steer_the_caller_has_plain_errors() -> None:
+    error: Any = arrived(BaseExceptionGroup("g", [KeyboardInterrupt(), ValueError("v")]))
+    assert type(error) is RemoteErrorGroup
+    assert [type(part) for part in error.exceptions] == [RemoteError, remote_error_class("ValueError")]
+    assert error.type_name == "BaseExceptionGroup"
+
+
+def test_a_group_passes_on_and_is_copied_and_pickled() -> None:
+    error: Any = arrived(arrived(ExceptionGroup("many", [ValueError("one")])))
+    assert str(error) == "ExceptionGroup: many (1 sub-exception)"
+    for again in (pickle.loads(pickle.dumps(error)), copy.copy(error), copy.deepcopy(error)):
+        assert type(again) is RemoteErrorGroup
+        assert str(again) == str(error)
+        assert isinstance(again.exceptions[0], ValueError)
+
+
+def test_large_and_deep_groups_are_cut() -> None:
+    deep: Any = ValueError("v")
+    for _ in range(100):
+        deep = ExceptionGroup("g", [deep])
+    assert isinstance(arrived(deep), ExceptionGroup)
+    large: Any = arrived(ExceptionGroup("g", [ValueError(n) for n in range(2 * MOST_PARTS)]))
+    assert type(large) is RemoteErrorGroup
+    assert len(large.exceptions) == MOST_PARTS
+    assert all(isinstance(part, ValueError) for part in large.exceptions)
 
 
 def test_groups_are_kept_as_text() -> None:

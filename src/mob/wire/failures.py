@@ -5,19 +5,20 @@ description. At the other end a `mob.CallError` arrives as what it was, anything
 an instance of the built-in class from which the original derives. Such classes are made once for each built-in.
 
 Limits. Texts are bounded and keep both ends. Built-in classes that would disturb the caller's control flow, or that
-cannot be made of a message, are not used; their nearest harmless base is. This module imports the codec for its types
-only: the messages mention `Failure`, and the Kingpin reads messages, but never a body.
+cannot be made of a message, are not used; their nearest harmless base is. A group arrives as a group of what its parts
+arrive as, so that `except*` finds them; of very large and very deep ones some parts are missing. This module imports
+the codec for its types only: the messages mention `Failure`, and the Kingpin reads messages, but never a body.
 """
 
 from __future__ import annotations
 
 import builtins
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from mob import errors
 from mob.errors import ArgumentError, CallError, Executed, RemoteError, RemoteTraceback
@@ -30,6 +31,13 @@ T = TypeVar("T")
 
 LIMIT = 64 * 1024
 """The longest text, in characters, and the most bytes of arguments that a failure carries along."""
+
+MOST_PARTS = 1000
+"""Exceptions of a group that are described."""
+TRACED_PARTS = 20
+"""So many of them with their tracebacks; that of the group shows the first ones anyway."""
+DEEPEST = 20
+"""Groups in groups."""
 
 PACKAGE = errors.__file__.rpartition("/")[0] + "/"
 """Where mob's own frames are; they say nothing to the user."""
@@ -58,17 +66,47 @@ class Failure(Struct, frozen=True, array_like=True):
     executed: Executed = "yes"
     kind: str = ""
     argument: str | None = None
+    parts: tuple[Failure, ...] = ()
+    """Of a group: what it consists of."""
+
+
+class RemoteErrorGroup(RemoteError, ExceptionGroup[Exception]):
+    """A `RemoteError` that is an exception group: the exported function raised one."""
+
+    type_name = "ExceptionGroup"
+
+    def __init__(self, message: str, exceptions: Sequence[Exception], /, *, executed: Executed | None = None) -> None:
+        ExceptionGroup.__init__(self, message, exceptions)  # pyright: ignore[reportUnknownMemberType]
+        if executed is not None:
+            self.executed = executed
+
+    def __new__(
+        cls, message: str, exceptions: Sequence[Exception], /, *, executed: Executed | None = None
+    ) -> RemoteErrorGroup:
+        """Make a group; `BaseExceptionGroup` takes no other arguments than its own."""
+        return super().__new__(cls, message, exceptions)
+
+    def __str__(self) -> str:
+        count = len(self.exceptions)
+        return f"{self.type_name}: {self.message} ({count} sub-exception{'s' * (count != 1)})"
+
+    def derive(self, excs: Sequence[Exception], /) -> RemoteErrorGroup:  # type: ignore[override]
+        """Make a group like this one of some of its parts, for `except*` and `split`."""
+        derived = RemoteErrorGroup(self.message, excs, executed=self.executed)
+        derived.type_name = self.type_name
+        return derived
 
 
 # -- where it was raised -----------------------------------------------------------------------------------------------
 
 
-def describe(exc: BaseException, codec: Codec, executed: Executed | None = None) -> Failure:
+def describe(exc: BaseException, codec: Codec, executed: Executed | None = None, depth: int = 0) -> Failure:
     """The description of an exception. Never raises, whatever the exception does, and never lends a function.
 
     `executed` says whether the called function has run. Without it that is read off the traceback: a call error of
     mob's that comes out of mob's own frames has prevented the call, and says itself how far it got; what comes out of
-    the user's frames has executed, even if it is another call's failure that passes through.
+    the user's frames has executed, even if it is another call's failure that passes through. `depth`: in how many
+    groups the exception is.
     """
     kind = _attempt(lambda: _nearest(exc, _KIND_NAMES), "")
     text, is_users = _attempt(lambda: _traceback(exc, bool(kind)), ("", True))
@@ -86,7 +124,20 @@ def describe(exc: BaseException, codec: Codec, executed: Executed | None = None)
         executed=executed,
         kind=kind,
         argument=argument if kind == "ArgumentError" and isinstance(argument, str) else None,
+        parts=_attempt(lambda: _parts(exc, codec, depth), ()),
     )
+
+
+def _parts(exc: BaseException, codec: Codec, depth: int) -> tuple[Failure, ...]:
+    """What a group consists of; nothing if it is none, or cannot be described whole."""
+    if not isinstance(exc, BaseExceptionGroup) or depth >= DEEPEST:
+        return ()
+    found: list[Failure] = []
+    group = cast("BaseExceptionGroup[BaseException]", exc)
+    for part in group.exceptions[: max(1, MOST_PARTS // (1 + depth))]:
+        failure = describe(part, codec, depth=depth + 1)
+        found.append(failure if len(found) < TRACED_PARTS else structs.replace(failure, traceback=""))
+    return tuple(found)
 
 
 def _attempt(look: Callable[[], T], otherwise: T) -> T:
@@ -114,7 +165,7 @@ def _type_name(exc: Any, kind: type[BaseException]) -> str:
 def _message(exc: Any) -> str:
     if issubclass(type(exc), SystemExit):
         return exits.text_of(exc)
-    return exc.message if issubclass(type(exc), RemoteError) else str(exc)
+    return exc.message if issubclass(type(exc), RemoteError | BaseExceptionGroup) else str(exc)
 
 
 def _args(exc: Any, codec: Codec) -> bytes | None:
@@ -184,7 +235,11 @@ def rebuild(failure: Failure, codec: Codec) -> CallError:
 
 
 def _remote_error(failure: Failure, codec: Codec) -> RemoteError:
-    error = remote_error_class(failure.builtin)(failure.message, executed=failure.executed)
+    parts = [rebuild(part, codec) for part in failure.parts]
+    if parts:
+        error: RemoteError = RemoteErrorGroup(failure.message, parts, executed=failure.executed)
+    else:
+        error = remote_error_class(failure.builtin)(failure.message, executed=failure.executed)
     error.type_name = failure.type_name
     encoded = failure.args
     args: tuple[Any, ...] = _attempt(lambda: tuple(codec.decode(encoded)), ()) if encoded else ()
