@@ -16,6 +16,7 @@ import sys
 from collections.abc import Callable
 from functools import partial
 from time import monotonic
+from types import FrameType
 from typing import TYPE_CHECKING
 
 from mob.core import decisions as d
@@ -49,18 +50,18 @@ class Signals:
         return f"<Signals {', '.join(signum.name for signum in self._handlers)}>"
 
     def install(self) -> None:
-        """From now on they are heard."""
+        """Hear them from now on, also before the loop turns: what `add_signal_handler` of uvloop hears then is lost."""
+        for signum, handler in {**self._handlers, signal.SIGCHLD: self._kingpin.handle_children}.items():
+            signal.signal(signum, self._call(handler))
+
+    def _call(self, handler: Callable[[], None]) -> Callable[[int, FrameType | None], None]:
         reactor = self._kingpin.reactor
-        for signum, handler in self._handlers.items():
-            reactor.loop.add_signal_handler(signum, handler)
-        handle_children = self._kingpin.handle_children
-        signal.signal(signal.SIGCHLD, lambda signum, frame: reactor.call(handle_children))  # uvloop takes none
+        return lambda signum, frame: reactor.call(handler)
 
     def remove(self) -> None:
-        """From now on they are not."""
-        for signum in self._handlers:
-            self._kingpin.reactor.loop.remove_signal_handler(signum)
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        """Give them back the meaning that they have in every program."""
+        for signum in (*self._handlers, signal.SIGCHLD):
+            signal.signal(signum, signal.default_int_handler if signum == signal.SIGINT else signal.SIG_DFL)
 
     def handle_hangup(self) -> None:
         """SIGHUP: a reload. If it comes because the terminal of this app was closed: a stop."""
