@@ -362,6 +362,32 @@ def test_a_client_belongs_to_the_process_that_made_it(apps: Apps) -> None:
     assert sorted(script.lines) == ["child done", "child done", "parent done"]
 
 
+CLOSED = """
+import os, sys
+import mob
+
+clients = [mob.connect(sys.argv[1]) for _ in range(3)]
+for client in clients:
+    client.close()
+opened = [os.open(os.devnull, os.O_RDONLY) for _ in range(60)]  # among them the numbers that the clients have had
+pid = os.fork()
+if not pid:
+    for descriptor in opened:
+        os.fstat(descriptor)
+    os._exit(0)
+assert os.waitpid(pid, 0)[1] == 0
+"""
+
+
+def test_a_closed_client_touches_no_descriptor_in_a_child(apps: Apps) -> None:
+    app = apps.start('.role("back", "./back.py")', back=SERVES)
+    app.wait_ready()
+    apps.write(closed=CLOSED)
+    script = apps.run("none", [sys.executable, "closed.py", app.name])
+    assert script.wait() == 0, script.output
+    assert not script.output
+
+
 # ------------------------------------------------------------------------ modules of roles that are imported elsewhere
 
 ANYWHERE = """

@@ -125,20 +125,21 @@ class Reactor:
         forked returns to this loop."""
         if self.thread == get_ident():  # the loop goes on in the child, with what it has yet to do
             self.loop.call_soon(end)
-        self.thread = 0
         self.after_callback = end
         self._dirty.clear()
         self._lazy.clear()
         self._timers.clear()
         self._awaiting.clear()
         self.close()
-        self._wake_r = -1
 
     def close(self) -> None:
-        """Frees the descriptors of its own."""
-        os.close(self._wake_r)
-        os.close(self._wake_w)
-        self._wake_w = -1  # whoever still calls must not wake what has its number next
+        """Free its own descriptors, once: their numbers, and that of its thread, soon belong to something else."""
+        self.thread = 0
+        read, write = self._wake_r, self._wake_w
+        self._wake_r = self._wake_w = -1
+        if read != -1:
+            os.close(read)
+            os.close(write)
 
     # ---------------------------------------------------------------------------------------------- timers
 
