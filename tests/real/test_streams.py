@@ -7,6 +7,7 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import psutil
 import pytest
@@ -92,6 +93,15 @@ def until_cancelled(tell):
 
 def numbers():
     return [1, 2, 3]
+
+def pid():
+    return os.getpid()
+
+def read(path):
+    with open(path) as file: return file.read()
+
+def hold(function):
+    function().result()
 
 def in_hand():
     from mob.mobster import api
@@ -247,6 +257,23 @@ def test_a_stream_that_is_dropped_unread_is_closed(client: mob.Client, back: mob
 def test_a_mobster_that_takes_no_stream_closes_it(client: mob.Client, back: mob.Proxy) -> None:
     client.require("front").forget().result(20)
     wait_until(lambda: closed(back) == 1, "GeneratorExit has run in it")
+
+
+@pytest.mark.parametrize("export", ["rows", "arows"])
+def test_one_that_is_cancelled_before_its_first_step_leaves_nothing(
+    client: mob.Client, back: mob.Proxy, tmp_path: Path, export: str
+) -> None:
+    door = tmp_path / "door"
+    os.mkfifo(door)
+    exports = client.pid(back.pid().result(20)).call
+    blocks = exports.read(str(door))
+    call = getattr(exports, export)(3)
+    cancels = exports.hold(call.cancel)  # begins in the same turn of the producer's loop, in which no task has a step
+    door.write_text("open")
+    blocks.result(20)
+    cancels.result(20)
+    with pytest.raises(asyncio.CancelledError):
+        list(call)
 
 
 def test_a_stream_that_is_held_unread_waits(back: mob.Proxy) -> None:

@@ -184,11 +184,12 @@ class OutgoingAsync(Outgoing):
         self._iterator = iterator
         self._has_credit = asyncio.Event()
         self._has_credit.set()
-        self._task: asyncio.Task[None] | None = None
+        self._task: asyncio.Task[BaseException | None] | None = None
 
     def start(self) -> None:
         token = SERVED.set(self._served)  # for the task, which copies what is set now
         self._task = self._serving.loop.create_task(self._draw())
+        self._task.add_done_callback(self._handle_done)  # a task that is cancelled at once never runs
         SERVED.reset(token)
 
     def more(self, count: int) -> None:
@@ -200,7 +201,8 @@ class OutgoingAsync(Outgoing):
             self.is_closed = True
             self._task.cancel()
 
-    async def _draw(self) -> None:
+    async def _draw(self) -> BaseException | None:
+        """Return what the generator has raised."""
         error: BaseException | None = None
         try:
             async for value in self._iterator:
@@ -215,5 +217,9 @@ class OutgoingAsync(Outgoing):
                 await self._iterator.aclose()
         except BaseException as raised:  # noqa: BLE001  a generator may raise anything when it is closed
             error = error or raised
+        return error
+
+    def _handle_done(self, task: asyncio.Task[BaseException | None]) -> None:
         self.is_closed = True
+        error = asyncio.CancelledError() if task.cancelled() else task.result()
         self._serving.finish_stream(self._link, self._call, error)
