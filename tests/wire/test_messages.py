@@ -66,7 +66,7 @@ def values_of(annotation: Any) -> st.SearchStrategy[Any]:
     if origin is typing.Literal:
         return st.sampled_from(args)
     if origin is tuple and args[-1] is ...:
-        return st.lists(values_of(args[0]), max_size=3).map(tuple)
+        return st.lists(st.deferred(lambda: values_of(args[0])), max_size=3).map(tuple)  # it may hold its own kind
     if origin is tuple:
         return st.tuples(*map(values_of, args))
     if origin is dict:

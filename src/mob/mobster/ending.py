@@ -5,7 +5,9 @@ while the links to the others still stand. Then the process's: threads and pools
 tells the workers of executors to go), then `atexit`. A mobster ends by `os._exit` and would skip all of that.
 
 Limit: nobody is waited for beyond the grace time. A watchdog names the threads that are still there, and ends the
-process without them. Only code that holds the interpreter stops the watchdog; the Kingpin's SIGKILL covers that.
+process without them; and it ends it sooner when all that is left are threads that wait for connections, because a
+server in a thread does so for ever. Only code that holds the interpreter stops the watchdog; the Kingpin's SIGKILL
+covers that.
 """
 
 from __future__ import annotations
@@ -19,14 +21,19 @@ import signal
 import sys
 import threading
 import time
+from time import monotonic
 from typing import Any
 
 from mob.mobster import output
+from mob.rim import waits
+from mob.rim.waits import Wait
 
 ROUNDS = 10
 """How often tasks are looked for: those that end may start others, and one that does so for ever is left alone."""
 SHOWN = 5
 """Names that a message lists."""
+LOOK = 0.5
+"""Seconds between two looks at the threads that are waited for: no event tells that one waits for connections."""
 WATCHDOG = "mob-ending"
 
 
@@ -80,8 +87,8 @@ def _name(task: asyncio.Task[Any]) -> str:
 def end_interpreter(seconds: float, status: int) -> None:
     """Wait for the threads and pools that are not daemons, and run what `atexit` has: for so many seconds at most, then
     the process ends with that status."""
-    watchdog = threading.Timer(seconds, _give_up, (status,))
-    watchdog.name, watchdog.daemon = WATCHDOG, True
+    has_ended = threading.Event()
+    watchdog = threading.Thread(target=_watch, args=(seconds, status, has_ended), name=WATCHDOG, daemon=True)
     with contextlib.suppress(RuntimeError):  # no more threads to be had: the Kingpin ends what lasts too long
         watchdog.start()
     for end in (threading._shutdown, atexit._run_exitfuncs):  # type: ignore[attr-defined]  # as at an interpreter's end
@@ -89,15 +96,26 @@ def end_interpreter(seconds: float, status: int) -> None:
             end()
         except BaseException as error:  # noqa: BLE001  the application's; the process ends
             sys.excepthook(type(error), error, error.__traceback__)
-    watchdog.cancel()
+    has_ended.set()
 
 
-def _give_up(status: int) -> None:
-    """Run on the watchdog's thread when the time is over."""
-    left = sorted(thread.name for thread in threading.enumerate() if _holds_up(thread))
-    what = f"threads are still running: {_listed(left)}" if left else "an atexit function has not returned"
+def _watch(seconds: float, status: int, has_ended: threading.Event) -> None:
+    """End the process when the time is over, or when only servers are left in it."""
+    until = monotonic() + seconds
+    why = ""
+    while not why:
+        if has_ended.wait(max(0.0, min(LOOK, until - monotonic()))):
+            return
+        left = [thread for thread in threading.enumerate() if _holds_up(thread)]
+        if monotonic() >= until:
+            names = _listed(sorted(thread.name for thread in left))
+            what = f"threads are still running: {names}" if left else "an atexit function has not returned"
+            why = f"mob: the time to end is over (grace): {what}; this process ends without them"
+        elif left and all(waits.wait_of(thread.native_id or 0) is Wait.CONNECTION for thread in left):
+            break
     with contextlib.suppress(Exception):
-        print(f"mob: the time to end is over (grace): {what}; this process ends without them", file=sys.stderr)
+        if why:
+            print(why, file=sys.stderr)
         output.finish()
     os._exit(status)
 
