@@ -265,8 +265,8 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Keyboard]:
                 "mob.on('start', prepare)\ndef get():\n    return value"
             ),
         }
-        roles = '.role("threaded", "./threaded.py", threads=2).role("imported", "./imported.py", boot_timeout=1)'
-        roles += '.role("started", "./started.py", boot_timeout=1)'
+        roles = '.role("threaded", "./threaded.py", threads=2).role("imported", "./imported.py", boot_timeout=4)'
+        roles += '.role("started", "./started.py", boot_timeout=4)'
         app = apps.start(roles, options="grace=2", terminal=True, env={"TERM": "dumb"}, **modules)
         yield Keyboard(app)
 
@@ -276,7 +276,7 @@ def test_a_module_a_start_handler_and_a_thread(places: Keyboard) -> None:
     client = places.app.connect()
     for _ in range(2):
         places.wait_for("(Pdb) ")
-        wait_until(lambda: all(row.uptime > 1.5 for row in client.overview()), "boot_timeout is over")
+        wait_until(lambda: all(row.uptime > 4.5 for row in client.overview()), "boot_timeout is over")
         places.say_last("c")
     assert client.require("imported").get().result(PATIENCE) == "imported"
     assert client.require("started").get().result(PATIENCE) == "started"

@@ -113,21 +113,22 @@ BAD_CODE = {
     "syntax error": ("def (", "back.0: the new one could not be imported: SyntaxError: invalid syntax"),
     "import that raises": ("1 / 0", "back.0: the new one could not be imported: ZeroDivisionError: division by zero"),
     "dies": ("os._exit(7)", "back.0: the new one exited with status 7 before it was ready"),
-    "is never ready": ("time.sleep(1000)", "back.0: the new one was not ready within 1 s (boot_timeout)"),
+    "is never ready": ("time.sleep(1000)", "back.0: the new one was not ready within 5 s (boot_timeout)"),
 }
 
 
 @pytest.mark.parametrize("kind", BAD_CODE)
 def test_code_that_does_not_come_up_changes_nothing(apps: Apps, kind: str) -> None:
     add, text = BAD_CODE[kind]
-    app = apps.start('.role("back", "./back.py", workers=2, boot_timeout=1)', back=BACK)
+    patience = 5 if kind == "is never ready" else 60
+    app = apps.start(f'.role("back", "./back.py", workers=2, boot_timeout={patience})', back=BACK)
     client = app.wait_ready()
     old = pids(app, client)
     good = (app.directory / "back.py").read_text()
     rewrite(app, add=add)
     with pytest.raises(mob.MobError) as caught:
         client.reload()
-    assert str(caught.value) == f"the reload has failed, the old ones stay. {text}"
+    assert str(caught.value).startswith(f"the reload has failed, the old ones stay. {text}")
     assert pids(app, client) == old
     assert set(client.all("back").call.version().result(10).values()) == {"one"}
     if kind == "syntax error":
