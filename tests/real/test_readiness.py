@@ -88,7 +88,7 @@ ON_THE_WAY = {
 @pytest.mark.parametrize("how", ON_THE_WAY)
 def test_a_port_that_is_opened_on_the_way_makes_nobody_ready(apps: Apps, how: str) -> None:
     opened = textwrap.dedent(ON_THE_WAY[how].replace("PORT", str(free_port())))
-    source = f"import os, socket, threading, time\n{opened}\nprint('opened')\ntime.sleep(1.5)\nprint('loaded')\n"
+    source = f"import os, socket, threading, time\n{opened}\nprint('opened')\ntime.sleep(3.5)\nprint('loaded')\n"
     source += f"{open_when('go')}\ndef predict(): return 1\n"
     app = apps.start('.role("a", "./a.py")', a=source)
     app.wait_for("loaded")
@@ -128,6 +128,19 @@ def serve():
     while True: sock.accept()[0].close()
 threading.Thread(target=serve).start()
 time.sleep(86400)""",
+    "a thread, and short sleeps": """
+def serve():
+    sock = socket.create_server(AT)
+    while True: sock.accept()[0].close()
+threading.Thread(target=serve).start()
+while True: time.sleep(0.1)""",
+    "a thread, and short waits for a lock": """
+def serve():
+    sock = socket.create_server(AT)
+    while True: sock.accept()[0].close()
+threading.Thread(target=serve).start()
+ended = threading.Event()
+while not ended.wait(timeout=0.1): pass""",
 }
 
 

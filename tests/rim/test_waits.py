@@ -97,7 +97,7 @@ def test_what_is_no_wait_for_a_connection(server: socket.socket) -> None:
         find(server, lambda: a.recv(1), Wait.OTHER)
         find(server, lambda: select.select([a], [server], []), Wait.OTHER)
         find(server, epoll_on(a).poll, Wait.OTHER)
-        find(server, lambda: time.sleep(5), Wait.OTHER)
+        find(server, lambda: time.sleep(5), Wait.SHORT)
         b.sendall(b"xxx")
 
 
@@ -107,7 +107,7 @@ def test_waits_without_an_end(server: socket.socket) -> None:
     event.set()
     find(server, lambda: signal.sigwait({signal.SIGRTMAX}), Wait.ENDLESS)
     find(server, lambda: time.sleep(3600), Wait.ENDLESS)
-    find(server, lambda: threading.Event().wait(50), Wait.OTHER)
+    find(server, lambda: threading.Event().wait(50), Wait.SHORT)
 
 
 def test_one_that_runs_waits_for_nothing() -> None:

@@ -3,8 +3,9 @@
 A module that blocks has no line in which it could be seen to be ready. That it listens says little: libraries bind
 sockets for a moment in their import, and a port for metrics is open before the model is loaded. So what counts is what
 the main thread does: it is blocked in the kernel in a wait for connections on a socket that listens (`rim/waits.py`).
-Or, for a server in a thread: the main thread stands at one place for `HELD` seconds, in a wait without an end, while
-something listens. A module that sleeps or computes is on its way; one whose import returns is ready then.
+Or, for a server in a thread: the main thread stands at one place while something listens, in a wait without an end for
+`HELD` seconds, or in one short wait after another for `LOOPED` seconds (`while True: time.sleep(1)`, gRPC). A module
+that sleeps once or computes is on its way; one whose import returns is ready then.
 
 No event tells that a thread blocks. So it is looked, from the moment at which a socket was bound or listens, with
 pauses that grow to `LONGEST_LOOK`; and once a second at each beat, for servers that are not made of Python's sockets.
@@ -34,7 +35,9 @@ FIRST_LOOK, LONGEST_LOOK = 0.001, 0.1
 GROWTH = 1.5
 HELD = 1.0
 """Seconds that the main thread has to stand in a wait without an end."""
-SILENT = 3.0
+LOOPED, LOOPS = 3.0, 3
+"""Seconds that it has to stand at short waits, and how many there must be: one is a pause on the way."""
+SILENT = 4.0
 """Seconds that it has to stand anywhere until that is told."""
 
 
@@ -51,6 +54,7 @@ class Readiness:
         self._ident = self._thread = 0
         self._place: tuple[int, int] = (0, 0)  # where the main thread stands: its frame and the instruction
         self._since = 0.0
+        self._waits = 0  # how often it had waited by then
         self._accepting: weakref.WeakSet[socket.socket] = weakref.WeakSet()  # where the main thread has let one in
 
     def __repr__(self) -> str:
@@ -113,12 +117,17 @@ class Readiness:
             return True
         self._follow()
         wait = waits.wait_of(self._thread)
-        is_serving = wait is Wait.CONNECTION
-        if wait in (Wait.ENDLESS, Wait.UNKNOWN) and monotonic() >= self._since + HELD:
-            is_serving = self._holds_shared() or waits.has_listeners()
+        is_serving = wait is Wait.CONNECTION or (self._stands(wait) and (self._holds_shared() or waits.has_listeners()))
         if is_serving:
             self._finish()
         return is_serving
+
+    def _stands(self, wait: Wait) -> bool:
+        """Return whether the main thread seems to go no further than where it is."""
+        held = monotonic() - self._since
+        if wait is Wait.SHORT:
+            return held >= LOOPED and waits.count_of(self._thread) >= self._waits + LOOPS
+        return wait in (Wait.ENDLESS, Wait.UNKNOWN) and held >= HELD
 
     def _finish(self) -> None:
         if self._is_on:
@@ -129,7 +138,7 @@ class Readiness:
         frame = sys._current_frames().get(self._ident)  # pyright: ignore[reportPrivateUsage]  the documented way
         place = (0, 0) if frame is None else self._place_of(frame)
         if place != self._place:
-            self._place, self._since = place, monotonic()
+            self._place, self._since, self._waits = place, monotonic(), waits.count_of(self._thread)
 
     def _place_of(self, frame: FrameType) -> tuple[int, int]:
         return id(frame), frame.f_lasti

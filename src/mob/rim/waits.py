@@ -51,6 +51,7 @@ class Wait(enum.Enum):
 
     CONNECTION = "that a connection comes in"
     ENDLESS = "without an end: a lock, a signal, or a sleep of a minute and more"
+    SHORT = "until a time: a lock, or a shorter sleep"
     OTHER = "something else, or nothing"
     UNKNOWN = "nobody can say"
 
@@ -68,6 +69,14 @@ def wait_of(thread: int) -> Wait:
         return Wait.UNKNOWN
     except ValueError:
         return Wait.OTHER  # "running"
+
+
+def count_of(thread: int) -> int:
+    """Return how often that thread has waited so far; 0 where the kernel does not say."""
+    mark = b"\nvoluntary_ctxt_switches:"
+    with contextlib.suppress(OSError, ValueError), open(f"/proc/self/task/{thread}/status", "rb") as file:
+        return int(file.read().partition(mark)[2].partition(b"\n")[0])
+    return 0
 
 
 def has_listeners() -> bool:
@@ -92,11 +101,11 @@ def _judge(names: dict[int, str], call: list[int]) -> Wait:
         return Wait.OTHER if args[2] else Wait.ENDLESS
     if name == "futex":
         is_wait = args[1] & FUTEX_COMMAND in FUTEX_WAITS
-        return Wait.ENDLESS if is_wait and not args[3] else Wait.OTHER
+        return Wait.OTHER if not is_wait else Wait.SHORT if args[3] else Wait.ENDLESS
     if name == "sleep":
         seconds, nanoseconds = TIMESPEC.unpack(_memory(args[2], TIMESPEC.size))
         begun = time.clock_gettime(args[0]) if args[1] & ABSOLUTE else 0.0
-        return Wait.ENDLESS if seconds + nanoseconds / 1e9 - begun >= LONG - 1 else Wait.OTHER
+        return Wait.ENDLESS if seconds + nanoseconds / 1e9 - begun >= LONG - 1 else Wait.SHORT
     return Wait.OTHER
 
 
