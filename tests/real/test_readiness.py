@@ -134,6 +134,11 @@ def serve():
     while True: sock.accept()[0].close()
 threading.Thread(target=serve).start()
 while True: time.sleep(0.1)""",
+    "a child that serves, as of a reloader": """
+import subprocess, sys
+sock = socket.create_server(AT)
+serve = f"import socket\\nsock = socket.socket(fileno={sock.fileno()})\\nwhile True: sock.accept()[0].close()"
+subprocess.call([sys.executable, "-c", serve], pass_fds=[sock.fileno()])""",
     "a thread, and short waits for a lock": """
 def serve():
     sock = socket.create_server(AT)

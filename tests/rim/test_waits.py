@@ -7,6 +7,7 @@ import contextlib
 import select
 import signal
 import socket
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -108,6 +109,11 @@ def test_waits_without_an_end(server: socket.socket) -> None:
     find(server, lambda: signal.sigwait({signal.SIGRTMAX}), Wait.ENDLESS)
     find(server, lambda: time.sleep(3600), Wait.ENDLESS)
     find(server, lambda: threading.Event().wait(50), Wait.SHORT)
+
+
+def test_a_wait_for_a_child(server: socket.socket) -> None:
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as child:
+        find(server, child.wait, Wait.CHILD)
 
 
 def test_one_that_runs_waits_for_nothing() -> None:

@@ -4,8 +4,8 @@ A module that blocks has no line in which it could be seen to be ready. That it 
 sockets for a moment in their import, and a port for metrics is open before the model is loaded. So what counts is what
 the main thread does: it is blocked in the kernel in a wait for connections on a socket that listens (`rim/waits.py`).
 Or, for a server in a thread: the main thread stands at one place while something listens, in a wait without an end for
-`HELD` seconds, or in one short wait after another for `LOOPED` seconds (`while True: time.sleep(1)`, gRPC). A module
-that sleeps once or computes is on its way; one whose import returns is ready then.
+`HELD` seconds, or for `LOOPED` seconds in one short wait after another (`while True: time.sleep(1)`, gRPC) or in a wait
+for a child (a reloader). A module that sleeps once or computes is on its way; one whose import returns is ready then.
 
 No event tells that a thread blocks. So it is looked, from the moment at which a socket was bound or listens, with
 pauses that grow to `LONGEST_LOOK`; and once a second at each beat, for servers that are not made of Python's sockets.
@@ -36,7 +36,7 @@ GROWTH = 1.5
 HELD = 1.0
 """Seconds that the main thread has to stand in a wait without an end."""
 LOOPED, LOOPS = 3.0, 3
-"""Seconds that it has to stand at short waits, and how many there must be: one is a pause on the way."""
+"""Seconds that it has to stand at a child or at short waits, and how many there must be: one is a pause on the way."""
 SILENT = 4.0
 """Seconds that it has to stand anywhere until that is told."""
 
@@ -127,7 +127,7 @@ class Readiness:
         held = monotonic() - self._since
         if wait is Wait.SHORT:
             return held >= LOOPED and waits.count_of(self._thread) >= self._waits + LOOPS
-        return wait in (Wait.ENDLESS, Wait.UNKNOWN) and held >= HELD
+        return held >= LOOPED if wait is Wait.CHILD else wait in (Wait.ENDLESS, Wait.UNKNOWN) and held >= HELD
 
     def _finish(self) -> None:
         if self._is_on:

@@ -38,10 +38,12 @@ CALLS: dict[str, dict[int, str]] = {
     "x86_64": {
         43: "accept", 288: "accept", 7: "poll", 271: "poll", 23: "select", 270: "select",
         232: "epoll", 281: "epoll", 441: "epoll", 202: "futex", 34: "pause", 128: "sigwait", 230: "sleep",
+        61: "child", 247: "child",
     },
     "aarch64": {
         202: "accept", 242: "accept", 73: "poll", 72: "select", 22: "epoll", 441: "epoll",
         98: "futex", 133: "pause", 137: "sigwait", 115: "sleep",
+        260: "child", 95: "child",
     },
 }  # fmt: skip
 
@@ -52,6 +54,7 @@ class Wait(enum.Enum):
     CONNECTION = "that a connection comes in"
     ENDLESS = "without an end: a lock, a signal, or a sleep of a minute and more"
     SHORT = "until a time: a lock, or a shorter sleep"
+    CHILD = "that a child process ends"
     OTHER = "something else, or nothing"
     UNKNOWN = "nobody can say"
 
@@ -97,6 +100,8 @@ def _judge(names: dict[int, str], call: list[int]) -> Wait:
         return Wait.CONNECTION if is_for_connections else Wait.OTHER
     if name == "pause":
         return Wait.ENDLESS
+    if name == "child":
+        return Wait.CHILD
     if name == "sigwait":
         return Wait.OTHER if args[2] else Wait.ENDLESS
     if name == "futex":
