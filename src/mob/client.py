@@ -84,7 +84,7 @@ class Client:
     def open(self) -> Client:
         """Says hello and waits for the welcome; `AppNotRunning` if there is none."""
         peer = self._peer
-        self._reactor.thread = threading.get_ident()
+        self._reactor.claim()
         peer.control.start()
         peer.control.post(m.Hello(m.PROTOCOL, os.getpid()))
         control = peer.control
@@ -95,7 +95,7 @@ class Client:
             closed = "it closed the link" if control.is_closed else ""
             who = f"on {self._node!r}" if self._node else f"(pid {self.kingpin_pid})"
             why = control.refused or closed or f"its Kingpin {who} did not answer in {patience:g} s"
-            self._reactor.thread = 0
+            self._reactor.disclaim()
             control.close()
             self._free()
             pid = self.kingpin_pid or None if silent else None

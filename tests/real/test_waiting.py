@@ -41,7 +41,8 @@ def not_all():
     done, not_done = mob.wait([back.add(1), back.wait_for("never")], timeout=0.05)
     return len(done), len(not_done), [call.cancel() for call in not_done]
 def wait_for_myself(): return [str(call.exception()) for call in mob.wait([own.add(1), back.add(1)]).done]
-def futures(): return list(concurrent.futures.as_completed([back.wait_for("never")]))
+def futures(): return sorted(call.result() for call in concurrent.futures.as_completed([back.add(1), back.add(2)]))
+async def blocking_futures(): return list(concurrent.futures.as_completed([back.wait_for("never")]))
 async def tasks(): return await asyncio.gather(*(asyncio.create_task(back.add(n)) for n in range(3)))
 """
 
@@ -192,9 +193,10 @@ def test_who_waits_for_itself_is_told(client: mob.Client) -> None:
     assert sorted(error[:33] for error in errors) == ["None", "front.add: this process would wait"[:33]]
 
 
-def test_concurrent_futures_would_block_the_thread_that_reads(client: mob.Client) -> None:
+def test_concurrent_futures_works_in_plain_code_and_is_refused_in_a_coroutine(client: mob.Client) -> None:
+    assert client.require("front").futures().result(20) == [2, 3]
     with pytest.raises(RuntimeError, match=r"Use mob\.wait\(calls\) or mob\.as_completed\(calls\)"):
-        client.require("front").futures().result(20)
+        client.require("front").blocking_futures().result(20)
 
 
 # -- what takes a call -------------------------------------------------------------------------------------------------

@@ -8,7 +8,6 @@ import os
 import resource
 import socket
 from collections.abc import Callable, Iterator
-from threading import get_ident
 from typing import Any
 
 import pytest
@@ -49,7 +48,7 @@ class End:
 @pytest.fixture
 def ends() -> Iterator[tuple[End, End]]:
     reactor = Reactor(asyncio.new_event_loop())
-    reactor.thread = get_ident()
+    reactor.claim()
     first, second = (End(sock, reactor) for sock in socket.socketpair())
     yield first, second
     first.link.close()

@@ -118,7 +118,11 @@ class Call(Shapes, Shown[T]):
 
     def done(self) -> bool:
         """Whether it has ended: by a value, an error or `cancel`."""
-        return self.state is DONE
+        if self.state is DONE:
+            return True
+        if (reactor := self._peer.reactor).is_away:
+            reactor.stand_in.look()  # plain code may ask again and again, and nobody would read the answer
+        return False
 
     def cancelled(self) -> bool:
         """Whether `cancel` ended it."""
@@ -241,13 +245,18 @@ class Call(Shapes, Shown[T]):
         peer.check_process()
         if self.refuse_if_streaming():
             return
-        if get_ident() == peer.reactor.thread:
+        reactor, ident = peer.reactor, get_ident()
+        if ident == reactor.thread or ident == reactor.owner:
             self._drive(peer, timeout)
         else:
             arrival = Lock()
             arrival.acquire()
             self.when_done(lambda _: arrival.release())
-            arrival.acquire(timeout=-1 if timeout is None else timeout)
+            reactor.stand_in.begin_to_wait(arrival)
+            try:
+                arrival.acquire(timeout=-1 if timeout is None else timeout)
+            finally:
+                reactor.waiters.discard(arrival)
         if self.state is not DONE:
             raise CallTimeout(f"{self.label} has not answered within {timeout} s; the call goes on.")
 
@@ -255,19 +264,17 @@ class Call(Shapes, Shown[T]):
         if (error := deadlock_of(self)) is not None:
             self.cancel()
             raise error
-        peer.waiting.append(self)
-        try:
-            peer.serving.inbox.serve_callbacks()
-            peer.reactor.drive(self.done, None if timeout is None else monotonic() + timeout)
-        finally:
-            peer.waiting.pop()
+        peer.drive([self], self.done, None if timeout is None else monotonic() + timeout)
 
     # ------------------------------------------------------------------------------------------- callbacks
 
     def add_done_callback(self, fn: Callback, *, context: Context | None = None) -> None:
         """Has `fn(call)` called once it is done: on the running loop, else on mob's own if this is its thread, else by
         whoever settles it."""
-        loop = self._loop_here()
+        reactor = self._peer.reactor
+        loop = reactor.loop
+        if reactor.is_away or get_ident() != reactor.thread:  # else mob's is running; to ask costs a system call
+            loop = self._loop_elsewhere()
         self._add(fn, copy_context() if context is None else context, loop)
 
     def when_done(self, fn: Callback) -> None:
@@ -286,11 +293,18 @@ class Call(Shapes, Shown[T]):
         found = [entry for entry in self._callbacks if entry[0] == fn]
         for entry in found:
             self._callbacks.remove(entry)
+        if not any(loop is not None for *_, loop in self._callbacks):
+            self._peer.end_to_wait(self)
         return len(found)
 
     def get_loop(self) -> AbstractEventLoop:
         """The running loop: a call belongs to none, so it fits each."""
-        loop = self._loop_here()
+        reactor = self._peer.reactor
+        if get_ident() == reactor.thread and not reactor.is_away:
+            return reactor.loop
+        loop = asyncio._get_running_loop()
+        if loop is None and get_ident() == reactor.thread:
+            return reactor.loop
         if loop is None:
             raise RuntimeError(
                 f"{self.label}: no event loop runs in this thread that could wait for the call. In sync code its value "
@@ -298,13 +312,14 @@ class Call(Shapes, Shown[T]):
             )
         return loop
 
-    def _loop_here(self) -> AbstractEventLoop | None:
-        """Return the loop of this thread on which a callback is run: the one that is running, else mob's own."""
-        loop = asyncio._get_running_loop()  # first: plain code on mob's loop may run one of its own inside of it
-        if loop is not None:
-            return loop
-        reactor = self._peer.reactor
-        return reactor.loop if get_ident() == reactor.thread else None
+    def _loop_elsewhere(self) -> AbstractEventLoop | None:
+        """Return on which loop a callback is run that was added by plain code, or in another thread."""
+        reactor, running = self._peer.reactor, asyncio._get_running_loop()
+        if running is None:
+            return reactor.loop if get_ident() == reactor.thread else None
+        if self.state is not DONE:
+            self._peer.begin_to_wait(self)  # until the callback is handed over
+        return running
 
     def _run_callbacks(self) -> None:
         give = self._peer.handover.give

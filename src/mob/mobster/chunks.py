@@ -167,6 +167,8 @@ class Chunk:
         laps: list[Lap] = []
         run_next = self._run_item if self._is_direct else self._serve_item
         token = SERVED.set((self._contact, self._call_of(0), self._as_link))
+        reactor = self._peer.reactor
+        is_loops = self._is_direct and reactor.go_away()  # once for all items
         start = lap = now = perf_counter()
         count = ended = 0
         try:
@@ -187,6 +189,8 @@ class Chunk:
                     laps.append((lap, now - lap, count))
                     lap, count = now, 0
         finally:
+            if is_loops:
+                reactor.come_back()
             SERVED.reset(token)
             self._seconds += perf_counter() - start
         if count:
@@ -234,7 +238,11 @@ class Chunk:
         if get_ident() != self._peer.reactor.thread:
             text = f"cannot send result: {self._export.label} returned an awaitable in a thread. Make it `async def`."
             raise BadMessage(text, "result")
-        self._serving.run_as_task(self._as_link, self._call_of(index), value)
+        was_away = self._peer.reactor.enter()
+        try:
+            self._serving.run_as_task(self._as_link, self._call_of(index), value)
+        finally:
+            self._peer.reactor.leave(was_away)
 
     def _serve_item(self, index: int) -> bool:
         self._serving.start_call(self._as_link, self._contact, self._call_of(index), None)

@@ -8,7 +8,7 @@ those that never left are routed anew.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from threading import Lock, get_ident
+from threading import Lock
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -142,7 +142,7 @@ class Contact:
         if self._unsent_bytes() <= UNSENT_LIMIT:
             return True
         reactor = self._peer.reactor
-        if get_ident() == reactor.thread:
+        if reactor.is_mine:
             reactor.poll()  # the loop stands still, perhaps for as long as all this has been said
         return self._unsent_bytes() <= UNSENT_LIMIT
 

@@ -73,8 +73,12 @@ class Handlers:
 
     def fire(self, event: str, *args: Any) -> None:
         """Runs the handlers of an event; `async def` ones in the background."""
+        reactor = self._peer.reactor
         for handler in self.of(event):
-            self._run(event, handler, *args)
+            if reactor.owner == reactor.thread:
+                self._run(event, handler, *args)
+            else:  # the stand-in has read it: handlers run on the loop's thread, when that is back
+                reactor.loop.call_soon(partial(self._run, event, handler, *args))
 
     def handle_message(self, link: Link, contact: Contact, message: m.Message) -> None:
         """Somebody has sent an object."""
@@ -116,7 +120,7 @@ class Handlers:
         plain = self._peer.reactor.plain
         left = plain.enter()
         try:
-            return handler(*args)
+            return self._peer.serving.call_plain(handler, *args)
         finally:
             plain.leave(left)
 

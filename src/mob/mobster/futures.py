@@ -87,7 +87,8 @@ class Shapes:
 
     def _shadow_of(self) -> Shadow:
         call = cast("Call[Any]", self)
-        if get_ident() == call.peer.reactor.thread and not call.done():
+        reactor = call.peer.reactor
+        if get_ident() == reactor.thread and not reactor.is_away and not call.done():
             raise RuntimeError(
                 f"{call.label}: concurrent.futures would block the only thread that can read the answer. Use "
                 f"mob.wait(calls) or mob.as_completed(calls), which take the same arguments."
@@ -99,6 +100,7 @@ class Shapes:
                 shadow = call.shadow = Shadow()
         if is_new:
             call.refuse_if_streaming()
+            call.peer.begin_to_wait(call)  # until it is done: how long somebody waits is not known
             call.when_done(shadow.handle_done)
         return shadow
 
@@ -118,6 +120,7 @@ class Shadow:
 
     def handle_done(self, call: Call[Any]) -> None:
         """The call has ended."""
+        call.peer.end_to_wait(call)
         with self.condition:
             self.state = CANCELLED_AND_NOTIFIED if call.cancelled() else FINISHED
             for waiter in self.waiters:

@@ -26,8 +26,9 @@ class Handover:
     for a hundred callbacks is cheaper than a hundred.
     """
 
-    def __init__(self, reactor: Reactor) -> None:
+    def __init__(self, reactor: Reactor, end_to_wait: Callback) -> None:
         self._reactor = reactor
+        self._end_to_wait = end_to_wait
         self._own: Batch = deque()  # for mob's loop, given by its own thread
         self._others: dict[AbstractEventLoop, Batch] = {}
         self._lock = Lock()
@@ -43,6 +44,8 @@ class Handover:
                 loop.call_soon(self._run, loop, self._own)
             self._own.append((fn, argument, context))
             return
+        if argument in reactor.waiters:
+            self._end_to_wait(argument)
         with self._lock:
             batch = self._others.get(loop)
             if batch is not None:

@@ -88,7 +88,7 @@ class Inbox:
                 if self._peer.reactor.driving:
                     self._urgent.append((link, contact, message, callback))
                     return
-            elif self._peer.waiting and message.chain and limits.is_circle(message, self._peer):
+            elif self._peer.waiting and limits.is_circle(message, contact.uid, self._peer):
                 self._refuse(link, message, limits.deadlock(message, contact, self._peer))
                 return
             if len(self.calls) >= self._limit:
@@ -138,7 +138,7 @@ class Inbox:
             return
         self._is_working = True
         plain = self._serving.plain
-        left = plain.enter()  # once for all of them, for it costs a microsecond
+        left = plain.enter_own()  # once for all of them, for it costs a microsecond
         begun = len(self.calls)
         board = self._peer.board
         if board is not None and self._serving.threads is None:
@@ -209,7 +209,7 @@ class Inbox:
         """The loop is about to stand still: callbacks that are here are run now, for somebody waits for them."""
         if not self.calls:
             return
-        if any(type(call) is m.Call and self._is_circle(call) for _, _, call, _, _ in self.calls):
+        if any(type(call) is m.Call and self._is_circle(contact, call) for _, contact, call, _, _ in self.calls):
             self._refuse_circles()
         if any(callback is not None for *_, callback, _ in self.calls):
             callbacks = [entry for entry in self.calls if entry[3] is not None]
@@ -228,13 +228,13 @@ class Inbox:
         inbox, self.calls = self.calls, deque()
         for entry in inbox:
             link, contact, call, callback, _ = entry
-            if type(call) is m.Call and callback is None and self._is_circle(call):
+            if type(call) is m.Call and callback is None and self._is_circle(contact, call):
                 self._refuse(link, call, limits.deadlock(call, contact, self._peer))
             else:
                 self.calls.append(entry)
 
-    def _is_circle(self, call: m.Call) -> bool:
-        return bool(call.chain) and limits.is_circle(call, self._peer)
+    def _is_circle(self, contact: Contact, call: m.Call) -> bool:
+        return limits.is_circle(call, contact.uid, self._peer)
 
     def _schedule(self) -> None:
         if not self._is_scheduled:

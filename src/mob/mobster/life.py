@@ -139,7 +139,7 @@ class Life:
         peer.serving.find_export = self.early.find
         reactor.on_exit = peer.handle_exit
         peer.end_in_order = self.end_in_order
-        reactor.thread = threading.get_ident()
+        reactor.claim()
         peer.control.start()
         reactor.drive(lambda: peer.control.welcomed or peer.control.is_closed)
         if peer.control.is_closed:

@@ -19,10 +19,14 @@ if TYPE_CHECKING:
     from mob.mobster.peer import Peer
 
 
-def is_circle(call: m.Call, peer: Peer) -> bool:
-    """Whether the call is made in the course of one that this process's only thread waits for."""
+def is_circle(call: m.Call, caller: int, peer: Peer) -> bool:
+    """Whether the call is one that this process's only thread waits for, or is made in the course of one."""
+    if not call.chain and caller != peer.uid:
+        return False
     pairs = zip(call.chain[::2], call.chain[1::2], strict=True)
     numbers = {number for uid, number in pairs if uid == peer.uid}
+    if caller == peer.uid:
+        numbers.add(call.id)
     return any(waited.state is State.SENT and waited.request.id in numbers for waited in peer.waiting)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Sequence
 from functools import partial
-from threading import Lock, get_ident
+from threading import Lock
 from time import monotonic, perf_counter
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -234,14 +234,18 @@ class Map(Generic[T]):
         reactor = run.peer.reactor
         is_stuck = run.is_stuck
         pause = run.next_pause() if is_stuck else None
-        if get_ident() == reactor.thread:
+        if reactor.is_mine:
             self._drive(pause)
             return
         arrival = Lock()
         arrival.acquire()
         run.when_news(lambda: arrival.locked() and arrival.release())
         if not run.is_news and run.is_stuck == is_stuck:  # looked at after registering: it may have come in between
-            arrival.acquire(timeout=-1 if pause is None else pause)
+            reactor.stand_in.begin_to_wait(arrival)
+            try:
+                arrival.acquire(timeout=-1 if pause is None else pause)
+            finally:
+                reactor.waiters.discard(arrival)
 
     def _drive(self, pause: float | None) -> None:
         """Wait on the loop's own thread, which reads and writes by hand meanwhile."""
@@ -257,13 +261,7 @@ class Map(Generic[T]):
                     peer.fail(call, error)
             return run.is_news or (pause is None and run.is_stuck)
 
-        depth = len(peer.waiting)
-        peer.waiting.extend(calls)
-        try:
-            peer.serving.inbox.serve_callbacks()
-            peer.reactor.drive(is_news, deadline)
-        finally:
-            del peer.waiting[depth:]
+        peer.drive(calls, is_news, deadline)
 
     async def _wait_async(self) -> None:
         run = self._run
@@ -274,8 +272,12 @@ class Map(Generic[T]):
         run.when_news(partial(run.peer.handover.give, loop, _finish, future, None))
         timer = loop.call_later(run.next_pause(), _finish, future) if is_stuck else None
         try:
-            if not run.is_news and run.is_stuck == is_stuck:
+            if run.is_news or run.is_stuck != is_stuck:
+                return
+            if loop is run.peer.reactor.loop:
                 await future
+            else:
+                await run.peer.wait_elsewhere(future, run.calls())
         finally:
             if timer is not None:
                 timer.cancel()

@@ -7,14 +7,16 @@ This file only puts the parts together and takes the messages of a link apart. O
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import logging
 import os
 import socket
 import weakref
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
+from threading import get_ident
 from time import monotonic
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -111,12 +113,12 @@ class Peer:
         """Errors of calls that nobody asked for: (label, error). A finalizer appends, `tidy` logs."""
         self.abandoned: deque[Call[Any] | Receiver | Run] = deque()
         """Calls whose streams, and maps, that nobody reads any more. A finalizer appends, `tidy` cancels."""
-        self.handover = Handover(reactor)
+        self.handover = Handover(reactor, self.end_to_wait)
         self.handlers = Handlers(self)
         self.call_numbers = itertools.count(1)
         """Each call of this process has one of its own, whoever it goes to."""
         self.waiting: list[Call[Any]] = []
-        """Calls for whose answers the loop's thread stands still, innermost last."""
+        """Calls for whose answers the loop's thread stands still."""
         self.callbacks = Callbacks(self)
         self.buffers = Buffers(self, shared_memory)
         self.descriptors = Descriptors(self)
@@ -152,6 +154,7 @@ class Peer:
         self.end_in_order: Callable[[int], None] = _end_nothing
         """What `mob.exit` does in a mobster, with the exit status; from any thread."""
         reactor.after_callback = self._after_callback
+        reactor.before_stand_in = self.serving.inbox.serve_callbacks
 
     def __repr__(self) -> str:
         return f"<Peer {self.name} of {self.app!r}, {self.contacts}>"
@@ -322,6 +325,58 @@ class Peer:
         if self.exit_asked is None:
             self.exit_asked = why
             self.control.on_stop(0.0)
+
+    def drive(self, calls: Sequence[Call[Any]], until: Callable[[], bool], deadline: float | None = None) -> bool:
+        """Block the thread that reads until `until()` holds or the deadline passes, reading and writing by hand: for
+        these calls; return whether it holds. Callbacks that are here, or come, are run."""
+        reactor = self.reactor
+        was_away = reactor.is_away and reactor.enter()
+        self.waiting.extend(calls)
+        try:
+            self.serving.inbox.serve_callbacks()
+            return reactor.drive(until, deadline)
+        finally:
+            for call in calls:
+                self.waiting.remove(call)
+            if was_away:
+                reactor.go_away()
+
+    def begin_to_wait(self, call: Call[Any]) -> None:
+        """Note that a call is waited for in another thread than the loop's, or by a loop that plain code runs in it;
+        until `end_to_wait`."""
+        reactor = self.reactor
+        if get_ident() == reactor.thread and call not in reactor.waiters:
+            self.waiting.append(call)
+            reactor.call(self._serve_what_was_read)
+        reactor.stand_in.begin_to_wait(call)
+
+    def end_to_wait(self, call: Call[Any]) -> None:
+        """It has ended, or is not waited for any longer; nothing if it was not waited for. From any thread."""
+        waiters = self.reactor.waiters
+        if call in waiters:
+            waiters.discard(call)
+            with contextlib.suppress(ValueError):
+                self.waiting.remove(call)
+
+    async def wait_elsewhere(self, future: asyncio.Future[None], calls: Sequence[Call[Any]]) -> None:
+        """Await a future of another loop than mob's, which tells of these calls."""
+        reactor = self.reactor
+        is_blocked = get_ident() == reactor.thread  # plain code runs this loop in the thread of mob's
+        if is_blocked:
+            self.waiting.extend(calls)
+            reactor.call(self._serve_what_was_read)
+        reactor.stand_in.begin_to_wait(future)
+        try:
+            await future
+        finally:
+            reactor.waiters.discard(future)
+            for call in calls if is_blocked else ():
+                self.waiting.remove(call)
+
+    def _serve_what_was_read(self) -> None:
+        """The loop's thread has begun to wait for a call; the call may need a callback that is here already."""
+        if self.reactor.is_stood_in:
+            self.serving.inbox.serve_callbacks()
 
     def put_in_front(self, accept: Accept) -> Accept:
         """Has calls and messages go through there first; what comes behind it."""

@@ -125,7 +125,7 @@ class OutgoingSync(Outgoing):
         try:
             close: Callable[[], object] | None = getattr(self._iterator, "close", None)
             if close is not None and inspect.isgenerator(self._iterator):
-                close()
+                self._serving.call_plain(close)
         except BaseException as error:  # noqa: BLE001  a generator may raise anything when it is closed
             self._serving.finish_stream(self._link, self._call, error)
         else:
@@ -144,6 +144,7 @@ class OutgoingSync(Outgoing):
         is_over = again = False
         token = SERVED.set(self._served)  # what runs this is the caller's credit, or another slice
         left = self._serving.plain.enter()
+        is_loops = self._serving.reactor.go_away()  # once for all items: to send one is what any thread may do
         try:
             while self.credit.left and not self.is_closed:
                 self.send(next(self._iterator))
@@ -154,6 +155,8 @@ class OutgoingSync(Outgoing):
             is_over = True
         except BaseException as raised:  # noqa: BLE001  becomes the end of the stream
             is_over, error = True, raised
+        if is_loops:
+            self._serving.reactor.come_back()
         self._serving.plain.leave(left)
         SERVED.reset(token)
         with self._lock:

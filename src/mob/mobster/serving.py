@@ -57,6 +57,7 @@ class Serving:
         self, peer: Peer, threads: int = 1, concurrency: int = 100, queue: int = 10_000, metrics: bool = True
     ) -> None:
         self._peer = peer
+        self.reactor = peer.reactor
         self.loop, self.plain = peer.reactor.loop, peer.reactor.plain
         self._concurrency = concurrency
         self._lane = LOOP if threads == 1 else Lane(threads)  # of `def` exports
@@ -98,6 +99,7 @@ class Serving:
         waiting = len(self.inbox) + len(self.turns.lines)
         in_threads = 0 if self.threads is None else self.threads.calls
         running = len(self.tasks) + len(self.streams) + len(self.chunks)
+        running += self.reactor.stand_in.runner.in_hand
         return waiting + running + in_threads + len(self._peer.handlers.background)
 
     @property
@@ -255,10 +257,22 @@ class Serving:
         kwargs: dict[str, Any],
     ) -> None:
         """Runs it on the loop: to its end, or as a task if what it returns wants to be awaited."""
+        reactor = self.reactor
+        if reactor.is_stood_in:  # a callback
+            reactor.stand_in.runner.submit(partial(self._run_beside, link, contact, call, function, args, kwargs))
+            return
         token = SERVED.set((contact, call, link))
         began = 0.0 if call.times is None else monotonic()
+        reactor.is_away = True  # as `go_away`
+        if reactor.waiters:
+            reactor.stand_in.alert()
         try:
-            value = function(*args, **kwargs) if kwargs else function(*args)
+            try:
+                value = function(*args, **kwargs) if kwargs else function(*args)
+            finally:
+                reactor.is_away = False  # as `come_back`
+                if reactor.is_claimed:
+                    reactor.stand_in.take_back()
             if type(value) not in _PLAIN and inspect.isawaitable(value):
                 self.run_as_task(link, call, value)
             elif type(value) not in _PLAIN and is_stream(value):
@@ -273,6 +287,42 @@ class Serving:
             if self._given_up:
                 self._given_up.discard((link, call.id))
             SERVED.reset(token)  # a callback may be served in the middle of another call
+
+    def _run_beside(
+        self,
+        link: Link,
+        contact: Contact,
+        call: m.Call,
+        function: Function,
+        args: Sequence[Any],
+        kwargs: dict[str, Any],
+    ) -> None:
+        """Run a callback in a thread of its own, because the loop's thread is in plain code."""
+        SERVED.set((contact, call, link))
+        try:
+            if link.is_closed or (link, call.id) in self._given_up:
+                return
+            value = function(*args, **kwargs)
+            if type(value) not in _PLAIN and inspect.isawaitable(value):
+                self.reactor.call(partial(self.run_as_task, link, call, value))
+            elif type(value) not in _PLAIN and is_stream(value):
+                self.reactor.call(partial(self._start_stream, link, contact, call, value))
+            else:
+                self._reply(link, call, value)
+        except BaseException as error:  # noqa: BLE001  becomes the answer
+            self._fail(link, call, error)
+        finally:
+            self._given_up.discard((link, call.id))
+            self.reactor.call(self.reactor.note)  # a process that ends waits for it
+
+    def call_plain(self, function: Function, *args: Any) -> Any:
+        """Call plain code of the application, in whichever thread this is."""
+        is_loops = self.reactor.go_away()
+        try:
+            return function(*args)
+        finally:
+            if is_loops:
+                self.reactor.come_back()
 
     def run_as_task(self, link: Link, call: m.Call, awaitable: Awaitable[Any]) -> None:
         """Has a call awaited beside others."""
@@ -409,8 +459,19 @@ class Serving:
         """What runs the code of a generator: a thread of the role's, the loop, or, for one that was an argument of a
         call, whoever reads the links, for its owner may be blocking the loop until it is drawn from."""
         if type(call.target) is int:
-            return self._peer.reactor.call
+            return self._draw_by_reader
         return self.threads.submit if self.threads is not None else self._peer.reactor.loop.call_soon
+
+    def _draw_by_reader(self, draw: Callable[[], None]) -> None:
+        reactor = self.reactor
+
+        def run() -> None:
+            if reactor.is_stood_in:
+                reactor.stand_in.runner.submit(draw)
+            else:
+                draw()
+
+        reactor.call(run)
 
     def give_credit(self, link: Link, number: int, count: int) -> None:
         """The caller has read items of a stream."""
@@ -520,6 +581,8 @@ class Serving:
         reactor = self._peer.reactor
         if get_ident() == reactor.thread:
             reactor.poll()  # the word may lie in the socket, and nobody else will read it
+        elif reactor.is_away:
+            reactor.stand_in.look()  # this thread may read nothing, and the loop's does not
         if link.is_closed or (call.times is not None and monotonic() >= call.times[1]):
             return True
         stream = self.streams.get((link, call.id))

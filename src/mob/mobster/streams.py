@@ -13,7 +13,7 @@ import weakref
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from functools import partial
-from threading import Lock, get_ident
+from threading import Lock
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from mob.core.streams import Debt
@@ -223,27 +223,30 @@ class Stream(Generic[T]):
     def _wait(self) -> None:
         self._peer.check_process()
         reactor = self._peer.reactor
-        if get_ident() == reactor.thread:
-            self._peer.waiting.append(self._call)
-            try:
-                self._peer.serving.inbox.serve_callbacks()
-                reactor.drive(self._is_new)
-            finally:
-                self._peer.waiting.pop()
+        if reactor.is_mine:
+            self._peer.drive([self._call], self._is_new)
             return
         arrival = Lock()
         arrival.acquire()
         self._incoming.when_new(lambda: arrival.locked() and arrival.release())
         if not self._is_new():  # looked at after registering: it may have come in between
-            arrival.acquire()
+            reactor.stand_in.begin_to_wait(arrival)
+            try:
+                arrival.acquire()
+            finally:
+                reactor.waiters.discard(arrival)
 
     async def _wait_async(self) -> None:
         self._peer.check_process()
         loop = asyncio.get_running_loop()
         future: asyncio.Future[None] = loop.create_future()
         self._incoming.when_new(partial(self._peer.handover.give, loop, _finish, future, None))
-        if not self._is_new():
+        if self._is_new():
+            return
+        if loop is self._peer.reactor.loop:
             await future
+        else:
+            await self._peer.wait_elsewhere(future, [self._call])
 
 
 class RemoteIterator:

@@ -141,6 +141,10 @@ class Vitals:
         return dict(counts.most_common(MOST_TALLIES))
 
     def _come_round(self) -> None:
+        reactor = self._peer.reactor
+        if reactor.is_stood_in:  # the loop's own thread has not come round
+            reactor.stand_in.leave(self._come_round)
+            return
         self._lag = monotonic() - self._asked_at
         self._asked_at = 0.0
 

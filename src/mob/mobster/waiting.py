@@ -92,7 +92,7 @@ class _Watch(Generic[T]):
 
     def __enter__(self) -> _Watch[T]:
         for call in self.calls:
-            if get_ident() == call.peer.reactor.thread:
+            if call.peer.reactor.is_mine:
                 self._driven = call.peer
         for call in self.calls:
             call.refuse_if_streaming()
@@ -128,8 +128,15 @@ class _Watch(Generic[T]):
             return True
         if self._driven is not None:
             return self._drive(self._driven, is_met, timeout)
-        with self._news:
-            return self._news.wait_for(is_met, timeout)
+        reactors = {call.peer.reactor for call in self.calls}
+        for reactor in reactors:
+            reactor.stand_in.begin_to_wait(self)
+        try:
+            with self._news:
+                return self._news.wait_for(is_met, timeout)
+        finally:
+            for reactor in reactors:
+                reactor.waiters.discard(self)
 
     def _drive(self, peer: Peer, is_met: Any, timeout: float | None) -> bool:
         pending = [call for call in self.calls if not call.done()]
@@ -144,13 +151,7 @@ class _Watch(Generic[T]):
                     peer.fail(call, error)
             return bool(is_met())
 
-        depth = len(peer.waiting)
-        peer.waiting.extend(pending)
-        try:
-            peer.serving.inbox.serve_callbacks()
-            return peer.reactor.drive(look, None if timeout is None else monotonic() + timeout)
-        finally:
-            del peer.waiting[depth:]
+        return peer.drive(pending, look, None if timeout is None else monotonic() + timeout)
 
 
 def _nothing() -> None:

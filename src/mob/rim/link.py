@@ -149,7 +149,7 @@ class Link:
     def post(self, message: Any) -> None:
         """Sends a message, in the order of posting; from any thread. On a closed link it stays in `unsent`."""
         self._outbox.append(message)
-        if get_ident() == self._reactor.thread:
+        if get_ident() == self._reactor.owner:
             if not self._scheduled:
                 self._scheduled = True
                 self._reactor.flush_soon(self)
@@ -223,7 +223,7 @@ class Link:
             if sent > 0:
                 descriptors = ()
             self._keep_for_later(memoryview(data)[sent:], descriptors)
-            if get_ident() == self._reactor.thread:
+            if get_ident() == self._reactor.owner:
                 self._reactor.watch_writable(self._fd, self.handle_writable)
             else:
                 self._reactor.call(self._watch_backlog)

@@ -15,7 +15,7 @@ import asyncio
 import sys
 from asyncio import AbstractEventLoop
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 _get_running_loop, _set_running_loop = asyncio._get_running_loop, asyncio._set_running_loop
 _swap_current_task: Callable[[AbstractEventLoop, Any], Any] | None = None
@@ -23,20 +23,15 @@ if sys.version_info >= (3, 14):  # from there on a thread has one current task; 
     _swap_current_task = asyncio.tasks._swap_current_task
 
 
-class Left(NamedTuple):
-    """What was running before plain code began."""
-
-    loop: AbstractEventLoop
-    task: Any
-
-
 class Plain:
     """The passages from a loop to plain code and back, in the thread of that loop."""
 
-    __slots__ = ("_found",)
+    __slots__ = ("_found", "_loop", "_tasks")
 
-    def __init__(self) -> None:
+    def __init__(self, loop: AbstractEventLoop) -> None:
+        self._loop = loop
         self._found: AbstractEventLoop | None = None  # what plain code has left running
+        self._tasks: list[Any] = []  # of the loops that were left, the current one of each
 
     def __repr__(self) -> str:
         return f"<Plain, plain code has left {self._found!r} running>"
@@ -47,21 +42,28 @@ class Plain:
         if self._found is not None:
             _set_running_loop(None)
 
-    def enter(self) -> Left | None:
-        """Plain code is about to run: no loop is running from now on. None if none was."""
+    def enter(self) -> AbstractEventLoop | None:
+        """Plain code is about to run: no loop is running from now on. Return the one that was, for `leave`."""
         loop = _get_running_loop()
-        if loop is None:
-            return None
-        task = None if _swap_current_task is None else _swap_current_task(loop, None)
+        return None if loop is None else self.enter_from(loop)
+
+    def enter_own(self) -> AbstractEventLoop:
+        """As `enter`, where mob's loop is known to be running: to ask costs a system call on Python 3.11."""
+        return self.enter_from(self._loop)
+
+    def enter_from(self, loop: AbstractEventLoop) -> AbstractEventLoop:
+        """As `enter`, from the loop that is known to be running."""
+        if _swap_current_task is not None:
+            self._tasks.append(_swap_current_task(loop, None))
         found, self._found = self._found, None
         _set_running_loop(found)
-        return Left(loop, task)
+        return loop
 
-    def leave(self, left: Left | None) -> None:
-        """Plain code has ended: what was running before is running again."""
-        if left is None:
+    def leave(self, loop: AbstractEventLoop | None) -> None:
+        """Plain code has ended: the loop that was running before is running again."""
+        if loop is None:
             return
         self._found = _get_running_loop()
-        _set_running_loop(left.loop)
+        _set_running_loop(loop)
         if _swap_current_task is not None:
-            _swap_current_task(left.loop, left.task)
+            _swap_current_task(loop, self._tasks.pop())

@@ -32,10 +32,11 @@ from collections import deque
 from collections.abc import Callable
 from threading import get_ident
 from time import monotonic
-from typing import Protocol
+from typing import Any, Protocol
 
 from mob.rim.plain import Plain
 from mob.rim.spinning import Spinning
+from mob.rim.standin import StandIn
 
 READ = select.POLLIN | select.POLLHUP | select.POLLERR
 
@@ -62,12 +63,23 @@ class Reactor:
         self._lingers = lingers  # whether, after a flush, the answer is waited for awake for a moment
         self.thread = 0
         """The ident of the thread that runs the loop."""
-        self.plain = Plain()
+        self.owner = 0
+        """The ident of the thread that reads and writes: the loop's, or the stand-in while that one is away."""
+        self.is_away = False
+        """Whether the loop's thread is in plain code of the application."""
+        self.is_stood_in = False
+        """Whether the stand-in is the owner."""
+        self.is_claimed = False
+        """Whether the stand-in is about to take over, or has done so: the loop's thread waits for it then."""
+        self.waiters: set[Any] = set()
+        """What is waited for elsewhere than on the loop: locks of threads, calls that other loops await."""
+        self.stand_in = StandIn(self)
+        self.plain = Plain(loop)
         """How the loop gives way to plain code on its thread."""
         self.driving = 0
         """How deep the loop's thread is in `drive`."""
         self._busy = False  # a callback of ours runs and will flush when it returns
-        self._dirty: list[Flushable] = []
+        self._dirty: deque[Flushable] = deque()
         self._lazy: list[Flushable] = []
         self._flush_scheduled = False
         self._readers: dict[int, Callable[[], None]] = {}
@@ -85,6 +97,8 @@ class Reactor:
         """What to do when code on the loop has said sys.exit(); the loop goes on unless this raises."""
         self.after_callback: Callable[[], None] = _nothing
         """Housekeeping after each of our callbacks and each round of `drive`."""
+        self.before_stand_in: Callable[[], None] = _nothing
+        """What the stand-in has to see to before it reads: what was read before, and is waited for."""
 
     def __repr__(self) -> str:
         return f"<Reactor watching {len(self._readers)} descriptors, driven by hand {self.driving} deep>"
@@ -93,7 +107,7 @@ class Reactor:
 
     def run(self) -> None:
         """Runs the loop in this thread until `stop`. May be called again later, from another thread."""
-        self.thread = get_ident()
+        self.claim()
         if self._wake_r not in self._readers:
             self.watch(self._wake_r, self._handle_wake)
         if self._dirty:
@@ -106,6 +120,15 @@ class Reactor:
             except (SystemExit, KeyboardInterrupt) as error:  # asyncio lets them through, from any task or callback
                 self.on_exit(error)
 
+    def claim(self) -> None:
+        """From now on this thread is the one that runs the loop, or drives by hand in its place."""
+        self.thread = self.owner = get_ident()
+        self.stand_in.claim()
+
+    def disclaim(self) -> None:
+        """From now on there is no such thread."""
+        self.thread = self.owner = 0
+
     def stop(self) -> None:
         """Ends `run`; from any thread."""
         self.call(self.loop.stop)
@@ -113,6 +136,9 @@ class Reactor:
     def call(self, function: Callable[[], None]) -> None:
         """Has the loop's thread call a function soon; from any thread."""
         self._calls.append(function)
+        self._wake()
+
+    def _wake(self) -> None:
         try:
             os.write(self._wake_w, b"\0")
         except BlockingIOError:
@@ -125,16 +151,23 @@ class Reactor:
         forked returns to this loop."""
         if self.thread == get_ident():  # the loop goes on in the child, with what it has yet to do
             self.loop.call_soon(end)
-        self.after_callback = end
+        self.disclaim()
+        self.is_away = False
+        self.after_callback = self.before_stand_in = end
         self._dirty.clear()
         self._lazy.clear()
         self._timers.clear()
         self._awaiting.clear()
-        self.close()
+        self._close_pipe()
 
     def close(self) -> None:
-        """Free its own descriptors, once: their numbers, and that of its thread, soon belong to something else."""
-        self.thread = 0
+        """End the stand-in and free the descriptors of its own."""
+        self.stand_in.end()
+        self._close_pipe()
+
+    def _close_pipe(self) -> None:
+        """Close it, once: its numbers, and that of the loop's thread, soon belong to something else."""
+        self.disclaim()
         read, write = self._wake_r, self._wake_w
         self._wake_r = self._wake_w = -1
         if read != -1:
@@ -220,6 +253,8 @@ class Reactor:
     def watch_writable(self, fd: int, on_writable: Callable[[], None]) -> None:
         """Calls `on_writable` whenever there is room to write, until `unwatch_writable`."""
         self._writers[fd] = on_writable
+        if self.owner != get_ident():  # the stand-in has taken over a moment ago, and polls without it
+            self.call(_nothing)
         self.loop.add_writer(fd, self._handle, on_writable)
         self._poll.register(fd, READ | select.POLLOUT if fd in self._readers else select.POLLOUT)
 
@@ -244,6 +279,8 @@ class Reactor:
     def flush_soon(self, link: Flushable) -> None:
         """Has the link flushed at the end of this turn; on the loop's thread only."""
         self._dirty.append(link)
+        if self.owner != self.thread and self.owner != get_ident():
+            link.flush()  # the stand-in has taken over a moment ago, and may have sent all that was there then
         if not self._busy and not self._flush_scheduled:
             self._schedule_flush()
 
@@ -262,10 +299,13 @@ class Reactor:
     def flush(self) -> None:
         """Sends all that was gathered."""
         self._flush_scheduled = False
-        while self._dirty:
-            dirty, self._dirty = self._dirty, []
-            for link in dirty:
-                link.flush()
+        dirty = self._dirty
+        while dirty:
+            try:
+                link = dirty.popleft()
+            except IndexError:
+                return  # another thread was faster, at a change of the owner
+            link.flush()
 
     def _schedule_flush(self) -> None:
         self._flush_scheduled = True
@@ -304,12 +344,49 @@ class Reactor:
             if self._dirty:
                 self.flush()
 
+    # ---------------------------------------------------------------------------------------------- away
+
+    def go_away(self) -> bool:
+        """Plain code of the application is about to run. Whether this is the loop's thread, which has to `come_back`
+        from it then. (What runs each call does the same in line, for that is the hot path.)"""
+        if get_ident() != self.thread:
+            return False
+        self.is_away = True
+        if self.waiters:
+            self.stand_in.alert()
+        return True
+
+    def come_back(self) -> None:
+        """The loop's thread has returned from plain code: if the stand-in reads in its place, that ends now."""
+        self.is_away = False
+        if self.is_claimed:
+            self.stand_in.take_back()
+
+    def enter(self) -> bool:
+        """Plain code on the loop's thread wants something that only the owner may do, as `drive`. Whether it was away;
+        to be given to `leave` afterwards."""
+        if not self.is_away or get_ident() != self.thread:
+            return False
+        self.come_back()
+        return True
+
+    def leave(self, was_away: bool) -> None:
+        """It goes on with the plain code."""
+        if was_away:
+            self.go_away()
+
+    @property
+    def is_mine(self) -> bool:
+        """Whether this thread has to read by hand what it waits for: it is the loop's, or the stand-in."""
+        ident = get_ident()
+        return ident == self.thread or ident == self.owner
+
     # --------------------------------------------------------------------------------------------- driving
 
     def drive(self, until: Callable[[], bool], deadline: float | None = None) -> bool:
         """Reads and writes by hand until `until()` holds or the deadline (monotonic seconds) passes; whether it holds.
 
-        Only on the loop's own thread, which stands still meanwhile.
+        Only by the owner: the loop's own thread, which stands still meanwhile and has said `enter`, or the stand-in.
         """
         self.driving += 1
         busy, self._busy = self._busy, True
@@ -344,11 +421,13 @@ class Reactor:
 
     def poll(self) -> None:
         """Reads and writes what can be at this moment, by hand; on the loop's own thread."""
+        was_away = self.enter()
         self.driving += 1
         try:
             self.exchange()
         finally:
             self.driving -= 1
+            self.leave(was_away)
 
     def exchange(self) -> None:
         """As `poll`, in a turn of the loop: what is read waits for whoever calls this."""
@@ -379,6 +458,13 @@ class Reactor:
                 self.loop.call_soon(self._handle_input, fd, on_readable, hangup)
 
     def _handle(self, callback: Callable[[], None]) -> None:
+        if self.is_away:  # plain code runs this very loop by hand, as nest_asyncio allows it to
+            self.come_back()
+            try:
+                self._handle(callback)
+            finally:
+                self.go_away()
+            return
         self._busy = True
         try:
             callback()
@@ -395,8 +481,12 @@ class Reactor:
             os.read(self._wake_r, 4096)
         except BlockingIOError:
             return
-        for _ in range(len(self._calls)):
-            self._calls.popleft()()
+        try:
+            for _ in range(len(self._calls)):
+                self._calls.popleft()()
+        except BaseException:
+            self._wake()  # the others are called in the next turn
+            raise
 
 
 def _loop_seconds(seconds: float) -> float:

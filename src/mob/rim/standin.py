@@ -1,0 +1,173 @@
+"""The stand-in: a thread that reads and writes for a loop whose thread is in plain code of the application.
+
+Such code may wait for a thread that it has started, and that thread for an answer; or it runs a loop of its own, in
+which a call is awaited. Then nobody reads the answer. So everything that waits elsewhere than on the loop is counted
+here, and if the plain code takes longer than a moment while something waits, the stand-in takes over until that code
+returns.
+
+Only the owner of the reactor reads, writes, runs timers and touches its tables; that is the loop's thread, or the
+stand-in. The stand-in takes over only while the loop's thread is away, in plain code, and that thread waits for the
+stand-in before it does anything else than an ordinary thread may do. Calls to the loop (`call_soon`, `add_reader`) are
+safe in the stand-in, because the loop is inside of the very callback that runs the plain code.
+
+The stand-in runs no code of the application: callbacks that arrive go to a `Runner`. So the loop's thread never waits
+for more than what mob itself has to do, and a callback may wait for a thread as an export may.
+
+The threads are started when they are needed for the first time; while nothing waits, or the loop's thread is not away,
+they sleep without looking at anything.
+
+Limit: a coroutine that blocks the loop is not plain code, and nobody stands in for it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from contextvars import copy_context
+from threading import Event, Lock, get_ident
+from typing import TYPE_CHECKING, Any
+
+from mob.rim.runner import Runner
+
+if TYPE_CHECKING:
+    from mob.rim.reactor import Reactor
+
+LAST = 1.0
+"""Seconds that the stand-in may take at the end of the process for what it has in hand."""
+PATIENCE = 0.005
+"""Seconds that plain code may take before somebody else reads for those who wait elsewhere."""
+ASKED = "a look"
+"""Stands among the waiters for those that only ask, until the loop's thread is back."""
+
+
+class StandIn:
+    """The thread, and those who may need it."""
+
+    def __init__(self, reactor: Reactor) -> None:
+        self._reactor = reactor
+        self.runner = Runner()
+        """What runs the callbacks that the stand-in has read."""
+        self._thread: threading.Thread | None = None
+        self._starting = Lock()
+        self._alarm = Event()
+        self._hurry = Event()
+        self._reading = Lock()  # held by the stand-in while it is the owner
+        self._left: deque[Callable[[], None]] = deque()  # for the loop's thread
+        self._is_wanted_back = False
+        self._is_over = False
+        self.is_alert = False
+        """Whether the thread is awake, and looks by itself at whether it is needed."""
+
+    def __repr__(self) -> str:
+        return f"<StandIn, {'alert' if self.is_alert else 'asleep'}, for {len(self._reactor.waiters)} that wait>"
+
+    def claim(self) -> None:
+        """Take what is set in this context, where the loop runs, for the code that is run beside it."""
+        self.runner.context = copy_context()
+
+    def begin_to_wait(self, waiter: Any) -> None:
+        """Note that something waits, in another thread than the loop's or on another loop; until
+        `reactor.waiters.discard`."""
+        reactor = self._reactor
+        reactor.waiters.add(waiter)
+        if reactor.is_away:  # looked at after adding; the loop's thread goes away first and looks at the waiters then
+            self.alert()
+            if get_ident() == reactor.thread:  # a loop within the plain code: the outer one is certainly blocked
+                self._hurry.set()
+
+    def look(self) -> None:
+        """Somebody asks for what may lie unread in a socket, and does not wait: have it read from now on, until the
+        loop's thread is back."""
+        reactor = self._reactor
+        if reactor.is_away and not reactor.is_stood_in and ASKED not in reactor.waiters:
+            self.begin_to_wait(ASKED)
+
+    def leave(self, function: Callable[[], None]) -> None:
+        """Have something done when the loop's thread is back that only says anything about that thread. By the
+        stand-in only."""
+        self._left.append(function)
+
+    def alert(self) -> None:
+        """The loop's thread is away, and something waits; from any thread."""
+        if self.is_alert or self._is_over:
+            return
+        self.is_alert = True
+        if self._thread is None:
+            self._start()
+        self._alarm.set()
+
+    def take_back(self) -> None:
+        """Wait until the stand-in has finished what it has in hand: the loop's thread is back."""
+        self._is_wanted_back = True
+        self._reactor.call(_nothing)
+        with self._reading:
+            self._is_wanted_back = False
+
+    def end(self) -> None:
+        """End the threads: the reactor is about to be closed."""
+        self._is_over = True
+        self._alarm.set()
+        self._hurry.set()
+        self.runner.end()
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join(LAST)
+
+    def _start(self) -> None:
+        with self._starting:
+            if self._thread is None:
+                thread = threading.Thread(target=self._run, name="mob-stand-in", daemon=True)
+                thread.start()
+                self._thread = thread
+
+    def _run(self) -> None:
+        reactor = self._reactor
+        while not self._is_over:
+            self._alarm.wait()
+            self._alarm.clear()
+            while reactor.waiters and not self._is_over:
+                self._hurry.wait(PATIENCE)
+                self._hurry.clear()
+                if not (reactor.is_away and reactor.waiters):
+                    break
+                self._take_over()
+            reactor.waiters.discard(ASKED)
+            self.is_alert = False
+            if reactor.waiters and reactor.is_away:  # it has just gone away, and thought: awake
+                self.alert()
+
+    def _take_over(self) -> None:
+        reactor = self._reactor
+        with self._reading:
+            reactor.is_claimed = True
+            try:
+                if reactor.is_away and not self._is_over:  # looked at second: one that is back sees that it has to wait
+                    self._stand_in()
+            except BaseException as error:  # noqa: BLE001  as a loop does it, and goes on
+                reactor.loop.call_exception_handler({"message": "the stand-in has failed", "exception": error})
+            finally:
+                reactor.is_claimed = False
+
+    def _stand_in(self) -> None:
+        reactor, loop = self._reactor, self._reactor.loop
+        is_debugged = loop.get_debug()
+        if is_debugged:  # else the loop refuses to be called by another thread than its own, which is blocked
+            loop.set_debug(False)
+        reactor.owner, reactor.is_stood_in = get_ident(), True
+        try:
+            reactor.before_stand_in()
+            reactor.drive(self._is_done)
+        finally:
+            reactor.owner, reactor.is_stood_in = reactor.thread, False
+            reactor.waiters.discard(ASKED)
+            if is_debugged:
+                loop.set_debug(True)
+            while self._left:
+                reactor.call(self._left.popleft())
+
+    def _is_done(self) -> bool:
+        return self._is_wanted_back or not self._reactor.is_away or self._is_over
+
+
+def _nothing() -> None:
+    pass
