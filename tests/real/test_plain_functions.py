@@ -68,6 +68,13 @@ PLAIN = """
         finally:
             loop.close()
 
+    def run_until_complete():
+        loop = asyncio.new_event_loop()
+        try:
+            return loop.run_until_complete(back.double(1))
+        finally:
+            loop.close()
+
     def run_with_signals():
         async def wait_for_one():
             loop, arrived = asyncio.get_running_loop(), asyncio.Event()
@@ -155,6 +162,11 @@ def test_a_plain_export_runs_a_loop_of_its_own(plain: mob.Proxy, name: str) -> N
 @pytest.mark.parametrize("role", ["plain", "own"])
 def test_a_loop_inside_of_an_export_on_the_main_thread_handles_signals(app: RunningApp, role: str) -> None:
     assert app.clients[0].require(role).run_with_signals().result(PATIENCE) == "arrived"
+
+
+def test_a_loop_that_does_not_run_yet_is_told_how_to_take_a_call(plain: mob.Proxy) -> None:
+    with pytest.raises(RuntimeError, match=r"a loop of your own takes it as asyncio\.run\(call\)"):
+        plain.run_until_complete().result(PATIENCE)
 
 
 def test_no_loop_is_running_in_a_plain_export_and_one_is_in_a_task(plain: mob.Proxy) -> None:

@@ -303,8 +303,6 @@ class Call(Shapes, Shown[T]):
         if get_ident() == reactor.thread and not reactor.is_away:
             return reactor.loop
         loop = asyncio._get_running_loop()
-        if loop is None and get_ident() == reactor.thread:
-            return reactor.loop
         if loop is None:
             raise RuntimeError(
                 f"{self.label}: no event loop runs in this thread that could wait for the call. In sync code its value "
@@ -317,7 +315,7 @@ class Call(Shapes, Shown[T]):
         reactor, running = self._peer.reactor, asyncio._get_running_loop()
         if running is None:
             return reactor.loop if get_ident() == reactor.thread else None
-        if self.state is not DONE:
+        if self.state is not DONE and running is not reactor.loop:  # which nest_asyncio has run within plain code
             self._peer.begin_to_wait(self)  # until the callback is handed over
         return running
 

@@ -149,13 +149,13 @@ async def _run(peer: Peer, link: Link, writer: Contact, body: bytes, delivery: D
     SERVED.set((writer, None, link))  # this is a task of its own
     DELIVERY.set(delivery)
     obj = peer.codec.decode(body)
-    results = await asyncio.gather(*(_call(handler, obj) for handler in handlers), return_exceptions=True)
+    results = await asyncio.gather(*(_call(peer, handler, obj) for handler in handlers), return_exceptions=True)
     for result in results:
         if isinstance(result, BaseException):
             raise result
 
 
-async def _call(handler: Any, obj: Any) -> None:
-    value = handler(obj)
+async def _call(peer: Peer, handler: Any, obj: Any) -> None:
+    value = peer.handlers.call(handler, obj)
     if inspect.isawaitable(value):
         await value

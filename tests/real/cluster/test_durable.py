@@ -82,6 +82,19 @@ def test_the_example_of_the_manual(own_nats: Nats, nodes: Nodes) -> None:
     a.wait_for(r"handles \{'order': 4711\}")
 
 
+def test_a_plain_handler_may_run_a_loop_of_its_own(own_nats: Nats, nodes: Nodes) -> None:
+    back = """
+    import asyncio, mob
+
+    @mob.on("message")
+    def handle(obj):
+        print("slept", asyncio.run(asyncio.sleep(0, obj["n"])), flush=True)
+    """
+    (a,) = nodes.start(own_nats, '.role("back", "./back.py")', ("a",), back=back)
+    send(a, 7)
+    a.wait_for("slept 7")
+
+
 def test_it_waits_until_there_is_a_worker(own_nats: Nats, nodes: Nodes) -> None:
     (a,) = nodes.start(own_nats, ROLES, ("a",), placed={"a": {"front": 1}}, back=BACK, front=FRONT)
     for n in range(3):
