@@ -127,6 +127,26 @@ def test_a_look_lasts_until_the_thread_is_back(reactor: Reactor) -> None:
     assert not reactor.waiters
 
 
+def test_a_function_that_waits_by_hand_calls_those_behind_it(reactor: Reactor) -> None:
+    seen: list[str] = []
+    reactor.loop.set_exception_handler(lambda _, context: seen.append(context["message"]))
+
+    def wait() -> None:
+        reactor.call(lambda: seen.append("third"))
+        reactor.drive(lambda: len(seen) == 2)
+        seen.append("first")
+
+    def end() -> None:
+        seen.append("last")
+        reactor.loop.stop()
+
+    reactor.call(wait)
+    reactor.call(lambda: seen.append("second"))
+    reactor.call(lambda: reactor.call(end))
+    reactor.run()
+    assert seen == ["second", "third", "first", "last"]
+
+
 def test_an_error_does_not_end_it(reactor: Reactor) -> None:
     told: list[str] = []
     called = threading.Event()

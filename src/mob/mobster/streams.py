@@ -131,6 +131,8 @@ class Receiver(weakref.ref["Call[Any]"]):
         if self._contact.pending.get(self.request.id) is self:
             self._contact.forget_call(self)
             self._let_go()
+        if self._incoming.is_read:
+            return  # its `Stream` has told, while another thread had this object in hand
         self._peer.log.warning(
             "%s is a generator, and nobody has read what it yields, so it was closed: iterate over the call "
             "(`for x in ...` or `async for x in ...`).",

@@ -483,6 +483,8 @@ class Reactor:
             return
         try:
             for _ in range(len(self._calls)):
+                if not self._calls:
+                    break  # one of them has waited by hand, and has called the others meanwhile
                 self._calls.popleft()()
         except BaseException:
             self._wake()  # the others are called in the next turn
