@@ -2,16 +2,52 @@
 
 `print` writes its parts one by one, and another thread's may come in between. Here a thread's text is held until its
 line is complete or it flushes; then it is written in one piece.
+
+`sys.stdout` and `sys.__stdout__` are one stream, as everywhere, and behave as those of a program whose output goes into
+a pipe. They are made before the fork and serve after it as well, so they say that they cannot be positioned whatever
+the descriptor was at that time. Closing or detaching them flushes them and leaves them open: what mob and `logging`
+have to say later must not fail because of it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import io
 import sys
 from threading import get_ident
+from typing import Any
 
 LONGEST = 64 * 1024
 """Characters of a line that are held at most."""
+NAMES = {1: "stdout", 2: "stderr"}
+
+
+class Descriptor(io.FileIO):
+    """The descriptor of a standard stream, which is a pipe to the Kingpin or is going to be one."""
+
+    def __init__(self, descriptor: int) -> None:
+        super().__init__(descriptor, "w", closefd=False)
+        self.name = f"<{NAMES.get(descriptor, descriptor)}>"
+
+    def seekable(self) -> bool:
+        """Return False, also before the fork, when the output of the app may be a file."""
+        return False
+
+    def close(self) -> None:
+        """Leave it open."""
+
+
+class Buffer(io.BufferedWriter):
+    """The bytes of a standard stream (`sys.stdout.buffer`)."""
+
+    def close(self) -> None:
+        """Write what is held, and stay open: another stream around this buffer may have closed it."""
+        self.flush()
+
+    def detach(self) -> Any:
+        """Write what is held, and return the descriptor without parting from it."""
+        self.flush()
+        return self.raw
 
 
 class WholeLines(io.TextIOWrapper):
@@ -19,15 +55,18 @@ class WholeLines(io.TextIOWrapper):
 
     def __init__(self, buffer: io.BufferedWriter) -> None:
         super().__init__(buffer, encoding="utf-8", errors="backslashreplace", line_buffering=True)
+        self.mode = "w"  # type: ignore[misc]
         self._begun: dict[int, str] = {}  # by thread
 
     def write(self, text: str, /) -> int:
-        """Writes up to the last end of a line; the rest is held."""
+        """Write up to the last end of a line; the rest is held, unless it rewrites its line, as progress bars do."""
+        if self.write_through:
+            return super().write(text)
         thread = get_ident()
         whole = self._begun.pop(thread, "") + text
         lines, end, rest = whole.rpartition("\n")
-        if len(rest) > LONGEST:
-            lines, rest = whole, ""
+        if len(rest) > LONGEST or "\r" in rest:
+            lines, end, rest = whole, "", ""
         if rest:
             self._begun[thread] = rest
         if lines or end:
@@ -35,30 +74,50 @@ class WholeLines(io.TextIOWrapper):
         return len(text)
 
     def flush(self) -> None:
-        """Writes what this thread has begun."""
+        """Write what this thread has begun."""
         begun = self._begun.pop(get_ident(), "")
         if begun:
             super().write(begun)
         super().flush()
 
     def finish(self) -> None:
-        """Writes what any thread has begun: nothing more will come."""
+        """Write what any thread has begun: nothing more will come."""
         while self._begun:
             super().write(self._begun.popitem()[1])
         super().flush()
 
+    def close(self) -> None:
+        """Write what is held, and stay open."""
+        self.finish()
+
+    def detach(self) -> Any:
+        """Write what is held, and return the buffer without parting from it."""
+        self.finish()
+        return self.buffer
+
 
 def install() -> None:
     """From now on `print` writes whole lines."""
-    for name in ("stdout", "stderr"):
-        stream = getattr(sys, name)
-        if isinstance(stream, io.TextIOWrapper):
+    for descriptor, name in NAMES.items():
+        if isinstance(stream := getattr(sys, name), io.TextIOWrapper):
             stream.flush()
-            setattr(sys, name, WholeLines(stream.detach()))  # type: ignore[arg-type]
+            _replace(descriptor)
 
 
 def finish() -> None:
-    """The process ends: nothing of what was printed is lost."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, WholeLines):
-            stream.finish()
+    """The process ends: nothing of what was printed is lost, by whichever stream."""
+    for stream in (sys.stdout, sys.stderr, *_standing):
+        with contextlib.suppress(Exception):  # a stream of the application's own, which may be closed
+            stream.finish() if isinstance(stream, WholeLines) else stream.flush()
+
+
+_standing: list[WholeLines] = []
+"""The streams of this process; the application may put others in their place."""
+
+
+def _replace(descriptor: int) -> None:
+    name = NAMES[descriptor]
+    stream = WholeLines(Buffer(Descriptor(descriptor)))
+    _standing.append(stream)
+    setattr(sys, name, stream)
+    setattr(sys, f"__{name}__", stream)
