@@ -136,6 +136,7 @@ class Client:
                 break
             await self._reactor.change(deadline)
         peer.tidy()
+        peer.complaints.flush()
         peer.calling.leave()
         for link in peer.contacts.links():
             link.close_after_flush(1.0)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import Callable
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -276,7 +277,11 @@ class Durable:
         elif isinstance(error, Forbidden) or attempt >= DELIVERIES:
             await self._put_aside(role, message, attempt, error)
         else:
-            self._peer.log.warning("%s: attempt %d has failed: %s", _label(role, message), attempt, error)
+            told = "%s: attempt %d has failed: %s"
+            label = _label(role, message)
+            self._peer.complaints.tell(
+                (told, label), told, label, attempt, error, error=error, level=logging.WARNING, traceback=False
+            )
             await _tell(message.nak(delay=DELAYS[min(attempt, len(DELAYS)) - 1]))
 
     async def _deliver(self, role: str, message: Msg, attempt: int) -> Exception | None:

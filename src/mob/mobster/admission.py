@@ -6,6 +6,7 @@ that was lent is a permission in itself, so calls of those pass. Who a caller is
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -65,7 +66,8 @@ class Admission:
         if len(self._told) >= REMEMBERED:
             self._told.clear()
         self._told.add(contact.uid)
-        self._peer.log.warning("messages of %s are dropped: %s", contact.name, self.rule)
+        told = "messages of %s are dropped: %s"
+        self._peer.complaints.tell(told, told, contact.name, self.rule, level=logging.WARNING)
 
 
 def _is_exempt(contact: Contact, message: m.Call | m.Message) -> bool:

@@ -9,6 +9,7 @@ Whoever reads the map draws and sends, in his thread; answers come in any thread
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -402,11 +403,11 @@ class Run:
         if self.stop_drawing is not None:
             self.stop_drawing()
         if not self.is_read:
-            self.peer.log.warning(
+            told = (
                 "%s.map(...) was dropped unread, so its work was cancelled: iterate over it (`for x in ...` or `async "
-                "for x in ...`).",
-                self.label,
+                "for x in ...`)."
             )
+            self.peer.complaints.tell((told, self.label), told, self.label, level=logging.WARNING)
         for call in self.calls():
             call.cancel()
         self._lines.clear()

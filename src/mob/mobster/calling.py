@@ -440,9 +440,11 @@ class Calling:
             try:
                 self._send_message(contact, m.Message(parked.body[1], parked.body[5]), parked.passage)
             except BadMessage as error:
-                self._peer.log.error("%s: %s", _label(parked, contact.member.role), error)
+                label = _label(parked, contact.member.role)
+                self._peer.complaints.tell(label, "%s: %s", label, error, error=error, traceback=False)
             self._peer.callbacks.let_go(parked.passage)
             return True
+        _part(parked.call)
         if parked.call.state is not State.WAITING:
             return False
         self._send(contact, parked.call, parked.body, parked.passage)
@@ -543,14 +545,23 @@ class Calling:
 
     def _give_up(self, parked: Parked, error: CallError) -> None:
         if parked.call is not None:
+            _part(parked.call)
             self._peer.fail(parked.call, error)
         else:
             self._peer.callbacks.let_go(parked.passage)
-            self._peer.log.error("%s", error)
+            label = _label(parked, parked.line.route.role) if hasattr(parked, "line") else "a message"
+            self._peer.complaints.tell(label, "%s", error, error=error, traceback=False)
 
     def _why(self, role: str) -> str:
         info = self._peer.roster.roles.get(role)
         return f"it is failing: {info.failing}" if info and info.failing else "see `mob ps`."
+
+
+def _part(call: Call[Any]) -> None:
+    """A call waits no longer: what it was while it waited is let go. The two would make a circle, and an error that
+    nobody asks for is told of when the last reference to its call goes."""
+    if hasattr(call, "parked"):
+        del call.parked
 
 
 def _place_of(places: Sequence[tuple[str, int]], item: Item) -> Place:

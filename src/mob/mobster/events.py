@@ -85,8 +85,9 @@ class Handlers:
         self._peer.serving.running.leave()  # what the handlers do is not the export's that ran before
         try:
             obj = self._peer.codec.decode(message.body)
-        except Exception:
-            self._peer.log.exception("a message from %s cannot be read", contact.name)
+        except Exception as error:  # noqa: BLE001  logged
+            told = "a message from %s cannot be read: %s"
+            self._peer.complaints.tell(told, told, contact.name, error, error=error)
             return
         SERVED.set((contact, None, link))
         if self._peer.tracing is None:
@@ -111,7 +112,8 @@ class Handlers:
             forks.end()
 
     def _handle_failed(self, event: str, error: Exception) -> None:
-        self._peer.log.error("a handler of %r raised", event, exc_info=error)
+        told = "a handler of %r raised %s: %s"
+        self._peer.complaints.tell((told, event), told, event, type(error).__name__, error, error=error)
         if event == "ready":
             self.on_ready_failed(error)
 

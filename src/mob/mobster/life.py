@@ -445,6 +445,7 @@ class Life:
         await ending.end_tasks(self._time_left(), peer.log)
         peer.tidy()
         peer.calling.leave()
+        peer.complaints.flush()
         peer.serving.refuse_all(f"{peer.name} has ended.")
         for each in peer.contacts.links():
             each.close_after_flush(1.0)

@@ -32,6 +32,7 @@ from mob.mobster.buffers import Buffers
 from mob.mobster.call import Call
 from mob.mobster.callbacks import Callbacks
 from mob.mobster.calling import Calling, unknown_pid
+from mob.mobster.complaints import Complaints
 from mob.mobster.contacts import Contact, Contacts
 from mob.mobster.control import Control
 from mob.mobster.descriptors import Descriptors
@@ -108,6 +109,7 @@ class Peer:
         self.frame_limit = frame_limit
         self.pid = os.getpid()
         self.log = logging.getLogger("mob")
+        self.complaints = Complaints(reactor, self.log)
         self.roster = Roster()
         self.unheard: deque[tuple[str, BaseException]] = deque()
         """Errors of calls that nobody asked for: (label, error). A finalizer appends, `tidy` logs."""
@@ -538,7 +540,8 @@ class Peer:
             self.buffers.sweep()
         while self.unheard:
             label, error = self.unheard.popleft()
-            self.log.error("%s failed and nobody asked for its result: %s", label, error, exc_info=error)
+            told = "%s failed and nobody asked for its result: %s"
+            self.complaints.tell((told, label), told, label, error, error=error)
 
     def keep_house(self) -> None:
         """From now on tidies once a second even if nothing arrives."""

@@ -9,6 +9,7 @@ anybody has read from it. The other end is `producers`.
 from __future__ import annotations
 
 import asyncio
+import logging
 import weakref
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -133,11 +134,11 @@ class Receiver(weakref.ref["Call[Any]"]):
             self._let_go()
         if self._incoming.is_read:
             return  # its `Stream` has told, while another thread had this object in hand
-        self._peer.log.warning(
+        told = (
             "%s is a generator, and nobody has read what it yields, so it was closed: iterate over the call "
-            "(`for x in ...` or `async for x in ...`).",
-            self.label,
+            "(`for x in ...` or `async for x in ...`)."
         )
+        self._peer.complaints.tell((told, self.label), told, self.label, level=logging.WARNING)
 
     def _let_go(self) -> None:
         self._peer.callbacks.let_go(self._passage)

@@ -1,0 +1,96 @@
+"""Things to say that repeat themselves: the first of a kind at once, then one summary a second.
+
+What nobody waits for may fail a hundred thousand times in a second, each time for the same reason. The first of a kind
+is said at once; those that follow within a second of it are counted, and one of them is the example that is said for
+all. A kind that was quiet for a second begins again with its first. `next_at` says when a summary is due, if anything
+was counted: no clock runs otherwise. Knows nothing of what is said, nor where.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+EVERY = 1.0
+"""Seconds between two lines of one kind."""
+KINDS = 1000
+"""Kinds that are told apart at one time; what is of yet another kind is counted with all such."""
+OTHERS = object()
+"""The kind of those that are beyond `KINDS`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Summary(Generic[T]):
+    """What is said for several of one kind."""
+
+    example: T
+    """The last of them."""
+    count: int
+    seconds: float
+    """In how many seconds they came."""
+
+
+class _Kind(Generic[T]):
+    __slots__ = ("count", "example", "said_at")
+
+    def __init__(self, example: T, now: float) -> None:
+        self.said_at = now
+        self.count = 0
+        self.example = example
+
+
+class Repeats(Generic[T]):
+    """What was said lately, by kind, and what has come since.
+
+    >>> repeats = Repeats[str]()
+    >>> repeats.admit("full", "call 1", 10.0), repeats.admit("full", "call 2", 10.1), repeats.next_at
+    (True, False, 11.0)
+    >>> repeats.take_due(11.0)
+    [Summary(example='call 2', count=1, seconds=1.0)]
+    """
+
+    def __init__(self) -> None:
+        self._kinds: dict[Hashable, _Kind[T]] = {}
+
+    def __repr__(self) -> str:
+        return (
+            f"<Repeats: {len(self._kinds)} kinds, {sum(each.count for each in self._kinds.values())} to be summed up>"
+        )
+
+    def admit(self, kind: Hashable, example: T, now: float) -> bool:
+        """Return True if this is to be said at once; otherwise it is counted."""
+        if kind not in self._kinds and len(self._kinds) >= KINDS:
+            self._forget_quiet(now)
+            if len(self._kinds) >= KINDS:
+                kind = OTHERS
+        known = self._kinds.get(kind)
+        if known is None or (not known.count and now - known.said_at >= EVERY):
+            self._kinds[kind] = _Kind(example, now)
+            return True
+        known.count += 1
+        known.example = example
+        return False
+
+    @property
+    def next_at(self) -> float | None:
+        """When the next summary is due; None if nothing was counted."""
+        return min((each.said_at + EVERY for each in self._kinds.values() if each.count), default=None)
+
+    def take_due(self, now: float) -> list[Summary[T]]:
+        """Return the summaries that are due, and begin to count again."""
+        return [self._take(each, now) for each in self._kinds.values() if each.count and now >= each.said_at + EVERY]
+
+    def take_all(self, now: float) -> list[Summary[T]]:
+        """Return all summaries, due or not: the process ends."""
+        return [self._take(each, now) for each in self._kinds.values() if each.count]
+
+    def _take(self, kind: _Kind[T], now: float) -> Summary[T]:
+        summary = Summary(kind.example, kind.count, now - kind.said_at)
+        kind.count, kind.said_at = 0, now
+        return summary
+
+    def _forget_quiet(self, now: float) -> None:
+        for name in [name for name, each in self._kinds.items() if not each.count and now - each.said_at >= EVERY]:
+            del self._kinds[name]

@@ -1,0 +1,96 @@
+"""Complaints: what the log says of failures that nobody waits for, wherever in this process they come from.
+
+Calls whose results nobody has asked for, messages that could not be sent, handlers that raised. There may be very many
+of one kind: the first is logged at once, with its traceback, the others are summed up once a second (`core/repeats.py`
+decides). What is logged goes through here if one cause can produce it without end.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Hashable
+from dataclasses import dataclass
+from threading import Lock
+from time import monotonic
+
+from mob.core.repeats import Repeats, Summary
+from mob.errors import RemoteError
+from mob.rim.reactor import Reactor
+
+
+@dataclass(frozen=True, slots=True)
+class Complaint:
+    """One line of the log, and what was raised."""
+
+    level: int
+    template: str
+    args: tuple[object, ...]
+    error: BaseException | None
+
+
+class Complaints:
+    """All complaints of one process."""
+
+    def __init__(self, reactor: Reactor, log: logging.Logger) -> None:
+        self._reactor = reactor
+        self._log = log
+        self._repeats: Repeats[Complaint] = Repeats()
+        self._lock = Lock()
+        self._is_waiting = False  # whether a timer will look for summaries that are due
+
+    def __repr__(self) -> str:
+        return f"<Complaints, {self._repeats!r}>"
+
+    def tell(
+        self,
+        kind: Hashable,
+        template: str,
+        *args: object,
+        error: BaseException | None = None,
+        level: int = logging.ERROR,
+        traceback: bool = True,
+    ) -> None:
+        """Log a line, now or as one of several; from any thread.
+
+        `kind` and the type of `error` say what it is summed up with. `traceback`: whether the first of a kind shows
+        that of `error`.
+        """
+        complaint = Complaint(level, template, args, error)
+        with self._lock:
+            is_first = self._repeats.admit((kind, _type_of(error)), complaint, monotonic())
+            must_wait, self._is_waiting = not is_first and not self._is_waiting, self._is_waiting or not is_first
+        if is_first:
+            self._log.log(level, template, *args, exc_info=error if traceback else None)
+        elif must_wait:
+            self._reactor.call(self._wait)
+
+    def flush(self) -> None:
+        """Log all summaries now: the process ends."""
+        with self._lock:
+            summaries = self._repeats.take_all(monotonic())
+        self._say(summaries)
+
+    def _wait(self) -> None:
+        with self._lock:
+            when = self._repeats.next_at
+            self._is_waiting = when is not None
+        if when is not None:
+            self._reactor.call_at(when, self._handle_timer)
+
+    def _handle_timer(self) -> None:
+        with self._lock:
+            summaries = self._repeats.take_due(monotonic())
+        self._say(summaries)
+        self._wait()
+
+    def _say(self, summaries: list[Summary[Complaint]]) -> None:
+        for summary in summaries:
+            complaint, seconds = summary.example, f"{summary.seconds:.1f}"
+            text = f"%s more like this in %s s: {complaint.template}"
+            self._log.log(complaint.level, text, f"{summary.count:,}", seconds, *complaint.args)
+
+
+def _type_of(error: BaseException | None) -> str:
+    if isinstance(error, RemoteError):
+        return error.type_name
+    return type(error).__qualname__
