@@ -25,6 +25,7 @@ from mob.core.scaling import Scaling
 from mob.core.singletons import Singletons
 from mob.core.states import Mobster, Slot as SlotState
 from mob.core.stopping import Stopping
+from mob.core.verdicts import verdict_of
 from mob.plan import GATEWAY, Plan
 from mob.wire.messages import Beat, Export, Member, Parked, Row
 
@@ -176,8 +177,8 @@ class Supervisor:
         why = process.why_killed or why
         self.crew.forget(process)
         self.health.handle_exited(uid)
-        decisions = [*self.debugging.handle_gone(uid, now), AnnounceGone(uid, why)]
         process.has_crashed = self._has_crashed(process, was_told, status)
+        decisions = [*self.debugging.handle_gone(uid, now), AnnounceGone(uid, verdict_of(process, why, status))]
         if process.has_crashed:
             decisions.append(_record(process, f"{why} while it ran {slot.role}.{blamed}" if blamed else why, now))
         if self.stopping:

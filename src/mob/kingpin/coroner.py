@@ -46,13 +46,20 @@ class Coroner:
         crash = self._crashes.last(role)
         return "" if crash is None else crash.text()
 
-    def blame(self, uid: int, status: int) -> str:
+    def look_into(self, uid: int, status: int) -> tuple[str, str]:
+        """Return how a mobster has ended, in words, and the export that is to be blamed ("": none)."""
+        before, self._oom_kills = self._oom_kills, processes.count_oom_kills()
+        is_oom = status == -signal.SIGKILL and self._oom_kills > before
+        text = processes.exit_text(status)
+        return f"{text}, probably because the system was out of memory" if is_oom else text, self._blame(
+            uid, status, is_oom
+        )
+
+    def _blame(self, uid: int, status: int, is_oom: bool) -> str:
         """The export that a mobster ran when it died, if it ran one and no other. Nothing is to be blamed for a kill
         from outside, but for one by the kernel for want of memory, and for one by mob of a mobster that hung."""
         kingpin = self._kingpin
         process = kingpin.supervisor.processes.get(uid)
-        before, self._oom_kills = self._oom_kills, processes.count_oom_kills()
-        is_oom = status == -signal.SIGKILL and self._oom_kills > before
         if process is None or not (is_oom or processes.is_own_doing(status) or process.why_killed):
             return ""
         exports = kingpin.supervisor.roster.roles[process.slot.role].exports or ()

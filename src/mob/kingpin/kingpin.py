@@ -417,7 +417,7 @@ class Kingpin:
             if connection.beats is not None:
                 connection.beats.drain()
         process = self.supervisor.processes.get(uid)
-        why, blamed = processes.exit_text(status), self.coroner.blame(uid, status)
+        why, blamed = self.coroner.look_into(uid, status)
         self.carry_out(self.supervisor.handle_exited(uid, why, monotonic(), status, blamed))
         self.registry.handle_exited(uid)
         if self.cluster is not None:

@@ -26,7 +26,7 @@ from mob.errors import BadMessage, Busy, CallError, Lost, Unavailable, UnknownTa
 from mob.mobster import portable
 from mob.mobster.call import Call
 from mob.mobster.callbacks import Passage
-from mob.mobster.contacts import UNSENT_LIMIT
+from mob.mobster.contacts import EXITED, UNSENT_LIMIT
 from mob.mobster.served import Served, current
 from mob.mobster.streams import Receiver
 from mob.plan import BACKLOG
@@ -462,20 +462,21 @@ class Calling:
                     why = f"no worker became ready before {self._peer.name} ended."
                     self._give_up(parked, Unavailable(f"{_label(parked, route.role)}: {why}"))
         for contact in self._peer.contacts:
+            contact.end_orphans(EXITED)
             contact.say_farewell()
 
-    def handle_lost(self, call: Call[Any] | Receiver, error: Lost) -> None:
-        """Its worker had the call and is gone. An idempotent one is repeated, with a little jitter, elsewhere; but no
-        stream of which something has arrived."""
+    def repeat(self, call: Call[Any] | Receiver, why: str) -> bool:
+        """Its worker had the call and is gone. Have an idempotent one repeated, with a little jitter, elsewhere; but no
+        stream of which something has arrived. Return False if it cannot be."""
         if isinstance(call, Receiver) or call.state is not State.SENT or not self.may_repeat(call):
-            self._peer.fail(call, error)
-            return
+            return False
         call.retries = getattr(call, "retries", DEFAULTS.retries) - 1
         call.is_repeated = True
         if hasattr(call, "until"):
             del call.until
         when = monotonic() + random.uniform(0, RETRY_JITTER)
-        self._peer.reactor.call_at(when, partial(self.route_again, call, str(error)))
+        self._peer.reactor.call_at(when, partial(self.route_again, call, why))
+        return True
 
     def may_repeat(self, call: Call[Any]) -> bool:
         """Whether a call that was sent is to be sent again if its worker dies."""

@@ -7,7 +7,9 @@ those that never left are routed anew.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Sequence
+from functools import partial
 from threading import Lock
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -34,6 +36,11 @@ UNSENT_LIMIT = 64 * 1024 * 1024
 FULL = UNLIMITED >> 1
 """What is added to the calls that a worker of another machine has in hand if others wait for it: more than any export
 runs at once that has a limit."""
+EXITED = "exited before it answered"
+"""How a worker has died, as far as the end of its link says it."""
+VERDICT = 1.0
+"""Seconds that the Kingpin has to say how a process has died after its link has ended. It takes a millisecond or two,
+unless it is stopped itself."""
 PATIENCE = 1.0
 """Seconds after which a link is asked for again that this process had no descriptor for."""
 
@@ -59,6 +66,7 @@ class Contact:
         "link",
         "member",
         "node",
+        "orphans",
         "pending",
         "queue",
         "uid",
@@ -75,6 +83,8 @@ class Contact:
         """Calls sent there and not answered, by number."""
         self.beside: set[int] = set()
         """The numbers of those that hold up no other call there."""
+        self.orphans: deque[Call[Any] | Receiver] = deque()
+        """Calls that its death has ended, until the Kingpin says how it died: their errors say it, too."""
         self.lanes: dict[str, Lane] = peer.contacts.route(member.role).lanes
         """How the exports of its role are run, as far as they are not run one after the other."""
         self.heard = 0
@@ -249,8 +259,9 @@ class Contact:
             self.farewell_said = True
             self.link.post(m.Farewell())
 
-    def lose(self, why: str) -> None:
-        """The member is gone, or the link to it has broken."""
+    def lose(self, why: str, is_known: bool = True) -> None:
+        """The member is gone, or the link to it has broken. `is_known`: nobody will say more about the reason; else the
+        calls that are not sent to another worker end a moment later, with what the Kingpin says by then."""
         with self._meeting:
             link, self.link = self.link, None
             never_sent = {message.id for message, _ in self._early if isinstance(message, m.Call)}
@@ -265,10 +276,25 @@ class Contact:
                 continue
             if number in never_sent and isinstance(call, Call):
                 self._peer.calling.route_again(call, f"{self.name} {why}")
-            else:
-                self._peer.calling.handle_lost(
-                    call, Lost(f"{call.label} was lost: {self.name} {why} before it had answered.")
-                )
+            elif not self._peer.calling.repeat(call, self._lost(call, why)):
+                self.orphans.append(call)
+        if is_known:
+            self.end_orphans(why)
+        elif self.orphans:
+            self._peer.reactor.call_at(monotonic() + VERDICT, partial(self.end_orphans, why))
+
+    def end_orphans(self, why: str) -> None:
+        """How the member has died is known now, or nobody has said it in time."""
+        while self.orphans:
+            try:
+                call = self.orphans.popleft()
+            except IndexError:
+                return  # another thread was faster
+            if not (isinstance(call, Call) and call.done()):  # it may have been cancelled meanwhile
+                self._peer.fail(call, Lost(self._lost(call, why)))
+
+    def _lost(self, call: Call[Any] | Receiver, why: str) -> str:
+        return f"{call.label} was lost: {self.name} {why}."
 
 
 def _post(link: Link, message: Any, descriptors: Sequence[Descriptor]) -> None:
@@ -312,9 +338,9 @@ class DistantContact(Contact):
         if self._early:
             self._peer.control.post(m.WantMember(self.uid))
 
-    def lose(self, why: str) -> None:
+    def lose(self, why: str, is_known: bool = True) -> None:
         self._peer.contacts.forget_wish(self)  # first: what other threads say from now on asks for another link
-        super().lose(why)
+        super().lose(why, is_known)
 
 
 class Contacts:
@@ -452,7 +478,8 @@ class Contacts:
         elif contact is not None and contact.link is link:
             contact.is_broken = True
             self._reroute(contact.member.role)
-            contact.lose("has gone" if why == CLOSED else f"broke its link: {why}")
+            is_known = why != CLOSED or self._peer.control.is_closed
+            contact.lose(EXITED if why == CLOSED else f"broke its link: {why}", is_known)
             if why != CLOSED and contact.uid in self._by_uid:
                 self._peer.log.error("the link to %s was closed: %s", contact.name, why)
                 self._peer.control.post(m.WantMember(contact.uid, again=True))

@@ -1,0 +1,58 @@
+"""How a worker has died, in the words that its callers read."""
+
+from __future__ import annotations
+
+import pytest
+
+from mob.core.decisions import AnnounceGone
+from tests.core.world import KILLED, World, plan
+
+
+def gone(world: World, uid: int, why: str, status: int | None) -> str:
+    (announced,) = (
+        each for each in world.supervisor.handle_exited(uid, why, world.now, status) if isinstance(each, AnnounceGone)
+    )
+    assert announced.uid == uid
+    return announced.why
+
+
+@pytest.fixture
+def world() -> World:
+    world = World(plan("back*2", options={"stop_exit_codes": (4,)}))
+    world.start()
+    for uid in (1, 2):
+        world.forked(uid)
+        world.ready(uid)
+    return world
+
+
+@pytest.mark.parametrize(
+    ("why", "status", "text"),
+    [
+        ("was killed by SIGSEGV", -11, "was killed by SIGSEGV (signal 11); see `mob crashes back`"),
+        ("exited with status 3", 3, "exited with status 3; see `mob crashes back`"),
+        ("exited with status 4", 4, "exited with status 4"),  # no crash, says the role
+        ("ended by itself (exit status 0)", 0, "ended by itself (exit status 0)"),
+    ],
+)
+def test_an_exit_is_said_as_it_was(world: World, why: str, status: int, text: str) -> None:
+    assert gone(world, 1, why, status) == text
+
+
+def test_a_kill_by_mob_says_why(world: World) -> None:
+    process = world.supervisor.processes[1]
+    process.why_killed = "hangs: nothing was heard of it for 5.0 s (hang_timeout)"
+    told = (
+        "was killed by mob, because it hangs: nothing was heard of it for 5.0 s (hang_timeout); see `mob crashes back`"
+    )
+    assert gone(world, 1, KILLED, -9) == told
+
+
+def test_a_kill_after_the_grace_time_is_no_riddle(world: World) -> None:
+    world.supervisor.processes[1].killed = True
+    assert gone(world, 1, KILLED, -9).startswith("was killed by mob, because it was asked to end and was still running")
+
+
+def test_a_lost_lease_is_said_once(world: World) -> None:
+    world.supervisor.processes[1].why_killed = "was killed, for its lease is lost: no NATS"
+    assert gone(world, 1, KILLED, -9).startswith("was killed, for its lease is lost: no NATS")
