@@ -63,6 +63,7 @@ if TYPE_CHECKING:
     from mob.mobster.call import Call as Call
     from mob.mobster.callbacks import RemoteFunction as RemoteFunction
     from mob.mobster.exports import export as export
+    from mob.mobster.hooked import ErrorContext as ErrorContext
     from mob.mobster.mapping import Map as Map
     from mob.mobster.peer import register as register
     from mob.mobster.proxy import Proxy as Proxy, Target as Target
@@ -81,6 +82,7 @@ _HOMES = {
     "mob.mobster.call": "Call",
     "mob.mobster.callbacks": "RemoteFunction",
     "mob.mobster.exports": "export",
+    "mob.mobster.hooked": "ErrorContext",
     "mob.mobster.mapping": "Map",
     "mob.mobster.peer": "register",
     "mob.mobster.proxy": "Proxy Target",

@@ -135,6 +135,7 @@ class Client:
             if not any(contact._early for contact in peer.contacts):  # pyright: ignore[reportPrivateUsage]
                 break
             await self._reactor.change(deadline)
+        await peer.hooks.finish(FAREWELL_TIME)
         peer.tidy()
         peer.complaints.flush()
         peer.calling.leave()
@@ -197,7 +198,8 @@ class Client:
     @overload
     def on(self, event: str, handler: F) -> Callable[[F], F]: ...
     def on(self, event: str, handler: Any = None) -> Any:
-        """Registers a handler (`message`, `join`, `leave`); it runs in the client's own thread. `ValueError`: no other.
+        """Registers a handler (`message`, `join`, `leave`, `error`); it runs in the client's own thread, and one of
+        `error` in another. `ValueError`: no other.
 
         >>> app.on("leave", lambda member: print(member.pid))     # doctest: +SKIP
         """

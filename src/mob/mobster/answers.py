@@ -87,6 +87,8 @@ class Answers:
         tallies = self._peer.serving.tallies
         if tallies is not None and call.target in self._peer.serving.exports:
             tallies.fail(str(call.target), error)
+        if self._peer.report is not None:
+            self._peer.hooks.report_call(error, link, call)
         link.post(m.Failed(call.id, self._queue(), failures.describe(error, self._peer.codec)))
         self.served += 1
         if isinstance(error, (SystemExit, KeyboardInterrupt)):  # it ends the call and not the process: see `exits`

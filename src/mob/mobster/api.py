@@ -167,7 +167,8 @@ def on(event: str, handler: Any = None) -> Any:
     """Registers a handler, `def` or `async def`: `@mob.on("message")`, or `mob.on("message", f)`.
 
     Events: `message` (gets the object), `start` (runs on the loop after the import, before the mobster is ready),
-    `ready`, `stop`, `join` and `leave` (get the other mobster). `ValueError` for any other.
+    `ready`, `stop`, `join` and `leave` (get the other mobster), `error` (gets an exception that the code of this
+    mobster has raised, and an `ErrorContext`; runs in a thread of its own). `ValueError` for any other.
 
     A mobster that ends waits for its handlers of messages. One of `ready`, `join` or `leave` that still runs is
     cancelled then, so it may go on for ever.

@@ -367,6 +367,10 @@ class Contacts:
         """Who is at the other end."""
         return self._by_link[link]
 
+    def find(self, link: Link) -> Contact | None:
+        """Return who is at the other end, None if the link has ended or is none of these. From any thread."""
+        return self._by_link.get(link)
+
     def links(self) -> list[Link]:
         """All links to members."""
         return list(self._by_link)

@@ -1,7 +1,8 @@
 """Handlers: what the application wants to hear of.
 
 `message` (an object that somebody sent), `start` (after the import, before ready: open pools and servers here),
-`ready`, `stop` (the process is about to end), `join` and `leave` (another mobster). Handlers are `def` or `async def`;
+`ready`, `stop` (the process is about to end), `join` and `leave` (another mobster), and `error` (code of this process
+has raised: see `hooked`). Handlers are `def` or `async def`;
 those of one event are run in the order in which they were registered. What they raise is logged; a handler of `ready`
 that raises ends the process as well, because what it does (a consumer, a timer) would be missing until the next start.
 """
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from mob.mobster.peer import Peer
 
 F = TypeVar("F", bound=Callable[..., Any])
-EVENTS = ("message", "start", "ready", "stop", "join", "leave")
+EVENTS = ("message", "start", "ready", "stop", "join", "leave", "error")
 
 
 def check_event(event: str) -> None:
@@ -61,6 +62,8 @@ class Handlers:
             if not callable(handler):
                 raise TypeError(f"the handler of {event!r} must be a function, not {handler!r}.")
             self._handlers[event].append(handler)
+            if event == "error":
+                self._peer.hooks.begin()
             return handler
 
         if handler is not None:
@@ -111,7 +114,13 @@ class Handlers:
         if self._peer.is_abandoned:  # the handler has forked, and this is its child
             forks.end()
 
+    def report(self, event: str, error: BaseException) -> None:
+        """Tell the handlers of `error` what a handler has raised."""
+        if self._peer.report is not None:
+            self._peer.report(error, "handler", event)
+
     def _handle_failed(self, event: str, error: Exception) -> None:
+        self.report(event, error)
         told = "a handler of %r raised %s: %s"
         self._peer.complaints.tell((told, event), told, event, type(error).__name__, error, error=error)
         if event == "ready":

@@ -310,6 +310,7 @@ class Life:
                 await self._serve()
         except Exception as error:  # noqa: BLE001  reported, and the process ends
             self._end_child()
+            self.peer.handlers.report("start", error)
             if not self.stopping:
                 self.status = 1
                 self._report(loading.traceback_of(error))
@@ -436,13 +437,15 @@ class Life:
                 self._end_child()
             except TimeoutError:
                 peer.log.error("a handler of 'stop' has not ended within the grace time: %r", handler)
-            except Exception:
+            except Exception as error:
                 self._end_child()
+                peer.handlers.report("stop", error)
                 peer.log.exception("a handler of 'stop' raised")
         if peer.exit_asked is not None:
             self.status = _status_of(peer.exit_asked)
         peer.serving.cancel_all()
         await ending.end_tasks(self._time_left(), peer.log)
+        await peer.hooks.finish(self._time_left())
         peer.tidy()
         peer.calling.leave()
         peer.complaints.flush()

@@ -39,6 +39,7 @@ from mob.mobster.descriptors import Descriptors
 from mob.mobster.events import Handlers
 from mob.mobster.fencing import Fencing
 from mob.mobster.handover import Handover
+from mob.mobster.hooked import ErrorHooks
 from mob.mobster.serving import Serving
 from mob.mobster.streams import Receiver
 from mob.plan import FRAME_LIMIT, SHARED_MEMORY
@@ -117,6 +118,9 @@ class Peer:
         """Calls whose streams, and maps, that nobody reads any more. A finalizer appends, `tidy` cancels."""
         self.handover = Handover(reactor, self.end_to_wait)
         self.handlers = Handlers(self)
+        self.hooks = ErrorHooks(self)
+        self.report: Callable[[BaseException, str, str], None] | None = None
+        """What is told of an exception that the code of this process has raised, once there is a handler of `error`."""
         self.call_numbers = itertools.count(1)
         """Each call of this process has one of its own, whoever it goes to."""
         self.waiting: list[Call[Any]] = []
