@@ -124,6 +124,32 @@ def test_all_roles_and_mobsters_are_shown(apps: Apps, pages: Any, tmp_path: Path
     shoot(page, "dashboard-light-whole", tmp_path, full=True)
 
 
+SPREAD = """() => {
+    const xs = [...mob.stage.nodes.values()].map(node => node.toX);
+    return (Math.max(...xs) - Math.min(...xs)) / mob.stage.width;
+}"""
+ROWS = """async sizes => {
+    const { rowsOf } = await import("/static/stage.js");
+    const machines = Array.from({ length: 30 }, (_, number) => number);
+    return machines.flatMap(n => sizes.map(([width, height]) => rowsOf(machines.slice(0, n + 1), width, height)));
+}"""
+
+
+def test_the_picture_uses_its_whole_canvas(apps: Apps, pages: Any) -> None:
+    _, _, url = shop(apps)
+    for size in (DESKTOP, {"width": 2400, "height": 900}, PHONE):
+        page = pages(url, size=size)
+        wait_true(page, "mob.stage.labels.length === 3")
+        assert page.evaluate(SPREAD) > 0.5, size
+    grids = page.evaluate(ROWS, [[2300, 420], [1190, 420], [360, 400]])
+    for rows in grids:
+        shown = [machine for row in rows for machine in row]
+        assert shown == list(range(len(shown))), "each machine once, in order"
+        lengths = [len(row) for row in rows]
+        assert max(lengths) - min(lengths) <= 1, "no row has an empty part"
+    assert [len(rows) for rows in grids[:3]] == [1, 1, 1], "one machine has the whole picture"
+
+
 def test_dark_and_phone(apps: Apps, pages: Any, tmp_path: Path) -> None:
     _, _, url = shop(apps)
     page = pages(url, scheme="dark")

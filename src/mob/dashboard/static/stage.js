@@ -75,18 +75,18 @@ export class Stage {
     const ordered = store.inOrder();
     const machines = store.machines();
     const total = store.mobsters.size;
-    const size = Math.max(3.2, Math.min(10, Math.sqrt((width * height) / (total + 6)) / 9.5));
+    const size = Math.max(3.2, Math.min(11, Math.sqrt((width * height) / (total + 6)) / 9.5));
     this.size = size;
     const seen = new Set();
     this.labels = [];
     this.kingpins = [];
-    const columns = Math.ceil(Math.sqrt((machines.length * width) / (height * 2.2))) || 1;
-    const rows = Math.ceil(machines.length / columns);
-    const [wide, high] = [width / columns, height / rows];
-    machines.forEach(([node], number) => {
-      const names = [...store.roles.entries()].filter(([, role]) => (role.node ?? "") === node).map(([name]) => name);
-      const groups = names.map((role) => ({ role, members: ordered.filter((each) => each.role === role) }));
-      this.placeMachine(node, groups, (number % columns) * wide, Math.floor(number / columns) * high, wide, high, seen);
+    rowsOf(machines, width, height).forEach((row, number, rows) => {
+      const [wide, high] = [width / row.length, height / rows.length];
+      row.forEach(([node], place) => {
+        const names = [...store.roles.entries()].filter(([, role]) => (role.node ?? "") === node).map(([name]) => name);
+        const groups = names.map((role) => ({ role, members: ordered.filter((each) => each.role === role) }));
+        this.placeMachine(node, groups, place * wide, number * high, wide, high, seen);
+      });
     });
     this.kingpin = machines.length === 1 ? this.kingpins[0] : { x: width / 2, y: height * 0.48 };
     store.head.clients.slice(0, 40).forEach(([uid, pid], place, all) => {
@@ -103,17 +103,16 @@ export class Stage {
   placeMachine(node, groups, left, top, width, height, seen) {
     const { size } = this;
     for (const group of groups) group.radius = size * (1.45 * Math.sqrt(Math.max(1, group.members.length)) + 0.9);
-    const largest = Math.max(...groups.map((group) => group.radius), size);
     const alone = groups.length === 1;
     const kingpin = { node, x: left + width * (alone ? 0.32 : 0.5), y: top + height * 0.48 };
     this.kingpins.push(kingpin);
-    const across = Math.max(60, width / 2 - largest - Math.min(90, width * 0.09));
-    const down = Math.max(50, height * 0.48 - largest - 50);
     const share = groups.reduce((sum, group) => sum + group.radius + size * 2, 0);
     let angle = Math.PI;
     groups.forEach((group, number) => {
       const part = (0.6 / groups.length + (0.4 * (group.radius + size * 2)) / share) * 2 * Math.PI;
       if (number) angle += part / 2;
+      const across = Math.max(60, width / 2 - group.radius - Math.min(90, width * 0.09));
+      const down = Math.max(50, height * 0.48 - group.radius - 56);
       const x = alone ? left + width * 0.68 : kingpin.x + across * Math.cos(angle);
       const y = alone ? top + height * 0.48 : kingpin.y + down * Math.sin(angle);
       angle += part / 2;
@@ -209,7 +208,9 @@ export class Stage {
     paint.clearRect(0, 0, this.width, this.height);
     paint.font = "12.5px system-ui, sans-serif";
     paint.textAlign = "center";
+    for (const label of this.labels) this.paintSpoke(paint, label);
     for (const label of this.labels) this.paintGroup(paint, label);
+    for (const label of this.labels) this.paintName(paint, label); // last: no neighbour hides it
     paint.strokeStyle = this.colours.flow;
     const thin = Math.min(1, Math.sqrt(24 / (this.links.length + 1))); // the more there are, the less each may hide
     for (const link of this.links) {
@@ -227,17 +228,23 @@ export class Stage {
     this.paintClients(paint);
   }
 
-  paintGroup(paint, { role, x, y, radius, kingpin }) {
-    const { colours } = this;
-    paint.strokeStyle = colours.line;
+  paintSpoke(paint, { x, y, kingpin }) {
+    paint.strokeStyle = this.colours.line;
     paint.lineWidth = 1.5;
     paint.beginPath();
     paint.moveTo(kingpin.x, kingpin.y);
     paint.lineTo(x, y);
     paint.stroke();
-    paint.fillStyle = colours.raised;
+  }
+
+  paintGroup(paint, { x, y, radius }) {
+    paint.fillStyle = this.colours.raised;
     circle(paint, x, y, radius + this.size * 0.9);
     paint.fill();
+  }
+
+  paintName(paint, { role, x, y, radius, kingpin }) {
+    const { colours } = this;
     const row = this.store.roles.get(role);
     const rate = this.store.latest(role)?.calls ?? 0;
     const isAbove = y < kingpin.y - 30; // there the label is, too: the way to the Kingpin stays free
@@ -370,6 +377,13 @@ export class Stage {
     const node = this.nearest(event);
     if (node?.mobster) this.onPick(node.mobster);
   }
+}
+
+/** Machines in rows that fill the picture: as many rows as make their parts about twice as wide as high. */
+export function rowsOf(machines, width, height) {
+  const columns = Math.min(machines.length, Math.ceil(Math.sqrt((machines.length * width) / (height * 2.2))));
+  const many = Math.ceil(machines.length / columns);
+  return Array.from({ length: many }, (_, row) => machines.slice(Math.round((row * machines.length) / many), Math.round(((row + 1) * machines.length) / many)));
 }
 
 /** The place of a dot: a ring if they are few, else as the seeds of a sunflower. */
