@@ -155,7 +155,7 @@ TOLD: list[tuple[list[str], str]] = [
     (["ready", "ready"], "back.0 (pid 102) was killed by SIGKILL; its successor starts in 0.1 s."),
     (["boot"], "back.0 (pid 101) was killed by SIGKILL before it was ready; its successor starts in 0.1 s."),
     (["slow", "ready"], "back.0 (pid 102) was killed by SIGKILL; its successor starts in 0.1 s."),
-    (["told"], "back.0 (pid 101) ended as it was told to; its successor starts."),
+    (["told"], "back.0 (pid 101) stopped as requested; its successor starts."),
     (["report"], f"back.0 (pid 101) could not import 'back'; next try in 0.1 s. Its error:\n    {INDENTED}"),
     (
         ["report", "report"],
@@ -372,7 +372,7 @@ def test_one_that_was_told_by_others_has_the_grace_time_too() -> None:
     world.pass_time(0.2)
     assert world.told[-2:] == [
         "killing back.0 (pid 101): still there after its grace time.",
-        "back.0 (pid 101) ended as it was told to; its successor starts.",
+        "back.0 (pid 101) stopped as requested; its successor starts.",
     ]
     assert world.launches["back", 0] == 2
 

@@ -167,6 +167,39 @@ def test_the_environment_says_which_one_and_a_name_overrides_it(two: list[Runnin
     gone = run_in(here.directory, *MOB, "call", "back.answer", MOB_APP="t-is-not-there")
     assert gone.returncode == 3
     assert "no app named 't-is-not-there'" in gone.stderr
+    assert gone.stderr.endswith("MOB_APP names it.\n")
+    named = run_in(here.directory, *MOB, "call", "-a", "t-is-no-app", "back.answer", MOB_APP="t-is-not-there")
+    assert "MOB_APP" not in named.stderr
+
+
+ELSEWHERE = """
+import sys
+from mob.cli import apps
+apps.running_apps = lambda: ["another"]  # what else runs on the machine of the tests is not known
+from mob.cli.main import main
+main(sys.argv[1:])
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "is_refused"),
+    [
+        ("import mob\nmob.start('t-not-up')", True),
+        ("import mob as m\nm.start('t-not-up')", True),
+        ("from mob import start as begin\nbegin('t-not-up')", True),
+        ("from server import start\nstart('t-not-up')", False),
+        ("print('hello')", False),
+    ],
+)
+def test_a_command_acts_on_no_other_app_than_that_of_its_directory(tmp_path: Path, text: str, is_refused: bool) -> None:
+    (tmp_path / "main.py").write_text(text)
+    shown = run_in(tmp_path, sys.executable, "-c", ELSEWHERE, "stop")
+    assert shown.returncode == 3
+    refusal = "Error: 't-not-up', the app of this directory, is not running. 'another' is; if you mean that one, say "
+    assert (shown.stderr == f"{refusal}-a another.\n") is is_refused
+    assert ("no app named 'another'" in shown.stderr) is not is_refused
+    crashes = run_in(tmp_path, sys.executable, "-c", ELSEWHERE, "crashes")
+    assert crashes.stdout == f"No crash of '{'t-not-up' if is_refused else 'another'}' is on record.\n"
 
 
 def test_commands_take_the_name_as_a_word(two: list[RunningApp], tmp_path: Path) -> None:
@@ -190,7 +223,36 @@ def test_stop_takes_the_name_as_a_word(apps: Apps, two: list[RunningApp]) -> Non
     assert two[0].process.poll() is None
 
 
+def test_two_who_stop_an_app_at_once_are_both_done(apps: Apps) -> None:
+    app = apps.start('.role("back", "./back.py")', name=f"t-both-{os.getpid()}", back=BACK)
+    app.wait_ready()
+    stops = [subprocess.Popen([*MOB, "stop", app.name], text=True, stdout=-1, stderr=-1) for _ in range(4)]
+    said = [(*stop.communicate(timeout=60), stop.returncode) for stop in stops]
+    assert (f"{app.name} has stopped.\n", "", 0) in said
+    for out, errors, status in said:
+        late = status == 3 and re.search("no app named|did not let this client in", errors)
+        assert late or (out, errors, status) == (f"{app.name} has stopped.\n", "", 0)
+    assert app.wait() == 0
+
+
 # ---------------------------------------------------------------------------------------------------- forgotten, early
+
+
+def test_the_traceback_of_a_script_begins_with_the_script(tmp_path: Path) -> None:
+    (tmp_path / "main.py").write_text("import mob, helper\nhelper.prepare()\n")
+    (tmp_path / "helper.py").write_text("def prepare():\n    1 / 0\n")
+    shown = run_in(tmp_path, *MOB, "run", "main.py")
+    assert shown.returncode == 1
+    assert re.findall(r'File "(?:.*/)?([^/"]+)"', shown.stderr) == ["main.py", "helper.py"]
+    assert shown.stderr.startswith("Traceback (most recent call last):\n")
+    assert shown.stderr.endswith("ZeroDivisionError: division by zero\n")
+    (tmp_path / "main.py").write_text("import mob\nmob.start(\n")
+    shown = run_in(tmp_path, *MOB, "run", "main.py")
+    assert shown.returncode == 1
+    assert re.findall(r'File "(?:.*/)?([^/"]+)"', shown.stderr) == ["main.py"]
+    assert "SyntaxError: '(' was never closed" in shown.stderr
+    (tmp_path / "main.py").write_text("raise SystemExit(7)\n")
+    assert run_in(tmp_path, *MOB, "run", "main.py").returncode == 7
 
 
 def test_mob_run_of_a_script_that_forgets_run_has_status_2(tmp_path: Path) -> None:

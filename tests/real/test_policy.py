@@ -212,5 +212,5 @@ def test_rest_for_one_starts_the_later_roles_anew(apps: Apps) -> None:
         "the second and the third are others",
     )
     assert now()["one"] == before["one"]
-    app.wait_for(rf"mob \| three\.0 \(pid {before['three']}\) ended as it was told to; its successor starts\.")
+    app.wait_for(rf"mob \| three\.0 \(pid {before['three']}\) stopped as requested; its successor starts\.")
     assert client.require("three").pid().result(20) == now()["three"]

@@ -103,7 +103,7 @@ def test_under_load_a_dying_worker_takes_only_what_it_had_in_hand(site: Site) ->
 def test_a_worker_that_gets_sigterm_ends_and_is_replaced(site: Site) -> None:
     old = site.wait_for_both()[0]
     os.kill(old, signal.SIGTERM)
-    site.app.wait_for(rf"mob \| front\.\d \(pid {old}\) ended as it was told to; its successor starts\.", patience=10)
+    site.app.wait_for(rf"mob \| front\.\d \(pid {old}\) stopped as requested; its successor starts\.", patience=10)
     site.wait_for_both(besides=old)
     assert set(ask_many(site.port, 40)) <= set(site.pids())
 

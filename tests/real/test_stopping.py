@@ -499,7 +499,7 @@ def test_a_mobster_that_gets_sigterm_finishes_and_is_replaced(apps: Apps, module
     os.kill(old, signal.SIGTERM)
     assert call.result(10) == "done"
     wait_until(lambda: pids(app, client) - {old}, "its successor is ready")
-    app.wait_for(rf"mob \| back\.0 \(pid {old}\) ended as it was told to; its successor starts\.")
+    app.wait_for(rf"mob \| back\.0 \(pid {old}\) stopped as requested; its successor starts\.")
     assert client.require("back").waits().result(10) == "done"
 
 

@@ -93,11 +93,16 @@ def default_app() -> str:
     script or TOML file, if it runs; "" if there is none."""
     if name := os.environ.get(VARIABLE, ""):
         return name
+    name = described_here()
+    return name if any(name == each.partition("@")[0] for each in running_apps()) else ""
+
+
+def described_here() -> str:
+    """The app that this directory's main script or TOML file describes, whether it runs or not; "" if there is none."""
     try:
-        name = app_of(Path.cwd())
+        return app_of(Path.cwd())
     except OSError:  # the directory is gone
         return ""
-    return name if any(name == each.partition("@")[0] for each in running_apps()) else ""
 
 
 def only_app(any_node: bool = False) -> str:
@@ -108,9 +113,16 @@ def only_app(any_node: bool = False) -> str:
     names, others = running_apps(), {name for user, name in all_apps() if user != os.getuid()}
     if not names and os.getuid() == 0:
         names = sorted(others)
-    if len(names) == 1 or (any_node and len({name.partition("@")[0] for name in names}) == 1):
+    known = {name.partition("@")[0] for name in names}
+    if (here := described_here()) and here not in known and len(known) == 1:
+        raise Failure(
+            f"{here!r}, the app of this directory, is not running. {names[0]!r} is; if you mean that one, say "
+            f"-a {names[0]}.",
+            NOT_RUNNING,
+        )
+    if len(names) == 1 or (any_node and len(known) == 1):
         return names[0]
-    if (here := default_app()) and (here in names or any_node):
+    if here in known and (here in names or any_node):
         return here
     if names:
         raise Failure(
@@ -131,12 +143,14 @@ def _one_node(name: str) -> str:
 def connected(name: str | None, node: str | None = None, any_node: bool = False) -> Generator[client.Client]:
     """A client of that app, or of the only one that runs, on that machine; what goes wrong is said as the command's own
     error. `any_node`: whichever machine it runs on."""
+    was_named = bool(name)
     try:
         name = name or only_app(any_node or node is not None)
         with client.connect(_one_node(name) if any_node and node is None else name, node) as app:
             yield app
     except AppNotRunning as error:
-        raise Failure(str(error), FAILED if error.pid else NOT_RUNNING) from error
+        hint = f" {VARIABLE} names it." if name == os.environ.get(VARIABLE) and not was_named else ""
+        raise Failure(f"{error}{hint}", FAILED if error.pid else NOT_RUNNING) from error
     except MobError as error:
         raise Failure(str(error)) from error
     except TimeoutError as error:

@@ -24,16 +24,31 @@ def _of_script(path: Path) -> str:
         tree = ast.parse(path.read_bytes())
     except (OSError, SyntaxError, ValueError):
         return ""
+    modules, functions = _names_of_mob(tree)
     for node in ast.walk(tree):
         match node:
             case ast.Call(
-                func=ast.Attribute(attr="start", value=ast.Name(id="mob")) | ast.Name(id="start"),
-                args=[ast.Constant(value=str(name)), *_],
+                func=ast.Attribute(attr="start", value=ast.Name(id=module)), args=[ast.Constant(value=str(name)), *_]
+            ) if module in modules:
+                return name
+            case ast.Call(func=ast.Name(id=function), args=[ast.Constant(value=str(name)), *_]) if (
+                function in functions
             ):
                 return name
             case _:
                 pass
     return ""
+
+
+def _names_of_mob(tree: ast.AST) -> tuple[set[str], set[str]]:
+    """Return under which names a script has imported mob, and its function `start`."""
+    modules, functions = {"mob"}, set[str]()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            modules |= {each.asname for each in node.names if each.name == "mob" and each.asname}
+        elif isinstance(node, ast.ImportFrom) and node.module == "mob":
+            functions |= {each.asname or each.name for each in node.names if each.name == "start"}
+    return modules, functions
 
 
 def _of_toml(path: Path, keys: tuple[str, ...]) -> str:

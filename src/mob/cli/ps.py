@@ -107,7 +107,7 @@ def ps(name: str | None, node: str | None, as_json: bool) -> None:
 def shown_apps() -> list[str | None]:
     """The apps that are shown without a name: all that run, each by one of its machines; [None] for the default."""
     names = sorted({each.partition("@")[0] for each in running_apps()})
-    return list[str | None](names) if len(names) > 1 and not default_app() else [None]
+    return list[str | None](names) if names and not default_app() else [None]
 
 
 def _app(name: str | None, node: str | None) -> tuple[list[Seen], Callable[[], None]]:

@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
+import os
+
 import click
 
-from mob.cli.apps import Failure, app_argument, connected, json_option, node_option, only_app, print_json
+from mob.cli.apps import (
+    VARIABLE,
+    Failure,
+    app_argument,
+    connected,
+    described_here,
+    json_option,
+    node_option,
+    only_app,
+    print_json,
+)
 from mob.exposition import exposition
 from mob.rim.crashes import Crashes
 
@@ -19,10 +31,10 @@ from mob.rim.crashes import Crashes
 def crashes(name: str | None, number: int, node: str | None, as_json: bool) -> None:
     """Show the last crash of an app, or the last few.
 
-    Also of one that does not run any more.
+    Also of one that has ended, by its name or in its directory.
     """
     try:
-        name = name or only_app(any_node=True)
+        name = name or os.environ.get(VARIABLE) or described_here() or only_app(any_node=True)
     except Failure as error:
         raise Failure(f"{error.message} Or name the app: `mob crashes APP`.", error.exit_code) from error
     if node is None:

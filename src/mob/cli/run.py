@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from types import NoneType
+from types import NoneType, TracebackType
 from typing import Any, TypeVar, get_args
 
 import click
@@ -20,7 +20,7 @@ from msgspec.structs import fields
 
 from mob import app as apps
 from mob.cli import config, joining, watch as watcher
-from mob.cli.apps import MISSPELLED, Failure
+from mob.cli.apps import FAILED, MISSPELLED, Failure
 from mob.errors import MobError, nearest
 from mob.plan import LOG_FORMATS, Logs
 
@@ -107,7 +107,15 @@ def run(
 def _run_script(script: Path, args: tuple[str, ...]) -> None:
     sys.argv = [str(script), *args]
     sys.path[0] = str(script.resolve().parent)
-    runpy.run_path(str(script), run_name="__main__")
+    try:
+        runpy.run_path(str(script), run_name="__main__")
+    except (MobError, click.ClickException, click.exceptions.Exit):
+        raise
+    except Exception as error:  # noqa: BLE001  whatever the script raises is shown as the interpreter would show it
+        error.__traceback__ = _of_script(error.__traceback__)
+        sys.last_value = error  # as the interpreter says that it has shown an error
+        sys.excepthook(type(error), error, error.__traceback__)
+        raise SystemExit(FAILED) from None
     if (app := apps.forgotten()) is not None:
         told = Failure(
             f"{script} describes the app {app.plan.name!r} and never runs it. Did you forget .run() at the end?",
@@ -115,6 +123,20 @@ def _run_script(script: Path, args: tuple[str, ...]) -> None:
         )
         sys.last_value = told  # as the interpreter says that it has shown an error
         raise told
+
+
+def _of_script(tb: TracebackType | None) -> TracebackType | None:
+    """The part of a traceback that is about the script: what is behind the frames that have started it."""
+    found, runs = tb, False
+    while tb is not None and not (runs and not _is_runpy(tb)):
+        runs = runs or _is_runpy(tb)
+        tb = tb.tb_next
+        found = tb if runs else found
+    return found
+
+
+def _is_runpy(tb: TracebackType) -> bool:
+    return tb.tb_frame.f_globals.get("__name__") == "runpy"
 
 
 def _run_file(path: Path | None, args: tuple[str, ...]) -> None:

@@ -136,13 +136,17 @@ def stop(name: str | None, node: str | None, now: bool, timeout: float | None) -
     """
 
     def act(app: Client) -> str:
-        app.stop(at_once=now)
+        try:
+            app.stop(at_once=now)
+        except AppNotRunning:
+            if app is not here:
+                raise  # perhaps it is only out of reach
         if not app.wait_stopped(timeout):
             raise Failure(f"{app.app} is still stopping after {timeout:g} s. `mob stop --now` ends it at once.")
         return f"{app.app} has stopped."
 
-    with connected(name, any_node=node is not None) as app:
-        in_turn(app, chosen(app, node)[::-1], act)  # this machine last: the others are reached through it
+    with connected(name, any_node=node is not None) as here:
+        in_turn(here, chosen(here, node)[::-1], act)  # this machine last: the others are reached through it
 
 
 @click.command()

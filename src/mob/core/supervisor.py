@@ -489,7 +489,7 @@ class Supervisor:
     def _tell_exit(self, process: Process, then: str, was_told: bool) -> list[Decision]:
         slot, name = process.slot, process.name
         if was_told:
-            return [Tell(f"{name} ended as it was told to; {then}", "exit")]
+            return [Tell(f"{name} stopped as requested; {then}", "exit")]
         if process.report:
             slot.note = process.error
             told, slot.told = slot.told, process.report

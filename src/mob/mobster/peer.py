@@ -245,7 +245,8 @@ class Peer:
         over = f"{call.label} has not answered within {seconds:.3g} s"
         if call.state is CallState.SENT:
             where = call.contact
-            text = f"{over}; {where.name} has it, and {where.queue} waited there when it last answered."
+            behind = f", whose queue held {where.queue} calls at its last reply" if where.queue else ""
+            text = f"{over}; it was sent to {where.name}{behind}."
             self.fail(call, CallTimeout(text))
             where.forget_call(call)
         else:
