@@ -400,7 +400,7 @@ def _check_place(name: str) -> None:
     """Raise `MobError` where a Kingpin cannot be: it handles the signals of its process, and runs a loop of its own."""
     instead = (
         f"Call it at the top level of the main script (`python main.py`), or start that script as a process of its "
-        f'own: subprocess.Popen(["mob", "run", "main.py"]), then mob.connect({name!r}).'
+        f'own: subprocess.Popen([sys.executable, "-m", "mob", "run", "main.py"]), then mob.connect({name!r}).'
     )
     if threading.current_thread() is not threading.main_thread():
         raise MobError(
