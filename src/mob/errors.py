@@ -59,6 +59,15 @@ def nearest(name: str, names: Iterable[str]) -> str:
     return f"There are: {', '.join(map(repr, known))}."
 
 
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun, in the singular or the plural.
+
+    >>> counted(1, "worker"), counted(1200, "worker")
+    ('1 worker', '1,200 workers')
+    """
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 class MobError(Exception):
     """The root of everything that mob raises on purpose; itself, when the Kingpin cannot do what it is asked to.
 

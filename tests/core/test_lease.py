@@ -332,7 +332,7 @@ def test_a_reload_ends_the_old_one_first(is_lost: bool) -> None:
     assert launched(mind.handle_exited(old.uid, "ended", 3.0, 0)) == ["cron"]
     (new,) = mind.crew.processes_of("cron")
     answers = [each for each in mind.handle_ready(new.uid, 101, (), True, 4.0) if isinstance(each, d.Answer)]
-    assert [answer.text for answer in answers] == ["reloaded 1 workers in 2.0 s."]
+    assert [answer.text for answer in answers] == ["reloaded 1 worker in 2.0 s."]
 
 
 def test_a_stop_gives_the_lease_back_when_its_process_has_gone() -> None:

@@ -213,7 +213,7 @@ def test_a_reload_that_follows_a_failed_one_may_fill_the_same_slot() -> None:
     assert [type(each) for each in decisions].count(d.Launch) == 1  # the second reload does not wait for the pause
     assert world.answers[0].error.startswith("the reload has failed")
     come_up(world)
-    assert world.answers[1].text == "reloaded 1 workers in 0.0 s."
+    assert world.answers[1].text == "reloaded 1 worker in 0.0 s."
     assert [mobster.slot for mobster in world.mobsters.values()] == [("back", 0)]
 
 

@@ -44,7 +44,7 @@ def test_it_grows_by_the_lowest_free_places_and_shrinks_by_the_highest() -> None
     get_ready(world)
     assert sorted(mobster.index for mobster in world.mobsters.values()) == [0, 1, 2, 3]
     assert world.supervisor.roster.roles["back"].workers == 4
-    assert scale(world, "back", -3, relative=True) == "back: 1 workers."
+    assert scale(world, "back", -3, relative=True) == "back: 1 worker."
     asked = {mobster.index: mobster.asked_grace for mobster in world.mobsters.values()}
     assert asked == {0: None, 1: 30.0, 2: 30.0, 3: 30.0}
     for uid in [uid for uid, mobster in world.mobsters.items() if mobster.index]:
@@ -79,7 +79,7 @@ def test_a_place_that_waits_after_a_failure_goes_at_once() -> None:
         ("back", 0, {}, "'back' cannot have 0 workers (1 to 1,024)."),
         ("back", 2000, {}, "'back' cannot have 2,000 workers (1 to 1,024)."),
         ("back", 3, {"relative": True, "by_role": True}, "'back' cannot have 5 workers (workers=2, max_workers=4)."),
-        ("back", -1, {"relative": True, "by_role": True}, "'back' cannot have 1 workers (workers=2, max_workers=4)."),
+        ("back", -1, {"relative": True, "by_role": True}, "'back' cannot have 1 worker (workers=2, max_workers=4)."),
         ("back", 2, {"relative": True, "by_role": True}, "back: 4 workers."),
     ],
 )

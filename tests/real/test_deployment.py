@@ -215,7 +215,7 @@ def test_an_upgrade_needs_no_directory_for_temporary_files(apps: Apps) -> None:
     apps.write(main=main, a="def f(): return 1")
     app = apps.run(name, [sys.executable, "main.py"])
     app.wait_ready().upgrade()
-    app.wait_for(r"this Kingpin has taken over 1 mobsters")
+    app.wait_for(r"this Kingpin has taken over 1 mobster")
     assert app.connect().require("a").f().result(20) == 1
 
 
@@ -247,7 +247,7 @@ def test_a_hangup_that_is_ignored_at_the_start_stays_ignored(apps: Apps) -> None
     app.signal(signal.SIGHUP)
     app.signal(signal.SIGUSR1)  # opens the log again: heard after the other
     assert client.require("a").hangup().result(20) is True
-    assert client.reload().startswith("reloaded 1 workers")
+    assert client.reload().startswith("reloaded 1 worker")
     assert len(app.wait_for(r"mob \| reloading")) == 1
 
 

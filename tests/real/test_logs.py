@@ -239,7 +239,7 @@ def test_who_follows_a_flood_does_not_put_off_an_upgrade(apps: Apps) -> None:
     client = app.wait_ready(1)
     seen = follow(apps, app)
     seen.wait_for("x", 1000)
-    assert client.upgrade(30).startswith("this Kingpin has taken over 1 mobsters")
+    assert client.upgrade(30).startswith("this Kingpin has taken over 1 mobster")
     shown = len(seen.lines)
     wait_until(lambda: len(seen.lines) > shown + 1000, "it goes on")
 

@@ -94,7 +94,7 @@ def test_it_is_not_revived_until_somebody_reloads_it(several: RunningApp, role: 
     wait_state(client, role, "empty")
     policy = "permanent" if role == "codes" else role
     several.wait_for(rf"mob \| {role}\.0 \(pid {old}\) .*(status {status}|told).*; it is not revived \({policy}\)\.")
-    assert mob_command(several, "reload", role, "-a", several.name).stdout.startswith("reloaded 1 workers in")
+    assert mob_command(several, "reload", role, "-a", several.name).stdout.startswith("reloaded 1 worker in")
     assert client.require(role).pid().result(20) != old
 
 

@@ -185,7 +185,7 @@ def test_a_role_that_pauses_after_failures_is_reloaded_at_once(apps: Apps) -> No
     client = app.connect()
     app.wait_for(r"next try in [1-9]")
     apps.write(back=BACK)
-    assert client.reload("back").startswith("reloaded 1 workers")
+    assert client.reload("back").startswith("reloaded 1 worker")
     assert client.require("back").version().result(10) == "one"
 
 

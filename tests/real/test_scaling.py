@@ -78,7 +78,7 @@ def test_a_role_scales_itself_within_its_limits(scaled: RunningApp, client: mob.
     with pytest.raises(mob.RemoteError, match=r"'back' cannot have 5 workers \(workers=2, max_workers=4\)"):
         back.scale(1).result(20)
     assert back.scale(-2).result(20) == "back: 2 workers."
-    with pytest.raises(mob.RemoteError, match="'back' cannot have 1 workers"):
+    with pytest.raises(mob.RemoteError, match="'back' cannot have 1 worker"):
         back.scale(-1).result(20)
     with pytest.raises(mob.RemoteError, match="'plain' cannot have 2 workers"):
         client.require("plain").scale(1).result(20)

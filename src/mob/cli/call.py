@@ -20,7 +20,7 @@ from rich.console import Console
 from mob.cli.apps import Failure, app_option, complete_pid, complete_role, connected
 from mob.cli.values import arguments_of, as_json, value_of
 from mob.client import Client
-from mob.errors import CallError, MobError, PartialFailure, RemoteError, RemoteTraceback, nearest
+from mob.errors import CallError, MobError, PartialFailure, RemoteError, RemoteTraceback, counted, nearest
 from mob.mobster.call import Call
 
 NUMBER = re.compile(r"-[\d.].*")
@@ -228,7 +228,7 @@ def send(
     value = _read(as_text) if message == "-" else value_of(message, as_text=as_text)
     with connected(name) as app:
         count = _send(app, value, role, any_of, pid)
-    click.echo(f"sent to {count} {'mobster' if count == 1 else 'mobsters'}.", err=True)
+    click.echo(f"sent to {counted(count, 'mobster')}.", err=True)
 
 
 def _send(app: Client, value: Any, role: str | None, any_of: str | None, pid: int | None) -> int:

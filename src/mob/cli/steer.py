@@ -13,7 +13,7 @@ from mob.cli.apps import Failure, app_argument, app_option, complete_role, compl
 from mob.cli.machines import ALL, chosen, in_turn, label
 from mob.cli.waiting import Workers, wait_ready
 from mob.client import Client
-from mob.errors import AppNotRunning
+from mob.errors import AppNotRunning, counted
 from mob.plan import GATEWAY
 
 TIMEOUT = 60.0
@@ -165,4 +165,4 @@ def upgrade(name: str | None, node: str | None) -> None:
 def _upgrade(app: Client) -> str:
     app.upgrade()
     count = sum(1 for row in app.overview() if row.pid)
-    return f"the Kingpin of {app.app} runs new code; its {count} {'worker' if count == 1 else 'workers'} went on."
+    return f"the Kingpin of {app.app} runs new code; its {counted(count, 'worker')} went on."

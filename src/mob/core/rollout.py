@@ -15,7 +15,7 @@ from collections import deque
 from mob.core.crew import Crew, Process, Slot
 from mob.core.decisions import Answer, Decision, RenewForkServer, Tell, Ticket
 from mob.core.states import Mobster, Slot as SlotState
-from mob.errors import nearest
+from mob.errors import counted, nearest
 
 AT_A_TIME = 0.25
 """The part of a role that is replaced at the same time, once the first has come up."""
@@ -258,7 +258,7 @@ class Rollout:
             )
             text = f"the reload has failed, {stays}. {reload.error}"
         else:
-            text = f"reloaded {reload.replaced} workers in {took}."
+            text = f"reloaded {counted(reload.replaced, 'worker')} in {took}."
         decisions: list[Decision] = [Tell(text, "reload")]
         decisions += [
             Answer(ticket, error=text if reload.error else "", text="" if reload.error else text)

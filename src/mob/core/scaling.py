@@ -13,6 +13,7 @@ from collections import defaultdict
 from mob.core.crew import Crew, Role, Slot
 from mob.core.decisions import Decision, Tell
 from mob.core.states import Slot as SlotState
+from mob.errors import counted
 from mob.wire.messages import Beat
 
 LOOK = 1.0
@@ -59,7 +60,7 @@ class Scaling:
         least, most = (plan.workers, plan.max_workers or plan.workers) if by_role else (1, MOST)
         if not least <= count <= most:
             limits = f"workers={plan.workers}, max_workers={plan.max_workers}" if by_role else f"{least} to {most:,}"
-            return f"{role!r} cannot have {count:,} workers ({limits})."
+            return f"{role!r} cannot have {counted(count, 'worker')} ({limits})."
         return ""
 
     def resize(self, role: str, count: int, now: float, why: str) -> list[Decision]:
@@ -67,7 +68,7 @@ class Scaling:
         wanted = self._crew.roles[role]
         if count == wanted.target:
             return []
-        text = Tell(f"{role}: {wanted.target} -> {count} workers; {why}.", "scale")
+        text = Tell(f"{role}: {wanted.target} -> {counted(count, 'worker')}; {why}.", "scale")
         wanted.target = count
         self._loads[role].idle_since = None
         decisions: list[Decision] = [text, *self._crew.role_changed(role, workers=count)]

@@ -26,6 +26,7 @@ from mob.core.singletons import Singletons
 from mob.core.states import Mobster, Slot as SlotState
 from mob.core.stopping import Stopping
 from mob.core.verdicts import verdict_of
+from mob.errors import counted
 from mob.plan import GATEWAY, Plan
 from mob.wire.messages import Beat, Export, Member, Parked, Row
 
@@ -400,7 +401,7 @@ class Supervisor:
         if problem:
             return [Answer(ticket, error=problem)]
         decisions = self.scaling.resize(role, count, now, "as asked for") + self.rollout.handle_resized(now)
-        return [*decisions, Answer(ticket, text=f"{role}: {count} workers.")]
+        return [*decisions, Answer(ticket, text=f"{role}: {counted(count, 'worker')}.")]
 
     def handle_stop(self, now: float, status: int = 0) -> list[Decision]:
         """Ends the app in order; asked a second time, at once."""

@@ -32,7 +32,7 @@ from mob.core.lease import LeaseData
 from mob.core.registry import Past, Registry
 from mob.core.snapshot import Snapshot
 from mob.core.states import Mobster
-from mob.errors import PlanError
+from mob.errors import PlanError, counted
 from mob.kingpin.console import Console
 from mob.kingpin.desk import Connection
 from mob.kingpin.lines import Chunk
@@ -351,7 +351,7 @@ def take_over(kingpin: Kingpin, estate: Estate) -> None:
     kingpin.nursery.kill()
     kingpin.reopen_fork_server(there)
     kingpin.carry_out(decisions)
-    text = f"this Kingpin has taken over {len(there)} mobsters."
+    text = f"this Kingpin has taken over {counted(len(there), 'mobster')}."
     kingpin.carry_out([d.Tell(text), d.Answer(estate.ticket, text=text)])
 
 

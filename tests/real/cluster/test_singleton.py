@@ -231,7 +231,7 @@ def test_a_new_one_comes_when_the_old_one_has_gone(nodes: Nodes, nats: Nats, how
     roles = ROLES if how == "reload" else ROLES.replace("singleton=True", "singleton=True, max_age=2")
     there, _ = holder_of(start(nodes, nats, roles=roles))
     if how == "reload":
-        assert "reloaded 1 workers" in there.client.reload("cron")
+        assert "reloaded 1 worker" in there.client.reload("cron")
     wait_moved(there, nodes.directory, 2)
     first, second = check_alone(nodes.directory)[:2]
     assert first[2:4] == second[2:4]
