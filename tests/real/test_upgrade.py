@@ -189,7 +189,7 @@ def test_a_main_script_that_fails_changes_nothing(apps: Apps) -> None:
     with pytest.raises(mob.MobError, match=rf"the running app is '{app.name}', and the main script calls it 'another'"):
         client.upgrade(30)
     main.write_text(good)
-    assert client.upgrade(30) == "this Kingpin has taken over 1 mobsters."
+    assert client.upgrade(30) == "this Kingpin has taken over 1 mobster."
 
 
 def test_the_new_main_script_counts(apps: Apps) -> None:
