@@ -68,6 +68,13 @@ def test_what_a_role_exports_is_announced_when_it_changes() -> None:
     ]
 
 
+def test_whether_a_role_hears_messages_is_announced_when_it_changes() -> None:
+    world = started("back*2", ready=False)
+    told = [of(AnnounceRole, world.supervisor.handle_ready(1, 101, FOO, True, 0.0, hears)) for hears in (False, True)]
+    assert [[each.role.hears for each in announced] for announced in told] == [[False], [True]]
+    assert world.supervisor.handle_ready(1, 101, FOO, True, 0.0, True) == []
+
+
 def test_nobody_minds_a_word_about_a_process_that_has_gone() -> None:
     world = started("back")
     supervisor = world.supervisor

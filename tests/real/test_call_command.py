@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.running import RunningApp, apps_in
+from tests.running import Apps, RunningApp, apps_in, wait_until
 
 BACK = """
     import itertools, os
@@ -213,16 +213,30 @@ def test_exports_are_completed(app: RunningApp) -> None:
 def test_messages_are_sent(app: RunningApp) -> None:
     client = app.connect()
     first, second = app.ready(client, "back")
-    assert mob_(app, "send", "--all", '{"to": "all"}').stderr == "sent to 3 mobsters.\n"
+    assert mob_(app, "send", "--all", '{"to": "all"}').stderr == "sent to 3 mobsters, 2 with a handler.\n"
     app.wait_for(r"got \{'to': 'all'\}", 2)
-    assert mob_(app, "send", "--role", "back", "hi").stderr == "sent to 2 mobsters.\n"
+    assert mob_(app, "send", "--role", "back", "hi").stderr == "sent to 2 mobsters, 2 with a handler.\n"
     app.wait_for("got 'hi'", 2)
-    assert mob_(app, "send", "--any", "back", "--text", "7").stderr == "sent to 1 mobster.\n"
+    assert mob_(app, "send", "--any", "back", "--text", "7").stderr == "sent to 1 mobster, 1 with a handler.\n"
     app.wait_for("got '7'")
-    assert mob_(app, "send", "--pid", str(second.pid), "-", stdin="[1]").stderr == "sent to 1 mobster.\n"
+    assert (
+        mob_(app, "send", "--pid", str(second.pid), "-", stdin="[1]").stderr == "sent to 1 mobster, 1 with a handler.\n"
+    )
     app.wait_for(rf"back\.1 {second.pid} \| got \[1\]")
     assert mob_(app, "send", "--pid", str(first.pid), "-1").returncode == 0
     app.wait_for(rf"back\.0 {first.pid} \| got -1")
+
+
+def test_it_is_said_that_nobody_hears_a_message(apps: Apps) -> None:
+    hears = "import mob\ndef hear(): mob.on('message', print)"
+    app = apps.start('.role("deaf", "./deaf.py").role("late", "./late.py", workers=2)', deaf="", late=hears)
+    client = app.wait_ready(3)
+    nobody = 'none of which has a handler: @mob.on("message")'
+    assert mob_(app, "send", "--all", "hi").stderr == f"sent to 3 mobsters, {nobody}.\n"
+    client.all("late").call.hear().result(20)
+    wait_until(lambda: client.roles()["late"].hears, "the Kingpin knows of the handler")
+    assert mob_(app, "send", "--all", "hi").stderr == "sent to 3 mobsters, 2 with a handler.\n"
+    assert mob_(app, "send", "--any", "deaf", "hi").stderr == f"sent to 1 mobster, {nobody}.\n"
 
 
 @pytest.mark.parametrize(

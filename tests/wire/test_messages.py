@@ -78,8 +78,14 @@ def values_of(annotation: Any) -> st.SearchStrategy[Any]:
 
 @functools.cache
 def instances_of(cls: type[Any]) -> st.SearchStrategy[Any]:
-    """Instances of a message, made from its annotations."""
-    return st.builds(cls, **{name: values_of(kind) for name, kind in typing.get_type_hints(cls).items()})
+    """Instances of a message, made from its annotations. What consists of more of its own kind does so once."""
+    kinds = typing.get_type_hints(cls)
+    nested = [name for name, kind in kinds.items() if cls in typing.get_args(kind)]
+    fields = {name: values_of(kind) for name, kind in kinds.items() if name not in nested}
+    flat = st.builds(cls, **fields)
+    if not nested:
+        return flat
+    return flat | st.builds(cls, **fields, **{name: st.lists(flat, max_size=2).map(tuple) for name in nested})
 
 
 def laid_open(value: Any) -> Any:

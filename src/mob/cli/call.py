@@ -227,17 +227,21 @@ def send(
         raise click.UsageError("To whom? Say one of --all, --role ROLE, --any ROLE, --pid PID.")
     value = _read(as_text) if message == "-" else value_of(message, as_text=as_text)
     with connected(name) as app:
-        count = _send(app, value, role, any_of, pid)
-    click.echo(f"sent to {counted(count, 'mobster')}.", err=True)
+        receivers = _send(app, value, role, any_of, pid)
+        roles = app.roles()
+        hear = sum(roles[each].hears for each in receivers)
+    those = f"{hear:,} with a handler" if hear else 'none of which has a handler: @mob.on("message")'
+    click.echo(f"sent to {counted(len(receivers), 'mobster')}, {those}.", err=True)
 
 
-def _send(app: Client, value: Any, role: str | None, any_of: str | None, pid: int | None) -> int:
-    """Sends it; to how many."""
+def _send(app: Client, value: Any, role: str | None, any_of: str | None, pid: int | None) -> list[str]:
+    """Sends it; the role of each that gets it."""
     if pid is not None:
-        if not any(member.pid == pid and member.role for member in app.members()):
+        there = next((member for member in app.members() if member.pid == pid and member.role), None)
+        if there is None:
             raise MobError(f"no mobster has the pid {pid}. `mob ps` lists them.")
         app.pid(pid).send(value)
-        return 1
+        return [there.role]
     of = role if role is not None else any_of
     target = None if of is None else app.all(of) if role is not None else app.any(of)
     ready = [
@@ -247,4 +251,4 @@ def _send(app: Client, value: Any, role: str | None, any_of: str | None, pid: in
         raise Failure(f"no mobster {f'of {of!r} ' if of else ''}is ready, so nobody would get it.")
     send_it = app.send if target is None else target.send
     send_it(value)
-    return 1 if any_of is not None else len(ready)
+    return [member.role for member in ready[: 1 if any_of is not None else None]]

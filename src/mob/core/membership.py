@@ -289,7 +289,9 @@ class Membership:
             known = crew.roster.roles.get(role.name)
             runs_there_only = known is not None and not known.workers and role.workers > 0
             if runs_there_only and role.exports is not None:
-                decisions += crew.role_changed(role.name, exports=role.exports, complete=role.complete)
+                decisions += crew.role_changed(
+                    role.name, exports=role.exports, complete=role.complete, hears=role.hears
+                )
         for member in members:
             if m.node_of(member.uid) == neighbour.number and neighbour.members.get(member.uid) != member:
                 neighbour.members[member.uid] = member

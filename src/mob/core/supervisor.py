@@ -122,7 +122,7 @@ class Supervisor:
         return [*self.crew.changed(process), *kill]
 
     def handle_ready(
-        self, uid: int, pid: int, exports: tuple[Export, ...], complete: bool, now: float
+        self, uid: int, pid: int, exports: tuple[Export, ...], complete: bool, now: float, hears: bool = True
     ) -> list[Decision]:
         """The mobster's module is up, or it listens on a shared port (then it says so again when its exports grow)."""
         process = self.processes.get(uid)
@@ -133,7 +133,7 @@ class Supervisor:
         process.step("ready")
         if process.state is Mobster.READY:  # one that drains may have old code: what it exports is nobody's business
             decisions += self.crew.role_changed(
-                process.slot.role, exports=exports, complete=complete, failing="", given_up=False
+                process.slot.role, exports=exports, complete=complete, hears=hears, failing="", given_up=False
             )
         if is_first:
             process.ready_at = process.beaten_at = now

@@ -262,8 +262,8 @@ class Kingpin:
         match message:
             case m.Hello(protocol=protocol, pid=pid):
                 self._greet(connection, protocol, pid)
-            case m.Ready(pid=pid, exports=exports, complete=complete) if uid in supervisor.processes:
-                self.carry_out(supervisor.handle_ready(uid, pid, exports, complete, now))
+            case m.Ready(pid=pid, exports=exports, complete=complete, hears=hears) if uid in supervisor.processes:
+                self.carry_out(supervisor.handle_ready(uid, pid, exports, complete, now, hears))
             case m.BootFailed(report=report):
                 self.carry_out(supervisor.handle_boot_failed(uid, report))
             case m.WantRole(role=role):

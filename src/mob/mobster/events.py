@@ -44,6 +44,8 @@ class Handlers:
         """The `async def` handlers of messages that run: a process that ends waits for them."""
         self.on_ready_failed: Callable[[BaseException], None] = _nothing_to_end
         """Called with what a handler of `ready` has raised."""
+        self.on_hearing: Callable[[], None] = _nothing
+        """Called when the first handler of messages has been registered; in any thread."""
         self._standing: set[asyncio.Task[Any]] = set()  # those of other events, which may run for ever
         self._handlers: dict[str, list[Callable[..., Any]]] = {event: [] for event in EVENTS}
 
@@ -64,6 +66,8 @@ class Handlers:
             self._handlers[event].append(handler)
             if event == "error":
                 self._peer.hooks.begin()
+            if event == "message" and len(self._handlers[event]) == 1:
+                self.on_hearing()
             return handler
 
         if handler is not None:
@@ -159,6 +163,10 @@ class Handlers:
             await awaitable
         except Exception as error:  # noqa: BLE001  logged there
             self._handle_failed(event, error)
+
+
+def _nothing() -> None:
+    pass
 
 
 def _nothing_to_end(error: BaseException) -> None:

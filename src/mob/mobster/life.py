@@ -112,6 +112,7 @@ class Life:
         )
         self.closing = Closing(self.sharing)
         self.peer.handlers.on_ready_failed = self._handle_ready_failed
+        self.peer.handlers.on_hearing = self._handle_hearing
         self.module: ModuleType | None = None
         self.web: Web | None = None
         self.has_begun = False
@@ -296,7 +297,13 @@ class Life:
         self.is_ready = True
         infos = self.peer.serving.describe_exports()
         self._told = infos, not self.importing
-        self.peer.control.post(m.Ready(self.peer.pid, infos, not self.importing))
+        hears = bool(self.peer.handlers.of("message"))
+        self.peer.control.post(m.Ready(self.peer.pid, infos, not self.importing, hears))
+
+    def _handle_hearing(self) -> None:
+        """The first handler of messages has been registered."""
+        if self.is_ready:
+            self.say_ready()
 
     async def _get_ready(self) -> None:
         """After the import, on the main thread: the start handlers, the server of the role, then ready."""

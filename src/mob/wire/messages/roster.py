@@ -81,3 +81,5 @@ class RoleInfo(Base, frozen=True):
     """Whether no worker will come any more, unless somebody reloads the role."""
     quarantined: tuple[tuple[str, int], ...] = ()
     """Exports that have killed too many workers, each with the uid of the one that may try it again, 0 for none."""
+    hears: bool = True
+    """Whether its workers have a handler of messages, as far as is known."""

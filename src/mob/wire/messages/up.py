@@ -21,6 +21,8 @@ class Ready(Base, frozen=True, tag=21):
     exports: tuple[Export, ...]
     complete: bool
     """False while the module still runs and may define more."""
+    hears: bool = True
+    """Whether it has a handler of messages."""
 
 
 class BootFailed(Base, frozen=True, tag=22):
