@@ -16,7 +16,7 @@ import pytest
 
 import mob
 from mob.rim.addresses import running_apps
-from tests.running import Apps, RunningApp, apps_in, freeze
+from tests.running import Apps, RunningApp, apps_in, freeze, wait_until
 
 MOB = (sys.executable, "-m", "mob")
 SCRIPT = """\
@@ -235,6 +235,26 @@ def test_two_who_stop_an_app_at_once_are_both_done(apps: Apps) -> None:
     assert app.wait() == 0
 
 
+def test_a_second_stop_loses_no_call(apps: Apps) -> None:
+    back = """
+    import pathlib, time
+    def work():
+        pathlib.Path("begun").touch()
+        while not pathlib.Path("go").exists():
+            time.sleep(0.01)
+        return "done"
+    """
+    app = apps.start('.role("back", "./back.py")', back=back)
+    client = app.wait_ready()
+    call = client.require("back").work()
+    wait_until((app.directory / "begun").exists, "the call runs")
+    for _ in range(3):
+        assert client.stop() == "stopping."
+    (app.directory / "go").touch()
+    assert call.result(20) == "done"
+    assert app.wait() == 0
+
+
 # ---------------------------------------------------------------------------------------------------- forgotten, early
 
 
@@ -292,6 +312,21 @@ def test_call_lists_the_exports(apps: Apps) -> None:
     shown = run_in(app.directory, *MOB, "call", "bakc")
     assert shown.returncode == 1
     assert "this app has no role 'bakc'. Did you mean 'back'?" in shown.stderr
+
+
+def test_a_role_that_cannot_be_imported_is_explained(apps: Apps) -> None:
+    app = apps.start('.role("bad", "./bad.py").role("mute", "./mute.py")', bad="import not_a_module", mute="")
+    client = app.connect()
+    wait_until(lambda: bool(client.roles()["bad"].failing), "it has failed")
+    why = "bad.0: ModuleNotFoundError: No module named 'not_a_module'"
+    shown = run_in(app.directory, *MOB, "call", "-a", app.name, "bad.run", "--timeout", "4")
+    assert shown.returncode == 1
+    assert f"No worker of 'bad' is ready ({why}); waiting for one. Ctrl-C gives up.\n" in shown.stderr
+    shown = run_in(app.directory, *MOB, "call", "-a", app.name, "bad")
+    assert shown.stderr == f"No worker of 'bad' has been ready yet, so its exports are not known. {why}\n"
+    shown = run_in(app.directory, *MOB, "logs", "-a", app.name, "mute")
+    assert shown.stderr == "mute has printed nothing. What mob says of it: `mob logs kingpin`.\n"
+    assert "not_a_module" in run_in(app.directory, *MOB, "logs", "-a", app.name, "kingpin").stdout
 
 
 GATED = """

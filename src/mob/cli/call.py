@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import re
 import sys
+import threading
 from collections.abc import Generator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from typing import Any
 
 import click
@@ -24,6 +25,8 @@ from mob.errors import CallError, MobError, PartialFailure, RemoteError, RemoteT
 from mob.mobster.call import Call
 
 NUMBER = re.compile(r"-[\d.].*")
+QUIET = 1.0
+"""Seconds after which a call that nobody can take is explained."""
 
 
 class WithNumbers(click.Command):
@@ -98,7 +101,10 @@ def call(
     args, kwargs = arguments_of(arguments, lambda: _read(as_text), as_text=as_text)
     with connected(name) as app:
         try:
-            with closing(_results(app, role, function, args, kwargs, timeout, pid, to_all)) as results:
+            with (
+                _told_if_nobody_is_ready(app, role),
+                closing(_results(app, role, function, args, kwargs, timeout, pid, to_all)) as results,
+            ):
                 for result in results:
                     _print(result)
         except PartialFailure as error:
@@ -117,12 +123,34 @@ def _list(app: Client, wanted: str | None) -> None:
         if wanted not in (None, role):
             continue
         if info.exports is None:
-            click.echo(f"No worker of {role!r} has been ready yet, so its exports are not known.", err=True)
+            why = f" {info.failing}" if info.failing else ""
+            click.echo(f"No worker of {role!r} has been ready yet, so its exports are not known.{why}", err=True)
         elif not info.exports and wanted is not None:
             click.echo(f"{role!r} exports nothing.", err=True)
         for each in info.exports or ():
             about = each.doc.strip().partition("\n")[0].rstrip()
             click.echo(f"{role}.{each.name}{each.signature}" + (f"    {about}" if about else ""))
+
+
+@contextmanager
+def _told_if_nobody_is_ready(app: Client, role: str) -> Generator[None]:
+    """Say on stderr why nothing happens, if no worker of the role is ready a second later."""
+    timer = threading.Timer(QUIET, _tell_if_nobody_is_ready, (app, role))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def _tell_if_nobody_is_ready(app: Client, role: str) -> None:
+    if (info := app.roles().get(role)) is None or any(
+        each.role == role and each.state == "ready" for each in app.members()
+    ):
+        return
+    why = f" ({info.failing})" if info.failing else ""
+    click.echo(f"No worker of {role!r} is ready{why}; waiting for one. Ctrl-C gives up.", err=True)
 
 
 def _results(

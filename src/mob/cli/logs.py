@@ -69,6 +69,9 @@ def logs(
         count = _show(app, wanted, last, follow and is_there, form)
         if not is_there and not count:
             raise Failure(f"{_named(wanted)} is not there, and no line of it is kept. `mob ps` lists what is there.")
+        if not count and not follow and last:
+            hint = f" What mob says of it: `mob logs {KINGPIN}`." if wanted not in ("", KINGPIN) else ""
+            click.echo(f"{_named(wanted) or app.app} has printed nothing.{hint}", err=True)
         if follow and app.wait_stopped(0.0 if isinstance(wanted, int) else 1.0):
             click.echo(f"the app {app.app!r} has ended.", err=True)
         elif follow:

@@ -64,7 +64,8 @@ def _role(plan: Plan, role: RolePlan, is_measured: bool) -> Iterator[Finding]:
     elif is_measured:
         yield _measured(label, role, needed, places)
     elif role.boot_timeout is not None:
-        about = f"all {len(needed)} are found; {role.boot_timeout:g} s to get ready (boot_timeout)"
+        found = {0: "none", 1: "found"}.get(len(needed), f"all {len(needed)} are found")
+        about = f"{found}; {role.boot_timeout:g} s to get ready (boot_timeout)"
         yield Finding(label, OK, about)
 
 
