@@ -351,7 +351,7 @@ class Client:
 
     def stop(self, *, at_once: bool = False) -> str:
         """Stops the app as SIGTERM to its Kingpin does; `at_once`: without waiting for anything. Returns when it has
-        begun; `wait_stopped` waits for its end."""
+        begun; `wait_stopped` waits for its end. If it is stopping already, that goes on."""
         self._check_open()
         return text_of(self._steering.stop(at_once).result(PATIENCE))
 

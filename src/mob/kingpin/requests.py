@@ -72,7 +72,8 @@ class Requests:
             case m.EndApp(id=number, at_once=at_once):
                 kingpin.carry_out([d.Answer((uid, number), text="stopping.")])
                 kingpin.reactor.flush()
-                kingpin.stop(at_once)
+                if at_once or not supervisor.stopping:  # the second one to ask does not mean to force it
+                    kingpin.stop(at_once)
             case m.Upgrade(id=number):
                 kingpin.handle_upgrade((uid, number))
             case _:

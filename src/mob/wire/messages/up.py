@@ -123,7 +123,7 @@ class Restart(Base, frozen=True, tag=35):
 
 
 class EndApp(Base, frozen=True, tag=36):
-    """Stop the app, as SIGTERM does; `at_once`: without waiting for anything."""
+    """Stop the app, as the first SIGTERM does; `at_once`: without waiting for anything."""
 
     id: int
     at_once: bool = False
