@@ -120,6 +120,16 @@ def test_a_role_file_that_hides_a_module_is_named_at_the_start(apps: Apps) -> No
     app.wait_for(r"mob: the file of role 'jobs', .*/psutil\.py, hides the module 'psutil' at .*Rename the file")
 
 
+def test_a_role_file_that_is_called_like_a_module_of_the_standard_library_hides_it_from_roles_only(apps: Apps) -> None:
+    """mob itself needs the module `queue`."""
+    user = "import queue\ndef f(): queue.SimpleQueue().put(1); return 2"
+    roles = '.role("queue", "./queue.py").role("user", "./user.py")'
+    app = apps.start(roles, queue="def f(): return 1", user=user)
+    client = app.wait_ready(2)
+    app.wait_for(r"mob: the file of role 'queue', .*/queue\.py, hides the module 'queue' of the standard library")
+    assert [client.require(role).f().result(20) for role in ("queue", "user")] == [1, 2]
+
+
 def test_an_export_that_is_called_as_a_method_of_proxies_is_named(apps: Apps) -> None:
     app = apps.start('.role("back", "./back.py")', back="def options(): return 1\ndef map(): return 2")
     client = app.wait_ready()

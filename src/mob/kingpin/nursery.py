@@ -23,7 +23,12 @@ from mob.wire import messages as m
 LIMIT = 1024 * 1024
 SECRET = "MOB_CLUSTER"
 """May have a password in it, and is for the Kingpin: mobsters do not get it."""
-MAIN = "import sys; sys.path[:] = {path!r}; from mob.mobster.__main__ import main; main({arguments!r})"
+MAIN = (
+    "import sys; sys.path[:] = {first!r}; from mob.mobster.__main__ import main; sys.path[:] = {path!r}; "
+    "main({arguments!r})"
+)
+"""The program of the fork server. It imports mob, and what that needs, with the directories of the app at the end of
+the path: a role file called queue.py hides the module of that name from the roles, and from nothing else."""
 
 
 class Nursery:
@@ -77,7 +82,10 @@ class Nursery:
         own, other = socket.socketpair()
         passed = (other.fileno(), *self.deadman)
         plan = self._plan
-        code = MAIN.format(path=self._path, arguments=(*passed, plan.grace, plan.name, plan.base, plan.preload))
+        of_the_app = {"", plan.base, self._directory}
+        first = sorted(self._path, key=of_the_app.__contains__)  # which keeps the order within both parts
+        arguments = (*passed, plan.grace, plan.name, plan.base, plan.preload)
+        code = MAIN.format(first=first, path=self._path, arguments=arguments)
         flags = cast(list[str], subprocess._args_from_interpreter_flags())  # type: ignore[attr-defined]  # as multiprocessing
         env = {name: value for name, value in os.environ.items() if name != SECRET}
         self.failures += 1  # until it reports something
