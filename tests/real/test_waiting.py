@@ -31,7 +31,7 @@ async def hang(name):
 async def look(): return ended
 """
 FRONT = """
-import asyncio, concurrent.futures
+import asyncio, concurrent.futures, threading
 import mob
 back, own = mob.require("back"), mob.require("front")
 def add(a): return a + 1
@@ -41,8 +41,28 @@ def not_all():
     done, not_done = mob.wait([back.add(1), back.wait_for("never")], timeout=0.05)
     return len(done), len(not_done), [call.cancel() for call in not_done]
 def wait_for_myself(): return [str(call.exception()) for call in mob.wait([own.add(1), back.add(1)]).done]
-def futures(): return sorted(call.result() for call in concurrent.futures.as_completed([back.add(1), back.add(2)]))
-async def blocking_futures(): return list(concurrent.futures.as_completed([back.wait_for("never")]))
+def futures():
+    calls = [back.add(n) for n in range(5)]
+    done = concurrent.futures.wait(calls).done
+    first = concurrent.futures.wait([back.add(0), back.wait_for("never")], return_when="FIRST_COMPLETED")
+    assert {len(first.done), len(first.not_done)} == {1}, first
+    assert not concurrent.futures.wait(first.not_done, timeout=0.01).done
+    assert [call.cancel() for call in first.not_done] == [True]
+    in_turn = concurrent.futures.as_completed([back.add(n) for n in range(5)])
+    return sorted(call.result() for call in done), sorted(call.result() for call in in_turn)
+async def futures_in_a_coroutine(): return futures()
+def futures_of_both_kinds():
+    gate = threading.Event()
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        slow = pool.submit(gate.wait)
+        both = concurrent.futures.as_completed([slow, back.add(1)])
+        results = [next(both).result()]
+        gate.set()
+        return results + [next(both).result()]
+def futures_of_myself():
+    try: list(concurrent.futures.as_completed([back.wait_for("never")], timeout=0.02))
+    except TimeoutError as error: late = str(error)
+    return late, [str(call.exception()) for call in concurrent.futures.as_completed([own.add(1), back.boom()])]
 async def tasks(): return await asyncio.gather(*(asyncio.create_task(back.add(n)) for n in range(3)))
 """
 
@@ -193,10 +213,22 @@ def test_who_waits_for_itself_is_told(client: mob.Client) -> None:
     assert sorted(error[:33] for error in errors) == ["None", "front.add: this process would wait"[:33]]
 
 
-def test_concurrent_futures_works_in_plain_code_and_is_refused_in_a_coroutine(client: mob.Client) -> None:
-    assert client.require("front").futures().result(20) == [2, 3]
-    with pytest.raises(RuntimeError, match=r"Use mob\.wait\(calls\) or mob\.as_completed\(calls\)"):
-        client.require("front").blocking_futures().result(20)
+@pytest.mark.parametrize("role", ["front", "threaded"])
+@pytest.mark.parametrize("export", ["futures", "futures_in_a_coroutine"])
+def test_concurrent_futures_waits_in_a_role(client: mob.Client, role: str, export: str) -> None:
+    """Also on the thread that reads the answers."""
+    assert getattr(client.require(role), export)().result(20) == [[1, 2, 3, 4, 5], [1, 2, 3, 4, 5]]
+
+
+@pytest.mark.parametrize("role", ["front", "threaded"])
+def test_calls_and_futures_of_an_executor_in_a_role(client: mob.Client, role: str) -> None:
+    assert client.require(role).futures_of_both_kinds().result(20) == [2, True]
+
+
+def test_concurrent_futures_tells_who_waits_for_itself(client: mob.Client) -> None:
+    late, errors = client.require("front").futures_of_myself().result(20)
+    assert late == "1 (of 1) futures unfinished"
+    assert sorted(error[:33] for error in errors) == ["ValueError: boom", "front.add: this process would wait"[:33]]
 
 
 # -- what takes a call -------------------------------------------------------------------------------------------------

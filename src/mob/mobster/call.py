@@ -266,6 +266,12 @@ class Call(Shapes, Shown[T]):
             raise error
         peer.drive([self], self.done, None if timeout is None else monotonic() + timeout)
 
+    def fail_in_circle(self, peer: Peer) -> None:
+        """Fail it if the thread of this process that is going to wait for it would have to answer it."""
+        if self._peer is peer and (error := deadlock_of(self)) is not None:
+            self.contact.forget_call(self)
+            peer.fail(self, error)
+
     # ------------------------------------------------------------------------------------------- callbacks
 
     def add_done_callback(self, fn: Callback, *, context: Context | None = None) -> None:

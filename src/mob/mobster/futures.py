@@ -7,22 +7,25 @@ number of tasks may run one call, so nothing is kept here of how far they are. T
 whatever `create_task` takes, by one and the same question, and says "use tasks explicitly".
 
 `concurrent.futures.wait` and `as_completed` look at three private attributes of a future, under its condition. A call
-has them when they are asked for, and not before, in a `_Shadow` which hears of the end of the call.
+has them when they are asked for, and not before, in a `Shadow` which hears of the end of the call. They block on an
+event of their own, which would be for ever on the thread that reads the answers. So `Waiters` exchanges that event, as
+long as nobody waits for it, for one whose `wait` drives the links by hand meanwhile, as `call.result()` does.
 
 Nothing of this is on the way of a call that is awaited or asked for its result.
 """
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Coroutine
 from concurrent.futures._base import CANCELLED_AND_NOTIFIED, FINISHED, PENDING
-from threading import Condition, Lock, get_ident
+from threading import Condition, Event, Lock
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 if TYPE_CHECKING:
     from mob.mobster.call import Call
-
+    from mob.mobster.peer import Peer
 
 T = TypeVar("T")
 _making = Lock()
@@ -87,20 +90,15 @@ class Shapes:
 
     def _shadow_of(self) -> Shadow:
         call = cast("Call[Any]", self)
-        reactor = call.peer.reactor
-        if get_ident() == reactor.thread and not reactor.is_away and not call.done():
-            raise RuntimeError(
-                f"{call.label}: concurrent.futures would block the only thread that can read the answer. Use "
-                f"mob.wait(calls) or mob.as_completed(calls), which take the same arguments."
-            )
         with _making:
             shadow: Shadow | None = getattr(call, "shadow", None)
             is_new = shadow is None
             if shadow is None:
-                shadow = call.shadow = Shadow()
+                shadow = call.shadow = Shadow(call)
         if is_new:
             call.refuse_if_streaming()
-            call.peer.begin_to_wait(call)  # until it is done: how long somebody waits is not known
+            if not call.peer.reactor.is_mine:  # else who waits drives the links, see `Driven`
+                call.peer.begin_to_wait(call)  # until it is done: how long somebody waits is not known
             call.when_done(shadow.handle_done)
         return shadow
 
@@ -110,10 +108,10 @@ class Shadow:
 
     __slots__ = ("condition", "state", "waiters")
 
-    def __init__(self) -> None:
+    def __init__(self, call: Call[Any]) -> None:
         self.condition = Condition()
         self.state = PENDING
-        self.waiters: list[Any] = []
+        self.waiters = Waiters(call)
 
     def __repr__(self) -> str:
         return f"<Shadow {self.state}, {len(self.waiters)} wait>"
@@ -131,3 +129,49 @@ class Shadow:
                 else:
                     waiter.add_result(call)
             self.condition.notify_all()
+
+
+class Waiters(list[Any]):
+    """What waits for a call in `concurrent.futures`: objects whose `event` is set when they have what they need."""
+
+    __slots__ = ("_call",)
+
+    def __init__(self, call: Call[Any]) -> None:
+        super().__init__()
+        self._call = weakref.ref(call)
+
+    def append(self, waiter: Any) -> None:
+        """Add one that is going to wait in this thread; the conditions of all that it waits for are held."""
+        call = self._call()
+        if call is not None and call.peer.reactor.is_mine:
+            if not isinstance(waiter.event, Driven):
+                waiter.event = Driven(call.peer)
+            waiter.event.calls.append(call)
+        super().append(waiter)
+
+
+class Driven(Event):
+    """An event whose `wait`, on the thread of a reactor, reads and writes by hand meanwhile."""
+
+    def __init__(self, peer: Peer) -> None:
+        super().__init__()
+        self.calls: list[Call[Any]] = []
+        """Those that set it when they end."""
+        self._peer = peer
+
+    def set(self) -> None:
+        """Set it, from any thread: futures of executors end in theirs."""
+        super().set()
+        if not self._peer.reactor.is_mine:
+            self._peer.reactor.call(_nothing)  # wakes what drives the links
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until it is set; False if it was not within `timeout` seconds."""
+        peer = self._peer
+        if self.is_set() or not peer.reactor.is_mine:
+            return super().wait(timeout)
+        return peer.drive_all([call for call in self.calls if not call.done()], self.is_set, timeout)
+
+
+def _nothing() -> None:
+    pass

@@ -348,6 +348,20 @@ class Peer:
             if was_away:
                 reactor.go_away()
 
+    def drive_all(self, calls: Sequence[Call[Any]], is_met: Callable[[], bool], timeout: float | None) -> bool:
+        """As `drive`, for `timeout` seconds at most, and for calls that wait for a worker yet.
+
+        One that goes to this very process would be waited for in vain, so it fails; each is looked at once it was sent.
+        """
+        unsent = deque(calls)
+
+        def look() -> bool:
+            while unsent and unsent[0].state is not CallState.WAITING:
+                unsent.popleft().fail_in_circle(self)
+            return is_met()
+
+        return self.drive(calls, look, None if timeout is None else monotonic() + timeout)
+
     def begin_to_wait(self, call: Call[Any]) -> None:
         """Note that a call is waited for in another thread than the loop's, or by a loop that plain code runs in it;
         until `end_to_wait`."""

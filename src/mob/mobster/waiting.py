@@ -1,7 +1,7 @@
 """Waiting for several calls in sync code: `mob.wait` and `mob.as_completed`, as `concurrent.futures` has them.
 
-They work in any thread. On the loop's own thread, where `concurrent.futures` would block what reads the answers, the
-links are driven by hand meanwhile, as `call.result()` does it.
+They work in any thread. On the loop's own thread, which reads the answers, the links are driven by hand meanwhile, as
+`call.result()` does it. (`concurrent.futures` takes calls as well: see `futures`.)
 """
 
 from __future__ import annotations
@@ -13,9 +13,8 @@ from threading import Condition, get_ident
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
-from mob.core.states import Call as State
 from mob.errors import CallTimeout
-from mob.mobster.call import Call, deadlock_of
+from mob.mobster.call import Call
 
 if TYPE_CHECKING:
     from mob.mobster.peer import Peer
@@ -127,7 +126,7 @@ class _Watch(Generic[T]):
         if is_met():
             return True
         if self._driven is not None:
-            return self._drive(self._driven, is_met, timeout)
+            return self._driven.drive_all([call for call in self.calls if not call.done()], is_met, timeout)
         reactors = {call.peer.reactor for call in self.calls}
         for reactor in reactors:
             reactor.stand_in.begin_to_wait(self)
@@ -137,21 +136,6 @@ class _Watch(Generic[T]):
         finally:
             for reactor in reactors:
                 reactor.waiters.discard(self)
-
-    def _drive(self, peer: Peer, is_met: Any, timeout: float | None) -> bool:
-        pending = [call for call in self.calls if not call.done()]
-        unsent = deque(pending)
-
-        def look() -> bool:
-            # One that has gone to this very process would be waited for in vain. Each is looked at once it was sent.
-            while unsent and unsent[0].state is not State.WAITING:
-                call = unsent.popleft()
-                if call.peer is peer and (error := deadlock_of(call)) is not None:
-                    call.contact.forget_call(call)
-                    peer.fail(call, error)
-            return bool(is_met())
-
-        return peer.drive(pending, look, None if timeout is None else monotonic() + timeout)
 
 
 def _nothing() -> None:
