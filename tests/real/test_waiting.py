@@ -304,6 +304,62 @@ def test_what_takes_it_as_a_future(back: mob.Proxy) -> None:
     asyncio.run(ask())
 
 
+async def grouped(*calls: mob.Call[Any]) -> None:
+    async with asyncio.TaskGroup() as group:
+        for call in calls:
+            group.create_task(call)
+
+
+async def each_in_turn(*calls: mob.Call[Any]) -> None:
+    for each in asyncio.as_completed(calls):
+        await each
+
+
+async def shielded(*calls: mob.Call[Any]) -> None:
+    await asyncio.gather(*map(asyncio.shield, calls))
+
+
+COMBINED: dict[str, Callable[..., Any]] = {
+    "gather": lambda *calls: asyncio.gather(*calls),
+    "gather all": lambda *calls: asyncio.gather(*calls, return_exceptions=True),
+    "nested gather": lambda *calls: asyncio.gather(asyncio.gather(*calls), asyncio.gather(*calls)),
+    "wait_for": lambda *calls: asyncio.wait_for(asyncio.gather(*calls), 60),
+    "task group": grouped,
+    "tasks": lambda *calls: asyncio.gather(*map(asyncio.create_task, calls)),
+    "as_completed": each_in_turn,
+    "shield": shielded,
+}
+
+
+@pytest.mark.parametrize("name", COMBINED)
+def test_what_waits_for_calls_can_be_cancelled(back: mob.Proxy, name: str) -> None:
+    async def ask() -> list[mob.Call[Any]]:
+        calls = [back.hang(f"{name} {number}") for number in range(3)]
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.01):
+                await COMBINED[name](*calls)
+        return calls
+
+    calls = asyncio.run(asyncio.wait_for(ask(), 30))
+    for call in calls:
+        if name not in ("as_completed", "shield"):  # which leave what they wait for alone
+            assert call.cancelled()
+        call.cancel()
+
+
+def test_one_of_several_that_are_gathered_is_cancelled(back: mob.Proxy) -> None:
+    async def ask(return_exceptions: bool) -> Any:
+        call = back.hang("one of several")
+        both = asyncio.gather(call, back.add(1), return_exceptions=return_exceptions)
+        call.cancel()
+        return await both
+
+    first, second = asyncio.run(asyncio.wait_for(ask(True), 30))
+    assert (type(first), second) == (asyncio.CancelledError, 2)
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(asyncio.wait_for(ask(False), 30))
+
+
 def test_from_another_thread(back: mob.Proxy) -> None:
     async def ask() -> Any:
         loop = asyncio.get_running_loop()

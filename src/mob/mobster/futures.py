@@ -1,10 +1,11 @@
 """The other shapes of a `Call`: asyncio takes it for a coroutine, `concurrent.futures` for one of its futures.
 
 A call is a future of asyncio by shape already (`call.py`), so `await`, `gather`, `wait_for`, `shield` and
-`as_completed` take it as it is. `create_task`, task groups, `asyncio.run`, `run_coroutine_threadsafe` and anyio's
-`start_soon` want a coroutine: an object with `send`, `throw` and `close` is one (`collections.abc.Coroutine`). Any
-number of tasks may run one call, so nothing is kept here of how far they are. The price: `asyncio.wait` refuses
-whatever `create_task` takes, by one and the same question, and says "use tasks explicitly".
+`as_completed` take it as it is; `gather` asks two private things of one that was cancelled. `create_task`, task groups,
+`asyncio.run`, `run_coroutine_threadsafe` and anyio's `start_soon` want a coroutine: an object with `send`, `throw` and
+`close` is one (`collections.abc.Coroutine`). Any number of tasks may run one call, so nothing is kept here of how far
+they are. The price: `asyncio.wait` refuses whatever `create_task` takes, by one and the same question, and says "use
+tasks explicitly".
 
 `concurrent.futures.wait` and `as_completed` look at three private attributes of a future, under its condition. A call
 has them when they are asked for, and not before, in a `Shadow` which hears of the end of the call. They block on an
@@ -17,6 +18,7 @@ Nothing of this is on the way of a call that is awaited or asked for its result.
 from __future__ import annotations
 
 import weakref
+from asyncio import CancelledError
 from collections.abc import Coroutine
 from concurrent.futures._base import CANCELLED_AND_NOTIFIED, FINISHED, PENDING
 from threading import Condition, Event, Lock
@@ -73,6 +75,17 @@ class Shapes:
     def close(self) -> None:
         """Gives the call up, as `cancel` does."""
         cast("Call[Any]", self).cancel()
+
+    # -------------------------------------------------------------------------------- as a future of asyncio
+
+    @property
+    def _cancel_message(self) -> None:
+        """What `asyncio.gather` reads of a future that was cancelled: the text, which a call does not keep."""
+        return None
+
+    def _make_cancelled_error(self) -> CancelledError:
+        """What `asyncio.gather` asks of a future that was cancelled: the error to raise."""
+        return CancelledError()
 
     # ---------------------------------------------------------------------------------- as a concurrent future
 
