@@ -80,8 +80,9 @@ export class Stage {
     const seen = new Set();
     this.labels = [];
     this.kingpins = [];
-    rowsOf(machines, width, height).forEach((row, number, rows) => {
-      const [wide, high] = [width / row.length, height / rows.length];
+    const room = height - (store.head.clients.length ? 40 : 0); // the foot is the clients'
+    rowsOf(machines, width, room).forEach((row, number, rows) => {
+      const [wide, high] = [width / row.length, room / rows.length];
       row.forEach(([node], place) => {
         const names = [...store.roles.entries()].filter(([, role]) => (role.node ?? "") === node).map(([name]) => name);
         const groups = names.map((role) => ({ role, members: ordered.filter((each) => each.role === role) }));
