@@ -22,6 +22,8 @@ class Paper:
     """A sink that can be made to stand still, or to fail."""
 
     why_slow = "this paper takes them too slowly"
+    is_terminal = False
+    is_live = False
 
     def __init__(self) -> None:
         self.written: list[Chunk] = []
@@ -39,6 +41,9 @@ class Paper:
 
     def reopen(self) -> None:
         self.reopened += len(self.written)
+
+    def settle(self) -> None:
+        pass
 
     def close(self) -> None:
         self.written.append(printed("end"))

@@ -1,8 +1,9 @@
 """What mobsters print: read from their pipes as whole lines, and handed to the writer and to whoever follows.
 
 Every mobster has a pipe for stdout and one for stderr. A line is passed on when it is complete; what is left when a
-mobster has gone becomes a line of its own. Nothing here waits and nothing looks into a line, so a burst is read as fast
-as it comes and holds no mobster up: what the writer cannot take is dropped there, what a follower cannot take, here.
+mobster has gone becomes a line of its own. One that stays without an end for a moment is shown as it is, by the writer
+only. Nothing here waits, so a burst is read as fast as it comes and holds no mobster up: what the writer cannot take is
+dropped there, what a follower cannot take, here.
 """
 
 from __future__ import annotations
@@ -15,11 +16,13 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from functools import partial
+from time import monotonic
 
 import msgspec
 
 from mob.kingpin.followers import Followers
 from mob.kingpin.lines import COLORS, Chunk, Origin
+from mob.kingpin.pipes import Pipe
 from mob.kingpin.writer import Sink, Source, Writer, sink_of, word
 from mob.plan import Logs
 from mob.rim.reactor import Reactor
@@ -29,7 +32,6 @@ PIPE_SIZE = 256 * 1024
 """Bytes that a mobster may be ahead of the Kingpin; 64 KiB where the system gives no more."""
 LARGE_PIPES = 64
 """So many are made that large: together they use a quarter of what Linux lets a user have."""
-LONGEST_LINE = 1024 * 1024  # a longer one is broken
 LAST_LINES = 50  # are kept of each mobster, for the report of a crash
 LAST_LENGTH = 16 * 1024  # bytes of such a line
 MOST_READS = 32  # of the pipe of one that has ended; a process that has left its group may still write into it
@@ -44,7 +46,7 @@ class Console:
         self.color = has_colors and logs.format == "text" and logs.file is None
         """Whether what mobsters print is seen on a terminal with colours."""
         self._roles: dict[str, int] = {}
-        self._sources: dict[int, list[_Pipe]] = {}  # by the mobster's uid
+        self._sources: dict[int, list[Pipe]] = {}  # by the mobster's uid
         self._last: dict[int, deque[bytes]] = {}
         self._taken: dict[int, list[str]] = {}
         self._writer = Writer(sink or sink_of(logs, has_colors))
@@ -62,7 +64,7 @@ class Console:
             os.set_blocking(r, False)
             if sum(map(len, self._sources.values())) < LARGE_PIPES:
                 _enlarge(w)
-            sources.append(_Pipe(uid, r, Origin(role, index, 0, is_error, self._color_of(role))))
+            sources.append(self._pipe(uid, r, Origin(role, index, 0, is_error, self._color_of(role))))
             ends.append(w)
         return ends
 
@@ -136,11 +138,12 @@ class Console:
 
     def take_over(self, uid: int, pid: int, fd: int, is_error: bool, role: str, index: int, line: bytes) -> None:
         """A pipe of the program before this one."""
-        source = _Pipe(uid, fd, Origin(role, index, 0, is_error, self._color_of(role)))
-        source.feed(line)
+        source = self._pipe(uid, fd, Origin(role, index, 0, is_error, self._color_of(role)))
+        source.begun = line
         self._sources.setdefault(uid, []).append(source)
         if pid:
             self._watch(source, pid)
+            self._await(source)
 
     def all_last_lines(self) -> dict[int, list[bytes]]:
         """What each mobster has printed last."""
@@ -152,6 +155,7 @@ class Console:
 
     def losses(self) -> tuple[int, list[tuple[Source, int]]]:
         """Waits until all is written, for a second at most; what will not be: in all, and by whom it was printed."""
+        self._writer.settle()
         self._writer.wait_empty()
         return self._writer.losses()
 
@@ -166,14 +170,17 @@ class Console:
     def _color_of(self, role: str) -> int:
         return COLORS[self._roles.setdefault(role, len(self._roles)) % len(COLORS)]
 
-    def _watch(self, source: _Pipe, pid: int) -> None:
+    def _pipe(self, uid: int, fd: int, origin: Origin) -> Pipe:
+        return Pipe(uid, fd, origin, self._writer.is_live)
+
+    def _watch(self, source: Pipe, pid: int) -> None:
         source.origin = msgspec.structs.replace(source.origin, pid=pid)
         self._reactor.watch(source.fd, partial(self._handle_readable, source))
 
-    def _handle_readable(self, source: _Pipe) -> None:
+    def _handle_readable(self, source: Pipe) -> None:
         self._read(source)
 
-    def _read(self, source: _Pipe) -> bool:
+    def _read(self, source: Pipe) -> bool:
         """Passes on what there is to be read; whether there was anything."""
         try:
             data = os.read(source.fd, READ_SIZE)
@@ -183,11 +190,38 @@ class Console:
             data = b""
         if not data:
             self._end(source)
-        elif lines := source.feed(data):
-            self._pass_on(source, lines)
+        else:
+            before = source.shown
+            if lines := source.feed(data, monotonic()):
+                self._pass_on(source, lines, before)
+            self._await(source)
         return bool(data)
 
-    def _pass_on(self, source: _Pipe, lines: bytes) -> None:
+    def _await(self, source: Pipe) -> None:
+        """Sees to it that a line without an end is shown, if it gets none."""
+        if source.has_news and not source.is_awaited:
+            source.is_awaited = True
+            self._reactor.call_at(source.due, partial(self._show_begun, source))
+
+    def _show_begun(self, source: Pipe) -> None:
+        source.is_awaited = False
+        if source not in self._sources.get(source.uid, ()):
+            return
+        self._read(source)  # its end may be there
+        if source.due > monotonic():
+            self._await(source)
+        elif source.has_news:
+            source.note_shown(monotonic())
+            self._put_begun(source)
+
+    def _put_begun(self, source: Pipe) -> None:
+        """Has a line without an end shown; on a terminal, one that is empty now is taken away."""
+        is_taken = source.origin.is_error and source.uid in self._taken
+        if not is_taken and (source.shown or self._writer.is_live):
+            self._writer.put(Chunk(time.time(), source.origin, source.shown + b"\n", 1, is_partial=True))
+
+    def _pass_on(self, source: Pipe, lines: bytes, shown: bytes) -> None:
+        """Hands lines on; the first may have been `shown` already, where it cannot be rewritten."""
         taken = self._taken.get(source.uid)
         if taken is not None and source.origin.is_error:
             taken += lines[:-1].decode(errors="replace").split("\n")
@@ -195,44 +229,27 @@ class Console:
         chunk = Chunk(time.time(), source.origin, lines, lines.count(b"\n"))
         latest = lines[:-1].rsplit(b"\n", LAST_LINES)[-LAST_LINES:]
         self._last.setdefault(source.uid, deque(maxlen=LAST_LINES)).extend(line[:LAST_LENGTH] for line in latest)
-        self._writer.put(chunk)
         self.followers.handle_chunk(chunk)
+        if shown and not self._writer.is_live:
+            first, _, others = lines.partition(b"\n")
+            if first.rstrip(b"\r") == shown:
+                chunk = msgspec.structs.replace(chunk, data=others, count=chunk.count - 1)
+        if chunk.data:
+            self._writer.put(chunk)
 
-    def _end(self, source: _Pipe) -> None:
+    def _end(self, source: Pipe) -> None:
         sources = self._sources.get(source.uid, [])
         if source in sources:
             sources.remove(source)
             if not sources:
                 del self._sources[source.uid]
             if source.begun:
-                self._pass_on(source, source.take_begun() + b"\n")
+                self._pass_on(source, source.take_begun() + b"\n", source.shown)
+            elif source.shown:
+                source.note_shown(monotonic())
+                self._put_begun(source)
             self._reactor.unwatch(source.fd)
             os.close(source.fd)
-
-
-class _Pipe:
-    """One pipe of one mobster."""
-
-    def __init__(self, uid: int, fd: int, origin: Origin) -> None:
-        self.uid = uid
-        self.fd = fd
-        self.origin = origin
-        self.begun = b""
-        """A line that has no end yet."""
-
-    def feed(self, data: bytes) -> bytes:
-        """The lines that this completes."""
-        end = data.rfind(b"\n") + 1
-        if end:
-            lines, self.begun = self.begun + data[:end], data[end:]
-            return lines
-        self.begun += data
-        return self.take_begun() + b"\n" if len(self.begun) > LONGEST_LINE else b""
-
-    def take_begun(self) -> bytes:
-        """That line; it will have no end."""
-        begun, self.begun = self.begun, b""
-        return begun
 
 
 def _two_pipes() -> list[tuple[int, int]]:

@@ -20,7 +20,7 @@ RECENT_LINES = 2_000
 RECENT_BYTES = 1024 * 1024
 UNSENT = 1024 * 1024
 """Bytes that a follower may have before it."""
-BATCH = 64 * 1024
+BATCH = 128 * 1024
 """Bytes of one message; less if the app's frame_limit is small."""
 FAREWELL = 0.2
 """Seconds for that when the app ends."""

@@ -90,7 +90,7 @@ class Kingpin:
         return Console(self.reactor, self.plan.logs, self.plan.frame_limit)
 
     def _make_nursery(self) -> Nursery:
-        return Nursery(self.reactor, self.plan, self.handle_report, self.handle_fork_server_gone)
+        return Nursery(self.reactor, self.plan, self.handle_report, self.handle_fork_server_gone, self.console.color)
 
     def _enter_process(self) -> None:
         """All that makes this process the Kingpin's own."""

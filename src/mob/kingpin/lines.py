@@ -44,6 +44,8 @@ class Chunk(msgspec.Struct, frozen=True, gc=False):
     data: bytes
     count: int
     """How many lines."""
+    is_partial: bool = False
+    """Whether it is the beginning of a line that has no end yet; it comes again with its end."""
 
 
 Form = Callable[[Chunk], bytes]
@@ -86,6 +88,7 @@ def as_json(chunk: Chunk) -> bytes:
         "index": origin.index,
         "pid": origin.pid,
         "stream": "stderr" if origin.is_error else "stdout",
+        **({"partial": True} if chunk.is_partial else {}),
     }
     head = msgspec.json.encode(ours)[:-1] + b',"message":'
     lines: list[bytes] = []

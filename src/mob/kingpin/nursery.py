@@ -40,11 +40,13 @@ class Nursery:
         plan: Plan,
         on_report: Callable[[m.Report], None],
         on_gone: Callable[[str], None],
+        has_colors: bool = False,
     ) -> None:
         self._reactor = reactor
         self._plan = plan
         self._on_report = on_report
         self._on_gone = on_gone
+        self._has_colors = has_colors
         self._process: subprocess.Popen[bytes] | processes.Child | None = None
         self._link: Link | None = None
         self._remembered: set[str] = set()
@@ -88,6 +90,8 @@ class Nursery:
         code = MAIN.format(first=first, path=self._path, arguments=arguments)
         flags = cast(list[str], subprocess._args_from_interpreter_flags())  # type: ignore[attr-defined]  # as multiprocessing
         env = {name: value for name, value in os.environ.items() if name != SECRET}
+        if self._has_colors:
+            env.setdefault("FORCE_COLOR", "1")  # mobsters have pipes, and what they print is seen on a terminal
         self.failures += 1  # until it reports something
         try:
             self._process = subprocess.Popen(

@@ -14,9 +14,12 @@ import sys
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Protocol, TextIO
 
+import msgspec
+
+from mob.kingpin.bottom import Bottom, settled
 from mob.kingpin.lines import BOLD, KINGPIN, Chunk, Form, Origin, as_dated_text, as_json, as_painted_text, as_text
 from mob.kingpin.logfile import LogFile
 from mob.plan import Logs
@@ -38,6 +41,8 @@ class Sink(Protocol):
 
     why_slow: str
     is_terminal: bool
+    is_live: bool
+    """Whether a line that is shown can be rewritten."""
 
     def write(self, chunk: Chunk) -> int:
         """Writes lines; how many of them could not be."""
@@ -45,6 +50,10 @@ class Sink(Protocol):
 
     def reopen(self) -> None:
         """Opens the file anew, if it is one."""
+        ...
+
+    def settle(self) -> None:
+        """Somebody else writes there now: leaves nothing on the screen that is to be rewritten."""
         ...
 
     def close(self) -> None:
@@ -61,21 +70,43 @@ class Terminal:
     def __init__(self, form: Form) -> None:
         self._form = form
         self._streams: tuple[TextIO, TextIO] = (sys.stdout, sys.stderr)
+        self._bottom = Bottom()
+        is_dumb = os.environ.get("TERM") in (None, "", "dumb")
+        self.is_live = form is not as_json and not is_dumb and all(stream.isatty() for stream in self._streams)
 
     def __repr__(self) -> str:
-        return f"<Terminal {self._form.__name__}>"
+        return f"<Terminal {self._form.__name__}{', live' if self.is_live else ''}>"
 
     def write(self, chunk: Chunk) -> int:
         """Never fails: if nobody reads any more, the app goes on."""
-        stream = self._streams[chunk.origin.is_error]
-        with contextlib.suppress(OSError, ValueError):
-            stream.flush()
-            stream.buffer.write(self._form(chunk))
-            stream.buffer.flush()
+        self._put(self._rewriting(chunk) if self.is_live else self._form(chunk), chunk.origin.is_error)
         return 0
 
     def reopen(self) -> None:
         """Stays as it is."""
+
+    def settle(self) -> None:
+        """Takes lines away that have no end; they come again."""
+        self._put(self._bottom.erased(), is_error=True)
+
+    def _put(self, data: bytes, is_error: bool) -> None:
+        stream = self._streams[is_error]
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+            stream.buffer.write(data)
+            stream.buffer.flush()
+
+    def _rewriting(self, chunk: Chunk) -> bytes:
+        """The lines, above those that have no end yet."""
+        data = self._form(msgspec.structs.replace(chunk, data=settled(chunk.data)))
+        if not (self._bottom or chunk.is_partial):
+            return data
+        row = data[:-1] if chunk.is_partial and settled(chunk.data).strip() else b""
+        self._bottom.put(_source_of(chunk), row)
+        width, height = 80, 24
+        with contextlib.suppress(OSError, ValueError):
+            width, height = os.get_terminal_size(self._streams[1].fileno())
+        return self._bottom.around(b"" if chunk.is_partial else data, width or 80, height or 24)
 
     def close(self) -> None:
         """Belongs to the process."""
@@ -85,6 +116,7 @@ class File:
     """A log file; the Kingpin's own words go to the terminal as well, if there is one."""
 
     is_terminal = False
+    is_live = False
 
     def __init__(self, logs: Logs, form: Form, terminal: Terminal) -> None:
         self._form = form
@@ -112,6 +144,9 @@ class File:
         """Somebody else has put the file aside."""
         self._file.reopen()
         self._tell()
+
+    def settle(self) -> None:
+        """Is no terminal."""
 
     def close(self) -> None:
         """Closes the file."""
@@ -149,7 +184,7 @@ class Writer:
 
     def __init__(self, sink: Sink) -> None:
         self._sink = sink
-        self._queue: deque[Chunk | None] = deque()  # None: open the file anew
+        self._queue: deque[Chunk | Callable[[], None]] = deque()  # or what the sink is to do then
         self._waiting = 0
         self._shares: Counter[Source] = Counter()  # bytes that wait, by who has printed them
         self._flooding: set[Source] = set()
@@ -167,10 +202,17 @@ class Writer:
     def __repr__(self) -> str:
         return f"<Writer to {self._sink}, {self._waiting:,} bytes wait, {self.dropped:,} lines dropped>"
 
+    @property
+    def is_live(self) -> bool:
+        """Whether a line that is shown can be rewritten."""
+        return self._sink.is_live
+
     def put(self, chunk: Chunk) -> None:
         """Has it written, or drops it."""
         source = _source_of(chunk)
         with self._wake:
+            if chunk.is_partial and self._waiting > SHARE:
+                return  # it comes again
             if self._is_too_much(source, len(chunk.data)):
                 self._dropped[source] += chunk.count
                 self.dropped += chunk.count
@@ -183,6 +225,7 @@ class Writer:
     def hold(self) -> None:
         """Writes what is there, and from now on nothing to a terminal; what comes waits, within the same bounds."""
         if self._sink.is_terminal:
+            self.settle()
             self.wait_empty(SETTLED)
             with self._wake:
                 self._is_held = True
@@ -195,8 +238,15 @@ class Writer:
 
     def reopen(self) -> None:
         """Has the file opened anew, after what was printed so far."""
+        self._have_done(self._sink.reopen)
+
+    def settle(self) -> None:
+        """Has lines without an end taken off the screen, after what was printed so far."""
+        self._have_done(self._sink.settle)
+
+    def _have_done(self, action: Callable[[], None]) -> None:
         with self._wake:
-            self._queue.append(None)
+            self._queue.append(action)
             self._wake.notify()
 
     def wait_empty(self, seconds: float = FLUSHED) -> None:
@@ -209,9 +259,9 @@ class Writer:
         with self._wake:
             lost = self._dropped + self._unwritten
             for chunk in self._queue:
-                if chunk is not None:
+                if isinstance(chunk, Chunk):
                     lost[_source_of(chunk)] += chunk.count
-            waiting = sum(chunk.count for chunk in self._queue if chunk is not None)
+            waiting = sum(chunk.count for chunk in self._queue if isinstance(chunk, Chunk))
             return self.dropped + waiting, list(lost.items())
 
     def take_over(self, dropped: int, lost: Iterable[tuple[Source, int]]) -> None:
@@ -256,7 +306,7 @@ class Writer:
         while self._has_more():
             with self._wake:
                 chunk = self._queue.popleft()
-                if chunk is not None:
+                if isinstance(chunk, Chunk):
                     self._waiting -= len(chunk.data)
                     source = _source_of(chunk)
                     self._shares[source] -= len(chunk.data)
@@ -278,11 +328,13 @@ class Writer:
             self._is_writing = bool(self._queue)
             return self._is_writing
 
-    def _write(self, chunk: Chunk | None) -> None:
-        if chunk is None:
-            self._sink.reopen()
+    def _write(self, chunk: Chunk | Callable[[], None]) -> None:
+        if not isinstance(chunk, Chunk):
+            chunk()
             return
         lost = self._sink.write(chunk)
+        if chunk.is_partial:
+            return
         if lost:
             with self._wake:
                 self._unwritten[_source_of(chunk)] += lost

@@ -31,6 +31,8 @@ def take_over(env: Mapping[str, str]) -> None:
             f"env={{{late[0]!r}: {env[late[0]]!r}}} comes too late: {library} reads it when it is loaded, and a module "
             f"of preload() has loaded it. Set it in the environment of the whole app, or import that in the role."
         )
+    if env.get("NO_COLOR") and "FORCE_COLOR" not in env:
+        os.environ.pop("FORCE_COLOR", None)
     os.environ.update(env)
     if "TZ" in env:
         time.tzset()

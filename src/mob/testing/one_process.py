@@ -48,6 +48,7 @@ class Printed:
 
     why_slow = "the test takes them too slowly"
     is_terminal = False
+    is_live = False
 
     def __init__(self, lines: Lines) -> None:
         self._lines = lines
@@ -59,6 +60,9 @@ class Printed:
 
     def reopen(self) -> None:
         """There is no file."""
+
+    def settle(self) -> None:
+        """There is no screen."""
 
     def close(self) -> None:
         """Stays to be read."""

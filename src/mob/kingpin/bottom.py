@@ -1,0 +1,86 @@
+"""The lines without an end at the bottom of a terminal: progress bars that run, questions, dots.
+
+Each mobster may have two. They stand below all that was printed, each in one row, and are drawn again when something
+is printed above them or when they change. This file makes the bytes that do so; it writes nothing.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+MOST_ROWS = 8
+"""Of more lines the latest are shown."""
+ERASE = b"\r\x1b[2K"
+ERASE_ABOVE = b"\x1b[1A\x1b[2K"
+RESET = "\x1b[0m"
+_MOVES = re.compile(rb"\x1b\[[0-?]*[ -/]*[@-ln-~]")
+_PARTS = re.compile(r"(\x1b\[[0-?]*[ -/]*[@-~])|.", re.DOTALL)
+
+
+class Bottom:
+    """The rows, and how many of them are on the screen."""
+
+    def __init__(self) -> None:
+        self._rows: dict[tuple[str, bool], bytes] = {}
+        self._drawn = 0
+
+    def __repr__(self) -> str:
+        return f"<Bottom {len(self._rows)} rows>"
+
+    def __bool__(self) -> bool:
+        return bool(self._rows)
+
+    def put(self, source: tuple[str, bool], row: bytes) -> None:
+        """Have a row for the line of this source; nothing in it: have none."""
+        self._rows.pop(source, None)
+        if row:
+            self._rows[source] = row
+
+    def around(self, data: bytes, width: int, height: int) -> bytes:
+        """Return what shows these whole lines above the rows."""
+        before = self.erased()
+        rows = list(self._rows.values())[-max(1, min(MOST_ROWS, height - 1)) :]
+        self._drawn = len(rows)
+        return before + data + b"\n".join(fitting(row, width) for row in rows)
+
+    def erased(self) -> bytes:
+        """Return what takes the rows away; they come again with the next lines."""
+        drawn, self._drawn = self._drawn, 0
+        return ERASE + ERASE_ABOVE * (drawn - 1) if drawn else b""
+
+
+def settled(data: bytes) -> bytes:
+    """Return text that moves no cursor and erases nothing, as suits a terminal that many share; colours stay.
+
+    >>> settled(b"\\x1b[2K\\x1b[1A\\x1b[32m50%\\x1b[0m\\x1b[?25l")
+    b'\\x1b[32m50%\\x1b[0m'
+    """
+    return _MOVES.sub(b"", data) if b"\x1b" in data else data
+
+
+def fitting(row: bytes, width: int) -> bytes:
+    """Return as much of a line as fits into one row.
+
+    >>> fitting(b"back.0 42 | \\x1b[32m50%\\x1b[0m of it", 19)
+    b'back.0 42 | \\x1b[32m50%\\x1b[0m of\\x1b[0m'
+    """
+    text = row.decode(errors="replace")
+    kept: list[str] = []
+    left = max(1, width - 1)  # a full row would put the cursor into the next one
+    for part in _PARTS.finditer(text):
+        if part[1]:
+            kept.append(part[1])
+            continue
+        columns = _columns(part[0])
+        if columns > left:
+            break
+        left -= columns
+        kept.append(part[0] if part[0].isprintable() else " ")
+    return ("".join(kept) + (RESET if "\x1b" in text else "")).encode()
+
+
+def _columns(character: str) -> int:
+    if unicodedata.combining(character):
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
