@@ -43,6 +43,7 @@ from mob.mobster import (
     output,
     preloading,
     records,
+    tracebacks,
 )
 from mob.mobster.closing import LAST, Closing
 from mob.mobster.early import Early
@@ -514,6 +515,8 @@ def main(order: m.Fork, control: int, liveness: int) -> int:
     faulthandler.enable()
     processes.answer_with_stacks()
     records.install(order)
+    if order.log_format == "json":
+        tracebacks.install()
     loading.name_process(order.role)
     preloading.reseed()
     life = Life(order, socket.socket(fileno=control), socket.socket(fileno=liveness))

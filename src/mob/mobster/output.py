@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import io
 import sys
+from collections.abc import Callable
 from threading import get_ident
 from typing import Any
 
@@ -53,6 +54,10 @@ class Buffer(io.BufferedWriter):
 class WholeLines(io.TextIOWrapper):
     """A text stream that writes each thread's lines in one piece."""
 
+    TRACEBACK = "Traceback (most recent call last):\n"
+    as_object: Callable[[str], str] | None = None
+    """What makes one line of a text that has a traceback in it, if that is wanted."""
+
     def __init__(self, buffer: io.BufferedWriter) -> None:
         super().__init__(buffer, encoding="utf-8", errors="backslashreplace", line_buffering=True)
         self.mode = "w"  # type: ignore[misc]
@@ -60,6 +65,9 @@ class WholeLines(io.TextIOWrapper):
 
     def write(self, text: str, /) -> int:
         """Write up to the last end of a line; the rest is held, unless it rewrites its line, as progress bars do."""
+        if self.as_object is not None and self.TRACEBACK in text:
+            super().write(self.as_object(text))
+            return len(text)
         if self.write_through:
             return super().write(text)
         thread = get_ident()
