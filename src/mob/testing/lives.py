@@ -177,7 +177,7 @@ class ThreadLife(Life):
         for stream in self.streams:
             with contextlib.suppress(ValueError, OSError):
                 stream.finish()
-                stream.close()
+                stream.buffer.close()  # those of a process stay open
         if self.module is not None:
             _by_module.pop(id(self.module.__dict__), None)
 
