@@ -27,6 +27,7 @@ from mob.mobster import portable
 from mob.mobster.call import Call
 from mob.mobster.callbacks import Passage
 from mob.mobster.contacts import EXITED, UNSENT_LIMIT
+from mob.mobster.request_ids import carried_by_call, carried_by_message
 from mob.mobster.served import Served, current
 from mob.mobster.streams import Receiver
 from mob.plan import BACKLOG
@@ -122,7 +123,7 @@ class Calling:
         passage = peer.callbacks.take() if peer.callbacks.encoding else ()
         call = export.new_call(peer, export.label, export.role if special is None else "")
         served = current()
-        carried = "" if peer.tracing is None else self._carry(call)
+        carried = carried_by_call(served) if peer.tracing is None else self._carry(call)
         if served is None and options is DEFAULTS:  # by far the most
             body: Body = (export.name, args_body, named, None, (), carried)
         else:
@@ -165,10 +166,11 @@ class Calling:
         call: Call[Any] = Call(peer, label, "")
         if passage:
             self._accompany(call, passage)
-        times, chain = self._inherit(current(), None)
+        served = current()
+        times, chain = self._inherit(served, None)
         if times is not None:
             peer.limit(call, times)
-        carried = "" if peer.tracing is None else self._carry(call)
+        carried = carried_by_call(served) if peer.tracing is None else self._carry(call)
         self._send(contact, call, (target, args_body, named, times, chain, carried), passage)
         return call
 
@@ -216,7 +218,7 @@ class Calling:
     def send(self, contacts: Sequence[Contact], obj: Any) -> None:
         """Sends a message to each of them. `Busy` if there were some that read too slowly, when the others have it."""
         peer = self._peer
-        carried = "" if peer.tracing is None else peer.tracing.carried()
+        carried = carried_by_message() if peer.tracing is None else peer.tracing.carried()
         message = m.Message(Raw(peer.encode(obj, "message")), carried)
         passage = peer.callbacks.take() if peer.callbacks.encoding else ()
         slow: list[str] = []
@@ -255,7 +257,7 @@ class Calling:
             return
         body = Raw(peer.encode(obj, "message"))
         passage = peer.callbacks.take() if peer.callbacks.encoding else ()
-        carried = "" if peer.tracing is None else peer.tracing.carried()
+        carried = carried_by_message() if peer.tracing is None else peer.tracing.carried()
         self._wait(Parked(None, ("", body, (), None, (), carried), passage, WAIT), route)
 
     def parked(self) -> dict[str, int]:

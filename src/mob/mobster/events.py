@@ -12,10 +12,12 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from mob.errors import nearest
+from mob.mobster.request_ids import CARRIED
 from mob.mobster.served import SERVED
 from mob.rim import forks
 from mob.rim.link import Link
@@ -97,11 +99,12 @@ class Handlers:
             self._peer.complaints.tell(told, told, contact.name, error, error=error)
             return
         SERVED.set((contact, None, link))
-        if self._peer.tracing is None:
-            self.fire("message", obj)
-            return
-        with self._peer.tracing.attached(message.trace):
-            self.fire("message", obj)
+        token = CARRIED.set(message.trace)
+        try:
+            with nullcontext() if (tracing := self._peer.tracing) is None else tracing.attached(message.trace):
+                self.fire("message", obj)
+        finally:
+            CARRIED.reset(token)
 
     def _run(self, event: str, handler: Callable[..., Any], *args: Any) -> None:
         try:

@@ -339,7 +339,8 @@ class Life:
 
     async def _serve(self) -> None:
         """Serves the application of the role; imported here, for only who serves needs uvicorn."""
-        server = importlib.import_module("mob.mobster.web").Web(self.order.role, self.order.index, self.module)
+        web = importlib.import_module("mob.mobster.web")
+        server = web.Web(self.order.role, self.order.index, self.module, self.peer.tracing)
         self.web, self.vitals.requests = server, server.requests
         await server.start()
 

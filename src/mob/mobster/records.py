@@ -1,8 +1,9 @@
 """What `logging` knows in a mobster: who logs, and for which call; and records as JSON.
 
-Every record carries `app`, `role`, `index`, `pid` and `call`, the call that is being served ("" if none is), so that
-any format may name them. An app that has fields of its own by these names (`extra={"index": 3}`) keeps them. The work
-is done when a record is made; who does not log pays nothing.
+Every record carries `app`, `role`, `index`, `pid`, `call`, the call that is being served ("" if none is), and
+`request_id`, the request in whose course that is, so that any format may name them. An app that has fields of its own
+by these names (`extra={"index": 3}`) keeps them. The work is done when a record is made; a process that does not log
+pays nothing.
 """
 
 from __future__ import annotations
@@ -14,10 +15,11 @@ from typing import Any
 
 import msgspec
 
+from mob.mobster.request_ids import request_id
 from mob.mobster.served import SERVED
 from mob.wire import messages as m
 
-OURS = frozenset({"app", "role", "index", "pid", "call"})
+OURS = frozenset({"app", "role", "index", "pid", "call", "request_id"})
 STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime"}
 _JSON = msgspec.json.Encoder(enc_hook=repr)
 
@@ -52,8 +54,9 @@ class JsonFormatter(logging.Formatter):
             "message": record.getMessage(),
         }
         fields |= {name: value for name, value in attributes.items() if name not in STANDARD and name[:1] != "_"}
-        if not fields.get("call", True):
-            del fields["call"]
+        for name in ("call", "request_id"):
+            if not fields.get(name, True):
+                del fields[name]
         if record.exc_info and not record.exc_text:
             record.exc_text = self.formatException(record.exc_info)
         if record.exc_text:
@@ -90,7 +93,7 @@ def install(order: m.Fork) -> None:
     def make(*args: Any, **kwargs: Any) -> logging.LogRecord:
         record = before(*args, **kwargs)
         attributes = Attributes(record.__dict__)
-        attributes.update(app=app, role=role, index=index, pid=os.getpid(), call=call_id())
+        attributes.update(app=app, role=role, index=index, pid=os.getpid(), call=call_id(), request_id=request_id())
         record.__dict__ = attributes
         return record
 

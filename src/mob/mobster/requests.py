@@ -1,7 +1,8 @@
 """The HTTP requests of a role that serves an application: how many are in progress, and what became of the others.
 
-Stands between the server and the application, and looks at the status of each answer as it passes. WebSockets are not
-requests: they stay for hours, and are counted as connections of their port.
+Stands between the server and the application, and looks at the status of each answer as it passes. Each request has an
+id, under which all is logged that it leads to, and a span if the app has traces. WebSockets are not requests: they stay
+for hours, and are counted as connections of their port.
 """
 
 from __future__ import annotations
@@ -9,7 +10,12 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from mob.mobster.request_ids import http_request
+
+if TYPE_CHECKING:
+    from mob.mobster.tracing import Tracing
 
 Application = Callable[[Any, Any, Any], Awaitable[None]]
 BROKEN_OFF = "none"
@@ -19,10 +25,11 @@ BROKEN_OFF = "none"
 class Requests:
     """An ASGI application that counts what another one answers."""
 
-    __slots__ = ("_application", "answered", "open")
+    __slots__ = ("_application", "_tracing", "answered", "open")
 
-    def __init__(self, application: Any) -> None:
+    def __init__(self, application: Any, tracing: Tracing | None = None) -> None:
         self._application: Application = application
+        self._tracing = tracing
         self.open = 0
         """Requests that have begun and not ended."""
         self.answered: Counter[str] = Counter()
@@ -54,7 +61,8 @@ class Requests:
         self.open += 1
         unanswered = "5xx"  # what the server says if the application fails, or says nothing
         try:
-            await self._application(scope, receive, passing)
+            with self._tracing.request(scope) if self._tracing else http_request(scope.get("headers", ())):
+                await self._application(scope, receive, passing)
         except asyncio.CancelledError:
             unanswered = BROKEN_OFF
             raise

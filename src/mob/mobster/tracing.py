@@ -25,6 +25,7 @@ from opentelemetry.trace import Span, SpanKind, Status, StatusCode
 
 from mob.errors import MobError
 from mob.mobster.loading import make_importable
+from mob.mobster.request_ids import use_traces
 from mob.wire import messages as m
 from mob.wire.kinds import is_stream
 
@@ -87,6 +88,16 @@ class Tracing:
         """What is done in this block belongs to what was under way where that text was written."""
         return _within(_context_of(carried))
 
+    @contextmanager
+    def request(self, scope: Any) -> Generator[None]:
+        """What is done in this block belongs to an HTTP request, which has a span, in the trace with which it came."""
+        headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope.get("headers", ())}
+        parent, method = propagate.extract(headers, Context()), scope.get("method", "HTTP")
+        attributes = {**self._attributes, "http.request.method": method, "url.path": scope.get("path", "")}
+        span = self._tracer.start_span(method, parent, SpanKind.SERVER, attributes)
+        with _ending(span), _within(trace.set_span_in_context(span, parent)):
+            yield
+
     def accompany(self, call: Any, carried: str) -> None:
         """A call is made: if nobody serves it, its span is made here."""
         call.traced = carried, time.time_ns()
@@ -106,7 +117,13 @@ def start(order: m.Fork) -> Tracing:
         getattr(importlib.import_module(module), name)()
     else:
         _configure(order)
+    use_traces(_trace_id)
     return Tracing(order.role.name, order.index)
+
+
+def _trace_id() -> str:
+    found = trace.get_current_span().get_span_context()
+    return trace.format_trace_id(found.trace_id) if found.is_valid else ""
 
 
 def _configure(order: m.Fork) -> None:

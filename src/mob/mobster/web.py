@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator
 from email.utils import formatdate
 from time import monotonic
 from types import ModuleType
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import uvicorn
 from uvicorn.server import ServerState
@@ -35,6 +35,9 @@ from mob.mobster.requests import Requests
 from mob.plan import RolePlan
 from mob.rim import connections
 from mob.rim.connections import Use
+
+if TYPE_CHECKING:
+    from mob.mobster.tracing import Tracing
 
 LATE = 0.1
 """Seconds in which a connection that was let in a moment ago has arrived here."""
@@ -54,7 +57,7 @@ BACKLOG = 1024  # the queue is there already; listening anew must not make it sh
 class Web:
     """One worker's server."""
 
-    def __init__(self, role: RolePlan, index: int, module: ModuleType) -> None:
+    def __init__(self, role: RolePlan, index: int, module: ModuleType, tracing: Tracing | None = None) -> None:
         assert role.serve is not None
         self._address = serve.address_of(role.serve)
         self._index = index
@@ -64,7 +67,7 @@ class Web:
         self._state.connections = Watched(self._news.set)
         self._state.tasks = Watched(self._news.set)
         self._lifespan = Lifespan(self._config.loaded_app, self._config.lifespan)
-        self.requests = Requests(self._config.loaded_app)
+        self.requests = Requests(self._config.loaded_app, tracing)
         """Counts what the application answers."""
         self._config.loaded_app = self.requests.serve
         self._server: asyncio.Server | None = None

@@ -37,7 +37,7 @@ class Call(Base, frozen=True, tag=1):
     chain: tuple[int, ...] = ()
     """The calls in whose course it is made, outermost first: uid and number of each, one after the other."""
     trace: str = ""
-    """The context of OpenTelemetry in which it is made, if traces are wanted."""
+    """The context of OpenTelemetry in which it is made, if traces are wanted; else the id of the HTTP request."""
 
 
 class Reply(Base, frozen=True, tag=2):
