@@ -230,6 +230,25 @@ FRONT = """
     def run(name):
         return asyncio.run(globals()[name]())
 
+    async def keep_the_loop():
+        begun.append(asyncio.get_running_loop())
+
+    def run_the_loop_of_mob(way):
+        # as nest_asyncio does it: plain code runs the very loop that has called it
+        outcome = []
+        thread = threading.Thread(target=lambda: outcome.append(WAYS[way]()), daemon=True)
+        thread.start()
+        loop = begun.pop()
+        task = loop.create_task(gather(3))
+        asyncio._set_running_loop(loop)
+        try:
+            while not task.done():
+                loop._run_once()
+        finally:
+            asyncio._set_running_loop(None)
+        thread.join(20)
+        return task.result(), outcome
+
     def run_many(times):
         return [asyncio.run(gather(2)) for _ in range(times)][-1]
 
@@ -379,6 +398,13 @@ def test_a_loop_within_a_plain_export_waits_for_calls(front: mob.Proxy, name: st
 def test_loops_one_after_the_other_and_within_threads(front: mob.Proxy) -> None:
     assert front.run_many(20).result(PATIENCE) == [0, 2]
     assert front.deep().result(PATIENCE) == [0, 2, 4, 18]
+
+
+@pytest.mark.parametrize("way", ["result", "stream", "callback", "bind", "asyncio.run"])
+def test_plain_code_runs_the_loop_of_mob_by_hand(app: RunningApp, way: str) -> None:
+    own = app.clients[0].require("own")
+    own.keep_the_loop().result(PATIENCE)
+    assert own.run_the_loop_of_mob(way).result(PATIENCE) == [[0, 2, 4], [WAYS[way]]]
 
 
 def test_what_was_sent_before_is_answered_in_a_thread(front: mob.Proxy) -> None:
