@@ -124,6 +124,13 @@ FRONT = """
             time.sleep(0.001)
         return call.result()
 
+    def hear_of_the_end():
+        done, calls = threading.Event(), []
+        call = back.double(6)
+        call.add_done_callback(calls.append)
+        call.add_done_callback(lambda _: done.set())
+        return done.wait(10) and calls[0].result()
+
     def completed():
         return sorted(call.result() for call in concurrent.futures.as_completed([back.double(n) for n in range(3)]))
 
@@ -162,6 +169,7 @@ FRONT = """
             in_a_thread(late.double(n).result) for n in range(3)
         ).result(),
         "poll": poll,
+        "done callback": hear_of_the_end,
         "send to all": lambda: (mob.all("back").send(1), mob.send({"x": 1}))[0],
         "scale": lambda: mob.scale(+1),
         "to all": lambda: len(mob.all("back").call.double(1).result()),
@@ -296,6 +304,7 @@ WAYS: dict[str, Any] = {
     "iterator": 19900,
     "iterator that waits for a thread": 6,
     "poll": 22,
+    "done callback": 12,
     "send to all": None,
     "scale": "MobError",
     "to all": 2,
@@ -350,7 +359,7 @@ def test_several_threads_wait_at_once(front: mob.Proxy, way: str) -> None:
     assert front.by_threads(way, 5).result(PATIENCE) == [WAYS[way]] * 5
 
 
-@pytest.mark.parametrize("way", ["poll", "concurrent.futures", "callback that waits for a thread"])
+@pytest.mark.parametrize("way", ["poll", "done callback", "concurrent.futures", "callback that waits for a thread"])
 def test_the_export_itself_waits_in_other_ways(front: mob.Proxy, way: str) -> None:
     assert front.at_once(way).result(PATIENCE) == WAYS[way]
 
@@ -438,6 +447,18 @@ def test_a_client_is_answered_in_a_thread_that_its_handler_waits_for(app: Runnin
     with mob.connect(app.name) as client:
         back, late = client.require("back"), client.require("late")
         assert back.apply(lambda number: late.double(number).result(), 4).result(PATIENCE) == 8
+
+
+def test_a_callback_that_raises_harms_no_other_call(app: RunningApp, caplog: pytest.LogCaptureFixture) -> None:
+    back = app.clients[0].require("back")
+
+    def fail(call: mob.Call[int]) -> None:
+        raise ValueError("in a callback")
+
+    calls = [back.double(number) for number in range(200)]
+    for call in calls[::2]:
+        call.add_done_callback(fail)
+    assert [call.result(PATIENCE) for call in calls] == [2 * number for number in range(200)]
 
 
 def test_a_stream_of_tiny_calls_and_a_thread_that_waits_do_not_disturb_each_other(app: RunningApp) -> None:

@@ -275,8 +275,8 @@ class Call(Shapes, Shown[T]):
     # ------------------------------------------------------------------------------------------- callbacks
 
     def add_done_callback(self, fn: Callback, *, context: Context | None = None) -> None:
-        """Has `fn(call)` called once it is done: on the running loop, else on mob's own if this is its thread, else by
-        whoever settles it."""
+        """Have `fn(call)` called once it is done: on the running loop. Where none is running, in plain code, it is
+        called at once in the thread that reads the answer, as `concurrent.futures` does it."""
         reactor = self._peer.reactor
         loop = reactor.loop
         if reactor.is_away or get_ident() != reactor.thread:  # else mob's is running; to ask costs a system call
@@ -299,7 +299,7 @@ class Call(Shapes, Shown[T]):
         found = [entry for entry in self._callbacks if entry[0] == fn]
         for entry in found:
             self._callbacks.remove(entry)
-        if not any(loop is not None for *_, loop in self._callbacks):
+        if not any(context is not None for _, context, _ in self._callbacks):
             self._peer.end_to_wait(self)
         return len(found)
 
@@ -320,7 +320,9 @@ class Call(Shapes, Shown[T]):
         """Return on which loop a callback is run that was added by plain code, or in another thread."""
         reactor, running = self._peer.reactor, asyncio._get_running_loop()
         if running is None:
-            return reactor.loop if get_ident() == reactor.thread else None
+            if self.state is not DONE:
+                reactor.stand_in.begin_to_wait(self)
+            return None
         if self.state is not DONE and running is not reactor.loop:  # which nest_asyncio has run within plain code
             self._peer.begin_to_wait(self)  # until the callback is handed over
         return running
@@ -333,8 +335,11 @@ class Call(Shapes, Shown[T]):
                 fn, context, loop = callbacks.pop(0)
             except IndexError:
                 return  # another thread was faster
-            if loop is None:
+            if loop is None and context is None:
                 fn(self)
+            elif loop is None:
+                self._peer.end_to_wait(self)
+                self._peer.handover.call_here(fn, self, context)
             else:
                 give(loop, fn, self, context)
 

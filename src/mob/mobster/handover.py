@@ -9,6 +9,7 @@ from asyncio import AbstractEventLoop
 from collections import deque
 from collections.abc import Callable
 from contextvars import Context
+from functools import partial
 from threading import Lock, get_ident
 from typing import TYPE_CHECKING, Any
 
@@ -57,6 +58,15 @@ class Handover:
         except RuntimeError:
             with self._lock:
                 self._others.pop(loop, None)
+
+    def call_here(self, fn: Callback, argument: Any, context: Context | None) -> None:
+        """Call `fn(argument)` at once, in this thread; what it raises harms nobody. The stand-in has it called in
+        another thread, because it runs no code of the application."""
+        run = partial(self._run, self._reactor.loop, deque([(fn, argument, context)]))
+        if self._reactor.is_stood_in and get_ident() == self._reactor.owner:
+            self._reactor.stand_in.runner.submit(run)
+        else:
+            run()
 
     def _run_other(self, loop: AbstractEventLoop) -> None:
         with self._lock:

@@ -366,10 +366,13 @@ class Peer:
         """Note that a call is waited for in another thread than the loop's, or by a loop that plain code runs in it;
         until `end_to_wait`."""
         reactor = self.reactor
-        if get_ident() == reactor.thread and call not in reactor.waiters:
+        is_blocked = get_ident() == reactor.thread and call not in self.waiting
+        if is_blocked:
             self.waiting.append(call)
             reactor.call(self._serve_what_was_read)
         reactor.stand_in.begin_to_wait(call)
+        if is_blocked:
+            reactor.stand_in.hurry()
 
     def end_to_wait(self, call: Call[Any]) -> None:
         """It has ended, or is not waited for any longer; nothing if it was not waited for. From any thread."""
@@ -387,6 +390,8 @@ class Peer:
             self.waiting.extend(calls)
             reactor.call(self._serve_what_was_read)
         reactor.stand_in.begin_to_wait(future)
+        if is_blocked:
+            reactor.stand_in.hurry()
         try:
             await future
         finally:

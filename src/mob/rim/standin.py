@@ -73,8 +73,11 @@ class StandIn:
         reactor.waiters.add(waiter)
         if reactor.is_away:  # looked at after adding; the loop's thread goes away first and looks at the waiters then
             self.alert()
-            if get_ident() == reactor.thread:  # a loop within the plain code: the outer one is certainly blocked
-                self._hurry.set()
+
+    def hurry(self) -> None:
+        """Take over at once: the loop's thread is certainly blocked, by a loop that plain code runs in it."""
+        if self._reactor.is_away:
+            self._hurry.set()
 
     def look(self) -> None:
         """Somebody asks for what may lie unread in a socket, and does not wait: have it read from now on, until the
