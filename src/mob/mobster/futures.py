@@ -110,8 +110,6 @@ class Shapes:
                 shadow = call.shadow = Shadow(call)
         if is_new:
             call.refuse_if_streaming()
-            if not call.peer.reactor.is_mine:  # else who waits drives the links, see `Driven`
-                call.peer.begin_to_wait(call)  # until it is done: how long somebody waits is not known
             call.when_done(shadow.handle_done)
         return shadow
 
@@ -131,7 +129,6 @@ class Shadow:
 
     def handle_done(self, call: Call[Any]) -> None:
         """The call has ended."""
-        call.peer.end_to_wait(call)
         with self.condition:
             self.state = CANCELLED_AND_NOTIFIED if call.cancelled() else FINISHED
             for waiter in self.waiters:
@@ -147,20 +144,30 @@ class Shadow:
 class Waiters(list[Any]):
     """What waits for a call in `concurrent.futures`: objects whose `event` is set when they have what they need."""
 
-    __slots__ = ("_call",)
+    __slots__ = ("_call", "_reactor", "_token")
 
     def __init__(self, call: Call[Any]) -> None:
         super().__init__()
         self._call = weakref.ref(call)
+        self._reactor = call.peer.reactor
+        self._token = object()  # stands for this among those who wait elsewhere than on the loop
 
     def append(self, waiter: Any) -> None:
         """Add one that is going to wait in this thread; the conditions of all that it waits for are held."""
         call = self._call()
-        if call is not None and call.peer.reactor.is_mine:
+        if call is not None and self._reactor.is_mine:
             if not isinstance(waiter.event, Driven):
                 waiter.event = Driven(call.peer)
             waiter.event.calls.append(call)
+        else:
+            self._reactor.stand_in.begin_to_wait(self._token)
         super().append(waiter)
+
+    def remove(self, waiter: Any) -> None:
+        """Take one out that waits no longer."""
+        super().remove(waiter)
+        if not self:
+            self._reactor.waiters.discard(self._token)
 
 
 class Driven(Event):
