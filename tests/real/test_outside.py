@@ -35,7 +35,9 @@ BACK = """
     def add(a, b=2):
         return a + b
 
-    async def wait(seconds):
+    async def wait(seconds, begin=None):
+        if begin is not None:
+            await begin()
         await asyncio.sleep(seconds)
         return seconds
 
@@ -308,12 +310,13 @@ def test_calls_that_wait_for_a_worker_end_with_the_app(apps: Apps) -> None:
         call.result(5)
 
 
-def test_a_client_of_a_killed_kingpin_still_gets_what_was_under_way(running: RunningApp) -> None:
-    back = running.clients[0].require("back")
-    back.add(1).result(10)
-    call = back.wait(0.5)
-    running.kill()
-    assert call.result(5) == 0.5
+def test_a_client_of_a_killed_kingpin_still_gets_what_was_under_way(apps: Apps) -> None:
+    app = apps.start('.role("back", "./back.py", workers=2)', options="grace=20", back=BACK)
+    has_begun = threading.Event()
+    call = app.wait_ready().require("back").wait(0.5, has_begun.set)
+    assert has_begun.wait(20)
+    app.kill()
+    assert call.result(20) == 0.5
 
 
 # ---------------------------------------------------------------------------------------------- the command
