@@ -8,10 +8,10 @@ what is there, and whatever is called goes through the first.
 from __future__ import annotations
 
 import atexit
-import os
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from time import monotonic
 from types import TracebackType
 from typing import Any, TypeVar, overload
@@ -21,7 +21,7 @@ import uvloop
 from mob.errors import AppNotRunning, MobError
 from mob.mobster.backlog import Backlog
 from mob.mobster.calling import DEFAULTS
-from mob.mobster.doors import knock
+from mob.mobster.doors import knock, knock_at
 from mob.mobster.following import Following, wanted
 from mob.mobster.interface import Interface
 from mob.mobster.machines import Machine, link_to, machine_of, machines
@@ -65,6 +65,9 @@ class Client:
         self._steering = Steering(self._peer)
         self._changes = self._peer.control.changes
         self._gone = threading.Event()
+        self._door = "" if node else sock.getpeername()
+        self._user = 0 if node else peer_of(sock)[1]
+        self._returning = threading.Lock()
         self._peer.control.on_gone = self._gone.set
         self._peer.control.ending = f"the machine {node!r} of {app!r} has ended or is out of reach." if node else ""
         self._caller = self._peer if self._near is None else self._near._caller
@@ -86,7 +89,6 @@ class Client:
         peer = self._peer
         self._reactor.claim()
         peer.control.start()
-        peer.control.post(m.Hello(m.PROTOCOL, os.getpid()))
         control = peer.control
         patience = FAR_PATIENCE if self._node else PATIENCE
         self._reactor.drive(lambda: control.welcomed or control.is_closed, monotonic() + patience)
@@ -101,6 +103,8 @@ class Client:
             pid = self.kingpin_pid or None if silent else None
             raise AppNotRunning(f"the app {self.app!r} did not let this client in: {why}", pid)
         peer.when_parked = Backlog(peer).handle_parked
+        if self._near is None:
+            control.come_back = self._come_back
         self._reactor.call(peer.keep_house)
         self._thread.start()
         atexit.register(self._handle_exit)
@@ -375,8 +379,42 @@ class Client:
         self._peer.check_process()
         if self._closed:
             raise AppNotRunning(f"this client of {self.app!r} was closed.")
-        if self._peer.control.is_closed:
-            raise AppNotRunning(self._peer.control.ending or f"the app {self.app!r} has ended.")
+        control = self._peer.control
+        if control.is_closed:
+            control.come_back()
+        if control.is_closed:
+            raise AppNotRunning(control.refused or control.ending or f"the app {self.app!r} has ended.")
+
+    def _come_back(self) -> None:
+        """The app has ended. If it was restarted, take part in it again; nothing else happens if it was not."""
+        peer, is_on_loop = self._peer, threading.get_ident() == self._reactor.thread
+        if self._closed or not self._returning.acquire(blocking=not is_on_loop):
+            return  # closed, or another thread is about it, which waits for this one
+        try:
+            sock = knock_at(self._door, self._user) if peer.control.is_closed else None
+            if sock is None:
+                return
+            self.kingpin_pid = peer_of(sock)[0]
+            self._gone.clear()
+            control, deadline = peer.control, monotonic() + PATIENCE
+            if is_on_loop:
+                control.rejoin(sock)
+                peer.drive([], lambda: control.welcomed or control.is_closed, deadline)
+                return
+            has_begun = threading.Event()
+            self._reactor.call(partial(self._rejoin, sock, has_begun))
+            is_in_time = has_begun.wait(PATIENCE)
+            while is_in_time:
+                seen = self._changes.count
+                if control.welcomed or control.is_closed:
+                    break
+                is_in_time = self._changes.wait(seen, max(0.0, deadline - monotonic()))
+        finally:
+            self._returning.release()
+
+    def _rejoin(self, sock: socket.socket, has_begun: threading.Event) -> None:
+        self._peer.control.rejoin(sock)
+        has_begun.set()
 
 
 def connect(app: str, node: str | None = None) -> Client:

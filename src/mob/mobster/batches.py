@@ -215,6 +215,7 @@ class Run:
             return True
         peer, route = self.peer, self._export.route
         try:
+            peer.calling.look_for_app(route)
             body = Raw(peer.encode(args, "args", bool(route.near or not route.far)))
         except Exception as error:  # noqa: BLE001  the outcome of this item
             self.flush()

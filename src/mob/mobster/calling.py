@@ -117,6 +117,8 @@ class Calling:
         options = export.options
         special = None if options.pid is None else peer.contact_of_pid(options.pid, export.role)
         route = export.route
+        if not route.near:
+            self.look_for_app(route)
         shares = bool(route.near or not route.far)
         args_body = Raw(peer.encode(args, "args", shares))
         named = (Raw(peer.encode(kwargs, "kwargs", shares)),) if kwargs else ()
@@ -173,6 +175,12 @@ class Calling:
         carried = carried_by_call(served) if peer.tracing is None else self._carry(call)
         self._send(contact, call, (target, args_body, named, times, chain, carried), passage)
         return call
+
+    def look_for_app(self, route: Route[Contact]) -> None:
+        """Something is to be encoded for a role. If nobody is there because the app has ended, and it runs again, take
+        part in it first: what is encoded may name this process, which gets another number."""
+        if not route.near and not route.far and self._peer.control.is_closed:
+            self._peer.control.come_back()
 
     def _carry(self, call: Call[Any]) -> str:
         """The context of OpenTelemetry that goes along with a call."""
@@ -255,6 +263,7 @@ class Calling:
         if contact is not None:
             self.send([contact], obj)
             return
+        self.look_for_app(route)
         body = Raw(peer.encode(obj, "message"))
         passage = peer.callbacks.take() if peer.callbacks.encoding else ()
         carried = carried_by_message() if peer.tracing is None else peer.tracing.carried()
@@ -528,7 +537,10 @@ class Calling:
             return peer.control.ended(label)
         if self.route(role).targets:
             return None
-        return self._given_up(label, role) if roster.roles[role].given_up or roster.is_out_of_reach(role) else None
+        info = roster.roles.get(role)
+        if info is None:  # of a client that has made its proxy before the app was restarted
+            return Unavailable(f"{label}: the app {peer.app!r}, as it was restarted, has no role {role!r}.")
+        return self._given_up(label, role) if info.given_up or roster.is_out_of_reach(role) else None
 
     def too_late(self, label: str, role: str) -> Unavailable:
         """Return the error of what has waited for a worker for as long as it may."""

@@ -427,6 +427,10 @@ class Contacts:
         """The link that was asked for has come and gone."""
         self._wanted.discard(contact.uid)
 
+    def forget_wishes(self) -> None:
+        """The Kingpin that was asked is gone, and there is another one."""
+        self._wanted.clear()
+
     # ------------------------------------------------------------------------------------ what the Kingpin says
 
     def put(self, member: m.Member) -> None:

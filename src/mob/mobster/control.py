@@ -29,7 +29,8 @@ class Control:
 
     def __init__(self, peer: Peer, sock: socket.socket, limit: int) -> None:
         self._peer = peer
-        self._link = Link(sock, peer.reactor, m.decode_down, self._handle, self._handle_closed, limit, "the Kingpin")
+        self._limit = limit
+        self._link = self._link_on(sock)
         self._requests: dict[int, Call[Any]] = {}
         self._followers: dict[int, Callable[[m.Lines], None]] = {}
         self._reaching: dict[int, list[Call[socket.socket]]] = {}  # links to Kingpins elsewhere that were asked for
@@ -40,6 +41,8 @@ class Control:
         """What the Kingpin says of members, roles and machines, as something to wait for."""
         self.welcomed = False
         self.refused = ""
+        self.come_back: Callable[[], None] = _nothing_to_do
+        """Has a client take part in the app again if that was restarted. Called when its Kingpin is gone."""
         self.on_stop: Callable[[float], None] = _nothing_to_stop
         self.on_gone: Callable[[], None] = _nothing_to_do
         self.on_cluster: Callable[[m.Down, list[int]], None] = _nothing_to_carry
@@ -53,9 +56,30 @@ class Control:
         """Whether the Kingpin is gone."""
         return self._link.is_closed
 
+    def _link_on(self, sock: socket.socket) -> Link:
+        return Link(
+            sock, self._peer.reactor, m.decode_down, self._handle, self._handle_closed, self._limit, "the Kingpin"
+        )
+
     def start(self) -> None:
-        """Begins to listen to the Kingpin."""
+        """Begins to listen to the Kingpin, and says hello to it if this process is a client."""
         self._link.start()
+        if not self._peer.role:
+            self.post(m.Hello(m.PROTOCOL, os.getpid()))
+
+    def rejoin(self, sock: socket.socket) -> None:
+        """The app was restarted, and its new Kingpin is at the other end of `sock`: forget all that the old one has
+        said, and say hello. On the loop's thread."""
+        peer, old = self._peer, list(self._peer.roster)
+        self._link = self._link_on(sock)
+        self.welcomed, self.refused = False, ""
+        for member in old:
+            self._handle_gone(member.uid, "its app has ended")
+        peer.contacts.forget_wishes()
+        if peer.board is not None:
+            board, peer.board = peer.board, None
+            board.let_go()
+        self.start()
 
     def post(self, message: m.Up) -> None:
         """Tells the Kingpin something."""

@@ -23,10 +23,14 @@ def knock(app: str, node: str | None = None) -> socket.socket:
 
 
 def _reach(app: str, user: int) -> socket.socket | None:
-    """A connection to the desk of that user's app."""
+    return knock_at(address_of(app, user), user)
+
+
+def knock_at(address: str | bytes, user: int) -> socket.socket | None:
+    """Return a connection to the desk at an address, None if none of that user's is there."""
     sock = socket.socket(socket.AF_UNIX)
     with contextlib.suppress(OSError):
-        sock.connect(address_of(app, user))
+        sock.connect(address)
         if peer_of(sock)[1] == user:
             return sock
     sock.close()

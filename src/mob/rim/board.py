@@ -126,6 +126,10 @@ class Board:
         self._map.close()
         os.close(self.descriptor)
 
+    def let_go(self) -> None:
+        """As `close`, but other threads may be looking at it: the memory goes with the last of them."""
+        os.close(self.descriptor)
+
 
 def _nameless_file(refused: Exception) -> int:
     """A file that nobody else can open; `MobError` if there is no place for one."""
