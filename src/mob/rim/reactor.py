@@ -279,6 +279,8 @@ class Reactor:
     def flush_soon(self, link: Flushable) -> None:
         """Has the link flushed at the end of this turn; on the loop's thread only."""
         self._dirty.append(link)
+        if self.is_away and not self.is_stood_in:
+            self.stand_in.send_soon()
         if self.owner != self.thread and self.owner != get_ident():
             link.flush()  # the stand-in has taken over a moment ago, and may have sent all that was there then
         if not self._busy and not self._flush_scheduled:
@@ -295,6 +297,11 @@ class Reactor:
         lazy, self._lazy = self._lazy, []
         for link in lazy:
             link.flush()
+
+    @property
+    def has_unsent(self) -> bool:
+        """Whether something was gathered to be sent."""
+        return bool(self._dirty)
 
     def flush(self) -> None:
         """Sends all that was gathered."""

@@ -1,7 +1,8 @@
 """The stand-in: a thread that reads and writes for a loop whose thread is in plain code of the application.
 
 Such code may wait for a thread that it has started, and that thread for an answer; or it runs a loop of its own, in
-which a call is awaited. Then nobody reads the answer. So everything that waits elsewhere than on the loop is counted
+which a call is awaited. Then nobody reads the answer. Or it calls a function to tell how far it is, and goes on: then
+nobody sends that. So everything that waits elsewhere than on the loop is counted
 here, and if the plain code takes longer than a moment while something waits, the stand-in takes over until that code
 returns.
 
@@ -37,8 +38,9 @@ LAST = 1.0
 """Seconds that the stand-in may take at the end of the process for what it has in hand."""
 PATIENCE = 0.005
 """Seconds that plain code may take before somebody else reads for those who wait elsewhere."""
-ASKED = "a look"
-"""Stands among the waiters for those that only ask, until the loop's thread is back."""
+ASKED, UNSENT = "a look", "something to send"
+"""These stand among the waiters until the loop's thread is back: for those that only ask, and for what plain code has
+posted and does not wait for, as the progress that it reports."""
 
 
 class StandIn:
@@ -86,6 +88,13 @@ class StandIn:
         if reactor.is_away and not reactor.is_stood_in and ASKED not in reactor.waiters:
             self.begin_to_wait(ASKED)
 
+    def send_soon(self) -> None:
+        """Plain code has posted something: have it sent if that code does not end in a moment."""
+        waiters = self._reactor.waiters
+        if UNSENT not in waiters:
+            waiters.add(UNSENT)
+            self.alert()
+
     def leave(self, function: Callable[[], None]) -> None:
         """Have something done when the loop's thread is back that only says anything about that thread. By the
         stand-in only."""
@@ -131,10 +140,11 @@ class StandIn:
             while reactor.waiters and not self._is_over:
                 self._hurry.wait(PATIENCE)
                 self._hurry.clear()
+                self._forget(UNSENT)  # if the loop's thread has been back, and has sent it
                 if not (reactor.is_away and reactor.waiters):
                     break
                 self._take_over()
-            reactor.waiters.discard(ASKED)
+            self._forget(ASKED, UNSENT)
             self.is_alert = False
             if reactor.waiters and reactor.is_away:  # it has just gone away, and thought: awake
                 self.alert()
@@ -162,11 +172,16 @@ class StandIn:
             reactor.drive(self._is_done)
         finally:
             reactor.owner, reactor.is_stood_in = reactor.thread, False
-            reactor.waiters.discard(ASKED)
+            self._forget(ASKED, UNSENT)
             if is_debugged:
                 loop.set_debug(True)
             while self._left:
                 reactor.call(self._left.popleft())
+
+    def _forget(self, *marks: str) -> None:
+        self._reactor.waiters.difference_update(marks)
+        if self._reactor.has_unsent:  # looked at second: what is posted meanwhile finds its mark or makes it
+            self._reactor.waiters.add(UNSENT)
 
     def _is_done(self) -> bool:
         return self._is_wanted_back or not self._reactor.is_away or self._is_over
