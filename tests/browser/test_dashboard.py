@@ -194,7 +194,7 @@ def test_scaling_by_a_button_needs_the_token(apps: Apps, pages: Any, tmp_path: P
     more.click()
     page.get_by_label("Token", exact=True).fill(TOKEN)
     page.keyboard.press("Enter")
-    page.wait_for_selector('.toast:has-text("back: 5 workers.")')
+    page.wait_for_selector('.toast:has-text("back: 5 workers wanted, 4 ready.")')
     page.wait_for_selector('#mobster-table td.name:has-text("back.4")')
     page.get_by_role("button", name="One worker less for back").click()
     page.wait_for_selector('dialog :text("One worker less for back?")')

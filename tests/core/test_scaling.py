@@ -40,7 +40,7 @@ def size(world: World) -> int:
 
 def test_it_grows_by_the_lowest_free_places_and_shrinks_by_the_highest() -> None:
     world = started("back*2")
-    assert scale(world, "back", 4) == "back: 4 workers."
+    assert scale(world, "back", 4) == "back: 4 workers wanted, 2 ready."
     get_ready(world)
     assert sorted(mobster.index for mobster in world.mobsters.values()) == [0, 1, 2, 3]
     assert world.supervisor.roster.roles["back"].workers == 4
@@ -80,7 +80,7 @@ def test_a_place_that_waits_after_a_failure_goes_at_once() -> None:
         ("back", 2000, {}, "'back' cannot have 2,000 workers (1 to 1,024)."),
         ("back", 3, {"relative": True, "by_role": True}, "'back' cannot have 5 workers (workers=2, max_workers=4)."),
         ("back", -1, {"relative": True, "by_role": True}, "'back' cannot have 1 worker (workers=2, max_workers=4)."),
-        ("back", 2, {"relative": True, "by_role": True}, "back: 4 workers."),
+        ("back", 2, {"relative": True, "by_role": True}, "back: 4 workers wanted, 2 ready."),
     ],
 )
 def test_the_limits(role: str, count: int, how: dict[str, bool], text: str) -> None:

@@ -132,7 +132,7 @@ def test_there_is_no_websocket(apps: Apps) -> None:
 
 def test_actions_with_the_token(apps: Apps) -> None:
     app, client, site = start(apps)
-    assert site.act("scale", {"role": "back", "change": 1}) == (200, {"text": "back: 3 workers."})
+    assert site.act("scale", {"role": "back", "change": 1}) == (200, {"text": "back: 3 workers wanted, 2 ready."})
     wait_until(lambda: len(app.ready(client, "back")) == 3, "there is one worker more")
     victim = app.ready(client, "back")[0]
     status, answer = site.act("stacks", {"uid": victim.uid})
@@ -272,7 +272,8 @@ def test_the_token_is_made_up_and_printed_and_no_log_has_it(apps: Apps) -> None:
     other = apps.start(f'.role("back", "./back.py").dashboard(port={port})', back=BACK)
     ready = other.wait_ready()
     token = other.wait_for(rf"^dashboard: http://127\.0\.0\.1:{port}/#token=(\S+)$")[0][1]
-    assert Site(port).act("scale", {"role": "back", "change": 1}, token) == (200, {"text": "back: 2 workers."})
+    answer = Site(port).act("scale", {"role": "back", "change": 1}, token)
+    assert answer == (200, {"text": "back: 2 workers wanted, 1 ready."})
     assert not [line for line in ready.logs(last=1000) if token in line.text]
     os.kill(other.ready(ready, "dashboard")[0].pid, signal.SIGKILL)
     wait_until(lambda: can_ask(Site(port)), "another one serves")

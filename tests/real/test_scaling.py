@@ -72,9 +72,9 @@ def wait_size(app: RunningApp, client: mob.Client, role: str, count: int) -> lis
 
 def test_a_role_scales_itself_within_its_limits(scaled: RunningApp, client: mob.Client) -> None:
     back = client.require("back")
-    assert back.scale(1).result(20) == "back: 3 workers."
+    assert back.scale(1).result(20) == "back: 3 workers wanted, 2 ready."
     wait_size(scaled, client, "back", 3)
-    assert back.scale(1).result(20) == "back: 4 workers."
+    assert back.scale(1).result(20) == "back: 4 workers wanted, 3 ready."
     with pytest.raises(mob.RemoteError, match=r"'back' cannot have 5 workers \(workers=2, max_workers=4\)"):
         back.scale(1).result(20)
     assert back.scale(-2).result(20) == "back: 2 workers."
@@ -86,7 +86,7 @@ def test_a_role_scales_itself_within_its_limits(scaled: RunningApp, client: mob.
 
 
 def test_a_client_scales_as_it_likes(scaled: RunningApp, client: mob.Client) -> None:
-    assert client.scale("plain", 5) == "plain: 5 workers."
+    assert client.scale("plain", 5) == "plain: 5 workers wanted, 1 ready."
     before = wait_size(scaled, client, "plain", 5)
     assert sorted(client.all("plain").call.place().result(20).values()) == [0, 1, 2, 3, 4]
     assert client.scale("plain", -2, relative=True) == "plain: 3 workers."
@@ -100,7 +100,8 @@ def test_a_client_scales_as_it_likes(scaled: RunningApp, client: mob.Client) -> 
 
 def test_the_command(scaled: RunningApp, client: mob.Client) -> None:
     done = mob_command(scaled, "scale", "plain=3", "back=+1", "-a", scaled.name)
-    assert done.stdout == "plain: 3 workers.\nback: 3 workers.\nback: 3 ready, plain: 3 ready.\n"
+    told = ["plain: 3 workers wanted, 1 ready.", "back: 3 workers wanted, 2 ready.", "back: 3 ready, plain: 3 ready."]
+    assert done.stdout.splitlines() == told
     wait_size(scaled, client, "plain", 3)
     wait_size(scaled, client, "back", 3)
     assert [(row.role, row.index) for row in client.overview()] == [

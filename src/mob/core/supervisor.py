@@ -401,7 +401,9 @@ class Supervisor:
         if problem:
             return [Answer(ticket, error=problem)]
         decisions = self.scaling.resize(role, count, now, "as asked for") + self.rollout.handle_resized(now)
-        return [*decisions, Answer(ticket, text=f"{role}: {counted(count, 'worker')}.")]
+        ready = sum(each.slot.role == role and each.state is Mobster.READY for each in self.processes.values())
+        more = f" wanted, {ready} ready" if ready < count else ""  # those that are to come have not been seen yet
+        return [*decisions, Answer(ticket, text=f"{role}: {counted(count, 'worker')}{more}.")]
 
     def handle_stop(self, now: float, status: int = 0) -> list[Decision]:
         """Ends the app in order; asked a second time, at once."""

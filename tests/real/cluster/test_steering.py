@@ -73,7 +73,7 @@ def test_a_client_of_another_machine_shows_and_steers_what_is_there(two: tuple[N
         assert {each.pid for each in there.metrics().mobsters} >= pids
         assert set(there.stacks("back")) == pids
         assert there.history().now > 0
-        assert there.scale("back", 3) == "back: 3 workers."
+        assert there.scale("back", 3) == "back: 3 workers wanted, 2 ready."
         wait_until(lambda: len(b.pids("back")) == 3, "b has three")
         assert len(a.pids("back")) == 2
         there.scale("back", 2)
@@ -159,7 +159,7 @@ def test_a_reload_goes_over_all_machines_and_stops_at_the_first_that_fails(two: 
 
 def test_scale_and_restart_are_for_this_machine_unless_another_is_named(two: tuple[Node, Node]) -> None:
     a, b = two
-    assert done(a, "scale", "back=3", "--node", "b") == "b: back: 3 workers.\nb: back: 3 ready.\n"
+    assert done(a, "scale", "back=3", "--node", "b") == "b: back: 3 workers wanted, 2 ready.\nb: back: 3 ready.\n"
     wait_until(lambda: (len(a.pids("back")), len(b.pids("back"))) == (2, 3), "only b is larger")
     assert "b: back: 2 ready." in done(a, "scale", "back=2", "--node", "all")
     wait_until(lambda: (len(a.pids("back")), len(b.pids("back"))) == (2, 2), "both have two")
@@ -231,7 +231,7 @@ def test_the_keys_of_top_act_on_the_machine_of_their_line(two: tuple[Node, Node]
         window.type("\x1b[H+")
         wait_until(lambda: len(b.pids("back")) == 3, "b has one more")
         assert len(a.pids("back")) == 2
-        window.wait_for("back: 3 workers.")
+        window.wait_for("back: 3 workers")
         window.type("-")
         wait_until(lambda: len(b.pids("back")) == 2, "and one less")
         window.type("q")
@@ -293,7 +293,7 @@ def test_the_dashboard_shows_all_machines_and_acts_on_the_right_one(nats: Nats, 
     assert all(each["uid"] < 2**53 for each in shown.values())
     status, answer = site.act("stacks", {"uid": there["uid"]})
     assert (status, "thread" in answer["text"]) == (200, True), answer
-    assert site.act("scale", {"role": "b:back", "change": 1}) == (200, {"text": "back: 3 workers."})
+    assert site.act("scale", {"role": "b:back", "change": 1}) == (200, {"text": "back: 3 workers wanted, 2 ready."})
     wait_until(lambda: len(b.pids("back")) == 3, "b has three")
     assert len(a.pids("back")) == 2
     assert site.act("restart", {"pid": there["pid"], "node": "b"})[0] == 200
