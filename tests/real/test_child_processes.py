@@ -278,6 +278,40 @@ def test_a_child_of_a_handler_ends(ghosts: tuple[RunningApp, mob.Client]) -> Non
     assert back.wait(pid).result(60) == 0
 
 
+STOOD_IN = """
+import os
+import threading
+
+import mob
+
+def who(): return os.getpid()
+
+def returns():
+    answered = threading.Event()
+
+    def ask():
+        mob.require("other").who().result()
+        answered.set()
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    answered.wait()  # another thread reads while this one is here
+    pid = os.fork()
+    return pid
+
+def wait(pid):
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+"""
+
+
+def test_a_child_ends_that_is_forked_while_another_thread_reads(apps: Apps) -> None:
+    app = apps.start('.role("back", "./back.py").role("other", "./back.py")', back=STOOD_IN)
+    back = app.wait_ready().require("back")
+    pids = [back.returns().result(60) for _ in range(5)]
+    assert 0 not in pids
+    assert [back.wait(pid).result(60) for pid in pids] == [0] * 5
+
+
 def test_the_error_of_a_child_is_printed(ghosts: tuple[RunningApp, mob.Client]) -> None:
     app, client = ghosts
     back = client.require("back")

@@ -152,7 +152,7 @@ class Reactor:
         if self.thread == get_ident():  # the loop goes on in the child, with what it has yet to do
             self.loop.call_soon(end)
         self.disclaim()
-        self.is_away = False
+        self.is_away = self.is_stood_in = self.is_claimed = False  # the stand-in was not copied, what it held was
         self.after_callback = self.before_stand_in = end
         self._dirty.clear()
         self._lazy.clear()
