@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+
 from mob.core.repeats import EVERY, KINDS, Repeats, Summary
 
 
@@ -55,3 +58,22 @@ def test_kinds_without_end_are_summed_up_too() -> None:
     assert repeats.take_due(1.0) == [Summary(10 * KINDS - 1, 9 * KINDS - 1, 1.0)]
     assert repeats.admit("new", -1, 2.5)  # the old ones were quiet, and are forgotten
     assert repr(repeats) == "<Repeats: 1 kinds, 0 to be summed up>"
+
+
+class Example:
+    """Something that can be seen to be let go."""
+
+
+def test_nothing_is_kept_of_what_was_said() -> None:
+    repeats = Repeats[Example]()
+    kept: list[weakref.ref[Example]] = []
+    for number in range(5):  # the first is said at once, the others in one summary
+        example = Example()
+        kept.append(weakref.ref(example))
+        assert repeats.admit("a", example, 0.0) is (number == 0)
+        del example
+    gc.collect()
+    assert [each() is None for each in kept] == [True, True, True, True, False]
+    assert [summary.count for summary in repeats.take_due(EVERY)] == [4]
+    gc.collect()
+    assert kept[-1]() is None

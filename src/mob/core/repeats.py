@@ -2,15 +2,16 @@
 
 What nobody waits for may fail a hundred thousand times in a second, each time for the same reason. The first of a kind
 is said at once; those that follow within a second of it are counted, and one of them is the example that is said for
-all. A kind that was quiet for a second begins again with its first. `next_at` says when a summary is due, if anything
-was counted: no clock runs otherwise. Knows nothing of what is said, nor where.
+all. A kind that was quiet for a second begins again with its first. What was said is not kept: an exception holds all
+that was in its frames. `next_at` says when a summary is due, if anything was counted: no clock runs otherwise. Knows
+nothing of what is said, nor where.
 """
 
 from __future__ import annotations
 
 from collections.abc import Hashable
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, TypeVar, cast
 
 T = TypeVar("T")
 EVERY = 1.0
@@ -35,10 +36,10 @@ class Summary(Generic[T]):
 class _Kind(Generic[T]):
     __slots__ = ("count", "example", "said_at")
 
-    def __init__(self, example: T, now: float) -> None:
+    def __init__(self, now: float) -> None:
         self.said_at = now
         self.count = 0
-        self.example = example
+        self.example: T | None = None  # of those that are counted: what is said already is not kept
 
 
 class Repeats(Generic[T]):
@@ -67,7 +68,7 @@ class Repeats(Generic[T]):
                 kind = OTHERS
         known = self._kinds.get(kind)
         if known is None or (not known.count and now - known.said_at >= EVERY):
-            self._kinds[kind] = _Kind(example, now)
+            self._kinds[kind] = _Kind(now)
             return True
         known.count += 1
         known.example = example
@@ -87,7 +88,8 @@ class Repeats(Generic[T]):
         return [self._take(each, now) for each in self._kinds.values() if each.count]
 
     def _take(self, kind: _Kind[T], now: float) -> Summary[T]:
-        summary = Summary(kind.example, kind.count, now - kind.said_at)
+        example, kind.example = cast("T", kind.example), None
+        summary = Summary(example, kind.count, now - kind.said_at)
         kind.count, kind.said_at = 0, now
         return summary
 

@@ -20,12 +20,11 @@ from mob.rim.reactor import Reactor
 
 @dataclass(frozen=True, slots=True)
 class Complaint:
-    """One line of the log, and what was raised."""
+    """One line of the log."""
 
     level: int
     template: str
     args: tuple[object, ...]
-    error: BaseException | None
 
 
 class Complaints:
@@ -55,7 +54,7 @@ class Complaints:
         `kind` and the type of `error` say what it is summed up with. `traceback`: whether the first of a kind shows
         that of `error`.
         """
-        complaint = Complaint(level, template, args, error)
+        complaint = Complaint(level, template, args)
         with self._lock:
             is_first = self._repeats.admit((kind, _type_of(error)), complaint, monotonic())
             must_wait, self._is_waiting = not is_first and not self._is_waiting, self._is_waiting or not is_first
