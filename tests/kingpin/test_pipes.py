@@ -50,6 +50,16 @@ def test_what_is_rewritten_takes_no_room() -> None:
     assert last_state(source.begun) == b"9999%"
 
 
+@pytest.mark.parametrize("size", [1, 1000, LONGEST_LINE])
+def test_any_number_of_returns_is_no_line_and_takes_no_room(size: int) -> None:
+    source = pipe()
+    assert source.feed(b"50%", 0.0) == b""
+    for _ in range(0, 2 * LONGEST_LINE, size):
+        assert source.feed(b"\r" * size, 0.0) == b""
+        assert source.begun == b"50%\r"
+    assert source.feed(b"\n", 0.0) == b"50%\r\n"
+
+
 @pytest.mark.parametrize("size", [1000, 65_536, 65_537, 10_000_000])
 @pytest.mark.parametrize("character", ["x", "é", "€", "😀"])
 def test_a_long_line_is_cut_between_characters(size: int, character: str) -> None:

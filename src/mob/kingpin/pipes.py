@@ -87,13 +87,13 @@ class Pipe:
 
 
 def last_state(line: bytes) -> bytes:
-    """Return what is seen of a line that was rewritten.
+    """Return what is seen of a line that was rewritten; of several returns at its end one is kept.
 
-    >>> last_state(b"\\r 1%\\r50%"), last_state(b"50%\\r"), last_state(b"50%\\r   \\r")
+    >>> last_state(b"\\r 1%\\r50%"), last_state(b"50%\\r\\r"), last_state(b"50%\\r   \\r")
     (b'50%', b'50%\\r', b'   \\r')
     """
     body = line.rstrip(b"\r")
-    return body.rpartition(b"\r")[2] + line[len(body) :]
+    return body.rpartition(b"\r")[2] + line[len(body) :][:1]
 
 
 def _left(line: bytes) -> bytes:
