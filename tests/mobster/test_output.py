@@ -49,6 +49,29 @@ def test_a_flush_writes_what_this_thread_has_begun() -> None:
     assert pipe.getvalue() == b"50 %\r"
 
 
+def test_an_object_begins_a_line_of_its_own_where_logs_are_objects() -> None:
+    pipe, out = stream()
+    out.as_object = lambda text: '{"exc_info": true}\n'
+    print("\r50%", file=out, end="", flush=True)
+    out.write('{"message": "one"}\n')
+    out.write('{"message": "two"}\n')
+    print("\r60%", file=out, end="", flush=True)
+    out.write(f"failed\n{out.TRACEBACK}  ...\nValueError: no\n")
+    print("begun", file=out, end=" ")  # held: nothing is open
+    out.write('{"message": "three"}\n')
+    print("ended", file=out)
+    out.flush()
+    lines = ["\r50%", '{"message": "one"}', '{"message": "two"}', "\r60%", '{"exc_info": true}', '{"message": "three"}']
+    assert pipe.getvalue().decode().split("\n") == [*lines, "begun ended", ""]
+
+
+def test_text_stays_in_the_line_that_is_open_where_logs_are_text() -> None:
+    pipe, out = stream()
+    print("\r50%", file=out, end="", flush=True)
+    out.write('{"message": "one"}\n')
+    assert pipe.getvalue() == b'\r50%{"message": "one"}\n'
+
+
 def test_the_end_of_the_process_loses_nothing() -> None:
     pipe, out = stream()
     other = threading.Thread(target=out.write, args=("theirs",))

@@ -130,3 +130,28 @@ def test_as_text_it_is_as_python_prints_it(apps: Apps) -> None:
     texts = [line.partition(" | ")[2] for line in app.lines]
     assert texts[0] == "Exception in thread mine:"
     assert texts.count("Traceback (most recent call last):") == 2
+
+
+def test_what_is_written_beside_a_progress_bar_is_one_object(apps: Apps) -> None:
+    app = apps.start(
+        '.role("back", "./back.py").logs(format="json")',
+        back="""
+        import logging, sys, traceback
+
+        def work():
+            for percent in (50, 60):
+                print(f"\\r{percent}%", end="", file=sys.stderr, flush=True)
+                logging.getLogger("mine").warning("at %d", percent)
+            print("\\r70%", end="", file=sys.stderr, flush=True)
+            try:
+                raise ValueError("bad")
+            except ValueError:
+                traceback.print_exc()
+        """,
+    )
+    app.wait_ready().require("back").work().result(60)
+    app.wait_for('"exc_info":"Traceback')
+    objects: list[dict[str, Any]] = [json.loads(line) for line in app.output.splitlines() if line.startswith("{")]
+    whole = [each for each in objects if each["role"] == "back" and not each.get("partial")]
+    mine = [each["message"] for each in whole if each["stream"] == "stderr"]
+    assert mine[-6:] == ["50%", "at 50", "60%", "at 60", "70%", "ValueError: bad"]

@@ -56,20 +56,25 @@ class WholeLines(io.TextIOWrapper):
 
     TRACEBACK = "Traceback (most recent call last):\n"
     as_object: Callable[[str], str] | None = None
-    """What makes one line of a text that has a traceback in it, if that is wanted."""
+    """What makes one line of a text that has a traceback in it, if that is wanted: then an object begins a line of its
+    own, also after a progress bar."""
 
     def __init__(self, buffer: io.BufferedWriter) -> None:
         super().__init__(buffer, encoding="utf-8", errors="backslashreplace", line_buffering=True)
         self.mode = "w"  # type: ignore[misc]
         self._begun: dict[int, str] = {}  # by thread
+        self._is_open = False  # whether what was written last is a line without an end
 
     def write(self, text: str, /) -> int:
         """Write up to the last end of a line; the rest is held, unless it rewrites its line, as progress bars do."""
-        if self.as_object is not None and self.TRACEBACK in text:
-            super().write(self.as_object(text))
-            return len(text)
+        if self.as_object is not None:
+            is_traceback = self.TRACEBACK in text
+            if is_traceback or (text.startswith('{"') and text.endswith("}\n")):  # in one piece, as `logging` does it
+                self._put(("\n" if self._is_open else "") + (self.as_object(text) if is_traceback else text))
+                return len(text)
         if self.write_through:
-            return super().write(text)
+            self._put(text)
+            return len(text)
         thread = get_ident()
         whole = self._begun.pop(thread, "") + text
         lines, end, rest = whole.rpartition("\n")
@@ -78,20 +83,25 @@ class WholeLines(io.TextIOWrapper):
         if rest:
             self._begun[thread] = rest
         if lines or end:
-            super().write(lines + end)
+            self._put(lines + end)
         return len(text)
+
+    def _put(self, text: str) -> None:
+        if text:
+            self._is_open = not text.endswith("\n")
+            super().write(text)
 
     def flush(self) -> None:
         """Write what this thread has begun."""
         begun = self._begun.pop(get_ident(), "")
         if begun:
-            super().write(begun)
+            self._put(begun)
         super().flush()
 
     def finish(self) -> None:
         """Write what any thread has begun: nothing more will come."""
         while self._begun:
-            super().write(self._begun.popitem()[1])
+            self._put(self._begun.popitem()[1])
         super().flush()
 
     def close(self) -> None:
