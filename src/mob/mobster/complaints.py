@@ -3,6 +3,9 @@
 Calls whose results nobody has asked for, messages that could not be sent, handlers that raised. There may be very many
 of one kind: the first is logged at once, with its traceback, the others are summed up once a second (`core/repeats.py`
 decides). What is logged goes through here if one cause can produce it without end.
+
+The logger is looked up when there is something to log, not before: `logging.config.dictConfig` and `fileConfig` disable
+each logger that exists already and that they do not name, unless `disable_existing_loggers` is false.
 """
 
 from __future__ import annotations
@@ -30,9 +33,8 @@ class Complaint:
 class Complaints:
     """All complaints of one process."""
 
-    def __init__(self, reactor: Reactor, log: logging.Logger) -> None:
+    def __init__(self, reactor: Reactor) -> None:
         self._reactor = reactor
-        self._log = log
         self._repeats: Repeats[Complaint] = Repeats()
         self._lock = Lock()
         self._is_waiting = False  # whether a timer will look for summaries that are due
@@ -59,7 +61,7 @@ class Complaints:
             is_first = self._repeats.admit((kind, _type_of(error)), complaint, monotonic())
             must_wait, self._is_waiting = not is_first and not self._is_waiting, self._is_waiting or not is_first
         if is_first:
-            self._log.log(level, template, *args, exc_info=error if traceback else None)
+            logging.getLogger("mob").log(level, template, *args, exc_info=error if traceback else None)
         elif must_wait:
             self._reactor.call(self._wait)
 
@@ -86,7 +88,7 @@ class Complaints:
         for summary in summaries:
             complaint, seconds = summary.example, f"{summary.seconds:.1f}"
             text = f"%s more like this in %s s: {complaint.template}"
-            self._log.log(complaint.level, text, f"{summary.count:,}", seconds, *complaint.args)
+            logging.getLogger("mob").log(complaint.level, text, f"{summary.count:,}", seconds, *complaint.args)
 
 
 def _type_of(error: BaseException | None) -> str:

@@ -109,8 +109,7 @@ class Peer:
         self.app = ""
         self.frame_limit = frame_limit
         self.pid = os.getpid()
-        self.log = logging.getLogger("mob")
-        self.complaints = Complaints(reactor, self.log)
+        self.complaints = Complaints(reactor)
         self.roster = Roster()
         self.unheard: deque[tuple[str, BaseException]] = deque()
         """Errors of calls that nobody asked for: (label, error). A finalizer appends, `tidy` logs."""
@@ -164,6 +163,11 @@ class Peer:
 
     def __repr__(self) -> str:
         return f"<Peer {self.name} of {self.app!r}, {self.contacts}>"
+
+    @property
+    def log(self) -> logging.Logger:
+        """The logger of mob, looked up when there is something to log (see `Complaints`)."""
+        return logging.getLogger("mob")
 
     @property
     def name(self) -> str:
