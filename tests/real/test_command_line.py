@@ -131,9 +131,11 @@ def test_json_is_indented_for_a_person(apps: Apps, app: RunningApp, name: str) -
 
 
 def test_scale_ends_when_the_workers_are_ready(app: RunningApp, client: mob.Client) -> None:
-    assert done(app, "scale", "-a", app.name, "back=4", "front=+1") == (
-        "back: 4 workers.\nfront: 2 workers.\nback: 4 ready, front: 2 ready.\n"
-    )
+    assert done(app, "scale", "-a", app.name, "back=4", "front=+1").splitlines() == [
+        "back: 4 workers wanted, 2 ready.",
+        "front: 2 workers wanted, 1 ready.",
+        "back: 4 ready, front: 2 ready.",
+    ]
     assert [len(app.ready(client, role)) for role in ("back", "front")] == [4, 2]
     assert done(app, "scale", "-a", app.name, "back=2", "front=-1").endswith("back: 2 ready, front: 1 ready.\n")
 
