@@ -391,7 +391,7 @@ def test_a_client_belongs_to_the_process_that_made_it(apps: Apps) -> None:
     app = apps.start('.role("back", "./back.py", workers=2)', back=SERVES)
     app.wait_ready()
     apps.write(forks=FORKS)
-    script = apps.run("none", [sys.executable, "forks.py", app.name])
+    script = apps.run("none", [sys.executable, "-W", "ignore", "forks.py", app.name])
     assert script.wait() == 0, script.output
     assert sorted(script.lines) == ["child done", "child done", "parent done"]
 
@@ -417,7 +417,7 @@ def test_a_closed_client_touches_no_descriptor_in_a_child(apps: Apps) -> None:
     app = apps.start('.role("back", "./back.py")', back=SERVES)
     app.wait_ready()
     apps.write(closed=CLOSED)
-    script = apps.run("none", [sys.executable, "closed.py", app.name])
+    script = apps.run("none", [sys.executable, "-W", "ignore", "closed.py", app.name])
     assert script.wait() == 0, script.output
     assert not script.output
 

@@ -13,6 +13,7 @@ import resource
 import socket
 import ssl
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -80,7 +81,9 @@ def uvloop_is_warm() -> None:
 
 @pytest.fixture(autouse=True)
 def nothing_leaks() -> Iterator[None]:
-    gc.collect()  # of what others have left
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()  # of what others have left
     before = open_descriptors()
     yield
     assert open_descriptors() == before

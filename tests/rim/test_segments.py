@@ -106,6 +106,7 @@ def test_a_pool_that_is_shorter_than_promised_is_not_mapped(memory: Memory) -> N
 
 
 def test_no_descriptor_is_left(memory: Memory) -> None:
+    gc.collect()  # of what other tests have left
     before = len(os.listdir("/proc/self/fd"))
     other = Memory(SIZE)
     mapping, dropped = mapped(other), Dropped()
@@ -114,7 +115,7 @@ def test_no_descriptor_is_left(memory: Memory) -> None:
     del other, mapping, view
     gc.collect()
     assert reference() is None
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(os.listdir("/proc/self/fd")) <= before
 
 
 def test_views_of_any_length_have_it(memory: Memory) -> None:
