@@ -144,7 +144,7 @@ BROKEN_BODIES = {
     "a buffer of a pool that is unknown": ([ext(FUNCTION), ext(Place(8, 1, 0, 1)), ext(HANDLE)], 1),
     "a descriptor that was lost": ([*map(ext, ROW), ext(LOST), *map(ext, ROW)], 3),
     "a key that cannot be one": ([*map(ext, ROW), msgspec.Raw(b"\x81\x81\xa1a\x01\x02"), *map(ext, ROW)], 3),
-    "what is nested too deeply": ([ext(HANDLE), msgspec.Raw(b"\x91" * 5000 + b"\x01"), ext(FUNCTION)], 1),
+    "what is nested too deeply": ([ext(HANDLE), msgspec.Raw(b"\x91" * 50_000 + b"\x01"), ext(FUNCTION)], 1),
 }
 
 
