@@ -252,11 +252,7 @@ class Call(Shapes, Shown[T]):
             arrival = Lock()
             arrival.acquire()
             self.when_done(lambda _: arrival.release())
-            reactor.stand_in.begin_to_wait(arrival)
-            try:
-                arrival.acquire(timeout=-1 if timeout is None else timeout)
-            finally:
-                reactor.waiters.discard(arrival)
+            reactor.stand_in.wait_for(arrival, timeout)
         if self.state is not DONE:
             raise CallTimeout(f"{self.label} has not answered within {timeout} s; the call goes on.")
 

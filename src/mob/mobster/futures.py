@@ -183,7 +183,7 @@ class Driven(Event):
         """Set it, from any thread: futures of executors end in theirs."""
         super().set()
         if not self._peer.reactor.is_mine:
-            self._peer.reactor.call(_nothing)  # wakes what drives the links
+            self._peer.reactor.wake()
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until it is set; False if it was not within `timeout` seconds."""
@@ -191,7 +191,3 @@ class Driven(Event):
         if self.is_set() or not peer.reactor.is_mine:
             return super().wait(timeout)
         return peer.drive_all([call for call in self.calls if not call.done()], self.is_set, timeout)
-
-
-def _nothing() -> None:
-    pass

@@ -241,11 +241,7 @@ class Map(Generic[T]):
         arrival.acquire()
         run.when_news(lambda: arrival.locked() and arrival.release())
         if not run.is_news and run.is_stuck == is_stuck:  # looked at after registering: it may have come in between
-            reactor.stand_in.begin_to_wait(arrival)
-            try:
-                arrival.acquire(timeout=-1 if pause is None else pause)
-            finally:
-                reactor.waiters.discard(arrival)
+            reactor.stand_in.wait_for(arrival, pause)
 
     def _drive(self, pause: float | None) -> None:
         """Wait on the loop's own thread, which reads and writes by hand meanwhile."""

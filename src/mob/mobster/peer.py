@@ -369,14 +369,8 @@ class Peer:
     def begin_to_wait(self, call: Call[Any]) -> None:
         """Note that a call is waited for in another thread than the loop's, or by a loop that plain code runs in it;
         until `end_to_wait`."""
-        reactor = self.reactor
-        is_blocked = get_ident() == reactor.thread and call not in self.waiting
-        if is_blocked:
-            self.waiting.append(call)
-            reactor.call(self._serve_what_was_read)
-        reactor.stand_in.begin_to_wait(call)
-        if is_blocked:
-            reactor.stand_in.hurry()
+        is_blocked = get_ident() == self.reactor.thread and call not in self.waiting
+        self._begin_to_wait(call, [call], is_blocked)
 
     def end_to_wait(self, call: Call[Any]) -> None:
         """It has ended, or is not waited for any longer; nothing if it was not waited for. From any thread."""
@@ -388,20 +382,24 @@ class Peer:
 
     async def wait_elsewhere(self, future: asyncio.Future[None], calls: Sequence[Call[Any]]) -> None:
         """Await a future of another loop than mob's, which tells of these calls."""
-        reactor = self.reactor
-        is_blocked = get_ident() == reactor.thread  # plain code runs this loop in the thread of mob's
-        if is_blocked:
-            self.waiting.extend(calls)
-            reactor.call(self._serve_what_was_read)
-        reactor.stand_in.begin_to_wait(future)
-        if is_blocked:
-            reactor.stand_in.hurry()
+        is_blocked = get_ident() == self.reactor.thread  # plain code runs this loop in the thread of mob's
+        self._begin_to_wait(future, calls, is_blocked)
         try:
             await future
         finally:
-            reactor.waiters.discard(future)
+            self.reactor.waiters.discard(future)
             for call in calls if is_blocked else ():
                 self.waiting.remove(call)
+
+    def _begin_to_wait(self, waiter: Any, calls: Sequence[Call[Any]], is_blocked: bool) -> None:
+        """`is_blocked`: the loop's thread stands still until these calls are answered."""
+        stand_in = self.reactor.stand_in
+        if is_blocked:
+            self.waiting.extend(calls)
+            self.reactor.call(self._serve_what_was_read)
+        stand_in.begin_to_wait(waiter)
+        if is_blocked:
+            stand_in.hurry()
 
     def _serve_what_was_read(self) -> None:
         """The loop's thread has begun to wait for a call; the call may need a callback that is here already."""

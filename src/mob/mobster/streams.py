@@ -233,11 +233,7 @@ class Stream(Generic[T]):
         arrival.acquire()
         self._incoming.when_new(lambda: arrival.locked() and arrival.release())
         if not self._is_new():  # looked at after registering: it may have come in between
-            reactor.stand_in.begin_to_wait(arrival)
-            try:
-                arrival.acquire()
-            finally:
-                reactor.waiters.discard(arrival)
+            reactor.stand_in.wait_for(arrival)
 
     async def _wait_async(self) -> None:
         self._peer.check_process()

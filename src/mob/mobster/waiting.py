@@ -111,7 +111,7 @@ class _Watch(Generic[T]):
             self._news.notify()
         driven = self._driven
         if driven is not None and get_ident() != driven.reactor.thread:
-            driven.reactor.call(_nothing)  # wakes what drives the links
+            driven.reactor.wake()
 
     def is_met_by(self, return_when: str) -> Any:
         """The question whether it has been waited long enough."""
@@ -136,7 +136,3 @@ class _Watch(Generic[T]):
         finally:
             for reactor in reactors:
                 reactor.waiters.discard(self)
-
-
-def _nothing() -> None:
-    pass

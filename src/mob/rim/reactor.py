@@ -136,9 +136,10 @@ class Reactor:
     def call(self, function: Callable[[], None]) -> None:
         """Has the loop's thread call a function soon; from any thread."""
         self._calls.append(function)
-        self._wake()
+        self.wake()
 
-    def _wake(self) -> None:
+    def wake(self) -> None:
+        """Have whatever reads here look again at what it waits for; from any thread."""
         try:
             os.write(self._wake_w, b"\0")
         except BlockingIOError:
@@ -254,7 +255,7 @@ class Reactor:
         """Calls `on_writable` whenever there is room to write, until `unwatch_writable`."""
         self._writers[fd] = on_writable
         if self.owner != get_ident():  # the stand-in has taken over a moment ago, and polls without it
-            self.call(_nothing)
+            self.wake()
         self.loop.add_writer(fd, self._handle, on_writable)
         self._poll.register(fd, READ | select.POLLOUT if fd in self._readers else select.POLLOUT)
 
@@ -494,7 +495,7 @@ class Reactor:
                     break  # one of them has waited by hand, and has called the others meanwhile
                 self._calls.popleft()()
         except BaseException:
-            self._wake()  # the others are called in the next turn
+            self.wake()  # the others are called in the next turn
             raise
 
 

@@ -2,9 +2,8 @@
 
 Such code may wait for a thread that it has started, and that thread for an answer; or it runs a loop of its own, in
 which a call is awaited. Then nobody reads the answer. Or it calls a function to tell how far it is, and goes on: then
-nobody sends that. So everything that waits elsewhere than on the loop is counted
-here, and if the plain code takes longer than a moment while something waits, the stand-in takes over until that code
-returns.
+nobody sends that. So everything that waits elsewhere than on the loop is counted here, and if the plain code takes
+longer than a moment while something waits, the stand-in takes over until that code returns.
 
 Only the owner of the reactor reads, writes, runs timers and touches its tables; that is the loop's thread, or the
 stand-in. The stand-in takes over only while the loop's thread is away, in plain code, and that thread waits for the
@@ -76,6 +75,14 @@ class StandIn:
         if reactor.is_away:  # looked at after adding; the loop's thread goes away first and looks at the waiters then
             self.alert()
 
+    def wait_for(self, arrival: Lock, timeout: float | None = None) -> None:
+        """Wait, in another thread than the loop's, until this lock is released or `timeout` seconds have passed."""
+        self.begin_to_wait(arrival)
+        try:
+            arrival.acquire(timeout=-1 if timeout is None else timeout)
+        finally:
+            self._reactor.waiters.discard(arrival)
+
     def hurry(self) -> None:
         """Take over at once: the loop's thread is certainly blocked, by a loop that plain code runs in it."""
         if self._reactor.is_away:
@@ -112,7 +119,7 @@ class StandIn:
     def take_back(self) -> None:
         """Wait until the stand-in has finished what it has in hand: the loop's thread is back."""
         self._is_wanted_back = True
-        self._reactor.call(_nothing)
+        self._reactor.wake()
         with self._reading:
             self._is_wanted_back = False
 
@@ -185,7 +192,3 @@ class StandIn:
 
     def _is_done(self) -> bool:
         return self._is_wanted_back or not self._reactor.is_away or self._is_over
-
-
-def _nothing() -> None:
-    pass
