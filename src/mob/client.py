@@ -107,7 +107,7 @@ class Client:
             control.come_back = self._come_back
         self._reactor.call(peer.keep_house)
         self._thread.start()
-        atexit.register(self._handle_exit)
+        atexit.register(self.close)  # calls that the script has made may still wait for a worker
         return self
 
     def close(self) -> None:
@@ -115,7 +115,7 @@ class Client:
         if self._closed:
             return
         self._closed = True
-        atexit.unregister(self._handle_exit)
+        atexit.unregister(self.close)
         if self._peer.is_abandoned:  # the links, the loop and its thread are the parent's
             return
         self._reactor.call(self._begin_to_close)
@@ -123,11 +123,6 @@ class Client:
         self._free()
         if self._owns_near and self._near is not None:
             self._near.close()
-
-    def _handle_exit(self) -> None:
-        """The script ends without having closed this client: calls that it has made may still wait for a worker. In a
-        forked child the links are those of the parent, and the thread is not there."""
-        self.close()
 
     def _begin_to_close(self) -> None:
         self._closing = self._reactor.loop.create_task(self._close_links())

@@ -51,9 +51,9 @@ class Coroner:
         before, self._oom_kills = self._oom_kills, processes.count_oom_kills()
         is_oom = status == -signal.SIGKILL and self._oom_kills > before
         text = processes.exit_text(status)
-        return f"{text}, probably because the system was out of memory" if is_oom else text, self._blame(
-            uid, status, is_oom
-        )
+        if is_oom:
+            text += ", probably because the system was out of memory"
+        return text, self._blame(uid, status, is_oom)
 
     def _blame(self, uid: int, status: int, is_oom: bool) -> str:
         """The export that a mobster ran when it died, if it ran one and no other. Nothing is to be blamed for a kill

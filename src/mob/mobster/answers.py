@@ -87,7 +87,7 @@ class Answers:
         tallies = self._peer.serving.tallies
         if tallies is not None and call.target in self._peer.serving.exports:
             tallies.fail(str(call.target), error)
-        if self._peer.report is not None:
+        if self._peer.hooks.is_on:
             self._peer.hooks.report_call(error, link, call)
         link.post(m.Failed(call.id, self._queue(), failures.describe(error, self._peer.codec)))
         self.served += 1

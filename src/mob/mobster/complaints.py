@@ -59,7 +59,8 @@ class Complaints:
         complaint = Complaint(level, template, args)
         with self._lock:
             is_first = self._repeats.admit((kind, _type_of(error)), complaint, monotonic())
-            must_wait, self._is_waiting = not is_first and not self._is_waiting, self._is_waiting or not is_first
+            must_wait = not (is_first or self._is_waiting)
+            self._is_waiting = self._is_waiting or must_wait
         if is_first:
             logging.getLogger("mob").log(level, template, *args, exc_info=error if traceback else None)
         elif must_wait:

@@ -2,9 +2,9 @@
 
 `message` (an object that somebody sent), `start` (after the import, before ready: open pools and servers here),
 `ready`, `stop` (the process is about to end), `join` and `leave` (another mobster), and `error` (code of this process
-has raised: see `hooked`). Handlers are `def` or `async def`;
-those of one event are run in the order in which they were registered. What they raise is logged; a handler of `ready`
-that raises ends the process as well, because what it does (a consumer, a timer) would be missing until the next start.
+has raised: see `hooked`). Handlers are `def` or `async def`; those of one event are run in the order in which they were
+registered. What they raise is logged; a handler of `ready` that raises ends the process as well, because what it does
+(a consumer, a timer) would be missing until the next start.
 """
 
 from __future__ import annotations
@@ -123,8 +123,8 @@ class Handlers:
 
     def report(self, event: str, error: BaseException) -> None:
         """Tell the handlers of `error` what a handler has raised."""
-        if self._peer.report is not None:
-            self._peer.report(error, "handler", event)
+        if self._peer.hooks.is_on:
+            self._peer.hooks.report(error, "handler", event)
 
     def _handle_failed(self, event: str, error: Exception) -> None:
         self.report(event, error)

@@ -3,7 +3,7 @@
 An exception of an export goes to the caller, one of a handler to the log. Services that collect errors (Sentry and the
 like) hook into the process in which it was raised, and there nobody sees it. The handlers run in a thread of their own,
 one after the other, with a bounded queue before them: a slow one delays no call, and one that raises is logged. Without
-a handler there is no thread and no queue, and `Peer.report` is None.
+a handler there is no thread and no queue, and `is_on` is false.
 """
 
 from __future__ import annotations
@@ -59,14 +59,16 @@ class ErrorHooks:
         self._peer = peer
         self._queue: queue.Queue[Work | None] = queue.Queue(MOST)  # None: the thread ends
         self._is_running = False
+        self.is_on = False
+        """Whether there is a handler."""
 
     def __repr__(self) -> str:
         return f"<ErrorHooks, {self._queue.qsize()} errors wait>"
 
     def begin(self) -> None:
         """The first handler has come."""
-        if self._peer.report is None:
-            self._peer.report = self.report
+        if not self.is_on:
+            self.is_on = True
             loop = self._peer.reactor.loop
             if loop.get_exception_handler() is None:
                 loop.set_exception_handler(self._handle_unawaited)

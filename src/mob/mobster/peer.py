@@ -118,8 +118,6 @@ class Peer:
         self.handover = Handover(reactor, self.end_to_wait)
         self.handlers = Handlers(self)
         self.hooks = ErrorHooks(self)
-        self.report: Callable[[BaseException, str, str], None] | None = None
-        """What is told of an exception that the code of this process has raised, once there is a handler of `error`."""
         self.call_numbers = itertools.count(1)
         """Each call of this process has one of its own, whoever it goes to."""
         self.waiting: list[Call[Any]] = []

@@ -127,7 +127,9 @@ class Readiness:
         held = monotonic() - self._since
         if wait is Wait.SHORT:
             return held >= LOOPED and waits.count_of(self._thread) >= self._waits + LOOPS
-        return held >= LOOPED if wait is Wait.CHILD else wait in (Wait.ENDLESS, Wait.UNKNOWN) and held >= HELD
+        if wait is Wait.CHILD:
+            return held >= LOOPED
+        return wait in (Wait.ENDLESS, Wait.UNKNOWN) and held >= HELD
 
     def _finish(self) -> None:
         if self._is_on:
