@@ -78,8 +78,10 @@ def test_an_app_works_where_memfd_is_refused(apps: Apps) -> None:
     apps.write(main=f"import mob\nmob.start({name!r}).base(__file__).role('back', './back.py', workers=2).run()\n")
     command = [sys.executable, "-c", textwrap.dedent(REFUSES) + 'import runpy; runpy.run_path("main.py")']
     app = apps.run(name, command, {"PYTHONPATH": str(apps.directory)})
-    back = app.wait_ready().require("back")
+    client = app.wait_ready()
+    back = client.require("back")
     assert back.echo(1).result(60) == 1
+    client.upgrade(60)
     assert len(back.echo(b"x" * 1_000_000).result(60)) == 1_000_000
     assert app.stop() == 0
 

@@ -94,7 +94,12 @@ def default_app() -> str:
     if name := os.environ.get(VARIABLE, ""):
         return name
     name = described_here()
-    return name if any(name == each.partition("@")[0] for each in running_apps()) else ""
+    return name if name in app_names() else ""
+
+
+def app_names() -> set[str]:
+    """The apps of this user that run here, by their own names: one may be several machines of a cluster."""
+    return {name.partition("@")[0] for name in running_apps()}
 
 
 def described_here() -> str:

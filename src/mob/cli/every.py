@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from concurrent.futures import ThreadPoolExecutor
 
 import click
 import msgspec
 from rich import box
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from mob.cli.apps import NOT_RUNNING, Failure, connected, json_option, only_app, print_json
 from mob.cli.machines import MOST
-from mob.cli.ps import PIPE_WIDTH
+from mob.cli.ps import console_for_tables
 from mob.cli.shown import duration
 from mob.rim.addresses import running_apps
 
@@ -44,10 +42,7 @@ def apps(as_json: bool) -> None:
     if as_json:
         print_json(found)
     elif found:
-        console = Console()
-        if not console.is_terminal and "COLUMNS" not in os.environ:
-            console.width = PIPE_WIDTH
-        console.print(_table(found))
+        console_for_tables().print(_table(found))
     else:
         only_app()  # which says that there is none
         raise Failure("no app of yours is running on this machine.", NOT_RUNNING)

@@ -18,12 +18,11 @@ from typing import NamedTuple
 import click
 import msgspec
 
-from mob.cli.apps import Failure, app_option, complete_role_or_pid, connected, node_option
+from mob.cli.apps import Failure, app_names, app_option, complete_role_or_pid, connected, node_option
 from mob.cli.machines import ALL, ask, at, chosen, complain
 from mob.client import Client
 from mob.errors import MobError
 from mob.kingpin.lines import BOLD, COLORS, KINGPIN, Chunk, Form, Origin, as_json, as_painted_text, as_text
-from mob.rim.addresses import running_apps
 from mob.wire.messages import Line
 
 LAST = 50
@@ -85,7 +84,7 @@ def _meant(words: tuple[str, ...], name: str | None) -> tuple[str | None, str]:
     if len(words) == 2:
         return words
     word = "".join(words)
-    is_app = name is None and word != KINGPIN and word in {each.partition("@")[0] for each in running_apps()}
+    is_app = name is None and word != KINGPIN and word in app_names()
     return (word, "") if is_app else (name, word)
 
 

@@ -18,6 +18,7 @@ from mob.cli.apps import (
     NOT_RUNNING,
     Failure,
     app_argument,
+    app_names,
     connected,
     default_app,
     json_option,
@@ -27,7 +28,6 @@ from mob.cli.apps import (
 from mob.cli.machines import ALL, MOST, ask, chosen, complain
 from mob.cli.shown import STATE_STYLES, duration, size
 from mob.client import Client
-from mob.rim.addresses import running_apps
 from mob.wire.messages import CallerMetrics, MobsterMetrics, RoleMetrics, Row
 
 PIPE_WIDTH = 160
@@ -106,7 +106,7 @@ def ps(name: str | None, node: str | None, as_json: bool) -> None:
 
 def shown_apps() -> list[str | None]:
     """The apps that are shown without a name: all that run, each by one of its machines; [None] for the default."""
-    names = sorted({each.partition("@")[0] for each in running_apps()})
+    names = sorted(app_names())
     return list[str | None](names) if names and not default_app() else [None]
 
 
@@ -122,15 +122,21 @@ def _show(shown: Sequence[tuple[list[Seen], Callable[[], None]]], as_json: bool)
     if as_json:
         print_json([process for seen in heard for process in seen.processes])
     else:
-        console = Console()
-        if not console.is_terminal and "COLUMNS" not in os.environ:
-            console.width = PIPE_WIDTH
+        console = console_for_tables()
         for seen in heard:
             console.print(table(seen.title, seen.processes))
             for line in waiting(seen.callers):
                 console.print(line, style="yellow", markup=False, highlight=False, soft_wrap=True)
     for _, complains in shown:
         complains()
+
+
+def console_for_tables() -> Console:
+    """Return a console as wide as the terminal or as COLUMNS says; into a pipe it is PIPE_WIDTH wide."""
+    console = Console()
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = PIPE_WIDTH
+    return console
 
 
 def _seen(app: Client) -> Seen:

@@ -20,7 +20,9 @@ import time
 import traceback
 from collections.abc import Iterator, Sequence
 
+from mob.errors import counted
 from mob.mobster import loading
+from mob.rim import environment
 
 TASKS = "/proc/self/task"
 ENDING = 0.2
@@ -51,7 +53,7 @@ def preload(base: str, modules: Sequence[str]) -> None:
             )
         elif (more := _more_native_threads(native)) > 0:
             _say(
-                f"preloading {module!r} has started {more} {'thread' if more == 1 else 'threads'} of a library in C, "
+                f"preloading {module!r} has started {counted(more, 'thread')} of a library in C, "
                 f"which no mobster will have: what waits for them there waits for ever (OpenMP, used by scikit-learn "
                 f"and others, does). Preload what only defines things, and compute in the roles."
             )
@@ -86,19 +88,11 @@ def native_threads() -> int:
 
 def _threads_of_openblas() -> Iterator[int]:
     """Yield how many threads each OpenBLAS has started that is loaded here."""
-    for path in sorted(_loaded("openblas")):
+    for path in environment.loaded(("openblas",)):
         with contextlib.suppress(OSError):
             library = ctypes.CDLL(path, mode=os.RTLD_NOLOAD | os.RTLD_LAZY)
             counter = next((name for name in COUNTERS if hasattr(library, name)), "")
             yield max(0, getattr(library, counter)() - 1) if counter else 0
-
-
-def _loaded(part: str) -> set[str]:
-    """Return the files of libraries that are loaded, those with that in their name."""
-    with contextlib.suppress(OSError), open("/proc/self/maps", encoding="utf-8", errors="replace") as maps:
-        paths = (line.rstrip("\n").partition("/") for line in maps)
-        return {f"/{path}" for _, slash, path in paths if slash and part in os.path.basename(path).lower()}
-    return set()
 
 
 def _say(text: str) -> None:

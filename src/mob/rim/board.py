@@ -14,14 +14,13 @@ name, in memory if there is a place for that.
 
 from __future__ import annotations
 
-import contextlib
 import mmap
 import os
-import tempfile
 import zlib
 
 from mob.core.costs import cost_of, learned
 from mob.errors import MobError
+from mob.rim import places
 
 ENTRIES = 4096
 FIELDS = 5  # queued, microseconds of a call, waiting beside, running beside, what runs
@@ -53,10 +52,14 @@ class Board:
     def make(cls) -> Board:
         """A new one, all idle."""
         try:
-            descriptor = os.memfd_create("mob-board", os.MFD_CLOEXEC)
-        except (AttributeError, OSError) as error:
-            descriptor = _nameless_file(error)
-        return cls(descriptor)
+            with places.unnamed_file(SIZE) as file:
+                return cls(os.dup(file.fileno()))
+        except OSError as error:
+            raise MobError(
+                f"mob needs {SIZE:,} bytes that its processes share, and this system gives none: memfd_create failed "
+                f"({error}), and neither /dev/shm nor the directory for temporary files can be written. Allow "
+                f"memfd_create in the sandbox, or set TMPDIR to a directory that can be written."
+            ) from error
 
     def load(self, uid: int) -> int:
         """How many calls wait in the mobster, the one that runs on its loop included."""
@@ -129,19 +132,6 @@ class Board:
     def let_go(self) -> None:
         """As `close`, but other threads may be looking at it: the memory goes with the last of them."""
         os.close(self.descriptor)
-
-
-def _nameless_file(refused: Exception) -> int:
-    """A file that nobody else can open; `MobError` if there is no place for one."""
-    for directory in ("/dev/shm", None):  # None: where the system has temporary files
-        with contextlib.suppress(OSError), tempfile.TemporaryFile(dir=directory) as file:
-            os.ftruncate(file.fileno(), SIZE)
-            return os.dup(file.fileno())
-    raise MobError(
-        f"mob needs {SIZE:,} bytes that its processes share, and this system gives none: memfd_create failed "
-        f"({refused}), and neither /dev/shm nor the directory for temporary files can be written. Allow memfd_create "
-        f"in the sandbox, or set TMPDIR to a directory that can be written."
-    ) from refused
 
 
 def mark_of(export: str) -> int:

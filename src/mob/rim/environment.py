@@ -13,7 +13,7 @@ import os
 import sys
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from mob.environment import AT_LOAD, LIBRARIES
 
@@ -26,7 +26,8 @@ def take_over(env: Mapping[str, str]) -> None:
     >>> take_over({"TZ": "Asia/Tokyo"})                          # doctest: +SKIP
     """
     late = sorted(AT_LOAD & env.keys())
-    if late and (library := _loaded()):
+    if late and (libraries := loaded(LIBRARIES)):
+        library = os.path.basename(libraries[0])
         raise ValueError(
             f"env={{{late[0]!r}: {env[late[0]]!r}}} comes too late: {library} reads it when it is loaded, and a module "
             f"of preload() has loaded it. Set it in the environment of the whole app, or import that in the role."
@@ -52,11 +53,12 @@ def _take_over_python(env: Mapping[str, str]) -> None:
         warnings._processoptions(wanted.split(","))  # type: ignore[attr-defined]
 
 
-def _loaded() -> str:
-    """Return the file of a library that this process has loaded and that reads such variables; nothing if none."""
+def loaded(parts: Sequence[str]) -> list[str]:
+    """Return the paths of the files that this process has loaded and whose names have one of these parts in them."""
+    found: dict[str, None] = {}
     with contextlib.suppress(OSError), open("/proc/self/maps", encoding="utf-8", errors="replace") as maps:
         for line in maps:
-            _, slash, file = line.rstrip("\n").rpartition("/")
-            if slash and any(part in file.lower() for part in LIBRARIES):
-                return file
-    return ""
+            _, slash, path = line.rstrip("\n").partition("/")
+            if slash and any(part in os.path.basename(path).lower() for part in parts):
+                found[f"/{path}"] = None
+    return list(found)

@@ -9,6 +9,7 @@ And where files of mob's own lie, if there is a place for them: file systems may
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import sys
@@ -54,14 +55,27 @@ def state_directory() -> Path:
     return Path(state) / "mob"
 
 
-def unnamed_file() -> IO[bytes]:
-    """Return a file without a name, which goes when it is closed: in memory, where the system can do that, so it needs
-    no file system that can be written. `OSError` if there is no place for it."""
-    if hasattr(os, "memfd_create"):
-        return os.fdopen(os.memfd_create("mob", os.MFD_CLOEXEC), "w+b")
+def unnamed_file(size: int = 0) -> IO[bytes]:
+    """Return a file of that size without a name, which goes when it is closed: in memory, where the system gives that,
+    so it needs no file system that can be written. `OSError` if there is no place for it."""
+    try:
+        made = os.fdopen(os.memfd_create("mob", os.MFD_CLOEXEC), "w+b")
+    except (AttributeError, OSError) as error:  # it has no memfd, or refuses it (a sandbox)
+        made = _temporary_file(size, error)
+    os.ftruncate(made.fileno(), size)
+    return made
+
+
+def _temporary_file(size: int, refused: Exception) -> IO[bytes]:
     import tempfile  # only where there is no memfd
 
-    return tempfile.TemporaryFile()
+    for directory in ("/dev/shm", None):  # None: where the system has temporary files
+        with contextlib.suppress(OSError), contextlib.ExitStack() as made:
+            file = made.enter_context(tempfile.TemporaryFile(dir=directory))
+            os.ftruncate(file.fileno(), size)
+            made.pop_all()
+            return file
+    raise refused if isinstance(refused, OSError) else OSError(errno.ENOSYS, str(refused))
 
 
 def _links() -> Iterator[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import queue
 import signal
 import sys
@@ -15,6 +14,7 @@ from rich.console import Console
 
 from mob.cli.apps import app_argument, connected, node_option
 from mob.cli.machines import ALL, ask, chosen, complain
+from mob.cli.ps import console_for_tables
 from mob.cli.top.columns import EXPORTS, MOBSTERS, NODE
 from mob.cli.top.model import Top, View, Wish
 from mob.cli.top.screen import Frame
@@ -27,7 +27,6 @@ FRAME_TIME = 0.05
 """Seconds between two frames, at least, when what is new was not typed."""
 PATIENCE = 3.0
 """Seconds beyond the delay after which it is said that the Kingpin does not answer."""
-PIPE_WIDTH = 160
 
 
 def complete_column(context: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
@@ -66,7 +65,7 @@ def top(
     It goes on when the app ends or restarts, and waits until it is there again.
     """
     view = View.EXPORTS if exports else View.MOBSTERS
-    console = Console()
+    console = console_for_tables()
     is_terminal = sys.stdin.isatty() and console.is_terminal and not console.is_dumb_terminal
     if not once and not is_terminal:
         raise click.UsageError(
@@ -107,8 +106,6 @@ def _print_once(app: Client, state: Top, only: str | None, console: Console, del
 
 
 def _print(console: Console, state: Top) -> None:
-    if not console.is_terminal and "COLUMNS" not in os.environ:
-        console.width = PIPE_WIDTH
     frame = Frame(state, console.width, None)
     console.print(frame)
 
