@@ -7,6 +7,7 @@ mobsters' side, and a mobster neither the Kingpin's nor the command line.
 from __future__ import annotations
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
 
 from mob.errors import nearest
@@ -104,3 +105,9 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return [*__all__, "__version__"]
+
+
+if os.environ.get("MOB_UPGRADE", "").startswith("inherit:"):  # this process is a Kingpin that is being upgraded
+    from mob.kingpin import upgrade
+
+    upgrade.begin_probation()

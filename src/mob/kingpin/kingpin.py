@@ -12,31 +12,33 @@ import errno
 import os
 import random
 import socket
+import sys
 from functools import partial
 from time import monotonic
-from typing import Any
+from typing import Any, NoReturn
 
 import setproctitle
 import uvloop
 
 from mob.core import decisions as d
-from mob.core.crew import Process
 from mob.core.decisions import Decision
 from mob.core.registry import Registry
 from mob.core.revival import SHORTAGE_PAUSE
 from mob.core.supervisor import Supervisor
-from mob.kingpin import logfile, upgrade
+from mob.errors import counted
+from mob.kingpin import estate as estates, logfile, signals as signaling, upgrade
 from mob.kingpin.cluster import Cluster, draw_number
 from mob.kingpin.console import Console
 from mob.kingpin.coroner import Coroner
 from mob.kingpin.desk import Connection, Desk
+from mob.kingpin.estate import Estate
 from mob.kingpin.manager import Manager
 from mob.kingpin.nursery import Nursery
 from mob.kingpin.ports import REFUSALS, Ports
 from mob.kingpin.requests import Requests
 from mob.kingpin.signals import Signals
 from mob.kingpin.terminal import Terminal
-from mob.kingpin.upgrade import Estate, Upgrade
+from mob.kingpin.upgrade import Upgrade
 from mob.plan import Plan
 from mob.rim import places, processes
 from mob.rim.board import Board
@@ -57,11 +59,12 @@ VITALS = 4 * 1024 * 1024
 class Kingpin:
     """A running app, seen from its Kingpin."""
 
-    def __init__(self, plan: Plan, desk: Desk, board: Board, estate: Estate | None = None) -> None:
+    def __init__(self, plan: Plan, desk: Desk, board: Board) -> None:
         self.plan = plan
+        self.command = upgrade.command()
+        """What this process was started as, and is to be started as at an upgrade."""
         self.directory = places.here()
         """Where this process was started, with the symbolic links by which the user came there."""
-        self._estate = estate  # what another program in this process has left
         self._upgrade: Upgrade | None = None
         self.supervisor = Supervisor(plan, random.random, processes.is_stopped)
         self.cluster: Cluster | None = None
@@ -97,7 +100,6 @@ class Kingpin:
         setproctitle.setproctitle(f"{self.plan.name} (kingpin)")
         processes.become_subreaper()
         self.signals.install()
-        upgrade.release_signals()
 
     def _leave_process(self) -> None:
         self.signals.remove()
@@ -106,14 +108,42 @@ class Kingpin:
         """Launches the app and returns its exit status when it has stopped."""
         self._enter_process()
         self.desk.open(self.reactor, self.handle_client, self.plan.frame_limit)
-        if self._estate is None:
-            self.nursery.open()
-            if self.plan.cluster is not None:
-                self.supervisor.crew.last_uid = draw_number() << m.NODE_SHIFT
-                self.join_cluster()
-            self.carry_out(self.supervisor.start(monotonic()))
-        else:
-            upgrade.take_over(self, self._estate)
+        self.nursery.open()
+        if self.plan.cluster is not None:
+            self.supervisor.crew.last_uid = draw_number() << m.NODE_SHIFT
+            self.join_cluster()
+        self.carry_out(self.supervisor.start(monotonic()))
+        return self._work()
+
+    def take_over(self, estate: Estate) -> list[Decision]:
+        """Takes what another program in this process has left; what is to be carried out at first. `go_on` follows."""
+        self._enter_process()
+        self.desk.open(self.reactor, self.handle_client, self.plan.frame_limit)
+        return estates.take_over(self, estate)
+
+    def go_on(self, estate: Estate, decisions: list[Decision], failure: str = "") -> int:
+        """Goes on where the program before has stopped, as `run`. `failure`: why this is not what was asked for."""
+        self.reactor.loop.call_soon(self._begin_again, estate, decisions, failure)
+        signaling.release()
+        return self._work()
+
+    def _begin_again(self, estate: Estate, decisions: list[Decision], failure: str) -> None:
+        there = sum(bool(process.pid) for process in self.supervisor.processes.values())
+        try:
+            estates.rejoin_cluster(self, estate)
+            self.handle_children()
+            self.nursery.kill()  # it holds old code
+            self._replace_fork_server()
+            self.carry_out(decisions)
+        except Exception as error:  # noqa: BLE001  whatever it is, there is no other Kingpin, and somebody waits
+            failure = failure or f"the new Kingpin has taken over, but for this: {upgrade.text_of(error)}."
+        if failure:
+            self.end_upgrade(estate.ticket, failure)
+            return
+        text = f"this Kingpin has taken over {counted(there, 'mobster')}."
+        self.carry_out([d.Tell(text), d.Answer(estate.ticket, text=text)])
+
+    def _work(self) -> int:
         self.manager.feed(self.reactor.loop)
         try:
             self.reactor.run()
@@ -165,7 +195,7 @@ class Kingpin:
         self.console.say("upgrading the Kingpin.")
         try:
             self._upgrade = Upgrade(self, ticket)
-        except OSError as error:
+        except Exception as error:  # noqa: BLE001  whatever it is, the app goes on as it is
             self.end_upgrade(ticket, f"it could not be rehearsed: {error}.")
 
     def end_upgrade(self, ticket: d.Ticket, why: str) -> None:
@@ -208,24 +238,23 @@ class Kingpin:
             self.reactor.loop.stop()
 
     def _replace_fork_server(self) -> None:
-        there = [process for process in self.supervisor.processes.values() if process.pid]
+        """Starts another one, which is told of the mobsters that are there. Launches that the last one has not reported
+        are lost with it."""
         try:
-            self.reopen_fork_server(there)
+            self.nursery.open()
         except OSError as error:
             if not self.supervisor.stopping:
                 why = f"cannot be started: {processes.shortage(error)}"
                 self.console.say(f"a fork server {why}. Next try in {SHORTAGE_PAUSE:g} s.")
                 self.reactor.loop.call_later(SHORTAGE_PAUSE, self._replace_fork_server)
-            return
+        else:
+            there = [process for process in self.supervisor.processes.values() if process.pid]
+            self.nursery.inform([process.pid for process in there], self.ports.paths)
+            for process in there:
+                if not processes.is_there(process.pid):  # the last one has reaped it, and died before it could say so
+                    now = monotonic()
+                    self.carry_out(self.supervisor.handle_exited(process.uid, "ended with the fork server", now))
         self.carry_out(self.supervisor.handle_fork_server_gone(monotonic()))
-
-    def reopen_fork_server(self, there: list[Process]) -> None:
-        """Starts another one, which is told of the mobsters that are there."""
-        self.nursery.reopen([process.pid for process in there], self.ports.paths)
-        for process in there:
-            if not processes.is_there(process.pid):  # its fork server has reaped it, and died before it could say so
-                now = monotonic()
-                self.carry_out(self.supervisor.handle_exited(process.uid, "ended with the fork server", now))
 
     def handle_client(self, sock: socket.socket, pid: int) -> None:
         """A process of the same user has connected from outside."""
@@ -519,8 +548,34 @@ def run(plan: Plan) -> int:
     """Runs an app in this process until it has stopped; its exit status. `AppRunning` if one of that name runs."""
     logfile.check(plan.logs)
     upgrade.rehearse(plan)
-    estate = upgrade.inherited()
-    if estate is not None:
-        desk = Desk(plan.address, socket.socket(fileno=estate.desk))
-        return Kingpin(plan, desk, Board(estate.board), estate).run()
-    return Kingpin(plan, Desk.claim(plan.address), Board.make()).run()
+    try:
+        estate = upgrade.inherited()
+        if estate is None:
+            return Kingpin(plan, Desk.claim(plan.address), Board.make()).run()
+        kingpin, decisions = _take_over(plan, estate)
+    except BaseException as error:
+        if upgrade.is_on_probation():
+            upgrade.fall_back(f"the new Kingpin could not take over: {upgrade.text_of(error)}")
+        raise
+    upgrade.end_probation(estate)
+    return kingpin.go_on(estate, decisions)
+
+
+def go_on(why: str, attempt: int) -> NoReturn:
+    """Goes on with the plan that there was, in the place of a program that was to take over and failed."""
+    try:
+        estate = upgrade.inherited()
+        assert estate is not None
+        sys.path[:] = estate.path
+        kingpin, decisions = _take_over(estates.plan_of(estate), estate)
+        kingpin.command = estate.command
+    except BaseException as error:  # noqa: BLE001  whatever it is, it is tried again
+        upgrade.fall_back(f"{why}; the old one could not go on: {upgrade.text_of(error)}", attempt)
+    upgrade.end_probation(estate)
+    raise SystemExit(kingpin.go_on(estate, decisions, f"{why}; the app goes on with the plan that it had."))
+
+
+def _take_over(plan: Plan, estate: Estate) -> tuple[Kingpin, list[Decision]]:
+    """A Kingpin that has everything that the program before has left, and what it is to do at first."""
+    kingpin = Kingpin(plan, Desk(plan.address, socket.socket(fileno=estate.desk)), Board(estate.board))
+    return kingpin, kingpin.take_over(estate)

@@ -72,12 +72,14 @@ class Nursery:
         return self._link
 
     def take_over(self, pid: int, channel: int, deadman: tuple[int, int]) -> None:
-        """The fork server of the program before this one; `kill` and `reopen` follow, for it holds old code."""
+        """The fork server of the program before this one; `kill` and `open` follow, for it holds old code. `channel` is
+        -1 if it has just ended."""
         for descriptor in self.deadman:
             os.close(descriptor)
         self.deadman = deadman
         self._process = processes.Child(pid) if pid else None
-        self._listen(socket.socket(fileno=channel))
+        if channel >= 0:
+            self._listen(socket.socket(fileno=channel))
 
     def open(self) -> None:
         """Starts the fork server."""
@@ -130,9 +132,8 @@ class Nursery:
                 self._remembered.add(path)
                 self.order(m.Remember(path))
 
-    def reopen(self, pids: Sequence[int], paths: Sequence[str]) -> None:
-        """Starts another fork server, which is told of what the dead one left."""
-        self.open()
+    def inform(self, pids: Sequence[int], paths: Sequence[str]) -> None:
+        """Tells a fork server that has just been started what the dead one has left."""
         self._remembered.clear()
         for pid in pids:
             self.order(m.Adopt(pid))
@@ -157,7 +158,7 @@ class Nursery:
         processes.kill_group(pid)
 
     def kill(self) -> None:
-        """Ends the fork server at once, its mobsters go on; `reopen` follows."""
+        """Ends the fork server at once, its mobsters go on; `open` and `inform` follow."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()

@@ -88,11 +88,27 @@ class Ports:
             found.append((cast(tuple[Address], key)[0], role, nth, sock.fileno(), users))
         return found
 
-    def take_over(self, address: Address, role: str, nth: int, descriptor: int, users: Iterable[int]) -> None:
+    def activated(self) -> list[Address]:
+        """The addresses of those listeners that the service manager has opened."""
+        return [cast(tuple[Address], key)[0] for key in self._activated]
+
+    def passed_on(self) -> list[int]:
+        """The descriptors of sockets of the service manager that nobody has wanted yet."""
+        return [sock.fileno() for sock in self._passed]
+
+    def take_over(
+        self, address: Address, role: str, nth: int, descriptor: int, users: Iterable[int], is_activated: bool
+    ) -> None:
         """A listener of the program before this one."""
         key: Key = (address, role, nth) if role else (address,)
         self._listeners[key] = socket.socket(fileno=descriptor)
         self._users[key] = set(users)
+        if is_activated:
+            self._activated.add(key)
+
+    def take_over_passed(self, descriptors: Iterable[int]) -> None:
+        """The sockets of the service manager that nobody has wanted from the program before this one."""
+        self._passed += [socket.socket(fileno=descriptor) for descriptor in descriptors]
 
     def restore(self) -> None:
         """Makes the socket files anew that somebody has removed."""

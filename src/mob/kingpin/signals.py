@@ -10,10 +10,11 @@ script with the SIGINT of what it runs in the background.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from functools import partial
 from time import monotonic
 from types import FrameType
@@ -26,6 +27,21 @@ if TYPE_CHECKING:
 
 NOBODY = (0, 0)
 """Who asked, if it was a signal."""
+
+HELD_BACK = frozenset(
+    {
+        signal.SIGINT,
+        signal.SIGTERM,
+        signal.SIGHUP,
+        signal.SIGUSR1,
+        signal.SIGUSR2,
+        signal.SIGTTIN,
+        signal.SIGTTOU,
+        signal.SIGCHLD,
+    }
+)
+"""Those that a Kingpin understands. The main thread takes them all: `rim.processes.start_thread` makes threads that
+take none, so what is held back in the main thread waits in the kernel, also for the program that comes next."""
 
 
 class Signals:
@@ -84,6 +100,21 @@ class Signals:
                 if isinstance(answer, d.Answer) and answer.error:
                     kingpin.console.say(answer.error)  # who has sent a signal reads the terminal
             kingpin.carry_out(decisions)
+
+
+@contextlib.contextmanager
+def held_back() -> Generator[None]:
+    """Within this no signal comes; those that had come before are handed to the loop."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, HELD_BACK)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def release() -> None:
+    """Lets those through that have come between two programs of this process."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD_BACK)
 
 
 def _has_terminal_still() -> bool:

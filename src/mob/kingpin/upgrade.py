@@ -1,7 +1,7 @@
 """The Kingpin's own upgrade: a new Kingpin, with new code, takes the place of the running one, and nobody notices.
 
 The process stays the same and runs another program (execve): so its pid, its children and what waits in its sockets
-stay as well, and no service manager wonders. What the old program knows is written down (`core.snapshot`, `Estate`) and
+stay as well, and no service manager wonders. What the old program knows is written down (`core.snapshot`, `estate`) and
 read by the new one, which runs the main script again as at the start; where that says `.run()`, it takes over.
 
 First it is rehearsed: the main script runs in a process of its own up to `.run()`. If it does not get there, nothing
@@ -9,39 +9,35 @@ has happened, and its error is told. Then it is waited, for seconds at most, unt
 
 Calls, streams and connections of the app do not pass the Kingpin, so they go on meanwhile. The fork server holds old
 code: the new Kingpin replaces it, as after its death. Signals that arrive between the programs are held back.
+
+Nothing that fails here is worse than an upgrade that was not begun. In the old program everything goes on as before.
+The new one is on probation until it has taken everything over: if its main script ends or hangs, or something raises, a
+third program takes its place, which runs no main script and goes on with the plan that there was (`fall_back`).
 """
 
 from __future__ import annotations
 
 import asyncio
+import atexit
+import contextlib
 import os
-import random
 import signal
-import socket
 import subprocess
 import sys
-from collections.abc import Iterable
+import threading
 from time import monotonic
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, NoReturn, cast
 
-import msgspec
-
-from mob.core import decisions as d, snapshot
+from mob.core import snapshot
 from mob.core.decisions import Ticket
-from mob.core.lease import LeaseData
-from mob.core.registry import Past, Registry
-from mob.core.snapshot import Snapshot
 from mob.core.states import Mobster
-from mob.errors import PlanError, counted
-from mob.kingpin.console import Console
-from mob.kingpin.desk import Connection
-from mob.kingpin.lines import Chunk
-from mob.kingpin.writer import Source
-from mob.plan import GATEWAY, Plan
-from mob.rim import places, processes
-from mob.rim.link import Link
-from mob.wire import messages as m
-from mob.wire.messages import Address, Follow
+from mob.errors import PlanError
+from mob.kingpin import estate as estates
+from mob.kingpin.estate import Estate
+from mob.kingpin.signals import held_back
+from mob.plan import Plan
+from mob.rim import places
+from mob.rim.processes import start_thread
 
 if TYPE_CHECKING:
     from mob.kingpin.kingpin import Kingpin
@@ -51,95 +47,13 @@ VARIABLE = "MOB_UPGRADE"
 REHEARSED = 79
 """The exit status of a rehearsal that got as far as `.run()`."""
 REHEARSAL = 60.0
-"""Seconds for it."""
+"""Seconds for it; and for the new program, until it gets there."""
 PATIENCE = 5.0
 """Seconds in which all links fall quiet."""
-HELD_BACK = frozenset(
-    {
-        signal.SIGINT,
-        signal.SIGTERM,
-        signal.SIGHUP,
-        signal.SIGUSR1,
-        signal.SIGUSR2,
-        signal.SIGTTIN,
-        signal.SIGTTOU,
-        signal.SIGCHLD,
-    }
-)
-
-
-class End(msgspec.Struct, frozen=True):
-    """The Kingpin's end of what joins it to a mobster or a client."""
-
-    uid: int
-    link: int
-    beats: int
-    """-1 for a client."""
-    name: str
-    pid: int
-    is_client: bool
-    greeted: bool
-
-
-class Pipe(msgspec.Struct, frozen=True):
-    """What a mobster prints comes out here."""
-
-    uid: int
-    pid: int
-    fd: int
-    is_error: bool
-    role: str
-    index: int
-    line: bytes
-    """Its last line, so far."""
-
-
-class Printed(msgspec.Struct, frozen=True):
-    """What is known of what was printed, besides the pipes."""
-
-    last_lines: dict[int, list[bytes]]
-    recent: list[Chunk]
-    dropped: int
-    lost: list[tuple[Source, int]]
-    followers: list[tuple[int, Follow, int]]
-
-
-class Listener(msgspec.Struct, frozen=True):
-    """A shared port; `role` and `nth` if it is a free one."""
-
-    address: Address
-    role: str
-    nth: int
-    fd: int
-    users: list[int]
-
-
-class Estate(msgspec.Struct, frozen=True):
-    """All that one program leaves to the next. Descriptors stay open under their numbers."""
-
-    snapshot: Snapshot
-    past: Past
-    ends: list[End]
-    pipes: list[Pipe]
-    printed: Printed
-    listeners: list[Listener]
-    spares: dict[str, str]
-    paths: list[str]
-    desk: int
-    board: int
-    fork_server: int
-    channel: int
-    deadman: tuple[int, int]
-    manager: dict[str, str]
-    ticket: Ticket
-    leases: dict[str, LeaseData] = {}
-    """Of singletons; the clock that they run by goes on with the process."""
-
-    def descriptors(self) -> list[int]:
-        """Every one that must stay open."""
-        ends = [fd for end in self.ends for fd in (end.link, end.beats)]
-        others = [*(pipe.fd for pipe in self.pipes), *(listener.fd for listener in self.listeners)]
-        return [fd for fd in (*ends, *others, self.desk, self.board, self.channel, *self.deadman) if fd >= 0]
+SHORTEST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
+"""Seconds between attempts to take over, if not even the plan that there was can be gone on with."""
+AGAIN = "import sys; sys.path[:] = {path!r}; from mob.kingpin.kingpin import go_on; go_on({why!r}, {attempt})"
+"""The program that goes on with the plan that there was."""
 
 
 class Upgrade:
@@ -151,19 +65,18 @@ class Upgrade:
         self._task: asyncio.Task[None] | None = None
         self._said = places.unnamed_file()
         environment = {**os.environ, VARIABLE: f"rehearse:{kingpin.plan.name}:{snapshot.FORMAT}"}
-        said = self._said
         try:
             self._rehearsal: subprocess.Popen[bytes] = subprocess.Popen(
-                command(),
+                kingpin.command,
                 cwd=kingpin.directory,
                 env=environment,
                 stdin=subprocess.DEVNULL,
-                stdout=said,
-                stderr=said,
+                stdout=self._said,
+                stderr=self._said,
                 process_group=0,
             )
-        except OSError:
-            said.close()
+        except BaseException:
+            self._said.close()
             raise
         kingpin.reactor.loop.call_later(REHEARSAL, self._give_up_rehearsal)
 
@@ -175,15 +88,21 @@ class Upgrade:
         if pid != self._rehearsal.pid or self._rehearsal.returncode is not None:
             return False
         self._rehearsal.returncode = status  # it was reaped by the Kingpin, not by Popen
-        self._said.seek(0)
-        said = self._said.read().decode(errors="replace").strip()
-        self._said.close()
-        if status == REHEARSED:
-            self._kingpin.console.followers.is_held = True  # whoever follows a flood is never quiet
-            self._task = self._kingpin.reactor.loop.create_task(self._go_over_when_quiet(monotonic() + PATIENCE))
-        else:
-            self._fail(f"the new Kingpin does not come up (exit status {status}); this one stays. It said:\n{said}")
+        try:
+            self._handle_rehearsed(status)
+        except Exception as error:  # noqa: BLE001  whatever it is, the app goes on as it is
+            self._fail(f"{text_of(error)}.")
         return True
+
+    def _handle_rehearsed(self, status: int) -> None:
+        with self._said:
+            self._said.seek(0)
+            said = self._said.read().decode(errors="replace").strip()
+        if status != REHEARSED:
+            self._fail(f"the new Kingpin does not come up (exit status {status}); this one stays. It said:\n{said}")
+            return
+        self._kingpin.console.followers.is_held = True  # whoever follows a flood is never quiet
+        self._task = self._kingpin.reactor.loop.create_task(self._go_over_when_quiet(monotonic() + PATIENCE))
 
     def _give_up_rehearsal(self) -> None:
         if self._rehearsal.returncode is None:
@@ -195,36 +114,60 @@ class Upgrade:
 
     async def _go_over_when_quiet(self, deadline: float) -> None:
         """Go over to the new program as soon as nothing is half said."""
-        kingpin = self._kingpin
-        while not kingpin.supervisor.stopping and (noise := _noise(kingpin)):
-            if monotonic() >= deadline:
-                self._fail(f"{noise}, so the upgrade is put off. Try again.")
-                return
-            await kingpin.reactor.change(deadline)
-        if kingpin.supervisor.stopping:
-            self._fail("the app is stopping.")
-            return
         try:
-            self._go_over()
-        except OSError as error:
-            self._fail(f"the new Kingpin could not be started: {error}.")
+            while noise := self._go_over_if_quiet(is_late := monotonic() >= deadline):
+                if is_late or self._kingpin.supervisor.stopping:
+                    self._fail(noise)
+                    return
+                await self._kingpin.reactor.change(deadline)
+        except Exception as error:  # noqa: BLE001  whatever it is, the app goes on as it is
+            self._fail(f"the new Kingpin could not be started: {text_of(error)}.")
 
-    def _go_over(self) -> None:
+    def _go_over_if_quiet(self, is_late: bool) -> str:
+        """Go over, and do not return; if something is half said or half done, return what."""
         kingpin = self._kingpin
-        estate = _estate(kingpin, self._ticket)
-        with places.unnamed_file() as will:
-            will.write(msgspec.msgpack.encode(estate))
-            will.flush()
-            descriptors = [*estate.descriptors(), will.fileno()]
-            environment = {**os.environ, **estate.manager, VARIABLE: f"inherit:{os.getpid()}:{will.fileno()}"}
-            before = signal.pthread_sigmask(signal.SIG_BLOCK, HELD_BACK)
+        with held_back():
+            if kingpin.supervisor.stopping:
+                return "the app is stopping."
+            if noise := _noise(kingpin, is_late):
+                return f"{noise}, so the upgrade is put off. Try again."
+            estate = estates.gather(kingpin, self._ticket, kingpin.command)
+            will = estates.write(estate)
+            descriptors = [*estate.descriptors(), will]
+            environment = {**os.environ, **estate.manager, VARIABLE: f"inherit:{os.getpid()}:{will}"}
             try:
-                _set_inheritable(descriptors, True)
+                estates.set_inheritable(descriptors, True)
                 os.chdir(kingpin.directory)
-                os.execve(sys.executable, command(), environment)
+                os.execve(sys.executable, kingpin.command, environment)
             finally:  # only if it could not be done
-                _set_inheritable(descriptors, False)
-                signal.pthread_sigmask(signal.SIG_SETMASK, before)
+                estates.set_inheritable(descriptors, False)
+                os.close(will)
+
+
+def _noise(kingpin: Kingpin, is_late: bool) -> str:
+    """What is half said or half done at this moment; nothing if all is quiet.
+
+    A launch that the fork server has not reported is waited for, but not for ever: the new Kingpin replaces the fork
+    server, which may be stuck.
+    """
+    if kingpin.reactor.has_calls:
+        return "a signal has just come"  # this program has taken it, and has not acted on it
+    kingpin.reactor.flush()
+    if kingpin.supervisor.debugging.holder:
+        return f"{kingpin.supervisor.debugging.holder} is in the debugger"
+    if kingpin.supervisor.rollout.is_reloading:
+        return "a reload is under way"
+    if not is_late and any(
+        each.pid == 0 or each.state is Mobster.LAUNCHING for each in kingpin.supervisor.processes.values()
+    ):
+        return "a mobster is being launched"
+    links = [kingpin.nursery.link, *(each.link for each in kingpin.connections.values())]
+    links += [each.beats for each in kingpin.connections.values()]
+    loud = next((link for link in links if link is not None and not (link.is_closed or link.is_quiet)), None)
+    return "" if loud is None else f"{loud.name or 'somebody'} does not read what is said to it"
+
+
+# ------------------------------------------------------------------------------------------- the new program
 
 
 def command() -> list[str]:
@@ -245,125 +188,76 @@ def rehearse(plan: Plan) -> None:
     raise SystemExit(REHEARSED)
 
 
-def inherited() -> Estate | None:
-    """What the program before this one has left to it, if it was one of mob's."""
+def _will() -> int:
+    """The descriptor of what the program before this one has left to it; -1 if that was none of mob's."""
     kind, _, rest = os.environ.get(VARIABLE, "").partition(":")
     pid, _, will = rest.partition(":")
-    if kind != "inherit" or pid != str(os.getpid()):
-        return None
-    del os.environ[VARIABLE]
-    with open(int(will), "rb") as file:
-        file.seek(0)
-        estate = msgspec.msgpack.decode(file.read(), type=Estate)
-    _set_inheritable(estate.descriptors(), False)
-    return estate
+    return int(will) if kind == "inherit" and pid == str(os.getpid()) else -1
 
 
-def release_signals() -> None:
-    """Lets those through that have arrived between the programs."""
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD_BACK)
+def is_on_probation() -> bool:
+    """Return whether this program is to take over from another, and has not done so yet."""
+    return _will() >= 0
 
 
-def _set_inheritable(descriptors: Iterable[int], flag: bool) -> None:
-    for descriptor in descriptors:
-        os.set_inheritable(descriptor, flag)
+def inherited() -> Estate | None:
+    """What the program before this one has left to it, if it was one of mob's."""
+    return estates.read(_will()) if is_on_probation() else None
 
 
-def _noise(kingpin: Kingpin) -> str:
-    """What is half said or half done at this moment; nothing if all is quiet."""
-    kingpin.reactor.flush()
-    if kingpin.supervisor.debugging.holder:
-        return f"{kingpin.supervisor.debugging.holder} is in the debugger"
-    if kingpin.supervisor.rollout.is_reloading:
-        return "a reload is under way"
-    if any(process.state is Mobster.LAUNCHING for process in kingpin.supervisor.processes.values()):
-        return "a mobster is being launched"
-    links = [kingpin.nursery.link, *(each.link for each in kingpin.connections.values())]
-    links += [each.beats for each in kingpin.connections.values()]
-    loud = next((link for link in links if link is not None and not link.is_quiet), None)
-    return "" if loud is None else f"{loud.name or 'somebody'} does not read what is said to it"
+_is_settled = threading.Event()
+"""Whether this program has taken everything over."""
 
 
-def _estate(kingpin: Kingpin, ticket: Ticket) -> Estate:
-    nursery = kingpin.nursery
-    return Estate(
-        snapshot=snapshot.take(kingpin.supervisor),
-        past=kingpin.registry.past(),
-        ends=[
-            End(each.uid, each.link.fd, _fd(each.beats), each.link.name, each.pid, each.is_client, each.greeted)
-            for each in kingpin.connections.values()
-        ],
-        pipes=[Pipe(*fields) for fields in kingpin.console.pipes_in_use()],
-        printed=_printed(kingpin.console),
-        listeners=[Listener(*fields) for fields in kingpin.ports.in_use()],
-        spares=kingpin.ports.spares,
-        paths=kingpin.ports.paths,
-        desk=kingpin.desk.sock.fileno(),
-        board=kingpin.board.descriptor,
-        fork_server=nursery.pid,
-        channel=cast(Link, nursery.link).fd,
-        deadman=nursery.deadman,
-        manager=kingpin.manager.environment(),
-        ticket=ticket,
-        leases={} if kingpin.cluster is None else kingpin.cluster.leases.data(),
-    )
+def begin_probation() -> None:
+    """See to it that another program takes over if this one is to inherit something and does not get there."""
+    if is_on_probation():
+        atexit.register(_handle_end)
+        start_thread(_watch, "mob-probation")
 
 
-def _printed(console: Console) -> Printed:
-    dropped, lost = console.losses()
-    followers = console.followers
-    return Printed(console.all_last_lines(), followers.recent.chunks(), dropped, lost, followers.in_use())
+def end_probation(estate: Estate) -> None:
+    """This program has everything, and keeps it; nothing that fails from now on is a reason to give way to another."""
+    _is_settled.set()
+    atexit.unregister(_handle_end)
+    with contextlib.suppress(Exception):
+        estates.set_inheritable(estate.descriptors(), False)
+        os.close(_will())
+        del os.environ[VARIABLE]
 
 
-def _fd(link: Link | None) -> int:
-    return -1 if link is None else link.fd
+def _handle_end() -> None:
+    if is_on_probation():  # and this is not the child of a fork
+        fall_back("its main script has ended before `.run()`")
 
 
-def take_over(kingpin: Kingpin, estate: Estate) -> None:
-    """Goes on where the program before this one has stopped."""
-    for end in estate.ends:
-        liveness = socket.socket(fileno=end.beats) if end.beats >= 0 else None
-        link, beats = kingpin.links(end.uid, end.name, socket.socket(fileno=end.link), liveness)
-        connection = Connection(end.uid, link, beats, end.pid, end.is_client)
-        connection.greeted = end.greeted
-        kingpin.connections[end.uid] = connection
-    for pipe in estate.pipes:
-        kingpin.console.take_over(*msgspec.structs.astuple(pipe))
-    printed = estate.printed
-    kingpin.console.remember_last_lines(printed.last_lines)
-    kingpin.console.remember(printed.recent, printed.dropped, printed.lost)
-    for uid, follow, missed in printed.followers:
-        if (follower := kingpin.connections.get(uid)) is not None:
-            kingpin.console.followers.take_over(uid, follower.link, follow, missed)
-    for listener in estate.listeners:
-        kingpin.ports.take_over(listener.address, listener.role, listener.nth, listener.fd, listener.users)
-    kingpin.ports.spares.update(estate.spares)
-    kingpin.ports.paths += estate.paths
-    kingpin.nursery.take_over(estate.fork_server, estate.channel, estate.deadman)
-    kingpin.supervisor, decisions = snapshot.restore(
-        kingpin.plan, estate.snapshot, monotonic(), random.random, processes.is_stopped
-    )
-    kingpin.registry = Registry(kingpin.supervisor.crew, monotonic())
-    kingpin.registry.take_over(estate.past)
-    _rejoin_cluster(kingpin, estate)
-    there = [process for process in kingpin.supervisor.processes.values() if process.pid]
-    kingpin.manager.take_over()
-    kingpin.nursery.kill()
-    kingpin.reopen_fork_server(there)
-    kingpin.carry_out(decisions)
-    text = f"this Kingpin has taken over {counted(len(there), 'mobster')}."
-    kingpin.carry_out([d.Tell(text), d.Answer(estate.ticket, text=text)])
+def _watch() -> None:
+    if not _is_settled.wait(REHEARSAL):
+        fall_back(f"its main script has not got to `.run()` in {REHEARSAL:g} s")
 
 
-def _rejoin_cluster(kingpin: Kingpin, estate: Estate) -> None:
-    """This machine goes on as the node that it was, if it was one."""
-    number = m.node_of(kingpin.supervisor.crew.last_uid)
-    if (kingpin.plan.cluster is not None) != bool(number):
-        kingpin.console.say("whether the app runs on several machines cannot be changed by an upgrade: restart it.")
-    elif kingpin.plan.cluster is not None:
-        kingpin.join_cluster()
-        assert kingpin.cluster is not None
-        kingpin.cluster.membership.adopt(estate.snapshot.nodes, estate.past.began, monotonic())
-        kingpin.cluster.leases.adopt(estate.leases)
-        for process in kingpin.supervisor.crew.processes_of(GATEWAY):
-            kingpin.cluster.greet(process.uid)
+def fall_back(why: str, attempt: int = 0) -> NoReturn:
+    """Have a program that runs no main script take over in the place of this one, with the plan that there was.
+
+    From the second attempt on there is a pause before it, in which SIGTERM and SIGINT end this process; the fork server
+    ends the mobsters then, each in order.
+    """
+    flags = cast(list[str], subprocess._args_from_interpreter_flags())  # type: ignore[attr-defined]  # as multiprocessing
+    while True:
+        if attempt:
+            pause = min(SHORTEST_PAUSE * 2 ** (attempt - 1), LONGEST_PAUSE)
+            print(f"mob: the Kingpin cannot go on: {why}. Next try in {pause:g} s.", file=sys.stderr, flush=True)
+            if signal.sigtimedwait({signal.SIGTERM, signal.SIGINT}, pause) is not None:
+                os._exit(1)
+        attempt += 1
+        try:
+            program = AGAIN.format(path=sys.path, why=why, attempt=attempt)
+            environment = {**os.environ, **estates.read(_will()).manager}
+            os.execve(sys.executable, [sys.executable, *flags, "-c", program], environment)
+        except OSError as error:
+            why = text_of(error)
+
+
+def text_of(error: BaseException) -> str:
+    """Return what has happened, in a line."""
+    return str(error) if isinstance(error, OSError) else f"{type(error).__name__}: {error}"

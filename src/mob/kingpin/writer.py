@@ -23,6 +23,7 @@ from mob.kingpin.bottom import Bottom, settled
 from mob.kingpin.lines import BOLD, KINGPIN, Chunk, Form, Origin, as_dated_text, as_json, as_painted_text, as_text
 from mob.kingpin.logfile import LogFile
 from mob.plan import Logs
+from mob.rim.processes import start_thread
 
 WAITING_LIMIT = 16 * 1024 * 1024
 SHARE = 64 * 1024
@@ -196,8 +197,7 @@ class Writer:
         self._is_held = False  # somebody else has the terminal
         self._closing = False
         self._is_writing = False
-        self._thread = threading.Thread(target=self._run, name="mob-console", daemon=True)
-        self._thread.start()
+        self._thread = start_thread(self._run, "mob-console")
 
     def __repr__(self) -> str:
         return f"<Writer to {self._sink}, {self._waiting:,} bytes wait, {self.dropped:,} lines dropped>"

@@ -18,6 +18,8 @@ import resource
 import select
 import signal
 import sys
+import threading
+from collections.abc import Callable
 
 from mob.plan import RolePlan
 from mob.rim import environment
@@ -83,6 +85,18 @@ def become_subreaper() -> None:
     """Orphans among the descendants of this process become its children, so it can wait for them."""
     if LINUX:
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def start_thread(function: Callable[[], object], name: str) -> threading.Thread:
+    """Starts a daemon thread that takes no signals: all come to the main thread, so none is lost between two programs
+    of one process, where other threads have ended and the main thread holds signals back."""
+    thread = threading.Thread(target=function, name=name, daemon=True)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals() - OWN_SIGNALS)
+    try:
+        thread.start()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    return thread
 
 
 def kill_group(pid: int, signum: int = signal.SIGKILL) -> None:

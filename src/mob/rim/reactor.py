@@ -300,6 +300,11 @@ class Reactor:
             link.flush()
 
     @property
+    def has_calls(self) -> bool:
+        """Whether a function waits to be called by the loop."""
+        return bool(self._calls)
+
+    @property
     def has_unsent(self) -> bool:
         """Whether something was gathered to be sent."""
         return bool(self._dirty)

@@ -1,0 +1,168 @@
+"""An upgrade that fails at whatever step: the app goes on, its Kingpin answers, hears signals, and can be upgraded."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Iterable, Iterator
+
+import pytest
+
+import mob
+from tests.running import Apps, RunningApp, apps_in, wait_until
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="masks of signals are read from /proc")
+BACK = "import os\ndef pid():\n    return os.getpid()"
+MAIN = """
+import linecache, os, signal, sys
+import mob
+from mob.kingpin import estate, kingpin, upgrade
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+FAULTS = [OSError(24, "Too many open files"), MemoryError("injected"), RuntimeError("injected")]
+TRACED = {estate.__file__, upgrade.__file__}
+FUNCTIONS = {kingpin.__file__: {"_take_over", "take_over", "links"}}
+CARES = {  # for all the others, and can do nothing that fails
+    "handle_exit", "_fail", "_handle_end", "fall_back", "end_probation", "begin_probation", "is_on_probation", "_will",
+    "set_inheritable", "descriptors",
+}
+seen = set()
+
+def is_traced(code):
+    is_wanted = code.co_filename in TRACED or code.co_name in FUNCTIONS.get(code.co_filename, ())
+    return is_wanted and code.co_name not in CARES
+
+def trace(frame, event, arg):
+    return step if event == "call" and is_traced(frame.f_code) else None
+
+def step(frame, event, arg):
+    where = f"{frame.f_code.co_name}:{frame.f_lineno}"
+    line = linecache.getline(frame.f_code.co_filename, frame.f_lineno).strip()
+    if event == "line" and where not in seen and line != "try:":
+        sys.settrace(None)
+        with open(os.path.join(HERE, "hit"), "w") as file:
+            file.write(where)
+        raise FAULTS[frame.f_lineno % len(FAULTS)]
+    return step
+
+def arm(phase):
+    with open(os.path.join(HERE, "fault")) as file:
+        wanted, *lines = file.read().split()
+    if wanted == phase:
+        seen.update(lines)
+        sys.settrace(trace)
+
+def handle_wish(signum, frame):
+    arm("old")
+    open(os.path.join(HERE, "armed"), "w").close()
+
+signal.signal(signal.SIGWINCH, handle_wish)
+app = mob.start(NAME).base(__file__).role("back", "./back.py", workers=2)
+if os.environ.get("MOB_UPGRADE", "").startswith("inherit"):
+    arm("new")
+app.run()
+"""
+
+
+def blocked_signals(pid: int) -> int:
+    with open(f"/proc/{pid}/status") as lines:
+        return int(next(line.split()[1] for line in lines if line.startswith("SigBlk")), 16)
+
+
+class Site:
+    def __init__(self, app: RunningApp) -> None:
+        self.app = app
+        self.pid = app.process.pid
+        self.client = app.wait_ready()
+        self.workers = sorted(member.pid for member in app.ready(self.client))
+
+    def upgrade(self, phase: str, seen: Iterable[str]) -> tuple[str, str]:
+        """Where the fault was, which is none of the lines that were `seen`, and what the upgrade has answered."""
+        directory = self.app.directory
+        for name in ("hit", "armed"):
+            (directory / name).unlink(missing_ok=True)
+        (directory / "fault").write_text(" ".join((phase, *seen)))
+        if phase == "old":
+            os.kill(self.pid, signal.SIGWINCH)
+            wait_until((directory / "armed").exists, "the fault is set")
+        try:
+            answer = self.client.upgrade(60)
+        except mob.MobError as error:
+            answer = f"failed: {error}"
+        hit = directory / "hit"
+        return hit.read_text() if hit.exists() else "", answer
+
+    def check(self, where: str) -> None:
+        assert self.app.process.poll() is None, where
+        assert blocked_signals(self.pid) & (1 << (signal.SIGTERM - 1)) == 0, where
+        assert [row.state for row in self.client.overview()] == ["ready"] * 2, where
+        assert sorted(member.pid for member in self.app.ready(self.client)) == self.workers, where
+        assert self.client.require("back").pid().result(20) in self.workers, where
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    with apps_in(tmp_path_factory.mktemp("faults")) as apps:
+        name = "upgrade-faults"
+        directory = apps.write(back=BACK, main=MAIN.replace("NAME", repr(name)))
+        (directory / "fault").write_text("none")
+        yield Site(apps.run(name, [sys.executable, str(directory / "main.py")]))
+
+
+@pytest.mark.parametrize(("phase", "least"), [("old", 40), ("new", 30)])
+def test_a_fault_at_each_line_changes_nothing(site: Site, phase: str, least: int) -> None:
+    seen: dict[str, str] = {}
+    while True:
+        where, answer = site.upgrade(phase, seen)
+        site.check(f"{where}: {answer}")
+        if not where:
+            break
+        seen[where] = answer
+    assert answer == "this Kingpin has taken over 2 mobsters."
+    assert len(seen) >= least, seen
+
+
+@pytest.mark.parametrize("how", ["raise RuntimeError('not today')", "sys.exit(0)", "sys.exit(3)"])
+def test_a_main_script_that_fails_only_when_it_is_run_in_earnest_changes_nothing(apps: Apps, how: str) -> None:
+    app = apps.start('.role("back", "./back.py", workers=2)', back=BACK)
+    site = Site(app)
+    main = app.directory / "main.py"
+    good = main.read_text()
+    main.write_text(f"import os, sys\nimport mob\nif os.environ['MOB_UPGRADE'].startswith('inherit'): {how}\n{good}")
+    with pytest.raises(mob.MobError, match=r"ended before `\.run\(\)`; the app goes on with the plan that it had"):
+        site.client.upgrade(60)
+    site.check(how)
+    main.write_text(good.replace("workers=2", "workers=3"))
+    assert site.client.upgrade(60) == "this Kingpin has taken over 2 mobsters."
+    wait_until(lambda: len(app.ready(site.client)) == 3, "the new plan counts")
+    site.client.close()
+    assert app.stop() == 0
+
+
+def test_a_worker_whose_end_is_not_reported_yet(apps: Apps) -> None:
+    app = apps.start('.role("a", "./back.py", workers=2).role("b", "./back.py")', back=BACK)
+    client = app.wait_ready()
+    server = app.fork_server()
+    os.kill(server, signal.SIGSTOP)
+    for member in app.ready(client, "a"):
+        os.kill(member.pid, signal.SIGKILL)
+    with pytest.raises(mob.CallError):  # its links have ended
+        client.require("a").options(wait=0).pid().result(20)
+    assert client.upgrade(60) == "this Kingpin has taken over 3 mobsters."
+    wait_until(lambda: len(app.ready(client)) == 3, "they are revived")
+    assert client.require("b").pid().result(20)
+    client.close()
+    assert app.stop() == 0
+
+
+def test_a_place_that_was_never_forked(apps: Apps) -> None:
+    app = apps.start('.role("a", "./back.py", workers=2)', back=BACK)
+    client = app.wait_ready()
+    os.kill(app.fork_server(), signal.SIGSTOP)
+    client.scale("a", 3)
+    client.scale("a", 2)
+    assert client.upgrade(60) == "this Kingpin has taken over 2 mobsters."
+    wait_until(lambda: [row.state for row in client.overview()] == ["ready"] * 2, "the third place is gone")
+    client.close()
+    assert app.stop() == 0
