@@ -411,16 +411,36 @@ def test_asked_twice_it_stops_at_once() -> None:
     assert world.statuses == [0]
 
 
-@pytest.mark.parametrize("brings_pid", ["forked", "ready"])
-@pytest.mark.parametrize("is_asked", [True, False])
-def test_one_that_is_killed_before_it_has_a_pid_is_killed_when_it_has(is_asked: bool, brings_pid: str) -> None:
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_stop_does_not_wait_for_what_has_no_process(times: int) -> None:
     world = World(plan("back", "front"))
     world.start()
-    world.stop()
-    world.stop()
-    uid = 2 if is_asked else 1
-    assert not world.mobsters[uid].is_killed
-    assert of(d.Kill, getattr(world, brings_pid)(uid)) == [d.Kill(uid)]
+    world.forked(1)
+    for _ in range(times):
+        world.stop()
+    assert set(world.mobsters) == {1}
+    world.reap()
+    if times == 1:
+        world.exits_with(1)
+    assert world.statuses == [0]
+
+
+def test_what_is_to_be_killed_and_was_never_forked_is_forgotten() -> None:
+    world = started("back*2")
+    world.carry_out(world.supervisor.handle_scale("back", 3, (0, 0), world.now))
+    world.carry_out(world.supervisor.handle_scale("back", 2, (0, 0), world.now))
+    assert set(world.mobsters) == {1, 2, 3}
+    world.pass_time(world.supervisor.plan.grace + 1)
+    assert set(world.mobsters) == {1, 2}
+    assert world.supervisor.handle_forked(3, 103) == []
+    assert [row.state for row in world.supervisor.rows(world.now)] == ["ready", "ready"]
+
+
+def test_launches_that_were_held_for_the_next_fork_server_are_not_lost() -> None:
+    world = World(plan("back*2"))
+    world.start()
+    world.carry_out(world.supervisor.handle_fork_server_gone(world.now, held=[2]))
+    assert set(world.mobsters) == {2}
 
 
 def test_nothing_is_launched_while_stopping() -> None:

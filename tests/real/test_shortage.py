@@ -5,11 +5,17 @@ from __future__ import annotations
 import os
 import resource
 import signal
+import socket
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 
+import psutil
 import pytest
 
-from tests.running import Apps, RunningApp, wait_until
+import mob
+from mob.rim.addresses import address_of
+from tests.running import Apps, RunningApp, free_port, wait_until
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the limit of another process is set")
 FEW = 3
@@ -52,3 +58,91 @@ def test_a_fork_server_that_dies_meanwhile_is_replaced_when_there_are_descriptor
     os.kill(victim, signal.SIGKILL)
     wait_until(lambda: {member.pid for member in app.ready(client)} - {victim}, "its worker is revived")
     assert client.require("a").pid().result(20)
+
+
+def test_a_stop_ends_though_nothing_can_be_launched(apps: Apps) -> None:
+    app = apps.start('.role("a", "./a.py")', a="def f(): return 1")
+    client = app.wait_ready()
+    victim = app.ready(client)[0].pid
+    set_limit(app, FEW)
+    os.kill(app.fork_server(), signal.SIGKILL)
+    os.kill(victim, signal.SIGKILL)
+    app.wait_for(r"a fork server cannot be started: Too many open files")
+    app.wait_for(r"a\.0 could not be launched")
+    client.close()
+    assert app.stop() == 0
+
+
+def test_a_client_that_cannot_be_let_in_is_let_in_later_and_nothing_spins(apps: Apps) -> None:
+    app = apps.start('.role("a", "./a.py")', a="def f(): return 1")
+    app.wait_ready().close()
+    before = set_limit(app, FEW)
+    with ThreadPoolExecutor(1) as elsewhere:
+        visitor = elsewhere.submit(mob.connect, app.name)
+        app.wait_for(r"mob \| clients cannot be let in: Too many open files")
+        kingpin = psutil.Process(app.process.pid)
+        used = sum(kingpin.cpu_times()[:2])
+        with pytest.raises(TimeoutError):
+            visitor.result(2)
+        assert sum(kingpin.cpu_times()[:2]) - used < 1.0  # it would use two seconds if it tried without a pause
+        set_limit(app, before)
+        client = visitor.result(30)
+    assert client.require("a").f().result(20) == 1
+    client.close()
+    assert app.stop() == 0
+
+
+def test_visitors_leave_a_reserve_and_are_told_so(apps: Apps) -> None:
+    app = apps.start('.role("a", "./a.py")', a="def f(): return 1")
+    client = app.wait_ready()
+    set_limit(app, 100)
+    with ExitStack() as idle:
+        for _ in range(150):
+            stranger = idle.enter_context(socket.socket(socket.AF_UNIX))
+            stranger.settimeout(20)
+            stranger.connect(address_of(app.name))
+            idle.callback(stranger.close)
+        with pytest.raises(mob.AppNotRunning, match=r"no descriptors left for more clients \(ulimit -n is 100\)"):
+            mob.connect(app.name)
+        victim = app.ready(client)[0].pid
+        os.kill(victim, signal.SIGKILL)
+        wait_until(lambda: {member.pid for member in app.ready(client)} - {victim}, "its worker is revived meanwhile")
+        assert client.require("a").f().result(20) == 1
+    client.close()
+    assert app.stop() == 0
+
+
+def test_a_worker_that_cannot_listen_waits_and_ps_says_why(apps: Apps) -> None:
+    port = free_port()
+    app = apps.start(
+        '.role("a", "./a.py")',
+        a=f"""
+        import socket
+        def listen():
+            with socket.create_server(("127.0.0.1", {port})):
+                return True
+        """,
+    )
+    client = app.wait_ready()
+    back = client.require("a")
+    before = set_limit(app, FEW)
+    listening = back.listen()
+    lack = f"a.0 cannot listen on 127.0.0.1:{port}: Too many open files"
+    wait_until(lambda: lack in client.metrics().lacks, "ps says so")
+    set_limit(app, before)
+    assert listening.result(30)
+    wait_until(lambda: not client.metrics().lacks, "ps says nothing more")
+    client.close()
+    assert app.stop() == 0
+
+
+def test_two_that_cannot_be_linked_are_linked_later(apps: Apps) -> None:
+    app = apps.start('.role("a", "./a.py")', a="def f(): return 1")
+    client = app.wait_ready()
+    before = set_limit(app, FEW)
+    call = client.require("a").f()
+    app.wait_for(r"mob \| a\.0 and client \d+ \(pid \d+\) cannot be linked: Too many open files")
+    set_limit(app, before)
+    assert call.result(30) == 1
+    client.close()
+    assert app.stop() == 0

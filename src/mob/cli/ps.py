@@ -73,6 +73,7 @@ class Seen(NamedTuple):
     title: str
     processes: list[Process]
     callers: tuple[CallerMetrics, ...]
+    lacks: str
 
 
 @click.command()
@@ -125,7 +126,7 @@ def _show(shown: Sequence[tuple[list[Seen], Callable[[], None]]], as_json: bool)
         console = console_for_tables()
         for seen in heard:
             console.print(table(seen.title, seen.processes))
-            for line in waiting(seen.callers):
+            for line in [*waiting(seen.callers), *([f"the Kingpin tries again: {seen.lacks}"] if seen.lacks else [])]:
                 console.print(line, style="yellow", markup=False, highlight=False, soft_wrap=True)
     for _, complains in shown:
         complains()
@@ -147,7 +148,7 @@ def _seen(app: Client) -> Seen:
     rows = app.overview()
     processes = [_process(row, by_pid.get(row.pid), roles.get(row.role), app) for row in rows]
     where = f" · machine {app.node}" if app.node else ""
-    return Seen(f"{measured.app}{where} · Kingpin {measured.kingpin_pid}", processes, measured.callers)
+    return Seen(f"{measured.app}{where} · Kingpin {measured.kingpin_pid}", processes, measured.callers, measured.lacks)
 
 
 def _process(row: Row, measured: MobsterMetrics | None, role: RoleMetrics | None, app: Client) -> Process:

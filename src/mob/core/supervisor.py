@@ -11,7 +11,7 @@ there together for a while, but never both ready: no two ready workers have one 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from mob.core.crew import EARLY, Crew, Process, Slot
 from mob.core.debugging import Debugging
@@ -95,8 +95,8 @@ class Supervisor:
         return decisions
 
     def handle_not_launched(self, uid: int, why: str, now: float) -> list[Decision]:
-        """The Kingpin could not make what the process needs. The worker is not to blame, so it counts as no failure,
-        and the next attempt follows soon."""
+        """The system does not give what the process needs at this moment. The worker is not to blame, so it counts as
+        no failure, and the next attempt follows soon."""
         process = self.processes.get(uid)
         if process is None:
             return []
@@ -307,9 +307,10 @@ class Supervisor:
         status = int(any(slot.state is SlotState.FAILED or slot.outcome == FAILED for slot in self.slots.values()))
         return self._stopping.finish("all mobsters have ended, and none is to be revived; the app ends.", status)
 
-    def handle_fork_server_gone(self, now: float) -> list[Decision]:
-        """Launches that the fork server had not reported are lost; its mobsters live on."""
-        lost = [process.uid for process in self.processes.values() if process.pid == 0]
+    def handle_fork_server_gone(self, now: float, held: Collection[int] = ()) -> list[Decision]:
+        """Launches that the fork server had not reported are lost, but for those that were `held` for the next one; its
+        mobsters live on."""
+        lost = [process.uid for process in self.processes.values() if process.pid == 0 and process.uid not in held]
         return [decision for uid in lost for decision in self.handle_exited(uid, "was lost with the fork server", now)]
 
     def handle_fork_server_renewed(self, now: float) -> list[Decision]:
@@ -328,7 +329,14 @@ class Supervisor:
         if not self.stopping:
             decisions += self.health.handle_wake(now)
             decisions += self.quarantine.handle_wake(now)
-        return decisions + self._stopping.tell_who_lasts(now) + self._stopping.kill_overdue(now)
+        decisions += self._stopping.tell_who_lasts(now) + self._stopping.kill_overdue(now)
+        return decisions + self._forget_unborn(now)
+
+    def _forget_unborn(self, now: float) -> list[Decision]:
+        """What is to be killed and has no process is not waited for: `Kill` cannot end it, and no exit would be told.
+        If it is forked after all, nobody knows it, and it is killed then."""
+        unborn = [process for process in self.processes.values() if process.killed and not process.pid]
+        return [decision for each in unborn for decision in self.handle_exited(each.uid, "was never launched", now)]
 
     def handle_beat(self, uid: int, beat: Beat, now: float) -> list[Decision]:
         """A mobster says how it goes."""
@@ -407,7 +415,11 @@ class Supervisor:
 
     def handle_stop(self, now: float, status: int = 0) -> list[Decision]:
         """Ends the app in order; asked a second time, at once."""
-        return [*self.rollout.cancel("the app is stopping."), *self._stopping.begin(now, status)]
+        decisions = [*self.rollout.cancel("the app is stopping."), *self._stopping.begin(now, status)]
+        for process in self.processes.values():
+            if not process.pid and not self.crew.is_singleton(process.slot.role):  # its end gives the lease back
+                process.killed = True
+        return decisions + self._forget_unborn(now)
 
     # --------------------------------------------------------------------------------- members and their links
 

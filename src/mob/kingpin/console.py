@@ -106,6 +106,10 @@ class Console:
         self._writer.put(chunk)
         self.followers.handle_chunk(chunk)
 
+    def say_from_elsewhere(self, text: str) -> None:
+        """The same, from another thread than the loop's, which may stand still."""
+        self._writer.put(word(text))
+
     def hold(self) -> None:
         """The terminal is somebody else's for a while: what there is to show waits for `release`."""
         self._writer.hold()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import signal
 import time
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,7 @@ import msgspec
 from mob.core import decisions as d
 from mob.rim import processes
 from mob.rim.board import mark_of
-from mob.rim.crashes import Crash, Crashes
+from mob.rim.crashes import Crash, Crashes, latest
 from mob.wire import messages as m
 
 if TYPE_CHECKING:
@@ -40,11 +41,6 @@ class Coroner:
 
     def __repr__(self) -> str:
         return f"<Coroner with {self._crashes}>"
-
-    def last_report(self, role: str) -> str:
-        """The report of the last crash of a role; nothing if there was none."""
-        crash = self._crashes.last(role)
-        return "" if crash is None else crash.text()
 
     def look_into(self, uid: int, status: int) -> tuple[str, str]:
         """Return how a mobster has ended, in words, and the export that is to be blamed ("": none)."""
@@ -143,7 +139,18 @@ class Coroner:
             stacks=record.stacks,
             lines=self._kingpin.console.take_last_lines(member.uid),
         )
+        self._kingpin.errands.run(partial(self._keep, crash))
+
+    def _keep(self, crash: Crash) -> None:
         before = self._crashes.problem
         self._crashes.add(crash)
         if self._crashes.problem and not before:
-            self._kingpin.console.say(self._crashes.problem)
+            self._kingpin.reactor.call(partial(self._kingpin.console.say, self._crashes.problem))
+
+    def tell_last_report(self, role: str, tell: Callable[[str], None]) -> None:
+        """Has the report of the last crash of a role told; nothing if there was none."""
+        self._kingpin.errands.run(lambda: tell("" if (crash := self._crashes.last(role)) is None else crash.text()))
+
+    def tell_latest(self, number: int, tell: Callable[[tuple[bytes, ...]], None]) -> None:
+        """Has the latest reports told."""
+        self._kingpin.errands.run(lambda: tell(latest(self._kingpin.plan.name, number)))

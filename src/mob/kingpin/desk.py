@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import socket
 import struct
 from collections.abc import Callable
 
 from mob.errors import AppRunning
+from mob.kingpin.shortage import LACKING, Shortage, is_reserved
 from mob.rim.addresses import LINUX, address_of, peer_of
 from mob.rim.link import Link
 from mob.rim.reactor import Reactor
@@ -60,6 +62,7 @@ class Desk:
         self.sock = sock
         self._reactor: Reactor | None = None
         self._on_visitor: Callable[[socket.socket, int], None] | None = None
+        self._shortage: Shortage | None = None
 
     def __repr__(self) -> str:
         return f"<Desk of {self.name!r}>"
@@ -86,36 +89,63 @@ class Desk:
         sock.listen(BACKLOG)
         return cls(name, sock)
 
-    def open(self, reactor: Reactor, on_visitor: Callable[[socket.socket, int], None], limit: int) -> None:
+    def open(self, reactor: Reactor, on_visitor: Callable[[socket.socket, int], None], shortage: Shortage) -> None:
         """Begins to let visitors in; `on_visitor` gets each one's socket and pid."""
         self.sock.setblocking(False)
         self._reactor = reactor
         self._on_visitor = on_visitor
-        reactor.watch(self.sock.fileno(), self._handle_visitor)
+        self._shortage = shortage
+        self._watch()
+
+    def _watch(self) -> None:
+        if self._reactor is not None:
+            self._reactor.watch(self.sock.fileno(), self._handle_visitor)
 
     def close(self) -> None:
         """Frees the name."""
         if self._reactor is not None:
             self._reactor.unwatch(self.sock.fileno())
+            self._reactor = None
         self.sock.close()
         if not LINUX:
             os.unlink(address_of(self.name))
 
     def _handle_visitor(self) -> None:
+        assert self._shortage is not None
+        assert self._reactor is not None
+        try:
+            self._let_in()
+        except OSError as error:
+            if error.errno in LACKING:  # the visitor stays in the queue: to look again at once would not help
+                self._reactor.unwatch(self.sock.fileno())
+                self._shortage.attempt("clients cannot be let in", self._let_in_again)
+
+    def _let_in_again(self) -> None:
+        if self._reactor is not None:
+            self._let_in()
+            self._watch()
+
+    def _let_in(self) -> None:
         assert self._on_visitor is not None
         try:
             sock, _ = self.sock.accept()
-        except OSError:
-            return
+        except BlockingIOError:
+            return  # it has gone again
         pid, user = peer_of(sock)
-        if user in (os.getuid(), 0):
-            self._on_visitor(sock, pid)
+        if user not in (os.getuid(), 0):
+            _turn_away(
+                sock, f"it belongs to the user with the id {os.getuid()}. Only that user and root may talk to it."
+            )
+        elif is_reserved(sock.fileno()):
+            limit = f"ulimit -n is {resource.getrlimit(resource.RLIMIT_NOFILE)[0]:,}"
+            _turn_away(
+                sock, f"its Kingpin has no descriptors left for more clients ({limit}). Close some, or raise it."
+            )
         else:
-            _turn_away(sock)
+            self._on_visitor(sock, pid)
 
 
-def _turn_away(sock: socket.socket) -> None:
-    why = f"it belongs to the user with the id {os.getuid()}. Only that user and root may talk to it."
+def _turn_away(sock: socket.socket, why: str) -> None:
     with contextlib.suppress(OSError):  # it has gone already
         sock.send(frame(m.encode([m.Refused(why)])), socket.MSG_DONTWAIT)
     sock.close()

@@ -23,7 +23,6 @@ import uvloop
 from mob.core import decisions as d
 from mob.core.decisions import Decision
 from mob.core.registry import Registry
-from mob.core.revival import SHORTAGE_PAUSE
 from mob.core.supervisor import Supervisor
 from mob.errors import counted
 from mob.kingpin import estate as estates, logfile, signals as signaling, upgrade
@@ -34,21 +33,27 @@ from mob.kingpin.desk import Connection, Desk
 from mob.kingpin.estate import Estate
 from mob.kingpin.manager import Manager
 from mob.kingpin.nursery import Nursery
-from mob.kingpin.ports import REFUSALS, Ports
+from mob.kingpin.ports import REFUSALS, Ports, explain, where
 from mob.kingpin.requests import Requests
+from mob.kingpin.shortage import ALL, LACKING, Shortage
 from mob.kingpin.signals import Signals
 from mob.kingpin.terminal import Terminal
 from mob.kingpin.upgrade import Upgrade
+from mob.kingpin.watchdog import Watchdog
 from mob.plan import Plan
 from mob.rim import places, processes
 from mob.rim.board import Board
+from mob.rim.errands import Errands
 from mob.rim.link import CLOSED, Descriptor, Link
+from mob.rim.processes import start_thread
 from mob.rim.reactor import Reactor
 from mob.rim.systemd import passed_sockets
 from mob.wire import messages as m
 
 FORCED = 1
 """The exit status of a Kingpin that had to be stopped by force."""
+FLUSHED = 2.0
+"""Seconds that the disk has at the end for the last reports."""
 FUTILE = 3
 """After so many fork servers in a row that could not even start, another is not tried at once."""
 FUTILE_PAUSE = 5.0
@@ -72,9 +77,13 @@ class Kingpin:
         self.registry = Registry(self.supervisor.crew, monotonic())
         self.reactor = Reactor(uvloop.new_event_loop())
         self.console = self._make_console()
+        self.shortage = Shortage(self.reactor, self.console.say)
         self.ports = Ports(passed_sockets())
         self.terminal = Terminal(self)
         self.manager = Manager()
+        self.watchdog = Watchdog(self.reactor, self.console.say_from_elsewhere)
+        self.errands = Errands("mob-disk")
+        """What reads and writes on disks, which may be slow."""
         self.signals = Signals(self)
         self.board = board
         self._board_end = Descriptor(os.dup(board.descriptor))  # for members; one that is made later might not be had
@@ -107,7 +116,7 @@ class Kingpin:
     def run(self) -> int:
         """Launches the app and returns its exit status when it has stopped."""
         self._enter_process()
-        self.desk.open(self.reactor, self.handle_client, self.plan.frame_limit)
+        self.desk.open(self.reactor, self.handle_client, self.shortage)
         self.nursery.open()
         if self.plan.cluster is not None:
             self.supervisor.crew.last_uid = draw_number() << m.NODE_SHIFT
@@ -118,7 +127,7 @@ class Kingpin:
     def take_over(self, estate: Estate) -> list[Decision]:
         """Takes what another program in this process has left; what is to be carried out at first. `go_on` follows."""
         self._enter_process()
-        self.desk.open(self.reactor, self.handle_client, self.plan.frame_limit)
+        self.desk.open(self.reactor, self.handle_client, self.shortage)
         return estates.take_over(self, estate)
 
     def go_on(self, estate: Estate, decisions: list[Decision], failure: str = "") -> int:
@@ -145,9 +154,11 @@ class Kingpin:
 
     def _work(self) -> int:
         self.manager.feed(self.reactor.loop)
+        self.reactor.loop.call_soon(self.watchdog.start)
         try:
             self.reactor.run()
         finally:
+            self.watchdog.close()
             self._close()
         return self.status
 
@@ -165,6 +176,7 @@ class Kingpin:
             connection.close()
         self.ports.close()
         self.requests.close()
+        self.errands.close(FLUSHED)
         self.board.close()
         del self._board_end  # closed with its last reference
         self.console.close()
@@ -181,6 +193,7 @@ class Kingpin:
     def stop(self, at_once: bool = False) -> None:
         """Ends the app in order; `at_once`, or if that is under way already: at once."""
         self._forced = at_once or self.supervisor.stopping
+        self.shortage.forget()
         self.nursery.wake()  # it tells who has ended
         if at_once and not self.supervisor.stopping:
             self.carry_out(self.supervisor.handle_stop(monotonic()))
@@ -219,8 +232,12 @@ class Kingpin:
         """The fork server says what became of a launch, or that a mobster has ended."""
         match report:
             case m.Forked(uid=uid, pid=pid):
+                if uid not in self.supervisor.processes:  # it was given up: its time was over before it was born
+                    self.nursery.end_mobster(pid)
                 self.console.begin(uid, pid)
                 self.carry_out(self.supervisor.handle_forked(uid, pid))
+            case m.NotForked(uid=uid, why=why):
+                self._handle_not_launched(uid, f"could not be launched: {why}")
             case m.Exited(uid=uid, status=status):
                 self._exited(uid, status)
 
@@ -238,23 +255,20 @@ class Kingpin:
             self.reactor.loop.stop()
 
     def _replace_fork_server(self) -> None:
-        """Starts another one, which is told of the mobsters that are there. Launches that the last one has not reported
-        are lost with it."""
-        try:
-            self.nursery.open()
-        except OSError as error:
-            if not self.supervisor.stopping:
-                why = f"cannot be started: {processes.shortage(error)}"
-                self.console.say(f"a fork server {why}. Next try in {SHORTAGE_PAUSE:g} s.")
-                self.reactor.loop.call_later(SHORTAGE_PAUSE, self._replace_fork_server)
-        else:
-            there = [process for process in self.supervisor.processes.values() if process.pid]
-            self.nursery.inform([process.pid for process in there], self.ports.paths)
-            for process in there:
-                if not processes.is_there(process.pid):  # the last one has reaped it, and died before it could say so
-                    now = monotonic()
-                    self.carry_out(self.supervisor.handle_exited(process.uid, "ended with the fork server", now))
-        self.carry_out(self.supervisor.handle_fork_server_gone(monotonic()))
+        """Starts another one. Launches that the last one has not reported are lost with it."""
+        self.carry_out(self.supervisor.handle_fork_server_gone(monotonic(), self.nursery.held))
+        if not self.supervisor.stopping:
+            self.shortage.attempt("a fork server cannot be started", self._open_fork_server, ALL)
+
+    def _open_fork_server(self) -> None:
+        """Starts one, which is told of the mobsters that are there."""
+        self.nursery.open()
+        there = [process for process in self.supervisor.processes.values() if process.pid]
+        self.nursery.inform([process.pid for process in there], self.ports.paths)
+        for process in there:
+            if not processes.is_there(process.pid):  # the last one has reaped it, and died before it could say so
+                now = monotonic()
+                self.carry_out(self.supervisor.handle_exited(process.uid, "ended with the fork server", now))
 
     def handle_client(self, sock: socket.socket, pid: int) -> None:
         """A process of the same user has connected from outside."""
@@ -308,7 +322,8 @@ class Kingpin:
             case m.WantTerminal() | m.ReturnTerminal():
                 self.terminal.handle(connection, message)
             case m.Bind():
-                self._bind(connection, message)
+                what = f"{connection.link.name} cannot listen on {where(message.address)}"
+                self.shortage.attempt(what, partial(self._bind, connection, message))
             case m.Unbind(id=number):
                 self.ports.give_back(self.role_of(connection), uid, message)
                 connection.link.post(m.Unbound(number))
@@ -327,22 +342,24 @@ class Kingpin:
         self.carry_out(self.supervisor.handle_client_joined(connection.uid, connection.pid or pid))
 
     def _bind(self, connection: Connection, bind: m.Bind) -> None:
+        """Gives a mobster the listening socket for an address."""
+        if connection.link.is_closed:
+            return
         try:
             listener = self.ports.listener(self.role_of(connection), connection.uid, bind)
         except REFUSALS as error:
-            number = getattr(error, "errno", None) or errno.EINVAL
-            connection.link.post(m.NotBound(bind.id, number, self.ports.explain(bind.address, error)))
-        else:
-            if self.ports.paths:
-                self.nursery.remember(self.ports.paths)
-            try:
-                end = os.dup(listener.fileno())
-            except OSError as error:
-                connection.link.post(
-                    m.NotBound(bind.id, error.errno or errno.EMFILE, f"the Kingpin: {processes.shortage(error)}")
-                )
-            else:
-                connection.link.post_with(m.Bound(bind.id), [end])
+            if isinstance(error, OSError) and error.errno in LACKING:
+                raise
+            start_thread(partial(self._refuse_bind, connection.link, bind, error), "mob-holder")
+            return
+        if self.ports.paths:
+            self.nursery.remember(self.ports.paths)
+        connection.link.post_with(m.Bound(bind.id), [os.dup(listener.fileno())])
+
+    def _refuse_bind(self, link: Link, bind: m.Bind, error: Exception) -> None:
+        """Not on the loop, for it may take long to find out who has the address."""
+        number = getattr(error, "errno", None) or errno.EINVAL
+        link.post(m.NotBound(bind.id, number, explain(bind.address, error)))
 
     def handle_vitals(self, link: Link, vitals: list[m.Vital]) -> None:
         """A mobster's liveness thread reports."""
@@ -382,7 +399,8 @@ class Kingpin:
                         welcome = m.Welcome(*about, roles, members, nodes, cut, plan.backlog)
                         connection.link.post_with(welcome, [self._board_end])
                 case d.Introduce(first=first, second=second):
-                    self._introduce(first, second)
+                    what = f"{self._name_of(first)} and {self._name_of(second)} cannot be linked"
+                    self.shortage.attempt(what, partial(self._introduce, first, second))
                 case d.Announce(member=member):
                     self._announce(m.MemberIs(member))
                 case d.AnnounceGone(uid=uid, why=why):
@@ -510,17 +528,11 @@ class Kingpin:
         return link, beats
 
     def _introduce(self, first: int, second: int) -> None:
-        try:
-            ends = socket.socketpair()
-        except OSError:
-            if not self.supervisor.stopping:
-                self.reactor.loop.call_later(SHORTAGE_PAUSE, self._introduce, first, second)
+        if first not in self.connections or second not in self.connections:
             return
+        ends = socket.socketpair()
         for end, uid, other in zip(ends, (first, second), (second, first), strict=True):
-            if (connection := self.connections.get(uid)) is not None:
-                connection.link.post_with(m.Meet(other), [end.detach()])
-            else:
-                end.close()
+            self.connections[uid].link.post_with(m.Meet(other), [end.detach()])
 
     def _announce(self, message: Any) -> None:
         for connection in self.connections.values():
@@ -535,6 +547,9 @@ class Kingpin:
         """The role of who is at the other end; "" if it is a client."""
         process = self.supervisor.processes.get(connection.uid)
         return process.slot.role if process else ""
+
+    def _name_of(self, uid: int) -> str:
+        return self.connections[uid].link.name if uid in self.connections else f"member {uid}"
 
     def _connection_of(self, link: Link) -> Connection | None:
         return next((c for c in self.connections.values() if c.link is link), None)

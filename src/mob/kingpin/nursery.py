@@ -21,6 +21,8 @@ from mob.rim.reactor import Reactor
 from mob.wire import messages as m
 
 LIMIT = 1024 * 1024
+KILLED = 5.0
+"""Seconds in which a process ends that was killed; one that hangs in the kernel does not."""
 SECRET = "MOB_CLUSTER"
 """May have a password in it, and is for the Kingpin: mobsters do not get it."""
 MAIN = (
@@ -49,6 +51,7 @@ class Nursery:
         self._has_colors = has_colors
         self._process: subprocess.Popen[bytes] | processes.Child | None = None
         self._link: Link | None = None
+        self._held: list[tuple[m.Order, Sequence[int]]] = []  # for the next fork server, while there is none
         self._remembered: set[str] = set()
         self._directory = places.here()
         self._path = [places.spelled(place) if place else place for place in sys.path]  # before a link is moved
@@ -118,12 +121,18 @@ class Nursery:
         self._link.start()
 
     def order(self, order: m.Order, descriptors: Sequence[int] = ()) -> None:
-        """Tells the fork server what to do; the descriptors are closed here once sent."""
-        assert self._link is not None
-        if descriptors:
+        """Tells the fork server what to do, or the next one if there is none; the descriptors are closed once sent."""
+        if self._process is None or self._link is None:
+            self._held.append((order, descriptors))
+        elif descriptors:
             self._link.post_with(order, descriptors)
         else:
             self._link.post(order)
+
+    @property
+    def held(self) -> list[int]:
+        """The uids of the mobsters that the next fork server is to make."""
+        return [order.uid for order, _ in self._held if isinstance(order, m.Fork)]
 
     def remember(self, paths: Sequence[str]) -> None:
         """Socket files that the last will is to remove."""
@@ -133,11 +142,14 @@ class Nursery:
                 self.order(m.Remember(path))
 
     def inform(self, pids: Sequence[int], paths: Sequence[str]) -> None:
-        """Tells a fork server that has just been started what the dead one has left."""
+        """Tells a fork server that has just been started what the dead one has left, and what has been held for it."""
         self._remembered.clear()
+        held, self._held = self._held, []
         for pid in pids:
             self.order(m.Adopt(pid))
         self.remember(paths)
+        for order, descriptors in held:
+            self.order(order, descriptors)
 
     def handle_exit(self, pid: int, status: int) -> bool:
         """A child of the Kingpin has ended; whether it was the fork server."""
@@ -161,7 +173,7 @@ class Nursery:
         """Ends the fork server at once, its mobsters go on; `open` and `inform` follow."""
         if self._process is not None:
             self._process.kill()
-            self._process.wait()
+            processes.wait_for_end(self._process.pid, KILLED)  # what it has reported by then is in the link
             self._process = None
         if self._link is not None:
             self._link.drain()
@@ -173,14 +185,15 @@ class Nursery:
             self._process.send_signal(signal.SIGCONT)
 
     def close(self) -> None:
-        """Ends the fork server by ending the channel, and waits for it."""
+        """Ends the fork server by ending the channel, and waits until it has seen to what is left."""
         self._closing = True
         if self._link is not None:
             self._link.close()
         if self._process is not None:
             self.wake()
-            self._process.wait()
-        for descriptor in self.deadman:
+            if not processes.wait_for_end(self._process.pid, self._plan.grace + KILLED):
+                self._process.kill()
+        for descriptor in (*self.deadman, *(each for _, descriptors in self._held for each in descriptors)):
             os.close(descriptor)
 
     def _handle_reports(self, link: Link, reports: list[m.Report]) -> None:

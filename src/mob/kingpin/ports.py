@@ -124,17 +124,6 @@ class Ports:
             with contextlib.suppress(OSError):
                 os.unlink(path)
 
-    def explain(self, address: Address, error: Exception) -> str:
-        """Why the address cannot be had, and who has it."""
-        where = _text(address)
-        reason = getattr(error, "strerror", None) or str(error)
-        if address.family == socket.AF_UNIX:
-            return f"cannot listen on {where}: {reason}. Is the file in use by another program?"
-        holder = _holder(address.numbers[:1])
-        if holder:
-            return f"cannot listen on {where}: {reason}. It is held by {holder}, which is not part of this app."
-        return f"cannot listen on {where}: {reason}."
-
     def _make(self, bind: Bind) -> socket.socket:
         family, host = bind.address.family, bind.address.host
         sock = socket.socket(family, socket.SOCK_STREAM)
@@ -180,19 +169,33 @@ def _key(role: str, bind: Bind | Unbind) -> Key:
     return (bind.address, role, bind.nth) if bind.address.has_free_port() else (bind.address,)
 
 
-def _text(address: Address) -> str:
+def where(address: Address) -> str:
+    """Return an address as people write it."""
     if address.family == socket.AF_UNIX:
         return repr(address.host)
     return ":".join(map(str, (address.host, *address.numbers[:1])))
 
 
+def explain(address: Address, error: Exception) -> str:
+    """Return why the address cannot be had, and who has it. This looks at all processes, and may take a while."""
+    reason = getattr(error, "strerror", None) or str(error)
+    if address.family == socket.AF_UNIX:
+        return f"cannot listen on {where(address)}: {reason}. Is the file in use by another program?"
+    holder = _holder(address.numbers[:1])
+    if holder:
+        return f"cannot listen on {where(address)}: {reason}. It is held by {holder}, which is not part of this app."
+    return f"cannot listen on {where(address)}: {reason}."
+
+
 def _remove_stale(path: str) -> None:
-    """Removes a socket file that nobody listens on; an OSError of `bind` follows where somebody does."""
+    """Removes a socket file that nobody listens on; an OSError of `bind` follows where somebody does. One who listens
+    and does not accept is not waited for."""
     if path.startswith("\0"):
         return
     with contextlib.suppress(OSError):
         if stat.S_ISSOCK(os.stat(path).st_mode):
             with socket.socket(socket.AF_UNIX) as probe:
+                probe.setblocking(False)
                 try:
                     probe.connect(path)
                 except ConnectionRefusedError:

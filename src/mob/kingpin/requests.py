@@ -16,7 +16,6 @@ import msgspec
 
 from mob.core import decisions as d
 from mob.kingpin.desk import Connection
-from mob.rim.crashes import latest
 from mob.rim.processes import ResidentMemory
 from mob.wire import messages as m
 
@@ -50,9 +49,10 @@ class Requests:
             case m.WantHistory(id=number, since=since):
                 say(m.HistoryIs(number, now, *kingpin.registry.history(since, now)))
             case m.WantCrash(id=number):
-                say(m.CrashIs(number, kingpin.coroner.last_report(kingpin.role_of(connection))))
+                role = kingpin.role_of(connection)
+                kingpin.coroner.tell_last_report(role, lambda report: say(m.CrashIs(number, report)))
             case m.WantCrashes(id=number, number=count):
-                say(m.CrashesAre(number, latest(kingpin.plan.name, count)))
+                kingpin.coroner.tell_latest(count, lambda reports: say(m.CrashesAre(number, reports)))
             case m.WantStacks(id=number, uid=whose):
                 kingpin.coroner.ask(whose, (uid, number))
             case m.Follow():
@@ -100,4 +100,5 @@ class Requests:
             clients=sum(each.is_client for each in kingpin.connections.values()),
             dropped_lines=kingpin.console.dropped,
             callers=registry.callers(),
+            lacks=kingpin.shortage.text(),
         )

@@ -24,7 +24,7 @@ from typing import Any, NoReturn
 
 from mob.rim import descendants, processes
 from mob.wire.frames import HEADER, FrameDecoder
-from mob.wire.messages import Adopt, Exited, Fork, Forked, Remember, decode_order, encode
+from mob.wire.messages import Adopt, Exited, Fork, Forked, NotForked, Remember, Report, decode_order, encode
 
 Body = Callable[[Fork, int, int], int]
 """Runs a mobster in a fresh process, given its order and the control and liveness sockets; returns the exit status."""
@@ -119,11 +119,8 @@ class ForkServer:
     def _fork(self, order: Fork, descriptors: list[int]) -> None:
         try:
             pid = os.fork()
-        except OSError as error:  # no more processes to be had: to the Kingpin it is a mobster that died at once
-            print(f"mob: cannot fork {order.role.name}.{order.index}: {error}", file=sys.stderr, flush=True)
-            self._report(Forked(order.uid, 0))
-            self._report(Exited(order.uid, 0, 71))
-            pid = 0
+        except OSError as error:  # no more processes to be had, or no memory
+            self._report(NotForked(order.uid, f"fork: {error.strerror}"))
         else:
             if pid == 0:
                 self._become_mobster(order, descriptors)
@@ -167,7 +164,7 @@ class ForkServer:
                     stream.flush()
             os._exit(status)
 
-    def _report(self, report: Forked | Exited) -> None:
+    def _report(self, report: Report) -> None:
         payload = encode([report])
         with contextlib.suppress(ConnectionError):  # the Kingpin is gone: the next read says so
             self.channel.sendall(HEADER.pack(len(payload)) + payload)
@@ -194,7 +191,7 @@ class ForkServer:
 
     def _forget_adopted(self) -> None:
         for pid, descriptor in list(self.adopted.items()):
-            if select.select([descriptor], [], [], 0)[0]:
+            if processes.is_over(descriptor):
                 self._end_adopted(pid)
                 os.close(self.adopted.pop(pid))
 

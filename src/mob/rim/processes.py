@@ -200,11 +200,6 @@ class Child:
         """Ends it at once."""
         self.send_signal(signal.SIGKILL)
 
-    def wait(self) -> None:
-        """Waits for its end."""
-        with contextlib.suppress(ChildProcessError):
-            self.returncode = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
-
 
 def is_there(pid: int) -> bool:
     """Whether there is such a process, be it ended and not yet waited for."""
@@ -224,6 +219,32 @@ def tell_end(pid: int) -> int:
     queue = select.kqueue()
     queue.control([select.kevent(pid, select.KQ_FILTER_PROC, select.KQ_EV_ADD, select.KQ_NOTE_EXIT)], 0)
     return os.dup(queue.fileno())
+
+
+def wait_for_end(pid: int, seconds: float) -> bool:
+    """Waits for the end of a child, so long at most, and reaps it; whether it has ended."""
+    try:
+        descriptor = tell_end(pid)
+    except ProcessLookupError:
+        return True
+    except OSError:  # there is no descriptor to be had
+        descriptor = -1
+    try:
+        if descriptor >= 0 and not is_over(descriptor, seconds):
+            return False
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(pid, 0)
+        return True
+    finally:
+        if descriptor >= 0:
+            os.close(descriptor)
+
+
+def is_over(descriptor: int, seconds: float = 0.0) -> bool:
+    """Whether the process of a descriptor of `tell_end` has ended, or does so within that time."""
+    poll = select.poll()  # select() takes no descriptor beyond 1,023
+    poll.register(descriptor, select.POLLIN)
+    return bool(poll.poll(seconds * 1000))
 
 
 def reap() -> list[tuple[int, int]]:

@@ -87,8 +87,8 @@ class ThreadNursery(Nursery):
             lives.close_all(descriptors)
             return
         pid = next(lives.PIDS)
-        self._on_report(m.Forked(order.uid, pid))
         self.lives[pid] = lives.begin(order, descriptors, pid, partial(self._tell_end, order.uid, pid))
+        self._on_report(m.Forked(order.uid, pid))
 
     def _tell_end(self, uid: int, pid: int, status: int) -> None:
         """On the mobster's thread, or that of whoever has ended it."""

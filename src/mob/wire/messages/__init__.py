@@ -81,6 +81,7 @@ from mob.wire.messages.forks import (
     Exited as Exited,
     Fork as Fork,
     Forked as Forked,
+    NotForked as NotForked,
     Order as Order,
     Remember as Remember,
     Report as Report,

@@ -58,4 +58,11 @@ class Exited(Base, frozen=True, tag=71):
     status: int
 
 
-Report = Forked | Exited
+class NotForked(Base, frozen=True, tag=72):
+    """The mobster could not be made: the system has no process or no memory for it at this moment, and why."""
+
+    uid: int
+    why: str
+
+
+Report = Forked | Exited | NotForked

@@ -135,6 +135,9 @@ class Metrics(Base, frozen=True):
     """Of what mobsters have printed: lines that could not be shown, for they were too many."""
     callers: tuple[CallerMetrics, ...] = ()
     """Processes whose calls wait for a worker; the one with most calls first."""
+    lacks: str = ""
+    """What the Kingpin cannot do at the moment, for want of descriptors, memory or room, and tries again; "" if it can
+    do everything."""
 
 
 class Point(Base, frozen=True):

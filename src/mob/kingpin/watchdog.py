@@ -1,0 +1,69 @@
+"""The watchdog: a thread that sees when the Kingpin's own loop stands still, and says where.
+
+A Kingpin that stands still revives nobody, hears no signal and answers no client. Nothing of mob is to make it do so.
+If something does, this tells it, with the stack, as soon as a second is over, and what it has cost when it is over.
+systemd's watchdog is fed by the loop itself (`manager`), so a Kingpin that stands still is not called alive.
+
+What stops all of the process at once (SIGSTOP, a machine that sleeps) is no fault of the loop and is not told.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import traceback
+from collections.abc import Callable
+from time import monotonic
+
+from mob.rim.processes import start_thread
+from mob.rim.reactor import Reactor
+
+LOOK = 0.5
+"""Seconds between two questions to the loop."""
+STANDSTILL = 1.0
+"""Seconds without an answer after which it stands still."""
+
+
+class Watchdog:
+    """Asks the loop whether it turns."""
+
+    def __init__(self, reactor: Reactor, say: Callable[[str], None]) -> None:
+        self._reactor = reactor
+        self._say = say
+        self._seen = 0.0
+        self._closing = threading.Event()
+
+    def __repr__(self) -> str:
+        return f"<Watchdog of {self._reactor}>"
+
+    def start(self) -> None:
+        """Begins; on the loop's thread."""
+        self._seen = monotonic()
+        start_thread(self._watch, "mob-watchdog")
+
+    def close(self) -> None:
+        """Ends."""
+        self._closing.set()
+
+    def _watch(self) -> None:
+        looked = monotonic()
+        since = 0.0  # when the standstill began that was told
+        while not self._closing.wait(LOOK):
+            now = monotonic()
+            if now - looked > LOOK + STANDSTILL / 2:
+                self._seen = now  # this thread was late too: all of the process stood still
+            looked, seen = now, self._seen
+            if not since and now - seen > LOOK + STANDSTILL:
+                since = seen
+                self._say(f"this Kingpin has stood still for {now - seen:.1f} s, here:\n{self._stack()}")
+            elif since and now - seen < STANDSTILL:
+                self._say(f"this Kingpin goes on; it had stood still for {seen - since:.1f} s.")
+                since = 0.0
+            self._reactor.call(self._answer)
+
+    def _answer(self) -> None:
+        self._seen = monotonic()
+
+    def _stack(self) -> str:
+        frame = sys._current_frames().get(self._reactor.thread)  # pyright: ignore[reportPrivateUsage]  documented
+        return "".join(traceback.format_stack(frame)).rstrip() if frame is not None else "its thread has ended"
