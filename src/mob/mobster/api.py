@@ -166,6 +166,9 @@ def on(event: str, handler: F) -> Callable[[F], F]: ...
 def on(event: str, handler: Any = None) -> Any:
     """Registers a handler, `def` or `async def`: `@mob.on("message")`, or `mob.on("message", f)`.
 
+    Handlers of messages begin in the order in which one process has sent messages and calls; an `async def` one gives
+    way at its first `await` that waits.
+
     Events: `message` (gets the object), `start` (runs on the loop after the import, before the mobster is ready),
     `ready`, `stop`, `join` and `leave` (get the other mobster), `error` (gets an exception that the code of this
     mobster has raised, and an `ErrorContext`; runs in a thread of its own). `ValueError` for any other.

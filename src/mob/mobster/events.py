@@ -48,6 +48,8 @@ class Handlers:
         """Called with what a handler of `ready` has raised."""
         self.on_hearing: Callable[[], None] = _nothing
         """Called when the first handler of messages has been registered; in any thread."""
+        self.begin_later = False
+        """Whether all handlers of messages are `async def`, which take their first steps in the loop's next turn."""
         self._standing: set[asyncio.Task[Any]] = set()  # those of other events, which may run for ever
         self._handlers: dict[str, list[Callable[..., Any]]] = {event: [] for event in EVENTS}
 
@@ -68,8 +70,10 @@ class Handlers:
             self._handlers[event].append(handler)
             if event == "error":
                 self._peer.hooks.begin()
-            if event == "message" and len(self._handlers[event]) == 1:
-                self.on_hearing()
+            if event == "message":
+                self.begin_later = all(map(inspect.iscoroutinefunction, self._handlers[event]))
+                if len(self._handlers[event]) == 1:
+                    self.on_hearing()
             return handler
 
         if handler is not None:
@@ -110,7 +114,9 @@ class Handlers:
         try:
             value = self.call(handler, *args)
             if inspect.isawaitable(value):
-                task = self._peer.reactor.loop.create_task(self._finish(event, value))
+                task = self._peer.reactor.loop.create_task(finish := self._finish(event, value))
+                if event == "message":
+                    self._peer.serving.inbox.firsts.newest = finish
                 tasks = self.background if event == "message" else self._standing
                 tasks.add(task)
                 task.add_done_callback(partial(self._handle_done, tasks))

@@ -79,11 +79,13 @@ class Export:
     """One exported function, ready to be called."""
 
     __slots__ = (
+        "begins_later",
         "chunk_mark",
         "cost_mark",
         "decode",
         "function",
         "gate",
+        "in_threads",
         "is_async",
         "label",
         "lane",
@@ -112,6 +114,11 @@ class Export:
         """The same for chunks of its calls."""
         self.function = function
         self.is_async = inspect.iscoroutinefunction(function)
+        on_loop = self.is_async or inspect.isasyncgenfunction(function)
+        self.in_threads = threads > 1 and not on_loop
+        """Whether its calls run in the threads of the role."""
+        self.begins_later = on_loop or (threads == 1 and inspect.isgeneratorfunction(function))
+        """Whether a call takes its first step in the loop's next turn (see `firsts`)."""
         self.options: ExportOptions = getattr(function, MARK, ExportOptions())
         self.gate = None if self.options.concurrency is None else Gate(self.options.concurrency)
         self.lane = self._lane(threads, concurrency)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from mob.errors import Busy, Unavailable
 from mob.mobster import limits
+from mob.mobster.firsts import Firsts
 from mob.mobster.laps import Laps
 from mob.rim.link import Link
 from mob.wire import messages as m
@@ -47,6 +48,7 @@ class Inbox:
         self._serving = serving
         self._start_call = serving.start_call
         self._laps = Laps(serving)
+        self.firsts = Firsts(peer.reactor.loop, self.work)
         self._limit = limit
         self.calls: deque[Queued] = deque()
         self._urgent: deque[tuple[Link, Contact, m.Call, Function]] = deque()  # callbacks, while the loop stands still
@@ -146,10 +148,12 @@ class Inbox:
         running = self._serving.running
         running.on_loop_since = now = start = perf_counter()  # the clock of `monotonic`, where that matters
         flushed, end = start, start + SLICE
-        laps = self._laps
+        laps, firsts = self._laps, self.firsts
         laps.begin(start)
         try:
             while self.calls:
+                if firsts.newest is not None and not self._may_begin() and not firsts.are_over():
+                    return
                 link, contact, message, callback, self.arrived = self.calls.popleft()
                 if type(message) is m.Call:
                     if message.target != laps.target:
@@ -179,6 +183,15 @@ class Inbox:
             running.rest()
             self.publish()
             self._serving.invite()
+
+    def _may_begin(self) -> bool:
+        """Return whether the next one takes its first step behind those that are still to come, as the loop does."""
+        message = self.calls[0][2]
+        if not isinstance(message, m.Call):
+            return self._peer.handlers.begin_later
+        target = message.target
+        export = self._serving.find_export(target) if isinstance(target, str) else None
+        return export is not None and export.begins_later
 
     def _hand_over(self) -> None:
         """Between two calls: answers leave and callers that wait are invited before the next one begins. If nothing is

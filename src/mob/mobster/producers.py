@@ -51,6 +51,8 @@ class Outgoing:
         self._served: Served = contact, call, link
         self.credit = Credit()
         self.is_closed = False
+        self.first: Any = None
+        """The coroutine or iterator whose first step is that of the call, once it has started."""
         self.began = monotonic()
         self.tally: Tally | None = None
         """Where it is counted as a call, if it is one of an export."""
@@ -101,6 +103,7 @@ class OutgoingSync(Outgoing):
         self._is_drawing = False
 
     def start(self) -> None:
+        self.first = self._iterator
         self._submit(self._draw)
 
     def more(self, count: int) -> None:
@@ -191,7 +194,8 @@ class OutgoingAsync(Outgoing):
 
     def start(self) -> None:
         token = SERVED.set(self._served)  # for the task, which copies what is set now
-        self._task = self._serving.loop.create_task(self._draw())
+        self.first = self._draw()
+        self._task = self._serving.loop.create_task(self.first)
         self._task.add_done_callback(self._handle_done)  # a task that is cancelled at once never runs
         SERVED.reset(token)
 

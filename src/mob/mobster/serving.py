@@ -141,7 +141,7 @@ class Serving:
                 if self.quarantined and self.quarantined.get(export.name, self._peer.uid) != self._peer.uid:
                     raise limits.quarantined(export.label)
                 if export.gate is not None or (
-                    self.threads is not None if not export.is_async else len(self.tasks) >= self._concurrency
+                    export.in_threads if not export.is_async else len(self.tasks) >= self._concurrency
                 ):
                     self._admit(export, (link, contact, call, function, args, kwargs))
                     return
@@ -196,7 +196,7 @@ class Serving:
         threads = self.threads
         if export.is_async and len(self.tasks) >= self._concurrency:
             self._wait(self._line, export, work)
-        elif threads is None or export.is_async:
+        elif threads is None or not export.in_threads:
             self.running.enter(export)
             began = monotonic()
             left = self.plain.enter()
@@ -328,6 +328,7 @@ class Serving:
         """Has a call awaited beside others."""
         coroutine = awaitable if inspect.iscoroutine(awaitable) else _wait_for(awaitable)
         task = self._peer.reactor.loop.create_task(coroutine)
+        self.inbox.firsts.newest = coroutine
         self.tasks[link, call.id] = task
         task.add_done_callback(partial(self._handle_task_done, link, call))
         export = self.exports.get(call.target) if type(call.target) is str else None
@@ -454,6 +455,8 @@ class Serving:
                 export.tally.begin(monotonic() - self.inbox.arrived)
                 stream.tally = export.tally
         stream.start()
+        if type(call.target) is str and (self.threads is None or isinstance(stream, OutgoingAsync)):
+            self.inbox.firsts.newest = stream.first
 
     def _drawing_place(self, call: m.Call) -> Callable[[Callable[[], None]], object]:
         """What runs the code of a generator: a thread of the role's, the loop, or, for one that was an argument of a

@@ -1,0 +1,67 @@
+"""First steps: a call or a message does not begin before an earlier one whose first step is still to come.
+
+What runs as a task, and a generator that is drawn from on the loop, takes its first step in the loop's next turn. What
+takes its first step there as well may follow at once, because the loop keeps the order. A `def` export or handler would
+begin in front of it; it waits for that turn. Pure `def` and pure `async def` work pay for no more than a look.
+
+Limit: between what runs on the loop and what waits for a thread of the role there is no order.
+"""
+
+from __future__ import annotations
+
+from asyncio import AbstractEventLoop
+from collections.abc import Callable
+from types import CoroutineType, GeneratorType
+from typing import Any, cast
+
+
+class Firsts:
+    """The latest first step that the loop has still to take."""
+
+    __slots__ = ("_awaited", "_go_on", "_loop", "newest")
+
+    def __init__(self, loop: AbstractEventLoop, go_on: Callable[[], None]) -> None:
+        self._loop = loop
+        self._go_on = go_on
+        self._awaited: Any = None
+        self.newest: Any = None
+        """What was begun last and may not have taken its first step: a coroutine or an iterator; None for nothing."""
+
+    def __repr__(self) -> str:
+        return f"<Firsts, {'none' if self.newest is None else 'one'} still to come>"
+
+    def are_over(self) -> bool:
+        """Return whether nothing has a first step to take. If something has, `go_on` is called when it was taken."""
+        newest = self.newest
+        if newest is None or has_begun(newest):
+            self.newest = None
+            return True
+        if self._awaited is not newest:
+            self._loop.call_soon(self._handle_turn, newest)  # behind the first step of it, which is there already
+            self._awaited = newest
+        return False
+
+    def _handle_turn(self, awaited: Any) -> None:
+        if self.newest is awaited:
+            self.newest = None
+        self._awaited = None
+        self._go_on()
+
+
+def has_begun(begun: Any) -> bool:
+    """Return whether a coroutine or a generator is known to have taken its first step.
+
+    >>> def count():
+    ...     yield 1
+    >>> counting = count()
+    >>> has_begun(counting), next(counting), has_begun(counting)
+    (False, 1, True)
+    """
+    kind: type[Any] = type(begun)
+    if kind is CoroutineType:
+        coroutine = cast("CoroutineType[Any, Any, Any]", begun)
+        return coroutine.cr_suspended or coroutine.cr_frame is None or coroutine.cr_running
+    if kind is GeneratorType:
+        generator = cast("GeneratorType[Any, Any, Any]", begun)
+        return generator.gi_suspended or cast(Any, generator.gi_frame) is None or generator.gi_running
+    return False
