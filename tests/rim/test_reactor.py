@@ -206,6 +206,28 @@ def test_a_timer_may_be_set_for_never(reactor):
     reactor.run()
 
 
+def test_a_cancelled_timer_does_not_run_and_is_not_kept(reactor):
+    seen: list[str] = []
+    numbers = [reactor.call_at(monotonic() + 600, lambda: seen.append("late")) for _ in range(5000)]
+    cancelled = reactor.call_at(monotonic(), lambda: seen.append("cancelled"))
+    reactor.cancel(cancelled)
+    for number in numbers[1:]:
+        reactor.cancel(number)
+    assert len(reactor._timers) < 200
+    reactor.call_at(monotonic() + 0.01, reactor.loop.stop)
+    reactor.run()
+    assert seen == []
+
+
+def test_cancelling_a_timer_that_has_run_changes_nothing(reactor):
+    number = reactor.call_at(monotonic(), lambda: reactor.cancel(number))
+    reactor.call_at(monotonic() + 0.01, reactor.loop.stop)
+    reactor.run()
+    reactor.cancel(number)
+    assert not reactor._timers
+    assert not reactor._timed
+
+
 def run(reactor: Reactor, coroutine: Coroutine[Any, Any, None]) -> None:
     """Run the reactor until a coroutine is over."""
     task = reactor.loop.create_task(coroutine)

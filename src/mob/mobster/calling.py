@@ -100,6 +100,7 @@ class Calling:
     def __init__(self, peer: Peer) -> None:
         self._peer = peer
         self._timer_for: float | None = None
+        self._timer = 0  # its number
         self.backlog = BACKLOG
         """Bytes of calls that may wait here for workers."""
         self._waiting = Lock()
@@ -367,8 +368,10 @@ class Calling:
         routes = self._peer.contacts.all_routes()
         until = min((item.until for route in routes if route.waiting for item in route.items()), default=math.inf)
         if until != math.inf and (self._timer_for is None or until < self._timer_for):
-            self._timer_for = until
-            self._peer.reactor.call_at(until, self._handle_timer)
+            reactor = self._peer.reactor
+            if self._timer_for is not None:
+                reactor.cancel(self._timer)
+            self._timer_for, self._timer = until, reactor.call_at(until, self._handle_timer)
 
     def _handle_timer(self) -> None:
         self._timer_for = None

@@ -72,6 +72,7 @@ class _Storing:
         self._peer = peer
         self._args = (role, body, f"{peer.uid}-{next(peer.call_numbers)}")
         self._until = monotonic() + PATIENCE
+        self._timer = 0
         self.call: Call[None] = Call(peer, f"a durable message to {role!r}", "")
         self._attempt()
 
@@ -107,12 +108,13 @@ class _Storing:
         """Try again when the roster has changed, for it tells that a gateway has come or gone; also while the loop's
         thread waits for this by hand."""
         self._peer.control.changes.listeners.append(self._wake)
-        self._peer.reactor.call_at(min(monotonic() + PAUSE, self._until), self._wake)
+        self._timer = self._peer.reactor.call_at(min(monotonic() + PAUSE, self._until), self._wake)
 
     def _wake(self) -> None:
         listeners = self._peer.control.changes.listeners
         if self._wake in listeners:
             listeners.remove(self._wake)
+            self._peer.reactor.cancel(self._timer)
             self._attempt()
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 class Inviting:
     """The callers that wait for this process, and what they are told."""
 
-    __slots__ = ("_again_at", "_has_ended", "_is_full", "_is_held_back", "_peer", "_serving", "known")
+    __slots__ = ("_again_at", "_has_ended", "_is_full", "_is_held_back", "_peer", "_serving", "_timer", "known")
 
     def __init__(self, peer: Peer, serving: Serving) -> None:
         self._peer = peer
@@ -31,6 +31,7 @@ class Inviting:
         self._is_full = False  # the board says that callers wait
         self._is_held_back = False  # until the loop is free
         self._again_at = math.inf
+        self._timer = 0  # its number
 
     def __repr__(self) -> str:
         return f"<Inviting, {self.known!r}>"
@@ -53,8 +54,9 @@ class Inviting:
             self._is_full = known.waiting > 0
             peer.board.put_full(peer.uid, self._is_full)
         if (again_at := known.wake_at()) < self._again_at:
-            self._again_at = again_at
-            peer.reactor.call_at(again_at, self._handle_silence)
+            if self._again_at != math.inf:
+                peer.reactor.cancel(self._timer)
+            self._again_at, self._timer = again_at, peer.reactor.call_at(again_at, self._handle_silence)
 
     def _cost(self, name: str) -> int:
         """What a caller on another machine cannot read from the board."""

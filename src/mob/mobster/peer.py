@@ -15,7 +15,6 @@ import socket
 import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
-from functools import partial
 from threading import get_ident
 from time import monotonic
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -35,6 +34,7 @@ from mob.mobster.calling import Calling, unknown_pid
 from mob.mobster.complaints import Complaints
 from mob.mobster.contacts import Contact, Contacts
 from mob.mobster.control import Control
+from mob.mobster.deadlines import Deadlines
 from mob.mobster.descriptors import Descriptors
 from mob.mobster.events import Handlers
 from mob.mobster.fencing import Fencing
@@ -134,6 +134,7 @@ class Peer:
         _peers.add(self)
         self.contacts = Contacts(self)
         self.calling = Calling(self)
+        self._deadlines = Deadlines(reactor, self._time_out)
         self.serving = Serving(self, threads, concurrency, queue, metrics)
         self._accept, self._work = self.serving.inbox.accept, self.serving.inbox.work
         self.admission: Admission | None = None
@@ -235,15 +236,9 @@ class Peer:
     def limit(self, call: Call[Any], times: tuple[float, float]) -> None:
         """Ends the call when its time is over. A little later than the callee would, who has more to say of it."""
         made, deadline = times
-        expire = partial(
-            self._time_out, weakref.ref(call), deadline - made
-        )  # a call that ended is not kept by its timer
-        self.reactor.call(partial(self.reactor.call_at, deadline + PATIENCE, expire))
+        self._deadlines.add(call, deadline + PATIENCE, deadline - made)
 
-    def _time_out(self, reference: weakref.ref[Call[Any]], seconds: float) -> None:
-        call = reference()
-        if call is None or call.state is CallState.DONE:
-            return
+    def _time_out(self, call: Call[Any], seconds: float) -> None:
         over = f"{call.label} has not answered within {seconds:.3g} s"
         if call.state is CallState.SENT:
             where = call.contact

@@ -253,6 +253,7 @@ class _Broadcast:
         self.call: Call[dict[int | str, Any]] = Call(peer, f"all {self._label}", "")
         self._until = monotonic() + WAIT
         self._is_waiting = False
+        self._timer: int | None = None
         self._context = copy_context()  # the deadline of the call that is being served, and its trace
         contacts = peer.contacts.ready(role)
         if contacts:
@@ -263,6 +264,7 @@ class _Broadcast:
             self._is_waiting = True
             peer.control.changes.listeners.append(self._look)
             peer.reactor.call(self._look_again)
+            self.call.when_done(lambda _: peer.reactor.call(self._look))  # it may be cancelled
 
     def _begin(self, contacts: Sequence[Contact]) -> None:
         self._missing = len(contacts)
@@ -272,7 +274,8 @@ class _Broadcast:
 
     def _look_again(self) -> None:
         """What has changed before it was listened for counts; and the time will be up. On the loop's thread."""
-        self._peer.reactor.call_at(self._until, self._look)
+        if self._is_waiting:
+            self._timer = self._peer.reactor.call_at(self._until, self._look)
         self._look()
 
     def _look(self) -> None:
@@ -287,6 +290,8 @@ class _Broadcast:
         if not contacts and error is None and not call.done():
             return
         self._is_waiting = False
+        if self._timer is not None:
+            peer.reactor.cancel(self._timer)
         peer.control.changes.listeners.remove(self._look)
         if call.done():  # cancelled meanwhile
             return

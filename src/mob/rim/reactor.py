@@ -43,6 +43,8 @@ READ = select.POLLIN | select.POLLHUP | select.POLLERR
 
 TURN = 0.001
 """Seconds after which the loop gets a turn, however fast the answers come, and what has time is sent."""
+SWEEP = 64
+"""Cancelled timers that may stay among the others before they are taken out."""
 FURTHEST = 86400.0
 """Seconds for which the loop is asked at most: also a timer that never comes may be set."""
 
@@ -87,7 +89,8 @@ class Reactor:
         self._poll = select.poll()
         self._spinning = Spinning(self._poll)
         self._calls: deque[Callable[[], None]] = deque()
-        self._timers: list[tuple[float, int, Callable[[], None]]] = []
+        self._timers: list[tuple[float, int]] = []  # a heap; those without a function were cancelled
+        self._timed: dict[int, Callable[[], None]] = {}  # what each timer calls, by its number
         self._timer_count = itertools.count()
         self._alarm: asyncio.TimerHandle | None = None  # the loop's timer for the first of them
         self._alarm_at = 0.0
@@ -158,6 +161,7 @@ class Reactor:
         self._dirty.clear()
         self._lazy.clear()
         self._timers.clear()
+        self._timed.clear()
         self._awaiting.clear()
         self._close_pipe()
 
@@ -177,11 +181,23 @@ class Reactor:
 
     # ---------------------------------------------------------------------------------------------- timers
 
-    def call_at(self, when: float, function: Callable[[], None]) -> None:
+    def call_at(self, when: float, function: Callable[[], None]) -> int:
         """Call a function at that time (monotonic seconds) or up to two milliseconds later, never earlier; also while
-        driven by hand. On the loop's thread only."""
-        heapq.heappush(self._timers, (when, next(self._timer_count), function))
+        driven by hand. Return the number by which `cancel` knows it. On the loop's thread only."""
+        number = next(self._timer_count)
+        self._timed[number] = function
+        heapq.heappush(self._timers, (when, number))
         self._set_alarm()
+        return number
+
+    def cancel(self, number: int) -> None:
+        """Forget a timer; one that has run already is none. On the loop's thread only.
+
+        What remains of it is a pair of numbers, and never more of them than of timers that will run (and a few)."""
+        self._timed.pop(number, None)
+        if len(self._timers) > 2 * len(self._timed) + SWEEP:
+            self._timers = [timer for timer in self._timers if timer[1] in self._timed]
+            heapq.heapify(self._timers)
 
     def _set_alarm(self) -> None:
         """Have the loop ring for the first timer, unless it rings before that anyway."""
@@ -205,15 +221,16 @@ class Reactor:
     def _run_timers(self) -> None:
         """Run the timers that are due now, but not those that they set: so this comes to an end."""
         now = monotonic()
-        due: deque[tuple[float, int, Callable[[], None]]] = deque()
+        due: deque[int] = deque()
         while self._timers and self._timers[0][0] <= now:
-            due.append(heapq.heappop(self._timers))
+            due.append(heapq.heappop(self._timers)[1])
         try:
             while due:
-                due.popleft()[2]()
+                if (function := self._timed.pop(due.popleft(), None)) is not None:
+                    function()
         finally:
-            for timer in due:  # one has raised: the others run at the next time
-                heapq.heappush(self._timers, timer)
+            for number in due:  # one has raised: the others run at the next time
+                heapq.heappush(self._timers, (now, number))
 
     # --------------------------------------------------------------------------------------------- changes
 
