@@ -22,14 +22,14 @@ from collections.abc import Callable, Iterator
 from email.utils import formatdate
 from time import monotonic
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import uvicorn
 from uvicorn.server import ServerState
 
 from mob import serve
 from mob.errors import PlanError, nearest
-from mob.mobster import api, applications
+from mob.mobster import api, applications, heads
 from mob.mobster.lifespan import Lifespan
 from mob.mobster.requests import Requests
 from mob.plan import RolePlan
@@ -62,6 +62,9 @@ class Web:
         self._address = serve.address_of(role.serve)
         self._index = index
         self._config = _config(role, module)
+        limit = self._config.h11_max_incomplete_event_size or heads.LIMIT
+        self._config.h11_max_incomplete_event_size = limit
+        self._make = heads.bounded(self._config.http_protocol_class, limit)
         self._news = asyncio.Event()  # a connection or a request has come or gone
         self._state = ServerState()
         self._state.connections = Watched(self._news.set)
@@ -132,8 +135,7 @@ class Web:
         return bool(self._state.connections or self._state.tasks)
 
     def _new_connection(self) -> asyncio.Protocol:
-        make = cast(Any, self._config.http_protocol_class)
-        return make(config=self._config, server_state=self._state, app_state=self._lifespan.state)
+        return self._make(config=self._config, server_state=self._state, app_state=self._lifespan.state)
 
     def _set_headers(self) -> None:
         """What every answer says; the date of it, once a second. In place: a request that has begun keeps the list."""
