@@ -21,7 +21,7 @@ import uvloop
 from mob.errors import AppNotRunning, MobError
 from mob.mobster.backlog import Backlog
 from mob.mobster.calling import DEFAULTS
-from mob.mobster.doors import knock, knock_at
+from mob.mobster.doors import knock, knock_again
 from mob.mobster.following import Following, wanted
 from mob.mobster.interface import Interface
 from mob.mobster.machines import Machine, link_to, machine_of, machines
@@ -386,7 +386,7 @@ class Client:
         if self._closed or not self._returning.acquire(blocking=not is_on_loop):
             return  # closed, or another thread is about it, which waits for this one
         try:
-            sock = knock_at(self._door, self._user) if peer.control.is_closed else None
+            sock = knock_again(self.app, self._door, self._user) if peer.control.is_closed else None
             if sock is None:
                 return
             self.kingpin_pid = peer_of(sock)[0]

@@ -2,28 +2,45 @@
 
 On Linux an abstract Unix socket named after the user and the app: binding it claims the name, the kernel frees it with
 the process, and there is no file to be left behind. An abstract socket has no permissions, so every visitor's user is
-asked of the kernel (SO_PEERCRED) and anybody but the owner and root is told so and turned away. Elsewhere a file in the
-user's temporary directory.
+asked of the kernel (SO_PEERCRED) and anybody but the owner and root is told so and turned away. For the same reason
+another user can take the name; then the app listens under a spare one, which all who look for it find
+(`rim.addresses`). Elsewhere a file in the user's temporary directory.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import pwd
 import resource
 import socket
-import struct
 from collections.abc import Callable
+from time import monotonic, sleep
 
-from mob.errors import AppRunning
+from mob.errors import AppRunning, PlanError
 from mob.kingpin.shortage import LACKING, Shortage, is_reserved
-from mob.rim.addresses import LINUX, address_of, peer_of
+from mob.rim.addresses import (
+    LINUX,
+    LONGEST,
+    Holder,
+    address_of,
+    desks,
+    holder_of,
+    peer_of,
+    room_of,
+    spare_address_of,
+)
 from mob.rim.link import Link
 from mob.rim.reactor import Reactor
 from mob.wire import messages as m
 from mob.wire.frames import frame
 
 BACKLOG = 128
+SETTLED = 1.0
+"""Seconds in which another start of the same app, which has the name, begins to listen."""
+LOOK = 0.05
+"""Seconds between two looks whether it does."""
 
 
 class Connection:
@@ -60,6 +77,8 @@ class Desk:
     def __init__(self, name: str, sock: socket.socket) -> None:
         self.name = name
         self.sock = sock
+        self.warning = ""
+        """What is to be said of its address, if it is not the usual one."""
         self._reactor: Reactor | None = None
         self._on_visitor: Callable[[socket.socket, int], None] | None = None
         self._shortage: Shortage | None = None
@@ -69,25 +88,30 @@ class Desk:
 
     @classmethod
     def claim(cls, name: str) -> Desk:
-        """The desk of an app; `AppRunning` tells who has the name already."""
-        sock = socket.socket(socket.AF_UNIX)
+        """Return the desk of an app. `AppRunning` tells who has the name already; `PlanError`: it is too long."""
         address = address_of(name)
-        try:
-            sock.bind(address)
-        except OSError:
-            pid = _holder(address)
-            if pid is None and not LINUX:  # left behind by a killed one
-                os.unlink(address)
-                sock.bind(address)
-            else:
-                sock.close()
-                raise AppRunning(
-                    f"an app named {name!r} is running already (its Kingpin has pid {pid}). "
-                    f"Stop that one first, or give this one another name in mob.start(...).",
-                    pid,
-                ) from None
+        check_length(name, address)
+        sock, warning = _bound(address), ""
+        if sock is None:
+            sock, warning = _spare(name, address, _stranger_at(name, address))
         sock.listen(BACKLOG)
-        return cls(name, sock)
+        desk = cls(name, sock)
+        desk.warning = warning
+        try:
+            desk._give_way()
+        except AppRunning:
+            sock.close()
+            raise
+        return desk
+
+    def _give_way(self) -> None:
+        """`AppRunning` if the app runs under another address: one of them is a spare one."""
+        own = self.sock.getsockname()
+        own = own.decode() if isinstance(own, bytes) else own
+        with contextlib.suppress(OSError):
+            for other in desks(self.name, os.getuid()) if LINUX else ():
+                if other.address != own:
+                    raise _already_running(self.name, other.pid)
 
     def open(self, reactor: Reactor, on_visitor: Callable[[socket.socket, int], None], shortage: Shortage) -> None:
         """Begins to let visitors in; `on_visitor` gets each one's socket and pid."""
@@ -151,10 +175,84 @@ def _turn_away(sock: socket.socket, why: str) -> None:
     sock.close()
 
 
-def _holder(address: str | bytes) -> int | None:
-    with socket.socket(socket.AF_UNIX) as probe:
-        try:
-            probe.connect(address)
-            return peer_of(probe)[0]
-        except (OSError, struct.error):
-            return None
+def check_length(name: str, address: str) -> None:
+    """`PlanError` if the address is longer than that of a socket may be."""
+    beyond = -room_of(address)
+    if beyond > 0:
+        app, mark, node = name.partition("@")
+        of = f"the name of the app, {app!r}, is too long"
+        if mark:
+            of = f"the names of the app, {app!r}, and of its node, {node!r}, are too long together"
+        raise PlanError(
+            f"{of}, by {beyond} characters: the app's address on this machine, mob/{os.getuid()}/{name}, would have "
+            f"{LONGEST + beyond} bytes, and a Unix socket's has at most {LONGEST}. Shorten "
+            f"{'one of them, in mob.start(...) or .cluster(node=...)' if mark else 'it, in mob.start(...)'}."
+        )
+
+
+def _bound(address: str) -> socket.socket | None:
+    """Return a socket with that address; None if another has it."""
+    sock = socket.socket(socket.AF_UNIX)
+    try:
+        sock.bind(address)
+    except OSError as error:
+        sock.close()
+        if error.errno != errno.EADDRINUSE:
+            raise
+        return None
+    return sock
+
+
+def _stranger_at(name: str, address: str) -> Holder | None:
+    """Return who has the address; None if that is not known. `AppRunning` if it is an app of this user."""
+    until = monotonic() + SETTLED
+    while True:
+        holder = holder_of(address)
+        if holder is not None and holder.user == os.getuid():
+            raise _already_running(name, holder.pid)
+        own = desks(name, os.getuid()) if LINUX else []
+        if any(desk.address == address for desk in own):  # it takes no connections at this moment
+            raise _already_running(name, 0)
+        if holder is not None or monotonic() > until:
+            return holder
+        sleep(LOOK)  # it may be another start of this app, which is about to listen: no event tells of that
+
+
+def _already_running(name: str, pid: int) -> AppRunning:
+    who = f" (its Kingpin has pid {pid})" if pid else ""
+    return AppRunning(
+        f"an app named {name!r} is running already{who}. Stop that one first, or give this one another name in "
+        f"mob.start(...).",
+        pid or None,
+    )
+
+
+def _spare(name: str, address: str, holder: Holder | None) -> tuple[socket.socket, str]:
+    """Return a socket for an app whose address another user has, and what to say of that."""
+    if not LINUX:  # left behind by a killed one
+        os.unlink(address)
+        sock = socket.socket(socket.AF_UNIX)
+        sock.bind(address)
+        return sock, ""
+    spare = spare_address_of(name)
+    who = "a process that accepts no connections" if holder is None else _shown(holder)
+    if room_of(spare) < 0:
+        raise AppRunning(
+            f"the name {name!r} of this user's apps is taken by {who}, which is no app of this user. Ask the "
+            f"administrator to end that process, or give the app another name in mob.start(...).",
+            holder and holder.pid,
+        )
+    sock = socket.socket(socket.AF_UNIX)
+    sock.bind(spare)
+    return sock, (
+        f"the address of {name!r} (mob/{os.getuid()}/{name}) is taken by {who}, which is no app of this user. This app "
+        f"listens at another one, where commands and clients find it. Ask the administrator to look into that process."
+    )
+
+
+def _shown(holder: Holder) -> str:
+    try:
+        user = f"{pwd.getpwuid(holder.user).pw_name!r} ({holder.user})"
+    except KeyError:
+        user = str(holder.user)
+    return f"the process {holder.pid} of the user {user}"

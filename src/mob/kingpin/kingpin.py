@@ -117,6 +117,8 @@ class Kingpin:
         """Launches the app and returns its exit status when it has stopped."""
         self._enter_process()
         self.desk.open(self.reactor, self.handle_client, self.shortage)
+        if self.desk.warning:
+            self.console.say(self.desk.warning)
         self.nursery.open()
         if self.plan.cluster is not None:
             self.supervisor.crew.last_uid = draw_number() << m.NODE_SHIFT

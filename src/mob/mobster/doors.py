@@ -9,9 +9,13 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import struct
 
 from mob.errors import AppNotRunning, nearest
-from mob.rim.addresses import address_of, all_apps, peer_of, running_apps
+from mob.rim.addresses import Desk, address_of, all_apps, desks, name_in, peer_of, running_apps
+
+PATIENCE = 10.0
+"""Seconds for which a connection to a desk is waited for."""
 
 
 def knock(app: str, node: str | None = None) -> socket.socket:
@@ -23,18 +27,65 @@ def knock(app: str, node: str | None = None) -> socket.socket:
 
 
 def _reach(app: str, user: int) -> socket.socket | None:
-    return knock_at(address_of(app, user), user)
+    """Return a connection to the desk of that user's app; None if there is none."""
+    sock = knock_at(address_of(app, user), user)
+    if sock is not None:
+        return sock
+    found: list[Desk] = []
+    with contextlib.suppress(OSError):
+        found = desks(app, user)  # a stranger may have the usual address
+    return next((sock for desk in found if (sock := knock_at(desk.address, user)) is not None), None)
+
+
+def knock_again(app: str, address: str | bytes, user: int) -> socket.socket | None:
+    """Return a connection to the desk of an app that was at this address; None if that user's does not run any more."""
+    return knock_at(address, user) or _reach(name_in(address) or app, user)
 
 
 def knock_at(address: str | bytes, user: int) -> socket.socket | None:
-    """Return a connection to the desk at an address, None if none of that user's is there."""
-    sock = socket.socket(socket.AF_UNIX)
-    with contextlib.suppress(OSError):
-        sock.connect(address)
+    """Return a connection to the desk at an address, None if none of that user's is there. `AppNotRunning` if it has
+    accepted none for a while, because many wait there."""
+    sock: socket.socket | None = socket.socket(socket.AF_UNIX)
+    try:
+        sock.setblocking(False)
+        try:
+            sock.connect(address)
+        except BlockingIOError:
+            if not _wait_there(sock, address, user):
+                return None
+        sock.setblocking(True)
         if peer_of(sock)[1] == user:
-            return sock
-    sock.close()
+            found, sock = sock, None
+            return found
+    except OSError:
+        pass
+    finally:
+        if sock is not None:
+            sock.close()
     return None
+
+
+def _wait_there(sock: socket.socket, address: str | bytes, user: int) -> bool:
+    """Connect to a desk at which many wait; False if it is a stranger's. `AppNotRunning` if that takes too long."""
+    address = os.fsdecode(address)
+    if all(desk.address != address for desk in desks(user=user)):
+        return False
+    sock.setblocking(True)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _seconds(PATIENCE))  # it holds for connect as well
+    try:
+        sock.connect(address)
+    except BlockingIOError:
+        raise AppNotRunning(
+            f"the app {name_in(address)!r} accepts no connection: many wait for its Kingpin, which has accepted none "
+            f"in {PATIENCE:g} s. Is it stopped (Ctrl-Z)?"
+        ) from None
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _seconds(0.0))
+    return True
+
+
+def _seconds(seconds: float) -> bytes:
+    """Return a struct timeval."""
+    return struct.pack("@ll", int(seconds), int(seconds % 1 * 1e6))
 
 
 def _of_another(app: str, owners: list[int], node: str | None = None) -> socket.socket:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import socket
 from collections.abc import Iterator
 
 import psutil
@@ -16,7 +15,7 @@ import psutil
 from mob import client
 from mob.cli.doctor.findings import FAIL, OK, WARN, Finding
 from mob.errors import MobError
-from mob.rim.addresses import address_of, peer_of, running_apps
+from mob.rim.addresses import desks, running_apps
 
 LEFT = re.compile(r"(?P<app>\S+) \(fork server\)|(?P<name>\S+) - \S+ \(mobster\)")
 """Titles of mob's processes."""
@@ -37,9 +36,10 @@ def apps(name: str | None) -> Iterator[Finding]:
 def _app(app: str) -> Iterator[Finding]:
     label = f"app {app}"
     try:
-        with socket.socket(socket.AF_UNIX) as sock:
-            sock.connect(address_of(app))
-            kingpin = psutil.Process(peer_of(sock)[0])
+        pid = next((desk.pid for desk in desks(app, os.getuid()) if desk.pid), None)
+        if pid is None:
+            raise ProcessLookupError
+        kingpin = psutil.Process(pid)
     except (OSError, psutil.Error):
         yield Finding(label, WARN, "its socket does not answer", "a Kingpin that listens", "It may just have ended.")
         return
