@@ -1,8 +1,8 @@
 """The heads of HTTP requests: what comes before the body is bounded, and refused with status 431 beyond that.
 
 uvicorn's parsers differ: httptools keeps whatever comes, h11 has a bound and answers 400. Here both have the same bound
-and the same answer. What counts are bytes that have come in and have given the application nothing, neither a request nor
-a part of a body; so trailers and the extensions of chunks are bounded as well, by the end of the connection.
+and the same answer. What counts are bytes that have come in and have given the application nothing, no request and no
+part of a body; so trailers and the extensions of chunks are bounded as well, by the end of the connection.
 
 Limits: what one read brings (256 KiB) is parsed before it is looked at.
 """
