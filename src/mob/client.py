@@ -244,6 +244,8 @@ class Client:
         """All processes of the app: mobsters (`role`, `index`, `pid`, `state`, `generation`) and clients (role "").
         `here`: only those of the machine that is seen by this."""
         self._check_open()
+        if self._peer.contacts.want_role(m.CLIENTS):
+            self.overview()  # whose answer comes behind them
         members, own = list(self._peer.roster), m.node_of(self._peer.uid)
         return [each for each in members if m.node_of(each.uid) == own] if here else members
 

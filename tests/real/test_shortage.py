@@ -99,7 +99,6 @@ def test_visitors_leave_a_reserve_and_are_told_so(apps: Apps) -> None:
     with ExitStack() as idle:
         for _ in range(150):
             stranger = idle.enter_context(socket.socket(socket.AF_UNIX))
-            stranger.settimeout(20)
             stranger.connect(address_of(app.name))
             idle.callback(stranger.close)
         with pytest.raises(mob.AppNotRunning, match=r"no descriptors left for more clients \(ulimit -n is 100\)"):

@@ -3,6 +3,9 @@
 A member asks once for a role ("*": all roles) or for one member, and is introduced to everybody there, now and in
 future. A pair is introduced once; a member may want itself (a worker that calls its own role): a link to itself.
 
+Clients are a matter of those only that they are linked to, and of those that have asked for them: nobody else is told
+that they come and go.
+
 Members of other machines are wanted one by one, when there is something to say, and are no business of this file.
 """
 
@@ -11,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from mob.core.roster import Roster
-from mob.wire.messages import Member, node_of
+from mob.wire.messages import CLIENTS, Member, node_of
 
 ALL = "*"
 
@@ -19,25 +22,47 @@ ALL = "*"
 class Introductions:
     """The wishes and the pairs."""
 
-    __slots__ = ("_pairs", "_wishes")
+    __slots__ = ("_partners", "_wanting", "_wishes")
 
     def __init__(self) -> None:
         self._wishes: dict[str, set[int]] = {}  # role -> uids of those who want it
-        self._pairs: set[tuple[int, int]] = set()
+        self._wanting: dict[int, set[str]] = {}  # the same the other way round
+        self._partners: dict[int, set[int]] = {}  # who is linked to whom, in both directions
 
     def __repr__(self) -> str:
-        return f"<Introductions {len(self._pairs)} pairs, wishes for {', '.join(self._wishes) or 'nobody'}>"
+        return f"<Introductions {len(self._pairs())} pairs, wishes for {', '.join(self._wishes) or 'nobody'}>"
 
     @property
     def is_empty(self) -> bool:
         """Whether nobody is linked and nobody wants to be."""
-        return not self._pairs and not self._wishes
+        return not self._partners and not self._wishes
+
+    def has_wishes(self, uid: int) -> bool:
+        """Return whether a member has asked for a role."""
+        return uid in self._wanting
+
+    def partners(self, uid: int) -> set[int]:
+        """Return those that a member is linked to, perhaps itself."""
+        return set(self._partners.get(uid, ()))
+
+    def _pairs(self) -> list[tuple[int, int]]:
+        return sorted((uid, other) for uid, others in self._partners.items() for other in others if uid <= other)
 
     def want_role(self, uid: int, role: str, roster: Roster) -> list[tuple[int, int]]:
         """Notes the wish; the pairs to be introduced at once."""
         self._wishes.setdefault(role, set()).add(uid)
+        self._wanting.setdefault(uid, set()).add(role)
         there = roster.mobsters() if role == ALL else roster.of_role(role)
         return self._new_pairs((uid, member.uid) for member in there if node_of(member.uid) == node_of(uid))
+
+    def want_clients(self, uid: int) -> None:
+        """Note that a member is to hear of all clients; it is linked to none of them by that."""
+        self._wishes.setdefault(CLIENTS, set()).add(uid)
+        self._wanting.setdefault(uid, set()).add(CLIENTS)
+
+    def wanting_clients(self) -> set[int]:
+        """Return those that are to hear of all clients."""
+        return set(self._wishes.get(CLIENTS, ()))
 
     def want_member(self, uid: int, other: int, roster: Roster) -> list[tuple[int, int]]:
         """The pair to be introduced, if both are there and not linked yet."""
@@ -45,7 +70,15 @@ class Introductions:
 
     def forget_pair(self, uid: int, other: int) -> None:
         """The link between two members has broken: they may be introduced again."""
-        self._pairs.discard((min(uid, other), max(uid, other)))
+        self._part(uid, other)
+        self._part(other, uid)
+
+    def _part(self, uid: int, other: int) -> None:
+        partners = self._partners.get(uid)
+        if partners is not None:
+            partners.discard(other)
+            if not partners:
+                del self._partners[uid]
 
     def joined(self, member: Member) -> list[tuple[int, int]]:
         """The pairs that a new mobster makes with those who want its role."""
@@ -54,23 +87,32 @@ class Introductions:
 
     def known(self) -> tuple[dict[str, list[int]], list[tuple[int, int]]]:
         """All wishes and pairs, to be written down."""
-        return {role: sorted(uids) for role, uids in self._wishes.items()}, sorted(self._pairs)
+        return {role: sorted(uids) for role, uids in self._wishes.items()}, self._pairs()
 
     def learn(self, wishes: Mapping[str, Iterable[int]], pairs: Iterable[tuple[int, int]]) -> None:
         """Takes up what was written down."""
-        self._wishes = {role: set(uids) for role, uids in wishes.items()}
-        self._pairs = set(pairs)
+        self._wishes, self._wanting, self._partners = {}, {}, {}
+        for role, uids in wishes.items():
+            for uid in uids:
+                self._wishes.setdefault(role, set()).add(uid)
+                self._wanting.setdefault(uid, set()).add(role)
+        self._new_pairs(pairs)
 
     def left(self, uid: int) -> None:
         """Forgets a member's wishes and links."""
-        self._wishes = {role: left for role, uids in self._wishes.items() if (left := uids - {uid})}
-        self._pairs = {pair for pair in self._pairs if uid not in pair}
+        for role in self._wanting.pop(uid, ()):
+            self._wishes[role].discard(uid)
+            if not self._wishes[role]:
+                del self._wishes[role]
+        for other in self._partners.pop(uid, ()):
+            self._part(other, uid)
 
     def _new_pairs(self, pairs: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
         new: list[tuple[int, int]] = []
         for first, second in pairs:
             pair = (min(first, second), max(first, second))
-            if pair not in self._pairs:
-                self._pairs.add(pair)
+            if second not in self._partners.get(first, ()):
+                self._partners.setdefault(first, set()).add(second)
+                self._partners.setdefault(second, set()).add(first)
                 new.append(pair)
         return new

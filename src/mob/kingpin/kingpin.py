@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import math
 import os
 import random
 import socket
@@ -31,6 +32,8 @@ from mob.kingpin.console import Console
 from mob.kingpin.coroner import Coroner
 from mob.kingpin.desk import Connection, Desk
 from mob.kingpin.estate import Estate
+from mob.kingpin.guests import Guests
+from mob.kingpin.herald import Herald
 from mob.kingpin.manager import Manager
 from mob.kingpin.nursery import Nursery
 from mob.kingpin.ports import REFUSALS, Ports, explain, where
@@ -41,7 +44,7 @@ from mob.kingpin.terminal import Terminal
 from mob.kingpin.upgrade import Upgrade
 from mob.kingpin.watchdog import Watchdog
 from mob.plan import Plan
-from mob.rim import places, processes
+from mob.rim import openfiles, places, processes
 from mob.rim.board import Board
 from mob.rim.errands import Errands
 from mob.rim.link import CLOSED, Descriptor, Link
@@ -57,6 +60,10 @@ FLUSHED = 2.0
 FUTILE = 3
 """After so many fork servers in a row that could not even start, another is not tried at once."""
 FUTILE_PAUSE = 5.0
+SOON = 0.1
+"""Wakes that are further ahead may be put together."""
+TOGETHER = 0.01
+"""Those within so many seconds are one."""
 VITALS = 4 * 1024 * 1024
 """Bytes of the longest word of a liveness thread: the stacks of everything."""
 
@@ -90,6 +97,9 @@ class Kingpin:
         self.desk = desk
         self.nursery = self._make_nursery()
         self.connections: dict[int, Connection] = {}
+        self._wakes: set[float] = set()
+        self.guests = Guests(self)
+        self.herald = Herald(self)
         self.coroner = Coroner(self)
         self.requests = Requests(self)
         self.status = 0
@@ -108,10 +118,12 @@ class Kingpin:
         """All that makes this process the Kingpin's own."""
         setproctitle.setproctitle(f"{self.plan.name} (kingpin)")
         processes.become_subreaper()
+        openfiles.raise_limit()
         self.signals.install()
 
     def _leave_process(self) -> None:
         self.signals.remove()
+        openfiles.give_back_limit()
 
     def run(self) -> int:
         """Launches the app and returns its exit status when it has stopped."""
@@ -120,6 +132,8 @@ class Kingpin:
         if self.desk.warning:
             self.console.say(self.desk.warning)
         self.nursery.open()
+        if why := openfiles.shortage(sum(role.workers for role in self.plan.roles)):
+            self.console.say(why)
         if self.plan.cluster is not None:
             self.supervisor.crew.last_uid = draw_number() << m.NODE_SHIFT
             self.join_cluster()
@@ -130,7 +144,9 @@ class Kingpin:
         """Takes what another program in this process has left; what is to be carried out at first. `go_on` follows."""
         self._enter_process()
         self.desk.open(self.reactor, self.handle_client, self.shortage)
-        return estates.take_over(self, estate)
+        decisions = estates.take_over(self, estate)
+        self.guests.adopt()
+        return decisions
 
     def go_on(self, estate: Estate, decisions: list[Decision], failure: str = "") -> int:
         """Goes on where the program before has stopped, as `run`. `failure`: why this is not what was asked for."""
@@ -276,14 +292,17 @@ class Kingpin:
         """A process of the same user has connected from outside."""
         uid = self.supervisor.next_uid()
         link, _ = self.links(uid, f"client {uid} (pid {pid})", sock)
-        self.connections[uid] = Connection(uid, link, pid=pid, is_client=True)
+        self.connections[uid] = connection = Connection(uid, link, pid=pid, is_client=True)
+        self.guests.admit(connection)
 
-    def handle_up_closed(self, link: Link, why: str) -> None:
+    def handle_up_closed(self, uid: int, link: Link, why: str) -> None:
         """A control link has ended. A mobster's exit is reported by the fork server; a client is gone by this."""
-        connection = self._connection_of(link)
+        connection = self._connection_of(uid, link)
         if connection is not None and connection.is_client:
             del self.connections[connection.uid]
             self.console.followers.forget(connection.uid)
+            self.guests.forget(connection.uid)
+            self.herald.forget(connection.uid)
             if why != CLOSED:
                 self.console.say(f"{link.name} was shut out: {why}")
             self.carry_out(self.supervisor.handle_client_left(connection.uid, why))
@@ -291,15 +310,19 @@ class Kingpin:
             self.console.say(f"{link.name} spoke garbage to its Kingpin and is killed: {why}")
             self.carry_out([d.Kill(connection.uid)])
 
-    def handle_up(self, link: Link, messages: list[m.Up]) -> None:
+    def handle_up(self, uid: int, link: Link, messages: list[m.Up]) -> None:
         """A mobster or client says something."""
-        connection = self._connection_of(link)
+        connection = self._connection_of(uid, link)
         if connection is None:
             return
+        if connection.is_client:
+            self.guests.hear(connection, messages)
+            return
         for message in messages:
-            self._handle_word(connection, message)
+            self.handle_word(connection, message)
 
-    def _handle_word(self, connection: Connection, message: m.Up) -> None:
+    def handle_word(self, connection: Connection, message: m.Up) -> None:
+        """One of the words of a mobster or client."""
         uid, now, supervisor = connection.uid, monotonic(), self.supervisor
         if connection.is_client and not connection.greeted and not isinstance(message, m.Hello):
             connection.close()
@@ -311,10 +334,15 @@ class Kingpin:
                 self.carry_out(supervisor.handle_ready(uid, pid, exports, complete, now, hears))
             case m.BootFailed(report=report):
                 self.carry_out(supervisor.handle_boot_failed(uid, report))
+            case m.WantRole(role=m.CLIENTS):
+                self.herald.tell_of_guests(connection)
             case m.WantRole(role=role):
+                self.herald.catch_up(connection)
                 self.carry_out(supervisor.handle_want_role(uid, role))
             case m.WantMember(uid=other) if self.cluster is not None and self.cluster.is_remote(other):
                 self.cluster.introduce(uid, other)
+            case m.WantMember(uid=other) if other not in supervisor.roster:
+                connection.link.post(m.MemberGone(other, "has gone"))
             case m.WantMember(uid=other, again=again):
                 self.carry_out(supervisor.handle_want_member(uid, other, again))
             case m.Parked() if connection.is_client:
@@ -340,7 +368,7 @@ class Kingpin:
             )
             connection.link.close_after_flush(0.0)
             return
-        connection.greeted = True
+        self.guests.welcome(connection)
         self.carry_out(self.supervisor.handle_client_joined(connection.uid, connection.pid or pid))
 
     def _bind(self, connection: Connection, bind: m.Bind) -> None:
@@ -404,20 +432,21 @@ class Kingpin:
                     what = f"{self._name_of(first)} and {self._name_of(second)} cannot be linked"
                     self.shortage.attempt(what, partial(self._introduce, first, second))
                 case d.Announce(member=member):
-                    self._announce(m.MemberIs(member))
+                    self.herald.tell(m.MemberIs(member))
                 case d.AnnounceGone(uid=uid, why=why):
                     if (gone := self.connections.pop(uid, None)) is not None:
                         gone.close()
                         self.console.followers.forget(uid)
-                    self._announce(m.MemberGone(uid, why))
+                        self.herald.forget(uid)
+                    self.herald.tell(m.MemberGone(uid, why))
                 case d.AnnounceRole(role=role):
-                    self._announce(m.RoleIs(role))
+                    self.herald.tell(m.RoleIs(role))
                 case d.AnnounceNode(node=node):
-                    self._announce(m.NodeIs(node))
+                    self.herald.tell(m.NodeIs(node))
                 case d.AnnounceNodeGone(number=number, why=why):
-                    self._announce(m.NodeGone(number, why))
+                    self.herald.tell(m.NodeGone(number, why))
                 case d.AnnounceCut(why=why):
-                    self._announce(m.Cut(why))
+                    self.herald.tell(m.Cut(why))
                 case d.Write(node=node, words=words):
                     if self.cluster is not None:
                         self.cluster.write(node, words)
@@ -426,7 +455,7 @@ class Kingpin:
                 case d.Ask(uid=uid, grace=grace):
                     if self.cluster is not None and self.supervisor.stopping:
                         self.cluster.handle_asked(uid)
-                    self._post(uid, m.Stop(grace))
+                    self._post(uid, m.Stop(grace), has_to_know=False)
                 case d.Kill(uid=uid):
                     if (process := self.supervisor.processes.get(uid)) and process.pid:
                         self.nursery.end_mobster(process.pid)
@@ -447,12 +476,23 @@ class Kingpin:
                 case d.Tell(text=text):
                     self.console.say(text)
                 case d.WakeAt(when=when):
-                    self.reactor.call_at(when, self._wake)  # never early: nobody would ask again
+                    self._wake_at(when)
                 case d.Finish(status=status):
                     self.status = FORCED if self._forced else status
+                    self.herald.flush_all()
                     self.reactor.loop.stop()
 
-    def _wake(self) -> None:
+    def _wake_at(self, when: float) -> None:
+        """Look at the clock then or a moment later, but never early: nobody would ask again. One look is enough for all
+        that is due within a hundredth of a second."""
+        if when > monotonic() + SOON:
+            when = math.ceil(when / TOGETHER) * TOGETHER
+        if when not in self._wakes:
+            self._wakes.add(when)
+            self.reactor.call_at(when, partial(self._wake, when))
+
+    def _wake(self, when: float) -> None:
+        self._wakes.discard(when)
         self.carry_out(self.supervisor.handle_wake(monotonic()))
         if self.cluster is not None:
             self.carry_out(self.cluster.handle_wake(monotonic()))
@@ -521,7 +561,9 @@ class Kingpin:
     ) -> tuple[Link, Link | None]:
         """The links on these sockets, which begin to be read; what is said there may come at once."""
         limit = self.plan.frame_limit
-        link = Link(control, self.reactor, m.decode_up, self.handle_up, self.handle_up_closed, limit, name)
+        handle_up, handle_closed = partial(self.handle_up, uid), partial(self.handle_up_closed, uid)
+        link = Link(control, self.reactor, m.decode_up, handle_up, handle_closed, limit, name)
+        link.on_drained = partial(self._handle_drained, uid)
         link.start()
         if liveness is None:
             return link, None
@@ -534,16 +576,21 @@ class Kingpin:
             return
         ends = socket.socketpair()
         for end, uid, other in zip(ends, (first, second), (second, first), strict=True):
+            self.herald.acquaint(uid, other)
             self.connections[uid].link.post_with(m.Meet(other), [end.detach()])
 
-    def _announce(self, message: Any) -> None:
-        for connection in self.connections.values():
-            if connection.hears_all:
-                connection.link.post(message)
-
-    def _post(self, uid: int, message: Any) -> None:
+    def _post(self, uid: int, message: Any, has_to_know: bool = True) -> None:
+        """Say something to one member; `has_to_know`: after it was told what has happened before."""
         if (connection := self.connections.get(uid)) is not None:
+            if has_to_know:
+                self.herald.catch_up(connection)
             connection.link.post(message)
+
+    def _handle_drained(self, uid: int) -> None:
+        """One has read all that was said to it."""
+        self.herald.handle_drained(uid)
+        if (connection := self.connections.get(uid)) is not None and connection.is_client:
+            self.guests.handle_drained(connection)
 
     def role_of(self, connection: Connection) -> str:
         """The role of who is at the other end; "" if it is a client."""
@@ -553,8 +600,9 @@ class Kingpin:
     def _name_of(self, uid: int) -> str:
         return self.connections[uid].link.name if uid in self.connections else f"member {uid}"
 
-    def _connection_of(self, link: Link) -> Connection | None:
-        return next((c for c in self.connections.values() if c.link is link), None)
+    def _connection_of(self, uid: int, link: Link) -> Connection | None:
+        connection = self.connections.get(uid)
+        return connection if connection is not None and connection.link is link else None
 
 
 def _ignore_end(link: Link, why: str) -> None:

@@ -41,6 +41,7 @@ class Requests:
         """A mobster or a client asks for something."""
         kingpin, uid, now = self._kingpin, connection.uid, monotonic()
         supervisor, say = kingpin.supervisor, connection.link.post
+        kingpin.herald.catch_up(connection)
         match message:
             case m.Overview(id=number):
                 say(m.Rows(number, tuple(supervisor.rows(now))))

@@ -152,7 +152,10 @@ def _noise(kingpin: Kingpin, is_late: bool) -> str:
     """
     if kingpin.reactor.has_calls:
         return "a signal has just come"  # this program has taken it, and has not acted on it
+    kingpin.herald.flush_all()
     kingpin.reactor.flush()
+    if not kingpin.guests.is_quiet:
+        return "a client has asked much"
     if kingpin.supervisor.debugging.holder:
         return f"{kingpin.supervisor.debugging.holder} is in the debugger"
     if kingpin.supervisor.rollout.is_reloading:

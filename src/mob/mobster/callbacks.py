@@ -132,8 +132,8 @@ class Callbacks:
             elif reference.owner == self._peer.uid:
                 with self._lock:
                     self.lent.hold(reference.id, contact.uid)
-            elif (owner := self._peer.contacts.get(reference.owner)) is not None:
-                owner.post(m.Lend(reference.id, contact.uid))
+            else:
+                self._peer.contacts.look_up(reference.owner).post(m.Lend(reference.id, contact.uid))
         if handles:
             self._peer.descriptors.send(handles, link or contact)
 
@@ -170,11 +170,7 @@ class Callbacks:
 
     def call(self, owner: int, number: int, args: Sequence[Any], kwargs: dict[str, Any]) -> Call[Any]:
         """Calls a function in the process that owns it."""
-        contact = self._peer.contacts.get(owner)
-        if contact is None:
-            call: Call[Any] = Call(self._peer, "a callback", "")
-            call.fail(Lost("a callback's process has gone; the function went with it.", executed="no"))
-            return call
+        contact = self._peer.contacts.look_up(owner)
         return self._peer.calling.call_one(contact, f"a callback of {contact.name}", number, args, kwargs)
 
     def name_of(self, owner: int) -> str:
@@ -202,9 +198,7 @@ class Callbacks:
                 del self._held[owner, number]
             self.borrowed.drop(owner, number, count)
         for owner, counts in self.borrowed.give_back().items():
-            contact = self._peer.contacts.get(owner)
-            if contact is not None:
-                contact.post_lazily(m.Release(counts))
+            self._peer.contacts.look_up(owner).post_lazily(m.Release(counts))
 
     def handle_release(self, contact: Contact, counts: dict[int, int]) -> None:
         """A holder gives references back."""
@@ -216,6 +210,7 @@ class Callbacks:
         """A holder has passed a function on to another member."""
         with self._lock:
             self.lent.hold(number, holder)
+        self._peer.contacts.look_up(holder)  # if it goes, the function is free
 
     def handle_gone(self, uid: int) -> None:
         """A member has gone: what it held is free."""

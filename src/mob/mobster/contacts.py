@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Sequence
 from functools import partial
+from operator import attrgetter
 from threading import Lock
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -43,6 +44,8 @@ VERDICT = 1.0
 unless it is stopped itself."""
 PATIENCE = 1.0
 """Seconds after which a link is asked for again that this process had no descriptor for."""
+
+_UID = attrgetter("uid")
 
 Body = tuple[str | int, Raw, tuple[Raw, ...], tuple[float, float] | None, tuple[int, ...], str]
 """All of a call but its number: target, args, kwargs, times, chain, trace."""
@@ -114,6 +117,8 @@ class Contact:
     def name(self) -> str:
         """As people read it: `back.2 (pid 4242)`."""
         member = self.member
+        if not member.pid and not member.role:
+            return "a client"  # the Kingpin has not said yet which
         where = f"pid {member.pid} on {self.node}" if self.is_distant else f"pid {member.pid}"
         return f"{member.role}.{member.index} ({where})" if member.role else f"client ({where})"
 
@@ -352,6 +357,7 @@ class Contacts:
         self._by_link: dict[Link, Contact] = {}
         self._wanted: set[str | int] = set()  # roles and uids that the Kingpin was asked for
         self.routes: dict[str, Route[Contact]] = {}
+        self._able: dict[str, dict[int, Contact]] = {}  # by role and uid, those that may get calls
 
     def __repr__(self) -> str:
         return f"<Contacts {len(self._by_uid)}, {len(self._by_link)} links>"
@@ -411,11 +417,13 @@ class Contacts:
         """The calls that others have from this process, but for streams that have begun."""
         return [call for contact in self for call in list(contact.pending.values()) if isinstance(call, Call)]
 
-    def want_role(self, role: str) -> None:
-        """Asks the Kingpin, once, for links to a role ("*": all)."""
-        if role not in self._wanted:
-            self._wanted.add(role)
-            self._peer.control.post(m.WantRole(role))
+    def want_role(self, role: str) -> bool:
+        """Ask the Kingpin, once, for links to a role ("*": all); return whether this was the first time."""
+        if role in self._wanted:
+            return False
+        self._wanted.add(role)
+        self._peer.control.post(m.WantRole(role))
+        return True
 
     def want(self, contact: Contact) -> None:
         """Asks the Kingpin, once, for a link to one member."""
@@ -433,20 +441,41 @@ class Contacts:
 
     # ------------------------------------------------------------------------------------ what the Kingpin says
 
-    def put(self, member: m.Member) -> None:
-        """A member is new or has changed."""
-        contact = self._by_uid.get(member.uid)
-        if contact is None:
-            kind = Contact if m.node_of(member.uid) == m.node_of(self._peer.uid) else DistantContact
-            contact = self._by_uid[member.uid] = kind(self._peer, member)
-        was_ready = contact.member.state == Mobster.READY
-        contact.member = member
-        self._reroute(member.role)
-        if member.state == Mobster.DRAINING:
+    def put(self, members: Sequence[m.Member]) -> None:
+        """Members are new or have changed. What follows for the calls is looked at once for all of them."""
+        draining: list[tuple[Contact, bool]] = []
+        for member in members:
+            contact = self._by_uid.get(member.uid)
+            if contact is None:
+                kind = Contact if m.node_of(member.uid) == m.node_of(self._peer.uid) else DistantContact
+                contact = self._by_uid[member.uid] = kind(self._peer, member)
+            was_ready = contact.member.state == Mobster.READY
+            contact.member = member
+            if contact.link is not None:
+                contact.link.name = contact.name
+            self._judge(contact)
+            if member.state == Mobster.DRAINING:
+                draining.append((contact, was_ready))
+        for role in {member.role for member in members}:
+            self._reroute(role)
+        for contact, was_ready in draining:
             contact.recall_early()
             if was_ready:
                 self._peer.calling.handle_draining(contact)
             contact.say_farewell()
+
+    def look_up(self, uid: int) -> Contact:
+        """Return the contact of a uid. If the Kingpin has not told of it, because it is a client, ask. The Kingpin also
+        says if there is no such member any more."""
+        contact = self._by_uid.get(uid)
+        if contact is None:
+            contact = Contact(self._peer, m.Member(uid, 0, "", 0, 0, Mobster.READY))
+            if self._peer.control.is_closed:
+                contact.gone = "cannot be reached: its app has ended"
+            else:
+                contact = self._by_uid.setdefault(uid, contact)
+                self.want(contact)
+        return contact
 
     def meet(self, link: Link, uid: int) -> None:
         """A link to a member is there. Of a link to this process itself the first end calls, the second answers."""
@@ -466,6 +495,7 @@ class Contacts:
             if contact.is_distant:
                 link.post(m.Here())
             contact.attach(link)
+            self._judge(contact)
             self._reroute(contact.member.role)
             if contact.member.state == Mobster.DRAINING:
                 contact.say_farewell()
@@ -485,6 +515,7 @@ class Contacts:
             contact.lose("is out of reach")
         elif contact is not None and contact.link is link:
             contact.is_broken = True
+            self._judge(contact)
             self._reroute(contact.member.role)
             is_known = why != CLOSED or self._peer.control.is_closed
             contact.lose(EXITED if why == CLOSED else f"broke its link: {why}", is_known)
@@ -492,18 +523,25 @@ class Contacts:
                 self._peer.log.error("the link to %s was closed: %s", contact.name, why)
                 self._peer.control.post(m.WantMember(contact.uid, again=True))
 
-    def remove(self, uid: int, why: str) -> None:
-        """A member has gone. What it still said is read first; after that nothing more can come."""
-        contact = self._by_uid.pop(uid, None)
-        if contact is None:
-            return
-        self._wanted.discard(uid)
-        contact.gone = why
-        self._reroute(contact.member.role)
-        for link in [link for link, other in self._by_link.items() if other is contact]:
-            link.drain()
-            link.close()
-        contact.lose(why)
+    def remove(self, gone: Sequence[tuple[int, str]]) -> None:
+        """Members have gone, and why. What they still said is read first; after that nothing more can come."""
+        contacts = [(contact, why) for uid, why in gone if (contact := self._by_uid.pop(uid, None)) is not None]
+        for contact, why in contacts:
+            self._wanted.discard(contact.uid)
+            contact.gone = why
+            self._judge(contact)
+        for role in {contact.member.role for contact, _ in contacts}:
+            self._reroute(role)
+        mine = {contact.uid for contact, _ in contacts}
+        links: dict[int, list[Link]] = {}
+        for link, contact in self._by_link.items():
+            if contact.uid in mine:
+                links.setdefault(contact.uid, []).append(link)
+        for contact, why in contacts:
+            for link in links.get(contact.uid, ()):
+                link.drain()
+                link.close()
+            contact.lose(why)
 
     def handle_cut(self) -> None:
         """The other machines can be reached, or cannot any more."""
@@ -515,14 +553,18 @@ class Contacts:
             for contact in self:
                 contact.want_again()
 
+    def _judge(self, contact: Contact) -> None:
+        """Note whether a contact may get calls: to look at all contacts after each change would take too long."""
+        role = contact.member.role
+        if may_get_calls(contact.member, role) and not contact.is_broken and not contact.gone:
+            self._able.setdefault(role, {})[contact.uid] = contact
+        elif role in self._able:
+            self._able[role].pop(contact.uid, None)
+
     def _reroute(self, role: str) -> None:
         """The workers of a role that may get calls have changed (of clients and gateways there are none)."""
         if not role or role == GATEWAY:
             return
-        able = [
-            contact
-            for contact in self._by_uid.values()
-            if may_get_calls(contact.member, role) and not contact.is_broken
-        ]
+        able = sorted(self._able.get(role, {}).values(), key=_UID)
         far = [] if self._peer.roster.cut else [contact for contact in able if contact.is_distant]
         self._peer.calling.handle_workers(role, [contact for contact in able if not contact.is_distant], far)

@@ -73,8 +73,8 @@ class Control:
         peer, old = self._peer, list(self._peer.roster)
         self._link = self._link_on(sock)
         self.welcomed, self.refused = False, ""
-        for member in old:
-            self._handle_gone(member.uid, "its app has ended")
+        known = {*(member.uid for member in old), *(contact.uid for contact in peer.contacts)}
+        self._handle_gone([(uid, "its app has ended") for uid in known])
         peer.contacts.forget_wishes()
         if peer.board is not None:
             board, peer.board = peer.board, None
@@ -130,15 +130,33 @@ class Control:
 
     def _handle(self, link: Link, messages: list[m.Down]) -> None:
         has_changed = False
-        for message in messages:
-            self._handle_one(link, message)
+        at, count = 0, len(messages)
+        while at < count:
+            message = messages[at]
+            kind, end = message.__class__, at + 1
             has_changed = has_changed or isinstance(message, ROSTER)
+            if kind is m.MemberIs or kind is m.MemberGone:  # those that come one after the other are handled together
+                while end < count and messages[end].__class__ is kind:
+                    end += 1
+                self._handle_members(messages[at:end])
+            else:
+                self._handle_one(link, message)
+            at = end
         if has_changed:
             self.changes.note()
+
+    def _handle_members(self, messages: list[Any]) -> None:
+        """Several of one kind."""
+        if isinstance(messages[0], m.MemberIs):
+            self._handle_there({message.member.uid: message.member for message in messages})
+        else:
+            self._handle_gone([(message.uid, message.why) for message in messages])
 
     def _handle_one(self, link: Link, message: m.Down) -> None:
         peer = self._peer
         match message:
+            case m.MemberIs() | m.MemberGone():
+                self._handle_members([message])
             case m.Welcome(uid=uid, app=app, roles=roles, members=members, nodes=nodes, cut=cut):
                 peer.uid, peer.app, peer.frame_limit = uid, app, message.frame_limit
                 peer.calling.backlog = message.backlog
@@ -146,14 +164,10 @@ class Control:
                 peer.roster = Roster(roles, members, nodes, cut)
                 for role in roles:
                     self._handle_role(role)
+                peer.contacts.put(members)
                 for member in members:
-                    peer.contacts.put(member)
                     peer.fencing.see(member)
                 self.welcomed = True
-            case m.MemberIs(member=member):
-                self._handle_member(member)
-            case m.MemberGone(uid=uid, why=why):
-                self._handle_gone(uid, why)
             case m.RoleIs(role=role):
                 peer.roster.put_role(role)
                 self._handle_role(role)
@@ -264,31 +278,36 @@ class Control:
         if role.given_up:
             peer.calling.handle_given_up(role.name)
 
-    def _handle_member(self, member: m.Member) -> None:
+    def _handle_there(self, members: dict[int, m.Member]) -> None:
         peer = self._peer
-        known = peer.roster.get(member.uid)
-        peer.roster.put(member)
-        peer.contacts.put(member)
-        if member.token:
-            peer.fencing.see(member)
-        if member.role and member.state == "ready" and (known is None or known.state != "ready"):
-            peer.fire("join", member)
+        known = {uid: peer.roster.get(uid) for uid in members}
+        for member in members.values():
+            peer.roster.put(member)
+        peer.contacts.put(list(members.values()))
+        for uid, member in members.items():
+            before = known[uid]
+            if member.token:
+                peer.fencing.see(member)
+            if member.role and member.state == "ready" and (before is None or before.state != "ready"):
+                peer.fire("join", member)
 
-    def _handle_gone(self, uid: int, why: str) -> None:
+    def _handle_gone(self, gone: list[tuple[int, str]]) -> None:
         peer = self._peer
-        member = peer.roster.remove(uid)
-        peer.contacts.remove(uid, why)
-        peer.callbacks.handle_gone(uid)
-        peer.buffers.handle_gone(uid)
-        peer.descriptors.handle_gone(uid)
-        if member is not None and member.role:
-            peer.fire("leave", member)
+        members = [peer.roster.remove(uid) for uid, _ in gone]
+        peer.contacts.remove(gone)
+        for uid, _ in gone:
+            peer.callbacks.handle_gone(uid)
+            peer.buffers.handle_gone(uid)
+            peer.descriptors.handle_gone(uid)
+        for member in members:
+            if member is not None and member.role:
+                peer.fire("leave", member)
 
     def _handle_closed(self, link: Link, why: str) -> None:
         self._fail_requests()
         self._end_following()
         for contact in self._peer.contacts:
-            if contact.link is None:  # and nobody is left who would introduce us
+            if contact.link is None and contact.pending:  # nobody is left who would introduce us
                 contact.lose("cannot be reached: its app has ended")
         self._peer.calling.fail_all(self.ended)
         self.on_gone()

@@ -22,7 +22,7 @@ import time
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from mob.rim import descendants, processes
+from mob.rim import descendants, openfiles, processes
 from mob.wire.frames import HEADER, FrameDecoder
 from mob.wire.messages import Adopt, Exited, Fork, Forked, NotForked, Remember, Report, decode_order, encode
 
@@ -153,6 +153,7 @@ class ForkServer:
             os.set_inheritable(control, False)
             os.set_inheritable(liveness, False)
             processes.enter(order.directory)
+            openfiles.give_back_limit()
             processes.settle(order.role)
             descendants.leave_mark()
             status = self.body(order, control, liveness)

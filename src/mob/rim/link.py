@@ -84,6 +84,7 @@ class Link:
         "descriptors",
         "is_stamped",
         "name",
+        "on_drained",
         "unsent_bytes",
     )
 
@@ -117,6 +118,8 @@ class Link:
         self.descriptors: deque[int] = deque()
         """Received descriptors that no message has taken yet."""
         self.name = name
+        self.on_drained: Callable[[], None] = _nothing
+        """Called when the other end has taken all of a backlog."""
         self.is_stamped = False
         """Whether each frame begins with the time at which it leaves, in monotonic seconds: the receiver may be long
         in reading it."""
@@ -131,6 +134,15 @@ class Link:
         return self._closed_why is not None
 
     @property
+    def limit(self) -> int:
+        """Bytes of the longest frame that is taken; less until the other end has said who it is."""
+        return self._frames.limit
+
+    @limit.setter
+    def limit(self, limit: int) -> None:
+        self._frames.limit = limit
+
+    @property
     def fd(self) -> int:
         """The socket's descriptor."""
         return self._fd
@@ -143,6 +155,15 @@ class Link:
     def start(self) -> None:
         """Begins to read; on the loop's thread."""
         self._reactor.watch(self._fd, self.handle_readable)
+
+    def hold(self) -> None:
+        """Read nothing more for the time being: the other end is to read first. On the loop's thread."""
+        self._reactor.hold(self._fd)
+
+    def let_go_on(self) -> None:
+        """Read again after `hold`; on the loop's thread."""
+        if self._closed_why is None and not self._reactor.is_watched(self._fd):
+            self.start()
 
     # -------------------------------------------------------------------------------------------- sending
 
@@ -171,6 +192,13 @@ class Link:
             self._flush_locked()
             if self._closed_why is None:
                 self._send(_framed([message]), owned)
+
+    def post_encoded(self, payload: bytes) -> None:
+        """Send the payload of a frame that goes to several, behind what was posted; on a closed link it is lost."""
+        with self._lock:
+            self._flush_locked()
+            if self._closed_why is None and not self._is_cut:
+                self._send_payload(payload)
 
     def flush(self) -> None:
         """Sends what was posted."""
@@ -266,6 +294,7 @@ class Link:
                     return
                 self._backlog.popleft()
             self._reactor.unwatch_writable(self._fd)
+        self.on_drained()
 
     # -------------------------------------------------------------------------------------------- reading
 
@@ -303,7 +332,8 @@ class Link:
             count = len(data)
         else:
             data = b""
-            count, ancillary, flags, _ = self._sock.recvmsg_into([room], ANCILLARY, CLOEXEC)
+            with room:
+                count, ancillary, flags, _ = self._sock.recvmsg_into([room], ANCILLARY, CLOEXEC)
         if ancillary or flags & socket.MSG_CTRUNC:
             self._keep(ancillary, flags)
         if not count:
@@ -405,6 +435,10 @@ class Link:
     def _drop_backlog(self) -> None:
         self._backlog.clear()
         self.unsent_bytes = 0
+
+
+def _nothing() -> None:
+    pass
 
 
 def _end_instead(end: Callable[[], None], link: Link, why: str) -> None:

@@ -268,6 +268,19 @@ class Reactor:
         self.loop.add_reader(fd, self._handle_input, fd, on_readable, hangup.poll)
         self._poll.register(fd, READ | select.POLLOUT if fd in self._writers else READ)
 
+    def hold(self, fd: int) -> None:
+        """Read no more from a descriptor until it is watched again; what is to be written is written all the same."""
+        if self._readers.pop(fd, None) is not None:
+            self.loop.remove_reader(fd)
+            if fd in self._writers:
+                self._poll.register(fd, select.POLLOUT)
+            else:
+                self._poll.unregister(fd)
+
+    def is_watched(self, fd: int) -> bool:
+        """Return whether a descriptor is read."""
+        return fd in self._readers
+
     def watch_writable(self, fd: int, on_writable: Callable[[], None]) -> None:
         """Calls `on_writable` whenever there is room to write, until `unwatch_writable`."""
         self._writers[fd] = on_writable

@@ -133,6 +133,7 @@ from mob.wire.messages.tables import (
     Row as Row,
 )
 from mob.wire.messages.up import (
+    CLIENTS as CLIENTS,
     Address as Address,
     Bind as Bind,
     BootFailed as BootFailed,

@@ -31,6 +31,10 @@ class BootFailed(Base, frozen=True, tag=22):
     report: str
 
 
+CLIENTS = "@clients"
+"""Instead of a role: the clients. Whoever has asked for them hears of each, others of those they are linked to."""
+
+
 class WantRole(Base, frozen=True, tag=23):
     """Introduce me to every worker of the role, now and in future. "*" is every role."""
 

@@ -1,0 +1,98 @@
+"""News: what has changed among members, roles and machines and was not told yet, and when it may be told.
+
+All who listen are told the same, in one message that is encoded once. What changes again before it was told is told
+once, as it is then: a worker that was launched, has booted and is ready between two tellings is ready. Where many
+listen, a telling costs time, so the next one has to wait: ten times as long as this one took, or a while for each
+listener, whichever is longer. So the work grows with the changes and not with their square, and where few listen
+nothing waits.
+
+There are two lanes. Members that have asked for roles hear of changes swiftly. Those that have asked for nothing
+(workers that only answer calls) hear of them at leisure, because they would be woken for what they do not need.
+
+No clock: `now` is passed in.
+"""
+
+from __future__ import annotations
+
+from mob.wire import messages as m
+
+Change = m.MemberIs | m.MemberGone | m.RoleIs | m.NodeIs | m.NodeGone | m.Cut
+Key = tuple[str, int | str]
+
+SWIFT, SLOW = LANES = (0, 1)
+FOR_EACH = (0.0001, 0.001)
+"""Seconds that a telling in each lane puts off the next, for each who listened."""
+SHARE = 10.0
+"""A telling puts off the next by so many times what it took."""
+LONGEST = 1.0
+"""Seconds by which it is put off at most."""
+
+
+class News:
+    """The changes that somebody has not heard of."""
+
+    def __init__(self) -> None:
+        self._log: dict[Key, tuple[int, Change]] = {}  # in the order of their numbers
+        self._last = 0
+        self._told = [0, 0]  # the number of the last change that was told, by lane
+        self._due = [0.0, 0.0]
+
+    def __repr__(self) -> str:
+        return f"<News, {len(self._log)} changes>"
+
+    def __len__(self) -> int:
+        return len(self._log)
+
+    def add(self, change: Change) -> None:
+        """Something has changed; what was to be told of the same before is not told any more."""
+        key = _key_of(change)
+        self._log.pop(key, None)
+        self._last += 1
+        self._log[key] = self._last, change
+
+    def has_news(self, lane: int) -> bool:
+        """Return whether there is something to tell in a lane."""
+        return self._told[lane] < self._last
+
+    def untold(self, lane: int) -> list[Change]:
+        """Return what was not told in a lane, in order."""
+        after, found = self._told[lane], list[Change]()
+        for number, change in reversed(self._log.values()):
+            if number <= after:
+                break
+            found.append(change)
+        found.reverse()
+        return found
+
+    def untold_of(self, lane: int, uid: int) -> Change | None:
+        """Return what was not told in a lane of one member."""
+        number, change = self._log.get(("member", uid), (0, None))
+        return change if number > self._told[lane] else None
+
+    def due(self, lane: int) -> float:
+        """Return from when on it may be told."""
+        return self._due[lane]
+
+    def handle_told(self, lane: int, listeners: int, began: float, now: float) -> None:
+        """All in a lane were told, which took from `began` until now."""
+        self._told[lane] = self._last
+        self._due[lane] = now + min(LONGEST, max(SHARE * (now - began), listeners * FOR_EACH[lane]))
+        known = min(self._told)
+        for key in [key for key, (number, _) in self._log.items() if number <= known]:
+            del self._log[key]
+
+
+def _key_of(change: Change) -> Key:
+    match change:
+        case m.MemberIs(member=member):
+            return "member", member.uid
+        case m.MemberGone(uid=uid):
+            return "member", uid
+        case m.RoleIs(role=role):
+            return "role", role.name
+        case m.NodeIs(node=node):
+            return "node", node.number
+        case m.NodeGone(number=number):
+            return "node", number
+        case m.Cut():
+            return "cut", 0

@@ -1,0 +1,181 @@
+"""The herald: tells members what has changed in the mob, as `core.news` decides, and only those that need to know.
+
+What all are told is encoded once. Only those that are linked to a client, or have asked for clients, are told of it
+(`acquaint`). A member that gets an answer has heard before of all that led to it (`catch_up`).
+
+Limits: a member that does not read is sent nothing more for the time being. What it has to be told is kept, the latest
+of each member only, until it reads again.
+"""
+
+from __future__ import annotations
+
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from mob.core.news import LANES, SLOW, SWIFT, Change, News
+from mob.kingpin.desk import Connection
+from mob.wire import messages as m
+
+if TYPE_CHECKING:
+    from mob.kingpin.kingpin import Kingpin
+
+BEHIND = 1024 * 1024
+"""Bytes that a member may leave unread before it is told nothing more for the time being."""
+TOGETHER = 500
+"""Changes in one frame."""
+
+
+class Herald:
+    """Tells the changes."""
+
+    def __init__(self, kingpin: Kingpin) -> None:
+        self._kingpin = kingpin
+        self._news = News()
+        self._is_scheduled = False
+        self._timers: dict[int, int] = {}  # by lane
+        self._acquainted: dict[int, set[int]] = {}  # uid of a client -> those who know it
+        self._known: dict[int, set[int]] = {}  # the same the other way round
+        self._behind: dict[int, News] = {}  # uid -> what it has to be told when it reads again
+
+    def __repr__(self) -> str:
+        return f"<Herald of {self._news}, {len(self._behind)} do not read>"
+
+    def tell(self, change: Change) -> None:
+        """Something has changed."""
+        if isinstance(change, m.MemberIs) and self._is_guest(change.member):
+            self._acquainted.setdefault(change.member.uid, set())
+            for uid in self._kingpin.supervisor.crew.introductions.wanting_clients():
+                self.acquaint(uid, change.member.uid)
+        elif isinstance(change, m.MemberGone) and change.uid in self._acquainted:
+            for uid in self._acquainted.pop(change.uid):
+                self._known[uid].discard(change.uid)
+                self._post(uid, [change])
+        else:
+            self._news.add(change)
+            self._schedule()
+
+    def _is_guest(self, member: m.Member) -> bool:
+        """Return whether a member is a client of this machine."""
+        cluster = self._kingpin.cluster
+        return not member.role and (cluster is None or not cluster.is_remote(member.uid))
+
+    def acquaint(self, uid: int, other: int) -> None:
+        """Two are about to be linked: tell one of them what it may not know yet of the other."""
+        connection, member = self._kingpin.connections.get(uid), self._kingpin.supervisor.roster.get(other)
+        if connection is None or member is None:
+            return
+        if other in self._acquainted:
+            if uid not in self._acquainted[other]:
+                self._note(other, uid)
+                self._post(uid, [m.MemberIs(member)])
+        elif self._news.untold_of(self._lane(connection), other) is not None or uid in self._behind:
+            connection.link.post(m.MemberIs(member))
+
+    def tell_of_guests(self, connection: Connection) -> None:
+        """One wants to know of all clients."""
+        self._kingpin.supervisor.crew.introductions.want_clients(connection.uid)
+        for guest in self._acquainted:
+            if guest != connection.uid:
+                self.acquaint(connection.uid, guest)
+
+    def adopt_guests(self) -> None:
+        """Take over from the Kingpin before this one: whoever is linked to a client knows it."""
+        introductions = self._kingpin.supervisor.crew.introductions
+        for member in self._kingpin.supervisor.roster:
+            if self._is_guest(member):
+                self._acquainted[member.uid] = set()
+                for uid in introductions.partners(member.uid) | introductions.wanting_clients():
+                    self._note(member.uid, uid)
+
+    def _note(self, guest: int, uid: int) -> None:
+        self._acquainted[guest].add(uid)
+        self._known.setdefault(uid, set()).add(guest)
+
+    def catch_up(self, connection: Connection) -> None:
+        """Tell one at once what all will be told; after that it hears the answer to what it has asked."""
+        if connection.hears_all and (changes := self._news.untold(self._lane(connection))):
+            self._post(connection.uid, changes)
+
+    def forget(self, uid: int) -> None:
+        """One has gone."""
+        self._behind.pop(uid, None)
+        for guest in self._known.pop(uid, ()):
+            if guest in self._acquainted:
+                self._acquainted[guest].discard(uid)
+
+    # ------------------------------------------------------------------------------------------------ telling
+
+    def _schedule(self) -> None:
+        if not self._is_scheduled:
+            self._is_scheduled = True
+            self._kingpin.reactor.flush_soon(self)
+
+    def flush(self) -> None:
+        """Tell what may be told now, and see to it that the rest is told in time."""
+        self._is_scheduled = False
+        for lane in LANES:
+            if lane not in self._timers and self._news.has_news(lane):
+                if self._news.due(lane) <= monotonic():
+                    self._tell_all(lane)
+                else:
+                    when = self._news.due(lane)
+                    self._timers[lane] = self._kingpin.reactor.call_at(when, lambda lane=lane: self._ring(lane))
+
+    def flush_all(self) -> None:
+        """Tell everything now: this program ends."""
+        for lane in LANES:
+            if self._news.has_news(lane):
+                self._tell_all(lane)
+
+    def _ring(self, lane: int) -> None:
+        del self._timers[lane]
+        if self._news.has_news(lane):
+            self._tell_all(lane)
+
+    def _tell_all(self, lane: int) -> None:
+        began, count = monotonic(), 0
+        changes = self._news.untold(lane)
+        frames = _frames(changes)
+        for connection in list(self._kingpin.connections.values()):
+            if connection.hears_all and self._lane(connection) == lane:
+                count += 1
+                if self._is_reading(connection):
+                    for frame in frames:
+                        connection.link.post_encoded(frame)
+                else:
+                    self._keep(connection.uid, changes)
+        self._news.handle_told(lane, count, began, monotonic())
+
+    def _lane(self, connection: Connection) -> int:
+        wants = connection.is_client or self._kingpin.supervisor.crew.introductions.has_wishes(connection.uid)
+        return SWIFT if wants else SLOW
+
+    def _is_reading(self, connection: Connection) -> bool:
+        return connection.uid not in self._behind and connection.link.unsent_bytes <= BEHIND
+
+    def _post(self, uid: int, changes: list[Change]) -> None:
+        connection = self._kingpin.connections.get(uid)
+        if connection is None:
+            return
+        if not self._is_reading(connection):
+            self._keep(uid, changes)
+            return
+        for change in changes:
+            connection.link.post(change)
+
+    def _keep(self, uid: int, changes: list[Change]) -> None:
+        news = self._behind.setdefault(uid, News())
+        for change in changes:
+            news.add(change)
+
+    def handle_drained(self, uid: int) -> None:
+        """One has read all that it was sent."""
+        news, connection = self._behind.pop(uid, None), self._kingpin.connections.get(uid)
+        if news is not None and connection is not None:
+            for frame in _frames(news.untold(SWIFT)):
+                connection.link.post_encoded(frame)
+
+
+def _frames(changes: list[Change]) -> list[Any]:
+    """Return the changes as payloads of frames."""
+    return [m.encode(changes[start : start + TOGETHER]) for start in range(0, len(changes), TOGETHER)]
