@@ -130,17 +130,21 @@ class App:
         file: str | os.PathLike[str] | None = None,
         max_bytes: int = plans.Logs().max_bytes,
         keep: int = plans.Logs().keep,
+        mode: int = plans.Logs().mode,
+        raw: bool = plans.Logs().raw,
     ) -> App:
         """Where what the mobsters print goes, and in which form.
 
         `format`: "text" (lines with a prefix) or "json" (an object for each line). `file`: it goes there and not to
         the terminal; a relative path is below the base. At `max_bytes` (64 MiB) the file is put aside as file.1, and
-        `keep` (5) of those are kept. `PlanError` tells what does not fit.
+        `keep` (5) of those are kept. `mode`: the permissions of files that are made (0o600: nobody else may read them).
+        `raw`: a terminal gets every byte that was printed; else colours stay, and what moves the cursor, sets titles or
+        the clipboard is left out. Files and pipes always get every byte. `PlanError` tells what does not fit.
 
         >>> app.logs(format="json", file="app.log")          # doctest: +SKIP
         """
         path = None if file is None else str(Path(self._plan.base, file).absolute())
-        logs = plans.check_logs(plans.Logs(format, path, max_bytes, keep))
+        logs = plans.check_logs(plans.Logs(format, path, max_bytes, keep, mode, raw))
         self._plan = msgspec.structs.replace(self._plan, logs=logs)
         return self
 

@@ -121,6 +121,10 @@ class Logs(msgspec.Struct, frozen=True):
     """The size at which the file is put aside and another begun."""
     keep: int = 5
     """How many that were put aside are kept: file.1 is the latest."""
+    mode: int = 0o600
+    """The permissions of a file that is made, as chmod(2) takes them."""
+    raw: bool = False
+    """Whether a terminal gets every byte that was printed, and not only text and colours."""
 
 
 class Cluster(msgspec.Struct, frozen=True):
@@ -362,6 +366,10 @@ def check_logs(logs: Logs) -> Logs:
         raise PlanError(f"logs: max_bytes={logs.max_bytes!r} is not a number of bytes of at least 1024.")
     if not _is_number(logs.keep, int, 0, 1000):
         raise PlanError(f"logs: keep={logs.keep!r} is not a whole number from 0 to 999.")
+    if not _is_number(logs.mode, int, 0, 0o1000):
+        raise PlanError(f"logs: mode={logs.mode!r} is not the permissions of a file, from 0 to 0o777, such as 0o640.")
+    if logs.raw not in (True, False):
+        raise PlanError(f"logs: raw={logs.raw!r} is neither True nor False.")
     return logs
 
 

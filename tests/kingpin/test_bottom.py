@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from mob.kingpin.bottom import MOST_ROWS, Bottom, fitting, settled
+from mob.kingpin.bottom import MOST_ROWS, Bottom, fitting
 
 
 class Screen:
@@ -83,8 +83,3 @@ def test_there_are_no_more_rows_than_fit() -> None:
 )
 def test_a_row_fits(row: bytes, kept: bytes) -> None:
     assert fitting(row, 20).rstrip() == kept
-
-
-def test_nothing_that_is_printed_moves_the_cursor() -> None:
-    assert settled(b"plain") == b"plain"
-    assert settled(b"\x1b[?25l\x1b[2K\x1b[1;31mred\x1b[0m\x1b[10;10H\x1b[2J") == b"\x1b[1;31mred\x1b[0m"

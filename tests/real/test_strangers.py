@@ -41,7 +41,7 @@ sys.stdin.read()
 
 
 class Squatter:
-    """A process of another user that has taken names; before each: `+` it listens there, `0` with room for one, `-` not."""
+    """A process of another user that has taken names; before each: `+` it listens, `0` with room for one, `-` not."""
 
     def __init__(self, *names: str) -> None:
         command = [sys.executable, "-c", SQUATTER, str(pwd.getpwnam("nobody").pw_uid), json.dumps(names)]

@@ -20,6 +20,7 @@ from click.shell_completion import CompletionItem
 
 from mob import client
 from mob.cli.here import app_of
+from mob.core.printable import json_printable, plain, printable
 from mob.errors import AppNotRunning, MobError
 from mob.rim.addresses import all_apps, running_apps
 
@@ -40,7 +41,7 @@ class Failure(click.ClickException):
     """What has gone wrong, and the exit status that says so."""
 
     def __init__(self, message: str, exit_code: int = FAILED) -> None:
-        super().__init__(message)
+        super().__init__(printable(message))
         self.exit_code = exit_code  # pyright: ignore[reportAttributeAccessIssue]  click has it for each class
 
 
@@ -171,7 +172,7 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, 
 
 def print_json(obj: Any) -> None:
     """Prints it as JSON: indented for a person, one line for a program. Structs become objects with named fields."""
-    data = msgspec.json.encode(_named(obj), enc_hook=repr)
+    data = json_printable(msgspec.json.encode(_named(obj), enc_hook=repr))
     if sys.stdout.isatty():
         data = msgspec.json.format(data)
     click.echo(data)
@@ -223,4 +224,4 @@ def _ask(context: click.Context, question: Callable[[client.Client], Iterable[An
 
 
 def _items(names: Iterable[str], incomplete: str) -> list[CompletionItem]:
-    return [CompletionItem(name) for name in sorted(names) if name.startswith(incomplete)]
+    return [CompletionItem(plain(name)) for name in sorted(names) if name.startswith(incomplete)]

@@ -16,11 +16,12 @@ from typing import Any
 import click
 import msgspec
 from click.shell_completion import CompletionItem
-from rich.console import Console
 
 from mob.cli.apps import Failure, app_option, complete_pid, complete_role, connected
+from mob.cli.output import console, echo
 from mob.cli.values import arguments_of, as_json, value_of
 from mob.client import Client
+from mob.core.printable import json_printable
 from mob.errors import CallError, MobError, PartialFailure, RemoteError, RemoteTraceback, counted, nearest
 from mob.mobster.call import Call
 
@@ -124,12 +125,12 @@ def _list(app: Client, wanted: str | None) -> None:
             continue
         if info.exports is None:
             why = f" {info.failing}" if info.failing else ""
-            click.echo(f"No worker of {role!r} has been ready yet, so its exports are not known.{why}", err=True)
+            echo(f"No worker of {role!r} has been ready yet, so its exports are not known.{why}", err=True)
         elif not info.exports and wanted is not None:
-            click.echo(f"{role!r} exports nothing.", err=True)
+            echo(f"{role!r} exports nothing.", err=True)
         for each in info.exports or ():
             about = each.doc.strip().partition("\n")[0].rstrip()
-            click.echo(f"{role}.{each.name}{each.signature}" + (f"    {about}" if about else ""))
+            echo(f"{role}.{each.name}{each.signature}" + (f"    {about}" if about else ""))
 
 
 @contextmanager
@@ -150,7 +151,7 @@ def _tell_if_nobody_is_ready(app: Client, role: str) -> None:
     ):
         return
     why = f" ({info.failing})" if info.failing else ""
-    click.echo(f"No worker of {role!r} is ready{why}; waiting for one. Ctrl-C gives up.", err=True)
+    echo(f"No worker of {role!r} is ready{why}; waiting for one. Ctrl-C gives up.", err=True)
 
 
 def _results(
@@ -208,11 +209,11 @@ def _read(as_text: bool) -> Any:
 
 def _print(value: Any) -> None:
     """On a line of its own; a terminal gets it indented and in colour."""
-    data = as_json(value).decode()
+    data = json_printable(as_json(value)).decode()
     if sys.stdout.isatty():
-        Console().print_json(data)
+        console().print_json(data)
     else:
-        click.echo(data)
+        echo(data)
 
 
 def told_of(error: RemoteError) -> str:
@@ -259,7 +260,7 @@ def send(
         roles = app.roles()
         hear = sum(roles[each].hears for each in receivers)
     those = f"{hear:,} with a handler" if hear else 'none of which has a handler: @mob.on("message")'
-    click.echo(f"sent to {counted(len(receivers), 'mobster')}, {those}.", err=True)
+    echo(f"sent to {counted(len(receivers), 'mobster')}, {those}.", err=True)
 
 
 def _send(app: Client, value: Any, role: str | None, any_of: str | None, pid: int | None) -> list[str]:

@@ -14,6 +14,7 @@ from mob.cli.apps import NOT_RUNNING, Failure, connected, json_option, only_app,
 from mob.cli.machines import MOST
 from mob.cli.ps import console_for_tables
 from mob.cli.shown import duration
+from mob.core.printable import printable
 from mob.rim.addresses import running_apps
 
 
@@ -66,7 +67,7 @@ def _table(found: list[Running]) -> Table:
     made.add_column("roles")
     for each in found:
         if each.problem:
-            made.add_row(each.app, "-", "-", "-", f"[red]{escape(each.problem)}[/]")
+            made.add_row(each.app, "-", "-", "-", f"[red]{escape(printable(each.problem))}[/]")
         else:
             ready = f"{each.ready}/{each.workers}"
             made.add_row(each.app, str(each.pid), duration(each.uptime), ready, ", ".join(each.roles))

@@ -20,7 +20,9 @@ import msgspec
 
 from mob.cli.apps import Failure, app_names, app_option, complete_role_or_pid, connected, node_option
 from mob.cli.machines import ALL, ask, at, chosen, complain
+from mob.cli.output import echo
 from mob.client import Client
+from mob.core.printable import json_printable, plain, printable_bytes
 from mob.errors import MobError
 from mob.kingpin.lines import BOLD, COLORS, KINGPIN, Chunk, Form, Origin, as_json, as_painted_text, as_text
 from mob.wire.messages import Line
@@ -35,6 +37,7 @@ LAST = 50
 @click.option("-f", "--follow", is_flag=True, help="Go on with what comes, until Ctrl-C or the end of the app.")
 @click.option("-n", "--last", type=click.IntRange(min=0), default=LAST, show_default=True, help="How many lines first.")
 @click.option("--json", "as_objects", is_flag=True, help="Print a JSON object for each line.")
+@click.option("--raw", is_flag=True, help="Print every byte that was printed, also what a terminal would obey.")
 @click.option("--no-color", is_flag=True, help="Print the prefixes without colour, as into a pipe.")
 def logs(
     words: tuple[str, ...],
@@ -43,16 +46,18 @@ def logs(
     follow: bool,
     last: int,
     as_objects: bool,
+    raw: bool,
     no_color: bool,
 ) -> None:
     """Show what the mobsters print, on all machines of the app.
 
     Those of a role, or one of them; or "kingpin", for the Kingpin's own words. A word that is the name of a running app
     means that app.
+    Colours stay; what else would steer a terminal is left out, but for --raw.
     The Kingpin keeps the latest 2,000 lines of the app (1 MiB at most), also of mobsters that have died.
     """
     color = sys.stdout.isatty() and not no_color and "NO_COLOR" not in os.environ
-    form = as_json if as_objects else as_painted_text if color else as_text
+    form = _form(as_json if as_objects else as_painted_text if color else as_text, raw)
     name, target = _meant(words, name)
     wanted = int(target) if target.isdecimal() else target
     with connected(name, any_node=True) as app:
@@ -70,11 +75,20 @@ def logs(
             raise Failure(f"{_named(wanted)} is not there, and no line of it is kept. `mob ps` lists what is there.")
         if not count and not follow and last:
             hint = f" What mob says of it: `mob logs {KINGPIN}`." if wanted not in ("", KINGPIN) else ""
-            click.echo(f"{_named(wanted) or app.app} has printed nothing.{hint}", err=True)
+            echo(f"{_named(wanted) or app.app} has printed nothing.{hint}", err=True)
         if follow and app.wait_stopped(0.0 if isinstance(wanted, int) else 1.0):
-            click.echo(f"the app {app.app!r} has ended.", err=True)
+            echo(f"the app {app.app!r} has ended.", err=True)
         elif follow:
-            click.echo(f"{_named(wanted)} has ended.", err=True)
+            echo(f"{_named(wanted)} has ended.", err=True)
+
+
+def _form(form: Form, is_raw: bool) -> Form:
+    """Return how a line is written: cleaned, unless all is wanted."""
+    if is_raw:
+        return form
+    if form is as_json:
+        return lambda chunk: json_printable(as_json(chunk))
+    return lambda chunk: form(msgspec.structs.replace(chunk, data=printable_bytes(chunk.data)))
 
 
 def _meant(words: tuple[str, ...], name: str | None) -> tuple[str | None, str]:
@@ -106,7 +120,7 @@ def _show_all(app: Client, machines: list[str], target: str | int, last: int, fo
     )
     color_of = _colors(app)
     for _, machine, line in lines[-last:] if last else ():
-        sys.stdout.buffer.write(_from(machine, form(_chunk(line, color_of)), form))
+        sys.stdout.buffer.write(_from(machine, form(_chunk(line, color_of))))
     sys.stdout.buffer.flush()
     complain(app, answers)
 
@@ -147,13 +161,13 @@ class Together:
                 if not news.machine:
                     continue
                 if news.line is not None:
-                    sys.stdout.buffer.write(_from(news.machine, self._form(_chunk(news.line, color_of)), self._form))
+                    sys.stdout.buffer.write(_from(news.machine, self._form(_chunk(news.line, color_of))))
                 else:
                     self._followed.discard(news.machine)
-                    click.echo(f"{news.machine}: {news.problem}", err=True)
+                    echo(f"{news.machine}: {news.problem}", err=True)
             sys.stdout.buffer.flush()
             last = 0
-        click.echo(f"the app {app.app!r} has ended.", err=True)
+        echo(f"the app {app.app!r} has ended.", err=True)
 
     def _batch(self) -> list[_News]:
         """What has come, at least one piece of news; by its time."""
@@ -179,10 +193,10 @@ class Together:
         self._news.put(_News(machine, None, problem))
 
 
-def _from(machine: str, text: bytes, form: Form) -> bytes:
+def _from(machine: str, text: bytes) -> bytes:
     """With the name of the machine: before the line, or as a field of its object."""
-    if form is not as_json:
-        return machine.encode() + b" " + text
+    if not text.startswith(b"{"):
+        return plain(machine).encode() + b" " + text
     return text.rstrip()[:-1] + b',"node":' + msgspec.json.encode(machine) + b"}\n"
 
 

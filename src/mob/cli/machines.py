@@ -13,9 +13,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-import click
-
 from mob.cli.apps import FAILED, Failure
+from mob.cli.output import echo
 from mob.client import PATIENCE, Client
 from mob.errors import MobError, UnknownTarget, nearest
 
@@ -82,13 +81,13 @@ def in_turn(app: Client, machines: Sequence[str], act: Callable[[Client], str]) 
     """Does it on one machine after the other, and prints what was done. `Failure` at the first that fails: it says on
     which it was done, and on which not."""
     if list(machines) == [app.node]:
-        click.echo(label(app) + act(app))  # what goes wrong here is the command's own error
+        echo(label(app) + act(app))  # what goes wrong here is the command's own error
         return
     for number, machine in enumerate(machines):
         answer = _asked(app, machine, act)
         if answer.problem:
             raise Failure(f"{machine}: {answer.problem}{_so_far(machines, number)}")
-        click.echo(f"{machine}: {answer.value}")
+        echo(f"{machine}: {answer.value}")
 
 
 def label(app: Client) -> str:
@@ -105,7 +104,7 @@ def _so_far(machines: Sequence[str], number: int) -> str:
 def complain(app: Client, answers: Sequence[Answer[T]]) -> None:
     """Says what was not heard, on stderr: with status 1 if a machine has not answered."""
     if app.cut:
-        click.echo(f"The other machines cannot be reached: {app.cut}", err=True)
+        echo(f"The other machines cannot be reached: {app.cut}", err=True)
     silent = [answer for answer in answers if answer.problem]
     if silent:
         told = "\n".join(f"{answer.machine}: {answer.problem}" for answer in silent)

@@ -12,6 +12,7 @@ from typing import Any, cast
 import click
 
 from mob.cli import apps
+from mob.core.printable import printable
 from mob.errors import nearest
 
 COMMANDS = {
@@ -67,6 +68,9 @@ class Main(click.Group):
         """Runs it."""
         try:
             return super().invoke(ctx)
+        except click.ClickException as error:
+            error.message = printable(error.message)  # pyright: ignore[reportAttributeAccessIssue]  declared Final
+            raise
         except KeyboardInterrupt:
             click.echo(err=True)  # the shell's prompt begins a line of its own
             ctx.exit(apps.INTERRUPTED)

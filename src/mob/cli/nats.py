@@ -27,6 +27,7 @@ import click
 import setproctitle
 
 from mob.cli.apps import DONE, FAILED, MISSPELLED, Failure
+from mob.cli.output import echo
 from mob.rim.places import state_directory
 
 PORT, ROUTE_PORT = 4222, 6222
@@ -112,7 +113,7 @@ def nats(
     own = name or f"{socket.gethostname()}-{port}"
     settings = Settings(host, port, place, user, password, token, own, cluster_name, cluster_port, others)
     if settings.is_open:
-        click.echo(
+        echo(
             f"mob: whoever reaches {settings.url} can call, steer and stop the apps that meet there. Say --user and "
             f"--password, or --token.",
             err=True,
@@ -198,11 +199,11 @@ class Server:
             if self._stopping.is_set():
                 return DONE if status in (0, 1, -signal.SIGTERM) else FAILED  # it says 1 when it was told to end
             if not self._has_been_ready:
-                click.echo(f"mob: nats-server has ended with status {status} before it was ready: see above.", err=True)
+                echo(f"mob: nats-server has ended with status {status} before it was ready: see above.", err=True)
                 return FAILED
             deaths = 1 if monotonic() - began > HEALTHY else deaths + 1
             pause = min(LONGEST, PAUSE * GROWTH ** (deaths - 1))
-            click.echo(f"mob: nats-server has ended ({status}); it starts again in {pause:.1f} s.", err=True)
+            echo(f"mob: nats-server has ended ({status}); it starts again in {pause:.1f} s.", err=True)
             if self._stopping.wait(pause):
                 return DONE
 
@@ -243,7 +244,7 @@ class Server:
 
     def _show(self, output: IO[str]) -> None:
         for line in output:
-            print(f"nats | {line}", end="", flush=True)
+            echo(f"nats | {line}", nl=False)
             if READY in line:
                 if not self._has_been_ready:
                     print(f"mob: ready. On each machine: mob run main.py --join {self._settings.url}", flush=True)

@@ -26,8 +26,10 @@ from mob.cli.apps import (
     print_json,
 )
 from mob.cli.machines import ALL, MOST, ask, chosen, complain
+from mob.cli.output import console
 from mob.cli.shown import STATE_STYLES, duration, size
 from mob.client import Client
+from mob.core.printable import printable
 from mob.wire.messages import CallerMetrics, MobsterMetrics, RoleMetrics, Row
 
 PIPE_WIDTH = 160
@@ -123,21 +125,22 @@ def _show(shown: Sequence[tuple[list[Seen], Callable[[], None]]], as_json: bool)
     if as_json:
         print_json([process for seen in heard for process in seen.processes])
     else:
-        console = console_for_tables()
+        screen = console_for_tables()
         for seen in heard:
-            console.print(table(seen.title, seen.processes))
+            screen.print(table(seen.title, seen.processes))
             for line in [*waiting(seen.callers), *([f"the Kingpin tries again: {seen.lacks}"] if seen.lacks else [])]:
-                console.print(line, style="yellow", markup=False, highlight=False, soft_wrap=True)
+                screen.print(line, style="yellow", markup=False, highlight=False, soft_wrap=True)
     for _, complains in shown:
         complains()
 
 
-def console_for_tables() -> Console:
-    """Return a console as wide as the terminal or as COLUMNS says; into a pipe it is PIPE_WIDTH wide."""
-    console = Console()
-    if not console.is_terminal and "COLUMNS" not in os.environ:
-        console.width = PIPE_WIDTH
-    return console
+def console_for_tables(cleans: bool = True) -> Console:
+    """Return a console as wide as the terminal or as COLUMNS says; into a pipe it is PIPE_WIDTH wide. `cleans`: it lets
+    only text and colours through."""
+    made = console() if cleans else Console()
+    if not made.is_terminal and "COLUMNS" not in os.environ:
+        made.width = PIPE_WIDTH
+    return made
 
 
 def _seen(app: Client) -> Seen:
@@ -204,5 +207,5 @@ def _cells(process: Process) -> dict[str, str]:
         "cpu": f"{process.cpu:.0%}" if is_there else "-",
         "memory": size(process.memory) if process.memory else "-",
         "shared": size(process.shared) if is_there else "-",
-        "note": escape(process.note),
+        "note": escape(printable(process.note)),
     }

@@ -17,6 +17,7 @@ from mob.cli.apps import (
     only_app,
     print_json,
 )
+from mob.cli.output import echo
 from mob.exposition import exposition
 from mob.rim.crashes import Crashes
 
@@ -45,9 +46,9 @@ def crashes(name: str | None, number: int, node: str | None, as_json: bool) -> N
     if as_json:
         print_json(reports)
     elif reports:
-        click.echo("\n\n".join(report.text() for report in reports))
+        echo("\n\n".join(report.text() for report in reports))
     else:
-        click.echo(f"No crash of {name!r} is on record.")
+        echo(f"No crash of {name!r} is on record.")
 
 
 @click.command()
@@ -65,4 +66,4 @@ def metrics(name: str | None, node: str | None, as_json: bool) -> None:
     if as_json:
         print_json(measured)
     else:
-        click.echo(exposition(measured), nl=False)
+        echo(exposition(measured), nl=False)

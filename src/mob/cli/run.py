@@ -43,11 +43,28 @@ class Script(click.Path):
         return super().convert(value, param, ctx)
 
 
+class Permissions(click.ParamType):  # pyright: ignore[reportMissingTypeArgument]  generic in the newest click only
+    """The permissions of a file as chmod takes them: 640."""
+
+    name = "octal"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """The number."""
+        try:
+            return value if isinstance(value, int) else int(str(value).removeprefix("0o"), 8)
+        except ValueError:
+            self.fail(f"{value!r} is not the permissions of a file, such as 640.", param, ctx)
+
+
 def log_options(command: F) -> F:
     """Adds `--log-format` and the like: an option for each that `plan.Logs` declares."""
     for field in reversed(fields(Logs)):
+        if field.name == "raw":
+            text = "Let a terminal have every byte that is printed, as logs(raw=True) does."
+            command = click.option("--raw", "--log-raw", "log_raw", is_flag=True, default=None, help=text)(command)
+            continue
         kind = next((each for each in get_args(field.type) if each is not NoneType), field.type)
-        choice = click.Choice(LOG_FORMATS) if field.name == "format" else kind
+        choice = {"format": click.Choice(LOG_FORMATS), "mode": Permissions()}.get(field.name, kind)
         text = f"Instead of what the app says in logs({field.name}=)."
         command = click.option(f"--log-{field.name.replace('_', '-')}", type=choice, help=text)(command)
     return command

@@ -27,7 +27,9 @@ import click
 import mob
 from mob.cli.apps import FAILED, app_argument, connected
 from mob.cli.call import results_of, told_of
+from mob.cli.output import echo
 from mob.client import Client
+from mob.core.printable import printable
 from mob.errors import MobError, RemoteError
 from mob.mobster.call import Call
 from mob.rim.places import state_directory
@@ -110,13 +112,13 @@ class Display:
 def told(error: BaseException) -> str:
     """An error as it is shown: a remote one as it looked where it was raised, another as ever."""
     if isinstance(error, RemoteError):
-        return f"Error: {told_of(error)}\n"
+        return printable(f"Error: {told_of(error)}\n")
     if isinstance(error, MobError):
-        return f"{type(error).__name__}: {error}\n"
+        return printable(f"{type(error).__name__}: {error}\n")
     report = traceback.TracebackException.from_exception(error, compact=True)
     while report.stack and report.stack[0].filename != FILE:
         del report.stack[0]
-    return "".join(report.format())
+    return printable("".join(report.format()))
 
 
 FILE = "<mob shell>"
@@ -231,7 +233,7 @@ def run_script(text: str, names: dict[str, Any]) -> None:
             exec(compile(ast.Interactive([statement]), FILE, "single", dont_inherit=True), names)
     except Exception as error:  # noqa: BLE001  whatever the script has raised
         sys.stdout.flush()
-        click.echo(told(error), nl=False, err=True)
+        echo(told(error), nl=False, err=True)
         raise SystemExit(FAILED) from None
     finally:
         sys.displayhook = before

@@ -16,10 +16,10 @@ from typing import Any
 
 import click
 from click.shell_completion import CompletionItem
-from rich.console import Console
 from rich.text import Text
 
 from mob.cli.apps import Failure, app_option, complete_role_or_pid, connected, json_option, node_option, print_json
+from mob.cli.output import console
 from mob.client import Client
 from mob.errors import MobError
 from mob.wire.messages import Member
@@ -179,11 +179,11 @@ def stacks(target: str, full: bool, as_json: bool, name: str | None, node: str |
     if as_json:
         print_json([as_data(each) for each in found])
     else:
-        console = Console(highlight=False, soft_wrap=True)
+        screen = console(highlight=False, soft_wrap=True)
         for number, each in enumerate(found):
             if number:
-                console.print()
-            console.print(*_lines(each, full), sep="\n")
+                screen.print()
+            screen.print(*_lines(each, full), sep="\n")
     unknown = [each for each in found if not each.is_known]
     if unknown:
         raise Failure(

@@ -11,6 +11,7 @@ from click.shell_completion import CompletionItem
 
 from mob.cli.apps import Failure, app_argument, app_option, complete_role, complete_role_or_pid, connected, node_option
 from mob.cli.machines import ALL, chosen, in_turn, label
+from mob.cli.output import echo
 from mob.cli.waiting import Workers, wait_ready
 from mob.client import Client
 from mob.errors import AppNotRunning, counted
@@ -74,7 +75,7 @@ def restart(targets: tuple[str, ...], name: str | None, node: str | None, wait: 
         text = app.restart(pids[0]) if pids else app.restart(*targets)
         if not wait:
             return text
-        click.echo(label(app) + text)
+        echo(label(app) + text)
         return wait_ready(app, Workers(before, roles, places).replacing(before), timeout)
 
     with connected(name, any_node=node is not None) as app:
@@ -104,7 +105,7 @@ def scale(sizes: tuple[str, ...], name: str | None, node: str | None, wait: bool
         told = [app.scale(role, number, relative=relative) for role, number, relative in wanted]
         if not wait:
             return "\n".join(told)
-        click.echo("\n".join(label(app) + text for text in told))
+        echo("\n".join(label(app) + text for text in told))
         return wait_ready(app, Workers(before, {role for role, *_ in wanted}), timeout)
 
     with connected(name, any_node=node is not None) as app:

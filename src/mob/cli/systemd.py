@@ -15,6 +15,7 @@ import click
 from mob.cli.apps import Failure
 from mob.cli.described import described
 from mob.cli.doctor.findings import BASE_DESCRIPTORS, FOR_EACH_MOBSTER, count_of
+from mob.cli.output import echo
 from mob.errors import MobError
 from mob.plan import Plan
 
@@ -37,9 +38,9 @@ def systemd(script: Path, is_users: bool, name: str | None) -> None:
     except (MobError, OSError) as error:
         raise Failure(str(error)) from error
     for warning in known.warnings:
-        click.echo(f"Warning: {warning}", err=True)
+        echo(f"Warning: {warning}", err=True)
     user = pwd.getpwuid(os.getuid()).pw_name
-    click.echo(unit(known.plan, script, sys.executable, name or known.plan.name, "" if is_users else user), nl=False)
+    echo(unit(known.plan, script, sys.executable, name or known.plan.name, "" if is_users else user), nl=False)
 
 
 def unit(plan: Plan, script: Path, python: str, name: str, user: str) -> str:

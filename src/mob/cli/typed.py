@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from mob.cli import stubs as stub_maker
+from mob.cli.output import echo
 from mob.errors import MobError
 
 
@@ -26,10 +27,10 @@ def stubs(script: Path, output: Path | None) -> None:
     except (MobError, OSError, UnicodeDecodeError) as error:
         raise click.ClickException(str(error)) from error
     for warning in (*warnings, *made.warnings):
-        click.echo(f"Warning: {warning}", err=True)
+        echo(f"Warning: {warning}", err=True)
     if not sources:
         raise click.ClickException(f"nothing is known of any role of {script}.")
     if output is None:
-        click.echo(made.text, nl=False)
+        echo(made.text, nl=False)
     else:
         output.write_text(made.text, "utf-8")

@@ -15,6 +15,7 @@ from rich.console import Console
 
 from mob.cli.apps import Failure
 from mob.client import Client
+from mob.core.printable import plain
 from mob.wire.messages import Metrics, Row
 
 Place = tuple[str, int]
@@ -91,5 +92,5 @@ def wait_ready(app: Client, workers: Workers, timeout: float) -> str:
             if time.monotonic() >= deadline:
                 raise Failure(f"after {timeout:g} s: {shown}.\n{workers.outlook(app.overview())}")
             if status is not None:
-                status.update(shown)
+                status.update(plain(shown))
             changes.wait(seen, max(0.0, deadline - time.monotonic()))

@@ -14,7 +14,6 @@ MOST_ROWS = 8
 ERASE = b"\r\x1b[2K"
 ERASE_ABOVE = b"\x1b[1A\x1b[2K"
 RESET = "\x1b[0m"
-_MOVES = re.compile(rb"\x1b\[[0-?]*[ -/]*[@-ln-~]")
 _PARTS = re.compile(r"(\x1b\[[0-?]*[ -/]*[@-~])|.", re.DOTALL)
 
 
@@ -48,15 +47,6 @@ class Bottom:
         """Return what takes the rows away; they come again with the next lines."""
         drawn, self._drawn = self._drawn, 0
         return ERASE + ERASE_ABOVE * (drawn - 1) if drawn else b""
-
-
-def settled(data: bytes) -> bytes:
-    """Return text that moves no cursor and erases nothing, as suits a terminal that many share; colours stay.
-
-    >>> settled(b"\\x1b[2K\\x1b[1A\\x1b[32m50%\\x1b[0m\\x1b[?25l")
-    b'\\x1b[32m50%\\x1b[0m'
-    """
-    return _MOVES.sub(b"", data) if b"\x1b" in data else data
 
 
 def fitting(row: bytes, width: int) -> bytes:

@@ -23,6 +23,7 @@ class LogFile:
         self.path = logs.file
         self._max_bytes = logs.max_bytes
         self._keep = logs.keep
+        self._mode = logs.mode
         self._fd = -1
         self._size = 0
         self._is_ordinary = False
@@ -51,7 +52,7 @@ class LogFile:
     def reopen(self) -> bool:
         """Opens the file that has this path now: the old one was put aside by somebody else. Whether it could be."""
         try:
-            fd = _open(self.path)
+            fd = _open(self.path, self._mode)
         except OSError as error:
             why = f"{self.path} cannot be opened: {error.strerror}"
             if self._fd < 0:
@@ -120,7 +121,7 @@ def check(logs: Logs) -> None:
     if logs.file is None:
         return
     try:
-        os.close(_open(logs.file))
+        os.close(_open(logs.file, logs.mode))
     except OSError as error:
         raise PlanError(
             f"logs: the file {logs.file} cannot be written: {error.strerror}. Wanted is a path in a directory that "
@@ -128,5 +129,14 @@ def check(logs: Logs) -> None:
         ) from error
 
 
-def _open(path: str) -> int:
-    return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+def _open(path: str, mode: int) -> int:
+    """Return a descriptor of the file; one that was there keeps its permissions, which somebody has chosen."""
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+    try:
+        fd = os.open(path, flags | os.O_EXCL, 0o600)
+    except FileExistsError:
+        return os.open(path, flags, 0o600)
+    if mode != 0o600:
+        with contextlib.suppress(OSError):  # a file system without permissions
+            os.fchmod(fd, mode)
+    return fd

@@ -19,7 +19,8 @@ from typing import Protocol, TextIO
 
 import msgspec
 
-from mob.kingpin.bottom import Bottom, settled
+from mob.core.printable import json_printable, printable_bytes
+from mob.kingpin.bottom import Bottom
 from mob.kingpin.lines import BOLD, KINGPIN, Chunk, Form, Origin, as_dated_text, as_json, as_painted_text, as_text
 from mob.kingpin.logfile import LogFile
 from mob.plan import Logs
@@ -63,14 +64,19 @@ class Sink(Protocol):
 
 
 class Terminal:
-    """Standard output and standard error of the Kingpin, whatever those are."""
+    """Standard output and standard error of the Kingpin, whatever those are.
+
+    A terminal gets nothing of what others have written but text and colours, unless the plan asks for all (`raw`). A
+    file or a pipe gets every byte as it was printed: who reads it knows what it is for.
+    """
 
     why_slow = "this terminal takes them too slowly"
     is_terminal = True
 
-    def __init__(self, form: Form) -> None:
+    def __init__(self, form: Form, is_raw: bool = False) -> None:
         self._form = form
         self._streams: tuple[TextIO, TextIO] = (sys.stdout, sys.stderr)
+        self._cleans = tuple(stream.isatty() and not is_raw for stream in self._streams)
         self._bottom = Bottom()
         is_dumb = os.environ.get("TERM") in (None, "", "dumb")
         self.is_live = form is not as_json and not is_dumb and all(stream.isatty() for stream in self._streams)
@@ -80,7 +86,7 @@ class Terminal:
 
     def write(self, chunk: Chunk) -> int:
         """Never fails: if nobody reads any more, the app goes on."""
-        self._put(self._rewriting(chunk) if self.is_live else self._form(chunk), chunk.origin.is_error)
+        self._put(self._rewriting(chunk) if self.is_live else self._formed(chunk), chunk.origin.is_error)
         return 0
 
     def reopen(self) -> None:
@@ -99,15 +105,23 @@ class Terminal:
 
     def _rewriting(self, chunk: Chunk) -> bytes:
         """The lines, above those that have no end yet."""
-        data = self._form(msgspec.structs.replace(chunk, data=settled(chunk.data)))
+        data = self._formed(chunk)
         if not (self._bottom or chunk.is_partial):
             return data
-        row = data[:-1] if chunk.is_partial and settled(chunk.data).strip() else b""
+        row = data[:-1] if chunk.is_partial and printable_bytes(chunk.data).strip() else b""
         self._bottom.put(_source_of(chunk), row)
         width, height = 80, 24
         with contextlib.suppress(OSError, ValueError):
             width, height = os.get_terminal_size(self._streams[1].fileno())
         return self._bottom.around(b"" if chunk.is_partial else data, width or 80, height or 24)
+
+    def _formed(self, chunk: Chunk) -> bytes:
+        """The lines in their form, as this stream may have them."""
+        if not self._cleans[chunk.origin.is_error]:
+            return self._form(chunk)
+        if self._form is as_json:
+            return json_printable(self._form(chunk))
+        return self._form(msgspec.structs.replace(chunk, data=printable_bytes(chunk.data)))
 
     def close(self) -> None:
         """Belongs to the process."""
@@ -174,9 +188,9 @@ def word(text: str, is_error: bool = True) -> Chunk:
 def sink_of(logs: Logs, color: bool) -> Sink:
     """Where the plan wants it."""
     if logs.format == "json":
-        terminal = Terminal(as_json)
+        terminal = Terminal(as_json, logs.raw)
         return File(logs, as_json, terminal) if logs.file else terminal
-    terminal = Terminal(as_painted_text if color else as_text)
+    terminal = Terminal(as_painted_text if color else as_text, logs.raw)
     return File(logs, as_dated_text, terminal) if logs.file else terminal
 
 

@@ -7,6 +7,7 @@ name sorts by time. Where nothing can be written the reports are kept in memory,
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import time
 from pathlib import Path
@@ -86,7 +87,8 @@ class Crashes:
             place.mkdir(parents=True, exist_ok=True, mode=0o700)
             name = f"{int(crash.at * 1000):015d}-{crash.role}.{crash.index}-{crash.pid}.json"
             unfinished = place / f".{name}"
-            unfinished.write_bytes(msgspec.json.encode(crash))
+            with open(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb") as file:
+                file.write(msgspec.json.encode(crash))
             unfinished.rename(place / name)  # whole or not at all
             for path in _files(place)[:-MOST]:
                 path.unlink(missing_ok=True)

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import click
 from rich import box
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -15,6 +14,7 @@ from mob.cli.apps import FAILED, Failure, app_option, json_option, print_json
 from mob.cli.described import DASHBOARD, Described, described
 from mob.cli.doctor import facts, findings, modules, running
 from mob.cli.doctor.findings import FAIL, OK, WARN, Finding
+from mob.cli.output import console, echo
 from mob.errors import MobError
 
 STYLES = {OK: "green", WARN: "yellow", FAIL: "bold red"}
@@ -62,9 +62,9 @@ def _findings(known: Described | None, imports: bool, name: str | None) -> Itera
 
 
 def _draw(found: list[Finding], known: Described | None) -> None:
-    console = Console(highlight=False)
+    screen = console(highlight=False)
     for warning in () if known is None else known.warnings:
-        click.echo(f"Warning: {warning}", err=True)
+        echo(f"Warning: {warning}", err=True)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title_justify="left", title=_title(known))
     table.add_column("", no_wrap=True)
     table.add_column("looked at", no_wrap=True)
@@ -76,8 +76,8 @@ def _draw(found: list[Finding], known: Described | None) -> None:
         if each.advice:
             told.append(f"\n{each.advice}", ADVICE[each.verdict])
         table.add_row(Text(each.verdict, STYLES[each.verdict]), each.check, told)
-    console.print(table)
-    console.print(_sum(found))
+    screen.print(table)
+    screen.print(_sum(found))
 
 
 def _title(known: Described | None) -> str:

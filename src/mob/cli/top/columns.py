@@ -5,7 +5,6 @@ Pure. A column that does not fit is left out whole, the least important one firs
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 from rich.cells import cell_len
 
 from mob.cli.shown import duration
+from mob.core.printable import plain
 
 NAME_WIDTH = (8, 24)
 """The least and the most that the first column takes."""
@@ -20,22 +20,6 @@ LEAST_REST = 10
 """The least width that is worth a column of free text."""
 GAP = 1
 BARS = "▁▂▃▄▅▆▇█"
-SEQUENCES = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?|\x1b[ -/]*[0-~]")
-"""What an application prints to steer a terminal: colours, titles, movements."""
-CONTROLS = dict.fromkeys((*range(32), *range(127, 160), *range(0x202A, 0x202F), *range(0x2066, 0x206A)), "·")
-"""Bare control characters, and those that turn the direction of writing."""
-
-
-def plain(text: str) -> str:
-    """The text as it may be put on a terminal by another program: it can neither move nor colour anything.
-
-    >>> plain("\\x1b[31mred\\x1b[0m\\tor\\x07 \\x1b[2Jnot")
-    'red     or· not'
-    """
-    if text.isascii() and text.isprintable():
-        return text
-    return SEQUENCES.sub("", text).expandtabs().translate(CONTROLS)
-
 
 # --------------------------------------------------------------------------------------------------------- values
 

@@ -65,7 +65,7 @@ def top(
     It goes on when the app ends or restarts, and waits until it is there again.
     """
     view = View.EXPORTS if exports else View.MOBSTERS
-    console = console_for_tables()
+    console = console_for_tables(cleans=False)  # which moves the cursor: `Frame` cleans
     is_terminal = sys.stdin.isatty() and console.is_terminal and not console.is_dumb_terminal
     if not once and not is_terminal:
         raise click.UsageError(

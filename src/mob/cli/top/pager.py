@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from mob.cli.top.columns import plain
+from mob.core.printable import plain
 
 MOST = 10_000
 """Lines that are kept."""

@@ -15,10 +15,11 @@ from rich.segment import Segment
 from rich.style import Style
 
 from mob.cli.shown import STATE_STYLES, duration
-from mob.cli.top.columns import GAP, Column, fit, percent, plain, rate, size, sparkline
+from mob.cli.top.columns import GAP, Column, fit, percent, rate, size, sparkline
 from mob.cli.top.model import Top, View
 from mob.cli.top.pager import Pager
 from mob.cli.top.rates import Kind, Line, Totals
+from mob.core.printable import plain
 
 Part = tuple[str, str]
 """Some text and its style."""
@@ -66,6 +67,7 @@ class Frame:
                 yield Segment.line()
             left = self._width if self._is_screen else min(self._width, cell_len("".join(t for t, _ in row).rstrip()))
             for text, style in row:
+                text = plain(text)  # whoever has written it
                 width = cell_len(text)
                 if width > left:
                     text, width = set_cell_size(text, left), left

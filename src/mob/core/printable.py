@@ -1,0 +1,92 @@
+"""What may be put on a terminal of what others have written: lines, errors, titles, names, whoever has made them.
+
+A terminal obeys what is in a text: it moves the cursor, erases, changes its title, fills the clipboard, answers as if
+somebody had typed. Of all that only colours stay (SGR of ECMA-48), and the ends of lines. All that goes to a terminal
+goes through here. Pure; a text is cleaned piece by piece as well as whole, and cleaning it twice changes nothing.
+"""
+
+from __future__ import annotations
+
+import re
+
+RESET = "\x1b[0m"
+DOT = "·"
+"""Stands for what would write over what is there, or turn its direction."""
+_SGR = r"\x1b\[[0-9;:]{0,64}m"
+_PARTS = re.compile(
+    rf"({_SGR})"
+    # strings, which end at BEL or ST; one without an end would swallow what follows, and goes up to the end of its line
+    r"|(?:\x1b[PX\]^_]|[\x90\x98\x9d-\x9f])[^\x07\x18\x1a\x1b\x9c\n]*(?:\x07|\x1b\\|[\x18\x1a\x9c])?"
+    r"|(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]?"
+    r"|\x1b[ -/]*[0-~]?"
+    r"|\r+(?=\n|\Z)"
+    r"|([\b\r\x85\u2028-\u202e\u2066-\u2069])"
+    r"|[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]"
+)
+_LAST_SGR = re.compile(rf"(?s:.*)({_SGR})")
+_RESETS = ("\x1b[0m", "\x1b[m")
+_TO_LOOK_AT = re.compile(rb"[^\t\n\x20-\x7e]")
+_JSON = re.compile("[\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+
+
+def printable(text: str) -> str:
+    """Return text that colours, and does nothing else to a terminal; a line that ends in colour is reset.
+
+    >>> printable("\\x1b]0;title\\x07\\x1b[2K\\x1b[32m50%\\x1b[0m\\x1b[?25l\\tdone\\r\\n")
+    '\\x1b[32m50%\\x1b[0m\\tdone\\n'
+    >>> printable("rm -rf\\rls \\x1b[31mred")
+    'rm -rf·ls \\x1b[31mred\\x1b[0m'
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    cleaned = _PARTS.sub(_kept, text)
+    return "\n".join(map(_reset, cleaned.split("\n"))) if "\x1b" in cleaned else cleaned
+
+
+def printable_bytes(data: bytes) -> bytes:
+    """Return the same of bytes that are UTF-8; what is not is replaced.
+
+    >>> printable_bytes(b"50%\\x9b2J\\xe2\\x82\\xac\\n").decode()
+    '50%�2J€\\n'
+    """
+    if _TO_LOOK_AT.search(data) is None:
+        return data
+    return printable(data.decode("utf-8", "replace")).encode()
+
+
+def plain(text: str) -> str:
+    """Return text for one cell of a table: without colours too, and in one line.
+
+    >>> plain("\\x1b[31mred\\x1b[0m\\tor\\x07 \\x1b[2Jnot")
+    'red     or· not'
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    return _PARTS.sub(_plain, text).replace("\n", DOT).expandtabs()
+
+
+def json_printable(data: bytes) -> bytes:
+    """Return JSON that means the same, with all characters escaped that a terminal could obey.
+
+    >>> json_printable('["\\x9b2J"]'.encode())
+    b'["\\\\u009b2J"]'
+    """
+    if data.isascii() and b"\x7f" not in data:
+        return data
+    return _JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", data.decode("utf-8", "replace")).encode()
+
+
+def _kept(part: re.Match[str]) -> str:
+    return part[1] or (DOT if part[2] else "")
+
+
+def _plain(part: re.Match[str]) -> str:
+    text = part[0]
+    if part[2]:
+        return DOT
+    return DOT if len(text) == 1 and text not in "\x1b\r" else ""
+
+
+def _reset(line: str) -> str:
+    last = _LAST_SGR.match(line)
+    return line if last is None or last[1] in _RESETS else line + RESET

@@ -1,0 +1,140 @@
+"""What an app writes into lines, errors, names of tasks and titles does nothing to the terminal of who looks at it."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.running import Apps, RunningApp, wait_until
+
+MOB = [sys.executable, "-m", "mob"]
+EVIL = "\x1b]0;PWNED\x07\x1b]52;c;aGk=\x1b\\\x1bc\x1b[2J\x9b5A\x90x\x9c\x1b_y\x1b\\\x08\x0e\x1b]2;open"
+HARMFUL = re.compile("\x1b(?!\\[[0-9;:]*m)|[\x00-\x08\x0b\x0c\x0e-\x1a\x1c-\x1f\x7f-\x9f]")
+FILES = {
+    "evil": f"""
+    import asyncio, os, sys, threading, mob
+    EVIL = {EVIL!r}
+    print("line", EVIL, "\\x1b[32mgreen\\x1b[0m", flush=True)
+
+    def fail(): '''Doc {EVIL!r} of it.'''; raise ValueError("bad " + EVIL)
+    def value(): return ["value", EVIL, {{EVIL: 1}}]
+    async def task():
+        asyncio.current_task().set_name("task " + EVIL)
+        threading.Thread(target=threading.Event().wait, name="thread " + EVIL, daemon=True).start()
+        await asyncio.sleep(600)
+    def end(): print("last", EVIL, flush=True); os._exit(7)
+    """,
+    "broken": f"""
+    import time
+    raise RuntimeError("broken " + {EVIL!r})
+    """,
+}
+ROLES = '.role("evil", "./evil.py").role("broken", "./broken.py")'
+
+
+def shown(app: RunningApp, *words: str, given: str | None = None, **env: str) -> str:
+    """What a command prints, on both streams."""
+    there = {**os.environ, "XDG_STATE_HOME": str(app.directory / "state"), **env}
+    done = subprocess.run(
+        [*MOB, *words], cwd=app.directory, env=there, input=given, capture_output=True, text=True, timeout=60
+    )
+    return done.stdout + done.stderr
+
+
+def test_no_command_lets_through_what_a_terminal_would_obey(apps: Apps) -> None:
+    app = apps.start(ROLES, **FILES)
+    client = app.wait_ready(1)
+    running = client.require("evil").task()
+    wait_until(lambda: any(each.in_hand for each in client.metrics().mobsters), "the task runs")
+    wait_until(lambda: any("broken" in row.note for row in client.overview()), "the other role has failed")
+    name = ("-a", app.name)
+    for words in (
+        ("ps", *name),
+        ("ps", "--json", *name),
+        ("logs", *name),
+        ("logs", "--json", *name),
+        ("logs", "kingpin", *name),
+        ("call", *name, "evil.fail"),
+        ("call", *name, "evil.value"),
+        ("call", *name, "--list"),
+        ("stacks", "evil", *name),
+        ("stacks", "evil", "--json", *name),
+        ("crashes", *name),
+        ("crashes", "--json", *name),
+        ("top", "--once", "-d", "0.1", *name),
+        ("apps",),
+        ("doctor", *name),
+        ("metrics", *name),
+        ("scale", *name, EVIL.replace("\0", "") + "=3"),
+        ("reload", *name, "broken"),
+    ):
+        told = shown(app, *words)
+        assert HARMFUL.search(told.replace("\r\n", "\n")) is None, (words, told)
+    told = shown(app, "shell", app.name, given="evil.fail()\n")
+    assert "ValueError" in told
+    assert HARMFUL.search(told) is None
+    assert EVIL in shown(app, "logs", "evil", "--raw", *name)
+    running.cancel()
+
+
+def test_the_kingpin_lets_colours_through_to_a_terminal_and_nothing_else(apps: Apps) -> None:
+    app = apps.start(ROLES, terminal=True, env={"TERM": "dumb"}, **FILES)
+    app.wait_ready(1)
+    app.wait_for("broken")
+    app.wait_for("line")
+    app.stop()
+    assert HARMFUL.search(app.screen.replace("\r\n", "\n")) is None
+    assert "\x1b[32mgreen\x1b[0m" in app.screen
+
+
+@pytest.mark.parametrize("options", ["", ".logs(raw=True)"])
+def test_a_pipe_gets_every_byte_and_a_terminal_on_request(apps: Apps, options: str) -> None:
+    app = apps.start(ROLES + options, terminal=bool(options), env={"TERM": "dumb"}, **FILES)
+    app.wait_ready(1)
+    app.wait_for("line")
+    app.stop()
+    assert f"line {EVIL}" in (app.screen if options else app.output)
+
+
+def mode_of(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+@pytest.mark.parametrize(("options", "mode"), [("", 0o600), (", mode=0o640", 0o640)])
+def test_log_files_are_for_the_user_alone_unless_asked_otherwise(apps: Apps, options: str, mode: int) -> None:
+    noisy = "def noise():\n    for _ in range(100): print('x' * 99)\n    print('end', flush=True)\n"
+    app = apps.start(
+        f'.role("back", "./back.py").logs(file="app.log", max_bytes=4096, keep=2{options})',
+        env={"PYTHONWARNINGS": "ignore"},
+        back=noisy,
+    )
+    client = app.wait_ready(1)
+    client.require("back").noise().result(30)
+    made = [app.directory / name for name in ("app.log", "app.log.1", "app.log.2")]
+    wait_until(lambda: all(path.exists() for path in made), "it was put aside twice")
+    assert {mode_of(path) for path in made} == {mode}
+
+
+def test_a_log_file_that_is_there_keeps_its_permissions(apps: Apps) -> None:
+    file = apps.directory / "app.log"
+    file.write_text("")
+    file.chmod(0o644)
+    app = apps.start('.role("back", "./back.py").logs(file="app.log")', back="print('hello', flush=True)")
+    app.wait_ready(1)
+    wait_until(lambda: "hello" in file.read_text(), "the line is written")
+    assert mode_of(file) == 0o644
+
+
+def test_crash_reports_are_for_the_user_alone(apps: Apps) -> None:
+    app = apps.start(ROLES, **FILES)
+    client = app.wait_ready(1)
+    client.require("evil").end()
+    places = app.directory / "state"
+    found = wait_until(lambda: list(places.rglob("*.json")), "there is a report")
+    assert {mode_of(path) for path in found} == {0o600}
