@@ -11,6 +11,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from mob.errors import nearest
+from mob.rim.standard import occupy
 
 if TYPE_CHECKING:
     from mob.app import App as App, start as start
@@ -72,6 +73,8 @@ if TYPE_CHECKING:
     from mob.mobster.waiting import as_completed as as_completed, wait as wait
 
 __version__ = "0.1.0"
+
+occupy()  # before anything else of mob's may get the numbers of the standard streams
 
 _HOMES = {
     "mob.app": "App start",

@@ -26,6 +26,7 @@ from mob.kingpin.pipes import Pipe
 from mob.kingpin.writer import Sink, Source, Writer, sink_of, word
 from mob.plan import Logs
 from mob.rim.reactor import Reactor
+from mob.rim.standard import is_terminal
 
 READ_SIZE = 256 * 1024
 PIPE_SIZE = 256 * 1024
@@ -42,7 +43,7 @@ class Console:
 
     def __init__(self, reactor: Reactor, logs: Logs, frame_limit: int, sink: Sink | None = None) -> None:
         self._reactor = reactor
-        has_colors = sys.stdout.isatty() and sys.stderr.isatty() and "NO_COLOR" not in os.environ
+        has_colors = is_terminal(sys.stdout) and is_terminal(sys.stderr) and "NO_COLOR" not in os.environ
         self.color = has_colors and logs.format == "text" and logs.file is None
         """Whether what mobsters print is seen on a terminal with colours."""
         self._roles: dict[str, int] = {}

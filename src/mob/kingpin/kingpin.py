@@ -50,6 +50,7 @@ from mob.rim.errands import Errands
 from mob.rim.link import CLOSED, Descriptor, Link
 from mob.rim.processes import start_thread
 from mob.rim.reactor import Reactor
+from mob.rim.standard import occupy
 from mob.rim.systemd import passed_sockets
 from mob.wire import messages as m
 
@@ -611,6 +612,7 @@ def _ignore_end(link: Link, why: str) -> None:
 
 def run(plan: Plan) -> int:
     """Runs an app in this process until it has stopped; its exit status. `AppRunning` if one of that name runs."""
+    occupy()  # the main script may have closed them
     logfile.check(plan.logs)
     upgrade.rehearse(plan)
     try:

@@ -21,6 +21,7 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from mob.core import decisions as d
+from mob.rim.standard import is_terminal
 
 if TYPE_CHECKING:
     from mob.kingpin.kingpin import Kingpin
@@ -49,7 +50,7 @@ class Signals:
 
     def __init__(self, kingpin: Kingpin) -> None:
         self._kingpin = kingpin
-        self._has_terminal = sys.stdin is not None and sys.stdin.isatty()
+        self._has_terminal = is_terminal(sys.stdin)
         self._handlers: dict[signal.Signals, Callable[[], None]] = {
             signal.SIGINT: kingpin.handle_stop_signal,
             signal.SIGTERM: kingpin.handle_stop_signal,

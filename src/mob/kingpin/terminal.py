@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from mob.core.decisions import Ticket
 from mob.kingpin.desk import Connection
 from mob.rim.processes import set_foreground
+from mob.rim.standard import is_terminal
 from mob.wire import messages as m
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ class Terminal:
 
     def why_not(self) -> str:
         """Why no debugger can have it; nothing if one can."""
-        if not (_is_terminal(sys.stdin) and _is_terminal(sys.stdout)):
+        if not (is_terminal(sys.stdin) and is_terminal(sys.stdout)):
             return "this app does not run in a terminal"
         try:
             in_front = os.tcgetpgrp(0)
@@ -77,7 +78,3 @@ class Terminal:
             if attributes is not None:
                 termios.tcsetattr(0, termios.TCSANOW, attributes)
         self._kingpin.console.release()
-
-
-def _is_terminal(stream: Any) -> bool:
-    return stream is not None and stream.isatty()

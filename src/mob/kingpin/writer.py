@@ -25,6 +25,7 @@ from mob.kingpin.lines import BOLD, KINGPIN, Chunk, Form, Origin, as_dated_text,
 from mob.kingpin.logfile import LogFile
 from mob.plan import Logs
 from mob.rim.processes import start_thread
+from mob.rim.standard import is_terminal
 
 WAITING_LIMIT = 16 * 1024 * 1024
 SHARE = 64 * 1024
@@ -76,10 +77,10 @@ class Terminal:
     def __init__(self, form: Form, is_raw: bool = False) -> None:
         self._form = form
         self._streams: tuple[TextIO, TextIO] = (sys.stdout, sys.stderr)
-        self._cleans = tuple(stream.isatty() and not is_raw for stream in self._streams)
+        self._cleans = tuple(is_terminal(stream) and not is_raw for stream in self._streams)
         self._bottom = Bottom()
         is_dumb = os.environ.get("TERM") in (None, "", "dumb")
-        self.is_live = form is not as_json and not is_dumb and all(stream.isatty() for stream in self._streams)
+        self.is_live = form is not as_json and not is_dumb and all(map(is_terminal, self._streams))
 
     def __repr__(self) -> str:
         return f"<Terminal {self._form.__name__}{', live' if self.is_live else ''}>"
@@ -136,7 +137,7 @@ class File:
     def __init__(self, logs: Logs, form: Form, terminal: Terminal) -> None:
         self._form = form
         self._terminal = terminal
-        self._has_terminal = sys.stderr.isatty()
+        self._has_terminal = is_terminal(sys.stderr)
         self._file = LogFile(logs)
         self._told = ""
         self._remarked = ""
