@@ -353,6 +353,23 @@ def test_the_words_of_a_stranger_need_make_no_sense(me: Me) -> None:
     assert [type(each) for each in me.membership.handle_letter(data, NOW)] == [d.Tell]
 
 
+@pytest.mark.parametrize("protocol", [m.PROTOCOL, m.PROTOCOL + 1])
+def test_letters_of_another_app_are_ignored_and_told_of_once(me: Me, protocol: int) -> None:
+    for name in ("you", "me"):
+        data = m.pack(m.Letter(protocol, sum(map(ord, name)), name, Raw(m.pack(m.Alive(1, 99.0))), "shop.eu"))
+        (text,) = told(me.membership.handle_letter(data, NOW))
+        assert text.startswith(f"the machine {name!r} of another app, 'shop.eu', writes to the subjects of this one")
+        assert me.membership.handle_letter(data, NOW) == []
+    assert me.membership.namesake_at is None
+    assert me.uids() == set()
+
+
+def test_letters_of_this_app_and_of_versions_that_do_not_say_which_are_read(me: Me) -> None:
+    for number, app in ((YOU, "app"), (YOU + 1, "")):
+        me.membership.handle_letter(m.pack(m.Letter(m.PROTOCOL, number, "x", Raw(m.pack(m.Alive(1, 9.0))), app)), NOW)
+    assert set(me.membership.neighbours) == {YOU, YOU + 1}
+
+
 def test_one_does_not_hear_oneself(me: Me) -> None:
     assert me.hears(m.Alive(1, 1.0), sender=ME, name="me") == []
 

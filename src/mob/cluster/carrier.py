@@ -1,6 +1,6 @@
 """NATS, as a gateway uses it. The only file that knows it.
 
-Subjects of an app: `mob.APP.all` (letters to all Kingpins), `mob.APP.node.N` (letters to one) and
+Subjects of an app (`names.py`): `mob.APP.all` (letters to all Kingpins), `mob.APP.node.N` (letters to one) and
 `mob.APP.gateway.UID` (packets of trunks to one gateway). Each gateway of a node hears all letters, and its Kingpin
 listens to one of them. They are no queue group: the receivers of a server that the others of its cluster cannot reach
 count for minutes, and what is dealt to them is lost.
@@ -25,6 +25,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import AuthorizationError, Error as NatsError, NoServersError
 
+from mob.cluster.names import Names
 from mob.core.membership import UNCONNECTED
 from mob.plan import Cluster
 
@@ -78,7 +79,7 @@ class Carrier:
     def __init__(
         self, app: str, node: int, uid: int, cluster: Cluster, on_letter: Handler, on_change: Callable[[str], None]
     ) -> None:
-        self._prefix = f"mob.{app.replace('.', '_')}"
+        self._names = Names(app)
         self._node = node
         self._uid = uid
         self.address = uid.to_bytes(8)
@@ -97,7 +98,7 @@ class Carrier:
         """Why nothing can be sent, if it cannot."""
 
     def __repr__(self) -> str:
-        return f"<Carrier {self._prefix}, {self.why_not or 'connected'}>"
+        return f"<Carrier {self._names.prefix}, {self.why_not or 'connected'}>"
 
     @property
     def client(self) -> Client | None:
@@ -130,11 +131,11 @@ class Carrier:
 
     def write(self, node: int, letter: bytes) -> None:
         """A letter to the Kingpin of a node; to all if it is 0."""
-        self._publish(f"{self._prefix}.node.{node}" if node else f"{self._prefix}.all", letter)
+        self._publish(self._names.node(node) if node else self._names.all, letter)
 
     def send(self, uid: int, packet: bytes) -> None:
         """A packet to another gateway; it begins with `address`."""
-        self._publish(f"{self._prefix}.gateway.{uid}", packet)
+        self._publish(self._names.gateway(uid), packet)
 
     def _publish(self, subject: str, data: bytes) -> None:
         client = self._client
@@ -162,9 +163,9 @@ class Carrier:
                 self._refuse(error)
                 await asyncio.sleep(PAUSE)
         subscribe = cast(Any, self._client).subscribe  # its types are partly unknown
-        await subscribe(f"{self._prefix}.all", cb=self._handle_letter)
-        await subscribe(f"{self._prefix}.node.{self._node}", cb=self._handle_letter)
-        await subscribe(f"{self._prefix}.gateway.{self._uid}", cb=self._handle_packet)
+        await subscribe(self._names.all, cb=self._handle_letter)
+        await subscribe(self._names.node(self._node), cb=self._handle_letter)
+        await subscribe(self._names.gateway(self._uid), cb=self._handle_packet)
         await self._client.flush()
         await self._handle_found()
 
@@ -175,7 +176,7 @@ class Carrier:
             # two seconds, if it is out of reach.
             "servers": random.sample(cluster.servers, len(cluster.servers)),
             "dont_randomize": True,
-            "name": f"mob {self._prefix} {cluster.node}",
+            "name": f"mob {self._names.prefix} {cluster.node}",
             "connect_timeout": CONNECT_TIMEOUT,
             "reconnect_time_wait": PAUSE,
             "max_reconnect_attempts": -1,

@@ -26,6 +26,7 @@ from nats.js import JetStreamContext
 from nats.js.api import ConsumerConfig, DiscardPolicy, RetentionPolicy, StorageType, StreamConfig
 from nats.js.errors import APIError, NotFoundError, ServiceUnavailableError
 
+from mob.cluster.names import Names, token
 from mob.errors import ArgumentError, Busy, CallError, Forbidden, Unavailable, UnknownExport
 from mob.mobster import served
 from mob.plan import GATEWAY
@@ -76,9 +77,8 @@ class Durable:
         self._peer = peer
         self._client = client
         self._changes = peer.control.changes
-        name = peer.app.replace(".", "_")
-        self.stream, self.dead = f"mob-{name}", f"mob-{name}-dead"
-        self._prefix = f"mob.{name}"
+        self._names = Names(peer.app)
+        self.stream, self.dead = self._names.stream, self._names.dead_stream
         self._is_there = False  # the stream
         self._announced: Client | None = None  # the connection on which word of it is listened to
         self._pulling: dict[str, asyncio.Task[None]] = {}
@@ -119,7 +119,7 @@ class Durable:
         try:
             if not self._is_there:
                 await self._make(client)
-            await _jetstream(client).publish(f"{self._prefix}.durable.{role}", body, headers=headers)
+            await _jetstream(client).publish(self._names.durable(role), body, headers=headers)
         except MaxPayloadError:
             most = f"{client.max_payload:,} (max_payload of its configuration)"
             raise ArgumentError(f"{label}: it has {len(body):,} bytes, and the NATS server takes {most}.") from None
@@ -140,7 +140,7 @@ class Durable:
         js = _jetstream(client)
         dead = StreamConfig(
             name=self.dead,
-            subjects=[f"{self._prefix}.dead.*"],
+            subjects=[self._names.dead("*")],
             retention=RetentionPolicy.LIMITS,
             storage=StorageType.FILE,
             max_age=DEAD_AGE,
@@ -148,7 +148,7 @@ class Durable:
         )
         live = StreamConfig(
             name=self.stream,
-            subjects=[f"{self._prefix}.durable.*"],
+            subjects=[self._names.durable("*")],
             retention=RetentionPolicy.WORK_QUEUE,
             storage=StorageType.FILE,
             discard=DiscardPolicy.NEW,
@@ -162,7 +162,7 @@ class Durable:
             except NotFoundError:
                 await _add(js, config, len(client.servers) >= 3)
         self._is_there = True
-        await client.publish(f"{self._prefix}.stored")
+        await client.publish(self._names.stored)
 
     # ------------------------------------------------------------------------------------- who has messages
 
@@ -170,7 +170,7 @@ class Durable:
         client = self._client()
         if client is not None and self._announced is not client:
             self._announced = client
-            await _any(client).subscribe(f"{self._prefix}.stored", cb=self._handle_announced)
+            await _any(client).subscribe(self._names.stored, cb=self._handle_announced)
         await self._look()
 
     async def _handle_announced(self, message: Msg) -> None:
@@ -243,8 +243,8 @@ class Durable:
 
     async def _subscribe(self, js: JetStreamContext, role: str) -> JetStreamContext.PullSubscription:
         config = ConsumerConfig(
-            durable_name=role.replace(".", "_"),
-            filter_subject=f"{self._prefix}.durable.{role}",
+            durable_name=token(role),
+            filter_subject=self._names.durable(role),
             ack_wait=ACK_WAIT,
             max_deliver=-1,  # counted here: a message that finds no worker has not failed
             max_ack_pending=-1,
@@ -314,7 +314,7 @@ class Durable:
         headers = {**(message.headers or {}), KEY: f"dead-{message.metadata.sequence.stream}", REASON: reason}
         try:
             assert client is not None
-            put = await _jetstream(client).publish(f"{self._prefix}.dead.{role}", message.data, headers=headers)
+            put = await _jetstream(client).publish(self._names.dead(role), message.data, headers=headers)
         except (NatsError, TimeoutError) as failure:
             self._peer.log.error("%s has failed %d times, and cannot be put aside: %s", label, attempt, failure)
             await _tell(message.nak(delay=DELAYS[-1]))

@@ -27,6 +27,7 @@ from nats.js.errors import (
 )
 from nats.js.kv import KeyValue
 
+from mob.cluster.names import Names
 from mob.wire import messages as m
 
 TIMEOUT = 1.0
@@ -47,7 +48,7 @@ class Leases:
     def __init__(
         self, app: str, node: int, client: Callable[[], Client | None], answer: Callable[[m.Up], None]
     ) -> None:
-        self._bucket = f"mob_{app.replace('.', '_')}_leases"
+        self._bucket = Names(app).bucket
         self._node = node
         self._client = client
         self._answer = answer

@@ -209,6 +209,8 @@ class Membership:
             letter = m.decode_letter(data)
             if letter.sender == self.number:
                 return []
+            if letter.app not in ("", self._crew.plan.name):
+                return self._handle_other_app(letter)
             words = m.decode_words(letter.body) if letter.protocol == m.PROTOCOL else None
         except (msgspec.DecodeError, UnicodeDecodeError):
             return []
@@ -217,6 +219,18 @@ class Membership:
         if letter.name == self.name:
             return self._handle_namesake(letter.sender, words, now)
         return self._handle_words(letter, words, now) if self.namesake_at is None else []
+
+    def _handle_other_app(self, letter: m.Letter) -> list[Decision]:
+        """Ignore it, and say so once for each sender."""
+        if letter.sender in self._told:
+            return []
+        self._told.add(letter.sender)
+        return [
+            Tell(
+                f"the machine {letter.name!r} of another app, {letter.app!r}, writes to the subjects of this one "
+                f"({self._crew.plan.name!r}) on NATS; it is ignored. Does something forward subjects there?"
+            )
+        ]
 
     def _handle_words(self, letter: m.Letter, words: m.Words, now: float) -> list[Decision]:
         sender = letter.sender

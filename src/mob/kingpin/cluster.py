@@ -270,7 +270,9 @@ class Cluster:
     def letter(self, words: m.Words) -> bytes:
         """Words of this Kingpin as others get them."""
         membership = self.membership
-        return m.pack(m.Letter(m.PROTOCOL, membership.number, membership.name, Raw(m.pack(words))))
+        return m.pack(
+            m.Letter(m.PROTOCOL, membership.number, membership.name, Raw(m.pack(words)), self._kingpin.plan.name)
+        )
 
     def ask_gateway(self, message: m.Down) -> None:
         """Says something to one of the gateways that are connected; to nobody if there is none."""

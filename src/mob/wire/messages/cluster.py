@@ -42,6 +42,8 @@ class Letter(Base, frozen=True):
     name: str
     """Its name, for people."""
     body: Raw
+    app: str = ""
+    """The app that it belongs to; "" in letters of versions that did not say so."""
 
 
 class Alive(Base, frozen=True, tag=80):
