@@ -215,7 +215,7 @@ def test_a_kingpin_that_is_killed_takes_a_worker_that_is_stuck_in_c_with_it(apps
         """,
     )
     client = app.wait_ready()
-    wait_until(lambda: len(app.processes()) == 4, "its child runs")
+    wait_until(lambda: len(app.processes()) == 5, "its child runs")
     client.require("back").count()
     app.wait_for("counts")
     app.kill()

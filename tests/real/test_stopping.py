@@ -335,7 +335,7 @@ def start_in_state(apps: Apps, state: str, grace: float) -> RunningApp:
         for member in app.ready(client):
             os.kill(member.pid, signal.SIGSTOP)
     if state == "with children":
-        wait_until(lambda: len(app.processes()) == 4 + 2 * 5, "children and grandchildren run")
+        wait_until(lambda: len(app.processes()) == 5 + 2 * 5, "children and grandchildren run")
     client.close()
     return app
 

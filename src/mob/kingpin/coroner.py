@@ -93,7 +93,7 @@ class Coroner:
             self._answer(uid, d.Answer((0, 0), error=error))
         else:
             self._kingpin.console.begin_taking(uid)
-            processes.ask_for_stacks(process.pid)
+            self._kingpin.nursery.ask_for_stacks(process.pid)
             self._kingpin.reactor.loop.call_later(LISTENING, partial(self._take_from_console, uid))
 
     def _take_from_console(self, uid: int) -> None:
@@ -120,7 +120,7 @@ class Coroner:
     def _inspect_from_outside(self, uid: int) -> None:
         process = self._kingpin.supervisor.processes.get(uid)
         if process is not None and not process.killed:
-            processes.ask_for_stacks(process.pid)
+            self._kingpin.nursery.ask_for_stacks(process.pid)
 
     def record(self, record: d.Record) -> None:
         """Keeps the report of a crash, with what the mobster has printed last."""

@@ -214,6 +214,8 @@ class Kingpin:
         self._forced = at_once or self.supervisor.stopping
         self.shortage.forget()
         self.nursery.wake()  # it tells who has ended
+        if self._upgrade is not None:
+            self._upgrade.end_rehearsal()
         if at_once and not self.supervisor.stopping:
             self.carry_out(self.supervisor.handle_stop(monotonic()))
         self.carry_out(self.supervisor.handle_stop(monotonic()))
@@ -237,15 +239,21 @@ class Kingpin:
 
     def handle_children(self) -> None:
         """Children have ended: the fork server, mobsters of a dead one, or orphans, which are only reaped."""
-        for pid, status in sorted(processes.reap(), key=lambda ended: ended[0] == self.nursery.pid):  # mobsters first
+        ended = processes.reap(self._end_group)
+        for pid, status in sorted(ended, key=lambda each: each[0] == self.nursery.pid):  # mobsters first
             if self.nursery.handle_exit(pid, status):
                 continue
             if self._upgrade is not None and self._upgrade.handle_exit(pid, status):
                 continue
             for process in list(self.supervisor.processes.values()):
                 if process.pid == pid:
-                    processes.kill_group(pid)
                     self._exited(process.uid, status)
+
+    def _end_group(self, pid: int) -> None:
+        """A child has ended and was not waited for: its number is still its own. Its children do not outlive it."""
+        is_rehearsal = self._upgrade is not None and self._upgrade.rehearsal_pid == pid
+        if is_rehearsal or any(process.pid == pid for process in self.supervisor.processes.values()):
+            processes.kill_group(pid)
 
     def handle_report(self, report: m.Report) -> None:
         """The fork server says what became of a launch, or that a mobster has ended."""
@@ -285,7 +293,7 @@ class Kingpin:
         there = [process for process in self.supervisor.processes.values() if process.pid]
         self.nursery.inform([process.pid for process in there], self.ports.paths)
         for process in there:
-            if not processes.is_there(process.pid):  # the last one has reaped it, and died before it could say so
+            if not self.nursery.has_left(process.pid):  # the last one has reaped it, and died before it could say so
                 now = monotonic()
                 self.carry_out(self.supervisor.handle_exited(process.uid, "ended with the fork server", now))
 

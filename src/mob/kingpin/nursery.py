@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import cast
 
 from mob.plan import Plan
-from mob.rim import places, processes
+from mob.rim import descendants, pidfds, places, processes
 from mob.rim.link import Link
 from mob.rim.reactor import Reactor
 from mob.wire import messages as m
@@ -95,6 +95,7 @@ class Nursery:
         code = MAIN.format(first=first, path=self._path, arguments=arguments)
         flags = cast(list[str], subprocess._args_from_interpreter_flags())  # type: ignore[attr-defined]  # as multiprocessing
         env = {name: value for name, value in os.environ.items() if name != SECRET}
+        env[descendants.APP_MARK] = descendants.name_of(self.deadman[0])
         if self._has_colors:
             env.setdefault("FORCE_COLOR", "1")  # mobsters have pipes, and what they print is seen on a terminal
         self.failures += 1  # until it reports something
@@ -147,6 +148,7 @@ class Nursery:
         held, self._held = self._held, []
         for pid in pids:
             self.order(m.Adopt(pid))
+        self.order(m.Relieve())
         self.remember(paths)
         for order, descriptors in held:
             self.order(order, descriptors)
@@ -167,13 +169,30 @@ class Nursery:
 
     def end_mobster(self, pid: int) -> None:
         """Ends a mobster at once, and all that it has started."""
-        processes.kill_group(pid)
+        pidfds.signal_child(pid, self._parents(), signal.SIGKILL, whole_group=True)
+
+    def ask_for_stacks(self, pid: int) -> None:
+        """Has a mobster write where its threads stand to its stderr."""
+        if processes.STACKS:
+            pidfds.signal_child(pid, self._parents(), processes.STACKS)
+
+    def has_left(self, pid: int) -> bool:
+        """Whether a mobster of a fork server that has ended is there: it is the Kingpin's child now."""
+        return pidfds.is_child(pid, self._parents())
+
+    def guard(self, pid: int) -> None:
+        """Has another child of the Kingpin, which leads a group, end with the app."""
+        self.order(m.Adopt(pid))
+
+    def _parents(self) -> tuple[int, int]:
+        """Whose child a mobster is."""
+        return os.getpid(), self.pid
 
     def kill(self) -> None:
         """Ends the fork server at once, its mobsters go on; `open` and `inform` follow."""
         if self._process is not None:
             self._process.kill()
-            processes.wait_for_end(self._process.pid, KILLED)  # what it has reported by then is in the link
+            pidfds.wait_for(self._process.pid, KILLED)  # what it has reported by then is in the link
             self._process = None
         if self._link is not None:
             self._link.drain()
@@ -191,7 +210,7 @@ class Nursery:
             self._link.close()
         if self._process is not None:
             self.wake()
-            if not processes.wait_for_end(self._process.pid, self._plan.grace + KILLED):
+            if not pidfds.wait_for(self._process.pid, self._plan.grace + KILLED):
                 self._process.kill()
         for descriptor in (*self.deadman, *(each for _, descriptors in self._held for each in descriptors)):
             os.close(descriptor)

@@ -36,7 +36,7 @@ from mob.kingpin import estate as estates
 from mob.kingpin.estate import Estate
 from mob.kingpin.signals import held_back
 from mob.plan import Plan
-from mob.rim import places
+from mob.rim import places, processes
 from mob.rim.processes import start_thread
 
 if TYPE_CHECKING:
@@ -78,10 +78,16 @@ class Upgrade:
         except BaseException:
             self._said.close()
             raise
-        kingpin.reactor.loop.call_later(REHEARSAL, self._give_up_rehearsal)
+        kingpin.nursery.guard(self._rehearsal.pid)
+        kingpin.reactor.loop.call_later(REHEARSAL, self.end_rehearsal)
 
     def __repr__(self) -> str:
         return f"<Upgrade, rehearsed by pid {self._rehearsal.pid}>"
+
+    @property
+    def rehearsal_pid(self) -> int:
+        """The process id of the rehearsal until that was waited for, else 0."""
+        return self._rehearsal.pid if self._rehearsal.returncode is None else 0
 
     def handle_exit(self, pid: int, status: int) -> bool:
         """A child of the Kingpin has ended; whether it was the rehearsal."""
@@ -104,9 +110,10 @@ class Upgrade:
         self._kingpin.console.followers.is_held = True  # whoever follows a flood is never quiet
         self._task = self._kingpin.reactor.loop.create_task(self._go_over_when_quiet(monotonic() + PATIENCE))
 
-    def _give_up_rehearsal(self) -> None:
-        if self._rehearsal.returncode is None:
-            self._rehearsal.kill()
+    def end_rehearsal(self) -> None:
+        """End the rehearsal at once, with all that it has started: its time is over, or the app stops."""
+        if self.rehearsal_pid:  # nobody has waited for it, so the number is its own
+            processes.kill_group(self.rehearsal_pid)
 
     def _fail(self, why: str) -> None:
         self._kingpin.console.followers.is_held = False

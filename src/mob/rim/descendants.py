@@ -5,7 +5,12 @@ is the fork server, and nothing in the kernel says any more whose they were. So 
 descendants inherit: a variable of the environment, and the pipes that it prints to. Only a process with such a trace,
 and what is below it, is ended with its mobster. The rest ends with the app, when the fork server ends all below it.
 
-Everything is read from /proc: where there is none, nothing is found.
+Where the fork server was killed as well they are children of whatever process adopts them. Then the traces of the app
+count: `MOB_DEADMAN`, with the number of its deadman pipe, in whatever was executed, and in what was only forked that
+pipe itself, of which each mobster has an end.
+
+Everything is read from /proc: where there is none, nothing is found. What is signalled is the process that was read of,
+and no later one of its number.
 """
 
 from __future__ import annotations
@@ -16,11 +21,18 @@ import signal
 import stat
 from collections.abc import Callable, Collection, Iterable, Mapping
 
+from mob.rim import pidfds, processes
+from mob.rim.pidfds import Status
+
 MARK = "MOB_MOBSTER"
 """The variable: the process id of the mobster."""
+APP_MARK = "MOB_DEADMAN"
+"""The variable: which app, by its deadman pipe."""
 ROUNDS = 20
 """So often what has just been started by what was ended is looked for."""
 
+Table = dict[int, Status]
+"""All processes by their ids. Those that have ended are left out."""
 Children = dict[int, list[int]]
 Pipe = tuple[int, int]
 """Its device and its inode."""
@@ -31,16 +43,22 @@ def leave_mark() -> None:
     os.environ[MARK] = str(os.getpid())
 
 
+def name_of(deadman: int) -> str:
+    """Return what the traces of an app call it, given an end of its deadman pipe."""
+    return str(os.fstat(deadman).st_ino)
+
+
 def end_own() -> None:
     """End all descendants of this process that have left its group. Those in it end with the group."""
-    if has_children():
-        _end(lambda table: [pid for pid in below([os.getpid()], table) if _group_of(pid) != os.getpgrp()])
+    own = os.getpgrp()
+    if processes.has_children():
+        _end(lambda table: [pid for pid in below([os.getpid()], table) if table[pid].group != own])
 
 
-def end_all() -> None:
-    """End all descendants of this process."""
-    if has_children():
-        _end(lambda table: below([os.getpid()], table))
+def end_all(but: int = 0) -> None:
+    """End all descendants of this process, except for one."""
+    if processes.has_children():
+        _end(lambda table: [pid for pid in below([os.getpid()], table) if pid != but])
 
 
 def pipes_of(pid: int) -> set[Pipe]:
@@ -61,68 +79,104 @@ def end_those_of(ended: Mapping[int, Collection[Pipe]], parents: Iterable[int], 
     processes are now. `others`: children of those that are known, and live.
     """
 
-    def find(table: Children) -> list[int]:
-        orphans = [pid for parent in parents for pid in table.get(parent, []) if pid not in others]
+    def find(table: Table) -> list[int]:
+        orphans = [pid for pid, status in table.items() if status.parent in adopters and pid not in others]
         return below((), table, [pid for pid in below((), table, orphans) if _is_of(pid, ended)])
+
+    adopters = frozenset(parents)
+    _end(find)
+
+
+def end_traced(deadman: int, pipes: Collection[Pipe], groups: Collection[int], session: int, but: str) -> None:
+    """End what is left of an app, whose child it may be now.
+
+    `pipes`: what its mobsters printed to. `groups`: those of its mobsters, in this session. `but`: the title of the
+    processes that are to be left alone.
+    """
+    own, name = os.fstat(deadman), name_of(deadman)
+
+    def is_traced(pid: int, status: Status) -> bool:
+        if status.session == session and status.group in groups:
+            return True
+        environment = _read(pid, "environ").split(b"\0")
+        return f"{APP_MARK}={name}".encode() in environment or any(
+            pipe == (own.st_dev, own.st_ino) or (number in (1, 2) and pipe in pipes)
+            for number, pipe in _all_pipes_of(pid)
+        )
+
+    def find(table: Table) -> list[int]:
+        mine = [pid for pid, status in table.items() if pid != os.getpid() and is_traced(pid, status)]
+        return [pid for pid in below((), table, mine) if not _is_called(pid, but)]
 
     _end(find)
 
 
-def has_children() -> bool:
-    """Whether this process has any, be they ended and not waited for."""
-    try:
-        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-    except ChildProcessError:
-        return False
-    return True
+def end_children(parent: int, title: str) -> None:
+    """End the children of a process that have this title."""
+    _end(lambda table: [pid for pid, status in table.items() if status.parent == parent and _is_called(pid, title)])
 
 
-def children() -> Children:
-    """The children of each process that has some, by its process id. Those that have ended are left out."""
-    table: Children = {}
+def everything() -> Table:
+    """Return all that run now."""
+    table: Table = {}
     with contextlib.suppress(FileNotFoundError):
         for name in os.listdir("/proc"):
-            if name.isdecimal() and (parent := _parent_of(name)):
-                table.setdefault(parent, []).append(int(name))
+            if name.isdecimal() and (status := pidfds.status_of(int(name))) and not status.has_ended:
+                table[int(name)] = status
     return table
 
 
-def below(pids: Iterable[int], table: Children, found: Iterable[int] = ()) -> list[int]:
+def below(pids: Iterable[int], table: Table, found: Iterable[int] = ()) -> list[int]:
     """Return all descendants of processes, parents first; those in `found` count as such."""
-    todo = [*found, *(child for pid in pids for child in table.get(pid, []))]
-    for pid in todo:  # grows meanwhile
-        todo.extend(table.get(pid, []))
-    return todo
+    children: Children = {}
+    for pid, status in table.items():
+        children.setdefault(status.parent, []).append(pid)
+    todo = dict.fromkeys([*found, *(child for pid in pids for child in children.get(pid, []))])
+    order = list(todo)
+    for pid in order:  # grows meanwhile
+        for child in children.get(pid, []):
+            if child not in todo:
+                todo[child] = None
+                order.append(child)
+    return order
 
 
-def _end(find: Callable[[Children], list[int]]) -> None:
+def _end(find: Callable[[Table], list[int]]) -> None:
     """End what is found, and look again until nothing is left: it may have started something in between."""
     for _ in range(ROUNDS):
-        found = find(children())
+        table = everything()
+        found = find(table)
         if not found:
             return
         for pid in found:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.kill(pid, signal.SIGKILL)
-
-
-def _parent_of(name: str) -> int:
-    with contextlib.suppress(OSError, IndexError, ValueError), open(f"/proc/{name}/stat", "rb") as file:
-        state, parent = file.read().rpartition(b")")[2].split()[:2]
-        return 0 if state in (b"Z", b"X") else int(parent)
-    return 0
-
-
-def _group_of(pid: int) -> int:
-    with contextlib.suppress(ProcessLookupError):
-        return os.getpgid(pid)
-    return os.getpgrp()  # it has ended
+            pidfds.signal_started(pid, table[pid].started, signal.SIGKILL)
 
 
 def _is_of(pid: int, ended: Mapping[int, Collection[Pipe]]) -> bool:
-    """Whether a process shows a trace of one of these mobsters."""
-    with contextlib.suppress(OSError), open(f"/proc/{pid}/environ", "rb") as file:
-        variables = file.read().split(b"\0")
-        if any(b"%s=%d" % (MARK.encode(), mobster) in variables for mobster in ended):
-            return True
+    """Return whether a process shows a trace of one of these mobsters."""
+    variables = _read(pid, "environ").split(b"\0")
+    if any(b"%s=%d" % (MARK.encode(), mobster) in variables for mobster in ended):
+        return True
     return any(pipe in pipes for pipe in pipes_of(pid) for pipes in ended.values())
+
+
+def _is_called(pid: int, title: str) -> bool:
+    return _read(pid, "cmdline").rstrip(b"\0") == title.encode()
+
+
+def _all_pipes_of(pid: int) -> list[tuple[int, Pipe]]:
+    """Return the pipes that a process has, with the number under which it has each."""
+    found: list[tuple[int, Pipe]] = []
+    with contextlib.suppress(OSError):
+        for name in os.listdir(f"/proc/{pid}/fd"):
+            with contextlib.suppress(OSError):
+                told = os.stat(f"/proc/{pid}/fd/{name}")
+                if stat.S_ISFIFO(told.st_mode):
+                    found.append((int(name), (told.st_dev, told.st_ino)))
+    return found
+
+
+def _read(pid: int, name: str) -> bytes:
+    with contextlib.suppress(OSError), open(f"/proc/{pid}/{name}", "rb") as file:
+        return file.read()
+    return b""

@@ -22,9 +22,11 @@ import time
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from mob.rim import descendants, openfiles, processes
+from mob.rim import descendants, openfiles, pidfds, processes
+from mob.rim.guardian import Guard
+from mob.rim.pidfds import Held
 from mob.wire.frames import HEADER, FrameDecoder
-from mob.wire.messages import Adopt, Exited, Fork, Forked, NotForked, Remember, Report, decode_order, encode
+from mob.wire.messages import Adopt, Exited, Fork, Forked, NotForked, Relieve, Remember, Report, decode_order, encode
 
 Body = Callable[[Fork, int, int], int]
 """Runs a mobster in a fresh process, given its order and the control and liveness sockets; returns the exit status."""
@@ -37,15 +39,18 @@ SEARCHING = 0.05
 class ForkServer:
     """The state of the fork server."""
 
-    def __init__(self, channel: socket.socket, deadman: tuple[int, int], grace: float, body: Body) -> None:
+    def __init__(
+        self, channel: socket.socket, deadman: tuple[int, int], guard: Guard, grace: float, body: Body
+    ) -> None:
         self.channel = channel
         self.deadman = deadman
+        self.guard = guard
         self.grace = grace
         self.body = body
         self.frames = FrameDecoder(LIMIT)
         self.descriptors: list[int] = []
         self.mobsters: dict[int, int] = {}  # pid -> uid
-        self.adopted: dict[int, int] = {}  # pids forked by a predecessor -> descriptors that tell their ends
+        self.adopted: dict[int, Held] = {}  # those that are not its children, by pid: a predecessor has forked them
         self.pipes: dict[int, set[descendants.Pipe]] = {}  # that mobsters print to, by pid
         self.ended: dict[int, set[descendants.Pipe]] = {}  # the same of those whose descendants are to be ended
         self.search_at = 0.0
@@ -81,7 +86,7 @@ class ForkServer:
     def _wait(self, *others: int, seconds: float | None = None) -> list[int]:
         """The descriptors that have something to say: of the children, of adopted mobsters, and the others given."""
         poll = select.poll()
-        for fd in (self.wake_r, *self.adopted.values(), *others):
+        for fd in (self.wake_r, *(held.fileno() for held in self.adopted.values()), *others):
             poll.register(fd, select.POLLIN)
         return [fd for fd, _ in poll.poll(None if seconds is None else seconds * 1000)]
 
@@ -113,6 +118,8 @@ class ForkServer:
                 self._adopt(pid)
             case Remember(path=path):
                 self.paths.append(path)
+            case Relieve():
+                self.guard.relieve()
             case _:
                 raise AssertionError(f"{order!r} is no order")
 
@@ -143,13 +150,17 @@ class ForkServer:
             signal.signal(signal.SIGINT, self.interrupt)
             processes.arm_deadman(self.deadman[0])
             self.channel.close()
-            for descriptor in (*self.deadman, self.wake_r, self.wake_w, *self.adopted.values()):
+            for descriptor in (*self.deadman, self.wake_r, self.wake_w):
                 os.close(descriptor)
+            for held in self.adopted.values():
+                held.close()
             control, liveness, out, err = descriptors
             null = os.open(os.devnull, os.O_RDONLY)
             for descriptor, standard in ((null, 0), (out, 1), (err, 2)):
                 os.dup2(descriptor, standard)
                 os.close(descriptor)
+            self.guard.tell(os.getpid())
+            self.guard.leave()
             os.set_inheritable(control, False)
             os.set_inheritable(liveness, False)
             processes.enter(order.directory)
@@ -175,30 +186,41 @@ class ForkServer:
     def _reap(self) -> None:
         with contextlib.suppress(BlockingIOError):
             os.read(self.wake_r, 4096)
-        for pid, status in processes.reap():
+        for pid, status in processes.reap(self._end_group):
             uid = self.mobsters.pop(pid, None)
             if uid is not None:
-                processes.kill_group(pid)  # its children do not outlive it
                 self.ended[pid] = self.pipes.pop(pid, set())
                 self._report(Exited(uid, pid, status))
+            elif pid == self.guard.pid:
+                self.guard.start((*self.mobsters, *self.adopted))
+
+    def _end_group(self, pid: int) -> None:
+        """A child has ended and was not waited for: its number is still its own. Its children do not outlive it."""
+        if pid in self.mobsters:
+            processes.kill_group(pid)
 
     def _adopt(self, pid: int) -> None:
-        """It is no child of this process, so a descriptor of it tells its end, and no later process is taken for it."""
+        """It is a child of the Kingpin's, so a descriptor tells its end, and no later process is taken for it. If it
+        has ended by now, the Kingpin has seen to its group, before its number became free."""
         try:
-            self.adopted[pid] = processes.tell_end(pid)
-            self.pipes[pid] = descendants.pipes_of(pid)
+            held = Held(pid)
         except ProcessLookupError:
-            self._end_adopted(pid)  # it has just ended: its children do not outlive it
+            self.ended[pid] = set()
+            return
+        if not pidfds.is_child(pid, (os.getppid(),)):
+            held.close()
+            return
+        self.adopted[pid] = held
+        self.pipes[pid] = descendants.pipes_of(pid)
+        self.guard.tell(pid)
 
     def _forget_adopted(self) -> None:
-        for pid, descriptor in list(self.adopted.items()):
-            if processes.is_over(descriptor):
-                self._end_adopted(pid)
-                os.close(self.adopted.pop(pid))
-
-    def _end_adopted(self, pid: int) -> None:
-        processes.kill_group(pid)
-        self.ended[pid] = self.pipes.pop(pid, set())
+        for pid, held in list(self.adopted.items()):
+            if held.has_ended():
+                held.signal_group(signal.SIGKILL)
+                held.close()
+                del self.adopted[pid]
+                self.ended[pid] = self.pipes.pop(pid, set())
 
     def _time_to_search(self) -> float | None:
         return max(0.0, self.search_at - time.monotonic()) if self.ended else None
@@ -215,10 +237,12 @@ class ForkServer:
 
     def _carry_out_the_last_will(self) -> None:
         deadline = time.monotonic() + self.grace
-        for pid in (*self.mobsters, *self.adopted):
+        for pid in self.mobsters:  # children that were not waited for
             processes.kill_group(pid, signal.SIGCONT)  # a stopped one must be able to hear
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGTERM)
+            os.kill(pid, signal.SIGTERM)
+        for held in self.adopted.values():
+            held.signal_group(signal.SIGCONT)
+            held.signal(signal.SIGTERM)
         while self.mobsters or self.adopted:
             left = deadline - time.monotonic()
             if left <= 0:
@@ -226,12 +250,17 @@ class ForkServer:
             self._wait(seconds=left)
             self._reap()
             self._forget_adopted()
-        for pid in (*self.mobsters, *self.adopted):
+        for pid in self.mobsters:
             processes.kill_group(pid)
+        for held in self.adopted.values():
+            held.signal_group(signal.SIGKILL)
+            held.signal(signal.SIGKILL)
+        for pid in (*self.mobsters, *self.adopted):
             self.ended[pid] = self.pipes.get(pid, set())
         self.search_at = 0.0
         self._search()
-        descendants.end_all()
+        descendants.end_all(but=self.guard.pid)
+        self.guard.end()
         for path in self.paths:
             with contextlib.suppress(OSError):
                 os.unlink(path)

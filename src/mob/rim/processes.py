@@ -3,7 +3,8 @@
 The deadman pipe covers the case that Kingpin and fork server are killed at the same moment. Both hold its writing end;
 every mobster opens the reading end anew with O_ASYNC, owner: its own process group, signal: SIGKILL. When the last
 writer is gone the kernel itself kills the whole group: no code of the mobster has to run, so it also ends one that is
-stuck in C, with its children. (fcntl(2): F_SETOWN with a negative number, F_SETSIG.) Linux only.
+stuck in C, with its children. (fcntl(2): F_SETOWN with a negative number, F_SETSIG.) Linux only. What a mobster leaves
+that was killed at that moment too is the guardian's (`guardian`).
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ import faulthandler
 import fcntl
 import os
 import resource
-import select
 import signal
 import sys
 import threading
@@ -100,7 +100,11 @@ def start_thread(function: Callable[[], object], name: str) -> threading.Thread:
 
 
 def kill_group(pid: int, signum: int = signal.SIGKILL) -> None:
-    """Signals the process group that `pid` leads, and `pid` itself should it not lead it yet."""
+    """Signal the group that a process leads, and the process should it not lead it yet.
+
+    For this process, and for a child of it that was not waited for: the number of another may belong to a stranger by
+    now (`pidfds`).
+    """
     for send in (os.killpg, os.kill):
         with contextlib.suppress(ProcessLookupError, PermissionError):
             send(pid, signum)
@@ -167,13 +171,6 @@ def answer_with_stacks() -> None:
         faulthandler.register(STACKS, all_threads=True)
 
 
-def ask_for_stacks(pid: int) -> None:
-    """Has another process do that."""
-    if STACKS:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.kill(pid, STACKS)
-
-
 def is_stopped(pid: int) -> bool:
     """Whether a process was told to stand still (SIGSTOP, Ctrl-Z, a debugger); False where the system does not tell."""
     with contextlib.suppress(OSError, IndexError), open(f"/proc/{pid}/stat", "rb") as file:
@@ -201,63 +198,34 @@ class Child:
         self.send_signal(signal.SIGKILL)
 
 
-def is_there(pid: int) -> bool:
-    """Whether there is such a process, be it ended and not yet waited for."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return True
+def reap(before: Callable[[int], None]) -> list[tuple[int, int]]:
+    """Wait for the children that have ended, and return (pid, exit status as in `os.waitstatus_to_exitcode`) of each.
 
-
-def tell_end(pid: int) -> int:
-    """A descriptor that becomes readable when the process ends, child or not. `ProcessLookupError` if it has ended."""
-    if sys.platform == "linux":
-        return os.pidfd_open(pid)
-    queue = select.kqueue()
-    queue.control([select.kevent(pid, select.KQ_FILTER_PROC, select.KQ_EV_ADD, select.KQ_NOTE_EXIT)], 0)
-    return os.dup(queue.fileno())
-
-
-def wait_for_end(pid: int, seconds: float) -> bool:
-    """Waits for the end of a child, so long at most, and reaps it; whether it has ended."""
-    try:
-        descriptor = tell_end(pid)
-    except ProcessLookupError:
-        return True
-    except OSError:  # there is no descriptor to be had
-        descriptor = -1
-    try:
-        if descriptor >= 0 and not is_over(descriptor, seconds):
-            return False
-        with contextlib.suppress(ChildProcessError):
-            os.waitpid(pid, 0)
-        return True
-    finally:
-        if descriptor >= 0:
-            os.close(descriptor)
-
-
-def is_over(descriptor: int, seconds: float = 0.0) -> bool:
-    """Whether the process of a descriptor of `tell_end` has ended, or does so within that time."""
-    poll = select.poll()  # select() takes no descriptor beyond 1,023
-    poll.register(descriptor, select.POLLIN)
-    return bool(poll.poll(seconds * 1000))
-
-
-def reap() -> list[tuple[int, int]]:
-    """The children that have ended: (pid, exit status as in `os.waitstatus_to_exitcode`)."""
+    `before` is called with the process id of each while that still is its own.
+    """
     ended: list[tuple[int, int]] = []
     while True:
         try:
-            pid, status = os.waitpid(-1, os.WNOHANG)
+            found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            if found is None:
+                return ended
+            before(found.si_pid)
+            pid, status = os.waitpid(found.si_pid, os.WNOHANG)
         except ChildProcessError:
-            return ended
-        if pid == 0:
-            return ended
-        ended.append((pid, os.waitstatus_to_exitcode(status)))
+            if not has_children():
+                return ended
+            continue
+        if pid:
+            ended.append((pid, os.waitstatus_to_exitcode(status)))
+
+
+def has_children() -> bool:
+    """Return whether this process has any, be they ended and not waited for."""
+    try:
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return False
+    return True
 
 
 def exit_text(status: int) -> str:

@@ -83,6 +83,7 @@ from mob.wire.messages.forks import (
     Forked as Forked,
     NotForked as NotForked,
     Order as Order,
+    Relieve as Relieve,
     Remember as Remember,
     Report as Report,
 )

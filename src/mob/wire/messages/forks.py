@@ -29,7 +29,7 @@ class Fork(Base, frozen=True, tag=60):
 
 
 class Adopt(Base, frozen=True, tag=61):
-    """A mobster of an earlier fork server: belongs under your last will too."""
+    """A mobster of an earlier fork server, or the rehearsal of an upgrade: belongs under your last will too."""
 
     pid: int
 
@@ -40,7 +40,11 @@ class Remember(Base, frozen=True, tag=62):
     path: str
 
 
-Order = Fork | Adopt | Remember
+class Relieve(Base, frozen=True, tag=63):
+    """All mobsters of earlier fork servers were named (`Adopt`): your guardian takes the place of theirs."""
+
+
+Order = Fork | Adopt | Remember | Relieve
 
 
 class Forked(Base, frozen=True, tag=70):

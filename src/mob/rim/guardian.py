@@ -1,0 +1,227 @@
+"""The guardian: a small process that ends what an app leaves when all of the app is killed at the same moment.
+
+The kernel kills the mobsters when Kingpin and fork server are gone (the deadman pipe, `processes`). It cannot do so to
+the children of a mobster that was killed as well: nothing of mob runs any more that knows them. Hence one process
+stands aside for each fork server, in a session of its own, under a name in which neither that of the app nor Python's
+occurs, so that `pkill -9 NAME` does not find it. It sleeps until a mobster is forked or ends, or all is over.
+
+Each mobster tells it its process id before any code of the application runs, so no child is ever unknown. When one ends
+its group is killed, as the fork server does. When the last writing end of the deadman pipe closes, all groups are
+killed, and then what is found in /proc to be the app's: it has the variable `MOB_DEADMAN` (exec), or the deadman pipe
+itself (fork), or prints to the pipes of a mobster, or is below one that does.
+
+The fork server starts another guardian should this one be killed. After the death of its fork server a guardian stays,
+until the next fork server has a guardian of its own that knows all mobsters (`Guard.relieve`). Linux only: elsewhere
+there is no guardian.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import resource
+import select
+import signal
+import struct
+import sys
+from collections import deque
+from collections.abc import Iterable
+from time import monotonic
+from typing import NoReturn
+
+import setproctitle
+
+from mob.rim import descendants, pidfds, processes
+from mob.rim.pidfds import Held
+
+RECORD = struct.Struct("=i")
+"""What is said on the pipe: a process id."""
+MOST_ENDED = 4096
+"""Mobsters that have ended whose pipes are kept in mind."""
+JUST = 10.0
+"""Seconds for which the group of one that has ended counts: its leader may have been killed a moment before all else,
+and later the number may be another's."""
+IGNORED = ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGTSTP", "SIGTTIN", "SIGTTOU", "SIGUSR1", "SIGUSR2", "SIGALRM")
+
+
+class Guard:
+    """The fork server's hold on its guardian."""
+
+    def __init__(self, deadman: int) -> None:
+        self.pid = 0
+        self._deadman = deadman
+        self._title = f"guardian of pid {os.getppid()}"  # the same for all guardians of an app
+        self._news = -1  # the writing end of the pipe
+
+    def __repr__(self) -> str:
+        return f"<Guard, guardian pid {self.pid}>"
+
+    def start(self, pids: Iterable[int] = ()) -> None:
+        """Have a guardian for this process's group and for these mobsters. What is missing for it is printed."""
+        if not pidfds.LINUX:
+            return
+        self._forget()
+        try:
+            news, self._news = os.pipe()
+            gc.collect()
+            gc.freeze()  # no later collection of the fork server's touches what both share
+            self.pid = os.fork()
+        except OSError as error:
+            print(f"mob: there is no guardian now: {processes.shortage(error)}", file=sys.stderr, flush=True)
+            self._forget()
+            return
+        if not self.pid:
+            _become_guardian(news, self._deadman, self._title)
+        os.close(news)
+        os.set_blocking(self._news, False)
+        for pid in pids:
+            self.tell(pid)
+
+    def tell(self, pid: int) -> None:
+        """Have a mobster guarded; for the mobster itself, too, which lets go of the pipe then."""
+        if self._news >= 0:
+            with contextlib.suppress(OSError):  # it was killed, and the next one is told of all; or it is stopped
+                os.write(self._news, RECORD.pack(pid))
+
+    def leave(self) -> None:
+        """Close this process's copy of the pipe: for a mobster."""
+        if self._news >= 0:
+            os.close(self._news)
+            self._news = -1
+
+    def relieve(self) -> None:
+        """End the guardians of earlier fork servers, if there is one here, which was told of all mobsters. They are
+        children of the Kingpin now."""
+        if self.pid:
+            descendants.end_children(os.getppid(), self._title)
+
+    def end(self) -> None:
+        """End the guardian, because nothing is left to guard."""
+        if self.pid:
+            with contextlib.suppress(ProcessLookupError, ChildProcessError):
+                os.kill(self.pid, signal.SIGKILL)  # a child that was not waited for
+                os.waitpid(self.pid, 0)
+        self._forget()
+
+    def _forget(self) -> None:
+        self.pid = 0
+        self.leave()
+
+
+def _become_guardian(news: int, deadman: int, title: str) -> NoReturn:
+    """The child's side: nothing of the fork server's but the two pipes, and no signal but SIGKILL."""
+    status = 70
+    try:
+        fork_server = os.getppid()
+        os.setsid()
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        for name in IGNORED:
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
+        setproctitle.setproctitle(title)
+        null = os.open(os.devnull, os.O_RDWR)
+        for standard in (0, 1, 2):
+            os.dup2(null, standard)
+        _close_all_but(0, 1, 2, news, deadman)
+        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))  # one for each mobster
+        gc.disable()  # what is not touched stays shared with the fork server
+        Guardian(news, deadman, fork_server, title).run()
+        status = 0
+    finally:
+        os._exit(status)
+
+
+def _close_all_but(*kept: int) -> None:
+    for name in os.listdir("/proc/self/fd"):
+        if int(name) not in kept:
+            with contextlib.suppress(OSError):
+                os.close(int(name))
+
+
+class Guardian:
+    """What runs in the guardian."""
+
+    def __init__(self, news: int, deadman: int, fork_server: int, title: str) -> None:
+        self._news = news
+        """-1 when the fork server is gone."""
+        self._title = title
+        self._deadman = deadman
+        self._session = 0  # that of the app: a process group lies within one session
+        self._held: dict[int, Held] = {}  # by descriptor
+        self._groups: set[int] = set()
+        self._pipes: dict[int, set[descendants.Pipe]] = {}  # that mobsters print to, by process id
+        self._ended: deque[tuple[float, int, set[descendants.Pipe]]] = deque(maxlen=MOST_ENDED)  # when, who
+        os.set_blocking(news, False)
+        self._poll = select.epoll()
+        self._poll.register(news, select.EPOLLIN)
+        self._poll.register(deadman, 0)  # nobody writes there: it is only heard when the last writer is gone
+        self._fork_server = self._hold(fork_server)
+
+    def __repr__(self) -> str:
+        return f"<Guardian of {len(self._held)} mobsters>"
+
+    def run(self) -> None:
+        """Guard until all of the app is gone."""
+        while True:
+            for fd, _ in self._poll.poll():
+                if fd == self._deadman:
+                    self._hear_news()  # what was said last
+                    self._end_all()
+                    return
+                if fd == self._news:
+                    self._hear_news()
+                else:
+                    self._handle_end(fd)
+
+    def _hear_news(self) -> None:
+        """Take in which mobsters there are, or that the fork server is gone."""
+        while self._news >= 0:
+            try:
+                data = os.read(self._news, 1024 * RECORD.size)  # whole ones: so short a write is not split
+            except BlockingIOError:
+                return
+            for (pid,) in RECORD.iter_unpack(data):
+                self._guard(pid)
+            if not data:
+                os.close(self._news)  # which also ends the watch
+                self._news = -1
+
+    def _guard(self, pid: int) -> None:
+        held = self._hold(pid)
+        self._pipes[pid] = descendants.pipes_of(pid)
+        if held is not None:
+            self._held[held.fileno()] = held
+            self._poll.register(held.fileno(), select.EPOLLIN)
+
+    def _hold(self, pid: int) -> Held | None:
+        """Hold a process whose group is to be ended. Without a descriptor its number has to do, for the search."""
+        try:
+            held = Held(pid)
+        except ProcessLookupError:
+            return None  # it has ended, and its group was killed
+        except OSError:
+            held = None
+        self._groups.add(pid)
+        status = pidfds.status_of(pid)
+        self._session = self._session or (status.session if status else 0)
+        return held
+
+    def _handle_end(self, fd: int) -> None:
+        held = self._held.pop(fd, None)
+        if held is not None:
+            held.signal_group(signal.SIGKILL)
+            self._groups.discard(held.pid)
+            self._ended.append((monotonic(), held.pid, self._pipes.pop(held.pid, set())))
+            self._poll.unregister(fd)
+            held.close()
+
+    def _end_all(self) -> None:
+        for held in (*self._held.values(), self._fork_server):
+            if held is not None:
+                held.signal_group(signal.SIGKILL)
+        pipes = set[descendants.Pipe]().union(*self._pipes.values(), *(pipes for _, _, pipes in self._ended))
+        just_ended = {pid for at, pid, _ in self._ended if at >= monotonic() - JUST}
+        descendants.end_traced(self._deadman, pipes, self._groups | just_ended, self._session, self._title)
