@@ -40,7 +40,7 @@ class Remember(Base, frozen=True, tag=62):
     path: str
 
 
-class Relieve(Base, frozen=True, tag=63):
+class Relieve(Base, frozen=True, tag=65):
     """All mobsters of earlier fork servers were named (`Adopt`): your guardian takes the place of theirs."""
 
 
