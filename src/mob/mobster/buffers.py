@@ -145,10 +145,14 @@ class Buffers:
 
     # ------------------------------------------------------------------------------------------- receiving
 
-    def handle_pool(self, contact: Contact, descriptor: int, size: int) -> None:
-        """A member names its pool."""
+    def handle_pool(self, contact: Contact, descriptors: list[int], size: int) -> None:
+        """A member names its pool. Without its descriptor, which this process could not be given, what lies there fails
+        when it is looked at, and nothing else does."""
         self._forget_unmapped(contact.uid)
-        self._unmapped[contact.uid] = (descriptor, size)
+        if not descriptors:
+            self._ask_again(contact.uid)
+            return
+        self._unmapped[contact.uid] = (descriptors[0], size)
         try:
             self._map(contact.uid)
         except OSError as error:
@@ -192,8 +196,21 @@ class Buffers:
             why = f"{error.strerror}; if that is for its open files, see `ulimit -n`"
             raise BadMessage(f"a buffer arrived in shared memory that this process cannot map now: {why}.") from error
         if mapping is None:
-            raise BadMessage("a buffer arrived in shared memory that is not known here, or no more.")
+            self._ask_again(owner)
+            raise BadMessage(
+                "a buffer arrived in shared memory that is not known here: this process could not be given its "
+                "descriptor. If it has too many files open, see `ulimit -n`."
+            )
         return mapping
+
+    def _ask_again(self, owner: int) -> None:
+        """Have a member send its pool once more, with the next large buffer. On whatever thread decodes."""
+        if (contact := self._peer.contacts.get(owner)) is not None and contact.link is not None:
+            contact.link.post(m.Unpooled())
+
+    def handle_unpooled(self, contact: Contact) -> None:
+        """A member has no descriptor of this pool: it gets another."""
+        self._told.pop(contact.uid, None)
 
     # --------------------------------------------------------------------------------------------- freeing
 

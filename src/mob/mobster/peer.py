@@ -483,7 +483,9 @@ class Peer:
             case m.Lend(id=number, holder=holder):
                 self.callbacks.handle_lend(number, holder)
             case m.Pool(size=size):
-                self.buffers.handle_pool(contact, link.take_one(), size)
+                self.buffers.handle_pool(contact, link.take(1), size)
+            case m.Unpooled():
+                self.buffers.handle_unpooled(contact)
             case m.Freed(counts=counts):
                 self.buffers.handle_freed(contact.uid, counts)
             case m.Attached():

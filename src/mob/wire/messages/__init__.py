@@ -109,6 +109,7 @@ from mob.wire.messages.peer import (
     Pool as Pool,
     Release as Release,
     Reply as Reply,
+    Unpooled as Unpooled,
     Waiting as Waiting,
     export_of as export_of,
 )

@@ -119,6 +119,10 @@ class Freed(Base, frozen=True, tag=13):
     counts: dict[int, int]
 
 
+class Unpooled(Base, frozen=True, tag=66):
+    """The sender could not be given the receiver's pool (`Pool`): it is to come again with the next large buffer."""
+
+
 class Attached(Base, frozen=True, tag=14):
     """Descriptors of sockets and files that are in the message behind this, by number. Takes as many descriptors."""
 
@@ -173,6 +177,7 @@ Peer = (
     | Ended
     | More
     | Pool
+    | Unpooled
     | Freed
     | Attached
     | Arrived
