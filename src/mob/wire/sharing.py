@@ -11,10 +11,14 @@ none the buffer stays where it is. Keys of dicts are not looked at.
 
 from __future__ import annotations
 
+import re
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import cache
+from itertools import islice
 from typing import Any, NamedTuple
 
+from msgspec import DecodeError, Raw
 from msgspec.msgpack import Decoder, Encoder, Ext
 
 from mob.wire.arrays import bytes_from, copy_array, head_of, sendable
@@ -42,7 +46,13 @@ Fill = Callable[[memoryview], None]
 Share = Callable[[int, Fill], "Place | None"]
 """(length, fill) -> the place of the buffer, which `fill` has written there; None if there is no room."""
 
+BINARY, NIL = 0xC6, b"\xc0"
+NUMBERS = {2: rb"\xcd\xd1", 4: rb"\xca\xce\xd2", 8: rb"\xcb\xcf\xd3"}
+"""The marks of numbers, by their sizes in bytes."""
+MOST_TRIED = 4
+"""So much that is taken for a buffer and is none is looked at closely."""
 _pack = Encoder().encode
+_skip = Decoder(Raw).decode
 _unpack = Decoder(Place).decode
 _kind: Callable[[Any], type[Any]] = type
 _BYTES = frozenset({bytes, bytearray})
@@ -73,10 +83,51 @@ def _is_large(value: Any) -> bool:
 
 
 def may_hold_large(body: bytes) -> bool:
-    """False if there is certainly no large buffer in packed bytes: it would stand behind one of these marks."""
+    """Return False if there is no large buffer in packed bytes.
+
+    It would stand behind a mark and its length. Numbers may look like that: in 50688 the mark is the first of its two
+    bytes. So the length has to fit into the body, which has to be whole without what is taken for a buffer. Marks that
+    lie within what may be a number come last, and few of them are tried: where all are numbers, there are many.
+    """
     if len(body) >= 1 << 24:
         return True
-    return b"\xc6\x00" in body or b"\xc9\x00" in body  # binary, extension, of 64 KiB to 16 MiB
+    most = len(body) >> 16
+    for tried, (at, end) in enumerate(_candidates(body, _marks(most, beside_numbers=True))):
+        if tried == MOST_TRIED or _is_whole(body[:at] + NIL + body[end:]):
+            return True
+    within = islice(_candidates(body, _marks(most)), MOST_TRIED)
+    return any(_is_whole(body[:at] + NIL + body[end:]) for at, end in within)
+
+
+def _candidates(body: bytes, marks: re.Pattern[bytes]) -> Iterator[tuple[int, int]]:
+    """Yield where a large buffer may begin and end."""
+    for mark in marks.finditer(body):
+        at = mark.start()
+        end = at + (5 if body[at] == BINARY else 6) + int.from_bytes(body[at + 1 : at + 5])
+        if end <= len(body):
+            yield at, end
+
+
+@cache
+def _marks(most: int, beside_numbers: bool = False) -> re.Pattern[bytes]:
+    """Find the mark and length of binary data or of an extension, of at least 64 KiB and not many times as much.
+
+    `beside_numbers`: only where no mark of a number stands so shortly before that this could be a part of it.
+    """
+    before = b""
+    for distance in range(1, 9) if beside_numbers else ():
+        marks = b"".join(numbers for size, numbers in NUMBERS.items() if distance <= size)
+        before += b"(?<![" + marks + b"]" + b"." * (distance - 1) + b")"
+    return re.compile(before + rb"[\xc6\xc9]\x00(?=[\x01-" + re.escape(bytes([max(1, most)])) + b"])", re.DOTALL)
+
+
+def _is_whole(body: bytes) -> bool:
+    """Return whether these are the bytes of one value."""
+    try:
+        _skip(body)
+    except (DecodeError, RecursionError):
+        return False
+    return True
 
 
 class Sharing(Walk):
