@@ -19,11 +19,13 @@ from mob.mobster.turns import Gate
 from mob.rim.board import mark_of
 from mob.wire.arguments import Parameters
 from mob.wire.codec import Codec
+from mob.wire.kinds import stands_in
 from mob.wire.messages import MAP, Export as Info
 
 F = TypeVar("F", bound=Callable[..., Any])
 MARK = "__mob_export__"
 Kind = Literal["def", "async def"]
+_kind: Callable[[Any], type[Any]] = type
 
 
 class ExportOptions(Struct, frozen=True):
@@ -155,7 +157,7 @@ class Export:
 def functions_of(module: ModuleType) -> dict[str, Callable[..., Any]]:
     """The functions that a module exports, by name, in the order of their definition."""
     names: Mapping[str, Any] = vars(module)
-    own = {name: value for name, value in names.items() if _is_function(value)}
+    own = {name: value for name, value in list(names.items()) if _is_function(value)}  # the import may go on meanwhile
     marked = {name: value for name, value in own.items() if hasattr(value, MARK)}
     if marked:
         return marked
@@ -170,6 +172,22 @@ def functions_of(module: ModuleType) -> dict[str, Callable[..., Any]]:
 
 
 def _is_function(value: Any) -> bool:
-    return isinstance(value, (FunctionType, BuiltinFunctionType)) or (
-        callable(value) and isinstance(getattr(value, "__wrapped__", None), FunctionType)  # e.g. functools.lru_cache
-    )
+    """Return whether it is a function, or wraps one, without asking a lazy object anything: that would evaluate it."""
+    kind = _kind(value)
+    if issubclass(kind, (FunctionType, BuiltinFunctionType)):
+        return True
+    return callable(value) and type(_wrapped_by(value, kind)) is FunctionType  # e.g. functools.lru_cache
+
+
+def _wrapped_by(value: Any, kind: type[Any]) -> Any:
+    """Return its `__wrapped__` as it is stored. What computes it is run only where that is harmless: what stands for
+    another object is a wrapper of a function if it binds as functions do (wrapt), and else a lazy one."""
+    found = inspect.getattr_static(value, "__wrapped__", None)
+    if not hasattr(type(found), "__get__") or type(found) is FunctionType:
+        return found
+    if stands_in(kind) and not any("__get__" in vars(each) for each in kind.__mro__):
+        return None
+    try:
+        return value.__wrapped__
+    except Exception:  # noqa: BLE001  the application's own code
+        return None

@@ -31,6 +31,7 @@ import msgspec
 from mob.errors import ArgumentError, BadMessage, GarbageFrame, nearest
 from mob.wire.annotations import loosen
 from mob.wire.codec import Codec, Raw, blame_bytes
+from mob.wire.kinds import stands_in
 
 Bound = tuple[Sequence[Any], dict[str, Any]]
 Decode = Callable[[Raw, Raw | None], Bound]
@@ -322,7 +323,7 @@ def _parameters(signature: inspect.Signature, codec: Codec) -> list[_Parameter]:
 
 def _parameter(index: int, parameter: inspect.Parameter, codec: Codec) -> _Parameter:
     annotation: Any = parameter.annotation
-    annotation = Any if annotation is _EMPTY or isinstance(annotation, _Text) else loosen(annotation)
+    annotation = Any if annotation is _EMPTY or _kind(annotation) is _Text else loosen(annotation)
     return _Parameter(
         name=parameter.name,
         index=index if parameter.kind in _POSITIONAL else sys.maxsize,
@@ -352,7 +353,16 @@ def _doc(fn: Callable[..., Any]) -> str:
 
 # -- what msgspec says, in the words of Python -------------------------------------------------------------------------
 
-_brief = reprlib.Repr()
+
+class _Brief(reprlib.Repr):
+    """As `reprlib`, and of what stands for something else no more than its type."""
+
+    def repr1(self, x: Any, level: int) -> str:
+        kind = _kind(x)
+        return f"<{kind.__name__}>" if stands_in(kind) else super().repr1(x, level)
+
+
+_brief = _Brief()
 _brief.maxstring = _brief.maxother = 60
 
 _MISFIT = re.compile(r"Expected `(?P<wanted>[^`]*)`, got `(?P<got>[^`]*)`")

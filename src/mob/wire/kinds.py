@@ -48,6 +48,15 @@ def is_a(kind: Any, base: type | str) -> bool:
     )
 
 
+def stands_in(kind: type[Any]) -> bool:
+    """Return whether objects of a class stand for others: lazy settings, proxies, mocks.
+
+    What they are asked, `isinstance` included, they answer by what they stand for, which may be made for it (and fail).
+    So nothing may be asked of them but their type.
+    """
+    return any("__class__" in vars(each) for each in kind.__mro__ if each is not object)
+
+
 def is_opened_by_msgspec(kind: type[Any]) -> bool:
     """Whether msgspec encodes it by its parts or its value, so that no hook is asked about it."""
     return issubclass(kind, (list, tuple, set, frozenset, dict, Struct, enum.Enum)) or is_record(kind)
