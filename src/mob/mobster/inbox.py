@@ -159,7 +159,10 @@ class Inbox:
                     if message.target != laps.target:
                         laps.turn_to(message.target, now, self.arrived)
                     laps.count += 1
-                    self._start_call(link, contact, message, callback)
+                    if link.unsent_bytes <= limits.UNREAD:
+                        self._start_call(link, contact, message, callback)
+                    else:
+                        self._refuse(link, message, limits.unread(contact.name, self._peer.name))
                 elif type(message) is m.Message:
                     laps.turn_to(0, now, 0.0)
                     self._peer.handlers.handle_message(link, contact, message)

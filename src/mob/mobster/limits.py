@@ -1,4 +1,5 @@
-"""What ends a call before its function does: its deadline, and a circle of processes that wait for one another.
+"""What ends a call before its function does: its deadline, a caller that does not read what it has called for, and a
+circle of processes that wait for one another.
 
 A call carries when it was made and when it must have ended, and the calls in whose course it is made (`chain`). Both
 are taken over by the calls that it makes. A call that comes back to a process whose only thread waits for a call of its
@@ -11,12 +12,24 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from mob.core.states import Call as State
-from mob.errors import CallTimeout, Deadlock, Quarantined
+from mob.errors import Busy, CallTimeout, Deadlock, Quarantined
 from mob.wire import messages as m
 
 if TYPE_CHECKING:
     from mob.mobster.contacts import Contact
     from mob.mobster.peer import Peer
+
+
+UNREAD = 64 * 1024 * 1024
+"""Bytes of answers that a caller may leave unread before no other call of its is started."""
+
+
+def unread(caller: str, name: str) -> Busy:
+    """Return the error of a call whose caller does not read the answers to others."""
+    return Busy(
+        f"{name} did not start this call, because {caller} has more than {UNREAD:,} bytes of answers unread. "
+        f"Make fewer calls at a time, or do not block the thread that reads their answers."
+    )
 
 
 def is_circle(call: m.Call, caller: int, peer: Peer) -> bool:

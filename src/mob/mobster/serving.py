@@ -194,6 +194,9 @@ class Serving:
         link, call = work[0], work[2]
         self.inbox.arrived = arrived
         threads = self.threads
+        if link.unsent_bytes > limits.UNREAD:
+            self._refuse_unread(work)
+            return
         if export.is_async and len(self.tasks) >= self._concurrency:
             self._wait(self._line, export, work)
         elif threads is None or not export.in_threads:
@@ -209,6 +212,11 @@ class Serving:
             threads.calls += 1
             self.running.begin_in_thread((link, call.id), export)
             threads.submit(partial(self._run_in_thread, work, export, arrived))
+
+    def _refuse_unread(self, work: Started) -> None:
+        link, contact, call = work[:3]
+        self._fail(link, call, limits.unread(contact.name, self._peer.name))
+        self._leave((link, call.id))
 
     def _handle_invoked(self, export: Export, key: Key, arrived: float, began: float) -> None:
         """A call that had a gate, or had waited, was run on the loop: perhaps to its end."""
@@ -392,10 +400,12 @@ class Serving:
             board.put_running(self._peer.uid, len(self.tasks) + len(self.streams))
 
     def _begin_first_of_line(self) -> None:
-        waiting = self.turns.take(self._line)
-        if waiting is not None:
+        while (waiting := self.turns.take(self._line)) is not None:
+            is_unread = waiting.link.unsent_bytes > limits.UNREAD  # then it takes no place, and the next one may begin
             self._begin(*waiting.work)
-            self.inbox.publish()
+            if not is_unread:
+                self.inbox.publish()
+                return
 
     def _run_in_thread(self, work: Started, export: Export, arrived: float) -> None:
         link, contact, call, function, args, kwargs = work
@@ -406,6 +416,8 @@ class Serving:
                 return  # nobody wants it any more
             if call.times is not None and monotonic() >= call.times[1]:
                 raise limits.expired(call, self._peer.name)
+            if link.unsent_bytes > limits.UNREAD:
+                raise limits.unread(contact.name, self._peer.name)
             began = monotonic()
             value = function(*args, **kwargs)
             if type(value) not in _PLAIN and is_stream(value):

@@ -1,0 +1,75 @@
+"""Answers that nobody reads do not grow in the process that has given them without a bound."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mob.mobster.limits import UNREAD
+from tests.running import RunningApp, apps_in, wait_until
+
+BACK = """
+import os
+
+def resident():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+def plain():
+    return "x" * 1_000_000
+
+async def task():
+    return "x" * 1_000_000
+
+import mob
+
+@mob.export(concurrency=2)
+async def gated():
+    return "x" * 1_000_000
+
+mob.export(resident), mob.export(plain), mob.export(task)
+"""
+FRONT = """
+import os, time
+import mob
+
+back = mob.require("back")
+
+def flood(pid, name, count, path):
+    calls = [getattr(back.options(pid=pid), name)() for _ in range(count)]
+    open(path + ".made", "w").close()
+    while not os.path.exists(path):  # blocks, and waits for none of them
+        time.sleep(0.01)
+    return [(type(call.exception()).__name__, getattr(call.exception(), "executed", "")) for call in calls]
+"""
+COUNT = 1000
+
+
+@pytest.fixture
+def app(tmp_path: Path) -> Iterator[RunningApp]:
+    with apps_in(tmp_path) as apps:
+        app = apps.start('.role("back", "./back.py").role("front", "./front.py")', back=BACK, front=FRONT)
+        app.wait_ready()
+        yield app
+
+
+@pytest.mark.parametrize("name", ["plain", "task", "gated"])
+def test_calls_of_one_that_does_not_read_are_refused(app: RunningApp, tmp_path: Path, name: str) -> None:
+    client, go = app.connect(), tmp_path / "go"
+    back, front = client.require("back"), client.require("front")
+    before = back.resident().result(20)
+    (row,) = (row for row in client.overview() if row.role == "back")
+    flood = front.flood(row.pid, name, COUNT, str(go))
+
+    wait_until((tmp_path / "go.made").exists, "the calls have been made")
+    assert getattr(back, name)().result(60)  # which waits behind all of them
+    after = back.resident().result(20)
+    go.touch()
+    outcomes = Counter(map(tuple, flood.result(60)))
+    assert set(outcomes) == {("NoneType", ""), ("Busy", "no")}
+    assert outcomes["NoneType", ""] >= UNREAD // 1_000_000
+    assert after - before < 6 * UNREAD  # what was under way is answered, and encoded twice
+    assert back.plain().result(20)
