@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 ROSTER = (m.Welcome, m.MemberIs, m.MemberGone, m.RoleIs, m.NodeIs, m.NodeGone, m.Cut)
 """Messages that change the roster."""
+MEMBERS = (m.MemberIs, m.MemberGone)
 
 
 class Control:
@@ -133,10 +134,10 @@ class Control:
         at, count = 0, len(messages)
         while at < count:
             message = messages[at]
-            kind, end = message.__class__, at + 1
+            end = at + 1
             has_changed = has_changed or isinstance(message, ROSTER)
-            if kind is m.MemberIs or kind is m.MemberGone:  # those that come one after the other are handled together
-                while end < count and messages[end].__class__ is kind:
+            if message.__class__ in MEMBERS:  # those that come one after the other are handled together
+                while end < count and messages[end].__class__ in MEMBERS:
                     end += 1
                 self._handle_members(messages[at:end])
             else:
@@ -146,11 +147,16 @@ class Control:
             self.changes.note()
 
     def _handle_members(self, messages: list[Any]) -> None:
-        """Several of one kind."""
-        if isinstance(messages[0], m.MemberIs):
-            self._handle_there({message.member.uid: message.member for message in messages})
-        else:
-            self._handle_gone([(message.uid, message.why) for message in messages])
+        """Members have changed or gone. The last word on each counts, and new ones come before old ones go."""
+        last: dict[int, m.MemberIs | m.MemberGone] = {}
+        for message in messages:
+            last[message.member.uid if isinstance(message, m.MemberIs) else message.uid] = message
+        there = {uid: each.member for uid, each in last.items() if isinstance(each, m.MemberIs)}
+        gone = [(uid, each.why) for uid, each in last.items() if isinstance(each, m.MemberGone)]
+        if there:
+            self._handle_there(there)
+        if gone:
+            self._handle_gone(gone)
 
     def _handle_one(self, link: Link, message: m.Down) -> None:
         peer = self._peer

@@ -232,7 +232,7 @@ class ForkServer:
         if not self.ended or now < self.search_at:
             return
         ended, self.ended = self.ended, {}
-        descendants.end_those_of(ended, (os.getpid(), os.getppid()), (*self.mobsters, *self.adopted, os.getpid()))
+        descendants.end_those_of(ended, (os.getpid(), os.getppid()), {*self.mobsters, *self.adopted, os.getpid()})
         self.search_at = now + (time.monotonic() - now) / SEARCHING
 
     def _carry_out_the_last_will(self) -> None:
