@@ -33,6 +33,9 @@ from mob.wire.messages import Beat, Export, Member, Parked, Row
 NEVER_BEGUN = 3
 """The exit status of an app that ended because a role could not start at all."""
 
+MOST_PARKED = 2**48
+"""Calls or bytes that one client may say that it has waiting: sums of them have to fit into 64 bits."""
+
 
 class Supervisor:
     """Decides launches, revivals, introductions and the stop."""
@@ -353,10 +356,11 @@ class Supervisor:
         """Take in how many calls of a client wait for workers; a role may have to grow for them."""
         if uid not in self.roster:
             return []
-        calls = {role: count for role, count in parked.calls.items() if role in self.crew.roles and count > 0}
+        calls = {role: min(n, MOST_PARKED) for role, n in parked.calls.items() if role in self.crew.roles and n > 0}
+        taken = {role: min(max(0, parked.bytes.get(role, 0)), MOST_PARKED) for role in calls}
         self.crew.parked_at_clients.pop(uid, None)
         if calls:
-            self.crew.parked_at_clients[uid] = Parked(calls, parked.bytes)
+            self.crew.parked_at_clients[uid] = Parked(calls, taken)
         return [] if self.stopping else self._follow_load(set(calls), now)
 
     def _follow_load(self, roles: set[str], now: float) -> list[Decision]:
@@ -395,6 +399,8 @@ class Supervisor:
         """Somebody wants the workers of these roles, or the one with this pid, ended, and others in their places."""
         if self.stopping:
             return [Answer(ticket, error="the app is stopping.")]
+        if bool(roles) == (pid != 0):
+            return [Answer(ticket, error="restart: wanted are roles, or the pid of one mobster, one of the two.")]
         return self.rollout.restart(roles, pid, ticket, now)
 
     def handle_scale(

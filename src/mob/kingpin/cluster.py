@@ -85,11 +85,11 @@ class Cluster:
                     self.leases.handle_free(role)
                 self._handle_early(now)
                 self._introduce_waiting()
-            case m.Arriving():
+            case m.Arriving() if uid in self._gateways:
                 self._arrive(uid, message, now)
-            case m.Taken(number=number):
+            case m.Taken(number=number) if uid in self._gateways:
                 self._handle_taken(number)
-            case m.Hung(number=number):
+            case m.Hung(number=number) if uid in self._gateways:
                 self._forget(number)
             case m.LeaseIs() if uid in self._gateways:
                 self.leases.handle_answer(message)

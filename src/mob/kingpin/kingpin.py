@@ -14,6 +14,7 @@ import os
 import random
 import socket
 import sys
+import traceback
 from functools import partial
 from time import monotonic
 from typing import Any, NoReturn
@@ -25,7 +26,7 @@ from mob.core import decisions as d
 from mob.core.decisions import Decision
 from mob.core.registry import Registry
 from mob.core.supervisor import Supervisor
-from mob.errors import counted
+from mob.errors import GarbageFrame, counted
 from mob.kingpin import estate as estates, logfile, signals as signaling, upgrade
 from mob.kingpin.cluster import Cluster, draw_number
 from mob.kingpin.console import Console
@@ -319,7 +320,7 @@ class Kingpin:
             self.console.say(f"{link.name} spoke garbage to its Kingpin and is killed: {why}")
             self.carry_out([d.Kill(connection.uid)])
 
-    def handle_up(self, uid: int, link: Link, messages: list[m.Up]) -> None:
+    def handle_up(self, uid: int, link: Link, messages: list[Any]) -> None:
         """A mobster or client says something."""
         connection = self._connection_of(uid, link)
         if connection is None:
@@ -330,14 +331,26 @@ class Kingpin:
         for message in messages:
             self.handle_word(connection, message)
 
-    def handle_word(self, connection: Connection, message: m.Up) -> None:
-        """One of the words of a mobster or client."""
+    def handle_word(self, connection: Connection, message: Any) -> None:
+        """One of the words of a mobster or client. Whatever somebody asks for, the others are served, and it is
+        answered."""
+        if isinstance(message, _Garbled):
+            self._handle_garbled(connection, message.error)
+            return
+        try:
+            self._act_on(connection, message)
+        except Exception:  # noqa: BLE001  a fault of this program, of which its other users are to feel nothing
+            kind, name = type(message).__name__, connection.link.name
+            self.console.say(f"{name} asked for what cannot be done ({kind}):\n{traceback.format_exc()}")
+            self.requests.refuse(connection, message, f"the Kingpin cannot do that ({kind}); its output says why.")
+
+    def _act_on(self, connection: Connection, message: m.Up) -> None:
         uid, now, supervisor = connection.uid, monotonic(), self.supervisor
         if connection.is_client and not connection.greeted and not isinstance(message, m.Hello):
             connection.close()
             return
         match message:
-            case m.Hello(protocol=protocol, pid=pid):
+            case m.Hello(protocol=protocol, pid=pid) if connection.is_client:
                 self._greet(connection, protocol, pid)
             case m.Ready(pid=pid, exports=exports, complete=complete, hears=hears) if uid in supervisor.processes:
                 self.carry_out(supervisor.handle_ready(uid, pid, exports, complete, now, hears))
@@ -358,6 +371,8 @@ class Kingpin:
                 self.carry_out(supervisor.handle_parked(uid, message, now))
             case m.Draining(by_itself=by_itself):
                 self.carry_out(supervisor.handle_draining(uid, now, by_itself))
+            case m.WantTerminal() if connection.is_client:
+                self.requests.refuse(connection, message, "a client has a terminal of its own, or none.")
             case m.WantTerminal() | m.ReturnTerminal():
                 self.terminal.handle(connection, message)
             case m.Bind():
@@ -369,6 +384,14 @@ class Kingpin:
             case _:
                 if self.cluster is None or not self.cluster.handle(connection, message):
                     self.requests.handle(connection, message)
+
+    def _handle_garbled(self, connection: Connection, error: GarbageFrame) -> None:
+        """What a client says does not decode: it is told why, and its link ends. Any other link just ends."""
+        if not (connection.is_client and connection.greeted):
+            raise error
+        connection.link.post(m.Refused(f"its Kingpin could not read what this client has said: {error}"))
+        connection.link.flush()
+        connection.link.close(str(error))
 
     def _greet(self, connection: Connection, protocol: int, pid: int) -> None:
         if protocol != m.PROTOCOL:
@@ -571,7 +594,7 @@ class Kingpin:
         """The links on these sockets, which begin to be read; what is said there may come at once."""
         limit = self.plan.frame_limit
         handle_up, handle_closed = partial(self.handle_up, uid), partial(self.handle_up_closed, uid)
-        link = Link(control, self.reactor, m.decode_up, handle_up, handle_closed, limit, name)
+        link = Link(control, self.reactor, _decode_up, handle_up, handle_closed, limit, name)
         link.on_drained = partial(self._handle_drained, uid)
         link.start()
         if liveness is None:
@@ -612,6 +635,20 @@ class Kingpin:
     def _connection_of(self, uid: int, link: Link) -> Connection | None:
         connection = self.connections.get(uid)
         return connection if connection is not None and connection.link is link else None
+
+
+class _Garbled:
+    """A frame that does not decode, in the place of its messages."""
+
+    def __init__(self, error: GarbageFrame) -> None:
+        self.error = error
+
+
+def _decode_up(payload: bytes | bytearray | memoryview) -> list[Any]:
+    try:
+        return m.decode_up(payload)
+    except GarbageFrame as error:
+        return [_Garbled(error)]
 
 
 def _ignore_end(link: Link, why: str) -> None:

@@ -7,6 +7,7 @@ supervisor, and are answered when what it has decided is carried out.
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from time import monotonic
@@ -79,6 +80,23 @@ class Requests:
                 kingpin.handle_upgrade((uid, number))
             case _:
                 pass  # of a process that is gone by now, or of a client, which has no role to be ready for
+
+    def refuse(self, connection: Connection, message: m.Up, why: str) -> None:
+        """Answer what cannot be done, whatever it was: nobody waits for an answer that does not come."""
+        number, post = getattr(message, "id", None), connection.link.post
+        if number is None:
+            return
+        match message:
+            case m.Follow():
+                post(m.Lines(number, (), is_end=True))
+            case m.Bind():
+                post(m.NotBound(number, errno.EINVAL, why))
+            case m.WantTerminal():
+                post(m.NoTerminal(number, why))
+            case m.Unbind():
+                post(m.Unbound(number))
+            case _:
+                post(m.Done(number, error=why))
 
     def _follow(self, connection: Connection, follow: m.Follow) -> None:
         is_there = any(each.pid == follow.pid for each in self._kingpin.supervisor.processes.values())

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from mob.core.repetition import executed_after
 from mob.core.states import Call as State
 from mob.errors import CallError, CallTimeout, Deadlock
+from mob.mobster.checking import check_seconds
 from mob.mobster.futures import Shadow, Shapes, Shown
 from mob.mobster.handover import Callback
 from mob.mobster.streams import Incoming, Receiver, Stream, not_a_value
@@ -242,6 +243,7 @@ class Call(Shapes, Shown[T]):
 
     def _wait(self, timeout: float | None) -> None:
         peer = self._peer
+        check_seconds("timeout", timeout)
         peer.check_process()
         if self.refuse_if_streaming():
             return

@@ -13,6 +13,7 @@ from mob.core.roster import Roster
 from mob.errors import AddressHeld, AppNotRunning, Unavailable
 from mob.mobster.call import Call
 from mob.mobster.changes import Changes
+from mob.mobster.checking import checked
 from mob.rim.board import Board
 from mob.rim.link import Link
 from mob.wire import messages as m
@@ -87,11 +88,12 @@ class Control:
         self._link.post(message)
 
     def request(self, label: str, make: Callable[[int], m.Up]) -> Call[Any]:
-        """Asks the Kingpin something; `make` gets the number of the request."""
-        call: Call[Any] = Call(self._peer, label, "")
+        """Asks the Kingpin something; `make` gets the number of the request. `ArgumentError` if it cannot be asked."""
         number = next(self._ids)
+        message = checked(label, make(number))
+        call: Call[Any] = Call(self._peer, label, "")
         self._requests[number] = call
-        self.post(make(number))
+        self.post(message)
         if self.is_closed:
             self._fail_requests()
         return call
@@ -108,8 +110,9 @@ class Control:
     def follow(self, on_lines: Callable[[m.Lines], None], make: Callable[[int], m.Up]) -> int:
         """Asks for what mobsters print; `on_lines` gets it until its end, which is empty if the Kingpin goes."""
         number = next(self._ids)
+        message = checked("logs", make(number))
         self._followers[number] = on_lines
-        self.post(make(number))
+        self.post(message)
         if self.is_closed:
             self._end_following()
         return number

@@ -18,6 +18,7 @@ from mob.mobster import durable as durable_messages
 from mob.mobster.batches import Chunked
 from mob.mobster.call import Call
 from mob.mobster.calling import DEFAULTS, WAIT, Options
+from mob.mobster.checking import check_seconds
 from mob.mobster.interface import Interface, NewCall
 from mob.mobster.mapping import Map
 from mob.rim.board import mark_of
@@ -52,7 +53,7 @@ class Proxy:
         `wait`: seconds to wait for a ready worker (30). `timeout`: seconds for the whole call (no limit). `pid`: only
         the worker with this process id. `key`: always the worker in the place that this key belongs to (rendezvous
         hashing). `retries`: how often a call of an idempotent export is repeated after a death (3). `TypeError` for
-        any other.
+        any other, `ValueError` for seconds that are no number (nan).
 
         >>> back.options(timeout=2, key="ada").greet("Ada")     # doctest: +SKIP
         """
@@ -60,6 +61,10 @@ class Proxy:
         for name in changes:
             if name not in known:
                 raise TypeError(f"a proxy has no option {name!r}. {nearest(name, known)}")
+        for name in ("wait", "timeout"):
+            check_seconds(name, changes.get(name))
+        if not isinstance(changes.get("retries", 0), int):
+            raise TypeError(f"retries={changes['retries']!r} is not a whole number.")
         changed = msgspec.structs.replace(self._mob_options, **changes)
         return Proxy(self._mob_peer, self._mob_role, changed, self._mob_interface)
 

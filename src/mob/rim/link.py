@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import array
 import contextlib
+import logging
 import os
 import socket
 from collections import deque
@@ -218,7 +219,11 @@ class Link:
         del outbox[: len(batch)]
         if not batch:
             return
-        payload = self._encode(batch)
+        try:
+            payload = self._encode(batch)
+        except Exception:  # noqa: BLE001  one of them cannot be encoded: the others are sent all the same
+            batch = self._encodable(batch)
+            payload = self._encode(batch)
         if len(payload) <= SPLIT or len(batch) == 1:
             self._send_payload(payload)
             if self._is_cut:
@@ -229,6 +234,19 @@ class Link:
             if self._is_cut:
                 outbox[:0] = batch[index:]
                 return
+
+    def _encodable(self, batch: Messages) -> Messages:
+        """Return the messages that can be encoded; the others are a mistake of mob's, and told."""
+        kept: Messages = []
+        for message in batch:
+            try:
+                encode([message])
+                kept.append(message)
+            except Exception:
+                logging.getLogger("mob").exception(
+                    "a message to %s cannot be encoded, and is left out: %.200r", self.name or "a link", message
+                )
+        return kept
 
     def _encode(self, batch: Messages) -> bytes:
         stamped: Messages = [monotonic(), *batch] if self.is_stamped else batch
