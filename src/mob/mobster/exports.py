@@ -183,7 +183,7 @@ def _wrapped_by(value: Any, kind: type[Any]) -> Any:
     """Return its `__wrapped__` as it is stored. What computes it is run only where that is harmless: what stands for
     another object is a wrapper of a function if it binds as functions do (wrapt), and else a lazy one."""
     found = inspect.getattr_static(value, "__wrapped__", None)
-    if not hasattr(type(found), "__get__") or type(found) is FunctionType:
+    if not hasattr(_kind(found), "__get__") or type(found) is FunctionType:
         return found
     if stands_in(kind) and not any("__get__" in vars(each) for each in kind.__mro__):
         return None
