@@ -15,6 +15,7 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Protocol, TextIO
 
 import msgspec
@@ -24,6 +25,7 @@ from mob.kingpin.bottom import Bottom
 from mob.kingpin.lines import BOLD, KINGPIN, Chunk, Form, Origin, as_dated_text, as_json, as_painted_text, as_text
 from mob.kingpin.logfile import LogFile
 from mob.plan import Logs
+from mob.rim.lasting import carry_on
 from mob.rim.processes import start_thread
 from mob.rim.standard import is_terminal
 
@@ -327,7 +329,7 @@ class Writer:
                     self._shares[source] -= len(chunk.data)
                     if not self._shares[source]:
                         del self._shares[source]
-            self._write(chunk)
+            carry_on(partial(self._write, chunk), None)
             with self._wake:
                 self._is_writing = False
                 if not self._queue:

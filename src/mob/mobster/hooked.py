@@ -22,6 +22,7 @@ from msgspec import Struct
 
 from mob.errors import BadMessage, MobError
 from mob.mobster.served import caller
+from mob.rim.lasting import carry_on
 from mob.rim.link import Link
 from mob.wire import messages as m
 
@@ -127,7 +128,7 @@ class ErrorHooks:
 
     def _run(self) -> None:
         while (work := self._queue.get()) is not None:
-            work()
+            carry_on(work, None)
             del work  # it keeps a traceback, and all that is in its frames
 
     def _hand_over(self, error: BaseException, context: ErrorContext) -> None:

@@ -5,6 +5,9 @@ everything stands when it is asked; and it notices at once when the Kingpin has 
 in order, and its whole group is killed if it has not done so within the grace time. Code that never lets go of the
 interpreter stops even this thread; that case is the fork server's and the deadman pipe's.
 
+What the thread calls may raise (there is no descriptor to be had, a name is no UTF-8). That is told, and it beats on
+with what it knew last (`rim.lasting`).
+
 A singleton runs by a lease, and this thread ends the whole group when it hears of no longer one in time. So does the
 kernel, a moment later, should the thread not come to run.
 """
@@ -19,14 +22,18 @@ import threading
 import time
 from collections.abc import Callable
 
+from msgspec.structs import replace
+
 from mob.errors import LinkError
 from mob.rim import expiry, processes
+from mob.rim.lasting import carry_on, readable
 from mob.wire.frames import HEADER, FrameDecoder
 from mob.wire.messages import Beat, Inspect, Inspection, Prolong, Vital, decode_heed, encode
 
 INTERVAL = 1.0
 LATE = 0.25
 """Seconds after the end of the lease at which the kernel ends this process, if its own thread has not."""
+FAILED = "where it is could not be found out; its log says why."
 LONGEST = 1024 * 1024
 """Characters of the stacks."""
 
@@ -52,6 +59,7 @@ class Liveness:
         self._timer = None if until is None else expiry.Timer(until + LATE)
         self._decoder = FrameDecoder(LONGEST)
         self._beating = threading.Lock()
+        self._last = Beat()
         self._thread = threading.Thread(target=self._run, name="mob-liveness", daemon=True)
         self._thread.pydev_do_not_trace = True  # pyright: ignore[reportAttributeAccessIssue]  debugpy stops all others
 
@@ -79,7 +87,7 @@ class Liveness:
             is_heard = bool(poll.poll(self._patience() * 1000))
             is_there = self._listen() if is_heard else self._beat()
             self._end_if_expired()
-        self._on_gone()
+        carry_on(self._on_gone, None)
         self._end_late()
 
     def _end_late(self) -> None:
@@ -108,14 +116,23 @@ class Liveness:
         """Beats once more, from whatever thread: the process ends, and what it has counted is not to be lost."""
         with self._beating:
             if self._thread.is_alive() and self._is_writable():
-                self._say(make())
+                self._say(self._made(make) or self._last)
 
     def _beat(self) -> bool:
         with self._beating:
             if not self._is_writable():  # the Kingpin is slow to read; the next beat says all that this one would have
                 return True
-            beat = self._on_beat()
+            beat = self._made(self._on_beat)
             return beat is None or self._say(beat)
+
+    def _made(self, make: Callable[[], Beat | None]) -> Beat | None:
+        """Return what there is to say, and the last beat once more if that cannot be made, or not sent."""
+        last = self._last
+        beat = carry_on(make, last)
+        if beat is not None and beat is not last and carry_on(lambda: encode([beat]), b""):
+            self._last = replace(beat, tallies=(), unserved={}, traffic={})  # which are told once
+            return beat
+        return None if beat is None else last
 
     def _is_writable(self) -> bool:
         """Whether a whole beat goes into the socket: the kernel says so as long as three quarters of it are free."""
@@ -133,8 +150,10 @@ class Liveness:
         for message in heard:
             if isinstance(message, Prolong):
                 self._prolong(message.until)
-            elif isinstance(message, Inspect) and not self._say(Inspection(self._on_inspect()[:LONGEST]), is_last=True):
-                return False
+            elif isinstance(message, Inspect):
+                stacks = readable(carry_on(self._on_inspect, FAILED))[:LONGEST]
+                if not self._say(Inspection(stacks), is_last=True):
+                    return False
         return bool(data)
 
     def _say(self, vital: Vital, is_last: bool = False) -> bool:

@@ -7,6 +7,7 @@ asking it: at each beat it is given a function to call, and the time until it ha
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import sys
 import threading
@@ -51,6 +52,7 @@ class Vitals:
         self._served = 0  # calls, by then
         self._lag = 0.0  # seconds after which the loop has come round, when it was asked last
         self._count_connections = count_connections
+        self._counted: dict[str, int] = {}
         self._asked_at = 0.0  # when the loop was asked to come round, 0 if it has done so
         self.blocked = ""
         """Where the module of the role has been for some time without being ready, if it has."""
@@ -113,13 +115,19 @@ class Vitals:
             waiting=serving.waiting if not stuck else serving.in_hand,
             cpu=process_time(),
             lag=max(self._lag, stuck),
-            connections=self._count_connections(),
+            connections=self._connections(),
             parked_bytes={role: peer.calling.parked_bytes(role) for role in parked},
             open_requests=open_requests,
             requests={} if requests is None else dict(requests.answered),
             blocked=self.blocked,
             **self._tallies(),
         )
+
+    def _connections(self) -> dict[str, int]:
+        """Return the last count where there is no descriptor for another."""
+        with contextlib.suppress(OSError):
+            self._counted = self._count_connections()
+        return self._counted
 
     def _tallies(self) -> dict[str, Any]:
         tallies = self._peer.serving.tallies

@@ -14,6 +14,8 @@ from contextvars import Context, copy_context
 from threading import Condition, Lock
 from time import monotonic
 
+from mob.rim.lasting import carry_on
+
 HOLD = 0.1
 """Seconds for which a callback holds up the next one."""
 
@@ -62,7 +64,7 @@ class Runner:
         while (begun := self._begin_next()) is not None:
             number, job = begun
             try:
-                job()
+                carry_on(job, None)
             finally:
                 with self._news:
                     del self._running[number]
