@@ -57,7 +57,7 @@ def has_begun(begun: Any) -> bool:
     >>> has_begun(counting), next(counting), has_begun(counting)
     (False, 1, True)
     """
-    kind: type[Any] = type(begun)
+    kind = cast(Any, type(begun))
     if kind is CoroutineType:
         coroutine = cast("CoroutineType[Any, Any, Any]", begun)
         return coroutine.cr_suspended or coroutine.cr_frame is None or coroutine.cr_running

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable
 from time import monotonic
 
+from mob.rim.lasting import carry_on
 from mob.rim.processes import start_thread
 
 MOST = 1000
@@ -28,7 +29,7 @@ class Errands:
         return f"<Errands {self._name}, {len(self._queue)} wait>"
 
     def run(self, errand: Callable[[], None]) -> bool:
-        """Has a function called there, which must not raise; False if too many wait."""
+        """Has a function called there; False if too many wait."""
         with self._changed:
             if len(self._queue) >= MOST:
                 return False
@@ -56,4 +57,4 @@ class Errands:
                     return
                 errand = self._queue.popleft()
                 self._is_busy = True
-            errand()
+            carry_on(errand, None)
