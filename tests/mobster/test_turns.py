@@ -48,6 +48,11 @@ def call(number: int, seconds: float | None = None) -> m.Call:
     return m.Call(number, "foo", Raw(b"\x90"), (), times, ())
 
 
+def take(turns: Turns, line: Line) -> Waiting | None:
+    """Take the first of a line."""
+    return turns.drop(*next(iter(line))) if line else None
+
+
 @pytest.fixture
 def loop() -> Any:
     return Loop()
@@ -75,7 +80,7 @@ def taken(waiting: Waiting | None) -> int | None:
 def test_a_line_keeps_its_order(turns: Turns, line: Line) -> None:
     for number in (3, 1, 2):
         turns.put(line, LINK, call(number), None)
-    assert [taken(turns.take(line)) for _ in range(4)] == [3, 1, 2, None]
+    assert [taken(take(turns, line)) for _ in range(4)] == [3, 1, 2, None]
     assert not turns.lines
 
 
@@ -87,7 +92,7 @@ def test_a_call_leaves_from_anywhere(turns: Turns, line: Line) -> None:
     assert (dropped.work, dropped.is_read) == ("work 2", True)
     assert turns.drop(LINK, 2) is None
     assert turns.drop(OTHER, 1) is None
-    assert [taken(turns.take(line)) for _ in range(3)] == [1, 3, None]
+    assert [taken(take(turns, line)) for _ in range(3)] == [1, 3, None]
 
 
 def test_lines_are_counted_together_and_emptied_apart(turns: Turns, line: Line) -> None:
@@ -97,7 +102,7 @@ def test_lines_are_counted_together_and_emptied_apart(turns: Turns, line: Line) 
     turns.put(second, OTHER, call(1), None)
     assert len(turns.lines) == 3
     assert turns.of_link(LINK) == [1, 2]
-    assert taken(turns.take(second)) == 2
+    assert taken(take(turns, second)) == 2
     assert [(waiting.link, waiting.call.id) for waiting in turns.take_all()] == [(LINK, 1), (OTHER, 1)]
     assert not line
     assert not second
@@ -111,13 +116,13 @@ def test_a_call_leaves_when_its_time_is_over(loop: Any, turns: Turns, line: Line
     assert 4 < timer.after <= 5
     timer.ring()
     assert expired == [2]
-    assert [taken(turns.take(line)) for _ in range(2)] == [1, None]
+    assert [taken(take(turns, line)) for _ in range(2)] == [1, None]
 
 
 def test_a_call_that_has_left_needs_no_timer(loop: Any, turns: Turns, line: Line, expired: list[int]) -> None:
     turns.put(line, LINK, call(1, seconds=5), None)
     turns.put(line, LINK, call(2, seconds=-5), None)
-    turns.take(line)
+    take(turns, line)
     turns.drop(LINK, 2)
     assert [(timer.is_cancelled, timer.after >= 0) for timer in loop.timers] == [(True, True), (True, True)]
     loop.timers[0].ring()  # it was on its way already
@@ -126,21 +131,34 @@ def test_a_call_that_has_left_needs_no_timer(loop: Any, turns: Turns, line: Line
 
 def test_a_gate_lets_so_many_in() -> None:
     gate = Gate(2)
-    assert [gate.enter() for _ in range(3)] == [True, True, False]
-    assert gate.leave() is False
-    assert gate.enter() is True
+    assert [gate.enter((LINK, n)) for n in range(3)] == [True, True, False]
+    assert gate.leave((LINK, 0)) is False
+    assert gate.leave((LINK, 0)) is False  # a second time: it has no place any more
+    assert [gate.enter((LINK, n)) for n in (3, 4)] == [True, False]
     assert repr(gate) == "<Gate, 2 of 2 run, 0 wait>"
 
 
 def test_a_place_that_is_given_back_is_kept_for_the_line(turns: Turns) -> None:
     gate = Gate(1)
-    gate.enter()
+    gate.enter((LINK, 0))
     turns.put(gate.line, LINK, call(1), None)
-    assert gate.leave() is True
-    assert gate.enter() is False  # nobody overtakes the one that waits
-    turns.take(gate.line)
-    assert gate.leave() is False
-    assert gate.enter() is True
+    assert gate.leave((LINK, 0)) is True
+    assert gate.enter((LINK, 2)) is False  # nobody overtakes the one that waits
+    take(turns, gate.line)
+    gate.hand_over((LINK, 1))
+    assert gate.enter((LINK, 2)) is False
+    assert gate.leave((LINK, 1)) is False
+    assert gate.enter((LINK, 2)) is True
+
+
+def test_a_place_that_is_kept_for_nobody_is_free_again() -> None:
+    gate = Gate(1)
+    gate.enter((LINK, 0))
+    gate.line[LINK, 1] = Waiting(LINK, call(1), None, True, None)
+    assert gate.leave((LINK, 0)) is True
+    gate.line.clear()
+    gate.hand_over(None)
+    assert (gate.running, gate.handed) == (0, 1)
 
 
 @pytest.mark.parametrize("concurrency", [0, -1, 1.0, "1", True])

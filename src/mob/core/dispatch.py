@@ -419,10 +419,11 @@ class Route(Generic[W]):
     def _line(self, number: int) -> Line | None:
         return next((line for line in self._lines.values() if line.number == number), None)
 
-    def accept(self, worker: W, number: int, count: int) -> list[Item]:
+    def accept(self, worker: W, number: int, count: int, items: list[Item] | None = None) -> list[Item]:
         """Take what an invitation is for out of its line: so many items at most, all of the export that the worker was
         told of. If there are none, the worker must be told, because it keeps places free, and forgets the line:
-        `asks_after` says if it must be told of it again."""
+        `asks_after` says if it must be told of it again. `items`: where they are put, also if this raises."""
+        items = [] if items is None else items
         line = self._line(number)
         if line is None:
             return []
@@ -430,10 +431,9 @@ class Route(Generic[W]):
         if not line.waiting or line.head.name != name or worker not in self._candidates_of(line):
             line.asked.pop(worker.uid, None)
             return []
-        items: list[Item] = []
         while line.waiting and len(items) < count and (item := line.head).name == name:
-            self.forget(item)
             items.append(item)
+            self.forget(item)
         if items and (line.place is not None or not line.name):
             self._leaving = line  # until `asks_after`: a later call must not be sent before these
         return items
@@ -454,6 +454,19 @@ class Route(Generic[W]):
         self.waiting -= 1
         self.size -= item.size
         return True
+
+    def ask_again(self) -> list[Ask[W]]:
+        """Return all that workers must be told if nobody knows what they were told, because something was raised."""
+        self._leaving = None
+        asks: list[Ask[W]] = []
+        for line in list(self._lines.values()):
+            line.asked.clear()
+            asks += self._asks(line)
+        return asks
+
+    def holds(self, item: Item) -> bool:
+        """Return whether an item waits here."""
+        return item in item.line.waiting
 
     def items(self) -> list[Item]:
         """Return all that waits. From any thread."""

@@ -139,6 +139,19 @@ class Invitations:
                 del self._reserved[group], self._slow[group]
         waiting.count, waiting.is_slow, waiting.until = 0, False, math.inf
 
+    def recover(self) -> None:
+        """Something was raised in the middle of a change, or of telling those that were invited: put all that wait in
+        turn, in their order, with nobody invited."""
+        known = sorted(self._known.values(), key=lambda each: each.order)
+        self._queues.clear()
+        self.expected.clear()
+        self._reserved.clear()
+        self._slow.clear()
+        self.waiting = 0
+        for waiting in known:
+            waiting.count, waiting.is_slow, waiting.until = 0, False, math.inf
+            self._put_last(waiting)
+
     def handle_lost(self, uid: int) -> None:
         """The link to a caller has ended."""
         for key in [key for key in self._known if key[0] == uid]:

@@ -65,7 +65,7 @@ class Chunked(Call[Any]):
 class Batch:
     """Items that are sent together, and what becomes of them."""
 
-    __slots__ = ("args", "bodies", "call", "is_done", "missing", "outcomes")
+    __slots__ = ("args", "bodies", "call", "is_done", "is_told", "is_under_way", "missing", "outcomes")
 
     def __init__(self, bodies: list[Raw], args: tuple[Any, ...] | None = None) -> None:
         self.bodies = bodies
@@ -77,6 +77,9 @@ class Batch:
         self.missing = range(len(self.outcomes))
         """The items whose outcomes are not known, or were refused."""
         self.is_done = False
+        self.is_told = False
+        """Whether it is among those that have ended, if their order does not count."""
+        self.is_under_way = False
 
     def __repr__(self) -> str:
         return f"<Batch of {len(self.outcomes)} items, {len(self.missing)} missing>"
@@ -89,8 +92,8 @@ class Batch:
         else:
             for index, outcome in zip(self.missing, outcomes, strict=True):
                 self.outcomes[index] = outcome
-        self.missing = refused
         self.is_done = not refused
+        self.missing = refused  # last: until then the answer may be taken once more
 
 
 class Run:
@@ -264,7 +267,7 @@ class Run:
                 raise
             return
         with self._lock:
-            self._under_way += 1
+            self._under_way, batch.is_under_way = self._under_way + 1, True
         batch.call = call
         call.when_done(partial(self._handle_done, batch))
 
@@ -285,15 +288,19 @@ class Run:
         """A call has ended; in whichever thread has settled it."""
         error = None if call.cancelled() else call.exception()
         if not self.is_over:
-            if not is_refused(error):
+            if batch.missing and not is_refused(error):
                 self._take_answer(batch, call, error)
-            if batch.missing:
-                self._refused.append(batch)
-            else:
+            if not batch.missing:
                 self._pause = FIRST_PAUSE
+                if not self._is_ordered and not batch.is_told:
+                    self._ended.append(batch)
+                    batch.is_told = True
+            elif batch not in self._refused:
+                self._refused.append(batch)
         with self._lock:
-            self._under_way -= 1
-            self._ends += not batch.missing
+            if batch.is_under_way:  # once, though this may be called again because it has raised
+                self._under_way, batch.is_under_way = self._under_way - 1, False
+                self._ends += not batch.missing
         self.wake()
 
     def _take_answer(self, batch: Batch, call: Call[Any], error: BaseException | None) -> None:
@@ -306,11 +313,9 @@ class Run:
                 outcomes = [call.result()]
             else:
                 outcomes = self._read(call.result(), len(batch.missing))
-        except Exception as failure:  # noqa: BLE001  becomes the outcome
+        except BaseException as failure:  # noqa: BLE001  becomes the outcome
             outcomes = [Failed(self._unreadable(failure))] * len(batch.missing)
         batch.put(outcomes)
-        if batch.is_done and not self._is_ordered:
-            self._ended.append(batch)
 
     def _read(self, answer: Any, count: int) -> list[Any]:
         """The outcomes that an answer tells; raises whatever it likes if it is none."""
@@ -332,7 +337,7 @@ class Run:
         if value.__class__ is Raw:
             try:
                 call.settle(self.peer.codec.decode(value))
-            except Exception as failure:  # noqa: BLE001  becomes the outcome
+            except BaseException as failure:  # noqa: BLE001  becomes the outcome
                 if not call.settle_as_declared(value):
                     call.fail(self._unreadable(failure))
         else:
@@ -340,8 +345,9 @@ class Run:
         error = call.exception()
         return call.result() if error is None else Failed(error)
 
-    def _unreadable(self, failure: Exception) -> CallError:
-        error = CallError(f"{self.label} has answered, but the answer cannot be read: {failure}", executed="yes")
+    def _unreadable(self, failure: BaseException) -> CallError:
+        why = str(failure) if isinstance(failure, Exception) else f"{type(failure).__name__}: {failure}"
+        error = CallError(f"{self.label} has answered, but the answer cannot be read: {why}", executed="yes")
         error.__cause__ = failure
         return error
 
@@ -387,10 +393,17 @@ class Run:
 
     def wake(self) -> None:
         """Something has changed."""
-        if self._waiters:
-            waiters, self._waiters = self._waiters, []
-            for waiter in waiters:
+        waiters = self._waiters
+        while waiters:
+            try:
+                waiter = waiters.pop(0)
+            except IndexError:
+                return  # another thread was faster
+            try:
                 waiter()
+            except BaseException:
+                waiters.insert(0, waiter)  # it was not told: the next to wake it tells it
+                raise
 
     def calls(self) -> list[Call[Any]]:
         """Those that are under way."""

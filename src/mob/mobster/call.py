@@ -12,6 +12,7 @@ logged, never lost: when the last reference to the call goes, a guard appends to
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from asyncio import AbstractEventLoop, CancelledError
 from collections import deque
 from collections.abc import AsyncIterator, Generator, Iterator
@@ -22,7 +23,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from mob.core.repetition import executed_after
 from mob.core.states import Call as State
-from mob.errors import CallError, CallTimeout, Deadlock
+from mob.errors import CallError, CallTimeout, Deadlock, MobError
 from mob.mobster.checking import check_seconds
 from mob.mobster.futures import Shadow, Shapes, Shown
 from mob.mobster.handover import Callback
@@ -124,6 +125,10 @@ class Call(Shapes, Shown[T]):
         if (reactor := self._peer.reactor).is_away:
             reactor.stand_in.look()  # plain code may ask again and again, and nobody would read the answer
         return False
+
+    def done_already(self) -> bool:
+        """As `done`, without a look at what may lie unread."""
+        return self.state is DONE
 
     def cancelled(self) -> bool:
         """Whether `cancel` ended it."""
@@ -275,14 +280,32 @@ class Call(Shapes, Shown[T]):
     def add_done_callback(self, fn: Callback, *, context: Context | None = None) -> None:
         """Have `fn(call)` called once it is done: on the running loop. Where none is running, in plain code, it is
         called at once in the thread that reads the answer, as `concurrent.futures` does it."""
-        reactor = self._peer.reactor
-        loop = reactor.loop
-        if reactor.is_away or get_ident() != reactor.thread:  # else mob's is running; to ask costs a system call
-            loop = self._loop_elsewhere()
-        self._add(fn, copy_context() if context is None else context, loop)
+        try:
+            reactor = self._peer.reactor
+            loop = reactor.loop
+            if reactor.is_away or get_ident() != reactor.thread:  # else mob's is running; to ask costs a system call
+                loop = self._loop_elsewhere()
+            self._add(fn, copy_context() if context is None else context, loop)
+        except MobError:
+            raise
+        except BaseException as error:  # noqa: BLE001  told there
+            self._add_after_all(fn, context, error)
+
+    def _add_after_all(self, fn: Callback, context: Context | None, error: BaseException) -> None:
+        """Add a callback though something was raised meanwhile: the task that waits would never be run again."""
+        if not any(entry[0] is fn for entry in self._callbacks):
+            loop = asyncio._get_running_loop()
+            if loop is None:
+                raise error
+            self._callbacks.append((fn, copy_context() if context is None else context, loop))
+        if self.state is DONE:
+            self._run_callbacks()
+        told = {"message": f"a callback of {self!r} was added, and something was raised", "exception": error}
+        self._peer.reactor.loop.call_exception_handler(told)
 
     def when_done(self, fn: Callback) -> None:
-        """Has `fn(call)` called by whoever settles it, at once, on any thread: for mob itself."""
+        """Has `fn(call)` called by whoever settles it, at once, on any thread: for mob itself. If it raises, it is
+        called once more."""
         self._add(fn, None, None)
 
     def _add(self, fn: Callback, context: Context | None, loop: AbstractEventLoop | None) -> None:
@@ -303,10 +326,13 @@ class Call(Shapes, Shown[T]):
 
     def get_loop(self) -> AbstractEventLoop:
         """The running loop: a call belongs to none, so it fits each."""
-        reactor = self._peer.reactor
-        if get_ident() == reactor.thread and not reactor.is_away:
-            return reactor.loop
-        loop = asyncio._get_running_loop()
+        try:
+            reactor = self._peer.reactor
+            if get_ident() == reactor.thread and not reactor.is_away:
+                return reactor.loop
+            loop = asyncio._get_running_loop()
+        except BaseException:  # noqa: BLE001  a task that asks is never run again if this raises
+            loop = asyncio._get_running_loop()
         if loop is None:
             raise RuntimeError(
                 f"{self.label}: no event loop runs in this thread that could wait for the call. In sync code its value "
@@ -326,20 +352,34 @@ class Call(Shapes, Shown[T]):
         return running
 
     def _run_callbacks(self) -> None:
-        give = self._peer.handover.give
         callbacks = self._callbacks
+        raised: BaseException | None = None
         while callbacks:
+            entry = begun = fn = context = loop = None
             try:
-                fn, context, loop = callbacks.pop(0)
-            except IndexError:
-                return  # another thread was faster
-            if loop is None and context is None:
-                fn(self)
-            elif loop is None:
-                self._peer.end_to_wait(self)
-                self._peer.handover.call_here(fn, self, context)
-            else:
-                give(loop, fn, self, context)
+                entry = callbacks[0]
+                callbacks.remove(entry)
+                fn, context, loop = entry
+                if loop is None and context is None:
+                    fn(begun := self)
+                elif loop is None:
+                    self._peer.end_to_wait(self)
+                    self._peer.handover.call_here(fn, begun := self, context)
+                else:
+                    self._peer.handover.give(loop, fn, self, context)  # it raises only if nothing was given
+            except (IndexError, ValueError) as error:
+                if begun is not None:
+                    raised = error
+                # else another thread was faster
+            except BaseException as error:  # noqa: BLE001  raised below, when all have been called
+                raised = error
+                if fn is not None and begun is not None and loop is None and context is None:
+                    with contextlib.suppress(BaseException):
+                        fn(self)  # of mob: it says what it had no time to say
+                if begun is None and entry is not None and all(each is not entry for each in callbacks):
+                    callbacks.insert(0, entry)
+        if raised is not None:
+            raise raised
 
     # -------------------------------------------------------------------------------------------- settling
 
@@ -347,6 +387,7 @@ class Call(Shapes, Shown[T]):
         """It ended with a value. On the hot path, hence without a lock: a call that is cancelled at the same moment
         counts as cancelled, and every callback is popped, so it runs once."""
         if self.state is DONE:
+            self._run_callbacks()  # none is left, unless an exception came up when it ended
             return
         self._value = value
         self.state = DONE
@@ -361,6 +402,9 @@ class Call(Shapes, Shown[T]):
         """It ended with an error."""
         if isinstance(error, CallError) and getattr(self, "is_repeated", False):
             error.executed = executed_after(True, error.executed)
+        if self.done_already():
+            self._run_callbacks()  # none is left, unless an exception came up when it ended
+            return
         with _ending:
             if self.state is DONE:
                 return
@@ -377,14 +421,22 @@ class Call(Shapes, Shown[T]):
             sent = self.state is SENT
             self._error = CANCELLED
             self.state = DONE
+        try:
+            self._tell_cancelled(sent)
+        except BaseException:
+            self._tell_cancelled(sent)
+            raise
+        finally:
+            self._run_callbacks()
+        return True
+
+    def _tell_cancelled(self, sent: bool) -> None:
         if self._peer.is_abandoned:
             pass  # it is the parent's call, and goes on there
         elif sent:
             self.contact.forget_call(self)
         else:
             self._peer.calling.forget(self)
-        self._run_callbacks()
-        return True
 
 
 def deadlock_of(call: Call[Any]) -> Deadlock | None:

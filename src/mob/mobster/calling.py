@@ -7,6 +7,7 @@ here it is done.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import random
 from collections.abc import Callable, Mapping, Sequence
@@ -22,7 +23,7 @@ from mob.core.dispatch import Ask, Item, Route
 from mob.core.lanes import MESSAGE
 from mob.core.routing import Place, place_of
 from mob.core.states import Call as State
-from mob.errors import BadMessage, Busy, CallError, Lost, Unavailable, UnknownTarget
+from mob.errors import BadMessage, Busy, CallError, Lost, MobError, Unavailable, UnknownTarget
 from mob.mobster import portable
 from mob.mobster.call import Call
 from mob.mobster.callbacks import Passage
@@ -33,6 +34,7 @@ from mob.mobster.streams import Receiver
 from mob.plan import BACKLOG
 from mob.rim.board import mark_of
 from mob.wire import messages as m
+from mob.wire.references import AnyReference
 
 if TYPE_CHECKING:
     from mob.mobster.contacts import Body, Contact
@@ -45,6 +47,8 @@ OVERHEAD = 512
 """Bytes that a waiting call takes besides its arguments."""
 OVERDUE = 0.1
 """Seconds after which a call that waits for a worker is counted as waiting: a shorter wait is no backlog."""
+ATTEMPTS = 3
+"""How often a call that was taken out of its line is ended if that raises."""
 OUTSTANDING_LIMIT = 100_000
 """Calls to one worker that may be unanswered, in one process."""
 
@@ -125,33 +129,61 @@ class Calling:
         named = (Raw(peer.encode(kwargs, "kwargs", shares)),) if kwargs else ()
         passage = peer.callbacks.take() if peer.callbacks.encoding else ()
         call = export.new_call(peer, export.label, export.role if special is None else "")
-        served = current()
-        carried = carried_by_call(served) if peer.tracing is None else self._carry(call)
-        if served is None and options is DEFAULTS:  # by far the most
-            body: Body = (export.name, args_body, named, None, (), carried)
-        else:
-            times, chain = self._inherit(served, options.timeout)
-            body = (export.name, args_body, named, times, chain, carried)
-            call.retries = options.retries
-            call.wait = options.wait
-            if times is not None:
-                peer.limit(call, times)
-        if passage:
-            self._accompany(call, passage)
-        if options.key is not None:
-            self._send_by_key(route, options, export.mark, call, body, passage)
-            return call
-        contact = special
-        if contact is None:
-            can_leave = not (passage and portable.stays_here(passage))
-            is_inside = served is not None or route.role == peer.role
-            contact = route.choose(export.name, export.mark, can_leave, None, self._blockers(body) if is_inside else ())
-            if contact is None:
-                blockers = self._blockers(body)
-                self._wait(Parked(call, body, passage, options.wait, blockers=blockers, can_leave=can_leave), route)
+        try:
+            served = current()
+            carried = carried_by_call(served) if peer.tracing is None else self._carry(call)
+            if served is None and options is DEFAULTS:  # by far the most
+                body: Body = (export.name, args_body, named, None, (), carried)
+            else:
+                times, chain = self._inherit(served, options.timeout)
+                body = (export.name, args_body, named, times, chain, carried)
+                call.retries = options.retries
+                call.wait = options.wait
+                if times is not None:
+                    peer.limit(call, times)
+            if passage:
+                self._accompany(call, passage)
+            if options.key is not None:
+                self._send_by_key(route, options, export.mark, call, body, passage)
                 return call
-        self._send(contact, call, body, passage)
+            contact = special
+            if contact is None:
+                can_leave = not (passage and portable.stays_here(passage))
+                is_inside = served is not None or route.role == peer.role
+                contact = route.choose(
+                    export.name, export.mark, can_leave, None, self._blockers(body) if is_inside else ()
+                )
+                if contact is None:
+                    blockers = self._blockers(body)
+                    self._wait(Parked(call, body, passage, options.wait, blockers=blockers, can_leave=can_leave), route)
+                    return call
+            self._send(contact, call, body, passage)
+        except BaseException as error:
+            self._end_unmade(call, passage, error)
+            raise
         return call
+
+    def _end_unmade(self, call: Call[Any], passage: Passage, error: BaseException) -> None:
+        """The line that makes a call raises: nobody has the call, so it ends."""
+        for _ in range(ATTEMPTS):
+            with contextlib.suppress(BaseException):
+                if passage and not hasattr(call, "passage"):
+                    self._peer.callbacks.let_go(passage)
+                    passage = ()
+                call.cancel()
+                if call.state is State.DONE and hasattr(call, "request"):
+                    call.contact.forget_call(call)
+                if not isinstance(error, MobError):
+                    self._ask_again()
+                return
+
+    def _ask_again(self) -> None:
+        """Tell all workers of all that waits: something was raised while calls were sent, or taken out of their lines.
+        To be told twice does no harm."""
+        with self._waiting:
+            for route in self._peer.contacts.all_routes():
+                if route.waiting:
+                    self._ask(route.ask_again())
 
     def call_one(
         self,
@@ -167,14 +199,18 @@ class Calling:
         named = (Raw(peer.encode(kwargs, "kwargs")),) if kwargs else ()
         passage = peer.callbacks.take() if peer.callbacks.encoding else ()
         call: Call[Any] = Call(peer, label, "")
-        if passage:
-            self._accompany(call, passage)
-        served = current()
-        times, chain = self._inherit(served, None)
-        if times is not None:
-            peer.limit(call, times)
-        carried = carried_by_call(served) if peer.tracing is None else self._carry(call)
-        self._send(contact, call, (target, args_body, named, times, chain, carried), passage)
+        try:
+            if passage:
+                self._accompany(call, passage)
+            served = current()
+            times, chain = self._inherit(served, None)
+            if times is not None:
+                peer.limit(call, times)
+            carried = carried_by_call(served) if peer.tracing is None else self._carry(call)
+            self._send(contact, call, (target, args_body, named, times, chain, carried), passage)
+        except BaseException as error:
+            self._end_unmade(call, passage, error)
+            raise
         return call
 
     def look_for_app(self, route: Route[Contact]) -> None:
@@ -292,9 +328,15 @@ class Calling:
 
     def _accompany(self, call: Call[Any], passage: Passage) -> None:
         """Keeps the functions in a call alive until it has ended, for it may have to go to another worker."""
-        call.passage = passage
         self._peer.descriptors.accompany(call, passage)
-        call.when_done(lambda _: self._peer.callbacks.let_go(passage))
+        left = list(passage)
+        call.when_done(lambda _: self._let_go_of(left))
+        call.passage = passage
+
+    def _let_go_of(self, left: list[tuple[AnyReference, Any]]) -> None:
+        """Each once, also if this is called again because it has raised."""
+        while left:
+            self._peer.callbacks.let_go([left.pop()])
 
     def _send(self, contact: Contact, call: Call[Any], body: Body, passage: Passage) -> None:
         if contact.is_choked:
@@ -377,18 +419,57 @@ class Calling:
         self._timer_for = None
         now = monotonic()
         for route in self._peer.contacts.all_routes():
-            for parked in self._take(route, lambda item: item.until <= now):
-                self._give_up(parked, self.too_late(_label(parked, route.role), route.role))
+            self._take_each(route, self._give_up_late, lambda item: item.until <= now)
         self._look_at_the_clock()
+
+    def _give_up_late(self, parked: Parked) -> None:
+        role = parked.line.route.role
+        self._give_up(parked, self.too_late(_label(parked, role), role))
+
+    def _take_each(
+        self, route: Route[Contact], act: Callable[[Parked], object], is_taken: Callable[[Item], bool] = lambda _: True
+    ) -> None:
+        """Take what is meant out of its line and do something with each; what raises then ends its own call."""
+        for parked in self._take(route, is_taken):
+            self._attend(parked, act)
+
+    def _attend(self, parked: Parked, act: Callable[[Parked], object]) -> bool:
+        """Do something with what has waited and was taken; if it raises, it ends with that. Whether it was sent."""
+        try:
+            return bool(act(parked))
+        except BaseException as error:  # noqa: BLE001  becomes the outcome
+            label = _label(parked, "a role")
+            failed = Lost(f"{label} was lost: sending it raised {type(error).__name__}: {error}", executed="maybe")
+            failed.__cause__ = error
+            for _ in range(ATTEMPTS):
+                try:
+                    if (call := parked.call) is not None and call.state is State.SENT:
+                        call.contact.forget_call(call)
+                    self._give_up(parked, failed)
+                    self._ask_again()
+                    break
+                except BaseException:  # noqa: BLE001  tried again
+                    continue
+            return False
 
     def _take(self, route: Route[Contact], is_taken: Callable[[Item], bool] = lambda _: True) -> list[Parked]:
         """Takes what is meant out of its line."""
         if not route.waiting:
             return []
         with self._waiting:
-            taken: list[Any] = [item for item in route.items() if is_taken(item) and route.forget(item)]
-            for number in {item.line.number for item in taken}:
-                self._ask(route.asks_after(number))
+            meant: list[Any] = [item for item in route.items() if is_taken(item)]
+            taken: list[Any] = []
+            try:
+                while meant:
+                    if route.forget(meant[0]):
+                        taken.append(meant[0])
+                    del meant[0]
+                for number in {item.line.number for item in taken}:
+                    self._ask(route.asks_after(number))
+            except BaseException:  # noqa: BLE001  what was taken goes its way, and so does what may have been
+                if meant and not route.holds(meant[0]) and meant[0] not in taken:
+                    taken.append(meant[0])
+                self._ask(route.ask_again())
             return taken
 
     def forget(self, call: Call[Any]) -> None:
@@ -402,9 +483,22 @@ class Calling:
 
     def handle_invite(self, contact: Contact, invite: m.Invite) -> None:
         """A worker has room: sends what has waited for it, in order; or says that nothing does."""
+        items: list[Any] = []
+        try:
+            self._accept(contact, invite, items)
+        except BaseException:
+            for parked in items:
+                if parked.call is None or parked.call.state is State.WAITING:
+                    self._attend(parked, partial(self._send_parked, contact=contact))
+            self._ask_again()
+            raise
+
+    def _accept(self, contact: Contact, invite: m.Invite, items: list[Any]) -> None:
+        """As `handle_invite`; `items` gets what is taken out of its line."""
         route = self._peer.contacts.route(contact.member.role)
         with self._waiting:
-            items: list[Any] = [] if contact.is_choked else route.accept(contact, invite.line, invite.count)
+            if not contact.is_choked:
+                route.accept(contact, invite.line, invite.count, items)
             if not items:
                 contact.post(m.Declined(invite.line))
                 route.forget_worker(contact, invite.line)
@@ -412,7 +506,7 @@ class Calling:
                 return
         if contact.is_distant and invite.cost and self._peer.board is not None:
             self._peer.board.learn(mark_of(f"{contact.member.role}.{items[0].name}"), invite.cost / 1e6)
-        sent = [self._send_parked(parked, contact) for parked in items]
+        sent = [self._attend(parked, partial(self._send_parked, contact=contact)) for parked in items]
         with self._waiting:
             if not any(sent):
                 contact.post(m.Declined(invite.line))
@@ -427,19 +521,25 @@ class Calling:
             self._ask(route.put(near, far, monotonic()))
         if not route.waiting:
             return
-        for parked in self._take(route, lambda item: route.any_of(item.blockers, item.place) is not None):
-            contact = route.any_of(parked.blockers, parked.place)
-            if contact is not None:
-                self._send_parked(parked, contact)
+        self._take_each(
+            route,
+            lambda parked: self._send_blocked(parked, route),
+            lambda item: route.any_of(item.blockers, item.place) is not None,
+        )
         self._look_at_the_clock()
+
+    def _send_blocked(self, parked: Parked, route: Route[Contact]) -> None:
+        contact = route.any_of(parked.blockers, parked.place)
+        if contact is not None:
+            self._send_parked(parked, contact)
 
     def handle_draining(self, contact: Contact) -> None:
         """A worker finishes what it has. If no other one is there, as when the app stops, what waits is sent to it, for
         it may be the last."""
         route = self._peer.contacts.routes.get(contact.member.role)
         if route is not None and route.waiting and not route.targets and contact.link is not None:
-            for parked in self._take(route, lambda item: item.place in (None, contact.place)):
-                self._send_parked(parked, contact)
+            send = partial(self._send_parked, contact=contact)
+            self._take_each(route, send, lambda item: item.place in (None, contact.place))
 
     def handle_link_lost(self, contact: Contact) -> None:
         """The link to a worker has ended; if the worker lives it knows no more of what waits for it."""
@@ -468,16 +568,19 @@ class Calling:
         """This process ends in order: what waits for a worker is sent to one now, whether it has room or not, and is
         done though nobody waits for the answer."""
         for route in self._peer.contacts.all_routes():
-            for parked in self._take(route):
-                contact = route.least(parked.place)
-                if contact is not None:
-                    self._send_parked(parked, contact)
-                else:
-                    why = f"no worker became ready before {self._peer.name} ended."
-                    self._give_up(parked, Unavailable(f"{_label(parked, route.role)}: {why}"))
+            self._take_each(route, self._send_at_last)
         for contact in self._peer.contacts:
             contact.end_orphans(EXITED)
             contact.say_farewell()
+
+    def _send_at_last(self, parked: Parked) -> None:
+        route = parked.line.route
+        contact = route.least(parked.place)
+        if contact is not None:
+            self._send_parked(parked, contact)
+        else:
+            why = f"no worker became ready before {self._peer.name} ended."
+            self._give_up(parked, Unavailable(f"{_label(parked, route.role)}: {why}"))
 
     def repeat(self, call: Call[Any] | Receiver, why: str) -> bool:
         """Its worker had the call and is gone. Have an idempotent one repeated, with a little jitter, elsewhere; but no
@@ -530,8 +633,7 @@ class Calling:
         """No worker of the role will come any more, unless somebody reloads it: what waits for one has failed."""
         route = self._peer.contacts.routes.get(role)
         if route is not None and not route.targets:
-            for parked in self._take(route):
-                self._give_up(parked, self._given_up(_label(parked, role), role))
+            self._take_each(route, lambda parked: self._give_up(parked, self._given_up(_label(parked, role), role)))
 
     def why_none(self, label: str, role: str) -> Unavailable | None:
         """Return why no worker will come for what waits for one; None as long as there is one, or one may come."""
@@ -558,8 +660,10 @@ class Calling:
     def fail_all(self, error: Callable[[str], CallError]) -> None:
         """Nothing will become ready any more: the app is gone."""
         for route in self._peer.contacts.all_routes():
-            for parked in self._take(route):
-                self._give_up(parked, error(parked.call.label if parked.call else "a message"))
+            self._take_each(
+                route,
+                lambda parked: self._give_up(parked, error(parked.call.label if parked.call else "a message")),
+            )
 
     def _give_up(self, parked: Parked, error: CallError) -> None:
         if parked.call is not None:

@@ -68,6 +68,7 @@ class Chunk:
         self._failures: list[tuple[int, Failure]] = []
         self._passage: list[Any] = []
         self._generators: set[int] = set()  # items that turned out to stream
+        self._answered: set[int] = set()  # items that were answered by themselves
         self._lock = Lock()  # items may end in any thread
         self._missing = len(self._rows) + 1  # what has not ended, and the run itself
         self._next = 0
@@ -118,9 +119,9 @@ class Chunk:
             if threads.behind > self._queue_limit:
                 raise Busy(f"{self._peer.name}: {self._queue_limit:,} calls wait here for a thread already.")
             serving.chunks[self.key] = self
-            threads.calls += 1
+            threads.begin_call(self.key)
             serving.running.begin_in_thread(self.key, self._export)
-            threads.submit(self._run_in_thread)
+            threads.submit(self._run_in_thread, self._break)
         else:
             serving.chunks[self.key] = self
             self._run_slice()
@@ -132,8 +133,10 @@ class Chunk:
         serving.inbox.arrived = self._arrived
         self._began = self._began or perf_counter()
         left = serving.plain.enter()
-        laps = self._run(perf_counter() + SLICE)
-        serving.plain.leave(left)
+        try:
+            laps = self._run(perf_counter() + SLICE)
+        finally:
+            serving.plain.leave(left)
         self._count(laps)
         if self._next < len(self._rows) and not self.is_closed:
             self._peer.reactor.loop.call_soon(self._go_on)
@@ -142,19 +145,28 @@ class Chunk:
         if self._is_given_up:
             return
         running = self._serving.running
-        running.on_loop_since = perf_counter()
-        self._run_slice()
-        running.rest()
+        try:
+            running.on_loop_since = perf_counter()
+            self._run_slice()
+        except BaseException as error:  # noqa: BLE001  becomes the answer
+            self._break(error)
+        finally:
+            running.rest()
+
+    def _break(self, error: BaseException) -> None:
+        """Answer the whole chunk with an error: it cannot be served to its end; from any thread."""
+        self._serving.ends.end_beside(self._link, self._call, error)
 
     def _run_in_thread(self) -> None:
         laps = self._run(math.inf)
-        self._peer.reactor.call(partial(self._handle_thread_done, laps))
+        done = partial(self._handle_thread_done, laps)
+        self._peer.reactor.call(partial(self._serving.ends.attend, self._link, self._call, done))
 
     def _handle_thread_done(self, laps: list[tuple[float, float, int]]) -> None:
         serving = self._serving
         assert serving.threads is not None
         self._count(laps)
-        is_free = serving.threads.end_call()
+        is_free = serving.threads.end_call(self.key)
         serving.running.end(self.key)
         if is_free:
             serving.inbox.publish()
@@ -274,8 +286,15 @@ class Chunk:
         return self._is_given_up or self._link.is_closed
 
     def post(self, message: Any) -> None:
-        """Keep what an item is answered; from any thread."""
-        index = -1 - message.id
+        """Keep what an item is answered, once; from any thread."""
+        try:
+            self._keep_answer(-1 - message.id, message)
+        except BaseException as error:  # noqa: BLE001  becomes the answer
+            self._break(error)
+
+    def _keep_answer(self, index: int, message: Any) -> None:
+        if index in self._answered:
+            return
         match message:
             case m.Reply(value=value):
                 self._values[index] = value
@@ -289,7 +308,12 @@ class Chunk:
             case _:  # the end of a generator
                 error = is_generator(self._export.label, executed=True)
                 self._failures.append((index, describe(error, self._peer.codec, "yes")))
+        self._answered.add(index)
         self._end(1)
+
+    def close(self, why: str) -> None:
+        """End the link on which the items have come: one of them cannot be answered."""
+        self._link.close(why)
 
     def keep(self, message: m.Reply, passage: Passage) -> None:
         """Keep an answer with functions, sockets or shared memory in it."""
@@ -304,7 +328,10 @@ class Chunk:
             self._missing -= count
             is_over = self._missing == 0
         if is_over and count and not self._is_given_up:
-            self._answer()
+            try:
+                self._answer()
+            except BaseException as error:  # noqa: BLE001  becomes the answer
+                self._break(error)
 
     # ------------------------------------------------------------------------------------------------ answering
 

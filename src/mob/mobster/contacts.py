@@ -275,14 +275,26 @@ class Contact:
             pending = self.pending.copy()  # not what other threads add from now on: that waits for the next link
         if link is not None:
             never_sent |= {message.id for message in link.unsent() if isinstance(message, m.Call)}
-        self._peer.calling.handle_link_lost(self)
+        try:
+            self._peer.calling.handle_link_lost(self)
+        finally:
+            self._end_each(pending, never_sent, why, is_known)
+
+    def _end_each(
+        self, pending: dict[int, Call[Any] | Receiver], never_sent: set[int], why: str, is_known: bool
+    ) -> None:
         for number in pending:
-            if (call := self.take(number)) is None:
+            if (call := self.pending.get(number)) is None:
                 continue
-            if number in never_sent and isinstance(call, Call):
-                self._peer.calling.route_again(call, f"{self.name} {why}")
-            elif not self._peer.calling.repeat(call, self._lost(call, why)):
-                self.orphans.append(call)
+            try:
+                self.take(number)
+                if number in never_sent and isinstance(call, Call):
+                    self._peer.calling.route_again(call, f"{self.name} {why}")
+                elif not self._peer.calling.repeat(call, self._lost(call, why)):
+                    self.orphans.append(call)
+            except BaseException:  # noqa: BLE001  it ends below
+                if call not in self.orphans:
+                    self.orphans.append(call)
         if is_known:
             self.end_orphans(why)
         elif self.orphans:
@@ -292,11 +304,18 @@ class Contact:
         """How the member has died is known now, or nobody has said it in time."""
         while self.orphans:
             try:
-                call = self.orphans.popleft()
-            except IndexError:
+                call = self.orphans[0]
+                if not (isinstance(call, Call) and call.done()):  # it may have been cancelled meanwhile
+                    self._fail_orphan(call, why)
+                self.orphans.remove(call)
+            except (IndexError, ValueError):
                 return  # another thread was faster
-            if not (isinstance(call, Call) and call.done()):  # it may have been cancelled meanwhile
-                self._peer.fail(call, Lost(self._lost(call, why)))
+
+    def _fail_orphan(self, call: Call[Any] | Receiver, why: str) -> None:
+        try:
+            self._peer.fail(call, Lost(self._lost(call, why)))
+        except BaseException:  # noqa: BLE001  it ends all the same
+            call.fail(Lost(self._lost(call, why)))
 
     def _lost(self, call: Call[Any] | Receiver, why: str) -> str:
         return f"{call.label} was lost: {self.name} {why}."
@@ -515,10 +534,12 @@ class Contacts:
             contact.lose("is out of reach")
         elif contact is not None and contact.link is link:
             contact.is_broken = True
-            self._judge(contact)
-            self._reroute(contact.member.role)
-            is_known = why != CLOSED or self._peer.control.is_closed
-            contact.lose(EXITED if why == CLOSED else f"broke its link: {why}", is_known)
+            try:
+                self._judge(contact)
+                self._reroute(contact.member.role)
+            finally:
+                is_known = why != CLOSED or self._peer.control.is_closed
+                contact.lose(EXITED if why == CLOSED else f"broke its link: {why}", is_known)
             if why != CLOSED and contact.uid in self._by_uid:
                 self._peer.log.error("the link to %s was closed: %s", contact.name, why)
                 self._peer.control.post(m.WantMember(contact.uid, again=True))
@@ -526,6 +547,13 @@ class Contacts:
     def remove(self, gone: Sequence[tuple[int, str]]) -> None:
         """Members have gone, and why. What they still said is read first; after that nothing more can come."""
         contacts = [(contact, why) for uid, why in gone if (contact := self._by_uid.pop(uid, None)) is not None]
+        try:
+            self._close_links_of(contacts)
+        finally:
+            for contact, why in contacts:
+                contact.lose(why)
+
+    def _close_links_of(self, contacts: list[tuple[Contact, str]]) -> None:
         for contact, why in contacts:
             self._wanted.discard(contact.uid)
             contact.gone = why
@@ -533,15 +561,9 @@ class Contacts:
         for role in {contact.member.role for contact, _ in contacts}:
             self._reroute(role)
         mine = {contact.uid for contact, _ in contacts}
-        links: dict[int, list[Link]] = {}
-        for link, contact in self._by_link.items():
-            if contact.uid in mine:
-                links.setdefault(contact.uid, []).append(link)
-        for contact, why in contacts:
-            for link in links.get(contact.uid, ()):
-                link.drain()
-                link.close()
-            contact.lose(why)
+        for link in [link for link, contact in self._by_link.items() if contact.uid in mine]:
+            link.drain()
+            link.close()
 
     def handle_cut(self) -> None:
         """The other machines can be reached, or cannot any more."""

@@ -70,8 +70,8 @@ class Early:
 
     def _look_soon(self) -> None:
         if not self._is_looking:
-            self._is_looking = True
             self._peer.reactor.loop.call_later(LOOK, self._look)  # not while the loop stands still
+            self._is_looking = True
 
     def _look(self) -> None:
         """Starts what has waited for a function that is there now, and refuses what has waited for too long."""
@@ -86,7 +86,9 @@ class Early:
             if name in self._missing or (name not in self._exports and now < until and not self._is_over):
                 self._missing.add(name)
             else:
-                self._decide(waiting.link, contact, waiting.call)
+                self._peer.serving.ends.attend(
+                    waiting.link, waiting.call, self._decide, waiting.link, contact, waiting.call
+                )
         if self._line:
             self._look_soon()
 

@@ -117,15 +117,22 @@ class Handlers:
                 task = self._peer.reactor.loop.create_task(finish := self._finish(event, value))
                 if event == "message":
                     self._peer.serving.inbox.firsts.newest = finish
+                    self._peer.serving.ends.watch()
                 tasks = self.background if event == "message" else self._standing
-                tasks.add(task)
                 task.add_done_callback(partial(self._handle_done, tasks))
+                tasks.add(task)
         except Exception as error:  # noqa: BLE001  logged below
             if self._peer.is_abandoned:
                 forks.end()
             self._handle_failed(event, error)
         if self._peer.is_abandoned:  # the handler has forked, and this is its child
             forks.end()
+
+    def look_after(self) -> bool:
+        """Forget handlers of messages that have ended without being noticed; once a second. Return whether some run."""
+        for task in [task for task in self.background if task.done()]:
+            self.background.discard(task)
+        return bool(self.background)
 
     def report(self, event: str, error: BaseException) -> None:
         """Tell the handlers of `error` what a handler has raised."""

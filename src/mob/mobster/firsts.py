@@ -57,11 +57,10 @@ def has_begun(begun: Any) -> bool:
     >>> has_begun(counting), next(counting), has_begun(counting)
     (False, 1, True)
     """
-    kind = cast(Any, type(begun))
-    if kind is CoroutineType:
+    if isinstance(begun, CoroutineType):
         coroutine = cast("CoroutineType[Any, Any, Any]", begun)
         return coroutine.cr_suspended or coroutine.cr_frame is None or coroutine.cr_running
-    if kind is GeneratorType:
+    if isinstance(begun, GeneratorType):
         generator = cast("GeneratorType[Any, Any, Any]", begun)
         return generator.gi_suspended or cast(Any, generator.gi_frame) is None or generator.gi_running
     return False

@@ -44,20 +44,27 @@ class Handover:
             if not self._own:
                 loop.call_soon(self._run, loop, self._own)
             self._own.append((fn, argument, context))
-            return
-        if argument in reactor.waiters:
-            self._end_to_wait(argument)
-        with self._lock:
-            batch = self._others.get(loop)
-            if batch is not None:
-                batch.append((fn, argument, context))
-                return
-            self._others[loop] = deque([(fn, argument, context)])
+        else:
+            if argument in reactor.waiters:
+                self._end_to_wait(argument)
+            self._give_to_other(loop, (fn, argument, context))
+
+    def _give_to_other(self, loop: AbstractEventLoop, entry: tuple[Callback, Any, Context | None]) -> None:
         try:
-            loop.call_soon_threadsafe(self._run_other, loop)
+            with self._lock:
+                batch = self._others.get(loop)
+                if batch is None:
+                    batch = self._others[loop] = deque()
+                    loop.call_soon_threadsafe(self._run_other, loop)
+                batch.append(entry)
         except RuntimeError:
             with self._lock:
                 self._others.pop(loop, None)
+        except BaseException:
+            with self._lock:
+                if not self._others.get(loop, True):
+                    del self._others[loop]  # whoever comes next wakes the loop
+            raise
 
     def call_here(self, fn: Callback, argument: Any, context: Context | None) -> None:
         """Call `fn(argument)` at once, in this thread; what it raises harms nobody. The stand-in has it called in
@@ -74,15 +81,24 @@ class Handover:
         self._run(loop, batch)
 
     def _run(self, loop: AbstractEventLoop, batch: Batch) -> None:
-        for _ in range(len(batch)):  # what they add is for the next turn
-            fn, argument, context = batch.popleft()
-            try:
+        fn = argument = context = entry = begun = None
+        try:
+            for _ in range(len(batch)):  # what they add is for the next turn
+                entry = batch[0]
+                del batch[0]
+                fn, argument, context = entry
                 if context is None:
-                    fn(argument)
+                    fn(begun := argument)
                 else:
-                    context.run(fn, argument)
-            except Exception as error:  # noqa: BLE001  as a loop does it
+                    context.run(fn, begun := argument)
+                # a traceback may keep this frame, and with it what its names stand for
+                fn = argument = context = entry = begun = None
+        except Exception as error:  # noqa: BLE001  as a loop does it
+            if begun is not None:
                 loop.call_exception_handler({"message": f"a callback of {argument!r} raised", "exception": error})
-            fn = argument = context = None  # a traceback may keep this frame, and with it what its names stand for
-        if batch:
-            loop.call_soon(self._run, loop, batch)
+        finally:
+            if entry is not None and begun is None and not (batch and batch[0] is entry):
+                batch.appendleft(entry)
+            fn = argument = context = entry = begun = None
+            if batch:
+                loop.call_soon(self._run, loop, batch)

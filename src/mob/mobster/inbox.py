@@ -138,6 +138,16 @@ class Inbox:
         if self._peer.reactor.driving:
             self._schedule()  # the loop stands still: it comes back to this when it is free
             return
+        try:
+            self._work()
+        except BaseException:
+            self._serving.plain.recover()
+            self._serving.reactor.is_away = self._is_between = self._is_working = False
+            if self.calls:
+                self._schedule()
+            raise
+
+    def _work(self) -> None:
         self._is_working = True
         plain = self._serving.plain
         left = plain.enter_own()  # once for all of them, for it costs a microsecond
@@ -150,11 +160,14 @@ class Inbox:
         flushed, end = start, start + SLICE
         laps, firsts = self._laps, self.firsts
         laps.begin(start)
+        taken: Queued | None = None
         try:
             while self.calls:
                 if firsts.newest is not None and not self._may_begin() and not firsts.are_over():
                     return
-                link, contact, message, callback, self.arrived = self.calls.popleft()
+                taken = self.calls[0]
+                del self.calls[0]
+                link, contact, message, callback, self.arrived = taken
                 if type(message) is m.Call:
                     if message.target != laps.target:
                         laps.turn_to(message.target, now, self.arrived)
@@ -166,6 +179,7 @@ class Inbox:
                 elif type(message) is m.Message:
                     laps.turn_to(0, now, 0.0)
                     self._peer.handlers.handle_message(link, contact, message)
+                taken = None  # it has its answer, or whoever gives that has it
                 before, now = now, perf_counter()
                 if now > laps.until:
                     laps.close(before, now, self.arrived)
@@ -176,9 +190,15 @@ class Inbox:
                     self._peer.reactor.flush()
                     self._schedule()
                     return
+        except BaseException as error:
+            if taken is None or not isinstance(taken[2], m.Call):
+                raise
+            self._serving.ends.end(taken[0], taken[2], error)
+            if self.calls:
+                self._schedule()
         finally:
-            plain.leave(left)
             self._is_working = False
+            plain.leave(left)
             laps.turn_to(0, now, self.arrived)
             done = begun - len(self.calls)
             if done > 0:
@@ -236,7 +256,8 @@ class Inbox:
         left = self._serving.plain.enter()
         try:
             while callbacks:
-                self._start_call(*callbacks.popleft())
+                link, contact, call, function = callbacks.popleft()
+                self._serving.ends.attend(link, call, self._start_call, link, contact, call, function)
         finally:
             self._serving.plain.leave(left)
 
@@ -254,7 +275,13 @@ class Inbox:
 
     def _schedule(self) -> None:
         if not self._is_scheduled:
+            self._peer.reactor.loop.call_soon(self._handle_turn)
             self._is_scheduled = True
+            self._serving.ends.watch()
+
+    def look_after(self) -> None:
+        """Have work begin that was not begun; once a second."""
+        if self.calls:
             self._peer.reactor.loop.call_soon(self._handle_turn)
 
     def _handle_turn(self) -> None:

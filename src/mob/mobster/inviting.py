@@ -43,9 +43,17 @@ class Inviting:
             return
         if peer.waiting:  # the loop is blocked until an answer comes, which may depend on the very calls that wait here
             if not self._is_held_back:
-                self._is_held_back = True
                 peer.reactor.loop.call_soon(self._handle_free)
+                self._is_held_back = True
             return
+        try:
+            self._invite()
+        except BaseException:
+            self.recover()  # some may not have been told
+            raise
+
+    def _invite(self) -> None:
+        known, peer = self.known, self._peer
         for uid, line, count, name in known.invite(self._serving.look, monotonic()):
             contact = peer.contacts.get(uid)
             if contact is not None:
@@ -56,7 +64,13 @@ class Inviting:
         if (again_at := known.wake_at()) < self._again_at:
             if self._again_at != math.inf:
                 peer.reactor.cancel(self._timer)
-            self._again_at, self._timer = again_at, peer.reactor.call_at(again_at, self._handle_silence)
+            self._timer = peer.reactor.call_at(again_at, self._handle_silence)
+            self._again_at = again_at
+
+    def recover(self) -> None:
+        """Something was raised while a caller was invited, or what it says was handled: invite from the beginning."""
+        self.known.recover()
+        self._peer.reactor.loop.call_soon(self.invite)
 
     def _cost(self, name: str) -> int:
         """What a caller on another machine cannot read from the board."""

@@ -294,7 +294,9 @@ async def _feed(run: Run, iterables: Sequence[Any]) -> None:
             timer.cancel()
     except StopAsyncIteration:
         pass
-    except Exception as error:  # noqa: BLE001  raised in its place, behind what was drawn before
+    except asyncio.CancelledError:
+        raise
+    except BaseException as error:  # noqa: BLE001  raised in its place, behind what was drawn before
         run.error = error
     run.is_exhausted = True
     run.flush()

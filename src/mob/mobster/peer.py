@@ -12,9 +12,10 @@ import itertools
 import logging
 import os
 import socket
+import sys
 import weakref
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from threading import get_ident
 from time import monotonic
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -62,6 +63,10 @@ PATIENCE = 0.05
 """Seconds after a deadline in which the callee's own word on it may still come in."""
 ENDING = 1.0
 """Seconds in which a call must end with the SystemExit of a task that it has started, if it is the call's."""
+ATTEMPTS = 3
+"""How often a call is ended whose message has raised, before the link is."""
+DEEPEST = 120
+"""Levels of the stack that reading by hand may take."""
 HEADROOM = 4096
 """Bytes of a frame that are not the body."""
 
@@ -152,6 +157,7 @@ class Peer:
         """The traces of OpenTelemetry, if they are wanted."""
         self.heard_at = 0.0
         """When the frame has arrived whose messages are handled."""
+        self._interrupt: BaseException | None = None  # what came up while a frame was handled, and is not an answer
         self.exit_asked: BaseException | None = None
         """The SystemExit of a handler, or of a task that no call waits for: the process is to end with it."""
         self._deciding: set[asyncio.Task[None]] = set()  # each about a SystemExit, whose it is
@@ -334,16 +340,21 @@ class Peer:
         """Block the thread that reads until `until()` holds or the deadline passes, reading and writing by hand: for
         these calls; return whether it holds. Callbacks that are here, or come, are run."""
         reactor = self.reactor
-        was_away = reactor.is_away and reactor.enter()
-        self.waiting.extend(calls)
+        check_depth()
+        before, was_away = len(self.waiting), reactor.is_away and reactor.enter()
         try:
+            self.waiting.extend(calls)
             self.serving.inbox.serve_callbacks()
-            return reactor.drive(until, deadline)
-        finally:
+            is_met = reactor.drive(until, deadline)
             for call in calls:
                 self.waiting.remove(call)
+        except BaseException:
+            del self.waiting[before:]
+            raise
+        finally:
             if was_away:
                 reactor.go_away()
+        return is_met
 
     def drive_all(self, calls: Sequence[Call[Any]], is_met: Callable[[], bool], timeout: float | None) -> bool:
         """As `drive`, for `timeout` seconds at most, and for calls that wait for a worker yet.
@@ -422,9 +433,13 @@ class Peer:
     def handle_closed(self, link: Link, why: str) -> None:
         """A link to a member has ended."""
         contact = self.contacts.of_link(link)
-        self.contacts.handle_closed(link, why)
-        self.serving.drop_link(link, contact.heard_farewell)
-        self.serving.inviting.handle_lost(contact)
+        try:
+            self.contacts.handle_closed(link, why)
+        finally:
+            try:
+                self.serving.drop_link(link, contact.heard_farewell)
+            finally:
+                self.serving.inviting.handle_lost(contact)
 
     def handle_messages(self, link: Link, messages: list[m.Peer | float]) -> None:
         """What came in one frame. By class and not by `match`, which costs more than all the rest done here."""
@@ -434,46 +449,101 @@ class Peer:
         if messages and messages[0].__class__ is float:
             # When it was sent: it has lain in the socket, perhaps for long, while the loop stood still.
             self.heard_at = min(now, messages.pop(0))  # type: ignore[type-var, arg-type]
-        pending, beside = contact.pending, contact.beside
-        decode = self.codec.decode
-        for message in messages:
-            kind = message.__class__
-            if kind is m.Reply:
-                call = pending.pop(message.id, None)  # type: ignore[union-attr]
-                if beside:
-                    beside.discard(message.id)  # type: ignore[union-attr]
-                if call is None:
-                    self.codec.discard(message.value)  # type: ignore[union-attr]
-                    continue
-                try:
-                    value = decode(message.value)  # type: ignore[union-attr]
-                except Exception as error:  # noqa: BLE001  becomes the call's outcome
-                    self._handle_unreadable(call, message.value, error)  # type: ignore[union-attr]
-                    continue
-                contact.queue = message.queue  # type: ignore[union-attr]
-                call.settle(value)
-            elif kind is m.Call or kind is m.Message:
-                if self._expected:
-                    name = message.target if kind is m.Call else MESSAGE  # type: ignore[union-attr]
-                    self.serving.inviting.known.handle_call(contact.uid, name)  # pyright: ignore[reportUnknownArgumentType]
-                self._accept(link, contact, message)  # type: ignore[arg-type]
-            else:
-                self._handle_rare(link, contact, message)
+        left = iter(messages)
+        while (raised := self._handle_each(link, contact, left)) is not None:  # the others are innocent
+            if isinstance(raised, KeyboardInterrupt) and self.reactor.driving:
+                self._interrupt = raised  # Ctrl-C is for the line that waits
+
+    def _handle_each(self, link: Link, contact: Contact, messages: Iterator[Any]) -> BaseException | None:
+        """Handle what is left of a frame; return what was raised, which has ended the call that it belongs to."""
+        message = call = None
+        try:
+            pending, beside = contact.pending, contact.beside
+            decode = self.codec.decode
+            for message in messages:
+                kind = message.__class__
+                if kind is m.Reply:
+                    call = pending.get(message.id)
+                    if call is None:
+                        self.codec.discard(message.value)
+                        continue
+                    del pending[message.id]
+                    if beside:
+                        beside.discard(message.id)
+                    try:
+                        value = decode(message.value)
+                    except BaseException as error:  # noqa: BLE001  becomes the call's outcome
+                        self._handle_unreadable(call, message.value, error)
+                        continue
+                    contact.queue = message.queue
+                    call.settle(value)
+                    call = None
+                elif kind is m.Call or kind is m.Message:
+                    if self._expected:
+                        self.serving.inviting.known.handle_call(
+                            contact.uid, message.target if kind is m.Call else MESSAGE
+                        )
+                    self._accept(link, contact, message)
+                else:
+                    self._handle_rare(link, contact, message)
+                message = None
+        except BaseException as error:  # noqa: BLE001  becomes the call's outcome
+            if message is not None:
+                self._handle_failed(link, contact, message, call, error)
+            return error
+        return None
+
+    def _handle_failed(
+        self, link: Link, contact: Contact, message: Any, call: Call[Any] | Receiver | None, error: BaseException
+    ) -> None:
+        """Something was raised while a message was handled: the call that it belongs to ends."""
+        for _ in range(ATTEMPTS):
+            try:
+                self._end_whose(link, contact, message, call, error)
+                if not isinstance(message, m.Reply):
+                    self.serving.inviting.recover()
+                return
+            except BaseException:  # noqa: BLE001  tried again
+                continue
+        link.close(f"a message could not be handled: {type(error).__name__}: {error}")
+
+    def _end_whose(
+        self, link: Link, contact: Contact, message: Any, call: Call[Any] | Receiver | None, error: BaseException
+    ) -> None:
+        match message:
+            case m.Reply(id=number) | m.Failed(id=number) | m.Item(id=number) | m.Ended(id=number):
+                if call is None or not isinstance(message, m.Reply):
+                    call = contact.pending.get(number)
+                contact.take(number)
+                if call is not None:
+                    call.fail(_unreadable(call, error))
+            case m.Call():
+                self.serving.inbox.forget(link, message.id)
+                text = f"{self.name}: the call could not be taken: {type(error).__name__}: {error}"
+                refusal = CallError(text, executed="no")
+                refusal.__cause__ = error
+                self.serving.ends.end(link, message, refusal)
+            case m.More() | m.Cancel() | m.Waiting() | m.Invite() | m.Declined() | m.Farewell():
+                self._handle_rare(link, contact, message)  # to do it twice does no harm
+            case m.Message():
+                told = "a message from %s was lost: %s"
+                self.complaints.tell(told, told, contact.name, error, error=error)
+            case _:
+                link.close(f"{type(message).__name__} could not be handled: {type(error).__name__}: {error}")
 
     def _handle_rare(self, link: Link, contact: Contact, message: m.Peer | float) -> None:
         match message:
             case m.Failed(id=number, queue=queue, failure=failure):
                 contact.queue = queue
-                call = contact.take(number)
-                if call is not None:
-                    call.fail(failures.rebuild(failure, self.codec))
+                if (call := contact.pending.get(number)) is not None:
+                    error = failures.rebuild(failure, self.codec)
+                    self._settle(contact, call, call.fail, error)
             case m.Item(id=number, value=value):
                 self._handle_item(contact, number, value)
             case m.Ended(id=number, queue=queue):
                 contact.queue = queue
-                call = contact.take(number)
-                if call is not None:
-                    call.handle_ended()
+                if (call := contact.pending.get(number)) is not None:
+                    self._settle(contact, call, call.handle_ended)
             case m.More(id=number, count=count):
                 self.serving.give_credit(link, number, count)
             case m.Cancel(id=number):
@@ -514,15 +584,26 @@ class Peer:
             return
         try:
             item = self.codec.decode(value)
-        except Exception as error:  # noqa: BLE001  becomes the call's outcome
+        except BaseException as error:  # noqa: BLE001  becomes the call's outcome
             contact.forget_call(call)
             call.fail(_unreadable(call, error))
             return
         call.handle_item(item)
 
-    def _handle_unreadable(self, call: Call[Any] | Receiver, value: Raw, error: Exception) -> None:
+    def _settle(
+        self, contact: Contact, call: Call[Any] | Receiver, settle: Callable[..., None], *args: BaseException
+    ) -> None:
+        """The call is answered: it is none of the unanswered ones any more, whatever that raises."""
+        try:
+            contact.take(call.request.id)
+            settle(*args)
+        except BaseException as error:
+            call.fail(_unreadable(call, error))
+            raise
+
+    def _handle_unreadable(self, call: Call[Any] | Receiver, value: Raw, error: BaseException) -> None:
         """A result cannot be decoded as it is; perhaps it can with what the caller has said of it."""
-        if not call.settle_as_declared(value):
+        if not isinstance(error, Exception) or not call.settle_as_declared(value):
             call.fail(_unreadable(call, error))
 
     def discard(self, message: m.Call | m.Message) -> None:
@@ -545,6 +626,9 @@ class Peer:
         self._work()
         if self.is_untidy:
             self.tidy()
+        if self._interrupt is not None:
+            interrupt, self._interrupt = self._interrupt, None
+            raise interrupt
 
     @property
     def is_untidy(self) -> bool:
@@ -566,9 +650,19 @@ class Peer:
 
     def keep_house(self) -> None:
         """From now on tidies once a second even if nothing arrives."""
+        self.reactor.call_at(monotonic() + HOUSEKEEPING, self.keep_house)
         self.tidy()
         self.buffers.cool(monotonic())
-        self.reactor.call_at(monotonic() + HOUSEKEEPING, self.keep_house)
+
+
+def check_depth() -> None:
+    """Raise RecursionError in the line that waits, while there is room for what reading an answer takes: it may be for
+    others."""
+    try:
+        sys._getframe(sys.getrecursionlimit() - DEEPEST)  # pyright: ignore[reportPrivateUsage]
+    except ValueError:
+        return
+    raise RecursionError(f"too deep to wait for a call: fewer than {DEEPEST} levels are left of Python's stack.")
 
 
 def _end_nothing(status: int) -> None:
@@ -583,7 +677,8 @@ def _abandon_all() -> None:
 os.register_at_fork(after_in_child=_abandon_all)
 
 
-def _unreadable(call: Call[Any] | Receiver, error: Exception) -> CallError:
-    failed = CallError(f"{call.label} has answered, but the answer cannot be read: {error}", executed="yes")
+def _unreadable(call: Call[Any] | Receiver, error: BaseException) -> CallError:
+    why = str(error) if isinstance(error, Exception) else f"{type(error).__name__}: {error}"
+    failed = CallError(f"{call.label} has answered, but the answer cannot be read: {why}", executed="yes")
     failed.__cause__ = error
     return failed

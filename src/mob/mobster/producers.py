@@ -66,6 +66,14 @@ class Outgoing:
         target = self._call.target
         return target if self.tally is not None and isinstance(target, str) else ""
 
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more can come of it, though it may not have been answered yet."""
+        raise NotImplementedError
+
+    def look_after(self) -> None:
+        """Draws if nobody else is going to; once a second."""
+
     def start(self) -> None:
         """Begins to draw."""
         raise NotImplementedError
@@ -101,6 +109,15 @@ class OutgoingSync(Outgoing):
         self._submit = submit  # runs a function where the generator may run
         self._lock = Lock()
         self._is_drawing = False
+        self._has_ended = False
+
+    @property
+    def is_over(self) -> bool:
+        return self._has_ended
+
+    def look_after(self) -> None:
+        if not self._is_drawing and (self.credit.left or self.is_closed):
+            self._submit(self._close if self.is_closed else self._draw)
 
     def start(self) -> None:
         self.first = self._iterator
@@ -123,6 +140,16 @@ class OutgoingSync(Outgoing):
         self._submit(self._close)
 
     def _close(self) -> None:
+        try:
+            self._close_iterator()
+        except BaseException as error:  # noqa: BLE001  becomes the end of the stream
+            self._finish(error)
+
+    def _finish(self, error: BaseException | None) -> None:
+        self._has_ended = True
+        self._serving.finish_stream(self._link, self._call, error)
+
+    def _close_iterator(self) -> None:
         token = SERVED.set(self._served)
         left = self._serving.plain.enter()
         try:
@@ -130,14 +157,21 @@ class OutgoingSync(Outgoing):
             if close is not None and inspect.isgenerator(self._iterator):
                 self._serving.call_plain(close)
         except BaseException as error:  # noqa: BLE001  a generator may raise anything when it is closed
-            self._serving.finish_stream(self._link, self._call, error)
+            self._finish(error)
         else:
-            self._serving.finish_stream(self._link, self._call, asyncio.CancelledError())
+            self._finish(asyncio.CancelledError())
         finally:
             self._serving.plain.leave(left)
             SERVED.reset(token)
 
     def _draw(self) -> None:
+        try:
+            self._draw_slice()
+        except BaseException as error:  # noqa: BLE001  becomes the end of the stream
+            self.is_closed, self._is_drawing = True, False
+            self._finish(error)
+
+    def _draw_slice(self) -> None:
         with self._lock:
             if self._is_drawing or self.is_closed:
                 return
@@ -147,8 +181,9 @@ class OutgoingSync(Outgoing):
         is_over = again = False
         token = SERVED.set(self._served)  # what runs this is the caller's credit, or another slice
         left = self._serving.plain.enter()
-        is_loops = self._serving.reactor.go_away()  # once for all items: to send one is what any thread may do
+        is_loops = False
         try:
+            is_loops = self._serving.reactor.go_away()  # once for all items: to send one is what any thread may do
             while self.credit.left and not self.is_closed:
                 self.send(next(self._iterator))
                 if perf_counter() > end:
@@ -158,17 +193,18 @@ class OutgoingSync(Outgoing):
             is_over = True
         except BaseException as raised:  # noqa: BLE001  becomes the end of the stream
             is_over, error = True, raised
-        if is_loops:
-            self._serving.reactor.come_back()
-        self._serving.plain.leave(left)
-        SERVED.reset(token)
+        finally:
+            if is_loops:
+                self._serving.reactor.come_back()
+            self._serving.plain.leave(left)
+            SERVED.reset(token)
         with self._lock:
             self._is_drawing = False
             must_close = self.is_closed and not is_over
             again = again or (bool(self.credit.left) and not is_over)
             self.is_closed = self.is_closed or is_over
         if is_over:
-            self._serving.finish_stream(self._link, self._call, error)
+            self._finish(error)
         elif must_close:
             self._close()
         elif again:
@@ -191,6 +227,10 @@ class OutgoingAsync(Outgoing):
         self._has_credit = asyncio.Event()
         self._has_credit.set()
         self._task: asyncio.Task[BaseException | None] | None = None
+
+    @property
+    def is_over(self) -> bool:
+        return self._task is None or self._task.done()
 
     def start(self) -> None:
         token = SERVED.set(self._served)  # for the task, which copies what is set now
@@ -227,6 +267,9 @@ class OutgoingAsync(Outgoing):
         return error
 
     def _handle_done(self, task: asyncio.Task[BaseException | None]) -> None:
-        self.is_closed = True
-        error = asyncio.CancelledError() if task.cancelled() else task.result()
+        try:
+            self.is_closed = True
+            error = asyncio.CancelledError() if task.cancelled() else task.result()
+        except BaseException as raised:  # noqa: BLE001  becomes the end of the stream
+            error = raised
         self._serving.finish_stream(self._link, self._call, error)

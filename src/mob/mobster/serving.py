@@ -21,10 +21,11 @@ from typing import TYPE_CHECKING, Any
 
 from mob.core.invitations import Load
 from mob.core.lanes import FREE, LOOP, MESSAGE, Lane
-from mob.errors import BadMessage, Busy, CallError, Lost, Unavailable
+from mob.errors import Busy, CallError, Lost, Unavailable
 from mob.mobster import durable, limits
 from mob.mobster.answers import Answers
 from mob.mobster.chunks import Chunk
+from mob.mobster.ends import Ends
 from mob.mobster.exports import Export
 from mob.mobster.inbox import Inbox
 from mob.mobster.inviting import Inviting
@@ -67,7 +68,8 @@ class Serving:
         self.inbox = Inbox(peer, self, queue)
         self.turns = Turns(peer.reactor.loop, self._handle_expired)
         self.answers = Answers(peer, self.inbox, self.turns, self.inviting.known)
-        self._reply, self._fail = self.answers.reply, self.answers.fail
+        self.ends = Ends(peer, self)
+        self._reply, self._end = self.answers.reply, self.ends.end
         self.tasks: dict[Key, asyncio.Task[Any]] = {}
         self.streams: dict[Key, Outgoing] = {}
         self.chunks: dict[Key, Chunk] = {}
@@ -158,7 +160,7 @@ class Serving:
                     args = codec.decode(call.args)
         except BaseException as error:  # noqa: BLE001  becomes the answer
             self.begun_beside += 1
-            self._fail(link, call, error)
+            self._end(link, call, error)
         else:
             self._invoke(link, contact, call, function, args, kwargs)
 
@@ -172,10 +174,12 @@ class Serving:
         """Has a call begin that may have to wait: at the gate of its export, or for the role."""
         self.begun_beside += 1
         if export.gate is not None:
-            if not export.gate.enter():
+            key = work[0], work[2].id
+            self._inside[key] = export
+            if not export.gate.enter(key):
+                del self._inside[key]
                 self._wait(export.gate.line, export, work)
                 return
-            self._inside[work[0], work[2].id] = export
         self._begin(export, work, self.inbox.arrived)
 
     def _wait(self, line: Line, export: Export, work: Started) -> None:
@@ -186,8 +190,7 @@ class Serving:
             self.turns.put(line, link, call, (export, work, self.inbox.arrived))
 
     def _refuse(self, link: Link, call: m.Call, why: str) -> None:
-        self._fail(link, call, Busy(f"{self._peer.name}: {why}"))
-        self._leave((link, call.id))
+        self._end(link, call, Busy(f"{self._peer.name}: {why}"))
 
     def _begin(self, export: Export, work: Started, arrived: float) -> None:
         """Runs a call that its own export lets through, if the role has room for it."""
@@ -203,20 +206,22 @@ class Serving:
             self.running.enter(export)
             began = monotonic()
             left = self.plain.enter()
-            self._invoke(*work)
-            self.plain.leave(left)
+            try:
+                self._invoke(*work)
+            finally:
+                self.plain.leave(left)
             self._handle_invoked(export, (link, call.id), arrived, began)
         elif threads.behind > self._queue_limit:
             self._refuse(link, call, f"{self._queue_limit:,} calls wait here for a thread already.")
         else:
-            threads.calls += 1
+            threads.begin_call((link, call.id))
             self.running.begin_in_thread((link, call.id), export)
-            threads.submit(partial(self._run_in_thread, work, export, arrived))
+            job = partial(self._run_in_thread, work, export, arrived)
+            threads.submit(job, partial(self.ends.end_beside, link, call))
 
     def _refuse_unread(self, work: Started) -> None:
         link, contact, call = work[:3]
-        self._fail(link, call, limits.unread(contact.name, self._peer.name))
-        self._leave((link, call.id))
+        self._end(link, call, limits.unread(contact.name, self._peer.name))
 
     def _handle_invoked(self, export: Export, key: Key, arrived: float, began: float) -> None:
         """A call that had a gate, or had waited, was run on the loop: perhaps to its end."""
@@ -226,32 +231,43 @@ class Serving:
 
     def _leave(self, key: Key) -> None:
         """A call has ended: if its export limits itself, the next one may come."""
-        export = self._inside.pop(key, None)
-        if export is not None and export.gate is not None and export.gate.leave():
-            self._peer.reactor.loop.call_soon(self._let_next_in, export, export.gate)  # not while the loop stands still
+        export = self._inside.get(key)
+        if export is not None and export.gate is not None:
+            if export.gate.leave(key):  # not while the loop stands still
+                self._peer.reactor.loop.call_soon(self.let_next_in, export, export.gate)
+            self._inside.pop(key, None)
 
-    def _let_next_in(self, export: Export, gate: Gate) -> None:
+    def let_next_in(self, export: Export, gate: Gate) -> None:
         """The place of one that has ended is given to the first in the line."""
-        waiting = self.turns.take(gate.line)
-        if waiting is None:
-            gate.leave()  # all have been given up meanwhile
-            self.invite()
+        if not gate.kept:
             return
-        self._inside[waiting.link, waiting.call.id] = export
-        self._begin(*waiting.work)
-        self.inbox.publish()
-        self.invite()
+        try:
+            waiting = next(iter(gate.line.values()), None)
+            key = None if waiting is None else (waiting.link, waiting.call.id)
+            if key is not None:
+                self._inside[key] = export
+            gate.hand_over(key)
+            if waiting is not None:  # else all have been given up meanwhile
+                self._begin_waiting(waiting)
+        except BaseException:
+            self._peer.reactor.loop.call_soon(self.let_next_in, export, gate)
+            raise
+        finally:
+            self.invite()
+
+    def _begin_waiting(self, waiting: Waiting) -> None:
+        """The first of a line has its turn."""
+        try:
+            self.turns.drop(waiting.link, waiting.call.id)
+            self._begin(*waiting.work)
+            self.inbox.publish()
+        except BaseException as error:  # noqa: BLE001  becomes the answer
+            self._end(waiting.link, waiting.call, error)
 
     def _handle_expired(self, waiting: Waiting) -> None:
-        self._drop(waiting)
-        self._fail(waiting.link, waiting.call, limits.expired(waiting.call, self._peer.name))
-        self.invite()
-
-    def _drop(self, waiting: Waiting) -> None:
-        """It has left its line, and is not going to begin."""
         if not waiting.is_read:
             self._peer.discard(waiting.call)
-        self._leave((waiting.link, waiting.call.id))
+        self._end(waiting.link, waiting.call, limits.expired(waiting.call, self._peer.name))
 
     # ---------------------------------------------------------------------------------------------- running
 
@@ -270,11 +286,11 @@ class Serving:
             reactor.stand_in.runner.submit(partial(self._run_beside, link, contact, call, function, args, kwargs))
             return
         token = SERVED.set((contact, call, link))
-        began = 0.0 if call.times is None else monotonic()
-        reactor.is_away = True  # as `go_away`
-        if reactor.waiters:
-            reactor.stand_in.alert()
         try:
+            began = 0.0 if call.times is None else monotonic()
+            reactor.is_away = True  # as `go_away`
+            if reactor.waiters:
+                reactor.stand_in.alert()
             try:
                 value = function(*args, **kwargs) if kwargs else function(*args)
             finally:
@@ -286,11 +302,13 @@ class Serving:
             elif type(value) not in _PLAIN and is_stream(value):
                 self._start_stream(link, contact, call, value)
             elif call.times is not None and monotonic() >= call.times[1]:
-                self._fail(link, call, limits.too_long(call, call.times[0], began, self._peer.name))
+                self._end(link, call, limits.too_long(call, call.times[0], began, self._peer.name))
             else:
                 self._reply(link, call, value)
         except BaseException as error:  # noqa: BLE001  becomes the answer
-            self._fail(link, call, error)
+            if reactor.is_away:
+                reactor.come_back()
+            self._end(link, call, error)
         finally:
             if self._given_up:
                 self._given_up.discard((link, call.id))
@@ -312,16 +330,23 @@ class Serving:
                 return
             value = function(*args, **kwargs)
             if type(value) not in _PLAIN and inspect.isawaitable(value):
-                self.reactor.call(partial(self.run_as_task, link, call, value))
+                self.reactor.call(partial(self.ends.attend, link, call, self.run_as_task, link, call, value))
             elif type(value) not in _PLAIN and is_stream(value):
-                self.reactor.call(partial(self._start_stream, link, contact, call, value))
+                self._start_stream_soon(link, contact, call, value)
             else:
                 self._reply(link, call, value)
         except BaseException as error:  # noqa: BLE001  becomes the answer
-            self._fail(link, call, error)
+            self._fail_beside(link, call, error)
         finally:
             self._given_up.discard((link, call.id))
             self.reactor.call(self.reactor.note)  # a process that ends waits for it
+
+    def _fail_beside(self, link: Link, call: m.Call, error: BaseException) -> None:
+        """Answer a call with what its function has raised in another thread; the loop's may be blocked."""
+        try:
+            self.answers.fail(link, call, error)
+        except BaseException as failure:  # noqa: BLE001  becomes the answer
+            self.ends.end_beside(link, call, failure)
 
     def call_plain(self, function: Function, *args: Any) -> Any:
         """Call plain code of the application, in whichever thread this is."""
@@ -337,8 +362,10 @@ class Serving:
         coroutine = awaitable if inspect.iscoroutine(awaitable) else _wait_for(awaitable)
         task = self._peer.reactor.loop.create_task(coroutine)
         self.inbox.firsts.newest = coroutine
+        if not self.ends.is_watching:
+            self.ends.watch()
         self.tasks[link, call.id] = task
-        task.add_done_callback(partial(self._handle_task_done, link, call))
+        task.add_done_callback(partial(self.handle_task_done, link, call))
         export = self.exports.get(call.target) if type(call.target) is str else None
         if export is not None:
             self.begun_beside += 1
@@ -362,10 +389,22 @@ class Serving:
         timer = self._peer.reactor.loop.call_later(max(0.0, until - began), end)
         task.add_done_callback(lambda _: timer.cancel())
 
-    def _handle_task_done(self, link: Link, call: m.Call, task: asyncio.Task[Any]) -> None:
+    def handle_task_done(self, link: Link, call: m.Call, task: asyncio.Task[Any]) -> None:
+        """A call that ran as a task has ended: it is answered, and others may begin."""
         key = link, call.id
-        self.tasks.pop(key, None)
-        self._publish_running()
+        try:
+            if self.tasks.get(key) is task:
+                self._answer_task(link, call, task)
+        except BaseException as error:  # noqa: BLE001  becomes the answer
+            self._end(link, call, error)
+        finally:
+            while self._line and len(self.tasks) < self._concurrency:
+                self._begin_waiting(next(iter(self._line.values())))
+            self.invite()
+            self._peer.reactor.note()  # one call less in hand, and perhaps nobody is left to be answered
+
+    def _answer_task(self, link: Link, call: m.Call, task: asyncio.Task[Any]) -> None:
+        key = link, call.id
         begun = self.running.end(key)
         if begun is not None:
             seconds = monotonic() - begun[1]
@@ -374,20 +413,15 @@ class Serving:
                 begun[0].tally.end(seconds)
         # Asked for, not raised: a raise here would tie task, error and frame into a circle that only gc frees.
         error = asyncio.CancelledError() if task.cancelled() else task.exception()
-        error = self._timed_out.pop(key, error)
+        error = self._timed_out.get(key, error)
         if error is not None:
-            self._fail(link, call, error)
-        else:
-            try:
-                self._reply(link, call, task.result())
-            except BadMessage as unsendable:
-                self._fail(link, call, unsendable)
+            self._end(link, call, error)
+            return
+        self._reply(link, call, task.result())  # what it raises becomes the answer
+        del self.tasks[key]
+        self._publish_running()
         if self._inside:
             self._leave(key)
-        while self._line and len(self.tasks) < self._concurrency:
-            self._begin_first_of_line()
-        self.invite()
-        self._peer.reactor.note()  # one call less in hand, and perhaps nobody is left to be answered
 
     def is_outcome(self, error: BaseException) -> bool:
         """Whether a call that runs as a task has just ended with this very error."""
@@ -398,14 +432,6 @@ class Serving:
         board = self._peer.board
         if board is not None:
             board.put_running(self._peer.uid, len(self.tasks) + len(self.streams))
-
-    def _begin_first_of_line(self) -> None:
-        while (waiting := self.turns.take(self._line)) is not None:
-            is_unread = waiting.link.unsent_bytes > limits.UNREAD  # then it takes no place, and the next one may begin
-            self._begin(*waiting.work)
-            if not is_unread:
-                self.inbox.publish()
-                return
 
     def _run_in_thread(self, work: Started, export: Export, arrived: float) -> None:
         link, contact, call, function, args, kwargs = work
@@ -422,21 +448,22 @@ class Serving:
             value = function(*args, **kwargs)
             if type(value) not in _PLAIN and is_stream(value):
                 began = 0.0  # the stream is timed, from its beginning to its end
-                self._peer.reactor.call(partial(self._start_stream, link, contact, call, value))
+                self._start_stream_soon(link, contact, call, value)
             else:
                 self._reply(link, call, value)
         except BaseException as error:  # noqa: BLE001  becomes the answer
-            self._fail(link, call, error)
+            self._fail_beside(link, call, error)
         finally:
             times = (arrived, began, monotonic())
-            self._peer.reactor.call(partial(self._handle_thread_done, (link, call.id), export, times))
+            done = partial(self._handle_thread_done, (link, call.id), export, times)
+            self._peer.reactor.call(partial(self.ends.attend, link, call, done))
 
     def _handle_thread_done(self, key: Key, export: Export, times: tuple[float, float, float]) -> None:
         assert self.threads is not None
         if times[1]:
             _count(export, *times)
             self.learn(export, times[2] - times[1])
-        is_free = self.threads.end_call()
+        is_free = self.threads.end_call(key)
         self.running.end(key)
         if self._inside and key not in self.streams:
             self._leave(key)
@@ -449,6 +476,10 @@ class Serving:
         self.invite()
 
     # -------------------------------------------------------------------------------------------- streaming
+
+    def _start_stream_soon(self, link: Link, contact: Contact, call: m.Call, iterator: Any) -> None:
+        start = partial(self._start_stream, link, contact, call, iterator)
+        self.reactor.call(partial(self.ends.attend, link, call, start))
 
     def _start_stream(self, link: Link, contact: Contact, call: m.Call, iterator: Any) -> None:
         """Draws from what the export has returned, as far as the caller's credit goes; on the loop's thread."""
@@ -466,6 +497,7 @@ class Serving:
             if export.tally is not None:
                 export.tally.begin(monotonic() - self.inbox.arrived)
                 stream.tally = export.tally
+        self.ends.watch()
         stream.start()
         if type(call.target) is str and (self.threads is None or isinstance(stream, OutgoingAsync)):
             self.inbox.firsts.newest = stream.first
@@ -496,17 +528,22 @@ class Serving:
 
     def finish_stream(self, link: Link, call: m.Call, error: BaseException | None) -> None:
         """A stream has come to its end; from the thread that drew from it."""
-        self._peer.reactor.call(partial(self._forget_stream, (link, call.id)))
-        if error is None:
-            self.answers.end(link, call)
-        else:
-            self._fail(link, call, error)
+        try:
+            if error is None:
+                self.answers.end(link, call)
+            else:
+                self.answers.fail(link, call, error)
+            forget = partial(self._forget_stream, (link, call.id))
+            self._peer.reactor.call(partial(self.ends.attend, link, call, forget))
+        except BaseException as failure:  # noqa: BLE001  becomes the answer
+            self.ends.end_beside(link, call, failure)
 
     def _forget_stream(self, key: Key) -> None:
-        stream = self.streams.pop(key, None)
-        self._publish_running()
+        stream = self.streams.get(key)
         if stream is not None and stream.tally is not None:
             stream.tally.end(monotonic() - stream.began)
+        self.streams.pop(key, None)
+        self._publish_running()
         self._leave(key)
 
     # --------------------------------------------------------------------------------------------- giving up
@@ -524,7 +561,9 @@ class Serving:
         elif stream is not None:
             stream.close()
         elif (waiting := self.turns.drop(link, number)) is not None:
-            self._drop(waiting)
+            self._leave(key)
+            if not waiting.is_read:
+                self._peer.discard(waiting.call)
         else:
             if self._peer.reactor.driving or (self.threads is not None and self.threads.calls):
                 self._given_up.add(key)  # it may be running
@@ -576,8 +615,31 @@ class Serving:
         for chunk in self.chunks.values():
             chunk.refuse(why)
         for waiting in self.turns.take_all():
-            self._drop(waiting)
-            self._fail(waiting.link, waiting.call, Unavailable(why))
+            if not waiting.is_read:
+                self._peer.discard(waiting.call)
+            self._end(waiting.link, waiting.call, Unavailable(why))
+
+    def forget_call(self, link: Link, call: m.Call) -> None:
+        """Free all that a call holds, which is answered without its having come to an end of its own."""
+        key = link, call.id
+        self.turns.drop(link, call.id)
+        task, stream, chunk = self.tasks.get(key), self.streams.get(key), self.chunks.get(key)
+        if chunk is not None:
+            chunk.give_up()
+        if stream is not None:
+            stream.close()
+            self.streams.pop(key, None)
+        if task is not None:
+            task.cancel()
+            self.tasks.pop(key, None)
+            self._publish_running()
+        if self.threads is not None and self.threads.end_call(key):
+            self.inbox.publish()
+        self.running.end(key)
+        self._timed_out.pop(key, None)
+        self._given_up.discard(key)
+        self._leave(key)
+        self.invite()
 
     def cancel_all(self) -> None:
         """Cancel the calls that still run as tasks: the process does not wait for them any longer."""

@@ -54,9 +54,17 @@ class Incoming:
 
     def wake(self, _: object = None) -> None:
         """There is something new: an item, or the end."""
-        waiters, self._waiters = self._waiters, []
-        for waiter in waiters:
-            waiter()
+        waiters = self._waiters
+        while waiters:
+            try:
+                waiter = waiters.pop(0)
+            except IndexError:
+                return  # another thread was faster
+            try:
+                waiter()
+            except BaseException:
+                waiters.insert(0, waiter)  # it was not told: the next to wake it tells it
+                raise
 
     def when_new(self, waiter: Callable[[], object]) -> None:
         """Has `waiter()` called once, when there is something new."""

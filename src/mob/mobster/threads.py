@@ -7,16 +7,19 @@ from contextvars import copy_context
 from queue import SimpleQueue
 from threading import Thread
 
+from mob.mobster.turns import Key
+
+Job = Callable[[], None]
+
 
 class Threads:
     """N threads that run jobs in the order given."""
 
     def __init__(self, count: int) -> None:
-        self._jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._jobs: SimpleQueue[tuple[Job, Callable[[BaseException], None] | None] | None] = SimpleQueue()
         self._context = copy_context()  # what was set for this mobster holds in its threads as well
         self.count = count
-        self.calls = 0
-        """Calls that were given to the threads and have not ended; counted by who gives them."""
+        self._calls: set[Key] = set()
         for number in range(count):
             Thread(target=self._run, name=f"mob-export-{number}", daemon=True).start()
 
@@ -24,18 +27,28 @@ class Threads:
         return f"<Threads, {self._jobs.qsize()} jobs wait>"
 
     @property
+    def calls(self) -> int:
+        """How many calls were given to the threads and have not ended."""
+        return len(self._calls)
+
+    @property
     def behind(self) -> int:
         """How many calls must end before one more could begin."""
         return max(0, self.calls - self.count + 1)
 
-    def end_call(self) -> bool:
-        """A call has ended. Whether all threads were taken until now, and one is free again."""
-        self.calls -= 1
-        return self.calls == self.count - 1
+    def begin_call(self, key: Key) -> None:
+        """A call is about to be given to the threads."""
+        self._calls.add(key)
 
-    def submit(self, job: Callable[[], None]) -> None:
-        """Has a job run by the first thread that is free."""
-        self._jobs.put(job)
+    def end_call(self, key: Key) -> bool:
+        """A call has ended, if it was there. Whether all threads were taken until now, and one is free again."""
+        before = len(self._calls)
+        self._calls.discard(key)
+        return before == self.count and len(self._calls) < before
+
+    def submit(self, job: Job, on_failed: Callable[[BaseException], None] | None = None) -> None:
+        """Has a job run by the first thread that is free. `on_failed`: gets what it raises, in that thread."""
+        self._jobs.put((job, on_failed))
 
     def end(self) -> None:
         """Has each thread end when the jobs before this are done."""
@@ -43,6 +56,19 @@ class Threads:
             self._jobs.put(None)
 
     def _run(self) -> None:
-        while (job := self._jobs.get()) is not None:
-            self._context.copy().run(job)
-            del job  # it holds the arguments of a call, which are free while this waits for the next one
+        is_over = False
+        while not is_over:
+            try:
+                is_over = self._run_jobs()
+            except BaseException:  # noqa: BLE001  a thread of the role lives as long as the role
+                continue
+
+    def _run_jobs(self) -> bool:
+        while (entry := self._jobs.get()) is not None:
+            try:
+                self._context.copy().run(entry[0])
+            except BaseException as error:  # noqa: BLE001  becomes the end of what the job was for
+                if entry[1] is not None:
+                    entry[1](error)
+            del entry  # it holds the arguments of a call, which are free while this waits for the next one
+        return True

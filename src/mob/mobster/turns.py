@@ -41,33 +41,52 @@ class Gate:
     """Lets so many calls of one export run at once; the others stand in its line.
 
     >>> gate = Gate(1)
-    >>> gate.enter(), gate.enter()
-    (True, False)
+    >>> gate.enter((link, 1)), gate.enter((link, 2)), gate.leave((link, 1)), gate.enter((link, 2))  # doctest: +SKIP
+    (True, False, False, True)
     """
 
-    __slots__ = ("limit", "line", "running")
+    __slots__ = ("_inside", "handed", "kept", "limit", "line")
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
-        self.running = 0
+        self._inside: set[Key] = set()
+        self.kept = 0
+        """Places that are kept for those in the line."""
+        self.handed = 0
+        """How many of these were given on."""
         self.line: Line = OrderedDict()
 
     def __repr__(self) -> str:
         return f"<Gate, {self.running} of {self.limit} run, {len(self.line)} wait>"
 
-    def enter(self) -> bool:
+    @property
+    def running(self) -> int:
+        """How many places are taken."""
+        return len(self._inside) + self.kept
+
+    def enter(self, key: Key) -> bool:
         """Takes a place if one is free."""
-        if self.running >= self.limit:
+        if len(self._inside) + self.kept >= self.limit:
             return False
-        self.running += 1
+        self._inside.add(key)
         return True
 
-    def leave(self) -> bool:
-        """Gives a place back. True if it is kept, for one that waits: so nobody can overtake those in the line."""
-        if self.line:
-            return True
-        self.running -= 1
-        return False
+    def leave(self, key: Key) -> bool:
+        """Gives a place back, if the call has one. True if it is kept, for one that waits: so nobody can overtake those
+        in the line."""
+        if key not in self._inside:
+            return False
+        is_kept = bool(self.line)
+        self.kept += is_kept  # before it is given back: between the two it is taken twice, and never free
+        self._inside.discard(key)
+        return is_kept
+
+    def hand_over(self, key: Key | None) -> None:
+        """Gives a place that was kept to a call, or back if nobody waits any more."""
+        if key is not None:
+            self._inside.add(key)
+        self.handed += 1
+        self.kept -= 1
 
 
 class Turns:
@@ -88,20 +107,16 @@ class Turns:
         timer = None
         if call.times is not None:
             timer = self._loop.call_later(max(0.0, call.times[1] - monotonic()), self._expire, key)
+        self.lines[key] = line  # first: what is in a line can be found
         line[key] = Waiting(link, call, work, is_read, timer)
-        self.lines[key] = line
-
-    def take(self, line: Line) -> Waiting | None:
-        """The first of a line, which waits no longer; None if nobody is there."""
-        return self.drop(*next(iter(line))) if line else None
 
     def drop(self, link: Link, number: int) -> Waiting | None:
         """The call of that number, which waits no longer; None if it did not wait."""
         line = self.lines.pop((link, number), None)
         if line is None:
             return None
-        waiting = line.pop((link, number))
-        if waiting.timer is not None:
+        waiting = line.pop((link, number), None)
+        if waiting is not None and waiting.timer is not None:
             waiting.timer.cancel()
         return waiting
 

@@ -75,6 +75,8 @@ class Link:
         "_fd",
         "_frames",
         "_is_cut",
+        "_is_reading",
+        "_is_sending",
         "_lock",
         "_on_closed",
         "_on_messages",
@@ -114,6 +116,8 @@ class Link:
         """How much the socket has not taken yet, of the backlog; the other end is slower than this one."""
         self._lock = Lock()
         self._scheduled = False
+        self._is_reading = False  # something that is not handled yet
+        self._is_sending = False  # what is in hand, which may have left in part
         self._is_cut = False  # the kernel takes nothing more; what ends the link is still to be read
         self._closed_why: str | None = None
         self.descriptors: deque[int] = deque()
@@ -173,8 +177,12 @@ class Link:
         self._outbox.append(message)
         if get_ident() == self._reactor.owner:
             if not self._scheduled:
-                self._scheduled = True
-                self._reactor.flush_soon(self)
+                try:
+                    self._scheduled = True
+                    self._reactor.flush_soon(self)
+                except BaseException:
+                    self._scheduled = False  # whoever posts next tries again
+                    raise
             elif len(self._outbox) >= EARLY:
                 self.flush()
         else:
@@ -192,7 +200,14 @@ class Link:
         with self._lock:
             self._flush_locked()
             if self._closed_why is None:
-                self._send(_framed([message]), owned)
+                data = _framed([message])
+                try:
+                    self._is_sending = True
+                    self._send(data, owned)
+                    self._is_sending = False
+                except BaseException:
+                    self._handle_torn([message])
+                    raise
 
     def post_encoded(self, payload: bytes) -> None:
         """Send the payload of a frame that goes to several, behind what was posted; on a closed link it is lost."""
@@ -216,24 +231,40 @@ class Link:
             return
         outbox = self._outbox
         batch = outbox[:]
-        del outbox[: len(batch)]
         if not batch:
             return
         try:
-            payload = self._encode(batch)
-        except Exception:  # noqa: BLE001  one of them cannot be encoded: the others are sent all the same
-            batch = self._encodable(batch)
-            payload = self._encode(batch)
-        if len(payload) <= SPLIT or len(batch) == 1:
-            self._send_payload(payload)
-            if self._is_cut:
-                outbox[:0] = batch  # none of it has left
-            return
-        for index, message in enumerate(batch):
-            self._send_payload(self._encode([message]))
-            if self._is_cut:
-                outbox[:0] = batch[index:]
+            del outbox[: len(batch)]
+            try:
+                payload = self._encode(batch)
+            except Exception:  # noqa: BLE001  one of them cannot be encoded: the others are sent all the same
+                batch = self._encodable(batch)
+                payload = self._encode(batch)
+            if len(payload) <= SPLIT or len(batch) == 1:
+                self._send_payload(payload)
+                if self._is_cut:
+                    outbox[:0] = batch  # none of it has left
+                self._is_sending = False
                 return
+            for index, message in enumerate(batch):
+                self._send_payload(self._encode([message]))
+                if self._is_cut:
+                    outbox[:0] = batch[index:]
+                    break
+            self._is_sending = False
+        except BaseException:
+            self._handle_torn(batch)
+            raise
+
+    def _handle_torn(self, batch: Messages) -> None:
+        """Something was raised while a batch was sent. If nothing has left, send it with what is posted next. Else
+        nobody knows what has, and nothing is sent twice: end the link, which ends each call on it."""
+        if self._is_sending:
+            self._is_cut = True
+            self._reactor.call(partial(self.close, "something was raised while a frame was sent"))
+        elif not any(each is batch[0] for each in self._outbox):
+            self._outbox[:0] = batch
+        self._reactor.call(self.flush)
 
     def _encodable(self, batch: Messages) -> Messages:
         """Return the messages that can be encoded; the others are a mistake of mob's, and told."""
@@ -256,8 +287,11 @@ class Link:
         """Sends the frame of a payload. A large one is not copied for its head, which goes before it."""
         head = HEADER.pack(len(payload))
         if len(payload) <= LARGE:
-            self._send(head + payload, ())
+            data = head + payload
+            self._is_sending = True
+            self._send(data, ())
         else:
+            self._is_sending = True
             self._send(head, ())
             self._send(payload, ())
 
@@ -318,39 +352,52 @@ class Link:
 
     def handle_readable(self) -> None:
         """There is something to read, or the other end is gone. What the receiver of a message raises is not ours."""
+        self._is_reading = False
         try:
-            received = self._receive()
-        except BlockingIOError:
-            return
-        except LinkError as error:
-            self.close(str(error))
-            return
-        except ConnectionError:
-            self.close()  # it died with something of ours unread, which the kernel reports as a reset: a death as any
-            return
-        except OSError as error:
-            self.close(error.strerror or str(error))
-            return
-        if received is None:
-            half = self._frames.pending
-            self.close(f"the other end closed it in the middle of a frame ({half} bytes in)" if half else CLOSED)
-            return
-        for payload in received:
-            if self._closed_why is None:
-                try:
-                    self._on_messages(self, self._decode(payload))
-                except LinkError as error:
-                    self.close(str(error))
+            try:
+                received = self._receive()
+            except BlockingIOError:
+                return
+            except LinkError as error:
+                self.close(str(error))
+                return
+            except ConnectionError:
+                self.close()  # it died with something of ours unread, which the kernel reports as a reset
+                return
+            except OSError as error:
+                self.close(error.strerror or str(error))
+                return
+            if received is None:
+                half = self._frames.pending
+                self.close(f"the other end closed it in the middle of a frame ({half} bytes in)" if half else CLOSED)
+                return
+            raised: BaseException | None = None
+            for payload in received:
+                if self._closed_why is None:
+                    try:
+                        self._on_messages(self, self._decode(payload))
+                    except LinkError as error:
+                        self.close(str(error))
+                    except BaseException as error:  # noqa: BLE001  raised below, when the other frames were handled
+                        raised = error
+            if raised is not None:
+                raise raised
+        except BaseException as error:
+            if self._is_reading:  # what was read may be lost: all calls on this link end
+                self.close(f"what was read could not be handled: {type(error).__name__}: {error}")
+            raise
 
     def _receive(self) -> Sequence[bytes | bytearray | memoryview] | None:
         """The payloads that one read completes; None at the end of all."""
         room = self._frames.room()
         if room is None:
+            self._is_reading = True
             data, ancillary, flags, _ = self._sock.recvmsg(READ_SIZE, ANCILLARY, CLOEXEC)
             count = len(data)
         else:
             data = b""
             with room:
+                self._is_reading = True
                 count, ancillary, flags, _ = self._sock.recvmsg_into([room], ANCILLARY, CLOEXEC)
         if ancillary or flags & socket.MSG_CTRUNC:
             self._keep(ancillary, flags)

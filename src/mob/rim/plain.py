@@ -51,6 +51,13 @@ class Plain:
         """As `enter`, where mob's loop is known to be running: to ask costs a system call on Python 3.11."""
         return self.enter_from(self._loop)
 
+    def recover(self) -> None:
+        """A callback of the loop has failed between `enter` and `leave`: the loop is running again."""
+        _set_running_loop(self._loop)
+        if _swap_current_task is not None and self._tasks:
+            _swap_current_task(self._loop, self._tasks[0])
+            self._tasks.clear()
+
     def enter_from(self, loop: AbstractEventLoop) -> AbstractEventLoop:
         """As `enter`, from the loop that is known to be running."""
         if _swap_current_task is not None:

@@ -78,7 +78,7 @@ class Reactor:
         self.stand_in = StandIn(self)
         self.plain = Plain(loop)
         """How the loop gives way to plain code on its thread."""
-        self.driving = 0
+        self.driving: int = 0
         """How deep the loop's thread is in `drive`."""
         self._busy = False  # a callback of ours runs and will flush when it returns
         self._dirty: deque[Flushable] = deque()
@@ -325,9 +325,9 @@ class Reactor:
             self._lazy.append(link)
 
     def _flush_lazy(self) -> None:
-        lazy, self._lazy = self._lazy, []
-        for link in lazy:
-            link.flush()
+        while self._lazy:
+            self._lazy[0].flush()
+            del self._lazy[0]
 
     @property
     def has_calls(self) -> bool:
@@ -343,16 +343,24 @@ class Reactor:
         """Sends all that was gathered."""
         self._flush_scheduled = False
         dirty = self._dirty
-        while dirty:
-            try:
-                link = dirty.popleft()
-            except IndexError:
-                return  # another thread was faster, at a change of the owner
-            link.flush()
+        link = None
+        try:
+            while dirty:
+                try:
+                    link = dirty.popleft()
+                except IndexError:
+                    return  # another thread was faster, at a change of the owner
+                link.flush()
+                link = None
+        except BaseException:
+            if link is not None:
+                dirty.append(link)
+            self.call(self.flush)
+            raise
 
     def _schedule_flush(self) -> None:
-        self._flush_scheduled = True
         self.loop.call_soon(self._flush_and_linger)
+        self._flush_scheduled = True
 
     def _flush_and_linger(self) -> None:
         if not self._dirty:
@@ -431,6 +439,14 @@ class Reactor:
 
         Only by the owner: the loop's own thread, which stands still meanwhile and has said `enter`, or the stand-in.
         """
+        depth, busy = self.driving, self._busy
+        try:
+            return self._drive(until, deadline)
+        except BaseException:
+            self.driving, self._busy = depth, busy
+            raise
+
+    def _drive(self, until: Callable[[], bool], deadline: float | None) -> bool:
         self.driving += 1
         busy, self._busy = self._busy, True
         poll = self._poll.poll
@@ -464,13 +480,19 @@ class Reactor:
 
     def poll(self) -> None:
         """Reads and writes what can be at this moment, by hand; on the loop's own thread."""
-        was_away = self.enter()
-        self.driving += 1
+        was_away, depth = False, self.driving
         try:
+            was_away = self.enter()
+            self.driving = depth + 1
             self.exchange()
         finally:
-            self.driving -= 1
-            self.leave(was_away)
+            try:
+                self.driving = depth
+            except BaseException:
+                self.driving = depth
+                raise
+            finally:
+                self.leave(was_away)
 
     def exchange(self) -> None:
         """As `poll`, in a turn of the loop: what is read waits for whoever calls this."""
@@ -484,12 +506,14 @@ class Reactor:
                 self._schedule_flush()
 
     def _dispatch(self, events: list[tuple[int, int]]) -> None:
-        for fd, event in events:
-            if event & select.POLLOUT and (writer := self._writers.get(fd)) is not None:
-                writer()
-            if event & READ and (reader := self._readers.get(fd)) is not None:
-                reader()
-        self.after_callback()
+        try:
+            for fd, event in events:
+                if event & select.POLLOUT and (writer := self._writers.get(fd)) is not None:
+                    writer()
+                if event & READ and (reader := self._readers.get(fd)) is not None:
+                    reader()
+        finally:
+            self.after_callback()
         if self._awaiting:
             self.note()
 
@@ -510,8 +534,10 @@ class Reactor:
             return
         self._busy = True
         try:
-            callback()
-            self.after_callback()
+            try:
+                callback()
+            finally:
+                self.after_callback()
         finally:
             self._busy = False
             if self._awaiting:

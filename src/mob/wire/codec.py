@@ -131,7 +131,7 @@ class Codec:
         before = self.references_read
         try:
             return self._unpack(raw)
-        except Exception as failure:  # noqa: BLE001  translated there
+        except BaseException as failure:  # noqa: BLE001  translated there
             self.discard(raw, self.references_read - before)
             blame_bytes(failure)
 
@@ -139,7 +139,7 @@ class Codec:
         """Both bodies of a call, if there are two; if the first cannot be decoded, the second is discarded."""
         try:
             values = self.decode(args)
-        except Exception:
+        except BaseException:
             if kwargs is not None:
                 self.discard(kwargs)
             raise
@@ -286,7 +286,9 @@ class Codec:
             )
         try:
             return make(data)
-        except Exception as failure:
+        except KeyboardInterrupt:  # of the one who waits
+            raise
+        except BaseException as failure:
             raise BadMessage(f"the decoder registered for {name} failed: {text_of(failure)}") from failure
 
     def _compile(self, annotation: Any) -> Way:
@@ -339,7 +341,7 @@ def _skip_function(function: Any) -> None:
     return None
 
 
-def blame_bytes(failure: Exception) -> NoReturn:
+def blame_bytes(failure: BaseException) -> NoReturn:
     """Translates what decoding raised: `GarbageFrame` if the bytes are malformed, `BadMessage` if they only mean
     something that cannot be had here. All else passes as it is."""
     if isinstance(failure, RecursionError):
