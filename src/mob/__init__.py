@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import importlib
 import os
+import sys
 from typing import TYPE_CHECKING, Any
 
 from mob.errors import nearest
-from mob.rim.standard import occupy
 
 if TYPE_CHECKING:
     from mob.app import App as App, start as start
@@ -74,7 +74,8 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-occupy()  # before anything else of mob's may get the numbers of the standard streams
+if None in (sys.stdin, sys.stdout, sys.stderr):  # closed: nothing else of mob's may get their numbers
+    importlib.import_module("mob.rim.standard").occupy()
 
 _HOMES = {
     "mob.app": "App start",

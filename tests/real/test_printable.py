@@ -62,7 +62,7 @@ def test_no_command_lets_through_what_a_terminal_would_obey(apps: Apps) -> None:
         ("logs", "kingpin", *name),
         ("call", *name, "evil.fail"),
         ("call", *name, "evil.value"),
-        ("call", *name, "--list"),
+        ("call", *name, "evil"),
         ("stacks", "evil", *name),
         ("stacks", "evil", "--json", *name),
         ("crashes", *name),
