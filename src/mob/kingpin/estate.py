@@ -48,6 +48,8 @@ class End(msgspec.Struct, frozen=True):
     pid: int
     is_client: bool
     greeted: bool
+    unsent: bytes = b""
+    """What it has not read yet, and the socket has not taken."""
 
 
 class Pipe(msgspec.Struct, frozen=True):
@@ -132,7 +134,16 @@ def gather(kingpin: Kingpin, ticket: Ticket, command: list[str]) -> Estate:
         snapshot=snapshot.take(kingpin.supervisor),
         past=kingpin.registry.past(),
         ends=[
-            End(each.uid, each.link.fd, _fd(each.beats), each.link.name, each.pid, each.is_client, each.greeted)
+            End(
+                each.uid,
+                each.link.fd,
+                _fd(each.beats),
+                each.link.name,
+                each.pid,
+                each.is_client,
+                each.greeted,
+                each.link.unsent_data(),
+            )
             for each in kingpin.connections.values()
             if not each.link.is_closed
         ],
@@ -207,6 +218,8 @@ def take_over(kingpin: Kingpin, estate: Estate) -> list[Decision]:
         link, beats = kingpin.links(end.uid, end.name, socket.socket(fileno=end.link), liveness)
         connection = Connection(end.uid, link, beats, end.pid, end.is_client)
         connection.greeted = end.greeted
+        if end.unsent:
+            link.go_on_with(end.unsent)
         kingpin.connections[end.uid] = connection
     for pipe in estate.pipes:
         kingpin.console.take_over(*msgspec.structs.astuple(pipe))

@@ -44,6 +44,12 @@ class Guests:
         """Whether all that was read of clients was answered."""
         return not self._asked
 
+    def give_up(self) -> None:
+        """Shut out those whose questions wait because they do not read the answers."""
+        for uid in list(self._asked):
+            if (connection := self._kingpin.connections.get(uid)) is not None:
+                connection.link.close("it asks and does not read the answers")
+
     def admit(self, connection: Connection) -> None:
         """Take in one that has not said hello."""
         reactor = self._kingpin.reactor

@@ -161,7 +161,9 @@ def _noise(kingpin: Kingpin, is_late: bool) -> str:
         return "a signal has just come"  # this program has taken it, and has not acted on it
     kingpin.herald.flush_all()
     kingpin.reactor.flush()
-    if not kingpin.guests.is_quiet:
+    if is_late:
+        kingpin.guests.give_up()
+    elif not kingpin.guests.is_quiet:
         return "a client has asked much"
     if kingpin.supervisor.debugging.holder:
         return f"{kingpin.supervisor.debugging.holder} is in the debugger"
@@ -171,9 +173,11 @@ def _noise(kingpin: Kingpin, is_late: bool) -> str:
         each.pid == 0 or each.state is Mobster.LAUNCHING for each in kingpin.supervisor.processes.values()
     ):
         return "a mobster is being launched"
-    links = [kingpin.nursery.link, *(each.link for each in kingpin.connections.values())]
-    links += [each.beats for each in kingpin.connections.values()]
+    links = [kingpin.nursery.link, *(each.beats for each in kingpin.connections.values())]
     loud = next((link for link in links if link is not None and not (link.is_closed or link.is_quiet)), None)
+    if loud is None:  # one that does not read (a stopped `mob logs -f`) goes on where it was
+        ends = [each.link for each in kingpin.connections.values()]
+        loud = next((link for link in ends if not (link.is_closed or link.can_be_handed_over)), None)
     return "" if loud is None else f"{loud.name or 'somebody'} does not read what is said to it"
 
 

@@ -157,6 +157,22 @@ class Link:
         """Whether nothing is half said in either direction: all was sent, and no frame has come in by half."""
         return not (self._outbox or self._backlog or self._frames.pending or self.descriptors)
 
+    @property
+    def can_be_handed_over(self) -> bool:
+        """Return whether another program can go on with the socket: what is half said here are bytes at most, which it
+        is given (`unsent_data`), because the other end does not read."""
+        is_heard = not (self._outbox or self._frames.pending or self.descriptors)
+        return is_heard and not any(descriptors for _, descriptors in self._backlog)
+
+    def unsent_data(self) -> bytes:
+        """Return the bytes that the socket has not taken yet."""
+        return b"".join(data for data, _ in self._backlog)
+
+    def go_on_with(self, data: bytes) -> None:
+        """Send first, as soon as the loop turns, what the program before this one has left unsent."""
+        self._keep_for_later(memoryview(data), ())
+        self._reactor.watch_writable(self._fd, self.handle_writable)
+
     def start(self) -> None:
         """Begins to read; on the loop's thread."""
         self._reactor.watch(self._fd, self.handle_readable)
