@@ -253,6 +253,9 @@ class OutgoingAsync(Outgoing):
         error: BaseException | None = None
         try:
             async for value in self._iterator:
+                if self.is_closed:  # it has swallowed its cancellation: it is closed where it yields
+                    self._tell_swallowed()
+                    break
                 self.send(value)
                 if not self.credit.left:
                     self._has_credit.clear()
@@ -265,6 +268,13 @@ class OutgoingAsync(Outgoing):
         except BaseException as raised:  # noqa: BLE001  a generator may raise anything when it is closed
             error = error or raised
         return error
+
+    def _tell_swallowed(self) -> None:
+        frame = getattr(self._iterator, "ag_frame", None)
+        place = "" if frame is None else f" ({frame.f_code.co_filename}:{frame.f_lineno})"
+        told = "the generator %s%s swallowed its cancellation and went on; it is closed. Let CancelledError through."
+        name = getattr(self._iterator, "__qualname__", repr(type(self._iterator)))
+        self._serving.tell(told, name, place)
 
     def _handle_done(self, task: asyncio.Task[BaseException | None]) -> None:
         try:

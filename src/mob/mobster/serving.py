@@ -548,6 +548,10 @@ class Serving:
 
     # --------------------------------------------------------------------------------------------- giving up
 
+    def tell(self, template: str, *args: object) -> None:
+        """Log what an export does that it should not, summed up if it does so again and again."""
+        self._peer.complaints.tell(template, template, *args)
+
     def cancel(self, link: Link, number: int) -> None:
         """The caller has given the call up: its task is cancelled, its stream closed, a waiting one is dropped."""
         key = link, number
