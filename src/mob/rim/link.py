@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import array
 import contextlib
+import errno
 import logging
 import os
 import socket
@@ -39,6 +40,10 @@ DESCRIPTORS = 16  # at most so many with one message
 ANCILLARY = socket.CMSG_SPACE(DESCRIPTORS * 4)
 CLOEXEC = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
 BUFFER = 256 * 1024  # wanted socket buffer
+LACKING = frozenset({errno.ETOOMANYREFS, errno.ENOBUFS, errno.ENOMEM})
+"""Why the kernel may not send now what it can send in a moment: too many descriptors under way, no memory."""
+PAUSE = 0.1
+"""Seconds until that is tried again."""
 MISSING = -1  # among received descriptors: here the kernel could not give all
 
 Messages = list[Any]
@@ -77,6 +82,7 @@ class Link:
         "_is_cut",
         "_is_reading",
         "_is_sending",
+        "_is_short",
         "_lock",
         "_on_closed",
         "_on_messages",
@@ -118,6 +124,7 @@ class Link:
         self._scheduled = False
         self._is_reading = False  # something that is not handled yet
         self._is_sending = False  # what is in hand, which may have left in part
+        self._is_short = False  # the kernel has lacked something at the last attempt to send
         self._is_cut = False  # the kernel takes nothing more; what ends the link is still to be read
         self._closed_why: str | None = None
         self.descriptors: deque[int] = deque()
@@ -320,7 +327,7 @@ class Link:
                 descriptors = ()
             self._keep_for_later(memoryview(data)[sent:], descriptors)
             if get_ident() == self._reactor.owner:
-                self._reactor.watch_writable(self._fd, self.handle_writable)
+                self._wait_for_room()
             else:
                 self._reactor.call(self._watch_backlog)
         else:
@@ -341,10 +348,20 @@ class Link:
         except BrokenPipeError:
             self._is_cut = True
             return len(data)
-        except OSError:
-            # The other end is gone; reading tells it, after what it has still said. Or the kernel has too many
-            # descriptors under way, and the frame with them is lost: who misses them will say so.
-            return len(data)
+        except OSError as error:
+            if error.errno in LACKING:
+                self._is_short = True
+                return 0
+            return len(data)  # the other end is gone; reading tells it, after what it has still said
+
+    def _wait_for_room(self) -> None:
+        """Go on when the socket takes more; or after a pause, if it has room and the kernel lacks something else."""
+        if self._is_short:
+            self._is_short = False
+            self._reactor.unwatch_writable(self._fd)
+            self._reactor.call_at(monotonic() + PAUSE, self._watch_backlog)
+        else:
+            self._reactor.watch_writable(self._fd, self.handle_writable)
 
     def _watch_backlog(self) -> None:
         if self._backlog and self._closed_why is None:
@@ -359,6 +376,8 @@ class Link:
                 self.unsent_bytes -= sent
                 if sent < len(data):
                     self._backlog[0] = (data[sent:], () if sent else descriptors)
+                    if self._is_short:
+                        self._wait_for_room()
                     return
                 self._backlog.popleft()
             self._reactor.unwatch_writable(self._fd)
