@@ -20,7 +20,7 @@ from mob.core.revival import DONE, OUTCOMES, Intensity, Revival
 from mob.core.roster import Roster
 from mob.core.states import Mobster, Slot as SlotState
 from mob.plan import Plan, RolePlan, in_order_of_need
-from mob.wire.messages import Beat, Member, Parked, RoleInfo, node_of
+from mob.wire.messages import Beat, Member, Parked, RoleInfo
 
 EARLY = 0.005
 """Seconds by which a wake may come too soon: timers are not exact, and a wake that was in vain is not repeated."""
@@ -361,10 +361,9 @@ class Crew:
         self.introductions.left(process.uid)
 
     def welcome(self, uid: int) -> Welcome:
-        """What a new member is told: who is there, but for the clients of this machine (see `Introductions`)."""
+        """What a new member is told."""
         roster = self.roster
-        members = tuple(each for each in roster if each.role or each.uid == uid or node_of(each.uid) != node_of(uid))
-        return Welcome(uid, tuple(roster.roles.values()), members, tuple(roster.nodes.values()), roster.cut)
+        return Welcome(uid, tuple(roster.roles.values()), tuple(roster), tuple(roster.nodes.values()), roster.cut)
 
     def changed(self, process: Process) -> list[Decision]:
         """Everybody is to know its state."""

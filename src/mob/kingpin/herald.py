@@ -9,6 +9,7 @@ of each member only, until it reads again.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -70,6 +71,10 @@ class Herald:
                 self._post(uid, [m.MemberIs(member)])
         elif self._news.untold_of(self._lane(connection), other) is not None or uid in self._behind:
             connection.link.post(m.MemberIs(member))
+
+    def known_to(self, uid: int, members: Iterable[m.Member]) -> tuple[m.Member, ...]:
+        """Return of whom a new member is told: of all but the clients of this machine, and of itself."""
+        return tuple(member for member in members if member.uid == uid or not self._is_guest(member))
 
     def tell_of_guests(self, connection: Connection) -> None:
         """One wants to know of all clients."""

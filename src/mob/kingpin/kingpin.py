@@ -458,6 +458,7 @@ class Kingpin:
                     plan = self.plan
                     if (connection := self.connections.get(uid)) is not None:
                         about = uid, plan.name, plan.grace, plan.frame_limit
+                        members = self.herald.known_to(uid, members)
                         welcome = m.Welcome(*about, roles, members, nodes, cut, plan.backlog)
                         connection.link.post_with(welcome, [self._board_end])
                 case d.Introduce(first=first, second=second):
