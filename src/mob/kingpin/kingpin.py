@@ -160,8 +160,8 @@ class Kingpin:
         there = sum(bool(process.pid) for process in self.supervisor.processes.values())
         try:
             estates.rejoin_cluster(self, estate)
+            self.nursery.kill()  # it holds old code; what is launched from now on waits for the next one
             self.handle_children()
-            self.nursery.kill()  # it holds old code
             self._replace_fork_server()
             self.carry_out(decisions)
         except Exception as error:  # noqa: BLE001  whatever it is, there is no other Kingpin, and somebody waits
