@@ -161,9 +161,9 @@ class Kingpin:
         try:
             estates.rejoin_cluster(self, estate)
             self.nursery.kill()  # it holds old code; what is launched from now on waits for the next one
+            self.carry_out(decisions)
             self.handle_children()
             self._replace_fork_server()
-            self.carry_out(decisions)
         except Exception as error:  # noqa: BLE001  whatever it is, there is no other Kingpin, and somebody waits
             failure = failure or f"the new Kingpin has taken over, but for this: {upgrade.text_of(error)}."
         if failure:

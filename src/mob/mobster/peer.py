@@ -432,7 +432,9 @@ class Peer:
 
     def handle_closed(self, link: Link, why: str) -> None:
         """A link to a member has ended."""
-        contact = self.contacts.of_link(link)
+        contact = self.contacts.find(link)
+        if contact is None:
+            return  # its member had gone before it could be met
         try:
             self.contacts.handle_closed(link, why)
         finally:
