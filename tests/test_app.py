@@ -255,7 +255,7 @@ INIT = ast.parse(Path(mob.__file__).read_text("utf-8"))
 
 def homes_for_types() -> list[tuple[str, str]]:
     """(name, module) as the block for type checkers has them."""
-    (block,) = [node for node in INIT.body if isinstance(node, ast.If)]
+    block = next(node for node in INIT.body if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING")
     imports = [node for node in block.body if isinstance(node, ast.ImportFrom)]
     assert len(imports) == len(block.body)
     assert all(alias.asname == alias.name for node in imports for alias in node.names)  # "as": exported on purpose

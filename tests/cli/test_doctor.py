@@ -177,7 +177,7 @@ def test_a_running_app_is_looked_at(apps: Apps) -> None:
     label = f"app {app.name}"
     files, ports = running.apps(app.name)
     assert (files.check, files.verdict, ports.verdict) == (label, OK, OK)
-    assert files.seen.startswith("4 processes; at most ")
+    assert files.seen.startswith("5 processes; at most ")
     assert ports.seen == f"listens on {number}"
     freeze(app.process.pid)
     try:

@@ -316,7 +316,7 @@ class Control:
         self._fail_requests()
         self._end_following()
         for contact in self._peer.contacts:
-            if contact.link is None and contact.pending:  # nobody is left who would introduce us
+            if contact.link is None and (contact.pending or contact.orphans):  # nobody is left who would introduce us
                 contact.lose("cannot be reached: its app has ended")
         self._peer.calling.fail_all(self.ended)
         self.on_gone()
