@@ -25,6 +25,7 @@ from time import monotonic
 from typing import Any
 
 from mob.mobster import output
+from mob.mobster.swallowing import Cancelling
 from mob.rim import waits
 from mob.rim.waits import Wait
 
@@ -48,28 +49,36 @@ def pass_sigterm(log: logging.Logger) -> None:
         log.exception("the SIGTERM handler of this role raised")
 
 
-async def end_tasks(seconds: float, log: logging.Logger) -> None:
+async def end_tasks(seconds: float, log: logging.Logger, cancelling: Cancelling) -> None:
     """Cancel all other tasks of this loop and wait for them, then close its asynchronous generators."""
     loop = asyncio.get_running_loop()
     until = loop.time() + seconds
     late: set[asyncio.Task[Any]] = set()
     for _ in range(ROUNDS):
         tasks = asyncio.all_tasks() - {asyncio.current_task()} - late
+        tasks = {task for task in tasks if not cancelling.is_left(task)}
         if not tasks:
             break
+        late |= await cancelling.end(tasks, until - loop.time())
         for task in tasks:
-            task.cancel()
-        done, pending = await asyncio.wait(tasks, timeout=max(0.0, until - loop.time()))
-        late |= pending  # pyright: ignore[reportUnknownVariableType]
-        for task in done:
-            _show(loop, task)
+            if task.done():
+                _show(loop, task)
     if late:
         names = _listed(sorted(_name(task) for task in late))
         log.error("tasks were cancelled and have not ended within the grace time: %s", names)
-    try:
-        await asyncio.wait_for(loop.shutdown_asyncgens(), max(0.1, until - loop.time()))
-    except TimeoutError:
+    if not await close_generators(max(0.1, until - loop.time())):
         log.error("an asynchronous generator has not closed within the grace time")
+
+
+async def close_generators(seconds: float) -> bool:
+    """Close the asynchronous generators of this loop; return whether all have closed within that time."""
+    closing = asyncio.get_running_loop().create_task(asyncio.get_running_loop().shutdown_asyncgens())
+    await asyncio.wait({closing}, timeout=seconds)  # `wait_for` would wait for one that swallows its cancellation
+    if closing.done():
+        closing.result()
+    else:
+        closing.cancel()
+    return closing.done()
 
 
 def _show(loop: asyncio.AbstractEventLoop, task: asyncio.Task[Any]) -> None:

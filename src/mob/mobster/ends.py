@@ -13,6 +13,7 @@ what the loop calls.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from functools import partial
 from threading import get_ident
@@ -80,6 +81,13 @@ class Ends:
                 return
             except BaseException:  # noqa: BLE001  tried again
                 continue
+
+    def leave(self, key: Key, task: asyncio.Task[Any]) -> None:
+        """End a call whose task swallows its cancellation: nobody waits for that any longer. On the loop's thread."""
+        serving = self._serving
+        if serving.tasks.get(key) is task:
+            self.end(key[0], _stub(key), serving.timed_out.get(key) or asyncio.CancelledError())
+            serving.handle_task_done(key[0], _stub(key), task)  # its place is free
 
     def watch(self) -> None:
         """Something is in hand that goes on in another turn of the loop: look after it until there is nothing left."""

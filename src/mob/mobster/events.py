@@ -14,6 +14,7 @@ import inspect
 from collections.abc import Awaitable, Callable
 from contextlib import nullcontext
 from functools import partial
+from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from mob.errors import nearest
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from mob.mobster.peer import Peer
 
 F = TypeVar("F", bound=Callable[..., Any])
+BRIEF = 0.5
+"""Seconds from which on a handler is said to block the loop."""
 EVENTS = ("message", "start", "ready", "stop", "join", "leave", "error")
 
 
@@ -50,6 +53,7 @@ class Handlers:
         """Called when the first handler of messages has been registered; in any thread."""
         self.begin_later = False
         """Whether all handlers of messages are `async def`, which take their first steps in the loop's next turn."""
+        self._plain: tuple[Callable[..., Any], float] | None = None  # what runs as plain code, and since when
         self._standing: set[asyncio.Task[Any]] = set()  # those of other events, which may run for ever
         self._handlers: dict[str, list[Callable[..., Any]]] = {event: [] for event in EVENTS}
 
@@ -149,11 +153,24 @@ class Handlers:
     def call(self, handler: Callable[..., Any], *args: Any) -> Any:
         """Call a handler as the plain function that it may be, and return what it returns."""
         plain = self._peer.reactor.plain
-        left = plain.enter()
+        left, outer = plain.enter(), self._plain
+        self._plain = handler, monotonic()
         try:
             return self._peer.serving.call_plain(handler, *args)
         finally:
+            self._plain = outer
             plain.leave(left)
+
+    def blocking(self, now: float) -> list[m.Running]:
+        """Return the handler that blocks the loop, if one does so for a while; from any thread."""
+        found = self._plain
+        if found is None or now - found[1] < BRIEF:
+            return []
+        handler, since = found
+        code = getattr(inspect.unwrap(handler), "__code__", None)
+        place = "" if code is None else f" ({code.co_filename}:{code.co_firstlineno})"
+        name = getattr(handler, "__qualname__", None) or repr(handler)
+        return [m.Running(f"the handler {name}{place}", now - since, "the loop")]
 
     @property
     def has_standing(self) -> bool:
@@ -162,13 +179,9 @@ class Handlers:
 
     async def end_standing(self, seconds: float) -> None:
         """Cancels the handlers that may run for ever, and waits for their ends."""
-        tasks = list(self._standing)
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            _, late = await asyncio.wait(tasks, timeout=seconds)
-            if late:
-                self._peer.log.error("%d handlers were cancelled and have not ended within the grace time", len(late))
+        late = await self._peer.serving.cancelling.end(self._standing, seconds)
+        if late:
+            self._peer.log.error("%d handlers were cancelled and have not ended within the grace time", len(late))
 
     def _handle_done(self, tasks: set[asyncio.Task[Any]], task: asyncio.Task[Any]) -> None:
         tasks.discard(task)

@@ -18,6 +18,7 @@ import socket
 import sys
 import threading
 import warnings
+from collections.abc import Awaitable
 from contextvars import copy_context
 from functools import partial
 from pathlib import Path
@@ -442,10 +443,8 @@ class Life:
             try:
                 value = peer.handlers.call(handler)
                 if inspect.isawaitable(value):
-                    await asyncio.wait_for(value, self._time_left())
+                    await self._end_stop_handler(handler, value)
                 self._end_child()
-            except TimeoutError:
-                peer.log.error("a handler of 'stop' has not ended within the grace time: %r", handler)
             except Exception as error:
                 self._end_child()
                 peer.handlers.report("stop", error)
@@ -453,7 +452,7 @@ class Life:
         if peer.exit_asked is not None:
             self.status = _status_of(peer.exit_asked)
         peer.serving.cancel_all()
-        await ending.end_tasks(self._time_left(), peer.log)
+        await ending.end_tasks(self._time_left(), peer.log, peer.serving.cancelling)
         await peer.hooks.finish(self._time_left())
         peer.tidy()
         peer.calling.leave()
@@ -463,6 +462,16 @@ class Life:
             each.close_after_flush(1.0)
         self._close_control()
         self.reactor.loop.stop()
+
+    async def _end_stop_handler(self, handler: object, value: Awaitable[object]) -> None:
+        """Wait for an `async def` handler of `stop` as long as the grace time allows, and not for its cancellation."""
+        task = asyncio.ensure_future(value)
+        await asyncio.wait({task}, timeout=self._time_left())
+        if task.done():
+            task.result()
+        else:
+            task.cancel()
+            self.peer.log.error("a handler of 'stop' has not ended within the grace time: %r", handler)
 
     async def _become_quiet(self, farewells: float) -> None:
         """Wait for the calls in hand, for those that a handler waits for, and until that time for the farewells that

@@ -227,6 +227,7 @@ class OutgoingAsync(Outgoing):
         self._has_credit = asyncio.Event()
         self._has_credit.set()
         self._task: asyncio.Task[BaseException | None] | None = None
+        self._is_left = False
 
     @property
     def is_over(self) -> bool:
@@ -246,7 +247,7 @@ class OutgoingAsync(Outgoing):
     def close(self) -> None:
         if not self.is_closed and self._task is not None:
             self.is_closed = True
-            self._task.cancel()
+            self._serving.cancelling.cancel(self._task, self._handle_left)
 
     async def _draw(self) -> BaseException | None:
         """Return what the generator has raised."""
@@ -276,7 +277,14 @@ class OutgoingAsync(Outgoing):
         name = getattr(self._iterator, "__qualname__", repr(type(self._iterator)))
         self._serving.tell(told, name, place)
 
+    def _handle_left(self) -> None:
+        """The generator swallows each cancellation and yields no more: nobody waits for it."""
+        self._is_left = True
+        self._serving.finish_stream(self._link, self._call, asyncio.CancelledError())
+
     def _handle_done(self, task: asyncio.Task[BaseException | None]) -> None:
+        if self._is_left:
+            return
         try:
             self.is_closed = True
             error = asyncio.CancelledError() if task.cancelled() else task.result()

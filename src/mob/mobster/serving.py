@@ -33,6 +33,7 @@ from mob.mobster.producers import Outgoing, OutgoingAsync, OutgoingSync
 from mob.mobster.proxy import unknown_export
 from mob.mobster.running import Running
 from mob.mobster.served import SERVED
+from mob.mobster.swallowing import Cancelling
 from mob.mobster.tallies import Tallies
 from mob.mobster.threads import Threads
 from mob.mobster.turns import Gate, Key, Line, Turns, Waiting
@@ -77,7 +78,9 @@ class Serving:
         self.threads = Threads(threads) if threads > 1 else None
         self._line: Line = OrderedDict()  # of `async def` exports, beyond the role's concurrency
         self._inside: dict[Key, Export] = {}  # calls of exports that limit themselves, from their gates to their ends
-        self._timed_out: dict[Key, CallError] = {}  # what is said of a task that is cancelled
+        self.timed_out: dict[Key, CallError] = {}
+        """What is said of a task that is cancelled."""
+        self.cancelling = Cancelling(peer.reactor.loop, self.tell)
         self._given_up: set[Key] = set()  # running `def` calls that their callers have cancelled
         self.exports: dict[str, Export] = {}
         self.find_export: Callable[[str], Export | None] = self.exports.get
@@ -383,8 +386,9 @@ class Serving:
         until = min(deadline, math.inf if allowed is None else began + allowed)
 
         def end() -> None:
-            self._timed_out[link, call.id] = limits.too_long(call, made, began, self._peer.name)
-            task.cancel()
+            key = link, call.id
+            self.timed_out[key] = limits.too_long(call, made, began, self._peer.name)
+            self.cancelling.cancel(task, partial(self.ends.leave, key, task))
 
         timer = self._peer.reactor.loop.call_later(max(0.0, until - began), end)
         task.add_done_callback(lambda _: timer.cancel())
@@ -413,7 +417,7 @@ class Serving:
                 begun[0].tally.end(seconds)
         # Asked for, not raised: a raise here would tie task, error and frame into a circle that only gc frees.
         error = asyncio.CancelledError() if task.cancelled() else task.exception()
-        error = self._timed_out.get(key, error)
+        error = self.timed_out.get(key, error)
         if error is not None:
             self._end(link, call, error)
             return
@@ -550,7 +554,7 @@ class Serving:
 
     def tell(self, template: str, *args: object) -> None:
         """Log what an export does that it should not, summed up if it does so again and again."""
-        self._peer.complaints.tell(template, template, *args)
+        self._peer.complaints.tell((template, args), template, *args)
 
     def cancel(self, link: Link, number: int) -> None:
         """The caller has given the call up: its task is cancelled, its stream closed, a waiting one is dropped."""
@@ -561,7 +565,7 @@ class Serving:
         if chunk is not None:
             chunk.give_up()
         elif task is not None:
-            task.cancel()
+            self.cancelling.cancel(task, partial(self.ends.leave, key, task))
         elif stream is not None:
             stream.close()
         elif (waiting := self.turns.drop(link, number)) is not None:
@@ -640,7 +644,7 @@ class Serving:
         if self.threads is not None and self.threads.end_call(key):
             self.inbox.publish()
         self.running.end(key)
-        self._timed_out.pop(key, None)
+        self.timed_out.pop(key, None)
         self._given_up.discard(key)
         self._leave(key)
         self.invite()
@@ -648,8 +652,8 @@ class Serving:
     def cancel_all(self) -> None:
         """Cancel the calls that still run as tasks: the process does not wait for them any longer."""
         for key, task in list(self.tasks.items()):
-            self._timed_out[key] = Lost(f"{self._peer.name} ended before the call had")
-            task.cancel()
+            self.timed_out[key] = Lost(f"{self._peer.name} ended before the call had")
+            self.cancelling.cancel(task, partial(self.ends.leave, key, task))
 
     def is_cancelled(self) -> bool:
         """Whether the caller of the call that is served in this context has given it up, or its time is over."""

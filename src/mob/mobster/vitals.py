@@ -75,7 +75,7 @@ class Vitals:
         every third second only, if it may; sixteen at rest take 0.3 % of a core then, instead of 0.7."""
         now, serving = monotonic(), self._peer.serving
         has_work = serving.in_hand or serving.running.on_loop_since or serving.answers.served != self._served
-        has_work = has_work or self._peer.calling.parked()
+        has_work = has_work or self._peer.calling.parked() or self._lasting(now)
         requests = self.requests
         if requests is not None:
             has_work = has_work or requests.open or requests.ended != self._requested
@@ -111,7 +111,7 @@ class Vitals:
             allowed=serving.running.allowed() if stuck else 0.0,
             in_hand=serving.in_hand + on_loop + open_requests,
             parked=parked,
-            running=serving.running.report(now),
+            running=(*serving.running.report(now), *self._lasting(now)),
             waiting=serving.waiting if not stuck else serving.in_hand,
             cpu=process_time(),
             lag=max(self._lag, stuck),
@@ -122,6 +122,19 @@ class Vitals:
             blocked=self.blocked,
             **self._tallies(),
         )
+
+    def _lasting(self, now: float) -> list[m.Running]:
+        """Return what takes long and is no call: a handler, and tasks that were cancelled."""
+        serving = self._peer.serving
+        blocking, cancelled = self._peer.handlers.blocking(now), serving.cancelling.lasting(now)
+        if cancelled:
+            calls = set(serving.tasks.values())
+            blocking += [
+                m.Running(f"{who}, cancelled,", since, "the loop")
+                for task, who, since in cancelled
+                if task not in calls
+            ]
+        return blocking
 
     def _connections(self) -> dict[str, int]:
         """Return the last count where there is no descriptor for another."""

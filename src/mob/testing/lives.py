@@ -30,7 +30,7 @@ from time import monotonic
 from types import FrameType, ModuleType
 from typing import Any, TextIO
 
-from mob.mobster import api, loading
+from mob.mobster import api, ending, loading
 from mob.mobster.life import Life
 from mob.mobster.liveness import Liveness
 from mob.mobster.output import WholeLines
@@ -267,7 +267,7 @@ async def _end_tasks() -> None:
         task.cancel()
     if tasks:
         await asyncio.wait(tasks, timeout=LAST)
-    await asyncio.get_running_loop().shutdown_asyncgens()
+    await ending.close_generators(LAST)
 
 
 def _nothing() -> None:

@@ -1,0 +1,257 @@
+"""Tasks that swallow their cancellation: who is cancelled and waits again where it waited before will not end.
+
+Everything of the application that mob cancels is cancelled here. A task has swallowed its cancellation if it is found
+at the very same place as before it: in the same frames, each at the same instruction, down to what it awaits. Then it
+is cancelled once more, and if it swallows that too it is left: nobody waits for it any longer, and the log names it
+with its line. A `finally:` block that awaits something stands at another place, so it may take its time, and so may
+what waits for others that were cancelled with it (`gather`, task groups) as long as one of these does.
+
+A place is not judged where it cannot be seen (coroutines made in C), and where a task waits for what is shielded from
+its cancellation. Only the loop's thread comes here, but for `lasting`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import inspect
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from time import monotonic
+from types import AsyncGeneratorType, CodeType, CoroutineType, FrameType, GeneratorType
+from typing import Any, NamedTuple
+from weakref import WeakSet
+
+LOOK = 0.25
+"""Seconds after which a cancelled task is looked at, and between two looks at one that has not ended."""
+TURNS = 16
+"""Turns of the loop that a cancellation has at least, to reach what the task awaits."""
+DEEPEST = 100
+"""Frames of one task that are looked at."""
+MOST = 1000
+"""Tasks that one task waits for and that are looked at."""
+BRIEF = 0.5
+"""Seconds from which on a cancelled task is named as one that is waited for."""
+OWN = (str(Path(asyncio.__file__).parent), str(Path(__file__).resolve().parents[1]))
+"""Where the code is that is not the application's."""
+KINDS: dict[type, tuple[str, str]] = {
+    CoroutineType: ("cr_frame", "cr_await"),
+    AsyncGeneratorType: ("ag_frame", "ag_await"),
+    GeneratorType: ("gi_frame", "gi_yieldfrom"),
+}
+"""What can be looked into: where the frame is, and what it awaits."""
+GROUPS = ("__aexit__", "_aexit")
+"""Functions in which task groups, those of asyncio and of anyio, wait for their tasks."""
+
+TOLD = "%s swallowed its cancellation twice and goes on%s; nobody waits for it any longer. Let CancelledError through."
+
+Task = asyncio.Task[Any]
+Tell = Callable[[str, str, str], object]
+
+
+class Place(NamedTuple):
+    """Where a task stands."""
+
+    frames: tuple[tuple[CodeType, int], ...]
+    """From its coroutine down to what it awaits: the code, and the instruction."""
+    behind: dict[Task, Place]
+    """The tasks that it waits for."""
+
+
+class _Watched:
+    """A task that was cancelled."""
+
+    __slots__ = ("place", "since", "was_repeated", "when_left")
+
+    def __init__(self, place: Place | None) -> None:
+        self.place = place
+        self.since = monotonic()
+        self.was_repeated = False
+        self.when_left: list[Callable[[], object]] = []
+
+
+class Cancelling:
+    """The cancellations of one process that are under way."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, tell: Tell) -> None:
+        """`tell` logs a template with the name and the place of a task that is left."""
+        self._loop = loop
+        self._tell = tell
+        self._watched: dict[Task, _Watched] = {}
+        self._is_looking = False
+        self._left: WeakSet[Task] = WeakSet()
+        self._news: asyncio.Future[None] | None = None  # ends when a task is left that `end` waits for
+
+    def __repr__(self) -> str:
+        return f"<Cancelling, {len(self._watched)} tasks have not ended>"
+
+    def cancel(self, task: Task, when_left: Callable[[], object] | None = None) -> None:
+        """Cancel a task. `when_left` is called if it swallows that twice, instead of waiting for its end."""
+        if task.done() or task in self._left:
+            task.cancel()
+            return
+        watched = self._watched.get(task)
+        if watched is None:
+            watched = self._watched[task] = _Watched(place_of(task))
+        if when_left is not None:
+            watched.when_left.append(when_left)
+        task.cancel()
+        if not self._is_looking:
+            self._is_looking = True
+            self._loop.call_later(LOOK, self._turn, TURNS)
+
+    async def end(self, tasks: Iterable[Task], seconds: float) -> set[Task]:
+        """Cancel tasks and wait until each has ended or is left, for so long at most; return those that are late."""
+        waiting: set[Task] = {task for task in tasks if not task.done() and task not in self._left}
+        for task in waiting:
+            self.cancel(task, self._handle_left)
+        until = monotonic() + seconds
+        while waiting and (rest := until - monotonic()) > 0:
+            if self._news is None or self._news.done():
+                self._news = self._loop.create_future()
+            either: set[asyncio.Future[Any]] = {*waiting, self._news}
+            await asyncio.wait(either, timeout=rest, return_when=asyncio.FIRST_COMPLETED)
+            waiting = {task for task in waiting if not task.done() and task not in self._left}
+        return waiting
+
+    def is_left(self, task: Task) -> bool:
+        """Return whether nobody waits for that task any longer."""
+        return task in self._left
+
+    def lasting(self, now: float) -> list[tuple[Task, str, float]]:
+        """Return what was cancelled and takes its time: who, where, and for how long; from any thread."""
+        watched = [(task, now - each.since) for task, each in list(self._watched.items())]
+        return [(task, _named(task), since) for task, since in watched if since > BRIEF and not task.done()]
+
+    def _turn(self, left: int) -> None:
+        """Look at those that were cancelled, when the loop has turned so often."""
+        if left:
+            self._loop.call_soon(self._turn, left - 1)
+            return
+        try:
+            for task, watched in list(self._watched.items()):
+                if task.done():
+                    del self._watched[task]
+                elif watched.place is not None and is_same(watched.place, place_of(task)):
+                    self._handle_swallowed(task, watched)
+        finally:
+            self._is_looking = bool(self._watched)
+            if self._is_looking:
+                self._loop.call_later(LOOK, self._turn, TURNS)
+
+    def _handle_swallowed(self, task: Task, watched: _Watched) -> None:
+        if not watched.was_repeated:
+            watched.was_repeated = True
+            task.cancel()
+            return
+        del self._watched[task]
+        self._left.add(task)
+        try:
+            for handle in watched.when_left:
+                handle()
+        finally:
+            self._tell(TOLD, *_who_and_where(task))
+
+    def _handle_left(self) -> None:
+        if self._news is not None and not self._news.done():
+            self._news.set_result(None)
+
+
+def is_same(before: Place, after: Place | None) -> bool:
+    """Return whether a task stands where it stood before, and so do the tasks that it waits for."""
+    return (
+        after is not None
+        and before.frames == after.frames
+        and bool(before.behind) == bool(after.behind)
+        and all(_is_same_behind(before, task, place) for task, place in after.behind.items())
+    )
+
+
+def _is_same_behind(before: Place, task: Task, place: Place) -> bool:
+    known = before.behind.get(task)
+    if known is not None:
+        return is_same(known, place)
+    return any(is_same(each, place) for each in before.behind.values())  # a loop makes other tasks at each turn
+
+
+def place_of(task: Task, depth: int = 10) -> Place | None:
+    """Return where a task stands; None where that cannot be seen, and where it waits for what is shielded."""
+    frames: list[tuple[CodeType, int]] = []
+    others: list[Task] = []
+    for each in _chain(task.get_coro()):
+        if isinstance(each, FrameType):
+            frames.append((each.f_code, each.f_lasti))
+            if each.f_code.co_name in GROUPS:
+                others += _tasks_of(each.f_locals.get("self"))
+        elif each is None or _is_shielded(each):
+            return None
+        else:
+            others += _tasks_behind(each)
+    behind: dict[Task, Place] = {}
+    for other in others:
+        if other.done():
+            continue
+        place = place_of(other, depth - 1) if depth and len(behind) < MOST else None
+        if place is None:
+            return None
+        behind[other] = place
+    return Place(tuple(frames), behind)
+
+
+def _chain(waiting: Any) -> Iterator[FrameType | asyncio.Future[Any] | None]:
+    """Yield the frames from a coroutine down, and the future at the end; None for what cannot be seen."""
+    for _ in range(DEEPEST):
+        kind = KINDS.get(type(waiting))  # pyright: ignore[reportUnknownArgumentType]
+        if kind is not None:
+            frame = getattr(waiting, kind[0])
+            if frame is not None:
+                yield frame
+            waiting = getattr(waiting, kind[1])
+            if waiting is None:
+                return
+        elif _is_future(waiting):
+            yield waiting
+            return
+        else:  # an iterator made in C, of a future, or of a step of an asynchronous generator
+            behind = [each for each in gc.get_referents(waiting) if type(each) in KINDS or _is_future(each)]
+            if not behind:
+                break
+            waiting = behind[0]
+    yield None
+
+
+def _is_future(value: Any) -> bool:
+    return issubclass(type(value), asyncio.Future)  # by type: to look at a value may run code of the application
+
+
+def _tasks_behind(future: Any) -> list[Task]:
+    """The tasks that a future stands for: itself, or those that `gather` has put together."""
+    if isinstance(future, asyncio.Task):
+        return [future]
+    children: list[Any] = getattr(future, "_children", [])
+    return [each for each in children if isinstance(each, asyncio.Task)]
+
+
+def _tasks_of(group: Any) -> list[Task]:
+    tasks: set[Any] = getattr(group, "_tasks", set())
+    return [each for each in list(tasks) if isinstance(each, asyncio.Task)]
+
+
+def _is_shielded(future: asyncio.Future[Any]) -> bool:
+    callbacks = getattr(future, "_callbacks", None) or ()
+    return any(getattr(each, "__qualname__", "").startswith("shield.<locals>") for each, *_ in callbacks)
+
+
+def _named(task: Task) -> str:
+    return "{}{}".format(*_who_and_where(task))
+
+
+def _who_and_where(task: Task) -> tuple[str, str]:
+    """Return the name of the application's outermost function in a task, and the line of its innermost one."""
+    frames = [each for each in _chain(task.get_coro()) if isinstance(each, FrameType)]
+    theirs = [each for each in frames if not each.f_code.co_filename.startswith(OWN)] or frames
+    if not theirs:
+        return repr(task.get_coro()), ""
+    name, last = theirs[0].f_code.co_qualname, theirs[-1]
+    kind = "the generator" if theirs[0].f_code.co_flags & inspect.CO_ASYNC_GENERATOR else "the coroutine"
+    return f"{kind} {name}", f" ({last.f_code.co_filename}:{last.f_lineno})"
