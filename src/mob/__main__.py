@@ -1,5 +1,5 @@
 """`python -m mob` is the `mob` command."""
 
-from mob.cli.main import main
+from mob.cli.entry import main
 
 main()

@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import click
 
-from mob.cli import apps
+from mob.cli import apps, entry
 from mob.core.printable import printable
 from mob.errors import nearest
 
@@ -54,7 +54,9 @@ class Main(click.Group):
         """Imports it."""
         if cmd_name not in COMMANDS:
             return None
-        return cast(click.Command, getattr(importlib.import_module(f"mob.cli.{COMMANDS[cmd_name]}"), cmd_name))
+        command = cast(click.Command, getattr(importlib.import_module(f"mob.cli.{COMMANDS[cmd_name]}"), cmd_name))
+        entry.begin()
+        return command
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
