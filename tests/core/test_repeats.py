@@ -77,3 +77,26 @@ def test_nothing_is_kept_of_what_was_said() -> None:
     assert [summary.count for summary in repeats.take_due(EVERY)] == [4]
     gc.collect()
     assert kept[-1]() is None
+
+
+def test_many_new_kinds_do_not_each_look_through_all_of_them() -> None:
+    repeats = Repeats[int]()
+    assert all(repeats.admit(kind, kind, 0.0) for kind in range(KINDS))
+    looks = Counting(repeats)
+    assert sum(repeats.admit(KINDS + kind, kind, 0.05 + kind * 1e-6) for kind in range(5000)) == 1  # as others
+    assert looks.count == 1
+    assert repeats.admit("new", 1, 1.5)  # all of before are quiet
+    assert looks.count == 2
+
+
+class Counting:
+    """Counts how often all kinds are looked through."""
+
+    def __init__(self, repeats: Repeats[int]) -> None:
+        self.count = 0
+        self._look = repeats._forget_quiet
+        repeats._forget_quiet = self.look  # type: ignore[method-assign]
+
+    def look(self, now: float) -> None:
+        self.count += 1
+        self._look(now)

@@ -87,3 +87,25 @@ def test_a_line_without_end_is_not_held_for_ever() -> None:
     out.write("x" * (LONGEST + 1))
     out.flush()
     assert len(pipe.getvalue()) == LONGEST + 1
+
+
+def test_what_is_left_is_written_while_others_still_write() -> None:
+    pipe, out = stream()
+    is_over = threading.Event()
+
+    def write_on() -> None:
+        while not is_over.is_set():
+            out.write("a line ")
+            out.write("with an end\n")
+
+    threads = [threading.Thread(target=write_on) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    try:
+        for _ in range(3000):
+            out.finish()
+    finally:
+        is_over.set()
+        for thread in threads:
+            thread.join()
+    assert b"".join(pipe.writes).count(b"a line") == b"".join(pipe.writes).count(b"with an end")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -271,3 +272,15 @@ def test_a_stop_waits_for_what_was_raised(apps: Apps) -> None:
     app.wait_ready()
     app.stop()
     assert "told of at the end" in app.output
+
+
+def test_what_is_raised_after_the_end_starts_no_thread(app: RunningApp) -> None:
+    with mob.connect(app.name) as client:
+        seen: list[str] = []
+        client.on("error", lambda error, context: seen.append(str(error)))
+        hooks = client._caller.hooks
+        hooks.report(ValueError("before"), "task", "foo")
+    assert seen == ["before"]
+    hooks.report(ValueError("after"), "task", "foo")
+    assert not [thread for thread in threading.enumerate() if thread.name == "mob-errors"]
+    assert seen == ["before"]

@@ -18,6 +18,8 @@ EVERY = 1.0
 """Seconds between two lines of one kind."""
 KINDS = 1000
 """Kinds that are told apart at one time; what is of yet another kind is counted with all such."""
+LOOK = 0.1
+"""Seconds at least between two looks through all kinds for those that are quiet, however many new ones come."""
 OTHERS = object()
 """The kind of those that are beyond `KINDS`."""
 
@@ -54,6 +56,7 @@ class Repeats(Generic[T]):
 
     def __init__(self) -> None:
         self._kinds: dict[Hashable, _Kind[T]] = {}
+        self._look_at = 0.0  # when it may be looked again for kinds that are quiet
 
     def __repr__(self) -> str:
         return (
@@ -63,7 +66,9 @@ class Repeats(Generic[T]):
     def admit(self, kind: Hashable, example: T, now: float) -> bool:
         """Return True if this is to be said at once; otherwise it is counted."""
         if kind not in self._kinds and len(self._kinds) >= KINDS:
-            self._forget_quiet(now)
+            if now >= self._look_at:
+                self._forget_quiet(now)
+                self._look_at = now + LOOK
             if len(self._kinds) >= KINDS:
                 kind = OTHERS
         known = self._kinds.get(kind)

@@ -17,6 +17,7 @@ Nothing of this is on the way of a call that is awaited or asked for its result.
 
 from __future__ import annotations
 
+import os
 import weakref
 from asyncio import CancelledError
 from collections.abc import Coroutine
@@ -31,6 +32,15 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _making = Lock()
+
+
+def _renew_lock() -> None:
+    """In the child of a fork: a thread that is not there any more may have held it."""
+    global _making
+    _making = Lock()
+
+
+os.register_at_fork(after_in_child=_renew_lock)
 
 if TYPE_CHECKING:
 

@@ -59,7 +59,8 @@ class ErrorHooks:
     def __init__(self, peer: Peer) -> None:
         self._peer = peer
         self._queue: queue.Queue[Work | None] = queue.Queue(MOST)  # None: the thread ends
-        self._is_running = False
+        self._is_running = self._is_over = False
+        self._starting = threading.RLock()  # a handler of signals may report as well
         self.is_on = False
         """Whether there is a handler."""
 
@@ -81,9 +82,12 @@ class ErrorHooks:
             return
         contact = contact or caller()
         context = ErrorContext(kind, name, None if contact is None else contact.member)
-        if not self._is_running:
-            self._is_running = True
-            threading.Thread(target=self._run, name="mob-errors", daemon=True).start()
+        with self._starting:
+            if self._is_over:
+                return
+            if not self._is_running:
+                threading.Thread(target=self._run, name="mob-errors", daemon=True).start()
+                self._is_running = True
         try:
             self._queue.put_nowait(partial(copy_context().run, partial(self._hand_over, error, context)))
         except queue.Full:
@@ -102,8 +106,10 @@ class ErrorHooks:
 
     async def finish(self, seconds: float) -> None:
         """Wait until the handlers have seen all that was raised so far; on the loop."""
-        if not self._is_running:
-            return
+        with self._starting:
+            self._is_over = True
+            if not self._is_running:
+                return
         reactor = self._peer.reactor
         done = reactor.loop.create_future()
 

@@ -101,7 +101,8 @@ class WholeLines(io.TextIOWrapper):
     def finish(self) -> None:
         """Write what any thread has begun: nothing more will come."""
         while self._begun:
-            self._put(self._begun.popitem()[1])
+            with contextlib.suppress(KeyError):  # the thread that has begun it has just ended it
+                self._put(self._begun.popitem()[1])
         super().flush()
 
     def close(self) -> None:

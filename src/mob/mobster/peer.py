@@ -67,6 +67,8 @@ ATTEMPTS = 3
 """How often a call is ended whose message has raised, before the link is."""
 DEEPEST = 120
 """Levels of the stack that reading by hand may take."""
+MOST_UNHEARD = 1000
+"""Errors nobody asked for that wait to be logged while plain code blocks the loop; beyond that the oldest go."""
 HEADROOM = 4096
 """Bytes of a frame that are not the body."""
 
@@ -116,7 +118,7 @@ class Peer:
         self.pid = os.getpid()
         self.complaints = Complaints(reactor)
         self.roster = Roster()
-        self.unheard: deque[tuple[str, BaseException]] = deque()
+        self.unheard: deque[tuple[str, BaseException]] = deque(maxlen=MOST_UNHEARD)
         """Errors of calls that nobody asked for: (label, error). A finalizer appends, `tidy` logs."""
         self.abandoned: deque[Call[Any] | Receiver | Run] = deque()
         """Calls whose streams, and maps, that nobody reads any more. A finalizer appends, `tidy` cancels."""
