@@ -28,6 +28,12 @@ def test_kinds_can_be_left_out() -> None:
     assert schedule(3, 60, ()) == []
 
 
+def test_the_kingpin_can_be_attacked_alone_and_never_for_long() -> None:
+    faults = schedule(3, 600, ("upgrade", "signals", "Kingpin's descriptors"))
+    assert {fault.kind for fault in faults} == {"upgrade", "signals", "Kingpin's descriptors"}
+    assert max(fault.seconds for fault in faults) <= 3
+
+
 FINE = [
     (Kind.PLAIN, Outcome.RIGHT, 1),
     (Kind.PLAIN, Outcome.NO, 0),

@@ -41,6 +41,27 @@ def test_an_app_under_faults_loses_nothing(apps: Apps) -> None:
     assert kept(apps.directory) == []
 
 
+SIEGES = ("upgrade", "signals", "Kingpin's descriptors", "strangers", "deaf client", "scale storm", "ask")
+
+
+@pytest.mark.timeout(240)
+def test_a_kingpin_under_siege_loses_nothing_and_stops_within_its_grace(apps: Apps) -> None:
+    only = [part for kind in SIEGES for part in ("--only", kind)]
+    run = chaos(apps, "--seed", "7", "--minutes", "0.25", "--every", "0.5", "--call", "back.foo", *only)
+    assert run.wait(200) == 0, run.output
+    assert run.wait_for(r"the Kingpin is replaced by one with new code +\d")
+    assert run.wait_for(r"the Kingpin may open no more files for up to 3 s +\d")
+    assert "SIGKILL of the fork server" not in run.output
+    assert run.wait_for("passed: nothing lost, nothing done twice, all roles at target")
+    assert kept(apps.directory) == []
+
+
+def test_a_kind_of_fault_that_there_is_not_is_refused(apps: Apps) -> None:
+    run = chaos(apps, "--only", "earthquake")
+    assert run.wait(PATIENCE) == 2
+    assert run.wait_for("'earthquake' is not one of")
+
+
 @pytest.mark.timeout(240)
 def test_several_nodes_under_faults_lose_nothing(apps: Apps) -> None:
     kinds = ("kill", "kill several", "gateway", "node", "NATS", "freeze NATS", "freeze Kingpin", "scale")

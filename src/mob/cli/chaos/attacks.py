@@ -19,6 +19,7 @@ import psutil
 from mob.cli.chaos.faults import Fault
 from mob.cli.chaos.machines import Machines
 from mob.cli.chaos.runner import ECHO, LOAD
+from mob.cli.chaos.sieges import Sieges
 from mob.client import Client, connect
 from mob.errors import CallError, CallTimeout, MobError
 from mob.plan import GATEWAY
@@ -27,6 +28,7 @@ from mob.wire.messages import Member, node_of
 RELOAD_PATIENCE = 60.0
 CALL_PATIENCE = 30.0
 HOG = (50, 300)  # MiB
+ORDERS = 12  # to scale, in a storm
 FLOOD = 20_000  # lines; about 2 MiB, more than all pipes on the way hold
 
 
@@ -56,10 +58,12 @@ class Attacks:
             "slow output": self._stop_output,
             "reload": self._reload,
             "scale": self._scale,
+            "scale storm": self._storm,
             "gateway": self._kill_gateway,
             "node": self._kill_node,
             "NATS": self._kill_nats,
             "freeze NATS": self._freeze_nats,
+            **Sieges(client).acts,
         }
 
     def carry_out(self, fault: Fault) -> str:
@@ -78,7 +82,7 @@ class Attacks:
         os.kill(chance.choice(self._victims()).pid, signal.SIGKILL)
 
     def _ask(self, fault: Fault, chance: random.Random) -> None:
-        os.kill(chance.choice(self._victims()).pid, signal.SIGTERM)
+        os.kill(chance.choice(self._victims(is_ready=False)).pid, signal.SIGTERM)
 
     def _kill_several(self, fault: Fault, chance: random.Random) -> None:
         victims = self._victims()
@@ -146,6 +150,16 @@ class Attacks:
             finally:
                 there.scale(ECHO, before)
 
+    def _storm(self, fault: Fault, chance: random.Random) -> None:
+        before = self._targets[ECHO]
+        with self._where_echo_runs(chance) as there:
+            try:
+                for _ in range(ORDERS):
+                    there.scale(ECHO, max(1, before + chance.randint(-2, 3)))
+                    time.sleep(chance.choice([0.0, 0.0, 0.02, 0.2]))
+            finally:
+                there.scale(ECHO, before)
+
     @contextlib.contextmanager
     def _where_echo_runs(self, chance: random.Random) -> Generator[Client]:
         """A client of a node with that role. It needs no NATS, so what was made larger is made smaller again."""
@@ -197,10 +211,11 @@ class Attacks:
         node = nodes.get(node_of(victim.uid))
         return victim.pid if node is None or node.is_here else f"{node.name}:{victim.pid}"
 
-    def _victims(self, role: str = "") -> Sequence[Member]:
-        """Ready mobsters that may be attacked, in a certain order."""
-        found = [m for m in self._client.members() if m.role and m.state == "ready" and m.role not in self._spared]
-        return sorted((m for m in found if role in ("", m.role)), key=lambda m: (m.role, m.index))
+    def _victims(self, role: str = "", is_ready: bool = True) -> Sequence[Member]:
+        """Mobsters that may be attacked, in a certain order; `is_ready=False`: also those that start or drain."""
+        known = [m for m in self._client.members() if m.role and m.pid and m.role not in self._spared]
+        found = [m for m in known if role in ("", m.role) and (m.state == "ready" or not is_ready)]
+        return sorted(found, key=lambda m: (m.role, m.index))
 
 
 def _freeze(pid: int, seconds: float) -> None:

@@ -50,6 +50,7 @@ COLUMNS = {
     "--call", "calls", multiple=True, metavar="ROLE.EXPORT", help="Calls this export of yours too, without arguments."
 )
 @click.option("--without", multiple=True, type=click.Choice(list(ALL_KINDS)), help="Leaves a kind of fault out.")
+@click.option("--only", multiple=True, type=click.Choice(list(ALL_KINDS)), help="Makes faults of this kind only.")
 @click.option(
     "--nodes",
     type=click.IntRange(1, 9),
@@ -67,6 +68,7 @@ def chaos(
     every: float,
     calls: tuple[str, ...],
     without: tuple[str, ...],
+    only: tuple[str, ...],
     nodes: int,
 ) -> None:
     """Run an app under faults, and check that nothing is lost.
@@ -81,7 +83,8 @@ def chaos(
             raise click.BadParameter(f"--call {call!r} is not ROLE.EXPORT, such as back.foo.")
     seed = random.randrange(10_000) if seed is None else seed
     kinds = ALL_KINDS if nodes > 1 else KINDS
-    faults = schedule(seed, minutes * 60, tuple(kind for kind in kinds if kind not in without), every)
+    chosen = tuple(kind for kind in kinds if kind in (only or kinds) and kind not in without)
+    faults = schedule(seed, minutes * 60, chosen, every)
     console = Console()
     console.print(f"seed {seed}: {len(faults)} faults in {minutes:g} minutes")
     directory = Path(tempfile.mkdtemp(prefix="mob-chaos-"))

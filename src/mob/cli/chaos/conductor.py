@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -39,7 +40,11 @@ CALM = 2.0
 """Seconds for which every call must succeed when all is well again."""
 LAST_CALLS = 60.0
 """Seconds in which every call must have ended."""
+STOPS = 10.0
+"""Seconds in which the app has to stop, beyond its grace."""
 LOOK = 0.02
+ENDS_IN_UPGRADE = ("upgrade", "signals")
+"""A run with these ends with a SIGTERM in the midst of an upgrade."""
 
 
 class Report(msgspec.Struct, frozen=True):
@@ -81,8 +86,12 @@ class Run:
         self._attacks: Attacks | None = None
         self._problems: list[str] = []
         self._missed: list[str] = []
+        self._late: list[psutil.Process] = []
+        """What has begun with the last upgrade."""
         self._recoveries: list[float] = []
         self._app = ""
+        self._grace = 0.0
+        self._ends_in_upgrade = False
         self._targets: dict[str, tuple[int, int]] = {}
         self._is_over = threading.Event()
         self._watcher = threading.Thread(target=self._watch, daemon=True)
@@ -103,6 +112,7 @@ class Run:
             spared = [role.name for role in plan.roles if role.restart != "permanent" or role.intensity is not None]
             sizes = {role.name: role.workers for role in plan.roles}
             self._attacks = Attacks(self._connected, sizes, frozenset(spared), self._machines)
+            self._ends_in_upgrade = any(fault.kind in ENDS_IN_UPGRADE for fault in faults)
             self._watcher.start()
             self._attack(faults, seconds, on_fault)
             if not self._problems and self._settle():
@@ -133,6 +143,7 @@ class Run:
         self._wait(path.exists, deadline, "the script has not said .run()")
         plan = msgspec.json.decode(path.read_bytes(), type=Plan)
         self._targets = self._targets_of(plan)
+        self._grace = plan.grace
         self._app = plan.name if self._machines is None else f"{plan.name}@{FIRST}"
 
         def is_in() -> bool:
@@ -253,6 +264,7 @@ class Run:
         finally:
             if self._machines is not None:
                 self._problems += self._machines.stop()
+            left += [each for each in self._late if each not in left]
             psutil.wait_procs(left, timeout=5)
             for process in left:
                 if _is_alive(process):
@@ -264,11 +276,16 @@ class Run:
         if self._process.poll() is not None:
             return
         self._process.send_signal(signal.SIGCONT)
+        if self._ends_in_upgrade:
+            self._process.send_signal(signal.SIGUSR2)
+            time.sleep(random.uniform(0.0, 1.0))
+            self._late = self._processes()
         self._process.send_signal(signal.SIGTERM)
+        limit = self._grace + STOPS
         try:
-            status = self._process.wait(60)
+            status = self._process.wait(limit)
         except subprocess.TimeoutExpired:
-            self._problems.append("the app has not stopped within 60 s")
+            self._problems.append(f"the app has not stopped within {limit:g} s (grace={self._grace:g})")
             self._process.kill()
             self._process.wait()
         else:

@@ -14,7 +14,7 @@ import msgspec
 KINDS = {
     "kill": "SIGKILL of a mobster",
     "kill several": "SIGKILL of several mobsters at once",
-    "ask": "SIGTERM of a mobster",
+    "ask": "SIGTERM of a mobster, which may still be starting",
     "freeze": "SIGSTOP of a mobster, SIGCONT up to 3 s later",
     "memory": "a mobster takes a few hundred MiB",
     "descriptors": "a mobster may open no more files",
@@ -24,6 +24,12 @@ KINDS = {
     "slow output": "a flood of output that nobody reads for seconds",
     "reload": "a role is replaced",
     "scale": "a role grows, and shrinks again",
+    "scale storm": "a role grows and shrinks a dozen times at once",
+    "upgrade": "the Kingpin is replaced by one with new code",
+    "signals": "SIGHUP and SIGUSR2 to the Kingpin, SIGKILL of a mobster between them",
+    "Kingpin's descriptors": "the Kingpin may open no more files for up to 3 s",
+    "strangers": "150 connections that never say hello",
+    "deaf client": "a client that asks 20,000 questions and reads no answer",
 }
 CLUSTER_KINDS = {
     "gateway": "SIGKILL of a gateway",
