@@ -145,3 +145,11 @@ def test_two_that_cannot_be_linked_are_linked_later(apps: Apps) -> None:
     assert call.result(30) == 1
     client.close()
     assert app.stop() == 0
+
+
+def test_a_kingpin_that_gets_no_more_memory_can_be_stopped(apps: Apps) -> None:
+    app = apps.start('.role("a", "./a.py")', a="def f(): return 1")
+    app.wait_ready().close()
+    _, hard = resource.prlimit(app.process.pid, resource.RLIMIT_DATA)
+    resource.prlimit(app.process.pid, resource.RLIMIT_DATA, (1024 * 1024, hard))
+    assert app.stop() == 0

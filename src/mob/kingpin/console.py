@@ -29,6 +29,8 @@ from mob.rim.reactor import Reactor
 from mob.rim.standard import is_terminal
 
 READ_SIZE = 256 * 1024
+SMALL_READ_SIZE = 4096
+"""Where there is no memory for more: Python gets so little from what it has."""
 PIPE_SIZE = 256 * 1024
 """Bytes that a mobster may be ahead of the Kingpin; 64 KiB where the system gives no more."""
 LARGE_PIPES = 64
@@ -188,7 +190,10 @@ class Console:
     def _read(self, source: Pipe) -> bool:
         """Passes on what there is to be read; whether there was anything."""
         try:
-            data = os.read(source.fd, READ_SIZE)
+            try:
+                data = os.read(source.fd, READ_SIZE)
+            except MemoryError:
+                data = os.read(source.fd, SMALL_READ_SIZE)
         except BlockingIOError:
             return False
         except OSError:
