@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 from collections.abc import Iterable, Iterator
 
 import pytest
 
 import mob
+from mob.kingpin import upgrade
 from tests.running import Apps, RunningApp, apps_in, wait_until
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="masks of signals are read from /proc")
@@ -136,6 +138,7 @@ def test_a_main_script_that_fails_only_when_it_is_run_in_earnest_changes_nothing
     main.write_text(good.replace("workers=2", "workers=3"))
     assert site.client.upgrade(60) == "this Kingpin has taken over 2 mobsters."
     wait_until(lambda: len(app.ready(site.client)) == 3, "the new plan counts")
+    assert "was lost" not in app.output
     site.client.close()
     assert app.stop() == 0
 
@@ -166,3 +169,69 @@ def test_a_place_that_was_never_forked(apps: Apps) -> None:
     wait_until(lambda: [row.state for row in client.overview()] == ["ready"] * 2, "the third place is gone")
     client.close()
     assert app.stop() == 0
+
+
+FAILS = "raise RuntimeError('not today')"
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        f"import shutil; shutil.rmtree(os.getcwd()); {FAILS}",
+        f"import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (12, resource.getrlimit(7)[1])); {FAILS}",
+        f"sys.path.clear(); {FAILS}",
+        f"os.environ.clear(); {FAILS}",
+        # the package is not there for a moment, as while it is being replaced
+        (
+            "from mob.kingpin import upgrade as u; flag = os.path.abspath('flag'); "
+            "u.AGAIN = u.AGAIN.replace('    from mob', f'    if not os.path.exists({flag!r}): "
+            f"os.close(os.open({{flag!r}}, os.O_CREAT)); import nowhere_to_be_found\\n    from mob', 1); {FAILS}"
+        ),
+    ],
+    ids=["no directory", "no descriptors", "no path", "no environment", "no mob"],
+)
+def test_a_main_script_that_breaks_its_surroundings_and_fails_changes_nothing(apps: Apps, how: str) -> None:
+    app = apps.start('.role("back", "./back.py", workers=2)', back=BACK)
+    site = Site(app)
+    main = app.directory / "main.py"
+    in_earnest = "if os.environ['MOB_UPGRADE'].startswith('inherit'):"
+    main.write_text(f"import os, sys\nimport mob\n{in_earnest} {how}\n{main.read_text()}")
+    with pytest.raises(mob.MobError, match=r"the app goes on with the plan that it had"):
+        site.client.upgrade(60)
+    site.check(how)
+    if main.exists():
+        victim = site.workers[0]
+        os.kill(victim, signal.SIGKILL)
+        wait_until(lambda: len({each.pid for each in app.ready(site.client)} - {victim}) == 2, "it is revived")
+    site.client.close()
+    assert app.stop() == 0
+
+
+def test_an_environment_that_the_main_script_clears_is_no_obstacle(apps: Apps) -> None:
+    app = apps.start('.role("back", "./back.py", workers=2)', back=BACK)
+    site = Site(app)
+    main = app.directory / "main.py"
+    main.write_text(
+        f"import os\nimport mob\nif os.environ['MOB_UPGRADE'].startswith('inherit'): os.environ.clear()\n"
+        f"{main.read_text()}"
+    )
+    assert site.client.upgrade(60) == "this Kingpin has taken over 2 mobsters."
+    site.check("cleared")
+    site.client.close()
+    assert app.stop() == 0
+
+
+def test_a_stop_does_not_wait_for_a_main_script_that_hangs(apps: Apps) -> None:
+    app = apps.start('.role("back", "./back.py", workers=2)', back=BACK)
+    app.wait_ready().close()
+    main = app.directory / "main.py"
+    hang = "print('hanging', flush=True); time.sleep(1000)"
+    main.write_text(
+        f"import os, time\nimport mob\nif os.environ['MOB_UPGRADE'].startswith('inherit'): {hang}\n{main.read_text()}"
+    )
+    app.process.send_signal(signal.SIGUSR2)
+    app.wait_for("hanging")
+    began = time.monotonic()
+    assert app.stop() == 0
+    assert time.monotonic() - began < upgrade.REHEARSAL / 2
+    assert "has not got to `.run()`, and the app is to stop" in app.output

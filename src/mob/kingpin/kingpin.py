@@ -163,6 +163,7 @@ class Kingpin:
             self.nursery.kill()  # it holds old code; what is launched from now on waits for the next one
             self.carry_out(decisions)
             self.handle_children()
+            self.carry_out(decisions)  # before the next one is there, which gets its launches with the others
             self._replace_fork_server()
         except Exception as error:  # noqa: BLE001  whatever it is, there is no other Kingpin, and somebody waits
             failure = failure or f"the new Kingpin has taken over, but for this: {upgrade.text_of(error)}."
@@ -677,6 +678,7 @@ def run(plan: Plan) -> int:
 def go_on(why: str, attempt: int) -> NoReturn:
     """Goes on with the plan that there was, in the place of a program that was to take over and failed."""
     try:
+        openfiles.raise_limit(is_told=False)  # the program that failed may have lowered it
         estate = upgrade.inherited()
         assert estate is not None
         sys.path[:] = estate.path

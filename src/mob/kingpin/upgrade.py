@@ -52,8 +52,25 @@ PATIENCE = 5.0
 """Seconds in which all links fall quiet."""
 SHORTEST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
 """Seconds between attempts to take over, if not even the plan that there was can be gone on with."""
-AGAIN = "import sys; sys.path[:] = {path!r}; from mob.kingpin.kingpin import go_on; go_on({why!r}, {attempt})"
-"""The program that goes on with the plan that there was."""
+AGAIN = """
+import os, signal, sys
+sys.path[:] = {path!r}
+try:
+    from mob.kingpin.kingpin import go_on
+except Exception as error:
+    print(f"mob: the Kingpin cannot go on: {{error}}. Next try in {pause:g} s.", file=sys.stderr, flush=True)
+    if signal.sigtimedwait({{signal.SIGTERM, signal.SIGINT}}, {pause}) is not None:
+        os._exit(1)
+    os.execv(sys.executable, sys.orig_argv)
+go_on({why!r}, {attempt})
+"""
+"""The program that goes on with the plan that there was. It waits for a package that is being replaced."""
+_LEFT = os.environ.get(VARIABLE, "")
+"""What it says at first; a main script may clear the environment."""
+_is_settled = threading.Event()
+"""Whether this program has taken everything over."""
+LOOK = 0.5
+"""Seconds between two looks of a program on probation whether it is to stop."""
 
 
 class Upgrade:
@@ -204,9 +221,9 @@ def rehearse(plan: Plan) -> None:
 
 def _will() -> int:
     """The descriptor of what the program before this one has left to it; -1 if that was none of mob's."""
-    kind, _, rest = os.environ.get(VARIABLE, "").partition(":")
+    kind, _, rest = _LEFT.partition(":")
     pid, _, will = rest.partition(":")
-    return int(will) if kind == "inherit" and pid == str(os.getpid()) else -1
+    return int(will) if kind == "inherit" and pid == str(os.getpid()) and not _is_settled.is_set() else -1
 
 
 def is_on_probation() -> bool:
@@ -219,10 +236,6 @@ def inherited() -> Estate | None:
     return estates.read(_will()) if is_on_probation() else None
 
 
-_is_settled = threading.Event()
-"""Whether this program has taken everything over."""
-
-
 def begin_probation() -> None:
     """See to it that another program takes over if this one is to inherit something and does not get there."""
     if is_on_probation():
@@ -232,12 +245,13 @@ def begin_probation() -> None:
 
 def end_probation(estate: Estate) -> None:
     """This program has everything, and keeps it; nothing that fails from now on is a reason to give way to another."""
+    will = _will()
     _is_settled.set()
     atexit.unregister(_handle_end)
+    os.environ.pop(VARIABLE, None)
     with contextlib.suppress(Exception):
         estates.set_inheritable(estate.descriptors(), False)
-        os.close(_will())
-        del os.environ[VARIABLE]
+        os.close(will)
 
 
 def _handle_end() -> None:
@@ -246,8 +260,15 @@ def _handle_end() -> None:
 
 
 def _watch() -> None:
-    if not _is_settled.wait(REHEARSAL):
-        fall_back(f"its main script has not got to `.run()` in {REHEARSAL:g} s")
+    """Give way to another program if the main script takes too long; a stop that is asked for waits a few seconds."""
+    deadline = monotonic() + REHEARSAL
+    is_asked = False
+    while not _is_settled.wait(LOOK):
+        if not is_asked and not signal.sigpending().isdisjoint({signal.SIGTERM, signal.SIGINT}):
+            is_asked, deadline = True, min(deadline, monotonic() + PATIENCE)
+        if monotonic() >= deadline:
+            late = "the app is to stop" if is_asked else f"{REHEARSAL:g} s are over"
+            fall_back(f"its main script has not got to `.run()`, and {late}")
 
 
 def fall_back(why: str, attempt: int = 0) -> NoReturn:
@@ -265,8 +286,10 @@ def fall_back(why: str, attempt: int = 0) -> NoReturn:
                 os._exit(1)
         attempt += 1
         try:
-            program = AGAIN.format(path=sys.path, why=why, attempt=attempt)
-            environment = {**os.environ, **estates.read(_will()).manager}
+            estate = estates.read(_will())
+            path = list(dict.fromkeys([*sys.path, *estate.path]))  # the main script may have broken its own
+            program = AGAIN.format(path=path, why=why, attempt=attempt, pause=SHORTEST_PAUSE)
+            environment = {**os.environ, **estate.manager, VARIABLE: _LEFT}
             os.execve(sys.executable, [sys.executable, *flags, "-c", program], environment)
         except OSError as error:
             why = text_of(error)

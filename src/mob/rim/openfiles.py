@@ -20,12 +20,13 @@ BESIDES = 100
 """What else it needs, with some clients."""
 
 
-def raise_limit() -> None:
-    """Let this process have as many files open as it may."""
+def raise_limit(is_told: bool = True) -> None:
+    """Let this process have as many files open as it may. `is_told`: workers get what it had before."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = MOST if hard == resource.RLIM_INFINITY else min(hard, MOST)
     if soft != resource.RLIM_INFINITY and soft < most:
-        os.environ.setdefault(VARIABLE, str(soft))
+        if is_told:
+            os.environ.setdefault(VARIABLE, str(soft))
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 

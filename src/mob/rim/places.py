@@ -19,15 +19,26 @@ from typing import IO
 
 
 def here() -> str:
-    """Return the working directory, as it is spelled in PWD if that leads here."""
-    directory = os.getcwd()
+    """Return the working directory, as it is spelled in PWD if that leads here; where it was, if it is gone."""
     typed = os.environ.get("PWD", "")
+    try:
+        directory = os.getcwd()
+    except FileNotFoundError:
+        return _last_place() or typed or os.sep
     try:
         if os.path.isabs(typed) and os.path.samefile(typed, directory):
             return typed
     except OSError:
         pass  # it was moved away since
     return directory
+
+
+def _last_place() -> str:
+    """Return where the working directory was that somebody has removed; nothing if the system does not tell."""
+    try:
+        return os.readlink("/proc/self/cwd").removesuffix(" (deleted)")
+    except OSError:
+        return ""
 
 
 def spelled(path: str) -> str:
