@@ -18,7 +18,7 @@ EVERY = 1.0
 """Seconds between two lines of one kind."""
 KINDS = 1000
 """Kinds that are told apart at one time; what is of yet another kind is counted with all such."""
-LOOK = 0.1
+LEAST = 0.1
 """Seconds at least between two looks through all kinds for those that are quiet, however many new ones come."""
 OTHERS = object()
 """The kind of those that are beyond `KINDS`."""
@@ -68,7 +68,7 @@ class Repeats(Generic[T]):
         if kind not in self._kinds and len(self._kinds) >= KINDS:
             if now >= self._look_at:
                 self._forget_quiet(now)
-                self._look_at = now + LOOK
+                self._look_at = now + LEAST
             if len(self._kinds) >= KINDS:
                 kind = OTHERS
         known = self._kinds.get(kind)

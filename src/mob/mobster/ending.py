@@ -21,6 +21,7 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Iterable
 from time import monotonic
 from typing import Any
 
@@ -64,8 +65,11 @@ async def end_tasks(seconds: float, log: logging.Logger, cancelling: Cancelling)
             if task.done():
                 _show(loop, task)
     if late:
-        names = _listed(sorted(_name(task) for task in late))
-        log.error("tasks were cancelled and have not ended within the grace time: %s", names)
+        log.error("tasks were cancelled and have not ended within the grace time: %s", _names(late))
+    left = {task for task in asyncio.all_tasks() if cancelling.is_left(task)}
+    if left:
+        told = "tasks swallow their cancellation and are left: they would have not ended within the grace time: %s"
+        log.error(told, _names(left))
     if not await close_generators(max(0.1, until - loop.time())):
         log.error("an asynchronous generator has not closed within the grace time")
 
@@ -86,6 +90,10 @@ def _show(loop: asyncio.AbstractEventLoop, task: asyncio.Task[Any]) -> None:
     if error is not None:
         context = {"message": f"task {_name(task)} raised while it was cancelled", "exception": error, "task": task}
         loop.call_exception_handler(context)
+
+
+def _names(tasks: Iterable[asyncio.Task[Any]]) -> str:
+    return _listed(sorted(_name(task) for task in tasks))
 
 
 def _name(task: asyncio.Task[Any]) -> str:
