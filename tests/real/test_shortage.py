@@ -6,6 +6,7 @@ import os
 import resource
 import signal
 import socket
+import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -153,3 +154,17 @@ def test_a_kingpin_that_gets_no_more_memory_can_be_stopped(apps: Apps) -> None:
     _, hard = resource.prlimit(app.process.pid, resource.RLIMIT_DATA)
     resource.prlimit(app.process.pid, resource.RLIMIT_DATA, (1024 * 1024, hard))
     assert app.stop() == 0
+
+
+@pytest.mark.parametrize("options", [[], ["--now"]])
+def test_mob_stop_ends_an_app_that_lets_nobody_in(apps: Apps, options: list[str]) -> None:
+    app = apps.start('.role("a", "./a.py")', a="def f(): return 1")
+    app.wait_ready().close()
+    set_limit(app, FEW)
+    os.kill(app.fork_server(), signal.SIGKILL)
+    app.wait_for(r"a fork server cannot be started: Too many open files")
+    command = [sys.executable, "-m", "mob", "stop", app.name, *options]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=90, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "It was sent SIGTERM, and has stopped." in done.stdout
+    app.wait()

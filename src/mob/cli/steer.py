@@ -6,6 +6,11 @@ one after the other; all else is for this machine, unless `--node` says otherwis
 
 from __future__ import annotations
 
+import math
+import signal
+from contextlib import closing, suppress
+from time import monotonic
+
 import click
 from click.shell_completion import CompletionItem
 
@@ -16,8 +21,12 @@ from mob.cli.waiting import Workers, wait_ready
 from mob.client import Client
 from mob.errors import AppNotRunning, counted
 from mob.plan import GATEWAY
+from mob.rim.pidfds import Held
+from mob.rim.processes import is_stopped
 
 TIMEOUT = 60.0
+AGAIN = 2.0
+"""Seconds after which `mob stop --now` sends another signal to a Kingpin that lets nobody in."""
 HERE = f"without it, this one; {ALL!r}: all of them"
 
 wait_option = click.option("--wait/--no-wait", default=True, help="Whether to wait until the new ones are ready (yes).")
@@ -133,7 +142,7 @@ def _size(text: str) -> tuple[str, int, bool]:
 def stop(name: str | None, node: str | None, now: bool, timeout: float | None) -> None:
     """Stop an app in order, and wait until it has ended.
 
-    As Ctrl-C and SIGTERM do. --now is for an app that hangs.
+    As Ctrl-C and SIGTERM do. --now is for an app that hangs. A Kingpin that lets nobody in is sent the signal.
     """
 
     def act(app: Client) -> str:
@@ -146,8 +155,29 @@ def stop(name: str | None, node: str | None, now: bool, timeout: float | None) -
             raise Failure(f"{app.app} is still stopping after {timeout:g} s. `mob stop --now` ends it at once.")
         return f"{app.app} has stopped."
 
-    with connected(name, any_node=node is not None) as here:
-        in_turn(here, chosen(here, node)[::-1], act)  # this machine last: the others are reached through it
+    try:
+        with connected(name, any_node=node is not None) as here:
+            in_turn(here, chosen(here, node)[::-1], act)  # this machine last: the others are reached through it
+    except Failure as failure:
+        error = failure.__cause__
+        if not isinstance(error, AppNotRunning) or not error.pid or is_stopped(error.pid):
+            raise
+        if not _stop_by_signal(error.pid, now, timeout):
+            raise
+        echo(f"{error} It was sent SIGTERM, and has stopped.")
+
+
+def _stop_by_signal(pid: int, now: bool, timeout: float | None) -> bool:
+    """Stop an app whose Kingpin lets nobody in; return whether it has ended in time."""
+    deadline = math.inf if timeout is None else monotonic() + timeout
+    with suppress(ProcessLookupError), closing(Held(pid)) as kingpin:
+        kingpin.signal(signal.SIGTERM)
+        while not kingpin.has_ended(min(AGAIN, max(0.0, deadline - monotonic()))):
+            if monotonic() >= deadline:
+                return False
+            if now:
+                kingpin.signal(signal.SIGTERM)  # the second one is "at once"
+    return True
 
 
 @click.command()

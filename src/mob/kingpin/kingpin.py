@@ -163,7 +163,6 @@ class Kingpin:
             self.nursery.kill()  # it holds old code; what is launched from now on waits for the next one
             self.carry_out(decisions)
             self.handle_children()
-            self.carry_out(decisions)  # before the next one is there, which gets its launches with the others
             self._replace_fork_server()
         except Exception as error:  # noqa: BLE001  whatever it is, there is no other Kingpin, and somebody waits
             failure = failure or f"the new Kingpin has taken over, but for this: {upgrade.text_of(error)}."

@@ -68,7 +68,8 @@ def knock_at(address: str | bytes, user: int) -> socket.socket | None:
 def _wait_there(sock: socket.socket, address: str | bytes, user: int) -> bool:
     """Connect to a desk at which many wait; False if it is a stranger's. `AppNotRunning` if that takes too long."""
     address = os.fsdecode(address)
-    if all(desk.address != address for desk in desks(user=user)):
+    desk = next((desk for desk in desks(user=user) if desk.address == address), None)
+    if desk is None:
         return False
     sock.setblocking(True)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _seconds(PATIENCE))  # it holds for connect as well
@@ -77,7 +78,8 @@ def _wait_there(sock: socket.socket, address: str | bytes, user: int) -> bool:
     except BlockingIOError:
         raise AppNotRunning(
             f"the app {name_in(address)!r} accepts no connection: many wait for its Kingpin, which has accepted none "
-            f"in {PATIENCE:g} s. Is it stopped (Ctrl-Z)?"
+            f"in {PATIENCE:g} s. Is it stopped (Ctrl-Z)?",
+            desk.pid or None,
         ) from None
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _seconds(0.0))
     return True

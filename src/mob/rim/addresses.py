@@ -140,11 +140,12 @@ def _believed(desk: Desk, inode: int) -> Desk | None:
     holder = holder_of(desk.address)
     if holder is not None:
         return msgspec.structs.replace(desk, pid=holder.pid) if holder.user == desk.user else None
-    return desk if _has_socket(desk.user, inode) else None  # its Kingpin is stopped, and many wait at its desk
+    pid = _owner_of(inode, desk.user)  # its Kingpin is stopped, and many wait at its desk
+    return msgspec.structs.replace(desk, pid=pid) if pid else None
 
 
-def _has_socket(user: int, inode: int) -> bool:
-    """Return whether a process of that user has this socket, as far as this process may see that."""
+def _owner_of(inode: int, user: int) -> int:
+    """Return the process of that user that has this socket, as far as this process may see that; 0 if there is none."""
     target = f"socket:[{inode}]"
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
@@ -153,5 +154,5 @@ def _has_socket(user: int, inode: int) -> bool:
             for name in os.listdir(process / "fd"):
                 with contextlib.suppress(OSError):
                     if os.readlink(process / "fd" / name) == target:
-                        return True
-    return False
+                        return int(process.name)
+    return 0
