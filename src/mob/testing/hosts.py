@@ -21,6 +21,7 @@ import msgspec
 import psutil
 
 from mob.mobster.peer import Peer
+from mob.rim.pidfds import Held
 from mob.testing import leaks
 from mob.testing.described import Described
 from mob.testing.launched import Order
@@ -102,7 +103,16 @@ class Processes:
 
     def send_signal(self, pid: int, signum: int) -> None:
         """To a process of the app; `ProcessLookupError` if it has ended."""
-        os.kill(pid, signum)
+        with contextlib.closing(Held(pid)) as held:
+            if held.has_ended() or not self._is_of_the_app(pid):
+                raise ProcessLookupError(pid)
+            held.signal(signum)
+
+    def _is_of_the_app(self, pid: int) -> bool:
+        """Return whether the app has such a process: its number may be another's since it was asked for."""
+        with contextlib.suppress(psutil.Error):
+            return self._process.pid in (pid, *(each.pid for each in psutil.Process(pid).parents()))
+        return False
 
     def peers(self) -> Sequence[Peer]:
         """They are elsewhere."""
@@ -123,8 +133,9 @@ class Processes:
         left = self._left()
         told = list(leaks.told_processes(left))
         for process in left:
-            with contextlib.suppress(psutil.Error):
-                process.send_signal(signal.SIGKILL)
+            with contextlib.suppress(psutil.Error, OSError), contextlib.closing(Held(process.pid)) as held:
+                if process.is_running():  # by its start, so its number is not another's
+                    held.signal(signal.SIGKILL)
         psutil.wait_procs(left, PATIENCE)
         self._reader.join(PATIENCE)
         assert self._process.stdout is not None

@@ -7,7 +7,6 @@ another is under way) is no fault of the app. What was stopped is continued, wha
 from __future__ import annotations
 
 import contextlib
-import os
 import random
 import signal
 import threading
@@ -23,6 +22,7 @@ from mob.cli.chaos.sieges import Sieges
 from mob.client import Client, connect
 from mob.errors import CallError, CallTimeout, MobError
 from mob.plan import GATEWAY
+from mob.rim.pidfds import Held
 from mob.wire.messages import Member, node_of
 
 RELOAD_PATIENCE = 60.0
@@ -79,29 +79,29 @@ class Attacks:
     # --------------------------------------------------------------------------------------------- processes
 
     def _kill(self, fault: Fault, chance: random.Random) -> None:
-        os.kill(chance.choice(self._victims()).pid, signal.SIGKILL)
+        self._signal(chance.choice(self._victims()).pid, signal.SIGKILL)
 
     def _ask(self, fault: Fault, chance: random.Random) -> None:
-        os.kill(chance.choice(self._victims(is_ready=False)).pid, signal.SIGTERM)
+        self._signal(chance.choice(self._victims(is_ready=False)).pid, signal.SIGTERM)
 
     def _kill_several(self, fault: Fault, chance: random.Random) -> None:
         victims = self._victims()
         for victim in chance.sample(victims, min(len(victims), chance.randint(2, 4))):
             try:
-                os.kill(victim.pid, signal.SIGKILL)
+                self._signal(victim.pid, signal.SIGKILL)
             except ProcessLookupError:
                 continue
 
     def _freeze(self, fault: Fault, chance: random.Random) -> None:
-        _freeze(chance.choice(self._victims()).pid, fault.seconds)
+        self._freeze_process(chance.choice(self._victims()).pid, fault.seconds)
 
     def _freeze_kingpin(self, fault: Fault, chance: random.Random) -> None:
-        _freeze(self._client.kingpin_pid, fault.seconds)
+        self._freeze_process(self._client.kingpin_pid, fault.seconds)
 
     def _kill_fork_server(self, fault: Fault, chance: random.Random) -> None:
         children = psutil.Process(self._client.kingpin_pid).children()
         title = f"{self._client.app.partition('@')[0]} (fork server)"
-        os.kill(next((each.pid for each in children if _title(each) == title), 0) or _nobody(), signal.SIGKILL)
+        self._signal(next((each.pid for each in children if _title(each) == title), 0) or _nobody(), signal.SIGKILL)
 
     # --------------------------------------------------------------------------------------------- resources
 
@@ -173,7 +173,7 @@ class Attacks:
     # ---------------------------------------------------------------------------------------------- machines
 
     def _kill_gateway(self, fault: Fault, chance: random.Random) -> None:
-        os.kill(chance.choice(self._victims(GATEWAY)).pid, signal.SIGKILL)
+        self._signal(chance.choice(self._victims(GATEWAY)).pid, signal.SIGKILL)
 
     def _kill_node(self, fault: Fault, chance: random.Random) -> None:
         machines = self._several
@@ -196,7 +196,8 @@ class Attacks:
         machines = self._several
         with machines.server_lock:
             if (process := machines.server.process) is not None:
-                _freeze(process.pid, fault.seconds)
+                with contextlib.closing(Held(process.pid)) as held:  # a child that is waited for under this lock
+                    _freeze(held, fault.seconds)
 
     @property
     def _several(self) -> Machines:
@@ -211,6 +212,25 @@ class Attacks:
         node = nodes.get(node_of(victim.uid))
         return victim.pid if node is None or node.is_here else f"{node.name}:{victim.pid}"
 
+    @contextlib.contextmanager
+    def _held(self, pid: int) -> Generator[Held]:
+        """Hold a process of the app, so that a signal reaches it or nobody. It is known by its title or, as roles may
+        change theirs, by its parent's; `ProcessLookupError` if it has ended, or its number is another's by now."""
+        name = self._client.app.partition("@")[0]
+        with contextlib.closing(Held(pid)) as held:
+            process = psutil.Process(pid)
+            if not any(_title(each).startswith(name) for each in (process, process.parent()) if each is not None):
+                raise ProcessLookupError(pid)
+            yield held
+
+    def _signal(self, pid: int, signum: int) -> None:
+        with self._held(pid) as held:
+            held.signal(signum)
+
+    def _freeze_process(self, pid: int, seconds: float) -> None:
+        with self._held(pid) as held:
+            _freeze(held, seconds)
+
     def _victims(self, role: str = "", is_ready: bool = True) -> Sequence[Member]:
         """Mobsters that may be attacked, in a certain order; `is_ready=False`: also those that start or drain."""
         known = [m for m in self._client.members() if m.role and m.pid and m.role not in self._spared]
@@ -218,12 +238,12 @@ class Attacks:
         return sorted(found, key=lambda m: (m.role, m.index))
 
 
-def _freeze(pid: int, seconds: float) -> None:
-    os.kill(pid, signal.SIGSTOP)
+def _freeze(held: Held, seconds: float) -> None:
+    held.signal(signal.SIGSTOP)
     try:
         time.sleep(seconds)
     finally:
-        os.kill(pid, signal.SIGCONT)
+        held.signal(signal.SIGCONT)
 
 
 def _ended(call: object) -> None:
