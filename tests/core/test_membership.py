@@ -399,3 +399,8 @@ def test_a_successor_goes_on(met: Me) -> None:
     assert words.version > MINE + 1000
     gone = after.handle_letter(letter(m.Everything(9, (), ())), NOW + 5)
     assert d.AnnounceGone(member(YOU, 1).uid, "has gone") in gone
+
+
+def test_a_letter_that_is_nested_too_deep_is_not_read() -> None:
+    deep = b"\x95" + msgspec.msgpack.encode(m.PROTOCOL) + b"\x02\xa3you" + b"\x91" * 5000 + b"\xc0\xa3app"
+    assert Me().membership.handle_letter(deep, NOW) == []

@@ -117,7 +117,7 @@ class Leases:
             return bucket, 0, m.Lease()
         try:
             value = msgspec.msgpack.decode(entry.value or b"", type=m.Lease)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except m.UNREADABLE:
             raise ValueError(
                 f"the value of {_key(role)!r} in the bucket {self._bucket!r} is no lease of mob's"
             ) from None

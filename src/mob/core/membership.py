@@ -17,8 +17,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-import msgspec
-
 from mob.core.crew import Crew
 from mob.core.decisions import (
     Announce,
@@ -212,7 +210,7 @@ class Membership:
             if letter.app not in ("", self._crew.plan.name):
                 return self._handle_other_app(letter)
             words = m.decode_words(letter.body) if letter.protocol == m.PROTOCOL else None
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except m.UNREADABLE:
             return []
         if words is None:
             return self._handle_stranger(letter)

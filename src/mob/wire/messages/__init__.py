@@ -184,6 +184,10 @@ _DEPTHS = (500, 200, 80, 30, 10)
 """How deep a value may be in a frame that could not be decoded as it is: as deep as this stack still has room for."""
 
 
+UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError)
+"""What decoding raises if the bytes are no message: malformed, of another kind, or nested too deep."""
+
+
 def _decode_shallow(
     decode: Callable[[bytes], list[Any]], payload: bytes | bytearray | memoryview, error: RecursionError
 ) -> list[Any]:
@@ -205,7 +209,7 @@ def _decoder(union: Any) -> Callable[[bytes | bytearray | memoryview], list[Any]
                 return decode(payload)
             except RecursionError as error:
                 return _decode_shallow(decode, payload, error)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError) as error:
+        except UNREADABLE as error:
             raise GarbageFrame(
                 f"a frame of {len(payload):,} bytes does not decode to messages ({error}). "
                 f"The other end does not speak mob, or another version of it."
