@@ -27,7 +27,7 @@ class Crowd:
         self.faults = Faults()
         self.faults.cease()
         self.kingpin = Kingpin(clock, plan, self.faults)
-        self.kingpin.slowness, self.kingpin.is_crowded = slowness, True
+        self.kingpin.slowness = slowness
         self.watch = Watch(self.kingpin)
         self.exports = exports.split()
         self.done: Counter[int] = Counter()

@@ -24,6 +24,8 @@ RECOVERY = 400.0
 LOOK = 10
 """Events after which it is looked at what waits."""
 GRACE = 8.0
+LATE = 3.0
+"""Seconds that a stop may last beyond it: a timer that rings late, and reports of exits that take their time."""
 MOST_WORKERS = 6
 
 
@@ -71,6 +73,7 @@ class Episode:
         self.watch = Watch(self.kingpin)
         self._pause = clock.pick([0.004, 0.01, 0.03])  # seconds between two calls
         self._peace = clock.pick([0.1, 0.5, 3.0])  # seconds between two faults
+        self._trouble = clock.pick([0.5, 3.0, 20.0])  # seconds between two troubles of the Kingpin
         self.kingpin.slowness = clock.pick([1.0, 1.0, 10.0, 40.0])
         self._roles = [role.name for role in self.plan.roles]
 
@@ -86,9 +89,16 @@ class Episode:
         kingpin.start()
         self.make_calls()
         clock.after(1.0, self.do_harm)
+        clock.after(2.0, self.make_trouble)
+        if clock.is_lucky(0.15):  # at any moment, also before anybody is there
+            clock.after(clock.between(0.0, clock.pick([0.05, 1.0, 20.0])), self.stop_in_the_midst)
         while clock.events < self.limit and not kingpin.is_over and self._step():
             pass
         self.faults.cease()
+        if kingpin.stopped_at is not None:
+            while not kingpin.is_over and clock.now < self._stop_limit() and self._step():
+                pass
+            claim(kingpin.is_over, "a stop ends within the grace time", kingpin.supervisor.processes)
         if not kingpin.is_over:
             clock.after(0.0, self.mend)
             until = clock.now + RECOVERY
@@ -102,6 +112,7 @@ class Episode:
     def _step(self) -> bool:
         if self.clock.events % LOOK == 0:
             self.watch.look()
+            self._look_at_kingpin()
         return self.clock.step()
 
     # ------------------------------------------------------------------------------------------------ traffic
@@ -186,6 +197,56 @@ class Episode:
             case _:
                 pass
 
+    def make_trouble(self) -> None:
+        """Something happens to the Kingpin."""
+        if self.faults.are_over or self.kingpin.is_over:
+            return
+        clock, kingpin, faults = self.clock, self.kingpin, self.faults
+        clock.after(2 * self._trouble * clock.luck(), self.make_trouble)
+        match int(clock.luck() * 6):
+            case 0 | 1:
+                kingpin.upgrade()
+            case 2 if not faults.is_scarce:
+                faults.is_scarce = True
+                clock.after(clock.between(0.05, 4.0), self.end_scarcity)
+            case 3:
+                kingpin.stand_still(clock.between(0.01, 4.0))
+            case 4 if kingpin.clients:
+                clock.pick(list(kingpin.clients.values())).block(clock.between(1.0, 10.0))
+            case 5:
+                kingpin.reload([])
+                clock.after(clock.between(0.0, 1.0), kingpin.upgrade)
+            case _:
+                pass
+
+    def end_scarcity(self) -> None:
+        """The system has again what it lacked."""
+        self.faults.is_scarce = False
+
+    def stop_in_the_midst(self) -> None:
+        """SIGTERM to the Kingpin, whatever it does."""
+        if not self.kingpin.is_over and not self.faults.are_over:
+            if self.clock.is_lucky(0.5):
+                self.kingpin.end_fork_server(True)  # what is held for the next one is never launched
+                self.kingpin.reload([])
+            self.kingpin.stop()
+            if self.clock.is_lucky(0.1):
+                self.clock.after(self.clock.between(0.0, 1.0), self.kingpin.stop)
+
+    def _stop_limit(self) -> float:
+        kingpin = self.kingpin
+        return (kingpin.stopped_at or 0.0) + GRACE + LATE + kingpin.stood_still
+
+    def _look_at_kingpin(self) -> None:
+        kingpin = self.kingpin
+        if kingpin.is_over:
+            return
+        kingpin.oracle.check_launches(kingpin.stood_still)
+        if kingpin.stopped_at is not None:
+            claim(
+                self.clock.now < self._stop_limit(), "a stop ends within the grace time", kingpin.supervisor.processes
+            )
+
     def _break_link(self, peers: list[Peer]) -> None:
         ends = [
             (peer, link) for peer in peers if not peer.is_blocked for link in peer.links if self._may_break(peer, link)
@@ -239,13 +300,16 @@ class Episode:
         ]
 
     def _unaware(self) -> list[str]:
-        """Who has another idea than the Kingpin of who is there."""
+        """Who has another idea than the Kingpin of who is there; of clients each knows those that it is linked to."""
         supervisor = self.kingpin.supervisor
+        partners = supervisor.crew.introductions.partners
         there = {peer.uid: peer for peer in self.kingpin.everybody.values() if peer.is_alive}
-        ours = sorted(supervisor.roster, key=lambda member: member.uid)
-        unaware = [] if [*there] == [member.uid for member in ours] else ["the Kingpin"]
+        ours = {member.uid: member for member in supervisor.roster}
+        unaware = [] if there.keys() == ours.keys() else ["the Kingpin"]
         for peer in there.values():
-            if sorted(peer.roster, key=lambda member: member.uid) != ours or {*peer.contacts} != {*there}:
+            linked = {peer.uid} | partners(peer.uid)
+            wanted = {uid: member for uid, member in ours.items() if member.role or uid in linked}
+            if {member.uid: member for member in peer.roster} != wanted or peer.contacts.keys() != wanted.keys():
                 unaware.append(str(peer))
         return unaware
 

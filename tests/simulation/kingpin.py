@@ -8,28 +8,33 @@ from __future__ import annotations
 
 from typing import Any
 
-from mob.core import decisions as d
+import msgspec
+
+from mob.core import decisions as d, snapshot
 from mob.core.decisions import Decision
+from mob.core.states import Mobster as State
 from mob.core.supervisor import Supervisor
 from mob.plan import Plan
 from mob.wire.messages import Beat
 from tests.simulation.board import Board
 from tests.simulation.calls import Ledger
-from tests.simulation.clock import Clock
+from tests.simulation.clock import Clock, claim
 from tests.simulation.faults import Faults
 from tests.simulation.links import END, Pipe, pair
 from tests.simulation.mobster import KILLED, Mobster
 from tests.simulation.oracle import Oracle
 from tests.simulation.peer import Peer
+from tests.simulation.standstill import Standstill, in_turn
 
 EARLY = 0.002
 """How much too early a timer may ring."""
 
 
-class Kingpin:
+class Kingpin(Standstill):
     """A running app."""
 
     def __init__(self, clock: Clock, plan: Plan, faults: Faults) -> None:
+        super().__init__()
         self.clock = clock
         self.plan = plan
         self.faults = faults
@@ -44,12 +49,21 @@ class Kingpin:
         self.clients: dict[int, Peer] = {}
         self.connections: dict[int, Pipe] = {}
         """What it tells each member."""
-        self.is_crowded = False
-        """Clients hear nothing of each other, for there are too many."""
+        self._acquainted: dict[int, set[int]] = {}
+        """Clients, and who knows each: those that it was introduced to."""
         self.is_over = False
+        self.stopped_at: float | None = None
+        """When a stop was asked for, or has begun by itself."""
+        self.upgrades = self.shortages = 0
+        """What has happened so far: Kingpins that have taken over, launches that could not be made."""
         self._said: dict[int, list[Any]] = {}
         self._fork_server = 1
+        self._has_fork_server = True
         self._unforked: dict[int, Mobster] = {}
+        self._held: dict[int, Mobster] = {}
+        """Those that the next fork server is to make."""
+        self._unreported: list[Mobster] = []
+        """Those that have ended while there was no fork server to say so."""
         self._last_pid = 100
 
     def __str__(self) -> str:
@@ -61,6 +75,7 @@ class Kingpin:
         """The first launches."""
         self.carry_out(self.supervisor.start(self.clock.now))
 
+    @in_turn
     def handle_readable(self, pipe: Pipe) -> None:
         """A member says something."""
         peer: Peer = pipe.end
@@ -95,11 +110,13 @@ class Kingpin:
             case _:
                 raise AssertionError(message)
 
+    @in_turn
     def handle_beat(self, mobster: Mobster, beat: Beat) -> None:
         """A liveness thread says that it is there."""
         if mobster.uid in self.connections:
             self.carry_out(self.supervisor.handle_beat(mobster.uid, beat, self.clock.now))
 
+    @in_turn
     def wake(self) -> None:
         """A timer rings."""
         self.carry_out(self.supervisor.handle_wake(self.clock.now))
@@ -115,19 +132,42 @@ class Kingpin:
         self.carry_out(self.supervisor.handle_client_joined(uid, 50))
         return client
 
+    @in_turn
     def reload(self, roles: list[str]) -> None:
         """Somebody wants new code."""
         self.oracle.handle_reload()
         self.carry_out(self.supervisor.handle_reload(roles, (0, 0), self.clock.now))
 
+    @in_turn
     def scale(self, role: str, count: int) -> None:
         """Somebody wants so many workers."""
         self.carry_out(self.supervisor.handle_scale(role, count, (0, 0), self.clock.now))
 
+    @in_turn
     def stop(self) -> None:
-        """Ctrl-C."""
+        """Ctrl-C, or SIGTERM."""
         self.oracle.handle_stop()
         self.carry_out(self.supervisor.handle_stop(self.clock.now))
+        unborn = [process for process in self.supervisor.processes.values() if not process.pid]
+        claim(not unborn, "a stop waits for nobody without a pid", *unborn)
+
+    @in_turn
+    def upgrade(self) -> None:
+        """A Kingpin with new code takes over: what this one knows, goes through a file. The new one replaces the fork
+        server, so what that has not reported is lost."""
+        supervisor = self.supervisor
+        if self.is_over or supervisor.stopping or supervisor.rollout.is_reloading:
+            return
+        unborn = [each for each in supervisor.processes.values() if each.pid == 0 or each.state is State.LAUNCHING]
+        if unborn and self.clock.is_lucky(0.5):
+            return  # it is waited for; but not for ever
+        self.upgrades += 1
+        written = msgspec.msgpack.encode(snapshot.take(supervisor))
+        read = msgspec.msgpack.decode(written, type=snapshot.Snapshot)
+        self.supervisor, decisions = snapshot.restore(self.plan, read, self.clock.now, self.clock.luck)
+        self.oracle.handle_upgrade(self.supervisor)
+        self.replace_fork_server()
+        self.carry_out(decisions)
 
     # -------------------------------------------------------------------------------------------- fork server
 
@@ -135,40 +175,96 @@ class Kingpin:
         mobster = Mobster(self, launch.uid, self.plan.role(launch.role), launch.index)
         mobster.control.end = mobster
         self.everybody[launch.uid] = self.mobsters[launch.uid] = mobster
+        if self._is_short():
+            self.clock.after(0.0, self.handle_not_launched, launch.uid)
+            return
         self.connections[launch.uid] = mobster.control_in
-        self._unforked[launch.uid] = mobster
+        if self._has_fork_server:
+            self._tell_fork_server(mobster)
+        else:
+            self._held[launch.uid] = mobster
+
+    def _is_short(self) -> bool:
+        return self.faults.is_scarce or self.clock.is_lucky(self.faults.shortages)
+
+    def _tell_fork_server(self, mobster: Mobster) -> None:
+        self._unforked[mobster.uid] = mobster
         self.clock.after(self.clock.between(0.001, 0.02), self.fork, mobster, self._fork_server)
 
+    @in_turn
+    def handle_not_launched(self, uid: int) -> None:
+        """There was no descriptor, no memory or no number for a process."""
+        self.shortages += 1
+        self.oracle.handle_not_launched(uid)
+        self.carry_out(self.supervisor.handle_not_launched(uid, "could not be launched: EMFILE", self.clock.now))
+
     def fork(self, mobster: Mobster, server: int) -> None:
-        """The fork server forks."""
+        """The fork server forks, if the system lets it."""
         if server != self._fork_server:
+            return
+        if self._is_short():
+            self._unforked.pop(mobster.uid, None)
+            self.clock.after(self.clock.between(0.0001, 0.03), self.report_not_forked, mobster, server)
             return
         self._last_pid += 1
         mobster.fork(self._last_pid)
         self.clock.after(self.clock.between(0.0001, 0.03), self.report_fork, mobster, server)
         self.may_die(mobster, "before the report of its fork")
 
+    def report_not_forked(self, mobster: Mobster, server: int) -> None:
+        """The fork server could not fork."""
+        if server == self._fork_server:
+            self.handle_not_launched(mobster.uid)
+
+    @in_turn
     def report_fork(self, mobster: Mobster, server: int) -> None:
         """The report of a fork comes in."""
         if server == self._fork_server:
             self._unforked.pop(mobster.uid, None)
+            if mobster.uid not in self.supervisor.processes:
+                self.kill(mobster)  # it was given up before it was born
             self.carry_out(self.supervisor.handle_forked(mobster.uid, mobster.pid))
             if not mobster.is_alive and mobster.uid in self.supervisor.processes:
                 self._report_exit_soon(mobster)
 
-    def end_fork_server(self) -> None:
+    @in_turn
+    def end_fork_server(self, for_long: bool = False) -> None:
         """The fork server dies, and another one comes."""
+        if self._has_fork_server:
+            self.replace_fork_server(for_long)
+
+    def replace_fork_server(self, for_long: bool = False) -> None:
+        """Another one comes, perhaps after a while: what is to be launched meanwhile is held for it."""
         self._fork_server += 1
+        self._has_fork_server = False
         lost, self._unforked = self._unforked, {}
-        self.oracle.handle_fork_server_gone()
-        self.carry_out(self.supervisor.handle_fork_server_gone(self.clock.now))
-        for mobster in lost.values():  # known to be there, by its own word
+        self.oracle.handle_fork_server_gone(held=self._held)
+        held = [uid for uid in self._held if uid in self.supervisor.processes]
+        self.carry_out(self.supervisor.handle_fork_server_gone(self.clock.now, held=list(self._held)))
+        is_kept = self.supervisor.processes.keys() >= set(held) or self.supervisor.stopping
+        claim(is_kept, "what is held for the next fork server is not lost", held)
+        self._unreported += lost.values()  # known to be there, by their own word
+        if for_long or self._is_short():
+            self.clock.after(self.clock.between(0.1, 2.0), self.open_fork_server)
+        else:
+            self.open_fork_server()
+
+    def open_fork_server(self) -> None:
+        """It is there, and is told of all that was held for it; there is none any more while the app stops."""
+        self._has_fork_server = True
+        held, self._held = {} if self.supervisor.stopping else self._held, {}
+        for mobster in held.values():
+            self._tell_fork_server(mobster)
+        ended, self._unreported = self._unreported, []
+        for mobster in ended:
             if mobster.uid in self.supervisor.processes and not mobster.is_alive:
                 self._report_exit_soon(mobster)
 
     def handle_death(self, mobster: Mobster) -> None:
         """A process has ended: the fork server reaps it, and says so after it has said that it was forked."""
-        if mobster.uid not in self._unforked:
+        if not self._has_fork_server:
+            self._unreported.append(mobster)
+        elif mobster.uid not in self._unforked:
             self._report_exit_soon(mobster)
 
     def _report_exit_soon(self, mobster: Mobster) -> None:
@@ -177,6 +273,7 @@ class Kingpin:
             delay = self.clock.between(0.0, 0.5)
         self.clock.after(delay, self.report_exit, mobster)
 
+    @in_turn
     def report_exit(self, mobster: Mobster) -> None:
         """An exit comes in: last words first."""
         for message in mobster.control.take(everything=True):
@@ -211,6 +308,8 @@ class Kingpin:
             if (connection := self.connections.get(uid)) is not None:
                 connection.post(batch)
         self.oracle.check_roster()
+        if self.stopped_at is None and self.supervisor.stopping:
+            self.stopped_at = self.clock.now
 
     def _carry_out(self, decisions: list[Decision]) -> None:
         for decision in decisions:
@@ -219,16 +318,17 @@ class Kingpin:
                 case d.Launch():
                     self._order(decision)
                 case d.Welcome(uid=uid, roles=roles, members=members):
-                    if self.is_crowded and uid in self.clients:
-                        members = tuple(member for member in members if member.role or member.uid == uid)
                     self._say(uid, ("welcome", roles, members))
                 case d.Introduce(first=first, second=second):
                     self._introduce(first, second)
                 case d.Announce(member=member):
-                    self._say_all(("member", member), not member.role)
+                    if member.role:
+                        self._say_all(("member", member))
+                    else:
+                        self._acquainted[member.uid] = set()
                 case d.AnnounceGone(uid=uid):
                     self._hang_up(uid)
-                    self._say_all(("gone", uid), uid not in self.mobsters)
+                    self._say_gone(uid)
                 case d.AnnounceRole(role=role):
                     self._say_all(("role", role))
                 case d.Ask(uid=uid, grace=grace):
@@ -240,7 +340,7 @@ class Kingpin:
                 case d.Inspect(uid=uid):
                     self.clock.after(self.clock.between(0.001, 0.1), self.inspect, self.mobsters[uid])
                 case d.RenewForkServer():
-                    self.end_fork_server()
+                    self.replace_fork_server()
                     self._carry_out(self.supervisor.handle_fork_server_renewed(self.clock.now))
                 case d.WakeAt(when=when):
                     self._wake_at(when)
@@ -251,6 +351,7 @@ class Kingpin:
                 case d.Tell() | d.Answer() | d.Record():
                     pass
 
+    @in_turn
     def inspect(self, mobster: Mobster) -> None:
         """A liveness thread tells where its mobster stands, if it can."""
         if mobster.is_alive and not mobster.is_mute:
@@ -270,10 +371,25 @@ class Kingpin:
         if uid in self.connections:
             self._said.setdefault(uid, []).append(message)
 
-    def _say_all(self, message: Any, is_of_client: bool = False) -> None:
+    def _say_all(self, message: Any) -> None:
         for uid in self.connections:
-            if not (self.is_crowded and is_of_client and uid in self.clients):
-                self._said.setdefault(uid, []).append(message)
+            self._said.setdefault(uid, []).append(message)
+
+    def _say_gone(self, uid: int) -> None:
+        for knows in self._acquainted.values():
+            knows.discard(uid)
+        if uid in self.mobsters:
+            self._say_all(("gone", uid))
+        else:
+            for knowing in sorted(self._acquainted.pop(uid, ())):
+                self._say(knowing, ("gone", uid))
+
+    def _acquaint(self, uid: int, other: int) -> None:
+        """Tells one of a client that it is about to be linked to."""
+        known, member = self._acquainted.get(other), self.supervisor.roster.get(other)
+        if known is not None and member is not None and uid not in known and uid != other:
+            known.add(uid)
+            self._say(uid, ("member", member))
 
     def _hang_up(self, uid: int) -> None:
         connection = self.connections.pop(uid, None)
@@ -286,6 +402,7 @@ class Kingpin:
         ends = pair(self.clock, self.everybody[first], self.everybody[second])
         for end, uid, other in zip(ends, (first, second), (second, first), strict=True):
             if uid in self.connections:
+                self._acquaint(uid, other)
                 self._say(uid, ("meet", other, end))
             else:
                 end.close()

@@ -4,6 +4,7 @@
   its deaths have earned, and never more often than the role's `intensity` allows.
 * A worker that is not too many is asked to end only if another has its place, ready.
 * No two ready workers have one index, whenever anybody can look.
+* A launch that could not be made, because the system had nothing left for it, is tried again soon.
 * In a stop the roles are asked in reverse order of their start, nothing is launched, and the end comes when all are
   gone.
 """
@@ -11,18 +12,22 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Collection
 from typing import NamedTuple
 
 from mob.core import decisions as d
 from mob.core.crew import Slot
 from mob.core.decisions import Decision
-from mob.core.states import Mobster as State
+from mob.core.revival import SHORTAGE_PAUSE
+from mob.core.states import Mobster as State, Slot as SlotState
 from mob.core.supervisor import Supervisor
 from mob.plan import in_order_of_need
 from tests.core.world import pause_after
 from tests.simulation.clock import Clock, claim
 
 TOO_EARLY = 0.0051
+AGAIN = SHORTAGE_PAUSE + 2.0
+"""Seconds in which a launch that could not be made is tried again; a timer may ring a second late."""
 
 
 class Life:
@@ -62,6 +67,7 @@ class Oracle:
         self._failures: dict[Slot, int] = {}  # a slot that is left and comes again begins anew
         self._due: dict[Slot, Due] = {}
         self._deaths: dict[str, deque[float]] = {role: deque(maxlen=100) for role in self._plans}
+        self._missed: dict[tuple[str, int], float] = {}  # launches that could not be made, and when they are to follow
         self._has_news = False
         self.is_stopping = False
 
@@ -89,10 +95,42 @@ class Oracle:
         """The end has been asked for."""
         self.is_stopping = True
 
-    def handle_fork_server_gone(self) -> None:
-        """Launches are lost; their successors follow by the rules."""
+    def handle_upgrade(self, supervisor: Supervisor) -> None:
+        """Another supervisor goes on. How often a role was revived lately is not handed on."""
+        successors = {
+            slot: supervisor.slots[key] for key, slot in self._supervisor.slots.items() if key in supervisor.slots
+        }
+        self._failures = {successors[slot]: n for slot, n in self._failures.items() if slot in successors}
+        self._due = {successors[slot]: due for slot, due in self._due.items() if slot in successors}
+        for deaths in self._deaths.values():
+            deaths.clear()
+        self._supervisor = supervisor
+
+    def handle_not_launched(self, uid: int) -> None:
+        """A launch that could not be made: it is no failure, and the next attempt follows soon."""
+        life = self._lives.pop(uid, None)
+        slot = None if life is None else self._supervisor.slots.get((life.role, life.index))
+        if life is None or slot is None or slot.uid != uid or slot.successor:
+            return
+        if not life.asked and not self._supervisor.rollout.is_reloading:
+            self._missed[life.role, life.index] = self._clock.now + AGAIN
+        self._due[slot] = Due(self._clock.now, None, self._failures.get(slot, 0))
+
+    def check_launches(self, stood_still: float) -> None:
+        """What could not be launched was tried again by now, unless it is not wanted any more."""
+        supervisor, now = self._supervisor, self._clock.now
+        for (role, index), when in list(self._missed.items()):
+            slot = supervisor.slots.get((role, index))
+            is_wanted = slot is not None and not slot.uid and slot.state not in (SlotState.HELD, SlotState.LEAVING)
+            if supervisor.stopping or supervisor.rollout.is_reloading or not is_wanted:
+                del self._missed[role, index]
+            else:
+                claim(now < when + stood_still, "a launch that could not be made is tried again", role, index)
+
+    def handle_fork_server_gone(self, held: Collection[int] = ()) -> None:
+        """Launches are lost but for those that are held for the next one; their successors follow by the rules."""
         for process in list(self._supervisor.processes.values()):
-            if process.pid == 0:
+            if process.pid == 0 and process.uid not in held:
                 self.handle_exited(process.uid)
         if (
             self._supervisor.plan.strategy != "one_for_one"
@@ -125,6 +163,8 @@ class Oracle:
                 self._see_ask(uid)
             case d.Announce(member=member):
                 self._has_news |= member.state == State.READY
+            case d.AnnounceGone(uid=uid) if self._supervisor.stopping:
+                self._lives.pop(uid, None)  # perhaps one that was never born
             case d.Finish():
                 claim(not self._supervisor.processes, "the end comes when all are gone")
             case _:
@@ -132,6 +172,7 @@ class Oracle:
 
     def _see_launch(self, launch: d.Launch) -> None:
         role, slot = launch.role, (launch.role, launch.index)
+        self._missed.pop(slot, None)
         claim(not self.is_stopping, "nothing is launched while the app stops", launch)
         others = [life for life in self._lives.values() if (life.role, life.index) == slot and not life.asked]
         claim(len(others) < 2, "no more than two processes for a slot", launch)

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from mob.core import snapshot
 from mob.core.crew import Crew, Process
 from mob.core.decisions import Decision
 from mob.core.invitations import Invitations
@@ -18,6 +19,7 @@ from mob.core.rollout import Rollout
 from mob.core.states import Mobster as State
 from mob.core.stopping import Stopping
 from mob.core.streams import Credit
+from mob.core.supervisor import Supervisor
 from mob.wire.messages import Member
 from tests.simulation import calling, peer
 from tests.simulation.clock import Clock
@@ -178,6 +180,40 @@ def what_was_given_up_keeps_its_place_in_the_line(patch: pytest.MonkeyPatch) -> 
     patch.setattr(peer.Peer, "_forget_waiting", lambda self, call: None)
 
 
+def what_could_not_be_launched_is_not_tried_again(patch: pytest.MonkeyPatch) -> None:
+    def handle_not_launched(self: Supervisor, uid: int, why: str, now: float) -> list[Decision]:
+        slot = self.processes[uid].slot if uid in self.processes else None
+        decisions = once(self, uid, why, now)
+        if slot is not None and slot.due:
+            slot.due = float("inf")
+        return decisions
+
+    once = Supervisor.handle_not_launched
+    patch.setattr(Supervisor, "handle_not_launched", handle_not_launched)
+
+
+def a_stop_waits_for_what_has_no_pid(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Supervisor, "_forget_unborn", lambda self, now: [])
+
+
+def held_launches_count_as_lost(patch: pytest.MonkeyPatch) -> None:
+    def handle_gone(self: Supervisor, now: float, held: Any = ()) -> list[Decision]:
+        return once(self, now)
+
+    once = Supervisor.handle_fork_server_gone
+    patch.setattr(Supervisor, "handle_fork_server_gone", handle_gone)
+
+
+def an_upgrade_forgets_who_was_asked(patch: pytest.MonkeyPatch) -> None:
+    def process(data: Any, slot: Any) -> Process:
+        restored = once(data, slot)
+        restored.asked = False
+        return restored
+
+    once = snapshot._process
+    patch.setattr(snapshot, "_process", process)
+
+
 BROKEN: list[tuple[Patch, str]] = [
     (nobody_is_invited_after_a_decline, "no worker is free"),
     (a_decline_frees_no_place, "no worker is free"),
@@ -197,10 +233,19 @@ BROKEN: list[tuple[Patch, str]] = [
     (held_roles_are_forgotten, "return to their target"),
     (farewells_are_not_waited_for, "an orderly end loses no call"),
     (roles_are_stopped_in_order_of_their_start, "roles are stopped in reverse order"),
+    (what_could_not_be_launched_is_not_tried_again, "a launch that could not be made is tried again"),
+    (a_stop_waits_for_what_has_no_pid, "a stop waits for nobody without a pid"),
+    (held_launches_count_as_lost, "what is held for the next fork server is not lost"),
+    (an_upgrade_forgets_who_was_asked, "nobody is asked twice to end"),
 ]
 
 
-FIRST = {farewells_are_not_waited_for: 510, the_last_attempt_says_all: 501, the_dead_keep_their_functions: 501}
+FIRST = {
+    the_dead_keep_their_places: 610,
+    farewells_are_not_waited_for: 600,
+    the_last_attempt_says_all: 501,
+    the_dead_keep_their_functions: 501,
+}
 """Where it would take a while with the others' first seed."""
 
 
