@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 .DEFAULT_GOAL := help
 .NOTPARALLEL:        # all targets share one .venv
 .DELETE_ON_ERROR:
-.PHONY: help run test simulate lint format docs bench clean
+.PHONY: help run test simulate attack lint format docs bench clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -22,6 +22,10 @@ test: $(VENV)/.installed-test ## run all tests; ARGS="-k floors" picks some
 
 simulate: $(VENV)/.installed-test ## a million events of seeded faults on a fake clock; ARGS="--seed 7" replays
 	$(BIN)/python -m tests.simulation $(ARGS)
+
+SECONDS = 60
+attack: $(VENV)/.installed-test ## fuzz frames, decoders, desk and links, a minute each; SECONDS=, SEED=, ARGS="desk" picks one
+	$(BIN)/python -m tests.attack --seconds $(SECONDS) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 lint: $(VENV)/.installed-lint ## check style, format and types
 	$(BIN)/ruff check

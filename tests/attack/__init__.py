@@ -1,0 +1,1 @@
+"""Fuzzers: inputs that nobody means well, for a minute each, by `make attack`."""
