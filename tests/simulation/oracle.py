@@ -101,7 +101,7 @@ class Oracle:
             slot: supervisor.slots[key] for key, slot in self._supervisor.slots.items() if key in supervisor.slots
         }
         self._failures = {successors[slot]: n for slot, n in self._failures.items() if slot in successors}
-        self._due = {successors[slot]: due for slot, due in self._due.items() if slot in successors}
+        self._due = {successors[slot]: due._replace(died=None) for slot, due in self._due.items() if slot in successors}
         for deaths in self._deaths.values():
             deaths.clear()
         self._supervisor = supervisor
