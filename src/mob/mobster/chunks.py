@@ -290,6 +290,11 @@ class Chunk:
         """Whether nobody wants the answer any more."""
         return self._is_given_up or self._link.is_closed
 
+    @property
+    def unsent_bytes(self) -> int:
+        """How much the other end has not taken yet."""
+        return self._link.unsent_bytes
+
     def post(self, message: Any) -> None:
         """Keep what an item is answered, once; from any thread."""
         try:
