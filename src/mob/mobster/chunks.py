@@ -72,6 +72,7 @@ class Chunk:
         self._lock = Lock()  # items may end in any thread
         self._missing = len(self._rows) + 1  # what has not ended, and the run itself
         self._next = 0
+        self._seen = -1  # the next one at the last look
         self._bytes = 0
         self._seconds = 0.0
         self._began = 0.0
@@ -144,6 +145,7 @@ class Chunk:
             serving.plain.leave(left)
         self._count(laps)
         if self._next < len(self._rows) and not self.is_closed:
+            serving.ends.watch()
             self._peer.reactor.loop.call_soon(self._go_on)
 
     def _go_on(self) -> None:
@@ -157,6 +159,13 @@ class Chunk:
             self._break(error)
         finally:
             running.rest()
+
+    def look_after(self) -> None:
+        """Go on if that was forgotten; once a second."""
+        on_loop = self._serving.threads is None or not self._is_direct
+        if on_loop and self._seen == self._next < len(self._rows):
+            self._peer.reactor.loop.call_soon(self._go_on)
+        self._seen = self._next
 
     def _break(self, error: BaseException) -> None:
         """Answer the whole chunk with an error: it cannot be served to its end; from any thread."""

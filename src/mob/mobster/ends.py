@@ -99,8 +99,12 @@ class Ends:
         self.is_watching = False
         if self._peer.reactor.driving:
             self.watch()  # the loop is blocked, and what it has in its queue is not lost
-        else:
+            return
+        try:
             self.look_after()
+        except BaseException:
+            self.watch()
+            raise
 
     def look_after(self) -> None:
         """End what has ended and was not answered, and give places on that were kept for nobody. On the loop's thread.
@@ -122,14 +126,19 @@ class Ends:
             else:
                 stream.look_after()
         self._finished = finished
+        for chunk in list(serving.chunks.values()):
+            chunk.look_after()
         kept = {export.gate: export for export in serving.exports.values() if export.gate and export.gate.kept}
         for gate, export in kept.items():
             if self._handed.get(gate) == gate.handed:
                 serving.let_next_in(export, gate)
         self._handed = {gate: gate.handed for gate in kept}
         serving.inbox.look_after()
+        serving.inviting.look_after()
+        self._peer.handover.look_after()
         has_handlers = self._peer.handlers.look_after()
-        if serving.tasks or serving.streams or kept or serving.inbox.calls or has_handlers:
+        is_idle = self._peer.handover.is_idle and not has_handlers
+        if serving.tasks or serving.streams or serving.chunks or kept or serving.inbox.calls or not is_idle:
             self.watch()
 
 

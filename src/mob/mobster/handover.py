@@ -5,6 +5,7 @@ Any thread gives them. What is called, and when a call is settled, is the busine
 
 from __future__ import annotations
 
+import contextlib
 from asyncio import AbstractEventLoop
 from collections import deque
 from collections.abc import Callable
@@ -12,6 +13,8 @@ from contextvars import Context
 from functools import partial
 from threading import Lock, get_ident
 from typing import TYPE_CHECKING, Any
+
+from mob.rim.reactor import has_begun
 
 if TYPE_CHECKING:
     from mob.rim.reactor import Reactor
@@ -30,6 +33,10 @@ class Handover:
     def __init__(self, reactor: Reactor, end_to_wait: Callback) -> None:
         self._reactor = reactor
         self._end_to_wait = end_to_wait
+        self._runs = self._seen = 0  # how many batches were begun, and had been at the last look
+        self._found: set[AbstractEventLoop] = set()  # loops for which something waited at the last look
+        self.watch: Callable[[], None] = _nothing
+        """Has `look_after` called while something waits; on the loop's thread."""
         self._own: Batch = deque()  # for mob's loop, given by its own thread
         self._others: dict[AbstractEventLoop, Batch] = {}
         self._lock = Lock()
@@ -43,28 +50,28 @@ class Handover:
         if loop is reactor.loop and get_ident() == reactor.thread:
             if not self._own:
                 loop.call_soon(self._run, loop, self._own)
+                self.watch()
             self._own.append((fn, argument, context))
         else:
             if argument in reactor.waiters:
                 self._end_to_wait(argument)
-            self._give_to_other(loop, (fn, argument, context))
-
-    def _give_to_other(self, loop: AbstractEventLoop, entry: tuple[Callback, Any, Context | None]) -> None:
-        try:
-            with self._lock:
-                batch = self._others.get(loop)
-                if batch is None:
-                    batch = self._others[loop] = deque()
-                    loop.call_soon_threadsafe(self._run_other, loop)
-                batch.append(entry)
-        except RuntimeError:
-            with self._lock:
-                self._others.pop(loop, None)
-        except BaseException:
-            with self._lock:
-                if not self._others.get(loop, True):
-                    del self._others[loop]  # whoever comes next wakes the loop
-            raise
+            try:
+                with self._lock:
+                    batch = self._others.get(loop)
+                    if batch is None:
+                        batch = self._others[loop] = deque()
+                        loop.call_soon_threadsafe(self._run_other, loop)
+                        if get_ident() == reactor.owner:
+                            self.watch()
+                    batch.append((fn, argument, context))
+            except RuntimeError:
+                with self._lock:
+                    self._others.pop(loop, None)
+            except BaseException:
+                with self._lock:
+                    if not self._others.get(loop, True):
+                        del self._others[loop]  # whoever comes next wakes the loop
+                raise
 
     def call_here(self, fn: Callback, argument: Any, context: Context | None) -> None:
         """Call `fn(argument)` at once, in this thread; what it raises harms nobody. The stand-in has it called in
@@ -75,6 +82,24 @@ class Handover:
         else:
             run()
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing waits to be called."""
+        return not (self._own or self._others)
+
+    def look_after(self) -> None:
+        """Have those called that no loop is going to call, because an exception came up in the first instruction of
+        what it called for them. What is found must have been there at the look before. On the loop's thread."""
+        if self._own and self._runs == self._seen:
+            self._reactor.loop.call_soon(self._run, self._reactor.loop, self._own)
+        self._seen = self._runs
+        with self._lock:
+            waiting = set(self._others)
+        for loop in waiting & self._found:
+            with contextlib.suppress(RuntimeError):  # it is closed
+                loop.call_soon_threadsafe(self._run_other, loop)
+        self._found = waiting
+
     def _run_other(self, loop: AbstractEventLoop) -> None:
         with self._lock:
             batch = self._others.pop(loop, deque())
@@ -83,6 +108,7 @@ class Handover:
     def _run(self, loop: AbstractEventLoop, batch: Batch) -> None:
         fn = argument = context = entry = begun = None
         try:
+            self._runs += 1
             for _ in range(len(batch)):  # what they add is for the next turn
                 entry = batch[0]
                 del batch[0]
@@ -93,8 +119,15 @@ class Handover:
                     context.run(fn, begun := argument)
                 # a traceback may keep this frame, and with it what its names stand for
                 fn = argument = context = entry = begun = None
-        except Exception as error:  # noqa: BLE001  as a loop does it
-            if begun is not None:
+        except BaseException as error:
+            if begun is not None and not has_begun(error):
+                begun = None
+            elif begun is not None and fn is not None and context is None:
+                with contextlib.suppress(BaseException):
+                    fn(argument)  # of mob: what it had no time to do
+            if not isinstance(error, Exception):
+                raise
+            if begun is not None:  # as a loop does it
                 loop.call_exception_handler({"message": f"a callback of {argument!r} raised", "exception": error})
         finally:
             if entry is not None and begun is None and not (batch and batch[0] is entry):
@@ -102,3 +135,7 @@ class Handover:
             fn = argument = context = entry = begun = None
             if batch:
                 loop.call_soon(self._run, loop, batch)
+
+
+def _nothing() -> None:
+    pass

@@ -72,6 +72,11 @@ class Inviting:
         self.known.recover()
         self._peer.reactor.loop.call_soon(self.invite)
 
+    def look_after(self) -> None:
+        """Invite callers that were not, though the loop is free again; once a second while calls are in hand."""
+        if self._is_held_back and not self._peer.waiting:
+            self._handle_free()
+
     def _cost(self, name: str) -> int:
         """What a caller on another machine cannot read from the board."""
         return self._serving.look(name).cost

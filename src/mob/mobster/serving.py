@@ -70,6 +70,7 @@ class Serving:
         self.turns = Turns(peer.reactor.loop, self._handle_expired)
         self.answers = Answers(peer, self.inbox, self.turns, self.inviting.known)
         self.ends = Ends(peer, self)
+        peer.handover.watch = self.ends.watch
         self._reply, self._end = self.answers.reply, self.ends.end
         self.tasks: dict[Key, asyncio.Task[Any]] = {}
         self.streams: dict[Key, Outgoing] = {}
@@ -244,6 +245,7 @@ class Serving:
         """The place of one that has ended is given to the first in the line."""
         if not gate.kept:
             return
+        waiting = None
         try:
             waiting = next(iter(gate.line.values()), None)
             key = None if waiting is None else (waiting.link, waiting.call.id)
@@ -252,11 +254,19 @@ class Serving:
             gate.hand_over(key)
             if waiting is not None:  # else all have been given up meanwhile
                 self._begin_waiting(waiting)
-        except BaseException:
+        except BaseException as error:
+            if waiting is not None:
+                self._end(waiting.link, waiting.call, error)
             self._peer.reactor.loop.call_soon(self.let_next_in, export, gate)
             raise
         finally:
             self.invite()
+
+    def _begin_more(self) -> None:
+        """Tasks have ended: as many begin that wait for that. What raises ends its own call, and the others follow."""
+        while self._line and len(self.tasks) < self._concurrency:
+            waiting = next(iter(self._line.values()))
+            self.ends.attend(waiting.link, waiting.call, self._begin_waiting, waiting)
 
     def _begin_waiting(self, waiting: Waiting) -> None:
         """The first of a line has its turn."""
@@ -402,10 +412,12 @@ class Serving:
         except BaseException as error:  # noqa: BLE001  becomes the answer
             self._end(link, call, error)
         finally:
-            while self._line and len(self.tasks) < self._concurrency:
-                self._begin_waiting(next(iter(self._line.values())))
-            self.invite()
-            self._peer.reactor.note()  # one call less in hand, and perhaps nobody is left to be answered
+            try:
+                if self._line:
+                    self._begin_more()
+            finally:
+                self.invite()
+                self._peer.reactor.note()  # one call less in hand, and perhaps nobody is left to be answered
 
     def _answer_task(self, link: Link, call: m.Call, task: asyncio.Task[Any]) -> None:
         key = link, call.id

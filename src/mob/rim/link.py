@@ -22,7 +22,7 @@ import logging
 import os
 import socket
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from threading import Lock, get_ident
 from time import monotonic
@@ -258,11 +258,10 @@ class Link:
             return
         try:
             del outbox[: len(batch)]
-            try:
-                payload = self._encode(batch)
-            except Exception:  # noqa: BLE001  one of them cannot be encoded: the others are sent all the same
+            payload = self._encode(batch)
+            if payload is None:  # one of them cannot be encoded: the others are sent all the same
                 batch = self._encodable(batch)
-                payload = self._encode(batch)
+                payload = encode(self._stamped(batch))
             if len(payload) <= SPLIT or len(batch) == 1:
                 self._send_payload(payload)
                 if self._is_cut:
@@ -270,7 +269,7 @@ class Link:
                 self._is_sending = False
                 return
             for index, message in enumerate(batch):
-                self._send_payload(self._encode([message]))
+                self._send_payload(encode(self._stamped([message])))
                 if self._is_cut:
                     outbox[:0] = batch[index:]
                     break
@@ -302,9 +301,16 @@ class Link:
                 )
         return kept
 
-    def _encode(self, batch: Messages) -> bytes:
-        stamped: Messages = [monotonic(), *batch] if self.is_stamped else batch
-        return encode(stamped)
+    def _stamped(self, batch: Messages) -> Messages:
+        return [monotonic(), *batch] if self.is_stamped else batch
+
+    def _encode(self, batch: Messages) -> bytes | None:
+        """Return the payload of a frame with these messages; None if one of them cannot be encoded."""
+        try:
+            stamped: Messages = [monotonic(), *batch] if self.is_stamped else batch
+            return encode(stamped)
+        except Exception:  # noqa: BLE001  told by `_encodable`
+            return None
 
     def _send_payload(self, payload: bytes) -> None:
         """Sends the frame of a payload. A large one is not copied for its head, which goes before it."""
@@ -407,20 +413,27 @@ class Link:
                 self.close(f"the other end closed it in the middle of a frame ({half} bytes in)" if half else CLOSED)
                 return
             raised: BaseException | None = None
-            for payload in received:
-                if self._closed_why is None:
-                    try:
-                        self._on_messages(self, self._decode(payload))
-                    except LinkError as error:
-                        self.close(str(error))
-                    except BaseException as error:  # noqa: BLE001  raised below, when the other frames were handled
-                        raised = error
+            left = iter(received)
+            while (error := self._handle_frames(left)) is not None:  # the other frames are innocent
+                raised = error
             if raised is not None:
                 raise raised
         except BaseException as error:
             if self._is_reading:  # what was read may be lost: all calls on this link end
                 self.close(f"what was read could not be handled: {type(error).__name__}: {error}")
             raise
+
+    def _handle_frames(self, left: Iterator[Any]) -> BaseException | None:
+        """Handle what is left of the frames of one read; return what was raised."""
+        try:
+            for payload in left:
+                if self._closed_why is None:
+                    self._on_messages(self, self._decode(payload))
+        except LinkError as error:
+            self.close(str(error))
+        except BaseException as error:  # noqa: BLE001  raised when all were handled
+            return error
+        return None
 
     def _receive(self) -> Sequence[bytes | bytearray | memoryview] | None:
         """The payloads that one read completes; None at the end of all."""

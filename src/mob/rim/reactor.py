@@ -45,6 +45,10 @@ TURN = 0.001
 """Seconds after which the loop gets a turn, however fast the answers come, and what has time is sent."""
 SWEEP = 64
 """Cancelled timers that may stay among the others before they are taken out."""
+ENTRY = 2
+"""Bytes of a function's code that do nothing yet: they make its variables, and look for signals."""
+SPARE = 1.0
+"""Seconds after which the loop rings once more, if the first time an exception has come up before anything was done."""
 FURTHEST = 86400.0
 """Seconds for which the loop is asked at most: also a timer that never comes may be set."""
 
@@ -93,6 +97,7 @@ class Reactor:
         self._timed: dict[int, Callable[[], None]] = {}  # what each timer calls, by its number
         self._timer_count = itertools.count()
         self._alarm: asyncio.TimerHandle | None = None  # the loop's timer for the first of them
+        self._spare: asyncio.TimerHandle  # and another, should an exception come up before that has done anything
         self._alarm_at = 0.0
         self._wake_r, self._wake_w = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC) if hasattr(os, "pipe2") else _pipe()
         self._awaiting: list[asyncio.Future[None]] = []  # of those who wait for a change
@@ -208,10 +213,14 @@ class Reactor:
             if self._alarm_at <= first:
                 return
             self._alarm.cancel()
+            self._spare.cancel()
         self._alarm_at = first
-        self._alarm = self.loop.call_later(_loop_seconds(first - monotonic()), self._handle, self._ring)
+        seconds = first - monotonic()
+        self._spare = self.loop.call_later(_loop_seconds(max(0.0, seconds) + SPARE), self._handle, self._ring)
+        self._alarm = self.loop.call_later(_loop_seconds(seconds), self._handle, self._ring)
 
     def _ring(self) -> None:
+        self._spare.cancel()
         self._alarm = None
         try:
             self._run_timers()
@@ -222,12 +231,20 @@ class Reactor:
         """Run the timers that are due now, but not those that they set: so this comes to an end."""
         now = monotonic()
         due: deque[int] = deque()
-        while self._timers and self._timers[0][0] <= now:
-            due.append(heapq.heappop(self._timers)[1])
+        function = begun = None
         try:
+            while self._timers and self._timers[0][0] <= now:
+                due.append(self._timers[0][1])
+                heapq.heappop(self._timers)
             while due:
-                if (function := self._timed.pop(due.popleft(), None)) is not None:
-                    function()
+                if (function := self._timed.pop(due[0], None)) is not None:
+                    (begun := function)()
+                function = begun = None
+                due.popleft()
+        except BaseException as error:
+            if function is not None and (begun is None or not has_begun(error)):
+                self._timed[due[0]] = function
+            raise
         finally:
             for number in due:  # one has raised: the others run at the next time
                 heapq.heappush(self._timers, (now, number))
@@ -546,18 +563,26 @@ class Reactor:
                 self._flush_and_linger()
 
     def _handle_wake(self) -> None:
+        function = begun = None
+        try:
+            self._read_wake()
+            for _ in range(len(self._calls)):
+                if not self._calls:
+                    break  # one of them has waited by hand, and has called the others meanwhile
+                function = self._calls.popleft()
+                (begun := function)()
+                function = begun = None
+        except BaseException as error:
+            if function is not None and (begun is None or not has_begun(error)):
+                self._calls.appendleft(function)
+            self.wake()  # the others are called in the next turn
+            raise
+
+    def _read_wake(self) -> None:
         try:
             os.read(self._wake_r, 4096)
         except BlockingIOError:
             return
-        try:
-            for _ in range(len(self._calls)):
-                if not self._calls:
-                    break  # one of them has waited by hand, and has called the others meanwhile
-                self._calls.popleft()()
-        except BaseException:
-            self.wake()  # the others are called in the next turn
-            raise
 
 
 def _loop_seconds(seconds: float) -> float:
@@ -572,6 +597,16 @@ def _loop_seconds(seconds: float) -> float:
 def _settle(news: asyncio.Future[None]) -> None:
     if not news.done():
         news.set_result(None)
+
+
+def has_begun(error: BaseException) -> bool:
+    """Return whether a function that was called in a `try` had done anything when this came up in it. The handler of a
+    signal may raise in its first instruction, and then it has not, and nobody else is going to call it."""
+    tb = error.__traceback__
+    called = None if tb is None else tb.tb_next
+    if called is None:  # no code of Python was reached
+        return not isinstance(error, RecursionError)
+    return called.tb_next is None or called.tb_lasti > ENTRY
 
 
 def _nothing() -> None:
