@@ -181,9 +181,8 @@ class Calling:
         """Tell all workers of all that waits: something was raised while calls were sent, or taken out of their lines.
         To be told twice does no harm."""
         with self._waiting:
-            for route in self._peer.contacts.all_routes():
-                if route.waiting:
-                    self._ask(route.ask_again())
+            for route in self._peer.contacts.all_routes():  # also where nothing waits now: what comes is told of
+                self._ask(route.ask_again())
 
     def call_one(
         self,
@@ -402,6 +401,15 @@ class Calling:
                 peer.serving.tallies.lose(label, error)
         return error
 
+    def _change(self, change: Callable[[], Sequence[Ask[Contact]]]) -> None:
+        """Change what waits, or for whom it does, and tell those that must know of it."""
+        try:
+            with self._waiting:
+                self._ask(change())
+        except BaseException:
+            self._peer.reactor.call(self._ask_again)
+            raise
+
     def _ask(self, asks: Sequence[Ask[Contact]]) -> None:
         for contact, line, name in asks:
             contact.post(m.Waiting(line, name))
@@ -477,9 +485,8 @@ class Calling:
         parked = getattr(call, "parked", None)
         if parked is not None and hasattr(parked, "line"):
             line = parked.line
-            with self._waiting:
-                if line.route.forget(parked):
-                    self._ask(line.route.asks_after(line.number))
+            route = line.route
+            self._change(lambda: route.asks_after(line.number) if route.forget(parked) else ())
 
     def handle_invite(self, contact: Contact, invite: m.Invite) -> None:
         """A worker has room: sends what has waited for it, in order; or says that nothing does."""
@@ -518,7 +525,7 @@ class Calling:
         route = self._peer.contacts.route(role)
         with self._waiting:
             route.places = sum(count for _, count in self._peer.roster.places(role))
-            self._ask(route.put(near, far, monotonic()))
+        self._change(lambda: route.put(near, far, monotonic()))
         if not route.waiting:
             return
         self._take_each(
@@ -545,8 +552,7 @@ class Calling:
         """The link to a worker has ended; if the worker lives it knows no more of what waits for it."""
         route = self._peer.contacts.routes.get(contact.member.role)
         if route is not None:  # also if nothing waits now: what comes must be told of again
-            with self._waiting:
-                self._ask(route.replace_worker(contact))
+            self._change(lambda: route.replace_worker(contact))
 
     def _send_parked(self, parked: Parked, contact: Contact) -> bool:
         """Sends what has waited; False if it is a call that has ended meanwhile."""
@@ -624,9 +630,8 @@ class Calling:
             places = self._peer.roster.places(route.role) if route.role in self._peer.roster.roles else []
             route.places = sum(count for _, count in places)
             if route.waiting:
-                with self._waiting:
-                    place = partial(_place_of, places)
-                    self._ask(route.place_again(place, monotonic()))
+                again = partial(route.place_again, partial(_place_of, places))
+                self._change(lambda again=again: again(monotonic()))
         self._look_at_the_clock()
 
     def handle_given_up(self, role: str) -> None:
