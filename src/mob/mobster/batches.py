@@ -394,16 +394,18 @@ class Run:
     def wake(self) -> None:
         """Something has changed."""
         waiters = self._waiters
-        while waiters:
-            try:
+        waiter = None
+        try:
+            while waiters:
                 waiter = waiters.pop(0)
-            except IndexError:
-                return  # another thread was faster
-            try:
                 waiter()
-            except BaseException:
+                waiter = None
+        except BaseException as error:
+            if waiter is not None:
                 waiters.insert(0, waiter)  # it was not told: the next to wake it tells it
-                raise
+            elif isinstance(error, IndexError):
+                return  # another thread was faster
+            raise
 
     def calls(self) -> list[Call[Any]]:
         """Those that are under way."""

@@ -415,19 +415,24 @@ class Call(Shapes, Shown[T]):
 
     def cancel(self, msg: object = None) -> bool:
         """Gives the call up: the callee is told to cancel it, a queued one is dropped. False if it was done."""
-        with _ending:
-            if self.state is DONE:
-                return False
-            sent = self.state is SENT
-            self._error = CANCELLED
-            self.state = DONE
+        sent = is_told = False
         try:
+            with _ending:
+                if self.state is DONE:
+                    is_told = True
+                    return False
+                sent = self.state is SENT
+                self._error = CANCELLED
+                self.state = DONE
             self._tell_cancelled(sent)
+            is_told = True
         except BaseException:
-            self._tell_cancelled(sent)
+            if not is_told and self._error is CANCELLED:
+                self._tell_cancelled(sent)
             raise
         finally:
-            self._run_callbacks()
+            if self.state is DONE:
+                self._run_callbacks()
         return True
 
     def _tell_cancelled(self, sent: bool) -> None:

@@ -55,16 +55,18 @@ class Incoming:
     def wake(self, _: object = None) -> None:
         """There is something new: an item, or the end."""
         waiters = self._waiters
-        while waiters:
-            try:
+        waiter = None
+        try:
+            while waiters:
                 waiter = waiters.pop(0)
-            except IndexError:
-                return  # another thread was faster
-            try:
                 waiter()
-            except BaseException:
+                waiter = None
+        except BaseException as error:
+            if waiter is not None:
                 waiters.insert(0, waiter)  # it was not told: the next to wake it tells it
-                raise
+            elif isinstance(error, IndexError):
+                return  # another thread was faster
+            raise
 
     def when_new(self, waiter: Callable[[], object]) -> None:
         """Has `waiter()` called once, when there is something new."""

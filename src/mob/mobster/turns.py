@@ -112,12 +112,15 @@ class Turns:
 
     def drop(self, link: Link, number: int) -> Waiting | None:
         """The call of that number, which waits no longer; None if it did not wait."""
-        line = self.lines.pop((link, number), None)
+        key = link, number
+        line = self.lines.get(key)
         if line is None:
             return None
-        waiting = line.pop((link, number), None)
+        waiting = line.get(key)
         if waiting is not None and waiting.timer is not None:
             waiting.timer.cancel()
+        line.pop(key, None)
+        self.lines.pop(key, None)  # last: until then it can be found and dropped
         return waiting
 
     def of_link(self, link: Link) -> list[int]:
