@@ -105,11 +105,6 @@ class Chunk:
     # ------------------------------------------------------------------------------------------------- starting
 
     @property
-    def unsent_bytes(self) -> int:
-        """As of a link: what the caller has not read yet."""
-        return self._link.unsent_bytes
-
-    @property
     def key(self) -> tuple[Link, int]:
         """Its place among the calls of the process."""
         return self._link, self._call.id
