@@ -318,7 +318,8 @@ class Kingpin(Standstill):
                 case d.Launch():
                     self._order(decision)
                 case d.Welcome(uid=uid, roles=roles, members=members):
-                    self._say(uid, ("welcome", roles, members))
+                    known = tuple(member for member in members if member.role or member.uid == uid)
+                    self._say(uid, ("welcome", roles, known))
                 case d.Introduce(first=first, second=second):
                     self._introduce(first, second)
                 case d.Announce(member=member):

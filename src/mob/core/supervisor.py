@@ -134,6 +134,9 @@ class Supervisor:
         decisions = self._identify(process, pid)
         is_first = process.is_booting
         process.step("ready")
+        if is_first and self.stopping and uid == process.slot.successor:  # the one before it stays till its turn
+            process.step("asked to stop")
+            return [*decisions, *self.crew.changed(process)]
         if process.state is Mobster.READY:  # one that drains may have old code: what it exports is nobody's business
             decisions += self.crew.role_changed(
                 process.slot.role, exports=exports, complete=complete, hears=hears, failing="", given_up=False
