@@ -113,6 +113,7 @@ def test_every_process_is_titled(app: RunningApp, client: mob.Client) -> None:
     assert title.pop(app.process.pid) == f"{NAME} (kingpin)"
     assert Counter(title.values()) == {
         f"{NAME} (fork server)": 1,
+        f"guardian of pid {app.process.pid}": 1,
         f"{NAME} - back (mobster)": 4,
         f"{NAME} - front (mobster)": 2,
     }
@@ -152,8 +153,8 @@ def test_what_the_mobsters_print_is_prefixed(app: RunningApp, client: mob.Client
     app.wait_for(r'^front\.\d \d+ \| 127\.0\.0\.1 - - \[.*\] "GET / HTTP/1\.1" 200 -$')
 
 
-def test_the_kingpin_has_a_thread_for_its_loop_and_one_that_writes(app: RunningApp) -> None:
-    assert psutil.Process(app.process.pid).num_threads() == 3  # and this test's witness
+def test_the_kingpin_has_threads_for_its_loop_its_output_and_its_watchdog(app: RunningApp) -> None:
+    assert psutil.Process(app.process.pid).num_threads() == 4  # and this test's witness
 
 
 def test_the_example_stops_in_order(tmp_path: Path, port: int) -> None:

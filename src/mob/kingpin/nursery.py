@@ -192,11 +192,19 @@ class Nursery:
         """Ends the fork server at once, its mobsters go on; `open` and `inform` follow."""
         if self._process is not None:
             self._process.kill()
-            pidfds.wait_for(self._process.pid, KILLED)  # what it has reported by then is in the link
+            self._await_end(KILLED)  # what it has reported by then is in the link
             self._process = None
         if self._link is not None:
             self._link.drain()
             self._link.close()
+
+    def _await_end(self, seconds: float) -> bool:
+        """Waits for the end of the fork server, so long at most; whether it has ended."""
+        assert self._process is not None
+        if not pidfds.wait_for(self._process.pid, seconds):
+            return False
+        self._process.returncode = 0  # it was not waited for by Popen, which would warn of it
+        return True
 
     def wake(self) -> None:
         """Lets a fork server go on that somebody has stopped (SIGSTOP)."""
@@ -210,8 +218,9 @@ class Nursery:
             self._link.close()
         if self._process is not None:
             self.wake()
-            if not pidfds.wait_for(self._process.pid, self._plan.grace + KILLED):
+            if not self._await_end(self._plan.grace + KILLED):
                 self._process.kill()
+                self._await_end(KILLED)
         for descriptor in (*self.deadman, *(each for _, descriptors in self._held for each in descriptors)):
             os.close(descriptor)
 

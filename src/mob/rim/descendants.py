@@ -87,11 +87,13 @@ def end_those_of(ended: Mapping[int, Collection[Pipe]], parents: Iterable[int], 
     _end(find)
 
 
-def end_traced(deadman: int, pipes: Collection[Pipe], groups: Collection[int], session: int, but: str) -> None:
+def end_traced(
+    deadman: int, pipes: Collection[Pipe], groups: Collection[int], session: int, but: str, kingpin: int
+) -> None:
     """End what is left of an app, whose child it may be now.
 
     `pipes`: what its mobsters printed to. `groups`: those of its mobsters, in this session. `but`: the title of the
-    processes that are to be left alone.
+    processes that are to be left alone. `kingpin`: it is left alone, too, because it ends in order if it is there.
     """
     own, name = os.fstat(deadman), name_of(deadman)
 
@@ -105,7 +107,7 @@ def end_traced(deadman: int, pipes: Collection[Pipe], groups: Collection[int], s
         )
 
     def find(table: Table) -> list[int]:
-        mine = [pid for pid, status in table.items() if pid != os.getpid() and is_traced(pid, status)]
+        mine = [pid for pid, status in table.items() if pid not in (os.getpid(), kingpin) and is_traced(pid, status)]
         return [pid for pid in below((), table, mine) if not _is_called(pid, but)]
 
     _end(find)

@@ -51,7 +51,8 @@ class Guard:
     def __init__(self, deadman: int) -> None:
         self.pid = 0
         self._deadman = deadman
-        self._title = f"guardian of pid {os.getppid()}"  # the same for all guardians of an app
+        self._kingpin = os.getppid()
+        self._title = f"guardian of pid {self._kingpin}"  # the same for all guardians of an app
         self._news = -1  # the writing end of the pipe
 
     def __repr__(self) -> str:
@@ -72,7 +73,7 @@ class Guard:
             self._forget()
             return
         if not self.pid:
-            _become_guardian(news, self._deadman, self._title)
+            _become_guardian(news, self._deadman, self._title, self._kingpin)
         os.close(news)
         os.set_blocking(self._news, False)
         for pid in pids:
@@ -109,7 +110,7 @@ class Guard:
         self.leave()
 
 
-def _become_guardian(news: int, deadman: int, title: str) -> NoReturn:
+def _become_guardian(news: int, deadman: int, title: str, kingpin: int) -> NoReturn:
     """The child's side: nothing of the fork server's but the two pipes, and no signal but SIGKILL."""
     status = 70
     try:
@@ -128,7 +129,7 @@ def _become_guardian(news: int, deadman: int, title: str) -> NoReturn:
         with contextlib.suppress(ValueError, OSError):
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))  # one for each mobster
         gc.disable()  # what is not touched stays shared with the fork server
-        Guardian(news, deadman, fork_server, title).run()
+        Guardian(news, deadman, fork_server, title, kingpin).run()
         status = 0
     finally:
         os._exit(status)
@@ -144,10 +145,11 @@ def _close_all_but(*kept: int) -> None:
 class Guardian:
     """What runs in the guardian."""
 
-    def __init__(self, news: int, deadman: int, fork_server: int, title: str) -> None:
+    def __init__(self, news: int, deadman: int, fork_server: int, title: str, kingpin: int) -> None:
         self._news = news
         """-1 when the fork server is gone."""
         self._title = title
+        self._kingpin = kingpin
         self._deadman = deadman
         self._session = 0  # that of the app: a process group lies within one session
         self._held: dict[int, Held] = {}  # by descriptor
@@ -224,4 +226,6 @@ class Guardian:
                 held.signal_group(signal.SIGKILL)
         pipes = set[descendants.Pipe]().union(*self._pipes.values(), *(pipes for _, _, pipes in self._ended))
         just_ended = {pid for at, pid, _ in self._ended if at >= monotonic() - JUST}
-        descendants.end_traced(self._deadman, pipes, self._groups | just_ended, self._session, self._title)
+        descendants.end_traced(
+            self._deadman, pipes, self._groups | just_ended, self._session, self._title, self._kingpin
+        )
