@@ -466,8 +466,7 @@ class Contacts:
         for member in members:
             contact = self._by_uid.get(member.uid)
             if contact is None:
-                kind = Contact if m.node_of(member.uid) == m.node_of(self._peer.uid) else DistantContact
-                contact = self._by_uid[member.uid] = kind(self._peer, member)
+                contact = self._by_uid[member.uid] = self._kind_of(member.uid)(self._peer, member)
             was_ready = contact.member.state == Mobster.READY
             contact.member = member
             if contact.link is not None:
@@ -485,16 +484,21 @@ class Contacts:
 
     def look_up(self, uid: int) -> Contact:
         """Return the contact of a uid. If the Kingpin has not told of it, because it is a client, ask. The Kingpin also
-        says if there is no such member any more."""
+        says if there is no such member any more. Of members on other machines it tells all that there are."""
         contact = self._by_uid.get(uid)
         if contact is None:
-            contact = Contact(self._peer, m.Member(uid, 0, "", 0, 0, Mobster.READY))
+            contact = self._kind_of(uid)(self._peer, m.Member(uid, 0, "", 0, 0, Mobster.READY))
             if self._peer.control.is_closed:
                 contact.gone = "cannot be reached: its app has ended"
+            elif contact.is_distant:
+                contact.gone = "has gone"
             else:
                 contact = self._by_uid.setdefault(uid, contact)
                 self.want(contact)
         return contact
+
+    def _kind_of(self, uid: int) -> type[Contact]:
+        return Contact if m.node_of(uid) == m.node_of(self._peer.uid) else DistantContact
 
     def meet(self, link: Link, uid: int) -> None:
         """A link to a member is there. Of a link to this process itself the first end calls, the second answers."""
