@@ -112,6 +112,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         yield Site(apps.run(name, [sys.executable, str(directory / "main.py")]))
 
 
+@pytest.mark.timeout(600)  # a hundred upgrades
 @pytest.mark.parametrize(("phase", "least"), [("old", 40), ("new", 30)])
 def test_a_fault_at_each_line_changes_nothing(site: Site, phase: str, least: int) -> None:
     seen: dict[str, str] = {}
