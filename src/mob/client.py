@@ -93,14 +93,14 @@ class Client:
         patience = FAR_PATIENCE if self._node else PATIENCE
         self._reactor.drive(lambda: control.welcomed or control.is_closed, monotonic() + patience)
         if not control.welcomed:
-            is_there = bool(control.refused) or not control.is_closed
+            silent = not control.refused and not control.is_closed
             closed = "it closed the link" if control.is_closed else ""
             who = f"on {self._node!r}" if self._node else f"(pid {self.kingpin_pid})"
             why = control.refused or closed or f"its Kingpin {who} did not answer in {patience:g} s"
             self._reactor.disclaim()
             control.close()
             self._free()
-            pid = self.kingpin_pid or None if is_there else None
+            pid = self.kingpin_pid or None if silent else None
             raise AppNotRunning(f"the app {self.app!r} did not let this client in: {why}", pid)
         peer.when_parked = Backlog(peer).handle_parked
         if self._near is None:

@@ -71,7 +71,8 @@ def test_a_stop_ends_though_nothing_can_be_launched(apps: Apps) -> None:
     app.wait_for(r"a fork server cannot be started: Too many open files")
     app.wait_for(r"a\.0 could not be launched")
     client.close()
-    assert app.stop() == 0
+    status = app.stop()
+    assert status == 0, app.output
 
 
 def test_a_client_that_cannot_be_let_in_is_let_in_later_and_nothing_spins(apps: Apps) -> None:
@@ -118,6 +119,7 @@ def test_a_worker_that_cannot_listen_waits_and_ps_says_why(apps: Apps) -> None:
         '.role("a", "./a.py")',
         a=f"""
         import socket
+        def f(): return 1
         def listen():
             with socket.create_server(("127.0.0.1", {port})):
                 return True
@@ -125,6 +127,7 @@ def test_a_worker_that_cannot_listen_waits_and_ps_says_why(apps: Apps) -> None:
     )
     client = app.wait_ready()
     back = client.require("a")
+    assert back.f().result(20) == 1  # from now on there is a link
     before = set_limit(app, FEW)
     listening = back.listen()
     lack = f"a.0 cannot listen on 127.0.0.1:{port}: Too many open files"

@@ -34,7 +34,7 @@ for name in json.loads(sys.argv[2]):
     held.append(socket.socket(socket.AF_UNIX))
     held[-1].bind(f"\\0mob/{name}".encode())
     if mark != "-":
-        held[-1].listen(0 if mark == "0" else 64)
+        held[-1].listen(0 if mark == "0" else 4096)
 print("bound", flush=True)
 sys.stdin.read()
 """

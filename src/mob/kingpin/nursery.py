@@ -6,6 +6,7 @@ path. It leads a process group of its own, so that Ctrl-C at the terminal reache
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -16,6 +17,7 @@ from typing import cast
 
 from mob.plan import Plan
 from mob.rim import descendants, pidfds, places, processes
+from mob.rim.guardian import title_of as guardian_title
 from mob.rim.link import Link
 from mob.rim.reactor import Reactor
 from mob.wire import messages as m
@@ -221,6 +223,8 @@ class Nursery:
             if not self._await_end(self._plan.grace + KILLED):
                 self._process.kill()
                 self._await_end(KILLED)
+        with contextlib.suppress(OSError):  # no descriptor to be had to look for them
+            descendants.end_children(os.getpid(), guardian_title(os.getpid()))  # of fork servers that were not replaced
         for descriptor in (*self.deadman, *(each for _, descriptors in self._held for each in descriptors)):
             os.close(descriptor)
 

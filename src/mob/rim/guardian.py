@@ -45,6 +45,11 @@ and later the number may be another's."""
 IGNORED = ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGTSTP", "SIGTTIN", "SIGTTOU", "SIGUSR1", "SIGUSR2", "SIGALRM")
 
 
+def title_of(kingpin: int) -> str:
+    """Return what the guardians of an app are called."""
+    return f"guardian of pid {kingpin}"
+
+
 class Guard:
     """The fork server's hold on its guardian."""
 
@@ -52,7 +57,7 @@ class Guard:
         self.pid = 0
         self._deadman = deadman
         self._kingpin = os.getppid()
-        self._title = f"guardian of pid {self._kingpin}"  # the same for all guardians of an app
+        self._title = title_of(self._kingpin)  # the same for all guardians of an app
         self._news = -1  # the writing end of the pipe
 
     def __repr__(self) -> str:

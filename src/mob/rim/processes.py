@@ -89,7 +89,14 @@ def become_subreaper() -> None:
 
 def start_thread(function: Callable[[], object], name: str) -> threading.Thread:
     """Starts a daemon thread that takes no signals: all come to the main thread, so none is lost between two programs
-    of one process, where other threads have ended and the main thread holds signals back."""
+    of one process, where other threads have ended and the main thread holds signals back.
+
+    Its end needs a library of the compiler's (glibc loads it at the first `pthread_exit`, and aborts if it cannot, for
+    want of a descriptor, say), so that is loaded before.
+    """
+    if LINUX:
+        with contextlib.suppress(OSError):  # another C library
+            ctypes.CDLL("libgcc_s.so.1")
     thread = threading.Thread(target=function, name=name, daemon=True)
     before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals() - OWN_SIGNALS)
     try:
