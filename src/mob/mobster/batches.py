@@ -23,6 +23,7 @@ from mob.core.mapping import Crew, Pace
 from mob.errors import Busy, CallError
 from mob.mobster.call import Call
 from mob.mobster.chunks import is_generator
+from mob.mobster.streams import tell_each
 from mob.wire import failures
 from mob.wire.chunks import failure_of, raw_answer
 from mob.wire.messages import Export as Info
@@ -393,19 +394,7 @@ class Run:
 
     def wake(self) -> None:
         """Something has changed."""
-        waiters = self._waiters
-        waiter = None
-        try:
-            while waiters:
-                waiter = waiters.pop(0)
-                waiter()
-                waiter = None
-        except BaseException as error:
-            if waiter is not None:
-                waiters.insert(0, waiter)  # it was not told: the next to wake it tells it
-            elif isinstance(error, IndexError):
-                return  # another thread was faster
-            raise
+        tell_each(self._waiters)
 
     def calls(self) -> list[Call[Any]]:
         """Those that are under way."""

@@ -30,6 +30,23 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
+def tell_each(waiters: list[Callable[[], object]]) -> None:
+    """Call each of those who wait, once. One that was not reached, for something was raised, stays to be called next;
+    any thread may do this at the same time."""
+    waiter = None
+    try:
+        while waiters:
+            waiter = waiters.pop(0)
+            waiter()
+            waiter = None
+    except BaseException as error:
+        if waiter is not None:
+            waiters.insert(0, waiter)  # it was not told: the next to wake it tells it
+        elif isinstance(error, IndexError):
+            return  # another thread was faster
+        raise
+
+
 class Incoming:
     """What has come of a stream and was not read yet."""
 
@@ -54,19 +71,7 @@ class Incoming:
 
     def wake(self, _: object = None) -> None:
         """There is something new: an item, or the end."""
-        waiters = self._waiters
-        waiter = None
-        try:
-            while waiters:
-                waiter = waiters.pop(0)
-                waiter()
-                waiter = None
-        except BaseException as error:
-            if waiter is not None:
-                waiters.insert(0, waiter)  # it was not told: the next to wake it tells it
-            elif isinstance(error, IndexError):
-                return  # another thread was faster
-            raise
+        tell_each(self._waiters)
 
     def when_new(self, waiter: Callable[[], object]) -> None:
         """Has `waiter()` called once, when there is something new."""
