@@ -83,6 +83,8 @@ class Listener(msgspec.Struct, frozen=True):
     nth: int
     fd: int
     users: list[int]
+    is_activated: bool = False
+    """Whether the service manager has opened it."""
 
 
 class Estate(msgspec.Struct, frozen=True):
@@ -114,8 +116,6 @@ class Estate(msgspec.Struct, frozen=True):
     """`sys.path` of that program."""
     passed: list[int] = []
     """Sockets of the service manager that nobody has wanted yet."""
-    activated: list[Address] = []
-    """The addresses of `listeners` whose sockets are the service manager's."""
 
     def descriptors(self) -> list[int]:
         """Every one that must stay open."""
@@ -164,7 +164,6 @@ def gather(kingpin: Kingpin, ticket: Ticket, command: list[str]) -> Estate:
         command=command,
         path=sys.path,
         passed=ports.passed_on(),
-        activated=ports.activated(),
     )
 
 
@@ -230,8 +229,7 @@ def take_over(kingpin: Kingpin, estate: Estate) -> list[Decision]:
         if (follower := kingpin.connections.get(uid)) is not None:
             kingpin.console.followers.take_over(uid, follower.link, follow, missed)
     for listener in estate.listeners:
-        is_passed = listener.address in estate.activated
-        kingpin.ports.take_over(listener.address, listener.role, listener.nth, listener.fd, listener.users, is_passed)
+        kingpin.ports.take_over(*msgspec.structs.astuple(listener))
     kingpin.ports.take_over_passed(estate.passed)
     kingpin.ports.spares.update(estate.spares)
     kingpin.ports.paths += estate.paths

@@ -79,18 +79,16 @@ class Ports:
         for users in self._users.values():
             users.discard(uid)
 
-    def in_use(self) -> list[tuple[Address, str, int, int, list[int]]]:
-        """Every listener: its address, role and number if it is a free one, its descriptor, and who has asked."""
-        found: list[tuple[Address, str, int, int, list[int]]] = []
+    def in_use(self) -> list[tuple[Address, str, int, int, list[int], bool]]:
+        """Every listener: its address, role and number if it is a free one, its descriptor, who has asked, and whether
+        the service manager has opened it."""
+        found: list[tuple[Address, str, int, int, list[int], bool]] = []
         for key, sock in self._listeners.items():
             role, nth = cast(tuple[str, int], key[1:]) if len(key) > 1 else ("", 0)
             users = sorted(self._users.get(key, ()))
-            found.append((cast(tuple[Address], key)[0], role, nth, sock.fileno(), users))
+            address = cast(tuple[Address], key)[0]
+            found.append((address, role, nth, sock.fileno(), users, key in self._activated))
         return found
-
-    def activated(self) -> list[Address]:
-        """The addresses of those listeners that the service manager has opened."""
-        return [cast(tuple[Address], key)[0] for key in self._activated]
 
     def passed_on(self) -> list[int]:
         """The descriptors of sockets of the service manager that nobody has wanted yet."""
