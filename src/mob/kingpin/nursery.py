@@ -200,6 +200,16 @@ class Nursery:
             self._link.drain()
             self._link.close()
 
+    def _has_seen_to_all(self) -> bool:
+        """Waits until the fork server has ended, and its guardian with it; whether it did so in time, and by itself."""
+        assert self._process is not None
+        self.wake()
+        if self._await_end(self._plan.grace + KILLED):
+            return True
+        self._process.kill()
+        self._await_end(KILLED)
+        return False
+
     def _await_end(self, seconds: float) -> bool:
         """Waits for the end of the fork server, so long at most; whether it has ended."""
         assert self._process is not None
@@ -218,13 +228,9 @@ class Nursery:
         self._closing = True
         if self._link is not None:
             self._link.close()
-        if self._process is not None:
-            self.wake()
-            if not self._await_end(self._plan.grace + KILLED):
-                self._process.kill()
-                self._await_end(KILLED)
-        with contextlib.suppress(OSError):  # no descriptor to be had to look for them
-            descendants.end_children(os.getpid(), guardian_title(os.getpid()))  # of fork servers that were not replaced
+        if self._process is None or not self._has_seen_to_all():
+            with contextlib.suppress(OSError):  # no descriptor to be had to look for them
+                descendants.end_children(os.getpid(), guardian_title(os.getpid()))
         for descriptor in (*self.deadman, *(each for _, descriptors in self._held for each in descriptors)):
             os.close(descriptor)
 
