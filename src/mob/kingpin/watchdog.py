@@ -15,6 +15,7 @@ import traceback
 from collections.abc import Callable
 from time import monotonic
 
+from mob.rim.lasting import carry_on
 from mob.rim.processes import start_thread
 from mob.rim.reactor import Reactor
 
@@ -31,6 +32,9 @@ class Watchdog:
         self._reactor = reactor
         self._say = say
         self._seen = 0.0
+        self._looked = 0.0
+        self._since = 0.0
+        """When the standstill began that was told."""
         self._closing = threading.Event()
 
     def __repr__(self) -> str:
@@ -46,20 +50,22 @@ class Watchdog:
         self._closing.set()
 
     def _watch(self) -> None:
-        looked = monotonic()
-        since = 0.0  # when the standstill began that was told
+        self._looked = monotonic()
         while not self._closing.wait(LOOK):
-            now = monotonic()
-            if now - looked > LOOK + STANDSTILL / 2:
-                self._seen = now  # this thread was late too: all of the process stood still
-            looked, seen = now, self._seen
-            if not since and now - seen > LOOK + STANDSTILL:
-                since = seen
-                self._say(f"this Kingpin has stood still for {now - seen:.1f} s, here:\n{self._stack()}")
-            elif since and now - seen < STANDSTILL:
-                self._say(f"this Kingpin goes on; it had stood still for {seen - since:.1f} s.")
-                since = 0.0
-            self._reactor.call(self._answer)
+            carry_on(self._look, None)
+
+    def _look(self) -> None:
+        now = monotonic()
+        if now - self._looked > LOOK + STANDSTILL / 2:
+            self._seen = now  # this thread was late too: all of the process stood still
+        self._looked, seen, since = now, self._seen, self._since
+        if not since and now - seen > LOOK + STANDSTILL:
+            self._since = seen
+            self._say(f"this Kingpin has stood still for {now - seen:.1f} s, here:\n{self._stack()}")
+        elif since and now - seen < STANDSTILL:
+            self._since = 0.0
+            self._say(f"this Kingpin goes on; it had stood still for {seen - since:.1f} s.")
+        self._reactor.call(self._answer)
 
     def _answer(self) -> None:
         self._seen = monotonic()
