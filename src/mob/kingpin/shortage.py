@@ -15,12 +15,11 @@ from functools import partial
 from time import monotonic
 
 from mob.core.revival import SHORTAGE_PAUSE
+from mob.rim import link
 from mob.rim.processes import shortage
 from mob.rim.reactor import Reactor
 
-LACKING = frozenset(
-    {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.ENOSPC, errno.ENOBUFS, errno.ETOOMANYREFS}
-)
+LACKING = link.LACKING | {errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOSPC}
 """The errors of a system that may have in a moment what it does not have now."""
 ALL = frozenset(errno.errorcode)
 """For what is to be tried again whatever is amiss."""
