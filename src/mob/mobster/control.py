@@ -75,8 +75,8 @@ class Control:
         peer, old = self._peer, list(self._peer.roster)
         self._link = self._link_on(sock)
         self.welcomed, self.refused = False, ""
-        known = {*(member.uid for member in old), *(contact.uid for contact in peer.contacts)}
-        self._handle_gone([(uid, "its app has ended") for uid in known])
+        known = dict.fromkeys([*(member.uid for member in old), *(contact.uid for contact in peer.contacts)])
+        self._handle_members([m.MemberGone(uid, "its app has ended") for uid in known])
         peer.contacts.forget_wishes()
         if peer.board is not None:
             board, peer.board = peer.board, None
@@ -150,16 +150,31 @@ class Control:
             self.changes.note()
 
     def _handle_members(self, messages: list[Any]) -> None:
-        """Members have changed or gone. The last word on each counts, and new ones come before old ones go."""
+        """Members have changed or gone. The last word on each counts, and new ones come before old ones go. Who listens
+        is told in the order in which that happened."""
         last: dict[int, m.MemberIs | m.MemberGone] = {}
         for message in messages:
-            last[message.member.uid if isinstance(message, m.MemberIs) else message.uid] = message
-        there = {uid: each.member for uid, each in last.items() if isinstance(each, m.MemberIs)}
+            uid = message.member.uid if isinstance(message, m.MemberIs) else message.uid
+            last.pop(uid, None)
+            last[uid] = message
+        before = {uid: self._peer.roster.get(uid) for uid in last}
+        there = [each.member for each in last.values() if isinstance(each, m.MemberIs)]
         gone = [(uid, each.why) for uid, each in last.items() if isinstance(each, m.MemberGone)]
         if there:
             self._handle_there(there)
         if gone:
             self._handle_gone(gone)
+        for uid, message in last.items():
+            self._fire(before[uid], message)
+
+    def _fire(self, before: m.Member | None, message: m.MemberIs | m.MemberGone) -> None:
+        """Tell the handlers of `join` or `leave`, if a mobster has become ready or has gone."""
+        if isinstance(message, m.MemberIs):
+            member = message.member
+            if member.role and member.state == "ready" and (before is None or before.state != "ready"):
+                self._peer.fire("join", member)
+        elif before is not None and before.role:
+            self._peer.fire("leave", before)
 
     def _handle_one(self, link: Link, message: m.Down) -> None:
         peer = self._peer
@@ -287,30 +302,24 @@ class Control:
         if role.given_up:
             peer.calling.handle_given_up(role.name)
 
-    def _handle_there(self, members: dict[int, m.Member]) -> None:
+    def _handle_there(self, members: list[m.Member]) -> None:
         peer = self._peer
-        known = {uid: peer.roster.get(uid) for uid in members}
-        for member in members.values():
+        for member in members:
             peer.roster.put(member)
-        peer.contacts.put(list(members.values()))
-        for uid, member in members.items():
-            before = known[uid]
+        peer.contacts.put(members)
+        for member in members:
             if member.token:
                 peer.fencing.see(member)
-            if member.role and member.state == "ready" and (before is None or before.state != "ready"):
-                peer.fire("join", member)
 
     def _handle_gone(self, gone: list[tuple[int, str]]) -> None:
         peer = self._peer
-        members = [peer.roster.remove(uid) for uid, _ in gone]
+        for uid, _ in gone:
+            peer.roster.remove(uid)
         peer.contacts.remove(gone)
         for uid, _ in gone:
             peer.callbacks.handle_gone(uid)
             peer.buffers.handle_gone(uid)
             peer.descriptors.handle_gone(uid)
-        for member in members:
-            if member is not None and member.role:
-                peer.fire("leave", member)
 
     def _handle_closed(self, link: Link, why: str) -> None:
         self._fail_requests()
