@@ -12,7 +12,7 @@ import socket
 import struct
 
 from mob.errors import AppNotRunning, nearest
-from mob.rim.addresses import Desk, address_of, all_apps, desks, name_in, peer_of, running_apps
+from mob.rim.addresses import Desk, address_of, desks, name_in, peer_of, running_apps
 
 PATIENCE = 10.0
 """Seconds for which a connection to a desk is waited for."""
@@ -114,6 +114,6 @@ def _of_another(app: str, owners: list[int], node: str | None = None) -> socket.
 def _owners(app: str) -> list[int]:
     """The other users who have an app of that name."""
     try:
-        return sorted(user for user, name in all_apps() if name == app and user != os.getuid())
+        return sorted({desk.user for desk in desks(app)} - {os.getuid()})
     except OSError:
         return []

@@ -134,14 +134,28 @@ def _claimed() -> Iterator[tuple[int, Desk]]:
         yield 0, Desk(user, path.name[len(prefix) :], str(path))
 
 
+_proven: dict[tuple[int, str], Desk] = {}
+"""What was believed before, by inode and address: who listens on a socket cannot change, and a look wakes its Kingpin."""
+MOST_PROVEN = 1000
+
+
 def _believed(desk: Desk, inode: int) -> Desk | None:
     if not LINUX:
         return desk
+    if (known := _proven.get((inode, desk.address))) is not None:
+        return known
     holder = holder_of(desk.address)
     if holder is not None:
-        return msgspec.structs.replace(desk, pid=holder.pid) if holder.user == desk.user else None
-    pid = _owner_of(inode, desk.user)  # its Kingpin is stopped, and many wait at its desk
-    return msgspec.structs.replace(desk, pid=pid) if pid else None
+        pid, is_theirs = holder.pid, holder.user == desk.user
+    else:
+        pid = _owner_of(inode, desk.user)  # its Kingpin is stopped, and many wait at its desk
+        is_theirs = bool(pid)
+    if not is_theirs:
+        return None
+    if len(_proven) >= MOST_PROVEN:
+        _proven.clear()
+    proven = _proven[inode, desk.address] = msgspec.structs.replace(desk, pid=pid)
+    return proven
 
 
 def _owner_of(inode: int, user: int) -> int:
