@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 BEHIND = 1024 * 1024
 """Bytes that a member may leave unread before it is told nothing more for the time being."""
+FEW = 50
+"""Members and clients up to which all hear of changes at the same time."""
 TOGETHER = 500
 """Changes in one frame."""
 
@@ -33,6 +35,7 @@ class Herald:
         self._kingpin = kingpin
         self._news = News()
         self._is_scheduled = False
+        self._is_crowd = False
         self._timers: dict[int, int] = {}  # by lane
         self._acquainted: dict[int, set[int]] = {}  # uid of a client -> those who know it
         self._known: dict[int, set[int]] = {}  # the same the other way round
@@ -153,8 +156,12 @@ class Herald:
         self._news.handle_told(lane, count, now - (thread_time() - began), now)
 
     def _lane(self, connection: Connection) -> int:
+        """Return in which lane one hears: as long as there are few, all in one, so who is told of a change and asks
+        another at once finds that it knows as much."""
+        if not self._is_crowd:
+            self._is_crowd = len(self._kingpin.connections) > FEW  # and stays one: no lane is left for a swifter one
         wants = connection.is_client or self._kingpin.supervisor.crew.introductions.has_wishes(connection.uid)
-        return SWIFT if wants else SLOW
+        return SLOW if self._is_crowd and not wants else SWIFT
 
     def _is_reading(self, connection: Connection) -> bool:
         return connection.uid not in self._behind and connection.link.unsent_bytes <= BEHIND

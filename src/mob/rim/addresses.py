@@ -135,7 +135,7 @@ def _claimed() -> Iterator[tuple[int, Desk]]:
 
 
 _proven: dict[tuple[int, str], Desk] = {}
-"""What was believed before, by inode and address: who listens on a socket cannot change, and to look wakes a Kingpin."""
+"""What was believed before, by inode and address: who listens on a socket cannot change, and a look wakes a Kingpin."""
 MOST_PROVEN = 1000
 
 
