@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -89,6 +91,19 @@ def test_after_a_crash_of_the_kingpin_and_again_and_again(apps: Apps, first: Run
     wait_until(lambda: len(joined) >= 2, "the new workers have joined")
     wait_until(lambda: len(client.members()) == 4, f"only those who live are members: {client.members()}")
     assert client.statistics()["pending"] == 0
+
+
+def test_one_that_was_linked_to_nobody_yet(apps: Apps, first: RunningApp) -> None:
+    client = first.connect()
+    back = client.require("back")
+    os.kill(first.process.pid, signal.SIGSTOP)  # it introduces nobody
+    call = back.release()
+    first.kill()
+    with pytest.raises(mob.CallError):
+        call.result(30)
+    first.wait_gone()
+    start(apps, 2).wait_ready(2)
+    assert back.release().result(30) == 2
 
 
 def test_messages_go_to_the_workers_that_are_there(apps: Apps, first: RunningApp) -> None:

@@ -37,6 +37,7 @@ UNSENT_LIMIT = 64 * 1024 * 1024
 FULL = UNLIMITED >> 1
 """What is added to the calls that a worker of another machine has in hand if others wait for it: more than any export
 runs at once that has a limit."""
+UNINTRODUCED = "cannot be reached: its app has ended"
 EXITED = "exited before it answered"
 """How a worker has died, as far as the end of its link says it."""
 VERDICT = 1.0
@@ -221,6 +222,9 @@ class Contact:
                     self._early_bytes += len(message.body)
             else:  # it came meanwhile, on the loop's thread
                 _post(self.link, message, descriptors)
+                return
+        if self._peer.control.is_closed:  # looked at now: the app may have gone while this was under way
+            self._peer.reactor.call(self._peer.contacts.handle_unintroduced)
 
     def attach(self, link: Link) -> None:
         """The Kingpin has introduced us. What was said early goes first: others see the link only after that."""
@@ -489,7 +493,7 @@ class Contacts:
         if contact is None:
             contact = self._kind_of(uid)(self._peer, m.Member(uid, 0, "", 0, 0, Mobster.READY))
             if self._peer.control.is_closed:
-                contact.gone = "cannot be reached: its app has ended"
+                contact.gone = UNINTRODUCED
             elif contact.is_distant:
                 contact.gone = "has gone"
             else:
@@ -547,6 +551,20 @@ class Contacts:
             if why != CLOSED and contact.uid in self._by_uid:
                 self._peer.log.error("the link to %s was closed: %s", contact.name, why)
                 self._peer.control.post(m.WantMember(contact.uid, again=True))
+
+    def handle_unintroduced(self) -> None:
+        """Nobody is left who would introduce this process to anybody: those that it has no link to are out of reach."""
+        if not self._peer.control.is_closed:
+            return  # it takes part in the app again
+        without = [contact for contact in self if contact.link is None]
+        for contact in without:
+            contact.is_broken = True
+            self._judge(contact)
+        for role in {contact.member.role for contact in without}:
+            self._reroute(role)
+        for contact in without:
+            if contact.pending or contact.orphans:
+                contact.lose(UNINTRODUCED)
 
     def remove(self, gone: Sequence[tuple[int, str]]) -> None:
         """Members have gone, and why. What they still said is read first; after that nothing more can come."""

@@ -324,9 +324,7 @@ class Control:
     def _handle_closed(self, link: Link, why: str) -> None:
         self._fail_requests()
         self._end_following()
-        for contact in self._peer.contacts:
-            if contact.link is None and (contact.pending or contact.orphans):  # nobody is left who would introduce us
-                contact.lose("cannot be reached: its app has ended")
+        self._peer.contacts.handle_unintroduced()
         self._peer.calling.fail_all(self.ended)
         self.on_gone()
         self.changes.note()
