@@ -1,7 +1,7 @@
 """What is said of a role that serves HTTP: the address, the name of the application, the options of its server.
 
 Text and plain data only, checked where the line that is wrong stands. The server itself, uvicorn, is known to the
-mobsters alone (`mobster/web.py`): what it does not know as an option, they refuse when they start. Floor 0.
+mobsters alone (`mobster/http/server.py`): what it does not know as an option, they refuse when they start. Floor 0.
 """
 
 from __future__ import annotations

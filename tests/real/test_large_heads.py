@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from mob.mobster.heads import LIMIT
+from mob.mobster.http.heads import LIMIT
 from tests.running import apps_in
 
 SHOP = """

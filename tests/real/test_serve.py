@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import http.client
-import os
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -156,4 +155,3 @@ def test_a_stop_ends_the_lifespan_once_and_then_the_handlers(site: Site) -> None
         assert lines[-2:] == ["shutdown", "stop"]
     with pytest.raises(ConnectionRefusedError):
         site.ask()
-    assert os.path.exists(site.app.directory / "go")

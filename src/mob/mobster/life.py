@@ -60,7 +60,7 @@ from mob.rim.reactor import Reactor
 from mob.wire import messages as m
 
 if TYPE_CHECKING:
-    from mob.mobster.web import Web
+    from mob.mobster.http.server import Web
 
 FAREWELL_TIME = 1.0
 """Seconds to wait for the others to have noticed that this process drains."""
@@ -340,7 +340,7 @@ class Life:
 
     async def _serve(self) -> None:
         """Serves the application of the role; imported here, for only who serves needs uvicorn."""
-        web = importlib.import_module("mob.mobster.web")
+        web = importlib.import_module("mob.mobster.http.server")
         server = web.Web(self.order.role, self.order.index, self.module, self.peer.tracing)
         self.web, self.vitals.requests = server, server.requests
         await server.start()

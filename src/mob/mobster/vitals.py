@@ -23,8 +23,8 @@ from mob.rim.processes import ResidentMemory
 from mob.wire import messages as m
 
 if TYPE_CHECKING:
+    from mob.mobster.http.requests import Requests
     from mob.mobster.peer import Peer
-    from mob.mobster.requests import Requests
 
 PACKAGE = str(Path(__file__).resolve().parents[1]) + os.sep
 FRAMES, AWAITED = ("cr_frame", "gi_frame", "ag_frame"), ("cr_await", "gi_yieldfrom", "ag_await")

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from mob.mobster.requests import Requests
+from mob.mobster.http.requests import Requests
 
 HTTP = {"type": "http"}
 

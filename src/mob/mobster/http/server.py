@@ -29,9 +29,10 @@ from uvicorn.server import ServerState
 
 from mob import serve
 from mob.errors import PlanError, nearest
-from mob.mobster import api, applications, heads
-from mob.mobster.lifespan import Lifespan
-from mob.mobster.requests import Requests
+from mob.mobster import api
+from mob.mobster.http import applications, heads
+from mob.mobster.http.lifespan import Lifespan
+from mob.mobster.http.requests import Requests
 from mob.plan import RolePlan
 from mob.rim import connections
 from mob.rim.connections import Use
