@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -95,8 +96,9 @@ def test_after_a_crash_of_the_kingpin_and_again_and_again(apps: Apps, first: Run
 
 def test_one_that_was_linked_to_nobody_yet(apps: Apps, first: RunningApp) -> None:
     client = first.connect()
-    back = client.require("back")
     os.kill(first.process.pid, signal.SIGSTOP)  # it introduces nobody
+    wait_until(lambda: "T (stopped)" in Path(f"/proc/{first.process.pid}/status").read_text(), "it has stopped")
+    back = client.require("back")
     call = back.release()
     first.kill()
     with pytest.raises(mob.CallError):

@@ -269,7 +269,7 @@ class Caller:
 
     def _wait(self, parked: Parked, route: Route[Contact], is_new: bool = True) -> None:
         call = parked.call
-        if not route.targets and self.roster.roles[route.role].given_up:
+        if not route.targets and self.roster.is_over(route.role):
             self._end(call, "refused", "Unavailable", "no")
             return
         if is_new and parked.size + sum(each.size for each in self.routes.values()) > BACKLOG:

@@ -61,7 +61,7 @@ class Peer(Caller):
             if export.is_beside:
                 route.lanes[export.name] = Lane(export.width, True)
         self.handle_resized(role.name)
-        if role.given_up and not route.targets:
+        if self.roster.is_over(role.name) and not route.targets:
             for parked in self._take(route):
                 self._end(parked.call, "refused", "Unavailable", "no")
 

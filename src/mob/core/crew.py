@@ -295,6 +295,12 @@ class Crew:
         slots = self.slots_of(role)
         return bool(slots) and all(slot.state is SlotState.EMPTY and slot.outcome in outcomes for slot in slots)
 
+    def note_end(self, role: str, why: str) -> list[Decision]:
+        """Tell everybody why no worker of the role is left, if none is and none will come."""
+        if self.processes_of(role) or any(slot.state is not SlotState.EMPTY for slot in self.slots_of(role)):
+            return []
+        return self.role_changed(role, ended=why)
+
     def has_lease(self, role: str) -> bool:
         """Whether this machine may run it: of a singleton, one machine of the cluster may."""
         return (lease := self.leases.get(role)) is None or lease.token > 0
@@ -333,7 +339,8 @@ class Crew:
             process.token = lease.token
         member = process.member()
         self.roster.put(member)
-        decisions: list[Decision] = [Launch(uid, slot.role, slot.index, slot.generation), self.welcome(uid)]
+        decisions = self.role_changed(slot.role, given_up=False, ended="")
+        decisions += [Launch(uid, slot.role, slot.index, slot.generation), self.welcome(uid)]
         decisions += [Announce(member), *(Introduce(*pair) for pair in self.introductions.joined(member))]
         timeout = self.roles[slot.role].plan.boot_timeout
         return decisions if timeout is None else [*decisions, WakeAt(now + timeout)]

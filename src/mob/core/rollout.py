@@ -243,7 +243,7 @@ class Rollout:
         """A place where nobody is, and where perhaps nobody was to come any more."""
         slot.step("reloaded")
         self._crew.roles[slot.role].intensity.reset()
-        return [*self._crew.role_changed(slot.role, given_up=False), *self._crew.launch(slot, now)]
+        return self._crew.launch(slot, now)
 
     def _dismiss_successor(self, slot: Slot, now: float) -> list[Decision]:
         """One that was launched for another reason may have read the old code."""

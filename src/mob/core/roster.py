@@ -81,6 +81,13 @@ class Roster:
         info = self.roles.get(role)
         return bool(self.cut) and info is not None and not info.workers
 
+    def is_over(self, role: str) -> bool:
+        """Return whether no worker of the role will come: it is given up or has ended, and no other machine runs it."""
+        info = self.roles.get(role)
+        if info is None or not (info.given_up or info.ended):
+            return False
+        return not any(count for _, count in self.places(role)[1:])
+
     def places(self, role: str) -> list[tuple[str, int]]:
         """How many places the role has on each machine, by its name ("" if there is no cluster)."""
         info = self.roles.get(role)  # an upgrade may add a role: its first member is known before it is described

@@ -1,4 +1,5 @@
-"""The stop of the whole app: roles in reverse order of their start, each when the later ones are gone.
+"""The stop of the whole app: roles in reverse order of their start, each when the later ones are gone. Those that serve
+HTTP go first, with the roles that need them, because their requests call the others.
 
 Each role has what is left of the grace time less a reserve for each role after it. What is there when its time is over
 is killed, and all at once if somebody asks a second time.
@@ -6,9 +7,12 @@ is killed, and all at once if somebody asks a second time.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+
 from mob.core.crew import EARLY, Crew, Process
 from mob.core.debugging import Debugging
 from mob.core.decisions import Decision, Finish, Tell, WakeAt
+from mob.plan import RolePlan
 
 NOTICE = 2.0
 """Seconds of a stop after which it is said who is waited for."""
@@ -18,6 +22,25 @@ SHOWN = 5
 """Names that are listed, of processes and of their calls."""
 RESERVE = 0.1
 """The part of the grace time that a role still to be stopped keeps for itself while an earlier one takes long."""
+
+
+ENDED = "the app is stopping."
+"""Why a role has ended, as its callers hear it."""
+
+
+def stages(order: Sequence[str], roles: Iterable[RolePlan]) -> list[str]:
+    """Return the roles so that those which end first come last.
+
+    >>> front, back = RolePlan("front", "front", serve=":80"), RolePlan("back", "back")
+    >>> stages(["front", "back"], [front, back])
+    ['back', 'front']
+    """
+    plans = {role.name: role for role in roles}
+    first: set[str] = set()
+    for name in order:  # a role comes behind those that it needs
+        if name in plans and (plans[name].serve is not None or first.intersection(plans[name].needs)):
+            first.add(name)
+    return [name for name in order if name not in first] + [name for name in order if name in first]
 
 
 class Stopping:
@@ -47,7 +70,7 @@ class Stopping:
         self._status = status
         self._deadline = now + crew.plan.grace
         self._notice_at = now + NOTICE
-        self._stage = crew.order[:]
+        self._stage = stages(crew.order, [role.plan for role in crew.roles.values()])
         for slot in crew.slots.values():
             slot.step("stopping")
         for process in crew.processes.values():
@@ -67,6 +90,7 @@ class Stopping:
     def go_on(self, now: float) -> list[Decision]:
         """Asks the next role once the one before is gone; finishes when all are."""
         crew = self._crew
+        decisions = [decision for role in self._stage for decision in crew.note_end(role, ENDED)]
         while self._stage and not crew.processes_of(self._stage[-1]):
             self._stage.pop()
         if not crew.processes:
@@ -75,10 +99,9 @@ class Stopping:
             self.is_over = True
             return [Finish(self._status)]
         if not self._stage or self._stage[-1] == self._asked:
-            return []
+            return decisions
         self._asked = self._stage[-1]
         left = self._stage_time(now)
-        decisions: list[Decision] = []
         for process in crew.processes_of(self._asked):
             decisions += crew.retire(process, now, left)
         return decisions

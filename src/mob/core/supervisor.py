@@ -227,7 +227,7 @@ class Supervisor:
             slot.step("exited, held")
             return [*self._tell_exit(process, "its lease is lost.", was_told), *self.rollout.handle_resized(now)]
         if not is_wanted(role.plan, status, process.is_restarted or not process.pid):
-            return self._handle_over(process, was_told, status, now)
+            return self._handle_over(process, why, was_told, status, now)
         if not was_told and not was_ready and self._has_never_begun(slot):
             return [*failing, *self._end_unbegun(process, now)]
         if not was_told and not role.intensity.allows(role.plan, now):
@@ -247,7 +247,9 @@ class Supervisor:
         slot.due = now + pause
         return [*decisions, WakeAt(slot.due)]
 
-    def _handle_over(self, process: Process, was_told: bool, status: int | None, now: float) -> list[Decision]:
+    def _handle_over(
+        self, process: Process, why: str, was_told: bool, status: int | None, now: float
+    ) -> list[Decision]:
         """No process follows this one. If it did its work, those that need its role begin; if not, they cannot."""
         slot, role = process.slot, self.crew.roles[process.slot.role].plan
         slot.step("exited, done")
@@ -256,6 +258,9 @@ class Supervisor:
         if process.is_done:
             process.report = ""  # a module that ends with `sys.exit(0)` could be imported well enough
         decisions = self._tell_exit(process, f"it is not revived ({role.restart}).", was_told)
+        decisions += self.crew.note_end(
+            slot.role, f"the last one {why}, and is not revived (restart={role.restart!r})."
+        )
         if process.is_done:
             decisions += [*self.rollout.handle_done(slot, now), *self.crew.release_held(now)]
         if held := self.crew.in_vain(slot.role):

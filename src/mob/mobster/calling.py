@@ -634,11 +634,11 @@ class Calling:
                 self._change(lambda again=again: again(monotonic()))
         self._look_at_the_clock()
 
-    def handle_given_up(self, role: str) -> None:
+    def handle_over(self, role: str) -> None:
         """No worker of the role will come any more, unless somebody reloads it: what waits for one has failed."""
         route = self._peer.contacts.routes.get(role)
         if route is not None and not route.targets:
-            self._take_each(route, lambda parked: self._give_up(parked, self._given_up(_label(parked, role), role)))
+            self._take_each(route, lambda parked: self._give_up(parked, self._over(_label(parked, role), role)))
 
     def why_none(self, label: str, role: str) -> Unavailable | None:
         """Return why no worker will come for what waits for one; None as long as there is one, or one may come."""
@@ -650,16 +650,18 @@ class Calling:
         info = roster.roles.get(role)
         if info is None:  # of a client that has made its proxy before the app was restarted
             return Unavailable(f"{label}: the app {peer.app!r}, as it was restarted, has no role {role!r}.")
-        return self._given_up(label, role) if info.given_up or roster.is_out_of_reach(role) else None
+        return self._over(label, role) if roster.is_over(role) or roster.is_out_of_reach(role) else None
 
     def too_late(self, label: str, role: str) -> Unavailable:
         """Return the error of what has waited for a worker for as long as it may."""
         return Unavailable(f"{label}: no worker of {role!r} became ready in time; {self._why(role)}")
 
-    def _given_up(self, label: str, role: str) -> Unavailable:
+    def _over(self, label: str, role: str) -> Unavailable:
         roster = self._peer.roster
         if roster.is_out_of_reach(role):
             return Unavailable(f"{label}: {role!r} runs on other machines, which cannot be reached now: {roster.cut}")
+        if why := roster.roles[role].ended:
+            return Unavailable(f"{label}: no worker of {role!r} is left: {why}")
         return Unavailable(f"{label}: the role {role!r} is given up, for it failed too often; {self._why(role)}")
 
     def fail_all(self, error: Callable[[str], CallError]) -> None:

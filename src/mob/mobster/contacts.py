@@ -592,7 +592,7 @@ class Contacts:
         for role in list(self.routes):
             self._reroute(role)
             if self._peer.roster.is_out_of_reach(role):
-                self._peer.calling.handle_given_up(role)
+                self._peer.calling.handle_over(role)
         if not self._peer.roster.cut:
             for contact in self:
                 contact.want_again()

@@ -299,8 +299,8 @@ class Control:
             peer.serving.quarantined = dict(role.quarantined)
         peer.contacts.learn(role)
         peer.calling.handle_resized()
-        if role.given_up:
-            peer.calling.handle_given_up(role.name)
+        if peer.roster.is_over(role.name):
+            peer.calling.handle_over(role.name)
 
     def _handle_there(self, members: list[m.Member]) -> None:
         peer = self._peer

@@ -158,7 +158,10 @@ class ThreadLife(Life):
     def _free(self) -> None:
         """What the kernel does for a process."""
         peer, loop = self.peer, self.reactor.loop
-        loop.run_until_complete(_end_tasks())
+        ending = loop.create_task(_end_tasks())
+        ending.add_done_callback(lambda _: loop.stop())
+        while not ending.done():  # who was about to stop the loop when the kill came may do so now
+            loop.run_forever()
         for each in peer.contacts.links():
             each.close()
         peer.control.on_gone = _nothing

@@ -83,3 +83,5 @@ class RoleInfo(Base, frozen=True):
     """Exports that have killed too many workers, each with the uid of the one that may try it again, 0 for none."""
     hears: bool = True
     """Whether its workers have a handler of messages, as far as is known."""
+    ended: str = ""
+    """Why the role has no worker and gets none, though it did not fail, unless somebody reloads or scales it."""
