@@ -23,6 +23,11 @@ BACK = """
         time.sleep(seconds)
         return os.getpid()
 
+    def held():
+        while not os.path.exists("grown"):
+            time.sleep(0.01)
+        return slow(0.1)
+
     async def waits(seconds):
         await asyncio.sleep(seconds)
         return os.getpid()
@@ -37,8 +42,8 @@ FRONT = """
     import mob
     back = mob.require("back")
 
-    async def burst(count, seconds):
-        calls = [back.slow(seconds) for _ in range(count)]
+    async def burst(count):
+        calls = [back.held() for _ in range(count)]
         return len({await call for call in calls})
     """
 
@@ -176,9 +181,10 @@ def test_a_role_grows_with_its_load(apps: Apps, workers: int) -> None:
     roles = f'.role("back", "./back.py", workers={workers}, max_workers=5).role("front", "./front.py")'
     app = apps.start(roles, back=BACK, front=FRONT)
     client = app.wait_ready()
-    burst = client.require("front").burst(24, 0.3)
+    burst = client.require("front").burst(24)
     app.wait_for(r"mob \| back: \d -> \d workers; calls wait\.")
     wait_until(lambda: len(app.ready(client, "back")) >= workers + 2, "it has grown")
+    (app.directory / "grown").touch()
     assert burst.result(60) >= workers  # what was with a worker stays there
-    assert client.require("front").burst(12, 0.3).result(60) >= workers + 2
+    assert client.require("front").burst(24).result(60) >= workers + 2
     assert len(app.ready(client, "back")) <= 5
