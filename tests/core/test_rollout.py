@@ -79,7 +79,7 @@ def test_new_code_that_does_not_come_up_leaves_the_old_in_place() -> None:
     (answer,) = world.answers
     text = "the reload has failed, the old ones stay. back.0: the new one could not be imported: SyntaxError: x"
     assert answer == d.Answer(ASKED, error=text)
-    assert world.told[-2].startswith("back.0 (pid 0) could not import 'back'. Its error:\n    Traceback")
+    assert world.told[-2].startswith("back.0 could not import 'back'. Its error:\n    Traceback")
     assert not world.supervisor.rollout.is_reloading
 
 

@@ -156,8 +156,8 @@ class Process:
 
     @property
     def name(self) -> str:
-        """As people read it: `back.2 (pid 4242)`."""
-        return f"{self.slot.name} (pid {self.pid})"
+        """As people read it: `back.2 (pid 4242)`; `back.2` before its pid is known."""
+        return f"{self.slot.name} (pid {self.pid})" if self.pid else self.slot.name
 
     @property
     def note(self) -> str:
