@@ -85,6 +85,9 @@ class Listener(msgspec.Struct, frozen=True):
     users: list[int]
     is_activated: bool = False
     """Whether the service manager has opened it."""
+    roles: list[str] = []
+    """The roles of which a worker has held it; a program of an older version leaves none."""
+    lingers: bool = False
 
 
 class Estate(msgspec.Struct, frozen=True):
@@ -229,6 +232,8 @@ def take_over(kingpin: Kingpin, estate: Estate) -> list[Decision]:
         if (follower := kingpin.connections.get(uid)) is not None:
             kingpin.console.followers.take_over(uid, follower.link, follow, missed)
     for listener in estate.listeners:
+        if not listener.roles:
+            listener = msgspec.structs.replace(listener, roles=list(estate.snapshot.targets))
         kingpin.ports.take_over(*msgspec.structs.astuple(listener))
     kingpin.ports.take_over_passed(estate.passed)
     kingpin.ports.spares.update(estate.spares)

@@ -379,7 +379,8 @@ class Kingpin:
                 what = f"{connection.link.name} cannot listen on {where(message.address)}"
                 self.shortage.attempt(what, partial(self._bind, connection, message))
             case m.Unbind(id=number):
-                self.ports.give_back(self.role_of(connection), uid, message)
+                self.ports.give_back(self.role_of(connection), uid, message, supervisor.crew)
+                self.end_unused_ports()
                 connection.link.post(m.Unbound(number))
             case _:
                 if self.cluster is None or not self.cluster.handle(connection, message):
@@ -408,7 +409,7 @@ class Kingpin:
         if connection.link.is_closed:
             return
         try:
-            listener = self.ports.listener(self.role_of(connection), connection.uid, bind)
+            listener = self.ports.listener(self.role_of(connection), connection.uid, bind, self.supervisor.crew)
         except REFUSALS as error:
             if isinstance(error, OSError) and error.errno in LACKING:
                 raise
@@ -417,6 +418,12 @@ class Kingpin:
         if self.ports.paths:
             self.nursery.remember(self.ports.paths)
         connection.link.post_with(m.Bound(bind.id), [os.dup(listener.fileno())])
+
+    def end_unused_ports(self) -> None:
+        """Close the listening sockets that no worker reads and no worker is to read."""
+        due = self.ports.end_unused(self.supervisor.crew, monotonic(), self.plan.grace)
+        if due != math.inf:
+            self._wake_at(due)
 
     def _refuse_bind(self, link: Link, bind: m.Bind, error: Exception) -> None:
         """Not on the loop, for it may take long to find out who has the address."""
@@ -445,6 +452,7 @@ class Kingpin:
                 decisions = [*decisions, *self.cluster.note(decisions)]
             self.registry.handle_decisions(decisions, monotonic())
             self._do(decisions)
+            self.end_unused_ports()
             self.manager.tell(self.supervisor)
             if self.cluster is not None:
                 self.cluster.leases.look_soon()
@@ -529,6 +537,7 @@ class Kingpin:
         self.carry_out(self.supervisor.handle_wake(monotonic()))
         if self.cluster is not None:
             self.carry_out(self.cluster.handle_wake(monotonic()))
+        self.end_unused_ports()
 
     def _exited(self, uid: int, status: int) -> None:
         self.ports.handle_exited(uid)

@@ -1,9 +1,9 @@
 """The shared ports: bound once here, listened on by many.
 
 Every mobster that binds an address gets the same socket, so all accept from one queue of the kernel's: no connection
-that waits in it is lost when a mobster dies. A socket stays open as long as the Kingpin lives, unless all who had asked
-for it have closed it. A socket that listens on port 0 is keyed by the role and by which of those of its process it is,
-so all workers of a role get the same free port.
+that waits in it is lost when a mobster dies. A socket stays open until its last user is gone and no worker is to come
+that may want it (`core/tenancy.py`). A socket that listens on port 0 is keyed by the role and by which of those of its
+process it is, so all workers of a role get the same free port.
 
 A server that starts on a Unix socket removes the file that is there (asyncio and uvloop do), and some remove it when
 they end. So each socket file has a spare name, a hidden hard link beside it, from which `restore` makes it anew.
@@ -12,12 +12,15 @@ they end. So each socket file has a spare name, a hidden hard link beside it, fr
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import socket
 import stat
 from collections.abc import Iterable
 from typing import cast
 
+from mob.core.crew import Crew
+from mob.core.tenancy import Tenancy
 from mob.rim.listeners import BACKLOG
 from mob.wire.messages import Address, Bind, Unbind
 
@@ -34,7 +37,7 @@ class Ports:
         self._listeners: dict[Key, socket.socket] = {}
         self._passed = list(passed)  # by the service manager, until somebody wants their addresses
         self._activated: set[Key] = set()  # those that were passed
-        self._users: dict[Key, set[int]] = {}  # uids of the mobsters that have asked
+        self._tenancies: dict[Key, Tenancy] = {}
         self.spares: dict[str, str] = {}
         """The spare name of each socket file, by its path."""
         self.paths: list[str] = []
@@ -43,51 +46,82 @@ class Ports:
     def __repr__(self) -> str:
         return f"<Ports: {len(self._listeners)} listeners>"
 
-    def listener(self, role: str, uid: int, bind: Bind) -> socket.socket:
+    def listener(self, role: str, uid: int, bind: Bind, crew: Crew) -> socket.socket:
         """The socket for the address, made at the first asking. One of `REFUSALS` as from `bind`."""
         key = _key(role, bind)
         if key not in self._listeners:
             if (passed := self._passed_for(bind.address)) is not None:
                 self._activated.add(key)
             self._listeners[key] = passed or self._make(bind)
-        self._users.setdefault(key, set()).add(uid)
+        self._tenancies.setdefault(key, Tenancy()).enter(uid, role, crew)
         self.restore()
         return self._listeners[key]
 
-    def give_back(self, role: str, uid: int, unbind: Unbind) -> None:
-        """The mobster does not listen there after all, or not any more. If nobody else does, the socket is closed; if
-        it was passed to this app, it waits for the next who wants it."""
+    def give_back(self, role: str, uid: int, unbind: Unbind, crew: Crew) -> None:
+        """The mobster does not listen there after all, or not any more. If it has not served from there and nobody else
+        does, the socket is closed; `end_unused` decides about the others."""
         key = _key(role, unbind)
-        users = self._users.get(key, set())
-        users.discard(uid)
-        if users or key not in self._listeners:
+        tenancy = self._tenancies.get(key)
+        if tenancy is None:
             return
-        self._users.pop(key, None)
+        if unbind.serves:
+            tenancy.leave(uid, crew)
+            return
+        tenancy.users.discard(uid)
+        if not tenancy.users:
+            self._end(key)
+
+    def handle_exited(self, uid: int) -> None:
+        """The mobster has ended. What it listened on stays open for now, because others wait in the queue."""
+        for tenancy in self._tenancies.values():
+            tenancy.users.discard(uid)
+
+    def end_unused(self, crew: Crew, now: float, linger: float) -> float:
+        """Close the sockets that nobody uses and nobody is to use; return when the next one is due, as things stand."""
+        due = math.inf
+        for key, tenancy in list(self._tenancies.items()):
+            if (end := tenancy.ends_at(crew, now, linger)) <= now:
+                self._end(key)
+                self._remove_file(key)
+            else:
+                due = min(due, end)
+        return due
+
+    def _end(self, key: Key) -> None:
+        """Close a socket; one that was passed to this app waits for the next who wants it."""
+        del self._tenancies[key]
         sock = self._listeners.pop(key)
         if key in self._activated:
             self._activated.discard(key)
             self._passed.append(sock)
             return
+        self._forget_file(key, sock)
         sock.close()
-        if unbind.address.family == socket.AF_UNIX and (spare := self.spares.pop(unbind.address.host, None)):
+
+    def _forget_file(self, key: Key, sock: socket.socket) -> None:
+        """Remove the spare name of a socket file."""
+        if sock.family == socket.AF_UNIX and (spare := self.spares.pop(_address(key).host, None)):
             self.paths.remove(spare)
             with contextlib.suppress(OSError):
                 os.unlink(spare)
 
-    def handle_exited(self, uid: int) -> None:
-        """The mobster has ended. What it listened on stays open, because others wait in the queue."""
-        for users in self._users.values():
-            users.discard(uid)
+    def _remove_file(self, key: Key) -> None:
+        """Remove the file of a socket that was closed, unless somebody else listens there by now."""
+        address = _address(key)
+        if address.family == socket.AF_UNIX and address.host in self.paths:
+            self.paths.remove(address.host)
+            _remove_stale(address.host)
 
-    def in_use(self) -> list[tuple[Address, str, int, int, list[int], bool]]:
-        """Every listener: its address, role and number if it is a free one, its descriptor, who has asked, and whether
-        the service manager has opened it."""
-        found: list[tuple[Address, str, int, int, list[int], bool]] = []
+    def in_use(self) -> list[tuple[Address, str, int, int, list[int], bool, list[str], bool]]:
+        """Every listener: its address, role and number if it is a free one, its descriptor, who holds it, whether the
+        service manager has opened it, the roles of which a worker has held it, and whether it lingers."""
+        found: list[tuple[Address, str, int, int, list[int], bool, list[str], bool]] = []
         for key, sock in self._listeners.items():
             role, nth = cast(tuple[str, int], key[1:]) if len(key) > 1 else ("", 0)
-            users = sorted(self._users.get(key, ()))
-            address = cast(tuple[Address], key)[0]
-            found.append((address, role, nth, sock.fileno(), users, key in self._activated))
+            tenancy = self._tenancies[key]
+            users, roles = sorted(tenancy.users), sorted(tenancy.roles)
+            is_activated = key in self._activated
+            found.append((_address(key), role, nth, sock.fileno(), users, is_activated, roles, tenancy.lingers))
         return found
 
     def passed_on(self) -> list[int]:
@@ -95,12 +129,20 @@ class Ports:
         return [sock.fileno() for sock in self._passed]
 
     def take_over(
-        self, address: Address, role: str, nth: int, descriptor: int, users: Iterable[int], is_activated: bool
+        self,
+        address: Address,
+        role: str,
+        nth: int,
+        descriptor: int,
+        users: Iterable[int],
+        is_activated: bool,
+        roles: Iterable[str],
+        lingers: bool,
     ) -> None:
         """A listener of the program before this one."""
         key: Key = (address, role, nth) if role else (address,)
         self._listeners[key] = socket.socket(fileno=descriptor)
-        self._users[key] = set(users)
+        self._tenancies[key] = Tenancy(users, roles, lingers)
         if is_activated:
             self._activated.add(key)
 
@@ -165,6 +207,10 @@ class Ports:
 
 def _key(role: str, bind: Bind | Unbind) -> Key:
     return (bind.address, role, bind.nth) if bind.address.has_free_port() else (bind.address,)
+
+
+def _address(key: Key) -> Address:
+    return cast(tuple[Address], key)[0]
 
 
 def where(address: Address) -> str:

@@ -39,7 +39,6 @@ from mob.mobster import (
     control,
     debugging,
     ending,
-    listening,
     loading,
     output,
     preloading,
@@ -49,6 +48,7 @@ from mob.mobster import (
 from mob.mobster.closing import LAST, Closing
 from mob.mobster.early import Early
 from mob.mobster.exports import functions_of
+from mob.mobster.listening import Listening
 from mob.mobster.liveness import Liveness
 from mob.mobster.peer import Peer
 from mob.mobster.proxy import OWN
@@ -105,8 +105,8 @@ class Life:
             self.peer.admit_only(order.role.callers)
         self.early = Early(self.peer, self._collect_exports)
         is_watched = order.role.hang_timeout is not None or order.role.max_workers is not None
-        up = self.peer.control
-        self.sharing = Sharing(partial(listening.ask, up), partial(listening.give_back, up), self._handle_listening)
+        asked = Listening(self.peer.control)
+        self.sharing = Sharing(asked.ask, asked.give_back, self._handle_listening, asked.leave)
         self.readiness = Readiness(self.reactor, self.sharing.holds_any, self.say_ready)
         self.vitals = Vitals(self.peer, not is_watched, self.sharing.count_connections)
         self.liveness = self.pulse(

@@ -10,18 +10,35 @@ from mob.rim.listeners import Wish
 from mob.wire import messages as m
 
 
-def ask(control: Control, wish: Wish) -> int:
-    """The descriptor of the shared socket; `OSError` if it cannot be had."""
-    address = _resolved(wish)
-    call = control.request(f"bind to {wish.address}", lambda number: m.Bind(number, address, wish.v6only, wish.nth))
-    descriptor: int = call.result()
-    return descriptor
+class Listening:
+    """What one mobster asks the Kingpin about its sockets."""
 
+    def __init__(self, control: Control) -> None:
+        self._control = control
+        self._addresses: dict[Wish, m.Address] = {}  # as they were asked for: a later chdir changes nothing
 
-def give_back(control: Control, wish: Wish) -> None:
-    """It is not wanted after all; returns when the address is free, unless others listen on it."""
-    address = _resolved(wish)
-    control.request(f"unbind from {wish.address}", lambda number: m.Unbind(number, address, wish.nth)).result()
+    def __repr__(self) -> str:
+        return f"<Listening on {len(self._addresses)} addresses>"
+
+    def ask(self, wish: Wish) -> int:
+        """Return the descriptor of the shared socket; `OSError` if it cannot be had."""
+        address = self._addresses[wish] = _resolved(wish)
+        call = self._control.request(
+            f"bind to {wish.address}", lambda number: m.Bind(number, address, wish.v6only, wish.nth)
+        )
+        descriptor: int = call.result()
+        return descriptor
+
+    def give_back(self, wish: Wish) -> None:
+        """It is not wanted after all; returns when the address is free, unless others listen on it."""
+        address = self._addresses[wish]
+        self._control.request(
+            f"unbind from {wish.address}", lambda number: m.Unbind(number, address, wish.nth)
+        ).result()
+
+    def leave(self, wish: Wish) -> None:
+        """Tell the Kingpin that this process has served from the socket and does so no more. Nothing is waited for."""
+        self._control.post(m.Unbind(0, self._addresses[wish], wish.nth, serves=True))
 
 
 def _resolved(wish: Wish) -> m.Address:

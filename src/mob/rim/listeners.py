@@ -12,7 +12,8 @@ wants to wait in `accept`, it waits in `poll`.
 
 A shared socket that is closed is given back, so the address is free when `close` returns. Where the descriptor was
 handed to code that is not Python (uvloop), or the socket was dropped without `close`, `sweep` finds out. The sockets
-that a module serves from are kept (`keep`): a worker that ends must not take the queue along.
+that a module serves from are kept (`keep`): a worker that ends must not take the queue along. Of these the one who
+shares is told that this process has left them, and decides whether another is to come.
 
 A bind to port 0 gives each process a port of its own, as the system does, until the socket listens: then it becomes
 the one that all workers of the role share. Where the application has asked for the number before, it has perhaps told
@@ -100,10 +101,17 @@ WAITING = ("accept", "settimeout", "setblocking")
 class Sharing:
     """The replaced `bind`, and what it has replaced so far."""
 
-    def __init__(self, ask: Ask, give_back: GiveBack, on_listening: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        ask: Ask,
+        give_back: GiveBack,
+        on_listening: Callable[[], None],
+        leave: Callable[[Wish], None] = lambda wish: None,
+    ) -> None:
         self._ask = ask
         self._give_back = give_back
         self._on_listening = on_listening
+        self._leave = leave  # this process has served from there and does so no more; it does not wait
         self.on_accepted: Callable[[socket.socket], None] | None = None
         """Called for each connection that Python code has accepted, with the socket that listens."""
         self._numbers: set[int] = set()  # of the binds to port 0 that hold
@@ -309,7 +317,10 @@ class Sharing:
 
     def _release(self, inode: int) -> None:
         held = self._drop(inode)
-        if held is None or inode in self._kept:
+        if held is None:
+            return
+        if inode in self._kept:
+            self._leave(held.wish)
             return
         with contextlib.suppress(Exception):  # the Kingpin has gone, and all its sockets with it
             self._give_back(held.wish)
@@ -346,6 +357,8 @@ class Sharing:
         for descriptor in descriptors_of(self._held) or [sock.fileno() for sock in list(self._shared)]:
             with contextlib.suppress(OSError):  # it was closed, or is just now
                 places.add(_turn_deaf(descriptor))
+        for held in list(self._held.values()):
+            self._leave(held.wish)
         self._held.clear()
         self._shared.clear()
         return frozenset(places)

@@ -70,11 +70,13 @@ class Bind(Base, frozen=True, tag=25):
 
 
 class Unbind(Base, frozen=True, tag=26):
-    """I do not listen there after all, or not any more; as in the `Bind`."""
+    """I do not listen there after all, or not any more; as in the `Bind`. `serves`: I have served from there, and the
+    queue may be my successor's."""
 
     id: int
     address: Address
     nth: int
+    serves: bool = False
 
 
 class Overview(Base, frozen=True, tag=27):
