@@ -21,6 +21,8 @@ from mob.serve import Address, address_of, split
         ("[::1]:8000", Address("::1", 8000)),
         ("unix:./web.sock", Address(path="./web.sock")),
         ("unix:/run/a b.sock", Address(path="/run/a b.sock")),
+        ("unix:web.sock?mode=660", Address(path="web.sock", mode=0o660)),
+        ("unix:web.sock?user=root&mode=0600&group=0", Address(path="web.sock", mode=0o600, user="root", group="0")),
     ],
 )
 def test_an_address(text: str, address: Address) -> None:
@@ -44,6 +46,26 @@ def test_ipv6_stands_in_brackets() -> None:
 
 
 @pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("mdoe=660", "a Unix socket has no option 'mdoe'. Did you mean 'mode'? Wanted: 'unix:./web.sock?mode=660&"),
+        ("mode=660&mode=600", "mode= is there twice."),
+        ("mode=", "mode= has no value."),
+        ("", "a Unix socket has no option ''."),
+        ("mode=rw", "mode=rw is no mode of a file. Wanted: an octal number of three digits, as in chmod: mode=660"),
+        ("mode=689", "mode=689 is no mode of a file."),
+        ("mode=1777", "mode=1777 is no mode of a file."),
+        ("user=rooot", "this system has no user 'rooot'. Did you mean 'root'? Wanted: the name of a user"),
+        ("group=zzzzzzzz", "this system has no group 'zzzzzzzz'. Wanted: the name of a group"),
+    ],
+)
+def test_what_stands_behind_a_unix_socket_and_makes_no_sense(options: str, message: str) -> None:
+    with pytest.raises(PlanError) as caught:
+        address_of(f"unix:./web.sock?{options}")
+    assert f"serve='unix:./web.sock?{options}': {message}" in str(caught.value)
+
+
+@pytest.mark.parametrize(
     ("module", "parts"),
     [
         ("shop:app", ("shop", "app")),
@@ -64,6 +86,11 @@ def app(tmp_path: Path) -> mob.App:
     app = mob.start("shop").base(tmp_path)
     app._has_run = True
     return app
+
+
+def test_a_unix_socket_keeps_its_options_below_the_base(app: mob.App, tmp_path: Path) -> None:
+    app.role("web", "./shop.py:app", serve="unix:./run/../web.sock?mode=660&group=0")
+    assert app.plan.role("web").serve == f"unix:{tmp_path}/web.sock?mode=660&group=0"
 
 
 def test_a_role_that_is_served(app: mob.App, tmp_path: Path) -> None:

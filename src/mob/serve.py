@@ -6,15 +6,19 @@ mobsters alone (`mobster/http/server.py`): what it does not know as an option, t
 
 from __future__ import annotations
 
+import grp
 import os
+import pwd
 import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple, cast
 
-from mob.errors import PlanError
+from mob.errors import PlanError, nearest
 
 APPLICATION = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*(\(\))?")
 UNIX = "unix:"
+MODE = re.compile(r"(0o)?0?[0-7]{3}")
+UNIX_WANTED = "'unix:./web.sock?mode=660&user=www-data&group=www-data', each of the three if you like"
 WANTED = "'127.0.0.1:8000', ':8000', '[::1]:8000' or 'unix:./web.sock'"
 
 OURS: dict[str, str] = {
@@ -49,23 +53,30 @@ FILES = ("ssl_keyfile", "ssl_certfile", "ssl_ca_certs")
 
 
 class Address(NamedTuple):
-    """Where connections come in: a host and a port, or the path of a Unix socket."""
+    """Where connections come in: a host and a port, or the path of a Unix socket and who may connect to it."""
 
     host: str = ""
     port: int = 0
     path: str = ""
+    mode: int = 0o666
+    """The permissions of the socket file; to connect, a process needs the one to write."""
+    user: str = ""
+    """Who owns the file, "" for the user of the app."""
+    group: str = ""
 
 
 def address_of(text: object) -> Address:
     """The address that a text names; `PlanError` if it names none.
 
     >>> address_of("127.0.0.1:8000")
-    Address(host='127.0.0.1', port=8000, path='')
-    >>> address_of("unix:web.sock").path
-    'web.sock'
+    Address(host='127.0.0.1', port=8000, path='', mode=438, user='', group='')
+    >>> oct(address_of("unix:web.sock?mode=660").mode)
+    '0o660'
     """
     if isinstance(text, str) and text.startswith(UNIX) and len(text) > len(UNIX):
-        return Address(path=text.removeprefix(UNIX))
+        path, mark, options = text.removeprefix(UNIX).partition("?")
+        if path:
+            return Address(path=path, **_unix_options(text, options) if mark else {})
     host, colon, port = text.rpartition(":") if isinstance(text, str) else ("", "", "")
     is_bracketed = host.startswith("[") and host.endswith("]")
     if not colon or not (port.isascii() and port.isdigit()) or int(port) > 0xFFFF or "/" in host:
@@ -73,6 +84,63 @@ def address_of(text: object) -> Address:
     if ":" in host and not is_bracketed:
         raise PlanError(f"serve={text!r} is no address: a host of IPv6 stands in brackets. Wanted: {WANTED}.")
     return Address(host[1:-1] if is_bracketed else host, int(port))
+
+
+def _unix_options(text: str, options: str) -> dict[str, Any]:
+    """Return what stands behind the path of a Unix socket, as fields of its address."""
+    found: dict[str, Any] = {}
+    for option in options.split("&"):
+        name, _, value = option.partition("=")
+        if name not in ("mode", "user", "group"):
+            hint = nearest(name, ["mode", "user", "group"])
+            raise PlanError(f"serve={text!r}: a Unix socket has no option {name!r}. {hint} Wanted: {UNIX_WANTED}.")
+        if name in found:
+            raise PlanError(f"serve={text!r}: {name}= is there twice. Wanted: {UNIX_WANTED}.")
+        if not value:
+            raise PlanError(f"serve={text!r}: {name}= has no value. Wanted: {UNIX_WANTED}.")
+        if name == "mode" and not MODE.fullmatch(value):
+            raise PlanError(
+                f"serve={text!r}: mode={value} is no mode of a file. Wanted: an octal number of three digits, as in "
+                f"chmod: mode=660 for the user and the group, mode=666 for everybody (the default)."
+            )
+        found[name] = int(value.removeprefix("0o"), 8) if name == "mode" else value
+    _check_owner(text, found.get("user", ""), found.get("group", ""))
+    return found
+
+
+def _check_owner(text: str, user: str, group: str) -> None:
+    try:
+        uid_of(user)
+    except KeyError:
+        hint = _similar(user, [each.pw_name for each in pwd.getpwall()])
+        raise PlanError(
+            f"serve={text!r}: this system has no user {user!r}.{hint} "
+            f"Wanted: the name of a user, as `getent passwd` lists them, or a number."
+        ) from None
+    try:
+        gid_of(group)
+    except KeyError:
+        hint = _similar(group, [each.gr_name for each in grp.getgrall()])
+        raise PlanError(
+            f"serve={text!r}: this system has no group {group!r}.{hint} "
+            f"Wanted: the name of a group, as `getent group` lists them, or a number."
+        ) from None
+
+
+def uid_of(user: str) -> int:
+    """Return the number of a user, -1 for ""; `KeyError` if there is no such user."""
+    return -1 if not user else int(user) if user.isdigit() else pwd.getpwnam(user).pw_uid
+
+
+def gid_of(group: str) -> int:
+    """Return the number of a group, -1 for ""; `KeyError` if there is no such group."""
+    return -1 if not group else int(group) if group.isdigit() else grp.getgrnam(group).gr_gid
+
+
+def _similar(name: str, names: list[str]) -> str:
+    """Return the question whether another name was meant, "" if none is near; there may be thousands."""
+    hint = nearest(name, names)
+    return f" {hint}" if hint.startswith("Did") else ""
 
 
 def split(module: str) -> tuple[str, str]:
@@ -107,10 +175,12 @@ def check(module: str, application: str, address: object, options: object) -> No
 
 def below(base: str, address: str, options: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     """The same, with paths that begin at the base."""
-    path = address_of(address).path
-    where = UNIX + os.path.join(base, path) if path and not path.startswith("\0") else address
+    path, where = address_of(address).path, address
+    if path and not path.startswith("\0"):
+        _, mark, rest = address.partition("?")
+        where = UNIX + os.path.normpath(os.path.join(base, path)) + mark + rest
     files = {name: os.path.join(base, str(options[name])) for name in FILES if options.get(name)}
-    return os.path.normpath(where) if path else where, {**options, **files}
+    return where, {**options, **files}
 
 
 def _check_options(options: object) -> None:

@@ -170,7 +170,7 @@ class Ports:
         try:
             if family == socket.AF_UNIX:
                 _remove_stale(host)
-                sock.bind(host)
+                _bind_file(sock, host, bind.mode)
             else:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 if family == socket.AF_INET6:
@@ -244,6 +244,17 @@ def _remove_stale(path: str) -> None:
                     probe.connect(path)
                 except ConnectionRefusedError:
                     os.unlink(path)
+
+
+def _bind_file(sock: socket.socket, path: str, mode: int) -> None:
+    """Bind a Unix socket; its file has that mode from the first moment on, or the one of the umask (-1)."""
+    is_file = mode >= 0 and not path.startswith("\0")
+    if is_file:
+        with contextlib.suppress(OSError):  # of the socket itself: Linux makes the file with it, less the umask
+            os.fchmod(sock.fileno(), mode)
+    sock.bind(path)
+    if is_file:
+        os.chmod(path, mode)
 
 
 def _holder(port: tuple[int, ...]) -> str:

@@ -24,7 +24,7 @@ class Listening:
         """Return the descriptor of the shared socket; `OSError` if it cannot be had."""
         address = self._addresses[wish] = _resolved(wish)
         call = self._control.request(
-            f"bind to {wish.address}", lambda number: m.Bind(number, address, wish.v6only, wish.nth)
+            f"bind to {wish.address}", lambda number: m.Bind(number, address, wish.v6only, wish.nth, wish.mode)
         )
         descriptor: int = call.result()
         return descriptor

@@ -34,7 +34,8 @@ import socket
 import sys
 import weakref
 from asyncio import events
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from threading import Lock
 from time import monotonic
 from types import FrameType
@@ -55,6 +56,8 @@ class Wish(NamedTuple):
     v6only: bool
     nth: int
     """Which of the process's sockets that listen on port 0 it is."""
+    mode: int = -1
+    """The permissions of a socket file, as this process would make it; -1 if that is not known."""
 
 
 Ask = Callable[[Wish], int]
@@ -71,6 +74,8 @@ class Held(NamedTuple):
     descriptor: int
     """Where it was put. uvloop duplicates it."""
 
+
+_mode: ContextVar[int] = ContextVar("mob_socket_mode", default=-1)
 
 _bind = socket.socket.bind
 _listen = socket.socket.listen
@@ -231,7 +236,7 @@ class Sharing:
         is_inet6 = sock.family == socket.AF_INET6
         v6only = is_inet6 and bool(sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY))
         nth = self._take_number() if _has_free_port(sock, address) else 0
-        wish = Wish(sock.family, address, v6only, nth)
+        wish = Wish(sock.family, address, v6only, nth, _mode_of_file() if sock.family == socket.AF_UNIX else -1)
         try:
             shared = self._ask(wish)
         except BaseException:
@@ -373,6 +378,27 @@ class Sharing:
     def _free_number(self, wish: Wish) -> None:
         if wish.family != socket.AF_UNIX and wish.address[1] == 0:
             self._numbers.discard(wish.nth)
+
+
+@contextlib.contextmanager
+def file_mode(mode: int) -> Iterator[None]:
+    """Bind Unix sockets with these permissions of their files, whatever the umask is."""
+    token = _mode.set(mode)
+    try:
+        yield
+    finally:
+        _mode.reset(token)
+
+
+def _mode_of_file() -> int:
+    """Return the permissions that a socket file is to have: as said, else by the umask of this process; -1 if the
+    system does not tell it. To ask `os.umask` would change it for a moment, for all threads."""
+    if (said := _mode.get()) >= 0:
+        return said
+    with contextlib.suppress(OSError, ValueError), open("/proc/self/status", "rb") as file:
+        umask = file.read().partition(b"\nUmask:")[2].partition(b"\n")[0]
+        return 0o777 & ~int(umask, 8)
+    return -1
 
 
 def _methods() -> dict[str, Any]:

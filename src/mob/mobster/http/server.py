@@ -16,7 +16,6 @@ import contextlib
 import inspect
 import logging
 import math
-import socket
 import sys
 from collections.abc import Callable, Iterator
 from email.utils import formatdate
@@ -29,13 +28,13 @@ from uvicorn.server import ServerState
 
 from mob import serve
 from mob.errors import PlanError, nearest
-from mob.mobster import api
-from mob.mobster.http import applications, heads
+from mob.mobster.http import applications, binding, heads
 from mob.mobster.http.lifespan import Lifespan
 from mob.mobster.http.requests import Requests
 from mob.plan import RolePlan
 from mob.rim import connections
 from mob.rim.connections import Use
+from mob.rim.listeners import BACKLOG
 
 if TYPE_CHECKING:
     from mob.mobster.tracing import Tracing
@@ -52,7 +51,6 @@ is asked, and of no change of that."""
 RESERVE = 0.5
 """Seconds of the grace time that are kept for the end of the application itself."""
 CLOSE = (b"connection", b"close")
-BACKLOG = 1024  # the queue is there already; listening anew must not make it shorter
 
 
 class Web:
@@ -88,13 +86,13 @@ class Web:
         if self._is_ending:
             return
         self._set_headers()
-        sock = _bound(self._address)
+        sock = binding.bound(self._address)
         loop = asyncio.get_running_loop()
         options: dict[str, Any] = {"sock": sock, "ssl": self._config.ssl, "backlog": BACKLOG}
         create = loop.create_unix_server if self._address.path else loop.create_server
         self._server = await create(self._new_connection, **options)
         if self._index == 0:
-            print(f"serving on {_url(sock, self._config.is_ssl)}", flush=True)
+            print(f"serving on {binding.url_of(sock, self._config.is_ssl)}", flush=True)
 
     def begin_to_end(self, now: float) -> None:
         """Nobody comes in any more: from now on each answer is the last one on its connection."""
@@ -221,23 +219,6 @@ def _show_access() -> None:
         handler = logging.StreamHandler(sys.stdout)
         handler.setFormatter(None if logging.lastResort is None else logging.lastResort.formatter)
         logger.addHandler(handler)
-
-
-def _bound(address: serve.Address) -> socket.socket:
-    """The shared socket of that address: `bind` asks the Kingpin for it (`rim/listeners.py`)."""
-    if not address.path:
-        return api.listen(address.host, address.port, backlog=BACKLOG)
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    sock.bind(address.path)
-    return sock
-
-
-def _url(sock: socket.socket, is_ssl: bool) -> str:
-    name = sock.getsockname()
-    if isinstance(name, str):
-        return serve.UNIX + name
-    host = f"[{name[0]}]" if ":" in name[0] else name[0]
-    return f"{'https' if is_ssl else 'http'}://{host}:{name[1]}"
 
 
 def _waits_for_an_answer(connection: Any) -> bool:

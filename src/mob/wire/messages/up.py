@@ -61,12 +61,13 @@ class Address(Base, frozen=True):
 
 
 class Bind(Base, frozen=True, tag=25):
-    """I want to listen here. `nth` counts the sockets that listen on port 0."""
+    """I want to listen here. `nth` counts the sockets that listen on port 0; `mode` is that of a socket file, or -1."""
 
     id: int
     address: Address
     v6only: bool
     nth: int
+    mode: int = -1
 
 
 class Unbind(Base, frozen=True, tag=26):
