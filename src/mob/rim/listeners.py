@@ -34,7 +34,7 @@ import socket
 import sys
 import weakref
 from asyncio import events
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextvars import ContextVar
 from threading import Lock
 from time import monotonic
@@ -381,7 +381,7 @@ class Sharing:
 
 
 @contextlib.contextmanager
-def file_mode(mode: int) -> Iterator[None]:
+def file_mode(mode: int) -> Generator[None]:
     """Bind Unix sockets with these permissions of their files, whatever the umask is."""
     token = _mode.set(mode)
     try:

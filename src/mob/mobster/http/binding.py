@@ -1,41 +1,127 @@
 """The listening sockets of a role that says `serve=`, and the line that tells where they are.
 
-`bind` asks the Kingpin for the shared socket (`rim/listeners.py`). Who may connect to a Unix socket is a matter of its
+`bind` asks the Kingpin for the shared sockets (`rim/listeners.py`). No host, "localhost", or a name may mean several
+addresses, of IPv4 and of IPv6: a client takes whichever it finds first, so all of them are served. Where the system has
+no IPv6, IPv4 is enough.
+
+Who may connect to a Unix socket is a matter of its
 file: mode 0666 unless the address says another, as uvicorn does it, because a proxy runs as a user of its own. The file
 is checked at every start of a worker, so another mode or owner needs a reload only.
 """
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import socket
 import stat
+from collections.abc import Sequence
 
 from mob import serve
 from mob.errors import PlanError
 from mob.mobster import api
 from mob.rim.listeners import BACKLOG, file_mode
 
+ANY = ("0.0.0.0", "::")
+LOCAL = ("127.0.0.1", "::1")
+NO_IPV6 = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL, errno.EPROTONOSUPPORT)
+"""How a system says that it has no IPv6, or none on that interface."""
 
-def bound(address: serve.Address) -> socket.socket:
-    """Return the shared socket of that address."""
+
+def bound(address: serve.Address) -> list[socket.socket]:
+    """Return the shared sockets of that address; `OSError` if it cannot be had."""
     if not address.path:
-        return api.listen(address.host, address.port, backlog=BACKLOG)
+        return _bound_to_all(_hosts(address.host), address.port)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     with file_mode(address.mode):
         sock.bind(address.path)
     if not address.path.startswith("\0"):
         _admit(address)
+    return [sock]
+
+
+def text_of(address: serve.Address, socks: Sequence[socket.socket], is_ssl: bool) -> str:
+    """Return where these sockets listen, as people write it and browsers take it."""
+    scheme = "https" if is_ssl else "http"
+    urls: list[str] = []
+    for sock in socks:
+        name = sock.getsockname()
+        if isinstance(name, str):
+            return serve.UNIX + name
+        host = f"[{name[0]}]" if ":" in name[0] else name[0]
+        urls.append(f"{scheme}://{host}:{name[1]}")
+    if len(socks) > 1 and address.host == "localhost":
+        return f"{scheme}://localhost:{socks[0].getsockname()[1]}"
+    return " and ".join(urls)
+
+
+def _hosts(host: str) -> list[str]:
+    """Return the addresses that a host means, those of IPv4 first. `gaierror` if it is not known."""
+    if not host:
+        return list(ANY)
+    if host == "localhost":
+        return list(LOCAL)
+    found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    hosts = dict.fromkeys(_host_of(sockaddr[0], sockaddr[3:]) for *_, sockaddr in found)
+    return sorted(hosts, key=lambda each: ":" in each)
+
+
+def _host_of(host: str | int, rest: Sequence[object]) -> str:
+    """Return the numbers of a host; those of a link-local address with its interface."""
+    is_scoped = bool(rest) and rest[0] != 0 and "%" not in str(host)
+    return f"{host}%{rest[0]}" if is_scoped else str(host)
+
+
+def _bound_to_all(hosts: list[str], port: int) -> list[socket.socket]:
+    """Return a socket for each of these addresses, with one port. Those of IPv6 come first, because a service manager
+    may have opened one that takes IPv4 too; a free port is one of IPv4."""
+    if len(hosts) == 1:
+        return [api.listen(hosts[0], port, backlog=BACKLOG)]
+    found: dict[str, socket.socket] = {}
+    try:
+        for host in hosts if port == 0 else reversed(hosts):
+            if "." in host and any(_takes_ipv4(sock) for sock in found.values()):
+                continue
+            number = port or next((sock.getsockname()[1] for sock in found.values()), 0)
+            if (sock := _bound_if_there(host, number, is_free=port == 0 and bool(found))) is not None:
+                found[host] = sock
+    except BaseException:
+        for sock in found.values():
+            sock.close()
+        raise
+    if not found:
+        return [api.listen(hosts[0], port, backlog=BACKLOG)]  # says why
+    return [found[host] for host in hosts if host in found]
+
+
+def _bound_if_there(host: str, port: int, is_free: bool) -> socket.socket | None:
+    """Return the socket, None where the system has no IPv6; if the port `is_free`, chosen by the system for IPv4, also
+    None where another program has it for IPv6."""
+    if ":" not in host:
+        return api.listen(host, port, backlog=BACKLOG)
+    lacking = (*NO_IPV6, errno.EADDRINUSE) if is_free else NO_IPV6
+    sock: socket.socket | None = None
+    try:
+        sock = socket.socket(socket.AF_INET6, socket.SOCK_STREAM)
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.bind((host, port))
+        sock.listen(BACKLOG)
+    except OSError as error:
+        if sock is not None:
+            sock.close()
+        if error.errno in lacking:
+            return None
+        raise
     return sock
 
 
-def url_of(sock: socket.socket, is_ssl: bool) -> str:
-    """Return where a socket listens, as people write it."""
-    name = sock.getsockname()
-    if isinstance(name, str):
-        return serve.UNIX + name
-    host = f"[{name[0]}]" if ":" in name[0] else name[0]
-    return f"{'https' if is_ssl else 'http'}://{host}:{name[1]}"
+def _takes_ipv4(sock: socket.socket) -> bool:
+    """Return whether it is a socket for all addresses of IPv6 that takes connections of IPv4 as well."""
+    with contextlib.suppress(OSError):
+        is_any = sock.family == socket.AF_INET6 and sock.getsockname()[0] == "::"
+        return is_any and not sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
+    return False
 
 
 def _admit(address: serve.Address) -> None:

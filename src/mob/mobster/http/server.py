@@ -72,7 +72,7 @@ class Web:
         self.requests = Requests(self._config.loaded_app, tracing)
         """Counts what the application answers."""
         self._config.loaded_app = self.requests.serve
-        self._server: asyncio.Server | None = None
+        self._servers: list[asyncio.Server] = []
         self._clock: asyncio.TimerHandle | None = None
         self._began_to_end = math.inf
         self._closed: set[Any] = set()  # connections that were told to end
@@ -86,13 +86,15 @@ class Web:
         if self._is_ending:
             return
         self._set_headers()
-        sock = binding.bound(self._address)
+        socks = binding.bound(self._address)
         loop = asyncio.get_running_loop()
-        options: dict[str, Any] = {"sock": sock, "ssl": self._config.ssl, "backlog": BACKLOG}
+        options: dict[str, Any] = {"ssl": self._config.ssl, "backlog": BACKLOG}
         create = loop.create_unix_server if self._address.path else loop.create_server
-        self._server = await create(self._new_connection, **options)
+        where = binding.text_of(self._address, socks, self._config.is_ssl)
+        for sock in socks:
+            self._servers.append(await create(self._new_connection, sock=sock, **options))
         if self._index == 0:
-            print(f"serving on {binding.url_of(sock, self._config.is_ssl)}", flush=True)
+            print(f"serving on {where}", flush=True)
 
     def begin_to_end(self, now: float) -> None:
         """Nobody comes in any more: from now on each answer is the last one on its connection."""
@@ -117,8 +119,8 @@ class Web:
             await asyncio.wait_for(self._lifespan.end(), max(RESERVE, deadline - monotonic()))
         finally:
             self._lifespan.cancel()
-            if self._server is not None:
-                self._server.close()
+            for server in self._servers:
+                server.close()
 
     async def _wait_for_news(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):
