@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import select
 import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -97,7 +99,7 @@ def test_what_is_no_wait_for_a_connection(server: socket.socket) -> None:
     with a, b:
         find(server, lambda: a.recv(1), Wait.OTHER)
         find(server, lambda: select.select([a], [server], []), Wait.OTHER)
-        find(server, epoll_on(a).poll, Wait.OTHER)
+        find(server, epoll_on(a).poll, Wait.EVENTS)
         find(server, lambda: time.sleep(5), Wait.SHORT)
         b.sendall(b"xxx")
 
@@ -114,6 +116,35 @@ def test_waits_without_an_end(server: socket.socket) -> None:
 def test_a_wait_for_a_child(server: socket.socket) -> None:
     with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as child:
         find(server, child.wait, Wait.CHILD)
+
+
+def test_what_listens_here(server: socket.socket) -> None:
+    inode = os.fstat(server.fileno()).st_ino
+    assert inode in waits.listeners()
+    server.close()
+    assert inode not in waits.listeners()
+
+
+@pytest.mark.parametrize("family", ["AF_INET", "AF_INET6", "AF_UNIX"])
+def test_a_child_that_listens(family: str) -> None:
+    code = f"""
+import socket, sys
+sock = socket.socket(socket.{family})
+sys.stdin.readline()
+sock.listen() if "{family}" != "AF_UNIX" else (sock.bind(""), sock.listen())
+print(flush=True)
+sys.stdin.readline()
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0
+    ) as child:
+        assert child.stdin is not None
+        assert child.stdout is not None
+        assert not waits.children_listen()
+        child.stdin.write(b"\n")
+        child.stdout.read(1)
+        assert waits.children_listen()
+        child.stdin.write(b"\n")
 
 
 def test_one_that_runs_waits_for_nothing() -> None:

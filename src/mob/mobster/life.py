@@ -107,7 +107,7 @@ class Life:
         is_watched = order.role.hang_timeout is not None or order.role.max_workers is not None
         asked = Listening(self.peer.control)
         self.sharing = Sharing(asked.ask, asked.give_back, self._handle_listening, asked.leave)
-        self.readiness = Readiness(self.reactor, self.sharing.holds_any, self.say_ready)
+        self.readiness = Readiness(self.reactor, self.sharing, self.say_ready, order.role.boot_timeout)
         self.vitals = Vitals(self.peer, not is_watched, self.sharing.count_connections)
         self.liveness = self.pulse(
             liveness, order.grace, self._handle_beat, self.vitals.stacks, self._handle_kingpin_gone, order.until

@@ -5,7 +5,14 @@ sockets for a moment in their import, and a port for metrics is open before the 
 the main thread does: it is blocked in the kernel in a wait for connections on a socket that listens (`rim/waits.py`).
 Or, for a server in a thread: the main thread stands at one place while something listens, in a wait without an end for
 `HELD` seconds, or for `LOOPED` seconds in one short wait after another (`while True: time.sleep(1)`, gRPC) or in a wait
-for a child (a reloader). A module that sleeps once or computes is on its way; one whose import returns is ready then.
+for a child (a reloader), which may be the one that listens. A module that sleeps once or computes is on its way; one
+whose import returns is ready then.
+
+A server that binds below Python (grpc.aio, granian) waits for connections in a thread of its own, while the main thread
+stands in a loop that waits for events. So does a module that loads something in a loop, but its port for metrics was
+bound by Python, which `Sharing` knows. A loop counts as a short wait if there is a listening socket that it does not
+know. A server that is busy from the first second on is never seen to stand; before its time is over (boot_timeout) it
+is enough that it listens and that connections are open there.
 
 No event tells that a thread blocks. So it is looked, from the moment at which a socket was bound or listens, with
 pauses that grow to `LONGEST_LOOK`; and once a second at each beat, for servers that are not made of Python's sockets.
@@ -17,6 +24,8 @@ A server under load may never be seen to wait: its second `accept` on one socket
 
 from __future__ import annotations
 
+import contextlib
+import math
 import socket
 import sys
 import threading
@@ -26,7 +35,8 @@ from time import monotonic
 from types import FrameType
 
 from mob.mobster.loading import PACKAGE
-from mob.rim import waits
+from mob.rim import connections, waits
+from mob.rim.listeners import Sharing
 from mob.rim.reactor import Reactor
 from mob.rim.waits import Wait
 
@@ -37,6 +47,8 @@ HELD = 1.0
 """Seconds that the main thread has to stand in a wait without an end."""
 LOOPED, LOOPS = 3.0, 3
 """Seconds that it has to stand at a child or at short waits, and how many there must be: one is a pause on the way."""
+LAST_LOOKS = 0.75
+"""The part of boot_timeout from which on a server that is never seen to wait is ready if connections came in."""
 SILENT = 4.0
 """Seconds that it has to stand anywhere until that is told."""
 
@@ -44,10 +56,15 @@ SILENT = 4.0
 class Readiness:
     """Looks at the main thread while the module of the role is imported."""
 
-    def __init__(self, reactor: Reactor, holds_shared: Callable[[], bool], on_ready: Callable[[], None]) -> None:
+    def __init__(
+        self, reactor: Reactor, sharing: Sharing, on_ready: Callable[[], None], boot_timeout: float | None = None
+    ) -> None:
         self._reactor = reactor
-        self._holds_shared = holds_shared
+        self._sharing = sharing
         self._on_ready = on_ready
+        self._last_looks = math.inf if boot_timeout is None else boot_timeout * LAST_LOOKS
+        self._looped = min(LOOPED, self._last_looks / 2)  # a short boot_timeout has to be enough
+        self._begun = math.inf
         self._is_on = False
         self._is_looking = False
         self._pause = FIRST_LOOK
@@ -63,7 +80,7 @@ class Readiness:
     def begin(self) -> None:
         """On the main thread: the import begins."""
         self._ident, self._thread = threading.get_ident(), threading.get_native_id()
-        self._since = monotonic()
+        self._begun = self._since = monotonic()
         self._is_on = True
 
     def end(self) -> None:
@@ -117,7 +134,11 @@ class Readiness:
             return True
         self._follow()
         wait = waits.wait_of(self._thread)
-        is_serving = wait is Wait.CONNECTION or (self._stands(wait) and (self._holds_shared() or waits.has_listeners()))
+        is_serving = (
+            wait is Wait.CONNECTION
+            or (self._stands(wait) and self._listens(wait))
+            or (monotonic() >= self._begun + self._last_looks and self._has_let_in())
+        )
         if is_serving:
             self._finish()
         return is_serving
@@ -126,10 +147,26 @@ class Readiness:
         """Return whether the main thread seems to go no further than where it is."""
         held = monotonic() - self._since
         if wait is Wait.SHORT:
-            return held >= LOOPED and waits.count_of(self._thread) >= self._waits + LOOPS
-        if wait is Wait.CHILD:
-            return held >= LOOPED
+            return held >= self._looped and waits.count_of(self._thread) >= self._waits + LOOPS
+        if wait in (Wait.CHILD, Wait.EVENTS):
+            return held >= self._looped
         return wait in (Wait.ENDLESS, Wait.UNKNOWN) and held >= HELD
+
+    def _listens(self, wait: Wait) -> bool:
+        """Return whether anything listens that the main thread may be standing there for."""
+        if wait is Wait.EVENTS:
+            is_foreign = any(not self._sharing.is_known(inode) for inode in waits.listeners())
+            return is_foreign or waits.children_listen()
+        return self._sharing.holds_any() or waits.has_listeners() or (wait is Wait.CHILD and waits.children_listen())
+
+    def _has_let_in(self) -> bool:
+        """Return whether connections are open that came in where a library below Python listens."""
+        foreign = {inode for inode in waits.listeners() if not self._sharing.is_known(inode)}
+        places: set[connections.Place] = set()
+        for descriptor in connections.descriptors_of(foreign):
+            with contextlib.suppress(OSError), connections.look_at(descriptor) as sock:
+                places.add(connections.place_of(sock))
+        return bool(places) and bool(connections.count(places))
 
     def _finish(self) -> None:
         if self._is_on:

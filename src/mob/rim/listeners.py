@@ -126,6 +126,7 @@ class Sharing:
         self._counted: dict[str, int] = {}
         self._count_again = 0.0
         self._held: dict[int, Held] = {}  # the shared ones by inode: uvloop drops Python's object
+        self._own: set[int] = set()  # inodes of others that Python code has bound, or listens on
         self._kept: set[int] = set()  # inodes of those that are not given back
         self._unnumbered: weakref.WeakSet[socket.socket] = weakref.WeakSet()  # bound to port 0, and not listening yet
         self._before: dict[str, Any] = {}  # the methods that were replaced, by name
@@ -230,6 +231,10 @@ class Sharing:
         """Return whether this process has a shared socket."""
         return any(self._is_held(inode) for inode in list(self._held))
 
+    def is_known(self, inode: int) -> bool:
+        """Return whether that socket was bound by Python code, and not by a library below it."""
+        return inode in self._held or inode in self._own
+
     def share(self, sock: socket.socket, address: Any) -> None:
         """Put the shared socket of that address in the place of `sock`."""
         self.sweep()
@@ -253,6 +258,7 @@ class Sharing:
     def note_own(self, sock: socket.socket) -> None:
         """A socket was bound, or listens, that may be no shared one."""
         if sock.type == socket.SOCK_STREAM and not self.has(sock):
+            self._own.add(inode_of(sock.fileno()))
             self._on_listening()
 
     def note_unnumbered(self, sock: socket.socket) -> None:

@@ -19,7 +19,7 @@ import sys
 import time
 from collections.abc import Iterator
 
-from mob.rim import connections
+from mob.rim import connections, descendants
 
 LONG = 60.0
 """Seconds of a sleep from which on it is none that something else follows soon."""
@@ -34,6 +34,8 @@ FUTEX_COMMAND = 0x7F
 FUTEX_WAITS = (0, 9)
 ABSOLUTE = 1
 """The flag of clock_nanosleep."""
+TABLES = (("tcp", 3, b"0A", 9), ("tcp6", 3, b"0A", 9), ("unix", 3, b"00010000", 6))
+"""Lists of sockets in /proc/net; the column that says that one listens, and how; the column of the inode."""
 CALLS: dict[str, dict[int, str]] = {
     "x86_64": {
         43: "accept", 288: "accept", 7: "poll", 271: "poll", 23: "select", 270: "select",
@@ -55,6 +57,7 @@ class Wait(enum.Enum):
     ENDLESS = "without an end: a lock, a signal, or a sleep of a minute and more"
     SHORT = "until a time: a lock, or a shorter sleep"
     CHILD = "that a child process ends"
+    EVENTS = "for events of an epoll object, as loops do, and no connection can be one of them"
     OTHER = "something else, or nothing"
     UNKNOWN = "nobody can say"
 
@@ -87,6 +90,39 @@ def has_listeners() -> bool:
     return any(_is_listening(descriptor) for descriptor in connections.sockets())
 
 
+def listeners() -> set[int]:
+    """Return the inodes of all sockets of this process that listen."""
+    found = [each for each in connections.sockets() if _is_listening(each)]
+    return {inode for each in found if (inode := connections.inode_of(each))}
+
+
+def children_listen() -> bool:
+    """Return whether a process that this one has started, or one of theirs, listens on a port or a Unix socket."""
+    others = descendants.below([os.getpid()], descendants.everything())
+    sockets = {inode for pid in others for inode in _sockets_of(pid)}
+    return bool(sockets) and not sockets.isdisjoint(_listening_inodes())
+
+
+def _sockets_of(pid: int) -> Iterator[int]:
+    with contextlib.suppress(OSError):
+        for each in os.listdir(f"/proc/{pid}/fd"):
+            with contextlib.suppress(OSError):
+                name = os.readlink(f"/proc/{pid}/fd/{each}")
+                if name.startswith("socket:["):
+                    yield int(name[8:-1])
+
+
+def _listening_inodes() -> Iterator[int]:
+    """Yield the inodes of all sockets that listen in this network."""
+    for table, column, state, at in TABLES:
+        with contextlib.suppress(OSError), open(f"/proc/net/{table}", "rb") as file:
+            next(file, b"")
+            for line in file:
+                words = line.split()
+                if len(words) > at and words[column] == state:
+                    yield int(words[at])
+
+
 def _system_call(thread: int) -> list[int]:
     with open(f"/proc/self/task/{thread}/syscall", "rb", 0) as file:
         return [int(word, 0) for word in file.read().decode().split()]
@@ -97,7 +133,9 @@ def _judge(names: dict[int, str], call: list[int]) -> Wait:
     name = names.get(number, "")
     if name in ("accept", "poll", "select", "epoll"):
         is_for_connections = any(_is_listening(each) for each in _descriptors(name, args))
-        return Wait.CONNECTION if is_for_connections else Wait.OTHER
+        if is_for_connections:
+            return Wait.CONNECTION
+        return Wait.EVENTS if name == "epoll" else Wait.OTHER
     if name == "pause":
         return Wait.ENDLESS
     if name == "child":
