@@ -66,6 +66,11 @@ def use_of(descriptor: int) -> Use:
         return _use(sock)
 
 
+def unread(descriptor: int) -> int:
+    """How many bytes have arrived on that connection and were not read. `OSError` if it was closed."""
+    return NUMBER.unpack(fcntl.ioctl(descriptor, termios.FIONREAD, bytes(NUMBER.size)))[0]
+
+
 def count(places: Container[Place]) -> Counter[Place]:
     """How many connections that came in there are open."""
     counts: Counter[Place] = Counter()

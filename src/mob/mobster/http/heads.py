@@ -29,6 +29,13 @@ def bounded(kind: Any, limit: int) -> Any:
     return _of_httptools(kind, limit) if hasattr(kind, "on_headers_complete") else _of_h11(kind, limit)
 
 
+def is_begun(connection: Any) -> bool:
+    """Return whether a part of a request's head has arrived on a connection that is not busy with another request."""
+    if hasattr(connection, "unused"):
+        return connection.unused > 0 and not connection.is_too_large
+    return hasattr(connection, "conn") and bool(connection.conn.trailing_data[0])
+
+
 def _of_httptools(kind: Any, limit: int) -> Any:
     class Bounded(kind):
         unused = 0  # bytes that have given the application nothing yet

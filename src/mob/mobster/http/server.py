@@ -4,20 +4,16 @@ uvicorn parses requests and runs the application. What surrounds that is mob's: 
 the end, the signals; so its `Server` is not used, only what it is made of (Config, ServerState, the protocols). This
 file is imported, and uvicorn with it, only in a mobster that serves.
 
-The end loses no request. A connection that is kept between two requests may carry the next one at any moment, so it is
-not closed under the client's hands: the next answer says `Connection: close`, and only those that stay silent are
-closed.
+How the connections end is decided in `ending`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import inspect
 import logging
-import math
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from email.utils import formatdate
 from time import monotonic
 from types import ModuleType
@@ -29,28 +25,18 @@ from uvicorn.server import ServerState
 from mob import serve
 from mob.errors import PlanError, nearest
 from mob.mobster.http import applications, binding, heads
+from mob.mobster.http.ending import Ending
+from mob.mobster.http.exchanges import Exchanges
 from mob.mobster.http.lifespan import Lifespan
 from mob.mobster.http.requests import Requests
 from mob.plan import RolePlan
-from mob.rim import connections
-from mob.rim.connections import Use
 from mob.rim.listeners import BACKLOG
 
 if TYPE_CHECKING:
     from mob.mobster.tracing import Tracing
 
-LATE = 0.1
-"""Seconds in which a connection that was let in a moment ago has arrived here."""
-SILENT = 0.5
-"""Seconds without a request, since the end began, after which a connection is closed."""
-ANSWERING = 3.0
-"""Seconds after which also that WebSocket is closed of which a message has had no answer: it may get none."""
-LOOK = 0.01
-"""Seconds between two looks at a WebSocket that has asked something: the kernel tells whether it was answered when it
-is asked, and of no change of that."""
 RESERVE = 0.5
 """Seconds of the grace time that are kept for the end of the application itself."""
-CLOSE = (b"connection", b"close")
 
 
 class Web:
@@ -69,13 +55,13 @@ class Web:
         self._state.connections = Watched(self._news.set)
         self._state.tasks = Watched(self._news.set)
         self._lifespan = Lifespan(self._config.loaded_app, self._config.lifespan)
-        self.requests = Requests(self._config.loaded_app, tracing)
+        exchanges = Exchanges(self._config.loaded_app, self._news.set)
+        self.requests = Requests(exchanges.serve, tracing)
         """Counts what the application answers."""
         self._config.loaded_app = self.requests.serve
         self._servers: list[asyncio.Server] = []
         self._clock: asyncio.TimerHandle | None = None
-        self._began_to_end = math.inf
-        self._closed: set[Any] = set()  # connections that were told to end
+        self._ending = Ending(self._state, self._news, exchanges)
 
     def __repr__(self) -> str:
         return f"<Web, {len(self._state.connections)} connections, {len(self._state.tasks)} requests>"
@@ -83,7 +69,7 @@ class Web:
     async def start(self) -> None:
         """Starts the application, then lets connections in."""
         await self._lifespan.start()
-        if self._is_ending:
+        if self._ending.has_begun:
             return
         self._set_headers()
         socks = binding.bound(self._address)
@@ -98,21 +84,11 @@ class Web:
 
     def begin_to_end(self, now: float) -> None:
         """Nobody comes in any more: from now on each answer is the last one on its connection."""
-        self._began_to_end = now
-        self._state.default_headers.append(CLOSE)  # in place, so it also reaches requests that have begun
+        self._ending.begin(now)
 
     async def end(self, deadline: float) -> None:
         """Finishes the requests, then the application; within the time given, by force at its end."""
-        last = deadline - RESERVE
-        while (now := monotonic()) < last and (self._is_in_use or now < self._began_to_end + LATE):
-            self._news.clear()
-            times = [self._began_to_end + each for each in (LATE, SILENT, ANSWERING)]
-            times += [now + LOOK] if self._close_silent(now) else []
-            await self._wait_for_news(min([last, *(each for each in times if each > now)]) - now)
-        for connection in list(self._state.connections):
-            connection.shutdown()
-        for task in list(self._state.tasks):
-            task.cancel("the grace time is over")
+        await self._ending.finish(deadline - RESERVE)
         if self._clock is not None:
             self._clock.cancel()
         try:
@@ -122,49 +98,14 @@ class Web:
             for server in self._servers:
                 server.close()
 
-    async def _wait_for_news(self, seconds: float) -> None:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(max(0.001, seconds)):  # uvloop takes less for nothing
-                await self._news.wait()
-
-    @property
-    def _is_ending(self) -> bool:
-        return self._began_to_end != math.inf
-
-    @property
-    def _is_in_use(self) -> bool:
-        return bool(self._state.connections or self._state.tasks)
-
     def _new_connection(self) -> asyncio.Protocol:
         return self._make(config=self._config, server_state=self._state, app_state=self._lifespan.state)
 
     def _set_headers(self) -> None:
         """What every answer says; the date of it, once a second. In place: a request that has begun keeps the list."""
         date = [(b"date", formatdate(usegmt=True).encode())] if self._config.date_header else []
-        last = [CLOSE] if self._is_ending else []
-        self._state.default_headers[:] = [*date, *self._config.encoded_headers, *last]
+        self._state.default_headers[:] = [*date, *self._config.encoded_headers]
         self._clock = asyncio.get_running_loop().call_later(1.0, self._set_headers)
-
-    def _close_silent(self, now: float) -> bool:
-        """Close the connections on which nothing is under way; return whether one is left that waits for an answer."""
-        if now < self._began_to_end + SILENT:
-            return False
-        is_waited_for = False
-        is_patient = now < self._began_to_end + ANSWERING
-        for connection in self._silent():
-            if is_patient and _waits_for_an_answer(connection):
-                is_waited_for = True
-            else:
-                self._closed.add(connection)
-                connection.shutdown()  # of a WebSocket: with code 1012, the service restarts
-        return is_waited_for
-
-    def _silent(self) -> Iterator[Any]:
-        """Connections without a request that is under way; WebSockets among them, which have none."""
-        for connection in list[Any](self._state.connections):
-            cycle = getattr(connection, "cycle", None)
-            if connection not in self._closed and (cycle is None or cycle.response_complete):
-                yield connection
 
 
 class Watched(set[Any]):
@@ -221,11 +162,3 @@ def _show_access() -> None:
         handler = logging.StreamHandler(sys.stdout)
         handler.setFormatter(None if logging.lastResort is None else logging.lastResort.formatter)
         logger.addHandler(handler)
-
-
-def _waits_for_an_answer(connection: Any) -> bool:
-    """Whether something has come in that was not answered, as the kernel sees it."""
-    with contextlib.suppress(OSError, AttributeError):
-        descriptor: int = connection.transport.get_extra_info("socket").fileno()
-        return connections.use_of(descriptor) is Use.UNANSWERED
-    return False

@@ -1,0 +1,176 @@
+"""The end of a worker's connections: which are closed when, and which requests are broken off.
+
+The end loses no request. A connection that is kept between two requests may carry the next one at any moment, so it is
+not closed under the client's hands: the next answer says `Connection: close`, and only a connection that stays silent
+for a while after its last answer is closed. Requests under way are finished, as long as there is time; then they are
+broken off, with an answer of 503 if none has begun.
+
+Limit: a request that is sent in the very moment in which its silent connection is closed gets no answer. It was not
+read, so the client can repeat it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import math
+from time import monotonic
+from typing import Any
+
+from mob.mobster.http import heads
+from mob.mobster.http.exchanges import REFUSAL, Exchange, Exchanges
+from mob.rim import connections
+from mob.rim.connections import Use
+
+LATE = 0.1
+"""Seconds in which a connection that was let in a moment ago has arrived here, or what a client has sent is read."""
+SILENT = 0.5
+"""Seconds without a request, since the last answer or since the end began, after which a connection is closed."""
+ANSWERING = 3.0
+"""Seconds after which also that WebSocket is closed of which a message has had no answer: it may get none."""
+LOOK = 0.01
+"""Seconds between two looks at a WebSocket that has asked something, or at what a client has just sent: the kernel
+tells of that when it is asked, and of no change of it."""
+BROKEN_OFF = 0.25
+"""Seconds that requests get to end after they were broken off."""
+NAMED = 3
+"""So many requests that were broken off are named in the log."""
+
+
+class Ending:
+    """The end of one server. `state` has the connections and tasks, `news` is set when these change."""
+
+    def __init__(self, state: Any, news: asyncio.Event, exchanges: Exchanges) -> None:
+        self._state = state
+        self._news = news
+        self._exchanges = exchanges
+        self._began = math.inf
+        self._silent_since: dict[Any, float] = {}  # connections without a request that is under way
+        self._closed: set[Any] = set()  # connections that were told to end
+
+    def __repr__(self) -> str:
+        return f"<Ending{'' if self.has_begun else ', not begun'}, {len(self._closed)} closed>"
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether each answer is the last one on its connection."""
+        return self._began != math.inf
+
+    def begin(self, now: float) -> None:
+        """Make each answer the last one on its connection, also those of requests that have begun."""
+        self._began = now
+        self._exchanges.are_last = True
+        self._silent_since = {each: now for each in self._state.connections if _is_silent(each)}
+
+    async def finish(self, last: float) -> None:
+        """Return when no connection and no request is left; what is left at that time is ended by force."""
+        while (now := monotonic()) < last and (self._is_in_use or now < self._began + LATE):
+            self._news.clear()
+            await self._wait_for_news(min([last, *self._times(now)]) - now)
+        self._exchanges.are_refused = True
+        await self._end_by_force()
+
+    @property
+    def _is_in_use(self) -> bool:
+        return bool(self._state.connections or self._state.tasks)
+
+    async def _wait_for_news(self, seconds: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(max(0.001, seconds)):  # uvloop takes less for nothing
+                await self._news.wait()
+
+    def _times(self, now: float) -> list[float]:
+        """Close the connections that have been silent for long enough; return when to look at the others."""
+        times = [self._began + LATE] if now < self._began + LATE else []
+        for connection in list[Any](self._state.connections):
+            if connection in self._closed:
+                continue
+            if not _is_silent(connection):
+                self._silent_since.pop(connection, None)
+            elif (time := self._next_look(connection, now)) is not None:
+                times.append(time)
+            else:
+                self._close(connection)
+        return times
+
+    def _next_look(self, connection: Any, now: float) -> float | None:
+        """Return when a silent connection is to be looked at again; None if it is to be closed now."""
+        since = self._silent_since.setdefault(connection, now)
+        if now < since + SILENT:
+            return since + SILENT
+        if now < since + SILENT + LATE and _has_sent(connection):
+            return now + LOOK
+        if now < self._began + ANSWERING and _waits_for_an_answer(connection):
+            return now + LOOK
+        return None
+
+    def _close(self, connection: Any) -> None:
+        """Close a connection without a request; a WebSocket with code 1012, the service restarts."""
+        self._closed.add(connection)
+        self._silent_since.pop(connection, None)
+        try:
+            if _is_silent(connection) and heads.is_begun(connection):
+                connection.transport.write(REFUSAL)
+            connection.shutdown()
+        except Exception:  # noqa: BLE001  a parser that has seen an error cannot say goodbye
+            connection.transport.close()
+
+    async def _end_by_force(self) -> None:
+        broken_off = [exchange for exchange in self._exchanges.open if not exchange.is_complete]
+        for exchange in broken_off:
+            exchange.break_off()
+        ours = {exchange.task for exchange in broken_off}
+        for task in set(self._state.tasks) - ours:
+            task.cancel("the grace time is over")
+        for connection in self._left():
+            if not _has_sent(connection):
+                self._close(connection)  # one that is being answered ends with its answer
+        if self._left():
+            await asyncio.sleep(LOOK)
+        if self._state.tasks:
+            await asyncio.wait(list(self._state.tasks), timeout=BROKEN_OFF)
+        for connection in self._left():
+            self._close(connection)
+        if broken_off:
+            logging.getLogger("mob").error("%s", _told(broken_off))
+
+    def _left(self) -> list[Any]:
+        return [each for each in self._state.connections if each not in self._closed]
+
+
+def _is_silent(connection: Any) -> bool:
+    """Whether no request is under way on a connection. A WebSocket never has one."""
+    cycle = getattr(connection, "cycle", None)
+    return cycle is None or cycle.response_complete
+
+
+def _waits_for_an_answer(connection: Any) -> bool:
+    """Whether something has come in that was not answered, as the kernel sees it."""
+    with contextlib.suppress(OSError, AttributeError):
+        return connections.use_of(_descriptor_of(connection)) is Use.UNANSWERED
+    return False
+
+
+def _has_sent(connection: Any) -> bool:
+    """Whether something has come in that is about to be read."""
+    with contextlib.suppress(OSError, AttributeError):
+        return connections.unread(_descriptor_of(connection)) > 0
+    return False
+
+
+def _descriptor_of(connection: Any) -> int:
+    descriptor: int = connection.transport.get_extra_info("socket").fileno()
+    return descriptor
+
+
+def _told(broken_off: list[Exchange]) -> str:
+    """What was broken off, in one line."""
+    number = len(broken_off)
+    cut = sum(exchange.head is not None for exchange in broken_off)
+    names = [exchange.name for exchange in broken_off[:NAMED]]
+    more = f" and {number - NAMED} more" if number > NAMED else ""
+    return (
+        f"{number} request{'s' if number > 1 else ''} had not ended within the grace time: {number - cut} answered "
+        f"with status 503, {cut} cut in the middle of the answer ({', '.join(names)}{more})"
+    )

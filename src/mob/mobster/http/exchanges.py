@@ -1,0 +1,142 @@
+"""The requests under way and their answers: what was sent of each, and how each ends when its worker does.
+
+Stands next to the application, and sees the head of an answer before the server does. From the moment at which the
+worker begins to end, each head says `Connection: close`, once, whatever the application says of it. A request that
+comes too late to be served is answered with 503, and so is one that must be broken off before its answer has begun.
+What decides when that is the case is `ending`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+CLOSE = (b"connection", b"close")
+RETRY_AFTER = (b"retry-after", b"1")  # the port has other workers, or will soon
+TEXT = b"This server is restarting. Try again."
+REFUSAL_HEADERS = [
+    (b"content-type", b"text/plain; charset=utf-8"),
+    (b"content-length", b"%d" % len(TEXT)),
+    RETRY_AFTER,
+    CLOSE,
+]
+REFUSAL = b"HTTP/1.1 503 Service Unavailable\r\n%s\r\n%s" % (
+    b"".join(b"%s: %s\r\n" % header for header in REFUSAL_HEADERS),
+    TEXT,
+)
+"""The same refusal as bytes, for a request of which not all of the head has arrived."""
+
+
+class Exchange:
+    """One request and its answer."""
+
+    __slots__ = ("_exchanges", "_send", "head", "is_broken_off", "is_complete", "receive", "scope", "task")
+
+    def __init__(self, exchanges: Exchanges, scope: Any, receive: Any, send: Any) -> None:
+        self._exchanges = exchanges
+        self._send: Callable[[Any], Awaitable[None]] = send
+        self.receive: Callable[[], Awaitable[Any]] = receive
+        self.scope = scope
+        self.head: Any = None
+        """The message with the status and headers of the answer, once it was sent."""
+        self.is_complete = False
+        """Whether all of the answer was sent."""
+        self.is_broken_off = False
+        """Whether the worker ends before the answer does."""
+        self.task = asyncio.current_task()
+
+    def __repr__(self) -> str:
+        state = "answered" if self.is_complete else "being answered" if self.head else "not answered"
+        return f"<Exchange {self.name}, {state}>"
+
+    @property
+    def name(self) -> str:
+        """The method and the path."""
+        return f"{self.scope['method']} {self.scope['path']}"
+
+    def send(self, message: Any) -> Awaitable[None]:
+        """Pass on what the application says."""
+        if self.head is None:
+            if message["type"] == "http.response.start":
+                if self._exchanges.are_last:
+                    message = last(message, self.scope)
+                self.head = message
+        elif message["type"] == "http.response.body" and not message.get("more_body"):
+            self.is_complete = True
+            if self._exchanges.are_last:
+                self._exchanges.on_news()
+        return self._send(message)
+
+    def break_off(self) -> None:
+        """End the request by force: the worker waits no longer."""
+        self.is_broken_off = True
+        if self.task is not None:
+            self.task.cancel("the grace time is over")
+
+    def cut(self) -> None:
+        """Close the connection in the middle of the answer, so that the client sees that something is missing."""
+        cycle = getattr(self.receive, "__self__", None)
+        if cycle is not None:
+            cycle.disconnected = True
+            cycle.transport.close()
+
+
+class Exchanges:
+    """An ASGI application that knows what another one has in hand. `on_news()` is called as answers end."""
+
+    __slots__ = ("_application", "are_last", "are_refused", "on_news", "open")
+
+    def __init__(self, application: Any, on_news: Callable[[], None]) -> None:
+        self._application: Callable[[Any, Any, Any], Awaitable[None]] = application
+        self.on_news = on_news
+        self.open: set[Exchange] = set()
+        """The requests whose application has not returned."""
+        self.are_last = False
+        """Whether the worker has begun to end, so that each answer is the last one on its connection."""
+        self.are_refused = False
+        """Whether it is too late to serve a request."""
+
+    def __repr__(self) -> str:
+        return f"<Exchanges, {len(self.open)} open>"
+
+    def serve(self, scope: Any, receive: Any, send: Any) -> Awaitable[None]:
+        """Run the application, as the server asks for it."""
+        if scope["type"] != "http":
+            return self._application(scope, receive, send)
+        if self.are_refused:
+            return refuse(send)
+        return self._run(scope, receive, send)
+
+    async def _run(self, scope: Any, receive: Any, send: Any) -> None:
+        exchange = Exchange(self, scope, receive, send)
+        self.open.add(exchange)
+        try:
+            await self._application(scope, exchange.receive, exchange.send)
+        except BaseException as error:
+            if not exchange.is_broken_off:
+                raise
+            if isinstance(error, Exception):
+                logging.getLogger("mob").error("%s raised when it was broken off: %r", exchange.name, error)
+        finally:
+            self.open.discard(exchange)
+        if exchange.is_broken_off and not exchange.is_complete:
+            if exchange.head is None:
+                await refuse(send)
+            else:
+                exchange.cut()
+
+
+async def refuse(send: Any) -> None:
+    """Answer that the request was not served and can be repeated."""
+    await send({"type": "http.response.start", "status": 503, "headers": REFUSAL_HEADERS})
+    await send({"type": "http.response.body", "body": TEXT})
+
+
+def last(message: Any, scope: Any) -> Any:
+    """Return the head of an answer after which the connection is closed. HTTP/2 has another word for that."""
+    if str(scope.get("http_version", "1.1")).startswith("2"):
+        return message
+    headers = [header for header in message.get("headers", ()) if bytes(header[0]).lower() != b"connection"]
+    return {**message, "headers": [*headers, CLOSE]}
