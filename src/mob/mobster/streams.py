@@ -3,7 +3,7 @@
 `Incoming` keeps what has arrived and was not read, `Stream` is the iterator over it. The call ends when the generator
 does: its reply is the end of the stream, its failure the error. Leaving the loop cancels the call, and cancelling
 closes the generator (`GeneratorExit` runs in it); so does the death of either end, and a call that is dropped before
-anybody has read from it. The other end is `producers`.
+anybody has read from it. The other end is `producers`; who reads is followed in `readers`.
 """
 
 from __future__ import annotations
@@ -12,13 +12,14 @@ import asyncio
 import logging
 import weakref
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from functools import partial
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from mob.core.streams import Debt
 from mob.errors import CallError
+from mob.mobster import readers
 from mob.wire import messages as m
 
 if TYPE_CHECKING:
@@ -166,10 +167,12 @@ class Stream(Generic[T]):
     >>> async for row in back.rows(query): ...      # doctest: +SKIP
     """
 
-    __slots__ = ("__weakref__", "_call", "_incoming", "_peer")
+    __slots__ = ("__weakref__", "_call", "_incoming", "_peer", "reader")
 
     def __init__(self, peer: Peer, call: Call[Any], incoming: Incoming) -> None:
         self._peer = peer
+        self.reader: object = None
+        """The task that has asked for an item last, or the work that a thread reads for."""
         self._call = call
         self._incoming = incoming
         incoming.is_read = True
@@ -186,6 +189,7 @@ class Stream(Generic[T]):
     def __next__(self) -> T:
         if self._peer.is_abandoned:
             self._peer.check_process()
+        readers.note_thread(self)
         while not self._incoming.items:
             if self._call.done():
                 self._check_end()
@@ -193,7 +197,11 @@ class Stream(Generic[T]):
             self._wait()
         return self._take()
 
-    async def __anext__(self) -> T:
+    def __anext__(self) -> Coroutine[Any, Any, T]:
+        readers.note_task(self)  # here and not below, because `asyncio.wait_for` may run that in a task of its own
+        return self._next_item()
+
+    async def _next_item(self) -> T:
         if self._peer.is_abandoned:
             self._peer.check_process()
         while not self._incoming.items:

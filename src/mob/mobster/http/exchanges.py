@@ -13,6 +13,8 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from mob.mobster.readers import WORK, Work
+
 CLOSE = (b"connection", b"close")
 RETRY_AFTER = (b"retry-after", b"1")  # the port has other workers, or will soon
 TEXT = b"This server is restarting. Try again."
@@ -32,7 +34,7 @@ REFUSAL = b"HTTP/1.1 503 Service Unavailable\r\n%s\r\n%s" % (
 class Exchange:
     """One request and its answer."""
 
-    __slots__ = ("_exchanges", "_send", "head", "is_broken_off", "is_complete", "receive", "scope", "task")
+    __slots__ = ("_exchanges", "_send", "head", "is_broken_off", "is_complete", "receive", "scope", "task", "work")
 
     def __init__(self, exchanges: Exchanges, scope: Any, receive: Any, send: Any) -> None:
         self._exchanges = exchanges
@@ -46,6 +48,9 @@ class Exchange:
         self.is_broken_off = False
         """Whether the worker ends before the answer does."""
         self.task = asyncio.current_task()
+        self.work = Work()
+        """What threads do for it."""
+        WORK.set(self.work)
 
     def __repr__(self) -> str:
         state = "answered" if self.is_complete else "being answered" if self.head else "not answered"
@@ -69,6 +74,16 @@ class Exchange:
                 self._exchanges.on_news()
         return self._send(message)
 
+    @property
+    def cycle(self) -> Any:
+        """The server's object for it."""
+        return getattr(self.receive, "__self__", None)
+
+    def handle_lost(self) -> None:
+        """The visitor has gone: nothing can be sent any more. What has not begun to answer may have another purpose."""
+        if self.head is not None:
+            self.work.close()
+
     def break_off(self) -> None:
         """End the request by force: the worker waits no longer."""
         self.is_broken_off = True
@@ -77,10 +92,9 @@ class Exchange:
 
     def cut(self) -> None:
         """Close the connection in the middle of the answer, so that the client sees that something is missing."""
-        cycle = getattr(self.receive, "__self__", None)
-        if cycle is not None:
-            cycle.disconnected = True
-            cycle.transport.close()
+        if self.cycle is not None:
+            self.cycle.disconnected = True
+            self.cycle.transport.close()
 
 
 class Exchanges:
@@ -100,6 +114,12 @@ class Exchanges:
 
     def __repr__(self) -> str:
         return f"<Exchanges, {len(self.open)} open>"
+
+    def handle_lost(self, cycle: Any) -> None:
+        """The connection of a request was lost before its answer was complete."""
+        for exchange in list(self.open):
+            if exchange.cycle is cycle:
+                exchange.handle_lost()
 
     def serve(self, scope: Any, receive: Any, send: Any) -> Awaitable[None]:
         """Run the application, as the server asks for it."""
@@ -121,6 +141,8 @@ class Exchanges:
                 logging.getLogger("mob").error("%s raised when it was broken off: %r", exchange.name, error)
         finally:
             self.open.discard(exchange)
+            if not exchange.is_complete:
+                exchange.work.close()  # a thread may have begun to read after the visitor had gone
         if exchange.is_broken_off and not exchange.is_complete:
             if exchange.head is None:
                 await refuse(send)
@@ -140,3 +162,17 @@ def last(message: Any, scope: Any) -> Any:
         return message
     headers = [header for header in message.get("headers", ()) if bytes(header[0]).lower() != b"connection"]
     return {**message, "headers": [*headers, CLOSE]}
+
+
+def watched(kind: Any, on_lost: Callable[[Any], None]) -> Any:
+    """Return one of uvicorn's classes of HTTP connections, which tells of requests whose visitor has gone."""
+
+    class Watched(kind):
+        def connection_lost(self, exc: Exception | None) -> None:
+            cycle = self.cycle
+            is_lost = cycle is not None and not cycle.response_complete
+            kind.connection_lost(self, exc)
+            if is_lost:
+                on_lost(cycle)
+
+    return Watched

@@ -26,7 +26,7 @@ from mob import serve
 from mob.errors import PlanError, nearest
 from mob.mobster.http import applications, binding, heads
 from mob.mobster.http.ending import Ending
-from mob.mobster.http.exchanges import Exchanges
+from mob.mobster.http.exchanges import Exchanges, watched
 from mob.mobster.http.lifespan import Lifespan
 from mob.mobster.http.requests import Requests
 from mob.plan import RolePlan
@@ -49,13 +49,13 @@ class Web:
         self._config = _config(role, module)
         limit = self._config.h11_max_incomplete_event_size or heads.LIMIT
         self._config.h11_max_incomplete_event_size = limit
-        self._make = heads.bounded(self._config.http_protocol_class, limit)
         self._news = asyncio.Event()  # a connection or a request has come or gone
         self._state = ServerState()
         self._state.connections = Watched(self._news.set)
         self._state.tasks = Watched(self._news.set)
         self._lifespan = Lifespan(self._config.loaded_app, self._config.lifespan)
         exchanges = Exchanges(self._config.loaded_app, self._news.set)
+        self._make = watched(heads.bounded(self._config.http_protocol_class, limit), exchanges.handle_lost)
         self.requests = Requests(exchanges.serve, tracing)
         """Counts what the application answers."""
         self._config.loaded_app = self.requests.serve
