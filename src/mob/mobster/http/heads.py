@@ -30,10 +30,12 @@ def bounded(kind: Any, limit: int) -> Any:
 
 
 def is_begun(connection: Any) -> bool:
-    """Return whether a part of a request's head has arrived on a connection that is not busy with another request."""
+    """Return whether a part of a request's head has arrived on a connection that is not busy with another request; on a
+    WebSocket none ever has."""
     if hasattr(connection, "unused"):
         return connection.unused > 0 and not connection.is_too_large
-    return hasattr(connection, "conn") and bool(connection.conn.trailing_data[0])
+    parser: Any = getattr(connection, "conn", None)
+    return hasattr(parser, "trailing_data") and bool(parser.trailing_data[0])
 
 
 def _of_httptools(kind: Any, limit: int) -> Any:
