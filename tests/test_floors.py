@@ -26,6 +26,7 @@ FLOORS = {
     "hiding": 1,
     "plan": 0,
     "serve": 0,
+    "serve_options": 0,
     "wire": 1,
     "core": 2,
     "rim": 3,

@@ -13,6 +13,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple, cast
 
+from mob import serve_options
 from mob.errors import PlanError, nearest
 
 APPLICATION = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*(\(\))?")
@@ -189,6 +190,7 @@ def _check_options(options: object) -> None:
     for name, value in cast(dict[object, object], options).items():
         if name in OURS:
             raise PlanError(f"serve_options: {name!r} is not to be set here: {OURS[str(name)]}.")
+        serve_options.check(name, value)
         is_path = name in FILES and hasattr(value, "__fspath__")
         if not isinstance(name, str) or not (is_path or _is_plain(value)):
             raise PlanError(

@@ -225,9 +225,7 @@ def test_launches_that_the_fork_server_took_with_it_are_made_again() -> None:
     world.ready(2)  # its pid is known by its own word
     world.fork_server_gone()
     assert set(world.mobsters) == {1, 2}
-    assert world.told == [
-        "back.2 was lost with the fork server before it was ready; its successor starts in 0.1 s."
-    ]
+    assert world.told == ["back.2 was lost with the fork server before it was ready; its successor starts in 0.1 s."]
     world.pass_time(0.2)
     assert world.launches == {("back", 0): 1, ("back", 1): 1, ("back", 2): 2}
 

@@ -1,4 +1,5 @@
-"""The heads of HTTP requests: what comes before the body is bounded, and refused with status 431 beyond that.
+"""The heads of HTTP requests: what comes before the body is bounded in size and time, and refused beyond that with
+status 431 or 408.
 
 uvicorn's parsers differ: httptools keeps whatever comes, h11 has a bound and answers 400. Here both have the same bound
 and the same answer. What counts are bytes that have come in and have given the application nothing, no request and no
@@ -10,6 +11,11 @@ Limits: what one read brings (256 KiB) is parsed before it is looked at.
 from __future__ import annotations
 
 from typing import Any
+
+import h11
+
+from mob.mobster.http import head_timeout
+from mob.mobster.http.head_timeout import HeadTimeout
 
 LIMIT = 64 * 1024
 """Bytes of a request line and headers; `serve_options={"h11_max_incomplete_event_size": ...}` sets another limit."""
@@ -24,9 +30,28 @@ class TooLarge(Exception):
     """Ends the parsing of a request."""
 
 
-def bounded(kind: Any, limit: int) -> Any:
-    """Return one of uvicorn's classes of HTTP connections, with that limit."""
-    return _of_httptools(kind, limit) if hasattr(kind, "on_headers_complete") else _of_h11(kind, limit)
+def bounded(kind: Any, limit: int, timeout: HeadTimeout) -> Any:
+    """Return one of uvicorn's classes of HTTP connections, with these limits."""
+
+    class Timed(kind):
+        def connection_made(self, transport: Any) -> None:
+            kind.connection_made(self, transport)
+            timeout.begin(self)
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            timeout.end(self)
+            kind.connection_lost(self, exc)
+
+        def handle_head_timeout(self) -> None:
+            if self.cycle is not None and not self.cycle.response_complete:
+                timeout.begin(self)  # the next head has begun to arrive while this request is answered
+                return
+            if is_begun(self):
+                self.transport.write(head_timeout.REFUSAL)
+            self.transport.close()
+
+    make = _of_httptools if hasattr(kind, "on_headers_complete") else _of_h11
+    return make(Timed, limit, timeout)
 
 
 def is_begun(connection: Any) -> bool:
@@ -38,7 +63,7 @@ def is_begun(connection: Any) -> bool:
     return hasattr(parser, "trailing_data") and bool(parser.trailing_data[0])
 
 
-def _of_httptools(kind: Any, limit: int) -> Any:
+def _of_httptools(kind: Any, limit: int, timeout: HeadTimeout) -> Any:
     class Bounded(kind):
         unused = 0  # bytes that have given the application nothing yet
         is_too_large = False
@@ -46,15 +71,18 @@ def _of_httptools(kind: Any, limit: int) -> Any:
         def data_received(self, data: bytes) -> None:
             self.unused += len(data)
             kind.data_received(self, data)
-            if self.unused > limit and not self.is_too_large:
-                self.is_too_large = True
-                self.send_400_response("")
+            if self.unused:
+                timeout.begin(self)
+                if self.unused > limit and not self.is_too_large:
+                    self.is_too_large = True
+                    self.send_400_response("")
 
         def on_headers_complete(self) -> None:
             if self.unused > limit and len(self.url) + sum(len(n) + len(v) + 4 for n, v in self.headers) > limit:
                 self.is_too_large = True
                 raise TooLarge
             self.unused = 0
+            timeout.end(self)
             kind.on_headers_complete(self)
 
         def on_body(self, body: bytes) -> None:
@@ -76,8 +104,15 @@ def _of_httptools(kind: Any, limit: int) -> Any:
     return Bounded
 
 
-def _of_h11(kind: Any, limit: int) -> Any:
+def _of_h11(kind: Any, limit: int, timeout: HeadTimeout) -> Any:
     class Bounded(kind):
+        def data_received(self, data: bytes) -> None:
+            kind.data_received(self, data)
+            if self.conn.their_state is h11.IDLE and self.conn.trailing_data[0]:
+                timeout.begin(self)
+            else:
+                timeout.end(self)
+
         def send_400_response(self, msg: str) -> None:
             if len(self.conn.trailing_data[0]) <= limit:
                 kind.send_400_response(self, msg)

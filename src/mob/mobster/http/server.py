@@ -13,7 +13,7 @@ import asyncio
 import inspect
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from email.utils import formatdate
 from time import monotonic
 from types import ModuleType
@@ -22,11 +22,12 @@ from typing import TYPE_CHECKING, Any
 import uvicorn
 from uvicorn.server import ServerState
 
-from mob import serve
+from mob import serve, serve_options
 from mob.errors import PlanError, nearest
 from mob.mobster.http import applications, binding, heads
 from mob.mobster.http.ending import Ending
 from mob.mobster.http.exchanges import Exchanges, watched
+from mob.mobster.http.head_timeout import HeadTimeout
 from mob.mobster.http.lifespan import Lifespan
 from mob.mobster.http.requests import Requests
 from mob.plan import RolePlan
@@ -46,7 +47,9 @@ class Web:
         assert role.serve is not None
         self._address = serve.address_of(role.serve)
         self._index = index
-        self._config = _config(role, module)
+        options, others = serve_options.split(role.serve_options)
+        self._config = _config(role, module, others)
+        self._head_timeout = options.head_timeout
         limit = self._config.h11_max_incomplete_event_size or heads.LIMIT
         self._config.h11_max_incomplete_event_size = limit
         self._news = asyncio.Event()  # a connection or a request has come or gone
@@ -55,7 +58,8 @@ class Web:
         self._state.tasks = Watched(self._news.set)
         self._lifespan = Lifespan(self._config.loaded_app, self._config.lifespan)
         exchanges = Exchanges(self._config.loaded_app, self._news.set)
-        self._make = watched(heads.bounded(self._config.http_protocol_class, limit), exchanges.handle_lost)
+        bounded = heads.bounded(self._config.http_protocol_class, limit, HeadTimeout(options.head_timeout))
+        self._make = watched(bounded, exchanges.handle_lost)
         self.requests = Requests(exchanges.serve, tracing)
         """Counts what the application answers."""
         self._config.loaded_app = self.requests.serve
@@ -75,6 +79,8 @@ class Web:
         socks = binding.bound(self._address)
         loop = asyncio.get_running_loop()
         options: dict[str, Any] = {"ssl": self._config.ssl, "backlog": BACKLOG}
+        if self._config.is_ssl and self._head_timeout is not None:
+            options["ssl_handshake_timeout"] = self._head_timeout
         create = loop.create_unix_server if self._address.path else loop.create_server
         where = binding.text_of(self._address, socks, self._config.is_ssl)
         for sock in socks:
@@ -131,10 +137,10 @@ class Watched(set[Any]):
         self._on_change()
 
 
-def _config(role: RolePlan, module: ModuleType) -> uvicorn.Config:
+def _config(role: RolePlan, module: ModuleType, given: Mapping[str, Any]) -> uvicorn.Config:
     """All that uvicorn has to know, its application loaded."""
-    known = list(inspect.signature(uvicorn.Config).parameters)
-    for option in role.serve_options:
+    known = [*inspect.signature(uvicorn.Config).parameters, *serve_options.OWN]
+    for option in given:
         if option not in known:
             raise PlanError(
                 f"role {role.name!r}: serve_options: uvicorn {uvicorn.__version__} has no option {option!r}. "
@@ -142,7 +148,7 @@ def _config(role: RolePlan, module: ModuleType) -> uvicorn.Config:
             )
     name = f"{module.__name__}.{role.application}"
     application = applications.find(module, role.application)
-    options: dict[str, Any] = {"log_level": "info", "access_log": False, "interface": "auto", **role.serve_options}
+    options: dict[str, Any] = {"log_level": "info", "access_log": False, "interface": "auto", **given}
     if options["interface"] == "auto":
         options["interface"] = applications.interface_of(application, name)
     if options["interface"] == "wsgi":

@@ -1,0 +1,80 @@
+"""Options of `serve_options=` that are mob's own; all others are uvicorn's. Floor 0."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import msgspec
+
+from mob.errors import PlanError
+
+
+class ServeOptions(msgspec.Struct, frozen=True):
+    """How a role serves HTTP, beside what uvicorn does."""
+
+    access_log: bool | str = False
+    """A line for each request: True, or a format such as '%(h)s "%(r)s" %(s)s', or "json"."""
+    cancel_on_disconnect: bool = False
+    """Whether a request of an ASGI application is cancelled when its visitor leaves."""
+    head_timeout: float | None = 30.0
+    """Seconds that a client has to send the head of a request; None for no limit. Apache's and gunicorn's are alike."""
+    stream_grace: float | None = None
+    """Seconds that an answer of unknown length has when its worker ends. None: event streams have none, others have the
+    grace time."""
+    wsgi_queue: int = 1000
+    """Requests that may wait for a thread of a WSGI application; those beyond it are answered with 503."""
+
+
+class _Rule(NamedTuple):
+    is_right: Callable[[object], bool]
+    wanted: str
+
+
+def _is_log(value: object) -> bool:
+    return isinstance(value, bool) or (isinstance(value, str) and value != "")
+
+
+def _is_flag(value: object) -> bool:
+    return isinstance(value, bool)
+
+
+def _is_count(value: object) -> bool:
+    return type(value) is int and value >= 0
+
+
+def _is_time(value: object) -> bool:
+    return value is None or (isinstance(value, int | float) and type(value) is not bool and 0 <= value < math.inf)
+
+
+def _is_limit(value: object) -> bool:
+    return _is_time(value) and value != 0
+
+
+RULES = {
+    "access_log": _Rule(_is_log, "True, a format such as '%(h)s \"%(r)s\" %(s)s', or 'json'"),
+    "cancel_on_disconnect": _Rule(_is_flag, "True or False"),
+    "head_timeout": _Rule(_is_limit, "seconds, more than 0, or None for no limit"),
+    "stream_grace": _Rule(_is_time, "seconds, 0 or more, or None to end event streams alone"),
+    "wsgi_queue": _Rule(_is_count, "a whole number: how many requests may wait for a thread"),
+}
+OWN = tuple(RULES)
+"""The names of these options."""
+
+
+def check(name: object, value: object) -> None:
+    """Raise `PlanError` if that is an option of mob's own with a value that it cannot have."""
+    rule = RULES.get(name) if isinstance(name, str) else None
+    if rule is not None and not rule.is_right(value):
+        raise PlanError(f"serve_options: {name}={value!r} is wrong. Wanted: {rule.wanted}.")
+
+
+def split(options: Mapping[str, Any]) -> tuple[ServeOptions, dict[str, Any]]:
+    """Return mob's own options, and those for uvicorn.
+
+    >>> split({"head_timeout": 5, "root_path": "/shop"})[1]
+    {'root_path': '/shop'}
+    """
+    own = {name: value for name, value in options.items() if name in RULES}
+    return ServeOptions(**own), {name: value for name, value in options.items() if name not in RULES}
