@@ -38,6 +38,11 @@ BACK = """
         heard.append(obj)
 
 
+    @mob.on("drain")
+    async def drain():
+        print("drains:", mob.me().role)
+
+
     def add(a: int, b: int = 0) -> int:
         print(f"adds {a} and {b}")
         return a + b
@@ -275,6 +280,7 @@ def test_a_reload_brings_new_code(app: AppUnderTest, directory: Path, back: Any)
         app.reload("back", timeout=30)
         assert app.require("back").added_later().result(10) == "new"
         assert not set(before) & set(app.pids("back"))
+        app.wait_for(r"\| drains: back$", 2)
     finally:
         path.write_text(text)
 

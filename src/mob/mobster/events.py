@@ -1,10 +1,10 @@
 """Handlers: what the application wants to hear of.
 
 `message` (an object that somebody sent), `start` (after the import, before ready: open pools and servers here),
-`ready`, `stop` (the process is about to end), `join` and `leave` (another mobster), and `error` (code of this process
-has raised: see `hooked`). Handlers are `def` or `async def`; those of one event are run in the order in which they were
-registered. What they raise is logged; a handler of `ready` that raises ends the process as well, because what it does
-(a consumer, a timer) would be missing until the next start.
+`ready`, `drain` (the process begins to end), `stop` (it is about to end), `join` and `leave` (another mobster), and
+`error` (code of this process has raised: see `hooked`). Handlers are `def` or `async def`; those of one event are run
+in the order in which they were registered. What they raise is logged; a handler of `ready` that raises ends the process
+as well, because what it does (a consumer, a timer) would be missing until the next start.
 """
 
 from __future__ import annotations
@@ -31,7 +31,9 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 BRIEF = 0.5
 """Seconds from which on a handler is said to block the loop."""
-EVENTS = ("message", "start", "ready", "stop", "join", "leave", "error")
+LATE = 0.1
+"""Seconds that handlers of `drain` have to end when they are cancelled, at the end of the grace time."""
+EVENTS = ("message", "start", "ready", "drain", "stop", "join", "leave", "error")
 
 
 def check_event(event: str) -> None:
@@ -54,6 +56,7 @@ class Handlers:
         self.begin_later = False
         """Whether all handlers of messages are `async def`, which take their first steps in the loop's next turn."""
         self._plain: tuple[Callable[..., Any], float] | None = None  # what runs as plain code, and since when
+        self._draining: set[asyncio.Task[Any]] = set()  # those of `drain`
         self._standing: set[asyncio.Task[Any]] = set()  # those of other events, which may run for ever
         self._handlers: dict[str, list[Callable[..., Any]]] = {event: [] for event in EVENTS}
 
@@ -122,7 +125,7 @@ class Handlers:
                 if event == "message":
                     self._peer.serving.inbox.firsts.newest = finish
                     self._peer.serving.ends.watch()
-                tasks = self.background if event == "message" else self._standing
+                tasks = {"message": self.background, "drain": self._draining}.get(event, self._standing)
                 task.add_done_callback(partial(self._handle_done, tasks))
                 tasks.add(task)
         except Exception as error:  # noqa: BLE001  logged below
@@ -176,6 +179,15 @@ class Handlers:
     def has_standing(self) -> bool:
         """Whether handlers run that may do so for ever."""
         return bool(self._standing)
+
+    async def finish_drain(self, seconds: float) -> None:
+        """Wait for the handlers of `drain`, so long at most; cancel those that take longer."""
+        if self._draining:
+            await asyncio.wait(set(self._draining), timeout=seconds)
+        late = set(self._draining)
+        if late:
+            self._peer.log.error("handlers of 'drain' have not ended within the grace time: %d", len(late))
+            await self._peer.serving.cancelling.end(late, LATE)
 
     async def end_standing(self, seconds: float) -> None:
         """Cancels the handlers that may run for ever, and waits for their ends."""

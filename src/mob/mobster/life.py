@@ -408,10 +408,13 @@ class Life:
         self.closing.begin(now, self._deadline)
         if self.web is not None:
             self.web.begin_to_end(now)
-        if self.importing:
-            self._wake_module()
-        elif self.has_begun:
-            self.reactor.loop.create_task(self._drain())
+        try:
+            self.peer.fire("drain")
+        finally:
+            if self.importing:
+                self._wake_module()
+            elif self.has_begun:
+                self.reactor.loop.create_task(self._drain())
 
     def _wake_module(self) -> None:
         """The module blocks: SIGTERM wakes it, when nobody is left who would miss an answer."""
@@ -438,6 +441,7 @@ class Life:
             await self._end_web(self.web)
         while peer.exit_asked is None and not self.closing.is_over(monotonic()):
             await asyncio.sleep(LOOK)
+        await peer.handlers.finish_drain(self._time_left() if peer.exit_asked is None else 0.0)
         await peer.handlers.end_standing(self._time_left())
         for handler in peer.handlers.of("stop"):
             try:
