@@ -70,7 +70,7 @@ def test_a_name_that_another_role_has() -> None:
 # --- numbers ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("option", ["workers", "threads", "concurrency", "queue"])
+@pytest.mark.parametrize("option", ["workers", "concurrency", "queue"])
 @pytest.mark.parametrize("value", [0, -1, 1.0, 2.5, "2", None, True])
 def test_an_option_that_is_no_count(option: str, value: object) -> None:
     with pytest.raises(PlanError) as caught:
@@ -147,6 +147,8 @@ def test_shared_memory_that_is_no_number_of_bytes(value: object) -> None:
         ("max_calls", 0, "a whole number of at least 1, nor None"),
         ("max_age", -1.0, "a number of seconds above 0, nor None"),
         ("max_memory", 1.5, "a whole number of at least 1, nor None"),
+        ("threads", 0, "a whole number of at least 1, nor None"),
+        ("threads", 2.5, "a whole number of at least 1, nor None"),
         ("max_workers", 0, "a whole number of at least 1, nor None"),
         ("env", {"A=B": "x"}, "a dict of names and texts"),
         ("env", {"A": 1}, "a dict of names and texts"),
@@ -215,7 +217,7 @@ def test_limits_that_make_sense(changes: dict[str, object]) -> None:
 
 
 def test_what_is_not_said_has_a_default() -> None:
-    assert (BACK.workers, BACK.threads, BACK.concurrency, BACK.queue) == (1, 1, 100, 10_000)
+    assert (BACK.workers, BACK.threads, BACK.concurrency, BACK.queue) == (1, None, 100, 10_000)
     assert BACK.shared_memory == 256 * 1024 * 1024
     assert (plan().grace, plan().frame_limit) == (30.0, 256 * 1024 * 1024)
 

@@ -172,10 +172,11 @@ class App:
         address, "127.0.0.1:8000" or "unix:./web.sock", at which the ASGI or WSGI application of the module is served
         over HTTP; its name stands behind a colon, "shop:app", and `serve_options` are those of uvicorn; see
         docs/http.md. `workers`: how many mobsters (1). `threads`: how many plain `def` exports run at once (1, on the
-        loop). `concurrency`: how many `async def` exports run at once (100). `loop`: "uvloop", or "asyncio" for
-        libraries that change asyncio's own loop. `queue`: how many calls may wait in one worker (10,000).
-        `shared_memory`: how many bytes of large buffers each mobster may have on their way to others, or looked at by
-        them (256 MiB); 0 sends them through the sockets. docs/supervision.md tells of the others:
+        loop), or requests of a WSGI application (10). `concurrency`: how many `async def` exports run at once (100).
+        `loop`: "uvloop", or "asyncio" for libraries that change asyncio's own loop. `queue`: how many calls may wait in
+        one worker (10,000). `shared_memory`: how many bytes of large buffers each mobster may have on their way to
+        others, or looked at by them (256 MiB); 0 sends them through the sockets. docs/supervision.md tells of the
+        others:
         `restart`, `intensity`, `period`, `stop_exit_codes`, `needs`, `essential`; `boot_timeout`, `boot_tries`,
         `hang_timeout`; `max_calls`, `max_age`, `max_memory`; `max_workers`; `singleton`; `callers`; `env`, `nice`,
         `cpus`, `limits`. `PlanError` tells what does not fit.

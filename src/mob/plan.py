@@ -46,8 +46,9 @@ class RolePlan(msgspec.Struct, frozen=True):
     module: str
     """An import string (`pkg.module`) or the absolute path of a `.py` file."""
     workers: int = 1
-    threads: int = 1
-    """How many plain `def` exports run at once; 1 runs them on the loop, one at a time."""
+    threads: int | None = None
+    """How many plain `def` exports run at once; 1 or None runs them on the loop, one at a time. Of a WSGI application
+    it is how many requests are answered at once; None: 10."""
     concurrency: int = 100
     """How many `async def` exports run at once."""
     queue: int = 10_000
@@ -453,7 +454,7 @@ _SECONDS_OR_NONE = (_or_none(_is_seconds), "a number of seconds above 0, nor Non
 
 _WANTED: dict[str, tuple[Callable[[Any], bool], str]] = {
     "workers": _COUNT,
-    "threads": _COUNT,
+    "threads": _COUNT_OR_NONE,
     "concurrency": _COUNT,
     "loop": (lambda value: value in LOOPS, f"one of {', '.join(map(repr, LOOPS))}"),
     "queue": _COUNT,

@@ -139,7 +139,7 @@ class Scaling:
     def _waiting(self, name: str) -> int:
         """Calls that wait for a worker of the role, with their callers or in the workers."""
         role = self._crew.roles[name].plan
-        at_once = role.concurrency if role.threads == 1 else role.threads
+        at_once = role.concurrency if role.threads in (None, 1) else role.threads
         inside = (max(0, beat.waiting, beat.in_hand - beat.open_requests - at_once) for beat in self._beats(name))
         return self._crew.parked(name) + sum(inside)
 

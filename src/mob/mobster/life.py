@@ -94,7 +94,7 @@ class Life:
             index=order.index,
             generation=order.generation,
             frame_limit=order.frame_limit,
-            threads=order.role.threads,
+            threads=order.role.threads or 1,
             concurrency=order.role.concurrency,
             queue=order.role.queue,
             shared_memory=order.role.shared_memory,

@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Generator, Iterable
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from contextvars import ContextVar
 
 from mob.mobster.served import SERVED, Served
@@ -65,14 +64,19 @@ def carried_by_message() -> str:
     return served[1].trace or PREFIX + request_id()
 
 
-@contextmanager
-def http_request(headers: Headers) -> Generator[None]:
-    """What is done in this block belongs to an HTTP request."""
-    token = CARRIED.set(PREFIX + id_from(headers))
-    try:
-        yield
-    finally:
-        CARRIED.reset(token)
+class http_request:  # noqa: N801  a block; a generator for it would cost more than all that is done in it
+    """A block in which all that is done belongs to an HTTP request with these headers."""
+
+    __slots__ = ("_headers", "_token")
+
+    def __init__(self, headers: Headers) -> None:
+        self._headers = headers
+
+    def __enter__(self) -> None:
+        self._token = CARRIED.set(PREFIX + id_from(self._headers))
+
+    def __exit__(self, *error: object) -> None:
+        CARRIED.reset(self._token)
 
 
 def id_from(headers: Headers) -> str:
@@ -83,10 +87,16 @@ def id_from(headers: Headers) -> str:
     >>> id_from([(b"x-request-id", b"order-4711")])
     'order-4711'
     """
-    found = {name.lower(): value for name, value in headers}
-    if match := _TRACE_PARENT.fullmatch(found.get(b"traceparent", b"")):
+    parent = own = b""
+    for name, value in headers:
+        lower = name.lower()
+        if lower == b"traceparent":
+            parent = value
+        elif lower == b"x-request-id":
+            own = value
+    if parent and (match := _TRACE_PARENT.fullmatch(parent)):
         return match[1].decode()
-    if match := _FROM_OUTSIDE.fullmatch(found.get(b"x-request-id", b"")):
+    if own and (match := _FROM_OUTSIDE.fullmatch(own)):
         return match[0].decode()
     return os.urandom(16).hex()
 

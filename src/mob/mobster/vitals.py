@@ -101,7 +101,7 @@ class Vitals:
             peer.reactor.call(self._come_round)
         serving, requests = peer.serving, self.requests
         on_loop = bool(serving.running.on_loop_since)
-        open_requests = 0 if requests is None else requests.open
+        open_requests, waiting_requests = (0, 0) if requests is None else (requests.open, requests.waiting)
         parked = peer.calling.parked()
         return m.Beat(
             calls=serving.answers.served,
@@ -112,7 +112,7 @@ class Vitals:
             in_hand=serving.in_hand + on_loop + open_requests,
             parked=parked,
             running=(*serving.running.report(now), *self._lasting(now)),
-            waiting=serving.waiting if not stuck else serving.in_hand,
+            waiting=waiting_requests + (serving.waiting if not stuck else serving.in_hand),
             cpu=process_time(),
             lag=max(self._lag, stuck),
             connections=self._connections(),

@@ -155,7 +155,7 @@ def _processes(facts: Facts, plan: Plan | None) -> Finding:
         verdict = OK if room is None or room > 50 else WARN
         return Finding("processes", verdict, shown, "", "" if verdict == OK else "Raise it: `ulimit -u`, TasksMax=.")
     needed = 2 + sum(
-        (_most(r.workers, r.max_workers) + _spare(r.workers)) * (THREADS + r.threads - 1) for r in plan.roles
+        (_most(r.workers, r.max_workers) + _spare(r.workers)) * (THREADS + (r.threads or 1) - 1) for r in plan.roles
     )
     verdict = OK if room >= 2 * needed else WARN if room >= needed else FAIL
     advice = "" if verdict == OK else "Raise it: `ulimit -u`, TasksMax= of a unit, the pids limit of a container."

@@ -1,20 +1,21 @@
-"""The application that a role serves: found by its name in the module, and made ASGI if it is WSGI.
+"""The application that a role serves: found by its name in the module, and which interface it speaks.
 
-Which of the two it is, is seen by how many arguments it takes: three are ASGI (scope, receive, send), two are WSGI
-(environ, start_response), one is the ASGI of old. Knows nothing of servers, sockets and requests.
+That is seen by the arguments that it must be given: three are ASGI (scope, receive, send), two are WSGI (environ,
+start_response), one is the ASGI of old. Those that it may be given count where that decides nothing, and a coroutine
+function is ASGI whatever it takes. If an application takes anything, the role says what it is. Knows nothing of
+servers, sockets and requests.
 """
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from functools import partial
 from types import ModuleType
 from typing import Any
 
 from mob.errors import PlanError, nearest
 
-WSGI_THREADS = 10
-"""Requests that a WSGI application answers at once where the role does not say `threads`."""
 INTERFACES = {1: "asgi2", 2: "wsgi", 3: "asgi3"}
 WANTED = "Wanted is an application: ASGI, which takes (scope, receive, send), or WSGI, (environ, start_response)."
 
@@ -34,44 +35,47 @@ def interface_of(application: Any, name: str) -> str:
     """What it speaks: "asgi3", "asgi2" or "wsgi". `PlanError` if it is no application."""
     if not callable(application):
         raise PlanError(f"{name} is {_shown(application)}, which cannot be called. {WANTED}")
-    count = _arguments(application)
+    if _is_coroutine_function(application):
+        return "asgi3"
+    parameters = _parameters(application)
+    if parameters is None or any(each.kind is each.VAR_POSITIONAL for each in parameters):
+        raise PlanError(
+            f"{name} is {_shown(application)}, which takes any number of arguments, so it does not show what it is. "
+            f'Say it: serve_options={{"interface": "wsgi"}}, or "asgi3".'
+        )
+    count = sum(each.default is each.empty for each in parameters)
+    if count < 2 <= len(parameters) <= 3 and parameters[0].name != "scope":  # (environ, start_response=None)
+        count = len(parameters)
     if count in INTERFACES:
         return INTERFACES[count]
-    if inspect.iscoroutinefunction(application):
-        return "asgi3"
     hint = f"Does it make the application? Then write '{name.rpartition('.')[2]}()'." if count == 0 else ""
     raise PlanError(f"{name} is {_shown(application)}, which takes {_counted(count)}. {WANTED} {hint}".rstrip())
 
 
-def asgi_of_wsgi(application: Callable[..., Any], threads: int) -> Any:
-    """A WSGI application as an ASGI one; it runs on threads of its own, so many."""
-    try:
-        from a2wsgi import WSGIMiddleware
-    except ImportError:
-        raise PlanError("a WSGI application needs a2wsgi. Try: pip install 'mobsters[web]'") from None
-    return WSGIMiddleware(application, workers=threads if threads > 1 else WSGI_THREADS)  # type: ignore[arg-type]
+def _is_coroutine_function(application: Callable[..., Any]) -> bool:
+    while isinstance(application, partial):
+        application = application.func
+    if inspect.isclass(application):
+        return False
+    return inspect.iscoroutinefunction(application) or inspect.iscoroutinefunction(type(application).__call__)
 
 
-def _arguments(application: Callable[..., Any]) -> int | None:
-    """How many it takes and must be given; None if it takes any number."""
+def _parameters(application: Callable[..., Any]) -> list[inspect.Parameter] | None:
+    """Return those that can be given by position; None if they cannot be known."""
     try:
         parameters = inspect.signature(application).parameters.values()
     except (TypeError, ValueError):
         return None
-    if any(each.kind is each.VAR_POSITIONAL for each in parameters):
-        return None
-    return sum(
-        each.kind in (each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD) and each.default is each.empty
-        for each in parameters
-    )
+    by_position = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return [each for each in parameters if each.kind in (*by_position, inspect.Parameter.VAR_POSITIONAL)]
 
 
 def _public(found: Any) -> list[str]:
     return [name for name in dir(found) if not name.startswith("_")]
 
 
-def _counted(count: int | None) -> str:
-    return "any number of arguments" if count is None else f"{count} arguments" if count else "no arguments"
+def _counted(count: int) -> str:
+    return f"{count} arguments" if count else "no arguments"
 
 
 def _shown(value: Any) -> str:

@@ -103,7 +103,7 @@ class Exchanges:
     __slots__ = ("_application", "are_last", "are_refused", "on_news", "open")
 
     def __init__(self, application: Any, on_news: Callable[[], None]) -> None:
-        self._application: Callable[[Any, Any, Any], Awaitable[None]] = application
+        self._application: Callable[[Any, Any, Any], Awaitable[Any]] = application
         self.on_news = on_news
         self.open: set[Exchange] = set()
         """The requests whose application has not returned."""
@@ -121,7 +121,7 @@ class Exchanges:
             if exchange.cycle is cycle:
                 exchange.handle_lost()
 
-    def serve(self, scope: Any, receive: Any, send: Any) -> Awaitable[None]:
+    def serve(self, scope: Any, receive: Any, send: Any) -> Awaitable[Any]:
         """Run the application, as the server asks for it."""
         if scope["type"] != "http":
             return self._application(scope, receive, send)
@@ -129,11 +129,12 @@ class Exchanges:
             return refuse(send)
         return self._run(scope, receive, send)
 
-    async def _run(self, scope: Any, receive: Any, send: Any) -> None:
+    async def _run(self, scope: Any, receive: Any, send: Any) -> Any:
         exchange = Exchange(self, scope, receive, send)
         self.open.add(exchange)
+        result: Any = None
         try:
-            await self._application(scope, exchange.receive, exchange.send)
+            result = await self._application(scope, exchange.receive, exchange.send)
         except BaseException as error:
             if not exchange.is_broken_off:
                 raise
@@ -148,6 +149,7 @@ class Exchanges:
                 await refuse(send)
             else:
                 exchange.cut()
+        return result
 
 
 async def refuse(send: Any) -> None:

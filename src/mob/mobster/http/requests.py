@@ -10,25 +10,36 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from mob.mobster.request_ids import http_request
 
 if TYPE_CHECKING:
     from mob.mobster.tracing import Tracing
 
-Application = Callable[[Any, Any, Any], Awaitable[None]]
+Application = Callable[[Any, Any, Any], Awaitable[str | None]]
+"""What serves a request; it may return the class of one that got no answer."""
 BROKEN_OFF = "none"
 """The class of a request that was broken off before its answer had begun."""
 
 
+class Queue(Protocol):
+    """Where requests wait before the application begins them."""
+
+    @property
+    def waiting(self) -> int:
+        """Return how many wait. From any thread."""
+        ...
+
+
 class Requests:
-    """An ASGI application that counts what another one answers."""
+    """An ASGI application that counts what another one answers. `queue`: where its requests wait, if they do."""
 
-    __slots__ = ("_application", "_tracing", "answered", "open")
+    __slots__ = ("_application", "_queue", "_tracing", "answered", "open")
 
-    def __init__(self, application: Any, tracing: Tracing | None = None) -> None:
+    def __init__(self, application: Any, tracing: Tracing | None = None, queue: Queue | None = None) -> None:
         self._application: Application = application
+        self._queue = queue
         self._tracing = tracing
         self.open = 0
         """Requests that have begun and not ended."""
@@ -43,7 +54,12 @@ class Requests:
         """How many requests have ended. From any thread."""
         return sum(list(self.answered.values()))
 
-    def serve(self, scope: Any, receive: Any, send: Any) -> Awaitable[None]:
+    @property
+    def waiting(self) -> int:
+        """How many of the open ones have not begun. From any thread."""
+        return 0 if self._queue is None else self._queue.waiting
+
+    def serve(self, scope: Any, receive: Any, send: Any) -> Awaitable[Any]:
         """Run the application, as the server asks for it."""
         if scope["type"] != "http":
             return self._application(scope, receive, send)
@@ -62,7 +78,7 @@ class Requests:
         unanswered = "5xx"  # what the server says if the application fails, or says nothing
         try:
             with self._tracing.request(scope) if self._tracing else http_request(scope.get("headers", ())):
-                await self._application(scope, receive, passing)
+                unanswered = await self._application(scope, receive, passing) or unanswered
         except asyncio.CancelledError:
             unanswered = BROKEN_OFF
             raise

@@ -24,7 +24,7 @@ from uvicorn.server import ServerState
 
 from mob import serve, serve_options
 from mob.errors import PlanError, nearest
-from mob.mobster.http import applications, binding, heads
+from mob.mobster.http import applications, binding, heads, writing, wsgi
 from mob.mobster.http.ending import Ending
 from mob.mobster.http.exchanges import Exchanges, watched
 from mob.mobster.http.head_timeout import HeadTimeout
@@ -48,21 +48,26 @@ class Web:
         self._address = serve.address_of(role.serve)
         self._index = index
         options, others = serve_options.split(role.serve_options)
-        self._config = _config(role, module, others)
+        self._config = _config(role, module, others, options.wsgi_queue)
         self._head_timeout = options.head_timeout
         limit = self._config.h11_max_incomplete_event_size or heads.LIMIT
         self._config.h11_max_incomplete_event_size = limit
+        kind = self._config.http_protocol_class
+        adapter = self._config.app if isinstance(self._config.app, wsgi.Adapter) else None
         self._news = asyncio.Event()  # a connection or a request has come or gone
         self._state = ServerState()
         self._state.connections = Watched(self._news.set)
         self._state.tasks = Watched(self._news.set)
         self._lifespan = Lifespan(self._config.loaded_app, self._config.lifespan)
         exchanges = Exchanges(self._config.loaded_app, self._news.set)
-        bounded = heads.bounded(self._config.http_protocol_class, limit, HeadTimeout(options.head_timeout))
+        bounded = heads.bounded(
+            kind if adapter is None else writing.connected(kind), limit, HeadTimeout(options.head_timeout)
+        )
         self._make = watched(bounded, exchanges.handle_lost)
-        self.requests = Requests(exchanges.serve, tracing)
+        self.requests = Requests(exchanges.serve, tracing, adapter)
         """Counts what the application answers."""
-        self._config.loaded_app = self.requests.serve
+        serve_ = self.requests.serve
+        self._config.loaded_app = serve_ if adapter is None else writing.answering(serve_)
         self._servers: list[asyncio.Server] = []
         self._clock: asyncio.TimerHandle | None = None
         self._ending = Ending(self._state, self._news, exchanges)
@@ -137,7 +142,7 @@ class Watched(set[Any]):
         self._on_change()
 
 
-def _config(role: RolePlan, module: ModuleType, given: Mapping[str, Any]) -> uvicorn.Config:
+def _config(role: RolePlan, module: ModuleType, given: Mapping[str, Any], queue: int) -> uvicorn.Config:
     """All that uvicorn has to know, its application loaded."""
     known = [*inspect.signature(uvicorn.Config).parameters, *serve_options.OWN]
     for option in given:
@@ -152,7 +157,8 @@ def _config(role: RolePlan, module: ModuleType, given: Mapping[str, Any]) -> uvi
     if options["interface"] == "auto":
         options["interface"] = applications.interface_of(application, name)
     if options["interface"] == "wsgi":
-        application = applications.asgi_of_wsgi(application, role.threads)
+        is_multiprocess = max(role.workers, role.max_workers or 1) > 1
+        application = wsgi.Adapter(application, role.threads or wsgi.THREADS, queue, is_multiprocess)
         options.update(interface="asgi3", ws="none")
     config = uvicorn.Config(application, loop="none", log_config=None, **options)
     if config.access_log:

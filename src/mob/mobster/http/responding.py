@@ -1,0 +1,366 @@
+"""One request of a WSGI application, in its thread: the call, `start_response`, `write`, and the iterable (PEP 3333).
+
+What the application gives is posted to the loop: blocks, the last of them, a failure. The rules of when:
+
+* A block is posted when it is yielded. A list or a tuple has been computed, so it is posted as one.
+* The head goes with the first block that is not empty; until then `start_response` may replace it.
+* An answer with a Content-Length is complete when that many bytes are there, and is posted as such before the
+  application tidies up. What is more is cut, what is less closes the connection.
+* A thread with more than `AHEAD` bytes on the way waits until the visitor has read some, or has left.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+from collections.abc import Callable
+from contextvars import copy_context
+from pathlib import Path
+from threading import Lock
+from types import TracebackType
+from typing import Any, NamedTuple, cast
+
+from mob.mobster.http.headers import Headers, headers_of, status_of
+from mob.mobster.http.sending import BLOCK, FileWrapper, part_to_send, send_file
+
+AHEAD = 256 * 1024
+"""Bytes of an answer that may be on the way before its thread waits."""
+PACKAGE = str(Path(__file__).resolve().parents[2])
+ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None]
+
+
+class VisitorLeft(ConnectionAbortedError):
+    """Ends an answer that nobody reads any more; `write` raises it."""
+
+
+class Part(NamedTuple):
+    """What has been posted since the last look."""
+
+    body: bytes
+    is_last: bool
+    has_failed: bool
+    """The answer cannot be finished; if its head has not left yet, it is replaced by an error."""
+    wants_socket: bool
+    """The thread waits for the socket, to send a file."""
+
+
+class Responding:
+    """One request and its answer. `run` is called in the thread, all else that is public on the loop."""
+
+    def __init__(self, application: Any, environ: dict[str, Any], loop: asyncio.AbstractEventLoop) -> None:
+        self._application = application
+        self._environ = environ
+        self._input = environ["wsgi.input"]  # the application may put another one there
+        self._context = copy_context()
+        self._method: str = environ["REQUEST_METHOD"]
+        self._loop = loop
+        self._future: asyncio.Future[None] | None = None  # of the loop, which waits for news
+        # The head, and how much of the body there is.
+        self._status = 0
+        self._reason = b""
+        self._headers: Headers = []
+        self._length: int | None = None
+        self._sent = 0
+        self._is_empty = False  # the answer has no body
+        self.is_posted = False
+        """The head was posted, and cannot be replaced any more."""
+        self._is_too_long = False
+        # Between the thread and the loop, under the lock.
+        self._lock = Lock()
+        self._blocks: list[bytes] = []
+        self._on_way = 0  # bytes that the visitor has not got yet
+        self._is_told = False  # the loop knows that there is something
+        self._is_last = False
+        self._has_failed = False
+        self._wants_socket = False
+        self._socket: socket.socket | None = None
+        self._gate: Lock | None = None  # what the thread waits at
+        self.is_left = False
+        """Nobody reads the answer any more."""
+
+    def __repr__(self) -> str:
+        return f"<Responding to {self}>"
+
+    def __str__(self) -> str:
+        return f"{self._method} {self._environ.get('SCRIPT_NAME', '')}{self._environ.get('PATH_INFO', '')}"
+
+    # -------------------------------------------------------------------------------------------------- on the loop
+
+    async def news(self) -> None:
+        """Wait until something was posted."""
+        if not self._is_told:
+            future = self._future = self._loop.create_future()
+            await future
+
+    def take(self) -> Part:
+        """Return what was posted."""
+        with self._lock:
+            blocks, self._blocks = self._blocks, []
+            self._is_told = False
+            wants, self._wants_socket = self._wants_socket, False
+            body = blocks[0] if len(blocks) == 1 else b"".join(blocks)
+            return Part(body, self._is_last, self._has_failed, wants)
+
+    def start(self) -> dict[str, Any]:
+        """Return the start of the answer, as ASGI has it, with the reason."""
+        return {
+            "type": "http.response.start",
+            "status": self._status,
+            "reason": self._reason,
+            "headers": self._headers,
+        }
+
+    def have_left(self, count: int) -> None:
+        """So many bytes are on the way no more."""
+        with self._lock:
+            self._on_way -= count
+            if self._on_way <= AHEAD and self._gate is not None:
+                self._open_gate()
+
+    def give_socket(self, sock: socket.socket | None) -> None:
+        """Let the thread send its file on this socket; None: it has to be sent in blocks."""
+        with self._lock:
+            self._socket = sock
+            self._open_gate()
+        if self.is_left:
+            self.leave()
+
+    def leave(self) -> None:
+        """End the answer at its next block: nobody reads it."""
+        with self._lock:
+            self.is_left = True
+            if self._socket is not None:
+                with contextlib.suppress(OSError):
+                    self._socket.shutdown(socket.SHUT_RDWR)
+            self._open_gate()
+
+    def end(self) -> None:
+        """Say that no more comes. From any thread."""
+        with self._lock:
+            self._is_last = True
+            wake = self._is_to_wake()
+        self._wake(wake)
+
+    def _handle_news(self) -> None:
+        if self._future is not None and not self._future.done():
+            self._future.set_result(None)
+
+    # ------------------------------------------------------------------------------------------------ in the thread
+
+    def run(self) -> None:
+        """Call the application and post what it gives; raise nothing."""
+        try:
+            if not self.is_left:
+                self._context.run(self._respond)
+        finally:
+            with contextlib.suppress(OSError):
+                self._input.close()
+            if not self._is_last:
+                self.end()
+
+    def _respond(self) -> None:
+        try:
+            result = self._application(self._environ, self._start_response)
+            try:
+                self._give(result)
+            finally:
+                if hasattr(result, "close"):
+                    result.close()
+        except VisitorLeft:
+            pass
+        except BaseException as error:  # noqa: BLE001  also sys.exit(): the thread is not the application's to end
+            self._fail(error)
+
+    def _fail(self, error: BaseException) -> None:
+        """Log an error once, from where the application's own code begins, and end the answer by it."""
+        at = error.__traceback__
+        while at is not None and at.tb_frame.f_code.co_filename.startswith(PACKAGE):
+            at = at.tb_next
+        logging.getLogger("mob").error("%s failed", self, exc_info=(type(error), error, at))
+        self._post_failure()
+
+    def _start_response(
+        self, status: str, headers: list[tuple[str, str]], exc_info: ExcInfo | None = None
+    ) -> Callable[[bytes], None]:
+        try:
+            if exc_info is not None and self.is_posted:
+                raise exc_info[1].with_traceback(exc_info[2])
+            if exc_info is None and self._status:
+                raise AssertionError("start_response was called before; only with exc_info may it be called again")
+        finally:
+            exc_info = None  # it refers to this frame
+        number, reason = status_of(status)
+        headers_, length = headers_of(headers, has_length=number >= 200 and number != 204)
+        self._status, self._reason, self._headers, self._length = number, reason, headers_, length
+        self._is_empty = self._method == "HEAD" or number in (204, 304) or number < 200
+        return self._write
+
+    def _give(self, result: Any) -> None:
+        if isinstance(result, list | tuple):
+            self._give_computed(cast(list[bytes], result))
+            return
+        if isinstance(result, bytes | str) or not hasattr(result, "__iter__"):
+            shown = "None" if result is None else f"{type(result).__name__} object"
+            raise TypeError(f"the application returned a {shown}; wanted is an iterable of bytes, such as [b'...']")
+        if isinstance(result, FileWrapper) and self._give_file(result.filelike):
+            self._finish()
+            return
+        is_single = hasattr(result, "__len__") and len(cast(Any, result)) == 1
+        for block in result:
+            if is_single:
+                self._give_computed([block])
+                is_single = False
+            elif block or not isinstance(block, bytes):
+                self._write(block)
+            if self._is_too_long or (self._is_empty and block):
+                break
+        self._finish()
+
+    def _give_computed(self, blocks: list[bytes] | tuple[bytes, ...]) -> None:
+        """Post blocks that are all there: as one, or with a length if they are many bytes."""
+        for block in blocks:
+            _check_block(block)
+        total = sum(map(len, blocks))
+        if len(blocks) > 1 and total <= BLOCK:
+            blocks = [b"".join(blocks)]
+        self._check_started()
+        if not self.is_posted and not self._is_empty:
+            self._declare(total)
+        for block in blocks:
+            if block and not self._is_too_long:
+                self._write(block)
+        self._finish()
+
+    def _give_file(self, filelike: Any) -> bool:
+        """Have the kernel send a file; return False if it is to be sent in blocks."""
+        self._check_started()
+        part = None if self.is_posted or self._is_empty else part_to_send(filelike, self._length)
+        if part is None:
+            return self._is_empty
+        descriptor, offset, count = part
+        self._declare(count)
+        if count <= BLOCK:  # a copy costs less than the hops
+            return False
+        with self._lock:
+            self._wants_socket = self.is_posted = True
+            gate = self._new_gate()
+            wake = self._is_to_wake()
+        self._wake(wake)
+        gate.acquire()
+        if self._socket is None:
+            self._check_read()
+            return False
+        try:
+            self._sent = send_file(self._socket, descriptor, offset, count)
+        except OSError:
+            raise VisitorLeft from None
+        finally:
+            with self._lock:
+                sock, self._socket = self._socket, None
+            sock.close()
+        return True
+
+    def _write(self, block: bytes) -> None:
+        """Post a block: `write` of PEP 3333, and what is yielded."""
+        self._check_started()
+        _check_block(block)
+        if not block or self._is_empty:
+            return
+        if self._length is not None:
+            left = self._length - self._sent
+            if len(block) > left:
+                self._say_too_long()
+                block = block[:left]
+        self._sent += len(block)
+        if not self._is_last:
+            self._post(block, self._sent == self._length)
+
+    def _finish(self) -> None:
+        """Post the end, if the last block has not been it."""
+        self._check_started()
+        if self._is_last:
+            return
+        if self._is_empty or self._length is None or self._sent == self._length:
+            self._post(b"", is_last=True)
+            return
+        told = "%s: the answer has %d bytes and its Content-Length is %d; the connection is closed"
+        logging.getLogger("mob").error(told, self, self._sent, self._length)
+        self.is_posted = True  # the head is right, and shows what is missing
+        self._post_failure()
+
+    def _post(self, block: bytes, is_last: bool) -> None:
+        self.is_posted = True
+        with self._lock:
+            if self.is_left:
+                raise VisitorLeft
+            self._blocks.append(block)
+            self._on_way += len(block)
+            self._is_last = is_last
+            wake = self._is_to_wake()
+        self._wake(wake)
+        while self._on_way > AHEAD and not is_last:
+            with self._lock:
+                if self.is_left or self._on_way <= AHEAD:
+                    break
+                gate = self._new_gate()
+            gate.acquire()
+        if not is_last:
+            self._check_read()
+
+    def _post_failure(self) -> None:
+        with self._lock:
+            if self._is_last:
+                return
+            self._is_last = self._has_failed = True
+            wake = self._is_to_wake()
+        self._wake(wake)
+
+    def _declare(self, length: int) -> None:
+        """Say the length of the answer, if the application has not."""
+        self._check_started()
+        if self._length is None:
+            self._length = length
+            self._headers.append((b"Content-Length", b"%d" % length))
+
+    def _say_too_long(self) -> None:
+        if not self._is_too_long:
+            self._is_too_long = True
+            told = "%s: the answer is longer than its Content-Length, %d; the rest is cut off"
+            logging.getLogger("mob").error(told, self, self._length)
+
+    def _check_started(self) -> None:
+        if not self._status:
+            raise AssertionError("the application gave an answer without calling start_response")
+
+    def _check_read(self) -> None:
+        if self.is_left:
+            raise VisitorLeft
+
+    # ---------------------------------------------------------------------------------------- with the lock, and after
+
+    def _is_to_wake(self) -> bool:
+        """Note that there is something new; return whether the loop has to be woken for it."""
+        was_told, self._is_told = self._is_told, True
+        return not was_told
+
+    def _wake(self, is_to_wake: bool) -> None:
+        if is_to_wake:
+            with contextlib.suppress(RuntimeError):  # the loop has ended, and this thread is about to
+                self._loop.call_soon_threadsafe(self._handle_news)
+
+    def _new_gate(self) -> Lock:
+        gate = self._gate = Lock()
+        gate.acquire()
+        return gate
+
+    def _open_gate(self) -> None:
+        gate, self._gate = self._gate, None
+        if gate is not None:
+            gate.release()
+
+
+def _check_block(block: Any) -> None:
+    if not isinstance(block, bytes):
+        raise TypeError(f"a block of the answer is a {type(block).__name__}; wanted is bytes")

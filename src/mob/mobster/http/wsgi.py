@@ -1,0 +1,178 @@
+"""A WSGI application (PEP 3333) as an ASGI one, in threads.
+
+A request takes one hop there and one back. The loop reads its body to the end, so that a slow upload occupies no
+thread: in memory up to a bound, in a temporary file beyond it. A thread of the pool calls the application. A short
+answer goes back in one piece; the blocks of a long one pass one by one as they are yielded, and the thread waits while
+more than a bound of them is on the way.
+
+When the visitor leaves, a request that waits for a thread is not begun, and one that runs ends at its next block: the
+iterable is closed and the thread is free. What waits for threads is bounded; beyond that the answer is 503.
+
+Limits: the temporary file is written on the loop. An application that computes on, and yields nothing, is not
+interrupted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import logging
+import tempfile
+from functools import partial
+from typing import IO, Any
+
+from mob.mobster.http.environ import environ_of, lasting
+from mob.mobster.http.pool import Pool
+from mob.mobster.http.requests import BROKEN_OFF
+from mob.mobster.http.responding import Responding
+from mob.mobster.http.writing import Answer
+
+IN_MEMORY = 64 * 1024
+"""Bytes of a body that are kept in memory."""
+THREADS = 10
+"""Requests that are answered at once where the role does not say `threads`."""
+RETRY = 1
+"""Seconds after which a refused visitor may come again."""
+TEXTS = {500: b"Internal Server Error", 503: b"Service Unavailable"}
+
+
+class Adapter:
+    """An ASGI application that has a WSGI application answer in so many threads. `queue`: how many requests may wait
+    for one of them."""
+
+    def __init__(self, application: Any, threads: int, queue: int, is_multiprocess: bool = True) -> None:
+        self._application = application
+        self._base = lasting(threads, is_multiprocess)
+        self._log = logging.getLogger("mob")
+        self._has_refused = False
+        self.pool = Pool(threads, queue)
+
+    def __repr__(self) -> str:
+        return f"<Adapter, {self.pool}>"
+
+    @property
+    def waiting(self) -> int:
+        """How many requests wait for a thread. From any thread."""
+        return self.pool.waiting
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> str | None:
+        """Serve what the server asks for; return the class of a request that got no answer because nobody waits."""
+        if scope["type"] == "http":
+            return await self._serve(scope, receive, send)
+        if scope["type"] == "lifespan":
+            await self._live(receive, send)
+        return None
+
+    async def _serve(self, scope: Any, receive: Any, send: Any) -> str | None:
+        answer: Answer = scope["mob.answer"]
+        if self.pool.is_full:
+            self._say_full()
+            await send_text(send, 503, (b"Retry-After", b"%d" % RETRY))
+            return None
+        body, length = await _read(receive)
+        if body is None:
+            return BROKEN_OFF
+        environ = environ_of(scope, body, length, self._base)
+        responding = Responding(self._application, environ, asyncio.get_running_loop())
+        try:
+            self.pool.submit(responding)
+        except RuntimeError as error:
+            self._log.error("503: no thread can be made for a request (%s)", error)
+            await send_text(send, 503, (b"Retry-After", b"%d" % RETRY))
+            return None
+        answer.on_lost = partial(self._leave, responding)
+        try:
+            return await _pass_on(responding, answer, send)
+        except asyncio.CancelledError:
+            self._leave(responding)
+            raise
+
+    def _leave(self, responding: Responding) -> None:
+        responding.leave()
+        if self.pool.withdraw(responding):
+            responding.end()
+
+    def _say_full(self) -> None:
+        """Once, until all who waited have been served."""
+        if not self.pool.waiting:
+            self._has_refused = False
+        if not self._has_refused:
+            self._has_refused = True
+            told = "503: %d requests wait for one of %d threads (wsgi_queue=%d in serve_options, threads= of the role)"
+            self._log.warning(told, self.pool.waiting, self.pool.size, self.pool.limit)
+
+    async def _live(self, receive: Any, send: Any) -> None:
+        """Hear of the start and the end of the server; the threads end with it."""
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        loop = asyncio.get_running_loop()
+        ended = loop.create_future()
+        self.pool.end(lambda: None if loop.is_closed() else loop.call_soon_threadsafe(_settle, ended))
+        try:
+            await ended
+        except asyncio.CancelledError:
+            left = ", ".join(str(each) for each in list(self.pool.running))
+            self._log.error("requests still run at the end of the grace time, in threads that end with it: %s", left)
+            raise
+        await send({"type": "lifespan.shutdown.complete"})
+
+
+async def _read(receive: Any) -> tuple[IO[bytes] | None, int]:
+    """Return the body of a request as a file, and its length; None if the visitor has left before its end."""
+    file: IO[bytes] = io.BytesIO()
+    length = 0
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            file.close()
+            return None, length
+        if part := message["body"]:
+            length += len(part)
+            if length > IN_MEMORY and isinstance(file, io.BytesIO):
+                begun, file = file.getvalue(), tempfile.TemporaryFile()  # noqa: SIM115  the thread closes it
+                file.write(begun)
+            file.write(part)
+        if not message["more_body"]:
+            file.seek(0)
+            return file, length
+
+
+async def _pass_on(responding: Responding, answer: Answer, send: Any) -> str | None:
+    """Write what the thread gives, until it has given all."""
+    has_begun = False
+    while True:
+        await responding.news()
+        part = responding.take()
+        if answer.is_lost:
+            responding.leave()
+        elif part.has_failed and not responding.is_posted:
+            await send_text(send, 500)
+        elif responding.is_posted:
+            if not has_begun:
+                has_begun = True
+                await send(responding.start())
+            if part.wants_socket:
+                responding.give_socket(await answer.lend_socket())
+            else:
+                is_over = part.is_last and not part.has_failed
+                await send({"type": "http.response.body", "body": part.body, "more_body": not is_over})
+                responding.have_left(len(part.body))
+            if part.has_failed:
+                answer.break_off()
+        if part.is_last:
+            return None if has_begun or part.has_failed else BROKEN_OFF
+
+
+async def send_text(send: Any, status: int, *headers: tuple[bytes, bytes]) -> None:
+    """Answer with the reason of a status, and close the connection."""
+    text = TEXTS[status]
+    plain = [(b"Content-Type", b"text/plain; charset=utf-8"), (b"Content-Length", b"%d" % len(text))]
+    all_headers = [*plain, (b"Connection", b"close"), *headers]
+    await send({"type": "http.response.start", "status": status, "reason": text, "headers": all_headers})
+    await send({"type": "http.response.body", "body": text})
+
+
+def _settle(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
