@@ -124,6 +124,16 @@ def test_a_role_that_is_served(app: mob.App, tmp_path: Path) -> None:
         ("shop:app", {"serve": ":1", "serve_options": "x"}, "serve_options='x' is not a dict, such as"),
         (
             "shop:app",
+            {"serve": ":1", "serve_options": {"stream_grace": -1}},
+            "serve_options: stream_grace=-1 is no time. Wanted: seconds, 0 or more, that answers of unknown length",
+        ),
+        (
+            "shop:app",
+            {"serve": ":1", "serve_options": {"stream_grace": True}},
+            "serve_options: stream_grace=True is no time.",
+        ),
+        (
+            "shop:app",
             {"serve": ":1", "serve_options": {"workers": 2}},
             "'workers' is not to be set here: that is workers=",
         ),

@@ -81,6 +81,8 @@ class Life:
 
     lingers = True
     """Whether its loop may wait awake for an answer that is about to come."""
+    is_process = True
+    """Whether the process ends with it."""
     pulse = Liveness
     """What its liveness thread is."""
 
@@ -128,6 +130,11 @@ class Life:
         self._deadline = math.inf  # of the stop
         self._has_left = False  # whether this is a forked child
         self._waking = False  # whether the SIGTERM that comes is ours, to wake the module
+
+    @property
+    def should_exit(self) -> bool:
+        """Whether the end has begun. Libraries look for this in the object that handles SIGTERM, as uvicorn's does."""
+        return self.stopping
 
     def __repr__(self) -> str:
         state = "stopping" if self.stopping else "importing" if self.importing else "serving"
@@ -407,7 +414,7 @@ class Life:
         self.peer.serving.inviting.end()
         self.closing.begin(now, self._deadline)
         if self.web is not None:
-            self.web.begin_to_end(now)
+            self.web.begin_to_end(now, self.is_process)
         try:
             self.peer.fire("drain")
         finally:
@@ -436,9 +443,12 @@ class Life:
     async def _drain(self) -> None:
         peer = self.peer
         self._pass_sigterm()
+        requests = None
+        if self.web is not None:  # their connections end while calls are still finished
+            requests = asyncio.ensure_future(self.web.finish(self._deadline - LAST))
         await self._become_quiet(monotonic() + FAREWELL_TIME)
-        if self.web is not None:
-            await self._end_web(self.web)
+        if self.web is not None and requests is not None:
+            await self._end_web(self.web, requests)
         while peer.exit_asked is None and not self.closing.is_over(monotonic()):
             await asyncio.sleep(LOOK)
         await peer.handlers.finish_drain(self._time_left() if peer.exit_asked is None else 0.0)
@@ -492,8 +502,9 @@ class Life:
                 return
             await self.reactor.change(farewells if now < farewells else None)
 
-    async def _end_web(self, web: Web) -> None:
+    async def _end_web(self, web: Web, requests: Awaitable[None]) -> None:
         try:
+            await requests
             await web.end(self._deadline - LAST)
         except TimeoutError:
             self.peer.log.error("the lifespan of the application has not ended within the grace time")

@@ -55,6 +55,7 @@ class ThreadLife(Life):
     """One mobster, in a thread of its own."""
 
     lingers = False
+    is_process = False
     pulse = Pulse
 
     def __init__(self, order: m.Fork, descriptors: list[int], pid: int, on_end: Callable[[int], None]) -> None:

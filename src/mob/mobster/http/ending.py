@@ -5,6 +5,10 @@ not closed under the client's hands: the next answer says `Connection: close`, a
 for a while after its last answer is closed. Requests under way are finished, as long as there is time; then they are
 broken off, with an answer of 503 if none has begun.
 
+An answer whose end nobody knows would hold the worker for all of that time. So the application is told that the visitor
+has gone, after `stream_grace` seconds if the role says so. If it does not, that is done with event streams alone: their
+visitors come back by themselves, and those of a long download do not.
+
 Limit: a request that is sent in the very moment in which its silent connection is closed gets no answer. It was not
 read, so the client can repeat it.
 """
@@ -32,6 +36,10 @@ ANSWERING = 3.0
 LOOK = 0.01
 """Seconds between two looks at a WebSocket that has asked something, or at what a client has just sent: the kernel
 tells of that when it is asked, and of no change of it."""
+EVENTS = 1.0
+"""Seconds after which event streams end of a role that does not say `stream_grace`."""
+HEEDING = 1.0
+"""Seconds that an application has to end an answer after it was told that the visitor has gone."""
 BROKEN_OFF = 0.25
 """Seconds that requests get to end after they were broken off."""
 NAMED = 3
@@ -41,10 +49,11 @@ NAMED = 3
 class Ending:
     """The end of one server. `state` has the connections and tasks, `news` is set when these change."""
 
-    def __init__(self, state: Any, news: asyncio.Event, exchanges: Exchanges) -> None:
+    def __init__(self, state: Any, news: asyncio.Event, exchanges: Exchanges, stream_grace: float | None) -> None:
         self._state = state
         self._news = news
         self._exchanges = exchanges
+        self._stream_grace = stream_grace
         self._began = math.inf
         self._silent_since: dict[Any, float] = {}  # connections without a request that is under way
         self._closed: set[Any] = set()  # connections that were told to end
@@ -67,7 +76,8 @@ class Ending:
         """Return when no connection and no request is left; what is left at that time is ended by force."""
         while (now := monotonic()) < last and (self._is_in_use or now < self._began + LATE):
             self._news.clear()
-            await self._wait_for_news(min([last, *self._times(now)]) - now)
+            times = [*self._end_streams(now), *self._close_silent(now)]
+            await self._wait_for_news(min([last, *times]) - now)
         self._exchanges.are_refused = True
         await self._end_by_force()
 
@@ -80,7 +90,32 @@ class Ending:
             async with asyncio.timeout(max(0.001, seconds)):  # uvloop takes less for nothing
                 await self._news.wait()
 
-    def _times(self, now: float) -> list[float]:
+    def _end_streams(self, now: float) -> list[float]:
+        """Tell those whose answers have no end that it is time; return when to look at the others."""
+        times: list[float] = []
+        for exchange in list(self._exchanges.open):
+            if exchange.is_broken_off or not exchange.is_without_end:
+                continue
+            due = self._due(exchange)
+            if now < due:
+                times.append(due)
+            elif exchange.told_at is None:
+                exchange.tell_of_end(now)
+                times.append(now + HEEDING)
+            else:
+                exchange.break_off()
+        return times
+
+    def _due(self, exchange: Exchange) -> float:
+        """Return when an answer without an end is to be told so, or to be broken off."""
+        if exchange.told_at is not None:
+            return exchange.told_at + HEEDING
+        grace = self._stream_grace
+        if grace is None:
+            grace = EVENTS if exchange.has_events else math.inf
+        return self._began + grace
+
+    def _close_silent(self, now: float) -> list[float]:
         """Close the connections that have been silent for long enough; return when to look at the others."""
         times = [self._began + LATE] if now < self._began + LATE else []
         for connection in list[Any](self._state.connections):
@@ -117,7 +152,7 @@ class Ending:
             connection.transport.close()
 
     async def _end_by_force(self) -> None:
-        broken_off = [exchange for exchange in self._exchanges.open if not exchange.is_complete]
+        broken_off = [each for each in self._exchanges.open if not each.is_complete and not each.is_broken_off]
         for exchange in broken_off:
             exchange.break_off()
         ours = {exchange.task for exchange in broken_off}

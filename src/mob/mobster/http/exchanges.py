@@ -4,6 +4,10 @@ Stands next to the application, and sees the head of an answer before the server
 worker begins to end, each head says `Connection: close`, once, whatever the application says of it. A request that
 comes too late to be served is answered with 503, and so is one that must be broken off before its answer has begun.
 What decides when that is the case is `ending`.
+
+An answer that has no end (an event stream) is ended by telling its application that the visitor has gone, as it would
+be told of one who has. What it still sends goes out all the same. An event stream is then brought to an orderly end;
+anything else of unknown length is cut, so that nobody takes a part of it for the whole.
 """
 
 from __future__ import annotations
@@ -18,6 +22,7 @@ from mob.mobster.readers import WORK, Work
 CLOSE = (b"connection", b"close")
 RETRY_AFTER = (b"retry-after", b"1")  # the port has other workers, or will soon
 TEXT = b"This server is restarting. Try again."
+EVENTS = b"text/event-stream"
 REFUSAL_HEADERS = [
     (b"content-type", b"text/plain; charset=utf-8"),
     (b"content-length", b"%d" % len(TEXT)),
@@ -34,12 +39,23 @@ REFUSAL = b"HTTP/1.1 503 Service Unavailable\r\n%s\r\n%s" % (
 class Exchange:
     """One request and its answer."""
 
-    __slots__ = ("_exchanges", "_send", "head", "is_broken_off", "is_complete", "receive", "scope", "task", "work")
+    __slots__ = (
+        "_exchanges",
+        "_receive",
+        "_send",
+        "head",
+        "is_broken_off",
+        "is_complete",
+        "scope",
+        "task",
+        "told_at",
+        "work",
+    )
 
     def __init__(self, exchanges: Exchanges, scope: Any, receive: Any, send: Any) -> None:
         self._exchanges = exchanges
         self._send: Callable[[Any], Awaitable[None]] = send
-        self.receive: Callable[[], Awaitable[Any]] = receive
+        self._receive: Callable[[], Awaitable[Any]] = receive
         self.scope = scope
         self.head: Any = None
         """The message with the status and headers of the answer, once it was sent."""
@@ -47,6 +63,8 @@ class Exchange:
         """Whether all of the answer was sent."""
         self.is_broken_off = False
         """Whether the worker ends before the answer does."""
+        self.told_at: float | None = None
+        """When the application was told that the visitor has gone, though he has not."""
         self.task = asyncio.current_task()
         self.work = Work()
         """What threads do for it."""
@@ -67,6 +85,7 @@ class Exchange:
             if message["type"] == "http.response.start":
                 if self._exchanges.are_last:
                     message = last(message, self.scope)
+                    self._exchanges.on_news()
                 self.head = message
         elif message["type"] == "http.response.body" and not message.get("more_body"):
             self.is_complete = True
@@ -74,10 +93,39 @@ class Exchange:
                 self._exchanges.on_news()
         return self._send(message)
 
+    async def receive(self) -> Any:
+        """Pass on what the visitor says."""
+        if self.told_at is None:
+            message = await self._receive()
+            if self.told_at is None:
+                return message
+        return {"type": "http.disconnect"}
+
+    @property
+    def is_without_end(self) -> bool:
+        """Whether the answer has begun, and nobody knows how long it is."""
+        return self.head is not None and not self.is_complete and self._header(b"content-length") is None
+
+    @property
+    def has_events(self) -> bool:
+        """Whether the answer is an event stream, which its visitor asks for again when it ends."""
+        return (self._header(b"content-type") or b"").lower().startswith(EVENTS)
+
+    def _header(self, name: bytes) -> bytes | None:
+        headers = () if self.head is None else self.head.get("headers", ())
+        return next((bytes(value) for each, value in headers if bytes(each).lower() == name), None)
+
     @property
     def cycle(self) -> Any:
         """The server's object for it."""
-        return getattr(self.receive, "__self__", None)
+        return getattr(self._receive, "__self__", None)
+
+    def tell_of_end(self, now: float) -> None:
+        """Tell the application that the visitor has gone."""
+        self.told_at = now
+        if self.cycle is not None:
+            self.cycle.message_event.set()  # wakes who receives
+            self.cycle.keep_alive = False
 
     def handle_lost(self) -> None:
         """The visitor has gone: nothing can be sent any more. What has not begun to answer may have another purpose."""
@@ -89,6 +137,15 @@ class Exchange:
         self.is_broken_off = True
         if self.task is not None:
             self.task.cancel("the grace time is over")
+
+    async def end(self) -> None:
+        """End the answer of an application that has returned before it was complete."""
+        if self.head is None:
+            await refuse(self._send)
+        elif self.has_events and self.cycle is not None and not self.cycle.flow.write_paused:
+            await self._send({"type": "http.response.body", "body": b""})
+        else:
+            self.cut()
 
     def cut(self) -> None:
         """Close the connection in the middle of the answer, so that the client sees that something is missing."""
@@ -135,20 +192,19 @@ class Exchanges:
         result: Any = None
         try:
             result = await self._application(scope, exchange.receive, exchange.send)
-        except BaseException as error:
+        except asyncio.CancelledError:
+            if not exchange.is_broken_off and exchange.told_at is None:
+                raise
+        except Exception as error:
             if not exchange.is_broken_off:
                 raise
-            if isinstance(error, Exception):
-                logging.getLogger("mob").error("%s raised when it was broken off: %r", exchange.name, error)
+            logging.getLogger("mob").error("%s raised when it was broken off: %r", exchange.name, error)
         finally:
             self.open.discard(exchange)
             if not exchange.is_complete:
                 exchange.work.close()  # a thread may have begun to read after the visitor had gone
-        if exchange.is_broken_off and not exchange.is_complete:
-            if exchange.head is None:
-                await refuse(send)
-            else:
-                exchange.cut()
+        if (exchange.is_broken_off or exchange.told_at is not None) and not exchange.is_complete:
+            await exchange.end()
         return result
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
+import signal
 import sys
 from collections.abc import Callable, Mapping
 from email.utils import formatdate
@@ -70,7 +71,7 @@ class Web:
         self._config.loaded_app = serve_ if adapter is None else writing.answering(serve_)
         self._servers: list[asyncio.Server] = []
         self._clock: asyncio.TimerHandle | None = None
-        self._ending = Ending(self._state, self._news, exchanges)
+        self._ending = Ending(self._state, self._news, exchanges, options.stream_grace)
 
     def __repr__(self) -> str:
         return f"<Web, {len(self._state.connections)} connections, {len(self._state.tasks)} requests>"
@@ -93,13 +94,23 @@ class Web:
         if self._index == 0:
             print(f"serving on {where}", flush=True)
 
-    def begin_to_end(self, now: float) -> None:
-        """Nobody comes in any more: from now on each answer is the last one on its connection."""
+    def begin_to_end(self, now: float, with_process: bool) -> None:
+        """Nobody comes in any more: from now on each answer is the last one on its connection. `with_process`: the
+        process ends as well, so libraries may note the end for good."""
         self._ending.begin(now)
+        if not with_process:
+            return
+        try:
+            uvicorn.Server(self._config).handle_exit(signal.SIGTERM, None)  # libraries replace it, to hear of the end
+        except Exception:
+            logging.getLogger("mob").exception("what was installed as `handle_exit` of uvicorn's server raised")
+
+    async def finish(self, deadline: float) -> None:
+        """Finishes the requests, within the time given, by force at its end."""
+        await self._ending.finish(deadline - RESERVE)
 
     async def end(self, deadline: float) -> None:
-        """Finishes the requests, then the application; within the time given, by force at its end."""
-        await self._ending.finish(deadline - RESERVE)
+        """Ends the application, whose requests are finished."""
         if self._clock is not None:
             self._clock.cancel()
         try:

@@ -1,0 +1,241 @@
+"""Answers that have no end, when their worker ends: event streams, polls, downloads of unknown length."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.real.test_serve import is_listening
+from tests.running import RunningApp, apps_in, wait_until
+
+WEB = """
+    import asyncio, os, signal
+    import mob
+    import uvicorn
+    from starlette.applications import Starlette
+    from starlette.requests import Request
+    from starlette.responses import StreamingResponse
+    from starlette.routing import Route
+
+    heard = asyncio.Condition()
+    newest = []
+    before = uvicorn.Server.handle_exit
+    has_exit_been_handled = asyncio.Event()
+
+    def handle_exit(self, *args):  # as sse-starlette does it
+        has_exit_been_handled.set()
+        before(self, *args)
+
+    uvicorn.Server.handle_exit = handle_exit
+
+    @mob.on("message")
+    async def hear(text):
+        async with heard:
+            newest[:] = [text]
+            heard.notify_all()
+
+    @mob.on("stop")
+    def stop():
+        print("stops", flush=True)
+
+    async def events():
+        yield "data: begun\\n\\n"
+        while True:
+            async with heard:
+                await heard.wait()
+            yield f"data: {newest[0]}\\n\\n"
+
+    async def polite():
+        yield "data: begun\\n\\n"
+        while not signal.getsignal(signal.SIGTERM).__self__.should_exit:
+            await asyncio.sleep(0.01)
+        yield "data: goodbye\\n\\n"
+
+    async def patched():
+        yield "data: begun\\n\\n"
+        await has_exit_been_handled.wait()
+        yield "data: goodbye\\n\\n"
+
+    async def rows():
+        yield "begun\\n"
+        while not os.path.exists("go"):
+            await asyncio.sleep(0.01)
+        yield "all\\n"
+
+    def answers(make, kind):
+        async def answer(request):
+            return StreamingResponse(make(), media_type=kind)
+        return answer
+
+    kind = "text/event-stream"
+    starlette = Starlette(routes=[
+        Route("/events", answers(events, kind)),
+        Route("/polite", answers(polite, kind)),
+        Route("/patched", answers(patched, kind)),
+        Route("/rows", answers(rows, "text/csv")),
+    ])
+
+    async def app(scope, receive, send):
+        if scope["type"] != "http" or not scope["path"].startswith("/deaf"):
+            return await starlette(scope, receive, send)
+        headers = [(b"content-type", kind.encode())] if scope["path"] == "/deaf" else []
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": b"begun", "more_body": True})
+        await asyncio.sleep(1_000_000)
+    """
+
+
+class Visitor:
+    """One who has asked for an answer, and has got its beginning."""
+
+    def __init__(self, port: int, path: str) -> None:
+        self.sock = socket.create_connection(("127.0.0.1", port), timeout=60)
+        self.sock.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+        self.text = ""
+        self.read_to("begun")
+
+    def read_to(self, text: str) -> None:
+        """Read until that has come."""
+        while text not in self.text:
+            data = self.sock.recv(4096)
+            assert data, f"it ended with {self.text!r}"
+            self.text += data.decode()
+
+    def read_all(self) -> str:
+        """All that comes until the connection is closed."""
+        with contextlib.suppress(ConnectionResetError):
+            while data := self.sock.recv(4096):
+                self.text += data.decode()
+        return self.text
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the answer has come to its end."""
+        return self.text.endswith("0\r\n\r\n")
+
+
+class Site:
+    """An app with one worker that serves."""
+
+    def __init__(self, app: RunningApp, visitors: ExitStack) -> None:
+        self.app = app
+        self.port = int(app.wait_for(r"serving on http://127\.0\.0\.1:(\d+)$")[0][1])
+        self._visitors = visitors
+
+    def visit(self, path: str) -> Visitor:
+        visitor = Visitor(self.port, path)
+        self._visitors.callback(visitor.sock.close)
+        return visitor
+
+    def reload(self) -> None:
+        """Return when the old worker has begun to end."""
+        old = self.app.ready(self.app.clients[0], "web")[0].pid
+        self.app.clients[0].reload("web")
+        wait_until(lambda: not is_listening(old), "it has heard that it ends")
+
+
+@pytest.fixture(params=["httptools", "h11"])
+def start(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Callable[..., Site]]:
+    with apps_in(tmp_path) as apps, ExitStack() as visitors:
+
+        def started(options: str = "grace=60", **serve_options: object) -> Site:
+            serve = f'serve="127.0.0.1:0", serve_options={ {"http": request.param, **serve_options}!r}'
+            app = apps.start(f'.role("web", "./web.py:app", {serve})', options=options, web=WEB)
+            app.wait_ready()
+            return Site(app, visitors)
+
+        yield started
+
+
+def test_event_streams_end_and_hold_nobody(start: Callable[..., Site]) -> None:
+    """Those whose applications listen to what the server says, and those that have to be broken off."""
+    site = start()
+    paths = ["/events", "/polite", "/patched", "/deaf"]
+    visitors = {path: site.visit(path) for path in paths}
+    begun = time.monotonic()
+    site.app.signal(15)
+    for path, visitor in visitors.items():
+        said = visitor.read_all()
+        assert visitor.is_whole, (path, said)
+        assert ("goodbye" in said) == (path in ("/polite", "/patched"))
+    assert site.app.wait() == 0
+    assert time.monotonic() - begun < 30  # of the 60 s of grace
+    site.app.wait_for(r"\| stops")
+    assert not re.search("Traceback|Exception in ASGI|grace time", site.app.output), site.app.output
+
+
+def test_a_download_of_unknown_length_is_finished(start: Callable[..., Site]) -> None:
+    site = start()
+    visitor, other = site.visit("/rows"), site.visit("/events")
+    site.reload()
+    other.read_all()
+    assert not visitor.is_whole
+    (site.app.directory / "go").touch()
+    assert "all" in visitor.read_all()
+    assert visitor.is_whole
+
+
+def test_a_role_says_how_long_answers_of_unknown_length_have(start: Callable[..., Site]) -> None:
+    """They are cut, so that nobody takes them for whole."""
+    site = start(stream_grace=0.2)
+    visitors = [site.visit(path) for path in ("/rows", "/deaf-rows")]
+    events = site.visit("/events")
+    site.reload()
+    for visitor in visitors:
+        visitor.read_all()
+        assert not visitor.is_whole
+    events.read_all()
+    assert events.is_whole
+    site.app.wait_for(r"\| stops")
+    assert not re.search("Traceback|Exception in ASGI|without completing", site.app.output), site.app.output
+
+
+def test_what_has_no_end_is_cut_at_the_end_of_the_grace_time_without_a_traceback(start: Callable[..., Site]) -> None:
+    site = start("grace=2", stream_grace=100)
+    visitors = [site.visit(path) for path in ("/rows", "/deaf", "/events")]
+    site.reload()
+    for visitor in visitors:
+        visitor.read_all()
+    site.app.wait_for(r"3 requests had not ended within the grace time: 0 answered with status 503, 3 cut")
+    site.app.wait_for(r"\| stops")
+    assert not re.search("Traceback|Exception in ASGI|without completing", site.app.output), site.app.output
+
+
+def test_sse_starlette_ends_by_itself(tmp_path: Path) -> None:
+    pytest.importorskip("sse_starlette")
+    web = """
+        import asyncio
+        import mob
+        from sse_starlette import EventSourceResponse
+        from starlette.applications import Starlette
+        from starlette.routing import Route
+
+        async def events():
+            yield "begun"
+            try:
+                await asyncio.sleep(1_000_000)
+            finally:
+                print("has ended", flush=True)
+
+        async def answer(request):
+            return EventSourceResponse(events())
+
+        app = Starlette(routes=[Route("/", answer)])
+        """
+    with apps_in(tmp_path) as apps:
+        options = 'serve="127.0.0.1:0", serve_options={"stream_grace": 50}'
+        app = apps.start(f'.role("web", "./web.py:app", {options})', options="grace=60", web=web)
+        app.wait_ready()
+        visitor = Visitor(int(app.wait_for(r"serving on http://127\.0\.0\.1:(\d+)$")[0][1]), "/")
+        begun = time.monotonic()
+        assert app.stop() == 0
+        assert time.monotonic() - begun < 30
+        app.wait_for("has ended")
+        visitor.sock.close()
