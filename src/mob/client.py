@@ -173,7 +173,7 @@ class Client:
         that read too slowly, when the others have it."""
         self._check_open()
         self._caller.contacts.want_role("*")
-        self._caller.calling.send(self._caller.contacts.ready(), obj)
+        self._caller.calling.send(self._caller.contacts.hearing(), obj)
 
     def all(self, role: str) -> Target:
         """All ready workers of a role, to be sent to and called. `UnknownRole` if there is no such role."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import select
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -44,6 +45,9 @@ WEB = """
     @mob.on("stop")
     def stop():
         print("stops", flush=True)
+
+    def tell(text):
+        mob.all("web").send(text)
 
     async def events():
         yield "data: begun\\n\\n"
@@ -107,6 +111,12 @@ class Visitor:
             data = self.sock.recv(4096)
             assert data, f"it ended with {self.text!r}"
             self.text += data.decode()
+
+    def read_some(self) -> str:
+        """All that has come so far, and what comes in the next moment."""
+        if select.select([self.sock], [], [], 0.05)[0]:
+            self.text += self.sock.recv(4096).decode()
+        return self.text
 
     def read_all(self) -> str:
         """All that comes until the connection is closed."""
@@ -206,6 +216,20 @@ def test_what_has_no_end_is_cut_at_the_end_of_the_grace_time_without_a_traceback
     site.app.wait_for(r"3 requests had not ended within the grace time: 0 answered with status 503, 3 cut")
     site.app.wait_for(r"\| stops")
     assert not re.search("Traceback|Exception in ASGI|without completing", site.app.output), site.app.output
+
+
+def test_a_worker_that_ends_hears_what_its_streams_are_made_of(start: Callable[..., Site]) -> None:
+    """From those that knew it before its end, and from its successor, which did not."""
+    site = start(stream_grace=40)
+    client = site.app.clients[0]
+    client.all("web").send("first")
+    visitor = site.visit("/events")
+    wait_until(lambda: client.all("web").send("before") or "before" in visitor.read_some(), "it hears before")
+    site.reload()
+    wait_until(lambda: client.all("web").send("while") or "while" in visitor.read_some(), "it hears while it ends")
+    tell = client.require("web").tell
+    wait_until(lambda: tell("successor").result(30) or "successor" in visitor.read_some(), "its successor reaches it")
+    assert not visitor.is_whole
 
 
 def test_sse_starlette_ends_by_itself(tmp_path: Path) -> None:

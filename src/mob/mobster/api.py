@@ -119,7 +119,7 @@ def send(obj: Any) -> None:
     """
     peer = current("send")
     peer.contacts.want_role("*")
-    peer.calling.send(peer.contacts.ready_and_self(), obj)
+    peer.calling.send(peer.contacts.hearing_and_self(), obj)
 
 
 def all(role: str) -> Target:

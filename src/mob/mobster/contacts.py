@@ -380,6 +380,7 @@ class Contacts:
         self._by_link: dict[Link, Contact] = {}
         self._wanted: set[str | int] = set()  # roles and uids that the Kingpin was asked for
         self.routes: dict[str, Route[Contact]] = {}
+        self._draining: dict[int, Contact] = {}  # by uid
         self._able: dict[str, dict[int, Contact]] = {}  # by role and uid, those that may get calls
 
     def __repr__(self) -> str:
@@ -430,9 +431,18 @@ class Contacts:
             return list(self.routes[role].targets) if role in self.routes else []
         return [contact for route in self.all_routes() for contact in route.targets]
 
-    def ready_and_self(self) -> list[Contact]:
-        """All contacts that may be given work, and this process itself, ready or not."""
-        contacts = self.ready()
+    def hearing(self, role: str = "") -> list[Contact]:
+        """Return the contacts that get messages to all: of one role, or of all. Also those that drain, as long as they
+        read, because they may have visitors left for whom the messages are; who has none drops what comes so late."""
+        contacts = self.ready(role)
+        if self._draining:
+            draining = [each for each in list(self._draining.values()) if not role or each.member.role == role]
+            contacts += [each for each in draining if not each.is_distant and not each.is_broken and each.has_room()]
+        return contacts
+
+    def hearing_and_self(self) -> list[Contact]:
+        """Return all contacts that get messages to all, and this process itself, ready or not."""
+        contacts = self.hearing()
         own = self._by_uid.get(self._peer.uid)
         return contacts if own is None or own in contacts else [*contacts, own]
 
@@ -478,6 +488,7 @@ class Contacts:
             self._judge(contact)
             if member.state == Mobster.DRAINING:
                 draining.append((contact, was_ready))
+                self._draining[member.uid] = contact
         for role in {member.role for member in members}:
             self._reroute(role)
         for contact, was_ready in draining:
@@ -577,6 +588,7 @@ class Contacts:
 
     def _close_links_of(self, contacts: list[tuple[Contact, str]]) -> None:
         for contact, why in contacts:
+            self._draining.pop(contact.uid, None)
             self._wanted.discard(contact.uid)
             contact.gone = why
             self._judge(contact)

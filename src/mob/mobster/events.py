@@ -55,6 +55,9 @@ class Handlers:
         """Called when the first handler of messages has been registered; in any thread."""
         self.begin_later = False
         """Whether all handlers of messages are `async def`, which take their first steps in the loop's next turn."""
+        self.is_leaving = False
+        """Whether the process ends and has nobody left for whom it hears messages. Those that were sent before their
+        senders knew of its end are handled all the same."""
         self._plain: tuple[Callable[..., Any], float] | None = None  # what runs as plain code, and since when
         self._draining: set[asyncio.Task[Any]] = set()  # those of `drain`
         self._standing: set[asyncio.Task[Any]] = set()  # those of other events, which may run for ever
@@ -102,6 +105,8 @@ class Handlers:
 
     def handle_message(self, link: Link, contact: Contact, message: m.Message) -> None:
         """Somebody has sent an object."""
+        if self.is_leaving and contact.heard_farewell and contact.uid != self._peer.uid:
+            return
         self._peer.serving.running.leave()  # what the handlers do is not the export's that ran before
         try:
             obj = self._peer.codec.decode(message.body)

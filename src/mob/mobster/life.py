@@ -413,6 +413,7 @@ class Life:
         self._deadline = now + grace
         self.peer.serving.inviting.end()
         self.closing.begin(now, self._deadline)
+        self.peer.handlers.is_leaving = self.web is None and not self.importing
         if self.web is not None:
             self.web.begin_to_end(now, self.is_process)
         try:
@@ -445,7 +446,9 @@ class Life:
         self._pass_sigterm()
         requests = None
         if self.web is not None:  # their connections end while calls are still finished
-            requests = asyncio.ensure_future(self.web.finish(self._deadline - LAST))
+            requests = asyncio.ensure_future(self._finish_requests(self.web))
+        else:
+            peer.handlers.is_leaving = True
         await self._become_quiet(monotonic() + FAREWELL_TIME)
         if self.web is not None and requests is not None:
             await self._end_web(self.web, requests)
@@ -501,6 +504,14 @@ class Life:
             if not peer.serving.in_hand and (now >= farewells or self._has_heard_farewells()):
                 return
             await self.reactor.change(farewells if now < farewells else None)
+
+    async def _finish_requests(self, web: Web) -> None:
+        """Until then messages are heard, which may be what the answers are made of."""
+        try:
+            await web.finish(self._deadline - LAST)
+        finally:
+            self.peer.handlers.is_leaving = True
+            self.reactor.note()
 
     async def _end_web(self, web: Web, requests: Awaitable[None]) -> None:
         try:

@@ -202,7 +202,7 @@ class Target:
             return durable_messages.store(self._peer, self._role, obj)
         match self._kind:
             case "all":
-                calling.send(self._peer.contacts.ready(self._role), obj)
+                calling.send(self._peer.contacts.hearing(self._role), obj)
             case "any":
                 calling.send_any(self._role, obj)
             case _:
