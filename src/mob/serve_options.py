@@ -22,7 +22,7 @@ class ServeOptions(msgspec.Struct, frozen=True):
     """Seconds that a client has to send the head of a request; None for no limit. Apache's and gunicorn's are alike."""
     stream_grace: float | None = None
     """Seconds that an answer of unknown length has when its worker ends. None: event streams have one second, others
-    grace time."""
+    have the grace time."""
     wsgi_queue: int = 1000
     """Requests that may wait for a thread of a WSGI application; those beyond it are answered with 503."""
 

@@ -592,6 +592,7 @@ class Kingpin:
         )
         self.board.put(launch.uid, 0, 0)  # one that died long ago may have had the same entry
         self.board.mark(launch.uid, 0)
+        self.board.put_connections(launch.uid, 0, 0)
         self.nursery.order(order, [control_end.detach(), liveness_end.detach(), out, err])
 
     def _handle_not_launched(self, uid: int, why: str) -> None:

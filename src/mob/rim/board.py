@@ -27,7 +27,8 @@ FIELDS = 5  # queued, microseconds of a call, waiting beside, running beside, wh
 FULL = 1 << 31  # in the first of them: callers wait for the mobster, so nobody sends it anything without an invitation
 COSTS = 2048
 COSTS_AT = ENTRIES * FIELDS  # of each export: its mark, its usual time and its peak in microseconds
-SIZE = (COSTS_AT + COSTS * 3) * 4
+ACCEPTED_AT = COSTS_AT + COSTS * 3  # of each mobster: the connections that it has, and how many it has let in
+SIZE = (ACCEPTED_AT + ENTRIES * 2) * 4
 LARGEST = 0xFFFFFFFF
 
 
@@ -108,6 +109,18 @@ class Board:
         words[at + 1] = min(pace, LARGEST)
         words[at + 2] = waiting
         words[at + 3] = running
+
+    # ------------------------------------------------------------------------------------------- connections
+
+    def connections(self, uid: int) -> tuple[int, int]:
+        """Return how many connections of visitors the mobster has, and how many it has let in so far."""
+        at, words = ACCEPTED_AT + uid % ENTRIES * 2, self._words
+        return words[at], words[at + 1]
+
+    def put_connections(self, uid: int, connections: int, accepted: int) -> None:
+        """Write how many connections this process has, and how many it has let in so far."""
+        at, words = ACCEPTED_AT + uid % ENTRIES * 2, self._words
+        words[at], words[at + 1] = min(connections, LARGEST), accepted & LARGEST
 
     # ------------------------------------------------------------------------------------- costs of exports
 

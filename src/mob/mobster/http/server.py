@@ -13,6 +13,7 @@ import asyncio
 import inspect
 import logging
 import signal
+import socket
 import sys
 from collections.abc import Callable, Mapping
 from email.utils import formatdate
@@ -26,16 +27,16 @@ from uvicorn.server import ServerState
 from mob import serve, serve_options
 from mob.errors import PlanError, nearest
 from mob.mobster.http import applications, binding, heads, writing, wsgi
+from mob.mobster.http.accepting import Accepting
 from mob.mobster.http.ending import Ending
 from mob.mobster.http.exchanges import Exchanges, watched
 from mob.mobster.http.head_timeout import HeadTimeout
 from mob.mobster.http.lifespan import Lifespan
 from mob.mobster.http.requests import Requests
 from mob.plan import RolePlan
-from mob.rim.listeners import BACKLOG
 
 if TYPE_CHECKING:
-    from mob.mobster.tracing import Tracing
+    from mob.mobster.peer import Peer
 
 RESERVE = 0.5
 """Seconds of the grace time that are kept for the end of the application itself."""
@@ -44,9 +45,10 @@ RESERVE = 0.5
 class Web:
     """One worker's server."""
 
-    def __init__(self, role: RolePlan, index: int, module: ModuleType, tracing: Tracing | None = None) -> None:
+    def __init__(self, peer: Peer, role: RolePlan, index: int, module: ModuleType) -> None:
         assert role.serve is not None
         self._address = serve.address_of(role.serve)
+        self._peer = peer
         self._index = index
         options, others = serve_options.split(role.serve_options)
         self._config = _config(role, module, others, options.wsgi_queue)
@@ -57,7 +59,7 @@ class Web:
         adapter = self._config.app if isinstance(self._config.app, wsgi.Adapter) else None
         self._news = asyncio.Event()  # a connection or a request has come or gone
         self._state = ServerState()
-        self._state.connections = Watched(self._news.set)
+        self._state.connections = Watched(self._handle_connections)
         self._state.tasks = Watched(self._news.set)
         self._lifespan = Lifespan(self._config.loaded_app, self._config.lifespan)
         exchanges = Exchanges(self._config.loaded_app, self._news.set)
@@ -65,11 +67,11 @@ class Web:
             kind if adapter is None else writing.connected(kind), limit, HeadTimeout(options.head_timeout)
         )
         self._make = watched(bounded, exchanges.handle_lost)
-        self.requests = Requests(exchanges.serve, tracing, adapter)
+        self.requests = Requests(exchanges.serve, peer.tracing, adapter)
         """Counts what the application answers."""
         serve_ = self.requests.serve
         self._config.loaded_app = serve_ if adapter is None else writing.answering(serve_)
-        self._servers: list[asyncio.Server] = []
+        self._accepting: Accepting | None = None
         self._clock: asyncio.TimerHandle | None = None
         self._ending = Ending(self._state, self._news, exchanges, options.stream_grace)
 
@@ -83,21 +85,17 @@ class Web:
             return
         self._set_headers()
         socks = binding.bound(self._address)
-        loop = asyncio.get_running_loop()
-        options: dict[str, Any] = {"ssl": self._config.ssl, "backlog": BACKLOG}
-        if self._config.is_ssl and self._head_timeout is not None:
-            options["ssl_handshake_timeout"] = self._head_timeout
-        create = loop.create_unix_server if self._address.path else loop.create_server
-        where = binding.text_of(self._address, socks, self._config.is_ssl)
-        for sock in socks:
-            self._servers.append(await create(self._new_connection, sock=sock, **options))
+        self._accepting = Accepting(self._peer, self._connect)
+        self._accepting.open(socks)
         if self._index == 0:
-            print(f"serving on {where}", flush=True)
+            print(f"serving on {binding.text_of(self._address, socks, self._config.is_ssl)}", flush=True)
 
     def begin_to_end(self, now: float, with_process: bool) -> None:
         """Nobody comes in any more: from now on each answer is the last one on its connection. `with_process`: the
         process ends as well, so libraries may note the end for good."""
         self._ending.begin(now)
+        if self._accepting is not None:
+            self._accepting.leave()
         if not with_process:
             return
         try:
@@ -117,11 +115,23 @@ class Web:
             await asyncio.wait_for(self._lifespan.end(), max(RESERVE, deadline - monotonic()))
         finally:
             self._lifespan.cancel()
-            for server in self._servers:
-                server.close()
+            if self._accepting is not None:
+                self._accepting.close()
 
     def _new_connection(self) -> asyncio.Protocol:
         return self._make(config=self._config, server_state=self._state, app_state=self._lifespan.state)
+
+    async def _connect(self, sock: socket.socket) -> None:
+        """Serve a connection."""
+        loop, context = asyncio.get_running_loop(), self._config.ssl
+        limit = self._head_timeout if context is not None else None
+        await loop.connect_accepted_socket(self._new_connection, sock, ssl=context, ssl_handshake_timeout=limit)
+
+    def _handle_connections(self) -> None:
+        """One has come or gone."""
+        self._news.set()
+        if self._accepting is not None:
+            self._accepting.handle_count(len(self._state.connections))
 
     def _set_headers(self) -> None:
         """What every answer says; the date of it, once a second. In place: a request that has begun keeps the list."""

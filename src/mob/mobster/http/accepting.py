@@ -1,0 +1,246 @@
+"""How a server of mob's lets connections in: no more than its share while other workers of the role have less.
+
+The listening sockets are watched by the loop. When connections wait, this worker takes what it lacks to its share
+(`core/balance.py`), in one go. If some are left, they are the others': it stays out of the queue until it has fewer
+connections, the others have more, or nothing waits there any more. Of what still waits after `MOMENT` looks it takes a
+little all the same, because another worker may be in the middle of a computation; and if the others let `CHANCES`
+moments pass, all. What each worker has stands on the board. A process to which nobody comes does nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import select
+import socket
+import struct
+import sys
+from collections.abc import Callable, Coroutine
+from time import monotonic
+from typing import TYPE_CHECKING, Any, cast
+
+from mob.core.balance import Load, room
+from mob.wire.messages import node_of
+
+if TYPE_CHECKING:
+    from mob.mobster.peer import Peer
+
+LOOK = 0.002
+"""Seconds between two looks at whether it is this worker's turn again; the others tell nothing when they accept."""
+MOMENT = 6
+"""Looks for which connections are left to other workers."""
+CHANCES = 3
+"""So many moments may they let pass until they are not counted on any more."""
+PAUSE = 0.1
+"""Seconds until the next attempt, if the system has no descriptor or memory for a connection."""
+LACKING = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+KNOWN = 0.1
+"""Seconds for which the list of the others is good."""
+QUEUED = struct.Struct("I")
+QUEUED_AT = 24  # where the length of the queue lies in struct tcp_info of a socket that listens (tcpi_unacked)
+
+Connect = Callable[[socket.socket], Coroutine[Any, Any, Any]]
+"""Make a transport of a connection."""
+
+
+class Accepting:
+    """The listening sockets of one worker."""
+
+    def __init__(self, peer: Peer, connect: Connect) -> None:
+        self._peer = peer
+        self._connect = connect
+        self._loop = asyncio.get_running_loop()
+        self._socks: list[socket.socket] = []
+        self._is_open = False
+        self._out: asyncio.TimerHandle | None = None  # the next look at the queue, if it stays out
+        self._looks = 0
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._served = 0  # connections that the server has
+        self._arriving = 0  # those that it is about to have
+        self._accepted = 0
+        self._is_lacking = False
+        self._vain = 0  # moments in a row in which the others have taken nothing
+        self._vain_at: dict[int, int] = {}  # what each of them had accepted at the last of them
+        self._passed: dict[int, int] = {}  # those that are not counted on, and what they had accepted by then
+        self._others: list[int] = []
+        self._others_until = 0.0
+
+    def __repr__(self) -> str:
+        state = "closed" if not self._is_open else "out of the queue" if self._out else "in the queue"
+        return f"<Accepting on {len(self._socks)} sockets, {self._mine} connections, {state}>"
+
+    def open(self, socks: list[socket.socket]) -> None:
+        """Let connections in from these sockets, which belong to this object now."""
+        self._socks = socks
+        self._is_open = True
+        self._watch()
+
+    def leave(self) -> None:
+        """Let nobody in any more."""
+        if self._is_open:
+            self._is_open = False
+            self._unwatch()
+
+    def close(self) -> None:
+        """Close the sockets, when nobody is served any more."""
+        self.leave()
+        for sock in self._socks:
+            sock.close()
+        self._socks = []
+
+    def handle_count(self, served: int) -> None:
+        """The server has so many connections now."""
+        has_fewer = served < self._served
+        self._arriving = max(0, self._arriving - max(0, served - self._served))
+        self._served = served
+        self._tell()
+        if has_fewer and self._out is not None and self._room(1):
+            self._come_back()
+
+    @property
+    def _mine(self) -> int:
+        return self._served + self._arriving
+
+    def _tell(self) -> None:
+        if (board := self._peer.board) is not None:
+            board.put_connections(self._peer.uid, self._mine, self._accepted)
+
+    # ------------------------------------------------------------------------------------------ the queue
+
+    def _watch(self) -> None:
+        for sock in self._socks:
+            self._loop.add_reader(sock.fileno(), self._handle_waiting, sock)
+
+    def _unwatch(self) -> None:
+        if self._out is not None:
+            self._out.cancel()
+            self._out = None
+        else:
+            for sock in self._socks:
+                self._loop.remove_reader(sock.fileno())
+
+    def _stay_out(self, seconds: float) -> None:
+        self._unwatch()
+        self._looks = 0
+        self._out = self._loop.call_later(seconds, self._look)
+
+    def _come_back(self) -> None:
+        if self._out is not None:
+            self._out.cancel()
+            self._out = None
+        self._watch()
+
+    def _handle_waiting(self, sock: socket.socket) -> None:
+        """Connections wait there, or did a moment ago."""
+        while waiting := _waiting(sock):
+            wanted = self._room(waiting)
+            if wanted and self._take(sock, wanted) < wanted:
+                return
+            if wanted < waiting:
+                self._stay_out(LOOK)
+                return
+
+    def _look(self) -> None:
+        """See whether the others have taken what was left to them."""
+        self._out = None
+        self._looks += 1
+        left = [sock for sock in self._socks if _waiting(sock)]
+        if left and not self._room(1):
+            if self._looks < MOMENT:
+                self._out = self._loop.call_later(LOOK, self._look)
+                return
+            for sock in left:
+                self._handle_vain_moment(sock)
+        if self._out is None and self._is_open:
+            self._watch()
+
+    def _handle_vain_moment(self, sock: socket.socket) -> None:
+        """Nobody wanted a connection for a moment: take some more each time, and count on the others no longer when
+        they have let several moments pass, until they accept something."""
+        accepted = {uid: load.accepted for uid, load in self._loads().items()}
+        self._vain = self._vain + 1 if accepted == self._vain_at else 1
+        self._vain_at = accepted
+        self._take(sock, 2 ** (self._vain - 1))
+        if self._vain >= CHANCES:
+            self._passed.update(accepted)
+
+    def _take(self, sock: socket.socket, most: int) -> int:
+        """Take so many connections at most; return how many there were."""
+        for taken in range(most):
+            try:
+                descriptor = _accept(sock)
+            except BlockingIOError:
+                return taken
+            except OSError as error:
+                if error.errno in LACKING:
+                    self._handle_lacking(error)
+                    return taken
+                continue  # the visitor has gone already
+            self._is_lacking = False
+            connection = socket.socket(sock.family, sock.type, sock.proto, fileno=descriptor)
+            connection.setblocking(False)
+            self._accepted += 1
+            self._arriving += 1
+            task = self._loop.create_task(self._serve(connection))
+            self._tasks.add(task)
+            task.add_done_callback(self._handle_served)
+        self._tell()
+        return most
+
+    def _handle_lacking(self, error: OSError) -> None:
+        if not self._is_lacking:
+            self._peer.log.warning("no connection can be let in: %s. It is tried again every %g s.", error, PAUSE)
+        self._is_lacking = True
+        self._stay_out(PAUSE)
+
+    async def _serve(self, connection: socket.socket) -> None:
+        try:
+            await self._connect(connection)
+        except BaseException as error:
+            connection.close()
+            self._arriving = max(0, self._arriving - 1)
+            self._tell()
+            if not isinstance(error, OSError):  # else the visitor has gone, or the handshake of TLS has failed
+                raise
+
+    def _handle_served(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            about = {"message": "a connection could not be served", "exception": error}
+            self._loop.call_exception_handler(about)
+
+    # ------------------------------------------------------------------------------------------ the others
+
+    def _room(self, waiting: int) -> int:
+        return room(self._mine, self._loads(), self._passed, waiting)
+
+    def _loads(self) -> dict[int, Load]:
+        """What the other workers of the role have that may take connections."""
+        board, now = self._peer.board, monotonic()
+        if board is None:
+            return {}
+        if now >= self._others_until:
+            peer = self._peer
+            ready = [each.uid for each in peer.roster.ready(peer.role)]
+            self._others = [uid for uid in ready if uid != peer.uid and node_of(uid) == node_of(peer.uid)]
+            self._others_until = now + KNOWN
+            self._passed = {uid: accepted for uid, accepted in self._passed.items() if uid in self._others}
+        return {uid: Load(*board.connections(uid)) for uid in self._others}
+
+
+def _accept(sock: socket.socket) -> int:
+    """Return the descriptor of a connection. Of `accept` of Python's, which is replaced, this is the inner half."""
+    return cast(int, cast(Any, sock)._accept()[0])
+
+
+def _waiting(sock: socket.socket) -> int:
+    """Return how many connections wait in the queue of a socket; where the system does not tell, 1 if there are any."""
+    if sys.platform == "linux" and sock.family != socket.AF_UNIX:
+        try:
+            info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, QUEUED_AT + QUEUED.size)
+            return int(QUEUED.unpack_from(info, QUEUED_AT)[0])
+        except (OSError, struct.error):
+            return 0  # it was taken away from this process
+    poll = select.poll()
+    poll.register(sock, select.POLLIN)
+    return len(poll.poll(0))
