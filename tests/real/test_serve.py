@@ -131,7 +131,7 @@ def test_a_reload_finishes_requests_and_replaces_the_workers(site: Site) -> None
             other.request("GET", "/")
             answer = other.getresponse()
             dates[int(answer.read())].add(answer.headers["date"])
-        return all(len(each) > 1 for each in dates.values())
+        return any(len(each) > 2 for each in dates.values())  # connections go to the one that has none
 
     wait_until(has_made_new_headers, "the request is older than the headers that it is answered with")
     site.app.clients[0].reload("web")
