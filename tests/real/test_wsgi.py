@@ -284,6 +284,42 @@ def test_wsgi_errors_is_the_log(shop: Shop) -> None:
     shop.app.wait_for(r"^shop\.0 +\d+ \| to the log$")
 
 
+def test_requests_of_a_pipeline_are_answered_in_order(shop: Shop) -> None:
+    asked = ["/blocks?3", "/pid", "/errors", "/none", "/pid", "/blocks?1", "/errors"] * 20
+    expected = {"/blocks?3": 3 * 65536, "/blocks?1": 65536, "/errors": 4, "/none": 0}
+    expected["/pid"] = len(str(shop.process().pid))
+    with socket.create_connection(("127.0.0.1", shop.port()), timeout=60) as visitor:
+        visitor.sendall("".join(f"GET {path} HTTP/1.1\r\nHost: shop\r\n\r\n" for path in asked).encode())
+        file = visitor.makefile("rb")
+        for path in asked:
+            assert file.readline() == (b"HTTP/1.1 404 Not Found\r\n" if path == "/none" else b"HTTP/1.1 200 OK\r\n")
+            assert len(body_of(file)) == expected[path]
+
+
+def body_of(file: Any) -> bytes:
+    """The body of an answer whose status was read."""
+    headers: dict[bytes, bytes] = {}
+    while line := file.readline().strip():
+        name, _, value = line.lower().partition(b": ")
+        headers[name] = value
+    if b"content-length" in headers:
+        return bytes(file.read(int(headers[b"content-length"])))
+    body = b""
+    while count := int(file.readline(), 16):
+        body += file.read(count)
+        file.readline()
+    file.readline()
+    return body
+
+
+@pytest.mark.parametrize("path", ["/pid", "/none", "/blocks?2"])
+def test_a_connection_ends_after_its_last_answer(shop: Shop, path: str) -> None:
+    with socket.create_connection(("127.0.0.1", shop.port()), timeout=60) as visitor:
+        visitor.sendall(f"GET {path} HTTP/1.1\r\nHost: shop\r\nConnection: close\r\n\r\n".encode())
+        answer = b"".join(iter(lambda: visitor.recv(65536), b""))
+    assert b"\r\nConnection: close\r\n" in answer
+
+
 # --- visitors who leave -----------------------------------------------------------------------------------------------
 
 
@@ -343,6 +379,19 @@ def test_threads_1_is_one_at_a_time_and_what_waits_is_counted_bounded_and_droppe
         assert second.result(60) == (200, str(shop.process("single").pid))
     assert "waits at never" not in shop.app.output
     wait_until(lambda: shop.in_hand("single") == (0, 0, 0), "none is left")
+
+
+def test_no_descriptor_is_left(shop: Shop) -> None:
+    process = shop.process()
+    shop.ask("/pid")
+    wait_until(lambda: shop.in_hand("shop")[1] == 0, "nothing is under way")
+    before = process.num_fds()
+    for _ in range(20):
+        shop.ask("/pid")
+        shop.visit("/pid").close()
+        shop.visit("/blocks?100").close()
+        shop.ask("/upload", body=bytes(100_000))
+    wait_until(lambda: process.num_fds() <= before, "all descriptors are closed")
 
 
 # --- the end ----------------------------------------------------------------------------------------------------------

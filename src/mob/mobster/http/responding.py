@@ -24,6 +24,7 @@ from typing import Any, NamedTuple, cast
 
 from mob.mobster.http.headers import Headers, headers_of, status_of
 from mob.mobster.http.sending import BLOCK, FileWrapper, part_to_send, send_file
+from mob.mobster.http.writing import Answer
 
 AHEAD = 256 * 1024
 """Bytes of an answer that may be on the way before its thread waits."""
@@ -49,8 +50,11 @@ class Part(NamedTuple):
 class Responding:
     """One request and its answer. `run` is called in the thread, all else that is public on the loop."""
 
-    def __init__(self, application: Any, environ: dict[str, Any], loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self, application: Any, environ: dict[str, Any], answer: Answer, loop: asyncio.AbstractEventLoop
+    ) -> None:
         self._application = application
+        self._answer = answer
         self._environ = environ
         self._input = environ["wsgi.input"]  # the application may put another one there
         self._context = copy_context()
@@ -136,7 +140,17 @@ class Responding:
                     self._socket.shutdown(socket.SHUT_RDWR)
             self._open_gate()
 
-    def end(self) -> None:
+    def abandon(self) -> None:
+        """Give up a request that no thread has begun."""
+        self._release()
+        self._end()
+
+    def _release(self) -> None:
+        self._answer.give_back()
+        with contextlib.suppress(OSError):
+            self._input.close()
+
+    def _end(self) -> None:
         """Say that no more comes. From any thread."""
         with self._lock:
             self._is_last = True
@@ -155,10 +169,9 @@ class Responding:
             if not self.is_left:
                 self._context.run(self._respond)
         finally:
-            with contextlib.suppress(OSError):
-                self._input.close()
+            self._release()
             if not self._is_last:
-                self.end()
+                self._end()
 
     def _respond(self) -> None:
         try:
@@ -291,6 +304,8 @@ class Responding:
         self._post_failure()
 
     def _post(self, block: bytes, is_last: bool) -> None:
+        if is_last and not self.is_posted and self._length == len(block) <= BLOCK and not self.is_left:
+            self._answer.write_now(self.start(), block)
         self.is_posted = True
         with self._lock:
             if self.is_left:

@@ -3,7 +3,11 @@
 uvicorn writes answers of ASGI applications, to which WSGI's are not equal: their reasons are their own, clients of
 HTTP/1.0 get no chunks, a 304 may name a length and have no body, names of headers keep their case, and a file is sent
 by the kernel. So an `Answer` takes the place of uvicorn's `send`. It hears the same messages, and what lies between it
-and the application (counts, logs) sees no difference. Head and body of a short answer leave in one write.
+and the application (counts, logs) sees no difference.
+
+Head and body of a short answer leave in one write, in the thread that has made it: the visitor need not wait until the
+loop has its turn, which then hears that the answer has left (`write_now`). The thread writes only if nothing else is on
+the way, and to a descriptor of its own, so a connection that ends meanwhile cannot lead its bytes to another visitor.
 
 Knows httptools' protocol of uvicorn: the state of its request (`RequestResponseCycle`), which it keeps up to date, and
 the connection, which tells it when the visitor leaves.
@@ -11,6 +15,7 @@ the connection, which tells it when the visitor leaves.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 from collections.abc import Awaitable, Callable
@@ -78,13 +83,26 @@ def phrase_of(status: int) -> bytes:
 class Answer:
     """One answer, on its way to the connection. `send` is that of ASGI, the start has a "reason" too."""
 
-    __slots__ = ("_connection", "_cycle", "_is_chunked", "_is_empty", "_start", "on_lost")
+    __slots__ = (
+        "_connection",
+        "_cycle",
+        "_is_chunked",
+        "_is_empty",
+        "_keep_alive",
+        "_own",
+        "_rest",
+        "_start",
+        "on_lost",
+    )
 
     def __init__(self, cycle: Any) -> None:
         self._cycle = cycle
         self._connection = cycle.on_response.__self__
         self._connection.answer = self
         self._start: Any = None
+        self._own = -1  # the descriptor for the thread
+        self._rest: bytes | None = None  # what the thread could not write, if it has written
+        self._keep_alive = True  # as the head says
         self._is_chunked = False
         self._is_empty = False  # the answer has no body, whatever the application says
         self.on_lost: Callable[[], None] | None = None
@@ -98,11 +116,43 @@ class Answer:
         """Return whether nobody reads it any more. From any thread."""
         return self._cycle.disconnected or self._cycle.transport.is_closing()
 
+    @property
+    def has_no_request_body(self) -> bool:
+        """Return whether the request is known to be complete, and had no body."""
+        return not (self._cycle.more_body or self._cycle.body)
+
     def handle_lost(self) -> None:
         """The connection has ended."""
         self._cycle.disconnected = True  # uvicorn says it to the last request of a pipeline only
         if self.on_lost is not None:
             self.on_lost()
+
+    def lend(self) -> None:
+        """Let the thread write, if it can. It gives back what it got, whether it has written or not."""
+        transport = self._cycle.transport
+        if not transport.get_extra_info("sslcontext") and not self.is_lost:
+            with contextlib.suppress(OSError):  # no descriptor is free: the loop writes
+                self._own = os.dup(transport.get_extra_info("socket").fileno())
+
+    def give_back(self) -> None:
+        """Close the descriptor that the thread had."""
+        own, self._own = self._own, -1
+        if own >= 0:
+            os.close(own)
+
+    def write_now(self, start: Any, body: bytes) -> None:
+        """Write a whole answer, if it can be done at once. In the thread; the messages of it are to follow."""
+        if self._own < 0 or self._cycle.transport.get_write_buffer_size() or self.is_lost:
+            return
+        self._start = start
+        data = self._head() + (b"" if self._is_empty else body)
+        try:
+            self._rest = data[os.write(self._own, data) :]
+        except BlockingIOError:
+            self._rest = data
+        except OSError:  # the visitor has left; the loop will hear of it
+            self._rest = b""
+        self.give_back()
 
     async def send(self, message: Any) -> None:
         """Write a part of the answer; wait while the visitor reads slowly."""
@@ -111,6 +161,11 @@ class Answer:
             return
         cycle = self._cycle
         if self.is_lost or cycle.response_complete:
+            return
+        if self._rest is not None:
+            if self._rest:
+                cycle.transport.write(self._rest)
+            self._complete()
             return
         body: bytes = message.get("body", b"")
         is_last = not message.get("more_body", False)
@@ -190,6 +245,7 @@ class Answer:
                 lines.append(b"Transfer-Encoding: chunked\r\n")
         if not cycle.keep_alive:
             lines.append(b"Connection: close\r\n")
+        self._keep_alive = cycle.keep_alive
         reason: bytes = start.get("reason") or phrase_of(status)
         return b"HTTP/%s %d %s\r\n%s%s\r\n" % (version.encode(), status, reason, b"".join(first), b"".join(lines))
 
@@ -206,6 +262,6 @@ class Answer:
         self._connection.answer = None
         cycle.response_complete = True
         cycle.message_event.set()
-        if not cycle.keep_alive:
+        if not self._keep_alive:
             cycle.transport.close()
         cycle.on_response()

@@ -69,14 +69,16 @@ class Adapter:
             self._say_full()
             await send_text(send, 503, (b"Retry-After", b"%d" % RETRY))
             return None
-        body, length = await _read(receive)
+        body, length = (io.BytesIO(), 0) if answer.has_no_request_body else await _read(receive)
         if body is None:
             return BROKEN_OFF
         environ = environ_of(scope, body, length, self._base)
-        responding = Responding(self._application, environ, asyncio.get_running_loop())
+        responding = Responding(self._application, environ, answer, asyncio.get_running_loop())
+        answer.lend()
         try:
             self.pool.submit(responding)
         except RuntimeError as error:
+            responding.abandon()
             self._log.error("503: no thread can be made for a request (%s)", error)
             await send_text(send, 503, (b"Retry-After", b"%d" % RETRY))
             return None
@@ -90,7 +92,7 @@ class Adapter:
     def _leave(self, responding: Responding) -> None:
         responding.leave()
         if self.pool.withdraw(responding):
-            responding.end()
+            responding.abandon()
 
     def _say_full(self) -> None:
         """Once, until all who waited have been served."""
