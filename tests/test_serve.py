@@ -134,6 +134,11 @@ def test_a_role_that_is_served(app: mob.App, tmp_path: Path) -> None:
         ),
         (
             "shop:app",
+            {"serve": ":1", "serve_options": {"cancel_on_disconnect": 1}},
+            "serve_options: cancel_on_disconnect=1 is neither True nor False.",
+        ),
+        (
+            "shop:app",
             {"serve": ":1", "serve_options": {"workers": 2}},
             "'workers' is not to be set here: that is workers=",
         ),

@@ -46,6 +46,7 @@ class Exchange:
         "head",
         "is_broken_off",
         "is_complete",
+        "is_left",
         "scope",
         "task",
         "told_at",
@@ -63,6 +64,8 @@ class Exchange:
         """Whether all of the answer was sent."""
         self.is_broken_off = False
         """Whether the worker ends before the answer does."""
+        self.is_left = False
+        """Whether it was cancelled because the visitor has gone."""
         self.told_at: float | None = None
         """When the application was told that the visitor has gone, though he has not."""
         self.task = asyncio.current_task()
@@ -131,6 +134,9 @@ class Exchange:
         """The visitor has gone: nothing can be sent any more. What has not begun to answer may have another purpose."""
         if self.head is not None:
             self.work.close()
+        if self._exchanges.cancels and self.task is not None:
+            self.is_left = True
+            self.task.cancel("the visitor has gone")
 
     def break_off(self) -> None:
         """End the request by force: the worker waits no longer."""
@@ -155,11 +161,13 @@ class Exchange:
 
 
 class Exchanges:
-    """An ASGI application that knows what another one has in hand. `on_news()` is called as answers end."""
+    """An ASGI application that knows what another one has in hand. `on_news()` is called as answers end. `cancels`: a
+    request is cancelled when its visitor goes before the answer is complete."""
 
-    __slots__ = ("_application", "are_last", "are_refused", "on_news", "open")
+    __slots__ = ("_application", "are_last", "are_refused", "cancels", "on_news", "open")
 
-    def __init__(self, application: Any, on_news: Callable[[], None]) -> None:
+    def __init__(self, application: Any, on_news: Callable[[], None], cancels: bool = False) -> None:
+        self.cancels = cancels
         self._application: Callable[[Any, Any, Any], Awaitable[Any]] = application
         self.on_news = on_news
         self.open: set[Exchange] = set()
@@ -193,7 +201,7 @@ class Exchanges:
         try:
             result = await self._application(scope, exchange.receive, exchange.send)
         except asyncio.CancelledError:
-            if not exchange.is_broken_off and exchange.told_at is None:
+            if not exchange.is_broken_off and not exchange.is_left and exchange.told_at is None:
                 raise
         except Exception as error:
             if not exchange.is_broken_off:

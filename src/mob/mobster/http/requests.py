@@ -83,5 +83,7 @@ class Requests:
             unanswered = BROKEN_OFF
             raise
         finally:
+            if getattr(getattr(receive, "__self__", None), "disconnected", False):
+                unanswered = BROKEN_OFF  # the visitor has gone, and the server says nothing
             self.open -= 1
             self.answered[f"{status // 100}xx" if status else unanswered] += 1

@@ -34,6 +34,7 @@ from mob.mobster.http.head_timeout import HeadTimeout
 from mob.mobster.http.lifespan import Lifespan
 from mob.mobster.http.requests import Requests
 from mob.plan import RolePlan
+from mob.serve_options import ServeOptions
 
 if TYPE_CHECKING:
     from mob.mobster.peer import Peer
@@ -51,7 +52,7 @@ class Web:
         self._peer = peer
         self._index = index
         options, others = serve_options.split(role.serve_options)
-        self._config = _config(role, module, others, options.wsgi_queue)
+        self._config = _config(role, module, options, others)
         self._head_timeout = options.head_timeout
         limit = self._config.h11_max_incomplete_event_size or heads.LIMIT
         self._config.h11_max_incomplete_event_size = limit
@@ -62,7 +63,7 @@ class Web:
         self._state.connections = Watched(self._handle_connections)
         self._state.tasks = Watched(self._news.set)
         self._lifespan = Lifespan(self._config.loaded_app, self._config.lifespan)
-        exchanges = Exchanges(self._config.loaded_app, self._news.set)
+        exchanges = Exchanges(self._config.loaded_app, self._news.set, options.cancel_on_disconnect)
         bounded = heads.bounded(
             kind if adapter is None else writing.connected(kind), limit, HeadTimeout(options.head_timeout)
         )
@@ -163,7 +164,7 @@ class Watched(set[Any]):
         self._on_change()
 
 
-def _config(role: RolePlan, module: ModuleType, given: Mapping[str, Any], queue: int) -> uvicorn.Config:
+def _config(role: RolePlan, module: ModuleType, own: ServeOptions, given: Mapping[str, Any]) -> uvicorn.Config:
     """All that uvicorn has to know, its application loaded."""
     known = [*inspect.signature(uvicorn.Config).parameters, *serve_options.OWN]
     for option in given:
@@ -178,8 +179,13 @@ def _config(role: RolePlan, module: ModuleType, given: Mapping[str, Any], queue:
     if options["interface"] == "auto":
         options["interface"] = applications.interface_of(application, name)
     if options["interface"] == "wsgi":
+        if own.cancel_on_disconnect:
+            raise PlanError(
+                f"role {role.name!r}: serve_options: cancel_on_disconnect is for ASGI applications, and {name!r} is "
+                f"WSGI: it runs in threads, which nobody can cancel."
+            )
         is_multiprocess = max(role.workers, role.max_workers or 1) > 1
-        application = wsgi.Adapter(application, role.threads or wsgi.THREADS, queue, is_multiprocess)
+        application = wsgi.Adapter(application, role.threads or wsgi.THREADS, own.wsgi_queue, is_multiprocess)
         options.update(interface="asgi3", ws="none")
     config = uvicorn.Config(application, loop="none", log_config=None, **options)
     if config.access_log:
