@@ -89,10 +89,15 @@ WEB = """
     async def app(scope, receive, send):
         if scope["type"] != "http" or not scope["path"].startswith("/deaf"):
             return await starlette(scope, receive, send)
-        headers = [(b"content-type", kind.encode())] if scope["path"] == "/deaf" else []
+        headers = [(b"content-type", kind.encode())] if scope["path"] != "/deaf-rows" else []
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": b"begun", "more_body": True})
-        await asyncio.sleep(1_000_000)
+        while True:
+            try:
+                await asyncio.sleep(1_000_000)
+            except asyncio.CancelledError:
+                if scope["path"] != "/deaf-for-ever":
+                    raise
     """
 
 
@@ -216,6 +221,16 @@ def test_what_has_no_end_is_cut_at_the_end_of_the_grace_time_without_a_traceback
     site.app.wait_for(r"3 requests had not ended within the grace time: 0 answered with status 503, 3 cut")
     site.app.wait_for(r"\| stops")
     assert not re.search("Traceback|Exception in ASGI|without completing", site.app.output), site.app.output
+
+
+def test_an_application_that_swallows_its_cancellation_holds_up_no_handler_of_stop(start: Callable[..., Site]) -> None:
+    site = start("grace=60", stream_grace=0)
+    visitor = site.visit("/deaf-for-ever")
+    site.reload()
+    visitor.read_all()
+    assert not visitor.is_whole
+    site.app.wait_for(r"\| stops")
+    site.app.kill()
 
 
 def test_a_worker_that_ends_hears_what_its_streams_are_made_of(start: Callable[..., Site]) -> None:

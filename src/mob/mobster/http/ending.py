@@ -57,6 +57,7 @@ class Ending:
         self._began = math.inf
         self._silent_since: dict[Any, float] = {}  # connections without a request that is under way
         self._closed: set[Any] = set()  # connections that were told to end
+        self._given_up: set[Any] = set()  # tasks that swallow their cancellation
 
     def __repr__(self) -> str:
         return f"<Ending{'' if self.has_begun else ', not begun'}, {len(self._closed)} closed>"
@@ -83,7 +84,7 @@ class Ending:
 
     @property
     def _is_in_use(self) -> bool:
-        return bool(self._state.connections or self._state.tasks)
+        return bool(self._state.connections or self._state.tasks - self._given_up)
 
     async def _wait_for_news(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):
@@ -94,22 +95,26 @@ class Ending:
         """Tell those whose answers have no end that it is time; return when to look at the others."""
         times: list[float] = []
         for exchange in list(self._exchanges.open):
-            if exchange.is_broken_off or not exchange.is_without_end:
+            if not exchange.is_without_end or exchange.task in self._given_up:
                 continue
             due = self._due(exchange)
             if now < due:
                 times.append(due)
+            elif exchange.is_broken_off:
+                self._given_up.add(exchange.task)
+                exchange.cut()
             elif exchange.told_at is None:
                 exchange.tell_of_end(now)
                 times.append(now + HEEDING)
             else:
                 exchange.break_off()
+                times.append(self._due(exchange))
         return times
 
     def _due(self, exchange: Exchange) -> float:
-        """Return when an answer without an end is to be told so, or to be broken off."""
+        """Return when an answer without an end is to be told so, to be broken off, or to be given up."""
         if exchange.told_at is not None:
-            return exchange.told_at + HEEDING
+            return exchange.told_at + (2 * HEEDING if exchange.is_broken_off else HEEDING)
         grace = self._stream_grace
         if grace is None:
             grace = EVENTS if exchange.has_events else math.inf
