@@ -513,7 +513,6 @@ def test_a_kingpin_may_import_the_module_of_a_role(apps: Apps) -> None:
 @pytest.mark.parametrize(
     ("block", "is_said"),
     [
-        ("app.run(debug=True)", True),
         ("import asyncio; asyncio.run(main())", True),
         ("sys.exit(main())", True),
         ("print(main())", False),

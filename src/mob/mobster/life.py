@@ -43,11 +43,12 @@ from mob.mobster import (
     output,
     preloading,
     records,
+    skipped,
     tracebacks,
 )
 from mob.mobster.closing import LAST, Closing
 from mob.mobster.early import Early
-from mob.mobster.exports import functions_of
+from mob.mobster.exports import MARK, functions_of
 from mob.mobster.listening import Listening
 from mob.mobster.liveness import Liveness
 from mob.mobster.peer import Peer
@@ -258,16 +259,13 @@ class Life:
         module, role = self.module, self.order.role
         if module is None or role.serve is not None or self.order.index or self.order.generation > 1:
             return
-        if line := loading.line_of_main_block(module):
-            self.peer.log.warning(
-                'the block under `if __name__ == "__main__":` (%s:%d) does nothing in a mobster, because the module is '
-                "imported there, as %r. Move what is to run to the top level of the module or to a function under "
-                '@mob.on("start"); a web application is served by .role(%r, ..., serve="127.0.0.1:8000").',
-                Path(module.__file__ or "").name,
-                line,
-                module.__name__,
-                role.name,
-            )
+        is_busy = (
+            self.sharing.holds_any()
+            or any(self.peer.handlers.of(event) for event in ("start", "ready"))
+            or any(hasattr(function, MARK) for function in functions_of(module).values())
+        )
+        if message := skipped.message_of(module, role, self.order.base, is_busy):
+            self.peer.log.warning("%s", message)
 
     def _load(self) -> ModuleType:
         def begin(module: ModuleType) -> None:

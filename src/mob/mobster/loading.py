@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import ast
 import importlib.util
-import inspect
 import sys
 import traceback
 from collections.abc import Callable
@@ -15,8 +13,6 @@ from types import ModuleType
 
 from mob.plan import RolePlan
 
-HARMLESS = frozenset({"print", "pprint", "doctest", "unittest", "pytest", "logging"})
-"""What a block for `__main__` may call without being missed."""
 PACKAGE = str(Path(__file__).resolve().parents[1])
 
 
@@ -91,38 +87,6 @@ def name_process(role: RolePlan) -> None:
     else:
         sys.argv, started = [role.module], ["-m", role.module]
     sys.orig_argv = [sys.executable, *started]
-
-
-def line_of_main_block(module: ModuleType) -> int:
-    """The line of an `if __name__ == "__main__":` at the top level of a module that would start something, 0 if there
-    is none. One that only prints or runs tests is of no importance in a mobster."""
-    try:
-        source = inspect.getsource(module)
-        tree = ast.parse(source) if "__main__" in source else None
-    except (OSError, TypeError, SyntaxError, ValueError):
-        return 0
-    for node in [] if tree is None else tree.body:
-        if isinstance(node, ast.If) and _asks_for_main(node.test) and any(map(_starts_something, node.body)):
-            return node.lineno
-    return 0
-
-
-def _asks_for_main(test: ast.expr) -> bool:
-    if not isinstance(test, ast.Compare) or len(test.ops) != 1 or not isinstance(test.ops[0], ast.Eq):
-        return False
-    sides = {ast.unparse(test.left), ast.unparse(test.comparators[0])}
-    return sides == {"__name__", "'__main__'"}
-
-
-def _starts_something(statement: ast.stmt) -> bool:
-    """Whether it calls anything but what shows or tests something."""
-    for node in ast.walk(statement):
-        value = node.value if isinstance(node, ast.Expr) else None
-        if isinstance(value, ast.Await):
-            value = value.value
-        if isinstance(value, ast.Call) and ast.unparse(value.func).partition(".")[0] not in HARMLESS:
-            return True
-    return False
 
 
 def traceback_of(error: BaseException) -> str:
