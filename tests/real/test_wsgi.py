@@ -7,6 +7,7 @@ import http.client
 import json
 import os
 import socket
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -409,6 +410,34 @@ def test_a_request_is_finished_at_a_stop(apps: Apps, tmp_path: Path) -> None:
         door.open()
         assert asked.result(60) == (200, "through")
     assert shop.app.wait() == 0
+    assert "grace" not in shop.app.output
+
+
+def test_an_answer_in_progress_says_at_a_reload_that_it_is_the_last_one(apps: Apps, tmp_path: Path) -> None:
+    shop, door = Shop(apps.start(ONE, options="grace=20", shop=SHOP, back=BACK)), Door(tmp_path / "door")
+    connection = http.client.HTTPConnection("127.0.0.1", shop.port(), timeout=60)
+    connection.request("GET", f"/wait?{door.path}")
+    shop.app.wait_for("waits at door")
+    old = shop.app.ready(shop.client, "shop")[0].pid
+    with ThreadPoolExecutor(1) as pool:
+        reloaded = pool.submit(shop.client.reload, "shop")
+        wait_until(
+            lambda: [each.pid for each in shop.app.ready(shop.client, "shop")] not in ([], [old]), "it is replaced"
+        )
+        door.open()
+        response = connection.getresponse()
+        assert (response.status, response.headers.get_all("connection")) == (200, ["close"])
+        connection.close()
+        reloaded.result(60)
+
+
+def test_a_stream_without_an_end_does_not_hold_up_a_stop(apps: Apps) -> None:
+    shop = Shop(apps.start(ONE, options="grace=60", shop=SHOP, back=BACK))
+    with shop.visit("/events?x") as visitor:
+        assert visitor.recv(1000)
+        begun = time.monotonic()
+        assert shop.app.stop() == 0
+        assert time.monotonic() < begun + 30
     assert "grace" not in shop.app.output
 
 

@@ -346,7 +346,7 @@ class Life:
     async def _serve(self) -> None:
         """Serves the application of the role; imported here, for only who serves needs uvicorn."""
         web = importlib.import_module("mob.mobster.http.server")
-        server = web.Web(self.peer, self.order.role, self.order.index, self.module)
+        server = web.Web(self.peer, self.order, self.module)
         self.web, self.vitals.requests = server, server.requests
         await server.start()
 

@@ -139,6 +139,8 @@ class Accepting:
             if wanted < waiting:
                 self._stay_out(LOOK)
                 return
+            if sock.family != socket.AF_UNIX:
+                return  # that was all; on a Unix socket nobody knows
 
     def _look(self) -> None:
         """See whether the others have taken what was left to them."""

@@ -22,6 +22,8 @@ import math
 from time import monotonic
 from typing import Any
 
+import h11
+
 from mob.mobster.http import heads
 from mob.mobster.http.exchanges import REFUSAL, Exchange, Exchanges
 from mob.rim import connections
@@ -70,7 +72,7 @@ class Ending:
     def begin(self, now: float) -> None:
         """Make each answer the last one on its connection, also those of requests that have begun."""
         self._began = now
-        self._exchanges.are_last = True
+        self._exchanges.make_last()
         self._silent_since = {each: now for each in self._state.connections if _is_silent(each)}
 
     async def finish(self, last: float) -> None:
@@ -153,7 +155,7 @@ class Ending:
             if _is_silent(connection) and heads.is_begun(connection):
                 connection.transport.write(REFUSAL)
             connection.shutdown()
-        except Exception:  # noqa: BLE001  a parser that has seen an error cannot say goodbye
+        except h11.LocalProtocolError:  # its parser has seen an error, and cannot say goodbye
             connection.transport.close()
 
     async def _end_by_force(self) -> None:

@@ -23,6 +23,8 @@ CLOSE = (b"connection", b"close")
 RETRY_AFTER = (b"retry-after", b"1")  # the port has other workers, or will soon
 TEXT = b"This server is restarting. Try again."
 EVENTS = b"text/event-stream"
+ANSWER = "mob.answer"
+"""The name under which the answer of a WSGI application is in the scope of its request (`writing`)."""
 REFUSAL_HEADERS = [
     (b"content-type", b"text/plain; charset=utf-8"),
     (b"content-length", b"%d" % len(TEXT)),
@@ -72,6 +74,8 @@ class Exchange:
         self.work = Work()
         """What threads do for it."""
         WORK.set(self.work)
+        if exchanges.are_last:
+            self.make_last()
 
     def __repr__(self) -> str:
         state = "answered" if self.is_complete else "being answered" if self.head else "not answered"
@@ -123,12 +127,19 @@ class Exchange:
         """The server's object for it."""
         return getattr(self._receive, "__self__", None)
 
+    def make_last(self) -> None:
+        """Have the connection closed after this answer."""
+        if self.cycle is not None:
+            self.cycle.keep_alive = False
+
     def tell_of_end(self, now: float) -> None:
         """Tell the application that the visitor has gone."""
         self.told_at = now
+        self.make_last()
         if self.cycle is not None:
             self.cycle.message_event.set()  # wakes who receives
-            self.cycle.keep_alive = False
+        if (answer := self.scope.get(ANSWER)) is not None:
+            answer.tell_of_end()
 
     def handle_lost(self) -> None:
         """The visitor has gone: nothing can be sent any more. What has not begun to answer may have another purpose."""
@@ -157,7 +168,7 @@ class Exchange:
         """Close the connection in the middle of the answer, so that the client sees that something is missing."""
         if self.cycle is not None:
             self.cycle.disconnected = True
-            self.cycle.transport.close()
+            self.cycle.transport.abort()  # to close would wait for a client that does not read
 
 
 class Exchanges:
@@ -179,6 +190,13 @@ class Exchanges:
 
     def __repr__(self) -> str:
         return f"<Exchanges, {len(self.open)} open>"
+
+    def make_last(self) -> None:
+        """Have each connection closed after the answer in hand, or the next one: the worker has begun to end."""
+        self.are_last = True
+        for exchange in self.open:
+            if exchange.head is None:
+                exchange.make_last()
 
     def handle_lost(self, cycle: Any) -> None:
         """The connection of a request was lost before its answer was complete."""

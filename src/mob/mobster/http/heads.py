@@ -36,6 +36,7 @@ def bounded(kind: Any, limit: int, timeout: HeadTimeout) -> Any:
     class Timed(kind):
         def connection_made(self, transport: Any) -> None:
             kind.connection_made(self, transport)
+            self.access_log = False  # mob has one of its own
             timeout.begin(self)
 
         def connection_lost(self, exc: Exception | None) -> None:

@@ -10,8 +10,10 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from time import perf_counter
 from typing import TYPE_CHECKING, Any, Protocol
 
+from mob.mobster.http.access import LEFT, AccessLog
 from mob.mobster.request_ids import http_request
 
 if TYPE_CHECKING:
@@ -21,6 +23,17 @@ Application = Callable[[Any, Any, Any], Awaitable[str | None]]
 """What serves a request; it may return the class of one that got no answer."""
 BROKEN_OFF = "none"
 """The class of a request that was broken off before its answer had begun."""
+SENT_BY_KERNEL = "mob.sent"
+"""What a message of a body names that the kernel has sent: its bytes."""
+FAILED = "5xx"
+"""The class of a request whose application has failed, or said nothing: that is what the server answers."""
+STARTS = {
+    "http.response.start": 0,
+    "websocket.accept": 101,
+    "websocket.close": 403,
+    "websocket.http.response.start": 403,
+}
+"""The messages with which an answer begins, and the status that they mean if they name none."""
 
 
 class Queue(Protocol):
@@ -33,14 +46,22 @@ class Queue(Protocol):
 
 
 class Requests:
-    """An ASGI application that counts what another one answers. `queue`: where its requests wait, if they do."""
+    """An ASGI application that counts what another one answers. `queue`: where its requests wait, if they do;
+    `access`: the log of them."""
 
-    __slots__ = ("_application", "_queue", "_tracing", "answered", "open")
+    __slots__ = ("_access", "_application", "_queue", "_tracing", "answered", "open")
 
-    def __init__(self, application: Any, tracing: Tracing | None = None, queue: Queue | None = None) -> None:
+    def __init__(
+        self,
+        application: Any,
+        tracing: Tracing | None = None,
+        queue: Queue | None = None,
+        access: AccessLog | None = None,
+    ) -> None:
         self._application: Application = application
         self._queue = queue
         self._tracing = tracing
+        self._access = access
         self.open = 0
         """Requests that have begun and not ended."""
         self.answered: Counter[str] = Counter()
@@ -61,29 +82,65 @@ class Requests:
 
     def serve(self, scope: Any, receive: Any, send: Any) -> Awaitable[Any]:
         """Run the application, as the server asks for it."""
-        if scope["type"] != "http":
-            return self._application(scope, receive, send)
-        return self._count(scope, receive, send)
+        if scope["type"] == "http":
+            return self._count(scope, receive, send)
+        if scope["type"] == "websocket" and self._access is not None:
+            return self._log_websocket(self._access, scope, receive, send)
+        return self._application(scope, receive, send)
 
     async def _count(self, scope: Any, receive: Any, send: Any) -> None:
-        status = 0
-
-        def passing(message: Any) -> Awaitable[None]:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-            return send(message)
-
+        passing = Passing(send)
+        began = perf_counter()
         self.open += 1
-        unanswered = "5xx"  # what the server says if the application fails, or says nothing
+        unanswered = FAILED
+        with self._tracing.request(scope) if self._tracing else http_request(scope.get("headers", ())):
+            try:
+                unanswered = await self._application(scope, receive, passing.send) or FAILED
+            except asyncio.CancelledError:
+                unanswered = BROKEN_OFF
+                raise
+            finally:
+                if getattr(getattr(receive, "__self__", None), "disconnected", False):
+                    unanswered = BROKEN_OFF  # the visitor has gone, and the server says nothing
+                self.open -= 1
+                self.answered[f"{passing.status // 100}xx" if passing.status else unanswered] += 1
+                if self._access is not None:
+                    status = passing.status or (500 if unanswered == FAILED else LEFT)
+                    size = 0 if scope["method"] == "HEAD" else passing.size
+                    self._access.note(scope, status, size, perf_counter() - began, passing.headers)
+
+    async def _log_websocket(self, access: AccessLog, scope: Any, receive: Any, send: Any) -> None:
+        passing = Passing(send)
+        began = perf_counter()
         try:
-            with self._tracing.request(scope) if self._tracing else http_request(scope.get("headers", ())):
-                unanswered = await self._application(scope, receive, passing) or unanswered
-        except asyncio.CancelledError:
-            unanswered = BROKEN_OFF
-            raise
+            await self._application(scope, receive, passing.send)
         finally:
-            if getattr(getattr(receive, "__self__", None), "disconnected", False):
-                unanswered = BROKEN_OFF  # the visitor has gone, and the server says nothing
-            self.open -= 1
-            self.answered[f"{status // 100}xx" if status else unanswered] += 1
+            access.note(scope, passing.status or 500, passing.size, perf_counter() - began, passing.headers)
+
+
+class Passing:
+    """The `send` of one request, and what has passed through it."""
+
+    __slots__ = ("_send", "headers", "size", "status")
+
+    def __init__(self, send: Callable[[Any], Awaitable[None]]) -> None:
+        self._send = send
+        self.status = 0
+        """The status of the answer; of a WebSocket 101 if it was accepted and 403 if it was not; 0 before that."""
+        self.headers: Any = ()
+        """Those of the answer."""
+        self.size = 0
+        """Bytes of its body."""
+
+    def __repr__(self) -> str:
+        return f"<Passing, status {self.status}, {self.size} bytes>"
+
+    def send(self, message: Any) -> Awaitable[None]:
+        """Pass on a part of the answer."""
+        kind = message["type"]
+        if kind == "http.response.body":
+            self.size += len(message.get("body", b"")) + message.get(SENT_BY_KERNEL, 0)
+        elif kind in STARTS:
+            self.status = self.status or message.get("status") or STARTS[kind]
+            self.headers = message.get("headers") or ()
+        return self._send(message)

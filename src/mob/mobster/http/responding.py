@@ -67,6 +67,8 @@ class Responding:
         self._headers: Headers = []
         self._length: int | None = None
         self._sent = 0
+        self.sent_by_kernel = 0
+        """Bytes of the body that did not pass through here."""
         self._is_empty = False  # the answer has no body
         self.is_posted = False
         """The head was posted, and cannot be replaced any more."""
@@ -266,7 +268,7 @@ class Responding:
             self._check_read()
             return False
         try:
-            self._sent = send_file(self._socket, descriptor, offset, count)
+            self._sent = self.sent_by_kernel = send_file(self._socket, descriptor, offset, count)
         except OSError:
             raise VisitorLeft from None
         finally:

@@ -14,7 +14,6 @@ import inspect
 import logging
 import signal
 import socket
-import sys
 from collections.abc import Callable, Mapping
 from email.utils import formatdate
 from time import monotonic
@@ -26,8 +25,9 @@ from uvicorn.server import ServerState
 
 from mob import serve, serve_options
 from mob.errors import PlanError, nearest
-from mob.mobster.http import applications, binding, heads, writing, wsgi
+from mob.mobster.http import access, applications, binding, heads, writing, wsgi
 from mob.mobster.http.accepting import Accepting
+from mob.mobster.http.access import AccessLog
 from mob.mobster.http.ending import Ending
 from mob.mobster.http.exchanges import Exchanges, watched
 from mob.mobster.http.head_timeout import HeadTimeout
@@ -38,6 +38,7 @@ from mob.serve_options import ServeOptions
 
 if TYPE_CHECKING:
     from mob.mobster.peer import Peer
+    from mob.wire import messages as m
 
 RESERVE = 0.5
 """Seconds of the grace time that are kept for the end of the application itself."""
@@ -46,11 +47,12 @@ RESERVE = 0.5
 class Web:
     """One worker's server."""
 
-    def __init__(self, peer: Peer, role: RolePlan, index: int, module: ModuleType) -> None:
+    def __init__(self, peer: Peer, order: m.Fork, module: ModuleType) -> None:
+        role = order.role
         assert role.serve is not None
         self._address = serve.address_of(role.serve)
         self._peer = peer
-        self._index = index
+        self._index = order.index
         options, others = serve_options.split(role.serve_options)
         self._config = _config(role, module, options, others)
         self._head_timeout = options.head_timeout
@@ -63,12 +65,14 @@ class Web:
         self._state.connections = Watched(self._handle_connections)
         self._state.tasks = Watched(self._news.set)
         self._lifespan = Lifespan(self._config.loaded_app, self._config.lifespan)
+        is_json = order.log_format == "json"
+        log = AccessLog(options.access_log, is_json) if options.access_log else None
         exchanges = Exchanges(self._config.loaded_app, self._news.set, options.cancel_on_disconnect)
         bounded = heads.bounded(
             kind if adapter is None else writing.connected(kind), limit, HeadTimeout(options.head_timeout)
         )
         self._make = watched(bounded, exchanges.handle_lost)
-        self.requests = Requests(exchanges.serve, peer.tracing, adapter)
+        self.requests = Requests(exchanges.serve, peer.tracing, adapter, log)
         """Counts what the application answers."""
         serve_ = self.requests.serve
         self._config.loaded_app = serve_ if adapter is None else writing.answering(serve_)
@@ -187,17 +191,7 @@ def _config(role: RolePlan, module: ModuleType, own: ServeOptions, given: Mappin
         is_multiprocess = max(role.workers, role.max_workers or 1) > 1
         application = wsgi.Adapter(application, role.threads or wsgi.THREADS, own.wsgi_queue, is_multiprocess)
         options.update(interface="asgi3", ws="none")
-    config = uvicorn.Config(application, loop="none", log_config=None, **options)
-    if config.access_log:
-        _show_access()
+    with access.own_handlers_kept():
+        config = uvicorn.Config(application, loop="none", log_config=None, **options)
     config.load()
     return config
-
-
-def _show_access() -> None:
-    """Requests are told to `logging`; shown as all else if nobody has configured it."""
-    logger = logging.getLogger("uvicorn.access")
-    if not logger.hasHandlers():
-        handler = logging.StreamHandler(sys.stdout)
-        handler.setFormatter(None if logging.lastResort is None else logging.lastResort.formatter)
-        logger.addHandler(handler)

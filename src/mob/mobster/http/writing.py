@@ -22,9 +22,8 @@ from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from typing import Any
 
-from uvicorn.protocols.utils import get_client_addr, get_path_with_query_string
-
 from mob.errors import PlanError
+from mob.mobster.http.exchanges import ANSWER
 
 NO_BODY = (204, 304)
 JOINED = 64 * 1024
@@ -57,11 +56,11 @@ def connected(kind: Any) -> Any:
 
 
 def answering(application: Application) -> Application:
-    """Return an application whose answers are written here; it finds them in its scope, under "mob.answer"."""
+    """Return an application whose answers are written here; it finds them in its scope, under `ANSWER`."""
 
     def serve(scope: Any, receive: Any, send: Any) -> Awaitable[Any]:
         if scope["type"] == "http":
-            answer = scope["mob.answer"] = Answer(send.__self__)
+            answer = scope[ANSWER] = Answer(send.__self__)
             send = answer.send
         return application(scope, receive, send)
 
@@ -92,6 +91,7 @@ class Answer:
         "_own",
         "_rest",
         "_start",
+        "is_told",
         "on_lost",
     )
 
@@ -105,6 +105,8 @@ class Answer:
         self._keep_alive = True  # as the head says
         self._is_chunked = False
         self._is_empty = False  # the answer has no body, whatever the application says
+        self.is_told = False
+        """Whether the application is to end though the visitor has not left."""
         self.on_lost: Callable[[], None] | None = None
         """Called when the visitor has left."""
 
@@ -117,9 +119,20 @@ class Answer:
         return self._cycle.disconnected or self._cycle.transport.is_closing()
 
     @property
+    def has_left(self) -> bool:
+        """Return whether the thread has written the answer."""
+        return self._rest is not None
+
+    @property
     def has_no_request_body(self) -> bool:
         """Return whether the request is known to be complete, and had no body."""
         return not (self._cycle.more_body or self._cycle.body)
+
+    def tell_of_end(self) -> None:
+        """Have the application end, as if the visitor had left: its worker ends."""
+        self.is_told = True
+        if self.on_lost is not None:
+            self.on_lost()
 
     def handle_lost(self) -> None:
         """The connection has ended."""
@@ -161,6 +174,7 @@ class Answer:
             return
         cycle = self._cycle
         if self.is_lost or cycle.response_complete:
+            cycle.disconnected = cycle.disconnected or self.is_lost  # else uvicorn misses the rest of the answer
             return
         if self._rest is not None:
             if self._rest:
@@ -219,7 +233,6 @@ class Answer:
         cycle, start = self._cycle, self._start
         cycle.response_started, cycle.waiting_for_100_continue = True, False
         status: int = start["status"]
-        self._log(status)
         version = cycle.scope["http_version"]
         self._is_empty = cycle.scope["method"] == "HEAD" or status in NO_BODY or status < 200
         lines: list[bytes] = []
@@ -248,14 +261,6 @@ class Answer:
         self._keep_alive = cycle.keep_alive
         reason: bytes = start.get("reason") or phrase_of(status)
         return b"HTTP/%s %d %s\r\n%s%s\r\n" % (version.encode(), status, reason, b"".join(first), b"".join(lines))
-
-    def _log(self, status: int) -> None:
-        cycle = self._cycle
-        if cycle.access_log:
-            scope = cycle.scope
-            path = get_path_with_query_string(scope)
-            line = '%s - "%s %s HTTP/%s" %d'
-            cycle.access_logger.info(line, get_client_addr(scope), scope["method"], path, scope["http_version"], status)
 
     def _complete(self) -> None:
         cycle = self._cycle

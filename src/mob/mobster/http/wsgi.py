@@ -22,8 +22,9 @@ from functools import partial
 from typing import IO, Any
 
 from mob.mobster.http.environ import environ_of, lasting
+from mob.mobster.http.exchanges import ANSWER
 from mob.mobster.http.pool import Pool
-from mob.mobster.http.requests import BROKEN_OFF
+from mob.mobster.http.requests import BROKEN_OFF, SENT_BY_KERNEL
 from mob.mobster.http.responding import Responding
 from mob.mobster.http.writing import Answer
 
@@ -64,7 +65,7 @@ class Adapter:
         return None
 
     async def _serve(self, scope: Any, receive: Any, send: Any) -> str | None:
-        answer: Answer = scope["mob.answer"]
+        answer: Answer = scope[ANSWER]
         if self.pool.is_full:
             self._say_full()
             await send_text(send, 503, (b"Retry-After", b"%d" % RETRY))
@@ -146,8 +147,10 @@ async def _pass_on(responding: Responding, answer: Answer, send: Any) -> str | N
     while True:
         await responding.news()
         part = responding.take()
-        if answer.is_lost:
+        if (answer.is_lost or answer.is_told) and not (answer.has_left or responding.sent_by_kernel):
             responding.leave()
+            if answer.is_lost:
+                answer.handle_lost()  # the server hears of it later, and would miss the rest of the answer
         elif part.has_failed and not responding.is_posted:
             await send_text(send, 500)
         elif responding.is_posted:
@@ -158,7 +161,8 @@ async def _pass_on(responding: Responding, answer: Answer, send: Any) -> str | N
                 responding.give_socket(await answer.lend_socket())
             else:
                 is_over = part.is_last and not part.has_failed
-                await send({"type": "http.response.body", "body": part.body, "more_body": not is_over})
+                message = {"type": "http.response.body", "body": part.body, "more_body": not is_over}
+                await send({**message, SENT_BY_KERNEL: responding.sent_by_kernel} if is_over else message)
                 responding.have_left(len(part.body))
             if part.has_failed:
                 answer.break_off()

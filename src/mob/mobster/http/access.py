@@ -1,0 +1,270 @@
+"""The access log: a line for each request, when it has ended.
+
+A format names what a line tells as gunicorn's `access_log_format` does; it is taken apart once, and a line is joined
+from what it names. As JSON each line is an object. Text that comes from outside is escaped, so nobody can forge a line.
+
+The lines of one turn of the loop are written in one piece to the standard output, past `logging`, which would cost as
+much as the whole request. Only an application that has given handlers to the logger "uvicorn.access" gets a record for
+each request instead, with the arguments that uvicorn's own have.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import re
+import sys
+import time
+from collections.abc import Callable, Generator
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+from uvicorn.protocols.utils import get_client_addr, get_path_with_query_string
+
+from mob.errors import PlanError
+from mob.mobster.request_ids import request_id
+
+COMBINED = '%(h)s - - %(t)s "%(r)s" %(s)s %(B)s "%(f)s" "%(a)s" %(L)s'
+"""What `access_log=True` means: the combined format of Apache and nginx, and the seconds that the request took."""
+JSON = "json"
+LOGGER = "uvicorn.access"
+LEFT = 499
+"""The status of a request whose visitor has left before the answer began, as nginx has it."""
+_NAMED = re.compile(r"%\(([^)]*)\)s|%%")
+_HEADER = re.compile(r"\{([^}]+)\}([io])")
+
+
+class Entry:
+    """One request that has ended."""
+
+    __slots__ = ("headers", "request_id", "scope", "seconds", "size", "status")
+
+    def __init__(self, scope: Any, status: int, size: int, seconds: float, headers: Any, request_id: str) -> None:
+        self.scope = scope
+        self.status = status
+        self.size = size
+        """Bytes of the body that were sent."""
+        self.seconds = seconds
+        self.headers = headers
+        """Those of the answer."""
+        self.request_id = request_id
+
+    def __repr__(self) -> str:
+        return f"<Entry {self.line} {self.status}>"
+
+    @property
+    def client(self) -> str:
+        """The address of the visitor; "-" on a Unix socket."""
+        client = self.scope.get("client")
+        return str(client[0]) if client else "-"
+
+    @property
+    def line(self) -> str:
+        """The first line of the request, its target as it was sent."""
+        return f"{self.method} {self.target} HTTP/{self.scope.get('http_version', '1.1')}"
+
+    @property
+    def method(self) -> str:
+        """The method; a WebSocket begins with GET."""
+        return str(self.scope.get("method", "GET"))
+
+    @property
+    def target(self) -> str:
+        """Path and query."""
+        raw: bytes = self.scope.get("raw_path") or self.scope["path"].encode()
+        query: bytes = self.scope.get("query_string", b"")
+        return (b"%s?%s" % (raw, query) if query else raw).decode("latin-1")
+
+    def header(self, name: bytes) -> str:
+        """A header of the request, "-" if there is none."""
+        return _header(self.scope.get("headers", ()), name)
+
+
+Getter = Callable[[Entry], str]
+
+
+def _header(headers: Any, name: bytes) -> str:
+    for each, value in headers:
+        if each == name or each.lower() == name:
+            return escaped(value.decode("latin-1"))
+    return "-"
+
+
+NAMES: dict[str, Getter] = {
+    "h": lambda entry: entry.client,
+    "l": lambda entry: "-",
+    "u": lambda entry: "-",
+    "t": lambda entry: _clock.text(),
+    "r": lambda entry: escaped(entry.line),
+    "m": lambda entry: entry.method,
+    "U": lambda entry: escaped(entry.scope["path"]),
+    "q": lambda entry: escaped(entry.scope.get("query_string", b"").decode("latin-1")),
+    "H": lambda entry: f"HTTP/{entry.scope.get('http_version', '1.1')}",
+    "s": lambda entry: str(entry.status),
+    "B": lambda entry: str(entry.size),
+    "b": lambda entry: str(entry.size) if entry.size else "-",
+    "f": lambda entry: entry.header(b"referer"),
+    "a": lambda entry: entry.header(b"user-agent"),
+    "T": lambda entry: str(int(entry.seconds)),
+    "M": lambda entry: str(int(entry.seconds * 1e3)),
+    "D": lambda entry: str(int(entry.seconds * 1e6)),
+    "L": lambda entry: f"{entry.seconds:.6f}",
+    "p": lambda entry: str(os.getpid()),
+    "I": lambda entry: entry.request_id or "-",
+}
+"""What each name of a format stands for: gunicorn's, and `I`, the id of the request. A header of the request is
+{Name}i, one of the answer {Name}o."""
+
+
+def compiled(text: str) -> Callable[[Entry], str]:
+    """Return what makes a line by that format. `PlanError` if the format has a name that is not known.
+
+    >>> line = compiled('%(m)s %(s)s %(M)s ms')
+    >>> line(Entry({"method": "GET"}, 200, 13, 0.004, (), ""))
+    'GET 200 4 ms'
+    """
+    parts: list[str] = []
+    getters: list[Getter] = []
+    end = 0
+    literal = ""
+    for found in _NAMED.finditer(text):
+        literal += text[end : found.start()]
+        end = found.end()
+        if found[1] is None:
+            literal += "%"
+            continue
+        parts.append(literal.replace("%", "%%"))
+        getters.append(_getter(found[1], text))
+        literal = ""
+    rest = literal + text[end:]
+    if not getters:
+        raise PlanError(
+            f"serve_options: access_log={text!r} names nothing of a request. Wanted: True, 'json', or a format such as "
+            f"'%(h)s \"%(r)s\" %(s)s'."
+        )
+    template = "%s".join([*parts, rest.replace("%", "%%")])
+    return lambda entry: template % tuple([get(entry) for get in getters])
+
+
+def _getter(name: str, text: str) -> Getter:
+    if (header := _HEADER.fullmatch(name)) is not None:
+        key = header[1].lower().encode("latin-1", "replace")
+        if header[2] == "i":
+            return lambda entry: entry.header(key)
+        return lambda entry: _header(entry.headers, key)
+    if name not in NAMES:
+        raise PlanError(
+            f"serve_options: access_log={text!r}: there is no %({name})s. There are: {', '.join(NAMES)}; and headers, "
+            f"of the request as %({{Host}}i)s, of the answer as %({{Content-Type}}o)s."
+        )
+    return NAMES[name]
+
+
+def as_json(entry: Entry) -> str:
+    """Return an entry as one JSON object."""
+    scope = entry.scope
+    fields = {
+        "time": datetime.now(UTC).isoformat(timespec="microseconds")[:-6] + "Z",
+        "level": "INFO",
+        "logger": "mob.access",
+        "message": f"{entry.line} {entry.status}",
+        "client": entry.client,
+        "method": entry.method,
+        "path": scope["path"],
+        "query": scope.get("query_string", b"").decode("latin-1"),
+        "protocol": f"HTTP/{scope.get('http_version', '1.1')}",
+        "status": entry.status,
+        "bytes": entry.size,
+        "seconds": round(entry.seconds, 6),
+        "agent": _plain(scope, b"user-agent"),
+        "referer": _plain(scope, b"referer"),
+        "request_id": entry.request_id,
+    }
+    return msgspec.json.encode({name: value for name, value in fields.items() if value != ""}).decode()
+
+
+def _plain(scope: Any, name: bytes) -> str:
+    for each, value in scope.get("headers", ()):
+        if each == name:
+            text: str = value.decode("latin-1")
+            return text
+    return ""
+
+
+def escaped(text: str) -> str:
+    r"""Return a text that stays within its line and its quotes.
+
+    >>> print(escaped('curl" 200\n127.0.0.1'))
+    curl\x22 200\x0a127.0.0.1
+    """
+    if text.isprintable() and '"' not in text and "\\" not in text:
+        return text
+    return "".join(each if each.isprintable() and each not in '"\\' else _code(each) for each in text)
+
+
+def _code(each: str) -> str:
+    number = ord(each)
+    return f"\\x{number:02x}" if number < 0x100 else f"\\u{number:04x}" if number < 0x10000 else f"\\U{number:08x}"
+
+
+class _Clock:
+    """The time as text, made once a second."""
+
+    def __init__(self) -> None:
+        self._second: int = 0
+        self._text = ""
+
+    def __repr__(self) -> str:
+        return f"<_Clock {self._text}>"
+
+    def text(self) -> str:
+        now = int(time.time())
+        if now != self._second:
+            self._second = now
+            self._text = time.strftime("[%d/%b/%Y:%H:%M:%S %z]", time.localtime(now))
+        return self._text
+
+
+_clock = _Clock()
+
+
+@contextlib.contextmanager
+def own_handlers_kept() -> Generator[None]:
+    """Keep the handlers that the application has given to uvicorn's logger: uvicorn takes them away in this block, so
+    that its own connections do not log."""
+    logger = logging.getLogger(LOGGER)
+    handlers = logger.handlers
+    yield
+    logger.handlers = handlers
+
+
+class AccessLog:
+    """Writes the lines of one server. `how`: True, a format, or "json"; `is_json`: what True means."""
+
+    def __init__(self, how: bool | str, is_json: bool = False) -> None:
+        text = how if isinstance(how, str) else JSON if is_json else COMBINED
+        self._line = as_json if text == JSON else compiled(text)
+        self._lines: list[str] = []  # of this turn of the loop
+        self._logger = logging.getLogger(LOGGER)
+
+    def __repr__(self) -> str:
+        return f"<AccessLog, {len(self._lines)} lines to write>"
+
+    def note(self, scope: Any, status: int, size: int, seconds: float, headers: Any) -> None:
+        """Tell of a request that has ended, in its own context."""
+        if self._logger.handlers:
+            args = get_client_addr(scope), scope.get("method", "GET"), get_path_with_query_string(scope)
+            self._logger.info('%s - "%s %s HTTP/%s" %d', *args, scope.get("http_version", "1.1"), status)
+            return
+        self._lines.append(self._line(Entry(scope, status, size, seconds, headers, request_id())))
+        if len(self._lines) == 1:
+            asyncio.get_running_loop().call_soon(self.flush)
+
+    def flush(self) -> None:
+        """Write what there is."""
+        lines, self._lines = self._lines, []
+        if lines:
+            sys.stdout.write("\n".join(lines) + "\n")
