@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 .DEFAULT_GOAL := help
 .NOTPARALLEL:        # all targets share one .venv
 .DELETE_ON_ERROR:
-.PHONY: help run test simulate attack lint format docs bench clean
+.PHONY: help run test foreign simulate attack lint format docs bench clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -19,6 +19,9 @@ run: $(VENV)/.installed-run ## run the hello example: six mobsters, a web server
 
 test: $(VENV)/.installed-test ## run all tests; ARGS="-k floors" picks some
 	$(BIN)/python -m pytest -q -n 4 --dist loadfile $(ARGS)
+
+foreign: $(VENV)/.installed-foreign ## run Werkzeug's, Django's and httpbin's own tests against mob; ARGS="django" picks one
+	$(BIN)/python -m tests.foreign $(ARGS)
 
 simulate: $(VENV)/.installed-test ## a million events of seeded faults on a fake clock; ARGS="--seed 7" replays
 	$(BIN)/python -m tests.simulation $(ARGS)
@@ -48,7 +51,7 @@ bench: $(VENV)/.installed-bench ## measure mob, beside others that do the same
 	$(BIN)/python -m bench.fanout
 
 clean: ## remove .venv and everything that was made
-	rm -rf $(VENV) build dist site .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist site .foreign .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A venv that could not be finished is removed, so that the next try starts afresh.

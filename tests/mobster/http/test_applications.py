@@ -12,6 +12,7 @@ import starlette.applications
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.middleware.proxy_fix import ProxyFix
 from werkzeug.middleware.shared_data import SharedDataMiddleware
+from werkzeug.wrappers import Request, Response
 
 from mob.errors import PlanError
 from mob.mobster.http.applications import interface_of
@@ -102,7 +103,11 @@ def test_the_asgi_of_old_is_seen() -> None:
     assert interface_of(old, "shop.app") == "asgi2"
 
 
-@pytest.mark.parametrize("application", [anything, Anything(), functools.partial(anything, 1)])
+@Request.application
+def of_a_request(request: Request) -> Response: ...
+
+
+@pytest.mark.parametrize("application", [anything, Anything(), functools.partial(anything, 1), of_a_request])
 def test_one_that_takes_anything_is_to_be_named(application: Any) -> None:
     with pytest.raises(PlanError, match=r'Say it: serve_options=\{"interface": "wsgi"\}, or "asgi3"\.'):
         interface_of(application, "shop.app")

@@ -16,6 +16,11 @@ from typing import Any
 
 from mob.errors import PlanError, nearest
 
+BY_POSITION = (
+    inspect.Parameter.POSITIONAL_ONLY,
+    inspect.Parameter.POSITIONAL_OR_KEYWORD,
+    inspect.Parameter.VAR_POSITIONAL,
+)
 INTERFACES = {1: "asgi2", 2: "wsgi", 3: "asgi3"}
 WANTED = "Wanted is an application: ASGI, which takes (scope, receive, send), or WSGI, (environ, start_response)."
 
@@ -38,7 +43,7 @@ def interface_of(application: Any, name: str) -> str:
     if _is_coroutine_function(application):
         return "asgi3"
     parameters = _parameters(application)
-    if parameters is None or any(each.kind is each.VAR_POSITIONAL for each in parameters):
+    if parameters is None:
         raise PlanError(
             f"{name} is {_shown(application)}, which takes any number of arguments, so it does not show what it is. "
             f'Say it: serve_options={{"interface": "wsgi"}}, or "asgi3".'
@@ -61,13 +66,21 @@ def _is_coroutine_function(application: Callable[..., Any]) -> bool:
 
 
 def _parameters(application: Callable[..., Any]) -> list[inspect.Parameter] | None:
-    """Return those that can be given by position; None if they cannot be known."""
-    try:
-        parameters = inspect.signature(application).parameters.values()
-    except (TypeError, ValueError):
-        return None
-    by_position = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    return [each for each in parameters if each.kind in (*by_position, inspect.Parameter.VAR_POSITIONAL)]
+    """Return those that can be given by position; None if they cannot be known.
+
+    A decorator that takes anything may hand on all of it, or something else: what it decorates counts if that can be an
+    application. (`werkzeug.Request.application` hands on one request.)
+    """
+    for follow in (False, True):
+        try:
+            parameters = inspect.signature(application, follow_wrapped=follow).parameters.values()
+        except (TypeError, ValueError):
+            return None
+        found = [each for each in parameters if each.kind in BY_POSITION]
+        takes_anything = any(each.kind is each.VAR_POSITIONAL for each in found)
+        if not takes_anything and (not follow or len(found) > 1):
+            return found
+    return None
 
 
 def _public(found: Any) -> list[str]:

@@ -54,6 +54,8 @@ def environ_of(scope: Any, body: Any, length: int, base: dict[str, Any]) -> dict
     path, _, query = target.partition(b"#")[0].partition(b"?")
     if not path.startswith(b"/"):  # "GET http://host/path", as a proxy is asked
         path = scope["raw_path"][len(root) :]
+    elif path.startswith(b"//"):  # it would begin the name of a host where it is used as a URL
+        path = b"/" + path.lstrip(b"/")
     uri = target.decode("latin-1")
     environ = {
         **base,

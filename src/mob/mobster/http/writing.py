@@ -119,8 +119,8 @@ class Answer:
         return self._cycle.disconnected or self._cycle.transport.is_closing()
 
     @property
-    def has_left(self) -> bool:
-        """Return whether the thread has written the answer."""
+    def is_written(self) -> bool:
+        """Return whether the thread has written it."""
         return self._rest is not None
 
     @property

@@ -147,7 +147,7 @@ async def _pass_on(responding: Responding, answer: Answer, send: Any) -> str | N
     while True:
         await responding.news()
         part = responding.take()
-        if (answer.is_lost or answer.is_told) and not (answer.has_left or responding.sent_by_kernel):
+        if (answer.is_lost or answer.is_told) and not (answer.is_written or responding.sent_by_kernel):
             responding.leave()
             if answer.is_lost:
                 answer.handle_lost()  # the server hears of it later, and would miss the rest of the answer

@@ -1,0 +1,1 @@
+"""Suites of other projects, run against applications that mob serves: `make foreign`."""
