@@ -10,6 +10,7 @@ import uvicorn
 from uvicorn.server import ServerState
 
 from mob.mobster.http import heads, writing
+from mob.mobster.http.head_timeout import HeadTimeout
 from mob.mobster.http.requests import Requests
 from mob.mobster.http.wsgi import Adapter
 
@@ -20,10 +21,11 @@ class Server:
     def __init__(self, address: tuple[str, int], application: Any) -> None:
         self._sock = socket.create_server(address)
         self.server_address = self._sock.getsockname()
-        self._config = uvicorn.Config(Adapter(application, 10), interface="asgi3", ws="none", log_config=None)
+        adapter = Adapter(application, threads=10, queue=100)
+        self._config = uvicorn.Config(adapter, interface="asgi3", ws="none", log_config=None)
         self._config.load()
         self._config.loaded_app = writing.answering(Requests(self._config.loaded_app).serve)  # type: ignore[assignment]
-        self._kind = heads.bounded(writing.connected(self._config.http_protocol_class), heads.LIMIT)
+        self._kind = heads.bounded(writing.connected(self._config.http_protocol_class), heads.LIMIT, HeadTimeout(60))
         self._state = ServerState()
         self._loop = asyncio.new_event_loop()
 
