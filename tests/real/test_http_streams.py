@@ -43,6 +43,9 @@ BACK = """
         finally:
             still_open -= 1
 
+    def echo(item):
+        return item
+
     def counts():
         return opened, still_open
     """
@@ -63,6 +66,26 @@ WEB = """
     async def through_async(stream):
         async for each in stream:
             yield each
+
+    sources = [0, 0]
+
+    def source():
+        sources[0] += 1
+        sources[1] += 1
+        try:
+            while True:
+                yield "item\\n"
+        finally:
+            sources[1] -= 1
+
+    async def mapped(request):
+        return StreamingResponse(back.echo.map(source()))
+
+    def mapped_in_thread(request):
+        return StreamingResponse(through(back.echo.map(source())))
+
+    def sources_open():
+        return tuple(sources)
 
     BODIES = {
         "/call": lambda: back.events(),
@@ -101,6 +124,7 @@ WEB = """
 
     kept = []
     routes = [Route(path, stream) for path in BODIES]
+    routes += [Route("/map", mapped), Route("/map-thread", mapped_in_thread)]
     starlette = Starlette(routes=[*routes, Route("/begun", begun), Route("/task", own_task), Route("/whole", whole)])
 
     async def app(scope, receive, send):
@@ -168,6 +192,20 @@ def test_the_streams_of_visitors_who_leave_are_closed(site: Site, path: str) -> 
     for each in visitors:
         each.close()
     wait_until(lambda: counts(client)[1] == 0, "all are closed")
+
+
+@pytest.mark.parametrize("path", ["/map", "/map-thread"])
+def test_the_maps_of_visitors_who_leave_are_closed(site: Site, path: str) -> None:
+    app, port = site
+    web = app.clients[0].require("web")
+    before, _ = web.sources_open().result(30)
+    visitors = [visit(port, path) for _ in range(3)]
+    for each in visitors:
+        assert each.recv(15) == b"HTTP/1.1 200 OK"
+    wait_until(lambda: web.sources_open().result(30)[0] == before + 3, "each has a map")
+    for each in visitors:
+        each.close()
+    wait_until(lambda: web.sources_open().result(30)[1] == 0, "all are closed")
 
 
 def test_the_stream_of_a_task_that_was_cancelled_is_closed(site: Site) -> None:

@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from mob.core.mapping import GOAL, Pace
+from mob.mobster import readers
 from mob.mobster.batches import Failed, Run
 from mob.mobster.call import deadlock_of
 
@@ -36,7 +37,7 @@ class Map(Generic[T]):
     >>> async for price in back.price.map(orders): ...      # doctest: +SKIP
     """
 
-    __slots__ = ("__weakref__", "_feeding", "_iterables", "_raises", "_reading", "_run", "_source")
+    __slots__ = ("__weakref__", "_feeding", "_iterables", "_raises", "_reading", "_run", "_source", "reader")
 
     def __init__(
         self,
@@ -51,6 +52,8 @@ class Map(Generic[T]):
         return_exceptions: bool,
     ) -> None:
         _check(export.label, iterables, ahead=ahead, chunk=chunk)
+        self.reader: object = None
+        """Who has read from it last (`readers`)."""
         self._reading = Lock()
         self._feeding: asyncio.Task[None] | None = None
         self._raises = not return_exceptions
@@ -119,6 +122,7 @@ class Map(Generic[T]):
     def __next__(self) -> T:
         outcomes = self._run.outcomes
         if not outcomes:
+            readers.note_thread(self)
             self._enter()
             try:
                 if not self._advance():
@@ -131,6 +135,7 @@ class Map(Generic[T]):
     async def __anext__(self) -> T:
         outcomes = self._run.outcomes
         if not outcomes:
+            readers.note_task(self)
             self._enter()
             try:
                 if not await self._advance_async():
