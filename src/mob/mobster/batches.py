@@ -190,15 +190,16 @@ class Run:
         return self._crew._replace(workers=1 if is_one else max(1, len(peer.contacts.ready(export.role))))
 
     def fill(self, items: Iterator[tuple[Any, ...]], deadline: float | None = None) -> None:
-        """Draw as many items as there is room for and send them; if something can be read, no more than one chunk."""
+        """Draw as many items as there is room for and send them, one chunk at least; no more than one if something can
+        be read, or it is later than the deadline."""
         self.send_refused()
         self.flush()
         is_first = True
         while not self.is_exhausted and self.has_room() and (is_first or not self.is_readable):
-            if deadline is not None and perf_counter() > deadline:
-                return
             self._draw_chunk(items)
             is_first = False
+            if deadline is not None and perf_counter() > deadline:
+                return
 
     def _draw_chunk(self, items: Iterator[tuple[Any, ...]]) -> None:
         size = self.next_size()
