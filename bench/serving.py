@@ -1,199 +1,216 @@
-"""`python -m bench.serving`: requests per second of a role with `serve=`, beside the servers that do the same.
+"""`python -m bench.serving`: roles with `serve=`, beside the servers that do the same. Writes bench/SERVING.md.
 
-Each serves the same ASGI application with two workers on one port, without an access log: mob, `uvicorn --workers 2`,
-gunicorn with uvicorn's worker class, granian. All run at once, and are asked one after the other by wrk, in rounds, so
-that a ratio compares neighbours in time. uvicorn, gunicorn and mob use the same uvloop and httptools; granian has a
-server of its own, in Rust. Wants wrk (`apt-get install wrk`). Writes bench/SERVING.md.
+It has parts, and `--only asgi,ends` makes some of them; the others keep their tables.
 
-Limits: client and servers share the cores, so the figures are low and the ratios count.
+* asgi: mob, `uvicorn --workers 2`, gunicorn with uvicorn's worker class, granian; 1, 8 and 64 connections.
+* log: the same with an access log.
+* wsgi: Flask's and Django's hello; mob, gunicorn's gthread, granian, each with as many threads.
+* ends: requests that fail in reloads under load, and when a worker is killed.
+* tls: connections that are kept, and a new one for each request.
+* h2: HTTP/2. mob has none of its own: nginx in front of it, beside hypercorn and granian.
+
+The servers of a table run at the same time, and are asked one after the other, in rounds, so that a ratio compares
+neighbours in time. uvicorn, gunicorn and mob use the same uvloop and httptools; granian has its own server, in Rust.
+
+Needs wrk, h2load, nginx and openssl: apt-get install wrk nghttp2-client nginx openssl. Limits: client and servers share
+the cores, so the figures are low and the ratios count.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import re
-import shutil
-import socket
-import subprocess
-import sys
 import tempfile
-import urllib.request
-from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
-from time import monotonic, sleep
 
-import psutil
-
-from bench.mob_side import new_name
+from bench.serving_ends import CLIENTS, Losses, losses_of
+from bench.serving_load import Ask, Case, Series, Table, by_h2load, by_wrk, missing, rounds_of, share_of_the_busiest
+from bench.serving_servers import THREADS, Site, made_certificate, serving
 from bench.side import ROOT
 
 REPORT = ROOT / "bench" / "SERVING.md"
-APPS = ROOT / "bench" / "apps"
-PATHS = {"/": "13 bytes of text", "/json": "a kilobyte of JSON"}
-CONNECTIONS = 64
-PATIENCE = 30.0
-BIN = Path(sys.executable).parent
-MOB = """
-import mob
-mob.start({name!r}).base({base!r}).role("web", "served:app", workers=2, serve="127.0.0.1:{port}").run()
+ASGI = ["mob", "uvicorn", "gunicorn", "granian"]
+FEW = (1, 8, 64)
+HEAD = """# What serving HTTP costs
+
+Made by `python -m bench.serving`: two workers each, client and servers on one machine. The median of the rounds. A
+ratio is the median of the ratios of single rounds. "core" is the time of a core that a request takes, which depends
+least on what else the machine does. A request without an answer of 200 has failed.
 """
 
 
-@dataclass
-class Series:
-    """The rounds of one server with one path."""
+@dataclass(frozen=True)
+class Extent:
+    """How long it takes: rounds, seconds of one round, reloads and deaths."""
 
-    rates: list[float] = field(default_factory=list[float])
-    medians: list[float] = field(default_factory=list[float])
-    worst: list[float] = field(default_factory=list[float])  # 99 of 100 are faster
-    costs: list[float] = field(default_factory=list[float])  # seconds of a core for one request
+    rounds: int
+    seconds: float
+    ends: int
 
 
-def commands(ports: dict[str, int]) -> dict[str, list[str]]:
-    """How each is started."""
-    worker = ["-k", "uvicorn_worker.UvicornWorker", "-w", "2", "--log-level", "warning"]
-    return {
-        "mob": [sys.executable, "-c", MOB.format(name=new_name(), base=str(APPS), port=ports["mob"])],
-        "uvicorn": [
-            *(str(BIN / "uvicorn"), "served:app", "--workers", "2", "--port", str(ports["uvicorn"])),
-            *("--no-access-log", "--log-level", "warning"),
-        ],
-        "gunicorn": [str(BIN / "gunicorn"), "served:app", "-b", f"127.0.0.1:{ports['gunicorn']}", *worker],
-        "granian": [
-            *(str(BIN / "granian"), "--interface", "asgi", "--workers", "2", "--loop", "uvloop", "--no-access-log"),
-            *("--log-level", "warning", "--port", str(ports["granian"]), "served:app"),
-        ],
+def asgi(extent: Extent) -> str:
+    """An application that does nothing, and one that works for 5 ms."""
+    few: dict[Case, tuple[Ask, list[str]]] = {
+        f"13 bytes, {_connections(count)}": (by_wrk("/", count, extent.seconds), ASGI) for count in FEW
     }
+    few["1 kB of JSON, 64 connections"] = by_wrk("/json", 64, extent.seconds), ASGI
+    few["5 ms of work, 8 connections"] = by_wrk("/work", 8, extent.seconds), ASGI
+    with serving(ASGI, Site()) as servers:
+        table = rounds_of(servers, few, extent.rounds, extent.seconds)
+        shares = [
+            f"| {name} | " + " | ".join(f"{share_of_the_busiest(server, count):.0%}" for count in FEW[1:]) + " |"
+            for name, server in servers.items()
+        ]
+    spread = ["| server | 8 connections | 64 connections |", "|---|--:|--:|", *shares]
+    text = "How many of the connections, opened at once, the busier of the two workers has (5 tries, the median):"
+    return "\n".join([markdown(table, "uvicorn"), "", text, "", *spread])
 
 
-@contextlib.contextmanager
-def all_serving() -> Iterator[tuple[dict[str, int], dict[str, psutil.Process]]]:
-    """Every server that is installed: its port, and its first process."""
-    names = ["mob", "uvicorn", "gunicorn", "granian"]
-    ports = dict(zip(names, free_ports(len(names)), strict=True))
-    running: dict[str, subprocess.Popen[bytes]] = {}
-    with tempfile.TemporaryFile() as output:
-        try:
-            for name, command in commands(ports).items():
-                if Path(command[0]).exists():
-                    running[name] = subprocess.Popen(command, cwd=APPS, stdout=output, stderr=output)
-                else:
-                    print(f"{name} is not installed: its row is left out", file=sys.stderr)
-                    del ports[name]
-            for name, port in ports.items():
-                wait_for(name, port)
-            yield ports, {name: psutil.Process(process.pid) for name, process in running.items()}
-        finally:
-            for process in running.values():
-                process.terminate()
-            for process in running.values():
-                process.wait(PATIENCE)
+def log(extent: Extent) -> str:
+    """An access log, written to a file. The ratio is to the same server without one."""
+    table: Table = {}
+    cases: dict[Case, tuple[Ask, list[str]]] = {"64 connections": (by_wrk("/", 64, extent.seconds), [])}
+    ask = cases["64 connections"][0]
+    with serving(ASGI, Site()) as silent, serving(ASGI, Site(logs=True)) as logging:
+        both = {**silent, **{f"{name}, log": server for name, server in logging.items()}}
+        table = rounds_of(both, {"64 connections": (ask, list(both))}, extent.rounds, extent.seconds)
+    rows = ["| server | requests/s with a log | of those without | core |", "|---|--:|--:|--:|"]
+    for name in silent:
+        with_log, without = table["64 connections", f"{name}, log"], table["64 connections", name]
+        rows.append(f"| {name} | {with_log.rate:,.0f} | {with_log.ratio(without):.2f} | {_core(with_log)} |")
+    return "\n".join(rows)
 
 
-def free_ports(count: int) -> list[int]:
-    with contextlib.ExitStack() as stack:
-        held = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
-        return [sock.getsockname()[1] for sock in held]
+def wsgi(extent: Extent) -> str:
+    """Hello of two frameworks, in as many threads everywhere."""
+    names, parts = ["mob", "gunicorn", "granian"], list[str]()
+    for framework in ("flask", "django"):
+        cases = {f"{framework}, {_connections(count)}": (by_wrk("/", count, extent.seconds), names) for count in FEW}
+        with serving(names, Site(f"served_{framework}", is_wsgi=True)) as servers:
+            parts.append(markdown(rounds_of(servers, cases, extent.rounds, extent.seconds), "gunicorn"))
+    rows = [parts[0], *(part.split("\n", 2)[2] for part in parts[1:])]
+    return f"{THREADS} threads in each worker; gunicorn is its `gthread` worker.\n\n" + "\n".join(rows)
 
 
-def wait_for(name: str, port: int) -> None:
-    deadline = monotonic() + PATIENCE
-    while monotonic() < deadline:
-        with contextlib.suppress(OSError):
-            pid_of_a_worker(port)
-            return
-        sleep(0.05)
-    raise RuntimeError(f"{name} does not serve on port {port}")
-
-
-def pid_of_a_worker(port: int) -> int:
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/pid", timeout=5) as answer:
-        return int(answer.read())
-
-
-def ask(port: int, path: str, seconds: int) -> tuple[float, float, float]:
-    """Requests per second; seconds that half of them, and 99 of 100, took at most."""
-    command = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds}", "--latency", f"http://127.0.0.1:{port}{path}"]
-    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    if "Non-2xx" in said or "Socket errors" in said:
-        raise RuntimeError(f"not all requests were answered:\n{said}")
-    rate = re.search(r"Requests/sec:\s+([\d.]+)", said)
-    times = dict(re.findall(r"(50|99)%\s+([\d.]+\w+)", said))
-    assert rate is not None
-    return float(rate[1]), seconds_in(times["50"]), seconds_in(times["99"])
-
-
-def seconds_in(text: str) -> float:
-    number, unit = re.fullmatch(r"([\d.]+)(us|ms|s)", text).groups()  # type: ignore[union-attr]
-    return float(number) * {"us": 1e-6, "ms": 1e-3, "s": 1.0}[unit]
-
-
-def time_on_cores(server: psutil.Process) -> float:
-    """Seconds that the server and its workers have computed so far; it hardly depends on who else is busy."""
-    times = [each.cpu_times() for each in (server, *server.children(recursive=True))]
-    return sum(each.user + each.system for each in times)
-
-
-def share_of_the_busiest(port: int) -> float:
-    """Of a thousand new connections, the part that the busiest worker got; with two workers half is even."""
-    counts = Counter(pid_of_a_worker(port) for _ in range(1000))
-    return max(counts.values()) / counts.total()
-
-
-def report(table: dict[tuple[str, str], Series], shares: dict[str, float], rounds: int, seconds: int) -> str:
-    lines = [
-        "# What serving HTTP costs",
+def ends(extent: Extent) -> str:
+    """Failed requests per reload, and per worker that was killed."""
+    rows = [
+        f"{CLIENTS} clients without a pause, which repeat nothing; each number is one reload, or one worker killed.",
         "",
-        f"Made by `python -m bench.serving`: two workers each, {CONNECTIONS} connections that are kept, asked by wrk",
-        f"for {seconds} s, {rounds} rounds in turns, all on one machine. The median of the rounds; 'of uvicorn' is the",
-        "median of the ratios of single rounds; 'core' the time of a core that a request takes, which depends least",
-        "on what else the machine does; 'busiest' the share of one worker in a thousand new connections.",
-        "",
-        "| path | server | requests/s | of uvicorn | core | half within | 99 % within | busiest |",
+        "| server | connections | failed at each reload | at each kill -9 | answered | how |",
+        "|---|---|--:|--:|--:|---|",
+    ]
+    for keeps in (True, False):
+        for name in ASGI:
+            losses = losses_of(name, keeps, extent.ends, extent.ends)
+            if losses.answered:
+                rows.append(f"| {name} | {'kept' if keeps else 'new'} | {_told(losses)} |")
+    return "\n".join(rows)
+
+
+def tls(extent: Extent) -> str:
+    """TLS by the servers themselves."""
+    kept = by_wrk("/", 64, extent.seconds)
+    new = by_wrk("/", 8, extent.seconds, "Connection: close")
+    with tempfile.TemporaryDirectory() as place:
+        cert, key = made_certificate(Path(place))
+        with serving(ASGI, Site(cert=cert, key=key)) as servers:
+            cases = {"64 connections, kept": (kept, ASGI), "8 at once, a new one for each request": (new, ASGI)}
+            table = rounds_of(servers, cases, extent.rounds, extent.seconds)
+    return markdown(table, "uvicorn")
+
+
+def h2(extent: Extent) -> str:
+    """HTTP/2 over TLS, asked by h2load."""
+    two, one = "HTTP/2, 8 connections, 8 streams each", "HTTP/1.1, 64 connections"
+    new, old = by_h2load("/", 8, 8, extent.seconds), by_h2load("/", 64, 1, extent.seconds, is_1=True)
+    names = ["nginx and mob", "hypercorn", "granian", "mob"]
+    with tempfile.TemporaryDirectory() as place:
+        Path(place).chmod(0o755)
+        cert, key = made_certificate(Path(place))
+        with serving(names, Site(cert=cert, key=key)) as servers:
+            cases: dict[Case, tuple[Ask, list[str]]] = {two: (new, names[:3]), one: (old, names)}
+            table = rounds_of(servers, cases, extent.rounds, extent.seconds)
+    said = "mob speaks HTTP/1.1, so HTTP/2 is the proxy's. The times are the mean and the longest, as h2load has them."
+    return f"{said}\n\n{markdown(table, 'hypercorn', ('mean', 'longest'))}"
+
+
+PARTS: dict[str, tuple[str, Callable[[Extent], str]]] = {
+    "asgi": ("ASGI", asgi),
+    "log": ("With an access log", log),
+    "wsgi": ("WSGI", wsgi),
+    "ends": ("Reloads under load, and kill -9", ends),
+    "tls": ("TLS", tls),
+    "h2": ("HTTP/2", h2),
+}
+
+
+def markdown(table: Table, peer: str, times: tuple[str, str] = ("half within", "99 % within")) -> str:
+    """Return a table of rates; `peer` is whom the ratios compare with."""
+    rows = [
+        f"| | server | requests/s | of {peer} | core | {times[0]} | {times[1]} | failed |",
         "|---|---|--:|--:|--:|--:|--:|--:|",
     ]
-    for (path, name), series in table.items():
-        peers = table[path, "uvicorn"].rates
-        ratio = median(own / other for own, other in zip(series.rates, peers, strict=True))
-        half, most, core = median(series.medians) * 1e3, median(series.worst) * 1e3, median(series.costs) * 1e6
-        lines.append(
-            f"| {PATHS[path]} | {name} | {median(series.rates):,.0f} | {ratio:.2f} | {core:.0f} us "
-            f"| {half:.2f} ms | {most:.1f} ms | {shares[name]:.0%} |"
+    for (case, name), series in table.items():
+        other = table.get((case, peer))
+        ratio = f"{series.ratio(other):.2f}" if other else ""
+        half = sorted(load.half for load in series.loads)[len(series.loads) // 2] * 1e3
+        most = sorted(load.most for load in series.loads)[len(series.loads) // 2] * 1e3
+        rows.append(
+            f"| {case} | {name} | {series.rate:,.0f} | {ratio} | {_core(series)} | {half:.2f} ms | {most:.1f} ms "
+            f"| {series.failed} |"
         )
-    return "\n".join(lines) + "\n"
+    return "\n".join(rows)
+
+
+def _core(series: Series) -> str:
+    return f"{sorted(series.costs)[len(series.costs) // 2] * 1e6:.0f} us"
+
+
+def _connections(count: int) -> str:
+    return f"{count} connection{'s' if count > 1 else ''}"
+
+
+def _told(losses: Losses) -> str:
+    counted = (", ".join(map(str, each)) for each in (losses.reloads, losses.kills))
+    kinds = [f"{count} {kind}" for kind, count in losses.kinds.most_common()]
+    return " | ".join([*counted, f"{losses.answered:,}", "; ".join([*kinds, *sorted(set(losses.notes))])])
+
+
+def written(path: Path, made: dict[str, str]) -> str:
+    """Return the report with these parts; the others are those that it has."""
+    old = path.read_text("utf-8") if path.exists() else ""
+    texts: list[str] = []
+    for key, (title, _) in PARTS.items():
+        kept = re.search(rf"^## {re.escape(title)}\n\n(.*?)\n(?=^## |\Z)", old, re.MULTILINE | re.DOTALL)
+        text = made.get(key, kept[1].strip("\n") if kept else "")
+        texts += [f"## {title}\n\n{text}\n"] if text else []
+    return "\n".join([HEAD, *texts])
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m bench.serving", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--seconds", type=int, default=3)
+    """Make the parts that are asked for."""
+    how = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(prog="python -m bench.serving", description=__doc__, formatter_class=how)
+    parser.add_argument("--only", default=",".join(PARTS), help=f"some of {','.join(PARTS)}")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=int, default=2)
+    parser.add_argument("--ends", type=int, default=3, help="reloads, and as many deaths")
     parser.add_argument("--write", type=Path, default=REPORT)
     given = parser.parse_args()
-    if shutil.which("wrk") is None:
-        raise SystemExit("bench.serving wants wrk, which asks the servers. On Debian: apt-get install wrk")
-    table: dict[tuple[str, str], Series] = {}
-    with all_serving() as (ports, servers):
-        for port in ports.values():
-            ask(port, "/", 1)  # warm
-        for number in range(given.rounds):
-            for path in PATHS:
-                for name in ports if number % 2 else reversed(ports):
-                    series = table.setdefault((path, name), Series())
-                    before = time_on_cores(servers[name])
-                    rate, half, most = ask(ports[name], path, given.seconds)
-                    series.costs.append((time_on_cores(servers[name]) - before) / (rate * given.seconds))
-                    series.rates.append(rate)
-                    series.medians.append(half)
-                    series.worst.append(most)
-        shares = {name: share_of_the_busiest(port) for name, port in ports.items()}
-    ordered = {(path, name): table[path, name] for path in PATHS for name in ports}
-    text = report(ordered, shares, given.rounds, given.seconds)
-    given.write.write_text(text)
-    print(text)
+    wanted = given.only.split(",")
+    if unknown := sorted(set(wanted) - set(PARTS)):
+        raise SystemExit(f"--only {', '.join(unknown)}: there is no such part. There are: {', '.join(PARTS)}.")
+    if packages := missing():
+        raise SystemExit(
+            f"bench.serving needs what is not installed here. On Debian: apt-get install {' '.join(packages)}"
+        )
+    for key in wanted:
+        text = PARTS[key][1](Extent(given.rounds, given.seconds, given.ends))
+        print(f"## {PARTS[key][0]}\n\n{text}\n", flush=True)
+        given.write.write_text(written(given.write, {key: text}), "utf-8")
 
 
 if __name__ == "__main__":
