@@ -125,17 +125,32 @@ def test_a_role_that_is_served(app: mob.App, tmp_path: Path) -> None:
         (
             "shop:app",
             {"serve": ":1", "serve_options": {"stream_grace": -1}},
-            "serve_options: stream_grace=-1 is no time. Wanted: seconds, 0 or more, that answers of unknown length",
+            "serve_options: stream_grace=-1 is wrong. Wanted: seconds, 0 or more, or None to end event streams alone.",
         ),
         (
             "shop:app",
             {"serve": ":1", "serve_options": {"stream_grace": True}},
-            "serve_options: stream_grace=True is no time.",
+            "serve_options: stream_grace=True is wrong. Wanted: seconds,",
         ),
         (
             "shop:app",
             {"serve": ":1", "serve_options": {"cancel_on_disconnect": 1}},
-            "serve_options: cancel_on_disconnect=1 is neither True nor False.",
+            "serve_options: cancel_on_disconnect=1 is wrong. Wanted: True or False.",
+        ),
+        (
+            "shop:app",
+            {"serve": ":1", "serve_options": {"head_timeout": 0}},
+            "serve_options: head_timeout=0 is wrong. Wanted: seconds, more than 0, or None for no limit.",
+        ),
+        (
+            "shop:app",
+            {"serve": ":1", "serve_options": {"access_log": 1}},
+            "serve_options: access_log=1 is wrong. Wanted: True, a format such as",
+        ),
+        (
+            "shop:app",
+            {"serve": ":1", "serve_options": {"wsgi_queue": -1}},
+            "serve_options: wsgi_queue=-1 is wrong. Wanted: a whole number: how many requests may wait for a thread.",
         ),
         (
             "shop:app",

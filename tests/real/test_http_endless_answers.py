@@ -248,7 +248,6 @@ def test_a_worker_that_ends_hears_what_its_streams_are_made_of(start: Callable[.
 
 
 def test_sse_starlette_ends_by_itself(tmp_path: Path) -> None:
-    pytest.importorskip("sse_starlette")
     web = """
         import asyncio
         import mob

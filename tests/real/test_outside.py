@@ -245,8 +245,9 @@ def test_a_proxy_of_a_closed_client_fails_at_once(app: RunningApp) -> None:
 def test_calls_under_way_end_with_the_client(app: RunningApp) -> None:
     client = mob.connect(app.name)
     back = client.require("back")
-    back.add(1).result(10)
-    call = back.wait(1000)
+    has_begun = threading.Event()
+    call = back.wait(1000, has_begun.set)
+    assert has_begun.wait(20)
     client.close()
     with pytest.raises((mob.Lost, mob.Unavailable)):
         call.result(5)

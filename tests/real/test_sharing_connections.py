@@ -172,7 +172,7 @@ def test_the_connections_of_a_dead_worker_do_not_count(apps: Apps) -> None:
         victim = kept[0].ask()
         os.kill(victim, signal.SIGKILL)
         wait_until(lambda: len({m.pid for m in app.ready(app.clients[0])} - {victim}) == 2, "its successor is ready")
-        assert len(answers(tcp(port), 30)) == 2
+        wait_until(lambda: len(answers(tcp(port), 30)) == 2, "both serve")
 
 
 def test_nothing_is_left_of_connections_that_have_ended(apps: Apps) -> None:

@@ -20,9 +20,6 @@ import pytest
 
 from tests.running import apps_in
 
-pytest.importorskip("gunicorn")
-pytest.importorskip("waitress")
-
 APPLICATION = """
     import io, json, os, sys
 
