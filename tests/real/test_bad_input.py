@@ -72,7 +72,9 @@ WRONG_LINES = {
         f"own; for more processes of one role say workers=."
     ),
     '.role("back", "./back.py", workers=0)': "role 'back': workers=0 is not a whole number of at least 1.",
-    '.role("back", "./back.py", threads="2")': "role 'back': threads='2' is not a whole number of at least 1, nor None.",
+    '.role("back", "./back.py", threads="2")': (
+        "role 'back': threads='2' is not a whole number of at least 1, nor None."
+    ),
     '.role("back", "./back.py", worker=4)': "role 'back': there is no option 'worker'. Did you mean 'workers'?",
     "": 'the app \'bad\' has no role, so there is nothing to run. Add one: .role("back", "./worker.py").',
     '.base("./nowhere")': f"base('./nowhere'): there is no such file or directory ({PATH}/nowhere).",

@@ -24,10 +24,10 @@ def test_a_status_has_a_number_and_a_reason(status: str, number: int, reason: by
 
 
 @pytest.mark.parametrize(
-    "status", ["", "OK", "20 OK", "2000 OK", "200 OK\r\nX: y", "200 a\nb", "200 a\x00b", "200 \u20ac"]
+    "status", ["", "OK", "20 OK", "2000 OK", "200 OK\r\nX: y", "200 a\nb", "200 a\x00b", "200 \u20ac", "100 Continue"]
 )
 def test_what_is_no_status_is_refused(status: str) -> None:
-    with pytest.raises(ValueError, match="is no status; wanted is three digits and a reason"):
+    with pytest.raises(ValueError, match="is not the status of an answer; wanted are three digits"):
         status_of(status)
 
 
@@ -71,7 +71,7 @@ def test_what_could_end_a_line_or_lie_is_refused(header: tuple[str, str]) -> Non
 
 
 def test_two_lengths_are_refused() -> None:
-    with pytest.raises(ValueError, match="wanted is one number of bytes"):
+    with pytest.raises(ValueError, match="wanted is a number of bytes, once"):
         headers_of([("Content-Length", "5"), ("Content-Length", "6")], True)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
-STATUS = re.compile(r"([1-9][0-9]{2}) ([\t \x21-\x7e\x80-\xff]*)")
+STATUS = re.compile(r"([2-9][0-9]{2}) ([\t \x21-\x7e\x80-\xff]*)")
 TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 VALUE = re.compile(r"[\t \x21-\x7e\x80-\xff]*")
 HOP_BY_HOP = frozenset(
@@ -24,10 +24,11 @@ Headers = list[tuple[bytes, bytes]]
 def status_of(status: str) -> tuple[int, bytes]:
     """Return the number and the reason of a status line; `TypeError` or `ValueError` if it is none."""
     if not isinstance(status, str):  # pyright: ignore[reportUnnecessaryIsInstance]  it is the application's
-        raise TypeError(f"the status {status!r} is a {type(status).__name__}; wanted is a str, such as '200 OK'")
+        raise TypeError(f"the status {status!r} is of type {type(status).__name__}; wanted is a str, such as '200 OK'")
     match = STATUS.fullmatch(status if " " in status else f"{status} ")
     if match is None:
-        raise ValueError(f"{status!r} is no status; wanted is three digits and a reason, such as '200 OK'")
+        wanted = "wanted are three digits from 200 on and a reason, such as '200 OK'"
+        raise ValueError(f"{status!r} is not the status of an answer; {wanted}")
     return int(match[1]), match[2].strip().encode("latin-1")
 
 
@@ -35,7 +36,7 @@ def status_of(status: str) -> tuple[int, bytes]:
 def _name_of(name: str) -> tuple[bytes, bytes]:
     """Return the name of a header as it is sent, and in small letters."""
     if not isinstance(name, str):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise TypeError(f"the name of a header, {name!r}, is a {type(name).__name__}; wanted is a str")
+        raise TypeError(f"the name of a header, {name!r}, is of type {type(name).__name__}; wanted is a str")
     if not TOKEN.fullmatch(name):
         raise ValueError(f"{name!r} cannot be the name of a header")
     return name.encode(), name.lower().encode()
@@ -49,13 +50,13 @@ def headers_of(headers: list[tuple[str, str]], has_length: bool) -> tuple[Header
     for name, value in headers:
         shown, lower = _name_of(name)
         if not isinstance(value, str):  # pyright: ignore[reportUnnecessaryIsInstance]  it is the application's
-            raise TypeError(f"the value of the header {name} is a {type(value).__name__}; wanted is a str")
+            raise TypeError(f"the value of the header {name} is of type {type(value).__name__}; wanted is a str")
         if not VALUE.fullmatch(value):
             raise ValueError(f"the value of the header {name} has characters that no header may have")
         content = value.strip(" \t").encode("latin-1")
         if lower == b"content-length":
             if not content.isdigit() or length not in (None, int(content)):
-                raise ValueError(f"the header {name} is {value!r}; wanted is one number of bytes")
+                raise ValueError(f"the header {name} is {value!r}; wanted is a number of bytes, once")
             if not has_length or length is not None:
                 continue
             length = int(content)

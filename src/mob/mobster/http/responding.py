@@ -47,6 +47,22 @@ class Part(NamedTuple):
     """The thread waits for the socket, to send a file."""
 
 
+def application_frames(traceback: TracebackType | None) -> TracebackType | None:
+    """Return a traceback without the frames of mob at its beginning and at its end."""
+    entries: list[TracebackType] = []
+    while traceback is not None:
+        entries.append(traceback)
+        traceback = traceback.tb_next
+    own = [each.tb_frame.f_code.co_filename.startswith(PACKAGE) for each in entries]
+    if False not in own:
+        return None
+    first, last = own.index(False), len(own) - own[::-1].index(False)
+    shown: TracebackType | None = None
+    for each in reversed(entries[first:last]):
+        shown = TracebackType(shown, each.tb_frame, each.tb_lasti, each.tb_lineno)
+    return shown
+
+
 class Responding:
     """One request and its answer. `run` is called in the thread, all else that is public on the loop."""
 
@@ -189,11 +205,9 @@ class Responding:
             self._fail(error)
 
     def _fail(self, error: BaseException) -> None:
-        """Log an error once, from where the application's own code begins, and end the answer by it."""
-        at = error.__traceback__
-        while at is not None and at.tb_frame.f_code.co_filename.startswith(PACKAGE):
-            at = at.tb_next
-        logging.getLogger("mob").error("%s failed", self, exc_info=(type(error), error, at))
+        """Log an error once, with the frames of the application, and end the answer by it."""
+        exc_info = type(error), error, application_frames(error.__traceback__)
+        logging.getLogger("mob").error("%s failed", self, exc_info=exc_info)
         self._post_failure()
 
     def _start_response(

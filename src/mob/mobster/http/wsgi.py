@@ -162,7 +162,7 @@ async def _pass_on(responding: Responding, answer: Answer, send: Any) -> str | N
             else:
                 is_over = part.is_last and not part.has_failed
                 message = {"type": "http.response.body", "body": part.body, "more_body": not is_over}
-                await send({**message, SENT_BY_KERNEL: responding.sent_by_kernel} if is_over else message)
+                await send({**message, SENT_BY_KERNEL: responding.sent_by_kernel} if part.is_last else message)
                 responding.have_left(len(part.body))
             if part.has_failed:
                 answer.break_off()
