@@ -30,18 +30,29 @@ def test_an_address(text: str, address: Address) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["8000", 8000, "", "unix:", "host:", "host:x", "host:65536", "http://host:80", None, "a:²"]
+    ("text", "fault"),
+    [
+        ("8000", ": did you mean ':8000'?"),
+        (8000, ""),
+        ("", ""),
+        ("unix:", ""),
+        ("host:", ""),
+        ("host:x", ""),
+        ("host:65536", ": ports end at 65535"),
+        ("http://host:80", ": leave out http://"),
+        (None, ""),
+        ("a:²", ""),
+    ],
 )
-def test_no_address(text: object) -> None:
+def test_no_address(text: object, fault: str) -> None:
     with pytest.raises(PlanError) as caught:
         address_of(text)
-    assert str(caught.value) == (
-        f"serve={text!r} is no address. Wanted: '127.0.0.1:8000', ':8000', '[::1]:8000' or 'unix:./web.sock'."
-    )
+    wanted = "'127.0.0.1:8000', 'localhost:8000', ':8000', '[::1]:8000' or 'unix:./web.sock'"
+    assert str(caught.value) == f"serve={text!r} is not an address{fault}. Wanted: {wanted}."
 
 
 def test_ipv6_stands_in_brackets() -> None:
-    with pytest.raises(PlanError, match=r"serve='::1:8000' is no address: a host of IPv6 stands in brackets"):
+    with pytest.raises(PlanError, match=r"serve='::1:8000' is not an address: an IPv6 host needs brackets"):
         address_of("::1:8000")
 
 
@@ -52,9 +63,9 @@ def test_ipv6_stands_in_brackets() -> None:
         ("mode=660&mode=600", "mode= is there twice."),
         ("mode=", "mode= has no value."),
         ("", "a Unix socket has no option ''."),
-        ("mode=rw", "mode=rw is no mode of a file. Wanted: an octal number of three digits, as in chmod: mode=660"),
-        ("mode=689", "mode=689 is no mode of a file."),
-        ("mode=1777", "mode=1777 is no mode of a file."),
+        ("mode=rw", "mode=rw is not a file mode. Wanted: an octal number of three digits, as in chmod: mode=660"),
+        ("mode=689", "mode=689 is not a file mode."),
+        ("mode=1777", "mode=1777 is not a file mode."),
         ("user=rooot", "this system has no user 'rooot'. Did you mean 'root'? Wanted: the name of a user"),
         ("group=zzzzzzzz", "this system has no group 'zzzzzzzz'. Wanted: the name of a group"),
     ],
@@ -120,7 +131,7 @@ def test_a_role_that_is_served(app: mob.App, tmp_path: Path) -> None:
             "'app' is named as an application, but where it is served is not said. Wanted: serve='127.0.0.1",
         ),
         ("shop", {"serve_options": {"ws": "none"}}, "serve_options= is there, but serve= is not."),
-        ("shop:app", {"serve": "8000"}, "serve='8000' is no address."),
+        ("shop:app", {"serve": "8000"}, "serve='8000' is not an address: did you mean ':8000'?"),
         ("shop:app", {"serve": ":1", "serve_options": "x"}, "serve_options='x' is not a dict, such as"),
         (
             "shop:app",
@@ -145,7 +156,12 @@ def test_a_role_that_is_served(app: mob.App, tmp_path: Path) -> None:
         (
             "shop:app",
             {"serve": ":1", "serve_options": {"access_log": 1}},
-            "serve_options: access_log=1 is wrong. Wanted: True, a format such as",
+            "serve_options: access_log=1 is wrong. Wanted: True, 'json', or a format such as",
+        ),
+        (
+            "shop:app",
+            {"serve": ":1", "serve_options": {"access_log": "%(zz)s"}},
+            "serve_options: access_log='%(zz)s' is wrong. Wanted: True, 'json', or a format such as '%(h)s",
         ),
         (
             "shop:app",

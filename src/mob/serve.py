@@ -19,8 +19,8 @@ from mob.errors import PlanError, nearest
 APPLICATION = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*(\(\))?")
 UNIX = "unix:"
 MODE = re.compile(r"(0o)?0?[0-7]{3}")
-UNIX_WANTED = "'unix:./web.sock?mode=660&user=www-data&group=www-data', each of the three if you like"
-WANTED = "'127.0.0.1:8000', ':8000', '[::1]:8000' or 'unix:./web.sock'"
+UNIX_WANTED = "'unix:./web.sock?mode=660&user=www-data&group=www-data', all three optional"
+WANTED = "'127.0.0.1:8000', 'localhost:8000', ':8000', '[::1]:8000' or 'unix:./web.sock'"
 
 OURS: dict[str, str] = {
     "app": "it is named after the module, as in 'shop:app'",
@@ -81,10 +81,23 @@ def address_of(text: object) -> Address:
     host, colon, port = text.rpartition(":") if isinstance(text, str) else ("", "", "")
     is_bracketed = host.startswith("[") and host.endswith("]")
     if not colon or not (port.isascii() and port.isdigit()) or int(port) > 0xFFFF or "/" in host:
-        raise PlanError(f"serve={text!r} is no address. Wanted: {WANTED}.")
+        raise PlanError(f"serve={text!r} is not an address{_fault(text, host, port)}. Wanted: {WANTED}.")
     if ":" in host and not is_bracketed:
-        raise PlanError(f"serve={text!r} is no address: a host of IPv6 stands in brackets. Wanted: {WANTED}.")
+        raise PlanError(f"serve={text!r} is not an address: an IPv6 host needs brackets. Wanted: {WANTED}.")
     return Address(host[1:-1] if is_bracketed else host, int(port))
+
+
+def _fault(text: object, host: str, port: str) -> str:
+    """Return what is wrong with an address, as far as that can be seen."""
+    if not isinstance(text, str):
+        return ""
+    if "://" in text:
+        return f": leave out {text.partition('://')[0]}://"
+    if text.isascii() and text.isdigit():
+        return f": did you mean ':{text}'?"
+    if port.isascii() and port.isdigit() and "/" not in host:
+        return ": ports end at 65535"
+    return ""
 
 
 def _unix_options(text: str, options: str) -> dict[str, Any]:
@@ -101,7 +114,7 @@ def _unix_options(text: str, options: str) -> dict[str, Any]:
             raise PlanError(f"serve={text!r}: {name}= has no value. Wanted: {UNIX_WANTED}.")
         if name == "mode" and not MODE.fullmatch(value):
             raise PlanError(
-                f"serve={text!r}: mode={value} is no mode of a file. Wanted: an octal number of three digits, as in "
+                f"serve={text!r}: mode={value} is not a file mode. Wanted: an octal number of three digits, as in "
                 f"chmod: mode=660 for the user and the group, mode=666 for everybody (the default)."
             )
         found[name] = int(value.removeprefix("0o"), 8) if name == "mode" else value

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -27,13 +28,22 @@ class ServeOptions(msgspec.Struct, frozen=True):
     """Requests that may wait for a thread of a WSGI application; those beyond it are answered with 503."""
 
 
+NAMES = ["h", "l", "u", "t", "r", "m", "U", "q", "H", "s", "B", "b", "f", "a", "T", "M", "D", "L", "p", "I"]
+"""What a format of the access log may name: gunicorn's names, and I, the id of the request."""
+NAMED = re.compile(r"%\(([^)]*)\)s|%%")
+HEADER = re.compile(r"\{([^}]+)\}([io])")
+
+
 class _Rule(NamedTuple):
     is_right: Callable[[object], bool]
     wanted: str
 
 
 def _is_log(value: object) -> bool:
-    return isinstance(value, bool) or (isinstance(value, str) and value != "")
+    if not isinstance(value, str) or value == "json":
+        return isinstance(value, bool | str)
+    names = [found[1] for found in NAMED.finditer(value) if found[1] is not None]
+    return bool(names) and all(name in NAMES or HEADER.fullmatch(name) for name in names)
 
 
 def _is_flag(value: object) -> bool:
@@ -53,7 +63,11 @@ def _is_limit(value: object) -> bool:
 
 
 RULES = {
-    "access_log": _Rule(_is_log, "True, a format such as '%(h)s \"%(r)s\" %(s)s', or 'json'"),
+    "access_log": _Rule(
+        _is_log,
+        "True, 'json', or a format such as '%(h)s \"%(r)s\" %(s)s', made of "
+        f"{', '.join(NAMES)}, and headers as %({{Host}}i)s of the request and %({{Content-Type}}o)s of the answer",
+    ),
     "cancel_on_disconnect": _Rule(_is_flag, "True or False"),
     "head_timeout": _Rule(_is_limit, "seconds, more than 0, or None for no limit"),
     "stream_grace": _Rule(_is_time, "seconds, 0 or more, or None to end event streams alone"),

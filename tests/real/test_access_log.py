@@ -168,12 +168,3 @@ def test_an_application_that_has_handlers_of_its_own_gets_records_as_uvicorns(st
     site = start(HANDLED)
     site.get("/x?y=z")
     site.line(r"own \('127\.0\.0\.1:\d+', 'GET', '/x\?y=z', '1\.1', 201\)")
-
-
-def test_a_wrong_format_is_refused_with_its_names(tmp_path_factory: pytest.TempPathFactory) -> None:
-    with apps_in(tmp_path_factory.mktemp("wrong")) as apps:
-        app = apps.start(
-            '.role("web", "./shop.py:app", serve="127.0.0.1:0", boot_tries=1, serve_options={"access_log": "%(zz)s"})',
-            shop=SHOP,
-        )
-        app.wait_for(r"PlanError: serve_options: access_log='%\(zz\)s': there is no %\(zz\)s\. There are: h, l, u,")

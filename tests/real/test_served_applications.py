@@ -314,7 +314,7 @@ def test_an_option_that_uvicorn_has_not(apps: Apps) -> None:
     role = '.role("web", "./web.py:app", serve="127.0.0.1:0", intensity=0, serve_options={"acces_log": True})'
     app = apps.start(role, web="async def app(scope, receive, send): ...")
     assert app.wait() != 0
-    assert "has no option 'acces_log'. Did you mean 'access_log'?" in app.output
+    assert "has an option 'acces_log'. Did you mean 'access_log'?" in app.output
 
 
 def test_a_port_that_a_stranger_holds(apps: Apps) -> None:

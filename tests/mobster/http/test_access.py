@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from mob import serve_options
 from mob.errors import PlanError
-from mob.mobster.http.access import COMBINED, Entry, as_json, compiled, escaped
+from mob.mobster.http.access import COMBINED, GETTERS, Entry, as_json, compiled, escaped
 
 HEADERS = [(b"host", b"shop"), (b"user-agent", b'curl "8"'), (b"referer", b"http://a/\xe9\n"), (b"x-tag", b"7")]
 
@@ -62,10 +63,14 @@ def test_a_unix_socket_has_no_address_and_no_body_is_a_dash() -> None:
     assert compiled("%(h)s %(b)s %(B)s %(I)s")(empty) == "- - 0 -"
 
 
-@pytest.mark.parametrize("text", ["%(nothing)s", "%({Host}x)s", "no name at all", "%()s"])
-def test_a_format_that_cannot_be_is_refused(text: str) -> None:
+@pytest.mark.parametrize("text", ["%(nothing)s", "%({Host}x)s", "no name at all", "%()s", "", "JSON", 1, None])
+def test_a_format_that_cannot_be_is_refused(text: object) -> None:
     with pytest.raises(PlanError, match="access_log"):
-        compiled(text)
+        serve_options.check("access_log", text)
+
+
+def test_each_name_that_is_known_can_be_used() -> None:
+    assert set(GETTERS) == set(serve_options.NAMES)
 
 
 @pytest.mark.parametrize("text", ["a\nb", "a\rb", 'a"b', "a\\b", "\x1b[31m", "\x00", "\u2028", "\x85", "\U000e0001"])

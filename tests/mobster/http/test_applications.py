@@ -109,5 +109,5 @@ def of_a_request(request: Request) -> Response: ...
 
 @pytest.mark.parametrize("application", [anything, Anything(), functools.partial(anything, 1), of_a_request])
 def test_one_that_takes_anything_is_to_be_named(application: Any) -> None:
-    with pytest.raises(PlanError, match=r'Say it: serve_options=\{"interface": "wsgi"\}, or "asgi3"\.'):
+    with pytest.raises(PlanError, match=r'Set serve_options=\{"interface": "wsgi"\}, or "asgi3"\.'):
         interface_of(application, "shop.app")

@@ -14,7 +14,6 @@ import asyncio
 import contextlib
 import logging
 import os
-import re
 import sys
 import time
 from collections.abc import Callable, Generator
@@ -24,8 +23,8 @@ from typing import Any
 import msgspec
 from uvicorn.protocols.utils import get_client_addr, get_path_with_query_string
 
-from mob.errors import PlanError
 from mob.mobster.request_ids import request_id
+from mob.serve_options import HEADER, NAMED
 
 COMBINED = '%(h)s - - %(t)s "%(r)s" %(s)s %(B)s "%(f)s" "%(a)s" %(L)s'
 """What `access_log=True` means: the combined format of Apache and nginx, and the seconds that the request took."""
@@ -33,8 +32,6 @@ JSON = "json"
 LOGGER = "uvicorn.access"
 LEFT = 499
 """The status of a request whose visitor has left before the answer began, as nginx has it."""
-_NAMED = re.compile(r"%\(([^)]*)\)s|%%")
-_HEADER = re.compile(r"\{([^}]+)\}([io])")
 
 
 class Entry:
@@ -93,7 +90,7 @@ def _header(headers: Any, name: bytes) -> str:
     return "-"
 
 
-NAMES: dict[str, Getter] = {
+GETTERS: dict[str, Getter] = {
     "h": lambda entry: entry.client,
     "l": lambda entry: "-",
     "u": lambda entry: "-",
@@ -120,7 +117,7 @@ NAMES: dict[str, Getter] = {
 
 
 def compiled(text: str) -> Callable[[Entry], str]:
-    """Return what makes a line by that format. `PlanError` if the format has a name that is not known.
+    """Return what makes a line by that format, which was checked in `serve_options`.
 
     >>> line = compiled('%(m)s %(s)s %(M)s ms')
     >>> line(Entry({"method": "GET"}, 200, 13, 0.004, (), ""))
@@ -130,37 +127,27 @@ def compiled(text: str) -> Callable[[Entry], str]:
     getters: list[Getter] = []
     end = 0
     literal = ""
-    for found in _NAMED.finditer(text):
+    for found in NAMED.finditer(text):
         literal += text[end : found.start()]
         end = found.end()
         if found[1] is None:
             literal += "%"
             continue
         parts.append(literal.replace("%", "%%"))
-        getters.append(_getter(found[1], text))
+        getters.append(_getter(found[1]))
         literal = ""
     rest = literal + text[end:]
-    if not getters:
-        raise PlanError(
-            f"serve_options: access_log={text!r} names nothing of a request. Wanted: True, 'json', or a format such as "
-            f"'%(h)s \"%(r)s\" %(s)s'."
-        )
     template = "%s".join([*parts, rest.replace("%", "%%")])
     return lambda entry: template % tuple([get(entry) for get in getters])
 
 
-def _getter(name: str, text: str) -> Getter:
-    if (header := _HEADER.fullmatch(name)) is not None:
+def _getter(name: str) -> Getter:
+    if (header := HEADER.fullmatch(name)) is not None:
         key = header[1].lower().encode("latin-1", "replace")
         if header[2] == "i":
             return lambda entry: entry.header(key)
         return lambda entry: _header(entry.headers, key)
-    if name not in NAMES:
-        raise PlanError(
-            f"serve_options: access_log={text!r}: there is no %({name})s. There are: {', '.join(NAMES)}; and headers, "
-            f"of the request as %({{Host}}i)s, of the answer as %({{Content-Type}}o)s."
-        )
-    return NAMES[name]
+    return GETTERS[name]
 
 
 def as_json(entry: Entry) -> str:

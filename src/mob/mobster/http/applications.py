@@ -45,8 +45,8 @@ def interface_of(application: Any, name: str) -> str:
     parameters = _parameters(application)
     if parameters is None:
         raise PlanError(
-            f"{name} is {_shown(application)}, which takes any number of arguments, so it does not show what it is. "
-            f'Say it: serve_options={{"interface": "wsgi"}}, or "asgi3".'
+            f"{name} is {_shown(application)}, which takes any number of arguments, so mob cannot tell whether it is "
+            f'WSGI or ASGI. Set serve_options={{"interface": "wsgi"}}, or "asgi3".'
         )
     count = sum(each.default is each.empty for each in parameters)
     if count < 2 <= len(parameters) <= 3 and parameters[0].name != "scope":  # (environ, start_response=None)

@@ -174,7 +174,8 @@ def _config(role: RolePlan, module: ModuleType, own: ServeOptions, given: Mappin
     for option in given:
         if option not in known:
             raise PlanError(
-                f"role {role.name!r}: serve_options: uvicorn {uvicorn.__version__} has no option {option!r}. "
+                f"role {role.name!r}: serve_options: neither mob nor uvicorn {uvicorn.__version__} has an option "
+                f"{option!r}. "
                 f"{nearest(option, [name for name in known if name not in serve.OURS])}"
             )
     name = f"{module.__name__}.{role.application}"
