@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextvars import ContextVar
+from itertools import count
 
 from mob.mobster.served import SERVED, Served
 
@@ -26,6 +27,20 @@ Headers = Iterable[tuple[bytes, bytes]]
 
 _trace_id: list[Callable[[], str]] = []
 """What returns the id of the trace in this context, or "", if the process has traces."""
+
+
+_numbers: list[Iterator[str]] = []
+"""Makes the ids of requests that come without one, in this process; a child of it makes others."""
+
+
+def _new_id() -> str:
+    if not _numbers:
+        own = os.urandom(8).hex()  # once: to ask the system costs as much as the rest of what is done for a request
+        _numbers.append(f"{own}{number:016x}" for number in count(1))
+    return next(_numbers[0])
+
+
+os.register_at_fork(after_in_child=_numbers.clear)
 
 
 def use_traces(trace_id: Callable[[], str]) -> None:
@@ -98,7 +113,7 @@ def id_from(headers: Headers) -> str:
         return match[1].decode()
     if own and (match := _FROM_OUTSIDE.fullmatch(own)):
         return match[0].decode()
-    return os.urandom(16).hex()
+    return _new_id()
 
 
 def _id_in(carried: str) -> str:
