@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import http.client
 import re
-import socket
 from collections.abc import Iterator
 
 import pytest
 
 import mob
-from tests.running import Apps, apps_in, wait_until
+from mob.mobster.calling import WAIT
+from tests.running import Apps, apps_in, free_port, wait_until
 
 WEB = """
     import asyncio, os
@@ -37,13 +37,6 @@ BEHIND = '.role("back", "./back.py")'
 def apps(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Apps]:
     with apps_in(tmp_path_factory.mktemp("order")) as apps:
         yield apps
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
 
 
 @pytest.mark.parametrize("roles", [SERVE + BEHIND, BEHIND + SERVE])
@@ -89,13 +82,7 @@ def test_a_call_of_a_role_that_the_stop_has_ended_fails_at_once(apps: Apps) -> N
     assert app.stop() == 0
     app.wait_for(r"Unavailable no: back\.double: no worker of 'back' is left: the app is stopping\.")
     (waited,) = [float(found[1]) for line in app.lines if (found := re.search(r"waited ([\d.]+) s", line))]
-    assert waited < mob_wait() / 2
-
-
-def mob_wait() -> float:
-    from mob.mobster.calling import WAIT
-
-    return WAIT
+    assert waited < WAIT / 2
 
 
 def test_a_call_of_a_role_that_is_done_fails_at_once_until_it_is_reloaded(apps: Apps) -> None:

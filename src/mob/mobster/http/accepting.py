@@ -20,6 +20,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, cast
 
 from mob.core.balance import Load, room
+from mob.rim import link
 from mob.wire.messages import node_of
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ CHANCES = 3
 """So many moments may they let pass until they are not counted on any more."""
 PAUSE = 0.1
 """Seconds until the next attempt, if the system has no descriptor or memory for a connection."""
-LACKING = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+LACKING = link.LACKING | {errno.EMFILE, errno.ENFILE}
 KNOWN = 0.1
 """Seconds for which the list of the others is good."""
 QUEUED = struct.Struct("I")

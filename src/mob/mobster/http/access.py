@@ -61,7 +61,17 @@ class Entry:
     @property
     def line(self) -> str:
         """The first line of the request, its target as it was sent."""
-        return f"{self.method} {self.target} HTTP/{self.scope.get('http_version', '1.1')}"
+        return f"{self.method} {self.target} {self.protocol}"
+
+    @property
+    def protocol(self) -> str:
+        """The protocol, with its version."""
+        return f"HTTP/{self.scope.get('http_version', '1.1')}"
+
+    @property
+    def query(self) -> str:
+        """What follows the question mark, as it was sent."""
+        return str(self.scope.get("query_string", b""), "latin-1")
 
     @property
     def method(self) -> str:
@@ -98,8 +108,8 @@ GETTERS: dict[str, Getter] = {
     "r": lambda entry: escaped(entry.line),
     "m": lambda entry: entry.method,
     "U": lambda entry: escaped(entry.scope["path"]),
-    "q": lambda entry: escaped(entry.scope.get("query_string", b"").decode("latin-1")),
-    "H": lambda entry: f"HTTP/{entry.scope.get('http_version', '1.1')}",
+    "q": lambda entry: escaped(entry.query),
+    "H": lambda entry: entry.protocol,
     "s": lambda entry: str(entry.status),
     "B": lambda entry: str(entry.size),
     "b": lambda entry: str(entry.size) if entry.size else "-",
@@ -161,8 +171,8 @@ def as_json(entry: Entry) -> str:
         "client": entry.client,
         "method": entry.method,
         "path": scope["path"],
-        "query": scope.get("query_string", b"").decode("latin-1"),
-        "protocol": f"HTTP/{scope.get('http_version', '1.1')}",
+        "query": entry.query,
+        "protocol": entry.protocol,
         "status": entry.status,
         "bytes": entry.size,
         "seconds": round(entry.seconds, 6),

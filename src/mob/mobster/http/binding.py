@@ -4,9 +4,9 @@
 addresses, of IPv4 and of IPv6: a client takes whichever it finds first, so all of them are served. Where the system has
 no IPv6, IPv4 is enough.
 
-Who may connect to a Unix socket is a matter of its
-file: mode 0666 unless the address says another, as uvicorn does it, because a proxy runs as a user of its own. The file
-is checked at every start of a worker, so another mode or owner needs a reload only.
+Who may connect to a Unix socket is a matter of its file: mode 0666 unless the address says another, as uvicorn does it,
+because a proxy runs as a user of its own. The file is checked at every start of a worker, so another mode or owner
+needs a reload only.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ from typing import Any, NamedTuple, cast
 
 from mob.mobster.http.headers import Headers, headers_of, status_of
 from mob.mobster.http.sending import BLOCK, FileWrapper, part_to_send, send_file
-from mob.mobster.http.writing import Answer
+from mob.mobster.http.writing import NO_BODY, Answer
 
 AHEAD = 256 * 1024
 """Bytes of an answer that may be on the way before its thread waits."""
@@ -221,9 +221,9 @@ class Responding:
         finally:
             exc_info = None  # it refers to this frame
         number, reason = status_of(status)
-        headers_, length = headers_of(headers, has_length=number >= 200 and number != 204)
+        headers_, length = headers_of(headers, has_length=number != 204)
         self._status, self._reason, self._headers, self._length = number, reason, headers_, length
-        self._is_empty = self._method == "HEAD" or number in (204, 304) or number < 200
+        self._is_empty = self._method == "HEAD" or number in NO_BODY
         return self._write
 
     def _give(self, result: Any) -> None:

@@ -234,7 +234,7 @@ class Answer:
         cycle.response_started, cycle.waiting_for_100_continue = True, False
         status: int = start["status"]
         version = cycle.scope["http_version"]
-        self._is_empty = cycle.scope["method"] == "HEAD" or status in NO_BODY or status < 200
+        self._is_empty = cycle.scope["method"] == "HEAD" or status in NO_BODY
         lines: list[bytes] = []
         names: set[bytes] = set()
         for name, value in start["headers"]:

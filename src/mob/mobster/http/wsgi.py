@@ -26,7 +26,7 @@ from mob.mobster.http.exchanges import ANSWER
 from mob.mobster.http.pool import Pool
 from mob.mobster.http.requests import BROKEN_OFF, SENT_BY_KERNEL
 from mob.mobster.http.responding import Responding
-from mob.mobster.http.writing import Answer
+from mob.mobster.http.writing import Answer, phrase_of
 
 IN_MEMORY = 64 * 1024
 """Bytes of a body that are kept in memory."""
@@ -34,7 +34,6 @@ THREADS = 10
 """Requests that are answered at once where the role does not say `threads`."""
 RETRY = 1
 """Seconds after which a refused visitor may come again."""
-TEXTS = {500: b"Internal Server Error", 503: b"Service Unavailable"}
 
 
 class Adapter:
@@ -172,10 +171,10 @@ async def _pass_on(responding: Responding, answer: Answer, send: Any) -> str | N
 
 async def send_text(send: Any, status: int, *headers: tuple[bytes, bytes]) -> None:
     """Answer with the reason of a status, and close the connection."""
-    text = TEXTS[status]
+    text = phrase_of(status)
     plain = [(b"Content-Type", b"text/plain; charset=utf-8"), (b"Content-Length", b"%d" % len(text))]
     all_headers = [*plain, (b"Connection", b"close"), *headers]
-    await send({"type": "http.response.start", "status": status, "reason": text, "headers": all_headers})
+    await send({"type": "http.response.start", "status": status, "headers": all_headers})
     await send({"type": "http.response.body", "body": text})
 
 
