@@ -324,8 +324,8 @@ class Responding:
             self._answer.write_now(self.start(), block)
         self.is_posted = True
         with self._lock:
-            if self.is_left:
-                raise VisitorLeft
+            if self.is_left and not self._answer.is_written:
+                raise VisitorLeft  # a visitor who has got the whole answer has not missed any of it
             self._blocks.append(block)
             self._on_way += len(block)
             self._is_last = is_last

@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping
 from email.utils import formatdate
 from time import monotonic
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import uvicorn
 from uvicorn.server import ServerState
@@ -64,10 +64,11 @@ class Web:
         self._state = ServerState()
         self._state.connections = Watched(self._handle_connections)
         self._state.tasks = Watched(self._news.set)
-        self._lifespan = Lifespan(self._config.loaded_app, self._config.lifespan)
+        application = cast(Any, self._config).loaded_app
+        self._lifespan = Lifespan(application, self._config.lifespan)
         is_json = order.log_format == "json"
         log = AccessLog(options.access_log, is_json) if options.access_log else None
-        exchanges = Exchanges(self._config.loaded_app, self._news.set, options.cancel_on_disconnect)
+        exchanges = Exchanges(application, self._news.set, options.cancel_on_disconnect)
         bounded = heads.bounded(
             kind if adapter is None else writing.connected(kind), limit, HeadTimeout(options.head_timeout)
         )
