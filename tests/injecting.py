@@ -22,7 +22,7 @@ def _name(path):
     return _files[path]
 
 def _is_meant(name):
-    return name.startswith(("mobster/", "wire/", "rim/", "core/"))
+    return name.startswith(("peer/", "mobster/", "wire/", "rim/", "core/"))
 
 def _trace(frame, event, arg):
     name = _name(frame.f_code.co_filename)

@@ -62,15 +62,15 @@ if TYPE_CHECKING:
         scale as scale,
         send as send,
     )
-    from mob.mobster.call import Call as Call
-    from mob.mobster.callbacks import RemoteFunction as RemoteFunction
-    from mob.mobster.exports import export as export
-    from mob.mobster.hooked import ErrorContext as ErrorContext
-    from mob.mobster.mapping import Map as Map
-    from mob.mobster.peer import register as register
-    from mob.mobster.proxy import Proxy as Proxy, Target as Target
     from mob.mobster.records import JsonFormatter as JsonFormatter
-    from mob.mobster.waiting import as_completed as as_completed, wait as wait
+    from mob.peer.calls.mapping import Map as Map
+    from mob.peer.calls.proxy import Proxy as Proxy, Target as Target
+    from mob.peer.peer import register as register
+    from mob.peer.references.functions import RemoteFunction as RemoteFunction
+    from mob.peer.results.call import Call as Call
+    from mob.peer.results.waiting import as_completed as as_completed, wait as wait
+    from mob.peer.serving.exports import export as export
+    from mob.peer.serving.hooked import ErrorContext as ErrorContext
 
 __version__ = "0.1.0"
 
@@ -84,15 +84,15 @@ _HOMES = {
     "Fenced Forbidden FrameTooLong GarbageFrame LinkError Lost MobError NotInMobster PartialFailure PlanError "
     "Quarantined RemoteError Unavailable UnknownExport UnknownRole UnknownTarget WrongProcess",
     "mob.mobster.api": "Me all any caller cancelled delivery exit last_error listen me on pid ready require scale send",
-    "mob.mobster.call": "Call",
-    "mob.mobster.callbacks": "RemoteFunction",
-    "mob.mobster.exports": "export",
-    "mob.mobster.hooked": "ErrorContext",
-    "mob.mobster.mapping": "Map",
-    "mob.mobster.peer": "register",
-    "mob.mobster.proxy": "Proxy Target",
+    "mob.peer.results.call": "Call",
+    "mob.peer.references.functions": "RemoteFunction",
+    "mob.peer.serving.exports": "export",
+    "mob.peer.serving.hooked": "ErrorContext",
+    "mob.peer.calls.mapping": "Map",
+    "mob.peer.peer": "register",
+    "mob.peer.calls.proxy": "Proxy Target",
     "mob.mobster.records": "JsonFormatter",
-    "mob.mobster.waiting": "as_completed wait",
+    "mob.peer.results.waiting": "as_completed wait",
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}
 
@@ -112,6 +112,6 @@ def __dir__() -> list[str]:
 
 
 if os.environ.get("MOB_UPGRADE", "").startswith("inherit:"):  # this process is a Kingpin that is being upgraded
-    from mob.kingpin import upgrade
+    from mob.kingpin.upgrade import upgrade
 
     upgrade.begin_probation()

@@ -19,15 +19,15 @@ from typing import Any, TypeVar, overload
 import uvloop
 
 from mob.errors import AppNotRunning, MobError
-from mob.mobster.backlog import Backlog
-from mob.mobster.calling import DEFAULTS
-from mob.mobster.doors import knock, knock_again
-from mob.mobster.following import Following, wanted
-from mob.mobster.interface import Interface
-from mob.mobster.machines import Machine, link_to, machine_of, machines
-from mob.mobster.peer import Peer
-from mob.mobster.proxy import Proxy, Target
-from mob.mobster.steering import Steering, text_of, uids_of
+from mob.peer.calls.backlog import Backlog
+from mob.peer.calls.calling import DEFAULTS
+from mob.peer.calls.proxy import Proxy, Target
+from mob.peer.operating.doors import knock, knock_again
+from mob.peer.operating.following import Following, wanted
+from mob.peer.operating.machines import Machine, link_to, machine_of, machines
+from mob.peer.operating.steering import Steering, text_of, uids_of
+from mob.peer.peer import Peer
+from mob.peer.results.typed import Interface
 from mob.plan import FRAME_LIMIT
 from mob.rim.addresses import peer_of
 from mob.rim.crashes import Crash, read

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from mob.mobster.exports import Export, functions_of
+from mob.peer.serving.exports import Export, functions_of
 from mob.wire.codec import Codec
 from mob.wire.ways import as_function
 

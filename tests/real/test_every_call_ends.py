@@ -280,7 +280,7 @@ def is_lost(file: str, line: int) -> bool:
 
 
 @pytest.mark.timeout(3600 if EACH < 10 else 300)
-@pytest.mark.parametrize("room", ["mobster/", "rim/", "wire/", "core/"])
+@pytest.mark.parametrize("room", ["peer/", "rim/", "wire/", "core/"])
 def test_an_exception_at_any_line_leaves_no_call_open(app: RunningApp, room: str) -> None:
     with app.connect() as client:
         lines = lines_of(client, room)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 import mob
-from mob.mobster.calling import WAIT
+from mob.peer.calls.calling import WAIT
 from tests.running import Apps, apps_in, free_port, wait_until
 
 WEB = """

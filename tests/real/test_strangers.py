@@ -17,7 +17,7 @@ import pytest
 import mob
 from mob.errors import AppRunning, PlanError
 from mob.kingpin.desk import Desk
-from mob.mobster import doors
+from mob.peer.operating import doors
 from mob.rim.addresses import all_apps, desks, running_apps
 from tests.running import Apps
 

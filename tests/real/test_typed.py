@@ -18,7 +18,7 @@ import msgspec
 import pytest
 
 import mob
-from mob.mobster.interface import Interface, TypedCall
+from mob.peer.results.typed import Interface, TypedCall
 from tests.running import Apps, RunningApp, apps_in, wait_until
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "typed"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mob.mobster.limits import UNREAD
+from mob.peer.serving.limits import UNREAD
 from tests.running import RunningApp, apps_in, wait_until
 
 BACK = """

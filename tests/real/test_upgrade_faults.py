@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 import pytest
 
 import mob
-from mob.kingpin import upgrade
+from mob.kingpin.upgrade import upgrade
 from tests.running import Apps, RunningApp, apps_in, wait_until
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="masks of signals are read from /proc")
@@ -19,11 +19,12 @@ BACK = "import os\ndef pid():\n    return os.getpid()"
 MAIN = """
 import linecache, os, signal, sys
 import mob
-from mob.kingpin import estate, kingpin, upgrade
+from mob.kingpin.upgrade import handover_state, upgrade
+from mob.kingpin import kingpin
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 FAULTS = [OSError(24, "Too many open files"), MemoryError("injected"), RuntimeError("injected")]
-TRACED = {estate.__file__, upgrade.__file__}
+TRACED = {handover_state.__file__, upgrade.__file__}
 FUNCTIONS = {kingpin.__file__: {"_take_over", "take_over", "links"}}
 CARES = {  # for all the others, and can do nothing that fails
     "handle_exit", "_fail", "_handle_end", "fall_back", "end_probation", "begin_probation", "is_on_probation", "_will",

@@ -1,7 +1,7 @@
 """The outgoing half of a process: its calls, the workers that get them, and what becomes of them.
 
-A model in small of `mobster/calling.py`, and of what `contacts.py` and `peer.py` do for it, in the same order, without
-threads, bytes and descriptors. The choice of a worker and what waits for one, the states of a call, what may be
+A model in small of `peer/calls/calling.py`, and of what `contacts.py` and `peer.py` do for it, in the same order,
+without threads, bytes and descriptors. The choice of a worker and what waits for one, the states of a call, what may be
 repeated, the counts of functions and the credit of streams are mob's own.
 """
 

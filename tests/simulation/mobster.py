@@ -1,8 +1,8 @@
 """The incoming half of a process: a mobster that boots, serves, hangs, drains and ends.
 
-A model in small of `mobster/inbox.py`, `serving.py`, `life.py` and `liveness.py`. What an export does is to take time:
-on the loop, which stands still meanwhile, or as a task, or as a generator with the credit of `core.streams`. Whom it
-invites is decided by `core.dispatch`.
+A model in small of `peer/serving/inbox.py`, `serving.py`, `life.py` and `liveness.py`. What an export does is to take
+time: on the loop, which stands still meanwhile, or as a task, or as a generator with the credit of `core.streams`. Whom
+it invites is decided by `core.dispatch`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """A process that takes part: its contacts, its links, what it hears from the Kingpin; a client is no more than this.
 
-A model in small of `mobster/contacts.py`, `control.py` and `peer.py`, in the same order, without threads, bytes and
+A model in small of `peer/links/contacts.py`, `control.py` and `peer.py`, in the same order, without threads, bytes and
 descriptors. What it serves, if it is a mobster, is the business of `mobster.py`.
 """
 

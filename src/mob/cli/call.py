@@ -23,7 +23,7 @@ from mob.cli.values import arguments_of, as_json, value_of
 from mob.client import Client
 from mob.core.printable import json_printable
 from mob.errors import CallError, MobError, PartialFailure, RemoteError, RemoteTraceback, counted, nearest
-from mob.mobster.call import Call
+from mob.peer.results.call import Call
 
 NUMBER = re.compile(r"-[\d.].*")
 QUIET = 1.0

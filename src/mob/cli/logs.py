@@ -24,7 +24,7 @@ from mob.cli.output import echo
 from mob.client import Client
 from mob.core.printable import json_printable, plain, printable_bytes
 from mob.errors import MobError
-from mob.kingpin.lines import BOLD, COLORS, KINGPIN, Chunk, Form, Origin, as_json, as_painted_text, as_text
+from mob.kingpin.output.lines import BOLD, COLORS, KINGPIN, Chunk, Form, Origin, as_json, as_painted_text, as_text
 from mob.wire.messages import Line
 
 LAST = 50

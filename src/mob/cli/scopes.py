@@ -1,7 +1,7 @@
 """What the source of a module tells of it without running it: the names that it binds, and the functions it exports.
 
-Pure. What is exported is decided as in `mobster/exports.py`, only from the text: the decorated functions, else those in
-`__all__`, else the public ones that are defined here.
+Pure. What is exported is decided as in `peer/serving/exports.py`, only from the text: the decorated functions, else
+those in `__all__`, else the public ones that are defined here.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ from mob.cli.output import echo
 from mob.client import Client
 from mob.core.printable import printable
 from mob.errors import MobError, RemoteError
-from mob.mobster.call import Call
+from mob.peer.results.call import Call
 from mob.rim.places import state_directory
 from mob.wire.messages import Member
 

@@ -22,9 +22,9 @@ from mob.cli.apps import Failure, app_option, complete_role_or_pid, connected, j
 from mob.cli.output import console
 from mob.client import Client
 from mob.errors import MobError
+from mob.rim.places import PACKAGE
 from mob.wire.messages import Member
 
-PACKAGE = str(Path(__file__).resolve().parents[1]) + "/"
 FRAME = re.compile(r'  File "(?P<file>.*)", line (?P<line>\d+),? in (?P<function>.*)')
 LIBRARY = re.compile(r"/(site-packages|python3\.\d+)/")
 THREAD = re.compile(r"thread (?P<name>.*):")

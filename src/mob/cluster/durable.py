@@ -28,13 +28,13 @@ from nats.js.errors import APIError, NotFoundError, ServiceUnavailableError
 
 from mob.cluster.names import Names, token
 from mob.errors import ArgumentError, Busy, CallError, Forbidden, Unavailable, UnknownExport
-from mob.mobster import served
+from mob.peer.links import served
 from mob.plan import GATEWAY
 from mob.wire import messages as m
 
 if TYPE_CHECKING:
-    from mob.mobster.contacts import Contact
-    from mob.mobster.peer import Peer
+    from mob.peer.links.contacts import Contact
+    from mob.peer.peer import Peer
 
 MAX_AGE = 7 * 86400.0
 """Seconds that a message may lie in the stream; Kafka's default."""

@@ -17,8 +17,8 @@ from mob.cluster.trunks import Trunks
 from mob.core.routing import gateway_for
 from mob.core.states import Mobster
 from mob.mobster import api
-from mob.mobster.exports import export
-from mob.mobster.peer import Peer
+from mob.peer.peer import Peer
+from mob.peer.serving.exports import export
 from mob.plan import GATEWAY
 from mob.wire import messages as m
 

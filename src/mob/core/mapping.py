@@ -13,6 +13,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from mob.errors import CallError
+
 GOAL = 0.002
 """Seconds that a chunk should take, and that its items may take to be drawn."""
 MOST = 0.005
@@ -112,3 +114,12 @@ class Pace:
         if crew.is_async:
             side_by_side = max(1, crew.at_once // self.size(crew, 0, None))
         return crew.workers * (side_by_side + SPARE)
+
+
+def generator_mapped(label: str, executed: bool) -> CallError:
+    """Return the error for a generator that is mapped."""
+    return CallError(
+        f"{label} is a generator, and map wants one value for each item: iterate over {label.rpartition('.')[2]}(item) "
+        f"for each item instead.",
+        executed="yes" if executed else "no",
+    )

@@ -16,8 +16,8 @@ from mob.dashboard.feed import Feed
 from mob.dashboard.machines import Machines
 from mob.dashboard.picture import parted
 from mob.errors import MobError
-from mob.mobster.call import Call
-from mob.mobster.steering import Steering, text_of
+from mob.peer.operating.steering import Steering, text_of
+from mob.peer.results.call import Call
 from mob.wire import messages as m
 
 T = TypeVar("T")

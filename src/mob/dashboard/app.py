@@ -20,7 +20,7 @@ from mob.dashboard.guard import Guard
 from mob.dashboard.machines import Machines
 from mob.dashboard.routes import Site
 from mob.mobster import api
-from mob.mobster.steering import Steering
+from mob.peer.operating.steering import Steering
 
 MOST_CONNECTIONS = 200
 LAST_WORDS = 2

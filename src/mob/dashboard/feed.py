@@ -19,7 +19,7 @@ import msgspec
 from mob.dashboard import picture
 from mob.dashboard.machines import Machines
 from mob.errors import MobError
-from mob.mobster.steering import Steering
+from mob.peer.operating.steering import Steering
 from mob.wire import messages as m
 
 PERIOD = 1.0

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 
 from mob.client import Client, open_at
 from mob.errors import MobError, Unavailable
-from mob.mobster.machines import machines
-from mob.mobster.steering import Steering
+from mob.peer.operating.machines import machines
+from mob.peer.operating.steering import Steering
 from mob.wire import messages as m
 
 if TYPE_CHECKING:
-    from mob.mobster.peer import Peer
+    from mob.peer.peer import Peer
 
 IN_TIME = 0.8
 """Seconds in which an answer has to come to be shown at once."""

@@ -21,7 +21,7 @@ from mob.dashboard.feed import Feed
 from mob.dashboard.guard import ACT, HEADERS, OPEN, READ, Guard
 from mob.errors import MobError
 from mob.exposition import CONTENT_TYPE, exposition
-from mob.mobster.steering import Steering
+from mob.peer.operating.steering import Steering
 from mob.rim.crashes import Crash, Crashes
 
 STATIC = Path(__file__).parent / "static"

@@ -27,22 +27,24 @@ from mob.core.decisions import Decision
 from mob.core.registry import Registry
 from mob.core.supervisor import Supervisor
 from mob.errors import GarbageFrame, counted
-from mob.kingpin import estate as estates, logfile, signals as signaling, upgrade
+from mob.kingpin import signals as signaling
 from mob.kingpin.cluster import Cluster, draw_number
-from mob.kingpin.console import Console
-from mob.kingpin.coroner import Coroner
 from mob.kingpin.desk import Connection, Desk
-from mob.kingpin.estate import Estate
 from mob.kingpin.guests import Guests
 from mob.kingpin.herald import Herald
 from mob.kingpin.manager import Manager
-from mob.kingpin.nursery import Nursery
-from mob.kingpin.ports import REFUSALS, Ports, explain, where
+from mob.kingpin.output import logfile
+from mob.kingpin.output.console import Console
+from mob.kingpin.processes.fork_client import ForkClient
+from mob.kingpin.processes.ports import REFUSALS, Ports, explain, where
+from mob.kingpin.processes.post_mortems import PostMortems
+from mob.kingpin.processes.terminal import Terminal
 from mob.kingpin.requests import Requests
 from mob.kingpin.shortage import ALL, LACKING, Shortage
 from mob.kingpin.signals import Signals
-from mob.kingpin.terminal import Terminal
-from mob.kingpin.upgrade import Upgrade
+from mob.kingpin.upgrade import handover_state, upgrade
+from mob.kingpin.upgrade.handover_state import HandoverState
+from mob.kingpin.upgrade.upgrade import Upgrade
 from mob.kingpin.watchdog import Watchdog
 from mob.plan import Plan
 from mob.rim import openfiles, places, processes
@@ -97,12 +99,12 @@ class Kingpin:
         self.board = board
         self._board_end = Descriptor(os.dup(board.descriptor))  # for members; one that is made later might not be had
         self.desk = desk
-        self.nursery = self._make_nursery()
+        self.fork_client = self._make_fork_client()
         self.connections: dict[int, Connection] = {}
         self._wakes: set[float] = set()
         self.guests = Guests(self)
         self.herald = Herald(self)
-        self.coroner = Coroner(self)
+        self.post_mortems = PostMortems(self)
         self.requests = Requests(self)
         self.status = 0
         self._forced = False
@@ -113,8 +115,8 @@ class Kingpin:
     def _make_console(self) -> Console:
         return Console(self.reactor, self.plan.logs, self.plan.frame_limit)
 
-    def _make_nursery(self) -> Nursery:
-        return Nursery(self.reactor, self.plan, self.handle_report, self.handle_fork_server_gone, self.console.color)
+    def _make_fork_client(self) -> ForkClient:
+        return ForkClient(self.reactor, self.plan, self.handle_report, self.handle_fork_server_gone, self.console.color)
 
     def _enter_process(self) -> None:
         """All that makes this process the Kingpin's own."""
@@ -133,7 +135,7 @@ class Kingpin:
         self.desk.open(self.reactor, self.handle_client, self.shortage)
         if self.desk.warning:
             self.console.say(self.desk.warning)
-        self.nursery.open()
+        self.fork_client.open()
         if why := openfiles.shortage(sum(role.workers for role in self.plan.roles)):
             self.console.say(why)
         if self.plan.cluster is not None:
@@ -142,35 +144,35 @@ class Kingpin:
         self.carry_out(self.supervisor.start(monotonic()))
         return self._work()
 
-    def take_over(self, estate: Estate) -> list[Decision]:
+    def take_over(self, state: HandoverState) -> list[Decision]:
         """Takes what another program in this process has left; what is to be carried out at first. `go_on` follows."""
         self._enter_process()
         self.desk.open(self.reactor, self.handle_client, self.shortage)
-        decisions = estates.take_over(self, estate)
+        decisions = handover_state.take_over(self, state)
         self.guests.adopt()
         return decisions
 
-    def go_on(self, estate: Estate, decisions: list[Decision], failure: str = "") -> int:
+    def go_on(self, state: HandoverState, decisions: list[Decision], failure: str = "") -> int:
         """Goes on where the program before has stopped, as `run`. `failure`: why this is not what was asked for."""
-        self.reactor.loop.call_soon(self._begin_again, estate, decisions, failure)
+        self.reactor.loop.call_soon(self._begin_again, state, decisions, failure)
         signaling.release()
         return self._work()
 
-    def _begin_again(self, estate: Estate, decisions: list[Decision], failure: str) -> None:
+    def _begin_again(self, state: HandoverState, decisions: list[Decision], failure: str) -> None:
         there = sum(bool(process.pid) for process in self.supervisor.processes.values())
         try:
-            estates.rejoin_cluster(self, estate)
-            self.nursery.kill()  # it holds old code; what is launched from now on waits for the next one
+            handover_state.rejoin_cluster(self, state)
+            self.fork_client.kill()  # it holds old code; what is launched from now on waits for the next one
             self.carry_out(decisions)
             self.handle_children()
             self._replace_fork_server()
         except Exception as error:  # noqa: BLE001  whatever it is, there is no other Kingpin, and somebody waits
             failure = failure or f"the new Kingpin has taken over, but for this: {upgrade.text_of(error)}."
         if failure:
-            self.end_upgrade(estate.ticket, failure)
+            self.end_upgrade(state.ticket, failure)
             return
         text = f"this Kingpin has taken over {counted(there, 'mobster')}."
-        self.carry_out([d.Tell(text), d.Answer(estate.ticket, text=text)])
+        self.carry_out([d.Tell(text), d.Answer(state.ticket, text=text)])
 
     def _work(self) -> int:
         self.manager.feed(self.reactor.loop)
@@ -190,7 +192,7 @@ class Kingpin:
 
     def _close(self) -> None:
         self.desk.close()
-        self.nursery.close()
+        self.fork_client.close()
         self.console.followers.finish()
         for connection in list(self.connections.values()):
             connection.close()
@@ -214,7 +216,7 @@ class Kingpin:
         """Ends the app in order; `at_once`, or if that is under way already: at once."""
         self._forced = at_once or self.supervisor.stopping
         self.shortage.forget()
-        self.nursery.wake()  # it tells who has ended
+        self.fork_client.wake()  # it tells who has ended
         if self._upgrade is not None:
             self._upgrade.end_rehearsal()
         if at_once and not self.supervisor.stopping:
@@ -241,8 +243,8 @@ class Kingpin:
     def handle_children(self) -> None:
         """Children have ended: the fork server, mobsters of a dead one, or orphans, which are only reaped."""
         ended = processes.reap(self._end_group)
-        for pid, status in sorted(ended, key=lambda each: each[0] == self.nursery.pid):  # mobsters first
-            if self.nursery.handle_exit(pid, status):
+        for pid, status in sorted(ended, key=lambda each: each[0] == self.fork_client.pid):  # mobsters first
+            if self.fork_client.handle_exit(pid, status):
                 continue
             if self._upgrade is not None and self._upgrade.handle_exit(pid, status):
                 continue
@@ -261,7 +263,7 @@ class Kingpin:
         match report:
             case m.Forked(uid=uid, pid=pid):
                 if uid not in self.supervisor.processes:  # it was given up: its time was over before it was born
-                    self.nursery.end_mobster(pid)
+                    self.fork_client.end_mobster(pid)
                 self.console.begin(uid, pid)
                 self.carry_out(self.supervisor.handle_forked(uid, pid))
             case m.NotForked(uid=uid, why=why):
@@ -271,7 +273,7 @@ class Kingpin:
 
     def handle_fork_server_gone(self, why: str) -> None:
         """Its mobsters go on; a new one takes over. Where none can even start, and nothing runs, the app ends."""
-        if self.nursery.failures < FUTILE:
+        if self.fork_client.failures < FUTILE:
             self.console.say(f"the fork server {why}; its mobsters go on, a new one starts.")
             self._replace_fork_server()
         elif any(process.pid for process in self.supervisor.processes.values()):
@@ -284,17 +286,17 @@ class Kingpin:
 
     def _replace_fork_server(self) -> None:
         """Starts another one. Launches that the last one has not reported are lost with it."""
-        self.carry_out(self.supervisor.handle_fork_server_gone(monotonic(), self.nursery.held))
+        self.carry_out(self.supervisor.handle_fork_server_gone(monotonic(), self.fork_client.held))
         if not self.supervisor.stopping:
             self.shortage.attempt("a fork server cannot be started", self._open_fork_server, ALL)
 
     def _open_fork_server(self) -> None:
         """Starts one, which is told of the mobsters that are there."""
-        self.nursery.open()
+        self.fork_client.open()
         there = [process for process in self.supervisor.processes.values() if process.pid]
-        self.nursery.inform([process.pid for process in there], self.ports.paths)
+        self.fork_client.inform([process.pid for process in there], self.ports.paths)
         for process in there:
-            if not self.nursery.has_left(process.pid):  # the last one has reaped it, and died before it could say so
+            if not self.fork_client.has_left(process.pid):  # the last one reaped it, and died before it could say so
                 now = monotonic()
                 self.carry_out(self.supervisor.handle_exited(process.uid, "ended with the fork server", now))
 
@@ -416,7 +418,7 @@ class Kingpin:
             start_thread(partial(self._refuse_bind, connection.link, bind, error), "mob-holder")
             return
         if self.ports.paths:
-            self.nursery.remember(self.ports.paths)
+            self.fork_client.remember(self.ports.paths)
         connection.link.post_with(m.Bound(bind.id), [os.dup(listener.fileno())])
 
     def end_unused_ports(self) -> None:
@@ -440,7 +442,7 @@ class Kingpin:
                     self.registry.handle_beat(process, vital, now)
                 self.carry_out(self.supervisor.handle_beat(uid, vital, now))
             else:
-                self.coroner.handle_inspection(uid, vital.stacks)
+                self.post_mortems.handle_inspection(uid, vital.stacks)
                 self.carry_out(self.supervisor.handle_inspection(uid, vital.stacks))
 
     # --------------------------------------------------------------------------------------------- carrying out
@@ -499,11 +501,11 @@ class Kingpin:
                     self._post(uid, m.Stop(grace), has_to_know=False)
                 case d.Kill(uid=uid):
                     if (process := self.supervisor.processes.get(uid)) and process.pid:
-                        self.nursery.end_mobster(process.pid)
+                        self.fork_client.end_mobster(process.pid)
                 case d.Inspect(uid=uid):
-                    self.coroner.inspect(uid)
+                    self.post_mortems.inspect(uid)
                 case d.Record():
-                    self.coroner.record(decision)
+                    self.post_mortems.record(decision)
                 case d.Answer(ticket=(uid, number), error=error, text=text):
                     self._post(uid, m.Done(number, error, text))
                 case d.Lend(ticket=ticket):
@@ -511,7 +513,7 @@ class Kingpin:
                 case d.TakeBack():
                     self.terminal.take_back()
                 case d.RenewForkServer():
-                    self.nursery.kill()
+                    self.fork_client.kill()
                     self._replace_fork_server()
                     self.carry_out(self.supervisor.handle_fork_server_renewed(monotonic()))
                 case d.Tell(text=text):
@@ -548,12 +550,12 @@ class Kingpin:
             if connection.beats is not None:
                 connection.beats.drain()
         process = self.supervisor.processes.get(uid)
-        why, blamed = self.coroner.look_into(uid, status)
+        why, blamed = self.post_mortems.look_into(uid, status)
         self.carry_out(self.supervisor.handle_exited(uid, why, monotonic(), status, blamed))
         self.registry.handle_exited(uid)
         if self.cluster is not None:
             self.cluster.handle_gone(uid)
-        self.coroner.handle_exited(uid)
+        self.post_mortems.handle_exited(uid)
         self.console.take_last_lines(uid)  # nobody has asked for them
         if process is not None:
             self.console.followers.handle_gone(process.pid)
@@ -593,7 +595,7 @@ class Kingpin:
         self.board.put(launch.uid, 0, 0)  # one that died long ago may have had the same entry
         self.board.mark(launch.uid, 0)
         self.board.put_connections(launch.uid, 0, 0)
-        self.nursery.order(order, [control_end.detach(), liveness_end.detach(), out, err])
+        self.fork_client.order(order, [control_end.detach(), liveness_end.detach(), out, err])
 
     def _handle_not_launched(self, uid: int, why: str) -> None:
         self.carry_out(self.supervisor.handle_not_launched(uid, why, monotonic()))
@@ -672,34 +674,34 @@ def run(plan: Plan) -> int:
     logfile.check(plan.logs)
     upgrade.rehearse(plan)
     try:
-        estate = upgrade.inherited()
-        if estate is None:
+        state = upgrade.inherited()
+        if state is None:
             return Kingpin(plan, Desk.claim(plan.address), Board.make()).run()
-        kingpin, decisions = _take_over(plan, estate)
+        kingpin, decisions = _take_over(plan, state)
     except BaseException as error:
         if upgrade.is_on_probation():
             upgrade.fall_back(f"the new Kingpin could not take over: {upgrade.text_of(error)}")
         raise
-    upgrade.end_probation(estate)
-    return kingpin.go_on(estate, decisions)
+    upgrade.end_probation(state)
+    return kingpin.go_on(state, decisions)
 
 
 def go_on(why: str, attempt: int) -> NoReturn:
     """Goes on with the plan that there was, in the place of a program that was to take over and failed."""
     try:
         openfiles.raise_limit(is_told=False)  # the program that failed may have lowered it
-        estate = upgrade.inherited()
-        assert estate is not None
-        sys.path[:] = estate.path
-        kingpin, decisions = _take_over(estates.plan_of(estate), estate)
-        kingpin.command = estate.command
+        state = upgrade.inherited()
+        assert state is not None
+        sys.path[:] = state.path
+        kingpin, decisions = _take_over(handover_state.plan_of(state), state)
+        kingpin.command = state.command
     except BaseException as error:  # noqa: BLE001  whatever it is, it is tried again
         upgrade.fall_back(f"{why}; the old one could not go on: {upgrade.text_of(error)}", attempt)
-    upgrade.end_probation(estate)
-    raise SystemExit(kingpin.go_on(estate, decisions, f"{why}; the app goes on with the plan that it had."))
+    upgrade.end_probation(state)
+    raise SystemExit(kingpin.go_on(state, decisions, f"{why}; the app goes on with the plan that it had."))
 
 
-def _take_over(plan: Plan, estate: Estate) -> tuple[Kingpin, list[Decision]]:
+def _take_over(plan: Plan, state: HandoverState) -> tuple[Kingpin, list[Decision]]:
     """A Kingpin that has everything that the program before has left, and what it is to do at first."""
-    kingpin = Kingpin(plan, Desk(plan.address, socket.socket(fileno=estate.desk)), Board(estate.board))
-    return kingpin, kingpin.take_over(estate)
+    kingpin = Kingpin(plan, Desk(plan.address, socket.socket(fileno=state.desk)), Board(state.board))
+    return kingpin, kingpin.take_over(state)

@@ -52,11 +52,11 @@ class Requests:
                 say(m.HistoryIs(number, now, *kingpin.registry.history(since, now)))
             case m.WantCrash(id=number):
                 role = kingpin.role_of(connection)
-                kingpin.coroner.tell_last_report(role, lambda report: say(m.CrashIs(number, report)))
+                kingpin.post_mortems.tell_last_report(role, lambda report: say(m.CrashIs(number, report)))
             case m.WantCrashes(id=number, number=count):
-                kingpin.coroner.tell_latest(count, lambda reports: say(m.CrashesAre(number, reports)))
+                kingpin.post_mortems.tell_latest(count, lambda reports: say(m.CrashesAre(number, reports)))
             case m.WantStacks(id=number, uid=whose):
-                kingpin.coroner.ask(whose, (uid, number))
+                kingpin.post_mortems.ask(whose, (uid, number))
             case m.Follow():
                 self._follow(connection, message)
             case m.Unfollow(id=number):

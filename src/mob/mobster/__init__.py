@@ -1,1 +1,1 @@
-"""The worker's side: the loop, links to the others, proxies, calls, callbacks, and the life of a role's process."""
+"""One worker process: its life, the module of its role, its ports, its output."""

@@ -14,14 +14,14 @@ from typing import Any, TypeVar, cast, overload
 from msgspec import Struct
 
 from mob.errors import MobError
-from mob.mobster import served
 from mob.mobster.absent import Absent, refuse
-from mob.mobster.calling import DEFAULTS
-from mob.mobster.durable import DELIVERY, Delivery
-from mob.mobster.events import check_event
-from mob.mobster.interface import Interface
-from mob.mobster.peer import Peer
-from mob.mobster.proxy import Proxy, Target
+from mob.peer.calls.calling import DEFAULTS
+from mob.peer.calls.durable import DELIVERY, Delivery
+from mob.peer.calls.proxy import Proxy, Target
+from mob.peer.links import served
+from mob.peer.peer import Peer
+from mob.peer.results.typed import Interface
+from mob.peer.serving.handlers import check_event
 from mob.wire import messages as m
 
 F = TypeVar("F", bound=Callable[..., Any])

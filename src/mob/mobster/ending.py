@@ -26,7 +26,7 @@ from time import monotonic
 from typing import Any
 
 from mob.mobster import output
-from mob.mobster.swallowing import Cancelling
+from mob.peer.serving.swallowing import Cancelling
 from mob.rim import waits
 from mob.rim.waits import Wait
 

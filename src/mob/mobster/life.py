@@ -21,7 +21,6 @@ import warnings
 from collections.abc import Awaitable
 from contextvars import copy_context
 from functools import partial
-from pathlib import Path
 from time import monotonic
 from types import FrameType, ModuleType
 from typing import TYPE_CHECKING
@@ -29,32 +28,20 @@ from typing import TYPE_CHECKING
 import setproctitle
 import uvloop
 
-from mob.mobster import (
-    api,
-    asking,
-    buffers,
-    callbacks,
-    calling,
-    contacts,
-    control,
-    debugging,
-    ending,
-    loading,
-    output,
-    preloading,
-    records,
-    skipped,
-    tracebacks,
-)
+from mob.mobster import api, ending, loading, output, preloading, records, skipped, tracebacks
 from mob.mobster.closing import LAST, Closing
-from mob.mobster.early import Early
-from mob.mobster.exports import MARK, functions_of
+from mob.mobster.debugger import asking, debugging
+from mob.mobster.health.liveness import Liveness
+from mob.mobster.health.vitals import Vitals
 from mob.mobster.listening import Listening
-from mob.mobster.liveness import Liveness
-from mob.mobster.peer import Peer
-from mob.mobster.proxy import OWN
 from mob.mobster.readiness import Readiness
-from mob.mobster.vitals import Vitals
+from mob.peer.calls import calling
+from mob.peer.calls.proxy import OWN
+from mob.peer.links import contacts, control
+from mob.peer.peer import Peer
+from mob.peer.references import buffers, functions
+from mob.peer.serving.early import Early
+from mob.peer.serving.exports import MARK, functions_of
 from mob.rim import descendants, forks, link, processes
 from mob.rim.listeners import Sharing
 from mob.rim.reactor import Reactor
@@ -72,8 +59,7 @@ ANSWERED = 0.005
 """Seconds that a handler gets for what it does with the last answer that it has waited for."""
 BRIEF = 1.0
 """Seconds that threads and `atexit` get in a process that was not asked to end: it failed, or said sys.exit()."""
-PACKAGE = str(Path(__file__).resolve().parents[1])
-SENDING = frozenset(module.__file__ for module in (link, calling, callbacks, buffers, contacts, control))
+SENDING = frozenset(module.__file__ for module in (link, calling, functions, buffers, contacts, control))
 """Files whose work must not be broken off in the middle."""
 
 

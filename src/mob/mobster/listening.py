@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 
-from mob.mobster.control import Control
+from mob.peer.links.control import Control
 from mob.rim.listeners import Wish
 from mob.wire import messages as m
 

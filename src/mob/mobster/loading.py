@@ -12,8 +12,7 @@ from pathlib import Path
 from types import ModuleType
 
 from mob.plan import RolePlan
-
-PACKAGE = str(Path(__file__).resolve().parents[1])
+from mob.rim.places import PACKAGE
 
 
 def make_importable(directory: str) -> None:

@@ -34,9 +34,9 @@ from collections.abc import Callable
 from time import monotonic
 from types import FrameType
 
-from mob.mobster.loading import PACKAGE
 from mob.rim import connections, waits
 from mob.rim.listeners import Sharing
+from mob.rim.places import PACKAGE
 from mob.rim.reactor import Reactor
 from mob.rim.waits import Wait
 

@@ -15,8 +15,8 @@ from typing import Any
 
 import msgspec
 
-from mob.mobster.request_ids import request_id
-from mob.mobster.served import SERVED
+from mob.peer.calls.request_ids import request_id
+from mob.peer.links.served import SERVED
 from mob.wire import messages as m
 
 OURS = frozenset({"app", "role", "index", "pid", "call", "request_id"})

@@ -25,7 +25,7 @@ from opentelemetry.trace import Span, SpanKind, Status, StatusCode
 
 from mob.errors import MobError
 from mob.mobster.loading import make_importable
-from mob.mobster.request_ids import use_traces
+from mob.peer.calls.request_ids import use_traces
 from mob.wire import messages as m
 from mob.wire.kinds import is_stream
 

@@ -17,6 +17,9 @@ from collections.abc import Iterator
 from pathlib import Path, PurePath
 from typing import IO
 
+PACKAGE = str(Path(__file__).resolve().parents[1]) + os.sep
+"""Where the source of mob lies: what the names of its files begin with."""
+
 
 def here() -> str:
     """Return the working directory, as it is spelled in PWD if that leads here; where it was, if it is gone."""

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from mob.client import Client
 from mob.errors import AppNotRunning
-from mob.mobster.doors import knock
+from mob.peer.operating.doors import knock
 from mob.testing import leaks
 from mob.testing.faults import Faults
 from mob.testing.hosts import Host

@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from mob.errors import CallError, UnknownTarget
-from mob.mobster.peer import Peer
+from mob.peer.peer import Peer
 from mob.testing.injection import STEER
 from mob.testing.lines import PATIENCE
 

@@ -20,7 +20,7 @@ from typing import Protocol
 import msgspec
 import psutil
 
-from mob.mobster.peer import Peer
+from mob.peer.peer import Peer
 from mob.rim.pidfds import Held
 from mob.testing import leaks
 from mob.testing.described import Described

@@ -16,8 +16,8 @@ from mob.rim.link import Link
 from mob.wire import messages as m
 
 if TYPE_CHECKING:
-    from mob.mobster.contacts import Contact
-    from mob.mobster.peer import Peer
+    from mob.peer.links.contacts import Contact
+    from mob.peer.peer import Peer
 
 STEER = "fault!"
 """The target of a call that sets a fault or ends it."""

@@ -21,9 +21,9 @@ import msgspec
 import psutil
 
 from mob.errors import nearest
-from mob.mobster.call import Call
-from mob.mobster.peer import Peer
-from mob.mobster.producers import LentIterator
+from mob.peer.peer import Peer
+from mob.peer.references.functions import LentIterator
+from mob.peer.results.call import Call
 
 KINDS = ("processes", "descriptors", "callbacks", "calls", "streams", "shared memory", "threads")
 FAIR = 3.0

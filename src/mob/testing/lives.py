@@ -31,8 +31,8 @@ from types import FrameType, ModuleType
 from typing import Any, TextIO
 
 from mob.mobster import api, ending, loading
+from mob.mobster.health.liveness import Liveness
 from mob.mobster.life import Life
-from mob.mobster.liveness import Liveness
 from mob.mobster.output import WholeLines
 from mob.wire import messages as m
 

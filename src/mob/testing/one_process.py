@@ -20,13 +20,13 @@ from time import monotonic
 
 from mob.core import decisions as d
 from mob.errors import PlanError
-from mob.kingpin.console import Console
 from mob.kingpin.desk import Desk
 from mob.kingpin.kingpin import Kingpin
-from mob.kingpin.lines import Chunk, as_text
-from mob.kingpin.nursery import Nursery
+from mob.kingpin.output.console import Console
+from mob.kingpin.output.lines import Chunk, as_text
+from mob.kingpin.processes.fork_client import ForkClient
 from mob.mobster import api
-from mob.mobster.peer import Peer
+from mob.peer.peer import Peer
 from mob.plan import Plan
 from mob.rim import crashes
 from mob.rim.board import Board
@@ -68,7 +68,7 @@ class Printed:
         """Stays to be read."""
 
 
-class ThreadNursery(Nursery):
+class ThreadForkClient(ForkClient):
     """Launches mobsters as threads."""
 
     lives: dict[int, ThreadLife]
@@ -117,7 +117,7 @@ class ThreadNursery(Nursery):
 class ThreadKingpin(Kingpin):
     """The Kingpin, without what belongs to a process."""
 
-    nursery: ThreadNursery
+    fork_client: ThreadForkClient
 
     def __init__(self, plan: Plan, lines: Lines) -> None:
         self._lines = lines
@@ -126,8 +126,8 @@ class ThreadKingpin(Kingpin):
     def _make_console(self) -> Console:
         return Console(self.reactor, self.plan.logs, self.plan.frame_limit, Printed(self._lines))
 
-    def _make_nursery(self) -> ThreadNursery:
-        return ThreadNursery(self.reactor, self.plan, self.handle_report, self.handle_fork_server_gone)
+    def _make_fork_client(self) -> ThreadForkClient:
+        return ThreadForkClient(self.reactor, self.plan, self.handle_report, self.handle_fork_server_gone)
 
     def _enter_process(self) -> None:
         pass
@@ -171,7 +171,7 @@ class OneProcess:
 
     @property
     def _lives(self) -> list[ThreadLife]:
-        return list(self.kingpin.nursery.lives.values())
+        return list(self.kingpin.fork_client.lives.values())
 
     def problem(self) -> str:
         """That the Kingpin has ended, or that a module blocks."""
@@ -196,7 +196,7 @@ class OneProcess:
         """A kill; others need processes."""
         if signum != signal.SIGKILL:
             raise NotImplementedError("an app in one process has no signals but a kill: leave one_process out.")
-        self.kingpin.nursery.end_mobster(pid)
+        self.kingpin.fork_client.end_mobster(pid)
 
     def peers(self) -> Sequence[Peer]:
         """Of the mobsters that are there."""

@@ -10,7 +10,7 @@ Limits. Says nothing of what becomes of a reference: the codec makes something o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import msgspec
@@ -42,6 +42,9 @@ class Handle(Struct, frozen=True, array_like=True, gc=False):
 
 
 AnyReference = Reference | Handle | Place
+Passage = Sequence[tuple[AnyReference, Any]]
+"""References on their way, each with its function: what is passed on must live until it has been. Also the places of
+large buffers (`buffers`) and the handles of sockets and files (`descriptors`), which share their fate."""
 
 
 class Descriptors(Protocol):

@@ -19,7 +19,7 @@ from typing import Any
 from mob.cli.chaos.ledger import CALLS, DIRECTORY, LIE, Book, Kind, Outcome
 from mob.errors import ArgumentError, CallError, Quarantined, RemoteError
 from mob.mobster import api
-from mob.mobster.exports import export
+from mob.peer.serving.exports import export
 
 PLAYERS = 16
 PAUSE = 0.02  # seconds at most between two calls of a player

@@ -24,7 +24,7 @@ from mob.rim import link
 from mob.wire.messages import node_of
 
 if TYPE_CHECKING:
-    from mob.mobster.peer import Peer
+    from mob.peer.peer import Peer
 
 LOOK = 0.002
 """Seconds between two looks at whether it is this worker's turn again; the others tell nothing when they accept."""

@@ -23,7 +23,7 @@ from typing import Any
 import msgspec
 from uvicorn.protocols.utils import get_client_addr, get_path_with_query_string
 
-from mob.mobster.request_ids import request_id
+from mob.peer.calls.request_ids import request_id
 from mob.serve_options import HEADER, NAMED
 
 COMBINED = '%(h)s - - %(t)s "%(r)s" %(s)s %(B)s "%(f)s" "%(a)s" %(L)s'

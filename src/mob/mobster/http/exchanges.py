@@ -17,7 +17,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from mob.mobster.readers import WORK, Work
+from mob.peer.results.readers import WORK, Work
 
 CLOSE = (b"connection", b"close")
 RETRY_AFTER = (b"retry-after", b"1")  # the port has other workers, or will soon

@@ -14,7 +14,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any, Protocol
 
 from mob.mobster.http.access import LEFT, AccessLog
-from mob.mobster.request_ids import http_request
+from mob.peer.calls.request_ids import http_request
 
 if TYPE_CHECKING:
     from mob.mobster.tracing import Tracing

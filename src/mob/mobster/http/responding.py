@@ -17,7 +17,6 @@ import logging
 import socket
 from collections.abc import Callable
 from contextvars import copy_context
-from pathlib import Path
 from threading import Lock
 from types import TracebackType
 from typing import Any, NamedTuple, cast
@@ -25,10 +24,10 @@ from typing import Any, NamedTuple, cast
 from mob.mobster.http.headers import Headers, headers_of, status_of
 from mob.mobster.http.sending import BLOCK, FileWrapper, part_to_send, send_file
 from mob.mobster.http.writing import NO_BODY, Answer
+from mob.rim.places import PACKAGE
 
 AHEAD = 256 * 1024
 """Bytes of an answer that may be on the way before its thread waits."""
-PACKAGE = str(Path(__file__).resolve().parents[2])
 ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None]
 
 

@@ -37,7 +37,7 @@ from mob.plan import RolePlan
 from mob.serve_options import ServeOptions
 
 if TYPE_CHECKING:
-    from mob.mobster.peer import Peer
+    from mob.peer.peer import Peer
     from mob.wire import messages as m
 
 RESERVE = 0.5

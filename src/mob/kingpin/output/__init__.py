@@ -1,0 +1,1 @@
+"""What the mobsters print, on its way to the terminal, the log file, and those who follow it."""

@@ -1,0 +1,278 @@
+"""What mobsters print: read from their pipes as whole lines, and handed to the writer and to whoever follows.
+
+Every mobster has a pipe for stdout and one for stderr. A line is passed on when it is complete; what is left when a
+mobster has gone becomes a line of its own. One that stays without an end for a moment is shown as it is, by the writer
+only. Nothing here waits, so a burst is read as fast as it comes and holds no mobster up: what the writer cannot take is
+dropped there, what a follower cannot take, here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import sys
+import time
+from collections import deque
+from collections.abc import Sequence
+from functools import partial
+from time import monotonic
+
+import msgspec
+
+from mob.kingpin.output.followers import Followers
+from mob.kingpin.output.lines import COLORS, Chunk, Origin
+from mob.kingpin.output.pipes import Pipe
+from mob.kingpin.output.writer import Sink, Source, Writer, sink_of, word
+from mob.plan import Logs
+from mob.rim.reactor import Reactor
+from mob.rim.standard import is_terminal
+
+READ_SIZE = 256 * 1024
+SMALL_READ_SIZE = 4096
+"""Where there is no memory for more: Python gets so little from what it has."""
+PIPE_SIZE = 256 * 1024
+"""Bytes that a mobster may be ahead of the Kingpin; 64 KiB where the system gives no more."""
+LARGE_PIPES = 64
+"""So many are made that large: together they use a quarter of what Linux lets a user have."""
+LAST_LINES = 50  # are kept of each mobster, for the report of a crash
+LAST_LENGTH = 16 * 1024  # bytes of such a line
+MOST_READS = 32  # of the pipe of one that has ended; a process that has left its group may still write into it
+
+
+class Console:
+    """Where the app's output goes."""
+
+    def __init__(self, reactor: Reactor, logs: Logs, frame_limit: int, sink: Sink | None = None) -> None:
+        self._reactor = reactor
+        has_colors = is_terminal(sys.stdout) and is_terminal(sys.stderr) and "NO_COLOR" not in os.environ
+        self.color = has_colors and logs.format == "text" and logs.file is None
+        """Whether what mobsters print is seen on a terminal with colours."""
+        self._roles: dict[str, int] = {}
+        self._sources: dict[int, list[Pipe]] = {}  # by the mobster's uid
+        self._last: dict[int, deque[bytes]] = {}
+        self._taken: dict[int, list[str]] = {}
+        self._writer = Writer(sink or sink_of(logs, has_colors))
+        self.followers = Followers(frame_limit)
+
+    def __repr__(self) -> str:
+        return f"<Console of {len(self._sources)} mobsters>"
+
+    def pipes(self, uid: int, role: str, index: int) -> list[int]:
+        """The writing ends of new pipes for stdout and stderr. Nothing is read before `begin` tells the pid."""
+        pairs = _two_pipes()
+        ends: list[int] = []
+        sources = self._sources[uid] = []
+        for is_error, (r, w) in zip((False, True), pairs, strict=True):
+            os.set_blocking(r, False)
+            if sum(map(len, self._sources.values())) < LARGE_PIPES:
+                _enlarge(w)
+            sources.append(self._pipe(uid, r, Origin(role, index, 0, is_error, self._color_of(role))))
+            ends.append(w)
+        return ends
+
+    def begin(self, uid: int, pid: int) -> None:
+        """The mobster runs, under this pid: shows what it prints."""
+        for source in self._sources.get(uid, ()):
+            if not source.origin.pid:
+                self._watch(source, pid)
+
+    def drain(self, uid: int) -> None:
+        """Passes on what a mobster that has ended has printed last: it stands before what is said of its end."""
+        for source in list(self._sources.get(uid, ())):
+            for _ in range(MOST_READS):
+                if not self._read(source):
+                    break
+
+    def take_last_lines(self, uid: int) -> tuple[str, ...]:
+        """What a mobster has printed last, on both streams; to be asked at its end, for they are forgotten then."""
+        self.drain(uid)
+        return tuple(line.decode(errors="replace") for line in self._last.pop(uid, ()))
+
+    @property
+    def dropped(self) -> int:
+        """Lines that could not be written, for they were too many, or for want of room."""
+        return self._writer.dropped
+
+    def begin_taking(self, uid: int) -> None:
+        """What a mobster writes to stderr from now on is wanted by somebody else, who calls `end_taking`; it is not
+        shown."""
+        self._taken[uid] = []
+
+    def end_taking(self, uid: int) -> list[str]:
+        """What it has printed since."""
+        return self._taken.pop(uid, [])
+
+    def say(self, text: str) -> None:
+        """A word of the Kingpin's own."""
+        chunk = word(text)
+        self._writer.put(chunk)
+        self.followers.handle_chunk(chunk)
+
+    def say_from_elsewhere(self, text: str) -> None:
+        """The same, from another thread than the loop's, which may stand still."""
+        self._writer.put(word(text))
+
+    def hold(self) -> None:
+        """The terminal is somebody else's for a while: what there is to show waits for `release`."""
+        self._writer.hold()
+
+    def release(self) -> None:
+        """The terminal is this app's again."""
+        self._writer.release()
+
+    def reopen(self) -> None:
+        """Somebody else has put the log file aside: opens the one that has its name now."""
+        self._writer.reopen()
+
+    def close(self) -> None:
+        """Writes what is there and ends."""
+        for sources in list(self._sources.values()):
+            for source in list(sources):
+                self._read(source)
+                self._end(source)
+        self._writer.close()
+
+    # ------------------------------------------------------------------------------------------- to go over
+
+    def pipes_in_use(self) -> list[tuple[int, int, int, bool, str, int, bytes]]:
+        """Every pipe: whose it is, its descriptor, whether it is for errors, and its last line so far."""
+        return [
+            (each.uid, each.origin.pid, each.fd, each.origin.is_error, each.origin.role, each.origin.index, each.begun)
+            for sources in self._sources.values()
+            for each in sources
+        ]
+
+    def take_over(self, uid: int, pid: int, fd: int, is_error: bool, role: str, index: int, line: bytes) -> None:
+        """A pipe of the program before this one."""
+        source = self._pipe(uid, fd, Origin(role, index, 0, is_error, self._color_of(role)))
+        source.begun = line
+        self._sources.setdefault(uid, []).append(source)
+        if pid:
+            self._watch(source, pid)
+            self._await(source)
+
+    def all_last_lines(self) -> dict[int, list[bytes]]:
+        """What each mobster has printed last."""
+        return {uid: list(lines) for uid, lines in self._last.items()}
+
+    def remember_last_lines(self, lines: dict[int, list[bytes]]) -> None:
+        """What they had printed before this program."""
+        self._last = {uid: deque(each, LAST_LINES) for uid, each in lines.items()}
+
+    def losses(self) -> tuple[int, list[tuple[Source, int]]]:
+        """Waits until all is written, for a second at most; what will not be: in all, and by whom it was printed."""
+        self._writer.settle()
+        self._writer.wait_empty()
+        return self._writer.losses()
+
+    def remember(self, recent: Sequence[Chunk], dropped: int, lost: Sequence[tuple[Source, int]]) -> None:
+        """What the program before this one has kept, and what it could not write."""
+        for chunk in recent:
+            self.followers.recent.add(chunk)
+        self._writer.take_over(dropped, lost)
+
+    # --------------------------------------------------------------------------------------------- the pipes
+
+    def _color_of(self, role: str) -> int:
+        return COLORS[self._roles.setdefault(role, len(self._roles)) % len(COLORS)]
+
+    def _pipe(self, uid: int, fd: int, origin: Origin) -> Pipe:
+        return Pipe(uid, fd, origin, self._writer.is_live)
+
+    def _watch(self, source: Pipe, pid: int) -> None:
+        source.origin = msgspec.structs.replace(source.origin, pid=pid)
+        self._reactor.watch(source.fd, partial(self._handle_readable, source))
+
+    def _handle_readable(self, source: Pipe) -> None:
+        self._read(source)
+
+    def _read(self, source: Pipe) -> bool:
+        """Passes on what there is to be read; whether there was anything."""
+        try:
+            try:
+                data = os.read(source.fd, READ_SIZE)
+            except MemoryError:
+                data = os.read(source.fd, SMALL_READ_SIZE)
+        except BlockingIOError:
+            return False
+        except OSError:
+            data = b""
+        if not data:
+            self._end(source)
+        else:
+            before = source.shown
+            if lines := source.feed(data, monotonic()):
+                self._pass_on(source, lines, before)
+            self._await(source)
+        return bool(data)
+
+    def _await(self, source: Pipe) -> None:
+        """Sees to it that a line without an end is shown, if it gets none."""
+        if source.has_news and not source.is_awaited:
+            source.is_awaited = True
+            self._reactor.call_at(source.due, partial(self._show_begun, source))
+
+    def _show_begun(self, source: Pipe) -> None:
+        source.is_awaited = False
+        if source not in self._sources.get(source.uid, ()):
+            return
+        self._read(source)  # its end may be there
+        if source.due > monotonic():
+            self._await(source)
+        elif source.has_news:
+            source.note_shown(monotonic())
+            self._put_begun(source)
+
+    def _put_begun(self, source: Pipe) -> None:
+        """Has a line without an end shown; on a terminal, one that is empty now is taken away."""
+        is_taken = source.origin.is_error and source.uid in self._taken
+        if not is_taken and (source.shown or self._writer.is_live):
+            self._writer.put(Chunk(time.time(), source.origin, source.shown + b"\n", 1, is_partial=True))
+
+    def _pass_on(self, source: Pipe, lines: bytes, shown: bytes) -> None:
+        """Hands lines on; the first may have been `shown` already, where it cannot be rewritten."""
+        taken = self._taken.get(source.uid)
+        if taken is not None and source.origin.is_error:
+            taken += lines[:-1].decode(errors="replace").split("\n")
+            return
+        chunk = Chunk(time.time(), source.origin, lines, lines.count(b"\n"))
+        latest = lines[:-1].rsplit(b"\n", LAST_LINES)[-LAST_LINES:]
+        self._last.setdefault(source.uid, deque(maxlen=LAST_LINES)).extend(line[:LAST_LENGTH] for line in latest)
+        self.followers.handle_chunk(chunk)
+        if shown and not self._writer.is_live:
+            first, _, others = lines.partition(b"\n")
+            if first.rstrip(b"\r") == shown:
+                chunk = msgspec.structs.replace(chunk, data=others, count=chunk.count - 1)
+        if chunk.data:
+            self._writer.put(chunk)
+
+    def _end(self, source: Pipe) -> None:
+        sources = self._sources.get(source.uid, [])
+        if source in sources:
+            sources.remove(source)
+            if not sources:
+                del self._sources[source.uid]
+            if source.begun:
+                self._pass_on(source, source.take_begun() + b"\n", source.shown)
+            elif source.shown:
+                source.note_shown(monotonic())
+                self._put_begun(source)
+            self._reactor.unwatch(source.fd)
+            os.close(source.fd)
+
+
+def _two_pipes() -> list[tuple[int, int]]:
+    """Return two pipes; `OSError` if they cannot both be had."""
+    first = os.pipe()
+    try:
+        return [first, os.pipe()]
+    except OSError:
+        for end in first:
+            os.close(end)
+        raise
+
+
+def _enlarge(pipe: int) -> None:
+    with contextlib.suppress(OSError, AttributeError):  # not Linux, or this user has too many
+        fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, PIPE_SIZE)

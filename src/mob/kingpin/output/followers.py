@@ -1,0 +1,190 @@
+"""Who follows what mobsters print (`mob logs`, the dashboard), and the latest lines for those who come later.
+
+The latest chunks are kept as they came, of mobsters that have died too; they are looked at only when somebody asks. A
+follower gets lines as fast as its link takes them. What it has not taken is bounded; beyond that it misses lines, and
+their number goes before the next ones. While nobody follows, this costs a look at an empty table for each chunk.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+
+import msgspec
+
+from mob.kingpin.output.lines import Chunk, Origin
+from mob.rim.link import Link
+from mob.wire import messages as m
+
+RECENT_LINES = 2_000
+RECENT_BYTES = 1024 * 1024
+UNSENT = 1024 * 1024
+"""Bytes that a follower may have before it."""
+BATCH = 128 * 1024
+"""Bytes of one message; less if the app's frame_limit is small."""
+FAREWELL = 0.2
+"""Seconds for that when the app ends."""
+PER_LINE = 64
+"""Bytes of a line besides its text and its role."""
+
+
+class Recent:
+    """The latest lines of the app."""
+
+    def __init__(self) -> None:
+        self._chunks: deque[Chunk] = deque()
+        self._lines = 0
+        self._bytes = 0
+
+    def __repr__(self) -> str:
+        return f"<Recent {self._lines} lines>"
+
+    def add(self, chunk: Chunk) -> None:
+        """Keeps it, and forgets what is too old."""
+        chunks = self._chunks
+        chunks.append(chunk)
+        self._lines += chunk.count
+        self._bytes += len(chunk.data)
+        while len(chunks) > 1 and (self._lines - chunks[0].count >= RECENT_LINES or self._bytes > RECENT_BYTES):
+            old = chunks.popleft()
+            self._lines -= old.count
+            self._bytes -= len(old.data)
+
+    def lines(self, follow: m.Follow) -> list[m.Line]:
+        """The last of those that are wanted, oldest first."""
+        found: deque[m.Line] = deque()
+        for chunk in reversed(self._chunks):
+            if len(found) >= follow.last:
+                break
+            if _is_wanted(follow, chunk.origin):
+                missing = follow.last - len(found)
+                found.extendleft(reversed(list(_lines(chunk))[-missing:]))
+        return list(found)
+
+    def chunks(self) -> list[Chunk]:
+        """All that is kept."""
+        return list(self._chunks)
+
+
+class Follower:
+    """One of them."""
+
+    def __init__(self, uid: int, link: Link, follow: m.Follow, batch: int, dropped: int = 0) -> None:
+        self.uid = uid
+        self.follow = follow
+        self._link = link
+        self._batch = batch
+        self.dropped = dropped
+        """Lines that it has missed since it was told last."""
+
+    def __repr__(self) -> str:
+        return f"<Follower {self.uid}, {self.dropped} lines behind>"
+
+    def offer(self, chunk: Chunk, is_held: bool) -> None:
+        """Sends the lines of a chunk, or drops them."""
+        if is_held or self._link.unsent_bytes > UNSENT:
+            self.dropped += chunk.count
+        else:
+            self.send(_lines(chunk))
+
+    def send(self, lines: Iterable[m.Line], is_end: bool = False) -> None:
+        """Sends lines, in messages that are not too long."""
+        batch: list[m.Line] = []
+        size = 0
+        for line in lines:
+            length = len(line.text.encode()) + PER_LINE + len(line.role)
+            if length > self._batch:
+                line = _shortened(line, self._batch - PER_LINE - len(line.role))
+                length = self._batch
+            if size + length > self._batch:
+                self._post(batch, is_end=False)
+                batch, size = [], 0
+            batch.append(line)
+            size += length
+        if batch or is_end:
+            self._post(batch, is_end)
+
+    def finish(self) -> None:
+        """The last word, and the end of the link."""
+        self._post([], is_end=True)
+        self._link.close_after_flush(FAREWELL)
+
+    def _post(self, lines: list[m.Line], is_end: bool) -> None:
+        self._link.post(m.Lines(self.follow.id, tuple(lines), self.dropped, is_end))
+        self._link.flush()  # a frame of its own, as long as was reckoned
+        self.dropped = 0
+
+
+class Followers:
+    """All of them."""
+
+    def __init__(self, frame_limit: int) -> None:
+        self.recent = Recent()
+        self.is_held = False
+        """Whether nothing is sent for the moment, so that what was sent is read; it counts as missed."""
+        self._batch = min(BATCH, frame_limit // 2)
+        self._followers: dict[tuple[int, int], Follower] = {}  # by uid and the number of the request
+
+    def __repr__(self) -> str:
+        return f"<Followers {len(self._followers)}, {self.recent}>"
+
+    def handle_chunk(self, chunk: Chunk) -> None:
+        """Something was printed."""
+        self.recent.add(chunk)
+        if self._followers:
+            for follower in list(self._followers.values()):
+                if _is_wanted(follower.follow, chunk.origin):
+                    follower.offer(chunk, self.is_held)
+
+    def follow(self, uid: int, link: Link, follow: m.Follow) -> None:
+        """Somebody wants to see."""
+        follower = Follower(uid, link, follow, self._batch)
+        follower.send(self.recent.lines(follow), is_end=not follow.goes_on)
+        if follow.goes_on:
+            self._followers[uid, follow.id] = follower
+
+    def unfollow(self, uid: int, number: int) -> None:
+        """Has seen enough."""
+        self._followers.pop((uid, number), None)
+
+    def forget(self, uid: int) -> None:
+        """A client or mobster has gone."""
+        for key in [key for key in self._followers if key[0] == uid]:
+            del self._followers[key]
+
+    def handle_gone(self, pid: int) -> None:
+        """A mobster has printed its last: who follows it alone has seen all."""
+        for key, follower in list(self._followers.items()):
+            if pid and follower.follow.pid == pid:
+                del self._followers[key]
+                follower.send((), is_end=True)
+
+    def finish(self) -> None:
+        """The app ends: what a follower was sent reaches it, if it reads."""
+        for follower in list(self._followers.values()):
+            follower.finish()
+
+    def in_use(self) -> list[tuple[int, m.Follow, int]]:
+        """For the next program: who, what, and how many lines were missed."""
+        return [(each.uid, each.follow, each.dropped) for each in self._followers.values()]
+
+    def take_over(self, uid: int, link: Link, follow: m.Follow, dropped: int) -> None:
+        """Goes on for a follower of the program before this one."""
+        self._followers[uid, follow.id] = Follower(uid, link, follow, self._batch, dropped)
+
+
+def _is_wanted(follow: m.Follow, origin: Origin) -> bool:
+    if follow.role and (follow.role != origin.role or follow.index not in (-1, origin.index)):
+        return False
+    return not follow.pid or follow.pid == origin.pid
+
+
+def _lines(chunk: Chunk) -> Iterator[m.Line]:
+    origin = chunk.origin
+    for line in chunk.data[:-1].split(b"\n"):
+        yield m.Line(chunk.at, origin.role, origin.index, origin.pid, origin.is_error, line.decode(errors="replace"))
+
+
+def _shortened(line: m.Line, length: int) -> m.Line:
+    text = line.text.encode()[: max(0, length - 3)].decode(errors="ignore")
+    return msgspec.structs.replace(line, text=text + "…")

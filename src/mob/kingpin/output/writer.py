@@ -1,0 +1,380 @@
+"""The thread that writes what was printed, to a terminal or a file, so that the Kingpin never stands still with it.
+
+A terminal may stop taking (Ctrl-S, a slow pipe), a disk may be slow or full. What waits for the writer is bounded; who
+has more than its share of a full queue loses lines: they are counted and not looked at. Once that has begun it goes on
+until the queue is half empty, so that there are a few long gaps and not many short ones; then the count is said, in the
+place of the lines. Quiet mobsters and the Kingpin lose nothing by a noisy one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Protocol, TextIO
+
+import msgspec
+
+from mob.core.printable import json_printable, printable_bytes
+from mob.kingpin.output.bottom import Bottom
+from mob.kingpin.output.lines import (
+    BOLD,
+    KINGPIN,
+    Chunk,
+    Form,
+    Origin,
+    as_dated_text,
+    as_json,
+    as_painted_text,
+    as_text,
+)
+from mob.kingpin.output.logfile import LogFile
+from mob.plan import Logs
+from mob.rim.lasting import carry_on
+from mob.rim.processes import start_thread
+from mob.rim.standard import is_terminal
+
+WAITING_LIMIT = 16 * 1024 * 1024
+SHARE = 64 * 1024
+"""Bytes that each may have in the queue even if it is full."""
+FLUSHED = 1.0
+SETTLED = 0.2
+CLOSED = 5.0
+
+
+Source = tuple[str, bool]
+"""Who has printed, and whether for stderr."""
+
+
+class Sink(Protocol):
+    """Where it is written."""
+
+    why_slow: str
+    is_terminal: bool
+    is_live: bool
+    """Whether a line that is shown can be rewritten."""
+
+    def write(self, chunk: Chunk) -> int:
+        """Writes lines; how many of them could not be."""
+        ...
+
+    def reopen(self) -> None:
+        """Opens the file anew, if it is one."""
+        ...
+
+    def settle(self) -> None:
+        """Somebody else writes there now: leaves nothing on the screen that is to be rewritten."""
+        ...
+
+    def close(self) -> None:
+        """Nothing more comes."""
+        ...
+
+
+class Terminal:
+    """Standard output and standard error of the Kingpin, whatever those are.
+
+    A terminal gets nothing of what others have written but text and colours, unless the plan asks for all (`raw`). A
+    file or a pipe gets every byte as it was printed: who reads it knows what it is for.
+    """
+
+    why_slow = "this terminal takes them too slowly"
+    is_terminal = True
+
+    def __init__(self, form: Form, is_raw: bool = False) -> None:
+        self._form = form
+        self._streams: tuple[TextIO, TextIO] = (sys.stdout, sys.stderr)
+        self._cleans = tuple(is_terminal(stream) and not is_raw for stream in self._streams)
+        self._bottom = Bottom()
+        is_dumb = os.environ.get("TERM") in (None, "", "dumb")
+        self.is_live = form is not as_json and not is_dumb and all(map(is_terminal, self._streams))
+
+    def __repr__(self) -> str:
+        return f"<Terminal {self._form.__name__}{', live' if self.is_live else ''}>"
+
+    def write(self, chunk: Chunk) -> int:
+        """Never fails: if nobody reads any more, the app goes on."""
+        self._put(self._rewriting(chunk) if self.is_live else self._formed(chunk), chunk.origin.is_error)
+        return 0
+
+    def reopen(self) -> None:
+        """Stays as it is."""
+
+    def settle(self) -> None:
+        """Takes lines away that have no end; they come again."""
+        self._put(self._bottom.erased(), is_error=True)
+
+    def _put(self, data: bytes, is_error: bool) -> None:
+        stream = self._streams[is_error]
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+            stream.buffer.write(data)
+            stream.buffer.flush()
+
+    def _rewriting(self, chunk: Chunk) -> bytes:
+        """The lines, above those that have no end yet."""
+        data = self._formed(chunk)
+        if not (self._bottom or chunk.is_partial):
+            return data
+        row = data[:-1] if chunk.is_partial and printable_bytes(chunk.data).strip() else b""
+        self._bottom.put(_source_of(chunk), row)
+        width, height = 80, 24
+        with contextlib.suppress(OSError, ValueError):
+            width, height = os.get_terminal_size(self._streams[1].fileno())
+        return self._bottom.around(b"" if chunk.is_partial else data, width or 80, height or 24)
+
+    def _formed(self, chunk: Chunk) -> bytes:
+        """The lines in their form, as this stream may have them."""
+        if not self._cleans[chunk.origin.is_error]:
+            return self._form(chunk)
+        if self._form is as_json:
+            return json_printable(self._form(chunk))
+        return self._form(msgspec.structs.replace(chunk, data=printable_bytes(chunk.data)))
+
+    def close(self) -> None:
+        """Belongs to the process."""
+
+
+class File:
+    """A log file; the Kingpin's own words go to the terminal as well, if there is one."""
+
+    is_terminal = False
+    is_live = False
+
+    def __init__(self, logs: Logs, form: Form, terminal: Terminal) -> None:
+        self._form = form
+        self._terminal = terminal
+        self._has_terminal = is_terminal(sys.stderr)
+        self._file = LogFile(logs)
+        self._told = ""
+        self._remarked = ""
+        self.why_slow = f"the disk of {self._file.path} takes them too slowly"
+        self._tell()
+
+    def __repr__(self) -> str:
+        return f"<File {self._file}>"
+
+    def write(self, chunk: Chunk) -> int:
+        """Writes lines; how many of them could not be. Why is said once, on the terminal."""
+        if self._has_terminal and chunk.origin.role == KINGPIN:
+            self._terminal.write(chunk)
+        data = self._form(chunk)
+        lost = data[self._file.write(data) :].count(b"\n")
+        self._tell()
+        return lost
+
+    def reopen(self) -> None:
+        """Somebody else has put the file aside."""
+        self._file.reopen()
+        self._tell()
+
+    def settle(self) -> None:
+        """Is no terminal."""
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._file.close()
+
+    def _tell(self) -> None:
+        problem = self._file.problem
+        if problem and not self._told:
+            self._terminal.write(word(f"{problem}. The app goes on; what it prints is lost until that is mended."))
+        elif self._told and not problem:
+            self._terminal.write(word(f"{self._file.path} can be written again."))
+        self._told = problem
+        if self._file.remark != self._remarked:
+            self._remarked = self._file.remark
+            self._terminal.write(word(self._remarked))
+
+
+def word(text: str, is_error: bool = True) -> Chunk:
+    """A word of the Kingpin's own; on stderr, unless it stands for what was to be on stdout."""
+    data = f"{text}\n".encode(errors="replace")
+    return Chunk(time.time(), Origin(KINGPIN, 0, os.getpid(), is_error, BOLD), data, data.count(b"\n"))
+
+
+def sink_of(logs: Logs, color: bool) -> Sink:
+    """Where the plan wants it."""
+    if logs.format == "json":
+        terminal = Terminal(as_json, logs.raw)
+        return File(logs, as_json, terminal) if logs.file else terminal
+    terminal = Terminal(as_painted_text if color else as_text, logs.raw)
+    return File(logs, as_dated_text, terminal) if logs.file else terminal
+
+
+class Writer:
+    """The queue and the thread."""
+
+    def __init__(self, sink: Sink) -> None:
+        self._sink = sink
+        self._queue: deque[Chunk | Callable[[], None]] = deque()  # or what the sink is to do then
+        self._waiting = 0
+        self._shares: Counter[Source] = Counter()  # bytes that wait, by who has printed them
+        self._flooding: set[Source] = set()
+        self._dropped: Counter[Source] = Counter()  # since it was said last
+        self._unwritten: Counter[Source] = Counter()
+        self.dropped = 0
+        """Lines that were not written, in all."""
+        self._wake = threading.Condition()
+        self._is_held = False  # somebody else has the terminal
+        self._closing = False
+        self._is_writing = False
+        self._thread = start_thread(self._run, "mob-console")
+
+    def __repr__(self) -> str:
+        return f"<Writer to {self._sink}, {self._waiting:,} bytes wait, {self.dropped:,} lines dropped>"
+
+    @property
+    def is_live(self) -> bool:
+        """Whether a line that is shown can be rewritten."""
+        return self._sink.is_live
+
+    def put(self, chunk: Chunk) -> None:
+        """Has it written, or drops it."""
+        source = _source_of(chunk)
+        with self._wake:
+            if chunk.is_partial and self._waiting > SHARE:
+                return  # it comes again
+            if self._is_too_much(source, len(chunk.data)):
+                self._dropped[source] += chunk.count
+                self.dropped += chunk.count
+                return
+            if self._dropped and not self._flooding:
+                self._say_dropped()
+            self._enqueue(chunk)
+            self._wake.notify()
+
+    def hold(self) -> None:
+        """Writes what is there, and from now on nothing to a terminal; what comes waits, within the same bounds."""
+        if self._sink.is_terminal:
+            self.settle()
+            self.wait_empty(SETTLED)
+            with self._wake:
+                self._is_held = True
+
+    def release(self) -> None:
+        """Goes on."""
+        with self._wake:
+            self._is_held = False
+            self._wake.notify()
+
+    def reopen(self) -> None:
+        """Has the file opened anew, after what was printed so far."""
+        self._have_done(self._sink.reopen)
+
+    def settle(self) -> None:
+        """Has lines without an end taken off the screen, after what was printed so far."""
+        self._have_done(self._sink.settle)
+
+    def _have_done(self, action: Callable[[], None]) -> None:
+        with self._wake:
+            self._queue.append(action)
+            self._wake.notify()
+
+    def wait_empty(self, seconds: float = FLUSHED) -> None:
+        """Waits until all is written, so long at most."""
+        with self._wake:
+            self._wake.wait_for(lambda: not self._queue and not self._is_writing, seconds)
+
+    def losses(self) -> tuple[int, list[tuple[Source, int]]]:
+        """For the next program: lines dropped in all, and since it was said; what waits now will not be written."""
+        with self._wake:
+            lost = self._dropped + self._unwritten
+            for chunk in self._queue:
+                if isinstance(chunk, Chunk):
+                    lost[_source_of(chunk)] += chunk.count
+            waiting = sum(chunk.count for chunk in self._queue if isinstance(chunk, Chunk))
+            return self.dropped + waiting, list(lost.items())
+
+    def take_over(self, dropped: int, lost: Iterable[tuple[Source, int]]) -> None:
+        """What the program before this one could not write."""
+        with self._wake:
+            self.dropped += dropped
+            self._dropped.update(dict(lost))
+            self._wake.notify()
+
+    def close(self) -> None:
+        """Writes what is there and ends."""
+        with self._wake:
+            self._closing = True
+            self._is_held = False
+            self._wake.notify()
+        self._thread.join(timeout=CLOSED)
+        if not self._thread.is_alive():
+            self._sink.close()
+
+    def _is_too_much(self, source: Source, size: int) -> bool:
+        if source in self._flooding:
+            if self._waiting > WAITING_LIMIT // 2:
+                return True
+            self._flooding.clear()
+        elif self._waiting + size > WAITING_LIMIT and self._shares[source] + size > SHARE:
+            self._flooding.add(source)
+            return True
+        return False
+
+    def _enqueue(self, chunk: Chunk) -> None:
+        self._queue.append(chunk)
+        self._waiting += len(chunk.data)
+        self._shares[_source_of(chunk)] += len(chunk.data)
+
+    def _say_dropped(self) -> None:
+        """In the place of what was dropped."""
+        for source, count in self._dropped.items():
+            self._enqueue(word(f"{_lines_of(source, count)} dropped: {self._sink.why_slow}.", source[1]))
+        self._dropped.clear()
+
+    def _run(self) -> None:
+        while self._has_more():
+            with self._wake:
+                chunk = self._queue.popleft()
+                if isinstance(chunk, Chunk):
+                    self._waiting -= len(chunk.data)
+                    source = _source_of(chunk)
+                    self._shares[source] -= len(chunk.data)
+                    if not self._shares[source]:
+                        del self._shares[source]
+            carry_on(partial(self._write, chunk), None)
+            with self._wake:
+                self._is_writing = False
+                if not self._queue:
+                    self._wake.notify_all()
+
+    def _has_more(self) -> bool:
+        """Waits for something to write; whether there is any."""
+        with self._wake:
+            self._wake.wait_for(lambda: (self._queue or self._dropped or self._closing) and not self._is_held)
+            if not self._queue and self._dropped:
+                self._flooding.clear()
+                self._say_dropped()
+            self._is_writing = bool(self._queue)
+            return self._is_writing
+
+    def _write(self, chunk: Chunk | Callable[[], None]) -> None:
+        if not isinstance(chunk, Chunk):
+            chunk()
+            return
+        lost = self._sink.write(chunk)
+        if chunk.is_partial:
+            return
+        if lost:
+            with self._wake:
+                self._unwritten[_source_of(chunk)] += lost
+                self.dropped += lost
+        elif self._unwritten:
+            unwritten, self._unwritten = self._unwritten, Counter()
+            for source, count in unwritten.items():
+                self._sink.write(word(f"{_lines_of(source, count)} lost: the file could not be written."))
+
+
+def _source_of(chunk: Chunk) -> Source:
+    return chunk.origin.name, chunk.origin.is_error
+
+
+def _lines_of(source: Source, count: int) -> str:
+    return f"{count:,} lines of {source[0]} were" if count != 1 else f"1 line of {source[0]} was"

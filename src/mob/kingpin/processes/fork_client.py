@@ -1,0 +1,243 @@
+"""The Kingpin's hold on its fork server: starts it, orders launches, hears reports, replaces it when it dies.
+
+The fork server is a fresh interpreter (never a fork of the Kingpin, which has a loop), with the same flags and module
+path. It leads a process group of its own, so that Ctrl-C at the terminal reaches the Kingpin alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from typing import cast
+
+from mob.plan import Plan
+from mob.rim import descendants, pidfds, places, processes
+from mob.rim.guardian import title_of as guardian_title
+from mob.rim.link import Link
+from mob.rim.reactor import Reactor
+from mob.wire import messages as m
+
+LIMIT = 1024 * 1024
+KILLED = 5.0
+"""Seconds in which a process ends that was killed; one that hangs in the kernel does not."""
+SECRET = "MOB_CLUSTER"
+"""May have a password in it, and is for the Kingpin: mobsters do not get it."""
+MAIN = (
+    "import sys; sys.path[:] = {first!r}; from mob.mobster.__main__ import main; sys.path[:] = {path!r}; "
+    "main({arguments!r})"
+)
+"""The program of the fork server. It imports mob, and what that needs, with the directories of the app at the end of
+the path: a role file called queue.py hides the module of that name from the roles, and from nothing else."""
+
+
+class ForkClient:
+    """The fork server as the Kingpin knows it."""
+
+    def __init__(
+        self,
+        reactor: Reactor,
+        plan: Plan,
+        on_report: Callable[[m.Report], None],
+        on_gone: Callable[[str], None],
+        has_colors: bool = False,
+    ) -> None:
+        self._reactor = reactor
+        self._plan = plan
+        self._on_report = on_report
+        self._on_gone = on_gone
+        self._has_colors = has_colors
+        self._process: subprocess.Popen[bytes] | processes.Child | None = None
+        self._link: Link | None = None
+        self._held: list[tuple[m.Order, Sequence[int]]] = []  # for the next fork server, while there is none
+        self._remembered: set[str] = set()
+        self._directory = places.here()
+        self._path = [places.spelled(place) if place else place for place in sys.path]  # before a link is moved
+        self.deadman = processes.make_deadman()
+        """The two ends of the deadman pipe."""
+        self._closing = False
+        self.failures = 0
+        """How many fork servers in a row have ended before they had launched anything."""
+
+    def __repr__(self) -> str:
+        return f"<ForkClient, fork server pid {self.pid}>"
+
+    @property
+    def pid(self) -> int:
+        """The fork server's process id."""
+        return self._process.pid if self._process else 0
+
+    @property
+    def link(self) -> Link | None:
+        """The channel to the fork server."""
+        return self._link
+
+    def take_over(self, pid: int, channel: int, deadman: tuple[int, int]) -> None:
+        """The fork server of the program before this one; `kill` and `open` follow, for it holds old code. `channel` is
+        -1 if it has just ended."""
+        for descriptor in self.deadman:
+            os.close(descriptor)
+        self.deadman = deadman
+        self._process = processes.Child(pid) if pid else None
+        if channel >= 0:
+            self._listen(socket.socket(fileno=channel))
+
+    def open(self) -> None:
+        """Starts the fork server."""
+        own, other = socket.socketpair()
+        passed = (other.fileno(), *self.deadman)
+        plan = self._plan
+        of_the_app = {"", plan.base, self._directory}
+        first = sorted(self._path, key=of_the_app.__contains__)  # which keeps the order within both parts
+        arguments = (*passed, plan.grace, plan.name, plan.base, plan.preload)
+        code = MAIN.format(first=first, path=self._path, arguments=arguments)
+        flags = cast(list[str], subprocess._args_from_interpreter_flags())  # type: ignore[attr-defined]  # as multiprocessing
+        env = {name: value for name, value in os.environ.items() if name != SECRET}
+        env[descendants.APP_MARK] = descendants.name_of(self.deadman[0])
+        if self._has_colors:
+            env.setdefault("FORCE_COLOR", "1")  # mobsters have pipes, and what they print is seen on a terminal
+        self.failures += 1  # until it reports something
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, *flags, "-c", code],
+                cwd=self._directory if os.path.isdir(self._directory) else None,
+                pass_fds=passed,
+                process_group=0,
+                stdin=subprocess.DEVNULL,
+                env=env,
+            )
+        except OSError:
+            self.failures -= 1
+            own.close()
+            raise
+        finally:
+            other.close()
+        self._listen(own)
+
+    def _listen(self, own: socket.socket) -> None:
+        self._link = Link(own, self._reactor, m.decode_report, self._handle_reports, self._handle_end, LIMIT)
+        self._link.name = "the fork server"
+        self._link.start()
+
+    def order(self, order: m.Order, descriptors: Sequence[int] = ()) -> None:
+        """Tells the fork server what to do, or the next one if there is none; the descriptors are closed once sent."""
+        if self._process is None or self._link is None:
+            self._held.append((order, descriptors))
+        elif descriptors:
+            self._link.post_with(order, descriptors)
+        else:
+            self._link.post(order)
+
+    @property
+    def held(self) -> list[int]:
+        """The uids of the mobsters that the next fork server is to make."""
+        return [order.uid for order, _ in self._held if isinstance(order, m.Fork)]
+
+    def remember(self, paths: Sequence[str]) -> None:
+        """Socket files that the last will is to remove."""
+        for path in paths:
+            if path not in self._remembered:
+                self._remembered.add(path)
+                self.order(m.Remember(path))
+
+    def inform(self, pids: Sequence[int], paths: Sequence[str]) -> None:
+        """Tells a fork server that has just been started what the dead one has left, and what has been held for it."""
+        self._remembered.clear()
+        held, self._held = self._held, []
+        for pid in pids:
+            self.order(m.Adopt(pid))
+        self.order(m.Relieve())
+        self.remember(paths)
+        for order, descriptors in held:
+            self.order(order, descriptors)
+
+    def handle_exit(self, pid: int, status: int) -> bool:
+        """A child of the Kingpin has ended; whether it was the fork server."""
+        if pid != self.pid:
+            return False
+        assert self._process is not None
+        self._process.returncode = status  # it was reaped by the Kingpin, not by Popen
+        self._process = None
+        if self._link is not None:
+            self._link.drain()  # what it still reported
+            self._link.close()
+        if not self._closing:
+            self._on_gone(processes.exit_text(status))
+        return True
+
+    def end_mobster(self, pid: int) -> None:
+        """Ends a mobster at once, and all that it has started."""
+        pidfds.signal_child(pid, self._parents(), signal.SIGKILL, whole_group=True)
+
+    def ask_for_stacks(self, pid: int) -> None:
+        """Has a mobster write where its threads stand to its stderr."""
+        if processes.STACKS:
+            pidfds.signal_child(pid, self._parents(), processes.STACKS)
+
+    def has_left(self, pid: int) -> bool:
+        """Whether a mobster of a fork server that has ended is there: it is the Kingpin's child now."""
+        return pidfds.is_child(pid, self._parents())
+
+    def guard(self, pid: int) -> None:
+        """Has another child of the Kingpin, which leads a group, end with the app."""
+        self.order(m.Adopt(pid))
+
+    def _parents(self) -> tuple[int, int]:
+        """Whose child a mobster is."""
+        return os.getpid(), self.pid
+
+    def kill(self) -> None:
+        """Ends the fork server at once, its mobsters go on; `open` and `inform` follow."""
+        if self._process is not None:
+            self._process.kill()
+            self._await_end(KILLED)  # what it has reported by then is in the link
+            self._process = None
+        if self._link is not None:
+            self._link.drain()
+            self._link.close()
+
+    def _has_seen_to_all(self) -> bool:
+        """Waits until the fork server has ended, and its guardian with it; whether it did so in time, and by itself."""
+        assert self._process is not None
+        self.wake()
+        if self._await_end(self._plan.grace + KILLED):
+            return True
+        self._process.kill()
+        self._await_end(KILLED)
+        return False
+
+    def _await_end(self, seconds: float) -> bool:
+        """Waits for the end of the fork server, so long at most; whether it has ended."""
+        assert self._process is not None
+        if not pidfds.wait_for(self._process.pid, seconds):
+            return False
+        self._process.returncode = 0  # it was not waited for by Popen, which would warn of it
+        return True
+
+    def wake(self) -> None:
+        """Lets a fork server go on that somebody has stopped (SIGSTOP)."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGCONT)
+
+    def close(self) -> None:
+        """Ends the fork server by ending the channel, and waits until it has seen to what is left."""
+        self._closing = True
+        if self._link is not None:
+            self._link.close()
+        if self._process is None or not self._has_seen_to_all():
+            with contextlib.suppress(OSError):  # no descriptor to be had to look for them
+                descendants.end_children(os.getpid(), guardian_title(os.getpid()))
+        for descriptor in (*self.deadman, *(each for _, descriptors in self._held for each in descriptors)):
+            os.close(descriptor)
+
+    def _handle_reports(self, link: Link, reports: list[m.Report]) -> None:
+        self.failures = 0
+        for report in reports:
+            self._on_report(report)
+
+    def _handle_end(self, link: Link, why: str) -> None:
+        """Its exit follows, and tells more."""

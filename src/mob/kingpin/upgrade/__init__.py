@@ -1,0 +1,1 @@
+"""The Kingpin replaces its own program, and hands over what it knows."""

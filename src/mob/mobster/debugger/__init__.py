@@ -1,0 +1,1 @@
+"""`breakpoint()` in a mobster: pdb in the terminal of the Kingpin."""

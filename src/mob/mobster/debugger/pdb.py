@@ -1,0 +1,85 @@
+"""pdb, as a mobster needs it: it asks on a terminal that is lent, and stays in the application's code.
+
+Imported at the first `breakpoint()` of a process. The terminal is kept while the user goes on step by step, so that no
+other debugger cuts in; it is given back at `continue`, at `quit`, and where the steps lead out of the application's
+code.
+"""
+
+from __future__ import annotations
+
+import dis
+import inspect
+import pdb
+import sys
+import termios
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from mob.mobster.debugger.debugging import Terminal, place_of
+
+OURS = str(Path(__file__).resolve().parents[1])
+MACHINERY = ("mob", "mob.*", "asyncio", "asyncio.*", "uvloop", "uvloop.*", "threading", "concurrent.*", "contextvars")
+"""Modules that run the application's code, and are not entered."""
+SUSPENDABLE = inspect.CO_COROUTINE | inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
+
+
+class Debugger(pdb.Pdb):
+    """The debugger of one thread."""
+
+    def __init__(self, terminal: Terminal) -> None:
+        super().__init__(skip=MACHINERY, nosigint=True)
+        self.terminal = terminal
+        self._has_left = False  # whether the user has seen enough
+
+    def interaction(self, frame: FrameType | None, traceback: Any = None) -> None:
+        """Shows where the program stands and asks what to do, until it is to go on."""
+        from_there = frame or self.curframe
+        if from_there is not None and not self.terminal.borrow(place_of(from_there)):
+            self.set_continue()  # the terminal was closed: nobody can say anything
+            return
+        self._has_left = False
+        self.stdin, self.stdout = sys.stdin, sys.stdout
+        try:
+            with self.terminal.asking():
+                super().interaction(frame, traceback)
+        except (OSError, termios.error):  # it was closed
+            self.set_continue()
+        if self._has_left:
+            self.terminal.give_back()
+
+    def set_continue(self) -> None:
+        """The user has said `continue`, or left the application's code."""
+        self._has_left = True
+        super().set_continue()
+
+    def set_quit(self) -> None:
+        """The user has said `quit`: what runs here ends as failed."""
+        self._has_left = True
+        super().set_quit()
+
+    def user_return(self, frame: FrameType, return_value: Any) -> None:
+        """A function returns; its caller may be none of the application's."""
+        super().user_return(frame, return_value)
+        if not self._has_left and not self._is_of_the_application(frame.f_back):
+            self.set_continue()
+            self.terminal.give_back()
+
+    def dispatch_return(self, frame: FrameType, arg: Any) -> Any:
+        """A coroutine that waits returns to its loop as if it were over: a step over that comes to its next line. One
+        that is over is shown as such, which bdb does for functions only."""
+        if frame.f_code.co_flags & SUSPENDABLE and (self.stop_here(frame) or frame is self.returnframe):
+            if _is_suspended(frame):
+                self.set_next(frame)
+                return self.trace_dispatch
+            self.set_step()
+        return super().dispatch_return(frame, arg)
+
+    def _is_of_the_application(self, frame: FrameType | None) -> bool:
+        if frame is None or frame.f_code.co_filename.startswith((OURS, "<frozen importlib")):
+            return False
+        return not self.is_skipped_module(frame.f_globals.get("__name__", ""))
+
+
+def _is_suspended(frame: FrameType) -> bool:
+    return dis.opname[frame.f_code.co_code[frame.f_lasti]] == "YIELD_VALUE"

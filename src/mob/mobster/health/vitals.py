@@ -1,0 +1,214 @@
+"""What a mobster tells of itself without being asked by a call: how it goes, and where it stands when it hangs.
+
+All of it is put together by the liveness thread, whatever the loop does. Whether the loop stands still is seen by
+asking it: at each beat it is given a function to call, and the time until it has done so is how long it is stuck.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+import threading
+import traceback
+from collections.abc import Callable
+from time import monotonic, process_time
+from typing import TYPE_CHECKING, Any
+
+from mob.mobster.debugger import debugging
+from mob.peer.serving.measure.tallies import MOST_TALLIES
+from mob.rim.places import PACKAGE
+from mob.rim.processes import ResidentMemory
+from mob.wire import messages as m
+
+if TYPE_CHECKING:
+    from mob.mobster.http.requests import Requests
+    from mob.peer.peer import Peer
+
+FRAMES, AWAITED = ("cr_frame", "gi_frame", "ag_frame"), ("cr_await", "gi_yieldfrom", "ag_await")
+DEEPEST = 50
+"""Frames of a task that are shown."""
+REST = 2.9
+"""Seconds between two beats of a process that rests: every third second, whenever in it the thread wakes."""
+MOST_TASKS = 100
+"""Tasks whose stacks are shown."""
+
+
+class Vitals:
+    """The signs of life of one process."""
+
+    def __init__(
+        self,
+        peer: Peer,
+        may_rest: bool = False,
+        count_connections: Callable[[], dict[str, int]] = dict[str, int],
+    ) -> None:
+        self._peer = peer
+        self._may_rest = may_rest
+        self._said_at = -REST  # when the last beat was given
+        self._was_idle = False
+        self._served = 0  # calls, by then
+        self._lag = 0.0  # seconds after which the loop has come round, when it was asked last
+        self._count_connections = count_connections
+        self._counted: dict[str, int] = {}
+        self._asked_at = 0.0  # when the loop was asked to come round, 0 if it has done so
+        self.blocked = ""
+        """Where the module of the role has been for some time without being ready, if it has."""
+        self._said_blocked = ""
+        self._debugged_at = 0.0  # when a debugger was last seen to have stopped the loop
+        self._requested = 0  # HTTP requests that had ended at the last beat
+        self.requests: Requests | None = None
+        """The HTTP requests of a role that serves an application."""
+        self._memory = ResidentMemory()
+
+    def __repr__(self) -> str:
+        return f"<Vitals of {self._peer.name}>"
+
+    def close(self) -> None:
+        """Nothing more is told."""
+        self._memory.close()
+
+    def next_beat(self) -> m.Beat | None:
+        """The beat of this second. None if there is nothing to say: a process that rests, and has said so, says it
+        every third second only, if it may; sixteen at rest take 0.3 % of a core then, instead of 0.7."""
+        now, serving = monotonic(), self._peer.serving
+        has_work = serving.in_hand or serving.running.on_loop_since or serving.answers.served != self._served
+        has_work = has_work or self._peer.calling.parked() or self._lasting(now)
+        requests = self.requests
+        if requests is not None:
+            has_work = has_work or requests.open or requests.ended != self._requested
+            self._requested = requests.ended
+        has_news = has_work or self.blocked != self._said_blocked
+        self._said_blocked = self.blocked
+        is_idle = not (has_news or self._asked_at)
+        if self._may_rest and is_idle and self._was_idle and now < self._said_at + REST:
+            return None
+        self._said_at, self._was_idle, self._served = now, is_idle, serving.answers.served
+        return self.beat()
+
+    def beat(self) -> m.Beat:
+        """How it goes at this moment."""
+        peer, now = self._peer, monotonic()
+        stuck = 0.0
+        if self._asked_at:
+            stuck = now - self._asked_at
+            if debugging.is_stopped(peer.reactor.thread):
+                self._debugged_at = now
+        else:
+            self._asked_at = now
+            peer.reactor.call(self._come_round)
+        serving, requests = peer.serving, self.requests
+        on_loop = bool(serving.running.on_loop_since)
+        open_requests, waiting_requests = (0, 0) if requests is None else (requests.open, requests.waiting)
+        parked = peer.calling.parked()
+        return m.Beat(
+            calls=serving.answers.served,
+            shared=peer.buffers.used,
+            memory=self._memory.read(),
+            stuck=min(stuck, now - self._debugged_at),
+            allowed=serving.running.allowed() if stuck else 0.0,
+            in_hand=serving.in_hand + on_loop + open_requests,
+            parked=parked,
+            running=(*serving.running.report(now), *self._lasting(now)),
+            waiting=waiting_requests + (serving.waiting if not stuck else serving.in_hand),
+            cpu=process_time(),
+            lag=max(self._lag, stuck),
+            connections=self._connections(),
+            parked_bytes={role: peer.calling.parked_bytes(role) for role in parked},
+            open_requests=open_requests,
+            requests={} if requests is None else dict(requests.answered),
+            blocked=self.blocked,
+            **self._tallies(),
+        )
+
+    def _lasting(self, now: float) -> list[m.Running]:
+        """Return what takes long and is no call: a handler, and tasks that were cancelled."""
+        serving = self._peer.serving
+        blocking, cancelled = self._peer.handlers.blocking(now), serving.cancelling.lasting(now)
+        if cancelled:
+            calls = set(serving.tasks.values())
+            blocking += [
+                m.Running(f"{who}, cancelled,", since, "the loop")
+                for task, who, since in cancelled
+                if task not in calls
+            ]
+        return blocking
+
+    def _connections(self) -> dict[str, int]:
+        """Return the last count where there is no descriptor for another."""
+        with contextlib.suppress(OSError):
+            self._counted = self._count_connections()
+        return self._counted
+
+    def _tallies(self) -> dict[str, Any]:
+        tallies = self._peer.serving.tallies
+        if tallies is None:
+            return {}
+        return {
+            "tallies": tallies.take(),
+            "unserved": tallies.take_unserved(),
+            "traffic": tallies.take_traffic(self._peer.contacts),
+            "flight": self._flight(),
+        }
+
+    def _flight(self) -> dict[str, int]:
+        """Return the calls that have begun and not ended, by export, whatever the loop does meanwhile."""
+        serving = self._peer.serving
+        behind = 0 if serving.threads is None else max(0, serving.threads.behind - 1)
+        counts = serving.running.begun(behind)
+        counts.update(stream.export for stream in list(serving.streams.values()) if stream.export)
+        return dict(counts.most_common(MOST_TALLIES))
+
+    def _come_round(self) -> None:
+        reactor = self._peer.reactor
+        if reactor.is_stood_in:  # the loop's own thread has not come round
+            reactor.stand_in.leave(self._come_round)
+            return
+        self._lag = monotonic() - self._asked_at
+        self._asked_at = 0.0
+
+    def stacks(self) -> str:
+        """Where all threads and tasks stand."""
+        parts: list[str] = []
+        running = self._peer.serving.running.report(monotonic())
+        parts += [f"serving {call.label} for {call.seconds:.1f} s, from {call.caller}" for call in running]
+        names = {thread.ident: thread.name for thread in threading.enumerate()}
+        for ident, frame in sys._current_frames().items():  # pyright: ignore[reportPrivateUsage]  the documented way
+            if ident != threading.get_ident():
+                parts.append(f"thread {names.get(ident, ident)}:")
+                parts += _lines(_relevant(traceback.extract_stack(frame)))
+        try:
+            tasks = list(asyncio.all_tasks(self._peer.reactor.loop))
+        except RuntimeError:  # they changed while they were being counted
+            tasks = []
+        for task in tasks[:MOST_TASKS]:
+            parts.append(f"task {task.get_name()}, {getattr(task.get_coro(), '__qualname__', task.get_coro())}:")
+            parts += _lines(_stack_of(task))
+        if len(tasks) > MOST_TASKS:
+            parts.append(f"and {len(tasks) - MOST_TASKS:,} tasks more")
+        return "\n".join(parts)
+
+
+def _relevant(stack: traceback.StackSummary) -> traceback.StackSummary:
+    """Without mob's own frames at the top, through which every stack goes; all of it if there are no others."""
+    for at, entry in enumerate(stack):
+        if not entry.filename.startswith((PACKAGE, "<")):
+            return traceback.StackSummary.from_list(stack[at:])
+    return stack
+
+
+def _stack_of(task: asyncio.Task[Any]) -> traceback.StackSummary:
+    """From the coroutine of a task down the chain of what awaits what (`Task.get_stack` shows the first only)."""
+    stack = traceback.StackSummary()
+    waiting: Any = task.get_coro()
+    for _ in range(DEEPEST):
+        frame = next((frame for name in FRAMES if (frame := getattr(waiting, name, None)) is not None), None)
+        if frame is None:
+            break
+        stack.extend(traceback.extract_stack(frame, limit=1))
+        waiting = next((after for name in AWAITED if (after := getattr(waiting, name, None)) is not None), None)
+    return stack
+
+
+def _lines(stack: traceback.StackSummary) -> list[str]:
+    return [line.rstrip("\n") for entry in traceback.format_list(stack) for line in entry.splitlines()]

@@ -1,0 +1,1 @@
+"""Outgoing calls: proxies, the choice of a worker, batches, durable messages."""

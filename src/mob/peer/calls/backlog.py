@@ -1,0 +1,52 @@
+"""The backlog of a client: how many of its calls wait for a worker, told to its Kingpin.
+
+A mobster says so in its beats; a client has none. Nothing is sent and no timer runs while nothing waits. The first
+message follows `FIRST` seconds after a call began to wait, if one waits then; calls that wait for a moment only, as a
+burst of short ones does, are not worth the Kingpin's time, and no reason for a role to grow. From then on there is a
+message a second, until one says that nothing waits any more. It is repeated even if nothing has changed: a Kingpin that
+has taken the place of another knows nothing of it.
+"""
+
+from __future__ import annotations
+
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from mob.wire import messages as m
+
+if TYPE_CHECKING:
+    from mob.peer.peer import Peer
+
+FIRST = 0.1
+"""Seconds from the moment at which a call begins to wait until the Kingpin is told."""
+INTERVAL = 1.0
+"""Seconds between two messages while something waits."""
+
+
+class Backlog:
+    """What waits in one client, as its Kingpin knows it. On the loop's thread only."""
+
+    def __init__(self, peer: Peer) -> None:
+        self._peer = peer
+        self._is_watching = False  # a timer runs
+        self._is_told = False  # the Kingpin knows of calls that wait
+
+    def __repr__(self) -> str:
+        return f"<Backlog of {self._peer.name}{', watched' if self._is_watching else ''}>"
+
+    def handle_parked(self) -> None:
+        """A call begins to wait for a worker."""
+        if not self._is_watching:
+            self._is_watching = True
+            self._peer.reactor.call_at(monotonic() + FIRST, self._look)
+
+    def _look(self) -> None:
+        peer = self._peer
+        calling = peer.calling
+        calls = {} if peer.control.is_closed else calling.parked()
+        if calls or self._is_told:
+            peer.control.post(m.Parked(calls, {role: calling.parked_bytes(role) for role in calls}))
+        self._is_told = bool(calls)
+        self._is_watching = not peer.control.is_closed and calling.waiting > 0
+        if self._is_watching:
+            peer.reactor.call_at(monotonic() + INTERVAL, self._look)

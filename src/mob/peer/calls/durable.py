@@ -1,0 +1,163 @@
+"""Durable messages, at both ends: `mob.any("back").send(obj, durable=True)`, and the worker that handles one.
+
+The sender encodes the object and asks a gateway to store it; what that does with it is told in `cluster/durable.py`. A
+worker is called by a gateway, with a target that no function can have, and answers when its handlers have returned: so
+it is the answer that says that the message was handled. Nothing that lives in a process can be in such a message.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Coroutine
+from contextvars import ContextVar
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from msgspec import Raw, Struct
+
+from mob.errors import BadMessage, CallError, Forbidden, Lost, Unavailable, UnknownExport
+from mob.peer.links.contacts import Contact
+from mob.peer.links.served import SERVED
+from mob.peer.references import portable
+from mob.peer.results.call import Call
+from mob.plan import GATEWAY
+from mob.rim.link import Link
+from mob.wire import messages as m
+from mob.wire.references import Reference
+
+if TYPE_CHECKING:
+    from mob.peer.peer import Peer
+    from mob.wire.references import Passage
+
+PATIENCE = 30.0
+"""Seconds in which a message must have been stored."""
+PAUSE = 1.0
+"""Seconds until the next attempt, if nothing has changed before: a link may have broken whose gateway lives."""
+STORE = "store"
+"""The export of gateways that does it."""
+
+
+class Delivery(Struct, frozen=True):
+    """Which durable message is being handled, and for which time. `key` is the same each time."""
+
+    key: str
+    attempt: int
+    """1 is the first."""
+
+
+DELIVERY: ContextVar[Delivery | None] = ContextVar("mob_delivery", default=None)
+
+
+def store(peer: Peer, role: str, obj: Any) -> Call[None]:
+    """Has a message to any one of the role stored; the call is done when it has been."""
+    if not peer.roster.nodes:
+        raise Unavailable(
+            f"a durable message to {role!r}: this app is in no cluster, and a NATS server keeps such messages. "
+            f'Start one with `mob nats`, and say .cluster("nats://127.0.0.1:4222").'
+        )
+    body = peer.encode(obj, "message")
+    passage = peer.callbacks.take() if peer.callbacks.encoding else ()
+    try:
+        whole = bytes(_whole(peer, Raw(body), passage))
+    finally:
+        peer.callbacks.let_go(passage)
+    return _Storing(peer, role, whole).call
+
+
+class _Storing:
+    """A message on its way into the stream. If a gateway dies over it another is asked: the key has it stored once."""
+
+    def __init__(self, peer: Peer, role: str, body: bytes) -> None:
+        self._peer = peer
+        self._args = (role, body, f"{peer.uid}-{next(peer.call_numbers)}")
+        self._until = monotonic() + PATIENCE
+        self._timer = 0
+        self.call: Call[None] = Call(peer, f"a durable message to {role!r}", "")
+        self._attempt()
+
+    def _attempt(self) -> None:
+        gateway = self._gateway()
+        if gateway is None:
+            self._try_again(Unavailable(f"{self.call.label}: no gateway of this machine is ready; see `mob ps`."))
+            return
+        self._peer.contacts.want(gateway)
+        self._peer.calling.call_one(gateway, self.call.label, STORE, self._args, {}).when_done(self._handle_done)
+
+    def _gateway(self) -> Contact | None:
+        members = self._peer.roster.ready(GATEWAY)
+        near = [each.uid for each in members if m.node_of(each.uid) == m.node_of(self._peer.uid)]
+        return next((contact for contact in self._peer.contacts if contact.uid in near), None)
+
+    def _handle_done(self, call: Call[None]) -> None:
+        error = call.exception()
+        if error is None:
+            self.call.settle(None)
+        elif isinstance(error, Lost):
+            self._try_again(error)
+        else:
+            self.call.fail(error)
+
+    def _try_again(self, error: CallError) -> None:
+        if monotonic() >= self._until or self._peer.control.is_closed:
+            self.call.fail(error)
+        else:
+            self._peer.reactor.call(self._wait)
+
+    def _wait(self) -> None:
+        """Try again when the roster has changed, for it tells that a gateway has come or gone; also while the loop's
+        thread waits for this by hand."""
+        self._peer.control.changes.listeners.append(self._wake)
+        self._timer = self._peer.reactor.call_at(min(monotonic() + PAUSE, self._until), self._wake)
+
+    def _wake(self) -> None:
+        listeners = self._peer.control.changes.listeners
+        if self._wake in listeners:
+            listeners.remove(self._wake)
+            self._peer.reactor.cancel(self._timer)
+            self._attempt()
+
+
+def _whole(peer: Peer, body: Raw, passage: Passage) -> Raw:
+    """The body with its large buffers in it; `BadMessage` if there is something in it that ends with this process."""
+    if any(isinstance(reference, Reference) for reference, _ in passage):
+        raise BadMessage("a durable message cannot have functions or iterators in it: it may outlive their process.")
+    if portable.stays_here(passage):
+        raise BadMessage("a durable message cannot have sockets or open files in it: it may outlive their process.")
+    return portable.body_for_far(peer, body, passage)
+
+
+Sender = tuple[int, int, str, int, int, str]
+"""Who has sent it: uid, pid, role, index, generation, and the name of the machine."""
+
+
+def handle(peer: Peer, link: Link, contact: Contact, call: m.Call) -> Coroutine[Any, Any, None]:
+    """Runs the handlers of a message that a gateway hands over; raises, or what it returns does, if one does."""
+    if contact.member.role != GATEWAY:
+        raise UnknownExport(f"{peer.role!r} exports no function {call.target!r}: only gateways say that.")
+    body, sender, key, attempt = peer.codec.decode(call.args)
+    uid, pid, role, index, generation, node = sender
+    writer = Contact(peer, m.Member(uid, pid, role, index, generation, "gone"))
+    writer.node = node
+    if peer.admission is not None and not peer.admission.may_call(role):
+        raise Forbidden(f"{writer.name} may not send to {peer.role!r}: {peer.admission.rule}")
+    return _run(peer, link, writer, body, Delivery(key, attempt))
+
+
+async def _run(peer: Peer, link: Link, writer: Contact, body: bytes, delivery: Delivery) -> None:
+    handlers = peer.handlers.of("message")
+    if not handlers:
+        raise UnknownExport(f"{peer.name} has no handler of messages: its module says @mob.on('message') nowhere.")
+    SERVED.set((writer, None, link))  # this is a task of its own
+    DELIVERY.set(delivery)
+    obj = peer.codec.decode(body)
+    results = await asyncio.gather(*(_call(peer, handler, obj) for handler in handlers), return_exceptions=True)
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result
+
+
+async def _call(peer: Peer, handler: Any, obj: Any) -> None:
+    value = peer.handlers.call(handler, obj)
+    if inspect.isawaitable(value):
+        await value

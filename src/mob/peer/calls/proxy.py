@@ -1,0 +1,337 @@
+"""What the application holds of the others: proxies of roles, and targets of messages.
+
+Thin: a proxy knows a role's name and how to call; what is known of its exports it asks of the roster, each time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable, Iterable, Sequence
+from contextvars import copy_context
+from functools import partial
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Literal, overload
+
+import msgspec
+
+from mob.errors import MobError, PartialFailure, UnknownExport, nearest
+from mob.peer.calls import durable as durable_messages
+from mob.peer.calls.batches import Chunked
+from mob.peer.calls.calling import DEFAULTS, WAIT, Options
+from mob.peer.calls.mapping import Map
+from mob.peer.results.call import Call
+from mob.peer.results.checking import check_seconds
+from mob.peer.results.typed import Interface, NewCall
+from mob.rim.board import mark_of
+from mob.wire.messages import MAP, Export as Info
+
+if TYPE_CHECKING:
+    from mob.peer.links.contacts import Contact
+    from mob.peer.peer import Peer
+
+
+class Proxy:
+    """A role as others call it: every exported function is an attribute, and each call goes to any one worker.
+
+    `UnknownExport`, with the nearest name, for what the role does not export: at once if all of its exports are known
+    already, else when the call ends. All else that goes wrong is told by the `Call`.
+
+    >>> back = mob.require("back")          # doctest: +SKIP
+    >>> back.foo(1, x=2).result()           # doctest: +SKIP
+    >>> await back.foo(1, x=2)              # doctest: +SKIP
+    """
+
+    def __init__(self, peer: Peer, role: str, options: Options = DEFAULTS, interface: Interface | None = None) -> None:
+        self._mob_peer = peer
+        self._mob_interface = interface
+        self._mob_role = role
+        self._mob_options = options
+        peer.calling.route(role)  # asks for links now, so they are there when the first call is made
+
+    def options(self, **changes: Any) -> Proxy:
+        """A view of this proxy that calls with other options.
+
+        `wait`: seconds to wait for a ready worker (30). `timeout`: seconds for the whole call (no limit). `pid`: only
+        the worker with this process id. `key`: always the worker in the place that this key belongs to (rendezvous
+        hashing). `retries`: how often a call of an idempotent export is repeated after a death (3). `TypeError` for
+        any other, `ValueError` for seconds that are no number (nan).
+
+        >>> back.options(timeout=2, key="ada").greet("Ada")     # doctest: +SKIP
+        """
+        known = Options.__struct_fields__
+        for name in changes:
+            if name not in known:
+                raise TypeError(f"a proxy has no option {name!r}. {nearest(name, known)}")
+        for name in ("wait", "timeout"):
+            check_seconds(name, changes.get(name))
+        if not isinstance(changes.get("retries", 0), int):
+            raise TypeError(f"retries={changes['retries']!r} is not a whole number.")
+        changed = msgspec.structs.replace(self._mob_options, **changes)
+        return Proxy(self._mob_peer, self._mob_role, changed, self._mob_interface)
+
+    def __getattr__(self, name: str) -> RemoteExport:
+        if name.startswith("__") and name.endswith("__"):
+            raise AttributeError(name)  # Python asking for a protocol, not the application for a function
+        exports = _exports_of(self._mob_peer, self._mob_role)
+        if exports is not None and name not in exports and self._mob_peer.roster.roles[self._mob_role].complete:
+            raise unknown_export(self._mob_role, name, exports, self._mob_interface)
+        export = RemoteExport(self._mob_peer, self._mob_role, name, self._mob_options, self._mob_interface)
+        self.__dict__[name] = export
+        return export
+
+    def __dir__(self) -> Iterable[str]:
+        return ["options", *(_exports_of(self._mob_peer, self._mob_role) or {})]
+
+    def __repr__(self) -> str:
+        exports = _exports_of(self._mob_peer, self._mob_role)
+        shown = "no worker was ready yet" if exports is None else ", ".join(e.name for e in exports.values())
+        return f"<proxy of {self._mob_role!r}: {shown or 'no exports'}>"
+
+
+OWN = frozenset(name for name in vars(Proxy) if not name.startswith("_"))
+"""Names that a proxy has itself: an export that is called so cannot be reached by a dot."""
+
+
+class RemoteExport:
+    """One exported function of a role. Calling it sends the call and returns a `Call`."""
+
+    __slots__ = ("_call", "_peer", "label", "mark", "name", "new_call", "options", "role", "route")
+
+    def __init__(self, peer: Peer, role: str, name: str, options: Options, interface: Interface | None = None) -> None:
+        self._peer = peer
+        self._call = peer.calling.call
+        self.role = role
+        self.name = name
+        self.label = f"{role}.{name}"
+        self.mark = mark_of(self.label)
+        self.route = peer.calling.route(role)
+        self.options = options
+        self.new_call: NewCall = Call if interface is None else interface.new_call(name)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Call[Any]:
+        return self._call(self, args, kwargs)
+
+    def map(
+        self,
+        *iterables: Iterable[Any] | AsyncIterable[Any],
+        ahead: int | None = None,
+        unordered: bool = False,
+        chunk: int | None = None,
+        return_exceptions: bool = False,
+    ) -> Map[Any]:
+        """Call the export for each item, on all workers; an iterator over the results, for `for` and for `async for`.
+
+        As with the built-in `map`, several iterables give several arguments, and the shortest ends it. Results come in
+        the order of the items, or with `unordered` as they are ready. Items travel in messages of several, as many as
+        about 2 ms of work, or `chunk`. At most `ahead` items are under way or unread; by default enough to keep all
+        workers busy. They are drawn only as they are needed, so the items may be endless.
+
+        The first error is raised in its place and ends it; with `return_exceptions` it is yielded instead, and the
+        others go on. Leaving the loop early cancels what is under way. The options of the proxy hold for each message.
+
+        >>> for price in back.price.map(orders): ...                # doctest: +SKIP
+        >>> total = sum(back.add.map([1, 2], [3, 4]))               # doctest: +SKIP
+        """
+        chunked = RemoteExport(self._peer, self.role, MAP + self.name, self.options)
+        chunked.label, chunked.new_call = self.label, Chunked
+        return Map(
+            self._peer,
+            self,
+            chunked,
+            iterables,
+            ahead=ahead,
+            unordered=unordered,
+            chunk=chunk,
+            return_exceptions=return_exceptions,
+        )
+
+    @property
+    def __name__(self) -> str:
+        return self.name
+
+    @property
+    def __doc__(self) -> str:  # type: ignore[override]
+        info = self._info()
+        return info.doc if info else ""
+
+    def __repr__(self) -> str:
+        info = self._info()
+        return f"<{self.label}{info.signature if info else '(...), no worker was ready yet'}>"
+
+    def _info(self) -> Info | None:
+        return (_exports_of(self._peer, self.role) or {}).get(self.name)
+
+
+class Target:
+    """Some mobsters, as `mob.all`, `mob.any` and `mob.pid` give them: they can be sent to, and called.
+
+    >>> mob.all("back").send("reopen")          # doctest: +SKIP
+    >>> mob.pid(4242).call.stats().result()     # doctest: +SKIP
+    """
+
+    def __init__(self, peer: Peer, role: str, kind: str, pid: int | str = 0) -> None:
+        self._peer = peer
+        self._role = role
+        self._kind = kind
+        self._pid = pid
+        peer.contacts.want_role(role or "*")
+
+    def __repr__(self) -> str:
+        return f"<pid {self._pid}>" if self._kind == "pid" else f"<{self._kind} {self._role!r}>"
+
+    @overload
+    def send(self, obj: Any) -> None: ...
+    @overload
+    def send(self, obj: Any, *, durable: Literal[True]) -> Call[None]: ...
+    def send(self, obj: Any, *, durable: bool = False) -> Any:
+        """Sends a message: to all of the role, to any one of it, or to the process.
+
+        `durable`, to any one of a role: the message is kept by the NATS server until a worker has handled it, whatever
+        dies meanwhile; that may be more than once. Returns a `Call` that is done when it has been stored. See
+        docs/cluster.md. `BadMessage` if it cannot be sent; `Busy` if there were receivers that read too slowly, when
+        the others have it.
+
+        >>> mob.any("back").send({"order": 4711}, durable=True)     # doctest: +SKIP
+        """
+        calling = self._peer.calling
+        if durable:
+            if self._kind != "any":
+                raise ValueError(
+                    f"{self!r}: a durable message goes to any one of a role, as in mob.any('back').send(obj, "
+                    f"durable=True); who is there now says nothing about who will be there when it arrives."
+                )
+            return durable_messages.store(self._peer, self._role, obj)
+        match self._kind:
+            case "all":
+                calling.send(self._peer.contacts.hearing(self._role), obj)
+            case "any":
+                calling.send_any(self._role, obj)
+            case _:
+                calling.send([self._peer.contact_of_pid(self._pid)], obj)
+        return None
+
+    @property
+    def call(self) -> Calls:
+        """`target.call.foo(1)`: calls an export; on all of a role the result is `{pid: value}`, with "node:pid" for a
+        worker on another machine."""
+        return Calls(self)
+
+    def start_call(self, name: str, /, *args: Any, **kwargs: Any) -> Call[Any]:
+        """Calls an export of the target."""
+        peer = self._peer
+        match self._kind:
+            case "all":
+                return _Broadcast(peer, self._role, name, args, kwargs).call
+            case "any":
+                return RemoteExport(peer, self._role, name, DEFAULTS)(*args, **kwargs)
+            case _:
+                contact = peer.contact_of_pid(self._pid)
+                return peer.calling.call_one(contact, f"{contact.member.role}.{name}", name, args, kwargs)
+
+
+class Calls:
+    """The exports of a target."""
+
+    def __init__(self, target: Target) -> None:
+        self._target = target
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") and name.endswith("__"):
+            raise AttributeError(name)
+        return partial(self._target.start_call, name)
+
+    def __repr__(self) -> str:
+        return f"<calls to {self._target!r}>"
+
+
+class _Broadcast:
+    """A call on every ready worker of a role, gathered into one. While none is ready it waits for the first one, as a
+    call of any worker does."""
+
+    def __init__(self, peer: Peer, role: str, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self._peer = peer
+        self._role = role
+        self._label = f"{role}.{name}"
+        self._what = name, args, kwargs
+        self._results: dict[int | str, Any] = {}
+        self._errors: dict[int | str, BaseException] = {}
+        self._missing = 0
+        self.call: Call[dict[int | str, Any]] = Call(peer, f"all {self._label}", "")
+        self._until = monotonic() + WAIT
+        self._is_waiting = False
+        self._timer: int | None = None
+        self._context = copy_context()  # the deadline of the call that is being served, and its trace
+        contacts = peer.contacts.ready(role)
+        if contacts:
+            self._begin(contacts)
+        elif error := peer.calling.why_none(self.call.label, role):
+            self.call.fail(error)
+        else:
+            self._is_waiting = True
+            peer.control.changes.listeners.append(self._look)
+            peer.reactor.call(self._look_again)
+            self.call.when_done(lambda _: peer.reactor.call(self._look))  # it may be cancelled
+
+    def _begin(self, contacts: Sequence[Contact]) -> None:
+        self._missing = len(contacts)
+        for contact in contacts:
+            call = self._peer.calling.call_one(contact, self._label, *self._what)
+            call.when_done(partial(self._handle_done, contact.address))
+
+    def _look_again(self) -> None:
+        """What has changed before it was listened for counts; and the time will be up. On the loop's thread."""
+        if self._is_waiting:
+            self._timer = self._peer.reactor.call_at(self._until, self._look)
+        self._look()
+
+    def _look(self) -> None:
+        """The roster has changed, or the time is up; on the loop's thread."""
+        if not self._is_waiting:
+            return
+        peer, call = self._peer, self.call
+        contacts = peer.contacts.ready(self._role)
+        error = None if contacts else peer.calling.why_none(call.label, self._role)
+        if not contacts and error is None and monotonic() >= self._until:
+            error = peer.calling.too_late(call.label, self._role)
+        if not contacts and error is None and not call.done():
+            return
+        self._is_waiting = False
+        if self._timer is not None:
+            peer.reactor.cancel(self._timer)
+        peer.control.changes.listeners.remove(self._look)
+        if call.done():  # cancelled meanwhile
+            return
+        if error is not None:
+            call.fail(error)
+            return
+        try:
+            self._context.run(self._begin, contacts)
+        except MobError as error:  # the arguments cannot be sent
+            call.fail(error)
+
+    def _handle_done(self, pid: int | str, call: Call[Any]) -> None:
+        error = call.exception()
+        if error is None:
+            self._results[pid] = call.result()
+        else:
+            self._errors[pid] = error
+        self._missing -= 1
+        if self._missing == 0:
+            if self._errors:
+                which = "; ".join(f"{pid}: {error}" for pid, error in self._errors.items())
+                count = f"{len(self._errors)} of {len(self._errors) + len(self._results)}"
+                self.call.fail(
+                    PartialFailure(f"{self._label} failed in {count} workers: {which}", self._results, self._errors)
+                )
+            else:
+                self.call.settle(self._results)
+
+
+def unknown_export(role: str, name: str, exports: Iterable[str], interface: Interface | None = None) -> UnknownExport:
+    """The error for a function that a role does not have."""
+    declared = f", though {interface.name} declares it" if interface is not None and interface.has(name) else ""
+    return UnknownExport(f"{role!r} exports no function {name!r}{declared}. {nearest(name, exports)}")
+
+
+def _exports_of(peer: Peer, role: str) -> dict[str, Info] | None:
+    info = peer.roster.roles.get(role)
+    return None if info is None or info.exports is None else {export.name: export for export in info.exports}

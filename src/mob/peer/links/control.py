@@ -1,0 +1,355 @@
+"""The control link: what the Kingpin tells this process, and what this process asks of it."""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import os
+import socket
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from mob.core.roster import Roster
+from mob.errors import AddressHeld, AppNotRunning, Unavailable
+from mob.peer.links.changes import Changes
+from mob.peer.results.call import Call
+from mob.peer.results.checking import checked
+from mob.rim.board import Board
+from mob.rim.link import Link
+from mob.wire import messages as m
+
+if TYPE_CHECKING:
+    from mob.peer.peer import Peer
+
+ROSTER = (m.Welcome, m.MemberIs, m.MemberGone, m.RoleIs, m.NodeIs, m.NodeGone, m.Cut)
+"""Messages that change the roster."""
+MEMBERS = (m.MemberIs, m.MemberGone)
+
+
+class Control:
+    """This end of the control link."""
+
+    def __init__(self, peer: Peer, sock: socket.socket, limit: int) -> None:
+        self._peer = peer
+        self._limit = limit
+        self._link = self._link_on(sock)
+        self._requests: dict[int, Call[Any]] = {}
+        self._followers: dict[int, Callable[[m.Lines], None]] = {}
+        self._reaching: dict[int, list[Call[socket.socket]]] = {}  # links to Kingpins elsewhere that were asked for
+        self.ending = ""
+        """What is said of the end of this link, if it is not the app's."""
+        self._ids = itertools.count(1)
+        self.changes = Changes()
+        """What the Kingpin says of members, roles and machines, as something to wait for."""
+        self.welcomed = False
+        self.refused = ""
+        self.come_back: Callable[[], None] = _nothing_to_do
+        """Has a client take part in the app again if that was restarted. Called when its Kingpin is gone."""
+        self.on_stop: Callable[[float], None] = _nothing_to_stop
+        self.on_gone: Callable[[], None] = _nothing_to_do
+        self.on_cluster: Callable[[m.Down, list[int]], None] = _nothing_to_carry
+        """What the Kingpin tells a gateway, with the descriptors that came along."""
+
+    def __repr__(self) -> str:
+        return f"<Control {self._link}>"
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the Kingpin is gone."""
+        return self._link.is_closed
+
+    def _link_on(self, sock: socket.socket) -> Link:
+        return Link(
+            sock, self._peer.reactor, m.decode_down, self._handle, self._handle_closed, self._limit, "the Kingpin"
+        )
+
+    def start(self) -> None:
+        """Begins to listen to the Kingpin, and says hello to it if this process is a client."""
+        self._link.start()
+        if not self._peer.role:
+            self.post(m.Hello(m.PROTOCOL, os.getpid()))
+
+    def rejoin(self, sock: socket.socket) -> None:
+        """The app was restarted, and its new Kingpin is at the other end of `sock`: forget all that the old one has
+        said, and say hello. On the loop's thread."""
+        peer, old = self._peer, list(self._peer.roster)
+        self._link = self._link_on(sock)
+        self.welcomed, self.refused = False, ""
+        known = dict.fromkeys([*(member.uid for member in old), *(contact.uid for contact in peer.contacts)])
+        self._handle_members([m.MemberGone(uid, "its app has ended") for uid in known])
+        peer.contacts.forget_wishes()
+        if peer.board is not None:
+            board, peer.board = peer.board, None
+            board.let_go()
+        self.start()
+
+    def post(self, message: m.Up) -> None:
+        """Tells the Kingpin something."""
+        self._link.post(message)
+
+    def request(self, label: str, make: Callable[[int], m.Up]) -> Call[Any]:
+        """Asks the Kingpin something; `make` gets the number of the request. `ArgumentError` if it cannot be asked."""
+        number = next(self._ids)
+        message = checked(label, make(number))
+        call: Call[Any] = Call(self._peer, label, "")
+        self._requests[number] = call
+        self.post(message)
+        if self.is_closed:
+            self._fail_requests()
+        return call
+
+    def reach(self, node: int) -> Call[socket.socket]:
+        """Asks for a link to the Kingpin of another machine. It may never come; who has waited long enough cancels."""
+        call: Call[socket.socket] = Call(self._peer, "reach", "")
+        self._reaching.setdefault(node, []).append(call)
+        self.post(m.WantMember(m.kingpin_of(node)))
+        if self.is_closed:
+            self._fail_requests()
+        return call
+
+    def follow(self, on_lines: Callable[[m.Lines], None], make: Callable[[int], m.Up]) -> int:
+        """Asks for what mobsters print; `on_lines` gets it until its end, which is empty if the Kingpin goes."""
+        number = next(self._ids)
+        message = checked("logs", make(number))
+        self._followers[number] = on_lines
+        self.post(message)
+        if self.is_closed:
+            self._end_following()
+        return number
+
+    def unfollow(self, number: int) -> None:
+        """Has seen enough."""
+        if self._followers.pop(number, None) is not None:
+            self.post(m.Unfollow(number))
+
+    def abandon(self, end: Callable[[], None]) -> None:
+        """As `Link.abandon`."""
+        self._link.abandon(end)
+
+    def close(self, seconds: float = 0.0) -> None:
+        """Says what is left to say, within so many seconds, and ends the link."""
+        self._link.close_after_flush(seconds)
+
+    # ---------------------------------------------------------------------------------- what the Kingpin says
+
+    def _handle(self, link: Link, messages: list[m.Down]) -> None:
+        has_changed = False
+        at, count = 0, len(messages)
+        while at < count:
+            message = messages[at]
+            end = at + 1
+            has_changed = has_changed or isinstance(message, ROSTER)
+            if message.__class__ in MEMBERS:  # those that come one after the other are handled together
+                while end < count and messages[end].__class__ in MEMBERS:
+                    end += 1
+                self._handle_members(messages[at:end])
+            else:
+                self._handle_one(link, message)
+            at = end
+        if has_changed:
+            self.changes.note()
+
+    def _handle_members(self, messages: list[Any]) -> None:
+        """Members have changed or gone. The last word on each counts, and new ones come before old ones go. Who listens
+        is told in the order in which that happened."""
+        last: dict[int, m.MemberIs | m.MemberGone] = {}
+        for message in messages:
+            uid = message.member.uid if isinstance(message, m.MemberIs) else message.uid
+            last.pop(uid, None)
+            last[uid] = message
+        before = {uid: self._peer.roster.get(uid) for uid in last}
+        there = [each.member for each in last.values() if isinstance(each, m.MemberIs)]
+        gone = [(uid, each.why) for uid, each in last.items() if isinstance(each, m.MemberGone)]
+        if there:
+            self._handle_there(there)
+        if gone:
+            self._handle_gone(gone)
+        for uid, message in last.items():
+            self._fire(before[uid], message)
+
+    def _fire(self, before: m.Member | None, message: m.MemberIs | m.MemberGone) -> None:
+        """Tell the handlers of `join` or `leave`, if a mobster has become ready or has gone."""
+        if isinstance(message, m.MemberIs):
+            member = message.member
+            if member.role and member.state == "ready" and (before is None or before.state != "ready"):
+                self._peer.fire("join", member)
+        elif before is not None and before.role:
+            self._peer.fire("leave", before)
+
+    def _handle_one(self, link: Link, message: m.Down) -> None:
+        peer = self._peer
+        match message:
+            case m.MemberIs() | m.MemberGone():
+                self._handle_members([message])
+            case m.Welcome(uid=uid, app=app, roles=roles, members=members, nodes=nodes, cut=cut):
+                peer.uid, peer.app, peer.frame_limit = uid, app, message.frame_limit
+                peer.calling.backlog = message.backlog
+                peer.board = self._take_board(link)
+                peer.roster = Roster(roles, members, nodes, cut)
+                for role in roles:
+                    self._handle_role(role)
+                peer.contacts.put(members)
+                for member in members:
+                    peer.fencing.see(member)
+                self.welcomed = True
+            case m.RoleIs(role=role):
+                peer.roster.put_role(role)
+                self._handle_role(role)
+            case m.Meet(uid=uid) if m.is_kingpin(uid):
+                self._handle_reached(m.node_of(uid), link.take(1))
+            case m.Meet(uid=uid):
+                if descriptors := link.take(1):
+                    peer.handle_meet(uid, socket.socket(fileno=descriptors[0]))
+                else:
+                    peer.contacts.miss(uid)
+            case m.Bound(id=number):
+                self._handle_bound(number, link.take(1))
+            case m.TerminalLent(id=number):
+                self._handle_terminal(number, message, link.take(2))
+            case m.NotBound(id=number, errno=errno, why=why):
+                if (call := self._requests.pop(number, None)) is not None:
+                    error = AddressHeld(errno, why)
+                    call.fail(error)
+            case (
+                m.Unbound(id=number)
+                | m.NoTerminal(id=number)
+                | m.Rows(id=number)
+                | m.Done(id=number)
+                | m.CrashIs(id=number)
+                | m.CrashesAre(id=number)
+                | m.MetricsAre(id=number)
+                | m.HistoryIs(id=number)
+            ):
+                self._settle(number, message)
+            case m.Lines(id=number):
+                self._handle_lines(number, message)
+            case m.Stop(grace=grace):
+                self.on_stop(grace)
+            case m.Refused(why=why):
+                self.refused = why
+            case m.NodeIs(node=node):
+                peer.roster.nodes[node.number] = node
+                peer.calling.handle_resized()
+            case m.NodeGone(number=number):
+                peer.roster.nodes.pop(number, None)
+                peer.calling.handle_resized()
+            case m.Cut(why=why):
+                peer.roster.cut = why
+                peer.contacts.handle_cut()
+            case m.JoinCluster() | m.Send() | m.Carry() | m.Turned() | m.ReadLease() | m.WriteLease() | m.GiveBack():
+                self.on_cluster(message, link.take(1) if isinstance(message, m.Carry) else [])
+
+    def _take_board(self, link: Link) -> Board | None:
+        """The board of loads; a client of another machine's Kingpin gets none."""
+        taken = link.take(1)
+        return Board(taken[0]) if taken else None
+
+    def _handle_reached(self, node: int, descriptors: list[int]) -> None:
+        waiting = [call for call in self._reaching.pop(node, []) if not call.done()]
+        if len(waiting) > 1:
+            self._reaching[node] = waiting[1:]  # each has asked for one of its own
+        sock = socket.socket(fileno=descriptors[0]) if descriptors else None
+        if waiting and sock is not None:
+            waiting[0].settle(sock)
+        elif waiting:
+            waiting[0].fail(AppNotRunning("this process has too many files open, see `ulimit -n`"))
+        elif sock is not None:
+            sock.close()  # nobody waits for it any more
+
+    def _settle(self, number: int, answer: m.Down) -> None:
+        if (call := self._requests.pop(number, None)) is not None:
+            call.settle(answer)
+
+    def _handle_lines(self, number: int, lines: m.Lines) -> None:
+        follower = self._followers.get(number)
+        if lines.is_end:
+            self._followers.pop(number, None)
+        if follower is not None:
+            follower(lines)
+
+    def _end_following(self) -> None:
+        followers, self._followers = self._followers, {}
+        for number, follower in followers.items():
+            follower(m.Lines(number, (), is_end=True))
+
+    def _handle_bound(self, number: int, descriptors: list[int]) -> None:
+        call = self._requests.pop(number, None)
+        if call is None:
+            for descriptor in descriptors:
+                os.close(descriptor)
+        elif descriptors:
+            call.settle(descriptors[0])
+        else:
+            call.fail(OSError(errno.EMFILE, os.strerror(errno.EMFILE)))
+
+    def _handle_terminal(self, number: int, lent: m.TerminalLent, descriptors: list[int]) -> None:
+        call = self._requests.pop(number, None)
+        if call is not None and len(descriptors) == 2:
+            call.settle((lent, descriptors))
+            return
+        for descriptor in descriptors:
+            os.close(descriptor)
+        self.post(m.ReturnTerminal(number))
+        if call is not None:
+            call.settle(m.NoTerminal(number, "this process has too many files open, see `ulimit -n`"))
+
+    def _handle_role(self, role: m.RoleInfo) -> None:
+        peer = self._peer
+        if role.name == peer.role:
+            peer.serving.quarantined = dict(role.quarantined)
+        peer.contacts.learn(role)
+        peer.calling.handle_resized()
+        if peer.roster.is_over(role.name):
+            peer.calling.handle_over(role.name)
+
+    def _handle_there(self, members: list[m.Member]) -> None:
+        peer = self._peer
+        for member in members:
+            peer.roster.put(member)
+        peer.contacts.put(members)
+        for member in members:
+            if member.token:
+                peer.fencing.see(member)
+
+    def _handle_gone(self, gone: list[tuple[int, str]]) -> None:
+        peer = self._peer
+        for uid, _ in gone:
+            peer.roster.remove(uid)
+        peer.contacts.remove(gone)
+        for uid, _ in gone:
+            peer.callbacks.handle_gone(uid)
+            peer.buffers.handle_gone(uid)
+            peer.descriptors.handle_gone(uid)
+
+    def _handle_closed(self, link: Link, why: str) -> None:
+        self._fail_requests()
+        self._end_following()
+        self._peer.contacts.handle_unintroduced()
+        self._peer.calling.fail_all(self.ended)
+        self.on_gone()
+        self.changes.note()
+
+    def ended(self, label: str) -> Unavailable:
+        """The error of what waits for a worker when no worker will come any more."""
+        ending = self.ending or f"the app {self._peer.app!r} has ended, or this client of it was closed."
+        return Unavailable(f"{label}: {ending}")
+
+    def _fail_requests(self) -> None:
+        requests, self._requests = self._requests, {}
+        reaching, self._reaching = self._reaching, {}
+        ending = self.ending or f"the app {self._peer.app!r} has ended."
+        for call in [*requests.values(), *(each for calls in reaching.values() for each in calls)]:
+            call.fail(AppNotRunning(f"{call.label}: {ending}"))
+
+
+def _nothing_to_stop(grace: float) -> None:
+    pass
+
+
+def _nothing_to_do() -> None:
+    pass
+
+
+def _nothing_to_carry(message: m.Down, descriptors: list[int]) -> None:
+    for descriptor in descriptors:
+        os.close(descriptor)

@@ -1,0 +1,30 @@
+"""What is being served in this context: who sent it, and the call if it is one.
+
+A context variable, so it holds in tasks that an export starts, in threads of the role, and in nested callbacks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextvars import ContextVar
+from typing import TYPE_CHECKING
+
+from mob.rim.link import Link
+from mob.wire import messages as m
+
+if TYPE_CHECKING:
+    from mob.peer.links.contacts import Contact
+
+Served = tuple["Contact", m.Call | None, Link]
+"""Who sent what is being served, the call if it is one, and the link on which it came."""
+
+SERVED: ContextVar[Served | None] = ContextVar("mob_served", default=None)
+
+current: Callable[[], Served | None] = SERVED.get
+"""What is being served in this context."""
+
+
+def caller() -> Contact | None:
+    """Who sent what is being served in this context."""
+    served = SERVED.get()
+    return None if served is None else served[0]

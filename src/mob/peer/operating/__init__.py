@@ -1,0 +1,1 @@
+"""An app seen from outside: its door, its roster, what can be asked of its Kingpin."""

@@ -1,0 +1,120 @@
+"""What a person asks of a running app: to show how it goes, and to do something with it.
+
+For clients and for the dashboard, whichever their process: each request is a `Call`, awaited or waited for. The Kingpin
+answers (`kingpin/requests.py`); nothing is decided here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from mob.errors import MobError
+from mob.peer.results.call import Call
+from mob.wire import messages as m
+
+if TYPE_CHECKING:
+    from mob.peer.peer import Peer
+
+
+class Steering:
+    """The requests of one process to its Kingpin."""
+
+    def __init__(self, peer: Peer) -> None:
+        self._peer = peer
+        self._control = peer.control
+
+    def __repr__(self) -> str:
+        return f"<Steering of {self._peer.app!r}>"
+
+    # ---------------------------------------------------------------------------------------------- to show
+
+    def overview(self) -> Call[m.Rows]:
+        """The table of `mob ps`."""
+        return self._control.request("overview", m.Overview)
+
+    def metrics(self) -> Call[m.MetricsAre]:
+        """What is measured: sums since the start, and how it goes at this moment."""
+        return self._control.request("metrics", m.WantMetrics)
+
+    def history(self, since: float = 0.0) -> Call[m.HistoryIs]:
+        """The past quarter of an hour, or what is new since that time (`HistoryIs.now` of the last answer)."""
+        return self._control.request("history", lambda number: m.WantHistory(number, since))
+
+    def stacks(self, uid: int) -> Call[m.Done]:
+        """Where all threads and tasks of a mobster stand, even if it is stuck."""
+        return self._control.request("stacks", lambda number: m.WantStacks(number, uid))
+
+    def crashes(self, number: int) -> Call[m.CrashesAre]:
+        """The latest reports of crashes."""
+        return self._control.request("crashes", lambda id_: m.WantCrashes(id_, number))
+
+    def follow(
+        self,
+        on_lines: Callable[[m.Lines], None],
+        role: str = "",
+        pid: int = 0,
+        last: int = 0,
+        goes_on: bool = False,
+        index: int = -1,
+    ) -> int:
+        """Has what mobsters print handed to `on_lines`, on the loop's thread; the number to `unfollow` it by."""
+        return self._control.follow(on_lines, lambda number: m.Follow(number, role, pid, last, goes_on, index))
+
+    def unfollow(self, number: int) -> None:
+        """No more of it."""
+        self._control.unfollow(number)
+
+    # ------------------------------------------------------------------------------------------------ to do
+
+    def scale(self, role: str, count: int, relative: bool = False) -> Call[m.Done]:
+        """So many workers, or so many more."""
+        return self._control.request("scale", lambda number: m.Scale(number, role, count, relative))
+
+    def reload(self, roles: tuple[str, ...]) -> Call[m.Done]:
+        """New workers for old ones, without a gap."""
+        return self._control.request("reload", lambda number: m.Reload(number, roles))
+
+    def restart(self, roles: tuple[str, ...] = (), pid: int = 0) -> Call[m.Done]:
+        """Workers end, all at once, and others come."""
+        return self._control.request("restart", lambda number: m.Restart(number, roles, pid))
+
+    def upgrade(self) -> Call[m.Done]:
+        """A new Kingpin for the old one."""
+        return self._control.request("upgrade", m.Upgrade)
+
+    def stop(self, at_once: bool = False) -> Call[m.Done]:
+        """The app ends."""
+        return self._control.request("stop", lambda number: m.EndApp(number, at_once))
+
+
+def text_of(done: m.Done) -> str:
+    """What was done; `MobError` if it was not."""
+    if done.error:
+        raise MobError(done.error)
+    return done.text
+
+
+def uids_of(peer: Peer, target: str | int) -> list[int]:
+    """The mobsters that are meant: of a role, or the one with a pid. `MobError` if there are none."""
+    if isinstance(target, int):
+        own = [each for each in peer.roster.mobsters() if each.pid == target and _is_here(peer, each)]
+        if not own:
+            raise MobError(f"no mobster has the pid {target}{_on(peer)}. `mob ps` lists them.")
+        member = own[-1]
+        return [member.uid]
+    peer.roster.check_role(target)
+    there = [member for member in peer.roster.of_role(target) if _is_here(peer, member)]
+    if not there:
+        raise MobError(f"the role {target!r} has no mobster{_on(peer)} at this moment.")
+    return [member.uid for member in sorted(there, key=lambda member: (member.index, member.uid))]
+
+
+def _is_here(peer: Peer, member: m.Member) -> bool:
+    """Whether it is one of those that the own Kingpin can be asked about."""
+    return m.node_of(member.uid) == m.node_of(peer.uid)
+
+
+def _on(peer: Peer) -> str:
+    node = peer.roster.node_name(peer.uid)
+    return f" on the machine {node!r}" if node else ""

@@ -1,0 +1,688 @@
+"""A process's side of the mob: the same for a mobster and for a client from outside.
+
+This file only puts the parts together and takes the messages of a link apart. Outgoing calls: `calling`. Incoming ones:
+`serving`. Who is there: `contacts`. Functions that cross: `callbacks`. The Kingpin: `control`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import logging
+import os
+import socket
+import sys
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from threading import get_ident
+from time import monotonic
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from msgspec import Raw
+
+from mob.core.lanes import MESSAGE
+from mob.core.roster import Roster
+from mob.core.states import Call as CallState, Mobster
+from mob.errors import BadMessage, CallError, CallTimeout, NotInMobster, WrongProcess
+from mob.peer.calls.calling import Calling, unknown_pid
+from mob.peer.complaints import Complaints
+from mob.peer.links.contacts import Contact, Contacts
+from mob.peer.links.control import Control
+from mob.peer.references import portable
+from mob.peer.references.buffers import Buffers
+from mob.peer.references.descriptors import Descriptors
+from mob.peer.references.functions import Callbacks
+from mob.peer.results.call import Call
+from mob.peer.results.deadlines import Deadlines
+from mob.peer.results.handover import Handover
+from mob.peer.results.streams import Receiver
+from mob.peer.serving.admission import Accept, Admission
+from mob.peer.serving.fencing import Fencing
+from mob.peer.serving.handlers import Handlers
+from mob.peer.serving.hooked import ErrorHooks
+from mob.peer.serving.serving import Serving
+from mob.plan import FRAME_LIMIT, SHARED_MEMORY
+from mob.rim import forks
+from mob.rim.board import Board
+from mob.rim.link import Link
+from mob.rim.reactor import Reactor
+from mob.wire import failures, messages as m
+from mob.wire.codec import Codec
+from mob.wire.references import AnyReference, Handle, Reference
+from mob.wire.sharing import LARGE, holds_large
+
+if TYPE_CHECKING:
+    from mob.mobster.tracing import Tracing
+    from mob.peer.calls.batches import Run
+
+HOUSEKEEPING = 1.0
+"""Seconds after which what was dropped while nothing arrived is given back."""
+PATIENCE = 0.05
+"""Seconds after a deadline in which the callee's own word on it may still come in."""
+ENDING = 1.0
+"""Seconds in which a call must end with the SystemExit of a task that it has started, if it is the call's."""
+ATTEMPTS = 3
+"""How often a call is ended whose message has raised, before the link is."""
+DEEPEST = 120
+"""Levels of the stack that reading by hand may take."""
+MOST_UNHEARD = 1000
+"""Errors nobody asked for that wait to be logged while plain code blocks the loop; beyond that the oldest go."""
+HEADROOM = 4096
+"""Bytes of a frame that are not the body."""
+
+
+_registered: dict[type, tuple[Callable[[Any], Any], Callable[[Any], Any]]] = {}
+_peers: weakref.WeakSet[Peer] = weakref.WeakSet()
+
+
+def register(kind: type, encode: Callable[[Any], Any], decode: Callable[[Any], Any]) -> None:
+    """Adds a type to what may be sent, in this process; the receiver must register it too.
+
+    `encode(obj)` gives data that may be sent, `decode(data)` makes an object of it. Subclasses go the same way. A
+    receiver that has not registered the type fails the call with `BadMessage`, which names it.
+
+    >>> from fractions import Fraction
+    >>> register(Fraction, str, Fraction)
+    """
+    _registered[kind] = encode, decode
+    for peer in list(_peers):
+        peer.codec.register(kind, encode, decode)
+
+
+class Peer:
+    """Everything that a process needs to take part."""
+
+    def __init__(
+        self,
+        reactor: Reactor,
+        control: socket.socket,
+        role: str = "",
+        index: int = 0,
+        generation: int = 0,
+        frame_limit: int = FRAME_LIMIT,
+        threads: int = 1,
+        concurrency: int = 100,
+        queue: int = 10_000,
+        shared_memory: int = SHARED_MEMORY,
+        metrics: bool = True,
+    ) -> None:
+        self.reactor = reactor
+        self.role = role
+        self.index = index
+        self.generation = generation
+        self.uid = 0
+        self.app = ""
+        self.frame_limit = frame_limit
+        self.pid = os.getpid()
+        self.complaints = Complaints(reactor)
+        self.roster = Roster()
+        self.unheard: deque[tuple[str, BaseException]] = deque(maxlen=MOST_UNHEARD)
+        """Errors of calls that nobody asked for: (label, error). A finalizer appends, `tidy` logs."""
+        self.abandoned: deque[Call[Any] | Receiver | Run] = deque()
+        """Calls whose streams, and maps, that nobody reads any more. A finalizer appends, `tidy` cancels."""
+        self.handover = Handover(reactor, self.end_to_wait)
+        self.handlers = Handlers(self)
+        self.hooks = ErrorHooks(self)
+        self.call_numbers = itertools.count(1)
+        """Each call of this process has one of its own, whoever it goes to."""
+        self.waiting: list[Call[Any]] = []
+        """Calls for whose answers the loop's thread stands still."""
+        self.callbacks = Callbacks(self)
+        self.buffers = Buffers(self, shared_memory)
+        self.descriptors = Descriptors(self)
+        codec = Codec(
+            self.callbacks.lend, self.callbacks.borrow, self.buffers.attach, self.descriptors, self._give_back
+        )
+        self.codec = codec
+        for kind, ways in _registered.items():
+            self.codec.register(kind, *ways)
+        _peers.add(self)
+        self.contacts = Contacts(self)
+        self.calling = Calling(self)
+        self._deadlines = Deadlines(reactor, self._time_out)
+        self.serving = Serving(self, threads, concurrency, queue, metrics)
+        self._accept, self._work = self.serving.inbox.accept, self.serving.inbox.work
+        self.admission: Admission | None = None
+        """Who may call this process, if not everybody may."""
+        self.fencing = Fencing(self)
+        self.is_abandoned = False
+        """Whether this is the child of a fork, and the peer its parent's."""
+        self.control = Control(self, control, frame_limit)
+        self._expected = self.serving.inviting.known.expected
+        self.board: Board | None = None
+        """The loads of all mobsters, from the welcome on."""
+        self.when_parked: Callable[[], None] | None = None
+        """Called on the loop's thread when a call begins to wait for a worker; a client has something to tell then."""
+        self.tracing: Tracing | None = None
+        """The traces of OpenTelemetry, if they are wanted."""
+        self.heard_at = 0.0
+        """When the frame has arrived whose messages are handled."""
+        self._interrupt: BaseException | None = None  # what came up while a frame was handled, and is not an answer
+        self.exit_asked: BaseException | None = None
+        """The SystemExit of a handler, or of a task that no call waits for: the process is to end with it."""
+        self._deciding: set[asyncio.Task[None]] = set()  # each about a SystemExit, whose it is
+        self.end_in_order: Callable[[int], None] = _end_nothing
+        """What `mob.exit` does in a mobster, with the exit status; from any thread."""
+        reactor.after_callback = self._after_callback
+        reactor.before_stand_in = self.serving.inbox.serve_callbacks
+
+    def __repr__(self) -> str:
+        return f"<Peer {self.name} of {self.app!r}, {self.contacts}>"
+
+    @property
+    def log(self) -> logging.Logger:
+        """The logger of mob, looked up when there is something to log (see `Complaints`)."""
+        return logging.getLogger("mob")
+
+    @property
+    def name(self) -> str:
+        """As people read it: `back.2 (pid 4242)`."""
+        return f"{self.role}.{self.index} (pid {self.pid})" if self.role else f"client (pid {self.pid})"
+
+    def statistics(self) -> dict[str, int]:
+        """The sizes of the tables; all are small again when nothing is under way."""
+        return {
+            "pending": sum(len(contact.pending) for contact in self.contacts),
+            "in_hand": self.serving.in_hand,
+            "served": self.serving.answers.served,
+            "lent": len(self.callbacks.lent),
+            "held": self.callbacks.held,
+            "links": len(self.contacts.links()),
+            "shared": self.buffers.used,
+            "views": self.buffers.views,
+            "descriptors": len(self.descriptors),
+        }
+
+    def encode(self, value: Any, root: str, shares: bool = True) -> bytes:
+        """The body of a message; `BadMessage` says where in it something cannot be sent. `shares`: whether its receiver
+        is one who can look into shared memory."""
+        try:
+            if shares and holds_large(value):
+                body = self.buffers.encode(value, root)
+            else:
+                try:
+                    body = self.codec.pack(value)  # not `encode`: a call less on the hot path
+                except Exception as failure:  # noqa: BLE001  translated there
+                    body = self.codec.encode_slowly(value, root, failure)
+            if len(body) >= LARGE and shares:
+                body = self.buffers.encode_again(value, body)
+        except BaseException:
+            self.callbacks.let_go(self.callbacks.take())
+            raise
+        if len(body) > self.frame_limit - HEADROOM:
+            self.callbacks.let_go(self.callbacks.take())
+            self.check_size(body, root)
+        return body
+
+    def check_size(self, body: bytes, root: str) -> None:
+        """`BadMessage` if a body is too long for one message."""
+        if len(body) > self.frame_limit - HEADROOM:
+            raise BadMessage(
+                f"cannot send {root}: {len(body):,} bytes; the limit is {self.frame_limit:,} (frame_limit of the app). "
+                f"Send it in parts, or raise the limit.",
+                root,
+            )
+
+    def cost_of(self, mark: int) -> int:
+        """Return what a call of the export with that mark takes, in microseconds; 0 if nobody can tell."""
+        return 0 if self.board is None else self.board.cost(mark)
+
+    def contact_of_pid(self, pid: int | str, role: str = "") -> Contact:
+        """The ready mobster with that process id, on this machine, or elsewhere if it is `node:pid`; `UnknownTarget`
+        if there is none."""
+        node, colon, digits = pid.rpartition(":") if isinstance(pid, str) else ("", "", str(pid))
+        for contact in self.contacts:
+            member = contact.member
+            is_there = contact.node == node if colon else not contact.is_distant
+            is_it = str(member.pid) == digits and is_there and role in ("", member.role)
+            if is_it and member.role and member.state == Mobster.READY:
+                return contact
+        raise unknown_pid(pid, role)
+
+    def limit(self, call: Call[Any], times: tuple[float, float]) -> None:
+        """Ends the call when its time is over. A little later than the callee would, who has more to say of it."""
+        made, deadline = times
+        self._deadlines.add(call, deadline + PATIENCE, deadline - made)
+
+    def _time_out(self, call: Call[Any], seconds: float) -> None:
+        over = f"{call.label} has not answered within {seconds:.3g} s"
+        if call.state is CallState.SENT:
+            where = call.contact
+            behind = f", whose queue held {where.queue} calls at its last reply" if where.queue else ""
+            text = f"{over}; it was sent to {where.name}{behind}."
+            self.fail(call, CallTimeout(text))
+            where.forget_call(call)
+        else:
+            why = f"no worker of {call.role!r} was ready" if self._has_nobody(call) else "all workers were busy"
+            self.fail(call, CallTimeout(f"{over}: {why}.", executed="no"))
+            self.calling.forget(call)
+
+    def _has_nobody(self, call: Call[Any]) -> bool:
+        route = self.contacts.routes.get(call.label.partition(".")[0])
+        return route is None or not route.targets
+
+    def fail(self, call: Call[Any] | Receiver, error: CallError) -> None:
+        """A call that was made here ends without an answer."""
+        if self.serving.tallies is not None:
+            self.serving.tallies.lose(call.label, error)
+        if self.tracing is not None and isinstance(call, Call):
+            self.tracing.end_unserved(call, error)
+        call.fail(error)
+
+    def abandon(self) -> None:
+        """In the child of a fork: the links are the parent's. A copy kept open would hide the parent's death, and an
+        answer that the child reads would be one that the parent misses."""
+        if self.is_abandoned:
+            return
+        self.is_abandoned = True
+        self.reactor.abandon(forks.end)
+        for link in self.contacts.links():
+            link.abandon(forks.end)
+        for contact in self.contacts:
+            contact.abandon()
+        self.control.abandon(forks.end)
+        self.descriptors.close()
+        self.board = None  # its memory is the parent's, too
+        self.encode = self.control.post = self._refuse  # whatever is called, sent or asked for goes through one of them
+
+    def _refuse(self, *args: Any, **kwargs: Any) -> NoReturn:
+        self.check_process()
+        raise AssertionError("called in the process that has made this peer")
+
+    def check_process(self) -> None:
+        """`NotInMobster` or `WrongProcess` in the child of a fork, where nothing can be done with this peer."""
+        if not self.is_abandoned:
+            return
+        own = os.getpid()
+        if self.role:
+            raise NotInMobster(
+                f"this process (pid {own}) was forked by {self.name} and is no mobster: it cannot call, send or wait "
+                f"for calls. Do that in the worker that has forked it, or say mob.connect({self.app!r}) here."
+            )
+        raise WrongProcess(
+            f"this client was made in process {self.pid}, and this is process {own}: call mob.connect({self.app!r}) in "
+            f"this process. A client and all that was made with it belong to one process and do not survive a fork."
+        )
+
+    def fire(self, event: str, *args: Any) -> None:
+        """Runs the handlers of an event."""
+        self.handlers.fire(event, *args)
+
+    def handle_exit(self, why: BaseException) -> None:
+        """The loop has let a SystemExit or KeyboardInterrupt out, as it does whatever task has raised it.
+
+        One that is the outcome of a call is told to its caller, and nothing else happens. A task that an export has
+        started may raise first, and the call that waits for it ends a moment later, so that is waited for.
+        """
+        serving = self.serving
+        if serving.answers.has_told(why) or serving.is_outcome(why):
+            return
+        if serving.tasks:
+            self._deciding.add(task := self.reactor.loop.create_task(self._end_unless_told(why)))
+            task.add_done_callback(self._deciding.discard)
+        else:
+            self.end(why)
+
+    async def _end_unless_told(self, why: BaseException) -> None:
+        deadline, has_told = monotonic() + ENDING, self.serving.answers.has_told
+        while not has_told(why) and self.serving.tasks and monotonic() < deadline:
+            await self.reactor.change(deadline)  # also the end of a call is one
+        if not has_told(why):
+            self.end(why)
+
+    def end(self, why: BaseException) -> None:
+        """Code on the loop that serves no call has said sys.exit(): the process ends with it."""
+        if self.exit_asked is None:
+            self.exit_asked = why
+            self.control.on_stop(0.0)
+
+    def drive(self, calls: Sequence[Call[Any]], until: Callable[[], bool], deadline: float | None = None) -> bool:
+        """Block the thread that reads until `until()` holds or the deadline passes, reading and writing by hand: for
+        these calls; return whether it holds. Callbacks that are here, or come, are run."""
+        reactor = self.reactor
+        check_depth()
+        before, was_away = len(self.waiting), reactor.is_away and reactor.enter()
+        try:
+            self.waiting.extend(calls)
+            self.serving.inbox.serve_callbacks()
+            is_met = reactor.drive(until, deadline)
+            for call in calls:
+                self.waiting.remove(call)
+        except BaseException:
+            del self.waiting[before:]
+            raise
+        finally:
+            if was_away:
+                reactor.go_away()
+        return is_met
+
+    def drive_all(self, calls: Sequence[Call[Any]], is_met: Callable[[], bool], timeout: float | None) -> bool:
+        """As `drive`, for `timeout` seconds at most, and for calls that wait for a worker yet.
+
+        One that goes to this very process would be waited for in vain, so it fails; each is looked at once it was sent.
+        """
+        unsent = deque(calls)
+
+        def look() -> bool:
+            while unsent and unsent[0].state is not CallState.WAITING:
+                unsent.popleft().fail_in_circle(self)
+            return is_met()
+
+        return self.drive(calls, look, None if timeout is None else monotonic() + timeout)
+
+    def begin_to_wait(self, call: Call[Any]) -> None:
+        """Note that a call is waited for in another thread than the loop's, or by a loop that plain code runs in it;
+        until `end_to_wait`."""
+        is_blocked = get_ident() == self.reactor.thread and call not in self.waiting
+        self._begin_to_wait(call, [call], is_blocked)
+
+    def end_to_wait(self, call: Call[Any]) -> None:
+        """It has ended, or is not waited for any longer; nothing if it was not waited for. From any thread."""
+        waiters = self.reactor.waiters
+        if call in waiters:
+            waiters.discard(call)
+            with contextlib.suppress(ValueError):
+                self.waiting.remove(call)
+
+    async def wait_elsewhere(self, future: asyncio.Future[None], calls: Sequence[Call[Any]]) -> None:
+        """Await a future of another loop than mob's, which tells of these calls."""
+        is_blocked = get_ident() == self.reactor.thread  # plain code runs this loop in the thread of mob's
+        self._begin_to_wait(future, calls, is_blocked)
+        try:
+            await future
+        finally:
+            self.reactor.waiters.discard(future)
+            for call in calls if is_blocked else ():
+                self.waiting.remove(call)
+
+    def _begin_to_wait(self, waiter: Any, calls: Sequence[Call[Any]], is_blocked: bool) -> None:
+        """`is_blocked`: the loop's thread stands still until these calls are answered."""
+        stand_in = self.reactor.stand_in
+        if is_blocked:
+            self.waiting.extend(calls)
+            self.reactor.call(self._serve_what_was_read)
+        stand_in.begin_to_wait(waiter)
+        if is_blocked:
+            stand_in.hurry()
+
+    def _serve_what_was_read(self) -> None:
+        """The loop's thread has begun to wait for a call; the call may need a callback that is here already."""
+        if self.reactor.is_stood_in:
+            self.serving.inbox.serve_callbacks()
+
+    def put_in_front(self, accept: Accept) -> Accept:
+        """Has calls and messages go through there first; what comes behind it."""
+        behind, self._accept = self._accept, accept
+        return behind
+
+    def admit_only(self, callers: tuple[str, ...]) -> None:
+        """From now on looks who it is that calls or sends."""
+        self.admission = Admission(self, callers, self._accept)
+        self._accept = self.admission.accept
+
+    # --------------------------------------------------------------------------------------------- the links
+
+    def handle_meet(self, uid: int, sock: socket.socket) -> None:
+        """The Kingpin has given us our end of a link to a member."""
+        is_distant = m.node_of(uid) != m.node_of(self.uid)
+        decode = portable.decode if is_distant else m.decode_peer
+        link = Link(sock, self.reactor, decode, self.handle_messages, self.handle_closed, self.frame_limit)
+        link.is_stamped = is_distant or self.serving.tallies is not None
+        self.contacts.meet(link, uid)
+
+    def handle_closed(self, link: Link, why: str) -> None:
+        """A link to a member has ended."""
+        contact = self.contacts.find(link)
+        if contact is None:
+            return  # its member had gone before it could be met
+        try:
+            self.contacts.handle_closed(link, why)
+        finally:
+            try:
+                self.serving.drop_link(link, contact.heard_farewell)
+            finally:
+                self.serving.inviting.handle_lost(contact)
+
+    def handle_messages(self, link: Link, messages: list[m.Peer | float]) -> None:
+        """What came in one frame. By class and not by `match`, which costs more than all the rest done here."""
+        contact = self.contacts.of_link(link)
+        contact.heard += len(messages)
+        self.heard_at = now = monotonic()
+        if messages and messages[0].__class__ is float:
+            # When it was sent: it has lain in the socket, perhaps for long, while the loop stood still.
+            self.heard_at = min(now, messages.pop(0))  # type: ignore[type-var, arg-type]
+        left = iter(messages)
+        while (raised := self._handle_each(link, contact, left)) is not None:  # the others are innocent
+            if isinstance(raised, KeyboardInterrupt) and self.reactor.driving:
+                self._interrupt = raised  # Ctrl-C is for the line that waits
+
+    def _handle_each(self, link: Link, contact: Contact, messages: Iterator[Any]) -> BaseException | None:
+        """Handle what is left of a frame; return what was raised, which has ended the call that it belongs to."""
+        message = call = None
+        try:
+            pending, beside = contact.pending, contact.beside
+            decode = self.codec.decode
+            for message in messages:
+                kind = message.__class__
+                if kind is m.Reply:
+                    call = pending.get(message.id)
+                    if call is None:
+                        self.codec.discard(message.value)
+                        continue
+                    del pending[message.id]
+                    if beside:
+                        beside.discard(message.id)
+                    try:
+                        value = decode(message.value)
+                    except BaseException as error:  # noqa: BLE001  becomes the call's outcome
+                        self._handle_unreadable(call, message.value, error)
+                        continue
+                    contact.queue = message.queue
+                    call.settle(value)
+                    call = None
+                elif kind is m.Call or kind is m.Message:
+                    if self._expected:
+                        self.serving.inviting.known.handle_call(
+                            contact.uid, message.target if kind is m.Call else MESSAGE
+                        )
+                    self._accept(link, contact, message)
+                else:
+                    self._handle_rare(link, contact, message)
+                message = None
+        except BaseException as error:  # noqa: BLE001  becomes the call's outcome
+            if message is not None:
+                self._handle_failed(link, contact, message, call, error)
+            return error
+        return None
+
+    def _handle_failed(
+        self, link: Link, contact: Contact, message: Any, call: Call[Any] | Receiver | None, error: BaseException
+    ) -> None:
+        """Something was raised while a message was handled: the call that it belongs to ends."""
+        for _ in range(ATTEMPTS):
+            try:
+                self._end_whose(link, contact, message, call, error)
+                if not isinstance(message, m.Reply):
+                    self.serving.inviting.recover()
+                return
+            except BaseException:  # noqa: BLE001  tried again
+                continue
+        link.close(f"a message could not be handled: {type(error).__name__}: {error}")
+
+    def _end_whose(
+        self, link: Link, contact: Contact, message: Any, call: Call[Any] | Receiver | None, error: BaseException
+    ) -> None:
+        match message:
+            case m.Reply(id=number) | m.Failed(id=number) | m.Item(id=number) | m.Ended(id=number):
+                if call is None or not isinstance(message, m.Reply):
+                    call = contact.pending.get(number)
+                contact.take(number)
+                if call is not None:
+                    call.fail(_unreadable(call, error))
+            case m.Call():
+                self.serving.inbox.forget(link, message.id)
+                text = f"{self.name}: the call could not be taken: {type(error).__name__}: {error}"
+                refusal = CallError(text, executed="no")
+                refusal.__cause__ = error
+                self.serving.ends.end(link, message, refusal)
+            case m.More() | m.Cancel() | m.Waiting() | m.Invite() | m.Declined() | m.Farewell():
+                self._handle_rare(link, contact, message)  # to do it twice does no harm
+            case m.Message():
+                told = "a message from %s was lost: %s"
+                self.complaints.tell(told, told, contact.name, error, error=error)
+            case _:
+                link.close(f"{type(message).__name__} could not be handled: {type(error).__name__}: {error}")
+
+    def _handle_rare(self, link: Link, contact: Contact, message: m.Peer | float) -> None:
+        match message:
+            case m.Failed(id=number, queue=queue, failure=failure):
+                contact.queue = queue
+                if (call := contact.pending.get(number)) is not None:
+                    error = failures.rebuild(failure, self.codec)
+                    self._settle(contact, call, call.fail, error)
+            case m.Item(id=number, value=value):
+                self._handle_item(contact, number, value)
+            case m.Ended(id=number, queue=queue):
+                contact.queue = queue
+                if (call := contact.pending.get(number)) is not None:
+                    self._settle(contact, call, call.handle_ended)
+            case m.More(id=number, count=count):
+                self.serving.give_credit(link, number, count)
+            case m.Cancel(id=number):
+                self.serving.cancel(link, number)
+            case m.Release(counts=counts):
+                self.callbacks.handle_release(contact, counts)
+            case m.Lend(id=number, holder=holder):
+                self.callbacks.handle_lend(number, holder)
+            case m.Pool(size=size):
+                self.buffers.handle_pool(contact, link.take(1), size)
+            case m.Unpooled():
+                self.buffers.handle_unpooled(contact)
+            case m.Freed(counts=counts):
+                self.buffers.handle_freed(contact.uid, counts)
+            case m.Attached():
+                self.descriptors.handle_attached(link, contact, message)
+            case m.Arrived(numbers=numbers):
+                self.descriptors.handle_arrived(numbers)
+            case m.Farewell():
+                contact.heard_farewell = True
+            case m.Waiting(line=line, target=target):
+                self.serving.inviting.handle_waiting(contact, line, target)
+            case m.Invite():
+                self.calling.handle_invite(contact, message)
+            case m.Declined(line=line):
+                self.serving.inviting.handle_declined(contact, line)
+            case m.Here():
+                pass
+            case float():  # a stamp where none belongs: it says nothing
+                pass
+            case _:
+                raise AssertionError(f"{message!r} is handled elsewhere")
+
+    def _handle_item(self, contact: Contact, number: int, value: Raw) -> None:
+        call = contact.pending.get(number)
+        if call is None:
+            self.codec.discard(value)
+            return
+        try:
+            item = self.codec.decode(value)
+        except BaseException as error:  # noqa: BLE001  becomes the call's outcome
+            contact.forget_call(call)
+            call.fail(_unreadable(call, error))
+            return
+        call.handle_item(item)
+
+    def _settle(
+        self, contact: Contact, call: Call[Any] | Receiver, settle: Callable[..., None], *args: BaseException
+    ) -> None:
+        """The call is answered: it is none of the unanswered ones any more, whatever that raises."""
+        try:
+            contact.take(call.request.id)
+            settle(*args)
+        except BaseException as error:
+            call.fail(_unreadable(call, error))
+            raise
+
+    def _handle_unreadable(self, call: Call[Any] | Receiver, value: Raw, error: BaseException) -> None:
+        """A result cannot be decoded as it is; perhaps it can with what the caller has said of it."""
+        if not isinstance(error, Exception) or not call.settle_as_declared(value):
+            call.fail(_unreadable(call, error))
+
+    def discard(self, message: m.Call | m.Message) -> None:
+        """Nobody will look into it: what it refers to is given back."""
+        for body in (message.args, *message.kwargs) if isinstance(message, m.Call) else (message.body,):
+            self.codec.discard(body)
+
+    def _give_back(self, reference: AnyReference) -> None:
+        if isinstance(reference, Reference):
+            self.callbacks.give_back(reference)
+        elif isinstance(reference, Handle):
+            self.descriptors.give_back(reference)
+        else:
+            self.buffers.give_back(reference)
+
+    # ------------------------------------------------------------------------------------------- housekeeping
+
+    def _after_callback(self) -> None:
+        """After all that one read has brought: only now does work begin, for it may wait by hand for what was read."""
+        self._work()
+        if self.is_untidy:
+            self.tidy()
+        if self._interrupt is not None:
+            interrupt, self._interrupt = self._interrupt, None
+            raise interrupt
+
+    @property
+    def is_untidy(self) -> bool:
+        """Whether finalizers have left something to `tidy`."""
+        return bool(self.callbacks.dropped or self.buffers.dropped or self.unheard or self.abandoned)
+
+    def tidy(self) -> None:
+        """Gives back dropped callbacks and logs unheard errors; on the loop's thread."""
+        while self.abandoned:
+            self.abandoned.popleft().cancel()
+        if self.callbacks.dropped:
+            self.callbacks.sweep()
+        if self.buffers.dropped:
+            self.buffers.sweep()
+        while self.unheard:
+            label, error = self.unheard.popleft()
+            told = "%s failed and nobody asked for its result: %s"
+            self.complaints.tell((told, label), told, label, error, error=error)
+
+    def keep_house(self) -> None:
+        """From now on tidies once a second even if nothing arrives."""
+        self.reactor.call_at(monotonic() + HOUSEKEEPING, self.keep_house)
+        self.tidy()
+        self.buffers.cool(monotonic())
+
+
+def check_depth() -> None:
+    """Raise RecursionError in the line that waits, while there is room for what reading an answer takes: it may be for
+    others."""
+    try:
+        sys._getframe(sys.getrecursionlimit() - DEEPEST)  # pyright: ignore[reportPrivateUsage]
+    except ValueError:
+        return
+    raise RecursionError(f"too deep to wait for a call: fewer than {DEEPEST} levels are left of Python's stack.")
+
+
+def _end_nothing(status: int) -> None:
+    """In a process that is no mobster."""
+
+
+def _abandon_all() -> None:
+    for peer in list(_peers):
+        peer.abandon()
+
+
+os.register_at_fork(after_in_child=_abandon_all)
+
+
+def _unreadable(call: Call[Any] | Receiver, error: BaseException) -> CallError:
+    why = str(error) if isinstance(error, Exception) else f"{type(error).__name__}: {error}"
+    failed = CallError(f"{call.label} has answered, but the answer cannot be read: {why}", executed="yes")
+    failed.__cause__ = error
+    return failed

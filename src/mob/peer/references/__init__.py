@@ -1,0 +1,1 @@
+"""What is sent by reference: functions, large buffers, open descriptors."""

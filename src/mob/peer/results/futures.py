@@ -1,0 +1,203 @@
+"""The other shapes of a `Call`: asyncio takes it for a coroutine, `concurrent.futures` for one of its futures.
+
+A call is a future of asyncio by shape already (`call.py`), so `await`, `gather`, `wait_for`, `shield` and
+`as_completed` take it as it is; `gather` asks two private things of one that was cancelled. `create_task`, task groups,
+`asyncio.run`, `run_coroutine_threadsafe` and anyio's `start_soon` want a coroutine: an object with `send`, `throw` and
+`close` is one (`collections.abc.Coroutine`). Any number of tasks may run one call, so nothing is kept here of how far
+they are. The price: `asyncio.wait` refuses whatever `create_task` takes, by one and the same question, and says "use
+tasks explicitly".
+
+`concurrent.futures.wait` and `as_completed` look at three private attributes of a future, under its condition. A call
+has them when they are asked for, and not before, in a `Shadow` which hears of the end of the call. They block on an
+event of their own, which would be for ever on the thread that reads the answers. So `Waiters` exchanges that event, as
+long as nobody waits for it, for one whose `wait` drives the links by hand meanwhile, as `call.result()` does.
+
+Nothing of this is on the way of a call that is awaited or asked for its result.
+"""
+
+from __future__ import annotations
+
+import os
+import weakref
+from asyncio import CancelledError
+from collections.abc import Coroutine
+from concurrent.futures._base import CANCELLED_AND_NOTIFIED, FINISHED, PENDING
+from threading import Condition, Event, Lock
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+
+if TYPE_CHECKING:
+    from mob.peer.peer import Peer
+    from mob.peer.results.call import Call
+
+T = TypeVar("T")
+_making = Lock()
+
+
+def _renew_lock() -> None:
+    """In the child of a fork: a thread that is not there any more may have held it."""
+    global _making
+    _making = Lock()
+
+
+os.register_at_fork(after_in_child=_renew_lock)
+
+if TYPE_CHECKING:
+
+    class Shown(Coroutine[Any, Any, T]):
+        """What type checkers take a call for."""
+else:
+
+    class Shown(Generic[T]):
+        """What type checkers take for a coroutine; it is one by its methods, without the price of an abstract class."""
+
+        __slots__ = ()
+
+
+class Shapes:
+    """The base of `Call`: its other shapes."""
+
+    __slots__ = ()
+
+    # ------------------------------------------------------------------------------------------- as a coroutine
+
+    @property
+    def __name__(self) -> str:
+        """What tasks and tracebacks show."""
+        return cast("Call[Any]", self).label
+
+    def send(self, value: object) -> Any:
+        """For the task that runs the call as a coroutine: what it is to wait for, or `StopIteration` with the value."""
+        call = cast("Call[Any]", self)
+        try:
+            for waited in call.__await__():  # one step of it
+                return waited
+            raise StopIteration(call.result())
+        finally:
+            del self, call
+
+    def throw(self, kind: Any, error: Any = None, tb: TracebackType | None = None) -> Any:
+        """For the task that runs the call as a coroutine: it has been cancelled, or the call has failed."""
+        if isinstance(kind, BaseException):
+            raise kind.with_traceback(tb) if tb is not None else kind
+        raise (kind() if error is None else error if isinstance(error, BaseException) else kind(error))
+
+    def close(self) -> None:
+        """Gives the call up, as `cancel` does."""
+        cast("Call[Any]", self).cancel()
+
+    # -------------------------------------------------------------------------------- as a future of asyncio
+
+    @property
+    def _cancel_message(self) -> None:
+        """What `asyncio.gather` reads of a future that was cancelled: the text, which a call does not keep."""
+        return None
+
+    def _make_cancelled_error(self) -> CancelledError:
+        """What `asyncio.gather` asks of a future that was cancelled: the error to raise."""
+        return CancelledError()
+
+    # ---------------------------------------------------------------------------------- as a concurrent future
+
+    @property
+    def _condition(self) -> Condition:
+        return self._shadow_of().condition
+
+    @property
+    def _state(self) -> str:
+        return self._shadow_of().state
+
+    @property
+    def _waiters(self) -> list[Any]:
+        return self._shadow_of().waiters
+
+    def _shadow_of(self) -> Shadow:
+        call = cast("Call[Any]", self)
+        with _making:
+            shadow: Shadow | None = getattr(call, "shadow", None)
+            is_new = shadow is None
+            if shadow is None:
+                shadow = call.shadow = Shadow(call)
+        if is_new:
+            call.refuse_if_streaming()
+            call.when_done(shadow.handle_done)
+        return shadow
+
+
+class Shadow:
+    """A call as `concurrent.futures.wait` sees it: its state changes under the condition only."""
+
+    __slots__ = ("condition", "state", "waiters")
+
+    def __init__(self, call: Call[Any]) -> None:
+        self.condition = Condition()
+        self.state = PENDING
+        self.waiters = Waiters(call)
+
+    def __repr__(self) -> str:
+        return f"<Shadow {self.state}, {len(self.waiters)} wait>"
+
+    def handle_done(self, call: Call[Any]) -> None:
+        """The call has ended."""
+        with self.condition:
+            self.state = CANCELLED_AND_NOTIFIED if call.cancelled() else FINISHED
+            for waiter in self.waiters:
+                if call.cancelled():
+                    waiter.add_cancelled(call)
+                elif call.has_failed:
+                    waiter.add_exception(call)
+                else:
+                    waiter.add_result(call)
+            self.condition.notify_all()
+
+
+class Waiters(list[Any]):
+    """What waits for a call in `concurrent.futures`: objects whose `event` is set when they have what they need."""
+
+    __slots__ = ("_call", "_reactor", "_token")
+
+    def __init__(self, call: Call[Any]) -> None:
+        super().__init__()
+        self._call = weakref.ref(call)
+        self._reactor = call.peer.reactor
+        self._token = object()  # stands for this among those who wait elsewhere than on the loop
+
+    def append(self, waiter: Any) -> None:
+        """Add one that is going to wait in this thread; the conditions of all that it waits for are held."""
+        call = self._call()
+        if call is not None and self._reactor.is_mine:
+            if not isinstance(waiter.event, Driven):
+                waiter.event = Driven(call.peer)
+            waiter.event.calls.append(call)
+        else:
+            self._reactor.stand_in.begin_to_wait(self._token)
+        super().append(waiter)
+
+    def remove(self, waiter: Any) -> None:
+        """Take one out that waits no longer."""
+        super().remove(waiter)
+        if not self:
+            self._reactor.waiters.discard(self._token)
+
+
+class Driven(Event):
+    """An event whose `wait`, on the thread of a reactor, reads and writes by hand meanwhile."""
+
+    def __init__(self, peer: Peer) -> None:
+        super().__init__()
+        self.calls: list[Call[Any]] = []
+        """Those that set it when they end."""
+        self._peer = peer
+
+    def set(self) -> None:
+        """Set it, from any thread: futures of executors end in theirs."""
+        super().set()
+        if not self._peer.reactor.is_mine:
+            self._peer.reactor.wake()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until it is set; False if it was not within `timeout` seconds."""
+        peer = self._peer
+        if self.is_set() or not peer.reactor.is_mine:
+            return super().wait(timeout)
+        return peer.drive_all([call for call in self.calls if not call.done()], self.is_set, timeout)

@@ -1,0 +1,319 @@
+"""The consumer's end of a stream: what an exported generator yields, as an iterator, with a window of items between.
+
+`Incoming` keeps what has arrived and was not read, `Stream` is the iterator over it. The call ends when the generator
+does: its reply is the end of the stream, its failure the error. Leaving the loop cancels the call, and cancelling
+closes the generator (`GeneratorExit` runs in it); so does the death of either end, and a call that is dropped before
+anybody has read from it. The other end is `producers`; who reads is followed in `readers`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import weakref
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from functools import partial
+from threading import Lock
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
+
+from mob.core.streams import Debt
+from mob.errors import CallError
+from mob.peer.results import readers
+from mob.wire import messages as m
+
+if TYPE_CHECKING:
+    from mob.peer.links.contacts import Contact
+    from mob.peer.peer import Peer
+    from mob.peer.results.call import Call
+    from mob.wire.references import Passage
+
+T = TypeVar("T")
+
+
+def tell_each(waiters: list[Callable[[], object]]) -> None:
+    """Call each of those who wait, once. One that was not reached, for something was raised, stays to be called next;
+    any thread may do this at the same time."""
+    waiter = None
+    try:
+        while waiters:
+            waiter = waiters.pop(0)
+            waiter()
+            waiter = None
+    except BaseException as error:
+        if waiter is not None:
+            waiters.insert(0, waiter)  # it was not told: the next to wake it tells it
+        elif isinstance(error, IndexError):
+            return  # another thread was faster
+        raise
+
+
+class Incoming:
+    """What has come of a stream and was not read yet."""
+
+    __slots__ = ("_waiters", "debt", "is_over", "is_read", "items")
+
+    def __init__(self) -> None:
+        self.items: deque[Any] = deque()
+        self.debt = Debt()
+        self.is_over = False
+        """Whether the generator has come to its end."""
+        self.is_read = False
+        """Whether somebody iterates over it, or has."""
+        self._waiters: list[Callable[[], object]] = []
+
+    def __repr__(self) -> str:
+        return f"<Incoming stream, {len(self.items)} items to read>"
+
+    def put(self, item: Any) -> None:
+        """An item has arrived."""
+        self.items.append(item)
+        self.wake()
+
+    def wake(self, _: object = None) -> None:
+        """There is something new: an item, or the end."""
+        tell_each(self._waiters)
+
+    def when_new(self, waiter: Callable[[], object]) -> None:
+        """Has `waiter()` called once, when there is something new."""
+        self._waiters.append(waiter)
+
+
+class Receiver(weakref.ref["Call[Any]"]):
+    """Stands for a call among the unanswered ones, as soon as that is known to stream.
+
+    It does not keep the call alive, so it is noticed that nobody holds it any more: the stream was never read, nor will
+    be. (Of one that was read the `Stream` tells.) Then this object is appended to what was abandoned; nothing else may
+    be done in a finalizer.
+
+    What the call was sent with (functions, sockets) is let go of when the call ends; here, if it is there no more.
+    """
+
+    __slots__ = ("_contact", "_incoming", "_passage", "_peer", "label", "request")
+
+    def __new__(cls, call: Call[Any], peer: Peer) -> Self:
+        return super().__new__(cls, call, peer.abandoned.append)
+
+    def __init__(self, call: Call[Any], peer: Peer) -> None:
+        self.label = call.label
+        self.request = call.request
+        self._peer = peer
+        self._contact: Contact = call.contact
+        self._incoming = call.incoming
+        self._passage: Passage = getattr(call, "passage", ())
+
+    def __repr__(self) -> str:
+        return f"<Receiver of {self.label}, {self._incoming!r}>"
+
+    def handle_item(self, item: Any) -> None:
+        """The generator has yielded something."""
+        incoming = self._incoming
+        incoming.put(item)
+        if not incoming.is_read:
+            call = self()
+            if call is not None and call.is_waited_for:
+                call.refuse_to_wait()
+
+    def handle_ended(self) -> None:
+        """The generator has come to its end."""
+        call = self()
+        if call is not None:
+            call.handle_ended()
+        else:
+            self._let_go()
+
+    def settle(self, value: Any) -> None:
+        """It has ended with a value, which no stream does: somebody speaks garbage."""
+        call = self()
+        if call is not None:
+            call.settle(value)
+        else:
+            self._let_go()
+
+    def settle_as_declared(self, body: object) -> bool:
+        """As `settle`."""
+        return False
+
+    def fail(self, error: BaseException) -> None:
+        """It has ended with an error."""
+        call = self()
+        if call is not None:
+            call.fail(error)
+        else:
+            self._let_go()
+            self._peer.unheard.append((self.label, error))
+
+    def cancel(self) -> None:
+        """The call was dropped, and its stream never read: the generator is closed, if it has not ended yet."""
+        if self._contact.pending.get(self.request.id) is self:
+            self._contact.forget_call(self)
+            self._let_go()
+        if self._incoming.is_read:
+            return  # its `Stream` has told, while another thread had this object in hand
+        told = (
+            "%s is a generator, and nobody has read what it yields, so it was closed: iterate over the call "
+            "(`for x in ...` or `async for x in ...`)."
+        )
+        self._peer.complaints.tell((told, self.label), told, self.label, level=logging.WARNING)
+
+    def _let_go(self) -> None:
+        self._peer.callbacks.let_go(self._passage)
+
+
+class Stream(Generic[T]):
+    """An iterator over what an exported generator yields, for `for` and for `async for`, on any thread and loop.
+
+    >>> for row in back.rows(query): ...            # doctest: +SKIP
+    >>> async for row in back.rows(query): ...      # doctest: +SKIP
+    """
+
+    __slots__ = ("__weakref__", "_call", "_incoming", "_peer", "reader")
+
+    def __init__(self, peer: Peer, call: Call[Any], incoming: Incoming) -> None:
+        self._peer = peer
+        self.reader: object = None
+        """The task that has asked for an item last, or the work that a thread reads for."""
+        self._call = call
+        self._incoming = incoming
+        incoming.is_read = True
+
+    def __repr__(self) -> str:
+        return f"<Stream of {self._call!r}, {len(self._incoming.items)} items to read>"
+
+    def __iter__(self) -> Iterator[T]:
+        return self
+
+    def __aiter__(self) -> AsyncIterator[T]:
+        return self
+
+    def __next__(self) -> T:
+        if self._peer.is_abandoned:
+            self._peer.check_process()
+        readers.note_thread(self)
+        while not self._incoming.items:
+            if self._call.done():
+                self._check_end()
+                raise StopIteration
+            self._wait()
+        return self._take()
+
+    def __anext__(self) -> Coroutine[Any, Any, T]:
+        readers.note_task(self)  # here and not below, because `asyncio.wait_for` may run that in a task of its own
+        return self._next_item()
+
+    async def _next_item(self) -> T:
+        if self._peer.is_abandoned:
+            self._peer.check_process()
+        while not self._incoming.items:
+            if self._call.done():
+                self._check_end()
+                raise StopAsyncIteration
+            await self._wait_async()
+        return self._take()
+
+    def _check_end(self) -> None:
+        """Raises what the stream ended with, if it was not its own end."""
+        if self._incoming.is_over:
+            self._call.exception()  # somebody has asked
+            return
+        value = self._call.result()
+        raise CallError(
+            f"{self._call.label} is no generator, so it cannot be iterated over. It has returned a "
+            f"{type(value).__name__}: `await` the call, or ask for its `.result()`.",
+            executed="yes",
+        )
+
+    def close(self) -> None:
+        """Ends the stream at both ends."""
+        self._call.cancel()
+
+    async def aclose(self) -> None:
+        """As `close`, for `contextlib.aclosing`."""
+        self._call.cancel()
+
+    def __del__(self) -> None:
+        if not self._call.done():
+            self._peer.abandoned.append(self._call)
+
+    def _take(self) -> T:
+        item: T = self._incoming.items.popleft()
+        count = self._incoming.debt.read()
+        if count and not self._call.done():
+            self._peer.check_process()
+            self._call.contact.post(m.More(self._call.request.id, count))
+        return item
+
+    def _is_new(self) -> bool:
+        return bool(self._incoming.items) or self._call.done()
+
+    def _wait(self) -> None:
+        self._peer.check_process()
+        reactor = self._peer.reactor
+        if reactor.is_mine:
+            self._peer.drive([self._call], self._is_new)
+            return
+        arrival = Lock()
+        arrival.acquire()
+        self._incoming.when_new(lambda: arrival.locked() and arrival.release())
+        if not self._is_new():  # looked at after registering: it may have come in between
+            reactor.stand_in.wait_for(arrival)
+
+    async def _wait_async(self) -> None:
+        self._peer.check_process()
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[None] = loop.create_future()
+        self._incoming.when_new(partial(self._peer.handover.give, loop, _finish, future, None))
+        if self._is_new():
+            return
+        if loop is self._peer.reactor.loop:
+            await future
+        else:
+            await self._peer.wait_elsewhere(future, [self._call])
+
+
+class RemoteIterator:
+    """An iterator that lives in another process, handed over as an argument: drawn from as it is read here."""
+
+    __slots__ = ("_function", "_stream")
+
+    def __init__(self, function: Callable[[], Call[Any]]) -> None:
+        self._function = function
+        self._stream: Stream[Any] | None = None
+
+    def __repr__(self) -> str:
+        return f"<remote iterator, {self._function!r}>"
+
+    def _opened(self) -> Stream[Any]:
+        if self._stream is None:
+            self._stream = self._function().stream()
+        return self._stream
+
+    def __iter__(self) -> Iterator[Any]:
+        return self
+
+    def __aiter__(self) -> AsyncIterator[Any]:
+        return self
+
+    def __next__(self) -> Any:
+        return next(self._opened())
+
+    async def __anext__(self) -> Any:
+        return await self._opened().__anext__()
+
+    def close(self) -> None:
+        """Ends it at both ends."""
+        self._opened().close()
+
+
+def _finish(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+def not_a_value(label: str) -> CallError:
+    """The error for a call that was waited for although it streams."""
+    return CallError(
+        f"{label} is a generator: iterate over the call (`for x in ...` or `async for x in ...`) instead of waiting "
+        f"for its result.",
+        executed="yes",
+    )

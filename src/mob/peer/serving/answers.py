@@ -1,0 +1,128 @@
+"""Answers: what goes back to the caller of a call, from whichever thread has it.
+
+Each tells how many calls wait here, and how many callers for their turn, so that a caller on another machine, which
+cannot read the board, does not go in front of them. Nothing here knows how a call was run.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from msgspec import Raw, structs
+
+from mob.errors import BadMessage
+from mob.peer.references import portable
+from mob.peer.serving.chunks import Chunk
+from mob.rim.link import Link
+from mob.wire import failures, messages as m
+
+if TYPE_CHECKING:
+    from mob.core.invitations import Invitations
+    from mob.peer.peer import Peer
+    from mob.peer.serving.inbox import Inbox
+    from mob.peer.serving.turns import Turns
+    from mob.wire.references import Passage
+
+
+EXITS = 100
+"""The latest exits that calls have ended with: the loop lets them out as well, and they are known again by that."""
+
+
+class Answers:
+    """The way back."""
+
+    __slots__ = ("_callbacks", "_encode", "_exits", "_inbox", "_invitations", "_lines", "_peer", "served")
+
+    def __init__(self, peer: Peer, inbox: Inbox, turns: Turns, invitations: Invitations) -> None:
+        self._peer = peer
+        self._callbacks = peer.callbacks
+        self._encode = peer.encode
+        self._inbox = inbox
+        self._lines = turns.lines
+        self._invitations = invitations
+        self._exits: deque[BaseException] = deque(maxlen=EXITS)
+        self.served = 0
+        """Calls that were answered."""
+
+    def __repr__(self) -> str:
+        return f"<Answers, {self.served} given>"
+
+    def reply(self, link: Link, call: m.Call, value: Any) -> None:
+        """The export has returned; `BadMessage` if the value cannot be sent."""
+        body = Raw(self._encode(value, "result"))
+        queue = len(self._inbox.calls) + len(self._lines) + self._invitations.waiting
+        message = m.Reply(call.id, queue, body)
+        if self._callbacks.encoding:
+            self._post_with_functions(link, message)
+        else:
+            link.post(message)
+        self.served += 1
+
+    def reply_chunk(self, link: Link, call: m.Call, body: bytes, passage: Passage) -> None:
+        """All items of a chunk have ended. `passage`: the references in what they have returned."""
+        try:
+            self._peer.check_size(body, "result")
+        except BadMessage as error:
+            self._callbacks.let_go(passage)
+            self.fail(link, call, error)
+        else:
+            self._post(link, m.Reply(call.id, self._queue(), Raw(body)), passage)
+
+    def send_item(self, link: Link, number: int, value: Any) -> None:
+        """A generator has yielded; `BadMessage` if the value cannot be sent."""
+        message = m.Item(number, Raw(self._encode(value, "item")))
+        if self._callbacks.encoding:
+            self._post_with_functions(link, message)
+        else:
+            link.post(message)
+
+    def end(self, link: Link, call: m.Call) -> None:
+        """A generator has come to its end."""
+        link.post(m.Ended(call.id, self._queue()))
+        self.served += 1
+
+    def fail(self, link: Link, call: m.Call, error: BaseException) -> None:
+        """The call has ended with an error, or was never started."""
+        tallies = self._peer.serving.tallies
+        if tallies is not None and call.target in self._peer.serving.exports:
+            tallies.fail(str(call.target), error)
+        if self._peer.hooks.is_on:
+            self._peer.hooks.report_call(error, link, call)
+        link.post(m.Failed(call.id, self._queue(), failures.describe(error, self._peer.codec)))
+        self.served += 1
+        if isinstance(error, (SystemExit, KeyboardInterrupt)):  # it ends the call and not the process: see `exits`
+            self._exits.append(error)
+
+    def has_told(self, error: BaseException) -> bool:
+        """Whether a call has ended with this very SystemExit or KeyboardInterrupt a moment ago."""
+        return any(each is error for each in self._exits)
+
+    def refuse(self, link: Link, call: m.Call, error: BaseException) -> None:
+        """Fails a call that nobody has looked into."""
+        self._peer.discard(call)
+        self.fail(link, call, error)
+
+    def _queue(self) -> int:
+        return len(self._inbox.calls) + len(self._lines) + self._invitations.waiting
+
+    def _post_with_functions(self, link: Link, message: m.Item | m.Reply) -> None:
+        """Posts what this thread has just encoded, with the functions in it."""
+        passage = self._callbacks.take()
+        if isinstance(link, Chunk) and isinstance(message, m.Reply):
+            link.keep(message, passage)
+        else:
+            self._post(link, message, passage)
+
+    def _post(self, link: Link, message: m.Item | m.Reply, passage: Passage) -> None:
+        callbacks = self._callbacks
+        try:
+            if not link.is_closed:
+                contact = self._peer.contacts.of_link(link)
+                if contact.is_distant:
+                    body = portable.body_for_far(self._peer, message.value, passage)
+                    message = structs.replace(message, value=body)
+                callbacks.hand_over(passage, contact, link)
+            link.post(message)
+        finally:
+            callbacks.let_go(passage)

@@ -1,0 +1,393 @@
+"""Chunks, at the worker: one call that carries the items of a `map`, and is answered when all of them have ended.
+
+Plain `def` exports run one item after the other, on the loop or in one thread of the role; after `SLICE` the loop gets
+a turn, so a chunk that takes longer than was expected neither starves others nor misses that it was cancelled. Items of
+other exports (`async def`, or with a limit of their own) are served as calls: towards `serving` a chunk looks like the
+link that they came on, and what they are answered is gathered here. So limits, deadlines and counts hold for each item.
+
+An item that fails fails alone. What the caller makes of the answer is the business of `mapping`.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable, Sequence
+from functools import partial
+from threading import Lock, get_ident
+from time import monotonic, perf_counter
+from typing import TYPE_CHECKING, Any, cast
+
+import msgspec
+from msgspec import Raw, structs
+
+from mob.core.mapping import generator_mapped
+from mob.errors import BadMessage, Busy, CallError, GarbageFrame, Unavailable
+from mob.peer.links.served import SERVED
+from mob.peer.serving import limits
+from mob.peer.serving.exports import Export
+from mob.peer.serving.measure.tallies import LAP
+from mob.rim.link import Link
+from mob.wire import messages as m
+from mob.wire.chunks import answer, is_plain, rows_of
+from mob.wire.failures import Failure, describe
+from mob.wire.kinds import is_stream
+
+if TYPE_CHECKING:
+    from mob.peer.links.contacts import Contact
+    from mob.peer.peer import Peer
+    from mob.peer.serving.serving import Serving
+    from mob.wire.references import Passage
+
+Lap = tuple[float, float, int]
+"""Items that were run one after the other: when the first began, how long they took, how many they were."""
+
+SLICE = 0.01
+"""Seconds that the items of a chunk may run on the loop before others get a turn: more than one should take."""
+LONGEST_ANSWER = 16 * 1024 * 1024
+"""Bytes of values after which the other items of a chunk are given back to the caller, to be sent again."""
+
+
+class Chunk:
+    """A chunk that is being served; towards `serving`, the link on which its items have come."""
+
+    def __init__(
+        self, serving: Serving, peer: Peer, link: Link, contact: Contact, call: m.Call, export: Export, queue_limit: int
+    ) -> None:
+        self._serving = serving
+        self._peer = peer
+        self._link = link
+        self._contact = contact
+        self._call = structs.replace(call, target=export.name)
+        self._export = export
+        self._queue_limit = queue_limit
+        self._arrived = serving.inbox.arrived
+        self._chain = (*call.chain, contact.uid, call.id)  # a call made by an item is made in the course of this one
+        self._function = export.function
+        self._rows = self._read(call)
+        self._values: list[Any] = [None] * len(self._rows)
+        self._failures: list[tuple[int, Failure]] = []
+        self._passage: list[Any] = []
+        self._generators: set[int] = set()  # items that turned out to stream
+        self._answered: set[int] = set()  # items that were answered by themselves
+        self._lock = Lock()  # items may end in any thread
+        self._missing = len(self._rows) + 1  # what has not ended, and the run itself
+        self._next = 0
+        self._seen = -1  # the next one at the last look
+        self._bytes = 0
+        self._seconds = 0.0
+        self._began = 0.0
+        self._refusal = ""
+        self._is_given_up = False
+        self._is_direct = not export.is_async and export.gate is None
+        self._as_link = cast(Link, self)
+
+    def __repr__(self) -> str:
+        return f"<Chunk of {self._export.label}, {self._missing} of {len(self._rows)} items to end>"
+
+    def _read(self, call: m.Call) -> list[Raw]:
+        """Return the arguments of each item; raises what refuses all of them."""
+        export, peer = self._export, self._peer
+        try:
+            if inspect.isgeneratorfunction(export.function) or inspect.isasyncgenfunction(export.function):
+                raise generator_mapped(export.label, executed=False)
+            if call.times is not None and monotonic() >= call.times[1]:
+                raise limits.expired(self._call, peer.name)
+            if self._serving.quarantined.get(export.name, peer.uid) != peer.uid:
+                raise limits.quarantined(export.label)
+            try:
+                return rows_of(call.args)
+            except msgspec.MsgspecError as error:
+                raise GarbageFrame(f"the items of a chunk of {export.label} are not an array.") from error
+        except BaseException:
+            peer.discard(call)
+            raise
+
+    # ------------------------------------------------------------------------------------------------- starting
+
+    @property
+    def key(self) -> tuple[Link, int]:
+        """Its place among the calls of the process."""
+        return self._link, self._call.id
+
+    def start(self) -> None:
+        """Begin with the items; `Busy` if too many calls wait for a thread already."""
+        serving, threads = self._serving, self._serving.threads
+        if self._peer.tracing is not None and self._is_direct:
+            self._function = self._peer.tracing.wrap(
+                self._function, self._export.label, self._call, self._contact.name, self._arrived
+            )
+        if threads is not None and self._is_direct:
+            if threads.behind > self._queue_limit:
+                raise Busy(f"{self._peer.name}: {self._queue_limit:,} calls wait here for a thread already.")
+            serving.chunks[self.key] = self
+            threads.begin_call(self.key)
+            serving.running.begin_in_thread(self.key, self._export)
+            threads.submit(self._run_in_thread, self._break)
+        else:
+            serving.chunks[self.key] = self
+            self._run_slice()
+
+    def _run_slice(self) -> None:
+        """Run items on the loop until all have begun, or for a slice of time."""
+        serving = self._serving
+        serving.running.enter(self._export)
+        serving.inbox.arrived = self._arrived
+        self._began = self._began or perf_counter()
+        left = serving.plain.enter()
+        try:
+            laps = self._run(perf_counter() + SLICE)
+        finally:
+            serving.plain.leave(left)
+        self._count(laps)
+        if self._next < len(self._rows) and not self.is_closed:
+            serving.ends.watch()
+            self._peer.reactor.loop.call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        if self._is_given_up:
+            return
+        running = self._serving.running
+        try:
+            running.on_loop_since = perf_counter()
+            self._run_slice()
+        except BaseException as error:  # noqa: BLE001  becomes the answer
+            self._break(error)
+        finally:
+            running.rest()
+
+    def look_after(self) -> None:
+        """Go on if that was forgotten; once a second."""
+        on_loop = self._serving.threads is None or not self._is_direct
+        if on_loop and self._seen == self._next < len(self._rows):
+            self._peer.reactor.loop.call_soon(self._go_on)
+        self._seen = self._next
+
+    def _break(self, error: BaseException) -> None:
+        """Answer the whole chunk with an error: it cannot be served to its end; from any thread."""
+        self._serving.ends.end_beside(self._link, self._call, error)
+
+    def _run_in_thread(self) -> None:
+        laps = self._run(math.inf)
+        done = partial(self._handle_thread_done, laps)
+        self._peer.reactor.call(partial(self._serving.ends.attend, self._link, self._call, done))
+
+    def _handle_thread_done(self, laps: list[tuple[float, float, int]]) -> None:
+        serving = self._serving
+        assert serving.threads is not None
+        self._count(laps)
+        is_free = serving.threads.end_call(self.key)
+        serving.running.end(self.key)
+        if is_free:
+            serving.inbox.publish()
+        serving.invite()
+
+    # -------------------------------------------------------------------------------------------------- running
+
+    def _run(self, until: float) -> list[Lap]:
+        """Run items until that time; on the loop or in a thread."""
+        laps: list[Lap] = []
+        run_next = self._run_item if self._is_direct else self._serve_item
+        token = SERVED.set((self._contact, self._call_of(0), self._as_link))
+        reactor = self._peer.reactor
+        is_loops = self._is_direct and reactor.go_away()  # once for all items
+        start = lap = now = perf_counter()
+        count = ended = 0
+        try:
+            while self._next < len(self._rows) and now < until and not self.is_closed:
+                index = self._next
+                self._next += 1
+                if (why_not := self._why_not()) is not None:
+                    self._peer.codec.discard(self._rows[index])
+                    self._serving.answers.fail(self._as_link, self._call_of(index), why_not)
+                    continue
+                ended += run_next(index)
+                count += 1
+                before, now = now, perf_counter()
+                if now - before > LAP / 2 and count > 1:  # a long one is counted by itself
+                    laps.append((lap, before - lap, count - 1))
+                    lap, count = before, 1
+                if now - lap > LAP:
+                    laps.append((lap, now - lap, count))
+                    lap, count = now, 0
+        finally:
+            if is_loops:
+                reactor.come_back()
+            SERVED.reset(token)
+            self._seconds += perf_counter() - start
+        if count:
+            laps.append((lap, now - lap, count))
+        self._end(ended + (self._next >= len(self._rows)))
+        return laps
+
+    def _why_not(self) -> CallError | None:
+        """Return why the next item is not run, None if it is."""
+        times = self._call.times
+        if times is not None and monotonic() >= times[1]:
+            return limits.expired(self._call, self._peer.name)
+        if self._refusal:
+            return Unavailable(self._refusal)
+        if self._bytes > LONGEST_ANSWER:
+            return Busy(f"{self._peer.name}: the answer to a chunk is full.")
+        return None
+
+    def _run_item(self, index: int) -> bool:
+        """Return whether it has ended and nobody was told."""
+        answers, times = self._serving.answers, self._call.times
+        began = 0.0 if times is None else monotonic()
+        try:
+            args, kwargs = self._export.decode(self._rows[index], None)
+            value = self._function(*args, **kwargs)
+            if times is not None and monotonic() >= times[1]:
+                raise limits.too_long(self._call, times[0], began, self._peer.name)
+            if is_plain(value):
+                self._values[index] = value
+                self._serving.answers.served += 1
+                return True
+            if inspect.isawaitable(value):
+                self._await(index, value)
+            elif is_stream(value):
+                _close(value)
+                raise generator_mapped(self._export.label, executed=True)
+            else:
+                answers.reply(self._as_link, self._call_of(index), value)
+        except BaseException as error:  # noqa: BLE001  becomes the outcome of this item
+            answers.fail(self._as_link, self._call_of(index), error)
+        return False
+
+    def _await(self, index: int, value: Any) -> None:
+        """A plain function has returned something to be awaited."""
+        if get_ident() != self._peer.reactor.thread:
+            text = f"cannot send result: {self._export.label} returned an awaitable in a thread. Make it `async def`."
+            raise BadMessage(text, "result")
+        was_away = self._peer.reactor.enter()
+        try:
+            self._serving.run_as_task(self._as_link, self._call_of(index), value)
+        finally:
+            self._peer.reactor.leave(was_away)
+
+    def _serve_item(self, index: int) -> bool:
+        self._serving.start_call(self._as_link, self._contact, self._call_of(index), None)
+        return False
+
+    def _call_of(self, index: int) -> m.Call:
+        """Return an item as a call. Its number is none that a real call has."""
+        call = self._call
+        return m.Call(-1 - index, call.target, self._rows[index], (), call.times, self._chain, call.trace)
+
+    def _count(self, laps: Sequence[Lap]) -> None:
+        tally = self._export.tally
+        if tally is None or not self._is_direct:
+            return  # what is served as a call is counted as one
+        for began, seconds, count in laps:
+            tally.begin(max(0.0, began - self._arrived), count)
+            tally.end(seconds / count, count)
+
+    # ------------------------------------------------------------------------------- as the link of its items
+
+    @property
+    def name(self) -> str:
+        """The other end, as people read it."""
+        return self._link.name
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether nobody wants the answer any more."""
+        return self._is_given_up or self._link.is_closed
+
+    @property
+    def unsent_bytes(self) -> int:
+        """How much the other end has not taken yet."""
+        return self._link.unsent_bytes
+
+    def post(self, message: Any) -> None:
+        """Keep what an item is answered, once; from any thread."""
+        try:
+            self._keep_answer(-1 - message.id, message)
+        except BaseException as error:  # noqa: BLE001  becomes the answer
+            self._break(error)
+
+    def _keep_answer(self, index: int, message: Any) -> None:
+        if index in self._answered:
+            return
+        match message:
+            case m.Reply(value=value):
+                self._values[index] = value
+                self._bytes += len(value)
+            case m.Failed(failure=failure) if index not in self._generators:
+                self._failures.append((index, failure))
+            case m.Item():
+                self._generators.add(index)
+                self._peer.reactor.call(partial(self._serving.cancel, self._as_link, message.id))
+                return  # its end follows
+            case _:  # the end of a generator
+                error = generator_mapped(self._export.label, executed=True)
+                self._failures.append((index, describe(error, self._peer.codec, "yes")))
+        self._answered.add(index)
+        self._end(1)
+
+    def close(self, why: str) -> None:
+        """End the link on which the items have come: one of them cannot be answered."""
+        self._link.close(why)
+
+    def keep(self, message: m.Reply, passage: Passage) -> None:
+        """Keep an answer with functions, sockets or shared memory in it."""
+        self._passage += passage
+        self.post(message)
+        if self._is_given_up:
+            self._let_go()
+
+    def _end(self, count: int) -> None:
+        """So many have ended; from any thread."""
+        with self._lock:
+            self._missing -= count
+            is_over = self._missing == 0
+        if is_over and count and not self._is_given_up:
+            try:
+                self._answer()
+            except BaseException as error:  # noqa: BLE001  becomes the answer
+                self._break(error)
+
+    # ------------------------------------------------------------------------------------------------ answering
+
+    def _answer(self) -> None:
+        """All items have ended; in the thread of the last."""
+        answers = self._serving.answers
+        seconds = self._seconds if self._is_direct else perf_counter() - self._began
+        self._serving.learn(self._export, seconds, is_chunk=True)
+        body = answer(seconds, self._values, self._failures)
+        passage, self._passage = self._passage, []
+        answers.reply_chunk(self._link, self._call, body, passage)
+        if get_ident() == self._peer.reactor.thread:
+            self._forget()
+        else:
+            self._peer.reactor.call(self._forget)
+
+    def _forget(self) -> None:
+        self._serving.chunks.pop(self.key, None)
+        self._serving.invite()
+        self._peer.reactor.note()
+
+    def give_up(self) -> None:
+        """The caller wants no answer any more: what has not begun never will; on the loop's thread."""
+        self._is_given_up = True
+        self._forget()
+        self._serving.drop_link(self._as_link)
+        for row in self._rows[self._next :]:
+            self._peer.codec.discard(row)
+        self._let_go()
+
+    def _let_go(self) -> None:
+        with self._lock:
+            passage, self._passage = self._passage, []
+        self._peer.callbacks.let_go(passage)
+
+    def refuse(self, why: str) -> None:
+        """The process ends: items that have not begun are given back, safe to repeat elsewhere."""
+        self._refusal = why
+
+
+def _close(iterator: Any) -> None:
+    close: Callable[[], object] | None = getattr(iterator, "close", None)
+    if close is not None:
+        close()

@@ -1,0 +1,162 @@
+"""The hook for errors: what the code of this process raises is handed to the handlers of `error`, beside its usual way.
+
+An exception of an export goes to the caller, one of a handler to the log. Services that collect errors (Sentry and the
+like) hook into the process in which it was raised, and there nobody sees it. The handlers run in a thread of their own,
+one after the other, with a bounded queue before them: a slow one delays no call, and one that raises is logged. Without
+a handler there is no thread and no queue, and `is_on` is false.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import queue
+import threading
+from collections.abc import Callable
+from contextvars import copy_context
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
+
+from mob.errors import BadMessage, MobError
+from mob.peer.links.served import caller
+from mob.rim.lasting import carry_on
+from mob.rim.link import Link
+from mob.rim.places import PACKAGE
+from mob.wire import messages as m
+
+if TYPE_CHECKING:
+    from mob.peer.links.contacts import Contact
+    from mob.peer.peer import Peer
+
+MOST = 1000
+"""Errors that may wait for the handlers; what is beyond is counted in the log."""
+Work = Callable[[], object]
+"""Where the files of mob are."""
+
+
+class ErrorContext(Struct, frozen=True):
+    """Where an exception comes from: the second argument of the handlers of `error`.
+
+    >>> @mob.on("error")                                      # doctest: +SKIP
+    ... def tell(error, context): print(context.kind, context.name, error)
+    """
+
+    kind: str
+    """"export", "callback" (a function that was sent to another process), "handler" (of an event), or "task" (a task, a
+    timer or a callback of the event loop that nobody awaits)."""
+    name: str
+    """As people read it: `back.foo` for an export, `message` for a handler of messages."""
+    caller: m.Member | None = None
+    """Who has called or sent what failed (`.role`, `.index`, `.pid`; a client's role is ""), None if nobody has."""
+
+
+class ErrorHooks:
+    """The handlers of `error`, and what waits for them."""
+
+    def __init__(self, peer: Peer) -> None:
+        self._peer = peer
+        self._queue: queue.Queue[Work | None] = queue.Queue(MOST)  # None: the thread ends
+        self._is_running = self._is_over = False
+        self._starting = threading.RLock()  # a handler of signals may report as well
+        self.is_on = False
+        """Whether there is a handler."""
+
+    def __repr__(self) -> str:
+        return f"<ErrorHooks, {self._queue.qsize()} errors wait>"
+
+    def begin(self) -> None:
+        """The first handler has come."""
+        if not self.is_on:
+            self.is_on = True
+            loop = self._peer.reactor.loop
+            if loop.get_exception_handler() is None:
+                loop.set_exception_handler(self._handle_unawaited)
+
+    def report(self, error: BaseException, kind: str, name: str, contact: Contact | None = None) -> None:
+        """Hand an exception to the handlers; from any thread, in the context in which it was raised. `contact`: who has
+        called or sent what raised it, if that context does not say so."""
+        if not isinstance(error, Exception) or self._peer.is_abandoned:
+            return
+        contact = contact or caller()
+        context = ErrorContext(kind, name, None if contact is None else contact.member)
+        with self._starting:
+            if self._is_over:
+                return
+            if not self._is_running:
+                threading.Thread(target=self._run, name="mob-errors", daemon=True).start()
+                self._is_running = True
+        try:
+            self._queue.put_nowait(partial(copy_context().run, partial(self._hand_over, error, context)))
+        except queue.Full:
+            told = "an error of %s was not handed to the handlers of 'error', because %d wait for them: %s"
+            self._peer.complaints.tell(told, told, name, MOST, error)
+
+    def report_call(self, error: BaseException, link: Link, call: m.Call) -> None:
+        """Hand what a call has ended with to the handlers, if the code of this process has raised it."""
+        if isinstance(error, MobError) and not _is_raised_by_the_role(error):
+            return
+        target, contact = m.export_of(call.target), self._peer.contacts.find(link)
+        if isinstance(target, int):
+            self.report(error, "callback", f"{self._peer.role or 'client'}.callback", contact)
+        else:
+            self.report(error, "export", f"{self._peer.role}.{target}", contact)
+
+    async def finish(self, seconds: float) -> None:
+        """Wait until the handlers have seen all that was raised so far; on the loop."""
+        with self._starting:
+            self._is_over = True
+            if not self._is_running:
+                return
+        reactor = self._peer.reactor
+        done = reactor.loop.create_future()
+
+        def settle() -> None:
+            if not done.done():
+                done.set_result(None)
+
+        try:
+            self._queue.put_nowait(partial(reactor.call, settle))
+            self._queue.put_nowait(None)
+            self._is_running = False
+            await asyncio.wait_for(done, seconds)
+        except (queue.Full, TimeoutError):
+            self._peer.log.error("the handlers of 'error' have not ended within the grace time")
+
+    def _handle_unawaited(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        loop.default_exception_handler(context)
+        error, task = context.get("exception"), context.get("task") or context.get("future")
+        if error is not None:
+            name = task.get_name() if isinstance(task, asyncio.Task) else str(context.get("message", ""))
+            self.report(error, "task", name)
+
+    def _run(self) -> None:
+        while (work := self._queue.get()) is not None:
+            carry_on(work, None)
+            del work  # it keeps a traceback, and all that is in its frames
+
+    def _hand_over(self, error: BaseException, context: ErrorContext) -> None:
+        for handler in self._peer.handlers.of("error"):
+            self._call(handler, error, context)
+
+    def _call(self, handler: Callable[..., Any], error: BaseException, context: ErrorContext) -> None:
+        try:
+            value = handler(error, context)
+            if inspect.iscoroutine(value):
+                asyncio.run_coroutine_threadsafe(value, self._peer.reactor.loop).result()
+        except BaseException as failure:  # noqa: BLE001  a handler of errors must do no harm
+            told = "a handler of 'error' raised %s: %s"
+            self._peer.complaints.tell(told, told, type(failure).__name__, failure, error=failure)
+
+
+def _is_raised_by_the_role(error: MobError) -> bool:
+    """Return False for an error by which mob itself has refused or ended a call: no code of the role has raised it."""
+    if isinstance(error, BadMessage) and error.where.startswith(("result", "item")):
+        return True
+    traceback = error.__traceback__
+    while traceback is not None:
+        if not traceback.tb_frame.f_code.co_filename.startswith(PACKAGE):
+            return True
+        traceback = traceback.tb_next
+    return False

@@ -1,0 +1,297 @@
+"""The inbox: what has arrived and was not looked into yet, in order.
+
+Work is done in slices: after a few milliseconds replies are sent and the loop gets a turn, so a long queue of short
+calls neither delays its own answers nor starves other connections. While the application blocks the loop and the links
+are driven by hand, callbacks are run at once (somebody waits for them), everything else stays here until the loop is
+free.
+
+How full it is stands on the board, for all callers. How a call is run is the business of `serving`.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+from mob.errors import Busy, Unavailable
+from mob.peer.serving import limits
+from mob.peer.serving.firsts import Firsts
+from mob.peer.serving.measure.laps import Laps
+from mob.rim.link import Link
+from mob.wire import messages as m
+
+if TYPE_CHECKING:
+    from mob.peer.links.contacts import Contact
+    from mob.peer.peer import Peer
+    from mob.peer.serving.serving import Function, Serving
+
+Queued = tuple[Link, "Contact", "m.Call | m.Message", "Function | None", float]
+"""A call or a message that nobody has looked into yet; the function if it is a callback; when it has arrived."""
+
+COST_WEIGHT = 0.1
+"""What one slice of work counts for in the average cost of a call."""
+FLUSH = 0.0015
+"""Seconds of work after which answers leave before the next call begins."""
+LONG = 100_000.0
+"""Microseconds of work beyond which those that are here are a backlog."""
+SLICE = 0.002
+"""Seconds of work after which replies are sent and the loop gets a turn."""
+
+
+class Inbox:
+    """The calls and messages that wait for the loop."""
+
+    def __init__(self, peer: Peer, serving: Serving, limit: int) -> None:
+        self._peer = peer
+        self._serving = serving
+        self._start_call = serving.start_call
+        self._laps = Laps(serving)
+        self.firsts = Firsts(peer.reactor.loop, self.work)
+        self._limit = limit
+        self.calls: deque[Queued] = deque()
+        self._urgent: deque[tuple[Link, Contact, m.Call, Function]] = deque()  # callbacks, while the loop stands still
+        self._is_working = False
+        self._is_scheduled = False
+        self._is_between = False  # two calls, while it works
+        self.arrived = 0.0
+        """When the call has arrived that is being started."""
+        self._cost = 0.0  # microseconds that a call takes on the loop, on average of late
+
+    def __repr__(self) -> str:
+        return f"<Inbox, {len(self)} wait>"
+
+    def __len__(self) -> int:
+        return len(self.calls) + len(self._urgent)
+
+    @property
+    def in_hand(self) -> int:
+        """The calls that another one would have to wait for: those that wait here, and the one that runs."""
+        return len(self.calls) + (self._is_working and not self._is_between)
+
+    @property
+    def pace(self) -> int:
+        """Microseconds that a call takes on the loop on average at the moment."""
+        return int(self._cost)
+
+    def backlog(self) -> int:
+        """How many wait, if the last of them has to wait long."""
+        return len(self) if len(self) * self._cost > LONG else 0
+
+    # ----------------------------------------------------------------------------------------- taking in and out
+
+    def accept(self, link: Link, contact: Contact, message: m.Call | m.Message) -> None:
+        """Takes in what has arrived; `work` follows when the whole frame is in."""
+        callback = None
+        if type(message) is m.Call:
+            if type(message.target) is int:  # looked up now: a release may follow in the same frame
+                callback = self._peer.callbacks.lent.get(message.target) or _freed
+                if self._peer.reactor.driving:
+                    self._urgent.append((link, contact, message, callback))
+                    return
+            elif self._peer.waiting and limits.is_circle(message, contact.uid, self._peer):
+                self._refuse(link, message, limits.deadlock(message, contact, self._peer))
+                return
+            if len(self.calls) >= self._limit:
+                self._refuse(link, message, Busy(f"{self._peer.name}: {self._limit:,} calls wait here already."))
+                return
+        self.calls.append((link, contact, message, callback, self._peer.heard_at))
+
+    def forget(self, link: Link, number: int) -> None:
+        """The caller has given a call up."""
+        self._drop(lambda entry: _is_call(entry, link, number))
+
+    def forget_link(self, link: Link) -> None:
+        """The other end has gone: nobody waits for its calls any more. A message was said, and is heard."""
+        self._drop(lambda entry: entry[0] is link and isinstance(entry[2], m.Call))
+
+    def _drop(self, is_dropped: Callable[[Queued], bool]) -> None:
+        calls, self.calls = self.calls, deque()
+        for entry in calls:
+            if is_dropped(entry):
+                self._peer.discard(entry[2])
+            else:
+                self.calls.append(entry)
+
+    def refuse_all(self, why: str) -> None:
+        """The process ends: what was not started is given back, safe to repeat elsewhere."""
+        while self.calls:
+            link, _, message, _, _ = self.calls.popleft()
+            if isinstance(message, m.Call):
+                self._refuse(link, message, Unavailable(why))
+
+    def _refuse(self, link: Link, call: m.Call, error: Exception) -> None:
+        self._serving.answers.refuse(link, call, error)
+
+    # --------------------------------------------------------------------------------------------------- working
+
+    def work(self) -> None:
+        """Starts what is here, for a slice of time; the rest in the loop's next turn."""
+        if self._urgent:
+            self._run_callbacks(self._urgent)
+        if self._is_working:
+            return
+        if not self.calls:
+            self._serving.invite()  # a call may have been given up or refused, or a stream may have ended
+            return
+        if self._peer.reactor.driving:
+            self._schedule()  # the loop stands still: it comes back to this when it is free
+            return
+        try:
+            self._work()
+        except BaseException:
+            self._serving.plain.recover()
+            self._serving.reactor.is_away = self._is_between = self._is_working = False
+            if self.calls:
+                self._schedule()
+            raise
+
+    def _work(self) -> None:
+        self._is_working = True
+        plain = self._serving.plain
+        left = plain.enter_own()  # once for all of them, for it costs a microsecond
+        begun = len(self.calls)
+        board = self._peer.board
+        if board is not None and self._serving.threads is None:
+            board.put_queued(self._peer.uid, begun)
+        running = self._serving.running
+        running.on_loop_since = now = start = perf_counter()  # the clock of `monotonic`, where that matters
+        flushed, end = start, start + SLICE
+        laps, firsts = self._laps, self.firsts
+        laps.begin(start)
+        taken: Queued | None = None
+        try:
+            while self.calls:
+                if firsts.newest is not None and not self._may_begin() and not firsts.are_over():
+                    return
+                taken = self.calls[0]
+                del self.calls[0]
+                link, contact, message, callback, self.arrived = taken
+                if type(message) is m.Call:
+                    if message.target != laps.target:
+                        laps.turn_to(message.target, now, self.arrived)
+                    laps.count += 1
+                    if link.unsent_bytes <= limits.UNREAD:
+                        self._start_call(link, contact, message, callback)
+                    else:
+                        self._refuse(link, message, limits.unread(contact.name, self._peer.name))
+                elif type(message) is m.Message:
+                    laps.turn_to(0, now, 0.0)
+                    self._peer.handlers.handle_message(link, contact, message)
+                taken = None  # it has its answer, or whoever gives that has it
+                before, now = now, perf_counter()
+                if now > laps.until:
+                    laps.close(before, now, self.arrived)
+                    if now - flushed > FLUSH:
+                        flushed = now
+                        self._hand_over()
+                if now > end:
+                    self._peer.reactor.flush()
+                    self._schedule()
+                    return
+        except BaseException as error:
+            if taken is None or not isinstance(taken[2], m.Call):
+                raise
+            self._serving.ends.end(taken[0], taken[2], error)
+            if self.calls:
+                self._schedule()
+        finally:
+            self._is_working = False
+            plain.leave(left)
+            laps.turn_to(0, now, self.arrived)
+            done = begun - len(self.calls)
+            if done > 0:
+                self._cost += COST_WEIGHT * ((perf_counter() - start) / done * 1e6 - self._cost)
+            running.rest()
+            self.publish()
+            self._serving.invite()
+
+    def _may_begin(self) -> bool:
+        """Return whether the next one takes its first step behind those that are still to come, as the loop does."""
+        message = self.calls[0][2]
+        if not isinstance(message, m.Call):
+            return self._peer.handlers.begin_later
+        target = message.target
+        export = self._serving.find_export(target) if isinstance(target, str) else None
+        return export is not None and export.begins_later
+
+    def _hand_over(self) -> None:
+        """Between two calls: answers leave and callers that wait are invited before the next one begins. If nothing is
+        here, what callers have sent meanwhile is read at once, which spares a turn of the loop."""
+        board = self._peer.board
+        if board is not None and self._serving.threads is None:
+            board.put_queued(self._peer.uid, len(self.calls))
+        self._is_between = True
+        self._serving.invite()
+        if self.calls:
+            self._peer.reactor.flush()
+        else:
+            self._peer.reactor.exchange()
+        self._is_between = False
+
+    def publish(self) -> None:
+        """Tells the board what is in hand here: what keeps others waiting, and what runs or waits beside them."""
+        board = self._peer.board
+        if board is not None:
+            serving = self._serving
+            queued = len(self.calls)
+            if serving.threads is not None:
+                queued += serving.threads.behind
+            beside = len(serving.tasks) + len(serving.streams)
+            board.put(self._peer.uid, queued, int(self._cost), len(serving.turns.lines), beside)
+
+    def serve_callbacks(self) -> None:
+        """The loop is about to stand still: callbacks that are here are run now, for somebody waits for them."""
+        if not self.calls:
+            return
+        if any(type(call) is m.Call and self._is_circle(contact, call) for _, contact, call, _, _ in self.calls):
+            self._refuse_circles()
+        if any(callback is not None for *_, callback, _ in self.calls):
+            callbacks = [entry for entry in self.calls if entry[3] is not None]
+            self.calls = deque(entry for entry in self.calls if entry[3] is None)
+            self._run_callbacks(deque(entry[:4] for entry in callbacks))
+
+    def _run_callbacks(self, callbacks: deque[Any]) -> None:
+        left = self._serving.plain.enter()
+        try:
+            while callbacks:
+                link, contact, call, function = callbacks.popleft()
+                self._serving.ends.attend(link, call, self._start_call, link, contact, call, function)
+        finally:
+            self._serving.plain.leave(left)
+
+    def _refuse_circles(self) -> None:
+        inbox, self.calls = self.calls, deque()
+        for entry in inbox:
+            link, contact, call, callback, _ = entry
+            if type(call) is m.Call and callback is None and self._is_circle(contact, call):
+                self._refuse(link, call, limits.deadlock(call, contact, self._peer))
+            else:
+                self.calls.append(entry)
+
+    def _is_circle(self, contact: Contact, call: m.Call) -> bool:
+        return limits.is_circle(call, contact.uid, self._peer)
+
+    def _schedule(self) -> None:
+        if not self._is_scheduled:
+            self._peer.reactor.loop.call_soon(self._handle_turn)
+            self._is_scheduled = True
+            self._serving.ends.watch()
+
+    def look_after(self) -> None:
+        """Have work begin that was not begun; once a second."""
+        if self.calls:
+            self._peer.reactor.loop.call_soon(self._handle_turn)
+
+    def _handle_turn(self) -> None:
+        self._is_scheduled = False
+        self.work()
+
+
+def _freed(*args: Any, **kwargs: Any) -> None:
+    raise Unavailable("this callback was freed already: its last holder had given it up.")
+
+
+def _is_call(entry: Queued, link: Link, number: int) -> bool:
+    return entry[0] is link and isinstance(entry[2], m.Call) and entry[2].id == number

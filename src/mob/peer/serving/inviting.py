@@ -1,0 +1,111 @@
+"""Inviting: a worker that runs low asks the callers that wait for calls, as `core.invitations` decides.
+
+It is asked whenever a place may have become free. Nothing here knows how a call is run.
+"""
+
+from __future__ import annotations
+
+import math
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from mob.core.invitations import Invitations
+from mob.wire import messages as m
+
+if TYPE_CHECKING:
+    from mob.peer.links.contacts import Contact
+    from mob.peer.peer import Peer
+    from mob.peer.serving.serving import Serving
+
+
+class Inviting:
+    """The callers that wait for this process, and what they are told."""
+
+    __slots__ = ("_again_at", "_has_ended", "_is_full", "_is_held_back", "_peer", "_serving", "_timer", "known")
+
+    def __init__(self, peer: Peer, serving: Serving) -> None:
+        self._peer = peer
+        self._serving = serving
+        self.known = Invitations()
+        self._has_ended = False
+        self._is_full = False  # the board says that callers wait
+        self._is_held_back = False  # until the loop is free
+        self._again_at = math.inf
+        self._timer = 0  # its number
+
+    def __repr__(self) -> str:
+        return f"<Inviting, {self.known!r}>"
+
+    def invite(self) -> None:
+        """Invite callers, if there is room for their calls. On the loop's thread."""
+        known, peer = self.known, self._peer
+        if self._has_ended or not (len(known) or self._is_full):
+            return
+        if peer.waiting:  # the loop is blocked until an answer comes, which may depend on the very calls that wait here
+            if not self._is_held_back:
+                peer.reactor.loop.call_soon(self._handle_free)
+                self._is_held_back = True
+            return
+        try:
+            self._invite()
+        except BaseException:
+            self.recover()  # some may not have been told
+            raise
+
+    def _invite(self) -> None:
+        known, peer = self.known, self._peer
+        for uid, line, count, name in known.invite(self._serving.look, monotonic()):
+            contact = peer.contacts.get(uid)
+            if contact is not None:
+                contact.post(m.Invite(line, count, self._cost(name) if contact.is_distant else 0))
+        if peer.board is not None:
+            self._is_full = known.waiting > 0
+            peer.board.put_full(peer.uid, self._is_full)
+        if (again_at := known.wake_at()) < self._again_at:
+            if self._again_at != math.inf:
+                peer.reactor.cancel(self._timer)
+            self._timer = peer.reactor.call_at(again_at, self._handle_silence)
+            self._again_at = again_at
+
+    def recover(self) -> None:
+        """Something was raised while a caller was invited, or what it says was handled: invite from the beginning."""
+        self.known.recover()
+        self._peer.reactor.loop.call_soon(self.invite)
+
+    def look_after(self) -> None:
+        """Invite callers that were not, though the loop is free again; once a second while calls are in hand."""
+        if self._is_held_back and not self._peer.waiting:
+            self._handle_free()
+
+    def _cost(self, name: str) -> int:
+        """What a caller on another machine cannot read from the board."""
+        return self._serving.look(name).cost
+
+    def _handle_free(self) -> None:
+        self._is_held_back = False
+        self.invite()
+
+    def _handle_silence(self) -> None:
+        """An invited caller has not answered: its loop may be blocked, so others get its places."""
+        self._again_at = math.inf
+        self.invite()
+
+    def handle_waiting(self, contact: Contact, line: int, target: str) -> None:
+        """A caller says that calls wait there."""
+        self.known.handle_waiting(contact.uid, line, target, contact.is_distant)
+        self.invite()
+
+    def handle_declined(self, contact: Contact, line: int) -> None:
+        """An invited caller has nothing left."""
+        self.known.handle_declined(contact.uid, line)
+        self.invite()
+
+    def handle_lost(self, contact: Contact) -> None:
+        """The link to a caller has ended: others get its places."""
+        self.known.handle_lost(contact.uid)
+        self.invite()
+
+    def end(self) -> None:
+        """Invite nobody any more: the process ends, and takes what was sent to it already."""
+        self._has_ended = True
+        self.known.clear()

@@ -1,0 +1,702 @@
+"""Serving calls: what the inbox gives is run, and answered.
+
+`def` exports run on the loop, one at a time, or in the role's threads; `async def` exports are tasks of the loop, as
+many at once as the role allows; what an export has returned that is an iterator becomes a stream. An export may limit
+itself (`concurrency`): beyond that its calls wait in a line of its own (`turns`), in order, and hold up nobody.
+
+All of this is done by the loop's thread, but for the code of `def` exports that run in threads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import math
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from threading import get_ident
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from mob.core.invitations import Load
+from mob.core.lanes import FREE, LOOP, MESSAGE, Lane
+from mob.errors import Busy, CallError, Lost, Unavailable
+from mob.peer.calls import durable
+from mob.peer.calls.proxy import unknown_export
+from mob.peer.links.served import SERVED
+from mob.peer.serving import limits
+from mob.peer.serving.answers import Answers
+from mob.peer.serving.chunks import Chunk
+from mob.peer.serving.ends import Ends
+from mob.peer.serving.exports import Export
+from mob.peer.serving.inbox import Inbox
+from mob.peer.serving.inviting import Inviting
+from mob.peer.serving.measure.running import Running
+from mob.peer.serving.measure.tallies import Tallies
+from mob.peer.serving.producers import Outgoing, OutgoingAsync, OutgoingSync
+from mob.peer.serving.swallowing import Cancelling
+from mob.peer.serving.threads import Threads
+from mob.peer.serving.turns import Gate, Key, Line, Turns, Waiting
+from mob.rim.link import Link
+from mob.wire import messages as m
+from mob.wire.kinds import is_stream
+from mob.wire.messages import Export as Info
+
+if TYPE_CHECKING:
+    from mob.peer.links.contacts import Contact
+    from mob.peer.peer import Peer
+    from mob.peer.serving.early import Early
+
+Function = Callable[..., Any]
+Started = tuple[Link, "Contact", m.Call, Function, Sequence[Any], dict[str, Any]]
+"""A call with what it comes down to: the function and its decoded arguments."""
+
+
+class Serving:
+    """The incoming half of a process."""
+
+    def __init__(
+        self, peer: Peer, threads: int = 1, concurrency: int = 100, queue: int = 10_000, metrics: bool = True
+    ) -> None:
+        self._peer = peer
+        self.reactor = peer.reactor
+        self.loop, self.plain = peer.reactor.loop, peer.reactor.plain
+        self._concurrency = concurrency
+        self._lane = LOOP if threads == 1 else Lane(threads)  # of `def` exports
+        self.inviting = Inviting(peer, self)
+        self.invite = self.inviting.invite
+        self._queue_limit = queue
+        self.inbox = Inbox(peer, self, queue)
+        self.turns = Turns(peer.reactor.loop, self._handle_expired)
+        self.answers = Answers(peer, self.inbox, self.turns, self.inviting.known)
+        self.ends = Ends(peer, self)
+        peer.handover.watch = self.ends.watch
+        self._reply, self._end = self.answers.reply, self.ends.end
+        self.tasks: dict[Key, asyncio.Task[Any]] = {}
+        self.streams: dict[Key, Outgoing] = {}
+        self.chunks: dict[Key, Chunk] = {}
+        """Those whose items have not all ended."""
+        self.threads = Threads(threads) if threads > 1 else None
+        self._line: Line = OrderedDict()  # of `async def` exports, beyond the role's concurrency
+        self._inside: dict[Key, Export] = {}  # calls of exports that limit themselves, from their gates to their ends
+        self.timed_out: dict[Key, CallError] = {}
+        """What is said of a task that is cancelled."""
+        self.cancelling = Cancelling(peer.reactor.loop, self.tell)
+        self._given_up: set[Key] = set()  # running `def` calls that their callers have cancelled
+        self.exports: dict[str, Export] = {}
+        self.find_export: Callable[[str], Export | None] = self.exports.get
+        """How an export is found; while the module is being imported the table may still grow."""
+        self.running = Running(peer)
+        self.tallies = Tallies() if metrics else None
+        self.begun_beside = 0
+        """Calls so far that were not run to their end at once: tasks, streams, those that wait or run in threads, and
+        those that were not run at all."""
+        self.quarantined: dict[str, int] = {}
+        """Exports that have killed too many workers, each with the uid of the worker that may run it, 0 for none."""
+        self.early: Early | None = None
+        """Has calls wait for what the module has not defined yet; a mobster has one."""
+
+    def __repr__(self) -> str:
+        return f"<Serving {len(self.exports)} exports, {self.in_hand} calls in hand, {self.answers.served} served>"
+
+    @property
+    def in_hand(self) -> int:
+        """Calls and messages that were accepted and not finished."""
+        waiting = len(self.inbox) + len(self.turns.lines)
+        in_threads = 0 if self.threads is None else self.threads.calls
+        running = len(self.tasks) + len(self.streams) + len(self.chunks)
+        running += self.reactor.stand_in.runner.in_hand
+        return waiting + running + in_threads + len(self._peer.handlers.background)
+
+    @property
+    def waiting(self) -> int:
+        """Those of them that another worker, if there were one, could begin now."""
+        behind = 0 if self.threads is None else max(0, self.threads.behind - 1)
+        return self.inbox.backlog() + len(self.turns.lines) + behind
+
+    def describe_exports(self) -> tuple[Info, ...]:
+        """What the others need to know of the exports."""
+        return tuple(each.info() for each in self.exports.values())
+
+    # --------------------------------------------------------------------------------------------- starting
+
+    def start_call(self, link: Link, contact: Contact, call: m.Call, callback: Function | None) -> None:
+        """Runs a call, or has it wait for its turn."""
+        try:
+            if callback is None:
+                export = self.find_export(call.target)  # type: ignore[arg-type]
+                if export is None:
+                    self.begun_beside += 1
+                    if call.target == m.HANDLE:
+                        self.run_as_task(link, call, durable.handle(self._peer, link, contact, call))
+                        return
+                    name = m.export_of(call.target)
+                    if name != call.target and (export := self.find_export(str(name))) is not None:
+                        Chunk(self, self._peer, link, contact, call, export, self._queue_limit).start()
+                        return
+                    if self.early is not None and self.early.hold(link, contact, call):
+                        return
+                    self._peer.discard(call)
+                    raise unknown_export(self._peer.role or "a client", str(name), self.exports)
+                function = export.function
+                if self._peer.tracing is not None:
+                    function = self._traced(function, export.label, call, contact)
+                args, kwargs = export.decode(call.args, call.kwargs[0] if call.kwargs else None)
+                if call.times is not None and monotonic() >= call.times[1]:
+                    raise limits.expired(call, self._peer.name)
+                if self.quarantined and self.quarantined.get(export.name, self._peer.uid) != self._peer.uid:
+                    raise limits.quarantined(export.label)
+                if export.gate is not None or (
+                    export.in_threads if not export.is_async else len(self.tasks) >= self._concurrency
+                ):
+                    self._admit(export, (link, contact, call, function, args, kwargs))
+                    return
+                if export is not self.running.on_loop:
+                    self.running.enter(export)
+            else:
+                function, codec = callback, self._peer.codec
+                if self._peer.tracing is not None:
+                    function = self._traced(function, f"{self._peer.role or 'client'}.callback", call, contact)
+                kwargs: dict[str, Any] = {}
+                if call.kwargs:
+                    args, kwargs = codec.decode_both(call.args, call.kwargs[0])
+                else:
+                    args = codec.decode(call.args)
+        except BaseException as error:  # noqa: BLE001  becomes the answer
+            self.begun_beside += 1
+            self._end(link, call, error)
+        else:
+            self._invoke(link, contact, call, function, args, kwargs)
+
+    def _traced(self, function: Function, label: str, call: m.Call, contact: Contact) -> Function:
+        tracing = self._peer.tracing
+        assert tracing is not None
+        wrapped: Function = tracing.wrap(function, label, call, contact.name, self.inbox.arrived)
+        return wrapped
+
+    def _admit(self, export: Export, work: Started) -> None:
+        """Has a call begin that may have to wait: at the gate of its export, or for the role."""
+        self.begun_beside += 1
+        if export.gate is not None:
+            key = work[0], work[2].id
+            self._inside[key] = export
+            if not export.gate.enter(key):
+                del self._inside[key]
+                self._wait(export.gate.line, export, work)
+                return
+        self._begin(export, work, self.inbox.arrived)
+
+    def _wait(self, line: Line, export: Export, work: Started) -> None:
+        link, call = work[0], work[2]
+        if len(line) >= self._queue_limit:
+            self._refuse(link, call, f"{self._queue_limit:,} calls of {export.name} wait here already.")
+        else:
+            self.turns.put(line, link, call, (export, work, self.inbox.arrived))
+
+    def _refuse(self, link: Link, call: m.Call, why: str) -> None:
+        self._end(link, call, Busy(f"{self._peer.name}: {why}"))
+
+    def _begin(self, export: Export, work: Started, arrived: float) -> None:
+        """Runs a call that its own export lets through, if the role has room for it."""
+        link, call = work[0], work[2]
+        self.inbox.arrived = arrived
+        threads = self.threads
+        if link.unsent_bytes > limits.UNREAD:
+            self._refuse_unread(work)
+            return
+        if export.is_async and len(self.tasks) >= self._concurrency:
+            self._wait(self._line, export, work)
+        elif threads is None or not export.in_threads:
+            self.running.enter(export)
+            began = monotonic()
+            left = self.plain.enter()
+            try:
+                self._invoke(*work)
+            finally:
+                self.plain.leave(left)
+            self._handle_invoked(export, (link, call.id), arrived, began)
+        elif threads.behind > self._queue_limit:
+            self._refuse(link, call, f"{self._queue_limit:,} calls wait here for a thread already.")
+        else:
+            threads.begin_call((link, call.id))
+            self.running.begin_in_thread((link, call.id), export)
+            job = partial(self._run_in_thread, work, export, arrived)
+            threads.submit(job, partial(self.ends.end_beside, link, call))
+
+    def _refuse_unread(self, work: Started) -> None:
+        link, contact, call = work[:3]
+        self._end(link, call, limits.unread(contact.name, self._peer.name))
+
+    def _handle_invoked(self, export: Export, key: Key, arrived: float, began: float) -> None:
+        """A call that had a gate, or had waited, was run on the loop: perhaps to its end."""
+        if key not in self.tasks and key not in self.streams:
+            _count(export, arrived, began, monotonic())
+            self._leave(key)
+
+    def _leave(self, key: Key) -> None:
+        """A call has ended: if its export limits itself, the next one may come."""
+        export = self._inside.get(key)
+        if export is not None and export.gate is not None:
+            if export.gate.leave(key):  # not while the loop stands still
+                self._peer.reactor.loop.call_soon(self.let_next_in, export, export.gate)
+            self._inside.pop(key, None)
+
+    def let_next_in(self, export: Export, gate: Gate) -> None:
+        """The place of one that has ended is given to the first in the line."""
+        if not gate.kept:
+            return
+        waiting = None
+        try:
+            waiting = next(iter(gate.line.values()), None)
+            key = None if waiting is None else (waiting.link, waiting.call.id)
+            if key is not None:
+                self._inside[key] = export
+            gate.hand_over(key)
+            if waiting is not None:  # else all have been given up meanwhile
+                self._begin_waiting(waiting)
+        except BaseException as error:
+            if waiting is not None:
+                self._end(waiting.link, waiting.call, error)
+            self._peer.reactor.loop.call_soon(self.let_next_in, export, gate)
+            raise
+        finally:
+            self.invite()
+
+    def _begin_more(self) -> None:
+        """Tasks have ended: as many begin that wait for that. What raises ends its own call, and the others follow."""
+        while self._line and len(self.tasks) < self._concurrency:
+            waiting = next(iter(self._line.values()))
+            self.ends.attend(waiting.link, waiting.call, self._begin_waiting, waiting)
+
+    def _begin_waiting(self, waiting: Waiting) -> None:
+        """The first of a line has its turn."""
+        try:
+            self.turns.drop(waiting.link, waiting.call.id)
+            self._begin(*waiting.work)
+            self.inbox.publish()
+        except BaseException as error:  # noqa: BLE001  becomes the answer
+            self._end(waiting.link, waiting.call, error)
+
+    def _handle_expired(self, waiting: Waiting) -> None:
+        if not waiting.is_read:
+            self._peer.discard(waiting.call)
+        self._end(waiting.link, waiting.call, limits.expired(waiting.call, self._peer.name))
+
+    # ---------------------------------------------------------------------------------------------- running
+
+    def _invoke(
+        self,
+        link: Link,
+        contact: Contact,
+        call: m.Call,
+        function: Function,
+        args: Sequence[Any],
+        kwargs: dict[str, Any],
+    ) -> None:
+        """Runs it on the loop: to its end, or as a task if what it returns wants to be awaited."""
+        reactor = self.reactor
+        if reactor.is_stood_in:  # a callback
+            reactor.stand_in.runner.submit(partial(self._run_beside, link, contact, call, function, args, kwargs))
+            return
+        token = SERVED.set((contact, call, link))
+        try:
+            began = 0.0 if call.times is None else monotonic()
+            reactor.is_away = True  # as `go_away`
+            if reactor.waiters:
+                reactor.stand_in.alert()
+            try:
+                value = function(*args, **kwargs) if kwargs else function(*args)
+            finally:
+                reactor.is_away = False  # as `come_back`
+                if reactor.is_claimed:
+                    reactor.stand_in.take_back()
+            if type(value) not in _PLAIN and inspect.isawaitable(value):
+                self.run_as_task(link, call, value)
+            elif type(value) not in _PLAIN and is_stream(value):
+                self._start_stream(link, contact, call, value)
+            elif call.times is not None and monotonic() >= call.times[1]:
+                self._end(link, call, limits.too_long(call, call.times[0], began, self._peer.name))
+            else:
+                self._reply(link, call, value)
+        except BaseException as error:  # noqa: BLE001  becomes the answer
+            if reactor.is_away:
+                reactor.come_back()
+            self._end(link, call, error)
+        finally:
+            if self._given_up:
+                self._given_up.discard((link, call.id))
+            SERVED.reset(token)  # a callback may be served in the middle of another call
+
+    def _run_beside(
+        self,
+        link: Link,
+        contact: Contact,
+        call: m.Call,
+        function: Function,
+        args: Sequence[Any],
+        kwargs: dict[str, Any],
+    ) -> None:
+        """Run a callback in a thread of its own, because the loop's thread is in plain code."""
+        SERVED.set((contact, call, link))
+        try:
+            if link.is_closed or (link, call.id) in self._given_up:
+                return
+            value = function(*args, **kwargs)
+            if type(value) not in _PLAIN and inspect.isawaitable(value):
+                self.reactor.call(partial(self.ends.attend, link, call, self.run_as_task, link, call, value))
+            elif type(value) not in _PLAIN and is_stream(value):
+                self._start_stream_soon(link, contact, call, value)
+            else:
+                self._reply(link, call, value)
+        except BaseException as error:  # noqa: BLE001  becomes the answer
+            self._fail_beside(link, call, error)
+        finally:
+            self._given_up.discard((link, call.id))
+            self.reactor.call(self.reactor.note)  # a process that ends waits for it
+
+    def _fail_beside(self, link: Link, call: m.Call, error: BaseException) -> None:
+        """Answer a call with what its function has raised in another thread; the loop's may be blocked."""
+        try:
+            self.answers.fail(link, call, error)
+        except BaseException as failure:  # noqa: BLE001  becomes the answer
+            self.ends.end_beside(link, call, failure)
+
+    def call_plain(self, function: Function, *args: Any) -> Any:
+        """Call plain code of the application, in whichever thread this is."""
+        is_loops = self.reactor.go_away()
+        try:
+            return function(*args)
+        finally:
+            if is_loops:
+                self.reactor.come_back()
+
+    def run_as_task(self, link: Link, call: m.Call, awaitable: Awaitable[Any]) -> None:
+        """Has a call awaited beside others."""
+        coroutine = awaitable if inspect.iscoroutine(awaitable) else _wait_for(awaitable)
+        task = self._peer.reactor.loop.create_task(coroutine)
+        self.inbox.firsts.newest = coroutine
+        if not self.ends.is_watching:
+            self.ends.watch()
+        self.tasks[link, call.id] = task
+        task.add_done_callback(partial(self.handle_task_done, link, call))
+        export = self.exports.get(call.target) if type(call.target) is str else None
+        if export is not None:
+            self.begun_beside += 1
+            now = self.running.begin((link, call.id), export)
+            if export.tally is not None:
+                export.tally.begin(now - self.inbox.arrived)
+        allowed = None if export is None else export.options.timeout
+        if call.times is not None or allowed is not None:
+            self._limit_task(link, call, task, allowed)
+
+    def _limit_task(self, link: Link, call: m.Call, task: asyncio.Task[Any], allowed: float | None) -> None:
+        """Cancels a task when the time of its call is over, or that of its export, and says how it was spent."""
+        began = monotonic()
+        made, deadline = call.times or (began, math.inf)
+        until = min(deadline, math.inf if allowed is None else began + allowed)
+
+        def end() -> None:
+            key = link, call.id
+            self.timed_out[key] = limits.too_long(call, made, began, self._peer.name)
+            self.cancelling.cancel(task, partial(self.ends.leave, key, task))
+
+        timer = self._peer.reactor.loop.call_later(max(0.0, until - began), end)
+        task.add_done_callback(lambda _: timer.cancel())
+
+    def handle_task_done(self, link: Link, call: m.Call, task: asyncio.Task[Any]) -> None:
+        """A call that ran as a task has ended: it is answered, and others may begin."""
+        key = link, call.id
+        try:
+            if self.tasks.get(key) is task:
+                self._answer_task(link, call, task)
+        except BaseException as error:  # noqa: BLE001  becomes the answer
+            self._end(link, call, error)
+        finally:
+            try:
+                if self._line:
+                    self._begin_more()
+            finally:
+                self.invite()
+                self._peer.reactor.note()  # one call less in hand, and perhaps nobody is left to be answered
+
+    def _answer_task(self, link: Link, call: m.Call, task: asyncio.Task[Any]) -> None:
+        key = link, call.id
+        begun = self.running.end(key)
+        if begun is not None:
+            seconds = monotonic() - begun[1]
+            self.learn(begun[0], seconds)
+            if begun[0].tally is not None:
+                begun[0].tally.end(seconds)
+        # Asked for, not raised: a raise here would tie task, error and frame into a circle that only gc frees.
+        error = asyncio.CancelledError() if task.cancelled() else task.exception()
+        error = self.timed_out.get(key, error)
+        if error is not None:
+            self._end(link, call, error)
+            return
+        self._reply(link, call, task.result())  # what it raises becomes the answer
+        del self.tasks[key]
+        self._publish_running()
+        if self._inside:
+            self._leave(key)
+
+    def is_outcome(self, error: BaseException) -> bool:
+        """Whether a call that runs as a task has just ended with this very error."""
+        ended = [task for task in self.tasks.values() if task.done() and not task.cancelled()]
+        return any(task.exception() is error for task in ended)
+
+    def _publish_running(self) -> None:
+        board = self._peer.board
+        if board is not None:
+            board.put_running(self._peer.uid, len(self.tasks) + len(self.streams))
+
+    def _run_in_thread(self, work: Started, export: Export, arrived: float) -> None:
+        link, contact, call, function, args, kwargs = work
+        began = 0.0
+        SERVED.set((contact, call, link))
+        try:
+            if link.is_closed or (link, call.id) in self._given_up:
+                return  # nobody wants it any more
+            if call.times is not None and monotonic() >= call.times[1]:
+                raise limits.expired(call, self._peer.name)
+            if link.unsent_bytes > limits.UNREAD:
+                raise limits.unread(contact.name, self._peer.name)
+            began = monotonic()
+            value = function(*args, **kwargs)
+            if type(value) not in _PLAIN and is_stream(value):
+                began = 0.0  # the stream is timed, from its beginning to its end
+                self._start_stream_soon(link, contact, call, value)
+            else:
+                self._reply(link, call, value)
+        except BaseException as error:  # noqa: BLE001  becomes the answer
+            self._fail_beside(link, call, error)
+        finally:
+            times = (arrived, began, monotonic())
+            done = partial(self._handle_thread_done, (link, call.id), export, times)
+            self._peer.reactor.call(partial(self.ends.attend, link, call, done))
+
+    def _handle_thread_done(self, key: Key, export: Export, times: tuple[float, float, float]) -> None:
+        assert self.threads is not None
+        if times[1]:
+            _count(export, *times)
+            self.learn(export, times[2] - times[1])
+        is_free = self.threads.end_call(key)
+        self.running.end(key)
+        if self._inside and key not in self.streams:
+            self._leave(key)
+        if self._given_up:
+            self._given_up.discard(key)
+            if not self.threads.calls and not self._peer.reactor.driving:
+                self._given_up.clear()
+        if is_free:
+            self.inbox.publish()
+        self.invite()
+
+    # -------------------------------------------------------------------------------------------- streaming
+
+    def _start_stream_soon(self, link: Link, contact: Contact, call: m.Call, iterator: Any) -> None:
+        start = partial(self._start_stream, link, contact, call, iterator)
+        self.reactor.call(partial(self.ends.attend, link, call, start))
+
+    def _start_stream(self, link: Link, contact: Contact, call: m.Call, iterator: Any) -> None:
+        """Draws from what the export has returned, as far as the caller's credit goes; on the loop's thread."""
+        if link.is_closed or (link, call.id) in self._given_up:
+            return
+        stream: Outgoing
+        if hasattr(iterator, "__anext__"):
+            stream = OutgoingAsync(self, contact, link, call, iterator)
+        else:
+            stream = OutgoingSync(self, contact, link, call, iterator, self._drawing_place(call))
+        self.streams[link, call.id] = stream
+        export = self.exports.get(call.target) if type(call.target) is str else None
+        if export is not None:
+            self.begun_beside += 1
+            if export.tally is not None:
+                export.tally.begin(monotonic() - self.inbox.arrived)
+                stream.tally = export.tally
+        self.ends.watch()
+        stream.start()
+        if type(call.target) is str and (self.threads is None or isinstance(stream, OutgoingAsync)):
+            self.inbox.firsts.newest = stream.first
+
+    def _drawing_place(self, call: m.Call) -> Callable[[Callable[[], None]], object]:
+        """What runs the code of a generator: a thread of the role's, the loop, or, for one that was an argument of a
+        call, whoever reads the links, for its owner may be blocking the loop until it is drawn from."""
+        if type(call.target) is int:
+            return self._draw_by_reader
+        return self.threads.submit if self.threads is not None else self._peer.reactor.loop.call_soon
+
+    def _draw_by_reader(self, draw: Callable[[], None]) -> None:
+        reactor = self.reactor
+
+        def run() -> None:
+            if reactor.is_stood_in:
+                reactor.stand_in.runner.submit(draw)
+            else:
+                draw()
+
+        reactor.call(run)
+
+    def give_credit(self, link: Link, number: int, count: int) -> None:
+        """The caller has read items of a stream."""
+        stream = self.streams.get((link, number))
+        if stream is not None:
+            stream.more(count)
+
+    def finish_stream(self, link: Link, call: m.Call, error: BaseException | None) -> None:
+        """A stream has come to its end; from the thread that drew from it."""
+        try:
+            if error is None:
+                self.answers.end(link, call)
+            else:
+                self.answers.fail(link, call, error)
+            forget = partial(self._forget_stream, (link, call.id))
+            self._peer.reactor.call(partial(self.ends.attend, link, call, forget))
+        except BaseException as failure:  # noqa: BLE001  becomes the answer
+            self.ends.end_beside(link, call, failure)
+
+    def _forget_stream(self, key: Key) -> None:
+        stream = self.streams.get(key)
+        if stream is not None and stream.tally is not None:
+            stream.tally.end(monotonic() - stream.began)
+        self.streams.pop(key, None)
+        self._publish_running()
+        self._leave(key)
+
+    # --------------------------------------------------------------------------------------------- giving up
+
+    def tell(self, template: str, *args: object) -> None:
+        """Log what an export does that it should not, summed up if it does so again and again."""
+        self._peer.complaints.tell((template, args), template, *args)
+
+    def cancel(self, link: Link, number: int) -> None:
+        """The caller has given the call up: its task is cancelled, its stream closed, a waiting one is dropped."""
+        key = link, number
+        task = self.tasks.get(key)
+        stream = self.streams.get(key)
+        chunk = self.chunks.get(key)
+        if chunk is not None:
+            chunk.give_up()
+        elif task is not None:
+            self.cancelling.cancel(task, partial(self.ends.leave, key, task))
+        elif stream is not None:
+            stream.close()
+        elif (waiting := self.turns.drop(link, number)) is not None:
+            self._leave(key)
+            if not waiting.is_read:
+                self._peer.discard(waiting.call)
+        else:
+            if self._peer.reactor.driving or (self.threads is not None and self.threads.calls):
+                self._given_up.add(key)  # it may be running
+            self.inbox.forget(link, number)
+
+    def drop_link(self, link: Link, has_left: bool = False) -> None:
+        """The caller has died: what it had asked for is not started, and what runs as a task is cancelled. What one has
+        asked for that has left in order (`has_left`) is started: to call and not to wait is its right."""
+        if not has_left:
+            self.inbox.forget_link(link)
+            for number in self.turns.of_link(link):
+                self.cancel(link, number)
+        for where, number in [*self.tasks, *self.streams, *self.chunks]:
+            if where is link:
+                self.cancel(link, number)
+
+    # ------------------------------------------------------------------------------------ what the callers know
+
+    def new_export(self, role: str, name: str, function: Function) -> Export:
+        """Make an export of a function of this process's module."""
+        threads, tallies = self._lane.width, self.tallies
+        export = Export(role, name, function, self._peer.codec, threads, self._concurrency)
+        export.tally = None if tallies is None else tallies.of(name)
+        return export
+
+    def learn(self, export: Export, seconds: float, is_chunk: bool = False) -> None:
+        """Tell all callers what a call of an export takes, or a chunk of its calls."""
+        if self._peer.board is not None:
+            self._peer.board.learn(export.chunk_mark if is_chunk else export.cost_mark, seconds)
+
+    def look(self, name: str) -> Load:
+        """How busy this worker is, as a call of that export would find it."""
+        if name == MESSAGE:
+            return Load(name, FREE, 0, 0, 0)
+        export = self.exports.get(str(m.export_of(name)))
+        cost = 0 if export is None else self._peer.cost_of(export.mark_for(name))
+        lane = self._lane if export is None else export.lane
+        if export is not None and export.gate is not None:
+            return Load(name, lane, export.gate.running + len(export.gate.line), cost, cost)
+        if lane.is_beside:
+            in_hand = 0 if lane is FREE else len(self.tasks) + len(self._line)
+            return Load("tasks", lane, in_hand, cost, cost)
+        in_hand = self.inbox.in_hand + (0 if self.threads is None else self.threads.calls)
+        return Load("loop", lane, in_hand, cost, self.inbox.pace)
+
+    def refuse_all(self, why: str) -> None:
+        """The process ends: what was not started is given back, safe to repeat elsewhere."""
+        self.inbox.refuse_all(why)
+        for chunk in self.chunks.values():
+            chunk.refuse(why)
+        for waiting in self.turns.take_all():
+            if not waiting.is_read:
+                self._peer.discard(waiting.call)
+            self._end(waiting.link, waiting.call, Unavailable(why))
+
+    def forget_call(self, link: Link, call: m.Call) -> None:
+        """Free all that a call holds, which is answered without its having come to an end of its own."""
+        key = link, call.id
+        self.turns.drop(link, call.id)
+        task, stream, chunk = self.tasks.get(key), self.streams.get(key), self.chunks.get(key)
+        if chunk is not None:
+            chunk.give_up()
+        if stream is not None:
+            stream.close()
+            self.streams.pop(key, None)
+        if task is not None:
+            task.cancel()
+            self.tasks.pop(key, None)
+            self._publish_running()
+        if self.threads is not None and self.threads.end_call(key):
+            self.inbox.publish()
+        self.running.end(key)
+        self.timed_out.pop(key, None)
+        self._given_up.discard(key)
+        self._leave(key)
+        self.invite()
+
+    def cancel_all(self) -> None:
+        """Cancel the calls that still run as tasks: the process does not wait for them any longer."""
+        for key, task in list(self.tasks.items()):
+            self.timed_out[key] = Lost(f"{self._peer.name} ended before the call had")
+            self.cancelling.cancel(task, partial(self.ends.leave, key, task))
+
+    def is_cancelled(self) -> bool:
+        """Whether the caller of the call that is served in this context has given it up, or its time is over."""
+        served = SERVED.get()
+        if served is None:
+            return False
+        _, call, link = served
+        if call is None:
+            return False
+        reactor = self._peer.reactor
+        if get_ident() == reactor.thread:
+            reactor.poll()  # the word may lie in the socket, and nobody else will read it
+        elif reactor.is_away:
+            reactor.stand_in.look()  # this thread may read nothing, and the loop's does not
+        if link.is_closed or (call.times is not None and monotonic() >= call.times[1]):
+            return True
+        stream = self.streams.get((link, call.id))
+        return stream.is_closed if stream is not None else (link, call.id) in self._given_up
+
+
+def _count(export: Export, arrived: float, began: float, ended: float) -> None:
+    """A call has begun and ended."""
+    if export.tally is not None:
+        export.tally.begin(began - arrived)
+        export.tally.end(ended - began)
+
+
+async def _wait_for(awaitable: Awaitable[Any]) -> Any:
+    return await awaitable
+
+
+_PLAIN = frozenset({type(None), bool, int, float, str, bytes, list, dict, tuple})
+"""Results that are certainly not awaitable; asking costs more than looking here."""

@@ -1,0 +1,95 @@
+"""What a client tells its Kingpin of the calls that wait: the first after a moment, then one a second, then nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from time import monotonic
+from typing import Any, cast
+
+from mob.peer.calls.backlog import FIRST, INTERVAL, Backlog
+from mob.peer.peer import Peer
+from mob.wire.messages import Parked
+
+
+class Client:
+    """As much of a peer as a backlog sees: timers that ring when the test says so, and what was said."""
+
+    def __init__(self) -> None:
+        self.name = "client (pid 7)"
+        self.reactor = self.control = self.calling = self
+        self.is_closed = False
+        self.calls: dict[str, int] = {}
+        self.size = 0
+        self.timers: list[tuple[float, Callable[[], None]]] = []
+        self.said: list[Parked] = []
+
+    def call_at(self, when: float, function: Callable[[], None]) -> None:
+        self.timers.append((when - monotonic(), function))
+
+    def post(self, message: Parked) -> None:
+        self.said.append(message)
+
+    def parked(self) -> dict[str, int]:
+        return dict(self.calls)
+
+    def parked_bytes(self, role: str) -> int:
+        return self.size * self.calls[role]
+
+    @property
+    def waiting(self) -> int:
+        return sum(self.calls.values())
+
+    def ring(self) -> float:
+        """The one timer rings; for how many seconds it was set at most."""
+        ((seconds, function),) = self.timers
+        self.timers.clear()
+        function()
+        return seconds
+
+
+def made() -> tuple[Client, Backlog]:
+    client = Client()
+    return client, Backlog(cast(Peer, cast(Any, client)))
+
+
+def test_what_waits_is_told_after_a_moment_and_then_once_a_second_until_it_does_not() -> None:
+    client, backlog = made()
+    client.calls, client.size = {"back": 3}, 200
+    for _ in range(3):
+        backlog.handle_parked()
+    assert client.said == []
+    assert client.ring() <= FIRST
+    client.calls, client.size = {"back": 1, "front": 1}, 500
+    backlog.handle_parked()
+    assert FIRST < client.ring() <= INTERVAL
+    client.ring()
+    client.calls = {}
+    client.ring()
+    assert client.said == [
+        Parked({"back": 3}, {"back": 600}),
+        Parked({"back": 1, "front": 1}, {"back": 500, "front": 500}),
+        Parked({"back": 1, "front": 1}, {"back": 500, "front": 500}),
+        Parked(),
+    ]
+    assert client.timers == [], "no timer runs while nothing waits"
+
+
+def test_what_waits_for_a_moment_only_is_not_told() -> None:
+    client, backlog = made()
+    client.calls = {"back": 3}
+    backlog.handle_parked()
+    client.calls = {}
+    client.ring()
+    assert (client.said, client.timers) == ([], [])
+    client.calls = {"back": 1}
+    backlog.handle_parked()
+    client.ring()
+    assert client.said == [Parked({"back": 1}, {"back": 0})]
+
+
+def test_nothing_goes_on_when_the_kingpin_has_gone() -> None:
+    client, backlog = made()
+    client.calls, client.is_closed = {"back": 3}, True
+    backlog.handle_parked()
+    client.ring()
+    assert (client.said, client.timers) == ([], [])

@@ -1,0 +1,184 @@
+"""Lines and gates, without a process: a loop that keeps its timers, and links that are only names."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from time import monotonic
+from typing import Any
+
+import pytest
+from msgspec import Raw
+
+import mob
+from mob.peer.serving.exports import Export
+from mob.peer.serving.turns import Gate, Line, Turns, Waiting
+from mob.wire import messages as m
+from mob.wire.codec import Codec
+from mob.wire.ways import as_function
+
+
+class Timer:
+    def __init__(self, after: float, ring: Callable[[], None]) -> None:
+        self.after = after
+        self.ring = ring
+        self.is_cancelled = False
+
+    def cancel(self) -> None:
+        self.is_cancelled = True
+
+
+class Loop:
+    """What `Turns` needs of one."""
+
+    def __init__(self) -> None:
+        self.timers: list[Timer] = []
+
+    def call_later(self, after: float, function: Callable[..., None], *args: Any) -> Timer:
+        self.timers.append(Timer(after, lambda: function(*args)))
+        return self.timers[-1]
+
+
+LINK: Any = "a link"
+OTHER: Any = "another link"
+
+
+def call(number: int, seconds: float | None = None) -> m.Call:
+    times = None if seconds is None else (monotonic(), monotonic() + seconds)
+    return m.Call(number, "foo", Raw(b"\x90"), (), times, ())
+
+
+def take(turns: Turns, line: Line) -> Waiting | None:
+    """Take the first of a line."""
+    return turns.drop(*next(iter(line))) if line else None
+
+
+@pytest.fixture
+def loop() -> Any:
+    return Loop()
+
+
+@pytest.fixture
+def expired() -> list[int]:
+    return []
+
+
+@pytest.fixture
+def turns(loop: Any, expired: list[int]) -> Turns:
+    return Turns(loop, lambda waiting: expired.append(waiting.call.id))
+
+
+@pytest.fixture
+def line() -> Line:
+    return OrderedDict()
+
+
+def taken(waiting: Waiting | None) -> int | None:
+    return None if waiting is None else waiting.call.id
+
+
+def test_a_line_keeps_its_order(turns: Turns, line: Line) -> None:
+    for number in (3, 1, 2):
+        turns.put(line, LINK, call(number), None)
+    assert [taken(take(turns, line)) for _ in range(4)] == [3, 1, 2, None]
+    assert not turns.lines
+
+
+def test_a_call_leaves_from_anywhere(turns: Turns, line: Line) -> None:
+    for number in (1, 2, 3):
+        turns.put(line, LINK, call(number), f"work {number}")
+    dropped = turns.drop(LINK, 2)
+    assert dropped is not None
+    assert (dropped.work, dropped.is_read) == ("work 2", True)
+    assert turns.drop(LINK, 2) is None
+    assert turns.drop(OTHER, 1) is None
+    assert [taken(take(turns, line)) for _ in range(3)] == [1, 3, None]
+
+
+def test_lines_are_counted_together_and_emptied_apart(turns: Turns, line: Line) -> None:
+    second: Line = OrderedDict()
+    turns.put(line, LINK, call(1), None)
+    turns.put(second, LINK, call(2), None, is_read=False)
+    turns.put(second, OTHER, call(1), None)
+    assert len(turns.lines) == 3
+    assert turns.of_link(LINK) == [1, 2]
+    assert taken(take(turns, second)) == 2
+    assert [(waiting.link, waiting.call.id) for waiting in turns.take_all()] == [(LINK, 1), (OTHER, 1)]
+    assert not line
+    assert not second
+    assert repr(turns) == "<Turns, 0 calls wait>"
+
+
+def test_a_call_leaves_when_its_time_is_over(loop: Any, turns: Turns, line: Line, expired: list[int]) -> None:
+    turns.put(line, LINK, call(1), None)
+    turns.put(line, LINK, call(2, seconds=5), None)
+    (timer,) = loop.timers
+    assert 4 < timer.after <= 5
+    timer.ring()
+    assert expired == [2]
+    assert [taken(take(turns, line)) for _ in range(2)] == [1, None]
+
+
+def test_a_call_that_has_left_needs_no_timer(loop: Any, turns: Turns, line: Line, expired: list[int]) -> None:
+    turns.put(line, LINK, call(1, seconds=5), None)
+    turns.put(line, LINK, call(2, seconds=-5), None)
+    take(turns, line)
+    turns.drop(LINK, 2)
+    assert [(timer.is_cancelled, timer.after >= 0) for timer in loop.timers] == [(True, True), (True, True)]
+    loop.timers[0].ring()  # it was on its way already
+    assert expired == []
+
+
+def test_a_gate_lets_so_many_in() -> None:
+    gate = Gate(2)
+    assert [gate.enter((LINK, n)) for n in range(3)] == [True, True, False]
+    assert gate.leave((LINK, 0)) is False
+    assert gate.leave((LINK, 0)) is False  # a second time: it has no place any more
+    assert [gate.enter((LINK, n)) for n in (3, 4)] == [True, False]
+    assert repr(gate) == "<Gate, 2 of 2 run, 0 wait>"
+
+
+def test_a_place_that_is_given_back_is_kept_for_the_line(turns: Turns) -> None:
+    gate = Gate(1)
+    gate.enter((LINK, 0))
+    turns.put(gate.line, LINK, call(1), None)
+    assert gate.leave((LINK, 0)) is True
+    assert gate.enter((LINK, 2)) is False  # nobody overtakes the one that waits
+    take(turns, gate.line)
+    gate.hand_over((LINK, 1))
+    assert gate.enter((LINK, 2)) is False
+    assert gate.leave((LINK, 1)) is False
+    assert gate.enter((LINK, 2)) is True
+
+
+def test_a_place_that_is_kept_for_nobody_is_free_again() -> None:
+    gate = Gate(1)
+    gate.enter((LINK, 0))
+    gate.line[LINK, 1] = Waiting(LINK, call(1), None, True, None)
+    assert gate.leave((LINK, 0)) is True
+    gate.line.clear()
+    gate.hand_over(None)
+    assert (gate.running, gate.handed) == (0, 1)
+
+
+@pytest.mark.parametrize("concurrency", [0, -1, 1.0, "1", True])
+def test_a_concurrency_that_is_none_is_refused_where_it_is_written(concurrency: Any) -> None:
+    with pytest.raises(
+        ValueError, match=r"wanted is how many calls of it may run at once in one worker, a whole"
+    ) as it:
+        mob.export(concurrency=concurrency)
+    assert str(it.value).startswith(f"@mob.export(concurrency={concurrency!r}): ")
+
+
+def test_only_an_export_that_limits_itself_has_a_gate() -> None:
+    @mob.export(concurrency=3)
+    def limited() -> None: ...
+
+    @mob.export
+    def free() -> None: ...
+
+    codec = Codec(as_function, as_function)
+    gate = Export("back", "limited", limited, codec).gate
+    assert gate is not None
+    assert gate.limit == 3
+    assert Export("back", "free", free, codec).gate is None
