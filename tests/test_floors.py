@@ -71,7 +71,7 @@ OWED = frozenset(
         ("mob.kingpin.processes.terminal", "mob.kingpin.kingpin"),
         ("mob.kingpin.requests", "mob.kingpin.kingpin"),
         ("mob.kingpin.signals", "mob.kingpin.kingpin"),
-        ("mob.kingpin.upgrade.state", "mob.kingpin.kingpin"),
+        ("mob.kingpin.upgrade.handover_state", "mob.kingpin.kingpin"),
         ("mob.kingpin.upgrade.upgrade", "mob.kingpin.kingpin"),
         ("mob.mobster.health.vitals", "mob.mobster.http.requests"),
         ("mob.peer.calls.backlog", "mob.peer.peer"),

@@ -61,6 +61,7 @@ class Client:
         self._owns_near = False
         self._reactor = Reactor(uvloop.new_event_loop())
         self._peer = Peer(self._reactor, sock, frame_limit=FRAME_LIMIT)
+        self._context = self._peer.context
         self._thread = threading.Thread(target=self._reactor.run, name=f"mob-client-{app}", daemon=True)
         self._steering = Steering(self._peer)
         self._changes = self._peer.control.changes
@@ -116,7 +117,7 @@ class Client:
             return
         self._closed = True
         atexit.unregister(self.close)
-        if self._peer.is_abandoned:  # the links, the loop and its thread are the parent's
+        if self._context.is_abandoned:  # the links, the loop and its thread are the parent's
             return
         self._reactor.call(self._begin_to_close)
         self._thread.join()
@@ -136,17 +137,17 @@ class Client:
             await self._reactor.change(deadline)
         await peer.hooks.finish(FAREWELL_TIME)
         peer.tidy()
-        peer.complaints.flush()
+        peer.context.complaints.flush()
         peer.calling.leave()
         for link in peer.contacts.links():
             link.close_after_flush(1.0)
         peer.control.close(1.0)
-        peer.unheard.clear()  # calls that were sent and not waited for: closing is how one says that it does not matter
+        peer.context.unheard.clear()  # calls that nobody has waited for: who closes says that they do not matter
         self._reactor.loop.stop()
 
     def _free(self) -> None:
-        if self._peer.board is not None:
-            board, self._peer.board = self._peer.board, None
+        if self._context.board is not None:
+            board, self._context.board = self._context.board, None
             board.close()
         self._peer.descriptors.close()
         self._peer.buffers.close()
@@ -165,7 +166,7 @@ class Client:
         >>> app.require("back").foo(1).result()     # doctest: +SKIP
         """
         self._check_open()
-        self._caller.roster.check_role(role)
+        self._caller.context.roster.check_role(role)
         return Proxy(self._caller, role, DEFAULTS, None if interface is None else Interface(self._caller, interface))
 
     def send(self, obj: Any) -> None:
@@ -178,13 +179,13 @@ class Client:
     def all(self, role: str) -> Target:
         """All ready workers of a role, to be sent to and called. `UnknownRole` if there is no such role."""
         self._check_open()
-        self._caller.roster.check_role(role)
+        self._caller.context.roster.check_role(role)
         return Target(self._caller, role, "all")
 
     def any(self, role: str) -> Target:
         """Any one worker of a role, to be sent to and called. `UnknownRole` if there is no such role."""
         self._check_open()
-        self._caller.roster.check_role(role)
+        self._caller.context.roster.check_role(role)
         return Target(self._caller, role, "any")
 
     def pid(self, pid: int | str) -> Target:
@@ -202,7 +203,7 @@ class Client:
 
         >>> app.on("leave", lambda member: print(member.pid))     # doctest: +SKIP
         """
-        self._peer.check_process()
+        self._context.check_process()
         return self._caller.handlers.add(event, handler)
 
     # ----------------------------------------------------------------------------------------- the machines
@@ -210,7 +211,7 @@ class Client:
     @property
     def node(self) -> str:
         """The machine that is seen and steered by this; nothing if the app is in no cluster."""
-        return self._peer.roster.node_name(self._peer.uid)
+        return self._context.roster.node_name(self._context.uid)
 
     def nodes(self) -> list[Machine]:
         """The machines of the cluster, this one first: `name`, `number`, `is_here`, `why_not` (why it cannot be
@@ -225,7 +226,7 @@ class Client:
     @property
     def cut(self) -> str:
         """Why the other machines cannot be reached now; "" if they can, or if there are none."""
-        return self._peer.roster.cut
+        return self._context.roster.cut
 
     def at(self, node: str) -> Client:
         """A client that shows and steers what is on another machine of the cluster, to be closed before this one.
@@ -246,12 +247,12 @@ class Client:
         self._check_open()
         if self._peer.contacts.want_role(m.CLIENTS):
             self.overview()  # whose answer comes behind them
-        members, own = list(self._peer.roster), m.node_of(self._peer.uid)
+        members, own = list(self._context.roster), m.node_of(self._context.uid)
         return [each for each in members if m.node_of(each.uid) == own] if here else members
 
     def roles(self) -> dict[str, m.RoleInfo]:
         """What is known of the roles: exports, and why one fails if it does."""
-        return dict(self._peer.roster.roles)
+        return dict(self._context.roster.roles)
 
     def overview(self) -> tuple[m.Row, ...]:
         """The table of `mob ps`: a row for every place of the app.
@@ -291,7 +292,7 @@ class Client:
         >>> print(app.stacks("back")[4242])         # doctest: +SKIP
         """
         self._check_open()
-        pids = {member.uid: member.pid for member in list(self._peer.roster)}
+        pids = {member.uid: member.pid for member in list(self._context.roster)}
         calls = {pids[uid]: self._steering.stacks(uid) for uid in uids_of(self._peer, target)}
         done = {pid: call.result(PATIENCE) for pid, call in calls.items()}
         return {pid: each.text or each.error for pid, each in done.items()}
@@ -323,7 +324,7 @@ class Client:
         Returns when that is decided; new workers are ready a little later. `MobError` tells why it cannot be.
         """
         self._check_open()
-        self._peer.roster.check_role(role)
+        self._context.roster.check_role(role)
         return text_of(self._steering.scale(role, count, relative).result(PATIENCE))
 
     def reload(self, *roles: str, timeout: float | None = None) -> str:
@@ -334,7 +335,7 @@ class Client:
         """
         self._check_open()
         for role in roles:
-            self._peer.roster.check_role(role)
+            self._context.roster.check_role(role)
         return text_of(self._steering.reload(roles).result(timeout))
 
     def restart(self, target: str | int, *more: str) -> str:
@@ -347,7 +348,7 @@ class Client:
         roles = (target, *more) if isinstance(target, str) else ()
         pid = target if isinstance(target, int) else 0
         for role in roles:
-            self._peer.roster.check_role(role)
+            self._context.roster.check_role(role)
         return text_of(self._steering.restart(roles, pid).result(PATIENCE))
 
     def stop(self, *, at_once: bool = False) -> str:
@@ -373,7 +374,7 @@ class Client:
         return self._peer.statistics()
 
     def _check_open(self) -> None:
-        self._peer.check_process()
+        self._context.check_process()
         if self._closed:
             raise AppNotRunning(f"this client of {self.app!r} was closed.")
         control = self._peer.control

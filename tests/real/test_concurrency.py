@@ -299,7 +299,7 @@ def test_those_of_a_caller_that_has_died_never_begin(
 def test_those_that_wait_are_counted_for_all_to_see(
     running_app: RunningApp, client: mob.Client, back: mob.Proxy
 ) -> None:
-    board, (member,) = client._peer.board, running_app.ready(client, "back")
+    board, (member,) = client._peer.context.board, running_app.ready(client, "back")
     assert board is not None
     calls = [back.one(f"seen{number}") for number in range(4)]
     wait_until(lambda: board.load(member.uid) == 3, "the board says that three wait")

@@ -128,7 +128,7 @@ def state():
     from mob.mobster import api
     peer = api.current("state")
     gates = {e.name: e.gate.running for e in peer.serving.exports.values() if e.gate is not None}
-    return {**peer.statistics(), "gates": sum(gates.values()), "driving": peer.reactor.driving}
+    return {**peer.statistics(), "gates": sum(gates.values()), "driving": peer.context.reactor.driving}
 """
 TRACED = INJECTOR + ROLE + "".join(f"mob.export({name})\n" for name in ("record", "recorded", "arm", "disarm"))
 LARGE = 300_000

@@ -24,7 +24,7 @@ from mob.mobster import api
 def sizes():
     gc.collect()
     peer = api.current("sizes")
-    found = {**peer.statistics(), "contacts": len(list(peer.contacts)), "members": len(peer.roster)}
+    found = {**peer.statistics(), "contacts": len(list(peer.contacts)), "members": len(peer.context.roster)}
     del found["served"]
     return found
 """

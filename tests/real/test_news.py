@@ -245,7 +245,7 @@ def test_who_asked_for_something_knows_what_has_happened_before_the_answer(app: 
     client = app.connect()
     for count in (3, 1, 4):
         client.scale("back", count)
-        assert client._peer.roster.roles["back"].workers == count
+        assert client._peer.context.roster.roles["back"].workers == count
     rows = [row for row in client.overview() if row.state == "ready" and row.role == "back"]
     for row in rows:
         assert client.pid(row.pid).call.plain().result(20) == 1

@@ -68,7 +68,7 @@ def test_another_caller_sees_the_slow_call_too(app: RunningApp) -> None:
     client = app.connect()
     one, other = client.require("back"), app.connect().require("back")
     slow = one.work(3)
-    board = client._peer.board
+    board = client._peer.context.board
     assert board is not None
     wait_until(lambda: any(board.load(member.uid) for member in app.ready(client, "back")), "it has begun")
     begun = time.monotonic()

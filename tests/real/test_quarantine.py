@@ -38,7 +38,7 @@ def successors(app: RunningApp, client: mob.Client, known: set[int]) -> set[int]
 
 def is_at_rest(app: RunningApp, client: mob.Client) -> bool:
     """Whether no mobster runs anything."""
-    board = client._peer.board
+    board = client._peer.context.board
     assert board is not None
     return not any(board.running(member.uid) for member in app.ready(client))
 

@@ -75,9 +75,10 @@ class Durable:
 
     def __init__(self, peer: Peer, client: Callable[[], Client | None]) -> None:
         self._peer = peer
+        self._context = peer.context
         self._client = client
         self._changes = peer.control.changes
-        self._names = Names(peer.app)
+        self._names = Names(peer.context.app)
         self.stream, self.dead = self._names.stream, self._names.dead_stream
         self._is_there = False  # the stream
         self._announced: Client | None = None  # the connection on which word of it is listened to
@@ -108,7 +109,7 @@ class Durable:
 
     async def store(self, role: str, body: bytes, key: str) -> None:
         """Stores a message of the caller's; returns when the server has it on its disk."""
-        self._peer.roster.check_role(role)
+        self._context.roster.check_role(role)
         await self._wait_for_the_first_connection()
         client, label = self._client(), f"a durable message to {role!r}"
         if client is None or not client.is_connected:
@@ -198,7 +199,7 @@ class Durable:
 
     def _pull_all(self) -> None:
         """For each role that may have workers here."""
-        for role in self._peer.roster.roles:
+        for role in self._context.roster.roles:
             if role != GATEWAY and role not in self._pulling:
                 self._peer.contacts.want_role(role)
                 self._pulling[role] = asyncio.get_running_loop().create_task(self._pull(role))
@@ -279,7 +280,7 @@ class Durable:
         else:
             told = "%s: attempt %d has failed: %s"
             label = _label(role, message)
-            self._peer.complaints.tell(
+            self._context.complaints.tell(
                 (told, label), told, label, attempt, error, error=error, level=logging.WARNING, traceback=False
             )
             await _tell(message.nak(delay=DELAYS[min(attempt, len(DELAYS)) - 1]))
@@ -316,12 +317,12 @@ class Durable:
             assert client is not None
             put = await _jetstream(client).publish(self._names.dead(role), message.data, headers=headers)
         except (NatsError, TimeoutError) as failure:
-            self._peer.log.error("%s has failed %d times, and cannot be put aside: %s", label, attempt, failure)
+            self._context.log.error("%s has failed %d times, and cannot be put aside: %s", label, attempt, failure)
             await _tell(message.nak(delay=DELAYS[-1]))
             return
         await _tell(message.ack())
         times = "at once" if isinstance(error, Forbidden) else f"after {attempt} deliveries"
-        self._peer.log.error(
+        self._context.log.error(
             "%s was put aside %s: %s. It is number %d of the stream %s: nats stream get %s %d",
             *(label, times, reason, put.seq, self.dead, self.dead, put.seq),
         )

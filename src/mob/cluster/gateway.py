@@ -31,6 +31,7 @@ class Gateway:
 
     def __init__(self, peer: Peer) -> None:
         self._peer = peer
+        self._context = peer.context
         self._carrier: Carrier | None = None
         self._trunks: Trunks | None = None
         self._durable = Durable(peer, self._client)
@@ -67,10 +68,12 @@ class Gateway:
             peer.control.post(m.Connected(self._carrier.why_not))
             return
         self._carrier = Carrier(
-            peer.app, message.node, peer.uid, message.cluster, self._handle_letter, self._handle_change
+            peer.context.app, message.node, peer.context.uid, message.cluster, self._handle_letter, self._handle_change
         )
-        self._leases = Leases(peer.app, message.node, self._client, peer.control.post)
-        self._trunks = Trunks(peer.reactor, self._carrier, self._handle_arriving, self._handle_taken, self._handle_hung)
+        self._leases = Leases(peer.context.app, message.node, self._client, peer.control.post)
+        self._trunks = Trunks(
+            peer.context.reactor, self._carrier, self._handle_arriving, self._handle_taken, self._handle_hung
+        )
         self._carrier.on_packet = self._trunks.handle_packet
         self._carrier.open()
 
@@ -98,7 +101,7 @@ class Gateway:
         node = m.node_of(remote)
         able = [
             member.uid
-            for member in self._peer.roster.of_role(GATEWAY)
+            for member in self._context.roster.of_role(GATEWAY)
             if m.node_of(member.uid) == node and member.state == Mobster.READY
         ]
         return gateway_for(local, remote, able)

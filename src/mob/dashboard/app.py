@@ -48,9 +48,9 @@ def serve(host: str, port: int, token: str) -> None:
     peer = api.current("dashboard")
     steering = Steering(peer)
     machines = Machines(peer)
-    feed = Feed(steering, peer, machines)
-    actions = Actions(steering, feed, peer.roster.check_role, machines)
-    site = Site(Guard(host, port, token), feed, actions, steering, peer.app)
+    feed = Feed(steering, peer.context, machines)
+    actions = Actions(steering, feed, peer.context.roster.check_role, machines)
+    site = Site(Guard(host, port, token), feed, actions, steering, peer.context.app)
     logging.getLogger("uvicorn.error").addFilter(_is_worth_saying)
     config = uvicorn.Config(
         site,

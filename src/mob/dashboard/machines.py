@@ -52,6 +52,7 @@ class Machines:
 
     def __init__(self, peer: Peer) -> None:
         self._peer = peer
+        self._context = peer.context
         self._others: dict[str, Other] = {}
         self._coming: dict[str, asyncio.Task[None]] = {}
         self._leaving: set[asyncio.Task[None]] = set()
@@ -62,17 +63,17 @@ class Machines:
     @property
     def here(self) -> str:
         """This one's name; nothing if there is no cluster."""
-        return self._peer.roster.node_name(self._peer.uid)
+        return self._context.roster.node_name(self._context.uid)
 
     @property
     def number(self) -> int:
         """This one's number."""
-        return m.node_of(self._peer.uid)
+        return m.node_of(self._context.uid)
 
     @property
     def cut(self) -> str:
         """Why the others cannot be reached, if they cannot."""
-        return self._peer.roster.cut
+        return self._context.roster.cut
 
     def steering(self, name: str) -> Steering | None:
         """How another machine is steered; None if it is this one."""
@@ -84,7 +85,7 @@ class Machines:
 
     def name_of(self, node: int) -> str:
         """The machine of that number."""
-        return self._peer.roster.node_name(node << m.NODE_SHIFT)
+        return self._context.roster.node_name(node << m.NODE_SHIFT)
 
     async def look(self, on_lines: Callable[[str, m.Lines], None], last: int) -> list[tuple[str, m.HistoryIs]]:
         """Asks all of them; what is new of their past. Machines that are new are connected to meanwhile."""
@@ -119,7 +120,7 @@ class Machines:
             self._drop(other)
 
     async def _connect(self, name: str, on_lines: Callable[[str, m.Lines], None], last: int) -> None:
-        opening = asyncio.create_task(asyncio.to_thread(open_at, self._peer, self._peer.app, name))
+        opening = asyncio.create_task(asyncio.to_thread(open_at, self._peer, self._context.app, name))
         try:
             client = await asyncio.shield(opening)
         except MobError:

@@ -107,7 +107,7 @@ def require(role: str, interface: Any = None) -> Any:
     peer = _find()
     if peer is None:
         return Absent("require")
-    peer.roster.check_role(role)
+    peer.context.roster.check_role(role)
     return Proxy(peer, role, DEFAULTS, None if interface is None else Interface(peer, interface))
 
 
@@ -132,7 +132,7 @@ def all(role: str) -> Target:
     peer = _find()
     if peer is None:
         return cast(Target, Absent("all"))
-    peer.roster.check_role(role)
+    peer.context.roster.check_role(role)
     return Target(peer, role, "all")
 
 
@@ -144,7 +144,7 @@ def any(role: str) -> Target:
     peer = _find()
     if peer is None:
         return cast(Target, Absent("any"))
-    peer.roster.check_role(role)
+    peer.context.roster.check_role(role)
     return Target(peer, role, "any")
 
 
@@ -198,7 +198,7 @@ def caller() -> Me | None:
     if contact is None:
         return None
     member = contact.member
-    return Me(peer.app, member.role, member.index, member.pid, member.generation, contact.node, member.token)
+    return Me(peer.context.app, member.role, member.index, member.pid, member.generation, contact.node, member.token)
 
 
 def delivery() -> Delivery | None:
@@ -230,9 +230,17 @@ def me() -> Me:
     peer = _find()
     if peer is None:
         return cast(Me, Absent("me"))
-    member = peer.roster.get(peer.uid)
+    member = peer.context.roster.get(peer.context.uid)
     token = 0 if member is None else member.token
-    return Me(peer.app, peer.role, peer.index, peer.pid, peer.generation, peer.roster.node_name(peer.uid), token)
+    return Me(
+        peer.context.app,
+        peer.context.role,
+        peer.context.index,
+        peer.context.pid,
+        peer.context.generation,
+        peer.context.roster.node_name(peer.context.uid),
+        token,
+    )
 
 
 def ready() -> None:
@@ -273,7 +281,7 @@ def scale(change: int) -> str:
     'back: 5 workers.'
     """
     peer = current("scale")
-    request = peer.control.request("scale", lambda number: m.Scale(number, peer.role, change, relative=True))
+    request = peer.control.request("scale", lambda number: m.Scale(number, peer.context.role, change, relative=True))
     done: m.Done = request.result()
     if done.error:
         raise MobError(done.error)

@@ -89,7 +89,7 @@ class Life:
             shared_memory=order.role.shared_memory,
             metrics=order.metrics,
         )
-        self.peer.uid = order.uid
+        self.peer.context.uid = order.uid
         if order.role.callers:
             self.peer.admit_only(order.role.callers)
         self.early = Early(self.peer, self._collect_exports)
@@ -125,7 +125,7 @@ class Life:
 
     def __repr__(self) -> str:
         state = "stopping" if self.stopping else "importing" if self.importing else "serving"
-        return f"<Life of {self.peer.name}, {state}>"
+        return f"<Life of {self.peer.context.name}, {state}>"
 
     def run(self) -> int:
         """Lives; the exit status."""
@@ -186,7 +186,7 @@ class Life:
 
     def _end_child(self) -> None:
         """Code of the application has returned: if it has forked and this is its child, the child ends here."""
-        if self.peer.is_abandoned:
+        if self.peer.context.is_abandoned:
             forks.end()
 
     # --------------------------------------------------------------------------------------------- the import
@@ -251,7 +251,7 @@ class Life:
             or any(hasattr(function, MARK) for function in functions_of(module).values())
         )
         if message := skipped.message_of(module, role, self.order.base, is_busy):
-            self.peer.log.warning("%s", message)
+            self.peer.context.log.warning("%s", message)
 
     def _load(self) -> ModuleType:
         def begin(module: ModuleType) -> None:
@@ -273,10 +273,10 @@ class Life:
         for name, function in functions_of(self.module).items() if self.module else ():
             known = exports.get(name)
             if known is None and name in OWN:
-                self.peer.log.warning(
+                self.peer.context.log.warning(
                     "the export %r cannot be called as %s.%s(), because proxies have a method %r of their own; "
                     "mob.any(%r).call.%s() calls it. Better give it another name.",
-                    name, self.peer.role, name, name, self.peer.role, name,
+                    name, self.peer.context.role, name, name, self.peer.context.role, name,
                 )  # fmt: skip
             if known is None or known.function is not function:
                 exports[name] = self.peer.serving.new_export(self.order.role.name, name, function)
@@ -291,7 +291,7 @@ class Life:
         infos = self.peer.serving.describe_exports()
         self._told = infos, not self.importing
         hears = bool(self.peer.handlers.of("message"))
-        self.peer.control.post(m.Ready(self.peer.pid, infos, not self.importing, hears))
+        self.peer.control.post(m.Ready(self.peer.context.pid, infos, not self.importing, hears))
 
     def _handle_hearing(self) -> None:
         """The first handler of messages has been registered."""
@@ -423,7 +423,7 @@ class Life:
         """Call the handler for SIGTERM that the role has installed, as it expects at a stop. A module that still blocks
         in its import gets the signal itself."""
         if not self._waking and signal.getsignal(signal.SIGTERM) not in (*_NOT_OF_THE_ROLE, self._handle_sigterm):
-            ending.pass_sigterm(self.peer.log)
+            ending.pass_sigterm(self.peer.context.log)
 
     async def _drain(self) -> None:
         peer = self.peer
@@ -449,16 +449,16 @@ class Life:
             except Exception as error:
                 self._end_child()
                 peer.handlers.report("stop", error)
-                peer.log.exception("a handler of 'stop' raised")
+                peer.context.log.exception("a handler of 'stop' raised")
         if peer.exit_asked is not None:
             self.status = _status_of(peer.exit_asked)
         peer.serving.cancel_all()
-        await ending.end_tasks(self._time_left(), peer.log, peer.serving.cancelling)
+        await ending.end_tasks(self._time_left(), peer.context.log, peer.serving.cancelling)
         await peer.hooks.finish(self._time_left())
         peer.tidy()
         peer.calling.leave()
-        peer.complaints.flush()
-        peer.serving.refuse_all(f"{peer.name} has ended.")
+        peer.context.complaints.flush()
+        peer.serving.refuse_all(f"{peer.context.name} has ended.")
         for each in peer.contacts.links():
             each.close_after_flush(1.0)
         self._close_control()
@@ -472,7 +472,7 @@ class Life:
             task.result()
         else:
             task.cancel()
-            self.peer.log.error("a handler of 'stop' has not ended within the grace time: %r", handler)
+            self.peer.context.log.error("a handler of 'stop' has not ended within the grace time: %r", handler)
 
     async def _become_quiet(self, farewells: float) -> None:
         """Wait for the calls in hand, for those that a handler waits for, and until that time for the farewells that
@@ -502,9 +502,9 @@ class Life:
             await requests
             await web.end(self._deadline - LAST)
         except TimeoutError:
-            self.peer.log.error("the lifespan of the application has not ended within the grace time")
+            self.peer.context.log.error("the lifespan of the application has not ended within the grace time")
         except Exception:
-            self.peer.log.exception("the lifespan of the application has not ended well")
+            self.peer.context.log.exception("the lifespan of the application has not ended well")
 
     def _time_left(self) -> float:
         """Seconds that the application may still take."""
@@ -525,7 +525,8 @@ class Life:
     def _has_heard_farewells(self) -> bool:
         peer = self.peer
         return peer.control.is_closed or all(
-            contact.heard_farewell or contact.link is None or contact.uid == peer.uid for contact in peer.contacts
+            contact.heard_farewell or contact.link is None or contact.uid == peer.context.uid
+            for contact in peer.contacts
         )
 
 

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
-import logging
 import os
 import socket
 import sys
@@ -23,11 +21,10 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from msgspec import Raw
 
 from mob.core.lanes import MESSAGE
-from mob.core.roster import Roster
 from mob.core.states import Call as CallState, Mobster
-from mob.errors import BadMessage, CallError, CallTimeout, NotInMobster, WrongProcess
+from mob.errors import BadMessage, CallError, CallTimeout
 from mob.peer.calls.calling import Calling, unknown_pid
-from mob.peer.complaints import Complaints
+from mob.peer.context import Context
 from mob.peer.links.contacts import Contact, Contacts
 from mob.peer.links.control import Control
 from mob.peer.references import portable
@@ -45,7 +42,6 @@ from mob.peer.serving.hooked import ErrorHooks
 from mob.peer.serving.serving import Serving
 from mob.plan import FRAME_LIMIT, SHARED_MEMORY
 from mob.rim import forks
-from mob.rim.board import Board
 from mob.rim.link import Link
 from mob.rim.reactor import Reactor
 from mob.wire import failures, messages as m
@@ -55,7 +51,6 @@ from mob.wire.sharing import LARGE, holds_large
 
 if TYPE_CHECKING:
     from mob.mobster.tracing import Tracing
-    from mob.peer.calls.batches import Run
 
 HOUSEKEEPING = 1.0
 """Seconds after which what was dropped while nothing arrived is given back."""
@@ -67,8 +62,6 @@ ATTEMPTS = 3
 """How often a call is ended whose message has raised, before the link is."""
 DEEPEST = 120
 """Levels of the stack that reading by hand may take."""
-MOST_UNHEARD = 1000
-"""Errors nobody asked for that wait to be logged while plain code blocks the loop; beyond that the oldest go."""
 HEADROOM = 4096
 """Bytes of a frame that are not the body."""
 
@@ -108,25 +101,10 @@ class Peer:
         shared_memory: int = SHARED_MEMORY,
         metrics: bool = True,
     ) -> None:
-        self.reactor = reactor
-        self.role = role
-        self.index = index
-        self.generation = generation
-        self.uid = 0
-        self.app = ""
-        self.frame_limit = frame_limit
-        self.pid = os.getpid()
-        self.complaints = Complaints(reactor)
-        self.roster = Roster()
-        self.unheard: deque[tuple[str, BaseException]] = deque(maxlen=MOST_UNHEARD)
-        """Errors of calls that nobody asked for: (label, error). A finalizer appends, `tidy` logs."""
-        self.abandoned: deque[Call[Any] | Receiver | Run] = deque()
-        """Calls whose streams, and maps, that nobody reads any more. A finalizer appends, `tidy` cancels."""
+        self.context = Context(reactor, role, index, generation, frame_limit)
         self.handover = Handover(reactor, self.end_to_wait)
         self.handlers = Handlers(self)
         self.hooks = ErrorHooks(self)
-        self.call_numbers = itertools.count(1)
-        """Each call of this process has one of its own, whoever it goes to."""
         self.waiting: list[Call[Any]] = []
         """Calls for whose answers the loop's thread stands still."""
         self.callbacks = Callbacks(self)
@@ -147,12 +125,8 @@ class Peer:
         self.admission: Admission | None = None
         """Who may call this process, if not everybody may."""
         self.fencing = Fencing(self)
-        self.is_abandoned = False
-        """Whether this is the child of a fork, and the peer its parent's."""
         self.control = Control(self, control, frame_limit)
         self._expected = self.serving.inviting.known.expected
-        self.board: Board | None = None
-        """The loads of all mobsters, from the welcome on."""
         self.when_parked: Callable[[], None] | None = None
         """Called on the loop's thread when a call begins to wait for a worker; a client has something to tell then."""
         self.tracing: Tracing | None = None
@@ -169,17 +143,7 @@ class Peer:
         reactor.before_stand_in = self.serving.inbox.serve_callbacks
 
     def __repr__(self) -> str:
-        return f"<Peer {self.name} of {self.app!r}, {self.contacts}>"
-
-    @property
-    def log(self) -> logging.Logger:
-        """The logger of mob, looked up when there is something to log (see `Complaints`)."""
-        return logging.getLogger("mob")
-
-    @property
-    def name(self) -> str:
-        """As people read it: `back.2 (pid 4242)`."""
-        return f"{self.role}.{self.index} (pid {self.pid})" if self.role else f"client (pid {self.pid})"
+        return f"<Peer {self.context.name} of {self.context.app!r}, {self.contacts}>"
 
     def statistics(self) -> dict[str, int]:
         """The sizes of the tables; all are small again when nothing is under way."""
@@ -211,23 +175,19 @@ class Peer:
         except BaseException:
             self.callbacks.let_go(self.callbacks.take())
             raise
-        if len(body) > self.frame_limit - HEADROOM:
+        if len(body) > self.context.frame_limit - HEADROOM:
             self.callbacks.let_go(self.callbacks.take())
             self.check_size(body, root)
         return body
 
     def check_size(self, body: bytes, root: str) -> None:
         """`BadMessage` if a body is too long for one message."""
-        if len(body) > self.frame_limit - HEADROOM:
+        if len(body) > self.context.frame_limit - HEADROOM:
             raise BadMessage(
-                f"cannot send {root}: {len(body):,} bytes; the limit is {self.frame_limit:,} (frame_limit of the app). "
-                f"Send it in parts, or raise the limit.",
+                f"cannot send {root}: {len(body):,} bytes; the limit is {self.context.frame_limit:,} (frame_limit of "
+                f"the app). Send it in parts, or raise the limit.",
                 root,
             )
-
-    def cost_of(self, mark: int) -> int:
-        """Return what a call of the export with that mark takes, in microseconds; 0 if nobody can tell."""
-        return 0 if self.board is None else self.board.cost(mark)
 
     def contact_of_pid(self, pid: int | str, role: str = "") -> Contact:
         """The ready mobster with that process id, on this machine, or elsewhere if it is `node:pid`; `UnknownTarget`
@@ -274,37 +234,22 @@ class Peer:
     def abandon(self) -> None:
         """In the child of a fork: the links are the parent's. A copy kept open would hide the parent's death, and an
         answer that the child reads would be one that the parent misses."""
-        if self.is_abandoned:
+        if self.context.is_abandoned:
             return
-        self.is_abandoned = True
-        self.reactor.abandon(forks.end)
+        self.context.is_abandoned = True
+        self.context.reactor.abandon(forks.end)
         for link in self.contacts.links():
             link.abandon(forks.end)
         for contact in self.contacts:
             contact.abandon()
         self.control.abandon(forks.end)
         self.descriptors.close()
-        self.board = None  # its memory is the parent's, too
+        self.context.board = None  # its memory is the parent's, too
         self.encode = self.control.post = self._refuse  # whatever is called, sent or asked for goes through one of them
 
     def _refuse(self, *args: Any, **kwargs: Any) -> NoReturn:
-        self.check_process()
+        self.context.check_process()
         raise AssertionError("called in the process that has made this peer")
-
-    def check_process(self) -> None:
-        """`NotInMobster` or `WrongProcess` in the child of a fork, where nothing can be done with this peer."""
-        if not self.is_abandoned:
-            return
-        own = os.getpid()
-        if self.role:
-            raise NotInMobster(
-                f"this process (pid {own}) was forked by {self.name} and is no mobster: it cannot call, send or wait "
-                f"for calls. Do that in the worker that has forked it, or say mob.connect({self.app!r}) here."
-            )
-        raise WrongProcess(
-            f"this client was made in process {self.pid}, and this is process {own}: call mob.connect({self.app!r}) in "
-            f"this process. A client and all that was made with it belong to one process and do not survive a fork."
-        )
 
     def fire(self, event: str, *args: Any) -> None:
         """Runs the handlers of an event."""
@@ -320,7 +265,7 @@ class Peer:
         if serving.answers.has_told(why) or serving.is_outcome(why):
             return
         if serving.tasks:
-            self._deciding.add(task := self.reactor.loop.create_task(self._end_unless_told(why)))
+            self._deciding.add(task := self.context.reactor.loop.create_task(self._end_unless_told(why)))
             task.add_done_callback(self._deciding.discard)
         else:
             self.end(why)
@@ -328,7 +273,7 @@ class Peer:
     async def _end_unless_told(self, why: BaseException) -> None:
         deadline, has_told = monotonic() + ENDING, self.serving.answers.has_told
         while not has_told(why) and self.serving.tasks and monotonic() < deadline:
-            await self.reactor.change(deadline)  # also the end of a call is one
+            await self.context.reactor.change(deadline)  # also the end of a call is one
         if not has_told(why):
             self.end(why)
 
@@ -341,7 +286,7 @@ class Peer:
     def drive(self, calls: Sequence[Call[Any]], until: Callable[[], bool], deadline: float | None = None) -> bool:
         """Block the thread that reads until `until()` holds or the deadline passes, reading and writing by hand: for
         these calls; return whether it holds. Callbacks that are here, or come, are run."""
-        reactor = self.reactor
+        reactor = self.context.reactor
         check_depth()
         before, was_away = len(self.waiting), reactor.is_away and reactor.enter()
         try:
@@ -375,12 +320,12 @@ class Peer:
     def begin_to_wait(self, call: Call[Any]) -> None:
         """Note that a call is waited for in another thread than the loop's, or by a loop that plain code runs in it;
         until `end_to_wait`."""
-        is_blocked = get_ident() == self.reactor.thread and call not in self.waiting
+        is_blocked = get_ident() == self.context.reactor.thread and call not in self.waiting
         self._begin_to_wait(call, [call], is_blocked)
 
     def end_to_wait(self, call: Call[Any]) -> None:
         """It has ended, or is not waited for any longer; nothing if it was not waited for. From any thread."""
-        waiters = self.reactor.waiters
+        waiters = self.context.reactor.waiters
         if call in waiters:
             waiters.discard(call)
             with contextlib.suppress(ValueError):
@@ -388,28 +333,28 @@ class Peer:
 
     async def wait_elsewhere(self, future: asyncio.Future[None], calls: Sequence[Call[Any]]) -> None:
         """Await a future of another loop than mob's, which tells of these calls."""
-        is_blocked = get_ident() == self.reactor.thread  # plain code runs this loop in the thread of mob's
+        is_blocked = get_ident() == self.context.reactor.thread  # plain code runs this loop in the thread of mob's
         self._begin_to_wait(future, calls, is_blocked)
         try:
             await future
         finally:
-            self.reactor.waiters.discard(future)
+            self.context.reactor.waiters.discard(future)
             for call in calls if is_blocked else ():
                 self.waiting.remove(call)
 
     def _begin_to_wait(self, waiter: Any, calls: Sequence[Call[Any]], is_blocked: bool) -> None:
         """`is_blocked`: the loop's thread stands still until these calls are answered."""
-        stand_in = self.reactor.stand_in
+        stand_in = self.context.reactor.stand_in
         if is_blocked:
             self.waiting.extend(calls)
-            self.reactor.call(self._serve_what_was_read)
+            self.context.reactor.call(self._serve_what_was_read)
         stand_in.begin_to_wait(waiter)
         if is_blocked:
             stand_in.hurry()
 
     def _serve_what_was_read(self) -> None:
         """The loop's thread has begun to wait for a call; the call may need a callback that is here already."""
-        if self.reactor.is_stood_in:
+        if self.context.reactor.is_stood_in:
             self.serving.inbox.serve_callbacks()
 
     def put_in_front(self, accept: Accept) -> Accept:
@@ -426,9 +371,11 @@ class Peer:
 
     def handle_meet(self, uid: int, sock: socket.socket) -> None:
         """The Kingpin has given us our end of a link to a member."""
-        is_distant = m.node_of(uid) != m.node_of(self.uid)
+        is_distant = m.node_of(uid) != m.node_of(self.context.uid)
         decode = portable.decode if is_distant else m.decode_peer
-        link = Link(sock, self.reactor, decode, self.handle_messages, self.handle_closed, self.frame_limit)
+        link = Link(
+            sock, self.context.reactor, decode, self.handle_messages, self.handle_closed, self.context.frame_limit
+        )
         link.is_stamped = is_distant or self.serving.tallies is not None
         self.contacts.meet(link, uid)
 
@@ -455,7 +402,7 @@ class Peer:
             self.heard_at = min(now, messages.pop(0))  # type: ignore[type-var, arg-type]
         left = iter(messages)
         while (raised := self._handle_each(link, contact, left)) is not None:  # the others are innocent
-            if isinstance(raised, KeyboardInterrupt) and self.reactor.driving:
+            if isinstance(raised, KeyboardInterrupt) and self.context.reactor.driving:
                 self._interrupt = raised  # Ctrl-C is for the line that waits
 
     def _handle_each(self, link: Link, contact: Contact, messages: Iterator[Any]) -> BaseException | None:
@@ -523,7 +470,7 @@ class Peer:
                     call.fail(_unreadable(call, error))
             case m.Call():
                 self.serving.inbox.forget(link, message.id)
-                text = f"{self.name}: the call could not be taken: {type(error).__name__}: {error}"
+                text = f"{self.context.name}: the call could not be taken: {type(error).__name__}: {error}"
                 refusal = CallError(text, executed="no")
                 refusal.__cause__ = error
                 self.serving.ends.end(link, message, refusal)
@@ -531,7 +478,7 @@ class Peer:
                 self._handle_rare(link, contact, message)  # to do it twice does no harm
             case m.Message():
                 told = "a message from %s was lost: %s"
-                self.complaints.tell(told, told, contact.name, error, error=error)
+                self.context.complaints.tell(told, told, contact.name, error, error=error)
             case _:
                 link.close(f"{type(message).__name__} could not be handled: {type(error).__name__}: {error}")
 
@@ -637,24 +584,24 @@ class Peer:
     @property
     def is_untidy(self) -> bool:
         """Whether finalizers have left something to `tidy`."""
-        return bool(self.callbacks.dropped or self.buffers.dropped or self.unheard or self.abandoned)
+        return bool(self.callbacks.dropped or self.buffers.dropped or self.context.unheard or self.context.abandoned)
 
     def tidy(self) -> None:
         """Gives back dropped callbacks and logs unheard errors; on the loop's thread."""
-        while self.abandoned:
-            self.abandoned.popleft().cancel()
+        while self.context.abandoned:
+            self.context.abandoned.popleft().cancel()
         if self.callbacks.dropped:
             self.callbacks.sweep()
         if self.buffers.dropped:
             self.buffers.sweep()
-        while self.unheard:
-            label, error = self.unheard.popleft()
+        while self.context.unheard:
+            label, error = self.context.unheard.popleft()
             told = "%s failed and nobody asked for its result: %s"
-            self.complaints.tell((told, label), told, label, error, error=error)
+            self.context.complaints.tell((told, label), told, label, error, error=error)
 
     def keep_house(self) -> None:
         """From now on tidies once a second even if nothing arrives."""
-        self.reactor.call_at(monotonic() + HOUSEKEEPING, self.keep_house)
+        self.context.reactor.call_at(monotonic() + HOUSEKEEPING, self.keep_house)
         self.tidy()
         self.buffers.cool(monotonic())
 

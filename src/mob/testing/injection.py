@@ -48,6 +48,7 @@ class Injection:
 
     def __init__(self, peer: Peer) -> None:
         self._peer = peer
+        self._context = peer.context
         self._rules: list[Rule] = []
         self._pass = peer.put_in_front(self.accept)
 
@@ -68,7 +69,7 @@ class Injection:
                 self._peer.discard(message)
                 link.close("cut by a fault of mob.testing")
             else:
-                self._peer.reactor.call_at(monotonic() + rule.seconds, partial(self._let_go, link, contact, message))
+                self._context.reactor.call_at(monotonic() + rule.seconds, partial(self._let_go, link, contact, message))
 
     def _let_go(self, link: Link, contact: Contact, message: m.Call | m.Message) -> None:
         if link.is_closed:

@@ -80,8 +80,8 @@ def settled(look: Callable[[], list[Leak]], allowed: frozenset[str]) -> list[Lea
 
 def at_peer(peer: Peer) -> list[Leak]:
     """What a peer has lent, waits for, sends on, or looks at."""
-    peer.reactor.call(peer.tidy)
-    who = peer.name if peer.role else "this test"
+    peer.context.reactor.call(peer.tidy)
+    who = peer.context.name if peer.context.role else "this test"
     leaks: list[Leak] = []
     for function, holders in peer.callbacks.lent.held():
         names = ", ".join(_name_of(peer, uid) for uid in holders) or "nobody yet"

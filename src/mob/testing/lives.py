@@ -61,7 +61,7 @@ class ThreadLife(Life):
     def __init__(self, order: m.Fork, descriptors: list[int], pid: int, on_end: Callable[[int], None]) -> None:
         self._sockets = [socket.socket(fileno=descriptor) for descriptor in descriptors[:2]]
         super().__init__(order, *self._sockets)
-        self.peer.pid = pid
+        self.peer.context.pid = pid
         self._on_end = on_end
         self.streams = [WholeLines(io.BufferedWriter(io.FileIO(each, "w"))) for each in descriptors[2:]]
         """Where it prints: stdout and stderr."""
@@ -171,8 +171,8 @@ class ThreadLife(Life):
         self.vitals.close()
         if peer.serving.threads is not None:
             peer.serving.threads.end()
-        if peer.board is not None:
-            board, peer.board = peer.board, None
+        if peer.context.board is not None:
+            board, peer.context.board = peer.context.board, None
             board.close()
         peer.descriptors.close()
         peer.buffers.close()

@@ -275,7 +275,7 @@ class Network:
                 node.client = node.connect()
 
         def is_complete(node: HostNode) -> bool:
-            ready = [member.role for member in node.client._peer.roster.ready()]
+            ready = [member.role for member in node.client._peer.context.roster.ready()]
             others = {name for name, _ in _names(node)} >= {each.node for each in nodes}
             gateways = ready.count("gateway") >= len(nodes)
             return not node.is_cut and others and gateways and all(ready.count(role) >= n for role, n in roles.items())
@@ -306,7 +306,7 @@ def write(directory: Path, **files: str) -> None:
 
 
 def _names(node: Node) -> list[tuple[str, int]]:
-    return [(each.name, each.number) for each in node.client._peer.roster.nodes.values()]
+    return [(each.name, each.number) for each in node.client._peer.context.roster.nodes.values()]
 
 
 def _path(namespace: int) -> str:

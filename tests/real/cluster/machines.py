@@ -112,17 +112,17 @@ class Node(RunningApp):
     @property
     def number(self) -> int:
         """The number of the machine, in the uids of its members."""
-        return node_of(self.client._peer.uid)
+        return node_of(self.client._peer.context.uid)
 
     @property
     def nodes(self) -> set[str]:
         """The names of the machines that this one knows, itself included."""
-        return {node.name for node in self.client._peer.roster.nodes.values()}
+        return {node.name for node in self.client._peer.context.roster.nodes.values()}
 
     @property
     def is_cut(self) -> str:
         """Why the others cannot be reached, if they cannot."""
-        return self.client._peer.roster.cut
+        return self.client._peer.context.roster.cut
 
 
 class Nodes:
@@ -217,7 +217,7 @@ def nodes_in(directory: Path) -> Iterator[Nodes]:
 
 def _is_complete(node: Node) -> bool:
     """Whether all workers that the machines say they have are known to this one as ready."""
-    roster = node.client._peer.roster
+    roster = node.client._peer.context.roster
     roles = {name: sum(count for _, count in roster.places(name)) for name in roster.roles}
     ready = roster.ready()
     return all(sum(member.role == name for member in ready) >= count for name, count in roles.items()) and all(

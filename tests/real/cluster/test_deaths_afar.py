@@ -203,7 +203,7 @@ def test_no_descriptor_is_left_of_links_that_come_and_go(nats: Nats, nodes: Node
     for _ in range(1000):
         call()
     wait_until(lambda: all(now <= then + 2 for now, then in zip(files(), before, strict=True)), f"{before}: {files()}")
-    roster = a.client._peer.roster
+    roster = a.client._peer.context.roster
     wait_until(lambda: sum(not member.role for member in roster) <= 3, "nobody is left in the roster", 10)
 
 

@@ -172,7 +172,7 @@ def _asks(peer: Peer, what: str, original: Any) -> Any:
 
 def _terminal(peer: Peer) -> Terminal | None:
     """One to borrow; None where this thread has it already, or where the process is not the mobster any more."""
-    if debugging.has_terminal() or peer.pid != os.getpid():
+    if debugging.has_terminal() or peer.context.pid != os.getpid():
         return None
     return Terminal(peer)
 

@@ -83,10 +83,11 @@ class Hook:
 
     def __init__(self, peer: Peer) -> None:
         self._peer = peer
+        self._context = peer.context
         self._own = threading.local()  # each thread has a debugger of its own
 
     def __repr__(self) -> str:
-        return f"<Hook of {self._peer.name}>"
+        return f"<Hook of {self._context.name}>"
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if os.environ.get(VARIABLE, "") not in OWN:  # off, or another debugger, which sees to itself
@@ -115,6 +116,7 @@ class Terminal:
 
     def __init__(self, peer: Peer) -> None:
         self._peer = peer
+        self._context = peer.context
         self._asked: Call[Any] | None = None
         self._number = 0
         self._group = 0  # the Kingpin's, whose the foreground is
@@ -122,7 +124,7 @@ class Terminal:
         self._streams: tuple[Any, Any, Any] | None = None
 
     def __repr__(self) -> str:
-        return f"<Terminal of {self._peer.name}, {'here' if self.is_here else 'not here'}>"
+        return f"<Terminal of {self._context.name}, {'here' if self.is_here else 'not here'}>"
 
     @property
     def is_here(self) -> bool:
@@ -162,7 +164,7 @@ class Terminal:
         """Once for each place: it may be passed often."""
         if where not in _passed_over:
             _passed_over.add(where)
-            self._peer.log.warning(
+            self._context.log.warning(
                 "%s at %s is passed over: %s. Run the app in a terminal, or use breakpoint() and set %s to a debugger "
                 "that needs none, such as remote_pdb.set_trace.",
                 what,
@@ -205,8 +207,8 @@ class Terminal:
             os.dup2(descriptor, standard)
             os.close(descriptor)
         self._peer.control.post(m.ReturnTerminal(self._number))
-        if self._peer.reactor.thread == threading.get_ident():
-            self._peer.reactor.flush()  # the program may go on for long before the loop has its turn
+        if self._context.reactor.thread == threading.get_ident():
+            self._context.reactor.flush()  # the program may go on for long before the loop has its turn
 
     @contextlib.contextmanager
     def asking(self) -> Generator[None]:

@@ -44,6 +44,7 @@ class Vitals:
         count_connections: Callable[[], dict[str, int]] = dict[str, int],
     ) -> None:
         self._peer = peer
+        self._context = peer.context
         self._may_rest = may_rest
         self._said_at = -REST  # when the last beat was given
         self._was_idle = False
@@ -62,7 +63,7 @@ class Vitals:
         self._memory = ResidentMemory()
 
     def __repr__(self) -> str:
-        return f"<Vitals of {self._peer.name}>"
+        return f"<Vitals of {self._context.name}>"
 
     def close(self) -> None:
         """Nothing more is told."""
@@ -92,11 +93,11 @@ class Vitals:
         stuck = 0.0
         if self._asked_at:
             stuck = now - self._asked_at
-            if debugging.is_stopped(peer.reactor.thread):
+            if debugging.is_stopped(peer.context.reactor.thread):
                 self._debugged_at = now
         else:
             self._asked_at = now
-            peer.reactor.call(self._come_round)
+            peer.context.reactor.call(self._come_round)
         serving, requests = peer.serving, self.requests
         on_loop = bool(serving.running.on_loop_since)
         open_requests, waiting_requests = (0, 0) if requests is None else (requests.open, requests.waiting)
@@ -160,7 +161,7 @@ class Vitals:
         return dict(counts.most_common(MOST_TALLIES))
 
     def _come_round(self) -> None:
-        reactor = self._peer.reactor
+        reactor = self._context.reactor
         if reactor.is_stood_in:  # the loop's own thread has not come round
             reactor.stand_in.leave(self._come_round)
             return
@@ -178,7 +179,7 @@ class Vitals:
                 parts.append(f"thread {names.get(ident, ident)}:")
                 parts += _lines(_relevant(traceback.extract_stack(frame)))
         try:
-            tasks = list(asyncio.all_tasks(self._peer.reactor.loop))
+            tasks = list(asyncio.all_tasks(self._context.reactor.loop))
         except RuntimeError:  # they changed while they were being counted
             tasks = []
         for task in tasks[:MOST_TASKS]:

@@ -49,6 +49,7 @@ class Accepting:
 
     def __init__(self, peer: Peer, connect: Connect) -> None:
         self._peer = peer
+        self._context = peer.context
         self._connect = connect
         self._loop = asyncio.get_running_loop()
         self._socks: list[socket.socket] = []
@@ -103,8 +104,8 @@ class Accepting:
         return self._served + self._arriving
 
     def _tell(self) -> None:
-        if (board := self._peer.board) is not None:
-            board.put_connections(self._peer.uid, self._mine, self._accepted)
+        if (board := self._context.board) is not None:
+            board.put_connections(self._context.uid, self._mine, self._accepted)
 
     # ------------------------------------------------------------------------------------------ the queue
 
@@ -192,7 +193,7 @@ class Accepting:
 
     def _handle_lacking(self, error: OSError) -> None:
         if not self._is_lacking:
-            self._peer.log.warning("no connection can be let in: %s. It is tried again every %g s.", error, PAUSE)
+            self._context.log.warning("no connection can be let in: %s. It is tried again every %g s.", error, PAUSE)
         self._is_lacking = True
         self._stay_out(PAUSE)
 
@@ -219,13 +220,15 @@ class Accepting:
 
     def _loads(self) -> dict[int, Load]:
         """What the other workers of the role have that may take connections."""
-        board, now = self._peer.board, monotonic()
+        board, now = self._context.board, monotonic()
         if board is None:
             return {}
         if now >= self._others_until:
             peer = self._peer
-            ready = [each.uid for each in peer.roster.ready(peer.role)]
-            self._others = [uid for uid in ready if uid != peer.uid and node_of(uid) == node_of(peer.uid)]
+            ready = [each.uid for each in peer.context.roster.ready(peer.context.role)]
+            self._others = [
+                uid for uid in ready if uid != peer.context.uid and node_of(uid) == node_of(peer.context.uid)
+            ]
             self._others_until = now + KNOWN
             self._passed = {uid: accepted for uid, accepted in self._passed.items() if uid in self._others}
         return {uid: Load(*board.connections(uid)) for uid in self._others}

@@ -28,17 +28,18 @@ class Backlog:
 
     def __init__(self, peer: Peer) -> None:
         self._peer = peer
+        self._context = peer.context
         self._is_watching = False  # a timer runs
         self._is_told = False  # the Kingpin knows of calls that wait
 
     def __repr__(self) -> str:
-        return f"<Backlog of {self._peer.name}{', watched' if self._is_watching else ''}>"
+        return f"<Backlog of {self._context.name}{', watched' if self._is_watching else ''}>"
 
     def handle_parked(self) -> None:
         """A call begins to wait for a worker."""
         if not self._is_watching:
             self._is_watching = True
-            self._peer.reactor.call_at(monotonic() + FIRST, self._look)
+            self._context.reactor.call_at(monotonic() + FIRST, self._look)
 
     def _look(self) -> None:
         peer = self._peer
@@ -49,4 +50,4 @@ class Backlog:
         self._is_told = bool(calls)
         self._is_watching = not peer.control.is_closed and calling.waiting > 0
         if self._is_watching:
-            peer.reactor.call_at(monotonic() + INTERVAL, self._look)
+            peer.context.reactor.call_at(monotonic() + INTERVAL, self._look)

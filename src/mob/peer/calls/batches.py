@@ -178,7 +178,7 @@ class Run:
 
     def _look_at_crew(self) -> Crew:
         peer, export = self.peer, self._export
-        role = peer.roster.roles.get(export.role)
+        role = peer.context.roster.roles.get(export.role)
         if role is not self._role:
             self._role = role
             infos = () if role is None else role.exports or ()
@@ -412,7 +412,7 @@ class Run:
                 "%s.map(...) was dropped unread, so its work was cancelled: iterate over it (`for x in ...` or `async "
                 "for x in ...`)."
             )
-            self.peer.complaints.tell((told, self.label), told, self.label, level=logging.WARNING)
+            self.peer.context.complaints.tell((told, self.label), told, self.label, level=logging.WARNING)
         for call in self.calls():
             call.cancel()
         self._lines.clear()

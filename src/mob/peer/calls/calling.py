@@ -102,6 +102,7 @@ class Calling:
 
     def __init__(self, peer: Peer) -> None:
         self._peer = peer
+        self._context = peer.context
         self._timer_for: float | None = None
         self._timer = 0  # its number
         self.backlog = BACKLOG
@@ -148,7 +149,7 @@ class Calling:
             contact = special
             if contact is None:
                 can_leave = not (passage and portable.stays_here(passage))
-                is_inside = served is not None or route.role == peer.role
+                is_inside = served is not None or route.role == peer.context.role
                 contact = route.choose(
                     export.name, export.mark, can_leave, None, self._blockers(body) if is_inside else ()
                 )
@@ -247,7 +248,7 @@ class Calling:
         """To the worker in the place that the key belongs to; if it has no room, when it has."""
         call.role = ""
         key = repr(options.key).encode()
-        place = place_of(key, self._peer.roster.places(route.role))
+        place = place_of(key, self._context.roster.places(route.role))
         contact = route.choose(str(body[0]), mark, place=place)
         if contact is not None:
             self._send(contact, call, body, passage)
@@ -256,7 +257,7 @@ class Calling:
 
     def _blockers(self, body: Body) -> tuple[int, ...]:
         """The processes that may be waiting for the call themselves: this one, and those in whose calls it is made."""
-        return self._peer.uid, *body[4][::2]
+        return self._context.uid, *body[4][::2]
 
     def send(self, contacts: Sequence[Contact], obj: Any) -> None:
         """Sends a message to each of them. `Busy` if there were some that read too slowly, when the others have it."""
@@ -377,9 +378,9 @@ class Calling:
             self._ask(route.park(parked, monotonic()))
             is_first = len(parked.line.waiting) == 1
         if parked.until != math.inf:
-            peer.reactor.call(self._look_at_the_clock)
+            peer.context.reactor.call(self._look_at_the_clock)
         if is_first and peer.when_parked is not None:
-            peer.reactor.call(peer.when_parked)
+            peer.context.reactor.call(peer.when_parked)
         if parked.call is not None and parked.call.state is not State.WAITING:  # cancelled meanwhile
             self.forget(parked.call)
         if peer.control.is_closed:  # looked at again: the app may have gone while this was under way on another thread
@@ -406,7 +407,7 @@ class Calling:
             with self._waiting:
                 self._ask(change())
         except BaseException:
-            self._peer.reactor.call(self._ask_again)
+            self._context.reactor.call(self._ask_again)
             raise
 
     def _ask(self, asks: Sequence[Ask[Contact]]) -> None:
@@ -417,7 +418,7 @@ class Calling:
         routes = self._peer.contacts.all_routes()
         until = min((item.until for route in routes if route.waiting for item in route.items()), default=math.inf)
         if until != math.inf and (self._timer_for is None or until < self._timer_for):
-            reactor = self._peer.reactor
+            reactor = self._context.reactor
             if self._timer_for is not None:
                 reactor.cancel(self._timer)
             self._timer_for, self._timer = until, reactor.call_at(until, self._handle_timer)
@@ -510,8 +511,8 @@ class Calling:
                 route.forget_worker(contact, invite.line)
                 self._ask(route.asks_after(invite.line))  # to a choked link it goes behind all that waits for it
                 return
-        if contact.is_distant and invite.cost and self._peer.board is not None:
-            self._peer.board.learn(mark_of(f"{contact.member.role}.{items[0].name}"), invite.cost / 1e6)
+        if contact.is_distant and invite.cost and self._context.board is not None:
+            self._context.board.learn(mark_of(f"{contact.member.role}.{items[0].name}"), invite.cost / 1e6)
         sent = [self._attend(parked, partial(self._send_parked, contact=contact)) for parked in items]
         with self._waiting:
             if not any(sent):
@@ -523,7 +524,7 @@ class Calling:
         """The workers of a role that may get calls have changed."""
         route = self._peer.contacts.route(role)
         with self._waiting:
-            route.places = sum(count for _, count in self._peer.roster.places(role))
+            route.places = sum(count for _, count in self._context.roster.places(role))
         self._change(lambda: route.put(near, far, monotonic()))
         if not route.waiting:
             return
@@ -560,7 +561,7 @@ class Calling:
                 self._send_message(contact, m.Message(parked.body[1], parked.body[5]), parked.passage)
             except BadMessage as error:
                 label = _label(parked, contact.member.role)
-                self._peer.complaints.tell(label, "%s: %s", label, error, error=error, traceback=False)
+                self._context.complaints.tell(label, "%s: %s", label, error, error=error, traceback=False)
             self._peer.callbacks.let_go(parked.passage)
             return True
         _part(parked.call)
@@ -584,7 +585,7 @@ class Calling:
         if contact is not None:
             self._send_parked(parked, contact)
         else:
-            why = f"no worker became ready before {self._peer.name} ended."
+            why = f"no worker became ready before {self._context.name} ended."
             self._give_up(parked, Unavailable(f"{_label(parked, route.role)}: {why}"))
 
     def repeat(self, call: Call[Any] | Receiver, why: str) -> bool:
@@ -597,12 +598,12 @@ class Calling:
         if hasattr(call, "until"):
             del call.until
         when = monotonic() + random.uniform(0, RETRY_JITTER)
-        self._peer.reactor.call_at(when, partial(self.route_again, call, why))
+        self._context.reactor.call_at(when, partial(self.route_again, call, why))
         return True
 
     def may_repeat(self, call: Call[Any]) -> bool:
         """Whether a call that was sent is to be sent again if its worker dies."""
-        role = self._peer.roster.roles[call.role] if call.role else None
+        role = self._context.roster.roles[call.role] if call.role else None
         return repetition.may_repeat(role, call.request.target, getattr(call, "retries", DEFAULTS.retries))
 
     def route_again(self, call: Call[Any], why: str) -> None:
@@ -626,7 +627,7 @@ class Calling:
     def handle_resized(self) -> None:
         """There are other places: what waits for the one of a key waits for its new one."""
         for route in self._peer.contacts.all_routes():
-            places = self._peer.roster.places(route.role) if route.role in self._peer.roster.roles else []
+            places = self._context.roster.places(route.role) if route.role in self._context.roster.roles else []
             route.places = sum(count for _, count in places)
             if route.waiting:
                 again = partial(route.place_again, partial(_place_of, places))
@@ -641,14 +642,14 @@ class Calling:
 
     def why_none(self, label: str, role: str) -> Unavailable | None:
         """Return why no worker will come for what waits for one; None as long as there is one, or one may come."""
-        peer, roster = self._peer, self._peer.roster
+        peer, roster = self._peer, self._context.roster
         if peer.control.is_closed:  # nobody is left to tell of it
             return peer.control.ended(label)
         if self.route(role).targets:
             return None
         info = roster.roles.get(role)
         if info is None:  # of a client that has made its proxy before the app was restarted
-            return Unavailable(f"{label}: the app {peer.app!r}, as it was restarted, has no role {role!r}.")
+            return Unavailable(f"{label}: the app {peer.context.app!r}, as it was restarted, has no role {role!r}.")
         return self._over(label, role) if roster.is_over(role) or roster.is_out_of_reach(role) else None
 
     def too_late(self, label: str, role: str) -> Unavailable:
@@ -656,7 +657,7 @@ class Calling:
         return Unavailable(f"{label}: no worker of {role!r} became ready in time; {self._why(role)}")
 
     def _over(self, label: str, role: str) -> Unavailable:
-        roster = self._peer.roster
+        roster = self._context.roster
         if roster.is_out_of_reach(role):
             return Unavailable(f"{label}: {role!r} runs on other machines, which cannot be reached now: {roster.cut}")
         if why := roster.roles[role].ended:
@@ -678,10 +679,10 @@ class Calling:
         else:
             self._peer.callbacks.let_go(parked.passage)
             label = _label(parked, parked.line.route.role) if hasattr(parked, "line") else "a message"
-            self._peer.complaints.tell(label, "%s", error, error=error, traceback=False)
+            self._context.complaints.tell(label, "%s", error, error=error, traceback=False)
 
     def _why(self, role: str) -> str:
-        info = self._peer.roster.roles.get(role)
+        info = self._context.roster.roles.get(role)
         return f"it is failing: {info.failing}" if info and info.failing else "see `mob ps`."
 
 

@@ -51,7 +51,7 @@ DELIVERY: ContextVar[Delivery | None] = ContextVar("mob_delivery", default=None)
 
 def store(peer: Peer, role: str, obj: Any) -> Call[None]:
     """Has a message to any one of the role stored; the call is done when it has been."""
-    if not peer.roster.nodes:
+    if not peer.context.roster.nodes:
         raise Unavailable(
             f"a durable message to {role!r}: this app is in no cluster, and a NATS server keeps such messages. "
             f'Start one with `mob nats`, and say .cluster("nats://127.0.0.1:4222").'
@@ -70,7 +70,8 @@ class _Storing:
 
     def __init__(self, peer: Peer, role: str, body: bytes) -> None:
         self._peer = peer
-        self._args = (role, body, f"{peer.uid}-{next(peer.call_numbers)}")
+        self._context = peer.context
+        self._args = (role, body, f"{peer.context.uid}-{next(peer.context.call_numbers)}")
         self._until = monotonic() + PATIENCE
         self._timer = 0
         self.call: Call[None] = Call(peer, f"a durable message to {role!r}", "")
@@ -85,8 +86,8 @@ class _Storing:
         self._peer.calling.call_one(gateway, self.call.label, STORE, self._args, {}).when_done(self._handle_done)
 
     def _gateway(self) -> Contact | None:
-        members = self._peer.roster.ready(GATEWAY)
-        near = [each.uid for each in members if m.node_of(each.uid) == m.node_of(self._peer.uid)]
+        members = self._context.roster.ready(GATEWAY)
+        near = [each.uid for each in members if m.node_of(each.uid) == m.node_of(self._context.uid)]
         return next((contact for contact in self._peer.contacts if contact.uid in near), None)
 
     def _handle_done(self, call: Call[None]) -> None:
@@ -102,19 +103,19 @@ class _Storing:
         if monotonic() >= self._until or self._peer.control.is_closed:
             self.call.fail(error)
         else:
-            self._peer.reactor.call(self._wait)
+            self._context.reactor.call(self._wait)
 
     def _wait(self) -> None:
         """Try again when the roster has changed, for it tells that a gateway has come or gone; also while the loop's
         thread waits for this by hand."""
         self._peer.control.changes.listeners.append(self._wake)
-        self._timer = self._peer.reactor.call_at(min(monotonic() + PAUSE, self._until), self._wake)
+        self._timer = self._context.reactor.call_at(min(monotonic() + PAUSE, self._until), self._wake)
 
     def _wake(self) -> None:
         listeners = self._peer.control.changes.listeners
         if self._wake in listeners:
             listeners.remove(self._wake)
-            self._peer.reactor.cancel(self._timer)
+            self._context.reactor.cancel(self._timer)
             self._attempt()
 
 
@@ -134,20 +135,22 @@ Sender = tuple[int, int, str, int, int, str]
 def handle(peer: Peer, link: Link, contact: Contact, call: m.Call) -> Coroutine[Any, Any, None]:
     """Runs the handlers of a message that a gateway hands over; raises, or what it returns does, if one does."""
     if contact.member.role != GATEWAY:
-        raise UnknownExport(f"{peer.role!r} exports no function {call.target!r}: only gateways say that.")
+        raise UnknownExport(f"{peer.context.role!r} exports no function {call.target!r}: only gateways say that.")
     body, sender, key, attempt = peer.codec.decode(call.args)
     uid, pid, role, index, generation, node = sender
     writer = Contact(peer, m.Member(uid, pid, role, index, generation, "gone"))
     writer.node = node
     if peer.admission is not None and not peer.admission.may_call(role):
-        raise Forbidden(f"{writer.name} may not send to {peer.role!r}: {peer.admission.rule}")
+        raise Forbidden(f"{writer.name} may not send to {peer.context.role!r}: {peer.admission.rule}")
     return _run(peer, link, writer, body, Delivery(key, attempt))
 
 
 async def _run(peer: Peer, link: Link, writer: Contact, body: bytes, delivery: Delivery) -> None:
     handlers = peer.handlers.of("message")
     if not handlers:
-        raise UnknownExport(f"{peer.name} has no handler of messages: its module says @mob.on('message') nowhere.")
+        raise UnknownExport(
+            f"{peer.context.name} has no handler of messages: its module says @mob.on('message') nowhere."
+        )
     SERVED.set((writer, None, link))  # this is a task of its own
     DELIVERY.set(delivery)
     obj = peer.codec.decode(body)

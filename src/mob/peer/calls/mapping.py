@@ -115,7 +115,7 @@ class Map(Generic[T]):
     def __del__(self) -> None:
         run: Run | None = getattr(self, "_run", None)
         if run is not None and not run.is_over:
-            run.peer.abandoned.append(run)
+            run.peer.context.abandoned.append(run)
 
     # -------------------------------------------------------------------------------------------------- reading
 
@@ -235,8 +235,8 @@ class Map(Generic[T]):
 
     def _wait(self) -> None:
         run = self._run
-        run.peer.check_process()
-        reactor = run.peer.reactor
+        run.peer.context.check_process()
+        reactor = run.peer.context.reactor
         is_stuck = run.is_stuck
         pause = run.next_pause() if is_stuck else None
         if reactor.is_mine:
@@ -266,7 +266,7 @@ class Map(Generic[T]):
 
     async def _wait_async(self) -> None:
         run = self._run
-        run.peer.check_process()
+        run.peer.context.check_process()
         loop = asyncio.get_running_loop()
         is_stuck = run.is_stuck
         future: asyncio.Future[None] = loop.create_future()
@@ -275,7 +275,7 @@ class Map(Generic[T]):
         try:
             if run.is_news or run.is_stuck != is_stuck:
                 return
-            if loop is run.peer.reactor.loop:
+            if loop is run.peer.context.reactor.loop:
                 await future
             else:
                 await run.peer.wait_elsewhere(future, run.calls())

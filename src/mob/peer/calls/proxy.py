@@ -72,7 +72,7 @@ class Proxy:
         if name.startswith("__") and name.endswith("__"):
             raise AttributeError(name)  # Python asking for a protocol, not the application for a function
         exports = _exports_of(self._mob_peer, self._mob_role)
-        if exports is not None and name not in exports and self._mob_peer.roster.roles[self._mob_role].complete:
+        if exports is not None and name not in exports and self._mob_peer.context.roster.roles[self._mob_role].complete:
             raise unknown_export(self._mob_role, name, exports, self._mob_interface)
         export = RemoteExport(self._mob_peer, self._mob_role, name, self._mob_options, self._mob_interface)
         self.__dict__[name] = export
@@ -268,8 +268,8 @@ class _Broadcast:
         else:
             self._is_waiting = True
             peer.control.changes.listeners.append(self._look)
-            peer.reactor.call(self._look_again)
-            self.call.when_done(lambda _: peer.reactor.call(self._look))  # it may be cancelled
+            peer.context.reactor.call(self._look_again)
+            self.call.when_done(lambda _: peer.context.reactor.call(self._look))  # it may be cancelled
 
     def _begin(self, contacts: Sequence[Contact]) -> None:
         self._missing = len(contacts)
@@ -280,7 +280,7 @@ class _Broadcast:
     def _look_again(self) -> None:
         """What has changed before it was listened for counts; and the time will be up. On the loop's thread."""
         if self._is_waiting:
-            self._timer = self._peer.reactor.call_at(self._until, self._look)
+            self._timer = self._peer.context.reactor.call_at(self._until, self._look)
         self._look()
 
     def _look(self) -> None:
@@ -296,7 +296,7 @@ class _Broadcast:
             return
         self._is_waiting = False
         if self._timer is not None:
-            peer.reactor.cancel(self._timer)
+            peer.context.reactor.cancel(self._timer)
         peer.control.changes.listeners.remove(self._look)
         if call.done():  # cancelled meanwhile
             return
@@ -333,5 +333,5 @@ def unknown_export(role: str, name: str, exports: Iterable[str], interface: Inte
 
 
 def _exports_of(peer: Peer, role: str) -> dict[str, Info] | None:
-    info = peer.roster.roles.get(role)
+    info = peer.context.roster.roles.get(role)
     return None if info is None or info.exports is None else {export.name: export for export in info.exports}

@@ -56,6 +56,7 @@ class Contact:
     """Another member (or this one itself)."""
 
     __slots__ = (
+        "_context",
         "_early",
         "_early_bytes",
         "_meeting",
@@ -78,9 +79,10 @@ class Contact:
 
     def __init__(self, peer: Peer, member: m.Member) -> None:
         self._peer = peer
+        self._context = peer.context
         self.uid = member.uid
         self.member = member
-        self.node = peer.roster.node_name(member.uid)
+        self.node = peer.context.roster.node_name(member.uid)
         """The name of its machine; nothing if there is no cluster."""
         self.link: Link | None = None
         self.pending: dict[int, Call[Any] | Receiver] = {}
@@ -136,28 +138,28 @@ class Contact:
     @property
     def outstanding(self) -> int:
         """Calls that it has in hand: those from here that it has not answered, and at least what the board says."""
-        board = self._peer.board
+        board = self._context.board
         own = len(self.pending)
         return own if board is None else max(own, board.all_in_hand(self.uid))
 
     @property
     def in_hand(self) -> int:
         """Those for whose end another call would have to wait there; beyond all numbers if callers wait already."""
-        board = self._peer.board
+        board = self._context.board
         own = len(self.pending) - len(self.beside)
         return own if board is None else max(own, board.queued(self.uid))
 
     @property
     def pace(self) -> int:
         """Microseconds that its calls take on average at the moment; 0 if that is not known."""
-        board = self._peer.board
+        board = self._context.board
         return 0 if board is None else board.pace(self.uid)
 
     def has_room(self) -> bool:
         """Whether less waits to be sent there than may. From any thread."""
         if self._unsent_bytes() <= UNSENT_LIMIT:
             return True
-        reactor = self._peer.reactor
+        reactor = self._context.reactor
         if reactor.is_mine:
             reactor.poll()  # the loop stands still, perhaps for as long as all this has been said
         return self._unsent_bytes() <= UNSENT_LIMIT
@@ -168,7 +170,7 @@ class Contact:
 
     def send_call(self, call: Call[Any], body: Body) -> None:
         """Sends a call; the answer settles it."""
-        number = next(self._peer.call_numbers)
+        number = next(self._context.call_numbers)
         request = m.Call(number, *body)
         call.contact = self
         call.request = request
@@ -224,7 +226,7 @@ class Contact:
                 _post(self.link, message, descriptors)
                 return
         if self._peer.control.is_closed:  # looked at now: the app may have gone while this was under way
-            self._peer.reactor.call(self._peer.contacts.handle_unintroduced)
+            self._context.reactor.call(self._peer.contacts.handle_unintroduced)
 
     def attach(self, link: Link) -> None:
         """The Kingpin has introduced us. What was said early goes first: others see the link only after that."""
@@ -302,7 +304,7 @@ class Contact:
         if is_known:
             self.end_orphans(why)
         elif self.orphans:
-            self._peer.reactor.call_at(monotonic() + VERDICT, partial(self.end_orphans, why))
+            self._context.reactor.call_at(monotonic() + VERDICT, partial(self.end_orphans, why))
 
     def end_orphans(self, why: str) -> None:
         """How the member has died is known now, or nobody has said it in time."""
@@ -376,6 +378,7 @@ class Contacts:
 
     def __init__(self, peer: Peer) -> None:
         self._peer = peer
+        self._context = peer.context
         self._by_uid: dict[int, Contact] = {}
         self._by_link: dict[Link, Contact] = {}
         self._wanted: set[str | int] = set()  # roles and uids that the Kingpin was asked for
@@ -408,7 +411,7 @@ class Contacts:
     def route(self, role: str) -> Route[Contact]:
         """The route to a role."""
         route = self.routes.get(role)
-        return self.routes.setdefault(role, Route(role, self._peer.cost_of)) if route is None else route
+        return self.routes.setdefault(role, Route(role, self._context.cost_of)) if route is None else route
 
     def learn(self, role: m.RoleInfo) -> None:
         """The exports of a role, or the number of its workers, have become known or have changed."""
@@ -443,7 +446,7 @@ class Contacts:
     def hearing_and_self(self) -> list[Contact]:
         """Return all contacts that get messages to all, and this process itself, ready or not."""
         contacts = self.hearing()
-        own = self._by_uid.get(self._peer.uid)
+        own = self._by_uid.get(self._context.uid)
         return contacts if own is None or own in contacts else [*contacts, own]
 
     def unanswered(self) -> list[Call[Any]]:
@@ -513,7 +516,7 @@ class Contacts:
         return contact
 
     def _kind_of(self, uid: int) -> type[Contact]:
-        return Contact if m.node_of(uid) == m.node_of(self._peer.uid) else DistantContact
+        return Contact if m.node_of(uid) == m.node_of(self._context.uid) else DistantContact
 
     def meet(self, link: Link, uid: int) -> None:
         """A link to a member is there. Of a link to this process itself the first end calls, the second answers."""
@@ -521,7 +524,7 @@ class Contacts:
         if contact is None:
             link.close("its member has gone")
             return
-        is_second_to_self = uid == self._peer.uid and contact.link is not None
+        is_second_to_self = uid == self._context.uid and contact.link is not None
         if contact.link is not None and not is_second_to_self:  # it broke at the other end, and we had not noticed yet
             old = contact.link
             contact.lose("broke its link")
@@ -542,9 +545,11 @@ class Contacts:
         """A link to a member has not come through, for this process has too many files open. Asks anew, in a while."""
         contact = self._by_uid.get(uid)
         if contact is not None:
-            self._peer.log.error("no link to %s: this process has too many files open, see `ulimit -n`", contact.name)
+            self._context.log.error(
+                "no link to %s: this process has too many files open, see `ulimit -n`", contact.name
+            )
             again = m.WantMember(uid, again=True)
-            self._peer.reactor.call_at(monotonic() + PATIENCE, lambda: self._peer.control.post(again))
+            self._context.reactor.call_at(monotonic() + PATIENCE, lambda: self._peer.control.post(again))
 
     def handle_closed(self, link: Link, why: str) -> None:
         """A link has ended: its member is gone, or spoke garbage."""
@@ -560,7 +565,7 @@ class Contacts:
                 is_known = why != CLOSED or self._peer.control.is_closed
                 contact.lose(EXITED if why == CLOSED else f"broke its link: {why}", is_known)
             if why != CLOSED and contact.uid in self._by_uid:
-                self._peer.log.error("the link to %s was closed: %s", contact.name, why)
+                self._context.log.error("the link to %s was closed: %s", contact.name, why)
                 self._peer.control.post(m.WantMember(contact.uid, again=True))
 
     def handle_unintroduced(self) -> None:
@@ -603,9 +608,9 @@ class Contacts:
         """The other machines can be reached, or cannot any more."""
         for role in list(self.routes):
             self._reroute(role)
-            if self._peer.roster.is_out_of_reach(role):
+            if self._context.roster.is_out_of_reach(role):
                 self._peer.calling.handle_over(role)
-        if not self._peer.roster.cut:
+        if not self._context.roster.cut:
             for contact in self:
                 contact.want_again()
 
@@ -622,5 +627,5 @@ class Contacts:
         if not role or role == GATEWAY:
             return
         able = sorted(self._able.get(role, {}).values(), key=_UID)
-        far = [] if self._peer.roster.cut else [contact for contact in able if contact.is_distant]
+        far = [] if self._context.roster.cut else [contact for contact in able if contact.is_distant]
         self._peer.calling.handle_workers(role, [contact for contact in able if not contact.is_distant], far)

@@ -31,6 +31,7 @@ class Control:
 
     def __init__(self, peer: Peer, sock: socket.socket, limit: int) -> None:
         self._peer = peer
+        self._context = peer.context
         self._limit = limit
         self._link = self._link_on(sock)
         self._requests: dict[int, Call[Any]] = {}
@@ -60,26 +61,32 @@ class Control:
 
     def _link_on(self, sock: socket.socket) -> Link:
         return Link(
-            sock, self._peer.reactor, m.decode_down, self._handle, self._handle_closed, self._limit, "the Kingpin"
+            sock,
+            self._context.reactor,
+            m.decode_down,
+            self._handle,
+            self._handle_closed,
+            self._limit,
+            "the Kingpin",
         )
 
     def start(self) -> None:
         """Begins to listen to the Kingpin, and says hello to it if this process is a client."""
         self._link.start()
-        if not self._peer.role:
+        if not self._context.role:
             self.post(m.Hello(m.PROTOCOL, os.getpid()))
 
     def rejoin(self, sock: socket.socket) -> None:
         """The app was restarted, and its new Kingpin is at the other end of `sock`: forget all that the old one has
         said, and say hello. On the loop's thread."""
-        peer, old = self._peer, list(self._peer.roster)
+        peer, old = self._peer, list(self._context.roster)
         self._link = self._link_on(sock)
         self.welcomed, self.refused = False, ""
         known = dict.fromkeys([*(member.uid for member in old), *(contact.uid for contact in peer.contacts)])
         self._handle_members([m.MemberGone(uid, "its app has ended") for uid in known])
         peer.contacts.forget_wishes()
-        if peer.board is not None:
-            board, peer.board = peer.board, None
+        if peer.context.board is not None:
+            board, peer.context.board = peer.context.board, None
             board.let_go()
         self.start()
 
@@ -157,7 +164,7 @@ class Control:
             uid = message.member.uid if isinstance(message, m.MemberIs) else message.uid
             last.pop(uid, None)
             last[uid] = message
-        before = {uid: self._peer.roster.get(uid) for uid in last}
+        before = {uid: self._context.roster.get(uid) for uid in last}
         there = [each.member for each in last.values() if isinstance(each, m.MemberIs)]
         gone = [(uid, each.why) for uid, each in last.items() if isinstance(each, m.MemberGone)]
         if there:
@@ -182,10 +189,10 @@ class Control:
             case m.MemberIs() | m.MemberGone():
                 self._handle_members([message])
             case m.Welcome(uid=uid, app=app, roles=roles, members=members, nodes=nodes, cut=cut):
-                peer.uid, peer.app, peer.frame_limit = uid, app, message.frame_limit
+                peer.context.uid, peer.context.app, peer.context.frame_limit = uid, app, message.frame_limit
                 peer.calling.backlog = message.backlog
-                peer.board = self._take_board(link)
-                peer.roster = Roster(roles, members, nodes, cut)
+                peer.context.board = self._take_board(link)
+                peer.context.roster = Roster(roles, members, nodes, cut)
                 for role in roles:
                     self._handle_role(role)
                 peer.contacts.put(members)
@@ -193,7 +200,7 @@ class Control:
                     peer.fencing.see(member)
                 self.welcomed = True
             case m.RoleIs(role=role):
-                peer.roster.put_role(role)
+                peer.context.roster.put_role(role)
                 self._handle_role(role)
             case m.Meet(uid=uid) if m.is_kingpin(uid):
                 self._handle_reached(m.node_of(uid), link.take(1))
@@ -228,13 +235,13 @@ class Control:
             case m.Refused(why=why):
                 self.refused = why
             case m.NodeIs(node=node):
-                peer.roster.nodes[node.number] = node
+                peer.context.roster.nodes[node.number] = node
                 peer.calling.handle_resized()
             case m.NodeGone(number=number):
-                peer.roster.nodes.pop(number, None)
+                peer.context.roster.nodes.pop(number, None)
                 peer.calling.handle_resized()
             case m.Cut(why=why):
-                peer.roster.cut = why
+                peer.context.roster.cut = why
                 peer.contacts.handle_cut()
             case m.JoinCluster() | m.Send() | m.Carry() | m.Turned() | m.ReadLease() | m.WriteLease() | m.GiveBack():
                 self.on_cluster(message, link.take(1) if isinstance(message, m.Carry) else [])
@@ -295,17 +302,17 @@ class Control:
 
     def _handle_role(self, role: m.RoleInfo) -> None:
         peer = self._peer
-        if role.name == peer.role:
+        if role.name == peer.context.role:
             peer.serving.quarantined = dict(role.quarantined)
         peer.contacts.learn(role)
         peer.calling.handle_resized()
-        if peer.roster.is_over(role.name):
+        if peer.context.roster.is_over(role.name):
             peer.calling.handle_over(role.name)
 
     def _handle_there(self, members: list[m.Member]) -> None:
         peer = self._peer
         for member in members:
-            peer.roster.put(member)
+            peer.context.roster.put(member)
         peer.contacts.put(members)
         for member in members:
             if member.token:
@@ -314,7 +321,7 @@ class Control:
     def _handle_gone(self, gone: list[tuple[int, str]]) -> None:
         peer = self._peer
         for uid, _ in gone:
-            peer.roster.remove(uid)
+            peer.context.roster.remove(uid)
         peer.contacts.remove(gone)
         for uid, _ in gone:
             peer.callbacks.handle_gone(uid)
@@ -331,13 +338,13 @@ class Control:
 
     def ended(self, label: str) -> Unavailable:
         """The error of what waits for a worker when no worker will come any more."""
-        ending = self.ending or f"the app {self._peer.app!r} has ended, or this client of it was closed."
+        ending = self.ending or f"the app {self._context.app!r} has ended, or this client of it was closed."
         return Unavailable(f"{label}: {ending}")
 
     def _fail_requests(self) -> None:
         requests, self._requests = self._requests, {}
         reaching, self._reaching = self._reaching, {}
-        ending = self.ending or f"the app {self._peer.app!r} has ended."
+        ending = self.ending or f"the app {self._context.app!r} has ended."
         for call in [*requests.values(), *(each for calls in reaching.values() for each in calls)]:
             call.fail(AppNotRunning(f"{call.label}: {ending}"))
 

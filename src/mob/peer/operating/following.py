@@ -68,10 +68,10 @@ def wanted(peer: Peer, target: str | int) -> tuple[str, int, int]:
     """Whose lines are meant: the role, its index (-1: any), the pid (0: any). `UnknownRole` if there is no such."""
     if isinstance(target, int):
         return "", -1, target
-    if not target or target == KINGPIN or target in peer.roster.roles:
+    if not target or target == KINGPIN or target in peer.context.roster.roles:
         return target, -1, 0
     role, dot, index = target.rpartition(".")
-    if dot and index.isdecimal() and role in peer.roster.roles:
+    if dot and index.isdecimal() and role in peer.context.roster.roles:
         return role, int(index), 0
-    peer.roster.check_role(target)
+    peer.context.roster.check_role(target)
     return target, -1, 0

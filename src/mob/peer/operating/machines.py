@@ -41,7 +41,7 @@ class Machine(Base, frozen=True):
 
 def machines(peer: Peer) -> list[Machine]:
     """All of them, the own one first, the others by name; none if there is no cluster."""
-    roster, own = peer.roster, m.node_of(peer.uid)
+    roster, own = peer.context.roster, m.node_of(peer.context.uid)
     found = [_machine(roster, node, own) for node in list(roster.nodes.values())]
     return sorted(found, key=lambda machine: (not machine.is_here, machine.name))
 
@@ -61,7 +61,7 @@ def machine_of(peer: Peer, app: str, name: str) -> Machine:
     if not known:
         raise UnknownTarget(f"{name!r} is meant to be a machine, and the app {app!r} is in no cluster of machines.")
     if name not in known:
-        cut = f" (The others cannot be reached now: {peer.roster.cut}.)" if peer.roster.cut else ""
+        cut = f" (The others cannot be reached now: {peer.context.roster.cut}.)" if peer.context.roster.cut else ""
         raise UnknownTarget(f"there is no machine {name!r} in the cluster of {app!r}. {nearest(name, known)}{cut}")
     machine = known[name]
     if machine.why_not:

@@ -22,10 +22,11 @@ class Steering:
 
     def __init__(self, peer: Peer) -> None:
         self._peer = peer
+        self._context = peer.context
         self._control = peer.control
 
     def __repr__(self) -> str:
-        return f"<Steering of {self._peer.app!r}>"
+        return f"<Steering of {self._context.app!r}>"
 
     # ---------------------------------------------------------------------------------------------- to show
 
@@ -98,13 +99,13 @@ def text_of(done: m.Done) -> str:
 def uids_of(peer: Peer, target: str | int) -> list[int]:
     """The mobsters that are meant: of a role, or the one with a pid. `MobError` if there are none."""
     if isinstance(target, int):
-        own = [each for each in peer.roster.mobsters() if each.pid == target and _is_here(peer, each)]
+        own = [each for each in peer.context.roster.mobsters() if each.pid == target and _is_here(peer, each)]
         if not own:
             raise MobError(f"no mobster has the pid {target}{_on(peer)}. `mob ps` lists them.")
         member = own[-1]
         return [member.uid]
-    peer.roster.check_role(target)
-    there = [member for member in peer.roster.of_role(target) if _is_here(peer, member)]
+    peer.context.roster.check_role(target)
+    there = [member for member in peer.context.roster.of_role(target) if _is_here(peer, member)]
     if not there:
         raise MobError(f"the role {target!r} has no mobster{_on(peer)} at this moment.")
     return [member.uid for member in sorted(there, key=lambda member: (member.index, member.uid))]
@@ -112,9 +113,9 @@ def uids_of(peer: Peer, target: str | int) -> list[int]:
 
 def _is_here(peer: Peer, member: m.Member) -> bool:
     """Whether it is one of those that the own Kingpin can be asked about."""
-    return m.node_of(member.uid) == m.node_of(peer.uid)
+    return m.node_of(member.uid) == m.node_of(peer.context.uid)
 
 
 def _on(peer: Peer) -> str:
-    node = peer.roster.node_name(peer.uid)
+    node = peer.context.roster.node_name(peer.context.uid)
     return f" on the machine {node!r}" if node else ""

@@ -33,6 +33,7 @@ class Buffers:
 
     def __init__(self, peer: Peer, limit: int) -> None:
         self._peer = peer
+        self._context = peer.context
         self._lock = Lock()
         self._pool = Pool(limit if IS_AVAILABLE else 0)
         self._memory: Memory | None = None
@@ -107,7 +108,7 @@ class Buffers:
             if isinstance(error, OSError):  # the system has no memory for it
                 return None
             raise
-        place = Place(self._peer.uid, segment.number, segment.offset, length)
+        place = Place(self._context.uid, segment.number, segment.offset, length)
         self._peer.callbacks.note(place, segment)
         return place
 
@@ -128,7 +129,7 @@ class Buffers:
             self._pool.hold(place.number, uid)
         if contact.gone:  # looked at last: whoever comes first, its count goes
             self.handle_gone(uid)
-        elif uid != self._peer.uid and self._told.get(uid, self) is not contact.link:
+        elif uid != self._context.uid and self._told.get(uid, self) is not contact.link:
             self._told[uid] = contact.link
             assert self._to_share is not None
             contact.post_with(m.Pool(self._pool.limit), [self._to_share])
@@ -156,9 +157,9 @@ class Buffers:
         try:
             self._map(contact.uid)
         except OSError as error:
-            self._peer.log.error("the shared memory of %s cannot be mapped now: %s", contact.name, error.strerror)
+            self._context.log.error("the shared memory of %s cannot be mapped now: %s", contact.name, error.strerror)
         except ValueError as error:
-            self._peer.log.error("the shared memory of %s cannot be mapped: %s", contact.name, error)
+            self._context.log.error("the shared memory of %s cannot be mapped: %s", contact.name, error)
 
     def _map(self, uid: int) -> Mapping | None:
         """`OSError` if there is no descriptor or no memory for it now."""
@@ -180,7 +181,7 @@ class Buffers:
     def attach(self, place: Place) -> memoryview:
         """The codec meets a buffer in what it decodes."""
         mapping = self._mappings.get(place.owner)
-        if place.owner == self._peer.uid and self._memory is not None:
+        if place.owner == self._context.uid and self._memory is not None:
             mapping = self._memory.mapping
         if mapping is None:
             mapping = self._mapped_late(place.owner)
@@ -232,7 +233,7 @@ class Buffers:
             numbers[number] = numbers.get(number, 0) + 1
         for owner, numbers in counts.items():
             contact = self._peer.contacts.get(owner)
-            if owner == self._peer.uid:
+            if owner == self._context.uid:
                 self.handle_freed(owner, numbers)
             elif contact is not None:
                 contact.post_lazily(m.Freed(numbers))

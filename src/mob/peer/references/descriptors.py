@@ -41,6 +41,7 @@ class Descriptors:
 
     def __init__(self, peer: Peer) -> None:
         self._peer = peer
+        self._context = peer.context
         self._numbers = itertools.count(1)
         self._kept: dict[int, Descriptor] = {}  # duplicates that may have to be sent, by number
         self._calls: dict[int, weakref.ref[Call[Any]]] = {}  # the calls in which they are, if it is one
@@ -61,7 +62,7 @@ class Descriptors:
     def duplicate(self, value: Any) -> Handle:
         """The codec meets a socket or a file in what it encodes."""
         descriptor, (kind, details) = rim.duplicate(value)
-        handle = Handle(self._peer.uid, next(self._numbers), kind, details)
+        handle = Handle(self._context.uid, next(self._numbers), kind, details)
         self._kept[handle.number] = descriptor
         self._peer.callbacks.note(handle, None)
         return handle

@@ -74,6 +74,7 @@ class Callbacks:
 
     def __init__(self, peer: Peer) -> None:
         self._peer = peer
+        self._context = peer.context
         self._lock = Lock()
         self._held: dict[tuple[int, int], weakref.ref[RemoteFunction]] = {}
         self.lent = Lent()
@@ -101,7 +102,7 @@ class Callbacks:
             is_iterator = not callable(function)
             with self._lock:
                 number = self.lent.pin(LentIterator(function) if is_iterator else function)
-            reference = Reference(self._peer.uid, number, is_iterator)
+            reference = Reference(self._context.uid, number, is_iterator)
         self.note(reference, function)
         return reference
 
@@ -137,7 +138,7 @@ class Callbacks:
                     self._peer.buffers.hold(reference, contact)
             elif isinstance(reference, Handle):
                 handles.append(reference)
-            elif reference.owner == self._peer.uid:
+            elif reference.owner == self._context.uid:
                 with self._lock:
                     self.lent.hold(reference.id, contact.uid)
             else:
@@ -152,7 +153,7 @@ class Callbacks:
                 self._peer.buffers.unpin(reference)
             elif isinstance(reference, Handle):
                 self._peer.descriptors.let_go(reference)
-            elif reference.owner == self._peer.uid:
+            elif reference.owner == self._context.uid:
                 with self._lock:
                     self.lent.unpin(reference.id)
 
@@ -160,12 +161,12 @@ class Callbacks:
 
     def borrow(self, reference: Reference) -> Function:
         """The codec meets a reference in what it decodes: the function itself at home, a remote function elsewhere."""
-        if reference.owner == self._peer.uid:
+        if reference.owner == self._context.uid:
             function = self.lent.get(reference.id)
             if function is None:
                 raise Lost("a function of this process came back after its last holder had given it up.")
             with self._lock:
-                self.lent.release(reference.id, self._peer.uid, 1)
+                self.lent.release(reference.id, self._context.uid, 1)
             return function.iterator if isinstance(function, LentIterator) else function
         key = (reference.owner, reference.id)
         held = self._held.get(key)
@@ -190,7 +191,7 @@ class Callbacks:
 
     def give_back(self, reference: Reference) -> None:
         """A function has arrived that nobody will call."""
-        if reference.owner == self._peer.uid:
+        if reference.owner == self._context.uid:
             with self._lock:
                 self.lent.release(reference.id, reference.owner, 1)
         else:

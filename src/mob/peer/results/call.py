@@ -122,7 +122,7 @@ class Call(Shapes, Shown[T]):
         """Whether it has ended: by a value, an error or `cancel`."""
         if self.state is DONE:
             return True
-        if (reactor := self._peer.reactor).is_away:
+        if (reactor := self._peer.context.reactor).is_away:
             reactor.stand_in.look()  # plain code may ask again and again, and nobody would read the answer
         return False
 
@@ -170,7 +170,7 @@ class Call(Shapes, Shown[T]):
     def __await__(self) -> Generator[Any, None, T]:
         try:
             if self.state is not DONE:
-                self._peer.check_process()
+                self._peer.context.check_process()
                 if hasattr(self, "incoming") and not self.incoming.is_read:
                     self.refuse_to_wait()
                     return self.result()
@@ -249,10 +249,10 @@ class Call(Shapes, Shown[T]):
     def _wait(self, timeout: float | None) -> None:
         peer = self._peer
         check_seconds("timeout", timeout)
-        peer.check_process()
+        peer.context.check_process()
         if self.refuse_if_streaming():
             return
-        reactor, ident = peer.reactor, get_ident()
+        reactor, ident = peer.context.reactor, get_ident()
         if ident == reactor.thread or ident == reactor.owner:
             self._drive(peer, timeout)
         else:
@@ -281,7 +281,7 @@ class Call(Shapes, Shown[T]):
         """Have `fn(call)` called once it is done: on the running loop. Where none is running, in plain code, it is
         called at once in the thread that reads the answer, as `concurrent.futures` does it."""
         try:
-            reactor = self._peer.reactor
+            reactor = self._peer.context.reactor
             loop = reactor.loop
             if reactor.is_away or get_ident() != reactor.thread:  # else mob's is running; to ask costs a system call
                 loop = self._loop_elsewhere()
@@ -301,7 +301,7 @@ class Call(Shapes, Shown[T]):
         if self.state is DONE:
             self._run_callbacks()
         told = {"message": f"a callback of {self!r} was added, and something was raised", "exception": error}
-        self._peer.reactor.loop.call_exception_handler(told)
+        self._peer.context.reactor.loop.call_exception_handler(told)
 
     def when_done(self, fn: Callback) -> None:
         """Has `fn(call)` called by whoever settles it, at once, on any thread: for mob itself. If it raises, it is
@@ -309,8 +309,8 @@ class Call(Shapes, Shown[T]):
         self._add(fn, None, None)
 
     def _add(self, fn: Callback, context: Context | None, loop: AbstractEventLoop | None) -> None:
-        if self._peer.is_abandoned and self.state is not DONE:
-            self._peer.check_process()
+        if self._peer.context.is_abandoned and self.state is not DONE:
+            self._peer.context.check_process()
         self._callbacks.append((fn, context, loop))
         if self.state is DONE:  # looked at after appending: whoever comes first, it is called, and once
             self._run_callbacks()
@@ -327,7 +327,7 @@ class Call(Shapes, Shown[T]):
     def get_loop(self) -> AbstractEventLoop:
         """The running loop: a call belongs to none, so it fits each."""
         try:
-            reactor = self._peer.reactor
+            reactor = self._peer.context.reactor
             if get_ident() == reactor.thread and not reactor.is_away:
                 return reactor.loop
             loop = asyncio._get_running_loop()
@@ -342,7 +342,7 @@ class Call(Shapes, Shown[T]):
 
     def _loop_elsewhere(self) -> AbstractEventLoop | None:
         """Return on which loop a callback is run that was added by plain code, or in another thread."""
-        reactor, running = self._peer.reactor, asyncio._get_running_loop()
+        reactor, running = self._peer.context.reactor, asyncio._get_running_loop()
         if running is None:
             if self.state is not DONE:
                 reactor.stand_in.begin_to_wait(self)
@@ -408,7 +408,7 @@ class Call(Shapes, Shown[T]):
         with _ending:
             if self.state is DONE:
                 return
-            self._guard = _Guard(self.label, error, self._peer.unheard)
+            self._guard = _Guard(self.label, error, self._peer.context.unheard)
             self._error = error
             self.state = DONE
         self._run_callbacks()
@@ -436,7 +436,7 @@ class Call(Shapes, Shown[T]):
         return True
 
     def _tell_cancelled(self, sent: bool) -> None:
-        if self._peer.is_abandoned:
+        if self._peer.context.is_abandoned:
             pass  # it is the parent's call, and goes on there
         elif sent:
             self.contact.forget_call(self)
@@ -447,7 +447,7 @@ class Call(Shapes, Shown[T]):
 def deadlock_of(call: Call[Any]) -> Deadlock | None:
     """The error for a call that the only thread of this process waits for, if that thread would have to answer it."""
     peer = call.peer
-    if call.state is not SENT or call.contact.uid != peer.uid or type(call.request.target) is not str:
+    if call.state is not SENT or call.contact.uid != peer.context.uid or type(call.request.target) is not str:
         return None
     return Deadlock(
         f"{call.label}: this process would wait for itself. The call went to the very worker that makes it, and its "

@@ -159,7 +159,7 @@ class Waiters(list[Any]):
     def __init__(self, call: Call[Any]) -> None:
         super().__init__()
         self._call = weakref.ref(call)
-        self._reactor = call.peer.reactor
+        self._reactor = call.peer.context.reactor
         self._token = object()  # stands for this among those who wait elsewhere than on the loop
 
     def append(self, waiter: Any) -> None:
@@ -192,12 +192,12 @@ class Driven(Event):
     def set(self) -> None:
         """Set it, from any thread: futures of executors end in theirs."""
         super().set()
-        if not self._peer.reactor.is_mine:
-            self._peer.reactor.wake()
+        if not self._peer.context.reactor.is_mine:
+            self._peer.context.reactor.wake()
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until it is set; False if it was not within `timeout` seconds."""
         peer = self._peer
-        if self.is_set() or not peer.reactor.is_mine:
+        if self.is_set() or not peer.context.reactor.is_mine:
             return super().wait(timeout)
         return peer.drive_all([call for call in self.calls if not call.done()], self.is_set, timeout)

@@ -92,7 +92,7 @@ class Receiver(weakref.ref["Call[Any]"]):
     __slots__ = ("_contact", "_incoming", "_passage", "_peer", "label", "request")
 
     def __new__(cls, call: Call[Any], peer: Peer) -> Self:
-        return super().__new__(cls, call, peer.abandoned.append)
+        return super().__new__(cls, call, peer.context.abandoned.append)
 
     def __init__(self, call: Call[Any], peer: Peer) -> None:
         self.label = call.label
@@ -141,7 +141,7 @@ class Receiver(weakref.ref["Call[Any]"]):
             call.fail(error)
         else:
             self._let_go()
-            self._peer.unheard.append((self.label, error))
+            self._peer.context.unheard.append((self.label, error))
 
     def cancel(self) -> None:
         """The call was dropped, and its stream never read: the generator is closed, if it has not ended yet."""
@@ -154,7 +154,7 @@ class Receiver(weakref.ref["Call[Any]"]):
             "%s is a generator, and nobody has read what it yields, so it was closed: iterate over the call "
             "(`for x in ...` or `async for x in ...`)."
         )
-        self._peer.complaints.tell((told, self.label), told, self.label, level=logging.WARNING)
+        self._peer.context.complaints.tell((told, self.label), told, self.label, level=logging.WARNING)
 
     def _let_go(self) -> None:
         self._peer.callbacks.let_go(self._passage)
@@ -187,8 +187,8 @@ class Stream(Generic[T]):
         return self
 
     def __next__(self) -> T:
-        if self._peer.is_abandoned:
-            self._peer.check_process()
+        if self._peer.context.is_abandoned:
+            self._peer.context.check_process()
         readers.note_thread(self)
         while not self._incoming.items:
             if self._call.done():
@@ -202,8 +202,8 @@ class Stream(Generic[T]):
         return self._next_item()
 
     async def _next_item(self) -> T:
-        if self._peer.is_abandoned:
-            self._peer.check_process()
+        if self._peer.context.is_abandoned:
+            self._peer.context.check_process()
         while not self._incoming.items:
             if self._call.done():
                 self._check_end()
@@ -233,13 +233,13 @@ class Stream(Generic[T]):
 
     def __del__(self) -> None:
         if not self._call.done():
-            self._peer.abandoned.append(self._call)
+            self._peer.context.abandoned.append(self._call)
 
     def _take(self) -> T:
         item: T = self._incoming.items.popleft()
         count = self._incoming.debt.read()
         if count and not self._call.done():
-            self._peer.check_process()
+            self._peer.context.check_process()
             self._call.contact.post(m.More(self._call.request.id, count))
         return item
 
@@ -247,8 +247,8 @@ class Stream(Generic[T]):
         return bool(self._incoming.items) or self._call.done()
 
     def _wait(self) -> None:
-        self._peer.check_process()
-        reactor = self._peer.reactor
+        self._peer.context.check_process()
+        reactor = self._peer.context.reactor
         if reactor.is_mine:
             self._peer.drive([self._call], self._is_new)
             return
@@ -259,13 +259,13 @@ class Stream(Generic[T]):
             reactor.stand_in.wait_for(arrival)
 
     async def _wait_async(self) -> None:
-        self._peer.check_process()
+        self._peer.context.check_process()
         loop = asyncio.get_running_loop()
         future: asyncio.Future[None] = loop.create_future()
         self._incoming.when_new(partial(self._peer.handover.give, loop, _finish, future, None))
         if self._is_new():
             return
-        if loop is self._peer.reactor.loop:
+        if loop is self._peer.context.reactor.loop:
             await future
         else:
             await self._peer.wait_elsewhere(future, [self._call])

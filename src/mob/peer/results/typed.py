@@ -62,7 +62,7 @@ class Declared:
 class Interface:
     """The exports of a role as its caller has declared them."""
 
-    __slots__ = ("_kind", "_makers", "_peer")
+    __slots__ = ("_context", "_kind", "_makers", "_peer")
 
     def __init__(self, peer: Peer, kind: Any) -> None:
         if not isinstance(kind, type):
@@ -70,6 +70,7 @@ class Interface:
                 f"the interface of a role is a class, best a typing.Protocol with its exports as methods, not {kind!r}."
             )
         self._peer = peer
+        self._context = peer.context
         self._kind = kind
         self._makers: dict[str, NewCall] = {}
 
@@ -101,7 +102,7 @@ class Interface:
             return Call
         wanted = result_of(self._method(export))
         if isinstance(wanted, str):
-            self._peer.log.warning(
+            self._context.log.warning(
                 "results of %s.%s arrive unconverted: its annotation %r cannot be evaluated. What it names must be "
                 "imported at run time too, not under TYPE_CHECKING only.",
                 *(self.name, export, wanted),

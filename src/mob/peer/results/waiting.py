@@ -91,7 +91,7 @@ class _Watch(Generic[T]):
 
     def __enter__(self) -> _Watch[T]:
         for call in self.calls:
-            if call.peer.reactor.is_mine:
+            if call.peer.context.reactor.is_mine:
                 self._driven = call.peer
         for call in self.calls:
             call.refuse_if_streaming()
@@ -110,8 +110,8 @@ class _Watch(Generic[T]):
             self.ended.append(call)
             self._news.notify()
         driven = self._driven
-        if driven is not None and get_ident() != driven.reactor.thread:
-            driven.reactor.wake()
+        if driven is not None and get_ident() != driven.context.reactor.thread:
+            driven.context.reactor.wake()
 
     def is_met_by(self, return_when: str) -> Any:
         """The question whether it has been waited long enough."""
@@ -127,7 +127,7 @@ class _Watch(Generic[T]):
             return True
         if self._driven is not None:
             return self._driven.drive_all([call for call in self.calls if not call.done()], is_met, timeout)
-        reactors = {call.peer.reactor for call in self.calls}
+        reactors = {call.peer.context.reactor for call in self.calls}
         for reactor in reactors:
             reactor.stand_in.begin_to_wait(self)
         try:

@@ -29,6 +29,7 @@ class Admission:
 
     def __init__(self, peer: Peer, callers: tuple[str, ...], accept: Accept) -> None:
         self._peer = peer
+        self._context = peer.context
         self._callers = frozenset(callers)
         self._accept = accept
         self._told: set[int] = set()  # uids of those whose messages were dropped
@@ -52,13 +53,13 @@ class Admission:
 
     def refusal(self, contact: Contact, target: str) -> Forbidden:
         """The error for somebody who may not call."""
-        role = self._peer.role
+        role = self._context.role
         return Forbidden(f"{contact.name} may not call {role}.{target}: {self.rule}")
 
     @property
     def rule(self) -> str:
         """Who may, in a sentence."""
-        return f"callers={sorted(self._callers)!r} of the role {self._peer.role!r} says who may."
+        return f"callers={sorted(self._callers)!r} of the role {self._context.role!r} says who may."
 
     def _tell(self, contact: Contact) -> None:
         if contact.uid in self._told:
@@ -67,7 +68,7 @@ class Admission:
             self._told.clear()
         self._told.add(contact.uid)
         told = "messages of %s are dropped: %s"
-        self._peer.complaints.tell(told, told, contact.name, self.rule, level=logging.WARNING)
+        self._context.complaints.tell(told, told, contact.name, self.rule, level=logging.WARNING)
 
 
 def _is_exempt(contact: Contact, message: m.Call | m.Message) -> bool:

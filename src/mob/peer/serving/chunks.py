@@ -56,6 +56,7 @@ class Chunk:
     ) -> None:
         self._serving = serving
         self._peer = peer
+        self._context = peer.context
         self._link = link
         self._contact = contact
         self._call = structs.replace(call, target=export.name)
@@ -92,8 +93,8 @@ class Chunk:
             if inspect.isgeneratorfunction(export.function) or inspect.isasyncgenfunction(export.function):
                 raise generator_mapped(export.label, executed=False)
             if call.times is not None and monotonic() >= call.times[1]:
-                raise limits.expired(self._call, peer.name)
-            if self._serving.quarantined.get(export.name, peer.uid) != peer.uid:
+                raise limits.expired(self._call, peer.context.name)
+            if self._serving.quarantined.get(export.name, peer.context.uid) != peer.context.uid:
                 raise limits.quarantined(export.label)
             try:
                 return rows_of(call.args)
@@ -119,7 +120,7 @@ class Chunk:
             )
         if threads is not None and self._is_direct:
             if threads.behind > self._queue_limit:
-                raise Busy(f"{self._peer.name}: {self._queue_limit:,} calls wait here for a thread already.")
+                raise Busy(f"{self._context.name}: {self._queue_limit:,} calls wait here for a thread already.")
             serving.chunks[self.key] = self
             threads.begin_call(self.key)
             serving.running.begin_in_thread(self.key, self._export)
@@ -142,7 +143,7 @@ class Chunk:
         self._count(laps)
         if self._next < len(self._rows) and not self.is_closed:
             serving.ends.watch()
-            self._peer.reactor.loop.call_soon(self._go_on)
+            self._context.reactor.loop.call_soon(self._go_on)
 
     def _go_on(self) -> None:
         if self._is_given_up:
@@ -160,7 +161,7 @@ class Chunk:
         """Go on if that was forgotten; once a second."""
         on_loop = self._serving.threads is None or not self._is_direct
         if on_loop and self._seen == self._next < len(self._rows):
-            self._peer.reactor.loop.call_soon(self._go_on)
+            self._context.reactor.loop.call_soon(self._go_on)
         self._seen = self._next
 
     def _break(self, error: BaseException) -> None:
@@ -170,7 +171,7 @@ class Chunk:
     def _run_in_thread(self) -> None:
         laps = self._run(math.inf)
         done = partial(self._handle_thread_done, laps)
-        self._peer.reactor.call(partial(self._serving.ends.attend, self._link, self._call, done))
+        self._context.reactor.call(partial(self._serving.ends.attend, self._link, self._call, done))
 
     def _handle_thread_done(self, laps: list[tuple[float, float, int]]) -> None:
         serving = self._serving
@@ -189,7 +190,7 @@ class Chunk:
         laps: list[Lap] = []
         run_next = self._run_item if self._is_direct else self._serve_item
         token = SERVED.set((self._contact, self._call_of(0), self._as_link))
-        reactor = self._peer.reactor
+        reactor = self._context.reactor
         is_loops = self._is_direct and reactor.go_away()  # once for all items
         start = lap = now = perf_counter()
         count = ended = 0
@@ -224,11 +225,11 @@ class Chunk:
         """Return why the next item is not run, None if it is."""
         times = self._call.times
         if times is not None and monotonic() >= times[1]:
-            return limits.expired(self._call, self._peer.name)
+            return limits.expired(self._call, self._context.name)
         if self._refusal:
             return Unavailable(self._refusal)
         if self._bytes > LONGEST_ANSWER:
-            return Busy(f"{self._peer.name}: the answer to a chunk is full.")
+            return Busy(f"{self._context.name}: the answer to a chunk is full.")
         return None
 
     def _run_item(self, index: int) -> bool:
@@ -239,7 +240,7 @@ class Chunk:
             args, kwargs = self._export.decode(self._rows[index], None)
             value = self._function(*args, **kwargs)
             if times is not None and monotonic() >= times[1]:
-                raise limits.too_long(self._call, times[0], began, self._peer.name)
+                raise limits.too_long(self._call, times[0], began, self._context.name)
             if is_plain(value):
                 self._values[index] = value
                 self._serving.answers.served += 1
@@ -257,14 +258,14 @@ class Chunk:
 
     def _await(self, index: int, value: Any) -> None:
         """A plain function has returned something to be awaited."""
-        if get_ident() != self._peer.reactor.thread:
+        if get_ident() != self._context.reactor.thread:
             text = f"cannot send result: {self._export.label} returned an awaitable in a thread. Make it `async def`."
             raise BadMessage(text, "result")
-        was_away = self._peer.reactor.enter()
+        was_away = self._context.reactor.enter()
         try:
             self._serving.run_as_task(self._as_link, self._call_of(index), value)
         finally:
-            self._peer.reactor.leave(was_away)
+            self._context.reactor.leave(was_away)
 
     def _serve_item(self, index: int) -> bool:
         self._serving.start_call(self._as_link, self._contact, self._call_of(index), None)
@@ -318,7 +319,7 @@ class Chunk:
                 self._failures.append((index, failure))
             case m.Item():
                 self._generators.add(index)
-                self._peer.reactor.call(partial(self._serving.cancel, self._as_link, message.id))
+                self._context.reactor.call(partial(self._serving.cancel, self._as_link, message.id))
                 return  # its end follows
             case _:  # the end of a generator
                 error = generator_mapped(self._export.label, executed=True)
@@ -358,15 +359,15 @@ class Chunk:
         body = answer(seconds, self._values, self._failures)
         passage, self._passage = self._passage, []
         answers.reply_chunk(self._link, self._call, body, passage)
-        if get_ident() == self._peer.reactor.thread:
+        if get_ident() == self._context.reactor.thread:
             self._forget()
         else:
-            self._peer.reactor.call(self._forget)
+            self._context.reactor.call(self._forget)
 
     def _forget(self) -> None:
         self._serving.chunks.pop(self.key, None)
         self._serving.invite()
-        self._peer.reactor.note()
+        self._context.reactor.note()
 
     def give_up(self) -> None:
         """The caller wants no answer any more: what has not begun never will; on the loop's thread."""

@@ -36,6 +36,7 @@ class Early:
 
     def __init__(self, peer: Peer, collect: Callable[[], None]) -> None:
         self._peer = peer
+        self._context = peer.context
         self._collect = collect  # adds to the exports what the module has defined by now
         self._exports = peer.serving.exports
         self._line: Line = OrderedDict()
@@ -66,11 +67,11 @@ class Early:
     def end(self) -> None:
         """Decide what still waits: the module has been imported. From any thread."""
         self._is_over = True
-        self._peer.reactor.call(self._look)
+        self._context.reactor.call(self._look)
 
     def _look_soon(self) -> None:
         if not self._is_looking:
-            self._peer.reactor.loop.call_later(LOOK, self._look)  # not while the loop stands still
+            self._context.reactor.loop.call_later(LOOK, self._look)  # not while the loop stands still
             self._is_looking = True
 
     def _look(self) -> None:
@@ -99,4 +100,4 @@ class Early:
         if name in self._exports:
             serving.start_call(link, contact, call, None)
         else:
-            serving.answers.refuse(link, call, unknown_export(self._peer.role, str(name), self._exports))
+            serving.answers.refuse(link, call, unknown_export(self._context.role, str(name), self._exports))

@@ -39,10 +39,11 @@ LOOK = 1.0
 class Ends:
     """The ends of calls that could not be served."""
 
-    __slots__ = ("_finished", "_handed", "_peer", "_serving", "is_watching")
+    __slots__ = ("_context", "_finished", "_handed", "_peer", "_serving", "is_watching")
 
     def __init__(self, peer: Peer, serving: Serving) -> None:
         self._peer = peer
+        self._context = peer.context
         self._serving = serving
         self._handed: dict[Gate, int] = {}  # gates that kept a place at the last look, and how many they had given
         self.is_watching = False
@@ -72,12 +73,12 @@ class Ends:
 
     def end_beside(self, link: Link, call: m.Call, error: BaseException) -> None:
         """As `end`, from any thread."""
-        if get_ident() == self._peer.reactor.thread:
+        if get_ident() == self._context.reactor.thread:
             self.end(link, call, error)
             return
         for _ in range(ATTEMPTS):
             try:
-                self._peer.reactor.call(partial(self.end, link, call, error))
+                self._context.reactor.call(partial(self.end, link, call, error))
                 return
             except BaseException:  # noqa: BLE001  tried again
                 continue
@@ -92,12 +93,12 @@ class Ends:
     def watch(self) -> None:
         """Something is in hand that goes on in another turn of the loop: look after it until there is nothing left."""
         if not self.is_watching:
-            self._peer.reactor.call_at(monotonic() + LOOK, self._look)
+            self._context.reactor.call_at(monotonic() + LOOK, self._look)
             self.is_watching = True
 
     def _look(self) -> None:
         self.is_watching = False
-        if self._peer.reactor.driving:
+        if self._context.reactor.driving:
             self.watch()  # the loop is blocked, and what it has in its queue is not lost
             return
         try:

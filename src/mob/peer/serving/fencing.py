@@ -29,6 +29,7 @@ class Fencing:
 
     def __init__(self, peer: Peer) -> None:
         self._peer = peer
+        self._context = peer.context
         self._greatest: dict[str, int] = {}  # by role
         self._accept: Accept | None = None  # what comes behind this, once this is there
 
@@ -59,6 +60,6 @@ class Fencing:
     def _refusal(self, contact: Contact, target: str) -> Fenced:
         member, role = contact.member, contact.member.role
         return Fenced(
-            f"{self._peer.role or 'a client'}.{target} was not run: {contact.name} has the token {member.token}, but "
-            f"{role!r} was seen with {self._greatest[role]}. It has lost its lease, and another has its place."
+            f"{self._context.role or 'a client'}.{target} was not run: {contact.name} has the token {member.token}, "
+            f"but {role!r} was seen with {self._greatest[role]}. It has lost its lease, and another has its place."
         )

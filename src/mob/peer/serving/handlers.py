@@ -47,6 +47,7 @@ class Handlers:
 
     def __init__(self, peer: Peer) -> None:
         self._peer = peer
+        self._context = peer.context
         self.background: set[asyncio.Task[Any]] = set()
         """The `async def` handlers of messages that run: a process that ends waits for them."""
         self.on_ready_failed: Callable[[BaseException], None] = _nothing_to_end
@@ -96,7 +97,7 @@ class Handlers:
 
     def fire(self, event: str, *args: Any) -> None:
         """Runs the handlers of an event; `async def` ones in the background."""
-        reactor = self._peer.reactor
+        reactor = self._context.reactor
         for handler in self.of(event):
             if reactor.owner == reactor.thread:
                 self._run(event, handler, *args)
@@ -105,14 +106,14 @@ class Handlers:
 
     def handle_message(self, link: Link, contact: Contact, message: m.Message) -> None:
         """Somebody has sent an object."""
-        if self.is_leaving and contact.heard_farewell and contact.uid != self._peer.uid:
+        if self.is_leaving and contact.heard_farewell and contact.uid != self._context.uid:
             return
         self._peer.serving.running.leave()  # what the handlers do is not the export's that ran before
         try:
             obj = self._peer.codec.decode(message.body)
         except Exception as error:  # noqa: BLE001  logged
             told = "a message from %s cannot be read: %s"
-            self._peer.complaints.tell(told, told, contact.name, error, error=error)
+            self._context.complaints.tell(told, told, contact.name, error, error=error)
             return
         SERVED.set((contact, None, link))
         token = CARRIED.set(message.trace)
@@ -126,7 +127,7 @@ class Handlers:
         try:
             value = self.call(handler, *args)
             if inspect.isawaitable(value):
-                task = self._peer.reactor.loop.create_task(finish := self._finish(event, value))
+                task = self._context.reactor.loop.create_task(finish := self._finish(event, value))
                 if event == "message":
                     self._peer.serving.inbox.firsts.newest = finish
                     self._peer.serving.ends.watch()
@@ -134,10 +135,10 @@ class Handlers:
                 task.add_done_callback(partial(self._handle_done, tasks))
                 tasks.add(task)
         except Exception as error:  # noqa: BLE001  logged below
-            if self._peer.is_abandoned:
+            if self._context.is_abandoned:
                 forks.end()
             self._handle_failed(event, error)
-        if self._peer.is_abandoned:  # the handler has forked, and this is its child
+        if self._context.is_abandoned:  # the handler has forked, and this is its child
             forks.end()
 
     def look_after(self) -> bool:
@@ -154,13 +155,13 @@ class Handlers:
     def _handle_failed(self, event: str, error: Exception) -> None:
         self.report(event, error)
         told = "a handler of %r raised %s: %s"
-        self._peer.complaints.tell((told, event), told, event, type(error).__name__, error, error=error)
+        self._context.complaints.tell((told, event), told, event, type(error).__name__, error, error=error)
         if event == "ready":
             self.on_ready_failed(error)
 
     def call(self, handler: Callable[..., Any], *args: Any) -> Any:
         """Call a handler as the plain function that it may be, and return what it returns."""
-        plain = self._peer.reactor.plain
+        plain = self._context.reactor.plain
         left, outer = plain.enter(), self._plain
         self._plain = handler, monotonic()
         try:
@@ -191,18 +192,18 @@ class Handlers:
             await asyncio.wait(set(self._draining), timeout=seconds)
         late = set(self._draining)
         if late:
-            self._peer.log.error("handlers of 'drain' have not ended within the grace time: %d", len(late))
+            self._context.log.error("handlers of 'drain' have not ended within the grace time: %d", len(late))
             await self._peer.serving.cancelling.end(late, LATE)
 
     async def end_standing(self, seconds: float) -> None:
         """Cancels the handlers that may run for ever, and waits for their ends."""
         late = await self._peer.serving.cancelling.end(self._standing, seconds)
         if late:
-            self._peer.log.error("%d handlers were cancelled and have not ended within the grace time", len(late))
+            self._context.log.error("%d handlers were cancelled and have not ended within the grace time", len(late))
 
     def _handle_done(self, tasks: set[asyncio.Task[Any]], task: asyncio.Task[Any]) -> None:
         tasks.discard(task)
-        self._peer.reactor.note()
+        self._context.reactor.note()
 
     async def _finish(self, event: str, awaitable: Awaitable[Any]) -> None:
         try:

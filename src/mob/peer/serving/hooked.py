@@ -57,6 +57,7 @@ class ErrorHooks:
 
     def __init__(self, peer: Peer) -> None:
         self._peer = peer
+        self._context = peer.context
         self._queue: queue.Queue[Work | None] = queue.Queue(MOST)  # None: the thread ends
         self._is_running = self._is_over = False
         self._starting = threading.RLock()  # a handler of signals may report as well
@@ -70,14 +71,14 @@ class ErrorHooks:
         """The first handler has come."""
         if not self.is_on:
             self.is_on = True
-            loop = self._peer.reactor.loop
+            loop = self._context.reactor.loop
             if loop.get_exception_handler() is None:
                 loop.set_exception_handler(self._handle_unawaited)
 
     def report(self, error: BaseException, kind: str, name: str, contact: Contact | None = None) -> None:
         """Hand an exception to the handlers; from any thread, in the context in which it was raised. `contact`: who has
         called or sent what raised it, if that context does not say so."""
-        if not isinstance(error, Exception) or self._peer.is_abandoned:
+        if not isinstance(error, Exception) or self._context.is_abandoned:
             return
         contact = contact or caller()
         context = ErrorContext(kind, name, None if contact is None else contact.member)
@@ -91,7 +92,7 @@ class ErrorHooks:
             self._queue.put_nowait(partial(copy_context().run, partial(self._hand_over, error, context)))
         except queue.Full:
             told = "an error of %s was not handed to the handlers of 'error', because %d wait for them: %s"
-            self._peer.complaints.tell(told, told, name, MOST, error)
+            self._context.complaints.tell(told, told, name, MOST, error)
 
     def report_call(self, error: BaseException, link: Link, call: m.Call) -> None:
         """Hand what a call has ended with to the handlers, if the code of this process has raised it."""
@@ -99,9 +100,9 @@ class ErrorHooks:
             return
         target, contact = m.export_of(call.target), self._peer.contacts.find(link)
         if isinstance(target, int):
-            self.report(error, "callback", f"{self._peer.role or 'client'}.callback", contact)
+            self.report(error, "callback", f"{self._context.role or 'client'}.callback", contact)
         else:
-            self.report(error, "export", f"{self._peer.role}.{target}", contact)
+            self.report(error, "export", f"{self._context.role}.{target}", contact)
 
     async def finish(self, seconds: float) -> None:
         """Wait until the handlers have seen all that was raised so far; on the loop."""
@@ -109,7 +110,7 @@ class ErrorHooks:
             self._is_over = True
             if not self._is_running:
                 return
-        reactor = self._peer.reactor
+        reactor = self._context.reactor
         done = reactor.loop.create_future()
 
         def settle() -> None:
@@ -122,7 +123,7 @@ class ErrorHooks:
             self._is_running = False
             await asyncio.wait_for(done, seconds)
         except (queue.Full, TimeoutError):
-            self._peer.log.error("the handlers of 'error' have not ended within the grace time")
+            self._context.log.error("the handlers of 'error' have not ended within the grace time")
 
     def _handle_unawaited(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         loop.default_exception_handler(context)
@@ -144,10 +145,10 @@ class ErrorHooks:
         try:
             value = handler(error, context)
             if inspect.iscoroutine(value):
-                asyncio.run_coroutine_threadsafe(value, self._peer.reactor.loop).result()
+                asyncio.run_coroutine_threadsafe(value, self._context.reactor.loop).result()
         except BaseException as failure:  # noqa: BLE001  a handler of errors must do no harm
             told = "a handler of 'error' raised %s: %s"
-            self._peer.complaints.tell(told, told, type(failure).__name__, failure, error=failure)
+            self._context.complaints.tell(told, told, type(failure).__name__, failure, error=failure)
 
 
 def _is_raised_by_the_role(error: MobError) -> bool:

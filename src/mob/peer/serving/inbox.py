@@ -45,10 +45,11 @@ class Inbox:
 
     def __init__(self, peer: Peer, serving: Serving, limit: int) -> None:
         self._peer = peer
+        self._context = peer.context
         self._serving = serving
         self._start_call = serving.start_call
         self._laps = Laps(serving)
-        self.firsts = Firsts(peer.reactor.loop, self.work)
+        self.firsts = Firsts(peer.context.reactor.loop, self.work)
         self._limit = limit
         self.calls: deque[Queued] = deque()
         self._urgent: deque[tuple[Link, Contact, m.Call, Function]] = deque()  # callbacks, while the loop stands still
@@ -87,14 +88,14 @@ class Inbox:
         if type(message) is m.Call:
             if type(message.target) is int:  # looked up now: a release may follow in the same frame
                 callback = self._peer.callbacks.lent.get(message.target) or _freed
-                if self._peer.reactor.driving:
+                if self._context.reactor.driving:
                     self._urgent.append((link, contact, message, callback))
                     return
             elif self._peer.waiting and limits.is_circle(message, contact.uid, self._peer):
                 self._refuse(link, message, limits.deadlock(message, contact, self._peer))
                 return
             if len(self.calls) >= self._limit:
-                self._refuse(link, message, Busy(f"{self._peer.name}: {self._limit:,} calls wait here already."))
+                self._refuse(link, message, Busy(f"{self._context.name}: {self._limit:,} calls wait here already."))
                 return
         self.calls.append((link, contact, message, callback, self._peer.heard_at))
 
@@ -135,7 +136,7 @@ class Inbox:
         if not self.calls:
             self._serving.invite()  # a call may have been given up or refused, or a stream may have ended
             return
-        if self._peer.reactor.driving:
+        if self._context.reactor.driving:
             self._schedule()  # the loop stands still: it comes back to this when it is free
             return
         try:
@@ -152,9 +153,9 @@ class Inbox:
         plain = self._serving.plain
         left = plain.enter_own()  # once for all of them, for it costs a microsecond
         begun = len(self.calls)
-        board = self._peer.board
+        board = self._context.board
         if board is not None and self._serving.threads is None:
-            board.put_queued(self._peer.uid, begun)
+            board.put_queued(self._context.uid, begun)
         running = self._serving.running
         running.on_loop_since = now = start = perf_counter()  # the clock of `monotonic`, where that matters
         flushed, end = start, start + SLICE
@@ -175,7 +176,7 @@ class Inbox:
                     if link.unsent_bytes <= limits.UNREAD:
                         self._start_call(link, contact, message, callback)
                     else:
-                        self._refuse(link, message, limits.unread(contact.name, self._peer.name))
+                        self._refuse(link, message, limits.unread(contact.name, self._context.name))
                 elif type(message) is m.Message:
                     laps.turn_to(0, now, 0.0)
                     self._peer.handlers.handle_message(link, contact, message)
@@ -187,7 +188,7 @@ class Inbox:
                         flushed = now
                         self._hand_over()
                 if now > end:
-                    self._peer.reactor.flush()
+                    self._context.reactor.flush()
                     self._schedule()
                     return
         except BaseException as error:
@@ -219,27 +220,27 @@ class Inbox:
     def _hand_over(self) -> None:
         """Between two calls: answers leave and callers that wait are invited before the next one begins. If nothing is
         here, what callers have sent meanwhile is read at once, which spares a turn of the loop."""
-        board = self._peer.board
+        board = self._context.board
         if board is not None and self._serving.threads is None:
-            board.put_queued(self._peer.uid, len(self.calls))
+            board.put_queued(self._context.uid, len(self.calls))
         self._is_between = True
         self._serving.invite()
         if self.calls:
-            self._peer.reactor.flush()
+            self._context.reactor.flush()
         else:
-            self._peer.reactor.exchange()
+            self._context.reactor.exchange()
         self._is_between = False
 
     def publish(self) -> None:
         """Tells the board what is in hand here: what keeps others waiting, and what runs or waits beside them."""
-        board = self._peer.board
+        board = self._context.board
         if board is not None:
             serving = self._serving
             queued = len(self.calls)
             if serving.threads is not None:
                 queued += serving.threads.behind
             beside = len(serving.tasks) + len(serving.streams)
-            board.put(self._peer.uid, queued, int(self._cost), len(serving.turns.lines), beside)
+            board.put(self._context.uid, queued, int(self._cost), len(serving.turns.lines), beside)
 
     def serve_callbacks(self) -> None:
         """The loop is about to stand still: callbacks that are here are run now, for somebody waits for them."""
@@ -275,14 +276,14 @@ class Inbox:
 
     def _schedule(self) -> None:
         if not self._is_scheduled:
-            self._peer.reactor.loop.call_soon(self._handle_turn)
+            self._context.reactor.loop.call_soon(self._handle_turn)
             self._is_scheduled = True
             self._serving.ends.watch()
 
     def look_after(self) -> None:
         """Have work begin that was not begun; once a second."""
         if self.calls:
-            self._peer.reactor.loop.call_soon(self._handle_turn)
+            self._context.reactor.loop.call_soon(self._handle_turn)
 
     def _handle_turn(self) -> None:
         self._is_scheduled = False

@@ -21,10 +21,21 @@ if TYPE_CHECKING:
 class Inviting:
     """The callers that wait for this process, and what they are told."""
 
-    __slots__ = ("_again_at", "_has_ended", "_is_full", "_is_held_back", "_peer", "_serving", "_timer", "known")
+    __slots__ = (
+        "_again_at",
+        "_context",
+        "_has_ended",
+        "_is_full",
+        "_is_held_back",
+        "_peer",
+        "_serving",
+        "_timer",
+        "known",
+    )
 
     def __init__(self, peer: Peer, serving: Serving) -> None:
         self._peer = peer
+        self._context = peer.context
         self._serving = serving
         self.known = Invitations()
         self._has_ended = False
@@ -43,7 +54,7 @@ class Inviting:
             return
         if peer.waiting:  # the loop is blocked until an answer comes, which may depend on the very calls that wait here
             if not self._is_held_back:
-                peer.reactor.loop.call_soon(self._handle_free)
+                peer.context.reactor.loop.call_soon(self._handle_free)
                 self._is_held_back = True
             return
         try:
@@ -58,19 +69,19 @@ class Inviting:
             contact = peer.contacts.get(uid)
             if contact is not None:
                 contact.post(m.Invite(line, count, self._cost(name) if contact.is_distant else 0))
-        if peer.board is not None:
+        if peer.context.board is not None:
             self._is_full = known.waiting > 0
-            peer.board.put_full(peer.uid, self._is_full)
+            peer.context.board.put_full(peer.context.uid, self._is_full)
         if (again_at := known.wake_at()) < self._again_at:
             if self._again_at != math.inf:
-                peer.reactor.cancel(self._timer)
-            self._timer = peer.reactor.call_at(again_at, self._handle_silence)
+                peer.context.reactor.cancel(self._timer)
+            self._timer = peer.context.reactor.call_at(again_at, self._handle_silence)
             self._again_at = again_at
 
     def recover(self) -> None:
         """Something was raised while a caller was invited, or what it says was handled: invite from the beginning."""
         self.known.recover()
-        self._peer.reactor.loop.call_soon(self.invite)
+        self._context.reactor.loop.call_soon(self.invite)
 
     def look_after(self) -> None:
         """Invite callers that were not, though the loop is free again; once a second while calls are in hand."""

@@ -34,22 +34,23 @@ def unread(caller: str, name: str) -> Busy:
 
 def is_circle(call: m.Call, caller: int, peer: Peer) -> bool:
     """Whether the call is one that this process's only thread waits for, or is made in the course of one."""
-    if not call.chain and caller != peer.uid:
+    if not call.chain and caller != peer.context.uid:
         return False
     pairs = zip(call.chain[::2], call.chain[1::2], strict=True)
-    numbers = {number for uid, number in pairs if uid == peer.uid}
-    if caller == peer.uid:
+    numbers = {number for uid, number in pairs if uid == peer.context.uid}
+    if caller == peer.context.uid:
         numbers.add(call.id)
     return any(waited.state is State.SENT and waited.request.id in numbers for waited in peer.waiting)
 
 
 def deadlock(call: m.Call, contact: Contact, peer: Peer) -> Deadlock:
     """The error that names the circle."""
-    names = [peer.name if uid == peer.uid else peer.callbacks.name_of(uid) for uid in call.chain[::2]]
-    circle = " -> ".join([*names, contact.name, peer.name])
+    names = [peer.context.name if uid == peer.context.uid else peer.callbacks.name_of(uid) for uid in call.chain[::2]]
+    circle = " -> ".join([*names, contact.name, peer.context.name])
     return Deadlock(
-        f"{call.target} cannot be called: {peer.name} waits for the call in whose course this one is made ({circle}), "
-        f"and its only thread cannot answer while it waits. Use `await` in async exports, or do not wait for answers."
+        f"{call.target} cannot be called: {peer.context.name} waits for the call in whose course this one is made "
+        f"({circle}), and its only thread cannot answer while it waits. Use `await` in async exports, or "
+        "do not wait for answers."
     )
 
 

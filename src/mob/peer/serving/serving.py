@@ -60,15 +60,16 @@ class Serving:
         self, peer: Peer, threads: int = 1, concurrency: int = 100, queue: int = 10_000, metrics: bool = True
     ) -> None:
         self._peer = peer
-        self.reactor = peer.reactor
-        self.loop, self.plain = peer.reactor.loop, peer.reactor.plain
+        self._context = peer.context
+        self.reactor = peer.context.reactor
+        self.loop, self.plain = peer.context.reactor.loop, peer.context.reactor.plain
         self._concurrency = concurrency
         self._lane = LOOP if threads == 1 else Lane(threads)  # of `def` exports
         self.inviting = Inviting(peer, self)
         self.invite = self.inviting.invite
         self._queue_limit = queue
         self.inbox = Inbox(peer, self, queue)
-        self.turns = Turns(peer.reactor.loop, self._handle_expired)
+        self.turns = Turns(peer.context.reactor.loop, self._handle_expired)
         self.answers = Answers(peer, self.inbox, self.turns, self.inviting.known)
         self.ends = Ends(peer, self)
         peer.handover.watch = self.ends.watch
@@ -82,7 +83,7 @@ class Serving:
         self._inside: dict[Key, Export] = {}  # calls of exports that limit themselves, from their gates to their ends
         self.timed_out: dict[Key, CallError] = {}
         """What is said of a task that is cancelled."""
-        self.cancelling = Cancelling(peer.reactor.loop, self.tell)
+        self.cancelling = Cancelling(peer.context.reactor.loop, self.tell)
         self._given_up: set[Key] = set()  # running `def` calls that their callers have cancelled
         self.exports: dict[str, Export] = {}
         self.find_export: Callable[[str], Export | None] = self.exports.get
@@ -138,14 +139,14 @@ class Serving:
                     if self.early is not None and self.early.hold(link, contact, call):
                         return
                     self._peer.discard(call)
-                    raise unknown_export(self._peer.role or "a client", str(name), self.exports)
+                    raise unknown_export(self._context.role or "a client", str(name), self.exports)
                 function = export.function
                 if self._peer.tracing is not None:
                     function = self._traced(function, export.label, call, contact)
                 args, kwargs = export.decode(call.args, call.kwargs[0] if call.kwargs else None)
                 if call.times is not None and monotonic() >= call.times[1]:
-                    raise limits.expired(call, self._peer.name)
-                if self.quarantined and self.quarantined.get(export.name, self._peer.uid) != self._peer.uid:
+                    raise limits.expired(call, self._context.name)
+                if self.quarantined and self.quarantined.get(export.name, self._context.uid) != self._context.uid:
                     raise limits.quarantined(export.label)
                 if export.gate is not None or (
                     export.in_threads if not export.is_async else len(self.tasks) >= self._concurrency
@@ -157,7 +158,7 @@ class Serving:
             else:
                 function, codec = callback, self._peer.codec
                 if self._peer.tracing is not None:
-                    function = self._traced(function, f"{self._peer.role or 'client'}.callback", call, contact)
+                    function = self._traced(function, f"{self._context.role or 'client'}.callback", call, contact)
                 kwargs: dict[str, Any] = {}
                 if call.kwargs:
                     args, kwargs = codec.decode_both(call.args, call.kwargs[0])
@@ -195,7 +196,7 @@ class Serving:
             self.turns.put(line, link, call, (export, work, self.inbox.arrived))
 
     def _refuse(self, link: Link, call: m.Call, why: str) -> None:
-        self._end(link, call, Busy(f"{self._peer.name}: {why}"))
+        self._end(link, call, Busy(f"{self._context.name}: {why}"))
 
     def _begin(self, export: Export, work: Started, arrived: float) -> None:
         """Runs a call that its own export lets through, if the role has room for it."""
@@ -226,7 +227,7 @@ class Serving:
 
     def _refuse_unread(self, work: Started) -> None:
         link, contact, call = work[:3]
-        self._end(link, call, limits.unread(contact.name, self._peer.name))
+        self._end(link, call, limits.unread(contact.name, self._context.name))
 
     def _handle_invoked(self, export: Export, key: Key, arrived: float, began: float) -> None:
         """A call that had a gate, or had waited, was run on the loop: perhaps to its end."""
@@ -239,7 +240,7 @@ class Serving:
         export = self._inside.get(key)
         if export is not None and export.gate is not None:
             if export.gate.leave(key):  # not while the loop stands still
-                self._peer.reactor.loop.call_soon(self.let_next_in, export, export.gate)
+                self._context.reactor.loop.call_soon(self.let_next_in, export, export.gate)
             self._inside.pop(key, None)
 
     def let_next_in(self, export: Export, gate: Gate) -> None:
@@ -258,7 +259,7 @@ class Serving:
         except BaseException as error:
             if waiting is not None:
                 self._end(waiting.link, waiting.call, error)
-            self._peer.reactor.loop.call_soon(self.let_next_in, export, gate)
+            self._context.reactor.loop.call_soon(self.let_next_in, export, gate)
             raise
         finally:
             self.invite()
@@ -281,7 +282,7 @@ class Serving:
     def _handle_expired(self, waiting: Waiting) -> None:
         if not waiting.is_read:
             self._peer.discard(waiting.call)
-        self._end(waiting.link, waiting.call, limits.expired(waiting.call, self._peer.name))
+        self._end(waiting.link, waiting.call, limits.expired(waiting.call, self._context.name))
 
     # ---------------------------------------------------------------------------------------------- running
 
@@ -316,7 +317,7 @@ class Serving:
             elif type(value) not in _PLAIN and is_stream(value):
                 self._start_stream(link, contact, call, value)
             elif call.times is not None and monotonic() >= call.times[1]:
-                self._end(link, call, limits.too_long(call, call.times[0], began, self._peer.name))
+                self._end(link, call, limits.too_long(call, call.times[0], began, self._context.name))
             else:
                 self._reply(link, call, value)
         except BaseException as error:  # noqa: BLE001  becomes the answer
@@ -374,7 +375,7 @@ class Serving:
     def run_as_task(self, link: Link, call: m.Call, awaitable: Awaitable[Any]) -> None:
         """Has a call awaited beside others."""
         coroutine = awaitable if inspect.iscoroutine(awaitable) else _wait_for(awaitable)
-        task = self._peer.reactor.loop.create_task(coroutine)
+        task = self._context.reactor.loop.create_task(coroutine)
         self.inbox.firsts.newest = coroutine
         if not self.ends.is_watching:
             self.ends.watch()
@@ -398,10 +399,10 @@ class Serving:
 
         def end() -> None:
             key = link, call.id
-            self.timed_out[key] = limits.too_long(call, made, began, self._peer.name)
+            self.timed_out[key] = limits.too_long(call, made, began, self._context.name)
             self.cancelling.cancel(task, partial(self.ends.leave, key, task))
 
-        timer = self._peer.reactor.loop.call_later(max(0.0, until - began), end)
+        timer = self._context.reactor.loop.call_later(max(0.0, until - began), end)
         task.add_done_callback(lambda _: timer.cancel())
 
     def handle_task_done(self, link: Link, call: m.Call, task: asyncio.Task[Any]) -> None:
@@ -418,7 +419,7 @@ class Serving:
                     self._begin_more()
             finally:
                 self.invite()
-                self._peer.reactor.note()  # one call less in hand, and perhaps nobody is left to be answered
+                self._context.reactor.note()  # one call less in hand, and perhaps nobody is left to be answered
 
     def _answer_task(self, link: Link, call: m.Call, task: asyncio.Task[Any]) -> None:
         key = link, call.id
@@ -446,9 +447,9 @@ class Serving:
         return any(task.exception() is error for task in ended)
 
     def _publish_running(self) -> None:
-        board = self._peer.board
+        board = self._context.board
         if board is not None:
-            board.put_running(self._peer.uid, len(self.tasks) + len(self.streams))
+            board.put_running(self._context.uid, len(self.tasks) + len(self.streams))
 
     def _run_in_thread(self, work: Started, export: Export, arrived: float) -> None:
         link, contact, call, function, args, kwargs = work
@@ -458,9 +459,9 @@ class Serving:
             if link.is_closed or (link, call.id) in self._given_up:
                 return  # nobody wants it any more
             if call.times is not None and monotonic() >= call.times[1]:
-                raise limits.expired(call, self._peer.name)
+                raise limits.expired(call, self._context.name)
             if link.unsent_bytes > limits.UNREAD:
-                raise limits.unread(contact.name, self._peer.name)
+                raise limits.unread(contact.name, self._context.name)
             began = monotonic()
             value = function(*args, **kwargs)
             if type(value) not in _PLAIN and is_stream(value):
@@ -473,7 +474,7 @@ class Serving:
         finally:
             times = (arrived, began, monotonic())
             done = partial(self._handle_thread_done, (link, call.id), export, times)
-            self._peer.reactor.call(partial(self.ends.attend, link, call, done))
+            self._context.reactor.call(partial(self.ends.attend, link, call, done))
 
     def _handle_thread_done(self, key: Key, export: Export, times: tuple[float, float, float]) -> None:
         assert self.threads is not None
@@ -486,7 +487,7 @@ class Serving:
             self._leave(key)
         if self._given_up:
             self._given_up.discard(key)
-            if not self.threads.calls and not self._peer.reactor.driving:
+            if not self.threads.calls and not self._context.reactor.driving:
                 self._given_up.clear()
         if is_free:
             self.inbox.publish()
@@ -524,7 +525,7 @@ class Serving:
         call, whoever reads the links, for its owner may be blocking the loop until it is drawn from."""
         if type(call.target) is int:
             return self._draw_by_reader
-        return self.threads.submit if self.threads is not None else self._peer.reactor.loop.call_soon
+        return self.threads.submit if self.threads is not None else self._context.reactor.loop.call_soon
 
     def _draw_by_reader(self, draw: Callable[[], None]) -> None:
         reactor = self.reactor
@@ -551,7 +552,7 @@ class Serving:
             else:
                 self.answers.fail(link, call, error)
             forget = partial(self._forget_stream, (link, call.id))
-            self._peer.reactor.call(partial(self.ends.attend, link, call, forget))
+            self._context.reactor.call(partial(self.ends.attend, link, call, forget))
         except BaseException as failure:  # noqa: BLE001  becomes the answer
             self.ends.end_beside(link, call, failure)
 
@@ -567,7 +568,7 @@ class Serving:
 
     def tell(self, template: str, *args: object) -> None:
         """Log what an export does that it should not, summed up if it does so again and again."""
-        self._peer.complaints.tell((template, args), template, *args)
+        self._context.complaints.tell((template, args), template, *args)
 
     def cancel(self, link: Link, number: int) -> None:
         """The caller has given the call up: its task is cancelled, its stream closed, a waiting one is dropped."""
@@ -586,7 +587,7 @@ class Serving:
             if not waiting.is_read:
                 self._peer.discard(waiting.call)
         else:
-            if self._peer.reactor.driving or (self.threads is not None and self.threads.calls):
+            if self._context.reactor.driving or (self.threads is not None and self.threads.calls):
                 self._given_up.add(key)  # it may be running
             self.inbox.forget(link, number)
 
@@ -612,15 +613,15 @@ class Serving:
 
     def learn(self, export: Export, seconds: float, is_chunk: bool = False) -> None:
         """Tell all callers what a call of an export takes, or a chunk of its calls."""
-        if self._peer.board is not None:
-            self._peer.board.learn(export.chunk_mark if is_chunk else export.cost_mark, seconds)
+        if self._context.board is not None:
+            self._context.board.learn(export.chunk_mark if is_chunk else export.cost_mark, seconds)
 
     def look(self, name: str) -> Load:
         """How busy this worker is, as a call of that export would find it."""
         if name == MESSAGE:
             return Load(name, FREE, 0, 0, 0)
         export = self.exports.get(str(m.export_of(name)))
-        cost = 0 if export is None else self._peer.cost_of(export.mark_for(name))
+        cost = 0 if export is None else self._context.cost_of(export.mark_for(name))
         lane = self._lane if export is None else export.lane
         if export is not None and export.gate is not None:
             return Load(name, lane, export.gate.running + len(export.gate.line), cost, cost)
@@ -665,7 +666,7 @@ class Serving:
     def cancel_all(self) -> None:
         """Cancel the calls that still run as tasks: the process does not wait for them any longer."""
         for key, task in list(self.tasks.items()):
-            self.timed_out[key] = Lost(f"{self._peer.name} ended before the call had")
+            self.timed_out[key] = Lost(f"{self._context.name} ended before the call had")
             self.cancelling.cancel(task, partial(self.ends.leave, key, task))
 
     def is_cancelled(self) -> bool:
@@ -676,7 +677,7 @@ class Serving:
         _, call, link = served
         if call is None:
             return False
-        reactor = self._peer.reactor
+        reactor = self._context.reactor
         if get_ident() == reactor.thread:
             reactor.poll()  # the word may lie in the socket, and nobody else will read it
         elif reactor.is_away:

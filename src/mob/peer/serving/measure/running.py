@@ -25,10 +25,11 @@ SHOWN = 20
 class Running:
     """The calls that run."""
 
-    __slots__ = ("_beside", "_marks", "_peer", "mark", "on_loop", "on_loop_since")
+    __slots__ = ("_beside", "_context", "_marks", "_peer", "mark", "on_loop", "on_loop_since")
 
     def __init__(self, peer: Peer) -> None:
         self._peer = peer
+        self._context = peer.context
         self._beside: dict[Key, tuple[Export, float]] = {}  # and since when
         self._marks: Counter[int] = Counter()
         self.mark = 0
@@ -114,5 +115,5 @@ class Running:
 
     def _put(self, mark: int) -> None:
         self.mark = mark
-        if self._peer.board is not None:
-            self._peer.board.mark(self._peer.uid, mark)
+        if self._context.board is not None:
+            self._context.board.mark(self._context.uid, mark)

@@ -1,0 +1,110 @@
+"""What every part of a peer needs to know of its process: who it is, who is there, the loop, the log.
+
+Facts and no way up: who has the context cannot reach another part through it. Each is written by one file: `uid`, `app`
+and `board` by `links/control` at the welcome, the roster by it for each change.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections import deque
+from itertools import count
+from typing import Protocol
+
+from mob.core.roster import Roster
+from mob.errors import NotInMobster, WrongProcess
+from mob.peer.complaints import Complaints
+from mob.plan import FRAME_LIMIT
+from mob.rim.board import Board
+from mob.rim.reactor import Reactor
+
+MOST_UNHEARD = 1000
+"""Errors nobody asked for that wait to be logged while plain code blocks the loop; beyond that the oldest go."""
+
+
+class Cancellable(Protocol):
+    """Something under way that can be given up."""
+
+    def cancel(self) -> object:
+        """Give it up."""
+        ...
+
+
+class Context:
+    """The facts of one process that takes part in an app."""
+
+    __slots__ = (
+        "abandoned",
+        "app",
+        "board",
+        "call_numbers",
+        "complaints",
+        "frame_limit",
+        "generation",
+        "index",
+        "is_abandoned",
+        "pid",
+        "reactor",
+        "role",
+        "roster",
+        "uid",
+        "unheard",
+    )
+
+    def __init__(
+        self, reactor: Reactor, role: str = "", index: int = 0, generation: int = 0, frame_limit: int = FRAME_LIMIT
+    ) -> None:
+        self.reactor = reactor
+        self.role = role
+        """Nothing for a client."""
+        self.index = index
+        self.generation = generation
+        self.frame_limit = frame_limit
+        self.pid = os.getpid()
+        self.uid = 0
+        self.app = ""
+        self.roster = Roster()
+        self.board: Board | None = None
+        """The loads of all mobsters, from the welcome on."""
+        self.complaints = Complaints(reactor)
+        self.call_numbers = count(1)
+        """Each call of this process has one of its own, whatever process it goes to."""
+        self.unheard: deque[tuple[str, BaseException]] = deque(maxlen=MOST_UNHEARD)
+        """Errors of calls that nobody asked for: (label, error). A finalizer appends, `Peer.tidy` logs."""
+        self.abandoned: deque[Cancellable] = deque()
+        """Calls whose streams, and maps, that nobody reads any more. A finalizer appends, `Peer.tidy` cancels."""
+        self.is_abandoned = False
+        """This is the child of a fork, and what has this context belongs to the parent."""
+
+    def __repr__(self) -> str:
+        return f"<Context of {self.name}>"
+
+    @property
+    def log(self) -> logging.Logger:
+        """The logger of mob, looked up when there is something to log (see `Complaints`)."""
+        return logging.getLogger("mob")
+
+    @property
+    def name(self) -> str:
+        """As people read it: `back.2 (pid 4242)`."""
+        return f"{self.role}.{self.index} (pid {self.pid})" if self.role else f"client (pid {self.pid})"
+
+    def cost_of(self, mark: int) -> int:
+        """Return what a call of the export with that mark takes, in microseconds; 0 if nobody can tell."""
+        return 0 if self.board is None else self.board.cost(mark)
+
+    def check_process(self) -> None:
+        """`NotInMobster` or `WrongProcess` in the child of a fork, where nothing can be done with this peer."""
+        if not self.is_abandoned:
+            return
+        own = os.getpid()
+        if self.role:
+            raise NotInMobster(
+                f"this process (pid {own}) was forked by {self.name} and is no mobster: it cannot call, send or wait "
+                f"for calls. Do that in the worker that has forked it, or say mob.connect({self.app!r}) here."
+            )
+        raise WrongProcess(
+            f"this client was made in process {self.pid}, and this is process {own}: call mob.connect({self.app!r}) in "
+            f"this process. A client and all that was made with it belong to one process and do not survive a fork."
+        )
