@@ -397,7 +397,7 @@ class Client:
             control, deadline = peer.control, monotonic() + PATIENCE
             if is_on_loop:
                 control.rejoin(sock)
-                peer.drive([], lambda: control.welcomed or control.is_closed, deadline)
+                peer.blocking.drive([], lambda: control.welcomed or control.is_closed, deadline)
                 return
             has_begun = threading.Event()
             self._reactor.call(partial(self._rejoin, sock, has_begun))

@@ -79,7 +79,7 @@ def links():
     return api.current("links").statistics()["links"]
 
 def known_pids():
-    return [member.pid for member in api.current("known_pids").roster]
+    return [member.pid for member in api.current("known_pids").context.roster]
 
 def call_kept(*args):
     return kept[-1](*args).result()

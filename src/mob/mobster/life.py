@@ -134,7 +134,7 @@ class Life:
         peer.control.on_gone = self._handle_kingpin_gone
         peer.serving.early = self.early
         peer.serving.find_export = self.early.find
-        reactor.on_exit = peer.handle_exit
+        reactor.on_exit = peer.exits.handle
         peer.end_in_order = self.end_in_order
         reactor.claim()
         peer.control.start()
@@ -436,9 +436,9 @@ class Life:
         await self._become_quiet(monotonic() + FAREWELL_TIME)
         if self.web is not None and requests is not None:
             await self._end_web(self.web, requests)
-        while peer.exit_asked is None and not self.closing.is_over(monotonic()):
+        while peer.exits.asked is None and not self.closing.is_over(monotonic()):
             await asyncio.sleep(LOOK)
-        await peer.handlers.finish_drain(self._time_left() if peer.exit_asked is None else 0.0)
+        await peer.handlers.finish_drain(self._time_left() if peer.exits.asked is None else 0.0)
         await peer.handlers.end_standing(self._time_left())
         for handler in peer.handlers.of("stop"):
             try:
@@ -450,8 +450,8 @@ class Life:
                 self._end_child()
                 peer.handlers.report("stop", error)
                 peer.context.log.exception("a handler of 'stop' raised")
-        if peer.exit_asked is not None:
-            self.status = _status_of(peer.exit_asked)
+        if peer.exits.asked is not None:
+            self.status = _status_of(peer.exits.asked)
         peer.serving.cancel_all()
         await ending.end_tasks(self._time_left(), peer.context.log, peer.serving.cancelling)
         await peer.hooks.finish(self._time_left())
@@ -480,10 +480,10 @@ class Life:
         peer, last = self.peer, self._deadline - LAST
         awaited = peer.contacts.unanswered() if peer.handlers.has_standing else []
         if awaited:
-            while peer.exit_asked is None and monotonic() < last and not all(call.done() for call in awaited):
+            while peer.exits.asked is None and monotonic() < last and not all(call.done() for call in awaited):
                 await self.reactor.change(last)
             await asyncio.sleep(ANSWERED)
-        while peer.exit_asked is None:
+        while peer.exits.asked is None:
             now = monotonic()
             if not peer.serving.in_hand and (now >= farewells or self._has_heard_farewells()):
                 return
@@ -512,7 +512,7 @@ class Life:
 
     def time_to_end(self) -> float:
         """Return how many seconds threads and `atexit` have: what is left of the grace time, when all else is over."""
-        if math.isinf(self._deadline) or self.peer.exit_asked is not None:
+        if math.isinf(self._deadline) or self.peer.exits.asked is not None:
             return BRIEF
         return max(0.1, self._deadline - monotonic() - LAST / 2)
 

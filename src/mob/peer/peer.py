@@ -6,15 +6,10 @@ This file only puts the parts together and takes the messages of a link apart. O
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import os
 import socket
-import sys
 import weakref
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from threading import get_ident
+from collections.abc import Callable, Iterator
 from time import monotonic
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -31,11 +26,13 @@ from mob.peer.references import portable
 from mob.peer.references.buffers import Buffers
 from mob.peer.references.descriptors import Descriptors
 from mob.peer.references.functions import Callbacks
+from mob.peer.results.blocking import Blocking
 from mob.peer.results.call import Call
 from mob.peer.results.deadlines import Deadlines
 from mob.peer.results.handover import Handover
 from mob.peer.results.streams import Receiver
 from mob.peer.serving.admission import Accept, Admission
+from mob.peer.serving.exits import Exits
 from mob.peer.serving.fencing import Fencing
 from mob.peer.serving.handlers import Handlers
 from mob.peer.serving.hooked import ErrorHooks
@@ -56,12 +53,8 @@ HOUSEKEEPING = 1.0
 """Seconds after which what was dropped while nothing arrived is given back."""
 PATIENCE = 0.05
 """Seconds after a deadline in which the callee's own word on it may still come in."""
-ENDING = 1.0
-"""Seconds in which a call must end with the SystemExit of a task that it has started, if it is the call's."""
 ATTEMPTS = 3
 """How often a call is ended whose message has raised, before the link is."""
-DEEPEST = 120
-"""Levels of the stack that reading by hand may take."""
 HEADROOM = 4096
 """Bytes of a frame that are not the body."""
 
@@ -102,11 +95,10 @@ class Peer:
         metrics: bool = True,
     ) -> None:
         self.context = Context(reactor, role, index, generation, frame_limit)
-        self.handover = Handover(reactor, self.end_to_wait)
+        self.blocking = Blocking(reactor)
+        self.handover = Handover(reactor, self.blocking.end)
         self.handlers = Handlers(self)
         self.hooks = ErrorHooks(self)
-        self.waiting: list[Call[Any]] = []
-        """Calls for whose answers the loop's thread stands still."""
         self.callbacks = Callbacks(self)
         self.buffers = Buffers(self, shared_memory)
         self.descriptors = Descriptors(self)
@@ -134,13 +126,11 @@ class Peer:
         self.heard_at = 0.0
         """When the frame has arrived whose messages are handled."""
         self._interrupt: BaseException | None = None  # what came up while a frame was handled, and is not an answer
-        self.exit_asked: BaseException | None = None
-        """The SystemExit of a handler, or of a task that no call waits for: the process is to end with it."""
-        self._deciding: set[asyncio.Task[None]] = set()  # each about a SystemExit, whose it is
+        self.exits = Exits(self.serving, lambda: self.control.on_stop(0.0))
         self.end_in_order: Callable[[int], None] = _end_nothing
         """What `mob.exit` does in a mobster, with the exit status; from any thread."""
         reactor.after_callback = self._after_callback
-        reactor.before_stand_in = self.serving.inbox.serve_callbacks
+        reactor.before_stand_in = self.blocking.serve_callbacks = self.serving.inbox.serve_callbacks
 
     def __repr__(self) -> str:
         return f"<Peer {self.context.name} of {self.context.app!r}, {self.contacts}>"
@@ -254,108 +244,6 @@ class Peer:
     def fire(self, event: str, *args: Any) -> None:
         """Runs the handlers of an event."""
         self.handlers.fire(event, *args)
-
-    def handle_exit(self, why: BaseException) -> None:
-        """The loop has let a SystemExit or KeyboardInterrupt out, as it does whatever task has raised it.
-
-        One that is the outcome of a call is told to its caller, and nothing else happens. A task that an export has
-        started may raise first, and the call that waits for it ends a moment later, so that is waited for.
-        """
-        serving = self.serving
-        if serving.answers.has_told(why) or serving.is_outcome(why):
-            return
-        if serving.tasks:
-            self._deciding.add(task := self.context.reactor.loop.create_task(self._end_unless_told(why)))
-            task.add_done_callback(self._deciding.discard)
-        else:
-            self.end(why)
-
-    async def _end_unless_told(self, why: BaseException) -> None:
-        deadline, has_told = monotonic() + ENDING, self.serving.answers.has_told
-        while not has_told(why) and self.serving.tasks and monotonic() < deadline:
-            await self.context.reactor.change(deadline)  # also the end of a call is one
-        if not has_told(why):
-            self.end(why)
-
-    def end(self, why: BaseException) -> None:
-        """Code on the loop that serves no call has said sys.exit(): the process ends with it."""
-        if self.exit_asked is None:
-            self.exit_asked = why
-            self.control.on_stop(0.0)
-
-    def drive(self, calls: Sequence[Call[Any]], until: Callable[[], bool], deadline: float | None = None) -> bool:
-        """Block the thread that reads until `until()` holds or the deadline passes, reading and writing by hand: for
-        these calls; return whether it holds. Callbacks that are here, or come, are run."""
-        reactor = self.context.reactor
-        check_depth()
-        before, was_away = len(self.waiting), reactor.is_away and reactor.enter()
-        try:
-            self.waiting.extend(calls)
-            self.serving.inbox.serve_callbacks()
-            is_met = reactor.drive(until, deadline)
-            for call in calls:
-                self.waiting.remove(call)
-        except BaseException:
-            del self.waiting[before:]
-            raise
-        finally:
-            if was_away:
-                reactor.go_away()
-        return is_met
-
-    def drive_all(self, calls: Sequence[Call[Any]], is_met: Callable[[], bool], timeout: float | None) -> bool:
-        """As `drive`, for `timeout` seconds at most, and for calls that wait for a worker yet.
-
-        One that goes to this very process would be waited for in vain, so it fails; each is looked at once it was sent.
-        """
-        unsent = deque(calls)
-
-        def look() -> bool:
-            while unsent and unsent[0].state is not CallState.WAITING:
-                unsent.popleft().fail_in_circle(self)
-            return is_met()
-
-        return self.drive(calls, look, None if timeout is None else monotonic() + timeout)
-
-    def begin_to_wait(self, call: Call[Any]) -> None:
-        """Note that a call is waited for in another thread than the loop's, or by a loop that plain code runs in it;
-        until `end_to_wait`."""
-        is_blocked = get_ident() == self.context.reactor.thread and call not in self.waiting
-        self._begin_to_wait(call, [call], is_blocked)
-
-    def end_to_wait(self, call: Call[Any]) -> None:
-        """It has ended, or is not waited for any longer; nothing if it was not waited for. From any thread."""
-        waiters = self.context.reactor.waiters
-        if call in waiters:
-            waiters.discard(call)
-            with contextlib.suppress(ValueError):
-                self.waiting.remove(call)
-
-    async def wait_elsewhere(self, future: asyncio.Future[None], calls: Sequence[Call[Any]]) -> None:
-        """Await a future of another loop than mob's, which tells of these calls."""
-        is_blocked = get_ident() == self.context.reactor.thread  # plain code runs this loop in the thread of mob's
-        self._begin_to_wait(future, calls, is_blocked)
-        try:
-            await future
-        finally:
-            self.context.reactor.waiters.discard(future)
-            for call in calls if is_blocked else ():
-                self.waiting.remove(call)
-
-    def _begin_to_wait(self, waiter: Any, calls: Sequence[Call[Any]], is_blocked: bool) -> None:
-        """`is_blocked`: the loop's thread stands still until these calls are answered."""
-        stand_in = self.context.reactor.stand_in
-        if is_blocked:
-            self.waiting.extend(calls)
-            self.context.reactor.call(self._serve_what_was_read)
-        stand_in.begin_to_wait(waiter)
-        if is_blocked:
-            stand_in.hurry()
-
-    def _serve_what_was_read(self) -> None:
-        """The loop's thread has begun to wait for a call; the call may need a callback that is here already."""
-        if self.context.reactor.is_stood_in:
-            self.serving.inbox.serve_callbacks()
 
     def put_in_front(self, accept: Accept) -> Accept:
         """Has calls and messages go through there first; what comes behind it."""
@@ -604,16 +492,6 @@ class Peer:
         self.context.reactor.call_at(monotonic() + HOUSEKEEPING, self.keep_house)
         self.tidy()
         self.buffers.cool(monotonic())
-
-
-def check_depth() -> None:
-    """Raise RecursionError in the line that waits, while there is room for what reading an answer takes: it may be for
-    others."""
-    try:
-        sys._getframe(sys.getrecursionlimit() - DEEPEST)  # pyright: ignore[reportPrivateUsage]
-    except ValueError:
-        return
-    raise RecursionError(f"too deep to wait for a call: fewer than {DEEPEST} levels are left of Python's stack.")
 
 
 def _end_nothing(status: int) -> None:

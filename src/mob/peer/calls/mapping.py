@@ -262,7 +262,7 @@ class Map(Generic[T]):
                     peer.fail(call, error)
             return run.is_news or (pause is None and run.is_stuck)
 
-        peer.drive(calls, is_news, deadline)
+        peer.blocking.drive(calls, is_news, deadline)
 
     async def _wait_async(self) -> None:
         run = self._run
@@ -278,7 +278,7 @@ class Map(Generic[T]):
             if loop is run.peer.context.reactor.loop:
                 await future
             else:
-                await run.peer.wait_elsewhere(future, run.calls())
+                await run.peer.blocking.wait_elsewhere(future, run.calls())
         finally:
             if timer is not None:
                 timer.cancel()

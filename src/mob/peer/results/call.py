@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from mob.peer.calls.calling import Parked
     from mob.peer.links.contacts import Contact
     from mob.peer.peer import Peer
+    from mob.peer.results.blocking import Blocking
     from mob.wire import messages as m
     from mob.wire.references import Passage
 
@@ -267,11 +268,12 @@ class Call(Shapes, Shown[T]):
         if (error := deadlock_of(self)) is not None:
             self.cancel()
             raise error
-        peer.drive([self], self.done, None if timeout is None else monotonic() + timeout)
+        peer.blocking.drive([self], self.done, None if timeout is None else monotonic() + timeout)
 
-    def fail_in_circle(self, peer: Peer) -> None:
+    def fail_in_circle(self, blocking: Blocking) -> None:
         """Fail it if the thread of this process that is going to wait for it would have to answer it."""
-        if self._peer is peer and (error := deadlock_of(self)) is not None:
+        peer = self._peer
+        if peer.blocking is blocking and (error := deadlock_of(self)) is not None:
             self.contact.forget_call(self)
             peer.fail(self, error)
 
@@ -321,7 +323,7 @@ class Call(Shapes, Shown[T]):
         for entry in found:
             self._callbacks.remove(entry)
         if not any(context is not None for _, context, _ in self._callbacks):
-            self._peer.end_to_wait(self)
+            self._peer.blocking.end(self)
         return len(found)
 
     def get_loop(self) -> AbstractEventLoop:
@@ -348,7 +350,7 @@ class Call(Shapes, Shown[T]):
                 reactor.stand_in.begin_to_wait(self)
             return None
         if self.state is not DONE and running is not reactor.loop:  # which nest_asyncio has run within plain code
-            self._peer.begin_to_wait(self)  # until the callback is handed over
+            self._peer.blocking.begin(self)  # until the callback is handed over
         return running
 
     def _run_callbacks(self) -> None:
@@ -363,7 +365,7 @@ class Call(Shapes, Shown[T]):
                 if loop is None and context is None:
                     fn(begun := self)
                 elif loop is None:
-                    self._peer.end_to_wait(self)
+                    self._peer.blocking.end(self)
                     self._peer.handover.call_here(fn, begun := self, context)
                 else:
                     self._peer.handover.give(loop, fn, self, context)  # it raises only if nothing was given

@@ -200,4 +200,4 @@ class Driven(Event):
         peer = self._peer
         if self.is_set() or not peer.context.reactor.is_mine:
             return super().wait(timeout)
-        return peer.drive_all([call for call in self.calls if not call.done()], self.is_set, timeout)
+        return peer.blocking.drive_all([call for call in self.calls if not call.done()], self.is_set, timeout)

@@ -250,7 +250,7 @@ class Stream(Generic[T]):
         self._peer.context.check_process()
         reactor = self._peer.context.reactor
         if reactor.is_mine:
-            self._peer.drive([self._call], self._is_new)
+            self._peer.blocking.drive([self._call], self._is_new)
             return
         arrival = Lock()
         arrival.acquire()
@@ -268,7 +268,7 @@ class Stream(Generic[T]):
         if loop is self._peer.context.reactor.loop:
             await future
         else:
-            await self._peer.wait_elsewhere(future, [self._call])
+            await self._peer.blocking.wait_elsewhere(future, [self._call])
 
 
 class RemoteIterator:

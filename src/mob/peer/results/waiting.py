@@ -126,7 +126,7 @@ class _Watch(Generic[T]):
         if is_met():
             return True
         if self._driven is not None:
-            return self._driven.drive_all([call for call in self.calls if not call.done()], is_met, timeout)
+            return self._driven.blocking.drive_all([call for call in self.calls if not call.done()], is_met, timeout)
         reactors = {call.peer.context.reactor for call in self.calls}
         for reactor in reactors:
             reactor.stand_in.begin_to_wait(self)

@@ -48,6 +48,7 @@ class Inbox:
         self._context = peer.context
         self._serving = serving
         self._start_call = serving.start_call
+        self._blocked_for = peer.blocking.calls
         self._laps = Laps(serving)
         self.firsts = Firsts(peer.context.reactor.loop, self.work)
         self._limit = limit
@@ -91,7 +92,7 @@ class Inbox:
                 if self._context.reactor.driving:
                     self._urgent.append((link, contact, message, callback))
                     return
-            elif self._peer.waiting and limits.is_circle(message, contact.uid, self._peer):
+            elif self._blocked_for and limits.is_circle(message, contact.uid, self._peer):
                 self._refuse(link, message, limits.deadlock(message, contact, self._peer))
                 return
             if len(self.calls) >= self._limit:

@@ -52,7 +52,9 @@ class Inviting:
         known, peer = self.known, self._peer
         if self._has_ended or not (len(known) or self._is_full):
             return
-        if peer.waiting:  # the loop is blocked until an answer comes, which may depend on the very calls that wait here
+        if (
+            peer.blocking.calls
+        ):  # the loop is blocked until an answer comes, which may depend on the very calls that wait here
             if not self._is_held_back:
                 peer.context.reactor.loop.call_soon(self._handle_free)
                 self._is_held_back = True
@@ -85,7 +87,7 @@ class Inviting:
 
     def look_after(self) -> None:
         """Invite callers that were not, though the loop is free again; once a second while calls are in hand."""
-        if self._is_held_back and not self._peer.waiting:
+        if self._is_held_back and not self._peer.blocking.calls:
             self._handle_free()
 
     def _cost(self, name: str) -> int:

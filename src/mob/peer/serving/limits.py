@@ -40,7 +40,7 @@ def is_circle(call: m.Call, caller: int, peer: Peer) -> bool:
     numbers = {number for uid, number in pairs if uid == peer.context.uid}
     if caller == peer.context.uid:
         numbers.add(call.id)
-    return any(waited.state is State.SENT and waited.request.id in numbers for waited in peer.waiting)
+    return any(waited.state is State.SENT and waited.request.id in numbers for waited in peer.blocking.calls)
 
 
 def deadlock(call: m.Call, contact: Contact, peer: Peer) -> Deadlock:
