@@ -85,7 +85,6 @@ OWED = frozenset(
         ("mob.peer.operating.following", "mob.peer.peer"),
         ("mob.peer.operating.machines", "mob.peer.peer"),
         ("mob.peer.operating.steering", "mob.peer.peer"),
-        ("mob.peer.peer", "mob.mobster.tracing"),
         ("mob.peer.references.buffers", "mob.peer.peer"),
         ("mob.peer.references.descriptors", "mob.peer.peer"),
         ("mob.peer.references.functions", "mob.peer.peer"),

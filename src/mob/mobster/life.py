@@ -196,7 +196,7 @@ class Life:
         well."""
         try:
             if self.order.trace is not None:
-                self.peer.tracing = importlib.import_module("mob.mobster.tracing").start(self.order)
+                self.peer.context.tracing = importlib.import_module("mob.mobster.tracing").start(self.order)
             for each in self.order.setup:
                 module, _, function = each.partition(":")
                 getattr(importlib.import_module(module), function)(self.peer)

@@ -10,7 +10,7 @@ import logging
 import os
 from collections import deque
 from itertools import count
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from mob.core.roster import Roster
 from mob.errors import NotInMobster, WrongProcess
@@ -18,6 +18,9 @@ from mob.peer.complaints import Complaints
 from mob.plan import FRAME_LIMIT
 from mob.rim.board import Board
 from mob.rim.reactor import Reactor
+
+if TYPE_CHECKING:
+    from mob.peer.tracing import Tracing
 
 MOST_UNHEARD = 1000
 """Errors nobody asked for that wait to be logged while plain code blocks the loop; beyond that the oldest go."""
@@ -48,6 +51,7 @@ class Context:
         "reactor",
         "role",
         "roster",
+        "tracing",
         "uid",
         "unheard",
     )
@@ -67,6 +71,8 @@ class Context:
         self.roster = Roster()
         self.board: Board | None = None
         """The loads of all mobsters, from the welcome on."""
+        self.tracing: Tracing | None = None
+        """The traces of OpenTelemetry, if they are wanted."""
         self.complaints = Complaints(reactor)
         self.call_numbers = count(1)
         """Each call of this process has one of its own, whatever process it goes to."""

@@ -11,7 +11,7 @@ import socket
 import weakref
 from collections.abc import Callable, Iterator
 from time import monotonic
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 from msgspec import Raw
 
@@ -45,9 +45,6 @@ from mob.wire import failures, messages as m
 from mob.wire.codec import Codec
 from mob.wire.references import AnyReference, Handle, Reference
 from mob.wire.sharing import LARGE, holds_large
-
-if TYPE_CHECKING:
-    from mob.mobster.tracing import Tracing
 
 HOUSEKEEPING = 1.0
 """Seconds after which what was dropped while nothing arrived is given back."""
@@ -121,8 +118,6 @@ class Peer:
         self._expected = self.serving.inviting.known.expected
         self.when_parked: Callable[[], None] | None = None
         """Called on the loop's thread when a call begins to wait for a worker; a client has something to tell then."""
-        self.tracing: Tracing | None = None
-        """The traces of OpenTelemetry, if they are wanted."""
         self.heard_at = 0.0
         """When the frame has arrived whose messages are handled."""
         self._interrupt: BaseException | None = None  # what came up while a frame was handled, and is not an answer
@@ -217,8 +212,8 @@ class Peer:
         """A call that was made here ends without an answer."""
         if self.serving.tallies is not None:
             self.serving.tallies.lose(call.label, error)
-        if self.tracing is not None and isinstance(call, Call):
-            self.tracing.end_unserved(call, error)
+        if self.context.tracing is not None and isinstance(call, Call):
+            self.context.tracing.end_unserved(call, error)
         call.fail(error)
 
     def abandon(self) -> None:

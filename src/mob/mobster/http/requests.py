@@ -17,7 +17,7 @@ from mob.mobster.http.access import LEFT, AccessLog
 from mob.peer.calls.request_ids import http_request
 
 if TYPE_CHECKING:
-    from mob.mobster.tracing import Tracing
+    from mob.peer.tracing import Tracing
 
 Application = Callable[[Any, Any, Any], Awaitable[str | None]]
 """What serves a request; it may return the class of one that got no answer."""

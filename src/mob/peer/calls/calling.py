@@ -131,7 +131,7 @@ class Calling:
         call = export.new_call(peer, export.label, export.role if special is None else "")
         try:
             served = current()
-            carried = carried_by_call(served) if peer.tracing is None else self._carry(call)
+            carried = carried_by_call(served) if peer.context.tracing is None else self._carry(call)
             if served is None and options is DEFAULTS:  # by far the most
                 body: Body = (export.name, args_body, named, None, (), carried)
             else:
@@ -205,7 +205,7 @@ class Calling:
             times, chain = self._inherit(served, None)
             if times is not None:
                 peer.limit(call, times)
-            carried = carried_by_call(served) if peer.tracing is None else self._carry(call)
+            carried = carried_by_call(served) if peer.context.tracing is None else self._carry(call)
             self._send(contact, call, (target, args_body, named, times, chain, carried), passage)
         except BaseException as error:
             self._end_unmade(call, passage, error)
@@ -220,7 +220,7 @@ class Calling:
 
     def _carry(self, call: Call[Any]) -> str:
         """The context of OpenTelemetry that goes along with a call."""
-        tracing = self._peer.tracing
+        tracing = self._context.tracing
         assert tracing is not None
         carried = tracing.carried()
         tracing.accompany(call, carried)
@@ -262,7 +262,7 @@ class Calling:
     def send(self, contacts: Sequence[Contact], obj: Any) -> None:
         """Sends a message to each of them. `Busy` if there were some that read too slowly, when the others have it."""
         peer = self._peer
-        carried = carried_by_message() if peer.tracing is None else peer.tracing.carried()
+        carried = carried_by_message() if peer.context.tracing is None else peer.context.tracing.carried()
         message = m.Message(Raw(peer.encode(obj, "message")), carried)
         passage = peer.callbacks.take() if peer.callbacks.encoding else ()
         slow: list[str] = []
@@ -302,7 +302,7 @@ class Calling:
         self.look_for_app(route)
         body = Raw(peer.encode(obj, "message"))
         passage = peer.callbacks.take() if peer.callbacks.encoding else ()
-        carried = carried_by_message() if peer.tracing is None else peer.tracing.carried()
+        carried = carried_by_message() if peer.context.tracing is None else peer.context.tracing.carried()
         self._wait(Parked(None, ("", body, (), None, (), carried), passage, WAIT), route)
 
     def parked(self) -> dict[str, int]:

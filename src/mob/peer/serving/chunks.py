@@ -114,8 +114,8 @@ class Chunk:
     def start(self) -> None:
         """Begin with the items; `Busy` if too many calls wait for a thread already."""
         serving, threads = self._serving, self._serving.threads
-        if self._peer.tracing is not None and self._is_direct:
-            self._function = self._peer.tracing.wrap(
+        if self._context.tracing is not None and self._is_direct:
+            self._function = self._context.tracing.wrap(
                 self._function, self._export.label, self._call, self._contact.name, self._arrived
             )
         if threads is not None and self._is_direct:

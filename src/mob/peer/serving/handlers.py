@@ -118,7 +118,7 @@ class Handlers:
         SERVED.set((contact, None, link))
         token = CARRIED.set(message.trace)
         try:
-            with nullcontext() if (tracing := self._peer.tracing) is None else tracing.attached(message.trace):
+            with nullcontext() if (tracing := self._context.tracing) is None else tracing.attached(message.trace):
                 self.fire("message", obj)
         finally:
             CARRIED.reset(token)

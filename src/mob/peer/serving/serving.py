@@ -141,7 +141,7 @@ class Serving:
                     self._peer.discard(call)
                     raise unknown_export(self._context.role or "a client", str(name), self.exports)
                 function = export.function
-                if self._peer.tracing is not None:
+                if self._context.tracing is not None:
                     function = self._traced(function, export.label, call, contact)
                 args, kwargs = export.decode(call.args, call.kwargs[0] if call.kwargs else None)
                 if call.times is not None and monotonic() >= call.times[1]:
@@ -157,7 +157,7 @@ class Serving:
                     self.running.enter(export)
             else:
                 function, codec = callback, self._peer.codec
-                if self._peer.tracing is not None:
+                if self._context.tracing is not None:
                     function = self._traced(function, f"{self._context.role or 'client'}.callback", call, contact)
                 kwargs: dict[str, Any] = {}
                 if call.kwargs:
@@ -171,7 +171,7 @@ class Serving:
             self._invoke(link, contact, call, function, args, kwargs)
 
     def _traced(self, function: Function, label: str, call: m.Call, contact: Contact) -> Function:
-        tracing = self._peer.tracing
+        tracing = self._context.tracing
         assert tracing is not None
         wrapped: Function = tracing.wrap(function, label, call, contact.name, self.inbox.arrived)
         return wrapped

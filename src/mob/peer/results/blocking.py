@@ -1,0 +1,128 @@
+"""Waits that block the loop's thread: it reads and writes the links by hand until the answer is there.
+
+While plain code waits so, callbacks that come are run, for the answer may depend on them, and all other calls stay in
+the inbox. What is waited for is listed here, because a call that comes back to this very thread could never be served.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+from collections import deque
+from collections.abc import Callable, Sequence
+from threading import get_ident
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from mob.core.states import Call as State
+from mob.rim.reactor import Reactor
+
+if TYPE_CHECKING:
+    from mob.peer.results.call import Call
+
+DEEPEST = 120
+"""Levels of the stack that reading by hand may take."""
+
+
+class Blocking:
+    """The calls that the loop's thread is blocked for."""
+
+    def __init__(self, reactor: Reactor) -> None:
+        self._reactor = reactor
+        self.calls: list[Call[Any]] = []
+        """Calls for whose answers the loop's thread is blocked."""
+        self.serve_callbacks: Callable[[], None] = _serve_nothing
+        """Runs the callbacks that have arrived; whoever has the inbox says it."""
+
+    def __repr__(self) -> str:
+        return f"<Blocking for {len(self.calls)} calls>"
+
+    def drive(self, calls: Sequence[Call[Any]], until: Callable[[], bool], deadline: float | None = None) -> bool:
+        """Block the thread that reads until `until()` holds or the deadline passes, reading and writing by hand: for
+        these calls; return whether it holds. Callbacks that are here, or come, are run."""
+        reactor = self._reactor
+        check_depth()
+        before, was_away = len(self.calls), reactor.is_away and reactor.enter()
+        try:
+            self.calls.extend(calls)
+            self.serve_callbacks()
+            is_met = reactor.drive(until, deadline)
+            for call in calls:
+                self.calls.remove(call)
+        except BaseException:
+            del self.calls[before:]
+            raise
+        finally:
+            if was_away:
+                reactor.go_away()
+        return is_met
+
+    def drive_all(self, calls: Sequence[Call[Any]], is_met: Callable[[], bool], timeout: float | None) -> bool:
+        """As `drive`, for `timeout` seconds at most, and for calls that wait for a worker yet.
+
+        One that goes to this very process would be waited for in vain, so it fails; each is looked at once it was sent.
+        """
+        unsent = deque(calls)
+
+        def look() -> bool:
+            while unsent and unsent[0].state is not State.WAITING:
+                unsent.popleft().fail_in_circle(self)
+            return is_met()
+
+        return self.drive(calls, look, None if timeout is None else monotonic() + timeout)
+
+    def begin(self, call: Call[Any]) -> None:
+        """Note that a call is waited for in another thread than the loop's, or by a loop that plain code runs in it;
+        until `end`."""
+        is_blocked = get_ident() == self._reactor.thread and call not in self.calls
+        self._begin(call, [call], is_blocked)
+
+    def end(self, call: Call[Any]) -> None:
+        """Note that a call has ended, or is not waited for any longer; nothing if it was not waited for. From any
+        thread."""
+        waiters = self._reactor.waiters
+        if call in waiters:
+            waiters.discard(call)
+            with contextlib.suppress(ValueError):
+                self.calls.remove(call)
+
+    async def wait_elsewhere(self, future: asyncio.Future[None], calls: Sequence[Call[Any]]) -> None:
+        """Await a future of another loop than mob's, which tells of these calls."""
+        is_blocked = get_ident() == self._reactor.thread  # plain code runs this loop in the thread of mob's
+        self._begin(future, calls, is_blocked)
+        try:
+            await future
+        finally:
+            self._reactor.waiters.discard(future)
+            for call in calls if is_blocked else ():
+                self.calls.remove(call)
+
+    def _begin(self, waiter: Any, calls: Sequence[Call[Any]], is_blocked: bool) -> None:
+        """`is_blocked`: the loop's thread waits until these calls are answered."""
+        stand_in = self._reactor.stand_in
+        if is_blocked:
+            self.calls.extend(calls)
+            self._reactor.call(self._serve_what_was_read)
+        stand_in.begin_to_wait(waiter)
+        if is_blocked:
+            stand_in.hurry()
+
+    def _serve_what_was_read(self) -> None:
+        """The loop's thread has begun to wait for a call; the call may need a callback that is here already."""
+        if self._reactor.is_stood_in:
+            self.serve_callbacks()
+
+
+def check_depth() -> None:
+    """Raise RecursionError in the line that waits, while there is room for what reading an answer takes: it may be for
+    others."""
+    try:
+        sys._getframe(sys.getrecursionlimit() - DEEPEST)  # pyright: ignore[reportPrivateUsage]
+    except ValueError:
+        return
+    raise RecursionError(f"too deep to wait for a call: fewer than {DEEPEST} levels are left of Python's stack.")
+
+
+def _serve_nothing() -> None:
+    """In a process without an inbox."""
