@@ -63,7 +63,7 @@ class Client:
         self._peer = Peer(self._reactor, sock, frame_limit=FRAME_LIMIT)
         self._context = self._peer.context
         self._thread = threading.Thread(target=self._reactor.run, name=f"mob-client-{app}", daemon=True)
-        self._steering = Steering(self._peer)
+        self._steering = Steering(self._peer.context, self._peer.control)
         self._changes = self._peer.control.changes
         self._gone = threading.Event()
         self._door = "" if node else sock.getpeername()
@@ -103,7 +103,7 @@ class Client:
             self._free()
             pid = self.kingpin_pid or None if silent else None
             raise AppNotRunning(f"the app {self.app!r} did not let this client in: {why}", pid)
-        peer.when_parked = Backlog(peer).handle_parked
+        peer.when_parked = Backlog(peer.context, peer.calling, peer.control).handle_parked
         if self._near is None:
             control.come_back = self._come_back
         self._reactor.call(peer.keep_house)
@@ -221,7 +221,7 @@ class Client:
         ['a', 'b']
         """
         self._check_open()
-        return machines(self._peer)
+        return machines(self._peer.context)
 
     @property
     def cut(self) -> str:
@@ -293,7 +293,7 @@ class Client:
         """
         self._check_open()
         pids = {member.uid: member.pid for member in list(self._context.roster)}
-        calls = {pids[uid]: self._steering.stacks(uid) for uid in uids_of(self._peer, target)}
+        calls = {pids[uid]: self._steering.stacks(uid) for uid in uids_of(self._peer.context, target)}
         done = {pid: call.result(PATIENCE) for pid, call in calls.items()}
         return {pid: each.text or each.error for pid, each in done.items()}
 
@@ -307,7 +307,7 @@ class Client:
         >>> for line in app.logs("back", last=10): print(line.text)        # doctest: +SKIP
         """
         self._check_open()
-        role, index, pid = wanted(self._peer, target)
+        role, index, pid = wanted(self._peer.context.roster, target)
         return self._lines(role, index, pid, last, follow)
 
     def _lines(self, role: str, index: int, pid: int, last: int, follow: bool) -> Iterator[m.Line]:
@@ -439,10 +439,10 @@ def connect(app: str, node: str | None = None) -> Client:
 
 def open_at(peer: Peer, app: str, node: str, near: Client | None = None) -> Client:
     """A client of the Kingpin of a machine, reached through that peer; not on its loop's thread."""
-    machine = machine_of(peer, app, node)
+    machine = machine_of(peer.context, app, node)
     if machine.is_here:
         raise MobError(f"{node!r} is this machine: what runs here needs no other way to it.")
-    client = Client(app, link_to(peer, app, machine), near, node).open()
+    client = Client(app, link_to(peer.control, app, machine), near, node).open()
     try:
         client.kingpin_pid = client.metrics().kingpin_pid
     except BaseException:

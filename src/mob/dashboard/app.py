@@ -46,7 +46,7 @@ class Server(uvicorn.Server):
 def serve(host: str, port: int, token: str) -> None:
     """Serves until the process is told to end."""
     peer = api.current("dashboard")
-    steering = Steering(peer)
+    steering = Steering(peer.context, peer.control)
     machines = Machines(peer)
     feed = Feed(steering, peer.context, machines)
     actions = Actions(steering, feed, peer.context.roster.check_role, machines)

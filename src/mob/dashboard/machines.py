@@ -89,7 +89,7 @@ class Machines:
 
     async def look(self, on_lines: Callable[[str, m.Lines], None], last: int) -> list[tuple[str, m.HistoryIs]]:
         """Asks all of them; what is new of their past. Machines that are new are connected to meanwhile."""
-        for machine in machines(self._peer):
+        for machine in machines(self._peer.context):
             known = machine.name in self._others or machine.name in self._coming
             if not machine.is_here and not machine.why_not and not known:
                 self._coming[machine.name] = asyncio.create_task(self._connect(machine.name, on_lines, last))

@@ -92,7 +92,7 @@ class Life:
         self.peer.context.uid = order.uid
         if order.role.callers:
             self.peer.admit_only(order.role.callers)
-        self.early = Early(self.peer, self._collect_exports)
+        self.early = Early(self.peer.serving, order.role.name, self._collect_exports)
         is_watched = order.role.hang_timeout is not None or order.role.max_workers is not None
         asked = Listening(self.peer.control)
         self.sharing = Sharing(asked.ask, asked.give_back, self._handle_listening, asked.leave)

@@ -95,7 +95,7 @@ class Peer:
         self.blocking = Blocking(reactor)
         self.handover = Handover(reactor, self.blocking.end)
         self.handlers = Handlers(self)
-        self.hooks = ErrorHooks(self)
+        self.hooks = ErrorHooks(self.context, lambda: self.handlers.of("error"), lambda link: self.contacts.find(link))
         self.callbacks = Callbacks(self)
         self.buffers = Buffers(self, shared_memory)
         self.descriptors = Descriptors(self)
@@ -113,7 +113,7 @@ class Peer:
         self._accept, self._work = self.serving.inbox.accept, self.serving.inbox.work
         self.admission: Admission | None = None
         """Who may call this process, if not everybody may."""
-        self.fencing = Fencing(self)
+        self.fencing = Fencing(self.context, self.put_in_front, self.serving.answers.refuse, self.discard)
         self.control = Control(self, control, frame_limit)
         self._expected = self.serving.inviting.known.expected
         self.when_parked: Callable[[], None] | None = None
@@ -247,7 +247,7 @@ class Peer:
 
     def admit_only(self, callers: tuple[str, ...]) -> None:
         """From now on looks who it is that calls or sends."""
-        self.admission = Admission(self, callers, self._accept)
+        self.admission = Admission(self.context, callers, self._accept, self.serving.answers.refuse, self.discard)
         self._accept = self.admission.accept
 
     # --------------------------------------------------------------------------------------------- the links

@@ -7,16 +7,15 @@ from time import monotonic
 from typing import Any, cast
 
 from mob.peer.calls.backlog import FIRST, INTERVAL, Backlog
-from mob.peer.peer import Peer
 from mob.wire.messages import Parked
 
 
 class Client:
-    """As much of a peer as a backlog sees: timers that ring when the test says so, and what was said."""
+    """What a backlog sees of context, calls and control: timers that ring when the test says so, and what was said."""
 
     def __init__(self) -> None:
         self.name = "client (pid 7)"
-        self.reactor = self.control = self.calling = self
+        self.reactor: Any = self
         self.is_closed = False
         self.calls: dict[str, int] = {}
         self.size = 0
@@ -49,7 +48,7 @@ class Client:
 
 def made() -> tuple[Client, Backlog]:
     client = Client()
-    return client, Backlog(cast(Peer, cast(Any, client)))
+    return client, Backlog(cast(Any, client), cast(Any, client), cast(Any, client))
 
 
 def test_what_waits_is_told_after_a_moment_and_then_once_a_second_until_it_does_not() -> None:

@@ -11,9 +11,10 @@ import contextlib
 import sys
 import threading
 import traceback
+from collections import Counter
 from collections.abc import Callable
 from time import monotonic, process_time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from mob.mobster.debugger import debugging
 from mob.peer.serving.measure.tallies import MOST_TALLIES
@@ -22,7 +23,6 @@ from mob.rim.processes import ResidentMemory
 from mob.wire import messages as m
 
 if TYPE_CHECKING:
-    from mob.mobster.http.requests import Requests
     from mob.peer.peer import Peer
 
 FRAMES, AWAITED = ("cr_frame", "gi_frame", "ag_frame"), ("cr_await", "gi_yieldfrom", "ag_await")
@@ -32,6 +32,23 @@ REST = 2.9
 """Seconds between two beats of a process that rests: every third second, whenever in it the thread wakes."""
 MOST_TASKS = 100
 """Tasks whose stacks are shown."""
+
+
+class ServedRequests(Protocol):
+    """The HTTP requests of a role that serves an application, as numbers that any thread may read."""
+
+    open: int
+    answered: Counter[str]
+
+    @property
+    def ended(self) -> int:
+        """How many requests have ended."""
+        ...
+
+    @property
+    def waiting(self) -> int:
+        """How many of the open ones have not begun."""
+        ...
 
 
 class Vitals:
@@ -58,7 +75,7 @@ class Vitals:
         self._said_blocked = ""
         self._debugged_at = 0.0  # when a debugger was last seen to have stopped the loop
         self._requested = 0  # HTTP requests that had ended at the last beat
-        self.requests: Requests | None = None
+        self.requests: ServedRequests | None = None
         """The HTTP requests of a role that serves an application."""
         self._memory = ResidentMemory()
 

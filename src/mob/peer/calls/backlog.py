@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING
 from mob.wire import messages as m
 
 if TYPE_CHECKING:
-    from mob.peer.peer import Peer
+    from mob.peer.calls.calling import Calling
+    from mob.peer.context import Context
+    from mob.peer.links.control import Control
 
 FIRST = 0.1
 """Seconds from the moment at which a call begins to wait until the Kingpin is told."""
@@ -26,9 +28,10 @@ INTERVAL = 1.0
 class Backlog:
     """What waits in one client, as its Kingpin knows it. On the loop's thread only."""
 
-    def __init__(self, peer: Peer) -> None:
-        self._peer = peer
-        self._context = peer.context
+    def __init__(self, context: Context, calling: Calling, control: Control) -> None:
+        self._context = context
+        self._calling = calling
+        self._control = control
         self._is_watching = False  # a timer runs
         self._is_told = False  # the Kingpin knows of calls that wait
 
@@ -42,12 +45,11 @@ class Backlog:
             self._context.reactor.call_at(monotonic() + FIRST, self._look)
 
     def _look(self) -> None:
-        peer = self._peer
-        calling = peer.calling
-        calls = {} if peer.control.is_closed else calling.parked()
+        calling, control = self._calling, self._control
+        calls = {} if control.is_closed else calling.parked()
         if calls or self._is_told:
-            peer.control.post(m.Parked(calls, {role: calling.parked_bytes(role) for role in calls}))
+            control.post(m.Parked(calls, {role: calling.parked_bytes(role) for role in calls}))
         self._is_told = bool(calls)
-        self._is_watching = not peer.control.is_closed and calling.waiting > 0
+        self._is_watching = not control.is_closed and calling.waiting > 0
         if self._is_watching:
-            peer.context.reactor.call_at(monotonic() + INTERVAL, self._look)
+            self._context.reactor.call_at(monotonic() + INTERVAL, self._look)

@@ -17,7 +17,7 @@ import msgspec
 from mob.wire import messages as m
 
 if TYPE_CHECKING:
-    from mob.peer.peer import Peer
+    from mob.core.roster import Roster
 
 KINGPIN = "kingpin"
 WAITING_LIMIT = 16 * 1024 * 1024
@@ -64,14 +64,14 @@ class Following:
                 return
 
 
-def wanted(peer: Peer, target: str | int) -> tuple[str, int, int]:
+def wanted(roster: Roster, target: str | int) -> tuple[str, int, int]:
     """Whose lines are meant: the role, its index (-1: any), the pid (0: any). `UnknownRole` if there is no such."""
     if isinstance(target, int):
         return "", -1, target
-    if not target or target == KINGPIN or target in peer.context.roster.roles:
+    if not target or target == KINGPIN or target in roster.roles:
         return target, -1, 0
     role, dot, index = target.rpartition(".")
-    if dot and index.isdecimal() and role in peer.context.roster.roles:
+    if dot and index.isdecimal() and role in roster.roles:
         return role, int(index), 0
-    peer.context.roster.check_role(target)
+    roster.check_role(target)
     return target, -1, 0

@@ -19,7 +19,8 @@ from mob.wire.messages.base import Base
 
 if TYPE_CHECKING:
     from mob.core.roster import Roster
-    from mob.peer.peer import Peer
+    from mob.peer.context import Context
+    from mob.peer.links.control import Control
 
 REACH = 5.0
 """Seconds within which a link to the Kingpin of another machine has to be there."""
@@ -39,9 +40,9 @@ class Machine(Base, frozen=True):
     """How many places each role has there."""
 
 
-def machines(peer: Peer) -> list[Machine]:
+def machines(context: Context) -> list[Machine]:
     """All of them, the own one first, the others by name; none if there is no cluster."""
-    roster, own = peer.context.roster, m.node_of(peer.context.uid)
+    roster, own = context.roster, m.node_of(context.uid)
     found = [_machine(roster, node, own) for node in list(roster.nodes.values())]
     return sorted(found, key=lambda machine: (not machine.is_here, machine.name))
 
@@ -54,14 +55,14 @@ def _machine(roster: Roster, node: m.Node, own: int) -> Machine:
     return Machine(node.name, node.number, is_here, "" if is_here else roster.cut, places)
 
 
-def machine_of(peer: Peer, app: str, name: str) -> Machine:
+def machine_of(context: Context, app: str, name: str) -> Machine:
     """The machine of that name. `UnknownTarget` if there is none, with the nearest names; `Unavailable` if it cannot
     be reached."""
-    known = {machine.name: machine for machine in machines(peer)}
+    known = {machine.name: machine for machine in machines(context)}
     if not known:
         raise UnknownTarget(f"{name!r} is meant to be a machine, and the app {app!r} is in no cluster of machines.")
     if name not in known:
-        cut = f" (The others cannot be reached now: {peer.context.roster.cut}.)" if peer.context.roster.cut else ""
+        cut = f" (The others cannot be reached now: {context.roster.cut}.)" if context.roster.cut else ""
         raise UnknownTarget(f"there is no machine {name!r} in the cluster of {app!r}. {nearest(name, known)}{cut}")
     machine = known[name]
     if machine.why_not:
@@ -69,9 +70,9 @@ def machine_of(peer: Peer, app: str, name: str) -> Machine:
     return machine
 
 
-def link_to(peer: Peer, app: str, machine: Machine, patience: float = REACH) -> socket.socket:
+def link_to(control: Control, app: str, machine: Machine, patience: float = REACH) -> socket.socket:
     """A link to the Kingpin of another machine; not on the loop's thread. `Unavailable` if it does not come."""
-    call = peer.control.reach(machine.number)
+    call = control.reach(machine.number)
     why = ""
     try:
         return call.result(patience)

@@ -14,16 +14,16 @@ from mob.peer.results.call import Call
 from mob.wire import messages as m
 
 if TYPE_CHECKING:
-    from mob.peer.peer import Peer
+    from mob.peer.context import Context
+    from mob.peer.links.control import Control
 
 
 class Steering:
     """The requests of one process to its Kingpin."""
 
-    def __init__(self, peer: Peer) -> None:
-        self._peer = peer
-        self._context = peer.context
-        self._control = peer.control
+    def __init__(self, context: Context, control: Control) -> None:
+        self._context = context
+        self._control = control
 
     def __repr__(self) -> str:
         return f"<Steering of {self._context.app!r}>"
@@ -96,26 +96,26 @@ def text_of(done: m.Done) -> str:
     return done.text
 
 
-def uids_of(peer: Peer, target: str | int) -> list[int]:
+def uids_of(context: Context, target: str | int) -> list[int]:
     """The mobsters that are meant: of a role, or the one with a pid. `MobError` if there are none."""
     if isinstance(target, int):
-        own = [each for each in peer.context.roster.mobsters() if each.pid == target and _is_here(peer, each)]
+        own = [each for each in context.roster.mobsters() if each.pid == target and _is_here(context, each)]
         if not own:
-            raise MobError(f"no mobster has the pid {target}{_on(peer)}. `mob ps` lists them.")
+            raise MobError(f"no mobster has the pid {target}{_on(context)}. `mob ps` lists them.")
         member = own[-1]
         return [member.uid]
-    peer.context.roster.check_role(target)
-    there = [member for member in peer.context.roster.of_role(target) if _is_here(peer, member)]
+    context.roster.check_role(target)
+    there = [member for member in context.roster.of_role(target) if _is_here(context, member)]
     if not there:
-        raise MobError(f"the role {target!r} has no mobster{_on(peer)} at this moment.")
+        raise MobError(f"the role {target!r} has no mobster{_on(context)} at this moment.")
     return [member.uid for member in sorted(there, key=lambda member: (member.index, member.uid))]
 
 
-def _is_here(peer: Peer, member: m.Member) -> bool:
+def _is_here(context: Context, member: m.Member) -> bool:
     """Whether it is one of those that the own Kingpin can be asked about."""
-    return m.node_of(member.uid) == m.node_of(peer.context.uid)
+    return m.node_of(member.uid) == m.node_of(context.uid)
 
 
-def _on(peer: Peer) -> str:
-    node = peer.context.roster.node_name(peer.context.uid)
+def _on(context: Context) -> str:
+    node = context.roster.node_name(context.uid)
     return f" on the machine {node!r}" if node else ""

@@ -16,10 +16,13 @@ from mob.rim.link import Link
 from mob.wire import messages as m
 
 if TYPE_CHECKING:
+    from mob.peer.context import Context
     from mob.peer.links.contacts import Contact
-    from mob.peer.peer import Peer
 
 Accept = Callable[[Link, "Contact", "m.Call | m.Message"], None]
+"""Takes in a call or a message."""
+Refuse = Callable[[Link, m.Call, BaseException], None]
+"""Fails a call that nobody has looked into."""
 REMEMBERED = 1000
 """Senders whose dropped messages were told of; beyond that they are told of again."""
 
@@ -27,9 +30,17 @@ REMEMBERED = 1000
 class Admission:
     """The door of a process that is not open to everybody."""
 
-    def __init__(self, peer: Peer, callers: tuple[str, ...], accept: Accept) -> None:
-        self._peer = peer
-        self._context = peer.context
+    def __init__(
+        self,
+        context: Context,
+        callers: tuple[str, ...],
+        accept: Accept,
+        refuse: Refuse,
+        discard: Callable[[m.Call | m.Message], None],
+    ) -> None:
+        self._context = context
+        self._refuse = refuse
+        self._discard = discard
         self._callers = frozenset(callers)
         self._accept = accept
         self._told: set[int] = set()  # uids of those whose messages were dropped
@@ -46,9 +57,9 @@ class Admission:
         if self.may_call(contact.member.role) or _is_exempt(contact, message):
             self._accept(link, contact, message)
         elif isinstance(message, m.Call):
-            self._peer.serving.answers.refuse(link, message, self.refusal(contact, str(m.export_of(message.target))))
+            self._refuse(link, message, self.refusal(contact, str(m.export_of(message.target))))
         else:
-            self._peer.discard(message)
+            self._discard(message)
             self._tell(contact)
 
     def refusal(self, contact: Contact, target: str) -> Forbidden:

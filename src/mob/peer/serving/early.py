@@ -22,7 +22,7 @@ from mob.wire import messages as m
 
 if TYPE_CHECKING:
     from mob.peer.links.contacts import Contact
-    from mob.peer.peer import Peer
+    from mob.peer.serving.serving import Serving
     from mob.peer.serving.turns import Line
 
 PATIENCE = 1.0
@@ -34,11 +34,11 @@ LOOK = 0.01
 class Early:
     """The exports of a module that may define more, and the calls that wait for those."""
 
-    def __init__(self, peer: Peer, collect: Callable[[], None]) -> None:
-        self._peer = peer
-        self._context = peer.context
+    def __init__(self, serving: Serving, role: str, collect: Callable[[], None]) -> None:
+        self._serving = serving
+        self._role = role
         self._collect = collect  # adds to the exports what the module has defined by now
-        self._exports = peer.serving.exports
+        self._exports = serving.exports
         self._line: Line = OrderedDict()
         self._missing: set[str | int] = set()  # the names that calls wait for
         self._is_looking = False
@@ -60,18 +60,18 @@ class Early:
         if self._is_over:
             return False
         self._missing.add(m.export_of(call.target))
-        self._peer.serving.turns.put(self._line, link, call, (contact, monotonic() + PATIENCE), is_read=False)
+        self._serving.turns.put(self._line, link, call, (contact, monotonic() + PATIENCE), is_read=False)
         self._look_soon()
         return True
 
     def end(self) -> None:
         """Decide what still waits: the module has been imported. From any thread."""
         self._is_over = True
-        self._context.reactor.call(self._look)
+        self._serving.reactor.call(self._look)
 
     def _look_soon(self) -> None:
         if not self._is_looking:
-            self._context.reactor.loop.call_later(LOOK, self._look)  # not while the loop stands still
+            self._serving.loop.call_later(LOOK, self._look)  # not while the loop stands still
             self._is_looking = True
 
     def _look(self) -> None:
@@ -87,17 +87,15 @@ class Early:
             if name in self._missing or (name not in self._exports and now < until and not self._is_over):
                 self._missing.add(name)
             else:
-                self._peer.serving.ends.attend(
-                    waiting.link, waiting.call, self._decide, waiting.link, contact, waiting.call
-                )
+                self._serving.ends.attend(waiting.link, waiting.call, self._decide, waiting.link, contact, waiting.call)
         if self._line:
             self._look_soon()
 
     def _decide(self, link: Link, contact: Contact, call: m.Call) -> None:
-        serving = self._peer.serving
+        serving = self._serving
         serving.turns.drop(link, call.id)
         name = m.export_of(call.target)
         if name in self._exports:
             serving.start_call(link, contact, call, None)
         else:
-            serving.answers.refuse(link, call, unknown_export(self._context.role, str(name), self._exports))
+            serving.answers.refuse(link, call, unknown_export(self._role, str(name), self._exports))

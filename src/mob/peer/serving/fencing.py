@@ -14,22 +14,29 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from mob.errors import Fenced
+from mob.peer.serving.admission import Accept, Refuse
 from mob.rim.link import Link
 from mob.wire import messages as m
 
 if TYPE_CHECKING:
+    from mob.peer.context import Context
     from mob.peer.links.contacts import Contact
-    from mob.peer.peer import Peer
-
-Accept = Callable[[Link, "Contact", "m.Call | m.Message"], None]
 
 
 class Fencing:
     """The tokens that this process has seen."""
 
-    def __init__(self, peer: Peer) -> None:
-        self._peer = peer
-        self._context = peer.context
+    def __init__(
+        self,
+        context: Context,
+        put_in_front: Callable[[Accept], Accept],
+        refuse: Refuse,
+        discard: Callable[[m.Call | m.Message], None],
+    ) -> None:
+        self._context = context
+        self._put_in_front = put_in_front
+        self._refuse = refuse
+        self._discard = discard
         self._greatest: dict[str, int] = {}  # by role
         self._accept: Accept | None = None  # what comes behind this, once this is there
 
@@ -41,7 +48,7 @@ class Fencing:
         if member.token > self._greatest.get(member.role, 0):
             self._greatest[member.role] = member.token
             if self._accept is None:
-                self._accept = self._peer.put_in_front(self.accept)
+                self._accept = self._put_in_front(self.accept)
 
     def is_outdated(self, member: m.Member) -> bool:
         """Whether another one has a greater token of its role."""
@@ -53,9 +60,9 @@ class Fencing:
         if not self.is_outdated(contact.member) or (isinstance(message, m.Call) and type(message.target) is int):
             self._accept(link, contact, message)
         elif isinstance(message, m.Call):
-            self._peer.serving.answers.refuse(link, message, self._refusal(contact, str(message.target)))
+            self._refuse(link, message, self._refusal(contact, str(message.target)))
         else:
-            self._peer.discard(message)
+            self._discard(message)
 
     def _refusal(self, contact: Contact, target: str) -> Fenced:
         member, role = contact.member, contact.member.role

@@ -12,7 +12,7 @@ import asyncio
 import inspect
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextvars import copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -27,13 +27,12 @@ from mob.rim.places import PACKAGE
 from mob.wire import messages as m
 
 if TYPE_CHECKING:
+    from mob.peer.context import Context
     from mob.peer.links.contacts import Contact
-    from mob.peer.peer import Peer
 
 MOST = 1000
 """Errors that may wait for the handlers; what is beyond is counted in the log."""
 Work = Callable[[], object]
-"""Where the files of mob are."""
 
 
 class ErrorContext(Struct, frozen=True):
@@ -55,9 +54,15 @@ class ErrorContext(Struct, frozen=True):
 class ErrorHooks:
     """The handlers of `error`, and what waits for them."""
 
-    def __init__(self, peer: Peer) -> None:
-        self._peer = peer
-        self._context = peer.context
+    def __init__(
+        self,
+        context: Context,
+        handlers: Callable[[], Sequence[Callable[..., Any]]],
+        contact_of: Callable[[Link], Contact | None],
+    ) -> None:
+        self._context = context
+        self._handlers = handlers
+        self._contact_of = contact_of
         self._queue: queue.Queue[Work | None] = queue.Queue(MOST)  # None: the thread ends
         self._is_running = self._is_over = False
         self._starting = threading.RLock()  # a handler of signals may report as well
@@ -98,7 +103,7 @@ class ErrorHooks:
         """Hand what a call has ended with to the handlers, if the code of this process has raised it."""
         if isinstance(error, MobError) and not _is_raised_by_the_role(error):
             return
-        target, contact = m.export_of(call.target), self._peer.contacts.find(link)
+        target, contact = m.export_of(call.target), self._contact_of(link)
         if isinstance(target, int):
             self.report(error, "callback", f"{self._context.role or 'client'}.callback", contact)
         else:
@@ -138,7 +143,7 @@ class ErrorHooks:
             del work  # it keeps a traceback, and all that is in its frames
 
     def _hand_over(self, error: BaseException, context: ErrorContext) -> None:
-        for handler in self._peer.handlers.of("error"):
+        for handler in self._handlers():
             self._call(handler, error, context)
 
     def _call(self, handler: Callable[..., Any], error: BaseException, context: ErrorContext) -> None:

@@ -88,7 +88,7 @@ class Serving:
         self.exports: dict[str, Export] = {}
         self.find_export: Callable[[str], Export | None] = self.exports.get
         """How an export is found; while the module is being imported the table may still grow."""
-        self.running = Running(peer)
+        self.running = Running(peer.context)
         self.tallies = Tallies() if metrics else None
         self.begun_beside = 0
         """Calls so far that were not run to their end at once: tasks, streams, those that wait or run in threads, and

@@ -15,7 +15,7 @@ from mob.peer.serving.turns import Key
 from mob.wire import messages as m
 
 if TYPE_CHECKING:
-    from mob.peer.peer import Peer
+    from mob.peer.context import Context
     from mob.peer.serving.exports import Export
 
 SHOWN = 20
@@ -25,11 +25,10 @@ SHOWN = 20
 class Running:
     """The calls that run."""
 
-    __slots__ = ("_beside", "_context", "_marks", "_peer", "mark", "on_loop", "on_loop_since")
+    __slots__ = ("_beside", "_context", "_marks", "mark", "on_loop", "on_loop_since")
 
-    def __init__(self, peer: Peer) -> None:
-        self._peer = peer
-        self._context = peer.context
+    def __init__(self, context: Context) -> None:
+        self._context = context
         self._beside: dict[Key, tuple[Export, float]] = {}  # and since when
         self._marks: Counter[int] = Counter()
         self.mark = 0
