@@ -65,7 +65,7 @@ if TYPE_CHECKING:
     from mob.mobster.records import JsonFormatter as JsonFormatter
     from mob.peer.calls.mapping import Map as Map
     from mob.peer.calls.proxy import Proxy as Proxy, Target as Target
-    from mob.peer.peer import register as register
+    from mob.peer.references.encoding import register as register
     from mob.peer.references.functions import RemoteFunction as RemoteFunction
     from mob.peer.results.call import Call as Call
     from mob.peer.results.waiting import as_completed as as_completed, wait as wait
@@ -89,7 +89,7 @@ _HOMES = {
     "mob.peer.serving.exports": "export",
     "mob.peer.serving.hooked": "ErrorContext",
     "mob.peer.calls.mapping": "Map",
-    "mob.peer.peer": "register",
+    "mob.peer.references.encoding": "register",
     "mob.peer.calls.proxy": "Proxy Target",
     "mob.mobster.records": "JsonFormatter",
     "mob.peer.results.waiting": "as_completed wait",

@@ -149,8 +149,7 @@ class Client:
         if self._context.board is not None:
             board, self._context.board = self._context.board, None
             board.close()
-        self._peer.descriptors.close()
-        self._peer.buffers.close()
+        self._peer.references.close()
         self._reactor.loop.close()
         self._reactor.close()
 

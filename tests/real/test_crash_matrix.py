@@ -60,7 +60,7 @@ class Bomb:
     def __init__(self, how):
         self.how = how
 
-api.current("register").codec.register(Bomb, lambda bomb: deaths.die(bomb.how), Bomb)
+api.current("register").encoder.codec.register(Bomb, lambda bomb: deaths.die(bomb.how), Bomb)
 
 def echo(value):
     return value

@@ -10,7 +10,7 @@ import ast
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-Function = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
+FunctionNode = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
 STREAMS = ("AsyncGenerator", "AsyncIterable", "AsyncIterator", "Generator", "Iterable", "Iterator")
 """What a generator is annotated to return."""
 
@@ -43,13 +43,13 @@ class Scope:
     """The names of a module."""
 
     bindings: dict[str, list[Binding]] = field(default_factory=dict[str, list[Binding]])
-    functions: dict[str, Function] = field(default_factory=dict[str, Function])
+    functions: dict[str, FunctionNode] = field(default_factory=dict[str, FunctionNode])
     marked: list[str] = field(default_factory=list[str])
     listed: list[str] | None = None
     """`__all__`, if it is there."""
     classes: set[str] = field(default_factory=set[str])
 
-    def exports(self) -> dict[str, Function | None]:
+    def exports(self) -> dict[str, FunctionNode | None]:
         """The exported functions by name; None for one whose definition stands elsewhere."""
         if self.marked:
             return {name: self.functions[name] for name in self.functions if name in self.marked}
@@ -93,7 +93,7 @@ def scope_of(tree: ast.Module, module: str = "") -> Scope:
     return scope
 
 
-def _put(scope: Scope, name: str, function: Function | None = None) -> None:
+def _put(scope: Scope, name: str, function: FunctionNode | None = None) -> None:
     scope.bindings[name] = [Binding()]
     scope.functions.pop(name, None)
     if function is not None:
@@ -126,7 +126,7 @@ def _statements(body: Iterable[ast.stmt], is_guarded: bool) -> Iterator[tuple[as
             yield node, is_guarded
 
 
-def yields(function: Function) -> bool:
+def yields(function: FunctionNode) -> bool:
     """Whether it is a generator: a `yield` in a function within it is not its own."""
     todo: list[ast.AST] = [function.body] if isinstance(function, ast.Lambda) else list(function.body)
     while todo:
@@ -138,7 +138,7 @@ def yields(function: Function) -> bool:
     return False
 
 
-def says_what_it_yields(function: Function) -> bool:
+def says_what_it_yields(function: FunctionNode) -> bool:
     """Whether a generator is annotated as one: `-> Iterator[int]` and the like, also in quotes."""
     returns = None if isinstance(function, ast.Lambda) else function.returns
     text = "" if returns is None else returns.value if isinstance(returns, ast.Constant) else ast.unparse(returns)

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from keyword import iskeyword
 from pathlib import Path
 
-from mob.cli.scopes import Binding, Function, says_what_it_yields, scope_of, yields
+from mob.cli.scopes import Binding, FunctionNode, says_what_it_yields, scope_of, yields
 from mob.errors import PlanError
 
 WIDTH = 110
@@ -160,7 +160,7 @@ class _Class:
 
     # -- methods -----------------------------------------------------------------------------------------------------
 
-    def _method(self, name: str, function: Function | None) -> str:
+    def _method(self, name: str, function: FunctionNode | None) -> str:
         if function is None:
             self._warn(f"{name!r} is not defined in this file, so its signature is not known")
             return f"    def {name}(self, *args: Any, **kwargs: Any) -> mob.Call[Any]: ...\n"
@@ -174,7 +174,7 @@ class _Class:
         body = f"\n{_docstring(doc)}" if doc else " ..."
         return f"{comment}{head}{body}\n"
 
-    def _result(self, name: str, function: Function) -> tuple[str, str]:
+    def _result(self, name: str, function: FunctionNode) -> tuple[str, str]:
         streams = STREAMS if yields(function) else ""
         if streams and not says_what_it_yields(function):
             return streams, "Any"

@@ -20,6 +20,7 @@ from collections.abc import Callable, Hashable
 from typing import Any
 
 Function = Callable[..., Any]
+"""A function of the application: an export, or one that is known elsewhere."""
 
 GONE_REMEMBERED = 1000
 """How many dead holders are remembered, for what others still say of them."""

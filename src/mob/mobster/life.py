@@ -348,7 +348,7 @@ class Life:
         self.readiness.handle_beat()
         self.vitals.blocked = self.readiness.hint()
         self.sharing.sweep()
-        peer.buffers.cool(monotonic())
+        peer.references.cool(monotonic())
         return self.vitals.next_beat()
 
     def _tell_new_exports(self) -> None:

@@ -1,7 +1,7 @@
 """A process's side of the mob: the same for a mobster and for a client from outside.
 
 This file only puts the parts together and takes the messages of a link apart. Outgoing calls: `calling`. Incoming ones:
-`serving`. Who is there: `contacts`. Functions that cross: `callbacks`. The Kingpin: `control`.
+`serving`. Who is there: `contacts`. What is in bodies: `references`. The Kingpin: `control`.
 """
 
 from __future__ import annotations
@@ -17,15 +17,14 @@ from msgspec import Raw
 
 from mob.core.lanes import MESSAGE
 from mob.core.states import Call as CallState, Mobster
-from mob.errors import BadMessage, CallError, CallTimeout
+from mob.errors import CallError, CallTimeout
 from mob.peer.calls.calling import Calling, unknown_pid
 from mob.peer.context import Context
 from mob.peer.links.contacts import Contact, Contacts
 from mob.peer.links.control import Control
 from mob.peer.references import portable
-from mob.peer.references.buffers import Buffers
-from mob.peer.references.descriptors import Descriptors
-from mob.peer.references.functions import Callbacks
+from mob.peer.references.encoding import Encoder
+from mob.peer.references.references import References
 from mob.peer.results.blocking import Blocking
 from mob.peer.results.call import Call
 from mob.peer.results.deadlines import Deadlines
@@ -42,9 +41,6 @@ from mob.rim import forks
 from mob.rim.link import Link
 from mob.rim.reactor import Reactor
 from mob.wire import failures, messages as m
-from mob.wire.codec import Codec
-from mob.wire.references import AnyReference, Handle, Reference
-from mob.wire.sharing import LARGE, holds_large
 
 HOUSEKEEPING = 1.0
 """Seconds after which what was dropped while nothing arrived is given back."""
@@ -52,26 +48,9 @@ PATIENCE = 0.05
 """Seconds after a deadline in which the callee's own word on it may still come in."""
 ATTEMPTS = 3
 """How often a call is ended whose message has raised, before the link is."""
-HEADROOM = 4096
-"""Bytes of a frame that are not the body."""
 
 
-_registered: dict[type, tuple[Callable[[Any], Any], Callable[[Any], Any]]] = {}
 _peers: weakref.WeakSet[Peer] = weakref.WeakSet()
-
-
-def register(kind: type, encode: Callable[[Any], Any], decode: Callable[[Any], Any]) -> None:
-    """Adds a type to what may be sent, in this process; the receiver must register it too.
-
-    `encode(obj)` gives data that may be sent, `decode(data)` makes an object of it. Subclasses go the same way. A
-    receiver that has not registered the type fails the call with `BadMessage`, which names it.
-
-    >>> from fractions import Fraction
-    >>> register(Fraction, str, Fraction)
-    """
-    _registered[kind] = encode, decode
-    for peer in list(_peers):
-        peer.codec.register(kind, encode, decode)
 
 
 class Peer:
@@ -96,17 +75,16 @@ class Peer:
         self.handover = Handover(reactor, self.blocking.end)
         self.handlers = Handlers(self)
         self.hooks = ErrorHooks(self.context, lambda: self.handlers.of("error"), lambda link: self.contacts.find(link))
-        self.callbacks = Callbacks(self)
-        self.buffers = Buffers(self, shared_memory)
-        self.descriptors = Descriptors(self)
-        codec = Codec(
-            self.callbacks.lend, self.callbacks.borrow, self.buffers.attach, self.descriptors, self._give_back
-        )
-        self.codec = codec
-        for kind, ways in _registered.items():
-            self.codec.register(kind, *ways)
         _peers.add(self)
         self.contacts = Contacts(self)
+        self.references = References(
+            self.context,
+            self.contacts,
+            shared_memory,
+            lambda owner, number, args, kwargs: self.calling.call_function(owner, number, args, kwargs),
+            lambda call: self.calling.may_repeat(call),
+        )
+        self.encoder = Encoder(self.context, self.references)
         self.calling = Calling(self)
         self._deadlines = Deadlines(reactor, self._time_out)
         self.serving = Serving(self, threads, concurrency, queue, metrics)
@@ -136,43 +114,9 @@ class Peer:
             "pending": sum(len(contact.pending) for contact in self.contacts),
             "in_hand": self.serving.in_hand,
             "served": self.serving.answers.served,
-            "lent": len(self.callbacks.lent),
-            "held": self.callbacks.held,
             "links": len(self.contacts.links()),
-            "shared": self.buffers.used,
-            "views": self.buffers.views,
-            "descriptors": len(self.descriptors),
+            **self.references.statistics(),
         }
-
-    def encode(self, value: Any, root: str, shares: bool = True) -> bytes:
-        """The body of a message; `BadMessage` says where in it something cannot be sent. `shares`: whether its receiver
-        is one who can look into shared memory."""
-        try:
-            if shares and holds_large(value):
-                body = self.buffers.encode(value, root)
-            else:
-                try:
-                    body = self.codec.pack(value)  # not `encode`: a call less on the hot path
-                except Exception as failure:  # noqa: BLE001  translated there
-                    body = self.codec.encode_slowly(value, root, failure)
-            if len(body) >= LARGE and shares:
-                body = self.buffers.encode_again(value, body)
-        except BaseException:
-            self.callbacks.let_go(self.callbacks.take())
-            raise
-        if len(body) > self.context.frame_limit - HEADROOM:
-            self.callbacks.let_go(self.callbacks.take())
-            self.check_size(body, root)
-        return body
-
-    def check_size(self, body: bytes, root: str) -> None:
-        """`BadMessage` if a body is too long for one message."""
-        if len(body) > self.context.frame_limit - HEADROOM:
-            raise BadMessage(
-                f"cannot send {root}: {len(body):,} bytes; the limit is {self.context.frame_limit:,} (frame_limit of "
-                f"the app). Send it in parts, or raise the limit.",
-                root,
-            )
 
     def contact_of_pid(self, pid: int | str, role: str = "") -> Contact:
         """The ready mobster with that process id, on this machine, or elsewhere if it is `node:pid`; `UnknownTarget`
@@ -228,9 +172,10 @@ class Peer:
         for contact in self.contacts:
             contact.abandon()
         self.control.abandon(forks.end)
-        self.descriptors.close()
+        self.references.abandon()
+        self.encoder.abandon()
         self.context.board = None  # its memory is the parent's, too
-        self.encode = self.control.post = self._refuse  # whatever is called, sent or asked for goes through one of them
+        self.control.post = self._refuse  # whatever is called, sent or asked for goes through it or through the encoder
 
     def _refuse(self, *args: Any, **kwargs: Any) -> NoReturn:
         self.context.check_process()
@@ -293,13 +238,13 @@ class Peer:
         message = call = None
         try:
             pending, beside = contact.pending, contact.beside
-            decode = self.codec.decode
+            decode = self.encoder.codec.decode
             for message in messages:
                 kind = message.__class__
                 if kind is m.Reply:
                     call = pending.get(message.id)
                     if call is None:
-                        self.codec.discard(message.value)
+                        self.encoder.codec.discard(message.value)
                         continue
                     del pending[message.id]
                     if beside:
@@ -370,7 +315,7 @@ class Peer:
             case m.Failed(id=number, queue=queue, failure=failure):
                 contact.queue = queue
                 if (call := contact.pending.get(number)) is not None:
-                    error = failures.rebuild(failure, self.codec)
+                    error = failures.rebuild(failure, self.encoder.codec)
                     self._settle(contact, call, call.fail, error)
             case m.Item(id=number, value=value):
                 self._handle_item(contact, number, value)
@@ -382,20 +327,8 @@ class Peer:
                 self.serving.give_credit(link, number, count)
             case m.Cancel(id=number):
                 self.serving.cancel(link, number)
-            case m.Release(counts=counts):
-                self.callbacks.handle_release(contact, counts)
-            case m.Lend(id=number, holder=holder):
-                self.callbacks.handle_lend(number, holder)
-            case m.Pool(size=size):
-                self.buffers.handle_pool(contact, link.take(1), size)
-            case m.Unpooled():
-                self.buffers.handle_unpooled(contact)
-            case m.Freed(counts=counts):
-                self.buffers.handle_freed(contact.uid, counts)
-            case m.Attached():
-                self.descriptors.handle_attached(link, contact, message)
-            case m.Arrived(numbers=numbers):
-                self.descriptors.handle_arrived(numbers)
+            case m.Release() | m.Lend() | m.Pool() | m.Unpooled() | m.Freed() | m.Attached() | m.Arrived():
+                self.references.handle(link, contact, message)
             case m.Farewell():
                 contact.heard_farewell = True
             case m.Waiting(line=line, target=target):
@@ -414,10 +347,10 @@ class Peer:
     def _handle_item(self, contact: Contact, number: int, value: Raw) -> None:
         call = contact.pending.get(number)
         if call is None:
-            self.codec.discard(value)
+            self.encoder.codec.discard(value)
             return
         try:
-            item = self.codec.decode(value)
+            item = self.encoder.codec.decode(value)
         except BaseException as error:  # noqa: BLE001  becomes the call's outcome
             contact.forget_call(call)
             call.fail(_unreadable(call, error))
@@ -440,19 +373,6 @@ class Peer:
         if not isinstance(error, Exception) or not call.settle_as_declared(value):
             call.fail(_unreadable(call, error))
 
-    def discard(self, message: m.Call | m.Message) -> None:
-        """Nobody will look into it: what it refers to is given back."""
-        for body in (message.args, *message.kwargs) if isinstance(message, m.Call) else (message.body,):
-            self.codec.discard(body)
-
-    def _give_back(self, reference: AnyReference) -> None:
-        if isinstance(reference, Reference):
-            self.callbacks.give_back(reference)
-        elif isinstance(reference, Handle):
-            self.descriptors.give_back(reference)
-        else:
-            self.buffers.give_back(reference)
-
     # ------------------------------------------------------------------------------------------- housekeeping
 
     def _after_callback(self) -> None:
@@ -467,16 +387,14 @@ class Peer:
     @property
     def is_untidy(self) -> bool:
         """Whether finalizers have left something to `tidy`."""
-        return bool(self.callbacks.dropped or self.buffers.dropped or self.context.unheard or self.context.abandoned)
+        return bool(self.references.is_untidy or self.context.unheard or self.context.abandoned)
 
     def tidy(self) -> None:
         """Gives back dropped callbacks and logs unheard errors; on the loop's thread."""
         while self.context.abandoned:
             self.context.abandoned.popleft().cancel()
-        if self.callbacks.dropped:
-            self.callbacks.sweep()
-        if self.buffers.dropped:
-            self.buffers.sweep()
+        if self.references.is_untidy:
+            self.references.sweep()
         while self.context.unheard:
             label, error = self.context.unheard.popleft()
             told = "%s failed and nobody asked for its result: %s"
@@ -486,7 +404,7 @@ class Peer:
         """From now on tidies once a second even if nothing arrives."""
         self.context.reactor.call_at(monotonic() + HOUSEKEEPING, self.keep_house)
         self.tidy()
-        self.buffers.cool(monotonic())
+        self.references.cool(monotonic())
 
 
 def _end_nothing(status: int) -> None:

@@ -60,25 +60,25 @@ class Injection:
         if isinstance(message, m.Call) and message.target == STEER:
             self._steer(link, message)
         elif link.is_closed:  # it was cut a moment ago, and this one came right behind
-            self._peer.discard(message)
+            self._peer.encoder.discard(message)
         elif (rule := next((rule for rule in self._rules if rule.fits(message)), None)) is None:
             self._pass(link, contact, message)
         else:
             rule.left -= 1
             if rule.seconds < 0:
-                self._peer.discard(message)
+                self._peer.encoder.discard(message)
                 link.close("cut by a fault of mob.testing")
             else:
                 self._context.reactor.call_at(monotonic() + rule.seconds, partial(self._let_go, link, contact, message))
 
     def _let_go(self, link: Link, contact: Contact, message: m.Call | m.Message) -> None:
         if link.is_closed:
-            self._peer.discard(message)
+            self._peer.encoder.discard(message)
         else:
             self._pass(link, contact, message)
 
     def _steer(self, link: Link, call: m.Call) -> None:
-        number, *rule = self._peer.codec.decode(call.args)
+        number, *rule = self._peer.encoder.codec.decode(call.args)
         if rule:
             self._rules.append(Rule(number, *rule))
         else:

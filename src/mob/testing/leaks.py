@@ -82,8 +82,8 @@ def at_peer(peer: Peer) -> list[Leak]:
     """What a peer has lent, waits for, sends on, or looks at."""
     peer.context.reactor.call(peer.tidy)
     who = peer.context.name if peer.context.role else "this test"
-    leaks: list[Leak] = []
-    for function, holders in peer.callbacks.lent.held():
+    references, leaks = peer.references, list[Leak]()
+    for function, holders in references.lent_to():
         names = ", ".join(_name_of(peer, uid) for uid in holders) or "nobody yet"
         leaks.append(Leak("callbacks", f"{place_of(function)} of {who} is held by {names}"))
     for contact in peer.contacts:
@@ -92,10 +92,10 @@ def at_peer(peer: Peer) -> list[Leak]:
             leaks.append(Leak(kind, f"{call.label} of {who}, {state} by {contact.name}"))
     if peer.serving.streams:
         leaks.append(Leak("streams", f"{len(peer.serving.streams)} that {who} sends are not at their ends"))
-    if peer.buffers.used:
-        leaks.append(Leak("shared memory", f"{peer.buffers.used:,} bytes of {who} are looked at by others"))
-    if peer.buffers.views:
-        leaks.append(Leak("shared memory", f"{peer.buffers.views} arrays or buffers of others are held by {who}"))
+    if references.shared:
+        leaks.append(Leak("shared memory", f"{references.shared:,} bytes of {who} are looked at by others"))
+    if references.views:
+        leaks.append(Leak("shared memory", f"{references.views} arrays or buffers of others are held by {who}"))
     return leaks
 
 

@@ -174,8 +174,7 @@ class ThreadLife(Life):
         if peer.context.board is not None:
             board, peer.context.board = peer.context.board, None
             board.close()
-        peer.descriptors.close()
-        peer.buffers.close()
+        peer.references.close()
         loop.close()
         self.reactor.close()
         for stream in self.streams:

@@ -121,7 +121,7 @@ class Vitals:
         parked = peer.calling.parked()
         return m.Beat(
             calls=serving.answers.served,
-            shared=peer.buffers.used,
+            shared=peer.references.shared,
             memory=self._memory.read(),
             stuck=min(stuck, now - self._debugged_at),
             allowed=serving.running.allowed() if stuck else 0.0,

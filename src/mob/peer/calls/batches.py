@@ -220,13 +220,13 @@ class Run:
         peer, route = self.peer, self._export.route
         try:
             peer.calling.look_for_app(route)
-            body = Raw(peer.encode(args, "args", bool(route.near or not route.far)))
+            body = Raw(peer.encoder.encode(args, "args", bool(route.near or not route.far)))
         except Exception as error:  # noqa: BLE001  the outcome of this item
             self.flush()
             self._put_ended(Batch([], args), error)
             return True
-        if peer.callbacks.encoding or len(body) >= ALONE:
-            peer.callbacks.let_go(peer.callbacks.take())
+        if peer.references.encoding or len(body) >= ALONE:
+            peer.references.let_go(peer.references.take())
             self.flush()
             self._send(Batch([], args))
             return True
@@ -324,7 +324,7 @@ class Run:
         outcomes: list[Any] = list(values)
         if len(outcomes) != count:
             raise ValueError(f"it has {len(outcomes)} values for {count} items.")
-        errors = {index: failures.rebuild(failure_of(body), self.peer.codec) for index, body in failed}
+        errors = {index: failures.rebuild(failure_of(body), self.peer.encoder.codec) for index, body in failed}
         if self._is_typed or answer.__class__ is tuple:
             outcomes = [None if at in errors else self._as_declared(value) for at, value in enumerate(outcomes)]
         for index, error in errors.items():
@@ -337,7 +337,7 @@ class Run:
         call = self._export.new_call(self.peer, self.label, "")
         if value.__class__ is Raw:
             try:
-                call.settle(self.peer.codec.decode(value))
+                call.settle(self.peer.encoder.codec.decode(value))
             except BaseException as failure:  # noqa: BLE001  becomes the outcome
                 if not call.settle_as_declared(value):
                     call.fail(self._unreadable(failure))

@@ -125,9 +125,9 @@ class Calling:
         if not route.near:
             self.look_for_app(route)
         shares = bool(route.near or not route.far)
-        args_body = Raw(peer.encode(args, "args", shares))
-        named = (Raw(peer.encode(kwargs, "kwargs", shares)),) if kwargs else ()
-        passage = peer.callbacks.take() if peer.callbacks.encoding else ()
+        args_body = Raw(peer.encoder.encode(args, "args", shares))
+        named = (Raw(peer.encoder.encode(kwargs, "kwargs", shares)),) if kwargs else ()
+        passage = peer.references.take() if peer.references.encoding else ()
         call = export.new_call(peer, export.label, export.role if special is None else "")
         try:
             served = current()
@@ -168,7 +168,7 @@ class Calling:
         for _ in range(ATTEMPTS):
             with contextlib.suppress(BaseException):
                 if passage and not hasattr(call, "passage"):
-                    self._peer.callbacks.let_go(passage)
+                    self._peer.references.let_go(passage)
                     passage = ()
                 call.cancel()
                 if call.state is State.DONE and hasattr(call, "request"):
@@ -194,9 +194,9 @@ class Calling:
     ) -> Call[Any]:
         """Calls an export or a callback in one certain process."""
         peer = self._peer
-        args_body = Raw(peer.encode(args, "args"))
-        named = (Raw(peer.encode(kwargs, "kwargs")),) if kwargs else ()
-        passage = peer.callbacks.take() if peer.callbacks.encoding else ()
+        args_body = Raw(peer.encoder.encode(args, "args"))
+        named = (Raw(peer.encoder.encode(kwargs, "kwargs")),) if kwargs else ()
+        passage = peer.references.take() if peer.references.encoding else ()
         call: Call[Any] = Call(peer, label, "")
         try:
             if passage:
@@ -211,6 +211,11 @@ class Calling:
             self._end_unmade(call, passage, error)
             raise
         return call
+
+    def call_function(self, owner: int, number: int, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Call[Any]:
+        """Call a function in the process that has lent it."""
+        contact = self._peer.contacts.look_up(owner)
+        return self.call_one(contact, f"a callback of {contact.name}", number, args, kwargs)
 
     def look_for_app(self, route: Route[Contact]) -> None:
         """Something is to be encoded for a role. If nobody is there because the app has ended, and it runs again, take
@@ -263,8 +268,8 @@ class Calling:
         """Sends a message to each of them. `Busy` if there were some that read too slowly, when the others have it."""
         peer = self._peer
         carried = carried_by_message() if peer.context.tracing is None else peer.context.tracing.carried()
-        message = m.Message(Raw(peer.encode(obj, "message")), carried)
-        passage = peer.callbacks.take() if peer.callbacks.encoding else ()
+        message = m.Message(Raw(peer.encoder.encode(obj, "message")), carried)
+        passage = peer.references.take() if peer.references.encoding else ()
         slow: list[str] = []
         try:
             for contact in contacts:
@@ -274,7 +279,7 @@ class Calling:
                     slow.append(contact.name)
         finally:
             if passage:
-                peer.callbacks.let_go(passage)
+                peer.references.let_go(passage)
         if slow:
             others = "The others have got it. " if len(contacts) > len(slow) else ""
             raise Busy(
@@ -285,8 +290,8 @@ class Calling:
     def _send_message(self, contact: Contact, message: m.Message, passage: Passage) -> None:
         if passage:
             if contact.is_distant:
-                message = m.Message(portable.body_for_far(self._peer, message.body, passage), message.trace)
-            self._peer.callbacks.hand_over(passage, contact)
+                message = m.Message(self._peer.encoder.body_for_far(message.body, passage), message.trace)
+            self._peer.references.hand_over(passage, contact)
         contact.post(message)
 
     def send_any(self, role: str, obj: Any) -> None:
@@ -300,8 +305,8 @@ class Calling:
             self.send([contact], obj)
             return
         self.look_for_app(route)
-        body = Raw(peer.encode(obj, "message"))
-        passage = peer.callbacks.take() if peer.callbacks.encoding else ()
+        body = Raw(peer.encoder.encode(obj, "message"))
+        passage = peer.references.take() if peer.references.encoding else ()
         carried = carried_by_message() if peer.context.tracing is None else peer.context.tracing.carried()
         self._wait(Parked(None, ("", body, (), None, (), carried), passage, WAIT), route)
 
@@ -327,7 +332,7 @@ class Calling:
 
     def _accompany(self, call: Call[Any], passage: Passage) -> None:
         """Keeps the functions in a call alive until it has ended, for it may have to go to another worker."""
-        self._peer.descriptors.accompany(call, passage)
+        self._peer.references.accompany(call, passage)
         left = list(passage)
         call.when_done(lambda _: self._let_go_of(left))
         call.passage = passage
@@ -335,7 +340,7 @@ class Calling:
     def _let_go_of(self, left: list[tuple[AnyReference, Any]]) -> None:
         """Each once, also if this is called again because it has raised."""
         while left:
-            self._peer.callbacks.let_go([left.pop()])
+            self._peer.references.let_go([left.pop()])
 
     def _send(self, contact: Contact, call: Call[Any], body: Body, passage: Passage) -> None:
         if contact.is_choked:
@@ -349,12 +354,12 @@ class Calling:
             return
         if passage and contact.is_distant:
             try:
-                body = portable.call_for_far(self._peer, body, passage)
+                body = self._peer.encoder.call_for_far(body, passage)
             except BadMessage as error:
                 call.fail(error)
                 return
         if passage:
-            self._peer.callbacks.hand_over(passage, contact)
+            self._peer.references.hand_over(passage, contact)
         contact.send_call(call, body)
 
     # ---------------------------------------------------------------------------------------------- waiting
@@ -394,7 +399,7 @@ class Calling:
             f"`.map(items)` does that, and so does `await` or `.result()` every now and then."
         )
         if parked.call is None:
-            peer.callbacks.let_go(parked.passage)
+            peer.references.let_go(parked.passage)
         else:
             parked.call.cancel()
             if peer.serving.tallies is not None:
@@ -562,7 +567,7 @@ class Calling:
             except BadMessage as error:
                 label = _label(parked, contact.member.role)
                 self._context.complaints.tell(label, "%s: %s", label, error, error=error, traceback=False)
-            self._peer.callbacks.let_go(parked.passage)
+            self._peer.references.let_go(parked.passage)
             return True
         _part(parked.call)
         if parked.call.state is not State.WAITING:
@@ -677,7 +682,7 @@ class Calling:
             _part(parked.call)
             self._peer.fail(parked.call, error)
         else:
-            self._peer.callbacks.let_go(parked.passage)
+            self._peer.references.let_go(parked.passage)
             label = _label(parked, parked.line.route.role) if hasattr(parked, "line") else "a message"
             self._context.complaints.tell(label, "%s", error, error=error, traceback=False)
 

@@ -56,12 +56,12 @@ def store(peer: Peer, role: str, obj: Any) -> Call[None]:
             f"a durable message to {role!r}: this app is in no cluster, and a NATS server keeps such messages. "
             f'Start one with `mob nats`, and say .cluster("nats://127.0.0.1:4222").'
         )
-    body = peer.encode(obj, "message")
-    passage = peer.callbacks.take() if peer.callbacks.encoding else ()
+    body = peer.encoder.encode(obj, "message")
+    passage = peer.references.take() if peer.references.encoding else ()
     try:
         whole = bytes(_whole(peer, Raw(body), passage))
     finally:
-        peer.callbacks.let_go(passage)
+        peer.references.let_go(passage)
     return _Storing(peer, role, whole).call
 
 
@@ -125,7 +125,7 @@ def _whole(peer: Peer, body: Raw, passage: Passage) -> Raw:
         raise BadMessage("a durable message cannot have functions or iterators in it: it may outlive their process.")
     if portable.stays_here(passage):
         raise BadMessage("a durable message cannot have sockets or open files in it: it may outlive their process.")
-    return portable.body_for_far(peer, body, passage)
+    return peer.encoder.body_for_far(body, passage)
 
 
 Sender = tuple[int, int, str, int, int, str]
@@ -136,7 +136,7 @@ def handle(peer: Peer, link: Link, contact: Contact, call: m.Call) -> Coroutine[
     """Runs the handlers of a message that a gateway hands over; raises, or what it returns does, if one does."""
     if contact.member.role != GATEWAY:
         raise UnknownExport(f"{peer.context.role!r} exports no function {call.target!r}: only gateways say that.")
-    body, sender, key, attempt = peer.codec.decode(call.args)
+    body, sender, key, attempt = peer.encoder.codec.decode(call.args)
     uid, pid, role, index, generation, node = sender
     writer = Contact(peer, m.Member(uid, pid, role, index, generation, "gone"))
     writer.node = node
@@ -153,7 +153,7 @@ async def _run(peer: Peer, link: Link, writer: Contact, body: bytes, delivery: D
         )
     SERVED.set((writer, None, link))  # this is a task of its own
     DELIVERY.set(delivery)
-    obj = peer.codec.decode(body)
+    obj = peer.encoder.codec.decode(body)
     results = await asyncio.gather(*(_call(peer, handler, obj) for handler in handlers), return_exceptions=True)
     for result in results:
         if isinstance(result, BaseException):

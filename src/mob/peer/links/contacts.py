@@ -396,6 +396,11 @@ class Contacts:
         """The contact of that uid."""
         return self._by_uid.get(uid)
 
+    def name_of(self, uid: int) -> str:
+        """Return the name of a member as people read it."""
+        contact = self._by_uid.get(uid)
+        return "a process that has gone" if contact is None else contact.name
+
     def of_link(self, link: Link) -> Contact:
         """Who is at the other end."""
         return self._by_link[link]

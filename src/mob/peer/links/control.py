@@ -324,9 +324,7 @@ class Control:
             peer.context.roster.remove(uid)
         peer.contacts.remove(gone)
         for uid, _ in gone:
-            peer.callbacks.handle_gone(uid)
-            peer.buffers.handle_gone(uid)
-            peer.descriptors.handle_gone(uid)
+            peer.references.owner_gone(uid)
 
     def _handle_closed(self, link: Link, why: str) -> None:
         self._fail_requests()

@@ -1,9 +1,8 @@
 """Large buffers that cross: copied once into this process's pool of shared memory, and looked at there by the others.
 
 What lies where and who holds it is `core.segments`, the memory itself is `rim.segments`, the replacing of buffers in a
-message is `wire.sharing`; this file connects them to encoding, to links and to the life of views. A buffer in a message
-is noted beside the functions in it (`callbacks`), is handed over and let go of as they are, and is counted as they are:
-each arrival is one view, and is given back when the view has gone.
+message is `wire.sharing`; this file connects them to encoding, to links and to the life of views. Each arrival of a
+buffer is one view, and is given back when the view has gone.
 
 A receiver gets the descriptor of the pool once, in front of the first message that has something in it. When there is
 no room in the pool, or no memory, buffers travel in the bytes of their message as small ones do.
@@ -13,27 +12,29 @@ from __future__ import annotations
 
 import os
 from collections import deque
+from collections.abc import Sequence
 from threading import Lock
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mob.core.segments import UNIT, Pool
 from mob.errors import BadMessage
 from mob.rim.link import Descriptor, Link
 from mob.rim.segments import IS_AVAILABLE, Mapping, Memory
 from mob.wire import messages as m
-from mob.wire.sharing import Fill, Place, may_hold_large
+from mob.wire.sharing import Fill, Place
 
 if TYPE_CHECKING:
-    from mob.peer.links.contacts import Contact
-    from mob.peer.peer import Peer
+    from mob.peer.context import Context
+    from mob.peer.references.protocol import Holder, Holders, Note, Sender
 
 
 class Buffers:
     """Both ends of every large buffer that crosses."""
 
-    def __init__(self, peer: Peer, limit: int) -> None:
-        self._peer = peer
-        self._context = peer.context
+    def __init__(self, context: Context, holders: Holders, note: Note, limit: int) -> None:
+        self._context = context
+        self._holders = holders
+        self._note = note
         self._lock = Lock()
         self._pool = Pool(limit if IS_AVAILABLE else 0)
         self._memory: Memory | None = None
@@ -60,36 +61,13 @@ class Buffers:
 
     # --------------------------------------------------------------------------------------------- sending
 
-    def encode(self, value: Any, root: str) -> bytes:
-        """As the codec's `encode`, for a value that has a large buffer in it."""
-        body = self._encode_sharing(value) if self._pool.limit >= UNIT else None
-        return self._peer.codec.encode(value, root) if body is None else body
+    @property
+    def is_on(self) -> bool:
+        """Tell if there is a pool at all: the system can share memory, and the app has not switched it off."""
+        return self._pool.limit >= UNIT
 
-    def encode_again(self, value: Any, body: bytes) -> bytes:
-        """The body of a value, which turned out to be long: anew if there is a large buffer in it, deep within."""
-        if self._pool.limit < UNIT or not may_hold_large(body):
-            return body
-        callbacks = self._peer.callbacks
-        before = callbacks.noted()
-        shared = self._encode_sharing(value)
-        if shared is None:
-            return body
-        others = sum(type(reference) is not Place for reference in callbacks.noted()[len(before) :])
-        callbacks.forget(len(before) - others, len(before))  # they were noted twice, and are in there once
-        return shared
-
-    def _encode_sharing(self, value: Any) -> bytes | None:
-        callbacks = self._peer.callbacks
-        start = len(callbacks.noted())
-        try:
-            return self._peer.codec.encode_sharing(value, self._share)
-        except BaseException as error:
-            callbacks.forget(start)
-            if isinstance(error, Exception):
-                return None  # what is wrong with it comes up once more, and better
-            raise
-
-    def _share(self, length: int, fill: Fill) -> Place | None:
+    def share(self, length: int, fill: Fill) -> Place | None:
+        """Put a buffer that the codec meets into the pool; None if there is no room, or no memory, for it."""
         with self._lock:
             memory = self._memory or self._open()
             segment = self._pool.place(length) if memory is not None else None
@@ -109,7 +87,7 @@ class Buffers:
                 return None
             raise
         place = Place(self._context.uid, segment.number, segment.offset, length)
-        self._peer.callbacks.note(place, segment)
+        self._note(place, segment)
         return place
 
     def _open(self) -> Memory | None:
@@ -122,44 +100,47 @@ class Buffers:
         self._memory = memory
         return memory
 
-    def hold(self, place: Place, contact: Contact) -> None:
-        """A message with that buffer is about to be posted to the contact."""
-        uid = contact.uid
+    def hold(self, references: Sequence[Place], holder: Holder, where: Sender) -> None:
+        """Count a member as a holder: these are about to be posted to it. On another machine it gets their bytes."""
+        if holder.is_distant:
+            return
+        uid = holder.uid
         with self._lock:
-            self._pool.hold(place.number, uid)
-        if contact.gone:  # looked at last: whoever comes first, its count goes
-            self.handle_gone(uid)
-        elif uid != self._context.uid and self._told.get(uid, self) is not contact.link:
-            self._told[uid] = contact.link
+            for place in references:
+                self._pool.hold(place.number, uid)
+        if holder.gone:  # looked at last: whoever comes first, its count goes
+            self.owner_gone(uid)
+        elif uid != self._context.uid and self._told.get(uid, self) is not holder.link:
+            self._told[uid] = holder.link
             assert self._to_share is not None
-            contact.post_with(m.Pool(self._pool.limit), [self._to_share])
+            holder.post_with(m.Pool(self._pool.limit), [self._to_share])
 
     def look(self, place: Place) -> memoryview:
-        """What lies in a place of one's own."""
+        """Return what lies in a place of one's own."""
         assert self._memory is not None
         return self._memory.part(place.offset, place.length)
 
-    def unpin(self, place: Place) -> None:
-        """The messages with that buffer were posted, or never will be."""
+    def unpin(self, reference: Place) -> None:
+        """Let go of a buffer that was encoded: its messages were posted, or never will be."""
         with self._lock:
-            self._pool.unpin(place.number)
+            self._pool.unpin(reference.number)
 
     # ------------------------------------------------------------------------------------------- receiving
 
-    def handle_pool(self, contact: Contact, descriptors: list[int], size: int) -> None:
-        """A member names its pool. Without its descriptor, which this process could not be given, what lies there fails
-        when it is looked at, and nothing else does."""
-        self._forget_unmapped(contact.uid)
+    def handle_pool(self, holder: Holder, descriptors: list[int], size: int) -> None:
+        """Map the pool of a member. Without its descriptor, which this process could not be given, what lies there
+        fails when it is looked at, and nothing else does."""
+        self._forget_unmapped(holder.uid)
         if not descriptors:
-            self._ask_again(contact.uid)
+            self._ask_again(holder.uid)
             return
-        self._unmapped[contact.uid] = (descriptors[0], size)
+        self._unmapped[holder.uid] = (descriptors[0], size)
         try:
-            self._map(contact.uid)
+            self._map(holder.uid)
         except OSError as error:
-            self._context.log.error("the shared memory of %s cannot be mapped now: %s", contact.name, error.strerror)
+            self._context.log.error("the shared memory of %s cannot be mapped now: %s", holder.name, error.strerror)
         except ValueError as error:
-            self._context.log.error("the shared memory of %s cannot be mapped: %s", contact.name, error)
+            self._context.log.error("the shared memory of %s cannot be mapped: %s", holder.name, error)
 
     def _map(self, uid: int) -> Mapping | None:
         """`OSError` if there is no descriptor or no memory for it now."""
@@ -179,7 +160,7 @@ class Buffers:
             os.close(descriptor)
 
     def attach(self, place: Place) -> memoryview:
-        """The codec meets a buffer in what it decodes."""
+        """Return a view of a buffer that the codec meets in what it decodes."""
         mapping = self._mappings.get(place.owner)
         if place.owner == self._context.uid and self._memory is not None:
             mapping = self._memory.mapping
@@ -206,23 +187,23 @@ class Buffers:
 
     def _ask_again(self, owner: int) -> None:
         """Have a member send its pool once more, with the next large buffer. On whatever thread decodes."""
-        if (contact := self._peer.contacts.get(owner)) is not None and contact.link is not None:
-            contact.link.post(m.Unpooled())
+        if (holder := self._holders.get(owner)) is not None and holder.link is not None:
+            holder.link.post(m.Unpooled())
 
-    def handle_unpooled(self, contact: Contact) -> None:
-        """A member has no descriptor of this pool: it gets another."""
-        self._told.pop(contact.uid, None)
+    def handle_unpooled(self, uid: int) -> None:
+        """Send a member another descriptor of this pool with the next large buffer: it has none."""
+        self._told.pop(uid, None)
 
     # --------------------------------------------------------------------------------------------- freeing
 
-    def give_back(self, place: Place) -> None:
-        """A buffer has arrived that nobody will look at."""
-        key = (place.owner, place.number)
+    def give_back(self, reference: Place) -> None:
+        """Free a buffer that has arrived and that nobody will look at."""
+        key = (reference.owner, reference.number)
         self._live[key] = self._live.get(key, 0) + 1
         self.dropped.append(key)
 
     def sweep(self) -> None:
-        """Gives back to their owners what was dropped here; on the loop's thread."""
+        """Give back to their owners the views that went away here; on the loop's thread."""
         counts: dict[int, dict[int, int]] = {}
         while self.dropped:
             owner, number = key = self.dropped.popleft()
@@ -232,20 +213,20 @@ class Buffers:
             numbers = counts.setdefault(owner, {})
             numbers[number] = numbers.get(number, 0) + 1
         for owner, numbers in counts.items():
-            contact = self._peer.contacts.get(owner)
+            holder = self._holders.get(owner)
             if owner == self._context.uid:
                 self.handle_freed(owner, numbers)
-            elif contact is not None:
-                contact.post_lazily(m.Freed(numbers))
+            elif holder is not None:
+                holder.post_lazily(m.Freed(numbers))
 
     def handle_freed(self, uid: int, counts: dict[int, int]) -> None:
-        """A holder gives buffers back."""
+        """Count the buffers that a holder gives back."""
         with self._lock:
             for number, count in counts.items():
                 self._pool.release(number, uid, count)
 
-    def handle_gone(self, uid: int) -> None:
-        """A member has gone: what it held is free. What it has sent stays as long as it is looked at."""
+    def owner_gone(self, uid: int) -> None:
+        """Free what a member held that has gone. What it has sent stays as long as it is looked at."""
         with self._lock:
             self._pool.forget_holder(uid)
         self._told.pop(uid, None)
@@ -253,7 +234,7 @@ class Buffers:
         self._forget_unmapped(uid)
 
     def close(self) -> None:
-        """Nothing crosses any more. What is still looked at stays as long as that."""
+        """Let no buffer cross any more. What is still looked at stays as long as that."""
         with self._lock:
             self._pool, self._memory, self._to_share = Pool(0), None, None
         self._mappings.clear()
@@ -261,7 +242,7 @@ class Buffers:
             self._forget_unmapped(uid)
 
     def cool(self, now: float) -> None:
-        """Returns memory to the system that has lain idle; to be called regularly."""
+        """Return memory to the system that has lain idle; to be called regularly."""
         with self._lock:
             idle = self._pool.cool(now)
             if idle is not None and self._memory is not None:

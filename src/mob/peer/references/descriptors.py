@@ -2,8 +2,7 @@
 
 What a socket or a file consists of is `rim.descriptors`, its place in a message is `wire.references`; this file
 connects them to encoding and to links. A duplicate is made in the line that sends, so the sender may close its own in
-the next. It is noted beside the functions in a message (`callbacks`), and travels in front of the message, on the same
-link, as often as the message does.
+the next. It travels in front of its message, on the same link, as often as the message does.
 
 How long duplicates are kept. Those of a message or an answer until it is posted. Those of a call until the callee has
 them, for until then it may have to go to another worker; of a call that may be repeated after a death, until it has
@@ -18,7 +17,7 @@ from __future__ import annotations
 import itertools
 import os
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mob.core.states import Call as State
@@ -30,8 +29,8 @@ from mob.wire.references import Handle
 from mob.wire.refusals import text_of
 
 if TYPE_CHECKING:
-    from mob.peer.links.contacts import Contact
-    from mob.peer.peer import Peer
+    from mob.peer.context import Context
+    from mob.peer.references.protocol import Holder, Note, Sender
     from mob.peer.results.call import Call
     from mob.wire.references import Passage
 
@@ -39,9 +38,10 @@ if TYPE_CHECKING:
 class Descriptors:
     """Both ends of every descriptor that crosses."""
 
-    def __init__(self, peer: Peer) -> None:
-        self._peer = peer
-        self._context = peer.context
+    def __init__(self, context: Context, note: Note, may_repeat: Callable[[Call[Any]], bool]) -> None:
+        self._context = context
+        self._note = note
+        self._may_repeat = may_repeat
         self._numbers = itertools.count(1)
         self._kept: dict[int, Descriptor] = {}  # duplicates that may have to be sent, by number
         self._calls: dict[int, weakref.ref[Call[Any]]] = {}  # the calls in which they are, if it is one
@@ -56,61 +56,61 @@ class Descriptors:
     # --------------------------------------------------------------------------------------------- sending
 
     def check(self, value: Any) -> None:
-        """Raises `Refused` if it cannot be handed over."""
+        """Raise `Refused` if it cannot be handed over."""
         rim.check(value)
 
     def duplicate(self, value: Any) -> Handle:
-        """The codec meets a socket or a file in what it encodes."""
+        """Duplicate a socket or a file that the codec meets in what it encodes."""
         descriptor, (kind, details) = rim.duplicate(value)
         handle = Handle(self._context.uid, next(self._numbers), kind, details)
         self._kept[handle.number] = descriptor
-        self._peer.callbacks.note(handle, None)
+        self._note(handle, None)
         return handle
 
     def accompany(self, call: Call[Any], passage: Passage) -> None:
-        """These belong to a call."""
+        """Remember the call to which the handles of a passage belong."""
         if self._kept:
             known = weakref.ref(call)
             for reference, _ in passage:
                 if isinstance(reference, Handle):
                     self._calls[reference.number] = known
 
-    def send(self, handles: Sequence[Handle], where: Contact | Link) -> None:
-        """What holds these handles is about to be posted there."""
-        found = ((handle.number, self._kept.get(handle.number)) for handle in handles)
+    def hold(self, references: Sequence[Handle], holder: Holder, where: Sender) -> None:
+        """Send the duplicates of handles that are about to be posted there."""
+        found = ((handle.number, self._kept.get(handle.number)) for handle in references)
         kept = [(number, descriptor) for number, descriptor in found if descriptor is not None]
         for start in range(0, len(kept), DESCRIPTORS):
             numbers, descriptors = zip(*kept[start : start + DESCRIPTORS], strict=True)
             where.post_with(m.Attached(numbers, numbers[0] in self._calls), descriptors)
 
-    def let_go(self, handle: Handle) -> None:
-        """What held it was posted for good, or never will be."""
-        self._kept.pop(handle.number, None)
-        self._calls.pop(handle.number, None)
+    def unpin(self, reference: Handle) -> None:
+        """Let go of a handle that was encoded: its message was posted for good, or never will be."""
+        self._kept.pop(reference.number, None)
+        self._calls.pop(reference.number, None)
 
     def handle_arrived(self, numbers: Sequence[int]) -> None:
-        """The callee has the descriptors of a call: nobody else will get them, unless the call may be repeated."""
+        """Let go of what the callee has: nobody else will get it, unless the call may be repeated."""
         for number in numbers:
             known = self._calls.get(number)
             call = known() if known is not None else None
-            if call is None or call.state is not State.SENT or not self._peer.calling.may_repeat(call):
+            if call is None or call.state is not State.SENT or not self._may_repeat(call):
                 self._kept.pop(number, None)
 
     # ------------------------------------------------------------------------------------------- receiving
 
-    def handle_attached(self, link: Link, contact: Contact, message: m.Attached) -> None:
-        """Descriptors have come, for a message that follows."""
+    def handle_attached(self, link: Link, uid: int, message: m.Attached) -> None:
+        """Keep the descriptors that have come, for a message that follows."""
         numbers = message.numbers
         taken = link.take(len(numbers))
         for number, descriptor in itertools.zip_longest(numbers, taken, fillvalue=MISSING):
-            self._drop((contact.uid, number))  # what came on a link that has broken, before it was sent anew
-            self._arrived[contact.uid, number] = descriptor
+            self._drop((uid, number))  # what came on a link that has broken, before it was sent anew
+            self._arrived[uid, number] = descriptor
         if message.wants_word:
             link.post(m.Arrived(numbers))
             link.flush()  # now: the call may block this thread for as long as it has the connection
 
     def open(self, handle: Handle) -> Any:
-        """The codec meets a handle in what it decodes."""
+        """Open the socket or file of a handle that the codec meets in what it decodes."""
         descriptor = self._arrived.pop((handle.owner, handle.number), None)
         noun = handle.kind if handle.kind in ("socket", "connection") else "file"
         if descriptor is None:
@@ -125,17 +125,20 @@ class Descriptors:
         except Exception as failure:
             raise BadMessage(f"a {noun} that was sent along is of no use here: {text_of(failure)}") from failure
 
-    def give_back(self, handle: Handle) -> None:
-        """Nobody will read it."""
-        self._drop((handle.owner, handle.number))
+    def give_back(self, reference: Handle) -> None:
+        """Close what nobody will read."""
+        self._drop((reference.owner, reference.number))
 
-    def handle_gone(self, uid: int) -> None:
-        """A member has gone: the messages of what it has sent last will not follow."""
+    def owner_gone(self, uid: int) -> None:
+        """Close what a member has sent last and has gone before the messages of it: they will not follow."""
         for key in [key for key in self._arrived if key[0] == uid]:
             self._drop(key)
 
+    def sweep(self) -> None:
+        """Do nothing: what was opened here belongs to the program, and its sender keeps nothing."""
+
     def close(self) -> None:
-        """Closes everything, at the end of a client, and in the child of a fork, for which none of it is meant."""
+        """Close everything, at the end of a client, and in the child of a fork, for which none of it is meant."""
         self._kept.clear()
         self._calls.clear()
         for key in list(self._arrived):

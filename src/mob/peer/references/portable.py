@@ -7,48 +7,35 @@ terms of that clock is put into terms of one's own, as if the way had taken no t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from msgspec import Raw, structs
 
 from mob.errors import BadMessage
 from mob.wire import messages as m
-from mob.wire.references import Handle
+from mob.wire.references import Handle, Passage
 from mob.wire.sharing import Place, inlined
-
-if TYPE_CHECKING:
-    from mob.peer.links.contacts import Body
-    from mob.peer.peer import Peer
-    from mob.wire.references import Passage
 
 
 def stays_here(passage: Passage) -> bool:
-    """Whether something is in a message that cannot leave this machine."""
+    """Return True if something is in a message that cannot leave this machine."""
     return any(isinstance(reference, Handle) for reference, _ in passage)
 
 
-def body_for_far(peer: Peer, body: Raw, passage: Passage) -> Raw:
-    """A body with its large buffers in it; `BadMessage` if there is something in it that cannot leave."""
+def whole(body: Raw, passage: Passage, look: Callable[[Place], memoryview]) -> Raw:
+    """Return a body with its large buffers in it, at which `look` looks; `BadMessage` if something in it cannot leave
+    this machine."""
     if stays_here(passage):
         raise BadMessage("a socket or an open file cannot be sent to another machine.")
     if not any(isinstance(reference, Place) for reference, _ in passage):
         return body
-    whole = inlined(memoryview(body), peer.buffers.look)
-    peer.check_size(whole, "a large buffer to another machine")
-    return Raw(whole)
-
-
-def call_for_far(peer: Peer, body: Body, passage: Passage) -> Body:
-    """All of a call, for another machine."""
-    target, args, kwargs, times, chain, trace = body
-    args, *named = (body_for_far(peer, each, passage) for each in (args, *kwargs))
-    return target, args, tuple(named), times, chain, trace
+    return Raw(inlined(memoryview(body), look))
 
 
 def decode(payload: bytes | bytearray | memoryview) -> list[Any]:
-    """The messages of a frame from another machine, its times in terms of the clock here."""
+    """Return the messages of a frame from another machine, its times in terms of the clock here."""
     messages: Sequence[Any] = m.decode_peer(payload)
     if not messages or messages[0].__class__ is not float:
         return list(messages)

@@ -157,7 +157,7 @@ class Receiver(weakref.ref["Call[Any]"]):
         self._peer.context.complaints.tell((told, self.label), told, self.label, level=logging.WARNING)
 
     def _let_go(self) -> None:
-        self._peer.callbacks.let_go(self._passage)
+        self._peer.references.let_go(self._passage)
 
 
 class Stream(Generic[T]):

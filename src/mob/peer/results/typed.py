@@ -113,7 +113,7 @@ class Interface:
         return Call if says_nothing else partial(TypedCall, declared)
 
     def _look_up(self, name: str, wanted: Any) -> Declared:
-        codec = self._peer.codec
+        codec = self._peer.encoder.codec
         kind = typing.get_origin(wanted) or wanted
         convert_item = codec.converter((*typing.get_args(wanted), Any)[0]) if kind in STREAMED else itself
         if kind in STREAMED and kind is not Iterable:  # which says of a list what is in it, too

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 from msgspec import Raw, structs
 
 from mob.errors import BadMessage
-from mob.peer.references import portable
 from mob.peer.serving.chunks import Chunk
 from mob.rim.link import Link
 from mob.wire import failures, messages as m
@@ -32,12 +31,12 @@ EXITS = 100
 class Answers:
     """The way back."""
 
-    __slots__ = ("_callbacks", "_encode", "_exits", "_inbox", "_invitations", "_lines", "_peer", "served")
+    __slots__ = ("_encode", "_exits", "_inbox", "_invitations", "_lines", "_peer", "_references", "served")
 
     def __init__(self, peer: Peer, inbox: Inbox, turns: Turns, invitations: Invitations) -> None:
         self._peer = peer
-        self._callbacks = peer.callbacks
-        self._encode = peer.encode
+        self._references = peer.references
+        self._encode = peer.encoder.encode
         self._inbox = inbox
         self._lines = turns.lines
         self._invitations = invitations
@@ -53,7 +52,7 @@ class Answers:
         body = Raw(self._encode(value, "result"))
         queue = len(self._inbox.calls) + len(self._lines) + self._invitations.waiting
         message = m.Reply(call.id, queue, body)
-        if self._callbacks.encoding:
+        if self._references.encoding:
             self._post_with_functions(link, message)
         else:
             link.post(message)
@@ -62,9 +61,9 @@ class Answers:
     def reply_chunk(self, link: Link, call: m.Call, body: bytes, passage: Passage) -> None:
         """All items of a chunk have ended. `passage`: the references in what they have returned."""
         try:
-            self._peer.check_size(body, "result")
+            self._peer.encoder.check_size(body, "result")
         except BadMessage as error:
-            self._callbacks.let_go(passage)
+            self._references.let_go(passage)
             self.fail(link, call, error)
         else:
             self._post(link, m.Reply(call.id, self._queue(), Raw(body)), passage)
@@ -72,7 +71,7 @@ class Answers:
     def send_item(self, link: Link, number: int, value: Any) -> None:
         """A generator has yielded; `BadMessage` if the value cannot be sent."""
         message = m.Item(number, Raw(self._encode(value, "item")))
-        if self._callbacks.encoding:
+        if self._references.encoding:
             self._post_with_functions(link, message)
         else:
             link.post(message)
@@ -89,7 +88,7 @@ class Answers:
             tallies.fail(str(call.target), error)
         if self._peer.hooks.is_on:
             self._peer.hooks.report_call(error, link, call)
-        link.post(m.Failed(call.id, self._queue(), failures.describe(error, self._peer.codec)))
+        link.post(m.Failed(call.id, self._queue(), failures.describe(error, self._peer.encoder.codec)))
         self.served += 1
         if isinstance(error, (SystemExit, KeyboardInterrupt)):  # it ends the call and not the process: see `exits`
             self._exits.append(error)
@@ -100,7 +99,7 @@ class Answers:
 
     def refuse(self, link: Link, call: m.Call, error: BaseException) -> None:
         """Fails a call that nobody has looked into."""
-        self._peer.discard(call)
+        self._peer.encoder.discard(call)
         self.fail(link, call, error)
 
     def _queue(self) -> int:
@@ -108,21 +107,20 @@ class Answers:
 
     def _post_with_functions(self, link: Link, message: m.Item | m.Reply) -> None:
         """Posts what this thread has just encoded, with the functions in it."""
-        passage = self._callbacks.take()
+        passage = self._references.take()
         if isinstance(link, Chunk) and isinstance(message, m.Reply):
             link.keep(message, passage)
         else:
             self._post(link, message, passage)
 
     def _post(self, link: Link, message: m.Item | m.Reply, passage: Passage) -> None:
-        callbacks = self._callbacks
         try:
             if not link.is_closed:
                 contact = self._peer.contacts.of_link(link)
                 if contact.is_distant:
-                    body = portable.body_for_far(self._peer, message.value, passage)
+                    body = self._peer.encoder.body_for_far(message.value, passage)
                     message = structs.replace(message, value=body)
-                callbacks.hand_over(passage, contact, link)
+                self._references.hand_over(passage, contact, link)
             link.post(message)
         finally:
-            callbacks.let_go(passage)
+            self._references.let_go(passage)

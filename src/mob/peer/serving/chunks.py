@@ -101,7 +101,7 @@ class Chunk:
             except msgspec.MsgspecError as error:
                 raise GarbageFrame(f"the items of a chunk of {export.label} are not an array.") from error
         except BaseException:
-            peer.discard(call)
+            peer.encoder.discard(call)
             raise
 
     # ------------------------------------------------------------------------------------------------- starting
@@ -199,7 +199,7 @@ class Chunk:
                 index = self._next
                 self._next += 1
                 if (why_not := self._why_not()) is not None:
-                    self._peer.codec.discard(self._rows[index])
+                    self._peer.encoder.codec.discard(self._rows[index])
                     self._serving.answers.fail(self._as_link, self._call_of(index), why_not)
                     continue
                 ended += run_next(index)
@@ -323,7 +323,7 @@ class Chunk:
                 return  # its end follows
             case _:  # the end of a generator
                 error = generator_mapped(self._export.label, executed=True)
-                self._failures.append((index, describe(error, self._peer.codec, "yes")))
+                self._failures.append((index, describe(error, self._peer.encoder.codec, "yes")))
         self._answered.add(index)
         self._end(1)
 
@@ -375,13 +375,13 @@ class Chunk:
         self._forget()
         self._serving.drop_link(self._as_link)
         for row in self._rows[self._next :]:
-            self._peer.codec.discard(row)
+            self._peer.encoder.codec.discard(row)
         self._let_go()
 
     def _let_go(self) -> None:
         with self._lock:
             passage, self._passage = self._passage, []
-        self._peer.callbacks.let_go(passage)
+        self._peer.references.let_go(passage)
 
     def refuse(self, why: str) -> None:
         """The process ends: items that have not begun are given back, safe to repeat elsewhere."""

@@ -110,7 +110,7 @@ class Handlers:
             return
         self._peer.serving.running.leave()  # what the handlers do is not the export's that ran before
         try:
-            obj = self._peer.codec.decode(message.body)
+            obj = self._peer.encoder.codec.decode(message.body)
         except Exception as error:  # noqa: BLE001  logged
             told = "a message from %s cannot be read: %s"
             self._context.complaints.tell(told, told, contact.name, error, error=error)

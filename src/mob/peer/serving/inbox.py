@@ -15,6 +15,7 @@ from collections.abc import Callable
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
+from mob.core.callbacks import Function
 from mob.errors import Busy, Unavailable
 from mob.peer.serving import limits
 from mob.peer.serving.firsts import Firsts
@@ -25,7 +26,7 @@ from mob.wire import messages as m
 if TYPE_CHECKING:
     from mob.peer.links.contacts import Contact
     from mob.peer.peer import Peer
-    from mob.peer.serving.serving import Function, Serving
+    from mob.peer.serving.serving import Serving
 
 Queued = tuple[Link, "Contact", "m.Call | m.Message", "Function | None", float]
 """A call or a message that nobody has looked into yet; the function if it is a callback; when it has arrived."""
@@ -88,7 +89,7 @@ class Inbox:
         callback = None
         if type(message) is m.Call:
             if type(message.target) is int:  # looked up now: a release may follow in the same frame
-                callback = self._peer.callbacks.lent.get(message.target) or _freed
+                callback = self._peer.references.lent(message.target) or _freed
                 if self._context.reactor.driving:
                     self._urgent.append((link, contact, message, callback))
                     return
@@ -112,7 +113,7 @@ class Inbox:
         calls, self.calls = self.calls, deque()
         for entry in calls:
             if is_dropped(entry):
-                self._peer.discard(entry[2])
+                self._peer.encoder.discard(entry[2])
             else:
                 self.calls.append(entry)
 

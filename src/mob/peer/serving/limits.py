@@ -45,7 +45,7 @@ def is_circle(call: m.Call, caller: int, peer: Peer) -> bool:
 
 def deadlock(call: m.Call, contact: Contact, peer: Peer) -> Deadlock:
     """The error that names the circle."""
-    names = [peer.context.name if uid == peer.context.uid else peer.callbacks.name_of(uid) for uid in call.chain[::2]]
+    names = [peer.context.name if uid == peer.context.uid else peer.contacts.name_of(uid) for uid in call.chain[::2]]
     circle = " -> ".join([*names, contact.name, peer.context.name])
     return Deadlock(
         f"{call.target} cannot be called: {peer.context.name} waits for the call in whose course this one is made "

@@ -19,6 +19,7 @@ from threading import get_ident
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
+from mob.core.callbacks import Function
 from mob.core.invitations import Load
 from mob.core.lanes import FREE, LOOP, MESSAGE, Lane
 from mob.errors import Busy, CallError, Lost, Unavailable
@@ -48,7 +49,6 @@ if TYPE_CHECKING:
     from mob.peer.peer import Peer
     from mob.peer.serving.early import Early
 
-Function = Callable[..., Any]
 Started = tuple[Link, "Contact", m.Call, Function, Sequence[Any], dict[str, Any]]
 """A call with what it comes down to: the function and its decoded arguments."""
 
@@ -138,7 +138,7 @@ class Serving:
                         return
                     if self.early is not None and self.early.hold(link, contact, call):
                         return
-                    self._peer.discard(call)
+                    self._peer.encoder.discard(call)
                     raise unknown_export(self._context.role or "a client", str(name), self.exports)
                 function = export.function
                 if self._context.tracing is not None:
@@ -156,7 +156,7 @@ class Serving:
                 if export is not self.running.on_loop:
                     self.running.enter(export)
             else:
-                function, codec = callback, self._peer.codec
+                function, codec = callback, self._peer.encoder.codec
                 if self._context.tracing is not None:
                     function = self._traced(function, f"{self._context.role or 'client'}.callback", call, contact)
                 kwargs: dict[str, Any] = {}
@@ -281,7 +281,7 @@ class Serving:
 
     def _handle_expired(self, waiting: Waiting) -> None:
         if not waiting.is_read:
-            self._peer.discard(waiting.call)
+            self._peer.encoder.discard(waiting.call)
         self._end(waiting.link, waiting.call, limits.expired(waiting.call, self._context.name))
 
     # ---------------------------------------------------------------------------------------------- running
@@ -585,7 +585,7 @@ class Serving:
         elif (waiting := self.turns.drop(link, number)) is not None:
             self._leave(key)
             if not waiting.is_read:
-                self._peer.discard(waiting.call)
+                self._peer.encoder.discard(waiting.call)
         else:
             if self._context.reactor.driving or (self.threads is not None and self.threads.calls):
                 self._given_up.add(key)  # it may be running
@@ -607,7 +607,7 @@ class Serving:
     def new_export(self, role: str, name: str, function: Function) -> Export:
         """Make an export of a function of this process's module."""
         threads, tallies = self._lane.width, self.tallies
-        export = Export(role, name, function, self._peer.codec, threads, self._concurrency)
+        export = Export(role, name, function, self._peer.encoder.codec, threads, self._concurrency)
         export.tally = None if tallies is None else tallies.of(name)
         return export
 
@@ -638,7 +638,7 @@ class Serving:
             chunk.refuse(why)
         for waiting in self.turns.take_all():
             if not waiting.is_read:
-                self._peer.discard(waiting.call)
+                self._peer.encoder.discard(waiting.call)
             self._end(waiting.link, waiting.call, Unavailable(why))
 
     def forget_call(self, link: Link, call: m.Call) -> None:

@@ -1,0 +1,162 @@
+"""Bodies of messages: values in, bytes out, with the references in them noted, and the other way.
+
+Strategy. What bytes a value has is for the codec (`wire.codec`); what is in them by reference is for `references`. This
+file joins the two, holds the limit of a message, and has the types that the program has registered. It is what a part
+of the peer is given that sends values.
+
+Limits. Sends nothing. What was encoded and is not sent must be let go of by the caller (`References.take`, `let_go`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NoReturn
+from weakref import WeakSet
+
+from msgspec import Raw
+
+from mob.errors import BadMessage
+from mob.peer.references import portable
+from mob.wire import messages as m
+from mob.wire.codec import Codec
+from mob.wire.references import Passage
+from mob.wire.sharing import LARGE, Place, holds_large, may_hold_large
+
+if TYPE_CHECKING:
+    from mob.peer.context import Context
+    from mob.peer.links.contacts import Body
+    from mob.peer.references.references import References
+
+HEADROOM = 4096
+"""Bytes of a frame that are not the body."""
+
+
+_registered: dict[type, tuple[Callable[[Any], Any], Callable[[Any], Any]]] = {}
+_codecs: WeakSet[Codec] = WeakSet()
+
+
+def register(kind: type, encode: Callable[[Any], Any], decode: Callable[[Any], Any]) -> None:
+    """Add a type to what may be sent, in this process; the receiver must register it too.
+
+    `encode(obj)` gives data that may be sent, `decode(data)` makes an object of it. Subclasses go the same way. A
+    receiver that has not registered the type fails the call with `BadMessage`, which names it.
+
+    >>> from fractions import Fraction
+    >>> register(Fraction, str, Fraction)
+    """
+    _registered[kind] = encode, decode
+    for codec in list(_codecs):
+        codec.register(kind, encode, decode)
+
+
+class Encoder:
+    """The bodies of one process; for all of its threads."""
+
+    def __init__(self, context: Context, references: References) -> None:
+        self._context = context
+        self._references = references
+        self._buffers = references.buffers
+        self.codec = Codec(
+            references.functions.lend,
+            references.functions.borrow,
+            references.buffers.attach,
+            references.descriptors,
+            references.give_back,
+        )
+        for kind, ways in _registered.items():
+            self.codec.register(kind, *ways)
+        _codecs.add(self.codec)
+
+    def __repr__(self) -> str:
+        return f"<Encoder of {self._context.name}, {self.codec}>"
+
+    def encode(self, value: Any, root: str, shares: bool = True) -> bytes:
+        """Return the body of a message; `BadMessage` says where in it something cannot be sent.
+
+        `shares`: its receiver can look into shared memory.
+        """
+        try:
+            if shares and holds_large(value):
+                body = self._share_or_encode(value, root)
+            else:
+                try:
+                    body = self.codec.pack(value)  # not `encode`: a call less on the hot path
+                except Exception as failure:  # noqa: BLE001  translated there
+                    body = self.codec.encode_slowly(value, root, failure)
+            if len(body) >= LARGE and shares:
+                body = self._share_after_all(value, body)
+        except BaseException:
+            self._references.let_go(self._references.take())
+            raise
+        if len(body) > self._context.frame_limit - HEADROOM:
+            self._references.let_go(self._references.take())
+            self.check_size(body, root)
+        return body
+
+    def check_size(self, body: bytes | Raw, root: str) -> None:
+        """`BadMessage` if a body is too long for one message."""
+        size = memoryview(body).nbytes
+        if size > self._context.frame_limit - HEADROOM:
+            raise BadMessage(
+                f"cannot send {root}: {size:,} bytes; the limit is {self._context.frame_limit:,} (frame_limit of "
+                f"the app). Send it in parts, or raise the limit.",
+                root,
+            )
+
+    def discard(self, message: m.Call | m.Message) -> None:
+        """Give back what a message refers to, because nobody will look into it."""
+        for body in (message.args, *message.kwargs) if isinstance(message, m.Call) else (message.body,):
+            self.codec.discard(body)
+
+    def abandon(self) -> None:
+        """Refuse to encode from now on, in the child of a fork: the peer belongs to the parent."""
+        self.encode = self._refuse
+
+    def _refuse(self, value: Any, root: str, shares: bool = True) -> NoReturn:
+        self._context.check_process()
+        raise AssertionError("called in the process that has made this peer")
+
+    # ------------------------------------------------------------------------------------------ large buffers
+
+    def _share_or_encode(self, value: Any, root: str) -> bytes:
+        """Encode a value that has a large buffer in it."""
+        body = self._share(value) if self._buffers.is_on else None
+        return self.codec.encode(value, root) if body is None else body
+
+    def _share_after_all(self, value: Any, body: bytes) -> bytes:
+        """Return the body of a value, which turned out to be long: another if a large buffer is deep within."""
+        if not self._buffers.is_on or not may_hold_large(body):
+            return body
+        references = self._references
+        before = references.noted()
+        shared = self._share(value)
+        if shared is None:
+            return body
+        others = sum(type(reference) is not Place for reference in references.noted()[len(before) :])
+        references.forget(len(before) - others, len(before))  # they were noted twice, and are in there once
+        return shared
+
+    def _share(self, value: Any) -> bytes | None:
+        start = len(self._references.noted())
+        try:
+            return self.codec.encode_sharing(value, self._buffers.share)
+        except BaseException as error:
+            self._references.forget(start)
+            if isinstance(error, Exception):
+                return None  # what is wrong with it comes up once more, and better
+            raise
+
+    # ------------------------------------------------------------------------------------- to another machine
+
+    def body_for_far(self, body: Raw, passage: Passage) -> Raw:
+        """Return a body for another machine; `BadMessage` if something in it cannot leave, or if it is too long."""
+        whole = portable.whole(body, passage, self._buffers.look)
+        if whole is not body:
+            self.check_size(whole, "a large buffer to another machine")
+        return whole
+
+    def call_for_far(self, body: Body, passage: Passage) -> Body:
+        """Return all of a call, for another machine."""
+        target, args, kwargs, times, chain, trace = body
+        args, *named = (self.body_for_far(each, passage) for each in (args, *kwargs))
+        return target, args, tuple(named), times, chain, trace

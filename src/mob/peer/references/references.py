@@ -1,0 +1,179 @@
+"""Everything that crosses by reference: functions, large buffers, sockets and open files, behind one door.
+
+Strategy. What becomes of a reference is known to its kind (`protocol.Kind`): `functions`, `buffers`, `descriptors`.
+This file picks the kind. Encoding a message notes the references in it, by thread, because any thread may encode. The
+thread takes them as the message's *passage*: it is handed over to each receiver just before the message is posted, and
+let go of when all receivers have it, or when nobody will get it.
+
+Limits. Says nothing of bodies: those are for `encoding`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from threading import get_ident
+from typing import TYPE_CHECKING, Any
+
+from mob.core.callbacks import Function
+from mob.peer.references.buffers import Buffers
+from mob.peer.references.descriptors import Descriptors
+from mob.peer.references.functions import CallFunction, Functions
+from mob.wire import messages as m
+from mob.wire.references import AnyReference, Handle, Passage, Reference
+from mob.wire.sharing import Place
+
+if TYPE_CHECKING:
+    from mob.peer.context import Context
+    from mob.peer.references.protocol import Holder, Holders, Kind, Sender
+    from mob.peer.results.call import Call
+    from mob.rim.link import Link
+
+Message = m.Release | m.Lend | m.Pool | m.Unpooled | m.Freed | m.Attached | m.Arrived
+"""What members tell each other of references."""
+
+
+class References:
+    """The references of one process, of all kinds."""
+
+    def __init__(
+        self,
+        context: Context,
+        holders: Holders,
+        shared_memory: int,
+        call: CallFunction,
+        may_repeat: Callable[[Call[Any]], bool],
+    ) -> None:
+        self.functions = Functions(context, holders, self.note, call)
+        self.buffers = Buffers(context, holders, self.note, shared_memory)
+        self.descriptors = Descriptors(context, self.note, may_repeat)
+        self._kinds: dict[type[AnyReference], Kind[Any]] = {
+            Reference: self.functions,
+            Place: self.buffers,
+            Handle: self.descriptors,
+        }
+        self.lent = self.functions.lent.get
+        """Return the function of this process that has a number, if anybody may still call it."""
+        self.encoding: dict[int, list[tuple[AnyReference, Any]]] = {}
+        """References in what is being encoded, by thread. Empty most of the time, and then there is nothing to do."""
+
+    def __repr__(self) -> str:
+        return f"<References: {self.functions}, {self.buffers}, {self.descriptors}>"
+
+    def statistics(self) -> dict[str, int]:
+        """Return the sizes of the tables; all are small again when nothing is under way."""
+        return {
+            "lent": len(self.functions.lent),
+            "held": self.functions.held,
+            "shared": self.shared,
+            "views": self.views,
+            "descriptors": len(self.descriptors),
+        }
+
+    @property
+    def shared(self) -> int:
+        """Bytes of shared memory at which somebody may still look."""
+        return self.buffers.used
+
+    @property
+    def views(self) -> int:
+        """How many views of the buffers of others live here."""
+        return self.buffers.views
+
+    def lent_to(self) -> list[tuple[Function, dict[int, int]]]:
+        """Return each function that was lent, with how many references which member holds, by uid."""
+        return self.functions.lent.held()
+
+    # --------------------------------------------------------------------------------------------- a passage
+
+    def note(self, reference: AnyReference, what: Any) -> None:
+        """Keep a reference, and what it stands for, with what this thread encodes."""
+        self.encoding.setdefault(get_ident(), []).append((reference, what))
+
+    def noted(self) -> list[AnyReference]:
+        """Return what this thread has noted."""
+        return [reference for reference, _ in self.encoding.get(get_ident(), ())]
+
+    def forget(self, start: int, end: int | None = None) -> None:
+        """Let go of some of what this thread has noted, because it will not be sent."""
+        noted = list(self.take())
+        self.let_go(noted[start:end])
+        del noted[start:end]
+        if noted:
+            self.encoding[get_ident()] = noted
+
+    def take(self) -> Passage:
+        """Return the references in what this thread has just encoded; `let_go` of them later."""
+        return self.encoding.pop(get_ident(), ())
+
+    def accompany(self, call: Call[Any], passage: Passage) -> None:
+        """Remember the call to which a passage belongs."""
+        self.descriptors.accompany(call, passage)
+
+    def hand_over(self, passage: Passage, holder: Holder, where: Sender | None = None) -> None:
+        """Count a member as a holder: what has this passage is about to be posted to it.
+
+        `where`: the link on which it is posted, if that is a certain one.
+        """
+        for kind, place in self._kinds.items():
+            found = [reference for reference, _ in passage if reference.__class__ is kind]
+            if found:
+                place.hold(found, holder, where or holder)
+
+    def let_go(self, passage: Passage) -> None:
+        """Unpin what was posted, or never will be."""
+        for reference, _ in passage:
+            self._kinds[reference.__class__].unpin(reference)
+
+    # ------------------------------------------------------------------------------------------- freeing
+
+    def give_back(self, reference: AnyReference) -> None:
+        """Free a reference that has arrived and that nobody will read; from any thread."""
+        self._kinds[reference.__class__].give_back(reference)
+
+    def owner_gone(self, uid: int) -> None:
+        """Forget a member that has gone: what it held, and what it sent and nobody has read."""
+        for kind in self._kinds.values():
+            kind.owner_gone(uid)
+
+    @property
+    def is_untidy(self) -> bool:
+        """Whether finalizers have left something to `sweep`."""
+        return bool(self.functions.dropped or self.buffers.dropped)
+
+    def sweep(self) -> None:
+        """Give back to their owners the things that the program has dropped here; on the loop's thread."""
+        for kind in self._kinds.values():
+            kind.sweep()
+
+    def cool(self, now: float) -> None:
+        """Return shared memory to the system that has lain idle; to be called regularly."""
+        self.buffers.cool(now)
+
+    def abandon(self) -> None:
+        """Close what belongs to the parent, in the child of a fork."""
+        self.descriptors.close()
+
+    def close(self) -> None:
+        """Let nothing cross any more."""
+        self.descriptors.close()
+        self.buffers.close()
+
+    # ------------------------------------------------------------------------------------- what members say
+
+    def handle(self, link: Link, holder: Holder, message: Message) -> None:
+        """Carry out what a member says of references."""
+        match message:
+            case m.Release(counts=counts):
+                self.functions.handle_release(holder.uid, counts)
+            case m.Lend(id=number, holder=uid):
+                self.functions.handle_lend(number, uid)
+            case m.Pool(size=size):
+                self.buffers.handle_pool(holder, link.take(1), size)
+            case m.Unpooled():
+                self.buffers.handle_unpooled(holder.uid)
+            case m.Freed(counts=counts):
+                self.buffers.handle_freed(holder.uid, counts)
+            case m.Attached():
+                self.descriptors.handle_attached(link, holder.uid, message)
+            case m.Arrived(numbers=numbers):
+                self.descriptors.handle_arrived(numbers)
