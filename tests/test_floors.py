@@ -64,15 +64,7 @@ FLOORS = {
 OWED = frozenset(
     {
         ("mob.kingpin.cluster", "mob.kingpin.kingpin"),
-        ("mob.kingpin.guests", "mob.kingpin.kingpin"),
-        ("mob.kingpin.herald", "mob.kingpin.kingpin"),
         ("mob.kingpin.leases", "mob.kingpin.kingpin"),
-        ("mob.kingpin.processes.post_mortems", "mob.kingpin.kingpin"),
-        ("mob.kingpin.processes.terminal", "mob.kingpin.kingpin"),
-        ("mob.kingpin.requests", "mob.kingpin.kingpin"),
-        ("mob.kingpin.signals", "mob.kingpin.kingpin"),
-        ("mob.kingpin.upgrade.handover_state", "mob.kingpin.kingpin"),
-        ("mob.kingpin.upgrade.upgrade", "mob.kingpin.kingpin"),
         ("mob.peer.calls.batches", "mob.peer.peer"),
         ("mob.peer.calls.calling", "mob.peer.peer"),
         ("mob.peer.calls.durable", "mob.peer.peer"),

@@ -20,12 +20,19 @@ MAIN = """
 import linecache, os, signal, sys
 import mob
 from mob.kingpin.upgrade import handover_state, upgrade
-from mob.kingpin import kingpin
+from mob.kingpin import connections, kingpin, manager
+from mob.kingpin.output import console, followers, writer
+from mob.kingpin.processes import fork_client, ports
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 FAULTS = [OSError(24, "Too many open files"), MemoryError("injected"), RuntimeError("injected")]
 TRACED = {handover_state.__file__, upgrade.__file__}
-FUNCTIONS = {kingpin.__file__: {"_take_over", "take_over", "links"}}
+PARTS = (connections, console, followers, fork_client, kingpin, manager, ports, writer)
+FUNCTIONS = {
+    **{part.__file__: {"state", "take_over"} for part in PARTS},
+    connections.__file__: {"state", "take_over", "open"},
+    kingpin.__file__: {"_take_over", "take_over", "give", "hush"},
+}
 CARES = {  # for all the others, and can do nothing that fails
     "handle_exit", "_fail", "_handle_end", "fall_back", "end_probation", "begin_probation", "is_on_probation", "_will",
     "set_inheritable", "descriptors",

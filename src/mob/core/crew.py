@@ -20,7 +20,7 @@ from mob.core.revival import DONE, OUTCOMES, Intensity, Revival
 from mob.core.roster import Roster
 from mob.core.states import Mobster, Slot as SlotState
 from mob.plan import Plan, RolePlan, in_order_of_need
-from mob.wire.messages import Beat, Member, Parked, RoleInfo
+from mob.wire.messages import Beat, Member, Parked, RoleInfo, node_of
 
 EARLY = 0.005
 """Seconds by which a wake may come too soon: timers are not exact, and a wake that was in vain is not repeated."""
@@ -257,6 +257,15 @@ class Crew:
         """A number that no member had before."""
         self.last_uid += 1
         return self.last_uid
+
+    def is_remote(self, uid: int) -> bool:
+        """Return whether a member, or a Kingpin, is on another machine."""
+        return node_of(uid) != node_of(self.last_uid)
+
+    def role_of(self, uid: int) -> str:
+        """Return the role of a member of this machine; nothing if it is a client."""
+        process = self.processes.get(uid)
+        return process.slot.role if process else ""
 
     def slots_of(self, role: str) -> list[Slot]:
         """The slots of a role, by their index."""

@@ -13,7 +13,9 @@ KINDS = ("exit", "crash", "hang", "reload", "recycle", "restart", "scale", "stop
 """What may happen to an app."""
 
 Ticket = tuple[int, int]
-"""Who asked, and the number of the request there; (0, 0) for nobody."""
+"""Who asked, and the number of the request there."""
+NOBODY: Ticket = (0, 0)
+"""The ticket of what nobody waits for: a signal has asked for it."""
 
 
 class _Decision(msgspec.Struct, frozen=True, gc=False):

@@ -15,7 +15,18 @@ from collections.abc import Callable, Collection
 
 from mob.core.crew import EARLY, Crew, Process, Slot
 from mob.core.debugging import Debugging
-from mob.core.decisions import Announce, AnnounceGone, Answer, Decision, Introduce, Record, Tell, Ticket, WakeAt
+from mob.core.decisions import (
+    NOBODY,
+    Announce,
+    AnnounceGone,
+    Answer,
+    Decision,
+    Introduce,
+    Record,
+    Tell,
+    Ticket,
+    WakeAt,
+)
 from mob.core.health import Health
 from mob.core.quarantine import Quarantine
 from mob.core.revival import DONE, FAILED, SHORTAGE_PAUSE, is_wanted, outcome_of
@@ -426,6 +437,30 @@ class Supervisor:
         ready = sum(each.slot.role == role and each.state is Mobster.READY for each in self.processes.values())
         more = f" wanted, {ready} ready" if ready < count else ""  # those that are to come have not been seen yet
         return [*decisions, Answer(ticket, text=f"{role}: {counted(count, 'worker')}{more}.")]
+
+    def handle_size_signal(self, change: int, now: float) -> list[Decision]:
+        """Give each role that may grow so many workers more (or less); the only role, if there is but one."""
+        roles = [role.name for role in self.plan.roles if role.max_workers is not None]
+        roles = roles or [role.name for role in self.plan.roles if len(self.plan.roles) == 1]
+        if not roles:
+            return [Tell("SIGTTIN/SIGTTOU ignored: no role sets max_workers.")]
+        decisions: list[Decision] = []
+        for role in roles:
+            for each in self.handle_scale(role, change, NOBODY, now, relative=True):
+                if isinstance(each, Answer) and each.error:
+                    each = Tell(each.error)  # the sender of a signal reads the log
+                decisions.append(each)
+        return decisions
+
+    def unrest(self, may_launch: bool) -> str:
+        """Return what is half done, so that another program cannot go on with it; nothing if all is quiet."""
+        if self.debugging.holder:
+            return f"{self.debugging.holder} is in the debugger"
+        if self.rollout.is_reloading:
+            return "a reload is under way"
+        if not may_launch and any(not each.pid or each.state is Mobster.LAUNCHING for each in self.processes.values()):
+            return "a mobster is being launched"
+        return ""
 
     def handle_stop(self, now: float, status: int = 0) -> list[Decision]:
         """Ends the app in order; asked a second time, at once."""

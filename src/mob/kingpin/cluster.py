@@ -20,7 +20,7 @@ from mob.core import decisions as d
 from mob.core.decisions import Decision
 from mob.core.membership import SILENCE, UNCONNECTED, Membership
 from mob.core.routing import gateway_for
-from mob.kingpin.desk import Connection
+from mob.kingpin.connections import Connection
 from mob.kingpin.leases import Leases
 from mob.plan import GATEWAY, Cluster as ClusterPlan
 from mob.wire import messages as m

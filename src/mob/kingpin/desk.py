@@ -31,7 +31,6 @@ from mob.rim.addresses import (
     room_of,
     spare_address_of,
 )
-from mob.rim.link import Link
 from mob.rim.reactor import Reactor
 from mob.wire import messages as m
 from mob.wire.frames import frame
@@ -41,34 +40,6 @@ SETTLED = 1.0
 """Seconds in which another start of the same app, which has the name, begins to listen."""
 LOOK = 0.05
 """Seconds between two looks whether it does."""
-
-
-class Connection:
-    """A control link and what the Kingpin knows of who is at its other end."""
-
-    __slots__ = ("beats", "greeted", "is_client", "link", "pid", "uid")
-
-    def __init__(self, uid: int, link: Link, beats: Link | None = None, pid: int = 0, is_client: bool = False) -> None:
-        self.uid = uid
-        self.link = link
-        self.beats = beats
-        self.pid = pid
-        self.is_client = is_client
-        self.greeted = False
-
-    def __repr__(self) -> str:
-        return f"<Connection {self.uid} on {self.link}>"
-
-    @property
-    def hears_all(self) -> bool:
-        """Whether the roster's changes are told: to every mobster, and to clients that have said hello."""
-        return self.greeted or not self.is_client
-
-    def close(self) -> None:
-        """Ends the links."""
-        self.link.close()
-        if self.beats is not None:
-            self.beats.close()
 
 
 class Desk:

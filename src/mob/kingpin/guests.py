@@ -8,15 +8,14 @@ the questions of one client do not take all of the Kingpin's time: a few of them
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable, Iterable
 from functools import partial
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import Any
 
-from mob.kingpin.desk import Connection
+from mob.kingpin.connections import Connection
+from mob.rim.reactor import Reactor
 from mob.wire import messages as m
-
-if TYPE_CHECKING:
-    from mob.kingpin.kingpin import Kingpin
 
 HELLO_LIMIT = 64 * 1024
 """Bytes of a frame before the hello."""
@@ -29,12 +28,14 @@ UNREAD = 1024 * 1024
 
 
 class Guests:
-    """The clients of an app."""
+    """The clients of an app. `answer` is called with each thing that one says, in order."""
 
-    def __init__(self, kingpin: Kingpin) -> None:
-        self._kingpin = kingpin
-        self._silent: dict[int, int] = {}  # uid -> the timer that shuts it out
-        self._asked: dict[int, deque[m.Up]] = {}  # uid -> what it has said and is not answered yet
+    def __init__(self, reactor: Reactor, frame_limit: int, answer: Callable[[Connection, Any], None]) -> None:
+        self._reactor = reactor
+        self._frame_limit = frame_limit
+        self._answer = answer
+        self._silent: dict[Connection, int] = {}  # those that have not said hello -> the timer that shuts them out
+        self._asked: dict[Connection, deque[Any]] = {}  # what was read and is not answered yet
 
     def __repr__(self) -> str:
         return f"<Guests, {len(self._silent)} have not said hello, {len(self._asked)} are answered later>"
@@ -46,41 +47,38 @@ class Guests:
 
     def give_up(self) -> None:
         """Shut out those whose questions wait because they do not read the answers."""
-        for uid in list(self._asked):
-            if (connection := self._kingpin.connections.get(uid)) is not None:
-                connection.link.close("it asks and does not read the answers")
+        for connection in list(self._asked):
+            connection.link.close("it asks and does not read the answers")
 
     def admit(self, connection: Connection) -> None:
-        """Take in one that has not said hello."""
-        reactor = self._kingpin.reactor
+        """Take in a client that has not said hello."""
         connection.link.limit = min(HELLO_LIMIT, connection.link.limit)
         when = monotonic() + HELLO_WITHIN
-        self._silent[connection.uid] = reactor.call_at(when, partial(self._shut_out, connection))
+        self._silent[connection] = self._reactor.call_at(when, partial(self._shut_out, connection))
 
-    def adopt(self) -> None:
-        """Take over the clients of the Kingpin before this one."""
-        for connection in self._kingpin.connections.values():
+    def take_over(self, connections: Iterable[Connection]) -> None:
+        """Go on with the clients of the program before this one."""
+        for connection in connections:
             if connection.is_client and not connection.greeted:
                 self.admit(connection)
-        self._kingpin.herald.adopt_guests()
 
     def welcome(self, connection: Connection) -> None:
-        """It has said hello."""
+        """Take note that a client has said hello."""
         connection.greeted = True
-        connection.link.limit = self._kingpin.plan.frame_limit
-        self._forget_timer(connection.uid)
+        connection.link.limit = self._frame_limit
+        self._forget_timer(connection)
 
-    def forget(self, uid: int) -> None:
-        """It has gone."""
-        self._forget_timer(uid)
-        self._asked.pop(uid, None)
+    def forget(self, connection: Connection) -> None:
+        """Drop what is kept of a client that has gone."""
+        self._forget_timer(connection)
+        self._asked.pop(connection, None)
 
-    def _forget_timer(self, uid: int) -> None:
-        if (timer := self._silent.pop(uid, None)) is not None:
-            self._kingpin.reactor.cancel(timer)
+    def _forget_timer(self, connection: Connection) -> None:
+        if (timer := self._silent.pop(connection, None)) is not None:
+            self._reactor.cancel(timer)
 
     def _shut_out(self, connection: Connection) -> None:
-        self._silent.pop(connection.uid, None)
+        self._silent.pop(connection, None)
         if not connection.link.is_closed:
             why = f"it waited {HELLO_WITHIN:g} s for this process to say hello, as a client of mob does at once."
             connection.link.post(m.Refused(why))
@@ -88,46 +86,46 @@ class Guests:
 
     # ---------------------------------------------------------------------------------------------- questions
 
-    def hear(self, connection: Connection, messages: list[m.Up]) -> None:
-        """A client has said something; answer it now or, if it is much or it does not read, later."""
-        asked = self._asked.get(connection.uid)
+    def hear(self, connection: Connection, messages: list[Any]) -> None:
+        """Answer what a client has said: now or, if it is much or the client does not read, later."""
+        asked = self._asked.get(connection)
         if asked is not None:
             asked.extend(messages)
         elif len(messages) <= AT_A_TIME and not connection.link.unsent_bytes:
             for message in messages:
-                self._kingpin.handle_word(connection, message)
+                self._answer(connection, message)
         else:
-            self._asked[connection.uid] = deque(messages)
-            self._answer(connection)
+            self._asked[connection] = deque(messages)
+            self._answer_some(connection)
 
-    def _answer(self, connection: Connection) -> None:
+    def _answer_some(self, connection: Connection) -> None:
         """Answer a few questions, the others in the next turn."""
-        asked = self._asked.get(connection.uid, deque())
+        asked = self._asked.get(connection, deque())
         for _ in range(AT_A_TIME):
             if not asked or connection.link.is_closed:
                 break
-            self._kingpin.handle_word(connection, asked.popleft())
+            self._answer(connection, asked.popleft())
         self._look(connection)
 
     def _look(self, connection: Connection) -> None:
         """See whether the client reads, and whether there is more to answer."""
-        link, uid = connection.link, connection.uid
+        link = connection.link
         if link.is_closed:
-            self._asked.pop(uid, None)
+            self._asked.pop(connection, None)
             return
         link.flush()
-        asked = self._asked.get(uid)
+        asked = self._asked.get(connection)
         if link.unsent_bytes > UNREAD:
-            self._asked.setdefault(uid, deque())  # goes on when it has read all: see `handle_drained`
+            self._asked.setdefault(connection, deque())  # goes on when it has read all: see `handle_drained`
             link.hold()
         elif asked:
             link.hold()
-            self._kingpin.reactor.call(partial(self._answer, connection))
+            self._reactor.call(partial(self._answer_some, connection))
         else:
-            self._asked.pop(uid, None)
+            self._asked.pop(connection, None)
             link.let_go_on()
 
     def handle_drained(self, connection: Connection) -> None:
-        """A client has read all that was said to it."""
-        if connection.uid in self._asked:
-            self._answer(connection)
+        """Go on with the questions of a client that has read all that was said to it."""
+        if connection in self._asked:
+            self._answer_some(connection)

@@ -9,16 +9,15 @@ of each member only, until it reads again.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from time import monotonic, thread_time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from mob.core.crew import Crew
 from mob.core.news import LANES, SLOW, SWIFT, Change, News
-from mob.kingpin.desk import Connection
+from mob.kingpin.connections import Connection
+from mob.rim.reactor import Reactor
 from mob.wire import messages as m
-
-if TYPE_CHECKING:
-    from mob.kingpin.kingpin import Kingpin
 
 BEHIND = 1024 * 1024
 """Bytes that a member may leave unread before it is told nothing more for the time being."""
@@ -31,8 +30,10 @@ TOGETHER = 500
 class Herald:
     """Tells the changes."""
 
-    def __init__(self, kingpin: Kingpin) -> None:
-        self._kingpin = kingpin
+    def __init__(self, reactor: Reactor, connections: Mapping[int, Connection], crew: Crew) -> None:
+        self._reactor = reactor
+        self._connections = connections
+        self._crew = crew
         self._news = News()
         self._is_scheduled = False
         self._is_crowd = False
@@ -48,7 +49,7 @@ class Herald:
         """Something has changed."""
         if isinstance(change, m.MemberIs) and self._is_guest(change.member):
             self._acquainted.setdefault(change.member.uid, set())
-            for uid in self._kingpin.supervisor.crew.introductions.wanting_clients():
+            for uid in self._crew.introductions.wanting_clients():
                 self.acquaint(uid, change.member.uid)
         elif isinstance(change, m.MemberGone) and change.uid in self._acquainted:
             for uid in self._acquainted.pop(change.uid):
@@ -60,12 +61,11 @@ class Herald:
 
     def _is_guest(self, member: m.Member) -> bool:
         """Return whether a member is a client of this machine."""
-        cluster = self._kingpin.cluster
-        return not member.role and (cluster is None or not cluster.is_remote(member.uid))
+        return not member.role and not self._crew.is_remote(member.uid)
 
     def acquaint(self, uid: int, other: int) -> None:
         """Two are about to be linked: tell one of them what it may not know yet of the other."""
-        connection, member = self._kingpin.connections.get(uid), self._kingpin.supervisor.roster.get(other)
+        connection, member = self._connections.get(uid), self._crew.roster.get(other)
         if connection is None or member is None:
             return
         if other in self._acquainted:
@@ -81,15 +81,15 @@ class Herald:
 
     def tell_of_guests(self, connection: Connection) -> None:
         """One wants to know of all clients."""
-        self._kingpin.supervisor.crew.introductions.want_clients(connection.uid)
+        self._crew.introductions.want_clients(connection.uid)
         for guest in self._acquainted:
             if guest != connection.uid:
                 self.acquaint(connection.uid, guest)
 
-    def adopt_guests(self) -> None:
-        """Take over from the Kingpin before this one: whoever is linked to a client knows it."""
-        introductions = self._kingpin.supervisor.crew.introductions
-        for member in self._kingpin.supervisor.roster:
+    def take_over(self) -> None:
+        """Go on after the program before this one: a member that is linked to a client knows it."""
+        introductions = self._crew.introductions
+        for member in self._crew.roster:
             if self._is_guest(member):
                 self._acquainted[member.uid] = set()
                 for uid in introductions.partners(member.uid) | introductions.wanting_clients():
@@ -116,7 +116,7 @@ class Herald:
     def _schedule(self) -> None:
         if not self._is_scheduled:
             self._is_scheduled = True
-            self._kingpin.reactor.flush_soon(self)
+            self._reactor.flush_soon(self)
 
     def flush(self) -> None:
         """Tell what may be told now, and see to it that the rest is told in time."""
@@ -127,7 +127,7 @@ class Herald:
                     self._tell_all(lane)
                 else:
                     when = self._news.due(lane)
-                    self._timers[lane] = self._kingpin.reactor.call_at(when, lambda lane=lane: self._ring(lane))
+                    self._timers[lane] = self._reactor.call_at(when, lambda lane=lane: self._ring(lane))
 
     def flush_all(self) -> None:
         """Tell everything now: this program ends."""
@@ -144,7 +144,7 @@ class Herald:
         began, count = thread_time(), 0
         changes = self._news.untold(lane)
         frames = _frames(changes)
-        for connection in list(self._kingpin.connections.values()):
+        for connection in list(self._connections.values()):
             if connection.hears_all and self._lane(connection) == lane:
                 count += 1
                 if self._is_reading(connection):
@@ -159,15 +159,15 @@ class Herald:
         """Return in which lane one hears: as long as there are few, all in one, so who is told of a change and asks
         another at once finds that it knows as much."""
         if not self._is_crowd:
-            self._is_crowd = len(self._kingpin.connections) > FEW  # and stays one: no lane is left for a swifter one
-        wants = connection.is_client or self._kingpin.supervisor.crew.introductions.has_wishes(connection.uid)
+            self._is_crowd = len(self._connections) > FEW  # and stays one: no lane is left for a swifter one
+        wants = connection.is_client or self._crew.introductions.has_wishes(connection.uid)
         return SLOW if self._is_crowd and not wants else SWIFT
 
     def _is_reading(self, connection: Connection) -> bool:
         return connection.uid not in self._behind and connection.link.unsent_bytes <= BEHIND
 
     def _post(self, uid: int, changes: list[Change]) -> None:
-        connection = self._kingpin.connections.get(uid)
+        connection = self._connections.get(uid)
         if connection is None:
             return
         if not self._is_reading(connection):
@@ -183,7 +183,7 @@ class Herald:
 
     def handle_drained(self, uid: int) -> None:
         """One has read all that it was sent."""
-        news, connection = self._behind.pop(uid, None), self._kingpin.connections.get(uid)
+        news, connection = self._behind.pop(uid, None), self._connections.get(uid)
         if news is not None and connection is not None:
             for frame in _frames(news.untold(SWIFT)):
                 connection.link.post_encoded(frame)

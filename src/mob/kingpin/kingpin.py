@@ -7,51 +7,54 @@ role module and opens no body, so no bug of the application can reach it.
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import math
 import os
 import random
+import signal
 import socket
 import sys
 import traceback
+from collections.abc import Callable
 from functools import partial
 from time import monotonic
 from typing import Any, NoReturn
 
+import msgspec
 import setproctitle
 import uvloop
 
-from mob.core import decisions as d
+from mob.core import decisions as d, snapshot
 from mob.core.decisions import Decision
 from mob.core.registry import Registry
 from mob.core.supervisor import Supervisor
 from mob.errors import GarbageFrame, counted
 from mob.kingpin import signals as signaling
 from mob.kingpin.cluster import Cluster, draw_number
-from mob.kingpin.desk import Connection, Desk
+from mob.kingpin.connections import Connection, Connections, Garbled
+from mob.kingpin.desk import Desk
 from mob.kingpin.guests import Guests
 from mob.kingpin.herald import Herald
 from mob.kingpin.manager import Manager
+from mob.kingpin.measured import Measured
 from mob.kingpin.output import logfile
 from mob.kingpin.output.console import Console
 from mob.kingpin.processes.fork_client import ForkClient
-from mob.kingpin.processes.ports import REFUSALS, Ports, explain, where
+from mob.kingpin.processes.launches import Launches
+from mob.kingpin.processes.ports import Ports, where
 from mob.kingpin.processes.post_mortems import PostMortems
-from mob.kingpin.processes.terminal import Terminal
-from mob.kingpin.requests import Requests
-from mob.kingpin.shortage import ALL, LACKING, Shortage
+from mob.kingpin.processes.stacks import Stacks
+from mob.kingpin.processes.terminal import TerminalLender
+from mob.kingpin.requests import RequestHandler, refuse
+from mob.kingpin.shortage import ALL, Shortage
 from mob.kingpin.signals import Signals
 from mob.kingpin.upgrade import handover_state, upgrade
 from mob.kingpin.upgrade.handover_state import HandoverState
-from mob.kingpin.upgrade.upgrade import Upgrade
+from mob.kingpin.upgrade.upgrade import Program, Upgrade
 from mob.kingpin.watchdog import Watchdog
-from mob.plan import Plan
+from mob.plan import GATEWAY, Plan
 from mob.rim import openfiles, places, processes
 from mob.rim.board import Board
-from mob.rim.errands import Errands
-from mob.rim.link import CLOSED, Descriptor, Link
-from mob.rim.processes import start_thread
+from mob.rim.link import CLOSED, Descriptor
 from mob.rim.reactor import Reactor
 from mob.rim.standard import occupy
 from mob.rim.systemd import passed_sockets
@@ -59,8 +62,6 @@ from mob.wire import messages as m
 
 FORCED = 1
 """The exit status of a Kingpin that had to be stopped by force."""
-FLUSHED = 2.0
-"""Seconds that the disk has at the end for the last reports."""
 FUTILE = 3
 """After so many fork servers in a row that could not even start, another is not tried at once."""
 FUTILE_PAUSE = 5.0
@@ -68,45 +69,47 @@ SOON = 0.1
 """Wakes that are further ahead may be put together."""
 TOGETHER = 0.01
 """Those within so many seconds are one."""
-VITALS = 4 * 1024 * 1024
-"""Bytes of the longest word of a liveness thread: the stacks of everything."""
 
 
 class Kingpin:
     """A running app, seen from its Kingpin."""
 
-    def __init__(self, plan: Plan, desk: Desk, board: Board) -> None:
+    def __init__(self, plan: Plan, desk: Desk, board: Board, supervisor: Supervisor | None = None) -> None:
         self.plan = plan
         self.command = upgrade.command()
         """What this process was started as, and is to be started as at an upgrade."""
         self.directory = places.here()
         """Where this process was started, with the symbolic links by which the user came there."""
-        self._upgrade: Upgrade | None = None
-        self.supervisor = Supervisor(plan, random.random, processes.is_stopped)
-        self.cluster: Cluster | None = None
-        """The other machines, if there are any."""
-        self.registry = Registry(self.supervisor.crew, monotonic())
-        self.reactor = Reactor(uvloop.new_event_loop())
-        self.console = self._make_console()
-        self.shortage = Shortage(self.reactor, self.console.say)
-        self.ports = Ports(passed_sockets())
-        self.terminal = Terminal(self)
-        self.manager = Manager()
-        self.watchdog = Watchdog(self.reactor, self.console.say_from_elsewhere)
-        self.errands = Errands("mob-disk")
-        """What reads and writes on disks, which may be slow."""
-        self.signals = Signals(self)
         self.board = board
         self._board_end = Descriptor(os.dup(board.descriptor))  # for members; one that is made later might not be had
         self.desk = desk
-        self.fork_client = self._make_fork_client()
-        self.connections: dict[int, Connection] = {}
-        self._wakes: set[float] = set()
-        self.guests = Guests(self)
-        self.herald = Herald(self)
-        self.post_mortems = PostMortems(self)
-        self.requests = Requests(self)
+        self.supervisor = supervisor = supervisor or Supervisor(plan, random.random, processes.is_stopped)
+        crew = supervisor.crew
+        self.registry = Registry(crew, monotonic())
+        self.reactor = reactor = Reactor(uvloop.new_event_loop())
+        self.console = console = self._make_console()
+        self.connections = connections = Connections(reactor, plan.frame_limit, self)
+        self.fork_client = fork_client = self._make_fork_client()
+        self.shortage = Shortage(reactor, console.say)
+        self.ports = Ports(crew, plan.grace, passed_sockets())
+        self.terminal = TerminalLender(supervisor, console, self.carry_out)
+        self.manager = Manager()
+        self.watchdog = Watchdog(reactor, console.say_from_elsewhere)
+        self.signals = Signals(reactor, self._signal_handlers())
+        self.guests = Guests(reactor, plan.frame_limit, self.handle_word)
+        self.herald = Herald(reactor, connections, crew)
+        self.launches = Launches(plan, self.directory, connections, console, board, fork_client)
+        self.post_mortems = PostMortems(plan.name, crew, board, self._say_on_loop)
+        self.stacks = Stacks(reactor, crew, connections, console, fork_client, self.carry_out)
+        self.measured = Measured(plan.name, self.registry, connections, console, self.shortage)
+        self.requests = RequestHandler(
+            supervisor, self.measured, console.followers, self.post_mortems, self.stacks, self
+        )
+        self.cluster: Cluster | None = None
+        """The other machines, if there are any."""
         self.status = 0
+        self._upgrade: Upgrade | None = None
+        self._wakes: set[float] = set()
         self._forced = False
 
     def __repr__(self) -> str:
@@ -117,6 +120,22 @@ class Kingpin:
 
     def _make_fork_client(self) -> ForkClient:
         return ForkClient(self.reactor, self.plan, self.handle_report, self.handle_fork_server_gone, self.console.color)
+
+    def _signal_handlers(self) -> dict[signal.Signals, Callable[[], None]]:
+        return {
+            signal.SIGINT: self.stop,
+            signal.SIGTERM: self.stop,
+            signal.SIGHUP: self.handle_reload_signal,
+            signal.SIGTTIN: partial(self.handle_size_signal, +1),
+            signal.SIGTTOU: partial(self.handle_size_signal, -1),
+            signal.SIGUSR1: self.console.reopen,
+            signal.SIGUSR2: partial(self.handle_upgrade, d.NOBODY),
+            signal.SIGCHLD: self.handle_children,
+        }
+
+    def _say_on_loop(self, text: str) -> None:
+        """Say something, from another thread."""
+        self.reactor.call(partial(self.console.say, text))
 
     def _enter_process(self) -> None:
         """All that makes this process the Kingpin's own."""
@@ -144,13 +163,37 @@ class Kingpin:
         self.carry_out(self.supervisor.start(monotonic()))
         return self._work()
 
-    def take_over(self, state: HandoverState) -> list[Decision]:
-        """Takes what another program in this process has left; what is to be carried out at first. `go_on` follows."""
+    def take_over(self, state: HandoverState) -> None:
+        """Take what another program in this process has left. `go_on` follows."""
         self._enter_process()
         self.desk.open(self.reactor, self.handle_client, self.shortage)
-        decisions = handover_state.take_over(self, state)
-        self.guests.adopt()
-        return decisions
+        self.connections.take_over(state.connections)
+        self.console.take_over(state.console, {uid: each.link for uid, each in self.connections.items()})
+        self.ports.take_over(state.ports)
+        self.fork_client.take_over(state.fork_client)
+        self.registry.take_over(state.past)
+        self.manager.take_over()
+        self.guests.take_over(self.connections.values())
+        self.herald.take_over()
+
+    def give(self, ticket: d.Ticket) -> HandoverState:
+        """Return all that this program leaves to the next."""
+        return HandoverState(
+            snapshot=snapshot.take(self.supervisor),
+            past=self.registry.past(),
+            connections=self.connections.state(),
+            console=self.console.state(),
+            ports=self.ports.state(),
+            fork_client=self.fork_client.state(),
+            desk=self.desk.sock.fileno(),
+            board=self.board.descriptor,
+            manager=self.manager.environment(),
+            ticket=ticket,
+            leases={} if self.cluster is None else self.cluster.leases.data(),
+            plan=msgspec.Raw(msgspec.msgpack.encode(self.plan)),
+            command=self.command,
+            path=sys.path,
+        )
 
     def go_on(self, state: HandoverState, decisions: list[Decision], failure: str = "") -> int:
         """Goes on where the program before has stopped, as `run`. `failure`: why this is not what was asked for."""
@@ -161,7 +204,7 @@ class Kingpin:
     def _begin_again(self, state: HandoverState, decisions: list[Decision], failure: str) -> None:
         there = sum(bool(process.pid) for process in self.supervisor.processes.values())
         try:
-            handover_state.rejoin_cluster(self, state)
+            self._rejoin_cluster(state)
             self.fork_client.kill()  # it holds old code; what is launched from now on waits for the next one
             self.carry_out(decisions)
             self.handle_children()
@@ -190,15 +233,26 @@ class Kingpin:
         self.cluster = Cluster(self, self.plan.cluster)
         self.carry_out(self.cluster.membership.start(monotonic()))
 
+    def _rejoin_cluster(self, state: HandoverState) -> None:
+        """Go on as the node that this machine was, if it was one."""
+        if (self.plan.cluster is not None) != bool(m.node_of(self.supervisor.crew.last_uid)):
+            self.console.say("whether the app runs on several machines cannot be changed by an upgrade: restart it.")
+        elif self.plan.cluster is not None:
+            self.join_cluster()
+            assert self.cluster is not None
+            self.cluster.membership.adopt(state.snapshot.nodes, state.past.began, monotonic())
+            self.cluster.leases.adopt(state.leases)
+            for process in self.supervisor.crew.processes_of(GATEWAY):
+                self.cluster.greet(process.uid)
+
     def _close(self) -> None:
         self.desk.close()
         self.fork_client.close()
         self.console.followers.finish()
-        for connection in list(self.connections.values()):
-            connection.close()
+        self.connections.close()
         self.ports.close()
-        self.requests.close()
-        self.errands.close(FLUSHED)
+        self.measured.close()
+        self.post_mortems.close()
         self.board.close()
         del self._board_end  # closed with its last reference
         self.console.close()
@@ -208,12 +262,23 @@ class Kingpin:
 
     # ------------------------------------------------------------------------------------- what happens outside
 
-    def handle_stop_signal(self) -> None:
-        """Ctrl-C or SIGTERM: the first asks, the second forces."""
-        self.stop()
+    def handle_reload_signal(self) -> None:
+        """SIGHUP: all roles are to have new code."""
+        self.carry_out(self.supervisor.handle_reload([], d.NOBODY, monotonic()))
+
+    def handle_size_signal(self, change: int) -> None:
+        """SIGTTIN, SIGTTOU: a worker more or less."""
+        self.carry_out(self.supervisor.handle_size_signal(change, monotonic()))
+
+    def handle_end_app(self, ticket: d.Ticket, at_once: bool) -> None:
+        """`mob stop`: the second one to ask does not mean to force it, unless it says so."""
+        self.carry_out([d.Answer(ticket, text="stopping.")])
+        self.reactor.flush()
+        if at_once or not self.supervisor.stopping:
+            self.stop(at_once)
 
     def stop(self, at_once: bool = False) -> None:
-        """Ends the app in order; `at_once`, or if that is under way already: at once."""
+        """Ctrl-C or SIGTERM: end the app in order; `at_once`, or if that is under way already: at once."""
         self._forced = at_once or self.supervisor.stopping
         self.shortage.forget()
         self.fork_client.wake()  # it tells who has ended
@@ -231,13 +296,39 @@ class Kingpin:
             return
         self.console.say("upgrading the Kingpin.")
         try:
-            self._upgrade = Upgrade(self, ticket)
+            program = Program(self.plan.name, self.command, self.directory)
+            self._upgrade = Upgrade(program, self.reactor, self, ticket)
+            self.fork_client.guard(self._upgrade.rehearsal_pid)
         except Exception as error:  # noqa: BLE001  whatever it is, the app goes on as it is
             self.end_upgrade(ticket, f"it could not be rehearsed: {error}.")
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether the app is about to end."""
+        return self.supervisor.stopping
+
+    def hush(self, is_late: bool) -> str:
+        """Bring to rest what can be; return what is half said or half done all the same, or nothing.
+
+        A launch that the fork server has not reported is waited for, but not for ever: the new Kingpin replaces the
+        fork server, which may be stuck.
+        """
+        self.console.followers.is_held = True  # one that follows a flood is never quiet
+        self.herald.flush_all()
+        self.reactor.flush()
+        if is_late:
+            self.guests.give_up()
+        elif not self.guests.is_quiet:
+            return "a client has asked much"
+        if unrest := self.supervisor.unrest(may_launch=is_late):
+            return unrest
+        loud = self.connections.loud() if self.fork_client.is_quiet else "the fork server"
+        return f"{loud} does not read what is said to it" if loud else ""
 
     def end_upgrade(self, ticket: d.Ticket, why: str) -> None:
         """The upgrade has failed."""
         self._upgrade = None
+        self.console.followers.is_held = False
         self.carry_out([d.Tell(f"the upgrade has failed: {why}"), d.Answer(ticket, error=why)])
 
     def handle_children(self) -> None:
@@ -303,40 +394,45 @@ class Kingpin:
     def handle_client(self, sock: socket.socket, pid: int) -> None:
         """A process of the same user has connected from outside."""
         uid = self.supervisor.next_uid()
-        link, _ = self.links(uid, f"client {uid} (pid {pid})", sock)
-        self.connections[uid] = connection = Connection(uid, link, pid=pid, is_client=True)
-        self.guests.admit(connection)
+        self.guests.admit(self.connections.open(uid, f"client {uid} (pid {pid})", sock, pid=pid, is_client=True))
 
-    def handle_up_closed(self, uid: int, link: Link, why: str) -> None:
+    def handle_up_closed(self, connection: Connection, why: str) -> None:
         """A control link has ended. A mobster's exit is reported by the fork server; a client is gone by this."""
-        connection = self._connection_of(uid, link)
-        if connection is not None and connection.is_client:
-            del self.connections[connection.uid]
-            self.console.followers.forget(connection.uid)
-            self.guests.forget(connection.uid)
-            self.herald.forget(connection.uid)
+        uid, name = connection.uid, connection.link.name
+        if connection.is_client:
+            self._forget_connection(uid)
             if why != CLOSED:
-                self.console.say(f"{link.name} was shut out: {why}")
-            self.carry_out(self.supervisor.handle_client_left(connection.uid, why))
-        elif connection is not None and connection.uid in self.supervisor.processes and why != CLOSED:
-            self.console.say(f"{link.name} spoke garbage to its Kingpin and is killed: {why}")
-            self.carry_out([d.Kill(connection.uid)])
+                self.console.say(f"{name} was shut out: {why}")
+            self.carry_out(self.supervisor.handle_client_left(uid, why))
+        elif uid in self.supervisor.processes and why != CLOSED:
+            self.console.say(f"{name} spoke garbage to its Kingpin and is killed: {why}")
+            self.carry_out([d.Kill(uid)])
 
-    def handle_up(self, uid: int, link: Link, messages: list[Any]) -> None:
+    def _forget_connection(self, uid: int) -> None:
+        if (connection := self.connections.remove(uid)) is not None:
+            self.console.followers.forget(uid)
+            self.guests.forget(connection)
+            self.herald.forget(uid)
+            connection.close()
+
+    def handle_up(self, connection: Connection, messages: list[Any]) -> None:
         """A mobster or client says something."""
-        connection = self._connection_of(uid, link)
-        if connection is None:
-            return
         if connection.is_client:
             self.guests.hear(connection, messages)
             return
         for message in messages:
             self.handle_word(connection, message)
 
+    def handle_drained(self, connection: Connection) -> None:
+        """A member has read all that was said to it."""
+        self.herald.handle_drained(connection.uid)
+        if connection.is_client:
+            self.guests.handle_drained(connection)
+
     def handle_word(self, connection: Connection, message: Any) -> None:
         """One of the words of a mobster or client. Whatever somebody asks for, the others are served, and it is
         answered."""
-        if isinstance(message, _Garbled):
+        if isinstance(message, Garbled):
             self._handle_garbled(connection, message.error)
             return
         try:
@@ -344,7 +440,7 @@ class Kingpin:
         except Exception:  # noqa: BLE001  a fault of this program, of which its other users are to feel nothing
             kind, name = type(message).__name__, connection.link.name
             self.console.say(f"{name} asked for what cannot be done ({kind}):\n{traceback.format_exc()}")
-            self.requests.refuse(connection, message, f"the Kingpin cannot do that ({kind}); its output says why.")
+            refuse(connection, message, f"the Kingpin cannot do that ({kind}); its output says why.")
 
     def _act_on(self, connection: Connection, message: m.Up) -> None:
         uid, now, supervisor = connection.uid, monotonic(), self.supervisor
@@ -374,18 +470,19 @@ class Kingpin:
             case m.Draining(by_itself=by_itself):
                 self.carry_out(supervisor.handle_draining(uid, now, by_itself))
             case m.WantTerminal() if connection.is_client:
-                self.requests.refuse(connection, message, "a client has a terminal of its own, or none.")
+                refuse(connection, message, "a client has a terminal of its own, or none.")
             case m.WantTerminal() | m.ReturnTerminal():
                 self.terminal.handle(connection, message)
             case m.Bind():
                 what = f"{connection.link.name} cannot listen on {where(message.address)}"
                 self.shortage.attempt(what, partial(self._bind, connection, message))
             case m.Unbind(id=number):
-                self.ports.give_back(self.role_of(connection), uid, message, supervisor.crew)
+                self.ports.give_back(uid, message)
                 self.end_unused_ports()
                 connection.link.post(m.Unbound(number))
             case _:
                 if self.cluster is None or not self.cluster.handle(connection, message):
+                    self.herald.catch_up(connection)
                     self.requests.handle(connection, message)
 
     def _handle_garbled(self, connection: Connection, error: GarbageFrame) -> None:
@@ -407,34 +504,18 @@ class Kingpin:
         self.carry_out(self.supervisor.handle_client_joined(connection.uid, connection.pid or pid))
 
     def _bind(self, connection: Connection, bind: m.Bind) -> None:
-        """Gives a mobster the listening socket for an address."""
-        if connection.link.is_closed:
-            return
-        try:
-            listener = self.ports.listener(self.role_of(connection), connection.uid, bind, self.supervisor.crew)
-        except REFUSALS as error:
-            if isinstance(error, OSError) and error.errno in LACKING:
-                raise
-            start_thread(partial(self._refuse_bind, connection.link, bind, error), "mob-holder")
-            return
-        if self.ports.paths:
-            self.fork_client.remember(self.ports.paths)
-        connection.link.post_with(m.Bound(bind.id), [os.dup(listener.fileno())])
+        self.ports.handle_bind(connection, bind)
+        self.fork_client.remember(self.ports.paths)
 
     def end_unused_ports(self) -> None:
         """Close the listening sockets that no worker reads and no worker is to read."""
-        due = self.ports.end_unused(self.supervisor.crew, monotonic(), self.plan.grace)
+        due = self.ports.end_unused(monotonic())
         if due != math.inf:
             self._wake_at(due)
 
-    def _refuse_bind(self, link: Link, bind: m.Bind, error: Exception) -> None:
-        """Not on the loop, for it may take long to find out who has the address."""
-        number = getattr(error, "errno", None) or errno.EINVAL
-        link.post(m.NotBound(bind.id, number, explain(bind.address, error)))
-
-    def handle_vitals(self, link: Link, vitals: list[m.Vital]) -> None:
+    def handle_vitals(self, connection: Connection, vitals: list[m.Vital]) -> None:
         """A mobster's liveness thread reports."""
-        uid = int(link.name)
+        uid = connection.uid
         for vital in vitals:
             if isinstance(vital, m.Beat):
                 now = monotonic()
@@ -442,7 +523,7 @@ class Kingpin:
                     self.registry.handle_beat(process, vital, now)
                 self.carry_out(self.supervisor.handle_beat(uid, vital, now))
             else:
-                self.post_mortems.handle_inspection(uid, vital.stacks)
+                self.stacks.handle_inspection(uid, vital.stacks)
                 self.carry_out(self.supervisor.handle_inspection(uid, vital.stacks))
 
     # --------------------------------------------------------------------------------------------- carrying out
@@ -472,15 +553,13 @@ class Kingpin:
                         welcome = m.Welcome(*about, roles, members, nodes, cut, plan.backlog)
                         connection.link.post_with(welcome, [self._board_end])
                 case d.Introduce(first=first, second=second):
-                    what = f"{self._name_of(first)} and {self._name_of(second)} cannot be linked"
+                    name_of = self.connections.name_of
+                    what = f"{name_of(first)} and {name_of(second)} cannot be linked"
                     self.shortage.attempt(what, partial(self._introduce, first, second))
                 case d.Announce(member=member):
                     self.herald.tell(m.MemberIs(member))
                 case d.AnnounceGone(uid=uid, why=why):
-                    if (gone := self.connections.pop(uid, None)) is not None:
-                        gone.close()
-                        self.console.followers.forget(uid)
-                        self.herald.forget(uid)
+                    self._forget_connection(uid)
                     self.herald.tell(m.MemberGone(uid, why))
                 case d.AnnounceRole(role=role):
                     self.herald.tell(m.RoleIs(role))
@@ -503,13 +582,14 @@ class Kingpin:
                     if (process := self.supervisor.processes.get(uid)) and process.pid:
                         self.fork_client.end_mobster(process.pid)
                 case d.Inspect(uid=uid):
-                    self.post_mortems.inspect(uid)
+                    self.stacks.inspect(uid)
                 case d.Record():
-                    self.post_mortems.record(decision)
+                    self.post_mortems.record(decision, self.console.take_last_lines(decision.member.uid))
                 case d.Answer(ticket=(uid, number), error=error, text=text):
                     self._post(uid, m.Done(number, error, text))
-                case d.Lend(ticket=ticket):
-                    self.terminal.lend(ticket)
+                case d.Lend(ticket=(uid, _) as ticket):
+                    if (connection := self.connections.get(uid)) is not None:
+                        self.terminal.lend(connection, ticket)
                 case d.TakeBack():
                     self.terminal.take_back()
                 case d.RenewForkServer():
@@ -543,78 +623,30 @@ class Kingpin:
 
     def _exited(self, uid: int, status: int) -> None:
         self.ports.handle_exited(uid)
-        self.ports.restore()
         self.console.drain(uid)
         if (connection := self.connections.get(uid)) is not None:
-            connection.link.drain()  # its last words: why it could not boot, say
-            if connection.beats is not None:
-                connection.beats.drain()
+            connection.drain()  # its last words: why it could not boot, say
         process = self.supervisor.processes.get(uid)
         why, blamed = self.post_mortems.look_into(uid, status)
         self.carry_out(self.supervisor.handle_exited(uid, why, monotonic(), status, blamed))
         self.registry.handle_exited(uid)
         if self.cluster is not None:
             self.cluster.handle_gone(uid)
-        self.post_mortems.handle_exited(uid)
+        self.stacks.handle_exited(uid)
         self.console.take_last_lines(uid)  # nobody has asked for them
         if process is not None:
             self.console.followers.handle_gone(process.pid)
 
     def _launch(self, launch: d.Launch) -> None:
-        plan, role = self.plan, self.plan.role(launch.role)
-        name = f"{launch.role}.{launch.index}"
         try:
-            with contextlib.ExitStack() as made:
-                control, control_end = map(made.enter_context, socket.socketpair())
-                liveness, liveness_end = map(made.enter_context, socket.socketpair())
-                out, err = self.console.pipes(launch.uid, launch.role, launch.index)
-                made.pop_all()
+            self.launches.launch(launch, None if self.cluster is None else self.cluster.leases.until(launch.role))
         except OSError as error:
             why = f"could not be launched: {processes.shortage(error)}"
             self.reactor.call(partial(self._handle_not_launched, launch.uid, why))
-            return
-        link, beats = self.links(launch.uid, name, control, liveness)
-        self.connections[launch.uid] = Connection(launch.uid, link, beats)
-        order = m.Fork(
-            uid=launch.uid,
-            index=launch.index,
-            generation=launch.generation,
-            app=plan.name,
-            base=plan.base,
-            role=role,
-            grace=plan.grace,
-            frame_limit=plan.frame_limit,
-            color=self.console.color,
-            log_format=plan.logs.format,
-            metrics=plan.metrics,
-            trace=plan.trace,
-            setup=plan.setup,
-            directory=self.directory,
-            until=None if self.cluster is None else self.cluster.leases.until(launch.role),
-        )
-        self.board.put(launch.uid, 0, 0)  # one that died long ago may have had the same entry
-        self.board.mark(launch.uid, 0)
-        self.board.put_connections(launch.uid, 0, 0)
-        self.fork_client.order(order, [control_end.detach(), liveness_end.detach(), out, err])
 
     def _handle_not_launched(self, uid: int, why: str) -> None:
         self.carry_out(self.supervisor.handle_not_launched(uid, why, monotonic()))
         self.registry.handle_exited(uid)
-
-    def links(
-        self, uid: int, name: str, control: socket.socket, liveness: socket.socket | None = None
-    ) -> tuple[Link, Link | None]:
-        """The links on these sockets, which begin to be read; what is said there may come at once."""
-        limit = self.plan.frame_limit
-        handle_up, handle_closed = partial(self.handle_up, uid), partial(self.handle_up_closed, uid)
-        link = Link(control, self.reactor, _decode_up, handle_up, handle_closed, limit, name)
-        link.on_drained = partial(self._handle_drained, uid)
-        link.start()
-        if liveness is None:
-            return link, None
-        beats = Link(liveness, self.reactor, m.decode_vital, self.handle_vitals, _ignore_end, VITALS, str(uid))
-        beats.start()
-        return link, beats
 
     def _introduce(self, first: int, second: int) -> None:
         if first not in self.connections or second not in self.connections:
@@ -631,41 +663,9 @@ class Kingpin:
                 self.herald.catch_up(connection)
             connection.link.post(message)
 
-    def _handle_drained(self, uid: int) -> None:
-        """One has read all that was said to it."""
-        self.herald.handle_drained(uid)
-        if (connection := self.connections.get(uid)) is not None and connection.is_client:
-            self.guests.handle_drained(connection)
-
     def role_of(self, connection: Connection) -> str:
-        """The role of who is at the other end; "" if it is a client."""
-        process = self.supervisor.processes.get(connection.uid)
-        return process.slot.role if process else ""
-
-    def _name_of(self, uid: int) -> str:
-        return self.connections[uid].link.name if uid in self.connections else f"member {uid}"
-
-    def _connection_of(self, uid: int, link: Link) -> Connection | None:
-        connection = self.connections.get(uid)
-        return connection if connection is not None and connection.link is link else None
-
-
-class _Garbled:
-    """A frame that does not decode, in the place of its messages."""
-
-    def __init__(self, error: GarbageFrame) -> None:
-        self.error = error
-
-
-def _decode_up(payload: bytes | bytearray | memoryview) -> list[Any]:
-    try:
-        return m.decode_up(payload)
-    except GarbageFrame as error:
-        return [_Garbled(error)]
-
-
-def _ignore_end(link: Link, why: str) -> None:
-    """The end of a liveness socket says nothing that the exit does not say better."""
+        """The role of the member at the other end; nothing if it is a client."""
+        return self.supervisor.crew.role_of(connection.uid)
 
 
 def run(plan: Plan) -> int:
@@ -702,6 +702,9 @@ def go_on(why: str, attempt: int) -> NoReturn:
 
 
 def _take_over(plan: Plan, state: HandoverState) -> tuple[Kingpin, list[Decision]]:
-    """A Kingpin that has everything that the program before has left, and what it is to do at first."""
-    kingpin = Kingpin(plan, Desk(plan.address, socket.socket(fileno=state.desk)), Board(state.board))
-    return kingpin, kingpin.take_over(state)
+    """Return a Kingpin that has everything that the program before has left, and what it is to do at first."""
+    supervisor, decisions = snapshot.restore(plan, state.snapshot, monotonic(), random.random, processes.is_stopped)
+    desk, board = Desk(plan.address, socket.socket(fileno=state.desk)), Board(state.board)
+    kingpin = Kingpin(plan, desk, board, supervisor)
+    kingpin.take_over(state)
+    return kingpin, decisions

@@ -14,17 +14,18 @@ import os
 import sys
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping
 from functools import partial
 from time import monotonic
 
 import msgspec
 
-from mob.kingpin.output.followers import Followers
+from mob.kingpin.output.followers import Followers, FollowerState
 from mob.kingpin.output.lines import COLORS, Chunk, Origin
-from mob.kingpin.output.pipes import Pipe
+from mob.kingpin.output.pipes import Pipe, PipeState
 from mob.kingpin.output.writer import Sink, Source, Writer, sink_of, word
 from mob.plan import Logs
+from mob.rim.link import Link
 from mob.rim.reactor import Reactor
 from mob.rim.standard import is_terminal
 
@@ -38,6 +39,20 @@ LARGE_PIPES = 64
 LAST_LINES = 50  # are kept of each mobster, for the report of a crash
 LAST_LENGTH = 16 * 1024  # bytes of such a line
 MOST_READS = 32  # of the pipe of one that has ended; a process that has left its group may still write into it
+
+
+class ConsoleState(msgspec.Struct, frozen=True):
+    """What was printed, as the next program takes it over."""
+
+    pipes: list[PipeState]
+    last_lines: dict[int, list[bytes]]
+    """What each mobster has printed last."""
+    recent: list[Chunk]
+    dropped: int
+    """Lines that could not be written, in all."""
+    lost: list[tuple[Source, int]]
+    """Those of them that were not told yet, by who has printed them."""
+    followers: list[FollowerState]
 
 
 class Console:
@@ -135,42 +150,35 @@ class Console:
 
     # ------------------------------------------------------------------------------------------- to go over
 
-    def pipes_in_use(self) -> list[tuple[int, int, int, bool, str, int, bytes]]:
-        """Every pipe: whose it is, its descriptor, whether it is for errors, and its last line so far."""
-        return [
-            (each.uid, each.origin.pid, each.fd, each.origin.is_error, each.origin.role, each.origin.index, each.begun)
-            for sources in self._sources.values()
-            for each in sources
-        ]
-
-    def take_over(self, uid: int, pid: int, fd: int, is_error: bool, role: str, index: int, line: bytes) -> None:
-        """A pipe of the program before this one."""
-        source = self._pipe(uid, fd, Origin(role, index, 0, is_error, self._color_of(role)))
-        source.begun = line
-        self._sources.setdefault(uid, []).append(source)
-        if pid:
-            self._watch(source, pid)
-            self._await(source)
-
-    def all_last_lines(self) -> dict[int, list[bytes]]:
-        """What each mobster has printed last."""
-        return {uid: list(lines) for uid, lines in self._last.items()}
-
-    def remember_last_lines(self, lines: dict[int, list[bytes]]) -> None:
-        """What they had printed before this program."""
-        self._last = {uid: deque(each, LAST_LINES) for uid, each in lines.items()}
-
-    def losses(self) -> tuple[int, list[tuple[Source, int]]]:
-        """Waits until all is written, for a second at most; what will not be: in all, and by whom it was printed."""
+    def state(self) -> ConsoleState:
+        """Return what the next program needs; wait until all is written, for a second at most."""
         self._writer.settle()
         self._writer.wait_empty()
-        return self._writer.losses()
+        dropped, lost = self._writer.losses()
+        return ConsoleState(
+            [pipe.state() for pipes in self._sources.values() for pipe in pipes],
+            {uid: list(lines) for uid, lines in self._last.items()},
+            self.followers.recent.chunks(),
+            dropped,
+            lost,
+            self.followers.state(),
+        )
 
-    def remember(self, recent: Sequence[Chunk], dropped: int, lost: Sequence[tuple[Source, int]]) -> None:
-        """What the program before this one has kept, and what it could not write."""
-        for chunk in recent:
+    def take_over(self, state: ConsoleState, links: Mapping[int, Link]) -> None:
+        """Go on after the program before this one. `links`: those to the followers, by uid."""
+        for each in state.pipes:
+            origin = Origin(each.role, each.index, 0, each.is_error, self._color_of(each.role))
+            pipe = self._pipe(each.uid, each.fd, origin)
+            pipe.begun = each.line
+            self._sources.setdefault(each.uid, []).append(pipe)
+            if each.pid:
+                self._watch(pipe, each.pid)
+                self._await(pipe)
+        self._last = {uid: deque(lines, LAST_LINES) for uid, lines in state.last_lines.items()}
+        for chunk in state.recent:
             self.followers.recent.add(chunk)
-        self._writer.take_over(dropped, lost)
+        self._writer.take_over(state.dropped, state.lost)
+        self.followers.take_over(state.followers, links)
 
     # --------------------------------------------------------------------------------------------- the pipes
 

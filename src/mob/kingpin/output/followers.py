@@ -8,7 +8,7 @@ their number goes before the next ones. While nobody follows, this costs a look 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 import msgspec
 
@@ -66,8 +66,16 @@ class Recent:
         return list(self._chunks)
 
 
+class FollowerState(msgspec.Struct, frozen=True, array_like=True):
+    """A follower as the next program takes it over."""
+
+    uid: int
+    follow: m.Follow
+    dropped: int
+
+
 class Follower:
-    """One of them."""
+    """A client or mobster that gets the lines that it wants to see."""
 
     def __init__(self, uid: int, link: Link, follow: m.Follow, batch: int, dropped: int = 0) -> None:
         self.uid = uid
@@ -116,7 +124,7 @@ class Follower:
 
 
 class Followers:
-    """All of them."""
+    """Those who follow, and the latest lines."""
 
     def __init__(self, frame_limit: int) -> None:
         self.recent = Recent()
@@ -164,13 +172,17 @@ class Followers:
         for follower in list(self._followers.values()):
             follower.finish()
 
-    def in_use(self) -> list[tuple[int, m.Follow, int]]:
-        """For the next program: who, what, and how many lines were missed."""
-        return [(each.uid, each.follow, each.dropped) for each in self._followers.values()]
+    def state(self) -> list[FollowerState]:
+        """Return what the next program needs of them."""
+        return [FollowerState(each.uid, each.follow, each.dropped) for each in self._followers.values()]
 
-    def take_over(self, uid: int, link: Link, follow: m.Follow, dropped: int) -> None:
-        """Goes on for a follower of the program before this one."""
-        self._followers[uid, follow.id] = Follower(uid, link, follow, self._batch, dropped)
+    def take_over(self, states: Iterable[FollowerState], links: Mapping[int, Link]) -> None:
+        """Go on for the followers of the program before this one, as far as they have a link."""
+        for each in states:
+            if (link := links.get(each.uid)) is not None:
+                self._followers[each.uid, each.follow.id] = Follower(
+                    each.uid, link, each.follow, self._batch, each.dropped
+                )
 
 
 def _is_wanted(follow: m.Follow, origin: Origin) -> bool:

@@ -7,6 +7,8 @@ nothing, and the time is passed in.
 
 from __future__ import annotations
 
+import msgspec
+
 from mob.kingpin.output.lines import Origin
 
 LONGEST_LINE = 64 * 1024
@@ -15,6 +17,19 @@ LIVE_PAUSE = 0.1
 """Seconds after which a line without an end is shown on a terminal, and after which it is shown as it is then."""
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
 """The same where it cannot be rewritten; the pause doubles with each time that the line is shown."""
+
+
+class PipeState(msgspec.Struct, frozen=True):
+    """A pipe as the next program takes it over."""
+
+    uid: int
+    pid: int
+    fd: int
+    is_error: bool
+    role: str
+    index: int
+    line: bytes
+    """The line that has no end yet."""
 
 
 class Pipe:
@@ -36,6 +51,11 @@ class Pipe:
 
     def __repr__(self) -> str:
         return f"<Pipe of {self.origin.name}, {len(self.begun)} bytes begun>"
+
+    def state(self) -> PipeState:
+        """Return what the next program needs of it."""
+        origin = self.origin
+        return PipeState(self.uid, origin.pid, self.fd, origin.is_error, origin.role, origin.index, self.begun)
 
     def feed(self, data: bytes, now: float) -> bytes:
         """Return the lines that this completes."""

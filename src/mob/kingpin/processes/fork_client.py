@@ -15,6 +15,8 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import cast
 
+import msgspec
+
 from mob.plan import Plan
 from mob.rim import descendants, pidfds, places, processes
 from mob.rim.guardian import title_of as guardian_title
@@ -23,7 +25,7 @@ from mob.rim.reactor import Reactor
 from mob.wire import messages as m
 
 LIMIT = 1024 * 1024
-KILLED = 5.0
+REAP_TIMEOUT = 5.0
 """Seconds in which a process ends that was killed; one that hangs in the kernel does not."""
 SECRET = "MOB_CLUSTER"
 """May have a password in it, and is for the Kingpin: mobsters do not get it."""
@@ -33,6 +35,16 @@ MAIN = (
 )
 """The program of the fork server. It imports mob, and what that needs, with the directories of the app at the end of
 the path: a role file called queue.py hides the module of that name from the roles, and from nothing else."""
+
+
+class ForkClientState(msgspec.Struct, frozen=True):
+    """The fork server as the next program takes it over."""
+
+    pid: int
+    channel: int
+    """-1 if it has just ended."""
+    deadman: tuple[int, int]
+    """The two ends of the deadman pipe."""
 
 
 class ForkClient:
@@ -57,8 +69,7 @@ class ForkClient:
         self._remembered: set[str] = set()
         self._directory = places.here()
         self._path = [places.spelled(place) if place else place for place in sys.path]  # before a link is moved
-        self.deadman = processes.make_deadman()
-        """The two ends of the deadman pipe."""
+        self._deadman = processes.make_deadman()  # its two ends
         self._closing = False
         self.failures = 0
         """How many fork servers in a row have ended before they had launched anything."""
@@ -72,24 +83,28 @@ class ForkClient:
         return self._process.pid if self._process else 0
 
     @property
-    def link(self) -> Link | None:
-        """The channel to the fork server."""
-        return self._link
+    def is_quiet(self) -> bool:
+        """Whether nothing is half said on the channel to the fork server."""
+        return self._link is None or self._link.is_closed or self._link.is_quiet
 
-    def take_over(self, pid: int, channel: int, deadman: tuple[int, int]) -> None:
-        """The fork server of the program before this one; `kill` and `open` follow, for it holds old code. `channel` is
-        -1 if it has just ended."""
-        for descriptor in self.deadman:
+    def state(self) -> ForkClientState:
+        """Return what the next program needs of it."""
+        link = self._link
+        return ForkClientState(self.pid, -1 if link is None or link.is_closed else link.fd, self._deadman)
+
+    def take_over(self, state: ForkClientState) -> None:
+        """Take the fork server of the program before this one; `kill` and `open` follow, because it holds old code."""
+        for descriptor in self._deadman:
             os.close(descriptor)
-        self.deadman = deadman
-        self._process = processes.Child(pid) if pid else None
-        if channel >= 0:
-            self._listen(socket.socket(fileno=channel))
+        self._deadman = state.deadman
+        self._process = processes.Child(state.pid) if state.pid else None
+        if state.channel >= 0:
+            self._listen(socket.socket(fileno=state.channel))
 
     def open(self) -> None:
         """Starts the fork server."""
         own, other = socket.socketpair()
-        passed = (other.fileno(), *self.deadman)
+        passed = (other.fileno(), *self._deadman)
         plan = self._plan
         of_the_app = {"", plan.base, self._directory}
         first = sorted(self._path, key=of_the_app.__contains__)  # which keeps the order within both parts
@@ -97,7 +112,7 @@ class ForkClient:
         code = MAIN.format(first=first, path=self._path, arguments=arguments)
         flags = cast(list[str], subprocess._args_from_interpreter_flags())  # type: ignore[attr-defined]  # as multiprocessing
         env = {name: value for name, value in os.environ.items() if name != SECRET}
-        env[descendants.APP_MARK] = descendants.name_of(self.deadman[0])
+        env[descendants.APP_MARK] = descendants.name_of(self._deadman[0])
         if self._has_colors:
             env.setdefault("FORCE_COLOR", "1")  # mobsters have pipes, and what they print is seen on a terminal
         self.failures += 1  # until it reports something
@@ -194,7 +209,7 @@ class ForkClient:
         """Ends the fork server at once, its mobsters go on; `open` and `inform` follow."""
         if self._process is not None:
             self._process.kill()
-            self._await_end(KILLED)  # what it has reported by then is in the link
+            self._await_end(REAP_TIMEOUT)  # what it has reported by then is in the link
             self._process = None
         if self._link is not None:
             self._link.drain()
@@ -204,10 +219,10 @@ class ForkClient:
         """Waits until the fork server has ended, and its guardian with it; whether it did so in time, and by itself."""
         assert self._process is not None
         self.wake()
-        if self._await_end(self._plan.grace + KILLED):
+        if self._await_end(self._plan.grace + REAP_TIMEOUT):
             return True
         self._process.kill()
-        self._await_end(KILLED)
+        self._await_end(REAP_TIMEOUT)
         return False
 
     def _await_end(self, seconds: float) -> bool:
@@ -231,7 +246,7 @@ class ForkClient:
         if self._process is None or not self._has_seen_to_all():
             with contextlib.suppress(OSError):  # no descriptor to be had to look for them
                 descendants.end_children(os.getpid(), guardian_title(os.getpid()))
-        for descriptor in (*self.deadman, *(each for _, descriptors in self._held for each in descriptors)):
+        for descriptor in (*self._deadman, *(each for _, descriptors in self._held for each in descriptors)):
             os.close(descriptor)
 
     def _handle_reports(self, link: Link, reports: list[m.Report]) -> None:

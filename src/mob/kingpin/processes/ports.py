@@ -12,17 +12,25 @@ they end. So each socket file has a spare name, a hidden hard link beside it, fr
 from __future__ import annotations
 
 import contextlib
+import errno
 import math
 import os
 import socket
 import stat
 from collections.abc import Iterable
+from functools import partial
 from typing import cast
+
+import msgspec
 
 from mob.core.crew import Crew
 from mob.core.tenancy import Tenancy
+from mob.kingpin.connections import Connection
+from mob.kingpin.shortage import LACKING
+from mob.rim.link import Link
 from mob.rim.listeners import BACKLOG
-from mob.wire.messages import Address, Bind, Unbind
+from mob.rim.processes import start_thread
+from mob.wire.messages import Address, Bind, Bound, NotBound, Unbind
 
 REFUSALS = (OSError, OverflowError, TypeError, ValueError)
 """What `bind` raises: the address is taken, or it is none."""
@@ -30,57 +38,99 @@ REFUSALS = (OSError, OverflowError, TypeError, ValueError)
 Key = tuple[object, ...]
 
 
-class Ports:
-    """The listening sockets of an app."""
+class ListenerState(msgspec.Struct, frozen=True):
+    """A shared port as the next program takes it over; `role` and `nth` if it is a free one."""
 
-    def __init__(self, passed: Iterable[socket.socket] = ()) -> None:
+    address: Address
+    role: str
+    nth: int
+    fd: int
+    users: list[int]
+    is_activated: bool = False
+    """Whether the service manager has opened it."""
+    roles: list[str] = []
+    """The roles of which a worker has held it."""
+    lingers: bool = False
+
+
+class PortsState(msgspec.Struct, frozen=True):
+    """All shared ports as the next program takes them over."""
+
+    listeners: list[ListenerState]
+    spares: dict[str, str]
+    paths: list[str]
+    passed: list[int] = []
+    """Sockets of the service manager that nobody has wanted yet."""
+
+
+class Ports:
+    """The listening sockets of an app. One that may still be wanted by nobody visible stays for `linger` seconds."""
+
+    def __init__(self, crew: Crew, linger: float, passed: Iterable[socket.socket] = ()) -> None:
+        self._crew = crew
+        self._linger = linger
         self._listeners: dict[Key, socket.socket] = {}
         self._passed = list(passed)  # by the service manager, until somebody wants their addresses
         self._activated: set[Key] = set()  # those that were passed
         self._tenancies: dict[Key, Tenancy] = {}
-        self.spares: dict[str, str] = {}
-        """The spare name of each socket file, by its path."""
+        self._spares: dict[str, str] = {}  # the spare name of each socket file, by its path
         self.paths: list[str] = []
         """The socket files that were made, spare names too."""
 
     def __repr__(self) -> str:
         return f"<Ports: {len(self._listeners)} listeners>"
 
-    def listener(self, role: str, uid: int, bind: Bind, crew: Crew) -> socket.socket:
-        """The socket for the address, made at the first asking. One of `REFUSALS` as from `bind`."""
+    def handle_bind(self, connection: Connection, bind: Bind) -> None:
+        """Give a mobster the listening socket for an address, or say why not. `OSError` if the system lacks what it
+        takes."""
+        if connection.link.is_closed:
+            return
+        try:
+            listener = self.listener(connection.uid, bind)
+        except REFUSALS as error:
+            if isinstance(error, OSError) and error.errno in LACKING:
+                raise
+            start_thread(partial(_refuse, connection.link, bind, error), "mob-holder")
+            return
+        connection.link.post_with(Bound(bind.id), [os.dup(listener.fileno())])
+
+    def listener(self, uid: int, bind: Bind) -> socket.socket:
+        """Return the socket for the address, made at the first asking. One of `REFUSALS` as from `bind`."""
+        role = self._crew.role_of(uid)
         key = _key(role, bind)
         if key not in self._listeners:
             if (passed := self._passed_for(bind.address)) is not None:
                 self._activated.add(key)
             self._listeners[key] = passed or self._make(bind)
-        self._tenancies.setdefault(key, Tenancy()).enter(uid, role, crew)
+        self._tenancies.setdefault(key, Tenancy()).enter(uid, role, self._crew)
         self.restore()
         return self._listeners[key]
 
-    def give_back(self, role: str, uid: int, unbind: Unbind, crew: Crew) -> None:
-        """The mobster does not listen there after all, or not any more. If it has not served from there and nobody else
-        does, the socket is closed; `end_unused` decides about the others."""
-        key = _key(role, unbind)
+    def give_back(self, uid: int, unbind: Unbind) -> None:
+        """Take note that the mobster does not listen there after all, or not any more. If it has not served from there
+        and nobody else does, the socket is closed; `end_unused` decides about the others."""
+        key = _key(self._crew.role_of(uid), unbind)
         tenancy = self._tenancies.get(key)
         if tenancy is None:
             return
         if unbind.serves:
-            tenancy.leave(uid, crew)
+            tenancy.leave(uid, self._crew)
             return
         tenancy.users.discard(uid)
         if not tenancy.users:
             self._end(key)
 
     def handle_exited(self, uid: int) -> None:
-        """The mobster has ended. What it listened on stays open for now, because others wait in the queue."""
+        """Take note that a mobster has ended. What it listened on stays open for now: others wait in the queue."""
         for tenancy in self._tenancies.values():
             tenancy.users.discard(uid)
+        self.restore()
 
-    def end_unused(self, crew: Crew, now: float, linger: float) -> float:
+    def end_unused(self, now: float) -> float:
         """Close the sockets that nobody uses and nobody is to use; return when the next one is due, as things stand."""
         due = math.inf
         for key, tenancy in list(self._tenancies.items()):
-            if (end := tenancy.ends_at(crew, now, linger)) <= now:
+            if (end := tenancy.ends_at(self._crew, now, self._linger)) <= now:
                 self._end(key)
                 self._remove_file(key)
             else:
@@ -100,7 +150,7 @@ class Ports:
 
     def _forget_file(self, key: Key, sock: socket.socket) -> None:
         """Remove the spare name of a socket file."""
-        if sock.family == socket.AF_UNIX and (spare := self.spares.pop(_address(key).host, None)):
+        if sock.family == socket.AF_UNIX and (spare := self._spares.pop(_address(key).host, None)):
             self.paths.remove(spare)
             with contextlib.suppress(OSError):
                 os.unlink(spare)
@@ -112,47 +162,34 @@ class Ports:
             self.paths.remove(address.host)
             _remove_stale(address.host)
 
-    def in_use(self) -> list[tuple[Address, str, int, int, list[int], bool, list[str], bool]]:
-        """Every listener: its address, role and number if it is a free one, its descriptor, who holds it, whether the
-        service manager has opened it, the roles of which a worker has held it, and whether it lingers."""
-        found: list[tuple[Address, str, int, int, list[int], bool, list[str], bool]] = []
+    def state(self) -> PortsState:
+        """Return what the next program needs of them."""
+        listeners: list[ListenerState] = []
         for key, sock in self._listeners.items():
             role, nth = cast(tuple[str, int], key[1:]) if len(key) > 1 else ("", 0)
             tenancy = self._tenancies[key]
             users, roles = sorted(tenancy.users), sorted(tenancy.roles)
             is_activated = key in self._activated
-            found.append((_address(key), role, nth, sock.fileno(), users, is_activated, roles, tenancy.lingers))
-        return found
+            listeners.append(
+                ListenerState(_address(key), role, nth, sock.fileno(), users, is_activated, roles, tenancy.lingers)
+            )
+        return PortsState(listeners, self._spares, self.paths, [sock.fileno() for sock in self._passed])
 
-    def passed_on(self) -> list[int]:
-        """The descriptors of sockets of the service manager that nobody has wanted yet."""
-        return [sock.fileno() for sock in self._passed]
-
-    def take_over(
-        self,
-        address: Address,
-        role: str,
-        nth: int,
-        descriptor: int,
-        users: Iterable[int],
-        is_activated: bool,
-        roles: Iterable[str],
-        lingers: bool,
-    ) -> None:
-        """A listener of the program before this one."""
-        key: Key = (address, role, nth) if role else (address,)
-        self._listeners[key] = socket.socket(fileno=descriptor)
-        self._tenancies[key] = Tenancy(users, roles, lingers)
-        if is_activated:
-            self._activated.add(key)
-
-    def take_over_passed(self, descriptors: Iterable[int]) -> None:
-        """The sockets of the service manager that nobody has wanted from the program before this one."""
-        self._passed += [socket.socket(fileno=descriptor) for descriptor in descriptors]
+    def take_over(self, state: PortsState) -> None:
+        """Go on with the sockets of the program before this one."""
+        for each in state.listeners:
+            key: Key = (each.address, each.role, each.nth) if each.role else (each.address,)
+            self._listeners[key] = socket.socket(fileno=each.fd)
+            self._tenancies[key] = Tenancy(each.users, each.roles, each.lingers)
+            if each.is_activated:
+                self._activated.add(key)
+        self._passed += [socket.socket(fileno=descriptor) for descriptor in state.passed]
+        self._spares.update(state.spares)
+        self.paths += state.paths
 
     def restore(self) -> None:
-        """Makes the socket files anew that somebody has removed."""
-        for path, spare in self.spares.items():
+        """Make the socket files again that somebody has removed."""
+        for path, spare in self._spares.items():
             with contextlib.suppress(OSError):
                 os.link(spare, path)
 
@@ -201,7 +238,7 @@ class Ports:
             self.paths.append(path)
         with contextlib.suppress(OSError):  # not every file system has hard links
             os.link(path, spare)
-            self.spares[path] = spare
+            self._spares[path] = spare
             self.paths.append(spare)
 
 
@@ -211,6 +248,12 @@ def _key(role: str, bind: Bind | Unbind) -> Key:
 
 def _address(key: Key) -> Address:
     return cast(tuple[Address], key)[0]
+
+
+def _refuse(link: Link, bind: Bind, error: Exception) -> None:
+    """Answer that it cannot be; not on the loop, because it may take long to find out who has the address."""
+    number = getattr(error, "errno", None) or errno.EINVAL
+    link.post(NotBound(bind.id, number, explain(bind.address, error)))
 
 
 def where(address: Address) -> str:

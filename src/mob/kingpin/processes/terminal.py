@@ -10,28 +10,30 @@ import contextlib
 import os
 import sys
 import termios
+from collections.abc import Callable
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from mob.core.decisions import Ticket
-from mob.kingpin.desk import Connection
+from mob.core.decisions import Decision, Ticket
+from mob.core.supervisor import Supervisor
+from mob.kingpin.connections import Connection
+from mob.kingpin.output.console import Console
 from mob.rim.processes import set_foreground
 from mob.rim.standard import is_terminal
 from mob.wire import messages as m
 
-if TYPE_CHECKING:
-    from mob.kingpin.kingpin import Kingpin
 
-
-class Terminal:
+class TerminalLender:
     """What this process was started at, if that is a terminal."""
 
-    def __init__(self, kingpin: Kingpin) -> None:
-        self._kingpin = kingpin
+    def __init__(self, supervisor: Supervisor, console: Console, carry_out: Callable[[list[Decision]], None]) -> None:
+        self._supervisor = supervisor
+        self._console = console
+        self._carry_out = carry_out
         self._attributes: list[Any] | None = None  # as they were when it was lent
 
     def __repr__(self) -> str:
-        return f"<Terminal, {'lent' if self._attributes is not None else self.why_not() or 'here'}>"
+        return f"<TerminalLender, {'lent' if self._attributes is not None else self.why_not() or 'here'}>"
 
     def why_not(self) -> str:
         """Why no debugger can have it; nothing if one can."""
@@ -46,35 +48,32 @@ class Terminal:
         return ""
 
     def handle(self, connection: Connection, message: m.WantTerminal | m.ReturnTerminal) -> None:
-        """A mobster stands at a `breakpoint()`, or has done with it."""
-        supervisor, uid, now = self._kingpin.supervisor, connection.uid, monotonic()
+        """A mobster is blocked at a `breakpoint()`, or its debugger has finished."""
+        uid, now = connection.uid, monotonic()
         if isinstance(message, m.ReturnTerminal):
-            self._kingpin.carry_out(supervisor.handle_returned_terminal(uid, message.id, now))
+            self._carry_out(self._supervisor.handle_returned_terminal(uid, message.id, now))
         elif why := self.why_not():
             connection.link.post(m.NoTerminal(message.id, why))
         else:
-            self._kingpin.carry_out(supervisor.handle_wants_terminal(uid, message.id, message.where, now))
+            self._carry_out(self._supervisor.handle_wants_terminal(uid, message.id, message.where, now))
 
-    def lend(self, ticket: Ticket) -> None:
-        """Gives a mobster descriptors to read from it and to write to it, when what was printed before is shown."""
+    def lend(self, connection: Connection, ticket: Ticket) -> None:
+        """Give a mobster descriptors to read from it and to write to it, when what was printed before is shown."""
         uid, number = ticket
-        kingpin = self._kingpin
-        if (connection := kingpin.connections.get(uid)) is None:
-            return
         if why := self.why_not():  # it was closed while the mobster waited
             connection.link.post(m.NoTerminal(number, why))
-            kingpin.carry_out(kingpin.supervisor.handle_returned_terminal(uid, number, monotonic()))
+            self._carry_out(self._supervisor.handle_returned_terminal(uid, number, monotonic()))
             return
-        kingpin.console.drain(uid)
-        kingpin.console.hold()
+        self._console.drain(uid)
+        self._console.hold()
         self._attributes = termios.tcgetattr(0)
         connection.link.post_with(m.TerminalLent(number, os.getpgrp()), [os.dup(0), os.dup(1)])
 
     def take_back(self) -> None:
-        """Whatever the borrower has left it as: it is this app's again."""
+        """Make it this app's again, whatever the borrower has changed."""
         attributes, self._attributes = self._attributes, None
         with contextlib.suppress(OSError, termios.error):  # it was closed
             set_foreground(0, os.getpgrp())
             if attributes is not None:
                 termios.tcsetattr(0, termios.TCSANOW, attributes)
-        self._kingpin.console.release()
+        self._console.release()

@@ -27,11 +27,12 @@ import subprocess
 import sys
 import threading
 from time import monotonic
-from typing import TYPE_CHECKING, NoReturn, cast
+from typing import NoReturn, Protocol, cast
+
+import msgspec
 
 from mob.core import snapshot
 from mob.core.decisions import Ticket
-from mob.core.states import Mobster
 from mob.errors import PlanError
 from mob.kingpin.signals import held_back
 from mob.kingpin.upgrade import handover_state
@@ -39,9 +40,7 @@ from mob.kingpin.upgrade.handover_state import HandoverState
 from mob.plan import Plan
 from mob.rim import places, processes
 from mob.rim.processes import start_thread
-
-if TYPE_CHECKING:
-    from mob.kingpin.kingpin import Kingpin
+from mob.rim.reactor import Reactor
 
 VARIABLE = "MOB_UPGRADE"
 """The environment variable that tells a main script that it is run for this: "rehearse:...", or "inherit:pid:fd"."""
@@ -49,8 +48,10 @@ REHEARSED = 79
 """The exit status of a rehearsal that got as far as `.run()`."""
 REHEARSAL = 60.0
 """Seconds for it; and for the new program, until it gets there."""
-PATIENCE = 5.0
+QUIET_TIMEOUT = 5.0
 """Seconds in which all links fall quiet."""
+STOP_TIMEOUT = 5.0
+"""Seconds that a stop which is asked for between two programs waits for the main script."""
 SHORTEST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
 """Seconds between attempts to take over, if not even the plan that there was can be gone on with."""
 AGAIN = """
@@ -74,19 +75,47 @@ LOOK = 0.5
 """Seconds between two looks of a program on probation whether it is to stop."""
 
 
+class Program(msgspec.Struct, frozen=True):
+    """What this process runs: the name of the app, the command that it was started as, and where."""
+
+    app: str
+    command: list[str]
+    directory: str
+
+
+class Predecessor(Protocol):
+    """The Kingpin that is to give way."""
+
+    @property
+    def is_stopping(self) -> bool: ...
+    def hush(self, is_late: bool) -> str:
+        """Bring to rest what can be; return what is half said or half done all the same, or nothing."""
+        ...
+
+    def give(self, ticket: Ticket) -> HandoverState:
+        """Return all that the next program needs."""
+        ...
+
+    def end_upgrade(self, ticket: Ticket, why: str) -> None:
+        """Go on as before: the upgrade has failed."""
+        ...
+
+
 class Upgrade:
     """An upgrade that was asked for, from the rehearsal to the end of this program. `OSError` if it cannot begin."""
 
-    def __init__(self, kingpin: Kingpin, ticket: Ticket) -> None:
-        self._kingpin = kingpin
+    def __init__(self, program: Program, reactor: Reactor, predecessor: Predecessor, ticket: Ticket) -> None:
+        self._program = program
+        self._reactor = reactor
+        self._predecessor = predecessor
         self._ticket = ticket
         self._task: asyncio.Task[None] | None = None
         self._said = places.unnamed_file()
-        environment = {**os.environ, VARIABLE: f"rehearse:{kingpin.plan.name}:{snapshot.FORMAT}"}
+        environment = {**os.environ, VARIABLE: f"rehearse:{program.app}:{snapshot.FORMAT}"}
         try:
             self._rehearsal: subprocess.Popen[bytes] = subprocess.Popen(
-                kingpin.command,
-                cwd=kingpin.directory,
+                program.command,
+                cwd=program.directory,
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=self._said,
@@ -96,8 +125,7 @@ class Upgrade:
         except BaseException:
             self._said.close()
             raise
-        kingpin.fork_client.guard(self._rehearsal.pid)
-        kingpin.reactor.loop.call_later(REHEARSAL, self.end_rehearsal)
+        reactor.loop.call_later(REHEARSAL, self.end_rehearsal)
 
     def __repr__(self) -> str:
         return f"<Upgrade, rehearsed by pid {self._rehearsal.pid}>"
@@ -125,8 +153,7 @@ class Upgrade:
         if status != REHEARSED:
             self._fail(f"the new Kingpin does not come up (exit status {status}); this one stays. It said:\n{said}")
             return
-        self._kingpin.console.followers.is_held = True  # whoever follows a flood is never quiet
-        self._task = self._kingpin.reactor.loop.create_task(self._go_over_when_quiet(monotonic() + PATIENCE))
+        self._task = self._reactor.loop.create_task(self._go_over_when_quiet(monotonic() + QUIET_TIMEOUT))
 
     def end_rehearsal(self) -> None:
         """End the rehearsal at once, with all that it has started: its time is over, or the app stops."""
@@ -134,69 +161,38 @@ class Upgrade:
             processes.kill_group(self.rehearsal_pid)
 
     def _fail(self, why: str) -> None:
-        self._kingpin.console.followers.is_held = False
-        self._kingpin.end_upgrade(self._ticket, why)
+        self._predecessor.end_upgrade(self._ticket, why)
 
     async def _go_over_when_quiet(self, deadline: float) -> None:
         """Go over to the new program as soon as nothing is half said."""
         try:
             while noise := self._go_over_if_quiet(is_late := monotonic() >= deadline):
-                if is_late or self._kingpin.supervisor.stopping:
+                if is_late or self._predecessor.is_stopping:
                     self._fail(noise)
                     return
-                await self._kingpin.reactor.change(deadline)
+                await self._reactor.change(deadline)
         except Exception as error:  # noqa: BLE001  whatever it is, the app goes on as it is
             self._fail(f"the new Kingpin could not be started: {text_of(error)}.")
 
     def _go_over_if_quiet(self, is_late: bool) -> str:
         """Go over, and do not return; if something is half said or half done, return what."""
-        kingpin = self._kingpin
         with held_back():
-            if kingpin.supervisor.stopping:
+            if self._predecessor.is_stopping:
                 return "the app is stopping."
-            if noise := _noise(kingpin, is_late):
+            # A signal that has just come was taken by this program, which has not acted on it yet.
+            if noise := "a signal has just come" if self._reactor.has_calls else self._predecessor.hush(is_late):
                 return f"{noise}, so the upgrade is put off. Try again."
-            state = handover_state.gather(kingpin, self._ticket, kingpin.command)
+            state = self._predecessor.give(self._ticket)
             will = handover_state.write(state)
             descriptors = [*state.descriptors(), will]
             environment = {**os.environ, **state.manager, VARIABLE: f"inherit:{os.getpid()}:{will}"}
             try:
                 handover_state.set_inheritable(descriptors, True)
-                os.chdir(kingpin.directory)
-                os.execve(sys.executable, kingpin.command, environment)
+                os.chdir(self._program.directory)
+                os.execve(sys.executable, self._program.command, environment)
             finally:  # only if it could not be done
                 handover_state.set_inheritable(descriptors, False)
                 os.close(will)
-
-
-def _noise(kingpin: Kingpin, is_late: bool) -> str:
-    """What is half said or half done at this moment; nothing if all is quiet.
-
-    A launch that the fork server has not reported is waited for, but not for ever: the new Kingpin replaces the fork
-    server, which may be stuck.
-    """
-    if kingpin.reactor.has_calls:
-        return "a signal has just come"  # this program has taken it, and has not acted on it
-    kingpin.herald.flush_all()
-    kingpin.reactor.flush()
-    if is_late:
-        kingpin.guests.give_up()
-    elif not kingpin.guests.is_quiet:
-        return "a client has asked much"
-    if kingpin.supervisor.debugging.holder:
-        return f"{kingpin.supervisor.debugging.holder} is in the debugger"
-    if kingpin.supervisor.rollout.is_reloading:
-        return "a reload is under way"
-    if not is_late and any(
-        each.pid == 0 or each.state is Mobster.LAUNCHING for each in kingpin.supervisor.processes.values()
-    ):
-        return "a mobster is being launched"
-    links = [kingpin.fork_client.link, *(each.beats for each in kingpin.connections.values())]
-    loud = next((link for link in links if link is not None and not (link.is_closed or link.is_quiet)), None)
-    if loud is None:  # one that does not read (a stopped `mob logs -f`) goes on where it was
-        ends = [each.link for each in kingpin.connections.values()]
-        loud = next((link for link in ends if not (link.is_closed or link.can_be_handed_over)), None)
-    return "" if loud is None else f"{loud.name or 'somebody'} does not read what is said to it"
 
 
 # ------------------------------------------------------------------------------------------- the new program
@@ -266,7 +262,7 @@ def _watch() -> None:
     is_asked = False
     while not _is_settled.wait(LOOK):
         if not is_asked and not signal.sigpending().isdisjoint({signal.SIGTERM, signal.SIGINT}):
-            is_asked, deadline = True, min(deadline, monotonic() + PATIENCE)
+            is_asked, deadline = True, min(deadline, monotonic() + STOP_TIMEOUT)
         if monotonic() >= deadline:
             late = "the app is to stop" if is_asked else f"{REHEARSAL:g} s are over"
             fall_back(f"its main script has not got to `.run()`, and {late}")

@@ -1,0 +1,232 @@
+"""The links between the Kingpin and the members of this machine, found by uid and by link.
+
+A mobster has two, control and liveness; a client has control alone. What is read on a link is handed to the `Hearer`
+with the connection that it belongs to. What is read on the link of a connection that was removed is dropped.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
+from typing import Any, Protocol
+
+import msgspec
+
+from mob.errors import GarbageFrame
+from mob.rim.link import Link
+from mob.rim.reactor import Reactor
+from mob.wire import messages as m
+
+VITALS = 4 * 1024 * 1024
+"""Bytes of the longest word of a liveness thread: the stacks of everything."""
+
+
+class Connection:
+    """A control link, perhaps a liveness link, and what the Kingpin knows of the process at the other end."""
+
+    __slots__ = ("beats", "greeted", "is_client", "link", "pid", "uid")
+
+    def __init__(self, uid: int, link: Link, beats: Link | None = None, pid: int = 0, is_client: bool = False) -> None:
+        self.uid = uid
+        self.link = link
+        self.beats = beats
+        self.pid = pid
+        self.is_client = is_client
+        self.greeted = False
+
+    def __repr__(self) -> str:
+        return f"<Connection {self.uid} on {self.link}>"
+
+    @property
+    def hears_all(self) -> bool:
+        """Whether the roster's changes are told: to every mobster, and to clients that have said hello."""
+        return self.greeted or not self.is_client
+
+    def inspect(self) -> bool:
+        """Ask the liveness thread where everything stands; return False if there is none."""
+        if self.beats is None:
+            return False
+        self.beats.post(m.Inspect())
+        return True
+
+    def drain(self) -> None:
+        """Read what a process that has ended said last."""
+        self.link.drain()
+        if self.beats is not None:
+            self.beats.drain()
+
+    def close(self) -> None:
+        """End the links."""
+        self.link.close()
+        if self.beats is not None:
+            self.beats.close()
+
+
+class ConnectionState(msgspec.Struct, frozen=True):
+    """A connection as the next program takes it over."""
+
+    uid: int
+    link: int
+    beats: int
+    """-1 for a client."""
+    name: str
+    pid: int
+    is_client: bool
+    greeted: bool
+    unsent: bytes = b""
+    """What the other end has not read yet, and the socket has not taken."""
+
+
+class Garbled:
+    """A frame that does not decode, in the place of its messages."""
+
+    def __init__(self, error: GarbageFrame) -> None:
+        self.error = error
+
+
+class Hearer(Protocol):
+    """What handles that something is read on a connection, or that its control link ends or is writable again."""
+
+    def handle_up(self, connection: Connection, messages: list[Any]) -> None: ...
+    def handle_up_closed(self, connection: Connection, why: str) -> None: ...
+    def handle_vitals(self, connection: Connection, vitals: list[m.Vital]) -> None: ...
+    def handle_drained(self, connection: Connection) -> None: ...
+
+
+class Connections(Mapping[int, Connection]):
+    """The connections by uid."""
+
+    def __init__(self, reactor: Reactor, frame_limit: int, hearer: Hearer) -> None:
+        self._reactor = reactor
+        self._frame_limit = frame_limit
+        self._hearer = hearer
+        self._by_uid: dict[int, Connection] = {}
+        self._by_link: dict[Link, Connection] = {}
+
+    def __repr__(self) -> str:
+        return f"<Connections {len(self._by_uid)}>"
+
+    def __getitem__(self, uid: int) -> Connection:
+        return self._by_uid[uid]
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._by_uid)
+
+    def __len__(self) -> int:
+        return len(self._by_uid)
+
+    @property
+    def clients(self) -> int:
+        """How many of them are clients."""
+        return sum(each.is_client for each in self._by_uid.values())
+
+    def name_of(self, uid: int) -> str:
+        """Return how messages to the user call a member."""
+        return self._by_uid[uid].link.name if uid in self._by_uid else f"member {uid}"
+
+    def open(
+        self,
+        uid: int,
+        name: str,
+        control: socket.socket,
+        liveness: socket.socket | None = None,
+        pid: int = 0,
+        is_client: bool = False,
+    ) -> Connection:
+        """Keep a connection on these sockets, which begin to be read."""
+        control_link = Link(
+            control, self._reactor, _decode_up, self._hear, self._handle_closed, self._frame_limit, name
+        )
+        control_link.on_drained = partial(self._handle_drained, uid)
+        beats = None
+        if liveness is not None:
+            beats = Link(liveness, self._reactor, m.decode_vital, self._hear_vitals, _ignore_end, VITALS, name)
+        connection = self._by_uid[uid] = Connection(uid, control_link, beats, pid, is_client)
+        for link in (control_link, beats):
+            if link is not None:
+                self._by_link[link] = connection
+                link.start()
+        return connection
+
+    def remove(self, uid: int) -> Connection | None:
+        """Forget a connection and return it; its links stay as they are, and nothing of them is heard any more."""
+        connection = self._by_uid.pop(uid, None)
+        if connection is not None:
+            del self._by_link[connection.link]
+            if connection.beats is not None:
+                del self._by_link[connection.beats]
+        return connection
+
+    def close(self) -> None:
+        """End all links."""
+        for connection in list(self._by_uid.values()):
+            connection.close()
+
+    def _hear(self, link: Link, messages: list[Any]) -> None:
+        if (connection := self._by_link.get(link)) is not None:
+            self._hearer.handle_up(connection, messages)
+
+    def _handle_closed(self, link: Link, why: str) -> None:
+        if (connection := self._by_link.get(link)) is not None:
+            self._hearer.handle_up_closed(connection, why)
+
+    def _hear_vitals(self, link: Link, vitals: list[m.Vital]) -> None:
+        if (connection := self._by_link.get(link)) is not None:
+            self._hearer.handle_vitals(connection, vitals)
+
+    def _handle_drained(self, uid: int) -> None:
+        if (connection := self._by_uid.get(uid)) is not None:
+            self._hearer.handle_drained(connection)
+
+    # --------------------------------------------------------------------------------------------- to go over
+
+    def loud(self) -> str:
+        """Return the name of a member to which, or by which, something is half said; nothing if there is none.
+
+        A control link that is not read (a stopped `mob logs -f`) is handed over with its unsent bytes.
+        """
+        for each in self._by_uid.values():
+            if each.beats is not None and not (each.beats.is_closed or each.beats.is_quiet):
+                return each.link.name
+            if not (each.link.is_closed or each.link.can_be_handed_over):
+                return each.link.name
+        return ""
+
+    def state(self) -> list[ConnectionState]:
+        """Return what the next program needs of those that are open."""
+        return [
+            ConnectionState(
+                each.uid,
+                each.link.fd,
+                -1 if each.beats is None or each.beats.is_closed else each.beats.fd,
+                each.link.name,
+                each.pid,
+                each.is_client,
+                each.greeted,
+                each.link.unsent_data(),
+            )
+            for each in self._by_uid.values()
+            if not each.link.is_closed
+        ]
+
+    def take_over(self, states: Iterable[ConnectionState]) -> None:
+        """Go on with the connections of the program before this one."""
+        for state in states:
+            control = socket.socket(fileno=state.link)
+            liveness = socket.socket(fileno=state.beats) if state.beats >= 0 else None
+            connection = self.open(state.uid, state.name, control, liveness, state.pid, state.is_client)
+            connection.greeted = state.greeted
+            if state.unsent:
+                connection.link.go_on_with(state.unsent)
+
+
+def _decode_up(payload: bytes | bytearray | memoryview) -> list[Any]:
+    try:
+        return m.decode_up(payload)
+    except GarbageFrame as error:
+        return [Garbled(error)]
+
+
+def _ignore_end(link: Link, why: str) -> None:
+    """The end of a liveness socket says nothing that the exit does not say better."""

@@ -1,0 +1,58 @@
+"""What is measured of an app at this moment, put together from the parts that measure it."""
+
+from __future__ import annotations
+
+import os
+import time
+from time import monotonic
+
+from mob.core.registry import Registry
+from mob.kingpin.connections import Connections
+from mob.kingpin.output.console import Console
+from mob.kingpin.shortage import Shortage
+from mob.rim.processes import ResidentMemory
+from mob.wire import messages as m
+
+
+class Measured:
+    """The numbers of an app."""
+
+    def __init__(
+        self, app: str, registry: Registry, connections: Connections, console: Console, shortage: Shortage
+    ) -> None:
+        self._app = app
+        self._registry = registry
+        self._connections = connections
+        self._console = console
+        self._shortage = shortage
+        self._memory = ResidentMemory()
+
+    def __repr__(self) -> str:
+        return f"<Measured: {self._registry}>"
+
+    def close(self) -> None:
+        """Free the descriptor by which memory is read."""
+        self._memory.close()
+
+    def now(self) -> m.Metrics:
+        """Return the numbers."""
+        registry, now = self._registry, monotonic()
+        return m.Metrics(
+            app=self._app,
+            kingpin_pid=os.getpid(),
+            uptime=registry.uptime(now),
+            cpu=time.process_time(),
+            memory=self._memory.read(),
+            roles=registry.roles(),
+            mobsters=registry.mobsters(now),
+            exports=registry.exports(),
+            clients=self._connections.clients,
+            dropped_lines=self._console.dropped,
+            callers=registry.callers(),
+            lacks=self._shortage.text(),
+        )
+
+    def since(self, since: float) -> tuple[float, tuple[m.Point, ...], tuple[m.Event, ...]]:
+        """Return the present time, and the measurements and events since another time."""
+        now = monotonic()
+        return now, *self._registry.history(since, now)

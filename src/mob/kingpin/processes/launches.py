@@ -1,0 +1,69 @@
+"""A launch: the sockets and pipes of a new mobster, its entry on the board, and the order to the fork server."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+
+from mob.core.decisions import Launch
+from mob.kingpin.connections import Connections
+from mob.kingpin.output.console import Console
+from mob.kingpin.processes.fork_client import ForkClient
+from mob.plan import Plan
+from mob.rim.board import Board
+from mob.wire import messages as m
+
+
+class Launches:
+    """Has mobsters launched by the fork server. They begin in `directory`."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        directory: str,
+        connections: Connections,
+        console: Console,
+        board: Board,
+        fork_client: ForkClient,
+    ) -> None:
+        self._plan = plan
+        self._directory = directory
+        self._connections = connections
+        self._console = console
+        self._board = board
+        self._fork_client = fork_client
+
+    def __repr__(self) -> str:
+        return f"<Launches by {self._fork_client}>"
+
+    def launch(self, launch: Launch, until: float | None) -> None:
+        """Order a mobster, which may run `until` then if its role is a singleton. `OSError` if the system lacks what
+        it takes."""
+        plan, role = self._plan, self._plan.role(launch.role)
+        with contextlib.ExitStack() as made:
+            control, control_end = map(made.enter_context, socket.socketpair())
+            liveness, liveness_end = map(made.enter_context, socket.socketpair())
+            out, err = self._console.pipes(launch.uid, launch.role, launch.index)
+            made.pop_all()
+        self._connections.open(launch.uid, f"{launch.role}.{launch.index}", control, liveness)
+        order = m.Fork(
+            uid=launch.uid,
+            index=launch.index,
+            generation=launch.generation,
+            app=plan.name,
+            base=plan.base,
+            role=role,
+            grace=plan.grace,
+            frame_limit=plan.frame_limit,
+            color=self._console.color,
+            log_format=plan.logs.format,
+            metrics=plan.metrics,
+            trace=plan.trace,
+            setup=plan.setup,
+            directory=self._directory,
+            until=until,
+        )
+        self._board.put(launch.uid, 0, 0)  # one that died long ago may have had the same entry
+        self._board.mark(launch.uid, 0)
+        self._board.put_connections(launch.uid, 0, 0)
+        self._fork_client.order(order, [control_end.detach(), liveness_end.detach(), out, err])
