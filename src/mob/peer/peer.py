@@ -91,7 +91,7 @@ class Peer:
         self._accept, self._work = self.serving.inbox.accept, self.serving.inbox.work
         self.admission: Admission | None = None
         """Who may call this process, if not everybody may."""
-        self.fencing = Fencing(self.context, self.put_in_front, self.serving.answers.refuse, self.discard)
+        self.fencing = Fencing(self.context, self.put_in_front, self.serving.answers.refuse, self.encoder.discard)
         self.control = Control(self, control, frame_limit)
         self._expected = self.serving.inviting.known.expected
         self.when_parked: Callable[[], None] | None = None
@@ -192,7 +192,9 @@ class Peer:
 
     def admit_only(self, callers: tuple[str, ...]) -> None:
         """From now on looks who it is that calls or sends."""
-        self.admission = Admission(self.context, callers, self._accept, self.serving.answers.refuse, self.discard)
+        self.admission = Admission(
+            self.context, callers, self._accept, self.serving.answers.refuse, self.encoder.discard
+        )
         self._accept = self.admission.accept
 
     # --------------------------------------------------------------------------------------------- the links
