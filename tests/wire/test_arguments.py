@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import operator
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, ForwardRef, Literal, Protocol
 
 import msgspec
 import numpy as np
@@ -66,7 +66,11 @@ def array(a: np.ndarray): ...
 def callback(cb: Callable[[int], None], n: int): ...
 def notify(cb: Notify, n: int = 1): ...
 def unresolved(a: Missing, b: int, c: list[Missing]) -> Missing: ...
+def deferred(a, b: int, c) -> None: ...
 def text(a: int, b: str = "x" * 500): ...
+
+
+deferred.__annotations__ |= {"a": ForwardRef("Missing"), "c": list[ForwardRef("Missing")]}  # as by Python 3.14
 
 
 class Service:
@@ -369,6 +373,7 @@ def bad_default(a=BadRepr()): ...  # noqa: B008
         (user, f"(u: {__name__}.User)"),
         (optional, "(a: int | None = None)"),
         (unresolved, "(a: Missing, b: int, c: list[Missing]) -> Missing"),
+        (deferred, "(a: Missing, b: int, c: list[Missing]) -> None"),
         (text, "(a: int, b: str = '" + "x" * 27 + "..." + "x" * 28 + "')"),
         (Service().method, "(a: int)"),
         (Service(), "(a: int)"),

@@ -42,6 +42,7 @@ _CALLABLE = typing.get_origin(Callable[[], None])
 _LAZY: dict[str, Any] = {}  # how to look at annotations that do not evaluate, in Pythons that evaluate them late
 if sys.version_info >= (3, 14):
     _LAZY["annotation_format"] = importlib.import_module("annotationlib").Format.FORWARDREF
+_FORWARD = re.compile(r"ForwardRef\('([^']*)'[^)]*\)")  # a name that does not resolve, as such Pythons write it
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 _NAMED = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
@@ -313,7 +314,7 @@ def _evaluated(annotation: Any, names: dict[str, Any]) -> Any:
     try:
         found = typing.get_type_hints(holder, names, include_extras=True)["it"]
     except Exception:  # noqa: BLE001  it is an expression in a string: anything may happen
-        return _Text(annotation if isinstance(annotation, str) else str(annotation))
+        return _Text(_FORWARD.sub(r"\1", str(annotation)))
     return None if found is types.NoneType else found
 
 
