@@ -7,6 +7,7 @@ application without it pays nothing; `input` is a built-in, and is replaced. In 
 from __future__ import annotations
 
 import builtins
+import inspect
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from mob.peer.peer import Peer
 
 STOPS = {
-    "pdb": ("set_trace",),
+    "pdb": ("set_trace", "set_trace_async"),  # the second is there from Python 3.14 on
     "ipdb": ("set_trace",),
     "pudb": ("set_trace",),
     "IPython.core.debugger": ("set_trace",),
@@ -110,7 +111,11 @@ class _Finder(MetaPathFinder):
         def stop(*_: Any, header: str | None = None, **__: Any) -> None:
             self._hook.stop(sys._getframe(1), what, header)  # pyright: ignore[reportPrivateUsage]  as pdb itself does
 
-        return stop
+        @wraps(original)
+        async def stop_awaited(*_: Any, header: str | None = None, **__: Any) -> None:
+            self._hook.stop(sys._getframe(1), what, header)  # pyright: ignore[reportPrivateUsage]  the one that awaits
+
+        return stop_awaited if inspect.iscoroutinefunction(original) else stop
 
     def _session(self, what: str, original: Any) -> Any:
         what = {"code": "code.interact()", "IPython": "IPython.embed()"}.get(what.partition(".")[0], what)
