@@ -110,7 +110,7 @@ def test_input_asks_at_the_terminal(terminal: Keyboard) -> None:
 
 def test_set_trace_is_a_breakpoint(terminal: Keyboard) -> None:
     call = back(terminal).set_trace(20)
-    assert "return y" in terminal.wait_for("(Pdb) ")
+    assert "return y" in terminal.wait_stopped()
     assert "21" in terminal.say("p y")
     terminal.say_last("c")
     assert call.result(PATIENCE) == 21
@@ -118,7 +118,7 @@ def test_set_trace_is_a_breakpoint(terminal: Keyboard) -> None:
 
 def test_its_header_is_shown(terminal: Keyboard) -> None:
     call = back(terminal).header()
-    assert "look here" in terminal.wait_for("(Pdb) ")
+    assert "look here" in terminal.wait_stopped()
     terminal.say_last("c")
     assert call.result(PATIENCE) == "went on"
 

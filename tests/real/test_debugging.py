@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -75,6 +76,13 @@ class Keyboard:
             time.sleep(0.005)
         raise AssertionError(f"no {text!r} in:\n{self.app.screen[self._read :]!r}\nafter:\n{self.app.screen!r}")
 
+    def wait_stopped(self) -> str:
+        """Wait until `breakpoint()` has stopped the program at the line below it, and return what was shown."""
+        shown = self.wait_for("(Pdb) ")
+        if sys.version_info >= (3, 13):  # which stops in the line of `breakpoint()`, before the next one
+            shown += self.say("n")
+        return shown
+
     def say(self, command: str) -> str:
         """Types a command at the prompt; what came before the next prompt."""
         self.app.type(command + "\n")
@@ -119,7 +127,7 @@ def back(terminal: Keyboard, index: int = 0) -> mob.Proxy:
 
 def test_values_are_looked_at_and_the_call_goes_on(terminal: Keyboard) -> None:
     call = back(terminal).plain(20)
-    assert "y = 2 * y" in terminal.wait_for("(Pdb) ")
+    assert "y = 2 * y" in terminal.wait_stopped()
     assert "21" in terminal.say("p y")
     assert "return y" in terminal.say("n")
     assert "42" in terminal.say("p y")
@@ -133,7 +141,7 @@ def test_values_are_looked_at_and_the_call_goes_on(terminal: Keyboard) -> None:
 
 def test_steps_over_an_await_and_out_of_the_function(terminal: Keyboard) -> None:
     call = back(terminal).waits()
-    terminal.wait_for("(Pdb) ")
+    terminal.wait_stopped()
     assert 'after = "the wait"' in terminal.say("n")
     assert "return after" in terminal.say("n")
     assert "--Return--" in terminal.say("n")
@@ -145,7 +153,7 @@ def test_steps_over_an_await_and_out_of_the_function(terminal: Keyboard) -> None
 
 def test_one_at_a_time_and_others_wait_and_print_later(terminal: Keyboard) -> None:
     first = back(terminal, 0).plain(1)
-    terminal.wait_for("(Pdb) ")
+    terminal.wait_stopped()
     second = back(terminal, 1).plain(2)
     rows = terminal.app.clients[0].overview
     wait_until(lambda: any("waits at back.py" in row.note for row in rows()), "the second one waits")
@@ -153,7 +161,7 @@ def test_one_at_a_time_and_others_wait_and_print_later(terminal: Keyboard) -> No
     assert "2" in terminal.say("p y")
     terminal.app.type("c\n")
     terminal.wait_for("waits at back.py")
-    terminal.wait_for("(Pdb) ")
+    terminal.wait_stopped()
     assert "3" in terminal.say("p y")
     terminal.say_last("c")
     assert [first.result(PATIENCE), second.result(PATIENCE)] == [4, 6]
@@ -161,7 +169,7 @@ def test_one_at_a_time_and_others_wait_and_print_later(terminal: Keyboard) -> No
 
 def test_a_callback_at_a_breakpoint_of_its_own_while_its_process_waits_for_the_terminal(terminal: Keyboard) -> None:
     first = back(terminal, 0).plain(1)
-    terminal.wait_for("(Pdb) ")
+    terminal.wait_stopped()
     has_called = threading.Event()
     answers: list[mob.Call[str]] = []
 
@@ -173,9 +181,9 @@ def test_a_callback_at_a_breakpoint_of_its_own_while_its_process_waits_for_the_t
     second = back(terminal, 1).lends(call_back)
     assert has_called.wait(PATIENCE)
     terminal.app.type("c\n")
-    terminal.wait_for("(Pdb) ")
+    terminal.wait_stopped()
     terminal.app.type("c\n")
-    terminal.wait_for("(Pdb) ")
+    terminal.wait_stopped()
     terminal.say_last("c")
     assert [first.result(PATIENCE), second.result(PATIENCE)] == [4, "nested"]
 
@@ -183,7 +191,7 @@ def test_a_callback_at_a_breakpoint_of_its_own_while_its_process_waits_for_the_t
 def test_a_debugger_is_no_hang_and_what_others_print_is_held(terminal: Keyboard) -> None:
     client = terminal.app.clients[0]
     call = back(terminal).twice()
-    terminal.wait_for("(Pdb) ")
+    terminal.wait_stopped()
     pid = terminal.app.ready(client, "back")[0].pid
     back(terminal, 1).echo("held").result(PATIENCE)
 
@@ -194,7 +202,7 @@ def test_a_debugger_is_no_hang_and_what_others_print_is_held(terminal: Keyboard)
     assert "echo held" not in terminal.say("p 'still there'")
     terminal.app.type("c\n")
     terminal.wait_for("echo held")
-    terminal.wait_for("(Pdb) ")
+    terminal.wait_stopped()
     terminal.say_last("c")
     assert call.result(PATIENCE) == "twice"
     assert terminal.app.ready(client, "back")[0].pid == pid
@@ -202,13 +210,13 @@ def test_a_debugger_is_no_hang_and_what_others_print_is_held(terminal: Keyboard)
 
 def test_quit_fails_the_call_and_nothing_else(terminal: Keyboard) -> None:
     call = back(terminal).plain(1)
-    terminal.wait_for("(Pdb) ")
+    terminal.wait_stopped()
     pid = terminal.app.ready(terminal.app.clients[0], "back")[0].pid
     terminal.say_last("q")
     with pytest.raises(mob.RemoteError, match="BdbQuit"):
         call.result(PATIENCE)
     again = back(terminal).plain(2)
-    terminal.wait_for("(Pdb) ")
+    terminal.wait_stopped()
     terminal.say_last("c")
     assert again.result(PATIENCE) == 6
     assert terminal.app.ready(terminal.app.clients[0], "back")[0].pid == pid
@@ -216,7 +224,7 @@ def test_quit_fails_the_call_and_nothing_else(terminal: Keyboard) -> None:
 
 def test_ctrl_c_is_the_debuggers_at_the_prompt_and_the_apps_otherwise(own_terminal: Keyboard) -> None:
     call = back(own_terminal).plain(1)
-    own_terminal.wait_for("(Pdb) ")
+    own_terminal.wait_stopped()
     own_terminal.app.type("\x03")
     own_terminal.wait_for("(Pdb) ")
     assert "2" in own_terminal.say("p y")
@@ -230,7 +238,7 @@ def test_a_mobster_that_dies_at_the_prompt_gives_the_terminal_back(own_terminal:
     client = own_terminal.app.clients[0]
     before = own_terminal.app.attributes()
     call = back(own_terminal).plain(1)
-    own_terminal.wait_for("(Pdb) ")
+    own_terminal.wait_stopped()
     pid = own_terminal.app.ready(client, "back")[0].pid
     os.kill(pid, signal.SIGKILL)
     assert isinstance(call.exception(PATIENCE), mob.Lost)
@@ -242,7 +250,7 @@ def test_a_mobster_that_dies_at_the_prompt_gives_the_terminal_back(own_terminal:
 
 def test_a_breakpoint_of_its_own_is_hit_after_continue(terminal: Keyboard) -> None:
     call = back(terminal).plain(1)
-    terminal.wait_for("(Pdb) ")
+    terminal.wait_stopped()
     terminal.say("b echo")
     terminal.say_last("c")
     assert call.result(PATIENCE) == 4
@@ -275,13 +283,13 @@ def test_a_module_a_start_handler_and_a_thread(places: Keyboard) -> None:
     """The first two at once; each has its turn, and no time to boot runs out meanwhile."""
     client = places.app.connect()
     for _ in range(2):
-        places.wait_for("(Pdb) ")
+        places.wait_stopped()
         wait_until(lambda: all(row.uptime > 4.5 for row in client.overview()), "boot_timeout is over")
         places.say_last("c")
     assert client.require("imported").get().result(PATIENCE) == "imported"
     assert client.require("started").get().result(PATIENCE) == "started"
     call = client.require("threaded").get(1)
-    assert "return threading" in places.wait_for("(Pdb) ")
+    assert "return threading" in places.wait_stopped()
     places.app.type("\x03")
     assert "1" in places.say("p x")
     places.say_last("c")

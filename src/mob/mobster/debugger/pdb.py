@@ -21,6 +21,7 @@ from mob.mobster.debugger.debugging import Terminal, place_of
 OURS = str(Path(__file__).resolve().parents[1])
 MACHINERY = ("mob", "mob.*", "asyncio", "asyncio.*", "uvloop", "uvloop.*", "threading", "concurrent.*", "contextvars")
 """Modules that run the application's code, and are not entered."""
+YIELD = dis.opmap["YIELD_VALUE"]
 SUSPENDABLE = inspect.CO_COROUTINE | inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
 
 
@@ -82,4 +83,5 @@ class Debugger(pdb.Pdb):
 
 
 def _is_suspended(frame: FrameType) -> bool:
-    return dis.opname[frame.f_code.co_code[frame.f_lasti]] == "YIELD_VALUE"
+    code, last = frame.f_code.co_code, frame.f_lasti
+    return YIELD in (code[last], code[last - 2])  # Python 3.13 and later have gone on to the instruction behind it
