@@ -8,7 +8,7 @@ from tests.running import Apps
 
 BACK = """
     import asyncio
-    import sys
+    import msgspec
 
     let_go = asyncio.Event()
 
@@ -21,11 +21,7 @@ BACK = """
         return "taken"
 
     def deep():
-        sys.setrecursionlimit(10**6)
-        value = []
-        for _ in range(5000):
-            value = [value]
-        return value
+        return msgspec.Raw(b"\\x91" * 100_000 + b"\\xc0")  # arrays in arrays, and no stack of the sender's
 
     async def rows():
         yield 1
@@ -33,23 +29,15 @@ BACK = """
     """
 FRONT = """
     import asyncio
-    import sys
     import mob
+    import msgspec
 
     back = mob.require("back")
 
     async def ask():
-        value = []
-        for _ in range(5000):
-            value = [value]
         slow = asyncio.ensure_future(back.slow())
-        limit = sys.getrecursionlimit()
-        sys.setrecursionlimit(10**6)
-        try:
-            deep = back.take(value)
-        finally:
-            sys.setrecursionlimit(limit)
-        answers = await asyncio.gather(deep, return_exceptions=True)
+        value = msgspec.Raw(b"\\x91" * 100_000 + b"\\xc0")
+        answers = await asyncio.gather(back.take(value), return_exceptions=True)
         await back.take(1)
         return [str(answer) for answer in [*answers, await slow]]
 

@@ -104,9 +104,10 @@ def openssl(directory: Path, *arguments: str) -> None:
 def certificates(directory: Path, name: str) -> None:
     """An authority, and a certificate of it for 127.0.0.1."""
     subject = ("-subj", f"/CN={name}", "-days", "2", "-newkey", "rsa:2048", "-nodes")
-    openssl(directory, "req", "-x509", *subject, "-keyout", f"{name}-ca.key", "-out", f"{name}-ca.pem")
+    signs = ("-addext", "keyUsage=critical,keyCertSign,cRLSign")  # Python 3.13 insists on it
+    openssl(directory, "req", "-x509", *subject, *signs, "-keyout", f"{name}-ca.key", "-out", f"{name}-ca.pem")
     openssl(directory, "req", *subject[:2], *subject[4:], "-keyout", f"{name}.key", "-out", f"{name}.csr")
-    (directory / "names").write_text("subjectAltName=IP:127.0.0.1,DNS:localhost\n")
+    (directory / "names").write_text("subjectAltName=IP:127.0.0.1,DNS:localhost\nauthorityKeyIdentifier=keyid\n")
     signed = ("-CA", f"{name}-ca.pem", "-CAkey", f"{name}-ca.key", "-CAcreateserial", "-days", "2", "-extfile", "names")
     openssl(directory, "x509", "-req", "-in", f"{name}.csr", *signed, "-out", f"{name}.pem")
 
