@@ -1,5 +1,6 @@
 # One word for each thing a developer does. Nothing is assumed but Python >= 3.11, make and PyPI:
 # the first use of a target makes .venv and installs into it what that target needs, once.
+# Another Python gets a venv of its own: make test PYTHON=python3.13 VENV=.venv-3.13
 
 PYTHON ?= python3
 VENV := .venv
@@ -50,8 +51,8 @@ bench: $(VENV)/.installed-bench ## measure mob, beside others that do the same
 	$(BIN)/python -m bench.supervision
 	$(BIN)/python -m bench.fanout
 
-clean: ## remove .venv and everything that was made
-	rm -rf $(VENV) build dist site .foreign .pytest_cache .ruff_cache .hypothesis
+clean: ## remove the venvs and everything that was made
+	rm -rf $(VENV) .venv-* build dist site .foreign .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A venv that could not be finished is removed, so that the next try starts afresh.
