@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
 import pytest
 
 from mob import plan as plans
 from mob.errors import PlanError
-from mob.plan import Plan, RolePlan, check_app_name, check_limits, check_role, placed
+from mob.plan import OPTIONS, Plan, RoleOptions, RolePlan, check_app_name, check_limits, check_role, placed
 
 BACK = RolePlan("back", "pkg.back")
 GOOD_NAMES = ["a", "myapp", "My-App_2.0", "x" * 64]
@@ -18,6 +19,23 @@ BAD_NAMES = ["", "2fast", "_x", "-x", "a b", "a/b", "a\n", "é", "x" * 65, None,
 
 def plan(**changes: object) -> Plan:
     return msgspec.structs.replace(Plan("myapp", "/", (BACK,)), **changes)
+
+
+# --- options of a role ------------------------------------------------------------------------------------------------
+
+
+def test_the_options_that_editors_see_are_those_of_the_plan() -> None:
+    told, meant = get_type_hints(RoleOptions), get_type_hints(RolePlan)
+    assert set(told) == set(OPTIONS)
+    assert {name: kept(kind) for name, kind in told.items()} == {name: meant[name] for name in OPTIONS}
+
+
+def kept(kind: Any) -> Any:
+    """The type that the plan has for what is given as that type: words are text, and a list is made a tuple."""
+    if get_origin(kind) is Literal:
+        return str
+    given = get_args(kind)
+    return given[0] if given and get_origin(given[0]) is tuple and list[get_args(given[0])[0]] in given else kind
 
 
 # --- names ------------------------------------------------------------------------------------------------------------

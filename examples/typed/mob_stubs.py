@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from decimal import Decimal
-from typing import Any, Protocol, Self
+from typing import Protocol, Self, Unpack
 
 import mob
 from shop import Order
@@ -22,7 +22,7 @@ class Back(Protocol):
     # A generator: iterate over the call, with `for` or `async for`.
     def prices(self) -> mob.Call[Iterator[tuple[str, Decimal]]]: ...
 
-    def options(self, **changes: Any) -> Self:
+    def options(self, **changes: Unpack[mob.CallOptions]) -> Self:
         """A view of this proxy that calls with other options."""
 
 
@@ -31,5 +31,5 @@ class Front(Protocol):
 
     def dine(self) -> mob.Call[None]: ...
 
-    def options(self, **changes: Any) -> Self:
+    def options(self, **changes: Unpack[mob.CallOptions]) -> Self:
         """A view of this proxy that calls with other options."""

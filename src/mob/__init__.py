@@ -64,6 +64,7 @@ if TYPE_CHECKING:
     )
     from mob.mobster.records import JsonFormatter as JsonFormatter
     from mob.peer.calls.mapping import Map as Map
+    from mob.peer.calls.options import CallOptions as CallOptions
     from mob.peer.calls.proxy import Proxy as Proxy, Target as Target
     from mob.peer.references.encoding import register as register
     from mob.peer.references.functions import RemoteFunction as RemoteFunction
@@ -71,6 +72,7 @@ if TYPE_CHECKING:
     from mob.peer.results.waiting import as_completed as as_completed, wait as wait
     from mob.peer.serving.exports import export as export
     from mob.peer.serving.hooked import ErrorContext as ErrorContext
+    from mob.plan import RoleOptions as RoleOptions
 
 __version__ = "0.1.0"
 
@@ -90,7 +92,9 @@ _HOMES = {
     "mob.peer.serving.hooked": "ErrorContext",
     "mob.peer.calls.mapping": "Map",
     "mob.peer.references.encoding": "register",
+    "mob.peer.calls.options": "CallOptions",
     "mob.peer.calls.proxy": "Proxy Target",
+    "mob.plan": "RoleOptions",
     "mob.mobster.records": "JsonFormatter",
     "mob.peer.results.waiting": "as_completed wait",
 }

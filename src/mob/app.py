@@ -16,7 +16,7 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Unpack, cast
 
 import msgspec
 
@@ -24,7 +24,7 @@ from mob import plan as plans, serve as serving
 from mob.errors import MobError, NotInMobster, PlanError, nearest
 from mob.hiding import hidden_by
 from mob.kingpin import kingpin
-from mob.plan import Plan, RolePlan
+from mob.plan import Plan, RoleOptions, RolePlan
 from mob.rim import places
 
 TOKEN = "MOB_DASHBOARD_TOKEN"
@@ -54,7 +54,7 @@ class App:
         grace: float = plans.GRACE,
         frame_limit: int = plans.FRAME_LIMIT,
         backlog: int = plans.BACKLOG,
-        strategy: str = plans.STRATEGIES[0],
+        strategy: plans.Strategy = "one_for_one",
         metrics: bool = True,
     ) -> None:
         plan = Plan(
@@ -126,7 +126,7 @@ class App:
     def logs(
         self,
         *,
-        format: str = plans.LOG_FORMATS[0],
+        format: plans.LogFormat = "text",
         file: str | os.PathLike[str] | None = None,
         max_bytes: int = plans.Logs().max_bytes,
         keep: int = plans.Logs().keep,
@@ -165,7 +165,7 @@ class App:
         self._plan = msgspec.structs.replace(self._plan, trace=setup)
         return self
 
-    def role(self, name: str, module: str | os.PathLike[str], **options: Any) -> App:
+    def role(self, name: str, module: str | os.PathLike[str], **options: Unpack[RoleOptions]) -> App:
         """Adds a role: its name, the module that its mobsters run, and options.
 
         `module`: a file ending in `.py`, relative to the base, or an import string such as `pkg.module`. `serve`: the
@@ -192,9 +192,9 @@ class App:
                 f"role {name!r}: {module!r} is no module. Wanted: a file ending in .py, as in "
                 f'.role("back", "./background_worker.py"), or an import string such as "pkg.module".'
             )
-        options = {key: _frozen(value) for key, value in options.items()}
+        frozen = {key: _frozen(value) for key, value in options.items()}
         path, application = serving.split(os.fspath(module))
-        role = plans.check_role(RolePlan(name, path, application=application, **options), self._plan.roles)
+        role = plans.check_role(RolePlan(name, path, application=application, **frozen), self._plan.roles)
         role = msgspec.structs.replace(role, module=self._resolve(name, role.module))
         if role.serve is not None:
             role = self._served(role, role.serve)
@@ -284,9 +284,9 @@ class App:
         self._has_run = True
         return plans.check_limits(self._plan)
 
-    def amend(self, **fields: Any) -> App:
-        """Sets fields of the plan: for tools that run other people's apps, and know what they do."""
-        self._plan = msgspec.structs.replace(self._plan, **fields)
+    def amend(self, plan: Plan) -> App:
+        """Put another plan in the place of this one: for tools that run the apps of others."""
+        self._plan = plan
         return self
 
     def run(self) -> None:
@@ -383,7 +383,7 @@ def start(
     grace: float = plans.GRACE,
     frame_limit: int = plans.FRAME_LIMIT,
     backlog: int = plans.BACKLOG,
-    strategy: str = plans.STRATEGIES[0],
+    strategy: plans.Strategy = "one_for_one",
     metrics: bool = True,
 ) -> App:
     """Begins to describe an app. Its name prefixes every process title and is what `mob.connect` takes.

@@ -20,7 +20,7 @@ import uvloop
 
 from mob.errors import AppNotRunning, MobError
 from mob.peer.calls.backlog import Backlog
-from mob.peer.calls.calling import DEFAULTS
+from mob.peer.calls.options import DEFAULTS
 from mob.peer.calls.proxy import Proxy, Target
 from mob.peer.operating.doors import knock, knock_again
 from mob.peer.operating.following import Following, wanted

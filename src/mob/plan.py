@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, cast
+from typing import Any, Literal, TypedDict, cast, get_args
 from urllib.parse import urlsplit
 
 import msgspec
@@ -32,11 +32,14 @@ LARGEST_FRAME = 2**32 - 1  # its length has four bytes
 GRACE = 30.0  # seconds; gunicorn's graceful_timeout
 BOOT_TIMEOUT = 60.0  # seconds
 PERIOD = 60.0  # seconds
-RESTART = ("permanent", "transient", "temporary")  # the names are Erlang/OTP's
-LOOPS = ("uvloop", "asyncio")
-STRATEGIES = ("one_for_one", "rest_for_one")
+Restart = Literal["permanent", "transient", "temporary"]  # the names are Erlang/OTP's
+EventLoop = Literal["uvloop", "asyncio"]
+Strategy = Literal["one_for_one", "rest_for_one"]
+LogFormat = Literal["text", "json"]
+RESTART, LOOPS, STRATEGIES, LOG_FORMATS = (
+    cast(tuple[str, ...], get_args(words)) for words in (Restart, EventLoop, Strategy, LogFormat)
+)
 SCHEMES = ("nats", "tls", "ws", "wss")
-LOG_FORMATS = ("text", "json")
 
 
 class RolePlan(msgspec.Struct, frozen=True):
@@ -109,6 +112,45 @@ class RolePlan(msgspec.Struct, frozen=True):
 
 OPTIONS = tuple(field for field in RolePlan.__struct_fields__ if field not in ("name", "module", "application"))
 """What may be said of a role beside its name and its module."""
+
+
+class RoleOptions(TypedDict, total=False):
+    """The options of `App.role`, by name, as editors and type checkers see them; `RolePlan` says what each means.
+
+    They are written twice, because type checkers take the names of keyword arguments from here alone; a test holds the
+    two equal.
+
+    >>> options: mob.RoleOptions = {"workers": 4, "restart": "transient"}    # doctest: +SKIP
+    >>> app.role("back", "./back.py", **options)                             # doctest: +SKIP
+    """
+
+    workers: int
+    threads: int | None
+    concurrency: int
+    queue: int
+    shared_memory: int
+    max_workers: int | None
+    singleton: bool
+    restart: Restart
+    stop_exit_codes: tuple[int, ...] | list[int]
+    intensity: int | None
+    period: float
+    needs: tuple[str, ...] | list[str]
+    essential: bool
+    boot_timeout: float | None
+    boot_tries: int | None
+    hang_timeout: float | None
+    max_calls: int | None
+    max_age: float | None
+    max_memory: int | None
+    callers: tuple[str, ...] | list[str]
+    env: dict[str, str]
+    nice: int
+    cpus: tuple[int, ...] | list[int]
+    limits: dict[str, int]
+    loop: EventLoop
+    serve: str | None
+    serve_options: dict[str, Any]
 
 
 class Logs(msgspec.Struct, frozen=True):

@@ -37,7 +37,7 @@ WHOLE = '''"""What the roles of main.py export. Written by `mob stubs main.py`: 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import TYPE_CHECKING, Protocol, Self, Unpack
 from uuid import UUID
 
 import mob
@@ -55,7 +55,7 @@ class ImageWorker(Protocol):
         Not always.
         """
 
-    def options(self, **changes: Any) -> Self:
+    def options(self, **changes: Unpack[mob.CallOptions]) -> Self:
         """A view of this proxy that calls with other options."""
 '''
 
@@ -377,6 +377,11 @@ WRONG = {
     "back.ordr(['tea'])": "ordr",
     "number: int = back.order([]).result()": "int",
     "back.menu(above=1.0)": "above",
+    "back.options(timeuot=2)": "timeuot",
+    "back.options(retries='many')": "retries",
+    "mob.require('back').options(timeuot=2)": "timeuot",
+    "mob.start('x').role('back', './back.py', wrokers=2)": "wrokers",
+    "mob.start('x').role('back', './back.py', restart='never')": "never",
 }
 USES = 'import mob\nfrom mob_stubs import Back\nback = mob.require("back", Back)\n' + "\n".join(WRONG)
 CHECKERS = {

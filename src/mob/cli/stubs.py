@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import builtins
 import inspect
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -21,7 +22,8 @@ from mob.errors import PlanError
 
 WIDTH = 110
 """Columns after which a signature takes a line for each parameter."""
-OURS = {"mob": "mob", "TYPE_CHECKING": "typing.TYPE_CHECKING", "Any": "typing.Any", "Protocol": "typing.Protocol"}
+TYPING = ("Any", "Protocol", "Self", "TYPE_CHECKING", "Unpack")
+OURS = {"mob": "mob", **{name: f"typing.{name}" for name in TYPING}}
 STREAMS = "    # A generator: iterate over the call, with `for` or `async for`.\n"
 Import = tuple[str, str, str]
 """A module, a name in it ("" for the module itself), and what it is called here ("" if as there)."""
@@ -55,6 +57,8 @@ def written(sources: Sequence[Source], script: str = "main.py") -> Stubs:
     stubs, imports = Stubs(), _Imports(set(names))
     classes = [_Class(source, name, imports, stubs.warnings) for source, name in zip(sources, names, strict=True)]
     bodies = [each.text() for each in classes]
+    if re.search(r"\bAny\b", "".join(bodies)):
+        imports.add("typing", "Any")
     head = f'"""What the roles of {script} export. Written by `mob stubs {script}`: write it anew, do not edit it."""\n'
     stubs.text = "\n\n".join([f"{head}\nfrom __future__ import annotations\n\n{imports.text()}", *bodies])
     return stubs
@@ -79,8 +83,7 @@ class _Imports:
     def __init__(self, reserved: set[str]) -> None:
         self._taken = {**dict.fromkeys(reserved, ""), **OURS}
         self._found: dict[Import, bool] = {("mob", "", ""): True}
-        for name in ("Any", "Protocol"):
-            self._found["typing", name, ""] = True
+        self._found["typing", "Protocol", ""] = True
 
     def add(self, module: str, name: str = "", as_name: str = "", *, runtime: bool = True) -> None:
         key = (module, name, as_name)
@@ -150,9 +153,10 @@ class _Class:
         if "options" in self._exports:
             self._warn("the export 'options' is hidden by the proxy's own `options`")
         else:
-            self._imports.add("typing", "Self")
+            for name in ("Self", "Unpack"):
+                self._imports.add("typing", name)
             about = "A view of this proxy that calls with other options."
-            parts.append(f'    def options(self, **changes: Any) -> Self:\n        """{about}"""\n')
+            parts.append(f'    def options(self, **changes: Unpack[mob.CallOptions]) -> Self:\n        """{about}"""\n')
         return "\n".join(parts)
 
     def _warn(self, text: str) -> None:

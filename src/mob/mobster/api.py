@@ -15,8 +15,8 @@ from msgspec import Struct
 
 from mob.errors import MobError
 from mob.mobster.absent import Absent, refuse
-from mob.peer.calls.calling import DEFAULTS
 from mob.peer.calls.durable import DELIVERY, Delivery
+from mob.peer.calls.options import DEFAULTS
 from mob.peer.calls.proxy import Proxy, Target
 from mob.peer.links import served
 from mob.peer.peer import Peer

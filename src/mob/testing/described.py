@@ -12,7 +12,6 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from os import PathLike, fspath
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
@@ -47,7 +46,11 @@ class _Found(BaseException):
 
 
 def described(
-    what: str | PathLike[str] | App | None, roles: str, modules: Mapping[str, Any], name: str, places: Sequence[Path]
+    what: str | PathLike[str] | App | None,
+    roles: str,
+    modules: Mapping[str, str | PathLike[str]],
+    name: str,
+    places: Sequence[Path],
 ) -> Described:
     """The app that a test asks for. `PlanError` tells what is wrong with it."""
     if what is None:
@@ -68,7 +71,7 @@ def described(
 
 def amend(app: App, name: str, roles: str) -> None:
     """Changes an app as a test needs it: its name, which roles run, and that each mobster can be made to fail."""
-    app.amend(name=name, setup=(SETUP, *app.plan.setup))
+    app.amend(msgspec.structs.replace(app.plan, name=name, setup=(SETUP, *app.plan.setup)))
     if roles:
         app.place(**places_in(roles, app.plan))
 
@@ -97,10 +100,10 @@ def _take(wanted: Described, app: App) -> None:
     raise _Found(app)
 
 
-def _app_of(modules: Mapping[str, Any], name: str, places: Sequence[Path]) -> App:
+def _app_of(modules: Mapping[str, str | PathLike[str]], name: str, places: Sequence[Path]) -> App:
     app = apps.start(name).base(places[-1])
     for role, module in modules.items():
-        text = str(module)
+        text = fspath(module)
         app.role(role, _found(text, places) if text.endswith(".py") else text)
     return app
 

@@ -7,7 +7,6 @@ import itertools
 import os
 from collections.abc import Generator, Sequence
 from pathlib import Path
-from typing import Any
 
 import uvloop
 
@@ -39,7 +38,13 @@ class Stage:
         return f"<Stage with {len(self.apps)} apps>"
 
     def start(
-        self, what: What = None, *, roles: str = "", one_process: bool | None = None, wait: bool = True, **modules: Any
+        self,
+        what: What = None,
+        *,
+        roles: str = "",
+        one_process: bool | None = None,
+        wait: bool = True,
+        **modules: str | os.PathLike[str],
     ) -> AppUnderTest:
         """Starts an app under a name of its own, and waits until all of it is ready."""
         name = f"test-{os.getpid()}-{next(_numbers)}"
@@ -86,7 +91,7 @@ def start(
     directory: str | os.PathLike[str] = ".",
     wait: bool = True,
     allow: Sequence[str] = (),
-    **modules: Any,
+    **modules: str | os.PathLike[str],
 ) -> Generator[AppUnderTest, None, None]:
     """Runs an app for the time of a `with`: for fixtures of one's own, and without pytest.
 

@@ -16,7 +16,7 @@ from threading import Lock
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from msgspec import Raw, Struct
+from msgspec import Raw
 
 from mob.core import repetition
 from mob.core.dispatch import Ask, Item, Route
@@ -24,6 +24,7 @@ from mob.core.lanes import MESSAGE
 from mob.core.routing import Place, place_of
 from mob.core.states import Call as State
 from mob.errors import BadMessage, Busy, CallError, Lost, MobError, Unavailable, UnknownTarget
+from mob.peer.calls.options import DEFAULTS, WAIT, Options
 from mob.peer.calls.request_ids import carried_by_call, carried_by_message
 from mob.peer.links.contacts import EXITED, UNSENT_LIMIT
 from mob.peer.links.served import Served, current
@@ -40,8 +41,6 @@ if TYPE_CHECKING:
     from mob.peer.links.contacts import Body, Contact
     from mob.peer.peer import Peer
 
-WAIT = 30.0
-"""Seconds that a call waits for a ready worker."""
 OVERHEAD = 512
 """Bytes that a waiting call takes besides its arguments."""
 OVERDUE = 0.1
@@ -52,22 +51,6 @@ OUTSTANDING_LIMIT = 100_000
 """Calls to one worker that may be unanswered, in one process."""
 
 
-class Options(Struct, frozen=True):
-    """How a view of a proxy calls; `proxy.options(...)` changes some."""
-
-    wait: float = WAIT
-    """Seconds to wait for a ready worker."""
-    timeout: float | None = None
-    """Seconds for the whole call."""
-    pid: int | str | None = None
-    """Only the worker with this process id."""
-    key: Any = None
-    """Always the worker in the place that this key belongs to (rendezvous hashing), whichever process fills it."""
-    retries: int = 3
-    """How often a call of an idempotent export is repeated after the death of its worker."""
-
-
-DEFAULTS = Options()
 RETRY_JITTER = 0.05
 """Seconds within which a call that was lost is repeated, so that not all of them come at once."""
 

@@ -9,17 +9,14 @@ from collections.abc import AsyncIterable, Iterable, Sequence
 from contextvars import copy_context
 from functools import partial
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Literal, overload
-
-import msgspec
+from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
 from mob.errors import MobError, PartialFailure, UnknownExport, nearest
 from mob.peer.calls import durable as durable_messages
 from mob.peer.calls.batches import Chunked
-from mob.peer.calls.calling import DEFAULTS, WAIT, Options
 from mob.peer.calls.mapping import Map
+from mob.peer.calls.options import DEFAULTS, WAIT, CallOptions, Options, changed
 from mob.peer.results.call import Call
-from mob.peer.results.checking import check_seconds
 from mob.peer.results.typed import Interface, NewCall
 from mob.rim.board import mark_of
 from mob.wire.messages import MAP, Export as Info
@@ -47,7 +44,7 @@ class Proxy:
         self._mob_options = options
         peer.calling.route(role)  # asks for links now, so they are there when the first call is made
 
-    def options(self, **changes: Any) -> Proxy:
+    def options(self, **changes: Unpack[CallOptions]) -> Proxy:
         """A view of this proxy that calls with other options.
 
         `wait`: seconds to wait for a ready worker (30). `timeout`: seconds for the whole call (no limit). `pid`: only
@@ -57,16 +54,8 @@ class Proxy:
 
         >>> back.options(timeout=2, key="ada").greet("Ada")     # doctest: +SKIP
         """
-        known = Options.__struct_fields__
-        for name in changes:
-            if name not in known:
-                raise TypeError(f"a proxy has no option {name!r}. {nearest(name, known)}")
-        for name in ("wait", "timeout"):
-            check_seconds(name, changes.get(name))
-        if not isinstance(changes.get("retries", 0), int):
-            raise TypeError(f"retries={changes['retries']!r} is not a whole number.")
-        changed = msgspec.structs.replace(self._mob_options, **changes)
-        return Proxy(self._mob_peer, self._mob_role, changed, self._mob_interface)
+        options = changed(self._mob_options, changes)
+        return Proxy(self._mob_peer, self._mob_role, options, self._mob_interface)
 
     def __getattr__(self, name: str) -> RemoteExport:
         if name.startswith("__") and name.endswith("__"):

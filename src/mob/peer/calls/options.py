@@ -1,0 +1,67 @@
+"""The options of a view of a proxy: what each means, the form in which editors see them, and the check of a change.
+
+They are declared twice, because type checkers take the names of keyword arguments from a `TypedDict` alone; a test
+holds the two equal.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypedDict
+
+import msgspec
+
+from mob.errors import nearest
+from mob.peer.results.checking import check_seconds
+
+WAIT = 30.0
+"""Seconds that a call waits for a ready worker."""
+
+
+class Options(msgspec.Struct, frozen=True):
+    """How a view of a proxy calls; `proxy.options(...)` changes some."""
+
+    wait: float = WAIT
+    """Seconds to wait for a ready worker."""
+    timeout: float | None = None
+    """Seconds for the whole call."""
+    pid: int | str | None = None
+    """Only the worker with this process id; on another machine it is "node:pid"."""
+    key: Any = None
+    """Always the worker in the place that this key belongs to (rendezvous hashing), whichever process fills it."""
+    retries: int = 3
+    """How often a call of an idempotent export is repeated after the death of its worker."""
+
+
+DEFAULTS = Options()
+
+
+class CallOptions(TypedDict, total=False):
+    """The options of `Proxy.options`, by name, as editors and type checkers see them; that method says what each means.
+
+    >>> patient: mob.CallOptions = {"wait": 120, "timeout": 300}     # doctest: +SKIP
+    >>> back.options(**patient).foo(1)                               # doctest: +SKIP
+    """
+
+    wait: float
+    timeout: float | None
+    pid: int | str | None
+    key: Any
+    retries: int
+
+
+def changed(options: Options, changes: CallOptions) -> Options:
+    """Return options with some of them changed. `TypeError` for one that does not exist, with the nearest name, and for
+    a value of another type; `ValueError` for seconds that are no number (nan).
+
+    >>> changed(DEFAULTS, {"timeout": 2}).timeout
+    2
+    """
+    known = Options.__struct_fields__
+    for name in changes:
+        if name not in known:
+            raise TypeError(f"a proxy has no option {name!r}. {nearest(name, known)}")
+    for name in ("wait", "timeout"):
+        check_seconds(name, changes.get(name))
+    if not isinstance(changes.get("retries", 0), int):
+        raise TypeError(f"retries={changes.get('retries')!r} is not a whole number.")
+    return msgspec.structs.replace(options, **changes)
