@@ -18,7 +18,7 @@ from mkdocs.structure.files import File, Files, InclusionLevel
 ROOT = Path(__file__).resolve().parent.parent
 RUN = re.compile(r"^ *<!-- run: .*? -->\n", re.MULTILINE)
 LINK = re.compile(r"\[(?P<text>[^\]\n]+)\]\((?P<target>[^)#:\s]+)(?P<anchor>#[^)\s]*)?\)")
-TAKEN = ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "bench/*.md", "examples/*/README.md"]
+TAKEN = ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "bench/*.md", "examples/*/README.md"]
 AROUND = "repository"
 """The directory of the site for what lies outside of docs/."""
 

@@ -30,3 +30,13 @@ def test_the_command_exists() -> None:
 def test_the_changelog_tells_of_this_version_or_the_next() -> None:
     text = (ROOT / "CHANGELOG.md").read_text("utf-8")
     assert f"## [{PROJECT['version']}]" in text or "## [Unreleased]" in text
+
+
+def test_only_the_system_on_which_the_tests_run_is_claimed() -> None:
+    systems = [each for each in PROJECT["classifiers"] if each.startswith("Operating System ::")]
+    assert systems == ["Operating System :: POSIX :: Linux"]
+
+
+def test_who_finds_a_vulnerability_finds_out_how_to_report_it() -> None:
+    assert "private vulnerability reporting" in (ROOT / "SECURITY.md").read_text("utf-8")
+    assert "(SECURITY.md)" in (ROOT / PROJECT["readme"]).read_text("utf-8")
