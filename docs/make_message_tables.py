@@ -32,7 +32,20 @@ CONVERSATIONS: list[tuple[str, Any]] = [
     ("Kingpin and fork server", m.Order | m.Report),
     ("What Kingpins write to one another", m.Words),
 ]
-PARTS = (Failure, Reference, Handle, Place, m.Member, m.Node, m.Export, m.RoleInfo, m.Address, m.Row, m.Line, m.Lease)
+PARTS = (
+    Failure,
+    Reference,
+    Handle,
+    Place,
+    m.Member,
+    m.Node,
+    m.ExportInfo,
+    m.RoleInfo,
+    m.Address,
+    m.Row,
+    m.Line,
+    m.Lease,
+)
 
 
 def markdown() -> str:

@@ -63,16 +63,42 @@ if TYPE_CHECKING:
         send as send,
     )
     from mob.mobster.records import JsonFormatter as JsonFormatter
+    from mob.peer.calls.durable import Delivery as Delivery
     from mob.peer.calls.mapping import Map as Map
     from mob.peer.calls.options import CallOptions as CallOptions
-    from mob.peer.calls.proxy import Proxy as Proxy, Target as Target
+    from mob.peer.calls.proxy import Calls as Calls, Proxy as Proxy, RemoteExport as RemoteExport, Target as Target
+    from mob.peer.operating.machines import Machine as Machine
     from mob.peer.references.encoding import register as register
     from mob.peer.references.functions import RemoteFunction as RemoteFunction
     from mob.peer.results.call import Call as Call
-    from mob.peer.results.waiting import as_completed as as_completed, wait as wait
+    from mob.peer.results.streams import RemoteIterator as RemoteIterator, Stream as Stream
+    from mob.peer.results.waiting import Waited as Waited, as_completed as as_completed, wait as wait
     from mob.peer.serving.exports import export as export
     from mob.peer.serving.hooked import ErrorContext as ErrorContext
-    from mob.plan import RoleOptions as RoleOptions
+    from mob.plan import (
+        Cluster as Cluster,
+        Logs as Logs,
+        Plan as Plan,
+        RoleOptions as RoleOptions,
+        RolePlan as RolePlan,
+    )
+    from mob.rim.crashes import Crash as Crash
+    from mob.wire.messages import (
+        CallerMetrics as CallerMetrics,
+        Event as Event,
+        ExportInfo as ExportInfo,
+        ExportMetrics as ExportMetrics,
+        History as History,
+        Line as Line,
+        Member as Member,
+        Metrics as Metrics,
+        MobsterMetrics as MobsterMetrics,
+        Point as Point,
+        RoleInfo as RoleInfo,
+        RoleMetrics as RoleMetrics,
+        Row as Row,
+        Running as Running,
+    )
 
 __version__ = "0.1.0"
 
@@ -83,20 +109,26 @@ _HOMES = {
     "mob.app": "App start",
     "mob.client": "Client connect",
     "mob.errors": "AddressHeld AppNotRunning AppRunning ArgumentError BadMessage Busy CallError CallTimeout Deadlock "
-    "Fenced Forbidden FrameTooLong GarbageFrame LinkError Lost MobError NotInMobster PartialFailure PlanError "
-    "Quarantined RemoteError Unavailable UnknownExport UnknownRole UnknownTarget WrongProcess",
+    "Fenced Forbidden FrameTooLong GarbageFrame LinkError Lost MobError NotInMobster PartialFailure "
+    "PlanError Quarantined RemoteError Unavailable UnknownExport UnknownRole UnknownTarget WrongProcess",
     "mob.mobster.api": "Me all any caller cancelled delivery exit last_error listen me on pid ready require scale send",
-    "mob.peer.results.call": "Call",
+    "mob.mobster.records": "JsonFormatter",
+    "mob.peer.calls.durable": "Delivery",
+    "mob.peer.calls.mapping": "Map",
+    "mob.peer.calls.options": "CallOptions",
+    "mob.peer.calls.proxy": "Calls Proxy RemoteExport Target",
+    "mob.peer.operating.machines": "Machine",
+    "mob.peer.references.encoding": "register",
     "mob.peer.references.functions": "RemoteFunction",
+    "mob.peer.results.call": "Call",
+    "mob.peer.results.streams": "RemoteIterator Stream",
+    "mob.peer.results.waiting": "Waited as_completed wait",
     "mob.peer.serving.exports": "export",
     "mob.peer.serving.hooked": "ErrorContext",
-    "mob.peer.calls.mapping": "Map",
-    "mob.peer.references.encoding": "register",
-    "mob.peer.calls.options": "CallOptions",
-    "mob.peer.calls.proxy": "Proxy Target",
-    "mob.plan": "RoleOptions",
-    "mob.mobster.records": "JsonFormatter",
-    "mob.peer.results.waiting": "as_completed wait",
+    "mob.plan": "Cluster Logs Plan RoleOptions RolePlan",
+    "mob.rim.crashes": "Crash",
+    "mob.wire.messages": "CallerMetrics Event ExportInfo ExportMetrics History Line Member Metrics MobsterMetrics "
+    "Point RoleInfo RoleMetrics Row Running",
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}
 

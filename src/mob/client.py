@@ -270,11 +270,12 @@ class Client:
         self._check_open()
         return self._steering.metrics().result(PATIENCE).metrics
 
-    def history(self, since: float = 0.0) -> m.HistoryIs:
+    def history(self, since: float = 0.0) -> m.History:
         """The past quarter of an hour: a point for each role and five seconds, and what has happened. Times are
         monotonic seconds of this machine; `since`: only what is newer (`.now` of the answer before)."""
         self._check_open()
-        return self._steering.history(since).result(PATIENCE)
+        answer = self._steering.history(since).result(PATIENCE)
+        return m.History(answer.now, answer.points, answer.events)
 
     def crashes(self, last: int = 1) -> list[Crash]:
         """The latest (`last`: how many) reports of crashes that the machine has kept, oldest first."""

@@ -6,9 +6,9 @@ import pytest
 
 from mob.core.repetition import executed_after, may_repeat
 from mob.errors import Executed
-from mob.wire.messages import Export, RoleInfo
+from mob.wire.messages import ExportInfo, RoleInfo
 
-ROLE = RoleInfo("back", (Export("pay", "()", ""), Export("look", "()", "", idempotent=True)))
+ROLE = RoleInfo("back", (ExportInfo("pay", "()", ""), ExportInfo("look", "()", "", idempotent=True)))
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import pytest
 
 from mob.core.roster import Roster
 from mob.errors import UnknownRole
-from mob.wire.messages import Export, Member, RoleInfo
+from mob.wire.messages import ExportInfo, Member, RoleInfo
 
 
 def member(uid: int, role: str, state: str = "ready", index: int = 0, pid: int = 0) -> Member:
@@ -16,7 +16,7 @@ def member(uid: int, role: str, state: str = "ready", index: int = 0, pid: int =
 BACK_0, BACK_1, FRONT = member(1, "back"), member(2, "back", "draining", 1), member(3, "front")
 BOOTING, CLIENT = member(4, "front", "booting", 1), member(5, "")
 EVERYBODY = (BACK_0, BACK_1, FRONT, BOOTING, CLIENT)
-FOO = RoleInfo("back", (Export("foo", "()", ""),), True)
+FOO = RoleInfo("back", (ExportInfo("foo", "()", ""),), True)
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from mob.core import decisions as d
 from mob.core.crew import EARLY
 from mob.core.decisions import Announce, AnnounceGone, AnnounceRole, Decision, Launch, Tell, Welcome
 from mob.core.states import Mobster
-from mob.wire.messages import Beat, Export, Member, RoleInfo, Row, Running
+from mob.wire.messages import Beat, ExportInfo, Member, RoleInfo, Row, Running
 from tests.core.world import FOO, GRACE, KILLED, RING_EARLY, Fake, World, info, plan, started
 
 
@@ -62,7 +62,7 @@ def test_what_a_role_exports_is_announced_when_it_changes() -> None:
     world = started("back*2", ready=False)
     assert of(AnnounceRole, world.ready(1)) == [AnnounceRole(info("back", workers=2))]
     assert of(AnnounceRole, world.ready(2)) == []
-    more = (*FOO, Export("bar", "()", ""))
+    more = (*FOO, ExportInfo("bar", "()", ""))
     assert world.supervisor.handle_ready(1, 101, more, True, 0.0) == [
         AnnounceRole(RoleInfo("back", more, True, workers=2))
     ]

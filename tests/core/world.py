@@ -17,10 +17,10 @@ from mob.core.crew import EARLY
 from mob.core.decisions import Decision, Launch
 from mob.core.supervisor import Supervisor
 from mob.plan import Plan, RolePlan
-from mob.wire.messages import Export, RoleInfo
+from mob.wire.messages import ExportInfo, RoleInfo
 
 GRACE = 30.0
-FOO = (Export("foo", "()", ""),)
+FOO = (ExportInfo("foo", "()", ""),)
 KILLED = "was killed by SIGKILL"
 RING_EARLY = 0.0015
 """How much too early the timers of a real loop have been seen to ring, and more."""

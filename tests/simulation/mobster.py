@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from mob.core.invitations import Invitations, Load
 from mob.core.lanes import FREE, LOOP, Lane
 from mob.rim.board import mark_of
-from mob.wire.messages import Beat, Export
+from mob.wire.messages import Beat, ExportInfo
 from tests.simulation.board import FULL
 from tests.simulation.calling import Contact
 from tests.simulation.calls import EXPORTS, IDEMPOTENT, TASKS, Call, Generator
@@ -93,9 +93,9 @@ class Mobster(Peer):
             self.control.post(("ready", tuple(self._info(name) for name in EXPORTS)))
             self.work()
 
-    def _info(self, name: str) -> Export:
+    def _info(self, name: str) -> ExportInfo:
         lane = self.lanes[name]
-        return Export(name, "()", "", name in IDEMPOTENT, lane.width, lane.is_beside)
+        return ExportInfo(name, "()", "", name in IDEMPOTENT, lane.width, lane.is_beside)
 
     def fail_to_boot(self) -> None:
         """The module raises."""

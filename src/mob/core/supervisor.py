@@ -39,7 +39,7 @@ from mob.core.stopping import Stopping
 from mob.core.verdicts import verdict_of
 from mob.errors import counted
 from mob.plan import GATEWAY, Plan
-from mob.wire.messages import Beat, Export, Member, Parked, Row
+from mob.wire.messages import Beat, ExportInfo, Member, Parked, Row
 
 NEVER_BEGUN = 3
 """The exit status of an app that ended because a role could not start at all."""
@@ -136,7 +136,7 @@ class Supervisor:
         return [*self.crew.changed(process), *kill]
 
     def handle_ready(
-        self, uid: int, pid: int, exports: tuple[Export, ...], complete: bool, now: float, hears: bool = True
+        self, uid: int, pid: int, exports: tuple[ExportInfo, ...], complete: bool, now: float, hears: bool = True
     ) -> list[Decision]:
         """The mobster's module is up, or it listens on a shared port (then it says so again when its exports grow)."""
         process = self.processes.get(uid)

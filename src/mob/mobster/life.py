@@ -113,7 +113,7 @@ class Life:
         self.is_orphan = False
         """Whether the Kingpin has gone."""
         self.status = 0
-        self._told: tuple[tuple[m.Export, ...], bool] = ((), False)  # as the Kingpin knows it: exports, all of them
+        self._told: tuple[tuple[m.ExportInfo, ...], bool] = ((), False)  # as the Kingpin knows it: exports, all of them
         self._deadline = math.inf  # of the stop
         self._has_left = False  # whether this is a forked child
         self._waking = False  # whether the SIGTERM that comes is ours, to wake the module

@@ -33,9 +33,11 @@ class Crash(msgspec.Struct, frozen=True):
     index: int
     pid: int
     generation: int
+    """How many processes had had this role and index, this one counted."""
     why: str
+    """How it ended: "was killed by SIGSEGV (signal 11)"."""
     uptime: float
-    """Seconds."""
+    """Seconds from its launch to its end."""
     memory: int
     """Resident bytes at the last beat."""
     running: tuple[Running, ...]

@@ -11,12 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mob.testing.app import AppUnderTest as AppUnderTest, NotReady as NotReady
-    from mob.testing.leaks import Leaked as Leaked
+    from mob.testing.faults import Fault as Fault, Faults as Faults
+    from mob.testing.leaks import Leak as Leak, Leaked as Leaked
     from mob.testing.stage import start as start
 
 _HOMES = {
     "AppUnderTest": "mob.testing.app",
     "NotReady": "mob.testing.app",
+    "Fault": "mob.testing.faults",
+    "Faults": "mob.testing.faults",
+    "Leak": "mob.testing.leaks",
     "Leaked": "mob.testing.leaks",
     "start": "mob.testing.stage",
 }
@@ -24,7 +28,7 @@ _HOMES = {
 in_one_process = False
 """Where apps run of which nothing else is said; the plugin sets it as its option says."""
 
-__all__ = ["AppUnderTest", "Leaked", "NotReady", "start"]  # pyright: ignore[reportUnsupportedDunderAll]
+__all__ = ["AppUnderTest", "Fault", "Faults", "Leak", "Leaked", "NotReady", "start"]  # pyright: ignore[reportUnsupportedDunderAll]
 
 
 def __getattr__(name: str) -> Any:

@@ -34,10 +34,12 @@ LOOK = 0.01
 
 
 class Leak(msgspec.Struct, frozen=True):
-    """One thing that was left."""
+    """One thing that a test has left behind."""
 
     kind: str
+    """"processes", "descriptors", "callbacks", "calls", "streams", "shared memory" or "threads"."""
     text: str
+    """What it is, where it comes from, and which process has it."""
 
     def __str__(self) -> str:
         return f"{self.kind}: {self.text}"

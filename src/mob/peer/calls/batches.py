@@ -25,7 +25,7 @@ from mob.peer.results.call import Call
 from mob.peer.results.streams import tell_each
 from mob.wire import failures
 from mob.wire.chunks import failure_of, raw_answer
-from mob.wire.messages import Export as Info
+from mob.wire.messages import ExportInfo
 
 if TYPE_CHECKING:
     from mob.peer.calls.proxy import RemoteExport
@@ -182,7 +182,7 @@ class Run:
         if role is not self._role:
             self._role = role
             infos = () if role is None else role.exports or ()
-            info = next((each for each in infos if each.name == export.name), Info(export.name, "", ""))
+            info = next((each for each in infos if each.name == export.name), ExportInfo(export.name, "", ""))
             self._crew = Crew(1, info.width, info.is_async)
         options = export.options
         is_one = options.pid is not None or options.key is not None

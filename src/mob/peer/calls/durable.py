@@ -39,11 +39,15 @@ STORE = "store"
 
 
 class Delivery(Struct, frozen=True):
-    """Which durable message is being handled, and for which time. `key` is the same each time."""
+    """The durable message that is being handled, as `mob.delivery` returns it.
+
+    >>> if mob.delivery().attempt > 1 and mob.delivery().key in done: ...     # doctest: +SKIP
+    """
 
     key: str
+    """The same each time that this message is handled, and no other message has it."""
     attempt: int
-    """1 is the first."""
+    """For which time it is handled; 1 is the first."""
 
 
 DELIVERY: ContextVar[Delivery | None] = ContextVar("mob_delivery", default=None)

@@ -19,7 +19,7 @@ from mob.peer.calls.options import DEFAULTS, WAIT, CallOptions, Options, changed
 from mob.peer.results.call import Call
 from mob.peer.results.typed import Interface, NewCall
 from mob.rim.board import mark_of
-from mob.wire.messages import MAP, Export as Info
+from mob.wire.messages import MAP, ExportInfo
 
 if TYPE_CHECKING:
     from mob.peer.links.contacts import Contact
@@ -146,7 +146,7 @@ class RemoteExport:
         info = self._info()
         return f"<{self.label}{info.signature if info else '(...), no worker was ready yet'}>"
 
-    def _info(self) -> Info | None:
+    def _info(self) -> ExportInfo | None:
         return (_exports_of(self._peer, self.role) or {}).get(self.name)
 
 
@@ -321,6 +321,6 @@ def unknown_export(role: str, name: str, exports: Iterable[str], interface: Inte
     return UnknownExport(f"{role!r} exports no function {name!r}{declared}. {nearest(name, exports)}")
 
 
-def _exports_of(peer: Peer, role: str) -> dict[str, Info] | None:
+def _exports_of(peer: Peer, role: str) -> dict[str, ExportInfo] | None:
     info = peer.context.roster.roles.get(role)
     return None if info is None or info.exports is None else {export.name: export for export in info.exports}

@@ -272,7 +272,14 @@ class Stream(Generic[T]):
 
 
 class RemoteIterator:
-    """An iterator that lives in another process, handed over as an argument: drawn from as it is read here."""
+    """An iterator that lives in another process, handed over as an argument: drawn from as it is read here.
+
+    `for` and `async for` both take it. What goes wrong while it is drawn from is raised here; `Lost` if its process has
+    ended.
+
+    >>> def store(rows):                            # doctest: +SKIP
+    ...     for row in rows: ...
+    """
 
     __slots__ = ("_function", "_stream")
 

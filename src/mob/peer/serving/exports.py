@@ -20,7 +20,7 @@ from mob.rim.board import mark_of
 from mob.wire.arguments import Parameters
 from mob.wire.codec import Codec
 from mob.wire.kinds import stands_in
-from mob.wire.messages import MAP, Export as Info
+from mob.wire.messages import MAP, ExportInfo
 
 F = TypeVar("F", bound=Callable[..., Any])
 MARK = "__mob_export__"
@@ -145,11 +145,11 @@ class Export:
             return FREE
         return Lane(width, self.is_async)
 
-    def info(self) -> Info:
+    def info(self) -> ExportInfo:
         """What the others need to know."""
         parameters, lane = self.parameters, self.lane
         idempotent = self.options.idempotent
-        return Info(
+        return ExportInfo(
             self.name, parameters.signature, parameters.doc, idempotent, lane.width, lane.is_beside, self.is_async
         )
 

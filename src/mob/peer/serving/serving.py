@@ -42,7 +42,7 @@ from mob.peer.serving.turns import Gate, Key, Line, Turns, Waiting
 from mob.rim.link import Link
 from mob.wire import messages as m
 from mob.wire.kinds import is_stream
-from mob.wire.messages import Export as Info
+from mob.wire.messages import ExportInfo
 
 if TYPE_CHECKING:
     from mob.peer.links.contacts import Contact
@@ -116,7 +116,7 @@ class Serving:
         behind = 0 if self.threads is None else max(0, self.threads.behind - 1)
         return self.inbox.backlog() + len(self.turns.lines) + behind
 
-    def describe_exports(self) -> tuple[Info, ...]:
+    def describe_exports(self) -> tuple[ExportInfo, ...]:
         """What the others need to know of the exports."""
         return tuple(each.info() for each in self.exports.values())
 

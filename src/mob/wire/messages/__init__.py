@@ -115,7 +115,7 @@ from mob.wire.messages.peer import (
 )
 from mob.wire.messages.roster import (
     NODE_SHIFT as NODE_SHIFT,
-    Export as Export,
+    ExportInfo as ExportInfo,
     Member as Member,
     Node as Node,
     RoleInfo as RoleInfo,
@@ -127,6 +127,7 @@ from mob.wire.messages.tables import (
     CallerMetrics as CallerMetrics,
     Event as Event,
     ExportMetrics as ExportMetrics,
+    History as History,
     Line as Line,
     Metrics as Metrics,
     MobsterMetrics as MobsterMetrics,

@@ -9,11 +9,16 @@ class Member(Base, frozen=True):
     """A process of the mob, as the roster shows it. A client has the role ""."""
 
     uid: int
+    """The number by which the app knows the process; no other process of its time has it, on any machine."""
     pid: int
+    """The process id on its machine."""
     role: str
     index: int
+    """The place in its role: 0 to workers - 1."""
     generation: int
+    """How many processes have had this role and index, this one counted."""
     state: str
+    """"launching", "booting", "ready", "draining" or "gone"."""
     token: int = 0
     """Of a singleton: the fencing token of the lease by which it runs. Who comes later has a greater one."""
 
@@ -54,13 +59,16 @@ class Node(Base, frozen=True):
     """How many places each role has there."""
 
 
-class Export(Base, frozen=True):
+class ExportInfo(Base, frozen=True):
     """What the others need to know of an exported function."""
 
     name: str
     signature: str
+    """As it is written, with annotations: "(number: int, x=2) -> str"."""
     doc: str
+    """Its docstring, "" if it has none."""
     idempotent: bool = False
+    """Whether a call may be repeated after the death of its worker."""
     width: int = 1
     """How many calls of it a worker runs at once."""
     is_beside: bool = False
@@ -73,10 +81,14 @@ class RoleInfo(Base, frozen=True):
     """A role as the others see it: its exports once a worker was ready, and why it fails if it does."""
 
     name: str
-    exports: tuple[Export, ...] | None = None
+    exports: tuple[ExportInfo, ...] | None = None
+    """What it exports, as far as is known; None until a worker has told."""
     complete: bool = False
+    """Whether these are all of its exports: its module has been imported to the end."""
     failing: str = ""
+    """Why its workers cannot start; "" if they can."""
     workers: int = 1
+    """How many places it has on this machine."""
     given_up: bool = False
     """Whether no worker will come any more, unless somebody reloads the role."""
     quarantined: tuple[tuple[str, int], ...] = ()

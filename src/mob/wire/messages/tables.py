@@ -6,17 +6,25 @@ from mob.wire.messages.base import Base
 
 
 class Row(Base, frozen=True):
-    """One line of `mob ps`."""
+    """One line of `mob ps`: a place of a role, and the process in it."""
 
     role: str
     index: int
     pid: int
+    """0 if there is no process."""
     state: str
+    """Of the process: "launching", "booting", "ready" or "draining". Of a place without one: "held", "failing"
+    (another try follows), "failed" (its role is given up) or "empty"."""
     uptime: float
+    """Seconds since the process was launched."""
     restarts: int
+    """How many processes of this place were revived."""
     calls: int
+    """Calls and HTTP requests that the process has served."""
     note: str
+    """Why it is so, if there is something to say; "" if not."""
     shared: int = 0
+    """Bytes of large buffers in shared memory."""
 
 
 class ExportMetrics(Base, frozen=True):
@@ -26,9 +34,13 @@ class ExportMetrics(Base, frozen=True):
     role: str
     export: str
     waited: tuple[int, ...]
+    """Counts of calls by the time that they waited in their worker."""
     waited_seconds: float
+    """All of these times together."""
     ran: tuple[int, ...]
+    """Counts of calls by the time that they ran."""
     ran_seconds: float
+    """All of these times together."""
     failed: dict[str, int]
     """Answered with an error, by its kind."""
     unserved: dict[str, int]
@@ -56,21 +68,29 @@ class MobsterMetrics(Base, frozen=True):
     pid: int
     generation: int
     state: str
+    """As in `Row`."""
     uptime: float
+    """Seconds since it was launched."""
     restarts: int
+    """How many processes of its place were revived."""
     calls: int
     """Calls and HTTP requests that it has served."""
     in_hand: int
     """Calls, messages and HTTP requests that it has accepted and not finished."""
     waiting: int
+    """Calls that wait in it until they may begin."""
     cpu: float
     """Seconds of processor time."""
     load: float
-    """Processor time per second, of late: 1.0 is a whole core."""
+    """Processor time per second, in the last seconds: 1.0 is a whole core."""
     memory: int
+    """Bytes of resident memory."""
     shared: int
+    """Bytes of large buffers in shared memory."""
     lag: float
+    """Seconds by which its event loop is late."""
     stuck: float
+    """Seconds for which its event loop has been blocked; 0 if it is not."""
     connections: dict[str, int]
     """Open connections on shared ports, by address."""
     traffic: dict[int, float]
@@ -87,12 +107,15 @@ class RoleMetrics(Base, frozen=True):
     target: int
     """How many workers there are to be."""
     ready: int
+    """How many of them may be given work."""
     launches: int
-    """Since the app was started."""
+    """Processes that were launched since the app was started."""
     crashes: int
+    """Processes that have died unasked since then."""
     parked: int
     """Calls that wait in their callers for a worker."""
     failing: str = ""
+    """Why its workers cannot start; "" if they can."""
     parked_bytes: int = 0
     """What the arguments of those calls take."""
     requests: dict[str, int] = {}
@@ -107,8 +130,10 @@ class CallerMetrics(Base, frozen=True):
     """The caller's own role; nothing if it is a client."""
     index: int
     waits_for: str
+    """The role that they are for."""
     calls: int
     bytes: int
+    """What their arguments take."""
 
     @property
     def name(self) -> str:
@@ -131,6 +156,7 @@ class Metrics(Base, frozen=True):
     mobsters: tuple[MobsterMetrics, ...]
     exports: tuple[ExportMetrics, ...]
     clients: int
+    """Processes from outside that are connected."""
     dropped_lines: int = 0
     """Of what mobsters have printed: lines that could not be shown, for they were too many."""
     callers: tuple[CallerMetrics, ...] = ()
@@ -148,10 +174,13 @@ class Point(Base, frozen=True):
     seconds: float
     role: str
     calls: int
+    """Calls that ended in this time."""
     failures: int
+    """Those of them that failed."""
     queue: int
     """Calls that waited at the end: in callers and workers."""
     in_hand: int
+    """Calls, messages and HTTP requests that were accepted and not finished at the end."""
     p50: float
     """Seconds that half of the calls ran at most."""
     p99: float
@@ -162,9 +191,22 @@ class Event(Base, frozen=True):
     """Something has happened to the app."""
 
     at: float
+    """When, in monotonic seconds of this machine."""
     kind: str
-    """One of `core.decisions.KINDS`."""
+    """"exit", "crash", "hang", "reload", "recycle", "restart", "scale", "stop", "debug" or "note"."""
     text: str
+    """As the log has it."""
+
+
+class History(Base, frozen=True):
+    """The past quarter of an hour, as `Client.history` returns it."""
+
+    now: float
+    """The time of the answer, in monotonic seconds of the machine; for `history(since=...)` the next time."""
+    points: tuple[Point, ...]
+    """For each role and five seconds one, oldest first."""
+    events: tuple[Event, ...]
+    """What has happened, oldest first."""
 
 
 class Line(Base, frozen=True):
@@ -173,9 +215,10 @@ class Line(Base, frozen=True):
     at: float
     """Seconds since the epoch."""
     role: str
-    """"kingpin" for the Kingpin's own words."""
+    """"kingpin" for the Kingpin's own words; "" where lines are missing, and then `text` says how many."""
     index: int
     pid: int
     is_error: bool
     """Whether it came on stderr."""
     text: str
+    """Without the newline at its end."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mob.wire.messages.base import Base
 from mob.wire.messages.cluster import Arriving, Connected, Heard, Hung, LeaseIs, OpenGateway, Taken
-from mob.wire.messages.roster import Export
+from mob.wire.messages.roster import ExportInfo
 
 
 class Hello(Base, frozen=True, tag=20):
@@ -18,7 +18,7 @@ class Ready(Base, frozen=True, tag=21):
     """The role's module is up, or it listens on a shared port; these are its exports. May be said again."""
 
     pid: int
-    exports: tuple[Export, ...]
+    exports: tuple[ExportInfo, ...]
     complete: bool
     """False while the module still runs and may define more."""
     hears: bool = True

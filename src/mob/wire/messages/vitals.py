@@ -9,8 +9,10 @@ class Running(Base, frozen=True):
     """A call that is being served: what, for how many seconds, and for whom."""
 
     label: str
+    """As people read it: `back.foo`."""
     seconds: float
     caller: str
+    """The process that has made the call: `front.0 (pid 4242)`."""
 
 
 class Tally(Base, frozen=True):
