@@ -80,14 +80,6 @@ OWED = frozenset(
         ("mob.peer.results.streams", "mob.peer.peer"),
         ("mob.peer.results.typed", "mob.peer.peer"),
         ("mob.peer.results.waiting", "mob.peer.peer"),
-        ("mob.peer.serving.answers", "mob.peer.peer"),
-        ("mob.peer.serving.chunks", "mob.peer.peer"),
-        ("mob.peer.serving.ends", "mob.peer.peer"),
-        ("mob.peer.serving.handlers", "mob.peer.peer"),
-        ("mob.peer.serving.inbox", "mob.peer.peer"),
-        ("mob.peer.serving.inviting", "mob.peer.peer"),
-        ("mob.peer.serving.limits", "mob.peer.peer"),
-        ("mob.peer.serving.serving", "mob.peer.peer"),
     }
 )
 """Arrows for types that still point up: (importing module, imported module). None may be added."""

@@ -63,7 +63,6 @@ if TYPE_CHECKING:
         send as send,
     )
     from mob.mobster.records import JsonFormatter as JsonFormatter
-    from mob.peer.calls.durable import Delivery as Delivery
     from mob.peer.calls.mapping import Map as Map
     from mob.peer.calls.options import CallOptions as CallOptions
     from mob.peer.calls.proxy import Calls as Calls, Proxy as Proxy, RemoteExport as RemoteExport, Target as Target
@@ -73,6 +72,7 @@ if TYPE_CHECKING:
     from mob.peer.results.call import Call as Call
     from mob.peer.results.streams import RemoteIterator as RemoteIterator, Stream as Stream
     from mob.peer.results.waiting import Waited as Waited, as_completed as as_completed, wait as wait
+    from mob.peer.serving.deliveries import Delivery as Delivery
     from mob.peer.serving.exports import export as export
     from mob.peer.serving.hooked import ErrorContext as ErrorContext
     from mob.plan import (
@@ -113,7 +113,7 @@ _HOMES = {
     "PlanError Quarantined RemoteError Unavailable UnknownExport UnknownRole UnknownTarget WrongProcess",
     "mob.mobster.api": "Me all any caller cancelled delivery exit last_error listen me on pid ready require scale send",
     "mob.mobster.records": "JsonFormatter",
-    "mob.peer.calls.durable": "Delivery",
+    "mob.peer.serving.deliveries": "Delivery",
     "mob.peer.calls.mapping": "Map",
     "mob.peer.calls.options": "CallOptions",
     "mob.peer.calls.proxy": "Calls Proxy RemoteExport Target",

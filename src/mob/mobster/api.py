@@ -15,12 +15,12 @@ from msgspec import Struct
 
 from mob.errors import MobError
 from mob.mobster.absent import Absent, refuse
-from mob.peer.calls.durable import DELIVERY, Delivery
 from mob.peer.calls.options import DEFAULTS
 from mob.peer.calls.proxy import Proxy, Target
 from mob.peer.links import served
 from mob.peer.peer import Peer
 from mob.peer.results.typed import Interface
+from mob.peer.serving.deliveries import DELIVERY, Delivery
 from mob.peer.serving.handlers import check_event
 from mob.wire import messages as m
 

@@ -33,9 +33,7 @@ from mob.peer.results.streams import Receiver
 from mob.peer.serving.admission import Accept, Admission
 from mob.peer.serving.exits import Exits
 from mob.peer.serving.fencing import Fencing
-from mob.peer.serving.handlers import Handlers
-from mob.peer.serving.hooked import ErrorHooks
-from mob.peer.serving.serving import Serving
+from mob.peer.serving.serving import Capacity, Serving
 from mob.plan import FRAME_LIMIT, SHARED_MEMORY
 from mob.rim import forks
 from mob.rim.link import Link
@@ -73,8 +71,6 @@ class Peer:
         self.context = Context(reactor, role, index, generation, frame_limit)
         self.blocking = Blocking(reactor)
         self.handover = Handover(reactor, self.blocking.end)
-        self.handlers = Handlers(self)
-        self.hooks = ErrorHooks(self.context, lambda: self.handlers.of("error"), lambda link: self.contacts.find(link))
         _peers.add(self)
         self.contacts = Contacts(self)
         self.references = References(
@@ -87,17 +83,22 @@ class Peer:
         self.encoder = Encoder(self.context, self.references)
         self.calling = Calling(self)
         self._deadlines = Deadlines(reactor, self._time_out)
-        self.serving = Serving(self, threads, concurrency, queue, metrics)
+        self.serving = Serving(
+            self.context,
+            self.contacts,
+            self.references,
+            self.encoder,
+            self.blocking,
+            self.handover,
+            Capacity(threads, concurrency, queue, metrics),
+        )
+        self.handlers, self.hooks = self.serving.handlers, self.serving.hooks
         self._accept, self._work = self.serving.inbox.accept, self.serving.inbox.work
-        self.admission: Admission | None = None
-        """Who may call this process, if not everybody may."""
         self.fencing = Fencing(self.context, self.put_in_front, self.serving.answers.refuse, self.encoder.discard)
         self.control = Control(self, control, frame_limit)
         self._expected = self.serving.inviting.known.expected
         self.when_parked: Callable[[], None] | None = None
         """Called on the loop's thread when a call begins to wait for a worker; a client has something to tell then."""
-        self.heard_at = 0.0
-        """When the frame has arrived whose messages are handled."""
         self._interrupt: BaseException | None = None  # what came up while a frame was handled, and is not an answer
         self.exits = Exits(self.serving, lambda: self.control.on_stop(0.0))
         self.end_in_order: Callable[[int], None] = _end_nothing
@@ -192,10 +193,10 @@ class Peer:
 
     def admit_only(self, callers: tuple[str, ...]) -> None:
         """From now on looks who it is that calls or sends."""
-        self.admission = Admission(
+        self.serving.admission = admission = Admission(
             self.context, callers, self._accept, self.serving.answers.refuse, self.encoder.discard
         )
-        self._accept = self.admission.accept
+        self._accept = admission.accept
 
     # --------------------------------------------------------------------------------------------- the links
 
@@ -226,10 +227,11 @@ class Peer:
         """What came in one frame. By class and not by `match`, which costs more than all the rest done here."""
         contact = self.contacts.of_link(link)
         contact.heard += len(messages)
-        self.heard_at = now = monotonic()
+        inbox = self.serving.inbox
+        inbox.heard_at = now = monotonic()
         if messages and messages[0].__class__ is float:
             # When it was sent: it has lain in the socket, perhaps for long, while the loop stood still.
-            self.heard_at = min(now, messages.pop(0))  # type: ignore[type-var, arg-type]
+            inbox.heard_at = min(now, messages.pop(0))  # type: ignore[type-var, arg-type]
         left = iter(messages)
         while (raised := self._handle_each(link, contact, left)) is not None:  # the others are innocent
             if isinstance(raised, KeyboardInterrupt) and self.context.reactor.driving:

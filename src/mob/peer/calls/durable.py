@@ -1,28 +1,21 @@
-"""Durable messages, at both ends: `mob.any("back").send(obj, durable=True)`, and the worker that handles one.
+"""Durable messages at their sender: `mob.any("back").send(obj, durable=True)`.
 
-The sender encodes the object and asks a gateway to store it; what that does with it is told in `cluster/durable.py`. A
-worker is called by a gateway, with a target that no function can have, and answers when its handlers have returned: so
-it is the answer that says that the message was handled. Nothing that lives in a process can be in such a message.
+It encodes the object and asks a gateway to store it; what that does with it is told in `cluster/durable.py`, and how a
+worker handles it in `serving/deliveries.py`. Nothing that lives in a process can be in such a message.
 """
 
 from __future__ import annotations
 
-import asyncio
-import inspect
-from collections.abc import Coroutine
-from contextvars import ContextVar
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from msgspec import Raw, Struct
+from msgspec import Raw
 
-from mob.errors import BadMessage, CallError, Forbidden, Lost, Unavailable, UnknownExport
+from mob.errors import BadMessage, CallError, Lost, Unavailable
 from mob.peer.links.contacts import Contact
-from mob.peer.links.served import SERVED
 from mob.peer.references import portable
 from mob.peer.results.call import Call
 from mob.plan import GATEWAY
-from mob.rim.link import Link
 from mob.wire import messages as m
 from mob.wire.references import Reference
 
@@ -36,21 +29,6 @@ PAUSE = 1.0
 """Seconds until the next attempt, if nothing has changed before: a link may have broken whose gateway lives."""
 STORE = "store"
 """The export of gateways that does it."""
-
-
-class Delivery(Struct, frozen=True):
-    """The durable message that is being handled, as `mob.delivery` returns it.
-
-    >>> if mob.delivery().attempt > 1 and mob.delivery().key in done: ...     # doctest: +SKIP
-    """
-
-    key: str
-    """The same each time that this message is handled, and no other message has it."""
-    attempt: int
-    """For which time it is handled; 1 is the first."""
-
-
-DELIVERY: ContextVar[Delivery | None] = ContextVar("mob_delivery", default=None)
 
 
 def store(peer: Peer, role: str, obj: Any) -> Call[None]:
@@ -130,41 +108,3 @@ def _whole(peer: Peer, body: Raw, passage: Passage) -> Raw:
     if portable.stays_here(passage):
         raise BadMessage("a durable message cannot have sockets or open files in it: it may outlive their process.")
     return peer.encoder.body_for_far(body, passage)
-
-
-Sender = tuple[int, int, str, int, int, str]
-"""Who has sent it: uid, pid, role, index, generation, and the name of the machine."""
-
-
-def handle(peer: Peer, link: Link, contact: Contact, call: m.Call) -> Coroutine[Any, Any, None]:
-    """Runs the handlers of a message that a gateway hands over; raises, or what it returns does, if one does."""
-    if contact.member.role != GATEWAY:
-        raise UnknownExport(f"{peer.context.role!r} exports no function {call.target!r}: only gateways say that.")
-    body, sender, key, attempt = peer.encoder.codec.decode(call.args)
-    uid, pid, role, index, generation, node = sender
-    writer = Contact(peer, m.Member(uid, pid, role, index, generation, "gone"))
-    writer.node = node
-    if peer.admission is not None and not peer.admission.may_call(role):
-        raise Forbidden(f"{writer.name} may not send to {peer.context.role!r}: {peer.admission.rule}")
-    return _run(peer, link, writer, body, Delivery(key, attempt))
-
-
-async def _run(peer: Peer, link: Link, writer: Contact, body: bytes, delivery: Delivery) -> None:
-    handlers = peer.handlers.of("message")
-    if not handlers:
-        raise UnknownExport(
-            f"{peer.context.name} has no handler of messages: its module says @mob.on('message') nowhere."
-        )
-    SERVED.set((writer, None, link))  # this is a task of its own
-    DELIVERY.set(delivery)
-    obj = peer.encoder.codec.decode(body)
-    results = await asyncio.gather(*(_call(peer, handler, obj) for handler in handlers), return_exceptions=True)
-    for result in results:
-        if isinstance(result, BaseException):
-            raise result
-
-
-async def _call(peer: Peer, handler: Any, obj: Any) -> None:
-    value = peer.handlers.call(handler, obj)
-    if inspect.isawaitable(value):
-        await value

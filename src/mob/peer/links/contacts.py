@@ -520,6 +520,12 @@ class Contacts:
                 self.want(contact)
         return contact
 
+    def absent(self, member: m.Member, node: str) -> Contact:
+        """Return a contact of somebody who is not in the roster, and perhaps has never been: there is only its name."""
+        contact = Contact(self._peer, member)
+        contact.node = node
+        return contact
+
     def _kind_of(self, uid: int) -> type[Contact]:
         return Contact if m.node_of(uid) == m.node_of(self._context.uid) else DistantContact
 

@@ -18,8 +18,8 @@ from mob.wire import failures, messages as m
 
 if TYPE_CHECKING:
     from mob.core.invitations import Invitations
-    from mob.peer.peer import Peer
     from mob.peer.serving.inbox import Inbox
+    from mob.peer.serving.serving import Serving
     from mob.peer.serving.turns import Turns
     from mob.wire.references import Passage
 
@@ -31,12 +31,27 @@ EXITS = 100
 class Answers:
     """The way back."""
 
-    __slots__ = ("_encode", "_exits", "_inbox", "_invitations", "_lines", "_peer", "_references", "served")
+    __slots__ = (
+        "_contacts",
+        "_encode",
+        "_encoder",
+        "_exits",
+        "_hooks",
+        "_inbox",
+        "_invitations",
+        "_lines",
+        "_references",
+        "_serving",
+        "served",
+    )
 
-    def __init__(self, peer: Peer, inbox: Inbox, turns: Turns, invitations: Invitations) -> None:
-        self._peer = peer
-        self._references = peer.references
-        self._encode = peer.encoder.encode
+    def __init__(self, serving: Serving, inbox: Inbox, turns: Turns, invitations: Invitations) -> None:
+        self._serving = serving
+        self._contacts = serving.contacts
+        self._hooks = serving.hooks
+        self._references = serving.references
+        self._encoder = serving.encoder
+        self._encode = serving.encoder.encode
         self._inbox = inbox
         self._lines = turns.lines
         self._invitations = invitations
@@ -61,7 +76,7 @@ class Answers:
     def reply_chunk(self, link: Link, call: m.Call, body: bytes, passage: Passage) -> None:
         """All items of a chunk have ended. `passage`: the references in what they have returned."""
         try:
-            self._peer.encoder.check_size(body, "result")
+            self._encoder.check_size(body, "result")
         except BadMessage as error:
             self._references.let_go(passage)
             self.fail(link, call, error)
@@ -83,12 +98,12 @@ class Answers:
 
     def fail(self, link: Link, call: m.Call, error: BaseException) -> None:
         """The call has ended with an error, or was never started."""
-        tallies = self._peer.serving.tallies
-        if tallies is not None and call.target in self._peer.serving.exports:
+        tallies = self._serving.tallies
+        if tallies is not None and call.target in self._serving.exports:
             tallies.fail(str(call.target), error)
-        if self._peer.hooks.is_on:
-            self._peer.hooks.report_call(error, link, call)
-        link.post(m.Failed(call.id, self._queue(), failures.describe(error, self._peer.encoder.codec)))
+        if self._hooks.is_on:
+            self._hooks.report_call(error, link, call)
+        link.post(m.Failed(call.id, self._queue(), failures.describe(error, self._encoder.codec)))
         self.served += 1
         if isinstance(error, (SystemExit, KeyboardInterrupt)):  # it ends the call and not the process: see `exits`
             self._exits.append(error)
@@ -99,7 +114,7 @@ class Answers:
 
     def refuse(self, link: Link, call: m.Call, error: BaseException) -> None:
         """Fails a call that nobody has looked into."""
-        self._peer.encoder.discard(call)
+        self._encoder.discard(call)
         self.fail(link, call, error)
 
     def _queue(self) -> int:
@@ -116,9 +131,9 @@ class Answers:
     def _post(self, link: Link, message: m.Item | m.Reply, passage: Passage) -> None:
         try:
             if not link.is_closed:
-                contact = self._peer.contacts.of_link(link)
+                contact = self._contacts.of_link(link)
                 if contact.is_distant:
-                    body = self._peer.encoder.body_for_far(message.value, passage)
+                    body = self._encoder.body_for_far(message.value, passage)
                     message = structs.replace(message, value=body)
                 self._references.hand_over(passage, contact, link)
             link.post(message)

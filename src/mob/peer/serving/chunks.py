@@ -35,7 +35,6 @@ from mob.wire.kinds import is_stream
 
 if TYPE_CHECKING:
     from mob.peer.links.contacts import Contact
-    from mob.peer.peer import Peer
     from mob.peer.serving.serving import Serving
     from mob.wire.references import Passage
 
@@ -52,11 +51,11 @@ class Chunk:
     """A chunk that is being served; towards `serving`, the link on which its items have come."""
 
     def __init__(
-        self, serving: Serving, peer: Peer, link: Link, contact: Contact, call: m.Call, export: Export, queue_limit: int
+        self, serving: Serving, link: Link, contact: Contact, call: m.Call, export: Export, queue_limit: int
     ) -> None:
         self._serving = serving
-        self._peer = peer
-        self._context = peer.context
+        self._context = serving.context
+        self._codec = serving.encoder.codec
         self._link = link
         self._contact = contact
         self._call = structs.replace(call, target=export.name)
@@ -88,20 +87,20 @@ class Chunk:
 
     def _read(self, call: m.Call) -> list[Raw]:
         """Return the arguments of each item; raises what refuses all of them."""
-        export, peer = self._export, self._peer
+        export, context = self._export, self._context
         try:
             if inspect.isgeneratorfunction(export.function) or inspect.isasyncgenfunction(export.function):
                 raise generator_mapped(export.label, executed=False)
             if call.times is not None and monotonic() >= call.times[1]:
-                raise limits.expired(self._call, peer.context.name)
-            if self._serving.quarantined.get(export.name, peer.context.uid) != peer.context.uid:
+                raise limits.expired(self._call, context.name)
+            if self._serving.quarantined.get(export.name, context.uid) != context.uid:
                 raise limits.quarantined(export.label)
             try:
                 return rows_of(call.args)
             except msgspec.MsgspecError as error:
                 raise GarbageFrame(f"the items of a chunk of {export.label} are not an array.") from error
         except BaseException:
-            peer.encoder.discard(call)
+            self._serving.encoder.discard(call)
             raise
 
     # ------------------------------------------------------------------------------------------------- starting
@@ -199,7 +198,7 @@ class Chunk:
                 index = self._next
                 self._next += 1
                 if (why_not := self._why_not()) is not None:
-                    self._peer.encoder.codec.discard(self._rows[index])
+                    self._codec.discard(self._rows[index])
                     self._serving.answers.fail(self._as_link, self._call_of(index), why_not)
                     continue
                 ended += run_next(index)
@@ -323,7 +322,7 @@ class Chunk:
                 return  # its end follows
             case _:  # the end of a generator
                 error = generator_mapped(self._export.label, executed=True)
-                self._failures.append((index, describe(error, self._peer.encoder.codec, "yes")))
+                self._failures.append((index, describe(error, self._codec, "yes")))
         self._answered.add(index)
         self._end(1)
 
@@ -375,13 +374,13 @@ class Chunk:
         self._forget()
         self._serving.drop_link(self._as_link)
         for row in self._rows[self._next :]:
-            self._peer.encoder.codec.discard(row)
+            self._codec.discard(row)
         self._let_go()
 
     def _let_go(self) -> None:
         with self._lock:
             passage, self._passage = self._passage, []
-        self._peer.references.let_go(passage)
+        self._serving.references.let_go(passage)
 
     def refuse(self, why: str) -> None:
         """The process ends: items that have not begun are given back, safe to repeat elsewhere."""

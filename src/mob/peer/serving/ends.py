@@ -27,7 +27,7 @@ from mob.rim.link import Link
 from mob.wire import messages as m
 
 if TYPE_CHECKING:
-    from mob.peer.peer import Peer
+    from mob.peer.results.handover import Handover
     from mob.peer.serving.serving import Serving
 
 ATTEMPTS = 3
@@ -39,11 +39,11 @@ LOOK = 1.0
 class Ends:
     """The ends of calls that could not be served."""
 
-    __slots__ = ("_context", "_finished", "_handed", "_peer", "_serving", "is_watching")
+    __slots__ = ("_context", "_finished", "_handed", "_handover", "_serving", "is_watching")
 
-    def __init__(self, peer: Peer, serving: Serving) -> None:
-        self._peer = peer
-        self._context = peer.context
+    def __init__(self, serving: Serving, handover: Handover) -> None:
+        self._context = serving.context
+        self._handover = handover
         self._serving = serving
         self._handed: dict[Gate, int] = {}  # gates that kept a place at the last look, and how many they had given
         self.is_watching = False
@@ -136,9 +136,9 @@ class Ends:
         self._handed = {gate: gate.handed for gate in kept}
         serving.inbox.look_after()
         serving.inviting.look_after()
-        self._peer.handover.look_after()
-        has_handlers = self._peer.handlers.look_after()
-        is_idle = self._peer.handover.is_idle and not has_handlers
+        self._handover.look_after()
+        has_handlers = serving.handlers.look_after()
+        is_idle = self._handover.is_idle and not has_handlers
         if serving.tasks or serving.streams or serving.chunks or kept or serving.inbox.calls or not is_idle:
             self.watch()
 

@@ -26,7 +26,7 @@ from mob.wire import messages as m
 
 if TYPE_CHECKING:
     from mob.peer.links.contacts import Contact
-    from mob.peer.peer import Peer
+    from mob.peer.serving.serving import Serving
 
 F = TypeVar("F", bound=Callable[..., Any])
 BRIEF = 0.5
@@ -45,9 +45,9 @@ def check_event(event: str) -> None:
 class Handlers:
     """The registered handlers by event."""
 
-    def __init__(self, peer: Peer) -> None:
-        self._peer = peer
-        self._context = peer.context
+    def __init__(self, serving: Serving) -> None:
+        self._serving = serving
+        self._context = serving.context
         self.background: set[asyncio.Task[Any]] = set()
         """The `async def` handlers of messages that run: a process that ends waits for them."""
         self.on_ready_failed: Callable[[BaseException], None] = _nothing_to_end
@@ -80,7 +80,7 @@ class Handlers:
                 raise TypeError(f"the handler of {event!r} must be a function, not {handler!r}.")
             self._handlers[event].append(handler)
             if event == "error":
-                self._peer.hooks.begin()
+                self._serving.hooks.begin()
             if event == "message":
                 self.begin_later = all(map(inspect.iscoroutinefunction, self._handlers[event]))
                 if len(self._handlers[event]) == 1:
@@ -108,9 +108,9 @@ class Handlers:
         """Somebody has sent an object."""
         if self.is_leaving and contact.heard_farewell and contact.uid != self._context.uid:
             return
-        self._peer.serving.running.leave()  # what the handlers do is not the export's that ran before
+        self._serving.running.leave()  # what the handlers do is not the export's that ran before
         try:
-            obj = self._peer.encoder.codec.decode(message.body)
+            obj = self._serving.encoder.codec.decode(message.body)
         except Exception as error:  # noqa: BLE001  logged
             told = "a message from %s cannot be read: %s"
             self._context.complaints.tell(told, told, contact.name, error, error=error)
@@ -129,8 +129,7 @@ class Handlers:
             if inspect.isawaitable(value):
                 task = self._context.reactor.loop.create_task(finish := self._finish(event, value))
                 if event == "message":
-                    self._peer.serving.inbox.firsts.newest = finish
-                    self._peer.serving.ends.watch()
+                    self._serving.note_first(finish)
                 tasks = {"message": self.background, "drain": self._draining}.get(event, self._standing)
                 task.add_done_callback(partial(self._handle_done, tasks))
                 tasks.add(task)
@@ -149,8 +148,8 @@ class Handlers:
 
     def report(self, event: str, error: BaseException) -> None:
         """Tell the handlers of `error` what a handler has raised."""
-        if self._peer.hooks.is_on:
-            self._peer.hooks.report(error, "handler", event)
+        if self._serving.hooks.is_on:
+            self._serving.hooks.report(error, "handler", event)
 
     def _handle_failed(self, event: str, error: Exception) -> None:
         self.report(event, error)
@@ -165,7 +164,7 @@ class Handlers:
         left, outer = plain.enter(), self._plain
         self._plain = handler, monotonic()
         try:
-            return self._peer.serving.call_plain(handler, *args)
+            return self._serving.call_plain(handler, *args)
         finally:
             self._plain = outer
             plain.leave(left)
@@ -193,11 +192,11 @@ class Handlers:
         late = set(self._draining)
         if late:
             self._context.log.error("handlers of 'drain' have not ended within the grace time: %d", len(late))
-            await self._peer.serving.cancelling.end(late, LATE)
+            await self._serving.cancelling.end(late, LATE)
 
     async def end_standing(self, seconds: float) -> None:
         """Cancels the handlers that may run for ever, and waits for their ends."""
-        late = await self._peer.serving.cancelling.end(self._standing, seconds)
+        late = await self._serving.cancelling.end(self._standing, seconds)
         if late:
             self._context.log.error("%d handlers were cancelled and have not ended within the grace time", len(late))
 

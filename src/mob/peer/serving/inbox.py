@@ -25,7 +25,6 @@ from mob.wire import messages as m
 
 if TYPE_CHECKING:
     from mob.peer.links.contacts import Contact
-    from mob.peer.peer import Peer
     from mob.peer.serving.serving import Serving
 
 Queued = tuple[Link, "Contact", "m.Call | m.Message", "Function | None", float]
@@ -44,20 +43,25 @@ SLICE = 0.002
 class Inbox:
     """The calls and messages that wait for the loop."""
 
-    def __init__(self, peer: Peer, serving: Serving, limit: int) -> None:
-        self._peer = peer
-        self._context = peer.context
+    def __init__(self, serving: Serving, limit: int) -> None:
+        self._context = serving.context
         self._serving = serving
+        self._handlers = serving.handlers
+        self._discard = serving.encoder.discard
+        self._lent = serving.references.lent
+        self._name_of = serving.contacts.name_of
         self._start_call = serving.start_call
-        self._blocked_for = peer.blocking.calls
+        self._blocked_for = serving.blocking.calls
         self._laps = Laps(serving)
-        self.firsts = Firsts(peer.context.reactor.loop, self.work)
+        self.firsts = Firsts(serving.loop, self.work)
         self._limit = limit
         self.calls: deque[Queued] = deque()
         self._urgent: deque[tuple[Link, Contact, m.Call, Function]] = deque()  # callbacks, while the loop stands still
         self._is_working = False
         self._is_scheduled = False
         self._is_between = False  # two calls, while it works
+        self.heard_at = 0.0
+        """When the frame has arrived whose messages are handled."""
         self.arrived = 0.0
         """When the call has arrived that is being started."""
         self._cost = 0.0  # microseconds that a call takes on the loop, on average of late
@@ -89,17 +93,17 @@ class Inbox:
         callback = None
         if type(message) is m.Call:
             if type(message.target) is int:  # looked up now: a release may follow in the same frame
-                callback = self._peer.references.lent(message.target) or _freed
+                callback = self._lent(message.target) or _freed
                 if self._context.reactor.driving:
                     self._urgent.append((link, contact, message, callback))
                     return
-            elif self._blocked_for and limits.is_circle(message, contact.uid, self._peer):
-                self._refuse(link, message, limits.deadlock(message, contact, self._peer))
+            elif self._blocked_for and self._is_circle(contact, message):
+                self._refuse(link, message, self._deadlock(contact, message))
                 return
             if len(self.calls) >= self._limit:
                 self._refuse(link, message, Busy(f"{self._context.name}: {self._limit:,} calls wait here already."))
                 return
-        self.calls.append((link, contact, message, callback, self._peer.heard_at))
+        self.calls.append((link, contact, message, callback, self.heard_at))
 
     def forget(self, link: Link, number: int) -> None:
         """The caller has given a call up."""
@@ -113,7 +117,7 @@ class Inbox:
         calls, self.calls = self.calls, deque()
         for entry in calls:
             if is_dropped(entry):
-                self._peer.encoder.discard(entry[2])
+                self._discard(entry[2])
             else:
                 self.calls.append(entry)
 
@@ -181,7 +185,7 @@ class Inbox:
                         self._refuse(link, message, limits.unread(contact.name, self._context.name))
                 elif type(message) is m.Message:
                     laps.turn_to(0, now, 0.0)
-                    self._peer.handlers.handle_message(link, contact, message)
+                    self._handlers.handle_message(link, contact, message)
                 taken = None  # it has its answer, or whoever gives that has it
                 before, now = now, perf_counter()
                 if now > laps.until:
@@ -214,7 +218,7 @@ class Inbox:
         """Return whether the next one takes its first step behind those that are still to come, as the loop does."""
         message = self.calls[0][2]
         if not isinstance(message, m.Call):
-            return self._peer.handlers.begin_later
+            return self._handlers.begin_later
         target = message.target
         export = self._serving.find_export(target) if isinstance(target, str) else None
         return export is not None and export.begins_later
@@ -269,12 +273,15 @@ class Inbox:
         for entry in inbox:
             link, contact, call, callback, _ = entry
             if type(call) is m.Call and callback is None and self._is_circle(contact, call):
-                self._refuse(link, call, limits.deadlock(call, contact, self._peer))
+                self._refuse(link, call, self._deadlock(contact, call))
             else:
                 self.calls.append(entry)
 
     def _is_circle(self, contact: Contact, call: m.Call) -> bool:
-        return limits.is_circle(call, contact.uid, self._peer)
+        return limits.is_circle(call, contact.uid, self._context.uid, self._blocked_for)
+
+    def _deadlock(self, contact: Contact, call: m.Call) -> Exception:
+        return limits.deadlock(call, contact, self._context, self._name_of)
 
     def _schedule(self) -> None:
         if not self._is_scheduled:

@@ -14,7 +14,6 @@ from mob.wire import messages as m
 
 if TYPE_CHECKING:
     from mob.peer.links.contacts import Contact
-    from mob.peer.peer import Peer
     from mob.peer.serving.serving import Serving
 
 
@@ -23,19 +22,21 @@ class Inviting:
 
     __slots__ = (
         "_again_at",
+        "_blocked_for",
+        "_contact_of",
         "_context",
         "_has_ended",
         "_is_full",
         "_is_held_back",
-        "_peer",
         "_serving",
         "_timer",
         "known",
     )
 
-    def __init__(self, peer: Peer, serving: Serving) -> None:
-        self._peer = peer
-        self._context = peer.context
+    def __init__(self, serving: Serving) -> None:
+        self._context = serving.context
+        self._blocked_for = serving.blocking.calls
+        self._contact_of = serving.contacts.get
         self._serving = serving
         self.known = Invitations()
         self._has_ended = False
@@ -49,14 +50,14 @@ class Inviting:
 
     def invite(self) -> None:
         """Invite callers, if there is room for their calls. On the loop's thread."""
-        known, peer = self.known, self._peer
+        known = self.known
         if self._has_ended or not (len(known) or self._is_full):
             return
         if (
-            peer.blocking.calls
+            self._blocked_for
         ):  # the loop is blocked until an answer comes, which may depend on the very calls that wait here
             if not self._is_held_back:
-                peer.context.reactor.loop.call_soon(self._handle_free)
+                self._context.reactor.loop.call_soon(self._handle_free)
                 self._is_held_back = True
             return
         try:
@@ -66,18 +67,18 @@ class Inviting:
             raise
 
     def _invite(self) -> None:
-        known, peer = self.known, self._peer
+        known, context = self.known, self._context
         for uid, line, count, name in known.invite(self._serving.look, monotonic()):
-            contact = peer.contacts.get(uid)
+            contact = self._contact_of(uid)
             if contact is not None:
                 contact.post(m.Invite(line, count, self._cost(name) if contact.is_distant else 0))
-        if peer.context.board is not None:
+        if context.board is not None:
             self._is_full = known.waiting > 0
-            peer.context.board.put_full(peer.context.uid, self._is_full)
+            context.board.put_full(context.uid, self._is_full)
         if (again_at := known.wake_at()) < self._again_at:
             if self._again_at != math.inf:
-                peer.context.reactor.cancel(self._timer)
-            self._timer = peer.context.reactor.call_at(again_at, self._handle_silence)
+                context.reactor.cancel(self._timer)
+            self._timer = context.reactor.call_at(again_at, self._handle_silence)
             self._again_at = again_at
 
     def recover(self) -> None:
@@ -87,7 +88,7 @@ class Inviting:
 
     def look_after(self) -> None:
         """Invite callers that were not, though the loop is free again; once a second while calls are in hand."""
-        if self._is_held_back and not self._peer.blocking.calls:
+        if self._is_held_back and not self._blocked_for:
             self._handle_free()
 
     def _cost(self, name: str) -> int:

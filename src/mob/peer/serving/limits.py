@@ -8,16 +8,18 @@ chain can never be served: it is refused with the whole circle, instead of hangi
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mob.core.states import Call as State
 from mob.errors import Busy, CallTimeout, Deadlock, Quarantined
 from mob.wire import messages as m
 
 if TYPE_CHECKING:
+    from mob.peer.context import Context
     from mob.peer.links.contacts import Contact
-    from mob.peer.peer import Peer
+    from mob.peer.results.call import Call
 
 
 UNREAD = 64 * 1024 * 1024
@@ -32,23 +34,26 @@ def unread(caller: str, name: str) -> Busy:
     )
 
 
-def is_circle(call: m.Call, caller: int, peer: Peer) -> bool:
-    """Whether the call is one that this process's only thread waits for, or is made in the course of one."""
-    if not call.chain and caller != peer.context.uid:
+def is_circle(call: m.Call, caller: int, own: int, waited_for: Iterable[Call[Any]]) -> bool:
+    """Return whether the call is one that this process's only thread waits for, or is made in the course of one.
+
+    `caller`, `own`: the uids of who has made it, and of this process.
+    """
+    if not call.chain and caller != own:
         return False
     pairs = zip(call.chain[::2], call.chain[1::2], strict=True)
-    numbers = {number for uid, number in pairs if uid == peer.context.uid}
-    if caller == peer.context.uid:
+    numbers = {number for uid, number in pairs if uid == own}
+    if caller == own:
         numbers.add(call.id)
-    return any(waited.state is State.SENT and waited.request.id in numbers for waited in peer.blocking.calls)
+    return any(waited.state is State.SENT and waited.request.id in numbers for waited in waited_for)
 
 
-def deadlock(call: m.Call, contact: Contact, peer: Peer) -> Deadlock:
+def deadlock(call: m.Call, contact: Contact, context: Context, name_of: Callable[[int], str]) -> Deadlock:
     """The error that names the circle."""
-    names = [peer.context.name if uid == peer.context.uid else peer.contacts.name_of(uid) for uid in call.chain[::2]]
-    circle = " -> ".join([*names, contact.name, peer.context.name])
+    names = [context.name if uid == context.uid else name_of(uid) for uid in call.chain[::2]]
+    circle = " -> ".join([*names, contact.name, context.name])
     return Deadlock(
-        f"{call.target} cannot be called: {peer.context.name} waits for the call in whose course this one is made "
+        f"{call.target} cannot be called: {context.name} waits for the call in whose course this one is made "
         f"({circle}), and its only thread cannot answer while it waits. Use `await` in async exports, or "
         "do not wait for answers."
     )

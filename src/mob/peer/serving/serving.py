@@ -17,20 +17,21 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from threading import get_ident
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mob.core.callbacks import Function
 from mob.core.invitations import Load
 from mob.core.lanes import FREE, LOOP, MESSAGE, Lane
 from mob.errors import Busy, CallError, Lost, Unavailable
-from mob.peer.calls import durable
 from mob.peer.calls.proxy import unknown_export
 from mob.peer.links.served import SERVED
-from mob.peer.serving import limits
+from mob.peer.serving import deliveries, limits
 from mob.peer.serving.answers import Answers
 from mob.peer.serving.chunks import Chunk
 from mob.peer.serving.ends import Ends
 from mob.peer.serving.exports import Export
+from mob.peer.serving.handlers import Handlers
+from mob.peer.serving.hooked import ErrorHooks
 from mob.peer.serving.inbox import Inbox
 from mob.peer.serving.inviting import Inviting
 from mob.peer.serving.measure.running import Running
@@ -45,34 +46,66 @@ from mob.wire.kinds import is_stream
 from mob.wire.messages import ExportInfo
 
 if TYPE_CHECKING:
-    from mob.peer.links.contacts import Contact
-    from mob.peer.peer import Peer
+    from mob.peer.context import Context
+    from mob.peer.links.contacts import Contact, Contacts
+    from mob.peer.references.encoding import Encoder
+    from mob.peer.references.references import References
+    from mob.peer.results.blocking import Blocking
+    from mob.peer.results.handover import Handover
+    from mob.peer.serving.admission import Admission
     from mob.peer.serving.early import Early
 
 Started = tuple[Link, "Contact", m.Call, Function, Sequence[Any], dict[str, Any]]
 """A call with what it comes down to: the function and its decoded arguments."""
 
 
+class Capacity(NamedTuple):
+    """How much a process serves at once, and whether it counts that."""
+
+    threads: int = 1
+    """Threads for `def` exports; 1: they run on the loop."""
+    concurrency: int = 100
+    """`async def` exports that run at once."""
+    queue: int = 10_000
+    """Calls that may wait; more are refused."""
+    metrics: bool = True
+
+
 class Serving:
     """The incoming half of a process."""
 
     def __init__(
-        self, peer: Peer, threads: int = 1, concurrency: int = 100, queue: int = 10_000, metrics: bool = True
+        self,
+        context: Context,
+        contacts: Contacts,
+        references: References,
+        encoder: Encoder,
+        blocking: Blocking,
+        handover: Handover,
+        capacity: Capacity,
     ) -> None:
-        self._peer = peer
-        self._context = peer.context
-        self.reactor = peer.context.reactor
-        self.loop, self.plain = peer.context.reactor.loop, peer.context.reactor.plain
+        self.context = context
+        self.contacts = contacts
+        self.references = references
+        self.encoder = encoder
+        self.blocking = blocking
+        self.reactor = context.reactor
+        self.loop, self.plain = context.reactor.loop, context.reactor.plain
+        threads, concurrency, queue, metrics = capacity
         self._concurrency = concurrency
         self._lane = LOOP if threads == 1 else Lane(threads)  # of `def` exports
-        self.inviting = Inviting(peer, self)
+        self.handlers = Handlers(self)
+        self.hooks = ErrorHooks(context, partial(self.handlers.of, "error"), contacts.find)
+        self.admission: Admission | None = None
+        """Who may call this process, if not everybody may."""
+        self.inviting = Inviting(self)
         self.invite = self.inviting.invite
         self._queue_limit = queue
-        self.inbox = Inbox(peer, self, queue)
-        self.turns = Turns(peer.context.reactor.loop, self._handle_expired)
-        self.answers = Answers(peer, self.inbox, self.turns, self.inviting.known)
-        self.ends = Ends(peer, self)
-        peer.handover.watch = self.ends.watch
+        self.inbox = Inbox(self, queue)
+        self.turns = Turns(self.loop, self._handle_expired)
+        self.answers = Answers(self, self.inbox, self.turns, self.inviting.known)
+        self.ends = Ends(self, handover)
+        handover.watch = self.ends.watch
         self._reply, self._end = self.answers.reply, self.ends.end
         self.tasks: dict[Key, asyncio.Task[Any]] = {}
         self.streams: dict[Key, Outgoing] = {}
@@ -83,12 +116,12 @@ class Serving:
         self._inside: dict[Key, Export] = {}  # calls of exports that limit themselves, from their gates to their ends
         self.timed_out: dict[Key, CallError] = {}
         """What is said of a task that is cancelled."""
-        self.cancelling = Cancelling(peer.context.reactor.loop, self.tell)
+        self.cancelling = Cancelling(self.loop, self.tell)
         self._given_up: set[Key] = set()  # running `def` calls that their callers have cancelled
         self.exports: dict[str, Export] = {}
         self.find_export: Callable[[str], Export | None] = self.exports.get
         """How an export is found; while the module is being imported the table may still grow."""
-        self.running = Running(peer.context)
+        self.running = Running(context)
         self.tallies = Tallies() if metrics else None
         self.begun_beside = 0
         """Calls so far that were not run to their end at once: tasks, streams, those that wait or run in threads, and
@@ -108,7 +141,7 @@ class Serving:
         in_threads = 0 if self.threads is None else self.threads.calls
         running = len(self.tasks) + len(self.streams) + len(self.chunks)
         running += self.reactor.stand_in.runner.in_hand
-        return waiting + running + in_threads + len(self._peer.handlers.background)
+        return waiting + running + in_threads + len(self.handlers.background)
 
     @property
     def waiting(self) -> int:
@@ -130,23 +163,23 @@ class Serving:
                 if export is None:
                     self.begun_beside += 1
                     if call.target == m.HANDLE:
-                        self.run_as_task(link, call, durable.handle(self._peer, link, contact, call))
+                        self.run_as_task(link, call, deliveries.handle(self, link, contact, call))
                         return
                     name = m.export_of(call.target)
                     if name != call.target and (export := self.find_export(str(name))) is not None:
-                        Chunk(self, self._peer, link, contact, call, export, self._queue_limit).start()
+                        Chunk(self, link, contact, call, export, self._queue_limit).start()
                         return
                     if self.early is not None and self.early.hold(link, contact, call):
                         return
-                    self._peer.encoder.discard(call)
-                    raise unknown_export(self._context.role or "a client", str(name), self.exports)
+                    self.encoder.discard(call)
+                    raise unknown_export(self.context.role or "a client", str(name), self.exports)
                 function = export.function
-                if self._context.tracing is not None:
+                if self.context.tracing is not None:
                     function = self._traced(function, export.label, call, contact)
                 args, kwargs = export.decode(call.args, call.kwargs[0] if call.kwargs else None)
                 if call.times is not None and monotonic() >= call.times[1]:
-                    raise limits.expired(call, self._context.name)
-                if self.quarantined and self.quarantined.get(export.name, self._context.uid) != self._context.uid:
+                    raise limits.expired(call, self.context.name)
+                if self.quarantined and self.quarantined.get(export.name, self.context.uid) != self.context.uid:
                     raise limits.quarantined(export.label)
                 if export.gate is not None or (
                     export.in_threads if not export.is_async else len(self.tasks) >= self._concurrency
@@ -156,9 +189,9 @@ class Serving:
                 if export is not self.running.on_loop:
                     self.running.enter(export)
             else:
-                function, codec = callback, self._peer.encoder.codec
-                if self._context.tracing is not None:
-                    function = self._traced(function, f"{self._context.role or 'client'}.callback", call, contact)
+                function, codec = callback, self.encoder.codec
+                if self.context.tracing is not None:
+                    function = self._traced(function, f"{self.context.role or 'client'}.callback", call, contact)
                 kwargs: dict[str, Any] = {}
                 if call.kwargs:
                     args, kwargs = codec.decode_both(call.args, call.kwargs[0])
@@ -171,7 +204,7 @@ class Serving:
             self._invoke(link, contact, call, function, args, kwargs)
 
     def _traced(self, function: Function, label: str, call: m.Call, contact: Contact) -> Function:
-        tracing = self._context.tracing
+        tracing = self.context.tracing
         assert tracing is not None
         wrapped: Function = tracing.wrap(function, label, call, contact.name, self.inbox.arrived)
         return wrapped
@@ -196,7 +229,7 @@ class Serving:
             self.turns.put(line, link, call, (export, work, self.inbox.arrived))
 
     def _refuse(self, link: Link, call: m.Call, why: str) -> None:
-        self._end(link, call, Busy(f"{self._context.name}: {why}"))
+        self._end(link, call, Busy(f"{self.context.name}: {why}"))
 
     def _begin(self, export: Export, work: Started, arrived: float) -> None:
         """Runs a call that its own export lets through, if the role has room for it."""
@@ -227,7 +260,7 @@ class Serving:
 
     def _refuse_unread(self, work: Started) -> None:
         link, contact, call = work[:3]
-        self._end(link, call, limits.unread(contact.name, self._context.name))
+        self._end(link, call, limits.unread(contact.name, self.context.name))
 
     def _handle_invoked(self, export: Export, key: Key, arrived: float, began: float) -> None:
         """A call that had a gate, or had waited, was run on the loop: perhaps to its end."""
@@ -240,7 +273,7 @@ class Serving:
         export = self._inside.get(key)
         if export is not None and export.gate is not None:
             if export.gate.leave(key):  # not while the loop stands still
-                self._context.reactor.loop.call_soon(self.let_next_in, export, export.gate)
+                self.context.reactor.loop.call_soon(self.let_next_in, export, export.gate)
             self._inside.pop(key, None)
 
     def let_next_in(self, export: Export, gate: Gate) -> None:
@@ -259,7 +292,7 @@ class Serving:
         except BaseException as error:
             if waiting is not None:
                 self._end(waiting.link, waiting.call, error)
-            self._context.reactor.loop.call_soon(self.let_next_in, export, gate)
+            self.context.reactor.loop.call_soon(self.let_next_in, export, gate)
             raise
         finally:
             self.invite()
@@ -281,8 +314,8 @@ class Serving:
 
     def _handle_expired(self, waiting: Waiting) -> None:
         if not waiting.is_read:
-            self._peer.encoder.discard(waiting.call)
-        self._end(waiting.link, waiting.call, limits.expired(waiting.call, self._context.name))
+            self.encoder.discard(waiting.call)
+        self._end(waiting.link, waiting.call, limits.expired(waiting.call, self.context.name))
 
     # ---------------------------------------------------------------------------------------------- running
 
@@ -317,7 +350,7 @@ class Serving:
             elif type(value) not in _PLAIN and is_stream(value):
                 self._start_stream(link, contact, call, value)
             elif call.times is not None and monotonic() >= call.times[1]:
-                self._end(link, call, limits.too_long(call, call.times[0], began, self._context.name))
+                self._end(link, call, limits.too_long(call, call.times[0], began, self.context.name))
             else:
                 self._reply(link, call, value)
         except BaseException as error:  # noqa: BLE001  becomes the answer
@@ -363,6 +396,12 @@ class Serving:
         except BaseException as failure:  # noqa: BLE001  becomes the answer
             self.ends.end_beside(link, call, failure)
 
+    def note_first(self, coroutine: Any) -> None:
+        """What runs as a task takes its first step in the loop's next turn: what comes behind it waits for that."""
+        self.inbox.firsts.newest = coroutine
+        if not self.ends.is_watching:
+            self.ends.watch()
+
     def call_plain(self, function: Function, *args: Any) -> Any:
         """Call plain code of the application, in whichever thread this is."""
         is_loops = self.reactor.go_away()
@@ -375,10 +414,8 @@ class Serving:
     def run_as_task(self, link: Link, call: m.Call, awaitable: Awaitable[Any]) -> None:
         """Has a call awaited beside others."""
         coroutine = awaitable if inspect.iscoroutine(awaitable) else _wait_for(awaitable)
-        task = self._context.reactor.loop.create_task(coroutine)
-        self.inbox.firsts.newest = coroutine
-        if not self.ends.is_watching:
-            self.ends.watch()
+        task = self.context.reactor.loop.create_task(coroutine)
+        self.note_first(coroutine)
         self.tasks[link, call.id] = task
         task.add_done_callback(partial(self.handle_task_done, link, call))
         export = self.exports.get(call.target) if type(call.target) is str else None
@@ -399,10 +436,10 @@ class Serving:
 
         def end() -> None:
             key = link, call.id
-            self.timed_out[key] = limits.too_long(call, made, began, self._context.name)
+            self.timed_out[key] = limits.too_long(call, made, began, self.context.name)
             self.cancelling.cancel(task, partial(self.ends.leave, key, task))
 
-        timer = self._context.reactor.loop.call_later(max(0.0, until - began), end)
+        timer = self.context.reactor.loop.call_later(max(0.0, until - began), end)
         task.add_done_callback(lambda _: timer.cancel())
 
     def handle_task_done(self, link: Link, call: m.Call, task: asyncio.Task[Any]) -> None:
@@ -419,7 +456,7 @@ class Serving:
                     self._begin_more()
             finally:
                 self.invite()
-                self._context.reactor.note()  # one call less in hand, and perhaps nobody is left to be answered
+                self.context.reactor.note()  # one call less in hand, and perhaps nobody is left to be answered
 
     def _answer_task(self, link: Link, call: m.Call, task: asyncio.Task[Any]) -> None:
         key = link, call.id
@@ -447,9 +484,9 @@ class Serving:
         return any(task.exception() is error for task in ended)
 
     def _publish_running(self) -> None:
-        board = self._context.board
+        board = self.context.board
         if board is not None:
-            board.put_running(self._context.uid, len(self.tasks) + len(self.streams))
+            board.put_running(self.context.uid, len(self.tasks) + len(self.streams))
 
     def _run_in_thread(self, work: Started, export: Export, arrived: float) -> None:
         link, contact, call, function, args, kwargs = work
@@ -459,9 +496,9 @@ class Serving:
             if link.is_closed or (link, call.id) in self._given_up:
                 return  # nobody wants it any more
             if call.times is not None and monotonic() >= call.times[1]:
-                raise limits.expired(call, self._context.name)
+                raise limits.expired(call, self.context.name)
             if link.unsent_bytes > limits.UNREAD:
-                raise limits.unread(contact.name, self._context.name)
+                raise limits.unread(contact.name, self.context.name)
             began = monotonic()
             value = function(*args, **kwargs)
             if type(value) not in _PLAIN and is_stream(value):
@@ -474,7 +511,7 @@ class Serving:
         finally:
             times = (arrived, began, monotonic())
             done = partial(self._handle_thread_done, (link, call.id), export, times)
-            self._context.reactor.call(partial(self.ends.attend, link, call, done))
+            self.context.reactor.call(partial(self.ends.attend, link, call, done))
 
     def _handle_thread_done(self, key: Key, export: Export, times: tuple[float, float, float]) -> None:
         assert self.threads is not None
@@ -487,7 +524,7 @@ class Serving:
             self._leave(key)
         if self._given_up:
             self._given_up.discard(key)
-            if not self.threads.calls and not self._context.reactor.driving:
+            if not self.threads.calls and not self.context.reactor.driving:
                 self._given_up.clear()
         if is_free:
             self.inbox.publish()
@@ -525,7 +562,7 @@ class Serving:
         call, whoever reads the links, for its owner may be blocking the loop until it is drawn from."""
         if type(call.target) is int:
             return self._draw_by_reader
-        return self.threads.submit if self.threads is not None else self._context.reactor.loop.call_soon
+        return self.threads.submit if self.threads is not None else self.context.reactor.loop.call_soon
 
     def _draw_by_reader(self, draw: Callable[[], None]) -> None:
         reactor = self.reactor
@@ -552,7 +589,7 @@ class Serving:
             else:
                 self.answers.fail(link, call, error)
             forget = partial(self._forget_stream, (link, call.id))
-            self._context.reactor.call(partial(self.ends.attend, link, call, forget))
+            self.context.reactor.call(partial(self.ends.attend, link, call, forget))
         except BaseException as failure:  # noqa: BLE001  becomes the answer
             self.ends.end_beside(link, call, failure)
 
@@ -568,7 +605,7 @@ class Serving:
 
     def tell(self, template: str, *args: object) -> None:
         """Log what an export does that it should not, summed up if it does so again and again."""
-        self._context.complaints.tell((template, args), template, *args)
+        self.context.complaints.tell((template, args), template, *args)
 
     def cancel(self, link: Link, number: int) -> None:
         """The caller has given the call up: its task is cancelled, its stream closed, a waiting one is dropped."""
@@ -585,9 +622,9 @@ class Serving:
         elif (waiting := self.turns.drop(link, number)) is not None:
             self._leave(key)
             if not waiting.is_read:
-                self._peer.encoder.discard(waiting.call)
+                self.encoder.discard(waiting.call)
         else:
-            if self._context.reactor.driving or (self.threads is not None and self.threads.calls):
+            if self.context.reactor.driving or (self.threads is not None and self.threads.calls):
                 self._given_up.add(key)  # it may be running
             self.inbox.forget(link, number)
 
@@ -607,21 +644,21 @@ class Serving:
     def new_export(self, role: str, name: str, function: Function) -> Export:
         """Make an export of a function of this process's module."""
         threads, tallies = self._lane.width, self.tallies
-        export = Export(role, name, function, self._peer.encoder.codec, threads, self._concurrency)
+        export = Export(role, name, function, self.encoder.codec, threads, self._concurrency)
         export.tally = None if tallies is None else tallies.of(name)
         return export
 
     def learn(self, export: Export, seconds: float, is_chunk: bool = False) -> None:
         """Tell all callers what a call of an export takes, or a chunk of its calls."""
-        if self._context.board is not None:
-            self._context.board.learn(export.chunk_mark if is_chunk else export.cost_mark, seconds)
+        if self.context.board is not None:
+            self.context.board.learn(export.chunk_mark if is_chunk else export.cost_mark, seconds)
 
     def look(self, name: str) -> Load:
         """How busy this worker is, as a call of that export would find it."""
         if name == MESSAGE:
             return Load(name, FREE, 0, 0, 0)
         export = self.exports.get(str(m.export_of(name)))
-        cost = 0 if export is None else self._context.cost_of(export.mark_for(name))
+        cost = 0 if export is None else self.context.cost_of(export.mark_for(name))
         lane = self._lane if export is None else export.lane
         if export is not None and export.gate is not None:
             return Load(name, lane, export.gate.running + len(export.gate.line), cost, cost)
@@ -638,7 +675,7 @@ class Serving:
             chunk.refuse(why)
         for waiting in self.turns.take_all():
             if not waiting.is_read:
-                self._peer.encoder.discard(waiting.call)
+                self.encoder.discard(waiting.call)
             self._end(waiting.link, waiting.call, Unavailable(why))
 
     def forget_call(self, link: Link, call: m.Call) -> None:
@@ -666,7 +703,7 @@ class Serving:
     def cancel_all(self) -> None:
         """Cancel the calls that still run as tasks: the process does not wait for them any longer."""
         for key, task in list(self.tasks.items()):
-            self.timed_out[key] = Lost(f"{self._context.name} ended before the call had")
+            self.timed_out[key] = Lost(f"{self.context.name} ended before the call had")
             self.cancelling.cancel(task, partial(self.ends.leave, key, task))
 
     def is_cancelled(self) -> bool:
@@ -677,7 +714,7 @@ class Serving:
         _, call, link = served
         if call is None:
             return False
-        reactor = self._context.reactor
+        reactor = self.context.reactor
         if get_ident() == reactor.thread:
             reactor.poll()  # the word may lie in the socket, and nobody else will read it
         elif reactor.is_away:

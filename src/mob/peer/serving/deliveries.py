@@ -1,0 +1,78 @@
+"""Durable messages at the worker that handles one: a gateway calls it, with a target that no function can have.
+
+It answers when its handlers have returned, so it is the answer that says that the message was handled. How a message is
+stored and sent again is told in `cluster/durable.py`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Coroutine
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
+
+from mob.errors import Forbidden, UnknownExport
+from mob.peer.links.served import SERVED
+from mob.plan import GATEWAY
+from mob.rim.link import Link
+from mob.wire import messages as m
+
+if TYPE_CHECKING:
+    from mob.peer.links.contacts import Contact
+    from mob.peer.serving.serving import Serving
+
+
+class Delivery(Struct, frozen=True):
+    """The durable message that is being handled, as `mob.delivery` returns it.
+
+    >>> if mob.delivery().attempt > 1 and mob.delivery().key in done: ...     # doctest: +SKIP
+    """
+
+    key: str
+    """The same each time that this message is handled, and no other message has it."""
+    attempt: int
+    """For which time it is handled; 1 is the first."""
+
+
+DELIVERY: ContextVar[Delivery | None] = ContextVar("mob_delivery", default=None)
+
+
+Sender = tuple[int, int, str, int, int, str]
+"""Who has sent it: uid, pid, role, index, generation, and the name of the machine."""
+
+
+def handle(serving: Serving, link: Link, contact: Contact, call: m.Call) -> Coroutine[Any, Any, None]:
+    """Runs the handlers of a message that a gateway hands over; raises, or what it returns does, if one does."""
+    if contact.member.role != GATEWAY:
+        raise UnknownExport(f"{serving.context.role!r} exports no function {call.target!r}: only gateways say that.")
+    body, sender, key, attempt = serving.encoder.codec.decode(call.args)
+    uid, pid, role, index, generation, node = sender
+    writer = serving.contacts.absent(m.Member(uid, pid, role, index, generation, "gone"), node)
+    admission = serving.admission
+    if admission is not None and not admission.may_call(role):
+        raise Forbidden(f"{writer.name} may not send to {serving.context.role!r}: {admission.rule}")
+    return _run(serving, link, writer, body, Delivery(key, attempt))
+
+
+async def _run(serving: Serving, link: Link, writer: Contact, body: bytes, delivery: Delivery) -> None:
+    handlers = serving.handlers.of("message")
+    if not handlers:
+        raise UnknownExport(
+            f"{serving.context.name} has no handler of messages: its module says @mob.on('message') nowhere."
+        )
+    SERVED.set((writer, None, link))  # this is a task of its own
+    DELIVERY.set(delivery)
+    obj = serving.encoder.codec.decode(body)
+    results = await asyncio.gather(*(_call(serving, handler, obj) for handler in handlers), return_exceptions=True)
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result
+
+
+async def _call(serving: Serving, handler: Any, obj: Any) -> None:
+    value = serving.handlers.call(handler, obj)
+    if inspect.isawaitable(value):
+        await value
