@@ -24,11 +24,12 @@ TABLES: list[tuple[str, type[StrEnum], Mapping[tuple[Any, str], Any]]] = [
     ("A mobster", states.Mobster, states.MOBSTER),
     ("A slot", states.Slot, states.SLOT),
     ("A call", states.Call, states.CALL),
+    ("A pair of members on two machines", states.Pair, states.PAIR),
 ]
 
 
 def markdown() -> str:
-    """The three tables, each with what its states mean."""
+    """Return the tables, each with what its states mean."""
     return "".join(line + "\n" for each in TABLES for line in _section(*each))
 
 

@@ -48,7 +48,7 @@ def test_the_state_tables_are_those_of_the_code(maker: dict[str, Any]) -> None:
 
 def test_the_state_tables_say_what_is_in_the_tables(maker: dict[str, Any]) -> None:
     made = maker["markdown"]()
-    assert made.count("### ") == 3
+    assert made.count("### ") == 4
     assert "* **draining**: finishes what it has, gets nothing new\n" in made
     assert "| what happens | when launching | when booting | when ready | when draining |\n" in made
     assert "| forked | booting |  | ready | draining |\n" in made

@@ -63,8 +63,6 @@ FLOORS = {
 """How high each room is, or a module that is a room of its own: the longest name that fits counts."""
 OWED = frozenset(
     {
-        ("mob.kingpin.cluster", "mob.kingpin.kingpin"),
-        ("mob.kingpin.leases", "mob.kingpin.kingpin"),
         ("mob.peer.calls.batches", "mob.peer.peer"),
         ("mob.peer.calls.calling", "mob.peer.peer"),
         ("mob.peer.calls.durable", "mob.peer.peer"),

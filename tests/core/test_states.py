@@ -9,16 +9,17 @@ from typing import Any
 
 import pytest
 
-from mob.core.states import CALL, MOBSTER, SLOT, Call, Mobster, Slot, step
+from mob.core.states import CALL, MOBSTER, PAIR, SLOT, Call, Mobster, Pair, Slot, step
 
 Table = Mapping[tuple[Any, str], Any]
 TABLES: dict[str, tuple[Table, type[StrEnum]]] = {
     "mobster": (MOBSTER, Mobster),
     "slot": (SLOT, Slot),
     "call": (CALL, Call),
+    "pair": (PAIR, Pair),
 }
-FIRST = {"mobster": Mobster.LAUNCHING, "slot": Slot.FILLED, "call": Call.WAITING}
-LAST = {"mobster": {Mobster.GONE}, "slot": set[Slot](), "call": {Call.DONE}}
+FIRST = {"mobster": Mobster.LAUNCHING, "slot": Slot.FILLED, "call": Call.WAITING, "pair": Pair.APART}
+LAST = {"mobster": {Mobster.GONE}, "slot": set[Slot](), "call": {Call.DONE}, "pair": set[Pair]()}
 
 STORIES: list[tuple[Table, StrEnum, list[tuple[str, StrEnum]]]] = [
     (
@@ -62,6 +63,22 @@ STORIES: list[tuple[Table, StrEnum, list[tuple[str, StrEnum]]]] = [
         ],
     ),
     (CALL, Call.WAITING, [("worker found", Call.SENT), ("took too long", Call.DONE)]),
+    (
+        PAIR,
+        Pair.APART,
+        [
+            ("wanted", Pair.WANTED),
+            ("carried", Pair.OFFERED),
+            ("ended", Pair.WANTED),  # it never came to be
+            ("carried", Pair.OFFERED),
+            ("taken", Pair.LINKED),
+            ("wanted", Pair.AGAIN),
+            ("ended", Pair.WANTED),
+            ("member gone", Pair.APART),
+        ],
+    ),
+    (PAIR, Pair.APART, [("carried", Pair.ANSWERED), ("taken", Pair.LINKED), ("ended", Pair.APART)]),
+    (PAIR, Pair.APART, [("carried", Pair.ANSWERED), ("wanted", Pair.OFFERED), ("ended", Pair.WANTED)]),
 ]
 
 

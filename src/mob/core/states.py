@@ -41,6 +41,17 @@ class Call(StrEnum):
     DONE = "done"  # value, error or cancelled
 
 
+class Pair(StrEnum):
+    """Where a member and one of another machine stand, as the Kingpin of the first sees it."""
+
+    APART = "apart"  # there is no link, and nobody here wants one
+    WANTED = "wanted"  # a member here wants a link; no gateway could be given one yet
+    OFFERED = "offered"  # wanted here, and with a gateway; the far member does not have its end yet
+    ANSWERED = "answered"  # wanted by the other machine, and with a gateway
+    LINKED = "linked"  # both have their ends
+    AGAIN = "again"  # the same, and a member here has asked once more: another follows when this one has ended
+
+
 MOBSTER: Mapping[tuple[Mobster, str], Mobster] = {
     (Mobster.LAUNCHING, "forked"): Mobster.BOOTING,
     (Mobster.LAUNCHING, "ready"): Mobster.READY,  # the mobster was faster than the fork server's report
@@ -99,6 +110,30 @@ CALL: Mapping[tuple[Call, str], Call] = {
     (Call.SENT, "worker lost, may be repeated"): Call.WAITING,
     (Call.SENT, "took too long"): Call.DONE,
     (Call.SENT, "cancelled"): Call.DONE,
+}
+
+PAIR: Mapping[tuple[Pair, str], Pair] = {
+    (Pair.APART, "wanted"): Pair.WANTED,
+    (Pair.APART, "carried"): Pair.ANSWERED,
+    (Pair.WANTED, "wanted"): Pair.WANTED,
+    (Pair.WANTED, "carried"): Pair.OFFERED,
+    (Pair.WANTED, "member gone"): Pair.APART,
+    (Pair.OFFERED, "wanted"): Pair.OFFERED,
+    (Pair.OFFERED, "carried"): Pair.OFFERED,  # both have asked, over different gateways
+    (Pair.OFFERED, "taken"): Pair.LINKED,
+    (Pair.OFFERED, "ended"): Pair.WANTED,
+    (Pair.ANSWERED, "wanted"): Pair.OFFERED,
+    (Pair.ANSWERED, "carried"): Pair.ANSWERED,
+    (Pair.ANSWERED, "taken"): Pair.LINKED,
+    (Pair.ANSWERED, "ended"): Pair.APART,
+    (Pair.LINKED, "wanted"): Pair.AGAIN,
+    (Pair.LINKED, "carried"): Pair.ANSWERED,  # the other end of that link has gone already
+    (Pair.LINKED, "taken"): Pair.LINKED,
+    (Pair.LINKED, "ended"): Pair.APART,
+    (Pair.AGAIN, "wanted"): Pair.AGAIN,
+    (Pair.AGAIN, "carried"): Pair.OFFERED,
+    (Pair.AGAIN, "taken"): Pair.LINKED,
+    (Pair.AGAIN, "ended"): Pair.WANTED,
 }
 
 

@@ -29,7 +29,7 @@ from mob.core.registry import Registry
 from mob.core.supervisor import Supervisor
 from mob.errors import GarbageFrame, counted
 from mob.kingpin import signals as signaling
-from mob.kingpin.cluster import Cluster, draw_number
+from mob.kingpin.cluster.cluster import Cluster, draw_number
 from mob.kingpin.connections import Connection, Connections, Garbled
 from mob.kingpin.desk import Desk
 from mob.kingpin.guests import Guests
@@ -51,7 +51,7 @@ from mob.kingpin.upgrade import handover_state, upgrade
 from mob.kingpin.upgrade.handover_state import HandoverState
 from mob.kingpin.upgrade.upgrade import Program, Upgrade
 from mob.kingpin.watchdog import Watchdog
-from mob.plan import GATEWAY, Plan
+from mob.plan import Plan
 from mob.rim import openfiles, places, processes
 from mob.rim.board import Board
 from mob.rim.link import CLOSED, Descriptor
@@ -189,7 +189,7 @@ class Kingpin:
             board=self.board.descriptor,
             manager=self.manager.environment(),
             ticket=ticket,
-            leases={} if self.cluster is None else self.cluster.leases.data(),
+            leases={} if self.cluster is None else self.cluster.give(),
             plan=msgspec.Raw(msgspec.msgpack.encode(self.plan)),
             command=self.command,
             path=sys.path,
@@ -231,7 +231,7 @@ class Kingpin:
         """From now on this machine is one of several."""
         assert self.plan.cluster is not None
         self.cluster = Cluster(self, self.plan.cluster)
-        self.carry_out(self.cluster.membership.start(monotonic()))
+        self.cluster.start()
 
     def _rejoin_cluster(self, state: HandoverState) -> None:
         """Go on as the node that this machine was, if it was one."""
@@ -240,10 +240,7 @@ class Kingpin:
         elif self.plan.cluster is not None:
             self.join_cluster()
             assert self.cluster is not None
-            self.cluster.membership.adopt(state.snapshot.nodes, state.past.began, monotonic())
-            self.cluster.leases.adopt(state.leases)
-            for process in self.supervisor.crew.processes_of(GATEWAY):
-                self.cluster.greet(process.uid)
+            self.cluster.take(state.snapshot.nodes, state.past.began, state.leases)
 
     def _close(self) -> None:
         self.desk.close()

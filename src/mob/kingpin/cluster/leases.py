@@ -11,17 +11,15 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections.abc import Callable
 from time import monotonic
-from typing import TYPE_CHECKING
 
 from mob.core.decisions import Decision
 from mob.core.lease import Elsewhere, Extended, Lease, LeaseData, Outcome, Wish, Won, Yielded
+from mob.core.membership import Membership
+from mob.kingpin.cluster.surroundings import Surroundings
 from mob.rim import expiry
 from mob.wire import messages as m
-
-if TYPE_CHECKING:
-    from mob.kingpin.cluster import Cluster
-    from mob.kingpin.kingpin import Kingpin
 
 FURTHEST = 1.0
 """Seconds after which the clock is looked at in any case: timers of the loop do not count the time that the machine
@@ -33,11 +31,18 @@ SHORTEST = 0.002
 class Leases:
     """Those of this machine."""
 
-    def __init__(self, kingpin: Kingpin, cluster: Cluster) -> None:
-        self._kingpin = kingpin
-        self._cluster = cluster
-        number, name = cluster.membership.number, cluster.membership.name
-        self._leases = {role: Lease(role, number, name) for role in kingpin.supervisor.crew.leases}
+    def __init__(
+        self,
+        around: Surroundings,
+        membership: Membership,
+        ask_gateway: Callable[[m.Down], None],
+        letter: Callable[[m.Words], bytes],
+    ) -> None:
+        self._around = around
+        self._membership = membership
+        self._ask_gateway = ask_gateway
+        self._letter = letter
+        self._leases = {role: Lease(role, membership.number, membership.name) for role in around.supervisor.crew.leases}
         self._number = int(monotonic() * 1e6)  # greater than any that a Kingpin before this one has used
         self._timer: asyncio.TimerHandle | None = None
         self._will_look = False
@@ -57,13 +62,13 @@ class Leases:
 
     def adopt(self, known: dict[str, LeaseData]) -> None:
         """The Kingpin before this one held these. What runs without one was no singleton until now, and ends."""
-        supervisor = self._kingpin.supervisor
+        supervisor = self._around.supervisor
         for role, lease in self._leases.items():
             if (data := known.get(role)) is not None:
                 lease.adopt(data)
                 supervisor.crew.leases[role].token = data.token
             elif supervisor.crew.processes_of(role):
-                self._kingpin.carry_out(
+                self._around.carry_out(
                     supervisor.singletons.handle_lost(role, "it is a singleton now, and has no lease")
                 )
 
@@ -73,7 +78,7 @@ class Leases:
         """Something was decided: look at the leases when all of it is carried out."""
         if self._leases and not self._will_look:
             self._will_look = True
-            self._kingpin.reactor.loop.call_soon(self._look_and_wait)
+            self._around.reactor.loop.call_soon(self._look_and_wait)
 
     def _look_and_wait(self) -> None:
         self._will_look = False
@@ -83,18 +88,18 @@ class Leases:
         now = expiry.now()
         left = min((lease.next_wake(self._wish(role)) for role, lease in self._leases.items()), default=math.inf) - now
         seconds = max(SHORTEST, min(left, FURTHEST))
-        self._timer = self._kingpin.reactor.loop.call_later(seconds, self.look_soon)
+        self._timer = self._around.reactor.loop.call_later(seconds, self.look_soon)
 
     def look(self) -> None:
         """Time has passed, or something has changed."""
         for role, lease in self._leases.items():
-            for member in self._kingpin.supervisor.roster.of_role(role):
+            for member in self._around.supervisor.roster.of_role(role):
                 lease.learn(member.token)
             self._carry_out(lease.handle_wake(self._wish(role), self._next_number(), expiry.now()))
 
     def _wish(self, role: str) -> Wish:
-        wish = self._kingpin.supervisor.singletons.wish(role)
-        return Wish.KEEP if wish is Wish.TAKE and self._cluster.membership.namesake_at is not None else wish
+        wish = self._around.supervisor.singletons.wish(role)
+        return Wish.KEEP if wish is Wish.TAKE and self._membership.namesake_at is not None else wish
 
     def handle_answer(self, answer: m.LeaseIs) -> None:
         """The store has answered."""
@@ -113,7 +118,7 @@ class Leases:
         return self._number
 
     def _carry_out(self, outcomes: list[Outcome]) -> None:
-        supervisor = self._kingpin.supervisor
+        supervisor = self._around.supervisor
         for outcome in outcomes:
             decisions: list[Decision] = []
             match outcome:
@@ -126,14 +131,14 @@ class Leases:
                 case Elsewhere(role=role, note=note):
                     decisions = supervisor.singletons.handle_elsewhere(role, note)
                 case m.GiveBack(number=number, role=role, token=token):
-                    letter = self._cluster.letter(m.LeaseFree(role))
-                    self._cluster.ask_gateway(m.GiveBack(number, role, token, letter))
+                    letter = self._letter(m.LeaseFree(role))
+                    self._ask_gateway(m.GiveBack(number, role, token, letter))
                 case _:
-                    self._cluster.ask_gateway(outcome)
-            self._kingpin.carry_out(decisions)
+                    self._ask_gateway(outcome)
+            self._around.carry_out(decisions)
 
     def _prolong(self, role: str, until: float) -> None:
-        for process in self._kingpin.supervisor.crew.processes_of(role):
-            connection = self._kingpin.connections.get(process.uid)
+        for process in self._around.supervisor.crew.processes_of(role):
+            connection = self._around.connections.get(process.uid)
             if connection is not None and connection.beats is not None:
                 connection.beats.post(m.Prolong(until))

@@ -1,0 +1,286 @@
+"""Pairing: who links whom across machines.
+
+A link between a member here and one on another machine is carried by a gateway of each. This Kingpin gives one end of a
+socket to its gateway (`Carry`) and holds the other end back until the far member has its own (`Meet`): what is said on
+a link that never came to be would count as lost, so it waits here and can go elsewhere.
+
+One `Pair` for each member here and member there, by the table `states.PAIR`. Two members that want each other at the
+same moment mostly meet on one link, because both machines draw the same pair of gateways. If a machine did not know all
+gateways yet, the link of the member with the lower uid stays; the other one is turned away, or ends with its gateway.
+
+A link that has come to be and has ended is made again as soon as somebody asks for it, or has asked meanwhile. One that
+never came to be is tried again when something is heard of the other machines, not at once: the same gateway might
+refuse it for ever. A request of another machine for a member here that comes before its caller is known waits, for as
+long as a machine may be silent.
+
+Events in, decisions out. No I/O and no clock; sockets are held by whom carries the decisions out, under the number of
+their link.
+"""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from mob.core.gateways import Gateways
+from mob.core.membership import SILENCE
+from mob.core.roster import Roster
+from mob.core.states import PAIR, Pair as State, step
+from mob.wire import messages as m
+
+
+class Carry(Struct, frozen=True):
+    """Make a link: give one end to this gateway, and hold the other under this number."""
+
+    number: int
+    gateway: int
+    local: int
+    remote: int
+
+
+class Meet(Struct, frozen=True):
+    """Give the end that is held under this number to the member here, or take it if that is this Kingpin."""
+
+    number: int
+    local: int
+    remote: int
+
+
+class Drop(Struct, frozen=True):
+    """Close the end that is held under this number."""
+
+    number: int
+
+
+class TurnAway(Struct, frozen=True):
+    """Tell a gateway that the link that another machine asks for cannot be, and why."""
+
+    gateway: int
+    local: int
+    remote: int
+    why: str
+
+
+Step = Carry | Meet | Drop | TurnAway
+"""What is to be done."""
+
+
+class Arrival:
+    """A link that another machine asks for, and that waits for an answer."""
+
+    __slots__ = ("carried", "gateway", "since")
+
+    def __init__(self, gateway: int, carried: int, since: float) -> None:
+        self.gateway = gateway
+        self.carried = carried
+        """The number of the last `Carry` that the gateway had seen when it asked."""
+        self.since = since
+
+    def __repr__(self) -> str:
+        return f"<Arrival over {self.gateway} since {self.since:.3f}>"
+
+
+class Carried:
+    """A link that a gateway carries."""
+
+    __slots__ = ("gateway", "is_held", "number", "pair")
+
+    def __init__(self, number: int, gateway: int, pair: Pair) -> None:
+        self.number = number
+        self.gateway = gateway
+        self.pair = pair
+        self.is_held = True
+        """The far member does not have its end yet, so the member here does not have its own."""
+
+    def __repr__(self) -> str:
+        return f"<Carried {self.number} over {self.gateway}{', held' if self.is_held else ''}>"
+
+
+class Pair:
+    """A member of this machine and one of another, and all that is under way between them."""
+
+    __slots__ = ("arrivals", "links", "local", "remote", "state")
+
+    def __init__(self, local: int, remote: int) -> None:
+        self.local = local
+        self.remote = remote
+        self.state = State.APART
+        self.links: list[Carried] = []
+        """Mostly one; two for a moment, if both have asked over different gateways."""
+        self.arrivals: list[Arrival] = []
+
+    def __repr__(self) -> str:
+        return f"<Pair {self.local} and {self.remote}, {self.state}, {len(self.arrivals)} arrivals>"
+
+    @property
+    def is_idle(self) -> bool:
+        """Nothing is left to be known of it."""
+        return self.state is State.APART and not self.links and not self.arrivals
+
+    @property
+    def is_open(self) -> bool:
+        """It has to be looked at again when something changes."""
+        return self.state is State.WANTED or bool(self.arrivals)
+
+    def step(self, event: str) -> None:
+        """Go on to the next state."""
+        self.state = step(PAIR, self.state, event)
+
+
+class Pairing:
+    """All pairs of this machine. `number`: greater than that of any link of a Kingpin before this one."""
+
+    def __init__(self, roster: Roster, gateways: Gateways, number: int) -> None:
+        self._roster = roster
+        self._gateways = gateways
+        self._number = number
+        self._pairs: dict[tuple[int, int], Pair] = {}
+        self._open: dict[tuple[int, int], Pair] = {}  # those that something is to be done for
+        self._links: dict[int, Carried] = {}  # by their numbers
+
+    def __repr__(self) -> str:
+        return f"<Pairing of {len(self._pairs)} pairs, {len(self._open)} open, {len(self._links)} links>"
+
+    def statistics(self) -> dict[str, int]:
+        """Return the sizes of the tables."""
+        held = sum(link.is_held for link in self._links.values())
+        return {"pairs": len(self._pairs), "open": len(self._open), "links": len(self._links), "held": held}
+
+    def is_held(self, number: int) -> bool:
+        """Return whether the end of that number is held back: if not, there is nothing to be carried any more."""
+        link = self._links.get(number)
+        return link is not None and link.is_held
+
+    # ----------------------------------------------------------------------------------------- what happens
+
+    def want(self, local: int, remote: int) -> list[Step]:
+        """A member here wants a link to one on another machine, or to the Kingpin there."""
+        if not self._is_possible(local, remote):
+            return []
+        pair = self._pair(local, remote)
+        pair.step("wanted")
+        return self._settle(pair, self._try(pair))
+
+    def handle_arriving(self, gateway: int, arriving: m.Arriving, now: float) -> list[Step]:
+        """Another machine asks for a link to a member here, or to this Kingpin."""
+        pair = self._pair(arriving.local, arriving.remote)
+        pair.arrivals.append(Arrival(gateway, arriving.carried, now))
+        return self._settle(pair, self._answer_all(pair, now))
+
+    def handle_taken(self, number: int) -> list[Step]:
+        """The far member has its end of a link: now the member here gets its own."""
+        if not self.is_held(number):
+            return []
+        link = self._links[number]
+        link.is_held = False
+        link.pair.step("taken")
+        return [Meet(number, link.pair.local, link.pair.remote)]
+
+    def handle_hung(self, number: int, now: float) -> list[Step]:
+        """A link has ended."""
+        link = self._links.get(number)
+        return [] if link is None else self._end(link, now)
+
+    def handle_gateway_gone(self, gateway: int, now: float) -> list[Step]:
+        """A gateway has ended, and with it what it has carried."""
+        for pair in list(self._open.values()):
+            pair.arrivals = [each for each in pair.arrivals if each.gateway != gateway]
+            self._settle(pair, [])
+        steps: list[Step] = []
+        for link in [each for each in self._links.values() if each.gateway == gateway]:
+            steps += self._end(link, now)
+        return steps + self.handle_news(now)
+
+    def handle_news(self, now: float) -> list[Step]:
+        """Something was heard of the other machines, or a gateway reaches them: what waited may be possible."""
+        steps = self.handle_wake(now)
+        for pair in list(self._open.values()):
+            if pair.state is State.WANTED:
+                steps += self._settle(pair, self._try(pair))
+        return steps
+
+    def handle_wake(self, now: float) -> list[Step]:
+        """Time has passed: an arrival does not wait for ever."""
+        steps: list[Step] = []
+        for pair in list(self._open.values()):
+            steps += self._settle(pair, self._answer_all(pair, now))
+        return steps
+
+    # -------------------------------------------------------------------------------------------- decisions
+
+    def _is_possible(self, local: int, remote: int) -> bool:
+        """Return whether both are there."""
+        is_known = remote in self._roster or m.is_kingpin(remote)
+        return is_known and m.node_of(remote) in self._roster.nodes and self._gateways.is_there(local)
+
+    def _try(self, pair: Pair) -> list[Step]:
+        """Make the link that a member here wants, if there is a gateway at both machines."""
+        if pair.state is not State.WANTED:
+            return []
+        if not self._is_possible(pair.local, pair.remote):
+            pair.step("member gone")
+            return []
+        gateway = self._gateways.choose(pair.local, pair.remote)
+        if gateway is None or not self._gateways.is_served(m.node_of(pair.remote)):
+            return []
+        return [self._carry(pair, gateway)]
+
+    def _carry(self, pair: Pair, gateway: int) -> Carry:
+        self._number += 1
+        link = self._links[self._number] = Carried(self._number, gateway, pair)
+        pair.links.append(link)
+        pair.step("carried")
+        return Carry(link.number, gateway, pair.local, pair.remote)
+
+    def _end(self, link: Carried, now: float) -> list[Step]:
+        pair = link.pair
+        del self._links[link.number]
+        pair.links.remove(link)
+        steps: list[Step] = [Drop(link.number)] if link.is_held else []
+        is_due = pair.state is State.AGAIN
+        if not pair.links:
+            pair.step("ended")
+        steps += self._answer_all(pair, now)
+        if is_due:
+            steps += self._try(pair)
+        return self._settle(pair, steps)
+
+    def _answer_all(self, pair: Pair, now: float) -> list[Step]:
+        arrivals, pair.arrivals = pair.arrivals, []
+        return [answer for each in arrivals for answer in self._answer(pair, each, now)]
+
+    def _answer(self, pair: Pair, arrival: Arrival, now: float) -> list[Step]:
+        """Carry a link that another machine asks for, turn it away, or let it wait."""
+        gateway, local, remote = arrival.gateway, pair.local, pair.remote
+        if m.is_kingpin(local):  # it never asks by itself, and may have many links with one client
+            return [self._carry(pair, gateway)]
+        latest = pair.links[-1] if pair.links else None
+        if latest is not None and latest.number > arrival.carried and latest.gateway == gateway:
+            return []  # both have asked at the same moment: the answer is on its way to the gateway
+        if local not in self._roster:
+            return [TurnAway(gateway, local, remote, "it has gone")]
+        is_known = remote in self._roster  # if not, the letter that tells of it goes another way
+        if is_known and (latest is None or local > remote):
+            # If there is a link: either its other end has gone, and this one will soon, or both have asked at the same
+            # moment over different gateways.
+            return [self._carry(pair, gateway)]
+        if now - arrival.since > SILENCE:
+            why = "the two have another link" if is_known else "the caller is not known there"
+            return [TurnAway(gateway, local, remote, why)]
+        pair.arrivals.append(arrival)
+        return []
+
+    # ---------------------------------------------------------------------------------------------- tables
+
+    def _pair(self, local: int, remote: int) -> Pair:
+        return self._pairs.setdefault((local, remote), Pair(local, remote))
+
+    def _settle(self, pair: Pair, steps: list[Step]) -> list[Step]:
+        """Note what is left to be done for a pair, or forget it; pass on what is to be done now."""
+        key = pair.local, pair.remote
+        if pair.is_idle:
+            self._pairs.pop(key, None)
+        if pair.is_open:
+            self._open[key] = pair
+        else:
+            self._open.pop(key, None)
+        return steps

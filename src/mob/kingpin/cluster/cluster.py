@@ -1,0 +1,177 @@
+"""This machine in a cluster: what its mind decides, its gateways carry.
+
+A gateway is a mobster of the built-in role "gateway", the only one that knows NATS. It is given letters for other
+Kingpins, and ends of links between a member here and one on another machine. What is said on those links does not pass
+the Kingpin, as anywhere.
+
+Who is in the cluster is decided in `core.membership`, who is linked to whom in `core.pairing`, which gateway speaks and
+carries in `core.gateways`, and who may run a singleton in `core.lease`.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable
+from functools import partial
+from time import monotonic
+
+from msgspec import Raw
+
+from mob.core import decisions as d
+from mob.core.decisions import Decision
+from mob.core.gateways import Gateways
+from mob.core.lease import LeaseData
+from mob.core.membership import Membership
+from mob.core.pairing import Pairing
+from mob.kingpin.cluster.leases import Leases
+from mob.kingpin.cluster.links import Links, is_there
+from mob.kingpin.cluster.surroundings import Surroundings
+from mob.kingpin.connections import Connection
+from mob.plan import GATEWAY, Cluster as ClusterPlan
+from mob.wire import messages as m
+
+NODE_BITS = 30
+
+
+def draw_number() -> int:
+    """Return a number for a node: no two of a cluster will ever draw one number."""
+    return secrets.randbits(NODE_BITS) | 1 << NODE_BITS
+
+
+class Cluster:
+    """This machine in the cluster."""
+
+    def __init__(self, around: Surroundings, plan: ClusterPlan) -> None:
+        self._around = around
+        self._plan = plan
+        crew, now = around.supervisor.crew, monotonic()
+        self.membership = Membership(crew, plan.node, now)
+        self._gateways = Gateways(crew.roster, self.membership.number, partial(is_there, around.connections))
+        self._pairing = Pairing(crew.roster, self._gateways, int(now * 1e6))
+        self._links = Links(around, self._pairing)
+        self.leases = Leases(around, self.membership, self._ask_gateway, self._letter)
+        """Of the roles that run once in the whole cluster."""
+
+    def __repr__(self) -> str:
+        return f"<Cluster {self.membership}, {self._gateways}, {self._pairing}>"
+
+    def start(self) -> None:
+        """Take part in the cluster from now on."""
+        self._around.carry_out(self.membership.start(monotonic()))
+
+    def is_remote(self, uid: int) -> bool:
+        """Return whether a member (or a Kingpin) is on another machine."""
+        return self.membership.is_remote(uid)
+
+    # --------------------------------------------------------------------------------------------- handed over
+
+    def give(self) -> dict[str, LeaseData]:
+        """Return what the next program has to know, besides the roster."""
+        return self.leases.data()
+
+    def take(self, nodes: Iterable[m.Node], born: float, leases: dict[str, LeaseData]) -> None:
+        """Go on as the node that a program before this one was, which began at `born`."""
+        self.membership.adopt(nodes, born, monotonic())
+        self.leases.adopt(leases)
+        for process in self._around.supervisor.crew.processes_of(GATEWAY):
+            self._greet(process.uid)
+
+    # ---------------------------------------------------------------------------------------- what gateways say
+
+    def handle(self, connection: Connection, message: m.Up) -> bool:
+        """Handle what a gateway says; return whether it was that."""
+        uid, now, gateways, pairing = connection.uid, monotonic(), self._gateways, self._pairing
+        match message:
+            case m.OpenGateway() if self._is_gateway(uid):
+                self._greet(uid)
+            case m.Connected(why_not=why_not) if uid in gateways:
+                gateways.handle_connected(uid, why_not)
+                self._tell_news()
+                if (why_cut := gateways.why_cut) is not None:
+                    self._around.carry_out(self.membership.handle_connected(why_cut, now))
+                self._links.carry_out(pairing.handle_news(now))
+            case m.Heard(letter=letter) if uid == gateways.speaker:  # each gateway hears all
+                self._handle_letter(letter, now)
+            case m.Arriving() if uid in gateways:
+                self._links.carry_out(pairing.handle_arriving(uid, message, now))
+            case m.Taken(number=number) if uid in gateways:
+                self._links.carry_out(pairing.handle_taken(number))
+            case m.Hung(number=number) if uid in gateways:
+                self._links.carry_out(pairing.handle_hung(number, now))
+            case m.LeaseIs() if uid in gateways:
+                self.leases.handle_answer(message)
+            case _:
+                return False
+        return True
+
+    def _is_gateway(self, uid: int) -> bool:
+        process = self._around.supervisor.processes.get(uid)
+        return process is not None and process.slot.role == GATEWAY
+
+    def _greet(self, uid: int) -> None:
+        """Have a gateway join; or, if it has done so for a program before this one, say how it goes."""
+        if (connection := self._around.connections.get(uid)) is not None:
+            self._gateways.handle_opened(uid)
+            connection.link.post(m.JoinCluster(self._plan, self.membership.number))
+
+    def _handle_letter(self, letter: bytes, now: float) -> None:
+        decisions = self.membership.handle_letter(letter, now)
+        self._around.carry_out(decisions)
+        for role in [each.role for each in decisions if isinstance(each, d.SeekLease)]:
+            self.leases.handle_free(role)
+        self._links.carry_out(self._pairing.handle_news(now))
+
+    # ------------------------------------------------------------------------------------------- what happens here
+
+    def introduce(self, local: int, remote: int) -> None:
+        """Link a member here to one on another machine, or to that one's Kingpin (uid: its node, and 0)."""
+        self._links.carry_out(self._pairing.want(local, remote))
+
+    def handle_gone(self, uid: int) -> None:
+        """A process has ended; perhaps it was a gateway, and the links that it carried have ended with it."""
+        if self._gateways.handle_gone(uid):
+            self._links.carry_out(self._pairing.handle_gateway_gone(uid, monotonic()))
+            self._tell_news()
+
+    def handle_wake(self, now: float) -> list[Decision]:
+        """Time has passed."""
+        self._links.carry_out(self._pairing.handle_wake(now))
+        return self.membership.handle_wake(now)
+
+    def note(self, decisions: Iterable[Decision]) -> list[Decision]:
+        """Take in what was decided here, which may be news for others."""
+        return self.membership.handle_decisions(decisions, monotonic())
+
+    def handle_asked(self, uid: int) -> None:
+        """The app ends, and it is a gateway's turn, the last: the others need not wait until they miss this machine."""
+        if uid not in self._gateways:
+            return
+        self.leases.look()  # all others have ended: nothing runs by a lease any more
+        for decision in self.membership.leave():
+            if isinstance(decision, d.Write):
+                self.write(decision.node, decision.words)
+        self._gateways.leave()
+
+    # ----------------------------------------------------------------------------------------------- letters
+
+    def write(self, node: int, words: m.Words) -> None:
+        """Send words to the Kingpin of another node, or to all (0)."""
+        self._send(self._gateways.write(node, words))
+
+    def _tell_news(self) -> None:
+        self._send(self._gateways.tell_news())
+
+    def _send(self, writes: Iterable[d.Write]) -> None:
+        for write in writes:
+            self._ask_gateway(m.Send(write.node, self._letter(write.words)))
+
+    def _letter(self, words: m.Words) -> bytes:
+        """Return words of this Kingpin as others get them."""
+        membership, app = self.membership, self._around.supervisor.crew.plan.name
+        return m.pack(m.Letter(m.PROTOCOL, membership.number, membership.name, Raw(m.pack(words)), app))
+
+    def _ask_gateway(self, message: m.Down) -> None:
+        """Say something to the gateway that speaks for this machine; to nobody if there is none."""
+        uid = self._gateways.speaker
+        if uid is not None and (connection := self._around.connections.get(uid)) is not None:
+            connection.link.post(message)
