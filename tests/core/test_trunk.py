@@ -380,6 +380,15 @@ def test_both_begin_anew_at_once() -> None:
     assert other.receive(one.send(b"x", 0.0), 0.0).payload == b"x"
 
 
+def test_two_that_begin_anew_in_turn_find_each_other() -> None:
+    one, other = met()
+    one.restart()
+    other.receive(one.send(b"said", 1.0), 1.0)  # what that answers is lost
+    other.restart()  # nothing has come that was said to it; `one` has not heard of it
+    (again,) = one.receive(other.acknowledge(), 2.0).answers
+    assert other.receive(again, 2.0).payload == b"said"
+
+
 def test_acknowledgements_are_not_answered() -> None:
     one, other = met()
     assert one.receive(other.acknowledge(), 0.0).answers == ()

@@ -92,6 +92,7 @@ class Trunk:
         "_dead",
         "_expected",
         "_heard_at",
+        "_is_bound",
         "_next",
         "_other",
         "_pause",
@@ -115,6 +116,7 @@ class Trunk:
         """The number of this end's half; greater than that of any trunk that this gateway had with the other."""
         self._dead = 0  # sessions of the other end up to this one are over
         self._other = 0
+        self._is_bound = False  # whether that one has spoken to this session, and so will to no other
         self._woken_at = 0.0
         self._begin()
 
@@ -233,11 +235,21 @@ class Trunk:
             self._window = max(self._window // 2, LEAST_WINDOW)
 
     def restart(self) -> None:
-        """Begins anew: what is under way is given up, and what still comes of it is not heard."""
-        self._dead = max(self._dead, self._other)
-        self._other = 0
+        """Begins again: what is under way is given up, and what still comes of it is not heard.
+
+        A session of the other end that has never spoken to this one may speak to the next: it does not know that there
+        was one before, so it would wait in vain if it was not heard, and both would begin again because of that.
+        """
+        if self._is_bound:
+            self._dead = max(self._dead, self._other)
+        self._other, self._is_bound = 0, False
         self.session += 1
         self._begin()
+
+    def _follow(self) -> None:
+        """Begins again because the other end has: its session before is over."""
+        self._is_bound = True
+        self.restart()
 
     def _packet(self, number: int, payload: bytes | memoryview, kind: int = DATA) -> bytes:
         return b"".join((self._head(number, kind), payload))
@@ -260,14 +272,16 @@ class Trunk:
         answers: tuple[bytes, ...] = ()
         if session > self._other:
             if self._other and not (echo and self.is_fresh):
-                self.restart()
+                self._follow()
                 self._other, self._heard_at = session, now
                 return Received(None, () if kind == ACK else (self.acknowledge(),), has_ended=True)
             self._other, self._progress_at = session, now
+            self._is_bound = False
             answers = tuple(self.resend(now))  # what was said before it knew this end was not taken
         self._heard_at = now
         if not echo:
             return Received(None, answers if kind == ACK else (*answers, self.acknowledge()))
+        self._is_bound = True
         self._handle_acknowledged(acknowledged, now)
         if kind in (DATA, ALONE):
             received = self._take(number, memoryview(packet)[HEAD.size :], answers)
@@ -284,7 +298,7 @@ class Trunk:
         acknowledgement, lest two that misunderstand each other never stop."""
         has_ended = 0 != self._other < session
         if has_ended:
-            self.restart()
+            self._follow()
         return Received(None, () if kind == ACK and not has_ended else (self.acknowledge(),), has_ended)
 
     def _take(self, number: int, payload: memoryview, answers: tuple[bytes, ...]) -> Received:
