@@ -86,6 +86,10 @@ class Machine:
             case ["reached", "by", name]:
                 self.gateways.handle_connected(self.uids[name], "")
                 steps = self.pairing.handle_news(self.now)
+            case ["upgrade"]:
+                arrivals = self.pairing.arrivals()
+                self.pairing = Pairing(self.roster, self.gateways, 100)
+                steps = self.pairing.take_over(arrivals, self.now)
             case ["local", "gone"]:
                 self.lose(self.local)
                 steps = []
@@ -162,6 +166,12 @@ STORIES: dict[str, Story] = {
         ("remote gone", [], Pair.WANTED),
         ("news", [], Pair.APART),
     ],
+    "it is given up though nothing is heard of other machines": [
+        ("far gone", [], Pair.APART),
+        ("wants", [], Pair.WANTED),
+        ("remote gone", [], Pair.WANTED),
+        ("wake after 0", [], Pair.APART),
+    ],
     # gateways
     "a gateway there is waited for": [
         ("far gone", [], Pair.APART),
@@ -226,6 +236,14 @@ STORIES: dict[str, Story] = {
         ("gateway spare gone", [], Pair.APART),
         ("remote known", ["carry 1 over chosen"], Pair.ANSWERED),
     ],
+    "an arrival outlives the Kingpin": [
+        ("remote gone", [], Pair.APART),
+        ("arrives over chosen", [], Pair.APART),
+        ("upgrade", [], Pair.APART),
+        ("remote known", ["carry 101 over chosen"], Pair.ANSWERED),
+        ("hung 1", [], Pair.ANSWERED),
+        ("taken 101", ["meet 101"], Pair.LINKED),
+    ],
     # both ask
     "two that ask over one gateway meet": [
         CARRIED,
@@ -236,6 +254,19 @@ STORIES: dict[str, Story] = {
         *LINKED,
         ("arrives over chosen after 1", [], Pair.LINKED),
         ("hung 1", ["carry 2 over chosen"], Pair.ANSWERED),
+    ],
+    "one offer answers one arrival: another waits": [
+        CARRIED,
+        ("arrives over chosen", [], Pair.OFFERED),
+        ("arrives over chosen", [], Pair.OFFERED),
+        ("hung 1", ["drop 1", "carry 2 over chosen"], Pair.OFFERED),
+    ],
+    "one answer answers one arrival, too": [
+        ("remote gone", [], Pair.APART),
+        ("arrives over chosen", [], Pair.APART),
+        ("arrives over chosen", [], Pair.APART),
+        ("remote known", ["carry 1 over chosen"], Pair.ANSWERED),
+        ("hung 1", ["drop 1", "carry 2 over chosen"], Pair.ANSWERED),
     ],
     "over two gateways the link of the lower stays": [
         CARRIED,
@@ -254,6 +285,12 @@ STORIES: dict[str, Story] = {
         CARRIED,
         ("arrives over spare", [], Pair.OFFERED),
         ("gateway chosen gone", ["drop 1", "carry 2 over spare"], Pair.OFFERED),
+    ],
+    "whoever asked again for one that has gone gets nothing": [
+        *LINKED,
+        ("wants", [], Pair.AGAIN),
+        ("remote gone", [], Pair.AGAIN),
+        ("hung 1", [], Pair.APART),
     ],
     "one link answers both that ask": [
         *LINKED,
@@ -359,6 +396,7 @@ def test_clients_of_this_kingpin_have_a_link_each() -> None:
         ("hung 3", ["drop 3"], Pair.APART),
     ]
     tell(machine, story)
+    assert machine.pairing.statistics()["pairs"] == 0
 
 
 def test_the_kingpin_of_another_machine_is_wanted_like_a_member() -> None:

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from mob.core.membership import BEAT, PATIENCE, SILENCE
+from mob.core import decisions as d
+from mob.core.membership import BEAT, GATHER, PATIENCE, SILENCE, Membership
+from mob.core.pairing import Pair, Pairing
+from mob.core.states import PAIR, Pair as State
+from mob.plan import GATEWAY
 from mob.wire import messages as m
+from tests.simulation.clock import Violation, claim
 from tests.simulation.cluster import REACH, Machines, Node
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -42,6 +49,98 @@ def act(machines: Machines) -> None:
             node.replace(clock.pick(node.own()))
         case _:
             node.launch("back", 9)
+
+
+def play(seed: int, loss: float = 0.0) -> None:
+    """Members of several machines talk to one another under fire; then all who want a link have one, and nothing is
+    left of any other."""
+    machines = Machines(seed, loss, gateways=2)
+    machines.join_many(3, within=1.0)
+    for _ in range(60):
+        act(machines)
+        machines.want_links(4)
+        machines.run(machines.clock.between(0, 0.5))
+    machines.letters.loss, machines.letters.sides = 0.0, {}
+    machines.run(9.0 + QUIET)
+    claim(not machines.disagreement(), "all rosters agree", machines.disagreement())
+    machines.want_links(40)
+    machines.run(QUIET)
+    claim(not machines.complaint(), "whoever wants a link has one", machines.complaint())
+
+
+@pytest.mark.parametrize("loss", [0.0, 0.1], ids=["whole", "lossy"])
+@pytest.mark.parametrize("seed", range(25))
+def test_after_a_quiet_time_all_links_are_whole(seed: int, loss: float) -> None:
+    play(seed, loss)
+
+
+def two_with_links(seed: int) -> Machines:
+    machines = Machines(seed, gateways=2)
+    machines.join_many(2)
+    machines.want_links(20)
+    machines.run(1.0)
+    claim(not machines.complaint(), "whoever wants a link has one", machines.complaint())
+    return machines
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_a_dead_gateway_costs_each_link_once(seed: int) -> None:
+    machines = two_with_links(seed)
+    node = machines.nodes[0]
+    before = len(machines.letters.talks)
+    node.replace(next(member for member in node.own() if member.uid in node.afar.stations))
+    machines.run(SILENCE)
+    assert machines.complaint() == ""
+    wanted = sum(len(each.afar.wishes) for each in machines.nodes)
+    assert len(machines.letters.talks) - before <= 2 * wanted  # two ends of each
+
+
+def duel(seed: int) -> None:
+    """All members of two machines want one another at the same moment, while one does not know a gateway of the other:
+    the two ask over different ones."""
+    machines = Machines(seed, gateways=2)
+    machines.join_many(2)
+    machines.run(0.4)  # between two beats
+    one, other = machines.nodes
+    own, others = ([each for each in node.own() if each.uid not in node.afar.stations] for node in (one, other))
+    newest = one.launch(GATEWAY, 2, "ready")
+    one.afar.stations[newest.uid].connect("")
+    machines.run(GATHER / 10)
+    for each in own:
+        for partner in others:
+            one.afar.want(each.uid, partner.uid)
+            other.afar.want(partner.uid, each.uid)
+    machines.run(SILENCE / 2)
+    claim(not machines.complaint(is_waiting=True), "two that want each other soon have a link", machines.complaint())
+    claim(len(machines.letters.talks) == 2 * len(own) * len(others), "two that want each other have one link")
+    machines.run(QUIET)
+    claim(not machines.complaint(), "nothing is left", machines.complaint())
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_two_that_want_each_other_get_one_link(seed: int) -> None:
+    duel(seed)
+
+
+def talk_to_the_dead(seed: int) -> None:
+    """Members ask for others in the moment in which those die: what they would say on a link to them would be lost."""
+    machines = two_with_links(seed)
+    one, other = machines.nodes
+    dying = [member for member in other.own() if member.uid not in other.afar.stations]
+    for member in dying:
+        other.crew.roster.remove(member.uid)  # the others are told a moment later
+        for own in one.own():
+            one.afar.want(own.uid, member.uid)
+    machines.run(0.005)
+    for member in dying:
+        other.carry_out([d.AnnounceGone(member.uid, "was killed")])
+    machines.run(SILENCE)
+    claim(not one.afar.unmet, "no link is given to a member before its other end is", one.afar.unmet)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_member_gets_no_link_to_one_that_has_died(seed: int) -> None:
+    talk_to_the_dead(seed)
 
 
 @pytest.mark.parametrize("loss", [0.0, 0.2], ids=["whole", "lossy"])
@@ -141,6 +240,102 @@ def test_many_that_join_at_once_tell_each_pair_once() -> None:
     received = sum(node.traffic.received for node in machines.nodes)
     assert machines.disagreement() == ""
     assert received < 40 * 39 * 3.2  # everything once, and a beat or two
+
+
+# --- rules that are broken on purpose ---------------------------------------------------------------------------------
+
+Patch = pytest.MonkeyPatch
+
+
+def a_link_is_given_at_once(patch: Patch) -> None:
+    def try_(self: Any, pair: Pair) -> list[Any]:
+        steps = once(self, pair)
+        return [more for step in steps for more in (step, *self.handle_taken(step.number))]
+
+    once = Pairing._try
+    patch.setattr(Pairing, "_try", try_)
+
+
+def what_never_came_to_be_is_forgotten(patch: Patch) -> None:
+    patch.setitem(PAIR, (State.OFFERED, "ended"), State.APART)  # type: ignore[arg-type]
+
+
+def nothing_is_tried_again(patch: Patch) -> None:
+    patch.setattr(Pairing, "handle_news", Pairing.handle_wake)
+
+
+def an_early_arrival_is_forgotten(patch: Patch) -> None:
+    def answer_all(self: Any, pair: Pair, now: float) -> list[Any]:
+        steps = once(self, pair, now)
+        pair.arrivals.clear()
+        return steps
+
+    once = Pairing._answer_all
+    patch.setattr(Pairing, "_answer_all", answer_all)
+
+
+def an_upgrade_forgets_who_waits(patch: Patch) -> None:
+    patch.setattr(Pairing, "arrivals", lambda self: [])
+
+
+def one_offer_answers_all(patch: Patch) -> None:
+    def answer(self: Any, pair: Pair, arrival: Any, now: float) -> list[Any]:
+        for link in pair.links:
+            link.is_answer = False
+        return once(self, pair, arrival, now)
+
+    once = Pairing._answer
+    patch.setattr(Pairing, "_answer", answer)
+
+
+def both_give_way(patch: Patch) -> None:
+    patch.setattr(Pair, "gives_way", True)
+
+
+def neither_gives_way(patch: Patch) -> None:
+    patch.setattr(Pair, "gives_way", False)
+
+
+def a_dead_gateway_keeps_its_links(patch: Patch) -> None:
+    patch.setattr(Pairing, "handle_gateway_gone", lambda self, gateway, now: self.handle_news(now))
+
+
+def what_was_missed_is_not_asked_for(patch: Patch) -> None:
+    def handle_letter(self: Any, data: bytes, now: float) -> list[Any]:
+        return [each for each in once(self, data, now) if not isinstance(getattr(each, "words", None), missed)]
+
+    once, missed = Membership.handle_letter, m.WantEverything
+    patch.setattr(Membership, "handle_letter", handle_letter)
+
+
+FIRST: dict[object, int] = {an_upgrade_forgets_who_waits: 115, one_offer_answers_all: 43}
+"""Seeds from which on a fault shows soon."""
+BROKEN: list[tuple[Callable[[Patch], None], Callable[[int], None], str]] = [
+    (a_link_is_given_at_once, talk_to_the_dead, "whoever wants a link has one"),
+    (what_never_came_to_be_is_forgotten, play, "whoever wants a link has one"),
+    (nothing_is_tried_again, play, "whoever wants a link has one"),
+    (an_early_arrival_is_forgotten, play, "whoever wants a link has one"),
+    (an_upgrade_forgets_who_waits, play, "whoever wants a link has one"),
+    (one_offer_answers_all, play, "whoever wants a link has one"),
+    (both_give_way, duel, "two that want each other have one link"),
+    (neither_gives_way, duel, "two that want each other soon have a link"),
+    (a_dead_gateway_keeps_its_links, play, "whoever wants a link has one"),
+    (what_was_missed_is_not_asked_for, play, "all rosters agree"),
+]
+
+
+@pytest.mark.parametrize(("broken", "run", "caught"), BROKEN, ids=[broken.__name__ for broken, *_ in BROKEN])
+def test_a_broken_rule_is_caught(
+    monkeypatch: Patch, broken: Callable[[Patch], None], run: Callable[[int], None], caught: str
+) -> None:
+    broken(monkeypatch)
+    with pytest.raises(Violation, match=caught):
+        run_many(run, FIRST.get(broken, 0))
+
+
+def run_many(run: Callable[[int], None], first: int) -> None:
+    for seed in range(first, first + 300):
+        run(seed)
 
 
 def test_the_bench_runs() -> None:

@@ -1,7 +1,7 @@
 """All trunks of a gateway, and the links of this machine's members that are spliced to them.
 
 Acts upon what `core.trunk` and `core.circuits` decide. What was said in one turn of the loop leaves in one packet for
-each trunk, or in several if it is much.
+each trunk, or in several if it is much. It is given its clock, its loop and its splices, so the simulation runs it too.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import socket
 from collections import deque
 from collections.abc import Callable
 from functools import partial
-from time import monotonic, monotonic_ns
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from mob.cluster.splice import Splice
@@ -65,8 +65,12 @@ class Trunks:
         on_arriving: Callable[[int, int], None],
         on_taken: Callable[[int], None],
         on_hung: Callable[[int], None],
+        clock: Callable[[], float] = monotonic,
+        splice: type[Splice] = Splice,
     ) -> None:
         self._reactor = reactor
+        self._clock = clock
+        self._splice = splice
         self._carrier = carrier
         self._on_arriving = on_arriving
         self._on_taken = on_taken
@@ -110,7 +114,7 @@ class Trunks:
         else:
             line = self._line(gateway)
             circuit = line.circuits.open(local, remote)
-        splice = Splice(
+        splice = self._splice(
             self._reactor,
             number,
             sock,
@@ -144,7 +148,7 @@ class Trunks:
 
     def resume(self) -> None:
         """The connection is there again: what was said meanwhile is said now."""
-        now = monotonic()
+        now = self._clock()
         for line in list(self._lines.values()):
             for packet in line.trunk.resume(now, is_used=len(line.circuits) > 0):
                 self._carrier.send(line.uid, packet)
@@ -158,7 +162,7 @@ class Trunks:
     def _line(self, uid: int) -> Line:
         line = self._lines.get(uid)
         if line is None:
-            trunk = self._tombs.pop(uid, None) or Trunk(monotonic_ns(), self._carrier.address)
+            trunk = self._tombs.pop(uid, None) or Trunk(int(self._clock() * 1e9), self._carrier.address)
             line = self._lines[uid] = Line(uid, trunk)
         return line
 
@@ -217,7 +221,7 @@ class Trunks:
     def _flush_line(self, line: Line) -> None:
         """Sends what there is, as far as the window reaches."""
         trunk, circuits, carrier = line.trunk, line.circuits, self._carrier
-        now = monotonic()
+        now = self._clock()
         while circuits.has_cells and not trunk.is_full:
             limit = min(carrier.packet_limit, trunk.packet_limit)
             carrier.send(line.uid, trunk.send(circuits.take(limit), now))
@@ -239,7 +243,7 @@ class Trunks:
         is_used = len(line.circuits) > 0
         if self._lines.get(line.uid) is not line or not (line.trunk.is_waiting or is_used):
             return
-        packets = line.trunk.wake(monotonic(), is_used)
+        packets = line.trunk.wake(self._clock(), is_used)
         if packets is None:
             self._begin_anew(line)
             return
@@ -257,7 +261,7 @@ class Trunks:
         """Another gateway has sent something."""
         line = self._line(uid)
         trunk = line.trunk
-        received = trunk.receive(packet, monotonic())
+        received = trunk.receive(packet, self._clock())
         if received.has_ended:
             self._hang_up(line)
         for answer in received.answers:

@@ -19,6 +19,8 @@ their link.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from msgspec import Struct
 
 from mob.core.gateways import Gateways
@@ -82,12 +84,14 @@ class Arrival:
 class Carried:
     """A link that a gateway carries."""
 
-    __slots__ = ("gateway", "is_held", "number", "pair")
+    __slots__ = ("gateway", "is_answer", "is_held", "number", "pair")
 
-    def __init__(self, number: int, gateway: int, pair: Pair) -> None:
+    def __init__(self, number: int, gateway: int, pair: Pair, is_answer: bool) -> None:
         self.number = number
         self.gateway = gateway
         self.pair = pair
+        self.is_answer = is_answer
+        """The gateway joins it to a link that has arrived; each to one."""
         self.is_held = True
         """The far member does not have its end yet, so the member here does not have its own."""
 
@@ -121,6 +125,11 @@ class Pair:
         """It has to be looked at again when something changes."""
         return self.state is State.WANTED or bool(self.arrivals)
 
+    @property
+    def gives_way(self) -> bool:
+        """If both have asked over different gateways, the link of the lower one stays."""
+        return self.local > self.remote
+
     def step(self, event: str) -> None:
         """Go on to the next state."""
         self.state = step(PAIR, self.state, event)
@@ -149,6 +158,23 @@ class Pairing:
         """Return whether the end of that number is held back: if not, there is nothing to be carried any more."""
         link = self._links.get(number)
         return link is not None and link.is_held
+
+    # ------------------------------------------------------------------------------------------ handed over
+
+    def arrivals(self) -> list[tuple[int, int, int]]:
+        """Return the arrivals that wait, as (gateway, local, remote), for the Kingpin that follows in this process.
+
+        What members here want they ask for again, and links do not need a Kingpin.
+        """
+        return [(each.gateway, pair.local, pair.remote) for pair in self._open.values() for each in pair.arrivals]
+
+    def take_over(self, arrivals: Iterable[tuple[int, int, int]], now: float) -> list[Step]:
+        """Take over the arrivals of a Kingpin before this one."""
+        return [
+            step
+            for gateway, local, remote in arrivals
+            for step in self.handle_arriving(gateway, m.Arriving(local, remote, self._number), now)
+        ]
 
     # ----------------------------------------------------------------------------------------- what happens
 
@@ -194,14 +220,14 @@ class Pairing:
         """Something was heard of the other machines, or a gateway reaches them: what waited may be possible."""
         steps = self.handle_wake(now)
         for pair in list(self._open.values()):
-            if pair.state is State.WANTED:
-                steps += self._settle(pair, self._try(pair))
+            steps += self._settle(pair, self._try(pair))
         return steps
 
     def handle_wake(self, now: float) -> list[Step]:
-        """Time has passed: an arrival does not wait for ever."""
+        """Time has passed: an arrival does not wait for ever, and nobody waits for those who have gone."""
         steps: list[Step] = []
         for pair in list(self._open.values()):
+            self._give_up(pair)
             steps += self._settle(pair, self._answer_all(pair, now))
         return steps
 
@@ -214,19 +240,22 @@ class Pairing:
 
     def _try(self, pair: Pair) -> list[Step]:
         """Make the link that a member here wants, if there is a gateway at both machines."""
+        self._give_up(pair)
         if pair.state is not State.WANTED:
-            return []
-        if not self._is_possible(pair.local, pair.remote):
-            pair.step("member gone")
             return []
         gateway = self._gateways.choose(pair.local, pair.remote)
         if gateway is None or not self._gateways.is_served(m.node_of(pair.remote)):
             return []
-        return [self._carry(pair, gateway)]
+        return [self._carry(pair, gateway, is_answer=False)]
 
-    def _carry(self, pair: Pair, gateway: int) -> Carry:
+    def _give_up(self, pair: Pair) -> None:
+        """Forget what is wanted if one of the two has gone."""
+        if pair.state is State.WANTED and not self._is_possible(pair.local, pair.remote):
+            pair.step("member gone")
+
+    def _carry(self, pair: Pair, gateway: int, is_answer: bool = True) -> Carry:
         self._number += 1
-        link = self._links[self._number] = Carried(self._number, gateway, pair)
+        link = self._links[self._number] = Carried(self._number, gateway, pair, is_answer)
         pair.links.append(link)
         pair.step("carried")
         return Carry(link.number, gateway, pair.local, pair.remote)
@@ -253,13 +282,14 @@ class Pairing:
         gateway, local, remote = arrival.gateway, pair.local, pair.remote
         if m.is_kingpin(local):  # it never asks by itself, and may have many links with one client
             return [self._carry(pair, gateway)]
-        latest = pair.links[-1] if pair.links else None
-        if latest is not None and latest.number > arrival.carried and latest.gateway == gateway:
-            return []  # both have asked at the same moment: the answer is on its way to the gateway
+        for link in pair.links:
+            if link.number > arrival.carried and link.gateway == gateway and not link.is_answer:
+                link.is_answer = True
+                return []  # both have asked at the same moment: the answer is on its way to the gateway
         if local not in self._roster:
             return [TurnAway(gateway, local, remote, "it has gone")]
         is_known = remote in self._roster  # if not, the letter that tells of it goes another way
-        if is_known and (latest is None or local > remote):
+        if is_known and (not pair.links or pair.gives_way):
             # If there is a link: either its other end has gone, and this one will soon, or both have asked at the same
             # moment over different gateways.
             return [self._carry(pair, gateway)]

@@ -29,7 +29,7 @@ from mob.core.registry import Registry
 from mob.core.supervisor import Supervisor
 from mob.errors import GarbageFrame, counted
 from mob.kingpin import signals as signaling
-from mob.kingpin.cluster.cluster import Cluster, draw_number
+from mob.kingpin.cluster.cluster import Cluster, ClusterState, draw_number
 from mob.kingpin.connections import Connection, Connections, Garbled
 from mob.kingpin.desk import Desk
 from mob.kingpin.guests import Guests
@@ -189,7 +189,7 @@ class Kingpin:
             board=self.board.descriptor,
             manager=self.manager.environment(),
             ticket=ticket,
-            leases={} if self.cluster is None else self.cluster.give(),
+            cluster=ClusterState() if self.cluster is None else self.cluster.state(),
             plan=msgspec.Raw(msgspec.msgpack.encode(self.plan)),
             command=self.command,
             path=sys.path,
@@ -240,7 +240,7 @@ class Kingpin:
         elif self.plan.cluster is not None:
             self.join_cluster()
             assert self.cluster is not None
-            self.cluster.take(state.snapshot.nodes, state.past.began, state.leases)
+            self.cluster.take_over(state.snapshot.nodes, state.past.began, state.cluster)
 
     def _close(self) -> None:
         self.desk.close()

@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from functools import partial
 from time import monotonic
 
-from msgspec import Raw
+from msgspec import Raw, Struct
 
 from mob.core import decisions as d
 from mob.core.decisions import Decision
@@ -36,6 +36,15 @@ NODE_BITS = 30
 def draw_number() -> int:
     """Return a number for a node: no two of a cluster will ever draw one number."""
     return secrets.randbits(NODE_BITS) | 1 << NODE_BITS
+
+
+class ClusterState(Struct, frozen=True):
+    """What is under way with other machines, as the next program takes it over; the roster has the rest."""
+
+    leases: dict[str, LeaseData] = {}
+    """Of singletons; the clock that they run by goes on with the process."""
+    arrivals: list[tuple[int, int, int]] = []
+    """Links that other machines ask for, and that wait: (gateway, local, remote)."""
 
 
 class Cluster:
@@ -65,16 +74,18 @@ class Cluster:
 
     # --------------------------------------------------------------------------------------------- handed over
 
-    def give(self) -> dict[str, LeaseData]:
-        """Return what the next program has to know, besides the roster."""
-        return self.leases.data()
+    def state(self) -> ClusterState:
+        """Return what the next program needs."""
+        return ClusterState(self.leases.data(), self._pairing.arrivals())
 
-    def take(self, nodes: Iterable[m.Node], born: float, leases: dict[str, LeaseData]) -> None:
+    def take_over(self, nodes: Iterable[m.Node], born: float, state: ClusterState) -> None:
         """Go on as the node that a program before this one was, which began at `born`."""
-        self.membership.adopt(nodes, born, monotonic())
-        self.leases.adopt(leases)
+        now = monotonic()
+        self.membership.adopt(nodes, born, now)
+        self.leases.adopt(state.leases)
         for process in self._around.supervisor.crew.processes_of(GATEWAY):
             self._greet(process.uid)
+        self._links.carry_out(self._pairing.take_over(state.arrivals, now))
 
     # ---------------------------------------------------------------------------------------- what gateways say
 

@@ -15,9 +15,9 @@ from collections.abc import Iterable
 import msgspec
 
 from mob.core.decisions import Ticket
-from mob.core.lease import LeaseData
 from mob.core.registry import Past
 from mob.core.snapshot import Snapshot
+from mob.kingpin.cluster.cluster import ClusterState
 from mob.kingpin.connections import ConnectionState
 from mob.kingpin.output.console import ConsoleState
 from mob.kingpin.processes.fork_client import ForkClientState
@@ -39,8 +39,7 @@ class HandoverState(msgspec.Struct, frozen=True):
     board: int
     manager: dict[str, str]
     ticket: Ticket
-    leases: dict[str, LeaseData] = {}
-    """Of singletons; the clock that they run by goes on with the process."""
+    cluster: ClusterState = ClusterState()
     plan: msgspec.Raw = msgspec.Raw()
     """The plan of the program that leaves this, in case there is no new one."""
     command: list[str] = []
@@ -87,6 +86,7 @@ def _by_part(fields: dict[str, msgspec.Raw]) -> dict[str, msgspec.Raw]:
     parts = {
         "console": {"pipes": fields["pipes"], **printed},
         "ports": {name: fields[name] for name in ("listeners", "spares", "paths", "passed")},
+        "cluster": {"leases": fields["leases"]} if "leases" in fields else {},
         "fork_client": {"pid": fields["fork_server"], **{name: fields[name] for name in ("channel", "deadman")}},
     }
     packed = {name: msgspec.Raw(msgspec.msgpack.encode(part)) for name, part in parts.items()}
