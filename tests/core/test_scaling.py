@@ -165,3 +165,34 @@ def test_requests_that_run_beside_each_other_do_not_wait() -> None:
     world = started(app=plan("back", options={"max_workers": 2, "concurrency": 10}))
     beat(world, in_hand=200, open_requests=200)
     assert size(world) == 1
+
+
+SIGNALS = {
+    "the only role": (["back*2"], {}, ["back: 2 -> 3 workers; as asked for."]),
+    "the one that may grow": (["back*2", "front"], {"max_workers": 4}, ["back: 2 -> 3 workers; as asked for."]),
+    "one of several, none of which may grow": (
+        ["back*2", "front"],
+        {},
+        ["SIGTTIN/SIGTTOU ignored: no role sets max_workers."],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", SIGNALS)
+def test_a_signal_is_for_roles_that_may_grow_and_for_an_only_one(case: str) -> None:
+    roles, options, told = SIGNALS[case]
+    world = started(app=plan(*roles, options=options))
+    world.told.clear()
+    world.carry_out(world.supervisor.handle_size_signal(+1, world.now))
+    assert world.told == told
+
+
+def test_what_a_signal_cannot_do_is_said_in_the_log() -> None:
+    world = started("back")
+    world.told.clear()
+    world.carry_out(world.supervisor.handle_size_signal(-1, world.now))
+    assert world.told == ["'back' cannot have 0 workers (1 to 1,024)."]
+    world.stop()
+    world.told.clear()
+    world.carry_out(world.supervisor.handle_size_signal(+1, world.now))
+    assert world.told == ["the app is stopping."]

@@ -145,3 +145,22 @@ def test_the_new_plan_says_how_many_workers_there_are(scaled: int | None, new: i
     follow(world, plan(f"back*{new}"))
     staying = [mobster for mobster in world.mobsters.values() if mobster.asked_grace is None]
     assert len(staying) == size
+
+
+def test_what_is_half_done_puts_an_upgrade_off() -> None:
+    world = started("back*2")
+    supervisor = world.supervisor
+    assert supervisor.unrest(may_launch=False) == ""
+    uid = min(world.mobsters)
+    world.carry_out(supervisor.handle_wants_terminal(uid, 1, "back.py:3", world.now))
+    assert supervisor.unrest(may_launch=True) == "back.0 (pid 101) is in the debugger"
+    world.carry_out(supervisor.handle_returned_terminal(uid, 1, world.now))
+    world.exits_with(uid)
+    world.pass_time(1.0)
+    assert supervisor.unrest(may_launch=False) == "a mobster is being launched"
+    assert supervisor.unrest(may_launch=True) == ""
+    for each in list(world.mobsters):
+        world.forked(each)
+        world.ready(each)
+    world.carry_out(supervisor.handle_reload([], (9, 1), world.now))
+    assert supervisor.unrest(may_launch=True) == "a reload is under way"

@@ -2,57 +2,19 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from mob.kingpin.output.lines import KINGPIN, Chunk, Origin
+from mob.kingpin.output.lines import KINGPIN
 from mob.kingpin.output.writer import WAITING_LIMIT, Writer, sink_of
 from mob.plan import Logs
 from tests.kingpin.disks import disk_of
+from tests.kingpin.paper import LINES, Paper, printed
 from tests.running import wait_until
 
-LINES = b"x" * 63 + b"\n"
 BLOCK = LINES * 1024  # 64 KiB
-
-
-class Paper:
-    """A sink that can be made to stand still, or to fail."""
-
-    why_slow = "this paper takes them too slowly"
-    is_terminal = False
-    is_live = False
-
-    def __init__(self) -> None:
-        self.written: list[Chunk] = []
-        self.reopened = 0
-        self.is_full = False
-        self.goes = threading.Event()
-        self.goes.set()
-
-    def write(self, chunk: Chunk) -> int:
-        self.goes.wait()
-        if self.is_full:
-            return chunk.count
-        self.written.append(chunk)
-        return 0
-
-    def reopen(self) -> None:
-        self.reopened += len(self.written)
-
-    def settle(self) -> None:
-        pass
-
-    def close(self) -> None:
-        self.written.append(printed("end"))
-
-    def words(self) -> list[str]:
-        return [chunk.data.decode().strip() for chunk in self.written if chunk.origin.role == KINGPIN]
-
-    def count(self, role: str) -> int:
-        return sum(chunk.count for chunk in self.written if chunk.origin.role == role)
 
 
 @pytest.fixture
@@ -66,10 +28,6 @@ def writer(paper: Paper) -> Iterator[Writer]:
     yield writer
     paper.goes.set()
     writer.close()
-
-
-def printed(role: str, data: bytes = LINES, is_error: bool = False) -> Chunk:
-    return Chunk(0.0, Origin(role, 0, 42, is_error, 36), data, data.count(b"\n"))
 
 
 def put_until(writer: Writer, role: str, question: Callable[[], bool]) -> int:

@@ -1,0 +1,64 @@
+"""Where a mobster is blocked: asked once for all who want to know, and answered in any case."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from mob.core.decisions import Answer
+from mob.kingpin.processes.stacks import Stacks
+from mob.wire import messages as m
+from mob.wire.frames import FrameDecoder
+from tests.kingpin.members import LIMIT
+from tests.kingpin.offices import Office
+
+
+@pytest.fixture
+def stacks(office: Office) -> Stacks:
+    room = office.room
+    return Stacks(room.reactor, office.crew, room.connections, office.console, office.fork_client, room.kept.carry_out)
+
+
+def asked(office: Office) -> int:
+    """How many questions have come to the liveness thread."""
+    office.room.reactor.flush()
+    found: list[Any] = []
+    try:
+        for payload in FrameDecoder(LIMIT).feed(office.liveness.sock.recv(LIMIT)):
+            found += m.decode_heed(payload)
+    except BlockingIOError:
+        pass
+    return sum(isinstance(each, m.Inspect) for each in found)
+
+
+def test_all_who_ask_get_the_one_answer(stacks: Stacks, office: Office) -> None:
+    for number in (4, 5):
+        stacks.ask(office.uid, (9, number))
+    assert asked(office) == 1
+    stacks.handle_inspection(office.uid, "in foo, line 3")
+    assert office.room.kept.decisions == [Answer((9, number), text="in foo, line 3") for number in (4, 5)]
+    stacks.handle_inspection(office.uid, "in foo, line 4")
+    assert len(office.room.kept.decisions) == 2
+    stacks.ask(office.uid, (9, 6))
+    assert asked(office) == 1
+
+
+def test_one_that_ends_meanwhile(stacks: Stacks, office: Office) -> None:
+    stacks.ask(office.uid, (9, 4))
+    stacks.handle_exited(office.uid)
+    assert office.room.kept.decisions == [Answer((9, 4), error="it has ended before it could say where it stands.")]
+
+
+def test_of_one_that_is_not_there(stacks: Stacks, office: Office) -> None:
+    office.room.client(50)
+    for uid in (50, 99):
+        stacks.ask(uid, (9, 4))
+    assert office.room.kept.decisions == [Answer((9, 4), error="there is no such mobster any more.")] * 2
+
+
+def test_one_that_is_to_be_killed_is_asked_and_nobody_is_answered(stacks: Stacks, office: Office) -> None:
+    stacks.inspect(office.uid)
+    assert asked(office) == 1
+    stacks.handle_inspection(office.uid, "in foo, line 3")
+    assert office.room.kept.decisions == []
