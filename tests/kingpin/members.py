@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any
 
@@ -18,7 +18,7 @@ LIMIT = 1 << 20
 
 
 @contextmanager
-def reactor_by_hand() -> Iterator[Reactor]:
+def reactor_by_hand() -> Generator[Reactor]:
     """A reactor whose loop does not run by itself: `poll` reads and writes what can be, `turn` does all of a turn."""
     reactor = Reactor(asyncio.new_event_loop())
     reactor.claim()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 import pytest
@@ -21,7 +21,7 @@ def launches(office: Office) -> Launches:
 
 
 @contextmanager
-def free_descriptors(count: int) -> Iterator[None]:
+def free_descriptors(count: int) -> Generator[None]:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     next_one = os.dup(0)
     os.close(next_one)
