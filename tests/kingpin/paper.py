@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import threading
 
-from mob.kingpin.output.lines import KINGPIN, Chunk, Origin
+from mob.kingpin.output.lines import KINGPIN, Origin, OutputChunk
 
 LINES = b"x" * 63 + b"\n"
 
 
-def printed(role: str, data: bytes = LINES, is_error: bool = False) -> Chunk:
-    return Chunk(0.0, Origin(role, 0, 42, is_error, 36), data, data.count(b"\n"))
+def printed(role: str, data: bytes = LINES, is_error: bool = False) -> OutputChunk:
+    return OutputChunk(0.0, Origin(role, 0, 42, is_error, 36), data, data.count(b"\n"))
 
 
 class Paper:
@@ -21,13 +21,13 @@ class Paper:
     is_live = False
 
     def __init__(self) -> None:
-        self.written: list[Chunk] = []
+        self.written: list[OutputChunk] = []
         self.reopened = 0
         self.is_full = False
         self.goes = threading.Event()
         self.goes.set()
 
-    def write(self, chunk: Chunk) -> int:
+    def write(self, chunk: OutputChunk) -> int:
         self.goes.wait()
         if self.is_full:
             return chunk.count

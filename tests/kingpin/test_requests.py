@@ -12,7 +12,7 @@ from mob.core.decisions import Answer, Decision, Tell, Ticket
 from mob.core.registry import Registry
 from mob.kingpin.connections import Connection
 from mob.kingpin.measured import Measured
-from mob.kingpin.output.lines import Chunk, Origin
+from mob.kingpin.output.lines import Origin, OutputChunk
 from mob.kingpin.processes.post_mortems import PostMortems
 from mob.kingpin.processes.stacks import Stacks
 from mob.kingpin.requests import RequestHandler, refuse
@@ -99,7 +99,7 @@ def test_lines_are_followed_until_it_is_enough(counter: Counter) -> None:
     followers = counter.office.console.followers
 
     def print_line(text: bytes) -> list[Any]:
-        followers.handle_chunk(Chunk(1.0, Origin("back", 0, 101, False, 36), text, 1))
+        followers.handle_chunk(OutputChunk(1.0, Origin("back", 0, 101, False, 36), text, 1))
         return counter.client.heard()
 
     print_line(b"before\n")

@@ -24,7 +24,7 @@ from mob.cli.output import echo
 from mob.client import Client
 from mob.core.printable import json_printable, plain, printable_bytes
 from mob.errors import MobError
-from mob.kingpin.output.lines import BOLD, COLORS, KINGPIN, Chunk, Form, Origin, as_json, as_painted_text, as_text
+from mob.kingpin.output.lines import BOLD, COLORS, KINGPIN, Form, Origin, OutputChunk, as_json, as_painted_text, as_text
 from mob.wire.messages import Line
 
 LAST = 50
@@ -200,10 +200,10 @@ def _from(machine: str, text: bytes) -> bytes:
     return text.rstrip()[:-1] + b',"node":' + msgspec.json.encode(machine) + b"}\n"
 
 
-def _chunk(line: Line, color_of: Callable[[str], int]) -> Chunk:
+def _chunk(line: Line, color_of: Callable[[str], int]) -> OutputChunk:
     role = line.role or KINGPIN  # nobody's: what was left out
     origin = Origin(role, line.index, line.pid or os.getpid(), line.is_error, color_of(role))
-    return Chunk(line.at, origin, f"{line.text}\n".encode(errors="replace"), 1)
+    return OutputChunk(line.at, origin, f"{line.text}\n".encode(errors="replace"), 1)
 
 
 def _colors(app: Client) -> Callable[[str], int]:

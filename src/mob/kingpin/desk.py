@@ -36,9 +36,9 @@ from mob.wire import messages as m
 from mob.wire.frames import frame
 
 BACKLOG = 128
-SETTLED = 1.0
+LISTEN_TIMEOUT = 1.0
 """Seconds in which another start of the same app, which has the name, begins to listen."""
-LOOK = 0.05
+POLL_INTERVAL = 0.05
 """Seconds between two looks whether it does."""
 
 
@@ -176,7 +176,7 @@ def _bound(address: str) -> socket.socket | None:
 
 def _stranger_at(name: str, address: str) -> Holder | None:
     """Return who has the address; None if that is not known. `AppRunning` if it is an app of this user."""
-    until = monotonic() + SETTLED
+    until = monotonic() + LISTEN_TIMEOUT
     while True:
         holder = holder_of(address)
         if holder is not None and holder.user == os.getuid():
@@ -186,7 +186,7 @@ def _stranger_at(name: str, address: str) -> Holder | None:
             raise _already_running(name, 0)
         if holder is not None or monotonic() > until:
             return holder
-        sleep(LOOK)  # it may be another start of this app, which is about to listen: no event tells of that
+        sleep(POLL_INTERVAL)  # it may be another start of this app, which is about to listen: no event tells of that
 
 
 def _already_running(name: str, pid: int) -> AppRunning:

@@ -19,7 +19,7 @@ from mob.rim.lasting import carry_on
 from mob.rim.processes import start_thread
 from mob.rim.reactor import Reactor
 
-LOOK = 0.5
+POLL_INTERVAL = 0.5
 """Seconds between two questions to the loop."""
 STANDSTILL = 1.0
 """Seconds without an answer after which it stands still."""
@@ -51,15 +51,15 @@ class Watchdog:
 
     def _watch(self) -> None:
         self._looked = monotonic()
-        while not self._closing.wait(LOOK):
+        while not self._closing.wait(POLL_INTERVAL):
             carry_on(self._look, None)
 
     def _look(self) -> None:
         now = monotonic()
-        if now - self._looked > LOOK + STANDSTILL / 2:
+        if now - self._looked > POLL_INTERVAL + STANDSTILL / 2:
             self._seen = now  # this thread was late too: all of the process stood still
         self._looked, seen, since = now, self._seen, self._since
-        if not since and now - seen > LOOK + STANDSTILL:
+        if not since and now - seen > POLL_INTERVAL + STANDSTILL:
             self._since = seen
             self._say(f"this Kingpin has stood still for {now - seen:.1f} s, here:\n{self._stack()}")
         elif since and now - seen < STANDSTILL:

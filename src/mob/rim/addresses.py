@@ -32,7 +32,7 @@ _LISTENER = re.compile(
 """A line of /proc/net/unix: the inode, the address, the user and the app. What names no app is no app."""
 
 
-class Desk(msgspec.Struct, frozen=True):
+class FoundDesk(msgspec.Struct, frozen=True):
     """Where a running app can be reached."""
 
     user: int
@@ -95,13 +95,13 @@ def holder_of(address: str | bytes) -> Holder | None:
             return None
 
 
-def desks(app: str | None = None, user: int | None = None) -> list[Desk]:
+def desks(app: str | None = None, user: int | None = None) -> list[FoundDesk]:
     """Return the desks of the apps that run on this machine, of all users, or of this app or user only.
 
     Only those that belong to the user they name: what others have bound under such a name is left out. Where the system
     does not tell, those of this user. `OSError` if the system shows no sockets.
     """
-    found: dict[str, Desk] = {}
+    found: dict[str, FoundDesk] = {}
     for inode, each in _claimed():
         if app in (None, each.app) and user in (None, each.user) and each.address not in found:
             desk = _believed(each, inode)
@@ -121,25 +121,25 @@ def all_apps() -> set[tuple[int, str]]:
     return {(desk.user, desk.app) for desk in desks()}
 
 
-def _claimed() -> Iterator[tuple[int, Desk]]:
+def _claimed() -> Iterator[tuple[int, FoundDesk]]:
     """Yield what listens under the name of an app, each with its inode: anybody may have bound it."""
     if LINUX:
         lines = Path("/proc/net/unix").read_bytes().decode("utf-8", "replace").split("\n")
         for each in filter(None, map(_LISTENER.fullmatch, lines)):
-            yield int(each[1]), Desk(int(each[3]), each[4], f"\0{each[2]}")
+            yield int(each[1]), FoundDesk(int(each[3]), each[4], f"\0{each[2]}")
         return
     user = os.getuid()
     prefix = f"mob-{user}-"
     for path in Path(tempfile.gettempdir()).glob(prefix + "*"):
-        yield 0, Desk(user, path.name[len(prefix) :], str(path))
+        yield 0, FoundDesk(user, path.name[len(prefix) :], str(path))
 
 
-_proven: dict[tuple[int, str], Desk] = {}
+_proven: dict[tuple[int, str], FoundDesk] = {}
 """What was believed before, by inode and address: who listens on a socket cannot change, and a look wakes a Kingpin."""
 MOST_PROVEN = 1000
 
 
-def _believed(desk: Desk, inode: int) -> Desk | None:
+def _believed(desk: FoundDesk, inode: int) -> FoundDesk | None:
     if not LINUX:
         return desk
     if (known := _proven.get((inode, desk.address))) is not None:

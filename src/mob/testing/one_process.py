@@ -23,7 +23,7 @@ from mob.errors import PlanError
 from mob.kingpin.desk import Desk
 from mob.kingpin.kingpin import Kingpin
 from mob.kingpin.output.console import Console
-from mob.kingpin.output.lines import Chunk, as_text
+from mob.kingpin.output.lines import OutputChunk, as_text
 from mob.kingpin.processes.fork_client import ForkClient
 from mob.mobster import api
 from mob.peer.peer import Peer
@@ -53,7 +53,7 @@ class Printed:
     def __init__(self, lines: Lines) -> None:
         self._lines = lines
 
-    def write(self, chunk: Chunk) -> int:
+    def write(self, chunk: OutputChunk) -> int:
         """Keeps them; none is lost."""
         self._lines.add(as_text(chunk).decode(errors="replace").splitlines())
         return 0

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from mob.kingpin.output.followers import RECENT_BYTES, RECENT_LINES, Recent
-from mob.kingpin.output.lines import Chunk, Origin
+from mob.kingpin.output.lines import Origin, OutputChunk
 from mob.wire import messages as m
 
 
-def printed(data: bytes, role: str = "back", index: int = 0, pid: int = 42) -> Chunk:
-    return Chunk(1.0, Origin(role, index, pid, False, 36), data, data.count(b"\n"))
+def printed(data: bytes, role: str = "back", index: int = 0, pid: int = 42) -> OutputChunk:
+    return OutputChunk(1.0, Origin(role, index, pid, False, 36), data, data.count(b"\n"))
 
 
 def texts(recent: Recent, last: int, role: str = "", index: int = -1, pid: int = 0) -> list[str]:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from mob.kingpin.output import lines
-from mob.kingpin.output.lines import Chunk, Origin
+from mob.kingpin.output.lines import Origin, OutputChunk
 
 BACK = Origin("back", 2, 4242, False, 36)
 KINGPIN = Origin(lines.KINGPIN, 0, 1, True, lines.BOLD)
@@ -22,8 +22,8 @@ OURS: dict[str, Any] = {
 }
 
 
-def chunk(data: bytes, origin: Origin = BACK) -> Chunk:
-    return Chunk(1.5, origin, data, data.count(b"\n"))
+def chunk(data: bytes, origin: Origin = BACK) -> OutputChunk:
+    return OutputChunk(1.5, origin, data, data.count(b"\n"))
 
 
 @pytest.mark.parametrize(
@@ -35,7 +35,7 @@ def chunk(data: bytes, origin: Origin = BACK) -> Chunk:
     ],
 )
 @pytest.mark.parametrize("data", [b"\n", b"one\n", b"one\n\ntwo\n", b"\xff\r\n"])
-def test_every_line_has_the_prefix(form: Callable[[Chunk], bytes], prefix: bytes, data: bytes) -> None:
+def test_every_line_has_the_prefix(form: Callable[[OutputChunk], bytes], prefix: bytes, data: bytes) -> None:
     assert form(chunk(data)) == b"".join(prefix + line + b"\n" for line in data[:-1].split(b"\n"))
 
 

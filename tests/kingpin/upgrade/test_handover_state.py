@@ -14,7 +14,7 @@ from mob.core.registry import Past
 from mob.kingpin.connections import ConnectionState
 from mob.kingpin.output.console import ConsoleState
 from mob.kingpin.output.followers import FollowerState
-from mob.kingpin.output.lines import Chunk, Origin
+from mob.kingpin.output.lines import Origin, OutputChunk
 from mob.kingpin.output.pipes import PipeState
 from mob.kingpin.processes.fork_client import ForkClientState
 from mob.kingpin.processes.ports import ListenerState, PortsState
@@ -28,7 +28,7 @@ from tests.core.world import plan, started
 
 def state() -> HandoverState:
     world = started("back*2", "front")
-    chunk = Chunk(1.5, Origin("back", 0, 101, False, 36), b"one\n\xff\n", 2)
+    chunk = OutputChunk(1.5, Origin("back", 0, 101, False, 36), b"one\n\xff\n", 2)
     return HandoverState(
         snapshot=snapshot.take(world.supervisor),
         past=Past(1000.0, {}, {"back": 2}, {}, [], []),

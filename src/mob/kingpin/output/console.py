@@ -21,7 +21,7 @@ from time import monotonic
 import msgspec
 
 from mob.kingpin.output.followers import Followers, FollowerState
-from mob.kingpin.output.lines import COLORS, Chunk, Origin
+from mob.kingpin.output.lines import COLORS, Origin, OutputChunk
 from mob.kingpin.output.pipes import Pipe, PipeState
 from mob.kingpin.output.writer import Sink, Source, Writer, sink_of, word
 from mob.plan import Logs
@@ -47,7 +47,7 @@ class ConsoleState(msgspec.Struct, frozen=True):
     pipes: list[PipeState]
     last_lines: dict[int, list[bytes]]
     """What each mobster has printed last."""
-    recent: list[Chunk]
+    recent: list[OutputChunk]
     dropped: int
     """Lines that could not be written, in all."""
     lost: list[tuple[Source, int]]
@@ -236,7 +236,7 @@ class Console:
         """Has a line without an end shown; on a terminal, one that is empty now is taken away."""
         is_taken = source.origin.is_error and source.uid in self._taken
         if not is_taken and (source.shown or self._writer.is_live):
-            self._writer.put(Chunk(time.time(), source.origin, source.shown + b"\n", 1, is_partial=True))
+            self._writer.put(OutputChunk(time.time(), source.origin, source.shown + b"\n", 1, is_partial=True))
 
     def _pass_on(self, source: Pipe, lines: bytes, shown: bytes) -> None:
         """Hands lines on; the first may have been `shown` already, where it cannot be rewritten."""
@@ -244,7 +244,7 @@ class Console:
         if taken is not None and source.origin.is_error:
             taken += lines[:-1].decode(errors="replace").split("\n")
             return
-        chunk = Chunk(time.time(), source.origin, lines, lines.count(b"\n"))
+        chunk = OutputChunk(time.time(), source.origin, lines, lines.count(b"\n"))
         latest = lines[:-1].rsplit(b"\n", LAST_LINES)[-LAST_LINES:]
         self._last.setdefault(source.uid, deque(maxlen=LAST_LINES)).extend(line[:LAST_LENGTH] for line in latest)
         self.followers.handle_chunk(chunk)

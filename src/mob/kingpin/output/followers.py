@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 import msgspec
 
-from mob.kingpin.output.lines import Chunk, Origin
+from mob.kingpin.output.lines import Origin, OutputChunk
 from mob.rim.link import Link
 from mob.wire import messages as m
 
@@ -32,14 +32,14 @@ class Recent:
     """The latest lines of the app."""
 
     def __init__(self) -> None:
-        self._chunks: deque[Chunk] = deque()
+        self._chunks: deque[OutputChunk] = deque()
         self._lines = 0
         self._bytes = 0
 
     def __repr__(self) -> str:
         return f"<Recent {self._lines} lines>"
 
-    def add(self, chunk: Chunk) -> None:
+    def add(self, chunk: OutputChunk) -> None:
         """Keeps it, and forgets what is too old."""
         chunks = self._chunks
         chunks.append(chunk)
@@ -61,7 +61,7 @@ class Recent:
                 found.extendleft(reversed(list(_lines(chunk))[-missing:]))
         return list(found)
 
-    def chunks(self) -> list[Chunk]:
+    def chunks(self) -> list[OutputChunk]:
         """All that is kept."""
         return list(self._chunks)
 
@@ -88,7 +88,7 @@ class Follower:
     def __repr__(self) -> str:
         return f"<Follower {self.uid}, {self.dropped} lines behind>"
 
-    def offer(self, chunk: Chunk, is_held: bool) -> None:
+    def offer(self, chunk: OutputChunk, is_held: bool) -> None:
         """Sends the lines of a chunk, or drops them."""
         if is_held or self._link.unsent_bytes > UNSENT:
             self.dropped += chunk.count
@@ -136,7 +136,7 @@ class Followers:
     def __repr__(self) -> str:
         return f"<Followers {len(self._followers)}, {self.recent}>"
 
-    def handle_chunk(self, chunk: Chunk) -> None:
+    def handle_chunk(self, chunk: OutputChunk) -> None:
         """Something was printed."""
         self.recent.add(chunk)
         if self._followers:
@@ -191,7 +191,7 @@ def _is_wanted(follow: m.Follow, origin: Origin) -> bool:
     return not follow.pid or follow.pid == origin.pid
 
 
-def _lines(chunk: Chunk) -> Iterator[m.Line]:
+def _lines(chunk: OutputChunk) -> Iterator[m.Line]:
     origin = chunk.origin
     for line in chunk.data[:-1].split(b"\n"):
         yield m.Line(chunk.at, origin.role, origin.index, origin.pid, origin.is_error, line.decode(errors="replace"))

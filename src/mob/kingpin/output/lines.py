@@ -35,7 +35,7 @@ class Origin(msgspec.Struct, frozen=True, gc=False):
         return "mob" if self.role == KINGPIN else f"{self.role}.{self.index}"
 
 
-class Chunk(msgspec.Struct, frozen=True, gc=False):
+class OutputChunk(msgspec.Struct, frozen=True, gc=False):
     """Whole lines, each with its end."""
 
     at: float
@@ -48,37 +48,37 @@ class Chunk(msgspec.Struct, frozen=True, gc=False):
     """Whether it is the beginning of a line that has no end yet; it comes again with its end."""
 
 
-Form = Callable[[Chunk], bytes]
+Form = Callable[[OutputChunk], bytes]
 """How lines are written: the bytes of a chunk."""
 
 
-def as_text(chunk: Chunk) -> bytes:
+def as_text(chunk: OutputChunk) -> bytes:
     """Each line with a prefix.
 
-    >>> as_text(Chunk(0.0, Origin("back", 2, 4242, False, 36), b"one\\ntwo\\n", 2))
+    >>> as_text(OutputChunk(0.0, Origin("back", 2, 4242, False, 36), b"one\\ntwo\\n", 2))
     b'back.2 4242 | one\\nback.2 4242 | two\\n'
     """
     return _prefixed(chunk, f"{_who(chunk.origin)} | ")
 
 
-def as_painted_text(chunk: Chunk) -> bytes:
+def as_painted_text(chunk: OutputChunk) -> bytes:
     """Each line with a prefix in colour."""
     return _prefixed(chunk, f"\x1b[{chunk.origin.color}m{_who(chunk.origin)}{RESET} | ")
 
 
-def as_dated_text(chunk: Chunk) -> bytes:
+def as_dated_text(chunk: OutputChunk) -> bytes:
     """Each line with the time and a prefix.
 
-    >>> as_dated_text(Chunk(0.0, Origin("back", 2, 4242, False, 36), b"one\\n", 1))
+    >>> as_dated_text(OutputChunk(0.0, Origin("back", 2, 4242, False, 36), b"one\\n", 1))
     b'1970-01-01T00:00:00.000Z back.2 4242 | one\\n'
     """
     return _prefixed(chunk, f"{utc(chunk.at, 'milliseconds')} {_who(chunk.origin)} | ")
 
 
-def as_json(chunk: Chunk) -> bytes:
+def as_json(chunk: OutputChunk) -> bytes:
     """Each line as an object; one that is an object keeps its fields.
 
-    >>> as_json(Chunk(0.0, Origin("back", 2, 4242, True, 36), b"one\\n", 1)).decode()  # doctest: +ELLIPSIS
+    >>> as_json(OutputChunk(0.0, Origin("back", 2, 4242, True, 36), b"one\\n", 1)).decode()  # doctest: +ELLIPSIS
     '{"time":"1970-01-01T00:00:00.000000Z","role":"back","index":2,...,"stream":"stderr","message":"one"}\\n'
     """
     origin = chunk.origin
@@ -130,7 +130,7 @@ def _who(origin: Origin) -> str:
     return origin.name if origin.role == KINGPIN else f"{origin.name} {origin.pid}"
 
 
-def _prefixed(chunk: Chunk, prefix: str) -> bytes:
+def _prefixed(chunk: OutputChunk, prefix: str) -> bytes:
     start = prefix.encode()
     if chunk.origin.role == KINGPIN:  # a word of several lines is one
         return start + chunk.data

@@ -25,9 +25,9 @@ from mob.kingpin.output.bottom import Bottom
 from mob.kingpin.output.lines import (
     BOLD,
     KINGPIN,
-    Chunk,
     Form,
     Origin,
+    OutputChunk,
     as_dated_text,
     as_json,
     as_painted_text,
@@ -42,10 +42,12 @@ from mob.rim.standard import is_terminal
 WAITING_LIMIT = 16 * 1024 * 1024
 SHARE = 64 * 1024
 """Bytes that each may have in the queue even if it is full."""
-FLUSHED = 1.0
-SETTLED = 0.2
-CLOSED = 5.0
-
+FLUSH_TIMEOUT = 1.0
+"""Seconds in which what waits is written before another program takes over."""
+SETTLE_TIMEOUT = 0.2
+"""The same, before a debugger gets the terminal."""
+CLOSE_TIMEOUT = 5.0
+"""Seconds in which what waits is written at the end."""
 
 Source = tuple[str, bool]
 """Who has printed, and whether for stderr."""
@@ -59,7 +61,7 @@ class Sink(Protocol):
     is_live: bool
     """Whether a line that is shown can be rewritten."""
 
-    def write(self, chunk: Chunk) -> int:
+    def write(self, chunk: OutputChunk) -> int:
         """Writes lines; how many of them could not be."""
         ...
 
@@ -76,7 +78,7 @@ class Sink(Protocol):
         ...
 
 
-class Terminal:
+class StandardStreams:
     """Standard output and standard error of the Kingpin, whatever those are.
 
     A terminal gets nothing of what others have written but text and colours, unless the plan asks for all (`raw`). A
@@ -95,9 +97,9 @@ class Terminal:
         self.is_live = form is not as_json and not is_dumb and all(map(is_terminal, self._streams))
 
     def __repr__(self) -> str:
-        return f"<Terminal {self._form.__name__}{', live' if self.is_live else ''}>"
+        return f"<StandardStreams {self._form.__name__}{', live' if self.is_live else ''}>"
 
-    def write(self, chunk: Chunk) -> int:
+    def write(self, chunk: OutputChunk) -> int:
         """Never fails: if nobody reads any more, the app goes on."""
         self._put(self._rewriting(chunk) if self.is_live else self._formed(chunk), chunk.origin.is_error)
         return 0
@@ -116,7 +118,7 @@ class Terminal:
             stream.buffer.write(data)
             stream.buffer.flush()
 
-    def _rewriting(self, chunk: Chunk) -> bytes:
+    def _rewriting(self, chunk: OutputChunk) -> bytes:
         """The lines, above those that have no end yet."""
         data = self._formed(chunk)
         if not (self._bottom or chunk.is_partial):
@@ -128,7 +130,7 @@ class Terminal:
             width, height = os.get_terminal_size(self._streams[1].fileno())
         return self._bottom.around(b"" if chunk.is_partial else data, width or 80, height or 24)
 
-    def _formed(self, chunk: Chunk) -> bytes:
+    def _formed(self, chunk: OutputChunk) -> bytes:
         """The lines in their form, as this stream may have them."""
         if not self._cleans[chunk.origin.is_error]:
             return self._form(chunk)
@@ -146,9 +148,9 @@ class File:
     is_terminal = False
     is_live = False
 
-    def __init__(self, logs: Logs, form: Form, terminal: Terminal) -> None:
+    def __init__(self, logs: Logs, form: Form, streams: StandardStreams) -> None:
         self._form = form
-        self._terminal = terminal
+        self._streams = streams
         self._has_terminal = is_terminal(sys.stderr)
         self._file = LogFile(logs)
         self._told = ""
@@ -159,10 +161,10 @@ class File:
     def __repr__(self) -> str:
         return f"<File {self._file}>"
 
-    def write(self, chunk: Chunk) -> int:
+    def write(self, chunk: OutputChunk) -> int:
         """Writes lines; how many of them could not be. Why is said once, on the terminal."""
         if self._has_terminal and chunk.origin.role == KINGPIN:
-            self._terminal.write(chunk)
+            self._streams.write(chunk)
         data = self._form(chunk)
         lost = data[self._file.write(data) :].count(b"\n")
         self._tell()
@@ -183,28 +185,28 @@ class File:
     def _tell(self) -> None:
         problem = self._file.problem
         if problem and not self._told:
-            self._terminal.write(word(f"{problem}. The app goes on; what it prints is lost until that is mended."))
+            self._streams.write(word(f"{problem}. The app goes on; what it prints is lost until that is mended."))
         elif self._told and not problem:
-            self._terminal.write(word(f"{self._file.path} can be written again."))
+            self._streams.write(word(f"{self._file.path} can be written again."))
         self._told = problem
         if self._file.remark != self._remarked:
             self._remarked = self._file.remark
-            self._terminal.write(word(self._remarked))
+            self._streams.write(word(self._remarked))
 
 
-def word(text: str, is_error: bool = True) -> Chunk:
+def word(text: str, is_error: bool = True) -> OutputChunk:
     """A word of the Kingpin's own; on stderr, unless it stands for what was to be on stdout."""
     data = f"{text}\n".encode(errors="replace")
-    return Chunk(time.time(), Origin(KINGPIN, 0, os.getpid(), is_error, BOLD), data, data.count(b"\n"))
+    return OutputChunk(time.time(), Origin(KINGPIN, 0, os.getpid(), is_error, BOLD), data, data.count(b"\n"))
 
 
 def sink_of(logs: Logs, color: bool) -> Sink:
     """Where the plan wants it."""
     if logs.format == "json":
-        terminal = Terminal(as_json, logs.raw)
-        return File(logs, as_json, terminal) if logs.file else terminal
-    terminal = Terminal(as_painted_text if color else as_text, logs.raw)
-    return File(logs, as_dated_text, terminal) if logs.file else terminal
+        streams = StandardStreams(as_json, logs.raw)
+        return File(logs, as_json, streams) if logs.file else streams
+    streams = StandardStreams(as_painted_text if color else as_text, logs.raw)
+    return File(logs, as_dated_text, streams) if logs.file else streams
 
 
 class Writer:
@@ -212,7 +214,7 @@ class Writer:
 
     def __init__(self, sink: Sink) -> None:
         self._sink = sink
-        self._queue: deque[Chunk | Callable[[], None]] = deque()  # or what the sink is to do then
+        self._queue: deque[OutputChunk | Callable[[], None]] = deque()  # or what the sink is to do then
         self._waiting = 0
         self._shares: Counter[Source] = Counter()  # bytes that wait, by who has printed them
         self._flooding: set[Source] = set()
@@ -234,7 +236,7 @@ class Writer:
         """Whether a line that is shown can be rewritten."""
         return self._sink.is_live
 
-    def put(self, chunk: Chunk) -> None:
+    def put(self, chunk: OutputChunk) -> None:
         """Has it written, or drops it."""
         source = _source_of(chunk)
         with self._wake:
@@ -253,7 +255,7 @@ class Writer:
         """Writes what is there, and from now on nothing to a terminal; what comes waits, within the same bounds."""
         if self._sink.is_terminal:
             self.settle()
-            self.wait_empty(SETTLED)
+            self.wait_empty(SETTLE_TIMEOUT)
             with self._wake:
                 self._is_held = True
 
@@ -276,7 +278,7 @@ class Writer:
             self._queue.append(action)
             self._wake.notify()
 
-    def wait_empty(self, seconds: float = FLUSHED) -> None:
+    def wait_empty(self, seconds: float = FLUSH_TIMEOUT) -> None:
         """Waits until all is written, so long at most."""
         with self._wake:
             self._wake.wait_for(lambda: not self._queue and not self._is_writing, seconds)
@@ -286,9 +288,9 @@ class Writer:
         with self._wake:
             lost = self._dropped + self._unwritten
             for chunk in self._queue:
-                if isinstance(chunk, Chunk):
+                if isinstance(chunk, OutputChunk):
                     lost[_source_of(chunk)] += chunk.count
-            waiting = sum(chunk.count for chunk in self._queue if isinstance(chunk, Chunk))
+            waiting = sum(chunk.count for chunk in self._queue if isinstance(chunk, OutputChunk))
             return self.dropped + waiting, list(lost.items())
 
     def take_over(self, dropped: int, lost: Iterable[tuple[Source, int]]) -> None:
@@ -304,7 +306,7 @@ class Writer:
             self._closing = True
             self._is_held = False
             self._wake.notify()
-        self._thread.join(timeout=CLOSED)
+        self._thread.join(timeout=CLOSE_TIMEOUT)
         if not self._thread.is_alive():
             self._sink.close()
 
@@ -318,7 +320,7 @@ class Writer:
             return True
         return False
 
-    def _enqueue(self, chunk: Chunk) -> None:
+    def _enqueue(self, chunk: OutputChunk) -> None:
         self._queue.append(chunk)
         self._waiting += len(chunk.data)
         self._shares[_source_of(chunk)] += len(chunk.data)
@@ -333,7 +335,7 @@ class Writer:
         while self._has_more():
             with self._wake:
                 chunk = self._queue.popleft()
-                if isinstance(chunk, Chunk):
+                if isinstance(chunk, OutputChunk):
                     self._waiting -= len(chunk.data)
                     source = _source_of(chunk)
                     self._shares[source] -= len(chunk.data)
@@ -355,8 +357,8 @@ class Writer:
             self._is_writing = bool(self._queue)
             return self._is_writing
 
-    def _write(self, chunk: Chunk | Callable[[], None]) -> None:
-        if not isinstance(chunk, Chunk):
+    def _write(self, chunk: OutputChunk | Callable[[], None]) -> None:
+        if not isinstance(chunk, OutputChunk):
             chunk()
             return
         lost = self._sink.write(chunk)
@@ -372,7 +374,7 @@ class Writer:
                 self._sink.write(word(f"{_lines_of(source, count)} lost: the file could not be written."))
 
 
-def _source_of(chunk: Chunk) -> Source:
+def _source_of(chunk: OutputChunk) -> Source:
     return chunk.origin.name, chunk.origin.is_error
 
 

@@ -19,7 +19,7 @@ from mob.rim.board import Board, mark_of
 from mob.rim.crashes import Crash, Crashes, latest
 from mob.rim.errands import Errands
 
-FLUSHED = 2.0
+FLUSH_TIMEOUT = 2.0
 """Seconds that the disk has at the end for the last reports."""
 
 
@@ -40,7 +40,7 @@ class PostMortems:
 
     def close(self) -> None:
         """Wait for the last reports, for a moment at most."""
-        self._errands.close(FLUSHED)
+        self._errands.close(FLUSH_TIMEOUT)
 
     def look_into(self, uid: int, status: int) -> tuple[str, str]:
         """Return how a mobster has ended, in words, and the export that is to be blamed ("": none)."""

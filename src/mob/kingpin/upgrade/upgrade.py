@@ -71,7 +71,7 @@ _LEFT = os.environ.get(VARIABLE, "")
 """What it says at first; a main script may clear the environment."""
 _is_settled = threading.Event()
 """Whether this program has taken everything over."""
-LOOK = 0.5
+POLL_INTERVAL = 0.5
 """Seconds between two looks of a program on probation whether it is to stop."""
 
 
@@ -260,7 +260,7 @@ def _watch() -> None:
     """Give way to another program if the main script takes too long; a stop that is asked for waits a few seconds."""
     deadline = monotonic() + REHEARSAL
     is_asked = False
-    while not _is_settled.wait(LOOK):
+    while not _is_settled.wait(POLL_INTERVAL):
         if not is_asked and not signal.sigpending().isdisjoint({signal.SIGTERM, signal.SIGINT}):
             is_asked, deadline = True, min(deadline, monotonic() + STOP_TIMEOUT)
         if monotonic() >= deadline:

@@ -18,7 +18,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from mob.mobster.debugger import debugging
-from mob.mobster.debugger.debugging import Hook, Terminal, place_of
+from mob.mobster.debugger.debugging import BorrowedTerminal, Hook, place_of
 
 if TYPE_CHECKING:
     from mob.peer.peer import Peer
@@ -175,11 +175,11 @@ def _asks(peer: Peer, what: str, original: Any) -> Any:
     return ask
 
 
-def _terminal(peer: Peer) -> Terminal | None:
+def _terminal(peer: Peer) -> BorrowedTerminal | None:
     """One to borrow; None where this thread has it already, or where the process is not the mobster any more."""
     if debugging.has_terminal() or peer.context.pid != os.getpid():
         return None
-    return Terminal(peer)
+    return BorrowedTerminal(peer)
 
 
 def _place() -> str:

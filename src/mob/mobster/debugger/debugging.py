@@ -107,11 +107,11 @@ class Hook:
         """The running thread's."""
         if not hasattr(self._own, "debugger"):
             module = importlib.import_module("mob.mobster.debugger.pdb")
-            self._own.debugger = module.Debugger(Terminal(self._peer))
+            self._own.debugger = module.Debugger(BorrowedTerminal(self._peer))
         return self._own.debugger
 
 
-class Terminal:
+class BorrowedTerminal:
     """The Kingpin's terminal, while a debugger of this process has it."""
 
     def __init__(self, peer: Peer) -> None:
@@ -124,7 +124,7 @@ class Terminal:
         self._streams: tuple[Any, Any, Any] | None = None
 
     def __repr__(self) -> str:
-        return f"<Terminal of {self._context.name}, {'here' if self.is_here else 'not here'}>"
+        return f"<BorrowedTerminal of {self._context.name}, {'here' if self.is_here else 'not here'}>"
 
     @property
     def is_here(self) -> bool:

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from mob.mobster.debugger.debugging import Terminal, place_of
+from mob.mobster.debugger.debugging import BorrowedTerminal, place_of
 
 OURS = str(Path(__file__).resolve().parents[1])
 MACHINERY = ("mob", "mob.*", "asyncio", "asyncio.*", "uvloop", "uvloop.*", "threading", "concurrent.*", "contextvars")
@@ -28,7 +28,7 @@ SUSPENDABLE = inspect.CO_COROUTINE | inspect.CO_GENERATOR | inspect.CO_ASYNC_GEN
 class Debugger(pdb.Pdb):
     """The debugger of one thread."""
 
-    def __init__(self, terminal: Terminal) -> None:
+    def __init__(self, terminal: BorrowedTerminal) -> None:
         super().__init__(skip=MACHINERY, nosigint=True)
         self.terminal = terminal
         self._has_left = False  # whether the user has seen enough

@@ -12,7 +12,7 @@ import socket
 import struct
 
 from mob.errors import AppNotRunning, nearest
-from mob.rim.addresses import Desk, address_of, desks, name_in, peer_of, running_apps
+from mob.rim.addresses import FoundDesk, address_of, desks, name_in, peer_of, running_apps
 
 PATIENCE = 10.0
 """Seconds for which a connection to a desk is waited for."""
@@ -31,7 +31,7 @@ def _reach(app: str, user: int) -> socket.socket | None:
     sock = knock_at(address_of(app, user), user)
     if sock is not None:
         return sock
-    found: list[Desk] = []
+    found: list[FoundDesk] = []
     with contextlib.suppress(OSError):
         found = desks(app, user)  # a stranger may have the usual address
     return next((sock for desk in found if (sock := knock_at(desk.address, user)) is not None), None)
