@@ -18,7 +18,7 @@ import mob
 from mob import app as builder, errors
 from mob.app import App
 from mob.errors import MobError, NotInMobster, PlanError
-from mob.kingpin import kingpin
+from mob.kingpin import program
 from mob.mobster import api
 from mob.plan import Plan, RolePlan
 
@@ -188,7 +188,7 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
         ran.plans.append(plan)
         return ran.status
 
-    monkeypatch.setattr(kingpin, "run", run)
+    monkeypatch.setattr(program, "run", run)
     return ran
 
 

@@ -23,7 +23,7 @@ import msgspec
 from mob import plan as plans, serve as serving
 from mob.errors import MobError, NotInMobster, PlanError, nearest
 from mob.hiding import hidden_by
-from mob.kingpin import kingpin
+from mob.kingpin import program
 from mob.plan import Plan, RoleOptions, RolePlan
 from mob.rim import places
 
@@ -324,7 +324,7 @@ class App:
             )
         for url in self._urls:  # not by the mobster: what it prints is a log, which is shown to whoever may read
             print(f"dashboard: {url}", flush=True)
-        status = kingpin.run(self._plan)
+        status = program.run(self._plan)
         if status:
             raise SystemExit(status)
 

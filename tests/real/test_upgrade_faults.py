@@ -20,7 +20,7 @@ MAIN = """
 import linecache, os, signal, sys
 import mob
 from mob.kingpin.upgrade import handover_state, upgrade
-from mob.kingpin import connections, kingpin, manager
+from mob.kingpin import connections, kingpin, manager, program
 from mob.kingpin.output import console, followers, writer
 from mob.kingpin.processes import fork_client, ports
 
@@ -31,7 +31,8 @@ PARTS = (connections, console, followers, fork_client, kingpin, manager, ports, 
 FUNCTIONS = {
     **{part.__file__: {"state", "take_over"} for part in PARTS},
     connections.__file__: {"state", "take_over", "open"},
-    kingpin.__file__: {"_take_over", "take_over", "give", "hush"},
+    kingpin.__file__: {"take_over", "give", "hush"},
+    program.__file__: {"_take_over"},
 }
 CARES = {  # for all the others, and can do nothing that fails
     "handle_exit", "_fail", "_handle_end", "fall_back", "end_probation", "begin_probation", "is_on_probation", "_will",

@@ -17,7 +17,7 @@ import traceback
 from collections.abc import Callable
 from functools import partial
 from time import monotonic
-from typing import Any, NoReturn
+from typing import Any
 
 import msgspec
 import setproctitle
@@ -36,7 +36,6 @@ from mob.kingpin.guests import Guests
 from mob.kingpin.herald import Herald
 from mob.kingpin.manager import Manager
 from mob.kingpin.measured import Measured
-from mob.kingpin.output import logfile
 from mob.kingpin.output.console import Console
 from mob.kingpin.processes.fork_client import ForkClient
 from mob.kingpin.processes.launches import Launches
@@ -47,7 +46,7 @@ from mob.kingpin.processes.terminal import TerminalLender
 from mob.kingpin.requests import RequestHandler, refuse
 from mob.kingpin.shortage import ALL, Shortage
 from mob.kingpin.signals import Signals
-from mob.kingpin.upgrade import handover_state, upgrade
+from mob.kingpin.upgrade import upgrade
 from mob.kingpin.upgrade.handover_state import HandoverState
 from mob.kingpin.upgrade.upgrade import Program, Upgrade
 from mob.kingpin.watchdog import Watchdog
@@ -56,7 +55,6 @@ from mob.rim import openfiles, places, processes
 from mob.rim.board import Board
 from mob.rim.link import CLOSED, Descriptor
 from mob.rim.reactor import Reactor
-from mob.rim.standard import occupy
 from mob.rim.systemd import passed_sockets
 from mob.wire import messages as m
 
@@ -663,45 +661,3 @@ class Kingpin:
     def role_of(self, connection: Connection) -> str:
         """The role of the member at the other end; nothing if it is a client."""
         return self.supervisor.crew.role_of(connection.uid)
-
-
-def run(plan: Plan) -> int:
-    """Runs an app in this process until it has stopped; its exit status. `AppRunning` if one of that name runs."""
-    occupy()  # the main script may have closed them
-    logfile.check(plan.logs)
-    upgrade.rehearse(plan)
-    try:
-        state = upgrade.inherited()
-        if state is None:
-            return Kingpin(plan, Desk.claim(plan.address), Board.make()).run()
-        kingpin, decisions = _take_over(plan, state)
-    except BaseException as error:
-        if upgrade.is_on_probation():
-            upgrade.fall_back(f"the new Kingpin could not take over: {upgrade.text_of(error)}")
-        raise
-    upgrade.end_probation(state)
-    return kingpin.go_on(state, decisions)
-
-
-def go_on(why: str, attempt: int) -> NoReturn:
-    """Goes on with the plan that there was, in the place of a program that was to take over and failed."""
-    try:
-        openfiles.raise_limit(is_told=False)  # the program that failed may have lowered it
-        state = upgrade.inherited()
-        assert state is not None
-        sys.path[:] = state.path
-        kingpin, decisions = _take_over(handover_state.plan_of(state), state)
-        kingpin.command = state.command
-    except BaseException as error:  # noqa: BLE001  whatever it is, it is tried again
-        upgrade.fall_back(f"{why}; the old one could not go on: {upgrade.text_of(error)}", attempt)
-    upgrade.end_probation(state)
-    raise SystemExit(kingpin.go_on(state, decisions, f"{why}; the app goes on with the plan that it had."))
-
-
-def _take_over(plan: Plan, state: HandoverState) -> tuple[Kingpin, list[Decision]]:
-    """Return a Kingpin that has everything that the program before has left, and what it is to do at first."""
-    supervisor, decisions = snapshot.restore(plan, state.snapshot, monotonic(), random.random, processes.is_stopped)
-    desk, board = Desk(plan.address, socket.socket(fileno=state.desk)), Board(state.board)
-    kingpin = Kingpin(plan, desk, board, supervisor)
-    kingpin.take_over(state)
-    return kingpin, decisions

@@ -18,7 +18,7 @@ import msgspec
 
 from mob import app as apps
 from mob.app import App
-from mob.kingpin import kingpin
+from mob.kingpin import program
 from mob.rim import crashes
 from mob.testing.described import Described, amend
 
@@ -41,7 +41,7 @@ def main() -> None:
     threading.Thread(target=_end_with, args=(pipe,), daemon=True).start()
     crashes.keep_in(order.app.name, Path(order.reports))
     if order.app.plan is not None:
-        raise SystemExit(kingpin.run(order.app.plan))
+        raise SystemExit(program.run(order.app.plan))
     apps.before_run.append(partial(_amend, order.app))
     sys.path[0] = str(Path(order.app.script).parent)
     sys.argv = [order.app.script]

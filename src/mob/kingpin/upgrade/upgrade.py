@@ -58,7 +58,7 @@ AGAIN = """
 import os, signal, sys
 sys.path[:] = {path!r}
 try:
-    from mob.kingpin.kingpin import go_on
+    from mob.kingpin.program import go_on
 except Exception as error:
     print(f"mob: the Kingpin cannot go on: {{error}}. Next try in {pause:g} s.", file=sys.stderr, flush=True)
     if signal.sigtimedwait({{signal.SIGTERM, signal.SIGINT}}, {pause}) is not None:

@@ -1,0 +1,63 @@
+"""How a process becomes a Kingpin: it begins an app, or takes the place of the program before it."""
+
+from __future__ import annotations
+
+import random
+import socket
+import sys
+from time import monotonic
+from typing import NoReturn
+
+from mob.core import snapshot
+from mob.core.decisions import Decision
+from mob.kingpin.desk import Desk
+from mob.kingpin.kingpin import Kingpin
+from mob.kingpin.output import logfile
+from mob.kingpin.upgrade import handover_state, upgrade
+from mob.kingpin.upgrade.handover_state import HandoverState
+from mob.plan import Plan
+from mob.rim import openfiles, processes
+from mob.rim.board import Board
+from mob.rim.standard import occupy
+
+
+def run(plan: Plan) -> int:
+    """Run an app in this process until it has stopped; return its status. `AppRunning` if one of that name runs."""
+    occupy()  # the main script may have closed them
+    logfile.check(plan.logs)
+    upgrade.rehearse(plan)
+    try:
+        state = upgrade.inherited()
+        if state is None:
+            return Kingpin(plan, Desk.claim(plan.address), Board.make()).run()
+        kingpin, decisions = _take_over(plan, state)
+    except BaseException as error:
+        if upgrade.is_on_probation():
+            upgrade.fall_back(f"the new Kingpin could not take over: {upgrade.text_of(error)}")
+        raise
+    upgrade.end_probation(state)
+    return kingpin.go_on(state, decisions)
+
+
+def go_on(why: str, attempt: int) -> NoReturn:
+    """Go on with the plan that there was, in the place of a program that was to take over and failed."""
+    try:
+        openfiles.raise_limit(is_told=False)  # the program that failed may have lowered it
+        state = upgrade.inherited()
+        assert state is not None
+        sys.path[:] = state.path
+        kingpin, decisions = _take_over(handover_state.plan_of(state), state)
+        kingpin.command = state.command
+    except BaseException as error:  # noqa: BLE001  whatever it is, it is tried again
+        upgrade.fall_back(f"{why}; the old one could not go on: {upgrade.text_of(error)}", attempt)
+    upgrade.end_probation(state)
+    raise SystemExit(kingpin.go_on(state, decisions, f"{why}; the app goes on with the plan that it had."))
+
+
+def _take_over(plan: Plan, state: HandoverState) -> tuple[Kingpin, list[Decision]]:
+    """Return a Kingpin that has everything that the program before has left, and what it is to do at first."""
+    supervisor, decisions = snapshot.restore(plan, state.snapshot, monotonic(), random.random, processes.is_stopped)
+    desk, board = Desk(plan.address, socket.socket(fileno=state.desk)), Board(state.board)
+    kingpin = Kingpin(plan, desk, board, supervisor)
+    kingpin.take_over(state)
+    return kingpin, decisions
