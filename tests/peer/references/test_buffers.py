@@ -1,0 +1,131 @@
+"""Large buffers between members of one process: who gets the pool, what is looked at, and when memory is free."""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import Any
+
+import pytest
+
+from mob.core.segments import IDLE
+from mob.errors import BadMessage
+from mob.wire import messages as m
+from mob.wire.sharing import LARGE
+from tests.peer.references.members import POOL, Member, Mob
+
+BIG = bytes(range(256)) * (LARGE // 256)
+
+
+def said(mob: Mob) -> list[type]:
+    """The kinds of what is on its way."""
+    return [type(letter.message) for letter in mob.letters]
+
+
+def test_the_pool_goes_in_front_of_the_first_buffer_and_no_other(mob: Mob, two: Any) -> None:
+    sender, receiver = two
+    sender.send(BIG, receiver)
+    sender.send([1, BIG], receiver)
+    assert said(mob) == [m.Pool, m.Message, m.Message]
+    mob.deliver()
+    first, (_, second) = receiver.got
+    assert first == second == BIG
+    assert first.readonly
+    assert mob.sizes() == [{"shared": 2 * LARGE}, {"views": 2}]
+    receiver.got.clear()
+    part = first[7:9]
+    del first
+    mob.settle()
+    assert mob.sizes() == [{"shared": 2 * LARGE}, {"views": 2}]
+    del second, part
+    receiver.references.sweep()
+    assert [letter.message for letter in mob.letters] == [m.Freed({1: 1, 2: 1})]
+    mob.deliver()
+    assert mob.sizes() == [{}, {}]
+
+
+def test_another_link_to_a_member_gets_the_pool_again(mob: Mob, two: Any) -> None:
+    sender, receiver = two
+    sender.send(BIG, receiver)
+    sender.look_up(2).link = "another"
+    sender.send(BIG, receiver)
+    assert said(mob) == [m.Pool, m.Message] * 2
+
+
+def test_to_itself_a_process_sends_no_pool(mob: Mob) -> None:
+    one = mob.join()
+    one.send(BIG, one)
+    assert said(mob) == [m.Message]
+    mob.deliver()
+    assert one.got == [BIG]
+    one.got.clear()
+    one.references.sweep()
+    assert one.sizes == {}
+
+
+def test_a_view_outlives_its_owner_and_no_buffer_is_written_over_while_it_is_looked_at(mob: Mob, two: Any) -> None:
+    sender, receiver = two
+    sender.send(BIG, receiver)
+    for _ in range(3 * POOL // LARGE):
+        sender.send(b"y" * LARGE, receiver)
+        mob.deliver()
+        del receiver.got[1:]
+        mob.settle()
+    mob.lose(sender)
+    assert receiver.got == [BIG]
+
+
+def lose_descriptor(mob: Mob) -> None:
+    """Have the pool arrive without its descriptor, as with too many files open."""
+    letter = mob.letters[0]
+    assert isinstance(letter.message, m.Pool)
+    mob.letters[0] = letter._replace(descriptors=[])
+    os.close(letter.descriptors[0])
+
+
+def test_a_member_without_the_descriptor_asks_again(mob: Mob, two: Any) -> None:
+    sender, receiver = two
+    sender.send(BIG, receiver)
+    lose_descriptor(mob)
+    with pytest.raises(BadMessage, match="could not be given its descriptor"):
+        mob.deliver()
+    mob.settle()
+    assert mob.sizes() == [{}, {}]
+    sender.send(BIG, receiver)
+    assert said(mob) == [m.Pool, m.Message]
+    mob.deliver()
+    assert receiver.got == [BIG]
+
+
+def test_a_pool_that_is_shorter_than_it_says_is_told_of_and_not_mapped(
+    mob: Mob, two: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    sender, receiver = two
+    sender.send(BIG, receiver)
+    mob.letters[0] = mob.letters[0]._replace(message=m.Pool(2 * POOL))
+    with caplog.at_level(logging.ERROR, "mob"), pytest.raises(BadMessage):
+        mob.deliver()
+    assert "the shared memory of member 1 cannot be mapped: it has less than the 2,097,152 bytes" in caplog.text
+
+
+def test_idle_memory_goes_back_to_the_system(mob: Mob) -> None:
+    one = mob.join()
+    one.encoder.encode(BIG, "args")
+    one.references.let_go(one.references.take())
+    memory: Any = one.references.buffers._memory
+    assert bytes(memory.part(0, LARGE)) == BIG
+    for now in (0.0, 1.0, 2 * IDLE):
+        one.references.cool(now)
+    assert not any(memory.part(0, LARGE))
+
+
+def test_what_fails_while_it_is_copied_keeps_no_room(mob: Mob) -> None:
+    one: Member = mob.join()
+
+    def fill(memory: memoryview) -> None:
+        raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        one.references.buffers.share(LARGE, fill)
+    assert one.sizes == {}
+    assert one.references.encoding == {}
