@@ -25,15 +25,15 @@ from mob.wire.sharing import Fill, Place
 
 if TYPE_CHECKING:
     from mob.peer.context import Context
-    from mob.peer.references.protocol import Holder, Holders, Note, Sender
+    from mob.peer.references.protocol import Counterpart, Counterparts, Note, Outlet
 
 
 class Buffers:
     """Both ends of every large buffer that crosses."""
 
-    def __init__(self, context: Context, holders: Holders, note: Note, limit: int) -> None:
+    def __init__(self, context: Context, others: Counterparts, note: Note, limit: int) -> None:
         self._context = context
-        self._holders = holders
+        self._others = others
         self._note = note
         self._lock = Lock()
         self._pool = Pool(limit if IS_AVAILABLE else 0)
@@ -100,7 +100,7 @@ class Buffers:
         self._memory = memory
         return memory
 
-    def hold(self, references: Sequence[Place], holder: Holder, where: Sender) -> None:
+    def hold(self, references: Sequence[Place], holder: Counterpart, where: Outlet) -> None:
         """Count a member as a holder: these are about to be posted to it. On another machine it gets their bytes."""
         if holder.is_distant:
             return
@@ -127,7 +127,7 @@ class Buffers:
 
     # ------------------------------------------------------------------------------------------- receiving
 
-    def handle_pool(self, holder: Holder, descriptors: list[int], size: int) -> None:
+    def handle_pool(self, holder: Counterpart, descriptors: list[int], size: int) -> None:
         """Map the pool of a member. Without its descriptor, which this process could not be given, what lies there
         fails when it is looked at, and nothing else does."""
         self._forget_unmapped(holder.uid)
@@ -187,7 +187,7 @@ class Buffers:
 
     def _ask_again(self, owner: int) -> None:
         """Have a member send its pool once more, with the next large buffer. On whatever thread decodes."""
-        if (holder := self._holders.get(owner)) is not None and holder.link is not None:
+        if (holder := self._others.get(owner)) is not None and holder.link is not None:
             holder.link.post(m.Unpooled())
 
     def handle_unpooled(self, uid: int) -> None:
@@ -213,7 +213,7 @@ class Buffers:
             numbers = counts.setdefault(owner, {})
             numbers[number] = numbers.get(number, 0) + 1
         for owner, numbers in counts.items():
-            holder = self._holders.get(owner)
+            holder = self._others.get(owner)
             if owner == self._context.uid:
                 self.handle_freed(owner, numbers)
             elif holder is not None:

@@ -30,7 +30,7 @@ from mob.wire.refusals import text_of
 
 if TYPE_CHECKING:
     from mob.peer.context import Context
-    from mob.peer.references.protocol import Holder, Note, Sender
+    from mob.peer.references.protocol import Counterpart, Note, Outlet
     from mob.peer.results.call import Call
     from mob.wire.references import Passage
 
@@ -75,7 +75,7 @@ class Descriptors:
                 if isinstance(reference, Handle):
                     self._calls[reference.number] = known
 
-    def hold(self, references: Sequence[Handle], holder: Holder, where: Sender) -> None:
+    def hold(self, references: Sequence[Handle], holder: Counterpart, where: Outlet) -> None:
         """Send the duplicates of handles that are about to be posted there."""
         found = ((handle.number, self._kept.get(handle.number)) for handle in references)
         kept = [(number, descriptor) for number, descriptor in found if descriptor is not None]

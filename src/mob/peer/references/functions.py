@@ -20,7 +20,7 @@ from mob.wire.references import Reference
 
 if TYPE_CHECKING:
     from mob.peer.context import Context
-    from mob.peer.references.protocol import Holder, Holders, Note, Sender
+    from mob.peer.references.protocol import Counterpart, Counterparts, Note, Outlet
     from mob.peer.results.call import Call
 
 CallFunction = Callable[[int, int, Sequence[Any], dict[str, Any]], "Call[Any]"]
@@ -69,12 +69,12 @@ class RemoteFunction:
 class Functions:
     """Both ends of every function that crosses."""
 
-    def __init__(self, context: Context, holders: Holders, note: Note, call: CallFunction) -> None:
+    def __init__(self, context: Context, others: Counterparts, note: Note, call: CallFunction) -> None:
         self._context = context
-        self._holders = holders
+        self._others = others
         self._note = note
         self.call = call
-        self.name_of = holders.name_of
+        self.name_of = others.name_of
         self._lock = Lock()
         self._held: dict[tuple[int, int], weakref.ref[RemoteFunction]] = {}
         self.lent = Lent()
@@ -104,14 +104,14 @@ class Functions:
         self._note(reference, function)
         return reference
 
-    def hold(self, references: Sequence[Reference], holder: Holder, where: Sender) -> None:
+    def hold(self, references: Sequence[Reference], holder: Counterpart, where: Outlet) -> None:
         """Count a member as a holder, here or at their owners: these are about to be posted to it."""
         for reference in references:
             if reference.owner == self._context.uid:
                 with self._lock:
                     self.lent.hold(reference.id, holder.uid)
             else:
-                self._holders.look_up(reference.owner).post(m.Lend(reference.id, holder.uid))
+                self._others.look_up(reference.owner).post(m.Lend(reference.id, holder.uid))
 
     def unpin(self, reference: Reference) -> None:
         """Let go of a reference that was encoded: its messages were posted, or never will be."""
@@ -159,7 +159,7 @@ class Functions:
                 del self._held[owner, number]
             self.borrowed.drop(owner, number, count)
         for owner, counts in self.borrowed.give_back().items():
-            self._holders.look_up(owner).post_lazily(m.Release(counts))
+            self._others.look_up(owner).post_lazily(m.Release(counts))
 
     def handle_release(self, uid: int, counts: dict[int, int]) -> None:
         """Count what a holder gives back."""
@@ -171,7 +171,7 @@ class Functions:
         """Count a member as a holder: another has passed a function on to it."""
         with self._lock:
             self.lent.hold(number, holder)
-        self._holders.look_up(holder)  # if it goes, the function is free
+        self._others.look_up(holder)  # if it goes, the function is free
 
     def owner_gone(self, uid: int) -> None:
         """Free what a member held that has gone."""

@@ -1,7 +1,7 @@
 """What the three kinds of things that cross by reference have in common: functions, large buffers, descriptors.
 
-Each is counted, or kept, by the process that it comes from, until nobody needs it there. `Kind` is all that the
-rest of a peer asks of one; `references` picks the kind of a reference. `Holder` is what a kind asks of another member.
+Each is counted, or kept, by the process that it comes from, until nobody needs it there. `Crossing` is all that is
+asked of a kind; `references` picks the kind of a reference. `Counterpart` is what a kind asks of another member.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Note = Callable[[AnyReference, Any], None]
 """Keep a reference, and what it stands for, with what this thread encodes."""
 
 
-class Sender(Protocol):
+class Outlet(Protocol):
     """A link, or a member to which there is one."""
 
     def post_with(self, message: Any, descriptors: Sequence[Descriptor]) -> None:
@@ -26,7 +26,7 @@ class Sender(Protocol):
         ...
 
 
-class Holder(Sender, Protocol):
+class Counterpart(Outlet, Protocol):
     """A member that holds references, or from which they come."""
 
     @property
@@ -49,10 +49,10 @@ class Holder(Sender, Protocol):
         ...
 
 
-class Holders(Protocol):
+class Counterparts(Protocol):
     """All members that are known here."""
 
-    def get(self, uid: int) -> Holder | None:
+    def get(self, uid: int) -> Counterpart | None:
         """Return the member of that uid, if it is known."""
         ...
 
@@ -60,15 +60,15 @@ class Holders(Protocol):
         """Return the name of a member as people read it."""
         ...
 
-    def look_up(self, uid: int) -> Holder:
+    def look_up(self, uid: int) -> Counterpart:
         """Return the member of that uid; one that is not known is asked for."""
         ...
 
 
-class Kind(Protocol[R]):
+class Crossing(Protocol[R]):
     """The one place for all references of a kind: those that come from this process, and those that came to it."""
 
-    def hold(self, references: Sequence[R], holder: Holder, where: Sender) -> None:
+    def hold(self, references: Sequence[R], holder: Counterpart, where: Outlet) -> None:
         """Count a member as a holder: a message with these references is about to be posted to it, over `where`."""
         ...
 

@@ -1,6 +1,6 @@
 """Everything that crosses by reference: functions, large buffers, sockets and open files, behind one door.
 
-Strategy. What becomes of a reference is known to its kind (`protocol.Kind`): `functions`, `buffers`, `descriptors`.
+Strategy. What becomes of a reference is known to its kind (`protocol.Crossing`): `functions`, `buffers`, `descriptors`.
 This file picks the kind. Encoding a message notes the references in it, by thread, because any thread may encode. The
 thread takes them as the message's *passage*: it is handed over to each receiver just before the message is posted, and
 let go of when all receivers have it, or when nobody will get it.
@@ -24,11 +24,11 @@ from mob.wire.sharing import Place
 
 if TYPE_CHECKING:
     from mob.peer.context import Context
-    from mob.peer.references.protocol import Holder, Holders, Kind, Sender
+    from mob.peer.references.protocol import Counterpart, Counterparts, Crossing, Outlet
     from mob.peer.results.call import Call
     from mob.rim.link import Link
 
-Message = m.Release | m.Lend | m.Pool | m.Unpooled | m.Freed | m.Attached | m.Arrived
+AboutReferences = m.Release | m.Lend | m.Pool | m.Unpooled | m.Freed | m.Attached | m.Arrived
 """What members tell each other of references."""
 
 
@@ -38,15 +38,15 @@ class References:
     def __init__(
         self,
         context: Context,
-        holders: Holders,
+        others: Counterparts,
         shared_memory: int,
         call: CallFunction,
         may_repeat: Callable[[Call[Any]], bool],
     ) -> None:
-        self.functions = Functions(context, holders, self.note, call)
-        self.buffers = Buffers(context, holders, self.note, shared_memory)
+        self.functions = Functions(context, others, self.note, call)
+        self.buffers = Buffers(context, others, self.note, shared_memory)
         self.descriptors = Descriptors(context, self.note, may_repeat)
-        self._kinds: dict[type[AnyReference], Kind[Any]] = {
+        self._kinds: dict[type[AnyReference], Crossing[Any]] = {
             Reference: self.functions,
             Place: self.buffers,
             Handle: self.descriptors,
@@ -109,7 +109,7 @@ class References:
         """Remember the call to which a passage belongs."""
         self.descriptors.accompany(call, passage)
 
-    def hand_over(self, passage: Passage, holder: Holder, where: Sender | None = None) -> None:
+    def hand_over(self, passage: Passage, holder: Counterpart, where: Outlet | None = None) -> None:
         """Count a member as a holder: what has this passage is about to be posted to it.
 
         `where`: the link on which it is posted, if that is a certain one.
@@ -160,7 +160,7 @@ class References:
 
     # ------------------------------------------------------------------------------------- what members say
 
-    def handle(self, link: Link, holder: Holder, message: Message) -> None:
+    def handle(self, link: Link, holder: Counterpart, message: AboutReferences) -> None:
         """Carry out what a member says of references."""
         match message:
             case m.Release(counts=counts):
