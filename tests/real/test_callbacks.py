@@ -10,7 +10,6 @@ import gc
 import operator
 import os
 import signal
-import threading
 import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -65,9 +64,6 @@ def tables():
 
 def take(*functions):
     pass
-
-def are_the_same(f, g):
-    return f is g
 
 def keep(f):
     kept.append(f)
@@ -427,12 +423,6 @@ def test_a_function_passed_home_by_a_third_is_the_function_itself(back: mob.Prox
     assert back.give_back_by_third(function).result(20) is function
 
 
-def test_one_function_sent_twice_is_one_function_there(back: mob.Proxy) -> None:
-    greeter = Greeter("hello")
-    assert back.are_the_same(greeter.greet, greeter.greet).result(20)
-    assert not back.are_the_same(greeter.greet, Greeter("hello").greet).result(20)
-
-
 # -- freeing -----------------------------------------------------------------------------------------------------------
 
 
@@ -451,15 +441,6 @@ def test_a_function_is_held_as_long_as_somebody_keeps_it(client: mob.Client, bac
     back.forget().result(20)
     wait_until(lambda: client.statistics()["lent"] == lent, "it is freed")
     wait_until(lambda: gc.collect() >= 0 and gone() is None, "it is collected")
-
-
-def test_functions_of_a_call_that_cannot_be_sent_are_not_lent(client: mob.Client, back: mob.Proxy) -> None:
-    lent = client.statistics()["lent"]
-    with pytest.raises(mob.BadMessage):
-        back.take(lambda: None, threading.Lock())
-    with pytest.raises(mob.BadMessage):
-        back.call_with(lambda: None, lock=threading.Lock())
-    assert client.statistics()["lent"] == lent
 
 
 def test_functions_of_a_refused_call_are_freed(back: mob.Proxy) -> None:

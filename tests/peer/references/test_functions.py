@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from mob.errors import BadMessage, Lost
+from mob.errors import Lost
 from mob.peer.references.functions import LentIterator, RemoteFunction
 from mob.peer.results.streams import RemoteIterator
 from mob.wire import messages as m
@@ -56,6 +56,20 @@ def test_arrivals_of_one_function_are_one_object_and_go_back_in_one_message(mob:
     assert [letter.message for letter in mob.letters] == [m.Release({1: 3, 2: 3})]
     mob.deliver()
     assert mob.sizes() == [{}, {}]
+
+
+class Greeter:
+    def greet(self) -> None: ...
+
+
+def test_a_method_is_one_function_however_often_it_is_looked_up(mob: Mob, two: Any) -> None:
+    owner, other = two
+    greeter = Greeter()
+    owner.send([greeter.greet, greeter.greet, Greeter().greet], other)
+    mob.deliver()
+    first, second, third = other.got.pop()
+    assert first is second
+    assert first is not third
 
 
 def test_at_home_it_is_the_function_itself(mob: Mob, two: Any) -> None:
@@ -151,10 +165,3 @@ def test_what_comes_home_too_late_is_lost(mob: Mob, two: Any) -> None:
     owner.references.owner_gone(2)
     with pytest.raises(Lost, match="after its last holder had given it up"):
         mob.deliver()
-
-
-def test_what_cannot_be_sent_keeps_no_function(two: Any) -> None:
-    with pytest.raises(BadMessage):
-        two[0].encoder.encode([f, object()], "args")
-    assert two[0].sizes == {}
-    assert two[0].references.encoding == {}
