@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 import uvloop
 
-from mob.rim.connections import FRESH, IDLE, Place, Use, forget_in_loops, inode_of, use_by_times, uses
+from mob.core.draining import Use
+from mob.rim.connections import FRESH, IDLE, Place, forget_in_loops, inode_of, use_by_times, uses
 from mob.rim.listeners import Sharing, Wish
 from tests.running import wait_until
 

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict, deque
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from mob.core.draining import Draining, Over, Stage, Use, Wait
 from mob.core.invitations import Invitations, Load
 from mob.core.lanes import FREE, LOOP, Lane
 from mob.rim.board import mark_of
@@ -26,7 +28,6 @@ if TYPE_CHECKING:
     from tests.simulation.kingpin import Kingpin
 
 Key = tuple[Link, int]
-FAREWELL_TIME = 1.0
 FLUSH = 0.0001
 LATE = 0.05
 """How often what is written on the board comes too late."""
@@ -67,7 +68,8 @@ class Mobster(Peer):
         self.begun = 0
         """How many calls have begun or were refused."""
         self._invites_again_at = math.inf
-        self._farewells_until = 0.0
+        self._draining: Draining | None = None
+        self._looks_again_at = 0.0
         self._must_look = False
 
     # ------------------------------------------------------------------------------------------------- life
@@ -150,6 +152,21 @@ class Mobster(Peer):
             self.control.post(("draining",))
             self.begin_stop()
 
+    # What `core.draining` asks about, and what never holds anything up here.
+    is_importing = finishes_by_itself = is_exit_asked = awaits_answers = has_requests = False
+
+    @property
+    def has_heard_farewells(self) -> bool:
+        """Whether nothing can come any more."""
+        return all(
+            contact.heard_farewell or contact.link is None or contact.uid == self.uid
+            for contact in self.contacts.values()
+        )
+
+    def uses(self) -> Iterable[Use]:
+        """There are no shared ports."""
+        return ()
+
     def begin_stop(self) -> None:
         """Finishes what it has."""
         if self.is_stopping:
@@ -161,32 +178,36 @@ class Mobster(Peer):
             self.control.flush()
             self.clock.after(self.clock.between(0.001, 0.05), self.exit, ENDED)
             return
-        self._farewells_until = self.clock.now + FAREWELL_TIME
-        self.clock.after(FAREWELL_TIME, self.look_whether_done)
+        self._draining = Draining(self, self.clock.now, self.kingpin.plan.grace)
         self.look_soon()
 
     def look_soon(self) -> None:
-        """It is looked from time to time whether all is done."""
+        """Something has changed: it is looked whether all is done."""
         if self.is_stopping and not self._must_look:
             self._must_look = True
             self.clock.after(0.005, self.look_whether_done)
 
     def look_whether_done(self) -> None:
-        """Whether nothing is in hand, and nobody will send anything."""
+        """Goes through the stages of its end, of which only the last one does something here."""
         self._must_look = False
-        if not self.is_alive or self.is_blocked or self.in_hand:
+        if not self.is_alive or self.is_blocked or self._draining is None:
             return
-        has_heard_all = all(
-            contact.heard_farewell or contact.link is None or contact.uid == self.uid
-            for contact in self.contacts.values()
-        )
-        if has_heard_all or self.clock.now >= self._farewells_until:
-            self.has_left_in_order = has_heard_all
-            self._refuse_all()
-            for link in self.links:
-                link.close(flush=True)
-            self.control.flush()
-            self.exit(ENDED)
+        while not isinstance(decision := self._draining.decide(self.clock.now), Over):
+            if isinstance(decision, Wait):
+                if self._looks_again_at != decision.until < math.inf:
+                    self._looks_again_at = decision.until
+                    self.clock.at(decision.until, self.look_whether_done)
+                return
+            if decision.stage is Stage.LINKS:
+                self._close_links()
+
+    def _close_links(self) -> None:
+        self.has_left_in_order = self.has_heard_farewells
+        self._refuse_all()
+        for link in self.links:
+            link.close(flush=True)
+        self.control.flush()
+        self.exit(ENDED)
 
     def _refuse_all(self) -> None:
         while self.inbox:

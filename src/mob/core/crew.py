@@ -354,8 +354,9 @@ class Crew:
         timeout = self.roles[slot.role].plan.boot_timeout
         return decisions if timeout is None else [*decisions, WakeAt(now + timeout)]
 
-    def retire(self, process: Process, now: float, seconds: float) -> list[Decision]:
-        """It gets no new work, finishes what it has within so many seconds, and ends."""
+    def retire(self, process: Process, now: float, seconds: float | None = None) -> list[Decision]:
+        """Have a process get no new work, finish what it has within so many seconds (the grace time), and end."""
+        seconds = self.plan.grace if seconds is None else seconds
         process.limit(now + seconds)
         if process.asked:
             return [WakeAt(now + seconds)]

@@ -111,7 +111,7 @@ class Rollout:
         decisions: list[Decision] = [Tell(f"restarting {names}.", "restart")]
         for process in processes:
             process.is_restarted = True
-            decisions += crew.retire(process, now, crew.plan.grace)
+            decisions += crew.retire(process, now)
         idle = [slot for slot in crew.slots.values() if slot.role in roles and slot.state in IDLE]
         for slot in [slot for slot in idle if not crew.has_lease(slot.role)]:
             idle.remove(slot)
@@ -139,7 +139,7 @@ class Rollout:
             before = self._crew.current(slot)
             slot.uid, slot.successor = process.uid, 0
             if before is not None:
-                decisions += self._crew.retire(before, now, self._crew.plan.grace)
+                decisions += self._crew.retire(before, now)
         if slot.successor or slot.uid != process.uid or process.asked:  # it is the old one that has become ready, late
             return decisions
         if self._recycling.get(slot.role) is slot:
@@ -237,7 +237,7 @@ class Rollout:
     def _renew(self, process: Process, now: float) -> list[Decision]:
         """A singleton: its successor comes when it has gone, for two of them are never there."""
         process.is_restarted = True
-        return self._crew.retire(process, now, self._crew.plan.grace)
+        return self._crew.retire(process, now)
 
     def _fill(self, slot: Slot, now: float) -> list[Decision]:
         """A place where nobody is, and where perhaps nobody was to come any more."""
@@ -248,7 +248,7 @@ class Rollout:
     def _dismiss_successor(self, slot: Slot, now: float) -> list[Decision]:
         """One that was launched for another reason may have read the old code."""
         early, slot.successor = self._crew.processes.get(slot.successor), 0
-        return [] if early is None else self._crew.retire(early, now, self._crew.plan.grace)
+        return [] if early is None else self._crew.retire(early, now)
 
     def _end(self, reload: Reload, now: float) -> list[Decision]:
         took = f"{now - reload.begun:.1f} s"

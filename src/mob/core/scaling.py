@@ -102,7 +102,7 @@ class Scaling:
             return []
         processes = [process for process in crew.processes.values() if process.slot is slot]
         slot.successor = 0
-        return [decision for process in processes for decision in crew.retire(process, now, crew.plan.grace)]
+        return [decision for process in processes for decision in crew.retire(process, now)]
 
     # -------------------------------------------------------------------------------------------- by itself
 

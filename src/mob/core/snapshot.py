@@ -190,7 +190,7 @@ def _retire_role(supervisor: Supervisor, name: str, now: float) -> list[Decision
         if slot.state is SlotState.EMPTY:
             del crew.slots[name, slot.index]
     processes = crew.processes_of(name)
-    return [decision for process in processes for decision in crew.retire(process, now, crew.plan.grace)]
+    return [decision for process in processes for decision in crew.retire(process, now)]
 
 
 def _slot_data(slot: Slot) -> SlotData:

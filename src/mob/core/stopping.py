@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from mob.core.crew import EARLY, Crew, Process
 from mob.core.debugging import Debugging
 from mob.core.decisions import Decision, Finish, Tell, WakeAt
+from mob.core.draining import share
 from mob.plan import RolePlan
 
 NOTICE = 2.0
@@ -20,9 +21,6 @@ AGAIN = 10.0
 """Seconds after which that is said again."""
 SHOWN = 5
 """Names that are listed, of processes and of their calls."""
-RESERVE = 0.1
-"""The part of the grace time that a role still to be stopped keeps for itself while an earlier one takes long."""
-
 
 ENDED = "the app is stopping."
 """Why a role has ended, as its callers hear it."""
@@ -101,15 +99,10 @@ class Stopping:
         if not self._stage or self._stage[-1] == self._asked:
             return decisions
         self._asked = self._stage[-1]
-        left = self._stage_time(now)
+        left = share(max(0.0, self._deadline - now), crew.plan.grace, len(self._stage))
         for process in crew.processes_of(self._asked):
             decisions += crew.retire(process, now, left)
         return decisions
-
-    def _stage_time(self, now: float) -> float:
-        """What the role that is asked now has of the grace time: all but a reserve, and its share at the least."""
-        left = max(0.0, self._deadline - now)
-        return left - min(self._crew.plan.grace * RESERVE, left / len(self._stage)) * (len(self._stage) - 1)
 
     def tell_who_lasts(self, now: float) -> list[Decision]:
         """Say who is waited for, and what those do, when a stop takes a while."""

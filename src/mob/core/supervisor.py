@@ -320,7 +320,7 @@ class Supervisor:
         decisions: list[Decision] = []
         for process in [process for process in self.processes.values() if process.slot.role in rest]:
             process.is_restarted = True
-            decisions += self.crew.retire(process, now, self.plan.grace)
+            decisions += self.crew.retire(process, now)
         return decisions
 
     def _finish_if_done(self) -> list[Decision]:

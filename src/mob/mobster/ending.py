@@ -17,10 +17,8 @@ import atexit
 import contextlib
 import logging
 import os
-import signal
 import sys
 import threading
-import time
 from collections.abc import Iterable
 from time import monotonic
 from typing import Any
@@ -37,17 +35,6 @@ SHOWN = 5
 LOOK = 0.5
 """Seconds between two looks at the threads that are waited for: no event tells that one waits for connections."""
 WATCHDOG = "mob-ending"
-
-
-def pass_sigterm(log: logging.Logger) -> None:
-    """Run the handler that the role has installed for SIGTERM. It cannot end the process: the stop is under way."""
-    try:
-        signal.raise_signal(signal.SIGTERM)
-        time.sleep(0)  # the interpreter runs handlers between two instructions
-    except SystemExit:
-        pass  # what it has asked for happens anyway, after the calls in hand
-    except Exception:
-        log.exception("the SIGTERM handler of this role raised")
 
 
 async def end_tasks(seconds: float, log: logging.Logger, cancelling: Cancelling) -> None:
@@ -144,3 +131,14 @@ def _holds_up(thread: threading.Thread) -> bool:
 def _listed(names: list[str]) -> str:
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     return ", ".join(names[:SHOWN]) + more
+
+
+def status_of(error: BaseException) -> int:
+    """Return the exit status that a `SystemExit` asks for; print what it says instead of a number."""
+    code = getattr(error, "code", 1)
+    if code is None:
+        return 0
+    if isinstance(code, int):
+        return code & 0xFF
+    print(code, file=sys.stderr)
+    return 1

@@ -10,57 +10,39 @@ from __future__ import annotations
 import asyncio
 import faulthandler
 import importlib
-import inspect
-import math
 import os
-import signal
 import socket
-import sys
 import threading
 import warnings
-from collections.abc import Awaitable
 from contextvars import copy_context
 from functools import partial
 from time import monotonic
-from types import FrameType, ModuleType
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 import setproctitle
 import uvloop
 
+from mob.core.draining import FLUSH
 from mob.mobster import api, ending, loading, output, preloading, records, skipped, tracebacks
-from mob.mobster.closing import LAST, Closing
 from mob.mobster.debugger import asking, debugging
+from mob.mobster.drain import Drain
 from mob.mobster.health.liveness import Liveness
 from mob.mobster.health.vitals import Vitals
 from mob.mobster.listening import Listening
 from mob.mobster.readiness import Readiness
-from mob.peer.calls import calling
+from mob.mobster.sigterm import Sigterm
 from mob.peer.calls.proxy import OWN
-from mob.peer.links import contacts, control
 from mob.peer.peer import Peer
-from mob.peer.references import buffers, functions
 from mob.peer.serving.early import Early
 from mob.peer.serving.exports import MARK, functions_of
-from mob.rim import descendants, forks, link, processes
+from mob.rim import descendants, forks, processes
 from mob.rim.listeners import Sharing
 from mob.rim.reactor import Reactor
 from mob.wire import messages as m
 
 if TYPE_CHECKING:
     from mob.mobster.http.server import Web
-
-FAREWELL_TIME = 1.0
-"""Seconds to wait for the others to have noticed that this process drains."""
-LOOK = 0.005
-"""Seconds between two looks at whether the connections of a draining process have become quiet. The kernel tells of
-their state when it is asked, and of no change of it."""
-ANSWERED = 0.005
-"""Seconds that a handler gets for what it does with the last answer that it has waited for."""
-BRIEF = 1.0
-"""Seconds that threads and `atexit` get in a process that was not asked to end: it failed, or said sys.exit()."""
-SENDING = frozenset(module.__file__ for module in (link, calling, functions, buffers, contacts, control))
-"""Files whose work must not be broken off in the middle."""
 
 
 class Life:
@@ -101,7 +83,8 @@ class Life:
         self.liveness = self.pulse(
             liveness, order.grace, self._handle_beat, self.vitals.stacks, self._handle_kingpin_gone, order.until
         )
-        self.closing = Closing(self.sharing)
+        self.sigterm = Sigterm(self.reactor, self._end_by_itself)
+        self.drain = Drain(self.peer, self.sharing, self.sigterm, lambda: self.importing)
         self.peer.handlers.on_ready_failed = self._handle_ready_failed
         self.peer.handlers.on_hearing = self._handle_hearing
         self.module: ModuleType | None = None
@@ -114,14 +97,7 @@ class Life:
         """Whether the Kingpin has gone."""
         self.status = 0
         self._told: tuple[tuple[m.ExportInfo, ...], bool] = ((), False)  # as the Kingpin knows it: exports, all of them
-        self._deadline = math.inf  # of the stop
         self._has_left = False  # whether this is a forked child
-        self._waking = False  # whether the SIGTERM that comes is ours, to wake the module
-
-    @property
-    def should_exit(self) -> bool:
-        """Whether the end has begun. Libraries look for this in the object that handles SIGTERM, as uvicorn's does."""
-        return self.stopping
 
     def __repr__(self) -> str:
         state = "stopping" if self.stopping else "importing" if self.importing else "serving"
@@ -144,8 +120,8 @@ class Life:
         self._enter_process()
         self.liveness.start()
         if not self.stopping and self._set_up() and self._import() and not self.stopping:
-            if self._has_lost_sigterm() and self.is_ready:  # a server of the module's own ran and was told to end
-                self._handle_asked_by_signal()
+            if self.sigterm.regain() and self.is_ready:  # a server of the module's own ran and was told to end
+                self._end_by_itself()
             else:
                 self._say_what_is_skipped()
                 reactor.loop.create_task(self._get_ready())
@@ -161,16 +137,9 @@ class Life:
         """All that makes this process the mobster's own."""
         api.enter(self.peer, self.say_ready)
         forks.guard(self._leave)
-        signal.signal(signal.SIGTERM, self._handle_sigterm)
+        self.sigterm.install()
         self.sharing.install()
         asking.install(self.peer, debugging.install(self.peer))
-
-    def _has_lost_sigterm(self) -> bool:
-        """Whether a loop that handled SIGTERM itself has run in the module and ended. From now on it is ours again."""
-        lost = signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
-        if lost:
-            signal.signal(signal.SIGTERM, self._handle_sigterm)
-        return lost
 
     def _leave(self) -> None:
         """In the child of a fork (multiprocessing, say): it is no mobster, and nothing of one is left in it."""
@@ -181,7 +150,7 @@ class Life:
         debugging.remove()
         asking.remove()
         self.sharing.remove()
-        forks.restore_signals(lambda handler: handler == self._handle_sigterm)
+        self.sigterm.leave()
         self.liveness.abandon()
 
     def _end_child(self) -> None:
@@ -207,7 +176,7 @@ class Life:
 
     def _import(self) -> bool:
         """Runs the role's module with the loop in a helper thread; whether it came to its end."""
-        self.has_begun = self.importing = True
+        self.has_begun = self.importing = self.sigterm.can_wake = True
         helper = threading.Thread(target=copy_context().run, args=(self.reactor.run,), name="mob-loop", daemon=True)
         try:
             if self.order.role.serve is None:  # who serves an application is ready later
@@ -222,7 +191,7 @@ class Life:
             if self.stopping:  # woken out of its server, whose sockets are still open: that is no fault of its own
                 warnings.simplefilter("ignore", ResourceWarning)
             else:
-                self.status = _status_of(error)
+                self.status = ending.status_of(error)
                 self._report(f"SystemExit: the module has called sys.exit({error.code!r}) while it was imported.")
         except BaseException as error:  # noqa: BLE001  whatever the module does, it is reported and the process ends
             self._end_child()
@@ -230,7 +199,7 @@ class Life:
                 self.status = 1
                 self._report(loading.traceback_of(error))
         finally:
-            self.importing = False
+            self.importing = self.sigterm.can_wake = False
             self.readiness.end()
             self.sharing.on_accepted = None
             self.reactor.stop()
@@ -301,11 +270,7 @@ class Life:
     async def _get_ready(self) -> None:
         """After the import, on the main thread: the start handlers, the server of the role, then ready."""
         try:
-            for handler in self.peer.handlers.of("start"):
-                value = self.peer.handlers.call(handler)
-                if inspect.isawaitable(value):
-                    await value
-                self._end_child()
+            await self.peer.handlers.run_start()
             if self.order.role.serve is not None and not self.stopping:
                 await self._serve()
         except Exception as error:  # noqa: BLE001  reported, and the process ends
@@ -322,12 +287,9 @@ class Life:
 
     def _handle_ready_failed(self, error: BaseException) -> None:
         """A handler of `ready` has raised: the process ends, and another comes in its place. On the loop's thread."""
-        if self.stopping:
-            return
-        self.status = 1
-        self._report(loading.traceback_of(error))
-        self.peer.control.post(m.Draining())
-        self.begin_stop(self.order.grace)
+        if not self.stopping:
+            self._report(loading.traceback_of(error))
+            self._end_by_itself(1)
 
     async def _serve(self) -> None:
         """Serves the application of the role; imported here, for only who serves needs uvicorn."""
@@ -361,31 +323,15 @@ class Life:
         self.is_orphan = True
         self.reactor.call(partial(self.begin_stop, self.order.grace))
 
-    def _handle_sigterm(self, signum: int, frame: FrameType | None) -> None:
-        """Between two instructions of the main thread, which may be deep in the application's code, or in mob's.
-
-        Nothing here may take a lock, for the interrupted code may hold it.
-        """
-        if not self.importing or not self._waking:  # somebody from outside: first what is under way is finished
-            self.reactor.call(self._handle_asked_by_signal)
-        elif _is_sending(frame):  # to stop here would leave half a frame on a link: the loop's thread sends it back
-            self.reactor.call(lambda: os.kill(os.getpid(), signal.SIGTERM))
-        else:
-            raise SystemExit(0)
-
-    def _handle_asked_by_signal(self) -> None:
-        if not self.stopping:
-            self.peer.control.post(m.Draining())
-            self.begin_stop(self.order.grace)
-
     def end_in_order(self, status: int) -> None:
-        """The role has said `mob.exit`: finishes what is in hand and ends with that status; from any thread."""
-        self.reactor.call(partial(self._handle_asked_by_role, status))
+        """The role has said `mob.exit`: finish what is in hand and end with that status; from any thread."""
+        self.reactor.call(partial(self._end_by_itself, status, True))
 
-    def _handle_asked_by_role(self, status: int) -> None:
+    def _end_by_itself(self, status: int = 0, by_itself: bool = False) -> None:
+        """End though the Kingpin has not said so: somebody has sent SIGTERM, or `by_itself`, the role has said so."""
         if not self.stopping:
-            self.status = status
-            self.peer.control.post(m.Draining(by_itself=True))
+            self.status = status or self.status
+            self.peer.control.post(m.Draining(by_itself))
             self.begin_stop(self.order.grace)
 
     def begin_stop(self, grace: float) -> None:
@@ -393,15 +339,8 @@ class Life:
         if self.stopping:
             return
         self.stopping = True
-        now = monotonic()
-        self._deadline = now + grace
-        self.peer.serving.inviting.end()
-        self.closing.begin(now, self._deadline)
-        self.peer.handlers.is_leaving = self.web is None and not self.importing
-        if self.web is not None:
-            self.web.begin_to_end(now, self.is_process)
         try:
-            self.peer.fire("drain")
+            self.drain.begin(grace, self.web, self.is_process)
         finally:
             if self.importing:
                 self._wake_module()
@@ -409,125 +348,20 @@ class Life:
                 self.reactor.loop.create_task(self._drain())
 
     def _wake_module(self) -> None:
-        """The module blocks: SIGTERM wakes it, when nobody is left who would miss an answer."""
-        has_own_handler = signal.getsignal(signal.SIGTERM) != self._handle_sigterm
-        if not self.importing:
-            return
-        if self.closing.is_over(monotonic(), finishes_by_itself=has_own_handler):
-            self._waking = True
-            os.kill(os.getpid(), signal.SIGTERM)
-        else:
-            self.reactor.loop.call_later(LOOK, self._wake_module)
-
-    def _pass_sigterm(self) -> None:
-        """Call the handler for SIGTERM that the role has installed, as it expects at a stop. A module that still blocks
-        in its import gets the signal itself."""
-        if not self._waking and signal.getsignal(signal.SIGTERM) not in (*_NOT_OF_THE_ROLE, self._handle_sigterm):
-            ending.pass_sigterm(self.peer.context.log)
+        self.drain.wake_module()
 
     async def _drain(self) -> None:
-        peer = self.peer
-        self._pass_sigterm()
-        requests = None
-        if self.web is not None:  # their connections end while calls are still finished
-            requests = asyncio.ensure_future(self._finish_requests(self.web))
-        else:
-            peer.handlers.is_leaving = True
-        await self._become_quiet(monotonic() + FAREWELL_TIME)
-        if self.web is not None and requests is not None:
-            await self._end_web(self.web, requests)
-        while peer.exits.asked is None and not self.closing.is_over(monotonic()):
-            await asyncio.sleep(LOOK)
-        await peer.handlers.finish_drain(self._time_left() if peer.exits.asked is None else 0.0)
-        await peer.handlers.end_standing(self._time_left())
-        for handler in peer.handlers.of("stop"):
-            try:
-                value = peer.handlers.call(handler)
-                if inspect.isawaitable(value):
-                    await self._end_stop_handler(handler, value)
-                self._end_child()
-            except Exception as error:
-                self._end_child()
-                peer.handlers.report("stop", error)
-                peer.context.log.exception("a handler of 'stop' raised")
-        if peer.exits.asked is not None:
-            self.status = _status_of(peer.exits.asked)
-        peer.serving.cancel_all()
-        await ending.end_tasks(self._time_left(), peer.context.log, peer.serving.cancelling)
-        await peer.hooks.finish(self._time_left())
-        peer.tidy()
-        peer.calling.leave()
-        peer.context.complaints.flush()
-        peer.serving.refuse_all(f"{peer.context.name} has ended.")
-        for each in peer.contacts.links():
-            each.close_after_flush(1.0)
+        await self.drain.run()
+        if self.drain.exit is not None:
+            self.status = ending.status_of(self.drain.exit)
         self._close_control()
         self.reactor.loop.stop()
-
-    async def _end_stop_handler(self, handler: object, value: Awaitable[object]) -> None:
-        """Wait for an `async def` handler of `stop` as long as the grace time allows, and not for its cancellation."""
-        task = asyncio.ensure_future(value)
-        await asyncio.wait({task}, timeout=self._time_left())
-        if task.done():
-            task.result()
-        else:
-            task.cancel()
-            self.peer.context.log.error("a handler of 'stop' has not ended within the grace time: %r", handler)
-
-    async def _become_quiet(self, farewells: float) -> None:
-        """Wait for the calls in hand, for those that a handler waits for, and until that time for the farewells that
-        may still come. The sys.exit() of a handler waits for nothing, as anywhere."""
-        peer, last = self.peer, self._deadline - LAST
-        awaited = peer.contacts.unanswered() if peer.handlers.has_standing else []
-        if awaited:
-            while peer.exits.asked is None and monotonic() < last and not all(call.done() for call in awaited):
-                await self.reactor.change(last)
-            await asyncio.sleep(ANSWERED)
-        while peer.exits.asked is None:
-            now = monotonic()
-            if not peer.serving.in_hand and (now >= farewells or self._has_heard_farewells()):
-                return
-            await self.reactor.change(farewells if now < farewells else None)
-
-    async def _finish_requests(self, web: Web) -> None:
-        """Until then messages are heard, which may be what the answers are made of."""
-        try:
-            await web.finish(self._deadline - LAST)
-        finally:
-            self.peer.handlers.is_leaving = True
-            self.reactor.note()
-
-    async def _end_web(self, web: Web, requests: Awaitable[None]) -> None:
-        try:
-            await requests
-            await web.end(self._deadline - LAST)
-        except TimeoutError:
-            self.peer.context.log.error("the lifespan of the application has not ended within the grace time")
-        except Exception:
-            self.peer.context.log.exception("the lifespan of the application has not ended well")
-
-    def _time_left(self) -> float:
-        """Seconds that the application may still take."""
-        return max(0.1, self._deadline - LAST - monotonic())
-
-    def time_to_end(self) -> float:
-        """Return how many seconds threads and `atexit` have: what is left of the grace time, when all else is over."""
-        if math.isinf(self._deadline) or self.peer.exits.asked is not None:
-            return BRIEF
-        return max(0.1, self._deadline - monotonic() - LAST / 2)
 
     def _close_control(self) -> None:
         self.liveness.say_last(self.vitals.beat)
         control = self.peer.control
         control.on_gone = lambda: None  # it is this end that goes
-        control.close(1.0)
-
-    def _has_heard_farewells(self) -> bool:
-        peer = self.peer
-        return peer.control.is_closed or all(
-            contact.heard_farewell or contact.link is None or contact.uid == peer.context.uid
-            for contact in peer.contacts
-        )
+        control.close(FLUSH)
 
 
 def main(order: m.Fork, control: int, liveness: int) -> int:
@@ -542,7 +376,7 @@ def main(order: m.Fork, control: int, liveness: int) -> int:
     preloading.reseed()
     life = Life(order, socket.socket(fileno=control), socket.socket(fileno=liveness))
     status = life.run()
-    ending.end_interpreter(life.time_to_end(), status)
+    ending.end_interpreter(life.drain.seconds_at_exit(), status)
     output.finish()
     descendants.end_own()
     if life.is_orphan:
@@ -554,29 +388,6 @@ def _new_loop(kind: str) -> asyncio.AbstractEventLoop:
     return uvloop.new_event_loop() if kind == "uvloop" else asyncio.SelectorEventLoop()
 
 
-_NOT_OF_THE_ROLE = (signal.SIG_DFL, signal.SIG_IGN, None)
-"""What `signal.getsignal` says when no handler in Python is installed."""
-
-
 def _take_children_along() -> None:
     """The Kingpin has gone, perhaps the fork server too, who else would end this process's children."""
     processes.kill_group(os.getpid())
-
-
-def _is_sending(frame: FrameType | None) -> bool:
-    """Whether the interrupted code is in the middle of sending."""
-    while frame is not None:
-        if frame.f_code.co_filename in SENDING:
-            return True
-        frame = frame.f_back
-    return False
-
-
-def _status_of(error: BaseException) -> int:
-    code = getattr(error, "code", 1)
-    if code is None:
-        return 0
-    if isinstance(code, int):
-        return code & 0xFF
-    print(code, file=sys.stderr)
-    return 1

@@ -12,7 +12,6 @@ on Unix sockets, where it tells nothing of that, nobody can say whether an answe
 from __future__ import annotations
 
 import contextlib
-import enum
 import fcntl
 import os
 import select
@@ -22,6 +21,8 @@ import sys
 import termios
 from collections import Counter
 from collections.abc import Container, Iterable, Iterator
+
+from mob.core.draining import Use
 
 LINUX = sys.platform == "linux"
 TCP_INFO = getattr(socket, "TCP_INFO", 11)
@@ -39,16 +40,6 @@ FRESH = 3000
 
 Place = tuple[int, int | str | bytes]
 """Where something listens: the family, and the port or the path."""
-
-
-class Use(enum.Enum):
-    """What a connection is used for at the moment."""
-
-    UNANSWERED = "has asked a moment ago"
-    PATIENT = "has asked long ago, or expects no answer"
-    OPEN = "has spoken or heard a moment ago"
-    UNSURE = "may have asked"
-    IDLE = "waits for nothing"
 
 
 MOST = 65536

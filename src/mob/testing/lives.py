@@ -122,12 +122,6 @@ class ThreadLife(Life):
     def _enter_process(self) -> None:
         pass
 
-    def _has_lost_sigterm(self) -> bool:
-        return False
-
-    def _pass_sigterm(self) -> None:
-        pass
-
     def _wake_module(self) -> None:
         """Nothing can wake a thread that stands in its import."""
         self.die(0)

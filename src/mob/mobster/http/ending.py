@@ -1,13 +1,8 @@
 """The end of a worker's connections: which are closed when, and which requests are broken off.
 
-The end loses no request. A connection that is kept between two requests may carry the next one at any moment, so it is
-not closed under the client's hands: the next answer says `Connection: close`, and only a connection that stays silent
-for a while after its last answer is closed. Requests under way are finished, as long as there is time; then they are
-broken off, with an answer of 503 if none has begun.
-
-An answer whose end nobody knows would hold the worker for all of that time. So the application is told that the visitor
-has gone, after `stream_grace` seconds if the role says so. If it does not, that is done with event streams alone: their
-visitors come back by themselves, and those of a long download do not.
+From the beginning of the end each answer says `Connection: close`. When answers without an end are ended, and silent
+connections closed, is decided in `core/draining.py` (`Visitors`). Requests under way are finished, as long as there is
+time; then they are broken off, with an answer of 503 if none has begun.
 
 Limit: a request that is sent in the very moment in which its silent connection is closed gets no answer. It was not
 read, so the client can repeat it.
@@ -18,32 +13,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import math
+from functools import partial
 from time import monotonic
 from typing import Any
 
 import h11
 
+from mob.core.draining import BROKEN_OFF, VISITOR_LOOK, Step, Use, Visitors, Wait
 from mob.mobster.http import heads
 from mob.mobster.http.exchanges import REFUSAL, Exchange, Exchanges
 from mob.rim import connections
-from mob.rim.connections import Use
 
-LATE = 0.1
-"""Seconds in which a connection that was let in a moment ago has arrived here, or what a client has sent is read."""
-SILENT = 0.5
-"""Seconds without a request, since the last answer or since the end began, after which a connection is closed."""
-ANSWERING = 3.0
-"""Seconds after which also that WebSocket is closed of which a message has had no answer: it may get none."""
-LOOK = 0.01
-"""Seconds between two looks at a WebSocket that has asked something, or at what a client has just sent: the kernel
-tells of that when it is asked, and of no change of it."""
-EVENTS = 1.0
-"""Seconds after which event streams end of a role that does not say `stream_grace`."""
-HEEDING = 1.0
-"""Seconds that an application has to end an answer after it was told that the visitor has gone."""
-BROKEN_OFF = 0.25
-"""Seconds that requests get to end after they were broken off."""
 NAMED = 3
 """So many requests that were broken off are named in the log."""
 
@@ -55,8 +35,7 @@ class Ending:
         self._state = state
         self._news = news
         self._exchanges = exchanges
-        self._stream_grace = stream_grace
-        self._began = math.inf
+        self._visitors = Visitors(stream_grace)
         self._silent_since: dict[Any, float] = {}  # connections without a request that is under way
         self._closed: set[Any] = set()  # connections that were told to end
         self._given_up: set[Any] = set()  # tasks that swallow their cancellation
@@ -67,19 +46,21 @@ class Ending:
     @property
     def has_begun(self) -> bool:
         """Whether each answer is the last one on its connection."""
-        return self._began != math.inf
+        return self._visitors.has_begun
 
     def begin(self, now: float) -> None:
         """Make each answer the last one on its connection, also those of requests that have begun."""
-        self._began = now
+        self._visitors.begin(now)
         self._exchanges.make_last()
         self._silent_since = {each: now for each in self._state.connections if _is_silent(each)}
 
     async def finish(self, last: float) -> None:
         """Return when no connection and no request is left; what is left at that time is ended by force."""
-        while (now := monotonic()) < last and (self._is_in_use or now < self._began + LATE):
+        while (now := monotonic()) < last and (self._is_in_use or now < self._visitors.settled_at):
             self._news.clear()
             times = [*self._end_streams(now), *self._close_silent(now)]
+            if now < self._visitors.settled_at:
+                times.append(self._visitors.settled_at)
             await self._wait_for_news(min([last, *times]) - now)
         self._exchanges.are_refused = True
         await self._end_by_force()
@@ -99,53 +80,38 @@ class Ending:
         for exchange in list(self._exchanges.open):
             if not exchange.is_without_end or exchange.task in self._given_up:
                 continue
-            due = self._due(exchange)
-            if now < due:
-                times.append(due)
-            elif exchange.is_broken_off:
-                self._given_up.add(exchange.task)
-                exchange.cut()
-            elif exchange.told_at is None:
-                exchange.tell_of_end(now)
-                times.append(now + HEEDING)
-            else:
-                exchange.break_off()
-                times.append(self._due(exchange))
+            match self._visitors.decide_answer(now, exchange):
+                case Wait(until):
+                    times.append(until)
+                    continue
+                case Step.TELL:
+                    exchange.tell_of_end(now)
+                case Step.BREAK_OFF:
+                    exchange.break_off()
+                case _:
+                    self._given_up.add(exchange.task)
+                    exchange.cut()
+            times.append(now)  # it is looked at again in the loop's next turn
         return times
-
-    def _due(self, exchange: Exchange) -> float:
-        """Return when an answer without an end is to be told so, to be broken off, or to be given up."""
-        if exchange.told_at is not None:
-            return exchange.told_at + (2 * HEEDING if exchange.is_broken_off else HEEDING)
-        grace = self._stream_grace
-        if grace is None:
-            grace = EVENTS if exchange.has_events else math.inf
-        return self._began + grace
 
     def _close_silent(self, now: float) -> list[float]:
         """Close the connections that have been silent for long enough; return when to look at the others."""
-        times = [self._began + LATE] if now < self._began + LATE else []
+        times: list[float] = []
         for connection in list[Any](self._state.connections):
             if connection in self._closed:
                 continue
             if not _is_silent(connection):
                 self._silent_since.pop(connection, None)
-            elif (time := self._next_look(connection, now)) is not None:
-                times.append(time)
+                continue
+            since = self._silent_since.setdefault(connection, now)
+            decision = self._visitors.decide_silent(
+                now, since, partial(_has_sent, connection), partial(_waits_for_an_answer, connection)
+            )
+            if isinstance(decision, Wait):
+                times.append(decision.until)
             else:
                 self._close(connection)
         return times
-
-    def _next_look(self, connection: Any, now: float) -> float | None:
-        """Return when a silent connection is to be looked at again; None if it is to be closed now."""
-        since = self._silent_since.setdefault(connection, now)
-        if now < since + SILENT:
-            return since + SILENT
-        if now < since + SILENT + LATE and _has_sent(connection):
-            return now + LOOK
-        if now < self._began + ANSWERING and _waits_for_an_answer(connection):
-            return now + LOOK
-        return None
 
     def _close(self, connection: Any) -> None:
         """Close a connection without a request; a WebSocket with code 1012, the service restarts."""
@@ -169,7 +135,7 @@ class Ending:
             if not _has_sent(connection):
                 self._close(connection)  # one that is being answered ends with its answer
         if self._left():
-            await asyncio.sleep(LOOK)
+            await asyncio.sleep(VISITOR_LOOK)
         if self._state.tasks:
             await asyncio.wait(list(self._state.tasks), timeout=BROKEN_OFF)
         for connection in self._left():

@@ -16,7 +16,6 @@ import signal
 import socket
 from collections.abc import Callable, Mapping
 from email.utils import formatdate
-from time import monotonic
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, cast
 
@@ -39,9 +38,6 @@ from mob.serve_options import ServeOptions
 if TYPE_CHECKING:
     from mob.peer.peer import Peer
     from mob.wire import messages as m
-
-RESERVE = 0.5
-"""Seconds of the grace time that are kept for the end of the application itself."""
 
 
 class Web:
@@ -109,16 +105,16 @@ class Web:
         except Exception:
             logging.getLogger("mob").exception("what was installed as `handle_exit` of uvicorn's server raised")
 
-    async def finish(self, deadline: float) -> None:
-        """Finishes the requests, within the time given, by force at its end."""
-        await self._ending.finish(deadline - RESERVE)
+    async def finish(self, until: float) -> None:
+        """Finish the requests, by force at that time."""
+        await self._ending.finish(until)
 
-    async def end(self, deadline: float) -> None:
-        """Ends the application, whose requests are finished."""
+    async def end(self, seconds: float) -> None:
+        """End the application, whose requests are finished; `TimeoutError` if that takes longer."""
         if self._clock is not None:
             self._clock.cancel()
         try:
-            await asyncio.wait_for(self._lifespan.end(), max(RESERVE, deadline - monotonic()))
+            await asyncio.wait_for(self._lifespan.end(), seconds)
         finally:
             self._lifespan.cancel()
             if self._accepting is not None:

@@ -17,6 +17,7 @@ from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from mob.core.draining import LEAST
 from mob.errors import nearest
 from mob.peer.calls.request_ids import CARRIED
 from mob.peer.links.served import SERVED
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 BRIEF = 0.5
 """Seconds from which on a handler is said to block the loop."""
-LATE = 0.1
-"""Seconds that handlers of `drain` have to end when they are cancelled, at the end of the grace time."""
 EVENTS = ("message", "start", "ready", "drain", "stop", "join", "leave", "error")
 
 
@@ -134,10 +133,13 @@ class Handlers:
                 task.add_done_callback(partial(self._handle_done, tasks))
                 tasks.add(task)
         except Exception as error:  # noqa: BLE001  logged below
-            if self._context.is_abandoned:
-                forks.end()
+            self._end_child()
             self._handle_failed(event, error)
-        if self._context.is_abandoned:  # the handler has forked, and this is its child
+        self._end_child()
+
+    def _end_child(self) -> None:
+        """A handler has returned: if it has forked and this is its child, the child ends here."""
+        if self._context.is_abandoned:
             forks.end()
 
     def look_after(self) -> bool:
@@ -192,7 +194,39 @@ class Handlers:
         late = set(self._draining)
         if late:
             self._context.log.error("handlers of 'drain' have not ended within the grace time: %d", len(late))
-            await self._serving.cancelling.end(late, LATE)
+            await self._serving.cancelling.end(late, LEAST)
+
+    async def run_start(self) -> None:
+        """Run the handlers of `start`, one after the other; raise what they raise."""
+        for handler in self.of("start"):
+            value = self.call(handler)
+            if inspect.isawaitable(value):
+                await value
+            self._end_child()
+
+    async def run_stop(self, seconds: float) -> None:
+        """Run the handlers of `stop`, one after the other, so long at most, and longer only while plain ones last."""
+        until = monotonic() + seconds
+        for handler in self.of("stop"):
+            try:
+                value = self.call(handler)
+                if inspect.isawaitable(value):
+                    await self._end_stop(handler, value, max(LEAST, until - monotonic()))
+                self._end_child()
+            except Exception as error:
+                self._end_child()
+                self.report("stop", error)
+                self._context.log.exception("a handler of 'stop' raised")
+
+    async def _end_stop(self, handler: object, value: Awaitable[object], seconds: float) -> None:
+        """Wait for an `async def` handler of `stop` so long at most, and not for its cancellation."""
+        task = asyncio.ensure_future(value)
+        await asyncio.wait({task}, timeout=seconds)
+        if task.done():
+            task.result()
+        else:
+            task.cancel()
+            self._context.log.error("a handler of 'stop' has not ended within the grace time: %r", handler)
 
     async def end_standing(self, seconds: float) -> None:
         """Cancels the handlers that may run for ever, and waits for their ends."""

@@ -1,0 +1,208 @@
+"""The end of a mobster, carried out.
+
+What is waited for, until when and in which order is decided by `core/draining.py`; what a stage does, by the part that
+it concerns. The others can be called until the links are closed, so `finally:` blocks and handlers of `stop` may do so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Callable, Iterable
+from time import monotonic
+from typing import Protocol
+
+from mob.core.draining import BRIEF, FLUSH, Act, Draining, Stage, Use, Wait
+from mob.mobster import ending
+from mob.mobster.sigterm import Sigterm
+from mob.peer.peer import Peer
+from mob.peer.results.call import Call
+from mob.rim import connections
+from mob.rim.connections import Place
+from mob.rim.listeners import Sharing
+
+
+class Server(Protocol):
+    """A server of mob's, which has requests to finish."""
+
+    def begin_to_end(self, now: float, with_process: bool) -> None:
+        """Let nobody in any more. `with_process`: the process ends as well."""
+        ...
+
+    async def finish(self, until: float) -> None:
+        """Finish the requests, by force at that time."""
+        ...
+
+    async def end(self, seconds: float) -> None:
+        """End the application; `TimeoutError` if that takes longer."""
+        ...
+
+
+class Drain:
+    """The end of one mobster, from its beginning to the last bytes on its links."""
+
+    def __init__(self, peer: Peer, sharing: Sharing, sigterm: Sigterm, is_importing: Callable[[], bool]) -> None:
+        self._peer = peer
+        self._context = peer.context
+        self._handlers = peer.handlers
+        self._serving = peer.serving
+        self._contacts = peer.contacts
+        self._sharing = sharing
+        self._sigterm = sigterm
+        self._is_importing = is_importing
+        self._draining: Draining | None = None
+        self._places: frozenset[Place] = frozenset()  # the shared ports
+        self._web: Server | None = None
+        self._requests: asyncio.Future[None] | None = None  # ends with those of a server of mob's
+        self._awaited: list[Call[object]] = []  # calls that others have, and handlers wait for
+        self.exit: BaseException | None = None
+        """The exit that a handler has asked for, if one has."""
+
+    def __repr__(self) -> str:
+        return f"<Drain of {self._context.name}, {self._draining or 'not begun'}>"
+
+    def begin(self, grace: float, web: Server | None, with_process: bool) -> None:
+        """Begin the end: nobody comes in any more, and those who want to know it hear of it. On the loop's thread.
+
+        `with_process`: the process ends as well.
+        """
+        now = monotonic()
+        self._web = web
+        self._places = self._sharing.turn_deaf()
+        self._draining = Draining(self, now, grace, has_ports=bool(self._places))
+        self._sigterm.should_exit = True
+        self._peer.serving.inviting.end()
+        self._handlers.is_leaving = web is None and not self.is_importing
+        if web is not None:
+            web.begin_to_end(now, with_process)
+        self._handlers.fire("drain")
+
+    def wake_module(self) -> None:
+        """Wake the module that blocks in its import, when nobody is left who would miss an answer."""
+        if self._draining is None or not self.is_importing:
+            return
+        decision = self._draining.decide(monotonic())
+        if isinstance(decision, Wait):
+            self._context.reactor.loop.call_later(max(0.001, decision.until - monotonic()), self.wake_module)
+        else:
+            self._sigterm.wake()
+
+    async def run(self) -> None:
+        """Carry out all stages; the last one closes the links."""
+        draining = self._draining
+        assert draining is not None, "run before begin"
+        while True:
+            match draining.decide(monotonic()):
+                case Wait(until):
+                    await self._context.reactor.change(None if math.isinf(until) else until)
+                case Act(stage, seconds):
+                    await self._carry_out(stage, seconds, draining)
+                case _:
+                    return
+
+    def seconds_at_exit(self) -> float:
+        """Return how many seconds threads and `atexit` have."""
+        return BRIEF if self._draining is None else self._draining.seconds_at_exit(monotonic())
+
+    async def _carry_out(self, stage: Stage, seconds: float, draining: Draining) -> None:
+        peer, log = self._peer, self._context.log
+        match stage:
+            case Stage.SIGNAL:
+                self._sigterm.pass_on(log)
+                self._finish_requests(draining.requests_until)
+                self._awaited = self._contacts.unanswered() if self._handlers.has_standing else []
+            case Stage.REQUESTS:
+                await self._end_web(seconds)
+            case Stage.DRAIN:
+                await self._handlers.finish_drain(seconds)
+            case Stage.STANDING:
+                await self._handlers.end_standing(seconds)
+            case Stage.STOP:
+                await self._handlers.run_stop(seconds)
+                self.exit = peer.exits.asked
+            case Stage.TASKS:
+                self._serving.cancel_all()
+                await ending.end_tasks(seconds, log, self._serving.cancelling)
+            case Stage.ERRORS:
+                await peer.hooks.finish(seconds)
+            case Stage.LINKS:
+                self._close_links()
+            case _:
+                pass
+
+    def _finish_requests(self, until: float) -> None:
+        """Have their connections end while calls are still finished. Until then messages are heard, which may be what
+        the answers are made of."""
+        if self._web is None:
+            self._handle_finished()
+        else:
+            self._requests = asyncio.ensure_future(self._web.finish(until))
+            self._requests.add_done_callback(self._handle_finished)
+
+    def _handle_finished(self, requests: object = None) -> None:
+        self._handlers.is_leaving = True
+        self._context.reactor.note()
+
+    async def _end_web(self, seconds: float) -> None:
+        if self._web is None or self._requests is None:
+            return
+        try:
+            await self._requests
+            await self._web.end(seconds)
+        except TimeoutError:
+            self._context.log.error("the lifespan of the application has not ended within the grace time")
+        except Exception:
+            self._context.log.exception("the lifespan of the application has not ended well")
+
+    def _close_links(self) -> None:
+        peer = self._peer
+        peer.tidy()
+        peer.calling.leave()
+        self._context.complaints.flush()
+        self._serving.refuse_all(f"{self._context.name} has ended.")
+        for link in self._contacts.links():
+            link.close_after_flush(FLUSH)
+
+    # ---------------------------------------------------------------------------- what `core.draining` asks about
+
+    @property
+    def is_importing(self) -> bool:
+        """Return whether the module blocks in its import."""
+        return self._is_importing()
+
+    @property
+    def finishes_by_itself(self) -> bool:
+        """Return whether a server of the module's own handles SIGTERM."""
+        return self._sigterm.is_the_roles
+
+    @property
+    def is_exit_asked(self) -> bool:
+        """Return whether a handler has said sys.exit()."""
+        return self._peer.exits.asked is not None
+
+    @property
+    def awaits_answers(self) -> bool:
+        """Return whether calls that handlers wait for are still under way."""
+        return not all(call.done() for call in self._awaited)
+
+    @property
+    def in_hand(self) -> int:
+        """Return the number of calls and messages that are not finished."""
+        return self._serving.in_hand
+
+    @property
+    def has_heard_farewells(self) -> bool:
+        """Return whether nothing can come any more from others."""
+        return self._peer.control.is_closed or all(
+            contact.heard_farewell or contact.link is None or contact.uid == self._context.uid
+            for contact in self._contacts
+        )
+
+    @property
+    def has_requests(self) -> bool:
+        """Return whether requests are still being finished."""
+        return self._requests is not None and not self._requests.done()
+
+    def uses(self) -> Iterable[Use]:
+        """Look at the connections at shared ports."""
+        return connections.uses(self._places)
