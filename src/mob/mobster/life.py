@@ -83,7 +83,7 @@ class Life:
         self.liveness = self.pulse(
             liveness, order.grace, self._handle_beat, self.vitals.stacks, self._handle_kingpin_gone, order.until
         )
-        self.sigterm = Sigterm(self.reactor, self._end_by_itself)
+        self.sigterm = Sigterm(self.reactor.call, self._end_by_itself)
         self.drain = Drain(self.peer, self.sharing, self.sigterm, lambda: self.importing)
         self.peer.handlers.on_ready_failed = self._handle_ready_failed
         self.peer.handlers.on_hearing = self._handle_hearing

@@ -18,7 +18,6 @@ from mob.peer.calls import calling
 from mob.peer.links import contacts, control
 from mob.peer.references import buffers, functions
 from mob.rim import forks, link
-from mob.rim.reactor import Reactor
 
 SENDING = frozenset(module.__file__ for module in (link, calling, functions, buffers, contacts, control))
 """Files whose work must not be broken off in the middle."""
@@ -27,10 +26,11 @@ NOT_OF_THE_ROLE = (signal.SIG_DFL, signal.SIG_IGN, None)
 
 
 class Sigterm:
-    """What a mobster does with SIGTERM. `on_asked` is called on the loop's thread when somebody wants it to end."""
+    """What a mobster does with SIGTERM. `call` has the loop's thread call something; `on_asked` is called there when
+    somebody wants the mobster to end."""
 
-    def __init__(self, reactor: Reactor, on_asked: Callable[[], None]) -> None:
-        self._reactor = reactor
+    def __init__(self, call: Callable[[Callable[[], None]], None], on_asked: Callable[[], None]) -> None:
+        self._call = call
         self._on_asked = on_asked
         self._was_installed = False
         self._has_woken = False
@@ -90,9 +90,9 @@ class Sigterm:
         Nothing here may take a lock, because the interrupted code may hold it.
         """
         if not (self.can_wake and self._has_woken):  # somebody from outside: first what is under way is finished
-            self._reactor.call(self._on_asked)
+            self._call(self._on_asked)
         elif _is_sending(frame):  # to stop here would leave half a frame on a link: the loop's thread sends it back
-            self._reactor.call(lambda: os.kill(os.getpid(), signal.SIGTERM))
+            self._call(lambda: os.kill(os.getpid(), signal.SIGTERM))
         else:
             raise SystemExit(0)
 

@@ -1,0 +1,117 @@
+"""What SIGTERM means in a mobster: who has sent it, and what the main thread does at that moment."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from mob.mobster.sigterm import Sigterm
+from mob.rim import link
+from tests.running import wait_until
+
+
+class Process:
+    """The mobster whose signal it is; `calls` is what the loop's thread is to call."""
+
+    def __init__(self) -> None:
+        self.calls: list[Callable[[], None]] = []
+        self.sigterm = Sigterm(self.calls.append, self.handle_asked)
+        self.asked = 0
+
+    def handle_asked(self) -> None:
+        self.asked += 1
+
+    def turn(self) -> None:
+        """The loop comes round."""
+        wait_until(lambda: self.calls, "there is something to call")
+        self.calls.pop(0)()
+
+
+@pytest.fixture
+def process() -> Iterator[Process]:
+    before = signal.getsignal(signal.SIGTERM)
+    made = Process()
+    made.sigterm.install()
+    yield made
+    signal.signal(signal.SIGTERM, before)
+
+
+def stand(after: Callable[[], None]) -> None:
+    """Be where the signal comes between two instructions."""
+    after()
+    for _ in range(1000):
+        time.sleep(0.001)
+
+
+def test_somebody_from_outside_asks_for_an_end_in_order(process: Process) -> None:
+    process.sigterm.can_wake = True
+    os.kill(os.getpid(), signal.SIGTERM)
+    process.turn()
+    assert process.asked == 1
+
+
+def test_the_signal_wakes_a_module_that_blocks(process: Process) -> None:
+    process.sigterm.can_wake = True
+    with pytest.raises(SystemExit):
+        stand(after=process.sigterm.wake)
+    process.sigterm.can_wake = False  # its import has ended
+    os.kill(os.getpid(), signal.SIGTERM)
+    process.turn()
+    assert process.asked == 1
+
+
+def test_the_middle_of_sending_is_not_broken_off(process: Process) -> None:
+    process.sigterm.can_wake = True
+    sending = compile("wake()\nwhile not calls: pass", link.__file__, "exec")
+    exec(sending, {"wake": process.sigterm.wake, "calls": process.calls})
+    with pytest.raises(SystemExit):
+        stand(after=process.turn)  # which sends it once more, and this is not the middle of sending
+
+
+def test_the_handler_of_the_role_is_called_and_cannot_end_the_process(
+    process: Process, caplog: pytest.LogCaptureFixture
+) -> None:
+    log, called = logging.getLogger("mob"), []
+    process.sigterm.pass_on(log)  # there is none
+
+    def exits(signum: int, frame: object) -> None:
+        called.append(signum)
+        raise SystemExit(3)
+
+    def fails(signum: int, frame: object) -> None:
+        raise ValueError("of the role")
+
+    assert not process.sigterm.is_the_roles
+    signal.signal(signal.SIGTERM, exits)
+    assert process.sigterm.is_the_roles
+    process.sigterm.pass_on(log)
+    assert called == [signal.SIGTERM]
+    signal.signal(signal.SIGTERM, fails)
+    process.sigterm.pass_on(log)
+    assert "the SIGTERM handler of this role raised" in caplog.text
+    assert not process.calls
+
+
+def test_what_a_loop_in_the_module_has_taken_away_is_taken_back(process: Process) -> None:
+    assert not process.sigterm.regain()
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    assert process.sigterm.regain()
+    assert not process.sigterm.is_the_roles
+
+
+def test_a_child_of_a_fork_has_what_any_python_has(process: Process) -> None:
+    process.sigterm.leave()
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_one_that_was_never_installed_touches_nothing() -> None:
+    sigterm = Process().sigterm
+    before = signal.getsignal(signal.SIGTERM)
+    sigterm.pass_on(logging.getLogger("mob"))
+    assert not sigterm.regain()
+    assert signal.getsignal(signal.SIGTERM) == before
