@@ -18,6 +18,7 @@ from typing import Any, TypeVar, overload
 
 import uvloop
 
+from mob.core.draining import FLUSH
 from mob.errors import AppNotRunning, MobError
 from mob.peer.calls.backlog import Backlog
 from mob.peer.calls.options import DEFAULTS
@@ -41,7 +42,7 @@ FAR_PATIENCE = 3.0
 PATIENCE = 10.0
 """Seconds in which a running Kingpin has to answer a new client."""
 
-FAREWELL_TIME = 1.0
+CLOSING_TIME = 1.0
 """Seconds that closing may wait for links, so that what was said arrives."""
 
 
@@ -130,18 +131,14 @@ class Client:
 
     async def _close_links(self) -> None:
         """Close them; what was said to members whose links are still to come is said first."""
-        peer, deadline = self._peer, monotonic() + FAREWELL_TIME
+        peer, deadline = self._peer, monotonic() + CLOSING_TIME
         while not peer.control.is_closed and monotonic() < deadline:
             if not any(contact._early for contact in peer.contacts):  # pyright: ignore[reportPrivateUsage]
                 break
             await self._reactor.change(deadline)
-        await peer.hooks.finish(FAREWELL_TIME)
-        peer.tidy()
-        peer.context.complaints.flush()
-        peer.calling.leave()
-        for link in peer.contacts.links():
-            link.close_after_flush(1.0)
-        peer.control.close(1.0)
+        await peer.hooks.finish(CLOSING_TIME)
+        peer.leave()
+        peer.control.close(FLUSH)
         peer.context.unheard.clear()  # calls that nobody has waited for: who closes says that they do not matter
         self._reactor.loop.stop()
 

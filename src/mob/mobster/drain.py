@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from time import monotonic
 from typing import Protocol
 
-from mob.core.draining import BRIEF, FLUSH, Act, Draining, Stage, Use, Wait
+from mob.core.draining import BRIEF, Act, Draining, Stage, Use, Wait
 from mob.mobster import ending
 from mob.mobster.sigterm import Sigterm
 from mob.peer.peer import Peer
@@ -43,10 +43,9 @@ class Drain:
 
     def __init__(self, peer: Peer, sharing: Sharing, sigterm: Sigterm, is_importing: Callable[[], bool]) -> None:
         self._peer = peer
-        self._context = peer.context
-        self._handlers = peer.handlers
-        self._serving = peer.serving
-        self._contacts = peer.contacts
+        self._context, self._contacts, self._control = peer.context, peer.contacts, peer.control
+        self._serving, self._inviting = peer.serving, peer.serving.inviting
+        self._handlers, self._hooks, self._exits = peer.handlers, peer.hooks, peer.exits
         self._sharing = sharing
         self._sigterm = sigterm
         self._is_importing = is_importing
@@ -71,7 +70,7 @@ class Drain:
         self._places = self._sharing.turn_deaf()
         self._draining = Draining(self, now, grace, has_ports=bool(self._places))
         self._sigterm.should_exit = True
-        self._peer.serving.inviting.end()
+        self._inviting.end()
         self._handlers.is_leaving = web is None and not self.is_importing
         if web is not None:
             web.begin_to_end(now, with_process)
@@ -105,7 +104,7 @@ class Drain:
         return BRIEF if self._draining is None else self._draining.seconds_at_exit(monotonic())
 
     async def _carry_out(self, stage: Stage, seconds: float, draining: Draining) -> None:
-        peer, log = self._peer, self._context.log
+        log = self._context.log
         match stage:
             case Stage.SIGNAL:
                 self._sigterm.pass_on(log)
@@ -119,14 +118,15 @@ class Drain:
                 await self._handlers.end_standing(seconds)
             case Stage.STOP:
                 await self._handlers.run_stop(seconds)
-                self.exit = peer.exits.asked
+                self.exit = self._exits.asked
             case Stage.TASKS:
                 self._serving.cancel_all()
                 await ending.end_tasks(seconds, log, self._serving.cancelling)
             case Stage.ERRORS:
-                await peer.hooks.finish(seconds)
+                await self._hooks.finish(seconds)
             case Stage.LINKS:
-                self._close_links()
+                self._serving.refuse_all(f"{self._context.name} has ended.")
+                self._peer.leave()
             case _:
                 pass
 
@@ -154,15 +154,6 @@ class Drain:
         except Exception:
             self._context.log.exception("the lifespan of the application has not ended well")
 
-    def _close_links(self) -> None:
-        peer = self._peer
-        peer.tidy()
-        peer.calling.leave()
-        self._context.complaints.flush()
-        self._serving.refuse_all(f"{self._context.name} has ended.")
-        for link in self._contacts.links():
-            link.close_after_flush(FLUSH)
-
     # ---------------------------------------------------------------------------- what `core.draining` asks about
 
     @property
@@ -178,7 +169,7 @@ class Drain:
     @property
     def is_exit_asked(self) -> bool:
         """Return whether a handler has said sys.exit()."""
-        return self._peer.exits.asked is not None
+        return self._exits.asked is not None
 
     @property
     def awaits_answers(self) -> bool:
@@ -193,7 +184,7 @@ class Drain:
     @property
     def has_heard_farewells(self) -> bool:
         """Return whether nothing can come any more from others."""
-        return self._peer.control.is_closed or all(
+        return self._control.is_closed or all(
             contact.heard_farewell or contact.link is None or contact.uid == self._context.uid
             for contact in self._contacts
         )

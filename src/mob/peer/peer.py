@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 
 from msgspec import Raw
 
+from mob.core.draining import FLUSH
 from mob.core.lanes import MESSAGE
 from mob.core.states import Call as CallState, Mobster
 from mob.errors import CallError, CallTimeout
@@ -403,6 +404,15 @@ class Peer:
             label, error = self.context.unheard.popleft()
             told = "%s failed and nobody asked for its result: %s"
             self.context.complaints.tell((told, label), told, label, error, error=error)
+
+    def leave(self) -> None:
+        """This process ends in order: send what waits for a worker, log what was not logged, and close the links when
+        all is sent."""
+        self.tidy()
+        self.calling.leave()
+        self.context.complaints.flush()
+        for link in self.contacts.links():
+            link.close_after_flush(FLUSH)
 
     def keep_house(self) -> None:
         """From now on tidies once a second even if nothing arrives."""
