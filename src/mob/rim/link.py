@@ -224,12 +224,12 @@ class Link:
             self._flush_locked()
             if self._closed_why is None:
                 data = _framed([message])
+                self._is_sending = False
                 try:
-                    self._is_sending = True
                     self._send(data, owned)
-                    self._is_sending = False
                 except BaseException:
-                    self._handle_torn([message])
+                    if self._is_sending:
+                        self._handle_torn([message])
                     raise
 
     def post_encoded(self, payload: bytes) -> None:
@@ -256,9 +256,10 @@ class Link:
         batch = outbox[:]
         if not batch:
             return
+        self._is_sending = False
         try:
-            del outbox[: len(batch)]
             payload = self._encode(batch)
+            del outbox[: len(batch)]  # behind it: it has shown that the stack has room for the handler below
             if payload is None:  # one of them cannot be encoded: the others are sent all the same
                 batch = self._encodable(batch)
                 payload = encode(self._stamped(batch))
@@ -266,14 +267,12 @@ class Link:
                 self._send_payload(payload)
                 if self._is_cut:
                     outbox[:0] = batch  # none of it has left
-                self._is_sending = False
                 return
             for index, message in enumerate(batch):
                 self._send_payload(encode(self._stamped([message])))
                 if self._is_cut:
                     outbox[:0] = batch[index:]
                     break
-            self._is_sending = False
         except BaseException:
             self._handle_torn(batch)
             raise
@@ -284,7 +283,7 @@ class Link:
         if self._is_sending:
             self._is_cut = True
             self._reactor.call(partial(self.close, "something was raised while a frame was sent"))
-        elif not any(each is batch[0] for each in self._outbox):
+        elif not self._outbox or self._outbox[0] is not batch[0]:
             self._outbox[:0] = batch
         self._reactor.call(self.flush)
 
@@ -316,11 +315,8 @@ class Link:
         """Sends the frame of a payload. A large one is not copied for its head, which goes before it."""
         head = HEADER.pack(len(payload))
         if len(payload) <= LARGE:
-            data = head + payload
-            self._is_sending = True
-            self._send(data, ())
+            self._send(head + payload, ())
         else:
-            self._is_sending = True
             self._send(head, ())
             self._send(payload, ())
 
@@ -340,14 +336,17 @@ class Link:
             self._keep_for_later(memoryview(data), descriptors)
 
     def _keep_for_later(self, data: memoryview, descriptors: Sequence[Descriptor]) -> None:
+        self._is_sending = True
         self._backlog.append((data, descriptors))
         self.unsent_bytes += len(data)
 
     def _try_to_send(self, data: bytes | memoryview, descriptors: Sequence[Descriptor]) -> int:
         try:
             if not descriptors:
+                self._is_sending = True  # here, where a stack that is nearly used up has room for `_handle_torn`
                 return self._sock.send(data)
             numbers = array.array("i", [each.fileno() for each in descriptors])
+            self._is_sending = True
             return self._sock.sendmsg([data], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, numbers)])
         except BlockingIOError:
             return 0

@@ -144,7 +144,10 @@ class Reactor:
     def call(self, function: Callable[[], None]) -> None:
         """Has the loop's thread call a function soon; from any thread."""
         self._calls.append(function)
-        self.wake()
+        try:  # as in `wake`, which may be one level too deep for a stack that is nearly used up
+            os.write(self._wake_w, b"\0")
+        except OSError:
+            pass
 
     def wake(self) -> None:
         """Have whatever reads here look again at what it waits for; from any thread."""
