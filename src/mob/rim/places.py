@@ -44,6 +44,14 @@ def _last_place() -> str:
         return ""
 
 
+def is_blinding() -> bool:
+    """Return whether no program can begin in the working directory: it is gone, and this is Python 3.13.0 to 3.13.2.
+
+    These look the directory up when a module lacks an attribute, and fail with a `SystemError`: at most imports.
+    """
+    return (3, 13) <= sys.version_info < (3, 13, 3) and not os.path.exists(here())
+
+
 def spelled(path: str) -> str:
     """Return an absolute path with the link in it by which the user came there, if there was one.
 

@@ -116,10 +116,11 @@ class ForkClient:
         if self._has_colors:
             env.setdefault("FORCE_COLOR", "1")  # mobsters have pipes, and what they print is seen on a terminal
         self.failures += 1  # until it reports something
+        own_or_root = os.sep if places.is_blinding() else None
         try:
             self._process = subprocess.Popen(
                 [sys.executable, *flags, "-c", code],
-                cwd=self._directory if os.path.isdir(self._directory) else None,
+                cwd=self._directory if os.path.isdir(self._directory) else own_or_root,
                 pass_fds=passed,
                 process_group=0,
                 stdin=subprocess.DEVNULL,

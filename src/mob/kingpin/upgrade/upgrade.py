@@ -287,6 +287,8 @@ def fall_back(why: str, attempt: int = 0) -> NoReturn:
             path = list(dict.fromkeys([*sys.path, *state.path]))  # the main script may have broken its own
             program = AGAIN.format(path=path, why=why, attempt=attempt, pause=SHORTEST_PAUSE)
             environment = {**os.environ, **state.manager, VARIABLE: _LEFT}
+            if places.is_blinding():
+                os.chdir(os.sep)
             os.execve(sys.executable, [sys.executable, *flags, "-c", program], environment)
         except OSError as error:
             why = text_of(error)
