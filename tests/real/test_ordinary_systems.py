@@ -10,7 +10,7 @@ import pytest
 
 from mob.errors import MobError
 from mob.rim.board import Board
-from tests.running import Apps
+from tests.running import Apps, free_port
 
 BACK = """
     import socket
@@ -31,8 +31,15 @@ FRONT = """
 
     ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler).serve_forever()
     """
+WEB = """
+    async def app(scope, receive, send):
+        assert scope["type"] == "http"
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"5")]})
+        await send({"type": "http.response.body", "body": b"hello"})
+    """
 CLIENT = """
 import sys
+import urllib.request
 import mob
 
 with mob.connect(sys.argv[1]) as app:
@@ -41,6 +48,8 @@ with mob.connect(sys.argv[1]) as app:
     assert list(back.count(3)) == [0, 1, 2]
     assert back.call_back(lambda value: value).result(60) == 1
     back.probe().result(60)
+    with urllib.request.urlopen(f"http://127.0.0.1:{sys.argv[2]}/") as answer:
+        assert answer.read() == b"hello"
     app.send(1)
     app.reload("back")
     app.upgrade(60)
@@ -49,13 +58,15 @@ mob.connect(sys.argv[1]).require("back").echo(1).result(60)
 
 
 def test_the_development_mode_of_python_warns_of_nothing(apps: Apps) -> None:
-    apps.write(back=BACK, front=FRONT, client=CLIENT)
+    apps.write(back=BACK, front=FRONT, web=WEB, client=CLIENT)
     name = f"dev-{apps.directory.name[-30:]}".replace("_", "-")
+    port = free_port()
     roles = '.role("back", "./back.py", workers=2).role("front", "./front.py")'
+    roles += f'.role("web", "./web.py:app", serve="127.0.0.1:{port}")'
     apps.write(main=f"import mob\nmob.start({name!r}).base(__file__){roles}.run()\n")
     app = apps.run(name, [sys.executable, "-X", "dev", "main.py"])
     app.wait_ready()
-    client = apps.run("none", [sys.executable, "-X", "dev", "client.py", name])
+    client = apps.run("none", [sys.executable, "-X", "dev", "client.py", name, str(port)])
     assert (client.wait(), client.output) == (0, "")
     app.stop()
     assert [line for line in app.lines if "Warning" in line] == []
