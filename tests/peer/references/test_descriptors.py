@@ -115,3 +115,21 @@ def test_what_is_missing_is_named(mob: Mob, two: Any, pair: Any, descriptors: li
     with pytest.raises(BadMessage, match=error):
         mob.deliver()
     assert receiver.sizes == {}
+
+
+def test_what_is_of_no_use_here_says_so_and_is_closed(mob: Mob, two: Any, pair: Any) -> None:
+    two[0].send(pair[1], two[1])
+    os.close(mob.letters[0].descriptors[0])
+    no_socket = os.open(os.devnull, os.O_RDONLY)
+    mob.letters[0] = mob.letters[0]._replace(descriptors=[no_socket])
+    with pytest.raises(BadMessage, match="a socket that was sent along is of no use here: "):
+        mob.deliver()
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(no_socket)
+
+
+def test_what_cannot_be_handed_over_is_refused_before_anything_is_duplicated(two: Any, pair: Any) -> None:
+    pair[1].close()
+    with pytest.raises(BadMessage, match=r"args\[1\]"):
+        two[0].encoder.encode([1, pair[1], pair[0]], "args")
+    assert two[0].sizes == {}
