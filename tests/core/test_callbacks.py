@@ -384,7 +384,7 @@ class ThreeProcessesThatLoseLastWords(ThreeProcesses):
     loses_last_words = True
 
 
-MANY = settings(max_examples=50, stateful_step_count=40, deadline=None)
+MANY = settings(max_examples=50, stateful_step_count=40)
 TestThreeProcesses = ThreeProcesses.TestCase
 TestThreeProcesses.settings = MANY
 TestThreeProcesses.pytestmark = [pytest.mark.timeout(600)]  # finding the shortest way to a failure takes its time

@@ -330,7 +330,7 @@ STEPS = ["open", "open", "say", "say", "close", "turn away", "send", "come"]
 END = ["settle", "send", "come"] * 6
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.integers(0, 2**32), st.lists(st.sampled_from(STEPS), max_size=150))
 def test_whatever_two_gateways_do(seed: int, steps: list[str]) -> None:
     random, words = Random(seed), count()

@@ -320,4 +320,4 @@ class Pairs(RuleBasedStateMachine):
 
 
 TestPairs = Pairs.TestCase
-TestPairs.settings = settings(max_examples=250, stateful_step_count=40, deadline=None)
+TestPairs.settings = settings(max_examples=250, stateful_step_count=40)

@@ -287,7 +287,7 @@ EVENTS = st.one_of(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(EVENTS, max_size=60), st.sampled_from([1, 4]))
 def test_no_place_stays_free_while_somebody_waits_for_it(events: list[tuple[object, ...]], threads: int) -> None:
     worker = Worker(loop=LOOP if threads == 1 else Lane(threads))

@@ -160,7 +160,7 @@ class World:
         return next((node for node in self.nodes if node.runs(self.now)), None)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     seed=st.integers(0, 2**32),
     count=st.integers(2, 6),

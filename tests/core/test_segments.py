@@ -233,4 +233,4 @@ class Sender(RuleBasedStateMachine):
 
 
 TestSender = Sender.TestCase
-TestSender.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
+TestSender.settings = settings(max_examples=100, stateful_step_count=40)

@@ -642,5 +642,5 @@ class WholeLives(RuleBasedStateMachine):
 
 
 TestWholeLives = WholeLives.TestCase
-TestWholeLives.settings = settings(max_examples=50, stateful_step_count=40, deadline=None)
+TestWholeLives.settings = settings(max_examples=50, stateful_step_count=40)
 TestWholeLives.pytestmark = [pytest.mark.timeout(600)]  # finding the shortest way to a failure takes its time

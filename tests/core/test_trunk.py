@@ -400,7 +400,7 @@ def test_acknowledgements_are_not_answered() -> None:
 # --- any carrier ------------------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     seed=st.integers(0, 2**32),
     loss=st.sampled_from([0.0, 0.05, 0.3]),
@@ -437,7 +437,7 @@ def test_all_comes_once_and_in_order_or_both_learn_that_it_ended(
     check_agreed(left, right)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(seed=st.integers(0, 2**32), talk=st.lists(st.sampled_from(["left", "right", "left ends", "right ends"])))
 def test_two_ends_that_have_nothing_to_say_fall_silent(seed: int, talk: list[str]) -> None:
     carrier, left, right = joined(seed, Faults(0.3, 0.3, 0.5), is_used=False)

@@ -139,7 +139,7 @@ def test_malformed_bytes_are_garbage(codec: Codec, data: bytes) -> None:
         codec.decoder(list[int])(data)
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(st.binary(max_size=30))
 def test_any_bytes_are_a_value_or_garbage_or_cannot_be_understood(data: bytes) -> None:
     codec = Codec(lambda function: Reference(0, 0), lambda reference: len)

@@ -71,7 +71,7 @@ def all_in(value: Any) -> list[AnyReference]:
     return [msgspec.msgpack.decode(value.data, type=kind)]
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(VALUES)
 def test_all_are_found_in_their_order_in_what_can_be_decoded_and_what_cannot(value: Any) -> None:
     body = pack(value)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import ast
 import dataclasses
 import datetime as dt
-import functools
 import io
 import math
 import os
@@ -25,7 +24,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings, strategies as st
+from hypothesis import given, settings, strategies as st
 
 from mob.errors import ArgumentError, BadMessage
 from mob.wire import kinds, ways
@@ -310,17 +309,14 @@ def in_fours(values: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
     return st.tuples(values, values, values, values)
 
 
-in_plenty = functools.partial(settings, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-
-
-@in_plenty(max_examples=1000)
+@settings(max_examples=1000)
 @given(in_fours(VALUES))
 def test_4000_made_values_survive_the_trip(values: tuple[Any, ...]) -> None:
     for value in values:
         assert is_same(value, CODEC.decode(CODEC.encode(value)))
 
 
-@in_plenty(max_examples=1500)
+@settings(max_examples=1500)
 @given(in_fours(typed_values()))
 def test_6000_made_values_arrive_as_annotated(made: tuple[tuple[Any, Any], ...]) -> None:
     for annotation, value in made:

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, strategies as st
 
 from mob.errors import BadMessage
 from mob.wire.codec import Codec
@@ -127,13 +127,11 @@ PLAIN = st.recursive(
 )
 
 
-@settings(deadline=None)
 @given(PLAIN)
 def test_any_plain_value_comes_out_equal(value: Any) -> None:
     assert over(Mob().codec, value) == value
 
 
-@settings(deadline=None)
 @given(st.integers())
 def test_any_int_comes_out_of_a_typed_decoder(value: int) -> None:
     codec = Mob().codec
@@ -146,7 +144,6 @@ def has_surrogate(value: Any) -> bool:
     return any(map(has_surrogate, [*value, *value.values()] if isinstance(value, dict) else value))
 
 
-@settings(deadline=None)
 @given(
     st.recursive(
         st.text(st.characters()), lambda inner: st.lists(inner) | st.dictionaries(st.text(st.characters()), inner)
