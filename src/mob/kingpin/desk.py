@@ -96,8 +96,12 @@ class Desk:
         if self._reactor is not None:
             self._reactor.watch(self.sock.fileno(), self._handle_visitor)
 
+    def fileno(self) -> int:
+        """Return the descriptor of the socket."""
+        return self.sock.fileno()
+
     def close(self) -> None:
-        """Frees the name."""
+        """Free the name."""
         if self._reactor is not None:
             self._reactor.unwatch(self.sock.fileno())
             self._reactor = None

@@ -86,6 +86,7 @@ class Kingpin:
         self.registry = Registry(crew, monotonic())
         self.reactor = reactor = Reactor(uvloop.new_event_loop())
         self.console = console = self._make_console()
+        self.followers = console.followers
         self.connections = connections = Connections(reactor, plan.frame_limit, self)
         self.fork_client = fork_client = self._make_fork_client()
         self.shortage = Shortage(reactor, console.say)
@@ -100,9 +101,7 @@ class Kingpin:
         self.post_mortems = PostMortems(plan.name, crew, board, self._say_on_loop)
         self.stacks = Stacks(reactor, crew, connections, console, fork_client, self.carry_out)
         self.measured = Measured(plan.name, self.registry, connections, console, self.shortage)
-        self.requests = RequestHandler(
-            supervisor, self.measured, console.followers, self.post_mortems, self.stacks, self
-        )
+        self.requests = RequestHandler(supervisor, self.measured, self.followers, self.post_mortems, self.stacks, self)
         self.cluster: Cluster | None = None
         """The other machines, if there are any."""
         self.status = 0
@@ -183,7 +182,7 @@ class Kingpin:
             console=self.console.state(),
             ports=self.ports.state(),
             fork_client=self.fork_client.state(),
-            desk=self.desk.sock.fileno(),
+            desk=self.desk.fileno(),
             board=self.board.descriptor,
             manager=self.manager.environment(),
             ticket=ticket,
@@ -243,7 +242,7 @@ class Kingpin:
     def _close(self) -> None:
         self.desk.close()
         self.fork_client.close()
-        self.console.followers.finish()
+        self.followers.finish()
         self.connections.close()
         self.ports.close()
         self.measured.close()
@@ -308,7 +307,7 @@ class Kingpin:
         A launch that the fork server has not reported is waited for, but not for ever: the new Kingpin replaces the
         fork server, which may be stuck.
         """
-        self.console.followers.is_held = True  # one that follows a flood is never quiet
+        self.followers.is_held = True  # one that follows a flood is never quiet
         self.herald.flush_all()
         self.reactor.flush()
         if is_late:
@@ -323,7 +322,7 @@ class Kingpin:
     def end_upgrade(self, ticket: d.Ticket, why: str) -> None:
         """The upgrade has failed."""
         self._upgrade = None
-        self.console.followers.is_held = False
+        self.followers.is_held = False
         self.carry_out([d.Tell(f"the upgrade has failed: {why}"), d.Answer(ticket, error=why)])
 
     def handle_children(self) -> None:
@@ -405,7 +404,7 @@ class Kingpin:
 
     def _forget_connection(self, uid: int) -> None:
         if (connection := self.connections.remove(uid)) is not None:
-            self.console.followers.forget(uid)
+            self.followers.forget(uid)
             self.guests.forget(connection)
             self.herald.forget(uid)
             connection.close()
@@ -630,7 +629,7 @@ class Kingpin:
         self.stacks.handle_exited(uid)
         self.console.take_last_lines(uid)  # nobody has asked for them
         if process is not None:
-            self.console.followers.handle_gone(process.pid)
+            self.followers.handle_gone(process.pid)
 
     def _launch(self, launch: d.Launch) -> None:
         try:
