@@ -85,7 +85,7 @@ class Desk:
                     raise _already_running(self.name, other.pid)
 
     def open(self, reactor: Reactor, on_visitor: Callable[[socket.socket, int], None], shortage: Shortage) -> None:
-        """Begins to let visitors in; `on_visitor` gets each one's socket and pid."""
+        """Begin to let visitors in; `on_visitor` gets each one's socket and pid."""
         self.sock.setblocking(False)
         self._reactor = reactor
         self._on_visitor = on_visitor

@@ -28,7 +28,7 @@ TOGETHER = 500
 
 
 class Herald:
-    """Tells the changes."""
+    """What all have been told, and what some have to be told yet."""
 
     def __init__(self, reactor: Reactor, connections: Mapping[int, Connection], crew: Crew) -> None:
         self._reactor = reactor
@@ -46,7 +46,7 @@ class Herald:
         return f"<Herald of {self._news}, {len(self._behind)} do not read>"
 
     def tell(self, change: Change) -> None:
-        """Something has changed."""
+        """Tell a change to all, now or soon; one of a client only to those that have to do with it."""
         if isinstance(change, m.MemberIs) and self._is_guest(change.member):
             self._acquainted.setdefault(change.member.uid, set())
             for uid in self._crew.introductions.wanting_clients():
@@ -80,7 +80,7 @@ class Herald:
         return tuple(member for member in members if member.uid == uid or not self._is_guest(member))
 
     def tell_of_guests(self, connection: Connection) -> None:
-        """One wants to know of all clients."""
+        """Tell one of all clients from now on."""
         self._crew.introductions.want_clients(connection.uid)
         for guest in self._acquainted:
             if guest != connection.uid:
@@ -105,7 +105,7 @@ class Herald:
             self._post(connection.uid, changes)
 
     def forget(self, uid: int) -> None:
-        """One has gone."""
+        """Drop what is kept for a member that has gone."""
         self._behind.pop(uid, None)
         for guest in self._known.pop(uid, ()):
             if guest in self._acquainted:
@@ -182,7 +182,7 @@ class Herald:
             news.add(change)
 
     def handle_drained(self, uid: int) -> None:
-        """One has read all that it was sent."""
+        """Send a member that has read all what was kept for it."""
         news, connection = self._behind.pop(uid, None), self._connections.get(uid)
         if news is not None and connection is not None:
             for frame in _frames(news.untold(SWIFT)):

@@ -146,7 +146,7 @@ class Kingpin:
         openfiles.give_back_limit()
 
     def run(self) -> int:
-        """Launches the app and returns its exit status when it has stopped."""
+        """Launch the app; return its exit status when it has stopped."""
         self._enter_process()
         self.desk.open(self.reactor, self.handle_client, self.shortage)
         if self.desk.warning:
@@ -193,7 +193,7 @@ class Kingpin:
         )
 
     def go_on(self, state: HandoverState, decisions: list[Decision], failure: str = "") -> int:
-        """Goes on where the program before has stopped, as `run`. `failure`: why this is not what was asked for."""
+        """Go on where the program before has stopped, as `run`. `failure`: why this is not what was asked for."""
         self.reactor.loop.call_soon(self._begin_again, state, decisions, failure)
         signaling.release()
         return self._work()
@@ -357,7 +357,7 @@ class Kingpin:
                 self._exited(uid, status)
 
     def handle_fork_server_gone(self, why: str) -> None:
-        """Its mobsters go on; a new one takes over. Where none can even start, and nothing runs, the app ends."""
+        """Start another, while the mobsters go on. If none can even start, and nothing runs, end the app."""
         if self.fork_client.failures < FUTILE:
             self.console.say(f"the fork server {why}; its mobsters go on, a new one starts.")
             self._replace_fork_server()
@@ -370,13 +370,13 @@ class Kingpin:
             self.reactor.loop.stop()
 
     def _replace_fork_server(self) -> None:
-        """Starts another one. Launches that the last one has not reported are lost with it."""
+        """Start another one. Launches that the last one has not reported are lost with it."""
         self.carry_out(self.supervisor.handle_fork_server_gone(monotonic(), self.fork_client.held))
         if not self.supervisor.stopping:
             self.shortage.attempt("a fork server cannot be started", self._open_fork_server, ALL)
 
     def _open_fork_server(self) -> None:
-        """Starts one, which is told of the mobsters that are there."""
+        """Start one, and tell it of the mobsters that are there."""
         self.fork_client.open()
         there = [process for process in self.supervisor.processes.values() if process.pid]
         self.fork_client.inform([process.pid for process in there], self.ports.paths)
@@ -424,7 +424,7 @@ class Kingpin:
             self.guests.handle_drained(connection)
 
     def handle_word(self, connection: Connection, message: Any) -> None:
-        """One of the words of a mobster or client. Whatever somebody asks for, the others are served, and it is
+        """Act on a message of a mobster or client. Whatever one asks for, the others are served, and it is
         answered."""
         if isinstance(message, Garbled):
             self._handle_garbled(connection, message.error)
@@ -480,7 +480,7 @@ class Kingpin:
                     self.requests.handle(connection, message)
 
     def _handle_garbled(self, connection: Connection, error: GarbageFrame) -> None:
-        """What a client says does not decode: it is told why, and its link ends. Any other link just ends."""
+        """Tell a client why its message does not decode, and end its link. Any other link just ends."""
         if not (connection.is_client and connection.greeted):
             raise error
         connection.link.post(m.Refused(f"its Kingpin could not read what this client has said: {error}"))
@@ -523,7 +523,7 @@ class Kingpin:
     # --------------------------------------------------------------------------------------------- carrying out
 
     def carry_out(self, decisions: list[Decision]) -> None:
-        """Does what was decided, in that order."""
+        """Do what was decided, in that order."""
         if decisions:
             if self.cluster is not None:
                 decisions = [*decisions, *self.cluster.note(decisions)]

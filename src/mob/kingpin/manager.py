@@ -9,7 +9,7 @@ from mob.rim.systemd import ServiceManager
 
 
 class Manager:
-    """Tells the service manager what has changed, each thing once."""
+    """What the service manager was told, each thing once."""
 
     def __init__(self) -> None:
         self._service = ServiceManager()
@@ -19,21 +19,21 @@ class Manager:
         return f"<Manager, told {self._told or 'nothing yet'}>"
 
     def environment(self) -> dict[str, str]:
-        """What it had told this process, for a program that takes its place."""
+        """Return what it had told this process, for a program that takes its place."""
         return self._service.environment()
 
     def take_over(self) -> None:
-        """It was told by the program before this one that the app is ready."""
+        """Take note that the program before this one has told it that the app is ready."""
         self._told = "ready"
 
     def feed(self, loop: asyncio.AbstractEventLoop) -> None:
-        """From now on says that this process is alive, as often as it is wanted."""
+        """Say that this process is alive, from now on and as often as it is wanted."""
         if self._service.watchdog is not None:
             self._service.alive()
             loop.call_later(self._service.watchdog, self.feed, loop)
 
     def tell(self, supervisor: Supervisor) -> None:
-        """Something was decided. The app is ready for the first time when every role has a ready worker, or has
+        """Tell what has changed. The app is ready for the first time when every role has a ready worker, or has
         done its work."""
         roster, state = supervisor.roster, self._told
         wanted = [role.name for role in supervisor.plan.roles if role.workers]

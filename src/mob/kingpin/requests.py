@@ -32,7 +32,7 @@ class Doer(Protocol):
 
 
 class RequestHandler:
-    """Answers requests, or has the `doer` do so."""
+    """The requests of mobsters and clients. What is to be done with the app is done by the `doer`."""
 
     def __init__(
         self,

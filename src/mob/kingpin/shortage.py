@@ -39,7 +39,7 @@ class Shortage:
         return f"<Shortage, {len(self._waiting)} things wait>"
 
     def attempt(self, what: str, function: Callable[[], None], lacking: Container[int | None] = LACKING) -> None:
-        """Does it; or, if the system lacks what it takes, does it as soon as that is there. `what` says what it is, as
+        """Do it; or, if the system lacks what it takes, do it as soon as that is there. `what` says what it is, as
         "a fork server cannot be started". An `OSError` with a number that is not in `lacking` is raised."""
         try:
             function()
@@ -59,7 +59,7 @@ class Shortage:
             self.attempt(what, function, lacking)
 
     def forget(self) -> None:
-        """Nothing of it is wanted any more."""
+        """Give up all that waits."""
         self._waiting.clear()
 
     def text(self) -> str:

@@ -81,12 +81,12 @@ def held_back() -> Generator[None]:
 
 
 def release() -> None:
-    """Lets those through that have come between two programs of this process."""
+    """Let those through that have come between two programs of this process."""
     signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD_BACK)
 
 
 def _has_terminal_still() -> bool:
-    """Whether the terminal that this process was started at is still there."""
+    """Return whether the terminal that this process was started at is still there."""
     try:
         os.tcgetpgrp(sys.stdin.fileno())
     except OSError:

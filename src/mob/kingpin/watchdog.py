@@ -1,8 +1,8 @@
-"""The watchdog: a thread that sees when the Kingpin's own loop stands still, and says where.
+"""The watchdog: a thread that sees when the Kingpin's own loop is blocked, and says where.
 
-A Kingpin that stands still revives nobody, hears no signal and answers no client. Nothing of mob is to make it do so.
-If something does, this tells it, with the stack, as soon as a second is over, and what it has cost when it is over.
-systemd's watchdog is fed by the loop itself (`manager`), so a Kingpin that stands still is not called alive.
+A Kingpin that is blocked revives no worker, hears no signal and answers no client. Nothing of mob may block it. If
+something does, this tells it, with the stack, as soon as a second is over, and what it has cost when it is over.
+systemd's watchdog is fed by the loop itself (`manager`), so a Kingpin that is blocked is not called alive.
 
 What stops all of the process at once (SIGSTOP, a machine that sleeps) is no fault of the loop and is not told.
 """
@@ -22,11 +22,11 @@ from mob.rim.reactor import Reactor
 POLL_INTERVAL = 0.5
 """Seconds between two questions to the loop."""
 STANDSTILL = 1.0
-"""Seconds without an answer after which it stands still."""
+"""Seconds without an answer after which it counts as blocked."""
 
 
 class Watchdog:
-    """Asks the loop whether it turns."""
+    """The questions to the loop, and when it has answered."""
 
     def __init__(self, reactor: Reactor, say: Callable[[str], None]) -> None:
         self._reactor = reactor
@@ -41,12 +41,12 @@ class Watchdog:
         return f"<Watchdog of {self._reactor}>"
 
     def start(self) -> None:
-        """Begins; on the loop's thread."""
+        """Begin; on the loop's thread."""
         self._seen = monotonic()
         start_thread(self._watch, "mob-watchdog")
 
     def close(self) -> None:
-        """Ends."""
+        """End."""
         self._closing.set()
 
     def _watch(self) -> None:

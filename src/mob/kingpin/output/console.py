@@ -74,7 +74,7 @@ class Console:
         return f"<Console of {len(self._sources)} mobsters>"
 
     def pipes(self, uid: int, role: str, index: int) -> list[int]:
-        """The writing ends of new pipes for stdout and stderr. Nothing is read before `begin` tells the pid."""
+        """Return the writing ends of new pipes for stdout and stderr. Nothing is read before `begin` tells the pid."""
         pairs = _two_pipes()
         ends: list[int] = []
         sources = self._sources[uid] = []
@@ -87,61 +87,60 @@ class Console:
         return ends
 
     def begin(self, uid: int, pid: int) -> None:
-        """The mobster runs, under this pid: shows what it prints."""
+        """Show what a mobster prints, which runs under this pid now."""
         for source in self._sources.get(uid, ()):
             if not source.origin.pid:
                 self._watch(source, pid)
 
     def drain(self, uid: int) -> None:
-        """Passes on what a mobster that has ended has printed last: it stands before what is said of its end."""
+        """Pass on what a mobster that has ended has printed last, before something is said of its end."""
         for source in list(self._sources.get(uid, ())):
             for _ in range(MOST_READS):
                 if not self._read(source):
                     break
 
     def take_last_lines(self, uid: int) -> tuple[str, ...]:
-        """What a mobster has printed last, on both streams; to be asked at its end, for they are forgotten then."""
+        """Return what a mobster has printed last, on both streams, and forget it."""
         self.drain(uid)
         return tuple(line.decode(errors="replace") for line in self._last.pop(uid, ()))
 
     @property
     def dropped(self) -> int:
-        """Lines that could not be written, for they were too many, or for want of room."""
+        """Lines that could not be written, because they were too many or the disk was full."""
         return self._writer.dropped
 
     def begin_taking(self, uid: int) -> None:
-        """What a mobster writes to stderr from now on is wanted by somebody else, who calls `end_taking`; it is not
-        shown."""
+        """Keep what a mobster writes to stderr from now on, and do not show it, until `end_taking`."""
         self._taken[uid] = []
 
     def end_taking(self, uid: int) -> list[str]:
-        """What it has printed since."""
+        """Return what it has printed since."""
         return self._taken.pop(uid, [])
 
     def say(self, text: str) -> None:
-        """A word of the Kingpin's own."""
+        """Show a word of the Kingpin's own."""
         chunk = word(text)
         self._writer.put(chunk)
         self.followers.handle_chunk(chunk)
 
     def say_from_elsewhere(self, text: str) -> None:
-        """The same, from another thread than the loop's, which may stand still."""
+        """Show it from another thread than the loop's, which may be blocked."""
         self._writer.put(word(text))
 
     def hold(self) -> None:
-        """The terminal is somebody else's for a while: what there is to show waits for `release`."""
+        """Leave the terminal to somebody else for a while: what there is to show waits for `release`."""
         self._writer.hold()
 
     def release(self) -> None:
-        """The terminal is this app's again."""
+        """Go on: the terminal is this app's again."""
         self._writer.release()
 
     def reopen(self) -> None:
-        """Somebody else has put the log file aside: opens the one that has its name now."""
+        """Open the log file that has the name now, because somebody has put the old one aside."""
         self._writer.reopen()
 
     def close(self) -> None:
-        """Writes what is there and ends."""
+        """Write what is there and end."""
         for sources in list(self._sources.values()):
             for source in list(sources):
                 self._read(source)
@@ -196,7 +195,7 @@ class Console:
         self._read(source)
 
     def _read(self, source: Pipe) -> bool:
-        """Passes on what there is to be read; whether there was anything."""
+        """Pass on what there is to be read; return whether there was anything."""
         try:
             try:
                 data = os.read(source.fd, READ_SIZE)
@@ -216,7 +215,7 @@ class Console:
         return bool(data)
 
     def _await(self, source: Pipe) -> None:
-        """Sees to it that a line without an end is shown, if it gets none."""
+        """See to it that a line without an end is shown, if it gets none."""
         if source.has_news and not source.is_awaited:
             source.is_awaited = True
             self._reactor.call_at(source.due, partial(self._show_begun, source))
@@ -233,13 +232,13 @@ class Console:
             self._put_begun(source)
 
     def _put_begun(self, source: Pipe) -> None:
-        """Has a line without an end shown; on a terminal, one that is empty now is taken away."""
+        """Have a line without an end shown; on a terminal, one that is empty now is taken away."""
         is_taken = source.origin.is_error and source.uid in self._taken
         if not is_taken and (source.shown or self._writer.is_live):
             self._writer.put(OutputChunk(time.time(), source.origin, source.shown + b"\n", 1, is_partial=True))
 
     def _pass_on(self, source: Pipe, lines: bytes, shown: bytes) -> None:
-        """Hands lines on; the first may have been `shown` already, where it cannot be rewritten."""
+        """Hand lines on; the first may have been `shown` already, where it cannot be rewritten."""
         taken = self._taken.get(source.uid)
         if taken is not None and source.origin.is_error:
             taken += lines[:-1].decode(errors="replace").split("\n")

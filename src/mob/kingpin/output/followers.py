@@ -40,7 +40,7 @@ class Recent:
         return f"<Recent {self._lines} lines>"
 
     def add(self, chunk: OutputChunk) -> None:
-        """Keeps it, and forgets what is too old."""
+        """Keep it, and forget what is too old."""
         chunks = self._chunks
         chunks.append(chunk)
         self._lines += chunk.count
@@ -51,7 +51,7 @@ class Recent:
             self._bytes -= len(old.data)
 
     def lines(self, follow: m.Follow) -> list[m.Line]:
-        """The last of those that are wanted, oldest first."""
+        """Return the last of those that are wanted, oldest first."""
         found: deque[m.Line] = deque()
         for chunk in reversed(self._chunks):
             if len(found) >= follow.last:
@@ -62,7 +62,7 @@ class Recent:
         return list(found)
 
     def chunks(self) -> list[OutputChunk]:
-        """All that is kept."""
+        """Return all that is kept."""
         return list(self._chunks)
 
 
@@ -89,14 +89,14 @@ class Follower:
         return f"<Follower {self.uid}, {self.dropped} lines behind>"
 
     def offer(self, chunk: OutputChunk, is_held: bool) -> None:
-        """Sends the lines of a chunk, or drops them."""
+        """Send the lines of a chunk, or drop them."""
         if is_held or self._link.unsent_bytes > UNSENT:
             self.dropped += chunk.count
         else:
             self.send(_lines(chunk))
 
     def send(self, lines: Iterable[m.Line], is_end: bool = False) -> None:
-        """Sends lines, in messages that are not too long."""
+        """Send lines, in messages that are not too long."""
         batch: list[m.Line] = []
         size = 0
         for line in lines:
@@ -113,7 +113,7 @@ class Follower:
             self._post(batch, is_end)
 
     def finish(self) -> None:
-        """The last word, and the end of the link."""
+        """Say the last word, and end the link."""
         self._post([], is_end=True)
         self._link.close_after_flush(FAREWELL)
 
@@ -137,7 +137,7 @@ class Followers:
         return f"<Followers {len(self._followers)}, {self.recent}>"
 
     def handle_chunk(self, chunk: OutputChunk) -> None:
-        """Something was printed."""
+        """Keep what was printed, and send it to those who want to see it."""
         self.recent.add(chunk)
         if self._followers:
             for follower in list(self._followers.values()):
@@ -145,30 +145,30 @@ class Followers:
                     follower.offer(chunk, self.is_held)
 
     def follow(self, uid: int, link: Link, follow: m.Follow) -> None:
-        """Somebody wants to see."""
+        """Send the latest lines to one who wants to see them, and what comes."""
         follower = Follower(uid, link, follow, self._batch)
         follower.send(self.recent.lines(follow), is_end=not follow.goes_on)
         if follow.goes_on:
             self._followers[uid, follow.id] = follower
 
     def unfollow(self, uid: int, number: int) -> None:
-        """Has seen enough."""
+        """Send no more to one who has seen enough."""
         self._followers.pop((uid, number), None)
 
     def forget(self, uid: int) -> None:
-        """A client or mobster has gone."""
+        """Drop what is kept for a client or mobster that has gone."""
         for key in [key for key in self._followers if key[0] == uid]:
             del self._followers[key]
 
     def handle_gone(self, pid: int) -> None:
-        """A mobster has printed its last: who follows it alone has seen all."""
+        """Tell those who follow this mobster alone that it has printed its last."""
         for key, follower in list(self._followers.items()):
             if pid and follower.follow.pid == pid:
                 del self._followers[key]
                 follower.send((), is_end=True)
 
     def finish(self) -> None:
-        """The app ends: what a follower was sent reaches it, if it reads."""
+        """Say goodbye: what a follower was sent reaches it, if it reads."""
         for follower in list(self._followers.values()):
             follower.finish()
 

@@ -37,7 +37,7 @@ class LogFile:
         return f"<LogFile {self.path}, {self._size:,} bytes{', ' + self.problem if self.problem else ''}>"
 
     def write(self, data: bytes) -> int:
-        """Writes whole lines; how many bytes of them are in the file. Less than all: `problem` tells why."""
+        """Write whole lines; return how many bytes of them are in the file. If not all are, `problem` tells why."""
         if self._fd < 0:
             self.reopen()
         done = 0
@@ -50,7 +50,7 @@ class LogFile:
         return done
 
     def reopen(self) -> bool:
-        """Opens the file that has this path now: the old one was put aside by somebody else. Whether it could be."""
+        """Open the file that has this path now, because the old one was put aside; return whether it could be."""
         try:
             fd = _open(self.path, self._mode)
         except OSError as error:
@@ -67,13 +67,13 @@ class LogFile:
         return True
 
     def close(self) -> None:
-        """Nothing more is written."""
+        """Close it: nothing more is written."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
 
     def _part(self, data: bytes, start: int) -> bytes:
-        """The lines that still go into this file; it is put aside before, if not even one does."""
+        """Return the lines that still go into this file; it is put aside before, if not even one does."""
         if not self._is_ordinary or self._size + len(data) - start <= self._max_bytes:
             return data[start:] if start else data
         end = data.rfind(b"\n", start, start + max(0, self._max_bytes - self._size)) + 1

@@ -100,7 +100,7 @@ class Pipe:
         return self._since + self._pause
 
     def note_shown(self, now: float) -> None:
-        """It is shown, as it is."""
+        """Take note that it is shown, as it is."""
         self.shown, self._since = self.visible, now
         if not self._is_live:
             self._pause = min(2 * self._pause, LONGEST_PAUSE)
@@ -117,7 +117,7 @@ def last_state(line: bytes) -> bytes:
 
 
 def _left(line: bytes) -> bytes:
-    """What is left of a line at its end: nothing, if it was blanked out."""
+    """Return what is left of a line at its end: nothing, if it was blanked out."""
     if b"\r" not in line:
         return line
     state = last_state(line)

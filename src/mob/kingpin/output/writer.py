@@ -1,4 +1,4 @@
-"""The thread that writes what was printed, to a terminal or a file, so that the Kingpin never stands still with it.
+"""The thread that writes what was printed, to a terminal or a file, so that nothing of that blocks the Kingpin.
 
 A terminal may stop taking (Ctrl-S, a slow pipe), a disk may be slow or full. What waits for the writer is bounded; who
 has more than its share of a full queue loses lines: they are counted and not looked at. Once that has begun it goes on
@@ -62,19 +62,19 @@ class Sink(Protocol):
     """Whether a line that is shown can be rewritten."""
 
     def write(self, chunk: OutputChunk) -> int:
-        """Writes lines; how many of them could not be."""
+        """Write lines; return how many of them could not be."""
         ...
 
     def reopen(self) -> None:
-        """Opens the file anew, if it is one."""
+        """Open the file again, if it is one."""
         ...
 
     def settle(self) -> None:
-        """Somebody else writes there now: leaves nothing on the screen that is to be rewritten."""
+        """Leave nothing on the screen that is to be rewritten, because somebody else writes there now."""
         ...
 
     def close(self) -> None:
-        """Nothing more comes."""
+        """End: nothing more comes."""
         ...
 
 
@@ -100,15 +100,15 @@ class StandardStreams:
         return f"<StandardStreams {self._form.__name__}{', live' if self.is_live else ''}>"
 
     def write(self, chunk: OutputChunk) -> int:
-        """Never fails: if nobody reads any more, the app goes on."""
+        """Write, and never fail: if nobody reads any more, the app goes on."""
         self._put(self._rewriting(chunk) if self.is_live else self._formed(chunk), chunk.origin.is_error)
         return 0
 
     def reopen(self) -> None:
-        """Stays as it is."""
+        """Do nothing: it is no file."""
 
     def settle(self) -> None:
-        """Takes lines away that have no end; they come again."""
+        """Take lines away that have no end; they come again."""
         self._put(self._bottom.erased(), is_error=True)
 
     def _put(self, data: bytes, is_error: bool) -> None:
@@ -139,7 +139,7 @@ class StandardStreams:
         return self._form(msgspec.structs.replace(chunk, data=printable_bytes(chunk.data)))
 
     def close(self) -> None:
-        """Belongs to the process."""
+        """Do nothing: they belong to the process."""
 
 
 class File:
@@ -162,7 +162,7 @@ class File:
         return f"<File {self._file}>"
 
     def write(self, chunk: OutputChunk) -> int:
-        """Writes lines; how many of them could not be. Why is said once, on the terminal."""
+        """Write lines; return how many of them could not be. Why is said once, on the terminal."""
         if self._has_terminal and chunk.origin.role == KINGPIN:
             self._streams.write(chunk)
         data = self._form(chunk)
@@ -171,15 +171,15 @@ class File:
         return lost
 
     def reopen(self) -> None:
-        """Somebody else has put the file aside."""
+        """Open the file again, because somebody has put it aside."""
         self._file.reopen()
         self._tell()
 
     def settle(self) -> None:
-        """Is no terminal."""
+        """Do nothing: it is no terminal."""
 
     def close(self) -> None:
-        """Closes the file."""
+        """Close the file."""
         self._file.close()
 
     def _tell(self) -> None:
@@ -237,7 +237,7 @@ class Writer:
         return self._sink.is_live
 
     def put(self, chunk: OutputChunk) -> None:
-        """Has it written, or drops it."""
+        """Have it written, or drop it."""
         source = _source_of(chunk)
         with self._wake:
             if chunk.is_partial and self._waiting > SHARE:
@@ -252,7 +252,7 @@ class Writer:
             self._wake.notify()
 
     def hold(self) -> None:
-        """Writes what is there, and from now on nothing to a terminal; what comes waits, within the same bounds."""
+        """Write what is there, and from now on nothing to a terminal; what comes waits, within the same bounds."""
         if self._sink.is_terminal:
             self.settle()
             self.wait_empty(SETTLE_TIMEOUT)
@@ -260,17 +260,17 @@ class Writer:
                 self._is_held = True
 
     def release(self) -> None:
-        """Goes on."""
+        """Go on."""
         with self._wake:
             self._is_held = False
             self._wake.notify()
 
     def reopen(self) -> None:
-        """Has the file opened anew, after what was printed so far."""
+        """Have the file opened again, after what was printed so far."""
         self._have_done(self._sink.reopen)
 
     def settle(self) -> None:
-        """Has lines without an end taken off the screen, after what was printed so far."""
+        """Have lines without an end taken off the screen, after what was printed so far."""
         self._have_done(self._sink.settle)
 
     def _have_done(self, action: Callable[[], None]) -> None:
@@ -279,12 +279,12 @@ class Writer:
             self._wake.notify()
 
     def wait_empty(self, seconds: float = FLUSH_TIMEOUT) -> None:
-        """Waits until all is written, so long at most."""
+        """Wait until all is written, so long at most."""
         with self._wake:
             self._wake.wait_for(lambda: not self._queue and not self._is_writing, seconds)
 
     def losses(self) -> tuple[int, list[tuple[Source, int]]]:
-        """For the next program: lines dropped in all, and since it was said; what waits now will not be written."""
+        """Return how many lines were dropped in all, and since it was said; what waits now is among them."""
         with self._wake:
             lost = self._dropped + self._unwritten
             for chunk in self._queue:
@@ -294,14 +294,14 @@ class Writer:
             return self.dropped + waiting, list(lost.items())
 
     def take_over(self, dropped: int, lost: Iterable[tuple[Source, int]]) -> None:
-        """What the program before this one could not write."""
+        """Count what the program before this one could not write."""
         with self._wake:
             self.dropped += dropped
             self._dropped.update(dict(lost))
             self._wake.notify()
 
     def close(self) -> None:
-        """Writes what is there and ends."""
+        """Write what is there and end."""
         with self._wake:
             self._closing = True
             self._is_held = False
@@ -326,7 +326,7 @@ class Writer:
         self._shares[_source_of(chunk)] += len(chunk.data)
 
     def _say_dropped(self) -> None:
-        """In the place of what was dropped."""
+        """Say it in the place of what was dropped."""
         for source, count in self._dropped.items():
             self._enqueue(word(f"{_lines_of(source, count)} dropped: {self._sink.why_slow}.", source[1]))
         self._dropped.clear()
@@ -348,7 +348,7 @@ class Writer:
                     self._wake.notify_all()
 
     def _has_more(self) -> bool:
-        """Waits for something to write; whether there is any."""
+        """Wait for something to write; return whether there is any."""
         with self._wake:
             self._wake.wait_for(lambda: (self._queue or self._dropped or self._closing) and not self._is_held)
             if not self._queue and self._dropped:

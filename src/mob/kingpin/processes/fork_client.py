@@ -102,7 +102,7 @@ class ForkClient:
             self._listen(socket.socket(fileno=state.channel))
 
     def open(self) -> None:
-        """Starts the fork server."""
+        """Start the fork server."""
         own, other = socket.socketpair()
         passed = (other.fileno(), *self._deadman)
         plan = self._plan
@@ -140,7 +140,7 @@ class ForkClient:
         self._link.start()
 
     def order(self, order: m.Order, descriptors: Sequence[int] = ()) -> None:
-        """Tells the fork server what to do, or the next one if there is none; the descriptors are closed once sent."""
+        """Tell the fork server what to do, or the next one if there is none; the descriptors are closed once sent."""
         if self._process is None or self._link is None:
             self._held.append((order, descriptors))
         elif descriptors:
@@ -154,14 +154,14 @@ class ForkClient:
         return [order.uid for order, _ in self._held if isinstance(order, m.Fork)]
 
     def remember(self, paths: Sequence[str]) -> None:
-        """Socket files that the last will is to remove."""
+        """Have the last will remove these socket files."""
         for path in paths:
             if path not in self._remembered:
                 self._remembered.add(path)
                 self.order(m.Remember(path))
 
     def inform(self, pids: Sequence[int], paths: Sequence[str]) -> None:
-        """Tells a fork server that has just been started what the dead one has left, and what has been held for it."""
+        """Tell a fork server that has just been started what the dead one has left, and what has been held for it."""
         self._remembered.clear()
         held, self._held = self._held, []
         for pid in pids:
@@ -172,7 +172,7 @@ class ForkClient:
             self.order(order, descriptors)
 
     def handle_exit(self, pid: int, status: int) -> bool:
-        """A child of the Kingpin has ended; whether it was the fork server."""
+        """Handle the end of a child of the Kingpin; return whether it was the fork server."""
         if pid != self.pid:
             return False
         assert self._process is not None
@@ -186,20 +186,20 @@ class ForkClient:
         return True
 
     def end_mobster(self, pid: int) -> None:
-        """Ends a mobster at once, and all that it has started."""
+        """End a mobster at once, and all that it has started."""
         pidfds.signal_child(pid, self._parents(), signal.SIGKILL, whole_group=True)
 
     def ask_for_stacks(self, pid: int) -> None:
-        """Has a mobster write where its threads stand to its stderr."""
+        """Have a mobster write to its stderr where its threads are."""
         if processes.STACKS:
             pidfds.signal_child(pid, self._parents(), processes.STACKS)
 
     def has_left(self, pid: int) -> bool:
-        """Whether a mobster of a fork server that has ended is there: it is the Kingpin's child now."""
+        """Return whether a mobster of a fork server that has ended is there: it is the Kingpin's child now."""
         return pidfds.is_child(pid, self._parents())
 
     def guard(self, pid: int) -> None:
-        """Has another child of the Kingpin, which leads a group, end with the app."""
+        """Have another child of the Kingpin, which leads a group, end with the app."""
         self.order(m.Adopt(pid))
 
     def _parents(self) -> tuple[int, int]:
@@ -207,7 +207,7 @@ class ForkClient:
         return os.getpid(), self.pid
 
     def kill(self) -> None:
-        """Ends the fork server at once, its mobsters go on; `open` and `inform` follow."""
+        """End the fork server at once, while its mobsters go on; `open` and `inform` follow."""
         if self._process is not None:
             self._process.kill()
             self._await_end(REAP_TIMEOUT)  # what it has reported by then is in the link
@@ -217,7 +217,7 @@ class ForkClient:
             self._link.close()
 
     def _has_seen_to_all(self) -> bool:
-        """Waits until the fork server has ended, and its guardian with it; whether it did so in time, and by itself."""
+        """Wait until the fork server has ended, and its guardian; return whether it did so in time and by itself."""
         assert self._process is not None
         self.wake()
         if self._await_end(self._plan.grace + REAP_TIMEOUT):
@@ -227,7 +227,7 @@ class ForkClient:
         return False
 
     def _await_end(self, seconds: float) -> bool:
-        """Waits for the end of the fork server, so long at most; whether it has ended."""
+        """Wait for the end of the fork server, so long at most; return whether it has ended."""
         assert self._process is not None
         if not pidfds.wait_for(self._process.pid, seconds):
             return False
@@ -235,12 +235,12 @@ class ForkClient:
         return True
 
     def wake(self) -> None:
-        """Lets a fork server go on that somebody has stopped (SIGSTOP)."""
+        """Let a fork server go on that somebody has stopped (SIGSTOP)."""
         if self._process is not None:
             self._process.send_signal(signal.SIGCONT)
 
     def close(self) -> None:
-        """Ends the fork server by ending the channel, and waits until it has seen to what is left."""
+        """End the fork server by ending the channel, and wait until it has seen to what is left."""
         self._closing = True
         if self._link is not None:
             self._link.close()

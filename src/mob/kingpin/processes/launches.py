@@ -15,7 +15,7 @@ from mob.wire import messages as m
 
 
 class Launches:
-    """Has mobsters launched by the fork server. They begin in `directory`."""
+    """Launches of mobsters, which begin in `directory`."""
 
     def __init__(
         self,

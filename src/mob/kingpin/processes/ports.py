@@ -6,7 +6,7 @@ that may want it (`core/tenancy.py`). A socket that listens on port 0 is keyed b
 process it is, so all workers of a role get the same free port.
 
 A server that starts on a Unix socket removes the file that is there (asyncio and uvloop do), and some remove it when
-they end. So each socket file has a spare name, a hidden hard link beside it, from which `restore` makes it anew.
+they end. So each socket file has a spare name, a hidden hard link beside it, from which `restore` makes it again.
 """
 
 from __future__ import annotations
@@ -194,7 +194,7 @@ class Ports:
                 os.link(spare, path)
 
     def close(self) -> None:
-        """Closes all sockets and removes their files."""
+        """Close all sockets and remove their files."""
         for listener in (*self._listeners.values(), *self._passed):
             listener.close()
         for path in self.paths:
@@ -223,7 +223,7 @@ class Ports:
         return sock
 
     def _passed_for(self, address: Address) -> socket.socket | None:
-        """The socket that was opened for that address before this app was started."""
+        """Return the socket that was opened for that address before this app was started."""
         for sock in self._passed:
             name = sock.getsockname()
             host, port = (name, ()) if isinstance(name, str) else (name[0], (name[1],))
@@ -275,7 +275,7 @@ def explain(address: Address, error: Exception) -> str:
 
 
 def _remove_stale(path: str) -> None:
-    """Removes a socket file that nobody listens on; an OSError of `bind` follows where somebody does. One who listens
+    """Remove a socket file that nobody listens on; an OSError of `bind` follows where somebody does. One who listens
     and does not accept is not waited for."""
     if path.startswith("\0"):
         return

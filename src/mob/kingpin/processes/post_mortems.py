@@ -24,7 +24,7 @@ FLUSH_TIMEOUT = 2.0
 
 
 class PostMortems:
-    """Looks into deaths, and keeps the reports of an app's crashes. `say` is called by a thread of its own."""
+    """The deaths of an app's mobsters, and the reports of crashes. `say` is called by a thread of its own."""
 
     def __init__(self, app: str, crew: Crew, board: Board, say: Callable[[str], None]) -> None:
         self._app = app
@@ -52,8 +52,8 @@ class PostMortems:
         return text, self._blame(uid, status, is_oom)
 
     def _blame(self, uid: int, status: int, is_oom: bool) -> str:
-        """The export that a mobster ran when it died, if it ran one and no other. Nothing is to be blamed for a kill
-        from outside, but for one by the kernel for want of memory, and for one by mob of a mobster that hung."""
+        """Return the export that a mobster ran when it died, if it ran one and no other. Nothing is to be blamed for a
+        kill from outside, except for one by the kernel because memory ran out, and one by mob because of a hang."""
         process = self._crew.processes.get(uid)
         if process is None or not (is_oom or processes.is_own_doing(status) or process.why_killed):
             return ""

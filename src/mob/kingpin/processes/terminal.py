@@ -36,7 +36,7 @@ class TerminalLender:
         return f"<TerminalLender, {'lent' if self._attributes is not None else self.why_not() or 'here'}>"
 
     def why_not(self) -> str:
-        """Why no debugger can have it; nothing if one can."""
+        """Return why no debugger can have it; nothing if one can."""
         if not (is_terminal(sys.stdin) and is_terminal(sys.stdout)):
             return "this app does not run in a terminal"
         try:

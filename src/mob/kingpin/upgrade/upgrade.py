@@ -136,7 +136,7 @@ class Upgrade:
         return self._rehearsal.pid if self._rehearsal.returncode is None else 0
 
     def handle_exit(self, pid: int, status: int) -> bool:
-        """A child of the Kingpin has ended; whether it was the rehearsal."""
+        """Handle the end of a child of the Kingpin; return whether it was the rehearsal."""
         if pid != self._rehearsal.pid or self._rehearsal.returncode is not None:
             return False
         self._rehearsal.returncode = status  # it was reaped by the Kingpin, not by Popen
@@ -199,12 +199,12 @@ class Upgrade:
 
 
 def command() -> list[str]:
-    """What this process was started as."""
+    """Return what this process was started as."""
     return [sys.executable, *sys.orig_argv[1:]]
 
 
 def rehearse(plan: Plan) -> None:
-    """Ends this process if it is only to be seen whether its main script gets as far as this."""
+    """End this process if it is only to be seen whether its main script gets as far as this."""
     kind, _, rest = os.environ.get(VARIABLE, "").partition(":")
     if kind != "rehearse":
         return
@@ -217,7 +217,7 @@ def rehearse(plan: Plan) -> None:
 
 
 def _will() -> int:
-    """The descriptor of what the program before this one has left to it; -1 if that was none of mob's."""
+    """Return the descriptor of what the program before this one has left to it; -1 if that was none of mob's."""
     kind, _, rest = _LEFT.partition(":")
     pid, _, will = rest.partition(":")
     return int(will) if kind == "inherit" and pid == str(os.getpid()) and not _is_settled.is_set() else -1
@@ -229,7 +229,7 @@ def is_on_probation() -> bool:
 
 
 def inherited() -> HandoverState | None:
-    """What the program before this one has left to it, if it was one of mob's."""
+    """Return what the program before this one has left to it, if it was one of mob's."""
     return handover_state.read(_will()) if is_on_probation() else None
 
 
@@ -241,7 +241,7 @@ def begin_probation() -> None:
 
 
 def end_probation(state: HandoverState) -> None:
-    """This program has everything, and keeps it; nothing that fails from now on is a reason to give way to another."""
+    """Keep what this program has taken over; nothing that fails from now on is a reason to give way to another."""
     will = _will()
     _is_settled.set()
     atexit.unregister(_handle_end)
