@@ -69,16 +69,7 @@ OWED = frozenset(
         ("mob.peer.calls.durable", "mob.peer.peer"),
         ("mob.peer.calls.mapping", "mob.peer.peer"),
         ("mob.peer.calls.proxy", "mob.peer.peer"),
-        ("mob.peer.links.contacts", "mob.peer.peer"),
         ("mob.peer.links.control", "mob.peer.peer"),
-        ("mob.peer.results.call", "mob.peer.calls.calling"),
-        ("mob.peer.results.call", "mob.peer.links.contacts"),
-        ("mob.peer.results.call", "mob.peer.peer"),
-        ("mob.peer.results.futures", "mob.peer.peer"),
-        ("mob.peer.results.streams", "mob.peer.links.contacts"),
-        ("mob.peer.results.streams", "mob.peer.peer"),
-        ("mob.peer.results.typed", "mob.peer.peer"),
-        ("mob.peer.results.waiting", "mob.peer.peer"),
     }
 )
 """Arrows for types that still point up: (importing module, imported module). None may be added."""

@@ -104,7 +104,7 @@ class Client:
             self._free()
             pid = self.kingpin_pid or None if silent else None
             raise AppNotRunning(f"the app {self.app!r} did not let this client in: {why}", pid)
-        peer.when_parked = Backlog(peer.context, peer.calling, peer.control).handle_parked
+        peer.parking.when_parked = Backlog(peer.context, peer.contacts.routes, peer.control).handle_parked
         if self._near is None:
             control.come_back = self._come_back
         self._reactor.call(peer.keep_house)
@@ -163,7 +163,9 @@ class Client:
         """
         self._check_open()
         self._caller.context.roster.check_role(role)
-        return Proxy(self._caller, role, DEFAULTS, None if interface is None else Interface(self._caller, interface))
+        peer = self._caller
+        declared = None if interface is None else Interface(peer.context, peer.encoder.codec, interface)
+        return Proxy(peer, role, DEFAULTS, declared)
 
     def send(self, obj: Any) -> None:
         """Sends a message to every ready mobster. `BadMessage` if it cannot be sent; `Busy` if there were some

@@ -581,3 +581,49 @@ def test_where_order_counts_nothing_overtakes_what_was_accepted_and_is_being_sen
     assert choose(route, "new") == "-"  # another thread makes a call before the accepted one has been sent
     assert route.asks_after(1) == []
     assert choose(route, "new") == "a"
+
+
+def test_an_invitation_is_over_when_what_it_was_for_was_sent() -> None:
+    route = route_to("a1 b1")
+    park(route, "slow slow")
+    a = worker(route, "a")
+    assert len(route.accept(a, 1, 1)) == 1
+    assert told(route.end_invitation(a, 1, has_sent=True)) == []  # it still knows of the other
+    assert len(route.accept(a, 1, 1)) == 1
+    assert told(route.end_invitation(a, 1, has_sent=False)) == []  # none is left
+    park(route, "slow")
+    assert accept(route, "b", 1) == "slow"
+
+
+def test_what_is_meant_is_taken_and_the_worker_is_told_what_comes_next() -> None:
+    route = route_to("a1", places=1)
+    items, _ = park(route, "slow new slow")
+    taken: list[Item] = []
+    assert told(route.take(lambda item: item.name == "slow", taken)) == [("a", 1, "new")]
+    assert taken == [items[0], items[2]]
+    assert route.waiting == 1
+
+
+def test_nothing_is_forgotten_if_something_is_raised_while_it_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    def forget(self: Route[Worker], item: Item) -> bool:
+        if item is items[1]:
+            once(self, item)
+            raise KeyboardInterrupt
+        return once(self, item)
+
+    route = route_to("a1", places=1)
+    items, _ = park(route, "slow slow slow")
+    once = Route.forget
+    monkeypatch.setattr(Route, "forget", forget)
+    taken: list[Item] = []
+    with pytest.raises(KeyboardInterrupt):
+        route.take(lambda item: True, taken)
+    assert taken == items[:2]
+    assert route.holds(items[2])
+
+
+def test_what_all_workers_wait_for_must_not_wait() -> None:
+    route = route_to("a1 b1")
+    everybody = [target.uid for target in route.targets]
+    assert route.is_blocked(Item("slow", 1, 1.0, blockers=everybody))
+    assert not route.is_blocked(Item("slow", 1, 1.0, blockers=everybody[:1]))

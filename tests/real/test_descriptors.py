@@ -659,7 +659,7 @@ def test_for_a_worker_that_is_not_there_yet(client: mob.Client, ends: Ends) -> N
 def test_for_a_worker_that_dies_before_it_is_asked(client: mob.Client, ends: Ends) -> None:
     doomed = client.require("doomed")
     peer = client._peer
-    contact = peer.contact_of_pid(doomed.who().result(30))
+    contact = peer.contacts.of_pid(doomed.who().result(30))
     on_loop: Callable[[Callable[[], None]], None] = peer.context.reactor.call
 
     def call_a_dead_one() -> None:  # in one turn of the loop, so the call has not left when the link ends

@@ -8,7 +8,7 @@ from typing import Any
 import psutil
 
 import mob
-from mob.peer.links.contacts import UNSENT_LIMIT
+from mob.peer.links.contact import UNSENT_LIMIT
 from tests.running import Apps, wait_until
 
 BACK = """

@@ -361,7 +361,7 @@ def test_an_annotation_that_cannot_be_evaluated_is_told_once(
 
 
 def test_what_says_nothing_of_its_result_costs_nothing(client: mob.Client) -> None:
-    interface = Interface(client._peer, Back)
+    interface = Interface(client._peer.context, client._peer.encoder.codec, Back)
     assert interface.new_call("anything") is mob.Call
     assert interface.new_call("extra") is mob.Call
     assert repr(interface) == "<Interface Back>"

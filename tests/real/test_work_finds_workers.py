@@ -6,6 +6,7 @@ import os
 import resource
 import signal
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 
@@ -104,7 +105,7 @@ def test_a_caller_that_waits_uses_no_processor_time(app: RunningApp, count: int)
     door = str(app.directory / f"door{count}")
     calls = [work.hold(door) for _ in range(count)]
     role = client.require("caller").wait_for(count, door)
-    wait_until(lambda: len(client._peer.calling.parked()) == 1, "they wait")
+    wait_until(lambda: len(client._peer.contacts.routes.overdue(time.monotonic())) == 1, "they wait")
     before = cpu()
     threading.Event().wait(2)  # the time of which it is measured how much was used
     used = cpu() - before
@@ -127,7 +128,7 @@ def test_callers_get_their_turns(app: RunningApp) -> None:
     """A caller with a long list does not hold up one with a single call."""
     client, other = app.connect(), app.connect()
     many = [client.require("work").nap(0.005) for _ in range(400)]
-    wait_until(lambda: client._peer.calling.parked(), "they wait")
+    wait_until(lambda: client._peer.contacts.routes.overdue(time.monotonic()), "they wait")
     other.require("work").nap(0.005).result(30)
     assert sum(not call.done() for call in many) > 100
     assert len([call.result(30) for call in many]) == 400
@@ -212,8 +213,8 @@ def test_cancelled_and_expired_calls_leave_their_line(app: RunningApp) -> None:
     with pytest.raises(mob.CallTimeout) as caught:
         late.result(30)
     assert caught.value.executed == "no"
-    assert client._peer.calling.waiting == 0
-    assert client._peer.calling.parked_bytes() == 0
+    assert client._peer.contacts.routes.waiting == 0
+    assert client._peer.contacts.routes.size() == 0
     open(door, "w").close()
     assert len({call.result(30) for call in held}) == 2
 

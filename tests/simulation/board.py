@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from mob.core.costs import cost_of, learned
 
-FULL = 1 << 29
-
 
 class Entry:
     """What one mobster has written."""
@@ -38,9 +36,19 @@ class Board:
     def __repr__(self) -> str:
         return f"<Board, {len(self._entries)} entries>"
 
-    def read(self, uid: int) -> Entry:
-        """What a mobster has written."""
-        return self._entries.get(uid, NOTHING)
+    def all_in_hand(self, uid: int) -> int:
+        """How many calls a mobster has in hand."""
+        entry = self._entries.get(uid, NOTHING)
+        return entry.queued + entry.waiting + entry.running
+
+    def queued(self, uid: int) -> int:
+        """How many of them the next call would have to wait for; beyond all numbers if callers wait there already."""
+        entry = self._entries.get(uid, NOTHING)
+        return entry.queued + entry.full
+
+    def pace(self, uid: int) -> int:
+        """Microseconds of a call there."""
+        return self._entries.get(uid, NOTHING).pace
 
     def own(self, uid: int) -> Entry:
         """Where a mobster writes."""

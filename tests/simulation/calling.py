@@ -1,75 +1,70 @@
 """The outgoing half of a process: its calls, the workers that get them, and what becomes of them.
 
-A model in small of `peer/calls/calling.py`, and of what `contacts.py` and `peer.py` do for it, in the same order,
-without threads, bytes and descriptors. The choice of a worker and what waits for one, the states of a call, what may be
-repeated, the counts of functions and the credit of streams are mob's own.
+What waits for a worker and what is lost with one is in the hands of `peer/calls/parking.py` and `losses.py`, the
+choice, the books and the states are those of `core`. Modelled are the links, and what `calling.py` and `peer.py` do
+around that, without threads, bytes and descriptors.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Mapping
+from functools import wraps
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
+from mob.core.accounts import Account, DistantAccount, Loss
 from mob.core.callbacks import Borrowed, Lent
-from mob.core.dispatch import Ask, Item, Route
-from mob.core.lanes import LOOP
-from mob.core.repetition import executed_after, may_repeat
+from mob.core.lanes import Lane
 from mob.core.roster import Roster
+from mob.core.routes import Routes
 from mob.core.routing import Place, place_of
 from mob.core.states import Call as State
 from mob.core.streams import WINDOW, Debt
-from mob.errors import Executed
+from mob.errors import Busy, Executed
+from mob.peer.calls.parking import OVERHEAD, Parked, Parking
 from mob.rim.board import mark_of
-from mob.wire.messages import Member
-from tests.simulation.board import FULL, Board
+from mob.wire import messages as m
 from tests.simulation.calls import Call
-from tests.simulation.clock import claim
+from tests.simulation.clock import Clock, claim
 from tests.simulation.links import Link, Pipe
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from mob.core.dispatch import Route
+    from mob.errors import CallError
     from tests.simulation.kingpin import Kingpin
 
 BACKLOG = 300
 OUTSTANDING_LIMIT = 400
 PATIENCE = 0.05
-RETRY_JITTER = 0.05
-WAIT = 4.0
 
 
-class Contact:
+class Contact(Account[Call]):
     """Another member."""
 
     __slots__ = (
-        "beside",
-        "board",
+        "caller",
         "early",
         "farewell_said",
         "gone",
         "heard_farewell",
         "is_broken",
-        "is_distant",
         "link",
         "member",
-        "pending",
+        "orphans",
         "place",
-        "queue",
-        "uid",
     )
     is_choked = False
 
-    def __init__(self, member: Member, board: Board, is_distant: bool) -> None:
-        self.uid = member.uid
+    def __init__(self, caller: Caller, member: m.Member, lanes: Mapping[str, Lane]) -> None:
+        super().__init__(member.uid, lanes, caller.kingpin)
+        self.caller = caller
         self.member = member
         self.place: Place = ("", member.index)
-        self.board = board
-        self.is_distant = is_distant
-        """Whether it is on another machine, and nothing on the board can be read."""
         self.link: Link | None = None
-        self.pending: dict[int, Call] = {}
-        self.beside: set[int] = set()
-        """Those that hold up no other there."""
-        self.queue = 0
+        self.orphans: deque[Call] = deque()
         self.early: list[Any] = []
         self.farewell_said = False
         self.heard_farewell = False
@@ -79,48 +74,95 @@ class Contact:
     def __str__(self) -> str:
         return f"{self.member.role or 'client'}.{self.member.index}/{self.uid}"
 
-    @property
-    def outstanding(self) -> int:
-        """Calls that it has in hand."""
-        own = len(self.pending)
-        if self.is_distant:
-            return own + self._others
-        entry = self.board.read(self.uid)
-        return max(own, entry.queued + entry.waiting + entry.running)
+    name = property(__str__)
 
-    @property
-    def in_hand(self) -> int:
-        """Those for whose end another one would have to wait; beyond all numbers if callers wait already."""
-        own, entry = len(self.pending) - len(self.beside), self.board.read(self.uid)
-        return own + self._others if self.is_distant else max(own, entry.queued + entry.full)
+    def post(self, message: Any) -> None:
+        """Says something to it, now or when the link is there."""
+        match message:
+            case m.Waiting(line=line, target=target):
+                message = ("waiting", line, target)
+            case m.Declined(line=line):
+                message = ("declined", line)
+            case _:
+                pass
+        if self.link is not None:
+            self.link.out.post(message)
+        else:
+            self.caller.want(self.uid, "want member")
+            self.early.append(message)
 
-    @property
-    def _others(self) -> int:
-        return FULL if self.queue > len(self.pending) else 0
+    def forget_call(self, call: Call) -> None:
+        """Tells it that nobody wants a call any more."""
+        if self.take(call.number) is not None:
+            self.post(("cancel", call.number))
 
-    @property
-    def pace(self) -> int:
-        """Microseconds of a call there."""
-        return 0 if self.is_distant else self.board.read(self.uid).pace
+    def recall_early(self) -> list[Loss]:
+        """It drains, and no link has come: the calls that may go to others."""
+        recalled = [] if self.link is not None else [each for each in self.early if each[0] == "call" and each[2].role]
+        self.early = [each for each in self.early if each not in recalled]
+        return [Loss(number, was_sent=False) for _, number, _ in recalled]
 
-    def take(self, number: int) -> Call | None:
-        """A call of which nothing more is to come."""
-        self.beside.discard(number)
-        return self.pending.pop(number, None)
+    def lose(self) -> list[Loss]:
+        """It is gone, or the link to it has ended."""
+        link, self.link = self.link, None
+        unsent = [*self.early, *(link.out.unsent if link is not None else ())]
+        self.early.clear()
+        never_sent = {message[1] for message in unsent if message[0] == "call"}
+        return [Loss(number, number not in never_sent) for number in self.pending]
 
 
-class Parked(Item):
-    """A call that waits for a worker."""
+class DistantContact(DistantAccount[Call], Contact):
+    """A member on another machine, or of another machine than this process: of it nothing on the board can be read."""
 
-    __slots__ = ("call", "key")
+    __slots__ = ()
 
-    def __init__(self, call: Call, wait: float, place: Place | None, key: int, blockers: tuple[int, ...]) -> None:
-        super().__init__(str(call.target), 1, wait, place, blockers)
-        self.call = call
-        self.key = key
+
+class Timers:
+    """The reactor of a process, as far as what waits needs one."""
+
+    def __init__(self, clock: Clock, caller: Caller) -> None:
+        self._clock = clock
+        self._caller = caller
+        self._count = 0
+        self._timed: dict[int, Callable[[], object]] = {}
 
     def __str__(self) -> str:
-        return str(self.call)
+        return str(self._caller)
+
+    def call(self, function: Callable[[], object]) -> None:
+        """Calls a function soon."""
+        self.call_at(self._clock.now, function)
+
+    def call_at(self, when: float, function: Callable[[], object]) -> int:
+        """Calls a function at that time; the number by which `cancel` knows it."""
+        self._count += 1
+        self._timed[self._count] = function
+        self._clock.at(when, self.ring, self._count)
+        return self._count
+
+    def cancel(self, number: int) -> None:
+        """Forgets it."""
+        self._timed.pop(number, None)
+
+    def ring(self, number: int) -> None:
+        """It is time."""
+        function = self._timed.pop(number, None)
+        if function is not None and self._caller.is_alive:
+            function()
+
+
+def noted(function: Callable[..., Any]) -> Callable[..., Any]:
+    """What is raised here ends a call and nothing else, for so mob's own code sees to it: the clock raises it again."""
+
+    @wraps(function)
+    def noting(self: Caller, *args: Any) -> Any:
+        try:
+            return function(self, *args)
+        except Exception as error:
+            self.clock.failure = self.clock.failure or error
+            raise
+
+    return noting
 
 
 class Caller:
@@ -142,7 +184,7 @@ class Caller:
         self.control = Pipe(self.clock, kingpin, self)  # what it tells the Kingpin
         self.roster = Roster()
         self.contacts: dict[int, Contact] = {}
-        self.routes: dict[str, Route[Contact]] = {}
+        self.routes = Routes[Contact](kingpin.board.cost, BACKLOG * OVERHEAD)
         self.wanted: set[str | int] = set()
         self.mine: dict[int, Call] = {}
         """Its calls that have not ended."""
@@ -154,8 +196,19 @@ class Caller:
         self.heard_draining: set[int] = set()
         """The truth: who it was told of that he drains."""
         self.has_left_in_order = False
+        self.sends_at_last = False
+        """The only worker drains, so it gets what waits."""
+        self.app, self.name = "app", f"{role or 'client'}.{index}/{uid}"
+        self.board = kingpin.board
+        self.reactor = Timers(kingpin.clock, self)
+        me: Any = self  # context and contacts of what waits
+        kingpin_is_there: Any = SimpleNamespace(is_closed=False)
+        self.parking = Parking(
+            *(me, me, kingpin_is_there, self._send_parked, _do_nothing, self.fail, _do_nothing),
+            now=lambda: self.clock.now,
+            luck=self.clock.luck,
+        )
         self._numbers = 0
-        self._timer_for = math.inf
         self._readable: dict[Pipe, None] = {}
 
     def __str__(self) -> str:
@@ -174,22 +227,28 @@ class Caller:
     ) -> Call:
         """Calls an export of any one worker of a role."""
         call = self.ledger.new(self, role, target)
-        call.chain = chain
-        route = self._route(role)
+        route = self.route(role)
         if timeout is not None:
             call.deadline = self.clock.now + timeout
             self.clock.at(call.deadline + PATIENCE, self.time_out, call)
         if functions:
             call.reference = self.lent.pin(self.clock.pick(self.functions))
+        call.chain = tuple(each for uid in chain for each in (uid, 0))
         place = None
         if key is not None:
             call.role = ""
             call.key = place = place_of(b"%d" % key, self.roster.places(role))
         contact = route.choose(target, mark_of(f"{role}.{target}"), True, place)
-        if contact is None:
-            self._wait(Parked(call, WAIT, place, key or 0, (self.uid, *chain)), route)
-        else:
+        if contact is not None:
             self._send(contact, call)
+            return call
+        body = call.body
+        blockers = self.parking.blockers(body)
+        parked = Parked(cast(Any, call), call.label, body, (), call.terms.wait, place, b"%d" % (key or 0), blockers)
+        try:
+            self.parking.wait(parked, cast(Any, route))
+        except Busy:
+            self._end(call, "Busy", "no")
         return call
 
     def call_one(self, contact: Contact, number: int) -> Call:
@@ -200,46 +259,40 @@ class Caller:
 
     def cancel(self, call: Call) -> None:
         """The caller gives a call up."""
-        if call.is_done:
-            return
-        contact = call.contact if call.state is State.SENT else None
-        self._end(call, "cancelled", "cancelled", "")
-        if contact is not None:
-            self.forget(contact, call)
-        else:
-            self._forget_waiting(call)
+        if not call.is_done:
+            self._give_up(call, "cancelled", "")
 
     def time_out(self, call: Call) -> None:
         """The time of a call is over."""
-        if call.is_done or not self.is_alive:
-            return
-        if call.state is State.SENT:
-            contact = call.contact
-            self._end(call, "took too long", "CallTimeout", "maybe")
-            assert contact is not None
-            self.forget(contact, call)
+        if not call.is_done and self.is_alive:
+            self._give_up(call, "CallTimeout", call.executed_by_now())
+
+    def _give_up(self, call: Call, outcome: str, executed: str) -> None:
+        was_sent = call.state is State.SENT
+        self._end(call, outcome, executed)
+        if was_sent:
+            assert call.contact is not None
+            call.contact.forget_call(call)
         else:
-            self._end(call, "waited too long", "CallTimeout", "no")
-            self._forget_waiting(call)
+            self.parking.forget(cast(Any, call))
 
-    def forget(self, contact: Contact, call: Call) -> None:
-        """Tells its worker that nobody wants it any more."""
-        if contact.take(call.number) is not None:
-            self.post(contact, ("cancel", call.number))
-
-    def _route(self, role: str) -> Route[Contact]:
-        if role not in self.wanted:
-            self.wanted.add(role)
-            self.control.post(("want role", role))
-        return self.route(role)
+    def want(self, whom: str | int, word: str) -> None:
+        """Asks the Kingpin, once, for links."""
+        if whom not in self.wanted:
+            self.wanted.add(whom)
+            self.control.post((word, whom))
 
     def route(self, role: str) -> Route[Contact]:
-        """The route to a role."""
-        return self.routes.get(role) or self.routes.setdefault(role, Route(role, self.kingpin.board.cost))
+        """The route to a role, and links to its workers."""
+        self.want(role, "want role")
+        return self.routes.of(role)
+
+    def __iter__(self) -> Iterator[Contact]:
+        return iter(list(self.contacts.values()))
 
     def _send(self, contact: Contact, call: Call) -> None:
         if len(contact.pending) >= OUTSTANDING_LIMIT:
-            self._end(call, "refused", "Busy", "no")
+            self._end(call, "Busy", "no")
             return
         self.ledger.handle_sent(call, contact)
         if call.reference:
@@ -247,134 +300,67 @@ class Caller:
         self._numbers += 1
         call.number = self._numbers
         call.contact = contact
+        call.request = m.Call(call.number, *call.body)
         call.step("worker found")
-        contact.pending[call.number] = call
-        if type(call.target) is str and self.route(call.route).lanes.get(call.target, LOOP).is_beside:
-            contact.beside.add(call.number)
-        self.post(contact, ("call", call.number, call))
+        contact.add(call.number, call, call.target)
+        contact.post(("call", call.number, call))
         if contact.gone:
-            self.lose(contact)
+            self.lose(contact, contact.gone)
 
-    def post(self, contact: Contact, message: Any) -> None:
-        """Says something to a member, now or when the link is there."""
-        if contact.link is not None:
-            contact.link.out.post(message)
-            return
-        if contact.uid not in self.wanted:
-            self.wanted.add(contact.uid)
-            self.control.post(("want member", contact.uid))
-        contact.early.append(message)
-
-    # ---------------------------------------------------------------------------------------------- waiting
-
-    def _wait(self, parked: Parked, route: Route[Contact], is_new: bool = True) -> None:
-        call = parked.call
-        if not route.targets and self.roster.is_over(route.role):
-            self._end(call, "refused", "Unavailable", "no")
-            return
-        if is_new and parked.size + sum(each.size for each in self.routes.values()) > BACKLOG:
-            self._end(call, "refused", "Busy", "no")
-            return
-        contact = route.any_of(parked.blockers, parked.place)
-        if contact is not None:
-            call.must_not_wait = True
-            self._send_parked(parked, contact)
-            return
-        call.parked = parked
-        self._ask(route.park(parked, self.clock.now))
-        self._look_at_the_clock()
-
-    def _ask(self, asks: list[Ask[Contact]]) -> None:
-        for contact, line, name in asks:
-            self.post(contact, ("waiting", line, name))
-
-    def _look_at_the_clock(self) -> None:
-        until = min((item.until for route in self.routes.values() for item in route.items()), default=math.inf)
-        if until < self._timer_for:
-            self._timer_for = until
-            self.clock.at(until, self.give_up, until)
-
-    def give_up(self, until: float) -> None:
-        """Something has waited too long for a worker to become ready."""
-        if not self.is_alive or until != self._timer_for:
-            return
-        self._timer_for = math.inf
-        for route in self.routes.values():
-            for parked in self._take(route, lambda item: item.until <= self.clock.now):
-                self._end(parked.call, "waited too long", "Unavailable", "no")
-        self._look_at_the_clock()
-
-    def _take(self, route: Route[Contact], is_taken: Callable[[Item], bool] = lambda _: True) -> list[Parked]:
-        taken: list[Any] = [item for item in route.items() if is_taken(item) and route.forget(item)]
-        for number in dict.fromkeys(item.line.number for item in taken):
-            self._ask(route.asks_after(number))
-        return taken
-
-    def _forget_waiting(self, call: Call) -> None:
-        if call.parked is not None:
-            route, line = call.parked.line.route, call.parked.line
-            if route.forget(call.parked):
-                self._ask(route.asks_after(line.number))
-
-    def handle_invite(self, contact: Contact, line: int, count: int) -> None:
-        """A worker has room."""
-        route = self.route(contact.member.role)
-        items: list[Any] = route.accept(contact, line, count)
-        sent = [self._send_parked(parked, contact) for parked in items]
-        if not any(sent):
-            self.post(contact, ("declined", line))
-            route.forget_worker(contact, line)
-        self._ask(route.asks_after(line))
-
-    def handle_workers(self, role: str, targets: list[Contact]) -> None:
-        """The workers of a role that may get calls have changed."""
-        route = self.route(role)
-        route.places = sum(count for _, count in self.roster.places(role))
-        near, far = ([], targets) if self.is_far else (targets, [])
-        self._ask(route.put(near, far, self.clock.now))
-        if not route.waiting:
-            return
-        for parked in self._take(route, lambda item: route.any_of(item.blockers, item.place) is not None):
-            contact = route.any_of(parked.blockers, parked.place)
-            assert contact is not None
-            parked.call.must_not_wait = True
-            self._send_parked(parked, contact)
-        self._look_at_the_clock()
-
-    def handle_resized(self, role: str) -> None:
-        """There are other places."""
-        route, places = self.route(role), self.roster.places(role)
-        route.places = sum(count for _, count in places)
-        if route.waiting:
-            self._ask(route.place_again(lambda item: self._place_again(item, places), self.clock.now))
-            self._look_at_the_clock()
-
-    def _place_again(self, item: Item, places: list[tuple[str, int]]) -> Place:
-        assert isinstance(item, Parked)
-        item.call.key = place = place_of(b"%d" % item.key, places)
-        return place
-
-    def handle_link_lost(self, contact: Contact) -> None:
-        """The link to a worker has ended; if the worker lives it knows no more of what waits for it."""
-        route = self.routes.get(contact.member.role)
-        if route is not None and route.waiting:
-            self._ask(route.replace_worker(contact))
-
+    @noted
     def _send_parked(self, parked: Parked, contact: Contact) -> bool:
-        if parked.call.state is not State.WAITING:
+        call: Any = parked.call
+        parked.part()
+        if call.state is not State.WAITING:
             return False
-        self._send(contact, parked.call)
-        return not parked.call.is_done
+        call.key = parked.place
+        call.must_not_wait |= contact.uid in parked.blockers
+        self._send(contact, call)
+        return not call.is_done
 
-    def _end(self, call: Call, event: str, outcome: str, executed: str) -> None:
+    @noted
+    def fail(self, call: Call, error: CallError) -> None:
+        """A call ends without an answer."""
+        claim(error.__cause__ is None, "nothing is raised on the way", call, error.__cause__)
+        self._end(call, type(error).__name__, error.executed)
+
+    def _end(self, call: Call, outcome: str, executed: str) -> None:
         if executed:
-            executed = executed_after(call.is_repeated, cast(Executed, executed))
-        self.ledger.handle_ended(call, event, outcome, executed)
+            executed = call.executed(cast(Executed, executed))
+        self.ledger.handle_ended(call, outcome, executed)
         if call.reference:
             self.lent.unpin(call.reference)
         self.debts.pop(call.made, None)
         if call.parent is not None:
             call.parent()
+
+    # ------------------------------------------------------------------------------------------- changes of workers
+
+    def handle_workers(self, role: str, targets: list[Contact]) -> None:
+        """The workers of a role that may get calls have changed."""
+        near, far = ([], targets) if self.is_far else (targets, [])
+        self.parking.handle_workers(role, cast(Any, near), cast(Any, far))
+
+    def handle_draining(self, contact: Contact, was_ready: bool) -> None:
+        """A worker drains."""
+        self.parking.handle_recalled(cast(Any, contact), contact.recall_early())
+        if was_ready:
+            self.sends_at_last = True
+            self.parking.handle_draining(cast(Any, contact))
+            self.sends_at_last = False
+
+    def lose(self, contact: Contact, why: str, is_known: bool = True) -> None:
+        """A member is gone, or the link to it has ended."""
+        link, losses = contact.link, contact.lose()
+        if link is None or not link.is_broken:
+            for loss in losses:
+                if loss.was_sent:
+                    self._check_end(contact.pending[loss.number])
+        self.parking.handle_lost(cast(Any, contact), losses, why, is_known)
+
+    def _check_end(self, call: Call) -> None:
+        callee = call.contact and self.kingpin.everybody.get(call.contact.uid)
+        claim(not (call.route and callee and callee.has_left_in_order), "an orderly end loses no call", call, callee)
 
     # ---------------------------------------------------------------------------------------------- answers
 
@@ -392,9 +378,9 @@ class Caller:
         if call is None:
             return
         if kind == "reply":
-            self._end(call, "answered", "value", "")
+            self._end(call, "value", "")
         else:
-            self._end(call, "answered", message[3], message[4])
+            self._end(call, message[3], message[4])
 
     def _handle_item(self, contact: Contact, call: Call) -> None:
         call.has_begun = True
@@ -411,49 +397,9 @@ class Caller:
         for _ in range(call.unread):
             call.read += 1
             if given := debt.read():
-                self.post(contact, ("more", call.number, given))
+                contact.post(("more", call.number, given))
         call.unread = 0
 
-    # ------------------------------------------------------------------------------------- deaths and repeats
 
-    def lose(self, contact: Contact) -> None:
-        """A member is gone, or the link to it has ended."""
-        link, contact.link = contact.link, None
-        never_sent = {message[1] for message in contact.early if message[0] == "call"}
-        contact.early.clear()
-        if link is not None:
-            never_sent |= {message[1] for message in link.out.unsent if message[0] == "call"}
-        self.handle_link_lost(contact)
-        for number in list(contact.pending):
-            call = contact.take(number)
-            if call is None:
-                continue
-            if number in never_sent:
-                self.route_again(call, "worker lost before it was sent")
-            else:
-                if link is None or not link.is_broken:
-                    self._check_end(call)
-                self._handle_lost(call)
-
-    def _check_end(self, call: Call) -> None:
-        callee = call.contact and self.kingpin.everybody.get(call.contact.uid)
-        claim(not (call.route and callee and callee.has_left_in_order), "an orderly end loses no call", call, callee)
-
-    def _handle_lost(self, call: Call) -> None:
-        role = self.roster.roles[call.role] if call.role else None
-        if call.has_begun or call.state is not State.SENT or not may_repeat(role, call.target, call.retries):
-            self._end(call, "worker lost", "Lost", "maybe")
-            return
-        call.retries -= 1
-        call.is_repeated = True
-        self.clock.after(self.clock.between(0, RETRY_JITTER), self.route_again, call, "worker lost, may be repeated")
-
-    def route_again(self, call: Call, event: str) -> None:
-        """To another worker of its role, if it may go there."""
-        if call.state is not State.SENT or not self.is_alive:
-            return
-        if not call.role:
-            self._end(call, "worker lost", "Lost", "no")
-            return
-        call.step(event)
-        self._wait(Parked(call, WAIT, None, 0, (self.uid, *call.chain)), self._route(call.role), is_new=False)
+def _do_nothing(*_: object) -> None:
+    pass

@@ -8,23 +8,30 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from msgspec import Raw
+
 from mob.core import states
+from mob.core.calls import Lifecycle, Terms
 from mob.core.routing import Place
 from mob.core.states import Call as State
 from mob.core.streams import Credit
 from tests.simulation.clock import claim
 
 if TYPE_CHECKING:
-    from tests.simulation.calling import Caller, Contact, Parked
+    from mob.peer.links.contact import Body
+    from mob.wire import messages as m
+    from tests.simulation.calling import Caller, Contact
 
 IDEMPOTENT = frozenset({"look", "fetch"})
 EXPORTS = ("add", "look", "work", "fetch", "ask", "count", "crash")
 """`add` and `look` run on the loop; `work`, `fetch` and `ask` are tasks, and `ask` calls others; `count` is a
 generator; `crash` sometimes kills its worker."""
 TASKS = frozenset({"work", "fetch", "ask"})
+TERMS = Terms(wait=4.0)
+NOTHING = Raw(b"")
 
 
-class Call:
+class Call(Lifecycle):
     """A call under way."""
 
     __slots__ = (
@@ -33,10 +40,8 @@ class Call:
         "chain",
         "contact",
         "deadline",
-        "executed",
         "finished",
         "has_begun",
-        "is_repeated",
         "key",
         "made",
         "must_not_wait",
@@ -44,32 +49,28 @@ class Call:
         "outcome",
         "parent",
         "parked",
+        "passage",
         "read",
         "reference",
-        "retries",
-        "role",
+        "request",
         "route",
         "sent",
         "size",
         "started",
-        "state",
         "target",
+        "told",
         "unread",
     )
 
     def __init__(self, caller: Caller, made: int, route: str, target: str | int) -> None:
+        super().__init__(route, TERMS)
         self.caller = caller
         self.made = made
         """Its number among all calls."""
         self.route = route
         """The role that it was made to."""
-        self.role = route
-        """The role among whose workers it may be repeated."""
         self.target = target
-        self.state = State.WAITING
         self.key: Place | None = None
-        self.retries = 3
-        self.is_repeated = False
         self.deadline: float | None = None
         self.number = 0
         """As its worker knows it, for this attempt."""
@@ -79,8 +80,10 @@ class Call:
         self.parent: Any = None
         """The task that waits for it."""
         self.chain: tuple[int, ...] = ()
-        """The processes that wait for it besides its caller."""
-        self.parked: Parked | None = None
+        """The calls that wait for it: uid and number of each."""
+        self.parked: Any = None
+        self.passage = ()
+        self.request: m.Call
         self.begun = 0.0
         self.must_not_wait = False
         """All who could run it wait for it."""
@@ -88,7 +91,8 @@ class Call:
         self.started = 0
         self.finished = 0
         self.outcome = ""
-        self.executed = ""
+        self.told = ""
+        """What its end says of its execution."""
         self.size = 0
         """How many items the generator yields."""
         self.has_begun = False
@@ -103,6 +107,26 @@ class Call:
     def is_done(self) -> bool:
         """Whether it has ended."""
         return self.state is State.DONE
+
+    @property
+    def label(self) -> str:
+        """What it is called."""
+        return f"{self.route}.{self.target}"
+
+    @property
+    def body(self) -> Body:
+        """All of it but its number."""
+        return self.target, NOTHING, (), None, self.chain, ""
+
+    def done(self) -> bool:
+        """Whether it has ended."""
+        return self.is_done
+
+    def cancel(self) -> None:
+        """It could not be made, and the line that makes it is told so."""
+
+    def fail(self, error: Exception) -> None:
+        """Its end has raised, and the clock knows it."""
 
     def step(self, event: str) -> None:
         """The next state, by the table."""
@@ -152,7 +176,7 @@ class Ledger:
         """It goes to a worker."""
         is_for_role = type(call.target) is str  # a function is called where it lives
         claim(
-            not is_for_role or contact.uid not in call.caller.heard_draining,
+            not is_for_role or contact.uid not in call.caller.heard_draining or call.caller.sends_at_last,
             "no call to a draining worker",
             call,
             contact,
@@ -170,7 +194,7 @@ class Ledger:
     def handle_started(self, call: Call, callee: Caller) -> None:
         """Its function begins."""
         claim(callee.is_alive, "only the living work", call, callee)
-        claim(not (call.is_done and call.executed == "no"), ".executed is true: 'no', and it was started", call, callee)
+        claim(not (call.is_done and call.told == "no"), ".executed is true: 'no', and it was started", call, callee)
         call.started += 1
         claim(call.started == 1 or call.target in IDEMPOTENT, "only what is idempotent is repeated", call, callee)
         kind = "tasks" if call.target in TASKS else "loop"
@@ -185,14 +209,14 @@ class Ledger:
         """Its function has returned."""
         call.finished += 1
 
-    def handle_ended(self, call: Call, event: str, outcome: str, executed: str) -> None:
+    def handle_ended(self, call: Call, outcome: str, executed: str) -> None:
         """Its caller knows how it ended."""
-        call.step(event)  # complains about the second end
-        call.outcome, call.executed = outcome, executed
+        call.step("refused" if call.state is State.WAITING else "answered")  # complains about the second end
+        call.outcome, call.told = outcome, executed
         self.ended += 1
         self.outcomes[outcome] = self.outcomes.get(outcome, 0) + 1
         claim(call.caller.mine.pop(call.made, None) is call, "every call ends exactly once", call)
-        match call.executed:
+        match call.told:
             case "no":
                 claim(call.started == 0, ".executed is true: 'no', and it was started", call, outcome)
             case "yes":

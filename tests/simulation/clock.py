@@ -37,6 +37,8 @@ class Clock:
         self.luck = self.random.random
         self._heap: list[tuple[float, int, Callable[..., object], tuple[Any, ...]]] = []
         self._count = 0
+        self.failure: Exception | None = None
+        """What was raised where that ends no more than a call."""
         self._history: deque[tuple[int, float, Callable[..., object], tuple[Any, ...]]] = deque(maxlen=REMEMBERED)
 
     def __repr__(self) -> str:
@@ -74,6 +76,8 @@ class Clock:
         self.events += 1
         self._history.append((self.events, self.now, action, args))
         action(*args)
+        if self.failure is not None:
+            raise self.failure
         return True
 
     def note(self, what: Callable[..., object], *args: Any) -> None:

@@ -249,7 +249,11 @@ class Episode:
 
     def _break_link(self, peers: list[Peer]) -> None:
         ends = [
-            (peer, link) for peer in peers if not peer.is_blocked for link in peer.links if self._may_break(peer, link)
+            (peer, link)
+            for peer in peers
+            if peer.is_alive and not peer.is_blocked
+            for link in peer.links
+            if self._may_break(peer, link)
         ]
         if ends:
             peer, link = self.clock.pick(ends)

@@ -12,12 +12,12 @@ from collections import OrderedDict, deque
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from mob.core.accounts import FULL
 from mob.core.draining import Draining, Over, Stage, Use, Wait
 from mob.core.invitations import Invitations, Load
 from mob.core.lanes import FREE, LOOP, Lane
 from mob.rim.board import mark_of
 from mob.wire.messages import Beat, ExportInfo
-from tests.simulation.board import FULL
 from tests.simulation.calling import Contact
 from tests.simulation.calls import EXPORTS, IDEMPOTENT, TASKS, Call, Generator
 from tests.simulation.links import Link, Pipe
@@ -61,7 +61,7 @@ class Mobster(Peer):
         """The export on the loop, as the board has it."""
         self.quarantined: dict[str, int] = {}
         self.invitations = Invitations()
-        self.board = kingpin.board.own(uid)
+        self.load = kingpin.board.own(uid)
         self.lanes = dict.fromkeys(EXPORTS, LOOP) | {name: Lane(plan.concurrency, True) for name in TASKS}
         self.lanes["count"] = FREE
         self._pace = 0.0
@@ -112,7 +112,7 @@ class Mobster(Peer):
             return
         if not self.is_mute:
             stuck = 0.0 if self.stuck_since is None else self.clock.now - self.stuck_since
-            parked = {role: route.waiting for role, route in self.routes.items() if route.waiting}
+            parked = {route.role: route.waiting for route in self.routes if route.waiting}
             self.kingpin.handle_beat(self, Beat(self.served, stuck=stuck, in_hand=self.in_hand, parked=parked))
         self.clock.after(1.0, self.beat)
 
@@ -278,7 +278,7 @@ class Mobster(Peer):
             self.ledger.handle_started(call, self)
             self.is_blocked = True
             self.running = str(call.target)
-            self.board.queued = len(self.inbox) + 1
+            self.load.queued = len(self.inbox) + 1
             seconds = self.kingpin.slowness * (0.0001 + 0.002 * self.clock.luck() ** 3)
             self.clock.after(seconds, self.finish, link, number, call, seconds)
 
@@ -303,7 +303,7 @@ class Mobster(Peer):
     def turn(self) -> None:
         """The loop comes round."""
         self.is_blocked = False
-        self.board.queued = len(self.inbox)
+        self.load.queued = len(self.inbox)
         self.invite()
         self.look_soon()
         self.read_all()
@@ -314,13 +314,13 @@ class Mobster(Peer):
     def invite(self) -> None:
         """Invites callers whose calls wait, if there is room for them."""
         invitations, now = self.invitations, self.clock.now
-        if self.is_stopping or not (len(invitations) or self.board.full):
+        if self.is_stopping or not (len(invitations) or self.load.full):
             return
         for uid, line, count, _ in invitations.invite(self.look, now):
             contact = self.contacts.get(uid)
             if contact is not None:
-                self.post(contact, ("invite", line, count))
-        self.board.full = FULL if invitations.waiting else 0
+                contact.post(("invite", line, count))
+        self.load.full = FULL if invitations.waiting else 0
         if (wake := invitations.wake_at()) < self._invites_again_at:
             self._invites_again_at = wake
             self.clock.at(wake, self.invite_others)
@@ -348,7 +348,7 @@ class Mobster(Peer):
             self._write()
 
     def _write(self) -> None:
-        entry = self.board
+        entry = self.load
         entry.queued = len(self.inbox) + (self.running != "")
         entry.pace, entry.waiting, entry.running = int(self._pace), len(self.line), len(self.tasks) + len(self.streams)
 
@@ -376,7 +376,7 @@ class Mobster(Peer):
             for owner, counts in self.borrowed.give_back().items():
                 contact = self.contacts.get(owner)
                 if contact is not None:
-                    self.post(contact, ("release", counts))
+                    contact.post(("release", counts))
 
     # ---------------------------------------------------------------------------------------------- tasks
 
@@ -431,7 +431,7 @@ class Mobster(Peer):
 
     def _forget_task(self, key: Key) -> None:
         del self.tasks[key]
-        self.board.running = len(self.tasks) + len(self.streams)
+        self.load.running = len(self.tasks) + len(self.streams)
         self.nested.pop(key, None)
         self.look_soon()
 
@@ -471,7 +471,7 @@ class Mobster(Peer):
 
     def _forget_stream(self, key: Key) -> None:
         del self.streams[key]
-        self.board.running = len(self.tasks) + len(self.streams)
+        self.load.running = len(self.tasks) + len(self.streams)
         self.look_soon()
 
     # ----------------------------------------------------------------------------------------- giving up

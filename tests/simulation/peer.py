@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from mob.core.lanes import Lane
 from mob.core.roster import Roster
 from mob.core.routing import may_get_calls
 from mob.core.states import Mobster
-from mob.wire.messages import Member
-from tests.simulation.calling import Caller, Contact
+from mob.wire.messages import Invite, Member
+from tests.simulation.calling import Caller, Contact, DistantContact
 from tests.simulation.clock import claim
 from tests.simulation.links import END, Link, Pipe
 
@@ -56,35 +55,25 @@ class Peer(Caller):
     def _handle_role(self, role: Any) -> None:
         if role.name == self.role:
             self.handle_role(role)
-        route = self.route(role.name)
-        for export in role.exports or ():
-            if export.is_beside:
-                route.lanes[export.name] = Lane(export.width, True)
-        self.handle_resized(role.name)
-        if self.roster.is_over(role.name) and not route.targets:
-            for parked in self._take(route):
-                self._end(parked.call, "refused", "Unavailable", "no")
+        self.routes.learn(role)
+        self.parking.handle_resized()
+        if self.roster.is_over(role.name):
+            self.parking.handle_over(role.name)
 
     def _put(self, member: Member) -> None:
         contact = self.contacts.get(member.uid)
         if contact is None:
             is_distant = self.is_far or self.kingpin.everybody[member.uid].is_far
-            contact = self.contacts[member.uid] = Contact(member, self.kingpin.board, is_distant)
+            kind = DistantContact if is_distant else Contact
+            contact = self.contacts[member.uid] = kind(self, member, self.routes.of(member.role).lanes)
+        was_ready = contact.member.state == Mobster.READY
         contact.member = member
         if member.state == Mobster.DRAINING:
             self.heard_draining.add(member.uid)
         self._reroute(member.role)
         if member.state == Mobster.DRAINING:
-            self._recall_early(contact)
+            self.handle_draining(contact, was_ready)
             self._say_farewell(contact)
-
-    def _recall_early(self, contact: Contact) -> None:
-        if contact.link is None:
-            early = [message[2] for message in contact.early if message[0] == "call" and message[2].role]
-            contact.early = [each for each in contact.early if each[0] != "call" or not each[2].role]
-            for call in early:
-                if contact.take(call.number) is call:
-                    self.route_again(call, "worker lost before it was sent")
 
     def _say_farewell(self, contact: Contact) -> None:
         if contact.link is not None and not contact.farewell_said:
@@ -100,7 +89,7 @@ class Peer(Caller):
         if contact.link is not None and not is_second_to_self:  # it broke at the other end; this one has not read that
             claim(contact.link.is_broken, "nobody is introduced twice", self, contact)
             old = contact.link
-            self.lose(contact)
+            self.lose(contact, "broke its link")
             self.drop_link(old)
         link.contact = contact
         self.links.append(link)
@@ -125,7 +114,7 @@ class Peer(Caller):
             for link in [link for link in self.links if link.contact is contact]:
                 self.read(link.into, everything=True)
                 self.drop_link(link)
-            self.lose(contact)
+            self.lose(contact, "has gone")
         self.lent.forget_holder(uid)
 
     def _reroute(self, role: str) -> None:
@@ -186,7 +175,7 @@ class Peer(Caller):
         elif kind == "farewell":
             link.contact.heard_farewell = True
         elif kind == "invite":
-            self.handle_invite(link.contact, message[1], message[2])
+            self.parking.handle_invite(link.contact, Invite(message[1], message[2]))
         elif message is END:
             self._handle_closed(link)
         else:
@@ -210,7 +199,7 @@ class Peer(Caller):
         if contact.link is link:
             contact.is_broken = True
             self._reroute(contact.member.role)
-            self.lose(contact)
+            self.lose(contact, "exited", is_known=False)
 
     def break_link(self, link: Link) -> None:
         """The other end has sent what cannot be read: this one closes the link, and asks for another."""
@@ -258,7 +247,8 @@ class Peer(Caller):
             "calls": len(self.mine),
             "pending": sum(len(contact.pending) for contact in self.contacts.values()),
             "beside": sum(len(contact.beside) for contact in self.contacts.values()),
-            "parked": sum(route.waiting + len(route.items()) + route.size for route in self.routes.values()),
+            "parked": sum(route.waiting + len(route.items()) + route.size for route in self.routes),
+            "orphans": sum(len(contact.orphans) for contact in self.contacts.values()),
             "lent": len(self.lent),
             "debts": len(self.debts),
             "early": sum(len(contact.early) for contact in self.contacts.values()),

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from mob.core import snapshot
+from mob.core.calls import End, Lifecycle
 from mob.core.crew import Crew, Process
 from mob.core.decisions import Decision
 from mob.core.invitations import Invitations
@@ -20,8 +21,9 @@ from mob.core.states import Mobster as State
 from mob.core.stopping import Stopping
 from mob.core.streams import Credit
 from mob.core.supervisor import Supervisor
+from mob.peer.calls.parking import Parking
 from mob.wire.messages import Member
-from tests.simulation import calling, peer
+from tests.simulation import peer
 from tests.simulation.clock import Clock
 from tests.simulation.mobster import Mobster
 from tests.simulation.runs import Result, run
@@ -70,7 +72,7 @@ def replies_come_twice(patch: pytest.MonkeyPatch) -> None:
         call = link.contact.pending.get(message[1])
         once(self, link, message)
         if call is not None and message[0] == "reply":
-            link.contact.pending[message[1]] = call
+            link.contact.replace(message[1], call)
             once(self, link, message)
 
     once = peer.Peer.handle_answer
@@ -103,18 +105,20 @@ def pauses_are_not_made(patch: pytest.MonkeyPatch) -> None:
 
 
 def everything_is_repeated(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(calling, "may_repeat", lambda role, target, retries: role is not None and retries > 0)
+    patch.setattr("mob.core.calls.is_idempotent", lambda role, target: True)
 
 
 def the_last_attempt_says_all(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(calling, "executed_after", lambda was_repeated, executed: executed)
+    patch.setattr(Lifecycle, "executed", lambda self, by_last: by_last)
 
 
 def lost_calls_count_as_not_sent(patch: pytest.MonkeyPatch) -> None:
-    def handle_lost(self: Any, call: Any) -> None:
-        self._end(call, "worker lost", "Lost", "no")
+    def lose(self: Lifecycle, *args: Any) -> Any:
+        becomes = once(self, *args)
+        return End("no") if isinstance(becomes, End) else becomes
 
-    patch.setattr(peer.Peer, "_handle_lost", handle_lost)
+    once = Lifecycle.lose
+    patch.setattr(Lifecycle, "lose", lose)
 
 
 def the_dead_keep_their_functions(patch: pytest.MonkeyPatch) -> None:
@@ -171,7 +175,7 @@ def the_dead_keep_their_places(patch: pytest.MonkeyPatch) -> None:
 
 
 def what_was_given_up_keeps_its_place_in_the_line(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(peer.Peer, "_forget_waiting", lambda self, call: None)
+    patch.setattr(Parking, "forget", lambda self, call: None)
 
 
 def what_could_not_be_launched_is_not_tried_again(patch: pytest.MonkeyPatch) -> None:

@@ -75,7 +75,7 @@ class Watch:
 
     def _lines_of(self, caller: Caller) -> list[tuple[Caller, Line, Parked, list[Contact]]]:
         lines: list[tuple[Caller, Line, Parked, list[Contact]]] = []
-        for route in caller.routes.values():
+        for route in caller.routes:
             for line in {item.line: None for item in route.items()} if route.waiting else ():
                 place = line.place
                 contacts = [each for each in route.targets if place in (None, each.place) and each.link is not None]

@@ -33,7 +33,7 @@ from mob.plan import GATEWAY
 from mob.wire import messages as m
 
 if TYPE_CHECKING:
-    from mob.peer.links.contacts import Contact
+    from mob.peer.links.contact import Contact
     from mob.peer.peer import Peer
 
 MAX_AGE = 7 * 86400.0
@@ -255,7 +255,7 @@ class Durable:
 
     def _workers(self, role: str) -> list[Contact]:
         """The ready workers of this machine."""
-        route = self._peer.contacts.route(role)
+        route = self._peer.contacts.routes.of(role)
         return list(route.targets)
 
     # -------------------------------------------------------------------------------------------- handling

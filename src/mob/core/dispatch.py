@@ -90,12 +90,6 @@ class Item:
         "wait",
     )
 
-    line: Line
-    number: int
-    since: float
-    served_since: float
-    """Since when there are ready workers for it; while `until` is infinite."""
-
     def __init__(
         self,
         name: str,
@@ -121,6 +115,12 @@ class Item:
         """The uids of processes that cannot run it while it waits: they wait for its answer themselves."""
         self.can_leave = can_leave
         """A worker of another machine may have it, though there are some on this one."""
+        self.line = NOWHERE
+        self.number = 0
+        """Which one it is of all that have waited."""
+        self.since = 0.0
+        self.served_since = 0.0
+        """Since when there are ready workers for it; while `until` is infinite."""
 
     def __repr__(self) -> str:
         return f"<Item for {self.name}>"
@@ -446,6 +446,33 @@ class Route(Generic[W]):
             self._leaving = None
         return [] if line is None else self._asks(line)
 
+    def end_invitation(self, worker: W, number: int, has_sent: bool) -> list[Ask[W]]:
+        """Note that what was accepted has been sent, or nothing of it: then the worker is told that the line is empty.
+        Return who must be told of what is left."""
+        if not has_sent:
+            self.forget_worker(worker, number)
+        return self.asks_after(number)
+
+    def take(self, is_taken: Callable[[Item], bool], taken: list[Item]) -> list[Ask[W]]:
+        """Take what is meant out of its line; return who must be told of what is left. `taken`: where it is put, also
+        if this raises; then nobody knows what workers were told (`ask_again`)."""
+        meant = [item for item in self.items() if is_taken(item)]
+        try:
+            while meant:
+                if self.forget(meant[0]):
+                    taken.append(meant[0])
+                del meant[0]
+        except BaseException:
+            if meant and not self.holds(meant[0]) and meant[0] not in taken:
+                taken.append(meant[0])
+            raise
+        numbers = dict.fromkeys(item.line.number for item in taken)
+        return [ask for number in numbers for ask in self.asks_after(number)]
+
+    def is_blocked(self, item: Item) -> bool:
+        """Return if an item must not wait, because all who could run it wait for it themselves."""
+        return self.any_of(item.blockers, item.place) is not None
+
     def forget(self, item: Item) -> bool:
         """Take an item out of its line, if it is there; `asks_after` says who must be told."""
         if item not in item.line.waiting:
@@ -544,3 +571,7 @@ class Route(Generic[W]):
             if line.asked.pop(worker.uid, None) is not None:
                 asks += self._asks(line)
         return asks
+
+
+NOWHERE = Line(Route[Any]("", lambda _: 0), 0, "", None, False)
+"""The line of what has never waited: nothing is in it."""

@@ -108,7 +108,8 @@ def require(role: str, interface: Any = None) -> Any:
     if peer is None:
         return Absent("require")
     peer.context.roster.check_role(role)
-    return Proxy(peer, role, DEFAULTS, None if interface is None else Interface(peer, interface))
+    declared = None if interface is None else Interface(peer.context, peer.encoder.codec, interface)
+    return Proxy(peer, role, DEFAULTS, declared)
 
 
 def send(obj: Any) -> None:

@@ -17,11 +17,13 @@ from msgspec import Raw
 
 from mob.core.draining import FLUSH
 from mob.core.lanes import MESSAGE
-from mob.core.states import Call as CallState, Mobster
+from mob.core.routes import Routes
+from mob.core.states import Call as CallState
 from mob.errors import CallError, CallTimeout
-from mob.peer.calls.calling import Calling, unknown_pid
+from mob.peer.calls.calling import Calling
 from mob.peer.context import Context
-from mob.peer.links.contacts import Contact, Contacts
+from mob.peer.links.contact import Contact
+from mob.peer.links.contacts import Contacts
 from mob.peer.links.control import Control
 from mob.peer.references import portable
 from mob.peer.references.encoding import Encoder
@@ -35,7 +37,7 @@ from mob.peer.serving.admission import Accept, Admission
 from mob.peer.serving.exits import Exits
 from mob.peer.serving.fencing import Fencing
 from mob.peer.serving.serving import Capacity, Serving
-from mob.plan import FRAME_LIMIT, SHARED_MEMORY
+from mob.plan import BACKLOG, FRAME_LIMIT, SHARED_MEMORY
 from mob.rim import forks
 from mob.rim.link import Link
 from mob.rim.reactor import Reactor
@@ -73,16 +75,19 @@ class Peer:
         self.blocking = Blocking(reactor)
         self.handover = Handover(reactor, self.blocking.end)
         _peers.add(self)
-        self.contacts = Contacts(self)
+        self.contacts = Contacts(self.context, Routes(self.context.cost_of, BACKLOG))
         self.references = References(
             self.context,
             self.contacts,
             shared_memory,
             lambda owner, number, args, kwargs: self.calling.call_function(owner, number, args, kwargs),
-            lambda call: self.calling.may_repeat(call),
+            lambda call: self.parking.losses.may_repeat(call),
         )
         self.encoder = Encoder(self.context, self.references)
+        self.control = Control(self, control, frame_limit)
         self.calling = Calling(self)
+        self.parking = self.calling.parking
+        self.contacts.begin(self.control, self.parking)
         self._deadlines = Deadlines(reactor, self._time_out)
         self.serving = Serving(
             self.context,
@@ -96,10 +101,7 @@ class Peer:
         self.handlers, self.hooks = self.serving.handlers, self.serving.hooks
         self._accept, self._work = self.serving.inbox.accept, self.serving.inbox.work
         self.fencing = Fencing(self.context, self.put_in_front, self.serving.answers.refuse, self.encoder.discard)
-        self.control = Control(self, control, frame_limit)
         self._expected = self.serving.inviting.known.expected
-        self.when_parked: Callable[[], None] | None = None
-        """Called on the loop's thread when a call begins to wait for a worker; a client has something to tell then."""
         self._interrupt: BaseException | None = None  # what came up while a frame was handled, and is not an answer
         self.exits = Exits(self.serving, lambda: self.control.on_stop(0.0))
         self.end_in_order: Callable[[int], None] = _end_nothing
@@ -120,18 +122,6 @@ class Peer:
             **self.references.statistics(),
         }
 
-    def contact_of_pid(self, pid: int | str, role: str = "") -> Contact:
-        """The ready mobster with that process id, on this machine, or elsewhere if it is `node:pid`; `UnknownTarget`
-        if there is none."""
-        node, colon, digits = pid.rpartition(":") if isinstance(pid, str) else ("", "", str(pid))
-        for contact in self.contacts:
-            member = contact.member
-            is_there = contact.node == node if colon else not contact.is_distant
-            is_it = str(member.pid) == digits and is_there and role in ("", member.role)
-            if is_it and member.role and member.state == Mobster.READY:
-                return contact
-        raise unknown_pid(pid, role)
-
     def limit(self, call: Call[Any], times: tuple[float, float]) -> None:
         """Ends the call when its time is over. A little later than the callee would, who has more to say of it."""
         made, deadline = times
@@ -148,7 +138,7 @@ class Peer:
         else:
             why = f"no worker of {call.role!r} was ready" if self._has_nobody(call) else "all workers were busy"
             self.fail(call, CallTimeout(f"{over}: {why}.", executed="no"))
-            self.calling.forget(call)
+            self.parking.forget(call)
 
     def _has_nobody(self, call: Call[Any]) -> bool:
         route = self.contacts.routes.get(call.label.partition(".")[0])
@@ -156,11 +146,15 @@ class Peer:
 
     def fail(self, call: Call[Any] | Receiver, error: CallError) -> None:
         """A call that was made here ends without an answer."""
-        if self.serving.tallies is not None:
-            self.serving.tallies.lose(call.label, error)
+        self.note_lost(call.label, error)
         if self.context.tracing is not None and isinstance(call, Call):
             self.context.tracing.end_unserved(call, error)
         call.fail(error)
+
+    def note_lost(self, label: str, error: CallError) -> None:
+        """Count a call that ends without an answer."""
+        if self.serving.tallies is not None:
+            self.serving.tallies.lose(label, error)
 
     def abandon(self) -> None:
         """In the child of a fork: the links are the parent's. A copy kept open would hide the parent's death, and an
@@ -242,7 +236,7 @@ class Peer:
         """Handle what is left of a frame; return what was raised, which has ended the call that it belongs to."""
         message = call = None
         try:
-            pending, beside = contact.pending, contact.beside
+            pending, take = contact.pending, contact.take
             decode = self.encoder.codec.decode
             for message in messages:
                 kind = message.__class__
@@ -251,9 +245,7 @@ class Peer:
                     if call is None:
                         self.encoder.codec.discard(message.value)
                         continue
-                    del pending[message.id]
-                    if beside:
-                        beside.discard(message.id)
+                    take(message.id)
                     try:
                         value = decode(message.value)
                     except BaseException as error:  # noqa: BLE001  becomes the call's outcome
@@ -339,7 +331,7 @@ class Peer:
             case m.Waiting(line=line, target=target):
                 self.serving.inviting.handle_waiting(contact, line, target)
             case m.Invite():
-                self.calling.handle_invite(contact, message)
+                self.parking.handle_invite(contact, message)
             case m.Declined(line=line):
                 self.serving.inviting.handle_declined(contact, line)
             case m.Here():
@@ -409,7 +401,7 @@ class Peer:
         """This process ends in order: send what waits for a worker, log what was not logged, and close the links when
         all is sent."""
         self.tidy()
-        self.calling.leave()
+        self.parking.leave()
         self.context.complaints.flush()
         for link in self.contacts.links():
             link.close_after_flush(FLUSH)

@@ -95,7 +95,7 @@ class Tracing:
 
     def end_unserved(self, call: Any, error: BaseException) -> None:
         """Nobody has served it."""
-        carried, began = getattr(call, "traced", ("", None))
+        carried, began = call.traced
         span = self._tracer.start_span(call.label, _context_of(carried), SpanKind.CLIENT, start_time=began)
         _end(span, error)
 

@@ -130,7 +130,7 @@ class Faults:
         getattr(self._app.require(role), export)
 
     def _steer(self, pid: int, args: Sequence[object]) -> None:
-        contact = self._peer.contact_of_pid(pid)
+        contact = self._peer.contacts.of_pid(pid)
         self._peer.calling.call_one(contact, f"a fault of {contact.name}", STEER, args, {}).result(PATIENCE)
 
     def _pids(self, target: str | int) -> list[int]:

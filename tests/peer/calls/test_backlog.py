@@ -11,14 +11,14 @@ from mob.wire.messages import Parked
 
 
 class Client:
-    """What a backlog sees of context, calls and control: timers that ring when the test says so, and what was said."""
+    """What a backlog sees of context, routes and control: timers that ring when the test says so, and what was said."""
 
     def __init__(self) -> None:
         self.name = "client (pid 7)"
         self.reactor: Any = self
         self.is_closed = False
         self.calls: dict[str, int] = {}
-        self.size = 0
+        self.bytes_of_each = 0
         self.timers: list[tuple[float, Callable[[], None]]] = []
         self.said: list[Parked] = []
 
@@ -28,11 +28,11 @@ class Client:
     def post(self, message: Parked) -> None:
         self.said.append(message)
 
-    def parked(self) -> dict[str, int]:
+    def overdue(self, now: float) -> dict[str, int]:
         return dict(self.calls)
 
-    def parked_bytes(self, role: str) -> int:
-        return self.size * self.calls[role]
+    def size(self, role: str) -> int:
+        return self.bytes_of_each * self.calls[role]
 
     @property
     def waiting(self) -> int:
@@ -53,12 +53,12 @@ def made() -> tuple[Client, Backlog]:
 
 def test_what_waits_is_told_after_a_moment_and_then_once_a_second_until_it_does_not() -> None:
     client, backlog = made()
-    client.calls, client.size = {"back": 3}, 200
+    client.calls, client.bytes_of_each = {"back": 3}, 200
     for _ in range(3):
         backlog.handle_parked()
     assert client.said == []
     assert client.ring() <= FIRST
-    client.calls, client.size = {"back": 1, "front": 1}, 500
+    client.calls, client.bytes_of_each = {"back": 1, "front": 1}, 500
     backlog.handle_parked()
     assert FIRST < client.ring() <= INTERVAL
     client.ring()

@@ -7,7 +7,7 @@ from typing import Any
 import psutil
 
 import mob
-from mob.peer.links.contacts import UNSENT_LIMIT
+from mob.peer.links.contact import UNSENT_LIMIT
 from tests.real.cluster.machines import Nats, Nodes
 from tests.running import wait_until
 

@@ -91,7 +91,7 @@ class Vitals:
         every third second only, if it may; sixteen at rest take 0.3 % of a core then, instead of 0.7."""
         now, serving = monotonic(), self._peer.serving
         has_work = serving.in_hand or serving.running.on_loop_since or serving.answers.served != self._served
-        has_work = has_work or self._peer.calling.parked() or self._lasting(now)
+        has_work = has_work or self._peer.contacts.routes.overdue(now) or self._lasting(now)
         requests = self.requests
         if requests is not None:
             has_work = has_work or requests.open or requests.ended != self._requested
@@ -118,7 +118,7 @@ class Vitals:
         serving, requests = peer.serving, self.requests
         on_loop = bool(serving.running.on_loop_since)
         open_requests, waiting_requests = (0, 0) if requests is None else (requests.open, requests.waiting)
-        parked = peer.calling.parked()
+        parked = peer.contacts.routes.overdue(now)
         return m.Beat(
             calls=serving.answers.served,
             shared=peer.references.shared,
@@ -132,7 +132,7 @@ class Vitals:
             cpu=process_time(),
             lag=max(self._lag, stuck),
             connections=self._connections(),
-            parked_bytes={role: peer.calling.parked_bytes(role) for role in parked},
+            parked_bytes={role: peer.contacts.routes.size(role) for role in parked},
             open_requests=open_requests,
             requests={} if requests is None else dict(requests.answered),
             blocked=self.blocked,

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING
 from mob.wire import messages as m
 
 if TYPE_CHECKING:
-    from mob.peer.calls.calling import Calling
+    from mob.core.routes import Routes
     from mob.peer.context import Context
+    from mob.peer.links.contact import Contact
     from mob.peer.links.control import Control
 
 FIRST = 0.1
@@ -28,9 +29,9 @@ INTERVAL = 1.0
 class Backlog:
     """What waits in one client, as its Kingpin knows it. On the loop's thread only."""
 
-    def __init__(self, context: Context, calling: Calling, control: Control) -> None:
+    def __init__(self, context: Context, routes: Routes[Contact], control: Control) -> None:
         self._context = context
-        self._calling = calling
+        self._routes = routes
         self._control = control
         self._is_watching = False  # a timer runs
         self._is_told = False  # the Kingpin knows of calls that wait
@@ -45,11 +46,11 @@ class Backlog:
             self._context.reactor.call_at(monotonic() + FIRST, self._look)
 
     def _look(self) -> None:
-        calling, control = self._calling, self._control
-        calls = {} if control.is_closed else calling.parked()
+        routes, control = self._routes, self._control
+        calls = {} if control.is_closed else routes.overdue(monotonic())
         if calls or self._is_told:
-            control.post(m.Parked(calls, {role: calling.parked_bytes(role) for role in calls}))
+            control.post(m.Parked(calls, {role: routes.size(role) for role in calls}))
         self._is_told = bool(calls)
-        self._is_watching = not control.is_closed and calling.waiting > 0
+        self._is_watching = not control.is_closed and routes.waiting > 0
         if self._is_watching:
             self._context.reactor.call_at(monotonic() + INTERVAL, self._look)

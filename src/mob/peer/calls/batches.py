@@ -307,7 +307,7 @@ class Run:
     def _take_answer(self, batch: Batch, call: Call[Any], error: BaseException | None) -> None:
         try:
             if error is not None:
-                if hasattr(call, "incoming"):
+                if call.incoming is not None:
                     error = generator_mapped(self.label, executed=True)
                 outcomes: list[Any] = [Failed(error)] * len(batch.missing)
             elif batch.args is not None:

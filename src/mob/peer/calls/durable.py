@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from msgspec import Raw
 
 from mob.errors import BadMessage, CallError, Lost, Unavailable
-from mob.peer.links.contacts import Contact
+from mob.peer.links.contact import Contact
 from mob.peer.references import portable
 from mob.peer.results.call import Call
 from mob.plan import GATEWAY

@@ -10,26 +10,20 @@ from typing import Any, TypedDict
 
 import msgspec
 
+from mob.core.calls import Terms
 from mob.errors import nearest
 from mob.peer.results.checking import check_seconds
 
-WAIT = 30.0
-"""Seconds that a call waits for a ready worker."""
 
-
-class Options(msgspec.Struct, frozen=True):
+class Options(Terms, frozen=True):
     """How a view of a proxy calls; `proxy.options(...)` changes some."""
 
-    wait: float = WAIT
-    """Seconds to wait for a ready worker."""
     timeout: float | None = None
     """Seconds for the whole call."""
     pid: int | str | None = None
     """Only the worker with this process id; on another machine it is "node:pid"."""
     key: Any = None
     """Always the worker in the place that this key belongs to (rendezvous hashing), whichever process fills it."""
-    retries: int = 3
-    """How often a call of an idempotent export is repeated after the death of its worker."""
 
 
 DEFAULTS = Options()

@@ -11,18 +11,19 @@ from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
+from mob.core.calls import WAIT
 from mob.errors import MobError, PartialFailure, UnknownExport, nearest
 from mob.peer.calls import durable as durable_messages
 from mob.peer.calls.batches import Chunked
 from mob.peer.calls.mapping import Map
-from mob.peer.calls.options import DEFAULTS, WAIT, CallOptions, Options, changed
+from mob.peer.calls.options import DEFAULTS, CallOptions, Options, changed
 from mob.peer.results.call import Call
 from mob.peer.results.typed import Interface, NewCall
 from mob.rim.board import mark_of
 from mob.wire.messages import MAP, ExportInfo
 
 if TYPE_CHECKING:
-    from mob.peer.links.contacts import Contact
+    from mob.peer.links.contact import Contact
     from mob.peer.peer import Peer
 
 
@@ -42,7 +43,7 @@ class Proxy:
         self._mob_interface = interface
         self._mob_role = role
         self._mob_options = options
-        peer.calling.route(role)  # asks for links now, so they are there when the first call is made
+        peer.contacts.route(role)  # asks for links now, so they are there when the first call is made
 
     def options(self, **changes: Unpack[CallOptions]) -> Proxy:
         """A view of this proxy that calls with other options.
@@ -92,7 +93,7 @@ class RemoteExport:
         self.name = name
         self.label = f"{role}.{name}"
         self.mark = mark_of(self.label)
-        self.route = peer.calling.route(role)
+        self.route = peer.contacts.route(role)
         self.options = options
         self.new_call: NewCall = Call if interface is None else interface.new_call(name)
 
@@ -195,7 +196,7 @@ class Target:
             case "any":
                 calling.send_any(self._role, obj)
             case _:
-                calling.send([self._peer.contact_of_pid(self._pid)], obj)
+                calling.send([self._peer.contacts.of_pid(self._pid)], obj)
         return None
 
     @property
@@ -213,7 +214,7 @@ class Target:
             case "any":
                 return RemoteExport(peer, self._role, name, DEFAULTS)(*args, **kwargs)
             case _:
-                contact = peer.contact_of_pid(self._pid)
+                contact = peer.contacts.of_pid(self._pid)
                 return peer.calling.call_one(contact, f"{contact.member.role}.{name}", name, args, kwargs)
 
 
@@ -252,7 +253,7 @@ class _Broadcast:
         contacts = peer.contacts.ready(role)
         if contacts:
             self._begin(contacts)
-        elif error := peer.calling.why_none(self.call.label, role):
+        elif error := peer.parking.why_none(self.call.label, role):
             self.call.fail(error)
         else:
             self._is_waiting = True
@@ -278,9 +279,9 @@ class _Broadcast:
             return
         peer, call = self._peer, self.call
         contacts = peer.contacts.ready(self._role)
-        error = None if contacts else peer.calling.why_none(call.label, self._role)
+        error = None if contacts else peer.parking.why_none(call.label, self._role)
         if not contacts and error is None and monotonic() >= self._until:
-            error = peer.calling.too_late(call.label, self._role)
+            error = peer.parking.too_late(call.label, self._role)
         if not contacts and error is None and not call.done():
             return
         self._is_waiting = False

@@ -190,7 +190,7 @@ class Control:
                 self._handle_members([message])
             case m.Welcome(uid=uid, app=app, roles=roles, members=members, nodes=nodes, cut=cut):
                 peer.context.uid, peer.context.app, peer.context.frame_limit = uid, app, message.frame_limit
-                peer.calling.backlog = message.backlog
+                peer.contacts.routes.backlog = message.backlog
                 peer.context.board = self._take_board(link)
                 peer.context.roster = Roster(roles, members, nodes, cut)
                 for role in roles:
@@ -236,10 +236,10 @@ class Control:
                 self.refused = why
             case m.NodeIs(node=node):
                 peer.context.roster.nodes[node.number] = node
-                peer.calling.handle_resized()
+                peer.parking.handle_resized()
             case m.NodeGone(number=number):
                 peer.context.roster.nodes.pop(number, None)
-                peer.calling.handle_resized()
+                peer.parking.handle_resized()
             case m.Cut(why=why):
                 peer.context.roster.cut = why
                 peer.contacts.handle_cut()
@@ -304,10 +304,10 @@ class Control:
         peer = self._peer
         if role.name == peer.context.role:
             peer.serving.quarantined = dict(role.quarantined)
-        peer.contacts.learn(role)
-        peer.calling.handle_resized()
+        peer.contacts.routes.learn(role)
+        peer.parking.handle_resized()
         if peer.context.roster.is_over(role.name):
-            peer.calling.handle_over(role.name)
+            peer.parking.handle_over(role.name)
 
     def _handle_there(self, members: list[m.Member]) -> None:
         peer = self._peer
@@ -330,7 +330,7 @@ class Control:
         self._fail_requests()
         self._end_following()
         self._peer.contacts.handle_unintroduced()
-        self._peer.calling.fail_all(self.ended)
+        self._peer.parking.fail_all(self.ended)
         self.on_gone()
         self.changes.note()
 

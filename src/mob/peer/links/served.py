@@ -13,7 +13,7 @@ from mob.rim.link import Link
 from mob.wire import messages as m
 
 if TYPE_CHECKING:
-    from mob.peer.links.contacts import Contact
+    from mob.peer.links.contact import Contact
 
 Served = tuple["Contact", m.Call | None, Link]
 """Who sent what is being served, the call if it is one, and the link on which it came."""

@@ -24,7 +24,7 @@ from mob.wire.sharing import LARGE, Place, holds_large, may_hold_large
 
 if TYPE_CHECKING:
     from mob.peer.context import Context
-    from mob.peer.links.contacts import Body
+    from mob.peer.links.contact import Body
     from mob.peer.references.references import References
 
 HEADROOM = 4096

@@ -17,12 +17,12 @@ from asyncio import AbstractEventLoop, CancelledError
 from collections import deque
 from collections.abc import AsyncIterator, Generator, Iterator
 from contextvars import Context, copy_context
+from math import inf
 from threading import Lock, get_ident
 from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from mob.core.repetition import executed_after
-from mob.core.states import Call as State
+from mob.core.calls import DONE, SENT, TERMS, WAITING, Lifecycle
 from mob.errors import CallError, CallTimeout, Deadlock, MobError
 from mob.peer.results.checking import check_seconds
 from mob.peer.results.futures import Shadow, Shapes, Shown
@@ -32,23 +32,22 @@ from mob.peer.results.streams import Incoming, Receiver, Stream, not_a_value
 if TYPE_CHECKING:
     from msgspec import Raw
 
-    from mob.peer.calls.calling import Parked
-    from mob.peer.links.contacts import Contact
-    from mob.peer.peer import Peer
+    from mob.core.dispatch import Item
     from mob.peer.results.blocking import Blocking
+    from mob.peer.results.maker import Callee, Maker
     from mob.wire import messages as m
     from mob.wire.references import Passage
 
 T = TypeVar("T")
-WAITING, SENT, DONE = State.WAITING, State.SENT, State.DONE
 CANCELLED = CancelledError()
 """The error of every cancelled call; never raised itself."""
+UNTRACED: tuple[str, int | None] = ("", None)
 
 _ending = Lock()
 """Held for the few instructions in which one of several threads gives a call up or fails it."""
 
 
-class Call(Shapes, Shown[T]):
+class Call(Lifecycle, Shapes, Shown[T]):
     """A call, sent or waiting for a worker: ignore it, `await` it, iterate over it, or ask for its `result`.
 
     It ends once, by a value or by a `CallError`. See docs/calls.md.
@@ -66,42 +65,40 @@ class Call(Shapes, Shown[T]):
         "_value",
         "contact",
         "incoming",
-        "is_repeated",
         "label",
         "parked",
         "passage",
         "request",
-        "retries",
-        "role",
         "shadow",
-        "state",
         "traced",
-        "until",
-        "wait",
     )
 
-    # Set by whoever sends the call, and by whoever settles it; not before, for creating a call is on the hot path.
-    contact: Contact
+    contact: Callee
     request: m.Call
-    parked: Parked
-    passage: Passage
-    retries: int
-    is_repeated: bool
-    incoming: Incoming
-    shadow: Shadow
-    traced: tuple[str, int]
-    until: float
-    wait: float
+    """The worker that it was sent to last, and with what; from `SENT` on."""
     _value: Any
+    """What it ended with, if it is `DONE` and there is no error."""
     _guard: _Guard
+    """Tells of the error, if there is one."""
 
-    def __init__(self, peer: Peer, label: str, role: str) -> None:
+    def __init__(self, peer: Maker, label: str, role: str) -> None:
+        self.role = role  # here, and so what follows of the base, for this is on the hot path
+        self.state = WAITING
+        self.terms = TERMS
+        self.repeats = 0
+        self.until = inf
         self._peer = peer
         self.label = label
         """As people read it: `back.foo`."""
-        self.role = role
-        """The role among whose workers it may be repeated; "" if it is for one process only."""
-        self.state = WAITING
+        self.passage: Passage = ()
+        """The functions, sockets and the like in its arguments, which are kept until it has ended."""
+        self.parked: Item | None = None
+        """What it is while it waits for a worker."""
+        self.incoming: Incoming | None = None
+        """What has come of it, if it is known to stream."""
+        self.shadow: Shadow | None = None
+        self.traced = UNTRACED
+        """The trace that it belongs to, and when it was made; of a mobster that traces."""
         self._asyncio_future_blocking = False
         self._error: BaseException | None = None
         self._callbacks: list[tuple[Callback, Context | None, AbstractEventLoop | None]] = []
@@ -113,7 +110,7 @@ class Call(Shapes, Shown[T]):
         return f"<Call {self.label} {self.state}{outcome}>"
 
     @property
-    def peer(self) -> Peer:
+    def peer(self) -> Maker:
         """The process that has made it."""
         return self._peer
 
@@ -172,7 +169,7 @@ class Call(Shapes, Shown[T]):
         try:
             if self.state is not DONE:
                 self._peer.context.check_process()
-                if hasattr(self, "incoming") and not self.incoming.is_read:
+                if (incoming := self.incoming) is not None and not incoming.is_read:
                     self.refuse_to_wait()
                     return self.result()
                 self._asyncio_future_blocking = True
@@ -192,30 +189,27 @@ class Call(Shapes, Shown[T]):
         return Stream(self._peer, self, self._incoming())
 
     def _incoming(self) -> Incoming:
-        try:
-            return self.incoming
-        except AttributeError:
+        incoming = self.incoming
+        if incoming is None:
             incoming = self.incoming = Incoming()
             self.when_done(incoming.wake)
-            return incoming
+        return incoming
 
     def handle_item(self, item: Any) -> None:
         """The called generator has yielded its first item. Now only who holds this call keeps it alive."""
-        self._incoming()
-        self.contact.beside.add(self.request.id)
-        receiver = self._new_receiver()
-        self.contact.pending[self.request.id] = receiver
+        receiver = self._new_receiver(self._incoming())
+        self.contact.replace(self.request.id, receiver)
         if self.state is DONE:  # looked at last: it may have been cancelled meanwhile, on another thread
             self.contact.take(self.request.id)
         receiver.handle_item(item)
 
-    def _new_receiver(self) -> Receiver:
-        return Receiver(self, self._peer)
+    def _new_receiver(self, incoming: Incoming) -> Receiver:
+        return Receiver(self, self._peer, incoming)
 
     @property
     def is_waited_for(self) -> bool:
         """Whether somebody waits for its value, though it streams: somebody besides the stream, and mob itself."""
-        return len(self._callbacks) > 1 + hasattr(self, "passage")
+        return len(self._callbacks) > 1 + bool(self.passage)
 
     def handle_ended(self) -> None:
         """The called generator has come to its end. As a value that is nothing; who iterates over it sees the end."""
@@ -228,7 +222,8 @@ class Call(Shapes, Shown[T]):
 
     def refuse_if_streaming(self) -> bool:
         """Its value is going to be waited for: whether that is refused, for it is known to stream."""
-        if self.state is DONE or not hasattr(self, "incoming") or self.incoming.is_read:
+        incoming = self.incoming
+        if self.state is DONE or incoming is None or incoming.is_read:
             return False
         self.refuse_to_wait()
         return True
@@ -264,7 +259,7 @@ class Call(Shapes, Shown[T]):
         if self.state is not DONE:
             raise CallTimeout(f"{self.label} has not answered within {timeout} s; the call goes on.")
 
-    def _drive(self, peer: Peer, timeout: float | None) -> None:
+    def _drive(self, peer: Maker, timeout: float | None) -> None:
         if (error := deadlock_of(self)) is not None:
             self.cancel()
             raise error
@@ -402,8 +397,8 @@ class Call(Shapes, Shown[T]):
 
     def fail(self, error: BaseException) -> None:
         """It ended with an error."""
-        if isinstance(error, CallError) and getattr(self, "is_repeated", False):
-            error.executed = executed_after(True, error.executed)
+        if self.repeats and isinstance(error, CallError):
+            error.executed = self.executed(error.executed)
         if self.done_already():
             self._run_callbacks()  # none is left, unless an exception came up when it ended
             return
@@ -443,7 +438,7 @@ class Call(Shapes, Shown[T]):
         elif sent:
             self.contact.forget_call(self)
         else:
-            self._peer.calling.forget(self)
+            self._peer.parking.forget(self)
 
 
 def deadlock_of(call: Call[Any]) -> Deadlock | None:

@@ -27,8 +27,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 if TYPE_CHECKING:
-    from mob.peer.peer import Peer
     from mob.peer.results.call import Call
+    from mob.peer.results.maker import Maker
 
 T = TypeVar("T")
 _making = Lock()
@@ -114,7 +114,7 @@ class Shapes:
     def _shadow_of(self) -> Shadow:
         call = cast("Call[Any]", self)
         with _making:
-            shadow: Shadow | None = getattr(call, "shadow", None)
+            shadow = call.shadow
             is_new = shadow is None
             if shadow is None:
                 shadow = call.shadow = Shadow(call)
@@ -183,7 +183,7 @@ class Waiters(list[Any]):
 class Driven(Event):
     """An event whose `wait`, on the thread of a reactor, reads and writes by hand meanwhile."""
 
-    def __init__(self, peer: Peer) -> None:
+    def __init__(self, peer: Maker) -> None:
         super().__init__()
         self.calls: list[Call[Any]] = []
         """Those that set it when they end."""

@@ -23,10 +23,8 @@ from mob.peer.results import readers
 from mob.wire import messages as m
 
 if TYPE_CHECKING:
-    from mob.peer.links.contacts import Contact
-    from mob.peer.peer import Peer
     from mob.peer.results.call import Call
-    from mob.wire.references import Passage
+    from mob.peer.results.maker import Maker
 
 T = TypeVar("T")
 
@@ -91,16 +89,16 @@ class Receiver(weakref.ref["Call[Any]"]):
 
     __slots__ = ("_contact", "_incoming", "_passage", "_peer", "label", "request")
 
-    def __new__(cls, call: Call[Any], peer: Peer) -> Self:
+    def __new__(cls, call: Call[Any], peer: Maker, incoming: Incoming) -> Self:
         return super().__new__(cls, call, peer.context.abandoned.append)
 
-    def __init__(self, call: Call[Any], peer: Peer) -> None:
+    def __init__(self, call: Call[Any], peer: Maker, incoming: Incoming) -> None:
         self.label = call.label
         self.request = call.request
         self._peer = peer
-        self._contact: Contact = call.contact
-        self._incoming = call.incoming
-        self._passage: Passage = getattr(call, "passage", ())
+        self._contact = call.contact
+        self._incoming = incoming
+        self._passage = call.passage
 
     def __repr__(self) -> str:
         return f"<Receiver of {self.label}, {self._incoming!r}>"
@@ -169,7 +167,7 @@ class Stream(Generic[T]):
 
     __slots__ = ("__weakref__", "_call", "_incoming", "_peer", "reader")
 
-    def __init__(self, peer: Peer, call: Call[Any], incoming: Incoming) -> None:
+    def __init__(self, peer: Maker, call: Call[Any], incoming: Incoming) -> None:
         self._peer = peer
         self.reader: object = None
         """The task that has asked for an item last, or the work that a thread reads for."""

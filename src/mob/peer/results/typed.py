@@ -28,16 +28,18 @@ from msgspec import Raw
 
 from mob.errors import CallError
 from mob.peer.results.call import DONE, Call
-from mob.peer.results.streams import Receiver
+from mob.peer.results.streams import Incoming, Receiver
 from mob.wire.arguments import explained, result_of
 from mob.wire.ways import itself
 
 if TYPE_CHECKING:
-    from mob.peer.peer import Peer
+    from mob.peer.context import Context
+    from mob.peer.results.maker import Maker
+    from mob.wire.codec import Codec
     from mob.wire.ways import Way
 
-NewCall = Callable[["Peer", str, str], Call[Any]]
-"""What makes a call: of a peer, a label and the role among whose workers it may be repeated."""
+NewCall = Callable[["Maker", str, str], Call[Any]]
+"""What makes a call: of a process, a label and the role among whose workers it may be repeated."""
 
 AWAITED: tuple[Any, ...] = (Call, Awaitable, Coroutine)
 """`-> Call[str]` and the like say of what `await` gives that it is a str."""
@@ -62,15 +64,15 @@ class Declared:
 class Interface:
     """The exports of a role as its caller has declared them."""
 
-    __slots__ = ("_context", "_kind", "_makers", "_peer")
+    __slots__ = ("_codec", "_context", "_kind", "_makers")
 
-    def __init__(self, peer: Peer, kind: Any) -> None:
+    def __init__(self, context: Context, codec: Codec, kind: Any) -> None:
         if not isinstance(kind, type):
             raise TypeError(
                 f"the interface of a role is a class, best a typing.Protocol with its exports as methods, not {kind!r}."
             )
-        self._peer = peer
-        self._context = peer.context
+        self._context = context
+        self._codec = codec
         self._kind = kind
         self._makers: dict[str, NewCall] = {}
 
@@ -113,7 +115,7 @@ class Interface:
         return Call if says_nothing else partial(TypedCall, declared)
 
     def _look_up(self, name: str, wanted: Any) -> Declared:
-        codec = self._peer.encoder.codec
+        codec = self._codec
         kind = typing.get_origin(wanted) or wanted
         convert_item = codec.converter((*typing.get_args(wanted), Any)[0]) if kind in STREAMED else itself
         if kind in STREAMED and kind is not Iterable:  # which says of a list what is in it, too
@@ -126,13 +128,13 @@ class TypedCall(Call[Any]):
 
     __slots__ = ("declared",)
 
-    def __init__(self, declared: Declared, peer: Peer, label: str, role: str) -> None:
+    def __init__(self, declared: Declared, peer: Maker, label: str, role: str) -> None:
         super().__init__(peer, label, role)
         self.declared = declared
 
     def settle(self, value: Any) -> None:
         """It ended with a value: which fits, or fails the call."""
-        if self.state is DONE or hasattr(self, "incoming"):  # what ends a stream is no value
+        if self.state is DONE or self.incoming is not None:  # what ends a stream is no value
             super().settle(value)
             return
         try:
@@ -159,9 +161,9 @@ class TypedCall(Call[Any]):
         error.__cause__ = failure
         return error
 
-    def _new_receiver(self) -> Receiver:
+    def _new_receiver(self, incoming: Incoming) -> Receiver:
         is_typed = self.declared.convert_item is not itself
-        return TypedReceiver(self, self._peer) if is_typed else super()._new_receiver()
+        return TypedReceiver(self, self._peer, incoming) if is_typed else super()._new_receiver(incoming)
 
 
 class TypedReceiver(Receiver):

@@ -17,7 +17,7 @@ from mob.errors import CallTimeout
 from mob.peer.results.call import Call
 
 if TYPE_CHECKING:
-    from mob.peer.peer import Peer
+    from mob.peer.results.maker import Maker
 
 T = TypeVar("T")
 CONDITIONS = (FIRST_COMPLETED, FIRST_EXCEPTION, ALL_COMPLETED)
@@ -87,7 +87,7 @@ class _Watch(Generic[T]):
         """In the order of their ends."""
         self.failed = 0
         self._news = Condition()
-        self._driven: Peer | None = None
+        self._driven: Maker | None = None
 
     def __enter__(self) -> _Watch[T]:
         for call in self.calls:

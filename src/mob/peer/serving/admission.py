@@ -17,7 +17,7 @@ from mob.wire import messages as m
 
 if TYPE_CHECKING:
     from mob.peer.context import Context
-    from mob.peer.links.contacts import Contact
+    from mob.peer.links.contact import Contact
 
 Accept = Callable[[Link, "Contact", "m.Call | m.Message"], None]
 """Takes in a call or a message."""

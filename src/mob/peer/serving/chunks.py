@@ -34,7 +34,7 @@ from mob.wire.failures import Failure, describe
 from mob.wire.kinds import is_stream
 
 if TYPE_CHECKING:
-    from mob.peer.links.contacts import Contact
+    from mob.peer.links.contact import Contact
     from mob.peer.serving.serving import Serving
     from mob.wire.references import Passage
 

@@ -28,7 +28,7 @@ from mob.wire import messages as m
 
 if TYPE_CHECKING:
     from mob.peer.context import Context
-    from mob.peer.links.contacts import Contact
+    from mob.peer.links.contact import Contact
 
 MOST = 1000
 """Errors that may wait for the handlers; what is beyond is counted in the log."""

@@ -13,7 +13,7 @@ from mob.core.invitations import Invitations
 from mob.wire import messages as m
 
 if TYPE_CHECKING:
-    from mob.peer.links.contacts import Contact
+    from mob.peer.links.contact import Contact
     from mob.peer.serving.serving import Serving
 
 

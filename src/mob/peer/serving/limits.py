@@ -18,7 +18,7 @@ from mob.wire import messages as m
 
 if TYPE_CHECKING:
     from mob.peer.context import Context
-    from mob.peer.links.contacts import Contact
+    from mob.peer.links.contact import Contact
     from mob.peer.results.call import Call
 
 

@@ -20,7 +20,7 @@ from mob.rim.link import Link
 from mob.wire import messages as m
 
 if TYPE_CHECKING:
-    from mob.peer.links.contacts import Contact
+    from mob.peer.links.contact import Contact
     from mob.peer.serving.measure.tallies import Tally
     from mob.peer.serving.serving import Serving
 

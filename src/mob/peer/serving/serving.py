@@ -47,7 +47,8 @@ from mob.wire.messages import ExportInfo
 
 if TYPE_CHECKING:
     from mob.peer.context import Context
-    from mob.peer.links.contacts import Contact, Contacts
+    from mob.peer.links.contact import Contact
+    from mob.peer.links.contacts import Contacts
     from mob.peer.references.encoding import Encoder
     from mob.peer.references.references import References
     from mob.peer.results.blocking import Blocking

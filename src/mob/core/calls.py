@@ -1,0 +1,116 @@
+"""The life of a call as its caller's books know it, by the table `states.CALL`.
+
+A call waits for a worker, is sent to one, and ends. If its worker goes, it may be sent to another: one that no worker
+has read always, one that a worker had only if its export is idempotent, and so many times as its caller allows; and
+both only if it may go to any worker of a role. What a call ends with says what is known of its execution: a call that
+a worker had may have run, whatever becomes of it later, so the word of a second worker that it was not started there
+says nothing about the first.
+
+Nothing here sends or ends anything; what is returned is to be done by others.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+from msgspec import Struct
+
+from mob.core.states import CALL, Call as State, step
+from mob.errors import Executed
+from mob.wire.messages import RoleInfo, export_of
+
+WAIT = 30.0
+"""Seconds that a call waits for a ready worker."""
+RETRY_JITTER = 0.05
+"""Seconds within which a call that was lost is repeated, so that not all of them come at once."""
+
+UNREAD = "worker lost before it was sent"
+REPEATED = "worker lost, may be repeated"
+WAITING = State.WAITING
+SENT = CALL[WAITING, "worker found"]
+DONE = CALL[SENT, "answered"]
+
+
+class Terms(Struct, frozen=True):
+    """What its caller allows a call; one object for all calls that are made in the same way."""
+
+    wait: float = WAIT
+    """Seconds to wait for a ready worker."""
+    retries: int = 3
+    """How often a call of an idempotent export is repeated after the death of its worker."""
+
+
+TERMS = Terms()
+
+
+class Again(NamedTuple):
+    """Have a call wait for another worker (`Lifecycle.wait_again`), after a pause."""
+
+    event: str
+    pause: float
+
+
+class End(NamedTuple):
+    """End a call as lost."""
+
+    executed: Executed
+
+
+class Lifecycle:
+    """Where a call stands. A base of what its caller holds."""
+
+    __slots__ = ("repeats", "role", "state", "terms", "until")
+
+    def __init__(self, role: str, terms: Terms = TERMS) -> None:
+        self.role = role
+        """The role among whose workers it may go to another; "" if it is for one process only."""
+        self.state: State = WAITING
+        self.terms = terms
+        self.repeats = 0
+        """How often it was sent again although a worker had it."""
+        self.until = math.inf
+        """When it has waited long enough, all told, for one worker after another that goes before it has read it."""
+
+    def may_repeat(self, role: RoleInfo | None, target: str | int) -> bool:
+        """Return if the call is sent again when the worker that has it goes. `role`: what is known of its role."""
+        return bool(self.role) and self.repeats < self.terms.retries and is_idempotent(role, target)
+
+    def lose(self, was_sent: bool, role: RoleInfo | None, target: str | int, luck: float) -> Again | End | None:
+        """Decide what becomes of the call whose worker is gone; None if it has ended meanwhile.
+
+        `was_sent`: the worker may have read it. `luck`: from 0 to 1, spreads repetitions.
+        """
+        if self.state is not SENT:
+            return None
+        if not was_sent:
+            return Again(UNREAD, 0.0) if self.role else End("no")
+        if not self.may_repeat(role, target):
+            return End("maybe")
+        self.repeats += 1
+        self.until = math.inf
+        return Again(REPEATED, RETRY_JITTER * luck)
+
+    def wait_again(self, event: str, now: float) -> float | None:
+        """Note that the call waits for another worker; return for how many seconds it may. None if it has ended."""
+        if self.state is not SENT:
+            return None
+        self.state = step(CALL, SENT, event)
+        if self.until == math.inf:  # a worker whose links break again and again does not make it wait for ever
+            self.until = now + self.terms.wait
+        return max(0.0, self.until - now)
+
+    def executed_by_now(self) -> Executed:
+        """Return what is known if the call ends without an answer."""
+        return "maybe" if self.state is SENT else self.executed("no")
+
+    def executed(self, by_last: Executed) -> Executed:
+        """Return what is known of the call in all, if that is known of its last attempt."""
+        return "maybe" if self.repeats and by_last == "no" else by_last
+
+
+def is_idempotent(role: RoleInfo | None, target: str | int) -> bool:
+    """Return if a role has told that the export behind a target may be run twice."""
+    name = export_of(target)
+    exports = (role.exports if role is not None else None) or ()
+    return any(export.idempotent for export in exports if export.name == name)

@@ -1,0 +1,111 @@
+"""What becomes of calls whose workers are gone, as `core/calls` decides it.
+
+One that may go to another worker waits for it; the others end as `Lost`. Their errors say how the worker has died, as
+far as that is known: the end of a link comes a moment before the word of the Kingpin, which is waited for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+from mob.core.accounts import Loss
+from mob.core.calls import DONE, Again, End
+from mob.errors import CallError, Lost
+from mob.peer.context import Context
+from mob.peer.links.contact import Contact, Unanswered
+from mob.peer.results.call import Call
+from mob.peer.results.streams import Receiver
+
+VERDICT = 1.0
+"""Seconds that the Kingpin has to say how a process has died after its link has ended. It takes a millisecond or two,
+unless it is stopped itself."""
+
+
+class Losses:
+    """The calls that others had from this process when they went."""
+
+    def __init__(
+        self,
+        context: Context,
+        fail: Callable[[Unanswered, CallError], None],
+        wait_again: Callable[[Call[Any], float], None],
+        now: Callable[[], float],
+        luck: Callable[[], float],
+    ) -> None:
+        self._context = context
+        self._fail = fail
+        self._wait_again = wait_again
+        self._now = now
+        self._luck = luck
+
+    def __repr__(self) -> str:
+        return f"<Losses of {self._context.name}>"
+
+    def handle(self, contact: Contact, losses: Sequence[Loss], why: str, is_known: bool) -> None:
+        """See to it that each goes on or ends. `is_known`: nobody will say more about the reason; else those that end
+        do so a moment later, with what the Kingpin says by then."""
+        self.save(contact, losses, why)
+        if is_known:
+            self.end_orphans(contact, why)
+        elif contact.orphans:
+            self._context.reactor.call_at(self._now() + VERDICT, partial(self.end_orphans, contact, why))
+
+    def save(self, contact: Contact, losses: Sequence[Loss], why: str) -> None:
+        """Take each out of the unanswered ones and have it go to another worker; those that may not are orphans."""
+        for loss in losses:
+            if (call := contact.pending.get(loss.number)) is None:
+                continue
+            try:
+                contact.take(loss.number)
+                if not self._save(call, loss.was_sent, f"{contact.name} {why}"):
+                    contact.orphans.append(call)
+            except BaseException:  # noqa: BLE001  it ends below
+                if call not in contact.orphans:
+                    contact.orphans.append(call)
+
+    def may_repeat(self, call: Call[Any]) -> bool:
+        """Whether a call that was sent is to be sent again if its worker dies."""
+        return call.may_repeat(self._context.roster.roles.get(call.role), call.request.target)
+
+    def _save(self, call: Unanswered, was_sent: bool, why: str) -> bool:
+        """Have a call go to another worker, if it may; a stream of which something has arrived may not. Return False if
+        it is to end as lost, as soon as it is known how its worker has ended."""
+        if isinstance(call, Receiver):
+            return False
+        match call.lose(was_sent, self._context.roster.roles.get(call.role), call.request.target, self._luck()):
+            case None:
+                pass
+            case Again(event, pause) if pause:
+                self._context.reactor.call_at(self._now() + pause, partial(self._go_on, call, event))
+            case Again(event):
+                self._go_on(call, event)
+            case End("no"):
+                self._fail(call, Lost(f"{call.label} was lost: {why} before the call was sent.", executed="no"))
+            case End():
+                return False
+        return True
+
+    def _go_on(self, call: Call[Any], event: str) -> None:
+        wait = call.wait_again(event, self._now())
+        if wait is not None:
+            self._wait_again(call, wait)
+
+    def end_orphans(self, contact: Contact, why: str) -> None:
+        """How a member has died is known now, or nobody has said it in time."""
+        orphans = contact.orphans
+        while orphans:
+            try:
+                call = orphans[0]
+                if isinstance(call, Receiver) or call.state is not DONE:  # it may have been cancelled meanwhile
+                    self._fail_orphan(call, f"{call.label} was lost: {contact.name} {why}.")
+                orphans.remove(call)
+            except (IndexError, ValueError):
+                return  # another thread was faster
+
+    def _fail_orphan(self, call: Unanswered, text: str) -> None:
+        try:
+            self._fail(call, Lost(text))
+        except BaseException:  # noqa: BLE001  it ends all the same
+            call.fail(Lost(text))
