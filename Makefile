@@ -35,6 +35,9 @@ lint: $(VENV)/.installed-lint ## check style, format and types
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/pyright
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pyright --verifytypes mob --ignoreexternal >$(VENV)/public-types.txt \
+	    || { grep -B 1 error: $(VENV)/public-types.txt; exit 1; }
+	@grep score $(VENV)/public-types.txt
 
 format: $(VENV)/.installed-lint ## mend style and format in place
 	$(BIN)/ruff check --fix

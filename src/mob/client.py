@@ -56,7 +56,7 @@ class Client:
     def __init__(self, app: str, sock: socket.socket, near: Client | None = None, node: str = "") -> None:
         self.app = app
         self._node = node
-        self.kingpin_pid = 0 if node else peer_of(sock)[0]
+        self.kingpin_pid: int = 0 if node else peer_of(sock)[0]
         """The Kingpin's process id, on its machine."""
         self._near = near
         self._owns_near = False

@@ -175,8 +175,8 @@ class PartialFailure(MobError):
         self, message: str, results: Mapping[int | str, Any], errors: Mapping[int | str, BaseException]
     ) -> None:
         super().__init__(message)
-        self.results = dict(results)
-        self.errors = dict(errors)
+        self.results: dict[int | str, Any] = dict(results)
+        self.errors: dict[int | str, BaseException] = dict(errors)
 
 
 class CallError(MobError):

@@ -56,7 +56,9 @@ def complete_app(_context: click.Context, _param: click.Parameter, incomplete: s
         return []
 
 
-app_option = click.option(
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+app_option: Decorator = click.option(
     "-a",
     "--app",
     "name",
@@ -166,7 +168,7 @@ def connected(name: str | None, node: str | None = None, any_node: bool = False)
 
 # ----------------------------------------------------------------------------------------------------------- JSON
 
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for other programs.")
+json_option: Decorator = click.option("--json", "as_json", is_flag=True, help="Print JSON, for other programs.")
 """The function gets it as `as_json`."""
 
 

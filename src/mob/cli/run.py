@@ -12,7 +12,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from types import NoneType, TracebackType
-from typing import Any, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 import click
 import msgspec
@@ -43,7 +43,13 @@ class Script(click.Path):
         return super().convert(value, param, ctx)
 
 
-class Permissions(click.ParamType):  # pyright: ignore[reportMissingTypeArgument]  generic in the newest click only
+if TYPE_CHECKING:
+    Number = click.ParamType[int]
+else:
+    Number = click.ParamType  # which is generic in the newest click only
+
+
+class Permissions(Number):
     """The permissions of a file as chmod takes them: 640."""
 
     name = "octal"

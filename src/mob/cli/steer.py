@@ -14,7 +14,16 @@ from time import monotonic
 import click
 from click.shell_completion import CompletionItem
 
-from mob.cli.apps import Failure, app_argument, app_option, complete_role, complete_role_or_pid, connected, node_option
+from mob.cli.apps import (
+    Decorator,
+    Failure,
+    app_argument,
+    app_option,
+    complete_role,
+    complete_role_or_pid,
+    connected,
+    node_option,
+)
 from mob.cli.machines import ALL, chosen, in_turn, label
 from mob.cli.output import echo
 from mob.cli.waiting import Workers, wait_ready
@@ -29,8 +38,10 @@ AGAIN = 2.0
 """Seconds after which `mob stop --now` sends another signal to a Kingpin that lets nobody in."""
 HERE = f"without it, this one; {ALL!r}: all of them"
 
-wait_option = click.option("--wait/--no-wait", default=True, help="Whether to wait until the new ones are ready (yes).")
-timeout_option = click.option(
+wait_option: Decorator = click.option(
+    "--wait/--no-wait", default=True, help="Whether to wait until the new ones are ready (yes)."
+)
+timeout_option: Decorator = click.option(
     "--timeout", type=click.FloatRange(min=0), default=TIMEOUT, show_default=True, help="Seconds to wait for that."
 )
 

@@ -82,7 +82,7 @@ class Carrier:
         self._names = Names(app)
         self._node = node
         self._uid = uid
-        self.address = uid.to_bytes(8)
+        self.address: bytes = uid.to_bytes(8)
         """What every packet begins with: who has sent it."""
         self._cluster = cluster
         self._on_letter = on_letter
@@ -94,7 +94,7 @@ class Carrier:
         self._is_closing = False
         self._told: set[str] = set()  # what was not allowed
         self._rest: set[asyncio.Task[Any]] = set()
-        self.why_not = UNCONNECTED
+        self.why_not: str = UNCONNECTED
         """Why nothing can be sent, if it cannot."""
 
     def __repr__(self) -> str:

@@ -79,7 +79,8 @@ class Durable:
         self._client = client
         self._changes = peer.control.changes
         self._names = Names(peer.context.app)
-        self.stream, self.dead = self._names.stream, self._names.dead_stream
+        self.stream: str = self._names.stream
+        self.dead: str = self._names.dead_stream
         self._is_there = False  # the stream
         self._announced: Client | None = None  # the connection on which word of it is listened to
         self._pulling: dict[str, asyncio.Task[None]] = {}

@@ -36,16 +36,16 @@ class Names:
         own = token(app)
         if own.endswith(DEAD):  # its stream would be the one that the app without that ending has for the dead
             own = f"_{_ESCAPED.sub(_escaped, app)}_"
-        self.prefix = f"mob.{own}"
-        self.all = f"{self.prefix}.all"
+        self.prefix: str = f"mob.{own}"
+        self.all: str = f"{self.prefix}.all"
         """The subject of letters to all Kingpins."""
-        self.stored = f"{self.prefix}.stored"
+        self.stored: str = f"{self.prefix}.stored"
         """The subject of the word that there are durable messages."""
-        self.stream = f"mob-{own}"
+        self.stream: str = f"mob-{own}"
         """The stream of durable messages."""
-        self.dead_stream = f"{self.stream}{DEAD}"
+        self.dead_stream: str = f"{self.stream}{DEAD}"
         """The stream of those that were put aside."""
-        self.bucket = f"mob_{own}_leases"
+        self.bucket: str = f"mob_{own}_leases"
         """The bucket of the leases."""
 
     def __repr__(self) -> str:

@@ -52,12 +52,12 @@ class Splice:
         self._on_data = on_data
         self._on_taken = on_taken
         self._on_end = on_end
-        self.number = number
+        self.number: int = number
         """The number that the Kingpin knows the link by."""
-        self.circuit = circuit
+        self.circuit: Circuit = circuit
         self._unsent: deque[bytes | memoryview] = deque()
         self._is_reading = False
-        self.is_ending = False
+        self.is_ending: bool = False
         """Whether the other end has closed: this one does when all has been written."""
 
     def __repr__(self) -> str:

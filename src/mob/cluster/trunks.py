@@ -38,7 +38,7 @@ class Line:
         self.uid = uid
         """The other gateway."""
         self.trunk = trunk
-        self.circuits = Circuits()
+        self.circuits: Circuits = Circuits()
         self.splices: dict[int, Splice] = {}
         """By the number of the circuit."""
         self.is_dirty = False

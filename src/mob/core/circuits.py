@@ -36,18 +36,18 @@ class Circuit:
     __slots__ = ("_owed", "has_closed", "has_opened", "local", "number", "other", "other_has_closed", "remote", "room")
 
     def __init__(self, number: int, local: int, remote: int) -> None:
-        self.number = number
-        self.local = local
+        self.number: int = number
+        self.local: int = local
         """The uid of the member here."""
-        self.remote = remote
+        self.remote: int = remote
         """The uid of the one there."""
-        self.other = 0
+        self.other: int = 0
         """The number that the other end goes by; 0 as long as it has not opened."""
-        self.room = WINDOW
+        self.room: int = WINDOW
         """Bytes that may be sent."""
-        self.has_opened = False
-        self.has_closed = False
-        self.other_has_closed = False
+        self.has_opened: bool = False
+        self.has_closed: bool = False
+        self.other_has_closed: bool = False
         self._owed = 0  # bytes read here for which no room was given back
 
     def __repr__(self) -> str:

@@ -45,25 +45,25 @@ class Slot:
     )
 
     def __init__(self, role: str, index: int) -> None:
-        self.role = role
-        self.index = index
-        self.state = SlotState.FILLED
-        self.uid = 0
+        self.role: str = role
+        self.index: int = index
+        self.state: SlotState = SlotState.FILLED
+        self.uid: int = 0
         """The process that counts, 0 for none."""
-        self.successor = 0
+        self.successor: int = 0
         """The process that takes its place when it is ready, 0 for none."""
-        self.generation = 0
-        self.due = 0.0
+        self.generation: int = 0
+        self.due: float = 0.0
         """When WAITING: the time of the launch."""
-        self.not_before = 0.0
+        self.not_before: float = 0.0
         """When it may be recycled again, after that has failed."""
-        self.note = ""
+        self.note: str = ""
         """Why the last one ended."""
-        self.told = ""
+        self.told: str = ""
         """The traceback that was shown last; the same one is not shown again in full."""
-        self.outcome = ""
+        self.outcome: str = ""
         """How its last process ended, if none is to follow: one of `revival.OUTCOMES`."""
-        self.revival = Revival()
+        self.revival: Revival = Revival()
 
     def __repr__(self) -> str:
         return f"<Slot {self.name} {self.state}>"
@@ -110,45 +110,45 @@ class Process:
     )
 
     def __init__(self, uid: int, slot: Slot, now: float, luck: float = 0.5) -> None:
-        self.uid = uid
-        self.slot = slot
-        self.generation = slot.generation
-        self.pid = 0
-        self.state = Mobster.LAUNCHING
-        self.launched = now
+        self.uid: int = uid
+        self.slot: Slot = slot
+        self.generation: int = slot.generation
+        self.pid: int = 0
+        self.state: Mobster = Mobster.LAUNCHING
+        self.launched: float = now
         self.ready_at: float | None = None
         self.deadline: float | None = None
         """When it is killed if it is still there."""
-        self.asked = False
+        self.asked: bool = False
         """Whether the Kingpin has asked it to end."""
-        self.killed = False
-        self.why_killed = ""
+        self.killed: bool = False
+        self.why_killed: str = ""
         """Why mob itself has killed it, if it did so for a reason of its own."""
-        self.is_restarted = False
+        self.is_restarted: bool = False
         """Whether it was told to end so that another may come in its place."""
-        self.is_done = False
+        self.is_done: bool = False
         """Whether it ended because its work was done, and none follows."""
-        self.has_failed = False
+        self.has_failed: bool = False
         """Whether it ends because a handler of `ready` has raised."""
-        self.ends_by_itself = False
+        self.ends_by_itself: bool = False
         """Whether it ends because its role has said `mob.exit`."""
-        self.is_hinted = False
+        self.is_hinted: bool = False
         """Whether it was told that it is long in getting ready."""
-        self.has_crashed = False
+        self.has_crashed: bool = False
         """Whether its end was nobody's wish."""
-        self.report = ""
+        self.report: str = ""
         """Of a failed import."""
-        self.stacks = ""
+        self.stacks: str = ""
         """What it has said of itself when it was stuck."""
-        self.stands = ""
+        self.stands: str = ""
         """Where it is in the debugger, or waits for it."""
-        self.still = 0.0
+        self.still: float = 0.0
         """Seconds before it was ready in which it stood still (SIGSTOP, a machine at rest): they are no boot time."""
-        self.beat = Beat()
-        self.beaten_at = now
-        self.token = 0
+        self.beat: Beat = Beat()
+        self.beaten_at: float = now
+        self.token: int = 0
         """Of a singleton: that of the lease by which it was launched."""
-        self.quota = 1 + 0.1 * (2 * luck - 1)
+        self.quota: float = 1 + 0.1 * (2 * luck - 1)
         """Its share of the limits for recycling: a tenth more or less, lest all are replaced at once."""
 
     def __repr__(self) -> str:
@@ -201,9 +201,9 @@ class Leased:
     __slots__ = ("note", "token")
 
     def __init__(self, token: int = 0, note: str = "waits for its lease") -> None:
-        self.token = token
+        self.token: int = token
         """The fencing token; 0 while this machine does not have the lease."""
-        self.note = note
+        self.note: str = note
         """Who has it, or why it cannot be had."""
 
     def __repr__(self) -> str:
@@ -216,10 +216,10 @@ class Role:
     __slots__ = ("intensity", "plan", "target")
 
     def __init__(self, plan: RolePlan) -> None:
-        self.plan = plan
-        self.target = plan.workers
+        self.plan: RolePlan = plan
+        self.target: int = plan.workers
         """How many workers there are to be."""
-        self.intensity = Intensity()
+        self.intensity: Intensity = Intensity()
 
     def __repr__(self) -> str:
         return f"<Role {self.plan.name}: {self.target} workers wanted>"
@@ -232,20 +232,24 @@ class Crew:
         self.plan = plan
         self.luck = luck
         """A random number from 0 to 1, for each question another."""
-        self.leases = {role.name: Leased() for role in plan.roles if role.singleton and role.workers and plan.cluster}
+        self.leases: dict[str, Leased] = {
+            role.name: Leased() for role in plan.roles if role.singleton and role.workers and plan.cluster
+        }
         """What is known of the leases of the roles that run once in the whole cluster."""
-        self.roster = Roster(
+        self.roster: Roster = Roster(
             RoleInfo(role.name, workers=0 if role.name in self.leases else role.workers) for role in plan.roles
         )
-        self.introductions = Introductions()
-        self.roles = {role.name: Role(role) for role in plan.roles}
-        self.order = [role.name for role in in_order_of_need(plan.roles)]
+        self.introductions: Introductions = Introductions()
+        self.roles: dict[str, Role] = {role.name: Role(role) for role in plan.roles}
+        self.order: list[str] = [role.name for role in in_order_of_need(plan.roles)]
         """The roles in the order in which they are started."""
-        self.slots = {(role.name, i): Slot(role.name, i) for role in plan.roles for i in range(role.workers)}
+        self.slots: dict[tuple[str, int], Slot] = {
+            (role.name, i): Slot(role.name, i) for role in plan.roles for i in range(role.workers)
+        }
         self.processes: dict[int, Process] = {}
         self.parked_at_clients: dict[int, Parked] = {}
         """The calls that wait in clients for a worker, by the client's uid; a client without any has no entry."""
-        self.last_uid = 0
+        self.last_uid: int = 0
         """The number that was given last."""
 
     def __repr__(self) -> str:

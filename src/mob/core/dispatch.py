@@ -99,21 +99,21 @@ class Item:
         blockers: Sequence[int] = (),
         can_leave: bool = True,
     ) -> None:
-        self.name = name
+        self.name: str = name
         """The export; `MESSAGE` for a message."""
-        self.size = size
+        self.size: int = size
         """Bytes that it keeps."""
-        self.wait = wait
+        self.wait: float = wait
         """Seconds that it waits for a worker to become ready."""
-        self.left = wait
+        self.left: float = wait
         """What was left of them when there last was a ready worker."""
-        self.until = math.inf
+        self.until: float = math.inf
         """When that time is over; infinite while there are ready workers."""
-        self.place = place
+        self.place: Place | None = place
         """The only place that it may go to."""
-        self.blockers = blockers
+        self.blockers: Sequence[int] = blockers
         """The uids of processes that cannot run it while it waits: they wait for its answer themselves."""
-        self.can_leave = can_leave
+        self.can_leave: bool = can_leave
         """A worker of another machine may have it, though there are some on this one."""
         self.line = NOWHERE
         self.number = 0
@@ -132,13 +132,13 @@ class Line:
     __slots__ = ("asked", "can_leave", "name", "number", "place", "route", "waiting")
 
     def __init__(self, route: Route[Any], number: int, name: str, place: Place | None, can_leave: bool) -> None:
-        self.route = route
-        self.number = number
+        self.route: Route[Any] = route
+        self.number: int = number
         """By which an invitation names it."""
-        self.name = name
+        self.name: str = name
         """The export that all its calls are of; "" if it has calls of several."""
-        self.place = place
-        self.can_leave = can_leave
+        self.place: Place | None = place
+        self.can_leave: bool = can_leave
         self.waiting: OrderedDict[Item, None] = OrderedDict()
         self.asked: dict[int, str] = {}
         """The workers that know of it, by uid, and the export that they were told is the next."""
@@ -210,7 +210,7 @@ class Route(Generic[W]):
     )
 
     def __init__(self, role: str, cost_of: Callable[[int], int]) -> None:
-        self.role = role
+        self.role: str = role
         self._cost_of = cost_of  # what a call of an export takes, by its mark; 0 if nobody can tell
         self.targets: tuple[W, ...] = ()
         self.near: tuple[W, ...] = ()
@@ -219,11 +219,11 @@ class Route(Generic[W]):
         """Those on others."""
         self.lanes: dict[str, Lane] = {MESSAGE: FREE}
         """How the exports are run, as far as that is known; else as `LOOP`."""
-        self.places = 1
+        self.places: int = 1
         """How many workers the role is to have, on all machines."""
-        self.waiting = 0
+        self.waiting: int = 0
         """How many items wait."""
-        self.size = 0
+        self.size: int = 0
         """Their bytes."""
         self._lines: dict[Key, Line] = {}
         self._last_line = 0

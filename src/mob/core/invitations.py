@@ -72,7 +72,7 @@ class Invitations:
         self.expected: dict[tuple[int, str], _Waiting] = {}
         """The callers that were invited and have not answered, by their uids and the exports in question."""
         self._reserved: dict[str, int] = {}
-        self.waiting = 0
+        self.waiting: int = 0
         """How many lines wait and are not invited."""
         self._slow: dict[str, int] = {}  # how many were invited for calls behind which none should wait
         self._count = 0

@@ -96,9 +96,9 @@ class Lease:
         self.role = role
         self._node = node
         self._name = name
-        self.token = 0
+        self.token: int = 0
         """That of this node's lease, 0 if it has none."""
-        self.until = 0.0
+        self.until: float = 0.0
         """When it ceases to believe in it."""
         self._revision = -1  # the latest that was seen; 0: there is no value, -1: nothing was seen
         self._value = m.Lease()

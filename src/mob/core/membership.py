@@ -58,13 +58,13 @@ class Neighbour:
     __slots__ = ("asked_at", "heard_at", "is_complete", "members", "name", "number", "places", "version")
 
     def __init__(self, number: int, name: str, now: float) -> None:
-        self.number = number
-        self.name = name
-        self.heard_at = now
-        self.asked_at = now
-        self.version = 0
+        self.number: int = number
+        self.name: str = name
+        self.heard_at: float = now
+        self.asked_at: float = now
+        self.version: int = 0
         """The version of what is known of its members."""
-        self.is_complete = False
+        self.is_complete: bool = False
         """Whether they are known."""
         self.members: dict[int, m.Member] = {}
         self.places: dict[str, int] = {}
@@ -83,12 +83,12 @@ class Membership:
 
     def __init__(self, crew: Crew, name: str, now: float) -> None:
         self._crew = crew
-        self.number = m.node_of(crew.last_uid)
+        self.number: int = m.node_of(crew.last_uid)
         """The number of this node."""
         self.name = name
         self.neighbours: dict[int, Neighbour] = {}
         """The other nodes, by their numbers."""
-        self.cut = UNCONNECTED
+        self.cut: str = UNCONNECTED
         """Why the others cannot be reached, if they cannot. As long as it has not been tried nobody is told: calls that
         are made at the very start wait."""
         self.namesake_at: float | None = None

@@ -24,8 +24,8 @@ class Name:
     __slots__ = ("_answered_at", "_began_at", "_claimed_at", "_rival", "born", "number")
 
     def __init__(self, number: int, born: float) -> None:
-        self.number = number
-        self.born = born
+        self.number: int = number
+        self.born: float = born
         self._rival = 0
         self._began_at = 0.0
         self._claimed_at = 0.0

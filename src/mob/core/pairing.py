@@ -72,10 +72,10 @@ class Arrival:
     __slots__ = ("carried", "gateway", "since")
 
     def __init__(self, gateway: int, carried: int, since: float) -> None:
-        self.gateway = gateway
-        self.carried = carried
+        self.gateway: int = gateway
+        self.carried: int = carried
         """The number of the last `Carry` that the gateway had seen when it asked."""
-        self.since = since
+        self.since: float = since
 
     def __repr__(self) -> str:
         return f"<Arrival over {self.gateway} since {self.since:.3f}>"
@@ -87,12 +87,12 @@ class Carried:
     __slots__ = ("gateway", "is_answer", "is_held", "number", "pair")
 
     def __init__(self, number: int, gateway: int, pair: Pair, is_answer: bool) -> None:
-        self.number = number
-        self.gateway = gateway
-        self.pair = pair
-        self.is_answer = is_answer
+        self.number: int = number
+        self.gateway: int = gateway
+        self.pair: Pair = pair
+        self.is_answer: bool = is_answer
         """The gateway joins it to a link that has arrived; each to one."""
-        self.is_held = True
+        self.is_held: bool = True
         """The far member does not have its end yet, so the member here does not have its own."""
 
     def __repr__(self) -> str:
@@ -105,9 +105,9 @@ class Pair:
     __slots__ = ("arrivals", "links", "local", "remote", "state")
 
     def __init__(self, local: int, remote: int) -> None:
-        self.local = local
-        self.remote = remote
-        self.state = State.APART
+        self.local: int = local
+        self.remote: int = remote
+        self.state: State = State.APART
         self.links: list[Carried] = []
         """Mostly one; two for a moment, if both have asked over different gateways."""
         self.arrivals: list[Arrival] = []

@@ -27,10 +27,10 @@ class Suspect:
 
     def __init__(self) -> None:
         self.deaths: deque[float] = deque()
-        self.state = "free"  # "free", "refused", "on trial"
-        self.term = FIRST_TERM
-        self.until = 0.0
-        self.probe = 0  # the uid of the worker that tries it
+        self.state: str = "free"  # "free", "refused", "on trial"
+        self.term: float = FIRST_TERM
+        self.until: float = 0.0
+        self.probe: int = 0  # the uid of the worker that tries it
 
 
 class Quarantine:

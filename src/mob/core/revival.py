@@ -54,7 +54,7 @@ class Intensity:
 
     def __init__(self) -> None:
         self._times: deque[float] = deque()
-        self.has_given_up = False
+        self.has_given_up: bool = False
 
     def __repr__(self) -> str:
         return f"<Intensity {len(self._times)} revivals, {'given up' if self.has_given_up else 'going on'}>"
@@ -81,8 +81,8 @@ class Revival:
     __slots__ = ("failures", "restarts")
 
     def __init__(self) -> None:
-        self.failures = 0
-        self.restarts = 0
+        self.failures: int = 0
+        self.restarts: int = 0
 
     def __repr__(self) -> str:
         return f"<Revival {self.failures} failures in a row, {self.restarts} restarts>"

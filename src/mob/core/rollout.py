@@ -29,8 +29,8 @@ class Reload:
     """One reload: what is left to be done."""
 
     def __init__(self, roles: list[str], ticket: Ticket, now: float) -> None:
-        self.tickets = [ticket]
-        self.roles = deque(roles)
+        self.tickets: list[Ticket] = [ticket]
+        self.roles: deque[str] = deque(roles)
         self.role = ""
         self.waiting: deque[Slot] = deque()
         self.under_way: set[Slot] = set()

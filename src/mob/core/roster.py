@@ -29,7 +29,7 @@ class Roster:
         self._members: dict[int, Member] = {member.uid: member for member in members}
         self.nodes: dict[int, Node] = {node.number: node for node in nodes}
         """The machines of the cluster by their numbers, this one first; none if there is no cluster."""
-        self.cut = cut
+        self.cut: str = cut
         """Why the other machines cannot be reached now, if they cannot."""
 
     def __repr__(self) -> str:

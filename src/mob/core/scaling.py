@@ -34,7 +34,7 @@ class Load:
     __slots__ = ("idle_since", "looked_at")
 
     def __init__(self) -> None:
-        self.looked_at = 0.0
+        self.looked_at: float = 0.0
         self.idle_since: float | None = None
 
 

@@ -27,10 +27,10 @@ class Segment:
     __slots__ = ("holders", "number", "offset", "pins", "size")
 
     def __init__(self, number: int, offset: int, size: int) -> None:
-        self.number = number
-        self.offset = offset
-        self.size = size
-        self.pins = 1
+        self.number: int = number
+        self.offset: int = offset
+        self.size: int = size
+        self.pins: int = 1
         self.holders: dict[int, int] = {}  # uid -> arrivals on their way to it or held by it
 
     def __repr__(self) -> str:
@@ -48,10 +48,10 @@ class Pool:
     __slots__ = ("_by_holder", "_gaps", "_last", "_quiet_since", "_seen", "_segments", "limit", "used", "warm")
 
     def __init__(self, limit: int) -> None:
-        self.limit = limit - limit % UNIT
-        self.used = 0
+        self.limit: int = limit - limit % UNIT
+        self.used: int = 0
         """Bytes of all segments."""
-        self.warm = 0
+        self.warm: int = 0
         """So far the pool has been used; beyond it no memory was ever taken from the system, or all was given back."""
         self._gaps: list[tuple[int, int]] = [(0, self.limit)] if self.limit > 0 else []  # (offset, end), in order
         self._segments: dict[int, Segment] = {}

@@ -47,8 +47,8 @@ class Stopping:
     def __init__(self, crew: Crew, debugging: Debugging) -> None:
         self._crew = crew
         self._debugging = debugging
-        self.has_begun = False
-        self.is_over = False
+        self.has_begun: bool = False
+        self.is_over: bool = False
         self._status = 0
         self._deadline = 0.0  # of the whole stop
         self._notice_at = 0.0  # when it is said who is waited for

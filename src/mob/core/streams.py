@@ -17,7 +17,7 @@ class Credit:
     __slots__ = ("left",)
 
     def __init__(self) -> None:
-        self.left = WINDOW
+        self.left: int = WINDOW
 
     def __repr__(self) -> str:
         return f"<Credit for {self.left} items>"
@@ -38,7 +38,7 @@ class Debt:
     __slots__ = ("owed",)
 
     def __init__(self) -> None:
-        self.owed = 0
+        self.owed: int = 0
 
     def __repr__(self) -> str:
         return f"<Debt of {self.owed} items>"

@@ -55,14 +55,14 @@ class Supervisor:
         self, plan: Plan, luck: Callable[[], float] = lambda: 0.5, is_stopped: Callable[[int], bool] = lambda pid: False
     ) -> None:
         self.plan = plan
-        self.crew = Crew(plan, luck)
-        self.rollout = Rollout(self.crew)
-        self.scaling = Scaling(self.crew)
-        self.debugging = Debugging(self.crew)
-        self.health = Health(self.crew, self.rollout, self.debugging, is_stopped)
-        self.quarantine = Quarantine(self.crew)
+        self.crew: Crew = Crew(plan, luck)
+        self.rollout: Rollout = Rollout(self.crew)
+        self.scaling: Scaling = Scaling(self.crew)
+        self.debugging: Debugging = Debugging(self.crew)
+        self.health: Health = Health(self.crew, self.rollout, self.debugging, is_stopped)
+        self.quarantine: Quarantine = Quarantine(self.crew)
         self._stopping = Stopping(self.crew, self.debugging)
-        self.singletons = Singletons(self.crew, self._stopping)
+        self.singletons: Singletons = Singletons(self.crew, self._stopping)
 
     def __repr__(self) -> str:
         return f"<Supervisor of {self.plan.name!r}: {len(self.processes)} processes in {len(self.slots)} slots>"

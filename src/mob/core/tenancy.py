@@ -22,11 +22,11 @@ class Tenancy:
     """The users of one listening socket."""
 
     def __init__(self, users: Iterable[int] = (), roles: Iterable[str] = (), lingers: bool = False) -> None:
-        self.users = set(users)
+        self.users: set[int] = set(users)
         """The uids of the mobsters that hold it."""
-        self.roles = set(roles)
+        self.roles: set[str] = set(roles)
         """Every role of which a worker has held it."""
-        self.lingers = lingers
+        self.lingers: bool = lingers
         """Whether a worker that is ready may still come for it."""
         self._vacant_since = math.inf
 

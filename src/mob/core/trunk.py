@@ -74,8 +74,8 @@ class Packet:
     __slots__ = ("number", "payload", "sent_at")
 
     def __init__(self, number: int, payload: bytes | memoryview, now: float) -> None:
-        self.number = number
-        self.payload = payload
+        self.number: int = number
+        self.payload: bytes | memoryview = payload
         self.sent_at: float | None = now
         """When it was sent; None if that was more than once."""
 
@@ -112,7 +112,7 @@ class Trunk:
 
     def __init__(self, session: int, prefix: bytes = b"") -> None:
         self._prefix = prefix  # of every packet, for whoever delivers it; not there when it is received
-        self.session = session
+        self.session: int = session
         """The number of this end's half; greater than that of any trunk that this gateway had with the other."""
         self._dead = 0  # sessions of the other end up to this one are over
         self._other = 0
@@ -130,7 +130,7 @@ class Trunk:
         self._asked_for = 0  # the number that was asked for again
         self._alone_after = 0  # the last number that was sent before a packet was sent again alone
         self._unacked: deque[Packet] = deque()
-        self.unacked_bytes = 0
+        self.unacked_bytes: int = 0
         """Bytes that the other end has not acknowledged."""
         self._progress_at = self._sent_at = self._heard_at = 0.0
         self._pause = RESEND_AFTER

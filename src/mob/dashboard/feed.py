@@ -53,8 +53,8 @@ class Viewer:
 
     def __init__(self) -> None:
         self.events: deque[bytes] = deque()
-        self.news = asyncio.Event()
-        self.is_dropped = False
+        self.news: asyncio.Event = asyncio.Event()
+        self.is_dropped: bool = False
 
     def put(self, event: bytes) -> None:
         """Queues an event; one who is too far behind gets no more."""
@@ -81,7 +81,7 @@ class Feed:
         self._new_lines: list[list[Any]] = []
         self._left_out = 0
         self._loop: asyncio.AbstractEventLoop | None = None
-        self.is_closed = False
+        self.is_closed: bool = False
 
     def __repr__(self) -> str:
         return f"<Feed for {len(self._viewers)} viewers>"

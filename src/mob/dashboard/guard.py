@@ -49,7 +49,7 @@ class Guard:
 
     def __init__(self, host: str, port: int, token: str) -> None:
         self.port = port
-        self.is_local = is_loopback(host)
+        self.is_local: bool = is_loopback(host)
         self._token = token.encode()
         self._proof = hmac.new(self._token, b"mob dashboard: may read", sha256).hexdigest()
 

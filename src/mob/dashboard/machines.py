@@ -31,7 +31,7 @@ class Other:
         self.client = client
         self.steering: Steering = client._steering  # pyright: ignore[reportPrivateUsage]
         self.metrics: m.Metrics | None = None
-        self.since = 0.0
+        self.since: float = 0.0
 
     def __repr__(self) -> str:
         return f"<Other {self.name!r}>"

@@ -28,12 +28,12 @@ class Connection:
     __slots__ = ("beats", "greeted", "is_client", "link", "pid", "uid")
 
     def __init__(self, uid: int, link: Link, beats: Link | None = None, pid: int = 0, is_client: bool = False) -> None:
-        self.uid = uid
-        self.link = link
-        self.beats = beats
-        self.pid = pid
-        self.is_client = is_client
-        self.greeted = False
+        self.uid: int = uid
+        self.link: Link = link
+        self.beats: Link | None = beats
+        self.pid: int = pid
+        self.is_client: bool = is_client
+        self.greeted: bool = False
 
     def __repr__(self) -> str:
         return f"<Connection {self.uid} on {self.link}>"

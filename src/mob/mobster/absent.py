@@ -40,8 +40,9 @@ class Absent:
     def _refuse(self, *args: Any, **kwargs: Any) -> NoReturn:
         refuse(self._mob_function)
 
-    __call__ = __iter__ = __aiter__ = __await__ = __len__ = __bool__ = __getitem__ = _refuse
-    __enter__ = __exit__ = __aenter__ = __aexit__ = _refuse
+
+for _name in ["call", "iter", "aiter", "await", "len", "bool", "getitem", "enter", "exit", "aenter", "aexit"]:
+    setattr(Absent, f"__{_name}__", Absent._refuse)  # pyright: ignore[reportPrivateUsage]
 
 
 def refuse(function: str) -> NoReturn:

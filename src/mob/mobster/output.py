@@ -28,7 +28,7 @@ class Descriptor(io.FileIO):
 
     def __init__(self, descriptor: int) -> None:
         super().__init__(descriptor, "w", closefd=False)
-        self.name = f"<{NAMES.get(descriptor, descriptor)}>"
+        self.name: str = f"<{NAMES.get(descriptor, descriptor)}>"
 
     def seekable(self) -> bool:
         """Return False, also before the fork, when the output of the app may be a file."""
@@ -61,7 +61,7 @@ class WholeLines(io.TextIOWrapper):
 
     def __init__(self, buffer: io.BufferedWriter) -> None:
         super().__init__(buffer, encoding="utf-8", errors="backslashreplace", line_buffering=True)
-        self.mode = "w"  # type: ignore[misc]
+        self.mode: str = "w"  # type: ignore[misc]
         self._begun: dict[int, str] = {}  # by thread
         self._is_open = False  # whether what was written last is a line without an end
 

@@ -59,28 +59,28 @@ class Context:
     def __init__(
         self, reactor: Reactor, role: str = "", index: int = 0, generation: int = 0, frame_limit: int = FRAME_LIMIT
     ) -> None:
-        self.reactor = reactor
-        self.role = role
+        self.reactor: Reactor = reactor
+        self.role: str = role
         """Nothing for a client."""
-        self.index = index
-        self.generation = generation
-        self.frame_limit = frame_limit
-        self.pid = os.getpid()
-        self.uid = 0
-        self.app = ""
-        self.roster = Roster()
+        self.index: int = index
+        self.generation: int = generation
+        self.frame_limit: int = frame_limit
+        self.pid: int = os.getpid()
+        self.uid: int = 0
+        self.app: str = ""
+        self.roster: Roster = Roster()
         self.board: Board | None = None
         """The loads of all mobsters, from the welcome on."""
         self.tracing: Tracing | None = None
         """The traces of OpenTelemetry, if they are wanted."""
-        self.complaints = Complaints(reactor)
-        self.call_numbers = count(1)
+        self.complaints: Complaints = Complaints(reactor)
+        self.call_numbers: count[int] = count(1)
         """Each call of this process has one of its own, whatever process it goes to."""
         self.unheard: deque[tuple[str, BaseException]] = deque(maxlen=MOST_UNHEARD)
         """Errors of calls that nobody asked for: (label, error). A finalizer appends, `Peer.tidy` logs."""
         self.abandoned: deque[Cancellable] = deque()
         """Calls whose streams, and maps, that nobody reads any more. A finalizer appends, `Peer.tidy` cancels."""
-        self.is_abandoned = False
+        self.is_abandoned: bool = False
         """This is the child of a fork, and what has this context belongs to the parent."""
 
     def __repr__(self) -> str:

@@ -40,7 +40,7 @@ class Board:
     def __init__(self, descriptor: int) -> None:
         if os.fstat(descriptor).st_size < SIZE:  # made by an older version, before an upgrade
             os.ftruncate(descriptor, SIZE)
-        self.descriptor = descriptor
+        self.descriptor: int = descriptor
         self._map = mmap.mmap(descriptor, SIZE)
         self._words = memoryview(self._map).cast("I")
         self._full = 0  # `FULL` if callers wait for this process

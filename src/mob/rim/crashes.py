@@ -66,7 +66,7 @@ class Crashes:
 
     def __init__(self, app: str) -> None:
         self.app = app
-        self.problem = ""
+        self.problem: str = ""
         """Why nothing can be written, if so."""
         self._last: dict[str, Crash] = {}  # by role, of this Kingpin's time; those from before are on disk
 

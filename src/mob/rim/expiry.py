@@ -63,9 +63,9 @@ class Timer:
     """The end of this process, which may be put off."""
 
     def __init__(self, until: float) -> None:
-        self.until = until
+        self.until: float = until
         self._id = ctypes.c_void_p()
-        self.is_kernels = self._create()
+        self.is_kernels: bool = self._create()
         """Whether the kernel sees to it."""
         self.set(until)
 

@@ -17,7 +17,11 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, NoReturn
 
-DEFAULTS = {signal.SIGTERM: signal.SIG_DFL, signal.SIGHUP: signal.SIG_DFL, signal.SIGINT: signal.default_int_handler}
+DEFAULTS: dict[signal.Signals, Any] = {
+    signal.SIGTERM: signal.SIG_DFL,
+    signal.SIGHUP: signal.SIG_DFL,
+    signal.SIGINT: signal.default_int_handler,
+}
 """The handlers of a Python process that has installed none."""
 
 

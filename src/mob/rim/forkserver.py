@@ -47,16 +47,18 @@ class ForkServer:
         self.guard = guard
         self.grace = grace
         self.body = body
-        self.frames = FrameDecoder(LIMIT)
+        self.frames: FrameDecoder = FrameDecoder(LIMIT)
         self.descriptors: list[int] = []
         self.mobsters: dict[int, int] = {}  # pid -> uid
         self.adopted: dict[int, Held] = {}  # those that are not its children, by pid: a predecessor has forked them
         self.pipes: dict[int, set[descendants.Pipe]] = {}  # that mobsters print to, by pid
         self.ended: dict[int, set[descendants.Pipe]] = {}  # the same of those whose descendants are to be ended
-        self.search_at = 0.0
+        self.search_at: float = 0.0
         self.paths: list[str] = []
         self.interrupt: Any = signal.default_int_handler
         """What SIGINT does in a mobster: nothing, if it was ignored when the app was started."""
+        self.wake_r: int
+        self.wake_w: int
         self.wake_r, self.wake_w = os.pipe()
 
     def __repr__(self) -> str:

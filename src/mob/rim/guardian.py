@@ -54,7 +54,7 @@ class Guard:
     """The fork server's hold on its guardian."""
 
     def __init__(self, deadman: int) -> None:
-        self.pid = 0
+        self.pid: int = 0
         self._deadman = deadman
         self._kingpin = os.getppid()
         self._title = title_of(self._kingpin)  # the same for all guardians of an app

@@ -118,7 +118,7 @@ class Link:
         self._frames = FrameDecoder(limit)
         self._outbox: list[Any] = []
         self._backlog: deque[tuple[memoryview, Sequence[Descriptor]]] = deque()
-        self.unsent_bytes = 0
+        self.unsent_bytes: int = 0
         """How much the socket has not taken yet, of the backlog; the other end is slower than this one."""
         self._lock = Lock()
         self._scheduled = False
@@ -129,10 +129,10 @@ class Link:
         self._closed_why: str | None = None
         self.descriptors: deque[int] = deque()
         """Received descriptors that no message has taken yet."""
-        self.name = name
+        self.name: str = name
         self.on_drained: Callable[[], None] = _nothing
         """Called when the other end has taken all of a backlog."""
-        self.is_stamped = False
+        self.is_stamped: bool = False
         """Whether each frame begins with the time at which it leaves, in monotonic seconds: the receiver may be long
         in reading it."""
 

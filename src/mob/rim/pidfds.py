@@ -56,7 +56,7 @@ class Held:
 
     def __init__(self, pid: int) -> None:
         """`ProcessLookupError` if there is none, another `OSError` if there is no descriptor for it."""
-        self.pid = pid
+        self.pid: int = pid
         self._fd = _open(pid)
 
     def __repr__(self) -> str:

@@ -67,20 +67,20 @@ class Reactor:
     def __init__(self, loop: asyncio.AbstractEventLoop, lingers: bool = False) -> None:
         self.loop = loop
         self._lingers = lingers  # whether, after a flush, the answer is waited for awake for a moment
-        self.thread = 0
+        self.thread: int = 0
         """The ident of the thread that runs the loop."""
-        self.owner = 0
+        self.owner: int = 0
         """The ident of the thread that reads and writes: the loop's, or the stand-in while that one is away."""
-        self.is_away = False
+        self.is_away: bool = False
         """Whether the loop's thread is in plain code of the application."""
-        self.is_stood_in = False
+        self.is_stood_in: bool = False
         """Whether the stand-in is the owner."""
-        self.is_claimed = False
+        self.is_claimed: bool = False
         """Whether the stand-in is about to take over, or has done so: the loop's thread waits for it then."""
         self.waiters: set[Any] = set()
         """What is waited for elsewhere than on the loop: locks of threads, calls that other loops await."""
-        self.stand_in = StandIn(self)
-        self.plain = Plain(loop)
+        self.stand_in: StandIn = StandIn(self)
+        self.plain: Plain = Plain(loop)
         """How the loop gives way to plain code on its thread."""
         self.driving: int = 0
         """How deep the loop's thread is in `drive`."""

@@ -41,7 +41,7 @@ class Memory:
             raise
         weakref.finalize(self, os.close, self._descriptor).atexit = False
         self._view = memoryview(self._map)
-        self.mapping = Mapping(self._map)
+        self.mapping: Mapping = Mapping(self._map)
 
     def __repr__(self) -> str:
         return f"<Memory of {len(self._map):,} bytes>"
@@ -74,8 +74,8 @@ class Mapping:
 
     def __init__(self, mapped: mmap.mmap) -> None:
         self._map = mapped
-        self.size = len(mapped)
-        self.address = _address_of(mapped)
+        self.size: int = len(mapped)
+        self.address: int = _address_of(mapped)
 
     def __repr__(self) -> str:
         return f"<Mapping of {self.size:,} bytes>"

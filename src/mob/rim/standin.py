@@ -47,7 +47,7 @@ class StandIn:
 
     def __init__(self, reactor: Reactor) -> None:
         self._reactor = reactor
-        self.runner = Runner()
+        self.runner: Runner = Runner()
         """What runs the callbacks that the stand-in has read."""
         self._thread: threading.Thread | None = None
         self._starting = Lock()
@@ -57,7 +57,7 @@ class StandIn:
         self._left: deque[Callable[[], None]] = deque()  # for the loop's thread
         self._is_wanted_back = False
         self._is_over = False
-        self.is_alert = False
+        self.is_alert: bool = False
         """Whether the thread is awake, and looks by itself at whether it is needed."""
 
     def __repr__(self) -> str:

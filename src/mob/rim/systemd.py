@@ -26,7 +26,7 @@ class ServiceManager:
         self._address = os.environ.pop("NOTIFY_SOCKET", "")
         period, pid = os.environ.pop("WATCHDOG_USEC", ""), os.environ.pop("WATCHDOG_PID", "")
         is_meant = self._address and period.isdigit() and pid in ("", str(os.getpid()))
-        self.watchdog = int(period) / 1e6 / 2 if is_meant else None
+        self.watchdog: float | None = int(period) / 1e6 / 2 if is_meant else None
         """Seconds between two signs of life, if it wants any: half of what it waits for."""
 
     def __repr__(self) -> str:

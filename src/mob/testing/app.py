@@ -48,7 +48,7 @@ class AppUnderTest(Client):
         self._host = host
         self._was_ready = False
         super().__init__(host.name, _reached(host))
-        self.faults = Faults(self, self._peer, host.send_signal)
+        self.faults: Faults = Faults(self, self._peer, host.send_signal)
         """What can be made to go wrong: `kill`, `stop`, `delay`, `drop`."""
 
     def __repr__(self) -> str:

@@ -66,8 +66,8 @@ class Processes:
     is_one_process = False
 
     def __init__(self, wanted: Described) -> None:
-        self.name = wanted.name
-        self.lines = Lines()
+        self.name: str = wanted.name
+        self.lines: Lines = Lines()
         self._reports = tempfile.TemporaryDirectory(prefix="mob-crashes-")
         self._mark = uuid.uuid4().hex
         self._seen: set[int] = set()

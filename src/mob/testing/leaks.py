@@ -49,7 +49,7 @@ class Leaked(AssertionError):
     """Something was left behind; `leaks` says what."""
 
     def __init__(self, leaks: Sequence[Leak]) -> None:
-        self.leaks = tuple(leaks)
+        self.leaks: tuple[Leak, ...] = tuple(leaks)
         told = "".join(f"\n    {leak}" for leak in leaks)
         super().__init__(
             f"the test has left something behind:{told}\n"

@@ -63,10 +63,12 @@ class ThreadLife(Life):
         super().__init__(order, *self._sockets)
         self.peer.context.pid = pid
         self._on_end = on_end
-        self.streams = [WholeLines(io.BufferedWriter(io.FileIO(each, "w"))) for each in descriptors[2:]]
+        self.streams: list[WholeLines] = [
+            WholeLines(io.BufferedWriter(io.FileIO(each, "w"))) for each in descriptors[2:]
+        ]
         """Where it prints: stdout and stderr."""
-        self.born = monotonic()
-        self.is_dead = False
+        self.born: float = monotonic()
+        self.is_dead: bool = False
         self._fate: int | None = None  # with which status it was ended
         self._ending = threading.Lock()
         self._has_ended = False
@@ -136,7 +138,8 @@ class ThreadLife(Life):
         """A module object of its own, whatever others have imported."""
         path = self.order.role.module
         spec, loader = loading.found(path, Path(path).stem)
-        self.module = module = importlib.util.module_from_spec(spec)
+        module = importlib.util.module_from_spec(spec)
+        self.module: ModuleType | None = module
         _by_module[id(module.__dict__)] = self
         sys.modules.setdefault(spec.name, module)  # dataclasses and pickle look there
         loader.exec_module(module)

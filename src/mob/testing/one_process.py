@@ -117,8 +117,6 @@ class ThreadForkClient(ForkClient):
 class ThreadKingpin(Kingpin):
     """The Kingpin, without what belongs to a process."""
 
-    fork_client: ThreadForkClient
-
     def __init__(self, plan: Plan, lines: Lines) -> None:
         self._lines = lines
         super().__init__(plan, Desk.claim(plan.address), Board.make())
@@ -127,7 +125,10 @@ class ThreadKingpin(Kingpin):
         return Console(self.reactor, self.plan.logs, self.plan.frame_limit, Printed(self._lines))
 
     def _make_fork_client(self) -> ThreadForkClient:
-        return ThreadForkClient(self.reactor, self.plan, self.handle_report, self.handle_fork_server_gone)
+        self.threads: ThreadForkClient = ThreadForkClient(
+            self.reactor, self.plan, self.handle_report, self.handle_fork_server_gone
+        )
+        return self.threads
 
     def _enter_process(self) -> None:
         pass
@@ -149,8 +150,8 @@ class OneProcess:
     is_one_process = True
 
     def __init__(self, wanted: Described) -> None:
-        self.name = wanted.name
-        self.lines = Lines()
+        self.name: str = wanted.name
+        self.lines: Lines = Lines()
         self._process = _Process()
         try:
             plan = plan_of(wanted)
@@ -159,7 +160,7 @@ class OneProcess:
             self._process.enter(plan)
             self._reports = tempfile.TemporaryDirectory(prefix="mob-crashes-")
             crashes.keep_in(self.name, Path(self._reports.name))
-            self.kingpin = ThreadKingpin(plan, self.lines)
+            self.kingpin: ThreadKingpin = ThreadKingpin(plan, self.lines)
         except BaseException:
             self._process.leave()
             raise
@@ -171,7 +172,7 @@ class OneProcess:
 
     @property
     def _lives(self) -> list[ThreadLife]:
-        return list(self.kingpin.fork_client.lives.values())
+        return list(self.kingpin.threads.lives.values())
 
     def problem(self) -> str:
         """That the Kingpin has ended, or that a module blocks."""
@@ -196,7 +197,7 @@ class OneProcess:
         """A kill; others need processes."""
         if signum != signal.SIGKILL:
             raise NotImplementedError("an app in one process has no signals but a kill: leave one_process out.")
-        self.kingpin.fork_client.end_mobster(pid)
+        self.kingpin.threads.end_mobster(pid)
 
     def peers(self) -> Sequence[Peer]:
         """Of the mobsters that are there."""

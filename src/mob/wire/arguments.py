@@ -94,8 +94,8 @@ class Parameters:
     def __init__(self, fn: Callable[..., Any], codec: Codec, label: str) -> None:
         signature = _signature(fn)
         parameters = _parameters(signature or _ANYTHING, codec)
-        self.signature = "(...)" if signature is None else _shown(signature)
-        self.doc = _doc(fn)
+        self.signature: str = "(...)" if signature is None else _shown(signature)
+        self.doc: str = _doc(fn)
         self._codec = codec
         self._label = label or getattr(fn, "__qualname__", type(fn).__qualname__)
         self._is_python = inspect.isfunction(fn) or inspect.ismethod(fn)

@@ -88,7 +88,7 @@ class Codec:
         self._attach = attach
         self._descriptors = descriptors
         self._give_back = give_back
-        self.references_read = 0
+        self.references_read: int = 0
         """How many references were read so far, of all bodies together."""
         self._makers: dict[str, Way] = {}
         self._ways = Ways(self._check_opened)

@@ -78,7 +78,7 @@ class RemoteErrorGroup(RemoteError, ExceptionGroup[Exception]):
     def __init__(self, message: str, exceptions: Sequence[Exception], /, *, executed: Executed | None = None) -> None:
         ExceptionGroup.__init__(self, message, exceptions)  # pyright: ignore[reportUnknownMemberType]
         if executed is not None:
-            self.executed = executed
+            self.executed: Executed = executed
 
     def __new__(
         cls, message: str, exceptions: Sequence[Exception], /, *, executed: Executed | None = None

@@ -41,7 +41,7 @@ class FrameDecoder:
     __slots__ = ("_announced", "_filled", "_large", "_rest", "limit")
 
     def __init__(self, limit: int) -> None:
-        self.limit = limit
+        self.limit: int = limit
         """Bytes of the longest frame; it may be changed between two frames."""
         self._rest = b""  # the head of an unfinished small frame
         self._large: bytearray | None = None  # the body of an unfinished large frame

@@ -81,8 +81,8 @@ class Named:
     __slots__ = ("data", "name")
 
     def __init__(self, name: str, data: Any) -> None:
-        self.name = name
-        self.data = data
+        self.name: str = name
+        self.data: Any = data
 
 
 class Sealed:
@@ -91,7 +91,7 @@ class Sealed:
     __slots__ = ("value",)
 
     def __init__(self, value: Any) -> None:
-        self.value = value
+        self.value: Any = value
 
 
 def as_function(value: Any) -> NoReturn:

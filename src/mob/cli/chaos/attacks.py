@@ -42,7 +42,7 @@ class Attacks:
         self._targets = targets
         self._spared = spared
         self._machines = machines
-        self.output_flows = threading.Event()
+        self.output_flows: threading.Event = threading.Event()
         """Whether the app's output is read."""
         self.output_flows.set()
         self._acts: dict[str, Callable[[Fault, random.Random], None]] = {

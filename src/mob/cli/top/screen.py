@@ -56,7 +56,7 @@ class Frame:
     """The whole screen, as rich draws it; `height` None: as many rows as there are, as lines for a pipe."""
 
     def __init__(self, top: Top, width: int, height: int | None) -> None:
-        self.rows = frame(top, width, height)
+        self.rows: list[Row] = frame(top, width, height)
         self._width = width
         self._is_screen = height is not None
 

@@ -67,7 +67,7 @@ class Session:
     """The connection to an app, again and again."""
 
     def __init__(self, app: client.Client, delay: float, post: Callable[[News], None], only: str | None = None) -> None:
-        self.name = app.app
+        self.name: str = app.app
         self._only = only  # the one machine that is watched
         self._others: dict[str, client.Client | None] = {}  # None: on the way to it
         self._delay = delay

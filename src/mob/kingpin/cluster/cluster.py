@@ -54,11 +54,11 @@ class Cluster:
         self._around = around
         self._plan = plan
         crew, now = around.supervisor.crew, monotonic()
-        self.membership = Membership(crew, plan.node, now)
+        self.membership: Membership = Membership(crew, plan.node, now)
         self._gateways = Gateways(crew.roster, self.membership.number, partial(is_there, around.connections))
         self._pairing = Pairing(crew.roster, self._gateways, int(now * 1e6))
         self._links = Links(around, self._pairing)
-        self.leases = Leases(around, self.membership, self._ask_gateway, self._letter)
+        self.leases: Leases = Leases(around, self.membership, self._ask_gateway, self._letter)
         """Of the roles that run once in the whole cluster."""
 
     def __repr__(self) -> str:

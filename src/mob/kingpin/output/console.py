@@ -61,14 +61,14 @@ class Console:
     def __init__(self, reactor: Reactor, logs: Logs, frame_limit: int, sink: Sink | None = None) -> None:
         self._reactor = reactor
         has_colors = is_terminal(sys.stdout) and is_terminal(sys.stderr) and "NO_COLOR" not in os.environ
-        self.color = has_colors and logs.format == "text" and logs.file is None
+        self.color: bool = has_colors and logs.format == "text" and logs.file is None
         """Whether what mobsters print is seen on a terminal with colours."""
         self._roles: dict[str, int] = {}
         self._sources: dict[int, list[Pipe]] = {}  # by the mobster's uid
         self._last: dict[int, deque[bytes]] = {}
         self._taken: dict[int, list[str]] = {}
         self._writer = Writer(sink or sink_of(logs, has_colors))
-        self.followers = Followers(frame_limit)
+        self.followers: Followers = Followers(frame_limit)
 
     def __repr__(self) -> str:
         return f"<Console of {len(self._sources)} mobsters>"

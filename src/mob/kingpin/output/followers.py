@@ -82,7 +82,7 @@ class Follower:
         self.follow = follow
         self._link = link
         self._batch = batch
-        self.dropped = dropped
+        self.dropped: int = dropped
         """Lines that it has missed since it was told last."""
 
     def __repr__(self) -> str:
@@ -127,7 +127,7 @@ class Followers:
     """Those who follow, and the latest lines."""
 
     def __init__(self, frame_limit: int) -> None:
-        self.recent = Recent()
+        self.recent: Recent = Recent()
         self.is_held = False
         """Whether nothing is sent for the moment, so that what was sent is read; it counts as missed."""
         self._batch = min(BATCH, frame_limit // 2)

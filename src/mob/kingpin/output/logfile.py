@@ -20,16 +20,16 @@ class LogFile:
 
     def __init__(self, logs: Logs) -> None:
         assert logs.file is not None
-        self.path = logs.file
+        self.path: str = logs.file
         self._max_bytes = logs.max_bytes
         self._keep = logs.keep
         self._mode = logs.mode
         self._fd = -1
         self._size = 0
         self._is_ordinary = False
-        self.problem = ""
+        self.problem: str = ""
         """Why lines could not be written; nothing if the last ones were."""
-        self.remark = ""
+        self.remark: str = ""
         """What else went wrong last: no line is lost by it."""
         self.reopen()
 

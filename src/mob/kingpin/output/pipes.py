@@ -39,9 +39,9 @@ class Pipe:
         self.uid = uid
         self.fd = fd
         self.origin = origin
-        self.begun = b""
+        self.begun: bytes = b""
         """A line that has no end yet."""
-        self.shown = b""
+        self.shown: bytes = b""
         """What was shown of it last."""
         self.is_awaited = False
         """Whether somebody looks at it when it is `due`."""

@@ -94,7 +94,7 @@ class StandardStreams:
         self._cleans = tuple(is_terminal(stream) and not is_raw for stream in self._streams)
         self._bottom = Bottom()
         is_dumb = os.environ.get("TERM") in (None, "", "dumb")
-        self.is_live = form is not as_json and not is_dumb and all(map(is_terminal, self._streams))
+        self.is_live: bool = form is not as_json and not is_dumb and all(map(is_terminal, self._streams))
 
     def __repr__(self) -> str:
         return f"<StandardStreams {self._form.__name__}{', live' if self.is_live else ''}>"
@@ -155,7 +155,7 @@ class File:
         self._file = LogFile(logs)
         self._told = ""
         self._remarked = ""
-        self.why_slow = f"the disk of {self._file.path} takes them too slowly"
+        self.why_slow: str = f"the disk of {self._file.path} takes them too slowly"
         self._tell()
 
     def __repr__(self) -> str:
@@ -220,7 +220,7 @@ class Writer:
         self._flooding: set[Source] = set()
         self._dropped: Counter[Source] = Counter()  # since it was said last
         self._unwritten: Counter[Source] = Counter()
-        self.dropped = 0
+        self.dropped: int = 0
         """Lines that were not written, in all."""
         self._wake = threading.Condition()
         self._is_held = False  # somebody else has the terminal

@@ -71,7 +71,7 @@ class ForkClient:
         self._path = [places.spelled(place) if place else place for place in sys.path]  # before a link is moved
         self._deadman = processes.make_deadman()  # its two ends
         self._closing = False
-        self.failures = 0
+        self.failures: int = 0
         """How many fork servers in a row have ended before they had launched anything."""
 
     def __repr__(self) -> str:

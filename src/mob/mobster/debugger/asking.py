@@ -23,7 +23,7 @@ from mob.mobster.debugger.debugging import BorrowedTerminal, Hook, place_of
 if TYPE_CHECKING:
     from mob.peer.peer import Peer
 
-STOPS = {
+STOPS: dict[str, tuple[str, ...]] = {
     "pdb": ("set_trace", "set_trace_async"),  # the second is there from Python 3.14 on
     "ipdb": ("set_trace",),
     "pudb": ("set_trace",),

@@ -14,7 +14,7 @@ import sys
 import termios
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import IO, Any
 
 from mob.mobster.debugger.debugging import BorrowedTerminal, place_of
 
@@ -40,7 +40,8 @@ class Debugger(pdb.Pdb):
             self.set_continue()  # the terminal was closed: nobody can say anything
             return
         self._has_left = False
-        self.stdin, self.stdout = sys.stdin, sys.stdout
+        self.stdin: IO[str] = sys.stdin
+        self.stdout: IO[str] = sys.stdout
         try:
             with self.terminal.asking():
                 super().interaction(frame, traceback)

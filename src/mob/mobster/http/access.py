@@ -40,14 +40,14 @@ class Entry:
     __slots__ = ("headers", "request_id", "scope", "seconds", "size", "status")
 
     def __init__(self, scope: Any, status: int, size: int, seconds: float, headers: Any, request_id: str) -> None:
-        self.scope = scope
-        self.status = status
-        self.size = size
+        self.scope: Any = scope
+        self.status: int = status
+        self.size: int = size
         """Bytes of the body that were sent."""
-        self.seconds = seconds
-        self.headers = headers
+        self.seconds: float = seconds
+        self.headers: Any = headers
         """Those of the answer."""
-        self.request_id = request_id
+        self.request_id: str = request_id
 
     def __repr__(self) -> str:
         return f"<Entry {self.line} {self.status}>"

@@ -25,7 +25,7 @@ TEXT = b"This server is restarting. Try again."
 EVENTS = b"text/event-stream"
 ANSWER = "mob.answer"
 """The name under which the answer of a WSGI application is in the scope of its request (`writing`)."""
-REFUSAL_HEADERS = [
+REFUSAL_HEADERS: list[tuple[bytes, bytes]] = [
     (b"content-type", b"text/plain; charset=utf-8"),
     (b"content-length", b"%d" % len(TEXT)),
     RETRY_AFTER,
@@ -59,19 +59,19 @@ class Exchange:
         self._exchanges = exchanges
         self._send: Callable[[Any], Awaitable[None]] = send
         self._receive: Callable[[], Awaitable[Any]] = receive
-        self.scope = scope
+        self.scope: Any = scope
         self.head: Any = None
         """The message with the status and headers of the answer, once it was sent."""
-        self.is_complete = False
+        self.is_complete: bool = False
         """Whether all of the answer was sent."""
-        self.is_broken_off = False
+        self.is_broken_off: bool = False
         """Whether the worker ends before the answer does."""
-        self.is_left = False
+        self.is_left: bool = False
         """Whether it was cancelled because the visitor has gone."""
         self.told_at: float | None = None
         """When the application was told that the visitor has gone, though he has not."""
-        self.task = asyncio.current_task()
-        self.work = Work()
+        self.task: asyncio.Task[Any] | None = asyncio.current_task()
+        self.work: Work = Work()
         """What threads do for it."""
         WORK.set(self.work)
         if exchanges.are_last:
@@ -178,14 +178,14 @@ class Exchanges:
     __slots__ = ("_application", "are_last", "are_refused", "cancels", "on_news", "open")
 
     def __init__(self, application: Any, on_news: Callable[[], None], cancels: bool = False) -> None:
-        self.cancels = cancels
+        self.cancels: bool = cancels
         self._application: Callable[[Any, Any, Any], Awaitable[Any]] = application
-        self.on_news = on_news
+        self.on_news: Callable[[], None] = on_news
         self.open: set[Exchange] = set()
         """The requests whose application has not returned."""
-        self.are_last = False
+        self.are_last: bool = False
         """Whether the worker has begun to end, so that each answer is the last one on its connection."""
-        self.are_refused = False
+        self.are_refused: bool = False
         """Whether it is too late to serve a request."""
 
     def __repr__(self) -> str:

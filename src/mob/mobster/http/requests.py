@@ -62,7 +62,7 @@ class Requests:
         self._queue = queue
         self._tracing = tracing
         self._access = access
-        self.open = 0
+        self.open: int = 0
         """Requests that have begun and not ended."""
         self.answered: Counter[str] = Counter()
         """Requests that have ended, by the class of their status: "2xx", "4xx"."""
@@ -125,11 +125,11 @@ class Passing:
 
     def __init__(self, send: Callable[[Any], Awaitable[None]]) -> None:
         self._send = send
-        self.status = 0
+        self.status: int = 0
         """The status of the answer; of a WebSocket 101 if it was accepted and 403 if it was not; 0 before that."""
         self.headers: Any = ()
         """Those of the answer."""
-        self.size = 0
+        self.size: Any = 0
         """Bytes of its body."""
 
     def __repr__(self) -> str:

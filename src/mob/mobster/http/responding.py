@@ -82,10 +82,10 @@ class Responding:
         self._headers: Headers = []
         self._length: int | None = None
         self._sent = 0
-        self.sent_by_kernel = 0
+        self.sent_by_kernel: int = 0
         """Bytes of the body that did not pass through here."""
         self._is_empty = False  # the answer has no body
-        self.is_posted = False
+        self.is_posted: bool = False
         """The head was posted, and cannot be replaced any more."""
         self._is_too_long = False
         # Between the thread and the loop, under the lock.
@@ -98,7 +98,7 @@ class Responding:
         self._wants_socket = False
         self._socket: socket.socket | None = None
         self._gate: Lock | None = None  # what the thread waits at
-        self.is_left = False
+        self.is_left: bool = False
         """Nobody reads the answer any more."""
 
     def __repr__(self) -> str:

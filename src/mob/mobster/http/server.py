@@ -69,7 +69,7 @@ class Web:
             kind if adapter is None else writing.connected(kind), limit, HeadTimeout(options.head_timeout)
         )
         self._make = watched(bounded, exchanges.handle_lost)
-        self.requests = Requests(exchanges.serve, peer.context.tracing, adapter, log)
+        self.requests: Requests = Requests(exchanges.serve, peer.context.tracing, adapter, log)
         """Counts what the application answers."""
         serve_ = self.requests.serve
         self._config.loaded_app = serve_ if adapter is None else writing.answering(serve_)

@@ -105,7 +105,7 @@ class Answer:
         self._keep_alive = True  # as the head says
         self._is_chunked = False
         self._is_empty = False  # the answer has no body, whatever the application says
-        self.is_told = False
+        self.is_told: bool = False
         """Whether the application is to end though the visitor has not left."""
         self.on_lost: Callable[[], None] | None = None
         """Called when the visitor has left."""

@@ -45,7 +45,7 @@ class Adapter:
         self._base = lasting(threads, is_multiprocess)
         self._log = logging.getLogger("mob")
         self._has_refused = False
-        self.pool = Pool(threads, queue)
+        self.pool: Pool = Pool(threads, queue)
 
     def __repr__(self) -> str:
         return f"<Adapter, {self.pool}>"

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from threading import Lock
 from time import perf_counter
@@ -46,7 +46,7 @@ class Failed:
     __slots__ = ("error",)
 
     def __init__(self, error: BaseException) -> None:
-        self.error = error
+        self.error: BaseException = error
 
 
 class Chunked(Call[Any]):
@@ -68,18 +68,18 @@ class Batch:
     __slots__ = ("args", "bodies", "call", "is_done", "is_told", "is_under_way", "missing", "outcomes")
 
     def __init__(self, bodies: list[Raw], args: tuple[Any, ...] | None = None) -> None:
-        self.bodies = bodies
+        self.bodies: list[Raw] = bodies
         """The arguments of each item, encoded."""
-        self.args = args
+        self.args: tuple[Any, ...] | None = args
         """Those of the only item, if it is a call of its own."""
         self.call: Call[Any] | None = None
         self.outcomes: list[Any] = [None] * (len(bodies) if args is None else 1)
-        self.missing = range(len(self.outcomes))
+        self.missing: Sequence[int] = range(len(self.outcomes))
         """The items whose outcomes are not known, or were refused."""
-        self.is_done = False
-        self.is_told = False
+        self.is_done: bool = False
+        self.is_told: bool = False
         """Whether it is among those that have ended, if their order does not count."""
-        self.is_under_way = False
+        self.is_under_way: bool = False
 
     def __repr__(self) -> str:
         return f"<Batch of {len(self.outcomes)} items, {len(self.missing)} missing>"
@@ -109,18 +109,18 @@ class Run:
         is_ordered: bool,
     ) -> None:
         self.peer = peer
-        self.label = export.label
+        self.label: str = export.label
         self.total = total
         """How many items there are, if that is known."""
         self.outcomes: deque[Any] = deque()
         """What can be read at once."""
-        self.taken = 0
+        self.taken: int = 0
         """How many items have got there."""
-        self.is_exhausted = False
+        self.is_exhausted: bool = False
         """Whether no more items will come."""
         self.is_read = False
         """Whether somebody has asked for an outcome."""
-        self.is_over = False
+        self.is_over: bool = False
         """Whether there is nothing more to read, or nobody who will."""
         self.error: BaseException | None = None
         """What the iterator of the items has raised."""

@@ -26,7 +26,7 @@ class Changes:
     """
 
     def __init__(self) -> None:
-        self.count = 0
+        self.count: int = 0
         """How many there were; to be read before the question is asked whose answer they may change."""
         self.listeners: list[Callable[[], None]] = []
         """Functions that are called after each change, on the thread that hears of it."""

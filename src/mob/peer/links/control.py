@@ -40,10 +40,10 @@ class Control:
         self.ending = ""
         """What is said of the end of this link, if it is not the app's."""
         self._ids = itertools.count(1)
-        self.changes = Changes()
+        self.changes: Changes = Changes()
         """What the Kingpin says of members, roles and machines, as something to wait for."""
-        self.welcomed = False
-        self.refused = ""
+        self.welcomed: bool = False
+        self.refused: str = ""
         self.come_back: Callable[[], None] = _nothing_to_do
         """Has a client take part in the app again if that was restarted. Called when its Kingpin is gone."""
         self.on_stop: Callable[[float], None] = _nothing_to_stop

@@ -56,7 +56,7 @@ class Encoder:
         self._context = context
         self._references = references
         self._buffers = references.buffers
-        self.codec = Codec(
+        self.codec: Codec = Codec(
             references.functions.lend,
             references.functions.borrow,
             references.buffers.attach,

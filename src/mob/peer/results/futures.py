@@ -130,9 +130,9 @@ class Shadow:
     __slots__ = ("condition", "state", "waiters")
 
     def __init__(self, call: Call[Any]) -> None:
-        self.condition = Condition()
-        self.state = PENDING
-        self.waiters = Waiters(call)
+        self.condition: Condition = Condition()
+        self.state: str = PENDING
+        self.waiters: Waiters = Waiters(call)
 
     def __repr__(self) -> str:
         return f"<Shadow {self.state}, {len(self.waiters)} wait>"

@@ -130,7 +130,7 @@ class TypedCall(Call[Any]):
 
     def __init__(self, declared: Declared, peer: Maker, label: str, role: str) -> None:
         super().__init__(peer, label, role)
-        self.declared = declared
+        self.declared: Declared = declared
 
     def settle(self, value: Any) -> None:
         """It ended with a value: which fits, or fails the call."""

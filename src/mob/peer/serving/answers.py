@@ -56,7 +56,7 @@ class Answers:
         self._lines = turns.lines
         self._invitations = invitations
         self._exits: deque[BaseException] = deque(maxlen=EXITS)
-        self.served = 0
+        self.served: int = 0
         """Calls that were answered."""
 
     def __repr__(self) -> str:

@@ -46,7 +46,7 @@ class Ends:
         self._handover = handover
         self._serving = serving
         self._handed: dict[Gate, int] = {}  # gates that kept a place at the last look, and how many they had given
-        self.is_watching = False
+        self.is_watching: bool = False
         """Whether `look_after` is going to be called."""
         self._finished: set[Key] = set()  # tasks and streams that had ended at the last look
 

@@ -17,7 +17,7 @@ from mob.core.lanes import FREE, Lane
 from mob.peer.serving.measure.tallies import Tally
 from mob.peer.serving.turns import Gate
 from mob.rim.board import mark_of
-from mob.wire.arguments import Parameters
+from mob.wire.arguments import Decode, Parameters
 from mob.wire.codec import Codec
 from mob.wire.kinds import stands_in
 from mob.wire.messages import MAP, ExportInfo
@@ -107,26 +107,26 @@ class Export:
         threads: int = 1,
         concurrency: int = 100,
     ) -> None:
-        self.name = name
-        self.label = f"{role}.{name}"
-        self.mark = mark_of(name)
-        self.cost_mark = mark_of(self.label)
+        self.name: str = name
+        self.label: str = f"{role}.{name}"
+        self.mark: int = mark_of(name)
+        self.cost_mark: int = mark_of(self.label)
         """By which the board knows what its calls take, as other roles may have an export of that name."""
-        self.chunk_mark = mark_of(f"{role}.{MAP}{name}")
+        self.chunk_mark: int = mark_of(f"{role}.{MAP}{name}")
         """The same for chunks of its calls."""
-        self.function = function
-        self.is_async = inspect.iscoroutinefunction(function)
+        self.function: Callable[..., Any] = function
+        self.is_async: bool = inspect.iscoroutinefunction(function)
         on_loop = self.is_async or inspect.isasyncgenfunction(function)
-        self.in_threads = threads > 1 and not on_loop
+        self.in_threads: bool = threads > 1 and not on_loop
         """Whether its calls run in the threads of the role."""
-        self.begins_later = on_loop or (threads == 1 and inspect.isgeneratorfunction(function))
+        self.begins_later: bool = on_loop or (threads == 1 and inspect.isgeneratorfunction(function))
         """Whether a call takes its first step in the loop's next turn (see `firsts`)."""
         self.options: ExportOptions = getattr(function, MARK, ExportOptions())
-        self.gate = None if self.options.concurrency is None else Gate(self.options.concurrency)
-        self.lane = self._lane(threads, concurrency)
+        self.gate: Gate | None = None if self.options.concurrency is None else Gate(self.options.concurrency)
+        self.lane: Lane = self._lane(threads, concurrency)
         """How a worker runs its calls."""
-        self.parameters = Parameters.of(function, codec, self.label)
-        self.decode = self.parameters.decode
+        self.parameters: Parameters = Parameters.of(function, codec, self.label)
+        self.decode: Decode = self.parameters.decode
         self.tally: Tally | None = None
         """Where its calls are counted, if they are."""
 

@@ -66,7 +66,7 @@ class ErrorHooks:
         self._queue: queue.Queue[Work | None] = queue.Queue(MOST)  # None: the thread ends
         self._is_running = self._is_over = False
         self._starting = threading.RLock()  # a handler of signals may report as well
-        self.is_on = False
+        self.is_on: bool = False
         """Whether there is a handler."""
 
     def __repr__(self) -> str:

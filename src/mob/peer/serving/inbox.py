@@ -53,16 +53,16 @@ class Inbox:
         self._start_call = serving.start_call
         self._blocked_for = serving.blocking.calls
         self._laps = Laps(serving)
-        self.firsts = Firsts(serving.loop, self.work)
+        self.firsts: Firsts = Firsts(serving.loop, self.work)
         self._limit = limit
         self.calls: deque[Queued] = deque()
         self._urgent: deque[tuple[Link, Contact, m.Call, Function]] = deque()  # callbacks, while the loop stands still
         self._is_working = False
         self._is_scheduled = False
         self._is_between = False  # two calls, while it works
-        self.heard_at = 0.0
+        self.heard_at: float = 0.0
         """When the frame has arrived whose messages are handled."""
-        self.arrived = 0.0
+        self.arrived: float = 0.0
         """When the call has arrived that is being started."""
         self._cost = 0.0  # microseconds that a call takes on the loop, on average of late
 

@@ -38,7 +38,7 @@ class Inviting:
         self._blocked_for = serving.blocking.calls
         self._contact_of = serving.contacts.get
         self._serving = serving
-        self.known = Invitations()
+        self.known: Invitations = Invitations()
         self._has_ended = False
         self._is_full = False  # the board says that callers wait
         self._is_held_back = False  # until the loop is free

@@ -37,11 +37,11 @@ class Outgoing:
         self._link = link
         self._call = call
         self._served: Served = contact, call, link
-        self.credit = Credit()
-        self.is_closed = False
+        self.credit: Credit = Credit()
+        self.is_closed: bool = False
         self.first: Any = None
         """The coroutine or iterator whose first step is that of the call, once it has started."""
-        self.began = monotonic()
+        self.began: float = monotonic()
         self.tally: Tally | None = None
         """Where it is counted as a call, if it is one of an export."""
 
@@ -83,6 +83,8 @@ class Outgoing:
 class OutgoingSync(Outgoing):
     """Of a plain generator: drawn in slices, by one thread at a time."""
 
+    is_closed: bool
+
     def __init__(
         self,
         serving: Serving,
@@ -108,7 +110,7 @@ class OutgoingSync(Outgoing):
             self._submit(self._close if self.is_closed else self._draw)
 
     def start(self) -> None:
-        self.first = self._iterator
+        self.first: Any = self._iterator
         self._submit(self._draw)
 
     def more(self, count: int) -> None:
@@ -202,6 +204,8 @@ class OutgoingSync(Outgoing):
 class OutgoingAsync(Outgoing):
     """Of an async generator: drawn by a task of the loop."""
 
+    is_closed: bool
+
     def __init__(
         self,
         serving: Serving,
@@ -223,7 +227,7 @@ class OutgoingAsync(Outgoing):
 
     def start(self) -> None:
         token = SERVED.set(self._served)  # for the task, which copies what is set now
-        self.first = self._draw()
+        self.first: Any = self._draw()
         self._task = self._serving.loop.create_task(self.first)
         self._task.add_done_callback(self._handle_done)  # a task that is cancelled at once never runs
         SERVED.reset(token)

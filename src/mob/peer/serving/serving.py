@@ -55,6 +55,8 @@ if TYPE_CHECKING:
     from mob.peer.results.handover import Handover
     from mob.peer.serving.admission import Admission
     from mob.peer.serving.early import Early
+    from mob.rim.plain import Plain
+    from mob.rim.reactor import Reactor
 
 Started = tuple[Link, "Contact", m.Call, Function, Sequence[Any], dict[str, Any]]
 """A call with what it comes down to: the function and its decoded arguments."""
@@ -90,41 +92,42 @@ class Serving:
         self.references = references
         self.encoder = encoder
         self.blocking = blocking
-        self.reactor = context.reactor
-        self.loop, self.plain = context.reactor.loop, context.reactor.plain
+        self.reactor: Reactor = context.reactor
+        self.loop: asyncio.AbstractEventLoop = context.reactor.loop
+        self.plain: Plain = context.reactor.plain
         threads, concurrency, queue, metrics = capacity
         self._concurrency = concurrency
         self._lane = LOOP if threads == 1 else Lane(threads)  # of `def` exports
-        self.handlers = Handlers(self)
-        self.hooks = ErrorHooks(context, partial(self.handlers.of, "error"), contacts.find)
+        self.handlers: Handlers = Handlers(self)
+        self.hooks: ErrorHooks = ErrorHooks(context, partial(self.handlers.of, "error"), contacts.find)
         self.admission: Admission | None = None
         """Who may call this process, if not everybody may."""
-        self.inviting = Inviting(self)
-        self.invite = self.inviting.invite
+        self.inviting: Inviting = Inviting(self)
+        self.invite: Callable[[], None] = self.inviting.invite
         self._queue_limit = queue
-        self.inbox = Inbox(self, queue)
-        self.turns = Turns(self.loop, self._handle_expired)
-        self.answers = Answers(self, self.inbox, self.turns, self.inviting.known)
-        self.ends = Ends(self, handover)
+        self.inbox: Inbox = Inbox(self, queue)
+        self.turns: Turns = Turns(self.loop, self._handle_expired)
+        self.answers: Answers = Answers(self, self.inbox, self.turns, self.inviting.known)
+        self.ends: Ends = Ends(self, handover)
         handover.watch = self.ends.watch
         self._reply, self._end = self.answers.reply, self.ends.end
         self.tasks: dict[Key, asyncio.Task[Any]] = {}
         self.streams: dict[Key, Outgoing] = {}
         self.chunks: dict[Key, Chunk] = {}
         """Those whose items have not all ended."""
-        self.threads = Threads(threads) if threads > 1 else None
+        self.threads: Threads | None = Threads(threads) if threads > 1 else None
         self._line: Line = OrderedDict()  # of `async def` exports, beyond the role's concurrency
         self._inside: dict[Key, Export] = {}  # calls of exports that limit themselves, from their gates to their ends
         self.timed_out: dict[Key, CallError] = {}
         """What is said of a task that is cancelled."""
-        self.cancelling = Cancelling(self.loop, self.tell)
+        self.cancelling: Cancelling = Cancelling(self.loop, self.tell)
         self._given_up: set[Key] = set()  # running `def` calls that their callers have cancelled
         self.exports: dict[str, Export] = {}
         self.find_export: Callable[[str], Export | None] = self.exports.get
         """How an export is found; while the module is being imported the table may still grow."""
-        self.running = Running(context)
-        self.tallies = Tallies() if metrics else None
-        self.begun_beside = 0
+        self.running: Running = Running(context)
+        self.tallies: Tallies | None = Tallies() if metrics else None
+        self.begun_beside: int = 0
         """Calls so far that were not run to their end at once: tasks, streams, those that wait or run in threads, and
         those that were not run at all."""
         self.quarantined: dict[str, int] = {}

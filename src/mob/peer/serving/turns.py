@@ -48,11 +48,11 @@ class Gate:
     __slots__ = ("_inside", "handed", "kept", "limit", "line")
 
     def __init__(self, limit: int) -> None:
-        self.limit = limit
+        self.limit: int = limit
         self._inside: set[Key] = set()
-        self.kept = 0
+        self.kept: int = 0
         """Places that are kept for those in the line."""
-        self.handed = 0
+        self.handed: int = 0
         """How many of these were given on."""
         self.line: Line = OrderedDict()
 

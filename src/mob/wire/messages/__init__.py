@@ -15,7 +15,7 @@ says so in its docstring, and the reader takes them in the order of the messages
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import msgspec
 
@@ -201,10 +201,15 @@ def _decode_shallow(
     raise error
 
 
-def _decoder(union: Any) -> Callable[[bytes | bytearray | memoryview], list[Any]]:
-    decode = msgspec.msgpack.Decoder(list[union]).decode
+Payload: TypeAlias = bytes | bytearray | memoryview
+Decode: TypeAlias = Callable[[Payload], list[Any]]
 
-    def checked(payload: bytes | bytearray | memoryview) -> list[Any]:
+
+def _decoder(union: Any) -> Decode:
+    kind: Any = list[union]
+    decode: Decode = msgspec.msgpack.Decoder(kind).decode
+
+    def checked(payload: Payload) -> list[Any]:
         try:
             try:
                 return decode(payload)
@@ -219,17 +224,17 @@ def _decoder(union: Any) -> Callable[[bytes | bytearray | memoryview], list[Any]
     return checked
 
 
-decode_peer = _decoder(Peer | float)
+decode_peer: Decode = _decoder(Peer | float)
 """A frame may begin with the time at which it has left, in monotonic seconds of this machine."""
-decode_letter = msgspec.msgpack.Decoder(Letter).decode
+decode_letter: Callable[[bytes], Letter] = msgspec.msgpack.Decoder(Letter).decode
 """One that was made by a Kingpin of any version; raises what msgspec does."""
-decode_words = msgspec.msgpack.Decoder(Words).decode
+decode_words: Callable[[bytes], Any] = msgspec.msgpack.Decoder(Words).decode
 """The body of a letter of this version."""
-pack = _encoder.encode
+pack: Callable[[Base], bytes] = _encoder.encode
 """One message, not in a frame: letters, and their bodies."""
-decode_up = _decoder(Up)
-decode_down = _decoder(Down)
-decode_order = _decoder(Order)
-decode_report = _decoder(Report)
-decode_vital = _decoder(Vital)
-decode_heed = _decoder(Heed)
+decode_up: Decode = _decoder(Up)
+decode_down: Decode = _decoder(Down)
+decode_order: Decode = _decoder(Order)
+decode_report: Decode = _decoder(Report)
+decode_vital: Decode = _decoder(Vital)
+decode_heed: Decode = _decoder(Heed)

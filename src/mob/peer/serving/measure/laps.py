@@ -24,9 +24,9 @@ class Laps:
         self._serving = serving
         self.target: str | int = 0
         """The export; a number for what is none."""
-        self.count = 0
+        self.count: int = 0
         """Its calls in this lap."""
-        self.until = math.inf
+        self.until: float = math.inf
         """When the lap is to be closed."""
         self._began = 0.0
         self._arrived = 0.0  # when the first of them has arrived

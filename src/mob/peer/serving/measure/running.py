@@ -31,11 +31,11 @@ class Running:
         self._context = context
         self._beside: dict[Key, tuple[Export, float]] = {}  # and since when
         self._marks: Counter[int] = Counter()
-        self.mark = 0
+        self.mark: int = 0
         """What the board says."""
         self.on_loop: Export | None = None
         """The export that runs on the loop, or has run there last."""
-        self.on_loop_since = 0.0
+        self.on_loop_since: float = 0.0
         """When the loop has turned to calls, 0 while it does not: at most a slice of work before the call began."""
 
     def __repr__(self) -> str:

@@ -37,10 +37,10 @@ class Tally:
     __slots__ = ("_told", "_told_failed", "failed", "ran", "ran_seconds", "waited", "waited_seconds")
 
     def __init__(self) -> None:
-        self.waited = [0] * RANGES
-        self.waited_seconds = 0.0
-        self.ran = [0] * RANGES
-        self.ran_seconds = 0.0
+        self.waited: list[int] = [0] * RANGES
+        self.waited_seconds: float = 0.0
+        self.ran: list[int] = [0] * RANGES
+        self.ran_seconds: float = 0.0
         self.failed: Counter[str] = Counter()
         self._told = (0.0, 0.0, tuple(self.waited), tuple(self.ran))
         self._told_failed: Counter[str] = Counter()
