@@ -55,10 +55,10 @@ class Account(Generic[C]):
     __slots__ = ("_facts", "_pending", "beside", "lanes", "pending", "queue", "uid")
 
     def __init__(self, uid: int, lanes: Mapping[str, Lane], facts: HasBoard) -> None:
-        self.uid = uid
-        self.lanes = lanes
+        self.uid: int = uid
+        self.lanes: Mapping[str, Lane] = lanes
         """How its exports are run, as far as they are not run one after the other."""
-        self.queue = 0
+        self.queue: int = 0
         """How many calls, and callers with more of them, waited there when it last answered."""
         self.beside: set[int] = set()
         """The numbers of those that hold up no other call there."""

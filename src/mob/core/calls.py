@@ -63,13 +63,13 @@ class Lifecycle:
     __slots__ = ("repeats", "role", "state", "terms", "until")
 
     def __init__(self, role: str, terms: Terms = TERMS) -> None:
-        self.role = role
+        self.role: str = role
         """The role among whose workers it may go to another; "" if it is for one process only."""
         self.state: State = WAITING
-        self.terms = terms
-        self.repeats = 0
+        self.terms: Terms = terms
+        self.repeats: int = 0
         """How often it was sent again although a worker had it."""
-        self.until = math.inf
+        self.until: float = math.inf
         """When it has waited long enough, all told, for one worker after another that goes before it has read it."""
 
     def may_repeat(self, role: RoleInfo | None, target: str | int) -> bool:

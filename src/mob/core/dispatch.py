@@ -115,11 +115,11 @@ class Item:
         """The uids of processes that cannot run it while it waits: they wait for its answer themselves."""
         self.can_leave: bool = can_leave
         """A worker of another machine may have it, though there are some on this one."""
-        self.line = NOWHERE
-        self.number = 0
+        self.line: Line = NOWHERE
+        self.number: int = 0
         """Which one it is of all that have waited."""
-        self.since = 0.0
-        self.served_since = 0.0
+        self.since: float = 0.0
+        self.served_since: float = 0.0
         """Since when there are ready workers for it; while `until` is infinite."""
 
     def __repr__(self) -> str:

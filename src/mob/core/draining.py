@@ -173,7 +173,7 @@ class Draining:
     """How far the end of a mobster has come. `decide` is asked after each change."""
 
     def __init__(self, scene: Scene, now: float, grace: float, has_ports: bool = False) -> None:
-        self.deadline = now + grace
+        self.deadline: float = now + grace
         self._last = self.deadline - LAST
         self._scene = scene
         self._began = now

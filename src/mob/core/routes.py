@@ -26,7 +26,7 @@ class Routes(Generic[W]):
 
     def __init__(self, cost_of: Callable[[int], int], backlog: int) -> None:
         self._cost_of = cost_of
-        self.backlog = backlog
+        self.backlog: int = backlog
         """Bytes of calls that may wait here for workers."""
         self._by_role: dict[str, Route[W]] = {}
 

@@ -74,37 +74,40 @@ class Kingpin:
 
     def __init__(self, plan: Plan, desk: Desk, board: Board, supervisor: Supervisor | None = None) -> None:
         self.plan = plan
-        self.command = upgrade.command()
+        self.command: list[str] = upgrade.command()
         """What this process was started as, and is to be started as at an upgrade."""
-        self.directory = places.here()
+        self.directory: str = places.here()
         """Where this process was started, with the symbolic links by which the user came there."""
         self.board = board
         self._board_end = Descriptor(os.dup(board.descriptor))  # for members; one that is made later might not be had
         self.desk = desk
-        self.supervisor = supervisor = supervisor or Supervisor(plan, random.random, processes.is_stopped)
+        supervisor = supervisor or Supervisor(plan, random.random, processes.is_stopped)
+        self.supervisor: Supervisor = supervisor
         crew = supervisor.crew
-        self.registry = Registry(crew, monotonic())
+        self.registry: Registry = Registry(crew, monotonic())
         self.reactor = reactor = Reactor(uvloop.new_event_loop())
         self.console = console = self._make_console()
         self.followers = console.followers
         self.connections = connections = Connections(reactor, plan.frame_limit, self)
         self.fork_client = fork_client = self._make_fork_client()
-        self.shortage = Shortage(reactor, console.say)
-        self.ports = Ports(crew, plan.grace, passed_sockets())
-        self.terminal = TerminalLender(supervisor, console, self.carry_out)
-        self.manager = Manager()
-        self.watchdog = Watchdog(reactor, console.say_from_elsewhere)
-        self.signals = Signals(reactor, self._signal_handlers())
-        self.guests = Guests(reactor, plan.frame_limit, self.handle_word)
-        self.herald = Herald(reactor, connections, crew)
-        self.launches = Launches(plan, self.directory, connections, console, board, fork_client)
-        self.post_mortems = PostMortems(plan.name, crew, board, self._say_on_loop)
-        self.stacks = Stacks(reactor, crew, connections, console, fork_client, self.carry_out)
-        self.measured = Measured(plan.name, self.registry, connections, console, self.shortage)
-        self.requests = RequestHandler(supervisor, self.measured, self.followers, self.post_mortems, self.stacks, self)
+        self.shortage: Shortage = Shortage(reactor, console.say)
+        self.ports: Ports = Ports(crew, plan.grace, passed_sockets())
+        self.terminal: TerminalLender = TerminalLender(supervisor, console, self.carry_out)
+        self.manager: Manager = Manager()
+        self.watchdog: Watchdog = Watchdog(reactor, console.say_from_elsewhere)
+        self.signals: Signals = Signals(reactor, self._signal_handlers())
+        self.guests: Guests = Guests(reactor, plan.frame_limit, self.handle_word)
+        self.herald: Herald = Herald(reactor, connections, crew)
+        self.launches: Launches = Launches(plan, self.directory, connections, console, board, fork_client)
+        self.post_mortems: PostMortems = PostMortems(plan.name, crew, board, self._say_on_loop)
+        self.stacks: Stacks = Stacks(reactor, crew, connections, console, fork_client, self.carry_out)
+        self.measured: Measured = Measured(plan.name, self.registry, connections, console, self.shortage)
+        self.requests: RequestHandler = RequestHandler(
+            supervisor, self.measured, self.followers, self.post_mortems, self.stacks, self
+        )
         self.cluster: Cluster | None = None
         """The other machines, if there are any."""
-        self.status = 0
+        self.status: int = 0
         self._upgrade: Upgrade | None = None
         self._wakes: set[float] = set()
         self._forced = False

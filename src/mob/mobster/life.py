@@ -57,8 +57,8 @@ class Life:
 
     def __init__(self, order: m.Fork, control: socket.socket, liveness: socket.socket) -> None:
         self.order = order
-        self.reactor = Reactor(_new_loop(order.role.loop), lingers=self.lingers)
-        self.peer = Peer(
+        self.reactor: Reactor = Reactor(_new_loop(order.role.loop), lingers=self.lingers)
+        self.peer: Peer = Peer(
             self.reactor,
             control,
             role=order.role.name,
@@ -74,28 +74,28 @@ class Life:
         self.peer.context.uid = order.uid
         if order.role.callers:
             self.peer.admit_only(order.role.callers)
-        self.early = Early(self.peer.serving, order.role.name, self._collect_exports)
+        self.early: Early = Early(self.peer.serving, order.role.name, self._collect_exports)
         is_watched = order.role.hang_timeout is not None or order.role.max_workers is not None
         asked = Listening(self.peer.control)
-        self.sharing = Sharing(asked.ask, asked.give_back, self._handle_listening, asked.leave)
-        self.readiness = Readiness(self.reactor, self.sharing, self.say_ready, order.role.boot_timeout)
-        self.vitals = Vitals(self.peer, not is_watched, self.sharing.count_connections)
-        self.liveness = self.pulse(
+        self.sharing: Sharing = Sharing(asked.ask, asked.give_back, self._handle_listening, asked.leave)
+        self.readiness: Readiness = Readiness(self.reactor, self.sharing, self.say_ready, order.role.boot_timeout)
+        self.vitals: Vitals = Vitals(self.peer, not is_watched, self.sharing.count_connections)
+        self.liveness: Liveness = self.pulse(
             liveness, order.grace, self._handle_beat, self.vitals.stacks, self._handle_kingpin_gone, order.until
         )
-        self.sigterm = Sigterm(self.reactor.call, self._end_by_itself)
-        self.drain = Drain(self.peer, self.sharing, self.sigterm, lambda: self.importing)
+        self.sigterm: Sigterm = Sigterm(self.reactor.call, self._end_by_itself)
+        self.drain: Drain = Drain(self.peer, self.sharing, self.sigterm, lambda: self.importing)
         self.peer.handlers.on_ready_failed = self._handle_ready_failed
         self.peer.handlers.on_hearing = self._handle_hearing
         self.module: ModuleType | None = None
         self.web: Web | None = None
-        self.has_begun = False
-        self.importing = False
-        self.is_ready = False
-        self.stopping = False
-        self.is_orphan = False
+        self.has_begun: bool = False
+        self.importing: bool = False
+        self.is_ready: bool = False
+        self.stopping: bool = False
+        self.is_orphan: bool = False
         """Whether the Kingpin has gone."""
-        self.status = 0
+        self.status: int = 0
         self._told: tuple[tuple[m.ExportInfo, ...], bool] = ((), False)  # as the Kingpin knows it: exports, all of them
         self._has_left = False  # whether this is a forked child
 

@@ -36,6 +36,8 @@ from mob.peer.results.streams import Receiver
 from mob.peer.serving.admission import Accept, Admission
 from mob.peer.serving.exits import Exits
 from mob.peer.serving.fencing import Fencing
+from mob.peer.serving.handlers import Handlers
+from mob.peer.serving.hooked import ErrorHooks
 from mob.peer.serving.serving import Capacity, Serving
 from mob.plan import BACKLOG, FRAME_LIMIT, SHARED_MEMORY
 from mob.rim import forks
@@ -71,25 +73,25 @@ class Peer:
         shared_memory: int = SHARED_MEMORY,
         metrics: bool = True,
     ) -> None:
-        self.context = Context(reactor, role, index, generation, frame_limit)
-        self.blocking = Blocking(reactor)
-        self.handover = Handover(reactor, self.blocking.end)
+        self.context: Context = Context(reactor, role, index, generation, frame_limit)
+        self.blocking: Blocking = Blocking(reactor)
+        self.handover: Handover = Handover(reactor, self.blocking.end)
         _peers.add(self)
-        self.contacts = Contacts(self.context, Routes(self.context.cost_of, BACKLOG))
-        self.references = References(
+        self.contacts: Contacts = Contacts(self.context, Routes(self.context.cost_of, BACKLOG))
+        self.references: References = References(
             self.context,
             self.contacts,
             shared_memory,
             lambda owner, number, args, kwargs: self.calling.call_function(owner, number, args, kwargs),
             lambda call: self.parking.losses.may_repeat(call),
         )
-        self.encoder = Encoder(self.context, self.references)
-        self.control = Control(self, control, frame_limit)
-        self.calling = Calling(self)
+        self.encoder: Encoder = Encoder(self.context, self.references)
+        self.control: Control = Control(self, control, frame_limit)
+        self.calling: Calling = Calling(self)
         self.parking = self.calling.parking
         self.contacts.begin(self.control, self.parking)
         self._deadlines = Deadlines(reactor, self._time_out)
-        self.serving = Serving(
+        self.serving: Serving = Serving(
             self.context,
             self.contacts,
             self.references,
@@ -98,12 +100,15 @@ class Peer:
             self.handover,
             Capacity(threads, concurrency, queue, metrics),
         )
-        self.handlers, self.hooks = self.serving.handlers, self.serving.hooks
+        self.handlers: Handlers = self.serving.handlers
+        self.hooks: ErrorHooks = self.serving.hooks
         self._accept, self._work = self.serving.inbox.accept, self.serving.inbox.work
-        self.fencing = Fencing(self.context, self.put_in_front, self.serving.answers.refuse, self.encoder.discard)
+        self.fencing: Fencing = Fencing(
+            self.context, self.put_in_front, self.serving.answers.refuse, self.encoder.discard
+        )
         self._expected = self.serving.inviting.known.expected
         self._interrupt: BaseException | None = None  # what came up while a frame was handled, and is not an answer
-        self.exits = Exits(self.serving, lambda: self.control.on_stop(0.0))
+        self.exits: Exits = Exits(self.serving, lambda: self.control.on_stop(0.0))
         self.end_in_order: Callable[[int], None] = _end_nothing
         """What `mob.exit` does in a mobster, with the exit status; from any thread."""
         reactor.after_callback = self._after_callback

@@ -50,7 +50,7 @@ class Calling:
         self._control = peer.control
         self._encoder = peer.encoder
         self._references = peer.references
-        self.parking = Parking(
+        self.parking: Parking = Parking(
             peer.context,
             peer.contacts,
             peer.control,

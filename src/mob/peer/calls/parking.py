@@ -57,12 +57,12 @@ class Parked(Item):
     ) -> None:
         size = OVERHEAD + len(body[1]) + sum(map(len, body[2]))
         super().__init__(MESSAGE if call is None else str(body[0]), size, wait, place, blockers, can_leave)
-        self.call = call
-        self.label = label
+        self.call: Call[Any] | None = call
+        self.label: str = label
         """As people read it: `back.foo`, or a message to whom."""
-        self.body = body
-        self.passage = passage
-        self.key = key
+        self.body: Body = body
+        self.passage: Passage = passage
+        self.key: bytes = key
         """Of a call that waits for the worker in a certain place."""
 
     def part(self) -> None:
@@ -96,7 +96,7 @@ class Parking:
         self._fail = fail
         self._note_lost = note_lost
         self._now = now
-        self.losses = Losses(context, fail, self._wait_again, now, luck)
+        self.losses: Losses = Losses(context, fail, self._wait_again, now, luck)
         self.when_parked: Callable[[], None] | None = None
         """Called on the loop's thread when a call begins to wait for a worker; a client has something to tell then."""
         self._timer_for: float | None = None

@@ -23,6 +23,7 @@ from mob.rim.board import mark_of
 from mob.wire.messages import MAP, ExportInfo
 
 if TYPE_CHECKING:
+    from mob.core.dispatch import Route
     from mob.peer.links.contact import Contact
     from mob.peer.peer import Peer
 
@@ -89,12 +90,12 @@ class RemoteExport:
     def __init__(self, peer: Peer, role: str, name: str, options: Options, interface: Interface | None = None) -> None:
         self._peer = peer
         self._call = peer.calling.call
-        self.role = role
-        self.name = name
-        self.label = f"{role}.{name}"
-        self.mark = mark_of(self.label)
-        self.route = peer.contacts.route(role)
-        self.options = options
+        self.role: str = role
+        self.name: str = name
+        self.label: str = f"{role}.{name}"
+        self.mark: int = mark_of(self.label)
+        self.route: Route[Contact] = peer.contacts.route(role)
+        self.options: Options = options
         self.new_call: NewCall = Call if interface is None else interface.new_call(name)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Call[Any]:

@@ -69,23 +69,23 @@ class Contact(Account[Unanswered]):
         super().__init__(member.uid, lanes, context)
         self._context = context
         self._introducer = introducer
-        self.member = member
-        self.node = context.roster.node_name(member.uid)
+        self.member: m.Member = member
+        self.node: str = context.roster.node_name(member.uid)
         """The name of its machine; nothing if there is no cluster."""
         self.link: Link | None = None
         self.orphans: deque[Unanswered] = deque()
         """Calls that its death has ended, until the Kingpin says how it died: their errors say it, too."""
-        self.heard = 0
+        self.heard: int = 0
         """Messages that have come from there."""
         self._early: list[tuple[Any, Sequence[Descriptor]]] = []  # said before the link was there
         self._early_bytes = 0  # of the messages among it
         self._meeting = Lock()  # held where a link comes or goes, lest something early is said too late
-        self.farewell_said = False
-        self.heard_farewell = False
+        self.farewell_said: bool = False
+        self.heard_farewell: bool = False
         """Whether it has said that no new call of its follows."""
-        self.is_broken = False
+        self.is_broken: bool = False
         """Whether the link has ended and another is not there yet: it gets no calls meanwhile."""
-        self.gone = ""
+        self.gone: str = ""
         """Why the member is gone, once it is."""
 
     def __repr__(self) -> str:

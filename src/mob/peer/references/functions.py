@@ -33,7 +33,7 @@ class LentIterator:
     __slots__ = ("iterator",)
 
     def __init__(self, iterator: Any) -> None:
-        self.iterator = iterator
+        self.iterator: Any = iterator
 
     def __call__(self) -> Any:
         return self.iterator
@@ -77,8 +77,8 @@ class Functions:
         self.name_of = others.name_of
         self._lock = Lock()
         self._held: dict[tuple[int, int], weakref.ref[RemoteFunction]] = {}
-        self.lent = Lent()
-        self.borrowed = Borrowed()
+        self.lent: Lent = Lent()
+        self.borrowed: Borrowed = Borrowed()
         self.dropped: deque[tuple[int, int, int]] = deque()
         """(owner, number, count) of remote functions that went away; a finalizer appends, `sweep` works it off."""
 

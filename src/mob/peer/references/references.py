@@ -43,15 +43,15 @@ class References:
         call: CallFunction,
         may_repeat: Callable[[Call[Any]], bool],
     ) -> None:
-        self.functions = Functions(context, others, self.note, call)
-        self.buffers = Buffers(context, others, self.note, shared_memory)
-        self.descriptors = Descriptors(context, self.note, may_repeat)
+        self.functions: Functions = Functions(context, others, self.note, call)
+        self.buffers: Buffers = Buffers(context, others, self.note, shared_memory)
+        self.descriptors: Descriptors = Descriptors(context, self.note, may_repeat)
         self._kinds: dict[type[AnyReference], Crossing[Any]] = {
             Reference: self.functions,
             Place: self.buffers,
             Handle: self.descriptors,
         }
-        self.lent = self.functions.lent.get
+        self.lent: Callable[[int], Function | None] = self.functions.lent.get
         """Return the function of this process that has a number, if anybody may still call it."""
         self.encoding: dict[int, list[tuple[AnyReference, Any]]] = {}
         """References in what is being encoded, by thread. Empty most of the time, and then there is nothing to do."""

@@ -88,7 +88,7 @@ class Call(Lifecycle, Shapes, Shown[T]):
         self.repeats = 0
         self.until = inf
         self._peer = peer
-        self.label = label
+        self.label: str = label
         """As people read it: `back.foo`."""
         self.passage: Passage = ()
         """The functions, sockets and the like in its arguments, which are kept until it has ended."""
@@ -97,7 +97,7 @@ class Call(Lifecycle, Shapes, Shown[T]):
         self.incoming: Incoming | None = None
         """What has come of it, if it is known to stream."""
         self.shadow: Shadow | None = None
-        self.traced = UNTRACED
+        self.traced: tuple[str, int | None] = UNTRACED
         """The trace that it belongs to, and when it was made; of a mobster that traces."""
         self._asyncio_future_blocking = False
         self._error: BaseException | None = None

@@ -53,10 +53,10 @@ class Incoming:
 
     def __init__(self) -> None:
         self.items: deque[Any] = deque()
-        self.debt = Debt()
-        self.is_over = False
+        self.debt: Debt = Debt()
+        self.is_over: bool = False
         """Whether the generator has come to its end."""
-        self.is_read = False
+        self.is_read: bool = False
         """Whether somebody iterates over it, or has."""
         self._waiters: list[Callable[[], object]] = []
 
@@ -93,8 +93,8 @@ class Receiver(weakref.ref["Call[Any]"]):
         return super().__new__(cls, call, peer.context.abandoned.append)
 
     def __init__(self, call: Call[Any], peer: Maker, incoming: Incoming) -> None:
-        self.label = call.label
-        self.request = call.request
+        self.label: str = call.label
+        self.request: m.Call = call.request
         self._peer = peer
         self._contact = call.contact
         self._incoming = incoming
