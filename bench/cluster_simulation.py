@@ -160,7 +160,7 @@ def measure(size: int, watch: Stopwatch) -> Found:
     _, lossy = deaths(machines)
     return Found(
         size, start, start_bytes, median(gone), median(ready), join, join_letters, vanish, reloaded, reload_bytes,
-        *rates, cpu, median(lossy), max(lossy),
+        *rates, cpu, median(lossy), max(lossy),  # pyright: ignore[reportCallIssue]
     )  # fmt: skip
 
 

@@ -6,6 +6,8 @@ that of the driver and of the actor is counted. It is an extra of its own, `benc
 
 from __future__ import annotations
 
+# Only `make bench` installs it. pyright is told so by the next line.
+# pyright: reportMissingImports=false, reportMissingModuleSource=false
 import os
 import secrets
 from collections.abc import Coroutine

@@ -12,10 +12,10 @@ import shutil
 import subprocess
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from statistics import median
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from bench.serving_servers import Server
 
@@ -61,7 +61,7 @@ Table = dict[tuple[Case, str], Series]
 
 
 def rounds_of(
-    servers: dict[str, Server], cases: dict[Case, tuple[Ask, Iterable[str]]], rounds: int, seconds: float
+    servers: dict[str, Server], cases: Mapping[Any, tuple[Ask, Iterable[str]]], rounds: int, seconds: float
 ) -> Table:
     """Ask all servers in all cases, each with those that it names; in turns, every second round backwards."""
     table: Table = {(case, name): Series() for case, (_, names) in cases.items() for name in names if name in servers}

@@ -145,9 +145,9 @@ def command_of(kind: str, site: Site, port: int, app: str = "", path: str = "") 
         return [*python, "uvicorn", target, "--workers", "2", "--port", str(port), *log, *tls]
     if name == "gunicorn":
         tls = ["--certfile", site.cert, "--keyfile", site.key] if site.cert else []
-        kind = ["gthread", "--threads", str(THREADS)] if site.is_wsgi else ["uvicorn_worker.UvicornWorker"]
+        worker = ["gthread", "--threads", str(THREADS)] if site.is_wsgi else ["uvicorn_worker.UvicornWorker"]
         log = ["--access-logfile", "-"] if site.logs else ["--log-level", "warning"]
-        return [*python, "gunicorn", target, "-b", f"127.0.0.1:{port}", "-w", "2", *log, *tls, "-k", *kind]
+        return [*python, "gunicorn", target, "-b", f"127.0.0.1:{port}", "-w", "2", *log, *tls, "-k", *worker]
     if name == "granian":
         tls = ["--ssl-certificate", site.cert, "--ssl-keyfile", site.key] if site.cert else []
         log = ["--access-log"] if site.logs else ["--no-access-log", "--log-level", "warning"]

@@ -304,7 +304,7 @@ def _installed_pm2() -> str | None:
 
 def main() -> None:
     found = peers()
-    lines = ["# Supervision, measured", "", __doc__.partition("\n\n")[2].strip(), ""]
+    lines = ["# Supervision, measured", "", str(__doc__).partition("\n\n")[2].strip(), ""]
     lines += [f"| | {' | '.join(found)} |", "|---|" + "---:|" * len(found)]
     for label, measure, count, shown, rounds, able in ROWS:
         cells: list[str] = []

@@ -7,6 +7,8 @@ brings it back.
 
 from __future__ import annotations
 
+# Only `make bench` installs it. pyright is told so by the next line.
+# pyright: reportMissingImports=false, reportMissingModuleSource=false
 import asyncio
 import os
 import signal

@@ -30,7 +30,7 @@ from mob.testing.lines import PATIENCE, Lines
 T = TypeVar("T")
 
 
-def wait_until(question: Callable[[], T], what: str, patience: float = PATIENCE) -> T:
+def wait_until(question: Callable[[], T | None], what: str, patience: float = PATIENCE) -> T:
     """The first true answer; asked again every few milliseconds."""
     deadline = time.monotonic() + patience
     while time.monotonic() < deadline:

@@ -107,7 +107,8 @@ def test_a_bad_argument_is_named() -> None:
 
 
 def test_a_partial_failure_keeps_both_halves() -> None:
-    results, failed = {1: "a"}, {2: ValueError()}
+    results: dict[int | str, str] = {1: "a"}
+    failed: dict[int | str, BaseException] = {2: ValueError()}
     error = errors.PartialFailure("1 of 2 failed", results, failed)
     assert (str(error), error.results, error.errors) == ("1 of 2 failed", results, failed)
     results.clear()

@@ -118,7 +118,7 @@ def test_every_family_has_a_type_and_a_help() -> None:
         ("mob_dropped_lines_total", {}, 6),
     ],
 )
-def test_a_value(name: str, labels: dict[str, str], wanted: float) -> None:
+def test_a_value(name: str, labels: dict[str, Any], wanted: float) -> None:
     assert value(name, **labels) == wanted
 
 

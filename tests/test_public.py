@@ -70,7 +70,7 @@ def hints(what: Any) -> dict[str, Any]:
     return get_type_hints(what, namespace(what.__module__))
 
 
-def annotations(path: str) -> Iterator[tuple[str, Any]]:
+def annotated(path: str) -> Iterator[tuple[str, Any]]:
     """Each annotation that a user of that name meets, and where it stands."""
     what = found(path)
     if not isinstance(what, type):
@@ -119,7 +119,7 @@ def strangers(hint: Any) -> Iterator[Any]:
 
 @pytest.mark.parametrize("path", DOCUMENTED)
 def test_what_a_public_name_takes_and_returns_is_public(path: str) -> None:
-    complaints = [f"{where}: {stranger}" for where, hint in annotations(path) for stranger in strangers(hint)]
+    complaints = [f"{where}: {stranger}" for where, hint in annotated(path) for stranger in strangers(hint)]
     assert not complaints, "\n".join(complaints)
 
 

@@ -11,11 +11,11 @@ settings.configure(ALLOWED_HOSTS=["*"], ROOT_URLCONF=__name__, SECRET_KEY="a ben
 
 
 def hello(request):
-    return HttpResponse("Hello, world!")
+    return HttpResponse("Hello, world!")  # pyright: ignore[reportArgumentType]
 
 
 def pid(request):
-    return HttpResponse(str(os.getpid()))
+    return HttpResponse(str(os.getpid()))  # pyright: ignore[reportArgumentType]
 
 
 urlpatterns = [path("", hello), path("pid", pid)]

@@ -25,11 +25,14 @@ class Found(AssertionError):
         self.seed = seed
 
 
+CHECKS: list[Any] = list(HealthCheck)
+
+
 def play(strategy: st.SearchStrategy[T], examine: Callable[[T], object], seed: int, examples: int = EXAMPLES) -> None:
     """One round; what `examine` raises is raised, for the smallest example that makes it do so."""
 
     @seeded(seed)
-    @settings(max_examples=examples, database=None, deadline=None, phases=PHASES, suppress_health_check=[*HealthCheck])
+    @settings(max_examples=examples, database=None, deadline=None, phases=PHASES, suppress_health_check=CHECKS)
     @given(strategy)
     def look(example: T) -> None:
         examine(example)

@@ -261,6 +261,7 @@ def test_an_error_is_told_once_and_is_the_reason_of_the_loss() -> None:
     given_back = m.Lease(token=7)
     assert lease.handle_answer(m.LeaseIs(3, "cron", 9, given_back), 102.5) == [Elsewhere("cron", "waits for its lease")]
     (write,) = lease.handle_wake(Wish.TAKE, 4, 102.6)
+    assert isinstance(write, m.WriteLease)
     assert write == m.WriteLease(4, "cron", 9, m.Lease(1, "a", 8, True))
     (won,) = lease.handle_answer(m.LeaseIs(4, "cron", 10, write.lease, is_written=True), 102.7)
     assert won == Won("cron", 10, 102.6 + LEASE)

@@ -349,7 +349,7 @@ def test_each_stranger_is_told_of(me: Me) -> None:
 
 
 def test_the_words_of_a_stranger_need_make_no_sense(me: Me) -> None:
-    data = m.pack(m.Letter(m.PROTOCOL + 1, YOU, "you", Raw(m.pack({"tomorrow's": "words"}))))
+    data = m.pack(m.Letter(m.PROTOCOL + 1, YOU, "you", Raw(m.pack({"tomorrow's": "words"}))))  # pyright: ignore[reportArgumentType]
     assert [type(each) for each in me.membership.handle_letter(data, NOW)] == [d.Tell]
 
 

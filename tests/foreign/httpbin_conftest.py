@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 from urllib.parse import quote
 
-import httpbin
+import httpbin  # pyright: ignore[reportMissingImports]  only `make foreign` installs it
 import pytest
 from werkzeug.test import Client
 
@@ -45,7 +45,7 @@ def served() -> Iterator[None]:
         connection.close()
         return [content]
 
-    httpbin.app.test_client = lambda: Client(forward, httpbin.app.response_class)
+    httpbin.app.test_client = lambda: Client(forward, httpbin.app.response_class)  # pyright: ignore[reportAttributeAccessIssue]
     yield
     app.terminate()
     app.wait(60)

@@ -23,8 +23,8 @@ if __name__ == "__main__":
     if tls in ("adhoc", "custom"):
         tls = make_ssl_devcert(os.path.abspath("made"))
     files = {"ssl_certfile": tls[0], "ssl_keyfile": tls[1]} if tls else {}
-    app = mob.start(f"werkzeug-{os.getpid()}", grace=5).base(HERE)
-    app.role(
+    served = mob.start(f"werkzeug-{os.getpid()}", grace=5).base(HERE)
+    served.role(
         "web", "./run.py:app", serve=address, serve_options={**files, "interface": "wsgi"}, env={"LIVE_APP": name}
     ).run()
 else:

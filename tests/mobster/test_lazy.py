@@ -58,7 +58,7 @@ class LikeWrapt:
         self.__module__ = function.__module__
 
     @property
-    def __class__(self) -> type[Any]:
+    def __class__(self) -> type[Any]:  # pyright: ignore[reportIncompatibleMethodOverride]
         return type(self.function)
 
     @property

@@ -46,7 +46,7 @@ def client(app: RunningApp) -> Iterator[mob.Client]:
     assert "Traceback" not in app.output
 
 
-REFUSED: dict[str, tuple[Callable[[mob.Client], Any], str]] = {
+REFUSED: dict[str, tuple[Callable[[Any], Any], str]] = {
     "scale": (lambda c: c.scale("a", HUGE), f"scale: count={HUGE} is beyond 64 bits"),
     "scale below": (lambda c: c.scale("a", -HUGE, relative=True), f"scale: count=-{HUGE} is beyond 64 bits"),
     "scale by a float": (lambda c: c.scale("a", 1.5), "scale: count=1.5 is not a whole number"),

@@ -362,6 +362,7 @@ def test_what_a_callback_raises_arrives_at_the_one_who_called_it(back: mob.Proxy
 
     with pytest.raises(KeyError) as caught:
         back.call_with(fail, 1).result(20)
+    assert isinstance(caught.value, mob.RemoteError)
     assert caught.value.type_name == "KeyError"
     assert "in fail" in str(caught.value.__cause__)
 

@@ -449,6 +449,7 @@ def test_an_exception_arrives_as_its_built_in_class_with_its_message(back: mob.P
 def test_an_exception_of_ones_own_arrives_as_what_it_derives_from(back: mob.Proxy) -> None:
     with pytest.raises(LookupError, match="nothing there") as caught:
         back.aboom().result(20)
+    assert isinstance(caught.value, mob.RemoteError)
     assert caught.value.type_name == "back.OwnError"
     assert caught.value.remote_args == ("nothing there", 42)
 
@@ -517,7 +518,7 @@ def test_a_call_nobody_waits_for_is_made(front: mob.Proxy, back: mob.Proxy) -> N
 
 def test_gather_brings_values_and_errors(back: mob.Proxy) -> None:
     async def ask() -> list[Any]:
-        return await asyncio.gather(back.add(1), back.boom(), back.aadd(2), return_exceptions=True)
+        return [*await asyncio.gather(back.add(1), back.boom(), back.aadd(2), return_exceptions=True)]
 
     one, error, two = asyncio.run(ask())
     assert (one, two) == (3, 4)
@@ -619,7 +620,7 @@ def test_an_unknown_pid_raises_at_once(client: mob.Client) -> None:
 
 def test_an_unknown_option_raises_with_the_nearest_name(back: mob.Proxy) -> None:
     with pytest.raises(TypeError, match=r"no option 'timeuot'\. Did you mean 'timeout'\?"):
-        back.options(timeuot=1)
+        back.options(timeuot=1)  # pyright: ignore[reportCallIssue]
 
 
 # -- who is who --------------------------------------------------------------------------------------------------------

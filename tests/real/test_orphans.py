@@ -10,6 +10,7 @@ import sys
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -62,7 +63,7 @@ MARK = "TEST_ORPHANS"
 class Killed:
     """An app whose processes are all known, however they have come to be."""
 
-    def __init__(self, apps: Apps, roles: str = '.role("back", "./back.py", workers=2)', **files: str) -> None:
+    def __init__(self, apps: Apps, roles: str = '.role("back", "./back.py", workers=2)', **files: Any) -> None:
         self.mark = uuid.uuid4().hex
         files = files or {"back": FAMILY}
         self.app: RunningApp = apps.start(roles, options="grace=30", env={MARK: self.mark}, **files)

@@ -9,6 +9,7 @@ import signal
 import socket
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -73,7 +74,7 @@ def ask(port: int, path: str = "/") -> bytes:
     return answer.partition(b"\r\n\r\n")[2]
 
 
-def start(apps: Apps, role: str, options: str = "grace=5", count: int | None = None, **files: str) -> RunningApp:
+def start(apps: Apps, role: str, options: str = "grace=5", count: int | None = None, **files: Any) -> RunningApp:
     app = apps.start(role, options=options, **files)
     app.wait_ready(count)
     return app

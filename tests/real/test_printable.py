@@ -8,6 +8,7 @@ import stat
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,7 +17,7 @@ from tests.running import Apps, RunningApp, wait_until
 MOB = [sys.executable, "-m", "mob"]
 EVIL = "\x1b]0;PWNED\x07\x1b]52;c;aGk=\x1b\\\x1bc\x1b[2J\x9b5A\x90x\x9c\x1b_y\x1b\\\x08\x0e\x1b]2;open"
 HARMFUL = re.compile("\x1b(?!\\[[0-9;:]*m)|[\x00-\x08\x0b\x0c\x0e-\x1a\x1c-\x1f\x7f-\x9f]")
-FILES = {
+FILES: dict[str, Any] = {
     "evil": f"""
     import asyncio, os, sys, threading, mob
     EVIL = {EVIL!r}

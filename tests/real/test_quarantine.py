@@ -49,7 +49,7 @@ def test_an_export_that_kills_is_refused(apps: Apps, export: str, threads: int) 
     app = apps.start(f'.role("back", "./back.py", workers=2, threads={threads})', back=BACK)
     client = app.wait_ready()
     back = client.require("back")
-    deaths: list[BaseException] = []
+    deaths: list[mob.Lost] = []
     workers = successors(app, client, set())
     error = ended_with(back, export)
     while isinstance(error, mob.Lost):

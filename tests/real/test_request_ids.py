@@ -65,7 +65,7 @@ DEEP = """
 HOPS = ["back", "back", "deep", "deep", "deep", "front"]
 
 
-def start(apps: Apps, more: str = "", **roles: str) -> RunningApp:
+def start(apps: Apps, more: str = "", **roles: Any) -> RunningApp:
     path = apps.directory / "front.sock"
     app = apps.start(
         f'.logs(format="json"){more}.role("deep", "./deep.py").role("back", "./back.py")'

@@ -78,7 +78,7 @@ def double(number):
     return 2 * number
 """
 
-BROKEN = {
+BROKEN: dict[str, Any] = {
     "raises": """
         def helper():
             return {}["the key that is missing"]

@@ -92,12 +92,12 @@ def test_an_app_whose_name_another_user_has_taken_runs_all_the_same(
 
 @needs_root
 def test_a_client_finds_a_restarted_app_at_its_other_address(apps: Apps, squatted: list[Squatter]) -> None:
-    roles, files = '.role("back", "./back.py")', {"back": FOO}
-    app = apps.start(roles, name="t-moved", **files)
+    roles = '.role("back", "./back.py")'
+    app = apps.start(roles, name="t-moved", back=FOO)
     client = app.wait_ready()
     app.stop()
     squatted.append(Squatter("+0/t-moved"))
-    again = apps.start(roles, name="t-moved", **files)
+    again = apps.start(roles, name="t-moved", back=FOO)
     again.wait_ready()
     assert client.require("back").foo().result(30) == "mine"
     assert client.kingpin_pid == again.process.pid

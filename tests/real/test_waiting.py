@@ -297,9 +297,9 @@ def test_what_takes_it_as_a_future(back: mob.Proxy) -> None:
         assert [await each for each in asyncio.as_completed([back.add(1)])] == [2]
         call = back.add(1)
         assert asyncio.ensure_future(call) is call
-        assert await asyncio.wrap_future(call) == 2
+        assert await asyncio.wrap_future(call) == 2  # pyright: ignore[reportArgumentType]
         with pytest.raises(TypeError, match="use tasks explicitly"):
-            await asyncio.wait([back.add(1)])
+            await asyncio.wait([back.add(1)])  # pyright: ignore[reportArgumentType]
 
     asyncio.run(ask())
 

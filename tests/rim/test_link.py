@@ -226,7 +226,7 @@ def test_who_dies_with_something_of_ours_unread_is_read_to_the_end(new_loop: Cal
     other.link.flush()
     dying.close()
     reactor.loop.call_later(5.0, reactor.loop.stop)
-    reactor.after_callback = lambda: end.closed and reactor.loop.stop()
+    reactor.after_callback = lambda: end.closed and reactor.loop.stop()  # pyright: ignore[reportAttributeAccessIssue]
     reactor.run()
     reactor.loop.close()
     reactor.close()

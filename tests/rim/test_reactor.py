@@ -192,7 +192,7 @@ def test_rounds_by_hand_leave_one_timer_behind_in_the_loop_however_many_they_are
 
 
 def test_timers_after_one_that_raises_still_run(reactor):
-    seen: list[BaseException] = []
+    seen: list[Any] = []
     reactor.on_exit = seen.append
     reactor.call_at(monotonic(), lambda: exec("raise SystemExit(3)"))
     reactor.call_at(monotonic(), reactor.loop.stop)

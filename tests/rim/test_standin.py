@@ -73,7 +73,7 @@ def test_timers_and_descriptors_are_served(reactor: Reactor) -> None:
         reactor.stand_in.begin_to_wait("both")
         os.write(writing, b"x")
         assert read.wait(PATIENCE)
-        reactor.call(lambda: reactor.call_at(0.0, rung.set))
+        reactor.call(lambda: reactor.call_at(0.0, rung.set))  # pyright: ignore[reportArgumentType]
         assert rung.wait(PATIENCE)
 
     run(reactor, plain)

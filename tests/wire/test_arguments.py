@@ -335,7 +335,7 @@ def test_bytes_that_are_no_arguments_are_garbage(function: Any, data: bytes) -> 
 # --- what people see --------------------------------------------------------------------------------------------------
 
 
-def documented(a: int, b=2) -> str:
+def documented(a: int, b=2) -> str:  # pyright: ignore[reportReturnType]
     """Says something.
 
     And more.

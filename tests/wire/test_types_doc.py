@@ -247,7 +247,7 @@ def test_each_extension_is_in_the_table(code: int) -> None:
 
 # --- made values ------------------------------------------------------------------------------------------------------
 
-ZONES = st.integers(-14 * 60, 14 * 60).map(lambda minutes: dt.timezone(dt.timedelta(minutes=minutes)))
+ZONES: Any = st.integers(-14 * 60, 14 * 60).map(lambda minutes: dt.timezone(dt.timedelta(minutes=minutes)))
 DATES: dict[type, st.SearchStrategy[Any]] = {
     dt.datetime: st.datetimes(dt.datetime(2, 1, 1), dt.datetime(9998, 1, 1), timezones=st.none() | ZONES),
     dt.date: st.dates(),

@@ -40,7 +40,7 @@ def nested(depth: int) -> list[Any]:
 
 class LyingClass:
     @property
-    def __class__(self) -> Any:
+    def __class__(self) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         raise ZeroDivisionError("no class")
 
 

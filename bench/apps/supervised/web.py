@@ -10,7 +10,7 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(b"%d" % os.getpid())
 
-    def log_message(self, *args):
+    def log_message(self, format, *args):
         pass
 
 

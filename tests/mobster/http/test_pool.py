@@ -16,7 +16,10 @@ class Work:
     """A job that calls a function."""
 
     def __init__(self, function: Callable[[], object]) -> None:
-        self.run = function
+        self._function = function
+
+    def run(self) -> None:
+        self._function()
 
 
 def ended(pool: Pool) -> None:

@@ -26,7 +26,7 @@ class Books:
         self.directory = directory / "books"
         self.directory.mkdir()
         (self.directory / "start").write_text(str(time.monotonic()))
-        self.env = {DIRECTORY: str(self.directory)}
+        self.env: dict[str, Any] = {DIRECTORY: str(self.directory)}
 
     @property
     def size(self) -> int:

@@ -166,7 +166,7 @@ def test_three_servers_are_one(runs: Runs) -> None:
     ("host", "more", "is_open"),
     [("127.0.0.1", {}, False), ("0.0.0.0", {}, True), ("10.0.0.1", {"token": "t"}, False), ("::1", {}, False)],
 )
-def test_when_it_warns(host: str, more: dict[str, str], is_open: bool, tmp_path: Path) -> None:
+def test_when_it_warns(host: str, more: dict[str, Any], is_open: bool, tmp_path: Path) -> None:
     assert command.Settings(host, 4222, tmp_path, **more).is_open is is_open
 
 

@@ -41,7 +41,8 @@ class Way:
 def nkey(kind: int) -> tuple[str, str]:
     """A seed and its public key."""
     seed = nkeys.encode_seed(os.urandom(32), kind)
-    return seed.decode(), nkeys.from_seed(bytearray(seed)).public_key.decode()
+    pair: Any = nkeys.from_seed(bytearray(seed))
+    return seed.decode(), pair.public_key.decode()
 
 
 def jwt(claims: dict[str, Any], issuer: str) -> str:
@@ -50,7 +51,7 @@ def jwt(claims: dict[str, Any], issuer: str) -> str:
     def part(data: bytes) -> str:
         return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
 
-    pair = nkeys.from_seed(bytearray(issuer.encode()))
+    pair: Any = nkeys.from_seed(bytearray(issuer.encode()))
     body = {"iat": int(time.time()), "iss": pair.public_key.decode(), **claims}
     digest = hashlib.sha256(json.dumps(body).encode()).digest()
     body["jti"] = base64.b32encode(digest).rstrip(b"=").decode()
@@ -263,7 +264,7 @@ def test_an_open_door_is_told_of(nodes: Nodes) -> None:
         (("nats://10.0.0.1",), {"nkey": "/x"}, False),
     ],
 )
-def test_when_a_door_is_open(servers: tuple[str, ...], options: dict[str, str], is_open: bool) -> None:
+def test_when_a_door_is_open(servers: tuple[str, ...], options: dict[str, Any], is_open: bool) -> None:
     assert Cluster(servers, "a", **options).is_open is is_open
 
 
