@@ -385,9 +385,9 @@ class ThreeProcessesThatLoseLastWords(ThreeProcesses):
 
 
 MANY = settings(max_examples=50, stateful_step_count=40)
-TestThreeProcesses = ThreeProcesses.TestCase
+TestThreeProcesses: Any = ThreeProcesses.TestCase
 TestThreeProcesses.settings = MANY
 TestThreeProcesses.pytestmark = [pytest.mark.timeout(600)]  # finding the shortest way to a failure takes its time
-TestThreeProcessesThatLoseLastWords = ThreeProcessesThatLoseLastWords.TestCase
+TestThreeProcessesThatLoseLastWords: Any = ThreeProcessesThatLoseLastWords.TestCase
 TestThreeProcessesThatLoseLastWords.settings = MANY
 TestThreeProcessesThatLoseLastWords.pytestmark = TestThreeProcesses.pytestmark

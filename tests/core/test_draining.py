@@ -153,7 +153,7 @@ def test_a_stage_has_what_is_left_of_the_grace_time(
     stage: Stage, left: float, is_exit_asked: bool, seconds: float
 ) -> None:
     decision = at(stage, Scene(is_exit_asked=is_exit_asked)).decide(NOW + GRACE - left)
-    assert decision == Act(stage, pytest.approx(seconds))
+    assert decision == Act(stage, pytest.approx(seconds))  # pyright: ignore[reportArgumentType]
 
 
 def test_requests_are_broken_off_so_early_that_their_application_can_end() -> None:

@@ -480,9 +480,9 @@ def test_the_table_of_the_processes() -> None:
     world.exits_with(4)
     world.now += 0.05
     assert world.supervisor.rows(world.now) == [
-        Row("back", 0, 101, "ready", pytest.approx(5.05), 0, 7, ""),
+        Row("back", 0, 101, "ready", pytest.approx(5.05), 0, 7, ""),  # pyright: ignore[reportArgumentType]
         Row("back", 1, 0, "failing", 0.0, 2, 0, "SyntaxError: invalid syntax; next try in 0.1 s"),
-        Row("front", 0, 103, "ready", pytest.approx(5.05), 0, 0, ""),
+        Row("front", 0, 103, "ready", pytest.approx(5.05), 0, 0, ""),  # pyright: ignore[reportArgumentType]
     ]
     world.stop()
     assert [row.state for row in world.supervisor.rows(world.now)] == ["ready", "empty", "draining"]
@@ -641,6 +641,6 @@ class WholeLives(RuleBasedStateMachine):
         self.a_stop_finishes_once_when_all_are_gone()
 
 
-TestWholeLives = WholeLives.TestCase
+TestWholeLives: Any = WholeLives.TestCase
 TestWholeLives.settings = settings(max_examples=50, stateful_step_count=40)
 TestWholeLives.pytestmark = [pytest.mark.timeout(600)]  # finding the shortest way to a failure takes its time

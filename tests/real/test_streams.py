@@ -307,7 +307,7 @@ def test_the_failure_of_a_stream_that_nobody_takes_is_logged(back: mob.Proxy, ca
 
 def test_a_stream_with_a_function_among_its_arguments_may_be_read_late(back: mob.Proxy) -> None:
     call = back.passed(lambda: None, 2 * WINDOW)
-    wait_until(lambda: len(call.incoming.items) == WINDOW if hasattr(call, "incoming") else False, "items have come")
+    wait_until(lambda: call.incoming is not None and len(call.incoming.items) == WINDOW, "items have come")
     assert list(call) == list(range(2 * WINDOW))
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from mob.core import decisions as d
 from mob.core.membership import BEAT, GATHER, PATIENCE, SILENCE, Membership
-from mob.core.pairing import Pair, Pairing
+from mob.core.pairing import Carry, Pair, Pairing
 from mob.core.states import PAIR, Pair as State
 from mob.plan import GATEWAY
 from mob.wire import messages as m
@@ -205,7 +205,11 @@ Patch = pytest.MonkeyPatch
 def a_link_is_given_at_once(patch: Patch) -> None:
     def try_(self: Any, pair: Pair) -> list[Any]:
         steps = once(self, pair)
-        return [more for step in steps for more in (step, *self.handle_taken(step.number))]
+        return [
+            more
+            for step in steps
+            for more in (step, *(self.handle_taken(step.number) if isinstance(step, Carry) else ()))
+        ]
 
     once = Pairing._try
     patch.setattr(Pairing, "_try", try_)

@@ -9,7 +9,7 @@ Whoever does not answer because his loop stands still can claim neither.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from mob.core.dispatch import Line
 from mob.core.lanes import LOOP, Lane
@@ -113,7 +113,7 @@ class Watch:
             first = self._firsts[line] = First(item, len(starts))
         if not caller.is_blocked:
             for made, other, worker, group in starts[first.seen :]:
-                if made > item.call.made and group == kind and worker in uids and other != caller.uid:
+                if made > cast(Any, item.call).made and group == kind and worker in uids and other != caller.uid:
                     first.overtaken += 1
         first.seen = len(starts)
         first.lines = max(first.lines, lines)

@@ -37,6 +37,7 @@ from mob.kingpin.herald import Herald
 from mob.kingpin.manager import Manager
 from mob.kingpin.measured import Measured
 from mob.kingpin.output.console import Console
+from mob.kingpin.output.followers import Followers
 from mob.kingpin.processes.fork_client import ForkClient
 from mob.kingpin.processes.launches import Launches
 from mob.kingpin.processes.ports import Ports, where
@@ -85,11 +86,15 @@ class Kingpin:
         self.supervisor: Supervisor = supervisor
         crew = supervisor.crew
         self.registry: Registry = Registry(crew, monotonic())
-        self.reactor = reactor = Reactor(uvloop.new_event_loop())
-        self.console = console = self._make_console()
-        self.followers = console.followers
-        self.connections = connections = Connections(reactor, plan.frame_limit, self)
-        self.fork_client = fork_client = self._make_fork_client()
+        reactor = Reactor(uvloop.new_event_loop())
+        self.reactor: Reactor = reactor
+        console = self._make_console()
+        self.console: Console = console
+        self.followers: Followers = console.followers
+        connections = Connections(reactor, plan.frame_limit, self)
+        self.connections: Connections = connections
+        fork_client = self._make_fork_client()
+        self.fork_client: ForkClient = fork_client
         self.shortage: Shortage = Shortage(reactor, console.say)
         self.ports: Ports = Ports(crew, plan.grace, passed_sockets())
         self.terminal: TerminalLender = TerminalLender(supervisor, console, self.carry_out)

@@ -21,6 +21,7 @@ from mob.core.routes import Routes
 from mob.core.states import Call as CallState
 from mob.errors import CallError, CallTimeout
 from mob.peer.calls.calling import Calling
+from mob.peer.calls.parking import Parking
 from mob.peer.context import Context
 from mob.peer.links.contact import Contact
 from mob.peer.links.contacts import Contacts
@@ -88,7 +89,7 @@ class Peer:
         self.encoder: Encoder = Encoder(self.context, self.references)
         self.control: Control = Control(self, control, frame_limit)
         self.calling: Calling = Calling(self)
-        self.parking = self.calling.parking
+        self.parking: Parking = self.calling.parking
         self.contacts.begin(self.control, self.parking)
         self._deadlines = Deadlines(reactor, self._time_out)
         self.serving: Serving = Serving(

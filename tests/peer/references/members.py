@@ -132,7 +132,7 @@ class Mob:
         if isinstance(message, m.Message):
             way.receiver.got.append(way.receiver.encoder.codec.decode(message.body))
         else:
-            way.receiver.references.handle(back, back, message)
+            way.receiver.references.handle(back, back, message)  # pyright: ignore[reportArgumentType]
 
     def lose(self, member: Member) -> None:
         """Have all others hear that a member has gone; what it said before arrives first."""

@@ -74,7 +74,7 @@ class Functions:
         self._others = others
         self._note = note
         self.call = call
-        self.name_of = others.name_of
+        self.name_of: Callable[[int], str] = others.name_of
         self._lock = Lock()
         self._held: dict[tuple[int, int], weakref.ref[RemoteFunction]] = {}
         self.lent: Lent = Lent()

@@ -15,7 +15,7 @@ import asyncio
 import contextlib
 from asyncio import AbstractEventLoop, CancelledError
 from collections import deque
-from collections.abc import AsyncIterator, Generator, Iterator
+from collections.abc import Generator
 from contextvars import Context, copy_context
 from math import inf
 from threading import Lock, get_ident
@@ -23,6 +23,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from mob.core.calls import DONE, SENT, TERMS, WAITING, Lifecycle
+from mob.core.states import Call as State
 from mob.errors import CallError, CallTimeout, Deadlock, MobError
 from mob.peer.results.checking import check_seconds
 from mob.peer.results.futures import Shadow, Shapes, Shown
@@ -73,6 +74,7 @@ class Call(Lifecycle, Shapes, Shown[T]):
         "traced",
     )
 
+    state: State
     contact: Callee
     request: m.Call
     """The worker that it was sent to last, and with what; from `SENT` on."""
@@ -178,10 +180,10 @@ class Call(Lifecycle, Shapes, Shown[T]):
         finally:
             del self  # as in `result`
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Stream[Any]:
         return self.stream()
 
-    def __aiter__(self) -> AsyncIterator[Any]:
+    def __aiter__(self) -> Stream[Any]:
         return self.stream()
 
     def stream(self) -> Stream[Any]:
