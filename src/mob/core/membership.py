@@ -113,10 +113,6 @@ class Membership:
     def __iter__(self) -> Iterator[Neighbour]:
         return iter(list(self.neighbours.values()))
 
-    def is_remote(self, uid: int) -> bool:
-        """Whether a member is of another node."""
-        return m.node_of(uid) != self.number
-
     # ------------------------------------------------------------------------------------------ one's own
 
     def start(self, now: float) -> list[Decision]:
@@ -142,9 +138,9 @@ class Membership:
         had_news = self._has_news
         for decision in decisions:
             match decision:
-                case Announce(member=member) if not self.is_remote(member.uid):
+                case Announce(member=member) if not self._crew.is_remote(member.uid):
                     self._changed.add(member.uid)
-                case AnnounceGone(uid=uid, why=why) if not self.is_remote(uid):
+                case AnnounceGone(uid=uid, why=why) if not self._crew.is_remote(uid):
                     self._changed.discard(uid)
                     self._gone[uid] = why
                 case AnnounceRole(role=role) if role.workers or self._places.get(role.name):
@@ -423,7 +419,7 @@ class Membership:
 
     def _everything(self, wanted: bool) -> m.Everything:
         roster = self._crew.roster
-        own = tuple(member for member in roster if not self.is_remote(member.uid))
+        own = tuple(member for member in roster if not self._crew.is_remote(member.uid))
         roles = tuple(role for role in roster.roles.values() if role.workers)
         self._places = _places(roles)
         return m.Everything(self._version, own, roles, wanted)

@@ -461,7 +461,7 @@ class Kingpin:
             case m.WantRole(role=role):
                 self.herald.catch_up(connection)
                 self.carry_out(supervisor.handle_want_role(uid, role))
-            case m.WantMember(uid=other) if self.cluster is not None and self.cluster.is_remote(other):
+            case m.WantMember(uid=other) if self.cluster is not None and supervisor.crew.is_remote(other):
                 self.cluster.introduce(uid, other)
             case m.WantMember(uid=other) if other not in supervisor.roster:
                 connection.link.post(m.MemberGone(other, "has gone"))
@@ -664,7 +664,3 @@ class Kingpin:
             if has_to_know:
                 self.herald.catch_up(connection)
             connection.link.post(message)
-
-    def role_of(self, connection: Connection) -> str:
-        """The role of the member at the other end; nothing if it is a client."""
-        return self.supervisor.crew.role_of(connection.uid)

@@ -280,6 +280,6 @@ def test_the_next_program_goes_on(met: Room) -> None:
 def test_it_says_what_it_is(met: Room) -> None:
     assert repr(met.cluster).startswith("<Cluster <Membership of 'here', 1 other nodes>, <Gateways 1, ")
     assert repr(met.cluster._links) == "<Links, 0 ends held>"
-    assert met.cluster.is_remote(FAR)
-    assert not met.cluster.is_remote(BACK)
+    assert met.supervisor.crew.is_remote(FAR)
+    assert not met.supervisor.crew.is_remote(BACK)
     assert any(isinstance(each, d.WakeAt) for each in met.cluster.handle_wake(monotonic() + 1.0))

@@ -68,10 +68,6 @@ class Cluster:
         """Take part in the cluster from now on."""
         self._around.carry_out(self.membership.start(monotonic()))
 
-    def is_remote(self, uid: int) -> bool:
-        """Return whether a member (or a Kingpin) is on another machine."""
-        return self.membership.is_remote(uid)
-
     # --------------------------------------------------------------------------------------------- handed over
 
     def state(self) -> ClusterState:
