@@ -14,7 +14,7 @@ from mob.kingpin.connections import Connection
 from mob.kingpin.measured import Measured
 from mob.kingpin.output.lines import Origin, OutputChunk
 from mob.kingpin.processes.post_mortems import PostMortems
-from mob.kingpin.processes.stacks import Stacks
+from mob.kingpin.processes.stacks import StackRequests
 from mob.kingpin.requests import RequestHandler, refuse
 from mob.kingpin.shortage import Shortage
 from mob.rim import crashes
@@ -57,7 +57,7 @@ class Counter:
         self.done = Asked()
         registry = Registry(office.crew, 0.0)
         self.measured = Measured(APP, registry, room.connections, office.console, Shortage(room.reactor, print))
-        stacks = Stacks(
+        stacks = StackRequests(
             room.reactor, office.crew, room.connections, office.console, office.fork_client, self.done.carry_out
         )
         self.handler = RequestHandler(

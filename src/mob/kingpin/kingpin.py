@@ -42,14 +42,14 @@ from mob.kingpin.processes.fork_client import ForkClient
 from mob.kingpin.processes.launches import Launches
 from mob.kingpin.processes.ports import Ports, where
 from mob.kingpin.processes.post_mortems import PostMortems
-from mob.kingpin.processes.stacks import Stacks
+from mob.kingpin.processes.stacks import StackRequests
 from mob.kingpin.processes.terminal import TerminalLender
 from mob.kingpin.requests import RequestHandler, refuse
 from mob.kingpin.shortage import ALL, Shortage
 from mob.kingpin.signals import Signals
 from mob.kingpin.upgrade import upgrade
 from mob.kingpin.upgrade.handover_state import HandoverState
-from mob.kingpin.upgrade.upgrade import Program, Upgrade
+from mob.kingpin.upgrade.upgrade import Program, UpgradeAttempt
 from mob.kingpin.watchdog import Watchdog
 from mob.plan import Plan
 from mob.rim import openfiles, places, processes
@@ -105,7 +105,7 @@ class Kingpin:
         self.herald: Herald = Herald(reactor, connections, crew)
         self.launches: Launches = Launches(plan, self.directory, connections, console, board, fork_client)
         self.post_mortems: PostMortems = PostMortems(plan.name, crew, board, self._say_on_loop)
-        self.stacks: Stacks = Stacks(reactor, crew, connections, console, fork_client, self.carry_out)
+        self.stacks: StackRequests = StackRequests(reactor, crew, connections, console, fork_client, self.carry_out)
         self.measured: Measured = Measured(plan.name, self.registry, connections, console, self.shortage)
         self.requests: RequestHandler = RequestHandler(
             supervisor, self.measured, self.followers, self.post_mortems, self.stacks, self
@@ -113,7 +113,7 @@ class Kingpin:
         self.cluster: Cluster | None = None
         """The other machines, if there are any."""
         self.status: int = 0
-        self._upgrade: Upgrade | None = None
+        self._upgrade: UpgradeAttempt | None = None
         self._wakes: set[float] = set()
         self._forced = False
 
@@ -299,7 +299,7 @@ class Kingpin:
         self.console.say("upgrading the Kingpin.")
         try:
             program = Program(self.plan.name, self.command, self.directory)
-            self._upgrade = Upgrade(program, self.reactor, self, ticket)
+            self._upgrade = UpgradeAttempt(program, self.reactor, self, ticket)
             self.fork_client.guard(self._upgrade.rehearsal_pid)
         except Exception as error:  # noqa: BLE001  whatever it is, the app goes on as it is
             self.end_upgrade(ticket, f"it could not be rehearsed: {error}.")

@@ -19,7 +19,7 @@ from mob.kingpin.connections import Connection
 from mob.kingpin.measured import Measured
 from mob.kingpin.output.followers import Followers
 from mob.kingpin.processes.post_mortems import PostMortems
-from mob.kingpin.processes.stacks import Stacks
+from mob.kingpin.processes.stacks import StackRequests
 from mob.wire import messages as m
 
 
@@ -40,7 +40,7 @@ class RequestHandler:
         measured: Measured,
         followers: Followers,
         post_mortems: PostMortems,
-        stacks: Stacks,
+        stacks: StackRequests,
         doer: Doer,
     ) -> None:
         self._supervisor = supervisor

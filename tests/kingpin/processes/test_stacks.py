@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from mob.core.decisions import Answer
-from mob.kingpin.processes.stacks import Stacks
+from mob.kingpin.processes.stacks import StackRequests
 from mob.wire import messages as m
 from mob.wire.frames import FrameDecoder
 from tests.kingpin.members import LIMIT
@@ -15,9 +15,11 @@ from tests.kingpin.offices import Office
 
 
 @pytest.fixture
-def stacks(office: Office) -> Stacks:
+def stacks(office: Office) -> StackRequests:
     room = office.room
-    return Stacks(room.reactor, office.crew, room.connections, office.console, office.fork_client, room.kept.carry_out)
+    return StackRequests(
+        room.reactor, office.crew, room.connections, office.console, office.fork_client, room.kept.carry_out
+    )
 
 
 def asked(office: Office) -> int:
@@ -32,7 +34,7 @@ def asked(office: Office) -> int:
     return sum(isinstance(each, m.Inspect) for each in found)
 
 
-def test_all_who_ask_get_the_one_answer(stacks: Stacks, office: Office) -> None:
+def test_all_who_ask_get_the_one_answer(stacks: StackRequests, office: Office) -> None:
     for number in (4, 5):
         stacks.ask(office.uid, (9, number))
     assert asked(office) == 1
@@ -44,20 +46,20 @@ def test_all_who_ask_get_the_one_answer(stacks: Stacks, office: Office) -> None:
     assert asked(office) == 1
 
 
-def test_one_that_ends_meanwhile(stacks: Stacks, office: Office) -> None:
+def test_one_that_ends_meanwhile(stacks: StackRequests, office: Office) -> None:
     stacks.ask(office.uid, (9, 4))
     stacks.handle_exited(office.uid)
     assert office.room.kept.decisions == [Answer((9, 4), error="it has ended before it could say where it stands.")]
 
 
-def test_of_one_that_is_not_there(stacks: Stacks, office: Office) -> None:
+def test_of_one_that_is_not_there(stacks: StackRequests, office: Office) -> None:
     office.room.client(50)
     for uid in (50, 99):
         stacks.ask(uid, (9, 4))
     assert office.room.kept.decisions == [Answer((9, 4), error="there is no such mobster any more.")] * 2
 
 
-def test_one_that_is_to_be_killed_is_asked_and_nobody_is_answered(stacks: Stacks, office: Office) -> None:
+def test_one_that_is_to_be_killed_is_asked_and_nobody_is_answered(stacks: StackRequests, office: Office) -> None:
     stacks.inspect(office.uid)
     assert asked(office) == 1
     stacks.handle_inspection(office.uid, "in foo, line 3")

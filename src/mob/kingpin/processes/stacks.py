@@ -25,7 +25,7 @@ FIRST = ("Thread 0x", "Current thread 0x")
 """How what faulthandler writes begins."""
 
 
-class Stacks:
+class StackRequests:
     """The questions that are not answered yet."""
 
     def __init__(
@@ -46,7 +46,7 @@ class Stacks:
         self._asked: dict[int, list[d.Ticket]] = {}  # who wants to know where a mobster is blocked, by its uid
 
     def __repr__(self) -> str:
-        return f"<Stacks wanted of {len(self._asked)} mobsters>"
+        return f"<StackRequests to {len(self._asked)} mobsters>"
 
     def ask(self, uid: int, ticket: d.Ticket) -> None:
         """Find out where a mobster is blocked that is not to die, and answer."""

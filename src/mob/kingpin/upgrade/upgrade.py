@@ -101,7 +101,7 @@ class Predecessor(Protocol):
         ...
 
 
-class Upgrade:
+class UpgradeAttempt:
     """An upgrade that was asked for, from the rehearsal to the end of this program. `OSError` if it cannot begin."""
 
     def __init__(self, program: Program, reactor: Reactor, predecessor: Predecessor, ticket: Ticket) -> None:
@@ -128,7 +128,7 @@ class Upgrade:
         reactor.loop.call_later(REHEARSAL, self.end_rehearsal)
 
     def __repr__(self) -> str:
-        return f"<Upgrade, rehearsed by pid {self._rehearsal.pid}>"
+        return f"<UpgradeAttempt, rehearsed by pid {self._rehearsal.pid}>"
 
     @property
     def rehearsal_pid(self) -> int:
