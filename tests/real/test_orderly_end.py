@@ -28,6 +28,42 @@ def test_a_pool_of_a_module_ends_with_its_worker(apps: Apps, kind: str) -> None:
     app.wait_gone()
 
 
+@pytest.mark.parametrize("first", ["def", "async def"])
+def test_whatever_a_stop_handler_raises_the_end_goes_on(apps: Apps, first: str) -> None:
+    """An exit, or the cancellation of a task that it awaits."""
+    role = f"""
+        import asyncio, sys
+        import mob
+
+        @mob.on("ready")
+        async def begin():
+            global consumer
+            consumer = asyncio.create_task(asyncio.sleep(1_000_000))
+
+        @mob.on("stop")
+        {first} leave():
+            sys.exit(3)
+
+        @mob.on("stop")
+        async def end():
+            consumer.cancel()
+            await consumer
+
+        @mob.on("stop")
+        def last():
+            print("the last one ran")
+        """
+    app = apps.start('.role("back", "./back.py")', options="grace=3600", back=role)
+    client = app.wait_ready()
+    client.restart("back")
+    app.wait_for("stopped as requested; its successor starts")
+    app.wait_for("a handler of 'stop' let a cancellation through, and has ended: <function end")
+    app.wait_for("the last one ran")
+    assert app.stop() == 0
+    assert not killed(app)
+    assert "Traceback" not in app.output
+
+
 def test_a_thread_is_waited_for_and_then_atexit_runs(apps: Apps) -> None:
     role = """
         import atexit, threading, time

@@ -398,3 +398,17 @@ def test_a_server_on_port_0_is_shared_by_all_workers(apps: Apps, how: str) -> No
     app.wait_ready(2)
     first, second = everywhere(app, "which")
     assert first == second != 0
+
+
+def test_a_start_handler_that_lets_a_cancellation_through_has_failed(apps: Apps) -> None:
+    role = """
+        import asyncio, mob
+
+        @mob.on("start")
+        async def begin():
+            task = asyncio.create_task(asyncio.sleep(1_000_000))
+            task.cancel()
+            await task
+        """
+    app = apps.start('.role("back", "./back.py")', back=role)
+    app.wait_for("RuntimeError: a handler of 'start' let a cancellation through: <function begin")

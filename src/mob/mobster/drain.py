@@ -95,7 +95,10 @@ class Drain:
                 case Wait(until):
                     await self._context.reactor.change(None if math.isinf(until) else until)
                 case Act(stage, seconds):
-                    await self._carry_out(stage, seconds, draining)
+                    try:
+                        await self._carry_out(stage, seconds, draining)
+                    except Exception:
+                        self._context.log.exception("%r has failed at its end; it goes on with the next stage", stage)
                 case _:
                     return
 
@@ -117,8 +120,8 @@ class Drain:
             case Stage.STANDING:
                 await self._handlers.end_standing(seconds)
             case Stage.STOP:
-                await self._handlers.run_stop(seconds)
-                self.exit = self._exits.asked
+                asked = await self._handlers.run_stop(seconds)
+                self.exit = self._exits.asked or asked
             case Stage.TASKS:
                 self._serving.cancel_all()
                 await ending.end_tasks(seconds, log, self._serving.cancelling)

@@ -202,12 +202,18 @@ class Handlers:
         for handler in self.of("start"):
             value = self.call(handler)
             if inspect.isawaitable(value):
-                await value
+                try:
+                    await value
+                except asyncio.CancelledError as error:
+                    if (task := asyncio.current_task()) is None or task.cancelling():  # the process ends
+                        raise
+                    raise RuntimeError(f"a handler of 'start' let a cancellation through: {handler!r}") from error
             self._end_child()
 
-    async def run_stop(self, seconds: float) -> None:
-        """Run the handlers of `stop`, one after the other, so long at most, and longer only while plain ones last."""
-        until = monotonic() + seconds
+    async def run_stop(self, seconds: float) -> BaseException | None:
+        """Run the handlers of `stop`, one after the other, so long at most, and longer only while plain ones last.
+        Return the first exit that one has asked for. Whatever one raises, the others run."""
+        until, asked = monotonic() + seconds, None
         for handler in self.of("stop"):
             try:
                 value = self.call(handler)
@@ -218,12 +224,18 @@ class Handlers:
                 self._end_child()
                 self.report("stop", error)
                 self._context.log.exception("a handler of 'stop' raised")
+            except (SystemExit, KeyboardInterrupt) as exit_:
+                self._end_child()
+                asked = asked or exit_
+        return asked
 
     async def _end_stop(self, handler: object, value: Awaitable[object], seconds: float) -> None:
         """Wait for an `async def` handler of `stop` so long at most, and not for its cancellation."""
         task = asyncio.ensure_future(value)
         await asyncio.wait({task}, timeout=seconds)
-        if task.done():
+        if task.cancelled():
+            self._context.log.warning("a handler of 'stop' let a cancellation through, and has ended: %r", handler)
+        elif task.done():
             task.result()
         else:
             task.cancel()
