@@ -24,7 +24,7 @@ test: $(VENV)/.installed-test ## run all tests; ARGS="-k floors" picks some
 foreign: $(VENV)/.installed-foreign ## run Werkzeug's, Django's and httpbin's own tests against mob; ARGS="django" picks one
 	$(BIN)/python -m tests.foreign $(ARGS)
 
-simulate: $(VENV)/.installed-test ## a million events of seeded faults on a fake clock; ARGS="--seed 7" replays
+simulate: $(VENV)/.installed-test ## ten million events of seeded faults on a fake clock; ARGS="--seed 7" replays
 	$(BIN)/python -m tests.simulation $(ARGS)
 
 SECONDS = 60

@@ -1,18 +1,19 @@
 """`python -m tests.simulation`: so many events, episode after episode, each with a seed of its own.
 
 At the first violation its seed, the event, what happened last and the invariant are shown, and the exit status is 1;
-`--seed` with the seed that was shown runs that very episode first.
+`--seed` with the seed that was shown runs that very episode first. Episodes are spread over all processors.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from random import SystemRandom
 from time import perf_counter
 
 from tests.simulation.clock import Violation
-from tests.simulation.runs import EPISODE, run
+from tests.simulation.runs import EPISODE, run_beside
 from tests.simulation.turmoil import play
 
 FOR_MACHINES = 20_000
@@ -22,14 +23,16 @@ FOR_MACHINES = 20_000
 def main() -> int:
     """The command line; the exit status."""
     parser = argparse.ArgumentParser("python -m tests.simulation", description=__doc__)
-    parser.add_argument("--events", type=int, default=1_000_000, help="how many events (1,000,000)")
+    parser.add_argument("--events", type=int, default=10_000_000, help="how many events (10,000,000)")
     parser.add_argument("--seed", type=int, default=None, help="the seed of the first episode (a random one)")
     parser.add_argument("--episode", type=int, default=EPISODE, help=f"events of one episode under fire ({EPISODE:,})")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes at most (one per processor)")
     options = parser.parse_args()
+    jobs = max(1, min(options.jobs, options.events // options.episode))
     seed = SystemRandom().randrange(1_000_000) if options.seed is None else options.seed
     print(f"seed {seed}: {options.events:,} events")
     begun = perf_counter()
-    result = run(seed, options.events, options.episode)
+    result = run_beside(seed, options.events, options.episode, jobs)
     if result.failure:
         print(result.failure, file=sys.stderr)
         return 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import traceback
 from collections import Counter
+from multiprocessing import Pool
 
 from tests.simulation.episode import Episode
 
@@ -29,12 +30,21 @@ class Result:
             f"{self.deaths:,} deaths"
         )
 
+    def add(self, other: Result) -> None:
+        """Another run has come to that."""
+        self.events += other.events
+        self.episodes += other.episodes
+        self.calls += other.calls
+        self.deaths += other.deaths
+        self.outcomes.update(other.outcomes)
+        self.failure = self.failure or other.failure
 
-def run(seed: int, events: int, length: int = EPISODE) -> Result:
-    """Runs episodes with the seeds `seed`, `seed + 1`, ... until there were so many events, or one fails."""
+
+def run(seed: int, events: int, length: int = EPISODE, step: int = 1) -> Result:
+    """Runs episodes with the seeds `seed`, `seed + step`, ... until there were so many events, or one fails."""
     result = Result()
     while result.events < events:
-        episode = Episode(seed + result.episodes, min(length, events))
+        episode = Episode(seed + step * result.episodes, min(length, events))
         try:
             episode.run()
         except Exception as error:  # noqa: BLE001  also an error of the core is a failure with a seed
@@ -46,6 +56,24 @@ def run(seed: int, events: int, length: int = EPISODE) -> Result:
         result.deaths += sum(mobster.status == -9 for mobster in episode.kingpin.mobsters.values())
         result.outcomes.update(episode.kingpin.ledger.outcomes)
     return result
+
+
+def run_beside(seed: int, events: int, length: int, jobs: int) -> Result:
+    """As `run`, in so many processes, each with every so-many-th seed; it ends with the first failure."""
+    if jobs == 1:
+        return run(seed, events, length)
+    result = Result()
+    with Pool(jobs) as pool:
+        parts = [(seed + number, events // jobs, length, jobs) for number in range(jobs)]
+        for part in pool.imap_unordered(_run_part, parts):
+            result.add(part)
+            if result.failure:
+                break
+    return result
+
+
+def _run_part(part: tuple[int, int, int, int]) -> Result:
+    return run(*part)
 
 
 def report(episode: Episode, error: Exception) -> str:

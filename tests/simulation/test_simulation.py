@@ -26,7 +26,7 @@ from mob.wire.messages import Member
 from tests.simulation import peer
 from tests.simulation.clock import Clock
 from tests.simulation.mobster import Mobster
-from tests.simulation.runs import Result, run
+from tests.simulation.runs import Result, run, run_beside
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 Patch = Callable[[pytest.MonkeyPatch], None]
@@ -55,6 +55,12 @@ def play(seed: int, hash_seed: str) -> str:
 
 def test_a_seed_says_everything() -> None:
     assert play(3, "1") == play(3, "2") != play(4, "1")
+
+
+def test_episodes_are_the_same_in_processes_of_their_own() -> None:
+    beside, one, other = run_beside(3, 8_000, 2_000, 2), run(3, 4_000, 2_000, 2), run(4, 4_000, 2_000, 2)
+    one.add(other)
+    assert (beside.failure, beside.events, beside.outcomes) == ("", one.events, one.outcomes)
 
 
 # --- rules that are broken on purpose ---------------------------------------------------------------------------------
