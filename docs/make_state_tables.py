@@ -1,7 +1,7 @@
-"""Makes the state tables of docs/design.md from `mob.core.states`, so that they cannot lie.
+"""Makes the state tables of docs/internals.md from `mob.core.states`, so that they cannot lie.
 
 python docs/make_state_tables.py            # prints them
-python docs/make_state_tables.py --write    # puts them into docs/design.md, between the two markers
+python docs/make_state_tables.py --write    # puts them into docs/internals.md, between the two markers
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 
 from mob.core import states
 
-DESIGN = Path(__file__).with_name("design.md")
+DESIGN = Path(__file__).with_name("internals.md")
 BEGIN = "<!-- state tables: made by docs/make_state_tables.py --write -->\n"
 END = "<!-- end of the state tables -->\n"
 
