@@ -69,7 +69,6 @@ OWED = frozenset(
         ("mob.peer.calls.durable", "mob.peer.peer"),
         ("mob.peer.calls.mapping", "mob.peer.peer"),
         ("mob.peer.calls.proxy", "mob.peer.peer"),
-        ("mob.peer.links.control", "mob.peer.peer"),
     }
 )
 """Arrows for types that still point up: (importing module, imported module). None may be added."""

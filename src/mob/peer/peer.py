@@ -187,6 +187,14 @@ class Peer:
         """Runs the handlers of an event."""
         self.handlers.fire(event, *args)
 
+    def see(self, member: m.Member) -> None:
+        """A member may have the token of a lease."""
+        self.fencing.see(member)
+
+    def handle_quarantined(self, exports: dict[str, int]) -> None:
+        """These exports of the own role are in quarantine: each is run by the worker of that uid alone."""
+        self.serving.quarantined = exports
+
     def put_in_front(self, accept: Accept) -> Accept:
         """Has calls and messages go through there first; what comes behind it."""
         behind, self._accept = self._accept, accept

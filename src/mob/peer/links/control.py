@@ -7,29 +7,78 @@ import itertools
 import os
 import socket
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from mob.core.roster import Roster
 from mob.errors import AddressHeld, AppNotRunning, Unavailable
 from mob.peer.links.changes import Changes
+from mob.peer.links.contacts import Contacts
 from mob.peer.results.call import Call
 from mob.peer.results.checking import checked
+from mob.peer.results.maker import Kept, Line, Maker
 from mob.rim.board import Board
 from mob.rim.link import Link
 from mob.wire import messages as m
-
-if TYPE_CHECKING:
-    from mob.peer.peer import Peer
 
 ROSTER = (m.Welcome, m.MemberIs, m.MemberGone, m.RoleIs, m.NodeIs, m.NodeGone, m.Cut)
 """Messages that change the roster."""
 MEMBERS = (m.MemberIs, m.MemberGone)
 
 
+class Waiting(Line, Protocol):
+    """Where calls wait for workers, as far as the Kingpin's word concerns them."""
+
+    def handle_resized(self) -> None:
+        """There are other places."""
+        ...
+
+    def handle_over(self, role: str) -> None:
+        """No worker of a role will come any more."""
+        ...
+
+    def fail_all(self, error: Callable[[str], Unavailable]) -> None:
+        """Nothing will become ready any more."""
+        ...
+
+
+class Owned(Kept, Protocol):
+    """What is kept for others, and what others keep for this process."""
+
+    def owner_gone(self, uid: int) -> None:
+        """A member is gone."""
+        ...
+
+
+class Process(Maker, Protocol):
+    """The process that is told all this."""
+
+    @property
+    def contacts(self) -> Contacts: ...
+    @property
+    def parking(self) -> Waiting: ...
+    @property
+    def references(self) -> Owned: ...
+    def handle_meet(self, uid: int, sock: socket.socket) -> None:
+        """A link to a member is there."""
+        ...
+
+    def handle_quarantined(self, exports: dict[str, int]) -> None:
+        """These exports of the own role are in quarantine."""
+        ...
+
+    def see(self, member: m.Member) -> None:
+        """A member may have the token of a lease."""
+        ...
+
+    def fire(self, event: str, *args: Any) -> None:
+        """Run the handlers of an event."""
+        ...
+
+
 class Control:
     """This end of the control link."""
 
-    def __init__(self, peer: Peer, sock: socket.socket, limit: int) -> None:
+    def __init__(self, peer: Process, sock: socket.socket, limit: int) -> None:
         self._peer = peer
         self._context = peer.context
         self._limit = limit
@@ -197,7 +246,7 @@ class Control:
                     self._handle_role(role)
                 peer.contacts.put(members)
                 for member in members:
-                    peer.fencing.see(member)
+                    peer.see(member)
                 self.welcomed = True
             case m.RoleIs(role=role):
                 peer.context.roster.put_role(role)
@@ -303,7 +352,7 @@ class Control:
     def _handle_role(self, role: m.RoleInfo) -> None:
         peer = self._peer
         if role.name == peer.context.role:
-            peer.serving.quarantined = dict(role.quarantined)
+            peer.handle_quarantined(dict(role.quarantined))
         peer.contacts.routes.learn(role)
         peer.parking.handle_resized()
         if peer.context.roster.is_over(role.name):
@@ -316,7 +365,7 @@ class Control:
         peer.contacts.put(members)
         for member in members:
             if member.token:
-                peer.fencing.see(member)
+                peer.see(member)
 
     def _handle_gone(self, gone: list[tuple[int, str]]) -> None:
         peer = self._peer
