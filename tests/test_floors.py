@@ -62,16 +62,6 @@ FLOORS = {
     "__main__": 20,
 }
 """How high each room is, or a module that is a room of its own: the longest name that fits counts."""
-OWED = frozenset(
-    {
-        ("mob.peer.calls.batches", "mob.peer.peer"),
-        ("mob.peer.calls.calling", "mob.peer.peer"),
-        ("mob.peer.calls.durable", "mob.peer.peer"),
-        ("mob.peer.calls.mapping", "mob.peer.peer"),
-        ("mob.peer.calls.proxy", "mob.peer.peer"),
-    }
-)
-"""Arrows for types that still point up: (importing module, imported module). None may be added."""
 PURE = ("wire", "core")
 IMPURE_MODULES = frozenset(
     {"asyncio", "os", "random", "select", "signal", "socket", "subprocess", "threading", "time", "uvloop"}
@@ -131,8 +121,6 @@ def _upwards(imports: list[Import]) -> Iterator[str]:
         here, there = _floor(found.importer), _floor(found.imported)
         if here is None or there is None:
             continue  # `_without_floor` says so, or there is no such module
-        if found.for_types_only and (found.importer, found.imported) in OWED:
-            continue
         if there > here:
             rule = "a file imports lower floors only"
         elif there == here and not _are_mates(found.importer, found.imported):

@@ -28,8 +28,8 @@ from mob.wire.chunks import failure_of, raw_answer
 from mob.wire.messages import ExportInfo
 
 if TYPE_CHECKING:
+    from mob.peer.calls.outgoing import Outgoing
     from mob.peer.calls.proxy import RemoteExport
-    from mob.peer.peer import Peer
     from mob.wire.messages import RoleInfo
 
 ALONE = 16 * 1024
@@ -101,7 +101,7 @@ class Run:
 
     def __init__(
         self,
-        peer: Peer,
+        peer: Outgoing,
         export: RemoteExport,
         chunked: RemoteExport,
         pace: Pace,

@@ -30,9 +30,9 @@ from mob.wire import messages as m
 from mob.wire.references import AnyReference, Passage
 
 if TYPE_CHECKING:
+    from mob.peer.calls.outgoing import Outgoing
     from mob.peer.calls.proxy import RemoteExport
     from mob.peer.links.contact import Body, Contact
-    from mob.peer.peer import Peer
 
 ATTEMPTS = 3
 """How often a call that could not be made is ended if that raises."""
@@ -43,7 +43,7 @@ OUTSTANDING_LIMIT = 100_000
 class Calling:
     """The outgoing half of a process."""
 
-    def __init__(self, peer: Peer) -> None:
+    def __init__(self, peer: Outgoing) -> None:
         self._peer = peer
         self._context = peer.context
         self._contacts = peer.contacts

@@ -20,7 +20,7 @@ from mob.wire import messages as m
 from mob.wire.references import Reference
 
 if TYPE_CHECKING:
-    from mob.peer.peer import Peer
+    from mob.peer.calls.outgoing import Outgoing
     from mob.wire.references import Passage
 
 PATIENCE = 30.0
@@ -31,7 +31,7 @@ STORE = "store"
 """The export of gateways that does it."""
 
 
-def store(peer: Peer, role: str, obj: Any) -> Call[None]:
+def store(peer: Outgoing, role: str, obj: Any) -> Call[None]:
     """Has a message to any one of the role stored; the call is done when it has been."""
     if not peer.context.roster.nodes:
         raise Unavailable(
@@ -50,7 +50,7 @@ def store(peer: Peer, role: str, obj: Any) -> Call[None]:
 class _Storing:
     """A message on its way into the stream. If a gateway dies over it another is asked: the key has it stored once."""
 
-    def __init__(self, peer: Peer, role: str, body: bytes) -> None:
+    def __init__(self, peer: Outgoing, role: str, body: bytes) -> None:
         self._peer = peer
         self._context = peer.context
         self._args = (role, body, f"{peer.context.uid}-{next(peer.context.call_numbers)}")
@@ -101,7 +101,7 @@ class _Storing:
             self._attempt()
 
 
-def _whole(peer: Peer, body: Raw, passage: Passage) -> Raw:
+def _whole(peer: Outgoing, body: Raw, passage: Passage) -> Raw:
     """The body with its large buffers in it; `BadMessage` if there is something in it that ends with this process."""
     if any(isinstance(reference, Reference) for reference, _ in passage):
         raise BadMessage("a durable message cannot have functions or iterators in it: it may outlive their process.")

@@ -20,8 +20,8 @@ from mob.peer.results import readers
 from mob.peer.results.call import deadlock_of
 
 if TYPE_CHECKING:
+    from mob.peer.calls.outgoing import Outgoing
     from mob.peer.calls.proxy import RemoteExport
-    from mob.peer.peer import Peer
 
 T = TypeVar("T")
 Row = tuple[Any, ...]
@@ -41,7 +41,7 @@ class Map(Generic[T]):
 
     def __init__(
         self,
-        peer: Peer,
+        peer: Outgoing,
         export: RemoteExport,
         chunked: RemoteExport,
         iterables: Sequence[Any],

@@ -24,8 +24,8 @@ from mob.wire.messages import MAP, ExportInfo
 
 if TYPE_CHECKING:
     from mob.core.dispatch import Route
+    from mob.peer.calls.outgoing import Outgoing
     from mob.peer.links.contact import Contact
-    from mob.peer.peer import Peer
 
 
 class Proxy:
@@ -39,7 +39,9 @@ class Proxy:
     >>> await back.foo(1, x=2)              # doctest: +SKIP
     """
 
-    def __init__(self, peer: Peer, role: str, options: Options = DEFAULTS, interface: Interface | None = None) -> None:
+    def __init__(
+        self, peer: Outgoing, role: str, options: Options = DEFAULTS, interface: Interface | None = None
+    ) -> None:
         self._mob_peer = peer
         self._mob_interface = interface
         self._mob_role = role
@@ -87,7 +89,9 @@ class RemoteExport:
 
     __slots__ = ("_call", "_peer", "label", "mark", "name", "new_call", "options", "role", "route")
 
-    def __init__(self, peer: Peer, role: str, name: str, options: Options, interface: Interface | None = None) -> None:
+    def __init__(
+        self, peer: Outgoing, role: str, name: str, options: Options, interface: Interface | None = None
+    ) -> None:
         self._peer = peer
         self._call = peer.calling.call
         self.role: str = role
@@ -159,7 +163,7 @@ class Target:
     >>> mob.pid(4242).call.stats().result()     # doctest: +SKIP
     """
 
-    def __init__(self, peer: Peer, role: str, kind: str, pid: int | str = 0) -> None:
+    def __init__(self, peer: Outgoing, role: str, kind: str, pid: int | str = 0) -> None:
         self._peer = peer
         self._role = role
         self._kind = kind
@@ -238,7 +242,7 @@ class _Broadcast:
     """A call on every ready worker of a role, gathered into one. While none is ready it waits for the first one, as a
     call of any worker does."""
 
-    def __init__(self, peer: Peer, role: str, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def __init__(self, peer: Outgoing, role: str, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self._peer = peer
         self._role = role
         self._label = f"{role}.{name}"
@@ -323,6 +327,6 @@ def unknown_export(role: str, name: str, exports: Iterable[str], interface: Inte
     return UnknownExport(f"{role!r} exports no function {name!r}{declared}. {nearest(name, exports)}")
 
 
-def _exports_of(peer: Peer, role: str) -> dict[str, ExportInfo] | None:
+def _exports_of(peer: Outgoing, role: str) -> dict[str, ExportInfo] | None:
     info = peer.context.roster.roles.get(role)
     return None if info is None or info.exports is None else {export.name: export for export in info.exports}
