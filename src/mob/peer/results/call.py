@@ -329,9 +329,13 @@ class Call(Lifecycle, Shapes, Shown[T]):
             reactor = self._peer.context.reactor
             if get_ident() == reactor.thread and not reactor.is_away:
                 return reactor.loop
-            loop = asyncio._get_running_loop()
+            return self._running_loop()
         except BaseException:  # noqa: BLE001  a task that asks is never run again if this raises
-            loop = asyncio._get_running_loop()
+            pass
+        return self._running_loop()
+
+    def _running_loop(self) -> AbstractEventLoop:
+        loop = asyncio._get_running_loop()
         if loop is None:
             raise RuntimeError(
                 f"{self.label}: no event loop runs in this thread that could wait for the call. In sync code its value "
