@@ -60,8 +60,8 @@ class Lent:
         number = self._by_key.get(key)
         if number is None:
             self._last = number = self._last + 1
-            self._by_key[key] = number
             self._entries[number] = _Entry(function, key)
+            self._by_key[key] = number  # last: an exception before it leaves no number without its entry
         self._entries[number].pins += 1
         return number
 
@@ -116,8 +116,8 @@ class Lent:
         if entry.pins <= 0 and all(count <= 0 for count in entry.holders.values()):
             for holder in list(entry.holders):
                 self._forget(number, entry, holder)
+            self._by_key.pop(entry.key, None)
             del self._entries[number]
-            del self._by_key[entry.key]
 
 
 def _key(function: Function) -> Hashable:
