@@ -8,10 +8,23 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.patience import FACTOR, patient
 from tests.running import Apps, apps_in
 
 settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("busy")  # how long an example takes says something of the machine, and nothing of mob
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Stretch the time that each test may take; `--timeout` on the command line is taken as it is."""
+    if FACTOR == 1:
+        return
+    for item in items:
+        marker = item.get_closest_marker("timeout")
+        if marker is not None:
+            item.add_marker(pytest.mark.timeout(patient(marker.args[0])), append=False)
+        elif config.getoption("timeout") is None:
+            item.add_marker(pytest.mark.timeout(patient(float(config.getini("timeout")))))
 
 
 @pytest.fixture

@@ -25,7 +25,8 @@ from typing import Any, TextIO, TypeVar
 import psutil
 
 import mob
-from mob.testing.lines import PATIENCE, Lines
+from mob.testing.lines import Lines
+from tests.patience import PATIENCE
 
 T = TypeVar("T")
 

@@ -23,10 +23,11 @@ from mob.rim.addresses import address_of
 from mob.wire import messages as m
 from mob.wire.frames import FrameDecoder, frame
 from tests.attack.inputs import streams
+from tests.patience import patient
 from tests.running import Apps, RunningApp, wait_until
 
 HELLO = frame(m.encode([m.Hello(m.PROTOCOL, os.getpid())]))
-PATIENCE = 30.0
+PATIENCE = patient(30.0)
 GROWTH = 100 * 1024 * 1024
 """Bytes that a process may have taken after an attack more than before it."""
 BACK = "def double(n: int) -> int:\n    return 2 * n\n\n\nasync def wait(n: int) -> int:\n    return n\n"

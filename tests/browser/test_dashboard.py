@@ -25,6 +25,7 @@ from mob.dashboard.guard import Guard
 from mob.dashboard.routes import Site
 from tests.chromium import PHONE, Pages, launched, needs_chromium, screenshot
 from tests.dashboard.crowd import Crowd
+from tests.patience import patient
 from tests.running import Apps, RunningApp, free_port, wait_until
 
 pytestmark = needs_chromium
@@ -318,7 +319,7 @@ def crowd() -> Iterator[tuple[Crowd, str]]:
         yield people, f"http://127.0.0.1:{port}/"
         feed.is_closed = True
         server.should_exit = True
-        thread.join(20)
+        thread.join(patient(20))
 
 
 FRAMES = """() => new Promise(resolve => {

@@ -21,6 +21,7 @@ from mob.cli.doctor import facts, modules, running
 from mob.cli.doctor.findings import FAIL, OK, WARN, Facts, Finding, count_of, judge
 from mob.cli.main import main
 from mob.plan import MIB, Plan, RolePlan
+from tests.patience import patient
 from tests.running import Apps, free_port, freeze
 
 SMALL = Plan("a", "/", (RolePlan("back", "back.py", workers=4), RolePlan("front", "front.py", workers=2)))
@@ -208,7 +209,7 @@ def test_what_a_dead_app_has_left_is_told(apps: Apps) -> None:
     assert left.verdict == WARN
     assert f"{app.name} - back (mobster) (pid {busy.pid})" in left.seen
     os.kill(busy.pid, signal.SIGKILL)
-    assert isinstance(call.exception(20), mob.Lost)
+    assert isinstance(call.exception(patient(20)), mob.Lost)
 
 
 # --- the command ------------------------------------------------------------------------------------------------------
@@ -232,7 +233,7 @@ def test_the_command_draws_a_table_and_says_by_its_status_whether_it_works(tmp_p
 def test_the_command_prints_json(tmp_path: Path) -> None:
     (tmp_path / "main.py").write_text('import mob\nmob.start("shop").role("back", "./back.py").run()\n')
     line = [sys.executable, "-m", "mob", "doctor", "--json", "main.py"]
-    done = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, timeout=patient(60))
     assert done.returncode == 1
     told = {each["check"]: each for each in json.loads(done.stdout)}
     assert told["imports of back"]["verdict"] == "fail"

@@ -11,6 +11,7 @@ from click.testing import CliRunner
 
 from mob.cli.apps import EXIT_CODES
 from mob.cli.main import COMMANDS, main
+from tests.patience import patient
 
 CONTEXT = click.Context(main)
 
@@ -57,5 +58,7 @@ def test_the_help_tells_all_exit_statuses() -> None:
 )
 def test_what_a_command_does_not_need_is_not_imported(module: str, unwanted: tuple[str, ...]) -> None:
     code = f"import sys, {module}; print(*sorted({set(unwanted)!r} & sys.modules.keys()))"
-    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True)
+    shown = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=patient(30), check=True
+    )
     assert shown.stdout == "\n"

@@ -16,6 +16,7 @@ from click.testing import CliRunner
 
 from mob.cli.main import main
 from mob.cli.stubs import Source, written
+from tests.patience import patient
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLE = ROOT / "examples" / "typed"
@@ -401,7 +402,7 @@ def test_type_checkers(tmp_path: Path, checker: str) -> None:
 
     def check(*files: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, *CHECKERS[checker], *files]
-        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=100, check=False)
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=patient(100), check=False)
 
     good = check("main.py", "back.py", "front.py", "right.py")
     assert good.returncode == 0, good.stdout + good.stderr

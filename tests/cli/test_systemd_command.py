@@ -15,6 +15,7 @@ from click.testing import CliRunner
 from mob.cli.main import main
 from mob.cli.systemd import unit
 from mob.plan import Plan, RolePlan
+from tests.patience import patient
 
 SCRIPT = 'import mob\nmob.start("shop", grace=5).base(__file__).role("back", "./back.py").run()\n'
 PLAN = Plan("shop", "/srv", (RolePlan("back", "back.py"), RolePlan("web", "web.py", boot_timeout=20)))
@@ -97,7 +98,7 @@ def test_systemd_takes_it(tmp_path: Path, directory: str, words: list[str]) -> N
         scope = ["--user"] if "--user" in words else []
         env = {**os.environ, "XDG_RUNTIME_DIR": str(tmp_path)}
         line = ["systemd-analyze", *scope, "verify", str(path)]
-        done = subprocess.run(line, capture_output=True, text=True, env=env, timeout=60)
+        done = subprocess.run(line, capture_output=True, text=True, env=env, timeout=patient(60))
         assert (done.returncode, done.stdout + done.stderr) == (0, "")
 
 

@@ -13,6 +13,7 @@ from mob.dashboard import feed as feeds
 from mob.dashboard.feed import BEHIND, LAST_LINES, LONGEST, MOST_LINES, Feed, Viewer
 from mob.dashboard.picture import Picture, changed
 from tests.dashboard.crowd import Crowd
+from tests.patience import patient
 
 
 @pytest.fixture(autouse=True)
@@ -30,7 +31,7 @@ def opened(workers: int = 8) -> tuple[Feed, Crowd]:
 async def next_of(events: AsyncIterator[bytes], kind: str) -> Any:
     """The data of the next event of that kind."""
     while True:
-        event = await asyncio.wait_for(anext(events), 10)
+        event = await asyncio.wait_for(anext(events), patient(10))
         head, _, data = event.decode().partition("\ndata: ")
         if head == f"event: {kind}":
             assert data.endswith("\n\n")

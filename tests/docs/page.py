@@ -36,9 +36,10 @@ from mob.cli.main import main as command_line
 from mob.rim.addresses import running_apps
 from tests.docs import snippets
 from tests.docs.blocks import ROOT, Block, PageError, blocks
+from tests.patience import patient
 from tests.running import Apps, RunningApp, apps_in, wait_until
 
-PATIENCE = 60.0
+PATIENCE = patient(60.0)
 """Seconds that one command may take."""
 UP, GET_FLAGS, SET_FLAGS = 1, 0x8913, 0x8914
 ROLE_FILE = re.compile(r"""["']\./(\w+)\.py["']""")

@@ -10,8 +10,9 @@ import pytest
 
 from tests.docs.blocks import ROOT, PageError, block, blocks, pages
 from tests.docs.page import apart
+from tests.patience import patient
 
-PATIENCE = 110.0
+PATIENCE = patient(110.0)
 """Seconds that a page may take."""
 HELLO = sorted((ROOT / "examples" / "hello").glob("*.py"))
 

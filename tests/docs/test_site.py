@@ -15,6 +15,7 @@ import yaml
 
 import mob
 from tests.docs.blocks import ROOT
+from tests.patience import patient
 
 DOCS = ROOT / "docs"
 LOADED = re.compile(r"""<(?:script|img|iframe|link|source)\b[^>]*?\b(?:src|href)=["']?([^"'\s>]+)""")
@@ -25,7 +26,7 @@ def build(root: Path, place: Path) -> tuple[int, list[str]]:
     """Builds the site; the status, and the warnings. Not with --quiet: mkdocs counts no warnings then."""
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(place)]
     env = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
-    built = subprocess.run(command, cwd=root, env=env, capture_output=True, text=True, timeout=100)
+    built = subprocess.run(command, cwd=root, env=env, capture_output=True, text=True, timeout=patient(100))
     return built.returncode, [line for line in built.stderr.splitlines() if not line.startswith("INFO")]
 
 

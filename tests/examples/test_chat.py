@@ -16,6 +16,7 @@ from websockets.sync.client import connect
 
 from tests.chromium import PHONE, browser, needs_chromium, screenshot
 from tests.examples.copies import started
+from tests.patience import patient
 from tests.running import PATIENCE, RunningApp, apps_in, free_port, wait_until
 
 FRONTS = 3
@@ -196,7 +197,7 @@ def test_two_pages_talk_through_a_death_and_a_reload(app: RunningApp, url: str) 
         texts.append("Said at a bad moment")
         for page in (hanna, ivo):
             wait_for(page, texts)
-        app.clients[0].reload("front", timeout=20)
+        app.clients[0].reload("front", timeout=patient(20))
         say(ivo, "New code, same people")
         texts.append("New code, same people")
         for page in (hanna, ivo):

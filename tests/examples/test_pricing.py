@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.examples.copies import EXAMPLES, started
+from tests.patience import patient
 from tests.running import RunningApp, apps_in, freeze, wait_until
 
 PATHS = 40_000
@@ -28,7 +29,7 @@ def notebook(directory: Path, paths: int = PATHS) -> subprocess.Popen[str]:
 
 
 def finished(process: subprocess.Popen[str]) -> str:
-    output, errors = process.communicate(timeout=60)
+    output, errors = process.communicate(timeout=patient(60))
     assert process.returncode == 0, output + errors
     assert errors == ""
     return output
@@ -98,7 +99,7 @@ def test_a_notebook_without_its_app_says_what_to_do(tmp_path: Path) -> None:
     path = tmp_path / "notebook.py"
     path.write_text(path.read_text().replace('connect("pricing")', 'connect("no-such-app")'))
     process = notebook(tmp_path)
-    output, errors = process.communicate(timeout=60)
+    output, errors = process.communicate(timeout=patient(60))
     assert (process.returncode, output) == (1, "")
     assert "no-such-app" in errors
     assert errors.endswith("Start it first, in another terminal: python examples/pricing/main.py\n")

@@ -6,6 +6,7 @@ import re
 import urllib.request
 
 from tests.examples.copies import EXAMPLES, started
+from tests.patience import patient
 from tests.running import Apps, free_port
 
 
@@ -14,7 +15,7 @@ def test_hello_is_asked_and_ended_by_ctrl_c(apps: Apps) -> None:
     app = started(apps, "hello", terminal=True, replace={"1337": str(port)})
     app.wait_ready(6)
     for _ in range(4):
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=20) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=patient(20)) as answer:
             assert answer.read() == b"Hello World\n"
     app.wait_for(r"Server \d+ served an http request\.", count=4)
     app.wait_for(r"Bar! My pid is \d+", count=4)
@@ -31,7 +32,7 @@ def test_a_role_with_one_worker_keeps_one_state(apps: Apps) -> None:
     assert set(totals) == {0, 1, 2}
     assert max(totals.values()) == 3000  # the last one sees the steps of all, none lost and none twice
     assert min(totals.values()) >= 1000
-    assert app.connect().require("kv").get("steps").result(20) == 3000
+    assert app.connect().require("kv").get("steps").result(patient(20)) == 3000
     app.type("\x03")
     assert app.wait() == 0
     app.wait_gone()

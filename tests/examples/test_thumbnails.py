@@ -23,6 +23,7 @@ from websockets.sync.client import connect
 
 from tests.chromium import PHONE, browser, needs_chromium, screenshot
 from tests.examples.copies import started
+from tests.patience import patient
 from tests.running import RunningApp, apps_in, free_port, freeze, wait_until
 
 
@@ -78,12 +79,12 @@ def app(tmp_path_factory: pytest.TempPathFactory, url: str) -> Iterator[RunningA
 
 def ask(url: str, data: bytes) -> list[dict[str, Any]]:
     """The lines that answer a file."""
-    answer = httpx.post(f"{url}thumbnails", content=data, timeout=30)
+    answer = httpx.post(f"{url}thumbnails", content=data, timeout=patient(30))
     return [json.loads(line) for line in answer.text.splitlines()]
 
 
 def totals(app: RunningApp) -> dict[str, Any]:
-    return dict(app.clients[0].require("stats").so_far().result(20))
+    return dict(app.clients[0].require("stats").so_far().result(patient(20)))
 
 
 def test_a_thumbnail_and_the_way_to_it(app: RunningApp, url: str) -> None:
@@ -113,7 +114,7 @@ def test_a_bad_file_is_refused_with_a_reason_and_nothing_dies(app: RunningApp, u
 
 
 def test_a_file_that_is_too_large_is_refused(app: RunningApp, url: str) -> None:
-    answer = httpx.post(f"{url}thumbnails", content=bytes(25_000_001), timeout=30)
+    answer = httpx.post(f"{url}thumbnails", content=bytes(25_000_001), timeout=patient(30))
     assert (answer.status_code, answer.json()) == (413, {"error": "The file is larger than 25 MB."})
 
 
@@ -136,14 +137,14 @@ def test_a_worker_that_is_killed_at_work_costs_no_picture(app: RunningApp, url: 
         if others:
             wait_until(lambda: any(answer.done() for answer in answers), "the others work")
         os.kill(victim, signal.SIGKILL)
-        assert all("image" in answer.result(30)[-1] for answer in answers)
+        assert all("image" in answer.result(patient(30))[-1] for answer in answers)
     app.wait_ready()
 
 
 def test_a_reload_waits_for_no_page(app: RunningApp, url: str) -> None:
     with connect(url.replace("http", "ws") + "totals") as page:
         page.recv(20)
-        app.clients[0].reload("front", timeout=15)
+        app.clients[0].reload("front", timeout=patient(15))
     assert "image" in ask(url, PICTURE)[-1]
 
 

@@ -20,6 +20,7 @@ from typing import Any
 from websockets.sync.client import ClientConnection, connect
 
 from tests.docs.blocks import block
+from tests.patience import patient
 from tests.running import free_port, wait_until
 
 PROGRAMS = {
@@ -86,7 +87,7 @@ class Proxy:
         """Return a connection of a visitor."""
         source_address = (source, 0)
         return http.client.HTTPSConnection(
-            "127.0.0.1", self.port, timeout=30, context=self.context, source_address=source_address
+            "127.0.0.1", self.port, timeout=patient(30), context=self.context, source_address=source_address
         )
 
     def ask(self, path: str = "/", headers: Mapping[str, str] = {}, source: str = VISITOR) -> dict[str, Any]:
@@ -175,4 +176,4 @@ def running(proxy: str, directory: Path, backend: str, more: str = "") -> Iterat
             yield us
         finally:
             process.terminate()
-            process.wait(30)
+            process.wait(patient(30))

@@ -11,6 +11,8 @@ import socket
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
+from tests.patience import patient
+
 SERVERS: dict[str, str] = {
     "http.server": """
         import os, time
@@ -116,7 +118,7 @@ def source_of(make: str, port: int) -> str:
 
 def ask(port: int, host: str = "127.0.0.1") -> int:
     """The pid of who answers, on a connection of its own."""
-    connection = http.client.HTTPConnection(host, port, timeout=30)
+    connection = http.client.HTTPConnection(host, port, timeout=patient(30))
     try:
         connection.request("GET", "/", headers={"Connection": "close"})
         return int(connection.getresponse().read())
@@ -134,7 +136,7 @@ def begin_request(port: int, patience: float) -> socket.socket:
     """A connection with a request on it; the answer may come any time. It must be taken up within `patience`."""
     sock = socket.create_connection(("127.0.0.1", port), timeout=patience)
     sock.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
-    sock.settimeout(30)
+    sock.settimeout(patient(30))
     return sock
 
 

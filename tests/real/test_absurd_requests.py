@@ -17,6 +17,7 @@ import pytest
 import mob
 from mob.rim.addresses import address_of
 from mob.wire import messages as m
+from tests.patience import patient
 from tests.running import RunningApp, apps_in, free_port
 
 BACK = (
@@ -42,7 +43,7 @@ def client(app: RunningApp) -> Iterator[mob.Client]:
     with mob.connect(app.name) as client:
         yield client
         assert len(client.overview()) >= 2
-        assert isinstance(client.require("a").f().result(30), int)
+        assert isinstance(client.require("a").f().result(patient(30)), int)
     assert "Traceback" not in app.output
 
 
@@ -74,7 +75,7 @@ REFUSED: dict[str, tuple[Callable[[Any], Any], str]] = {
     "timeout as text": (lambda c: c.require("a").options(timeout="1"), "timeout='1' is not a number of seconds"),
     "retries": (lambda c: c.require("a").options(retries=1.5), "retries=1.5 is not a whole number"),
     "result": (lambda c: c.require("a").slow().result(math.nan), "timeout=nan is not a number of seconds"),
-    "of a mobster": (lambda c: c.require("a").grow(HUGE).result(30), f"scale: count={HUGE} is beyond 64 bits"),
+    "of a mobster": (lambda c: c.require("a").grow(HUGE).result(patient(30)), f"scale: count={HUGE} is beyond 64 bits"),
 }
 
 
@@ -100,7 +101,7 @@ def test_numbers_that_can_be_said_are_answered(client: mob.Client, number: int) 
         steering.history(math.nan),
         steering.history(math.inf),
     ):
-        assert call.result(30) is not None
+        assert call.result(patient(30)) is not None
     assert list(client.logs(number, last=abs(number) % 2**64)) is not None
 
 
@@ -109,7 +110,7 @@ class Stranger:
 
     def __init__(self, name: str) -> None:
         self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(30)
+        self.sock.settimeout(patient(30))
         self.sock.connect(address_of(name))
         self.decoder = msgspec.msgpack.Decoder()
         self.heard: list[Any] = []
@@ -198,7 +199,7 @@ def test_the_dashboard_goes_on(app: RunningApp, client: mob.Client) -> None:
     def asked(path: str, body: bytes | None = None) -> int:
         request = urllib.request.Request(f"http://127.0.0.1:{PORT}{path}", body, {"X-Mob-Token": "sesame123"})
         try:
-            with urllib.request.urlopen(request, timeout=30) as answer:
+            with urllib.request.urlopen(request, timeout=patient(30)) as answer:
                 return answer.status
         except urllib.error.HTTPError as error:
             return error.code

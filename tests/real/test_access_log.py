@@ -11,6 +11,7 @@ from contextlib import closing
 import pytest
 from websockets.sync.client import connect
 
+from tests.patience import patient
 from tests.running import Apps, RunningApp, apps_in
 
 SHOP = """
@@ -66,7 +67,7 @@ class Site:
         self.port = int(found[1])
 
     def get(self, path: str, method: str = "GET", **headers: str) -> bytes:
-        with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)) as connection:
+        with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=patient(60))) as connection:
             connection.request(method, path, headers={"User-Agent": "tester", **headers})
             return connection.getresponse().read()
 
@@ -116,7 +117,7 @@ def test_a_request_that_fails_is_logged_with_500(start: Start) -> None:
 
 def test_a_visitor_who_leaves_is_logged_with_499(start: Start) -> None:
     site = start(access="%(U)s %(s)s")
-    with socket.create_connection(("127.0.0.1", site.port), timeout=60) as sock:
+    with socket.create_connection(("127.0.0.1", site.port), timeout=patient(60)) as sock:
         sock.sendall(b"GET /wait HTTP/1.1\r\nhost: x\r\n\r\n")
         site.line("it waits")
     site.line("/wait 499")
@@ -149,7 +150,7 @@ def test_in_an_app_whose_log_is_json_each_request_is_an_object(tmp_path_factory:
     with apps_in(tmp_path_factory.mktemp("json")) as apps:
         app = running(apps, SHOP, True, '.logs(format="json")')
         (found,) = app.wait_for(r"serving on http://127\.0\.0\.1:(\d+)\"")
-        with closing(http.client.HTTPConnection("127.0.0.1", int(found[1]), timeout=60)) as connection:
+        with closing(http.client.HTTPConnection("127.0.0.1", int(found[1]), timeout=patient(60))) as connection:
             connection.request("GET", "/x")
             connection.getresponse().read()
         (line,) = app.wait_for(r'^\{.*"logger":"mob\.access".*\}$')

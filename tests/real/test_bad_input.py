@@ -24,6 +24,7 @@ import mob
 from mob.rim.addresses import address_of
 from mob.wire import messages as m
 from mob.wire.frames import HEADER, frame
+from tests.patience import patient
 from tests.running import Apps, RunningApp, apps_in, wait_until
 
 BACK = """
@@ -189,7 +190,7 @@ def test_a_port_that_a_stranger_holds(apps: Apps) -> None:
             re.escape(f"mob.errors.AddressHeld: [Errno 98] {held}; next try in ") + r"\d+\.\d s", row.note
         )
         app.wait_for(re.escape(held))
-        assert client.require("back").foo().result(20) in app.processes()
+        assert client.require("back").foo().result(patient(20)) in app.processes()
     wait_until(lambda: client.roles()["front"].failing == "", "the stranger is gone: the next try succeeds")
     app.wait_ready()
 
@@ -251,7 +252,7 @@ def test_a_message_beyond_the_limit(apps: Apps) -> None:
         r"Send it in parts, or raise the limit\.",
         str(caught.value),
     )
-    assert client.require("back").foo(b"x" * 5_000).result(20)
+    assert client.require("back").foo(b"x" * 5_000).result(patient(20))
 
 
 # ---------------------------------------------------------------------------------------------------- on a link
@@ -273,7 +274,7 @@ junk = pytest.mark.parametrize(("data", "why"), JUNK.values(), ids=JUNK)
 def visitor(app: RunningApp) -> socket.socket:
     """A connection to the app's desk that has not said a word."""
     sock = socket.socket(socket.AF_UNIX)
-    sock.settimeout(20)
+    sock.settimeout(patient(20))
     sock.connect(address_of(app.name))
     return sock
 
@@ -296,7 +297,7 @@ def test_garbage_on_a_control_link_closes_that_link(app: RunningApp, client: mob
     said = re.compile(rf"mob \| client \d+ \(pid {os.getpid()}\) was shut out: {re.escape(why)}")
     wait_until(lambda: any(map(said.match, app.lines[told:])), f"{said.pattern} is said")
     assert len(client.overview()) == 2
-    assert client.require("back").foo().result(20)
+    assert client.require("back").foo().result(patient(20))
     assert app.process.poll() is None
 
 
@@ -309,14 +310,14 @@ def test_a_visitor_that_does_not_say_hello_is_shown_out(app: RunningApp) -> None
 def test_a_visitor_that_says_nothing_disturbs_nobody(app: RunningApp, client: mob.Client) -> None:
     with visitor(app), visitor(app) as half:
         half.sendall(b"\x10")
-        assert client.require("back").foo().result(20)
+        assert client.require("back").foo().result(patient(20))
         assert len(app.connect().overview()) == 2
 
 
 def is_answered_by(back: mob.Proxy, pid: int) -> bool:
     """Whether a call of the worker brings a value. One that is made just when the link breaks is lost or refused."""
     try:
-        return bool(back.options(pid=pid).foo().result(20) == pid)
+        return bool(back.options(pid=pid).foo().result(patient(20)) == pid)
     except (mob.CallError, mob.UnknownTarget):
         return False
 
@@ -325,18 +326,18 @@ def is_answered_by(back: mob.Proxy, pid: int) -> bool:
 def test_garbage_on_a_direct_link_closes_that_link(app: RunningApp, client: mob.Client, data: bytes, why: str) -> None:
     back, other = client.require("back"), app.connect()
     pids = {member.pid for member in app.ready(client, "back")}
-    wait_until(lambda: {back.foo().result(20) for _ in range(4)} == pids, "both workers are linked")
+    wait_until(lambda: {back.foo().result(patient(20)) for _ in range(4)} == pids, "both workers are linked")
     first, *_ = client._peer.contacts.links()
     pid = client._peer.contacts.of_link(first).member.pid
     told = len(app.lines)
     with contextlib.suppress(OSError):  # closed in the middle of it, perhaps
         first._sock.sendall(data)
     for _ in range(10):
-        assert other.require("back").foo().result(20) in pids
+        assert other.require("back").foo().result(patient(20)) in pids
     said = re.compile(rf"back\.\d {pid} \| the link to client \(pid {os.getpid()}\) was closed: {re.escape(why)}")
     wait_until(lambda: any(map(said.match, app.lines[told:])), f"{said.pattern} is said")
     wait_until(lambda: is_answered_by(back, pid), "the worker can be called again")
-    assert [back.options(pid=pid).foo().result(20) for _ in range(50)] == [pid] * 50
+    assert [back.options(pid=pid).foo().result(patient(20)) for _ in range(50)] == [pid] * 50
     assert first.is_closed
     assert client.statistics()["links"] == 2
     assert {m.pid for m in app.ready(client, "back")} == pids
@@ -400,7 +401,7 @@ def test_a_process_of_another_user_is_turned_away(app: RunningApp, client: mob.C
             except OSError as error:
                 print(os.getuid(), os.getpid(), type(error).__name__)
     """)
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=patient(60), check=True)
     user, pid, outcome = done.stdout.split()
     assert int(user) == nobody
     assert outcome in {"told", "BrokenPipeError", "ConnectionResetError"}

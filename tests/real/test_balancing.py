@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 import mob
+from tests.patience import patient
 from tests.running import RunningApp, apps_in
 
 WORKER = """
@@ -62,12 +63,12 @@ def pids_of_workers(app: RunningApp) -> set[int]:
 
 
 def test_calls_one_after_the_other_go_to_each_worker_in_turn(app: RunningApp, client: mob.Client) -> None:
-    served = Counter(client.require("collector").one_after_the_other(40).result(20))
+    served = Counter(client.require("collector").one_after_the_other(40).result(patient(20)))
     assert served == dict.fromkeys(pids_of_workers(app), 10)
 
 
 def test_calls_at_once_are_shared_out_evenly(app: RunningApp, client: mob.Client) -> None:
-    served = Counter(client.require("collector").all_at_once(200).result(20))
+    served = Counter(client.require("collector").all_at_once(200).result(patient(20)))
     assert set(served) == pids_of_workers(app)
     assert max(served.values()) - min(served.values()) <= 10
 
@@ -88,7 +89,7 @@ def test_a_worker_with_calls_outstanding_gets_no_more_while_others_are_free(
     busy = app.ready(client, "worker")[2].pid
     worker = client.require("worker")
     held = [worker.options(pid=busy).hold() for _ in range(3)]
-    served = Counter(worker.who().result(20) for _ in range(30))
+    served = Counter(worker.who().result(patient(20)) for _ in range(30))
     for call in held:
         call.cancel()
     assert served == dict.fromkeys(pids_of_workers(app) - {busy}, 10)

@@ -7,6 +7,7 @@ import textwrap
 
 import pytest
 
+from tests.patience import patient
 from tests.running import Apps, RunningApp, free_port, wait_until
 
 FOREIGN = """
@@ -40,7 +41,7 @@ def start(apps: Apps, rest: str, options: str = "boot_timeout=30") -> tuple[Runn
 
 
 def ask(port: int) -> int:
-    with socket.create_connection(("127.0.0.1", port), timeout=30) as sock:
+    with socket.create_connection(("127.0.0.1", port), timeout=patient(30)) as sock:
         return int(sock.recv(100))
 
 
@@ -79,7 +80,7 @@ def test_a_server_in_a_child(apps: Apps) -> None:
         """,
     )
     app.wait_ready(1)
-    with socket.create_connection(("127.0.0.1", port), timeout=30):
+    with socket.create_connection(("127.0.0.1", port), timeout=patient(30)):
         pass
 
 
@@ -94,7 +95,7 @@ def test_one_that_has_much_to_do_from_the_first_moment_on(apps: Apps) -> None:
         "boot_timeout=8",
     )
     wait_until(lambda: can_connect(port), "it listens")
-    with socket.create_connection(("127.0.0.1", port), timeout=30):
+    with socket.create_connection(("127.0.0.1", port), timeout=patient(30)):
         app.wait_ready(1)
     assert "was not ready within" not in app.output
 
@@ -137,5 +138,5 @@ def test_one_that_says_that_it_is_ready_is(apps: Apps) -> None:
 
 def can_connect(port: int) -> bool:
     with socket.socket() as sock:
-        sock.settimeout(30)
+        sock.settimeout(patient(30))
         return sock.connect_ex(("127.0.0.1", port)) == 0

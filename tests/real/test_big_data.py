@@ -17,6 +17,7 @@ import pytest
 
 import mob
 from mob.rim.segments import IS_AVAILABLE
+from tests.patience import patient
 from tests.running import RunningApp, apps_in, wait_until
 
 pytestmark = pytest.mark.skipif(not IS_AVAILABLE, reason="no memfd here")
@@ -195,7 +196,7 @@ def pools_of(client: mob.Client) -> dict[str, tuple[int, int]]:
     gc.collect()
     found = {"": client.statistics()}
     for role in ("back", "front", "tight", "none", "doomed"):
-        found[role] = client.require(role).statistics().result(30)
+        found[role] = client.require(role).statistics().result(patient(30))
     return {role: (all["shared"], all["views"]) for role, all in found.items()}
 
 
@@ -224,7 +225,7 @@ def memfds_of(pid: int) -> set[str]:
 def test_bytes_go_there_and_back(back: Any, kind: Any, size: int) -> None:
     data = os.urandom(size)
     sent = array.array("B", data) if kind is array.array else kind(data)
-    arrived = back.echo(sent).result(30)
+    arrived = back.echo(sent).result(patient(30))
     assert arrived == data
     assert type(arrived) is (bytes if size < 65_536 else memoryview)
     if isinstance(arrived, memoryview):
@@ -241,7 +242,7 @@ def test_bytes_go_there_and_back(back: Any, kind: Any, size: int) -> None:
 )
 @pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
 def test_bytes_arrive_as_annotated(back: Any, export: str, wanted: list[Any], kind: Any) -> None:
-    assert getattr(back, export)(kind(b"\1" * BIG)).result(30) == wanted
+    assert getattr(back, export)(kind(b"\1" * BIG)).result(patient(30)) == wanted
 
 
 class Back(Protocol):
@@ -252,18 +253,18 @@ class Back(Protocol):
 
 def test_results_arrive_as_an_interface_annotates(client: mob.Client) -> None:
     typed: Any = client.require("back", Back)
-    assert type(typed.make(BIG).result(30)) is bytes
-    assert type(typed.echo(b"x" * BIG).result(30)) is memoryview
+    assert type(typed.make(BIG).result(patient(30))) is bytes
+    assert type(typed.echo(b"x" * BIG).result(patient(30))) is memoryview
 
 
 def test_other_arguments_stay_as_they_are(back: Any) -> None:
-    assert back.two(5, b"\1" * BIG).result(30) == ["bytes", BIG, BIG]
+    assert back.two(5, b"\1" * BIG).result(patient(30)) == ["bytes", BIG, BIG]
     with pytest.raises(mob.ArgumentError, match="number"):
-        back.two("x", b"\1" * BIG).result(30)
+        back.two("x", b"\1" * BIG).result(patient(30))
     with pytest.raises(mob.ArgumentError):
-        back.two(b"\1" * BIG).result(30)
+        back.two(b"\1" * BIG).result(patient(30))
     with pytest.raises(mob.CallError, match="no_such"):
-        back.no_such(b"\1" * BIG).result(30)
+        back.no_such(b"\1" * BIG).result(patient(30))
 
 
 ARRAYS = {
@@ -286,38 +287,38 @@ ARRAYS = {
 @pytest.mark.parametrize("name", ARRAYS)
 def test_an_array_keeps_type_shape_and_order(back: Any, name: str) -> None:
     sent = ARRAYS[name]
-    for arrived in (back.echo(sent).result(30), back.echo_named(value=[sent]).result(30)[0]):
+    for arrived in (back.echo(sent).result(patient(30)), back.echo_named(value=[sent]).result(patient(30))[0]):
         assert (arrived.dtype, arrived.shape) == (sent.dtype, sent.shape)
         assert arrived.flags.fnc == sent.flags.fnc
         assert not arrived.flags.writeable
         assert np.array_equal(arrived, sent)
-    assert back.as_array(sent).result(30) == back.describe(sent).result(30)
+    assert back.as_array(sent).result(patient(30)) == back.describe(sent).result(patient(30))
 
 
 def test_what_arrives_is_read_only(back: Any) -> None:
     for sent in (b"\1" * BIG, np.zeros(BIG)):
         with pytest.raises((TypeError, ValueError), match=r"read-only"):
-            back.write(sent).result(30)
+            back.write(sent).result(patient(30))
 
 
 def test_buffers_deep_within(back: Any) -> None:
     data, numbers = b"\2" * BIG, np.arange(BIG)
     sent = {"small": b"x", "list": [1, {"deep": (data, numbers)}, *range(50)], "again": data}
-    arrived = back.echo(sent).result(30)
+    arrived = back.echo(sent).result(patient(30))
     assert arrived["small"] == b"x"
     assert arrived["list"][1]["deep"][0] == data
     assert np.array_equal(arrived["list"][1]["deep"][1], numbers)
     assert arrived["again"] == data
     assert arrived["list"][2:] == list(range(50))
-    job = back.as_job({"name": "j", "data": data, "parts": [data, memoryview(data)[1:]]}).result(30)
+    job = back.as_job({"name": "j", "data": data, "parts": [data, memoryview(data)[1:]]}).result(patient(30))
     assert job == ["j", ["bytes", BIG, 2 * BIG], [["memoryview", True, n, 2 * n] for n in (BIG, BIG - 1)]]
 
 
 def test_a_long_body_without_large_buffers(back: Any) -> None:
     for sent in (list(range(100_000)), ["x" * 100] * 5000, "y" * 10 * MIB, [b"z" * 60_000] * 10, [2**70] * 10_000):
-        assert back.echo(sent).result(30) == sent
-    assert back.echo({b"k" * BIG: 1, (b"k" * BIG, 2): 3}).result(30) == {b"k" * BIG: 1, (b"k" * BIG, 2): 3}
-    assert back.echo([2**70] * 10_000 + [b"\1" * BIG]).result(30)[-1] == b"\1" * BIG
+        assert back.echo(sent).result(patient(30)) == sent
+    assert back.echo({b"k" * BIG: 1, (b"k" * BIG, 2): 3}).result(patient(30)) == {b"k" * BIG: 1, (b"k" * BIG, 2): 3}
+    assert back.echo([2**70] * 10_000 + [b"\1" * BIG]).result(patient(30))[-1] == b"\1" * BIG
 
 
 def test_callbacks(client: mob.Client, back: Any) -> None:
@@ -327,8 +328,8 @@ def test_callbacks(client: mob.Client, back: Any) -> None:
         got.append(bytes(value[:2]))
         return value
 
-    assert back.call_back(hear, b"ab" * BIG).result(30) == b"ab" * BIG
-    assert back.call_back(lambda value: [len(value[0]), value[0]], [b"cd" * BIG]).result(30)[1] == b"cd" * BIG
+    assert back.call_back(hear, b"ab" * BIG).result(patient(30)) == b"ab" * BIG
+    assert back.call_back(lambda value: [len(value[0]), value[0]], [b"cd" * BIG]).result(patient(30))[1] == b"cd" * BIG
     assert got == [b"ab"]
     del hear
     wait_until(lambda: client.statistics()["lent"] == 0, "the functions are freed")
@@ -342,7 +343,7 @@ def test_messages_to_all(client: mob.Client) -> None:
 
 def test_streams(back: Any) -> None:
     assert [int(each[0]) for each in back.numbers(20, BIG)] == list(range(20))
-    assert back.total(np.full(BIG, number, "u1") for number in range(20)).result(30) == sum(range(20))
+    assert back.total(np.full(BIG, number, "u1") for number in range(20)).result(patient(30)) == sum(range(20))
 
 
 @pytest.mark.parametrize(
@@ -352,55 +353,55 @@ def test_between_mobsters_and_to_oneself(client: mob.Client, sent: Any) -> None:
     if isinstance(sent, dict):
         sent = sent["deep"][0]
     front = client.require("front")
-    wanted = front.describe(sent).result(30)
-    assert front.through(sent).result(30) == wanted
-    assert front.own(sent).result(30) == wanted
+    wanted = front.describe(sent).result(patient(30))
+    assert front.through(sent).result(patient(30)) == wanted
+    assert front.own(sent).result(patient(30)) == wanted
 
 
 def test_what_changes_after_the_call_is_not_seen(client: mob.Client) -> None:
-    assert client.require("front").aliased().result(30) == b"aaa"
+    assert client.require("front").aliased().result(patient(30)) == b"aaa"
 
 
 # --- keeping and freeing ----------------------------------------------------------------------------------------------
 
 
 def test_a_view_that_is_kept_keeps_its_content(client: mob.Client, back: Any) -> None:
-    back.keep(b"\1" * BIG).result(30)
-    back.keep_part(np.full(BIG, 2, "u1")).result(30)
-    mine = back.make(BIG).result(30)[5:]
+    back.keep(b"\1" * BIG).result(patient(30))
+    back.keep_part(np.full(BIG, 2, "u1")).result(patient(30))
+    mine = back.make(BIG).result(patient(30))[5:]
     for number in range(200):
-        assert back.describe(bytes([number]) * BIG).result(30) == ["memoryview", True, BIG, number * BIG]
-    assert back.kept_sums().result(30) == [BIG, 2000]
+        assert back.describe(bytes([number]) * BIG).result(patient(30)) == ["memoryview", True, BIG, number * BIG]
+    assert back.kept_sums().result(patient(30)) == [BIG, 2000]
     assert mine == bytes(BIG - 5)
     assert client.statistics()["shared"] == 2 * 5 * 65_536
     assert pools_of(client)["back"][1] == 2
-    back.forget().result(30)
+    back.forget().result(patient(30))
     del mine
 
 
 def test_a_full_pool_falls_back_to_the_socket(client: mob.Client) -> None:
     tight = client.require("tight")
-    kept = [tight.make(BIG).result(30) for _ in range(30)]
+    kept = [tight.make(BIG).result(patient(30)) for _ in range(30)]
     assert all(each == bytes(BIG) for each in kept)
     shared = [each for each in kept if isinstance(each, memoryview)]
     assert len(shared) == SMALL_POOL // (5 * 65_536)
     assert pools_of(client)["tight"][0] <= SMALL_POOL
-    assert tight.make(2 * SMALL_POOL).result(30) == bytes(2 * SMALL_POOL)
+    assert tight.make(2 * SMALL_POOL).result(patient(30)) == bytes(2 * SMALL_POOL)
     del kept, shared
     wait_until(lambda: pools_of(client)["tight"][0] == 0, "the pool is free")
-    assert isinstance(tight.make(BIG).result(30), memoryview)
+    assert isinstance(tight.make(BIG).result(patient(30)), memoryview)
 
 
 def test_a_role_without_shared_memory(client: mob.Client) -> None:
     none = client.require("none")
-    assert none.make(BIG).result(30) == bytes(BIG)
-    assert type(none.make(BIG).result(30)) is bytes
-    assert none.describe(b"\1" * BIG).result(30) == ["memoryview", True, BIG, BIG]  # the sender's pool counts
+    assert none.make(BIG).result(patient(30)) == bytes(BIG)
+    assert type(none.make(BIG).result(patient(30))) is bytes
+    assert none.describe(b"\1" * BIG).result(patient(30)) == ["memoryview", True, BIG, BIG]  # the sender's pool counts
 
 
 def test_calls_that_are_given_up_or_refused(client: mob.Client, back: Any) -> None:
     calls = [back.hang(b"\1" * BIG) for _ in range(5)]
-    back.who().result(30)
+    back.who().result(patient(30))
     for call in calls:
         call.cancel()
     blocked = back.block(0.3)
@@ -409,17 +410,17 @@ def test_calls_that_are_given_up_or_refused(client: mob.Client, back: Any) -> No
         back.options(timeout=0.05).echo(b"\1" * BIG).result(30)
     for call in queued:
         call.cancel()
-    blocked.result(30)
+    blocked.result(patient(30))
     assert_all_is_free(client)
 
 
 def test_many_at_once(back: Any) -> None:
     calls = [back.echo(bytes([number]) * BIG) for number in range(250)]
-    assert all(call.result(60) == bytes([number]) * BIG for number, call in enumerate(calls))
+    assert all(call.result(patient(60)) == bytes([number]) * BIG for number, call in enumerate(calls))
 
 
 def test_mob_ps_shows_what_is_shared(app: RunningApp, client: mob.Client, back: Any) -> None:
-    kept = back.make(10 * MIB).result(30)
+    kept = back.make(10 * MIB).result(patient(30))
     wait_until(lambda: any(row.shared == 10 * MIB for row in client.overview()), "the overview shows it")
     command = [sys.executable, "-m", "mob", "ps", "-a", app.name]
     env = {**os.environ, "COLUMNS": "120"}
@@ -434,29 +435,29 @@ def test_mob_ps_shows_what_is_shared(app: RunningApp, client: mob.Client, back: 
 
 def test_the_receiver_is_killed_in_the_middle(client: mob.Client) -> None:
     doomed = client.require("doomed")
-    pid = doomed.who().result(30)
+    pid = doomed.who().result(patient(30))
     calls = [doomed.hang([np.ones(BIG), b"x" * BIG]) for _ in range(20)]
-    doomed.keep(b"y" * BIG).result(30)
+    doomed.keep(b"y" * BIG).result(patient(30))
     assert client.statistics()["shared"] > 0
     os.kill(pid, signal.SIGKILL)
     for call in calls:
-        assert isinstance(call.exception(30), mob.Lost)
+        assert isinstance(call.exception(patient(30)), mob.Lost)
     wait_until(lambda: client.statistics()["shared"] == 0, "what the dead one held is free")
-    assert doomed.options(wait=30).describe(b"\1" * BIG).result(30) == ["memoryview", True, BIG, BIG]
+    assert doomed.options(wait=30).describe(b"\1" * BIG).result(patient(30)) == ["memoryview", True, BIG, BIG]
 
 
 def test_the_sender_is_killed_in_the_middle(client: mob.Client) -> None:
     doomed = client.require("doomed")
-    pid = doomed.who().result(30)
-    kept = doomed.echo(b"k" * BIG).result(30)
+    pid = doomed.who().result(patient(30))
+    kept = doomed.echo(b"k" * BIG).result(patient(30))
     before = memfds_of(os.getpid())
     calls = [doomed.make(BIG) for _ in range(50)]
     os.kill(pid, signal.SIGKILL)
     for call in calls:
-        error = call.exception(30)
+        error = call.exception(patient(30))
         assert error is None or isinstance(error, mob.Lost)
     assert kept == b"k" * BIG  # as long as somebody looks at it
-    wait_until(lambda: doomed.who().exception(30) is None, "its successor is there")
+    wait_until(lambda: doomed.who().exception(patient(30)) is None, "its successor is there")
     del kept, calls, call
     gc.collect()
     wait_until(lambda: len(memfds_of(os.getpid())) < len(before), "the dead one's memory is gone")
@@ -464,12 +465,12 @@ def test_the_sender_is_killed_in_the_middle(client: mob.Client) -> None:
 
 def test_survivors_have_their_own_pool_and_those_of_the_living(app: RunningApp, client: mob.Client) -> None:
     for role in ("back", "front", "tight", "none", "doomed"):
-        client.require(role).describe(b"\1" * BIG).result(30)
+        client.require(role).describe(b"\1" * BIG).result(patient(30))
     for _ in range(3):
         with app.connect() as other:
-            other.require("back").keep(b"\1" * BIG).result(30)
+            other.require("back").keep(b"\1" * BIG).result(patient(30))
     back = client.require("back")
-    back.forget().result(30)
+    back.forget().result(patient(30))
     living = len(app.ready(client)) + 1
-    pid = back.who().result(30)
+    pid = back.who().result(patient(30))
     wait_until(lambda: len(memfds_of(pid)) <= living, "nothing is left of the clients")

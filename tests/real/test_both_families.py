@@ -7,6 +7,7 @@ import socket
 
 import pytest
 
+from tests.patience import patient
 from tests.real.test_ports_end import APPLICATION
 from tests.running import Apps, RunningApp
 
@@ -37,7 +38,7 @@ def start(apps: Apps, address: str, front: str = APPLICATION) -> RunningApp:
 def answers(host: str, port: int) -> bool:
     """Return whether the application answers there."""
     try:
-        with socket.create_connection((host, port), timeout=30) as sock:
+        with socket.create_connection((host, port), timeout=patient(30)) as sock:
             sock.sendall(b"GET / HTTP/1.0\r\n\r\n")
             return sock.recv(4096).startswith(b"HTTP/1.1 200")
     except ConnectionRefusedError:

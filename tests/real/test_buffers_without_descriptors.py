@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 import mob
+from tests.patience import patient
 from tests.running import Apps
 
 HOG = """
@@ -68,27 +69,27 @@ def test_a_worker_without_descriptors_fails_that_call_only(apps: Apps, spare: in
     app = apps.start('.role("back", "./back.py")', back=HOG)
     back = app.wait_ready().require("back")
     slow = back.slow()
-    back.hog(spare).result(20)
+    back.hog(spare).result(patient(20))
     for _ in range(2):
         with pytest.raises(mob.CallError, match="ulimit -n") as caught:
-            back.size(bytes(LARGE)).result(20)
+            back.size(bytes(LARGE)).result(patient(20))
         assert caught.value.executed == "no"
-    assert back.size(b"small").result(20) == 5
-    back.let_go().result(20)
-    assert back.size(bytes(LARGE)).result(20) in (LARGE,)
-    back.go_on().result(20)
-    assert slow.result(20) == "done"
+    assert back.size(b"small").result(patient(20)) == 5
+    back.let_go().result(patient(20))
+    assert back.size(bytes(LARGE)).result(patient(20)) in (LARGE,)
+    back.go_on().result(patient(20))
+    assert slow.result(patient(20)) == "done"
 
 
 def test_a_caller_without_descriptors_fails_that_call_only(apps: Apps) -> None:
     roles = '.role("back", "./back.py").role("front", "./front.py")'
     app = apps.start(roles, back=HOG, front=RELAY)
     front = app.wait_ready().require("front")
-    assert front.relay(3).result(20) == 3  # the link is there
-    front.hog().result(20)
-    assert front.relay(LARGE).result(20) == LARGE  # by the socket
-    assert "ulimit -n" in front.fetch(LARGE).result(20)
-    assert front.fetch(3).result(20) == 3
-    front.let_go().result(20)
-    assert front.relay(LARGE).result(20) == LARGE
-    assert front.fetch(LARGE).result(20) == LARGE
+    assert front.relay(3).result(patient(20)) == 3  # the link is there
+    front.hog().result(patient(20))
+    assert front.relay(LARGE).result(patient(20)) == LARGE  # by the socket
+    assert "ulimit -n" in front.fetch(LARGE).result(patient(20))
+    assert front.fetch(3).result(patient(20)) == 3
+    front.let_go().result(patient(20))
+    assert front.relay(LARGE).result(patient(20)) == LARGE
+    assert front.fetch(LARGE).result(patient(20)) == LARGE

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from tests.patience import patient
 from tests.running import Apps, RunningApp, apps_in, wait_until
 
 BACK = """
@@ -77,7 +78,7 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningApp]:
 
 def mob_(app: RunningApp, command: str, *words: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
     line = [sys.executable, "-m", "mob", command, "-a", app.name, *words]
-    return subprocess.run(line, input=stdin, capture_output=True, text=True, timeout=60)
+    return subprocess.run(line, input=stdin, capture_output=True, text=True, timeout=patient(60))
 
 
 def value(app: RunningApp, *words: str, stdin: str = "") -> Any:
@@ -122,7 +123,7 @@ def test_ctrl_c_closes_a_stream_and_cancels_a_call(app: RunningApp) -> None:
         with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
             assert seen(process)
             process.send_signal(signal.SIGINT)
-            _, stderr = process.communicate(timeout=30)
+            _, stderr = process.communicate(timeout=patient(30))
         assert process.returncode == 130
         assert "Traceback" not in stderr
         app.wait_for(told, before + 1 if "closed" in told else 1)
@@ -135,7 +136,7 @@ def test_a_reader_that_leaves_ends_the_stream(app: RunningApp) -> None:
         assert process.stdout is not None
         assert process.stdout.readline() == "0\n"
         process.stdout.close()
-        assert process.wait(30) == 1
+        assert process.wait(patient(30)) == 1
         assert process.stderr is not None
         assert "Traceback" not in process.stderr.read()
     app.wait_for(r"\| closed", before + 1)
@@ -198,7 +199,9 @@ def completed(*words: str) -> list[str]:
         "COMP_WORDS": " ".join(words),
         "COMP_CWORD": str(len(words) - 1),
     }
-    done = subprocess.run([Path(sys.executable).parent / "mob"], env=env, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [Path(sys.executable).parent / "mob"], env=env, capture_output=True, text=True, timeout=patient(60)
+    )
     assert done.stderr == ""
     return [line.partition(",")[2] for line in done.stdout.splitlines() if line]
 
@@ -233,7 +236,7 @@ def test_it_is_said_that_nobody_hears_a_message(apps: Apps) -> None:
     client = app.wait_ready(3)
     nobody = 'none of which has a handler: @mob.on("message")'
     assert mob_(app, "send", "--all", "hi").stderr == f"sent to 3 mobsters, {nobody}.\n"
-    client.all("late").call.hear().result(20)
+    client.all("late").call.hear().result(patient(20))
     wait_until(lambda: client.roles()["late"].hears, "the Kingpin knows of the handler")
     assert mob_(app, "send", "--all", "hi").stderr == "sent to 3 mobsters, 2 with a handler.\n"
     assert mob_(app, "send", "--any", "deaf", "hi").stderr == f"sent to 1 mobster, {nobody}.\n"

@@ -18,6 +18,7 @@ import psutil
 import pytest
 
 import mob
+from tests.patience import patient
 from tests.running import RunningApp, apps_in, wait_until
 
 CALLBACKS = int(os.environ.get("MOB_TEST_CALLBACKS", "100000"))
@@ -231,7 +232,7 @@ def tables(client: mob.Client) -> Callable[[], list[dict[str, int]]]:
     def ask() -> list[dict[str, int]]:
         own = client.statistics()
         return [{name: own[name] for name in ("lent", "held")}] + [
-            client.require(role).tables().result(20) for role in ROLES
+            client.require(role).tables().result(patient(20)) for role in ROLES
         ]
 
     return ask
@@ -243,7 +244,7 @@ def nothing_leaks(client: mob.Client, tables: Callable[[], list[dict[str, int]]]
     before = tables()
     yield
     for role in ROLES:
-        client.require(role).forget().result(20)
+        client.require(role).forget().result(patient(20))
     gc.collect()
 
     def grown() -> list[str]:
@@ -259,7 +260,7 @@ def nothing_leaks(client: mob.Client, tables: Callable[[], list[dict[str, int]]]
 
 
 def test_a_function_is_called_many_times(back: mob.Proxy) -> None:
-    assert back.call_times(lambda n: n * n, 100).result(20) == [n * n for n in range(100)]
+    assert back.call_times(lambda n: n * n, 100).result(patient(20)) == [n * n for n in range(100)]
 
 
 def test_a_function_is_called_many_times_at_once(back: mob.Proxy) -> None:
@@ -267,13 +268,13 @@ def test_a_function_is_called_many_times_at_once(back: mob.Proxy) -> None:
         await asyncio.sleep(0.01)
         return n * n
 
-    assert back.call_at_once(slow_square, 50).result(20) == [n * n for n in range(50)]
+    assert back.call_at_once(slow_square, 50).result(patient(20)) == [n * n for n in range(50)]
 
 
 def test_a_function_that_nobody_waits_for_is_called_in_order(back: mob.Proxy) -> None:
     seen: list[int] = []
-    back.report(seen.append, 100).result(20)
-    wait_until(lambda: len(seen) == 100, "all reports are in", patience=10)
+    back.report(seen.append, 100).result(patient(20))
+    wait_until(lambda: len(seen) == 100, "all reports are in", patience=patient(10))
     assert seen == list(range(100))
 
 
@@ -300,20 +301,20 @@ class Greeter:
     ids=["lambda", "bound method", "partial", "partial of a builtin", "method of a builtin"],
 )
 def test_many_kinds_of_functions_cross(function: Callable[[str], str], back: mob.Proxy) -> None:
-    assert back.call_with(function, "world").result(20) == "hello world"
+    assert back.call_with(function, "world").result(patient(20)) == "hello world"
 
 
 def test_a_callable_object_crosses(back: mob.Proxy) -> None:
-    assert back.call_with(Greeter("hello"), "world").result(20) == "hello world!"
+    assert back.call_with(Greeter("hello"), "world").result(patient(20)) == "hello world!"
 
 
 def test_a_function_takes_named_arguments(back: mob.Proxy) -> None:
-    assert back.call_with(Greeter("hello").greet, "world", mark="?").result(20) == "hello world?"
+    assert back.call_with(Greeter("hello").greet, "world", mark="?").result(patient(20)) == "hello world?"
 
 
 def test_functions_cross_in_lists_and_dicts(back: mob.Proxy) -> None:
     structure = {"a": [lambda n: n + 1], "b": {"c": [0, [lambda n: n * 10]]}}
-    assert back.call_deep(structure).result(20) == [2, 20]
+    assert back.call_deep(structure).result(patient(20)) == [2, 20]
 
 
 @dataclasses.dataclass
@@ -325,35 +326,37 @@ class Job:
 
 def test_functions_cross_in_fields_of_a_dataclass(back: mob.Proxy) -> None:
     job = Job("build", lambda name: f"{name} is done", [lambda: 1, lambda: 2])
-    assert back.run_job(job).result(20) == ["build is done", 1, 2]
+    assert back.run_job(job).result(patient(20)) == ["build is done", 1, 2]
 
 
 def test_functions_cross_in_messages(app: RunningApp, client: mob.Client) -> None:
     answers: list[int] = []
     client.send({"reply": answers.append})
     pids = {member.pid for member in app.ready(client)}
-    wait_until(lambda: set(answers) == pids, "everybody has answered", patience=10)
+    wait_until(lambda: set(answers) == pids, "everybody has answered", patience=patient(10))
     assert len(answers) == len(pids)
 
 
 def test_a_function_in_a_message_to_all_comes_home_to_its_sender_too(
     app: RunningApp, client: mob.Client, front: mob.Proxy
 ) -> None:
-    front.ask_who_is_there().result(20)
+    front.ask_who_is_there().result(patient(20))
     pids = {member.pid for member in app.ready(client)}
-    wait_until(lambda: set(front.who_is_there().result(20)) == pids, "everybody has answered", patience=10)
-    assert len(front.who_is_there().result(20)) == len(pids)
+    wait_until(
+        lambda: set(front.who_is_there().result(patient(20))) == pids, "everybody has answered", patience=patient(10)
+    )
+    assert len(front.who_is_there().result(patient(20))) == len(pids)
 
 
 def test_a_function_in_a_result_is_called_here(back: mob.Proxy) -> None:
-    step = back.make_counter().result(20)
-    assert [step().result(20), step(by=5).result(20), step(1).result(20)] == [1, 6, 7]
+    step = back.make_counter().result(patient(20))
+    assert [step().result(patient(20)), step(by=5).result(patient(20)), step(1).result(patient(20))] == [1, 6, 7]
 
 
 def test_a_remote_function_shows_where_it_lives(app: RunningApp, client: mob.Client, back: mob.Proxy) -> None:
     (member,) = app.ready(client, "back")
-    assert f"of back.0 (pid {member.pid})>" in repr(back.make_counter().result(20))
-    assert f"of client (pid {os.getpid()})>" in back.show(print).result(20)
+    assert f"of back.0 (pid {member.pid})>" in repr(back.make_counter().result(patient(20)))
+    assert f"of client (pid {os.getpid()})>" in back.show(print).result(patient(20))
 
 
 def test_what_a_callback_raises_arrives_at_the_one_who_called_it(back: mob.Proxy) -> None:
@@ -361,7 +364,7 @@ def test_what_a_callback_raises_arrives_at_the_one_who_called_it(back: mob.Proxy
         raise KeyError("no such thing")
 
     with pytest.raises(KeyError) as caught:
-        back.call_with(fail, 1).result(20)
+        back.call_with(fail, 1).result(patient(20))
     assert isinstance(caught.value, mob.RemoteError)
     assert caught.value.type_name == "KeyError"
     assert "in fail" in str(caught.value.__cause__)
@@ -371,57 +374,57 @@ def test_what_a_callback_raises_arrives_at_the_one_who_called_it(back: mob.Proxy
 
 
 def test_a_callback_runs_while_its_owner_blocks_in_result(front: mob.Proxy) -> None:
-    assert front.callback_while_blocking(41).result(20) == [42, [41]]
+    assert front.callback_while_blocking(41).result(patient(20)) == [42, [41]]
 
 
 def test_callbacks_run_at_both_ends_while_both_block_in_result(front: mob.Proxy) -> None:
-    assert front.nested_callbacks_while_blocking(4).result(20) == 41
+    assert front.nested_callbacks_while_blocking(4).result(patient(20)) == 41
 
 
 def test_a_callback_calls_the_one_that_awaits_it(front: mob.Proxy) -> None:
-    assert front.callback_while_awaiting(21).result(20) == 42
+    assert front.callback_while_awaiting(21).result(patient(20)) == 42
 
 
 def test_a_callback_that_waits_behind_a_blocking_export_runs(front: mob.Proxy) -> None:
     """Both come in one frame, the export first; it blocks until the one has had its turn that waits for the other."""
-    assert front.be_teased().result(20) == "called"
+    assert front.be_teased().result(patient(20)) == "called"
 
 
 def test_the_caller_is_the_same_after_a_callback_as_before(front: mob.Proxy) -> None:
-    assert front.who_called_before_and_after(lambda: None).result(20)
+    assert front.who_called_before_and_after(lambda: None).result(patient(20))
 
 
 def test_the_caller_is_the_same_after_serving_a_callback_in_between(front: mob.Proxy) -> None:
-    assert front.callbacks_of_back_while_serving().result(20)
+    assert front.callbacks_of_back_while_serving().result(patient(20))
 
 
 # -- passing on --------------------------------------------------------------------------------------------------------
 
 
 def test_a_function_is_passed_on_and_called_there(back: mob.Proxy) -> None:
-    assert back.let_third_call(lambda n: n + 1, 3).result(20) == [1, 2, 3]
+    assert back.let_third_call(lambda n: n + 1, 3).result(patient(20)) == [1, 2, 3]
 
 
 def test_a_function_lives_on_where_it_was_passed_to(client: mob.Client, back: mob.Proxy) -> None:
-    held = back.tables().result(20)["held"]
-    back.let_third_keep(lambda: "still here").result(20)
-    wait_until(lambda: back.tables().result(20)["held"] == held, "back holds it no more")
-    assert client.require("third").call_kept().result(20) == "still here"
+    held = back.tables().result(patient(20))["held"]
+    back.let_third_keep(lambda: "still here").result(patient(20))
+    wait_until(lambda: back.tables().result(patient(20))["held"] == held, "back holds it no more")
+    assert client.require("third").call_kept().result(patient(20)) == "still here"
 
 
 def test_a_function_passed_home_is_the_function_itself(back: mob.Proxy) -> None:
     def function() -> None: ...
 
     method = Greeter("hello").greet
-    assert back.give_back(function).result(20) is function
-    assert back.give_back(method).result(20) == method
-    assert back.give_back([function, method]).result(20) == [function, method]
+    assert back.give_back(function).result(patient(20)) is function
+    assert back.give_back(method).result(patient(20)) == method
+    assert back.give_back([function, method]).result(patient(20)) == [function, method]
 
 
 def test_a_function_passed_home_by_a_third_is_the_function_itself(back: mob.Proxy) -> None:
     def function() -> None: ...
 
-    assert back.give_back_by_third(function).result(20) is function
+    assert back.give_back_by_third(function).result(patient(20)) is function
 
 
 # -- freeing -----------------------------------------------------------------------------------------------------------
@@ -432,21 +435,21 @@ def test_a_function_is_held_as_long_as_somebody_keeps_it(client: mob.Client, bac
         return "kept"
 
     gone = weakref.ref(function)
-    lent, held = client.statistics()["lent"], back.tables().result(20)["held"]
-    back.keep(function).result(20)
+    lent, held = client.statistics()["lent"], back.tables().result(patient(20))["held"]
+    back.keep(function).result(patient(20))
     del function
     gc.collect()
     assert client.statistics()["lent"] == lent + 1
-    assert back.tables().result(20)["held"] == held + 1
-    assert back.call_kept().result(20) == "kept"
-    back.forget().result(20)
+    assert back.tables().result(patient(20))["held"] == held + 1
+    assert back.call_kept().result(patient(20)) == "kept"
+    back.forget().result(patient(20))
     wait_until(lambda: client.statistics()["lent"] == lent, "it is freed")
     wait_until(lambda: gc.collect() >= 0 and gone() is None, "it is collected")
 
 
 def test_functions_of_a_refused_call_are_freed(back: mob.Proxy) -> None:
     with pytest.raises(mob.ArgumentError):
-        back.keep(lambda: None, lambda: None).result(20)
+        back.keep(lambda: None, lambda: None).result(patient(20))
 
 
 def test_functions_of_a_call_that_finds_no_worker_are_freed(client: mob.Client, back: mob.Proxy) -> None:
@@ -456,7 +459,7 @@ def test_functions_of_a_call_that_finds_no_worker_are_freed(client: mob.Client, 
 
 def test_a_function_that_a_dead_process_has_held_is_freed(app: RunningApp, client: mob.Client) -> None:
     lent = client.statistics()["lent"]
-    client.require("doomed").keep(lambda: None).result(20)
+    client.require("doomed").keep(lambda: None).result(patient(20))
     assert client.statistics()["lent"] == lent + 1
     kill(app, "doomed")
     wait_until(lambda: client.statistics()["lent"] == lent, "it is freed")
@@ -464,53 +467,53 @@ def test_a_function_that_a_dead_process_has_held_is_freed(app: RunningApp, clien
 
 def test_a_function_in_a_result_is_freed_when_its_caller_has_gone(app: RunningApp, client: mob.Client) -> None:
     pool = client.require("pool")
-    links = pool.links().result(20)
+    links = pool.links().result(patient(20))
     with mob.connect(app.name) as other:
         other.require("pool").make_counter_when_told()
-        wait_until(lambda: pool.is_waiting().result(20), "the call has begun")
-    wait_until(lambda: pool.links().result(20) == links, "the link to its caller has ended")
-    pool.tell().result(20)
-    wait_until(lambda: not pool.is_waiting().result(20), "the call has ended")
+        wait_until(lambda: pool.is_waiting().result(patient(20)), "the call has begun")
+    wait_until(lambda: pool.links().result(patient(20)) == links, "the link to its caller has ended")
+    pool.tell().result(patient(20))
+    wait_until(lambda: not pool.is_waiting().result(patient(20)), "the call has ended")
 
 
 def test_a_function_of_a_dead_process_is_lost(app: RunningApp, client: mob.Client, back: mob.Proxy) -> None:
-    client.require("doomed").lend_to_back().result(20)
-    assert back.try_kept().result(20) == "alive"
+    client.require("doomed").lend_to_back().result(patient(20))
+    assert back.try_kept().result(patient(20)) == "alive"
     dead = kill(app, "doomed")
-    wait_until(lambda: dead not in back.known_pids().result(20), "back knows of the death")
-    assert back.try_kept().result(20) == ["Lost", "no"]
+    wait_until(lambda: dead not in back.known_pids().result(patient(20)), "back knows of the death")
+    assert back.try_kept().result(patient(20)) == ["Lost", "no"]
 
 
 def test_a_function_called_in_the_moment_of_its_owners_death_is_lost(
     app: RunningApp, client: mob.Client, back: mob.Proxy
 ) -> None:
-    client.require("doomed").lend_to_back().result(20)
-    links = back.links().result(20)
+    client.require("doomed").lend_to_back().result(patient(20))
+    links = back.links().result(patient(20))
     with news_held_up(client):
         os.kill(pid_of(app, "doomed"), signal.SIGKILL)
-        wait_until(lambda: back.links().result(20) < links, "back sees that the link has ended")
+        wait_until(lambda: back.links().result(patient(20)) < links, "back sees that the link has ended")
         call = back.try_kept()
-    assert call.result(20) == ["Lost", "no"]
+    assert call.result(patient(20)) == ["Lost", "no"]
 
 
 def test_a_function_in_a_call_that_goes_to_the_successor_instead_can_be_called(
     app: RunningApp, client: mob.Client
 ) -> None:
     doomed = client.require("doomed")
-    doomed.double(1).result(20)
+    doomed.double(1).result(patient(20))
     links = client.statistics()["links"]
     with news_held_up(client):
         os.kill(pid_of(app, "doomed"), signal.SIGKILL)
         wait_until(lambda: client.statistics()["links"] < links, "the client sees that the link has ended")
         call = doomed.call_times(lambda n: n + 1, 3)
-    assert call.result(20) == [1, 2, 3]
+    assert call.result(patient(20)) == [1, 2, 3]
 
 
 def test_functions_that_are_never_called_leave_no_memory(app: RunningApp, client: mob.Client, front: mob.Proxy) -> None:
     processes = [psutil.Process(pid_of(app, role)) for role in ("front", "back")]
-    front.pour(20_000, BATCH).result(60)
+    front.pour(20_000, BATCH).result(patient(60))
     before = [process.memory_info().rss for process in processes]
-    front.pour(CALLBACKS, BATCH).result(600)
+    front.pour(CALLBACKS, BATCH).result(patient(600))
     growth = [process.memory_info().rss - rss for process, rss in zip(processes, before, strict=True)]
     assert max(growth) < 3 * MIB, f"front and back have grown by {growth} bytes"
 

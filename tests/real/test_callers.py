@@ -6,6 +6,7 @@ import pytest
 
 import mob
 from mob import plan
+from tests.patience import patient
 from tests.running import Apps, wait_until
 
 BACK = """
@@ -46,27 +47,27 @@ def client(apps: Apps) -> mob.Client:
 
 def test_who_may_call_and_who_may_not(client: mob.Client) -> None:
     front, side = client.require("front"), client.require("side")
-    assert front.ask(1).result(10) == 2
-    assert front.stream().result(10) == [0, 1, 2]
+    assert front.ask(1).result(patient(10)) == 2
+    assert front.stream().result(patient(10)) == [0, 1, 2]
     for refused in (side.ask(1), side.stream(), side.all_of_it(1)):
         with pytest.raises(mob.CallError, match=r"side\.0 \(pid \d+\) may not call back\.\w+: callers=\['front'\]"):
-            refused.result(10)
+            refused.result(patient(10))
     with pytest.raises(mob.Forbidden) as caught:
-        client.require("back").foo(1).result(10)
+        client.require("back").foo(1).result(patient(10))
     assert caught.value.executed == "no"
     assert isinstance(caught.value, PermissionError)
     assert str(caught.value).endswith("may not call back.foo: callers=['front'] of the role 'back' says who may.")
-    assert client.require("open").ask(1).exception(10) is not None  # it may be called, and may not call on
+    assert client.require("open").ask(1).exception(patient(10)) is not None  # it may be called, and may not call on
 
 
 def test_messages_of_others_are_dropped_and_told_of_once(client: mob.Client) -> None:
     front, side = client.require("front"), client.require("side")
     for number in range(3):
-        side.say(number).result(10)
+        side.say(number).result(patient(10))
         client.any("back").send(number)
-    assert side.ask(1).exception(10) is not None  # on the same link: what was said before has been looked at
-    front.say("hello").result(10)
-    wait_until(lambda: front.heard().result(10) == ["hello"], "the only message is heard")
+    assert side.ask(1).exception(patient(10)) is not None  # on the same link: what was said before has been looked at
+    front.say("hello").result(patient(10))
+    wait_until(lambda: front.heard().result(patient(10)) == ["hello"], "the only message is heard")
     app = client.running  # type: ignore[attr-defined]
     app.wait_for(r"messages of side\.0 \(pid \d+\) are dropped: callers=\['front'\]")
     app.wait_for(r"messages of client \(pid \d+\) are dropped")
@@ -74,8 +75,8 @@ def test_messages_of_others_are_dropped_and_told_of_once(client: mob.Client) -> 
 
 
 def test_a_lent_function_is_a_permission(client: mob.Client) -> None:
-    assert client.require("front").borrow().result(10) == 42
-    assert client.require("open").apply(lambda x: x + 1, 1).result(10) == 2
+    assert client.require("front").borrow().result(patient(10)) == 42
+    assert client.require("open").apply(lambda x: x + 1, 1).result(patient(10)) == 2
 
 
 def test_a_misspelled_name_is_told() -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from mob.cli.chaos.faults import KINDS
+from tests.patience import patient
 from tests.running import Apps, RunningApp
 
 MAIN = """
@@ -16,7 +17,7 @@ MAIN = """
     mob.start({name!r}).base(__file__).role("back", "./back.py", workers=2).run()
     """
 NO_FAULTS = [part for kind in KINDS for part in ("--without", kind)]
-PATIENCE = 150.0
+PATIENCE = patient(150.0)
 
 
 def chaos(apps: Apps, *options: str, behind: tuple[str, ...] = (), lie: str = "", main: str = MAIN) -> RunningApp:
@@ -48,7 +49,7 @@ SIEGES = ("upgrade", "signals", "Kingpin's descriptors", "strangers", "deaf clie
 def test_a_kingpin_under_siege_loses_nothing_and_stops_within_its_grace(apps: Apps) -> None:
     only = [part for kind in SIEGES for part in ("--only", kind)]
     run = chaos(apps, "--seed", "7", "--minutes", "0.25", "--every", "0.5", "--call", "back.foo", *only)
-    assert run.wait(200) == 0, run.output
+    assert run.wait(patient(200)) == 0, run.output
     assert run.wait_for(r"the Kingpin is replaced by one with new code +\d")
     assert run.wait_for(r"the Kingpin may open no more files for up to 3 s +\d")
     assert "SIGKILL of the fork server" not in run.output
@@ -67,7 +68,7 @@ def test_several_nodes_under_faults_lose_nothing(apps: Apps) -> None:
     kinds = ("kill", "kill several", "gateway", "node", "NATS", "freeze NATS", "freeze Kingpin", "scale")
     without = [part for kind in KINDS if kind not in kinds for part in ("--without", kind)]
     run = chaos(apps, "--seed", "7", "--minutes", "0.2", "--nodes", "2", *without)
-    assert run.wait(200) == 0, run.output
+    assert run.wait(patient(200)) == 0, run.output
     assert run.wait_for(r"SIGKILL of a gateway +\d")
     assert run.wait_for(r"SIGKILL of all that a node has, which starts again later +\d")
     assert run.wait_for("passed: nothing lost, nothing done twice, all roles at target")

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 import mob
+from tests.patience import patient
 from tests.running import Apps, RunningApp, apps_in, is_alive, wait_until
 
 # ------------------------------------------------------------------------------------------------ forked children
@@ -149,35 +150,35 @@ def children(tmp_path_factory: pytest.TempPathFactory) -> Iterator[mob.Proxy]:
 
 
 def test_a_child_is_terminated_at_once(children: mob.Proxy) -> None:
-    assert children.terminated().result(60) == -signal.SIGTERM
+    assert children.terminated().result(patient(60)) == -signal.SIGTERM
 
 
 def test_a_pool_ends_with_its_block(children: mob.Proxy) -> None:
-    assert children.pooled().result(60) == [1, 2]
+    assert children.pooled().result(patient(60)) == [1, 2]
 
 
 def test_a_child_has_the_default_handlers(children: mob.Proxy) -> None:
     defaults = ["default", "default", "default_int_handler", "default"]
-    assert children.told().result(60) == [defaults, -1]
-    assert children.with_handlers_of_the_loop().result(60) == [defaults, -1]
+    assert children.told().result(patient(60)) == [defaults, -1]
+    assert children.with_handlers_of_the_loop().result(patient(60)) == [defaults, -1]
 
 
 def test_a_child_keeps_the_handlers_of_the_application(children: mob.Proxy) -> None:
-    handlers, _ = children.with_handlers_of_its_own().result(60)
+    handlers, _ = children.with_handlers_of_its_own().result(patient(60))
     assert handlers == ["default", "default", "default_int_handler", "_own"]
 
 
 def test_a_child_listens_as_in_any_python(children: mob.Proxy) -> None:
-    assert children.managed().result(60) == {"x": 1}
-    assert children.served_by_child().result(60) == "from the child"
+    assert children.managed().result(patient(60)) == {"x": 1}
+    assert children.served_by_child().result(patient(60)) == "from the child"
 
 
 def test_a_child_accepts_on_a_socket_of_its_parent(children: mob.Proxy) -> None:
-    assert children.prefork().result(60) == "accepted by the child"
+    assert children.prefork().result(patient(60)) == "accepted by the child"
 
 
 def test_a_child_of_a_worker_is_told_that_it_is_no_mobster(children: mob.Proxy) -> None:
-    said, status = children.asked_by_child().result(60)
+    said, status = children.asked_by_child().result(patient(60))
     call, old_call, me, awaited = said
     refused = r"NotInMobster: this process \(pid \d+\) was forked by back\.0 \(pid \d+\) and is no mobster: .* here\."
     for each in (call, old_call, awaited):
@@ -254,28 +255,28 @@ def ghosts(
 def test_a_child_that_comes_back_ends(ghosts: tuple[RunningApp, mob.Client], way: str, status: int) -> None:
     client = ghosts[1]
     back = client.require("back")
-    worker = back.who().result(60)
+    worker = back.who().result(patient(60))
     calls = [getattr(back, way)(), *(back.many() for _ in range(20))]
-    pid = calls[0].result(60)
+    pid = calls[0].result(patient(60))
     assert pid not in (0, worker)  # the answer is the parent's
-    assert {call.result(60) for call in calls[1:]} == {worker}
-    assert back.wait(pid).result(60) == status
-    assert back.who().result(60) == worker
+    assert {call.result(patient(60)) for call in calls[1:]} == {worker}
+    assert back.wait(pid).result(patient(60)) == status
+    assert back.who().result(patient(60)) == worker
     with mob.connect(client.app) as another:  # and the loop of the worker hears of new links
-        assert another.require("back").who().result(60) == worker
+        assert another.require("back").who().result(patient(60)) == worker
 
 
 def test_a_child_that_yields_ends(ghosts: tuple[RunningApp, mob.Client]) -> None:
     back = ghosts[1].require("back")
     (pid,) = list(back.yields())
-    assert back.wait(pid).result(60) == 0
+    assert back.wait(pid).result(patient(60)) == 0
 
 
 def test_a_child_of_a_handler_ends(ghosts: tuple[RunningApp, mob.Client]) -> None:
     back = ghosts[1].require("back")
     ghosts[1].send("fork")
-    pid = wait_until(lambda: back.forked().result(60), "the handler has forked")
-    assert back.wait(pid).result(60) == 0
+    pid = wait_until(lambda: back.forked().result(patient(60)), "the handler has forked")
+    assert back.wait(pid).result(patient(60)) == 0
 
 
 STOOD_IN = """
@@ -307,15 +308,15 @@ def wait(pid):
 def test_a_child_ends_that_is_forked_while_another_thread_reads(apps: Apps) -> None:
     app = apps.start('.role("back", "./back.py").role("other", "./back.py")', back=STOOD_IN)
     back = app.wait_ready().require("back")
-    pids = [back.returns().result(60) for _ in range(5)]
+    pids = [back.returns().result(patient(60)) for _ in range(5)]
     assert 0 not in pids
-    assert [back.wait(pid).result(60) for pid in pids] == [0] * 5
+    assert [back.wait(pid).result(patient(60)) for pid in pids] == [0] * 5
 
 
 def test_the_error_of_a_child_is_printed(ghosts: tuple[RunningApp, mob.Client]) -> None:
     app, client = ghosts
     back = client.require("back")
-    back.wait(back.fails().result(60)).result(60)
+    back.wait(back.fails().result(patient(60))).result(patient(60))
     app.wait_for(r"FileNotFoundError: .*No such file")
 
 
@@ -329,7 +330,7 @@ def test_a_child_that_a_module_forks_ends_with_the_module(apps: Apps) -> None:
         """,
     )
     client = app.wait_ready()
-    assert client.require("back").wait().result(60) == 0
+    assert client.require("back").wait().result(patient(60)) == 0
     assert [row.restarts for row in client.overview()] == [0]
 
 
@@ -460,15 +461,19 @@ mob.ready()
 @pytest.mark.parametrize("method", ["spawn", "forkserver", "fork"])
 def test_a_pool_of_processes_runs_the_functions_of_a_role(apps: Apps, method: str) -> None:
     app = apps.start('.role("back", "./back.py")', back=ANYWHERE)
-    assert app.wait_ready().require("back").squares(method).result(60) == [0, 1, 4]
+    assert app.wait_ready().require("back").squares(method).result(patient(60)) == [0, 1, 4]
 
 
 def test_the_arguments_of_a_mobster_are_those_of_its_module(apps: Apps) -> None:
     app = apps.start('.role("back", "./back.py").role("named", "names")', back=ANYWHERE, names=ANYWHERE)
     client = app.wait_ready()
     path = str(app.directory / "back.py")
-    assert client.require("back").started_with().result(60) == [[path], [sys.executable, path], False]
-    assert client.require("named").started_with().result(60) == [["names"], [sys.executable, "-m", "names"], False]
+    assert client.require("back").started_with().result(patient(60)) == [[path], [sys.executable, path], False]
+    assert client.require("named").started_with().result(patient(60)) == [
+        ["names"],
+        [sys.executable, "-m", "names"],
+        False,
+    ]
 
 
 def test_a_role_can_be_imported_anywhere_and_complains_when_it_is_used(apps: Apps) -> None:
@@ -507,7 +512,7 @@ def test_a_kingpin_may_import_the_module_of_a_role(apps: Apps) -> None:
     name = f"t{os.getpid()}-imports"
     apps.write(main=f'import mob\nimport back\nmob.start("{name}").base(__file__).role("back", "./back.py").run()\n')
     app = apps.run(name, [sys.executable, "main.py"])
-    assert app.wait_ready().require("back").square(3).result(60) == 9
+    assert app.wait_ready().require("back").square(3).result(patient(60)) == 9
 
 
 @pytest.mark.parametrize(
@@ -601,9 +606,9 @@ def test_what_a_killed_worker_has_detached_ends_and_that_of_others_stays(apps: A
     app = apps.start('.role("back", "./back.py", workers=2)', back=DETACHED)
     client = app.wait_ready()
     one, other = (client.pid(member.pid).call for member in app.ready(client, "back"))
-    of_one = [getattr(one, way)().result(60) for way in WAYS]
-    of_other = [getattr(other, way)().result(60) for way in WAYS]
-    os.kill(one.pid().result(60), signal.SIGKILL)
+    of_one = [getattr(one, way)().result(patient(60)) for way in WAYS]
+    of_other = [getattr(other, way)().result(patient(60)) for way in WAYS]
+    os.kill(one.pid().result(patient(60)), signal.SIGKILL)
     wait_ended(of_one)
     assert all(is_alive(pid) for pid in of_other)
     app.stop()
@@ -613,7 +618,7 @@ def test_what_a_killed_worker_has_detached_ends_and_that_of_others_stays(apps: A
 def test_what_a_worker_has_detached_ends_with_it_in_a_reload(apps: Apps) -> None:
     app = apps.start('.role("back", "./back.py")', back=DETACHED)
     client = app.wait_ready()
-    pids = [getattr(client.require("back"), way)().result(60) for way in [*WAYS, "without_a_trace"]]
+    pids = [getattr(client.require("back"), way)().result(patient(60)) for way in [*WAYS, "without_a_trace"]]
     client.reload("back")
     wait_ended(pids)
 
@@ -628,8 +633,8 @@ def test_what_a_worker_has_detached_ends_whoever_is_killed(apps: Apps, who: str)
         if who != "the fork server, then a worker"
         else ["session", "daemon", "forked", "family"]
     )
-    pids = [getattr(back, way)().result(60) for way in ways]
-    worker = back.pid().result(60)
+    pids = [getattr(back, way)().result(patient(60)) for way in ways]
+    worker = back.pid().result(patient(60))
     if who == "the Kingpin":
         app.kill()
     elif who == "a worker, then the app is stopped":

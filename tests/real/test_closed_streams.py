@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.patience import patient
 from tests.running import Apps
 
 FILES = {"back": "import os\ndef streams(): return [os.readlink(f'/proc/self/fd/{n}') for n in (0, 1, 2)]\n"}
@@ -28,7 +29,7 @@ def test_an_app_that_was_started_without_streams_runs(apps: Apps, redirection: s
     (apps.directory / "main.py").write_text(main)
     app = apps.run("t-closed", ["bash", "-c", f'exec "$0" main.py {redirection}', sys.executable])
     client = app.wait_ready(1)
-    null, out, err = client.require("back").streams().result(30)
+    null, out, err = client.require("back").streams().result(patient(30))
     assert null == "/dev/null"
     assert out.startswith("pipe:")
     assert err.startswith("pipe:")
@@ -36,7 +37,7 @@ def test_an_app_that_was_started_without_streams_runs(apps: Apps, redirection: s
         assert all(links(pid)[number] == "/dev/null" for number in CLOSED[redirection])
     assert "1 mobster" in client.upgrade()
     assert all(links(client.kingpin_pid)[number] == "/dev/null" for number in CLOSED[redirection])
-    assert client.require("back").streams().result(30)[0] == "/dev/null"
+    assert client.require("back").streams().result(patient(30))[0] == "/dev/null"
     assert app.stop() == 0
     assert "stopping." in (apps.directory / "log.txt").read_text()
 
@@ -48,14 +49,14 @@ def test_a_main_script_may_close_its_streams(apps: Apps, what: str) -> None:
     (apps.directory / "main.py").write_text(main)
     app = apps.run("t-shut", [sys.executable, "main.py"])
     client = app.wait_ready(1)
-    assert client.require("back").streams().result(30)[1].startswith("pipe:")
+    assert client.require("back").streams().result(patient(30))[1].startswith("pipe:")
     assert app.stop() == 0
 
 
 @pytest.mark.parametrize("redirection", CLOSED)
 def test_commands_run_without_streams(redirection: str, tmp_path: Path) -> None:
     line = ["bash", "-c", f'exec "$0" -m mob apps --json {redirection}', sys.executable]
-    done = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, timeout=patient(60))
     assert (done.returncode, done.stderr) == (0, "")
 
 
@@ -64,6 +65,8 @@ def test_a_file_that_was_opened_as_number_2_gets_nothing_of_ours(tmp_path: Path)
         "import os; file = open('mine.txt', 'w'); number = file.fileno()\n"
         "import sys, mob; print('for nobody', file=sys.stderr, flush=True); sys.exit(number)"
     )
-    done = subprocess.run(["bash", "-c", 'exec "$0" -c "$1" 2>&-', sys.executable, code], cwd=tmp_path, timeout=60)
+    done = subprocess.run(
+        ["bash", "-c", 'exec "$0" -c "$1" 2>&-', sys.executable, code], cwd=tmp_path, timeout=patient(60)
+    )
     assert done.returncode == 2
     assert (tmp_path / "mine.txt").read_text() == ""

@@ -21,6 +21,7 @@ import mob
 from mob.rim.addresses import address_of
 from mob.wire import messages as m
 from mob.wire.frames import frame
+from tests.patience import patient
 from tests.running import Apps, RunningApp, apps_in, freeze, wait_until
 
 MOB = (sys.executable, "-m", "mob")
@@ -41,7 +42,7 @@ def run(app: RunningApp, *arguments: str, **env: str) -> subprocess.CompletedPro
     there = {key: value for key, value in os.environ.items() if key != "COLUMNS"}
     there["XDG_STATE_HOME"] = str(app.directory / "state")
     return subprocess.run(
-        [*MOB, *arguments], cwd=app.directory, env={**there, **env}, capture_output=True, text=True, timeout=60
+        [*MOB, *arguments], cwd=app.directory, env={**there, **env}, capture_output=True, text=True, timeout=patient(60)
     )
 
 
@@ -103,7 +104,7 @@ def test_metrics_in_the_text_format_of_prometheus(app: RunningApp, client: mob.C
 
 
 def test_metrics_for_programs(app: RunningApp, client: mob.Client) -> None:
-    client.require("back").add(1, 2).result(10)
+    client.require("back").add(1, 2).result(patient(10))
     wait_until(lambda: client.metrics().exports, "the call is counted")
     read = json.loads(done(app, "metrics", "-a", app.name, "--json"))
     assert (read["app"], read["kingpin_pid"]) == (app.name, app.process.pid)
@@ -285,7 +286,7 @@ os.setuid({pwd.getpwnam("nobody").pw_uid})
 sys.argv = ["mob", *{arguments!r}]
 mob.cli.main.main()
 """
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=patient(60))
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can start a process of another user")
@@ -355,7 +356,7 @@ def completed(app: RunningApp, *words: str) -> list[str]:
     env = {"_MOB_COMPLETE": "bash_complete", "COMP_WORDS": " ".join(words), "COMP_CWORD": str(len(words) - 1)}
     code = "import sys; sys.argv = ['mob']; from mob.cli.main import main; main(prog_name='mob')"
     there = {**os.environ, **env}
-    shown = subprocess.run([sys.executable, "-c", code], env=there, capture_output=True, text=True, timeout=60)
+    shown = subprocess.run([sys.executable, "-c", code], env=there, capture_output=True, text=True, timeout=patient(60))
     assert shown.stderr == ""
     return [line.partition(",")[2] for line in shown.stdout.splitlines() if line]
 
@@ -380,7 +381,7 @@ def test_the_script_for_a_shell(app: RunningApp, shell: str) -> None:
     script = done(app, "completion", shell)
     assert f"_MOB_COMPLETE={shell}_complete" in script
     if shutil.which(shell):
-        checked = subprocess.run([shell, "-n"], input=script, capture_output=True, text=True, timeout=30)
+        checked = subprocess.run([shell, "-n"], input=script, capture_output=True, text=True, timeout=patient(30))
         assert (checked.returncode, checked.stderr) == (0, "")
 
 

@@ -9,9 +9,10 @@ from collections.abc import Iterator
 import pytest
 
 import mob
+from tests.patience import patient
 from tests.running import Apps, RunningApp, apps_in, wait_until
 
-PATIENCE = 60.0
+PATIENCE = patient(60.0)
 MANY = 3000
 BACK = """
     import mob

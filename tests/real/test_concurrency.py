@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 import mob
+from tests.patience import patient
 from tests.running import Apps, RunningApp, apps_in, wait_until
 
 BACK = """
@@ -159,18 +160,18 @@ def directly(client: mob.Client, role: str) -> mob.Proxy:
 
 def left_empty(proxy: mob.Proxy) -> Iterator[mob.Proxy]:
     yield proxy
-    proxy.open_door(*names_of(proxy)).result(20)
+    proxy.open_door(*names_of(proxy)).result(patient(20))
     wait_until(lambda: in_hand(proxy) == 0, "nothing is in hand any more")
 
 
 def in_hand(proxy: mob.Proxy) -> int:
     """How many calls are in hand, besides the one that asks (which counts in a thread)."""
     asks = 1 if "threaded" in repr(proxy) else 0
-    return int(proxy.in_hand().result(20)) - asks
+    return int(proxy.in_hand().result(patient(20))) - asks
 
 
 def names_of(proxy: mob.Proxy) -> list[str]:
-    return list(proxy.look().result(20)["began"])
+    return list(proxy.look().result(patient(20))["began"])
 
 
 def began(proxy: mob.Proxy, prefix: str) -> list[str]:
@@ -185,7 +186,7 @@ def test_so_many_run_and_the_others_follow_in_order(back: mob.Proxy) -> None:
     back.open_door("two1")
     wait_until(lambda: len(began(back, "two")) == 3, "the next one is let in")
     back.open_door(*[f"two{number}" for number in range(5)])
-    assert [call.result(20) for call in calls] == [f"two{number}" for number in range(5)]
+    assert [call.result(patient(20)) for call in calls] == [f"two{number}" for number in range(5)]
     assert began(back, "two") == [f"two{number}" for number in range(5)]
 
 
@@ -195,17 +196,17 @@ def test_calls_of_other_exports_pass_by(back: mob.Proxy) -> None:
     wait_until(lambda: began(back, "other"), "another export runs")
     assert began(back, "by") == ["by0"]
     back.open_door("other", "by0", "by1", "by2")
-    assert other.result(20) == "other"
-    assert [call.result(20) for call in calls] == ["by0", "by1", "by2"]
+    assert other.result(patient(20)) == "other"
+    assert [call.result(patient(20)) for call in calls] == ["by0", "by1", "by2"]
 
 
 def test_one_at_once_is_a_critical_section(back: mob.Proxy) -> None:
-    assert [call.result(20) for call in [back.add() for _ in range(100)]] == list(range(1, 101))
+    assert [call.result(patient(20)) for call in [back.add() for _ in range(100)]] == list(range(1, 101))
 
 
 def test_an_export_that_fails_lets_the_next_one_in(back: mob.Proxy) -> None:
     calls = [back.fails(name) for name in ("SystemError", "object", "fine", "SystemError", "fine")]
-    assert [call.exception(20) is None for call in calls] == [False, False, True, False, True]
+    assert [call.exception(patient(20)) is None for call in calls] == [False, False, True, False, True]
 
 
 def test_threads_are_not_taken_by_those_that_wait(threaded: mob.Proxy) -> None:
@@ -213,9 +214,9 @@ def test_threads_are_not_taken_by_those_that_wait(threaded: mob.Proxy) -> None:
     wait_until(lambda: len(began(threaded, "t")) == 2, "two run in threads, the third thread is free")
     wait_until(lambda: in_hand(threaded) == 4, "all have arrived")
     threaded.open_door("t0", "t1", "t2", "t3")
-    assert [call.result(20) for call in calls] == ["t0", "t1", "t2", "t3"]
+    assert [call.result(patient(20)) for call in calls] == ["t0", "t1", "t2", "t3"]
     assert sorted(began(threaded, "t")) == ["t0", "t1", "t2", "t3"]  # the last two run in two threads
-    assert threaded.look().result(20)["most"] == 2
+    assert threaded.look().result(patient(20))["most"] == 2
 
 
 @pytest.mark.parametrize("name", ["rows", "arows"])
@@ -240,7 +241,7 @@ def test_many_that_do_not_stream_follow_one_that_does(back: mob.Proxy) -> None:
     assert next(stream) == "rows"
     calls = [back.rows_or_name(str(number)) for number in range(2_000)]
     assert sum(1 for _ in stream) == 999
-    assert [call.result(20) for call in calls] == [str(number) for number in range(2_000)]
+    assert [call.result(patient(20)) for call in calls] == [str(number) for number in range(2_000)]
 
 
 def test_one_that_is_given_up_while_it_waits_never_begins(back: mob.Proxy) -> None:
@@ -249,7 +250,7 @@ def test_one_that_is_given_up_while_it_waits_never_begins(back: mob.Proxy) -> No
     assert calls[1].cancel()
     wait_until(lambda: in_hand(back) == 2, "it has left")
     back.open_door("up0", "up1", "up2")
-    assert calls[2].result(20) == "up2"
+    assert calls[2].result(patient(20)) == "up2"
     assert began(back, "up") == ["up0", "up2"]
 
 
@@ -267,7 +268,7 @@ def test_one_whose_time_is_over_while_it_waits_never_begins_and_says_so(back: mo
 
     def has_the_worker_spoken() -> bool:
         """On a busy machine the caller may speak first: it waits a moment only for the word of the worker."""
-        errors.append(back.options(timeout=0.2).one("late1").exception(20))
+        errors.append(back.options(timeout=0.2).one("late1").exception(patient(20)))
         return "has not answered within" not in str(errors[-1])
 
     wait_until(has_the_worker_spoken, "the worker says that it did not start the call")
@@ -275,7 +276,7 @@ def test_one_whose_time_is_over_while_it_waits_never_begins_and_says_so(back: mo
     assert re.search(r"one was not started: it had 0\.2 s, and waited \d", str(errors[-1]))
     assert errors[-1].executed == "no"  # type: ignore[union-attr]
     back.open_door("late0")
-    assert first.result(20) == "late0"
+    assert first.result(patient(20)) == "late0"
     assert began(back, "late") == ["late0"]
 
 
@@ -285,13 +286,13 @@ def test_those_of_a_caller_that_has_died_never_begin(
     first = back.one("dead0")
     wait_until(lambda: began(back, "dead") == ["dead0"], "the first one runs")
     (member,) = running_app.ready(client, "back")
-    client.require("front").ask("dead1", member.pid).result(20)
+    client.require("front").ask("dead1", member.pid).result(patient(20))
     wait_until(lambda: in_hand(back) == 2, "both have arrived")
     (front,) = running_app.ready(client, "front")
     os.kill(front.pid, signal.SIGKILL)
     wait_until(lambda: in_hand(back) == 1, "the one of the dead has left")
     back.open_door("dead0", "dead1")
-    assert first.result(20) == "dead0"
+    assert first.result(patient(20)) == "dead0"
     assert began(back, "dead") == ["dead0"]
     wait_until(lambda: running_app.ready(client, "front")[:1] not in ([], [front]), "it is revived")
 
@@ -306,10 +307,10 @@ def test_those_that_wait_are_counted_for_all_to_see(
     assert board.queued(member.uid) == 0  # they hold up nobody
     contact = client._peer.contacts.get(member.uid)
     assert contact is not None
-    back.look().result(20)
+    back.look().result(patient(20))
     assert contact.queue == 3
     back.open_door("seen0", "seen1", "seen2", "seen3")
-    assert [call.result(20) for call in calls] == ["seen0", "seen1", "seen2", "seen3"]
+    assert [call.result(patient(20)) for call in calls] == ["seen0", "seen1", "seen2", "seen3"]
     wait_until(lambda: board.load(member.uid) == 0, "none waits")
 
 
@@ -320,9 +321,9 @@ def test_the_line_is_bounded(apps: Apps) -> None:
     wait_until(lambda: began(back, "0"), "it runs")
     for number in range(1, 6):
         calls.append(back.one(str(number)))
-        back.look().result(20)  # it has arrived: the inbox is bounded too
+        back.look().result(patient(20))  # it has arrived: the inbox is bounded too
     back.open_door(*map(str, range(6)))
-    errors = [call.exception(20) for call in calls]
+    errors = [call.exception(patient(20)) for call in calls]
     assert [type(error) for error in errors] == [type(None)] * 4 + [mob.Busy] * 2
     assert str(errors[4]).endswith(": 3 calls of one wait here already.")
     assert isinstance(errors[5], mob.Busy)
@@ -341,8 +342,13 @@ def test_the_concurrency_of_the_role_holds_beside(apps: Apps) -> None:
     back.open_door("two0")
     wait_until(lambda: len(names_of(back)) == 3, "the next one has begun")
     back.open_door("other", "two2", "later")
-    assert [call.result(20) for call in (other, calls[0], calls[2], later)] == ["other", "two0", "two2", "later"]
-    assert back.look().result(20)["most"] == 2
+    assert [call.result(patient(20)) for call in (other, calls[0], calls[2], later)] == [
+        "other",
+        "two0",
+        "two2",
+        "later",
+    ]
+    assert back.look().result(patient(20))["most"] == 2
     assert sorted(names_of(back)) == ["later", "other", "two0", "two2"]
 
 
@@ -351,7 +357,7 @@ def test_a_process_that_stops_finishes_them(apps: Apps) -> None:
     back = directly(app.wait_ready(), "back")
     calls = [back.one(str(number)) for number in range(4)]
     wait_until(lambda: in_hand(back) == 4, "all have arrived")
-    back.open_door("0", "1", "2", "3").result(20)
+    back.open_door("0", "1", "2", "3").result(patient(20))
     app.signal(signal.SIGTERM)
-    assert [call.result(20) for call in calls] == ["0", "1", "2", "3"]
+    assert [call.result(patient(20)) for call in calls] == ["0", "1", "2", "3"]
     assert app.wait() == 0

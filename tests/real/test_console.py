@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.patience import patient
 from tests.running import Apps, RunningApp, wait_until
 
 LINE = re.compile(r"(\w+\.\d) (\d+) \| (.*)")
@@ -284,7 +285,7 @@ def test_a_terminal_that_does_not_read_holds_nobody_up(apps: Apps) -> None:
     source = os.open(apps.directory / "stuck", os.O_RDONLY | os.O_NONBLOCK)
     app = start_into(apps, name, ">stuck")
     client = app.wait_ready(1)
-    assert client.require("flood").is_done().result(20)
+    assert client.require("flood").is_done().result(patient(20))
     assert len(client.overview()) == 1
     os.set_blocking(source, True)  # and now somebody presses Ctrl-Q
     shown_late: list[bytes] = []
@@ -330,7 +331,7 @@ def test_a_terminal_that_is_gone_ends_nobody(apps: Apps) -> None:
     client = app.wait_ready(1)
     os.close(source)
     talker = client.require("talker")
-    assert len({talker.talk().result(20) for _ in range(50)}) == 1
+    assert len({talker.talk().result(patient(20)) for _ in range(50)}) == 1
     app.signal(signal.SIGTERM)
     assert app.wait() == 0
     assert Path(apps.directory / "err.txt").read_text() == "mob | stopping.\n"

@@ -18,6 +18,7 @@ import psutil
 import pytest
 
 import mob
+from tests.patience import patient
 from tests.running import RunningApp, apps_in, wait_until
 
 DEATHS = """
@@ -179,7 +180,7 @@ def outcome_by_hand(call):
 
 WORKERS = 7
 HOW = ["SIGKILL", "exit", "segfault"]
-PROMPT = 5.0
+PROMPT = patient(5.0)
 """Seconds in which everything must be over, on a loaded machine; anything that waits for a timeout takes 30."""
 
 

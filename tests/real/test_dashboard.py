@@ -17,6 +17,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 import mob
+from tests.patience import patient
 from tests.running import Apps, RunningApp, free_port, wait_until
 
 TOKEN = "the-token-of-the-tests"
@@ -42,7 +43,7 @@ class Site:
         self, path: str, method: str = "GET", body: Any = None, token: str = "", **headers: str
     ) -> tuple[int, dict[str, str], str]:
         """Status, headers in lower case, and body."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=patient(30))
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         if token:
             named["X-Mob-Token"] = token
@@ -60,7 +61,7 @@ class Site:
 
     def events(self) -> Iterator[tuple[str, Any]]:
         """The feed, until it ends."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=patient(30))
         connection.request("GET", "/api/feed")
         answer = connection.getresponse()
         assert answer.status == 200
@@ -171,7 +172,7 @@ def test_what_makes_no_sense_is_told(apps: Apps) -> None:
 def test_metrics_for_prometheus(apps: Apps) -> None:
     _, client, site = start(apps)
     for number in range(20):
-        client.require("back").foo(number).result(10)
+        client.require("back").foo(number).result(patient(10))
 
     def served() -> float:
         status, headers, text = site.ask("/metrics")
@@ -191,7 +192,7 @@ def test_the_feed_tells_what_happens(apps: Apps) -> None:
     assert set(whole["roles"]["put"]) == {"back", "dashboard"}
     victim = app.ready(client, "back")[0]
     assert whole["mobsters"]["put"][str(victim.uid)]["pid"] == victim.pid
-    client.require("back").foo(41).result(10)
+    client.require("back").foo(41).result(patient(10))
     assert "foo 41" in [line[5] for line in site.next(events, "lines")["lines"]]
     os.kill(victim.pid, signal.SIGKILL)
     told = next(data for kind, data in events if kind == "tick" and str(victim.uid) in data["mobsters"]["gone"])
@@ -208,7 +209,7 @@ def test_its_death_hurts_nobody(apps: Apps) -> None:
     for _ in range(2):
         dead = app.ready(client, "dashboard")[0]
         os.kill(dead.pid, signal.SIGKILL)
-        assert client.require("back").foo(1).result(10) == 2
+        assert client.require("back").foo(1).result(patient(10)) == 2
         wait_until(
             lambda dead=dead: [m.pid for m in app.ready(client, "dashboard")] not in ([], [dead.pid]), "it is back"
         )
@@ -227,7 +228,7 @@ def test_a_reload_ends_streams_and_need_not_wait_for_them(apps: Apps) -> None:
     for each in streams:
         assert [kind for kind, _ in each if kind == "whole"] == [], "the stream ends"
     wait_until(lambda: old not in [m.pid for m in client.members()], "the old one has gone")
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < patient(5)
     assert site.next(site.events(), "whole")
 
 
@@ -245,7 +246,7 @@ def test_an_app_with_viewers_stops_soon(apps: Apps) -> None:
     site.next(events, "whole")
     began = time.monotonic()
     assert app.stop() == 0
-    assert time.monotonic() - began < 6
+    assert time.monotonic() - began < patient(6)
     app.wait_gone()
 
 
@@ -261,7 +262,7 @@ def test_one_who_does_not_read_delays_nothing(apps: Apps) -> None:
         old = app.ready(client, "dashboard")[0].pid
         assert old
         assert app.stop() == 0
-        assert time.monotonic() - began < 12
+        assert time.monotonic() - began < patient(12)
 
 
 def test_the_token_is_made_up_and_printed_and_no_log_has_it(apps: Apps) -> None:
@@ -324,4 +325,4 @@ def test_other_mobsters_load_nothing_of_it(apps: Apps, module: str) -> None:
         f'.role("back", "./back.py").dashboard(port={port})',
         back="import sys\ndef has(name): return name in sys.modules",
     )
-    assert app.wait_ready().require("back").has(module).result(10) is False
+    assert app.wait_ready().require("back").has(module).result(patient(10)) is False

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 import mob
+from tests.patience import patient
 from tests.running import Apps, RunningApp, apps_in, wait_until
 
 BACK = """
@@ -134,7 +135,7 @@ def client(app: RunningApp) -> mob.Client:
 @pytest.fixture
 def back(client: mob.Client) -> mob.Proxy:
     back = client.require("back")
-    back.forget().result(20)
+    back.forget().result(patient(20))
     return back
 
 
@@ -143,9 +144,9 @@ def test_work_that_expired_in_the_queue_is_not_started(back: mob.Proxy) -> None:
     late = back.options(timeout=0.1).busy(0)
     with pytest.raises(mob.CallTimeout) as caught:
         late.result(20)
-    first.result(20)
+    first.result(patient(20))
     assert caught.value.executed in ("no", "maybe")  # the caller knew first: the worker had not looked at it yet
-    assert back.started().result(20) == ["busy"]
+    assert back.started().result(patient(20)) == ["busy"]
 
 
 def test_the_worker_says_how_long_a_call_waited_and_ran(back: mob.Proxy) -> None:
@@ -164,8 +165,8 @@ def test_a_deadline_travels(client: mob.Client) -> None:
     """The innermost call inherits what is left of the outermost's time, though nobody gave it any."""
     begun = time.monotonic()
     with pytest.raises(mob.CallError):
-        client.require("front").nested(0.3).result(20)
-    assert time.monotonic() - begun < 5
+        client.require("front").nested(0.3).result(patient(20))
+    assert time.monotonic() - begun < patient(5)
     with pytest.raises(mob.CallTimeout):
         client.require("front").options(timeout=0.2).ahang().result(20)
 
@@ -173,34 +174,34 @@ def test_a_deadline_travels(client: mob.Client) -> None:
 def test_a_late_reply_answers_nothing_else(back: mob.Proxy) -> None:
     with pytest.raises(mob.CallTimeout):
         back.options(timeout=0.05).busy(0.3).result(20)
-    assert back.pid().result(20) == back.pid().result(20)
+    assert back.pid().result(patient(20)) == back.pid().result(patient(20))
 
 
 def test_a_running_def_learns_that_it_is_cancelled(back: mob.Proxy) -> None:
     call = back.until_cancelled()
     assert call.cancel()
-    wait_until(lambda: back.started().result(20) in (["began", "cancelled"], []), "it has ended")
+    wait_until(lambda: back.started().result(patient(20)) in (["began", "cancelled"], []), "it has ended")
 
 
 def test_a_running_def_learns_that_its_time_is_over(back: mob.Proxy) -> None:
     with pytest.raises(mob.CallTimeout):
         back.options(timeout=0.1).until_cancelled().result(20)
-    assert back.started().result(20) == ["began", "cancelled"]
+    assert back.started().result(patient(20)) == ["began", "cancelled"]
 
 
 def test_a_circle_of_waiting_threads_is_told(client: mob.Client) -> None:
     with pytest.raises(mob.CallError, match=r"front\.0 .* -> back\.0 .* -> front\.0") as caught:
-        client.require("front").circle().result(20)
+        client.require("front").circle().result(patient(20))
     assert "waits for the call in whose course this one is made" in str(caught.value)
-    assert client.require("front").plain().result(20) == "plain"
+    assert client.require("front").plain().result(patient(20)) == "plain"
 
 
 def test_a_circle_of_coroutines_simply_works(client: mob.Client) -> None:
-    assert client.require("front").acircle().result(20) == "aplain"
+    assert client.require("front").acircle().result(patient(20)) == "aplain"
 
 
 def test_a_call_back_that_nobody_waits_for_is_told_too_and_hangs_nobody(client: mob.Client) -> None:
-    assert client.require("front").no_circle().result(20) == "asked"
+    assert client.require("front").no_circle().result(patient(20)) == "asked"
 
 
 @pytest.fixture
@@ -212,13 +213,13 @@ def sticky(apps: Apps) -> tuple[RunningApp, mob.Proxy]:
 def test_an_idempotent_call_is_repeated_after_a_death_and_no_other(sticky: tuple[RunningApp, mob.Proxy]) -> None:
     app, proxy = sticky
     once, twice, always = (str(app.directory / name) for name in ("once", "twice", "always"))
-    assert proxy.die_once(once).result(20) > 0
+    assert proxy.die_once(once).result(patient(20)) > 0
     with pytest.raises(mob.Lost) as caught:
-        proxy.die_each_time(twice).result(20)
+        proxy.die_each_time(twice).result(patient(20))
     assert caught.value.executed == "maybe"
     assert (app.directory / "twice").read_text() == "x"
     with pytest.raises(mob.Lost):
-        proxy.options(retries=2).die_always(always).result(20)
+        proxy.options(retries=2).die_always(always).result(patient(20))
     assert (app.directory / "always").read_text() == "xxx"
 
 
@@ -244,12 +245,12 @@ def die():
 def test_a_key_stays_with_its_place_over_a_revival(sticky: tuple[RunningApp, mob.Proxy]) -> None:
     app, proxy = sticky
     client = app.connect()
-    places = {key: proxy.options(key=key).index().result(20) for key in range(40)}
+    places = {key: proxy.options(key=key).index().result(patient(20)) for key in range(40)}
     assert set(places.values()) == {0, 1, 2}
-    assert {key: proxy.options(key=key).index().result(20) for key in range(40)} == places
+    assert {key: proxy.options(key=key).index().result(patient(20)) for key in range(40)} == places
     victim = next(m for m in app.ready(client, "sticky") if m.index == places[7])
     os.kill(victim.pid, signal.SIGKILL)
     others = {key: place for key, place in places.items() if place != places[7]}
-    assert {key: proxy.options(key=key).index().result(20) for key in others} == others
+    assert {key: proxy.options(key=key).index().result(patient(20)) for key in others} == others
     wait_until(lambda: victim.pid not in [m.pid for m in client.members()], "the death is known")
-    assert proxy.options(key=7).index().result(20) == places[7]
+    assert proxy.options(key=7).index().result(patient(20)) == places[7]

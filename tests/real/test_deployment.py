@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import mob
+from tests.patience import patient
 from tests.running import Apps, RunningApp, freeze
 
 ONE_SHOT = '.role("migrate", "./migrate.py", restart="temporary").role("web", "./web.py", needs=("migrate",))'
@@ -19,7 +20,7 @@ ONE_SHOT = '.role("migrate", "./migrate.py", restart="temporary").role("web", ".
 def test_a_role_starts_when_the_one_shot_role_that_it_needs_is_done(apps: Apps) -> None:
     app = apps.start(ONE_SHOT, migrate="print('migrated')\nraise SystemExit(0)", web="def f(): return 'web'")
     client = app.connect()
-    assert client.require("web").f().result(30) == "web"
+    assert client.require("web").f().result(patient(30)) == "web"
     app.wait_for(r"mob \| migrate\.0 \(pid \d+\) ended by itself \(exit status 0\); it is not revived \(temporary\)\.")
     assert "SystemExit" not in app.output
     assert client.reload().startswith("reloaded 2 workers")  # migrates again, then the new web
@@ -82,10 +83,10 @@ def test_variables_that_the_interpreter_reads_at_its_start_hold_in_a_role(apps: 
     app = apps.start(roles, a=ENVIRONMENT, env={"TZ": "UTC0"})
     client = app.wait_ready()
     a, b = client.require("a"), client.require("b")
-    assert (a.hour().result(20), b.hour().result(20)) == (9, 0)
-    assert a.found().result(20) == 7
-    assert a.warned().result(20) is True
-    assert a.bytecode().result(20) is True
+    assert (a.hour().result(patient(20)), b.hour().result(patient(20))) == (9, 0)
+    assert a.found().result(patient(20)) == 7
+    assert a.warned().result(patient(20)) is True
+    assert a.bytecode().result(patient(20)) is True
 
 
 def test_a_variable_that_a_preloaded_library_has_read_already_is_refused(apps: Apps) -> None:
@@ -93,7 +94,7 @@ def test_a_variable_that_a_preloaded_library_has_read_already_is_refused(apps: A
     roles = '.preload("numpy").role("a", "./a.py", env={"OPENBLAS_NUM_THREADS": "1"}).role("b", "./a.py")'
     app = apps.start(roles, a="def f(): return 1")
     app.wait_for(r"ValueError: env=\{'OPENBLAS_NUM_THREADS': '1'\} comes too late: \S*openblas\S* reads it when")
-    assert app.connect().require("b").f().result(20) == 1
+    assert app.connect().require("b").f().result(patient(20)) == 1
 
 
 def test_a_role_file_that_imports_from_its_package_is_told_how_to_name_it(apps: Apps) -> None:
@@ -105,7 +106,7 @@ def test_a_role_file_that_imports_from_its_package_is_told_how_to_name_it(apps: 
     hint = r"ImportError: attempted relative import with no known parent package\. A role that belongs to a package is "
     app.wait_for(hint + r"called by its import string: \.role\(\"front\", \"shop\.front\"\)\.$")
     named = apps.start('.role("front", "shop.front")')
-    assert named.connect().require("front").f().result(20) == 7
+    assert named.connect().require("front").f().result(patient(20)) == 7
 
 
 def test_a_role_file_in_the_base_that_is_a_package_itself_is_told_the_base(apps: Apps) -> None:
@@ -127,15 +128,15 @@ def test_a_role_file_that_is_called_like_a_module_of_the_standard_library_hides_
     app = apps.start(roles, queue="def f(): return 1", user=user)
     client = app.wait_ready(2)
     app.wait_for(r"mob: the file of role 'queue', .*/queue\.py, hides the module 'queue' of the standard library")
-    assert [client.require(role).f().result(20) for role in ("queue", "user")] == [1, 2]
+    assert [client.require(role).f().result(patient(20)) for role in ("queue", "user")] == [1, 2]
 
 
 def test_an_export_that_is_called_as_a_method_of_proxies_is_named(apps: Apps) -> None:
     app = apps.start('.role("back", "./back.py")', back="def options(): return 1\ndef map(): return 2")
     client = app.wait_ready()
     app.wait_for(r"the export 'options' cannot be called as back\.options\(\), because proxies have a method 'options'")
-    assert client.any("back").call.options().result(20) == 1
-    assert client.require("back").map().result(20) == 2
+    assert client.any("back").call.options().result(patient(20)) == 1
+    assert client.require("back").map().result(patient(20)) == 2
     assert "the export 'map'" not in app.output
 
 
@@ -181,10 +182,10 @@ def start_current(apps: Apps, how: str, preload: str = "") -> RunningApp:
 def test_a_reload_runs_the_release_that_current_points_to(apps: Apps, how: str) -> None:
     app = start_current(apps, how)
     client = app.connect()
-    assert client.require("a").release().result(30) == 1
+    assert client.require("a").release().result(patient(30)) == 1
     put_into_service(apps.directory, "r2")
     client.reload()
-    parts = client.require("a").parts().result(20)
+    parts = client.require("a").parts().result(patient(20))
     assert parts[:2] == [2, 2]
     assert parts[2] == "r2" or how in ("path", "relative")  # those work in another directory
 
@@ -192,24 +193,24 @@ def test_a_reload_runs_the_release_that_current_points_to(apps: Apps, how: str) 
 def test_a_preload_is_of_the_release_that_current_points_to(apps: Apps) -> None:
     app = start_current(apps, "cd", ".preload('helper')")
     client = app.connect()
-    assert client.require("a").parts().result(30) == [1, 1, "r1"]
+    assert client.require("a").parts().result(patient(30)) == [1, 1, "r1"]
     put_into_service(apps.directory, "r2")
     client.reload()
-    assert client.require("a").parts().result(20) == [2, 2, "r2"]
+    assert client.require("a").parts().result(patient(20)) == [2, 2, "r2"]
 
 
 def test_an_upgrade_runs_the_main_script_of_the_release_that_current_points_to(apps: Apps) -> None:
     app = start_current(apps, "cd")
     client = app.connect()
-    assert client.require("a").release().result(30) == 1
+    assert client.require("a").release().result(patient(30)) == 1
     main = apps.directory / "r2" / "main.py"
     main.write_text(main.read_text().replace(".run()", ".role('b', './a.py').run()"))
     put_into_service(apps.directory, "r2")
     client.upgrade()
     again = app.connect()
-    assert again.require("b").parts().result(20) == [2, 2, "r2"]
+    assert again.require("b").parts().result(patient(20)) == [2, 2, "r2"]
     again.reload()
-    assert again.require("a").parts().result(20) == [2, 2, "r2"]
+    assert again.require("a").parts().result(patient(20)) == [2, 2, "r2"]
 
 
 def test_an_upgrade_needs_no_directory_for_temporary_files(apps: Apps) -> None:
@@ -226,7 +227,7 @@ def test_an_upgrade_needs_no_directory_for_temporary_files(apps: Apps) -> None:
     app = apps.run(name, [sys.executable, "main.py"])
     app.wait_ready().upgrade()
     app.wait_for(r"this Kingpin has taken over 1 mobster")
-    assert app.connect().require("a").f().result(20) == 1
+    assert app.connect().require("a").f().result(patient(20)) == 1
 
 
 def test_an_upgrade_that_cannot_be_rehearsed_is_answered(apps: Apps) -> None:
@@ -247,7 +248,7 @@ def test_an_upgrade_that_cannot_be_rehearsed_is_answered(apps: Apps) -> None:
     client = app.wait_ready()
     with pytest.raises(mob.MobError, match=r"it could not be rehearsed: .*No space left on device"):
         client.upgrade()
-    assert client.require("a").f().result(20) == 1
+    assert client.require("a").f().result(patient(20)) == 1
 
 
 def test_a_hangup_that_is_ignored_at_the_start_stays_ignored(apps: Apps) -> None:
@@ -259,7 +260,7 @@ def test_a_hangup_that_is_ignored_at_the_start_stays_ignored(apps: Apps) -> None
     client = app.wait_ready()
     app.signal(signal.SIGHUP)
     app.signal(signal.SIGUSR1)  # opens the log again: heard after the other
-    assert client.require("a").hangup().result(20) is True
+    assert client.require("a").hangup().result(patient(20)) is True
     assert client.reload().startswith("reloaded 1 worker")
     assert len(app.wait_for(r"mob \| reloading")) == 1
 
@@ -272,7 +273,7 @@ def test_an_interrupt_that_is_ignored_at_the_start_stays_ignored_in_workers_too(
     app = apps.run(name, ["bash", "-c", f"trap '' INT; exec {sys.executable} main.py"])
     client = app.wait_ready()
     app.signal(signal.SIGINT)
-    assert client.require("a").interrupt().result(20) is True
+    assert client.require("a").interrupt().result(patient(20)) is True
     assert app.stop() == 0
 
 

@@ -18,6 +18,7 @@ from typing import Any, Protocol
 import pytest
 
 import mob
+from tests.patience import patient
 from tests.running import RunningApp, apps_in, wait_until
 
 MEMBER = '''
@@ -251,7 +252,8 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningApp]:
             member=MEMBER,
             again=AGAIN,
         )
-        app.wait_ready().require("back").echo(bytes(100_000)).result(30)  # the shared memory is there at both ends
+        back = app.wait_ready().require("back")
+        back.echo(bytes(100_000)).result(patient(30))  # the shared memory is there at both ends
         yield app
 
 
@@ -286,9 +288,9 @@ def nothing_leaks(app: RunningApp, client: mob.Client) -> Iterator[None]:
     def counts() -> dict[str, int]:
         wait_until(lambda: len(app.ready(client)) == len(ROLES), "all are ready")
         for role in ROLES:
-            client.require(role).meet_all().result(30)  # all links are there
+            client.require(role).meet_all().result(patient(30))  # all links are there
         found = {member.role: descriptors_of(member.pid) for member in app.ready(client)}
-        waiting = {f"of {role}": client.require(role).statistics().result(30)["descriptors"] for role in ROLES}
+        waiting = {f"of {role}": client.require(role).statistics().result(patient(30))["descriptors"] for role in ROLES}
         own = {"own": descriptors_of(os.getpid()), "of own": client.statistics()["descriptors"]}
         return {**found, **waiting, **own}
 
@@ -302,7 +304,7 @@ def nothing_leaks(app: RunningApp, client: mob.Client) -> Iterator[None]:
     try:
         yield
         with contextlib.suppress(AssertionError):  # the counts themselves say more
-            wait_until(lambda: is_as(before), "all is closed", 5)
+            wait_until(lambda: is_as(before), "all is closed", patient(5))
         assert counts() == before
     finally:
         gc.enable()
@@ -313,7 +315,7 @@ def ends() -> Iterator[tuple[socket.socket, socket.socket]]:
     """Two ends of a connection; reading from it does not take for ever."""
     one, other = socket.socketpair()
     for sock in (one, other):
-        sock.settimeout(30)
+        sock.settimeout(patient(30))
     with one, other:
         yield one, other
 
@@ -323,7 +325,7 @@ Ends = tuple[socket.socket, socket.socket]
 
 def kill(client: mob.Client, role: str) -> None:
     """Kills the only worker of a role and waits until that is known."""
-    pid = client.require(role).who().result(30)
+    pid = client.require(role).who().result(patient(30))
     os.kill(pid, signal.SIGKILL)
     wait_until(lambda: all(member.pid != pid for member in client.members()), f"the end of {role} is known")
 
@@ -332,10 +334,13 @@ def kill(client: mob.Client, role: str) -> None:
 
 
 def test_an_accepted_connection_is_served_by_another_process(client: mob.Client, back: Any) -> None:
-    port = client.require("doomed").accept_for_back().result(30)
-    pid = back.who().result(30)
+    port = client.require("doomed").accept_for_back().result(patient(30))
+    pid = back.who().result(patient(30))
     for _ in range(3):
-        with socket.create_connection(("127.0.0.1", port), 30) as sock, sock.makefile("rwb", buffering=0) as stream:
+        with (
+            socket.create_connection(("127.0.0.1", port), patient(30)) as sock,
+            sock.makefile("rwb", buffering=0) as stream,
+        ):
             for word in (b"hello\n", b"again\n"):
                 stream.write(word)
                 assert stream.readline() == b"%d: %s" % (pid, word)
@@ -348,10 +353,10 @@ def test_a_listening_socket(back: Any) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         address = listener.getsockname()
         call = back.serve_one(listener)
-    with socket.create_connection(address, 30) as sock, sock.makefile("rwb", buffering=0) as stream:
+    with socket.create_connection(address, patient(30)) as sock, sock.makefile("rwb", buffering=0) as stream:
         stream.write(b"hello\n")
         assert stream.readline().endswith(b": hello\n")
-    call.result(30)
+    call.result(patient(30))
 
 
 @pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_UNIX], ids=["UDP", "Unix"])
@@ -360,13 +365,13 @@ def test_datagrams(back: Any, tmp_path: Path, family: int) -> None:
         sock.bind(("127.0.0.1", 0) if family == socket.AF_INET else str(tmp_path / "socket"))
         call = back.receive(sock)
         other.sendto(b"hello", sock.getsockname())
-        assert call.result(30) == b"hello"
+        assert call.result(patient(30)) == b"hello"
 
 
 @pytest.mark.parametrize("timeout", [None, 0.0, 1.5])
 def test_the_timeout_is_kept(back: Any, ends: Ends, timeout: float | None) -> None:
     ends[0].settimeout(timeout)
-    assert back.timeout_of(ends[0]).result(30) == timeout
+    assert back.timeout_of(ends[0]).result(patient(30)) == timeout
 
 
 def test_the_connection_ends_when_its_receiver_closes_it_though_the_call_goes_on(back: Any, ends: Ends) -> None:
@@ -379,7 +384,7 @@ def test_the_connection_ends_when_its_receiver_closes_it_though_the_call_goes_on
         assert ends[1].recv(100) == b""
         assert not call.done()
         gate.sendall(b"x")
-        call.result(30)
+        call.result(patient(30))
 
 
 def test_the_same_by_a_role_that_has_one_thread(front: Any, ends: Ends) -> None:
@@ -391,15 +396,18 @@ def test_the_same_by_a_role_that_has_one_thread(front: Any, ends: Ends) -> None:
         assert ends[1].recv(100) + ends[1].recv(100) == b"done"
         assert not call.done()
         gate.sendall(b"x")
-        call.result(30)
+        call.result(patient(30))
 
 
 def test_connections_of_asyncio(front: Any, ends: Ends) -> None:
     call = front.accept_by_asyncio(ends[0])
     ends[0].close()
     port = int(ends[1].recv(100))
-    with socket.create_connection(("127.0.0.1", port), 30) as sock, sock.makefile("rwb", buffering=0) as stream:
-        call.result(30)
+    with (
+        socket.create_connection(("127.0.0.1", port), patient(30)) as sock,
+        sock.makefile("rwb", buffering=0) as stream,
+    ):
+        call.result(patient(30))
         for word in (b"hello\n", b"again\n"):
             stream.write(word)
             assert stream.readline() == word.upper()
@@ -408,12 +416,12 @@ def test_connections_of_asyncio(front: Any, ends: Ends) -> None:
 
 
 def test_a_process_that_had_no_descriptor_for_a_link_gets_it_later(app: RunningApp, front: Any) -> None:
-    soft = front.allow_descriptors(0).result(30)
+    soft = front.allow_descriptors(0).result(patient(30))
     with app.connect() as other:
-        assert other.require("front").options(wait=2).who().exception(30) is not None  # lost, or never sent
+        assert other.require("front").options(wait=2).who().exception(patient(30)) is not None  # lost, or never sent
         app.wait_for("no link to client .*: this process has too many files open")
-        front.limit_descriptors(soft).result(30)
-        wait_until(lambda: other.require("front").who().exception(30) is None, "they have met")
+        front.limit_descriptors(soft).result(patient(30))
+        wait_until(lambda: other.require("front").who().exception(patient(30)) is None, "they have met")
     app.clients.remove(other)
 
 
@@ -426,17 +434,21 @@ def test_files_go_on_where_they_stand(back: Any, tmp_path: Path) -> None:
     with path.open(encoding="utf-8") as text, path.open("rb") as data, path.open("rb", 0) as raw:
         for file in (text, data, raw):
             assert len(file.readline()) == 4
-        assert back.read(text).result(30) == path.read_text("utf-8")[4:]
-        assert back.read_bytes(data).result(30) == back.read_bytes(raw).result(30) == path.read_bytes()[4:]
+        assert back.read(text).result(patient(30)) == path.read_text("utf-8")[4:]
+        assert (
+            back.read_bytes(data).result(patient(30))
+            == back.read_bytes(raw).result(patient(30))
+            == path.read_bytes()[4:]
+        )
     with path.open(encoding="utf-8") as file, pytest.raises(mob.ArgumentError, match=r"expected BinaryIO, got TextIO"):
-        back.read_bytes(file).result(30)
+        back.read_bytes(file).result(patient(30))
 
 
 def test_both_write_one_file(back: Any, tmp_path: Path) -> None:
     path = tmp_path / "file"
     with path.open("w", encoding="latin-1") as file:
         file.write("hüben ")
-        back.write(file, "drüben ").result(30)
+        back.write(file, "drüben ").result(patient(30))
         file.write("und hier")
     assert path.read_text("latin-1") == "hüben drüben und hier"
 
@@ -453,7 +465,7 @@ def test_a_file_without_a_name(back: Any) -> None:
     with tempfile.TemporaryFile("w+") as file:
         file.write("abc")
         file.seek(1)
-        assert back.read(file).result(30) == "bc"
+        assert back.read(file).result(patient(30)) == "bc"
 
 
 # --- every place ------------------------------------------------------------------------------------------------------
@@ -472,7 +484,7 @@ def test_within_structures(back: Any, tmp_path: Path) -> None:
     first, *others = [there for _, there in pairs]
     with (tmp_path / "log").open("w") as log:
         job = Job("build", first, {"a": others[:2], "b": others[2:]}, log)
-        back.run(job).result(30)
+        back.run(job).result(patient(30))
     assert (tmp_path / "log").read_text() == "build"
     assert [here.recv(10) for here, _ in pairs] == [b"%d" % number for number in range(5)]
     for sock in (sock for pair in pairs for sock in pair):
@@ -486,7 +498,7 @@ def test_many_in_one_call(back: Any, count: int) -> None:
     for _, there in pairs:
         there.close()
     assert [here.recv(10) for here, _ in pairs] == [b"%d" % number for number in range(count)]
-    call.result(30)
+    call.result(patient(30))
     for here, _ in pairs:
         assert here.recv(10) == b""
         here.close()
@@ -495,7 +507,7 @@ def test_many_in_one_call(back: Any, count: int) -> None:
 def test_beside_large_buffers_and_functions(back: Any, ends: Ends) -> None:
     data = b"x" * 100_000
     sent = {"conn": [ends[0], {"deep": data}], "call": len, "numbers": list(range(20_000)), "again": ends[0]}
-    arrived = back.echo(sent).result(30)
+    arrived = back.echo(sent).result(patient(30))
     with arrived["conn"][0] as one, arrived["again"] as other:
         assert arrived["conn"][1]["deep"] == data
         assert arrived["call"] is len
@@ -506,7 +518,7 @@ def test_beside_large_buffers_and_functions(back: Any, ends: Ends) -> None:
 
 @pytest.mark.parametrize("way", ["echo", "through", "own"])
 def test_in_answers(front: Any, ends: Ends, way: str) -> None:
-    with getattr(front, way)(ends[0]).result(30) as arrived:
+    with getattr(front, way)(ends[0]).result(patient(30)) as arrived:
         arrived.sendall(b"home again")
     assert ends[1].recv(100) == b"home again"
 
@@ -516,10 +528,10 @@ class Back(Protocol):
 
 
 def test_in_answers_that_are_annotated(client: mob.Client, back: Any) -> None:
-    with client.require("back", Back).pair().result(30) as arrived:  # type: ignore[attr-defined]
+    with client.require("back", Back).pair().result(patient(30)) as arrived:  # type: ignore[attr-defined]
         assert type(arrived) is socket.socket
-        arrived.settimeout(30)
-        back.forget().result(30)
+        arrived.settimeout(patient(30))
+        back.forget().result(patient(30))
         assert arrived.recv(1) == b""
 
 
@@ -528,7 +540,7 @@ def test_in_streams_both_ways(back: Any) -> None:
         with item["conn"] as conn:
             assert conn.recv(10) == b"%d" % number
     pairs = [socket.socketpair() for _ in range(10)]
-    back.greet_each(there for _, there in pairs).result(30)
+    back.greet_each(there for _, there in pairs).result(patient(30))
     for here, there in pairs:
         there.close()
         assert here.recv(10) + here.recv(10) == b"hello"
@@ -542,7 +554,7 @@ def test_in_callbacks_both_ways(back: Any) -> None:
         got.append(conn)
         return conn
 
-    assert back.call_with_pair(give_back).result(30) == b"there and back"
+    assert back.call_with_pair(give_back).result(patient(30)) == b"there and back"
     got[0].close()
 
 
@@ -564,7 +576,7 @@ def test_in_messages(app: RunningApp, client: mob.Client, ends: Ends) -> None:
 
 
 def test_in_calls_to_all(client: mob.Client, ends: Ends) -> None:
-    assert list(client.all("back").call.timeout_of(ends[0]).result(30).values()) == [30]
+    assert list(client.all("back").call.timeout_of(ends[0]).result(patient(30)).values()) == [30]
 
 
 def test_from_several_threads_at_once(back: Any) -> None:
@@ -608,7 +620,7 @@ def test_a_refused_connection_ends(back: Any, ends: Ends) -> None:
     ends[0].close()
     assert ends[1].recv(10) == b""
     with pytest.raises(mob.ArgumentError, match="expected int, got socket"):
-        call.result(30)
+        call.result(patient(30))
 
 
 # --- deaths -----------------------------------------------------------------------------------------------------------
@@ -617,21 +629,21 @@ def test_a_refused_connection_ends(back: Any, ends: Ends) -> None:
 def test_a_receiver_is_killed(client: mob.Client, ends: Ends) -> None:
     doomed = client.require("doomed")
     calls = [doomed.hang(ends[0]) for _ in range(20)]
-    doomed.keep(ends[0]).result(30)
+    doomed.keep(ends[0]).result(patient(30))
     ends[0].close()
     kill(client, "doomed")
-    assert {type(call.exception(30)) for call in calls} == {mob.Lost}
+    assert {type(call.exception(patient(30))) for call in calls} == {mob.Lost}
     assert ends[1].recv(1) == b""
 
 
 def test_a_sender_is_killed(client: mob.Client, ends: Ends) -> None:
     call = client.require("doomed").hand_over_and_die(ends[0])
     ends[0].close()
-    assert isinstance(call.exception(30), mob.Lost)
+    assert isinstance(call.exception(patient(30)), mob.Lost)
     with contextlib.suppress(ConnectionError), ends[1].makefile("rb") as stream:
         ends[1].sendall(b"hello\n")  # back has begun to serve, or was told of the death before it did
         ends[1].shutdown(socket.SHUT_WR)
-        assert stream.read() in (b"", b"%d: hello\n" % client.require("back").who().result(30))
+        assert stream.read() in (b"", b"%d: hello\n" % client.require("back").who().result(patient(30)))
 
 
 @contextlib.contextmanager
@@ -646,7 +658,7 @@ def news_held_up(client: mob.Client) -> Iterator[None]:
 
 def test_for_a_worker_that_is_not_there_yet(client: mob.Client, ends: Ends) -> None:
     doomed = client.require("doomed")
-    pid = doomed.who().result(30)
+    pid = doomed.who().result(patient(30))
     links = client.statistics()["links"]
     with news_held_up(client):
         os.kill(pid, signal.SIGKILL)
@@ -659,7 +671,7 @@ def test_for_a_worker_that_is_not_there_yet(client: mob.Client, ends: Ends) -> N
 def test_for_a_worker_that_dies_before_it_is_asked(client: mob.Client, ends: Ends) -> None:
     doomed = client.require("doomed")
     peer = client._peer
-    contact = peer.contacts.of_pid(doomed.who().result(30))
+    contact = peer.contacts.of_pid(doomed.who().result(patient(30)))
     on_loop: Callable[[Callable[[], None]], None] = peer.context.reactor.call
 
     def call_a_dead_one() -> None:  # in one turn of the loop, so the call has not left when the link ends
@@ -675,18 +687,18 @@ def test_for_a_worker_that_dies_before_it_is_asked(client: mob.Client, ends: End
 def test_a_call_that_may_be_repeated_has_its_sockets_again(client: mob.Client, ends: Ends) -> None:
     call = client.require("again").serve_or_die(ends[0])
     ends[0].close()
-    call.result(30)
+    call.result(patient(30))
     assert ends[1].recv(100) == b"by the successor"
     assert ends[1].recv(100) == b""
 
 
 def test_a_client_that_goes(app: RunningApp, ends: Ends) -> None:
     with app.connect() as other:
-        other.require("back").keep(ends[0]).result(30)
+        other.require("back").keep(ends[0]).result(patient(30))
         other.require("back").hang(ends[0])
     app.clients.remove(other)
     ends[0].close()
-    app.clients[0].require("back").forget().result(30)
+    app.clients[0].require("back").forget().result(patient(30))
     assert ends[1].recv(1) == b""
 
 
@@ -696,26 +708,26 @@ def test_a_client_that_goes(app: RunningApp, ends: Ends) -> None:
 @pytest.mark.parametrize(("count", "free"), [(1, 0), (5, 3), (40, 20)])
 def test_a_receiver_that_has_too_many_open(back: Any, client: mob.Client, count: int, free: int) -> None:
     pairs = [socket.socketpair() for _ in range(count)]
-    pid = back.who().result(30)
-    soft = back.allow_descriptors(free).result(30)
+    pid = back.who().result(patient(30))
+    soft = back.allow_descriptors(free).result(patient(30))
     calls = [back.greet_all([there for _, there in pairs]), back.who()]
     for _, there in pairs:
         there.close()
     with pytest.raises(mob.ArgumentError) as caught:
-        calls[0].result(30)
+        calls[0].result(patient(30))
     assert re_worded(str(caught.value)) == (
         "back.greet_all(): a socket that was sent along was lost: this process has too many files open. It may have N "
         "(`ulimit -n`)."
     )
     assert caught.value.executed == "no"
-    assert calls[1].result(30) == pid  # nothing else has suffered
-    back.limit_descriptors(soft).result(30)
+    assert calls[1].result(patient(30)) == pid  # nothing else has suffered
+    back.limit_descriptors(soft).result(patient(30))
     for here, _ in pairs:
         assert here.recv(1) == b""
         here.close()
     one, other = socket.socketpair()
     with one, other:
-        back.greet_all([one]).result(30)
+        back.greet_all([one]).result(patient(30))
         assert other.recv(1) == b"0"
 
 
@@ -723,14 +735,14 @@ def test_a_pool_of_shared_memory_that_could_not_be_mapped_is_mapped_later(app: R
     """Mapping takes a descriptor more than the one that arrives."""
     with app.connect() as other:
         theirs = other.require("back")
-        pid = theirs.who().result(30)  # the link is there, the pool not yet
-        soft = back.allow_descriptors(1).result(30)
+        pid = theirs.who().result(patient(30))  # the link is there, the pool not yet
+        soft = back.allow_descriptors(1).result(patient(30))
         with pytest.raises(mob.CallError, match=r"cannot map now: Too many open files; .*ulimit") as caught:
-            theirs.echo(bytes(100_000)).result(30)
+            theirs.echo(bytes(100_000)).result(patient(30))
         assert caught.value.executed == "no"
-        back.limit_descriptors(soft).result(30)
-        assert bytes(theirs.echo(bytes(100_000)).result(30)) == bytes(100_000)
-        assert theirs.who().result(30) == pid
+        back.limit_descriptors(soft).result(patient(30))
+        assert bytes(theirs.echo(bytes(100_000)).result(patient(30))) == bytes(100_000)
+        assert theirs.who().result(patient(30)) == pid
     app.clients.remove(other)
 
 
@@ -740,8 +752,8 @@ def re_worded(text: str) -> str:
 
 
 def test_a_sender_that_has_too_many_open(front: Any, client: mob.Client) -> None:
-    soft = front.allow_descriptors(2).result(30)
+    soft = front.allow_descriptors(2).result(patient(30))
     with pytest.raises(mob.CallError, match=r"a descriptor cannot be duplicated here: Too many open files\. .*ulimit"):
-        front.pair().result(30)
-    front.limit_descriptors(soft).result(30)
-    front.forget().result(30)
+        front.pair().result(patient(30))
+    front.limit_descriptors(soft).result(patient(30))
+    front.forget().result(patient(30))

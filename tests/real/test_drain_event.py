@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.patience import patient
 from tests.running import Apps
 
 BACK = """
@@ -53,7 +54,7 @@ def test_handlers_of_drain_are_called_when_the_end_begins(apps: Apps, how: str) 
         client.reload("back")
     else:
         client.require("back").leave()
-    assert call.result(20) == "let go"
+    assert call.result(patient(20)) == "let go"
     app.wait_for(r"\| stops")
     app.wait_for("a handler of 'drain' raised ValueError: not that")
     said = [line.rpartition("| ")[2] for line in app.lines]

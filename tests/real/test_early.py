@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 import mob
+from tests.patience import patient
 from tests.running import Apps, RunningApp, apps_in, wait_until
 
 HEAD = """
@@ -63,12 +64,12 @@ def blocked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningApp]:
 def test_calls_wait_for_their_function_in_order_and_others_pass_by(apps: Apps) -> None:
     _, back = started(apps, LATE, FOR_EVER)
     calls = [back.late(number) for number in range(3)]
-    wait_until(lambda: back.in_hand().result(20) == 3, "they wait")
-    assert back.known().result(20) == "known"
-    back.open_door().result(20)
+    wait_until(lambda: back.in_hand().result(patient(20)) == 3, "they wait")
+    assert back.known().result(patient(20)) == "known"
+    back.open_door().result(patient(20))
     calls.append(back.late(3))
-    assert [call.result(20) for call in calls] == [f"late {number}" for number in range(4)]
-    assert back.seen().result(20) == ["known", 0, 1, 2, 3]
+    assert [call.result(patient(20)) for call in calls] == [f"late {number}" for number in range(4)]
+    assert back.seen().result(patient(20)) == ["known", 0, 1, 2, 3]
 
 
 def test_a_name_that_is_never_defined_is_told_after_a_second(blocked: RunningApp) -> None:
@@ -76,11 +77,11 @@ def test_a_name_that_is_never_defined_is_told_after_a_second(blocked: RunningApp
     begun = time.monotonic()
     calls = [back.knwon() for _ in range(2)]
     with pytest.raises(mob.UnknownExport, match=r"'back' exports no function 'knwon'\. Did you mean 'known'\?"):
-        calls[0].result(20)
-    assert 0.9 < time.monotonic() - begun < 10
+        calls[0].result(patient(20))
+    assert 0.9 < time.monotonic() - begun < patient(10)
     with pytest.raises(mob.UnknownExport):
-        calls[1].result(20)
-    assert back.in_hand().result(20) == 0
+        calls[1].result(patient(20))
+    assert back.in_hand().result(patient(20)) == 0
 
 
 def test_what_is_defined_does_not_wait(blocked: RunningApp) -> None:
@@ -88,19 +89,19 @@ def test_what_is_defined_does_not_wait(blocked: RunningApp) -> None:
     begun = time.monotonic()
     missing = back.missing()
     for _ in range(20):
-        assert back.known().result(20) == "known"
+        assert back.known().result(patient(20)) == "known"
     assert not missing.done() or time.monotonic() - begun > 0.9
-    assert isinstance(missing.exception(20), mob.UnknownExport)
+    assert isinstance(missing.exception(patient(20)), mob.UnknownExport)
 
 
 def test_when_the_import_ends_all_is_decided(apps: Apps) -> None:
     app, back = started(apps, LATE)
     never, late = back.never(), back.late(1)
-    wait_until(lambda: back.in_hand().result(20) == 2, "they wait")
-    back.open_door().result(20)
-    assert late.result(20) == "late 1"
+    wait_until(lambda: back.in_hand().result(patient(20)) == 2, "they wait")
+    back.open_door().result(patient(20))
+    assert late.result(patient(20)) == "late 1"
     with pytest.raises(mob.UnknownExport, match="no function 'never'"):
-        never.result(20)
+        never.result(patient(20))
     with pytest.raises(mob.UnknownExport):  # here, without asking, once it is known that the exports are complete
         wait_until(lambda: app.clients[0].require("back").never and False, "its absence is known here")
 
@@ -109,9 +110,9 @@ def test_one_that_is_given_up_is_dropped_with_all_that_it_holds(blocked: Running
     client = blocked.wait_ready()
     back = client.require("back")
     call = back.missing(lambda: None, bytes(100_000))
-    wait_until(lambda: back.in_hand().result(20) == 1, "it waits")
+    wait_until(lambda: back.in_hand().result(patient(20)) == 1, "it waits")
     assert call.cancel()
-    wait_until(lambda: back.in_hand().result(20) == 0, "it has left")
+    wait_until(lambda: back.in_hand().result(patient(20)) == 0, "it has left")
     del call
     wait_until(
         lambda: client.statistics()["lent"] == client.statistics()["shared"] == 0,

@@ -10,9 +10,9 @@ import pytest
 
 import mob
 from tests.docs.blocks import block
+from tests.patience import PATIENCE
 from tests.running import Apps, RunningApp, apps_in, wait_until
 
-PATIENCE = 30.0
 HERE = "tests/real/test_error_hook.py::test_the_recipe_for_sentry"
 BACK = """
     import asyncio

@@ -19,6 +19,7 @@ import pytest
 
 import mob
 from tests.injecting import INJECTOR
+from tests.patience import PATIENCE, patient
 from tests.running import Apps, RunningApp, apps_in
 
 ROLE = """
@@ -136,8 +137,6 @@ mob.register(Fraction, str, Fraction)
 
 
 EACH = int(os.environ.get("EACH", "20"))
-PATIENCE = 30.0
-"""Seconds in which all calls of a round must have ended: far more than they take."""
 HOME = Path(mob.__file__).parent
 LOST = {"get_loop", "add_done_callback"}
 """What asyncio itself calls of a call that a task waits for: it never runs the task again if the first line raises."""
@@ -334,10 +333,10 @@ def test_a_result_that_raises_no_exception_of_the_ordinary_kind_ends_its_call(ap
     app = apps.start('.role("back", "./back.py")', back=PANIC)
     back = app.wait_ready().require("back")
     for call in (back.plain(), back.task(), back.shy(), back.gated("frame"), back.gated("shy")):
-        error = call.exception(20)
+        error = call.exception(patient(20))
         assert isinstance(error, mob.CallError)
         assert error.executed == "yes"
-    assert back.gated("none").result(20) == 0  # its place is free
+    assert back.gated("none").result(patient(20)) == 0  # its place is free
     for stream in (back.rows(), back.arows()):
         with pytest.raises(mob.CallError):
             list(stream)
@@ -358,13 +357,13 @@ def test_a_decoder_that_raises_ends_its_own_call_only(apps: Apps) -> None:
     try:
         calls = [back.one(), back.third(), back.one(), back.one()]
         stream = iter(back.thirds())
-        assert [call.exception(20) is None for call in calls] == [True, False, True, True]
+        assert [call.exception(patient(20)) is None for call in calls] == [True, False, True, True]
         assert isinstance(error := calls[1].exception(), mob.CallError)
         assert error.executed == "yes"
         assert next(stream) == 1
         with pytest.raises(mob.CallError, match="rust panicked"):
             next(stream)
-        assert back.one().result(20) == 1
+        assert back.one().result(patient(20)) == 1
     finally:
         mob.register(Fraction, str, Fraction)
 

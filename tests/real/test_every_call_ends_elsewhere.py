@@ -17,11 +17,10 @@ import pytest
 
 import mob
 from tests.injecting import INJECTOR
+from tests.patience import PATIENCE, patient
 from tests.running import Apps
 
 EACH = int(os.environ.get("EACH", "20"))
-PATIENCE = 30.0
-"""Seconds in which a call must have ended: far more than it takes."""
 
 THREADED = (
     INJECTOR
@@ -236,7 +235,7 @@ def test_an_exception_at_any_line_in_a_client_leaves_no_call_open(apps: Apps, wh
     script = app.directory / "caller.py"
     script.write_text(CALLER)
     done = subprocess.run(
-        [sys.executable, str(script), app.name, str(EACH), where], capture_output=True, text=True, timeout=3000
+        [sys.executable, str(script), app.name, str(EACH), where], capture_output=True, text=True, timeout=patient(3000)
     )
     assert done.stdout.endswith("all have ended\n"), done.stdout[-200:] + done.stderr[-4000:]
 
@@ -293,7 +292,7 @@ def test_a_stack_that_is_used_up_ends_the_call_that_uses_it(apps: Apps) -> None:
     back: Any = app.wait_ready().require("back")
 
     def chain(n: int) -> Any:
-        return back.again(chain, n - 1).result(20) if n else 0
+        return back.again(chain, n - 1).result(patient(20)) if n else 0
 
     limit = sys.getrecursionlimit()
     calls: dict[str, Any] = {

@@ -16,6 +16,7 @@ import pytest
 
 import mob
 from mob.rim.addresses import running_apps
+from tests.patience import patient
 from tests.running import Apps, RunningApp, apps_in, freeze, wait_until
 
 MOB = (sys.executable, "-m", "mob")
@@ -62,7 +63,7 @@ def run_in(directory: Path, *command: str, **env: str) -> subprocess.CompletedPr
         env={**there, **env},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=patient(60),
         stdin=subprocess.DEVNULL,
     )
 
@@ -227,7 +228,7 @@ def test_two_who_stop_an_app_at_once_are_both_done(apps: Apps) -> None:
     app = apps.start('.role("back", "./back.py")', name=f"t-both-{os.getpid()}", back=BACK)
     app.wait_ready()
     stops = [subprocess.Popen([*MOB, "stop", app.name], text=True, stdout=-1, stderr=-1) for _ in range(4)]
-    said = [(*stop.communicate(timeout=60), stop.returncode) for stop in stops]
+    said = [(*stop.communicate(timeout=patient(60)), stop.returncode) for stop in stops]
     assert (f"{app.name} has stopped.\n", "", 0) in said
     for out, errors, status in said:
         late = status == 3 and re.search("no app named|did not let this client in", errors)
@@ -251,7 +252,7 @@ def test_a_second_stop_loses_no_call(apps: Apps) -> None:
     for _ in range(3):
         assert client.stop() == "stopping."
     (app.directory / "go").touch()
-    assert call.result(20) == "done"
+    assert call.result(patient(20)) == "done"
     assert app.wait() == 0
 
 
@@ -348,7 +349,7 @@ def test_a_call_on_all_workers_waits_for_the_first_one(apps: Apps) -> None:
     given_up.cancel()
     assert not any(call.done() for call in calls)
     (app.directory / "open").touch()
-    answers = [call.result(60) for call in calls]
+    answers = [call.result(patient(60)) for call in calls]
     assert all(answer and set(answer.values()) <= {0, 1} for answer in answers)
     assert given_up.cancelled()
 
@@ -359,7 +360,7 @@ def test_a_call_on_all_workers_ends_with_the_app(apps: Apps) -> None:
     call = client.all("back").call.index()
     app.stop()
     with pytest.raises(mob.Unavailable):
-        call.result(60)
+        call.result(patient(60))
     with pytest.raises(mob.AppNotRunning):
         client.all("back")
 
@@ -369,7 +370,7 @@ def test_a_call_on_all_workers_of_a_role_that_was_given_up_fails(apps: Apps) -> 
     app = apps.start(roles, back="raise ValueError('no')", other="")
     client = app.connect()
     with pytest.raises(mob.Unavailable, match="given up"):
-        client.all("back").call.index().result(60)
+        client.all("back").call.index().result(patient(60))
 
 
 @pytest.mark.parametrize(("tries", "count"), [(1, 1), (3, 3)])
@@ -395,5 +396,5 @@ def test_an_app_in_a_zip_archive(apps: Apps) -> None:
     zipapp.create_archive(source, apps.directory / "app.pyz")
     app = apps.run(name, [sys.executable, "app.pyz"])
     client = app.wait_ready(2)
-    assert client.require("back").answer().result(10) == 42
-    assert client.require("near").where().result(10) == str(apps.directory / "near.py")
+    assert client.require("back").answer().result(patient(10)) == 42
+    assert client.require("near").where().result(patient(10)) == str(apps.directory / "near.py")

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 import mob
+from tests.patience import PATIENCE
 from tests.running import Apps, RunningApp, apps_in, wait_until
 
-PATIENCE = 30.0
 PARSING = """
     import argparse
     import asyncio

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 import mob
+from tests.patience import patient
 from tests.running import RunningApp, apps_in, wait_until
 
 BACK = '''
@@ -278,31 +279,31 @@ def front(client: mob.Client) -> mob.Proxy:
 
 
 def wait_noted(back: mob.Proxy, text: str) -> None:
-    wait_until(lambda: text in back.noted().result(20), f"back has noted {text!r}")
+    wait_until(lambda: text in back.noted().result(patient(20)), f"back has noted {text!r}")
 
 
 # -- requiring ---------------------------------------------------------------------------------------------------------
 
 
 def test_two_roles_require_each_other_at_import(front: mob.Proxy, back: mob.Proxy) -> None:
-    assert front.by_await(20, 1).result(20) == 21
-    assert back.name_of_front().result(20) == "front"
+    assert front.by_await(20, 1).result(patient(20)) == 21
+    assert back.name_of_front().result(patient(20)) == "front"
 
 
 def test_calls_wait_for_a_worker_that_boots_slowly(app: RunningApp, client: mob.Client) -> None:
     late = client.require("late")
     early = [late.what_was_written() for _ in range(3)]
-    client.require("back").add(1).result(20)  # by now they would be answered, if anybody were there
+    client.require("back").add(1).result(patient(20))  # by now they would be answered, if anybody were there
     assert not any(call.done() for call in early)
     with (app.directory / "late.fifo").open("w") as fifo:
         fifo.write("good morning")
-    assert [call.result(20) for call in early] == ["good morning"] * 3
+    assert [call.result(patient(20)) for call in early] == ["good morning"] * 3
 
 
 def test_a_call_that_finds_no_worker_in_time_is_unavailable(client: mob.Client) -> None:
     impatient = client.require("never").options(wait=0.05)
     with pytest.raises(mob.Unavailable, match=r"never\.foo: no worker of 'never' became ready in time") as caught:
-        impatient.foo().result(20)
+        impatient.foo().result(patient(20))
     assert caught.value.executed == "no"
 
 
@@ -338,32 +339,32 @@ def test_outside_of_a_mob_there_is_nothing_to_require() -> None:
     ],
 )
 def test_a_mobster_calls_from(way: str, front: mob.Proxy) -> None:
-    assert getattr(front, way)(20, 1).result(20) == 21
+    assert getattr(front, way)(20, 1).result(patient(20)) == 21
 
 
 def test_a_role_with_threads_runs_exports_at_once(client: mob.Client) -> None:
     pool = client.require("pool")
     both = pool.meet(1, 2), pool.meet(3, 4)
-    assert [call.result(30) for call in both] == [3, 7]
+    assert [call.result(patient(30)) for call in both] == [3, 7]
 
 
 def test_a_module_that_blocks_at_import_calls_and_is_called(client: mob.Client) -> None:
-    assert client.require("server").sum_at_import().result(20) == 21
+    assert client.require("server").sum_at_import().result(patient(20)) == 21
 
 
 def test_what_is_defined_after_saying_ready_can_be_called(client: mob.Client) -> None:
-    assert client.require("server").defined_after_ready().result(20) == "defined later"
+    assert client.require("server").defined_after_ready().result(patient(20)) == "defined later"
 
 
 def test_an_unfinished_module_is_asked_for_what_it_might_still_define(client: mob.Client) -> None:
     with pytest.raises(mob.UnknownExport, match="Did you mean 'sum_at_import'") as caught:
-        client.require("server").sum_at_inport().result(20)
+        client.require("server").sum_at_inport().result(patient(20))
     assert caught.value.executed == "no"
 
 
 def test_outside_calls_come_from_plain_threads(back: mob.Proxy) -> None:
     with ThreadPoolExecutor(8) as threads:
-        sums = list(threads.map(lambda n: back.add(n, 1).result(20), range(100)))
+        sums = list(threads.map(lambda n: back.add(n, 1).result(patient(20)), range(100)))
     assert sums == list(range(1, 101))
 
 
@@ -386,12 +387,12 @@ def test_one_call_can_be_awaited_twice_and_asked_again(back: mob.Proxy) -> None:
 
 def test_a_worker_that_would_wait_for_itself_is_told(back: mob.Proxy) -> None:
     with pytest.raises(mob.Deadlock, match=r"back\.add: this process would wait for itself") as caught:
-        back.ask_myself().result(20)
+        back.ask_myself().result(patient(20))
     assert caught.value.executed == "yes"  # ask_myself has run, add has not
 
 
 def test_a_worker_that_does_not_block_calls_itself(back: mob.Proxy) -> None:
-    assert back.call_myself().result(20) == [3, 4]
+    assert back.call_myself().result(patient(20)) == [3, 4]
 
 
 # -- what travels ------------------------------------------------------------------------------------------------------
@@ -399,27 +400,27 @@ def test_a_worker_that_does_not_block_calls_itself(back: mob.Proxy) -> None:
 
 @pytest.mark.parametrize("value", [None, True, -1, 2**200, 1.5, "ü\n", b"\0\xff", [1, [2, []]], {"a": {"b": None}}])
 def test_a_value_comes_back_as_it_went(value: Any, back: mob.Proxy) -> None:
-    assert back.echo(value).result(20) == value
+    assert back.echo(value).result(patient(20)) == value
 
 
 def test_a_value_longer_than_the_socket_buffers_comes_back(back: mob.Proxy) -> None:
     value = os.urandom(3_000_000)
-    assert back.echo(value).result(20) == value
+    assert back.echo(value).result(patient(20)) == value
 
 
 def test_arguments_by_position_by_name_and_by_default(back: mob.Proxy) -> None:
-    assert back.add(1).result(20) == 3
-    assert back.add(1, 5).result(20) == 6
-    assert back.add(1, b=5).result(20) == 6
-    assert back.aadd(b=1, a=1).result(20) == 2
-    assert back.echo(1, 2, x=3).result(20) == [1, 2, {"x": 3}]
+    assert back.add(1).result(patient(20)) == 3
+    assert back.add(1, 5).result(patient(20)) == 6
+    assert back.add(1, b=5).result(patient(20)) == 6
+    assert back.aadd(b=1, a=1).result(patient(20)) == 2
+    assert back.echo(1, 2, x=3).result(patient(20)) == [1, 2, {"x": 3}]
 
 
 def test_arguments_are_taken_as_they_were_when_the_call_was_made(back: mob.Proxy) -> None:
     value = [1]
     call = back.echo(value)
     value.append(2)
-    assert call.result(20) == [1]
+    assert call.result(patient(20)) == [1]
 
 
 def test_what_cannot_be_sent_raises_in_the_line_that_sends_it_and_names_the_place(back: mob.Proxy) -> None:
@@ -430,7 +431,7 @@ def test_what_cannot_be_sent_raises_in_the_line_that_sends_it_and_names_the_plac
 
 def test_a_value_that_cannot_be_returned_is_the_callees_error(back: mob.Proxy) -> None:
     with pytest.raises(TypeError, match="cannot send result: a thread lock") as caught:
-        back.lock().result(20)
+        back.lock().result(patient(20))
     assert isinstance(caught.value, mob.RemoteError)
     assert caught.value.executed == "yes"
 
@@ -440,7 +441,7 @@ def test_a_value_that_cannot_be_returned_is_the_callees_error(back: mob.Proxy) -
 
 def test_an_exception_arrives_as_its_built_in_class_with_its_message(back: mob.Proxy) -> None:
     with pytest.raises(ValueError, match="bad thing") as caught:
-        back.boom().result(20)
+        back.boom().result(patient(20))
     assert isinstance(caught.value, mob.RemoteError)
     assert (caught.value.type_name, caught.value.remote_args) == ("ValueError", ("bad thing",))
     assert caught.value.executed == "yes"
@@ -448,14 +449,14 @@ def test_an_exception_arrives_as_its_built_in_class_with_its_message(back: mob.P
 
 def test_an_exception_of_ones_own_arrives_as_what_it_derives_from(back: mob.Proxy) -> None:
     with pytest.raises(LookupError, match="nothing there") as caught:
-        back.aboom().result(20)
+        back.aboom().result(patient(20))
     assert isinstance(caught.value, mob.RemoteError)
     assert caught.value.type_name == "back.OwnError"
     assert caught.value.remote_args == ("nothing there", 42)
 
 
 def test_the_remote_traceback_is_the_cause(back: mob.Proxy) -> None:
-    error = back.boom().exception(20)
+    error = back.boom().exception(patient(20))
     assert error is not None
     text = str(error.__cause__)
     assert 'raise ValueError("bad thing")' in text
@@ -464,13 +465,13 @@ def test_the_remote_traceback_is_the_cause(back: mob.Proxy) -> None:
 
 
 def test_an_exception_without_a_text_arrives_all_the_same(back: mob.Proxy) -> None:
-    error = back.unprintable().exception(20)
+    error = back.unprintable().exception(patient(20))
     assert isinstance(error, mob.RemoteError)
     assert error.type_name == "back.Unprintable"
 
 
 def test_an_argument_of_the_wrong_type_is_named(back: mob.Proxy) -> None:
-    error = back.typed("three").exception(20)
+    error = back.typed("three").exception(patient(20))
     assert isinstance(error, mob.ArgumentError)
     assert isinstance(error, TypeError)
     assert (error.argument, error.executed) == ("count", "no")
@@ -478,7 +479,7 @@ def test_an_argument_of_the_wrong_type_is_named(back: mob.Proxy) -> None:
 
 
 def test_a_wrong_type_deep_in_an_argument_is_named_with_its_place(back: mob.Proxy) -> None:
-    error = back.typed(3, ["a", 5]).exception(20)
+    error = back.typed(3, ["a", 5]).exception(patient(20))
     assert isinstance(error, mob.ArgumentError)
     assert error.argument == "names"
     assert "at [1]" in str(error)
@@ -490,13 +491,13 @@ def test_wrong_numbers_and_names_of_arguments_are_told(back: mob.Proxy) -> None:
         (back.add(1, 2, 3), "takes 1 to 2 arguments (a, b), 3 were given"),
         (back.typed(1, nemes=[]), "unknown argument 'nemes'. Did you mean 'names'?"),
     ]:
-        error = call.exception(20)
+        error = call.exception(patient(20))
         assert isinstance(error, mob.ArgumentError)
         assert text in str(error)
 
 
 def test_a_failure_that_nobody_asks_for_is_logged_at_the_caller(app: RunningApp, front: mob.Proxy) -> None:
-    front.fire_and_fail().result(20)
+    front.fire_and_fail().result(patient(20))
     app.wait_for(r"front\.0 \d+ \| back\.boom failed and nobody asked for its result: ValueError: bad thing")
 
 
@@ -575,10 +576,10 @@ def test_cancel_reaches_an_async_callee(back: mob.Proxy) -> None:
 
 
 def test_calls_cancelled_at_once_leave_nothing_behind(back: mob.Proxy) -> None:
-    before = back.in_hand().result(20)
+    before = back.in_hand().result(patient(20))
     for n in range(200):
         back.hang(f"at once {n}").cancel()
-    wait_until(lambda: back.in_hand().result(20) <= before, "nothing is left in hand")
+    wait_until(lambda: back.in_hand().result(patient(20)) <= before, "nothing is left in hand")
 
 
 def test_a_caller_that_leaves_cancels_what_it_has_asked_for(app: RunningApp, back: mob.Proxy) -> None:
@@ -597,7 +598,7 @@ def test_result_waits_no_longer_than_asked_and_the_call_goes_on(back: mob.Proxy)
 
 
 def test_a_timeout_ends_the_call_at_both_ends(back: mob.Proxy) -> None:
-    error = back.options(timeout=0.1).hang("timeout").exception(20)
+    error = back.options(timeout=0.1).hang("timeout").exception(patient(20))
     assert isinstance(error, mob.CallTimeout)
     assert error.executed == "yes"  # it had begun
     wait_noted(back, "timeout ended")
@@ -610,7 +611,7 @@ def test_a_pid_names_the_worker(app: RunningApp, client: mob.Client) -> None:
     twins = client.require("twins")
     for member in app.ready(client, "twins"):
         view = twins.options(pid=member.pid)
-        assert [view.who_are_you().result(20)[3] for _ in range(4)] == [member.pid] * 4
+        assert [view.who_are_you().result(patient(20))[3] for _ in range(4)] == [member.pid] * 4
 
 
 def test_an_unknown_pid_raises_at_once(client: mob.Client) -> None:
@@ -629,15 +630,15 @@ def test_an_unknown_option_raises_with_the_nearest_name(back: mob.Proxy) -> None
 def test_me_tells_who_one_is(app: RunningApp, client: mob.Client) -> None:
     twins = client.require("twins")
     for index, member in enumerate(app.ready(client, "twins")):
-        me = twins.options(pid=member.pid).who_are_you().result(20)
+        me = twins.options(pid=member.pid).who_are_you().result(patient(20))
         assert me == [app.name, "twins", index, member.pid, 1]
 
 
 def test_caller_tells_who_calls(app: RunningApp, client: mob.Client, front: mob.Proxy, back: mob.Proxy) -> None:
     (member,) = app.ready(client, "front")
-    assert front.who_do_i_look_like().result(20) == ["front", 0, member.pid, 1]
-    assert back.who_calls().result(20) == ["", 0, os.getpid(), 0]
-    assert back.who_calls_async().result(20) == ["", 0, os.getpid(), 0]
+    assert front.who_do_i_look_like().result(patient(20)) == ["front", 0, member.pid, 1]
+    assert back.who_calls().result(patient(20)) == ["", 0, os.getpid(), 0]
+    assert back.who_calls_async().result(patient(20)) == ["", 0, os.getpid(), 0]
 
 
 # -- what is exported, and how it looks --------------------------------------------------------------------------------
@@ -654,8 +655,8 @@ def test_only_public_functions_defined_in_the_module_are_exported(client: mob.Cl
 def test_all_says_which_functions_are_exported(client: mob.Client) -> None:
     listed = client.require("listed")
     assert set(dir(listed)) - {"options"} == {"_hidden", "basename"}
-    assert listed._hidden().result(20) == "listed"
-    assert listed.basename("/a/b").result(20) == "b"
+    assert listed._hidden().result(patient(20)) == "listed"
+    assert listed.basename("/a/b").result(patient(20)) == "b"
     with pytest.raises(mob.UnknownExport):
         listed.unlisted()
 
@@ -663,8 +664,8 @@ def test_all_says_which_functions_are_exported(client: mob.Client) -> None:
 def test_marked_functions_are_the_only_ones_exported(client: mob.Client) -> None:
     marked = client.require("marked")
     assert set(dir(marked)) - {"options"} == {"_bare", "with_options"}
-    assert marked._bare().result(20) == "bare"
-    assert marked.with_options().result(20) == "with options"
+    assert marked._bare().result(patient(20)) == "bare"
+    assert marked.with_options().result(patient(20)) == "with options"
 
 
 def test_an_export_shows_its_signature_and_doc(back: mob.Proxy) -> None:
@@ -685,5 +686,5 @@ def test_a_proxy_and_a_call_show_what_they_are(client: mob.Client) -> None:
     assert repr(client.require("front")).startswith("<proxy of 'front': name, by_result,")
     assert repr(client.require("never")) == "<proxy of 'never': no worker was ready yet>"
     call = client.require("back").add(1)
-    call.result(20)
+    call.result(patient(20))
     assert repr(call) == "<Call back.add done, ok>"

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import psutil
 
+from tests.patience import patient
 from tests.running import Apps
 
 
 def test_an_app_whose_fork_server_cannot_start_says_why_and_ends(apps: Apps) -> None:
     roles = '.preload("ends").role("back", "./back.py", workers=2)'
     app = apps.start(roles, back="def foo(): ...", ends="import os; os.write(2, b'not today\\n'); os._exit(1)")
-    assert app.wait(20) == 1
+    assert app.wait(patient(20)) == 1
     app.wait_for(r"mob \| the fork server exited with status 1, as those before it\. .*; the app ends\.")
     assert app.output.count("not today") == 3
     app.wait_gone()
@@ -25,7 +26,7 @@ def test_mobsters_that_run_go_on_when_no_new_fork_server_can_start(apps: Apps) -
     apps.write(ends="import os; os._exit(1)")
     fork_server.kill()
     app.wait_for(r"mob \| the fork server exited with status 1 before it had launched anything; next try in")
-    assert [client.require("back").double(n).result(20) for n in range(4)] == [0, 2, 4, 6]
+    assert [client.require("back").double(n).result(patient(20)) for n in range(4)] == [0, 2, 4, 6]
     assert app.ready(client) == before
     assert app.stop() == 0
     app.wait_gone()

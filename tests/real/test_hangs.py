@@ -10,6 +10,7 @@ import pytest
 
 import mob
 from mob.rim.crashes import Crash, Crashes
+from tests.patience import patient
 from tests.running import Apps, RunningApp, apps_in, freeze, wait_until
 
 HANG_TIMEOUT = 2.0
@@ -88,24 +89,24 @@ def ready_pid(app: RunningApp, client: mob.Client) -> int:
 def test_what_may_take_so_long_is_not_killed(hanging: RunningApp, export: str, seconds: float) -> None:
     client = hanging.connect()
     pid = ready_pid(hanging, client)
-    assert getattr(client.require("back"), export)(seconds).result(30) == pid
+    assert getattr(client.require("back"), export)(seconds).result(patient(30)) == pid
 
 
 def test_an_export_that_says_how_long_it_may_take_may_take_so_long(hanging: RunningApp) -> None:
     client = hanging.connect()
     (old,) = (member.pid for member in hanging.ready(client, "patient"))
-    patient = client.require("patient")
-    assert patient.may_take_its_time(5.0).result(30) == old
+    role = client.require("patient")
+    assert role.may_take_its_time(5.0).result(patient(30)) == old
     with pytest.raises(mob.Lost):
-        patient.may_not(60.0).result(30)
-    assert patient.may_take_its_time(0.0).result(30) != old
+        role.may_not(60.0).result(patient(30))
+    assert role.may_take_its_time(0.0).result(patient(30)) != old
 
 
 def test_many_busy_calls_in_a_row_are_no_hang(hanging: RunningApp) -> None:
     client = hanging.connect()
     pid = ready_pid(hanging, client)
     calls = [client.require("back").busy(0.5) for _ in range(8)]
-    assert {call.result(30) for call in calls} == {pid}
+    assert {call.result(patient(30)) for call in calls} == {pid}
 
 
 @pytest.mark.parametrize(
@@ -124,10 +125,10 @@ def test_what_stands_still_is_killed_and_explained(
     old = ready_pid(hanging, client)
     begun = time.monotonic()
     with pytest.raises(mob.Lost):
-        getattr(client.require("back"), export)().result(30)
-    assert HANG_TIMEOUT <= time.monotonic() - begun < HANG_TIMEOUT + 5
+        getattr(client.require("back"), export)().result(patient(30))
+    assert HANG_TIMEOUT <= time.monotonic() - begun < HANG_TIMEOUT + patient(5)
     hanging.wait_for(rf"mob \| back\.0 \(pid {old}\) hangs: .* \(hang_timeout\); it is killed\.")
-    report = client.require("back").last().result(20)
+    report = client.require("back").last().result(patient(20))
     assert f"(pid {old}) hangs: " in report
     assert where in report, report
     crash = crashes_of(hanging, monkeypatch)[-1]
@@ -153,7 +154,7 @@ def test_a_kingpin_that_has_stood_still_itself_blames_nobody(hanging: RunningApp
     began = time.monotonic()
     wait_until(lambda: time.monotonic() - began > HANG_TIMEOUT + 2.5, "more than the limit has passed")
     os.kill(hanging.process.pid, 18)  # SIGCONT
-    assert client.require("back").waits(2.5).result(20) == pid
+    assert client.require("back").waits(2.5).result(patient(20)) == pid
 
 
 @pytest.mark.parametrize(

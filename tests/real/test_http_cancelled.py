@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.patience import patient
 from tests.running import RunningApp, apps_in, wait_until
 
 BACK = """
@@ -74,7 +75,7 @@ class Site:
 
     def visit(self, path: str) -> socket.socket:
         """A request whose call has begun."""
-        sock = socket.create_connection(("127.0.0.1", self.port), timeout=30)
+        sock = socket.create_connection(("127.0.0.1", self.port), timeout=patient(30))
         sock.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
         return sock
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.patience import patient
 from tests.real.test_serve import is_listening
 from tests.running import RunningApp, apps_in, wait_until
 
@@ -105,7 +106,7 @@ class Visitor:
     """One who has asked for an answer, and has got its beginning."""
 
     def __init__(self, port: int, path: str) -> None:
-        self.sock = socket.create_connection(("127.0.0.1", port), timeout=60)
+        self.sock = socket.create_connection(("127.0.0.1", port), timeout=patient(60))
         self.sock.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
         self.text = ""
         self.read_to("begun")
@@ -243,7 +244,9 @@ def test_a_worker_that_ends_hears_what_its_streams_are_made_of(start: Callable[.
     site.reload()
     wait_until(lambda: client.all("web").send("while") or "while" in visitor.read_some(), "it hears while it ends")
     tell = client.require("web").tell
-    wait_until(lambda: tell("successor").result(30) or "successor" in visitor.read_some(), "its successor reaches it")
+    wait_until(
+        lambda: tell("successor").result(patient(30)) or "successor" in visitor.read_some(), "its successor reaches it"
+    )
     assert not visitor.is_whole
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.patience import patient
 from tests.real.test_reload_under_load import Clients
 from tests.real.test_serve import is_listening
 from tests.running import RunningApp, apps_in, wait_until
@@ -64,7 +65,7 @@ class Browser:
     """One connection, on which requests are written as they are given, and answers read with all their headers."""
 
     def __init__(self, port: int) -> None:
-        self.sock = socket.create_connection(("127.0.0.1", port), timeout=30)
+        self.sock = socket.create_connection(("127.0.0.1", port), timeout=patient(30))
         self.file = self.sock.makefile("rb")
 
     def send(self, *paths: str, version: str = "1.1", more: str = "") -> None:
@@ -220,7 +221,7 @@ def test_a_request_that_is_not_sent_to_its_end_is_refused(start: Callable[..., S
 def test_no_long_request_on_a_kept_connection_fails_in_a_reload(start: Callable[..., Site]) -> None:
     site = start()
     them = Clients()
-    connections = [http.client.HTTPConnection("127.0.0.1", site.port, timeout=30) for _ in range(6)]
+    connections = [http.client.HTTPConnection("127.0.0.1", site.port, timeout=patient(30)) for _ in range(6)]
 
     def ask(connection: http.client.HTTPConnection) -> int:
         connection.request("POST", "/long")

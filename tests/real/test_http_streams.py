@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 import mob
+from tests.patience import patient
 from tests.running import RunningApp, apps_in, wait_until
 
 BACK = """
@@ -156,13 +157,13 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
 
 def visit(port: int, path: str) -> socket.socket:
-    sock = socket.create_connection(("127.0.0.1", port), timeout=30)
+    sock = socket.create_connection(("127.0.0.1", port), timeout=patient(30))
     sock.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
     return sock
 
 
 def counts(client: mob.Client) -> tuple[int, int]:
-    opened, still_open = client.require("back").counts().result(30)
+    opened, still_open = client.require("back").counts().result(patient(30))
     return opened, still_open
 
 
@@ -198,14 +199,14 @@ def test_the_streams_of_visitors_who_leave_are_closed(site: Site, path: str) -> 
 def test_the_maps_of_visitors_who_leave_are_closed(site: Site, path: str) -> None:
     app, port = site
     web = app.clients[0].require("web")
-    before, _ = web.sources_open().result(30)
+    before, _ = web.sources_open().result(patient(30))
     visitors = [visit(port, path) for _ in range(3)]
     for each in visitors:
         assert each.recv(15) == b"HTTP/1.1 200 OK"
-    wait_until(lambda: web.sources_open().result(30)[0] == before + 3, "each has a map")
+    wait_until(lambda: web.sources_open().result(patient(30))[0] == before + 3, "each has a map")
     for each in visitors:
         each.close()
-    wait_until(lambda: web.sources_open().result(30)[1] == 0, "all are closed")
+    wait_until(lambda: web.sources_open().result(patient(30))[1] == 0, "all are closed")
 
 
 def test_the_stream_of_a_task_that_was_cancelled_is_closed(site: Site) -> None:

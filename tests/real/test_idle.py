@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.patience import patient
 from tests.running import Apps, free_port
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="proc(5)")
@@ -82,7 +83,7 @@ async def wait_begun():
     answers: list[int] = []
 
     def ask() -> None:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=30) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=patient(30)) as answer:
             answers.append(int(answer.read()))
 
     asking = threading.Thread(target=ask)

@@ -13,6 +13,7 @@ from click.testing import CliRunner
 from mob.cli.main import main
 from mob.cli.starter import MINIMAL, WHOLE, name_for
 from mob.plan import check_app_name
+from tests.patience import patient
 from tests.running import Apps
 
 
@@ -27,7 +28,7 @@ def test_the_tests_that_it_writes_pass(tmp_path: Path) -> None:
     assert {path.name for path in (tmp_path / "shop").iterdir()} == set(WHOLE)
     assert f"    cd {tmp_path / 'shop'}\n    mob run --watch main.py" in told
     line = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "error"]
-    done = subprocess.run(line, cwd=tmp_path / "shop", capture_output=True, text=True, timeout=100)
+    done = subprocess.run(line, cwd=tmp_path / "shop", capture_output=True, text=True, timeout=patient(100))
     assert done.returncode == 0, done.stdout + done.stderr
     assert "3 passed" in done.stdout
 
@@ -39,7 +40,7 @@ def test_the_small_one_runs(apps: Apps, tmp_path: Path) -> None:
     app = apps.run(name, [sys.executable, str(tmp_path / name / "main.py")])
     client = app.wait_ready()
     assert len(app.ready(client, "back")) == 2
-    assert client.require("back").greet("Ada").result(10).startswith("Hello Ada, says process ")
+    assert client.require("back").greet("Ada").result(patient(10)).startswith("Hello Ada, says process ")
     assert app.stop() == 0
 
 

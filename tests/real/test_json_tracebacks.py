@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from tests.patience import patient
 from tests.running import Apps
 
 ROLE = """
@@ -102,7 +103,7 @@ def test_a_traceback_is_one_object(apps: Apps) -> None:
     found: dict[str, list[dict[str, Any]]] = {}
     for name in [*NAMES, "warning"]:
         before = len(app.lines)
-        getattr(back, name)().result(30)
+        getattr(back, name)().result(patient(30))
         app.wait_for("ValueError|DeprecationWarning", 1 + sum(map(len, found.values())))
         found[name] = [json.loads(line) for line in app.lines[before:]]
         assert len(found[name]) == 1, (name, found[name])
@@ -120,12 +121,12 @@ def test_a_traceback_is_one_object(apps: Apps) -> None:
     (warned,) = found["warning"]
     assert (warned["level"], warned["logger"]) == ("WARNING", "py.warnings")
     assert "DeprecationWarning: old" in warned["message"]
-    assert back.elsewhere().result(30).startswith("Traceback (most recent call last):\n")
+    assert back.elsewhere().result(patient(30)).startswith("Traceback (most recent call last):\n")
 
 
 def test_as_text_it_is_as_python_prints_it(apps: Apps) -> None:
     app = apps.start('.role("back", "./back.py")', back=ROLE)
-    app.wait_ready(1).require("back").thread().result(30)
+    app.wait_ready(1).require("back").thread().result(patient(30))
     app.wait_for(r"\| of two lines$")
     texts = [line.partition(" | ")[2] for line in app.lines]
     assert texts[0] == "Exception in thread mine:"
@@ -149,7 +150,7 @@ def test_what_is_written_beside_a_progress_bar_is_one_object(apps: Apps) -> None
                 traceback.print_exc()
         """,
     )
-    app.wait_ready().require("back").work().result(60)
+    app.wait_ready().require("back").work().result(patient(60))
     app.wait_for('"exc_info":"Traceback')
     objects: list[dict[str, Any]] = [json.loads(line) for line in app.output.splitlines() if line.startswith("{")]
     whole = [each for each in objects if each["role"] == "back" and not each.get("partial")]

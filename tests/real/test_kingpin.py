@@ -15,6 +15,7 @@ import psutil
 import pytest
 
 import mob
+from tests.patience import patient
 from tests.running import RunningApp, apps_in, free_port, wait_until
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "hello"
@@ -65,7 +66,7 @@ def client(app: RunningApp) -> mob.Client:
 
 
 def get(port: int) -> bytes:
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=20) as answer:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=patient(20)) as answer:
         return bytes(answer.read())
 
 
@@ -85,7 +86,7 @@ def get_until_both_have_served(app: RunningApp, port: int) -> tuple[int, Counter
 
 def modules_of_the_kingpin(app: RunningApp) -> set[str]:
     with socket.socket(socket.AF_UNIX) as sock:
-        sock.settimeout(20)
+        sock.settimeout(patient(20))
         sock.connect(str(app.directory / "witness.sock"))
         with sock.makefile() as file:
             return set(file.read().splitlines())

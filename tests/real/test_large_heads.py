@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from mob.mobster.http.heads import LIMIT
+from tests.patience import patient
 from tests.running import apps_in
 
 SHOP = """
@@ -46,7 +47,7 @@ def ports(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, int]]:
 
 def ask(port: int, *parts: bytes) -> bytes:
     """Return what is answered until the end of the connection, though not all may have been taken."""
-    with socket.create_connection(("127.0.0.1", port), timeout=60) as sock:
+    with socket.create_connection(("127.0.0.1", port), timeout=patient(60)) as sock:
         answer = b""
         try:
             for part in parts:

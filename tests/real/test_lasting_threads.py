@@ -8,6 +8,7 @@ import pytest
 
 import mob
 from mob.rim.lasting import carry_on, readable
+from tests.patience import patient
 from tests.running import Apps, free_port, wait_until
 
 NAMED = """
@@ -64,9 +65,9 @@ def beats_on(client: mob.Client, pid: int) -> None:
     back = client.require("back")
     for _ in range(2):
         before = next(row.calls for row in client.overview() if row.pid == pid)
-        assert back.pid().result(20) == pid
+        assert back.pid().result(patient(20)) == pid
         wait_until(lambda before=before: any(row.calls > before for row in client.overview()), "a beat")
-    assert "'mob-liveness'" in back.threads().result(20)
+    assert "'mob-liveness'" in back.threads().result(patient(20))
 
 
 def test_a_worker_without_descriptors_beats_on(apps: Apps) -> None:
@@ -74,6 +75,6 @@ def test_a_worker_without_descriptors_beats_on(apps: Apps) -> None:
     app = apps.start(roles, back=FULL.replace("{port}", str(free_port())))
     client = app.wait_ready()
     (member,) = app.ready(client, "back")
-    assert client.require("back").hog().result(20)
+    assert client.require("back").hog().result(patient(20))
     beats_on(client, member.pid)
     assert os.path.exists(f"/proc/{member.pid}")

@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 import mob
+from tests.patience import patient
 from tests.running import RunningApp, apps_in, wait_until
 
 SIZES = """
@@ -109,7 +110,7 @@ def failing(count):
 """
 
 MIB = 1024 * 1024
-PROMPT = 10.0
+PROMPT = patient(10.0)
 """Seconds in which everything has settled, on a loaded machine."""
 
 
@@ -181,10 +182,10 @@ def test_callbacks_between_two_roles_leave_nothing(app: RunningApp, way: str, co
     client = app.clients[0]
     exchange = getattr(client.require("left"), way)
     pids = [app.ready(client, role)[0].pid for role in ("left", "right")]
-    exchange(count).result(60)  # whatever is made once is made now
+    exchange(count).result(patient(60))  # whatever is made once is made now
     before, fds = quiet_tables(app, "left", "right"), descriptors(app)
     memory = [psutil.Process(pid).memory_info().rss for pid in pids]
-    exchange(count).result(60)
+    exchange(count).result(patient(60))
     check_restored(lambda: tables(app, "left", "right"), before)
     check_restored(lambda: descriptors(app), fds)
     grown = [psutil.Process(pid).memory_info().rss - rss for pid, rss in zip(pids, memory, strict=True)]
@@ -193,9 +194,9 @@ def test_callbacks_between_two_roles_leave_nothing(app: RunningApp, way: str, co
 
 def test_failing_callbacks_leave_nothing(app: RunningApp) -> None:
     client = app.clients[0]
-    client.require("left").failing(100).result(60)
+    client.require("left").failing(100).result(patient(60))
     before = quiet_tables(app, "left", "right")
-    client.require("left").failing(1_000).result(60)
+    client.require("left").failing(1_000).result(patient(60))
     check_restored(lambda: tables(app, "left", "right"), before)
 
 

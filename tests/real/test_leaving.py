@@ -8,6 +8,7 @@ import time
 import pytest
 
 import mob
+from tests.patience import patient
 from tests.running import Apps
 
 GRACE = 90
@@ -159,7 +160,7 @@ def test_a_coroutine_that_swallows_its_cancellation_is_left_and_named(apps: Apps
     app = apps.start('.role("back", "./back.py")', options=f"grace={GRACE}", back=DEAF)
     client = app.wait_ready()
     call = getattr(client.require("back"), name)()
-    assert client.require("back").count_ended().result(20) == 0  # which comes behind it
+    assert client.require("back").count_ended().result(patient(20)) == 0  # which comes behind it
     call.cancel()
     begun = time.monotonic()
     app.wait_for(rf"the coroutine {name} swallowed its cancellation twice and goes on \(.*back\.py:\d+\)")
@@ -174,7 +175,7 @@ def test_a_generator_that_yields_no_more_is_left_and_named(apps: Apps, name: str
     client = app.wait_ready()
     stream = iter(getattr(client.require("back"), name)())
     assert next(stream) == 1
-    assert client.require("back").count_ended().result(20) == 0
+    assert client.require("back").count_ended().result(patient(20)) == 0
     stream.close()  # type: ignore[attr-defined]
     begun = time.monotonic()
     app.wait_for(rf"the generator {name} swallowed its cancellation twice and goes on \(.*back\.py:\d+\)")
@@ -189,7 +190,7 @@ def test_a_call_that_swallows_the_end_of_its_time_ends_for_its_caller(apps: Apps
     back = client.require("back")
     with pytest.raises(mob.CallTimeout):
         back.limited().result(60)
-    assert back.count_ended().result(60) == 0  # its place is free
+    assert back.count_ended().result(patient(60)) == 0  # its place is free
 
 
 @pytest.mark.parametrize("name", ["honest", "honest_group"])
@@ -200,13 +201,13 @@ def test_a_long_finally_is_no_swallowed_cancellation(apps: Apps, name: str) -> N
     call = getattr(back, name)()
     stream = iter(back.honest_stream())
     assert next(stream) == 1
-    assert back.count_ended().result(20) == 0
+    assert back.count_ended().result(patient(20)) == 0
     call.cancel()
     stream.close()  # type: ignore[attr-defined]
-    deadline = time.monotonic() + 60
-    while back.count_ended().result(20) < 2 and time.monotonic() < deadline:
+    deadline = time.monotonic() + patient(60)
+    while back.count_ended().result(patient(20)) < 2 and time.monotonic() < deadline:
         pass
-    assert back.count_ended().result(20) == 2
+    assert back.count_ended().result(patient(20)) == 2
     assert app.stop() == 0
     assert "swallowed" not in app.output
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.patience import patient
 from tests.running import Apps
 
 CALLER = """
@@ -48,5 +49,5 @@ def test_a_configuration_that_disables_existing_loggers_leaves_that_of_mob_alone
                 raise ValueError("seen")
         """,
     )
-    app.wait_ready(2).require("caller").ask().result(30)
+    app.wait_ready(2).require("caller").ask().result(patient(30))
     app.wait_for("SHOWN mob: back.fail failed and nobody asked for its result: ValueError: seen")

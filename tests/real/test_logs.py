@@ -16,6 +16,7 @@ import psutil
 import pytest
 
 import mob
+from tests.patience import patient
 from tests.running import Apps, RunningApp, freeze, wait_until
 
 TALKS = """
@@ -45,7 +46,7 @@ def objects_of(app: RunningApp) -> list[dict[str, Any]]:
 def logs(app: RunningApp, *arguments: str) -> subprocess.CompletedProcess[str]:
     """`mob logs`, to its end."""
     command = [sys.executable, "-m", "mob", "logs", "-a", app.name, *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=30)
+    return subprocess.run(command, capture_output=True, text=True, timeout=patient(30))
 
 
 def follow(apps: Apps, app: RunningApp, *arguments: str, terminal: bool = False) -> RunningApp:
@@ -87,8 +88,8 @@ def test_every_line_is_an_object(apps: Apps) -> None:
 def test_records_of_logging_are_objects_with_the_id_of_the_call(apps: Apps) -> None:
     app = apps.start('.logs(format="json").role("back", "./back.py")', back=TALKS)
     back = app.wait_ready(1).require("back")
-    back.complain("too late").result(10)
-    back.fail().result(10)
+    back.complain("too late").result(patient(10))
+    back.fail().result(patient(10))
     app.wait_for("ZeroDivisionError")
     first, second = (each for each in objects_of(app) if "logger" in each)
     assert (first["level"], first["logger"], first["message"]) == ("WARNING", "shop", "too late")
@@ -120,7 +121,7 @@ def test_any_format_may_name_the_call(apps: Apps, export: str) -> None:
         """,
     )
     client = app.wait_ready(1)
-    getattr(client.require("back"), export)().result(10)
+    getattr(client.require("back"), export)().result(patient(10))
     (inside,) = app.wait_for(r"\| (\S+) back\.0 (\d+)=(\d+) \[(\d+-\d+)\] inside$")
     (outside,) = app.wait_for(r"\| (\S+) back\.0 (\d+)=(\d+) \[\] outside$")
     assert inside[1] == outside[1] == app.name
@@ -179,7 +180,7 @@ def test_a_full_disk_is_told_once_and_the_app_goes_on(apps: Apps) -> None:
     app = apps.start('.logs(file="/dev/full").role("back", "./back.py")', back=TALKS)
     client = app.wait_ready(1)
     for n in range(5):
-        client.require("back").say(f"line {n}").result(10)
+        client.require("back").say(f"line {n}").result(patient(10))
         wait_until(lambda n=n: client.metrics().dropped_lines == n + 1, "the line is counted")
     assert app.stop() == 0
     why = "/dev/full cannot be written: No space left on device."
@@ -190,12 +191,12 @@ def test_sigusr1_opens_the_file_anew(apps: Apps) -> None:
     app = apps.start('.logs(file="out").role("back", "./back.py")', back=TALKS)
     back = app.wait_ready(1).require("back")
     path, aside = apps.directory / "out", apps.directory / "aside"
-    back.say("before").result(10)
+    back.say("before").result(patient(10))
     wait_until(lambda: "before" in path.read_text(), "it is written")
     path.rename(aside)
     app.signal(signal.SIGUSR1)
     wait_until(path.exists, "there is a new file")
-    back.say("after").result(10)
+    back.say("after").result(patient(10))
     wait_until(lambda: "after" in path.read_text(), "it is written")
     assert "after" not in aside.read_text()
 
@@ -204,11 +205,11 @@ def test_an_upgrade_changes_nothing_for_the_file_nor_for_followers(apps: Apps) -
     app = apps.start('.logs(file="out").role("back", "./back.py")', back=TALKS)
     client = app.wait_ready(1)
     back = client.require("back")
-    back.say("before").result(10)
+    back.say("before").result(patient(10))
     seen = follow(apps, app, "back")
     seen.wait_for(r"\| before$")
     client.upgrade(30)
-    back.say("after").result(10)
+    back.say("after").result(patient(10))
     seen.wait_for(r"\| after$")
     assert [line.text for line in client.logs("back", last=10)] == ["before", "after"]
     assert app.stop() == 0
@@ -273,9 +274,9 @@ def test_a_flood_costs_only_the_flooding_and_is_counted_by_source(apps: Apps) ->
     calls = [client.require(role).flood(total) for role in ("one", "two")]
     quiet = client.require("quiet")
     for n in range(100):
-        quiet.say(n).result(10)
+        quiet.say(n).result(patient(10))
     for call in calls:
-        call.result(30)
+        call.result(patient(30))
     assert client.overview()
     dropped = wait_until(lambda: client.metrics().dropped_lines, "lines were dropped")
     assert client.metrics().memory < 150 * 1024 * 1024
@@ -305,7 +306,7 @@ def test_a_client_sees_what_was_and_what_comes(apps: Apps) -> None:
     back, front = app.ready(client, "back"), client.require("front")
     for n in range(5):
         client.pid(back[n % 2].pid).send(f"back {n}")
-        front.say(f"front {n}").result(10)
+        front.say(f"front {n}").result(patient(10))
     app.wait_for(r"\| (back|front) \d$", 10)
 
     def texts(target: str | int = "", last: int = 100) -> list[str]:
@@ -320,7 +321,7 @@ def test_a_client_sees_what_was_and_what_comes(apps: Apps) -> None:
         client.logs("bakc")
     lines = client.logs("front", last=1, follow=True)
     assert next(lines).text == "front 4"
-    front.say("front 5").result(10)
+    front.say("front 5").result(patient(10))
     line = next(lines)
     assert (line.text, line.role, line.index, line.is_error) == ("front 5", "front", 0, False)
     lines.close()  # type: ignore[attr-defined]
@@ -331,7 +332,7 @@ def test_lines_of_the_dead_are_kept_and_their_followers_hear_the_end(apps: Apps)
     app = apps.start('.role("back", "./back.py")', back=TALKS)
     client = app.wait_ready(1)
     (member,) = app.ready(client)
-    client.require("back").say("last words").result(10)
+    client.require("back").say("last words").result(patient(10))
     seen = follow(apps, app, str(member.pid))
     seen.wait_for("last words")
     os.kill(member.pid, signal.SIGKILL)
@@ -342,7 +343,7 @@ def test_lines_of_the_dead_are_kept_and_their_followers_hear_the_end(apps: Apps)
 
 def follow_flood(apps: Apps, app: RunningApp, client: mob.Client) -> RunningApp:
     """Somebody who follows, and has had a hundred lines: from now on all that is printed is shown or missed."""
-    client.require("flood").flood(100).result(10)
+    client.require("flood").flood(100).result(patient(10))
     wait_until(lambda: len(list(client.logs(last=100))) == 100, "they were read")
     seen = follow(apps, app, "flood", "-n", "100")
     seen.wait_for("x", 100)
@@ -355,7 +356,7 @@ def test_a_follower_that_stands_still_misses_lines_and_is_told_how_many(apps: Ap
     before = client.metrics().memory
     seen = follow_flood(apps, app, client)
     freeze(seen.process.pid)
-    client.require("flood").flood(total).result(30)
+    client.require("flood").flood(total).result(patient(30))
     assert client.metrics().memory - before < 64 * 1024 * 1024
     os.kill(seen.process.pid, signal.SIGCONT)
     left_out = r"^mob \| ([\d,]+) lines were left out here\.$"
@@ -363,7 +364,7 @@ def test_a_follower_that_stands_still_misses_lines_and_is_told_how_many(apps: Ap
 
     def is_told() -> bool:  # with the next lines, once there is room for them
         nonlocal more
-        more += client.require("flood").flood(100).result(10) and 100
+        more += client.require("flood").flood(100).result(patient(10)) and 100
         return any(re.match(left_out, line) for line in seen.lines)
 
     wait_until(is_told, "it is told")
@@ -378,7 +379,7 @@ def test_a_follower_hears_all_to_the_end_of_the_app(apps: Apps) -> None:
     app = apps.start('.logs(file="/dev/null").role("flood", "./flood.py")', flood=FLOOD)
     client, total = app.wait_ready(1), 50_000
     seen = follow_flood(apps, app, client)
-    client.require("flood").flood(total).result(30)
+    client.require("flood").flood(total).result(patient(30))
     assert app.stop() == 0
     assert seen.wait() == 0
     assert seen.lines[-1] == f"the app {app.name!r} has ended."
@@ -394,7 +395,7 @@ def test_a_follower_that_goes_is_forgotten(apps: Apps) -> None:
     seen.process.kill()
     seen.wait()
     wait_until(lambda: len([m for m in client.members() if not m.role]) == 1, "it has gone")
-    client.require("back").say("still").result(10)
+    client.require("back").say("still").result(patient(10))
     wait_until(lambda: [line.text for line in client.logs(last=9)] == ["still"], "it was printed")
 
 
@@ -419,7 +420,7 @@ def test_mob_logs_shows_lines_as_the_terminal_does(apps: Apps) -> None:
     app = apps.start('.role("back", "./back.py").role("front", "./back.py")', back=TALKS)
     client = app.wait_ready(2)
     for n in range(60):
-        client.require("back").say(f"line {n}").result(10)
+        client.require("back").say(f"line {n}").result(patient(10))
     app.wait_for("line 59$")
     (member,) = app.ready(client, "back")
     shown = logs(app)
@@ -457,10 +458,10 @@ def test_mob_logs_of_somebody_who_is_not_there(apps: Apps, target: str, told: st
 def test_mob_logs_follows_on_a_terminal_until_ctrl_c(apps: Apps) -> None:
     app = apps.start('.role("back", "./back.py").role("front", "./back.py")', back=TALKS)
     client = app.wait_ready(2)
-    client.require("back").say("one").result(10)
+    client.require("back").say("one").result(patient(10))
     seen = follow(apps, app, terminal=True)
     seen.wait_for(r"\x1b\[36mback\.0 \d+\x1b\[0m \| one")
-    client.require("front").say("two").result(10)
+    client.require("front").say("two").result(patient(10))
     seen.wait_for(r"\x1b\[33mfront\.0 \d+\x1b\[0m \| two")
     seen.type("\x03")
     assert seen.wait() == 130
@@ -473,7 +474,7 @@ def test_mob_logs_ends_with_the_app(apps: Apps) -> None:
     client = app.wait_ready(1)
     seen = follow(apps, app, "--no-color")
     wait_until(lambda: len([m for m in client.members() if not m.role]) == 2, "it has connected")
-    client.require("back").say("one").result(10)
+    client.require("back").say("one").result(patient(10))
     seen.wait_for("one")
     assert app.stop() == 0
     assert seen.wait() == 0
@@ -498,10 +499,10 @@ def test_nobody_is_left_of_a_client_that_stops_reading_for_good(apps: Apps) -> N
     app = apps.start('.logs(file="/dev/null").role("flood", "./flood.py")', flood=FLOOD)
     client = app.wait_ready(1)
     lines = client.logs(follow=True, last=1)
-    client.require("flood").flood(100).result(10)
+    client.require("flood").flood(100).result(patient(10))
     assert next(lines).text == "x" * 79
     before = psutil.Process().memory_info().rss
-    client.require("flood").flood(400_000).result(30)
+    client.require("flood").flood(400_000).result(patient(30))
     client.metrics()
     assert psutil.Process().memory_info().rss - before < 200 * 1024 * 1024
     texts = [line.text for line in islice(lines, 10_000)]

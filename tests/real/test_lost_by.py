@@ -10,9 +10,9 @@ from collections.abc import Iterator
 import pytest
 
 import mob
+from tests.patience import PATIENCE
 from tests.running import RunningApp, apps_in, freeze, wait_until
 
-PATIENCE = 30.0
 BACK = """
     import os
     import signal

@@ -19,6 +19,7 @@ import pytest
 from rich.progress import track
 
 import mob
+from tests.patience import patient
 from tests.running import Apps, RunningApp, apps_in, wait_until
 
 BACK = """
@@ -389,7 +390,7 @@ def test_leaving_early_cancels_what_is_under_way(single: mob.Proxy, way: str) ->
     else:
         with pytest.raises(LookupError), mapped:
             raise LookupError
-    reader.join(20)
+    reader.join(patient(20))
     assert not reader.is_alive()
     wait_idle(single)
     assert items.drawn == 8
@@ -543,15 +544,15 @@ def test_a_stream_can_be_mapped(back: mob.Proxy) -> None:
 
 
 def test_in_exports_of_every_kind(front: mob.Proxy) -> None:
-    assert front.sums(500).result(20) == sum(range(1, 501))
-    assert front.asums(500).result(20) == sum(range(1, 501))
-    assert front.sync_in_async(300).result(20) == sum(range(1, 301))
-    assert front.call_back(lambda number: number * 2).result(20) == [0, 2, 4]
+    assert front.sums(500).result(patient(20)) == sum(range(1, 501))
+    assert front.asums(500).result(patient(20)) == sum(range(1, 501))
+    assert front.sync_in_async(300).result(patient(20)) == sum(range(1, 301))
+    assert front.call_back(lambda number: number * 2).result(patient(20)) == [0, 2, 4]
 
 
 def test_a_worker_that_would_wait_for_itself_is_told(front: mob.Proxy) -> None:
     with pytest.raises(mob.Deadlock, match="this process would wait for itself"):
-        front.add_myself().result(20)
+        front.add_myself().result(patient(20))
 
 
 def test_limits_hold_for_items(apps: Apps) -> None:

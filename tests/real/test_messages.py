@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 import mob
+from tests.patience import patient
 from tests.running import RunningApp, apps_in, wait_until
 
 MEMBER = """
@@ -136,7 +137,7 @@ def pids(app: RunningApp, role: str = "") -> list[int]:
 
 
 def heard(client: mob.Client, pid: int, obj: Any) -> list[Any]:
-    return client.pid(pid).call.what_was_heard(obj).result(20)
+    return client.pid(pid).call.what_was_heard(obj).result(patient(20))
 
 
 def wait_heard(client: mob.Client, pid: int, obj: Any) -> list[Any]:
@@ -150,7 +151,7 @@ def wait_heard(client: mob.Client, pid: int, obj: Any) -> list[Any]:
 
 def test_send_reaches_every_mobster_once_the_sender_too(app: RunningApp, client: mob.Client) -> None:
     sender = pids(app, "red")[0]
-    client.pid(sender).call.shout("to everybody").result(20)
+    client.pid(sender).call.shout("to everybody").result(patient(20))
     for pid in pids(app):
         assert wait_heard(client, pid, "to everybody") == [
             ["def", "to everybody", "red", sender],
@@ -160,7 +161,7 @@ def test_send_reaches_every_mobster_once_the_sender_too(app: RunningApp, client:
 
 def test_all_reaches_every_worker_of_the_role_and_nobody_else(app: RunningApp, client: mob.Client) -> None:
     (blue,) = pids(app, "blue")
-    client.pid(blue).call.tell_all("red", "to the reds").result(20)
+    client.pid(blue).call.tell_all("red", "to the reds").result(patient(20))
     for pid in pids(app, "red"):
         assert [entry[2:] for entry in wait_heard(client, pid, "to the reds")] == [["blue", blue]] * 2
     assert heard(client, blue, "to the reds") == []
@@ -168,7 +169,7 @@ def test_all_reaches_every_worker_of_the_role_and_nobody_else(app: RunningApp, c
 
 def test_all_of_the_own_role_includes_the_sender(app: RunningApp, client: mob.Client) -> None:
     sender = pids(app, "red")[1]
-    client.pid(sender).call.tell_all("red", "among us").result(20)
+    client.pid(sender).call.tell_all("red", "among us").result(patient(20))
     for pid in pids(app, "red"):
         assert len(wait_heard(client, pid, "among us")) == 2
 
@@ -176,10 +177,10 @@ def test_all_of_the_own_role_includes_the_sender(app: RunningApp, client: mob.Cl
 def test_any_reaches_one_worker_of_the_role(app: RunningApp, client: mob.Client) -> None:
     (blue,) = pids(app, "blue")
     for n in range(6):
-        client.pid(blue).call.tell_any("red", ["any", n]).result(20)
+        client.pid(blue).call.tell_any("red", ["any", n]).result(patient(20))
 
     def counts() -> list[int]:
-        return [len(client.pid(pid).call.numbers_of("any").result(20)) for pid in pids(app, "red")]
+        return [len(client.pid(pid).call.numbers_of("any").result(patient(20))) for pid in pids(app, "red")]
 
     wait_until(lambda: sum(counts()) == 6, "all six have arrived")
     assert min(counts()) > 0  # and not all at the same one
@@ -187,7 +188,7 @@ def test_any_reaches_one_worker_of_the_role(app: RunningApp, client: mob.Client)
 
 def test_pid_reaches_one_process(app: RunningApp, client: mob.Client) -> None:
     first, second = pids(app, "red")
-    client.pid(second).call.tell_pid(first, "to you").result(20)
+    client.pid(second).call.tell_pid(first, "to you").result(patient(20))
     assert [entry[2:] for entry in wait_heard(client, first, "to you")] == [["red", second]] * 2
     assert heard(client, second, "to you") == []
 
@@ -240,10 +241,10 @@ def test_messages_and_calls_of_a_mobster_arrive_in_the_order_sent(
     numbers = client.pid(blue).call.numbers_of
     pours = [getattr(client.pid(pid).call, way)(blue, f"{way} {pid}", 1000) for pid in pids(app, "red")]
     for pour in pours:
-        pour.result(20)
+        pour.result(patient(20))
     for pid in pids(app, "red"):
-        wait_until(lambda sender=f"{way} {pid}": len(numbers(sender).result(20)) == 1000, "all have arrived")
-        assert numbers(f"{way} {pid}").result(20) == list(range(1000))
+        wait_until(lambda sender=f"{way} {pid}": len(numbers(sender).result(patient(20))) == 1000, "all have arrived")
+        assert numbers(f"{way} {pid}").result(patient(20)) == list(range(1000))
 
 
 def test_messages_and_calls_of_a_thread_outside_arrive_in_the_order_sent(app: RunningApp, client: mob.Client) -> None:
@@ -261,42 +262,44 @@ def test_messages_and_calls_of_a_thread_outside_arrive_in_the_order_sent(app: Ru
     with ThreadPoolExecutor(3) as threads:
         list(threads.map(pour, senders))
     for sender in senders:
-        assert target.call.numbers_of(sender).result(20) == list(range(1000))  # the question is in order as well
+        assert target.call.numbers_of(sender).result(patient(20)) == list(
+            range(1000)
+        )  # the question is in order as well
 
 
 # -- calls on targets --------------------------------------------------------------------------------------------------
 
 
 def test_a_call_on_all_brings_a_value_from_each_pid(app: RunningApp, client: mob.Client) -> None:
-    assert client.all("red").call.triple(2).result(20) == dict.fromkeys(pids(app, "red"), 6)
-    assert client.all("red").call.triple(2, extra=1).result(20) == dict.fromkeys(pids(app, "red"), 7)
+    assert client.all("red").call.triple(2).result(patient(20)) == dict.fromkeys(pids(app, "red"), 6)
+    assert client.all("red").call.triple(2, extra=1).result(patient(20)) == dict.fromkeys(pids(app, "red"), 7)
 
 
 @pytest.mark.parametrize("way", ["ask_all", "ask_all_by_result"])
 def test_a_mobster_calls_all_of_a_role(way: str, app: RunningApp, client: mob.Client) -> None:
     (blue,) = pids(app, "blue")
     ask = getattr(client.pid(blue).call, way)
-    assert ask("red", 2).result(20) == dict.fromkeys(pids(app, "red"), 6)
+    assert ask("red", 2).result(patient(20)) == dict.fromkeys(pids(app, "red"), 6)
 
 
 def test_a_mobster_calls_all_of_its_own_role(app: RunningApp, client: mob.Client) -> None:
     one = client.pid(pids(app, "red")[0])
-    assert one.call.ask_all("red", 2).result(20) == dict.fromkeys(pids(app, "red"), 6)
+    assert one.call.ask_all("red", 2).result(patient(20)) == dict.fromkeys(pids(app, "red"), 6)
 
 
 def test_a_call_on_all_that_fails_somewhere_brings_values_and_errors(app: RunningApp, client: mob.Client) -> None:
     first, second = pids(app, "red")
     with pytest.raises(mob.PartialFailure, match=r"red\.fail_in_the_second failed in 1 of 2 workers") as caught:
-        client.all("red").call.fail_in_the_second().result(20)
+        client.all("red").call.fail_in_the_second().result(patient(20))
     assert caught.value.results == {first: "fine"}
     assert list(caught.value.errors) == [second]
     assert isinstance(caught.value.errors[second], ValueError)
 
 
 def test_a_call_on_any_and_on_a_pid(app: RunningApp, client: mob.Client) -> None:
-    assert {client.any("red").call.who().result(20) for _ in range(6)} == set(pids(app, "red"))
+    assert {client.any("red").call.who().result(patient(20)) for _ in range(6)} == set(pids(app, "red"))
     for pid in pids(app):
-        assert client.pid(pid).call.who().result(20) == pid
+        assert client.pid(pid).call.who().result(patient(20)) == pid
 
 
 # -- events ------------------------------------------------------------------------------------------------------------
@@ -311,11 +314,11 @@ def test_the_others_see_a_death_and_the_successor(app: RunningApp, client: mob.C
     os.kill(doomed.pid, signal.SIGKILL)
 
     def successor() -> int:
-        seen = client.pid(blue).call.what_was_seen().result(20)
+        seen = client.pid(blue).call.what_was_seen().result(patient(20))
         return next((e[3] for e in seen if e[0] == "join" and e[1:3] == ["mayfly", 0] and e[4] == 2), 0)
 
     pid = wait_until(successor, "blue has seen the successor")
-    seen = client.pid(blue).call.what_was_seen().result(20)
+    seen = client.pid(blue).call.what_was_seen().result(patient(20))
     assert seen.index(["leave", "mayfly", 0, doomed.pid, 1]) < seen.index(["join", "mayfly", 0, pid, 2])
     assert all(entry[3] != other.pid for entry in seen if entry[0] == "leave")
     wait_until(lambda: seen_outside == [("leave", doomed.pid), ("join", pid)], "the client has seen both")

@@ -18,6 +18,7 @@ import mob
 from mob.kingpin.guests import HELLO_LIMIT, UNREAD
 from mob.rim.addresses import address_of
 from mob.wire import messages as m
+from tests.patience import patient
 from tests.running import Apps, RunningApp, apps_in, wait_until
 
 BACK = """
@@ -88,7 +89,7 @@ def frame(*messages: Any) -> bytes:
 def knock(app: RunningApp, hello: bool = True) -> socket.socket:
     sock = socket.socket(socket.AF_UNIX)
     sock.connect(address_of(app.name))  # waits for its turn
-    sock.settimeout(30)
+    sock.settimeout(patient(30))
     if hello:
         sock.sendall(frame(m.Hello(m.PROTOCOL, os.getpid())))
     return sock
@@ -129,7 +130,7 @@ def test_memory_is_not_taken_for_what_is_only_announced(app: RunningApp) -> None
     for sock in socks:
         assert sock.recv(4)  # the welcome: from now on more is taken
         sock.sendall(struct.pack("<I", 30 * 1024 * 1024) + b"x" * HELLO_LIMIT * 2)
-    assert app.connect().require("back").plain().result(20) == 1
+    assert app.connect().require("back").plain().result(patient(20)) == 1
     assert resident(app.process.pid) - before < 64 * 1024 * 1024
     for sock in socks:
         sock.close()
@@ -159,7 +160,7 @@ def test_a_client_that_asks_and_does_not_read_is_not_read_either(app: RunningApp
         assert frames, "the Kingpin has read 200,000 questions though no answer was read"
         assert len(client.overview()) == 3  # others are answered all the same
         assert resident(app.process.pid) - before < 20 * UNREAD
-        sock.settimeout(60)
+        sock.settimeout(patient(60))
         sender = threading.Thread(target=sock.sendall, args=(rest,))
         sender.start()
         answered, data = 0, b""
@@ -187,7 +188,7 @@ def test_a_client_that_asks_and_goes_is_forgotten(app: RunningApp) -> None:
 
 def test_a_client_that_says_no_hello_is_told_nothing_and_shut_out(app: RunningApp) -> None:
     with knock(app, hello=False) as sock:
-        app.connect().require("back").plain().result(10)
+        app.connect().require("back").plain().result(patient(10))
         data = sock.recv(65536)  # after ten seconds
         (size,) = struct.unpack_from("<I", data)
         (word,) = m.decode_down(data[4 : 4 + size])
@@ -212,20 +213,20 @@ def test_many_clients_do_not_hold_up_the_kingpin_and_are_not_told_of_each_other(
 
 def test_a_function_of_a_client_is_called_by_one_that_has_never_heard_of_the_client(app: RunningApp) -> None:
     first, second = app.connect(), app.connect()
-    first.require("back").give_on(lambda: "from the first").result(20)
-    assert second.require("other").call_kept().result(20) == "from the first"
+    first.require("back").give_on(lambda: "from the first").result(patient(20))
+    assert second.require("other").call_kept().result(patient(20)) == "from the first"
 
 
 def test_a_function_that_was_passed_on_is_freed_when_its_holder_gives_it_up(app: RunningApp) -> None:
     client = app.connect()
-    client.require("back").give_on(lambda: 1).result(20)
-    client.require("other").forget().result(20)
+    client.require("back").give_on(lambda: 1).result(patient(20))
+    client.require("other").forget().result(patient(20))
     wait_until(lambda: client.statistics()["lent"] == 0, "the function is free")
 
 
 def test_a_function_that_was_passed_on_is_freed_when_its_holder_dies(app: RunningApp) -> None:
     client = app.connect()
-    client.require("back").give_on(lambda: 1).result(20)
+    client.require("back").give_on(lambda: 1).result(patient(20))
     (other,) = (row for row in client.overview() if row.role == "other")
     os.kill(other.pid, 9)
     wait_until(lambda: client.statistics()["lent"] == 0, "the function is free")
@@ -233,11 +234,11 @@ def test_a_function_that_was_passed_on_is_freed_when_its_holder_dies(app: Runnin
 
 def test_a_call_of_a_function_whose_client_has_gone_ends(app: RunningApp) -> None:
     first, second = app.connect(), app.connect()
-    first.require("back").give_on(lambda: 1).result(20)
+    first.require("back").give_on(lambda: 1).result(patient(20))
     first.close()
     wait_until(lambda: second.metrics().clients == 2, "the first has gone")
     with pytest.raises(mob.CallError) as caught:
-        second.require("other").call_kept().result(20)
+        second.require("other").call_kept().result(patient(20))
     assert "gone" in str(caught.value) or "exited" in str(caught.value)
 
 
@@ -248,4 +249,4 @@ def test_who_asked_for_something_knows_what_has_happened_before_the_answer(app: 
         assert client._peer.context.roster.roles["back"].workers == count
     rows = [row for row in client.overview() if row.state == "ready" and row.role == "back"]
     for row in rows:
-        assert client.pid(row.pid).call.plain().result(20) == 1
+        assert client.pid(row.pid).call.plain().result(patient(20)) == 1

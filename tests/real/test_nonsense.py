@@ -12,6 +12,7 @@ from msgspec import Raw
 import mob
 from mob.wire import messages as m
 from mob.wire.failures import Failure
+from tests.patience import patient
 from tests.running import RunningApp, apps_in
 
 EMPTY, NIL, MALFORMED = Raw(b"\x90"), Raw(b"\xc0"), Raw(b"\xc1")
@@ -59,7 +60,7 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningApp]:
 @pytest.fixture
 def client(app: RunningApp) -> Iterator[mob.Client]:
     with mob.connect(app.name) as client:
-        assert client.require("back").add(1).result(10) == 3
+        assert client.require("back").add(1).result(patient(10)) == 3
         yield client
 
 
@@ -72,7 +73,7 @@ def link_of(client: mob.Client) -> Any:
 def test_a_mobster_goes_on(client: mob.Client, message: Any) -> None:
     link = link_of(client)
     link.post(message)
-    assert client.require("back").add(1).result(10) == 3
+    assert client.require("back").add(1).result(patient(10)) == 3
     assert link_of(client) is link
 
 
@@ -82,7 +83,7 @@ def test_a_body_that_is_malformed_closes_the_link(app: RunningApp, client: mob.C
     link_of(client).post(message)
     app.wait_for(rf"back\.0 {pid} \| the link to client \(pid \d+\) was closed: a frame of .* does not decode")
     with mob.connect(app.name) as other:
-        assert other.require("back").add(1).result(10) == 3
+        assert other.require("back").add(1).result(patient(10)) == 3
         assert app.ready(other)[0].pid == pid
 
 
@@ -91,5 +92,5 @@ def test_the_kingpin_goes_on(app: RunningApp, client: mob.Client, message: Any) 
     before = len(app.lines)
     client._peer.control.post(message)
     assert [row.state for row in client.overview()] == ["ready"]
-    assert client.require("back").add(1).result(10) == 3
+    assert client.require("back").add(1).result(patient(10)) == 3
     assert app.lines[before:] == []

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.patience import patient
 from tests.running import Apps, RunningApp, apps_in
 
 BACK = """
@@ -46,12 +47,12 @@ def test_the_kingpin_raises_its_limit_and_workers_have_the_old_one(apps: Apps) -
     client = app.wait_ready()
     assert resource.prlimit(app.process.pid, resource.RLIMIT_NOFILE)[0] > soft or hard == soft
     back = client.require("back")
-    assert back.limits().result(20) == [[soft, hard], None]
-    assert back.limits_of_a_child().result(20) == [str(soft), str(hard)]
+    assert back.limits().result(patient(20)) == [[soft, hard], None]
+    assert back.limits_of_a_child().result(patient(20)) == [str(soft), str(hard)]
     app.signal(signal.SIGUSR2)  # an upgrade
     app.wait_for("this Kingpin has taken over|the Kingpin of .* runs new code")
     client.reload("back")
-    assert back.limits().result(20) == [[soft, hard], None]
+    assert back.limits().result(patient(20)) == [[soft, hard], None]
 
 
 def test_a_hard_limit_that_is_too_small_is_told_at_the_start(apps: Apps) -> None:

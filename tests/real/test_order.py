@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 import mob
+from tests.patience import patient
 from tests.running import RunningApp, apps_in
 
 BACK = """
@@ -75,7 +76,7 @@ def begin(client: mob.Client, role: str, kind: str, number: int) -> Callable[[],
     if kind in ("rows", "arows"):
         stream = call.stream()
         return lambda: list(stream)
-    return lambda: call.result(20)
+    return lambda: call.result(patient(20))
 
 
 @pytest.mark.parametrize("role", ["back", "later"])
@@ -85,7 +86,7 @@ def test_two_kinds_begin_in_order(app: RunningApp, role: str, kinds: tuple[str, 
         back = client.require(role)
         for first, second in (kinds, kinds[::-1]):
             ends = [begin(client, role, (first, second)[n % 2], n) for n in range(2 * ROUNDS)]
-            assert back.seen().result(20) == list(range(2 * ROUNDS))
+            assert back.seen().result(patient(20)) == list(range(2 * ROUNDS))
             for end in ends:
                 end()
 
@@ -96,7 +97,7 @@ def test_a_mixture_begins_in_order(app: RunningApp) -> None:
         kinds = [kind for some in itertools.permutations(KINDS, 3) for kind in some]
         for first in range(0, len(kinds), 2 * ROUNDS):  # so few that none waits here for room: those have lanes
             ends = [begin(client, "back", kind, n) for n, kind in enumerate(kinds[first : first + 2 * ROUNDS])]
-            assert back.seen().result(20) == list(range(len(ends)))
+            assert back.seen().result(patient(20)) == list(range(len(ends)))
             for end in ends:
                 end()
 
@@ -105,7 +106,7 @@ def test_handlers_of_both_kinds_begin_in_their_order_with_calls_between(app: Run
     with app.connect() as client:
         back = client.require("both")
         ends = [begin(client, "both", ("message", "task", "plain")[n % 3], n) for n in range(ROUNDS)]
-        begun = back.seen().result(20)
+        begun = back.seen().result(patient(20))
         assert begun == [n for n in range(ROUNDS) for _ in range(2 if n % 3 == 0 else 1)]
         for end in ends:
             end()
@@ -116,8 +117,8 @@ def test_a_chunk_of_a_map_does_not_overtake(app: RunningApp) -> None:
         back = client.require("back")
         first = back.long(0)
         assert list(back.plain.map(range(1, 50))) == [None] * 49
-        assert back.seen().result(20) == list(range(50))
-        assert first.result(20) is None
+        assert back.seen().result(patient(20)) == list(range(50))
+        assert first.result(patient(20)) is None
 
 
 def test_a_call_in_a_thread_does_not_overtake_what_runs_on_the_loop(app: RunningApp) -> None:
@@ -128,7 +129,7 @@ def test_a_call_in_a_thread_does_not_overtake_what_runs_on_the_loop(app: Running
                 first = begin(client, "wide", kind, 2 * n)
                 begin(client, "wide", "plain", 2 * n + 1)()
                 first()
-            assert back.seen().result(20) == list(range(2 * ROUNDS))
+            assert back.seen().result(patient(20)) == list(range(2 * ROUNDS))
 
 
 def test_a_call_that_is_cancelled_at_once_does_not_hold_up_the_next(app: RunningApp) -> None:
@@ -136,5 +137,5 @@ def test_a_call_that_is_cancelled_at_once_does_not_hold_up_the_next(app: Running
         back = client.require("back")
         for _ in range(ROUNDS):
             back.task(1).cancel()
-            assert back.plain(2).result(20) is None
-        assert back.seen().result(20).count(2) == ROUNDS
+            assert back.plain(2).result(patient(20)) is None
+        assert back.seen().result(patient(20)).count(2) == ROUNDS

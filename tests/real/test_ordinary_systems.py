@@ -10,6 +10,7 @@ import pytest
 
 from mob.errors import MobError
 from mob.rim.board import Board
+from tests.patience import patient
 from tests.running import Apps, free_port
 
 BACK = """
@@ -91,9 +92,9 @@ def test_an_app_works_where_memfd_is_refused(apps: Apps) -> None:
     app = apps.run(name, command, {"PYTHONPATH": str(apps.directory)})
     client = app.wait_ready()
     back = client.require("back")
-    assert back.echo(1).result(60) == 1
+    assert back.echo(1).result(patient(60)) == 1
     client.upgrade(60)
-    assert len(back.echo(b"x" * 1_000_000).result(60)) == 1_000_000
+    assert len(back.echo(b"x" * 1_000_000).result(patient(60))) == 1_000_000
     assert app.stop() == 0
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import psutil
 import pytest
 
+from tests.patience import patient
 from tests.running import Apps, RunningApp, is_alive, wait_until
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="there is a guardian on Linux only")
@@ -250,6 +251,6 @@ def test_a_rehearsal_that_hangs_ends_with_the_app(apps: Apps, signum: int, who: 
     victims = [app.process.pid, app.fork_server()] if who == "all" and signum == signal.SIGKILL else [app.process.pid]
     for pid in victims:
         os.kill(pid, signum)
-    app.process.wait(20)
+    app.process.wait(patient(20))
     wait_until(lambda: not is_alive(rehearsal.pid) and not is_alive(child.pid), "the rehearsal and its child are gone")
     app.wait_gone()

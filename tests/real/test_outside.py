@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 import mob
+from tests.patience import patient
 from tests.running import Apps, RunningApp, apps_in, wait_until
 
 BACK = """
@@ -80,9 +81,9 @@ def pids(client: mob.Client) -> set[int]:
 
 def test_a_client_calls(client: mob.Client) -> None:
     back = client.require("back")
-    assert back.add(1).result(10) == 3
-    assert back.add(1, b=5).result(10) == 6
-    assert {back.pid().result(10) for _ in range(10)} == pids(client)
+    assert back.add(1).result(patient(10)) == 3
+    assert back.add(1, b=5).result(patient(10)) == 6
+    assert {back.pid().result(patient(10)) for _ in range(10)} == pids(client)
 
 
 def test_a_client_sends_to_all_to_any_and_to_one(app: RunningApp, client: mob.Client) -> None:
@@ -99,9 +100,9 @@ def test_a_client_sends_to_all_to_any_and_to_one(app: RunningApp, client: mob.Cl
 
 def test_a_client_calls_all_any_and_one(client: mob.Client) -> None:
     one = min(pids(client))
-    assert client.all("back").call.pid().result(10) == {pid: pid for pid in pids(client)}
-    assert client.any("back").call.pid().result(10) in pids(client)
-    assert client.pid(one).call.pid().result(10) == one
+    assert client.all("back").call.pid().result(patient(10)) == {pid: pid for pid in pids(client)}
+    assert client.any("back").call.pid().result(patient(10)) in pids(client)
+    assert client.pid(one).call.pid().result(patient(10)) == one
 
 
 def test_a_mobster_calls_a_function_of_a_client(client: mob.Client) -> None:
@@ -111,7 +112,7 @@ def test_a_mobster_calls_a_function_of_a_client(client: mob.Client) -> None:
         threads.add(threading.get_ident())
         return number * number
 
-    assert client.require("back").ask(question, 5).result(10) == [0, 1, 4, 9, 16]
+    assert client.require("back").ask(question, 5).result(patient(10)) == [0, 1, 4, 9, 16]
     assert threads.isdisjoint({threading.get_ident()})
 
 
@@ -120,7 +121,7 @@ def test_a_mobster_calls_an_async_function_of_a_client(client: mob.Client) -> No
         await asyncio.sleep(0)
         return number + 1
 
-    assert client.require("back").ask(question, 3).result(10) == [1, 2, 3]
+    assert client.require("back").ask(question, 3).result(patient(10)) == [1, 2, 3]
 
 
 def test_a_client_hears_who_leaves_and_joins(running: RunningApp) -> None:
@@ -155,14 +156,14 @@ def test_a_client_serves_asyncio_code(client: mob.Client) -> None:
 def test_a_client_serves_many_threads(client: mob.Client) -> None:
     back = client.require("back")
     with ThreadPoolExecutor(8) as pool:
-        assert list(pool.map(lambda number: back.add(number).result(10), range(200))) == list(range(2, 202))
+        assert list(pool.map(lambda number: back.add(number).result(patient(10)), range(200))) == list(range(2, 202))
 
 
 def test_two_clients_are_two(app: RunningApp, client: mob.Client) -> None:
     back = client.require("back")
     with mob.connect(app.name) as other:
-        assert other.require("back").add(1).result(10) == back.add(1).result(10) == 3
-    assert back.add(1).result(10) == 3
+        assert other.require("back").add(1).result(patient(10)) == back.add(1).result(patient(10)) == 3
+    assert back.add(1).result(patient(10)) == 3
 
 
 def test_a_client_knows_the_app(app: RunningApp, client: mob.Client) -> None:
@@ -179,13 +180,13 @@ def test_a_client_knows_the_app(app: RunningApp, client: mob.Client) -> None:
 def test_what_was_said_before_the_close_arrives(app: RunningApp) -> None:
     with mob.connect(app.name) as client:
         client.all("back").send("just before the close")
-    app.wait_for("heard: just before the close", 2, patience=5)
+    app.wait_for("heard: just before the close", 2, patience=patient(5))
 
 
 def test_a_call_that_nobody_waits_for_arrives_before_the_close(app: RunningApp) -> None:
     with mob.connect(app.name) as client:
         client.require("back").say("called just before the close")
-    app.wait_for("says: called just before the close", 1, patience=5)
+    app.wait_for("says: called just before the close", 1, patience=patient(5))
 
 
 def test_a_message_is_heard_though_its_sender_has_gone(apps: Apps) -> None:
@@ -210,7 +211,7 @@ def test_a_message_is_heard_though_its_sender_has_gone(apps: Apps) -> None:
     other.require("back").work()
     client.all("back").send("goodbye")
     client.close()
-    app.wait_for("heard: goodbye", patience=5)
+    app.wait_for("heard: goodbye", patience=patient(5))
 
 
 def test_a_closed_client_says_so(app: RunningApp) -> None:
@@ -234,12 +235,12 @@ def test_a_closed_client_says_so(app: RunningApp) -> None:
 def test_a_proxy_of_a_closed_client_fails_at_once(app: RunningApp) -> None:
     client = mob.connect(app.name)
     back, everybody = client.require("back"), client.all("back")
-    assert back.add(1).result(10) == 3
+    assert back.add(1).result(patient(10)) == 3
     client.close()
     with pytest.raises(mob.Unavailable, match="has ended"):
-        back.add(1).result(5)
+        back.add(1).result(patient(5))
     with pytest.raises((mob.Unavailable, mob.PartialFailure), match="has ended"):
-        everybody.call.add(1).result(5)
+        everybody.call.add(1).result(patient(5))
 
 
 def test_calls_under_way_end_with_the_client(app: RunningApp) -> None:
@@ -247,15 +248,17 @@ def test_calls_under_way_end_with_the_client(app: RunningApp) -> None:
     back = client.require("back")
     has_begun = threading.Event()
     call = back.wait(1000, has_begun.set)
-    assert has_begun.wait(20)
+    assert has_begun.wait(patient(20))
     client.close()
     with pytest.raises((mob.Lost, mob.Unavailable)):
-        call.result(5)
+        call.result(patient(5))
 
 
 def test_a_script_that_forgets_to_close_ends_all_the_same(app: RunningApp) -> None:
     script = f"import mob; print(mob.connect({app.name!r}).require('back').add(1).result(10))"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=20, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=patient(20), check=False
+    )
     assert (done.returncode, done.stdout, done.stderr) == (0, "3\n", "")
 
 
@@ -272,19 +275,19 @@ def test_there_is_no_such_app(app: RunningApp) -> None:
 def test_calls_under_way_end_with_the_app(running: RunningApp, how: str) -> None:
     client = running.clients[0]
     back = client.require("back")
-    back.add(1).result(10)
+    back.add(1).result(patient(10))
     call = back.wait(1000)
     running.processes()
     running.signal(signal.SIGKILL if how == "killed" else signal.SIGTERM)
     with pytest.raises((mob.Lost, mob.Unavailable)):
-        call.result(5)
+        call.result(patient(5))
 
 
 @pytest.mark.parametrize("how", ["killed", "stopped"])
 def test_a_client_of_an_app_that_has_ended_says_so(running: RunningApp, how: str) -> None:
     client = running.clients[0]
     back, everybody = client.require("back"), client.all("back")
-    assert back.add(1).result(10) == 3
+    assert back.add(1).result(patient(10)) == 3
     running.kill() if how == "killed" else running.stop()
     running.wait_gone()
 
@@ -295,11 +298,11 @@ def test_a_client_of_an_app_that_has_ended_says_so(running: RunningApp, how: str
             return str(error) == f"the app {running.name!r} has ended."
         return False
 
-    wait_until(refuses, "the client has noticed", 5)
+    wait_until(refuses, "the client has noticed", patient(5))
     with pytest.raises(mob.Unavailable, match="has ended"):
-        back.add(1).result(5)
+        back.add(1).result(patient(5))
     with pytest.raises((mob.Unavailable, mob.PartialFailure), match="has ended"):
-        everybody.call.add(1).result(5)
+        everybody.call.add(1).result(patient(5))
 
 
 def test_calls_that_wait_for_a_worker_end_with_the_app(apps: Apps) -> None:
@@ -308,16 +311,16 @@ def test_calls_that_wait_for_a_worker_end_with_the_app(apps: Apps) -> None:
     call = client.require("back").foo()
     app.stop()
     with pytest.raises(mob.Unavailable, match=rf"back\.foo: the app '{app.name}' has ended\.|has ended"):
-        call.result(5)
+        call.result(patient(5))
 
 
 def test_a_client_of_a_killed_kingpin_still_gets_what_was_under_way(apps: Apps) -> None:
     app = apps.start('.role("back", "./back.py", workers=2)', options="grace=20", back=BACK)
     has_begun = threading.Event()
     call = app.wait_ready().require("back").wait(0.5, has_begun.set)
-    assert has_begun.wait(20)
+    assert has_begun.wait(patient(20))
     app.kill()
-    assert call.result(20) == 0.5
+    assert call.result(patient(20)) == 0.5
 
 
 # ---------------------------------------------------------------------------------------------- the command
@@ -330,7 +333,7 @@ def command(*arguments: str, cwd: Path | None = None, columns: int = 0) -> subpr
     env = {key: value for key, value in os.environ.items() if key != "COLUMNS"}
     if columns:
         env["COLUMNS"] = str(columns)
-    return subprocess.run(arguments, capture_output=True, text=True, timeout=30, check=False, cwd=cwd, env=env)
+    return subprocess.run(arguments, capture_output=True, text=True, timeout=patient(30), check=False, cwd=cwd, env=env)
 
 
 def table(text: str) -> list[list[str]]:
@@ -346,7 +349,7 @@ def test_ps_shows_a_line_for_each_place(apps: Apps) -> None:
     client = app.wait_ready(2)
     for member in app.ready(client):
         for _ in range(3):
-            client.pid(member.pid).call.add(1).result(10)
+            client.pid(member.pid).call.add(1).result(patient(10))
     victim = app.ready(client)[1].pid
     os.kill(victim, signal.SIGKILL)
     wait_until(lambda: len({m.pid for m in app.ready(client)} - {victim}) == 2, "the successor is ready")
@@ -432,7 +435,7 @@ def test_run_runs_the_main_script_as_python_would(apps: Apps) -> None:
     )
     app = apps.run("t-by-run", [MOB, "run", "main.py", "--some", "thing"])
     client = app.wait_ready()
-    assert client.require("back").add(1).result(10) == 3
+    assert client.require("back").add(1).result(patient(10)) == 3
     app.signal(signal.SIGINT)
     assert app.wait() == 0
     app.wait_gone()
@@ -463,7 +466,7 @@ def test_a_forced_stop_is_seen_in_the_exit_status_of_run(apps: Apps) -> None:
     app.signal(signal.SIGINT)
     app.wait_for("stopping")
     app.signal(signal.SIGINT)
-    assert app.wait(10) in (0, 1)
+    assert app.wait(patient(10)) in (0, 1)
     app.wait_gone()
 
 
@@ -475,4 +478,4 @@ def test_the_version() -> None:
 def test_ps_answers_in_a_second(app: RunningApp) -> None:
     begun = time.monotonic()
     command(MOB, "ps", "-a", app.name)
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < patient(5)

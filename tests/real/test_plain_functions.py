@@ -7,9 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 import mob
+from tests.patience import PATIENCE
 from tests.running import RunningApp, apps_in
-
-PATIENCE = 30.0
 
 BACK = """
     import asyncio

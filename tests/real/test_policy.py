@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 import mob
+from tests.patience import patient
 from tests.running import Apps, RunningApp, apps_in, wait_until
 
 BACK = """
@@ -49,7 +50,7 @@ def mob_command(app: RunningApp, *arguments: str) -> subprocess.CompletedProcess
         env={**os.environ, "XDG_STATE_HOME": str(app.directory / "state")},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=patient(60),
     )
 
 
@@ -83,7 +84,7 @@ def test_it_is_revived(several: RunningApp, role: str, status: int) -> None:
     client = several.connect()
     wait_until(lambda: several.ready(client, role), "it is ready")
     old = leave(several, client, role, status)
-    assert client.require(role).pid().result(20) != old
+    assert client.require(role).pid().result(patient(20)) != old
 
 
 @pytest.mark.parametrize(("role", "status"), [("transient", 0), ("temporary", 1), ("codes", 3)])
@@ -95,7 +96,7 @@ def test_it_is_not_revived_until_somebody_reloads_it(several: RunningApp, role: 
     policy = "permanent" if role == "codes" else role
     several.wait_for(rf"mob \| {role}\.0 \(pid {old}\) .*(status {status}|told).*; it is not revived \({policy}\)\.")
     assert mob_command(several, "reload", role, "-a", several.name).stdout.startswith("reloaded 1 worker in")
-    assert client.require(role).pid().result(20) != old
+    assert client.require(role).pid().result(patient(20)) != old
 
 
 def test_a_role_that_fails_too_often_is_given_up(several: RunningApp) -> None:
@@ -103,7 +104,7 @@ def test_a_role_that_fails_too_often_is_given_up(several: RunningApp) -> None:
     limited = client.require("limited")
     for _ in range(2):
         with pytest.raises(mob.Lost):
-            limited.crash().result(20)
+            limited.crash().result(patient(20))
     shown = wait_state(client, "limited", "failed")
     assert shown.note == "was killed by SIGKILL"
     several.wait_for(
@@ -112,15 +113,15 @@ def test_a_role_that_fails_too_often_is_given_up(several: RunningApp) -> None:
     )
     assert "failed" in mob_command(several, "ps", "-a", several.name).stdout
     with pytest.raises(mob.Unavailable, match=r"the role 'limited' is given up.*was killed by SIGKILL") as failed:
-        limited.pid().result(5)
+        limited.pid().result(patient(5))
     assert failed.value.executed == "no"
-    assert client.require("other").pid().result(5)  # the others go on
+    assert client.require("other").pid().result(patient(5))  # the others go on
     reloaded = mob_command(several, "reload", "limited", "-a", several.name)
     assert reloaded.returncode == 0, reloaded.stderr
-    assert limited.pid().result(20)
+    assert limited.pid().result(patient(20))
     with pytest.raises(mob.Lost):  # and it has its revivals again
-        limited.crash().result(20)
-    assert limited.pid().result(20)
+        limited.crash().result(patient(20))
+    assert limited.pid().result(patient(20))
 
 
 def test_a_call_that_waits_when_its_role_is_given_up_fails_at_once(apps: Apps) -> None:
@@ -131,10 +132,10 @@ def test_a_call_that_waits_when_its_role_is_given_up_fails_at_once(apps: Apps) -
     )
     client = app.connect()
     with pytest.raises(mob.Unavailable, match=r"'back' is given up.*ValueError: no such table"):
-        client.require("back").foo().result(20)
+        client.require("back").foo().result(patient(20))
     wait_state(client, "back", "failed")
     with pytest.raises(mob.Unavailable, match="is given up"):
-        client.require("back").foo().result(5)
+        client.require("back").foo().result(patient(5))
 
 
 def test_an_essential_role_ends_the_app(apps: Apps) -> None:
@@ -213,4 +214,4 @@ def test_rest_for_one_starts_the_later_roles_anew(apps: Apps) -> None:
     )
     assert now()["one"] == before["one"]
     app.wait_for(rf"mob \| three\.0 \(pid {before['three']}\) stopped as requested; its successor starts\.")
-    assert client.require("three").pid().result(20) == now()["three"]
+    assert client.require("three").pid().result(patient(20)) == now()["three"]

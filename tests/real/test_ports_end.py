@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from tests.patience import patient
 from tests.running import Apps, RunningApp, free_port, wait_until
 
 SERVER = """
@@ -55,7 +56,7 @@ def server(port: int, extra: str = "") -> str:
 def is_refused(port: int) -> bool:
     """Return whether nobody listens there."""
     with socket.socket() as sock:
-        sock.settimeout(10)
+        sock.settimeout(patient(10))
         return sock.connect_ex(("127.0.0.1", port)) != 0
 
 
@@ -65,7 +66,7 @@ def wait_refused(port: int) -> None:
 
 def ask(port: int, path: str = "/") -> bytes:
     """The answer, to its end; empty if the server has died."""
-    with socket.create_connection(("127.0.0.1", port), timeout=30) as sock:
+    with socket.create_connection(("127.0.0.1", port), timeout=patient(30)) as sock:
         sock.sendall(f"GET {path} HTTP/1.0\r\n\r\n".encode())
         answer = b""
         with contextlib.suppress(ConnectionResetError):
@@ -147,7 +148,7 @@ def test_what_waits_in_the_queue_of_a_role_that_ends_is_not_left_there(apps: App
     app = start(apps, f'.role("back", "./back.py"){role}', front=APPLICATION, back="def foo(): ...")
     (pid,) = [member.pid for member in app.ready(app.clients[0], "front")]
     os.kill(pid, signal.SIGSTOP)
-    with socket.create_connection(("127.0.0.1", port), timeout=30) as waiting:
+    with socket.create_connection(("127.0.0.1", port), timeout=patient(30)) as waiting:
         waiting.sendall(b"GET / HTTP/1.0\r\n\r\n")
         os.kill(pid, signal.SIGKILL)
         with contextlib.suppress(ConnectionResetError):
@@ -166,7 +167,7 @@ def test_the_queue_of_a_worker_that_crashes_waits_for_the_next_start(apps: Apps)
     thread = threading.Thread(target=lambda: answers.append(ask(port)))
     thread.start()
     (apps.directory / "fail").unlink()
-    thread.join(30)
+    thread.join(patient(30))
     assert answers
     assert int(answers[0]) != first
 
@@ -181,7 +182,7 @@ def test_the_queue_of_a_worker_that_binds_late_waits_for_its_successor(apps: App
     (first,) = [member.pid for member in app.ready(app.clients[0], "front")]
     os.kill(first, signal.SIGKILL)
     wait_until(lambda: [m.pid for m in app.ready(app.clients[0], "front") if m.pid != first], "the next is ready")
-    with socket.create_connection(("127.0.0.1", port), timeout=30) as sock:
+    with socket.create_connection(("127.0.0.1", port), timeout=patient(30)) as sock:
         sock.sendall(b"GET / HTTP/1.0\r\n\r\n")
         (apps.directory / "go").touch()
         assert sock.recv(4096).startswith(b"HTTP/1.0 200")
@@ -216,7 +217,7 @@ def test_a_stop_refuses_as_soon_as_nobody_accepts(apps: Apps) -> None:
     app.signal(signal.SIGTERM)
     wait_refused(port)
     (apps.directory / "go").touch()
-    thread.join(30)
+    thread.join(patient(30))
     assert answers
     assert re.search(rb"\d+", answers[0])
     assert app.wait() == 0

@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from tests.patience import patient
 from tests.running import Apps, RunningApp, wait_until
 
 BIG = """
@@ -31,7 +32,7 @@ def start(apps: Apps, big: str = BIG, back: str = BACK) -> RunningApp:
 def test_a_module_is_imported_once_and_not_by_the_kingpin(apps: Apps) -> None:
     app = start(apps)
     client = app.wait_ready()
-    seen = client.all("back").call.seen().result(20)
+    seen = client.all("back").call.seen().result(patient(20))
     assert [by for by, _, _ in seen.values()] == [app.fork_server()] * 2
     assert app.output.count("imported big") == 1
 
@@ -41,8 +42,8 @@ def test_a_reload_imports_it_anew(apps: Apps) -> None:
     client = app.wait_ready()
     first = app.fork_server()
     (apps.directory / "big.py").write_text("import os\nimported_by = os.getpid()\nvalue = 'another one'\n")
-    assert client.reload(timeout=60).startswith("reloaded 2 workers")
-    seen = client.all("back").call.seen().result(20)
+    assert client.reload(timeout=patient(60)).startswith("reloaded 2 workers")
+    seen = client.all("back").call.seen().result(patient(20))
     assert {value for _, value, _ in seen.values()} == {"another one"}
     assert {by for by, _, _ in seen.values()} == {app.fork_server()}
     assert app.fork_server() != first
@@ -55,18 +56,18 @@ def test_mobsters_of_the_old_fork_server_are_still_supervised(apps: Apps) -> Non
     app = apps.start(roles, big=BIG, back=BACK)
     client = app.wait_ready()
     (old,) = (member.pid for member in app.ready(client, "other"))
-    client.reload("back", timeout=60)
+    client.reload("back", timeout=patient(60))
     assert [member.pid for member in app.ready(client, "other")] == [old]
-    client.pid(old).call.seen().result(20)
+    client.pid(old).call.seen().result(patient(20))
     os.kill(old, signal.SIGKILL)
     wait_until(lambda: [m.pid for m in app.ready(client, "other")] not in ([], [old]), "it is revived")
-    assert client.require("other").seen().result(20)[0] == app.fork_server()
+    assert client.require("other").seen().result(patient(20))[0] == app.fork_server()
 
 
 def test_a_preload_that_fails_is_told_and_the_app_lives(apps: Apps) -> None:
     app = start(apps, big="raise ValueError('no such table')", back="def foo():\n    return 1")
     client = app.wait_ready()
-    assert client.require("back").foo().result(20) == 1
+    assert client.require("back").foo().result(patient(20)) == 1
     app.wait_for("mob: 'big' cannot be preloaded:")
     app.wait_for("ValueError: no such table")
 
@@ -129,6 +130,6 @@ def test_random_numbers_differ_in_all_workers(apps: Apps) -> None:
         """
     app = start(apps, big=big, back=back)
     client = app.wait_ready()
-    first, second = client.all("back").call.drawn().result(20).values()
+    first, second = client.all("back").call.drawn().result(patient(20)).values()
     assert first[0] != second[0]
     assert first[1] != second[1]

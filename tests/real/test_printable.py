@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tests.patience import patient
 from tests.running import Apps, RunningApp, wait_until
 
 MOB = [sys.executable, "-m", "mob"]
@@ -43,7 +44,7 @@ def shown(app: RunningApp, *words: str, given: str | None = None, **env: str) ->
     """What a command prints, on both streams."""
     there = {**os.environ, "XDG_STATE_HOME": str(app.directory / "state"), **env}
     done = subprocess.run(
-        [*MOB, *words], cwd=app.directory, env=there, input=given, capture_output=True, text=True, timeout=60
+        [*MOB, *words], cwd=app.directory, env=there, input=given, capture_output=True, text=True, timeout=patient(60)
     )
     return done.stdout + done.stderr
 
@@ -116,7 +117,7 @@ def test_log_files_are_for_the_user_alone_unless_asked_otherwise(apps: Apps, opt
         back=noisy,
     )
     client = app.wait_ready(1)
-    client.require("back").noise().result(30)
+    client.require("back").noise().result(patient(30))
     made = [app.directory / name for name in ("app.log", "app.log.1", "app.log.2")]
     wait_until(lambda: all(path.exists() for path in made), "it was put aside twice")
     wait_until(lambda: {mode_of(path) for path in made} == {mode}, "each has that mode")  # it is made with less

@@ -7,6 +7,7 @@ import re
 
 import pytest
 
+from tests.patience import patient
 from tests.running import Apps, wait_until
 
 STEPS = """
@@ -34,18 +35,18 @@ def test_a_line_without_an_end_is_shown_and_rewritten_on_a_terminal(apps: Apps) 
         wait_until(is_seen, f"{pattern!r} is on the screen")
 
     for percent in (0, 50, 99):
-        back.step(f"\r{percent}% done").result(30)
+        back.step(f"\r{percent}% done").result(patient(30))
         wait_for(rf"\| {percent}% done$")
     assert "\n" not in app.screen
-    back.step("printed\n", "stdout").result(30)
+    back.step("printed\n", "stdout").result(patient(30))
     wait_for(r"\r\x1b\[2K[^\r\n]*\| printed\r\n[^\r\n]*\| 99% done$")
-    back.step("\r100% done\n").result(30)
+    back.step("\r100% done\n").result(patient(30))
     wait_for(r"\r\x1b\[2K[^\r\n]*\| 100% done\r\n$")
-    back.step("\rgone soon").result(30)
+    back.step("\rgone soon").result(patient(30))
     wait_for(r"\| gone soon$")
-    back.step("\r         \r").result(30)
+    back.step("\r         \r").result(patient(30))
     wait_for(r"\| gone soon\r\x1b\[2K$")
-    back.step("Really? ").result(30)
+    back.step("Really? ").result(patient(30))
     wait_for(r"\| Really\? $")
     app.type("\x03")
     assert app.wait() == 0
@@ -58,17 +59,17 @@ def test_into_a_pipe_its_state_is_shown_now_and_then_and_the_last_in_any_case(ap
     client = app.wait_ready(1)
     back = client.require("back")
     for percent in range(1000):
-        back.step(f"\r{percent} of 1000").result(30)
+        back.step(f"\r{percent} of 1000").result(patient(30))
     app.wait_for(r"\d+ of 1000")  # while it runs
-    back.step("\r1000 of 1000\n").result(30)
+    back.step("\r1000 of 1000\n").result(patient(30))
     app.wait_for(r"\b1000 of 1000")
-    back.step("loading ...").result(30)
+    back.step("loading ...").result(patient(30))
     app.wait_for(r"loading \.\.\.")
-    back.step(" done\n").result(30)
+    back.step(" done\n").result(patient(30))
     app.wait_for("loading ... done")
-    back.step("same").result(30)
+    back.step("same").result(patient(30))
     app.wait_for(r"same")
-    back.step("\nother\n").result(30)
+    back.step("\nother\n").result(patient(30))
     app.wait_for(r"other")
     assert len(app.wait_for(r"of 1000")) < 50
     assert len(app.wait_for(r"same")) == 1
@@ -85,7 +86,7 @@ def test_into_a_pipe_its_state_is_shown_now_and_then_and_the_last_in_any_case(ap
 def test_a_line_without_an_end_is_seen_when_its_worker_dies(apps: Apps) -> None:
     app = apps.start('.role("back", "./back.py")', back=STEPS, terminal=True)
     client = app.wait_ready(1)
-    client.require("back").step("\rhalf of it").result(30)
+    client.require("back").step("\rhalf of it").result(patient(30))
     wait_until(lambda: "half of it" in app.screen, "it is shown")
     client.require("back").end(3)
     app.wait_for(r"\| half of it$")
@@ -95,7 +96,7 @@ def test_a_line_without_an_end_is_seen_when_its_worker_dies(apps: Apps) -> None:
 def test_a_long_line_is_cut(apps: Apps) -> None:
     app = apps.start('.role("back", "./back.py")', back=STEPS)
     client = app.wait_ready(1)
-    client.require("back").step("€" * 1_000_000 + "\n").result(30)
+    client.require("back").step("€" * 1_000_000 + "\n").result(patient(30))
     pieces = app.wait_for("€", 3_000_000 // 65_536 + 1)
     assert max(len(piece.string.encode()) for piece in pieces) < 65_536 + 100
     assert sum(piece.string.count("€") for piece in pieces) == 1_000_000

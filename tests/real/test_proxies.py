@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from tests.docs.blocks import block
+from tests.patience import patient
 from tests.real.proxies import ADDRESSES, PROGRAMS, VISITOR, Proxy, commands, environment, page, running, written
 from tests.real.test_reload_under_load import Clients
 from tests.real.test_served_applications import made_certificate
@@ -108,7 +109,12 @@ def check(proxy: str, directory: Path) -> None:
     made_certificate(directory)
     _, checks = commands(proxy, written(proxy, directory, free_port(), "127.0.0.1:8000"))
     done = subprocess.run(
-        checks, env=environment(directory), capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL
+        checks,
+        env=environment(directory),
+        capture_output=True,
+        text=True,
+        timeout=patient(60),
+        stdin=subprocess.DEVNULL,
     )
     said = done.stdout + done.stderr
     assert done.returncode == 0, said
@@ -239,7 +245,7 @@ def test_machines_in_front_of_the_proxy_are_believed_and_others_not(site: Site) 
 def test_only_the_loopback_is_believed_at_a_port(site: Site) -> None:
     """Without a proxy: who comes from another address may say what he likes."""
     address = site.backends["tcp"]
-    connection = http.client.HTTPConnection(address, timeout=30, source_address=(VISITOR, 0))
+    connection = http.client.HTTPConnection(address, timeout=patient(30), source_address=(VISITOR, 0))
     connection.request("GET", "/", headers={"X-Forwarded-For": FORGED, "X-Forwarded-Proto": "https"})
     seen = json.loads(connection.getresponse().read())
     connection.close()
@@ -249,7 +255,7 @@ def test_only_the_loopback_is_believed_at_a_port(site: Site) -> None:
 def test_a_unix_socket_has_no_address_to_believe(site: Site) -> None:
     """Without a proxy: everyone who may connect is believed, which is why the mode of the file counts."""
     with socket.socket(socket.AF_UNIX) as sock:
-        sock.settimeout(30)
+        sock.settimeout(patient(30))
         sock.connect(os.path.relpath(site.backends["unix"]))
         sock.sendall(b"GET / HTTP/1.1\r\nHost: shop\r\nX-Forwarded-For: 6.6.6.6\r\nConnection: close\r\n\r\n")
         answer = b"".join(iter(lambda: sock.recv(4096), b""))

@@ -12,6 +12,7 @@ import pytest
 
 import mob
 from mob.errors import MobError
+from tests.patience import patient
 from tests.running import Apps, RunningApp, free_port, wait_until
 
 PROBE = """
@@ -58,7 +59,7 @@ def test_a_bind_that_is_closed_again_makes_nobody_ready(apps: Apps, is_fixed: bo
     (apps.directory / "broken").touch()
     with pytest.raises(MobError, match="the new code is broken"):
         client.reload("a")
-    assert client.require("a").f().result(10) == "old"
+    assert client.require("a").f().result(patient(10)) == "old"
 
 
 ON_THE_WAY = {
@@ -95,7 +96,7 @@ def test_a_port_that_is_opened_on_the_way_makes_nobody_ready(apps: Apps, how: st
     assert state_of(app, "a") == "booting"
     (apps.directory / "go").touch()
     app.wait_ready()
-    assert client_of(app).require("a").predict().result(10) == 1
+    assert client_of(app).require("a").predict().result(patient(10)) == 1
 
 
 # ----------------------------------------------------------------------------------- a module that blocks and serves
@@ -193,7 +194,7 @@ def test_a_handler_of_ready_that_raises_ends_its_worker(apps: Apps, how: str) ->
 
     def last() -> str:
         try:
-            return str(a.f().result(30)) if len(app.ready(client)) == 1 else ""
+            return str(a.f().result(patient(30))) if len(app.ready(client)) == 1 else ""
         except MobError:  # it was the one that fails
             return ""
 
@@ -262,13 +263,13 @@ def test_a_port_that_was_closed_leaves_nothing_in_the_kingpin(apps: Apps) -> Non
     app = apps.start('.role("a", "./a.py")', a=PORTS)
     a = app.wait_ready().require("a")
     kingpin = psutil.Process(app.process.pid)
-    a.fixed(free_port(), 1).result(30)
+    a.fixed(free_port(), 1).result(patient(30))
     before = kingpin.num_fds()
-    a.many(10_000, False).result(120)
-    a.many(300, True).result(60)
-    a.fixed(free_port(), 300).result(60)
-    a.on_the_loop(0, 30).result(60)
-    a.on_the_loop(free_port(), 30).result(60)
+    a.many(10_000, False).result(patient(120))
+    a.many(300, True).result(patient(60))
+    a.fixed(free_port(), 300).result(patient(60))
+    a.on_the_loop(0, 30).result(patient(60))
+    a.on_the_loop(free_port(), 30).result(patient(60))
     wait_until(lambda: kingpin.num_fds() <= before, "the Kingpin has no descriptor more")
     assert [c for c in kingpin.net_connections("tcp") if c.status == psutil.CONN_LISTEN] == []
 
@@ -276,9 +277,9 @@ def test_a_port_that_was_closed_leaves_nothing_in_the_kingpin(apps: Apps) -> Non
 def test_a_port_that_was_closed_can_be_bound_by_others(apps: Apps) -> None:
     app = apps.start('.role("a", "./a.py")', a=PORTS)
     a = app.wait_ready().require("a")
-    assert a.in_child(free_port()).result(30) == 0
+    assert a.in_child(free_port()).result(patient(30)) == 0
     port = free_port()
-    a.fixed(port, 1).result(30)
+    a.fixed(port, 1).result(patient(30))
     with socket.create_server(("127.0.0.1", port)):
         pass
 
@@ -287,7 +288,7 @@ def test_a_socket_that_is_dropped_is_given_back(apps: Apps) -> None:
     app = apps.start('.role("a", "./a.py")', a=PORTS)
     a = app.wait_ready().require("a")
     port = free_port()
-    a.dropped(port).result(30)
+    a.dropped(port).result(patient(30))
     kingpin = psutil.Process(app.process.pid)
 
     def is_free() -> bool:
@@ -306,8 +307,8 @@ def test_a_port_that_another_worker_has_stays(apps: Apps) -> None:
         """
     app = apps.start('.role("a", "./a.py").role("b", "./b.py")', a=source, b=source)
     app.wait_ready(2)
-    client_of(app).require("a").close().result(10)
-    with socket.create_connection(("127.0.0.1", port), timeout=10):
+    client_of(app).require("a").close().result(patient(10))
+    with socket.create_connection(("127.0.0.1", port), timeout=patient(10)):
         pass
 
 
@@ -325,7 +326,7 @@ def test_what_a_worker_serves_from_outlives_it_though_it_closes_it(apps: Apps) -
     app.wait_ready()
 
     def ask() -> int:
-        with socket.create_connection(("127.0.0.1", port), timeout=30) as sock:
+        with socket.create_connection(("127.0.0.1", port), timeout=patient(30)) as sock:
             return int(sock.recv(20) or 0)
 
     old = ask()
@@ -343,7 +344,7 @@ def test_a_unix_socket_that_is_closed_leaves_no_hidden_file(apps: Apps) -> None:
                 os.unlink("x.sock")
         """
     app = apps.start('.role("a", "./a.py")', a=source)
-    app.wait_ready().require("a").f().result(20)
+    app.wait_ready().require("a").f().result(patient(20))
     assert [path for path in Path(apps.directory).iterdir() if "sock" in path.name] == []
 
 
@@ -352,7 +353,7 @@ def test_a_unix_socket_that_is_closed_leaves_no_hidden_file(apps: Apps) -> None:
 
 def everywhere(app: RunningApp, function: str) -> list[object]:
     """What the function gives in each worker."""
-    answers = getattr(client_of(app).all("a").call, function)().result(20)
+    answers = getattr(client_of(app).all("a").call, function)().result(patient(20))
     assert len(answers) == 2
     return list(answers.values())
 

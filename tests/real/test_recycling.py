@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 import mob
+from tests.patience import patient
 from tests.running import Apps, RunningApp, wait_until
 
 BACK = """
@@ -42,7 +43,7 @@ class Caller:
 
     def __exit__(self, *error: object) -> None:
         self._is_over = True
-        self._thread.join(30)
+        self._thread.join(patient(30))
         assert not self._thread.is_alive()
         assert self.error is None, f"{self.error!r}\n{self._app.output}"
 
@@ -51,7 +52,7 @@ class Caller:
             while not self._is_over:
                 calls = [self._export(number) for number in range(20)]
                 for number, call in enumerate(calls):
-                    answer = call.result(20)
+                    answer = call.result(patient(20))
                     assert answer[0] == number
                     self.pids.add(answer[1])
                 self.calls += 20
@@ -98,7 +99,7 @@ def test_one_that_has_grown_is_replaced(apps: Apps) -> None:
     client = app.wait_ready()
     old = app.ready(client)[0].pid
     with Caller(app):
-        client.require("back").eat(400 * 1024 * 1024).result(20)
+        client.require("back").eat(400 * 1024 * 1024).result(patient(20))
         app.wait_for(rf"mob \| back\.0 \(pid {old}\) has grown to \d+ MiB \(max_memory\); its successor starts\.")
         wait_until(lambda: [m.pid for m in app.ready(client)] not in ([old], []), "its successor is ready")
     wait_until(lambda: old not in app.processes(), "the big one is gone")
@@ -110,7 +111,7 @@ def test_a_successor_that_does_not_get_ready_leaves_the_old_one_where_it_is(apps
     old = app.ready(client)[0].pid
     (apps.directory / "back.py").write_text("1 / 0")
     app.wait_for(r"mob \| the successor of back\.0 could not be imported: ZeroDivisionError: division by zero; ")
-    assert client.require("back").work(1).result(20) == [1, old]
+    assert client.require("back").work(1).result(patient(20)) == [1, old]
     begun = time.monotonic()
     wait_until(lambda: time.monotonic() - begun > 2.5, "it could have been tried again")
     assert app.output.count("its successor starts") == 1

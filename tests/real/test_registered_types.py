@@ -7,6 +7,7 @@ from fractions import Fraction
 import pytest
 
 import mob
+from tests.patience import patient
 from tests.running import Apps
 
 
@@ -27,7 +28,7 @@ def test_a_registered_type_goes_there_and_back_and_an_unknown_one_is_named(apps:
     )
     mob.register(Fraction, str, Fraction)
     client = app.wait_ready()
-    assert client.require("back").half(Fraction(1, 3)).result(20) == Fraction(1, 6)
+    assert client.require("back").half(Fraction(1, 3)).result(patient(20)) == Fraction(1, 6)
     with pytest.raises(mob.CallError, match="fractions:Fraction") as caught:
-        client.require("strange").half(Fraction(1, 3)).result(20)
+        client.require("strange").half(Fraction(1, 3)).result(patient(20))
     assert caught.value.executed == "no"

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import mob
+from tests.patience import patient
 from tests.running import Apps, RunningApp, freeze, is_alive, wait_until
 
 BACK = """
@@ -64,7 +65,7 @@ def pids(app: RunningApp, client: mob.Client, role: str = "back") -> list[int]:
 def ask_to_reload(app: RunningApp, *roles: str) -> subprocess.CompletedProcess[str]:
     """The command `mob reload`."""
     command = [sys.executable, "-m", "mob", "reload", *roles, "-a", app.name]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=patient(60), check=False)
 
 
 def say_goodbye_to(old: list[int]) -> None:
@@ -88,7 +89,7 @@ def test_a_reload_brings_new_code_in_new_processes(apps: Apps, how: str) -> None
     app.wait_for(r"mob \| reloaded 3 workers in [0-9.]+ s\.")
     wait_until(lambda: len(set(pids(app, client)) - set(old)) == 3, "the roster tells of it")
     say_goodbye_to(old)
-    assert set(client.all("back").call.version().result(10).values()) == {"the next one"}
+    assert set(client.all("back").call.version().result(patient(10)).values()) == {"the next one"}
     assert [member.generation for member in app.ready(client)] == [2, 2, 2]
     wait_until(lambda: len(client.overview()) == 3, "the old ones are forgotten")
 
@@ -106,7 +107,7 @@ def test_the_new_one_is_ready_before_the_old_one_is_asked_and_there_are_never_tw
     client.reload()
     wait_until(lambda: pids(app, client) and len(client.overview()) == 2, "the old ones have ended")
     assert all({index for index, _ in ready} == {0, 1} for ready in seen), seen
-    assert client.all("back").call.version().result(10)
+    assert client.all("back").call.version().result(patient(10))
 
 
 BAD_CODE = {
@@ -130,7 +131,7 @@ def test_code_that_does_not_come_up_changes_nothing(apps: Apps, kind: str) -> No
         client.reload()
     assert str(caught.value).startswith(f"the reload has failed, the old ones stay. {text}")
     assert pids(app, client) == old
-    assert set(client.all("back").call.version().result(10).values()) == {"one"}
+    assert set(client.all("back").call.version().result(patient(10)).values()) == {"one"}
     if kind == "syntax error":
         done = ask_to_reload(app)
         assert done.returncode == 1
@@ -139,7 +140,7 @@ def test_code_that_does_not_come_up_changes_nothing(apps: Apps, kind: str) -> No
     wait_until(lambda: len(client.overview()) == 2, "what was tried is gone")
     (app.directory / "back.py").write_text(f"{good}\nVERSION = 'healed'\n")
     client.reload()
-    assert set(client.all("back").call.version().result(10).values()) == {"healed"}
+    assert set(client.all("back").call.version().result(patient(10)).values()) == {"healed"}
 
 
 def test_one_role_is_reloaded_and_the_others_stay(apps: Apps) -> None:
@@ -150,8 +151,8 @@ def test_one_role_is_reloaded_and_the_others_stay(apps: Apps) -> None:
     assert ask_to_reload(app, "back").returncode == 0
     assert pids(app, client, "other") == other
     assert not set(pids(app, client)) & set(old)
-    assert client.require("back").version().result(10) == "the next one"
-    assert client.require("other").version().result(10) == "one"
+    assert client.require("back").version().result(patient(10)) == "the next one"
+    assert client.require("other").version().result(patient(10)) == "one"
 
 
 def test_an_unknown_role_is_told_with_the_nearest_name(apps: Apps) -> None:
@@ -176,7 +177,7 @@ def test_a_reload_that_is_asked_for_while_another_is_under_way_follows(apps: App
     (app.directory / "go").touch()
     assert client.reload().startswith("reloaded 2 workers")
     app.wait_for(r"mob \| reloaded 2 workers", 2)
-    assert set(client.all("back").call.version().result(10).values()) == {"the one after that"}
+    assert set(client.all("back").call.version().result(patient(10)).values()) == {"the one after that"}
     assert len(app.wait_for(r"mob \| reloading back")) == 2
 
 
@@ -186,7 +187,7 @@ def test_a_role_that_pauses_after_failures_is_reloaded_at_once(apps: Apps) -> No
     app.wait_for(r"next try in [1-9]")
     apps.write(back=BACK)
     assert client.reload("back").startswith("reloaded 1 worker")
-    assert client.require("back").version().result(10) == "one"
+    assert client.require("back").version().result(patient(10)) == "one"
 
 
 def test_an_app_with_a_preloaded_module_loads_that_anew_too(apps: Apps) -> None:
@@ -196,10 +197,10 @@ def test_an_app_with_a_preloaded_module_loads_that_anew_too(apps: Apps) -> None:
         back="import shared\ndef name(): return shared.NAME",
     )
     client = app.wait_ready()
-    assert client.require("back").name().result(10) == "old"
+    assert client.require("back").name().result(patient(10)) == "old"
     apps.write(shared="NAME = 'newer'")
     client.reload()
-    assert client.require("back").name().result(10) == "newer"
+    assert client.require("back").name().result(patient(10)) == "newer"
 
 
 # --------------------------------------------------------------------------------------------- what is under way
@@ -214,10 +215,10 @@ def test_a_call_in_flight_finishes_where_it_began(apps: Apps, tmp_path: Path, ex
     app.wait_for("begun")
     rewrite(app)
     client.reload()
-    assert client.require("back").version().result(10) == "the next one"
+    assert client.require("back").version().result(patient(10)) == "the next one"
     assert is_alive(old[0])
     (tmp_path / "go").touch()
-    assert call.result(10) == "one"
+    assert call.result(patient(10)) == "one"
     say_goodbye_to(old)
 
 
@@ -256,7 +257,7 @@ def test_a_function_of_the_caller_is_called_through_a_reload_of_the_callee(apps:
     count = len(heard)
     wait_until(lambda: len(heard) > count, "it still reports")
     (tmp_path / "go").touch()
-    call.result(10)
+    call.result(patient(10))
     assert heard[-1] == "ends"
     say_goodbye_to(old)
 
@@ -272,7 +273,7 @@ def test_a_reload_survives_the_death_of_an_old_one_and_a_frozen_one_is_killed(ap
     app.wait_for(r"mob \| reloaded \d workers in")
     say_goodbye_to([dead, frozen])
     wait_until(lambda: len(pids(app, client)) == 2, "both places are taken")
-    assert client.require("back").version().result(10) in ("one", "the next one")
+    assert client.require("back").version().result(patient(10)) in ("one", "the next one")
 
 
 def test_a_stop_during_a_reload_ends_all(apps: Apps) -> None:

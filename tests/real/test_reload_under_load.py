@@ -19,6 +19,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 import mob
+from tests.patience import patient
 from tests.real.servers import SERVERS, ask, source_of
 from tests.running import Apps, RunningApp, free_port, wait_until
 
@@ -153,7 +154,7 @@ class KeepAlive:
                 return self._ask(self._connection)
             except (ConnectionError, http.client.RemoteDisconnected):
                 self.close()
-        self._connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=30)
+        self._connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=patient(30))
         self.fresh += 1
         return self._ask(self._connection)
 
@@ -255,7 +256,7 @@ def test_a_slow_answer_in_parts_arrives_in_full(apps: Apps, how: str) -> None:
             os.kill(app.ready(client)[0].pid, signal.SIGTERM)
         else:
             app.signal(signal.SIGTERM)
-        assert answer.result(30) == 7
+        assert answer.result(patient(30)) == 7
 
 
 SOCKETS = """

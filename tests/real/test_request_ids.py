@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tests.patience import patient
 from tests.real.test_traces import SETUP
 from tests.running import Apps, RunningApp
 
@@ -122,7 +123,7 @@ def test_all_records_of_a_request_have_one_id(apps: Apps, traces: bool) -> None:
     get(path, "bad", {"X-Request-ID": 'no "id"'})
     assert re.fullmatch("[0-9a-f]{32}", id_of("bad"))
     for name in ("call", "again"):
-        client.require("front").asked(name).result(30)
+        client.require("front").asked(name).result(patient(30))
         assert re.fullmatch("[0-9a-f]{32}" if traces else r"\d+-\d+", id_of(name))
     if traces:
         spans = [json.loads(line) for line in (apps.directory / "spans.jsonl").read_text().splitlines()]

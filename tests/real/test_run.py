@@ -13,6 +13,7 @@ import psutil
 import pytest
 
 import mob
+from tests.patience import patient
 from tests.running import Apps, RunningApp, free_port, wait_until
 
 RUN = [sys.executable, "-m", "mob", "run"]
@@ -42,7 +43,7 @@ def test_the_file_is_found_here(apps: Apps, file: str) -> None:
     describe(apps, "t-here", file=file)
     app = apps.run("t-here", RUN)
     client = app.wait_ready(2)
-    assert client.require("back").answer().result(10) == 42
+    assert client.require("back").answer().result(patient(10)) == 42
     assert app.stop() == 0
 
 
@@ -52,7 +53,7 @@ def test_the_file_is_found_above(apps: Apps) -> None:
     below.mkdir(parents=True)
     app = RunningApp(below, "t-above", RUN, {})
     apps.running.append(app)
-    assert app.wait_ready(2).require("back").answer().result(10) == 42
+    assert app.wait_ready(2).require("back").answer().result(patient(10)) == 42
 
 
 def test_a_file_of_any_name(apps: Apps) -> None:
@@ -71,8 +72,8 @@ def test_an_app_of_a_file_is_upgraded_and_reloaded(apps: Apps) -> None:
     assert client.upgrade(30) == "this Kingpin has taken over 2 mobsters."
     assert [member.pid for member in app.ready(client, "back")] == pids
     wait_until(lambda: app.ready(client, "front"), "the role that the file has now is there")
-    client.reload(timeout=30)
-    assert client.require("back").answer().result(10) == 43
+    client.reload(timeout=patient(30))
+    assert client.require("back").answer().result(patient(10)) == 43
     path.write_text("name = ")
     with pytest.raises(mob.MobError, match="is no TOML"):
         client.upgrade(30)
@@ -155,7 +156,7 @@ def test_a_dashboard_that_the_app_does_not_describe(apps: Apps, place: str) -> N
     app = apps.run("t-board", [*RUN, "--dashboard-port", str(port), "main.py", *after])
     client = app.wait_ready(2)
     assert {member.role for member in app.ready(client)} == {"back", "dashboard"}
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=20) as page:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=patient(20)) as page:
         assert page.status == 200
 
 
@@ -179,5 +180,5 @@ def test_an_app_of_a_file_is_watched(apps: Apps) -> None:
     client = app.wait_ready(2)
     app.wait_for("watching .* for changes")
     apps.write(helper="ANSWER = 44")
-    wait_until(lambda: client.require("back").answer().result(10) == 44, "the new code is there")
+    wait_until(lambda: client.require("back").answer().result(patient(10)) == 44, "the new code is there")
     assert psutil.pid_exists(app.process.pid)

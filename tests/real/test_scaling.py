@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 import mob
+from tests.patience import patient
 from tests.real.test_policy import mob_command
 from tests.real.test_recycling import Caller
 from tests.running import Apps, RunningApp, apps_in, wait_until
@@ -77,23 +78,23 @@ def wait_size(app: RunningApp, client: mob.Client, role: str, count: int) -> lis
 
 def test_a_role_scales_itself_within_its_limits(scaled: RunningApp, client: mob.Client) -> None:
     back = client.require("back")
-    assert back.scale(1).result(20) == "back: 3 workers wanted, 2 ready."
+    assert back.scale(1).result(patient(20)) == "back: 3 workers wanted, 2 ready."
     wait_size(scaled, client, "back", 3)
-    assert back.scale(1).result(20) == "back: 4 workers wanted, 3 ready."
+    assert back.scale(1).result(patient(20)) == "back: 4 workers wanted, 3 ready."
     with pytest.raises(mob.RemoteError, match=r"'back' cannot have 5 workers \(workers=2, max_workers=4\)"):
-        back.scale(1).result(20)
-    assert back.scale(-2).result(20) == "back: 2 workers."
+        back.scale(1).result(patient(20))
+    assert back.scale(-2).result(patient(20)) == "back: 2 workers."
     with pytest.raises(mob.RemoteError, match="'back' cannot have 1 worker"):
-        back.scale(-1).result(20)
+        back.scale(-1).result(patient(20))
     with pytest.raises(mob.RemoteError, match="'plain' cannot have 2 workers"):
-        client.require("plain").scale(1).result(20)
+        client.require("plain").scale(1).result(patient(20))
     wait_size(scaled, client, "back", 2)
 
 
 def test_a_client_scales_as_it_likes(scaled: RunningApp, client: mob.Client) -> None:
     assert client.scale("plain", 5) == "plain: 5 workers wanted, 1 ready."
     before = wait_size(scaled, client, "plain", 5)
-    assert sorted(client.all("plain").call.place().result(20).values()) == [0, 1, 2, 3, 4]
+    assert sorted(client.all("plain").call.place().result(patient(20)).values()) == [0, 1, 2, 3, 4]
     assert client.scale("plain", -2, relative=True) == "plain: 3 workers."
     assert wait_size(scaled, client, "plain", 3) == before[:3]  # the highest places go
     for count in (0, -1, 5000):
@@ -139,9 +140,11 @@ def test_scaling_down_finishes_the_calls_in_hand(scaled: RunningApp, client: mob
     client.scale("plain", 4)
     pids = wait_size(scaled, client, "plain", 4)
     calls = [client.pid(pid).call.waits(1.0) for pid in pids]
-    assert [call.result(20) for call in [client.pid(pid).call.work(1) for pid in pids]] == [[1, pid] for pid in pids]
+    assert [call.result(patient(20)) for call in [client.pid(pid).call.work(1) for pid in pids]] == [
+        [1, pid] for pid in pids
+    ]
     client.scale("plain", 1)
-    assert [call.result(20) for call in calls] == pids
+    assert [call.result(patient(20)) for call in calls] == pids
     assert wait_size(scaled, client, "plain", 1) == pids[:1]
 
 
@@ -161,7 +164,7 @@ def test_a_key_keeps_its_worker(scaled: RunningApp, client: mob.Client) -> None:
     def places() -> list[int]:
         plain = client.require("plain")
         calls = [plain.options(key=key).place() for key in keys]
-        return [call.result(20) for call in calls]
+        return [call.result(patient(20)) for call in calls]
 
     before = places()
     assert set(before) == {0, 1, 2, 3}
@@ -185,6 +188,6 @@ def test_a_role_grows_with_its_load(apps: Apps, workers: int) -> None:
     app.wait_for(r"mob \| back: \d -> \d workers; calls wait\.")
     wait_until(lambda: len(app.ready(client, "back")) >= workers + 2, "it has grown")
     (app.directory / "grown").touch()
-    assert burst.result(60) >= workers  # what was with a worker stays there
-    assert client.require("front").burst(24).result(60) >= workers + 2
+    assert burst.result(patient(60)) >= workers  # what was with a worker stays there
+    assert client.require("front").burst(24).result(patient(60)) >= workers + 2
     assert len(app.ready(client, "back")) <= 5

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import mob
+from tests.patience import patient
 from tests.running import RunningApp, apps_in, wait_until
 
 BACK = """
@@ -71,7 +72,7 @@ def test_progress_is_seen_while_the_function_runs(app: RunningApp, tmp_path: Pat
     for step in range(3):
         wait_until(lambda: steps == list(range(step + 1)), f"step {step} is told")  # noqa: B023
         Path(f"{door}{step}").write_text("go on")
-    assert call.result(30) is None
+    assert call.result(patient(30)) is None
 
 
 @pytest.mark.parametrize("role", ["back", "threaded", "slow"])
@@ -83,9 +84,9 @@ def test_a_call_and_a_message_that_nobody_waits_for_leave_at_once(
     os.mkfifo(f"{door}0")
     client = app.wait_ready()
     call = getattr(client.require(role), way)(None, door)
-    wait_until(lambda: door in client.require("front").seen().result(30), "it has arrived")
+    wait_until(lambda: door in client.require("front").seen().result(patient(30)), "it has arrived")
     Path(f"{door}0").write_text("go on")
-    assert call.result(30) is None
+    assert call.result(patient(30)) is None
 
 
 def test_progress_of_a_callback_in_a_client(app: RunningApp, tmp_path: Path) -> None:
@@ -94,16 +95,16 @@ def test_progress_of_a_callback_in_a_client(app: RunningApp, tmp_path: Path) -> 
 
     def callback(step: int) -> None:
         front.note(door)
-        has_gone.wait(30)
+        has_gone.wait(patient(30))
 
     os.mkfifo(f"{door}0")
     call = app.wait_ready().require("back").tell(callback, door)
     with mob.connect(app.name) as other:
-        wait_until(lambda: door in other.require("front").seen().result(30), "it has arrived")
+        wait_until(lambda: door in other.require("front").seen().result(patient(30)), "it has arrived")
     call.cancel()
     has_gone.set()
     for step in range(1, 3):
         os.mkfifo(f"{door}{step}")
     for step in range(3):
         Path(f"{door}{step}").write_text("go on")
-    wait_until(lambda: app.wait_ready().require("front").seen().result(30), "the client goes on")
+    wait_until(lambda: app.wait_ready().require("front").seen().result(patient(30)), "the client goes on")

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import psutil
 import pytest
 
+from tests.patience import patient
 from tests.running import RunningApp, apps_in, wait_until
 
 SHOP = """
@@ -78,7 +79,7 @@ class Site:
 
     def ask(self, path: str = "/") -> str:
         """The answer, on a connection of its own."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=patient(30))
         try:
             connection.request("GET", path)
             return connection.getresponse().read().decode()
@@ -116,18 +117,18 @@ def test_all_workers_answer_on_one_port_as_soon_as_they_are_ready(site: Site) ->
 def test_handlers_call_other_roles_and_the_module_exports(site: Site) -> None:
     assert site.ask("/back") == "42"
     assert site.ask("/caller") == "None"
-    assert site.app.clients[0].require("web").status().result(10) in site.pids()
+    assert site.app.clients[0].require("web").status().result(patient(10)) in site.pids()
 
 
 def test_a_reload_finishes_requests_and_replaces_the_workers(site: Site) -> None:
     old = site.pids()
-    connection = http.client.HTTPConnection("127.0.0.1", site.port, timeout=30)
+    connection = http.client.HTTPConnection("127.0.0.1", site.port, timeout=patient(30))
     connection.request("GET", "/slow")
     site.app.wait_for("slow begins")
     dates: dict[int, set[str]] = {pid: set() for pid in old}
 
     def has_made_new_headers() -> bool:
-        with contextlib.closing(http.client.HTTPConnection("127.0.0.1", site.port, timeout=30)) as other:
+        with contextlib.closing(http.client.HTTPConnection("127.0.0.1", site.port, timeout=patient(30))) as other:
             other.request("GET", "/")
             answer = other.getresponse()
             dates[int(answer.read())].add(answer.headers["date"])

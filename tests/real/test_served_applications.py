@@ -21,6 +21,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect, unix_connect
 
+from tests.patience import patient
 from tests.real.test_reload_under_load import Clients, KeepAlive
 from tests.running import Apps, RunningApp, apps_in, wait_until
 
@@ -116,7 +117,7 @@ class Site:
 
     def ask(self, role: str, path: str, body: object = None) -> tuple[int, str]:
         """The status and the text of an answer."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port(role), timeout=30)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port(role), timeout=patient(30))
         try:
             if body is None:
                 connection.request("GET", path)
@@ -205,7 +206,7 @@ def test_tls(site: Site) -> None:
     if site.certificate is None:
         pytest.skip("there is no openssl to make a certificate with")
     context = ssl.create_default_context(cafile=site.certificate)
-    connection = http.client.HTTPSConnection("127.0.0.1", site.port("tls"), timeout=30, context=context)
+    connection = http.client.HTTPSConnection("127.0.0.1", site.port("tls"), timeout=patient(30), context=context)
     connection.request("GET", "/")
     assert int(connection.getresponse().read()) == site.app.ready(site.app.clients[0], "tls")[0].pid
     connection.close()
@@ -306,7 +307,7 @@ def test_an_application_that_never_starts_does_not_hold_up_a_stop(apps: Apps) ->
     app.wait_for("waits for its database")
     begun = time.monotonic()
     assert app.stop() == 0
-    assert time.monotonic() - begun < 10
+    assert time.monotonic() - begun < patient(10)
     assert "lifespan" not in app.output
 
 

@@ -16,6 +16,7 @@ from typing import Any
 import psutil
 import pytest
 
+from tests.patience import patient
 from tests.real.servers import SERVERS, ask, ask_many, begin_request, can_listen, finish_request, source_of
 from tests.running import Apps, RunningApp, apps_in, free_port, freeze, wait_until
 
@@ -82,7 +83,7 @@ def test_under_load_a_dying_worker_takes_only_what_it_had_in_hand(site: Site) ->
     def client(_: int) -> list[int]:
         answers: list[int] = []
         while not hurry.is_set() or len(answers) < 10:
-            answers.append(finish_request(begin_request(site.port, patience=30)))
+            answers.append(finish_request(begin_request(site.port, patience=patient(30))))
             if answers[-1] == victim:
                 lost.release()
         return answers
@@ -103,7 +104,9 @@ def test_under_load_a_dying_worker_takes_only_what_it_had_in_hand(site: Site) ->
 def test_a_worker_that_gets_sigterm_ends_and_is_replaced(site: Site) -> None:
     old = site.wait_for_both()[0]
     os.kill(old, signal.SIGTERM)
-    site.app.wait_for(rf"mob \| front\.\d \(pid {old}\) stopped as requested; its successor starts\.", patience=10)
+    site.app.wait_for(
+        rf"mob \| front\.\d \(pid {old}\) stopped as requested; its successor starts\.", patience=patient(10)
+    )
     site.wait_for_both(besides=old)
     assert set(ask_many(site.port, 40)) <= set(site.pids())
 
@@ -114,7 +117,7 @@ def test_while_a_worker_starts_the_others_serve_on(site: Site) -> None:
     begun = time.monotonic()
     while old in site.pids() or len(site.pids()) < 2:
         ask(site.port)  # one at a time: none that comes later helps a loop out that hangs
-    assert time.monotonic() - begun < 10
+    assert time.monotonic() - begun < patient(10)
 
 
 def test_a_stop_is_in_order_and_frees_the_port(site: Site) -> None:
@@ -149,7 +152,7 @@ UNIX = """
 def read_all(path: Path) -> int:
     """The pid of who answers on a Unix socket."""
     with socket.socket(socket.AF_UNIX) as sock:
-        sock.settimeout(30)
+        sock.settimeout(patient(30))
         sock.connect(os.path.relpath(path))  # the path of a test's directory may be too long for an address
         return int(sock.recv(100))
 
@@ -181,8 +184,8 @@ def test_kill_9_of_the_kingpin_leaves_no_socket_file(apps: Apps) -> None:
     app, path = start_unix(apps)
     assert path.exists()
     app.kill()
-    app.wait_gone(10)
-    wait_until(lambda: list(apps.directory.glob("*.sock*")) == [], "the file is removed", 5)
+    app.wait_gone(patient(10))
+    wait_until(lambda: list(apps.directory.glob("*.sock*")) == [], "the file is removed", patient(5))
 
 
 def test_the_stale_file_of_a_killed_app_does_not_disturb(apps: Apps) -> None:
@@ -233,7 +236,7 @@ def start_listener(apps: Apps, how: str) -> RunningApp:
 
 def everywhere(app: RunningApp, function: str) -> set[Any]:
     """What the function gives in both workers."""
-    answers = getattr(app.clients[0].all("front").call, function)().result(10)
+    answers = getattr(app.clients[0].all("front").call, function)().result(patient(10))
     assert len(answers) == 2
     return set(answers.values())
 
@@ -243,7 +246,7 @@ def wait_for_answers_of_both(app: RunningApp, host: str, port: int) -> None:
     seen: set[int] = set()
 
     def ask_once_more() -> bool:
-        with socket.create_connection((host, port), timeout=30) as sock:
+        with socket.create_connection((host, port), timeout=patient(30)) as sock:
             seen.add(int(sock.recv(100)))
         return seen == pids
 
@@ -260,7 +263,7 @@ def test_port_0_is_one_free_port_for_all_workers(apps: Apps) -> None:
 def test_two_binds_to_port_0_are_two_ports(apps: Apps) -> None:
     how = "sock, other = socket.create_server(('127.0.0.1', 0)), socket.create_server(('127.0.0.1', 0))"
     app = start_listener(apps, f"def both(): return [sock.getsockname()[1], other.getsockname()[1]]\n    {how}")
-    first, second = app.clients[0].all("front").call.both().result(10).values()
+    first, second = app.clients[0].all("front").call.both().result(patient(10)).values()
     assert first == second
     assert first[0] != first[1]
 
@@ -331,7 +334,7 @@ def test_accept_waits_where_it_should_and_only_there(apps: Apps) -> None:
     app.wait_for(r"impatient raised BlockingIOError")
     app.wait_ready()
     for _ in range(2):
-        with socket.create_connection(("127.0.0.1", port), timeout=10) as sock:
+        with socket.create_connection(("127.0.0.1", port), timeout=patient(10)) as sock:
             sock.sendall(b"hello")
     app.wait_for(r"(patient|copied) accepted b'hello' None", 2)
     assert app.stop() == 0
@@ -359,8 +362,8 @@ def test_a_port_that_python_refuses_is_refused_as_python_does(apps: Apps) -> Non
             print("unknown:", error.errno in (socket.EAI_NONAME, socket.EAI_AGAIN))
         """,
     )
-    app.wait_for("refused: .*port must be 0-65535", patience=10)
-    app.wait_for("unknown: True", patience=10)
+    app.wait_for("refused: .*port must be 0-65535", patience=patient(10))
+    app.wait_for("unknown: True", patience=patient(10))
 
 
 # ------------------------------------------------------------------------------------------------- connecting
@@ -370,7 +373,7 @@ def test_a_port_that_python_refuses_is_refused_as_python_does(apps: Apps) -> Non
 def stranger() -> Iterator[socket.socket]:
     """A server that is no part of any app, in this process."""
     with socket.create_server(("127.0.0.1", 0)) as server:
-        server.settimeout(30)
+        server.settimeout(patient(30))
         yield server
 
 
@@ -393,7 +396,7 @@ def test_a_socket_bound_to_a_source_address_still_connects(apps: Apps, stranger:
     call = back.call(stranger.getsockname()[1])
     connection, (_, port) = stranger.accept()
     with connection:
-        assert call.result(10) == port
+        assert call.result(patient(10)) == port
 
 
 def test_a_socket_bound_to_a_certain_source_port_still_connects(apps: Apps, stranger: socket.socket) -> None:
@@ -403,7 +406,7 @@ def test_a_socket_bound_to_a_certain_source_port_still_connects(apps: Apps, stra
     call = back.call_from(stranger.getsockname()[1], own)
     connection, (_, port) = stranger.accept()
     with connection:
-        assert call.result(10) == port == own
+        assert call.result(patient(10)) == port == own
 
 
 def test_connecting_from_source_addresses_leaves_nothing_in_the_kingpin(apps: Apps, stranger: socket.socket) -> None:
@@ -414,7 +417,7 @@ def test_connecting_from_source_addresses_leaves_nothing_in_the_kingpin(apps: Ap
     def call() -> int:
         call = back.call(stranger.getsockname()[1])
         stranger.accept()[0].close()
-        call.result(10)
+        call.result(patient(10))
         return kingpin.num_fds()
 
     before = call()

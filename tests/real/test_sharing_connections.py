@@ -16,6 +16,7 @@ from statistics import median
 
 import pytest
 
+from tests.patience import patient
 from tests.real.test_ports_end import APPLICATION
 from tests.running import Apps, RunningApp, free_port, freeze, wait_until
 
@@ -54,13 +55,13 @@ Connect = Callable[[], socket.socket]
 
 
 def tcp(port: int) -> Connect:
-    return lambda: socket.create_connection(("127.0.0.1", port), timeout=60)
+    return lambda: socket.create_connection(("127.0.0.1", port), timeout=patient(60))
 
 
 def unix(path: Path) -> Connect:
     def connect() -> socket.socket:
         sock = socket.socket(socket.AF_UNIX)
-        sock.settimeout(60)
+        sock.settimeout(patient(60))
         sock.connect(os.path.relpath(path))
         return sock
 
@@ -180,7 +181,7 @@ def test_nothing_is_left_of_connections_that_have_ended(apps: Apps) -> None:
     app = start(apps, f"127.0.0.1:{port}", workers=1)
     front = app.clients[0].require("front")
     answers(tcp(port), 8)
-    before = front.connections().result(30)
+    before = front.connections().result(patient(30))
     for _ in range(5):
         answers(tcp(port), 8)
-    wait_until(lambda: front.connections().result(30) <= before, "all connections are closed")
+    wait_until(lambda: front.connections().result(patient(30)) <= before, "all connections are closed")

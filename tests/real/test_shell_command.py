@@ -14,6 +14,7 @@ from collections.abc import Iterator
 import psutil
 import pytest
 
+from tests.patience import patient
 from tests.running import PATIENCE, RunningApp, apps_in, wait_until
 
 BACK = """
@@ -191,7 +192,7 @@ def test_the_end_of_the_app_is_told(app: RunningApp, tmp_path: object) -> None:
 
 def script(app: RunningApp, text: str) -> subprocess.CompletedProcess[str]:
     line = [sys.executable, "-m", "mob", "shell", "-a", app.name]
-    return subprocess.run(line, input=text, capture_output=True, text=True, timeout=60)
+    return subprocess.run(line, input=text, capture_output=True, text=True, timeout=patient(60))
 
 
 def test_standard_input_is_run_as_a_script(app: RunningApp) -> None:
@@ -225,7 +226,7 @@ def test_a_remote_error_can_be_caught(app: RunningApp) -> None:
 
 def test_an_app_that_is_not_there_is_told(app: RunningApp) -> None:
     line = [sys.executable, "-m", "mob", "shell", "-a", f"{app.name}x"]
-    done = subprocess.run(line, input="", capture_output=True, text=True, timeout=60)
+    done = subprocess.run(line, input="", capture_output=True, text=True, timeout=patient(60))
     assert done.returncode == 3
     assert f"no app named '{app.name}x' is running here. Did you mean '{app.name}'?" in done.stderr
     wait_until(lambda: app.process.poll() is None, "the app goes on")

@@ -16,6 +16,7 @@ import pytest
 
 import mob
 from mob.rim.addresses import address_of
+from tests.patience import patient
 from tests.running import Apps, RunningApp, free_port, wait_until
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the limit of another process is set")
@@ -34,13 +35,13 @@ def test_a_worker_that_dies_meanwhile_is_revived_when_there_are_descriptors_agai
     client = app.wait_ready()
     victim = app.ready(client)[0].pid
     call = client.require("a").f()  # from now on there are links, and the Kingpin is not needed for calls
-    assert call.result(20) == 1
+    assert call.result(patient(20)) == 1
     before = set_limit(app, FEW)
     os.kill(victim, signal.SIGKILL)
     app.wait_for(
         r"mob \| a\.0 could not be launched: Too many open files \(ulimit -n is 3\)\. It is tried again every 1 s"
     )
-    assert client.require("a").f().result(20) == 1
+    assert client.require("a").f().result(patient(20)) == 1
     wait_until(lambda: any("could not be launched" in row.note for row in client.overview()), "ps says why")
     set_limit(app, before)
     wait_until(lambda: len(app.ready(client)) == 2, "it is revived")
@@ -58,7 +59,7 @@ def test_a_fork_server_that_dies_meanwhile_is_replaced_when_there_are_descriptor
     victim = app.ready(client)[0].pid
     os.kill(victim, signal.SIGKILL)
     wait_until(lambda: {member.pid for member in app.ready(client)} - {victim}, "its worker is revived")
-    assert client.require("a").pid().result(20)
+    assert client.require("a").pid().result(patient(20))
 
 
 def test_a_stop_ends_though_nothing_can_be_launched(apps: Apps) -> None:
@@ -88,8 +89,8 @@ def test_a_client_that_cannot_be_let_in_is_let_in_later_and_nothing_spins(apps: 
             visitor.result(2)
         assert sum(kingpin.cpu_times()[:2]) - used < 1.0  # it would use two seconds if it tried without a pause
         set_limit(app, before)
-        client = visitor.result(30)
-    assert client.require("a").f().result(20) == 1
+        client = visitor.result(patient(30))
+    assert client.require("a").f().result(patient(20)) == 1
     client.close()
     assert app.stop() == 0
 
@@ -108,7 +109,7 @@ def test_visitors_leave_a_reserve_and_are_told_so(apps: Apps) -> None:
         victim = app.ready(client)[0].pid
         os.kill(victim, signal.SIGKILL)
         wait_until(lambda: {member.pid for member in app.ready(client)} - {victim}, "its worker is revived meanwhile")
-        assert client.require("a").f().result(20) == 1
+        assert client.require("a").f().result(patient(20)) == 1
     client.close()
     assert app.stop() == 0
 
@@ -127,13 +128,13 @@ def test_a_worker_that_cannot_listen_waits_and_ps_says_why(apps: Apps) -> None:
     )
     client = app.wait_ready()
     back = client.require("a")
-    assert back.f().result(20) == 1  # from now on there is a link
+    assert back.f().result(patient(20)) == 1  # from now on there is a link
     before = set_limit(app, FEW)
     listening = back.listen()
     lack = f"a.0 cannot listen on 127.0.0.1:{port}: Too many open files"
     wait_until(lambda: lack in client.metrics().lacks, "ps says so")
     set_limit(app, before)
-    assert listening.result(30)
+    assert listening.result(patient(30))
     wait_until(lambda: not client.metrics().lacks, "ps says nothing more")
     client.close()
     assert app.stop() == 0
@@ -146,7 +147,7 @@ def test_two_that_cannot_be_linked_are_linked_later(apps: Apps) -> None:
     call = client.require("a").f()
     app.wait_for(r"mob \| a\.0 and client \d+ \(pid \d+\) cannot be linked: Too many open files")
     set_limit(app, before)
-    assert call.result(30) == 1
+    assert call.result(patient(30)) == 1
     client.close()
     assert app.stop() == 0
 
@@ -167,7 +168,7 @@ def test_mob_stop_ends_an_app_that_lets_nobody_in(apps: Apps, options: list[str]
     os.kill(app.fork_server(), signal.SIGKILL)
     app.wait_for(r"a fork server cannot be started: Too many open files")
     command = [sys.executable, "-m", "mob", "stop", app.name, *options]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=90, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=patient(90), check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert "It was sent SIGTERM, and has stopped." in done.stdout
     app.wait()

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.patience import patient
 from tests.real.test_large_heads import PARSERS, SHOP
 from tests.real.test_served_applications import made_certificate
 from tests.running import apps_in
@@ -34,7 +35,7 @@ def ports(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, int]]:
 
 
 def enter(port: int) -> socket.socket:
-    return socket.create_connection(("127.0.0.1", port), timeout=60)
+    return socket.create_connection(("127.0.0.1", port), timeout=patient(60))
 
 
 def rest_of(sock: socket.socket) -> bytes:

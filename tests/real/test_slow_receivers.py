@@ -9,6 +9,7 @@ import psutil
 
 import mob
 from mob.peer.links.contact import UNSENT_LIMIT
+from tests.patience import patient
 from tests.running import Apps, wait_until
 
 BACK = """
@@ -60,22 +61,22 @@ class Workers:
 
     def __init__(self, apps: Apps) -> None:
         self.client = start(apps)
-        self.blocked = int(self.client.require("back").pid().result(20))
-        self.other = next(pid for pid in self.client.all("back").call.pid().result(20) if pid != self.blocked)
+        self.blocked = int(self.client.require("back").pid().result(patient(20)))
+        self.other = next(pid for pid in self.client.all("back").call.pid().result(patient(20)) if pid != self.blocked)
         self._gate, theirs = socket.socketpair()
-        self._gate.settimeout(20)
+        self._gate.settimeout(patient(20))
         with theirs:
             self._call = self.client.pid(self.blocked).call.block(theirs)
             assert self._gate.recv(1) == b"x"
 
     def heard(self, pid: int) -> list[Any]:
         """What one of them has heard."""
-        return list(self.client.pid(pid).call.heard().result(20))
+        return list(self.client.pid(pid).call.heard().result(patient(20)))
 
     def let_go(self) -> None:
         """It reads again."""
         self._gate.send(b"x")
-        self._call.result(20)
+        self._call.result(patient(20))
         self._gate.close()
 
 
@@ -132,7 +133,7 @@ def test_any_takes_another_worker(apps: Apps) -> None:
 
 def test_who_has_sent_much_in_one_go_may_go_on_as_it_is_read(apps: Apps) -> None:
     client = start(apps)
-    pid = int(client.require("back").pid().result(20))
-    client.require("front").flood(pid, 3 * MANY, SIZE).result(60)
+    pid = int(client.require("back").pid().result(patient(20)))
+    client.require("front").flood(pid, 3 * MANY, SIZE).result(patient(60))
     all_of_them = list(range(3 * MANY))
-    wait_until(lambda: client.pid(pid).call.heard().result(20) == all_of_them, "all have come, in order")
+    wait_until(lambda: client.pid(pid).call.heard().result(patient(20)) == all_of_them, "all have come, in order")

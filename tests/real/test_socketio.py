@@ -10,6 +10,7 @@ import pytest
 import socketio  # type: ignore[import-untyped]
 
 import mob
+from tests.patience import patient
 from tests.running import apps_in, wait_until
 
 PAGE = Path(__file__).parents[2] / "docs" / "http.md"
@@ -33,12 +34,12 @@ async def talk(url: str, client: mob.Client) -> list[str]:
         visitor = socketio.AsyncClient(reconnection=False)
         future = asyncio.get_running_loop().create_future()
         visitor.on("said", future.set_result)
-        await visitor.connect(url, transports=["websocket"], wait_timeout=30)
+        await visitor.connect(url, transports=["websocket"], wait_timeout=int(patient(30)))
         visitors.append(visitor)
         heard.append(future)
     await asyncio.to_thread(wait_until, lambda: all_are_visited(client), "each worker has visitors")
     await visitors[0].emit("say", "hello")
-    said = await asyncio.wait_for(asyncio.gather(*heard), 30)
+    said = await asyncio.wait_for(asyncio.gather(*heard), patient(30))
     for visitor in visitors:
         await visitor.disconnect()
     return said

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 import mob
+from tests.patience import patient
 from tests.running import RunningApp, apps_in, freeze, wait_until
 
 BACK = """
@@ -53,7 +54,7 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningApp]:
 
 def stacks(app: RunningApp, *words: str) -> subprocess.CompletedProcess[str]:
     line = [sys.executable, "-m", "mob", "stacks", "-a", app.name, *words]
-    return subprocess.run(line, capture_output=True, text=True, timeout=60)
+    return subprocess.run(line, capture_output=True, text=True, timeout=patient(60))
 
 
 def stack_of(told: dict[str, Any], function: str) -> list[str]:
@@ -93,7 +94,7 @@ def test_a_stuck_mobster_tells_where(app: RunningApp, function: str, source: str
     wait_until(lambda: all(each.pid != victim.pid for each in client.members()), "it is known to be gone")
     if function != "in_a_thread":
         with pytest.raises(mob.Lost):
-            running.result(10)
+            running.result(patient(10))
 
 
 def test_a_role_tells_of_all_its_mobsters(app: RunningApp) -> None:

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 
+from tests.patience import patient
 from tests.running import Apps, wait_until
 
 WAYS = {
@@ -49,8 +50,8 @@ def test_every_way_to_print_works(apps: Apps) -> None:
     app = apps.start(roles, way=role_of(WAYS))
     client = app.wait_ready(len(WAYS))
     for n, way in enumerate(WAYS):
-        client.require(f"way{n}").use(way).result(30)
-        client.require(f"way{n}").use("").result(30)  # it lives
+        client.require(f"way{n}").use(way).result(patient(30))
+        client.require(f"way{n}").use("").result(patient(30))  # it lives
     missing = dict(enumerate(WAYS.values()))
 
     def is_seen() -> bool:
@@ -104,7 +105,7 @@ def test_an_app_whose_output_is_an_ordinary_file(apps: Apps) -> None:
         back="import sys\nsys.stdout.reconfigure(encoding='utf-8')\ndef say(): print('here', flush=True)\n",
     )
     app = apps.run("ordinary-file", ["sh", "-c", f"exec '{sys.executable}' main.py >out 2>&1"])
-    app.wait_ready(1).require("back").say().result(30)
+    app.wait_ready(1).require("back").say().result(patient(30))
     assert app.stop() == 0
     assert "| here\n" in (apps.directory / "out").read_text()
 

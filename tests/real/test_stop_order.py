@@ -10,6 +10,7 @@ import pytest
 
 import mob
 from mob.peer.calls.calling import WAIT
+from tests.patience import patient
 from tests.running import Apps, apps_in, free_port, wait_until
 
 WEB = """
@@ -44,7 +45,7 @@ def test_a_request_in_progress_calls_the_other_roles_to_the_end(apps: Apps, role
     port = free_port()
     app = apps.start(roles.format(port), web=WEB, back=BACK)
     app.wait_ready(2)
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=patient(60))
     connection.request("GET", "/")
     app.wait_for(r"\| asked")
     app.process.terminate()
@@ -91,9 +92,9 @@ def test_a_call_of_a_role_that_is_done_fails_at_once_until_it_is_reloaded(apps: 
     app.wait_ready(2)
     client = app.connect()
     once = client.require("once")
-    once.end().result(30)
+    once.end().result(patient(30))
     wait_until(lambda: bool(client.roles()["once"].ended), "it has ended")
     with pytest.raises(mob.Unavailable, match=r"once\.one: no worker of 'once' is left: the last one ended by itself"):
-        once.one().result(30)
+        once.one().result(patient(30))
     client.reload("once")
-    assert once.one().result(30) == 1
+    assert once.one().result(patient(30)) == 1

@@ -19,6 +19,7 @@ from mob.errors import AppRunning, PlanError
 from mob.kingpin.desk import Desk
 from mob.peer.operating import doors
 from mob.rim.addresses import all_apps, desks, running_apps
+from tests.patience import patient
 from tests.running import Apps
 
 MOB = [sys.executable, "-m", "mob"]
@@ -63,7 +64,7 @@ def squatted() -> Iterator[list[Squatter]]:
 
 
 def run(app_directory: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*MOB, *words], cwd=app_directory, capture_output=True, text=True, timeout=60)
+    return subprocess.run([*MOB, *words], cwd=app_directory, capture_output=True, text=True, timeout=patient(60))
 
 
 @needs_root
@@ -77,13 +78,17 @@ def test_an_app_whose_name_another_user_has_taken_runs_all_the_same(
     pid = squatted[0].process.pid
     who = f"the process {pid} of the user 'nobody' " if mark == "+" else "a process that accepts no connections, "
     assert f"the address of 't-squatted' (mob/0/t-squatted) is taken by {who}" in app.output
-    assert client.require("back").foo().result(30) == "mine"
+    assert client.require("back").foo().result(patient(30)) == "mine"
     assert run(app.directory, "call", "-a", "t-squatted", "back.foo").stdout == '"mine"\n'
     assert "t-squatted" in running_apps()
-    second = subprocess.run([sys.executable, "main.py"], cwd=app.directory, capture_output=True, text=True, timeout=60)
+    second = subprocess.run(
+        [sys.executable, "main.py"], cwd=app.directory, capture_output=True, text=True, timeout=patient(60)
+    )
     assert f"is running already (its Kingpin has pid {app.process.pid})" in second.stderr
     squatted.pop().end()
-    second = subprocess.run([sys.executable, "main.py"], cwd=app.directory, capture_output=True, text=True, timeout=60)
+    second = subprocess.run(
+        [sys.executable, "main.py"], cwd=app.directory, capture_output=True, text=True, timeout=patient(60)
+    )
     assert f"is running already (its Kingpin has pid {app.process.pid})" in second.stderr
     assert run(app.directory, "stop", "-a", "t-squatted").returncode == 0
     assert app.wait() == 0
@@ -99,7 +104,7 @@ def test_a_client_finds_a_restarted_app_at_its_other_address(apps: Apps, squatte
     squatted.append(Squatter("+0/t-moved"))
     again = apps.start(roles, name="t-moved", back=FOO)
     again.wait_ready()
-    assert client.require("back").foo().result(30) == "mine"
+    assert client.require("back").foo().result(patient(30)) == "mine"
     assert client.kingpin_pid == again.process.pid
 
 

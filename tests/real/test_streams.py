@@ -15,6 +15,7 @@ import pytest
 
 import mob
 from mob.core.streams import WINDOW
+from tests.patience import patient
 from tests.running import Apps, RunningApp, apps_in, wait_until
 
 BACK = """
@@ -168,9 +169,9 @@ def client(app: RunningApp) -> mob.Client:
 @pytest.fixture
 def back(client: mob.Client) -> Iterator[mob.Proxy]:
     back = client.require("back")
-    back.take_state().result(20)
+    back.take_state().result(patient(20))
     yield back
-    wait_until(lambda: back.in_hand().result(20) == 0, "nothing of a stream is left at the producer")
+    wait_until(lambda: back.in_hand().result(patient(20)) == 0, "nothing of a stream is left at the producer")
     assert client.statistics()["pending"] == 0
 
 
@@ -193,8 +194,8 @@ def test_a_generator_read_by_async_code_of_another_loop(back: mob.Proxy) -> None
 
 def test_a_mobster_reads_on_its_own_loop_by_hand_and_in_a_coroutine(client: mob.Client, back: mob.Proxy) -> None:
     front = client.require("front")
-    assert front.read_by_hand(300).result(20) == list(range(300))
-    assert front.read(300).result(20) == list(range(300))
+    assert front.read_by_hand(300).result(patient(20)) == list(range(300))
+    assert front.read(300).result(patient(20)) == list(range(300))
 
 
 def test_any_iterator_that_an_export_returns_streams(back: mob.Proxy) -> None:
@@ -202,43 +203,43 @@ def test_any_iterator_that_an_export_returns_streams(back: mob.Proxy) -> None:
 
 
 def test_functions_can_be_streamed(back: mob.Proxy) -> None:
-    assert [square().result(20) for square in back.functions()] == [0, 1, 4]
+    assert [square().result(patient(20)) for square in back.functions()] == [0, 1, 4]
 
 
 @pytest.mark.parametrize("name", ["endless", "aendless"])
 def test_a_producer_is_at_most_a_window_ahead(back: mob.Proxy, name: str) -> None:
     stream = iter(getattr(back, name)())
     next(stream)
-    wait_until(lambda: back.get_state().result(20)["drawn"] >= WINDOW, "the window is full")
-    assert back.get_state().result(20)["drawn"] <= WINDOW + 1
+    wait_until(lambda: back.get_state().result(patient(20))["drawn"] >= WINDOW, "the window is full")
+    assert back.get_state().result(patient(20))["drawn"] <= WINDOW + 1
     for _ in range(3 * WINDOW):
         next(stream)
-    assert back.get_state().result(20)["drawn"] <= 4 * WINDOW + 2
+    assert back.get_state().result(patient(20))["drawn"] <= 4 * WINDOW + 2
 
 
 @pytest.mark.parametrize("name", ["endless", "aendless"])
 def test_leaving_the_loop_closes_the_generator(back: mob.Proxy, name: str) -> None:
     for _ in getattr(back, name)():
         break
-    wait_until(lambda: back.get_state().result(20)["closed"] == 1, "GeneratorExit has run in it")
+    wait_until(lambda: back.get_state().result(patient(20))["closed"] == 1, "GeneratorExit has run in it")
 
 
 def test_closing_the_stream_closes_the_generator(back: mob.Proxy) -> None:
     stream = iter(back.endless())
     next(stream)
     stream.close()
-    wait_until(lambda: back.get_state().result(20)["closed"] == 1, "GeneratorExit has run in it")
+    wait_until(lambda: back.get_state().result(patient(20))["closed"] == 1, "GeneratorExit has run in it")
 
 
 def closed(back: mob.Proxy) -> int:
-    return int(back.get_state().result(20)["closed"])
+    return int(back.get_state().result(patient(20))["closed"])
 
 
 @pytest.mark.parametrize("name", ["endless", "aendless"])
 def test_a_stream_that_nobody_takes_is_closed(back: mob.Proxy, name: str, caplog: pytest.LogCaptureFixture) -> None:
     getattr(back, name)()
     wait_until(lambda: closed(back) == 1, "GeneratorExit has run in it")
-    assert back.get_state().result(20)["drawn"] <= WINDOW + 1
+    assert back.get_state().result(patient(20))["drawn"] <= WINDOW + 1
     (record,) = caplog.records
     assert record.getMessage() == (
         f"back.{name} is a generator, and nobody has read what it yields, so it was closed: iterate over the call "
@@ -248,7 +249,7 @@ def test_a_stream_that_nobody_takes_is_closed(back: mob.Proxy, name: str, caplog
 
 def test_a_stream_that_is_dropped_unread_is_closed(client: mob.Client, back: mob.Proxy) -> None:
     calls = [back.endless(), back.endless()]
-    wait_until(lambda: back.get_state().result(20)["drawn"] == 2 * WINDOW, "the windows are full")
+    wait_until(lambda: back.get_state().result(patient(20))["drawn"] == 2 * WINDOW, "the windows are full")
     assert client.statistics()["pending"] == 2
     calls.pop(0)
     wait_until(lambda: closed(back) == 1, "GeneratorExit has run in one")
@@ -256,7 +257,7 @@ def test_a_stream_that_is_dropped_unread_is_closed(client: mob.Client, back: mob
 
 
 def test_a_mobster_that_takes_no_stream_closes_it(client: mob.Client, back: mob.Proxy) -> None:
-    client.require("front").forget().result(20)
+    client.require("front").forget().result(patient(20))
     wait_until(lambda: closed(back) == 1, "GeneratorExit has run in it")
 
 
@@ -266,21 +267,21 @@ def test_one_that_is_cancelled_before_its_first_step_leaves_nothing(
 ) -> None:
     door = tmp_path / "door"
     os.mkfifo(door)
-    exports = client.pid(back.pid().result(20)).call
+    exports = client.pid(back.pid().result(patient(20))).call
     blocks = exports.read(str(door))
     call = getattr(exports, export)(3)
     cancels = exports.hold(call.cancel)  # begins in the same turn of the producer's loop, in which no task has a step
     door.write_text("open")
-    blocks.result(20)
-    cancels.result(20)
+    blocks.result(patient(20))
+    cancels.result(patient(20))
     with contextlib.suppress(asyncio.CancelledError):  # unless the machine was so slow that it had its steps before
         list(call)
 
 
 def test_a_stream_that_is_held_unread_waits(back: mob.Proxy) -> None:
     call = back.rows(3 * WINDOW)
-    wait_until(lambda: back.get_state().result(20)["drawn"] == WINDOW, "the window is full")
-    assert back.in_hand().result(20) == 1
+    wait_until(lambda: back.get_state().result(patient(20))["drawn"] == WINDOW, "the window is full")
+    assert back.in_hand().result(patient(20)) == 1
     assert not call.done()
     assert [row["row"] for row in call] == list(range(3 * WINDOW))
 
@@ -319,11 +320,11 @@ def test_a_generator_knows_its_caller_to_its_end(client: mob.Client, role: str) 
 @pytest.mark.parametrize("role", ["back", "threaded"])
 def test_a_generator_learns_that_it_is_cancelled(client: mob.Client, role: str) -> None:
     proxy = client.require(role)
-    proxy.take_state().result(20)
+    proxy.take_state().result(patient(20))
     goes_on = threading.Event()
     stream = iter(proxy.until_cancelled(goes_on.set))
     assert next(stream) == "began"
-    assert goes_on.wait(20)  # it is not where GeneratorExit could end it
+    assert goes_on.wait(patient(20))  # it is not where GeneratorExit could end it
     stream.close()
     wait_until(lambda: closed(proxy) == 1, "it has ended of itself")
 
@@ -355,7 +356,7 @@ def test_an_item_that_cannot_be_sent_ends_the_stream(back: mob.Proxy) -> None:
 
 def test_waiting_for_the_value_of_a_generator_is_refused(back: mob.Proxy) -> None:
     with pytest.raises(mob.CallError, match=r"back\.rows is a generator: iterate over the call"):
-        back.rows(3).result(20)
+        back.rows(3).result(patient(20))
 
     async def wait() -> None:
         await back.aendless()
@@ -365,10 +366,10 @@ def test_waiting_for_the_value_of_a_generator_is_refused(back: mob.Proxy) -> Non
 
 
 def test_a_consumer_that_dies_closes_the_generator(app: RunningApp, client: mob.Client, back: mob.Proxy) -> None:
-    assert client.require("front").begin().result(20) == 1000
+    assert client.require("front").begin().result(patient(20)) == 1000
     (front,) = app.ready(client, "front")
     os.kill(front.pid, signal.SIGKILL)
-    wait_until(lambda: back.get_state().result(20)["closed"] == 1, "GeneratorExit has run in it")
+    wait_until(lambda: back.get_state().result(patient(20))["closed"] == 1, "GeneratorExit has run in it")
     wait_until(lambda: app.ready(client, "front") and app.ready(client, "front")[0].pid != front.pid, "it is revived")
 
 
@@ -408,17 +409,17 @@ def test_in_a_role_with_threads(apps: Apps) -> None:
     assert [row["row"] for row in back.rows(1000)] == list(range(1000))
     for _ in back.endless():
         break
-    wait_until(lambda: back.get_state().result(20)["closed"] == 1, "GeneratorExit has run in it")
+    wait_until(lambda: back.get_state().result(patient(20))["closed"] == 1, "GeneratorExit has run in it")
 
 
 @pytest.mark.parametrize("name", ["total", "atotal"])
 def test_an_iterator_as_an_argument_streams_the_other_way(back: mob.Proxy, name: str) -> None:
-    assert getattr(back, name)(iter(range(1000))).result(20) == sum(range(1000))
+    assert getattr(back, name)(iter(range(1000))).result(patient(20)) == sum(range(1000))
 
 
 def test_a_mobster_that_blocks_in_result_is_drawn_from(client: mob.Client, back: mob.Proxy) -> None:
-    assert client.require("front").lend_by_hand(500).result(20) == sum(range(500))
-    assert client.require("front").lend_async(500).result(20) == sum(range(500))
+    assert client.require("front").lend_by_hand(500).result(patient(20)) == sum(range(500))
+    assert client.require("front").lend_async(500).result(patient(20)) == sum(range(500))
 
 
 def test_an_iterator_that_is_left_is_closed_and_freed(client: mob.Client, back: mob.Proxy) -> None:
@@ -430,6 +431,6 @@ def test_an_iterator_that_is_left_is_closed_and_freed(client: mob.Client, back: 
         finally:
             closed.append(True)
 
-    assert back.first(numbers()).result(20) == 0
+    assert back.first(numbers()).result(patient(20)) == 0
     wait_until(lambda: closed, "it is closed")
     wait_until(lambda: client.statistics()["lent"] == 0, "it is freed")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+from tests.patience import patient
 from tests.running import Apps
 
 DEAF = """
@@ -37,7 +38,7 @@ def test_a_generator_that_swallows_its_cancellation_is_closed_and_told(apps: App
     assert [next(stream) for _ in range(3)] == [1, 2, 3]
     stream.close()  # type: ignore[attr-defined]
     app.wait_for(r"the generator deaf \(.*back\.py:\d+\) swallowed its cancellation")
-    assert back.count_ended().result(20) == 1
+    assert back.count_ended().result(patient(20)) == 1
     stream = iter(back.deaf())
     assert next(stream) == 1
     stream.close()  # type: ignore[attr-defined]

@@ -14,6 +14,7 @@ from typing import Any
 import psutil
 import pytest
 
+from tests.patience import patient
 from tests.running import Apps, RunningApp, is_alive, wait_until
 from tests.terminals import Terminal, terminal
 
@@ -99,8 +100,8 @@ def test_calls_are_counted_by_mobster_and_export(app: RunningApp, window: Termin
     back = app.clients[0].require("back")
     for n in range(20):
         if n != 13:
-            assert back.foo(n).result(30) == n
-    back.foo(13).exception(30)
+            assert back.foo(n).result(patient(30)) == n
+    back.foo(13).exception(patient(30))
     window.type("\t")
     row = wait_until(
         lambda: next((line for line in window.lines if line.startswith("back.foo") and " 20 " in line), ""),
@@ -171,10 +172,10 @@ def test_stacks_and_help(app: RunningApp, window: Terminal) -> None:
 
 def test_logs_are_followed(app: RunningApp, window: Terminal) -> None:
     back = app.clients[0].require("back")
-    back.foo(1).result(30)
+    back.foo(1).result(patient(30))
     window.type("l")
     window.wait_for("logs of back", "foo was called with 1")
-    back.foo(2).result(30)
+    back.foo(2).result(patient(30))
     window.wait_for("foo was called with 2")
     window.type("/with 2\r")
     window.wait_without("with 1")
@@ -278,7 +279,7 @@ def test_a_kingpin_that_stands_still_is_told_and_the_screen_does_not_freeze(app:
         window.type("q")
         began = time.monotonic()
         assert window.wait() == 0
-        assert time.monotonic() - began < 8
+        assert time.monotonic() - began < patient(8)
     finally:
         app.signal(signal.SIGCONT)
     assert_given_back(window)
@@ -307,7 +308,7 @@ def test_an_exception_gives_the_terminal_back_and_is_seen(app: RunningApp) -> No
 def run(app: RunningApp, *options: str) -> subprocess.CompletedProcess[str]:
     command = [*MOB, "top", "-a", app.name, *options]
     return subprocess.run(
-        command, env=env_of(app), stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=30
+        command, env=env_of(app), stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=patient(30)
     )
 
 

@@ -19,6 +19,7 @@ import pytest
 
 import mob
 from mob.peer.results.typed import Interface, TypedCall
+from tests.patience import patient
 from tests.running import Apps, RunningApp, apps_in, wait_until
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "typed"
@@ -176,13 +177,13 @@ def back(client: mob.Client) -> Any:
 @pytest.mark.parametrize("name", KINDS)
 def test_a_result_arrives_as_annotated(back: Any, name: str) -> None:
     args, expected = KINDS[name]
-    found = getattr(back, name)(*args).result(10)
+    found = getattr(back, name)(*args).result(patient(10))
     assert found == expected
     assert type(found) is type(expected)
 
 
 def test_a_function_arrives_as_one(back: Any) -> None:
-    assert back.double().result(10)(21).result(10) == 42
+    assert back.double().result(patient(10))(21).result(patient(10)) == 42
 
 
 def test_awaited_results_are_converted_too(back: Any) -> None:
@@ -193,7 +194,7 @@ def test_awaited_results_are_converted_too(back: Any) -> None:
 
 
 def test_mobsters_have_typed_proxies(client: mob.Client) -> None:
-    assert client.require("front").ask().result(10) == "User(name='Ann', age=7) {'a'}"
+    assert client.require("front").ask().result(patient(10)) == "User(name='Ann', age=7) {'a'}"
 
 
 def test_a_dict_whose_keys_arrive_as_dicts_needs_an_annotation(client: mob.Client, back: Any) -> None:
@@ -201,9 +202,9 @@ def test_a_dict_whose_keys_arrive_as_dicts_needs_an_annotation(client: mob.Clien
     with pytest.raises(
         mob.CallError, match=r"^back\.by_user has answered, but the answer cannot be read: a dict of the"
     ):
-        untyped.by_user().result(10)
+        untyped.by_user().result(patient(10))
     with pytest.raises(mob.CallError, match="has keys that arrive as dicts: annotate it"):
-        back.with_function().result(10)  # what has functions in it is decoded untyped first
+        back.with_function().result(patient(10))  # what has functions in it is decoded untyped first
 
 
 class Streams(Protocol):
@@ -245,7 +246,7 @@ def test_what_a_generator_yields_arrives_as_annotated(client: mob.Client, name: 
 
 
 def test_an_iterable_may_be_a_value(client: mob.Client) -> None:
-    assert client.require("back", Either).words().result(10) == ["a"]
+    assert client.require("back", Either).words().result(patient(10)) == ["a"]
 
 
 def test_what_is_read_by_async_code_is_converted_too(client: mob.Client) -> None:
@@ -269,7 +270,7 @@ def test_an_item_that_does_not_fit_ends_the_stream_at_both_ends(client: mob.Clie
         "back.words_of has yielded what Wrong.words_of is not annotated to yield: expected int, got list ['x']."
     )
     assert caught.value.executed == "yes"
-    wait_until(lambda: text in back.how_closed().result(10), "it is closed")
+    wait_until(lambda: text in back.how_closed().result(patient(10)), "it is closed")
 
 
 def test_items_before_one_that_does_not_fit_are_read(client: mob.Client) -> None:
@@ -283,12 +284,12 @@ def test_items_before_one_that_does_not_fit_are_read(client: mob.Client) -> None
 
 
 def test_a_view_with_other_options_is_typed_too(back: Any) -> None:
-    assert back.options(timeout=10).words().result(10) == {"a"}
+    assert back.options(timeout=10).words().result(patient(10)) == {"a"}
 
 
 def test_the_exception_of_a_typed_call_is_the_callees(back: Any) -> None:
     with pytest.raises(ValueError, match="bad thing"):
-        back.boom().result(10)
+        back.boom().result(patient(10))
 
 
 class Wrong(Protocol):
@@ -314,7 +315,7 @@ MISFITS = {
 def test_a_result_that_does_not_fit_fails_the_call(client: mob.Client, name: str) -> None:
     back: Any = client.require("back", Wrong)
     with pytest.raises(mob.CallError) as caught:
-        getattr(back, name)(*KINDS[name][0]).result(10)
+        getattr(back, name)(*KINDS[name][0]).result(patient(10))
     assert (
         str(caught.value) == f"back.{name} has returned what Wrong.{name} is not annotated to return: {MISFITS[name]}"
     )
@@ -351,8 +352,8 @@ def test_an_annotation_that_cannot_be_evaluated_is_told_once(
     client: mob.Client, caplog: pytest.LogCaptureFixture
 ) -> None:
     back: Any = client.require("back", Unresolved)
-    assert back.words().result(10) == ["a"]
-    assert back.options(timeout=10).words().result(10) == ["a"]
+    assert back.words().result(patient(10)) == ["a"]
+    assert back.options(timeout=10).words().result(patient(10)) == ["a"]
     (record,) = caplog.records
     assert record.getMessage() == (
         "results of Unresolved.words arrive unconverted: its annotation 'mob.Call[Missing]' cannot be evaluated. "
@@ -388,5 +389,5 @@ def test_any_class_will_do(client: mob.Client) -> None:
         def ident(cls) -> uuid.UUID: ...
 
     back: Any = client.require("back", Plain)
-    assert back.words().result(10) == {"a"}
-    assert back.ident().result(10) == uuid.UUID(int=5)
+    assert back.words().result(patient(10)) == {"a"}
+    assert back.ident().result(patient(10)) == uuid.UUID(int=5)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.patience import patient
 from tests.real.test_ports_end import APPLICATION
 from tests.running import Apps, RunningApp, wait_until
 
@@ -133,7 +134,7 @@ def test_a_socket_of_the_modules_own_has_the_mode_that_the_module_gives_it(
 def test_a_connection_is_answered(apps: Apps) -> None:
     start(apps, "unix:./front.sock?mode=600")
     with socket.socket(socket.AF_UNIX) as sock:
-        sock.settimeout(30)
+        sock.settimeout(patient(30))
         sock.connect(os.path.relpath(apps.directory / "front.sock"))  # a path may be too long for an address
         sock.sendall(b"GET / HTTP/1.0\r\n\r\n")
         assert sock.recv(4096).startswith(b"HTTP/1.1 200")

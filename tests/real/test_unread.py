@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 import mob
+from tests.patience import patient
 from tests.running import RunningApp, apps_in, wait_until
 
 COMMON = """
@@ -130,7 +131,7 @@ class Things:
         return self.pairs[-1][0]
 
     def function_of_a_third(self) -> Any:
-        return self.client.require("third").lend().result(30)
+        return self.client.require("third").lend().result(patient(30))
 
     def several(self) -> Any:
         return {"all": [self.function(), self.buffer(), self.socket(), {"deep": self.function_of_a_third()}]}
@@ -157,7 +158,7 @@ def thing(request: pytest.FixtureRequest, client: mob.Client) -> Iterator[Callab
         own.close()
     check_all_is_free(client)
     for _, other in things.pairs:
-        other.settimeout(30)
+        other.settimeout(patient(30))
         assert other.recv(1) == b""
         other.close()
 
@@ -167,12 +168,12 @@ def check_all_is_free(client: mob.Client) -> None:
         gc.collect()
         found = {"": client.statistics()}
         for role in ("back", "third"):
-            found[role] = client.require(role).statistics().result(30)
+            found[role] = client.require(role).statistics().result(patient(30))
         names = ("lent", "held", "shared", "views", "descriptors")
         return {role: counts for role in found if any((counts := {name: found[role][name] for name in names}).values())}
 
     with contextlib.suppress(AssertionError):  # what is left says more
-        wait_until(lambda: not busy(), "all is free", 5)
+        wait_until(lambda: not busy(), "all is free", patient(5))
     assert busy() == {}
 
 
@@ -188,12 +189,12 @@ def blocked(back: Any, is_reading: bool = True) -> Iterator[None]:
     finally:
         gate.send(b"x")
         gate.close()
-        call.result(30)
+        call.result(patient(30))
 
 
 def directly(back: Any) -> Any:
     """The only worker by its pid: calls go there at once, and wait there."""
-    return back.options(pid=back.who().result(30))
+    return back.options(pid=back.who().result(patient(30)))
 
 
 def test_a_full_queue(back: Any, thing: Callable[[], Any]) -> None:
@@ -201,9 +202,9 @@ def test_a_full_queue(back: Any, thing: Callable[[], Any]) -> None:
     with blocked(back):
         waiting = [there.take(thing()) for _ in range(3)]
         refused = [there.take(thing(), named=thing()) for _ in range(3)]
-        assert {type(call.exception(30)) for call in refused} == {mob.Busy}
+        assert {type(call.exception(patient(30))) for call in refused} == {mob.Busy}
     for call in waiting:
-        call.result(30)
+        call.result(patient(30))
 
 
 @pytest.mark.parametrize("is_reading", [True, False])
@@ -220,19 +221,19 @@ def test_expired_in_the_queue(back: Any, thing: Callable[[], Any], is_there: boo
     proxy = directly(back) if is_there else back
     with blocked(back):
         call = proxy.options(timeout=0.01).take(thing(), named=thing())
-        assert isinstance(call.exception(30), mob.CallTimeout)
+        assert isinstance(call.exception(patient(30)), mob.CallTimeout)
 
 
 @pytest.mark.parametrize("name", ["take_number", "take_nothing"])
 def test_refused_for_what_it_says(client: mob.Client, back: Any, thing: Callable[[], Any], name: str) -> None:
-    call = client.pid(back.who().result(30)).start_call(name, thing(), thing())
-    assert isinstance(call.exception(30), mob.ArgumentError | mob.UnknownExport)
+    call = client.pid(back.who().result(patient(30))).start_call(name, thing(), thing())
+    assert isinstance(call.exception(patient(30)), mob.ArgumentError | mob.UnknownExport)
 
 
 def test_undecodable_in_the_middle(back: Any, thing: Callable[[], Any]) -> None:
     def refused(name: str, *args: Any, **named: Any) -> None:
         with pytest.raises(mob.ArgumentError, match="Fraction"):
-            getattr(back, name)(*args, **named).result(30)
+            getattr(back, name)(*args, **named).result(patient(30))
 
     refused("take", thing(), Fraction(1), thing())
     refused("take", Fraction(1), thing(), named=thing())
@@ -245,7 +246,7 @@ def test_in_an_answer_that_nobody_waits_for_any_more(back: Any, thing: Callable[
     call = back.give(other, thing(), [thing()])
     call.cancel()
     gate.send(b"x")
-    back.who().result(30)
+    back.who().result(patient(30))
     gate.close()
     other.close()
 
@@ -265,24 +266,24 @@ def test_in_a_stream_that_is_left(back: Any, thing: Callable[[], Any]) -> None:
 
 
 def test_passed_on(client: mob.Client, thing: Callable[[], Any]) -> None:
-    client.require("third").pass_on_to_back(thing()).result(30)
+    client.require("third").pass_on_to_back(thing()).result(patient(30))
 
 
 def test_passed_on_by_one_who_dies(client: mob.Client, back: Any, thing: Callable[[], Any]) -> None:
-    pid = client.require("third").who().result(30)
+    pid = client.require("third").who().result(patient(30))
     with blocked(back):
         call = client.require("third").die_after_passing_on(thing())
-        assert isinstance(call.exception(30), mob.Lost)
+        assert isinstance(call.exception(patient(30)), mob.Lost)
         wait_until(lambda: all(member.pid != pid for member in client.members()), "its end is known")
-    client.require("third").who().result(30)
+    client.require("third").who().result(patient(30))
 
 
 def test_killed_with_all_unread(client: mob.Client, back: Any, thing: Callable[[], Any]) -> None:
-    pid, there = back.who().result(30), directly(back)
+    pid, there = back.who().result(patient(30)), directly(back)
     gate, other = socket.socketpair()
     calls = [there.block(other, True), *(there.take(thing(), named=thing()) for _ in range(3))]
     os.kill(pid, signal.SIGKILL)
-    assert {type(call.exception(30)) for call in calls} == {mob.Lost}
+    assert {type(call.exception(patient(30))) for call in calls} == {mob.Lost}
     gate.close()
     other.close()
-    back.who().result(30)
+    back.who().result(patient(30))

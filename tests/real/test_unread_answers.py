@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from mob.peer.serving.limits import UNREAD
+from tests.patience import patient
 from tests.running import RunningApp, apps_in, wait_until
 
 BACK = """
@@ -60,16 +61,16 @@ def app(tmp_path: Path) -> Iterator[RunningApp]:
 def test_calls_of_one_that_does_not_read_are_refused(app: RunningApp, tmp_path: Path, name: str) -> None:
     client, go = app.connect(), tmp_path / "go"
     back, front = client.require("back"), client.require("front")
-    before = back.resident().result(20)
+    before = back.resident().result(patient(20))
     (row,) = (row for row in client.overview() if row.role == "back")
     flood = front.flood(row.pid, name, COUNT, str(go))
 
     wait_until((tmp_path / "go.made").exists, "the calls have been made")
-    assert getattr(back, name)().result(60)  # which waits behind all of them
-    after = back.resident().result(20)
+    assert getattr(back, name)().result(patient(60))  # which waits behind all of them
+    after = back.resident().result(patient(20))
     go.touch()
-    outcomes = Counter(map(tuple, flood.result(60)))
+    outcomes = Counter(map(tuple, flood.result(patient(60))))
     assert set(outcomes) == {("NoneType", ""), ("Busy", "no")}
     assert outcomes["NoneType", ""] >= UNREAD // 1_000_000
     assert after - before < 6 * UNREAD  # what was under way is answered, and encoded twice
-    assert back.plain().result(20)
+    assert back.plain().result(patient(20))

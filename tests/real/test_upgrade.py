@@ -15,6 +15,7 @@ import psutil
 import pytest
 
 import mob
+from tests.patience import patient
 from tests.real.loads import Load
 from tests.running import Apps, RunningApp, apps_in, wait_until
 
@@ -69,7 +70,7 @@ class Site:
         self.client = app.wait_ready()
 
     def get(self) -> bytes:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=patient(10))
         connection.request("GET", "/")
         answer = connection.getresponse().read()
         connection.close()
@@ -96,7 +97,7 @@ def test_under_load_nothing_is_lost_and_everybody_stays(site: Site) -> None:
     back = client.require("back")
     before = mobsters(client)
     (kingpin,) = {site.app.process.pid}
-    with Load(lambda: back.pid().result(10), lambda: list(back.count(100)), site.get, site.get) as load:
+    with Load(lambda: back.pid().result(patient(10)), lambda: list(back.count(100)), site.get, site.get) as load:
         for _ in range(3):
             assert client.upgrade(30) == "this Kingpin has taken over 4 mobsters."
             done = load.done
@@ -116,15 +117,15 @@ def test_what_is_under_way_goes_on(site: Site) -> None:
     called = back.call(seen.append, 20)
     site.client.upgrade(30)
     assert [*first, *numbers] == list(range(1000))
-    assert called.result(10) == [None] * 20
+    assert called.result(patient(10)) == [None] * 20
     assert seen == list(range(20))
-    assert slow.result(10) == 2.0
+    assert slow.result(patient(10)) == 2.0
 
 
 def test_a_new_client_and_new_links_are_served(site: Site) -> None:
     site.client.upgrade(30)
     with mob.connect(site.app.name) as other:
-        assert other.require("back").pid().result(10) in mobsters(other)
+        assert other.require("back").pid().result(patient(10)) in mobsters(other)
         assert len(other.overview()) == 4
 
 
@@ -156,10 +157,10 @@ def test_who_dies_at_that_moment_is_revived(site: Site) -> None:
 
 def test_what_is_printed_is_not_torn(site: Site) -> None:
     back = site.client.require("back")
-    back.say("one half, ").result(10)
+    back.say("one half, ").result(patient(10))
     site.client.upgrade(30)
     for _ in range(2):  # each worker may have said the half
-        back.say("the other\n").result(10)
+        back.say("the other\n").result(patient(10))
     site.app.wait_for(r"back\.\d \d+ \| one half, the other$")
 
 
@@ -203,7 +204,7 @@ def test_the_new_main_script_counts(apps: Apps) -> None:
         lambda: sorted(m.role for m in client.members() if m.role and m.state == "ready") == ["back"] * 3 + ["new"],
         "the roles of the new plan are there",
     )
-    assert client.require("new").pid().result(10) in mobsters(client)
+    assert client.require("new").pid().result(patient(10)) in mobsters(client)
     app.wait_for(r"mob \| back: 1 -> 3 workers; as the new plan says\.")
 
 
@@ -215,13 +216,13 @@ def test_it_stops_in_order_and_leaves_nothing(apps: Apps) -> None:
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=patient(60),
     )
     assert (done.returncode, done.stdout) == (0, f"the Kingpin of {app.name} runs new code; its 2 workers went on.\n")
     everybody = app.processes()
     client.close()
     app.signal(signal.SIGTERM)
-    assert app.process.wait(30) == 0
+    assert app.process.wait(patient(30)) == 0
     wait_until(lambda: not [pid for pid in everybody if psutil.pid_exists(pid)], "all are gone")
 
 
@@ -244,4 +245,4 @@ def test_a_stop_during_the_rehearsal_is_a_stop(apps: Apps, tmp_path: Path) -> No
     wait_until(mark.exists, "the rehearsal runs")
     client.close()
     app.signal(signal.SIGTERM)
-    assert app.process.wait(30) == 0
+    assert app.process.wait(patient(30)) == 0

@@ -12,6 +12,7 @@ import pytest
 
 import mob
 from mob.kingpin.upgrade import upgrade
+from tests.patience import patient
 from tests.running import Apps, RunningApp, apps_in, wait_until
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="masks of signals are read from /proc")
@@ -109,7 +110,7 @@ class Site:
         assert blocked_signals(self.pid) & (1 << (signal.SIGTERM - 1)) == 0, where
         assert [row.state for row in self.client.overview()] == ["ready"] * 2, where
         assert sorted(member.pid for member in self.app.ready(self.client)) == self.workers, where
-        assert self.client.require("back").pid().result(20) in self.workers, where
+        assert self.client.require("back").pid().result(patient(20)) in self.workers, where
 
 
 @pytest.fixture(scope="module")
@@ -161,10 +162,10 @@ def test_a_worker_whose_end_is_not_reported_yet(apps: Apps) -> None:
     for member in app.ready(client, "a"):
         os.kill(member.pid, signal.SIGKILL)
     with pytest.raises(mob.CallError):  # its links have ended
-        client.require("a").options(wait=0).pid().result(20)
+        client.require("a").options(wait=0).pid().result(patient(20))
     assert client.upgrade(60) == "this Kingpin has taken over 3 mobsters."
     wait_until(lambda: len(app.ready(client)) == 3, "they are revived")
-    assert client.require("b").pid().result(20)
+    assert client.require("b").pid().result(patient(20))
     client.close()
     assert app.stop() == 0
 

@@ -9,6 +9,7 @@ import sys
 
 import psutil
 
+from tests.patience import patient
 from tests.running import Apps, freeze, wait_until
 
 PRINTS = """
@@ -28,11 +29,11 @@ def test_a_stopped_follower_does_not_put_off_an_upgrade(apps: Apps) -> None:
         follower = subprocess.Popen(command, stdout=file, stdin=subprocess.DEVNULL)
     try:
         flood = client.require("back").flood
-        flood(0, 1).result(30)
+        flood(0, 1).result(patient(30))
         wait_until(lambda: b"line 000000000" in path.read_bytes(), "it follows")
         freeze(follower.pid)
         for part in range(20):
-            flood(1 + part * 1000, 1000).result(30)
+            flood(1 + part * 1000, 1000).result(patient(30))
         kingpin = psutil.Process(app.process.pid)
         for count in (1, 2):
             app.signal(signal.SIGUSR2)
@@ -42,7 +43,7 @@ def test_a_stopped_follower_does_not_put_off_an_upgrade(apps: Apps) -> None:
         os.kill(follower.pid, signal.SIGCONT)
 
         def still_follows() -> bool:
-            flood(900_000_000, 1).result(30)
+            flood(900_000_000, 1).result(patient(30))
             return b"line 900000000" in path.read_bytes()
 
         wait_until(still_follows, "it follows again")

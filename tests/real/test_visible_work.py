@@ -23,6 +23,7 @@ import pytest
 import mob
 from mob.exposition import exposition
 from mob.wire.messages import MobsterMetrics
+from tests.patience import patient
 from tests.running import Apps, RunningApp, apps_in, wait_until
 
 BACK = """
@@ -149,7 +150,7 @@ def test_a_call_that_runs_is_in_hand_and_in_flight(site: Site, role: str, name: 
     if name == "hold_stream":
         reader.join()
     else:
-        call.result(30)
+        call.result(patient(30))
     site.wait(role, 0)
     calls = next(e.calls for e in site.client.metrics().exports if (e.role, e.export) == (role, name))
     assert calls == 1, "it is counted once"
@@ -165,7 +166,7 @@ def test_ps_and_prometheus_show_a_call_that_blocks_the_loop(site: Site) -> None:
     pid = site.mobster("back").pid
     assert f'mob_mobster_calls_in_hand{{role="back",index="0",pid="{pid}"}} 1\n' in text
     site.pipes.let_go(path)
-    call.result(30)
+    call.result(patient(30))
     site.wait("back", 0)
 
 
@@ -176,7 +177,7 @@ def test_calls_that_wait_for_a_thread_are_in_hand_and_not_in_flight(site: Site) 
     site.wait("threaded", 3, hold=2)
     for path, call in zip(paths, calls, strict=True):
         site.pipes.let_go(path)
-        call.result(30)
+        call.result(patient(30))
     site.wait("threaded", 0)
 
 
@@ -188,7 +189,7 @@ def test_a_message_that_is_being_handled_is_in_hand_and_no_call_of_an_export(sit
     site.wait("back", 1)
     site.pipes.let_go(path)
     for call in calls:  # their answers may have been sent with what follows them
-        call.result(30)
+        call.result(patient(30))
     site.wait("back", 0)
 
 
@@ -197,7 +198,7 @@ def test_what_ran_in_a_worker_that_died_runs_no_more(site: Site) -> None:
     site.wait("gated", 1, hold=1)
     os.kill(site.mobster("gated").pid, signal.SIGKILL)
     with pytest.raises(mob.Lost):
-        calls[0].result(30)
+        calls[0].result(patient(30))
     site.wait("gated", 0)
 
 
@@ -205,7 +206,7 @@ def test_http_requests_are_counted(site: Site) -> None:
     port = int(site.app.wait_for(r"^web\.0 +\d+ \| serving on http://127\.0\.0\.1:(\d+)$")[0][1])
     path = site.pipes.make()
     with ExitStack() as stack:
-        connections = [http.client.HTTPConnection("127.0.0.1", port, timeout=60) for _ in range(2)]
+        connections = [http.client.HTTPConnection("127.0.0.1", port, timeout=patient(60)) for _ in range(2)]
         for connection in connections:
             stack.callback(connection.close)
         held, other = connections
@@ -264,7 +265,7 @@ def test_calls_that_wait_in_a_client_are_seen_and_then_not(late: RunningApp) -> 
     other.close()
     wait_until(lambda: waiting(late)[0] == ("back", 3, True), "one that has left waits no more")
     Pipes.let_go(str(late.directory / "gate"))
-    assert [len(call.result(30)) for call in calls[:3]] == [1000] * 3
+    assert [len(call.result(patient(30))) for call in calls[:3]] == [1000] * 3
     wait_until(lambda: waiting(late) == [("back", 0, False), ("front", 0, False)], "none wait")
     assert "wait at" not in ps(late)
 
@@ -274,7 +275,7 @@ def test_another_kingpin_learns_what_waits_in_a_client(late: RunningApp) -> None
     call = client.require("back").foo(1)
     wait_until(lambda: client.metrics().callers, "it waits")
     Pipes.let_go(str(late.directory / "gate"))
-    assert call.result(30) == 1
+    assert call.result(patient(30)) == 1
     wait_until(lambda: not client.metrics().callers, "it does not")
     os.kill(late.ready(client, "back")[0].pid, signal.SIGKILL)  # its successor waits at the gate again
     wait_until(lambda: len(late.ready(client, "back")) == 0, "nobody is ready")
@@ -283,7 +284,7 @@ def test_another_kingpin_learns_what_waits_in_a_client(late: RunningApp) -> None
     client.upgrade()
     wait_until(lambda: client.metrics().callers, "the new Kingpin knows of it")
     Pipes.let_go(str(late.directory / "gate"))
-    assert call.result(30) == 2
+    assert call.result(patient(30)) == 2
 
 
 def test_calls_that_wait_for_busy_workers_are_seen_and_the_role_grows(apps: Apps) -> None:
@@ -293,7 +294,7 @@ def test_calls_that_wait_for_busy_workers_are_seen_and_the_role_grows(apps: Apps
     back = client.require("back")
     for member in app.ready(client, "back"):
         for _ in range(3):
-            back.options(pid=member.pid).slow(0.1).result(30)  # calls to it may take long, as everybody knows now
+            back.options(pid=member.pid).slow(0.1).result(patient(30))  # calls to it may take long, as all know now
     paths = [pipes.make() for _ in range(20)]
     calls = [back.hold(path) for path in paths]
     wait_until(lambda: len(app.ready(client, "back")) == 3, "it has grown")
@@ -307,5 +308,5 @@ def test_calls_that_wait_for_busy_workers_are_seen_and_the_role_grows(apps: Apps
     for path in paths:
         threading.Thread(target=pipes.let_go, args=(path,), daemon=True).start()
     for call in calls:
-        call.result(30)
+        call.result(patient(30))
     wait_until(lambda: not client.metrics().callers, "nothing waits")

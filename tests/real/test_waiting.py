@@ -12,6 +12,7 @@ import anyio
 import pytest
 
 import mob
+from tests.patience import patient
 from tests.running import RunningApp, apps_in, wait_until
 
 BACK = """
@@ -170,7 +171,7 @@ def test_many_threads_wait_for_the_same_calls(back: mob.Proxy) -> None:
         for _ in range(20):
             calls = [back.add(number) for number in range(20)]
             waits = [pool.submit(wait, calls) for wait in WAYS * 4]
-            assert all(each.result(20).done == set(calls) for each in waits)
+            assert all(each.result(patient(20)).done == set(calls) for each in waits)
 
 
 def test_no_trace_of_a_wait_is_left(back: mob.Proxy) -> None:
@@ -203,13 +204,13 @@ def test_a_stream_has_no_value_to_wait_for(back: mob.Proxy, wait: Callable[..., 
 @pytest.mark.parametrize("role", ["front", "threaded"])
 def test_in_a_role(client: mob.Client, role: str) -> None:
     front = client.require(role)
-    assert front.wait().result(20) == [1, 2, 3, 4, 5]
-    assert front.in_turn().result(20) == [1, 2, 3, 4, 5]
-    assert front.not_all().result(20) == [1, 1, [True]]
+    assert front.wait().result(patient(20)) == [1, 2, 3, 4, 5]
+    assert front.in_turn().result(patient(20)) == [1, 2, 3, 4, 5]
+    assert front.not_all().result(patient(20)) == [1, 1, [True]]
 
 
 def test_who_waits_for_itself_is_told(client: mob.Client) -> None:
-    errors = client.require("front").wait_for_myself().result(20)
+    errors = client.require("front").wait_for_myself().result(patient(20))
     assert sorted(error[:33] for error in errors) == ["None", "front.add: this process would wait"[:33]]
 
 
@@ -217,16 +218,16 @@ def test_who_waits_for_itself_is_told(client: mob.Client) -> None:
 @pytest.mark.parametrize("export", ["futures", "futures_in_a_coroutine"])
 def test_concurrent_futures_waits_in_a_role(client: mob.Client, role: str, export: str) -> None:
     """Also on the thread that reads the answers."""
-    assert getattr(client.require(role), export)().result(20) == [[1, 2, 3, 4, 5], [1, 2, 3, 4, 5]]
+    assert getattr(client.require(role), export)().result(patient(20)) == [[1, 2, 3, 4, 5], [1, 2, 3, 4, 5]]
 
 
 @pytest.mark.parametrize("role", ["front", "threaded"])
 def test_calls_and_futures_of_an_executor_in_a_role(client: mob.Client, role: str) -> None:
-    assert client.require(role).futures_of_both_kinds().result(20) == [2, True]
+    assert client.require(role).futures_of_both_kinds().result(patient(20)) == [2, True]
 
 
 def test_concurrent_futures_tells_who_waits_for_itself(client: mob.Client) -> None:
-    late, errors = client.require("front").futures_of_myself().result(20)
+    late, errors = client.require("front").futures_of_myself().result(patient(20))
     assert late == "1 (of 1) futures unfinished"
     assert sorted(error[:33] for error in errors) == ["ValueError: boom", "front.add: this process would wait"[:33]]
 
@@ -292,7 +293,7 @@ def test_a_cancelled_task_cancels_its_call(back: mob.Proxy) -> None:
 def test_what_takes_it_as_a_future(back: mob.Proxy) -> None:
     async def ask() -> None:
         assert await asyncio.gather(back.add(1), back.add(2)) == [2, 3]
-        assert await asyncio.wait_for(back.add(1), 20) == 2
+        assert await asyncio.wait_for(back.add(1), patient(20)) == 2
         assert await asyncio.shield(back.add(1)) == 2
         assert [await each for each in asyncio.as_completed([back.add(1)])] == [2]
         call = back.add(1)
@@ -323,7 +324,7 @@ COMBINED: dict[str, Callable[..., Any]] = {
     "gather": lambda *calls: asyncio.gather(*calls),
     "gather all": lambda *calls: asyncio.gather(*calls, return_exceptions=True),
     "nested gather": lambda *calls: asyncio.gather(asyncio.gather(*calls), asyncio.gather(*calls)),
-    "wait_for": lambda *calls: asyncio.wait_for(asyncio.gather(*calls), 60),
+    "wait_for": lambda *calls: asyncio.wait_for(asyncio.gather(*calls), patient(60)),
     "task group": grouped,
     "tasks": lambda *calls: asyncio.gather(*map(asyncio.create_task, calls)),
     "as_completed": each_in_turn,
@@ -340,7 +341,7 @@ def test_what_waits_for_calls_can_be_cancelled(back: mob.Proxy, name: str) -> No
                 await COMBINED[name](*calls)
         return calls
 
-    calls = asyncio.run(asyncio.wait_for(ask(), 30))
+    calls = asyncio.run(asyncio.wait_for(ask(), patient(30)))
     for call in calls:
         if name not in ("as_completed", "shield"):  # which leave what they wait for alone
             assert call.cancelled()
@@ -354,16 +355,16 @@ def test_one_of_several_that_are_gathered_is_cancelled(back: mob.Proxy) -> None:
         call.cancel()
         return await both
 
-    first, second = asyncio.run(asyncio.wait_for(ask(True), 30))
+    first, second = asyncio.run(asyncio.wait_for(ask(True), patient(30)))
     assert (type(first), second) == (asyncio.CancelledError, 2)
     with pytest.raises(asyncio.CancelledError):
-        asyncio.run(asyncio.wait_for(ask(False), 30))
+        asyncio.run(asyncio.wait_for(ask(False), patient(30)))
 
 
 def test_from_another_thread(back: mob.Proxy) -> None:
     async def ask() -> Any:
         loop = asyncio.get_running_loop()
-        return await asyncio.to_thread(lambda: asyncio.run_coroutine_threadsafe(back.add(1), loop).result(20))
+        return await asyncio.to_thread(lambda: asyncio.run_coroutine_threadsafe(back.add(1), loop).result(patient(20)))
 
     assert asyncio.run(ask()) == 2
 
@@ -388,7 +389,7 @@ def test_a_loop_that_does_not_run_is_told_of_result(back: mob.Proxy) -> None:
 
 
 def test_in_a_coroutine_of_a_role(client: mob.Client) -> None:
-    assert client.require("front").tasks().result(20) == [1, 2, 3]
+    assert client.require("front").tasks().result(patient(20)) == [1, 2, 3]
 
 
 def test_closing_a_call_cancels_it(back: mob.Proxy) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 import mob
+from tests.patience import patient
 from tests.running import Apps, RunningApp, apps_in
 
 BACK = """
@@ -87,7 +88,7 @@ def busy(back: Any, name: str = "block") -> Iterator[None]:
     finally:
         gate.send(b"x")
         gate.close()
-        call.result(30)
+        call.result(patient(30))
 
 
 @pytest.mark.parametrize("name", ["tiny", "rows", "alone"])
@@ -100,25 +101,25 @@ def test_behind_calls_that_were_cancelled(client: mob.Client, name: str) -> None
         last = back.who()
         for call in calls:
             call.cancel()
-    assert last.result(30) > 0
+    assert last.result(patient(30)) > 0
     gate.close()
     other.close()
 
 
 def test_behind_calls_that_were_given_up_in_the_line_of_their_export(client: mob.Client) -> None:
     back = client.require("back")
-    pid = back.who().result(30)
+    pid = back.who().result(patient(30))
     gate, other = socket.socketpair()
     with busy(back, "alone"):
         in_line = [back.options(pid=pid).alone(other) for _ in range(3)]
         expires = back.options(pid=pid, timeout=0.05).alone(other)
         last = back.alone(other)
-        assert isinstance(expires.exception(30), mob.CallTimeout)
+        assert isinstance(expires.exception(patient(30)), mob.CallTimeout)
         for call in in_line:
             call.cancel()
     assert gate.recv(1) == b"x"
     gate.send(b"x")
-    last.result(30)
+    last.result(patient(30))
     gate.close()
     other.close()
 
@@ -137,7 +138,7 @@ def test_behind_a_stream_that_had_the_only_place(client: mob.Client) -> None:
 
 def test_behind_calls_that_are_refused(client: mob.Client) -> None:
     calls = [client.require("guarded").tiny(number) for number in range(300)]
-    assert {type(call.exception(30)) for call in calls} == {mob.Forbidden}
+    assert {type(call.exception(patient(30))) for call in calls} == {mob.Forbidden}
 
 
 def test_behind_a_caller_who_has_gone(app: RunningApp, client: mob.Client) -> None:
@@ -147,9 +148,9 @@ def test_behind_a_caller_who_has_gone(app: RunningApp, client: mob.Client) -> No
         theirs = [other.require("back").tiny(number) for number in range(50)]
         last = back.who()
         threading.Thread(target=other.close).start()
-    assert last.result(30) > 0
+    assert last.result(patient(30)) > 0
     app.clients.remove(other)
-    assert all(call.exception(30) is None or call.exception() is not None for call in theirs)
+    assert all(call.exception(patient(30)) is None or call.exception() is not None for call in theirs)
 
 
 def test_a_client_that_closes_sends_what_waits(app: RunningApp, apps: Apps) -> None:
@@ -164,15 +165,15 @@ def test_a_client_that_closes_sends_what_waits(app: RunningApp, apps: Apps) -> N
 
 def test_a_worker_that_dies_leaves_them_to_its_successor(client: mob.Client) -> None:
     back = client.require("back")
-    pid = back.who().result(30)
+    pid = back.who().result(patient(30))
     gate, other = socket.socketpair()
     blocked = back.block(other)
     other.close()
     assert gate.recv(1) == b"x"
     calls = [back.who() for _ in range(5_000)]
     os.kill(pid, signal.SIGKILL)
-    assert isinstance(blocked.exception(30), mob.Lost)
-    ends = [call.exception(30) for call in calls]
+    assert isinstance(blocked.exception(patient(30)), mob.Lost)
+    ends = [call.exception(patient(30)) for call in calls]
     sent = sum(end is not None for end in ends)
     assert {type(end) for end in ends[:sent]} <= {mob.Lost}  # those that waited in the worker already
     assert sent < 2_000
@@ -188,9 +189,9 @@ def test_a_worker_that_waits_for_its_own_role_is_not_given_the_call(apps: Apps, 
     app = apps.start('.role("back", "./back.py", workers=2)', back=BACK)
     back = app.wait_ready().require("back")
     for number in range(1000):  # now it is known how short they are, so they gather at one worker
-        back.tiny(number).result(30)
+        back.tiny(number).result(patient(30))
     for _ in range(100):
-        assert getattr(back, name)().result(30) in (7, 9)
+        assert getattr(back, name)().result(patient(30)) in (7, 9)
 
 
 def test_it_waits_for_another_that_is_busy(apps: Apps) -> None:
@@ -198,7 +199,7 @@ def test_it_waits_for_another_that_is_busy(apps: Apps) -> None:
     client = app.wait_ready()
     back = client.require("back")
     for number in range(1000):
-        back.tiny(number).result(30)
+        back.tiny(number).result(patient(30))
     for _ in range(5):
         gate, other = socket.socketpair()
         blocked = back.block(other)
@@ -209,7 +210,7 @@ def test_it_waits_for_another_that_is_busy(apps: Apps) -> None:
         with pytest.raises(mob.CallTimeout):
             asking.result(0.05)
         gate.send(b"x")
-        assert asking.result(30) == 7
-        blocked.result(30)
-        assert [call.result(30) for call in others] == list(range(20))
+        assert asking.result(patient(30)) == 7
+        blocked.result(patient(30))
+        assert [call.result(patient(30)) for call in others] == list(range(20))
         gate.close()

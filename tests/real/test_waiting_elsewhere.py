@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 import mob
+from tests.patience import PATIENCE
 from tests.running import RunningApp, apps_in, free_port
 
-PATIENCE = 30.0
 BACK = """
     import asyncio
 

@@ -15,6 +15,7 @@ from click.testing import CliRunner
 import mob
 from mob.cli.main import main
 from mob.cli.watch import is_of_the_app
+from tests.patience import patient
 from tests.running import Apps, RunningApp, is_alive, wait_until
 
 MAIN = """
@@ -34,7 +35,7 @@ def start(apps: Apps, *options: str) -> RunningApp:
 def versions(client: mob.Client) -> set[int]:
     """What the two workers answer, in turn."""
     back = client.require("back")
-    return {back.version().result(10) for _ in range(4)}
+    return {back.version().result(patient(10)) for _ in range(4)}
 
 
 def watcher_of(app: RunningApp) -> int:
@@ -91,7 +92,7 @@ def test_the_watcher_ends_with_the_kingpin(apps: Apps, signum: int) -> None:
     watcher = watcher_of(app)
     app.processes()
     app.signal(signum)
-    app.process.wait(30)
+    app.process.wait(patient(30))
     wait_until(lambda: not is_alive(watcher), "the watcher has ended")
     app.wait_gone()
 
@@ -156,4 +157,4 @@ def test_without_watchfiles_it_is_told_what_to_install(tmp_path: Path, monkeypat
 
 def test_nobody_who_does_not_watch_imports_watchfiles() -> None:
     code = "import sys, mob.cli.main, mob.cli.run; sys.exit('watchfiles' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], timeout=60, check=False).returncode == 0
+    assert subprocess.run([sys.executable, "-c", code], timeout=patient(60), check=False).returncode == 0

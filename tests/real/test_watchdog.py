@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+from tests.patience import patient
 from tests.running import Apps, wait_until
 
 MAIN = """
@@ -62,6 +63,6 @@ def test_a_stranger_who_listens_and_accepts_nobody_holds_nothing_up(apps: Apps, 
         )
         app.wait_for(r"cannot listen on .*web\.sock'")
         client = wait_until(lambda: app.connect(), "a client gets in")
-        assert client.require("other").pid().result(20)
+        assert client.require("other").pid().result(patient(20))
         client.close()
         assert app.stop() == 0

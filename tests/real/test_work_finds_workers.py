@@ -13,6 +13,7 @@ from collections.abc import Iterator
 import pytest
 
 import mob
+from tests.patience import patient
 from tests.running import Apps, RunningApp, apps_in, wait_until
 
 WORK = """
@@ -86,13 +87,13 @@ def cpu() -> float:
 def test_a_list_of_calls_is_shared_out_to_all_workers(app: RunningApp) -> None:
     work = app.connect().require("work")
     for seconds, count in [(0.0002, 500), (0.002, 200), (0.02, 20)]:
-        served = Counter(call.result(30) for call in [work.nap(seconds) for _ in range(count)])
+        served = Counter(call.result(patient(30)) for call in [work.nap(seconds) for _ in range(count)])
         assert len(served) == 2
         assert min(served.values()) >= count * 0.3
 
 
 def test_calls_made_before_anybody_is_ready_spread_over_all(app: RunningApp) -> None:
-    for pids in app.connect().all("caller").call.pids_of_early().result(30).values():
+    for pids in app.connect().all("caller").call.pids_of_early().result(patient(30)).values():
         assert len(Counter(pids)) == 2
         assert min(Counter(pids).values()) >= 40
 
@@ -112,8 +113,8 @@ def test_a_caller_that_waits_uses_no_processor_time(app: RunningApp, count: int)
     open(door, "w").close()
     assert used < 0.1
     workers = {member.pid for member in app.ready(client, "work")}
-    assert {call.result(60) for call in calls} <= workers
-    pids, used = role.result(60)
+    assert {call.result(patient(60)) for call in calls} <= workers
+    pids, used = role.result(patient(60))
     assert set(pids) <= workers
     assert used < 0.15 + count * 0.0005
 
@@ -121,7 +122,7 @@ def test_a_caller_that_waits_uses_no_processor_time(app: RunningApp, count: int)
 def test_twenty_thousand_calls_lose_none(app: RunningApp) -> None:
     work = app.connect().require("work")
     calls = [work.note(number) for number in range(20_000)]
-    assert [call.result(60) for call in calls] == list(range(20_000))
+    assert [call.result(patient(60)) for call in calls] == list(range(20_000))
 
 
 def test_callers_get_their_turns(app: RunningApp) -> None:
@@ -129,21 +130,21 @@ def test_callers_get_their_turns(app: RunningApp) -> None:
     client, other = app.connect(), app.connect()
     many = [client.require("work").nap(0.005) for _ in range(400)]
     wait_until(lambda: client._peer.contacts.routes.overdue(time.monotonic()), "they wait")
-    other.require("work").nap(0.005).result(30)
+    other.require("work").nap(0.005).result(patient(30))
     assert sum(not call.done() for call in many) > 100
-    assert len([call.result(30) for call in many]) == 400
+    assert len([call.result(patient(30)) for call in many]) == 400
 
 
 def test_nothing_is_stuck_behind_a_slow_call(app: RunningApp) -> None:
     work = app.connect().require("work")
     for _ in range(20):
-        work.nap(0.001).result(30)
+        work.nap(0.001).result(patient(30))
     door = str(app.directory / "slow")
     slow = work.hold(door)
-    pids = {call.result(30) for call in [work.nap(0.001) for _ in range(300)]}
+    pids = {call.result(patient(30)) for call in [work.nap(0.001) for _ in range(300)]}
     assert not slow.done()
     open(door, "w").close()
-    assert pids == {member.pid for member in app.ready(app.connect(), "work")} - {slow.result(30)}
+    assert pids == {member.pid for member in app.ready(app.connect(), "work")} - {slow.result(patient(30))}
 
 
 def test_what_waits_goes_to_others_when_a_worker_dies(apps: Apps) -> None:
@@ -151,9 +152,9 @@ def test_what_waits_goes_to_others_when_a_worker_dies(apps: Apps) -> None:
     client = app.wait_ready()
     work = client.require("work")
     calls = [work.nap(0.01) for _ in range(100)]
-    calls[3].result(30)
+    calls[3].result(patient(30))
     os.kill(app.ready(client, "work")[0].pid, signal.SIGKILL)
-    errors = [call.exception(30) for call in calls]
+    errors = [call.exception(patient(30)) for call in calls]
     lost = [error for error in errors if error is not None]
     assert all(isinstance(error, mob.Lost) for error in lost)
     assert len(lost) <= 3  # the one that ran, and what waited behind it
@@ -166,7 +167,7 @@ def test_what_waits_goes_on_through_a_reload_and_a_larger_role(apps: Apps) -> No
     calls = [work.nap(0.01) for _ in range(300)]
     client.scale("work", 3)
     client.reload()
-    assert len({call.result(60) for call in calls}) >= 4
+    assert len({call.result(patient(60)) for call in calls}) >= 4
 
 
 def test_order_is_kept_where_there_is_one_worker(apps: Apps) -> None:
@@ -176,10 +177,10 @@ def test_order_is_kept_where_there_is_one_worker(apps: Apps) -> None:
     calls = [work.note(number) if number % 3 else work.length("x" * number) for number in range(50)]
     notes = work.notes()
     (app.directory / "door").touch()
-    blocker.result(30)
+    blocker.result(patient(30))
     for call in calls:
-        call.result(30)
-    assert notes.result(30) == [number for number in range(50) if number % 3]
+        call.result(patient(30))
+    assert notes.result(patient(30)) == [number for number in range(50) if number % 3]
 
 
 def call_until_it_is_too_much(work: mob.Proxy, calls: list[mob.Call[int]]) -> None:
@@ -197,9 +198,9 @@ def test_too_much_raises_in_the_line_that_calls(apps: Apps) -> None:
     assert caught.value.executed == "no"
     assert 80 < len(calls) < 120
     (app.directory / "door").touch()
-    blocker.result(30)
-    assert {call.result(30) for call in calls} == {10_000}  # none is lost
-    assert work.length("x").result(30) == 1
+    blocker.result(patient(30))
+    assert {call.result(patient(30)) for call in calls} == {10_000}  # none is lost
+    assert work.length("x").result(patient(30)) == 1
 
 
 def test_cancelled_and_expired_calls_leave_their_line(app: RunningApp) -> None:
@@ -216,7 +217,7 @@ def test_cancelled_and_expired_calls_leave_their_line(app: RunningApp) -> None:
     assert client._peer.contacts.routes.waiting == 0
     assert client._peer.contacts.routes.size() == 0
     open(door, "w").close()
-    assert len({call.result(30) for call in held}) == 2
+    assert len({call.result(patient(30)) for call in held}) == 2
 
 
 def test_a_client_that_closes_sends_what_waits(app: RunningApp) -> None:
@@ -231,6 +232,8 @@ def test_a_client_that_closes_sends_what_waits(app: RunningApp) -> None:
     del held
     notes = app.connect().all("work").call.notes
     wait_until(
-        lambda: sum(str(note).startswith("closing") for seen in notes().result(30).values() for note in seen) == 5,
+        lambda: (
+            sum(str(note).startswith("closing") for seen in notes().result(patient(30)).values() for note in seen) == 5
+        ),
         "they have run",
     )

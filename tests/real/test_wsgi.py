@@ -16,6 +16,7 @@ from typing import Any
 import psutil
 import pytest
 
+from tests.patience import patient
 from tests.running import Apps, RunningApp, apps_in, wait_until
 
 MIB = 1024 * 1024
@@ -144,7 +145,7 @@ class Shop:
         return psutil.Process(self.app.ready(self.client, role)[0].pid)
 
     def ask(self, path: str, role: str = "shop", **more: Any) -> tuple[int, str]:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port(role), timeout=60)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port(role), timeout=patient(60))
         connection.request("POST" if "body" in more else "GET", path, **more)
         response = connection.getresponse()
         body = response.read().decode()
@@ -153,7 +154,7 @@ class Shop:
 
     def visit(self, path: str, role: str = "shop") -> socket.socket:
         """A visitor who asks and does not read."""
-        visitor = socket.create_connection(("127.0.0.1", self.port(role)), timeout=60)
+        visitor = socket.create_connection(("127.0.0.1", self.port(role)), timeout=patient(60))
         visitor.sendall(f"GET {path} HTTP/1.1\r\nHost: shop\r\n\r\n".encode())
         return visitor
 
@@ -290,7 +291,7 @@ def test_requests_of_a_pipeline_are_answered_in_order(shop: Shop) -> None:
     asked = ["/blocks?3", "/pid", "/errors", "/none", "/pid", "/blocks?1", "/errors"] * 20
     expected = {"/blocks?3": 3 * 65536, "/blocks?1": 65536, "/errors": 4, "/none": 0}
     expected["/pid"] = len(str(shop.process().pid))
-    with socket.create_connection(("127.0.0.1", shop.port()), timeout=60) as visitor:
+    with socket.create_connection(("127.0.0.1", shop.port()), timeout=patient(60)) as visitor:
         visitor.sendall("".join(f"GET {path} HTTP/1.1\r\nHost: shop\r\n\r\n" for path in asked).encode())
         file = visitor.makefile("rb")
         for path in asked:
@@ -316,7 +317,7 @@ def body_of(file: Any) -> bytes:
 
 @pytest.mark.parametrize("path", ["/pid", "/none", "/blocks?2"])
 def test_a_connection_ends_after_its_last_answer(shop: Shop, path: str) -> None:
-    with socket.create_connection(("127.0.0.1", shop.port()), timeout=60) as visitor:
+    with socket.create_connection(("127.0.0.1", shop.port()), timeout=patient(60)) as visitor:
         visitor.sendall(f"GET {path} HTTP/1.1\r\nHost: shop\r\nConnection: close\r\n\r\n".encode())
         answer = b"".join(iter(lambda: visitor.recv(65536), b""))
     assert b"\r\nConnection: close\r\n" in answer
@@ -367,7 +368,7 @@ def test_threads_1_is_one_at_a_time_and_what_waits_is_counted_bounded_and_droppe
         wait_until(lambda: shop.in_hand("single") == (2, 2, 1), "one waits")
         second = pool.submit(shop.ask, "/pid", "single")
         wait_until(lambda: shop.in_hand("single") == (3, 3, 2), "two wait")
-        connection = http.client.HTTPConnection("127.0.0.1", shop.port("single"), timeout=60)
+        connection = http.client.HTTPConnection("127.0.0.1", shop.port("single"), timeout=patient(60))
         connection.request("GET", "/pid")
         refusal = connection.getresponse()
         assert (refusal.status, refusal.getheader("retry-after"), refusal.read()) == (503, "1", b"Service Unavailable")
@@ -377,8 +378,8 @@ def test_threads_1_is_one_at_a_time_and_what_waits_is_counted_bounded_and_droppe
         wait_until(lambda: shop.in_hand("single") == (2, 2, 1), "the one who has left is forgotten")
         assert not second.done()
         door.open()
-        assert first.result(60) == (200, "through")
-        assert second.result(60) == (200, str(shop.process("single").pid))
+        assert first.result(patient(60)) == (200, "through")
+        assert second.result(patient(60)) == (200, str(shop.process("single").pid))
     assert "waits at never" not in shop.app.output
     wait_until(lambda: shop.in_hand("single") == (0, 0, 0), "none is left")
 
@@ -409,14 +410,14 @@ def test_a_request_is_finished_at_a_stop(apps: Apps, tmp_path: Path) -> None:
         shop.client.stop()
         shop.app.wait_for("stopping")
         door.open()
-        assert asked.result(60) == (200, "through")
+        assert asked.result(patient(60)) == (200, "through")
     assert shop.app.wait() == 0
     assert "grace" not in shop.app.output
 
 
 def test_an_answer_in_progress_says_at_a_reload_that_it_is_the_last_one(apps: Apps, tmp_path: Path) -> None:
     shop, door = Shop(apps.start(ONE, options="grace=20", shop=SHOP, back=BACK)), Door(tmp_path / "door")
-    connection = http.client.HTTPConnection("127.0.0.1", shop.port(), timeout=60)
+    connection = http.client.HTTPConnection("127.0.0.1", shop.port(), timeout=patient(60))
     connection.request("GET", f"/wait?{door.path}")
     shop.app.wait_for("waits at door")
     with ThreadPoolExecutor(1) as pool:
@@ -426,7 +427,7 @@ def test_an_answer_in_progress_says_at_a_reload_that_it_is_the_last_one(apps: Ap
         response = connection.getresponse()
         assert (response.status, response.headers.get_all("connection")) == (200, ["close"])
         connection.close()
-        reloaded.result(60)
+        reloaded.result(patient(60))
 
 
 def test_a_stream_without_an_end_does_not_hold_up_a_stop(apps: Apps) -> None:

@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from tests.patience import patient
 from tests.running import apps_in
 
 APPLICATION = """
@@ -169,7 +170,7 @@ class Servers:
 
 def answered(port: int, sent: bytes) -> tuple[str, dict[str, list[str]], bytes]:
     """The status line, the headers that are not the server's, and the body of one answer."""
-    with socket.create_connection(("127.0.0.1", port), timeout=60) as sock:
+    with socket.create_connection(("127.0.0.1", port), timeout=patient(60)) as sock:
         sock.sendall(sent)
         file = sock.makefile("rb")
         status = file.readline().decode("latin-1").strip()
@@ -222,7 +223,7 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
         for process, _ in processes:
             process.terminate()
         for process, _ in processes:
-            process.communicate(timeout=60)
+            process.communicate(timeout=patient(60))
 
 
 @pytest.mark.parametrize("case", ANSWERS)

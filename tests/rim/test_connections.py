@@ -17,6 +17,7 @@ import uvloop
 from mob.core.draining import Use
 from mob.rim.connections import FRESH, IDLE, Place, forget_in_loops, inode_of, use_by_times, uses
 from mob.rim.listeners import Sharing, Wish
+from tests.patience import patient
 from tests.running import wait_until
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the kernel is not asked")
@@ -223,7 +224,7 @@ def test_a_loop_serves_whom_it_has_and_sees_nobody_new(port: Port, make_loop: Ca
 
     loop = make_loop()
     try:
-        loop.run_until_complete(asyncio.wait_for(serve(), 30))
+        loop.run_until_complete(asyncio.wait_for(serve(), patient(30)))
     finally:
         loop.close()
 

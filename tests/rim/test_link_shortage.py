@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+from tests.patience import patient
+
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the limit of Linux")
 SCRIPT = """
 import array, errno, os, resource, socket, threading
@@ -56,5 +58,7 @@ print(heard)
 
 
 def test_what_cannot_be_sent_now_is_sent_when_there_is_room() -> None:
-    done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT], capture_output=True, text=True, timeout=patient(60), check=False
+    )
     assert (done.stdout, done.stderr) == ("[Meet(uid=1), Meet(uid=2)]\n", "")

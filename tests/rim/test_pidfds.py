@@ -12,6 +12,7 @@ import pytest
 
 from mob.rim import pidfds
 from mob.rim.pidfds import Held
+from tests.patience import patient
 from tests.running import is_alive, wait_until
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="pidfds are Linux's")
@@ -101,7 +102,7 @@ def test_children_are_met_once_more_before_their_numbers_are_free() -> None:
         assert processes.reap(met.append) == []
         assert not processes.has_children()
     """
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=patient(60))
 
 
 @pytest.mark.parametrize("spare", [0, 1])
@@ -122,5 +123,5 @@ def test_without_descriptors_a_child_is_signalled_all_the_same(
                 os.close(held.pop())
         pidfds.signal_child({leader.pid}, ({os.getpid()},), signal.SIGKILL)
     """
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=patient(60))
     assert leader.wait() == -signal.SIGKILL

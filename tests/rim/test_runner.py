@@ -9,8 +9,8 @@ from contextvars import ContextVar
 import pytest
 
 from mob.rim.runner import Runner
+from tests.patience import PATIENCE
 
-PATIENCE = 20.0
 NUMBER: ContextVar[int] = ContextVar("NUMBER", default=0)
 
 

@@ -10,8 +10,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from mob.rim.reactor import Reactor
-
-PATIENCE = 20.0
+from tests.patience import PATIENCE
 
 
 @pytest.fixture(params=[False, True], ids=["", "debug"])

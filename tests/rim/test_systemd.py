@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from mob.rim.systemd import ServiceManager
+from tests.patience import patient
 
 
 @pytest.fixture(params=["file", "abstract"])
@@ -14,7 +15,7 @@ def manager(request, tmp_path, monkeypatch):
     path = str(tmp_path / "notify") if request.param == "file" else f"@mob-test-{os.getpid()}"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
         sock.bind(path.replace("@", "\0"))
-        sock.settimeout(5)
+        sock.settimeout(patient(5))
         monkeypatch.setenv("NOTIFY_SOCKET", path)
         yield sock
 

@@ -19,6 +19,7 @@ import uvloop
 
 from mob.rim import waits
 from mob.rim.waits import Wait
+from tests.patience import patient
 from tests.running import wait_until
 
 pytestmark = pytest.mark.skipif(waits.wait_of(threading.get_native_id()) is Wait.UNKNOWN, reason="not told here")
@@ -39,7 +40,7 @@ def find(server: socket.socket, block: Callable[[], object], wanted: Wait) -> No
     wait_until(lambda: waits.wait_of(native) is wanted, f"it is seen as {wanted}")
     with socket.create_connection(server.getsockname()):
         if wanted is Wait.CONNECTION:
-            thread.join(30)
+            thread.join(patient(30))
             assert not thread.is_alive()
 
 
@@ -152,7 +153,7 @@ with subprocess.Popen([sys.executable, "-c", {LISTENS!r}, sys.argv[1]], **pipes)
 def test_a_child_that_listens(family: str) -> None:
     """In a process of its own: this one may have other children."""
     command = [sys.executable, "-c", HAS_A_CHILD, family]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=patient(60), check=False)
     assert (done.stdout.split(), done.stderr) == (["False", "True"], "")
 
 

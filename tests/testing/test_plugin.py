@@ -13,6 +13,7 @@ import psutil
 import pytest
 
 from mob import testing
+from tests.patience import patient
 
 pytest_plugins = ["pytester"]
 Run = Callable[..., pytest.RunResult]
@@ -60,7 +61,7 @@ def run(pytester: pytest.Pytester) -> Run:
     def run(test: str, *options: str, **files: str) -> pytest.RunResult:
         for name, text in {"back": BACK, "main": MAIN, "test_shop": test, **files}.items():
             (pytester.path / f"{name}.py").write_text(textwrap.dedent(text))
-        return pytester.runpytest_subprocess("-p", "no:cacheprovider", *options, timeout=60)
+        return pytester.runpytest_subprocess("-p", "no:cacheprovider", *options, timeout=patient(60))
 
     return run
 
@@ -215,7 +216,7 @@ def test_an_app_ends_with_the_process_that_tests_it(tmp_path: Path) -> None:
         assert tester.stdout is not None
         kingpin = psutil.Process(int(tester.stdout.readline()))
         tester.kill()
-    kingpin.wait(30)
+    kingpin.wait(patient(30))
 
 
 def test_a_module_that_blocks_is_not_for_one_process(run: Run) -> None:
@@ -320,6 +321,6 @@ def test_this_process_is_as_it_was(tmp_path: Path) -> None:
     (tmp_path / "helper.py").write_text("def add(a): return a")
     path, out, environ, modules = sys.path[:], sys.stdout, dict(os.environ), set(sys.modules)
     with testing.start(back="./back.py", directory=tmp_path, one_process=True) as app:
-        assert app.require("back").add(1).result(10) == 1
+        assert app.require("back").add(1).result(patient(10)) == 1
     assert (sys.path, sys.stdout, dict(os.environ)) == (path, out, environ)
     assert not {"back", "helper"} & (set(sys.modules) - modules)

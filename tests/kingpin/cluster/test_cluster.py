@@ -24,6 +24,7 @@ from mob.plan import GATEWAY, Cluster as ClusterPlan, Plan, RolePlan
 from mob.rim.link import Link
 from mob.rim.reactor import Reactor
 from mob.wire import messages as m
+from tests.patience import patient
 
 HERE, THERE = 7, 9
 BACK, DOOR = (HERE << m.NODE_SHIFT) + 1, (HERE << m.NODE_SHIFT) + 2
@@ -98,7 +99,7 @@ class Room:
 
     def run_until_nothing_is_lacking(self) -> None:
         """The loop runs until what the shortage has put off was tried again."""
-        deadline = self.reactor.loop.time() + 60
+        deadline = self.reactor.loop.time() + patient(60)
         while self.shortage.text() and self.reactor.loop.time() < deadline:
             self.reactor.loop.run_until_complete(asyncio.sleep(0.01))
         assert self.shortage.text() == ""

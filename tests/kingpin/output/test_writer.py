@@ -12,6 +12,7 @@ from mob.kingpin.output.writer import WAITING_LIMIT, Writer, sink_of
 from mob.plan import Logs
 from tests.kingpin.disks import disk_of
 from tests.kingpin.paper import LINES, Paper, printed
+from tests.patience import patient
 from tests.running import wait_until
 
 BLOCK = LINES * 1024  # 64 KiB
@@ -57,7 +58,7 @@ def test_who_floods_loses_lines_and_nobody_else_does(paper: Paper, writer: Write
         writer.put(printed("quiet"))
     writer.put(printed("flood"))  # one line more, but the gap goes on
     paper.goes.set()
-    writer.wait_empty(10)
+    writer.wait_empty(patient(10))
     assert paper.count("quiet") == 1000
     assert paper.count("flood") + writer.dropped == total + 1
     assert paper.words() == [f"{writer.dropped:,} lines of flood.0 were dropped: this paper takes them too slowly."]
@@ -69,7 +70,7 @@ def test_the_count_is_said_in_the_place_of_the_lines(paper: Paper, writer: Write
     paper.goes.set()
     wait_until(lambda: writer.dropped and len(paper.written) > 200, "more than half is written")
     writer.put(printed("flood", b"after\n"))
-    writer.wait_empty(10)
+    writer.wait_empty(patient(10))
     assert [chunk.origin.role for chunk in paper.written].index(KINGPIN) == len(paper.written) - 2
     assert paper.written[-1].data == b"after\n"
 
@@ -80,7 +81,7 @@ def test_each_stream_is_told_of_its_own(paper: Paper, writer: Writer) -> None:
     for _ in range(10):
         writer.put(printed("flood", BLOCK, is_error=True))
     paper.goes.set()
-    writer.wait_empty(10)
+    writer.wait_empty(patient(10))
     told = {chunk.origin.is_error: chunk.data.decode() for chunk in paper.written if chunk.origin.role == KINGPIN}
     assert set(told) == {False, True}
     assert told[True].startswith("9,216 lines of flood.0 were")  # but for its share, 64 KiB
@@ -90,11 +91,11 @@ def test_what_could_not_be_written_is_told_when_it_can_again(paper: Paper, write
     paper.is_full = True
     writer.put(printed("a", LINES * 3))
     writer.put(printed("b"))
-    writer.wait_empty(10)
+    writer.wait_empty(patient(10))
     assert writer.dropped == 4
     paper.is_full = False
     writer.put(printed("a"))
-    writer.wait_empty(10)
+    writer.wait_empty(patient(10))
     assert paper.words() == [
         "3 lines of a.0 were lost: the file could not be written.",
         "1 line of b.0 was lost: the file could not be written.",
@@ -109,7 +110,7 @@ def test_a_full_disk_is_told_on_the_terminal_once_and_again_when_it_is_not(
     with disk_of(250):
         for n in range(9):
             writer.put(printed("a", b"line %d\n" % n))
-        writer.wait_empty(10)
+        writer.wait_empty(patient(10))
     writer.put(printed("a", b"after\n"))
     writer.close()
     said = capsys.readouterr().err.splitlines()
@@ -135,7 +136,7 @@ def test_losses_go_over_to_the_next_program(paper: Paper, writer: Writer) -> Non
     next_paper = Paper()
     after = Writer(next_paper)
     after.take_over(dropped, lost)
-    after.wait_empty(10)
+    after.wait_empty(patient(10))
     wait_until(next_paper.words, "it is told")
     assert next_paper.words() == ["2 lines of a.0 were dropped: this paper takes them too slowly."]
     assert after.dropped == 2

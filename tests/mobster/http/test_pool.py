@@ -8,8 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from mob.mobster.http.pool import Pool
-
-PATIENCE = 30
+from tests.patience import PATIENCE
 
 
 class Work:

@@ -17,6 +17,7 @@ import pytest
 from django.core.files import File
 
 from mob.mobster.http.sending import FileWrapper, part_to_send, send_file
+from tests.patience import patient
 
 
 class Upper(io.BufferedReader):
@@ -138,7 +139,7 @@ def test_a_thread_that_sends_wakes_when_the_connection_is_shut(path: Path) -> No
     thread.start()
     assert theirs.recv(1)  # it has begun
     ours.shutdown(socket.SHUT_RDWR)
-    thread.join(30)
+    thread.join(patient(30))
     assert ended == [BrokenPipeError]
     ours.close()
     theirs.close()

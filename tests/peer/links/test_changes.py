@@ -6,8 +6,7 @@ import asyncio
 import threading
 
 from mob.peer.links.changes import Changes
-
-PATIENCE = 30.0
+from tests.patience import PATIENCE
 
 
 def test_what_changed_before_the_wait_ends_it_at_once():

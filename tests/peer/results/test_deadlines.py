@@ -13,6 +13,7 @@ import uvloop
 from mob.core.states import Call as State
 from mob.peer.results.deadlines import SWEEP, Deadlines
 from mob.rim.reactor import Reactor
+from tests.patience import patient
 
 
 class Open:
@@ -40,7 +41,7 @@ class Expired:
             raise error
 
     def wait_for(self, count: int) -> None:
-        assert self.reactor.drive(lambda: len(self.calls) >= count, monotonic() + 30)
+        assert self.reactor.drive(lambda: len(self.calls) >= count, monotonic() + patient(30))
 
 
 @pytest.fixture

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from mob.peer.serving.swallowing import Cancelling
+from tests.patience import patient
 
 Release = asyncio.Event
-PATIENCE = 60.0
+PATIENCE = patient(60.0)
 
 
 async def deaf(release: Release) -> None:
@@ -24,7 +25,7 @@ async def deaf(release: Release) -> None:
 async def deaf_to_all(release: Release) -> None:
     while not release.is_set():
         try:
-            await asyncio.wait_for(release.wait(), 1000)
+            await asyncio.wait_for(release.wait(), patient(1000))
         except BaseException:  # noqa: BLE001  as some code is
             continue
 

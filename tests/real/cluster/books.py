@@ -12,6 +12,7 @@ from typing import Any
 import mob
 from mob.cli.chaos.ledger import DIRECTORY, Judgement, Kind, Outcome, judge
 from mob.cli.chaos.runner import ECHO, LOAD
+from tests.patience import patient
 from tests.running import wait_until
 
 ROLES = f'.role("{ECHO}", "mob.cli.chaos.echo", workers=2).role("{LOAD}", "mob.cli.chaos.load")'
@@ -54,7 +55,7 @@ class Books:
 
 def _is_quiet(client: Any) -> bool:
     try:
-        return sum(client.all(LOAD).call.open_calls().result(5).values()) == 0
+        return sum(client.all(LOAD).call.open_calls().result(patient(5)).values()) == 0
     except mob.CallError:
         return False
 

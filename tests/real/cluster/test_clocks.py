@@ -7,6 +7,7 @@ import re
 import pytest
 
 import mob
+from tests.patience import patient
 from tests.real.cluster.hosts import HostNats, HostNode, Network
 from tests.running import wait_until
 
@@ -60,19 +61,19 @@ def start(network: Network, clock: float, wall: float) -> tuple[HostNode, HostNo
 def test_deadlines_hold_between_clocks_that_disagree_by_days(network: Network, days: int) -> None:
     a, _ = start(network, days * DAY, -days * DAY)
     left = a.client.require("left")
-    here, there, date_here, date_there = left.clocks().result(5)
+    here, there, date_here, date_there = left.clocks().result(patient(5))
     assert there - here == pytest.approx(days * DAY, abs=5)
     assert date_there - date_here == pytest.approx(-days * DAY, abs=5)
-    answer, _ = left.ask(0.1, 5.0).result(10)
+    answer, _ = left.ask(0.1, 5.0).result(patient(10))
     assert answer == 0.1
-    answer, seconds = left.ask(5.0, 0.5).result(10)
+    answer, seconds = left.ask(60.0, 0.5).result(patient(10))
     assert answer == "CallTimeout"
-    assert 0.4 < seconds < 2
+    assert 0.4 < seconds < patient(8)
     right = a.client.require("right")
-    assert right.takes(0.1).result(5) == 0.1
+    assert right.takes(0.1).result(patient(5)) == 0.1
     with pytest.raises(mob.CallTimeout):
         right.options(timeout=0.3).takes(5).result(5)
-    assert a.client.all("right").call.takes(0.1).result(5)
+    assert a.client.all("right").call.takes(0.1).result(patient(5))
 
 
 def calls_of(client: mob.Client) -> int:
@@ -83,7 +84,7 @@ def test_stamps_and_figures_are_those_of_the_machine_that_shows_them(network: Ne
     a, _ = start(network, 10 * DAY, 10 * DAY)
     right = a.client.require("right")
     for _ in range(20):
-        right.takes(0.01).result(5)
+        right.takes(0.01).result(patient(5))
     with a.client.at("b") as client:
         wait_until(lambda: calls_of(client) == 20, "the beats with the calls have come")
         told = client.metrics()
@@ -91,8 +92,8 @@ def test_stamps_and_figures_are_those_of_the_machine_that_shows_them(network: Ne
     assert 0 < told.uptime < 60
     assert all(0 <= mobster.uptime < 60 for mobster in told.mobsters)
     (takes,) = (each for each in told.exports if each.export == "takes")
-    assert 0.2 <= takes.ran_seconds < 5
-    assert 0 <= takes.waited_seconds < 5
+    assert 0.2 <= takes.ran_seconds < patient(5)
+    assert 0 <= takes.waited_seconds < patient(5)
     assert history.now > 10 * DAY, "times of the history are told by the clock there, and so is now"
     assert all(0 <= history.now - event.at < 60 for event in history.events)
     assert not re.search(r"Traceback|late", a.output)

@@ -10,6 +10,7 @@ import pytest
 
 import mob
 from tests.docs.blocks import block
+from tests.patience import patient
 from tests.real.cluster.machines import Nats, Node, Nodes
 from tests.running import Apps, wait_until
 
@@ -52,10 +53,10 @@ def lines(node: Node, name: str) -> list[str]:
 
 def send(node: Node, n: int, **more: Any) -> None:
     """Stores a message, from outside."""
-    assert node.client.any("back").send({"n": n, **more}, durable=True).result(10) is None
+    assert node.client.any("back").send({"n": n, **more}, durable=True).result(patient(10)) is None
 
 
-def wait_done(node: Node, *numbers: int, patience: float = 30) -> None:
+def wait_done(node: Node, *numbers: int, patience: float = patient(30)) -> None:
     wait_until(
         lambda: {int(line.split()[0]) for line in lines(node, "done")} >= set(numbers),
         f"{numbers} are handled; {lines(node, 'seen')}\n{node.output}",
@@ -65,7 +66,7 @@ def wait_done(node: Node, *numbers: int, patience: float = 30) -> None:
 
 def test_a_message_is_handled_wherever_a_worker_is(own_nats: Nats, nodes: Nodes) -> None:
     a, b = nodes.start(own_nats, ROLES, placed={"a": {"front": 1}, "b": {"back": 2}}, back=BACK, front=FRONT)
-    a.client.require("front").say(1).result(10)
+    a.client.require("front").say(1).result(patient(10))
     send(a, 2)
     send(a, 3, data=b"x" * 200_000)  # a large buffer
     wait_done(a, 1, 2, 3)
@@ -78,7 +79,7 @@ def test_the_example_of_the_manual(own_nats: Nats, nodes: Nodes) -> None:
     text = block("docs/cluster.md", "tests/real/cluster/test_durable.py::test_the_example_of_the_manual")
     noted = text.replace("async def handle(obj):\n", "async def handle(obj):\n    print('handles', obj, flush=True)\n")
     (a,) = nodes.start(own_nats, '.role("back", "./back.py")', ("a",), back=f"import mob\n\n{noted}")
-    a.client.require("back").order(4711).result(10)
+    a.client.require("back").order(4711).result(patient(10))
     a.wait_for(r"handles \{'order': 4711\}")
 
 
@@ -98,7 +99,7 @@ def test_a_plain_handler_may_run_a_loop_of_its_own(own_nats: Nats, nodes: Nodes)
 def test_it_waits_until_there_is_a_worker(own_nats: Nats, nodes: Nodes) -> None:
     (a,) = nodes.start(own_nats, ROLES, ("a",), placed={"a": {"front": 1}}, back=BACK, front=FRONT)
     for n in range(3):
-        a.client.require("front").say(n).result(10)
+        a.client.require("front").say(n).result(patient(10))
     assert a.stop() == 0
     own_nats.restart()
     b = nodes.launch("b", {"back": 1})
@@ -184,7 +185,7 @@ def test_what_cannot_be_durable_is_refused_at_once(nats: Nats, nodes: Nodes) -> 
         with pytest.raises(ValueError, match="a durable message goes to any one of a role"):
             other.send(1, durable=True)
     with pytest.raises(mob.ArgumentError, match=r"it has 2,000,0\d\d bytes, and the NATS server takes 1,048,576"):
-        target.send({"n": 1, "data": b"x" * 2_000_000}, durable=True).result(10)
+        target.send({"n": 1, "data": b"x" * 2_000_000}, durable=True).result(patient(10))
 
 
 def test_without_a_cluster(apps: Apps) -> None:
@@ -198,7 +199,7 @@ def test_callers_holds_for_durable_messages(own_nats: Nats, nodes: Nodes) -> Non
     (a,) = nodes.start(own_nats, roles, ("a",), back=BACK, front=FRONT)
     send(a, 1)
     a.wait_for(r"was put aside at once: client \(pid \d+.*\) may not send to 'back': callers=\['front'\]")
-    a.client.require("front").say(2).result(10)
+    a.client.require("front").say(2).result(patient(10))
     wait_done(a, 2)
     assert lines(a, "seen") == ["2 1 front a a"]
 
@@ -207,6 +208,6 @@ def test_a_server_without_jetstream(tmp_path: Any, nodes: Nodes) -> None:
     with Nats(tmp_path / "plain", has_jetstream=False) as plain:
         (a,) = nodes.start(plain, ROLES, ("a",), back=BACK, front=FRONT)
         with pytest.raises(mob.Unavailable, match=r"the NATS server has no JetStream.*`mob nats`"):
-            a.client.any("back").send({"n": 1}, durable=True).result(10)
-        assert a.client.require("front").forget(1).result(10) is None
+            a.client.any("back").send({"n": 1}, durable=True).result(patient(10))
+        assert a.client.require("front").forget(1).result(patient(10)) is None
         a.wait_for("a durable message to 'back' failed and nobody asked for its result: .* has no JetStream")

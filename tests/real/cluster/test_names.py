@@ -10,6 +10,7 @@ from hypothesis import given, strategies as st
 
 from mob.cluster.names import Names, token
 from mob.plan import NAME
+from tests.patience import patient
 from tests.real.cluster.machines import Nats, nodes_in
 from tests.running import wait_until
 
@@ -77,8 +78,8 @@ def test_apps_with_names_that_look_alike_are_strangers(tmp_path: Path, nats: Nat
         for apps, nodes in zip((first, second), started, strict=True):
             for node in nodes:
                 assert node.nodes == {"m1", "m2"}
-                assert set(node.client.all("back.up").call.who().result(30).values()) == {apps.app}
-            nodes[0].client.any("back.up").send("durable", durable=True).result(30)
+                assert set(node.client.all("back.up").call.who().result(patient(30)).values()) == {apps.app}
+            nodes[0].client.any("back.up").send("durable", durable=True).result(patient(30))
             told = f"noted {apps.app} durable"
             wait_until(lambda nodes=nodes, told=told: any(told in n.output for n in nodes), "it is handled")
         for nodes, own in zip(started, (first.app, second.app), strict=True):

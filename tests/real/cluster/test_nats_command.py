@@ -15,6 +15,7 @@ from click.testing import CliRunner
 
 from mob.cli import nats as command
 from mob.cli.main import main
+from tests.patience import patient
 from tests.real.cluster.machines import Node, Nodes
 from tests.running import RunningApp, free_port, wait_until
 
@@ -117,7 +118,7 @@ def test_an_app_joins_it(runs: Runs, nodes: Nodes) -> None:
         started.append(joined)
     nodes.wait_together(*started)
     a, b = started
-    assert a.client.require("back").where().result(10) == "b"
+    assert a.client.require("back").where().result(patient(10)) == "b"
     assert (len(a.pids("back")), len(b.pids("back")), len(b.pids("front"))) == (0, 2, 0)
 
 

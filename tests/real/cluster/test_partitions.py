@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 import mob
+from mob.core.membership import SILENCE
+from tests.patience import patient
 from tests.real.cluster.hosts import Host, HostNats, HostNode, Network
 from tests.running import wait_until
 
@@ -34,9 +36,10 @@ BACK = """
 ROLES = '.role("left", "./back.py").role("right", "./back.py").role("both", "./back.py")'
 PLACED = {"a": {"left": 1, "both": 1}, "b": {"right": 1, "both": 1}}
 ALL = {"left": 1, "right": 1, "both": 2}
-IN_TIME = 3.5
-"""Seconds until a call to a machine that has vanished has failed: three of silence, on a busy machine."""
-AT_ONCE = 0.5
+AT_ONCE = patient(5.0)
+"""Seconds until a call has failed that waits for nothing: far fewer than those that a call waits for a worker."""
+IN_TIME = SILENCE + AT_ONCE
+"""Seconds until a call to a machine that has vanished has failed."""
 
 
 def start(network: Network, *servers: HostNats) -> list[HostNode]:
@@ -52,7 +55,7 @@ def failures(calls: Iterable[Any], since: float) -> list[tuple[str, str, float]]
     found: list[tuple[str, str, float]] = []
     for call in calls:
         with pytest.raises(mob.CallError) as failed:
-            call.result(20)
+            call.result(patient(20))
         found.append((type(failed.value).__name__, failed.value.executed, time.monotonic() - since))
     return found
 
@@ -70,9 +73,9 @@ def test_a_partition_and_its_end(network: Network, way: str) -> None:
     a, b = start(network, HostNats(hub).start())
     pids = a.pids("left") + b.pids("right")
     from_a, from_b = a.client.require("right"), b.client.require("left")
-    assert (from_a.slow(0).result(5), from_b.slow(0).result(5)) == ("b", "a")
+    assert (from_a.slow(0).result(patient(5)), from_b.slow(0).result(patient(5))) == ("b", "a")
     under_way = [from_a.slow(60), from_b.slow(60)]
-    wait_until(lambda: from_a.foo(1).result(5) == from_b.foo(1).result(5) == 2, "calls go both ways")
+    wait_until(lambda: from_a.foo(1).result(patient(5)) == from_b.foo(1).result(patient(5)) == 2, "calls go both ways")
     since = time.monotonic()
     cut(host_b)
     for error, executed, seconds in failures(under_way, since):
@@ -80,7 +83,7 @@ def test_a_partition_and_its_end(network: Network, way: str) -> None:
         assert seconds < IN_TIME
     wait_until(lambda: b.is_cut and b.nodes == {"b"} and a.nodes == {"a"}, "each is alone")
     for node in (a, b):
-        assert node.client.require("both").slow(0).result(5) == node.node
+        assert node.client.require("both").slow(0).result(patient(5)) == node.node
     since = time.monotonic()
     ((error, executed, seconds),) = failures([from_b.foo(1)], since)
     assert (error, executed) == ("Unavailable", "no")
@@ -89,7 +92,7 @@ def test_a_partition_and_its_end(network: Network, way: str) -> None:
     assert (error, executed) == ("Unavailable", "no")
     heal(host_b)
     network.wait_together(a, b, roles=ALL)
-    assert (from_a.slow(0).result(5), from_b.slow(0).result(5)) == ("b", "a")
+    assert (from_a.slow(0).result(patient(5)), from_b.slow(0).result(patient(5))) == ("b", "a")
     assert a.pids("left") + b.pids("right") == pids
 
 
@@ -117,7 +120,9 @@ def test_the_side_with_nats_on_it_can_be_the_one_that_is_cut_off(network: Networ
     host_a, _ = network.add("a", "b")
     a, b = start(network, HostNats(host_a).start())
     under_way = [a.client.require("right").slow(60), b.client.require("left").slow(60)]
-    assert a.client.require("right").foo(1).result(5) == b.client.require("left").foo(1).result(5) == 2
+    assert (
+        a.client.require("right").foo(1).result(patient(5)) == b.client.require("left").foo(1).result(patient(5)) == 2
+    )
     since = time.monotonic()
     host_a.cut()
     for error, executed, seconds in failures(under_way, since):
@@ -125,16 +130,16 @@ def test_the_side_with_nats_on_it_can_be_the_one_that_is_cut_off(network: Networ
         assert seconds < IN_TIME
     host_a.heal()
     network.wait_together(a, b, roles=ALL)
-    assert b.client.require("left").slow(0).result(5) == "a"
+    assert b.client.require("left").slow(0).result(patient(5)) == "a"
 
 
 def test_a_short_cut_costs_a_pause_and_no_call(network: Network) -> None:
     hub, _, host_b = network.add("hub", "a", "b")
     a, b = start(network, HostNats(hub).start())
     calls = [a.client.require("right").slow(2) for _ in range(20)]
-    assert a.client.require("right").foo(1).result(5) == 2
+    assert a.client.require("right").foo(1).result(patient(5)) == 2
     host_b.cut()
     time.sleep(1)  # how long it lasts is what is tested
     host_b.heal()
-    assert [call.result(10) for call in calls] == ["b"] * 20
+    assert [call.result(patient(10)) for call in calls] == ["b"] * 20
     assert "was silent" not in a.output + b.output

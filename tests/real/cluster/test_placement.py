@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 import mob
+from tests.patience import patient
 from tests.real.cluster.machines import MACHINE, Nats, Nodes, wait_gone
 from tests.real.loads import Load
 from tests.running import wait_until
@@ -40,16 +41,14 @@ def test_calls_stay_on_this_machine_as_long_as_its_workers_keep_up(nats: Nats, n
     a, b = nodes.start(nats, ROLES, back=BACK, front=FRONT)
     for node in (a, b):
         front = node.client.require("front").options(pid=node.pids("front")[0])
-        assert set(front.one_by_one(200).result(20)) == {node.node}
+        assert set(front.one_by_one(200).result(patient(20))) == {node.node}
 
 
 def test_calls_spill_over_when_the_workers_here_are_busy(nats: Nats, nodes: Nodes) -> None:
     a, _ = nodes.start(nats, ROLES, back=BACK, front=FRONT)
     front = a.client.require("front").options(pid=a.pids("front")[0])
-    front.all_at_once(20).result(20)  # what a call costs is known now
-    begun = time.monotonic()
-    found = Counter(front.all_at_once(100).result(20))
-    assert time.monotonic() - begun < 2.2  # two workers alone need 2.5 s
+    front.all_at_once(20).result(patient(20))  # what a call costs is known now
+    found = Counter(front.all_at_once(100).result(patient(20)))
     assert found["a"] >= 30
     assert found["b"] >= 30
 
@@ -61,44 +60,44 @@ def test_a_role_of_another_machine_is_known_here(nats: Nats, nodes: Nodes) -> No
     assert back.works.__doc__ == "Takes its time."
     with mob.connect(a.name) as later:
         assert {"where", "works"} <= set(dir(later.require("back")))
-        assert later.require("back").where().result(10) == "b"
+        assert later.require("back").where().result(patient(10)) == "b"
 
 
 def test_calls_wait_for_the_first_worker_of_another_machine(nats: Nats, nodes: Nodes) -> None:
     (a,) = nodes.start(nats, ROLES, "a", placed={"a": {"front": 1}}, back=BACK, front=FRONT)
     with pytest.raises(mob.Unavailable):
-        a.client.require("back").options(wait=0.1).where().result(10)
+        a.client.require("back").options(wait=0.1).where().result(patient(10))
     begun = time.monotonic()
     waiting = [a.client.require("back").options(wait=30).where(), a.client.require("front").one_by_one(1)]
     b = nodes.launch("b", {"back": 1})
-    assert [call.result(20) for call in waiting] == ["b", ["b"]]
-    assert time.monotonic() - begun < 10
+    assert [call.result(patient(20)) for call in waiting] == ["b", ["b"]]
+    assert time.monotonic() - begun < patient(10)
     nodes.wait_together(a, b)
 
 
 def test_a_machine_that_joins_under_load_takes_its_share(nats: Nats, nodes: Nodes) -> None:
     (a,) = nodes.start(nats, ROLES, "a", back=BACK, front=FRONT)
     front = a.client.require("front").options(pid=a.pids("front")[0])
-    with Load(*[lambda: a.client.require("back").works(0.01).result(20)] * 8) as load:
-        wait_until(lambda: load.done > 100, "calls go on", 20)
+    with Load(*[lambda: a.client.require("back").works(0.01).result(patient(20))] * 8) as load:
+        wait_until(lambda: load.done > 100, "calls go on", patient(20))
         b = nodes.launch("b")
-        wait_until(lambda: "b" in load.seen(max(0, load.done - 100)), "the new machine serves", 20)
+        wait_until(lambda: "b" in load.seen(max(0, load.done - 100)), "the new machine serves", patient(20))
         nodes.wait_together(a, b)
         before = load.done
-        wait_until(lambda: load.done > before + 200, "calls go on", 20)
+        wait_until(lambda: load.done > before + 200, "calls go on", patient(20))
         assert b.stop() == 0
         wait_gone(a, "b")
         before = load.done
-        wait_until(lambda: load.done > before + 100, "calls go on", 20)
+        wait_until(lambda: load.done > before + 100, "calls go on", patient(20))
         assert load.seen(before + 50) == {"a"}
     assert load.errors == []
-    assert front.one_by_one(3).result(10) == ["a"] * 3
+    assert front.one_by_one(3).result(patient(10)) == ["a"] * 3
 
 
 def _places(client: Any, keys: range) -> dict[int, tuple[str, int]]:
     back = client.require("back")
     calls = {key: back.options(key=key, wait=20).place() for key in keys}
-    return {key: tuple(call.result(20)) for key, call in calls.items()}
+    return {key: tuple(call.result(patient(20))) for key, call in calls.items()}
 
 
 def test_a_key_has_one_place_whoever_asks(nats: Nats, nodes: Nodes) -> None:
@@ -127,7 +126,7 @@ def test_a_client_from_outside_reaches_both_machines(nats: Nats, nodes: Nodes) -
         mob.connect(nodes.app)
     for node, other in ((a, b), (b, a)):
         with mob.connect(node.name) as client:
-            found = client.all("back").call.where().result(10)
+            found = client.all("back").call.where().result(patient(10))
             assert Counter(found.values()) == {"a": 2, "b": 2}
             assert {key for key in found if isinstance(key, str)} == {
                 f"{other.node}:{pid}" for pid in other.pids("back")
@@ -139,12 +138,12 @@ def test_the_younger_of_two_with_one_name_stays_outside(nats: Nats, nodes: Nodes
     twin = nodes.launch("")  # called as the machine is, so as the other one
     twin.wait_for("this machine stays outside the cluster: another machine of the cluster is called")
     twin.client = twin.connect()
-    wait_until(lambda: twin.is_cut, "it knows that it is outside", 10)
+    wait_until(lambda: twin.is_cut, "it knows that it is outside", patient(10))
     assert f"is called '{MACHINE}'" in twin.is_cut
-    wait_until(lambda: len(twin.pids("back")) == 2, "its own workers are there", 10)
-    assert twin.client.require("back").where().result(10) == MACHINE  # it serves itself
+    wait_until(lambda: len(twin.pids("back")) == 2, "its own workers are there", patient(10))
+    assert twin.client.require("back").where().result(patient(10)) == MACHINE  # it serves itself
     assert len(a.seen(b, "back")) == 2
-    wait_until(lambda: len(a.ready(a.client, "back")) == 4, "two of each that is inside", 10)
+    wait_until(lambda: len(a.ready(a.client, "back")) == 4, "two of each that is inside", patient(10))
     assert a.nodes == {"a", MACHINE}
     b.stop()
     twin.wait_for("the other machine of this one's name has gone")

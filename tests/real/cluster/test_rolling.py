@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from mob.cli.chaos.runner import ECHO, LOAD
+from tests.patience import patient
 from tests.real.cluster.books import ROLES, SOME, Books, failed, right
 from tests.real.cluster.hosts import HostNats, HostNode, Network
 from tests.running import wait_until
@@ -49,16 +50,16 @@ def test_a_rolling_upgrade_over_two_machines_costs_no_call(network: Network) -> 
     for name in "ab":
         books.wait_for_calls()
         (nodes[name].directory / "code.py").write_text("def version(): return 2\n")
-        nodes[name].client.reload(timeout=60)
+        nodes[name].client.reload(timeout=patient(60))
         network.wait_together(*nodes.values(), roles=everything)
-        assert nodes[name].client.require("code").version().result(5) == 2
+        assert nodes[name].client.require("code").version().result(patient(5)) == 2
         books.wait_for_calls()
         nodes[name].client.close()
         assert nodes[name].stop() == 0
         books.wait_for_calls()  # the other one does it all
         nodes[name] = launch(name, 3)
         network.wait_together(*nodes.values(), roles=everything)
-        assert nodes[name].client.require("code").version().result(5) == 3
+        assert nodes[name].client.require("code").version().result(patient(5)) == 3
     judgement = books.close(nodes["c"].client)
     assert failed(judgement) == 0, books.notes("failures")
     assert right(judgement) > 6 * SOME

@@ -19,6 +19,7 @@ import pytest
 
 from mob.cluster.carrier import Carrier
 from mob.plan import Cluster, Plan
+from tests.patience import patient
 from tests.real.cluster.machines import Nats, Node, Nodes
 from tests.running import wait_until
 
@@ -154,7 +155,7 @@ def test_who_is_let_in(kind: str, tmp_path: Path, nodes: Nodes) -> None:
         url = nats.url.replace("nats://", f"{asked.scheme}://")
         (a,) = nodes.start(url, ROLES, ("a",), cluster=said(asked.right), back=BACK, front="")
         a.wait_for("this machine, 'a', takes part in the cluster")
-        assert a.client.require("back").foo(1).result(10) == 2
+        assert a.client.require("back").foo(1).result(patient(10)) == 2
         nodes.describe(url, ROLES, cluster=said(asked.wrong), back=BACK, front="")
         b = nodes.launch("b")
         b.wait_for(f"the other machines cannot be reached: NATS at .*{asked.told}")
@@ -209,8 +210,8 @@ def test_a_password_in_the_address_stays_with_the_kingpin(tmp_path: Path, nodes:
         a = nodes.launch("a", None, MOB_CLUSTER=nats.url.replace("://", f"://me:{SECRET}@"))
         nodes.wait_together(a)
         a.wait_for("this machine, 'a', takes part in the cluster")
-        assert SECRET not in str(a.client.require("back").env().result(10))
-        a.client.require("back").die().exception(10)
+        assert SECRET not in str(a.client.require("back").env().result(patient(10)))
+        a.client.require("back").die().exception(patient(10))
         a.wait_for("exit.* status 3|status 3")
         assert_no_secret(a, nodes, SECRET)
         nats.kill()

@@ -25,6 +25,7 @@ import mob
 from mob.cluster.names import Names
 from mob.core.lease import LEASE, TAKE_OVER
 from mob.wire import messages as m
+from tests.patience import patient
 from tests.real.cluster.machines import Nats, Node, Nodes
 from tests.running import wait_until
 
@@ -132,7 +133,7 @@ def wait_moved(node: Node, directory: Path, count: int) -> None:
 def test_one_process_in_the_whole_cluster(nodes: Nodes, nats: Nats) -> None:
     started = start(nodes, nats, ("a", "b", "c"))
     there, others = holder_of(started)
-    answers = {tuple(node.client.require("front").who().result(30)) for node in started}
+    answers = {tuple(node.client.require("front").who().result(patient(30))) for node in started}
     assert len(answers) == 1
     ((name, token, pid),) = answers
     assert (name, pid) == (there.node, there.pids("cron")[0])
@@ -144,7 +145,7 @@ def test_one_process_in_the_whole_cluster(nodes: Nodes, nats: Nats) -> None:
             "the reason is shown",
         )
         assert [row.state for row in rows] == ["held"]
-    assert there.client.require("cron").ask().result(30) == ["cron", token]
+    assert there.client.require("cron").ask().result(patient(30)) == ["cron", token]
     check_alone(nodes.directory)
 
 
@@ -176,7 +177,7 @@ def test_one_whose_kingpin_stands_still_ends_itself_before_another_starts(nodes:
     first, second = check_alone(nodes.directory)
     assert first[3] < second[3]
     wait_until(lambda: there.seen(other, "cron"), "it knows the other one")
-    assert there.client.require("front").who().result(30)[0] == other.node
+    assert there.client.require("front").who().result(patient(30))[0] == other.node
     assert not there.pids("cron")
     check_alone(nodes.directory)
 
@@ -192,7 +193,7 @@ def test_without_nats_it_ends_and_with_nats_one_starts(nodes: Nodes, own_nats: N
     assert first[3] < second[3]
     for node in started:
         wait_until(lambda node=node: seen(node), f"{node.node} knows it\n{node.output}")
-        assert node.client.require("front").who().result(30)[1] == second[3]
+        assert node.client.require("front").who().result(patient(30))[1] == second[3]
 
 
 def test_an_orderly_stop_moves_it_at_once(nodes: Nodes, nats: Nats) -> None:
@@ -201,7 +202,7 @@ def test_an_orderly_stop_moves_it_at_once(nodes: Nodes, nats: Nats) -> None:
     wait_moved(other, nodes.directory, 2)
     check_alone(nodes.directory)
     assert gap(nodes.directory) < 4
-    assert other.client.require("front").who().result(30)[0] == other.node
+    assert other.client.require("front").who().result(patient(30))[0] == other.node
 
 
 def test_calls_wait_while_it_moves(nodes: Nodes, nats: Nats) -> None:
@@ -210,21 +211,21 @@ def test_calls_wait_while_it_moves(nodes: Nodes, nats: Nats) -> None:
     there.wait_for("stopping")
     calls = [other.client.require("front").who() for _ in range(20)]
     wait_moved(other, nodes.directory, 2)
-    assert {call.result(30)[0] for call in calls} <= {there.node, other.node}
+    assert {call.result(patient(30))[0] for call in calls} <= {there.node, other.node}
 
 
 def test_who_has_seen_a_greater_token_does_not_listen_to_a_smaller_one(nodes: Nodes, nats: Nats) -> None:
     there, _ = holder_of(start(nodes, nats))
     cron, front = there.client.require("cron"), there.client.require("front")
-    _, token = cron.ask().result(30)
+    _, token = cron.ask().result(patient(30))
     for node in nodes.running:  # the news of one that has its place comes before the end of the old one
-        node.client.require("front").hear_of(token + 5).result(30)
+        node.client.require("front").hear_of(token + 5).result(patient(30))
         for pid in node.pids("front"):
-            node.client.pid(pid).call.hear_of(token + 5).result(30)
-    executed, text = cron.ask().result(30)
+            node.client.pid(pid).call.hear_of(token + 5).result(patient(30))
+    executed, text = cron.ask().result(patient(30))
     assert executed == "no"
     assert f"has the token {token}, but 'cron' was seen with {token + 5}" in text
-    assert front.who().result(30)[1] == token, "those who are not it are listened to"
+    assert front.who().result(patient(30))[1] == token, "those who are not it are listened to"
 
 
 @pytest.mark.parametrize("how", ["reload", "age"])
@@ -240,12 +241,12 @@ def test_a_new_one_comes_when_the_old_one_has_gone(nodes: Nodes, nats: Nats, how
 
 def test_an_upgrade_keeps_the_lease(nodes: Nodes, nats: Nats) -> None:
     there, _ = holder_of(start(nodes, nats))
-    before = there.client.require("front").who().result(30)
+    before = there.client.require("front").who().result(patient(30))
     there.client.upgrade()
     node = there.connect()
     (life,) = lives(nodes.directory)
     wait_until(lambda: lives(nodes.directory)[0][1] > life[1] + LEASE + 1, "it lives for longer than one lease", SOON)
-    assert node.require("front").who().result(30) == before
+    assert node.require("front").who().result(patient(30)) == before
     check_alone(nodes.directory)
 
 
@@ -262,6 +263,6 @@ def test_without_jetstream_it_is_held_and_that_is_said(nodes: Nodes, tmp_path: P
         assert (row.state, row.pid) == ("held", 0)
         assert "JetStream is not enabled" in row.note
         with pytest.raises(mob.Unavailable):
-            node.client.require("cron").options(wait=0.2).who().result(5)
+            node.client.require("cron").options(wait=0.2).who().result(patient(5))
     finally:
         server.kill()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from mob.wire import messages
+from tests.patience import patient
 from tests.real.cluster.hosts import HostNats, Network
 from tests.real.cluster.test_partitions import ALL, BACK, PLACED, ROLES, start
 
@@ -19,10 +20,10 @@ def test_another_version_is_told_so_and_refused_and_disturbs_nobody(network: Net
     for node in (a, b):
         node.wait_for(f"the machine 'stranger' speaks {its} of mob's protocol, this one {own}: not admitted. Update")
     c.wait_for(f"the machine '[ab]' speaks {own} of mob's protocol, this one {its}: not admitted. Update", 2)
-    assert under_way.result(5) == "b"
+    assert under_way.result(patient(5)) == "b"
     assert a.nodes == b.nodes == {"a", "b"}
     network.wait_together(a, b, roles=ALL)
-    assert right.foo(1).result(5) == b.client.require("left").foo(1).result(5) == 2
+    assert right.foo(1).result(patient(5)) == b.client.require("left").foo(1).result(patient(5)) == 2
     said = [line for line in a.lines if "stranger" in line]
     assert len(said) <= 2, said  # once for what it speaks, and once for what it thinks of this one: no flood
     assert c.process.poll() is None  # it goes on, alone

@@ -7,6 +7,7 @@ import subprocess
 
 import pytest
 
+from tests.patience import patient
 from tests.real.cluster.hosts import HostNats, HostNode, Network
 from tests.real.cluster.test_partitions import ALL, ROLES
 
@@ -40,12 +41,12 @@ def test_delay_and_loss_disturb_neither_answers_nor_order(network: Network) -> N
     network.wait_together(a, b, roles=ALL)
     right = a.client.require("right")
     calls = [right.add(x) for x in range(500)]
-    assert [call.result(30) for call in calls] == list(range(500))
-    assert right.listed().result(10) == list(range(500))
-    assert [right.foo(x).result(10) for x in range(20)] == list(range(1, 21))
+    assert [call.result(patient(30)) for call in calls] == list(range(500))
+    assert right.listed().result(patient(10)) == list(range(500))
+    assert [right.foo(x).result(patient(10)) for x in range(20)] == list(range(1, 21))
     assert list(right.count(500)) == list(range(500))
     data = os.urandom(1_000_000)  # such a line carries about a tenth of it in a second
-    assert bytes(right.echo(data).result(80)) == data
+    assert bytes(right.echo(data).result(patient(80))) == data
     assert "was silent" not in a.output + b.output
 
 
@@ -59,6 +60,6 @@ def test_a_thin_line_that_is_full_is_not_taken_for_a_dead_one(network: Network) 
     data = os.urandom(12_000_000)  # takes five seconds there and as many back
     right = a.client.require("right")
     answer = right.echo(data)
-    assert [right.add(x).result(30) for x in range(3)] == [0, 1, 2]
-    assert bytes(answer.result(50)) == data
+    assert [right.add(x).result(patient(30)) for x in range(3)] == [0, 1, 2]
+    assert bytes(answer.result(patient(50))) == data
     assert "was silent" not in a.output + b.output

@@ -8,6 +8,7 @@ import psutil
 
 import mob
 from mob.peer.links.contact import UNSENT_LIMIT
+from tests.patience import patient
 from tests.real.cluster.machines import Nats, Nodes
 from tests.running import wait_until
 
@@ -28,7 +29,7 @@ def test_a_slow_reader_far_away_is_busy_and_costs_no_memory(nats: Nats, nodes: N
     a, b = nodes.start(nats, ROLES, placed={"a": {}, "b": {"back": 1, "other": 1}}, back=BACK)
     back, other = a.client.require("back"), a.client.require("other")
     for proxy in (back, other):
-        assert proxy.size(bytes(MEGABYTE)).result(10) == MEGABYTE
+        assert proxy.size(bytes(MEGABYTE)).result(patient(10)) == MEGABYTE
     bystanders = [psutil.Process(pid) for pid in (*a.pids("gateway"), *b.pids("gateway"), *b.pids("back"))]
     before = [process.memory_info().rss for process in bystanders]
 
@@ -48,8 +49,8 @@ def test_a_slow_reader_far_away_is_busy_and_costs_no_memory(nats: Nats, nodes: N
     assert all(bytes_ < TOLERATED for bytes_ in grown), grown
     assert not blocking.done()
 
-    blocking.result(10)
-    outcomes = [call.exception(30) for call in calls]
+    blocking.result(patient(10))
+    outcomes = [call.exception(patient(30)) for call in calls]
     assert all(error is None or isinstance(error, mob.Busy) for error in outcomes)
     assert outcomes.count(None) * len(data) >= UNSENT_LIMIT  # what was accepted is served
-    assert back.size(data).result(10) == len(data)
+    assert back.size(data).result(patient(10)) == len(data)

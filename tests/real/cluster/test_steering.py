@@ -13,6 +13,7 @@ import pytest
 
 import mob
 from tests.docs.blocks import block
+from tests.patience import patient
 from tests.real.cluster.machines import Nats, Node, Nodes, nodes_in, wait_gone
 from tests.real.test_dashboard import TOKEN, Site, can_ask
 from tests.running import apps_in, free_port, freeze, wait_until
@@ -43,7 +44,7 @@ def run(node: Node, *arguments: str) -> subprocess.CompletedProcess[str]:
     clean = {key: value for key, value in os.environ.items() if key != "COLUMNS"}
     clean["XDG_STATE_HOME"] = str(node.directory / f"state-{node.node}")
     command = [sys.executable, "-m", "mob", arguments[0], "-a", node.name, *arguments[1:]]
-    return subprocess.run(command, cwd=node.directory, env=clean, capture_output=True, text=True, timeout=60)
+    return subprocess.run(command, cwd=node.directory, env=clean, capture_output=True, text=True, timeout=patient(60))
 
 
 def done(node: Node, *arguments: str) -> str:
@@ -87,18 +88,18 @@ def test_a_client_of_another_machine_shows_and_steers_what_is_there(two: tuple[N
 def test_calls_of_such_a_client_go_to_all_machines(two: tuple[Node, Node]) -> None:
     a, _ = two
     with mob.connect(a.name, node="b") as there:
-        assert there.require("back").foo(1).result(10) == 2
-        assert set(there.all("back").call.where().result(10).values()) == {"a", "b"}
+        assert there.require("back").foo(1).result(patient(10)) == 2
+        assert set(there.all("back").call.where().result(patient(10)).values()) == {"a", "b"}
 
 
 def test_lines_and_crashes_of_another_machine(two: tuple[Node, Node]) -> None:
     a, b = two
     pid = b.pids("back")[0]
     with a.client.at("b") as there:
-        a.client.pid(f"b:{pid}").call.say("a word from b").result(10)
+        a.client.pid(f"b:{pid}").call.say("a word from b").result(patient(10))
         wait_until(lambda: any(line.text == "a word from b" for line in there.logs("back", last=50)), "it was kept")
         with pytest.raises(mob.Lost):
-            a.client.pid(f"b:{pid}").call.die().result(10)
+            a.client.pid(f"b:{pid}").call.die().result(patient(10))
         crash = wait_until(lambda: there.crashes(1), "the report is there")[0]
         assert (crash.pid, crash.role) == (pid, "back")
         wait_until(lambda: len(b.pids("back")) == 2, "another has come")
@@ -175,7 +176,7 @@ def test_scale_and_restart_are_for_this_machine_unless_another_is_named(two: tup
 def test_logs_of_all_machines(two: tuple[Node, Node]) -> None:
     a, b = two
     for node in two:
-        node.client.pid(node.pids("back")[0]).call.say(f"word of {node.node}").result(10)
+        node.client.pid(node.pids("back")[0]).call.say(f"word of {node.node}").result(patient(10))
     for node in two:
         node.wait_for(f"word of {node.node}")
     shown = done(a, "logs", "back")
@@ -188,13 +189,13 @@ def test_logs_of_all_machines(two: tuple[Node, Node]) -> None:
 
 def test_logs_are_followed_on_all_machines(two: tuple[Node, Node]) -> None:
     a, b = two
-    b.client.pid(b.pids("back")[0]).call.say("said before").result(10)
+    b.client.pid(b.pids("back")[0]).call.say("said before").result(patient(10))
     command = [sys.executable, "-m", "mob", "logs", "back", "-f", "-a", a.name]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as following:
         assert following.stdout is not None
         lines = iter(following.stdout.readline, "")
         assert any("said before" in line and line.startswith("b back.0") for line in lines)
-        b.client.pid(b.pids("back")[0]).call.say("said later").result(10)
+        b.client.pid(b.pids("back")[0]).call.say("said later").result(patient(10))
         assert any("said later" in line for line in lines)
         following.send_signal(signal.SIGINT)
     assert following.returncode == 130
@@ -257,7 +258,7 @@ def test_a_connection_ends_with_its_machine(nats: Nats, nodes: Nodes) -> None:
     a, b = nodes.start(nats, ROLES, back=BACK)
     there = a.client.at("b")
     b.kill()
-    assert there.wait_stopped(10)
+    assert there.wait_stopped(patient(10))
     with pytest.raises(mob.AppNotRunning, match=r"the machine 'b' of .* has ended or is out of reach"):
         there.overview()
     there.close()

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from mob.core.streams import WINDOW
+from tests.patience import patient
 from tests.real.cluster.machines import Nats, Node, nodes_in
 from tests.running import wait_until
 
@@ -85,7 +86,7 @@ def pair(nats: Nats, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple
 def back(pair: tuple[Node, Node]) -> Any:
     """As a client on machine a sees it; nothing is known there of what earlier tests did."""
     proxy = pair[0].client.require("back")
-    proxy.take().result(10)
+    proxy.take().result(patient(10))
     return proxy
 
 
@@ -97,17 +98,17 @@ def front(pair: tuple[Node, Node]) -> Any:
 
 @pytest.mark.parametrize("way", ["read_by_hand", "read"])
 def test_a_stream_is_read_from_another_machine(front: Any, way: str) -> None:
-    assert getattr(front, way)(5000).result(20) == list(range(5000))
+    assert getattr(front, way)(5000).result(patient(20)) == list(range(5000))
 
 
 @pytest.mark.parametrize("way", ["lend_by_hand", "lend"])
 def test_a_generator_in_an_argument_is_read_by_another_machine(front: Any, way: str) -> None:
-    assert getattr(front, way)(5000).result(20) == sum(range(5000))
+    assert getattr(front, way)(5000).result(patient(20)) == sum(range(5000))
 
 
 def test_a_client_reads_and_lends(back: Any) -> None:
     assert [row["row"] for row in back.rows(1000)] == list(range(1000))
-    assert back.total(i for i in range(1000)).result(10) == sum(range(1000))
+    assert back.total(i for i in range(1000)).result(patient(10)) == sum(range(1000))
 
     async def both() -> tuple[list[int], int]:
         async def numbers() -> AsyncIterator[int]:
@@ -129,11 +130,11 @@ def test_the_error_of_a_stream_comes_after_its_items(back: Any) -> None:
 def test_a_producer_runs_ahead_by_a_window_only(back: Any) -> None:
     stream = iter(back.endless())
     next(stream)
-    wait_until(lambda: back.get().result(10)["drawn"] >= WINDOW, "the window is full", 10)
+    wait_until(lambda: back.get().result(patient(10))["drawn"] >= WINDOW, "the window is full", patient(10))
     for _ in range(20):
-        assert back.get().result(10)["drawn"] <= WINDOW + 2
+        assert back.get().result(patient(10))["drawn"] <= WINDOW + 2
     stream.close()
-    assert wait_until(lambda: back.get().result(10)["closed"], "the generator is closed", 10) == 1
+    assert wait_until(lambda: back.get().result(patient(10))["closed"], "the generator is closed", patient(10)) == 1
 
 
 def test_large_items_are_read_one_by_one(back: Any) -> None:
@@ -141,17 +142,17 @@ def test_large_items_are_read_one_by_one(back: Any) -> None:
     for _ in range(100):
         assert len(next(stream)) == 1_000_000
     stream.close()
-    wait_until(lambda: back.get().result(10)["closed"], "the generator is closed", 10)
+    wait_until(lambda: back.get().result(patient(10))["closed"], "the generator is closed", patient(10))
 
 
 def test_who_stops_reading_early_closes_the_generator_there(back: Any, front: Any) -> None:
     for row in back.endless():
         assert len(row) == 1000
         break
-    wait_until(lambda: back.get().result(10)["closed"] == 1, "the client's is closed", 10)
-    assert front.begin().result(10) == 1000
-    front.end().result(10)
-    wait_until(lambda: back.get().result(10)["closed"] == 2, "the mobster's is closed", 10)
+    wait_until(lambda: back.get().result(patient(10))["closed"] == 1, "the client's is closed", patient(10))
+    assert front.begin().result(patient(10)) == 1000
+    front.end().result(patient(10))
+    wait_until(lambda: back.get().result(patient(10))["closed"] == 2, "the mobster's is closed", patient(10))
 
 
 def test_a_lent_generator_is_closed_when_the_other_machine_has_enough(back: Any) -> None:
@@ -166,13 +167,13 @@ def test_a_lent_generator_is_closed_when_the_other_machine_has_enough(back: Any)
         finally:
             ended.append(True)
 
-    assert back.first(numbers()).result(10) == 0
-    wait_until(lambda: ended, "the generator is closed", 10)
+    assert back.first(numbers()).result(patient(10)) == 0
+    wait_until(lambda: ended, "the generator is closed", patient(10))
 
 
 def test_a_consumer_that_dies_frees_the_producer(pair: tuple[Node, Node], back: Any, front: Any) -> None:
-    assert front.begin().result(10) == 1000
+    assert front.begin().result(patient(10)) == 1000
     a = pair[0]
     a.client.restart(a.pids("front")[0])
-    wait_until(lambda: back.get().result(10)["closed"] == 1, "the generator is closed", 10)
-    wait_until(lambda: a.pids("front"), "there is a successor", 10)
+    wait_until(lambda: back.get().result(patient(10))["closed"] == 1, "the generator is closed", patient(10))
+    wait_until(lambda: a.pids("front"), "there is a successor", patient(10))
