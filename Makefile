@@ -10,7 +10,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 .DEFAULT_GOAL := help
 .NOTPARALLEL:        # all targets share one .venv
 .DELETE_ON_ERROR:
-.PHONY: help run test foreign simulate attack lint format docs bench clean
+.PHONY: help run test coverage foreign simulate attack lint format docs bench clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -20,6 +20,14 @@ run: $(VENV)/.installed-run ## run the hello example: six mobsters, a web server
 
 test: $(VENV)/.installed-test ## run all tests; ARGS="-k floors" picks some
 	$(BIN)/python -m pytest -q -n 4 --dist loadfile $(ARGS)
+
+# Each process measures itself, also Kingpins and mobsters; that takes time, so tests are given more of it.
+coverage: $(VENV)/.installed-test ## run all tests and show which lines and branches none has run
+	$(BIN)/coverage erase
+	MOB_TEST_PATIENCE=$${MOB_TEST_PATIENCE:-3} $(BIN)/coverage run -m pytest -q -n 4 --dist loadfile $(ARGS)
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report --include='src/mob/core/*,src/mob/wire/*' --fail-under=97
+	$(BIN)/coverage report
 
 foreign: $(VENV)/.installed-foreign ## run Werkzeug's, Django's and httpbin's own tests against mob; ARGS="django" picks one
 	$(BIN)/python -m tests.foreign $(ARGS)
@@ -55,7 +63,7 @@ bench: $(VENV)/.installed-bench ## measure mob, beside others that do the same
 	$(BIN)/python -m bench.fanout
 
 clean: ## remove the venvs and everything that was made
-	rm -rf $(VENV) .venv-* build dist site .foreign .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-* build dist site .foreign .pytest_cache .ruff_cache .hypothesis .coverage .coverage.* htmlcov
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A venv that could not be finished is removed, so that the next try starts afresh.
