@@ -53,3 +53,7 @@ def test_what_other_programs_get_are_sums_up_to_each_bound() -> None:
     sums = dict(exposed(counts))
     assert list(sums) == list(EXPOSED)
     assert (sums[1e-6], sums[3.3e-6], sums[1e-4], sums[10.0], sums[100.0]) == (1, 2, 3, 4, 4)
+
+
+def test_a_part_above_all_is_the_greatest_bound() -> None:
+    assert quantile(counted([0.001]), 1.5) == BOUNDS[-1]

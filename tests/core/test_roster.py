@@ -6,7 +6,7 @@ import pytest
 
 from mob.core.roster import Roster
 from mob.errors import UnknownRole
-from mob.wire.messages import ExportInfo, Member, RoleInfo
+from mob.wire.messages import ExportInfo, Member, Node, RoleInfo, node_of
 
 
 def member(uid: int, role: str, state: str = "ready", index: int = 0, pid: int = 0) -> Member:
@@ -103,3 +103,43 @@ def test_an_unknown_role_is_told_with_the_nearest(roster: Roster, name: str, tex
 def test_a_roster_without_roles_says_so() -> None:
     with pytest.raises(UnknownRole, match=r"^this app has no role 'back'\. There are none\.$"):
         Roster().check_role("back")
+
+
+GIVEN_UP, ENDED = RoleInfo("back", given_up=True), RoleInfo("back", ended="it has ended")
+
+
+@pytest.mark.parametrize(
+    ("info", "nodes", "over"),
+    [
+        (None, (), False),
+        (RoleInfo("back"), (), False),
+        (GIVEN_UP, (), True),
+        (ENDED, (), True),
+        (ENDED, (Node(1, "a"), Node(2, "b")), True),
+        (ENDED, (Node(1, "a", (("back", 2),)), Node(2, "b")), True),
+        (ENDED, (Node(1, "a"), Node(2, "b", (("back", 2),))), False),
+    ],
+)
+def test_a_role_is_over_when_no_machine_will_run_it(info: RoleInfo | None, nodes: tuple[Node, ...], over: bool) -> None:
+    assert Roster([] if info is None else [info], (), nodes).is_over("back") is over
+
+
+@pytest.mark.parametrize(
+    ("cut", "workers", "out_of_reach"), [("", 0, False), ("no NATS", 0, True), ("no NATS", 1, False)]
+)
+def test_a_role_of_other_machines_is_out_of_reach_while_this_one_is_cut_off(
+    cut: str, workers: int, out_of_reach: bool
+) -> None:
+    roster = Roster([RoleInfo("back", workers=workers)], (), (), cut)
+    assert roster.is_out_of_reach("back") is out_of_reach
+    assert not roster.is_out_of_reach("unknown")
+
+
+def test_a_member_has_the_name_of_its_machine_in_a_cluster_only(roster: Roster) -> None:
+    assert roster.node_name(1) == ""
+    node = Node(node_of(1), "a", ())
+    assert Roster((), (), [node]).node_name(1) == "a"
+
+
+def test_mobsters_are_members_with_a_role(roster: Roster) -> None:
+    assert roster.mobsters() == [BACK_0, BACK_1, FRONT, BOOTING]

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from mob.errors import ArgumentError, GarbageFrame
-from mob.wire.arguments import Parameters
+from mob.wire.arguments import Parameters, result_of
 from mob.wire.codec import Codec, Reference
 from tests.wire.samples import short
 
@@ -403,3 +403,16 @@ def test_the_doc_is_text() -> None:
 def test_the_representation_tells_what_it_is_of() -> None:
     assert repr(Parameters.of(typed, Counting().codec, "back.foo")) == "<Parameters of back.foo(i: int)>"
     assert repr(Parameters.of(typed, Counting().codec)) == "<Parameters of typed(i: int)>"
+
+
+def test_what_a_function_returns_by_its_annotation() -> None:
+    def silent(): ...
+
+    def plain() -> int: ...
+
+    def late() -> Missing: ...
+
+    assert result_of(silent) is Any
+    assert result_of(plain) is int
+    assert result_of(late) == "Missing"
+    assert result_of(dict[str, int].get) is Any

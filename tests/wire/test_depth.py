@@ -89,3 +89,10 @@ def test_functions_in_what_is_too_deep_are_given_back() -> None:
 def test_a_value_that_is_too_deep_and_has_no_end_is_garbage() -> None:
     with pytest.raises(GarbageFrame):
         m.decode_peer(nested(20_000, b""))
+
+
+@pytest.mark.parametrize("size", [1, 2, 4, 8, 16, 3, 300, 70_000])
+def test_extensions_of_any_size_are_stepped_over(size: int) -> None:
+    """msgpack has a mark of its own for some sizes, and the length in one, two or four bytes for the others."""
+    value = pack([Ext(77, bytes(size)), 5])
+    assert sealed(value, 100) == value

@@ -69,3 +69,7 @@ def test_an_exit_of_click_says_what_click_has_shown() -> None:
     with pytest.raises(SystemExit) as caught:
         run_click()
     assert text_of(caught.value).startswith("sys.exit(2): No such option")
+
+
+def test_an_exit_that_was_never_raised_has_no_place() -> None:
+    assert text_of(SystemExit(2)) == "sys.exit(2)"
