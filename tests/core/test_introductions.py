@@ -127,3 +127,16 @@ def test_two_that_want_each_other_meet_once_in_any_order(order: tuple[str, ...])
         "2 wants": lambda: mob.wants(2, "a"),
     }
     assert [pair for event in order for pair in happens[event]()] == [(1, 2)]
+
+
+def test_a_successor_takes_up_what_was_written_down(mob: Mob) -> None:
+    assert mob.introductions.is_empty
+    mob.joins(1, "front")
+    mob.joins(2, "back")
+    mob.wants(1, "back")
+    successor = Mob()
+    successor.roster = mob.roster
+    successor.introductions.learn(*mob.introductions.known())
+    assert repr(successor.introductions) == "<Introductions 1 pairs, wishes for back>"
+    assert successor.wants(1, "back") == []
+    assert successor.joins(3, "back") == [(1, 3)]

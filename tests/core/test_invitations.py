@@ -334,3 +334,16 @@ def check(worker: Worker) -> None:
             assert load.lane.width < UNLIMITED
     if in_turn and +kept:
         assert worker.now < invitations.wake_at() <= worker.now + SILENCE
+
+
+def test_after_an_error_in_the_middle_of_a_change_all_wait_in_turn_again() -> None:
+    worker = Worker()
+    assert worker.hear(A, 1) == [(A, 1, 1)]
+    assert worker.hear(B, 1) == []
+    worker.invitations.recover()
+    assert (worker.invitations.waiting, worker.invitations.expected) == (2, {})
+    assert worker.invite() == [(A, 1, 1)]
+    worker.invitations.handle_declined(A, 1)
+    assert worker.invite() == [(B, 1, 1)]
+    worker.invitations.handle_declined(B, 1)
+    assert worker.is_clean

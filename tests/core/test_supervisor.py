@@ -12,6 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from mob.core import decisions as d
 from mob.core.crew import EARLY
 from mob.core.decisions import Announce, AnnounceGone, AnnounceRole, Decision, Launch, Tell, Welcome
+from mob.core.revival import SHORTAGE_PAUSE
 from mob.core.states import Mobster
 from mob.wire.messages import Beat, ExportInfo, Member, RoleInfo, Row, Running
 from tests.core.world import FOO, GRACE, KILLED, RING_EARLY, Fake, World, info, plan, started
@@ -35,6 +36,27 @@ def test_each_slot_gets_its_first_process() -> None:
     ]
     welcome = of(Welcome, decisions)[-1]
     assert [member.uid for member in welcome.members] == [1, 2, 3]
+
+
+def test_what_the_system_cannot_give_is_tried_again_soon_and_told_once() -> None:
+    world = World(plan("back"))
+    world.start()
+    why = "could not be launched: no memory"
+    decisions = world.supervisor.handle_not_launched(1, why, world.now)
+    told = f"back.0 {why}. It is tried again every {SHORTAGE_PAUSE:g} s."
+    assert decisions == [AnnounceGone(1, why), Tell(told, "crash"), d.WakeAt(world.now + SHORTAGE_PAUSE)]
+    assert world.supervisor.handle_not_launched(1, why, world.now) == []  # nobody knows it any more
+    (again,) = of(Launch, world.supervisor.handle_wake(world.now + SHORTAGE_PAUSE))
+    decisions = world.supervisor.handle_not_launched(again.uid, why, world.now)
+    assert decisions == [AnnounceGone(again.uid, why), d.WakeAt(world.now + SHORTAGE_PAUSE)]
+
+
+def test_a_successor_that_the_system_cannot_give_ends_like_any_other() -> None:
+    world = started("back")
+    (launch,) = of(Launch, world.supervisor.handle_reload(["back"], (99, 1), world.now))
+    decisions = world.supervisor.handle_not_launched(launch.uid, "could not be launched", world.now)
+    assert of(AnnounceGone, decisions) == [AnnounceGone(launch.uid, "could not be launched")]
+    assert [member.uid for member in world.supervisor.roster] == [1]
 
 
 @pytest.mark.parametrize(
