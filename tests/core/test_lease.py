@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from mob.core import decisions as d, supervisor
-from mob.core.lease import LEASE, TAKE_OVER, Elsewhere, Extended, Lease, Wish, Won, Yielded
+from mob.core.lease import LEASE, TAKE_OVER, Elsewhere, Extended, Lease, LeaseData, Wish, Won, Yielded
 from mob.plan import Cluster, Plan, RolePlan
 from mob.wire import messages as m
 
@@ -393,3 +393,15 @@ def test_a_lease_that_is_looked_at_when_it_says_misses_nothing(seed: int) -> Non
         if luck.random() < 0.3 and not lease.token:
             wish = Wish.TAKE
     assert sent > 20
+
+
+def test_the_next_kingpin_of_this_process_has_the_lease_of_the_one_before() -> None:
+    before, after = Lease("cron", 1, "n1"), Lease("cron", 1, "n1")
+    assert before.data() is None
+    assert repr(before) == "<Lease of 'cron', unknown>"
+    before.adopt(LeaseData(7, 9, 12.5))
+    held = before.data()
+    assert held == LeaseData(7, 9, 12.5)
+    after.adopt(held)
+    assert (after.token, after.until) == (7, 12.5)
+    assert repr(after) == "<Lease of 'cron', held with token 7>"

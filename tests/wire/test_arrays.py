@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from mob.wire.arrays import array_over, copy_array, head_of
 from mob.wire.codec import Codec
 from tests.wire.samples import (
     over,
@@ -63,3 +64,10 @@ def test_an_array_is_read_only_even_in_writable_bytes(codec: Codec) -> None:
 def test_a_large_array_of_bytes_aliases_the_message(codec: Codec) -> None:
     data = codec.encode(np.zeros(100_000, "u1"))
     assert np.shares_memory(codec.decode(data), np.frombuffer(data, "u1"))
+
+
+@pytest.mark.parametrize("array", [*ARRAYS[:7], np.arange(24).reshape(4, 6)[::2, ::3]], ids=repr)
+def test_an_array_is_copied_to_shared_memory_in_the_order_that_its_head_tells(array: Any) -> None:
+    memory = memoryview(bytearray(array.nbytes))
+    copy_array(array, memory)
+    assert np.array_equal(array_over(memory, head_of(array)), array)
