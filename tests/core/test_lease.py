@@ -401,6 +401,7 @@ def test_the_next_kingpin_of_this_process_has_the_lease_of_the_one_before() -> N
     assert repr(before) == "<Lease of 'cron', unknown>"
     before.adopt(LeaseData(7, 9, 12.5))
     held = before.data()
+    assert held is not None
     assert held == LeaseData(7, 9, 12.5)
     after.adopt(held)
     assert (after.token, after.until) == (7, 12.5)
