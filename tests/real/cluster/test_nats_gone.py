@@ -93,7 +93,7 @@ def test_no_call_is_lost_in_restarts_of_nats(own_nats: Nats, nodes: Nodes, size:
     with Load(ask(there), ask(here)) as load:
         for _ in range(3):
             before = load.done
-            wait_until(lambda before=before: load.done > before + 20, "calls go on", patient(20))
+            wait_until(lambda before=before: load.done > before + 20, "calls go on", patient(60))
             own_nats.restart()
             wait_until(lambda: not a.is_cut and not b.is_cut, "both are back", patient(20))
     assert load.seen() == {size + 2}

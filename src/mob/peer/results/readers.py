@@ -86,11 +86,17 @@ def note_thread(stream: Readable) -> None:
 def _handle_done(streams: WeakSet[Any], task: asyncio.Task[Any]) -> None:
     if task.cancelled():
         _close(streams, task)
+    else:  # a task that has raised keeps the frames of its streams, and they must not keep the task
+        for stream in _last_read_by(task, streams):
+            stream.reader = None
 
 
 def _close(streams: WeakSet[Any], reader: object) -> None:
+    for stream in _last_read_by(reader, streams):
+        stream.close()
+
+
+def _last_read_by(reader: object, streams: WeakSet[Any]) -> list[Any]:
     with _LOCK:
         found = list(streams)
-    for stream in found:
-        if stream.reader is reader:
-            stream.close()
+    return [stream for stream in found if stream.reader is reader]
