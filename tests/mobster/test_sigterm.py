@@ -5,13 +5,18 @@ from __future__ import annotations
 import logging
 import os
 import signal
-import time
+import threading
 from collections.abc import Callable, Iterator
+from types import ModuleType
 
 import pytest
 
 from mob.mobster.sigterm import Sigterm
+from mob.peer.calls import calling, losses, parking
+from mob.peer.links import contact, contacts, control
+from mob.peer.references import buffers, functions, references
 from mob.rim import link
+from tests.patience import PATIENCE
 from tests.running import wait_until
 
 
@@ -44,8 +49,7 @@ def process() -> Iterator[Process]:
 def stand(after: Callable[[], None]) -> None:
     """Be where the signal comes between two instructions."""
     after()
-    for _ in range(1000):
-        time.sleep(0.001)
+    threading.Event().wait(PATIENCE)  # the signal raises here
 
 
 def test_somebody_from_outside_asks_for_an_end_in_order(process: Process) -> None:
@@ -65,9 +69,15 @@ def test_the_signal_wakes_a_module_that_blocks(process: Process) -> None:
     assert process.asked == 1
 
 
-def test_the_middle_of_sending_is_not_broken_off(process: Process) -> None:
+@pytest.mark.parametrize(
+    "module",
+    [link, calling, parking, losses, references, functions, buffers, contact, contacts, control],
+    ids=lambda module: module.__name__,
+)
+def test_the_middle_of_sending_is_not_broken_off(process: Process, module: ModuleType) -> None:
     process.sigterm.can_wake = True
-    sending = compile("wake()\nwhile not calls: pass", link.__file__, "exec")
+    assert module.__file__ is not None
+    sending = compile("wake()\nwhile not calls: pass", module.__file__, "exec")
     exec(sending, {"wake": process.sigterm.wake, "calls": process.calls})
     with pytest.raises(SystemExit):
         stand(after=process.turn)  # which sends it once more, and this is not the middle of sending

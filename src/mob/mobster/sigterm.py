@@ -14,12 +14,15 @@ import time
 from collections.abc import Callable
 from types import FrameType
 
-from mob.peer.calls import calling
-from mob.peer.links import contacts, control
-from mob.peer.references import buffers, functions
+from mob.peer.calls import calling, losses, parking
+from mob.peer.links import contact, contacts, control
+from mob.peer.references import buffers, functions, references
 from mob.rim import forks, link
 
-SENDING = frozenset(module.__file__ for module in (link, calling, functions, buffers, contacts, control))
+SENDING = frozenset(
+    module.__file__
+    for module in (link, calling, parking, losses, references, functions, buffers, contact, contacts, control)
+)
 """Files whose work must not be broken off in the middle."""
 NOT_OF_THE_ROLE = (signal.SIG_DFL, signal.SIG_IGN, None)
 """What `signal.getsignal` says when no handler in Python is installed."""
