@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
-import resource
 import socket
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -17,6 +15,7 @@ from mob.errors import LinkError
 from mob.rim.link import DESCRIPTORS, Descriptor, Link
 from mob.rim.reactor import Reactor
 from mob.wire import messages as m
+from tests.limits import free_descriptors
 
 LIMIT = 1 << 20
 
@@ -55,19 +54,6 @@ def ends() -> Iterator[tuple[End, End]]:
     second.link.close()
     reactor.loop.close()
     reactor.close()
-
-
-@contextlib.contextmanager
-def free_descriptors(count: int) -> Iterator[None]:
-    """This process may have so many more."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    next_one = os.dup(0)
-    os.close(next_one)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (next_one + count, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def attached(*numbers: int) -> tuple[m.Attached, list[int]]:

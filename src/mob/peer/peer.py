@@ -139,11 +139,11 @@ class Peer:
             where = call.contact
             behind = f", whose queue held {where.queue} calls at its last reply" if where.queue else ""
             text = f"{over}; it was sent to {where.name}{behind}."
-            self.fail(call, CallTimeout(text))
+            self.fail(call, CallTimeout(text, executed=call.executed_by_now()))
             where.forget_call(call)
         else:
             why = f"no worker of {call.role!r} was ready" if self._has_nobody(call) else "all workers were busy"
-            self.fail(call, CallTimeout(f"{over}: {why}.", executed="no"))
+            self.fail(call, CallTimeout(f"{over}: {why}.", executed=call.executed_by_now()))
             self.parking.forget(call)
 
     def _has_nobody(self, call: Call[Any]) -> bool:

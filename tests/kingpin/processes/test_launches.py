@@ -3,33 +3,19 @@
 from __future__ import annotations
 
 import os
-import resource
-from collections.abc import Generator
-from contextlib import contextmanager
 
 import pytest
 
 from mob.core.decisions import Launch
 from mob.kingpin.processes.launches import Launches
 from tests.kingpin.offices import Office
+from tests.limits import free_descriptors
 
 
 @pytest.fixture
 def launches(office: Office) -> Launches:
     room = office.room
     return Launches(office.plan, "/", room.connections, office.console, office.board, office.fork_client)
-
-
-@contextmanager
-def free_descriptors(count: int) -> Generator[None]:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    next_one = os.dup(0)
-    os.close(next_one)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (next_one + count, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_it_is_ordered_from_the_next_fork_server_while_there_is_none(launches: Launches, office: Office) -> None:
