@@ -197,12 +197,15 @@ def test_what_was_given_back_is_no_shared_port_any_more() -> None:
 @pytest.mark.parametrize("make_loop", [asyncio.SelectorEventLoop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
 def test_a_loop_serves_whom_it_has_and_sees_nobody_new(port: Port, make_loop: Callable[[], Any]) -> None:
     accepted: list[int] = []
+    served = asyncio.Event()
 
     async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         accepted.append(1)
         while line := await reader.readline():
             writer.write(line)
         writer.close()
+        await writer.wait_closed()
+        served.set()
 
     async def serve() -> None:
         server = await asyncio.start_server(echo, sock=port.own)
@@ -217,9 +220,10 @@ def test_a_loop_serves_whom_it_has_and_sees_nobody_new(port: Port, make_loop: Ca
         assert len(accepted) == 1
         with port.others() as others:
             others.accept()[0].close()  # there it is
-        newcomer[1].close()
-        writer.close()
-        assert await reader.read() == b""
+        for each in (newcomer[1], writer):
+            each.close()
+            await each.wait_closed()
+        await served.wait()
         server.close()
 
     loop = make_loop()
