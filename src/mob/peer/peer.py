@@ -348,6 +348,8 @@ class Peer:
                 self.parking.handle_invite(contact, message)
             case m.Declined(line=line):
                 self.serving.inviting.handle_declined(contact, line)
+            case m.Left():
+                contact.has_left = True
             case m.Here():
                 pass
             case float():  # a stamp where none belongs: it says nothing
@@ -418,6 +420,8 @@ class Peer:
         self.parking.leave()
         self.context.complaints.flush()
         for link in self.contacts.links():
+            if not self.serving.in_hand:
+                link.post(m.Left())
             link.close_after_flush(FLUSH)
 
     def keep_house(self) -> None:

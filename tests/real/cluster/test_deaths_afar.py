@@ -135,6 +135,24 @@ def test_a_reload_over_there_loses_no_call(nats: Nats, nodes: Nodes) -> None:
     assert load.errors == []
 
 
+@pytest.mark.parametrize("has_link", [True, False])
+def test_calls_on_their_way_to_a_worker_that_leaves_go_to_its_successor(
+    nats: Nats, nodes: Nodes, has_link: bool
+) -> None:
+    a, b = start(nats, nodes)
+    old = b.pids("back")
+    for pid in old if has_link else ():
+        assert a.client.pid(f"b:{pid}").call.pid().result(patient(20)) == pid
+    nats.freeze()
+    try:
+        calls = [a.client.require("back").pid() for _ in range(20)]
+        b.client.restart("back")
+        wait_until(lambda: not any(map(is_alive, old)), "the first ones have ended")
+    finally:
+        nats.thaw()
+    assert not {call.result(patient(30)) for call in calls} & set(old)
+
+
 # ------------------------------------------------------------------------------------------------------- gateways
 
 

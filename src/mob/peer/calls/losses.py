@@ -82,7 +82,7 @@ class Losses:
             case Again(event):
                 self._go_on(call, event)
             case End("no"):
-                self._fail(call, Lost(f"{call.label} was lost: {why} before the call was sent.", executed="no"))
+                self._fail(call, Lost(f"{call.label} was lost: {why} before the call was begun.", executed="no"))
             case End():
                 return False
         return True

@@ -102,6 +102,7 @@ from mob.wire.messages.peer import (
     Here as Here,
     Invite as Invite,
     Item as Item,
+    Left as Left,
     Lend as Lend,
     Message as Message,
     More as More,

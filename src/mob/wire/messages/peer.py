@@ -141,6 +141,10 @@ class Here(Base, frozen=True, tag=16):
     """The sender has its end of this link, which gateways carry: now they may say that it has come to be."""
 
 
+class Left(Base, frozen=True, tag=67):
+    """The sender's last word: a call that it has not answered was not begun, and never will be."""
+
+
 class Waiting(Base, frozen=True, tag=17):
     """Calls wait at the sender, in a line of that number, for a place at the receiver; the next one is of this export
     ("": a message)."""
@@ -182,6 +186,7 @@ Peer = (
     | Attached
     | Arrived
     | Here
+    | Left
     | Waiting
     | Invite
     | Declined
