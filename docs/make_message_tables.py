@@ -41,10 +41,10 @@ PARTS = (
     m.Node,
     m.ExportInfo,
     m.RoleInfo,
-    m.Address,
+    m.SocketAddress,
     m.Row,
     m.Line,
-    m.Lease,
+    m.LeaseRecord,
 )
 
 

@@ -21,10 +21,10 @@ BEGIN = "<!-- state tables: made by docs/make_state_tables.py --write -->\n"
 END = "<!-- end of the state tables -->\n"
 
 TABLES: list[tuple[str, type[StrEnum], Mapping[tuple[Any, str], Any]]] = [
-    ("A mobster", states.Mobster, states.MOBSTER),
-    ("A slot", states.Slot, states.SLOT),
-    ("A call", states.Call, states.CALL),
-    ("A pair of members on two machines", states.Pair, states.PAIR),
+    ("A mobster", states.MobsterState, states.MOBSTER),
+    ("A slot", states.SlotState, states.SLOT),
+    ("A call", states.CallState, states.CALL),
+    ("A pair of members on two machines", states.PairState, states.PAIR),
 ]
 
 

@@ -6,11 +6,11 @@ import random
 
 import pytest
 
-from mob.core.balance import Load, room
+from mob.core.balance import ConnectionLoad, room
 
 
-def others(*connections: int) -> dict[int, Load]:
-    return {uid: Load(each, 7) for uid, each in enumerate(connections, 2)}
+def others(*connections: int) -> dict[int, ConnectionLoad]:
+    return {uid: ConnectionLoad(each, 7) for uid, each in enumerate(connections, 2)}
 
 
 @pytest.mark.parametrize(
@@ -37,9 +37,9 @@ def test_what_a_worker_takes(mine: int, theirs: tuple[int, ...], waiting: int, t
 
 def test_one_that_has_let_its_chance_pass_is_not_counted_on_until_it_accepts_again() -> None:
     passed = {2: 7}
-    assert room(4, {2: Load(0, 7)}, passed, 4) == 4
-    assert room(4, {2: Load(1, 8)}, passed, 4) == 1
-    assert room(4, {2: Load(0, 7), 3: Load(0, 0)}, passed, 4) == 0
+    assert room(4, {2: ConnectionLoad(0, 7)}, passed, 4) == 4
+    assert room(4, {2: ConnectionLoad(1, 8)}, passed, 4) == 1
+    assert room(4, {2: ConnectionLoad(0, 7), 3: ConnectionLoad(0, 0)}, passed, 4) == 0
 
 
 @pytest.mark.parametrize("workers", [2, 3, 4, 8])
@@ -54,7 +54,7 @@ def test_all_are_taken_and_nobody_has_much_more_than_its_share(workers: int, cou
             arrived = luck.randint(1, coming)
             queue, coming = queue + arrived, coming - arrived
         worker = luck.randrange(workers)
-        rest = {uid: Load(each, 0) for uid, each in enumerate(have) if uid != worker}
+        rest = {uid: ConnectionLoad(each, 0) for uid, each in enumerate(have) if uid != worker}
         taken = room(have[worker], rest, {}, queue)
         have[worker] += taken
         queue -= taken

@@ -20,14 +20,14 @@ from mob.core.calls import (
     Terms,
     is_idempotent,
 )
-from mob.core.states import Call as State
+from mob.core.states import CallState
 from mob.errors import Executed
 from mob.wire.messages import ExportInfo, RoleInfo
 
 ROLE = RoleInfo("back", (ExportInfo("pay", "()", ""), ExportInfo("look", "()", "", idempotent=True)))
 
 
-def call(state: State = SENT, role: str = "back", repeats: int = 0, **terms: float) -> Lifecycle:
+def call(state: CallState = SENT, role: str = "back", repeats: int = 0, **terms: float) -> Lifecycle:
     made = Lifecycle(role, Terms(**terms))  # type: ignore[arg-type]
     made.state, made.repeats = state, repeats
     return made
@@ -111,7 +111,7 @@ def test_a_repetition_has_its_whole_time() -> None:
 
 
 @pytest.mark.parametrize("state", [DONE, WAITING])
-def test_what_is_not_with_a_worker_any_more_is_not_sent_again(state: State) -> None:
+def test_what_is_not_with_a_worker_any_more_is_not_sent_again(state: CallState) -> None:
     assert call(state).wait_again(UNREAD, now=1.0) is None
 
 
@@ -139,7 +139,7 @@ def test_what_is_known_after_a_repetition(repeats: int, executed: Executed, expe
     ("state", "repeats", "expected"),
     [(WAITING, 0, "no"), (WAITING, 1, "maybe"), (SENT, 0, "maybe"), (SENT, 1, "maybe")],
 )
-def test_what_is_known_of_a_call_that_ends_unanswered(state: State, repeats: int, expected: Executed) -> None:
+def test_what_is_known_of_a_call_that_ends_unanswered(state: CallState, repeats: int, expected: Executed) -> None:
     assert call(state, repeats=repeats).executed_by_now() == expected
 
 

@@ -21,9 +21,9 @@ def moves(decisions: list[d.Decision]) -> list[Any]:
     """To whom the terminal goes; None: it is taken back."""
     found: list[Any] = []
     for decision in decisions:
-        if isinstance(decision, d.Lend):
+        if isinstance(decision, d.LendTerminal):
             found.append(decision.ticket)
-        elif isinstance(decision, d.TakeBack):
+        elif isinstance(decision, d.TakeBackTerminal):
             found.append(None)
     return found
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from mob.core.costs import FAR_TRIP, TRIP, most_in_hand
-from mob.core.dispatch import FAR, SPILL, WAKE, Ask, Item, Route
+from mob.core.dispatch import FAR, SPILL, WAKE, AskForPlace, Queued, Route
 from mob.core.lanes import FREE, LOOP, MESSAGE, Lane
 from mob.core.routing import Place
 
@@ -72,7 +72,7 @@ def put(route: Route[Worker], targets: list[Worker], now: float = 0.0) -> list[t
     return told(route.put(near, [worker for worker in targets if worker.is_distant], now))
 
 
-def told(asks: list[Ask[Worker]]) -> list[tuple[str, int, str]]:
+def told(asks: list[AskForPlace[Worker]]) -> list[tuple[str, int, str]]:
     return [(worker.name, line, name) for worker, line, name in asks]
 
 
@@ -250,13 +250,13 @@ def test_messages_go_anywhere_at_once() -> None:
 # --- waiting ----------------------------------------------------------------------------------------------------------
 
 
-def park(route: Route[Worker], text: str, now: float = 0.0, **options: object) -> tuple[list[Item], list[object]]:
+def park(route: Route[Worker], text: str, now: float = 0.0, **options: object) -> tuple[list[Queued], list[object]]:
     """Have calls of these exports wait; the items, and who was told."""
-    items = [Item(name, 10, 30.0, **options) for name in text.split()]  # type: ignore[arg-type]
+    items = [Queued(name, 10, 30.0, **options) for name in text.split()]  # type: ignore[arg-type]
     return items, [ask for item in items for ask in told(route.park(item, now))]
 
 
-def names(items: list[Item]) -> str:
+def names(items: list[Queued]) -> str:
     return " ".join(item.name for item in items)
 
 
@@ -269,8 +269,8 @@ def test_what_waits_is_counted() -> None:
     items, _ = park(route, "slow slow new")
     assert (route.waiting, route.size, names(route.items())) == (3, 30, "slow slow new")
     assert repr(route) == "<Route to 2 workers of 'back', 3 waiting>"
-    assert repr(items[0].line) == "<Line 1 of 2 for slow>"
-    assert repr(items[0]) == "<Item for slow>"
+    assert repr(items[0].line) == "<WaitQueue 1 of 2 for slow>"
+    assert repr(items[0]) == "<Queued for slow>"
     assert route.forget(items[0])
     assert not route.forget(items[0])
     assert (route.waiting, route.size, names(route.items())) == (2, 20, "slow new")
@@ -368,7 +368,7 @@ def test_one_worker_gets_calls_of_all_exports_in_order() -> None:
     route = route_to("a1", places=1, task=Lane(5, True))
     items, asks = park(route, "slow new new task slow")
     assert asks == [("a", 1, "slow")]
-    assert repr(items[0].line) == "<Line 1 of 5 for the only worker>"
+    assert repr(items[0].line) == "<WaitQueue 1 of 5 for the only worker>"
     got: list[str] = []
     while route.waiting:
         got.append(accept(route, "a", 1, 10))
@@ -598,14 +598,14 @@ def test_an_invitation_is_over_when_what_it_was_for_was_sent() -> None:
 def test_what_is_meant_is_taken_and_the_worker_is_told_what_comes_next() -> None:
     route = route_to("a1", places=1)
     items, _ = park(route, "slow new slow")
-    taken: list[Item] = []
+    taken: list[Queued] = []
     assert told(route.take(lambda item: item.name == "slow", taken)) == [("a", 1, "new")]
     assert taken == [items[0], items[2]]
     assert route.waiting == 1
 
 
 def test_nothing_is_forgotten_if_something_is_raised_while_it_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
-    def forget(self: Route[Worker], item: Item) -> bool:
+    def forget(self: Route[Worker], item: Queued) -> bool:
         if item is items[1]:
             once(self, item)
             raise KeyboardInterrupt
@@ -615,7 +615,7 @@ def test_nothing_is_forgotten_if_something_is_raised_while_it_is_taken(monkeypat
     items, _ = park(route, "slow slow slow")
     once = Route.forget
     monkeypatch.setattr(Route, "forget", forget)
-    taken: list[Item] = []
+    taken: list[Queued] = []
     with pytest.raises(KeyboardInterrupt):
         route.take(lambda item: True, taken)
     assert taken == items[:2]
@@ -625,5 +625,5 @@ def test_nothing_is_forgotten_if_something_is_raised_while_it_is_taken(monkeypat
 def test_what_all_workers_wait_for_must_not_wait() -> None:
     route = route_to("a1 b1")
     everybody = [target.uid for target in route.targets]
-    assert route.is_blocked(Item("slow", 1, 1.0, blockers=everybody))
-    assert not route.is_blocked(Item("slow", 1, 1.0, blockers=everybody[:1]))
+    assert route.is_blocked(Queued("slow", 1, 1.0, blockers=everybody))
+    assert not route.is_blocked(Queued("slow", 1, 1.0, blockers=everybody[:1]))

@@ -8,8 +8,8 @@ from typing import Any
 from hypothesis import settings, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from mob.core.dispatch import Ask, Item, Route
-from mob.core.invitations import SILENCE, Invitations, Load
+from mob.core.dispatch import AskForPlace, Queued, Route
+from mob.core.invitations import SILENCE, Invitations, WorkerLoad
 from mob.core.lanes import LOOP, Lane
 from mob.core.routing import Place
 
@@ -58,16 +58,16 @@ class Worker:
     def __init__(self, index: int) -> None:
         self.index = index
         self.invitations = Invitations()
-        self.in_hand: list[tuple[int, Item]] = []
+        self.in_hand: list[tuple[int, Queued]] = []
         self.is_ready = True
         self.board = (0, 0, 0)
 
     def count(self, group: str) -> int:
         return sum(GROUPS[item.name] == group for _, item in self.in_hand)
 
-    def look(self, name: str) -> Load:
+    def look(self, name: str) -> WorkerLoad:
         group = GROUPS[name]
-        return Load(group, LANES.get(name, LOOP), self.count(group), COSTS[name], 150)
+        return WorkerLoad(group, LANES.get(name, LOOP), self.count(group), COSTS[name], 150)
 
     def publish(self) -> None:
         loop = self.count("loop")
@@ -91,9 +91,9 @@ class Pairs(RuleBasedStateMachine):
         self.callers = [Caller(uid, is_distant) for uid, is_distant in enumerate(callers, 1)]
         self.targets: dict[tuple[int, int], Target] = {}  # by caller and worker
         self.letters: dict[tuple[Any, Any], deque[tuple[Any, ...]]] = {}  # by sender and receiver
-        self.items: dict[Item, Caller] = {}
-        self.sent: Counter[Item] = Counter()
-        self.cancelled: set[Item] = set()
+        self.items: dict[Queued, Caller] = {}
+        self.sent: Counter[Queued] = Counter()
+        self.cancelled: set[Queued] = set()
         for _ in range(workers):
             self.workers.append(Worker(len(self.workers)))
         for caller in self.callers:
@@ -113,14 +113,14 @@ class Pairs(RuleBasedStateMachine):
         far = caller.is_distant
         self.ask(caller, caller.route.put([] if far else targets, targets if far else [], self.now))
 
-    def ask(self, caller: Caller, asks: list[Ask[Target]]) -> None:
+    def ask(self, caller: Caller, asks: list[AskForPlace[Target]]) -> None:
         for target, line, name in asks:
             self.post(caller, target.worker, "waiting", line, name)
 
     def post(self, sender: Any, receiver: Any, *message: Any) -> None:
         self.letters.setdefault((sender, receiver), deque()).append(message)
 
-    def send(self, caller: Caller, item: Item, target: Target) -> None:
+    def send(self, caller: Caller, item: Queued, target: Target) -> None:
         self.sent[item] += 1
         target.pending[item.name] += 1
         self.post(caller, target.worker, "call", item)
@@ -133,7 +133,7 @@ class Pairs(RuleBasedStateMachine):
         caller = data.draw(st.sampled_from(self.callers))
         place = ("", key) if key < 2 else None
         for _ in range(count):
-            item = Item(name, 1, 30.0, place)
+            item = Queued(name, 1, 30.0, place)
             self.items[item] = caller
             target = caller.route.choose(name, MARKS.index(name), True, place)
             if target is not None:

@@ -28,13 +28,13 @@ from mob.core.draining import (
     UNSURE,
     VISITOR_LOOK,
     Act,
-    Draining,
+    DrainProgress,
+    DrainStage,
     Over,
-    Stage,
     Step,
     Use,
     Visitors,
-    Wait,
+    WaitUntil,
 )
 
 NOW = 1000.0
@@ -62,15 +62,15 @@ class Scene:
         return iter(self.connections)
 
 
-def at(stage: Stage, scene: Scene, grace: float = GRACE, has_ports: bool = False) -> Draining:
+def at(stage: DrainStage, scene: Scene, grace: float = GRACE, has_ports: bool = False) -> DrainProgress:
     """The end that has come to a stage, and has yet to ask what that waits for."""
-    made = Draining(scene, NOW, grace, has_ports)
+    made = DrainProgress(scene, NOW, grace, has_ports)
     while made._stages[0] is not stage:
         made._stages.popleft()
     return made
 
 
-def name_of(decision: Wait | Act | Over) -> str:
+def name_of(decision: WaitUntil | Act | Over) -> str:
     return decision.stage if isinstance(decision, Act) else type(decision).__name__.lower()
 
 
@@ -86,39 +86,39 @@ def test_how_the_roles_of_a_stop_share_the_grace_time(left: float, roles: int, s
 
 
 def test_one_that_has_nothing_to_wait_for_goes_through_the_stages_in_their_order() -> None:
-    made = Draining(Scene(), NOW, GRACE)
-    assert repr(made) == "<Draining, module>"
+    made = DrainProgress(Scene(), NOW, GRACE)
+    assert repr(made) == "<DrainProgress, module>"
     done = [name_of(made.decide(NOW)) for _ in range(10)]
     assert done == [
         *("signal", "requests", "drain", "standing", "stop", "tasks", "errors", "links"),
         *("over", "over"),
     ]
-    assert repr(made) == "<Draining, over>"
+    assert repr(made) == "<DrainProgress, over>"
 
 
 def test_a_module_that_blocks_is_woken_first() -> None:
-    made = Draining(Scene(is_importing=True), NOW, GRACE)
+    made = DrainProgress(Scene(is_importing=True), NOW, GRACE)
     assert [name_of(made.decide(NOW)) for _ in range(2)] == ["module", "signal"]
 
 
 @pytest.mark.parametrize(
     ("stage", "waiting", "until", "after"),
     [
-        (Stage.MODULE, {"is_importing": True, "connections": [Use.OPEN]}, NOW + SETTLING + LOOK, "module"),
-        (Stage.ANSWERS, {"awaits_answers": True}, END, "requests"),
-        (Stage.CALLS, {"in_hand": 1}, math.inf, "requests"),
-        (Stage.REQUESTS, {"has_requests": True}, math.inf, "requests"),
-        (Stage.PORTS, {"connections": [Use.OPEN]}, NOW + SETTLING + LOOK, "drain"),
+        (DrainStage.MODULE, {"is_importing": True, "connections": [Use.OPEN]}, NOW + SETTLING + LOOK, "module"),
+        (DrainStage.ANSWERS, {"awaits_answers": True}, END, "requests"),
+        (DrainStage.CALLS, {"in_hand": 1}, math.inf, "requests"),
+        (DrainStage.REQUESTS, {"has_requests": True}, math.inf, "requests"),
+        (DrainStage.PORTS, {"connections": [Use.OPEN]}, NOW + SETTLING + LOOK, "drain"),
     ],
 )
 def test_each_stage_waits_for_what_it_is_for(
-    stage: Stage, waiting: dict[str, object], until: float, after: str
+    stage: DrainStage, waiting: dict[str, object], until: float, after: str
 ) -> None:
     now, calm = NOW + SETTLING, Scene(is_importing="is_importing" in waiting)
     made = at(stage, scene := Scene(**waiting), has_ports="connections" in waiting)  # type: ignore[arg-type]
-    assert made.decide(now) == made.decide(now) == Wait(until)
+    assert made.decide(now) == made.decide(now) == WaitUntil(until)
     vars(scene).update(vars(calm))
-    while isinstance(decision := made.decide(now), Wait):
+    while isinstance(decision := made.decide(now), WaitUntil):
         assert now < decision.until <= now + LOOK
         now = decision.until
     assert name_of(decision) == after
@@ -127,12 +127,14 @@ def test_each_stage_waits_for_what_it_is_for(
 @pytest.mark.parametrize(
     ("stage", "waiting"),
     [
-        (Stage.ANSWERS, {"awaits_answers": True}),
-        (Stage.CALLS, {"in_hand": 1, "has_heard_farewells": False}),
-        (Stage.PORTS, {"connections": [Use.UNANSWERED]}),
+        (DrainStage.ANSWERS, {"awaits_answers": True}),
+        (DrainStage.CALLS, {"in_hand": 1, "has_heard_farewells": False}),
+        (DrainStage.PORTS, {"connections": [Use.UNANSWERED]}),
     ],
 )
-def test_an_exit_of_a_handler_waits_for_no_calls_and_no_strangers(stage: Stage, waiting: dict[str, object]) -> None:
+def test_an_exit_of_a_handler_waits_for_no_calls_and_no_strangers(
+    stage: DrainStage, waiting: dict[str, object]
+) -> None:
     made = at(stage, Scene(is_exit_asked=True, **waiting), has_ports=True)  # type: ignore[arg-type]
     assert isinstance(made.decide(NOW), Act)
 
@@ -140,24 +142,24 @@ def test_an_exit_of_a_handler_waits_for_no_calls_and_no_strangers(stage: Stage, 
 @pytest.mark.parametrize(
     ("stage", "left", "is_exit_asked", "seconds"),
     [
-        (Stage.STOP, 20.0, False, 20.0 - LAST),
-        (Stage.STOP, LAST, False, LEAST),
-        (Stage.TASKS, 0.0, True, LEAST),
-        (Stage.REQUESTS, 20.0, False, 20.0 - LAST),
-        (Stage.REQUESTS, 0.0, False, LIFESPAN),
-        (Stage.DRAIN, 20.0, False, 20.0 - LAST),
-        (Stage.DRAIN, 20.0, True, 0.0),
+        (DrainStage.STOP, 20.0, False, 20.0 - LAST),
+        (DrainStage.STOP, LAST, False, LEAST),
+        (DrainStage.TASKS, 0.0, True, LEAST),
+        (DrainStage.REQUESTS, 20.0, False, 20.0 - LAST),
+        (DrainStage.REQUESTS, 0.0, False, LIFESPAN),
+        (DrainStage.DRAIN, 20.0, False, 20.0 - LAST),
+        (DrainStage.DRAIN, 20.0, True, 0.0),
     ],
 )
 def test_a_stage_has_what_is_left_of_the_grace_time(
-    stage: Stage, left: float, is_exit_asked: bool, seconds: float
+    stage: DrainStage, left: float, is_exit_asked: bool, seconds: float
 ) -> None:
     decision = at(stage, Scene(is_exit_asked=is_exit_asked)).decide(NOW + GRACE - left)
     assert decision == Act(stage, pytest.approx(seconds))  # pyright: ignore[reportArgumentType]
 
 
 def test_requests_are_broken_off_so_early_that_their_application_can_end() -> None:
-    assert Draining(Scene(), NOW, GRACE).requests_until == END - LIFESPAN
+    assert DrainProgress(Scene(), NOW, GRACE).requests_until == END - LIFESPAN
 
 
 @pytest.mark.parametrize(
@@ -165,7 +167,7 @@ def test_requests_are_broken_off_so_early_that_their_application_can_end() -> No
     [(20.0, False, 20.0 - LAST / 2), (0.0, False, LEAST), (20.0, True, BRIEF)],
 )
 def test_threads_have_what_is_left_when_all_else_is_over(left: float, is_exit_asked: bool, seconds: float) -> None:
-    made = Draining(Scene(is_exit_asked=is_exit_asked), NOW, GRACE)
+    made = DrainProgress(Scene(is_exit_asked=is_exit_asked), NOW, GRACE)
     assert made.seconds_at_exit(NOW + GRACE - left) == pytest.approx(seconds)
 
 
@@ -173,33 +175,35 @@ def test_threads_have_what_is_left_when_all_else_is_over(left: float, is_exit_as
 
 
 def test_a_handler_has_a_moment_for_what_it_does_with_the_answer() -> None:
-    made = at(Stage.ANSWERS, scene := Scene(awaits_answers=True))
-    assert made.decide(NOW) == Wait(END)
+    made = at(DrainStage.ANSWERS, scene := Scene(awaits_answers=True))
+    assert made.decide(NOW) == WaitUntil(END)
     scene.awaits_answers = False
-    assert made.decide(NOW + 1) == made.decide(NOW + 1 + ANSWERED / 2) == Wait(NOW + 1 + ANSWERED)
+    assert made.decide(NOW + 1) == made.decide(NOW + 1 + ANSWERED / 2) == WaitUntil(NOW + 1 + ANSWERED)
     assert name_of(made.decide(NOW + 1 + ANSWERED)) == "requests"
 
 
 def test_answers_are_not_waited_for_when_the_time_is_over() -> None:
-    made = at(Stage.ANSWERS, Scene(awaits_answers=True))
-    assert made.decide(NOW) == Wait(END)
-    assert made.decide(END) == Wait(END + ANSWERED)
+    made = at(DrainStage.ANSWERS, Scene(awaits_answers=True))
+    assert made.decide(NOW) == WaitUntil(END)
+    assert made.decide(END) == WaitUntil(END + ANSWERED)
     assert name_of(made.decide(END + ANSWERED)) == "requests"
 
 
 def test_farewells_are_waited_for_a_second_and_calls_as_long_as_they_last() -> None:
-    made = at(Stage.ANSWERS, scene := Scene(has_heard_farewells=False))
-    assert made.decide(NOW + 5) == Wait(NOW + 5 + FAREWELL_TIME)  # counted from here, however long the import lasted
+    made = at(DrainStage.ANSWERS, scene := Scene(has_heard_farewells=False))
+    assert made.decide(NOW + 5) == WaitUntil(
+        NOW + 5 + FAREWELL_TIME
+    )  # counted from here, however long the import lasted
     scene.in_hand = 2
-    assert made.decide(NOW + 5.5) == Wait(NOW + 5 + FAREWELL_TIME)
-    assert made.decide(NOW + 5 + FAREWELL_TIME) == made.decide(NOW + 10 * GRACE) == Wait(math.inf)
+    assert made.decide(NOW + 5.5) == WaitUntil(NOW + 5 + FAREWELL_TIME)
+    assert made.decide(NOW + 5 + FAREWELL_TIME) == made.decide(NOW + 10 * GRACE) == WaitUntil(math.inf)
     scene.in_hand = 0
     assert name_of(made.decide(NOW + 5 + FAREWELL_TIME)) == "requests"
 
 
 def test_who_has_heard_all_farewells_waits_no_longer() -> None:
-    made = at(Stage.ANSWERS, scene := Scene(has_heard_farewells=False))
-    assert made.decide(NOW) == Wait(NOW + FAREWELL_TIME)
+    made = at(DrainStage.ANSWERS, scene := Scene(has_heard_farewells=False))
+    assert made.decide(NOW) == WaitUntil(NOW + FAREWELL_TIME)
     scene.has_heard_farewells = True
     assert name_of(made.decide(NOW)) == "requests"
 
@@ -207,34 +211,34 @@ def test_who_has_heard_all_farewells_waits_no_longer() -> None:
 # --- connections at shared ports --------------------------------------------------------------------------------------
 
 
-def looks(stage: Stage, now: float, *uses: Use, finishes: bool = False, grace: float = GRACE) -> list[bool]:
+def looks(stage: DrainStage, now: float, *uses: Use, finishes: bool = False, grace: float = GRACE) -> list[bool]:
     """Whether the stage is over, after one look and after another."""
-    scene = Scene(stage is Stage.MODULE, finishes_by_itself=finishes, connections=list(uses))
+    scene = Scene(stage is DrainStage.MODULE, finishes_by_itself=finishes, connections=list(uses))
     made, over = at(stage, scene, grace, has_ports=True), list[bool]()
     for _ in range(2):
         decision = made.decide(now)
         over.append(isinstance(decision, Act))
-        now = decision.until if isinstance(decision, Wait) else now
+        now = decision.until if isinstance(decision, WaitUntil) else now
     return over
 
 
-@pytest.mark.parametrize("stage", [Stage.MODULE, Stage.PORTS])
-def test_two_looks_must_find_nobody(stage: Stage) -> None:
+@pytest.mark.parametrize("stage", [DrainStage.MODULE, DrainStage.PORTS])
+def test_two_looks_must_find_nobody(stage: DrainStage) -> None:
     assert looks(stage, NOW + SETTLING) == [False, True]
-    made = at(stage, scene := Scene(stage is Stage.MODULE), has_ports=True)
-    assert made.decide(NOW) == Wait(NOW + SETTLING)
+    made = at(stage, scene := Scene(stage is DrainStage.MODULE), has_ports=True)
+    assert made.decide(NOW) == WaitUntil(NOW + SETTLING)
     assert scene.looks == 0  # who was just let in has not said yet what it wants
-    assert made.decide(NOW + SETTLING) == made.decide(NOW + SETTLING + LOOK / 2) == Wait(NOW + SETTLING + LOOK)
+    assert made.decide(NOW + SETTLING) == made.decide(NOW + SETTLING + LOOK / 2) == WaitUntil(NOW + SETTLING + LOOK)
     assert scene.looks == 1
     scene.connections = [Use.UNANSWERED]
-    assert made.decide(NOW + SETTLING + LOOK) == Wait(NOW + SETTLING + 2 * LOOK)
+    assert made.decide(NOW + SETTLING + LOOK) == WaitUntil(NOW + SETTLING + 2 * LOOK)
     scene.connections = []
-    assert isinstance(made.decide(NOW + SETTLING + 2 * LOOK), Wait)  # counted from the beginning
+    assert isinstance(made.decide(NOW + SETTLING + 2 * LOOK), WaitUntil)  # counted from the beginning
     assert isinstance(made.decide(NOW + SETTLING + 3 * LOOK), Act)
 
 
 def test_without_shared_ports_nobody_looks() -> None:
-    made = at(Stage.PORTS, scene := Scene(connections=[Use.UNANSWERED]))
+    made = at(DrainStage.PORTS, scene := Scene(connections=[Use.UNANSWERED]))
     assert name_of(made.decide(NOW)) == "drain"
     assert not scene.looks
 
@@ -250,7 +254,7 @@ def test_without_shared_ports_nobody_looks() -> None:
     ],
 )
 def test_a_server_that_does_not_finish_has_its_connections_waited_for(use: Use, before: float) -> None:
-    for stage in (Stage.MODULE, Stage.PORTS):
+    for stage in (DrainStage.MODULE, DrainStage.PORTS):
         if before:
             assert looks(stage, NOW + before - 1, Use.IDLE, use) == [False, False]
         late = max(NOW + before, NOW + SETTLING)
@@ -260,9 +264,9 @@ def test_a_server_that_does_not_finish_has_its_connections_waited_for(use: Use, 
 @pytest.mark.parametrize("use", list(Use))
 def test_a_server_that_finishes_by_itself_needs_to_have_read_what_it_was_asked(use: Use) -> None:
     is_waited_for = use is Use.UNANSWERED
-    assert looks(Stage.MODULE, NOW + ANSWERING / 2, use, finishes=True) == [False, not is_waited_for]
-    assert looks(Stage.MODULE, NOW + ANSWERING, use, finishes=True) == [True, True]
-    assert looks(Stage.MODULE, NOW + SETTLING, use, finishes=True, grace=LAST)[0]
+    assert looks(DrainStage.MODULE, NOW + ANSWERING / 2, use, finishes=True) == [False, not is_waited_for]
+    assert looks(DrainStage.MODULE, NOW + ANSWERING, use, finishes=True) == [True, True]
+    assert looks(DrainStage.MODULE, NOW + SETTLING, use, finishes=True, grace=LAST)[0]
 
 
 # --- visitors of a server of mob's ------------------------------------------------------------------------------------
@@ -296,35 +300,35 @@ def test_when_an_application_is_told_to_end_its_answer(
     stream_grace: float | None, has_events: bool, due: float
 ) -> None:
     made, answer = visitors(stream_grace), Answer(has_events)
-    assert made.decide_answer(NOW, answer) == Wait(due)
+    assert made.decide_answer(NOW, answer) == WaitUntil(due)
     assert made.decide_answer(due, answer) is Step.TELL
 
 
 def test_who_does_not_heed_is_broken_off_and_who_swallows_that_is_given_up() -> None:
     made, answer = visitors(), Answer(True, told_at=NOW + 1)
-    assert made.decide_answer(NOW + 1, answer) == Wait(NOW + 1 + HEEDING)
+    assert made.decide_answer(NOW + 1, answer) == WaitUntil(NOW + 1 + HEEDING)
     assert made.decide_answer(NOW + 1 + HEEDING, answer) is Step.BREAK_OFF
     answer.is_broken_off = True
-    assert made.decide_answer(NOW + 1 + HEEDING, answer) == Wait(NOW + 1 + 2 * HEEDING)
+    assert made.decide_answer(NOW + 1 + HEEDING, answer) == WaitUntil(NOW + 1 + 2 * HEEDING)
     assert made.decide_answer(NOW + 1 + 2 * HEEDING, answer) is Step.GIVE_UP
 
 
 @pytest.mark.parametrize(
     ("since", "now", "has_sent", "is_unanswered", "decision"),
     [
-        (0.0, 0.0, False, False, Wait(NOW + SILENT)),
+        (0.0, 0.0, False, False, WaitUntil(NOW + SILENT)),
         (0.0, SILENT, False, False, Step.CLOSE),
-        (0.0, SILENT, True, False, Wait(NOW + SILENT + VISITOR_LOOK)),
+        (0.0, SILENT, True, False, WaitUntil(NOW + SILENT + VISITOR_LOOK)),
         (0.0, SILENT + SETTLING, True, False, Step.CLOSE),  # it is not read, whatever the reason is
-        (0.0, SILENT, False, True, Wait(NOW + SILENT + VISITOR_LOOK)),
+        (0.0, SILENT, False, True, WaitUntil(NOW + SILENT + VISITOR_LOOK)),
         (0.0, ANSWERING, False, True, Step.CLOSE),  # it may get no answer
-        (8.0, 8.2, False, False, Wait(NOW + 8.0 + SILENT)),  # its last answer was a long one
-        (8.0, 8.0 + SILENT, True, True, Wait(NOW + 8.0 + SILENT + VISITOR_LOOK)),
+        (8.0, 8.2, False, False, WaitUntil(NOW + 8.0 + SILENT)),  # its last answer was a long one
+        (8.0, 8.0 + SILENT, True, True, WaitUntil(NOW + 8.0 + SILENT + VISITOR_LOOK)),
         (8.0, 8.0 + SILENT + SETTLING, True, True, Step.CLOSE),
     ],
 )
 def test_when_a_silent_connection_is_closed(
-    since: float, now: float, has_sent: bool, is_unanswered: bool, decision: Wait | Step
+    since: float, now: float, has_sent: bool, is_unanswered: bool, decision: WaitUntil | Step
 ) -> None:
     found = visitors().decide_silent(NOW + now, NOW + since, lambda: has_sent, lambda: is_unanswered)
     assert found == decision
@@ -336,7 +340,7 @@ def test_when_a_silent_connection_is_closed(
 def test_the_documentation_has_all_stages_in_their_order() -> None:
     section = INSIDE.read_text("utf-8").partition("## How a mobster ends")[2].partition("\n## ")[0]
     rows = re.findall(r"^\| \*\*(\w+)\*\* \|", section, re.MULTILINE)
-    assert rows == [*Stage, "threads"]
+    assert rows == [*DrainStage, "threads"]
 
 
 def test_the_documentation_names_the_times_with_their_values() -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from mob.core.costs import FAR_TRIP, TRIP, most_in_hand
-from mob.core.invitations import SILENCE, Invitations, Load
+from mob.core.invitations import SILENCE, Invitations, WorkerLoad
 from mob.core.lanes import FREE, LOOP, MESSAGE, UNLIMITED, Lane
 
 A, B, C = 1, 2, 3
@@ -27,9 +27,9 @@ class Worker:
         self.now = 0.0
         self.lanes = {"loop": LOOP, "tasks": Lane(2, True), "gate": Lane(1, True), "": FREE} | lanes
 
-    def look(self, name: str) -> Load:
+    def look(self, name: str) -> WorkerLoad:
         group = GROUPS[name]
-        return Load(group, self.lanes[group], self.in_hand[group], COSTS.get(name, 0), self.pace)
+        return WorkerLoad(group, self.lanes[group], self.in_hand[group], COSTS.get(name, 0), self.pace)
 
     def invite(self) -> list[tuple[int, int, int]]:
         invites = self.invitations.invite(self.look, self.now)

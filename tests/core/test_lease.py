@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from mob.core import decisions as d, supervisor
-from mob.core.lease import LEASE, TAKE_OVER, Elsewhere, Extended, Lease, LeaseData, Wish, Won, Yielded
+from mob.core.lease import LEASE, TAKE_OVER, Elsewhere, Extended, Lease, LeaseData, LeaseWish, Won, Yielded
 from mob.plan import Cluster, Plan, RolePlan
 from mob.wire import messages as m
 
@@ -25,7 +25,7 @@ class Store:
     """A value that is replaced only by who knows its revision."""
 
     revision: int = 0
-    value: m.Lease = field(default_factory=m.Lease)
+    value: m.LeaseRecord = field(default_factory=m.LeaseRecord)
     is_down: bool = False
 
     def answer(self, request: Any) -> m.LeaseIs | None:
@@ -41,7 +41,7 @@ class Store:
                 return m.LeaseIs(number, role, self.revision, lease, is_written=True)
             case m.GiveBack(number=number, role=role, token=token):
                 if self.value.node and m.token_of(self.value, self.revision) == token:
-                    self.revision, self.value = self.revision + 1, m.Lease(token=token)
+                    self.revision, self.value = self.revision + 1, m.LeaseRecord(token=token)
                 return m.LeaseIs(number, role, self.revision, is_written=True)
         raise AssertionError(request)
 
@@ -53,7 +53,7 @@ class Node:
         self.number = number
         self.offset, self.rate = offset, rate
         self.lease = Lease("cron", number, f"n{number}")
-        self.wish = Wish.TAKE
+        self.wish = LeaseWish.TAKE
         self.deadline: float | None = None  # of the mobster, by this node's clock
         self.token = 0
         self.stands_until = 0.0
@@ -70,13 +70,13 @@ class Node:
         for outcome in outcomes:
             match outcome:
                 case Won(token=token, until=until):
-                    self.deadline, self.token, self.wish = until, token, Wish.KEEP
+                    self.deadline, self.token, self.wish = until, token, LeaseWish.KEEP
                 case Extended(until=until):
                     if self.runs(now):
                         self.deadline = until
                 case Yielded(why=why):
                     assert why or not self.runs(now), "given back while it runs"
-                    self.deadline, self.wish = None, Wish.TAKE if why else self.wish
+                    self.deadline, self.wish = None, LeaseWish.TAKE if why else self.wish
                 case Elsewhere():
                     pass
                 case _:
@@ -130,8 +130,8 @@ class World:
     def handle_tick(self, node: Node) -> None:
         self.later(TICK, ("tick", node))
         if self.now >= node.stands_until:
-            if node.wish is Wish.KEEP and not node.runs(self.now) and not node.lease.token:
-                node.wish = Wish.TAKE
+            if node.wish is LeaseWish.KEEP and not node.runs(self.now) and not node.lease.token:
+                node.wish = LeaseWish.TAKE
             self.numbers += 1
             outcomes = node.lease.handle_wake(node.wish, self.numbers, node.clock(self.now))
             self.send(node, node.tell(outcomes, self.now))
@@ -189,18 +189,18 @@ def test_never_do_two_believe_at_a_time(
             world.run(LEASE * 2)
         elif node.runs(world.now):
             node.deadline = None  # its process has ended in order
-            node.wish = Wish.NONE
+            node.wish = LeaseWish.NONE
             world.later(seconds, ("want", node))
         world.run(seconds)
     if lateness < 1 and not loss:
         for node in world.nodes:
-            node.stands_until, node.wish = 0.0, Wish.KEEP if node.runs(world.now) else Wish.TAKE
+            node.stands_until, node.wish = 0.0, LeaseWish.KEEP if node.runs(world.now) else LeaseWish.TAKE
         world.run(60)
         assert world.tokens, "nobody has ever run"
 
 
 def _want(self: World, node: Node) -> None:
-    node.wish = Wish.KEEP if node.runs(self.now) else Wish.TAKE
+    node.wish = LeaseWish.KEEP if node.runs(self.now) else LeaseWish.TAKE
 
 
 World.handle_want = _want  # type: ignore[attr-defined]
@@ -229,7 +229,7 @@ def test_what_is_given_back_moves_at_once(seed: int) -> None:
     world.run(TAKE_OVER * 1.1 + 2)
     first = world.holder
     assert first is not None
-    first.deadline, first.wish = None, Wish.NONE
+    first.deadline, first.wish = None, LeaseWish.NONE
     world.run(0.5)
     for node in world.nodes:
         node.lease.look_again()
@@ -242,7 +242,7 @@ def test_a_store_that_has_lost_all_gives_no_smaller_token() -> None:
     world.run(100)
     first = world.holder
     assert first is not None
-    world.store.revision, world.store.value = 0, m.Lease()
+    world.store.revision, world.store.value = 0, m.LeaseRecord()
     world.run(2)
     assert world.holder is first, "it writes it anew"
     first.stands_until = 1e9
@@ -252,22 +252,22 @@ def test_a_store_that_has_lost_all_gives_no_smaller_token() -> None:
 
 def test_an_error_is_told_once_and_is_the_reason_of_the_loss() -> None:
     lease = Lease("cron", 1, "a")
-    (request,) = lease.handle_wake(Wish.TAKE, 1, 100.0)
+    (request,) = lease.handle_wake(LeaseWish.TAKE, 1, 100.0)
     assert lease.handle_answer(m.LeaseIs(1, "cron", error="no JetStream"), 100.1) == [Elsewhere("cron", "no JetStream")]
-    (request,) = lease.handle_wake(Wish.TAKE, 2, 101.2)
+    (request,) = lease.handle_wake(LeaseWish.TAKE, 2, 101.2)
     assert isinstance(request, m.ReadLease)
     assert lease.handle_answer(m.LeaseIs(2, "cron", error="no JetStream"), 101.3) == []
-    lease.handle_wake(Wish.TAKE, 3, 102.4)
-    given_back = m.Lease(token=7)
+    lease.handle_wake(LeaseWish.TAKE, 3, 102.4)
+    given_back = m.LeaseRecord(token=7)
     assert lease.handle_answer(m.LeaseIs(3, "cron", 9, given_back), 102.5) == [Elsewhere("cron", "waits for its lease")]
-    (write,) = lease.handle_wake(Wish.TAKE, 4, 102.6)
+    (write,) = lease.handle_wake(LeaseWish.TAKE, 4, 102.6)
     assert isinstance(write, m.WriteLease)
-    assert write == m.WriteLease(4, "cron", 9, m.Lease(1, "a", 8, True))
+    assert write == m.WriteLease(4, "cron", 9, m.LeaseRecord(1, "a", 8, True))
     (won,) = lease.handle_answer(m.LeaseIs(4, "cron", 10, write.lease, is_written=True), 102.7)
     assert won == Won("cron", 10, 102.6 + LEASE)
-    lease.handle_wake(Wish.KEEP, 5, 103.7)
+    lease.handle_wake(LeaseWish.KEEP, 5, 103.7)
     lease.handle_answer(m.LeaseIs(5, "cron", error="NATS did not answer"), 103.8)
-    (lost,) = lease.handle_wake(Wish.KEEP, 6, 102.6 + LEASE)
+    (lost,) = lease.handle_wake(LeaseWish.KEEP, 6, 102.6 + LEASE)
     assert isinstance(lost, Yielded)
     assert "could not be renewed for 5 s: NATS did not answer" in lost.why
 
@@ -287,7 +287,7 @@ def launched(decisions: list[Any]) -> list[str]:
 def test_a_singleton_is_launched_when_its_lease_is_won_and_killed_when_it_is_lost() -> None:
     mind = clustered()
     assert launched(mind.start(0.0)) == ["back"]
-    assert mind.singletons.wish("cron") is Wish.TAKE
+    assert mind.singletons.wish("cron") is LeaseWish.TAKE
     assert mind.roster.places("cron") == [("", 0)]
     assert [row.note for row in mind.rows(0.0) if row.role == "cron"] == ["waits for its lease"]
     mind.singletons.handle_elsewhere("cron", "runs on 'b'")
@@ -296,10 +296,10 @@ def test_a_singleton_is_launched_when_its_lease_is_won_and_killed_when_it_is_los
     assert launched(decisions) == ["cron"]
     (process,) = mind.crew.processes_of("cron")
     assert process.member().token == 9
-    assert mind.singletons.wish("cron") is Wish.KEEP
+    assert mind.singletons.wish("cron") is LeaseWish.KEEP
     assert d.Kill(process.uid) in mind.singletons.handle_lost("cron", "its lease could not be renewed")
     assert launched(mind.handle_exited(process.uid, "was killed", 2.0, -9)) == []
-    assert mind.singletons.wish("cron") is Wish.TAKE
+    assert mind.singletons.wish("cron") is LeaseWish.TAKE
     assert mind.roster.places("cron") == [("", 0)]
 
 
@@ -325,7 +325,7 @@ def test_a_reload_ends_the_old_one_first(is_lost: bool) -> None:
     mind.handle_ready(old.uid, 100, (), True, 1.0)
     decisions = mind.handle_reload(["cron"], (7, 1), 2.0)
     assert launched(decisions) == []
-    assert [each.uid for each in decisions if isinstance(each, d.Ask)] == [old.uid]
+    assert [each.uid for each in decisions if isinstance(each, d.Retire)] == [old.uid]
     if is_lost:
         mind.singletons.handle_lost("cron", "another has it")
         assert [each.error for each in mind.handle_exited(old.uid, "ended", 3.0, 0) if isinstance(each, d.Answer)]
@@ -341,10 +341,10 @@ def test_a_stop_gives_the_lease_back_when_its_process_has_gone() -> None:
     mind.start(0.0)
     mind.singletons.handle_won("cron", 9, 0.0)
     mind.handle_stop(1.0)
-    assert mind.singletons.wish("cron") is Wish.KEEP
+    assert mind.singletons.wish("cron") is LeaseWish.KEEP
     for process in list(mind.processes.values()):
         mind.handle_exited(process.uid, "ended", 2.0, 0)
-    assert mind.singletons.wish("cron") is Wish.NONE
+    assert mind.singletons.wish("cron") is LeaseWish.NONE
 
 
 def test_a_singleton_cannot_be_scaled() -> None:
@@ -363,13 +363,13 @@ def test_without_a_cluster_it_is_a_role_of_one_worker() -> None:
 @pytest.mark.parametrize("seed", range(20))
 def test_a_lease_that_is_looked_at_when_it_says_misses_nothing(seed: int) -> None:
     """Before `next_wake` a look does nothing; so a Kingpin that looks then, and when something happens, is enough."""
-    luck, lease, store, wish, now, sent = Random(seed), Lease("cron", 1, "a"), Store(), Wish.TAKE, 100.0, 0
+    luck, lease, store, wish, now, sent = Random(seed), Lease("cron", 1, "a"), Store(), LeaseWish.TAKE, 100.0, 0
     for number in range(1, 300):
         at = lease.next_wake(wish)
         if at == float("inf"):
-            assert wish is not Wish.TAKE
+            assert wish is not LeaseWish.TAKE
             assert not lease.token
-            wish = Wish.TAKE
+            wish = LeaseWish.TAKE
             continue
         if at > now:
             assert lease.handle_wake(wish, number, luck.uniform(now, at - 1e-6)) == []
@@ -379,9 +379,9 @@ def test_a_lease_that_is_looked_at_when_it_says_misses_nothing(seed: int) -> Non
             outcome = outcomes.pop(0)
             match outcome:
                 case Won() | Extended() | Elsewhere():
-                    wish = Wish.KEEP if lease.token else wish
+                    wish = LeaseWish.KEEP if lease.token else wish
                 case Yielded():
-                    wish = luck.choice([Wish.TAKE, Wish.KEEP, Wish.NONE])
+                    wish = luck.choice([LeaseWish.TAKE, LeaseWish.KEEP, LeaseWish.NONE])
                 case _:
                     sent += 1
                     answer = store.answer(outcome) if luck.random() < 0.8 else None
@@ -389,9 +389,9 @@ def test_a_lease_that_is_looked_at_when_it_says_misses_nothing(seed: int) -> Non
                         now += luck.uniform(0, 2)
                         outcomes += lease.handle_answer(answer, now)
         if luck.random() < 0.1:
-            wish = Wish.NONE
+            wish = LeaseWish.NONE
         if luck.random() < 0.3 and not lease.token:
-            wish = Wish.TAKE
+            wish = LeaseWish.TAKE
     assert sent > 20
 
 

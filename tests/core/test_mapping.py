@@ -8,9 +8,9 @@ from collections.abc import Callable
 
 import pytest
 
-from mob.core.mapping import GOAL, GROWTH, LARGEST, MOST, SPARE, UNREAD, Crew, Pace
+from mob.core.mapping import GOAL, GROWTH, LARGEST, MOST, SPARE, UNREAD, MapWorkers, Pace
 
-TWO = Crew(workers=2)
+TWO = MapWorkers(workers=2)
 
 
 def paced(*chunks: tuple[int, float], chunk: int | None = None, ahead: int | None = None) -> Pace:
@@ -35,8 +35,8 @@ SIZES = {
     "a given size holds": (paced((1, 0.1), chunk=50), TWO, 0, 3, 50),
     "what may be ahead is cut for all workers": (paced((100, 1e-4), ahead=40), TWO, 0, None, 10),
     "a given size and what may be ahead": (paced(chunk=50, ahead=40), TWO, 35, None, 5),
-    "coroutines: no more than run at once": (paced((100, 1e-4)), Crew(2, 10, True), 0, None, 10),
-    "threads: as if there were none": (paced((100, 1e-4)), Crew(2, 4), 0, None, 400),
+    "coroutines: no more than run at once": (paced((100, 1e-4)), MapWorkers(2, 10, True), 0, None, 10),
+    "threads: as if there were none": (paced((100, 1e-4)), MapWorkers(2, 4), 0, None, 400),
 }
 
 
@@ -49,9 +49,9 @@ def test_the_size_of_a_chunk(case: str) -> None:
 ROOM = {
     "at first each worker has one, and some wait": (paced(), TWO, 2 * (1 + SPARE) - 1, 5, True),
     "no more than that": (paced(), TWO, 2 * (1 + SPARE), 10, False),
-    "threads run side by side": (paced(), Crew(2, 4), 2 * (4 + SPARE) - 1, 11, True),
-    "coroutines too": (paced((1, 1.0)), Crew(2, 100, True), 2 * (100 + SPARE) - 1, 200, True),
-    "those of one chunk count": (paced((100, 1e-4)), Crew(2, 100, True), 2 * (1 + SPARE), 200, False),
+    "threads run side by side": (paced(), MapWorkers(2, 4), 2 * (4 + SPARE) - 1, 11, True),
+    "coroutines too": (paced((1, 1.0)), MapWorkers(2, 100, True), 2 * (100 + SPARE) - 1, 200, True),
+    "those of one chunk count": (paced((100, 1e-4)), MapWorkers(2, 100, True), 2 * (1 + SPARE), 200, False),
     "unread results have a bound": (paced((1, 1.0)), TWO, 0, 2 * (1 + SPARE) * UNREAD, False),
     "and room up to that": (paced((1, 1.0)), TWO, 0, 2 * (1 + SPARE) * UNREAD - 1, True),
     "what may be ahead, if it is given": (paced((1, 1.0), ahead=500), TWO, 400, 499, True),
@@ -75,7 +75,9 @@ def test_a_chunk_does_not_wait_for_items_that_are_long_in_coming() -> None:
     assert not Pace(chunk=10).is_full(3, 10, GOAL * 2)
 
 
-def run(cost: Callable[[int], float], count: int, crew: Crew, trip: float) -> tuple[float, list[tuple[int, float]]]:
+def run(
+    cost: Callable[[int], float], count: int, crew: MapWorkers, trip: float
+) -> tuple[float, list[tuple[int, float]]]:
     """Workers that share one queue, and a reader as quick as they are: the seconds in all, and each chunk."""
     pace, chunks = Pace(), list[tuple[int, float]]()
     free = [0.0] * crew.workers

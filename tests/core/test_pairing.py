@@ -6,10 +6,10 @@ import pytest
 
 from mob.core.gateways import Gateways
 from mob.core.membership import SILENCE
-from mob.core.pairing import Carry, Drop, Meet, Pairing, Step, TurnAway
+from mob.core.pairing import Drop, GiveEnd, MakeLink, Pairing, Step, TurnAway
 from mob.core.roster import Roster
 from mob.core.routing import gateway_for
-from mob.core.states import Pair
+from mob.core.states import PairState
 from mob.plan import GATEWAY
 from mob.wire import messages as m
 
@@ -53,9 +53,9 @@ class Machine:
         self.pairing = Pairing(self.roster, self.gateways, 0)
 
     @property
-    def state(self) -> Pair:
+    def state(self) -> PairState:
         pair = self.pairing._pairs.get((self.local, self.remote))
-        return Pair.APART if pair is None else pair.state
+        return PairState.APART if pair is None else pair.state
 
     def happens(self, event: str) -> list[str]:
         """One line of a story: what is done about it."""
@@ -109,9 +109,9 @@ class Machine:
 
     def _text(self, step: Step) -> str:
         match step:
-            case Carry(number=number, gateway=gateway):
+            case MakeLink(number=number, gateway=gateway):
                 return f"carry {number} over {self.names[gateway]}"
-            case Meet(number=number):
+            case GiveEnd(number=number):
                 return f"meet {number}"
             case Drop(number=number):
                 return f"drop {number}"
@@ -119,238 +119,238 @@ class Machine:
                 return f"turn away over {self.names[gateway]}: {why}"
 
 
-Story = list[tuple[str, list[str], Pair]]
-CARRIED = ("wants", ["carry 1 over chosen"], Pair.OFFERED)
-LINKED: Story = [CARRIED, ("taken 1", ["meet 1"], Pair.LINKED)]
-ANSWERED = ("arrives over chosen", ["carry 1 over chosen"], Pair.ANSWERED)
+Story = list[tuple[str, list[str], PairState]]
+CARRIED = ("wants", ["carry 1 over chosen"], PairState.OFFERED)
+LINKED: Story = [CARRIED, ("taken 1", ["meet 1"], PairState.LINKED)]
+ANSWERED = ("arrives over chosen", ["carry 1 over chosen"], PairState.ANSWERED)
 SOON = f"{SILENCE - 0.1:g}"
 
 STORIES: dict[str, Story] = {
     # one side asks
-    "a link is made, taken, and ends": [*LINKED, ("hung 1", [], Pair.APART)],
-    "nothing is made twice": [CARRIED, ("wants", [], Pair.OFFERED), ("taken 1", ["meet 1"], Pair.LINKED)],
-    "it is taken once": [*LINKED, ("taken 1", [], Pair.LINKED)],
+    "a link is made, taken, and ends": [*LINKED, ("hung 1", [], PairState.APART)],
+    "nothing is made twice": [CARRIED, ("wants", [], PairState.OFFERED), ("taken 1", ["meet 1"], PairState.LINKED)],
+    "it is taken once": [*LINKED, ("taken 1", [], PairState.LINKED)],
     "what never came to be is tried again, but not at once": [
         CARRIED,
-        ("hung 1", ["drop 1"], Pair.WANTED),
-        ("wake after 9", [], Pair.WANTED),
-        ("wants", ["carry 2 over chosen"], Pair.OFFERED),
-        ("hung 2", ["drop 2"], Pair.WANTED),
-        ("news", ["carry 3 over chosen"], Pair.OFFERED),
+        ("hung 1", ["drop 1"], PairState.WANTED),
+        ("wake after 9", [], PairState.WANTED),
+        ("wants", ["carry 2 over chosen"], PairState.OFFERED),
+        ("hung 2", ["drop 2"], PairState.WANTED),
+        ("news", ["carry 3 over chosen"], PairState.OFFERED),
     ],
     "whoever asks while there is a link gets another when that ends": [
         *LINKED,
-        ("wants", [], Pair.AGAIN),
-        ("wants", [], Pair.AGAIN),
-        ("hung 1", ["carry 2 over chosen"], Pair.OFFERED),
-        ("taken 2", ["meet 2"], Pair.LINKED),
-        ("hung 2", [], Pair.APART),
+        ("wants", [], PairState.AGAIN),
+        ("wants", [], PairState.AGAIN),
+        ("hung 1", ["carry 2 over chosen"], PairState.OFFERED),
+        ("taken 2", ["meet 2"], PairState.LINKED),
+        ("hung 2", [], PairState.APART),
     ],
     "whoever asks while the other's link is made has asked for that": [
         ANSWERED,
-        ("wants", [], Pair.OFFERED),
-        ("taken 1", ["meet 1"], Pair.LINKED),
-        ("hung 1", [], Pair.APART),
+        ("wants", [], PairState.OFFERED),
+        ("taken 1", ["meet 1"], PairState.LINKED),
+        ("hung 1", [], PairState.APART),
     ],
     "what nobody knows any more does nothing": [
-        ("taken 1", [], Pair.APART),
-        ("hung 1", [], Pair.APART),
-        ("news", [], Pair.APART),
+        ("taken 1", [], PairState.APART),
+        ("hung 1", [], PairState.APART),
+        ("news", [], PairState.APART),
     ],
     # somebody is not there
-    "a member that has gone is given nothing": [("local gone", [], Pair.APART), ("wants", [], Pair.APART)],
-    "a stranger cannot be wanted": [("remote gone", [], Pair.APART), ("wants", [], Pair.APART)],
+    "a member that has gone is given nothing": [("local gone", [], PairState.APART), ("wants", [], PairState.APART)],
+    "a stranger cannot be wanted": [("remote gone", [], PairState.APART), ("wants", [], PairState.APART)],
     "what waits for a member that goes is given up": [
         CARRIED,
-        ("hung 1", ["drop 1"], Pair.WANTED),
-        ("remote gone", [], Pair.WANTED),
-        ("news", [], Pair.APART),
+        ("hung 1", ["drop 1"], PairState.WANTED),
+        ("remote gone", [], PairState.WANTED),
+        ("news", [], PairState.APART),
     ],
     "it is given up though nothing is heard of other machines": [
-        ("far gone", [], Pair.APART),
-        ("wants", [], Pair.WANTED),
-        ("remote gone", [], Pair.WANTED),
-        ("wake after 0", [], Pair.APART),
+        ("far gone", [], PairState.APART),
+        ("wants", [], PairState.WANTED),
+        ("remote gone", [], PairState.WANTED),
+        ("wake after 0", [], PairState.APART),
     ],
     # gateways
     "a gateway there is waited for": [
-        ("far gone", [], Pair.APART),
-        ("wants", [], Pair.WANTED),
-        ("wants", [], Pair.WANTED),
-        ("far known", ["carry 1 over chosen"], Pair.OFFERED),
+        ("far gone", [], PairState.APART),
+        ("wants", [], PairState.WANTED),
+        ("wants", [], PairState.WANTED),
+        ("far known", ["carry 1 over chosen"], PairState.OFFERED),
     ],
     "a gateway that cannot reach NATS is not given anything": [
-        ("unreached by chosen", [], Pair.APART),
-        ("wants", ["carry 1 over spare"], Pair.OFFERED),
+        ("unreached by chosen", [], PairState.APART),
+        ("wants", ["carry 1 over spare"], PairState.OFFERED),
     ],
     "without any gateway one waits": [
-        ("unreached by chosen", [], Pair.APART),
-        ("unreached by spare", [], Pair.APART),
-        ("wants", [], Pair.WANTED),
-        ("reached by chosen", ["carry 1 over chosen"], Pair.OFFERED),
+        ("unreached by chosen", [], PairState.APART),
+        ("unreached by spare", [], PairState.APART),
+        ("wants", [], PairState.WANTED),
+        ("reached by chosen", ["carry 1 over chosen"], PairState.OFFERED),
     ],
     "what a dead gateway had offered goes over another": [
         CARRIED,
-        ("gateway chosen gone", ["drop 1", "carry 2 over spare"], Pair.OFFERED),
+        ("gateway chosen gone", ["drop 1", "carry 2 over spare"], PairState.OFFERED),
     ],
-    "what a dead gateway had carried has ended": [*LINKED, ("gateway chosen gone", [], Pair.APART)],
+    "what a dead gateway had carried has ended": [*LINKED, ("gateway chosen gone", [], PairState.APART)],
     "what a dead gateway had carried is made again if it was asked for": [
         *LINKED,
-        ("wants", [], Pair.AGAIN),
-        ("gateway chosen gone", ["carry 2 over spare"], Pair.OFFERED),
+        ("wants", [], PairState.AGAIN),
+        ("gateway chosen gone", ["carry 2 over spare"], PairState.OFFERED),
     ],
-    "the death of another gateway changes nothing": [*LINKED, ("gateway spare gone", [], Pair.LINKED)],
+    "the death of another gateway changes nothing": [*LINKED, ("gateway spare gone", [], PairState.LINKED)],
     # the other side asks
     "the other machine's link is answered": [
         ANSWERED,
-        ("taken 1", ["meet 1"], Pair.LINKED),
-        ("hung 1", [], Pair.APART),
+        ("taken 1", ["meet 1"], PairState.LINKED),
+        ("hung 1", [], PairState.APART),
     ],
-    "nobody asks again for what the other machine wanted": [ANSWERED, ("hung 1", ["drop 1"], Pair.APART)],
+    "nobody asks again for what the other machine wanted": [ANSWERED, ("hung 1", ["drop 1"], PairState.APART)],
     "a member that has gone is not found": [
-        ("local gone", [], Pair.APART),
-        ("arrives over spare", ["turn away over spare: it has gone"], Pair.APART),
+        ("local gone", [], PairState.APART),
+        ("arrives over spare", ["turn away over spare: it has gone"], PairState.APART),
     ],
     "a caller that is not known yet waits for its letter": [
-        ("remote gone", [], Pair.APART),
-        ("arrives over chosen", [], Pair.APART),
-        (f"wake after {SOON}", [], Pair.APART),
-        ("remote known", ["carry 1 over chosen"], Pair.ANSWERED),
+        ("remote gone", [], PairState.APART),
+        ("arrives over chosen", [], PairState.APART),
+        (f"wake after {SOON}", [], PairState.APART),
+        ("remote known", ["carry 1 over chosen"], PairState.ANSWERED),
     ],
     "a caller that is never known is turned away": [
-        ("remote gone", [], Pair.APART),
-        ("arrives over chosen", [], Pair.APART),
-        (f"wake after {SOON}", [], Pair.APART),
-        ("wake after 0.2", ["turn away over chosen: the caller is not known there"], Pair.APART),
-        ("remote known", [], Pair.APART),
+        ("remote gone", [], PairState.APART),
+        ("arrives over chosen", [], PairState.APART),
+        (f"wake after {SOON}", [], PairState.APART),
+        ("wake after 0.2", ["turn away over chosen: the caller is not known there"], PairState.APART),
+        ("remote known", [], PairState.APART),
     ],
     "an arrival dies with its gateway": [
-        ("remote gone", [], Pair.APART),
-        ("arrives over chosen", [], Pair.APART),
-        ("gateway chosen gone", [], Pair.APART),
-        ("remote known", [], Pair.APART),
+        ("remote gone", [], PairState.APART),
+        ("arrives over chosen", [], PairState.APART),
+        ("gateway chosen gone", [], PairState.APART),
+        ("remote known", [], PairState.APART),
     ],
     "the death of another gateway leaves it": [
-        ("remote gone", [], Pair.APART),
-        ("arrives over chosen", [], Pair.APART),
-        ("gateway spare gone", [], Pair.APART),
-        ("remote known", ["carry 1 over chosen"], Pair.ANSWERED),
+        ("remote gone", [], PairState.APART),
+        ("arrives over chosen", [], PairState.APART),
+        ("gateway spare gone", [], PairState.APART),
+        ("remote known", ["carry 1 over chosen"], PairState.ANSWERED),
     ],
     "an arrival outlives the Kingpin": [
-        ("remote gone", [], Pair.APART),
-        ("arrives over chosen", [], Pair.APART),
-        ("upgrade", [], Pair.APART),
-        ("remote known", ["carry 101 over chosen"], Pair.ANSWERED),
-        ("hung 1", [], Pair.ANSWERED),
-        ("taken 101", ["meet 101"], Pair.LINKED),
+        ("remote gone", [], PairState.APART),
+        ("arrives over chosen", [], PairState.APART),
+        ("upgrade", [], PairState.APART),
+        ("remote known", ["carry 101 over chosen"], PairState.ANSWERED),
+        ("hung 1", [], PairState.ANSWERED),
+        ("taken 101", ["meet 101"], PairState.LINKED),
     ],
     # both ask
     "two that ask over one gateway meet": [
         CARRIED,
-        ("arrives over chosen", [], Pair.OFFERED),
-        ("taken 1", ["meet 1"], Pair.LINKED),
+        ("arrives over chosen", [], PairState.OFFERED),
+        ("taken 1", ["meet 1"], PairState.LINKED),
     ],
     "a gateway that has seen the offer before asks for something new": [
         *LINKED,
-        ("arrives over chosen after 1", [], Pair.LINKED),
-        ("hung 1", ["carry 2 over chosen"], Pair.ANSWERED),
+        ("arrives over chosen after 1", [], PairState.LINKED),
+        ("hung 1", ["carry 2 over chosen"], PairState.ANSWERED),
     ],
     "one offer answers one arrival: another waits": [
         CARRIED,
-        ("arrives over chosen", [], Pair.OFFERED),
-        ("arrives over chosen", [], Pair.OFFERED),
-        ("hung 1", ["drop 1", "carry 2 over chosen"], Pair.OFFERED),
+        ("arrives over chosen", [], PairState.OFFERED),
+        ("arrives over chosen", [], PairState.OFFERED),
+        ("hung 1", ["drop 1", "carry 2 over chosen"], PairState.OFFERED),
     ],
     "one answer answers one arrival, too": [
-        ("remote gone", [], Pair.APART),
-        ("arrives over chosen", [], Pair.APART),
-        ("arrives over chosen", [], Pair.APART),
-        ("remote known", ["carry 1 over chosen"], Pair.ANSWERED),
-        ("hung 1", ["drop 1", "carry 2 over chosen"], Pair.ANSWERED),
+        ("remote gone", [], PairState.APART),
+        ("arrives over chosen", [], PairState.APART),
+        ("arrives over chosen", [], PairState.APART),
+        ("remote known", ["carry 1 over chosen"], PairState.ANSWERED),
+        ("hung 1", ["drop 1", "carry 2 over chosen"], PairState.ANSWERED),
     ],
     "over two gateways the link of the lower stays": [
         CARRIED,
-        ("arrives over spare", [], Pair.OFFERED),
-        ("taken 1", ["meet 1"], Pair.LINKED),
-        (f"wake after {SOON}", [], Pair.LINKED),
-        ("wake after 0.2", ["turn away over spare: the two have another link"], Pair.LINKED),
+        ("arrives over spare", [], PairState.OFFERED),
+        ("taken 1", ["meet 1"], PairState.LINKED),
+        (f"wake after {SOON}", [], PairState.LINKED),
+        ("wake after 0.2", ["turn away over spare: the two have another link"], PairState.LINKED),
     ],
     "if that ends, the other's is taken": [
         CARRIED,
-        ("arrives over spare", [], Pair.OFFERED),
-        ("hung 1", ["drop 1", "carry 2 over spare"], Pair.OFFERED),
-        ("taken 2", ["meet 2"], Pair.LINKED),
+        ("arrives over spare", [], PairState.OFFERED),
+        ("hung 1", ["drop 1", "carry 2 over spare"], PairState.OFFERED),
+        ("taken 2", ["meet 2"], PairState.LINKED),
     ],
     "if its gateway dies, the other's is taken": [
         CARRIED,
-        ("arrives over spare", [], Pair.OFFERED),
-        ("gateway chosen gone", ["drop 1", "carry 2 over spare"], Pair.OFFERED),
+        ("arrives over spare", [], PairState.OFFERED),
+        ("gateway chosen gone", ["drop 1", "carry 2 over spare"], PairState.OFFERED),
     ],
     "whoever asked again for one that has gone gets nothing": [
         *LINKED,
-        ("wants", [], Pair.AGAIN),
-        ("remote gone", [], Pair.AGAIN),
-        ("hung 1", [], Pair.APART),
+        ("wants", [], PairState.AGAIN),
+        ("remote gone", [], PairState.AGAIN),
+        ("hung 1", [], PairState.APART),
     ],
     "one link answers both that ask": [
         *LINKED,
-        ("wants", [], Pair.AGAIN),
-        ("arrives over spare", [], Pair.AGAIN),
-        ("hung 1", ["carry 2 over spare"], Pair.OFFERED),
+        ("wants", [], PairState.AGAIN),
+        ("arrives over spare", [], PairState.AGAIN),
+        ("hung 1", ["carry 2 over spare"], PairState.OFFERED),
     ],
 }
 
 UPPERS: dict[str, Story] = {
     "the upper answers, and its own offer is turned away": [
         CARRIED,
-        ("arrives over spare", ["carry 2 over spare"], Pair.OFFERED),
-        ("taken 2", ["meet 2"], Pair.LINKED),
-        ("hung 1", ["drop 1"], Pair.LINKED),
-        ("hung 2", [], Pair.APART),
+        ("arrives over spare", ["carry 2 over spare"], PairState.OFFERED),
+        ("taken 2", ["meet 2"], PairState.LINKED),
+        ("hung 1", ["drop 1"], PairState.LINKED),
+        ("hung 2", [], PairState.APART),
     ],
     "the upper keeps its own if the other never comes to be": [
         CARRIED,
-        ("arrives over spare", ["carry 2 over spare"], Pair.OFFERED),
-        ("hung 2", ["drop 2"], Pair.OFFERED),
-        ("taken 1", ["meet 1"], Pair.LINKED),
+        ("arrives over spare", ["carry 2 over spare"], PairState.OFFERED),
+        ("hung 2", ["drop 2"], PairState.OFFERED),
+        ("taken 1", ["meet 1"], PairState.LINKED),
     ],
     "neither comes to be": [
         CARRIED,
-        ("arrives over spare", ["carry 2 over spare"], Pair.OFFERED),
-        ("hung 1", ["drop 1"], Pair.OFFERED),
-        ("hung 2", ["drop 2"], Pair.WANTED),
-        ("news", ["carry 3 over chosen"], Pair.OFFERED),
+        ("arrives over spare", ["carry 2 over spare"], PairState.OFFERED),
+        ("hung 1", ["drop 1"], PairState.OFFERED),
+        ("hung 2", ["drop 2"], PairState.WANTED),
+        ("news", ["carry 3 over chosen"], PairState.OFFERED),
     ],
     "both come to be": [
         CARRIED,
-        ("arrives over spare", ["carry 2 over spare"], Pair.OFFERED),
-        ("taken 1", ["meet 1"], Pair.LINKED),
-        ("taken 2", ["meet 2"], Pair.LINKED),
-        ("hung 1", [], Pair.LINKED),
-        ("hung 2", [], Pair.APART),
+        ("arrives over spare", ["carry 2 over spare"], PairState.OFFERED),
+        ("taken 1", ["meet 1"], PairState.LINKED),
+        ("taken 2", ["meet 2"], PairState.LINKED),
+        ("hung 1", [], PairState.LINKED),
+        ("hung 2", [], PairState.APART),
     ],
     "the other end has gone, and this one will soon": [
         *LINKED,
-        ("arrives over chosen after 1", ["carry 2 over chosen"], Pair.ANSWERED),
-        ("hung 1", [], Pair.ANSWERED),
-        ("taken 2", ["meet 2"], Pair.LINKED),
+        ("arrives over chosen after 1", ["carry 2 over chosen"], PairState.ANSWERED),
+        ("hung 1", [], PairState.ANSWERED),
+        ("taken 2", ["meet 2"], PairState.LINKED),
     ],
     "the same, and it was asked for here": [
         *LINKED,
-        ("wants", [], Pair.AGAIN),
-        ("arrives over chosen after 1", ["carry 2 over chosen"], Pair.OFFERED),
-        ("hung 1", [], Pair.OFFERED),
-        ("hung 2", ["drop 2"], Pair.WANTED),
+        ("wants", [], PairState.AGAIN),
+        ("arrives over chosen after 1", ["carry 2 over chosen"], PairState.OFFERED),
+        ("hung 1", [], PairState.OFFERED),
+        ("hung 2", ["drop 2"], PairState.WANTED),
     ],
     "the first of two links is taken after all": [
         *LINKED,
-        ("arrives over spare after 0", ["carry 2 over spare"], Pair.ANSWERED),
-        ("wants", [], Pair.OFFERED),
-        ("taken 2", ["meet 2"], Pair.LINKED),
-        ("wants", [], Pair.AGAIN),
-        ("arrives over chosen after 2", ["carry 3 over chosen"], Pair.OFFERED),
-        ("gateway chosen gone", ["drop 3"], Pair.OFFERED),
-        ("gateway spare gone", [], Pair.WANTED),
+        ("arrives over spare after 0", ["carry 2 over spare"], PairState.ANSWERED),
+        ("wants", [], PairState.OFFERED),
+        ("taken 2", ["meet 2"], PairState.LINKED),
+        ("wants", [], PairState.AGAIN),
+        ("arrives over chosen after 2", ["carry 3 over chosen"], PairState.OFFERED),
+        ("gateway chosen gone", ["drop 3"], PairState.OFFERED),
+        ("gateway spare gone", [], PairState.WANTED),
     ],
 }
 
@@ -386,14 +386,14 @@ def test_clients_of_this_kingpin_have_a_link_each() -> None:
     machine = Machine()
     machine.local = m.kingpin_of(LOWER)
     story: Story = [
-        ("arrives over chosen", ["carry 1 over chosen"], Pair.ANSWERED),
-        ("arrives over chosen", ["carry 2 over chosen"], Pair.ANSWERED),
-        ("taken 1", ["meet 1"], Pair.LINKED),
-        ("taken 2", ["meet 2"], Pair.LINKED),
-        ("arrives over spare", ["carry 3 over spare"], Pair.ANSWERED),
-        ("hung 1", [], Pair.ANSWERED),
-        ("gateway chosen gone", [], Pair.ANSWERED),
-        ("hung 3", ["drop 3"], Pair.APART),
+        ("arrives over chosen", ["carry 1 over chosen"], PairState.ANSWERED),
+        ("arrives over chosen", ["carry 2 over chosen"], PairState.ANSWERED),
+        ("taken 1", ["meet 1"], PairState.LINKED),
+        ("taken 2", ["meet 2"], PairState.LINKED),
+        ("arrives over spare", ["carry 3 over spare"], PairState.ANSWERED),
+        ("hung 1", [], PairState.ANSWERED),
+        ("gateway chosen gone", [], PairState.ANSWERED),
+        ("hung 3", ["drop 3"], PairState.APART),
     ]
     tell(machine, story)
     assert machine.pairing.statistics()["pairs"] == 0
@@ -402,7 +402,7 @@ def test_clients_of_this_kingpin_have_a_link_each() -> None:
 def test_the_kingpin_of_another_machine_is_wanted_like_a_member() -> None:
     machine = Machine()
     kingpin = m.kingpin_of(UPPER)
-    assert [type(each) for each in machine.pairing.want(machine.local, kingpin)] == [Carry]
+    assert [type(each) for each in machine.pairing.want(machine.local, kingpin)] == [MakeLink]
     del machine.roster.nodes[UPPER]
     assert machine.pairing.want(machine.local, m.kingpin_of(UPPER) + 2) == []
     assert machine.pairing.want(machine.local, m.kingpin_of(LOWER + 1)) == []

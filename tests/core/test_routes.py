@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from mob.core.dispatch import Item, Route
+from mob.core.dispatch import Queued, Route
 from mob.core.lanes import Lane
 from mob.core.routes import OVERDUE, Routes
 from mob.wire.messages import ExportInfo, RoleInfo
@@ -17,8 +17,8 @@ def made(backlog: int = 100) -> Routes[Any]:
     return Routes(lambda mark: 0, backlog)
 
 
-def park(route: Route[Any], size: int = 1, now: float = 0.0, wait: float = 5.0) -> Item:
-    item = Item("foo", size, wait)
+def park(route: Route[Any], size: int = 1, now: float = 0.0, wait: float = 5.0) -> Queued:
+    item = Queued("foo", size, wait)
     route.park(item, now)
     return item
 
@@ -45,7 +45,7 @@ def test_what_waits_is_counted_in_all_roles() -> None:
 def test_so_much_may_wait(size: int, is_full: bool) -> None:
     routes = made(backlog=100)
     park(routes.of("back"), 60)
-    assert routes.is_full(Item("foo", size, 1.0)) is is_full
+    assert routes.is_full(Queued("foo", size, 1.0)) is is_full
 
 
 def test_what_waits_for_a_moment_only_is_no_backlog() -> None:

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import settings, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from mob.core.segments import IDLE, UNIT, Pool, Segment
+from mob.core.segments import IDLE, UNIT, Segment, SegmentPool
 
 A, B = 2, 3
 
 
-def placed(pool: Pool, size: int = UNIT) -> Segment:
+def placed(pool: SegmentPool, size: int = UNIT) -> Segment:
     segment = pool.place(size)
     assert segment is not None
     return segment
@@ -39,7 +39,7 @@ FREED: list[tuple[str, list[Step]]] = [  # each begins when the buffer was place
 ]
 
 
-def carry_out(pool: Pool, number: int, step: Step) -> None:
+def carry_out(pool: SegmentPool, number: int, step: Step) -> None:
     match step:
         case ("unpin",):
             pool.unpin(number)
@@ -55,7 +55,7 @@ def carry_out(pool: Pool, number: int, step: Step) -> None:
 
 @pytest.mark.parametrize("steps", [row[1] for row in FREED], ids=[row[0] for row in FREED])
 def test_a_segment_is_taken_until_the_last_step_and_then_free(steps: list[Step]) -> None:
-    pool = Pool(2 * UNIT)
+    pool = SegmentPool(2 * UNIT)
     segment = placed(pool)
     for step in steps:
         assert pool.get(segment.number) is segment
@@ -66,7 +66,7 @@ def test_a_segment_is_taken_until_the_last_step_and_then_free(steps: list[Step])
 
 
 def test_what_is_said_of_a_free_segment_changes_nothing() -> None:
-    pool = Pool(UNIT)
+    pool = SegmentPool(UNIT)
     old = placed(pool)
     pool.unpin(old.number)
     new = placed(pool)
@@ -77,7 +77,7 @@ def test_what_is_said_of_a_free_segment_changes_nothing() -> None:
 
 
 def test_a_holder_that_never_had_it_gives_nothing_back() -> None:
-    pool = Pool(UNIT)
+    pool = SegmentPool(UNIT)
     segment = placed(pool)
     carry_out(pool, segment.number, ("hold", A))
     pool.unpin(segment.number)
@@ -99,19 +99,19 @@ def test_a_holder_that_never_had_it_gives_nothing_back() -> None:
     ],
 )
 def test_segments_lie_as_low_as_they_fit(limit: int, sizes: list[int], offsets: list[int | None]) -> None:
-    pool = Pool(limit * UNIT)
+    pool = SegmentPool(limit * UNIT)
     found = [pool.place(size) for size in sizes]
     assert [segment and segment.offset // UNIT for segment in found] == offsets
 
 
 def test_a_limit_that_is_no_multiple_is_rounded_down() -> None:
-    assert Pool(UNIT - 1).place(1) is None
-    assert Pool(2 * UNIT - 1).limit == UNIT
+    assert SegmentPool(UNIT - 1).place(1) is None
+    assert SegmentPool(2 * UNIT - 1).limit == UNIT
 
 
 @pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 0, 2), (0, 2, 1)])
 def test_free_neighbours_become_one(order: tuple[int, ...]) -> None:
-    pool = Pool(3 * UNIT)
+    pool = SegmentPool(3 * UNIT)
     segments = [placed(pool) for _ in range(3)]
     for index in order:
         pool.unpin(segments[index].number)
@@ -119,10 +119,10 @@ def test_free_neighbours_become_one(order: tuple[int, ...]) -> None:
 
 
 def test_it_can_be_looked_at() -> None:
-    pool = Pool(4 * UNIT)
+    pool = SegmentPool(4 * UNIT)
     segment = placed(pool)
     pool.hold(segment.number, A)
-    assert repr(pool) == "<Pool: 1 segments, 65,536 of 262,144 bytes>"
+    assert repr(pool) == "<SegmentPool: 1 segments, 65,536 of 262,144 bytes>"
     assert repr(segment) == "<Segment 1 at 0, 65536 bytes, held by 1>"
 
 
@@ -130,7 +130,7 @@ def test_it_can_be_looked_at() -> None:
 
 
 def test_memory_is_asked_for_once() -> None:
-    pool = Pool(8 * UNIT)
+    pool = SegmentPool(8 * UNIT)
     first = placed(pool, 2 * UNIT)
     assert pool.warm_up(first) == (0, 2 * UNIT)
     pool.unpin(first.number)
@@ -139,7 +139,7 @@ def test_memory_is_asked_for_once() -> None:
 
 
 def test_memory_that_lies_idle_behind_all_segments_is_given_back() -> None:
-    pool = Pool(8 * UNIT)
+    pool = SegmentPool(8 * UNIT)
     kept, gone = placed(pool), placed(pool, 3 * UNIT)
     for segment in (kept, gone):
         pool.warm_up(segment)
@@ -159,7 +159,7 @@ class Sender(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.pool = Pool(10 * UNIT)
+        self.pool = SegmentPool(10 * UNIT)
         self.pinned: list[Segment] = []
         self.views: Counter[tuple[int, int]] = Counter()  # (number, holder)
         self.segments: dict[int, Segment] = {}

@@ -9,76 +9,89 @@ from typing import Any
 
 import pytest
 
-from mob.core.states import CALL, MOBSTER, PAIR, SLOT, Call, Mobster, Pair, Slot, step
+from mob.core.states import CALL, MOBSTER, PAIR, SLOT, CallState, MobsterState, PairState, SlotState, step
 
 Table = Mapping[tuple[Any, str], Any]
 TABLES: dict[str, tuple[Table, type[StrEnum]]] = {
-    "mobster": (MOBSTER, Mobster),
-    "slot": (SLOT, Slot),
-    "call": (CALL, Call),
-    "pair": (PAIR, Pair),
+    "mobster": (MOBSTER, MobsterState),
+    "slot": (SLOT, SlotState),
+    "call": (CALL, CallState),
+    "pair": (PAIR, PairState),
 }
-FIRST = {"mobster": Mobster.LAUNCHING, "slot": Slot.FILLED, "call": Call.WAITING, "pair": Pair.APART}
-LAST = {"mobster": {Mobster.GONE}, "slot": set[Slot](), "call": {Call.DONE}, "pair": set[Pair]()}
+FIRST = {
+    "mobster": MobsterState.LAUNCHING,
+    "slot": SlotState.FILLED,
+    "call": CallState.WAITING,
+    "pair": PairState.APART,
+}
+LAST = {"mobster": {MobsterState.GONE}, "slot": set[SlotState](), "call": {CallState.DONE}, "pair": set[PairState]()}
 
 STORIES: list[tuple[Table, StrEnum, list[tuple[str, StrEnum]]]] = [
     (
         MOBSTER,
-        Mobster.LAUNCHING,
+        MobsterState.LAUNCHING,
         [
-            ("forked", Mobster.BOOTING),
-            ("ready", Mobster.READY),
-            ("ready", Mobster.READY),  # it has more exports now
-            ("asked to stop", Mobster.DRAINING),
-            ("exited", Mobster.GONE),
+            ("forked", MobsterState.BOOTING),
+            ("ready", MobsterState.READY),
+            ("ready", MobsterState.READY),  # it has more exports now
+            ("asked to stop", MobsterState.DRAINING),
+            ("exited", MobsterState.GONE),
         ],
     ),
-    (MOBSTER, Mobster.LAUNCHING, [("ready", Mobster.READY), ("forked", Mobster.READY), ("exited", Mobster.GONE)]),
-    (MOBSTER, Mobster.LAUNCHING, [("forked", Mobster.BOOTING), ("exited", Mobster.GONE)]),
     (
         MOBSTER,
-        Mobster.LAUNCHING,
+        MobsterState.LAUNCHING,
+        [("ready", MobsterState.READY), ("forked", MobsterState.READY), ("exited", MobsterState.GONE)],
+    ),
+    (MOBSTER, MobsterState.LAUNCHING, [("forked", MobsterState.BOOTING), ("exited", MobsterState.GONE)]),
+    (
+        MOBSTER,
+        MobsterState.LAUNCHING,
         [
-            ("asked to stop", Mobster.DRAINING),
-            ("forked", Mobster.DRAINING),
-            ("ready", Mobster.DRAINING),  # too late: it is never picked
-            ("asked to stop", Mobster.DRAINING),
-            ("exited", Mobster.GONE),
+            ("asked to stop", MobsterState.DRAINING),
+            ("forked", MobsterState.DRAINING),
+            ("ready", MobsterState.DRAINING),  # too late: it is never picked
+            ("asked to stop", MobsterState.DRAINING),
+            ("exited", MobsterState.GONE),
         ],
     ),
-    (MOBSTER, Mobster.LAUNCHING, [("exited", Mobster.GONE)]),
-    (SLOT, Slot.FILLED, [("exited, revived at once", Slot.FILLED), ("stopping", Slot.EMPTY)]),
-    (SLOT, Slot.FILLED, [("exited, revived after a pause", Slot.WAITING), ("pause over", Slot.FILLED)]),
-    (SLOT, Slot.FILLED, [("exited, revived after a pause", Slot.WAITING), ("stopping", Slot.EMPTY)]),
-    (CALL, Call.WAITING, [("worker found", Call.SENT), ("answered", Call.DONE)]),
-    (CALL, Call.WAITING, [("waited too long", Call.DONE)]),
+    (MOBSTER, MobsterState.LAUNCHING, [("exited", MobsterState.GONE)]),
+    (SLOT, SlotState.FILLED, [("exited, revived at once", SlotState.FILLED), ("stopping", SlotState.EMPTY)]),
+    (SLOT, SlotState.FILLED, [("exited, revived after a pause", SlotState.WAITING), ("pause over", SlotState.FILLED)]),
+    (SLOT, SlotState.FILLED, [("exited, revived after a pause", SlotState.WAITING), ("stopping", SlotState.EMPTY)]),
+    (CALL, CallState.WAITING, [("worker found", CallState.SENT), ("answered", CallState.DONE)]),
+    (CALL, CallState.WAITING, [("waited too long", CallState.DONE)]),
     (
         CALL,
-        Call.WAITING,
+        CallState.WAITING,
         [
-            ("worker found", Call.SENT),
-            ("worker lost before it was sent", Call.WAITING),
-            ("worker found", Call.SENT),
-            ("worker lost", Call.DONE),
+            ("worker found", CallState.SENT),
+            ("worker lost before it was sent", CallState.WAITING),
+            ("worker found", CallState.SENT),
+            ("worker lost", CallState.DONE),
         ],
     ),
-    (CALL, Call.WAITING, [("worker found", Call.SENT), ("took too long", Call.DONE)]),
+    (CALL, CallState.WAITING, [("worker found", CallState.SENT), ("took too long", CallState.DONE)]),
     (
         PAIR,
-        Pair.APART,
+        PairState.APART,
         [
-            ("wanted", Pair.WANTED),
-            ("carried", Pair.OFFERED),
-            ("ended", Pair.WANTED),  # it never came to be
-            ("carried", Pair.OFFERED),
-            ("taken", Pair.LINKED),
-            ("wanted", Pair.AGAIN),
-            ("ended", Pair.WANTED),
-            ("member gone", Pair.APART),
+            ("wanted", PairState.WANTED),
+            ("carried", PairState.OFFERED),
+            ("ended", PairState.WANTED),  # it never came to be
+            ("carried", PairState.OFFERED),
+            ("taken", PairState.LINKED),
+            ("wanted", PairState.AGAIN),
+            ("ended", PairState.WANTED),
+            ("member gone", PairState.APART),
         ],
     ),
-    (PAIR, Pair.APART, [("carried", Pair.ANSWERED), ("taken", Pair.LINKED), ("ended", Pair.APART)]),
-    (PAIR, Pair.APART, [("carried", Pair.ANSWERED), ("wanted", Pair.OFFERED), ("ended", Pair.WANTED)]),
+    (PAIR, PairState.APART, [("carried", PairState.ANSWERED), ("taken", PairState.LINKED), ("ended", PairState.APART)]),
+    (
+        PAIR,
+        PairState.APART,
+        [("carried", PairState.ANSWERED), ("wanted", PairState.OFFERED), ("ended", PairState.WANTED)],
+    ),
 ]
 
 
@@ -110,18 +123,18 @@ def test_every_state_is_reached_and_only_the_last_has_no_way_on(name: str) -> No
     assert set(states) - {state for state, _ in table} == LAST[name]
 
 
-@pytest.mark.parametrize("state", [state for state in Mobster if state is not Mobster.GONE])
-def test_a_process_may_end_or_be_told_to_at_any_moment(state: Mobster) -> None:
-    assert MOBSTER[state, "exited"] is Mobster.GONE
-    assert MOBSTER[state, "asked to stop"] is Mobster.DRAINING
+@pytest.mark.parametrize("state", [state for state in MobsterState if state is not MobsterState.GONE])
+def test_a_process_may_end_or_be_told_to_at_any_moment(state: MobsterState) -> None:
+    assert MOBSTER[state, "exited"] is MobsterState.GONE
+    assert MOBSTER[state, "asked to stop"] is MobsterState.DRAINING
 
 
 def test_nothing_leads_out_of_draining_but_the_end() -> None:
-    assert {after for (state, _), after in MOBSTER.items() if state is Mobster.DRAINING} == {
-        Mobster.DRAINING,
-        Mobster.GONE,
+    assert {after for (state, _), after in MOBSTER.items() if state is MobsterState.DRAINING} == {
+        MobsterState.DRAINING,
+        MobsterState.GONE,
     }
 
 
 def test_states_are_their_names_in_messages_and_tables() -> None:
-    assert (str(Mobster.READY), f"{Slot.EMPTY}", Call.SENT == "sent") == ("ready", "empty", True)
+    assert (str(MobsterState.READY), f"{SlotState.EMPTY}", CallState.SENT == "sent") == ("ready", "empty", True)

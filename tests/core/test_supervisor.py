@@ -11,9 +11,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from mob.core import decisions as d
 from mob.core.crew import EARLY
-from mob.core.decisions import Announce, AnnounceGone, AnnounceRole, Decision, Launch, Tell, Welcome
+from mob.core.decisions import Admit, Announce, AnnounceGone, AnnounceRole, Decision, Launch, Tell
 from mob.core.revival import SHORTAGE_PAUSE
-from mob.core.states import Mobster
+from mob.core.states import MobsterState
 from mob.wire.messages import Beat, ExportInfo, Member, RoleInfo, Row, Running
 from tests.core.world import FOO, GRACE, KILLED, RING_EARLY, Fake, World, info, plan, started
 
@@ -31,10 +31,10 @@ def test_each_slot_gets_its_first_process() -> None:
     first = Member(1, 0, "back", 0, 1, "launching")
     assert decisions[:3] == [
         Launch(1, "back", 0, 1),
-        Welcome(1, (RoleInfo("back", workers=2), RoleInfo("front")), (first,)),
+        Admit(1, (RoleInfo("back", workers=2), RoleInfo("front")), (first,)),
         Announce(first),
     ]
-    welcome = of(Welcome, decisions)[-1]
+    welcome = of(Admit, decisions)[-1]
     assert [member.uid for member in welcome.members] == [1, 2, 3]
 
 
@@ -260,7 +260,7 @@ def test_a_client_is_welcomed_and_announced() -> None:
     uid = world.supervisor.next_uid()
     client = Member(uid, 77, "", 0, 0, "ready")
     welcome, announce = world.supervisor.handle_client_joined(uid, 77)
-    assert isinstance(welcome, Welcome)
+    assert isinstance(welcome, Admit)
     assert [member.uid for member in welcome.members] == [1, uid]
     assert announce == Announce(client)
     assert world.supervisor.handle_client_left(uid, "closed") == [AnnounceGone(uid, "closed")]
@@ -308,13 +308,13 @@ def test_roles_are_asked_in_reverse_order_each_when_the_later_ones_are_gone() ->
         d.WakeAt(1002.0),
         d.WakeAt(1030.0),
         Announce(Member(4, 104, "front", 0, 1, "draining")),
-        d.Ask(4, 24.0),
+        d.Retire(4, 24.0),
         d.WakeAt(1024.0),
     ]
     world.now += 4
-    assert of(d.Ask, world.exits_with(4)) == [d.Ask(2, 23.0), d.Ask(3, 23.0)]
-    assert of(d.Ask, world.exits_with(3)) == []
-    assert of(d.Ask, world.exits_with(2)) == [d.Ask(1, 26.0)]
+    assert of(d.Retire, world.exits_with(4)) == [d.Retire(2, 23.0), d.Retire(3, 23.0)]
+    assert of(d.Retire, world.exits_with(3)) == []
+    assert of(d.Retire, world.exits_with(2)) == [d.Retire(1, 26.0)]
     assert world.exits_with(1) == [AnnounceGone(1, KILLED), d.Finish(0)]
     assert world.supervisor.finished
 
@@ -336,7 +336,7 @@ def test_how_the_grace_time_is_divided(roles: int, grace: float, passed: float, 
     world.stop()
     world.now += passed
     (last,) = [uid for uid, mobster in world.mobsters.items() if mobster.role == f"r{roles}"]
-    (ask,) = of(d.Ask, world.exits_with(last))
+    (ask,) = of(d.Retire, world.exits_with(last))
     assert ask.grace == pytest.approx(left)
 
 
@@ -416,7 +416,7 @@ def test_one_that_hangs_since_others_told_it_to_end_does_not_hold_up_a_stop() ->
     world = started("back")
     world.draining(1)
     world.now += 10
-    assert of(d.Ask, world.stop()) == [d.Ask(1, 30.0)]
+    assert of(d.Retire, world.stop()) == [d.Retire(1, 30.0)]
     world.pass_time(20.1)  # the time it was given first counts
     assert world.statuses == [0]
 
@@ -649,7 +649,7 @@ class WholeLives(RuleBasedStateMachine):
             assert member is not None
             assert member.state == state
             if mobster.was_told or mobster.asked_grace is not None:
-                assert state is Mobster.DRAINING
+                assert state is MobsterState.DRAINING
 
     def teardown(self) -> None:
         """Whatever has happened before, a stop comes to its end, though nobody goes by himself."""

@@ -184,7 +184,7 @@ class World:
         match decision:
             case d.Launch():
                 self._launch(decision)
-            case d.Welcome(uid=uid, members=members):
+            case d.Admit(uid=uid, members=members):
                 assert uid in {member.uid for member in members}
             case d.Introduce(first=first, second=second):
                 pair = (min(first, second), max(first, second))
@@ -193,7 +193,7 @@ class World:
                 self.linked.add(pair)
             case d.AnnounceRole(role=role):
                 self.failing[role.name] = role.failing
-            case d.Ask(uid=uid, grace=grace):
+            case d.Retire(uid=uid, grace=grace):
                 self._ask(self.mobsters[uid], grace)
             case d.Kill(uid=uid):
                 self.mobsters[uid].is_killed |= self.mobsters[uid].pid != 0
@@ -206,12 +206,12 @@ class World:
                 self.statuses.append(status)
             case d.AnnounceGone(uid=uid):
                 self._forget(uid)
-            case d.Inspect(uid=uid):
+            case d.DumpStacks(uid=uid):
                 assert uid in self.mobsters
                 self.inspected.append(uid)
             case d.Answer():
                 self.answers.append(decision)
-            case d.Announce() | d.Record() | d.RenewForkServer() | d.Lend() | d.TakeBack():
+            case d.Announce() | d.Record() | d.RenewForkServer() | d.LendTerminal() | d.TakeBackTerminal():
                 pass
 
     def _launch(self, launch: Launch) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from mob.core.states import Mobster
+from mob.core.states import MobsterState
 from mob.kingpin.herald import BEHIND, Herald
 from mob.wire import messages as m
 from tests.core.world import World, started
@@ -49,7 +49,7 @@ def town(room: Room) -> Town:
     return Town(room)
 
 
-def changed(town: Town, uid: int, state: Mobster) -> m.MemberIs:
+def changed(town: Town, uid: int, state: MobsterState) -> m.MemberIs:
     member = member_of(town, uid)
     return m.MemberIs(m.Member(member.uid, member.pid, member.role, member.index, member.generation, state))
 
@@ -67,7 +67,7 @@ def read_all(town: Town, uid: int) -> list[Any]:
 def test_all_hear_what_has_become_of_a_worker(town: Town) -> None:
     first, second = town.uids
     _, guest = town.guest()
-    change = changed(town, first, Mobster.DRAINING)
+    change = changed(town, first, MobsterState.DRAINING)
     town.herald.tell(change)
     assert [town.heard(uid) for uid in (first, second)] == [[change], [change]]
     assert guest.heard() == [change]
@@ -94,7 +94,7 @@ def test_only_those_that_have_to_do_with_a_client_hear_of_it(town: Town) -> None
 
 def test_one_that_gets_an_answer_has_heard_what_led_to_it(town: Town) -> None:
     first, second = town.uids
-    change = changed(town, second, Mobster.DRAINING)
+    change = changed(town, second, MobsterState.DRAINING)
     town.herald.tell(change)
     town.herald.catch_up(town.room.connections[first])
     town.room.connections[first].link.post(m.Done(1))
@@ -108,14 +108,14 @@ def test_one_that_does_not_read_hears_the_latest_when_it_reads_again(town: Town)
     while link.unsent_bytes <= BEHIND:
         link.post(m.Refused("x" * 100_000))
         link.flush()
-    for state in (Mobster.BOOTING, Mobster.READY, Mobster.DRAINING):
+    for state in (MobsterState.BOOTING, MobsterState.READY, MobsterState.DRAINING):
         town.herald.tell(changed(town, second, state))
         town.heard(second)
     assert "1 do not read" in repr(town.herald)
     heard = read_all(town, first)
     town.herald.handle_drained(first)
     heard += read_all(town, first)
-    assert [each for each in heard if not isinstance(each, m.Refused)] == [changed(town, second, Mobster.DRAINING)]
+    assert [each for each in heard if not isinstance(each, m.Refused)] == [changed(town, second, MobsterState.DRAINING)]
 
 
 def test_another_program_knows_who_is_linked_to_a_client(town: Town) -> None:

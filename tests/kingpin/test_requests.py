@@ -19,7 +19,7 @@ from mob.kingpin.requests import RequestHandler, refuse
 from mob.kingpin.shortage import Shortage
 from mob.rim import crashes
 from mob.wire import messages as m
-from mob.wire.messages import Address
+from mob.wire.messages import SocketAddress
 from tests.kingpin.members import Member
 from tests.kingpin.offices import Office
 
@@ -155,9 +155,9 @@ def test_what_is_not_for_it_is_dropped(counter: Counter) -> None:
 
 REFUSALS = {
     "lines": (m.Follow(7), m.Lines(7, (), is_end=True)),
-    "a port": (m.Bind(7, Address(2, "::1", (80,)), v6only=False, nth=0), m.NotBound(7, 22, "no")),
+    "a port": (m.Bind(7, SocketAddress(2, "::1", (80,)), v6only=False, nth=0), m.NotBound(7, 22, "no")),
     "the terminal": (m.WantTerminal(7, "foo.py:3"), m.NoTerminal(7, "no")),
-    "to give a port back": (m.Unbind(7, Address(2, "::1", (80,)), nth=0), m.Unbound(7)),
+    "to give a port back": (m.Unbind(7, SocketAddress(2, "::1", (80,)), nth=0), m.Unbound(7)),
     "anything else that has a number": (m.Overview(7), m.Done(7, error="no")),
 }
 

@@ -17,12 +17,12 @@ from tests.running import RunningApp, apps_in
 
 EMPTY, NIL, MALFORMED = Raw(b"\x90"), Raw(b"\xc0"), Raw(b"\xc1")
 TO_A_MOBSTER = [
-    m.Call(10**6, 99_999, EMPTY),
-    m.Call(10**6, "no_such_export", EMPTY),
-    m.Call(10**6, "__import__", EMPTY),
-    m.Call(10**6, "add", NIL),
-    m.Call(10**6, "add", Raw(b"\x81\xa1a\x01")),  # a dict where a list is due
-    m.Call(10**6, "add", Raw(b"\x92\xd4\x01\x00\x01")),  # a reference to a function that is none
+    m.Invoke(10**6, 99_999, EMPTY),
+    m.Invoke(10**6, "no_such_export", EMPTY),
+    m.Invoke(10**6, "__import__", EMPTY),
+    m.Invoke(10**6, "add", NIL),
+    m.Invoke(10**6, "add", Raw(b"\x81\xa1a\x01")),  # a dict where a list is due
+    m.Invoke(10**6, "add", Raw(b"\x92\xd4\x01\x00\x01")),  # a reference to a function that is none
     m.Reply(10**6, 0, NIL),
     m.Failed(10**6, 0, Failure("x", "NoSuchBuiltin", "never asked for")),
     m.Message(Raw(b"\xc7\x03\x07abc")),  # an extension that mob does not have
@@ -31,7 +31,7 @@ TO_A_MOBSTER = [
     m.Lend(10**6, 10**6),
     m.Farewell(),
 ]
-TO_ANYBODY_MALFORMED = [m.Call(10**6, "add", MALFORMED), m.Message(MALFORMED), m.Reply(10**6, 0, MALFORMED)]
+TO_ANYBODY_MALFORMED = [m.Invoke(10**6, "add", MALFORMED), m.Message(MALFORMED), m.Reply(10**6, 0, MALFORMED)]
 TO_THE_KINGPIN = [
     m.Hello(m.PROTOCOL, 1),
     m.Ready(1, (), True),
@@ -39,13 +39,13 @@ TO_THE_KINGPIN = [
     m.Draining(),
     m.WantRole("no such role"),
     m.WantMember(10**6),
-    m.Bind(10**6, m.Address(99, "127.0.0.1", (0,)), False, 0),
-    m.Bind(10**6, m.Address(socket.AF_INET, "127.0.0.1", ()), False, 0),
-    m.Bind(10**6, m.Address(socket.AF_INET, "127.0.0.1", (-1,)), False, 0),
-    m.Bind(10**6, m.Address(socket.AF_INET, "no address", (1,)), False, 0),
-    m.Bind(10**6, m.Address(socket.AF_UNIX, "", ()), False, 0),
-    m.Bind(10**6, m.Address(socket.AF_UNIX, "/proc/no\0thing", ()), False, 0),
-    m.Unbind(10**6, m.Address(socket.AF_INET, "127.0.0.1", (1,)), 0),
+    m.Bind(10**6, m.SocketAddress(99, "127.0.0.1", (0,)), False, 0),
+    m.Bind(10**6, m.SocketAddress(socket.AF_INET, "127.0.0.1", ()), False, 0),
+    m.Bind(10**6, m.SocketAddress(socket.AF_INET, "127.0.0.1", (-1,)), False, 0),
+    m.Bind(10**6, m.SocketAddress(socket.AF_INET, "no address", (1,)), False, 0),
+    m.Bind(10**6, m.SocketAddress(socket.AF_UNIX, "", ()), False, 0),
+    m.Bind(10**6, m.SocketAddress(socket.AF_UNIX, "/proc/no\0thing", ()), False, 0),
+    m.Unbind(10**6, m.SocketAddress(socket.AF_INET, "127.0.0.1", (1,)), 0),
 ]
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from mob.core.gateways import Gateways
-from mob.core.pairing import Carry, Drop, Meet, Pairing, Step, TurnAway
+from mob.core.pairing import Drop, GiveEnd, MakeLink, Pairing, Step, TurnAway
 from mob.wire import messages as m
 from tests.simulation.clock import claim
 from tests.simulation.gateways import HOP, End, Station
@@ -138,10 +138,10 @@ class Afar:
     def do(self, steps: Iterable[Step]) -> None:
         for step in steps:
             match step:
-                case Carry(number=number, gateway=gateway, local=local, remote=remote):
+                case MakeLink(number=number, gateway=gateway, local=local, remote=remote):
                     self._held[number], other = End.pair(self.clock)
                     self._tell(gateway, m.Carry(number, local, remote), other)
-                case Meet(number=number, local=local, remote=remote):
+                case GiveEnd(number=number, local=local, remote=remote):
                     self.clock.after(HOP, self.meet, local, remote, self._held.pop(number))
                 case Drop(number=number):
                     self._held.pop(number).close()

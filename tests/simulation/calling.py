@@ -19,7 +19,7 @@ from mob.core.lanes import Lane
 from mob.core.roster import Roster
 from mob.core.routes import Routes
 from mob.core.routing import Place, place_of
-from mob.core.states import Call as State
+from mob.core.states import CallState
 from mob.core.streams import WINDOW, Debt
 from mob.errors import Busy, Executed
 from mob.peer.calls.parking import OVERHEAD, Parked, Parking
@@ -268,7 +268,7 @@ class Caller:
             self._give_up(call, "CallTimeout", call.executed_by_now())
 
     def _give_up(self, call: Call, outcome: str, executed: str) -> None:
-        was_sent = call.state is State.SENT
+        was_sent = call.state is CallState.SENT
         self._end(call, outcome, executed)
         if was_sent:
             assert call.contact is not None
@@ -300,7 +300,7 @@ class Caller:
         self._numbers += 1
         call.number = self._numbers
         call.contact = contact
-        call.request = m.Call(call.number, *call.body)
+        call.request = m.Invoke(call.number, *call.body)
         call.step("worker found")
         contact.add(call.number, call, call.target)
         contact.post(("call", call.number, call))
@@ -311,7 +311,7 @@ class Caller:
     def _send_parked(self, parked: Parked, contact: Contact) -> bool:
         call: Any = parked.call
         parked.part()
-        if call.state is not State.WAITING:
+        if call.state is not CallState.WAITING:
             return False
         call.key = parked.place
         call.must_not_wait |= contact.uid in parked.blockers

@@ -13,7 +13,7 @@ from msgspec import Raw
 from mob.core import states
 from mob.core.calls import Lifecycle, Terms
 from mob.core.routing import Place
-from mob.core.states import Call as State
+from mob.core.states import CallState
 from mob.core.streams import Credit
 from tests.simulation.clock import claim
 
@@ -83,7 +83,7 @@ class Call(Lifecycle):
         """The calls that wait for it: uid and number of each."""
         self.parked: Any = None
         self.passage = ()
-        self.request: m.Call
+        self.request: m.Invoke
         self.begun = 0.0
         self.must_not_wait = False
         """All who could run it wait for it."""
@@ -106,7 +106,7 @@ class Call(Lifecycle):
     @property
     def is_done(self) -> bool:
         """Whether it has ended."""
-        return self.state is State.DONE
+        return self.state is CallState.DONE
 
     @property
     def label(self) -> str:
@@ -211,7 +211,7 @@ class Ledger:
 
     def handle_ended(self, call: Call, outcome: str, executed: str) -> None:
         """Its caller knows how it ended."""
-        call.step("refused" if call.state is State.WAITING else "answered")  # complains about the second end
+        call.step("refused" if call.state is CallState.WAITING else "answered")  # complains about the second end
         call.outcome, call.told = outcome, executed
         self.ended += 1
         self.outcomes[outcome] = self.outcomes.get(outcome, 0) + 1

@@ -12,7 +12,7 @@ import msgspec
 
 from mob.core import decisions as d, snapshot
 from mob.core.decisions import Decision
-from mob.core.states import Mobster as State
+from mob.core.states import MobsterState
 from mob.core.supervisor import Supervisor
 from mob.plan import Plan
 from mob.wire.messages import Beat
@@ -158,7 +158,9 @@ class Kingpin(Standstill):
         supervisor = self.supervisor
         if self.is_over or supervisor.stopping or supervisor.rollout.is_reloading:
             return
-        unborn = [each for each in supervisor.processes.values() if each.pid == 0 or each.state is State.LAUNCHING]
+        unborn = [
+            each for each in supervisor.processes.values() if each.pid == 0 or each.state is MobsterState.LAUNCHING
+        ]
         if unborn and self.clock.is_lucky(0.5):
             return  # it is waited for; but not for ever
         self.upgrades += 1
@@ -317,7 +319,7 @@ class Kingpin(Standstill):
             match decision:
                 case d.Launch():
                     self._order(decision)
-                case d.Welcome(uid=uid, roles=roles, members=members):
+                case d.Admit(uid=uid, roles=roles, members=members):
                     known = tuple(member for member in members if member.role or member.uid == uid)
                     self._say(uid, ("welcome", roles, known))
                 case d.Introduce(first=first, second=second):
@@ -332,13 +334,13 @@ class Kingpin(Standstill):
                     self._say_gone(uid)
                 case d.AnnounceRole(role=role):
                     self._say_all(("role", role))
-                case d.Ask(uid=uid, grace=grace):
+                case d.Retire(uid=uid, grace=grace):
                     self._say(uid, ("stop", grace))
                 case d.Kill(uid=uid):
                     process = self.supervisor.processes.get(uid)
                     if process is not None and process.pid:
                         self.clock.after(0.0, self.kill, self.mobsters[uid])
-                case d.Inspect(uid=uid):
+                case d.DumpStacks(uid=uid):
                     self.clock.after(self.clock.between(0.001, 0.1), self.inspect, self.mobsters[uid])
                 case d.RenewForkServer():
                     self.replace_fork_server()

@@ -13,8 +13,8 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from mob.core.accounts import FULL
-from mob.core.draining import Draining, Over, Stage, Use, Wait
-from mob.core.invitations import Invitations, Load
+from mob.core.draining import DrainProgress, DrainStage, Over, Use, WaitUntil
+from mob.core.invitations import Invitations, WorkerLoad
 from mob.core.lanes import FREE, LOOP, Lane
 from mob.rim.board import mark_of
 from mob.wire.messages import Beat, ExportInfo
@@ -68,7 +68,7 @@ class Mobster(Peer):
         self.begun = 0
         """How many calls have begun or were refused."""
         self._invites_again_at = math.inf
-        self._draining: Draining | None = None
+        self._draining: DrainProgress | None = None
         self._looks_again_at = 0.0
         self._must_look = False
 
@@ -178,7 +178,7 @@ class Mobster(Peer):
             self.control.flush()
             self.clock.after(self.clock.between(0.001, 0.05), self.exit, ENDED)
             return
-        self._draining = Draining(self, self.clock.now, self.kingpin.plan.grace)
+        self._draining = DrainProgress(self, self.clock.now, self.kingpin.plan.grace)
         self.look_soon()
 
     def look_soon(self) -> None:
@@ -193,12 +193,12 @@ class Mobster(Peer):
         if not self.is_alive or self.is_blocked or self._draining is None:
             return
         while not isinstance(decision := self._draining.decide(self.clock.now), Over):
-            if isinstance(decision, Wait):
+            if isinstance(decision, WaitUntil):
                 if self._looks_again_at != decision.until < math.inf:
                     self._looks_again_at = decision.until
                     self.clock.at(decision.until, self.look_whether_done)
                 return
-            if decision.stage is Stage.LINKS:
+            if decision.stage is DrainStage.LINKS:
                 self._close_links()
 
     def _close_links(self) -> None:
@@ -331,14 +331,14 @@ class Mobster(Peer):
         if self.is_alive and not self.is_blocked:  # else it does when the loop comes round
             self.invite()
 
-    def look(self, name: str) -> Load:
+    def look(self, name: str) -> WorkerLoad:
         """How busy it is, as a call of an export would find it."""
         lane, cost = self.lanes[name], self.kingpin.board.cost(mark_of(f"{self.role}.{name}"))
         if lane is FREE:
-            return Load("free", lane, 0, cost, cost)
+            return WorkerLoad("free", lane, 0, cost, cost)
         if lane.is_beside:
-            return Load("tasks", lane, len(self.tasks) + len(self.line), cost, cost)
-        return Load("loop", lane, len(self.inbox) + (self.running != ""), cost, int(self._pace))
+            return WorkerLoad("tasks", lane, len(self.tasks) + len(self.line), cost, cost)
+        return WorkerLoad("loop", lane, len(self.inbox) + (self.running != ""), cost, int(self._pace))
 
     def publish(self) -> None:
         """Writes on the board what is in hand."""

@@ -19,7 +19,7 @@ from mob.core import decisions as d
 from mob.core.crew import Slot
 from mob.core.decisions import Decision
 from mob.core.revival import SHORTAGE_PAUSE
-from mob.core.states import Mobster as State, Slot as SlotState
+from mob.core.states import MobsterState, SlotState
 from mob.core.supervisor import Supervisor
 from mob.plan import in_order_of_need
 from tests.core.world import pause_after
@@ -159,10 +159,10 @@ class Oracle:
         match decision:
             case d.Launch():
                 self._see_launch(decision)
-            case d.Ask(uid=uid):
+            case d.Retire(uid=uid):
                 self._see_ask(uid)
             case d.Announce(member=member):
-                self._has_news |= member.state == State.READY
+                self._has_news |= member.state == MobsterState.READY
             case d.AnnounceGone(uid=uid) if self._supervisor.stopping:
                 self._lives.pop(uid, None)  # perhaps one that was never born
             case d.Finish():

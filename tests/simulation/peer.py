@@ -10,7 +10,7 @@ from typing import Any
 
 from mob.core.roster import Roster
 from mob.core.routing import may_get_calls
-from mob.core.states import Mobster
+from mob.core.states import MobsterState
 from mob.wire.messages import Invite, Member
 from tests.simulation.calling import Caller, Contact, DistantContact
 from tests.simulation.clock import claim
@@ -66,12 +66,12 @@ class Peer(Caller):
             is_distant = self.is_far or self.kingpin.everybody[member.uid].is_far
             kind = DistantContact if is_distant else Contact
             contact = self.contacts[member.uid] = kind(self, member, self.routes.of(member.role).lanes)
-        was_ready = contact.member.state == Mobster.READY
+        was_ready = contact.member.state == MobsterState.READY
         contact.member = member
-        if member.state == Mobster.DRAINING:
+        if member.state == MobsterState.DRAINING:
             self.heard_draining.add(member.uid)
         self._reroute(member.role)
-        if member.state == Mobster.DRAINING:
+        if member.state == MobsterState.DRAINING:
             self.handle_draining(contact, was_ready)
             self._say_farewell(contact)
 
@@ -101,7 +101,7 @@ class Peer(Caller):
             contact.link = link
             contact.is_broken = False
             self._reroute(contact.member.role)
-            if contact.member.state == Mobster.DRAINING:
+            if contact.member.state == MobsterState.DRAINING:
                 self._say_farewell(contact)
 
     def _handle_gone(self, uid: int) -> None:

@@ -12,8 +12,8 @@ import pytest
 
 from mob.core import decisions as d
 from mob.core.membership import BEAT, GATHER, PATIENCE, SILENCE, Membership
-from mob.core.pairing import Carry, Pair, Pairing
-from mob.core.states import PAIR, Pair as State
+from mob.core.pairing import MakeLink, Pair, Pairing
+from mob.core.states import PAIR, PairState
 from mob.plan import GATEWAY
 from mob.wire import messages as m
 from tests.simulation.clock import Violation, claim
@@ -208,7 +208,7 @@ def a_link_is_given_at_once(patch: Patch) -> None:
         return [
             more
             for step in steps
-            for more in (step, *(self.handle_taken(step.number) if isinstance(step, Carry) else ()))
+            for more in (step, *(self.handle_taken(step.number) if isinstance(step, MakeLink) else ()))
         ]
 
     once = Pairing._try
@@ -216,7 +216,7 @@ def a_link_is_given_at_once(patch: Patch) -> None:
 
 
 def what_never_came_to_be_is_forgotten(patch: Patch) -> None:
-    patch.setitem(PAIR, (State.OFFERED, "ended"), State.APART)  # type: ignore[arg-type]
+    patch.setitem(PAIR, (PairState.OFFERED, "ended"), PairState.APART)  # type: ignore[arg-type]
 
 
 def nothing_is_tried_again(patch: Patch) -> None:

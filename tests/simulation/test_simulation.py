@@ -17,7 +17,7 @@ from mob.core.crew import Crew, Process
 from mob.core.decisions import Decision
 from mob.core.invitations import Invitations
 from mob.core.rollout import Rollout
-from mob.core.states import Mobster as State
+from mob.core.states import MobsterState
 from mob.core.stopping import Stopping
 from mob.core.streams import Credit
 from mob.core.supervisor import Supervisor
@@ -68,7 +68,7 @@ def test_episodes_are_the_same_in_processes_of_their_own() -> None:
 
 def draining_workers_get_calls(patch: pytest.MonkeyPatch) -> None:
     def may_get_calls(member: Member, role: str) -> bool:
-        return member.role == role and member.state in (State.READY, State.DRAINING)
+        return member.role == role and member.state in (MobsterState.READY, MobsterState.DRAINING)
 
     patch.setattr(peer, "may_get_calls", may_get_calls)
 

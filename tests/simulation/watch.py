@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
-from mob.core.dispatch import Line
+from mob.core.dispatch import WaitQueue
 from mob.core.lanes import LOOP, Lane
 from tests.simulation.calling import Caller, Contact, Parked
 from tests.simulation.calls import TASKS
@@ -48,7 +48,7 @@ class Watch:
     def __init__(self, kingpin: Kingpin) -> None:
         self._kingpin = kingpin
         self._free: dict[tuple[int, str], tuple[int, float]] = {}
-        self._firsts: dict[Line, First] = {}
+        self._firsts: dict[WaitQueue, First] = {}
         self.most = 0.0
         """The most overtakings that were seen, for each line."""
         self.longest = 0.0
@@ -60,7 +60,7 @@ class Watch:
     def look(self) -> None:
         """Looks at everything."""
         wanted: dict[tuple[int, str], Parked] = {}
-        lines: list[tuple[Caller, Line, Parked, list[Contact]]] = []
+        lines: list[tuple[Caller, WaitQueue, Parked, list[Contact]]] = []
         for caller in [*self._kingpin.clients.values(), *self._kingpin.mobsters.values()]:
             if caller.is_alive and caller.is_welcomed:
                 lines += self._lines_of(caller)
@@ -73,8 +73,8 @@ class Watch:
         self._firsts = {line: first for line, first in self._firsts.items() if line.waiting and line.head is first.item}
         self._look_at_workers(wanted)
 
-    def _lines_of(self, caller: Caller) -> list[tuple[Caller, Line, Parked, list[Contact]]]:
-        lines: list[tuple[Caller, Line, Parked, list[Contact]]] = []
+    def _lines_of(self, caller: Caller) -> list[tuple[Caller, WaitQueue, Parked, list[Contact]]]:
+        lines: list[tuple[Caller, WaitQueue, Parked, list[Contact]]] = []
         for route in caller.routes:
             for line in {item.line: None for item in route.items()} if route.waiting else ():
                 place = line.place
@@ -105,7 +105,7 @@ class Watch:
         return len(worker.tasks) + len(worker.line) < lane.width
 
     def _count_overtakings(
-        self, caller: Caller, line: Line, item: Parked, uids: set[int], kind: str, lines: int
+        self, caller: Caller, line: WaitQueue, item: Parked, uids: set[int], kind: str, lines: int
     ) -> None:
         starts = self._kingpin.ledger.starts
         first = self._firsts.get(line)

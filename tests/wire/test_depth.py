@@ -55,7 +55,7 @@ def test_bytes_that_end_too_early(body: bytes) -> None:
 
 
 def frame(*bodies: bytes) -> bytes:
-    return m.encode([m.Call(number, "foo", Raw(body)) for number, body in enumerate(bodies)])
+    return m.encode([m.Invoke(number, "foo", Raw(body)) for number, body in enumerate(bodies)])
 
 
 def test_one_call_of_a_frame_is_too_deep(codec: Codec) -> None:
@@ -69,7 +69,7 @@ def test_one_call_of_a_frame_is_too_deep(codec: Codec) -> None:
 
 
 def test_a_stack_that_has_little_room_left(codec: Codec) -> None:
-    def dig(levels: int) -> list[m.Call]:
+    def dig(levels: int) -> list[m.Invoke]:
         return dig(levels - 1) if levels else m.decode_peer(frame(pack([1]), nested(20_000)))
 
     depth = 0

@@ -15,7 +15,7 @@ from mob.cluster.durable import Durable
 from mob.cluster.leases import Leases
 from mob.cluster.trunks import Trunks
 from mob.core.routing import gateway_for
-from mob.core.states import Mobster
+from mob.core.states import MobsterState
 from mob.mobster import api
 from mob.peer.peer import Peer
 from mob.peer.serving.exports import export
@@ -102,7 +102,7 @@ class Gateway:
         able = [
             member.uid
             for member in self._context.roster.of_role(GATEWAY)
-            if m.node_of(member.uid) == node and member.state == Mobster.READY
+            if m.node_of(member.uid) == node and member.state == MobsterState.READY
         ]
         return gateway_for(local, remote, able)
 

@@ -109,14 +109,14 @@ class Leases:
         except APIError:  # another gateway was faster
             return await stream.key_value(self._bucket)
 
-    async def _look(self, role: str) -> tuple[KeyValue, int, m.Lease]:
+    async def _look(self, role: str) -> tuple[KeyValue, int, m.LeaseRecord]:
         bucket = await self._open()
         try:
             entry = await bucket.get(_key(role))
         except KeyNotFoundError:
-            return bucket, 0, m.Lease()
+            return bucket, 0, m.LeaseRecord()
         try:
-            value = msgspec.msgpack.decode(entry.value or b"", type=m.Lease)
+            value = msgspec.msgpack.decode(entry.value or b"", type=m.LeaseRecord)
         except m.UNREADABLE:
             raise ValueError(
                 f"the value of {_key(role)!r} in the bucket {self._bucket!r} is no lease of mob's"
@@ -137,14 +137,14 @@ class Leases:
             bucket, revision, value = await self._look(message.role)
             if value.node != self._node or m.token_of(value, revision) != message.token:
                 break  # another has it, or this node has taken it anew
-            written = await _put(bucket, message.role, revision, m.Lease(token=message.token))
+            written = await _put(bucket, message.role, revision, m.LeaseRecord(token=message.token))
             if written:
                 publish(message.letter)
                 return m.LeaseIs(message.number, message.role, written, is_written=True)
         return m.LeaseIs(message.number, message.role)
 
 
-async def _put(bucket: KeyValue, role: str, revision: int, lease: m.Lease) -> int:
+async def _put(bucket: KeyValue, role: str, revision: int, lease: m.LeaseRecord) -> int:
     """The new revision; 0 if there was another than was thought."""
     try:
         return await bucket.update(_key(role), msgspec.msgpack.encode(lease), last=revision)

@@ -15,7 +15,7 @@ SLACK = 32
 """A worker may have more than its share by one connection in so many of all, because evenness is worth no wait."""
 
 
-class Load(NamedTuple):
+class ConnectionLoad(NamedTuple):
     """What another worker has."""
 
     connections: int
@@ -23,16 +23,16 @@ class Load(NamedTuple):
     """How many it has taken so far, modulo some number."""
 
 
-def room(mine: int, others: Mapping[int, Load], passed: Mapping[int, int], waiting: int) -> int:
+def room(mine: int, others: Mapping[int, ConnectionLoad], passed: Mapping[int, int], waiting: int) -> int:
     """Return how many of so many `waiting` connections a worker takes that has `mine`; 0 if it has its share.
 
     `passed`: of those that have let a chance pass, how many they had accepted by then.
 
-    >>> room(0, {2: Load(0, 0)}, {}, waiting=8)
+    >>> room(0, {2: ConnectionLoad(0, 0)}, {}, waiting=8)
     4
-    >>> room(4, {2: Load(0, 0)}, {}, waiting=4)
+    >>> room(4, {2: ConnectionLoad(0, 0)}, {}, waiting=4)
     0
-    >>> room(4, {2: Load(0, 0)}, {2: 0}, waiting=4)
+    >>> room(4, {2: ConnectionLoad(0, 0)}, {2: 0}, waiting=4)
     4
     """
     counted = [load.connections for uid, load in others.items() if passed.get(uid) != load.accepted]

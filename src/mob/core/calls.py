@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from msgspec import Struct
 
-from mob.core.states import CALL, Call as State, step
+from mob.core.states import CALL, CallState, step
 from mob.errors import Executed
 from mob.wire.messages import RoleInfo, export_of
 
@@ -27,7 +27,7 @@ RETRY_JITTER = 0.05
 
 UNREAD = "worker lost before it was sent"
 REPEATED = "worker lost, may be repeated"
-WAITING = State.WAITING
+WAITING = CallState.WAITING
 SENT = CALL[WAITING, "worker found"]
 DONE = CALL[SENT, "answered"]
 
@@ -65,7 +65,7 @@ class Lifecycle:
     def __init__(self, role: str, terms: Terms = TERMS) -> None:
         self.role: str = role
         """The role among whose workers it may go to another; "" if it is for one process only."""
-        self.state: State = WAITING
+        self.state: CallState = WAITING
         self.terms: Terms = terms
         self.repeats: int = 0
         """How often it was sent again although a worker had it."""

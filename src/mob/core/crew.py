@@ -14,11 +14,11 @@ from collections.abc import Callable, Collection, Iterable
 import msgspec
 
 from mob.core import states
-from mob.core.decisions import Announce, AnnounceRole, Ask, Decision, Introduce, Kill, Launch, WakeAt, Welcome
+from mob.core.decisions import Admit, Announce, AnnounceRole, Decision, Introduce, Kill, Launch, Retire, WakeAt
 from mob.core.introductions import Introductions
 from mob.core.revival import DONE, OUTCOMES, Intensity, Revival
 from mob.core.roster import Roster
-from mob.core.states import Mobster, Slot as SlotState
+from mob.core.states import MobsterState, SlotState
 from mob.plan import Plan, RolePlan, in_order_of_need
 from mob.wire.messages import Beat, Member, Parked, RoleInfo, node_of
 
@@ -114,7 +114,7 @@ class Process:
         self.slot: Slot = slot
         self.generation: int = slot.generation
         self.pid: int = 0
-        self.state: Mobster = Mobster.LAUNCHING
+        self.state: MobsterState = MobsterState.LAUNCHING
         self.launched: float = now
         self.ready_at: float | None = None
         self.deadline: float | None = None
@@ -175,7 +175,7 @@ class Process:
     @property
     def is_booting(self) -> bool:
         """Whether it has not been ready yet, and is expected to be."""
-        return self.state in (Mobster.LAUNCHING, Mobster.BOOTING)
+        return self.state in (MobsterState.LAUNCHING, MobsterState.BOOTING)
 
     def step(self, event: str) -> None:
         """The next state, by the table."""
@@ -366,7 +366,7 @@ class Crew:
             return [WakeAt(now + seconds)]
         process.asked = True
         process.step("asked to stop")
-        return [*self.changed(process), Ask(process.uid, seconds), WakeAt(now + seconds)]
+        return [*self.changed(process), Retire(process.uid, seconds), WakeAt(now + seconds)]
 
     def kill(self, processes: Collection[Process]) -> list[Decision]:
         """Ends them at once."""
@@ -381,10 +381,10 @@ class Crew:
         self.roster.remove(process.uid)
         self.introductions.left(process.uid)
 
-    def welcome(self, uid: int) -> Welcome:
+    def welcome(self, uid: int) -> Admit:
         """What a new member is told."""
         roster = self.roster
-        return Welcome(uid, tuple(roster.roles.values()), tuple(roster), tuple(roster.nodes.values()), roster.cut)
+        return Admit(uid, tuple(roster.roles.values()), tuple(roster), tuple(roster.nodes.values()), roster.cut)
 
     def changed(self, process: Process) -> list[Decision]:
         """Everybody is to know its state."""

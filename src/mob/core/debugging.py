@@ -12,7 +12,7 @@ from collections import deque
 import msgspec
 
 from mob.core.crew import Crew, Process
-from mob.core.decisions import Decision, Lend, TakeBack, Tell, Ticket, WakeAt
+from mob.core.decisions import Decision, LendTerminal, TakeBackTerminal, Tell, Ticket, WakeAt
 
 
 class Visit(msgspec.Struct, frozen=True, gc=False):
@@ -92,7 +92,7 @@ class Debugging:
         visit = self._line[0]
         visit.process.stands = f"in the debugger at {visit.where}"
         text = f"{visit.process.name} is at {visit.where} and has this terminal; what others print waits."
-        return [Tell(text, "debug"), Lend(visit.ticket)]
+        return [Tell(text, "debug"), LendTerminal(visit.ticket)]
 
     def _leave(self, visit: Visit, now: float) -> list[Decision]:
         process, had_it = visit.process, visit is self._line[0]
@@ -104,7 +104,7 @@ class Debugging:
             self._spent[process.uid] = self.time_spent(process.uid) + now - self._since.pop(process.uid)
         if not had_it:
             return []
-        return [TakeBack(), *(self._lend() if self._line else [])]
+        return [TakeBackTerminal(), *(self._lend() if self._line else [])]
 
     def _excuse(self, process: Process, now: float) -> list[Decision]:
         """It has its full time again, for whatever it was to do within some."""

@@ -31,7 +31,7 @@ class Launch(_Decision, frozen=True):
     generation: int
 
 
-class Welcome(_Decision, frozen=True):
+class Admit(_Decision, frozen=True):
     """Tell a new member who it is and who is there."""
 
     uid: int
@@ -99,7 +99,7 @@ class SeekLease(_Decision, frozen=True):
     role: str
 
 
-class Ask(_Decision, frozen=True):
+class Retire(_Decision, frozen=True):
     """Ask a mobster to finish and end, within so many seconds."""
 
     uid: int
@@ -112,7 +112,7 @@ class Kill(_Decision, frozen=True):
     uid: int
 
 
-class Inspect(_Decision, frozen=True):
+class DumpStacks(_Decision, frozen=True):
     """Have a mobster that hangs say where it stands: the stacks of its threads and tasks. It is killed soon."""
 
     uid: int
@@ -127,7 +127,7 @@ class Record(_Decision, frozen=True):
     memory: int
     running: tuple[Running, ...]
     stacks: str
-    """What `Inspect` has brought, or the error of an import that failed."""
+    """What `DumpStacks` has brought, or the error of an import that failed."""
 
 
 class Answer(_Decision, frozen=True):
@@ -138,13 +138,13 @@ class Answer(_Decision, frozen=True):
     text: str = ""
 
 
-class Lend(_Decision, frozen=True):
+class LendTerminal(_Decision, frozen=True):
     """Give the terminal to a debugger, which waits for it under this ticket."""
 
     ticket: Ticket
 
 
-class TakeBack(_Decision, frozen=True):
+class TakeBackTerminal(_Decision, frozen=True):
     """The debugger that had the terminal has done with it, or is gone: see that it is as it was."""
 
 
@@ -176,7 +176,7 @@ class Finish(_Decision, frozen=True):
 
 Decision = (
     Launch
-    | Welcome
+    | Admit
     | Introduce
     | Announce
     | AnnounceGone
@@ -186,13 +186,13 @@ Decision = (
     | AnnounceCut
     | Write
     | SeekLease
-    | Ask
+    | Retire
     | Kill
-    | Inspect
+    | DumpStacks
     | Record
     | Answer
-    | Lend
-    | TakeBack
+    | LendTerminal
+    | TakeBackTerminal
     | RenewForkServer
     | Tell
     | WakeAt

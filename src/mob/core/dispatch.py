@@ -30,7 +30,7 @@ FEW = 2
 """So many short calls under way at once are no burst: those that follow go to all workers in turn."""
 ORDERED = "*"
 """What a line has that keeps the order of calls of several exports."""
-Key = tuple[Place | None, str, bool]
+QueueKey = tuple[Place | None, str, bool]
 """What tells lines apart: the place that they wait for, the export, and if their calls must stay on this machine."""
 
 
@@ -72,7 +72,7 @@ class Worker(Protocol):
         ...
 
 
-class Item:
+class Queued:
     """A call, or a message, that waits for a worker."""
 
     __slots__ = (
@@ -115,7 +115,7 @@ class Item:
         """The uids of processes that cannot run it while it waits: they wait for its answer themselves."""
         self.can_leave: bool = can_leave
         """A worker of another machine may have it, though there are some on this one."""
-        self.line: Line = NOWHERE
+        self.line: WaitQueue = NOWHERE
         self.number: int = 0
         """Which one it is of all that have waited."""
         self.since: float = 0.0
@@ -123,10 +123,10 @@ class Item:
         """Since when there are ready workers for it; while `until` is infinite."""
 
     def __repr__(self) -> str:
-        return f"<Item for {self.name}>"
+        return f"<Queued for {self.name}>"
 
 
-class Line:
+class WaitQueue:
     """Items that wait for the same workers, in order."""
 
     __slots__ = ("asked", "can_leave", "name", "number", "place", "route", "waiting")
@@ -139,15 +139,15 @@ class Line:
         """The export that all its calls are of; "" if it has calls of several."""
         self.place: Place | None = place
         self.can_leave: bool = can_leave
-        self.waiting: OrderedDict[Item, None] = OrderedDict()
+        self.waiting: OrderedDict[Queued, None] = OrderedDict()
         self.asked: dict[int, str] = {}
         """The workers that know of it, by uid, and the export that they were told is the next."""
 
     def __repr__(self) -> str:
-        return f"<Line {self.number} of {len(self.waiting)} for {self.name or self.place or 'the only worker'}>"
+        return f"<WaitQueue {self.number} of {len(self.waiting)} for {self.name or self.place or 'the only worker'}>"
 
     @property
-    def head(self) -> Item:
+    def head(self) -> Queued:
         """The next one; there must be one."""
         return next(iter(self.waiting))
 
@@ -155,7 +155,7 @@ class Line:
 W = TypeVar("W", bound=Worker)
 
 
-class Ask(NamedTuple, Generic[W]):
+class AskForPlace(NamedTuple, Generic[W]):
     """Tell a worker that calls wait for it in a line, the next one of this export."""
 
     worker: W
@@ -225,10 +225,10 @@ class Route(Generic[W]):
         """How many items wait."""
         self.size: int = 0
         """Their bytes."""
-        self._lines: dict[Key, Line] = {}
+        self._lines: dict[QueueKey, WaitQueue] = {}
         self._last_line = 0
         self._last_item = 0
-        self._leaving: Line | None = None  # where order counts and what was accepted may not have been sent yet
+        self._leaving: WaitQueue | None = None  # where order counts and what was accepted may not have been sent yet
         self._arranged_for = (1, False)  # what the lines depend on: the places, and if there is a choice of machines
         self._bursts: dict[str, _Burst[W]] = {}  # by export
         self._turn = 0
@@ -274,7 +274,7 @@ class Route(Generic[W]):
             return self._choose_beside(targets, lane)
         return self._choose_first_to_begin(targets, lane, mark, name)
 
-    def _has_waiting(self, key: Key) -> bool:
+    def _has_waiting(self, key: QueueKey) -> bool:
         line = self._lines.get(key)
         return line is not None and (bool(line.waiting) or line is self._leaving)
 
@@ -283,7 +283,7 @@ class Route(Generic[W]):
             return [target for target in self.targets if target.place == place]
         return self.targets if can_leave else self.near
 
-    def _candidates_of(self, line: Line) -> Sequence[W]:
+    def _candidates_of(self, line: WaitQueue) -> Sequence[W]:
         return self._candidates(line.can_leave, line.place)
 
     def _choose_first_to_begin(self, targets: Sequence[W], lane: Lane, mark: int, name: str) -> W | None:
@@ -367,7 +367,7 @@ class Route(Generic[W]):
 
     # ---------------------------------------------------------------------------------------- waiting
 
-    def _key(self, name: str, place: Place | None, can_leave: bool) -> Key:
+    def _key(self, name: str, place: Place | None, can_leave: bool) -> QueueKey:
         """Return in which line a call waits. Where there is a choice of workers each export has a line of its own, so
         that none waits for another; what must stay on this machine waits apart. Where there is no choice, calls that
         run one after the other wait in one line, in order, and so does what comes behind them: it would have to wait
@@ -379,7 +379,7 @@ class Route(Generic[W]):
             return own
         return ordered if self.lanes.get(name, LOOP) is LOOP or self._has_waiting(ordered) else own
 
-    def park(self, item: Item, now: float) -> list[Ask[W]]:
+    def park(self, item: Queued, now: float) -> list[AskForPlace[W]]:
         """Have an item wait; return which workers must be told of it."""
         self._last_item += 1
         item.number = self._last_item
@@ -393,33 +393,33 @@ class Route(Generic[W]):
             item.until = now + item.wait
         return self._asks(line) if len(line.waiting) == 1 else []
 
-    def _put_last(self, item: Item) -> Line:
+    def _put_last(self, item: Queued) -> WaitQueue:
         key = self._key(item.name, item.place, item.can_leave)
         line = self._lines.get(key)
         if line is None:
             self._last_line += 1
             name = "" if key[1] == ORDERED else item.name
-            line = self._lines[key] = Line(self, self._last_line, name, item.place, key[2])
+            line = self._lines[key] = WaitQueue(self, self._last_line, name, item.place, key[2])
         item.line = line
         line.waiting[item] = None
         return line
 
-    def _asks(self, line: Line) -> list[Ask[W]]:
+    def _asks(self, line: WaitQueue) -> list[AskForPlace[W]]:
         """Return who must be told of a line: workers that do not know of it, or know another export as its next."""
         if not line.waiting:
             return []
         name = line.name or line.head.name
-        asks: list[Ask[W]] = []
+        asks: list[AskForPlace[W]] = []
         for target in self._candidates_of(line):
             if line.asked.get(target.uid) != name:
                 line.asked[target.uid] = name
-                asks.append(Ask(target, line.number, name))
+                asks.append(AskForPlace(target, line.number, name))
         return asks
 
-    def _line(self, number: int) -> Line | None:
+    def _line(self, number: int) -> WaitQueue | None:
         return next((line for line in self._lines.values() if line.number == number), None)
 
-    def accept(self, worker: W, number: int, count: int, items: list[Item] | None = None) -> list[Item]:
+    def accept(self, worker: W, number: int, count: int, items: list[Queued] | None = None) -> list[Queued]:
         """Take what an invitation is for out of its line: so many items at most, all of the export that the worker was
         told of. If there are none, the worker must be told, because it keeps places free, and forgets the line:
         `asks_after` says if it must be told of it again. `items`: where they are put, also if this raises."""
@@ -438,7 +438,7 @@ class Route(Generic[W]):
             self._leaving = line  # until `asks_after`: a later call must not be sent before these
         return items
 
-    def asks_after(self, number: int) -> list[Ask[W]]:
+    def asks_after(self, number: int) -> list[AskForPlace[W]]:
         """Return who must be told of a line from which something was taken, when that has been sent: workers that have
         forgotten it, or know another export as its next."""
         line = self._line(number)
@@ -446,14 +446,14 @@ class Route(Generic[W]):
             self._leaving = None
         return [] if line is None else self._asks(line)
 
-    def end_invitation(self, worker: W, number: int, has_sent: bool) -> list[Ask[W]]:
+    def end_invitation(self, worker: W, number: int, has_sent: bool) -> list[AskForPlace[W]]:
         """Note that what was accepted has been sent, or nothing of it: then the worker is told that the line is empty.
         Return who must be told of what is left."""
         if not has_sent:
             self.forget_worker(worker, number)
         return self.asks_after(number)
 
-    def take(self, is_taken: Callable[[Item], bool], taken: list[Item]) -> list[Ask[W]]:
+    def take(self, is_taken: Callable[[Queued], bool], taken: list[Queued]) -> list[AskForPlace[W]]:
         """Take what is meant out of its line; return who must be told of what is left. `taken`: where it is put, also
         if this raises; then nobody knows what workers were told (`ask_again`)."""
         meant = [item for item in self.items() if is_taken(item)]
@@ -469,11 +469,11 @@ class Route(Generic[W]):
         numbers = dict.fromkeys(item.line.number for item in taken)
         return [ask for number in numbers for ask in self.asks_after(number)]
 
-    def is_blocked(self, item: Item) -> bool:
+    def is_blocked(self, item: Queued) -> bool:
         """Return if an item must not wait, because all who could run it wait for it themselves."""
         return self.any_of(item.blockers, item.place) is not None
 
-    def forget(self, item: Item) -> bool:
+    def forget(self, item: Queued) -> bool:
         """Take an item out of its line, if it is there; `asks_after` says who must be told."""
         if item not in item.line.waiting:
             return False
@@ -482,20 +482,20 @@ class Route(Generic[W]):
         self.size -= item.size
         return True
 
-    def ask_again(self) -> list[Ask[W]]:
+    def ask_again(self) -> list[AskForPlace[W]]:
         """Return all that workers must be told if nobody knows what they were told, because something was raised."""
         self._leaving = None
-        asks: list[Ask[W]] = []
+        asks: list[AskForPlace[W]] = []
         for line in list(self._lines.values()):
             line.asked.clear()
             asks += self._asks(line)
         return asks
 
-    def holds(self, item: Item) -> bool:
+    def holds(self, item: Queued) -> bool:
         """Return whether an item waits here."""
         return item in item.line.waiting
 
-    def items(self) -> list[Item]:
+    def items(self) -> list[Queued]:
         """Return all that waits. From any thread."""
         return [item for line in list(self._lines.values()) for item in list(line.waiting)]
 
@@ -510,7 +510,7 @@ class Route(Generic[W]):
 
     # ----------------------------------------------------------------------------------------- changes
 
-    def put(self, near: Iterable[W], far: Iterable[W], now: float) -> list[Ask[W]]:
+    def put(self, near: Iterable[W], far: Iterable[W], now: float) -> list[AskForPlace[W]]:
         """Replace the workers; return which of them must be told of what waits."""
         self.near, self.far = tuple(near), tuple(far)
         self._bursts.clear()
@@ -520,7 +520,7 @@ class Route(Generic[W]):
             self._arrange()
         return self._settle(now)
 
-    def place_again(self, place_of: Callable[[Item], Place], now: float) -> list[Ask[W]]:
+    def place_again(self, place_of: Callable[[Queued], Place], now: float) -> list[AskForPlace[W]]:
         """There are more or fewer places: have what waits for one wait for the new place of its key, and return which
         workers must be told."""
         for item in self.items():
@@ -538,10 +538,10 @@ class Route(Generic[W]):
         for item in items:
             self._put_last(item)
 
-    def _settle(self, now: float) -> list[Ask[W]]:
+    def _settle(self, now: float) -> list[AskForPlace[W]]:
         """Workers or lines have changed: look who knows what, and whose time runs."""
         uids = {target.uid for target in self.targets}
-        asks: list[Ask[W]] = []
+        asks: list[AskForPlace[W]] = []
         for key, line in list(self._lines.items()):
             for uid in [uid for uid in line.asked if uid not in uids]:
                 del line.asked[uid]
@@ -563,15 +563,15 @@ class Route(Generic[W]):
         if line is not None:
             line.asked.pop(worker.uid, None)
 
-    def replace_worker(self, worker: W) -> list[Ask[W]]:
+    def replace_worker(self, worker: W) -> list[AskForPlace[W]]:
         """Note that a worker has lost what it was told, because the link to it was replaced; return what it must be
         told again."""
-        asks: list[Ask[W]] = []
+        asks: list[AskForPlace[W]] = []
         for line in self._lines.values():
             if line.asked.pop(worker.uid, None) is not None:
                 asks += self._asks(line)
         return asks
 
 
-NOWHERE = Line(Route[Any]("", lambda _: 0), 0, "", None, False)
+NOWHERE = WaitQueue(Route[Any]("", lambda _: 0), 0, "", None, False)
 """The line of what has never waited: nothing is in it."""

@@ -2,8 +2,8 @@
 
 There is one answer for a stop, a reload, a recycling and a role that becomes smaller, and for calls, HTTP requests,
 WebSockets, event streams, and connections of servers that mob knows nothing of. All of it has the grace time of the
-app, which `share` divides between the roles of a stop. `mobster/drain.py` does what is decided here (`Draining`), and
-`mobster/http/ending.py` does it for the visitors of a server of mob's (`Visitors`).
+app, which `share` divides between the roles of a stop. `mobster/drain.py` does what is decided here (`DrainProgress`),
+and `mobster/http/ending.py` does it for the visitors of a server of mob's (`Visitors`).
 
 Limit: what a connection at a shared port is for is not known here. Bytes that came last and get no answer look like a
 request.
@@ -75,7 +75,7 @@ def share(left: float, grace: float, roles: int) -> float:
     return left - min(grace * RESERVE, left / roles) * (roles - 1)
 
 
-class Stage(StrEnum):
+class DrainStage(StrEnum):
     """One stage of the end. Each waits for something, does something, or both."""
 
     MODULE = auto()
@@ -92,12 +92,12 @@ class Stage(StrEnum):
     LINKS = auto()
 
 
-WAITING = frozenset({Stage.ANSWERS, Stage.CALLS, Stage.PORTS})
+WAITING = frozenset({DrainStage.ANSWERS, DrainStage.CALLS, DrainStage.PORTS})
 """Stages that wait, and do nothing after that."""
 
 
 @dataclass(frozen=True, slots=True)
-class Wait:
+class WaitUntil:
     """Ask again when something has changed, and at that time at the latest."""
 
     until: float
@@ -107,7 +107,7 @@ class Wait:
 class Act:
     """Do what this stage does, within so many seconds; then ask again."""
 
-    stage: Stage
+    stage: DrainStage
     seconds: float
 
 
@@ -169,7 +169,7 @@ class Scene(Protocol):
         ...
 
 
-class Draining:
+class DrainProgress:
     """How far the end of a mobster has come. `decide` is asked after each change."""
 
     def __init__(self, scene: Scene, now: float, grace: float, has_ports: bool = False) -> None:
@@ -177,7 +177,7 @@ class Draining:
         self._last = self.deadline - LAST
         self._scene = scene
         self._began = now
-        self._stages = deque(Stage)
+        self._stages = deque(DrainStage)
         self._has_awaited = False
         self._handled_at = -math.inf  # when a handler has done what it does with an answer
         self._farewells_until = math.inf
@@ -186,21 +186,21 @@ class Draining:
         self._look_at = now + SETTLING
 
     def __repr__(self) -> str:
-        return f"<Draining, {self._stages[0] if self._stages else 'over'}>"
+        return f"<DrainProgress, {self._stages[0] if self._stages else 'over'}>"
 
     @property
     def requests_until(self) -> float:
         """Return when the requests of a server of mob's are broken off."""
         return self._last - LIFESPAN
 
-    def decide(self, now: float) -> Wait | Act | Over:
+    def decide(self, now: float) -> WaitUntil | Act | Over:
         """Return what is to be done next."""
         while self._stages:
             stage = self._stages[0]
             if (until := self._waits_until(stage, now)) > now:
-                return Wait(until)
+                return WaitUntil(until)
             self._stages.popleft()
-            if stage not in WAITING and (stage is not Stage.MODULE or self._scene.is_importing):
+            if stage not in WAITING and (stage is not DrainStage.MODULE or self._scene.is_importing):
                 return Act(stage, self._seconds(stage, now))
         return Over()
 
@@ -208,23 +208,23 @@ class Draining:
         """Return how many seconds threads and `atexit` have, when all else is over."""
         return BRIEF if self._scene.is_exit_asked else max(LEAST, self.deadline - now - LAST / 2)
 
-    def _seconds(self, stage: Stage, now: float) -> float:
-        if stage is Stage.DRAIN and self._scene.is_exit_asked:
+    def _seconds(self, stage: DrainStage, now: float) -> float:
+        if stage is DrainStage.DRAIN and self._scene.is_exit_asked:
             return 0.0
-        return max(LIFESPAN if stage is Stage.REQUESTS else LEAST, self._last - now)
+        return max(LIFESPAN if stage is DrainStage.REQUESTS else LEAST, self._last - now)
 
-    def _waits_until(self, stage: Stage, now: float) -> float:
+    def _waits_until(self, stage: DrainStage, now: float) -> float:
         """Return until when a stage waits, if nothing changes; something that is not later than now if it does not."""
         scene = self._scene
-        if stage is Stage.REQUESTS:
+        if stage is DrainStage.REQUESTS:
             return math.inf if scene.has_requests else now
-        if stage is Stage.MODULE:
+        if stage is DrainStage.MODULE:
             return self._look(now, scene.finishes_by_itself) if scene.is_importing else now
         if stage not in WAITING or scene.is_exit_asked:
             return now
-        if stage is Stage.ANSWERS:
+        if stage is DrainStage.ANSWERS:
             return self._wait_for_answers(now)
-        return self._wait_for_calls(now) if stage is Stage.CALLS else self._look(now, finishes_by_itself=False)
+        return self._wait_for_calls(now) if stage is DrainStage.CALLS else self._look(now, finishes_by_itself=False)
 
     def _wait_for_answers(self, now: float) -> float:
         self._farewells_until = min(self._farewells_until, now + FAREWELL_TIME)
@@ -318,28 +318,28 @@ class Visitors:
         """Begin the end."""
         self._began = now
 
-    def decide_answer(self, now: float, answer: Endless) -> Wait | Step:
+    def decide_answer(self, now: float, answer: Endless) -> WaitUntil | Step:
         """Return what is done about an answer without an end."""
         if answer.told_at is None:
             grace = self._stream_grace
             if grace is None:
                 grace = EVENTS if answer.has_events else math.inf
             due = self._began + grace
-            return Wait(due) if now < due else Step.TELL
+            return WaitUntil(due) if now < due else Step.TELL
         due = answer.told_at + (2 * HEEDING if answer.is_broken_off else HEEDING)
         if now < due:
-            return Wait(due)
+            return WaitUntil(due)
         return Step.GIVE_UP if answer.is_broken_off else Step.BREAK_OFF
 
     def decide_silent(
         self, now: float, since: float, has_sent: Callable[[], bool], is_unanswered: Callable[[], bool]
-    ) -> Wait | Step:
+    ) -> WaitUntil | Step:
         """Return what is done about a connection without a request. `has_sent`: whether something has come in that is
         about to be read; `is_unanswered`: whether something was not answered. Asking the kernel costs time."""
         if now < since + SILENT:
-            return Wait(since + SILENT)
+            return WaitUntil(since + SILENT)
         if now < since + SILENT + SETTLING and has_sent():
-            return Wait(now + VISITOR_LOOK)
+            return WaitUntil(now + VISITOR_LOOK)
         if now < self._began + ANSWERING and is_unanswered():
-            return Wait(now + VISITOR_LOOK)
+            return WaitUntil(now + VISITOR_LOOK)
         return Step.CLOSE

@@ -14,9 +14,9 @@ from collections.abc import Callable
 
 from mob.core.crew import EARLY, Crew, Process
 from mob.core.debugging import Debugging
-from mob.core.decisions import Decision, Inspect, Tell, WakeAt
+from mob.core.decisions import Decision, DumpStacks, Tell, WakeAt
 from mob.core.rollout import Rollout
-from mob.core.states import Mobster
+from mob.core.states import MobsterState
 from mob.wire.messages import Beat
 
 BEAT = 1.0
@@ -106,7 +106,7 @@ class Health:
         if now - self._watched[process.uid] > OVERSLEPT:
             self._watched[process.uid] = now + BEAT
             return [WakeAt(now + BEAT)]
-        if process.state is not Mobster.READY:  # it ends; its deadline sees to that
+        if process.state is not MobsterState.READY:  # it ends; its deadline sees to that
             del self._watched[process.uid]
             return []
         if self._debugging.is_excused(process.uid):
@@ -151,7 +151,12 @@ class Health:
 
     def _check_hang(self, process: Process, now: float) -> list[Decision]:
         timeout = self._crew.roles[process.slot.role].plan.hang_timeout
-        if timeout is None or process.killed or process.uid in self._inspected or process.state is not Mobster.READY:
+        if (
+            timeout is None
+            or process.killed
+            or process.uid in self._inspected
+            or process.state is not MobsterState.READY
+        ):
             return []
         if self._debugging.is_excused(process.uid):
             return []
@@ -167,11 +172,11 @@ class Health:
     def _end(self, process: Process, why: str, now: float) -> list[Decision]:
         process.why_killed = why
         self._inspected[process.uid] = now + INSPECTION
-        return [Tell(f"{process.name} {why}; it is killed.", "hang"), Inspect(process.uid), WakeAt(now + INSPECTION)]
+        return [Tell(f"{process.name} {why}; it is killed.", "hang"), DumpStacks(process.uid), WakeAt(now + INSPECTION)]
 
     def _check_wear(self, process: Process, now: float) -> list[Decision]:
         slot = process.slot
-        if slot.uid != process.uid or process.state is not Mobster.READY or process.killed:
+        if slot.uid != process.uid or process.state is not MobsterState.READY or process.killed:
             return []
         if self._debugging.is_excused(process.uid):
             return []

@@ -22,7 +22,7 @@ SILENCE = 0.005
 """Seconds after which an invited caller that does not answer keeps no place any more."""
 
 
-class Load(NamedTuple):
+class WorkerLoad(NamedTuple):
     """How busy a worker is, as a call of a certain export would find it."""
 
     group: str
@@ -33,7 +33,7 @@ class Load(NamedTuple):
     pace: int
 
 
-class Invite(NamedTuple):
+class Invitation(NamedTuple):
     """Invite a caller to send so many calls of a line."""
 
     uid: int
@@ -123,7 +123,7 @@ class Invitations:
             del self.expected[waiting.uid, waiting.name]
             self._free(waiting)
 
-    def _keep(self, waiting: _Waiting, load: Load, count: int, until: float) -> None:
+    def _keep(self, waiting: _Waiting, load: WorkerLoad, count: int, until: float) -> None:
         group = load.group
         waiting.group, waiting.count, waiting.until = group, count, until
         waiting.is_slow = not 0 < load.cost <= LONG
@@ -162,21 +162,21 @@ class Invitations:
         for uid, line in list(self._known):
             self.handle_declined(uid, line)
 
-    def invite(self, look: Callable[[str], Load], now: float) -> list[Invite]:
+    def invite(self, look: Callable[[str], WorkerLoad], now: float) -> list[Invitation]:
         """Return whom to invite now. `look` tells how busy this worker is for an export."""
         for waiting in [each for each in self.expected.values() if each.until <= now]:
             self._free(waiting)  # it is still expected to answer, but no place is kept for it
-        invites: list[Invite] = []
+        invites: list[Invitation] = []
         while (found := self._next(look)) is not None:
             waiting, load, count = found
             self._take(waiting)
             self.expected[waiting.uid, waiting.name] = waiting
             if load.lane.width < UNLIMITED:
                 self._keep(waiting, load, count, now + SILENCE)
-            invites.append(Invite(waiting.uid, waiting.line, count, waiting.name))
+            invites.append(Invitation(waiting.uid, waiting.line, count, waiting.name))
         return invites
 
-    def _next(self, look: Callable[[str], Load]) -> tuple[_Waiting, Load, int] | None:
+    def _next(self, look: Callable[[str], WorkerLoad]) -> tuple[_Waiting, WorkerLoad, int] | None:
         """Return who is the next in turn and has room, and for how many calls. Where the first of those that share
         places has no room the others wait behind it: else one whose calls are long, and need an idle worker, would be
         overtaken for ever by those whose calls are short."""
@@ -197,7 +197,7 @@ class Invitations:
             if waiting is not None:
                 yield waiting
 
-    def _room(self, load: Load, is_far: bool) -> int:
+    def _room(self, load: WorkerLoad, is_far: bool) -> int:
         """Return how many calls may be asked for; none before half of the places are free, so that short calls come in
         batches. From far away more is asked for, because it takes longer to come, but no more at a time from one caller
         than from others if there are others."""

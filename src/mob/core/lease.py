@@ -40,7 +40,7 @@ PATIENCE = 1.5
 """Seconds after which a request is not waited for any more."""
 
 
-class Wish(Enum):
+class LeaseWish(Enum):
     """What a role wants of its lease on this node."""
 
     NONE = "none"  # to give it back, if this node has it
@@ -101,7 +101,7 @@ class Lease:
         self.until: float = 0.0
         """When it ceases to believe in it."""
         self._revision = -1  # the latest that was seen; 0: there is no value, -1: nothing was seen
-        self._value = m.Lease()
+        self._value = m.LeaseRecord()
         self._seen_at = 0.0  # when that revision was first seen
         self._greatest = 0  # token that was seen
         self._asked: tuple[int, float, bool] | None = None  # the request under way: number, when, is it a write
@@ -127,29 +127,29 @@ class Lease:
 
     # ------------------------------------------------------------------------------------------------ asking
 
-    def handle_wake(self, wish: Wish, number: int, now: float) -> list[Outcome]:
+    def handle_wake(self, wish: LeaseWish, number: int, now: float) -> list[Outcome]:
         """Time has passed, or the wish is another. `number`: of the request that may follow."""
         outcomes = self._expire(now)
         if self._asked is not None and now - self._asked[1] >= PATIENCE:
             self._asked = None
-        if self.token and wish is Wish.NONE:
+        if self.token and wish is LeaseWish.NONE:
             return [*outcomes, *self._give_back(number)]
-        is_wanted = bool(self.token) or wish is Wish.TAKE
+        is_wanted = bool(self.token) or wish is LeaseWish.TAKE
         if self._asked is None and now >= self._due and is_wanted:
             outcomes.append(self._ask(number, now))
         return outcomes
 
-    def next_wake(self, wish: Wish) -> float:
+    def next_wake(self, wish: LeaseWish) -> float:
         """Return when `handle_wake` has something to do, if nothing happens before.
 
         Infinity if it never has, minus infinity if it has now.
         """
-        if self.token and wish is Wish.NONE:
+        if self.token and wish is LeaseWish.NONE:
             return -math.inf
         times = [self.until] if self.token else []
         if self._asked is not None:
             times.append(self._asked[1] + PATIENCE)
-        elif self.token or wish is Wish.TAKE:
+        elif self.token or wish is LeaseWish.TAKE:
             times.append(self._due)
         return min(times, default=math.inf)
 
@@ -166,7 +166,9 @@ class Lease:
         if not is_write:
             return m.ReadLease(number, self.role)
         token = self.token or self._greatest + 1
-        return m.WriteLease(number, self.role, self._revision, m.Lease(self._node, self._name, token, not self.token))
+        return m.WriteLease(
+            number, self.role, self._revision, m.LeaseRecord(self._node, self._name, token, not self.token)
+        )
 
     def _may_take(self, now: float) -> bool:
         if self._revision > 0 and self._value.node in (0, self._node):  # given back, or our own that has run out
@@ -225,7 +227,7 @@ class Lease:
             return self._noted(f"nobody has had its lease yet; it is taken after {TAKE_OVER:g} s")
         return self._noted(f"runs on {value.name!r}" if value.node else "waits for its lease")
 
-    def _see(self, revision: int, value: m.Lease, now: float) -> None:
+    def _see(self, revision: int, value: m.LeaseRecord, now: float) -> None:
         if revision != self._revision:
             self._seen_at = now
         self._revision, self._value = revision, value

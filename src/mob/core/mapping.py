@@ -35,7 +35,7 @@ FORGETTING = 0.9
 """What is left of the cost of the dearest item after each chunk."""
 
 
-class Crew(NamedTuple):
+class MapWorkers(NamedTuple):
     """Who runs the items."""
 
     workers: int
@@ -52,7 +52,7 @@ class Pace:
     or finished and unread, None if that follows from the workers.
 
     >>> pace = Pace()
-    >>> crew = Crew(workers=2)
+    >>> crew = MapWorkers(workers=2)
     >>> pace.size(crew, held=0, remaining=None)
     1
     >>> pace.handle_done(1, seconds=0.0005)
@@ -79,7 +79,7 @@ class Pace:
         self._dearest = max(cost, self._dearest * FORGETTING)
         self._largest = max(self._largest, count)
 
-    def size(self, crew: Crew, held: int, remaining: int | None) -> int:
+    def size(self, crew: MapWorkers, held: int, remaining: int | None) -> int:
         """Return how many items the next chunk carries. `remaining`: how many are left to be drawn, if it is known."""
         size = self._wanted(crew) if self.chunk is None else self.chunk
         if self.chunk is None and remaining is not None:
@@ -90,7 +90,7 @@ class Pace:
                 size = min(size, self.ahead // (2 * crew.workers))
         return max(1, size)
 
-    def has_room(self, crew: Crew, under_way: int, held: int) -> bool:
+    def has_room(self, crew: MapWorkers, under_way: int, held: int) -> bool:
         """Return whether another chunk may be sent while so many are under way and so many items are held."""
         if self.ahead is not None and (self.chunk is not None or self.cost is not None):
             return held < self.ahead
@@ -103,13 +103,13 @@ class Pace:
         """Return whether a chunk is sent with so many items, which took so many seconds to be drawn."""
         return count >= size or (seconds > GOAL and self.chunk is None)
 
-    def _wanted(self, crew: Crew) -> int:
+    def _wanted(self, crew: MapWorkers) -> int:
         if self.cost is None:
             return 1
         size = min(GOAL / max(self.cost, 1e-9), MOST / max(self._dearest, 1e-9), self._largest * GROWTH, LARGEST)
         return int(min(size, crew.at_once) if crew.is_async else size)
 
-    def _most_chunks(self, crew: Crew) -> int:
+    def _most_chunks(self, crew: MapWorkers) -> int:
         side_by_side = crew.at_once
         if crew.is_async:
             side_by_side = max(1, crew.at_once // self.size(crew, 0, None))

@@ -17,7 +17,7 @@ from __future__ import annotations
 from mob.wire import messages as m
 
 Change = m.MemberIs | m.MemberGone | m.RoleIs | m.NodeIs | m.NodeGone | m.Cut
-Key = tuple[str, int | str]
+NewsKey = tuple[str, int | str]
 
 SWIFT, SLOW = LANES = (0, 1)
 FOR_EACH = (0.0001, 0.001)
@@ -32,7 +32,7 @@ class News:
     """The changes that somebody has not heard of."""
 
     def __init__(self) -> None:
-        self._log: dict[Key, tuple[int, Change]] = {}  # in the order of their numbers
+        self._log: dict[NewsKey, tuple[int, Change]] = {}  # in the order of their numbers
         self._last = 0
         self._told = [0, 0]  # the number of the last change that was told, by lane
         self._due = [0.0, 0.0]
@@ -82,7 +82,7 @@ class News:
             del self._log[key]
 
 
-def _key_of(change: Change) -> Key:
+def _key_of(change: Change) -> NewsKey:
     match change:
         case m.MemberIs(member=member):
             return "member", member.uid

@@ -1,8 +1,8 @@
 """Pairing: who links whom across machines.
 
 A link between a member here and one on another machine is carried by a gateway of each. This Kingpin gives one end of a
-socket to its gateway (`Carry`) and holds the other end back until the far member has its own (`Meet`): what is said on
-a link that never came to be would count as lost, so it waits here and can go elsewhere.
+socket to its gateway (`MakeLink`) and holds the other end back until the far member has its own (`GiveEnd`): what is
+said on a link that never came to be would count as lost, so it waits here and can go elsewhere.
 
 One `Pair` for each member here and member there, by the table `states.PAIR`. Two members that want each other at the
 same moment mostly meet on one link, because both machines draw the same pair of gateways. If a machine did not know all
@@ -26,11 +26,11 @@ from msgspec import Struct
 from mob.core.gateways import Gateways
 from mob.core.membership import SILENCE
 from mob.core.roster import Roster
-from mob.core.states import PAIR, Pair as State, step
+from mob.core.states import PAIR, PairState, step
 from mob.wire import messages as m
 
 
-class Carry(Struct, frozen=True):
+class MakeLink(Struct, frozen=True):
     """Make a link: give one end to this gateway, and hold the other under this number."""
 
     number: int
@@ -39,7 +39,7 @@ class Carry(Struct, frozen=True):
     remote: int
 
 
-class Meet(Struct, frozen=True):
+class GiveEnd(Struct, frozen=True):
     """Give the end that is held under this number to the member here, or take it if that is this Kingpin."""
 
     number: int
@@ -62,7 +62,7 @@ class TurnAway(Struct, frozen=True):
     why: str
 
 
-Step = Carry | Meet | Drop | TurnAway
+Step = MakeLink | GiveEnd | Drop | TurnAway
 """What is to be done."""
 
 
@@ -74,7 +74,7 @@ class Arrival:
     def __init__(self, gateway: int, carried: int, since: float) -> None:
         self.gateway: int = gateway
         self.carried: int = carried
-        """The number of the last `Carry` that the gateway had seen when it asked."""
+        """The number of the last `MakeLink` that the gateway had seen when it asked."""
         self.since: float = since
 
     def __repr__(self) -> str:
@@ -107,7 +107,7 @@ class Pair:
     def __init__(self, local: int, remote: int) -> None:
         self.local: int = local
         self.remote: int = remote
-        self.state: State = State.APART
+        self.state: PairState = PairState.APART
         self.links: list[Carried] = []
         """Mostly one; two for a moment, if both have asked over different gateways."""
         self.arrivals: list[Arrival] = []
@@ -118,12 +118,12 @@ class Pair:
     @property
     def is_idle(self) -> bool:
         """Nothing is left to be known of it."""
-        return self.state is State.APART and not self.links and not self.arrivals
+        return self.state is PairState.APART and not self.links and not self.arrivals
 
     @property
     def is_open(self) -> bool:
         """It has to be looked at again when something changes."""
-        return self.state is State.WANTED or bool(self.arrivals)
+        return self.state is PairState.WANTED or bool(self.arrivals)
 
     @property
     def gives_way(self) -> bool:
@@ -199,7 +199,7 @@ class Pairing:
         link = self._links[number]
         link.is_held = False
         link.pair.step("taken")
-        return [Meet(number, link.pair.local, link.pair.remote)]
+        return [GiveEnd(number, link.pair.local, link.pair.remote)]
 
     def handle_hung(self, number: int, now: float) -> list[Step]:
         """A link has ended."""
@@ -241,7 +241,7 @@ class Pairing:
     def _try(self, pair: Pair) -> list[Step]:
         """Make the link that a member here wants, if there is a gateway at both machines."""
         self._give_up(pair)
-        if pair.state is not State.WANTED:
+        if pair.state is not PairState.WANTED:
             return []
         gateway = self._gateways.choose(pair.local, pair.remote)
         if gateway is None or not self._gateways.is_served(m.node_of(pair.remote)):
@@ -250,22 +250,22 @@ class Pairing:
 
     def _give_up(self, pair: Pair) -> None:
         """Forget what is wanted if one of the two has gone."""
-        if pair.state is State.WANTED and not self._is_possible(pair.local, pair.remote):
+        if pair.state is PairState.WANTED and not self._is_possible(pair.local, pair.remote):
             pair.step("member gone")
 
-    def _carry(self, pair: Pair, gateway: int, is_answer: bool = True) -> Carry:
+    def _carry(self, pair: Pair, gateway: int, is_answer: bool = True) -> MakeLink:
         self._number += 1
         link = self._links[self._number] = Carried(self._number, gateway, pair, is_answer)
         pair.links.append(link)
         pair.step("carried")
-        return Carry(link.number, gateway, pair.local, pair.remote)
+        return MakeLink(link.number, gateway, pair.local, pair.remote)
 
     def _end(self, link: Carried, now: float) -> list[Step]:
         pair = link.pair
         del self._links[link.number]
         pair.links.remove(link)
         steps: list[Step] = [Drop(link.number)] if link.is_held else []
-        is_due = pair.state is State.AGAIN
+        is_due = pair.state is PairState.AGAIN
         if not pair.links:
             pair.step("ended")
         steps += self._answer_all(pair, now)

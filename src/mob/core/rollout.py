@@ -14,7 +14,7 @@ from collections import deque
 
 from mob.core.crew import Crew, Process, Slot
 from mob.core.decisions import Answer, Decision, RenewForkServer, Tell, Ticket
-from mob.core.states import Mobster, Slot as SlotState
+from mob.core.states import MobsterState, SlotState
 from mob.errors import counted, nearest
 
 AT_A_TIME = 0.25
@@ -25,7 +25,7 @@ RETRY = 60.0
 """Seconds after which the recycling of a worker is tried again, if its successor did not get ready."""
 
 
-class Reload:
+class ReloadProgress:
     """One reload: what is left to be done."""
 
     def __init__(self, roles: list[str], ticket: Ticket, now: float) -> None:
@@ -48,8 +48,8 @@ class Rollout:
 
     def __init__(self, crew: Crew) -> None:
         self._crew = crew
-        self._reload: Reload | None = None
-        self._next: Reload | None = None  # asked for while one is under way
+        self._reload: ReloadProgress | None = None
+        self._next: ReloadProgress | None = None  # asked for while one is under way
         self._recycling: dict[str, Slot] = {}  # by role
 
     def __repr__(self) -> str:
@@ -71,13 +71,13 @@ class Rollout:
         crew = self._crew
         if self._reload is not None:
             if self._next is None:
-                self._next = Reload([], ticket, now)
+                self._next = ReloadProgress([], ticket, now)
             else:
                 self._next.tickets.append(ticket)
             wanted = {*self._next.roles, *roles}
             self._next.roles = deque(role for role in crew.order if role in wanted)
             return []
-        return self._begin(Reload([role for role in crew.order if role in roles], ticket, now), now)
+        return self._begin(ReloadProgress([role for role in crew.order if role in roles], ticket, now), now)
 
     def recycle(self, slot: Slot, why: str, now: float) -> list[Decision]:
         """Replaces one worker, unless something is being replaced already."""
@@ -103,7 +103,8 @@ class Rollout:
         processes = [
             process
             for process in crew.processes.values()
-            if (process.slot.role in roles and process.state is not Mobster.DRAINING) or (pid and process.pid == pid)
+            if (process.slot.role in roles and process.state is not MobsterState.DRAINING)
+            or (pid and process.pid == pid)
         ]
         if pid and not processes:
             return [Answer(ticket, error=f"no mobster has the pid {pid}. `mob ps` lists them.")]
@@ -191,7 +192,7 @@ class Rollout:
 
     # --------------------------------------------------------------------------------------------- internals
 
-    def _begin(self, reload: Reload, now: float) -> list[Decision]:
+    def _begin(self, reload: ReloadProgress, now: float) -> list[Decision]:
         self._reload = reload
         tell = Tell(f"reloading {', '.join(reload.roles)}.", "reload")
         if self._crew.plan.preload:  # it holds old code
@@ -202,7 +203,7 @@ class Rollout:
         """The fork server has been replaced, as was wished."""
         return [] if self._reload is None else self._go_on(self._reload, now)
 
-    def _go_on(self, reload: Reload, now: float) -> list[Decision]:
+    def _go_on(self, reload: ReloadProgress, now: float) -> list[Decision]:
         decisions: list[Decision] = []
         while True:
             while reload.waiting and len(reload.under_way) < reload.width:
@@ -215,7 +216,7 @@ class Rollout:
             reload.waiting.extend(self._crew.slots_of(reload.role))
             reload.width = 1
 
-    def _replace(self, reload: Reload, slot: Slot, now: float) -> list[Decision]:
+    def _replace(self, reload: ReloadProgress, slot: Slot, now: float) -> list[Decision]:
         is_there = self._crew.slots.get((slot.role, slot.index)) is slot
         if not is_there or slot.state is SlotState.LEAVING or slot.state is SlotState.HELD:
             return []
@@ -250,7 +251,7 @@ class Rollout:
         early, slot.successor = self._crew.processes.get(slot.successor), 0
         return [] if early is None else self._crew.retire(early, now)
 
-    def _end(self, reload: Reload, now: float) -> list[Decision]:
+    def _end(self, reload: ReloadProgress, now: float) -> list[Decision]:
         took = f"{now - reload.begun:.1f} s"
         if reload.error:
             stays = (

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from mob.core.states import Mobster
+from mob.core.states import MobsterState
 from mob.errors import UnknownRole, nearest
 from mob.wire.messages import Member, Node, RoleInfo, node_of
 
@@ -70,7 +70,7 @@ class Roster:
 
     def ready(self, role: str = "") -> list[Member]:
         """The mobsters that may be given work: of one role, or all."""
-        return [m for m in self if m.role and m.state == Mobster.READY and (not role or m.role == role)]
+        return [m for m in self if m.role and m.state == MobsterState.READY and (not role or m.role == role)]
 
     def by_pid(self, pid: int) -> Member | None:
         """The member with that process id, newest first."""

@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Iterator
 from typing import Generic, TypeVar
 
-from mob.core.dispatch import Item, Route, Worker
+from mob.core.dispatch import Queued, Route, Worker
 from mob.core.lanes import LOOP, Lane
 from mob.wire.messages import MAP, RoleInfo
 
@@ -55,7 +55,7 @@ class Routes(Generic[W]):
         """Return how many bytes they keep, of one role or of all."""
         return sum(route.size for route in self if role in ("", route.role))
 
-    def is_full(self, item: Item) -> bool:
+    def is_full(self, item: Queued) -> bool:
         """Return if so much waits already that a new call may not."""
         return item.size + self.size() > self.backlog
 

@@ -9,13 +9,13 @@ import math
 from collections.abc import Iterable, Sequence
 from hashlib import blake2b
 
-from mob.core.states import Mobster
+from mob.core.states import MobsterState
 from mob.wire.messages import Member
 
 
 def may_get_calls(member: Member, role: str) -> bool:
     """Whether a member is one of the role's that calls may go to."""
-    return member.role == role and member.state == Mobster.READY
+    return member.role == role and member.state == MobsterState.READY
 
 
 Place = tuple[str, int]

@@ -12,7 +12,7 @@ from collections import defaultdict
 
 from mob.core.crew import Crew, Role, Slot
 from mob.core.decisions import Decision, Tell
-from mob.core.states import Slot as SlotState
+from mob.core.states import SlotState
 from mob.errors import counted
 from mob.wire.messages import Beat
 
@@ -28,7 +28,7 @@ MOST = 1024
 """Workers of one role; more is a slip of the keyboard."""
 
 
-class Load:
+class RoleLoad:
     """What was seen of a role's load."""
 
     __slots__ = ("idle_since", "looked_at")
@@ -43,7 +43,7 @@ class Scaling:
 
     def __init__(self, crew: Crew) -> None:
         self._crew = crew
-        self._loads: defaultdict[str, Load] = defaultdict(Load)
+        self._loads: defaultdict[str, RoleLoad] = defaultdict(RoleLoad)
 
     def __repr__(self) -> str:
         return f"<Scaling: {', '.join(f'{name} {role.target}' for name, role in self._crew.roles.items())}>"
@@ -120,7 +120,7 @@ class Scaling:
             return self.resize(name, count, now, "calls wait") if count > role.target else []
         return self._shrink(name, role, load, now)
 
-    def _shrink(self, name: str, role: Role, load: Load, now: float) -> list[Decision]:
+    def _shrink(self, name: str, role: Role, load: RoleLoad, now: float) -> list[Decision]:
         if role.target <= role.plan.workers or self._in_hand(name) > COMFORT * (role.target - 1):
             load.idle_since = None
             return []

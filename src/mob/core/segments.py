@@ -42,7 +42,7 @@ class Segment:
         return self.offset + self.size
 
 
-class Pool:
+class SegmentPool:
     """The segments of one process."""
 
     __slots__ = ("_by_holder", "_gaps", "_last", "_quiet_since", "_seen", "_segments", "limit", "used", "warm")
@@ -61,7 +61,7 @@ class Pool:
         self._quiet_since = 0.0
 
     def __repr__(self) -> str:
-        return f"<Pool: {len(self._segments)} segments, {self.used:,} of {self.limit:,} bytes>"
+        return f"<SegmentPool: {len(self._segments)} segments, {self.used:,} of {self.limit:,} bytes>"
 
     def __len__(self) -> int:
         return len(self._segments)

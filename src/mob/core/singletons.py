@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from mob.core.crew import Crew
 from mob.core.decisions import Decision, Tell
-from mob.core.lease import Wish
-from mob.core.states import Slot as SlotState
+from mob.core.lease import LeaseWish
+from mob.core.states import SlotState
 from mob.core.stopping import Stopping
 
 
@@ -24,16 +24,16 @@ class Singletons:
     def __repr__(self) -> str:
         return f"<Singletons {self._crew.leases}>"
 
-    def wish(self, role: str) -> Wish:
+    def wish(self, role: str) -> LeaseWish:
         """What a singleton wants of its lease."""
         if self._stopping.has_begun:
-            return Wish.KEEP if self._crew.processes_of(role) else Wish.NONE
+            return LeaseWish.KEEP if self._crew.processes_of(role) else LeaseWish.NONE
         slot = self._crew.slots.get((role, 0))
         if slot is None or slot.state is SlotState.FAILED:
-            return Wish.NONE
+            return LeaseWish.NONE
         if slot.state is SlotState.HELD:
-            return Wish.NONE if self._crew.lacks(role) else Wish.TAKE
-        return Wish.KEEP
+            return LeaseWish.NONE if self._crew.lacks(role) else LeaseWish.TAKE
+        return LeaseWish.KEEP
 
     def handle_won(self, role: str, token: int, now: float) -> list[Decision]:
         """This machine has the lease of a singleton."""

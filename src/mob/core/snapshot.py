@@ -16,7 +16,7 @@ import msgspec
 from mob.core.crew import Process, Role, Slot
 from mob.core.decisions import Decision, WakeAt
 from mob.core.quarantine import Suspect
-from mob.core.states import Mobster, Slot as SlotState
+from mob.core.states import MobsterState, SlotState
 from mob.core.supervisor import Supervisor
 from mob.plan import Plan, RolePlan
 from mob.wire.messages import Beat, Member, Node, RoleInfo
@@ -233,7 +233,7 @@ def _process_data(process: Process) -> ProcessData:
 
 def _process(data: ProcessData, slot: Slot) -> Process:
     process = Process(data.uid, slot, data.launched)
-    process.state = Mobster(data.state)
+    process.state = MobsterState(data.state)
     for name in COPIED:
         setattr(process, name, getattr(data, name))
     return process

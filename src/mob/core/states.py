@@ -12,7 +12,7 @@ from typing import TypeVar
 S = TypeVar("S", bound=StrEnum)
 
 
-class Mobster(StrEnum):
+class MobsterState(StrEnum):
     """Where a mobster's process stands, as the Kingpin sees it."""
 
     LAUNCHING = "launching"  # the fork server was asked
@@ -22,7 +22,7 @@ class Mobster(StrEnum):
     GONE = "gone"  # the process has ended
 
 
-class Slot(StrEnum):
+class SlotState(StrEnum):
     """Where a place (role, index) stands: a place outlives the processes that fill it."""
 
     HELD = "held"  # a role that this one needs has no ready worker yet, or another machine has the lease
@@ -33,7 +33,7 @@ class Slot(StrEnum):
     EMPTY = "empty"  # its work is done, or the app stops: none will follow
 
 
-class Call(StrEnum):
+class CallState(StrEnum):
     """Where a call stands, as its caller sees it."""
 
     WAITING = "waiting"  # for a ready worker
@@ -41,7 +41,7 @@ class Call(StrEnum):
     DONE = "done"  # value, error or cancelled
 
 
-class Pair(StrEnum):
+class PairState(StrEnum):
     """Where a member and one of another machine stand, as the Kingpin of the first sees it."""
 
     APART = "apart"  # there is no link, and nobody here wants one
@@ -52,88 +52,88 @@ class Pair(StrEnum):
     AGAIN = "again"  # the same, and a member here has asked once more: another follows when this one has ended
 
 
-MOBSTER: Mapping[tuple[Mobster, str], Mobster] = {
-    (Mobster.LAUNCHING, "forked"): Mobster.BOOTING,
-    (Mobster.LAUNCHING, "ready"): Mobster.READY,  # the mobster was faster than the fork server's report
-    (Mobster.LAUNCHING, "exited"): Mobster.GONE,
-    (Mobster.LAUNCHING, "asked to stop"): Mobster.DRAINING,
-    (Mobster.BOOTING, "ready"): Mobster.READY,
-    (Mobster.BOOTING, "asked to stop"): Mobster.DRAINING,
-    (Mobster.BOOTING, "exited"): Mobster.GONE,
-    (Mobster.READY, "forked"): Mobster.READY,
-    (Mobster.READY, "ready"): Mobster.READY,
-    (Mobster.READY, "asked to stop"): Mobster.DRAINING,
-    (Mobster.READY, "exited"): Mobster.GONE,
-    (Mobster.DRAINING, "forked"): Mobster.DRAINING,
-    (Mobster.DRAINING, "ready"): Mobster.DRAINING,
-    (Mobster.DRAINING, "asked to stop"): Mobster.DRAINING,
-    (Mobster.DRAINING, "exited"): Mobster.GONE,
+MOBSTER: Mapping[tuple[MobsterState, str], MobsterState] = {
+    (MobsterState.LAUNCHING, "forked"): MobsterState.BOOTING,
+    (MobsterState.LAUNCHING, "ready"): MobsterState.READY,  # the mobster was faster than the fork server's report
+    (MobsterState.LAUNCHING, "exited"): MobsterState.GONE,
+    (MobsterState.LAUNCHING, "asked to stop"): MobsterState.DRAINING,
+    (MobsterState.BOOTING, "ready"): MobsterState.READY,
+    (MobsterState.BOOTING, "asked to stop"): MobsterState.DRAINING,
+    (MobsterState.BOOTING, "exited"): MobsterState.GONE,
+    (MobsterState.READY, "forked"): MobsterState.READY,
+    (MobsterState.READY, "ready"): MobsterState.READY,
+    (MobsterState.READY, "asked to stop"): MobsterState.DRAINING,
+    (MobsterState.READY, "exited"): MobsterState.GONE,
+    (MobsterState.DRAINING, "forked"): MobsterState.DRAINING,
+    (MobsterState.DRAINING, "ready"): MobsterState.DRAINING,
+    (MobsterState.DRAINING, "asked to stop"): MobsterState.DRAINING,
+    (MobsterState.DRAINING, "exited"): MobsterState.GONE,
 }
 
-SLOT: Mapping[tuple[Slot, str], Slot] = {
-    (Slot.HELD, "needed roles are ready"): Slot.FILLED,
-    (Slot.HELD, "scaled down"): Slot.EMPTY,
-    (Slot.HELD, "stopping"): Slot.EMPTY,
-    (Slot.FILLED, "exited, revived at once"): Slot.FILLED,
-    (Slot.FILLED, "exited, revived after a pause"): Slot.WAITING,
-    (Slot.FILLED, "exited, held"): Slot.HELD,
-    (Slot.FILLED, "exited too often"): Slot.FAILED,
-    (Slot.FILLED, "exited, done"): Slot.EMPTY,
-    (Slot.FILLED, "scaled down"): Slot.LEAVING,
-    (Slot.FILLED, "stopping"): Slot.EMPTY,
-    (Slot.WAITING, "lease lost"): Slot.HELD,
-    (Slot.WAITING, "pause over"): Slot.FILLED,
-    (Slot.WAITING, "reloaded"): Slot.FILLED,
-    (Slot.WAITING, "scaled down"): Slot.EMPTY,
-    (Slot.WAITING, "stopping"): Slot.EMPTY,
-    (Slot.LEAVING, "scaled up"): Slot.FILLED,
-    (Slot.LEAVING, "exited, done"): Slot.EMPTY,
-    (Slot.LEAVING, "stopping"): Slot.EMPTY,
-    (Slot.FAILED, "reloaded"): Slot.FILLED,
-    (Slot.FAILED, "reloaded, held"): Slot.HELD,
-    (Slot.FAILED, "scaled down"): Slot.EMPTY,
-    (Slot.FAILED, "stopping"): Slot.EMPTY,
-    (Slot.EMPTY, "reloaded"): Slot.FILLED,
-    (Slot.EMPTY, "reloaded, held"): Slot.HELD,
-    (Slot.EMPTY, "scaled down"): Slot.EMPTY,
-    (Slot.EMPTY, "stopping"): Slot.EMPTY,
+SLOT: Mapping[tuple[SlotState, str], SlotState] = {
+    (SlotState.HELD, "needed roles are ready"): SlotState.FILLED,
+    (SlotState.HELD, "scaled down"): SlotState.EMPTY,
+    (SlotState.HELD, "stopping"): SlotState.EMPTY,
+    (SlotState.FILLED, "exited, revived at once"): SlotState.FILLED,
+    (SlotState.FILLED, "exited, revived after a pause"): SlotState.WAITING,
+    (SlotState.FILLED, "exited, held"): SlotState.HELD,
+    (SlotState.FILLED, "exited too often"): SlotState.FAILED,
+    (SlotState.FILLED, "exited, done"): SlotState.EMPTY,
+    (SlotState.FILLED, "scaled down"): SlotState.LEAVING,
+    (SlotState.FILLED, "stopping"): SlotState.EMPTY,
+    (SlotState.WAITING, "lease lost"): SlotState.HELD,
+    (SlotState.WAITING, "pause over"): SlotState.FILLED,
+    (SlotState.WAITING, "reloaded"): SlotState.FILLED,
+    (SlotState.WAITING, "scaled down"): SlotState.EMPTY,
+    (SlotState.WAITING, "stopping"): SlotState.EMPTY,
+    (SlotState.LEAVING, "scaled up"): SlotState.FILLED,
+    (SlotState.LEAVING, "exited, done"): SlotState.EMPTY,
+    (SlotState.LEAVING, "stopping"): SlotState.EMPTY,
+    (SlotState.FAILED, "reloaded"): SlotState.FILLED,
+    (SlotState.FAILED, "reloaded, held"): SlotState.HELD,
+    (SlotState.FAILED, "scaled down"): SlotState.EMPTY,
+    (SlotState.FAILED, "stopping"): SlotState.EMPTY,
+    (SlotState.EMPTY, "reloaded"): SlotState.FILLED,
+    (SlotState.EMPTY, "reloaded, held"): SlotState.HELD,
+    (SlotState.EMPTY, "scaled down"): SlotState.EMPTY,
+    (SlotState.EMPTY, "stopping"): SlotState.EMPTY,
 }
 
-CALL: Mapping[tuple[Call, str], Call] = {
-    (Call.WAITING, "worker found"): Call.SENT,
-    (Call.WAITING, "refused"): Call.DONE,
-    (Call.WAITING, "waited too long"): Call.DONE,
-    (Call.WAITING, "cancelled"): Call.DONE,
-    (Call.SENT, "answered"): Call.DONE,
-    (Call.SENT, "worker lost"): Call.DONE,
-    (Call.SENT, "worker lost before it was sent"): Call.WAITING,
-    (Call.SENT, "worker lost, may be repeated"): Call.WAITING,
-    (Call.SENT, "took too long"): Call.DONE,
-    (Call.SENT, "cancelled"): Call.DONE,
+CALL: Mapping[tuple[CallState, str], CallState] = {
+    (CallState.WAITING, "worker found"): CallState.SENT,
+    (CallState.WAITING, "refused"): CallState.DONE,
+    (CallState.WAITING, "waited too long"): CallState.DONE,
+    (CallState.WAITING, "cancelled"): CallState.DONE,
+    (CallState.SENT, "answered"): CallState.DONE,
+    (CallState.SENT, "worker lost"): CallState.DONE,
+    (CallState.SENT, "worker lost before it was sent"): CallState.WAITING,
+    (CallState.SENT, "worker lost, may be repeated"): CallState.WAITING,
+    (CallState.SENT, "took too long"): CallState.DONE,
+    (CallState.SENT, "cancelled"): CallState.DONE,
 }
 
-PAIR: Mapping[tuple[Pair, str], Pair] = {
-    (Pair.APART, "wanted"): Pair.WANTED,
-    (Pair.APART, "carried"): Pair.ANSWERED,
-    (Pair.WANTED, "wanted"): Pair.WANTED,
-    (Pair.WANTED, "carried"): Pair.OFFERED,
-    (Pair.WANTED, "member gone"): Pair.APART,
-    (Pair.OFFERED, "wanted"): Pair.OFFERED,
-    (Pair.OFFERED, "carried"): Pair.OFFERED,  # both have asked, over different gateways
-    (Pair.OFFERED, "taken"): Pair.LINKED,
-    (Pair.OFFERED, "ended"): Pair.WANTED,
-    (Pair.ANSWERED, "wanted"): Pair.OFFERED,
-    (Pair.ANSWERED, "carried"): Pair.ANSWERED,
-    (Pair.ANSWERED, "taken"): Pair.LINKED,
-    (Pair.ANSWERED, "ended"): Pair.APART,
-    (Pair.LINKED, "wanted"): Pair.AGAIN,
-    (Pair.LINKED, "carried"): Pair.ANSWERED,  # the other end of that link has gone already
-    (Pair.LINKED, "taken"): Pair.LINKED,
-    (Pair.LINKED, "ended"): Pair.APART,
-    (Pair.AGAIN, "wanted"): Pair.AGAIN,
-    (Pair.AGAIN, "carried"): Pair.OFFERED,
-    (Pair.AGAIN, "taken"): Pair.LINKED,
-    (Pair.AGAIN, "ended"): Pair.WANTED,
+PAIR: Mapping[tuple[PairState, str], PairState] = {
+    (PairState.APART, "wanted"): PairState.WANTED,
+    (PairState.APART, "carried"): PairState.ANSWERED,
+    (PairState.WANTED, "wanted"): PairState.WANTED,
+    (PairState.WANTED, "carried"): PairState.OFFERED,
+    (PairState.WANTED, "member gone"): PairState.APART,
+    (PairState.OFFERED, "wanted"): PairState.OFFERED,
+    (PairState.OFFERED, "carried"): PairState.OFFERED,  # both have asked, over different gateways
+    (PairState.OFFERED, "taken"): PairState.LINKED,
+    (PairState.OFFERED, "ended"): PairState.WANTED,
+    (PairState.ANSWERED, "wanted"): PairState.OFFERED,
+    (PairState.ANSWERED, "carried"): PairState.ANSWERED,
+    (PairState.ANSWERED, "taken"): PairState.LINKED,
+    (PairState.ANSWERED, "ended"): PairState.APART,
+    (PairState.LINKED, "wanted"): PairState.AGAIN,
+    (PairState.LINKED, "carried"): PairState.ANSWERED,  # the other end of that link has gone already
+    (PairState.LINKED, "taken"): PairState.LINKED,
+    (PairState.LINKED, "ended"): PairState.APART,
+    (PairState.AGAIN, "wanted"): PairState.AGAIN,
+    (PairState.AGAIN, "carried"): PairState.OFFERED,
+    (PairState.AGAIN, "taken"): PairState.LINKED,
+    (PairState.AGAIN, "ended"): PairState.WANTED,
 }
 
 

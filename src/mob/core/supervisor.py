@@ -34,7 +34,7 @@ from mob.core.rollout import Rollout
 from mob.core.roster import Roster
 from mob.core.scaling import Scaling
 from mob.core.singletons import Singletons
-from mob.core.states import Mobster, Slot as SlotState
+from mob.core.states import MobsterState, SlotState
 from mob.core.stopping import Stopping
 from mob.core.verdicts import verdict_of
 from mob.errors import counted
@@ -148,7 +148,9 @@ class Supervisor:
         if is_first and self.stopping and uid == process.slot.successor:  # the one before it stays till its turn
             process.step("asked to stop")
             return [*decisions, *self.crew.changed(process)]
-        if process.state is Mobster.READY:  # one that drains may have old code: what it exports is nobody's business
+        if (
+            process.state is MobsterState.READY
+        ):  # one that drains may have old code: what it exports is nobody's business
             decisions += self.crew.role_changed(
                 process.slot.role, exports=exports, complete=complete, hears=hears, failing="", given_up=False
             )
@@ -175,7 +177,7 @@ class Supervisor:
         process = self.processes.get(uid)
         if process is None:
             return []
-        process.has_failed = process.state is Mobster.READY and bool(process.report)
+        process.has_failed = process.state is MobsterState.READY and bool(process.report)
         process.ends_by_itself = by_itself
         process.step("asked to stop")
         process.limit(now + self.plan.grace)
@@ -191,7 +193,7 @@ class Supervisor:
         if process is None:
             return []
         slot = process.slot
-        was_told = process.state is Mobster.DRAINING and not (process.has_failed or process.ends_by_itself)
+        was_told = process.state is MobsterState.DRAINING and not (process.has_failed or process.ends_by_itself)
         why = process.why_killed or why
         self.crew.forget(process)
         self.health.handle_exited(uid)
@@ -434,7 +436,7 @@ class Supervisor:
         if problem:
             return [Answer(ticket, error=problem)]
         decisions = self.scaling.resize(role, count, now, "as asked for") + self.rollout.handle_resized(now)
-        ready = sum(each.slot.role == role and each.state is Mobster.READY for each in self.processes.values())
+        ready = sum(each.slot.role == role and each.state is MobsterState.READY for each in self.processes.values())
         more = f" wanted, {ready} ready" if ready < count else ""  # those that are to come have not been seen yet
         return [*decisions, Answer(ticket, text=f"{role}: {counted(count, 'worker')}{more}.")]
 
@@ -458,7 +460,9 @@ class Supervisor:
             return f"{self.debugging.holder} is in the debugger"
         if self.rollout.is_reloading:
             return "a reload is under way"
-        if not may_launch and any(not each.pid or each.state is Mobster.LAUNCHING for each in self.processes.values()):
+        if not may_launch and any(
+            not each.pid or each.state is MobsterState.LAUNCHING for each in self.processes.values()
+        ):
             return "a mobster is being launched"
         return ""
 
@@ -478,7 +482,7 @@ class Supervisor:
 
     def handle_client_joined(self, uid: int, pid: int) -> list[Decision]:
         """A client has connected."""
-        client = Member(uid, pid, "", 0, 0, Mobster.READY)
+        client = Member(uid, pid, "", 0, 0, MobsterState.READY)
         self.roster.put(client)
         return [self.crew.welcome(uid), Announce(client)]
 

@@ -15,7 +15,7 @@ import math
 from collections.abc import Iterable
 
 from mob.core.crew import Crew, Slot
-from mob.core.states import Mobster, Slot as SlotState
+from mob.core.states import MobsterState, SlotState
 
 
 class Tenancy:
@@ -38,13 +38,13 @@ class Tenancy:
         self.users.add(uid)
         self.roles.add(role)
         process = crew.processes.get(uid)
-        self.lingers |= process is not None and process.state is Mobster.READY
+        self.lingers |= process is not None and process.state is MobsterState.READY
 
     def leave(self, uid: int, crew: Crew) -> None:
         """Take out a mobster that served from there and has closed it, or is about to end."""
         self.users.discard(uid)
         process = crew.processes.get(uid)
-        self.lingers |= process is not None and process.state is Mobster.READY
+        self.lingers |= process is not None and process.state is MobsterState.READY
 
     def ends_at(self, crew: Crew, now: float, linger: float) -> float:
         """Return when the socket is to be closed, as things stand; infinity as long as it is in use or expected to be.
@@ -74,4 +74,6 @@ def _is_expected(crew: Crew, slot: Slot) -> bool:
     current, successor = crew.current(slot), crew.processes.get(slot.successor)
     if successor is not None and successor.is_booting:
         return True
-    return current is None or current.is_booting or current.state is Mobster.DRAINING  # the next one follows its end
+    return (
+        current is None or current.is_booting or current.state is MobsterState.DRAINING
+    )  # the next one follows its end

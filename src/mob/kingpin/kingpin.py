@@ -29,7 +29,7 @@ from mob.core.registry import Registry
 from mob.core.supervisor import Supervisor
 from mob.errors import GarbageFrame, counted
 from mob.kingpin import signals as signaling
-from mob.kingpin.cluster.cluster import Cluster, ClusterState, draw_number
+from mob.kingpin.cluster.cluster import ClusterNode, ClusterState, draw_number
 from mob.kingpin.connections import Connection, Connections, Garbled
 from mob.kingpin.desk import Desk
 from mob.kingpin.guests import Guests
@@ -110,7 +110,7 @@ class Kingpin:
         self.requests: RequestHandler = RequestHandler(
             supervisor, self.measured, self.followers, self.post_mortems, self.stacks, self
         )
-        self.cluster: Cluster | None = None
+        self.cluster: ClusterNode | None = None
         """The other machines, if there are any."""
         self.status: int = 0
         self._upgrade: UpgradeAttempt | None = None
@@ -235,7 +235,7 @@ class Kingpin:
     def join_cluster(self) -> None:
         """From now on this machine is one of several."""
         assert self.plan.cluster is not None
-        self.cluster = Cluster(self, self.plan.cluster)
+        self.cluster = ClusterNode(self, self.plan.cluster)
         self.cluster.start()
 
     def _rejoin_cluster(self, state: HandoverState) -> None:
@@ -547,7 +547,7 @@ class Kingpin:
             match decision:
                 case d.Launch():
                     self._launch(decision)
-                case d.Welcome(uid=uid, roles=roles, members=members, nodes=nodes, cut=cut):
+                case d.Admit(uid=uid, roles=roles, members=members, nodes=nodes, cut=cut):
                     plan = self.plan
                     if (connection := self.connections.get(uid)) is not None:
                         about = uid, plan.name, plan.grace, plan.frame_limit
@@ -576,23 +576,23 @@ class Kingpin:
                         self.cluster.write(node, words)
                 case d.SeekLease():
                     pass  # the cluster's, when all else that its letter says is carried out
-                case d.Ask(uid=uid, grace=grace):
+                case d.Retire(uid=uid, grace=grace):
                     if self.cluster is not None and self.supervisor.stopping:
                         self.cluster.handle_asked(uid)
                     self._post(uid, m.Stop(grace), has_to_know=False)
                 case d.Kill(uid=uid):
                     if (process := self.supervisor.processes.get(uid)) and process.pid:
                         self.fork_client.end_mobster(process.pid)
-                case d.Inspect(uid=uid):
+                case d.DumpStacks(uid=uid):
                     self.stacks.inspect(uid)
                 case d.Record():
                     self.post_mortems.record(decision, self.console.take_last_lines(decision.member.uid))
                 case d.Answer(ticket=(uid, number), error=error, text=text):
                     self._post(uid, m.Done(number, error, text))
-                case d.Lend(ticket=(uid, _) as ticket):
+                case d.LendTerminal(ticket=(uid, _) as ticket):
                     if (connection := self.connections.get(uid)) is not None:
                         self.terminal.lend(connection, ticket)
-                case d.TakeBack():
+                case d.TakeBackTerminal():
                     self.terminal.take_back()
                 case d.RenewForkServer():
                     self.fork_client.kill()

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from time import monotonic
 from typing import Protocol
 
-from mob.core.draining import BRIEF, Act, Draining, Stage, Use, Wait
+from mob.core.draining import BRIEF, Act, DrainProgress, DrainStage, Use, WaitUntil
 from mob.mobster import ending
 from mob.mobster.sigterm import Sigterm
 from mob.peer.peer import Peer
@@ -49,7 +49,7 @@ class Drain:
         self._sharing = sharing
         self._sigterm = sigterm
         self._is_importing = is_importing
-        self._draining: Draining | None = None
+        self._draining: DrainProgress | None = None
         self._places: frozenset[Place] = frozenset()  # the shared ports
         self._web: Server | None = None
         self._requests: asyncio.Future[None] | None = None  # ends with those of a server of mob's
@@ -68,7 +68,7 @@ class Drain:
         now = monotonic()
         self._web = web
         self._places = self._sharing.turn_deaf()
-        self._draining = Draining(self, now, grace, has_ports=bool(self._places))
+        self._draining = DrainProgress(self, now, grace, has_ports=bool(self._places))
         self._sigterm.should_exit = True
         self._inviting.end()
         self._handlers.is_leaving = web is None and not self.is_importing
@@ -81,7 +81,7 @@ class Drain:
         if self._draining is None or not self.is_importing:
             return
         decision = self._draining.decide(monotonic())
-        if isinstance(decision, Wait):
+        if isinstance(decision, WaitUntil):
             self._context.reactor.loop.call_later(max(0.001, decision.until - monotonic()), self.wake_module)
         else:
             self._sigterm.wake()
@@ -92,7 +92,7 @@ class Drain:
         assert draining is not None, "run before begin"
         while True:
             match draining.decide(monotonic()):
-                case Wait(until):
+                case WaitUntil(until):
                     await self._context.reactor.change(None if math.isinf(until) else until)
                 case Act(stage, seconds):
                     try:
@@ -106,28 +106,28 @@ class Drain:
         """Return how many seconds threads and `atexit` have."""
         return BRIEF if self._draining is None else self._draining.seconds_at_exit(monotonic())
 
-    async def _carry_out(self, stage: Stage, seconds: float, draining: Draining) -> None:
+    async def _carry_out(self, stage: DrainStage, seconds: float, draining: DrainProgress) -> None:
         log = self._context.log
         match stage:
-            case Stage.SIGNAL:
+            case DrainStage.SIGNAL:
                 self._sigterm.pass_on(log)
                 self._finish_requests(draining.requests_until)
                 self._awaited = self._contacts.unanswered() if self._handlers.has_standing else []
-            case Stage.REQUESTS:
+            case DrainStage.REQUESTS:
                 await self._end_web(seconds)
-            case Stage.DRAIN:
+            case DrainStage.DRAIN:
                 await self._handlers.finish_drain(seconds)
-            case Stage.STANDING:
+            case DrainStage.STANDING:
                 await self._handlers.end_standing(seconds)
-            case Stage.STOP:
+            case DrainStage.STOP:
                 asked = await self._handlers.run_stop(seconds)
                 self.exit = self._exits.asked or asked
-            case Stage.TASKS:
+            case DrainStage.TASKS:
                 self._serving.cancel_all()
                 await ending.end_tasks(seconds, log, self._serving.cancelling)
-            case Stage.ERRORS:
+            case DrainStage.ERRORS:
                 await self._hooks.finish(seconds)
-            case Stage.LINKS:
+            case DrainStage.LINKS:
                 self._serving.refuse_all(f"{self._context.name} has ended.")
                 self._peer.leave()
             case _:

@@ -15,7 +15,7 @@ class Listening:
 
     def __init__(self, control: Control) -> None:
         self._control = control
-        self._addresses: dict[Wish, m.Address] = {}  # as they were asked for: a later chdir changes nothing
+        self._addresses: dict[Wish, m.SocketAddress] = {}  # as they were asked for: a later chdir changes nothing
 
     def __repr__(self) -> str:
         return f"<Listening on {len(self._addresses)} addresses>"
@@ -41,14 +41,14 @@ class Listening:
         self._control.post(m.Unbind(0, self._addresses[wish], wish.nth, serves=True))
 
 
-def _resolved(wish: Wish) -> m.Address:
+def _resolved(wish: Wish) -> m.SocketAddress:
     """The address as the Kingpin is to bind it: all spellings of one are the same there. `gaierror` as from `bind`."""
     if wish.family == socket.AF_UNIX:
         path = os.fsdecode(wish.address)
-        return m.Address(wish.family, path if path.startswith("\0") else os.path.abspath(path), ())
+        return m.SocketAddress(wish.family, path if path.startswith("\0") else os.path.abspath(path), ())
     host, *numbers = wish.address
     if not host:
         host = "::" if wish.family == socket.AF_INET6 else "0.0.0.0"
     else:
         host = str(socket.getaddrinfo(host, None, wish.family, socket.SOCK_STREAM)[0][4][0])
-    return m.Address(wish.family, host, tuple(numbers))
+    return m.SocketAddress(wish.family, host, tuple(numbers))

@@ -18,7 +18,7 @@ from msgspec import Raw
 from mob.core.draining import FLUSH
 from mob.core.lanes import MESSAGE
 from mob.core.routes import Routes
-from mob.core.states import Call as CallState
+from mob.core.states import CallState
 from mob.errors import CallError, CallTimeout
 from mob.peer.calls.calling import Calling
 from mob.peer.calls.parking import Parking
@@ -268,10 +268,10 @@ class Peer:
                     contact.queue = message.queue
                     call.settle(value)
                     call = None
-                elif kind is m.Call or kind is m.Message:
+                elif kind is m.Invoke or kind is m.Message:
                     if self._expected:
                         self.serving.inviting.known.handle_call(
-                            contact.uid, message.target if kind is m.Call else MESSAGE
+                            contact.uid, message.target if kind is m.Invoke else MESSAGE
                         )
                     self._accept(link, contact, message)
                 else:
@@ -307,7 +307,7 @@ class Peer:
                 contact.take(number)
                 if call is not None:
                     call.fail(_unreadable(call, error))
-            case m.Call():
+            case m.Invoke():
                 self.serving.inbox.forget(link, message.id)
                 text = f"{self.context.name}: the call could not be taken: {type(error).__name__}: {error}"
                 refusal = CallError(text, executed="no")

@@ -40,7 +40,7 @@ class Tracing:
         propagate.inject(carrier)
         return "\n".join(f"{key}:{value}" for key, value in carrier.items())
 
-    def wrap(self, function: Callable[..., Any], label: str, call: m.Call, caller: str, arrived: float) -> Any:
+    def wrap(self, function: Callable[..., Any], label: str, call: m.Invoke, caller: str, arrived: float) -> Any:
         """The function of a call, with a span around it: to its end, even if that is the end of a stream or a task."""
         parent = _context_of(call.trace)
 

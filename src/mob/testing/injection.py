@@ -34,11 +34,11 @@ class Rule(msgspec.Struct):
     left: int
     """How many are still to be affected; below 0: all that come."""
 
-    def fits(self, message: m.Call | m.Message) -> bool:
+    def fits(self, message: m.Invoke | m.Message) -> bool:
         """Whether it is for this one."""
         if not self.left:
             return False
-        if isinstance(message, m.Call):
+        if isinstance(message, m.Invoke):
             return isinstance(message.target, str) and self.export in ("", message.target)
         return not self.export
 
@@ -55,9 +55,9 @@ class Injection:
     def __repr__(self) -> str:
         return f"<Injection of {len(self._rules)} faults>"
 
-    def accept(self, link: Link, contact: Contact, message: m.Call | m.Message) -> None:
+    def accept(self, link: Link, contact: Contact, message: m.Invoke | m.Message) -> None:
         """A call or a message has come."""
-        if isinstance(message, m.Call) and message.target == STEER:
+        if isinstance(message, m.Invoke) and message.target == STEER:
             self._steer(link, message)
         elif link.is_closed:  # it was cut a moment ago, and this one came right behind
             self._peer.encoder.discard(message)
@@ -71,13 +71,13 @@ class Injection:
             else:
                 self._context.reactor.call_at(monotonic() + rule.seconds, partial(self._let_go, link, contact, message))
 
-    def _let_go(self, link: Link, contact: Contact, message: m.Call | m.Message) -> None:
+    def _let_go(self, link: Link, contact: Contact, message: m.Invoke | m.Message) -> None:
         if link.is_closed:
             self._peer.encoder.discard(message)
         else:
             self._pass(link, contact, message)
 
-    def _steer(self, link: Link, call: m.Call) -> None:
+    def _steer(self, link: Link, call: m.Invoke) -> None:
         number, *rule = self._peer.encoder.codec.decode(call.args)
         if rule:
             self._rules.append(Rule(number, *rule))

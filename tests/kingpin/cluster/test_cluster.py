@@ -17,7 +17,7 @@ from msgspec import Raw
 from mob.core import decisions as d
 from mob.core.decisions import Decision
 from mob.core.supervisor import Supervisor
-from mob.kingpin.cluster.cluster import Cluster, ClusterState
+from mob.kingpin.cluster.cluster import ClusterNode, ClusterState
 from mob.kingpin.connections import Connection, Connections
 from mob.kingpin.shortage import Shortage
 from mob.plan import GATEWAY, Cluster as ClusterPlan, Plan, RolePlan
@@ -72,7 +72,7 @@ class Room:
         for decision in self.supervisor.start(monotonic()):
             if isinstance(decision, d.Launch):
                 self.launch(decision)
-        self.cluster = Cluster(self, plan)
+        self.cluster = ClusterNode(self, plan)
 
     def launch(self, launch: d.Launch) -> None:
         own, other = socket.socketpair()
@@ -269,7 +269,7 @@ def test_the_next_program_goes_on(met: Room) -> None:
     state = met.cluster.state()
     assert state == ClusterState({}, [(DOOR, BACK, early)])
     nodes = list(met.supervisor.roster.nodes.values())
-    met.cluster = Cluster(met, met.plan)
+    met.cluster = ClusterNode(met, met.plan)
     met.cluster.start()
     met.cluster.take_over(nodes, monotonic(), state)
     assert met.told(DOOR) == [m.JoinCluster(met.plan, HERE)]
@@ -279,7 +279,7 @@ def test_the_next_program_goes_on(met: Room) -> None:
 
 
 def test_it_says_what_it_is(met: Room) -> None:
-    assert repr(met.cluster).startswith("<Cluster <Membership of 'here', 1 other nodes>, <Gateways 1, ")
+    assert repr(met.cluster).startswith("<ClusterNode <Membership of 'here', 1 other nodes>, <Gateways 1, ")
     assert repr(met.cluster._links) == "<Links, 0 ends held>"
     assert met.supervisor.crew.is_remote(FAR)
     assert not met.supervisor.crew.is_remote(BACK)

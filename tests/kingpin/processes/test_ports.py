@@ -14,11 +14,11 @@ import pytest
 
 from mob.kingpin.processes.ports import REFUSALS, Ports, PortsState, explain, where
 from mob.wire import messages as m
-from mob.wire.messages import Address, Bind, Unbind
+from mob.wire.messages import Bind, SocketAddress, Unbind
 from tests.core.world import World, started
 from tests.kingpin.members import Room
 
-LOCAL = Address(socket.AF_INET, "127.0.0.1", (0,))
+LOCAL = SocketAddress(socket.AF_INET, "127.0.0.1", (0,))
 LINGER = 30.0
 
 
@@ -30,12 +30,12 @@ class Harbour:
         self.back, self.other, self.front = sorted(self.world.mobsters)
         self.ports = Ports(self.world.supervisor.crew, LINGER)
 
-    def port(self, uid: int, nth: int = 0, address: Address = LOCAL) -> int:
+    def port(self, uid: int, nth: int = 0, address: SocketAddress = LOCAL) -> int:
         number: int = self.ports.listener(uid, bind(address, nth)).getsockname()[1]
         return number
 
 
-def bind(address: Address, nth: int = 0, mode: int = -1) -> Bind:
+def bind(address: SocketAddress, nth: int = 0, mode: int = -1) -> Bind:
     return Bind(1, address, v6only=True, nth=nth, mode=mode)
 
 
@@ -51,7 +51,7 @@ def test_workers_of_a_role_get_the_same_free_port_and_roles_different_ones(harbo
     assert harbour.port(harbour.other) == first
     assert harbour.port(harbour.back, nth=1) != first
     assert harbour.port(harbour.front) != first
-    fixed = Address(socket.AF_INET, "127.0.0.1", (first,))
+    fixed = SocketAddress(socket.AF_INET, "127.0.0.1", (first,))
     with pytest.raises(REFUSALS):
         harbour.port(harbour.front, address=fixed)
 
@@ -93,7 +93,7 @@ def test_one_that_was_bound_late_is_kept_for_a_while(harbour: Harbour) -> None:
 
 def test_the_file_of_a_unix_socket_comes_back_and_goes_in_the_end(harbour: Harbour, tmp_path: Path) -> None:
     path = tmp_path / "app.sock"
-    harbour.ports.listener(harbour.back, bind(Address(socket.AF_UNIX, str(path), ()), mode=0o600))
+    harbour.ports.listener(harbour.back, bind(SocketAddress(socket.AF_UNIX, str(path), ()), mode=0o600))
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert len(harbour.ports.paths) == 2, "the spare name too"
     path.unlink()
@@ -106,7 +106,7 @@ def test_the_file_of_a_unix_socket_comes_back_and_goes_in_the_end(harbour: Harbo
 
 def test_a_stale_file_is_no_obstacle_and_one_in_use_is(harbour: Harbour, tmp_path: Path) -> None:
     path = str(tmp_path / "app.sock")
-    address = Address(socket.AF_UNIX, path, ())
+    address = SocketAddress(socket.AF_UNIX, path, ())
     other = socket.socket(socket.AF_UNIX)
     other.bind(path)
     other.listen()
@@ -118,7 +118,7 @@ def test_a_stale_file_is_no_obstacle_and_one_in_use_is(harbour: Harbour, tmp_pat
 
 def test_a_socket_of_the_service_manager_goes_to_who_wants_its_address_and_back(harbour: Harbour) -> None:
     passed = socket.create_server(("127.0.0.1", 0))
-    address = Address(socket.AF_INET, "127.0.0.1", (passed.getsockname()[1],))
+    address = SocketAddress(socket.AF_INET, "127.0.0.1", (passed.getsockname()[1],))
     ports = Ports(harbour.world.supervisor.crew, LINGER, [passed])
     assert ports.listener(harbour.front, bind(address)) is passed
     ports.give_back(harbour.front, Unbind(1, address, nth=0, serves=False))
@@ -138,7 +138,7 @@ def test_a_mobster_gets_the_socket_or_hears_why_not(harbour: Harbour, room: Room
         assert own.getsockname()[1] == harbour.port(harbour.back)
     member.sock.setblocking(True)
     with socket.create_server(("127.0.0.1", 0)) as stranger:
-        taken = Address(socket.AF_INET, "127.0.0.1", (stranger.getsockname()[1],))
+        taken = SocketAddress(socket.AF_INET, "127.0.0.1", (stranger.getsockname()[1],))
         harbour.ports.handle_bind(connection, bind(taken))
         (answer,) = m.decode_down(member.sock.recv(4096)[4:])  # by a thread, which looks for the holder
     assert isinstance(answer, m.NotBound)
@@ -149,7 +149,7 @@ def test_a_mobster_gets_the_socket_or_hears_why_not(harbour: Harbour, room: Room
 
 
 def test_what_is_said_of_a_bad_address() -> None:
-    address = Address(socket.AF_UNIX, "/nowhere/app.sock", ())
+    address = SocketAddress(socket.AF_UNIX, "/nowhere/app.sock", ())
     error = FileNotFoundError(2, "No such file or directory")
     assert explain(address, error) == (
         "cannot listen on '/nowhere/app.sock': No such file or directory. Is the file in use by another program?"
@@ -160,7 +160,7 @@ def test_another_program_goes_on_with_them(harbour: Harbour, tmp_path: Path) -> 
     path = str(tmp_path / "app.sock")
     passed = socket.create_server(("127.0.0.1", 0))
     ports = harbour.ports = Ports(harbour.world.supervisor.crew, LINGER, [passed])
-    ports.listener(harbour.front, bind(Address(socket.AF_UNIX, path, ())))
+    ports.listener(harbour.front, bind(SocketAddress(socket.AF_UNIX, path, ())))
     port = harbour.port(harbour.back)
     ports.give_back(harbour.back, Unbind(1, LOCAL, nth=0, serves=True))
     left = msgspec.msgpack.decode(msgspec.msgpack.encode(ports.state()), type=PortsState)

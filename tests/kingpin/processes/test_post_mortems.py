@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from mob.core import decisions as d
-from mob.core.states import Mobster
+from mob.core.states import MobsterState
 from mob.kingpin.processes.post_mortems import PostMortems
 from mob.rim import crashes
 from mob.rim.board import mark_of
@@ -57,7 +57,7 @@ def test_nothing_is_blamed_for_the_end_of_one_that_is_not_known(post_mortems: Po
 
 
 def record(why: str, pid: int = 101) -> d.Record:
-    return d.Record(m.Member(1, pid, "back", 0, 1, Mobster.READY), why, 12.0, 1000, (), "")
+    return d.Record(m.Member(1, pid, "back", 0, 1, MobsterState.READY), why, 12.0, 1000, (), "")
 
 
 def test_reports_are_kept_and_told(post_mortems: PostMortems) -> None:

@@ -22,7 +22,7 @@ from mob.kingpin.upgrade import handover_state
 from mob.kingpin.upgrade.handover_state import HandoverState
 from mob.rim import places
 from mob.wire import messages as m
-from mob.wire.messages import Address
+from mob.wire.messages import SocketAddress
 from tests.core.world import plan, started
 
 
@@ -45,7 +45,9 @@ def state() -> HandoverState:
             followers=[FollowerState(9, m.Follow(1, "back", 0, 5, True), 2)],
         ),
         ports=PortsState(
-            listeners=[ListenerState(Address(socket.AF_INET, "::1", (80,)), "", 0, 35, [1], True, ["back"], True)],
+            listeners=[
+                ListenerState(SocketAddress(socket.AF_INET, "::1", (80,)), "", 0, 35, [1], True, ["back"], True)
+            ],
             spares={"/run/a": "/run/.a.1"},
             paths=["/run/a", "/run/.a.1"],
             passed=[36],

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from mob.core.states import Call as State
+from mob.core.states import CallState
 from mob.errors import BadMessage
 from mob.wire import messages as m
 from tests.peer.references.members import Mob
@@ -56,7 +56,7 @@ def test_what_was_encoded_for_nobody_is_closed(two: Any, pair: Any) -> None:
 class UnderWay:
     """As much of a call as is looked at."""
 
-    state = State.SENT
+    state = CallState.SENT
 
 
 @pytest.mark.parametrize("may_repeat", [False, True])

@@ -138,8 +138,8 @@ def test_a_call_or_message_that_nobody_looks_into_is_given_back(one: Member) -> 
     one.references.hand_over(passage := one.references.take(), one.look_up(1))
     one.references.let_go(passage)
     assert one.references.lent_to() == [(f, {1: 4})]
-    one.encoder.discard(m.Call(1, "foo", bodies[0], (bodies[1],), None, ()))
-    one.encoder.discard(m.Call(1, "foo", bodies[2], (), None, ()))
+    one.encoder.discard(m.Invoke(1, "foo", bodies[0], (bodies[1],), None, ()))
+    one.encoder.discard(m.Invoke(1, "foo", bodies[2], (), None, ()))
     assert one.references.lent_to() == [(f, {1: 1})]
     one.encoder.discard(m.Message(bodies[3], ""))
     assert one.sizes == {}

@@ -51,8 +51,8 @@ def test_a_large_buffer_goes_along_in_the_bytes() -> None:
 
 
 def test_times_are_put_into_those_of_the_clock_here() -> None:
-    call = m.Call(1, "foo", Raw(b"\x90"), (), (100.0, 107.0), ())
-    plain = m.Call(2, "foo", Raw(b"\x90"), (), None, ())
+    call = m.Invoke(1, "foo", Raw(b"\x90"), (), (100.0, 107.0), ())
+    plain = m.Invoke(2, "foo", Raw(b"\x90"), (), None, ())
     before = monotonic()
     first, second = portable.decode(msgspec.msgpack.encode([99.0, call, plain]))
     assert first.times[1] - first.times[0] == pytest.approx(7)

@@ -192,8 +192,8 @@ def test_they_say_how_much_there_is(mob: Mob, two: Any) -> None:
     sender.send((f, b"x" * LARGE), receiver)
     mob.deliver()
     kinds = (
-        ("<Functions 1 lent, 0 held>", "<Buffers <Pool: 1 segments, 65,536 of 1,048,576 bytes>, 0 views>"),
-        ("<Functions 0 lent, 1 held>", "<Buffers <Pool: 0 segments, 0 of 1,048,576 bytes>, 1 views>"),
+        ("<Functions 1 lent, 0 held>", "<Buffers <SegmentPool: 1 segments, 65,536 of 1,048,576 bytes>, 0 views>"),
+        ("<Functions 0 lent, 1 held>", "<Buffers <SegmentPool: 0 segments, 0 of 1,048,576 bytes>, 1 views>"),
     )
     for member, (functions, buffers) in zip(two, kinds, strict=True):
         assert repr(member.references) == f"<References: {functions}, {buffers}, <Descriptors 0 kept, 0 to be read>>"

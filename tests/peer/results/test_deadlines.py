@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import uvloop
 
-from mob.core.states import Call as State
+from mob.core.states import CallState
 from mob.peer.results.deadlines import SWEEP, Deadlines
 from mob.rim.reactor import Reactor
 from tests.patience import patient
@@ -20,7 +20,7 @@ class Open:
     """As much of a call as a deadline looks at."""
 
     def __init__(self) -> None:
-        self.state = State.SENT
+        self.state = CallState.SENT
 
 
 class Expired:
@@ -57,7 +57,7 @@ def test_open_calls_expire_in_the_order_of_their_deadlines(process: Expired) -> 
     process.deadlines.add(late, monotonic() + 0.03, 1.0)  # type: ignore[arg-type]
     process.deadlines.add(early, monotonic() + 0.01, 1.0)  # type: ignore[arg-type]
     process.deadlines.add(ended, monotonic() + 0.02, 1.0)  # type: ignore[arg-type]
-    ended.state = State.DONE
+    ended.state = CallState.DONE
     process.wait_for(2)
     assert process.calls == [early, late]
     assert len(process.deadlines) == 0
@@ -76,7 +76,7 @@ def test_calls_that_ended_are_not_kept_until_their_time_is_over(process: Expired
         for _ in range(SWEEP):
             call = Open()
             process.deadlines.add(call, monotonic() + 600, 600.0)  # type: ignore[arg-type]
-            call.state = State.DONE
+            call.state = CallState.DONE
         process.reactor.poll()
         assert len(process.deadlines) <= 2 * SWEEP
         assert len(process.reactor._timers) <= 200

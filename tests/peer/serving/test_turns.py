@@ -43,9 +43,9 @@ LINK: Any = "a link"
 OTHER: Any = "another link"
 
 
-def call(number: int, seconds: float | None = None) -> m.Call:
+def call(number: int, seconds: float | None = None) -> m.Invoke:
     times = None if seconds is None else (monotonic(), monotonic() + seconds)
-    return m.Call(number, "foo", Raw(b"\x90"), (), times, ())
+    return m.Invoke(number, "foo", Raw(b"\x90"), (), times, ())
 
 
 def take(turns: Turns, line: Line) -> Waiting | None:

@@ -71,7 +71,7 @@ SOON = LEASE + TAKE_OVER + 10
 async def _seed(url: str, app: str, role: str) -> None:
     client = await nats_py.connect(url)
     bucket = await client.jetstream().create_key_value(bucket=Names(app).bucket)
-    await bucket.put(role, msgspec.msgpack.encode(m.Lease(token=1)))
+    await bucket.put(role, msgspec.msgpack.encode(m.LeaseRecord(token=1)))
     await client.close()
 
 

@@ -47,7 +47,7 @@ class ClusterState(Struct, frozen=True):
     """Links that other machines ask for, and that wait: (gateway, local, remote)."""
 
 
-class Cluster:
+class ClusterNode:
     """This machine in the cluster."""
 
     def __init__(self, around: Surroundings, plan: ClusterPlan) -> None:
@@ -62,7 +62,7 @@ class Cluster:
         """Of the roles that run once in the whole cluster."""
 
     def __repr__(self) -> str:
-        return f"<Cluster {self.membership}, {self._gateways}, {self._pairing}>"
+        return f"<ClusterNode {self.membership}, {self._gateways}, {self._pairing}>"
 
     def start(self) -> None:
         """Take part in the cluster from now on."""

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from time import monotonic
 
 from mob.core.decisions import Decision
-from mob.core.lease import Elsewhere, Extended, Lease, LeaseData, Outcome, Wish, Won, Yielded
+from mob.core.lease import Elsewhere, Extended, Lease, LeaseData, LeaseWish, Outcome, Won, Yielded
 from mob.core.membership import Membership
 from mob.kingpin.cluster.surroundings import Surroundings
 from mob.rim import expiry
@@ -97,9 +97,9 @@ class Leases:
                 lease.learn(member.token)
             self._carry_out(lease.handle_wake(self._wish(role), self._next_number(), expiry.now()))
 
-    def _wish(self, role: str) -> Wish:
+    def _wish(self, role: str) -> LeaseWish:
         wish = self._around.supervisor.singletons.wish(role)
-        return Wish.KEEP if wish is Wish.TAKE and self._membership.namesake_at is not None else wish
+        return LeaseWish.KEEP if wish is LeaseWish.TAKE and self._membership.namesake_at is not None else wish
 
     def handle_answer(self, answer: m.LeaseIs) -> None:
         """The store has answered."""

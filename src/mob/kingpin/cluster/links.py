@@ -10,7 +10,7 @@ import socket
 from collections.abc import Iterable
 from functools import partial
 
-from mob.core.pairing import Carry, Drop, Meet, Pairing, Step, TurnAway
+from mob.core.pairing import Drop, GiveEnd, MakeLink, Pairing, Step, TurnAway
 from mob.kingpin.cluster.surroundings import Surroundings
 from mob.kingpin.connections import Connections
 from mob.wire import messages as m
@@ -32,10 +32,10 @@ class Links:
         name_of = self._around.connections.name_of
         for step in steps:
             match step:
-                case Carry(local=local, remote=remote):
+                case MakeLink(local=local, remote=remote):
                     what = f"{name_of(local)} and {name_of(remote)} cannot be linked"
                     self._around.shortage.attempt(what, partial(self._carry, step))
-                case Meet():
+                case GiveEnd():
                     self._meet(step)
                 case Drop(number=number):
                     if (own := self._held.pop(number, None)) is not None:
@@ -44,14 +44,14 @@ class Links:
                     if (connection := self._around.connections.get(gateway)) is not None:
                         connection.link.post(m.Turned(local, remote, why))
 
-    def _carry(self, carry: Carry) -> None:
+    def _carry(self, carry: MakeLink) -> None:
         connection = self._around.connections.get(carry.gateway)
         if connection is None or not self._pairing.is_held(carry.number):
             return  # it has ended while descriptors were lacking
         self._held[carry.number], other = socket.socketpair()
         connection.link.post_with(m.Carry(carry.number, carry.local, carry.remote), [other.detach()])
 
-    def _meet(self, meet: Meet) -> None:
+    def _meet(self, meet: GiveEnd) -> None:
         own = self._held.pop(meet.number)
         if m.is_kingpin(meet.local):  # a process on another machine is a client of this Kingpin
             self._around.handle_client(own, 0)

@@ -30,7 +30,7 @@ from mob.kingpin.shortage import LACKING
 from mob.rim.link import Link
 from mob.rim.listeners import BACKLOG
 from mob.rim.processes import start_thread
-from mob.wire.messages import Address, Bind, Bound, NotBound, Unbind
+from mob.wire.messages import Bind, Bound, NotBound, SocketAddress, Unbind
 
 REFUSALS = (OSError, OverflowError, TypeError, ValueError)
 """What `bind` raises: the address is taken, or it is none."""
@@ -41,7 +41,7 @@ Key = tuple[object, ...]
 class ListenerState(msgspec.Struct, frozen=True):
     """A shared port as the next program takes it over; `role` and `nth` if it is a free one."""
 
-    address: Address
+    address: SocketAddress
     role: str
     nth: int
     fd: int
@@ -222,7 +222,7 @@ class Ports:
             self._keep_file(host)
         return sock
 
-    def _passed_for(self, address: Address) -> socket.socket | None:
+    def _passed_for(self, address: SocketAddress) -> socket.socket | None:
         """Return the socket that was opened for that address before this app was started."""
         for sock in self._passed:
             name = sock.getsockname()
@@ -246,8 +246,8 @@ def _key(role: str, bind: Bind | Unbind) -> Key:
     return (bind.address, role, bind.nth) if bind.address.has_free_port() else (bind.address,)
 
 
-def _address(key: Key) -> Address:
-    return cast(tuple[Address], key)[0]
+def _address(key: Key) -> SocketAddress:
+    return cast(tuple[SocketAddress], key)[0]
 
 
 def _refuse(link: Link, bind: Bind, error: Exception) -> None:
@@ -256,14 +256,14 @@ def _refuse(link: Link, bind: Bind, error: Exception) -> None:
     link.post(NotBound(bind.id, number, explain(bind.address, error)))
 
 
-def where(address: Address) -> str:
+def where(address: SocketAddress) -> str:
     """Return an address as people write it."""
     if address.family == socket.AF_UNIX:
         return repr(address.host)
     return ":".join(map(str, (address.host, *address.numbers[:1])))
 
 
-def explain(address: Address, error: Exception) -> str:
+def explain(address: SocketAddress, error: Exception) -> str:
     """Return why the address cannot be had, and who has it. This looks at all processes, and may take a while."""
     reason = getattr(error, "strerror", None) or str(error)
     if address.family == socket.AF_UNIX:

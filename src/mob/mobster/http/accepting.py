@@ -19,7 +19,7 @@ from collections.abc import Callable, Coroutine
 from time import monotonic
 from typing import TYPE_CHECKING, Any, cast
 
-from mob.core.balance import Load, room
+from mob.core.balance import ConnectionLoad, room
 from mob.rim import link
 from mob.wire.messages import node_of
 
@@ -218,7 +218,7 @@ class Accepting:
     def _room(self, waiting: int) -> int:
         return room(self._mine, self._loads(), self._passed, waiting)
 
-    def _loads(self) -> dict[int, Load]:
+    def _loads(self) -> dict[int, ConnectionLoad]:
         """What the other workers of the role have that may take connections."""
         board, now = self._context.board, monotonic()
         if board is None:
@@ -231,7 +231,7 @@ class Accepting:
             ]
             self._others_until = now + KNOWN
             self._passed = {uid: accepted for uid, accepted in self._passed.items() if uid in self._others}
-        return {uid: Load(*board.connections(uid)) for uid in self._others}
+        return {uid: ConnectionLoad(*board.connections(uid)) for uid in self._others}
 
 
 def _accept(sock: socket.socket) -> int:

@@ -19,7 +19,7 @@ from typing import Any
 
 import h11
 
-from mob.core.draining import BROKEN_OFF, VISITOR_LOOK, Step, Use, Visitors, Wait
+from mob.core.draining import BROKEN_OFF, VISITOR_LOOK, Step, Use, Visitors, WaitUntil
 from mob.mobster.http import heads
 from mob.mobster.http.exchanges import REFUSAL, Exchange, Exchanges
 from mob.rim import connections
@@ -81,7 +81,7 @@ class Ending:
             if not exchange.is_without_end or exchange.task in self._given_up:
                 continue
             match self._visitors.decide_answer(now, exchange):
-                case Wait(until):
+                case WaitUntil(until):
                     times.append(until)
                     continue
                 case Step.TELL:
@@ -107,7 +107,7 @@ class Ending:
             decision = self._visitors.decide_silent(
                 now, since, partial(_has_sent, connection), partial(_waits_for_an_answer, connection)
             )
-            if isinstance(decision, Wait):
+            if isinstance(decision, WaitUntil):
                 times.append(decision.until)
             else:
                 self._close(connection)

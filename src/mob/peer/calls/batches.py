@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import Raw
 
-from mob.core.mapping import Crew, Pace, generator_mapped
+from mob.core.mapping import MapWorkers, Pace, generator_mapped
 from mob.errors import Busy, CallError
 from mob.peer.results.call import Call
 from mob.peer.results.streams import tell_each
@@ -144,7 +144,7 @@ class Run:
         self._chunk_since = 0.0
         self._waiters: list[Callable[[], object]] = []
         self._role: RoleInfo | None = None
-        self._crew = Crew(1)
+        self._crew = MapWorkers(1)
 
     def __repr__(self) -> str:
         total = "" if self.total is None else f" of {self.total}"
@@ -176,14 +176,14 @@ class Run:
         remaining = None if self.total is None else self.total - self._drawn
         return self._pace.size(self._look_at_crew(), self.held, remaining)
 
-    def _look_at_crew(self) -> Crew:
+    def _look_at_crew(self) -> MapWorkers:
         peer, export = self.peer, self._export
         role = peer.context.roster.roles.get(export.role)
         if role is not self._role:
             self._role = role
             infos = () if role is None else role.exports or ()
             info = next((each for each in infos if each.name == export.name), ExportInfo(export.name, "", ""))
-            self._crew = Crew(1, info.width, info.is_async)
+            self._crew = MapWorkers(1, info.width, info.is_async)
         options = export.options
         is_one = options.pid is not None or options.key is not None
         return self._crew._replace(workers=1 if is_one else max(1, len(peer.contacts.ready(export.role))))

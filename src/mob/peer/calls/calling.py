@@ -17,7 +17,7 @@ from mob.core.calls import WAIT
 from mob.core.dispatch import Route
 from mob.core.lanes import MESSAGE
 from mob.core.routing import place_of
-from mob.core.states import Call as State
+from mob.core.states import CallState
 from mob.errors import BadMessage, Busy, MobError
 from mob.peer.calls.options import DEFAULTS, Options
 from mob.peer.calls.parking import Parked, Parking
@@ -116,7 +116,7 @@ class Calling:
 
     def _end_unmade(self, call: Call[Any], passage: Passage, error: BaseException) -> None:
         """The line that makes a call raises: nobody has the call, so it ends."""
-        was_sent = call.state is State.SENT
+        was_sent = call.state is CallState.SENT
         for _ in range(ATTEMPTS):
             with contextlib.suppress(BaseException):
                 if passage and not call.passage:
@@ -296,7 +296,7 @@ class Calling:
             self._references.let_go(parked.passage)
             return True
         parked.part()
-        if parked.call.state is not State.WAITING:
+        if parked.call.state is not CallState.WAITING:
             return False
         self._send(contact, parked.call, parked.body, parked.passage)
         return not parked.call.done()

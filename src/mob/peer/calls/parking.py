@@ -16,10 +16,10 @@ from time import monotonic
 from typing import Any
 
 from mob.core.accounts import Loss
-from mob.core.dispatch import Ask, Item, Route
+from mob.core.dispatch import AskForPlace, Queued, Route
 from mob.core.lanes import MESSAGE
 from mob.core.routing import Place, place_of
-from mob.core.states import Call as State
+from mob.core.states import CallState
 from mob.errors import Busy, CallError, Lost, Unavailable
 from mob.peer.calls.losses import Losses
 from mob.peer.context import Context
@@ -38,7 +38,7 @@ ATTEMPTS = 3
 """How often a call that was taken out of its line is ended if that raises."""
 
 
-class Parked(Item):
+class Parked(Queued):
     """A call or message that waits for a worker."""
 
     __slots__ = ("body", "call", "key", "label", "passage")
@@ -131,7 +131,7 @@ class Parking:
             self._context.reactor.call(self._look_at_the_clock)
         if is_first and self.when_parked is not None:
             self._context.reactor.call(self.when_parked)
-        if parked.call is not None and parked.call.state is not State.WAITING:  # cancelled meanwhile
+        if parked.call is not None and parked.call.state is not CallState.WAITING:  # cancelled meanwhile
             self.forget(parked.call)
         if self._control.is_closed:  # looked at again: the app may have gone while this was under way on another thread
             self.fail_all(self._control.ended)
@@ -163,7 +163,7 @@ class Parking:
             self._note_lost(label, error)
         return error
 
-    def _change(self, change: Callable[[], Sequence[Ask[Contact]]]) -> None:
+    def _change(self, change: Callable[[], Sequence[AskForPlace[Contact]]]) -> None:
         """Change what waits, or for whom it does, and tell those that must know of it."""
         try:
             with self._waiting:
@@ -172,7 +172,7 @@ class Parking:
             self._context.reactor.call(self.ask_again)
             raise
 
-    def _ask(self, asks: Sequence[Ask[Contact]]) -> None:
+    def _ask(self, asks: Sequence[AskForPlace[Contact]]) -> None:
         for contact, line, name in asks:
             contact.post(m.Waiting(line, name))
 
@@ -203,7 +203,10 @@ class Parking:
         self._give_up(parked, self.too_late(parked.label, role))
 
     def _take_each(
-        self, route: Route[Contact], act: Callable[[Parked], object], is_taken: Callable[[Item], bool] = lambda _: True
+        self,
+        route: Route[Contact],
+        act: Callable[[Parked], object],
+        is_taken: Callable[[Queued], bool] = lambda _: True,
     ) -> None:
         """Take what is meant out of its line and do something with each; what raises then ends its own call."""
         for parked in self._take(route, is_taken):
@@ -220,7 +223,7 @@ class Parking:
             failed.__cause__ = error
             for _ in range(ATTEMPTS):
                 try:
-                    if (call := parked.call) is not None and call.state is State.SENT:
+                    if (call := parked.call) is not None and call.state is CallState.SENT:
                         call.contact.forget_call(call)
                     self._give_up(parked, failed)
                     self.ask_again()
@@ -229,7 +232,7 @@ class Parking:
                     continue
             return False
 
-    def _take(self, route: Route[Contact], is_taken: Callable[[Item], bool] = lambda _: True) -> list[Parked]:
+    def _take(self, route: Route[Contact], is_taken: Callable[[Queued], bool] = lambda _: True) -> list[Parked]:
         """Takes what is meant out of its line."""
         taken: list[Any] = []
         if route.waiting:
@@ -254,7 +257,7 @@ class Parking:
             self._accept(contact, invite, items)
         except BaseException:
             for parked in items:
-                if parked.call is None or parked.call.state is State.WAITING:
+                if parked.call is None or parked.call.state is CallState.WAITING:
                     self._attend(parked, lambda parked: self._send(parked, contact))
             self.ask_again()
             raise
@@ -392,6 +395,6 @@ class Parking:
         return f"it is failing: {info.failing}" if info and info.failing else "see `mob ps`."
 
 
-def _place_of(places: Sequence[tuple[str, int]], item: Item) -> Place:
+def _place_of(places: Sequence[tuple[str, int]], item: Queued) -> Place:
     assert isinstance(item, Parked)
     return place_of(item.key, places)

@@ -133,7 +133,7 @@ class Contact(Account[Unanswered]):
         """Send a call; the answer settles it. The sender looks at `gone` then: if the member went meanwhile, the call
         is lost."""
         number = next(self._context.call_numbers)
-        request = m.Call(number, *body)
+        request = m.Invoke(number, *body)
         call.contact = self
         call.request = request
         call.state = SENT
@@ -204,10 +204,12 @@ class Contact(Account[Unanswered]):
         """The member drains, and no link to it has come yet: return the calls that wait for one and may go to others.
         It waits for nobody whom it has not met."""
         with self._meeting:
-            early = [] if self.link is not None else [each.id for each, _ in self._early if isinstance(each, m.Call)]
+            early = [] if self.link is not None else [each.id for each, _ in self._early if isinstance(each, m.Invoke)]
             calls = [(number, self.pending.get(number)) for number in early]
             recalled = dict.fromkeys(number for number, call in calls if isinstance(call, Call) and call.role)
-            self._early = [each for each in self._early if not (isinstance(each[0], m.Call) and each[0].id in recalled)]
+            self._early = [
+                each for each in self._early if not (isinstance(each[0], m.Invoke) and each[0].id in recalled)
+            ]
         return [Loss(number, was_sent=False) for number in recalled]
 
     def abandon(self) -> None:
@@ -226,12 +228,12 @@ class Contact(Account[Unanswered]):
         them until it is taken, so that none is forgotten whatever is raised."""
         with self._meeting:
             link, self.link = self.link, None
-            never_sent = {message.id for message, _ in self._early if isinstance(message, m.Call)}
+            never_sent = {message.id for message, _ in self._early if isinstance(message, m.Invoke)}
             self._early.clear()
             self._early_bytes = 0
             numbers = list(self.pending)  # not what other threads add from now on: that waits for the next link
         if link is not None:
-            never_sent |= {message.id for message in link.unsent() if isinstance(message, m.Call)}
+            never_sent |= {message.id for message in link.unsent() if isinstance(message, m.Invoke)}
         return [Loss(number, not self.has_left and number not in never_sent) for number in numbers]
 
 

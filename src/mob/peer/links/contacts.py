@@ -14,7 +14,7 @@ from mob.core.accounts import Loss
 from mob.core.dispatch import Route
 from mob.core.routes import Routes
 from mob.core.routing import may_get_calls
-from mob.core.states import Mobster
+from mob.core.states import MobsterState
 from mob.errors import UnknownTarget
 from mob.peer.context import Context
 from mob.peer.links.contact import Contact, DistantContact
@@ -112,7 +112,7 @@ class Contacts:
             member = contact.member
             is_there = contact.node == node if colon else not contact.is_distant
             is_it = str(member.pid) == digits and is_there and role in ("", member.role)
-            if is_it and member.role and member.state == Mobster.READY:
+            if is_it and member.role and member.state == MobsterState.READY:
                 return contact
         among = f" of role {role!r}" if role else ""
         raise UnknownTarget(f"no ready mobster{among} has the pid {pid}. `mob ps` lists them.")
@@ -192,12 +192,12 @@ class Contacts:
             contact = self._by_uid.get(member.uid)
             if contact is None:
                 contact = self._by_uid[member.uid] = self._new(member)
-            was_ready = contact.member.state == Mobster.READY
+            was_ready = contact.member.state == MobsterState.READY
             contact.member = member
             if contact.link is not None:
                 contact.link.name = contact.name
             self._judge(contact)
-            if member.state == Mobster.DRAINING:
+            if member.state == MobsterState.DRAINING:
                 draining.append((contact, was_ready))
                 self._draining[member.uid] = contact
         for role in {member.role for member in members}:
@@ -213,7 +213,7 @@ class Contacts:
         says if there is no such member any more. Of members on other machines it tells all that there are."""
         contact = self._by_uid.get(uid)
         if contact is None:
-            contact = self._new(m.Member(uid, 0, "", 0, 0, Mobster.READY))
+            contact = self._new(m.Member(uid, 0, "", 0, 0, MobsterState.READY))
             if self._kingpin.is_closed:
                 contact.gone = UNINTRODUCED
             elif contact.is_distant:
@@ -253,7 +253,7 @@ class Contacts:
             contact.attach(link)
             self._judge(contact)
             self._reroute(contact.member.role)
-            if contact.member.state == Mobster.DRAINING:
+            if contact.member.state == MobsterState.DRAINING:
                 contact.say_farewell()
 
     def miss(self, uid: int) -> None:

@@ -15,7 +15,7 @@ from mob.wire import messages as m
 if TYPE_CHECKING:
     from mob.peer.links.contact import Contact
 
-Served = tuple["Contact", m.Call | None, Link]
+Served = tuple["Contact", m.Invoke | None, Link]
 """Who sent what is being served, the call if it is one, and the link on which it came."""
 
 SERVED: ContextVar[Served | None] = ContextVar("mob_served", default=None)

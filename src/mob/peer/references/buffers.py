@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from threading import Lock
 from typing import TYPE_CHECKING
 
-from mob.core.segments import UNIT, Pool
+from mob.core.segments import UNIT, SegmentPool
 from mob.errors import BadMessage
 from mob.rim.link import Descriptor, Link
 from mob.rim.segments import IS_AVAILABLE, Mapping, Memory
@@ -36,7 +36,7 @@ class Buffers:
         self._others = others
         self._note = note
         self._lock = Lock()
-        self._pool = Pool(limit if IS_AVAILABLE else 0)
+        self._pool = SegmentPool(limit if IS_AVAILABLE else 0)
         self._memory: Memory | None = None
         self._to_share: Descriptor | None = None  # made once: later there may be none left
         self._told: dict[int, Link | None] = {}  # uid -> the link on which it got the descriptor, None: it will
@@ -236,7 +236,7 @@ class Buffers:
     def close(self) -> None:
         """Let no buffer cross any more. What is still looked at stays as long as that."""
         with self._lock:
-            self._pool, self._memory, self._to_share = Pool(0), None, None
+            self._pool, self._memory, self._to_share = SegmentPool(0), None, None
         self._mappings.clear()
         for uid in list(self._unmapped):
             self._forget_unmapped(uid)

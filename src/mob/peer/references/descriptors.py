@@ -20,7 +20,7 @@ import weakref
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from mob.core.states import Call as State
+from mob.core.states import CallState
 from mob.errors import BadMessage
 from mob.rim import descriptors as rim
 from mob.rim.link import DESCRIPTORS, MISSING, Descriptor, Link
@@ -93,7 +93,7 @@ class Descriptors:
         for number in numbers:
             known = self._calls.get(number)
             call = known() if known is not None else None
-            if call is None or call.state is not State.SENT or not self._may_repeat(call):
+            if call is None or call.state is not CallState.SENT or not self._may_repeat(call):
                 self._kept.pop(number, None)
 
     # ------------------------------------------------------------------------------------------- receiving

@@ -103,9 +103,9 @@ class Encoder:
                 root,
             )
 
-    def discard(self, message: m.Call | m.Message) -> None:
+    def discard(self, message: m.Invoke | m.Message) -> None:
         """Give back what a message refers to, because nobody will look into it."""
-        for body in (message.args, *message.kwargs) if isinstance(message, m.Call) else (message.body,):
+        for body in (message.args, *message.kwargs) if isinstance(message, m.Invoke) else (message.body,):
             self.codec.discard(body)
 
     def abandon(self) -> None:

@@ -44,7 +44,7 @@ def decode(payload: bytes | bytearray | memoryview) -> list[Any]:
 
 
 def _shifted(message: Any, offset: float) -> Any:
-    if message.__class__ is m.Call and message.times is not None:
+    if message.__class__ is m.Invoke and message.times is not None:
         made, deadline = message.times
         return structs.replace(message, times=(made + offset, deadline + offset))
     return message

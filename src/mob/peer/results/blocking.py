@@ -15,7 +15,7 @@ from threading import get_ident
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from mob.core.states import Call as State
+from mob.core.states import CallState
 from mob.rim.reactor import Reactor
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ class Blocking:
         unsent = deque(calls)
 
         def look() -> bool:
-            while unsent and unsent[0].state is not State.WAITING:
+            while unsent and unsent[0].state is not CallState.WAITING:
                 unsent.popleft().fail_in_circle(self)
             return is_met()
 

@@ -23,7 +23,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from mob.core.calls import DONE, SENT, TERMS, WAITING, Lifecycle
-from mob.core.states import Call as State
+from mob.core.states import CallState
 from mob.errors import CallError, CallTimeout, Deadlock, MobError
 from mob.peer.results.checking import check_seconds
 from mob.peer.results.futures import Shadow, Shapes, Shown
@@ -33,7 +33,7 @@ from mob.peer.results.streams import Incoming, Receiver, Stream, not_a_value
 if TYPE_CHECKING:
     from msgspec import Raw
 
-    from mob.core.dispatch import Item
+    from mob.core.dispatch import Queued
     from mob.peer.results.blocking import Blocking
     from mob.peer.results.maker import Callee, Maker
     from mob.wire import messages as m
@@ -74,9 +74,9 @@ class Call(Lifecycle, Shapes, Shown[T]):
         "traced",
     )
 
-    state: State
+    state: CallState
     contact: Callee
-    request: m.Call
+    request: m.Invoke
     """The worker that it was sent to last, and with what; from `SENT` on."""
     _value: Any
     """What it ended with, if it is `DONE` and there is no error."""
@@ -94,7 +94,7 @@ class Call(Lifecycle, Shapes, Shown[T]):
         """As people read it: `back.foo`."""
         self.passage: Passage = ()
         """The functions, sockets and the like in its arguments, which are kept until it has ended."""
-        self.parked: Item | None = None
+        self.parked: Queued | None = None
         """What it is while it waits for a worker."""
         self.incoming: Incoming | None = None
         """What has come of it, if it is known to stream."""

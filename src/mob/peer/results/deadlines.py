@@ -19,7 +19,7 @@ from collections.abc import Callable
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from mob.core.states import Call as State
+from mob.core.states import CallState
 from mob.rim.reactor import Reactor
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ class Deadlines:
             while due:
                 _, _, reference, seconds = due.pop()
                 call = reference()
-                if call is not None and call.state is not State.DONE:
+                if call is not None and call.state is not CallState.DONE:
                     self._expire(call, seconds)
         finally:
             if due:  # one has raised: the others follow
@@ -101,4 +101,4 @@ class Deadlines:
 
 def _is_open(entry: Entry) -> bool:
     call = entry[2]()
-    return call is not None and call.state is not State.DONE
+    return call is not None and call.state is not CallState.DONE

@@ -94,7 +94,7 @@ class Receiver(weakref.ref["Call[Any]"]):
 
     def __init__(self, call: Call[Any], peer: Maker, incoming: Incoming) -> None:
         self.label: str = call.label
-        self.request: m.Call = call.request
+        self.request: m.Invoke = call.request
         self._peer = peer
         self._contact = call.contact
         self._incoming = incoming

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from mob.peer.context import Context
     from mob.peer.links.contact import Contact
 
-Accept = Callable[[Link, "Contact", "m.Call | m.Message"], None]
+Accept = Callable[[Link, "Contact", "m.Invoke | m.Message"], None]
 """Takes in a call or a message."""
-Refuse = Callable[[Link, m.Call, BaseException], None]
+Refuse = Callable[[Link, m.Invoke, BaseException], None]
 """Fails a call that nobody has looked into."""
 REMEMBERED = 1000
 """Senders whose dropped messages were told of; beyond that they are told of again."""
@@ -36,7 +36,7 @@ class Admission:
         callers: tuple[str, ...],
         accept: Accept,
         refuse: Refuse,
-        discard: Callable[[m.Call | m.Message], None],
+        discard: Callable[[m.Invoke | m.Message], None],
     ) -> None:
         self._context = context
         self._refuse = refuse
@@ -52,11 +52,11 @@ class Admission:
         """Whether somebody of that role may call this process; a client's is ""."""
         return (role or CLIENT) in self._callers
 
-    def accept(self, link: Link, contact: Contact, message: m.Call | m.Message) -> None:
+    def accept(self, link: Link, contact: Contact, message: m.Invoke | m.Message) -> None:
         """Lets a call or a message in, or turns it away."""
         if self.may_call(contact.member.role) or _is_exempt(contact, message):
             self._accept(link, contact, message)
-        elif isinstance(message, m.Call):
+        elif isinstance(message, m.Invoke):
             self._refuse(link, message, self.refusal(contact, str(m.export_of(message.target))))
         else:
             self._discard(message)
@@ -82,8 +82,8 @@ class Admission:
         self._context.complaints.tell(told, told, contact.name, self.rule, level=logging.WARNING)
 
 
-def _is_exempt(contact: Contact, message: m.Call | m.Message) -> bool:
+def _is_exempt(contact: Contact, message: m.Invoke | m.Message) -> bool:
     """A lent function; and what a gateway hands over, which looks itself at who has sent it."""
-    if not isinstance(message, m.Call):
+    if not isinstance(message, m.Invoke):
         return False
     return type(message.target) is int or (message.target == m.HANDLE and contact.member.role == GATEWAY)

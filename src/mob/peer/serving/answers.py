@@ -62,7 +62,7 @@ class Answers:
     def __repr__(self) -> str:
         return f"<Answers, {self.served} given>"
 
-    def reply(self, link: Link, call: m.Call, value: Any) -> None:
+    def reply(self, link: Link, call: m.Invoke, value: Any) -> None:
         """The export has returned; `BadMessage` if the value cannot be sent."""
         body = Raw(self._encode(value, "result"))
         queue = len(self._inbox.calls) + len(self._lines) + self._invitations.waiting
@@ -73,7 +73,7 @@ class Answers:
             link.post(message)
         self.served += 1
 
-    def reply_chunk(self, link: Link, call: m.Call, body: bytes, passage: Passage) -> None:
+    def reply_chunk(self, link: Link, call: m.Invoke, body: bytes, passage: Passage) -> None:
         """All items of a chunk have ended. `passage`: the references in what they have returned."""
         try:
             self._encoder.check_size(body, "result")
@@ -91,12 +91,12 @@ class Answers:
         else:
             link.post(message)
 
-    def end(self, link: Link, call: m.Call) -> None:
+    def end(self, link: Link, call: m.Invoke) -> None:
         """A generator has come to its end."""
         link.post(m.Ended(call.id, self._queue()))
         self.served += 1
 
-    def fail(self, link: Link, call: m.Call, error: BaseException) -> None:
+    def fail(self, link: Link, call: m.Invoke, error: BaseException) -> None:
         """The call has ended with an error, or was never started."""
         tallies = self._serving.tallies
         if tallies is not None and call.target in self._serving.exports:
@@ -112,7 +112,7 @@ class Answers:
         """Whether a call has ended with this very SystemExit or KeyboardInterrupt a moment ago."""
         return any(each is error for each in self._exits)
 
-    def refuse(self, link: Link, call: m.Call, error: BaseException) -> None:
+    def refuse(self, link: Link, call: m.Invoke, error: BaseException) -> None:
         """Fails a call that nobody has looked into."""
         self._encoder.discard(call)
         self.fail(link, call, error)

@@ -51,7 +51,7 @@ class Chunk:
     """A chunk that is being served; towards `serving`, the link on which its items have come."""
 
     def __init__(
-        self, serving: Serving, link: Link, contact: Contact, call: m.Call, export: Export, queue_limit: int
+        self, serving: Serving, link: Link, contact: Contact, call: m.Invoke, export: Export, queue_limit: int
     ) -> None:
         self._serving = serving
         self._context = serving.context
@@ -85,7 +85,7 @@ class Chunk:
     def __repr__(self) -> str:
         return f"<Chunk of {self._export.label}, {self._missing} of {len(self._rows)} items to end>"
 
-    def _read(self, call: m.Call) -> list[Raw]:
+    def _read(self, call: m.Invoke) -> list[Raw]:
         """Return the arguments of each item; raises what refuses all of them."""
         export, context = self._export, self._context
         try:
@@ -270,10 +270,10 @@ class Chunk:
         self._serving.start_call(self._as_link, self._contact, self._call_of(index), None)
         return False
 
-    def _call_of(self, index: int) -> m.Call:
+    def _call_of(self, index: int) -> m.Invoke:
         """Return an item as a call. Its number is none that a real call has."""
         call = self._call
-        return m.Call(-1 - index, call.target, self._rows[index], (), call.times, self._chain, call.trace)
+        return m.Invoke(-1 - index, call.target, self._rows[index], (), call.times, self._chain, call.trace)
 
     def _count(self, laps: Sequence[Lap]) -> None:
         tally = self._export.tally

@@ -44,7 +44,7 @@ Sender = tuple[int, int, str, int, int, str]
 """Who has sent it: uid, pid, role, index, generation, and the name of the machine."""
 
 
-def handle(serving: Serving, link: Link, contact: Contact, call: m.Call) -> Coroutine[Any, Any, None]:
+def handle(serving: Serving, link: Link, contact: Contact, call: m.Invoke) -> Coroutine[Any, Any, None]:
     """Runs the handlers of a message that a gateway hands over; raises, or what it returns does, if one does."""
     if contact.member.role != GATEWAY:
         raise UnknownExport(f"{serving.context.role!r} exports no function {call.target!r}: only gateways say that.")

@@ -55,7 +55,7 @@ class Early:
             export = self._exports.get(name)
         return None if name in self._missing else export
 
-    def hold(self, link: Link, contact: Contact, call: m.Call) -> bool:
+    def hold(self, link: Link, contact: Contact, call: m.Invoke) -> bool:
         """Has a call wait for its function; False if no function will come any more."""
         if self._is_over:
             return False
@@ -91,7 +91,7 @@ class Early:
         if self._line:
             self._look_soon()
 
-    def _decide(self, link: Link, contact: Contact, call: m.Call) -> None:
+    def _decide(self, link: Link, contact: Contact, call: m.Invoke) -> None:
         serving = self._serving
         serving.turns.drop(link, call.id)
         name = m.export_of(call.target)

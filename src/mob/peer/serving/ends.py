@@ -53,14 +53,14 @@ class Ends:
     def __repr__(self) -> str:
         return f"<Ends of {self._serving!r}>"
 
-    def attend(self, link: Link, call: m.Call, step: Callable[..., object], *args: Any) -> None:
+    def attend(self, link: Link, call: m.Invoke, step: Callable[..., object], *args: Any) -> None:
         """Do something for a call that was taken; if it raises, the call ends with that. On the loop's thread."""
         try:
             step(*args)
         except BaseException as error:  # noqa: BLE001  becomes the answer
             self.end(link, call, error)
 
-    def end(self, link: Link, call: m.Call, error: BaseException) -> None:
+    def end(self, link: Link, call: m.Invoke, error: BaseException) -> None:
         """Free all that a call holds and answer it with an error. On the loop's thread."""
         for _ in range(ATTEMPTS):
             try:
@@ -71,7 +71,7 @@ class Ends:
                 continue
         link.close(f"the call {call.id} could not be answered: {type(error).__name__}")
 
-    def end_beside(self, link: Link, call: m.Call, error: BaseException) -> None:
+    def end_beside(self, link: Link, call: m.Invoke, error: BaseException) -> None:
         """As `end`, from any thread."""
         if get_ident() == self._context.reactor.thread:
             self.end(link, call, error)
@@ -143,6 +143,6 @@ class Ends:
             self.watch()
 
 
-def _stub(key: Key) -> m.Call:
+def _stub(key: Key) -> m.Invoke:
     """Return what is known of a call of which only the number is left."""
-    return m.Call(key[1], "", Raw(b"\x90"))
+    return m.Invoke(key[1], "", Raw(b"\x90"))

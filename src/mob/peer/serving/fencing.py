@@ -31,7 +31,7 @@ class Fencing:
         context: Context,
         put_in_front: Callable[[Accept], Accept],
         refuse: Refuse,
-        discard: Callable[[m.Call | m.Message], None],
+        discard: Callable[[m.Invoke | m.Message], None],
     ) -> None:
         self._context = context
         self._put_in_front = put_in_front
@@ -54,12 +54,12 @@ class Fencing:
         """Whether another one has a greater token of its role."""
         return 0 < member.token < self._greatest.get(member.role, 0)
 
-    def accept(self, link: Link, contact: Contact, message: m.Call | m.Message) -> None:
+    def accept(self, link: Link, contact: Contact, message: m.Invoke | m.Message) -> None:
         """Lets a call or a message in, or turns it away."""
         assert self._accept is not None
-        if not self.is_outdated(contact.member) or (isinstance(message, m.Call) and type(message.target) is int):
+        if not self.is_outdated(contact.member) or (isinstance(message, m.Invoke) and type(message.target) is int):
             self._accept(link, contact, message)
-        elif isinstance(message, m.Call):
+        elif isinstance(message, m.Invoke):
             self._refuse(link, message, self._refusal(contact, str(message.target)))
         else:
             self._discard(message)

@@ -99,7 +99,7 @@ class ErrorHooks:
             told = "an error of %s was not handed to the handlers of 'error', because %d wait for them: %s"
             self._context.complaints.tell(told, told, name, MOST, error)
 
-    def report_call(self, error: BaseException, link: Link, call: m.Call) -> None:
+    def report_call(self, error: BaseException, link: Link, call: m.Invoke) -> None:
         """Hand what a call has ended with to the handlers, if the code of this process has raised it."""
         if isinstance(error, MobError) and not _is_raised_by_the_role(error):
             return

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from mob.peer.links.contact import Contact
     from mob.peer.serving.serving import Serving
 
-Queued = tuple[Link, "Contact", "m.Call | m.Message", "Function | None", float]
+Queued = tuple[Link, "Contact", "m.Invoke | m.Message", "Function | None", float]
 """A call or a message that nobody has looked into yet; the function if it is a callback; when it has arrived."""
 
 COST_WEIGHT = 0.1
@@ -56,7 +56,9 @@ class Inbox:
         self.firsts: Firsts = Firsts(serving.loop, self.work)
         self._limit = limit
         self.calls: deque[Queued] = deque()
-        self._urgent: deque[tuple[Link, Contact, m.Call, Function]] = deque()  # callbacks, while the loop stands still
+        self._urgent: deque[tuple[Link, Contact, m.Invoke, Function]] = (
+            deque()
+        )  # callbacks, while the loop stands still
         self._is_working = False
         self._is_scheduled = False
         self._is_between = False  # two calls, while it works
@@ -88,10 +90,10 @@ class Inbox:
 
     # ----------------------------------------------------------------------------------------- taking in and out
 
-    def accept(self, link: Link, contact: Contact, message: m.Call | m.Message) -> None:
+    def accept(self, link: Link, contact: Contact, message: m.Invoke | m.Message) -> None:
         """Takes in what has arrived; `work` follows when the whole frame is in."""
         callback = None
-        if type(message) is m.Call:
+        if type(message) is m.Invoke:
             if type(message.target) is int:  # looked up now: a release may follow in the same frame
                 callback = self._lent(message.target) or _freed
                 if self._context.reactor.driving:
@@ -111,7 +113,7 @@ class Inbox:
 
     def forget_link(self, link: Link) -> None:
         """The other end has gone: nobody waits for its calls any more. A message was said, and is heard."""
-        self._drop(lambda entry: entry[0] is link and isinstance(entry[2], m.Call))
+        self._drop(lambda entry: entry[0] is link and isinstance(entry[2], m.Invoke))
 
     def _drop(self, is_dropped: Callable[[Queued], bool]) -> None:
         calls, self.calls = self.calls, deque()
@@ -125,10 +127,10 @@ class Inbox:
         """The process ends: what was not started is given back, safe to repeat elsewhere."""
         while self.calls:
             link, _, message, _, _ = self.calls.popleft()
-            if isinstance(message, m.Call):
+            if isinstance(message, m.Invoke):
                 self._refuse(link, message, Unavailable(why))
 
-    def _refuse(self, link: Link, call: m.Call, error: Exception) -> None:
+    def _refuse(self, link: Link, call: m.Invoke, error: Exception) -> None:
         self._serving.answers.refuse(link, call, error)
 
     # --------------------------------------------------------------------------------------------------- working
@@ -175,7 +177,7 @@ class Inbox:
                 taken = self.calls[0]
                 del self.calls[0]
                 link, contact, message, callback, self.arrived = taken
-                if type(message) is m.Call:
+                if type(message) is m.Invoke:
                     if message.target != laps.target:
                         laps.turn_to(message.target, now, self.arrived)
                     laps.count += 1
@@ -198,7 +200,7 @@ class Inbox:
                     self._schedule()
                     return
         except BaseException as error:
-            if taken is None or not isinstance(taken[2], m.Call):
+            if taken is None or not isinstance(taken[2], m.Invoke):
                 raise
             self._serving.ends.end(taken[0], taken[2], error)
             if self.calls:
@@ -217,7 +219,7 @@ class Inbox:
     def _may_begin(self) -> bool:
         """Return whether the next one takes its first step behind those that are still to come, as the loop does."""
         message = self.calls[0][2]
-        if not isinstance(message, m.Call):
+        if not isinstance(message, m.Invoke):
             return self._handlers.begin_later
         target = message.target
         export = self._serving.find_export(target) if isinstance(target, str) else None
@@ -252,7 +254,7 @@ class Inbox:
         """The loop is about to stand still: callbacks that are here are run now, for somebody waits for them."""
         if not self.calls:
             return
-        if any(type(call) is m.Call and self._is_circle(contact, call) for _, contact, call, _, _ in self.calls):
+        if any(type(call) is m.Invoke and self._is_circle(contact, call) for _, contact, call, _, _ in self.calls):
             self._refuse_circles()
         if any(callback is not None for *_, callback, _ in self.calls):
             callbacks = [entry for entry in self.calls if entry[3] is not None]
@@ -272,15 +274,15 @@ class Inbox:
         inbox, self.calls = self.calls, deque()
         for entry in inbox:
             link, contact, call, callback, _ = entry
-            if type(call) is m.Call and callback is None and self._is_circle(contact, call):
+            if type(call) is m.Invoke and callback is None and self._is_circle(contact, call):
                 self._refuse(link, call, self._deadlock(contact, call))
             else:
                 self.calls.append(entry)
 
-    def _is_circle(self, contact: Contact, call: m.Call) -> bool:
+    def _is_circle(self, contact: Contact, call: m.Invoke) -> bool:
         return limits.is_circle(call, contact.uid, self._context.uid, self._blocked_for)
 
-    def _deadlock(self, contact: Contact, call: m.Call) -> Exception:
+    def _deadlock(self, contact: Contact, call: m.Invoke) -> Exception:
         return limits.deadlock(call, contact, self._context, self._name_of)
 
     def _schedule(self) -> None:
@@ -304,4 +306,4 @@ def _freed(*args: Any, **kwargs: Any) -> None:
 
 
 def _is_call(entry: Queued, link: Link, number: int) -> bool:
-    return entry[0] is link and isinstance(entry[2], m.Call) and entry[2].id == number
+    return entry[0] is link and isinstance(entry[2], m.Invoke) and entry[2].id == number

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from mob.core.states import Call as State
+from mob.core.states import CallState
 from mob.errors import Busy, CallTimeout, Deadlock, Quarantined
 from mob.wire import messages as m
 
@@ -34,7 +34,7 @@ def unread(caller: str, name: str) -> Busy:
     )
 
 
-def is_circle(call: m.Call, caller: int, own: int, waited_for: Iterable[Call[Any]]) -> bool:
+def is_circle(call: m.Invoke, caller: int, own: int, waited_for: Iterable[Call[Any]]) -> bool:
     """Return whether the call is one that this process's only thread waits for, or is made in the course of one.
 
     `caller`, `own`: the uids of who has made it, and of this process.
@@ -45,10 +45,10 @@ def is_circle(call: m.Call, caller: int, own: int, waited_for: Iterable[Call[Any
     numbers = {number for uid, number in pairs if uid == own}
     if caller == own:
         numbers.add(call.id)
-    return any(waited.state is State.SENT and waited.request.id in numbers for waited in waited_for)
+    return any(waited.state is CallState.SENT and waited.request.id in numbers for waited in waited_for)
 
 
-def deadlock(call: m.Call, contact: Contact, context: Context, name_of: Callable[[int], str]) -> Deadlock:
+def deadlock(call: m.Invoke, contact: Contact, context: Context, name_of: Callable[[int], str]) -> Deadlock:
     """The error that names the circle."""
     names = [context.name if uid == context.uid else name_of(uid) for uid in call.chain[::2]]
     circle = " -> ".join([*names, contact.name, context.name])
@@ -67,7 +67,7 @@ def quarantined(label: str) -> Quarantined:
     )
 
 
-def expired(call: m.Call, name: str) -> CallTimeout:
+def expired(call: m.Invoke, name: str) -> CallTimeout:
     """The error of a call whose time was over before it could be started."""
     made, deadline = call.times or (0.0, 0.0)
     return CallTimeout(
@@ -77,7 +77,7 @@ def expired(call: m.Call, name: str) -> CallTimeout:
     )
 
 
-def too_long(call: m.Call, made: float, began: float, name: str) -> CallTimeout:
+def too_long(call: m.Invoke, made: float, began: float, name: str) -> CallTimeout:
     """The error of a call whose time was over while it ran."""
     return CallTimeout(
         f"{call.target} took too long: it waited {began - made:.3g} s in the queue of {name} and ran "

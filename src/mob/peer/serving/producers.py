@@ -32,7 +32,7 @@ SLICE = 0.002
 class Outgoing:
     """A generator that is drawn from for a caller."""
 
-    def __init__(self, serving: Serving, contact: Contact, link: Link, call: m.Call) -> None:
+    def __init__(self, serving: Serving, contact: Contact, link: Link, call: m.Invoke) -> None:
         self._serving = serving
         self._link = link
         self._call = call
@@ -90,7 +90,7 @@ class OutgoingSync(Outgoing):
         serving: Serving,
         contact: Contact,
         link: Link,
-        call: m.Call,
+        call: m.Invoke,
         iterator: Iterator[Any],
         submit: Submit,
     ) -> None:
@@ -211,7 +211,7 @@ class OutgoingAsync(Outgoing):
         serving: Serving,
         contact: Contact,
         link: Link,
-        call: m.Call,
+        call: m.Invoke,
         iterator: AsyncIterator[Any],
     ) -> None:
         super().__init__(serving, contact, link, call)

@@ -20,7 +20,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mob.core.callbacks import Function
-from mob.core.invitations import Load
+from mob.core.invitations import WorkerLoad
 from mob.core.lanes import FREE, LOOP, MESSAGE, Lane
 from mob.errors import Busy, CallError, Lost, Unavailable
 from mob.peer.calls.proxy import unknown_export
@@ -58,7 +58,7 @@ if TYPE_CHECKING:
     from mob.rim.plain import Plain
     from mob.rim.reactor import Reactor
 
-Started = tuple[Link, "Contact", m.Call, Function, Sequence[Any], dict[str, Any]]
+Started = tuple[Link, "Contact", m.Invoke, Function, Sequence[Any], dict[str, Any]]
 """A call with what it comes down to: the function and its decoded arguments."""
 
 
@@ -159,7 +159,7 @@ class Serving:
 
     # --------------------------------------------------------------------------------------------- starting
 
-    def start_call(self, link: Link, contact: Contact, call: m.Call, callback: Function | None) -> None:
+    def start_call(self, link: Link, contact: Contact, call: m.Invoke, callback: Function | None) -> None:
         """Runs a call, or has it wait for its turn."""
         try:
             if callback is None:
@@ -207,7 +207,7 @@ class Serving:
         else:
             self._invoke(link, contact, call, function, args, kwargs)
 
-    def _traced(self, function: Function, label: str, call: m.Call, contact: Contact) -> Function:
+    def _traced(self, function: Function, label: str, call: m.Invoke, contact: Contact) -> Function:
         tracing = self.context.tracing
         assert tracing is not None
         wrapped: Function = tracing.wrap(function, label, call, contact.name, self.inbox.arrived)
@@ -232,7 +232,7 @@ class Serving:
         else:
             self.turns.put(line, link, call, (export, work, self.inbox.arrived))
 
-    def _refuse(self, link: Link, call: m.Call, why: str) -> None:
+    def _refuse(self, link: Link, call: m.Invoke, why: str) -> None:
         self._end(link, call, Busy(f"{self.context.name}: {why}"))
 
     def _begin(self, export: Export, work: Started, arrived: float) -> None:
@@ -327,7 +327,7 @@ class Serving:
         self,
         link: Link,
         contact: Contact,
-        call: m.Call,
+        call: m.Invoke,
         function: Function,
         args: Sequence[Any],
         kwargs: dict[str, Any],
@@ -370,7 +370,7 @@ class Serving:
         self,
         link: Link,
         contact: Contact,
-        call: m.Call,
+        call: m.Invoke,
         function: Function,
         args: Sequence[Any],
         kwargs: dict[str, Any],
@@ -393,7 +393,7 @@ class Serving:
             self._given_up.discard((link, call.id))
             self.reactor.call(self.reactor.note)  # a process that ends waits for it
 
-    def _fail_beside(self, link: Link, call: m.Call, error: BaseException) -> None:
+    def _fail_beside(self, link: Link, call: m.Invoke, error: BaseException) -> None:
         """Answer a call with what its function has raised in another thread; the loop's may be blocked."""
         try:
             self.answers.fail(link, call, error)
@@ -415,7 +415,7 @@ class Serving:
             if is_loops:
                 self.reactor.come_back()
 
-    def run_as_task(self, link: Link, call: m.Call, awaitable: Awaitable[Any]) -> None:
+    def run_as_task(self, link: Link, call: m.Invoke, awaitable: Awaitable[Any]) -> None:
         """Has a call awaited beside others."""
         coroutine = awaitable if inspect.iscoroutine(awaitable) else _wait_for(awaitable)
         task = self.context.reactor.loop.create_task(coroutine)
@@ -432,7 +432,7 @@ class Serving:
         if call.times is not None or allowed is not None:
             self._limit_task(link, call, task, allowed)
 
-    def _limit_task(self, link: Link, call: m.Call, task: asyncio.Task[Any], allowed: float | None) -> None:
+    def _limit_task(self, link: Link, call: m.Invoke, task: asyncio.Task[Any], allowed: float | None) -> None:
         """Cancels a task when the time of its call is over, or that of its export, and says how it was spent."""
         began = monotonic()
         made, deadline = call.times or (began, math.inf)
@@ -446,7 +446,7 @@ class Serving:
         timer = self.context.reactor.loop.call_later(max(0.0, until - began), end)
         task.add_done_callback(lambda _: timer.cancel())
 
-    def handle_task_done(self, link: Link, call: m.Call, task: asyncio.Task[Any]) -> None:
+    def handle_task_done(self, link: Link, call: m.Invoke, task: asyncio.Task[Any]) -> None:
         """A call that ran as a task has ended: it is answered, and others may begin."""
         key = link, call.id
         try:
@@ -462,7 +462,7 @@ class Serving:
                 self.invite()
                 self.context.reactor.note()  # one call less in hand, and perhaps nobody is left to be answered
 
-    def _answer_task(self, link: Link, call: m.Call, task: asyncio.Task[Any]) -> None:
+    def _answer_task(self, link: Link, call: m.Invoke, task: asyncio.Task[Any]) -> None:
         key = link, call.id
         begun = self.running.end(key)
         if begun is not None:
@@ -536,11 +536,11 @@ class Serving:
 
     # -------------------------------------------------------------------------------------------- streaming
 
-    def _start_stream_soon(self, link: Link, contact: Contact, call: m.Call, iterator: Any) -> None:
+    def _start_stream_soon(self, link: Link, contact: Contact, call: m.Invoke, iterator: Any) -> None:
         start = partial(self._start_stream, link, contact, call, iterator)
         self.reactor.call(partial(self.ends.attend, link, call, start))
 
-    def _start_stream(self, link: Link, contact: Contact, call: m.Call, iterator: Any) -> None:
+    def _start_stream(self, link: Link, contact: Contact, call: m.Invoke, iterator: Any) -> None:
         """Draws from what the export has returned, as far as the caller's credit goes; on the loop's thread."""
         if link.is_closed or (link, call.id) in self._given_up:
             return
@@ -561,7 +561,7 @@ class Serving:
         if type(call.target) is str and (self.threads is None or isinstance(stream, OutgoingAsync)):
             self.inbox.firsts.newest = stream.first
 
-    def _drawing_place(self, call: m.Call) -> Callable[[Callable[[], None]], object]:
+    def _drawing_place(self, call: m.Invoke) -> Callable[[Callable[[], None]], object]:
         """What runs the code of a generator: a thread of the role's, the loop, or, for one that was an argument of a
         call, whoever reads the links, for its owner may be blocking the loop until it is drawn from."""
         if type(call.target) is int:
@@ -585,7 +585,7 @@ class Serving:
         if stream is not None:
             stream.more(count)
 
-    def finish_stream(self, link: Link, call: m.Call, error: BaseException | None) -> None:
+    def finish_stream(self, link: Link, call: m.Invoke, error: BaseException | None) -> None:
         """A stream has come to its end; from the thread that drew from it."""
         try:
             if error is None:
@@ -657,20 +657,20 @@ class Serving:
         if self.context.board is not None:
             self.context.board.learn(export.chunk_mark if is_chunk else export.cost_mark, seconds)
 
-    def look(self, name: str) -> Load:
+    def look(self, name: str) -> WorkerLoad:
         """How busy this worker is, as a call of that export would find it."""
         if name == MESSAGE:
-            return Load(name, FREE, 0, 0, 0)
+            return WorkerLoad(name, FREE, 0, 0, 0)
         export = self.exports.get(str(m.export_of(name)))
         cost = 0 if export is None else self.context.cost_of(export.mark_for(name))
         lane = self._lane if export is None else export.lane
         if export is not None and export.gate is not None:
-            return Load(name, lane, export.gate.running + len(export.gate.line), cost, cost)
+            return WorkerLoad(name, lane, export.gate.running + len(export.gate.line), cost, cost)
         if lane.is_beside:
             in_hand = 0 if lane is FREE else len(self.tasks) + len(self._line)
-            return Load("tasks", lane, in_hand, cost, cost)
+            return WorkerLoad("tasks", lane, in_hand, cost, cost)
         in_hand = self.inbox.in_hand + (0 if self.threads is None else self.threads.calls)
-        return Load("loop", lane, in_hand, cost, self.inbox.pace)
+        return WorkerLoad("loop", lane, in_hand, cost, self.inbox.pace)
 
     def refuse_all(self, why: str) -> None:
         """The process ends: what was not started is given back, safe to repeat elsewhere."""
@@ -682,7 +682,7 @@ class Serving:
                 self.encoder.discard(waiting.call)
             self._end(waiting.link, waiting.call, Unavailable(why))
 
-    def forget_call(self, link: Link, call: m.Call) -> None:
+    def forget_call(self, link: Link, call: m.Invoke) -> None:
         """Free all that a call holds, which is answered without its having come to an end of its own."""
         key = link, call.id
         self.turns.drop(link, call.id)

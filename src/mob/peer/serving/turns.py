@@ -26,7 +26,7 @@ class Waiting(NamedTuple):
     """A call in a line, and what is to be done when its turn comes."""
 
     link: Link
-    call: m.Call
+    call: m.Invoke
     work: Any
     is_read: bool
     """Whether its arguments were decoded."""
@@ -101,7 +101,7 @@ class Turns:
     def __repr__(self) -> str:
         return f"<Turns, {len(self.lines)} calls wait>"
 
-    def put(self, line: Line, link: Link, call: m.Call, work: Any, is_read: bool = True) -> None:
+    def put(self, line: Line, link: Link, call: m.Invoke, work: Any, is_read: bool = True) -> None:
         """Has a call wait. If its time is over before its turn has come, `handle_expired` is told."""
         key = link, call.id
         timer = None

@@ -13,7 +13,7 @@ from mob.wire.messages.base import Base
 from mob.wire.messages.roster import Member, RoleInfo
 
 
-class Lease(Base, frozen=True):
+class LeaseRecord(Base, frozen=True):
     """The value of a lease in the store: which machine may run a singleton."""
 
     node: int = 0
@@ -24,10 +24,10 @@ class Lease(Base, frozen=True):
     """Whether it was taken by this very value: then the token is the revision, or `token` if that is greater."""
 
 
-def token_of(lease: Lease, revision: int) -> int:
+def token_of(lease: LeaseRecord, revision: int) -> int:
     """The fencing token of a lease that was found at a revision of the store.
 
-    >>> token_of(Lease(1, "a", 3, True), 9), token_of(Lease(1, "a", 9), 12)
+    >>> token_of(LeaseRecord(1, "a", 3, True), 9), token_of(LeaseRecord(1, "a", 9), 12)
     (9, 9)
     """
     return max(lease.token, revision) if lease.is_new else lease.token
@@ -170,7 +170,7 @@ class WriteLease(Base, frozen=True, tag=101):
     number: int
     role: str
     revision: int
-    lease: Lease
+    lease: LeaseRecord
 
 
 class GiveBack(Base, frozen=True, tag=102):
@@ -189,6 +189,6 @@ class LeaseIs(Base, frozen=True, tag=103):
     number: int
     role: str
     revision: int = 0
-    value: Lease = Lease()
+    value: LeaseRecord = LeaseRecord()
     is_written: bool = False
     error: str = ""

@@ -24,7 +24,7 @@ def export_of(target: str | int) -> str | int:
     return target.removeprefix(MAP) if isinstance(target, str) else target
 
 
-class Call(Base, frozen=True, tag=1):
+class Invoke(Base, frozen=True, tag=1):
     """Run an export (`target` is its name) or a callback that was lent to the sender (its number)."""
 
     id: int
@@ -169,7 +169,7 @@ class Declined(Base, frozen=True, tag=19):
 
 
 Peer = (
-    Call
+    Invoke
     | Reply
     | Failed
     | Message

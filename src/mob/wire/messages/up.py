@@ -48,7 +48,7 @@ class WantMember(Base, frozen=True, tag=24):
     again: bool = False
 
 
-class Address(Base, frozen=True):
+class SocketAddress(Base, frozen=True):
     """Where to listen. `host` is an IP address or a Unix socket's path; `numbers` are the port and what follows it."""
 
     family: int
@@ -64,7 +64,7 @@ class Bind(Base, frozen=True, tag=25):
     """I want to listen here. `nth` counts the sockets that listen on port 0; `mode` is that of a socket file, or -1."""
 
     id: int
-    address: Address
+    address: SocketAddress
     v6only: bool
     nth: int
     mode: int = -1
@@ -75,7 +75,7 @@ class Unbind(Base, frozen=True, tag=26):
     queue may be my successor's."""
 
     id: int
-    address: Address
+    address: SocketAddress
     nth: int
     serves: bool = False
 
