@@ -18,25 +18,25 @@ import msgspec
 from mob.wire import messages as m
 from mob.wire.failures import Failure
 from mob.wire.references import Handle, Reference
-from mob.wire.sharing import Place
+from mob.wire.sharing import BufferLocation
 
 WIRE = Path(__file__).with_name("wire.md")
 BEGIN = "<!-- message tables: made by docs/make_message_tables.py --write -->\n"
 END = "<!-- end of the message tables -->\n"
 
 CONVERSATIONS: list[tuple[str, Any]] = [
-    ("Peer to peer", m.Peer),
+    ("Peer to peer", m.PeerMessage),
     ("To the Kingpin", m.Up),
     ("From the Kingpin", m.Down),
     ("The liveness thread", m.Vital | m.Heed),
-    ("Kingpin and fork server", m.Order | m.Report),
+    ("Kingpin and fork server", m.ForkOrder | m.ForkReport),
     ("What Kingpins write to one another", m.Words),
 ]
 PARTS = (
     Failure,
     Reference,
     Handle,
-    Place,
+    BufferLocation,
     m.Member,
     m.Node,
     m.ExportInfo,

@@ -25,7 +25,7 @@ from typing import Any, TextIO, TypeVar
 import psutil
 
 import mob
-from mob.testing.lines import Lines
+from mob.testing.lines import PrintedLines
 from tests.patience import PATIENCE
 
 T = TypeVar("T")
@@ -71,7 +71,7 @@ class RunningApp:
             )
             output = self.process.stdout
         self._output: TextIO = output
-        self._printed = Lines()
+        self._printed = PrintedLines()
         self.screen = ""
         """All that was shown on the terminal, if there is one, also what is no whole line."""
         self.clients: list[mob.Client] = []

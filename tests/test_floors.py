@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import ast
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -105,6 +105,7 @@ def complaints(sources: Mapping[str, str]) -> list[str]:
         *_impure(imports),
         *_circles(graph),
         *_bodies_opened_by_kingpin(imports, graph, sources),
+        *_names_of_two_things(sources),
     ]
 
 
@@ -176,6 +177,33 @@ def _bodies_opened_by_kingpin(imports: list[Import], graph: Graph, sources: Mapp
 
 def _is_closed_to_kingpin(module: str) -> bool:
     return module.startswith(("mob.mobster.", "mob.peer.")) or module in CODEC
+
+
+def _names_of_two_things(sources: Mapping[str, str]) -> Iterator[str]:
+    """A class, or a type that has a name, is named as nothing else in the tree is."""
+    homes: dict[str, str] = {}
+    for module in sorted(sources):
+        for name, line in _names_of_types(ast.parse(sources[module])):
+            if home := homes.get(name):
+                yield _complaint(module, line, f"{name} is the name of another type in {home}; a name means one thing")
+            homes.setdefault(name, module)
+
+
+def _names_of_types(node: ast.AST) -> Iterator[tuple[str, int]]:
+    """The classes in it, and the types that it gives a name (`Key = tuple[str, int]`), with their lines. What stands in
+    the place of a class that only type checkers see is that class."""
+    if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+        children: Iterable[ast.AST] = node.body
+    else:
+        children = ast.iter_child_nodes(node)
+    for child in children:
+        if isinstance(child, ast.ClassDef):
+            yield child.name, child.lineno
+        elif isinstance(node, ast.Module) and isinstance(child, ast.Assign) and isinstance(child.targets[0], ast.Name):
+            name = child.targets[0].id
+            if name != name.upper() and name.lstrip("_")[0].isupper():
+                yield name, child.lineno
+        yield from _names_of_types(child)
 
 
 # --- names ------------------------------------------------------------------------------------------------------------
@@ -434,6 +462,14 @@ FAULTS = {
             "mob.kingpin.master -> mob.wire.frames -> mob.wire.__init__ -> mob.wire.codec"
         ),
     ),
+    "a class with the name of another": (
+        {"mob.core.a": "class A:\n    class B: ...\n", "mob.core.b": "def f():\n    class B: ...\n"},
+        "src/mob/core/b.py:2: B is the name of another type in mob.core.a; a name means one thing",
+    ),
+    "a type with the name of a class": (
+        {"mob.core.a": "class Key: ...\n", "mob.core.b": "LIMIT = 1\nKey = tuple[str, int]\n"},
+        "src/mob/core/b.py:2: Key is the name of another type in mob.core.a; a name means one thing",
+    ),
 }
 
 
@@ -470,6 +506,9 @@ ALLOWED = {
         "mob.app": "from mob.kingpin.master import Kingpin\nfrom mob.mobster.main import Mobster\n",
         "mob.client": "import asyncio\n",
         "mob.cli.main": "import click\nimport mob\nfrom mob.client import Client\n",
+    },
+    "a class that type checkers take for another": {
+        "mob.core.a": "if TYPE_CHECKING:\n    class A(B): ...\nelse:\n    class A: ...\n"
     },
     "foreign imports anywhere": {"mob.rim.link": "import socket\ndef f():\n    import asyncio\n"},
     "names that only look alike": {"mob.core.calls": "import timeit\nimport mobile\nfrom oslo import os\n"},

@@ -32,12 +32,12 @@ LARGEST_FRAME = 2**32 - 1  # its length has four bytes
 GRACE = 30.0  # seconds; gunicorn's graceful_timeout
 BOOT_TIMEOUT = 60.0  # seconds
 PERIOD = 60.0  # seconds
-Restart = Literal["permanent", "transient", "temporary"]  # the names are Erlang/OTP's
+RestartPolicy = Literal["permanent", "transient", "temporary"]  # the names are Erlang/OTP's
 EventLoop = Literal["uvloop", "asyncio"]
 Strategy = Literal["one_for_one", "rest_for_one"]
 LogFormat = Literal["text", "json"]
 RESTART, LOOPS, STRATEGIES, LOG_FORMATS = (
-    cast(tuple[str, ...], get_args(words)) for words in (Restart, EventLoop, Strategy, LogFormat)
+    cast(tuple[str, ...], get_args(words)) for words in (RestartPolicy, EventLoop, Strategy, LogFormat)
 )
 SCHEMES = ("nats", "tls", "ws", "wss")
 
@@ -131,7 +131,7 @@ class RoleOptions(TypedDict, total=False):
     shared_memory: int
     max_workers: int | None
     singleton: bool
-    restart: Restart
+    restart: RestartPolicy
     stop_exit_codes: tuple[int, ...] | list[int]
     intensity: int | None
     period: float

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mob.cli.chaos.faults import KINDS, schedule
-from mob.cli.chaos.ledger import Book, Kind, Outcome, complaints, judge
+from mob.cli.chaos.ledger import Book, CallKind, CallOutcome, complaints, judge
 
 
 def test_a_seed_makes_the_same_faults_again_and_another_one_others() -> None:
@@ -35,44 +35,44 @@ def test_the_kingpin_can_be_attacked_alone_and_never_for_long() -> None:
 
 
 FINE = [
-    (Kind.PLAIN, Outcome.RIGHT, 1),
-    (Kind.PLAIN, Outcome.NO, 0),
-    (Kind.PLAIN, Outcome.MAYBE, 0),
-    (Kind.PLAIN, Outcome.MAYBE, 1),
-    (Kind.PLAIN, Outcome.YES, 1),
-    (Kind.PLAIN, Outcome.BEGUN, 1),
-    (Kind.AGAIN, Outcome.RIGHT, 3),
-    (Kind.OWN, Outcome.RIGHT, 0),
-    (Kind.OWN, Outcome.YES, 0),
+    (CallKind.PLAIN, CallOutcome.RIGHT, 1),
+    (CallKind.PLAIN, CallOutcome.NO, 0),
+    (CallKind.PLAIN, CallOutcome.MAYBE, 0),
+    (CallKind.PLAIN, CallOutcome.MAYBE, 1),
+    (CallKind.PLAIN, CallOutcome.YES, 1),
+    (CallKind.PLAIN, CallOutcome.BEGUN, 1),
+    (CallKind.AGAIN, CallOutcome.RIGHT, 3),
+    (CallKind.OWN, CallOutcome.RIGHT, 0),
+    (CallKind.OWN, CallOutcome.YES, 0),
 ]
 FAULTY = [
-    (Kind.PLAIN, Outcome.WRONG, 1, "answered wrongly"),
-    (Kind.PLAIN, Outcome.HUNG, 0, "never answered"),
-    (Kind.OWN, Outcome.HUNG, 0, "never answered"),
-    (Kind.PLAIN, Outcome.RIGHT, 2, "started twice"),
-    (Kind.PLAIN, Outcome.MAYBE, 2, "started twice"),
-    (Kind.PLAIN, Outcome.BEGUN, 2, "started twice"),
-    (Kind.PLAIN, Outcome.RIGHT, 0, "answered, but it was not started"),
-    (Kind.PLAIN, Outcome.NO, 1, 'executed="no", but it was started'),
-    (Kind.AGAIN, Outcome.NO, 1, 'executed="no", but it was started'),
-    (Kind.PLAIN, Outcome.REFUSED, 1, 'executed="no", but it was started'),
-    (Kind.PLAIN, Outcome.YES, 0, 'executed="yes", but it was not started'),
+    (CallKind.PLAIN, CallOutcome.WRONG, 1, "answered wrongly"),
+    (CallKind.PLAIN, CallOutcome.HUNG, 0, "never answered"),
+    (CallKind.OWN, CallOutcome.HUNG, 0, "never answered"),
+    (CallKind.PLAIN, CallOutcome.RIGHT, 2, "started twice"),
+    (CallKind.PLAIN, CallOutcome.MAYBE, 2, "started twice"),
+    (CallKind.PLAIN, CallOutcome.BEGUN, 2, "started twice"),
+    (CallKind.PLAIN, CallOutcome.RIGHT, 0, "answered, but it was not started"),
+    (CallKind.PLAIN, CallOutcome.NO, 1, 'executed="no", but it was started'),
+    (CallKind.AGAIN, CallOutcome.NO, 1, 'executed="no", but it was started'),
+    (CallKind.PLAIN, CallOutcome.REFUSED, 1, 'executed="no", but it was started'),
+    (CallKind.PLAIN, CallOutcome.YES, 0, 'executed="yes", but it was not started'),
 ]
 
 
 @pytest.mark.parametrize(("kind", "outcome", "started"), FINE)
-def test_what_may_happen_to_a_call(kind: Kind, outcome: Outcome, started: int) -> None:
+def test_what_may_happen_to_a_call(kind: CallKind, outcome: CallOutcome, started: int) -> None:
     assert complaints(kind, outcome, started) == []
 
 
 @pytest.mark.parametrize(("kind", "outcome", "started", "complaint"), FAULTY)
-def test_what_must_not_happen_to_a_call(kind: Kind, outcome: Outcome, started: int, complaint: str) -> None:
+def test_what_must_not_happen_to_a_call(kind: CallKind, outcome: CallOutcome, started: int, complaint: str) -> None:
     assert complaints(kind, outcome, started) == [complaint]
 
 
-@pytest.mark.parametrize("outcome", [Outcome.NO, Outcome.MAYBE, Outcome.YES])
-def test_no_call_may_fail_when_the_faults_are_over(outcome: Outcome) -> None:
-    assert complaints(Kind.OWN, outcome, 0, is_calm=True) == ["failed though the faults were over"]
+@pytest.mark.parametrize("outcome", [CallOutcome.NO, CallOutcome.MAYBE, CallOutcome.YES])
+def test_no_call_may_fail_when_the_faults_are_over(outcome: CallOutcome) -> None:
+    assert complaints(CallKind.OWN, outcome, 0, is_calm=True) == ["failed though the faults were over"]
 
 
 @pytest.fixture
@@ -84,22 +84,22 @@ def directory(tmp_path: Path) -> Path:
 def test_the_books_of_all_processes_are_compared(directory: Path) -> None:
     caller, other, called = Book(directory, "calls"), Book(directory, "calls"), Book(directory, "started")
     right, twice, lost = caller.next_number(), other.next_number(), other.next_number()
-    for book, number, outcome in ((caller, right, Outcome.RIGHT), (other, twice, Outcome.RIGHT)):
-        book.write(number, Kind.PLAIN, Outcome.BEGUN)
-        book.write(number, Kind.PLAIN, outcome)
-    other.write(lost, Kind.BIG, Outcome.BEGUN)
+    for book, number, outcome in ((caller, right, CallOutcome.RIGHT), (other, twice, CallOutcome.RIGHT)):
+        book.write(number, CallKind.PLAIN, CallOutcome.BEGUN)
+        book.write(number, CallKind.PLAIN, outcome)
+    other.write(lost, CallKind.BIG, CallOutcome.BEGUN)
     for number in (right, twice, twice):
-        called.write(number, Kind.PLAIN, Outcome.STARTED)
+        called.write(number, CallKind.PLAIN, CallOutcome.STARTED)
     judgement = judge(directory, calm_at=float("inf"))
     assert judgement.calls == 3
-    assert judgement.outcomes == {(Kind.PLAIN, Outcome.RIGHT): 2, (Kind.BIG, Outcome.BEGUN): 1}
+    assert judgement.outcomes == {(CallKind.PLAIN, CallOutcome.RIGHT): 2, (CallKind.BIG, CallOutcome.BEGUN): 1}
     assert judgement.faults == {"started twice": 1}
     assert judgement.samples[0].startswith("call 2.1 (plain), begun after ")
 
 
 def test_a_record_that_a_death_has_cut_is_not_read(directory: Path) -> None:
     book = Book(directory, "calls")
-    book.write(book.next_number(), Kind.PLAIN, Outcome.BEGUN)
+    book.write(book.next_number(), CallKind.PLAIN, CallOutcome.BEGUN)
     with (directory / "calls-1").open("ab") as file:
         file.write(b"half")
     assert judge(directory, float("inf")).calls == 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import mob
-from mob.cli.stacks import Frame, read, without_own
+from mob.cli.stacks import StackFrame, read, without_own
 
 OWN = f"{Path(mob.__file__).parent}/mobster/life.py"
 TOLD = f"""serving back.foo for 1.5 s, from front.0 (pid 7)
@@ -45,11 +45,11 @@ def test_threads_tasks_and_what_is_said_besides() -> None:
     ]
     assert notes == ["serving back.foo for 1.5 s, from front.0 (pid 7)", "and 5 tasks more"]
     assert without_own(stacks[0]).frames == [
-        Frame("/app/back.py", 3, "foo", "x = bar("),
-        Frame("/app/back.py", 9, "bar", ""),
+        StackFrame("/app/back.py", 3, "foo", "x = bar("),
+        StackFrame("/app/back.py", 9, "bar", ""),
     ]
     assert without_own(stacks[1]).frames == []
-    assert stacks[2].frames == [Frame("/app/back.py", 12, "waits", "await it")]
+    assert stacks[2].frames == [StackFrame("/app/back.py", 12, "waits", "await it")]
 
 
 def test_what_faulthandler_writes_is_turned_round() -> None:
@@ -70,4 +70,4 @@ def test_source_is_read_where_it_was_not_told(tmp_path: Path) -> None:
     file = tmp_path / "back.py"
     file.write_text("def foo():\n    return 1 + 1\n")
     stacks, _ = read(f'Current thread 0x01 (most recent call first):\n  File "{file}", line 2 in foo\n')
-    assert stacks[0].frames == [Frame(str(file), 2, "foo", "return 1 + 1")]
+    assert stacks[0].frames == [StackFrame(str(file), 2, "foo", "return 1 + 1")]

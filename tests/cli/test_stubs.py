@@ -15,7 +15,7 @@ import pytest
 from click.testing import CliRunner
 
 from mob.cli.main import main
-from mob.cli.stubs import Source, written
+from mob.cli.stubs import RoleSource, written
 from tests.patience import patient
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -23,7 +23,7 @@ EXAMPLE = ROOT / "examples" / "typed"
 
 
 def made(text: str, role: str = "back", module: str = "back") -> tuple[str, list[str]]:
-    stubs = written([Source(role, f"{module}.py", textwrap.dedent(text), module)])
+    stubs = written([RoleSource(role, f"{module}.py", textwrap.dedent(text), module)])
     ast.parse(stubs.text)
     return stubs.text, stubs.warnings
 
@@ -235,14 +235,14 @@ def test_types_of_the_role_itself_are_for_checkers_only() -> None:
 
 def test_two_roles_with_different_things_of_one_name() -> None:
     texts = {"one": "from a import A\ndef f() -> A: ...", "two": "from b import A\ndef f() -> A: ..."}
-    stubs = written([Source(role, f"{role}.py", text, role) for role, text in texts.items()])
+    stubs = written([RoleSource(role, f"{role}.py", text, role) for role, text in texts.items()])
     assert "from a import A\nfrom b import A as TwoA\n" in stubs.text
     assert "def f(self) -> mob.Call[TwoA]: ..." in stubs.text
 
 
 def test_class_names() -> None:
     roles = ["back", "image-worker", "image_worker", "none", "any", "a.b2"]
-    text = written([Source(role, "x.py", "") for role in roles]).text
+    text = written([RoleSource(role, "x.py", "") for role in roles]).text
     names = ["Back", "ImageWorker", "ImageWorker2", "None2", "Any2", "AB2"]
     assert re.findall(r"class (\w+)", text) == names
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mob.cli.top.model import Top, View, Wish
+from mob.cli.top.model import Action, Top, View
 from mob.cli.top.pager import Pager, PagerLine
 from tests.cli.measured import export, metrics, mobster
 
@@ -26,7 +26,7 @@ def top() -> Top:
     return top
 
 
-def press(top: Top, *keys: str) -> Wish | None:
+def press(top: Top, *keys: str) -> Action | None:
     """Types them; the last wish."""
     wish = None
     for key in keys:
@@ -127,30 +127,30 @@ def test_the_selection_passes_on_to_the_successor(top: Top) -> None:
 
 
 WISHES = {
-    "q": Wish("quit"),
-    "redraw": Wish("redraw"),
-    "j L": Wish("reload", "front", label="front"),
-    "j +": Wish("scale", "front", count=1, label="front"),
-    "=": Wish("scale", "front", count=1, label="front"),
-    "end -": Wish("scale", "back", count=-1, label="back"),
-    "j l": Wish("logs", "front", 1001, label="front.0 (pid 1001)"),
-    "l": Wish("logs", "front", label="front"),
-    "j t": Wish("stacks", "front", 1001, label="front.0 (pid 1001)"),
-    "c": Wish("crashes", label="myapp"),
+    "q": Action("quit"),
+    "redraw": Action("redraw"),
+    "j L": Action("reload", "front", label="front"),
+    "j +": Action("scale", "front", count=1, label="front"),
+    "=": Action("scale", "front", count=1, label="front"),
+    "end -": Action("scale", "back", count=-1, label="back"),
+    "j l": Action("logs", "front", 1001, label="front.0 (pid 1001)"),
+    "l": Action("logs", "front", label="front"),
+    "j t": Action("stacks", "front", 1001, label="front.0 (pid 1001)"),
+    "c": Action("crashes", label="myapp"),
     "j R": None,
-    "j R y": Wish("restart", "front", 1001, label="front.0 (pid 1001)"),
-    "j R Y": Wish("restart", "front", 1001, label="front.0 (pid 1001)"),
-    "R y": Wish("restart", "front", label="all workers of front"),
+    "j R y": Action("restart", "front", 1001, label="front.0 (pid 1001)"),
+    "j R Y": Action("restart", "front", 1001, label="front.0 (pid 1001)"),
+    "R y": Action("restart", "front", label="all workers of front"),
     "j R n": None,
     "j R q": None,
     "end R y": None,
     "end l": None,
-    "l esc": Wish("unfollow"),
-    "l q": Wish("unfollow"),
+    "l esc": Action("unfollow"),
+    "l q": Action("unfollow"),
     "t esc": None,
     "? q": None,
     "x": None,
-    "e j L": Wish("reload", "back", label="back"),
+    "e j L": Action("reload", "back", label="back"),
     "/ q": None,
 }
 
@@ -305,12 +305,12 @@ def test_machines_stand_one_below_the_other(two: Top) -> None:
 
 def test_a_key_is_for_the_machine_of_its_line(two: Top) -> None:
     press(two, "end")
-    assert press(two, "R", "y") == Wish("restart", "back", 1007, node="b", label="back.0 (pid 1007) on b")
-    assert press(two, "+") == Wish("scale", "back", count=1, node="b", label="back on b")
-    assert press(two, "L") == Wish("reload", "back", node="b", label="back on b")
-    assert press(two, "t") == Wish("stacks", "back", 1007, node="b", label="back.0 (pid 1007) on b")
+    assert press(two, "R", "y") == Action("restart", "back", 1007, node="b", label="back.0 (pid 1007) on b")
+    assert press(two, "+") == Action("scale", "back", count=1, node="b", label="back on b")
+    assert press(two, "L") == Action("reload", "back", node="b", label="back on b")
+    assert press(two, "t") == Action("stacks", "back", 1007, node="b", label="back.0 (pid 1007) on b")
     press(two, "esc", "home")
-    assert press(two, "+") == Wish("scale", "back", count=1, node="a", label="back on a")
+    assert press(two, "+") == Action("scale", "back", count=1, node="a", label="back on a")
 
 
 def test_a_successor_is_looked_for_on_the_same_machine(two: Top) -> None:

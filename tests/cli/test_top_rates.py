@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from mob.cli.top.rates import Course, Line, Rates
+from mob.cli.top.rates import Course, Rates, TableLine
 from tests.cli.measured import export, metrics, mobster
 
 
-def line(lines: tuple[Line, ...], name: str) -> dict[str, Any]:
+def line(lines: tuple[TableLine, ...], name: str) -> dict[str, Any]:
     return next(each.values for each in lines if each.name == name)
 
 

@@ -11,9 +11,9 @@ from rich.console import Console
 
 from mob.cli.top.columns import MOBSTERS as COLUMNS, fit
 from mob.cli.top.command import top as command
-from mob.cli.top.model import Top, Wish
+from mob.cli.top.model import Action, Top
 from mob.cli.top.pager import Pager, PagerLine
-from mob.cli.top.screen import Frame, frame
+from mob.cli.top.screen import Screen, frame
 from mob.wire.messages import RoleMetrics
 from tests.cli.measured import export, metrics, mobster
 
@@ -38,7 +38,7 @@ def top() -> Top:
 def shown(top: Top, width: int, height: int | None) -> str:
     """The screen as text."""
     console = Console(width=width, height=height or 25, file=io.StringIO(), record=True, color_system=None)
-    console.print(Frame(top, width, height), end="")
+    console.print(Screen(top, width, height), end="")
     return console.export_text()
 
 
@@ -174,7 +174,7 @@ def test_colours_are_left_out_if_they_are_not_wanted(top: Top, monkeypatch: pyte
     def drawn() -> str:
         file = io.StringIO()
         console = Console(file=file, force_terminal=True, width=80, height=24, color_system="standard")
-        console.print(Frame(top, 80, 24))
+        console.print(Screen(top, 80, 24))
         return file.getvalue()
 
     assert "\x1b[7;32m" in drawn()
@@ -185,7 +185,7 @@ def test_colours_are_left_out_if_they_are_not_wanted(top: Top, monkeypatch: pyte
 
 
 def test_a_wish_is_a_sentence() -> None:
-    assert Wish("scale", "back", count=-1, label="back").sentence == "back -1"
+    assert Action("scale", "back", count=-1, label="back").sentence == "back -1"
 
 
 def test_the_columns_to_sort_by_are_completed() -> None:

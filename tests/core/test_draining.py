@@ -31,9 +31,9 @@ from mob.core.draining import (
     DrainProgress,
     DrainStage,
     Over,
-    Step,
     Use,
     Visitors,
+    VisitorStep,
     WaitUntil,
 )
 
@@ -301,34 +301,34 @@ def test_when_an_application_is_told_to_end_its_answer(
 ) -> None:
     made, answer = visitors(stream_grace), Answer(has_events)
     assert made.decide_answer(NOW, answer) == WaitUntil(due)
-    assert made.decide_answer(due, answer) is Step.TELL
+    assert made.decide_answer(due, answer) is VisitorStep.TELL
 
 
 def test_who_does_not_heed_is_broken_off_and_who_swallows_that_is_given_up() -> None:
     made, answer = visitors(), Answer(True, told_at=NOW + 1)
     assert made.decide_answer(NOW + 1, answer) == WaitUntil(NOW + 1 + HEEDING)
-    assert made.decide_answer(NOW + 1 + HEEDING, answer) is Step.BREAK_OFF
+    assert made.decide_answer(NOW + 1 + HEEDING, answer) is VisitorStep.BREAK_OFF
     answer.is_broken_off = True
     assert made.decide_answer(NOW + 1 + HEEDING, answer) == WaitUntil(NOW + 1 + 2 * HEEDING)
-    assert made.decide_answer(NOW + 1 + 2 * HEEDING, answer) is Step.GIVE_UP
+    assert made.decide_answer(NOW + 1 + 2 * HEEDING, answer) is VisitorStep.GIVE_UP
 
 
 @pytest.mark.parametrize(
     ("since", "now", "has_sent", "is_unanswered", "decision"),
     [
         (0.0, 0.0, False, False, WaitUntil(NOW + SILENT)),
-        (0.0, SILENT, False, False, Step.CLOSE),
+        (0.0, SILENT, False, False, VisitorStep.CLOSE),
         (0.0, SILENT, True, False, WaitUntil(NOW + SILENT + VISITOR_LOOK)),
-        (0.0, SILENT + SETTLING, True, False, Step.CLOSE),  # it is not read, whatever the reason is
+        (0.0, SILENT + SETTLING, True, False, VisitorStep.CLOSE),  # it is not read, whatever the reason is
         (0.0, SILENT, False, True, WaitUntil(NOW + SILENT + VISITOR_LOOK)),
-        (0.0, ANSWERING, False, True, Step.CLOSE),  # it may get no answer
+        (0.0, ANSWERING, False, True, VisitorStep.CLOSE),  # it may get no answer
         (8.0, 8.2, False, False, WaitUntil(NOW + 8.0 + SILENT)),  # its last answer was a long one
         (8.0, 8.0 + SILENT, True, True, WaitUntil(NOW + 8.0 + SILENT + VISITOR_LOOK)),
-        (8.0, 8.0 + SILENT + SETTLING, True, True, Step.CLOSE),
+        (8.0, 8.0 + SILENT + SETTLING, True, True, VisitorStep.CLOSE),
     ],
 )
 def test_when_a_silent_connection_is_closed(
-    since: float, now: float, has_sent: bool, is_unanswered: bool, decision: WaitUntil | Step
+    since: float, now: float, has_sent: bool, is_unanswered: bool, decision: WaitUntil | VisitorStep
 ) -> None:
     found = visitors().decide_silent(NOW + now, NOW + since, lambda: has_sent, lambda: is_unanswered)
     assert found == decision

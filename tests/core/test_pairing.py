@@ -6,7 +6,7 @@ import pytest
 
 from mob.core.gateways import Gateways
 from mob.core.membership import SILENCE
-from mob.core.pairing import Drop, GiveEnd, MakeLink, Pairing, Step, TurnAway
+from mob.core.pairing import Drop, GiveEnd, MakeLink, Pairing, PairStep, TurnAway
 from mob.core.roster import Roster
 from mob.core.routing import gateway_for
 from mob.core.states import PairState
@@ -107,7 +107,7 @@ class Machine:
         self.roster.remove(uid)
         self.there.discard(uid)
 
-    def _text(self, step: Step) -> str:
+    def _text(self, step: PairStep) -> str:
         match step:
             case MakeLink(number=number, gateway=gateway):
                 return f"carry {number} over {self.names[gateway]}"

@@ -22,7 +22,7 @@ def test_the_message_tables_are_those_of_the_code(maker: dict[str, Any]) -> None
     assert maker["inserted"](WIRE) == WIRE, "run: python docs/make_message_tables.py --write"
 
 
-@pytest.mark.parametrize("union", [m.Peer, m.Up, m.Down, m.Vital, m.Heed, m.Order, m.Report, m.Words])
+@pytest.mark.parametrize("union", [m.PeerMessage, m.Up, m.Down, m.Vital, m.Heed, m.ForkOrder, m.ForkReport, m.Words])
 def test_every_message_has_a_row(union: Any, maker: dict[str, Any]) -> None:
     made = maker["markdown"]()
     for kind in get_args(union) or (union,):
@@ -32,7 +32,7 @@ def test_every_message_has_a_row(union: Any, maker: dict[str, Any]) -> None:
 def test_a_row_says_what_may_be_left_out_and_what_it_means(maker: dict[str, Any]) -> None:
     row = '| 4 | `Message` | `body`, [`trace`] | What `send` sends: for the handlers of "message"; no answer. |\n'
     assert row in maker["markdown"]()
-    assert "| `Place` | `owner`, `number`, `offset`, `length`, [`head`] | Where a buffer lies" in maker["markdown"]()
+    assert "| `BufferLocation` | `owner`, `number`, `offset`, `length`, [`head`] | Where a buffer lies" in maker["markdown"]()
 
 
 def test_tables_are_put_between_the_markers_and_nowhere_else(maker: dict[str, Any]) -> None:

@@ -15,8 +15,8 @@ import pytest
 import uvloop
 
 from mob.core.draining import Use
-from mob.rim.connections import FRESH, IDLE, Place, forget_in_loops, inode_of, use_by_times, uses
-from mob.rim.listeners import Sharing, Wish
+from mob.rim.connections import FRESH, IDLE, Endpoint, forget_in_loops, inode_of, use_by_times, uses
+from mob.rim.listeners import PortSharing, WantedAddress
 from tests.patience import patient
 from tests.running import wait_until
 
@@ -48,7 +48,7 @@ def test_one_that_has_never_said_a_word_is_idle_soon() -> None:
     assert use_by_times(IDLE, IDLE, has_asked=False) is Use.IDLE
 
 
-def uses_of(places: frozenset[Place]) -> list[Use]:
+def uses_of(places: frozenset[Endpoint]) -> list[Use]:
     return list(uses(places))
 
 
@@ -138,7 +138,7 @@ class Port:
         self.address = made.getsockname()
         self._way = socket.socketpair()
         socket.send_fds(self._way[0], [b"."], [made.fileno()])
-        self.sharing = Sharing(lambda wish: made.detach(), _never, lambda: None)
+        self.sharing = PortSharing(lambda wish: made.detach(), _never, lambda: None)
         self.own = socket.socket()
         self.sharing.share(self.own, self.address)
 
@@ -154,7 +154,7 @@ class Port:
             end.close()
 
 
-def _never(wish: Wish) -> None:
+def _never(wish: WantedAddress) -> None:
     raise AssertionError(f"{wish} was given back")
 
 
@@ -186,7 +186,7 @@ def test_what_was_given_back_is_no_shared_port_any_more() -> None:
     with socket.create_server(("127.0.0.1", 0)) as target:
         made = socket.create_server(("127.0.0.1", 0))
         address = made.getsockname()
-        sharing = Sharing(lambda wish: os.dup(made.fileno()), lambda wish: made.close(), lambda: None)
+        sharing = PortSharing(lambda wish: os.dup(made.fileno()), lambda wish: made.close(), lambda: None)
         with socket.socket() as own:
             sharing.share(own, address)
             sharing.unshare(own)

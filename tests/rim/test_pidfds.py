@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from mob.rim import pidfds
-from mob.rim.pidfds import Held
+from mob.rim.pidfds import ProcessHandle
 from tests.patience import patient
 from tests.running import is_alive, wait_until
 
@@ -39,7 +39,7 @@ def family() -> Iterator[tuple[subprocess.Popen[bytes], int]]:
 
 def test_one_that_is_held_is_signalled_and_later_nobody(family: tuple[subprocess.Popen[bytes], int]) -> None:
     leader, child = family
-    held = Held(leader.pid)
+    held = ProcessHandle(leader.pid)
     held.signal(signal.SIGKILL)
     assert leader.wait() == -signal.SIGKILL
     held.signal(signal.SIGKILL)  # its number is free by now
@@ -49,7 +49,7 @@ def test_one_that_is_held_is_signalled_and_later_nobody(family: tuple[subprocess
 
 def test_a_group_is_signalled_though_its_leader_has_ended(family: tuple[subprocess.Popen[bytes], int]) -> None:
     leader, child = family
-    held = Held(leader.pid)
+    held = ProcessHandle(leader.pid)
     leader.kill()
     os.waitid(os.P_PID, leader.pid, os.WEXITED | os.WNOWAIT)
     held.signal_group(signal.SIGKILL)

@@ -18,11 +18,11 @@ import pytest
 import uvloop
 
 from mob.rim import waits
-from mob.rim.waits import Wait
+from mob.rim.waits import WaitReason
 from tests.patience import patient
 from tests.running import wait_until
 
-pytestmark = pytest.mark.skipif(waits.wait_of(threading.get_native_id()) is Wait.UNKNOWN, reason="not told here")
+pytestmark = pytest.mark.skipif(waits.wait_of(threading.get_native_id()) is WaitReason.UNKNOWN, reason="not told here")
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def server() -> Iterator[socket.socket]:
         yield made
 
 
-def find(server: socket.socket, block: Callable[[], object], wanted: Wait) -> None:
+def find(server: socket.socket, block: Callable[[], object], wanted: WaitReason) -> None:
     """Have a thread block, and see that this is how it is seen; then let a client in, which ends it."""
     thread = threading.Thread(target=block, daemon=True)
     thread.start()
@@ -39,7 +39,7 @@ def find(server: socket.socket, block: Callable[[], object], wanted: Wait) -> No
     native = thread.native_id
     wait_until(lambda: waits.wait_of(native) is wanted, f"it is seen as {wanted}")
     with socket.create_connection(server.getsockname()):
-        if wanted is Wait.CONNECTION:
+        if wanted is WaitReason.CONNECTION:
             thread.join(patient(30))
             assert not thread.is_alive()
 
@@ -63,7 +63,7 @@ def test_the_ways_to_wait_for_a_connection(server: socket.socket) -> None:
         lambda: select.select([server], [], []),
     ]
     for way in ways:
-        find(server, way, Wait.CONNECTION)
+        find(server, way, WaitReason.CONNECTION)
         server.settimeout(0.0)
         while True:
             try:
@@ -92,31 +92,31 @@ def test_a_server_of_a_loop(new_loop: Callable[[], asyncio.AbstractEventLoop], s
         with contextlib.closing(new_loop()) as loop:
             loop.run_until_complete(main())
 
-    find(server, serve, Wait.CONNECTION)
+    find(server, serve, WaitReason.CONNECTION)
 
 
 def test_what_is_no_wait_for_a_connection(server: socket.socket) -> None:
     a, b = socket.socketpair()
     with a, b:
-        find(server, lambda: a.recv(1), Wait.OTHER)
-        find(server, lambda: select.select([a], [server], []), Wait.OTHER)
-        find(server, epoll_on(a).poll, Wait.EVENTS)
-        find(server, lambda: time.sleep(5), Wait.SHORT)
+        find(server, lambda: a.recv(1), WaitReason.OTHER)
+        find(server, lambda: select.select([a], [server], []), WaitReason.OTHER)
+        find(server, epoll_on(a).poll, WaitReason.EVENTS)
+        find(server, lambda: time.sleep(5), WaitReason.SHORT)
         b.sendall(b"xxx")
 
 
 def test_waits_without_an_end(server: socket.socket) -> None:
     event = threading.Event()
-    find(server, event.wait, Wait.ENDLESS)
+    find(server, event.wait, WaitReason.ENDLESS)
     event.set()
-    find(server, lambda: signal.sigwait({signal.SIGRTMAX}), Wait.ENDLESS)
-    find(server, lambda: time.sleep(3600), Wait.ENDLESS)
-    find(server, lambda: threading.Event().wait(50), Wait.SHORT)
+    find(server, lambda: signal.sigwait({signal.SIGRTMAX}), WaitReason.ENDLESS)
+    find(server, lambda: time.sleep(3600), WaitReason.ENDLESS)
+    find(server, lambda: threading.Event().wait(50), WaitReason.SHORT)
 
 
 def test_a_wait_for_a_child(server: socket.socket) -> None:
     with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as child:
-        find(server, child.wait, Wait.CHILD)
+        find(server, child.wait, WaitReason.CHILD)
 
 
 def test_what_listens_here(server: socket.socket) -> None:
@@ -158,4 +158,4 @@ def test_a_child_that_listens(family: str) -> None:
 
 
 def test_one_that_runs_waits_for_nothing() -> None:
-    assert waits.wait_of(threading.get_native_id()) is Wait.OTHER
+    assert waits.wait_of(threading.get_native_id()) is WaitReason.OTHER

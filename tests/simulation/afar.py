@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from mob.core.gateways import Gateways
-from mob.core.pairing import Drop, GiveEnd, MakeLink, Pairing, Step, TurnAway
+from mob.core.pairing import Drop, GiveEnd, MakeLink, Pairing, PairStep, TurnAway
 from mob.wire import messages as m
 from tests.simulation.clock import claim
 from tests.simulation.gateways import HOP, End, Station
@@ -135,7 +135,7 @@ class Afar:
             case _:
                 raise AssertionError(message)
 
-    def do(self, steps: Iterable[Step]) -> None:
+    def do(self, steps: Iterable[PairStep]) -> None:
         for step in steps:
             match step:
                 case MakeLink(number=number, gateway=gateway, local=local, remote=remote):

@@ -22,7 +22,7 @@ from mob.core.routing import Place, place_of
 from mob.core.states import CallState
 from mob.core.streams import WINDOW, Debt
 from mob.errors import Busy, Executed
-from mob.peer.calls.parking import OVERHEAD, Parked, Parking
+from mob.peer.calls.parking import OVERHEAD, ParkedCall, Parking
 from mob.rim.board import mark_of
 from mob.wire import messages as m
 from tests.simulation.calls import Call
@@ -244,7 +244,7 @@ class Caller:
             return call
         body = call.body
         blockers = self.parking.blockers(body)
-        parked = Parked(cast(Any, call), call.label, body, (), call.terms.wait, place, b"%d" % (key or 0), blockers)
+        parked = ParkedCall(cast(Any, call), call.label, body, (), call.terms.wait, place, b"%d" % (key or 0), blockers)
         try:
             self.parking.wait(parked, cast(Any, route))
         except Busy:
@@ -308,7 +308,7 @@ class Caller:
             self.lose(contact, contact.gone)
 
     @noted
-    def _send_parked(self, parked: Parked, contact: Contact) -> bool:
+    def _send_parked(self, parked: ParkedCall, contact: Contact) -> bool:
         call: Any = parked.call
         parked.part()
         if call.state is not CallState.WAITING:

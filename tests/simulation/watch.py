@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from mob.core.dispatch import WaitQueue
 from mob.core.lanes import LOOP, Lane
-from tests.simulation.calling import Caller, Contact, Parked
+from tests.simulation.calling import Caller, Contact, ParkedCall
 from tests.simulation.calls import TASKS
 from tests.simulation.clock import claim
 
@@ -35,7 +35,7 @@ class First:
 
     __slots__ = ("item", "lines", "overtaken", "seen")
 
-    def __init__(self, item: Parked, seen: int) -> None:
+    def __init__(self, item: ParkedCall, seen: int) -> None:
         self.item = item
         self.seen = seen
         self.overtaken = 0
@@ -59,8 +59,8 @@ class Watch:
 
     def look(self) -> None:
         """Looks at everything."""
-        wanted: dict[tuple[int, str], Parked] = {}
-        lines: list[tuple[Caller, WaitQueue, Parked, list[Contact]]] = []
+        wanted: dict[tuple[int, str], ParkedCall] = {}
+        lines: list[tuple[Caller, WaitQueue, ParkedCall, list[Contact]]] = []
         for caller in [*self._kingpin.clients.values(), *self._kingpin.mobsters.values()]:
             if caller.is_alive and caller.is_welcomed:
                 lines += self._lines_of(caller)
@@ -73,17 +73,17 @@ class Watch:
         self._firsts = {line: first for line, first in self._firsts.items() if line.waiting and line.head is first.item}
         self._look_at_workers(wanted)
 
-    def _lines_of(self, caller: Caller) -> list[tuple[Caller, WaitQueue, Parked, list[Contact]]]:
-        lines: list[tuple[Caller, WaitQueue, Parked, list[Contact]]] = []
+    def _lines_of(self, caller: Caller) -> list[tuple[Caller, WaitQueue, ParkedCall, list[Contact]]]:
+        lines: list[tuple[Caller, WaitQueue, ParkedCall, list[Contact]]] = []
         for route in caller.routes:
             for line in {item.line: None for item in route.items()} if route.waiting else ():
                 place = line.place
                 contacts = [each for each in route.targets if place in (None, each.place) and each.link is not None]
-                assert isinstance(line.head, Parked)
+                assert isinstance(line.head, ParkedCall)
                 lines.append((caller, line, line.head, contacts))
         return lines
 
-    def _look_at_workers(self, wanted: dict[tuple[int, str], Parked]) -> None:
+    def _look_at_workers(self, wanted: dict[tuple[int, str], ParkedCall]) -> None:
         free: dict[tuple[int, str], tuple[int, float]] = {}
         now = self._kingpin.clock.now
         for (uid, kind), item in wanted.items():
@@ -105,7 +105,7 @@ class Watch:
         return len(worker.tasks) + len(worker.line) < lane.width
 
     def _count_overtakings(
-        self, caller: Caller, line: WaitQueue, item: Parked, uids: set[int], kind: str, lines: int
+        self, caller: Caller, line: WaitQueue, item: ParkedCall, uids: set[int], kind: str, lines: int
     ) -> None:
         starts = self._kingpin.ledger.starts
         first = self._firsts.get(line)

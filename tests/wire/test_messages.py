@@ -18,11 +18,11 @@ from mob.errors import GarbageFrame
 from mob.wire import messages as m
 
 CONVERSATIONS: dict[str, tuple[Any, Callable[[Any], list[Any]]]] = {
-    "peer": (m.Peer, m.decode_peer),
+    "peer": (m.PeerMessage, m.decode_peer),
     "up": (m.Up, m.decode_up),
     "down": (m.Down, m.decode_down),
-    "order": (m.Order, m.decode_order),
-    "report": (m.Report, m.decode_report),
+    "order": (m.ForkOrder, m.decode_order),
+    "report": (m.ForkReport, m.decode_report),
     "vital": (m.Vital, m.decode_vital),
     "heed": (m.Heed, m.decode_heed),
 }

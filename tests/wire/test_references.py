@@ -14,12 +14,12 @@ from mob.errors import ArgumentError, BadMessage, MobError
 from mob.wire.arguments import Parameters
 from mob.wire.codec import Codec
 from mob.wire.references import AnyReference, Handle, Reference, references_in
-from mob.wire.sharing import Place
+from mob.wire.sharing import BufferLocation
 from mob.wire.ways import CALLBACK, DESCRIPTOR, REGISTERED, SHARED
 
 pack = msgspec.msgpack.encode
-FUNCTION, PLACE, HANDLE = Reference(7, 1), Place(7, 2, 0, 65536), Handle(7, 3, "socket", (None,))
-CODES = {Reference: CALLBACK, Place: SHARED, Handle: DESCRIPTOR}
+FUNCTION, PLACE, HANDLE = Reference(7, 1), BufferLocation(7, 2, 0, 65536), Handle(7, 3, "socket", (None,))
+CODES = {Reference: CALLBACK, BufferLocation: SHARED, Handle: DESCRIPTOR}
 BROKEN = b"\xc1"
 """A byte that MessagePack does not have."""
 
@@ -115,7 +115,7 @@ class Receiver:
         self.read.append(reference)
         return lambda: None
 
-    def view(self, place: Place) -> memoryview:
+    def view(self, place: BufferLocation) -> memoryview:
         if place.owner != 7:
             raise BadMessage("no such pool")
         self.read.append(place)
@@ -141,7 +141,7 @@ LOST = Handle(7, 9, "lost")
 ROW = [FUNCTION, PLACE, HANDLE]
 BROKEN_BODIES = {
     "a registered type that is unknown": ([*map(ext, ROW), registered([ext(FUNCTION)]), ext(HANDLE)], 4),
-    "a buffer of a pool that is unknown": ([ext(FUNCTION), ext(Place(8, 1, 0, 1)), ext(HANDLE)], 1),
+    "a buffer of a pool that is unknown": ([ext(FUNCTION), ext(BufferLocation(8, 1, 0, 1)), ext(HANDLE)], 1),
     "a descriptor that was lost": ([*map(ext, ROW), ext(LOST), *map(ext, ROW)], 3),
     "a key that cannot be one": ([*map(ext, ROW), msgspec.Raw(b"\x81\x81\xa1a\x01\x02"), *map(ext, ROW)], 3),
     "what is nested too deeply": ([ext(HANDLE), msgspec.Raw(b"\x91" * 50_000 + b"\x01"), ext(FUNCTION)], 1),

@@ -31,7 +31,7 @@ from mob.wire import kinds, ways
 from mob.wire.annotations import SENT_AS
 from mob.wire.arguments import Parameters
 from mob.wire.codec import Codec, Reference
-from mob.wire.sharing import LARGE, Place, may_hold_large
+from mob.wire.sharing import LARGE, BufferLocation, may_hold_large
 from tests.wire.samples import Duplicates
 
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")  # some arrive twice, and one is looked at
@@ -61,13 +61,13 @@ def lend(function: Callable[..., Any]) -> Reference:
 MEMORY: list[bytearray] = []
 
 
-def share(length: int, fill: Callable[[memoryview], None]) -> Place:
+def share(length: int, fill: Callable[[memoryview], None]) -> BufferLocation:
     MEMORY.append(bytearray(length))
     fill(memoryview(MEMORY[-1]))
-    return Place(1, len(MEMORY) - 1, 0, length)
+    return BufferLocation(1, len(MEMORY) - 1, 0, length)
 
 
-def attach(place: Place) -> memoryview:
+def attach(place: BufferLocation) -> memoryview:
     return memoryview(MEMORY[place.number]).toreadonly()
 
 

@@ -12,7 +12,7 @@ from msgspec.msgpack import Ext
 from mob.errors import BadMessage
 from mob.wire.codec import Codec
 from mob.wire.references import Handle
-from mob.wire.sharing import Place
+from mob.wire.sharing import BufferLocation
 from mob.wire.ways import DESCRIPTOR, SHARED
 
 pack = msgspec.msgpack.encode
@@ -21,7 +21,7 @@ pack = msgspec.msgpack.encode
 @pytest.mark.parametrize(
     ("code", "reference", "text"),
     [
-        (SHARED, Place(1, 2, 0, 3), "a buffer in shared memory arrived, and there is none here"),
+        (SHARED, BufferLocation(1, 2, 0, 3), "a buffer in shared memory arrived, and there is none here"),
         (DESCRIPTOR, Handle(7, 1, "socket"), "a socket or file arrived, and this process cannot take any"),
     ],
 )

@@ -37,7 +37,7 @@ VARIABLE = "MOB_APP"
 """In the environment: which app is meant."""
 
 
-class Failure(click.ClickException):
+class CommandError(click.ClickException):
     """What has gone wrong, and the exit status that says so."""
 
     def __init__(self, message: str, exit_code: int = FAILED) -> None:
@@ -75,7 +75,7 @@ def app_argument(command: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(command)
     def named(app: str | None, name: str | None, **options: Any) -> Any:
         if app and name and app != name:
-            raise Failure(f"two apps are named: {app!r} and {name!r}. Name one.", MISSPELLED)
+            raise CommandError(f"two apps are named: {app!r} and {name!r}. Name one.", MISSPELLED)
         return command(name=app or name, **options)
 
     return click.argument("app", required=False, metavar="[APP]", shell_complete=complete_app)(app_option(named))
@@ -115,7 +115,8 @@ def described_here() -> str:
 
 def only_app(any_node: bool = False) -> str:
     """The name of the default app, or of the only one of this user that runs; for root, who has none, of anybody. A
-    `Failure` if that is not clear. `any_node`: of several machines of a cluster that are this one, each will do."""
+    `CommandError` if that is not clear. `any_node`: of several machines of a cluster that are this one, each will
+    do."""
     if os.environ.get(VARIABLE):
         return os.environ[VARIABLE]
     names, others = running_apps(), {name for user, name in all_apps() if user != os.getuid()}
@@ -123,7 +124,7 @@ def only_app(any_node: bool = False) -> str:
         names = sorted(others)
     known = {name.partition("@")[0] for name in names}
     if (here := described_here()) and here not in known and len(known) == 1:
-        raise Failure(
+        raise CommandError(
             f"{here!r}, the app of this directory, is not running. {names[0]!r} is; if you mean that one, say "
             f"-a {names[0]}.",
             NOT_RUNNING,
@@ -133,12 +134,12 @@ def only_app(any_node: bool = False) -> str:
     if here in known and (here in names or any_node):
         return here
     if names:
-        raise Failure(
+        raise CommandError(
             f"several apps are running: {', '.join(names)}. Say which with -a NAME, or set {VARIABLE}.", MISSPELLED
         )
     of_others = f" (Of other users: {', '.join(sorted(others))}.)" if others else ""
     hint = "Start one with `mob run main.py`."
-    raise Failure(f"no app of yours is running on this machine. {hint}{of_others}", NOT_RUNNING)
+    raise CommandError(f"no app of yours is running on this machine. {hint}{of_others}", NOT_RUNNING)
 
 
 def _one_node(name: str) -> str:
@@ -158,12 +159,12 @@ def connected(name: str | None, node: str | None = None, any_node: bool = False)
             yield app
     except AppNotRunning as error:
         hint = f" {VARIABLE} names it." if name == os.environ.get(VARIABLE) and not was_named else ""
-        raise Failure(f"{error}{hint}", FAILED if error.pid else NOT_RUNNING) from error
+        raise CommandError(f"{error}{hint}", FAILED if error.pid else NOT_RUNNING) from error
     except MobError as error:
-        raise Failure(str(error)) from error
+        raise CommandError(str(error)) from error
     except TimeoutError as error:
         who = f"the Kingpin of {node!r}" if node else "the Kingpin"
-        raise Failure(f"{who} did not answer within {client.PATIENCE:g} s. Is it stopped (Ctrl-Z)?") from error
+        raise CommandError(f"{who} did not answer within {client.PATIENCE:g} s. Is it stopped (Ctrl-Z)?") from error
 
 
 # ----------------------------------------------------------------------------------------------------------- JSON

@@ -17,7 +17,7 @@ import click
 import msgspec
 from click.shell_completion import CompletionItem
 
-from mob.cli.apps import Failure, app_option, complete_pid, complete_role, connected
+from mob.cli.apps import CommandError, app_option, complete_pid, complete_role, connected
 from mob.cli.output import console, echo
 from mob.cli.values import arguments_of, as_json, value_of
 from mob.client import Client
@@ -110,9 +110,9 @@ def call(
                     _print(result)
         except PartialFailure as error:
             _print(error.results)
-            raise Failure(_partial(error)) from error
+            raise CommandError(_partial(error)) from error
         except RemoteError as error:
-            raise Failure(told_of(error)) from error
+            raise CommandError(told_of(error)) from error
 
 
 def _list(app: Client, wanted: str | None) -> None:
@@ -202,7 +202,7 @@ def _read(as_text: bool) -> Any:
         return msgspec.json.decode(text)
     except msgspec.DecodeError as error:
         shown = text.strip() if len(text.strip()) <= 60 else f"{text.strip()[:60]}..."
-        raise Failure(
+        raise CommandError(
             f"what was read from standard input is not one JSON value: {error} ({shown!r}). For plain text say --text."
         ) from error
 
@@ -277,7 +277,7 @@ def _send(app: Client, value: Any, role: str | None, any_of: str | None, pid: in
         member for member in app.members() if member.role and member.state == "ready" and of in (None, member.role)
     ]
     if not ready:
-        raise Failure(f"no mobster {f'of {of!r} ' if of else ''}is ready, so nobody would get it.")
+        raise CommandError(f"no mobster {f'of {of!r} ' if of else ''}is ready, so nobody would get it.")
     send_it = app.send if target is None else target.send
     send_it(value)
     return [member.role for member in ready[: 1 if any_of is not None else None]]

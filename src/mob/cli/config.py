@@ -32,7 +32,7 @@ from mob.rim import places
 
 OWN = "mob.toml"
 SHARED = "pyproject.toml"
-Table = Mapping[str, Any]
+TomlTable = Mapping[str, Any]
 
 
 def find(start: Path) -> Path:
@@ -60,7 +60,7 @@ def described(path: Path) -> App:
         raise PlanError(f"{path}: {error}") from error
 
 
-def _parsed(path: Path) -> Table:
+def _parsed(path: Path) -> TomlTable:
     try:
         return tomllib.loads(path.read_text("utf-8"))
     except OSError as error:
@@ -71,13 +71,13 @@ def _parsed(path: Path) -> Table:
         raise PlanError(f"{path} is no TOML: {error}.") from error
 
 
-def _own_table(whole: Table) -> Table | None:
+def _own_table(whole: TomlTable) -> TomlTable | None:
     tool = whole.get("tool")
-    table = cast(Table, tool).get("mob") if isinstance(tool, dict) else None
-    return cast(Table, table) if isinstance(table, dict) else None
+    table = cast(TomlTable, tool).get("mob") if isinstance(tool, dict) else None
+    return cast(TomlTable, table) if isinstance(table, dict) else None
 
 
-def _app(table: Table, home: Path) -> App:
+def _app(table: TomlTable, home: Path) -> App:
     """Says to an `App` what the table says, each key with the method of its name."""
     if "name" not in table:
         raise PlanError('the app has no name. Wanted: name = "myapp".')
@@ -99,13 +99,13 @@ def _app(table: Table, home: Path) -> App:
     if table.get("trace", False) is not False:
         app.trace("" if table["trace"] is True else _value("trace", table["trace"], str))
     if table.get("dashboard", False) is not False:
-        settings: Table = {} if table["dashboard"] is True else _table("dashboard", table["dashboard"])
+        settings: TomlTable = {} if table["dashboard"] is True else _table("dashboard", table["dashboard"])
         _check_keys(settings, _parameters(app.dashboard), " in [dashboard]")
         app.dashboard(**settings)
     return app
 
 
-def _add_role(app: App, name: str, table: Table) -> None:
+def _add_role(app: App, name: str, table: TomlTable) -> None:
     options = {field.name: field.type for field in fields(RolePlan) if field.name in ("module", *OPTIONS)}
     _check_keys(table, options, f" in [roles.{name}]")
     if "module" not in table:
@@ -121,7 +121,7 @@ def _add_cluster(app: App, table: object) -> None:
     app.cluster(*settings.pop("servers", ()), **settings)
 
 
-def _check_keys(table: Table, known: Iterable[str], where: str) -> None:
+def _check_keys(table: TomlTable, known: Iterable[str], where: str) -> None:
     for key in table:
         if key not in known:
             raise PlanError(f"there is no option {key!r}{where}. {nearest(key, known)}")
@@ -149,10 +149,10 @@ def _shown(value: object) -> str:
     return msgspec.json.encode(value, enc_hook=str).decode()
 
 
-def _table(key: str, value: object) -> Table:
+def _table(key: str, value: object) -> TomlTable:
     if not isinstance(value, dict):
         raise PlanError(f"{key} = {_shown(value)} is no table. Wanted: [{key}], and its options below it.")
-    return cast(Table, value)
+    return cast(TomlTable, value)
 
 
 def _parameters(method: Callable[..., Any]) -> list[str]:

@@ -30,7 +30,7 @@ FROM_ENVIRONMENT = ("os.environ.get", "os.getenv", "environ.get", "getenv")
 """With a default, which is what is taken for the value."""
 
 
-class Described(msgspec.Struct, frozen=True):
+class AppDescription(msgspec.Struct, frozen=True):
     """What is known of an app."""
 
     plan: Plan
@@ -39,19 +39,19 @@ class Described(msgspec.Struct, frozen=True):
     """The port of its dashboard, if it has one."""
 
 
-def described(path: Path) -> Described:
+def described(path: Path) -> AppDescription:
     """The plan of the app that a main script or a TOML file describes. `PlanError` if it describes none."""
     return _from_toml(path) if path.suffix == ".toml" else _from_script(path)
 
 
-def _from_toml(path: Path) -> Described:
+def _from_toml(path: Path) -> AppDescription:
     app = config.described(path)
     app._has_run = True  # pyright: ignore[reportPrivateUsage]  it is not meant to
     ports = [role.env["MOB_DASHBOARD_PORT"] for role in app.plan.roles if "MOB_DASHBOARD_PORT" in role.env]
-    return Described(app.plan, (), int(ports[0]) if ports else None)
+    return AppDescription(app.plan, (), int(ports[0]) if ports else None)
 
 
-def _from_script(path: Path) -> Described:
+def _from_script(path: Path) -> AppDescription:
     try:
         tree = ast.parse(path.read_text("utf-8"), str(path))
     except SyntaxError as error:
@@ -73,7 +73,7 @@ def _from_script(path: Path) -> Described:
         preload=tuple(reader.preload),
         **reader.options,
     )
-    return Described(plan, tuple(reader.warnings), reader.dashboard)
+    return AppDescription(plan, tuple(reader.warnings), reader.dashboard)
 
 
 def _calls(tree: ast.AST) -> Iterator[ast.Call]:
@@ -82,7 +82,7 @@ def _calls(tree: ast.AST) -> Iterator[ast.Call]:
     yield from sorted(found, key=lambda call: (call.func.end_lineno or 0, call.func.end_col_offset or 0))
 
 
-class _Unknown(Exception):
+class _Computed(Exception):
     """It is computed."""
 
 
@@ -156,7 +156,7 @@ class _Reader:
         for each in call.args:
             try:
                 values.append(_literal(each))
-            except _Unknown:
+            except _Computed:
                 values.append(None)
         return values
 
@@ -168,7 +168,7 @@ class _Reader:
             elif each.arg in known:
                 try:
                     values[each.arg] = _literal(each.value)
-                except _Unknown:
+                except _Computed:
                     self._warn(
                         call, f"{each.arg}={ast.unparse(each.value)} is computed, so it is taken for the default"
                     )
@@ -185,11 +185,11 @@ def _literal(node: ast.expr) -> Any:
             try:
                 return ARITHMETIC[type(op)](_literal(left), _literal(right))
             except (TypeError, ArithmeticError) as error:
-                raise _Unknown from error
+                raise _Computed from error
         case ast.Call(args=[_, default]) if ast.unparse(node.func) in FROM_ENVIRONMENT:
             return _literal(default)
         case _:
             try:
                 return ast.literal_eval(node)
             except (ValueError, TypeError) as error:
-                raise _Unknown from error
+                raise _Computed from error

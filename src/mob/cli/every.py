@@ -10,7 +10,7 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from mob.cli.apps import NOT_RUNNING, Failure, connected, json_option, only_app, print_json
+from mob.cli.apps import NOT_RUNNING, CommandError, connected, json_option, only_app, print_json
 from mob.cli.machines import MOST
 from mob.cli.ps import console_for_tables
 from mob.cli.shown import duration
@@ -18,7 +18,7 @@ from mob.core.printable import printable
 from mob.rim.addresses import running_apps
 
 
-class Running(msgspec.Struct, frozen=True):
+class AppRow(msgspec.Struct, frozen=True):
     """A line of the table, under the names that JSON gives to its fields."""
 
     app: str
@@ -46,21 +46,21 @@ def apps(as_json: bool) -> None:
         console_for_tables().print(_table(found))
     else:
         only_app()  # which says that there is none
-        raise Failure("no app of yours is running on this machine.", NOT_RUNNING)
+        raise CommandError("no app of yours is running on this machine.", NOT_RUNNING)
 
 
-def _running(name: str) -> Running | None:
+def _running(name: str) -> AppRow | None:
     """None if it has ended meanwhile."""
     try:
         with connected(name) as app:
             seen = app.metrics()
-    except Failure as error:
-        return None if error.exit_code == NOT_RUNNING else Running(name, 0, 0.0, 0, 0, (), error.message)
+    except CommandError as error:
+        return None if error.exit_code == NOT_RUNNING else AppRow(name, 0, 0.0, 0, 0, (), error.message)
     ready, workers = sum(role.ready for role in seen.roles), sum(role.target for role in seen.roles)
-    return Running(name, seen.kingpin_pid, seen.uptime, ready, workers, tuple(role.name for role in seen.roles))
+    return AppRow(name, seen.kingpin_pid, seen.uptime, ready, workers, tuple(role.name for role in seen.roles))
 
 
-def _table(found: list[Running]) -> Table:
+def _table(found: list[AppRow]) -> Table:
     made = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for heading, justify in (("app", "left"), ("kingpin", "right"), ("uptime", "right"), ("ready", "right")):
         made.add_column(heading, justify=justify, no_wrap=True)  # type: ignore[arg-type]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from mob.cli.apps import Failure
+from mob.cli.apps import CommandError
 from mob.cli.starter import files, name_for
 from mob.plan import check_app_name
 
@@ -24,7 +24,7 @@ def init(directory: Path, minimal: bool) -> None:
     new = files(app, is_minimal=minimal)
     there = [name for name in new if os.path.lexists(directory / name)]
     if there:
-        raise Failure(
+        raise CommandError(
             f"nothing was written, for {directory} has {', '.join(there)} already. Name another directory: "
             f"`mob init my-{app}`."
         )
@@ -34,7 +34,7 @@ def init(directory: Path, minimal: bool) -> None:
             with open(directory / name, "x", encoding="utf-8") as file:
                 file.write(text)
     except OSError as error:
-        raise Failure(f"{error.filename} cannot be written: {error.strerror}.") from error
+        raise CommandError(f"{error.filename} cannot be written: {error.strerror}.") from error
     click.echo(f"Wrote the app {app} into {directory}: {', '.join(new)}.\n\nNext:\n")
     for command, about in _next(directory, minimal):
         click.echo(f"    {command:<34} {f'# {about}' if about else ''}".rstrip())

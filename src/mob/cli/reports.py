@@ -8,7 +8,7 @@ import click
 
 from mob.cli.apps import (
     VARIABLE,
-    Failure,
+    CommandError,
     app_argument,
     connected,
     described_here,
@@ -36,8 +36,8 @@ def crashes(name: str | None, number: int, node: str | None, as_json: bool) -> N
     """
     try:
         name = name or os.environ.get(VARIABLE) or described_here() or only_app(any_node=True)
-    except Failure as error:
-        raise Failure(f"{error.message} Or name the app: `mob crashes APP`.", error.exit_code) from error
+    except CommandError as error:
+        raise CommandError(f"{error.message} Or name the app: `mob crashes APP`.", error.exit_code) from error
     if node is None:
         reports = Crashes(name.partition("@")[0]).all()[-number:]  # the nodes of this machine have one place for them
     else:

@@ -20,7 +20,7 @@ from msgspec.structs import fields
 
 from mob import app as apps
 from mob.cli import config, joining, watch as watcher
-from mob.cli.apps import FAILED, MISSPELLED, Failure
+from mob.cli.apps import FAILED, MISSPELLED, CommandError
 from mob.errors import MobError, nearest
 from mob.plan import LOG_FORMATS, Logs
 
@@ -140,7 +140,7 @@ def _run_script(script: Path, args: tuple[str, ...]) -> None:
         sys.excepthook(type(error), error, error.__traceback__)
         raise SystemExit(FAILED) from None
     if (app := apps.forgotten()) is not None:
-        told = Failure(
+        told = CommandError(
             f"{script} describes the app {app.plan.name!r} and never runs it. Did you forget .run() at the end?",
             MISSPELLED,
         )

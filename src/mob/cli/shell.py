@@ -41,7 +41,7 @@ WIDTH = 110
 """Columns of the banner."""
 
 
-class Members(list[Member]):
+class MemberTable(list[Member]):
     """The processes of an app; as a table, if they are shown."""
 
     def __repr__(self) -> str:
@@ -53,9 +53,9 @@ class Members(list[Member]):
 def namespace_of(app: Client) -> dict[str, Any]:
     """The names that are there from the start. A role whose name is no name in Python gets one: `image_worker`."""
 
-    def members() -> Members:
+    def members() -> MemberTable:
         """The processes of the app."""
-        return Members(sorted(app.members(), key=lambda each: (each.role == "", each.role, each.index, each.pid)))
+        return MemberTable(sorted(app.members(), key=lambda each: (each.role == "", each.role, each.index, each.pid)))
 
     names: dict[str, Any] = {"app": app, "mob": mob, "members": members}
     for role in app.roles():

@@ -18,7 +18,7 @@ import click
 from click.shell_completion import CompletionItem
 from rich.text import Text
 
-from mob.cli.apps import Failure, app_option, complete_role_or_pid, connected, json_option, node_option, print_json
+from mob.cli.apps import CommandError, app_option, complete_role_or_pid, connected, json_option, node_option, print_json
 from mob.cli.output import console
 from mob.client import Client
 from mob.errors import MobError
@@ -33,7 +33,7 @@ FAULT = re.compile(r"(?:Current thread|Thread) (?P<name>0x[0-9a-f]+)(?: \[(?P<ow
 
 
 @dataclass(frozen=True)
-class Frame:
+class StackFrame:
     """One call on the way to where something stands."""
 
     file: str
@@ -49,7 +49,7 @@ class Stack:
     kind: str
     """"thread" or "task"."""
     name: str
-    frames: list[Frame] = field(default_factory=list[Frame])
+    frames: list[StackFrame] = field(default_factory=list[StackFrame])
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def read(text: str) -> tuple[list[Stack], list[str]]:
         elif found := THREAD.fullmatch(line) or TASK.fullmatch(line):
             stacks.append(Stack("thread" if line.startswith("thread") else "task", found["name"]))
         elif stacks and (found := FRAME.fullmatch(line)):
-            stacks[-1].frames.append(Frame(found["file"], int(found["line"]), found["function"]))
+            stacks[-1].frames.append(StackFrame(found["file"], int(found["line"]), found["function"]))
         elif stacks and line.startswith("    ") and stacks[-1].frames:
             last = stacks[-1].frames[-1]
             if not last.source:
@@ -98,16 +98,16 @@ def _with_sources(stack: Stack) -> Stack:
     return replace(stack, frames=frames)
 
 
-def _source(frame: Frame) -> str:
+def _source(frame: StackFrame) -> str:
     return linecache.getline(frame.file, frame.line).strip()
 
 
-def is_own(frame: Frame) -> bool:
+def is_own(frame: StackFrame) -> bool:
     """Whether it is mob's, or the interpreter's way into it."""
     return frame.file.startswith(PACKAGE) or frame.file == "<string>"
 
 
-def _is_below(frame: Frame) -> bool:
+def _is_below(frame: StackFrame) -> bool:
     """Whether threads begin in it."""
     return frame.file.endswith("/threading.py") and frame.function in ("_bootstrap", "_bootstrap_inner", "run")
 
@@ -186,7 +186,7 @@ def stacks(target: str, full: bool, as_json: bool, name: str | None, node: str |
             screen.print(*_lines(each, full), sep="\n")
     unknown = [each for each in found if not each.is_known]
     if unknown:
-        raise Failure(
+        raise CommandError(
             "nothing is known of " + ", ".join(f"{each.role}.{each.index} (pid {each.pid})" for each in unknown) + "."
         )
 
@@ -225,7 +225,7 @@ def _lines(standing: Standing, full: bool) -> Iterator[Text]:
             yield from _frame(frame)
 
 
-def _frame(frame: Frame) -> Iterator[Text]:
+def _frame(frame: StackFrame) -> Iterator[Text]:
     style = "dim" if is_own(frame) or _is_of_a_library(frame.file) else ""
     where = Text("    ").append(_short(frame.file), style or "magenta").append(f":{frame.line}", style or "yellow")
     yield where.append(" in ", "dim").append(frame.function, style or "green")

@@ -15,8 +15,8 @@ import click
 from click.shell_completion import CompletionItem
 
 from mob.cli.apps import (
+    CommandError,
     Decorator,
-    Failure,
     app_argument,
     app_option,
     complete_role,
@@ -30,7 +30,7 @@ from mob.cli.waiting import Workers, wait_ready
 from mob.client import Client
 from mob.errors import AppNotRunning, counted
 from mob.plan import GATEWAY
-from mob.rim.pidfds import Held
+from mob.rim.pidfds import ProcessHandle
 from mob.rim.processes import is_stopped
 
 TIMEOUT = 60.0
@@ -163,13 +163,13 @@ def stop(name: str | None, node: str | None, now: bool, timeout: float | None) -
             if app is not here:
                 raise  # perhaps it is only out of reach
         if not app.wait_stopped(timeout):
-            raise Failure(f"{app.app} is still stopping after {timeout:g} s. `mob stop --now` ends it at once.")
+            raise CommandError(f"{app.app} is still stopping after {timeout:g} s. `mob stop --now` ends it at once.")
         return f"{app.app} has stopped."
 
     try:
         with connected(name, any_node=node is not None) as here:
             in_turn(here, chosen(here, node)[::-1], act)  # this machine last: the others are reached through it
-    except Failure as failure:
+    except CommandError as failure:
         error = failure.__cause__
         if not isinstance(error, AppNotRunning) or not error.pid or is_stopped(error.pid):
             raise
@@ -181,7 +181,7 @@ def stop(name: str | None, node: str | None, now: bool, timeout: float | None) -
 def _stop_by_signal(pid: int, now: bool, timeout: float | None) -> bool:
     """Stop an app whose Kingpin lets nobody in; return whether it has ended in time."""
     deadline = math.inf if timeout is None else monotonic() + timeout
-    with suppress(ProcessLookupError), closing(Held(pid)) as kingpin:
+    with suppress(ProcessLookupError), closing(ProcessHandle(pid)) as kingpin:
         kingpin.signal(signal.SIGTERM)
         while not kingpin.has_ended(min(AGAIN, max(0.0, deadline - monotonic()))):
             if monotonic() >= deadline:

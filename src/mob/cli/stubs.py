@@ -30,7 +30,7 @@ Import = tuple[str, str, str]
 
 
 @dataclass(frozen=True)
-class Source:
+class RoleSource:
     """A role and the text of its module."""
 
     role: str
@@ -51,7 +51,7 @@ class Stubs:
     warnings: list[str] = field(default_factory=list[str])
 
 
-def written(sources: Sequence[Source], script: str = "main.py") -> Stubs:
+def written(sources: Sequence[RoleSource], script: str = "main.py") -> Stubs:
     """The stubs of all roles of an app."""
     names = _class_names([source.role for source in sources])
     stubs, imports = Stubs(), _Imports(set(names))
@@ -135,7 +135,7 @@ class _Unknown(Exception):
 class _Class:
     """The Protocol of one role."""
 
-    def __init__(self, source: Source, name: str, imports: _Imports, warnings: list[str]) -> None:
+    def __init__(self, source: RoleSource, name: str, imports: _Imports, warnings: list[str]) -> None:
         self._source = source
         self._name = name
         self._imports = imports
@@ -329,7 +329,7 @@ def _docstring(doc: str) -> str:
 # -- finding the sources ----------------------------------------------------------------------------------------------
 
 
-def read(script: Path) -> tuple[list[Source], list[str]]:
+def read(script: Path) -> tuple[list[RoleSource], list[str]]:
     """The roles that a main script describes with literals, and warnings about the others."""
     try:
         tree = ast.parse(script.read_text("utf-8"), str(script))
@@ -337,7 +337,7 @@ def read(script: Path) -> tuple[list[Source], list[str]]:
         raise PlanError(f"{script} is no Python: {error.msg} (line {error.lineno}).") from error
     calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)]
     calls.sort(key=lambda call: (call.func.end_lineno or 0, call.func.end_col_offset or 0))
-    base, sources, warnings = script.resolve().parent, list[Source](), list[str]()
+    base, sources, warnings = script.resolve().parent, list[RoleSource](), list[str]()
     for call in calls:
         kind = call.func.attr if isinstance(call.func, ast.Attribute) else ""
         if kind == "base" and call.args and ast.unparse(call.args[0]) != "__file__":
@@ -382,7 +382,7 @@ def _file_of(module: str, base: Path) -> Path | None:
     return next((place.resolve() for place in places if place.is_file()), None)
 
 
-def _source(role: str, module: str, path: Path, home: Path) -> Source:
+def _source(role: str, module: str, path: Path, home: Path) -> RoleSource:
     siblings = frozenset[str]()
     shown = path.relative_to(home).as_posix() if path.is_relative_to(home) else path.name
     if module.endswith(".py"):
@@ -392,4 +392,4 @@ def _source(role: str, module: str, path: Path, home: Path) -> Source:
             siblings = frozenset(each.stem for each in path.parent.glob("*.py")) - {
                 each.stem for each in home.glob("*.py")
             }
-    return Source(role, shown, path.read_text("utf-8"), module, siblings)
+    return RoleSource(role, shown, path.read_text("utf-8"), module, siblings)

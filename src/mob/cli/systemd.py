@@ -12,7 +12,7 @@ from pathlib import Path
 
 import click
 
-from mob.cli.apps import Failure
+from mob.cli.apps import CommandError
 from mob.cli.described import described
 from mob.cli.doctor.findings import BASE_DESCRIPTORS, FOR_EACH_MOBSTER, count_of
 from mob.cli.output import echo
@@ -36,7 +36,7 @@ def systemd(script: Path, is_users: bool, name: str | None) -> None:
     try:
         known = described(script)
     except (MobError, OSError) as error:
-        raise Failure(str(error)) from error
+        raise CommandError(str(error)) from error
     for warning in known.warnings:
         echo(f"Warning: {warning}", err=True)
     user = pwd.getpwuid(os.getuid()).pw_name

@@ -13,19 +13,19 @@ from contextlib import nullcontext
 
 from rich.console import Console
 
-from mob.cli.apps import Failure
+from mob.cli.apps import CommandError
 from mob.client import Client
 from mob.core.printable import plain
 from mob.wire.messages import Metrics, Row
 
-Place = tuple[str, int]
+RolePlace = tuple[str, int]
 """A role and an index."""
 
 
 class Workers:
     """What is waited for: in `places`, or else in all of the places of `roles`, a ready worker that is not `old`."""
 
-    def __init__(self, before: Metrics, roles: Collection[str], places: Collection[Place] = ()) -> None:
+    def __init__(self, before: Metrics, roles: Collection[str], places: Collection[RolePlace] = ()) -> None:
         self._roles = sorted(roles)
         self._places = set(places)
         self._crashes = {role.name: role.crashes for role in before.roles}
@@ -75,7 +75,7 @@ class Workers:
 
 
 def wait_ready(app: Client, workers: Workers, timeout: float) -> str:
-    """Waits until they are ready, and says so. `Failure` if they do not come up, telling why."""
+    """Waits until they are ready, and says so. `CommandError` if they do not come up, telling why."""
     deadline = time.monotonic() + timeout
     changes = app._changes  # pyright: ignore[reportPrivateUsage]
     console = Console(stderr=True)
@@ -88,9 +88,9 @@ def wait_ready(app: Client, workers: Workers, timeout: float) -> str:
                 return ", ".join(f"{role}: {ready} ready" for role, (ready, _) in progress.items()) + "."
             shown = ", ".join(f"{role}: {ready} of {wanted} ready" for role, (ready, wanted) in progress.items())
             if why := workers.problem(now):
-                raise Failure(f"{shown}. {why}\n{workers.outlook(app.overview())}")
+                raise CommandError(f"{shown}. {why}\n{workers.outlook(app.overview())}")
             if time.monotonic() >= deadline:
-                raise Failure(f"after {timeout:g} s: {shown}.\n{workers.outlook(app.overview())}")
+                raise CommandError(f"after {timeout:g} s: {shown}.\n{workers.outlook(app.overview())}")
             if status is not None:
                 status.update(plain(shown))
             changes.wait(seen, max(0.0, deadline - time.monotonic()))

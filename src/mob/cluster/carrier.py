@@ -25,7 +25,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import AuthorizationError, Error as NatsError, NoServersError
 
-from mob.cluster.names import Names
+from mob.cluster.names import NatsNames
 from mob.core.membership import UNCONNECTED
 from mob.plan import Cluster
 
@@ -50,7 +50,7 @@ ROOM = 1024
 PACKET = 256 * 1024
 """Bytes of a packet: small enough that others get their turn, large enough to cost little."""
 
-Handler = Callable[[bytes], None]
+LetterHandler = Callable[[bytes], None]
 
 
 class Guarded(Client):
@@ -77,9 +77,15 @@ class Carrier:
     """The connection to NATS, which comes and goes."""
 
     def __init__(
-        self, app: str, node: int, uid: int, cluster: Cluster, on_letter: Handler, on_change: Callable[[str], None]
+        self,
+        app: str,
+        node: int,
+        uid: int,
+        cluster: Cluster,
+        on_letter: LetterHandler,
+        on_change: Callable[[str], None],
     ) -> None:
-        self._names = Names(app)
+        self._names = NatsNames(app)
         self._node = node
         self._uid = uid
         self.address: bytes = uid.to_bytes(8)

@@ -26,7 +26,7 @@ from nats.js import JetStreamContext
 from nats.js.api import ConsumerConfig, DiscardPolicy, RetentionPolicy, StorageType, StreamConfig
 from nats.js.errors import APIError, NotFoundError, ServiceUnavailableError
 
-from mob.cluster.names import Names, token
+from mob.cluster.names import NatsNames, token
 from mob.errors import ArgumentError, Busy, CallError, Forbidden, Unavailable, UnknownExport
 from mob.peer.links import served
 from mob.plan import GATEWAY
@@ -78,7 +78,7 @@ class Durable:
         self._context = peer.context
         self._client = client
         self._changes = peer.control.changes
-        self._names = Names(peer.context.app)
+        self._names = NatsNames(peer.context.app)
         self.stream: str = self._names.stream
         self.dead: str = self._names.dead_stream
         self._is_there = False  # the stream

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from mob.cluster.carrier import Carrier
 from mob.cluster.durable import Durable
-from mob.cluster.leases import Leases
+from mob.cluster.leases import LeaseBucket
 from mob.cluster.trunks import Trunks
 from mob.core.routing import gateway_for
 from mob.core.states import MobsterState
@@ -35,7 +35,7 @@ class Gateway:
         self._carrier: Carrier | None = None
         self._trunks: Trunks | None = None
         self._durable = Durable(peer, self._client)
-        self._leases: Leases | None = None
+        self._leases: LeaseBucket | None = None
         self._carried = 0  # the number of the latest `Carry`
 
     def __repr__(self) -> str:
@@ -70,7 +70,7 @@ class Gateway:
         self._carrier = Carrier(
             peer.context.app, message.node, peer.context.uid, message.cluster, self._handle_letter, self._handle_change
         )
-        self._leases = Leases(peer.context.app, message.node, self._client, peer.control.post)
+        self._leases = LeaseBucket(peer.context.app, message.node, self._client, peer.control.post)
         self._trunks = Trunks(
             peer.context.reactor, self._carrier, self._handle_arriving, self._handle_taken, self._handle_hung
         )

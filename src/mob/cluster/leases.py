@@ -27,7 +27,7 @@ from nats.js.errors import (
 )
 from nats.js.kv import KeyValue
 
-from mob.cluster.names import Names
+from mob.cluster.names import NatsNames
 from mob.wire import messages as m
 
 TIMEOUT = 1.0
@@ -42,20 +42,20 @@ NO_JETSTREAM = (
 )
 
 
-class Leases:
+class LeaseBucket:
     """The bucket."""
 
     def __init__(
         self, app: str, node: int, client: Callable[[], Client | None], answer: Callable[[m.Up], None]
     ) -> None:
-        self._bucket = Names(app).bucket
+        self._bucket = NatsNames(app).bucket
         self._node = node
         self._client = client
         self._answer = answer
         self._tasks: set[asyncio.Task[None]] = set()
 
     def __repr__(self) -> str:
-        return f"<Leases in {self._bucket}, {len(self._tasks)} requests>"
+        return f"<LeaseBucket in {self._bucket}, {len(self._tasks)} requests>"
 
     def handle(self, message: m.ReadLease | m.WriteLease | m.GiveBack, publish: Callable[[bytes], None]) -> None:
         """What the Kingpin asks for; `publish` sends a letter to all."""

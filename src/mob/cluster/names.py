@@ -29,7 +29,7 @@ def _escaped(found: re.Match[str]) -> str:
     return {"_": "__", ".": "_-"}.get(character) or f"_{ord(character):x}_"
 
 
-class Names:
+class NatsNames:
     """Those of one app."""
 
     def __init__(self, app: str) -> None:
@@ -49,7 +49,7 @@ class Names:
         """The bucket of the leases."""
 
     def __repr__(self) -> str:
-        return f"<Names {self.prefix}>"
+        return f"<NatsNames {self.prefix}>"
 
     def node(self, number: int) -> str:
         """Return the subject of letters to one Kingpin."""

@@ -31,7 +31,7 @@ TOMBS = 1000
 """So many trunks of gateways that are gone are remembered: what still comes from there is known to be over."""
 
 
-class Line:
+class TrunkLine:
     """A trunk to one other gateway, its circuits and splices."""
 
     def __init__(self, uid: int, trunk: Trunk) -> None:
@@ -52,7 +52,7 @@ class Line:
         """Whether no socket is read, for the trunk is full."""
 
     def __repr__(self) -> str:
-        return f"<Line to {self.uid}, {self.trunk}, {self.circuits}>"
+        return f"<TrunkLine to {self.uid}, {self.trunk}, {self.circuits}>"
 
 
 class Trunks:
@@ -75,11 +75,11 @@ class Trunks:
         self._on_arriving = on_arriving
         self._on_taken = on_taken
         self._on_hung = on_hung
-        self._lines: dict[int, Line] = {}
+        self._lines: dict[int, TrunkLine] = {}
         self._tombs: dict[int, Trunk] = {}
-        self._dirty: list[Line] = []
+        self._dirty: list[TrunkLine] = []
         self._is_lingering = False
-        self._wanted: dict[tuple[int, int], deque[tuple[Line, Circuit]]] = {}
+        self._wanted: dict[tuple[int, int], deque[tuple[TrunkLine, Circuit]]] = {}
         """Circuits that wait for a socket of the member here."""
 
     def __repr__(self) -> str:
@@ -159,14 +159,14 @@ class Trunks:
         for uid in list(self._lines):
             self.forget(uid)
 
-    def _line(self, uid: int) -> Line:
+    def _line(self, uid: int) -> TrunkLine:
         line = self._lines.get(uid)
         if line is None:
             trunk = self._tombs.pop(uid, None) or Trunk(int(self._clock() * 1e9), self._carrier.address)
-            line = self._lines[uid] = Line(uid, trunk)
+            line = self._lines[uid] = TrunkLine(uid, trunk)
         return line
 
-    def _hang_up(self, line: Line) -> None:
+    def _hang_up(self, line: TrunkLine) -> None:
         """All that went over this trunk is over."""
         line.circuits = Circuits()
         splices, line.splices = line.splices, {}
@@ -181,7 +181,7 @@ class Trunks:
 
     # ------------------------------------------------------------------------------------- from the sockets
 
-    def _handle_data(self, line: Line, splice: Splice, data: bytes) -> None:
+    def _handle_data(self, line: TrunkLine, splice: Splice, data: bytes) -> None:
         """A member here has said something. With its first word it is known to be there."""
         if not splice.circuit.has_opened:
             line.circuits.accept(splice.circuit)
@@ -190,13 +190,13 @@ class Trunks:
             splice.set_reading(False)
         self._flush_soon(line)
 
-    def _handle_taken(self, line: Line, splice: Splice, count: int) -> None:
+    def _handle_taken(self, line: TrunkLine, splice: Splice, count: int) -> None:
         """A member here has been given something."""
         line.circuits.give_room(splice.circuit, count)
         if line.circuits.has_cells:
             self._flush_soon(line)
 
-    def _handle_end(self, line: Line, splice: Splice) -> None:
+    def _handle_end(self, line: TrunkLine, splice: Splice) -> None:
         """The link of a member here has ended; if its trunk has, nobody is left to tell."""
         if line.splices.pop(splice.circuit.number, None) is not None:
             line.circuits.close(splice.circuit)
@@ -205,7 +205,7 @@ class Trunks:
 
     # ------------------------------------------------------------------------------------------ the packets
 
-    def _flush_soon(self, line: Line) -> None:
+    def _flush_soon(self, line: TrunkLine) -> None:
         if not line.is_dirty:
             line.is_dirty = True
             if not self._dirty:
@@ -218,7 +218,7 @@ class Trunks:
             line.is_dirty = False
             self._flush_line(line)
 
-    def _flush_line(self, line: Line) -> None:
+    def _flush_line(self, line: TrunkLine) -> None:
         """Sends what there is, as far as the window reaches."""
         trunk, circuits, carrier = line.trunk, line.circuits, self._carrier
         now = self._clock()
@@ -232,13 +232,13 @@ class Trunks:
         if (trunk.is_waiting and line.is_idle) or (line.look is None and (trunk.is_waiting or len(circuits))):
             self._look_soon(line)
 
-    def _look_soon(self, line: Line) -> None:
+    def _look_soon(self, line: TrunkLine) -> None:
         if line.look is not None:
             line.look.cancel()
         line.is_idle = not line.trunk.is_waiting
         line.look = self._reactor.loop.call_later(IDLE_LOOK if line.is_idle else LOOK, self._look, line)
 
-    def _look(self, line: Line) -> None:
+    def _look(self, line: TrunkLine) -> None:
         line.look = None
         is_used = len(line.circuits) > 0
         if self._lines.get(line.uid) is not line or not (line.trunk.is_waiting or is_used):
@@ -251,7 +251,7 @@ class Trunks:
             self._carrier.send(line.uid, packet)
         self._look_soon(line)
 
-    def _begin_anew(self, line: Line) -> None:
+    def _begin_anew(self, line: TrunkLine) -> None:
         """The other end does not answer, or makes no sense. It is told, so that it hangs up as well."""
         line.trunk.restart()
         self._hang_up(line)
@@ -288,12 +288,12 @@ class Trunks:
         self._is_lingering = False
         self._reactor.linger()
 
-    def _acknowledge(self, line: Line) -> None:
+    def _acknowledge(self, line: TrunkLine) -> None:
         line.is_acknowledging = False
         if line.trunk.owes_word:
             self._carrier.send(line.uid, line.trunk.acknowledge())
 
-    def _handle(self, line: Line, happening: Happening) -> None:
+    def _handle(self, line: TrunkLine, happening: Happening) -> None:
         circuit = happening.circuit
         splice = line.splices.get(circuit.number)
         match happening:

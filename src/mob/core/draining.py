@@ -264,7 +264,7 @@ class DrainProgress:
         return any(use in waited_for for use in self._scene.uses())
 
 
-class Step(Enum):
+class VisitorStep(Enum):
     """What is done about a visitor."""
 
     TELL = "tell the application that the visitor has gone"
@@ -318,22 +318,22 @@ class Visitors:
         """Begin the end."""
         self._began = now
 
-    def decide_answer(self, now: float, answer: Endless) -> WaitUntil | Step:
+    def decide_answer(self, now: float, answer: Endless) -> WaitUntil | VisitorStep:
         """Return what is done about an answer without an end."""
         if answer.told_at is None:
             grace = self._stream_grace
             if grace is None:
                 grace = EVENTS if answer.has_events else math.inf
             due = self._began + grace
-            return WaitUntil(due) if now < due else Step.TELL
+            return WaitUntil(due) if now < due else VisitorStep.TELL
         due = answer.told_at + (2 * HEEDING if answer.is_broken_off else HEEDING)
         if now < due:
             return WaitUntil(due)
-        return Step.GIVE_UP if answer.is_broken_off else Step.BREAK_OFF
+        return VisitorStep.GIVE_UP if answer.is_broken_off else VisitorStep.BREAK_OFF
 
     def decide_silent(
         self, now: float, since: float, has_sent: Callable[[], bool], is_unanswered: Callable[[], bool]
-    ) -> WaitUntil | Step:
+    ) -> WaitUntil | VisitorStep:
         """Return what is done about a connection without a request. `has_sent`: whether something has come in that is
         about to be read; `is_unanswered`: whether something was not answered. Asking the kernel costs time."""
         if now < since + SILENT:
@@ -342,4 +342,4 @@ class Visitors:
             return WaitUntil(now + VISITOR_LOOK)
         if now < self._began + ANSWERING and is_unanswered():
             return WaitUntil(now + VISITOR_LOOK)
-        return Step.CLOSE
+        return VisitorStep.CLOSE

@@ -77,7 +77,7 @@ class Elsewhere(msgspec.Struct, frozen=True):
     note: str
 
 
-Outcome = Won | Extended | Yielded | Elsewhere | m.ReadLease | m.WriteLease | m.GiveBack
+LeaseOutcome = Won | Extended | Yielded | Elsewhere | m.ReadLease | m.WriteLease | m.GiveBack
 """What is to be done: tell the supervisor, or ask the store."""
 
 
@@ -127,7 +127,7 @@ class Lease:
 
     # ------------------------------------------------------------------------------------------------ asking
 
-    def handle_wake(self, wish: LeaseWish, number: int, now: float) -> list[Outcome]:
+    def handle_wake(self, wish: LeaseWish, number: int, now: float) -> list[LeaseOutcome]:
         """Time has passed, or the wish is another. `number`: of the request that may follow."""
         outcomes = self._expire(now)
         if self._asked is not None and now - self._asked[1] >= PATIENCE:
@@ -159,7 +159,7 @@ class Lease:
         if not self.token and self._asked is not None and not self._asked[2]:
             self._asked = None
 
-    def _ask(self, number: int, now: float) -> Outcome:
+    def _ask(self, number: int, now: float) -> LeaseOutcome:
         self._due = now + RENEW
         is_write = self._revision >= 0 and (bool(self.token) or self._may_take(now))
         self._asked = number, now, is_write
@@ -175,14 +175,14 @@ class Lease:
             return True
         return now - self._seen_at >= TAKE_OVER
 
-    def _give_back(self, number: int) -> list[Outcome]:
+    def _give_back(self, number: int) -> list[LeaseOutcome]:
         token, self.token, self.until = self.token, 0, 0.0
         self._revision, self._due, self._asked = -1, 0.0, None
         return [Yielded(self.role, ""), m.GiveBack(number, self.role, token)]
 
     # ---------------------------------------------------------------------------------------------- answers
 
-    def handle_answer(self, answer: m.LeaseIs, now: float) -> list[Outcome]:
+    def handle_answer(self, answer: m.LeaseIs, now: float) -> list[LeaseOutcome]:
         """The store has answered. What was not waited for any more counts as not said."""
         if self._asked is None or self._asked[0] != answer.number:
             return []
@@ -200,7 +200,7 @@ class Lease:
             return outcomes
         return outcomes + self._handle_read(answer, now)
 
-    def _handle_written(self, answer: m.LeaseIs, sent: float, now: float) -> list[Outcome]:
+    def _handle_written(self, answer: m.LeaseIs, sent: float, now: float) -> list[LeaseOutcome]:
         self._see(answer.revision, answer.value, now)
         until = sent + LEASE
         if self.token:
@@ -213,7 +213,7 @@ class Lease:
         self._due = now  # it took too long; what was written is our own, so it may be taken again
         return []
 
-    def _handle_read(self, answer: m.LeaseIs, now: float) -> list[Outcome]:
+    def _handle_read(self, answer: m.LeaseIs, now: float) -> list[LeaseOutcome]:
         self._see(answer.revision, answer.value, now)
         value = answer.value
         if self.token:
@@ -234,18 +234,18 @@ class Lease:
         if value.token:
             self.learn(m.token_of(value, revision))
 
-    def _expire(self, now: float) -> list[Outcome]:
+    def _expire(self, now: float) -> list[LeaseOutcome]:
         if not self.token or now < self.until:
             return []
         why = f": {self._error}" if self._error else ""
         return self._lose(f"its lease could not be renewed for {LEASE:g} s{why}")
 
-    def _lose(self, why: str) -> list[Outcome]:
+    def _lose(self, why: str) -> list[LeaseOutcome]:
         self.token, self.until = 0, 0.0
         self._note = ""
         return [Yielded(self.role, why)]
 
-    def _noted(self, note: str) -> list[Outcome]:
+    def _noted(self, note: str) -> list[LeaseOutcome]:
         if self.token or note == self._note:
             return []
         self._note = note

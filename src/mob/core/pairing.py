@@ -62,7 +62,7 @@ class TurnAway(Struct, frozen=True):
     why: str
 
 
-Step = MakeLink | GiveEnd | Drop | TurnAway
+PairStep = MakeLink | GiveEnd | Drop | TurnAway
 """What is to be done."""
 
 
@@ -168,7 +168,7 @@ class Pairing:
         """
         return [(each.gateway, pair.local, pair.remote) for pair in self._open.values() for each in pair.arrivals]
 
-    def take_over(self, arrivals: Iterable[tuple[int, int, int]], now: float) -> list[Step]:
+    def take_over(self, arrivals: Iterable[tuple[int, int, int]], now: float) -> list[PairStep]:
         """Take over the arrivals of a Kingpin before this one."""
         return [
             step
@@ -178,7 +178,7 @@ class Pairing:
 
     # ----------------------------------------------------------------------------------------- what happens
 
-    def want(self, local: int, remote: int) -> list[Step]:
+    def want(self, local: int, remote: int) -> list[PairStep]:
         """A member here wants a link to one on another machine, or to the Kingpin there."""
         if not self._is_possible(local, remote):
             return []
@@ -186,13 +186,13 @@ class Pairing:
         pair.step("wanted")
         return self._settle(pair, self._try(pair))
 
-    def handle_arriving(self, gateway: int, arriving: m.Arriving, now: float) -> list[Step]:
+    def handle_arriving(self, gateway: int, arriving: m.Arriving, now: float) -> list[PairStep]:
         """Another machine asks for a link to a member here, or to this Kingpin."""
         pair = self._pair(arriving.local, arriving.remote)
         pair.arrivals.append(Arrival(gateway, arriving.carried, now))
         return self._settle(pair, self._answer_all(pair, now))
 
-    def handle_taken(self, number: int) -> list[Step]:
+    def handle_taken(self, number: int) -> list[PairStep]:
         """The far member has its end of a link: now the member here gets its own."""
         if not self.is_held(number):
             return []
@@ -201,31 +201,31 @@ class Pairing:
         link.pair.step("taken")
         return [GiveEnd(number, link.pair.local, link.pair.remote)]
 
-    def handle_hung(self, number: int, now: float) -> list[Step]:
+    def handle_hung(self, number: int, now: float) -> list[PairStep]:
         """A link has ended."""
         link = self._links.get(number)
         return [] if link is None else self._end(link, now)
 
-    def handle_gateway_gone(self, gateway: int, now: float) -> list[Step]:
+    def handle_gateway_gone(self, gateway: int, now: float) -> list[PairStep]:
         """A gateway has ended, and with it what it has carried."""
         for pair in list(self._open.values()):
             pair.arrivals = [each for each in pair.arrivals if each.gateway != gateway]
             self._settle(pair, [])
-        steps: list[Step] = []
+        steps: list[PairStep] = []
         for link in [each for each in self._links.values() if each.gateway == gateway]:
             steps += self._end(link, now)
         return steps + self.handle_news(now)
 
-    def handle_news(self, now: float) -> list[Step]:
+    def handle_news(self, now: float) -> list[PairStep]:
         """Something was heard of the other machines, or a gateway reaches them: what waited may be possible."""
         steps = self.handle_wake(now)
         for pair in list(self._open.values()):
             steps += self._settle(pair, self._try(pair))
         return steps
 
-    def handle_wake(self, now: float) -> list[Step]:
+    def handle_wake(self, now: float) -> list[PairStep]:
         """Time has passed: an arrival does not wait for ever, and nobody waits for those who have gone."""
-        steps: list[Step] = []
+        steps: list[PairStep] = []
         for pair in list(self._open.values()):
             self._give_up(pair)
             steps += self._settle(pair, self._answer_all(pair, now))
@@ -238,7 +238,7 @@ class Pairing:
         is_known = remote in self._roster or m.is_kingpin(remote)
         return is_known and m.node_of(remote) in self._roster.nodes and self._gateways.is_there(local)
 
-    def _try(self, pair: Pair) -> list[Step]:
+    def _try(self, pair: Pair) -> list[PairStep]:
         """Make the link that a member here wants, if there is a gateway at both machines."""
         self._give_up(pair)
         if pair.state is not PairState.WANTED:
@@ -260,11 +260,11 @@ class Pairing:
         pair.step("carried")
         return MakeLink(link.number, gateway, pair.local, pair.remote)
 
-    def _end(self, link: Carried, now: float) -> list[Step]:
+    def _end(self, link: Carried, now: float) -> list[PairStep]:
         pair = link.pair
         del self._links[link.number]
         pair.links.remove(link)
-        steps: list[Step] = [Drop(link.number)] if link.is_held else []
+        steps: list[PairStep] = [Drop(link.number)] if link.is_held else []
         is_due = pair.state is PairState.AGAIN
         if not pair.links:
             pair.step("ended")
@@ -273,11 +273,11 @@ class Pairing:
             steps += self._try(pair)
         return self._settle(pair, steps)
 
-    def _answer_all(self, pair: Pair, now: float) -> list[Step]:
+    def _answer_all(self, pair: Pair, now: float) -> list[PairStep]:
         arrivals, pair.arrivals = pair.arrivals, []
         return [answer for each in arrivals for answer in self._answer(pair, each, now)]
 
-    def _answer(self, pair: Pair, arrival: Arrival, now: float) -> list[Step]:
+    def _answer(self, pair: Pair, arrival: Arrival, now: float) -> list[PairStep]:
         """Carry a link that another machine asks for, turn it away, or let it wait."""
         gateway, local, remote = arrival.gateway, pair.local, pair.remote
         if m.is_kingpin(local):  # it never asks by itself, and may have many links with one client
@@ -304,7 +304,7 @@ class Pairing:
     def _pair(self, local: int, remote: int) -> Pair:
         return self._pairs.setdefault((local, remote), Pair(local, remote))
 
-    def _settle(self, pair: Pair, steps: list[Step]) -> list[Step]:
+    def _settle(self, pair: Pair, steps: list[PairStep]) -> list[PairStep]:
         """Note what is left to be done for a pair, or forget it; pass on what is to be done now."""
         key = pair.local, pair.remote
         if pair.is_idle:

@@ -27,14 +27,14 @@ STACKS = 10.0
 """Seconds that the stacks of a mobster may take, which may be stuck."""
 
 
-class Reload(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class ReloadAction(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """New workers for these roles; for all of a machine if there is none. In a cluster a role is "node:role"."""
 
     roles: tuple[str, ...] = ()
     node: str = ""
 
 
-class Restart(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class RestartAction(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Of a role, or of the mobster with a pid."""
 
     role: str = ""
@@ -42,14 +42,14 @@ class Restart(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     node: str = ""
 
 
-class Scale(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class ScaleAction(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """So many workers more; less if it is negative."""
 
     role: str
     change: int
 
 
-class Stacks(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class StacksAction(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Of the mobster with that uid."""
 
     uid: int
@@ -81,10 +81,15 @@ class Actions:
     async def act(self, name: str, body: bytes) -> dict[str, Any]:
         """What became of it; `Senseless` if it makes no sense, `MobError` if it cannot be done."""
         if name == "stacks":
-            uid, node = self._feed.meant(_read(body, Stacks).uid)
+            uid, node = self._feed.meant(_read(body, StacksAction).uid)
             done = await asyncio.wait_for(_awaited(self._of(node).stacks(uid)), STACKS)
             return {"text": text_of(done)}
-        if name == "reload" and self._machines is not None and self._machines.here and _read(body, Reload) == Reload():
+        if (
+            name == "reload"
+            and self._machines is not None
+            and self._machines.here
+            and _read(body, ReloadAction) == ReloadAction()
+        ):
             asked = asyncio.ensure_future(self._reload_all(self._machines))
         else:
             asked = asyncio.ensure_future(_awaited(self._asked(name, body)))
@@ -104,7 +109,7 @@ class Actions:
     def _asked(self, name: str, body: bytes) -> Call[m.Done]:
         match name:
             case "reload":
-                reload = _read(body, Reload)
+                reload = _read(body, ReloadAction)
                 named = [parted(role) for role in reload.roles]
                 nodes = {node for node, _ in named} or {reload.node}
                 if len(nodes) > 1:
@@ -113,7 +118,7 @@ class Actions:
                     self._check_role(role)
                 return self._of(nodes.pop()).reload(tuple(role for _, role in named))
             case "restart":
-                restart = _read(body, Restart)
+                restart = _read(body, RestartAction)
                 if bool(restart.role) == bool(restart.pid):
                     raise Senseless('restart: wanted is a role or a pid, as {"role": "back"} or {"pid": 4242}.')
                 node, role = parted(restart.role)
@@ -121,7 +126,7 @@ class Actions:
                     self._check_role(role)
                 return self._of(node or restart.node).restart((role,) if role else (), restart.pid)
             case "scale":
-                scale = _read(body, Scale)
+                scale = _read(body, ScaleAction)
                 node, role = parted(scale.role)
                 self._check_role(role)
                 return self._of(node).scale(role, scale.change, relative=True)

@@ -27,7 +27,7 @@ LAST_WORDS = 2
 """Seconds that requests which are under way get at the end."""
 
 
-class Server(uvicorn.Server):
+class DashboardServer(uvicorn.Server):
     """One that ends its streams when it is told to end."""
 
     feed: Feed
@@ -66,7 +66,7 @@ def serve(host: str, port: int, token: str) -> None:
         timeout_graceful_shutdown=LAST_WORDS,
         timeout_keep_alive=30,
     )
-    server = Server(config)
+    server = DashboardServer(config)
     server.feed = feed
     server.run()
 

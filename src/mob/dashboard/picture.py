@@ -29,7 +29,7 @@ from mob.wire.messages import (
     node_of,
 )
 
-Rows = dict[str, dict[str, Any]]
+RowsByKey = dict[str, dict[str, Any]]
 """One table, by the key of the row."""
 
 
@@ -37,7 +37,7 @@ class Picture:
     """The tables, as they were at the last look."""
 
     def __init__(self) -> None:
-        self._tables: dict[str, Rows] = {"roles": {}, "mobsters": {}, "exports": {}}
+        self._tables: dict[str, RowsByKey] = {"roles": {}, "mobsters": {}, "exports": {}}
         self._head: dict[str, Any] = {}
         self._born: dict[int, float] = {}
         self._nodes: dict[int, int] = {}  # the number of a node -> a small one
@@ -75,7 +75,7 @@ class Picture:
         looks = [(node, metrics), *others]
         everybody = [(name, each) for name, seen in looks for each in seen.mobsters]
         self._born = born = {each.uid: self._born.get(each.uid, round(now - each.uptime, 1)) for _, each in everybody}
-        tables: dict[str, Rows] = {
+        tables: dict[str, RowsByKey] = {
             "roles": {named(name, each.name): _role(each, name) for name, seen in looks for each in seen.roles},
             "mobsters": {
                 str(self.shown(each.uid)): self._mobster(each, born[each.uid], name) for name, each in everybody
@@ -132,7 +132,7 @@ def parted(name: str) -> tuple[str, str]:
     return node, role
 
 
-def changed(before: Rows, after: Rows) -> dict[str, Any]:
+def changed(before: RowsByKey, after: RowsByKey) -> dict[str, Any]:
     """The rows that are new or differ, and the keys of those that are gone.
 
     >>> changed({"a": {"n": 1}, "b": {"n": 1}}, {"b": {"n": 2}})

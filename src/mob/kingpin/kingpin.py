@@ -351,7 +351,7 @@ class Kingpin:
         if is_rehearsal or any(process.pid == pid for process in self.supervisor.processes.values()):
             processes.kill_group(pid)
 
-    def handle_report(self, report: m.Report) -> None:
+    def handle_report(self, report: m.ForkReport) -> None:
         """The fork server says what became of a launch, or that a mobster has ended."""
         match report:
             case m.Forked(uid=uid, pid=pid):

@@ -14,7 +14,7 @@ import setproctitle
 from mob.mobster import life, output, preloading
 from mob.rim import processes
 from mob.rim.forkserver import ForkServer
-from mob.rim.guardian import Guard
+from mob.rim.guardian import GuardianHandle
 
 
 def main(arguments: tuple[int, int, int, float, str, str, Sequence[str]]) -> None:
@@ -23,7 +23,7 @@ def main(arguments: tuple[int, int, int, float, str, str, Sequence[str]]) -> Non
     setproctitle.setproctitle(f"{app} (fork server)")
     output.install()
     processes.keep_heap_warm()
-    guard = Guard(deadman_r)
+    guard = GuardianHandle(deadman_r)
     guard.start()  # first: what is preloaded may start processes, and its memory is not the guardian's
     preloading.preload(base, modules)
     with socket.socket(fileno=channel) as kingpin:

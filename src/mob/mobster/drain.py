@@ -18,11 +18,11 @@ from mob.mobster.sigterm import Sigterm
 from mob.peer.peer import Peer
 from mob.peer.results.call import Call
 from mob.rim import connections
-from mob.rim.connections import Place
-from mob.rim.listeners import Sharing
+from mob.rim.connections import Endpoint
+from mob.rim.listeners import PortSharing
 
 
-class Server(Protocol):
+class WebServer(Protocol):
     """A server of mob's, which has requests to finish."""
 
     def begin_to_end(self, now: float, with_process: bool) -> None:
@@ -41,7 +41,7 @@ class Server(Protocol):
 class Drain:
     """The end of one mobster, from its beginning to the last bytes on its links."""
 
-    def __init__(self, peer: Peer, sharing: Sharing, sigterm: Sigterm, is_importing: Callable[[], bool]) -> None:
+    def __init__(self, peer: Peer, sharing: PortSharing, sigterm: Sigterm, is_importing: Callable[[], bool]) -> None:
         self._peer = peer
         self._context, self._contacts, self._control = peer.context, peer.contacts, peer.control
         self._serving, self._inviting = peer.serving, peer.serving.inviting
@@ -50,8 +50,8 @@ class Drain:
         self._sigterm = sigterm
         self._is_importing = is_importing
         self._draining: DrainProgress | None = None
-        self._places: frozenset[Place] = frozenset()  # the shared ports
-        self._web: Server | None = None
+        self._places: frozenset[Endpoint] = frozenset()  # the shared ports
+        self._web: WebServer | None = None
         self._requests: asyncio.Future[None] | None = None  # ends with those of a server of mob's
         self._awaited: list[Call[object]] = []  # calls that others have, and handlers wait for
         self.exit: BaseException | None = None
@@ -60,7 +60,7 @@ class Drain:
     def __repr__(self) -> str:
         return f"<Drain of {self._context.name}, {self._draining or 'not begun'}>"
 
-    def begin(self, grace: float, web: Server | None, with_process: bool) -> None:
+    def begin(self, grace: float, web: WebServer | None, with_process: bool) -> None:
         """Begin the end: nobody comes in any more, and those who want to know it hear of it. On the loop's thread.
 
         `with_process`: the process ends as well.

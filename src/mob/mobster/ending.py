@@ -26,7 +26,7 @@ from typing import Any
 from mob.mobster import output
 from mob.peer.serving.swallowing import Cancelling
 from mob.rim import waits
-from mob.rim.waits import Wait
+from mob.rim.waits import WaitReason
 
 ROUNDS = 10
 """How often tasks are looked for: those that end may start others, and one that does so for ever is left alone."""
@@ -115,7 +115,7 @@ def _watch(seconds: float, status: int, has_ended: threading.Event) -> None:
             names = _listed(sorted(thread.name for thread in left))
             what = f"threads are still running: {names}" if left else "an atexit function has not returned"
             why = f"mob: the time to end is over (grace): {what}; this process ends without them"
-        elif left and all(waits.wait_of(thread.native_id or 0) is Wait.CONNECTION for thread in left):
+        elif left and all(waits.wait_of(thread.native_id or 0) is WaitReason.CONNECTION for thread in left):
             break
     with contextlib.suppress(Exception):
         if why:

@@ -37,7 +37,7 @@ from mob.peer.peer import Peer
 from mob.peer.serving.early import Early
 from mob.peer.serving.exports import MARK, functions_of
 from mob.rim import descendants, forks, processes
-from mob.rim.listeners import Sharing
+from mob.rim.listeners import PortSharing
 from mob.rim.reactor import Reactor
 from mob.wire import messages as m
 
@@ -77,7 +77,7 @@ class Life:
         self.early: Early = Early(self.peer.serving, order.role.name, self._collect_exports)
         is_watched = order.role.hang_timeout is not None or order.role.max_workers is not None
         asked = Listening(self.peer.control)
-        self.sharing: Sharing = Sharing(asked.ask, asked.give_back, self._handle_listening, asked.leave)
+        self.sharing: PortSharing = PortSharing(asked.ask, asked.give_back, self._handle_listening, asked.leave)
         self.readiness: Readiness = Readiness(self.reactor, self.sharing, self.say_ready, order.role.boot_timeout)
         self.vitals: Vitals = Vitals(self.peer, not is_watched, self.sharing.count_connections)
         self.liveness: Liveness = self.pulse(

@@ -6,7 +6,7 @@ import os
 import socket
 
 from mob.peer.links.control import Control
-from mob.rim.listeners import Wish
+from mob.rim.listeners import WantedAddress
 from mob.wire import messages as m
 
 
@@ -15,12 +15,14 @@ class Listening:
 
     def __init__(self, control: Control) -> None:
         self._control = control
-        self._addresses: dict[Wish, m.SocketAddress] = {}  # as they were asked for: a later chdir changes nothing
+        self._addresses: dict[
+            WantedAddress, m.SocketAddress
+        ] = {}  # as they were asked for: a later chdir changes nothing
 
     def __repr__(self) -> str:
         return f"<Listening on {len(self._addresses)} addresses>"
 
-    def ask(self, wish: Wish) -> int:
+    def ask(self, wish: WantedAddress) -> int:
         """Return the descriptor of the shared socket; `OSError` if it cannot be had."""
         address = self._addresses[wish] = _resolved(wish)
         call = self._control.request(
@@ -29,19 +31,19 @@ class Listening:
         descriptor: int = call.result()
         return descriptor
 
-    def give_back(self, wish: Wish) -> None:
+    def give_back(self, wish: WantedAddress) -> None:
         """It is not wanted after all; returns when the address is free, unless others listen on it."""
         address = self._addresses[wish]
         self._control.request(
             f"unbind from {wish.address}", lambda number: m.Unbind(number, address, wish.nth)
         ).result()
 
-    def leave(self, wish: Wish) -> None:
+    def leave(self, wish: WantedAddress) -> None:
         """Tell the Kingpin that this process has served from the socket and does so no more. Nothing is waited for."""
         self._control.post(m.Unbind(0, self._addresses[wish], wish.nth, serves=True))
 
 
-def _resolved(wish: Wish) -> m.SocketAddress:
+def _resolved(wish: WantedAddress) -> m.SocketAddress:
     """The address as the Kingpin is to bind it: all spellings of one are the same there. `gaierror` as from `bind`."""
     if wish.family == socket.AF_UNIX:
         path = os.fsdecode(wish.address)

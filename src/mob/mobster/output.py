@@ -23,7 +23,7 @@ LONGEST = 64 * 1024
 NAMES = {1: "stdout", 2: "stderr"}
 
 
-class Descriptor(io.FileIO):
+class StandardStream(io.FileIO):
     """The descriptor of a standard stream, which is a pipe to the Kingpin or is going to be one."""
 
     def __init__(self, descriptor: int) -> None:
@@ -136,7 +136,7 @@ _standing: list[WholeLines] = []
 
 def _replace(descriptor: int) -> None:
     name = NAMES[descriptor]
-    stream = WholeLines(Buffer(Descriptor(descriptor)))
+    stream = WholeLines(Buffer(StandardStream(descriptor)))
     _standing.append(stream)
     setattr(sys, name, stream)
     setattr(sys, f"__{name}__", stream)

@@ -10,9 +10,9 @@ whose import returns is ready then.
 
 A server that binds below Python (grpc.aio, granian) waits for connections in a thread of its own, while the main thread
 stands in a loop that waits for events. So does a module that loads something in a loop, but its port for metrics was
-bound by Python, which `Sharing` knows. A loop counts as a short wait if there is a listening socket that it does not
-know. A server that is busy from the first second on is never seen to stand; before its time is over (boot_timeout) it
-is enough that it listens and that connections are open there.
+bound by Python, which `PortSharing` knows. A loop counts as a short wait if there is a listening socket that it does
+not know. A server that is busy from the first second on is never seen to stand; before its time is over (boot_timeout)
+it is enough that it listens and that connections are open there.
 
 No event tells that a thread blocks. So it is looked, from the moment at which a socket was bound or listens, with
 pauses that grow to `LONGEST_LOOK`; and once a second at each beat, for servers that are not made of Python's sockets.
@@ -35,10 +35,10 @@ from time import monotonic
 from types import FrameType
 
 from mob.rim import connections, waits
-from mob.rim.listeners import Sharing
+from mob.rim.listeners import PortSharing
 from mob.rim.places import PACKAGE
 from mob.rim.reactor import Reactor
-from mob.rim.waits import Wait
+from mob.rim.waits import WaitReason
 
 FIRST_LOOK, LONGEST_LOOK = 0.001, 0.1
 """Seconds between two looks. The pauses grow by GROWTH each time."""
@@ -57,7 +57,7 @@ class Readiness:
     """Looks at the main thread while the module of the role is imported."""
 
     def __init__(
-        self, reactor: Reactor, sharing: Sharing, on_ready: Callable[[], None], boot_timeout: float | None = None
+        self, reactor: Reactor, sharing: PortSharing, on_ready: Callable[[], None], boot_timeout: float | None = None
     ) -> None:
         self._reactor = reactor
         self._sharing = sharing
@@ -135,7 +135,7 @@ class Readiness:
         self._follow()
         wait = waits.wait_of(self._thread)
         is_serving = (
-            wait is Wait.CONNECTION
+            wait is WaitReason.CONNECTION
             or (self._stands(wait) and self._listens(wait))
             or (monotonic() >= self._begun + self._last_looks and self._has_let_in())
         )
@@ -143,26 +143,28 @@ class Readiness:
             self._finish()
         return is_serving
 
-    def _stands(self, wait: Wait) -> bool:
+    def _stands(self, wait: WaitReason) -> bool:
         """Return whether the main thread seems to go no further than where it is."""
         held = monotonic() - self._since
-        if wait is Wait.SHORT:
+        if wait is WaitReason.SHORT:
             return held >= self._looped and waits.count_of(self._thread) >= self._waits + LOOPS
-        if wait in (Wait.CHILD, Wait.EVENTS):
+        if wait in (WaitReason.CHILD, WaitReason.EVENTS):
             return held >= self._looped
-        return wait in (Wait.ENDLESS, Wait.UNKNOWN) and held >= HELD
+        return wait in (WaitReason.ENDLESS, WaitReason.UNKNOWN) and held >= HELD
 
-    def _listens(self, wait: Wait) -> bool:
+    def _listens(self, wait: WaitReason) -> bool:
         """Return whether anything listens that the main thread may be standing there for."""
-        if wait is Wait.EVENTS:
+        if wait is WaitReason.EVENTS:
             is_foreign = any(not self._sharing.is_known(inode) for inode in waits.listeners())
             return is_foreign or waits.children_listen()
-        return self._sharing.holds_any() or waits.has_listeners() or (wait is Wait.CHILD and waits.children_listen())
+        return (
+            self._sharing.holds_any() or waits.has_listeners() or (wait is WaitReason.CHILD and waits.children_listen())
+        )
 
     def _has_let_in(self) -> bool:
         """Return whether connections are open that came in where a library below Python listens."""
         foreign = {inode for inode in waits.listeners() if not self._sharing.is_known(inode)}
-        places: set[connections.Place] = set()
+        places: set[connections.Endpoint] = set()
         for descriptor in connections.descriptors_of(foreign):
             with contextlib.suppress(OSError), connections.look_at(descriptor) as sock:
                 places.add(connections.place_of(sock))

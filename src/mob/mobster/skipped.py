@@ -53,14 +53,14 @@ class Block:
     `through` the call in the block that leads to it."""
 
     line: int
-    names: Names
+    names: ModuleNames
     server: ast.Call | None = None
     root: str = ""
     through: str = ""
 
 
 @dataclass
-class Names:
+class ModuleNames:
     """What the names of a module stand for, as far as its source tells."""
 
     module: ModuleType
@@ -159,7 +159,7 @@ def block_of(module: ModuleType) -> Block | None:
     if tree is None:
         return None
     found = list(_branches(tree))
-    names = Names(module)
+    names = ModuleNames(module)
     names.read(tree)
     for node in found:
         for call in (each for statement in node.body for each in _calls(statement)):
@@ -207,7 +207,7 @@ def _calls(node: ast.AST) -> Iterator[ast.Call]:
     return (each for each in ast.walk(node) if isinstance(each, ast.Call))
 
 
-def _server(node: ast.AST, names: Names, seen: frozenset[str] = frozenset()) -> ast.Call | None:
+def _server(node: ast.AST, names: ModuleNames, seen: frozenset[str] = frozenset()) -> ast.Call | None:
     """Return the call in there that starts a server, also one in a function of the module that is called there."""
     for call in _calls(node):
         if _starts_server(call, names):
@@ -220,7 +220,7 @@ def _server(node: ast.AST, names: Names, seen: frozenset[str] = frozenset()) -> 
     return None
 
 
-def _starts_server(call: ast.Call, names: Names) -> bool:
+def _starts_server(call: ast.Call, names: ModuleNames) -> bool:
     dotted = names.dotted(call.func)
     root, _, last = dotted.partition(".")[0], *dotted.rpartition(".")[1:]
     if last in ALWAYS:

@@ -232,7 +232,7 @@ class Peer:
             finally:
                 self.serving.inviting.handle_lost(contact)
 
-    def handle_messages(self, link: Link, messages: list[m.Peer | float]) -> None:
+    def handle_messages(self, link: Link, messages: list[m.PeerMessage | float]) -> None:
         """What came in one frame. By class and not by `match`, which costs more than all the rest done here."""
         contact = self.contacts.of_link(link)
         contact.heard += len(messages)
@@ -321,7 +321,7 @@ class Peer:
             case _:
                 link.close(f"{type(message).__name__} could not be handled: {type(error).__name__}: {error}")
 
-    def _handle_rare(self, link: Link, contact: Contact, message: m.Peer | float) -> None:
+    def _handle_rare(self, link: Link, contact: Contact, message: m.PeerMessage | float) -> None:
         match message:
             case m.Failed(id=number, queue=queue, failure=failure):
                 contact.queue = queue

@@ -38,7 +38,7 @@ SIOCOUTQ = getattr(termios, "TIOCOUTQ", 0x5411)
 FRESH = 3000
 """Milliseconds after which something that was received, and not answered, is taken for something that gets none."""
 
-Place = tuple[int, int | str | bytes]
+Endpoint = tuple[int, int | str | bytes]
 """Where something listens: the family, and the port or the path."""
 
 
@@ -46,7 +46,7 @@ MOST = 65536
 """Descriptors that are looked at where they cannot be listed."""
 
 
-def uses(places: frozenset[Place]) -> Iterator[Use]:
+def uses(places: frozenset[Endpoint]) -> Iterator[Use]:
     """Of each connection that came in there: what it is used for. Looked at one by one, for there may be thousands."""
     return (use for descriptor in sockets() if (use := _use_of(descriptor, places)) is not None)
 
@@ -62,9 +62,9 @@ def unread(descriptor: int) -> int:
     return NUMBER.unpack(fcntl.ioctl(descriptor, termios.FIONREAD, bytes(NUMBER.size)))[0]
 
 
-def count(places: Container[Place]) -> Counter[Place]:
+def count(places: Container[Endpoint]) -> Counter[Endpoint]:
     """How many connections that came in there are open."""
-    counts: Counter[Place] = Counter()
+    counts: Counter[Endpoint] = Counter()
     for descriptor in sockets():
         with contextlib.suppress(OSError), look_at(descriptor) as sock:  # another thread may close it at any time
             if sock.type == socket.SOCK_STREAM and (place := place_of(sock)) in places:
@@ -73,7 +73,7 @@ def count(places: Container[Place]) -> Counter[Place]:
     return counts
 
 
-def place_of(sock: socket.socket) -> Place:
+def place_of(sock: socket.socket) -> Endpoint:
     """Where a socket listens, or where a connection came in."""
     address = sock.getsockname()
     return sock.family, address if isinstance(address, (str, bytes)) else address[1]
@@ -142,7 +142,7 @@ def look_at(descriptor: int) -> socket.socket:
     return sock
 
 
-def _use_of(descriptor: int, places: frozenset[Place]) -> Use | None:
+def _use_of(descriptor: int, places: frozenset[Endpoint]) -> Use | None:
     """None: it is no connection, or of somewhere else."""
     try:
         sock = look_at(descriptor)

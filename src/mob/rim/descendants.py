@@ -34,7 +34,7 @@ ROUNDS = 20
 Table = dict[int, Status]
 """All processes by their ids. Those that have ended are left out."""
 Children = dict[int, list[int]]
-Pipe = tuple[int, int]
+PipeIdentity = tuple[int, int]
 """Its device and its inode."""
 
 
@@ -61,9 +61,9 @@ def end_all(but: int = 0) -> None:
         _end(lambda table: [pid for pid in below([os.getpid()], table) if pid != but])
 
 
-def pipes_of(pid: int) -> set[Pipe]:
+def pipes_of(pid: int) -> set[PipeIdentity]:
     """The pipes that a process prints to; nothing else that it may print to is its own."""
-    pipes: set[Pipe] = set()
+    pipes: set[PipeIdentity] = set()
     for standard in (1, 2):
         with contextlib.suppress(OSError):
             told = os.stat(f"/proc/{pid}/fd/{standard}")
@@ -72,7 +72,9 @@ def pipes_of(pid: int) -> set[Pipe]:
     return pipes
 
 
-def end_those_of(ended: Mapping[int, Collection[Pipe]], parents: Iterable[int], others: Collection[int]) -> None:
+def end_those_of(
+    ended: Mapping[int, Collection[PipeIdentity]], parents: Iterable[int], others: Collection[int]
+) -> None:
     """End what mobsters have left that have ended.
 
     `ended`: their process ids, each with the pipes that it printed to. `parents`: whose children such
@@ -88,7 +90,7 @@ def end_those_of(ended: Mapping[int, Collection[Pipe]], parents: Iterable[int], 
 
 
 def end_traced(
-    deadman: int, pipes: Collection[Pipe], groups: Collection[int], session: int, but: str, kingpin: int
+    deadman: int, pipes: Collection[PipeIdentity], groups: Collection[int], session: int, but: str, kingpin: int
 ) -> None:
     """End what is left of an app, whose child it may be now.
 
@@ -154,7 +156,7 @@ def _end(find: Callable[[Table], list[int]]) -> None:
             pidfds.signal_started(pid, table[pid].started, signal.SIGKILL)
 
 
-def _is_of(pid: int, ended: Mapping[int, Collection[Pipe]]) -> bool:
+def _is_of(pid: int, ended: Mapping[int, Collection[PipeIdentity]]) -> bool:
     """Return whether a process shows a trace of one of these mobsters."""
     variables = _read(pid, "environ").split(b"\0")
     if any(b"%s=%d" % (MARK.encode(), mobster) in variables for mobster in ended):
@@ -166,9 +168,9 @@ def _is_called(pid: int, title: str) -> bool:
     return _read(pid, "cmdline").rstrip(b"\0") == title.encode()
 
 
-def _all_pipes_of(pid: int) -> list[tuple[int, Pipe]]:
+def _all_pipes_of(pid: int) -> list[tuple[int, PipeIdentity]]:
     """Return the pipes that a process has, with the number under which it has each."""
-    found: list[tuple[int, Pipe]] = []
+    found: list[tuple[int, PipeIdentity]] = []
     with contextlib.suppress(OSError):
         for name in os.listdir(f"/proc/{pid}/fd"):
             with contextlib.suppress(OSError):

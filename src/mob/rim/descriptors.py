@@ -25,7 +25,7 @@ from typing import Any
 
 from mob.rim.link import Descriptor
 from mob.wire.kinds import is_a
-from mob.wire.refusals import Refused
+from mob.wire.refusals import UnsendableValue
 
 Parts = tuple[str, tuple[Any, ...]]
 """What it is, and with what it was opened."""
@@ -35,12 +35,12 @@ _kind: Callable[[Any], type[Any]] = type
 
 
 def check(value: Any) -> None:
-    """Raises `Refused` if it cannot be handed over."""
+    """Raises `UnsendableValue` if it cannot be handed over."""
     _parts(value)
 
 
 def duplicate(value: Any) -> tuple[Descriptor, Parts]:
-    """A duplicate of its descriptor, and what the other end needs besides; `Refused` if it cannot be had."""
+    """A duplicate of its descriptor, and what the other end needs besides; `UnsendableValue` if it cannot be had."""
     parts = _parts(value)
     try:
         if parts[0] in _LAYERS:
@@ -49,7 +49,7 @@ def duplicate(value: Any) -> tuple[Descriptor, Parts]:
     except OSError as failure:
         hint = f" This process may have {limit():,} (`ulimit -n`)." if failure.errno == errno.EMFILE else ""
         why = failure.strerror or str(failure)
-        raise Refused(f"a descriptor cannot be duplicated here: {why}.{hint}") from failure
+        raise UnsendableValue(f"a descriptor cannot be duplicated here: {why}.{hint}") from failure
 
 
 def opened(kind: str, details: tuple[Any, ...], descriptor: int) -> Any:
@@ -79,11 +79,11 @@ def limit() -> int:
 def _parts(value: Any) -> Parts:
     if isinstance(value, socket.socket):
         if value.fileno() < 0:
-            raise Refused("a closed socket cannot be handed over. Send it before it is closed.")
+            raise UnsendableValue("a closed socket cannot be handed over. Send it before it is closed.")
         return "socket", (value.gettimeout(),)
     if is_a(type(value), "multiprocessing.connection.Connection"):
         if value.closed:
-            raise Refused("a closed connection cannot be handed over. Send it before it is closed.")
+            raise UnsendableValue("a closed connection cannot be handed over. Send it before it is closed.")
         return "connection", (value.readable, value.writable)
     return _parts_of_file(_file_of(value))
 
@@ -95,7 +95,7 @@ def _file_of(value: Any) -> Any:
 
 def _parts_of_file(file: Any) -> Parts:
     if file.closed:
-        raise Refused("a closed file cannot be handed over. Send it before it is closed.")
+        raise UnsendableValue("a closed file cannot be handed over. Send it before it is closed.")
     raw = _raw_of(file)
     name = raw.name if isinstance(raw.name, str | bytes) else None
     if not _is_text(file):
@@ -116,10 +116,12 @@ def _raw_of(file: Any) -> io.FileIO:
     buffered = file.buffer if _is_text(file) else file
     raw: Any = buffered.raw if _is_buffered(buffered) else buffered
     if isinstance(raw, socket.SocketIO):
-        raise Refused("a file made of a socket cannot be handed over. Send the socket itself.")
+        raise UnsendableValue("a file made of a socket cannot be handed over. Send the socket itself.")
     if not isinstance(raw, io.FileIO) or (raw is buffered and buffered is not file):
         kind = f"{_kind(file).__module__}.{_kind(file).__qualname__}"
-        raise Refused(f"a file without a descriptor of its own ({kind}) cannot be handed over. Send its content.")
+        raise UnsendableValue(
+            f"a file without a descriptor of its own ({kind}) cannot be handed over. Send its content."
+        )
     return raw
 
 
@@ -131,7 +133,7 @@ def _decoding(text: Any) -> str | None:
         cookie = text.tell()
     except OSError as failure:
         hint = "Read it by readline() instead."
-        raise Refused(f"a text file cannot be handed over while it is iterated over. {hint}") from failure
+        raise UnsendableValue(f"a text file cannot be handed over while it is iterated over. {hint}") from failure
     return str(cookie) if cookie >= POSITION or _begins_with_a_state(text.encoding) else None
 
 

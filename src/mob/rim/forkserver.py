@@ -1,9 +1,10 @@
 """The fork server: forks mobsters in milliseconds, reports their exits, and carries out the Kingpin's last will.
 
 It is single-threaded, runs no loop and no application code besides what was imported before the first fork, and is
-therefore always free to act. Its channel to the Kingpin carries `Order`s in and `Report`s out. When the channel ends
-the Kingpin is gone: it asks every mobster to end (SIGTERM), waits for the grace time, kills every group that is left
-and removes the socket files. It is a subreaper: what mobsters leave behind becomes its child, is ended and reaped here.
+therefore always free to act. Its channel to the Kingpin carries `ForkOrder`s in and `ForkReport`s out. When the channel
+ends the Kingpin is gone: it asks every mobster to end (SIGTERM), waits for the grace time, kills every group that is
+left and removes the socket files. It is a subreaper: what mobsters leave behind becomes its child, is ended and reaped
+here.
 
 `body` is what a forked child runs; it comes from above, for this file knows nothing of mobsters.
 """
@@ -23,12 +24,23 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from mob.rim import descendants, openfiles, pidfds, processes
-from mob.rim.guardian import Guard
-from mob.rim.pidfds import Held
+from mob.rim.guardian import GuardianHandle
+from mob.rim.pidfds import ProcessHandle
 from mob.wire.frames import HEADER, FrameDecoder
-from mob.wire.messages import Adopt, Exited, Fork, Forked, NotForked, Relieve, Remember, Report, decode_order, encode
+from mob.wire.messages import (
+    Adopt,
+    Exited,
+    Fork,
+    Forked,
+    ForkReport,
+    NotForked,
+    Relieve,
+    Remember,
+    decode_order,
+    encode,
+)
 
-Body = Callable[[Fork, int, int], int]
+ForkBody = Callable[[Fork, int, int], int]
 """Runs a mobster in a fresh process, given its order and the control and liveness sockets; returns the exit status."""
 
 LIMIT = 1024 * 1024
@@ -40,7 +52,7 @@ class ForkServer:
     """The state of the fork server."""
 
     def __init__(
-        self, channel: socket.socket, deadman: tuple[int, int], guard: Guard, grace: float, body: Body
+        self, channel: socket.socket, deadman: tuple[int, int], guard: GuardianHandle, grace: float, body: ForkBody
     ) -> None:
         self.channel = channel
         self.deadman = deadman
@@ -50,9 +62,11 @@ class ForkServer:
         self.frames: FrameDecoder = FrameDecoder(LIMIT)
         self.descriptors: list[int] = []
         self.mobsters: dict[int, int] = {}  # pid -> uid
-        self.adopted: dict[int, Held] = {}  # those that are not its children, by pid: a predecessor has forked them
-        self.pipes: dict[int, set[descendants.Pipe]] = {}  # that mobsters print to, by pid
-        self.ended: dict[int, set[descendants.Pipe]] = {}  # the same of those whose descendants are to be ended
+        self.adopted: dict[
+            int, ProcessHandle
+        ] = {}  # those that are not its children, by pid: a predecessor has forked them
+        self.pipes: dict[int, set[descendants.PipeIdentity]] = {}  # that mobsters print to, by pid
+        self.ended: dict[int, set[descendants.PipeIdentity]] = {}  # the same of those whose descendants are to be ended
         self.search_at: float = 0.0
         self.paths: list[str] = []
         self.interrupt: Any = signal.default_int_handler
@@ -178,7 +192,7 @@ class ForkServer:
                     stream.flush()
             os._exit(status)
 
-    def _report(self, report: Report) -> None:
+    def _report(self, report: ForkReport) -> None:
         payload = encode([report])
         with contextlib.suppress(ConnectionError):  # the Kingpin is gone: the next read says so
             self.channel.sendall(HEADER.pack(len(payload)) + payload)
@@ -205,7 +219,7 @@ class ForkServer:
         """It is a child of the Kingpin's, so a descriptor tells its end, and no later process is taken for it. If it
         has ended by now, the Kingpin has seen to its group, before its number became free."""
         try:
-            held = Held(pid)
+            held = ProcessHandle(pid)
         except ProcessLookupError:
             self.ended[pid] = set()
             return

@@ -11,8 +11,8 @@ killed, and then what is found in /proc to be the app's: it has the variable `MO
 itself (fork), or prints to the pipes of a mobster, or is below one that does.
 
 The fork server starts another guardian should this one be killed. After the death of its fork server a guardian stays,
-until the next fork server has a guardian of its own that knows all mobsters (`Guard.relieve`). Linux only: elsewhere
-there is no guardian.
+until the next fork server has a guardian of its own that knows all mobsters (`GuardianHandle.relieve`). Linux only:
+elsewhere there is no guardian.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from typing import NoReturn
 import setproctitle
 
 from mob.rim import descendants, pidfds, processes
-from mob.rim.pidfds import Held
+from mob.rim.pidfds import ProcessHandle
 
 RECORD = struct.Struct("=i")
 """What is said on the pipe: a process id."""
@@ -50,7 +50,7 @@ def title_of(kingpin: int) -> str:
     return f"guardian of pid {kingpin}"
 
 
-class Guard:
+class GuardianHandle:
     """The fork server's hold on its guardian."""
 
     def __init__(self, deadman: int) -> None:
@@ -61,7 +61,7 @@ class Guard:
         self._news = -1  # the writing end of the pipe
 
     def __repr__(self) -> str:
-        return f"<Guard, guardian pid {self.pid}>"
+        return f"<GuardianHandle, guardian pid {self.pid}>"
 
     def start(self, pids: Iterable[int] = ()) -> None:
         """Have a guardian for this process's group and for these mobsters. What is missing for it is printed."""
@@ -157,10 +157,10 @@ class Guardian:
         self._kingpin = kingpin
         self._deadman = deadman
         self._session = 0  # that of the app: a process group lies within one session
-        self._held: dict[int, Held] = {}  # by descriptor
+        self._held: dict[int, ProcessHandle] = {}  # by descriptor
         self._groups: set[int] = set()
-        self._pipes: dict[int, set[descendants.Pipe]] = {}  # that mobsters print to, by process id
-        self._ended: deque[tuple[float, int, set[descendants.Pipe]]] = deque(maxlen=MOST_ENDED)  # when, who
+        self._pipes: dict[int, set[descendants.PipeIdentity]] = {}  # that mobsters print to, by process id
+        self._ended: deque[tuple[float, int, set[descendants.PipeIdentity]]] = deque(maxlen=MOST_ENDED)  # when, who
         os.set_blocking(news, False)
         self._poll = select.epoll()
         self._poll.register(news, select.EPOLLIN)
@@ -203,10 +203,10 @@ class Guardian:
             self._held[held.fileno()] = held
             self._poll.register(held.fileno(), select.EPOLLIN)
 
-    def _hold(self, pid: int) -> Held | None:
+    def _hold(self, pid: int) -> ProcessHandle | None:
         """Hold a process whose group is to be ended. Without a descriptor its number has to do, for the search."""
         try:
-            held = Held(pid)
+            held = ProcessHandle(pid)
         except ProcessLookupError:
             return None  # it has ended, and its group was killed
         except OSError:
@@ -229,7 +229,7 @@ class Guardian:
         for held in (*self._held.values(), self._fork_server):
             if held is not None:
                 held.signal_group(signal.SIGKILL)
-        pipes = set[descendants.Pipe]().union(*self._pipes.values(), *(pipes for _, _, pipes in self._ended))
+        pipes = set[descendants.PipeIdentity]().union(*self._pipes.values(), *(pipes for _, _, pipes in self._ended))
         just_ended = {pid for at, pid, _ in self._ended if at >= monotonic() - JUST}
         descendants.end_traced(
             self._deadman, pipes, self._groups | just_ended, self._session, self._title, self._kingpin

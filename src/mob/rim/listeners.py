@@ -41,14 +41,14 @@ from time import monotonic
 from types import FrameType
 from typing import Any, NamedTuple
 
-from mob.rim.connections import Place, count, descriptors_of, forget_in_loops, inode_of, place_of
+from mob.rim.connections import Endpoint, count, descriptors_of, forget_in_loops, inode_of, place_of
 
 COUNTING = 0.005
 """The part of the time that counting connections may take."""
 BACKLOG = 1024  # cut to net.core.somaxconn by the kernel
 
 
-class Wish(NamedTuple):
+class WantedAddress(NamedTuple):
     """The address that a mobster wants to listen on."""
 
     family: int
@@ -60,17 +60,17 @@ class Wish(NamedTuple):
     """The permissions of a socket file, as this process would make it; -1 if that is not known."""
 
 
-Ask = Callable[[Wish], int]
+Ask = Callable[[WantedAddress], int]
 """-> the descriptor of the shared socket; OSError if it cannot be had."""
-GiveBack = Callable[[Wish], None]
+GiveAddressBack = Callable[[WantedAddress], None]
 """The socket is not wanted after all. Returns when the address is free, unless others listen on it."""
 
 
-class Held(NamedTuple):
+class SharedSocket(NamedTuple):
     """A shared socket that this process has."""
 
-    wish: Wish
-    place: Place
+    wish: WantedAddress
+    place: Endpoint
     descriptor: int
     """Where it was put. uvloop duplicates it."""
 
@@ -103,15 +103,15 @@ WAITING = ("accept", "settimeout", "setblocking")
 """Those of them that let a process wait on a socket that never blocks."""
 
 
-class Sharing:
+class PortSharing:
     """The replaced `bind`, and what it has replaced so far."""
 
     def __init__(
         self,
         ask: Ask,
-        give_back: GiveBack,
+        give_back: GiveAddressBack,
         on_listening: Callable[[], None],
-        leave: Callable[[Wish], None] = lambda wish: None,
+        leave: Callable[[WantedAddress], None] = lambda wish: None,
     ) -> None:
         self._ask = ask
         self._give_back = give_back
@@ -121,18 +121,18 @@ class Sharing:
         """Called for each connection that Python code has accepted, with the socket that listens."""
         self._numbers: set[int] = set()  # of the binds to port 0 that hold
         self._lock = Lock()
-        self._shared: weakref.WeakKeyDictionary[socket.socket, Wish] = weakref.WeakKeyDictionary()
-        self._places: dict[Place, str] = {}  # where they listen, and how that is called
+        self._shared: weakref.WeakKeyDictionary[socket.socket, WantedAddress] = weakref.WeakKeyDictionary()
+        self._places: dict[Endpoint, str] = {}  # where they listen, and how that is called
         self._counted: dict[str, int] = {}
         self._count_again = 0.0
-        self._held: dict[int, Held] = {}  # the shared ones by inode: uvloop drops Python's object
+        self._held: dict[int, SharedSocket] = {}  # the shared ones by inode: uvloop drops Python's object
         self._own: set[int] = set()  # inodes of others that Python code has bound, or listens on
         self._kept: set[int] = set()  # inodes of those that are not given back
         self._unnumbered: weakref.WeakSet[socket.socket] = weakref.WeakSet()  # bound to port 0, and not listening yet
         self._before: dict[str, Any] = {}  # the methods that were replaced, by name
 
     def __repr__(self) -> str:
-        return f"<Sharing of {len(self._shared)} sockets>"
+        return f"<PortSharing of {len(self._shared)} sockets>"
 
     def install(self) -> None:
         """From now on binding asks."""
@@ -241,7 +241,9 @@ class Sharing:
         is_inet6 = sock.family == socket.AF_INET6
         v6only = is_inet6 and bool(sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY))
         nth = self._take_number() if _has_free_port(sock, address) else 0
-        wish = Wish(sock.family, address, v6only, nth, _mode_of_file() if sock.family == socket.AF_UNIX else -1)
+        wish = WantedAddress(
+            sock.family, address, v6only, nth, _mode_of_file() if sock.family == socket.AF_UNIX else -1
+        )
         try:
             shared = self._ask(wish)
         except BaseException:
@@ -251,7 +253,7 @@ class Sharing:
         os.close(shared)
         self._shared[sock] = wish
         place = place_of(sock)
-        self._held[inode_of(sock.fileno())] = Held(wish, place, sock.fileno())
+        self._held[inode_of(sock.fileno())] = SharedSocket(wish, place, sock.fileno())
         self._places[place] = str(place[1]) if sock.family == socket.AF_UNIX else f"{address[0]}:{place[1]}"
         self._on_listening()
 
@@ -337,7 +339,7 @@ class Sharing:
             self._give_back(held.wish)
         self._free_number(held.wish)
 
-    def _drop(self, inode: int) -> Held | None:
+    def _drop(self, inode: int) -> SharedSocket | None:
         held = self._held.pop(inode, None)
         if held is not None:
             self._places.pop(held.place, None)
@@ -359,12 +361,12 @@ class Sharing:
             self._count_again = now + (monotonic() - now) / COUNTING
         return self._counted
 
-    def turn_deaf(self) -> frozenset[Place]:
+    def turn_deaf(self) -> frozenset[Endpoint]:
         """From now on no connection comes in here: a socket to which nobody can connect takes the place of each.
 
         The servers go on with what they have, and the queue is the others'. Where they listened.
         """
-        places: set[Place] = set()
+        places: set[Endpoint] = set()
         for descriptor in descriptors_of(self._held) or [sock.fileno() for sock in list(self._shared)]:
             with contextlib.suppress(OSError):  # it was closed, or is just now
                 places.add(_turn_deaf(descriptor))
@@ -381,7 +383,7 @@ class Sharing:
             self._numbers.add(number)
             return number
 
-    def _free_number(self, wish: Wish) -> None:
+    def _free_number(self, wish: WantedAddress) -> None:
         if wish.family != socket.AF_UNIX and wish.address[1] == 0:
             self._numbers.discard(wish.nth)
 
@@ -411,7 +413,7 @@ def _methods() -> dict[str, Any]:
     return {name: getattr(socket.socket, name) for name in REPLACED}
 
 
-def _turn_deaf(descriptor: int) -> Place:
+def _turn_deaf(descriptor: int) -> Endpoint:
     with socket.socket(fileno=os.dup(descriptor)) as sock:
         place = place_of(sock)
     with socket.socket(socket.AF_UNIX) as deaf:

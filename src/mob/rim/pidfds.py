@@ -1,8 +1,8 @@
 """Signals to a process, not to a number: a process id may belong to a stranger as soon as its process was waited for.
 
-A pidfd (Linux) stays with its process, so what is sent through it reaches that process or nobody. `Held` is one that
-was opened while the process was known. Where only a number is known, the process is held first, then looked at (whose
-child it is, when it was started), and then signalled: whatever ends in between is not signalled at all.
+A pidfd (Linux) stays with its process, so what is sent through it reaches that process or nobody. `ProcessHandle` is
+one that was opened while the process was known. Where only a number is known, the process is held first, then looked at
+(whose child it is, when it was started), and then signalled: whatever ends in between is not signalled at all.
 
 A number is signalled directly only where it cannot be another's: one's own child that was not waited for, or a group
 whose leader was not. Elsewhere than on Linux there are numbers only, and the looks that are possible there.
@@ -49,7 +49,7 @@ def status_of(pid: int) -> Status | None:
     return None
 
 
-class Held:
+class ProcessHandle:
     """A process that keeps its identity as long as this is open."""
 
     __slots__ = ("_fd", "pid")
@@ -60,7 +60,7 @@ class Held:
         self._fd = _open(pid)
 
     def __repr__(self) -> str:
-        return f"<Held {self.pid}>"
+        return f"<ProcessHandle {self.pid}>"
 
     def fileno(self) -> int:
         """Return the descriptor, which becomes readable when the process ends."""
@@ -130,9 +130,9 @@ def is_child(pid: int, parents: Collection[int]) -> bool:
 
 def wait_for(pid: int, seconds: float) -> bool:
     """Wait for the end of a child of this process, so long at most; return whether it has ended."""
-    held: Held | None = None
+    held: ProcessHandle | None = None
     try:
-        held = Held(pid)
+        held = ProcessHandle(pid)
     except ProcessLookupError:
         return True
     except OSError:
@@ -149,7 +149,7 @@ def wait_for(pid: int, seconds: float) -> bool:
 def signal_child(pid: int, parents: Collection[int], signum: int, whole_group: bool = False) -> None:
     """Signal a process, or the group that it leads too, if it still is the child of one of these."""
     try:
-        held = Held(pid)
+        held = ProcessHandle(pid)
     except ProcessLookupError:
         return
     except OSError:  # no descriptor to be had: the number, right after the look
@@ -167,9 +167,9 @@ def signal_child(pid: int, parents: Collection[int], signum: int, whole_group: b
 
 def signal_started(pid: int, started: int, signum: int) -> None:
     """Signal a process, if it is the one that was started at that time."""
-    held: Held | None = None
+    held: ProcessHandle | None = None
     try:
-        held = Held(pid)
+        held = ProcessHandle(pid)
     except ProcessLookupError:
         return
     except OSError:

@@ -50,7 +50,7 @@ CALLS: dict[str, dict[int, str]] = {
 }  # fmt: skip
 
 
-class Wait(enum.Enum):
+class WaitReason(enum.Enum):
     """What a thread waits for."""
 
     CONNECTION = "that a connection comes in"
@@ -62,19 +62,19 @@ class Wait(enum.Enum):
     UNKNOWN = "nobody can say"
 
 
-def wait_of(thread: int) -> Wait:
+def wait_of(thread: int) -> WaitReason:
     """Return what the thread of that native id waits for at this moment."""
     names = CALLS.get(platform.machine()) if sys.platform == "linux" and sys.maxsize > 2**32 else None
     if names is None:
-        return Wait.UNKNOWN
+        return WaitReason.UNKNOWN
     try:
         before = _system_call(thread)
         found = _judge(names, before)
-        return found if before == _system_call(thread) else Wait.OTHER  # else it has gone on meanwhile
+        return found if before == _system_call(thread) else WaitReason.OTHER  # else it has gone on meanwhile
     except OSError:
-        return Wait.UNKNOWN
+        return WaitReason.UNKNOWN
     except ValueError:
-        return Wait.OTHER  # "running"
+        return WaitReason.OTHER  # "running"
 
 
 def count_of(thread: int) -> int:
@@ -128,28 +128,28 @@ def _system_call(thread: int) -> list[int]:
         return [int(word, 0) for word in file.read().decode().split()]
 
 
-def _judge(names: dict[int, str], call: list[int]) -> Wait:
+def _judge(names: dict[int, str], call: list[int]) -> WaitReason:
     number, *args = call
     name = names.get(number, "")
     if name in ("accept", "poll", "select", "epoll"):
         is_for_connections = any(_is_listening(each) for each in _descriptors(name, args))
         if is_for_connections:
-            return Wait.CONNECTION
-        return Wait.EVENTS if name == "epoll" else Wait.OTHER
+            return WaitReason.CONNECTION
+        return WaitReason.EVENTS if name == "epoll" else WaitReason.OTHER
     if name == "pause":
-        return Wait.ENDLESS
+        return WaitReason.ENDLESS
     if name == "child":
-        return Wait.CHILD
+        return WaitReason.CHILD
     if name == "sigwait":
-        return Wait.OTHER if args[2] else Wait.ENDLESS
+        return WaitReason.OTHER if args[2] else WaitReason.ENDLESS
     if name == "futex":
         is_wait = args[1] & FUTEX_COMMAND in FUTEX_WAITS
-        return Wait.OTHER if not is_wait else Wait.SHORT if args[3] else Wait.ENDLESS
+        return WaitReason.OTHER if not is_wait else WaitReason.SHORT if args[3] else WaitReason.ENDLESS
     if name == "sleep":
         seconds, nanoseconds = TIMESPEC.unpack(_memory(args[2], TIMESPEC.size))
         begun = time.clock_gettime(args[0]) if args[1] & ABSOLUTE else 0.0
-        return Wait.ENDLESS if seconds + nanoseconds / 1e9 - begun >= LONG - 1 else Wait.SHORT
-    return Wait.OTHER
+        return WaitReason.ENDLESS if seconds + nanoseconds / 1e9 - begun >= LONG - 1 else WaitReason.SHORT
+    return WaitReason.OTHER
 
 
 def _descriptors(name: str, args: list[int]) -> Iterator[int]:

@@ -21,12 +21,12 @@ import msgspec
 import psutil
 
 from mob.peer.peer import Peer
-from mob.rim.pidfds import Held
+from mob.rim.pidfds import ProcessHandle
 from mob.testing import leaks
 from mob.testing.described import Described
-from mob.testing.launched import Order
+from mob.testing.launched import LaunchOrder
 from mob.testing.leaks import Leak
-from mob.testing.lines import PATIENCE, Lines
+from mob.testing.lines import PATIENCE, PrintedLines
 
 VARIABLE = "MOB_TESTING"
 """In the environment of all processes of an app under test: which one it is."""
@@ -36,7 +36,7 @@ class Host(Protocol):
     """What the two have in common."""
 
     name: str
-    lines: Lines
+    lines: PrintedLines
     is_one_process: bool
 
     def problem(self) -> str:
@@ -67,7 +67,7 @@ class Processes:
 
     def __init__(self, wanted: Described) -> None:
         self.name: str = wanted.name
-        self.lines: Lines = Lines()
+        self.lines: PrintedLines = PrintedLines()
         self._reports = tempfile.TemporaryDirectory(prefix="mob-crashes-")
         self._mark = uuid.uuid4().hex
         self._seen: set[int] = set()
@@ -84,7 +84,7 @@ class Processes:
         self._reader.start()
         assert self._process.stdin is not None
         with contextlib.suppress(BrokenPipeError):  # it has ended already, and has said why
-            self._process.stdin.write(msgspec.json.encode(Order(wanted, self._reports.name)) + b"\n")
+            self._process.stdin.write(msgspec.json.encode(LaunchOrder(wanted, self._reports.name)) + b"\n")
             self._process.stdin.flush()
 
     def __repr__(self) -> str:
@@ -103,7 +103,7 @@ class Processes:
 
     def send_signal(self, pid: int, signum: int) -> None:
         """To a process of the app; `ProcessLookupError` if it has ended."""
-        with contextlib.closing(Held(pid)) as held:
+        with contextlib.closing(ProcessHandle(pid)) as held:
             if held.has_ended() or not self._is_of_the_app(pid):
                 raise ProcessLookupError(pid)
             held.signal(signum)
@@ -133,7 +133,7 @@ class Processes:
         left = self._left()
         told = list(leaks.told_processes(left))
         for process in left:
-            with contextlib.suppress(psutil.Error, OSError), contextlib.closing(Held(process.pid)) as held:
+            with contextlib.suppress(psutil.Error, OSError), contextlib.closing(ProcessHandle(process.pid)) as held:
                 if process.is_running():  # by its start, so its number is not another's
                     held.signal(signal.SIGKILL)
         psutil.wait_procs(left, PATIENCE)

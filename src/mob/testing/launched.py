@@ -23,7 +23,7 @@ from mob.rim import crashes
 from mob.testing.described import Described, amend
 
 
-class Order(msgspec.Struct, frozen=True):
+class LaunchOrder(msgspec.Struct, frozen=True):
     """What the test wants."""
 
     app: Described
@@ -37,7 +37,7 @@ def main() -> None:
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
     os.close(null)
-    order = msgspec.json.decode(pipe.readline(), type=Order)
+    order = msgspec.json.decode(pipe.readline(), type=LaunchOrder)
     threading.Thread(target=_end_with, args=(pipe,), daemon=True).start()
     crashes.keep_in(order.app.name, Path(order.reports))
     if order.app.plan is not None:

@@ -10,7 +10,7 @@ PATIENCE = 30.0
 """Seconds that anything may take on a loaded machine; a test that needs them all fails, none waits for them."""
 
 
-class Lines:
+class PrintedLines:
     """The lines so far; added by one thread, looked at by any."""
 
     def __init__(self) -> None:
@@ -19,7 +19,7 @@ class Lines:
         self._news = threading.Condition()
 
     def __repr__(self) -> str:
-        return f"<Lines, {len(self.all)}>"
+        return f"<PrintedLines, {len(self.all)}>"
 
     @property
     def text(self) -> str:

@@ -33,7 +33,7 @@ from mob.rim.board import Board
 from mob.testing import lives
 from mob.testing.described import Described, plan_of
 from mob.testing.leaks import Leak
-from mob.testing.lines import PATIENCE, Lines
+from mob.testing.lines import PATIENCE, PrintedLines
 from mob.testing.lives import ThreadLife
 from mob.wire import messages as m
 
@@ -50,7 +50,7 @@ class Printed:
     is_terminal = False
     is_live = False
 
-    def __init__(self, lines: Lines) -> None:
+    def __init__(self, lines: PrintedLines) -> None:
         self._lines = lines
 
     def write(self, chunk: OutputChunk) -> int:
@@ -77,7 +77,7 @@ class ThreadForkClient(ForkClient):
         """There is no fork server."""
         self.lives = {}
 
-    def order(self, order: m.Order, descriptors: Sequence[int] = ()) -> None:
+    def order(self, order: m.ForkOrder, descriptors: Sequence[int] = ()) -> None:
         """A launch, as soon as the Kingpin has done what it is about; the rest is for a fork server."""
         if isinstance(order, m.Fork):
             self._reactor.call(partial(self._launch, order, list(descriptors)))
@@ -117,7 +117,7 @@ class ThreadForkClient(ForkClient):
 class ThreadKingpin(Kingpin):
     """The Kingpin, without what belongs to a process."""
 
-    def __init__(self, plan: Plan, lines: Lines) -> None:
+    def __init__(self, plan: Plan, lines: PrintedLines) -> None:
         self._lines = lines
         super().__init__(plan, Desk.claim(plan.address), Board.make())
 
@@ -151,7 +151,7 @@ class OneProcess:
 
     def __init__(self, wanted: Described) -> None:
         self.name: str = wanted.name
-        self.lines: Lines = Lines()
+        self.lines: PrintedLines = PrintedLines()
         self._process = _Process()
         try:
             plan = plan_of(wanted)

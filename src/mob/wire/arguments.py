@@ -33,8 +33,8 @@ from mob.wire.annotations import loosen
 from mob.wire.codec import Codec, Raw, blame_bytes
 from mob.wire.kinds import stands_in
 
-Bound = tuple[Sequence[Any], dict[str, Any]]
-Decode = Callable[[Raw, Raw | None], Bound]
+BoundArguments = tuple[Sequence[Any], dict[str, Any]]
+Decode = Callable[[Raw, Raw | None], BoundArguments]
 
 _EMPTY = inspect.Parameter.empty
 _kind: Callable[[Any], type[Any]] = type
@@ -135,7 +135,7 @@ class Parameters:
         """Nothing but the number can be wrong, and this is seen before anything is decoded."""
         general, codec = self._decode_in_general, self._codec
 
-        def decode(args: Raw, kwargs: Raw | None) -> Bound:
+        def decode(args: Raw, kwargs: Raw | None) -> BoundArguments:
             if kwargs is None:
                 before = codec.references_read
                 try:
@@ -152,7 +152,7 @@ class Parameters:
     def _typed_way(self, fast: Callable[[Raw], Any]) -> Decode:
         general = self._decode_in_general
 
-        def decode(args: Raw, kwargs: Raw | None) -> Bound:
+        def decode(args: Raw, kwargs: Raw | None) -> BoundArguments:
             if kwargs is None:
                 try:
                     return fast(args), {}
@@ -162,7 +162,7 @@ class Parameters:
 
         return decode
 
-    def _decode_in_general(self, args: Raw, kwargs: Raw | None) -> Bound:
+    def _decode_in_general(self, args: Raw, kwargs: Raw | None) -> BoundArguments:
         """All is decoded before anything is checked, so that functions in refused arguments are given back too."""
         values: Any
         named: Any
@@ -177,7 +177,7 @@ class Parameters:
 
     # -- binding -----------------------------------------------------------------------------------------------------
 
-    def _bind(self, values: list[Any], named: dict[str, Any]) -> Bound:
+    def _bind(self, values: list[Any], named: dict[str, Any]) -> BoundArguments:
         positional, rest, given = self._positional, self._rest, len(values)
         if given > len(positional) and rest is None:
             self._refuse_number(given)

@@ -18,7 +18,7 @@ from msgspec.msgpack import Decoder, Encoder
 
 from mob.errors import BadMessage
 from mob.wire.kinds import is_a
-from mob.wire.refusals import Refused
+from mob.wire.refusals import UnsendableValue
 
 _pack = Encoder().encode
 _unpack = Decoder().decode
@@ -43,13 +43,13 @@ def array_of(data: memoryview) -> Any:
 
 
 def sendable(value: Any) -> Any:
-    """The value as an array of plain memory; `Refused` if it is none."""
+    """The value as an array of plain memory; `UnsendableValue` if it is none."""
     if is_a(type(value), "numpy.ma.MaskedArray") or is_a(type(value), "numpy.ma.core.MaskedArray"):
-        raise Refused("a masked array is not data. Send its data and its mask.")
+        raise UnsendableValue("a masked array is not data. Send its data and its mask.")
     array = _numpy().asarray(value)
     dtype = array.dtype
     if dtype.hasobject or (dtype.kind == "V" and dtype.names is None and dtype.type.__module__ != "numpy"):
-        raise Refused(f"an array of the dtype {dtype} is not data. Send a list, or another dtype.")
+        raise UnsendableValue(f"an array of the dtype {dtype} is not data. Send a list, or another dtype.")
     return array
 
 

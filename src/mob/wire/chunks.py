@@ -19,7 +19,7 @@ from msgspec.msgpack import Decoder, Encoder
 from mob.wire.failures import Failure
 from mob.wire.kinds import MAX_INT, MIN_INT
 
-Answer = tuple[float, list[Any], list[tuple[int, bytes]]]
+ChunkAnswer = tuple[float, list[Any], list[tuple[int, bytes]]]
 """The seconds for which the items ran, the value of each (nothing for one that failed), and the failures by index."""
 
 _encode = Encoder().encode
@@ -57,7 +57,7 @@ def failure_of(body: bytes) -> Failure:
     return _failure(body)
 
 
-def raw_answer(body: Raw) -> Answer | None:
+def raw_answer(body: Raw) -> ChunkAnswer | None:
     """Return an answer whose values are `Raw` each, None if it is none."""
     try:
         return _raw_answer(body)

@@ -34,9 +34,9 @@ from mob.wire.annotations import converter, fit, leaves_open, loosen
 from mob.wire.arrays import array_over
 from mob.wire.depth import TOO_DEEP
 from mob.wire.kinds import is_opened_by_msgspec
-from mob.wire.references import AnyReference, Descriptors, Handle, Reference, handle_of, reference_of, references_in
-from mob.wire.refusals import Refused, complaint, text_of
-from mob.wire.sharing import Place, Share, Sharing, place_of
+from mob.wire.references import AnyReference, DescriptorTable, Handle, Reference, handle_of, reference_of, references_in
+from mob.wire.refusals import UnsendableValue, complaint, text_of
+from mob.wire.sharing import BufferLocation, BufferSharing, Share, place_of
 from mob.wire.walk import Walk
 from mob.wire.ways import (
     CALLBACK,
@@ -79,8 +79,8 @@ class Codec:
         self,
         lend: Callable[[Callable[..., Any]], Reference],
         borrow: Callable[[Reference], Any],
-        attach: Callable[[Place], memoryview] | None = None,
-        descriptors: Descriptors | None = None,
+        attach: Callable[[BufferLocation], memoryview] | None = None,
+        descriptors: DescriptorTable | None = None,
         give_back: Callable[[AnyReference], None] | None = None,
     ) -> None:
         self._lend = lend
@@ -112,7 +112,7 @@ class Codec:
 
     def encode_sharing(self, value: Any, share: Share) -> bytes:
         """The MessagePack of a value, its large buffers apart. Whatever this raises, `encode` says what is wrong."""
-        return self._lending.pack(Sharing(self._ways, share).rewrite(value))
+        return self._lending.pack(BufferSharing(self._ways, share).rewrite(value))
 
     def encode_data(self, value: Any) -> bytes | None:
         """The MessagePack of a value without functions; None if there are some, or if it cannot be sent at all."""
@@ -192,12 +192,12 @@ class Codec:
 
     def _encode_opened(self, opened: Any) -> Ext:
         if self._descriptors is None:
-            raise Refused(complaint(opened, _kind(opened)))
+            raise UnsendableValue(complaint(opened, _kind(opened)))
         return Ext(DESCRIPTOR, _pack(self._descriptors.duplicate(opened)))
 
     def _check_opened(self, opened: Any) -> None:
         if self._descriptors is None:
-            raise Refused(complaint(opened, _kind(opened)))
+            raise UnsendableValue(complaint(opened, _kind(opened)))
         self._descriptors.check(opened)
 
     def _pack_walked(self, value: Any) -> bytes:
@@ -211,7 +211,7 @@ class Codec:
             return self._lending.pack(value)
         except MobError:  # what `lend` has to say
             raise
-        except Refused as reason:
+        except UnsendableValue as reason:
             raise BadMessage(f"cannot send {root}: {reason}", root) from reason.__cause__
         except Exception as reason:
             raise BadMessage(f"cannot send {root}: encoding it raised {text_of(reason)}.", root) from reason
@@ -229,7 +229,7 @@ class Codec:
             return walk.rewrite(value)
         except Exception as reason:
             where = walk.where()
-            if isinstance(reason, Refused):
+            if isinstance(reason, UnsendableValue):
                 raise BadMessage(f"cannot send {where}: {reason}", where) from reason.__cause__
             if isinstance(reason, RecursionError):
                 raise BadMessage(f"cannot send {where}: it is nested too deeply.", where) from reason
@@ -264,7 +264,7 @@ class Codec:
             raise _HasReference
         return self._ext_hook(code, data)
 
-    def _decode_shared(self, place: Place) -> Any:
+    def _decode_shared(self, place: BufferLocation) -> Any:
         if self._attach is None:
             raise BadMessage("a buffer in shared memory arrived, and there is none here.")
         memory = self._attach(place)

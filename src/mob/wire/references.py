@@ -18,7 +18,7 @@ from msgspec import Struct
 from msgspec.msgpack import Decoder
 
 from mob.wire.depth import FIXED, LONG, TOO_DEEP
-from mob.wire.sharing import Place, place_of
+from mob.wire.sharing import BufferLocation, place_of
 from mob.wire.ways import CALLBACK, DESCRIPTOR, REGISTERED, SHARED
 
 
@@ -41,17 +41,17 @@ class Handle(Struct, frozen=True, array_like=True, gc=False):
     """Plain values, which whoever opened it at the one end has written for the other."""
 
 
-AnyReference = Reference | Handle | Place
+AnyReference = Reference | Handle | BufferLocation
 Passage = Sequence[tuple[AnyReference, Any]]
 """References on their way, each with its function: what is passed on must live until it has been. Also the places of
 large buffers (`buffers`) and the handles of sockets and files (`descriptors`), which share their fate."""
 
 
-class Descriptors(Protocol):
+class DescriptorTable(Protocol):
     """Who knows sockets and open files."""
 
     def check(self, value: Any) -> None:
-        """Raises `Refused` if it cannot be handed over, and says why."""
+        """Raises `UnsendableValue` if it cannot be handed over, and says why."""
         ...
 
     def duplicate(self, value: Any) -> Handle:

@@ -15,7 +15,7 @@ from typing import Any
 from mob.wire.kinds import MAX_INT
 
 
-class Refused(Exception):
+class UnsendableValue(Exception):
     """Says why a value is not data; the walk knows where it sits."""
 
 

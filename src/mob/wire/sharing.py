@@ -2,8 +2,8 @@
 
 Strategy. Nearly no message has a large buffer, so asking must cost next to nothing: `holds_large` looks at the top of a
 value before it is packed, and `may_hold_large` at the bytes of a long body that was packed, where a large buffer cannot
-hide. `Sharing` then walks over the value once more and puts an extension in the place of each large buffer, which says
-where the receiver finds it.
+hide. `BufferSharing` then walks over the value once more and puts an extension in the place of each large buffer, which
+says where the receiver finds it.
 
 Limits. Where the memory comes from, and how long it lives, is not known here: `share` is asked for it, and when it has
 none the buffer stays where it is. Keys of dicts are not looked at.
@@ -32,7 +32,7 @@ MOST_PARTS = 20
 """What has more of them is data, not arguments, and is not looked at before it is packed."""
 
 
-class Place(NamedTuple):
+class BufferLocation(NamedTuple):
     """Where a buffer lies: in the pool of a member, in a segment of a number; `head` if it is an array."""
 
     owner: int
@@ -43,7 +43,7 @@ class Place(NamedTuple):
 
 
 Fill = Callable[[memoryview], None]
-Share = Callable[[int, Fill], "Place | None"]
+Share = Callable[[int, Fill], "BufferLocation | None"]
 """(length, fill) -> the place of the buffer, which `fill` has written there; None if there is no room."""
 
 BINARY, NIL = 0xC6, b"\xc0"
@@ -53,7 +53,7 @@ MOST_TRIED = 4
 """So much that is taken for a buffer and is none is looked at closely."""
 _pack = Encoder().encode
 _skip = Decoder(Raw).decode
-_unpack = Decoder(Place).decode
+_unpack = Decoder(BufferLocation).decode
 _kind: Callable[[Any], type[Any]] = type
 _BYTES = frozenset({bytes, bytearray})
 _OTHERS = frozenset({types.NoneType, bool, int, float, str})
@@ -130,7 +130,7 @@ def _is_whole(body: bytes) -> bool:
     return True
 
 
-class Sharing(Walk):
+class BufferSharing(Walk):
     """Rewrites a value, each large buffer in it replaced."""
 
     def __init__(self, ways: Ways, share: Share) -> None:
@@ -179,12 +179,12 @@ class Sharing(Walk):
         return as_array(value) if place is None else Ext(SHARED, _pack(place._replace(head=head_of(array))))
 
 
-def place_of(data: memoryview) -> Place:
+def place_of(data: memoryview) -> BufferLocation:
     """What a `SHARED` extension says."""
     return _unpack(data)
 
 
-def inlined(body: bytes | memoryview, view_of: Callable[[Place], memoryview]) -> bytes:
+def inlined(body: bytes | memoryview, view_of: Callable[[BufferLocation], memoryview]) -> bytes:
     """A body with the large buffers in it that it only refers to: for who cannot look into the memory here."""
 
     def replace(code: int, data: memoryview) -> Any:

@@ -18,7 +18,7 @@ from msgspec import UNSET, Struct
 from msgspec.msgpack import Encoder, Ext
 
 from mob.wire.kinds import INERT, LEAVES, MAX_INT, MIN_INT, field_names, is_record, named_tuple_fields
-from mob.wire.refusals import Refused, brief
+from mob.wire.refusals import UnsendableValue, brief
 from mob.wire.ways import BIG_INT, Named, Sealed, Ways, as_function, as_opened, bytes_of_int
 
 _kind: Callable[[Any], type[Any]] = type
@@ -57,7 +57,7 @@ class Walk:
         if kind is str:
             return _checked_text(value)
         if id(value) in self.open:
-            raise Refused(f"a {kind.__name__} that contains itself is not data. Break the circle.")
+            raise UnsendableValue(f"a {kind.__name__} that contains itself is not data. Break the circle.")
         self.open.add(id(value))
         result = self.rewrite_compound(value, kind)
         self.open.discard(id(value))
@@ -119,5 +119,5 @@ def _checked_text(value: str) -> str:
         value.encode()
     except UnicodeEncodeError as failure:
         hint = "Send it as bytes: text.encode('utf-8', 'surrogateescape')."
-        raise Refused(f"a str with a lone surrogate is not text. {hint}") from failure
+        raise UnsendableValue(f"a str with a lone surrogate is not text. {hint}") from failure
     return value

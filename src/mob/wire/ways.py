@@ -24,7 +24,7 @@ from msgspec.msgpack import Ext
 
 from mob.wire.arrays import array_of, bytes_of_array, item_of
 from mob.wire.kinds import BUILT_IN, LEAVES, is_a, is_opened, is_stream
-from mob.wire.refusals import Refused, complaint
+from mob.wire.refusals import UnsendableValue, complaint
 
 CALLBACK, BIG_INT, ARRAY, COMPLEX, RANGE, REGISTERED, SHARED, DESCRIPTOR = 1, 2, 3, 4, 5, 6, 7, 8
 """The codes of mob's MessagePack extensions."""
@@ -36,7 +36,7 @@ _kind: Callable[[Any], type[Any]] = type
 class Ways:
     """The ways of one process: the table, and the types that were registered.
 
-    `check_opened` raises `Refused` if a socket or a file cannot be handed over.
+    `check_opened` raises `UnsendableValue` if a socket or a file cannot be handed over.
     """
 
     def __init__(self, check_opened: Callable[[Any], None]) -> None:
@@ -48,7 +48,7 @@ class Ways:
         return f"<Ways: {len(self.registered)} registered types>"
 
     def of(self, value: Any) -> Way:
-        """How to send a value of a type that msgspec does not know; raises `Refused` if it cannot be sent."""
+        """How to send a value of a type that msgspec does not know; raises `UnsendableValue` if it cannot be sent."""
         return self._found.get(_kind(value)) or self._find(value)
 
     def registration(self, kind: type[Any]) -> tuple[str, Way] | None:
@@ -117,7 +117,7 @@ def _odd_way(value: Any, kind: type) -> Way:
     if hasattr(kind, "__array_interface__"):
         return as_array
     if isinstance(value, type | types.GenericAlias | BaseException):
-        raise Refused(complaint(value, kind))
+        raise UnsendableValue(complaint(value, kind))
     if is_opened(kind):
         return as_opened
     if callable(value) or is_stream(value):
@@ -125,7 +125,7 @@ def _odd_way(value: Any, kind: type) -> Way:
     try:
         memoryview(value)
     except (TypeError, BufferError):
-        raise Refused(complaint(value, kind)) from None
+        raise UnsendableValue(complaint(value, kind)) from None
     return as_buffer
 
 

@@ -10,12 +10,12 @@ import pytest
 
 from mob import serve_options
 from mob.errors import PlanError
-from mob.mobster.http.access import COMBINED, GETTERS, Entry, as_json, compiled, escaped
+from mob.mobster.http.access import COMBINED, GETTERS, AccessEntry, as_json, compiled, escaped
 
 HEADERS = [(b"host", b"shop"), (b"user-agent", b'curl "8"'), (b"referer", b"http://a/\xe9\n"), (b"x-tag", b"7")]
 
 
-def entry(**changes: Any) -> Entry:
+def entry(**changes: Any) -> AccessEntry:
     scope = {
         "type": "http",
         "method": "GET",
@@ -27,7 +27,7 @@ def entry(**changes: Any) -> Entry:
         "headers": HEADERS,
     }
     scope.update(changes)
-    return Entry(scope, 200, 13, 1.2345678, [(b"Content-Type", b"text/plain")], "id-1")
+    return AccessEntry(scope, 200, 13, 1.2345678, [(b"Content-Type", b"text/plain")], "id-1")
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def test_the_combined_format_is_the_one_that_tools_know() -> None:
 
 
 def test_a_unix_socket_has_no_address_and_no_body_is_a_dash() -> None:
-    empty = Entry(entry(client=None).scope, 204, 0, 0.0, (), "")
+    empty = AccessEntry(entry(client=None).scope, 204, 0, 0.0, (), "")
     assert compiled("%(h)s %(b)s %(B)s %(I)s")(empty) == "- - 0 -"
 
 

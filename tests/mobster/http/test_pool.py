@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from mob.mobster.http.pool import Pool
+from mob.mobster.http.pool import ThreadPool
 from tests.patience import PATIENCE
 
 
@@ -21,14 +21,14 @@ class Work:
         self._function()
 
 
-def ended(pool: Pool) -> None:
+def ended(pool: ThreadPool) -> None:
     over = threading.Event()
     pool.end(over.set)
     assert over.wait(PATIENCE)
 
 
 def test_jobs_of_one_thread_run_in_order_and_one_at_a_time() -> None:
-    pool, seen = Pool(1, 100), list[tuple[int, int]]()
+    pool, seen = ThreadPool(1, 100), list[tuple[int, int]]()
     for number in range(50):
         pool.submit(Work(lambda number=number: seen.append((number, len(pool.running)))))
     ended(pool)
@@ -36,7 +36,7 @@ def test_jobs_of_one_thread_run_in_order_and_one_at_a_time() -> None:
 
 
 def test_as_many_run_at_once_as_there_are_threads() -> None:
-    pool, meeting = Pool(3, 100), threading.Barrier(3)
+    pool, meeting = ThreadPool(3, 100), threading.Barrier(3)
     for _ in range(6):
         pool.submit(Work(lambda: meeting.wait(PATIENCE)))
     ended(pool)
@@ -44,7 +44,7 @@ def test_as_many_run_at_once_as_there_are_threads() -> None:
 
 
 def test_threads_are_made_on_demand() -> None:
-    pool, names = Pool(10, 100), set[str]()
+    pool, names = ThreadPool(10, 100), set[str]()
     for _ in range(20):
         done = threading.Event()
 
@@ -59,7 +59,7 @@ def test_threads_are_made_on_demand() -> None:
 
 
 def test_a_job_that_raises_ends_no_thread(capfd: pytest.CaptureFixture[str]) -> None:
-    pool, done = Pool(1, 100), threading.Event()
+    pool, done = ThreadPool(1, 100), threading.Event()
     pool.submit(Work(lambda: 1 // 0))
     pool.submit(Work(done.set))
     assert done.wait(PATIENCE)
@@ -68,7 +68,7 @@ def test_a_job_that_raises_ends_no_thread(capfd: pytest.CaptureFixture[str]) -> 
 
 
 def test_what_waits_is_counted_bounded_and_can_be_withdrawn() -> None:
-    pool, begun, may_end = Pool(1, 2), threading.Event(), threading.Event()
+    pool, begun, may_end = ThreadPool(1, 2), threading.Event(), threading.Event()
     seen: list[str] = []
 
     def work() -> None:
@@ -83,7 +83,7 @@ def test_what_waits_is_counted_bounded_and_can_be_withdrawn() -> None:
     pool.submit(second)
     pool.submit(third)
     assert (pool.waiting, pool.is_full) == (2, True)
-    assert repr(pool) == "<Pool, 1 of 1 threads work and 2 jobs wait>"
+    assert repr(pool) == "<ThreadPool, 1 of 1 threads work and 2 jobs wait>"
     assert pool.withdraw(second)
     assert not pool.withdraw(first)
     assert (pool.waiting, pool.is_full) == (1, False)
@@ -93,4 +93,4 @@ def test_what_waits_is_counted_bounded_and_can_be_withdrawn() -> None:
 
 
 def test_a_pool_that_has_done_nothing_ends_at_once() -> None:
-    ended(Pool(4, 4))
+    ended(ThreadPool(4, 4))

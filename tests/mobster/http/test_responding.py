@@ -8,10 +8,10 @@ from types import SimpleNamespace
 from typing import Any
 
 from mob.mobster.http.responding import Responding
-from mob.mobster.http.writing import Answer
+from mob.mobster.http.writing import Response
 
 
-class LeftAtOnce(Answer):
+class LeftAtOnce(Response):
     """An answer whose visitor takes all that the thread writes, or nothing of it, and leaves in the same moment."""
 
     def __init__(self, takes: bool) -> None:

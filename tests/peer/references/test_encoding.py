@@ -13,7 +13,7 @@ from mob.errors import BadMessage, WrongProcess
 from mob.peer.references import encoding
 from mob.wire import messages as m
 from mob.wire.references import Reference, references_in
-from mob.wire.sharing import LARGE, Place
+from mob.wire.sharing import LARGE, BufferLocation
 from tests.peer.references.members import Member, Mob
 
 BIG = b"x" * LARGE
@@ -47,11 +47,11 @@ def test_a_plain_value_has_no_references(one: Member) -> None:
 
 
 SHARED: list[tuple[Any, list[type]]] = [
-    (BIG, [Place]),
-    ((1, BIG), [Place]),
-    ({"deep": [[BIG]]}, [Place]),
-    ((f, BIG), [Reference, Place]),
-    ([{"deep": [f, BIG, f]}], [Reference, Place, Reference]),
+    (BIG, [BufferLocation]),
+    ((1, BIG), [BufferLocation]),
+    ({"deep": [[BIG]]}, [BufferLocation]),
+    ((f, BIG), [Reference, BufferLocation]),
+    ([{"deep": [f, BIG, f]}], [Reference, BufferLocation, Reference]),
     ([f, b"x" * 100], [Reference]),
     (["x" * LARGE], []),
 ]
@@ -62,7 +62,7 @@ def test_large_buffers_are_put_aside_and_each_reference_is_noted_once(
     one: Member, value: Any, kinds: list[Any]
 ) -> None:
     body = one.encoder.encode(value, "args")
-    assert (len(body) < LARGE) is (Place in kinds or value == [f, b"x" * 100])
+    assert (len(body) < LARGE) is (BufferLocation in kinds or value == [f, b"x" * 100])
     assert sorted(map(str, noted(one))) == sorted(map(str, kinds))
     assert one.sizes == {}
 
@@ -74,7 +74,7 @@ def test_where_the_receiver_cannot_look_they_stay_in_the_bytes(mob: Mob, value: 
     kept = full.encoder.encode(BIG, "args"), full.references.take()
     for member, shares in ((mob.join(), False), (without, True), (full, True)):
         assert len(member.encoder.encode(value, "args", shares)) > LARGE
-        assert Place not in noted(member)
+        assert BufferLocation not in noted(member)
     full.references.let_go(kept[1])
     assert full.sizes == {}
 

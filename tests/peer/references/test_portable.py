@@ -14,11 +14,11 @@ from mob.peer.references import portable
 from mob.wire import messages as m
 from mob.wire.codec import Codec
 from mob.wire.references import Handle, Passage, Reference
-from mob.wire.sharing import Place
+from mob.wire.sharing import BufferLocation
 
 FUNCTION: Passage = [(Reference(1, 1), None)]
 SOCKET: Passage = [(Handle(1, 2, "socket"), None)]
-BUFFER: Passage = [(Place(1, 3, 0, 70_000), None)]
+BUFFER: Passage = [(BufferLocation(1, 3, 0, 70_000), None)]
 
 
 def never(*_: Any) -> Any:
@@ -42,9 +42,9 @@ def test_a_body_without_buffers_goes_as_it_is() -> None:
 def test_a_large_buffer_goes_along_in_the_bytes() -> None:
     data = b"x" * 70_000
     codec = Codec(never, never)
-    body = Raw(codec.encode_sharing([1, {"deep": data}], lambda length, fill: Place(1, 3, 0, length)))
+    body = Raw(codec.encode_sharing([1, {"deep": data}], lambda length, fill: BufferLocation(1, 3, 0, length)))
     assert len(bytes(body)) < 100
-    looked: list[Place] = []
+    looked: list[BufferLocation] = []
     whole = portable.whole(body, BUFFER, lambda place: looked.append(place) or memoryview(data))
     assert looked == [BUFFER[0][0]]
     assert codec.decode(whole) == [1, {"deep": data}]

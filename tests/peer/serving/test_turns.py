@@ -12,7 +12,7 @@ from msgspec import Raw
 
 import mob
 from mob.peer.serving.exports import Export
-from mob.peer.serving.turns import Gate, Line, Turns, Waiting
+from mob.peer.serving.turns import Gate, GateQueue, QueuedCall, Turns
 from mob.wire import messages as m
 from mob.wire.codec import Codec
 from mob.wire.ways import as_function
@@ -48,7 +48,7 @@ def call(number: int, seconds: float | None = None) -> m.Invoke:
     return m.Invoke(number, "foo", Raw(b"\x90"), (), times, ())
 
 
-def take(turns: Turns, line: Line) -> Waiting | None:
+def take(turns: Turns, line: GateQueue) -> QueuedCall | None:
     """Take the first of a line."""
     return turns.drop(*next(iter(line))) if line else None
 
@@ -69,22 +69,22 @@ def turns(loop: Any, expired: list[int]) -> Turns:
 
 
 @pytest.fixture
-def line() -> Line:
+def line() -> GateQueue:
     return OrderedDict()
 
 
-def taken(waiting: Waiting | None) -> int | None:
+def taken(waiting: QueuedCall | None) -> int | None:
     return None if waiting is None else waiting.call.id
 
 
-def test_a_line_keeps_its_order(turns: Turns, line: Line) -> None:
+def test_a_line_keeps_its_order(turns: Turns, line: GateQueue) -> None:
     for number in (3, 1, 2):
         turns.put(line, LINK, call(number), None)
     assert [taken(take(turns, line)) for _ in range(4)] == [3, 1, 2, None]
     assert not turns.lines
 
 
-def test_a_call_leaves_from_anywhere(turns: Turns, line: Line) -> None:
+def test_a_call_leaves_from_anywhere(turns: Turns, line: GateQueue) -> None:
     for number in (1, 2, 3):
         turns.put(line, LINK, call(number), f"work {number}")
     dropped = turns.drop(LINK, 2)
@@ -95,8 +95,8 @@ def test_a_call_leaves_from_anywhere(turns: Turns, line: Line) -> None:
     assert [taken(take(turns, line)) for _ in range(3)] == [1, 3, None]
 
 
-def test_lines_are_counted_together_and_emptied_apart(turns: Turns, line: Line) -> None:
-    second: Line = OrderedDict()
+def test_lines_are_counted_together_and_emptied_apart(turns: Turns, line: GateQueue) -> None:
+    second: GateQueue = OrderedDict()
     turns.put(line, LINK, call(1), None)
     turns.put(second, LINK, call(2), None, is_read=False)
     turns.put(second, OTHER, call(1), None)
@@ -109,7 +109,7 @@ def test_lines_are_counted_together_and_emptied_apart(turns: Turns, line: Line) 
     assert repr(turns) == "<Turns, 0 calls wait>"
 
 
-def test_a_call_leaves_when_its_time_is_over(loop: Any, turns: Turns, line: Line, expired: list[int]) -> None:
+def test_a_call_leaves_when_its_time_is_over(loop: Any, turns: Turns, line: GateQueue, expired: list[int]) -> None:
     turns.put(line, LINK, call(1), None)
     turns.put(line, LINK, call(2, seconds=5), None)
     (timer,) = loop.timers
@@ -119,7 +119,7 @@ def test_a_call_leaves_when_its_time_is_over(loop: Any, turns: Turns, line: Line
     assert [taken(take(turns, line)) for _ in range(2)] == [1, None]
 
 
-def test_a_call_that_has_left_needs_no_timer(loop: Any, turns: Turns, line: Line, expired: list[int]) -> None:
+def test_a_call_that_has_left_needs_no_timer(loop: Any, turns: Turns, line: GateQueue, expired: list[int]) -> None:
     turns.put(line, LINK, call(1, seconds=5), None)
     turns.put(line, LINK, call(2, seconds=-5), None)
     take(turns, line)
@@ -154,7 +154,7 @@ def test_a_place_that_is_given_back_is_kept_for_the_line(turns: Turns) -> None:
 def test_a_place_that_is_kept_for_nobody_is_free_again() -> None:
     gate = Gate(1)
     gate.enter((LINK, 0))
-    gate.line[LINK, 1] = Waiting(LINK, call(1), None, True, None)
+    gate.line[LINK, 1] = QueuedCall(LINK, call(1), None, True, None)
     assert gate.leave((LINK, 0)) is True
     gate.line.clear()
     gate.hand_over(None)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import mob
-from mob.cli.chaos.ledger import DIRECTORY, Judgement, Kind, Outcome, judge
+from mob.cli.chaos.ledger import DIRECTORY, CallKind, CallOutcome, Judgement, judge
 from mob.cli.chaos.runner import ECHO, LOAD
 from tests.patience import patient
 from tests.running import wait_until
@@ -62,9 +62,12 @@ def _is_quiet(client: Any) -> bool:
 
 def failed(judgement: Judgement) -> int:
     """How many calls have failed, in whatever way."""
-    return sum(judgement.count(kind, Outcome.NO, Outcome.MAYBE, Outcome.YES, Outcome.REFUSED) for kind in Kind)
+    return sum(
+        judgement.count(kind, CallOutcome.NO, CallOutcome.MAYBE, CallOutcome.YES, CallOutcome.REFUSED)
+        for kind in CallKind
+    )
 
 
 def right(judgement: Judgement) -> int:
     """How many calls were answered as they should."""
-    return sum(judgement.count(kind, Outcome.RIGHT) for kind in Kind)
+    return sum(judgement.count(kind, CallOutcome.RIGHT) for kind in CallKind)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, strategies as st
 
-from mob.cluster.names import Names, token
+from mob.cluster.names import NatsNames, token
 from mob.plan import NAME
 from tests.patience import patient
 from tests.real.cluster.machines import Nats, nodes_in
@@ -21,7 +21,7 @@ VALID = re.compile(r"[A-Za-z0-9_-]+")
 
 def all_of(app: str, roles: tuple[str, ...]) -> set[str]:
     """Everything that an app has on NATS."""
-    names = Names(app)
+    names = NatsNames(app)
     subjects = {names.all, names.stored, names.node(1), names.gateway(1)}
     subjects |= {of(role) for of in (names.durable, names.dead) for role in roles}
     return {*subjects, names.stream, names.dead_stream, names.bucket, f"KV_{names.bucket}"}
@@ -36,13 +36,13 @@ def test_two_apps_share_nothing(one: str, other: str) -> None:
 @given(ALIKE, ALIKE)
 def test_two_roles_share_nothing(one: str, other: str) -> None:
     assert (token(one) == token(other)) is (one == other)
-    names = Names("app")
+    names = NatsNames("app")
     assert (names.durable(one) == names.durable(other)) is (one == other)
 
 
 @given(ALIKE.filter(lambda name: name != "*"))  # which stands for all roles where a role is wanted
 def test_they_are_what_nats_takes(app: str) -> None:
-    names = Names(app)
+    names = NatsNames(app)
     for name in (names.stream, names.dead_stream, names.bucket, token(app)):
         assert VALID.fullmatch(name)
     for subject in (names.all, names.durable(app), names.dead(app)):
@@ -52,7 +52,7 @@ def test_they_are_what_nats_takes(app: str) -> None:
 
 @given(NAMES.filter(lambda name: "." not in name and not name.endswith("-dead")))
 def test_a_plain_name_stays_as_it_was(app: str) -> None:
-    names = Names(app)
+    names = NatsNames(app)
     assert (names.prefix, names.stream, names.bucket) == (f"mob.{app}", f"mob-{app}", f"mob_{app}_leases")
     assert names.durable("back") == f"mob.{app}.durable.back"
 

@@ -22,7 +22,7 @@ import nats as nats_py
 import pytest
 
 import mob
-from mob.cluster.names import Names
+from mob.cluster.names import NatsNames
 from mob.core.lease import LEASE, TAKE_OVER
 from mob.wire import messages as m
 from tests.patience import patient
@@ -70,7 +70,7 @@ SOON = LEASE + TAKE_OVER + 10
 
 async def _seed(url: str, app: str, role: str) -> None:
     client = await nats_py.connect(url)
-    bucket = await client.jetstream().create_key_value(bucket=Names(app).bucket)
+    bucket = await client.jetstream().create_key_value(bucket=NatsNames(app).bucket)
     await bucket.put(role, msgspec.msgpack.encode(m.LeaseRecord(token=1)))
     await client.close()
 

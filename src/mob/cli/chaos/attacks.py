@@ -15,14 +15,14 @@ from collections.abc import Callable, Generator, Sequence
 
 import psutil
 
-from mob.cli.chaos.faults import Fault
-from mob.cli.chaos.machines import Machines
+from mob.cli.chaos.faults import ChaosFault
+from mob.cli.chaos.machines import ChaosMachines
 from mob.cli.chaos.runner import ECHO, LOAD
 from mob.cli.chaos.sieges import Sieges
 from mob.client import Client, connect
 from mob.errors import CallError, CallTimeout, MobError
 from mob.plan import GATEWAY
-from mob.rim.pidfds import Held
+from mob.rim.pidfds import ProcessHandle
 from mob.wire.messages import Member, node_of
 
 RELOAD_PATIENCE = 60.0
@@ -36,7 +36,7 @@ class Attacks:
     """All kinds of faults."""
 
     def __init__(
-        self, client: Client, targets: dict[str, int], spared: frozenset[str], machines: Machines | None = None
+        self, client: Client, targets: dict[str, int], spared: frozenset[str], machines: ChaosMachines | None = None
     ) -> None:
         self._client = client
         self._targets = targets
@@ -45,7 +45,7 @@ class Attacks:
         self.output_flows: threading.Event = threading.Event()
         """Whether the app's output is read."""
         self.output_flows.set()
-        self._acts: dict[str, Callable[[Fault, random.Random], None]] = {
+        self._acts: dict[str, Callable[[ChaosFault, random.Random], None]] = {
             "kill": self._kill,
             "kill several": self._kill_several,
             "ask": self._ask,
@@ -66,7 +66,7 @@ class Attacks:
             **Sieges(client).acts,
         }
 
-    def carry_out(self, fault: Fault) -> str:
+    def carry_out(self, fault: ChaosFault) -> str:
         """Makes a fault and undoes it; "" or why there was none. `AssertionError` if the app misbehaves meanwhile."""
         try:
             self._acts[fault.kind](fault, random.Random(fault.seed))
@@ -78,13 +78,13 @@ class Attacks:
 
     # --------------------------------------------------------------------------------------------- processes
 
-    def _kill(self, fault: Fault, chance: random.Random) -> None:
+    def _kill(self, fault: ChaosFault, chance: random.Random) -> None:
         self._signal(chance.choice(self._victims()).pid, signal.SIGKILL)
 
-    def _ask(self, fault: Fault, chance: random.Random) -> None:
+    def _ask(self, fault: ChaosFault, chance: random.Random) -> None:
         self._signal(chance.choice(self._victims(is_ready=False)).pid, signal.SIGTERM)
 
-    def _kill_several(self, fault: Fault, chance: random.Random) -> None:
+    def _kill_several(self, fault: ChaosFault, chance: random.Random) -> None:
         victims = self._victims()
         for victim in chance.sample(victims, min(len(victims), chance.randint(2, 4))):
             try:
@@ -92,26 +92,26 @@ class Attacks:
             except ProcessLookupError:
                 continue
 
-    def _freeze(self, fault: Fault, chance: random.Random) -> None:
+    def _freeze(self, fault: ChaosFault, chance: random.Random) -> None:
         self._freeze_process(chance.choice(self._victims()).pid, fault.seconds)
 
-    def _freeze_kingpin(self, fault: Fault, chance: random.Random) -> None:
+    def _freeze_kingpin(self, fault: ChaosFault, chance: random.Random) -> None:
         self._freeze_process(self._client.kingpin_pid, fault.seconds)
 
-    def _kill_fork_server(self, fault: Fault, chance: random.Random) -> None:
+    def _kill_fork_server(self, fault: ChaosFault, chance: random.Random) -> None:
         children = psutil.Process(self._client.kingpin_pid).children()
         title = f"{self._client.app.partition('@')[0]} (fork server)"
         self._signal(next((each.pid for each in children if _title(each) == title), 0) or _nobody(), signal.SIGKILL)
 
     # --------------------------------------------------------------------------------------------- resources
 
-    def _take_memory(self, fault: Fault, chance: random.Random) -> None:
+    def _take_memory(self, fault: ChaosFault, chance: random.Random) -> None:
         free = psutil.virtual_memory().available // 1024 // 1024
         size = min(chance.randint(*HOG), free // 4)
         victim = chance.choice(self._victims(ECHO))
         _ended(self._client.pid(self._address_of(victim)).call.hog(size, fault.seconds))
 
-    def _take_descriptors(self, fault: Fault, chance: random.Random) -> None:
+    def _take_descriptors(self, fault: ChaosFault, chance: random.Random) -> None:
         victim = psutil.Process(chance.choice(self._victims(ECHO)).pid)
         before = victim.rlimit(psutil.RLIMIT_NOFILE)
         try:
@@ -120,11 +120,11 @@ class Attacks:
         finally:
             victim.rlimit(psutil.RLIMIT_NOFILE, before)
 
-    def _send_garbage(self, fault: Fault, chance: random.Random) -> None:
+    def _send_garbage(self, fault: ChaosFault, chance: random.Random) -> None:
         victim = chance.choice(self._victims(LOAD))
         _ended(self._client.pid(self._address_of(victim)).call.garble(fault.seed))
 
-    def _stop_output(self, fault: Fault, chance: random.Random) -> None:
+    def _stop_output(self, fault: ChaosFault, chance: random.Random) -> None:
         self.output_flows.clear()
         try:
             _ended(self._client.require(ECHO).chatter(FLOOD))
@@ -134,14 +134,14 @@ class Attacks:
 
     # ------------------------------------------------------------------------------------- what users may ask
 
-    def _reload(self, fault: Fault, chance: random.Random) -> None:
+    def _reload(self, fault: ChaosFault, chance: random.Random) -> None:
         role = chance.choice(sorted(self._targets))
         try:
             self._client.reload(role, timeout=RELOAD_PATIENCE)
         except CallTimeout:
             raise AssertionError(f"a reload of {role!r} has not ended within {RELOAD_PATIENCE} s") from None
 
-    def _scale(self, fault: Fault, chance: random.Random) -> None:
+    def _scale(self, fault: ChaosFault, chance: random.Random) -> None:
         before = self._targets[ECHO]
         with self._where_echo_runs(chance) as there:
             try:
@@ -150,7 +150,7 @@ class Attacks:
             finally:
                 there.scale(ECHO, before)
 
-    def _storm(self, fault: Fault, chance: random.Random) -> None:
+    def _storm(self, fault: ChaosFault, chance: random.Random) -> None:
         before = self._targets[ECHO]
         with self._where_echo_runs(chance) as there:
             try:
@@ -172,10 +172,10 @@ class Attacks:
 
     # ---------------------------------------------------------------------------------------------- machines
 
-    def _kill_gateway(self, fault: Fault, chance: random.Random) -> None:
+    def _kill_gateway(self, fault: ChaosFault, chance: random.Random) -> None:
         self._signal(chance.choice(self._victims(GATEWAY)).pid, signal.SIGKILL)
 
-    def _kill_node(self, fault: Fault, chance: random.Random) -> None:
+    def _kill_node(self, fault: ChaosFault, chance: random.Random) -> None:
         machines = self._several
         name = chance.choice(machines.names)
         with machines.locks[name]:
@@ -183,7 +183,7 @@ class Attacks:
             time.sleep(fault.seconds)
             machines.start_node(name)
 
-    def _kill_nats(self, fault: Fault, chance: random.Random) -> None:
+    def _kill_nats(self, fault: ChaosFault, chance: random.Random) -> None:
         machines = self._several
         with machines.server_lock:
             machines.server.kill()
@@ -192,15 +192,17 @@ class Attacks:
             finally:
                 machines.server.start()
 
-    def _freeze_nats(self, fault: Fault, chance: random.Random) -> None:
+    def _freeze_nats(self, fault: ChaosFault, chance: random.Random) -> None:
         machines = self._several
         with machines.server_lock:
             if (process := machines.server.process) is not None:
-                with contextlib.closing(Held(process.pid)) as held:  # a child that is waited for under this lock
+                with contextlib.closing(
+                    ProcessHandle(process.pid)
+                ) as held:  # a child that is waited for under this lock
                     _freeze(held, fault.seconds)
 
     @property
-    def _several(self) -> Machines:
+    def _several(self) -> ChaosMachines:
         assert self._machines is not None, "these faults come with several nodes only"
         return self._machines
 
@@ -213,11 +215,11 @@ class Attacks:
         return victim.pid if node is None or node.is_here else f"{node.name}:{victim.pid}"
 
     @contextlib.contextmanager
-    def _held(self, pid: int) -> Generator[Held]:
+    def _held(self, pid: int) -> Generator[ProcessHandle]:
         """Hold a process of the app, so that a signal reaches it or nobody. It is known by its title or, as roles may
         change theirs, by its parent's; `ProcessLookupError` if it has ended, or its number is another's by now."""
         name = self._client.app.partition("@")[0]
-        with contextlib.closing(Held(pid)) as held:
+        with contextlib.closing(ProcessHandle(pid)) as held:
             process = psutil.Process(pid)
             if not any(_title(each).startswith(name) for each in (process, process.parent()) if each is not None):
                 raise ProcessLookupError(pid)
@@ -238,7 +240,7 @@ class Attacks:
         return sorted(found, key=lambda m: (m.role, m.index))
 
 
-def _freeze(held: Held, seconds: float) -> None:
+def _freeze(held: ProcessHandle, seconds: float) -> None:
     held.signal(signal.SIGSTOP)
     try:
         time.sleep(seconds)

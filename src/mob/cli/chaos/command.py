@@ -16,21 +16,21 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from mob.cli.chaos.conductor import Report, Run
-from mob.cli.chaos.faults import CLUSTER_KINDS, KINDS, PAUSE, Fault, schedule
-from mob.cli.chaos.ledger import Judgement, Kind, Outcome
+from mob.cli.chaos.conductor import ChaosReport, ChaosRun
+from mob.cli.chaos.faults import CLUSTER_KINDS, KINDS, PAUSE, ChaosFault, schedule
+from mob.cli.chaos.ledger import CallKind, CallOutcome, Judgement
 from mob.errors import MobError
 
 ALL_KINDS = {**KINDS, **CLUSTER_KINDS}
 COLUMNS = {
-    "right": (Outcome.RIGHT,),
-    'failed, "no"': (Outcome.NO,),
-    '"maybe"': (Outcome.MAYBE,),
-    '"yes"': (Outcome.YES,),
-    "quarantined": (Outcome.REFUSED,),
-    "caller died": (Outcome.BEGUN,),
-    "wrong": (Outcome.WRONG,),
-    "hung": (Outcome.HUNG,),
+    "right": (CallOutcome.RIGHT,),
+    'failed, "no"': (CallOutcome.NO,),
+    '"maybe"': (CallOutcome.MAYBE,),
+    '"yes"': (CallOutcome.YES,),
+    "quarantined": (CallOutcome.REFUSED,),
+    "caller died": (CallOutcome.BEGUN,),
+    "wrong": (CallOutcome.WRONG,),
+    "hung": (CallOutcome.HUNG,),
 }
 
 
@@ -91,7 +91,7 @@ def chaos(
     is_to_be_kept = False
     signal.signal(signal.SIGTERM, _interrupt)
     try:
-        run = Run(directory, script, args, calls, nodes)
+        run = ChaosRun(directory, script, args, calls, nodes)
         report = run.carry_out(faults, minutes * 60, lambda fault: _show(console, fault))
         is_to_be_kept = bool(report.problems)
     except MobError as error:
@@ -110,7 +110,7 @@ def _interrupt(signum: int, frame: FrameType | None) -> NoReturn:
     raise KeyboardInterrupt
 
 
-def draw(console: Console, report: Report, seed: int) -> None:
+def draw(console: Console, report: ChaosReport, seed: int) -> None:
     """The tables and the verdict."""
     console.print(_faults(report))
     console.print(_calls(report.judgement))
@@ -128,12 +128,12 @@ def draw(console: Console, report: Report, seed: int) -> None:
         console.print(f"[green]passed[/green]: nothing lost, nothing done twice, all roles at target (seed {seed})")
 
 
-def _show(console: Console, fault: Fault) -> None:
+def _show(console: Console, fault: ChaosFault) -> None:
     if console.is_terminal:
         console.print(f"{fault.at:7.1f} s  {ALL_KINDS[fault.kind]}", style="dim")
 
 
-def _faults(report: Report) -> Table:
+def _faults(report: ChaosReport) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("fault")
     table.add_column("times", justify="right")
@@ -150,7 +150,7 @@ def _calls(judgement: Judgement) -> Table:
     table.add_column("calls")
     for heading in COLUMNS:
         table.add_column(heading, justify="right")
-    for kind in Kind:
+    for kind in CallKind:
         counts = [judgement.count(kind, *outcomes) for outcomes in COLUMNS.values()]
         if any(counts):
             table.add_row(kind.name.lower(), *(f"{count:,}" if count else "" for count in counts))

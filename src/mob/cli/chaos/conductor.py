@@ -1,7 +1,7 @@
 """A chaos run: starts the app with a load, makes faults by the clock, waits until all is well, and compares the books.
 
 It watches the app as a client does, and asks the kernel whether who is said to be ready is alive. It shows nothing
-itself: what became of the run is a `Report`, which `command.py` draws.
+itself: what became of the run is a `ChaosReport`, which `command.py` draws.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ import psutil
 
 from mob import client
 from mob.cli.chaos.attacks import Attacks
-from mob.cli.chaos.faults import Fault
+from mob.cli.chaos.faults import ChaosFault
 from mob.cli.chaos.ledger import CALLS, DIRECTORY, Judgement, judge
-from mob.cli.chaos.machines import FIRST, Machines
+from mob.cli.chaos.machines import FIRST, ChaosMachines
 from mob.cli.chaos.runner import ECHO, LOAD, PLAN
 from mob.client import Client
 from mob.errors import AppNotRunning, CallError, MobError, PlanError
@@ -47,7 +47,7 @@ ENDS_IN_UPGRADE = ("upgrade", "signals")
 """A run with these ends with a SIGTERM in the midst of an upgrade."""
 
 
-class Report(msgspec.Struct, frozen=True):
+class ChaosReport(msgspec.Struct, frozen=True):
     """What became of a run."""
 
     faults: dict[str, int]
@@ -62,7 +62,7 @@ class Report(msgspec.Struct, frozen=True):
     """Roles that a death would use up, so they were left alone."""
 
 
-class Run:
+class ChaosRun:
     """One run, in a directory of its own."""
 
     def __init__(
@@ -73,7 +73,7 @@ class Run:
         (directory / "start").write_text(str(self._started_at))
         env = {**os.environ, DIRECTORY: str(directory), CALLS: ",".join(calls), "XDG_STATE_HOME": str(directory)}
         command = [sys.executable, "-m", "mob.cli.chaos.runner", str(script), *args]
-        self._machines = Machines(directory, command, env, nodes) if nodes > 1 else None
+        self._machines = ChaosMachines(directory, command, env, nodes) if nodes > 1 else None
         self._process = subprocess.Popen(
             command,
             env=env if self._machines is None else self._machines.env_of(FIRST),
@@ -99,11 +99,13 @@ class Run:
         self._reader.start()
 
     def __repr__(self) -> str:
-        return f"<Run of pid {self._process.pid}, {len(self._problems)} problems>"
+        return f"<ChaosRun of pid {self._process.pid}, {len(self._problems)} problems>"
 
     # ------------------------------------------------------------------------------------------- from begin to end
 
-    def carry_out(self, faults: Sequence[Fault], seconds: float, on_fault: Callable[[Fault], None]) -> Report:
+    def carry_out(
+        self, faults: Sequence[ChaosFault], seconds: float, on_fault: Callable[[ChaosFault], None]
+    ) -> ChaosReport:
         """All of it; faults are made for so many seconds."""
         calm_at = float("inf")
         spared: list[str] = []
@@ -126,7 +128,7 @@ class Run:
         judgement = judge(self._directory, calm_at)
         self._problems += [f"{count} calls: {what}" for what, count in judgement.faults.items()]
         made = Counter(fault.kind for fault in faults) - Counter(text.partition(":")[0] for text in self._missed)
-        return Report(
+        return ChaosReport(
             dict(made),
             tuple(self._missed),
             tuple(self._recoveries),
@@ -166,7 +168,7 @@ class Run:
         targets = {name: (nodes[name] * least, nodes[name] * most) for name, (least, most) in targets.items()}
         return {**targets, GATEWAY: (nodes[LOAD], nodes[LOAD])}
 
-    def _attack(self, faults: Sequence[Fault], seconds: float, on_fault: Callable[[Fault], None]) -> None:
+    def _attack(self, faults: Sequence[ChaosFault], seconds: float, on_fault: Callable[[ChaosFault], None]) -> None:
         start = time.monotonic()
         with ThreadPoolExecutor(64) as pool:
             under_way: list[Future[None]] = []
@@ -186,7 +188,7 @@ class Run:
             if self._machines is not None and (ended := self._machines.ended()):
                 raise AppNotRunning(f"{ended}.")
 
-    def _make(self, fault: Fault) -> None:
+    def _make(self, fault: ChaosFault) -> None:
         """In a thread of its own."""
         assert self._attacks is not None
         try:

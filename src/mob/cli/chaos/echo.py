@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from mob.cli.chaos.ledger import DIRECTORY, LIE, Book, Kind, Outcome
+from mob.cli.chaos.ledger import DIRECTORY, LIE, Book, CallKind, CallOutcome
 from mob.peer.serving.exports import export
 
 MIB = 1024 * 1024
@@ -22,28 +22,28 @@ _book = Book(Path(os.environ[DIRECTORY]), "started")
 _spoils = os.environ.get(LIE) == "wrong"
 
 
-def _begin(number: int, kind: Kind) -> None:
-    _book.write(number, kind, Outcome.STARTED)
+def _begin(number: int, kind: CallKind) -> None:
+    _book.write(number, kind, CallOutcome.STARTED)
 
 
 @export
 def plain(number: int, value: Any) -> list[Any]:
     """An ordinary call."""
-    _begin(number, Kind.PLAIN)
+    _begin(number, CallKind.PLAIN)
     return [number, "spoilt" if _spoils and number % 20 == 0 else value]
 
 
 @export(idempotent=True)
 def again(number: int, value: Any) -> list[Any]:
     """May be repeated after a death."""
-    _begin(number, Kind.AGAIN)
+    _begin(number, CallKind.AGAIN)
     return [number, value]
 
 
 @export
 async def waits(number: int, value: Any, seconds: float) -> list[Any]:
     """Answers later, while others run."""
-    _begin(number, Kind.WAITS)
+    _begin(number, CallKind.WAITS)
     await asyncio.sleep(seconds)
     return [number, value]
 
@@ -51,7 +51,7 @@ async def waits(number: int, value: Any, seconds: float) -> list[Any]:
 @export
 def stream(number: int, count: int) -> Iterator[int]:
     """So many items."""
-    _begin(number, Kind.STREAM)
+    _begin(number, CallKind.STREAM)
     for item in range(count):
         yield number + item
 
@@ -59,7 +59,7 @@ def stream(number: int, count: int) -> Iterator[int]:
 @export
 async def calls_back(number: int, double: Callable[[int], Any], count: int) -> list[Any]:
     """Calls the caller's function so often; the sum of what it says."""
-    _begin(number, Kind.CALLBACK)
+    _begin(number, CallKind.CALLBACK)
     total = 0
     for item in range(count):
         total += await double(item)
@@ -69,14 +69,14 @@ async def calls_back(number: int, double: Callable[[int], Any], count: int) -> l
 @export
 def big(number: int, data: bytes) -> list[Any]:
     """A large buffer, there and back."""
-    _begin(number, Kind.BIG)
+    _begin(number, CallKind.BIG)
     return [number, data]
 
 
 @export
 def fails(number: int) -> None:
     """Raises, which has to arrive."""
-    _begin(number, Kind.FAILS)
+    _begin(number, CallKind.FAILS)
     raise ValueError(number)
 
 

@@ -43,7 +43,7 @@ PAUSE = 1.2
 LEAST_PAUSE = 0.05
 
 
-class Fault(msgspec.Struct, frozen=True):
+class ChaosFault(msgspec.Struct, frozen=True):
     """One fault: when, what, for how long, and the number that chooses the victims."""
 
     at: float
@@ -52,7 +52,9 @@ class Fault(msgspec.Struct, frozen=True):
     seed: int
 
 
-def schedule(seed: int, seconds: float, kinds: tuple[str, ...] = tuple(KINDS), pause: float = PAUSE) -> list[Fault]:
+def schedule(
+    seed: int, seconds: float, kinds: tuple[str, ...] = tuple(KINDS), pause: float = PAUSE
+) -> list[ChaosFault]:
     """The faults of a run, one each `pause` seconds on average.
 
     >>> schedule(7, 60) == schedule(7, 60)
@@ -60,7 +62,7 @@ def schedule(seed: int, seconds: float, kinds: tuple[str, ...] = tuple(KINDS), p
     """
     chance = random.Random(seed)
     cards = _cards(chance, kinds)
-    faults: list[Fault] = []
+    faults: list[ChaosFault] = []
     at = 0.0
     while kinds:
         at += max(LEAST_PAUSE, chance.expovariate(1 / pause))
@@ -68,7 +70,7 @@ def schedule(seed: int, seconds: float, kinds: tuple[str, ...] = tuple(KINDS), p
             break
         kind = next(cards)
         longest = {"freeze Kingpin": 4.0, "memory": 1.0, "scale": 5.0}.get(kind, 3.0)
-        faults.append(Fault(at, kind, chance.uniform(0.1, longest), chance.getrandbits(32)))
+        faults.append(ChaosFault(at, kind, chance.uniform(0.1, longest), chance.getrandbits(32)))
     return faults
 
 

@@ -30,7 +30,7 @@ RECORD = struct.Struct("<QBBxxf")
 SAMPLES = 5
 
 
-class Kind(IntEnum):
+class CallKind(IntEnum):
     """What is called."""
 
     PLAIN = 0
@@ -43,7 +43,7 @@ class Kind(IntEnum):
     OWN = 7  # an export of the user's: it keeps no book
 
 
-class Outcome(IntEnum):
+class CallOutcome(IntEnum):
     """What became of a call; BEGUN alone if its caller has ended before it."""
 
     BEGUN = 0
@@ -79,7 +79,7 @@ class Book:
         """A number that no other call of this run has; from any thread."""
         return self.serial << 32 | next(self._numbers)
 
-    def write(self, number: int, kind: Kind, outcome: Outcome) -> None:
+    def write(self, number: int, kind: CallKind, outcome: CallOutcome) -> None:
         """Writes down what has happened, now."""
         os.write(self._fd, RECORD.pack(number, kind, outcome, time.monotonic() - self._start))
 
@@ -87,12 +87,12 @@ class Book:
 class Judgement(msgspec.Struct, frozen=True):
     """What the books say."""
 
-    outcomes: dict[tuple[Kind, Outcome], int]
+    outcomes: dict[tuple[CallKind, CallOutcome], int]
     faults: dict[str, int]
     """Kinds of misbehaviour, and how often."""
     samples: tuple[str, ...]
 
-    def count(self, kind: Kind, *outcomes: Outcome) -> int:
+    def count(self, kind: CallKind, *outcomes: CallOutcome) -> int:
         """How many calls of a kind had one of these outcomes."""
         return sum(self.outcomes.get((kind, outcome), 0) for outcome in outcomes)
 
@@ -105,11 +105,11 @@ class Judgement(msgspec.Struct, frozen=True):
 def judge(directory: Path, calm_at: float) -> Judgement:
     """Compares the books of all processes. `calm_at`: seconds since the start from which on every call must succeed."""
     started = Counter(number for number, _, _, _ in _records(directory, "started"))
-    calls: dict[int, tuple[Kind, Outcome, float]] = {}
+    calls: dict[int, tuple[CallKind, CallOutcome, float]] = {}
     for number, kind, outcome, at in _records(directory, "calls"):
         began = calls[number][2] if number in calls else at
-        calls[number] = (Kind(kind), Outcome(outcome), began)
-    outcomes: Counter[tuple[Kind, Outcome]] = Counter()
+        calls[number] = (CallKind(kind), CallOutcome(outcome), began)
+    outcomes: Counter[tuple[CallKind, CallOutcome]] = Counter()
     faults: Counter[str] = Counter()
     samples: list[str] = []
     for number, (kind, outcome, began) in calls.items():
@@ -124,30 +124,30 @@ def judge(directory: Path, calm_at: float) -> Judgement:
     return Judgement(dict(outcomes), dict(faults), tuple(samples))
 
 
-def complaints(kind: Kind, outcome: Outcome, started: int, is_calm: bool = False) -> list[str]:
+def complaints(kind: CallKind, outcome: CallOutcome, started: int, is_calm: bool = False) -> list[str]:
     """What is wrong with a call of that outcome that has started so often.
 
-    >>> complaints(Kind.PLAIN, Outcome.RIGHT, started=1)
+    >>> complaints(CallKind.PLAIN, CallOutcome.RIGHT, started=1)
     []
-    >>> complaints(Kind.PLAIN, Outcome.NO, started=1)
+    >>> complaints(CallKind.PLAIN, CallOutcome.NO, started=1)
     ['executed="no", but it was started']
     """
     found: list[str] = []
-    if outcome is Outcome.WRONG:
+    if outcome is CallOutcome.WRONG:
         found.append("answered wrongly")
-    if outcome is Outcome.HUNG:
+    if outcome is CallOutcome.HUNG:
         found.append("never answered")
-    if is_calm and outcome in (Outcome.NO, Outcome.MAYBE, Outcome.YES):
+    if is_calm and outcome in (CallOutcome.NO, CallOutcome.MAYBE, CallOutcome.YES):
         found.append("failed though the faults were over")
-    if kind is Kind.OWN:
+    if kind is CallKind.OWN:
         return found
-    if started > 1 and kind is not Kind.AGAIN:
+    if started > 1 and kind is not CallKind.AGAIN:
         found.append("started twice")
-    if started and outcome in (Outcome.NO, Outcome.REFUSED):
+    if started and outcome in (CallOutcome.NO, CallOutcome.REFUSED):
         found.append('executed="no", but it was started')
-    if not started and outcome is Outcome.YES:
+    if not started and outcome is CallOutcome.YES:
         found.append('executed="yes", but it was not started')
-    if not started and outcome is Outcome.RIGHT:
+    if not started and outcome is CallOutcome.RIGHT:
         found.append("answered, but it was not started")
     return found
 

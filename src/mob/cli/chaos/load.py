@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-from mob.cli.chaos.ledger import CALLS, DIRECTORY, LIE, Book, Kind, Outcome
+from mob.cli.chaos.ledger import CALLS, DIRECTORY, LIE, Book, CallKind, CallOutcome
 from mob.errors import ArgumentError, CallError, Quarantined, RemoteError
 from mob.mobster import api
 from mob.peer.serving.exports import export
@@ -25,7 +25,7 @@ PLAYERS = 16
 PAUSE = 0.02  # seconds at most between two calls of a player
 HANGS_AFTER = 40.0
 """Seconds; a call waits for a ready worker for 15 s at most, and no fault lasts so long."""
-EXECUTED = {"no": Outcome.NO, "maybe": Outcome.MAYBE, "yes": Outcome.YES}
+EXECUTED = {"no": CallOutcome.NO, "maybe": CallOutcome.MAYBE, "yes": CallOutcome.YES}
 
 _directory = Path(os.environ[DIRECTORY])
 _book = Book(_directory, "calls")
@@ -97,15 +97,15 @@ async def _call_own(number: int, chance: random.Random) -> None:
         pass  # the export's own affair
 
 
-ACTS: dict[Kind, Callable[[int, random.Random], Awaitable[None]]] = {
-    Kind.PLAIN: _plain,
-    Kind.AGAIN: _again,
-    Kind.WAITS: _waits,
-    Kind.STREAM: _stream,
-    Kind.CALLBACK: _callback,
-    Kind.BIG: _big,
-    Kind.FAILS: _fails,
-    **({Kind.OWN: _call_own} if _own else {}),
+ACTS: dict[CallKind, Callable[[int, random.Random], Awaitable[None]]] = {
+    CallKind.PLAIN: _plain,
+    CallKind.AGAIN: _again,
+    CallKind.WAITS: _waits,
+    CallKind.STREAM: _stream,
+    CallKind.CALLBACK: _callback,
+    CallKind.BIG: _big,
+    CallKind.FAILS: _fails,
+    **({CallKind.OWN: _call_own} if _own else {}),
 }
 
 
@@ -132,17 +132,17 @@ async def _play(player: int) -> None:
             async with asyncio.timeout(HANGS_AFTER):
                 outcome = await _outcome_of(kind, number, chance)
         except TimeoutError:  # a `CallTimeout` is none that comes out here
-            outcome = Outcome.HUNG
+            outcome = CallOutcome.HUNG
             _note("problems", kind, number, "no answer")
         _end(number, kind, outcome)
 
 
-async def _outcome_of(kind: Kind, number: int, chance: random.Random) -> Outcome:
+async def _outcome_of(kind: CallKind, number: int, chance: random.Random) -> CallOutcome:
     try:
         await ACTS[kind](number, chance)
     except Exception as error:  # noqa: BLE001  whatever it is, it is what a caller would have got
         return _judged(kind, number, error)
-    return Outcome.RIGHT
+    return CallOutcome.RIGHT
 
 
 def _play_in_thread() -> None:
@@ -150,40 +150,40 @@ def _play_in_thread() -> None:
     chance = random.Random(f"{_book.serial} thread")
     while not _is_over():
         time.sleep(chance.uniform(0, PAUSE))
-        number, value = _begin(Kind.PLAIN), _value(chance)
+        number, value = _begin(CallKind.PLAIN), _value(chance)
         call = _echo.plain(number, value)
-        outcome = Outcome.RIGHT
+        outcome = CallOutcome.RIGHT
         try:
             _compare(call.result(HANGS_AFTER), [number, value])
         except Exception as error:  # noqa: BLE001  as above
-            outcome = _judged(Kind.PLAIN, number, error) if call.done() else Outcome.HUNG
-        _end(number, Kind.PLAIN, outcome)
+            outcome = _judged(CallKind.PLAIN, number, error) if call.done() else CallOutcome.HUNG
+        _end(number, CallKind.PLAIN, outcome)
 
 
-def _begin(kind: Kind) -> int:
+def _begin(kind: CallKind) -> int:
     number = _book.next_number()
     _open.add(number)
-    _book.write(number, kind, Outcome.BEGUN)
+    _book.write(number, kind, CallOutcome.BEGUN)
     return number
 
 
-def _end(number: int, kind: Kind, outcome: Outcome) -> None:
+def _end(number: int, kind: CallKind, outcome: CallOutcome) -> None:
     _book.write(number, kind, outcome)
     _open.discard(number)
 
 
-def _judged(kind: Kind, number: int, error: Exception) -> Outcome:
+def _judged(kind: CallKind, number: int, error: Exception) -> CallOutcome:
     """What an exception says of the call; anything but a `CallError` is mob's mistake."""
     if isinstance(error, Quarantined):
-        return Outcome.REFUSED
-    is_excused = isinstance(error, CallError) and (kind is Kind.CALLBACK or not isinstance(error, RemoteError))
+        return CallOutcome.REFUSED
+    is_excused = isinstance(error, CallError) and (kind is CallKind.CALLBACK or not isinstance(error, RemoteError))
     _note("failures" if is_excused else "problems", kind, number, f"{type(error).__name__}: {error}")
     if isinstance(error, CallError) and is_excused:
         return EXECUTED[error.executed]
-    return Outcome.WRONG
+    return CallOutcome.WRONG
 
 
-def _note(where: str, kind: Kind, number: int, text: str) -> None:
+def _note(where: str, kind: CallKind, number: int, text: str) -> None:
     with (_directory / f"{where}.txt").open("a") as file:
         file.write(f"{_book.serial}.{number & 0xFFFFFFFF} {kind.name.lower()}: {text}\n")
 

@@ -30,7 +30,7 @@ STOPS = 60.0
 FIRST = "node-1"
 
 
-class Server:
+class ChaosServer:
     """The NATS server, on one port of the loopback."""
 
     def __init__(self, directory: Path) -> None:
@@ -45,7 +45,7 @@ class Server:
         self.process: subprocess.Popen[bytes] | None = None
 
     def __repr__(self) -> str:
-        return f"<Server {self.url}>"
+        return f"<ChaosServer {self.url}>"
 
     def start(self) -> None:
         """Starts it, and waits until it answers."""
@@ -67,14 +67,14 @@ class Server:
             self.process = None
 
 
-class Machines:
+class ChaosMachines:
     """The server, and the nodes beside the first."""
 
     def __init__(self, directory: Path, command: Sequence[str], env: dict[str, str], count: int) -> None:
         self._directory = directory
         self._command = command
         self._env = env
-        self.server: Server = Server(directory)
+        self.server: ChaosServer = ChaosServer(directory)
         self.names: list[str] = [f"node-{number}" for number in range(2, count + 1)]
         """Of the nodes beside the first."""
         self._nodes: dict[str, subprocess.Popen[bytes]] = {}
@@ -84,7 +84,7 @@ class Machines:
         """Held by who does something to a node."""
 
     def __repr__(self) -> str:
-        return f"<Machines {', '.join(self.names)} at {self.server.url}>"
+        return f"<ChaosMachines {', '.join(self.names)} at {self.server.url}>"
 
     def env_of(self, name: str) -> dict[str, str]:
         """The environment of a node."""

@@ -18,7 +18,7 @@ from collections.abc import Callable, Generator, Sequence
 
 import psutil
 
-from mob.cli.chaos.faults import Fault
+from mob.cli.chaos.faults import ChaosFault
 from mob.client import Client, connect
 from mob.errors import AppNotRunning, CallTimeout, MobError
 from mob.wire import messages as m
@@ -52,7 +52,7 @@ class Sieges:
         return f"<Sieges of pid {self._pid}>"
 
     @property
-    def acts(self) -> dict[str, Callable[[Fault, random.Random], None]]:
+    def acts(self) -> dict[str, Callable[[ChaosFault, random.Random], None]]:
         """The kinds of faults that are carried out here."""
         return {
             "upgrade": self._upgrade,
@@ -62,7 +62,7 @@ class Sieges:
             "deaf client": self._ask_and_read_nothing,
         }
 
-    def _upgrade(self, fault: Fault, chance: random.Random) -> None:
+    def _upgrade(self, fault: ChaosFault, chance: random.Random) -> None:
         try:
             self._client.upgrade(PATIENCE)
         except CallTimeout:
@@ -71,7 +71,7 @@ class Sieges:
             raise AssertionError(f"an upgrade has changed the Kingpin's pid from {self._pid} to {pid}")
         self._check_lets_in()
 
-    def _signal(self, fault: Fault, chance: random.Random) -> None:
+    def _signal(self, fault: ChaosFault, chance: random.Random) -> None:
         """SIGHUP and SIGUSR2 in either order, and a mobster that dies somewhere in between."""
         steps = [(self._pid, signal.SIGHUP), (self._pid, signal.SIGUSR2)]
         steps += [(victim, signal.SIGKILL) for victim in chance.sample(self._replaceable(), 1)]
@@ -80,7 +80,7 @@ class Sieges:
                 os.kill(pid, signum)
             time.sleep(chance.choice([0.0, 0.01, 0.1, 0.4]))
 
-    def _take_descriptors(self, fault: Fault, chance: random.Random) -> None:
+    def _take_descriptors(self, fault: ChaosFault, chance: random.Random) -> None:
         with self._scarcity():
             kingpin = psutil.Process(self._pid)
             before = kingpin.rlimit(psutil.RLIMIT_NOFILE)
@@ -94,7 +94,7 @@ class Sieges:
                 kingpin.rlimit(psutil.RLIMIT_NOFILE, before)
         self._check_lets_in()
 
-    def _send_strangers(self, fault: Fault, chance: random.Random) -> None:
+    def _send_strangers(self, fault: ChaosFault, chance: random.Random) -> None:
         with contextlib.ExitStack() as open_sockets:
             for number in range(STRANGERS):
                 sock = open_sockets.enter_context(self._knock())
@@ -104,7 +104,7 @@ class Sieges:
             self._check_lets_in()
             time.sleep(fault.seconds)
 
-    def _ask_and_read_nothing(self, fault: Fault, chance: random.Random) -> None:
+    def _ask_and_read_nothing(self, fault: ChaosFault, chance: random.Random) -> None:
         with self._knock() as sock:
             words = [HELLO]
             for first in range(0, QUESTIONS, 500):

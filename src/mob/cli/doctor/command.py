@@ -10,8 +10,8 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from mob.cli.apps import FAILED, Failure, app_option, json_option, print_json
-from mob.cli.described import DASHBOARD, Described, described
+from mob.cli.apps import FAILED, CommandError, app_option, json_option, print_json
+from mob.cli.described import DASHBOARD, AppDescription, described
 from mob.cli.doctor import facts, findings, modules, running
 from mob.cli.doctor.findings import FAIL, OK, WARN, Finding
 from mob.cli.output import console, echo
@@ -37,7 +37,7 @@ def doctor(script: Path | None, imports: bool, as_json: bool, name: str | None) 
     try:
         known = None if script is None else described(script)
     except (MobError, OSError) as error:
-        raise Failure(str(error)) from error
+        raise CommandError(str(error)) from error
     if imports and known is None:
         raise click.UsageError(
             "--imports measures the roles of an app: name its main script, as in `mob doctor main.py`."
@@ -51,7 +51,7 @@ def doctor(script: Path | None, imports: bool, as_json: bool, name: str | None) 
         raise SystemExit(FAILED)
 
 
-def _findings(known: Described | None, imports: bool, name: str | None) -> Iterator[Finding]:
+def _findings(known: AppDescription | None, imports: bool, name: str | None) -> Iterator[Finding]:
     plan = None if known is None else known.plan
     yield from findings.judge(facts.look(), plan)
     yield running.port(DASHBOARD if known is None or known.dashboard is None else known.dashboard)
@@ -61,7 +61,7 @@ def _findings(known: Described | None, imports: bool, name: str | None) -> Itera
         yield from running.apps(name)
 
 
-def _draw(found: list[Finding], known: Described | None) -> None:
+def _draw(found: list[Finding], known: AppDescription | None) -> None:
     screen = console(highlight=False)
     for warning in () if known is None else known.warnings:
         echo(f"Warning: {warning}", err=True)
@@ -80,7 +80,7 @@ def _draw(found: list[Finding], known: Described | None) -> None:
     screen.print(_sum(found))
 
 
-def _title(known: Described | None) -> str:
+def _title(known: AppDescription | None) -> str:
     if known is None:
         return "this machine"
     roles = ", ".join(f"{role.name} x {role.workers}" for role in known.plan.roles)

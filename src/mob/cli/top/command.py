@@ -16,9 +16,9 @@ from mob.cli.apps import app_argument, connected, node_option
 from mob.cli.machines import ALL, ask, chosen, complain
 from mob.cli.ps import console_for_tables
 from mob.cli.top.columns import EXPORTS, MOBSTERS, NODE
-from mob.cli.top.model import Top, View, Wish
-from mob.cli.top.screen import Frame
-from mob.cli.top.session import News, Session
+from mob.cli.top.model import Action, Top, View
+from mob.cli.top.screen import Screen
+from mob.cli.top.session import Session, TopChange
 from mob.cli.top.terminal import Terminal
 from mob.client import Client
 from mob.errors import nearest
@@ -65,7 +65,7 @@ def top(
     It goes on when the app ends or restarts, and waits until it is there again.
     """
     view = View.EXPORTS if exports else View.MOBSTERS
-    console = console_for_tables(cleans=False)  # which moves the cursor: `Frame` cleans
+    console = console_for_tables(cleans=False)  # which moves the cursor: `Screen` cleans
     is_terminal = sys.stdin.isatty() and console.is_terminal and not console.is_dumb_terminal
     if not once and not is_terminal:
         raise click.UsageError(
@@ -106,16 +106,16 @@ def _print_once(app: Client, state: Top, only: str | None, console: Console, del
 
 
 def _print(console: Console, state: Top) -> None:
-    frame = Frame(state, console.width, None)
+    frame = Screen(state, console.width, None)
     console.print(frame)
 
 
 def _watch(app: Client, state: Top, console: Console, delay: float, only: str | None) -> int:
     """Until "q"; the exit status."""
     with Terminal(console) as terminal:
-        news: queue.SimpleQueue[News] = queue.SimpleQueue()
+        news: queue.SimpleQueue[TopChange] = queue.SimpleQueue()
 
-        def post(function: News) -> None:
+        def post(function: TopChange) -> None:
             news.put(function)
             terminal.wake()
 
@@ -127,7 +127,7 @@ class Watch:
     """The loop: draws, waits, passes on what has come."""
 
     def __init__(
-        self, state: Top, terminal: Terminal, session: Session, news: queue.SimpleQueue[News], delay: float
+        self, state: Top, terminal: Terminal, session: Session, news: queue.SimpleQueue[TopChange], delay: float
     ) -> None:
         self._state = state
         self._terminal = terminal
@@ -164,7 +164,7 @@ class Watch:
 
     def _draw(self) -> None:
         try:
-            self._terminal.show(Frame(self._state, *self._terminal.size))
+            self._terminal.show(Screen(self._state, *self._terminal.size))
         except OSError:  # the window was closed, and its signal is still on its way
             self._status = 128 + signal.SIGHUP
 
@@ -172,7 +172,7 @@ class Watch:
         for _ in range(self._news.qsize()):  # what comes meanwhile waits for the frame
             self._news.get()(self._state)
 
-    def _handle_wish(self, wish: Wish | None) -> None:
+    def _handle_wish(self, wish: Action | None) -> None:
         if wish is None:
             return
         if wish.what == "quit":

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from mob.cli.top.rates import Line, Rates, Totals
+from mob.cli.top.rates import Rates, TableLine, Totals
 from mob.wire.messages import Metrics
 
 
@@ -42,17 +42,17 @@ class Fleet:
         return next((rates.last for rates in self._rates.values()), 0.0)
 
     @property
-    def mobsters(self) -> tuple[Line, ...]:
+    def mobsters(self) -> tuple[TableLine, ...]:
         """A line for each mobster."""
         return tuple(line for rates in self._rates.values() for line in rates.mobsters)
 
     @property
-    def roles(self) -> tuple[Line, ...]:
+    def roles(self) -> tuple[TableLine, ...]:
         """A line for each role of each machine."""
         return tuple(line for rates in self._rates.values() for line in rates.roles)
 
     @property
-    def exports(self) -> tuple[Line, ...]:
+    def exports(self) -> tuple[TableLine, ...]:
         """A line for each export of each machine."""
         return tuple(line for rates in self._rates.values() for line in rates.exports)
 

@@ -1,6 +1,6 @@
 """The state of `mob top`, and what each key does with it.
 
-Pure: keys and news go in; out comes a `Wish` if something is to be asked of the app. What is selected stays selected
+Pure: keys and news go in; out comes a `Action` if something is to be asked of the app. What is selected stays selected
 when the order changes, and passes on to the successor when a mobster is replaced.
 """
 
@@ -14,7 +14,7 @@ from typing import Any
 from mob.cli.top.columns import EXPORTS, MOBSTERS, NODE, Column
 from mob.cli.top.fleet import Fleet
 from mob.cli.top.pager import Pager
-from mob.cli.top.rates import Kind, Line, place
+from mob.cli.top.rates import RowKind, TableLine, place
 from mob.wire.messages import Metrics
 
 HELP = """\
@@ -67,7 +67,7 @@ COLUMNS: Mapping[View, tuple[Column, ...]] = {View.MOBSTERS: MOBSTERS, View.EXPO
 
 
 @dataclass(frozen=True)
-class Wish:
+class Action:
     """What is to be asked of the app: "restart", "reload", "scale", "logs", "stacks" or "crashes"; or "unfollow",
     "redraw", "quit" of this program."""
 
@@ -90,7 +90,7 @@ class Wish:
 
 
 @dataclass
-class Order:
+class Sorting:
     """How a table is sorted and filtered."""
 
     column: str = "name"
@@ -105,7 +105,7 @@ class Top:
     app: str
     rates: Fleet = field(default_factory=Fleet)
     view: View = View.MOBSTERS
-    orders: dict[View, Order] = field(default_factory=lambda: {view: Order() for view in View})
+    orders: dict[View, Sorting] = field(default_factory=lambda: {view: Sorting() for view in View})
     selected: str = ""
     """The key of a line."""
     position: int = 0
@@ -115,18 +115,18 @@ class Top:
     """How many lines are seen; the screen says so."""
     prompt: str | None = None
     """The filter while it is being typed."""
-    question: Wish | None = None
+    question: Action | None = None
     """What is done after a "y"."""
     status: str = ""
     is_error: bool = False
-    under_way: list[Wish] = field(default_factory=list[Wish])
+    under_way: list[Action] = field(default_factory=list[Action])
     """What the app was asked to do, and has not answered."""
     trouble: str = ""
     """Why nothing new comes, if so."""
     pager: Pager | None = None
 
     @property
-    def order(self) -> Order:
+    def order(self) -> Sorting:
         """That of the table that is seen."""
         return self.orders[self.view]
 
@@ -143,14 +143,14 @@ class Top:
 
     # ------------------------------------------------------------------------------------------- the table
 
-    def lines(self) -> list[Line]:
+    def lines(self) -> list[TableLine]:
         """The lines of the table, filtered and sorted."""
         if self.view is View.EXPORTS:
             return self._sorted([line for line in self.rates.exports if self._is_wanted(line)])
         mobsters = [line for line in self.rates.mobsters if self._is_wanted(line)]
         if self.order.column != "name":
             return self._sorted(mobsters)
-        groups: list[Line] = []
+        groups: list[TableLine] = []
         roles = self.rates.roles[::-1] if self.order.reverse else self.rates.roles
         for role in roles:
             members = [line for line in mobsters if (line.role, line.node) == (role.role, role.node)]
@@ -158,7 +158,7 @@ class Top:
                 groups += [role, *self._sorted(members)]
         return groups
 
-    def settle(self, lines: list[Line]) -> Line | None:
+    def settle(self, lines: list[TableLine]) -> TableLine | None:
         """Keeps what is selected among the lines, and in sight; the selected one."""
         keys = [line.key for line in lines]
         if self.selected in keys:
@@ -173,17 +173,17 @@ class Top:
         self.first = max(self.first, self.position - self.rows + 1)
         return chosen
 
-    def _is_heir(self, line: Line) -> bool:
+    def _is_heir(self, line: TableLine) -> bool:
         """Whether it takes over from what was selected: a mobster in the same place; any one of the role."""
         what, _, role = self.selected.partition(" ")
-        if what == Kind.ROLE:
+        if what == RowKind.ROLE:
             return place(line.node, line.role) == role
-        return line.kind is Kind.MOBSTER and place(line.node, line.name) == what
+        return line.kind is RowKind.MOBSTER and place(line.node, line.name) == what
 
-    def _is_wanted(self, line: Line) -> bool:
+    def _is_wanted(self, line: TableLine) -> bool:
         return all(word in line.text for word in self.order.filter.lower().split())
 
-    def _sorted(self, lines: list[Line]) -> list[Line]:
+    def _sorted(self, lines: list[TableLine]) -> list[TableLine]:
         order = self.order
         column = next((each for each in self.columns if each.name == order.column), NODE)
         if column.name == "minute":
@@ -195,7 +195,7 @@ class Top:
         )
 
     @staticmethod
-    def _by(lines: list[Line], key: Callable[[Line], Any], down: bool) -> list[Line]:
+    def _by(lines: list[TableLine], key: Callable[[TableLine], Any], down: bool) -> list[TableLine]:
         lines = sorted(lines, key=lambda line: line.values["name"])
         return sorted(lines, key=key, reverse=down)
 
@@ -224,7 +224,7 @@ class Top:
         """Something for the line of messages."""
         self.status, self.is_error = text, is_error
 
-    def handle_answer(self, wish: Wish, text: str, is_error: bool = False) -> None:
+    def handle_answer(self, wish: Action, text: str, is_error: bool = False) -> None:
         """The app has done what it was asked for, or not."""
         if wish in self.under_way:
             self.under_way.remove(wish)
@@ -232,10 +232,10 @@ class Top:
 
     # ---------------------------------------------------------------------------------------------- the keys
 
-    def handle_key(self, key: str) -> Wish | None:
+    def handle_key(self, key: str) -> Action | None:
         """A key was typed; what is to be asked of the app."""
         if key == "redraw":
-            return Wish("redraw")
+            return Action("redraw")
         if self.prompt is not None:
             self._edit(key, self.prompt)
             return None
@@ -266,31 +266,31 @@ class Top:
         else:
             self.order.filter = typed
 
-    def _answer(self, key: str, question: Wish) -> Wish | None:
+    def _answer(self, key: str, question: Action) -> Action | None:
         self.question = None
         if key.lower() == "y":
             return self._begin(question)
         self.say("left as it is.")
         return None
 
-    def _read(self, key: str, pager: Pager) -> Wish | None:
+    def _read(self, key: str, pager: Pager) -> Action | None:
         if key == "esc" and pager.filter:
             pager.look_for("")
         elif key in ("esc", "q"):
             self.pager = None
-            return Wish("unfollow") if pager.follows else None
+            return Action("unfollow") if pager.follows else None
         else:
             pager.handle_key(key)
         return None
 
-    def _choose(self, key: str) -> Wish | None:
+    def _choose(self, key: str) -> Action | None:
         if key == "q":
-            return Wish("quit")
+            return Action("quit")
         if key == "c":
             line = self.settle(self.lines())
             node = line.node if line else ""
             where = f"{self.app}{node and ' on '}{node}"
-            return self._open(Wish("crashes", node=node, label=where), f"crashes of {where}")
+            return self._open(Action("crashes", node=node, label=where), f"crashes of {where}")
         if key in ("?", "h"):
             self.pager = Pager("help", HELP)
         elif key in ("tab", "shift-tab", "e"):
@@ -324,7 +324,7 @@ class Top:
         order.column = names[(names.index(order.column) + step) % len(names)]
         order.reverse = False
 
-    def _act(self, key: str) -> Wish | None:
+    def _act(self, key: str) -> Action | None:
         line = self.settle(self.lines())
         if line is None:
             self.say("there is nothing selected.", is_error=True)
@@ -332,32 +332,32 @@ class Top:
         node, pid = line.node, line.pid
         on = f" on {node}" if node else ""
         label = f"{line.name} (pid {pid}){on}" if pid else f"{line.role}{on}"
-        if line.kind is Kind.MOBSTER and not pid and key in "Rlt":
+        if line.kind is RowKind.MOBSTER and not pid and key in "Rlt":
             self.say(f"{line.name} has no process yet: wait until it is there.", is_error=True)
             return None
         match key:
             case "R":
-                self.question = Wish(
+                self.question = Action(
                     "restart", line.role, pid, node=node, label=label if pid else f"all workers of {line.role}{on}"
                 )
             case "L":
-                return self._begin(Wish("reload", line.role, node=node, label=f"{line.role}{on}"))
+                return self._begin(Action("reload", line.role, node=node, label=f"{line.role}{on}"))
             case "l":
                 return self._open(
-                    Wish("logs", line.role, pid, node=node, label=label), f"logs of {label}", follows=True
+                    Action("logs", line.role, pid, node=node, label=label), f"logs of {label}", follows=True
                 )
             case "t":
-                return self._open(Wish("stacks", line.role, pid, node=node, label=label), f"stacks of {label}")
+                return self._open(Action("stacks", line.role, pid, node=node, label=label), f"stacks of {label}")
             case _:
                 change = -1 if key == "-" else 1
-                return self._begin(Wish("scale", line.role, count=change, node=node, label=f"{line.role}{on}"))
+                return self._begin(Action("scale", line.role, count=change, node=node, label=f"{line.role}{on}"))
         return None
 
-    def _begin(self, wish: Wish) -> Wish:
+    def _begin(self, wish: Action) -> Action:
         self.under_way.append(wish)
         return wish
 
-    def _open(self, wish: Wish, title: str, follows: bool = False) -> Wish:
+    def _open(self, wish: Action, title: str, follows: bool = False) -> Action:
         self.pager = Pager(title, follows=follows)
         return wish
 

@@ -23,7 +23,7 @@ BARS, HEADER_BARS = 12, 30
 """Bars of a sparkline in a line, and of the one in the header."""
 
 
-class Kind(StrEnum):
+class RowKind(StrEnum):
     """What a line is about."""
 
     ROLE = "role"
@@ -32,10 +32,10 @@ class Kind(StrEnum):
 
 
 @dataclass(frozen=True)
-class Line:
+class TableLine:
     """One line of a table."""
 
-    kind: Kind
+    kind: RowKind
     key: str
     """Its own, as long as that which it tells of is there."""
     name: str
@@ -116,9 +116,9 @@ class Rates:
         self._readings: deque[Reading] = deque()
         self._courses: dict[str, Course] = {}
         self._all = Course(HEADER_BARS)
-        self.mobsters: tuple[Line, ...] = ()
-        self.roles: tuple[Line, ...] = ()
-        self.exports: tuple[Line, ...] = ()
+        self.mobsters: tuple[TableLine, ...] = ()
+        self.roles: tuple[TableLine, ...] = ()
+        self.exports: tuple[TableLine, ...] = ()
         self.totals: Totals | None = None
         self.last: float = 0.0
         """When the last reading was made."""
@@ -177,7 +177,7 @@ class Rates:
             picture=self._all.values(),
         )
 
-    def _mobster(self, now: MobsterMetrics, then: MobsterMetrics | None, passed: float, at: float) -> Line:
+    def _mobster(self, now: MobsterMetrics, then: MobsterMetrics | None, passed: float, at: float) -> TableLine:
         key = f"{place(self._node, f'{now.role}.{now.index}')} {now.uid}"
         # One that was launched since the reading before has had less time for its calls.
         calls = _per(now.calls - (then.calls if then else 0), passed if then else min(passed, now.uptime))
@@ -196,9 +196,9 @@ class Rates:
             "minute": self._course(key, at, calls),
             "note": now.note,
         }
-        return Line(Kind.MOBSTER, key, f"{now.role}.{now.index}", now.role, now.pid, values, self._node)
+        return TableLine(RowKind.MOBSTER, key, f"{now.role}.{now.index}", now.role, now.pid, values, self._node)
 
-    def _export(self, now: ExportMetrics, then: ExportMetrics | None, passed: float, at: float) -> Line:
+    def _export(self, now: ExportMetrics, then: ExportMetrics | None, passed: float, at: float) -> TableLine:
         name = f"{now.role}.{now.export}"
         key = place(self._node, name)
         ran = _difference(now.ran, then.ran if then else ())
@@ -219,9 +219,9 @@ class Rates:
             "minute": self._course(key, at, calls),
             "note": ", ".join(f"{kind} {_failures_of(now, kind):,}" for kind in kinds),
         }
-        return Line(Kind.EXPORT, key, plain_name(name), now.role, 0, values, self._node)
+        return TableLine(RowKind.EXPORT, key, plain_name(name), now.role, 0, values, self._node)
 
-    def _role(self, name: str, pairs: Iterable[tuple[ExportMetrics, ExportMetrics | None]], now: Reading) -> Line:
+    def _role(self, name: str, pairs: Iterable[tuple[ExportMetrics, ExportMetrics | None]], now: Reading) -> TableLine:
         role = next(each for each in now.metrics.roles if each.name == name)
         key = f"role {place(self._node, name)}"
         mine = [line.values for line in self.mobsters if line.role == name]
@@ -249,7 +249,7 @@ class Rates:
             "minute": self._course(key, now.at, total("calls/s")),
             "note": role.failing,
         }
-        return Line(Kind.ROLE, key, name, name, 0, values, self._node)
+        return TableLine(RowKind.ROLE, key, name, name, 0, values, self._node)
 
     def _course(self, key: str, at: float, value: float) -> tuple[float, ...]:
         course = self._courses.setdefault(key, Course(BARS))

@@ -18,12 +18,12 @@ from mob.cli.shown import STATE_STYLES, duration
 from mob.cli.top.columns import GAP, Column, fit, percent, rate, size, sparkline
 from mob.cli.top.model import Top, View
 from mob.cli.top.pager import Pager
-from mob.cli.top.rates import Kind, Line, Totals
+from mob.cli.top.rates import RowKind, TableLine, Totals
 from mob.core.printable import plain
 
-Part = tuple[str, str]
+StyledText = tuple[str, str]
 """Some text and its style."""
-Row = list[Part]
+ScreenRow = list[StyledText]
 EDGES = 5
 """Rows that are not of the table: two of the header, the headings, the messages, the keys."""
 PAGER_EDGES = 3
@@ -52,11 +52,11 @@ KEYS = (
 PAGER_KEYS = (("Esc", "back"), ("/", "filter"), ("PgUp PgDn", "scroll"), ("End", "to the end"))
 
 
-class Frame:
+class Screen:
     """The whole screen, as rich draws it; `height` None: as many rows as there are, as lines for a pipe."""
 
     def __init__(self, top: Top, width: int, height: int | None) -> None:
-        self.rows: list[Row] = frame(top, width, height)
+        self.rows: list[ScreenRow] = frame(top, width, height)
         self._width = width
         self._is_screen = height is not None
 
@@ -79,7 +79,7 @@ class Frame:
             yield Segment.line()
 
 
-def frame(top: Top, width: int, height: int | None) -> list[Row]:
+def frame(top: Top, width: int, height: int | None) -> list[ScreenRow]:
     """All rows of the screen."""
     if height is not None and top.pager is not None:
         top.pager.rows = max(1, height - PAGER_EDGES)
@@ -88,7 +88,7 @@ def frame(top: Top, width: int, height: int | None) -> list[Row]:
     top.rows = max(1, len(lines) if height is None else height - EDGES)
     chosen = top.settle(lines)
     seen = lines[top.first : top.first + top.rows]
-    count = sum(line.kind is not Kind.ROLE for line in lines)
+    count = sum(line.kind is not RowKind.ROLE for line in lines)
     rows = [*_header(top, width, count), *_table(top, lines, seen, width, chosen if height else None)]
     if height is None:
         return rows
@@ -99,12 +99,12 @@ def frame(top: Top, width: int, height: int | None) -> list[Row]:
 # -------------------------------------------------------------------------------------------------------- header
 
 
-def _header(top: Top, width: int, count: int) -> list[Row]:
+def _header(top: Top, width: int, count: int) -> list[ScreenRow]:
     totals = top.rates.totals
     if totals is None:
         return [[(f" {top.app} ", "bold reverse"), (f"  {top.trouble or 'asking ...'}", "yellow")], []]
     second = _second(top, totals, count)
-    parts: list[Row] = [[(f" {totals.app} ", "bold reverse"), (f" up {duration(totals.uptime)}", "")]]
+    parts: list[ScreenRow] = [[(f" {totals.app} ", "bold reverse"), (f" up {duration(totals.uptime)}", "")]]
     if top.trouble:
         return [[*parts[0], ("  ", ""), (f" {top.trouble} ", ASKS)], _fitting(second, width)]
     all_there = totals.ready >= totals.target
@@ -120,9 +120,9 @@ def _header(top: Top, width: int, count: int) -> list[Row]:
     return [_fitting(parts, width), _fitting(second, width)]
 
 
-def _second(top: Top, totals: Totals, count: int) -> list[Row]:
+def _second(top: Top, totals: Totals, count: int) -> list[ScreenRow]:
     load, order = f"{percent(totals.kingpin_load)}%", top.order
-    parts: list[Row] = [
+    parts: list[ScreenRow] = [
         [(f" Kingpin {totals.kingpin_pid}  cpu {load}  mem {size(totals.kingpin_memory)}", "dim")],
         [(f"{top.view} ", "dim"), (f"{count}", "")],
     ]
@@ -137,7 +137,7 @@ def _second(top: Top, totals: Totals, count: int) -> list[Row]:
     return parts
 
 
-def _fitting(parts: list[Row], width: int) -> Row:
+def _fitting(parts: list[ScreenRow], width: int) -> ScreenRow:
     """Those that fit into one row, the first in any case, well apart."""
     row = [*parts[0]]
     for part in parts[1:]:
@@ -149,19 +149,21 @@ def _fitting(parts: list[Row], width: int) -> Row:
 # --------------------------------------------------------------------------------------------------------- table
 
 
-def _table(top: Top, lines: list[Line], seen: list[Line], width: int, chosen: Line | None) -> list[Row]:
+def _table(
+    top: Top, lines: list[TableLine], seen: list[TableLine], width: int, chosen: TableLine | None
+) -> list[ScreenRow]:
     names = [_name(top, line) for line in lines]
     given = [each for each in top.columns if not lines or any(each.name in line.values for line in lines)]
     fitting = fit(given, width, names)
-    rows: list[Row] = [_headings(top, fitting)]
+    rows: list[ScreenRow] = [_headings(top, fitting)]
     rows += [_line(top, line, fitting, line is chosen) for line in seen]
     if not seen:
         rows.append([(_why_empty(top), "dim")])
     return rows
 
 
-def _headings(top: Top, columns: list[tuple[Column, int]]) -> Row:
-    row: Row = []
+def _headings(top: Top, columns: list[tuple[Column, int]]) -> ScreenRow:
+    row: ScreenRow = []
     for column, width in columns:
         is_sorted = column.name == top.order.column
         row.append((_cell(column.name, column, width), f"{BAR} bold underline" if is_sorted else BAR))
@@ -170,8 +172,8 @@ def _headings(top: Top, columns: list[tuple[Column, int]]) -> Row:
     return row
 
 
-def _line(top: Top, line: Line, columns: list[tuple[Column, int]], is_chosen: bool) -> Row:
-    row: Row = []
+def _line(top: Top, line: TableLine, columns: list[tuple[Column, int]], is_chosen: bool) -> ScreenRow:
+    row: ScreenRow = []
     for number, (column, width) in enumerate(columns):
         value = line.values.get(column.name)
         text = "" if value is None else column.write(value)
@@ -183,8 +185,8 @@ def _line(top: Top, line: Line, columns: list[tuple[Column, int]], is_chosen: bo
     return row
 
 
-def _name(top: Top, line: Line) -> str:
-    is_below = line.kind is Kind.MOBSTER and top.order.column == "name"
+def _name(top: Top, line: TableLine) -> str:
+    is_below = line.kind is RowKind.MOBSTER and top.order.column == "name"
     return f"  {line.name}" if is_below else line.name
 
 
@@ -194,17 +196,17 @@ def _cell(text: str, column: Column, width: int) -> str:
     return set_cell_size(text, width) if column.is_text else " " * (width - cell_len(text)) + text
 
 
-def _style(line: Line, column: str, value: object) -> str:
+def _style(line: TableLine, column: str, value: object) -> str:
     """What deserves attention has a colour."""
     number = value if isinstance(value, float | int) else 0
     if column == "state":
-        if line.kind is not Kind.ROLE:
+        if line.kind is not RowKind.ROLE:
             return STATE_STYLES.get(str(value), "")
         ready, _, target = str(value).partition("/")
         return "bold green" if int(ready) >= int(target) else "bold yellow"
     if column == "lag":
         return "bold red" if number >= 1 else "yellow" if number >= 0.1 else "dim"
-    if column == "cpu%" and line.kind is Kind.MOBSTER and number >= 0.8:
+    if column == "cpu%" and line.kind is RowKind.MOBSTER and number >= 0.8:
         return "yellow"
     if column in ("queue", "restarts") and number:
         return "yellow"
@@ -212,9 +214,9 @@ def _style(line: Line, column: str, value: object) -> str:
         return "red"
     if column == "minute":
         return "green"
-    if column == "note" and line.kind is not Kind.MOBSTER:
+    if column == "note" and line.kind is not RowKind.MOBSTER:
         return "red"
-    return ROLE if line.kind is Kind.ROLE else "dim" if value == 0 else ""
+    return ROLE if line.kind is RowKind.ROLE else "dim" if value == 0 else ""
 
 
 def _why_empty(top: Top) -> str:
@@ -228,25 +230,25 @@ def _why_empty(top: Top) -> str:
 # --------------------------------------------------------------------------------------------------------- texts
 
 
-def _pager(top: Top, pager: Pager, width: int) -> list[Row]:
+def _pager(top: Top, pager: Pager, width: int) -> list[ScreenRow]:
     last = min(pager.top + pager.rows, pager.count)
     where = f"{pager.top + 1}-{last} of {pager.count:,}" if pager.count else "nothing yet" if pager.follows else ""
-    title: Row = [(f" {pager.title} ", f"{BAR} bold"), (f"  {where}", BAR)]
+    title: ScreenRow = [(f" {pager.title} ", f"{BAR} bold"), (f"  {where}", BAR)]
     if pager.filter:
         title += [("   filter ", BAR), (pager.filter, f"{BAR} bold")]
-    rows: list[Row] = [[*title, (" " * 500, BAR)]]
+    rows: list[ScreenRow] = [[*title, (" " * 500, BAR)]]
     if pager.is_loading:
         rows.append([("asking ...", "dim")])
     elif pager.filter and not pager.count:
         rows.append([(f"Nothing matches {pager.filter!r}. Esc shows all.", "dim")])
     for line in pager.visible():
-        row: Row = [(f"{line.label:{pager.label_width}} ", "cyan")] if line.label else []
+        row: ScreenRow = [(f"{line.label:{pager.label_width}} ", "cyan")] if line.label else []
         rows.append([*row, (line.text[pager.pan :], "red" if line.is_error else "")])
     rows += [[] for _ in range(pager.rows + 1 - len(rows))]
     return [*rows, _message(top, None), _footer(top, PAGER_KEYS, width)]
 
 
-def _message(top: Top, chosen: Line | None) -> Row:
+def _message(top: Top, chosen: TableLine | None) -> ScreenRow:
     """What was answered last; else the note of the selected line, which may have found no room above."""
     if top.question is not None:
         return [(f" {top.question.what.capitalize()} {top.question.label}? ", ASKS), ("  y/n", KEY)]
@@ -259,7 +261,7 @@ def _message(top: Top, chosen: Line | None) -> Row:
     return []
 
 
-def _footer(top: Top, keys: Iterable[Part], width: int) -> Row:
+def _footer(top: Top, keys: Iterable[StyledText], width: int) -> ScreenRow:
     if top.prompt is not None:
         return [
             (" / ", f"{BAR} bold"),
@@ -267,15 +269,15 @@ def _footer(top: Top, keys: Iterable[Part], width: int) -> Row:
             ("▏", "blink"),
             ("   Enter keeps it, Esc clears", "dim"),
         ]
-    row: Row = []
+    row: ScreenRow = []
     for key, what in keys:
         if key == "Tab" and top.view is View.EXPORTS:
             what = "mobsters"
-        parts: Row = [(f" {key}", KEY), (f" {what} ", BAR)]
+        parts: ScreenRow = [(f" {key}", KEY), (f" {what} ", BAR)]
         if _width(row) + _width(parts) <= width:
             row += parts
     return row
 
 
-def _width(row: Row) -> int:
+def _width(row: ScreenRow) -> int:
     return sum(cell_len(text) for text, _ in row)

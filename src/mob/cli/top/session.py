@@ -13,13 +13,13 @@ from collections.abc import Callable
 from time import monotonic
 
 from mob import client
-from mob.cli.top.model import Top, Wish
+from mob.cli.top.model import Action, Top
 from mob.cli.top.pager import MOST, Pager, PagerLine
 from mob.errors import AppNotRunning, MobError
 from mob.rim.crashes import MOST as KEPT, Crashes
 from mob.wire.messages import Lines
 
-News = Callable[[Top], None]
+TopChange = Callable[[Top], None]
 LOOK = 0.3
 """Seconds between two looks at whether an app that has ended is there again."""
 LAST = 1000
@@ -28,11 +28,11 @@ JOIN_TIME = 0.5
 """Seconds that a question under way may take at the end."""
 
 
-class Feed:
+class LineFeed:
     """Lines on their way from the client's thread to a pager, no more than that keeps: so none waits in vain, however
     fast they come."""
 
-    def __init__(self, pager: Pager, post: Callable[[News], None], end: str) -> None:
+    def __init__(self, pager: Pager, post: Callable[[TopChange], None], end: str) -> None:
         self._pager = pager
         self._post = post
         self._end = end
@@ -40,7 +40,7 @@ class Feed:
         self._lock = threading.Lock()
 
     def __repr__(self) -> str:
-        return f"<Feed of {self._pager}, {len(self._lines)} lines wait>"
+        return f"<LineFeed of {self._pager}, {len(self._lines)} lines wait>"
 
     def put(self, lines: Lines) -> None:
         """They have come; in the client's thread."""
@@ -66,7 +66,9 @@ class Feed:
 class Session:
     """The connection to an app, again and again."""
 
-    def __init__(self, app: client.Client, delay: float, post: Callable[[News], None], only: str | None = None) -> None:
+    def __init__(
+        self, app: client.Client, delay: float, post: Callable[[TopChange], None], only: str | None = None
+    ) -> None:
         self.name: str = app.app
         self._only = only  # the one machine that is watched
         self._others: dict[str, client.Client | None] = {}  # None: on the way to it
@@ -93,7 +95,7 @@ class Session:
 
     # ---------------------------------------------------------------------------------------------- to ask
 
-    def handle(self, wish: Wish, pager: Pager | None) -> None:
+    def handle(self, wish: Action, pager: Pager | None) -> None:
         """Asks the app for it; `pager` gets the text, if it is one."""
         self.unfollow()
         app = self._client_of(wish)
@@ -110,7 +112,7 @@ class Session:
         else:
             self._start(lambda: self._do(app, wish))
 
-    def _client_of(self, wish: Wish) -> client.Client | None:
+    def _client_of(self, wish: Action) -> client.Client | None:
         """Of the machine that it is about."""
         near = self._app
         return near if near is None or wish.node in ("", near.node) else self._others.get(wish.node)
@@ -176,7 +178,7 @@ class Session:
             app.close()
         self._post(lambda top: top.handle_gone(f"waiting for {self.name!r} ..."))
 
-    def _do(self, app: client.Client, wish: Wish) -> None:
+    def _do(self, app: client.Client, wish: Action) -> None:
         try:
             text = _done(app, wish)
         except (MobError, TimeoutError) as error:
@@ -192,20 +194,20 @@ class Session:
             text = _why(error)
         self._post(lambda top: pager.show(text or "nothing."))
 
-    def _follow(self, app: client.Client, wish: Wish, pager: Pager) -> None:
-        feed = Feed(pager, self._post, f"{wish.label if wish.pid else 'the app'} has ended.")
+    def _follow(self, app: client.Client, wish: Action, pager: Pager) -> None:
+        feed = LineFeed(pager, self._post, f"{wish.label if wish.pid else 'the app'} has ended.")
         role = "" if wish.pid else wish.role
         steering = app._steering  # pyright: ignore[reportPrivateUsage]  # `Client.logs` would want a thread
         self._following = (app, steering.follow(feed.put, role, wish.pid, LAST, goes_on=True))
 
-    def _refuse(self, wish: Wish, pager: Pager | None) -> None:
+    def _refuse(self, wish: Action, pager: Pager | None) -> None:
         text = f"{wish.node or self.name!r} is not there at this moment."
         if pager:
             pager.show(text)
         else:
             self._post(lambda top: top.handle_answer(wish, text, is_error=True))
 
-    def _crashes(self, wish: Wish, app: client.Client | None) -> str:
+    def _crashes(self, wish: Action, app: client.Client | None) -> str:
         if app is None or (app is self._app and self._only is None):
             found = Crashes(self.name.partition("@")[0]).all()
         else:
@@ -223,7 +225,7 @@ def _why(error: Exception) -> str:
     return str(error)
 
 
-def _done(app: client.Client, wish: Wish) -> str:
+def _done(app: client.Client, wish: Action) -> str:
     match wish.what:
         case "restart":
             return app.restart(wish.pid or wish.role)
@@ -233,7 +235,7 @@ def _done(app: client.Client, wish: Wish) -> str:
             return app.scale(wish.role, wish.count, relative=True)
 
 
-def _stacks(app: client.Client, wish: Wish) -> str:
+def _stacks(app: client.Client, wish: Action) -> str:
     stacks = app.stacks(wish.pid or wish.role)
     names = {member.pid: f"{member.role}.{member.index}" for member in app.members(here=True)}
     return "\n\n".join(f"{names.get(pid, '')} (pid {pid})\n{text.rstrip()}" for pid, text in stacks.items())

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from time import monotonic
 
 from mob.core.decisions import Decision
-from mob.core.lease import Elsewhere, Extended, Lease, LeaseData, LeaseWish, Outcome, Won, Yielded
+from mob.core.lease import Elsewhere, Extended, Lease, LeaseData, LeaseOutcome, LeaseWish, Won, Yielded
 from mob.core.membership import Membership
 from mob.kingpin.cluster.surroundings import Surroundings
 from mob.rim import expiry
@@ -117,7 +117,7 @@ class Leases:
         self._number += 1
         return self._number
 
-    def _carry_out(self, outcomes: list[Outcome]) -> None:
+    def _carry_out(self, outcomes: list[LeaseOutcome]) -> None:
         supervisor = self._around.supervisor
         for outcome in outcomes:
             decisions: list[Decision] = []

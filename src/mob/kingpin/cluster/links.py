@@ -10,7 +10,7 @@ import socket
 from collections.abc import Iterable
 from functools import partial
 
-from mob.core.pairing import Drop, GiveEnd, MakeLink, Pairing, Step, TurnAway
+from mob.core.pairing import Drop, GiveEnd, MakeLink, Pairing, PairStep, TurnAway
 from mob.kingpin.cluster.surroundings import Surroundings
 from mob.kingpin.connections import Connections
 from mob.wire import messages as m
@@ -27,7 +27,7 @@ class Links:
     def __repr__(self) -> str:
         return f"<Links, {len(self._held)} ends held>"
 
-    def carry_out(self, steps: Iterable[Step]) -> None:
+    def carry_out(self, steps: Iterable[PairStep]) -> None:
         """Do what was decided, in that order."""
         name_of = self._around.connections.name_of
         for step in steps:

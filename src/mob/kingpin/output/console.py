@@ -23,7 +23,7 @@ import msgspec
 from mob.kingpin.output.followers import Followers, FollowerState
 from mob.kingpin.output.lines import COLORS, Origin, OutputChunk
 from mob.kingpin.output.pipes import Pipe, PipeState
-from mob.kingpin.output.writer import Sink, Source, Writer, sink_of, word
+from mob.kingpin.output.writer import LineSource, Sink, Writer, sink_of, word
 from mob.plan import Logs
 from mob.rim.link import Link
 from mob.rim.reactor import Reactor
@@ -50,7 +50,7 @@ class ConsoleState(msgspec.Struct, frozen=True):
     recent: list[OutputChunk]
     dropped: int
     """Lines that could not be written, in all."""
-    lost: list[tuple[Source, int]]
+    lost: list[tuple[LineSource, int]]
     """Those of them that were not told yet, by who has printed them."""
     followers: list[FollowerState]
 

@@ -49,7 +49,7 @@ SETTLE_TIMEOUT = 0.2
 CLOSE_TIMEOUT = 5.0
 """Seconds in which what waits is written at the end."""
 
-Source = tuple[str, bool]
+LineSource = tuple[str, bool]
 """Who has printed, and whether for stderr."""
 
 
@@ -216,10 +216,10 @@ class Writer:
         self._sink = sink
         self._queue: deque[OutputChunk | Callable[[], None]] = deque()  # or what the sink is to do then
         self._waiting = 0
-        self._shares: Counter[Source] = Counter()  # bytes that wait, by who has printed them
-        self._flooding: set[Source] = set()
-        self._dropped: Counter[Source] = Counter()  # since it was said last
-        self._unwritten: Counter[Source] = Counter()
+        self._shares: Counter[LineSource] = Counter()  # bytes that wait, by who has printed them
+        self._flooding: set[LineSource] = set()
+        self._dropped: Counter[LineSource] = Counter()  # since it was said last
+        self._unwritten: Counter[LineSource] = Counter()
         self.dropped: int = 0
         """Lines that were not written, in all."""
         self._wake = threading.Condition()
@@ -283,7 +283,7 @@ class Writer:
         with self._wake:
             self._wake.wait_for(lambda: not self._queue and not self._is_writing, seconds)
 
-    def losses(self) -> tuple[int, list[tuple[Source, int]]]:
+    def losses(self) -> tuple[int, list[tuple[LineSource, int]]]:
         """Return how many lines were dropped in all, and since it was said; what waits now is among them."""
         with self._wake:
             lost = self._dropped + self._unwritten
@@ -293,7 +293,7 @@ class Writer:
             waiting = sum(chunk.count for chunk in self._queue if isinstance(chunk, OutputChunk))
             return self.dropped + waiting, list(lost.items())
 
-    def take_over(self, dropped: int, lost: Iterable[tuple[Source, int]]) -> None:
+    def take_over(self, dropped: int, lost: Iterable[tuple[LineSource, int]]) -> None:
         """Count what the program before this one could not write."""
         with self._wake:
             self.dropped += dropped
@@ -310,7 +310,7 @@ class Writer:
         if not self._thread.is_alive():
             self._sink.close()
 
-    def _is_too_much(self, source: Source, size: int) -> bool:
+    def _is_too_much(self, source: LineSource, size: int) -> bool:
         if source in self._flooding:
             if self._waiting > WAITING_LIMIT // 2:
                 return True
@@ -374,9 +374,9 @@ class Writer:
                 self._sink.write(word(f"{_lines_of(source, count)} lost: the file could not be written."))
 
 
-def _source_of(chunk: OutputChunk) -> Source:
+def _source_of(chunk: OutputChunk) -> LineSource:
     return chunk.origin.name, chunk.origin.is_error
 
 
-def _lines_of(source: Source, count: int) -> str:
+def _lines_of(source: LineSource, count: int) -> str:
     return f"{count:,} lines of {source[0]} were" if count != 1 else f"1 line of {source[0]} was"

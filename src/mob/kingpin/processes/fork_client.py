@@ -54,7 +54,7 @@ class ForkClient:
         self,
         reactor: Reactor,
         plan: Plan,
-        on_report: Callable[[m.Report], None],
+        on_report: Callable[[m.ForkReport], None],
         on_gone: Callable[[str], None],
         has_colors: bool = False,
     ) -> None:
@@ -65,7 +65,7 @@ class ForkClient:
         self._has_colors = has_colors
         self._process: subprocess.Popen[bytes] | processes.Child | None = None
         self._link: Link | None = None
-        self._held: list[tuple[m.Order, Sequence[int]]] = []  # for the next fork server, while there is none
+        self._held: list[tuple[m.ForkOrder, Sequence[int]]] = []  # for the next fork server, while there is none
         self._remembered: set[str] = set()
         self._directory = places.here()
         self._path = [places.spelled(place) if place else place for place in sys.path]  # before a link is moved
@@ -139,7 +139,7 @@ class ForkClient:
         self._link.name = "the fork server"
         self._link.start()
 
-    def order(self, order: m.Order, descriptors: Sequence[int] = ()) -> None:
+    def order(self, order: m.ForkOrder, descriptors: Sequence[int] = ()) -> None:
         """Tell the fork server what to do, or the next one if there is none; the descriptors are closed once sent."""
         if self._process is None or self._link is None:
             self._held.append((order, descriptors))
@@ -250,7 +250,7 @@ class ForkClient:
         for descriptor in (*self._deadman, *(each for _, descriptors in self._held for each in descriptors)):
             os.close(descriptor)
 
-    def _handle_reports(self, link: Link, reports: list[m.Report]) -> None:
+    def _handle_reports(self, link: Link, reports: list[m.ForkReport]) -> None:
         self.failures = 0
         for report in reports:
             self._on_report(report)

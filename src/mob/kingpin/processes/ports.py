@@ -35,7 +35,7 @@ from mob.wire.messages import Bind, Bound, NotBound, SocketAddress, Unbind
 REFUSALS = (OSError, OverflowError, TypeError, ValueError)
 """What `bind` raises: the address is taken, or it is none."""
 
-Key = tuple[object, ...]
+PortKey = tuple[object, ...]
 
 
 class ListenerState(msgspec.Struct, frozen=True):
@@ -69,10 +69,10 @@ class Ports:
     def __init__(self, crew: Crew, linger: float, passed: Iterable[socket.socket] = ()) -> None:
         self._crew = crew
         self._linger = linger
-        self._listeners: dict[Key, socket.socket] = {}
+        self._listeners: dict[PortKey, socket.socket] = {}
         self._passed = list(passed)  # by the service manager, until somebody wants their addresses
-        self._activated: set[Key] = set()  # those that were passed
-        self._tenancies: dict[Key, Tenancy] = {}
+        self._activated: set[PortKey] = set()  # those that were passed
+        self._tenancies: dict[PortKey, Tenancy] = {}
         self._spares: dict[str, str] = {}  # the spare name of each socket file, by its path
         self.paths: list[str] = []
         """The socket files that were made, spare names too."""
@@ -137,7 +137,7 @@ class Ports:
                 due = min(due, end)
         return due
 
-    def _end(self, key: Key) -> None:
+    def _end(self, key: PortKey) -> None:
         """Close a socket; one that was passed to this app waits for the next who wants it."""
         del self._tenancies[key]
         sock = self._listeners.pop(key)
@@ -148,14 +148,14 @@ class Ports:
         self._forget_file(key, sock)
         sock.close()
 
-    def _forget_file(self, key: Key, sock: socket.socket) -> None:
+    def _forget_file(self, key: PortKey, sock: socket.socket) -> None:
         """Remove the spare name of a socket file."""
         if sock.family == socket.AF_UNIX and (spare := self._spares.pop(_address(key).host, None)):
             self.paths.remove(spare)
             with contextlib.suppress(OSError):
                 os.unlink(spare)
 
-    def _remove_file(self, key: Key) -> None:
+    def _remove_file(self, key: PortKey) -> None:
         """Remove the file of a socket that was closed, unless somebody else listens there by now."""
         address = _address(key)
         if address.family == socket.AF_UNIX and address.host in self.paths:
@@ -178,7 +178,7 @@ class Ports:
     def take_over(self, state: PortsState) -> None:
         """Go on with the sockets of the program before this one."""
         for each in state.listeners:
-            key: Key = (each.address, each.role, each.nth) if each.role else (each.address,)
+            key: PortKey = (each.address, each.role, each.nth) if each.role else (each.address,)
             self._listeners[key] = socket.socket(fileno=each.fd)
             self._tenancies[key] = Tenancy(each.users, each.roles, each.lingers)
             if each.is_activated:
@@ -242,11 +242,11 @@ class Ports:
             self.paths.append(spare)
 
 
-def _key(role: str, bind: Bind | Unbind) -> Key:
+def _key(role: str, bind: Bind | Unbind) -> PortKey:
     return (bind.address, role, bind.nth) if bind.address.has_free_port() else (bind.address,)
 
 
-def _address(key: Key) -> SocketAddress:
+def _address(key: PortKey) -> SocketAddress:
     return cast(tuple[SocketAddress], key)[0]
 
 

@@ -34,7 +34,7 @@ LEFT = 499
 """The status of a request whose visitor has left before the answer began, as nginx has it."""
 
 
-class Entry:
+class AccessEntry:
     """One request that has ended."""
 
     __slots__ = ("headers", "request_id", "scope", "seconds", "size", "status")
@@ -50,7 +50,7 @@ class Entry:
         self.request_id: str = request_id
 
     def __repr__(self) -> str:
-        return f"<Entry {self.line} {self.status}>"
+        return f"<AccessEntry {self.line} {self.status}>"
 
     @property
     def client(self) -> str:
@@ -90,7 +90,7 @@ class Entry:
         return _header(self.scope.get("headers", ()), name)
 
 
-Getter = Callable[[Entry], str]
+Getter = Callable[[AccessEntry], str]
 
 
 def _header(headers: Any, name: bytes) -> str:
@@ -126,11 +126,11 @@ GETTERS: dict[str, Getter] = {
 {Name}i, one of the answer {Name}o."""
 
 
-def compiled(text: str) -> Callable[[Entry], str]:
+def compiled(text: str) -> Callable[[AccessEntry], str]:
     """Return what makes a line by that format, which was checked in `serve_options`.
 
     >>> line = compiled('%(m)s %(s)s %(M)s ms')
-    >>> line(Entry({"method": "GET"}, 200, 13, 0.004, (), ""))
+    >>> line(AccessEntry({"method": "GET"}, 200, 13, 0.004, (), ""))
     'GET 200 4 ms'
     """
     parts: list[str] = []
@@ -160,7 +160,7 @@ def _getter(name: str) -> Getter:
     return GETTERS[name]
 
 
-def as_json(entry: Entry) -> str:
+def as_json(entry: AccessEntry) -> str:
     """Return an entry as one JSON object."""
     scope = entry.scope
     fields = {
@@ -256,7 +256,7 @@ class AccessLog:
             args = get_client_addr(scope), scope.get("method", "GET"), get_path_with_query_string(scope)
             self._logger.info('%s - "%s %s HTTP/%s" %d', *args, scope.get("http_version", "1.1"), status)
             return
-        self._lines.append(self._line(Entry(scope, status, size, seconds, headers, request_id())))
+        self._lines.append(self._line(AccessEntry(scope, status, size, seconds, headers, request_id())))
         if len(self._lines) == 1:
             asyncio.get_running_loop().call_soon(self.flush)
 

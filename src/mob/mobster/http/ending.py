@@ -19,7 +19,7 @@ from typing import Any
 
 import h11
 
-from mob.core.draining import BROKEN_OFF, VISITOR_LOOK, Step, Use, Visitors, WaitUntil
+from mob.core.draining import BROKEN_OFF, VISITOR_LOOK, Use, Visitors, VisitorStep, WaitUntil
 from mob.mobster.http import heads
 from mob.mobster.http.exchanges import REFUSAL, Exchange, Exchanges
 from mob.rim import connections
@@ -84,9 +84,9 @@ class Ending:
                 case WaitUntil(until):
                     times.append(until)
                     continue
-                case Step.TELL:
+                case VisitorStep.TELL:
                     exchange.tell_of_end(now)
-                case Step.BREAK_OFF:
+                case VisitorStep.BREAK_OFF:
                     exchange.break_off()
                 case _:
                     self._given_up.add(exchange.task)

@@ -17,7 +17,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from mob.peer.results.readers import WORK, Work
+from mob.peer.results.readers import WORK, ReaderWork
 
 CLOSE = (b"connection", b"close")
 RETRY_AFTER = (b"retry-after", b"1")  # the port has other workers, or will soon
@@ -71,7 +71,7 @@ class Exchange:
         self.told_at: float | None = None
         """When the application was told that the visitor has gone, though he has not."""
         self.task: asyncio.Task[Any] | None = asyncio.current_task()
-        self.work: Work = Work()
+        self.work: ReaderWork = ReaderWork()
         """What threads do for it."""
         WORK.set(self.work)
         if exchanges.are_last:

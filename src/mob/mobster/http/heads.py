@@ -65,7 +65,7 @@ def is_begun(connection: Any) -> bool:
 
 
 def _of_httptools(kind: Any, limit: int, timeout: HeadTimeout) -> Any:
-    class Bounded(kind):
+    class BoundedHttptools(kind):
         unused = 0  # bytes that have given the application nothing yet
         is_too_large = False
 
@@ -102,11 +102,11 @@ def _of_httptools(kind: Any, limit: int, timeout: HeadTimeout) -> Any:
                 self.transport.write(REFUSAL)
             self.transport.close()
 
-    return Bounded
+    return BoundedHttptools
 
 
 def _of_h11(kind: Any, limit: int, timeout: HeadTimeout) -> Any:
-    class Bounded(kind):
+    class BoundedH11(kind):
         def data_received(self, data: bytes) -> None:
             kind.data_received(self, data)
             if self.conn.their_state is h11.IDLE and self.conn.trailing_data[0]:
@@ -121,4 +121,4 @@ def _of_h11(kind: Any, limit: int, timeout: HeadTimeout) -> Any:
             self.transport.write(REFUSAL)
             self.transport.close()
 
-    return Bounded
+    return BoundedH11

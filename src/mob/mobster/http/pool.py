@@ -28,7 +28,7 @@ class Job(Protocol):
         ...
 
 
-class Pool:
+class ThreadPool:
     """Threads that run jobs in the order given. `size`: how many at once; `limit`: how many may wait for a thread."""
 
     def __init__(self, size: int, limit: int) -> None:
@@ -45,7 +45,7 @@ class Pool:
         """The jobs that threads have begun and not finished."""
 
     def __repr__(self) -> str:
-        return f"<Pool, {len(self.running)} of {self.size} threads work and {self.waiting} jobs wait>"
+        return f"<ThreadPool, {len(self.running)} of {self.size} threads work and {self.waiting} jobs wait>"
 
     @property
     def waiting(self) -> int:

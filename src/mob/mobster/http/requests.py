@@ -19,7 +19,7 @@ from mob.peer.calls.request_ids import http_request
 if TYPE_CHECKING:
     from mob.peer.tracing import Tracing
 
-Application = Callable[[Any, Any, Any], Awaitable[str | None]]
+ServedApplication = Callable[[Any, Any, Any], Awaitable[str | None]]
 """What serves a request; it may return the class of one that got no answer."""
 BROKEN_OFF = "none"
 """The class of a request that was broken off before its answer had begun."""
@@ -58,7 +58,7 @@ class Requests:
         queue: Queue | None = None,
         access: AccessLog | None = None,
     ) -> None:
-        self._application: Application = application
+        self._application: ServedApplication = application
         self._queue = queue
         self._tracing = tracing
         self._access = access

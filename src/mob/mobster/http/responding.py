@@ -23,7 +23,7 @@ from typing import Any, NamedTuple, cast
 
 from mob.mobster.http.headers import Headers, headers_of, status_of
 from mob.mobster.http.sending import BLOCK, FileWrapper, part_to_send, send_file
-from mob.mobster.http.writing import NO_BODY, Answer
+from mob.mobster.http.writing import NO_BODY, Response
 from mob.rim.places import PACKAGE
 
 AHEAD = 256 * 1024
@@ -35,7 +35,7 @@ class VisitorLeft(ConnectionAbortedError):
     """Ends an answer that nobody reads any more; `write` raises it."""
 
 
-class Part(NamedTuple):
+class Posted(NamedTuple):
     """What has been posted since the last look."""
 
     body: bytes
@@ -66,7 +66,7 @@ class Responding:
     """One request and its answer. `run` is called in the thread, all else that is public on the loop."""
 
     def __init__(
-        self, application: Any, environ: dict[str, Any], answer: Answer, loop: asyncio.AbstractEventLoop
+        self, application: Any, environ: dict[str, Any], answer: Response, loop: asyncio.AbstractEventLoop
     ) -> None:
         self._application = application
         self._answer = answer
@@ -115,14 +115,14 @@ class Responding:
             future = self._future = self._loop.create_future()
             await future
 
-    def take(self) -> Part:
+    def take(self) -> Posted:
         """Return what was posted."""
         with self._lock:
             blocks, self._blocks = self._blocks, []
             self._is_told = False
             wants, self._wants_socket = self._wants_socket, False
             body = blocks[0] if len(blocks) == 1 else b"".join(blocks)
-            return Part(body, self._is_last, self._has_failed, wants)
+            return Posted(body, self._is_last, self._has_failed, wants)
 
     def start(self) -> dict[str, Any]:
         """Return the start of the answer, as ASGI has it, with the reason."""

@@ -58,8 +58,8 @@ class Web:
         adapter = self._config.app if isinstance(self._config.app, wsgi.Adapter) else None
         self._news = asyncio.Event()  # a connection or a request has come or gone
         self._state = ServerState()
-        self._state.connections = Watched(self._handle_connections)
-        self._state.tasks = Watched(self._news.set)
+        self._state.connections = ObservedSet(self._handle_connections)
+        self._state.tasks = ObservedSet(self._news.set)
         application = cast(Any, self._config).loaded_app
         self._lifespan = Lifespan(application, self._config.lifespan)
         is_json = order.log_format == "json"
@@ -142,7 +142,7 @@ class Web:
         self._clock = asyncio.get_running_loop().call_later(1.0, self._set_headers)
 
 
-class Watched(set[Any]):
+class ObservedSet(set[Any]):
     """A set that says when something was put in or taken out, in the ways in which uvicorn does that."""
 
     def __init__(self, on_change: Callable[[], None]) -> None:

@@ -2,8 +2,8 @@
 
 uvicorn writes answers of ASGI applications, to which WSGI's are not equal: their reasons are their own, clients of
 HTTP/1.0 get no chunks, a 304 may name a length and have no body, names of headers keep their case, and a file is sent
-by the kernel. So an `Answer` takes the place of uvicorn's `send`. It hears the same messages, and what lies between it
-and the application (counts, logs) sees no difference.
+by the kernel. So a `Response` takes the place of uvicorn's `send`. It hears the same messages, and what lies between
+it and the application (counts, logs) sees no difference.
 
 Head and body of a short answer leave in one write, in the thread that has made it: the visitor need not wait until the
 loop has its turn, which then hears that the answer has left (`write_now`). The thread writes only if nothing else is on
@@ -40,8 +40,8 @@ def connected(kind: Any) -> Any:
             f"of serve_options, or say {{'http': 'httptools'}}; pip install 'mobsters[web]' installs it."
         )
 
-    class Connected(kind):
-        answer: Answer | None = None
+    class AnswerableConnection(kind):
+        answer: Response | None = None
 
         def on_headers_complete(self) -> None:
             self.scope["mob.target"] = self.url
@@ -52,7 +52,7 @@ def connected(kind: Any) -> Any:
             if self.answer is not None:
                 self.answer.handle_lost()
 
-    return Connected
+    return AnswerableConnection
 
 
 def answering(application: Application) -> Application:
@@ -60,7 +60,7 @@ def answering(application: Application) -> Application:
 
     def serve(scope: Any, receive: Any, send: Any) -> Awaitable[Any]:
         if scope["type"] == "http":
-            answer = scope[ANSWER] = Answer(send.__self__)
+            answer = scope[ANSWER] = Response(send.__self__)
             send = answer.send
         return application(scope, receive, send)
 
@@ -79,7 +79,7 @@ def phrase_of(status: int) -> bytes:
         return b""
 
 
-class Answer:
+class Response:
     """One answer, on its way to the connection. `send` is that of ASGI, the start has a "reason" too."""
 
     __slots__ = (
@@ -111,7 +111,7 @@ class Answer:
         """Called when the visitor has left."""
 
     def __repr__(self) -> str:
-        return f"<Answer, {'under way' if self._cycle.response_started else 'not begun'}>"
+        return f"<Response, {'under way' if self._cycle.response_started else 'not begun'}>"
 
     @property
     def is_lost(self) -> bool:

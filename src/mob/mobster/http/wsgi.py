@@ -23,10 +23,10 @@ from typing import IO, Any
 
 from mob.mobster.http.environ import environ_of, lasting
 from mob.mobster.http.exchanges import ANSWER
-from mob.mobster.http.pool import Pool
+from mob.mobster.http.pool import ThreadPool
 from mob.mobster.http.requests import BROKEN_OFF, SENT_BY_KERNEL
 from mob.mobster.http.responding import Responding
-from mob.mobster.http.writing import Answer, phrase_of
+from mob.mobster.http.writing import Response, phrase_of
 
 IN_MEMORY = 64 * 1024
 """Bytes of a body that are kept in memory."""
@@ -45,7 +45,7 @@ class Adapter:
         self._base = lasting(threads, is_multiprocess)
         self._log = logging.getLogger("mob")
         self._has_refused = False
-        self.pool: Pool = Pool(threads, queue)
+        self.pool: ThreadPool = ThreadPool(threads, queue)
 
     def __repr__(self) -> str:
         return f"<Adapter, {self.pool}>"
@@ -64,7 +64,7 @@ class Adapter:
         return None
 
     async def _serve(self, scope: Any, receive: Any, send: Any) -> str | None:
-        answer: Answer = scope[ANSWER]
+        answer: Response = scope[ANSWER]
         if self.pool.is_full:
             self._say_full()
             await send_text(send, 503, (b"Retry-After", b"%d" % RETRY))
@@ -140,7 +140,7 @@ async def _read(receive: Any) -> tuple[IO[bytes] | None, int]:
             return file, length
 
 
-async def _pass_on(responding: Responding, answer: Answer, send: Any) -> str | None:
+async def _pass_on(responding: Responding, answer: Response, send: Any) -> str | None:
     """Write what the thread gives, until it has given all."""
     has_begun = False
     while True:

@@ -40,7 +40,7 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.005, 0.5
 """Seconds after which a chunk that was refused is sent again, if nothing else of its map is under way."""
 
 
-class Failed:
+class FailedItem:
     """The outcome of an item that failed."""
 
     __slots__ = ("error",)
@@ -275,7 +275,7 @@ class Run:
     def _put_ended(self, batch: Batch, error: BaseException) -> None:
         """It has failed before it was sent."""
         self._lines.append(batch)
-        batch.put([Failed(error)] * len(batch.missing))
+        batch.put([FailedItem(error)] * len(batch.missing))
         if not self._is_ordered:
             self._ended.append(batch)
 
@@ -309,13 +309,13 @@ class Run:
             if error is not None:
                 if call.incoming is not None:
                     error = generator_mapped(self.label, executed=True)
-                outcomes: list[Any] = [Failed(error)] * len(batch.missing)
+                outcomes: list[Any] = [FailedItem(error)] * len(batch.missing)
             elif batch.args is not None:
                 outcomes = [call.result()]
             else:
                 outcomes = self._read(call.result(), len(batch.missing))
         except BaseException as failure:  # noqa: BLE001  becomes the outcome
-            outcomes = [Failed(self._unreadable(failure))] * len(batch.missing)
+            outcomes = [FailedItem(self._unreadable(failure))] * len(batch.missing)
         batch.put(outcomes)
 
     def _read(self, answer: Any, count: int) -> list[Any]:
@@ -328,7 +328,7 @@ class Run:
         if self._is_typed or answer.__class__ is tuple:
             outcomes = [None if at in errors else self._as_declared(value) for at, value in enumerate(outcomes)]
         for index, error in errors.items():
-            outcomes[index] = Failed(error)
+            outcomes[index] = FailedItem(error)
         self._pace.handle_done(count, seconds)
         return outcomes
 
@@ -344,7 +344,7 @@ class Run:
         else:
             call.settle(value)
         error = call.exception()
-        return call.result() if error is None else Failed(error)
+        return call.result() if error is None else FailedItem(error)
 
     def _unreadable(self, failure: BaseException) -> CallError:
         why = str(failure) if isinstance(failure, Exception) else f"{type(failure).__name__}: {failure}"
@@ -424,5 +424,5 @@ class Run:
 
 def is_refused(outcome: object) -> bool:
     """Whether a call, or an item, was not run because a queue is full."""
-    error = outcome.error if isinstance(outcome, Failed) else outcome
+    error = outcome.error if isinstance(outcome, FailedItem) else outcome
     return isinstance(error, Busy) and error.executed == "no"

@@ -20,7 +20,7 @@ from mob.core.routing import place_of
 from mob.core.states import CallState
 from mob.errors import BadMessage, Busy, MobError
 from mob.peer.calls.options import DEFAULTS, Options
-from mob.peer.calls.parking import Parked, Parking
+from mob.peer.calls.parking import ParkedCall, Parking
 from mob.peer.calls.request_ids import carried_by_call, carried_by_message
 from mob.peer.links.contact import UNSENT_LIMIT
 from mob.peer.links.served import Served, current
@@ -104,7 +104,9 @@ class Calling:
                 if contact is None:
                     blockers = self.parking.blockers(body)
                     self.parking.wait(
-                        Parked(call, call.label, body, passage, options.wait, blockers=blockers, can_leave=can_leave),
+                        ParkedCall(
+                            call, call.label, body, passage, options.wait, blockers=blockers, can_leave=can_leave
+                        ),
                         route,
                     )
                     return call
@@ -204,7 +206,7 @@ class Calling:
             self._send(contact, call, body, passage)
         else:
             blockers = self.parking.blockers(body)
-            self.parking.wait(Parked(call, call.label, body, passage, options.wait, place, key, blockers), route)
+            self.parking.wait(ParkedCall(call, call.label, body, passage, options.wait, place, key, blockers), route)
 
     def send(self, contacts: Sequence[Contact], obj: Any) -> None:
         """Sends a message to each of them. `Busy` if there were some that read too slowly, when the others have it."""
@@ -248,7 +250,7 @@ class Calling:
         body = Raw(self._encoder.encode(obj, "message"))
         passage = self._references.take() if self._references.encoding else ()
         carried = carried_by_message() if self._context.tracing is None else self._context.tracing.carried()
-        parked = Parked(None, f"a message to {role!r}", ("", body, (), None, (), carried), passage, WAIT)
+        parked = ParkedCall(None, f"a message to {role!r}", ("", body, (), None, (), carried), passage, WAIT)
         self.parking.wait(parked, route)
 
     def _accompany(self, call: Call[Any], passage: Passage) -> None:
@@ -285,7 +287,7 @@ class Calling:
         if contact.gone:  # looked at last: if the member went while this was under way, the call ends all the same
             self._contacts.lose(contact, contact.gone)
 
-    def _send_parked(self, parked: Parked, contact: Contact) -> bool:
+    def _send_parked(self, parked: ParkedCall, contact: Contact) -> bool:
         """Sends what has waited; False if it is a call that has ended meanwhile."""
         if parked.call is None:
             try:

@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from mob.core.mapping import GOAL, Pace
-from mob.peer.calls.batches import Failed, Run
+from mob.peer.calls.batches import FailedItem, Run
 from mob.peer.results import readers
 from mob.peer.results.call import deadlock_of
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from mob.peer.calls.proxy import RemoteExport
 
 T = TypeVar("T")
-Row = tuple[Any, ...]
+Arguments = tuple[Any, ...]
 
 
 class Map(Generic[T]):
@@ -58,7 +58,7 @@ class Map(Generic[T]):
         self._feeding: asyncio.Task[None] | None = None
         self._raises = not return_exceptions
         self._iterables: Sequence[Any] | None = iterables
-        self._source: Iterator[Row] | None = None
+        self._source: Iterator[Arguments] | None = None
         total = _length(iterables)
         self._run = Run(peer, export, chunked, Pace(chunk, ahead), total, not unordered)
         if total is not None and not any(map(_is_async, iterables)):
@@ -130,7 +130,7 @@ class Map(Generic[T]):
             finally:
                 self._reading.release()
         outcome = outcomes.popleft()
-        return self._opened(outcome) if outcome.__class__ is Failed else outcome
+        return self._opened(outcome) if outcome.__class__ is FailedItem else outcome
 
     async def __anext__(self) -> T:
         outcomes = self._run.outcomes
@@ -143,14 +143,14 @@ class Map(Generic[T]):
             finally:
                 self._reading.release()
         outcome = outcomes.popleft()
-        return self._opened(outcome) if outcome.__class__ is Failed else outcome
+        return self._opened(outcome) if outcome.__class__ is FailedItem else outcome
 
     def _enter(self) -> None:
         if not self._reading.acquire(blocking=False):
             raise ValueError(f"{self._run.label}.map(...) is being read already, by another thread or task.")
         self._run.is_read = True
 
-    def _opened(self, outcome: Failed) -> Any:
+    def _opened(self, outcome: FailedItem) -> Any:
         error = outcome.error
         if not self._raises:
             return error

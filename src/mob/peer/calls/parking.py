@@ -38,7 +38,7 @@ ATTEMPTS = 3
 """How often a call that was taken out of its line is ended if that raises."""
 
 
-class Parked(Queued):
+class ParkedCall(Queued):
     """A call or message that waits for a worker."""
 
     __slots__ = ("body", "call", "key", "label", "passage")
@@ -80,7 +80,7 @@ class Parking:
         context: Context,
         contacts: Contacts,
         control: Control,
-        send: Callable[[Parked, Contact], bool],
+        send: Callable[[ParkedCall, Contact], bool],
         let_go: Callable[[Passage], None],
         fail: Callable[[Unanswered, CallError], None],
         note_lost: Callable[[str, CallError], None],
@@ -110,7 +110,7 @@ class Parking:
 
     # ---------------------------------------------------------------------------------------------- waiting
 
-    def wait(self, parked: Parked, route: Route[Contact], is_new: bool = True) -> None:
+    def wait(self, parked: ParkedCall, route: Route[Contact], is_new: bool = True) -> None:
         """Has a call or a message wait for a worker that has room for it; `Busy` if too much waits already."""
         error = self.why_none(parked.label, route.role)
         if error is not None:
@@ -142,14 +142,14 @@ class Parking:
         body = (request.target, request.args, request.kwargs, request.times, request.chain, request.trace)
         can_leave = not (passage and portable.stays_here(passage))
         blockers = self.blockers(body)
-        parked = Parked(call, call.label, body, passage, seconds, blockers=blockers, can_leave=can_leave)
+        parked = ParkedCall(call, call.label, body, passage, seconds, blockers=blockers, can_leave=can_leave)
         self.wait(parked, self._contacts.route(call.role), is_new=False)
 
     def blockers(self, body: Body) -> tuple[int, ...]:
         """The processes that may be waiting for the call themselves: this one, and those in whose calls it is made."""
         return self._context.uid, *body[4][::2]
 
-    def _refuse(self, parked: Parked) -> Busy:
+    def _refuse(self, parked: ParkedCall) -> Busy:
         label, routes = parked.label, self._routes
         error = Busy(
             f"{label}: {routes.waiting:,} calls with {routes.size():,} bytes wait in this process for workers, and "
@@ -198,21 +198,21 @@ class Parking:
             self._take_each(route, self._give_up_late, lambda item: item.until <= now)
         self._look_at_the_clock()
 
-    def _give_up_late(self, parked: Parked) -> None:
+    def _give_up_late(self, parked: ParkedCall) -> None:
         role = parked.line.route.role
         self._give_up(parked, self.too_late(parked.label, role))
 
     def _take_each(
         self,
         route: Route[Contact],
-        act: Callable[[Parked], object],
+        act: Callable[[ParkedCall], object],
         is_taken: Callable[[Queued], bool] = lambda _: True,
     ) -> None:
         """Take what is meant out of its line and do something with each; what raises then ends its own call."""
         for parked in self._take(route, is_taken):
             self._attend(parked, act)
 
-    def _attend(self, parked: Parked, act: Callable[[Parked], object]) -> bool:
+    def _attend(self, parked: ParkedCall, act: Callable[[ParkedCall], object]) -> bool:
         """Do something with what has waited and was taken; if it raises, it ends with that. Whether it was sent."""
         try:
             return bool(act(parked))
@@ -232,7 +232,7 @@ class Parking:
                     continue
             return False
 
-    def _take(self, route: Route[Contact], is_taken: Callable[[Queued], bool] = lambda _: True) -> list[Parked]:
+    def _take(self, route: Route[Contact], is_taken: Callable[[Queued], bool] = lambda _: True) -> list[ParkedCall]:
         """Takes what is meant out of its line."""
         taken: list[Any] = []
         if route.waiting:
@@ -294,7 +294,7 @@ class Parking:
         self._take_each(route, lambda parked: self._send_blocked(parked, route), route.is_blocked)
         self._look_at_the_clock()
 
-    def _send_blocked(self, parked: Parked, route: Route[Contact]) -> None:
+    def _send_blocked(self, parked: ParkedCall, route: Route[Contact]) -> None:
         contact = route.any_of(parked.blockers, parked.place)
         if contact is not None:
             self._send(parked, contact)
@@ -328,7 +328,7 @@ class Parking:
             self.losses.end_orphans(contact, EXITED)
             contact.say_farewell()
 
-    def _send_at_last(self, parked: Parked) -> None:
+    def _send_at_last(self, parked: ParkedCall) -> None:
         route = parked.line.route
         contact = route.least(parked.place)
         if contact is not None:
@@ -382,7 +382,7 @@ class Parking:
         for route in self._routes:
             self._take_each(route, lambda parked: self._give_up(parked, error(parked.label)))
 
-    def _give_up(self, parked: Parked, error: CallError) -> None:
+    def _give_up(self, parked: ParkedCall, error: CallError) -> None:
         if parked.call is not None:
             parked.part()
             self._fail(parked.call, error)
@@ -396,5 +396,5 @@ class Parking:
 
 
 def _place_of(places: Sequence[tuple[str, int]], item: Queued) -> Place:
-    assert isinstance(item, Parked)
+    assert isinstance(item, ParkedCall)
     return place_of(item.key, places)

@@ -22,7 +22,7 @@ CARRIED: ContextVar[str] = ContextVar("mob_request", default="")
 _TRACE_PARENT = re.compile(rb"[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}.*")
 _FROM_OUTSIDE = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}")
 
-Headers = Iterable[tuple[bytes, bytes]]
+HeaderItems = Iterable[tuple[bytes, bytes]]
 
 
 _trace_id: list[Callable[[], str]] = []
@@ -84,7 +84,7 @@ class http_request:  # noqa: N801  a block; a generator for it would cost more t
 
     __slots__ = ("_headers", "_token")
 
-    def __init__(self, headers: Headers) -> None:
+    def __init__(self, headers: HeaderItems) -> None:
         self._headers = headers
 
     def __enter__(self) -> None:
@@ -94,7 +94,7 @@ class http_request:  # noqa: N801  a block; a generator for it would cost more t
         CARRIED.reset(self._token)
 
 
-def id_from(headers: Headers) -> str:
+def id_from(headers: HeaderItems) -> str:
     """Return the id with which an HTTP request came, or a new one.
 
     >>> id_from([(b"traceparent", b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")])

@@ -32,7 +32,7 @@ PATIENCE = 1.0
 _UID = attrgetter("uid")
 
 
-class Kingpin(Protocol):
+class ControlLink(Protocol):
     """What introduces members to each other."""
 
     @property
@@ -73,7 +73,7 @@ class Caller(Protocol):
 class Contacts:
     """All of them, the routes to the roles, and the links."""
 
-    _kingpin: Kingpin
+    _kingpin: ControlLink
     _caller: Caller
 
     def __init__(self, context: Context, routes: Routes[Contact]) -> None:
@@ -85,7 +85,7 @@ class Contacts:
         self._draining: dict[int, Contact] = {}  # by uid
         self._able: dict[str, dict[int, Contact]] = {}  # by role and uid, those that may get calls
 
-    def begin(self, kingpin: Kingpin, caller: Caller) -> None:
+    def begin(self, kingpin: ControlLink, caller: Caller) -> None:
         """Take the parts that are made of this one."""
         self._kingpin, self._caller = kingpin, caller
 

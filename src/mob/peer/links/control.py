@@ -15,7 +15,7 @@ from mob.peer.links.changes import Changes
 from mob.peer.links.contacts import Contacts
 from mob.peer.results.call import Call
 from mob.peer.results.checking import checked
-from mob.peer.results.maker import Kept, Line, Maker
+from mob.peer.results.maker import CallQueue, Kept, Maker
 from mob.rim.board import Board
 from mob.rim.link import Link
 from mob.wire import messages as m
@@ -25,7 +25,7 @@ ROSTER = (m.Welcome, m.MemberIs, m.MemberGone, m.RoleIs, m.NodeIs, m.NodeGone, m
 MEMBERS = (m.MemberIs, m.MemberGone)
 
 
-class Waiting(Line, Protocol):
+class RoleQueues(CallQueue, Protocol):
     """Where calls wait for workers, as far as the Kingpin's word concerns them."""
 
     def handle_resized(self) -> None:
@@ -49,13 +49,13 @@ class Owned(Kept, Protocol):
         ...
 
 
-class Process(Maker, Protocol):
+class ControlledProcess(Maker, Protocol):
     """The process that is told all this."""
 
     @property
     def contacts(self) -> Contacts: ...
     @property
-    def parking(self) -> Waiting: ...
+    def parking(self) -> RoleQueues: ...
     @property
     def references(self) -> Owned: ...
     def handle_meet(self, uid: int, sock: socket.socket) -> None:
@@ -78,7 +78,7 @@ class Process(Maker, Protocol):
 class Control:
     """This end of the control link."""
 
-    def __init__(self, peer: Process, sock: socket.socket, limit: int) -> None:
+    def __init__(self, peer: ControlledProcess, sock: socket.socket, limit: int) -> None:
         self._peer = peer
         self._context = peer.context
         self._limit = limit

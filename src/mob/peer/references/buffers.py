@@ -21,7 +21,7 @@ from mob.errors import BadMessage
 from mob.rim.link import Descriptor, Link
 from mob.rim.segments import IS_AVAILABLE, Mapping, Memory
 from mob.wire import messages as m
-from mob.wire.sharing import Fill, Place
+from mob.wire.sharing import BufferLocation, Fill
 
 if TYPE_CHECKING:
     from mob.peer.context import Context
@@ -66,7 +66,7 @@ class Buffers:
         """Tell if there is a pool at all: the system can share memory, and the app has not switched it off."""
         return self._pool.limit >= UNIT
 
-    def share(self, length: int, fill: Fill) -> Place | None:
+    def share(self, length: int, fill: Fill) -> BufferLocation | None:
         """Put a buffer that the codec meets into the pool; None if there is no room, or no memory, for it."""
         with self._lock:
             memory = self._memory or self._open()
@@ -86,7 +86,7 @@ class Buffers:
             if isinstance(error, OSError):  # the system has no memory for it
                 return None
             raise
-        place = Place(self._context.uid, segment.number, segment.offset, length)
+        place = BufferLocation(self._context.uid, segment.number, segment.offset, length)
         self._note(place, segment)
         return place
 
@@ -100,7 +100,7 @@ class Buffers:
         self._memory = memory
         return memory
 
-    def hold(self, references: Sequence[Place], holder: Counterpart, where: Outlet) -> None:
+    def hold(self, references: Sequence[BufferLocation], holder: Counterpart, where: Outlet) -> None:
         """Count a member as a holder: these are about to be posted to it. On another machine it gets their bytes."""
         if holder.is_distant:
             return
@@ -115,12 +115,12 @@ class Buffers:
             assert self._to_share is not None
             holder.post_with(m.Pool(self._pool.limit), [self._to_share])
 
-    def look(self, place: Place) -> memoryview:
+    def look(self, place: BufferLocation) -> memoryview:
         """Return what lies in a place of one's own."""
         assert self._memory is not None
         return self._memory.part(place.offset, place.length)
 
-    def unpin(self, reference: Place) -> None:
+    def unpin(self, reference: BufferLocation) -> None:
         """Let go of a buffer that was encoded: its messages were posted, or never will be."""
         with self._lock:
             self._pool.unpin(reference.number)
@@ -159,7 +159,7 @@ class Buffers:
         if descriptor >= 0:
             os.close(descriptor)
 
-    def attach(self, place: Place) -> memoryview:
+    def attach(self, place: BufferLocation) -> memoryview:
         """Return a view of a buffer that the codec meets in what it decodes."""
         mapping = self._mappings.get(place.owner)
         if place.owner == self._context.uid and self._memory is not None:
@@ -196,7 +196,7 @@ class Buffers:
 
     # --------------------------------------------------------------------------------------------- freeing
 
-    def give_back(self, reference: Place) -> None:
+    def give_back(self, reference: BufferLocation) -> None:
         """Free a buffer that has arrived and that nobody will look at."""
         key = (reference.owner, reference.number)
         self._live[key] = self._live.get(key, 0) + 1

@@ -56,7 +56,7 @@ class Descriptors:
     # --------------------------------------------------------------------------------------------- sending
 
     def check(self, value: Any) -> None:
-        """Raise `Refused` if it cannot be handed over."""
+        """Raise `UnsendableValue` if it cannot be handed over."""
         rim.check(value)
 
     def duplicate(self, value: Any) -> Handle:

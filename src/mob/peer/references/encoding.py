@@ -20,7 +20,7 @@ from mob.peer.references import portable
 from mob.wire import messages as m
 from mob.wire.codec import Codec
 from mob.wire.references import Passage
-from mob.wire.sharing import LARGE, Place, holds_large, may_hold_large
+from mob.wire.sharing import LARGE, BufferLocation, holds_large, may_hold_large
 
 if TYPE_CHECKING:
     from mob.peer.context import Context
@@ -132,7 +132,7 @@ class Encoder:
         shared = self._share(value)
         if shared is None:
             return body
-        others = sum(type(reference) is not Place for reference in references.noted()[len(before) :])
+        others = sum(type(reference) is not BufferLocation for reference in references.noted()[len(before) :])
         references.forget(len(before) - others, len(before))  # they were noted twice, and are in there once
         return shared
 

@@ -16,7 +16,7 @@ from msgspec import Raw, structs
 from mob.errors import BadMessage
 from mob.wire import messages as m
 from mob.wire.references import Handle, Passage
-from mob.wire.sharing import Place, inlined
+from mob.wire.sharing import BufferLocation, inlined
 
 
 def stays_here(passage: Passage) -> bool:
@@ -24,12 +24,12 @@ def stays_here(passage: Passage) -> bool:
     return any(isinstance(reference, Handle) for reference, _ in passage)
 
 
-def whole(body: Raw, passage: Passage, look: Callable[[Place], memoryview]) -> Raw:
+def whole(body: Raw, passage: Passage, look: Callable[[BufferLocation], memoryview]) -> Raw:
     """Return a body with its large buffers in it, at which `look` looks; `BadMessage` if something in it cannot leave
     this machine."""
     if stays_here(passage):
         raise BadMessage("a socket or an open file cannot be sent to another machine.")
-    if not any(isinstance(reference, Place) for reference, _ in passage):
+    if not any(isinstance(reference, BufferLocation) for reference, _ in passage):
         return body
     return Raw(inlined(memoryview(body), look))
 

@@ -20,7 +20,7 @@ from mob.peer.references.descriptors import Descriptors
 from mob.peer.references.functions import CallFunction, Functions
 from mob.wire import messages as m
 from mob.wire.references import AnyReference, Handle, Passage, Reference
-from mob.wire.sharing import Place
+from mob.wire.sharing import BufferLocation
 
 if TYPE_CHECKING:
     from mob.peer.context import Context
@@ -48,7 +48,7 @@ class References:
         self.descriptors: Descriptors = Descriptors(context, self.note, may_repeat)
         self._kinds: dict[type[AnyReference], Crossing[Any]] = {
             Reference: self.functions,
-            Place: self.buffers,
+            BufferLocation: self.buffers,
             Handle: self.descriptors,
         }
         self.lent: Callable[[int], Function | None] = self.functions.lent.get

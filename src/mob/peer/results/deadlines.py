@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 SWEEP = 1024
 """So many entries may be there before those that have ended are looked for."""
 
-Entry = tuple[float, int, "weakref.ref[Call[Any]]", float]
+Expiry = tuple[float, int, "weakref.ref[Call[Any]]", float]
 """When, a number that tells two of one time apart, the call, and what `expire` gets."""
 
 
@@ -39,8 +39,8 @@ class Deadlines:
         self._reactor = reactor
         self._expire = expire
         self._numbers = itertools.count()
-        self._new: deque[Entry] = deque()
-        self._heap: list[Entry] = []
+        self._new: deque[Expiry] = deque()
+        self._heap: list[Expiry] = []
         self._room = SWEEP  # so many entries are kept before the next sweep
         self._first = math.inf  # when the timer comes
         self._timer: int | None = None
@@ -73,7 +73,7 @@ class Deadlines:
             heap[:] = [entry for entry in heap if _is_open(entry)]
             heapq.heapify(heap)
             self._room = 2 * len(heap) + SWEEP
-        due: list[Entry] = []
+        due: list[Expiry] = []
         while heap and heap[0][0] <= now:
             due.append(heapq.heappop(heap))
         if self._timer is not None:
@@ -99,6 +99,6 @@ class Deadlines:
         self._look()
 
 
-def _is_open(entry: Entry) -> bool:
+def _is_open(entry: Expiry) -> bool:
     call = entry[2]()
     return call is not None and call.state is not CallState.DONE

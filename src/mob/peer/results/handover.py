@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from mob.rim.reactor import Reactor
 
 Callback = Callable[[Any], object]
-Batch = deque[tuple[Callback, Any, "Context | None"]]
+CallbackBatch = deque[tuple[Callback, Any, "Context | None"]]
 
 
 class Handover:
@@ -37,8 +37,8 @@ class Handover:
         self._found: set[AbstractEventLoop] = set()  # loops for which something waited at the last look
         self.watch: Callable[[], None] = _nothing
         """Has `look_after` called while something waits; on the loop's thread."""
-        self._own: Batch = deque()  # for mob's loop, given by its own thread
-        self._others: dict[AbstractEventLoop, Batch] = {}
+        self._own: CallbackBatch = deque()  # for mob's loop, given by its own thread
+        self._others: dict[AbstractEventLoop, CallbackBatch] = {}
         self._lock = Lock()
 
     def __repr__(self) -> str:
@@ -105,7 +105,7 @@ class Handover:
             batch = self._others.pop(loop, deque())
         self._run(loop, batch)
 
-    def _run(self, loop: AbstractEventLoop, batch: Batch) -> None:
+    def _run(self, loop: AbstractEventLoop, batch: CallbackBatch) -> None:
         fn = argument = context = entry = begun = None
         try:
             self._runs += 1

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from mob.peer.results.streams import Receiver
 
 
-class Line(Protocol):
+class CallQueue(Protocol):
     """Where calls wait for workers."""
 
     def forget(self, call: Call[Any]) -> None:
@@ -45,7 +45,7 @@ class Maker(Protocol):
     @property
     def handover(self) -> Handover: ...
     @property
-    def parking(self) -> Line: ...
+    def parking(self) -> CallQueue: ...
     @property
     def references(self) -> Kept: ...
     def fail(self, call: Call[Any] | Receiver, error: CallError) -> None:

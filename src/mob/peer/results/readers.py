@@ -29,7 +29,7 @@ class Readable(Protocol):
         ...
 
 
-class Work:
+class ReaderWork:
     """What threads do for one request: the streams that they read."""
 
     __slots__ = ("_streams",)
@@ -38,7 +38,7 @@ class Work:
         self._streams: WeakSet[Any] | None = None
 
     def __repr__(self) -> str:
-        return f"<Work, {len(self._streams or ())} streams>"
+        return f"<ReaderWork, {len(self._streams or ())} streams>"
 
     def add(self, stream: Readable) -> None:
         """Note that a thread reads from a stream for this."""
@@ -54,7 +54,7 @@ class Work:
 
 
 _LOCK = Lock()  # threads add to a set that the loop looks through
-WORK: ContextVar[Work | None] = ContextVar("WORK", default=None)
+WORK: ContextVar[ReaderWork | None] = ContextVar("WORK", default=None)
 """What the code that runs is done for, if there is one who may go away."""
 _READ: WeakKeyDictionary[asyncio.Task[Any], WeakSet[Any]] = WeakKeyDictionary()  # streams by the tasks that read them
 

@@ -23,7 +23,7 @@ from mob.wire import messages as m
 if TYPE_CHECKING:
     from mob.peer.links.contact import Contact
     from mob.peer.serving.serving import Serving
-    from mob.peer.serving.turns import Line
+    from mob.peer.serving.turns import GateQueue
 
 PATIENCE = 1.0
 """Seconds that a call waits for its function to be defined."""
@@ -39,7 +39,7 @@ class Early:
         self._role = role
         self._collect = collect  # adds to the exports what the module has defined by now
         self._exports = serving.exports
-        self._line: Line = OrderedDict()
+        self._line: GateQueue = OrderedDict()
         self._missing: set[str | int] = set()  # the names that calls wait for
         self._is_looking = False
         self._is_over = False  # the module has been imported: nothing is defined any more

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import Raw
 
-from mob.peer.serving.turns import Gate, Key
+from mob.peer.serving.turns import CallKey, Gate
 from mob.rim.link import Link
 from mob.wire import messages as m
 
@@ -48,7 +48,7 @@ class Ends:
         self._handed: dict[Gate, int] = {}  # gates that kept a place at the last look, and how many they had given
         self.is_watching: bool = False
         """Whether `look_after` is going to be called."""
-        self._finished: set[Key] = set()  # tasks and streams that had ended at the last look
+        self._finished: set[CallKey] = set()  # tasks and streams that had ended at the last look
 
     def __repr__(self) -> str:
         return f"<Ends of {self._serving!r}>"
@@ -83,7 +83,7 @@ class Ends:
             except BaseException:  # noqa: BLE001  tried again
                 continue
 
-    def leave(self, key: Key, task: asyncio.Task[Any]) -> None:
+    def leave(self, key: CallKey, task: asyncio.Task[Any]) -> None:
         """End a call whose task swallows its cancellation: nobody waits for that any longer. On the loop's thread."""
         serving = self._serving
         if serving.tasks.get(key) is task:
@@ -113,7 +113,7 @@ class Ends:
         What is found must have been there at the look before: until then the loop may have it in its queue.
         """
         serving = self._serving
-        finished: set[Key] = set()
+        finished: set[CallKey] = set()
         for key, task in list(serving.tasks.items()):
             if task.done():
                 finished.add(key)
@@ -143,6 +143,6 @@ class Ends:
             self.watch()
 
 
-def _stub(key: Key) -> m.Invoke:
+def _stub(key: CallKey) -> m.Invoke:
     """Return what is known of a call of which only the number is left."""
     return m.Invoke(key[1], "", Raw(b"\x90"))

@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeVar, overload
 from msgspec import Struct
 
 from mob.core.lanes import FREE, Lane
-from mob.peer.serving.measure.tallies import Tally
+from mob.peer.serving.measure.tallies import ExportTally
 from mob.peer.serving.turns import Gate
 from mob.rim.board import mark_of
 from mob.wire.arguments import Decode, Parameters
@@ -127,7 +127,7 @@ class Export:
         """How a worker runs its calls."""
         self.parameters: Parameters = Parameters.of(function, codec, self.label)
         self.decode: Decode = self.parameters.decode
-        self.tally: Tally | None = None
+        self.tally: ExportTally | None = None
         """Where its calls are counted, if they are."""
 
     def __repr__(self) -> str:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 MOST = 1000
 """Errors that may wait for the handlers; what is beyond is counted in the log."""
-Work = Callable[[], object]
+HookWork = Callable[[], object]
 
 
 class ErrorContext(Struct, frozen=True):
@@ -63,7 +63,7 @@ class ErrorHooks:
         self._context = context
         self._handlers = handlers
         self._contact_of = contact_of
-        self._queue: queue.Queue[Work | None] = queue.Queue(MOST)  # None: the thread ends
+        self._queue: queue.Queue[HookWork | None] = queue.Queue(MOST)  # None: the thread ends
         self._is_running = self._is_over = False
         self._starting = threading.RLock()  # a handler of signals may report as well
         self.is_on: bool = False

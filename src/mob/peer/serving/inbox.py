@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from mob.peer.links.contact import Contact
     from mob.peer.serving.serving import Serving
 
-Queued = tuple[Link, "Contact", "m.Invoke | m.Message", "Function | None", float]
+ArrivedWork = tuple[Link, "Contact", "m.Invoke | m.Message", "Function | None", float]
 """A call or a message that nobody has looked into yet; the function if it is a callback; when it has arrived."""
 
 COST_WEIGHT = 0.1
@@ -55,7 +55,7 @@ class Inbox:
         self._laps = Laps(serving)
         self.firsts: Firsts = Firsts(serving.loop, self.work)
         self._limit = limit
-        self.calls: deque[Queued] = deque()
+        self.calls: deque[ArrivedWork] = deque()
         self._urgent: deque[tuple[Link, Contact, m.Invoke, Function]] = (
             deque()
         )  # callbacks, while the loop stands still
@@ -115,7 +115,7 @@ class Inbox:
         """The other end has gone: nobody waits for its calls any more. A message was said, and is heard."""
         self._drop(lambda entry: entry[0] is link and isinstance(entry[2], m.Invoke))
 
-    def _drop(self, is_dropped: Callable[[Queued], bool]) -> None:
+    def _drop(self, is_dropped: Callable[[ArrivedWork], bool]) -> None:
         calls, self.calls = self.calls, deque()
         for entry in calls:
             if is_dropped(entry):
@@ -169,7 +169,7 @@ class Inbox:
         flushed, end = start, start + SLICE
         laps, firsts = self._laps, self.firsts
         laps.begin(start)
-        taken: Queued | None = None
+        taken: ArrivedWork | None = None
         try:
             while self.calls:
                 if firsts.newest is not None and not self._may_begin() and not firsts.are_over():
@@ -305,5 +305,5 @@ def _freed(*args: Any, **kwargs: Any) -> None:
     raise Unavailable("this callback was freed already: its last holder had given it up.")
 
 
-def _is_call(entry: Queued, link: Link, number: int) -> bool:
+def _is_call(entry: ArrivedWork, link: Link, number: int) -> bool:
     return entry[0] is link and isinstance(entry[2], m.Invoke) and entry[2].id == number

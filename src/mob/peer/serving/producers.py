@@ -21,7 +21,7 @@ from mob.wire import messages as m
 
 if TYPE_CHECKING:
     from mob.peer.links.contact import Contact
-    from mob.peer.serving.measure.tallies import Tally
+    from mob.peer.serving.measure.tallies import ExportTally
     from mob.peer.serving.serving import Serving
 
 Submit = Callable[[Callable[[], None]], object]
@@ -29,7 +29,7 @@ SLICE = 0.002
 """Seconds that a generator may run on the loop before others get a turn."""
 
 
-class Outgoing:
+class OutgoingStream:
     """A generator that is drawn from for a caller."""
 
     def __init__(self, serving: Serving, contact: Contact, link: Link, call: m.Invoke) -> None:
@@ -42,11 +42,11 @@ class Outgoing:
         self.first: Any = None
         """The coroutine or iterator whose first step is that of the call, once it has started."""
         self.began: float = monotonic()
-        self.tally: Tally | None = None
+        self.tally: ExportTally | None = None
         """Where it is counted as a call, if it is one of an export."""
 
     def __repr__(self) -> str:
-        return f"<Outgoing stream of call {self._call.id}, {self.credit}>"
+        return f"<OutgoingStream of call {self._call.id}, {self.credit}>"
 
     @property
     def export(self) -> str:
@@ -80,7 +80,7 @@ class Outgoing:
         self._serving.answers.send_item(self._link, self._call.id, value)
 
 
-class OutgoingSync(Outgoing):
+class OutgoingSync(OutgoingStream):
     """Of a plain generator: drawn in slices, by one thread at a time."""
 
     is_closed: bool
@@ -201,7 +201,7 @@ class OutgoingSync(Outgoing):
             self._submit(self._draw)
 
 
-class OutgoingAsync(Outgoing):
+class OutgoingAsync(OutgoingStream):
     """Of an async generator: drawn by a task of the loop."""
 
     is_closed: bool

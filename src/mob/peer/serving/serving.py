@@ -34,12 +34,12 @@ from mob.peer.serving.handlers import Handlers
 from mob.peer.serving.hooked import ErrorHooks
 from mob.peer.serving.inbox import Inbox
 from mob.peer.serving.inviting import Inviting
-from mob.peer.serving.measure.running import Running
+from mob.peer.serving.measure.running import RunningCalls
 from mob.peer.serving.measure.tallies import Tallies
-from mob.peer.serving.producers import Outgoing, OutgoingAsync, OutgoingSync
+from mob.peer.serving.producers import OutgoingAsync, OutgoingStream, OutgoingSync
 from mob.peer.serving.swallowing import Cancelling
 from mob.peer.serving.threads import Threads
-from mob.peer.serving.turns import Gate, Key, Line, Turns, Waiting
+from mob.peer.serving.turns import CallKey, Gate, GateQueue, QueuedCall, Turns
 from mob.rim.link import Link
 from mob.wire import messages as m
 from mob.wire.kinds import is_stream
@@ -111,21 +111,23 @@ class Serving:
         self.ends: Ends = Ends(self, handover)
         handover.watch = self.ends.watch
         self._reply, self._end = self.answers.reply, self.ends.end
-        self.tasks: dict[Key, asyncio.Task[Any]] = {}
-        self.streams: dict[Key, Outgoing] = {}
-        self.chunks: dict[Key, Chunk] = {}
+        self.tasks: dict[CallKey, asyncio.Task[Any]] = {}
+        self.streams: dict[CallKey, OutgoingStream] = {}
+        self.chunks: dict[CallKey, Chunk] = {}
         """Those whose items have not all ended."""
         self.threads: Threads | None = Threads(threads) if threads > 1 else None
-        self._line: Line = OrderedDict()  # of `async def` exports, beyond the role's concurrency
-        self._inside: dict[Key, Export] = {}  # calls of exports that limit themselves, from their gates to their ends
-        self.timed_out: dict[Key, CallError] = {}
+        self._line: GateQueue = OrderedDict()  # of `async def` exports, beyond the role's concurrency
+        self._inside: dict[
+            CallKey, Export
+        ] = {}  # calls of exports that limit themselves, from their gates to their ends
+        self.timed_out: dict[CallKey, CallError] = {}
         """What is said of a task that is cancelled."""
         self.cancelling: Cancelling = Cancelling(self.loop, self.tell)
-        self._given_up: set[Key] = set()  # running `def` calls that their callers have cancelled
+        self._given_up: set[CallKey] = set()  # running `def` calls that their callers have cancelled
         self.exports: dict[str, Export] = {}
         self.find_export: Callable[[str], Export | None] = self.exports.get
         """How an export is found; while the module is being imported the table may still grow."""
-        self.running: Running = Running(context)
+        self.running: RunningCalls = RunningCalls(context)
         self.tallies: Tallies | None = Tallies() if metrics else None
         self.begun_beside: int = 0
         """Calls so far that were not run to their end at once: tasks, streams, those that wait or run in threads, and
@@ -225,7 +227,7 @@ class Serving:
                 return
         self._begin(export, work, self.inbox.arrived)
 
-    def _wait(self, line: Line, export: Export, work: Started) -> None:
+    def _wait(self, line: GateQueue, export: Export, work: Started) -> None:
         link, call = work[0], work[2]
         if len(line) >= self._queue_limit:
             self._refuse(link, call, f"{self._queue_limit:,} calls of {export.name} wait here already.")
@@ -266,13 +268,13 @@ class Serving:
         link, contact, call = work[:3]
         self._end(link, call, limits.unread(contact.name, self.context.name))
 
-    def _handle_invoked(self, export: Export, key: Key, arrived: float, began: float) -> None:
+    def _handle_invoked(self, export: Export, key: CallKey, arrived: float, began: float) -> None:
         """A call that had a gate, or had waited, was run on the loop: perhaps to its end."""
         if key not in self.tasks and key not in self.streams:
             _count(export, arrived, began, monotonic())
             self._leave(key)
 
-    def _leave(self, key: Key) -> None:
+    def _leave(self, key: CallKey) -> None:
         """A call has ended: if its export limits itself, the next one may come."""
         export = self._inside.get(key)
         if export is not None and export.gate is not None:
@@ -307,7 +309,7 @@ class Serving:
             waiting = next(iter(self._line.values()))
             self.ends.attend(waiting.link, waiting.call, self._begin_waiting, waiting)
 
-    def _begin_waiting(self, waiting: Waiting) -> None:
+    def _begin_waiting(self, waiting: QueuedCall) -> None:
         """The first of a line has its turn."""
         try:
             self.turns.drop(waiting.link, waiting.call.id)
@@ -316,7 +318,7 @@ class Serving:
         except BaseException as error:  # noqa: BLE001  becomes the answer
             self._end(waiting.link, waiting.call, error)
 
-    def _handle_expired(self, waiting: Waiting) -> None:
+    def _handle_expired(self, waiting: QueuedCall) -> None:
         if not waiting.is_read:
             self.encoder.discard(waiting.call)
         self._end(waiting.link, waiting.call, limits.expired(waiting.call, self.context.name))
@@ -517,7 +519,7 @@ class Serving:
             done = partial(self._handle_thread_done, (link, call.id), export, times)
             self.context.reactor.call(partial(self.ends.attend, link, call, done))
 
-    def _handle_thread_done(self, key: Key, export: Export, times: tuple[float, float, float]) -> None:
+    def _handle_thread_done(self, key: CallKey, export: Export, times: tuple[float, float, float]) -> None:
         assert self.threads is not None
         if times[1]:
             _count(export, *times)
@@ -544,7 +546,7 @@ class Serving:
         """Draws from what the export has returned, as far as the caller's credit goes; on the loop's thread."""
         if link.is_closed or (link, call.id) in self._given_up:
             return
-        stream: Outgoing
+        stream: OutgoingStream
         if hasattr(iterator, "__anext__"):
             stream = OutgoingAsync(self, contact, link, call, iterator)
         else:
@@ -597,7 +599,7 @@ class Serving:
         except BaseException as failure:  # noqa: BLE001  becomes the answer
             self.ends.end_beside(link, call, failure)
 
-    def _forget_stream(self, key: Key) -> None:
+    def _forget_stream(self, key: CallKey) -> None:
         stream = self.streams.get(key)
         if stream is not None and stream.tally is not None:
             stream.tally.end(monotonic() - stream.began)

@@ -46,15 +46,15 @@ GROUPS = ("__aexit__", "_aexit")
 TOLD = "%s swallowed its cancellation twice and goes on%s; nobody waits for it any longer. Let CancelledError through."
 
 Task = asyncio.Task[Any]
-Tell = Callable[[str, str, str], object]
+TellUser = Callable[[str, str, str], object]
 
 
-class Place(NamedTuple):
+class TaskPosition(NamedTuple):
     """Where a task stands."""
 
     frames: tuple[tuple[CodeType, int], ...]
     """From its coroutine down to what it awaits: the code, and the instruction."""
-    behind: dict[Task, Place]
+    behind: dict[Task, TaskPosition]
     """The tasks that it waits for."""
 
 
@@ -63,7 +63,7 @@ class _Watched:
 
     __slots__ = ("place", "since", "was_repeated", "when_left")
 
-    def __init__(self, place: Place | None) -> None:
+    def __init__(self, place: TaskPosition | None) -> None:
         self.place = place
         self.since = monotonic()
         self.was_repeated = False
@@ -73,7 +73,7 @@ class _Watched:
 class Cancelling:
     """The cancellations of one process that are under way."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, tell: Tell) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, tell: TellUser) -> None:
         """`tell` logs a template with the name and the place of a task that is left."""
         self._loop = loop
         self._tell = tell
@@ -157,7 +157,7 @@ class Cancelling:
             self._news.set_result(None)
 
 
-def is_same(before: Place, after: Place | None) -> bool:
+def is_same(before: TaskPosition, after: TaskPosition | None) -> bool:
     """Return whether a task stands where it stood before, and so do the tasks that it waits for."""
     return (
         after is not None
@@ -167,14 +167,14 @@ def is_same(before: Place, after: Place | None) -> bool:
     )
 
 
-def _is_same_behind(before: Place, task: Task, place: Place) -> bool:
+def _is_same_behind(before: TaskPosition, task: Task, place: TaskPosition) -> bool:
     known = before.behind.get(task)
     if known is not None:
         return is_same(known, place)
     return any(is_same(each, place) for each in before.behind.values())  # a loop makes other tasks at each turn
 
 
-def place_of(task: Task, depth: int = 10) -> Place | None:
+def place_of(task: Task, depth: int = 10) -> TaskPosition | None:
     """Return where a task stands; None where that cannot be seen, and where it waits for what is shielded."""
     frames: list[tuple[CodeType, int]] = []
     others: list[Task] = []
@@ -187,7 +187,7 @@ def place_of(task: Task, depth: int = 10) -> Place | None:
             return None
         else:
             others += _tasks_behind(each)
-    behind: dict[Task, Place] = {}
+    behind: dict[Task, TaskPosition] = {}
     for other in others:
         if other.done():
             continue
@@ -195,7 +195,7 @@ def place_of(task: Task, depth: int = 10) -> Place | None:
         if place is None:
             return None
         behind[other] = place
-    return Place(tuple(frames), behind)
+    return TaskPosition(tuple(frames), behind)
 
 
 def _chain(waiting: Any) -> Iterator[FrameType | asyncio.Future[Any] | None]:

@@ -7,19 +7,19 @@ from contextvars import copy_context
 from queue import SimpleQueue
 from threading import Thread
 
-from mob.peer.serving.turns import Key
+from mob.peer.serving.turns import CallKey
 
-Job = Callable[[], None]
+ThreadJob = Callable[[], None]
 
 
 class Threads:
     """N threads that run jobs in the order given."""
 
     def __init__(self, count: int) -> None:
-        self._jobs: SimpleQueue[tuple[Job, Callable[[BaseException], None] | None] | None] = SimpleQueue()
+        self._jobs: SimpleQueue[tuple[ThreadJob, Callable[[BaseException], None] | None] | None] = SimpleQueue()
         self._context = copy_context()  # what was set for this mobster holds in its threads as well
         self.count = count
-        self._calls: set[Key] = set()
+        self._calls: set[CallKey] = set()
         for number in range(count):
             Thread(target=self._run, name=f"mob-export-{number}", daemon=True).start()
 
@@ -36,17 +36,17 @@ class Threads:
         """How many calls must end before one more could begin."""
         return max(0, self.calls - self.count + 1)
 
-    def begin_call(self, key: Key) -> None:
+    def begin_call(self, key: CallKey) -> None:
         """A call is about to be given to the threads."""
         self._calls.add(key)
 
-    def end_call(self, key: Key) -> bool:
+    def end_call(self, key: CallKey) -> bool:
         """A call has ended, if it was there. Whether all threads were taken until now, and one is free again."""
         before = len(self._calls)
         self._calls.discard(key)
         return before == self.count and len(self._calls) < before
 
-    def submit(self, job: Job, on_failed: Callable[[BaseException], None] | None = None) -> None:
+    def submit(self, job: ThreadJob, on_failed: Callable[[BaseException], None] | None = None) -> None:
         """Has a job run by the first thread that is free. `on_failed`: gets what it raises, in that thread."""
         self._jobs.put((job, on_failed))
 

@@ -18,11 +18,11 @@ from typing import Any, NamedTuple
 from mob.rim.link import Link
 from mob.wire import messages as m
 
-Key = tuple[Link, int]
+CallKey = tuple[Link, int]
 """A call among those of all links."""
 
 
-class Waiting(NamedTuple):
+class QueuedCall(NamedTuple):
     """A call in a line, and what is to be done when its turn comes."""
 
     link: Link
@@ -33,7 +33,7 @@ class Waiting(NamedTuple):
     timer: TimerHandle | None
 
 
-Line = OrderedDict[Key, Waiting]
+GateQueue = OrderedDict[CallKey, QueuedCall]
 """Calls that wait for the same thing, in order."""
 
 
@@ -49,12 +49,12 @@ class Gate:
 
     def __init__(self, limit: int) -> None:
         self.limit: int = limit
-        self._inside: set[Key] = set()
+        self._inside: set[CallKey] = set()
         self.kept: int = 0
         """Places that are kept for those in the line."""
         self.handed: int = 0
         """How many of these were given on."""
-        self.line: Line = OrderedDict()
+        self.line: GateQueue = OrderedDict()
 
     def __repr__(self) -> str:
         return f"<Gate, {self.running} of {self.limit} run, {len(self.line)} wait>"
@@ -64,14 +64,14 @@ class Gate:
         """How many places are taken."""
         return len(self._inside) + self.kept
 
-    def enter(self, key: Key) -> bool:
+    def enter(self, key: CallKey) -> bool:
         """Takes a place if one is free."""
         if len(self._inside) + self.kept >= self.limit:
             return False
         self._inside.add(key)
         return True
 
-    def leave(self, key: Key) -> bool:
+    def leave(self, key: CallKey) -> bool:
         """Gives a place back, if the call has one. True if it is kept, for one that waits: so nobody can overtake those
         in the line."""
         if key not in self._inside:
@@ -81,7 +81,7 @@ class Gate:
         self._inside.discard(key)
         return is_kept
 
-    def hand_over(self, key: Key | None) -> None:
+    def hand_over(self, key: CallKey | None) -> None:
         """Gives a place that was kept to a call, or back if nobody waits any more."""
         if key is not None:
             self._inside.add(key)
@@ -92,25 +92,25 @@ class Gate:
 class Turns:
     """Where each waiting call of a process stands."""
 
-    def __init__(self, loop: AbstractEventLoop, handle_expired: Callable[[Waiting], None]) -> None:
+    def __init__(self, loop: AbstractEventLoop, handle_expired: Callable[[QueuedCall], None]) -> None:
         self._loop = loop
         self._handle_expired = handle_expired
-        self.lines: dict[Key, Line] = {}
+        self.lines: dict[CallKey, GateQueue] = {}
         """The line of each waiting call; its length is how many there are."""
 
     def __repr__(self) -> str:
         return f"<Turns, {len(self.lines)} calls wait>"
 
-    def put(self, line: Line, link: Link, call: m.Invoke, work: Any, is_read: bool = True) -> None:
+    def put(self, line: GateQueue, link: Link, call: m.Invoke, work: Any, is_read: bool = True) -> None:
         """Has a call wait. If its time is over before its turn has come, `handle_expired` is told."""
         key = link, call.id
         timer = None
         if call.times is not None:
             timer = self._loop.call_later(max(0.0, call.times[1] - monotonic()), self._expire, key)
         self.lines[key] = line  # first: what is in a line can be found
-        line[key] = Waiting(link, call, work, is_read, timer)
+        line[key] = QueuedCall(link, call, work, is_read, timer)
 
-    def drop(self, link: Link, number: int) -> Waiting | None:
+    def drop(self, link: Link, number: int) -> QueuedCall | None:
         """The call of that number, which waits no longer; None if it did not wait."""
         key = link, number
         line = self.lines.get(key)
@@ -127,11 +127,11 @@ class Turns:
         """The numbers of the calls that came on a link."""
         return [number for where, number in self.lines if where is link]
 
-    def take_all(self) -> list[Waiting]:
+    def take_all(self) -> list[QueuedCall]:
         """All that wait, whatever for: none does any longer."""
         return [waiting for key in list(self.lines) if (waiting := self.drop(*key)) is not None]
 
-    def _expire(self, key: Key) -> None:
+    def _expire(self, key: CallKey) -> None:
         waiting = self.drop(*key)
         if waiting is not None:
             self._handle_expired(waiting)

@@ -1,10 +1,10 @@
 """Every message that crosses between processes, as frozen structs in tagged unions.
 
 Three conversations:
-* peer to peer (`Peer`), on the direct links: `peer.py`;
+* peer to peer (`PeerMessage`), on the direct links: `peer.py`;
 * mobster or client to Kingpin and back (`Up`, `Down`), on the control link: `up.py`, `down.py`, with what they speak of
   in `roster.py` and `tables.py`; and the liveness thread's (`Vital`): `vitals.py`;
-* Kingpin to fork server and back (`Order`, `Report`): `forks.py`.
+* Kingpin to fork server and back (`ForkOrder`, `ForkReport`): `forks.py`.
 * Kingpin to Kingpin, on other machines (`Letter`), and Kingpin to gateway and back: `cluster.py`.
 
 Bodies (arguments, values, user's messages) are `Raw`: bytes that this package and the Kingpin carry without opening.
@@ -81,11 +81,11 @@ from mob.wire.messages.forks import (
     Exited as Exited,
     Fork as Fork,
     Forked as Forked,
+    ForkOrder as ForkOrder,
+    ForkReport as ForkReport,
     NotForked as NotForked,
-    Order as Order,
     Relieve as Relieve,
     Remember as Remember,
-    Report as Report,
 )
 from mob.wire.messages.peer import (
     HANDLE as HANDLE,
@@ -106,7 +106,7 @@ from mob.wire.messages.peer import (
     Lend as Lend,
     Message as Message,
     More as More,
-    Peer as Peer,
+    PeerMessage as PeerMessage,
     Pool as Pool,
     Release as Release,
     Reply as Reply,
@@ -203,12 +203,12 @@ def _decode_shallow(
 
 
 Payload: TypeAlias = bytes | bytearray | memoryview
-Decode: TypeAlias = Callable[[Payload], list[Any]]
+DecodeFrame: TypeAlias = Callable[[Payload], list[Any]]
 
 
-def _decoder(union: Any) -> Decode:
+def _decoder(union: Any) -> DecodeFrame:
     kind: Any = list[union]
-    decode: Decode = msgspec.msgpack.Decoder(kind).decode
+    decode: DecodeFrame = msgspec.msgpack.Decoder(kind).decode
 
     def checked(payload: Payload) -> list[Any]:
         try:
@@ -225,7 +225,7 @@ def _decoder(union: Any) -> Decode:
     return checked
 
 
-decode_peer: Decode = _decoder(Peer | float)
+decode_peer: DecodeFrame = _decoder(PeerMessage | float)
 """A frame may begin with the time at which it has left, in monotonic seconds of this machine."""
 decode_letter: Callable[[bytes], Letter] = msgspec.msgpack.Decoder(Letter).decode
 """One that was made by a Kingpin of any version; raises what msgspec does."""
@@ -233,9 +233,9 @@ decode_words: Callable[[bytes], Any] = msgspec.msgpack.Decoder(Words).decode
 """The body of a letter of this version."""
 pack: Callable[[Base], bytes] = _encoder.encode
 """One message, not in a frame: letters, and their bodies."""
-decode_up: Decode = _decoder(Up)
-decode_down: Decode = _decoder(Down)
-decode_order: Decode = _decoder(Order)
-decode_report: Decode = _decoder(Report)
-decode_vital: Decode = _decoder(Vital)
-decode_heed: Decode = _decoder(Heed)
+decode_up: DecodeFrame = _decoder(Up)
+decode_down: DecodeFrame = _decoder(Down)
+decode_order: DecodeFrame = _decoder(ForkOrder)
+decode_report: DecodeFrame = _decoder(ForkReport)
+decode_vital: DecodeFrame = _decoder(Vital)
+decode_heed: DecodeFrame = _decoder(Heed)

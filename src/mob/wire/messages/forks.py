@@ -44,7 +44,7 @@ class Relieve(Base, frozen=True, tag=65):
     """All mobsters of earlier fork servers were named (`Adopt`): your guardian takes the place of theirs."""
 
 
-Order = Fork | Adopt | Remember | Relieve
+ForkOrder = Fork | Adopt | Remember | Relieve
 
 
 class Forked(Base, frozen=True, tag=70):
@@ -69,4 +69,4 @@ class NotForked(Base, frozen=True, tag=72):
     why: str
 
 
-Report = Forked | Exited | NotForked
+ForkReport = Forked | Exited | NotForked

@@ -168,7 +168,7 @@ class Declined(Base, frozen=True, tag=19):
     line: int
 
 
-Peer = (
+PeerMessage = (
     Invoke
     | Reply
     | Failed

@@ -9,7 +9,7 @@ import pytest
 
 from mob.core.latency import range_of
 from mob.peer.serving.measure.laps import Laps
-from mob.peer.serving.measure.tallies import LAP, MOST_KINDS, MOST_TALLIES, Tallies, Tally
+from mob.peer.serving.measure.tallies import LAP, MOST_KINDS, MOST_TALLIES, ExportTally, Tallies
 from mob.peer.serving.serving import Serving
 
 LONG = LAP * 10
@@ -17,7 +17,7 @@ SHORT = LAP / 50
 
 
 def test_a_beat_tells_what_is_new_and_nothing_twice() -> None:
-    tally = Tally()
+    tally = ExportTally()
     tally.begin(0.001)
     tally.end(0.01, 2)
     tally.failed["ValueError"] += 1
@@ -53,7 +53,7 @@ class Scene:
     """The laps of a process with two exports, and a clock."""
 
     def __init__(self) -> None:
-        self.foo, self.bar = Tally(), Tally()
+        self.foo, self.bar = ExportTally(), ExportTally()
         exports = {"foo": SimpleNamespace(tally=self.foo), "bar": SimpleNamespace(tally=self.bar)}
         self.serving: Any = SimpleNamespace(
             tallies=Tallies(), exports=exports, begun_beside=0, learn=lambda export, seconds: None

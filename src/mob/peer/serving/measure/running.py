@@ -11,7 +11,7 @@ from collections import Counter
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from mob.peer.serving.turns import Key
+from mob.peer.serving.turns import CallKey
 from mob.wire import messages as m
 
 if TYPE_CHECKING:
@@ -22,14 +22,14 @@ SHOWN = 20
 """Calls of a report; the oldest."""
 
 
-class Running:
+class RunningCalls:
     """The calls that run."""
 
     __slots__ = ("_beside", "_context", "_marks", "mark", "on_loop", "on_loop_since")
 
     def __init__(self, context: Context) -> None:
         self._context = context
-        self._beside: dict[Key, tuple[Export, float]] = {}  # and since when
+        self._beside: dict[CallKey, tuple[Export, float]] = {}  # and since when
         self._marks: Counter[int] = Counter()
         self.mark: int = 0
         """What the board says."""
@@ -39,7 +39,7 @@ class Running:
         """When the loop has turned to calls, 0 while it does not: at most a slice of work before the call began."""
 
     def __repr__(self) -> str:
-        return f"<Running, {len(self._beside)} beside the loop>"
+        return f"<RunningCalls, {len(self._beside)} beside the loop>"
 
     def enter(self, export: Export) -> None:
         """The loop turns to a call of another export than the one before."""
@@ -57,20 +57,20 @@ class Running:
             self.on_loop = None
             self._put_beside()
 
-    def begin(self, key: Key, export: Export) -> float:
+    def begin(self, key: CallKey, export: Export) -> float:
         """A call runs beside others, from this moment on."""
         now = monotonic()
         self._beside[key] = export, now
         self._marks[export.mark] += 1
         return now
 
-    def begin_in_thread(self, key: Key, export: Export) -> None:
+    def begin_in_thread(self, key: CallKey, export: Export) -> None:
         """A thread is about to run a call: the board is to know before, for the call may end the process at once."""
         self.begin(key, export)
         self.on_loop = None  # whatever the loop turns to next is put on the board again
         self._put(export.mark if len(self._marks) == 1 else 0)
 
-    def end(self, key: Key) -> tuple[Export, float] | None:
+    def end(self, key: CallKey) -> tuple[Export, float] | None:
         """It has ended: which export it was of, and when it had begun."""
         begun = self._beside.pop(key, None)
         if begun is not None:

@@ -31,7 +31,7 @@ MOST_KINDS = 20
 """Kinds of errors, and names of what was called in vain, that are told apart; what is beyond them is "other"."""
 
 
-class Tally:
+class ExportTally:
     """Of one export, since the start."""
 
     __slots__ = ("_told", "_told_failed", "failed", "ran", "ran_seconds", "waited", "waited_seconds")
@@ -46,7 +46,7 @@ class Tally:
         self._told_failed: Counter[str] = Counter()
 
     def __repr__(self) -> str:
-        return f"<Tally of {sum(self.ran)} calls>"
+        return f"<ExportTally of {sum(self.ran)} calls>"
 
     def begin(self, waited: float, count: int = 1) -> None:
         """So many calls have begun to run, after so many seconds each."""
@@ -81,7 +81,7 @@ class Tallies:
     """Of all exports, and of the calls made here that nobody has answered."""
 
     def __init__(self) -> None:
-        self._tallies: dict[str, Tally] = {}
+        self._tallies: dict[str, ExportTally] = {}
         self._unserved: dict[str, dict[str, int]] = {}
         self._heard: dict[int, int] = {}  # messages that have come in by the last beat, by uid
         self._lock = Lock()  # what fails may do so in any thread
@@ -89,11 +89,11 @@ class Tallies:
     def __repr__(self) -> str:
         return f"<Tallies of {len(self._tallies)} exports>"
 
-    def of(self, export: str) -> Tally:
+    def of(self, export: str) -> ExportTally:
         """The tally of an export, which survives that its function is defined anew."""
         tally = self._tallies.get(export)
         if tally is None:
-            tally = self._tallies[export] = Tally()
+            tally = self._tallies[export] = ExportTally()
         return tally
 
     def fail(self, export: str, error: BaseException) -> None:
