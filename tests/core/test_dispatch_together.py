@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter, deque
 from typing import Any
 
@@ -264,11 +265,15 @@ class Pairs(RuleBasedStateMachine):
                 self.invite(worker)
 
     def settle(self) -> None:
-        """All letters arrive, and nobody who is blocked keeps places any more."""
-        for _ in range(2):
+        """All letters arrive, and nobody who is blocked keeps places for which others wait: neither the first one that
+        was invited, nor the next."""
+        self.pass_time(2 * SILENCE)
+        while True:
             while ways := [way for way, letters in self.letters.items() if letters and not self.is_held(way)]:
                 for way in ways:
                     self.deliver_next(way)
+            if all(worker.invitations.wake_at() == math.inf for worker in self.workers):
+                return
             self.pass_time(2 * SILENCE)
 
     def look_for_free_places(self) -> None:
