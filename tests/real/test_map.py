@@ -398,9 +398,7 @@ def test_leaving_early_cancels_what_is_under_way(single: mob.Proxy, way: str) ->
 
 def test_a_map_that_is_dropped_is_cancelled(single: mob.Proxy) -> None:
     mapped = single.hang.map([1] * 8, chunk=2)
-    wait_until(
-        lambda: single.look().result()["running"] > 0, "it has begun"
-    )  # how much of it: what 2 ms are enough for
+    wait_until(lambda: single.look().result()["running"] > 0, "it has begun")  # how much, is left to 2 ms
     del mapped
     gc.collect()
     wait_idle(single)

@@ -11,8 +11,6 @@ import threading
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from tests.patience import patient
 from tests.running import Apps, RunningApp, free_port, wait_until
 
@@ -98,61 +96,51 @@ def test_a_port_that_a_reload_has_left_is_closed(apps: Apps) -> None:
     assert ask(new)
 
 
-def test_an_address_that_an_upgrade_has_changed_is_closed_after_the_reload(apps: Apps) -> None:
-    old, new = free_port(), free_port()
-    role = '.role("front", "./front.py:app", workers=2, serve="127.0.0.1:%d")'
-    app = start(apps, role % old, front=APPLICATION)
+def test_what_an_upgrade_changes_or_removes_is_closed_and_a_file_goes_with_its_socket(apps: Apps) -> None:
+    old, new, removed = free_port(), free_port(), free_port()
+    changed = '.role("front", "./front.py:app", workers=2, serve="127.0.0.1:%d")'
+    gone = f'.role("gone", "./front.py:app", serve="127.0.0.1:{removed}")'
+    gone += '.role("file", "./front.py:app", serve="unix:./front.sock")'
+    app = start(apps, changed % old + gone, front=APPLICATION)
+    client, file = app.clients[0], apps.directory / "front.sock"
+    assert ask(removed)
+    assert file.is_socket()
     change_main(apps, str(old), str(new))
-    app.clients[0].upgrade()
+    change_main(apps, gone, "")
+    client.upgrade()
     assert ask(old)  # until the workers are replaced
-    app.clients[0].reload("front")
+    wait_refused(removed)
+    wait_until(lambda: not list(apps.directory.glob("*.sock*")), "the file is removed")
+    wait_until(lambda: not list(apps.directory.glob(".*.sock*")), "its spare name is removed")
+    client.reload("front")
     wait_refused(old)
     assert ask(new)
+    change_main(apps, "app.run()", f"app{gone}\napp.run()")
+    client.upgrade()
+    wait_until(lambda: not is_refused(removed) and file.is_socket(), "it listens again")
+    assert ask(removed)
 
 
-def test_the_port_of_a_role_that_an_upgrade_has_removed_is_closed(apps: Apps) -> None:
-    port = free_port()
-    role = f'.role("front", "./front.py:app", serve="127.0.0.1:{port}")'
-    app = start(apps, f'.role("back", "./back.py"){role}', front=APPLICATION, back="def foo(): ...")
-    assert ask(port)
-    change_main(apps, role, "")
-    app.clients[0].upgrade()
-    wait_refused(port)
-    change_main(apps, "app.run()", f"app{role}\napp.run()")
-    app.clients[0].upgrade()
-    wait_until(lambda: not is_refused(port), "it listens again")
-    assert ask(port)
-
-
-def test_the_port_of_a_role_that_is_given_up_is_closed(apps: Apps) -> None:
-    port = free_port()
-    role = f'.role("front", "./front.py:app", serve="127.0.0.1:{port}", intensity=0)'
-    app = start(apps, f'.role("back", "./back.py"){role}', front=APPLICATION, back="def foo(): ...")
-    assert ask(port, "/exit?3") == b""
-    app.wait_for("'front' is given up")
-    wait_refused(port)
-
-
-@pytest.mark.parametrize("restart", ["temporary", "transient"])
-def test_the_port_of_a_worker_that_ends_for_good_is_closed(apps: Apps, restart: str) -> None:
-    port = free_port()
-    role = f'.role("front", "./front.py:app", serve="127.0.0.1:{port}", restart={restart!r})'
-    start(apps, f'.role("back", "./back.py"){role}', front=APPLICATION, back="def foo(): ...")
-    assert ask(port, "/exit?0") == b""
-    wait_refused(port)
-
-
-def test_what_waits_in_the_queue_of_a_role_that_ends_is_not_left_there(apps: Apps) -> None:
-    port = free_port()
-    role = f'.role("front", "./front.py:app", serve="127.0.0.1:{port}", restart="temporary")'
-    app = start(apps, f'.role("back", "./back.py"){role}', front=APPLICATION, back="def foo(): ...")
-    (pid,) = [member.pid for member in app.ready(app.clients[0], "front")]
+def test_the_ports_of_roles_that_end_for_good_are_closed_with_what_waits_in_their_queues(apps: Apps) -> None:
+    ports = {name: free_port() for name in ("given", "temporary", "transient", "queue")}
+    options = {"given": "intensity=0", "temporary": 'restart="temporary"', "transient": 'restart="transient"'}
+    roles = [
+        f'.role("{name}", "./front.py:app", serve="127.0.0.1:{port}", {options.get(name, options["temporary"])})'
+        for name, port in ports.items()
+    ]
+    app = start(apps, f'.role("back", "./back.py"){"".join(roles)}', front=APPLICATION, back="def foo(): ...")
+    (pid,) = [member.pid for member in app.ready(app.clients[0], "queue")]
     os.kill(pid, signal.SIGSTOP)
-    with socket.create_connection(("127.0.0.1", port), timeout=patient(30)) as waiting:
+    with socket.create_connection(("127.0.0.1", ports["queue"]), timeout=patient(30)) as waiting:
         waiting.sendall(b"GET / HTTP/1.0\r\n\r\n")
         os.kill(pid, signal.SIGKILL)
         with contextlib.suppress(ConnectionResetError):
             assert waiting.recv(100) == b""
+    for name in options:
+        assert ask(ports[name], "/exit?3" if name == "given" else "/exit?0") == b""
+    app.wait_for("'given' is given up")
+    for port in ports.values():
+        wait_refused(port)
 
 
 def test_the_queue_of_a_worker_that_crashes_waits_for_the_next_start(apps: Apps) -> None:
@@ -186,19 +174,6 @@ def test_the_queue_of_a_worker_that_binds_late_waits_for_its_successor(apps: App
         sock.sendall(b"GET / HTTP/1.0\r\n\r\n")
         (apps.directory / "go").touch()
         assert sock.recv(4096).startswith(b"HTTP/1.0 200")
-
-
-def test_the_file_of_a_unix_socket_goes_with_it(apps: Apps) -> None:
-    role = '.role("front", "./front.py:app", serve="unix:./front.sock")'
-    app = start(apps, f'.role("back", "./back.py"){role}', front=APPLICATION, back="def foo(): ...")
-    assert (apps.directory / "front.sock").is_socket()
-    change_main(apps, role, "")
-    app.clients[0].upgrade()
-    wait_until(lambda: not list(apps.directory.glob("*.sock*")), "the file is removed")
-    wait_until(lambda: not list(apps.directory.glob(".*.sock*")), "its spare name is removed")
-    change_main(apps, "app.run()", f"app{role}\napp.run()")
-    app.clients[0].upgrade()
-    wait_until(lambda: (apps.directory / "front.sock").is_socket(), "it is there again")
 
 
 def test_a_stop_refuses_as_soon_as_nobody_accepts(apps: Apps) -> None:

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import re
 import stat
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
+from mob.cli.main import main
 from tests.patience import patient
 from tests.running import Apps, RunningApp, wait_until
 
-MOB = [sys.executable, "-m", "mob"]
 EVIL = "\x1b]0;PWNED\x07\x1b]52;c;aGk=\x1b\\\x1bc\x1b[2J\x9b5A\x90x\x9c\x1b_y\x1b\\\x08\x0e\x1b]2;open"
 HARMFUL = re.compile("\x1b(?!\\[[0-9;:]*m)|[\x00-\x08\x0b\x0c\x0e-\x1a\x1c-\x1f\x7f-\x9f]")
 FILES: dict[str, Any] = {
@@ -40,16 +38,12 @@ FILES: dict[str, Any] = {
 ROLES = '.role("evil", "./evil.py").role("broken", "./broken.py")'
 
 
-def shown(app: RunningApp, *words: str, given: str | None = None, **env: str) -> str:
-    """What a command prints, on both streams."""
-    there = {**os.environ, "XDG_STATE_HOME": str(app.directory / "state"), **env}
-    done = subprocess.run(
-        [*MOB, *words], cwd=app.directory, env=there, input=given, capture_output=True, text=True, timeout=patient(60)
-    )
-    return done.stdout + done.stderr
+def shown(app: RunningApp, *words: str, given: str | None = None) -> str:
+    """Return what a command prints, on both streams."""
+    return CliRunner(env={"XDG_STATE_HOME": str(app.directory / "state")}).invoke(main, words, given).output
 
 
-def test_no_command_lets_through_what_a_terminal_would_obey(apps: Apps) -> None:
+def test_no_command_lets_through_what_a_terminal_would_obey_and_a_pipe_gets_every_byte(apps: Apps) -> None:
     app = apps.start(ROLES, **FILES)
     client = app.wait_ready(1)
     running = client.require("evil").task()
@@ -83,6 +77,11 @@ def test_no_command_lets_through_what_a_terminal_would_obey(apps: Apps) -> None:
     assert HARMFUL.search(told) is None
     assert EVIL in shown(app, "logs", "evil", "--raw", *name)
     running.cancel()
+    client.require("evil").end()
+    found = wait_until(lambda: list((app.directory / "state").rglob("*.json")), "there is a report of the crash")
+    assert {mode_of(path) for path in found} == {0o600}
+    app.wait_for("last")
+    assert f"line {EVIL}" in app.output
 
 
 def test_the_kingpin_lets_colours_through_to_a_terminal_and_nothing_else(apps: Apps) -> None:
@@ -95,13 +94,12 @@ def test_the_kingpin_lets_colours_through_to_a_terminal_and_nothing_else(apps: A
     assert "\x1b[32mgreen\x1b[0m" in app.screen
 
 
-@pytest.mark.parametrize("options", ["", ".logs(raw=True)"])
-def test_a_pipe_gets_every_byte_and_a_terminal_on_request(apps: Apps, options: str) -> None:
-    app = apps.start(ROLES + options, terminal=bool(options), env={"TERM": "dumb"}, **FILES)
+def test_a_terminal_gets_every_byte_on_request(apps: Apps) -> None:
+    app = apps.start(ROLES + ".logs(raw=True)", terminal=True, env={"TERM": "dumb"}, **FILES)
     app.wait_ready(1)
     app.wait_for("line")
     app.stop()
-    assert f"line {EVIL}" in (app.screen if options else app.output)
+    assert f"line {EVIL}" in app.screen
 
 
 def mode_of(path: Path) -> int:
@@ -131,12 +129,3 @@ def test_a_log_file_that_is_there_keeps_its_permissions(apps: Apps) -> None:
     app.wait_ready(1)
     wait_until(lambda: "hello" in file.read_text(), "the line is written")
     assert mode_of(file) == 0o644
-
-
-def test_crash_reports_are_for_the_user_alone(apps: Apps) -> None:
-    app = apps.start(ROLES, **FILES)
-    client = app.wait_ready(1)
-    client.require("evil").end()
-    places = app.directory / "state"
-    found = wait_until(lambda: list(places.rglob("*.json")), "there is a report")
-    assert {mode_of(path) for path in found} == {0o600}

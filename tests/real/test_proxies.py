@@ -26,6 +26,7 @@ from tests.running import RunningApp, apps_in, free_port, wait_until
 FORGED = "6.6.6.6"
 INSTALLED = sorted(PROGRAMS)
 WAYS = [(proxy, address) for proxy in INSTALLED for address in ("unix", "tcp")]
+RELOADED = list(zip(INSTALLED, ("unix", "tcp", "unix"), strict=False))
 
 SHOP = """
     import asyncio, json, os
@@ -188,9 +189,7 @@ def test_connections_to_the_workers_are_kept(proxy: Proxy) -> None:
     assert len(used) <= 5
 
 
-@pytest.mark.parametrize(
-    "proxy", list(zip(INSTALLED, ("unix", "tcp", "unix"), strict=False)), indirect=True, scope="module"
-)
+@pytest.mark.parametrize("proxy", RELOADED, indirect=True, scope="module")
 def test_no_request_fails_in_a_reload_under_load(proxy: Proxy, site: Site, request: pytest.FixtureRequest) -> None:
     """Neither a GET nor a POST, which no proxy repeats. The visitors repeat nothing."""
     client, role = site.app.clients[0], request.node.callspec.params["proxy"][1]

@@ -6,11 +6,11 @@ import os
 import signal
 import socket
 import ssl
-import subprocess
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
@@ -18,7 +18,8 @@ import pytest
 
 from tests.patience import patient
 from tests.real.test_ports_end import APPLICATION
-from tests.running import Apps, RunningApp, free_port, freeze, wait_until
+from tests.real.test_served_applications import made_certificate
+from tests.running import RunningApp, apps_in, free_port, freeze, wait_until
 
 KEPT = APPLICATION.replace('[(b"connection", b"close")]', '[(b"content-length", b"%d" % len(str(os.getpid())))]')
 SITE = (
@@ -87,101 +88,99 @@ def wait_fair(connect: Connect, count: int, most: float = FAIR) -> None:
     wait_until(lambda: busiest(connect, count) <= most, f"the busiest worker has {most:.0%} of {count} connections")
 
 
-def start(apps: Apps, address: str, workers: int = 2, options: str = "") -> RunningApp:
-    role = f'.role("front", "./front.py:app", workers={workers}, serve="{address}"{options})'
-    app = apps.start(role, options="grace=5", front=SITE)
-    app.wait_ready(workers)
-    return app
+@dataclass
+class Site:
+    """An app, and how to connect to each role: "one", "two" and "three" are named by their workers."""
+
+    app: RunningApp
+    one: Connect
+    two: Connect
+    three: Connect
+    unix: Connect
+    tls: Connect
+    plain: Connect
+    """To the port of "tls", without a handshake."""
+
+    def pids(self, role: str = "two") -> list[int]:
+        return [member.pid for member in self.app.ready(self.app.clients[0], role)]
 
 
-@pytest.fixture
-def certificate(apps: Apps) -> str:
-    command = "openssl req -x509 -newkey rsa:2048 -nodes -keyout key.pem -out cert.pem -days 1 -subj /CN=localhost"
-    subprocess.run(command.split(), cwd=apps.directory, check=True, stderr=subprocess.DEVNULL)
-    return ', serve_options={"ssl_keyfile": "key.pem", "ssl_certfile": "cert.pem"}'
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    ports = [free_port() for _ in range(4)]
+    with apps_in(tmp_path_factory.mktemp("sharing")) as apps:
+        made_certificate(apps.directory)
+        certificate = 'serve_options={"ssl_keyfile": "key", "ssl_certfile": "cert"}'
+        roles = [
+            f'.role("{role}", "./front.py:app", workers={workers}, serve="{address}", {options})'
+            for role, workers, address, options in (
+                ("one", 1, f"127.0.0.1:{ports[0]}", ""),
+                ("two", 2, f"127.0.0.1:{ports[1]}", ""),
+                ("three", 3, f"127.0.0.1:{ports[2]}", ""),
+                ("unix", 2, "unix:./front.sock", ""),
+                ("tls", 2, f"127.0.0.1:{ports[3]}", certificate),
+            )
+        ]
+        app = apps.start("".join(roles), options="grace=5", front=SITE)
+        app.wait_ready()
+        context = ssl.create_default_context(cafile=str(apps.directory / "cert"))
+        one, two, three, plain = map(tcp, ports)
+        file = unix(apps.directory / "front.sock")
+        tls = lambda: context.wrap_socket(plain(), server_hostname="127.0.0.1")  # noqa: E731
+        yield Site(app, one, two, three, file, tls, plain)
 
 
-@pytest.mark.parametrize("count", [8, 64])
-def test_connections_that_are_opened_at_once(apps: Apps, count: int) -> None:
-    port = free_port()
-    start(apps, f"127.0.0.1:{port}")
-    wait_fair(tcp(port), count)
+@pytest.mark.parametrize(
+    ("role", "count", "most"),
+    [("two", 8, FAIR), ("two", 64, FAIR), ("unix", 8, FAIR), ("unix", 64, FAIR), ("three", 30, 0.5), ("tls", 8, FAIR)],
+)
+def test_connections_that_are_opened_at_once(site: Site, role: str, count: int, most: float) -> None:
+    wait_fair(getattr(site, role), count, most)
 
 
-@pytest.mark.parametrize("count", [8, 64])
-def test_connections_of_a_unix_socket(apps: Apps, count: int) -> None:
-    start(apps, "unix:./front.sock")
-    wait_fair(unix(apps.directory / "front.sock"), count)
-
-
-def test_three_workers(apps: Apps) -> None:
-    port = free_port()
-    start(apps, f"127.0.0.1:{port}", workers=3)
-    wait_fair(tcp(port), 30, 0.5)
-
-
-def test_connections_with_tls(apps: Apps, certificate: str) -> None:
-    port = free_port()
-    start(apps, f"127.0.0.1:{port}", options=certificate)
-    context = ssl.create_default_context(cafile=str(apps.directory / "cert.pem"))
-    wait_fair(lambda: context.wrap_socket(tcp(port)(), server_hostname="localhost"), 8)
-
-
-def test_a_handshake_that_fails_counts_for_nothing(apps: Apps, certificate: str) -> None:
-    port = free_port()
-    app = start(apps, f"127.0.0.1:{port}", options=certificate)
+def test_a_handshake_that_fails_counts_for_nothing(site: Site) -> None:
     for _ in range(20):
-        with tcp(port)() as sock:
+        with site.plain() as sock:
             sock.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
             while sock.recv(4096):
                 pass
-    context = ssl.create_default_context(cafile=str(apps.directory / "cert.pem"))
-    wait_fair(lambda: context.wrap_socket(tcp(port)(), server_hostname="localhost"), 8)
-    assert "Traceback" not in app.output
+    wait_fair(site.tls, 8)
+    assert "Traceback" not in site.app.output
 
 
-def test_connections_that_are_opened_one_after_another(apps: Apps) -> None:
-    port = free_port()
-    start(apps, f"127.0.0.1:{port}")
-
+def test_connections_that_are_opened_one_after_another(site: Site) -> None:
     def share() -> int:
         with ExitStack() as stack:
-            seen = Counter(Visitor(stack.enter_context(tcp(port)())).ask() for _ in range(20))
+            seen = Counter(Visitor(stack.enter_context(site.two())).ask() for _ in range(20))
         return max(seen.values())
 
     wait_until(lambda: share() <= 13, "the busiest worker has 13 of 20 connections at most")
 
 
 @pytest.mark.parametrize("count", [1, 8, 64])
-def test_a_worker_that_does_not_come_is_not_waited_for(apps: Apps, count: int) -> None:
-    port = free_port()
-    app = start(apps, f"127.0.0.1:{port}")
-    pids = [member.pid for member in app.ready(app.clients[0])]
+def test_a_worker_that_does_not_come_is_not_waited_for(site: Site, count: int) -> None:
+    pids = site.pids()
     freeze(pids[0])
     try:
-        assert answers(tcp(port), count) == {pids[1]: count}
+        assert answers(site.two, count) == {pids[1]: count}
     finally:
         os.kill(pids[0], signal.SIGCONT)
-    wait_until(lambda: set(answers(tcp(port), 16)) == set(pids), "both serve again")
+    wait_until(lambda: set(answers(site.two, 16)) == set(pids), "both serve again")
 
 
-def test_the_connections_of_a_dead_worker_do_not_count(apps: Apps) -> None:
-    port = free_port()
-    app = start(apps, f"127.0.0.1:{port}")
+def test_the_connections_of_a_dead_worker_do_not_count(site: Site) -> None:
     with ExitStack() as stack:
-        kept = [Visitor(stack.enter_context(tcp(port)())) for _ in range(40)]
+        kept = [Visitor(stack.enter_context(site.two())) for _ in range(40)]
         victim = kept[0].ask()
         os.kill(victim, signal.SIGKILL)
-        wait_until(lambda: len({m.pid for m in app.ready(app.clients[0])} - {victim}) == 2, "its successor is ready")
-        wait_until(lambda: len(answers(tcp(port), 30)) == 2, "both serve")
+        wait_until(lambda: len(set(site.pids()) - {victim}) == 2, "its successor is ready")
+        wait_until(lambda: len(answers(site.two, 30)) == 2, "both serve")
 
 
-def test_nothing_is_left_of_connections_that_have_ended(apps: Apps) -> None:
-    port = free_port()
-    app = start(apps, f"127.0.0.1:{port}", workers=1)
-    front = app.clients[0].require("front")
-    answers(tcp(port), 8)
-    before = front.connections().result(patient(30))
+def test_nothing_is_left_of_connections_that_have_ended(site: Site) -> None:
+    one = site.app.clients[0].require("one")
+    answers(site.one, 8)
+    before = one.connections().result(patient(30))
     for _ in range(5):
-        answers(tcp(port), 8)
-    wait_until(lambda: front.connections().result(patient(30)) <= before, "all connections are closed")
+        answers(site.one, 8)
+    wait_until(lambda: one.connections().result(patient(30)) <= before, "all connections are closed")
