@@ -46,12 +46,12 @@ def flood(pid, name, count, path):
         time.sleep(0.01)
     return [(type(call.exception()).__name__, getattr(call.exception(), "executed", "")) for call in calls]
 """
-COUNT = 1000
+COUNT = 200
 
 
-@pytest.fixture
-def app(tmp_path: Path) -> Iterator[RunningApp]:
-    with apps_in(tmp_path) as apps:
+@pytest.fixture(scope="module")
+def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningApp]:
+    with apps_in(tmp_path_factory.mktemp("unread")) as apps:
         app = apps.start('.role("back", "./back.py").role("front", "./front.py")', back=BACK, front=FRONT)
         app.wait_ready()
         yield app
