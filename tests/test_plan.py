@@ -10,7 +10,17 @@ import pytest
 
 from mob import plan as plans
 from mob.errors import PlanError
-from mob.plan import OPTIONS, Plan, RoleOptions, RolePlan, check_app_name, check_limits, check_role, placed
+from mob.plan import (
+    OPTIONS,
+    Plan,
+    RoleOptions,
+    RolePlan,
+    check_app_name,
+    check_limits,
+    check_role,
+    is_loopback,
+    placed,
+)
 
 BACK = RolePlan("back", "pkg.back")
 GOOD_NAMES = ["a", "myapp", "My-App_2.0", "x" * 64]
@@ -250,3 +260,14 @@ def test_a_plan_is_frozen_and_crosses_between_processes() -> None:
     with pytest.raises(AttributeError):
         plan().grace = 1.0  # type: ignore[misc]
     assert msgspec.msgpack.decode(msgspec.msgpack.encode(plan()), type=Plan) == plan()
+
+
+# --- the loopback -----------------------------------------------------------------------------------------------------
+
+HERE = ["localhost", "LocalHost", "127.0.0.1", "127.8.0.1", "::1", "[::1]", "::ffff:127.0.0.1"]
+ELSEWHERE = ["", "0.0.0.0", "::", "10.0.0.1", "::ffff:10.0.0.1", "example.com", "127.example.com", "localhost.example"]
+
+
+@pytest.mark.parametrize("host", [*HERE, *ELSEWHERE])
+def test_what_is_the_loopback(host: str) -> None:
+    assert is_loopback(host) is (host in HERE)

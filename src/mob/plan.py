@@ -6,6 +6,7 @@ process and shown by a tool. Options are declared here and nowhere else. Floor 0
 
 from __future__ import annotations
 
+import ipaddress
 import math
 import re
 from collections.abc import Callable, Mapping
@@ -216,7 +217,7 @@ class Cluster(msgspec.Struct, frozen=True):
         """Whether strangers may be able to take part: a server that others can reach, and nothing that it asks for."""
         asks = any((self.credentials, self.nkey, self.user, self.password, self.token, self.cert))
         hosts = [urlsplit(address).hostname or "" for address in self.addresses]
-        return not asks and "@" not in "".join(self.servers) and not all(map(_is_loopback, hosts))
+        return not asks and "@" not in "".join(self.servers) and not all(map(is_loopback, hosts))
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -443,8 +444,19 @@ def in_order_of_need(roles: tuple[RolePlan, ...]) -> list[RolePlan]:
     return order
 
 
-def _is_loopback(host: str) -> bool:
-    return host in ("localhost", "::1") or host.startswith("127.")
+def is_loopback(host: str) -> bool:
+    """Return whether a host is a name or an address of this machine alone. What is not certain to be one is not.
+
+    >>> [is_loopback(host) for host in ("localhost", "127.0.0.2", "[::1]", "127.example.com")]
+    [True, True, True, False]
+    """
+    if host.lower() == "localhost":
+        return True
+    try:
+        address = ipaddress.ip_address(host.strip("[]"))
+    except ValueError:
+        return False
+    return (getattr(address, "ipv4_mapped", None) or address).is_loopback
 
 
 def _is_name(name: object) -> bool:

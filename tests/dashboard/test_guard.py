@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mob.dashboard.guard import ACT, HEADERS, OPEN, READ, Guard, is_loopback
+from mob.dashboard.guard import ACT, HEADERS, OPEN, READ, Guard
 
 TOKEN = "a-token-of-some-length"
 HERE = Guard("127.0.0.1", 4777, TOKEN)
@@ -155,21 +155,3 @@ def test_no_answer_invites_other_origins_or_inline_scripts() -> None:
     assert not [name for name in HEADERS if name.lower().startswith("access-control")]
     assert "unsafe" not in HEADERS["Content-Security-Policy"]
     assert HEADERS["Content-Security-Policy"].startswith("default-src 'self';")
-
-
-@pytest.mark.parametrize(
-    ("host", "expected"),
-    [
-        ("localhost", True),
-        ("127.0.0.1", True),
-        ("::1", True),
-        ("[::1]", True),
-        ("0.0.0.0", False),
-        ("::", False),
-        ("example.com", False),
-        ("", False),
-    ],
-    ids=range(8),
-)
-def test_what_is_the_loopback(host: str, expected: bool) -> None:
-    assert is_loopback(host) is expected

@@ -28,6 +28,7 @@ import setproctitle
 
 from mob.cli.apps import DONE, FAILED, MISSPELLED, CommandError
 from mob.cli.output import echo
+from mob.plan import is_loopback
 from mob.rim.places import state_directory
 
 PORT, ROUTE_PORT = 4222, 6222
@@ -59,8 +60,7 @@ class Settings:
     @property
     def is_open(self) -> bool:
         """Whether others than this machine's users can reach it, and it asks for nothing."""
-        is_here = self.host == "localhost" or self.host == "::1" or self.host.startswith("127.")
-        return not is_here and not self.password and not self.token
+        return not is_loopback(self.host) and not self.password and not self.token
 
     @property
     def url(self) -> str:

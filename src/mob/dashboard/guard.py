@@ -14,11 +14,12 @@ Pure: no I/O, no clock. The answer is a refusal or nothing.
 from __future__ import annotations
 
 import hmac
-import ipaddress
 from collections.abc import Mapping
 from hashlib import sha256
 from typing import NamedTuple
 from urllib.parse import urlsplit
+
+from mob.plan import is_loopback
 
 READ, ACT, OPEN = "read", "act", "open"
 """What a path is for: it shows the app, it changes it, or it is the empty page, which is in every copy of mob."""
@@ -120,16 +121,6 @@ class Guard:
             f"This dashboard is at http://127.0.0.1:{self.port}/ and was asked for as {host[:100]!r}. Through a "
             f"tunnel, use the same port at both ends (ssh -L {self.port}:127.0.0.1:{self.port})."
         )
-
-
-def is_loopback(host: str) -> bool:
-    """Whether it is a name or an address of this machine alone."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
 
 
 def _split(host: str) -> tuple[str, int]:
