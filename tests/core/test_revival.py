@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mob.core.revival import FIRST_PAUSE, GROWTH, HEALTHY_AFTER, LONGEST_PAUSE, Revival
+from mob.core.revival import FIRST_PAUSE, GROWTH, HEALTHY_AFTER, LONGEST_PAUSE, Revival, pause_between
 
 Death = tuple[bool, float, bool]  # was it ready, for how long did it live, was it asked to end
 
@@ -43,6 +43,11 @@ def test_the_pause_grows_up_to_a_bound_and_stays_there() -> None:
     assert pauses[1:] == pytest.approx([min(LONGEST_PAUSE, pause * GROWTH) for pause in pauses[:-1]])
     assert pauses[-1] == LONGEST_PAUSE
     assert revival.pause_after(True, HEALTHY_AFTER) == 0.0
+
+
+@pytest.mark.parametrize(("growths", "pause"), [(0, 1.0), (1, 2.0), (4, 16.0), (5, 30.0), (10**6, 30.0)])
+def test_a_pause_grows_to_the_longest_however_often_it_grows(growths: int, pause: float) -> None:
+    assert pause_between(growths, 1.0, 2.0, 30.0) == pause
 
 
 def test_it_can_be_looked_at() -> None:

@@ -28,6 +28,7 @@ import setproctitle
 
 from mob.cli.apps import DONE, FAILED, MISSPELLED, CommandError
 from mob.cli.output import echo
+from mob.core.revival import FIRST_PAUSE, GROWTH, HEALTHY_AFTER, LONGEST_PAUSE, pause_between
 from mob.plan import is_loopback
 from mob.rim.places import state_directory
 
@@ -35,10 +36,6 @@ PORT, ROUTE_PORT = 4222, 6222
 LOOPBACK = "127.0.0.1"
 READY = "Server is ready"
 """What it prints when it can be connected to."""
-PAUSE, GROWTH, LONGEST = 0.1, 1.5, 15.0
-"""Seconds before it is started anew: those of a role's revival."""
-HEALTHY = 30.0
-"""Seconds after which a death is the first again."""
 PR_SET_PDEATHSIG = 1
 
 
@@ -203,8 +200,8 @@ class NatsServer:
             if not self._has_been_ready:
                 echo(f"mob: nats-server has ended with status {status} before it was ready: see above.", err=True)
                 return FAILED
-            deaths = 1 if monotonic() - began > HEALTHY else deaths + 1
-            pause = min(LONGEST, PAUSE * GROWTH ** (deaths - 1))
+            deaths = 1 if monotonic() - began > HEALTHY_AFTER else deaths + 1
+            pause = pause_between(deaths - 1, FIRST_PAUSE, GROWTH, LONGEST_PAUSE)
             echo(f"mob: nats-server has ended ({status}); it starts again in {pause:.1f} s.", err=True)
             if self._stopping.wait(pause):
                 return DONE

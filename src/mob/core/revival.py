@@ -27,6 +27,11 @@ OUTCOMES = frozenset({DONE, STOPPED, FAILED})
 """How the last process of a place may have ended: it did its work, somebody ended it, or it failed."""
 
 
+def pause_between(growths: int, first: float, growth: float, longest: float) -> float:
+    """Return a pause that has grown that many times from the first one, and no longer than the longest."""
+    return min(longest, first * growth ** min(growths, 64))  # a float cannot hold all powers
+
+
 def is_wanted(role: RolePlan, status: int | None, restarting: bool) -> bool:
     """Whether a worker that ended with this exit status is to have a successor (None: it was never born)."""
     if restarting:
@@ -103,4 +108,4 @@ class Revival:
             if growths == 0:
                 return 0.0
             growths -= 1
-        return min(LONGEST_PAUSE, FIRST_PAUSE * GROWTH ** min(growths, 64)) * (1 + JITTER * (2 * luck - 1))
+        return pause_between(growths, FIRST_PAUSE, GROWTH, LONGEST_PAUSE) * (1 + JITTER * (2 * luck - 1))

@@ -33,6 +33,7 @@ import msgspec
 
 from mob.core import snapshot
 from mob.core.decisions import Ticket
+from mob.core.revival import pause_between
 from mob.errors import PlanError
 from mob.kingpin.signals import held_back
 from mob.kingpin.upgrade import handover_state
@@ -277,7 +278,7 @@ def fall_back(why: str, attempt: int = 0) -> NoReturn:
     flags = cast(list[str], subprocess._args_from_interpreter_flags())  # type: ignore[attr-defined]  # as multiprocessing
     while True:
         if attempt:
-            pause = min(SHORTEST_PAUSE * 2 ** (attempt - 1), LONGEST_PAUSE)
+            pause = pause_between(attempt - 1, SHORTEST_PAUSE, 2.0, LONGEST_PAUSE)
             print(f"mob: the Kingpin cannot go on: {why}. Next try in {pause:g} s.", file=sys.stderr, flush=True)
             if signal.sigtimedwait({signal.SIGTERM, signal.SIGINT}, pause) is not None:
                 os._exit(1)
