@@ -19,17 +19,18 @@ from typing import Any, TypeVar, overload
 import uvloop
 
 from mob.core.draining import FLUSH
+from mob.core.selector import Selector, mobsters_meant, selector_of
 from mob.errors import AppNotRunning, MobError
 from mob.peer.calls.backlog import Backlog
 from mob.peer.calls.options import DEFAULTS
 from mob.peer.calls.proxy import Proxy, Target
 from mob.peer.operating.doors import knock, knock_again
-from mob.peer.operating.following import Following, wanted
+from mob.peer.operating.following import Following
 from mob.peer.operating.machines import Machine, link_to, machine_of, machines
-from mob.peer.operating.steering import Steering, text_of, uids_of
+from mob.peer.operating.steering import Steering, text_of
 from mob.peer.peer import Peer
 from mob.peer.results.typed import Interface
-from mob.plan import FRAME_LIMIT
+from mob.plan import FRAME_LIMIT, KINGPIN
 from mob.rim.addresses import peer_of
 from mob.rim.crashes import Crash, read
 from mob.rim.reactor import Reactor
@@ -283,7 +284,7 @@ class Client:
         return [crash for report in reports if (crash := read(report)) is not None]
 
     def stacks(self, target: str | int) -> dict[int, str]:
-        """Where the threads and tasks of a role's mobsters, or of the one with a pid, stand: by pid.
+        """Where the threads and tasks of a role's mobsters, of one of its places ("back.2"), or of a pid stand: by pid.
 
         One that is stuck answers too: its liveness thread does, or the interpreter's signal handler. What cannot be
         had is told in its place. `MobError` if there is no such mobster.
@@ -291,8 +292,8 @@ class Client:
         >>> print(app.stacks("back")[4242])         # doctest: +SKIP
         """
         self._check_open()
-        pids = {member.uid: member.pid for member in list(self._context.roster)}
-        calls = {pids[uid]: self._steering.stacks(uid) for uid in uids_of(self._peer.context, target)}
+        meant = mobsters_meant(self._context.roster, self._context.uid, target)
+        calls = {member.pid: self._steering.stacks(member.uid) for member in meant}
         done = {pid: call.result(PATIENCE) for pid, call in calls.items()}
         return {pid: each.text or each.error for pid, each in done.items()}
 
@@ -306,12 +307,14 @@ class Client:
         >>> for line in app.logs("back", last=10): print(line.text)        # doctest: +SKIP
         """
         self._check_open()
-        role, index, pid = wanted(self._peer.context.roster, target)
-        return self._lines(role, index, pid, last, follow)
+        selector = selector_of(target, self._context.roster.roles)
+        if selector.role not in ("", KINGPIN):
+            self._context.roster.check_role(selector.role)
+        return self._lines(selector, last, follow)
 
-    def _lines(self, role: str, index: int, pid: int, last: int, follow: bool) -> Iterator[m.Line]:
-        following = Following()
-        number = self._steering.follow(following.put, role, pid, last, follow, index)
+    def _lines(self, selector: Selector, last: int, follow: bool) -> Iterator[m.Line]:
+        following, index = Following(), -1 if selector.index is None else selector.index
+        number = self._steering.follow(following.put, selector.role, selector.pid or 0, last, follow, index)
         try:
             yield from following
         finally:
@@ -344,11 +347,11 @@ class Client:
         is `reload`. `MobError` if there is no such mobster.
         """
         self._check_open()
-        roles = (target, *more) if isinstance(target, str) else ()
-        pid = target if isinstance(target, int) else 0
+        pid = selector_of(target).pid
+        roles = (str(target), *more) if pid is None else ()
         for role in roles:
             self._context.roster.check_role(role)
-        return text_of(self._steering.restart(roles, pid).result(PATIENCE))
+        return text_of(self._steering.restart(roles, pid or 0).result(PATIENCE))
 
     def stop(self, *, at_once: bool = False) -> str:
         """Stops the app as SIGTERM to its Kingpin does; `at_once`: without waiting for anything. Returns when it has

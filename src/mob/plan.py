@@ -21,9 +21,11 @@ from mob.errors import PlanError, nearest
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}")
 CLIENT = "client"
 """What processes from outside are called where a role is wanted."""
+KINGPIN = "kingpin"
+"""What the Kingpin is called there."""
 GATEWAY = "gateway"
 """The role of the processes that speak with other machines."""
-RESERVED = frozenset({"kingpin", "mobster", CLIENT, "mob", GATEWAY})
+RESERVED = frozenset({KINGPIN, "mobster", CLIENT, "mob", GATEWAY})
 
 MIB = 1024 * 1024
 FRAME_LIMIT = 256 * MIB

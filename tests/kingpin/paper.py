@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 
-from mob.kingpin.output.lines import KINGPIN, Origin, OutputChunk
+from mob.kingpin.output.lines import Origin, OutputChunk
+from mob.plan import KINGPIN
 
 LINES = b"x" * 63 + b"\n"
 

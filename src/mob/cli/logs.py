@@ -23,8 +23,10 @@ from mob.cli.machines import ALL, ask, at, chosen, complain
 from mob.cli.output import echo
 from mob.client import Client
 from mob.core.printable import json_printable, plain, printable_bytes
+from mob.core.selector import selector_of
 from mob.errors import MobError
-from mob.kingpin.output.lines import BOLD, COLORS, KINGPIN, Form, Origin, OutputChunk, as_json, as_painted_text, as_text
+from mob.kingpin.output.lines import BOLD, COLORS, Form, Origin, OutputChunk, as_json, as_painted_text, as_text
+from mob.plan import KINGPIN
 from mob.wire.messages import Line
 
 LAST = 50
@@ -59,29 +61,29 @@ def logs(
     color = sys.stdout.isatty() and not no_color and "NO_COLOR" not in os.environ
     form = _form(as_json if as_objects else as_painted_text if color else as_text, raw)
     name, target = _meant(words, name)
-    wanted = int(target) if target.isdecimal() else target
+    has_pid = selector_of(target).pid is not None
     with connected(name, any_node=True) as app:
-        machines = chosen(app, node or (ALL if not isinstance(wanted, int) else None))
+        machines = chosen(app, node or (None if has_pid else ALL))
         if len(machines) > 1 and follow:
-            Together(app, wanted, last, form).run()
+            Together(app, target, last, form).run()
             return
         if len(machines) > 1:
-            _show_all(app, machines, wanted, last, form)
+            _show_all(app, machines, target, last, form)
             return
     with connected(name or app.app, machines[0] or None) as app:
-        is_there = _is_there(app, wanted)
-        count = _show(app, wanted, last, follow and is_there, form)
+        is_there = _is_there(app, target)
+        count = _show(app, target, last, follow and is_there, form)
         if not is_there and not count:
             raise CommandError(
-                f"{_named(wanted)} is not there, and no line of it is kept. `mob ps` lists what is there."
+                f"{_named(target)} is not there, and no line of it is kept. `mob ps` lists what is there."
             )
         if not count and not follow and last:
-            hint = f" What mob says of it: `mob logs {KINGPIN}`." if wanted not in ("", KINGPIN) else ""
-            echo(f"{_named(wanted) or app.app} has printed nothing.{hint}", err=True)
-        if follow and app.wait_stopped(0.0 if isinstance(wanted, int) else 1.0):
+            hint = f" What mob says of it: `mob logs {KINGPIN}`." if target not in ("", KINGPIN) else ""
+            echo(f"{_named(target) or app.app} has printed nothing.{hint}", err=True)
+        if follow and app.wait_stopped(0.0 if has_pid else 1.0):
             echo(f"the app {app.app!r} has ended.", err=True)
         elif follow:
-            echo(f"{_named(wanted)} has ended.", err=True)
+            echo(f"{_named(target)} has ended.", err=True)
 
 
 def _form(form: Form, is_raw: bool) -> Form:
@@ -104,7 +106,7 @@ def _meant(words: tuple[str, ...], name: str | None) -> tuple[str | None, str]:
     return (word, "") if is_app else (name, word)
 
 
-def _show(app: Client, target: str | int, last: int, follow: bool, form: Form) -> int:
+def _show(app: Client, target: str, last: int, follow: bool, form: Form) -> int:
     """Prints the lines; how many there were."""
     color_of = _colors(app)
     out, count = sys.stdout.buffer, 0
@@ -114,7 +116,7 @@ def _show(app: Client, target: str | int, last: int, follow: bool, form: Form) -
     return count
 
 
-def _show_all(app: Client, machines: list[str], target: str | int, last: int, form: Form) -> None:
+def _show_all(app: Client, machines: list[str], target: str, last: int, form: Form) -> None:
     """The last lines that there are on several machines."""
     answers = ask(app, machines, lambda there: list(there.logs(target, last=last)))
     lines = sorted(
@@ -138,7 +140,7 @@ class _News(NamedTuple):
 class Together:
     """Follows several machines, each in a thread of its own."""
 
-    def __init__(self, app: Client, target: str | int, last: int, form: Form) -> None:
+    def __init__(self, app: Client, target: str, last: int, form: Form) -> None:
         self._app = app
         self._target = target
         self._last = last
@@ -214,15 +216,13 @@ def _colors(app: Client) -> Callable[[str], int]:
     return lambda role: colors.get(role, BOLD)
 
 
-def _is_there(app: Client, target: str | int) -> bool:
+def _is_there(app: Client, target: str) -> bool:
     """Whether somebody prints there at this moment. A role always is, or `logs` says that it is none."""
-    if isinstance(target, int):
-        return any(member.pid == target and member.role for member in app.members(here=True))
-    role, _, index = target.rpartition(".")
-    if target in app.roles() or role not in app.roles() or not index.isdecimal():
-        return True
-    return any((row.role, row.index) == (role, int(index)) for row in app.overview())
+    wanted = selector_of(target, app.roles())
+    if wanted.pid is not None:
+        return any(wanted.has(member) and member.role for member in app.members(here=True))
+    return wanted.index is None or any((row.role, row.index) == (wanted.role, wanted.index) for row in app.overview())
 
 
-def _named(target: str | int) -> str:
-    return f"the mobster with pid {target}" if isinstance(target, int) else str(target)
+def _named(target: str) -> str:
+    return target if selector_of(target).pid is None else f"the mobster with pid {target}"

@@ -15,15 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import click
-from click.shell_completion import CompletionItem
 from rich.text import Text
 
 from mob.cli.apps import CommandError, app_option, complete_role_or_pid, connected, json_option, node_option, print_json
 from mob.cli.output import console
 from mob.client import Client
-from mob.errors import MobError
+from mob.core.selector import mobsters_meant
 from mob.rim.places import PACKAGE
-from mob.wire.messages import Member
 
 FRAME = re.compile(r'  File "(?P<file>.*)", line (?P<line>\d+),? in (?P<function>.*)')
 LIBRARY = re.compile(r"/(site-packages|python3\.\d+)/")
@@ -124,11 +122,9 @@ def without_own(stack: Stack) -> Stack:
 
 def standings(app: Client, target: str) -> list[Standing]:
     """Where the mobsters that are meant stand. `MobError` if there are none."""
-    wanted = _meant(app, target)
-    if target in app.roles():
-        told = app.stacks(target)
-    else:
-        told = {pid: text for each in wanted for pid, text in app.stacks(each.pid).items()}
+    context = app._context  # pyright: ignore[reportPrivateUsage]
+    wanted = mobsters_meant(context.roster, context.uid, target)
+    told = app.stacks(target)
     found: list[Standing] = []
     for member in wanted:
         stacks, notes = read(told.get(member.pid, "it has ended meanwhile."))
@@ -136,35 +132,8 @@ def standings(app: Client, target: str) -> list[Standing]:
     return found
 
 
-def _meant(app: Client, target: str) -> list[Member]:
-    there = [each for each in app.members(here=True) if each.role]
-    mobsters = sorted(there, key=lambda each: (each.role, each.index, each.pid))
-    if target.isdigit():
-        found = [each for each in mobsters if each.pid == int(target)]
-        if not found:
-            raise MobError(f"no mobster has the pid {target}. `mob ps` lists them.")
-        return found
-    role, dot, index = target.rpartition(".")
-    if target not in app.roles() and dot and index.isdigit() and role in app.roles():
-        found = [each for each in mobsters if each.role == role and each.index == int(index)]
-        if not found:
-            places = ", ".join(f"{each.role}.{each.index}" for each in mobsters if each.role == role)
-            raise MobError(f"there is no {target} at this moment. There are: {places or 'none of this role'}.")
-        return found
-    app.require(target)  # raises, with the nearest name, if there is no such role
-    found = [each for each in mobsters if each.role == target]
-    if not found:
-        raise MobError(f"the role {target!r} has no mobster at this moment. `mob ps` tells why.")
-    return found
-
-
-def complete_target(context: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Roles and pids."""
-    return complete_role_or_pid(context, param, incomplete)
-
-
 @click.command()
-@click.argument("target", metavar="PID|ROLE|ROLE.INDEX", shell_complete=complete_target)
+@click.argument("target", metavar="PID|ROLE|ROLE.INDEX", shell_complete=complete_role_or_pid)
 @click.option("--full", is_flag=True, help="Show mob's own frames and threads too.")
 @json_option
 @app_option

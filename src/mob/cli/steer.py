@@ -28,6 +28,7 @@ from mob.cli.machines import ALL, chosen, in_turn, label
 from mob.cli.output import echo
 from mob.cli.waiting import Workers, wait_ready
 from mob.client import Client
+from mob.core.selector import selector_of
 from mob.errors import AppNotRunning, counted
 from mob.plan import GATEWAY
 from mob.rim.pidfds import ProcessHandle
@@ -82,7 +83,7 @@ def restart(targets: tuple[str, ...], name: str | None, node: str | None, wait: 
     Those of these roles, or the one with that pid. Each finishes what it has first. There is a gap; for new code
     without one there is `mob reload`.
     """
-    pids = [int(target) for target in targets if target.isdigit()]
+    pids = [pid for target in targets if (pid := selector_of(target).pid) is not None]
     if pids and len(targets) > 1:
         raise click.BadParameter("wanted are roles, or one pid.")
     if pids and node == ALL:
@@ -92,7 +93,7 @@ def restart(targets: tuple[str, ...], name: str | None, node: str | None, wait: 
         before = app.metrics()
         roles = {each.role for each in before.mobsters if each.pid in pids} or set(targets)
         places = {(each.role, each.index) for each in before.mobsters if each.pid in pids}
-        text = app.restart(pids[0]) if pids else app.restart(*targets)
+        text = app.restart(*targets)
         if not wait:
             return text
         echo(label(app) + text)

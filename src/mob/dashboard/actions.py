@@ -12,9 +12,9 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from mob.core.selector import parted
 from mob.dashboard.feed import Feed
 from mob.dashboard.machines import Machines
-from mob.dashboard.picture import parted
 from mob.errors import MobError
 from mob.peer.operating.steering import Steering, text_of
 from mob.peer.results.call import Call

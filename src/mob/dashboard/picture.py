@@ -122,16 +122,6 @@ def named(node: str, name: str) -> str:
     return f"{node}:{name}" if node else name
 
 
-def parted(name: str) -> tuple[str, str]:
-    """The machine and the role that such a name means.
-
-    >>> parted("back"), parted("b:back")
-    (('', 'back'), ('b', 'back'))
-    """
-    node, _, role = name.rpartition(":")
-    return node, role
-
-
 def changed(before: RowsByKey, after: RowsByKey) -> dict[str, Any]:
     """The rows that are new or differ, and the keys of those that are gone.
 

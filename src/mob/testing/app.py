@@ -10,6 +10,7 @@ from time import monotonic, sleep
 from typing import TypeVar
 
 from mob.client import Client
+from mob.core.selector import selector_of
 from mob.errors import AppNotRunning
 from mob.peer.operating.doors import knock
 from mob.testing import leaks
@@ -137,10 +138,8 @@ class AppUnderTest(Client):
         >>> app.pids("back")                                  # doctest: +SKIP
         [4242, 4243]
         """
-        role, _, index = str(target).partition(".")
-        if isinstance(target, int):
-            return [member.pid for member in self._ready() if member.pid == target]
-        return [member.pid for member in self._ready(role) if index in ("", str(member.index))]
+        wanted = selector_of(target, self.roles())
+        return [member.pid for member in self._ready() if wanted.has(member)]
 
     def places(self) -> list[str]:
         """The ready mobsters as people call them: "back.0"."""

@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from mob.kingpin.output.lines import KINGPIN
 from mob.kingpin.output.writer import WAITING_LIMIT, Writer, sink_of
-from mob.plan import Logs
+from mob.plan import KINGPIN, Logs
 from tests.kingpin.disks import disk_of
 from tests.kingpin.paper import LINES, Paper, printed
 from tests.patience import patient

@@ -13,8 +13,8 @@ from datetime import UTC, datetime
 
 import msgspec
 
-KINGPIN = "kingpin"
-"""The role of the Kingpin's own words, in JSON."""
+from mob.plan import KINGPIN
+
 COLORS = (36, 33, 32, 35, 34, 96, 93, 92, 95, 94)
 RESET = "\x1b[0m"
 BOLD = 1

@@ -24,7 +24,6 @@ from mob.core.printable import json_printable, printable_bytes
 from mob.kingpin.output.bottom import Bottom
 from mob.kingpin.output.lines import (
     BOLD,
-    KINGPIN,
     Form,
     Origin,
     OutputChunk,
@@ -34,7 +33,7 @@ from mob.kingpin.output.lines import (
     as_text,
 )
 from mob.kingpin.output.logfile import LogFile
-from mob.plan import Logs
+from mob.plan import KINGPIN, Logs
 from mob.rim.lasting import carry_on
 from mob.rim.processes import start_thread
 from mob.rim.standard import is_terminal

@@ -14,6 +14,7 @@ from mob.core.accounts import Loss
 from mob.core.dispatch import Route
 from mob.core.routes import Routes
 from mob.core.routing import may_get_calls
+from mob.core.selector import parted, selector_of
 from mob.core.states import MobsterState
 from mob.errors import UnknownTarget
 from mob.peer.context import Context
@@ -107,11 +108,12 @@ class Contacts:
     def of_pid(self, pid: int | str, role: str = "") -> Contact:
         """The ready mobster with that process id, on this machine, or elsewhere if it is `node:pid`; `UnknownTarget`
         if there is none."""
-        node, colon, digits = pid.rpartition(":") if isinstance(pid, str) else ("", "", str(pid))
+        node, name = parted(str(pid))
+        number = selector_of(name).pid
         for contact in self:
             member = contact.member
-            is_there = contact.node == node if colon else not contact.is_distant
-            is_it = str(member.pid) == digits and is_there and role in ("", member.role)
+            is_there = contact.node == node if node else not contact.is_distant
+            is_it = member.pid == number and is_there and role in ("", member.role)
             if is_it and member.role and member.state == MobsterState.READY:
                 return contact
         among = f" of role {role!r}" if role else ""

@@ -1,7 +1,7 @@
 """Lines that were printed, on their way from the thread that receives them to the one that iterates over them.
 
 The loop's thread never waits, so what waits here is bounded: a reader that stands still (a pager, Ctrl-S) misses lines,
-and is told how many. Which lines are meant is said as `mob logs` takes it: a role, `role.index`, a pid, the Kingpin.
+and is told how many.
 """
 
 from __future__ import annotations
@@ -10,16 +10,11 @@ import time
 from collections.abc import Iterator
 from queue import SimpleQueue
 from threading import Lock
-from typing import TYPE_CHECKING
 
 import msgspec
 
 from mob.wire import messages as m
 
-if TYPE_CHECKING:
-    from mob.core.roster import Roster
-
-KINGPIN = "kingpin"
 WAITING_LIMIT = 16 * 1024 * 1024
 PER_LINE = 256
 """Bytes that a line takes besides its text."""
@@ -62,16 +57,3 @@ class Following:
             yield from lines.lines
             if lines.is_end:
                 return
-
-
-def wanted(roster: Roster, target: str | int) -> tuple[str, int, int]:
-    """Whose lines are meant: the role, its index (-1: any), the pid (0: any). `UnknownRole` if there is no such."""
-    if isinstance(target, int):
-        return "", -1, target
-    if not target or target == KINGPIN or target in roster.roles:
-        return target, -1, 0
-    role, dot, index = target.rpartition(".")
-    if dot and index.isdecimal() and role in roster.roles:
-        return role, int(index), 0
-    roster.check_role(target)
-    return target, -1, 0

@@ -94,28 +94,3 @@ def text_of(done: m.Done) -> str:
     if done.error:
         raise MobError(done.error)
     return done.text
-
-
-def uids_of(context: Context, target: str | int) -> list[int]:
-    """The mobsters that are meant: of a role, or the one with a pid. `MobError` if there are none."""
-    if isinstance(target, int):
-        own = [each for each in context.roster.mobsters() if each.pid == target and _is_here(context, each)]
-        if not own:
-            raise MobError(f"no mobster has the pid {target}{_on(context)}. `mob ps` lists them.")
-        member = own[-1]
-        return [member.uid]
-    context.roster.check_role(target)
-    there = [member for member in context.roster.of_role(target) if _is_here(context, member)]
-    if not there:
-        raise MobError(f"the role {target!r} has no mobster{_on(context)} at this moment.")
-    return [member.uid for member in sorted(there, key=lambda member: (member.index, member.uid))]
-
-
-def _is_here(context: Context, member: m.Member) -> bool:
-    """Whether it is one of those that the own Kingpin can be asked about."""
-    return m.node_of(member.uid) == m.node_of(context.uid)
-
-
-def _on(context: Context) -> str:
-    node = context.roster.node_name(context.uid)
-    return f" on the machine {node!r}" if node else ""
