@@ -8,8 +8,11 @@ from pathlib import Path
 import pytest
 
 from mob.cli.described import described
+from mob.cli.here import app_of
 from mob.errors import PlanError
 from mob.plan import RolePlan
+
+UNREAD = "its name and its module must be written there as text, for nothing is run to find them out"
 
 
 def written(place: Path, text: str, name: str = "main.py") -> Path:
@@ -63,9 +66,30 @@ def test_what_is_computed_keeps_its_default_and_is_told(tmp_path: Path) -> None:
     assert [(role.name, role.workers) for role in known.plan.roles] == [("back", 1), ("front", 1)]
     assert known.warnings == (
         f"{script}:5: workers=N is computed, so it is taken for the default.",
-        f"{script}:6: a role is left out, for its name and its module are not written there as text.",
+        f"{script}:6: .role(N, './other.py') is left out: {UNREAD}.",
         f"{script}:7: what **more says is not known.",
     )
+    assert known.left_out == known.warnings[1:2]
+
+
+NAMES = {
+    "import mob\nmob.start('a').role('b', 'b')": "a",
+    "import mob as m\nm.start('a').role('b', 'b')": "a",
+    "from mob import start\nstart('a').role('b', 'b')": "a",
+    "from mob.app import start as begin\nbegin('a').role('b', 'b')": "a",
+    "from mob import *\nstart('a').role('b', 'b')": "a",
+    "from threading import start\nstart('a').role('b', 'b')": "",
+    "import other\nother.start('a').role('b', 'b')": "",
+    "import mob\nmob.start(NAME).role('b', 'b')": "",
+    "import mob\nmob.start().role('b', 'b')": "",
+}
+
+
+@pytest.mark.parametrize("text", NAMES)
+def test_what_starts_an_app_is_known_by_what_the_script_imports(tmp_path: Path, text: str) -> None:
+    script = written(tmp_path, text)
+    assert app_of(tmp_path) == NAMES[text]
+    assert described(script).plan.name == (NAMES[text] or tmp_path.name)
 
 
 def test_a_toml_file_is_known_as_well(tmp_path: Path) -> None:

@@ -297,6 +297,20 @@ def test_nothing_is_run_and_roles_come_in_their_order(tmp_path: Path) -> None:
     assert re.findall(r"(?:class|def) (\w+)", out) == ["B", "g", "options", "A", "f", "options"]
 
 
+def test_a_role_of_which_an_application_is_served(tmp_path: Path) -> None:
+    roles = ".role('b', './b.py:app', serve=':8000').dashboard().run()"
+    status, out, err = run(tmp_path, APP + roles, b="def f(): ...")
+    assert (status, err) == (0, "")
+    assert re.findall(r"class (\w+)", out) == ["B"]
+
+
+def test_the_roles_of_a_file(tmp_path: Path) -> None:
+    (tmp_path / "mob.toml").write_text('name = "x"\n[roles.b]\nmodule = "./b.py"\n')
+    (tmp_path / "b.py").write_text("def f(): ...")
+    result = CliRunner().invoke(main, ["stubs", str(tmp_path / "mob.toml")])
+    assert (result.exit_code, re.findall(r"class (\w+)", result.stdout)) == (0, ["B"])
+
+
 def test_a_role_in_another_directory(tmp_path: Path) -> None:
     files = {"sub/b": "from shapes import A\nclass Own: ...\ndef f(a: Own) -> A: ...", "sub/shapes": "class A: ..."}
     status, out, err = run(tmp_path, APP + ".role('b', 'sub/b.py').run()", **files)
@@ -314,12 +328,12 @@ def test_roles_that_are_not_written_as_text_are_left_out(tmp_path: Path) -> None
             "Warning: DIR/main.py:2: .role(NAME, './c.py') is left out: its name and its module must be written there "
             "as text, for nothing is run to find them out."
         ),
-        "Warning: DIR/main.py:2: role 'd' is left out: './d.py' is not found.",
+        "Warning: DIR/main.py: role 'd' is left out: 'DIR/d.py' is not found.",
     ]
 
 
 ERRORS = {
-    "no role": ("x = 1", "DIR/main.py describes no role. Wanted: the main script of an app"),
+    "no role": ("x = 1", "DIR/main.py describes no app. Wanted: the main script of one"),
     "no role that is known": ("app.role(NAME, FILE)", "nothing is known of any role of DIR/main.py."),
     "no Python": ("x = (", "DIR/main.py is no Python: '(' was never closed (line 1)."),
     "a role that is no Python": (APP + ".role('b', 'b.py')", "b.py is no Python: invalid syntax (line 1)."),

@@ -15,12 +15,13 @@ from typing import Any, cast
 import msgspec
 
 from mob.cli import config
+from mob.cli.here import starts_in
 from mob.errors import PlanError
 from mob.plan import Plan, RolePlan
 from mob.serve import split
 
-DASHBOARD = 4777
-"""The port of the dashboard, if none is said."""
+DASHBOARD, DASHBOARD_MODULE = 4777, "mob.dashboard.app"
+"""The port of the dashboard, if none is said; and what its role runs."""
 ARITHMETIC: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
@@ -35,6 +36,8 @@ class AppDescription(msgspec.Struct, frozen=True):
 
     plan: Plan
     warnings: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
+    """The warnings about roles that are missing in the plan, or may be of another place than it says."""
     dashboard: int | None = None
     """The port of its dashboard, if it has one."""
 
@@ -48,7 +51,7 @@ def _from_toml(path: Path) -> AppDescription:
     app = config.described(path)
     app._has_run = True  # pyright: ignore[reportPrivateUsage]  it is not meant to
     ports = [role.env["MOB_DASHBOARD_PORT"] for role in app.plan.roles if "MOB_DASHBOARD_PORT" in role.env]
-    return AppDescription(app.plan, (), int(ports[0]) if ports else None)
+    return AppDescription(app.plan, dashboard=int(ports[0]) if ports else None)
 
 
 def _from_script(path: Path) -> AppDescription:
@@ -58,10 +61,10 @@ def _from_script(path: Path) -> AppDescription:
         raise PlanError(f"{path} is no Python: {error.msg} (line {error.lineno}).") from error
     except UnicodeDecodeError as error:
         raise PlanError(f"{path} is not UTF-8: {error.reason} at byte {error.start}.") from error
-    reader = _Reader(path)
+    reader = _Reader(path, starts_in(tree))
     for call in _calls(tree):
         reader.read(call)
-    if not reader.name and not reader.roles:
+    if not reader.name and not reader.roles and not reader.left_out:
         raise PlanError(
             f"{path} describes no app. Wanted: the main script of one, which says "
             f'mob.start("myapp").role("back", "./back.py").run(), or a mob.toml.'
@@ -73,7 +76,7 @@ def _from_script(path: Path) -> AppDescription:
         preload=tuple(reader.preload),
         **reader.options,
     )
-    return AppDescription(plan, tuple(reader.warnings), reader.dashboard)
+    return AppDescription(plan, tuple(reader.warnings), tuple(reader.left_out), reader.dashboard)
 
 
 def _calls(tree: ast.AST) -> Iterator[ast.Call]:
@@ -89,8 +92,9 @@ class _Computed(Exception):
 class _Reader:
     """What has been read of a script so far."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, starts: list[ast.Call]) -> None:
         self._path = path
+        self._starts = starts
         self.name = ""
         self.base = path.resolve().parent
         self.roles: list[RolePlan] = []
@@ -98,11 +102,12 @@ class _Reader:
         self.options: dict[str, Any] = {}
         self.dashboard: int | None = None
         self.warnings: list[str] = []
+        self.left_out: list[str] = []
 
     def read(self, call: ast.Call) -> None:
         """One call."""
         match call.func:
-            case ast.Attribute(attr="start", value=ast.Name(id="mob")) | ast.Name(id="start"):
+            case _ if call in self._starts:
                 self._read_start(call)
             case ast.Attribute(attr="role"):
                 self._read_role(call)
@@ -114,7 +119,7 @@ class _Reader:
                 given = self._keywords(call, ("port",))
                 port = next(iter(self._positional(call)), given.get("port"))
                 self.dashboard = port if isinstance(port, int) else DASHBOARD
-                self.roles.append(RolePlan("dashboard", "mob.dashboard.app"))
+                self.roles.append(RolePlan("dashboard", DASHBOARD_MODULE))
             case _:
                 pass
 
@@ -127,10 +132,13 @@ class _Reader:
 
     def _read_base(self, call: ast.Call) -> None:
         if call.args and ast.unparse(call.args[0]) != "__file__":
-            told = next(iter(self._positional(call)), None)
-            if isinstance(told, str):
-                place = Path(told).resolve()
-                self.base = place if place.is_dir() else place.parent
+            told = self._positional(call)[0]
+            if not isinstance(told, str):
+                shown = ast.unparse(call)[-60:]
+                self._warn(call, f"{shown}: it is not known where that is; taken for {self.base}", self.left_out)
+                return
+            place = Path(told).resolve()
+            self.base = place if place.is_dir() else place.parent
 
     def _read_role(self, call: ast.Call) -> None:
         known = list(RolePlan.__struct_fields__)
@@ -139,7 +147,9 @@ class _Reader:
             given[key] = value
         name, module = given.get("name"), given.get("module")
         if not isinstance(name, str) or not isinstance(module, str):
-            self._warn(call, "a role is left out, for its name and its module are not written there as text")
+            shown = ", ".join(map(ast.unparse, call.args))
+            why = "its name and its module must be written there as text, for nothing is run to find them out"
+            self._warn(call, f".role({shown}) is left out: {why}", self.left_out)
             return
         path, given["application"] = split(module)
         given["module"] = str((self.base / path).resolve()) if path.endswith(".py") else path
@@ -174,8 +184,9 @@ class _Reader:
                     )
         return values
 
-    def _warn(self, call: ast.Call, text: str) -> None:
-        self.warnings.append(f"{self._path}:{call.func.end_lineno}: {text}.")
+    def _warn(self, call: ast.Call, text: str, *more: list[str]) -> None:
+        for warnings in (self.warnings, *more):
+            warnings.append(f"{self._path}:{call.func.end_lineno}: {text}.")
 
 
 def _literal(node: ast.expr) -> Any:

@@ -24,31 +24,31 @@ def _of_script(path: Path) -> str:
         tree = ast.parse(path.read_bytes())
     except (OSError, SyntaxError, ValueError):
         return ""
-    modules, functions = _names_of_mob(tree)
-    for node in ast.walk(tree):
-        match node:
-            case ast.Call(
-                func=ast.Attribute(attr="start", value=ast.Name(id=module)), args=[ast.Constant(value=str(name)), *_]
-            ) if module in modules:
-                return name
-            case ast.Call(func=ast.Name(id=function), args=[ast.Constant(value=str(name)), *_]) if (
-                function in functions
-            ):
-                return name
-            case _:
-                pass
-    return ""
+    names = (call.args[0] if call.args else None for call in starts_in(tree))
+    return next((each.value for each in names if isinstance(each, ast.Constant) and isinstance(each.value, str)), "")
 
 
-def _names_of_mob(tree: ast.AST) -> tuple[set[str], set[str]]:
-    """Return under which names a script has imported mob, and its function `start`."""
-    modules, functions = {"mob"}, set[str]()
+def starts_in(tree: ast.AST) -> list[ast.Call]:
+    """Return the calls of `mob.start` in a script, under whichever names it has imported that."""
+    modules, functions, calls = {"mob"}, set[str](), list[ast.Call]()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             modules |= {each.asname for each in node.names if each.name == "mob" and each.asname}
-        elif isinstance(node, ast.ImportFrom) and node.module == "mob":
-            functions |= {each.asname or each.name for each in node.names if each.name == "start"}
-    return modules, functions
+        elif isinstance(node, ast.ImportFrom) and node.module in ("mob", "mob.app"):
+            functions |= {each.asname or "start" for each in node.names if each.name in ("start", "*")}
+        elif isinstance(node, ast.Call):
+            calls.append(node)
+    return [call for call in calls if _is_one_of(call.func, modules, functions)]
+
+
+def _is_one_of(function: ast.expr, modules: set[str], functions: set[str]) -> bool:
+    match function:
+        case ast.Attribute(attr="start", value=ast.Name(id=module)):
+            return module in modules
+        case ast.Name(id=name):
+            return name in functions
+        case _:
+            return False
 
 
 def _of_toml(path: Path, keys: tuple[str, ...]) -> str:

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from keyword import iskeyword
 from pathlib import Path
 
+from mob.cli.described import DASHBOARD_MODULE, described
 from mob.cli.scopes import Binding, FunctionNode, says_what_it_yields, scope_of, yields
 from mob.errors import PlanError
 
@@ -331,46 +332,14 @@ def _docstring(doc: str) -> str:
 
 def read(script: Path) -> tuple[list[RoleSource], list[str]]:
     """The roles that a main script describes with literals, and warnings about the others."""
-    try:
-        tree = ast.parse(script.read_text("utf-8"), str(script))
-    except SyntaxError as error:
-        raise PlanError(f"{script} is no Python: {error.msg} (line {error.lineno}).") from error
-    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)]
-    calls.sort(key=lambda call: (call.func.end_lineno or 0, call.func.end_col_offset or 0))
-    base, sources, warnings = script.resolve().parent, list[RoleSource](), list[str]()
-    for call in calls:
-        kind = call.func.attr if isinstance(call.func, ast.Attribute) else ""
-        if kind == "base" and call.args and ast.unparse(call.args[0]) != "__file__":
-            if (told := _text(call, 0, "path")) is None:
-                shown = ast.unparse(call)[-60:]
-                warnings.append(f"{script}:{call.lineno}: {shown}: it is not known where that is; taken for {base}.")
-            else:
-                base = Path(told).resolve() if Path(told).is_dir() else Path(told).resolve().parent
-        elif kind == "role":
-            name, module = _text(call, 0, "name"), _text(call, 1, "module")
-            if name is None or module is None:
-                shown = ", ".join(map(ast.unparse, call.args))
-                warnings.append(
-                    f"{script}:{call.func.end_lineno}: .role({shown}) is left out: its name and its module must be "
-                    f"written there as text, for nothing is run to find them out."
-                )
-            elif (path := _file_of(module, base)) is None:
-                warnings.append(f"{script}:{call.func.end_lineno}: role {name!r} is left out: {module!r} is not found.")
-            else:
-                sources.append(_source(name, module, path, script.resolve().parent))
-    if not sources and not warnings:
-        raise PlanError(
-            f"{script} describes no role. Wanted: the main script of an app, the one that says "
-            f'mob.start(...).role("back", "./back.py").run().'
-        )
+    known = described(script)
+    sources, warnings = list[RoleSource](), list(known.left_out)
+    for role in known.plan.roles:
+        if (path := _file_of(role.module, Path(known.plan.base))) is None:
+            warnings.append(f"{script}: role {role.name!r} is left out: {role.module!r} is not found.")
+        elif role.module != DASHBOARD_MODULE:
+            sources.append(_source(role.name, role.module, path, script.resolve().parent))
     return sources, warnings
-
-
-def _text(call: ast.Call, index: int, keyword: str) -> str | None:
-    """An argument that is written as text."""
-    values = [*call.args[index : index + 1], *(each.value for each in call.keywords if each.arg == keyword)]
-    value = values[0].value if values and isinstance(values[0], ast.Constant) else None
-    return value if isinstance(value, str) else None
 
 
 def _file_of(module: str, base: Path) -> Path | None:

@@ -19,7 +19,8 @@ from mob.errors import MobError
 def stubs(script: Path, output: Path | None) -> None:
     """Write a typed interface of every role of an app.
 
-    For `mob.require("back", Back)`. SCRIPT is the app's main script. Neither it nor the modules of the roles are run.
+    For `mob.require("back", Back)`. SCRIPT is the app's main script or its TOML file. Neither it nor the
+    modules of the roles are run.
     """
     try:
         sources, warnings = stub_maker.read(script)
