@@ -119,8 +119,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     ports = {make: free_port() for make in SERVERS}
     with apps_in(tmp_path_factory.mktemp("site")) as apps:
         roles = "".join(f'.role("{role_of(make)}", "./{role_of(make)}.py", workers=2)' for make in SERVERS)
-        modules = {role_of(make): source_of(make, ports[make]) for make in SERVERS}
-        yield Site(apps.start(roles, options="grace=10", **modules), ports)
+        apps.write(**{role_of(make): source_of(make, ports[make]) for make in SERVERS})
+        yield Site(apps.start(roles, options="grace=10"), ports)
 
 
 @pytest.mark.parametrize("make", SERVERS)

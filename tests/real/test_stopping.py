@@ -207,7 +207,8 @@ HANGS = {
 
 def test_a_second_signal_forces_the_end_at_once(apps: Apps) -> None:
     modules = dict(zip("abcde", [*HANGS.values(), 'print("hangs")\nimport time; time.sleep(1_000_000)'], strict=True))
-    app = apps.start("".join(f'.role("{name}", "./{name}.py")' for name in modules), **modules)
+    apps.write(**modules)
+    app = apps.start("".join(f'.role("{name}", "./{name}.py")' for name in modules))
     app.wait_for("hangs", len(modules))
     app.processes()
     app.signal(signal.SIGINT)
@@ -253,10 +254,8 @@ def test_roles_that_are_imported_or_wait_for_their_next_try_end_when_asked(apps:
 
 def test_ctrl_c_makes_no_noise(apps: Apps) -> None:
     ports = {f"s{number}": free_port() for number in range(len(SERVERS))}
-    app = apps.start(
-        "".join(f'.role("{role}", "./{role}.py", workers=2)' for role in ports),
-        **{role: source_of(make, port) for make, (role, port) in zip(SERVERS, ports.items(), strict=True)},
-    )
+    apps.write(**{role: source_of(make, port) for make, (role, port) in zip(SERVERS, ports.items(), strict=True)})
+    app = apps.start("".join(f'.role("{role}", "./{role}.py", workers=2)' for role in ports))
     app.wait_ready()
     assert all(map(ask, ports.values()))
     app.signal(signal.SIGINT)
@@ -301,8 +300,8 @@ def start_in_states(apps: Apps, *states: str, grace: float) -> tuple[RunningApp,
     """Start an app with two workers in each state, and one role that serves; the app and the port."""
     port = free_port()
     roles = "".join(f'.role("{state}", "./{state}.py", workers=2)' for state in (*states, "serves"))
-    modules = {state: STATES[state] for state in states}
-    app = apps.start(roles, options=f"grace={grace}", serves=source_of("http.server", port), **modules)
+    apps.write(**{state: STATES[state] for state in states}, serves=source_of("http.server", port))
+    app = apps.start(roles, options=f"grace={grace}")
     client = app.wait_ready()
     app.wait_for("hangs", 2 * len({"asleep", "locked"} & set(states)))
     for member in app.ready(client, "stopped"):
