@@ -10,6 +10,7 @@ import atexit
 import importlib.util
 import os
 import re
+import runpy
 import secrets
 import socket
 import sys
@@ -36,6 +37,13 @@ ROLES = "MOB_ROLES"
 before_run: list[Callable[[App], None]] = []
 """Called, in order, with an app that is about to run here, and may change it: `mob run` has options for that."""
 _described: list[App] = []
+
+
+def run_script(script: str | Path, *args: str) -> None:
+    """Run a main script in this process, as `python SCRIPT ARGS` would."""
+    sys.argv = [str(script), *args]
+    sys.path[0] = str(Path(script).resolve().parent)
+    runpy.run_path(str(script), run_name="__main__")
 
 
 def forgotten() -> App | None:

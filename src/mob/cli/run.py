@@ -6,7 +6,6 @@ options change what it says about itself, through the very methods that it could
 
 from __future__ import annotations
 
-import runpy
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -128,10 +127,8 @@ def run(
 
 
 def _run_script(script: Path, args: tuple[str, ...]) -> None:
-    sys.argv = [str(script), *args]
-    sys.path[0] = str(script.resolve().parent)
     try:
-        runpy.run_path(str(script), run_name="__main__")
+        apps.run_script(script, *args)
     except (MobError, click.ClickException, click.exceptions.Exit):
         raise
     except Exception as error:  # noqa: BLE001  whatever the script raises is shown as the interpreter would show it

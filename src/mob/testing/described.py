@@ -6,7 +6,6 @@ that pytest calls rootdir.
 
 from __future__ import annotations
 
-import runpy
 import sys
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -84,9 +83,8 @@ def plan_of(wanted: Described) -> Plan:
     path, argv = sys.path[:], sys.argv
     apps.before_run.append(hook)
     sys.path.insert(0, wanted.directory)
-    sys.argv = [wanted.script]
     try:
-        runpy.run_path(wanted.script, run_name="__main__")
+        apps.run_script(wanted.script)
     except _Found as found:
         return found.app.hand_over()
     finally:

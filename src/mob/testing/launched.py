@@ -7,9 +7,7 @@ die, by whatever way, that end closes, and the app ends in order.
 from __future__ import annotations
 
 import os
-import runpy
 import signal
-import sys
 import threading
 from functools import partial
 from pathlib import Path
@@ -43,9 +41,7 @@ def main() -> None:
     if order.app.plan is not None:
         raise SystemExit(program.run(order.app.plan))
     apps.before_run.append(partial(_amend, order.app))
-    sys.path[0] = str(Path(order.app.script).parent)
-    sys.argv = [order.app.script]
-    runpy.run_path(order.app.script, run_name="__main__")
+    apps.run_script(order.app.script)
 
 
 def _amend(wanted: Described, app: App) -> None:

@@ -6,12 +6,12 @@ The script is run as `mob run` does it. What it has described is written down fo
 from __future__ import annotations
 
 import os
-import runpy
 import sys
 from pathlib import Path
 
 import msgspec
 
+from mob import app as apps
 from mob.app import NODE, App
 from mob.cli.chaos.ledger import DIRECTORY, NATS
 from mob.cli.chaos.machines import FIRST
@@ -38,24 +38,20 @@ def joined(app: App) -> App:
     return app
 
 
+def _amend(app: App) -> None:
+    directory = Path(os.environ[DIRECTORY])
+    unfinished = directory / f"{PLAN}.{os.getpid()}"  # several nodes do this at once, and say the same
+    unfinished.write_bytes(msgspec.json.encode(with_chaos(app).plan))
+    unfinished.rename(directory / PLAN)
+    if NATS in os.environ:
+        joined(app)
+
+
 def main() -> None:
     """Becomes the app."""
-    script, directory = Path(sys.argv[1]), Path(os.environ[DIRECTORY])
-    sys.argv = sys.argv[1:]
-    sys.path[0] = str(script.resolve().parent)
-    run = App.run
-
-    def run_with_chaos(self: App) -> None:
-        unfinished = directory / f"{PLAN}.{os.getpid()}"  # several nodes do this at once, and say the same
-        unfinished.write_bytes(msgspec.json.encode(with_chaos(self).plan))
-        unfinished.rename(directory / PLAN)
-        if NATS in os.environ:
-            joined(self)
-        run(self)
-
-    App.run = run_with_chaos  # the one place where a script hands its plan over
+    apps.before_run.append(_amend)
     try:
-        runpy.run_path(str(script), run_name="__main__")
+        apps.run_script(*sys.argv[1:])
     except MobError as error:
         sys.last_value = error
         raise SystemExit(f"Error: {error}") from error
