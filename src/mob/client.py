@@ -22,14 +22,12 @@ from mob.core.draining import FLUSH
 from mob.core.selector import Selector, mobsters_meant, selector_of
 from mob.errors import AppNotRunning, MobError
 from mob.peer.calls.backlog import Backlog
-from mob.peer.calls.options import DEFAULTS
-from mob.peer.calls.proxy import Proxy, Target
+from mob.peer.calls.proxy import Proxy, Target, proxy_of
 from mob.peer.operating.doors import knock, knock_again
 from mob.peer.operating.following import Following
 from mob.peer.operating.machines import Machine, link_to, machine_of, machines
 from mob.peer.operating.steering import Steering, text_of
 from mob.peer.peer import Peer
-from mob.peer.results.typed import Interface
 from mob.plan import FRAME_LIMIT, KINGPIN
 from mob.rim.addresses import peer_of
 from mob.rim.crashes import Crash, read
@@ -74,7 +72,7 @@ class Client:
         self._peer.control.on_gone = self._gone.set
         self._peer.control.ending = f"the machine {node!r} of {app!r} has ended or is out of reach." if node else ""
         self._caller = self._peer if self._near is None else self._near._caller
-        """Whose links calls go over: a Kingpin elsewhere can introduce nobody to a process here."""
+        """The peer whose links calls use: a Kingpin elsewhere can introduce nobody to a process here."""
         self._closed = False
 
     def __repr__(self) -> str:
@@ -162,35 +160,24 @@ class Client:
 
         >>> app.require("back").foo(1).result()     # doctest: +SKIP
         """
-        self._check_open()
-        self._caller.context.roster.check_role(role)
-        peer = self._caller
-        declared = None if interface is None else Interface(peer.context, peer.encoder.codec, interface)
-        return Proxy(peer, role, DEFAULTS, declared)
+        return proxy_of(self._open_caller(), role, interface)
 
     def send(self, obj: Any) -> None:
         """Sends a message to every ready mobster. `BadMessage` if it cannot be sent; `Busy` if there were some
         that read too slowly, when the others have it."""
-        self._check_open()
-        self._caller.contacts.want_role("*")
-        self._caller.calling.send(self._caller.contacts.hearing(), obj)
+        self._open_caller().calling.send_to_all(obj)
 
     def all(self, role: str) -> Target:
         """All ready workers of a role, to be sent to and called. `UnknownRole` if there is no such role."""
-        self._check_open()
-        self._caller.context.roster.check_role(role)
-        return Target(self._caller, role, "all")
+        return Target(self._open_caller(), role, "all")
 
     def any(self, role: str) -> Target:
         """Any one worker of a role, to be sent to and called. `UnknownRole` if there is no such role."""
-        self._check_open()
-        self._caller.context.roster.check_role(role)
-        return Target(self._caller, role, "any")
+        return Target(self._open_caller(), role, "any")
 
     def pid(self, pid: int | str) -> Target:
         """The mobster with that process id on this machine, or on another: "node:pid". `UnknownTarget` from its use."""
-        self._check_open()
-        return Target(self._caller, "", "pid", pid)
+        return Target(self._open_caller(), "", "pid", pid)
 
     @overload
     def on(self, event: str) -> Callable[[F], F]: ...
@@ -374,6 +361,10 @@ class Client:
     def statistics(self) -> dict[str, int]:
         """The sizes of this process's tables."""
         return self._peer.statistics()
+
+    def _open_caller(self) -> Peer:
+        self._check_open()
+        return self._caller
 
     def _check_open(self) -> None:
         self._context.check_process()

@@ -214,6 +214,12 @@ def test_a_message_is_heard_though_its_sender_has_gone(apps: Apps) -> None:
     app.wait_for("heard: goodbye", patience=patient(5))
 
 
+def test_a_client_that_knows_itself_sends_nothing_to_itself(app: RunningApp) -> None:
+    with mob.connect(app.name) as client:
+        assert os.getpid() in [member.pid for member in client.members() if not member.role]
+        assert all(each.member.role for each in client._peer.contacts.hearing_and_self())
+
+
 def test_a_closed_client_says_so(app: RunningApp) -> None:
     client = mob.connect(app.name)
     client.close()

@@ -15,11 +15,9 @@ from msgspec import Struct
 
 from mob.errors import MobError
 from mob.mobster.absent import Absent, refuse
-from mob.peer.calls.options import DEFAULTS
-from mob.peer.calls.proxy import Proxy, Target
+from mob.peer.calls.proxy import Proxy, Target, proxy_of
 from mob.peer.links import served
 from mob.peer.peer import Peer
-from mob.peer.results.typed import Interface
 from mob.peer.serving.deliveries import DELIVERY, Delivery
 from mob.peer.serving.handlers import check_event
 from mob.wire import messages as m
@@ -105,11 +103,7 @@ def require(role: str, interface: Any = None) -> Any:
     >>> back = mob.require("back", Back)                   # doctest: +SKIP
     """
     peer = _find()
-    if peer is None:
-        return Absent("require")
-    peer.context.roster.check_role(role)
-    declared = None if interface is None else Interface(peer.context, peer.encoder.codec, interface)
-    return Proxy(peer, role, DEFAULTS, declared)
+    return Absent("require") if peer is None else proxy_of(peer, role, interface)
 
 
 def send(obj: Any) -> None:
@@ -118,9 +112,7 @@ def send(obj: Any) -> None:
 
     >>> mob.send({"cache": "stale"})   # doctest: +SKIP
     """
-    peer = current("send")
-    peer.contacts.want_role("*")
-    peer.calling.send(peer.contacts.hearing_and_self(), obj)
+    current("send").calling.send_to_all(obj)
 
 
 def all(role: str) -> Target:
@@ -131,10 +123,7 @@ def all(role: str) -> Target:
     {4711: 12, 4712: 9}
     """
     peer = _find()
-    if peer is None:
-        return cast(Target, Absent("all"))
-    peer.context.roster.check_role(role)
-    return Target(peer, role, "all")
+    return cast(Target, Absent("all")) if peer is None else Target(peer, role, "all")
 
 
 def any(role: str) -> Target:
@@ -143,10 +132,7 @@ def any(role: str) -> Target:
     >>> mob.any("back").send({"order": 4711})               # doctest: +SKIP
     """
     peer = _find()
-    if peer is None:
-        return cast(Target, Absent("any"))
-    peer.context.roster.check_role(role)
-    return Target(peer, role, "any")
+    return cast(Target, Absent("any")) if peer is None else Target(peer, role, "any")
 
 
 def pid(pid: int | str) -> Target:

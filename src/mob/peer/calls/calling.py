@@ -208,6 +208,11 @@ class Calling:
             blockers = self.parking.blockers(body)
             self.parking.wait(ParkedCall(call, call.label, body, passage, options.wait, place, key, blockers), route)
 
+    def send_to_all(self, obj: Any) -> None:
+        """Send a message to every ready mobster, also to this process if it is one."""
+        self._contacts.want_role("*")
+        self.send(self._contacts.hearing_and_self(), obj)
+
     def send(self, contacts: Sequence[Contact], obj: Any) -> None:
         """Sends a message to each of them. `Busy` if there were some that read too slowly, when the others have it."""
         carried = carried_by_message() if self._context.tracing is None else self._context.tracing.carried()

@@ -84,6 +84,13 @@ OWN = frozenset(name for name in vars(Proxy) if not name.startswith("_"))
 """Names that a proxy has itself: an export that is called so cannot be reached by a dot."""
 
 
+def proxy_of(peer: Outgoing, role: str, interface: Any = None) -> Proxy:
+    """Return the proxy of a role, typed if there is an interface. `UnknownRole` if the app has no such role."""
+    peer.context.roster.check_role(role)
+    declared = None if interface is None else Interface(peer.context, peer.encoder.codec, interface)
+    return Proxy(peer, role, DEFAULTS, declared)
+
+
 class RemoteExport:
     """One exported function of a role. Calling it sends the call and returns a `Call`."""
 
@@ -168,6 +175,8 @@ class Target:
         self._role = role
         self._kind = kind
         self._pid = pid
+        if kind != "pid":
+            peer.context.roster.check_role(role)
         peer.contacts.want_role(role or "*")
 
     def __repr__(self) -> str:

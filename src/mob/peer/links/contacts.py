@@ -153,10 +153,10 @@ class Contacts:
         return contacts
 
     def hearing_and_self(self) -> list[Contact]:
-        """Return all contacts that get messages to all, and this process itself, ready or not."""
+        """Return all contacts that get messages to all, and this process itself, ready or not, if it is a mobster."""
         contacts = self.hearing()
         own = self._by_uid.get(self._context.uid)
-        return contacts if own is None or own in contacts else [*contacts, own]
+        return contacts if own is None or own in contacts or not own.member.role else [*contacts, own]
 
     def unanswered(self) -> list[Call[Any]]:
         """The calls that others have from this process, but for streams that have begun."""
