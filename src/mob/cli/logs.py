@@ -11,20 +11,19 @@ import contextlib
 import os
 import queue
 import sys
-import threading
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import click
 import msgspec
 
 from mob.cli.apps import CommandError, app_names, app_option, complete_role_or_pid, connected, node_option
-from mob.cli.machines import ALL, ask, at, chosen, complain
+from mob.cli.machines import ALL, Everywhere, ask, chosen, complain
 from mob.cli.output import echo
 from mob.client import Client
 from mob.core.printable import json_printable, plain, printable_bytes
 from mob.core.selector import selector_of
-from mob.errors import MobError
 from mob.kingpin.output.lines import BOLD, COLORS, Form, Origin, OutputChunk, as_json, as_painted_text, as_text
 from mob.plan import KINGPIN
 from mob.wire.messages import Line
@@ -146,10 +145,10 @@ class Together:
         self._last = last
         self._form = form
         self._news: queue.Queue[_News] = queue.Queue(10_000)
-        self._followed: set[str] = set()
+        self._followed = Everywhere(self._handle_end)
 
     def __repr__(self) -> str:
-        return f"<Together {', '.join(sorted(self._followed))}>"
+        return f"<Together {self._followed}>"
 
     def run(self) -> None:
         """Until Ctrl-C, or the app has ended on this machine."""
@@ -157,17 +156,13 @@ class Together:
         color_of = _colors(app)
         app._changes.listeners.append(self._handle_change)  # pyright: ignore[reportPrivateUsage]
         while not app.wait_stopped(0.0):
-            for machine in app.nodes():
-                if machine.name not in self._followed and not machine.why_not:
-                    self._followed.add(machine.name)
-                    threading.Thread(target=self._follow, args=(machine.name, last), daemon=True).start()
+            self._followed.look(app, app.nodes(), partial(self._follow, last))
             for news in self._batch():
                 if not news.machine:
                     continue
                 if news.line is not None:
                     sys.stdout.buffer.write(_from(news.machine, self._form(_chunk(news.line, color_of))))
                 else:
-                    self._followed.discard(news.machine)
                     echo(f"{news.machine}: {news.problem}", err=True)
             sys.stdout.buffer.flush()
             last = 0
@@ -185,16 +180,14 @@ class Together:
         with contextlib.suppress(queue.Full):  # then there is news anyway
             self._news.put_nowait(_News("", None))
 
-    def _follow(self, machine: str, last: int) -> None:
+    def _follow(self, last: int, there: Client) -> None:
         """What a machine says, until it ends; in a thread."""
-        try:
-            with at(self._app, machine) as there:
-                for line in there.logs(self._target, last=last, follow=True):
-                    self._news.put(_News(machine, line))
-            problem = "has ended, or is out of reach."
-        except (MobError, TimeoutError) as error:
-            problem = str(error)
-        self._news.put(_News(machine, None, problem))
+        machine = there.node
+        for line in there.logs(self._target, last=last, follow=True):
+            self._news.put(_News(machine, line))
+
+    def _handle_end(self, machine: str, problem: str) -> None:
+        self._news.put(_News(machine, None, problem or "has ended, or is out of reach."))
 
 
 def _from(machine: str, text: bytes) -> bytes:

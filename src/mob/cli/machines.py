@@ -7,7 +7,8 @@ its answer only: what was heard is shown, and then said what was not.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+import threading
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from mob.cli.apps import FAILED, CommandError
 from mob.cli.output import echo
 from mob.client import PATIENCE, Client
 from mob.errors import MobError, UnknownTarget, nearest
+from mob.peer.operating.machines import Machine, newcomers
 
 T = TypeVar("T")
 ALL = "all"
@@ -75,6 +77,34 @@ def _asked(app: Client, machine: str, question: Callable[[Client], T]) -> Machin
         return MachineReply(machine, None, str(error))
     except CommandError as error:
         return MachineReply(machine, None, error.message)
+
+
+class Everywhere:
+    """A client of each machine, in a thread of its own, as long as the machine is there."""
+
+    def __init__(self, handle_end: Callable[[str, str], None]) -> None:
+        self._handle_end = handle_end
+        self.clients: dict[str, Client | None] = {}
+        """By machine; None: on the way to it."""
+
+    def __repr__(self) -> str:
+        return f"<Everywhere: {', '.join(sorted(self.clients))}>"
+
+    def look(self, app: Client, found: Iterable[Machine], work: Callable[[Client], None]) -> None:
+        """Begin to work at those machines that are new. When it ends, `handle_end` gets the machine and why, in its
+        thread; the machine is new again then."""
+        for machine in newcomers(found, self.clients):
+            self.clients[machine] = None
+            threading.Thread(target=self._work_at, args=(app, machine, work), name="mob-ask", daemon=True).start()
+
+    def _work_at(self, app: Client, machine: str, work: Callable[[Client], None]) -> None:
+        def begin(there: Client) -> None:
+            self.clients[machine] = there
+            work(there)
+
+        answer = _asked(app, machine, begin)
+        self.clients.pop(machine, None)
+        self._handle_end(machine, answer.problem)
 
 
 def in_turn(app: Client, machines: Sequence[str], act: Callable[[Client], str]) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from mob.client import Client, open_at
 from mob.errors import MobError, Unavailable
-from mob.peer.operating.machines import machines
+from mob.peer.operating.machines import machines, newcomers
 from mob.peer.operating.steering import Steering
 from mob.wire import messages as m
 
@@ -89,10 +89,8 @@ class Machines:
 
     async def look(self, on_lines: Callable[[str, m.Lines], None], last: int) -> list[tuple[str, m.HistoryIs]]:
         """Asks all of them; what is new of their past. Machines that are new are connected to meanwhile."""
-        for machine in machines(self._peer.context):
-            known = machine.name in self._others or machine.name in self._coming
-            if not machine.is_here and not machine.why_not and not known:
-                self._coming[machine.name] = asyncio.create_task(self._connect(machine.name, on_lines, last))
+        for name in newcomers(machines(self._context), {self.here, *self._others, *self._coming}):
+            self._coming[name] = asyncio.create_task(self._connect(name, on_lines, last))
         others = list(self._others.values())
         found = await asyncio.gather(*(other.look() for other in others), return_exceptions=True)
         news: list[tuple[str, m.HistoryIs]] = []

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from time import monotonic
 
 from mob import client
+from mob.cli.machines import Everywhere
 from mob.cli.top.model import Action, Top
 from mob.cli.top.pager import MOST, Pager, PagerLine
 from mob.errors import AppNotRunning, MobError
@@ -71,7 +72,7 @@ class Session:
     ) -> None:
         self.name: str = app.app
         self._only = only  # the one machine that is watched
-        self._others: dict[str, client.Client | None] = {}  # None: on the way to it
+        self._others = Everywhere(self._handle_other_gone)
         self._delay = delay
         self._post = post
         self._app: client.Client | None = app
@@ -115,7 +116,7 @@ class Session:
     def _client_of(self, wish: Action) -> client.Client | None:
         """Of the machine that it is about."""
         near = self._app
-        return near if near is None or wish.node in ("", near.node) else self._others.get(wish.node)
+        return near if near is None or wish.node in ("", near.node) else self._others.clients.get(wish.node)
 
     def unfollow(self) -> None:
         """Nobody reads the logs any more."""
@@ -137,7 +138,8 @@ class Session:
                 at = monotonic()
                 self._post(lambda top, at=at, metrics=metrics, node=node: top.handle_metrics(at, metrics, node))
                 if self._only is None:
-                    self._look_at_others(app)
+                    others = [machine for machine in app.nodes() if not machine.is_here]
+                    self._others.look(app, others, self._poll_other)
             except AppNotRunning:
                 pause = LOOK
                 self._lose()
@@ -147,29 +149,16 @@ class Session:
                 self._post(lambda top, why=str(error): top.handle_gone(why))
             self._ended.wait(pause)
 
-    def _look_at_others(self, app: client.Client) -> None:
-        """Machines that are new get a thread each."""
-        for machine in app.nodes():
-            if not machine.is_here and not machine.why_not and machine.name not in self._others:
-                self._others[machine.name] = None
-                self._start(lambda name=machine.name: self._poll_other(app, name))
-
-    def _poll_other(self, app: client.Client, name: str) -> None:
+    def _poll_other(self, other: client.Client) -> None:
         """Another machine, until it is there no more."""
-        why = ""
-        try:
-            with app.at(name) as other:
-                self._others[name] = other
-                while not self._ended.is_set():
-                    metrics = other.metrics()
-                    at = monotonic()
-                    self._post(lambda top, at=at, metrics=metrics: top.handle_other(at, metrics, name))
-                    self._ended.wait(self._delay)
-        except TimeoutError:
-            why = "its Kingpin does not answer"
-        except MobError as error:
-            why = str(error)
-        self._others.pop(name, None)
+        node = other.node
+        while not self._ended.is_set():
+            metrics = other.metrics()
+            at = monotonic()
+            self._post(lambda top, at=at, metrics=metrics: top.handle_other(at, metrics, node))
+            self._ended.wait(self._delay)
+
+    def _handle_other_gone(self, name: str, why: str) -> None:
         self._post(lambda top: top.handle_other_gone(name, why))
 
     def _lose(self) -> None:

@@ -11,6 +11,7 @@ seconds. Who asks it then waits in vain, for no longer than he has said.
 from __future__ import annotations
 
 import socket
+from collections.abc import Container, Iterable
 from typing import TYPE_CHECKING
 
 from mob.errors import MobError, Unavailable, UnknownTarget, nearest
@@ -53,6 +54,11 @@ def _machine(roster: Roster, node: m.Node, own: int) -> Machine:
     if is_here:
         places = tuple(sorted((role.name, role.workers) for role in list(roster.roles.values()) if role.workers))
     return Machine(node.name, node.number, is_here, "" if is_here else roster.cut, places)
+
+
+def newcomers(found: Iterable[Machine], known: Container[str]) -> list[str]:
+    """Return the names of the machines that can be reached now and are not known yet."""
+    return [machine.name for machine in found if not machine.why_not and machine.name not in known]
 
 
 def machine_of(context: Context, app: str, name: str) -> Machine:
