@@ -130,7 +130,7 @@ def test_two_that_want_each_other_meet_once_in_any_order(order: tuple[str, ...])
 
 
 def test_a_successor_takes_up_what_was_written_down(mob: Mob) -> None:
-    assert mob.introductions.is_empty
+    assert repr(mob.introductions) == "<Introductions 0 pairs, wishes for nobody>"
     mob.joins(1, "front")
     mob.joins(2, "back")
     mob.wants(1, "back")

@@ -29,7 +29,7 @@ own = Link(a, reactor, m.decode_down, lambda link, messages: None, lambda link, 
 
 def hear(link, messages):
     heard.extend(messages)
-    os.close(link.take_one())
+    os.close(*link.take(1))
     if len(heard) == 2:
         reactor.stop()
 

@@ -32,11 +32,6 @@ class Introductions:
     def __repr__(self) -> str:
         return f"<Introductions {len(self._pairs())} pairs, wishes for {', '.join(self._wishes) or 'nobody'}>"
 
-    @property
-    def is_empty(self) -> bool:
-        """Whether nobody is linked and nobody wants to be."""
-        return not self._partners and not self._wishes
-
     def has_wishes(self, uid: int) -> bool:
         """Return whether a member has asked for a role."""
         return uid in self._wanting

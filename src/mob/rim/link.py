@@ -489,13 +489,6 @@ class Link:
             taken.append(descriptor)
         return taken
 
-    def take_one(self) -> int:
-        """The descriptor of a message that takes one; `LinkError` if this process could not be given it."""
-        taken = self.take(1)
-        if not taken:
-            raise LinkError("a descriptor is missing: this process has too many files open, see `ulimit -n`")
-        return taken[0]
-
     # -------------------------------------------------------------------------------------------- closing
 
     def close(self, why: str = CLOSED) -> None:

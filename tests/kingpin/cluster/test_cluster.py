@@ -44,7 +44,7 @@ class Mobster:
         for message in messages:
             self.heard.append(message)
             if isinstance(message, m.Carry | m.Meet):
-                self.given.append(socket.socket(fileno=link.take_one()))
+                self.given.append(socket.socket(fileno=link.take(1)[0]))
 
     def close(self) -> None:
         self.link.close()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 from types import BuiltinFunctionType, FunctionType, ModuleType
-from typing import Any, Literal, TypeVar, overload
+from typing import Any, TypeVar, overload
 
 from msgspec import Struct
 
@@ -24,7 +24,6 @@ from mob.wire.messages import MAP, ExportInfo
 
 F = TypeVar("F", bound=Callable[..., Any])
 MARK = "__mob_export__"
-Kind = Literal["def", "async def"]
 _kind: Callable[[Any], type[Any]] = type
 
 
