@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mob.core.roster import Roster
+from mob.core.roster import Roster, is_ready
 from mob.errors import UnknownRole
 from mob.wire.messages import ExportInfo, Member, Node, RoleInfo, node_of
 
@@ -72,15 +72,6 @@ def test_members_change_and_leave(roster: Roster) -> None:
     assert 3 not in roster
 
 
-def test_of_two_members_with_one_pid_the_newer_is_meant(roster: Roster) -> None:
-    # a pid may come again before the roster has heard of the first one's end
-    roster.put(member(6, "back", pid=BACK_0.pid))
-    found = roster.by_pid(BACK_0.pid)
-    assert found is not None
-    assert found.uid == 6
-    assert roster.by_pid(1) is None
-
-
 def test_what_is_known_of_a_role_changes(roster: Roster) -> None:
     assert roster.check_role("back") == RoleInfo("back")
     roster.put_role(FOO)
@@ -143,3 +134,18 @@ def test_a_member_has_the_name_of_its_machine_in_a_cluster_only(roster: Roster) 
 
 def test_mobsters_are_members_with_a_role(roster: Roster) -> None:
     assert roster.mobsters() == [BACK_0, BACK_1, FRONT, BOOTING]
+
+
+@pytest.mark.parametrize(
+    ("member", "may"),
+    [
+        (Member(1, 101, "back", 0, 1, "ready"), True),
+        (Member(1, 101, "front", 0, 1, "ready"), False),
+        (Member(1, 101, "back", 0, 1, "booting"), False),
+        (Member(1, 101, "back", 0, 1, "draining"), False),
+        (Member(1, 101, "", 0, 0, "ready"), False),
+    ],
+)
+def test_ready_members_of_the_role_is_ready(member: Member, may: bool) -> None:
+    assert is_ready(member, "back") is may
+    assert is_ready(member) is (may or member.role == "front")

@@ -6,8 +6,7 @@ from collections import Counter
 
 import pytest
 
-from mob.core.routing import may_get_calls, place_of
-from mob.wire.messages import Member
+from mob.core.routing import place_of
 
 KEYS = [repr(key).encode() for key in (*range(4000), *(f"user {number}" for number in range(4000)))]
 
@@ -83,16 +82,3 @@ def test_a_machine_without_places_gets_no_keys() -> None:
 
 def test_the_order_of_the_machines_does_not_matter() -> None:
     assert all(place_of(key, NODES) == place_of(key, NODES[::-1]) for key in KEYS[:500])
-
-
-@pytest.mark.parametrize(
-    ("member", "may"),
-    [
-        (Member(1, 101, "back", 0, 1, "ready"), True),
-        (Member(1, 101, "front", 0, 1, "ready"), False),
-        (Member(1, 101, "back", 0, 1, "booting"), False),
-        (Member(1, 101, "back", 0, 1, "draining"), False),
-    ],
-)
-def test_ready_members_of_the_role_may_get_calls(member: Member, may: bool) -> None:
-    assert may_get_calls(member, "back") is may

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from mob.core.roster import Roster
-from mob.core.routing import may_get_calls
+from mob.core.roster import Roster, is_ready
 from mob.core.states import MobsterState
 from mob.wire.messages import Invite, Member
 from tests.simulation.calling import Caller, Contact, DistantContact
@@ -121,9 +120,7 @@ class Peer(Caller):
         if not role:
             return
         able = [
-            contact
-            for contact in self.contacts.values()
-            if may_get_calls(contact.member, role) and not contact.is_broken
+            contact for contact in self.contacts.values() if is_ready(contact.member, role) and not contact.is_broken
         ]
         self.handle_workers(role, able)
 

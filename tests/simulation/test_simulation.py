@@ -67,10 +67,10 @@ def test_episodes_are_the_same_in_processes_of_their_own() -> None:
 
 
 def draining_workers_get_calls(patch: pytest.MonkeyPatch) -> None:
-    def may_get_calls(member: Member, role: str) -> bool:
+    def is_ready(member: Member, role: str) -> bool:
         return member.role == role and member.state in (MobsterState.READY, MobsterState.DRAINING)
 
-    patch.setattr(peer, "may_get_calls", may_get_calls)
+    patch.setattr(peer, "is_ready", is_ready)
 
 
 def replies_come_twice(patch: pytest.MonkeyPatch) -> None:

@@ -22,6 +22,7 @@ from mob.cli.output import console, echo
 from mob.cli.values import arguments_of, as_json, value_of
 from mob.client import Client
 from mob.core.printable import json_printable
+from mob.core.roster import is_ready
 from mob.errors import CallError, MobError, PartialFailure, RemoteError, RemoteTraceback, counted, nearest
 from mob.peer.results.call import Call
 
@@ -146,9 +147,7 @@ def _told_if_nobody_is_ready(app: Client, role: str) -> Generator[None]:
 
 
 def _tell_if_nobody_is_ready(app: Client, role: str) -> None:
-    if (info := app.roles().get(role)) is None or any(
-        each.role == role and each.state == "ready" for each in app.members()
-    ):
+    if (info := app.roles().get(role)) is None or any(is_ready(each, role) for each in app.members()):
         return
     why = f" ({info.failing})" if info.failing else ""
     echo(f"No worker of {role!r} is ready{why}; waiting for one. Ctrl-C gives up.", err=True)
@@ -273,9 +272,7 @@ def _send(app: Client, value: Any, role: str | None, any_of: str | None, pid: in
         return [there.role]
     of = role if role is not None else any_of
     target = None if of is None else app.all(of) if role is not None else app.any(of)
-    ready = [
-        member for member in app.members() if member.role and member.state == "ready" and of in (None, member.role)
-    ]
+    ready = [member for member in app.members() if is_ready(member, of or "")]
     if not ready:
         raise CommandError(f"no mobster {f'of {of!r} ' if of else ''}is ready, so nobody would get it.")
     send_it = app.send if target is None else target.send

@@ -15,7 +15,6 @@ from mob.cluster.durable import Durable
 from mob.cluster.leases import LeaseBucket
 from mob.cluster.trunks import Trunks
 from mob.core.routing import gateway_for
-from mob.core.states import MobsterState
 from mob.mobster import api
 from mob.peer.peer import Peer
 from mob.peer.serving.exports import export
@@ -99,11 +98,7 @@ class Gateway:
     def _gateway_for(self, local: int, remote: int) -> int | None:
         """The gateway of the other machine that carries this pair."""
         node = m.node_of(remote)
-        able = [
-            member.uid
-            for member in self._context.roster.of_role(GATEWAY)
-            if m.node_of(member.uid) == node and member.state == MobsterState.READY
-        ]
+        able = [each.uid for each in self._context.roster.ready(GATEWAY) if m.node_of(each.uid) == node]
         return gateway_for(local, remote, able)
 
     def handle_leave(self, member: m.Member) -> None:

@@ -13,6 +13,11 @@ from mob.errors import UnknownRole, nearest
 from mob.wire.messages import Member, Node, RoleInfo, node_of
 
 
+def is_ready(member: Member, role: str = "") -> bool:
+    """Return whether a member is a mobster that may be given work: of that role, or of any."""
+    return member.state == MobsterState.READY and bool(member.role) and role in ("", member.role)
+
+
 class Roster:
     """The members by uid, and the roles by name."""
 
@@ -70,11 +75,7 @@ class Roster:
 
     def ready(self, role: str = "") -> list[Member]:
         """The mobsters that may be given work: of one role, or all."""
-        return [m for m in self if m.role and m.state == MobsterState.READY and (not role or m.role == role)]
-
-    def by_pid(self, pid: int) -> Member | None:
-        """The member with that process id, newest first."""
-        return next((member for member in reversed(list(self)) if member.pid == pid), None)
+        return [member for member in self if is_ready(member, role)]
 
     def is_out_of_reach(self, role: str) -> bool:
         """Whether a role runs on other machines only, and none of them can be reached now."""

@@ -9,15 +9,6 @@ import math
 from collections.abc import Iterable, Sequence
 from hashlib import blake2b
 
-from mob.core.states import MobsterState
-from mob.wire.messages import Member
-
-
-def may_get_calls(member: Member, role: str) -> bool:
-    """Whether a member is one of the role's that calls may go to."""
-    return member.role == role and member.state == MobsterState.READY
-
-
 Place = tuple[str, int]
 """A worker's place: the name of its machine, "" if there is but one, and its index there."""
 

@@ -10,6 +10,7 @@ from time import monotonic, sleep
 from typing import TypeVar
 
 from mob.client import Client
+from mob.core.roster import is_ready
 from mob.core.selector import selector_of
 from mob.errors import AppNotRunning
 from mob.peer.operating.doors import knock
@@ -146,7 +147,7 @@ class AppUnderTest(Client):
         return [f"{member.role}.{member.index}" for member in self._ready()]
 
     def _ready(self, role: str = "") -> list[m.Member]:
-        members = [each for each in self.members() if each.role and each.state == "ready" and role in ("", each.role)]
+        members = [each for each in self.members() if is_ready(each, role)]
         return sorted(members, key=lambda member: (member.role, member.index))
 
     def leaks(self, *allowed: str) -> list[Leak]:

@@ -20,6 +20,7 @@ from mob.cli.chaos.machines import ChaosMachines
 from mob.cli.chaos.runner import ECHO, LOAD
 from mob.cli.chaos.sieges import Sieges
 from mob.client import Client, connect
+from mob.core import roster
 from mob.errors import CallError, CallTimeout, MobError
 from mob.plan import GATEWAY
 from mob.rim.pidfds import ProcessHandle
@@ -236,7 +237,7 @@ class Attacks:
     def _victims(self, role: str = "", is_ready: bool = True) -> Sequence[Member]:
         """Mobsters that may be attacked, in a certain order; `is_ready=False`: also those that start or drain."""
         known = [m for m in self._client.members() if m.role and m.pid and m.role not in self._spared]
-        found = [m for m in known if role in ("", m.role) and (m.state == "ready" or not is_ready)]
+        found = [m for m in known if role in ("", m.role) and (roster.is_ready(m) or not is_ready)]
         return sorted(found, key=lambda m: (m.role, m.index))
 
 

@@ -29,6 +29,7 @@ from mob.cli.chaos.ledger import CALLS, DIRECTORY, Judgement, judge
 from mob.cli.chaos.machines import FIRST, ChaosMachines
 from mob.cli.chaos.runner import ECHO, LOAD, PLAN
 from mob.client import Client
+from mob.core.roster import is_ready
 from mob.errors import AppNotRunning, CallError, MobError, PlanError
 from mob.plan import GATEWAY, Plan
 
@@ -306,7 +307,7 @@ class ChaosRun:
         ready: Counter[str] = Counter()
         others: Counter[str] = Counter()
         for member in (there or self._connected).members():
-            if member.state == "ready" and _is_alive(member.pid):
+            if is_ready(member) and _is_alive(member.pid):
                 ready[member.role] += 1
             elif member.role:
                 others[member.role] += 1

@@ -20,6 +20,7 @@ import psutil
 
 from mob.cli.chaos.faults import ChaosFault
 from mob.client import Client, connect
+from mob.core.roster import is_ready
 from mob.errors import AppNotRunning, CallTimeout, MobError
 from mob.wire import messages as m
 from mob.wire.frames import frame
@@ -149,7 +150,7 @@ class Sieges:
     def _replaceable(self) -> Sequence[int]:
         """The pids of ready mobsters of the run's own roles, which every app can spare for a moment."""
         members = self._client.members(here=True)
-        found = sorted(each.pid for each in members if each.state == "ready" and each.role.startswith("chaos-"))
+        found = sorted(each.pid for each in members if is_ready(each) and each.role.startswith("chaos-"))
         if not found:
             raise ProcessLookupError
         return found

@@ -12,8 +12,8 @@ from typing import Any, Protocol
 
 from mob.core.accounts import Loss
 from mob.core.dispatch import Route
+from mob.core.roster import is_ready
 from mob.core.routes import Routes
-from mob.core.routing import may_get_calls
 from mob.core.selector import parted, selector_of
 from mob.core.states import MobsterState
 from mob.errors import UnknownTarget
@@ -113,8 +113,7 @@ class Contacts:
         for contact in self:
             member = contact.member
             is_there = contact.node == node if node else not contact.is_distant
-            is_it = member.pid == number and is_there and role in ("", member.role)
-            if is_it and member.role and member.state == MobsterState.READY:
+            if member.pid == number and is_there and is_ready(member, role):
                 return contact
         among = f" of role {role!r}" if role else ""
         raise UnknownTarget(f"no ready mobster{among} has the pid {pid}. `mob ps` lists them.")
@@ -340,7 +339,7 @@ class Contacts:
     def _judge(self, contact: Contact) -> None:
         """Note whether a contact may get calls: to look at all contacts after each change would take too long."""
         role = contact.member.role
-        if may_get_calls(contact.member, role) and not contact.is_broken and not contact.gone:
+        if is_ready(contact.member) and not contact.is_broken and not contact.gone:
             self._able.setdefault(role, {})[contact.uid] = contact
         elif role in self._able:
             self._able[role].pop(contact.uid, None)

@@ -9,7 +9,7 @@ import socket
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from mob.core.roster import Roster
+from mob.core.roster import Roster, is_ready
 from mob.errors import AddressHeld, AppNotRunning, Unavailable
 from mob.peer.links.changes import Changes
 from mob.peer.links.contacts import Contacts
@@ -227,7 +227,7 @@ class Control:
         """Tell the handlers of `join` or `leave`, if a mobster has become ready or has gone."""
         if isinstance(message, m.MemberIs):
             member = message.member
-            if member.role and member.state == "ready" and (before is None or before.state != "ready"):
+            if is_ready(member) and (before is None or not is_ready(before)):
                 self._peer.fire("join", member)
         elif before is not None and before.role:
             self._peer.fire("leave", before)
