@@ -18,7 +18,7 @@ from typing import Any, TypeVar, overload
 
 import uvloop
 
-from mob.core.draining import FLUSH
+from mob.core.draining import LINK_FLUSH_TIMEOUT
 from mob.core.selector import Selector, mobsters_meant, selector_of
 from mob.errors import AppNotRunning, MobError
 from mob.peer.calls.backlog import Backlog
@@ -38,7 +38,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
 FAR_PATIENCE = 3.0
 """Seconds in which one on another machine has to: silent for so long it is taken to be gone anyway."""
-PATIENCE = 10.0
+CONNECT_TIMEOUT = 10.0
 """Seconds in which a running Kingpin has to answer a new client."""
 
 CLOSING_TIME = 1.0
@@ -91,7 +91,7 @@ class Client:
         self._reactor.claim()
         peer.control.start()
         control = peer.control
-        patience = FAR_PATIENCE if self._node else PATIENCE
+        patience = FAR_PATIENCE if self._node else CONNECT_TIMEOUT
         self._reactor.drive(lambda: control.welcomed or control.is_closed, monotonic() + patience)
         if not control.welcomed:
             silent = not control.refused and not control.is_closed
@@ -137,7 +137,7 @@ class Client:
             await self._reactor.change(deadline)
         await peer.hooks.finish(CLOSING_TIME)
         peer.leave()
-        peer.control.close(FLUSH)
+        peer.control.close(LINK_FLUSH_TIMEOUT)
         peer.context.unheard.clear()  # calls that nobody has waited for: who closes says that they do not matter
         self._reactor.loop.stop()
 
@@ -246,7 +246,7 @@ class Client:
         >>> [row.state for row in app.overview()]   # doctest: +SKIP
         """
         self._check_open()
-        return self._steering.overview().result(PATIENCE).rows
+        return self._steering.overview().result(CONNECT_TIMEOUT).rows
 
     def metrics(self) -> m.Metrics:
         """What is measured: calls and times of all exports since the start, and how it goes at this moment.
@@ -255,19 +255,19 @@ class Client:
         4
         """
         self._check_open()
-        return self._steering.metrics().result(PATIENCE).metrics
+        return self._steering.metrics().result(CONNECT_TIMEOUT).metrics
 
     def history(self, since: float = 0.0) -> m.History:
         """The past quarter of an hour: a point for each role and five seconds, and what has happened. Times are
         monotonic seconds of this machine; `since`: only what is newer (`.now` of the answer before)."""
         self._check_open()
-        answer = self._steering.history(since).result(PATIENCE)
+        answer = self._steering.history(since).result(CONNECT_TIMEOUT)
         return m.History(answer.now, answer.points, answer.events)
 
     def crashes(self, last: int = 1) -> list[Crash]:
         """The latest (`last`: how many) reports of crashes that the machine has kept, oldest first."""
         self._check_open()
-        reports = self._steering.crashes(last).result(PATIENCE).reports
+        reports = self._steering.crashes(last).result(CONNECT_TIMEOUT).reports
         return [crash for report in reports if (crash := read(report)) is not None]
 
     def stacks(self, target: str | int) -> dict[int, str]:
@@ -281,7 +281,7 @@ class Client:
         self._check_open()
         meant = mobsters_meant(self._context.roster, self._context.uid, target)
         calls = {member.pid: self._steering.stacks(member.uid) for member in meant}
-        done = {pid: call.result(PATIENCE) for pid, call in calls.items()}
+        done = {pid: call.result(CONNECT_TIMEOUT) for pid, call in calls.items()}
         return {pid: each.text or each.error for pid, each in done.items()}
 
     def logs(self, target: str | int = "", *, last: int = 0, follow: bool = False) -> Iterator[m.Line]:
@@ -314,7 +314,7 @@ class Client:
         """
         self._check_open()
         self._context.roster.check_role(role)
-        return text_of(self._steering.scale(role, count, relative).result(PATIENCE))
+        return text_of(self._steering.scale(role, count, relative).result(CONNECT_TIMEOUT))
 
     def reload(self, *roles: str, timeout: float | None = None) -> str:
         """Replaces the workers of these roles (none: of all) by new ones with new code; what was done, when it is.
@@ -338,13 +338,13 @@ class Client:
         roles = (str(target), *more) if pid is None else ()
         for role in roles:
             self._context.roster.check_role(role)
-        return text_of(self._steering.restart(roles, pid or 0).result(PATIENCE))
+        return text_of(self._steering.restart(roles, pid or 0).result(CONNECT_TIMEOUT))
 
     def stop(self, *, at_once: bool = False) -> str:
         """Stops the app as SIGTERM to its Kingpin does; `at_once`: without waiting for anything. Returns when it has
         begun; `wait_stopped` waits for its end. If it is stopping already, that goes on."""
         self._check_open()
-        return text_of(self._steering.stop(at_once).result(PATIENCE))
+        return text_of(self._steering.stop(at_once).result(CONNECT_TIMEOUT))
 
     def wait_stopped(self, timeout: float | None = None) -> bool:
         """Waits until the app has ended; whether it has, within `timeout` seconds (None: for ever)."""
@@ -387,14 +387,14 @@ class Client:
                 return
             self.kingpin_pid = peer_of(sock)[0]
             self._gone.clear()
-            control, deadline = peer.control, monotonic() + PATIENCE
+            control, deadline = peer.control, monotonic() + CONNECT_TIMEOUT
             if is_on_loop:
                 control.rejoin(sock)
                 peer.blocking.drive([], lambda: control.welcomed or control.is_closed, deadline)
                 return
             has_begun = threading.Event()
             self._reactor.call(partial(self._rejoin, sock, has_begun))
-            is_in_time = has_begun.wait(PATIENCE)
+            is_in_time = has_begun.wait(CONNECT_TIMEOUT)
             while is_in_time:
                 seen = self._changes.count
                 if control.welcomed or control.is_closed:

@@ -14,15 +14,15 @@ from mob.core import draining
 from mob.core.draining import (
     ANSWERED,
     ANSWERING,
-    BRIEF,
+    CONNECTIONS_INTERVAL,
     EVENTS,
+    EXIT_SECONDS,
     FAREWELL_TIME,
     HALF,
     HEEDING,
-    LAST,
     LEAST,
     LIFESPAN,
-    LOOK,
+    ORDERLY_END,
     SETTLING,
     SILENT,
     UNSURE,
@@ -39,7 +39,7 @@ from mob.core.draining import (
 
 NOW = 1000.0
 GRACE = 30.0
-END = NOW + GRACE - LAST
+END = NOW + GRACE - ORDERLY_END
 INSIDE = Path(__file__).resolve().parents[2] / "docs" / "internals.md"
 
 
@@ -104,11 +104,16 @@ def test_a_module_that_blocks_is_woken_first() -> None:
 @pytest.mark.parametrize(
     ("stage", "waiting", "until", "after"),
     [
-        (DrainStage.MODULE, {"is_importing": True, "connections": [Use.OPEN]}, NOW + SETTLING + LOOK, "module"),
+        (
+            DrainStage.MODULE,
+            {"is_importing": True, "connections": [Use.OPEN]},
+            NOW + SETTLING + CONNECTIONS_INTERVAL,
+            "module",
+        ),
         (DrainStage.ANSWERS, {"awaits_answers": True}, END, "requests"),
         (DrainStage.CALLS, {"in_hand": 1}, math.inf, "requests"),
         (DrainStage.REQUESTS, {"has_requests": True}, math.inf, "requests"),
-        (DrainStage.PORTS, {"connections": [Use.OPEN]}, NOW + SETTLING + LOOK, "drain"),
+        (DrainStage.PORTS, {"connections": [Use.OPEN]}, NOW + SETTLING + CONNECTIONS_INTERVAL, "drain"),
     ],
 )
 def test_each_stage_waits_for_what_it_is_for(
@@ -119,7 +124,7 @@ def test_each_stage_waits_for_what_it_is_for(
     assert made.decide(now) == made.decide(now) == WaitUntil(until)
     vars(scene).update(vars(calm))
     while isinstance(decision := made.decide(now), WaitUntil):
-        assert now < decision.until <= now + LOOK
+        assert now < decision.until <= now + CONNECTIONS_INTERVAL
         now = decision.until
     assert name_of(decision) == after
 
@@ -142,12 +147,12 @@ def test_an_exit_of_a_handler_waits_for_no_calls_and_no_strangers(
 @pytest.mark.parametrize(
     ("stage", "left", "is_exit_asked", "seconds"),
     [
-        (DrainStage.STOP, 20.0, False, 20.0 - LAST),
-        (DrainStage.STOP, LAST, False, LEAST),
+        (DrainStage.STOP, 20.0, False, 20.0 - ORDERLY_END),
+        (DrainStage.STOP, ORDERLY_END, False, LEAST),
         (DrainStage.TASKS, 0.0, True, LEAST),
-        (DrainStage.REQUESTS, 20.0, False, 20.0 - LAST),
+        (DrainStage.REQUESTS, 20.0, False, 20.0 - ORDERLY_END),
         (DrainStage.REQUESTS, 0.0, False, LIFESPAN),
-        (DrainStage.DRAIN, 20.0, False, 20.0 - LAST),
+        (DrainStage.DRAIN, 20.0, False, 20.0 - ORDERLY_END),
         (DrainStage.DRAIN, 20.0, True, 0.0),
     ],
 )
@@ -164,7 +169,7 @@ def test_requests_are_broken_off_so_early_that_their_application_can_end() -> No
 
 @pytest.mark.parametrize(
     ("left", "is_exit_asked", "seconds"),
-    [(20.0, False, 20.0 - LAST / 2), (0.0, False, LEAST), (20.0, True, BRIEF)],
+    [(20.0, False, 20.0 - ORDERLY_END / 2), (0.0, False, LEAST), (20.0, True, EXIT_SECONDS)],
 )
 def test_threads_have_what_is_left_when_all_else_is_over(left: float, is_exit_asked: bool, seconds: float) -> None:
     made = DrainProgress(Scene(is_exit_asked=is_exit_asked), NOW, GRACE)
@@ -228,13 +233,17 @@ def test_two_looks_must_find_nobody(stage: DrainStage) -> None:
     made = at(stage, scene := Scene(stage is DrainStage.MODULE), has_ports=True)
     assert made.decide(NOW) == WaitUntil(NOW + SETTLING)
     assert scene.looks == 0  # who was just let in has not said yet what it wants
-    assert made.decide(NOW + SETTLING) == made.decide(NOW + SETTLING + LOOK / 2) == WaitUntil(NOW + SETTLING + LOOK)
+    assert (
+        made.decide(NOW + SETTLING)
+        == made.decide(NOW + SETTLING + CONNECTIONS_INTERVAL / 2)
+        == WaitUntil(NOW + SETTLING + CONNECTIONS_INTERVAL)
+    )
     assert scene.looks == 1
     scene.connections = [Use.UNANSWERED]
-    assert made.decide(NOW + SETTLING + LOOK) == WaitUntil(NOW + SETTLING + 2 * LOOK)
+    assert made.decide(NOW + SETTLING + CONNECTIONS_INTERVAL) == WaitUntil(NOW + SETTLING + 2 * CONNECTIONS_INTERVAL)
     scene.connections = []
-    assert isinstance(made.decide(NOW + SETTLING + 2 * LOOK), WaitUntil)  # counted from the beginning
-    assert isinstance(made.decide(NOW + SETTLING + 3 * LOOK), Act)
+    assert isinstance(made.decide(NOW + SETTLING + 2 * CONNECTIONS_INTERVAL), WaitUntil)  # counted from the beginning
+    assert isinstance(made.decide(NOW + SETTLING + 3 * CONNECTIONS_INTERVAL), Act)
 
 
 def test_without_shared_ports_nobody_looks() -> None:
@@ -246,8 +255,8 @@ def test_without_shared_ports_nobody_looks() -> None:
 @pytest.mark.parametrize(
     ("use", "before"),
     [
-        (Use.UNANSWERED, GRACE - LAST),
-        (Use.PATIENT, GRACE - LAST),
+        (Use.UNANSWERED, GRACE - ORDERLY_END),
+        (Use.PATIENT, GRACE - ORDERLY_END),
         (Use.UNSURE, UNSURE),
         (Use.OPEN, GRACE * HALF),
         (Use.IDLE, 0.0),
@@ -266,7 +275,7 @@ def test_a_server_that_finishes_by_itself_needs_to_have_read_what_it_was_asked(u
     is_waited_for = use is Use.UNANSWERED
     assert looks(DrainStage.MODULE, NOW + ANSWERING / 2, use, finishes=True) == [False, not is_waited_for]
     assert looks(DrainStage.MODULE, NOW + ANSWERING, use, finishes=True) == [True, True]
-    assert looks(DrainStage.MODULE, NOW + SETTLING, use, finishes=True, grace=LAST)[0]
+    assert looks(DrainStage.MODULE, NOW + SETTLING, use, finishes=True, grace=ORDERLY_END)[0]
 
 
 # --- visitors of a server of mob's ------------------------------------------------------------------------------------

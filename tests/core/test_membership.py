@@ -10,7 +10,7 @@ from msgspec import Raw
 from mob.core import decisions as d
 from mob.core.crew import Crew
 from mob.core.decisions import Decision
-from mob.core.membership import BEAT, CHECK, GATHER, LATE, PATIENCE, SILENCE, UNCONNECTED, Membership
+from mob.core.membership import BEAT, CHECK, GATHER, NODE_TIMEOUT, ROLL_CALL_RETRY, UNCONNECTED, WAKE_DELAY, Membership
 from mob.plan import Plan, RolePlan
 from mob.wire import messages as m
 from tests.core.world import FOO
@@ -133,7 +133,7 @@ def test_a_beat_a_second(me: Me) -> None:
     assert me.membership.leave() == [d.Write(0, m.Leaving())]
 
 
-@pytest.mark.parametrize(("seconds", "words"), [(SILENCE - 0.1, m.Alive), (SILENCE, m.Everything)])
+@pytest.mark.parametrize(("seconds", "words"), [(NODE_TIMEOUT - 0.1, m.Alive), (NODE_TIMEOUT, m.Everything)])
 def test_after_a_long_cut_everything_is_told(me: Me, seconds: float, words: type) -> None:
     lost = me.membership.handle_connected("lost", NOW)
     assert told(lost) == ["the other machines cannot be reached: lost"]
@@ -163,7 +163,7 @@ def test_a_stranger_of_whom_nothing_is_known(me: Me) -> None:
     (written,) = words_of(me.hears(m.Alive(3, 1.0)))
     assert written[0] == YOU
     assert written[1].wanted  # type: ignore[union-attr]
-    assert words_of(me.hears(m.Alive(3, 2.0), now=NOW + PATIENCE)) == [(YOU, m.WantEverything())]
+    assert words_of(me.hears(m.Alive(3, 2.0), now=NOW + ROLL_CALL_RETRY)) == [(YOU, m.WantEverything())]
 
 
 def test_a_node_without_roles_is_a_node(me: Me) -> None:
@@ -189,9 +189,9 @@ def test_changes_in_order(met: Me) -> None:
 
 @pytest.mark.parametrize("words", [m.Changed(5, (member(YOU, 2),)), m.Alive(4, 1.0)])
 def test_who_has_missed_something_asks_once_in_a_while(met: Me, words: m.Words) -> None:
-    assert met.hears(words, now=NOW + PATIENCE) == [d.Write(YOU, m.WantEverything())]
-    assert met.hears(words, now=NOW + PATIENCE + 0.5) == []
-    assert met.hears(words, now=NOW + 2 * PATIENCE) == [d.Write(YOU, m.WantEverything())]
+    assert met.hears(words, now=NOW + ROLL_CALL_RETRY) == [d.Write(YOU, m.WantEverything())]
+    assert met.hears(words, now=NOW + ROLL_CALL_RETRY + 0.5) == []
+    assert met.hears(words, now=NOW + 2 * ROLL_CALL_RETRY) == [d.Write(YOU, m.WantEverything())]
     everything = m.Everything(5, (member(YOU, 2),), ())
     assert without_talk(met.hears(everything)) == [
         d.AnnounceNode(m.Node(YOU, "you")),
@@ -217,7 +217,7 @@ def test_silence(met: Me) -> None:
     met.hears(m.Alive(3, 1.0), now=NOW + 1)
     for second in (1, 2, 3):
         assert told(met.wakes(NOW + second)) == []
-    decisions = met.wakes(NOW + 1 + SILENCE)
+    decisions = met.wakes(NOW + 1 + NODE_TIMEOUT)
     why = "was silent for 3 s"
     assert told(decisions) == [f"the machine 'you' {why}."]
     gone = d.AnnounceGone(member(YOU, 1).uid, f"is gone, for its machine 'you' {why}")
@@ -233,7 +233,7 @@ def test_leaving(met: Me) -> None:
 
 
 def test_who_has_stood_still_blames_nobody(met: Me) -> None:
-    late = NOW + BEAT + LATE + 100
+    late = NOW + BEAT + WAKE_DELAY + 100
     decisions = met.wakes(late)
     assert told(decisions) == []
     assert [type(words) for _, words in words_of(decisions)] == [m.Everything]
@@ -246,7 +246,7 @@ def test_and_what_it_hears_first_does_not_count_for_longer(met: Me) -> None:
     met.wakes(late)
     for second in (1, 2):
         assert told(met.wakes(late + second)) == []
-    assert told(met.wakes(late + SILENCE)) == ["the machine 'you' was silent for 3 s."]
+    assert told(met.wakes(late + NODE_TIMEOUT)) == ["the machine 'you' was silent for 3 s."]
 
 
 # --- namesakes, strangers ---------------------------------------------------------------------------------------------
@@ -306,7 +306,7 @@ def test_the_younger_stays_outside(met: Me) -> None:
 def test_and_comes_in_when_the_older_has_gone(me: Me, leaves: bool) -> None:
     me.hears(m.Alive(1, 99.0), name="me")
     assert told(me.wakes(NOW + 2)) == []
-    decisions = me.hears(m.Leaving(), now=NOW + 2, name="me") if leaves else me.wakes(NOW + SILENCE)
+    decisions = me.hears(m.Leaving(), now=NOW + 2, name="me") if leaves else me.wakes(NOW + NODE_TIMEOUT)
     assert told(decisions) == ["the other machine of this one's name has gone."]
     assert isinstance(words_of(decisions)[0][1], m.Everything)
     assert me.crew.roster.cut == ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mob.core.gateways import Gateways
-from mob.core.membership import SILENCE
+from mob.core.membership import NODE_TIMEOUT
 from mob.core.pairing import Drop, GiveEnd, MakeLink, Pairing, PairStep, TurnAway
 from mob.core.roster import Roster
 from mob.core.routing import gateway_for
@@ -123,7 +123,7 @@ Story = list[tuple[str, list[str], PairState]]
 CARRIED = ("wants", ["carry 1 over chosen"], PairState.OFFERED)
 LINKED: Story = [CARRIED, ("taken 1", ["meet 1"], PairState.LINKED)]
 ANSWERED = ("arrives over chosen", ["carry 1 over chosen"], PairState.ANSWERED)
-SOON = f"{SILENCE - 0.1:g}"
+SOON = f"{NODE_TIMEOUT - 0.1:g}"
 
 STORIES: dict[str, Story] = {
     # one side asks
@@ -378,7 +378,7 @@ def test_nothing_is_left_of_it(name: str) -> None:
         machine.gateways.handle_gone(uid)
         machine.pairing.handle_gateway_gone(uid, machine.now)
     machine.lose(machine.local)
-    machine.pairing.handle_news(machine.now + 2 * SILENCE)
+    machine.pairing.handle_news(machine.now + 2 * NODE_TIMEOUT)
     assert machine.pairing.statistics() == {"pairs": 0, "open": 0, "links": 0, "held": 0}
 
 

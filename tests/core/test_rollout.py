@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mob.core import decisions as d
-from mob.core.rollout import RETRY
+from mob.core.rollout import RECYCLE_RETRY
 from mob.wire.messages import Beat
 from tests.core.world import World, plan, started
 
@@ -267,7 +267,7 @@ def test_recycling_that_fails_is_tried_again_later() -> None:
     )
     world.carry_out(world.supervisor.handle_beat(1, Beat(calls=99), world.now))
     assert booting(world) == []
-    world.now += RETRY
+    world.now += RECYCLE_RETRY
     world.carry_out(world.supervisor.handle_beat(1, Beat(calls=99), world.now))
     assert come_up(world)
     assert sorted(world.mobsters) != [1]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mob.core.scaling import PATIENCE
+from mob.core.scaling import SHRINK_AFTER
 from mob.wire.messages import Beat, Parked
 from tests.core.world import World, plan, started
 
@@ -95,10 +95,10 @@ def test_it_follows_the_queue_up_fast_and_down_slowly() -> None:
         beat(world, parked={"back": 5}, in_hand=1)
         sizes.append(size(world))
     assert sizes == [3, 5, 8, 8]
-    for _ in range(int(PATIENCE) - 1):
+    for _ in range(int(SHRINK_AFTER) - 1):
         beat(world)
     assert size(world) == 8
-    for _ in range(7 * int(PATIENCE) + 20):
+    for _ in range(7 * int(SHRINK_AFTER) + 20):
         beat(world)
     assert size(world) == 2
 
@@ -108,7 +108,7 @@ def test_it_does_not_shrink_while_all_are_needed() -> None:
     beat(world, parked={"back": 1})
     beat(world, in_hand=1)
     grown = size(world)
-    for _ in range(3 * int(PATIENCE)):
+    for _ in range(3 * int(SHRINK_AFTER)):
         beat(world, in_hand=1)
     assert size(world) == grown > 2
 

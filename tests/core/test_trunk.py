@@ -15,7 +15,6 @@ from mob.core.trunk import (
     FIRST_WINDOW,
     GROWTH,
     HEAD,
-    LATE,
     LEAST_WINDOW,
     LOST_AFTER,
     PROBE,
@@ -23,6 +22,7 @@ from mob.core.trunk import (
     RESEND_AFTER,
     RESEND_LIMIT,
     SLOW,
+    STALL_GAP,
     WINDOW,
     Packet,
     Trunk,
@@ -332,8 +332,8 @@ def test_one_that_stood_still_does_not_blame_the_other(is_idle: bool) -> None:
     if not is_idle:
         one.send(b"x", 0.0)
     one.wake(0.1, is_used=True)
-    assert one.wake(0.1 + LATE + LOST_AFTER, is_used=True) is not None
-    assert one.wake(0.2 + LATE + LOST_AFTER, is_used=True) is not None
+    assert one.wake(0.1 + STALL_GAP + LOST_AFTER, is_used=True) is not None
+    assert one.wake(0.2 + STALL_GAP + LOST_AFTER, is_used=True) is not None
 
 
 # --- sessions ---------------------------------------------------------------------------------------------------------

@@ -147,7 +147,7 @@ def test_an_app_at_whose_desk_many_wait_is_not_waited_for_without_end(
 ) -> None:
     nobody = pwd.getpwnam("nobody").pw_uid
     squatted.append(Squatter(f"0{nobody}/t-busy"))
-    monkeypatch.setattr(doors, "PATIENCE", 0.2)
+    monkeypatch.setattr(doors, "DESK_TIMEOUT", 0.2)
     address = f"\0mob/{nobody}/t-busy"
     held: list[socket.socket] = []
     try:

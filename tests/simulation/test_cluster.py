@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from mob.core import decisions as d
-from mob.core.membership import BEAT, GATHER, PATIENCE, SILENCE, Membership
+from mob.core.membership import BEAT, GATHER, NODE_TIMEOUT, ROLL_CALL_RETRY, Membership
 from mob.core.pairing import MakeLink, Pair, Pairing
 from mob.core.states import PAIR, PairState
 from mob.plan import GATEWAY
@@ -44,7 +44,7 @@ def test_a_dead_gateway_costs_each_link_once(seed: int) -> None:
     node = machines.nodes[0]
     before = len(machines.letters.talks)
     node.replace(next(member for member in node.own() if member.uid in node.afar.stations))
-    machines.run(SILENCE)
+    machines.run(NODE_TIMEOUT)
     assert machines.complaint() == ""
     wanted = sum(len(each.afar.wishes) for each in machines.nodes)
     assert len(machines.letters.talks) - before <= 2 * wanted  # two ends of each
@@ -65,7 +65,7 @@ def duel(seed: int) -> None:
         for partner in others:
             one.afar.want(each.uid, partner.uid)
             other.afar.want(partner.uid, each.uid)
-    machines.run(SILENCE / 2)
+    machines.run(NODE_TIMEOUT / 2)
     claim(not machines.complaint(is_waiting=True), "two that want each other soon have a link", machines.complaint())
     claim(len(machines.letters.talks) == 2 * len(own) * len(others), "two that want each other have one link")
     machines.run(QUIET)
@@ -89,7 +89,7 @@ def talk_to_the_dead(seed: int) -> None:
     machines.run(0.005)
     for member in dying:
         other.carry_out([d.AnnounceGone(member.uid, "was killed")])
-    machines.run(SILENCE)
+    machines.run(NODE_TIMEOUT)
     claim(not one.afar.unmet, "no link is given to a member before its other end is", one.afar.unmet)
 
 
@@ -120,7 +120,7 @@ def test_nothing_is_lost_by_a_short_cut() -> None:
     machines.nodes[1].replace(machines.nodes[1].own()[0])
     machines.run(1.0)
     node.connect()
-    machines.run(BEAT + PATIENCE + 0.5)
+    machines.run(BEAT + ROLL_CALL_RETRY + 0.5)
     assert machines.disagreement() == ""
     assert not any("silent" in text for each in machines.nodes for text in each.told)
 
@@ -162,7 +162,7 @@ def test_a_rolling_update_leads_from_one_cluster_to_the_other() -> None:
     for node in machines.nodes:
         node.leave()
         machines.join(node.name, newer_by=1)
-        machines.run(SILENCE)
+        machines.run(NODE_TIMEOUT)
         assert machines.disagreement() == ""
         assert all(each.membership.namesake_at is None for each in machines.nodes)
     assert [len(node.membership.neighbours) for node in machines.nodes] == [3] * 4

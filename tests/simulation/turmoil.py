@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from mob.core.membership import BEAT, PATIENCE, SILENCE
+from mob.core.membership import BEAT, NODE_TIMEOUT, ROLL_CALL_RETRY
 from tests.simulation.clock import claim
 from tests.simulation.cluster import REACH, Machines, Node
 
-QUIET = 2 * SILENCE + 2 * (BEAT + PATIENCE)
+QUIET = 2 * NODE_TIMEOUT + 2 * (BEAT + ROLL_CALL_RETRY)
 
 
 def act(machines: Machines) -> None:

@@ -164,7 +164,9 @@ def connected(name: str | None, node: str | None = None, any_node: bool = False)
         raise CommandError(str(error)) from error
     except TimeoutError as error:
         who = f"the Kingpin of {node!r}" if node else "the Kingpin"
-        raise CommandError(f"{who} did not answer within {client.PATIENCE:g} s. Is it stopped (Ctrl-Z)?") from error
+        raise CommandError(
+            f"{who} did not answer within {client.CONNECT_TIMEOUT:g} s. Is it stopped (Ctrl-Z)?"
+        ) from error
 
 
 # ----------------------------------------------------------------------------------------------------------- JSON

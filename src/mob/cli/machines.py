@@ -16,7 +16,7 @@ from typing import Generic, TypeVar
 
 from mob.cli.apps import FAILED, CommandError
 from mob.cli.output import echo
-from mob.client import PATIENCE, Client
+from mob.client import CONNECT_TIMEOUT, Client
 from mob.errors import MobError, UnknownTarget, nearest
 from mob.peer.operating.machines import Machine, newcomers
 
@@ -72,7 +72,7 @@ def _asked(app: Client, machine: str, question: Callable[[Client], T]) -> Machin
         with at(app, machine) as there:
             return MachineReply(machine, question(there))
     except TimeoutError:
-        return MachineReply(machine, None, f"the Kingpin of {machine!r} did not answer within {PATIENCE:g} s.")
+        return MachineReply(machine, None, f"the Kingpin of {machine!r} did not answer within {CONNECT_TIMEOUT:g} s.")
     except MobError as error:
         return MachineReply(machine, None, str(error))
     except CommandError as error:

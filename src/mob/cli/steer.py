@@ -34,8 +34,8 @@ from mob.plan import GATEWAY
 from mob.rim.pidfds import ProcessHandle
 from mob.rim.processes import is_stopped
 
-TIMEOUT = 60.0
-AGAIN = 2.0
+STEER_TIMEOUT = 60.0
+STOP_RETRY = 2.0
 """Seconds after which `mob stop --now` sends another signal to a Kingpin that lets nobody in."""
 HERE = f"without it, this one; {ALL!r}: all of them"
 
@@ -43,7 +43,11 @@ wait_option: Decorator = click.option(
     "--wait/--no-wait", default=True, help="Whether to wait until the new ones are ready (yes)."
 )
 timeout_option: Decorator = click.option(
-    "--timeout", type=click.FloatRange(min=0), default=TIMEOUT, show_default=True, help="Seconds to wait for that."
+    "--timeout",
+    type=click.FloatRange(min=0),
+    default=STEER_TIMEOUT,
+    show_default=True,
+    help="Seconds to wait for that.",
 )
 
 
@@ -184,7 +188,7 @@ def _stop_by_signal(pid: int, now: bool, timeout: float | None) -> bool:
     deadline = math.inf if timeout is None else monotonic() + timeout
     with suppress(ProcessLookupError), closing(ProcessHandle(pid)) as kingpin:
         kingpin.signal(signal.SIGTERM)
-        while not kingpin.has_ended(min(AGAIN, max(0.0, deadline - monotonic()))):
+        while not kingpin.has_ended(min(STOP_RETRY, max(0.0, deadline - monotonic()))):
             if monotonic() >= deadline:
                 return False
             if now:

@@ -52,7 +52,7 @@ CACHES = frozenset(
 """Directories whose content is nobody's code to be edited."""
 ENVIRONMENTS = ("pyvenv.cfg", "conda-meta")
 """What the top directory of an environment of Python has in it."""
-LOOK = 200
+WATCH_INTERVAL = 200
 """Milliseconds between two looks at whether the watcher is to go on."""
 
 
@@ -122,7 +122,7 @@ def main(name: str, base: str) -> None:
         base,
         watch_filter=is_meant,
         step=STEP,
-        rust_timeout=LOOK,
+        rust_timeout=WATCH_INTERVAL,
         yield_on_timeout=True,
         ignore_permission_denied=True,
     )

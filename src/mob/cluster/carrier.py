@@ -33,7 +33,7 @@ CONNECT_TIMEOUT = 2
 """Seconds for one attempt."""
 FLUSHED = 1
 """Seconds in which what is left to say at the end is sent."""
-PAUSE = 0.25
+NATS_RETRY = 0.25
 """Seconds between two attempts."""
 PING = 0.4
 """Seconds between two pings: a server that is out of reach is noticed, and another one found, before anybody is missed
@@ -167,7 +167,7 @@ class Carrier:
                 break
             except Exception as error:  # noqa: BLE001  of files of keys and certificates, whatever their readers raise
                 self._refuse(error)
-                await asyncio.sleep(PAUSE)
+                await asyncio.sleep(NATS_RETRY)
         subscribe = cast(Any, self._client).subscribe  # its types are partly unknown
         await subscribe(self._names.all, cb=self._handle_letter)
         await subscribe(self._names.node(self._node), cb=self._handle_letter)
@@ -184,7 +184,7 @@ class Carrier:
             "dont_randomize": True,
             "name": f"mob {self._names.prefix} {cluster.node}",
             "connect_timeout": CONNECT_TIMEOUT,
-            "reconnect_time_wait": PAUSE,
+            "reconnect_time_wait": NATS_RETRY,
             "max_reconnect_attempts": -1,
             "allow_reconnect": True,
             "ping_interval": PING,

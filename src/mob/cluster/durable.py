@@ -57,9 +57,9 @@ PER_WORKER = 4
 """Messages that a worker has at once; Celery's default. More run at once only if the handlers are `async def`."""
 PULL = 20.0
 """Seconds that a request for messages waits at the server."""
-AGAIN = 0.25
+REDELIVERY_DELAY = 0.25
 """Seconds until a message that a worker did not begin is tried again, if no worker has come or gone before."""
-PATIENCE = 5.0
+PREFETCH_TIMEOUT = 5.0
 """Seconds that a message waits for one before another machine may have it."""
 SETTLED = 30.0
 """Seconds between two looks for the stream, should word of it have been missed."""
@@ -133,7 +133,7 @@ class Durable:
 
     async def _wait_for_the_first_connection(self) -> None:
         """What is sent at the very start waits for NATS; later, where there is none, it fails at once."""
-        until = monotonic() + PATIENCE
+        until = monotonic() + PREFETCH_TIMEOUT
         while self._client() is None and (left := until - monotonic()) > 0:
             await self._changes.next(left)
 
@@ -291,13 +291,13 @@ class Durable:
         headers = message.headers or {}
         key = headers.get(KEY) or f"{self.stream}-{message.metadata.sequence.stream}"
         sender = _read(headers.get(SENDER, ""))
-        until = monotonic() + PATIENCE
+        until = monotonic() + PREFETCH_TIMEOUT
         while True:
             workers = self._workers(role)
             if not workers and monotonic() >= until:
                 return Unavailable(f"no worker of {role!r} is ready on this machine.")
             if workers:
-                until = monotonic() + PATIENCE
+                until = monotonic() + PREFETCH_TIMEOUT
                 contact = min(workers, key=lambda each: each.outstanding)
                 args = (message.data, sender, key, attempt)
                 call = self._peer.calling.call_one(contact, _label(role, message), m.HANDLE, args, {})
@@ -308,7 +308,7 @@ class Durable:
                         return error
                 else:
                     return None
-            await self._changes.next(AGAIN if workers else max(0.001, until - monotonic()))
+            await self._changes.next(REDELIVERY_DELAY if workers else max(0.001, until - monotonic()))
 
     async def _put_aside(self, role: str, message: Msg, attempt: int, error: Exception) -> None:
         client, label = self._client(), _label(role, message)

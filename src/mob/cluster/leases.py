@@ -30,7 +30,7 @@ from nats.js.kv import KeyValue
 from mob.cluster.names import NatsNames
 from mob.wire import messages as m
 
-TIMEOUT = 1.0
+BUCKET_TIMEOUT = 1.0
 """Seconds for one request to the server."""
 TRIES = 4
 """How often a lease is given back while others are writing it."""
@@ -73,7 +73,7 @@ class LeaseBucket:
     async def close(self) -> None:
         """This gateway ends: what is under way is finished."""
         if self._tasks:
-            await asyncio.wait(self._tasks, timeout=TIMEOUT * 2)
+            await asyncio.wait(self._tasks, timeout=BUCKET_TIMEOUT * 2)
 
     async def _settle(self, number: int, role: str, work: Coroutine[Any, Any, m.LeaseIs]) -> None:
         try:
@@ -94,7 +94,7 @@ class LeaseBucket:
         client = self._client()
         if client is None or not client.is_connected:
             raise ConnectionError("there is no connection")
-        stream: Any = client.jetstream(timeout=TIMEOUT)  # pyright: ignore[reportUnknownMemberType]
+        stream: Any = client.jetstream(timeout=BUCKET_TIMEOUT)  # pyright: ignore[reportUnknownMemberType]
         try:
             return await stream.key_value(self._bucket)
         except BucketNotFoundError:

@@ -23,9 +23,9 @@ from mob.wire import messages as m
 if TYPE_CHECKING:
     from mob.cluster.carrier import Carrier
 
-LOOK = 0.1
+RESEND_INTERVAL = 0.1
 """Seconds between two looks at whether packets have to be sent again."""
-IDLE_LOOK = 1.0
+IDLE_INTERVAL = 1.0
 """Seconds between two looks at whether the other gateway is still there, while there are circuits."""
 TOMBS = 1000
 """So many trunks of gateways that are gone are remembered: what still comes from there is known to be over."""
@@ -236,7 +236,7 @@ class Trunks:
         if line.look is not None:
             line.look.cancel()
         line.is_idle = not line.trunk.is_waiting
-        line.look = self._reactor.loop.call_later(IDLE_LOOK if line.is_idle else LOOK, self._look, line)
+        line.look = self._reactor.loop.call_later(IDLE_INTERVAL if line.is_idle else RESEND_INTERVAL, self._look, line)
 
     def _look(self, line: TrunkLine) -> None:
         line.look = None

@@ -21,15 +21,15 @@ from typing import Protocol
 RESERVE = 0.1
 """The part of the grace time that a role still to be stopped keeps for itself while an earlier one takes long."""
 
-LAST = 0.5
+ORDERLY_END = 0.5
 """Seconds before the end of the grace time at which nothing is waited for any more, to end in order all the same."""
 LIFESPAN = 0.5
 """Seconds before that at which requests are broken off: they are kept for the end of the web application itself."""
 LEAST = 0.1
 """Seconds that each stage has although the time is over."""
-BRIEF = 1.0
+EXIT_SECONDS = 1.0
 """Seconds that threads and `atexit` get in a process that was not asked to end: it failed, or said sys.exit()."""
-FLUSH = 1.0
+LINK_FLUSH_TIMEOUT = 1.0
 """Seconds in which a link that is closed may still send what is unsent."""
 
 FAREWELL_TIME = 1.0
@@ -48,7 +48,7 @@ HALF = 0.5
 """The part of the grace time in which connections may become idle; then a moment between two answers has to do."""
 LOOKS = 2
 """So many looks in a row must find nobody: between two steps of an application a connection may be nobody's."""
-LOOK = 0.005
+CONNECTIONS_INTERVAL = 0.005
 """Seconds between two looks at the connections of shared ports. The kernel tells of their state when it is asked, and
 of no change of it."""
 
@@ -174,7 +174,7 @@ class DrainProgress:
 
     def __init__(self, scene: Scene, now: float, grace: float, has_ports: bool = False) -> None:
         self.deadline: float = now + grace
-        self._last = self.deadline - LAST
+        self._last = self.deadline - ORDERLY_END
         self._scene = scene
         self._began = now
         self._stages = deque(DrainStage)
@@ -206,7 +206,7 @@ class DrainProgress:
 
     def seconds_at_exit(self, now: float) -> float:
         """Return how many seconds threads and `atexit` have, when all else is over."""
-        return BRIEF if self._scene.is_exit_asked else max(LEAST, self.deadline - now - LAST / 2)
+        return EXIT_SECONDS if self._scene.is_exit_asked else max(LEAST, self.deadline - now - ORDERLY_END / 2)
 
     def _seconds(self, stage: DrainStage, now: float) -> float:
         if stage is DrainStage.DRAIN and self._scene.is_exit_asked:
@@ -250,7 +250,7 @@ class DrainProgress:
             self._quiet_looks = 0 if self._is_busy(now, finishes_by_itself) else self._quiet_looks + 1
             if self._quiet_looks >= LOOKS:
                 return now
-            self._look_at = now + LOOK
+            self._look_at = now + CONNECTIONS_INTERVAL
         return self._look_at
 
     def _is_busy(self, now: float, finishes_by_itself: bool) -> bool:

@@ -18,7 +18,7 @@ from typing import NamedTuple
 from mob.core.costs import FAR_TRIP, LONG, TRIP, most_in_hand
 from mob.core.lanes import UNLIMITED, Lane
 
-SILENCE = 0.005
+INVITATION_TIMEOUT = 0.005
 """Seconds after which an invited caller that does not answer keeps no place any more."""
 
 
@@ -172,7 +172,7 @@ class Invitations:
             self._take(waiting)
             self.expected[waiting.uid, waiting.name] = waiting
             if load.lane.width < UNLIMITED:
-                self._keep(waiting, load, count, now + SILENCE)
+                self._keep(waiting, load, count, now + INVITATION_TIMEOUT)
             invites.append(Invitation(waiting.uid, waiting.line, count, waiting.name))
         return invites
 

@@ -36,7 +36,7 @@ TAKE_OVER = 7.0
 """Seconds for which a contender sees nothing new before it takes over."""
 WORTH = 2.0
 """Seconds of a new lease that must be left for it to be used."""
-PATIENCE = 1.5
+REQUEST_TIMEOUT = 1.5
 """Seconds after which a request is not waited for any more."""
 
 
@@ -130,7 +130,7 @@ class Lease:
     def handle_wake(self, wish: LeaseWish, number: int, now: float) -> list[LeaseOutcome]:
         """Time has passed, or the wish is another. `number`: of the request that may follow."""
         outcomes = self._expire(now)
-        if self._asked is not None and now - self._asked[1] >= PATIENCE:
+        if self._asked is not None and now - self._asked[1] >= REQUEST_TIMEOUT:
             self._asked = None
         if self.token and wish is LeaseWish.NONE:
             return [*outcomes, *self._give_back(number)]
@@ -148,7 +148,7 @@ class Lease:
             return -math.inf
         times = [self.until] if self.token else []
         if self._asked is not None:
-            times.append(self._asked[1] + PATIENCE)
+            times.append(self._asked[1] + REQUEST_TIMEOUT)
         elif self.token or wish is LeaseWish.TAKE:
             times.append(self._due)
         return min(times, default=math.inf)

@@ -36,17 +36,17 @@ from mob.wire import messages as m
 
 BEAT = 1.0
 """Seconds between two signs of life."""
-SILENCE = 3.0
+NODE_TIMEOUT = 3.0
 """Seconds of silence after which a node is gone."""
 GATHER = 0.01
 """Seconds for which changes are gathered into one letter."""
 CHECK = 0.1
 """Seconds after a change within which a beat says so again: who has not got the letter learns it soon."""
-PATIENCE = 1.0
+ROLL_CALL_RETRY = 1.0
 """Seconds after which everything is asked for again."""
 EARLY = 0.005
 """Seconds by which a wake may come too soon: timers are not exact."""
-LATE = 1.0
+WAKE_DELAY = 1.0
 """Seconds by which a wake may come too late; beyond that this process has stood still, and it was not the others who
 were silent."""
 UNCONNECTED = "NATS has not been reached yet"
@@ -96,7 +96,7 @@ class Membership:
         self._namesake = 0
         crew.roster.nodes[self.number] = m.Node(self.number, name)
         self._name = Name(self.number, now)
-        self._cut_at = -SILENCE
+        self._cut_at = -NODE_TIMEOUT
         self._version = int(now * 1000)  # greater than any of a Kingpin before this one
         self._changed: set[int] = set()  # one's own members that have come or changed, and were not told of yet
         self._gone: dict[int, str] = {}
@@ -185,7 +185,7 @@ class Membership:
         decisions: list[Decision] = self._announce_cut()
         if not why_not:
             decisions.append(Tell(f"this machine, {self.name!r}, takes part in the cluster."))
-            was_missed = now - self._cut_at >= SILENCE - EARLY
+            was_missed = now - self._cut_at >= NODE_TIMEOUT - EARLY
             decisions += self._introduce(now) if was_missed else self._beat(now)
         elif not was_cut or was_cut == UNCONNECTED:
             decisions.append(Tell(f"the other machines cannot be reached: {why_not}"))
@@ -251,7 +251,7 @@ class Membership:
                 decisions += self._apply(neighbour, places, words.members, words.gone, words.roles, now)
             case m.Changed(version=version) | m.Alive(version=version):
                 is_behind = not neighbour.is_complete or version > neighbour.version
-                if is_behind and now - neighbour.asked_at >= PATIENCE - EARLY:
+                if is_behind and now - neighbour.asked_at >= ROLL_CALL_RETRY - EARLY:
                     neighbour.asked_at = now
                     decisions.append(Write(sender, m.WantEverything()))
             case _:
@@ -372,25 +372,25 @@ class Membership:
     def handle_wake(self, now: float) -> list[Decision]:
         """Time has passed: news and beats that are due, and who is silent."""
         lateness = now - self._wake_due
-        if lateness > LATE:
+        if lateness > WAKE_DELAY:
             for neighbour in self:
                 neighbour.heard_at = min(now, neighbour.heard_at + lateness)
         decisions: list[Decision] = []
-        if self.namesake_at is not None and now - self.namesake_at >= SILENCE - EARLY:
+        if self.namesake_at is not None and now - self.namesake_at >= NODE_TIMEOUT - EARLY:
             decisions += self._come_in(now)
         if self._has_news:
             self._beat_due = min(self._beat_due, now + CHECK)
         decisions += self._tell()
         if self._owed:
             decisions += self._pay()
-        if lateness >= SILENCE - BEAT:  # they have missed this node, or nearly so
+        if lateness >= NODE_TIMEOUT - BEAT:  # they have missed this node, or nearly so
             decisions += self._introduce(now)
         if now >= self._beat_due - EARLY:
             decisions += self._beat(now)
         for neighbour in self:
-            if now - neighbour.heard_at >= SILENCE - EARLY:
-                decisions += self._lose(neighbour, f"was silent for {SILENCE:g} s")
-        due = min([self._beat_due, *(neighbour.heard_at + SILENCE for neighbour in self)])
+            if now - neighbour.heard_at >= NODE_TIMEOUT - EARLY:
+                decisions += self._lose(neighbour, f"was silent for {NODE_TIMEOUT:g} s")
+        due = min([self._beat_due, *(neighbour.heard_at + NODE_TIMEOUT for neighbour in self)])
         if due != self._wake_due or lateness >= -EARLY:
             self._wake_due = due
             decisions.append(WakeAt(due))

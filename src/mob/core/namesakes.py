@@ -10,7 +10,7 @@ Questions only. No clock: `now` is passed in.
 
 from __future__ import annotations
 
-PAUSE = 0.5
+ANSWER_INTERVAL = 0.5
 """Seconds between two answers."""
 CONTEST = 2.5
 """Seconds after which two that both claim the name are known to do so."""
@@ -29,7 +29,7 @@ class Name:
         self._rival = 0
         self._began_at = 0.0
         self._claimed_at = 0.0
-        self._answered_at = -PAUSE
+        self._answered_at = -ANSWER_INTERVAL
 
     def __repr__(self) -> str:
         return f"<Name of {self.number}, born at {self.born:g}>"
@@ -45,7 +45,7 @@ class Name:
 
     def may_answer(self, now: float) -> bool:
         """Whether it is time to say so."""
-        if now - self._answered_at < PAUSE:
+        if now - self._answered_at < ANSWER_INTERVAL:
             return False
         self._answered_at = now
         return True

@@ -24,7 +24,7 @@ from collections.abc import Iterable
 from msgspec import Struct
 
 from mob.core.gateways import Gateways
-from mob.core.membership import SILENCE
+from mob.core.membership import NODE_TIMEOUT
 from mob.core.roster import Roster
 from mob.core.states import PAIR, PairState, step
 from mob.wire import messages as m
@@ -293,7 +293,7 @@ class Pairing:
             # If there is a link: either its other end has gone, and this one will soon, or both have asked at the same
             # moment over different gateways.
             return [self._carry(pair, gateway)]
-        if now - arrival.since > SILENCE:
+        if now - arrival.since > NODE_TIMEOUT:
             why = "the two have another link" if is_known else "the caller is not known there"
             return [TurnAway(gateway, local, remote, why)]
         pair.arrivals.append(arrival)

@@ -21,7 +21,7 @@ AT_A_TIME = 0.25
 """The part of a role that is replaced at the same time, once the first has come up."""
 IDLE = (SlotState.WAITING, SlotState.FAILED, SlotState.EMPTY)
 """Places without a process, into which somebody may have one come."""
-RETRY = 60.0
+RECYCLE_RETRY = 60.0
 """Seconds after which the recycling of a worker is tried again, if its successor did not get ready."""
 
 
@@ -167,7 +167,7 @@ class Rollout:
         slot = process.slot
         if self._recycling.get(slot.role) is slot:
             del self._recycling[slot.role]
-            slot.not_before = now + RETRY
+            slot.not_before = now + RECYCLE_RETRY
             return [Tell(f"the successor of {slot.name} {_reason(process, why)}; the one before it stays.", "recycle")]
         reload = self._reload
         if reload is None or slot not in reload.under_way:

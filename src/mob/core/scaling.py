@@ -16,11 +16,11 @@ from mob.core.states import SlotState
 from mob.errors import counted
 from mob.wire.messages import Beat
 
-LOOK = 1.0
+LOAD_INTERVAL = 1.0
 """Seconds between two looks at the load of a role."""
 GROWTH = 0.5
 """The part of its workers by which a role grows while calls wait."""
-PATIENCE = 30.0
+SHRINK_AFTER = 30.0
 """Seconds for which fewer workers would have done before one is let go."""
 COMFORT = 0.7
 """Calls in hand per worker up to which a smaller role would do."""
@@ -109,7 +109,7 @@ class Scaling:
     def follow(self, name: str, now: float) -> list[Decision]:
         """A worker of the role, or a caller, has said how it goes: does the role have the right size?"""
         role, load = self._crew.roles[name], self._loads[name]
-        if role.plan.max_workers is None or now - load.looked_at < LOOK:
+        if role.plan.max_workers is None or now - load.looked_at < LOAD_INTERVAL:
             return []
         load.looked_at = now
         if self._is_growing(name):
@@ -126,7 +126,7 @@ class Scaling:
             return []
         if load.idle_since is None:
             load.idle_since = now
-        if now - load.idle_since < PATIENCE:
+        if now - load.idle_since < SHRINK_AFTER:
             return []
         return self.resize(name, role.target - 1, now, "fewer do")
 

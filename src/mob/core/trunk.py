@@ -53,7 +53,7 @@ LOST_AFTER = 3.0
 """Seconds without any progress after which the other end is taken to be gone."""
 PROBE_AFTER = 1.0
 """Seconds of silence after which it is asked whether it is there, if this trunk is in use."""
-LATE = 2.0
+STALL_GAP = 2.0
 """Seconds between two looks after which this process has stood still, and it was not the other end that was silent."""
 
 
@@ -196,7 +196,7 @@ class Trunk:
         """Time has passed: what is to be sent again; None if the other end is gone. `restart` follows then.
 
         `is_used`: somebody may be waiting for what the other end has to say."""
-        if now - self._woken_at > LATE:
+        if now - self._woken_at > STALL_GAP:
             self._progress_at = self._heard_at = now
         elif not self._heard_at:  # it has just begun
             self._heard_at = now

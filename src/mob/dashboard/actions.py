@@ -21,7 +21,7 @@ from mob.peer.results.call import Call
 from mob.wire import messages as m
 
 T = TypeVar("T")
-SOON = 1.0
+ACTION_TIMEOUT = 1.0
 """Seconds in which an answer has to come to be given at once."""
 STACKS = 10.0
 """Seconds that the stacks of a mobster may take, which may be stuck."""
@@ -93,7 +93,7 @@ class Actions:
             asked = asyncio.ensure_future(self._reload_all(self._machines))
         else:
             asked = asyncio.ensure_future(_awaited(self._asked(name, body)))
-        await asyncio.wait([asked], timeout=SOON)
+        await asyncio.wait([asked], timeout=ACTION_TIMEOUT)
         if asked.done():
             return {"text": text_of(asked.result())}
         task = asyncio.create_task(self._tell_later(name, asked))

@@ -64,7 +64,7 @@ FORCED = 1
 FUTILE = 3
 """After so many fork servers in a row that could not even start, another is not tried at once."""
 FUTILE_PAUSE = 5.0
-SOON = 0.1
+WAKE_SLACK = 0.1
 """Wakes that are further ahead may be put together."""
 TOGETHER = 0.01
 """Those within so many seconds are one."""
@@ -610,7 +610,7 @@ class Kingpin:
     def _wake_at(self, when: float) -> None:
         """Look at the clock then or a moment later, but never early: nobody would ask again. One look is enough for all
         that is due within a hundredth of a second."""
-        if when > monotonic() + SOON:
+        if when > monotonic() + WAKE_SLACK:
             when = math.ceil(when / TOGETHER) * TOGETHER
         if when not in self._wakes:
             self._wakes.add(when)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from time import monotonic
 from typing import Protocol
 
-from mob.core.draining import BRIEF, Act, DrainProgress, DrainStage, Use, WaitUntil
+from mob.core.draining import EXIT_SECONDS, Act, DrainProgress, DrainStage, Use, WaitUntil
 from mob.mobster import ending
 from mob.mobster.sigterm import Sigterm
 from mob.peer.peer import Peer
@@ -104,7 +104,7 @@ class Drain:
 
     def seconds_at_exit(self) -> float:
         """Return how many seconds threads and `atexit` have."""
-        return BRIEF if self._draining is None else self._draining.seconds_at_exit(monotonic())
+        return EXIT_SECONDS if self._draining is None else self._draining.seconds_at_exit(monotonic())
 
     async def _carry_out(self, stage: DrainStage, seconds: float, draining: DrainProgress) -> None:
         log = self._context.log

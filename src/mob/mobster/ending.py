@@ -32,7 +32,7 @@ ROUNDS = 10
 """How often tasks are looked for: those that end may start others, and one that does so for ever is left alone."""
 SHOWN = 5
 """Names that a message lists."""
-LOOK = 0.5
+THREADS_INTERVAL = 0.5
 """Seconds between two looks at the threads that are waited for: no event tells that one waits for connections."""
 WATCHDOG = "mob-ending"
 
@@ -108,7 +108,7 @@ def _watch(seconds: float, status: int, has_ended: threading.Event) -> None:
     until = monotonic() + seconds
     why = ""
     while not why:
-        if has_ended.wait(max(0.0, min(LOOK, until - monotonic()))):
+        if has_ended.wait(max(0.0, min(THREADS_INTERVAL, until - monotonic()))):
             return
         left = [thread for thread in threading.enumerate() if _holds_up(thread)]
         if monotonic() >= until:

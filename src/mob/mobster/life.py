@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 import setproctitle
 import uvloop
 
-from mob.core.draining import FLUSH
+from mob.core.draining import LINK_FLUSH_TIMEOUT
 from mob.mobster import api, ending, loading, output, preloading, records, skipped, tracebacks
 from mob.mobster.debugger import asking, debugging
 from mob.mobster.drain import Drain
@@ -361,7 +361,7 @@ class Life:
         self.liveness.say_last(self.vitals.beat)
         control = self.peer.control
         control.on_gone = lambda: None  # it is this end that goes
-        control.close(FLUSH)
+        control.close(LINK_FLUSH_TIMEOUT)
 
 
 def main(order: m.Fork, control: int, liveness: int) -> int:

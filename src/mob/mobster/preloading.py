@@ -25,9 +25,9 @@ from mob.mobster import loading
 from mob.rim import environment
 
 TASKS = "/proc/self/task"
-ENDING = 0.2
+THREAD_END_TIMEOUT = 0.2
 """Seconds in which a thread that has ended for Python ends for the kernel too."""
-LOOK = 0.01
+ENDED_INTERVAL = 0.01
 COUNTERS = tuple(
     f"{prefix}openblas_get_num_threads{suffix}" for prefix in ("", "scipy_") for suffix in ("", "64_", "_64", "_64_")
 )
@@ -71,9 +71,9 @@ def reseed() -> None:
 
 def _more_native_threads(before: int) -> int:
     """Return how many there are more than before, once those that are about to end have ended."""
-    until = time.monotonic() + ENDING
+    until = time.monotonic() + THREAD_END_TIMEOUT
     while (more := native_threads() - before) > 0 and time.monotonic() < until:
-        time.sleep(LOOK)
+        time.sleep(ENDED_INTERVAL)
     return more
 
 

@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 
 from msgspec import Raw
 
-from mob.core.draining import FLUSH
+from mob.core.draining import LINK_FLUSH_TIMEOUT
 from mob.core.lanes import MESSAGE
 from mob.core.routes import Routes
 from mob.core.states import CallState
@@ -48,7 +48,7 @@ from mob.wire import failures, messages as m
 
 HOUSEKEEPING = 1.0
 """Seconds after which what was dropped while nothing arrived is given back."""
-PATIENCE = 0.05
+LAST_WORD_TIMEOUT = 0.05
 """Seconds after a deadline in which the callee's own word on it may still come in."""
 ATTEMPTS = 3
 """How often a call is ended whose message has raised, before the link is."""
@@ -131,7 +131,7 @@ class Peer:
     def limit(self, call: Call[Any], times: tuple[float, float]) -> None:
         """Ends the call when its time is over. A little later than the callee would, who has more to say of it."""
         made, deadline = times
-        self._deadlines.add(call, deadline + PATIENCE, deadline - made)
+        self._deadlines.add(call, deadline + LAST_WORD_TIMEOUT, deadline - made)
 
     def _time_out(self, call: Call[Any], seconds: float) -> None:
         over = f"{call.label} has not answered within {seconds:.3g} s"
@@ -422,7 +422,7 @@ class Peer:
         for link in self.contacts.links():
             if not self.serving.in_hand:
                 link.post(m.Left())
-            link.close_after_flush(FLUSH)
+            link.close_after_flush(LINK_FLUSH_TIMEOUT)
 
     def keep_house(self) -> None:
         """From now on tidies once a second even if nothing arrives."""

@@ -42,7 +42,7 @@ CLOEXEC = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
 BUFFER = 256 * 1024  # wanted socket buffer
 LACKING = frozenset({errno.ETOOMANYREFS, errno.ENOBUFS, errno.ENOMEM})
 """Why the kernel may not send now what it can send in a moment: too many descriptors under way, no memory."""
-PAUSE = 0.1
+SEND_RETRY = 0.1
 """Seconds until that is tried again."""
 MISSING = -1  # among received descriptors: here the kernel could not give all
 
@@ -364,7 +364,7 @@ class Link:
         if self._is_short:
             self._is_short = False
             self._reactor.unwatch_writable(self._fd)
-            self._reactor.call_at(monotonic() + PAUSE, self._watch_backlog)
+            self._reactor.call_at(monotonic() + SEND_RETRY, self._watch_backlog)
         else:
             self._reactor.watch_writable(self._fd, self.handle_writable)
 

@@ -33,9 +33,9 @@ from mob.rim.runner import Runner
 if TYPE_CHECKING:
     from mob.rim.reactor import Reactor
 
-LAST = 1.0
+STANDIN_TIMEOUT = 1.0
 """Seconds that the stand-in may take at the end of the process for what it has in hand."""
-PATIENCE = 0.005
+TAKE_OVER_AFTER = 0.005
 """Seconds that plain code may take before somebody else reads for those who wait elsewhere."""
 ASKED, UNSENT = "a look", "something to send"
 """These stand among the waiters until the loop's thread is back: for those that only ask, and for what plain code has
@@ -130,7 +130,7 @@ class StandIn:
         self._hurry.set()
         self.runner.end()
         if self._thread is not None and self._thread is not threading.current_thread():
-            self._thread.join(LAST)
+            self._thread.join(STANDIN_TIMEOUT)
 
     def _start(self) -> None:
         with self._starting:
@@ -145,7 +145,7 @@ class StandIn:
             self._alarm.wait()
             self._alarm.clear()
             while reactor.waiters and not self._is_over:
-                self._hurry.wait(PATIENCE)
+                self._hurry.wait(TAKE_OVER_AFTER)
                 self._hurry.clear()
                 self._forget(UNSENT)  # if the loop's thread has been back, and has sent it
                 if not (reactor.is_away and reactor.waiters):

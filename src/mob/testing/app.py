@@ -18,11 +18,11 @@ from mob.testing import leaks
 from mob.testing.faults import Faults
 from mob.testing.hosts import Host
 from mob.testing.leaks import Leak
-from mob.testing.lines import PATIENCE
+from mob.testing.lines import WAIT_TIMEOUT
 from mob.wire import messages as m
 
 T = TypeVar("T")
-LOOK = 0.002
+STATE_INTERVAL = 0.002
 """Seconds between two looks at what is waited for, where only the question is known, or nothing that could tell."""
 UNTOLD = 0.1
 """Seconds after which a place is looked at although the roster has not changed: it tells nothing of places for which
@@ -67,7 +67,7 @@ class AppUnderTest(Client):
         """All that was printed so far, each line with who has printed it."""
         return self._host.lines.text
 
-    def wait_for(self, pattern: str, count: int = 1, patience: float = PATIENCE) -> list[re.Match[str]]:
+    def wait_for(self, pattern: str, count: int = 1, patience: float = WAIT_TIMEOUT) -> list[re.Match[str]]:
         """Waits until `count` printed lines match a regular expression; the matches. `AssertionError` after `patience`
         seconds, with all that was printed.
 
@@ -76,7 +76,7 @@ class AppUnderTest(Client):
         """
         return self._host.lines.wait_for(pattern, count, patience)
 
-    def wait_until(self, question: Callable[[], T], what: str, patience: float = PATIENCE) -> T:
+    def wait_until(self, question: Callable[[], T], what: str, patience: float = WAIT_TIMEOUT) -> T:
         """The first true answer; asked again every few milliseconds. `AssertionError` after `patience` seconds.
 
         >>> app.wait_until(lambda: len(app.pids("back")) == 3, "three are there")      # doctest: +SKIP
@@ -85,10 +85,10 @@ class AppUnderTest(Client):
         while not (answer := question()):
             if monotonic() > deadline:
                 raise AssertionError(f"waited {patience:g} s in vain until {what}. The app has printed:\n{self.output}")
-            sleep(LOOK)
+            sleep(STATE_INTERVAL)
         return answer
 
-    def wait_ready(self, role: str = "", count: int | None = None, patience: float = PATIENCE) -> None:
+    def wait_ready(self, role: str = "", count: int | None = None, patience: float = WAIT_TIMEOUT) -> None:
         """Waits until `count` mobsters of a role are ready; of all roles; all that there should be. `NotReady` at once
         if one cannot boot, with its error.
 
@@ -161,7 +161,7 @@ class AppUnderTest(Client):
     def stop(self, *, at_once: bool = False) -> str:
         """Stops the app as SIGTERM does and waits for its end; `at_once`: without waiting for what is under way."""
         done = super().stop(at_once=at_once)
-        self.wait_stopped(PATIENCE)
+        self.wait_stopped(WAIT_TIMEOUT)
         return done
 
     def end(self, at_once: bool = False) -> list[Leak]:
@@ -179,10 +179,10 @@ def not_ready(host: Host, why: str) -> NotReady:
 
 def _reached(host: Host) -> socket.socket:
     """The socket to the Kingpin, as soon as that listens."""
-    deadline = monotonic() + PATIENCE
+    deadline = monotonic() + WAIT_TIMEOUT
     while True:
         with contextlib.suppress(AppNotRunning):
             return knock(host.name)
         if (why := host.problem()) or monotonic() > deadline:
-            raise not_ready(host, why or f"its Kingpin did not listen within {PATIENCE:g} s")
-        sleep(LOOK)
+            raise not_ready(host, why or f"its Kingpin did not listen within {WAIT_TIMEOUT:g} s")
+        sleep(STATE_INTERVAL)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from mob.errors import CallError, UnknownTarget
 from mob.peer.peer import Peer
 from mob.testing.injection import STEER
-from mob.testing.lines import PATIENCE
+from mob.testing.lines import WAIT_TIMEOUT
 
 if TYPE_CHECKING:
     from mob.testing.app import AppUnderTest
@@ -72,7 +72,7 @@ class Faults:
         pids = self._pids(target)
         for pid in pids:
             self._send_signal(pid, signal.SIGKILL)
-        self._app.wait_until(lambda: not set(pids) & set(self._app.pids()), f"{target} is gone", PATIENCE)
+        self._app.wait_until(lambda: not set(pids) & set(self._app.pids()), f"{target} is gone", WAIT_TIMEOUT)
         return pids
 
     def stop(self, target: str | int) -> Fault:
@@ -131,7 +131,7 @@ class Faults:
 
     def _steer(self, pid: int, args: Sequence[object]) -> None:
         contact = self._peer.contacts.of_pid(pid)
-        self._peer.calling.call_one(contact, f"a fault of {contact.name}", STEER, args, {}).result(PATIENCE)
+        self._peer.calling.call_one(contact, f"a fault of {contact.name}", STEER, args, {}).result(WAIT_TIMEOUT)
 
     def _pids(self, target: str | int) -> list[int]:
         pids = self._app.pids(target)

@@ -26,7 +26,7 @@ from mob.testing import leaks
 from mob.testing.described import Described
 from mob.testing.launched import LaunchOrder
 from mob.testing.leaks import Leak
-from mob.testing.lines import PATIENCE, PrintedLines
+from mob.testing.lines import WAIT_TIMEOUT, PrintedLines
 
 VARIABLE = "MOB_TESTING"
 """In the environment of all processes of an app under test: which one it is."""
@@ -94,12 +94,12 @@ class Processes:
         """That the Kingpin has ended."""
         if self._process.poll() is None:
             return ""
-        self._reader.join(PATIENCE)
+        self._reader.join(WAIT_TIMEOUT)
         return f"its main process has ended with status {self._process.returncode}"
 
     def wait_printed(self) -> None:
         """The end of its pipe; `end` sees to what does not end."""
-        self._reader.join(PATIENCE)
+        self._reader.join(WAIT_TIMEOUT)
 
     def send_signal(self, pid: int, signum: int) -> None:
         """To a process of the app; `ProcessLookupError` if it has ended."""
@@ -125,7 +125,7 @@ class Processes:
         with contextlib.suppress(BrokenPipeError):
             self._process.stdin.close()  # which stops an app that nobody could tell to
         try:
-            self._process.wait(PATIENCE)
+            self._process.wait(WAIT_TIMEOUT)
         except subprocess.TimeoutExpired:
             self._look()
             self._process.kill()
@@ -136,8 +136,8 @@ class Processes:
             with contextlib.suppress(psutil.Error, OSError), contextlib.closing(ProcessHandle(process.pid)) as held:
                 if process.is_running():  # by its start, so its number is not another's
                     held.signal(signal.SIGKILL)
-        psutil.wait_procs(left, PATIENCE)
-        self._reader.join(PATIENCE)
+        psutil.wait_procs(left, WAIT_TIMEOUT)
+        self._reader.join(WAIT_TIMEOUT)
         assert self._process.stdout is not None
         self._process.stdout.close()
         self._reports.cleanup()

@@ -29,7 +29,7 @@ KINDS = ("processes", "descriptors", "callbacks", "calls", "streams", "shared me
 FAIR = 3.0
 """Seconds for what is on its way: a mobster gives back what it has dropped with what it says next, or with its beat,
 once a second."""
-LOOK = 0.01
+LEAKS_INTERVAL = 0.01
 """Seconds between two looks."""
 
 
@@ -75,7 +75,7 @@ def settled(look: Callable[[], list[Leak]], allowed: frozenset[str]) -> list[Lea
     leaks = found()
     while leaks and monotonic() < deadline:
         gc.collect()
-        sleep(LOOK)
+        sleep(LEAKS_INTERVAL)
         leaks = found()
     return leaks
 

@@ -6,7 +6,7 @@ import re
 import threading
 from collections.abc import Iterable
 
-PATIENCE = 30.0
+WAIT_TIMEOUT = 30.0
 """Seconds that anything may take on a loaded machine; a test that needs them all fails, none waits for them."""
 
 
@@ -32,7 +32,7 @@ class PrintedLines:
             self.all += lines
             self._news.notify_all()
 
-    def wait_for(self, pattern: str, count: int = 1, patience: float = PATIENCE) -> list[re.Match[str]]:
+    def wait_for(self, pattern: str, count: int = 1, patience: float = WAIT_TIMEOUT) -> list[re.Match[str]]:
         """Waits until so many lines match; the matches."""
         found: list[re.Match[str]] = []
 

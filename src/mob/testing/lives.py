@@ -39,7 +39,7 @@ from mob.wire import messages as m
 PIDS = itertools.count(10_000_001)
 """Made up; Linux gives none above 4,194,304."""
 HERE: ContextVar[ThreadLife | None] = ContextVar("mob_testing_here", default=None)
-LAST = 1.0
+TASKS_TIMEOUT = 1.0
 """Seconds in which tasks that were cancelled at the end of a mobster have to end."""
 _by_module: dict[int, ThreadLife] = {}  # by the id of the module's namespace
 
@@ -266,8 +266,8 @@ async def _end_tasks() -> None:
     for task in tasks:
         task.cancel()
     if tasks:
-        await asyncio.wait(tasks, timeout=LAST)
-    await ending.close_generators(LAST)
+        await asyncio.wait(tasks, timeout=TASKS_TIMEOUT)
+    await ending.close_generators(TASKS_TIMEOUT)
 
 
 def _nothing() -> None:

@@ -33,7 +33,7 @@ from mob.rim.board import Board
 from mob.testing import lives
 from mob.testing.described import Described, plan_of
 from mob.testing.leaks import Leak
-from mob.testing.lines import PATIENCE, PrintedLines
+from mob.testing.lines import WAIT_TIMEOUT, PrintedLines
 from mob.testing.lives import ThreadLife
 from mob.wire import messages as m
 
@@ -191,7 +191,7 @@ class OneProcess:
 
     def wait_printed(self) -> None:
         """The end of the Kingpin, whose last act it is to write."""
-        self._thread.join(PATIENCE)
+        self._thread.join(WAIT_TIMEOUT)
 
     def send_signal(self, pid: int, signum: int) -> None:
         """A kill; others need processes."""
@@ -206,7 +206,7 @@ class OneProcess:
     def end(self) -> list[Leak]:
         """The Kingpin ends, and the threads."""
         self.kingpin.reactor.call(self._stop)
-        self._thread.join(PATIENCE)
+        self._thread.join(WAIT_TIMEOUT)
         for life in self._lives:
             life.thread.join(CLOSING)
         left = [life for life in self._lives if life.thread.is_alive()]

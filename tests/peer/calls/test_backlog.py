@@ -6,7 +6,7 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Any, cast
 
-from mob.peer.calls.backlog import FIRST, INTERVAL, Backlog
+from mob.peer.calls.backlog import BACKLOG_DELAY, BACKLOG_INTERVAL, Backlog
 from mob.wire.messages import Parked
 
 
@@ -57,10 +57,10 @@ def test_what_waits_is_told_after_a_moment_and_then_once_a_second_until_it_does_
     for _ in range(3):
         backlog.handle_parked()
     assert client.said == []
-    assert client.ring() <= FIRST
+    assert client.ring() <= BACKLOG_DELAY
     client.calls, client.bytes_of_each = {"back": 1, "front": 1}, 500
     backlog.handle_parked()
-    assert FIRST < client.ring() <= INTERVAL
+    assert BACKLOG_DELAY < client.ring() <= BACKLOG_INTERVAL
     client.ring()
     client.calls = {}
     client.ring()

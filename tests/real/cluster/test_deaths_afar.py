@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import mob
-from mob.core.membership import SILENCE
+from mob.core.membership import NODE_TIMEOUT
 from tests.patience import patient
 from tests.real.cluster.machines import Nats, Node, Nodes, nodes_in, wait_gone
 from tests.real.loads import Load
@@ -177,7 +177,7 @@ def test_the_death_of_all_gateways_of_a_machine_ends_the_calls_they_carry(nats: 
             error = call.exception(patient(10))
             assert isinstance(error, mob.Lost)
             assert error.executed == "maybe"
-        assert time.monotonic() - begun < SILENCE  # what ends over there is told by the successor
+        assert time.monotonic() - begun < NODE_TIMEOUT  # what ends over there is told by the successor
         assert a.client.require("back").where().result(patient(20)) == "b"  # waits for its successor
         assert a.client.require("front").ask().result(patient(20)) in b.pids("back")
         assert {"a", "b"} <= a.nodes
@@ -260,7 +260,7 @@ def test_a_machine_that_is_killed_fails_its_calls_within_three_seconds(nats: Nat
     with pytest.raises(mob.Lost):
         for _ in stream:
             pass
-    assert time.monotonic() - begun < SILENCE + patient(5)
+    assert time.monotonic() - begun < NODE_TIMEOUT + patient(5)
     wait_gone(a, "b", patient(5))
     assert a.client.require("front").seen().result(patient(10))
     assert not a.seen(b, "back")
@@ -287,7 +287,7 @@ def test_a_machine_that_stands_still_is_gone_after_three_seconds_comes_back_and_
         error = call.exception(patient(10))
         assert isinstance(error, mob.Lost)
         assert error.executed == "maybe"
-    assert 1 < time.monotonic() - begun < SILENCE + patient(5)
+    assert 1 < time.monotonic() - begun < NODE_TIMEOUT + patient(5)
     wait_gone(a, "b", patient(5))
     for pid in stopped:
         os.kill(pid, signal.SIGCONT)

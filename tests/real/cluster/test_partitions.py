@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import mob
-from mob.core.membership import SILENCE
+from mob.core.membership import NODE_TIMEOUT
 from tests.patience import patient
 from tests.real.cluster.hosts import Host, HostNats, HostNode, Network
 from tests.running import wait_until
@@ -38,7 +38,7 @@ PLACED = {"a": {"left": 1, "both": 1}, "b": {"right": 1, "both": 1}}
 ALL = {"left": 1, "right": 1, "both": 2}
 AT_ONCE = patient(5.0)
 """Seconds until a call has failed that waits for nothing: far fewer than those that a call waits for a worker."""
-IN_TIME = SILENCE + AT_ONCE
+IN_TIME = NODE_TIMEOUT + AT_ONCE
 """Seconds until a call to a machine that has vanished has failed."""
 
 

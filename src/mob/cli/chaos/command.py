@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mob.cli.chaos.conductor import ChaosReport, ChaosRun
-from mob.cli.chaos.faults import CLUSTER_KINDS, KINDS, PAUSE, ChaosFault, schedule
+from mob.cli.chaos.faults import CLUSTER_KINDS, FAULT_INTERVAL, KINDS, ChaosFault, schedule
 from mob.cli.chaos.ledger import CallKind, CallOutcome, Judgement
 from mob.errors import MobError
 
@@ -42,7 +42,7 @@ COLUMNS = {
 @click.option(
     "--every",
     type=click.FloatRange(0.1),
-    default=PAUSE,
+    default=FAULT_INTERVAL,
     show_default=True,
     help="Seconds between two faults, on average.",
 )

@@ -41,9 +41,9 @@ CALM = 2.0
 """Seconds for which every call must succeed when all is well again."""
 LAST_CALLS = 60.0
 """Seconds in which every call must have ended."""
-STOPS = 10.0
+APP_STOP_TIMEOUT = 10.0
 """Seconds in which the app has to stop, beyond its grace."""
-LOOK = 0.02
+CHAOS_INTERVAL = 0.02
 ENDS_IN_UPGRADE = ("upgrade", "signals")
 """A run with these ends with a SIGTERM in the midst of an upgrade."""
 
@@ -203,7 +203,7 @@ class ChaosRun:
     def _watch(self) -> None:
         """In a thread of its own: how long each time lasts in which not all roles are there."""
         since = 0.0
-        while not self._is_over.wait(LOOK):
+        while not self._is_over.wait(CHAOS_INTERVAL):
             try:
                 missing = self._missing(or_more=True)
             except AppNotRunning:
@@ -221,7 +221,7 @@ class ChaosRun:
             if time.monotonic() > deadline:
                 self._problems.append(f"{SETTLE:g} s after the last fault there was still missing: {missing}")
                 return False
-            time.sleep(LOOK)
+            time.sleep(CHAOS_INTERVAL)
         return True
 
     def _missing_elsewhere(self) -> str:
@@ -243,7 +243,7 @@ class ChaosRun:
             if time.monotonic() > deadline:
                 self._problems.append(f"{still_open} calls have not ended {LAST_CALLS:g} s after the last one was made")
                 return
-            time.sleep(LOOK)
+            time.sleep(CHAOS_INTERVAL)
 
     def _open_calls(self) -> int:
         try:
@@ -284,7 +284,7 @@ class ChaosRun:
             time.sleep(random.uniform(0.0, 1.0))
             self._late = self._processes()
         self._process.send_signal(signal.SIGTERM)
-        limit = self._grace + STOPS
+        limit = self._grace + APP_STOP_TIMEOUT
         try:
             status = self._process.wait(limit)
         except subprocess.TimeoutExpired:
@@ -324,7 +324,7 @@ class ChaosRun:
                 raise PlanError(f"the app has ended with status {self._process.returncode}.\n{self.last_lines()}")
             if time.monotonic() > deadline:
                 raise PlanError(f"{why if isinstance(why, str) else why()} ({BOOT:g} s).\n{self.last_lines()}")
-            time.sleep(LOOK)
+            time.sleep(CHAOS_INTERVAL)
 
     def last_lines(self) -> str:
         """What the app has printed last."""

@@ -38,7 +38,7 @@ CLUSTER_KINDS = {
     "freeze NATS": "SIGSTOP of the NATS server for up to 3 s",
 }
 """With several nodes these come as well."""
-PAUSE = 1.2
+FAULT_INTERVAL = 1.2
 """Seconds on average between two faults."""
 LEAST_PAUSE = 0.05
 
@@ -53,7 +53,7 @@ class ChaosFault(msgspec.Struct, frozen=True):
 
 
 def schedule(
-    seed: int, seconds: float, kinds: tuple[str, ...] = tuple(KINDS), pause: float = PAUSE
+    seed: int, seconds: float, kinds: tuple[str, ...] = tuple(KINDS), pause: float = FAULT_INTERVAL
 ) -> list[ChaosFault]:
     """The faults of a run, one each `pause` seconds on average.
 

@@ -22,7 +22,7 @@ from mob.mobster import api
 from mob.peer.serving.exports import export
 
 PLAYERS = 16
-PAUSE = 0.02  # seconds at most between two calls of a player
+CALL_INTERVAL = 0.02  # seconds at most between two calls of a player
 HANGS_AFTER = 40.0
 """Seconds; a call waits for a ready worker for 15 s at most, and no fault lasts so long."""
 EXECUTED = {"no": CallOutcome.NO, "maybe": CallOutcome.MAYBE, "yes": CallOutcome.YES}
@@ -125,7 +125,7 @@ async def _play(player: int) -> None:
     chance = random.Random(f"{_book.serial} {player}")
     kinds = list(ACTS)
     while not _is_over():
-        await asyncio.sleep(chance.uniform(0, PAUSE))
+        await asyncio.sleep(chance.uniform(0, CALL_INTERVAL))
         kind = chance.choice(kinds)
         number = _begin(kind)
         try:
@@ -149,7 +149,7 @@ def _play_in_thread() -> None:
     """Calls from sync code, whose thread waits."""
     chance = random.Random(f"{_book.serial} thread")
     while not _is_over():
-        time.sleep(chance.uniform(0, PAUSE))
+        time.sleep(chance.uniform(0, CALL_INTERVAL))
         number, value = _begin(CallKind.PLAIN), _value(chance)
         call = _echo.plain(number, value)
         outcome = CallOutcome.RIGHT

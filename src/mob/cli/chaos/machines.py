@@ -25,7 +25,7 @@ from mob.errors import PlanError
 
 ANSWERS = 10.0
 """Seconds in which the NATS server has to answer."""
-STOPS = 60.0
+NODE_STOP_TIMEOUT = 60.0
 """Seconds in which a node has to stop in order."""
 FIRST = "node-1"
 
@@ -142,10 +142,10 @@ class ChaosMachines:
         node.send_signal(signal.SIGTERM)
         problems: list[str] = []
         try:
-            if status := node.wait(STOPS):
+            if status := node.wait(NODE_STOP_TIMEOUT):
                 problems.append(f"the node {name} has stopped with status {status}")
         except subprocess.TimeoutExpired:
-            problems.append(f"the node {name} has not stopped within {STOPS:g} s")
+            problems.append(f"the node {name} has not stopped within {NODE_STOP_TIMEOUT:g} s")
         _, alive = psutil.wait_procs(left, timeout=5)
         for process in alive:
             problems.append(f"pid {process.pid} of {name} is left behind")

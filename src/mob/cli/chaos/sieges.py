@@ -25,7 +25,7 @@ from mob.errors import AppNotRunning, CallTimeout, MobError
 from mob.wire import messages as m
 from mob.wire.frames import frame
 
-PATIENCE = 60.0
+UPGRADE_TIMEOUT = 60.0
 """Seconds in which an upgrade has to end, whatever becomes of it."""
 LETS_IN = 10.0 + 5.0
 """Seconds in which a client is let in or knows that it is not: what mob promises, and what a busy machine adds."""
@@ -65,9 +65,9 @@ class Sieges:
 
     def _upgrade(self, fault: ChaosFault, chance: random.Random) -> None:
         try:
-            self._client.upgrade(PATIENCE)
+            self._client.upgrade(UPGRADE_TIMEOUT)
         except CallTimeout:
-            raise AssertionError(f"an upgrade has not ended within {PATIENCE:g} s") from None
+            raise AssertionError(f"an upgrade has not ended within {UPGRADE_TIMEOUT:g} s") from None
         if (pid := self._client.metrics().kingpin_pid) != self._pid:
             raise AssertionError(f"an upgrade has changed the Kingpin's pid from {self._pid} to {pid}")
         self._check_lets_in()

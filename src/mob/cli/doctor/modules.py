@@ -21,7 +21,7 @@ from pathlib import Path
 from mob.cli.doctor.findings import FAIL, OK, WARN, Finding
 from mob.plan import Plan, RolePlan
 
-PATIENCE = 120.0
+IMPORT_TIMEOUT = 120.0
 """Seconds that imports may take here, if the role has no `boot_timeout`."""
 SHOWN = 3
 """Slow imports that are named."""
@@ -97,7 +97,7 @@ def _can_find(top: str, places: list[str]) -> bool:
 
 
 def _measured(label: str, role: RolePlan, needed: list[str], places: list[str]) -> Finding:
-    allowed = role.boot_timeout or PATIENCE
+    allowed = role.boot_timeout or IMPORT_TIMEOUT
     wanted = f"less than {allowed:g} s (boot_timeout)" if role.boot_timeout else ""
     try:
         done = _run(["-X", "importtime", "-c", _program(needed)], places, allowed)
@@ -142,9 +142,11 @@ def _preload(plan: Plan) -> Finding:
     names = ", ".join(plan.preload)
     label = "preload"
     try:
-        done = _run(["-c", COUNT, *plan.preload], [plan.base], PATIENCE)
+        done = _run(["-c", COUNT, *plan.preload], [plan.base], IMPORT_TIMEOUT)
     except subprocess.TimeoutExpired:
-        return Finding(label, FAIL, f"{names}: took longer than {PATIENCE:g} s", "modules that only define things", "")
+        return Finding(
+            label, FAIL, f"{names}: took longer than {IMPORT_TIMEOUT:g} s", "modules that only define things", ""
+        )
     head, _, told = done.stdout.rpartition("threads:\n")
     if done.returncode or not told:
         last = (done.stderr or head).strip().splitlines()[-1:]

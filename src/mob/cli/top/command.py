@@ -25,7 +25,7 @@ from mob.errors import nearest
 
 FRAME_TIME = 0.05
 """Seconds between two frames, at least, when what is new was not typed."""
-PATIENCE = 3.0
+ANSWER_TIMEOUT = 3.0
 """Seconds beyond the delay after which it is said that the Kingpin does not answer."""
 
 
@@ -191,6 +191,6 @@ class Watch:
     def _check_answers(self, now: float) -> None:
         """A Kingpin that stands still is not gone, and says nothing."""
         last = self._state.rates.last
-        if now > last + self._delay + PATIENCE and self._state.trouble in ("", self._silence):
+        if now > last + self._delay + ANSWER_TIMEOUT and self._state.trouble in ("", self._silence):
             self._silence = f"the Kingpin has not answered for {now - last:.0f} s"
             self._state.handle_gone(self._silence)

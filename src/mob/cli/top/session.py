@@ -21,9 +21,9 @@ from mob.rim.crashes import MOST as KEPT, Crashes
 from mob.wire.messages import Lines
 
 TopChange = Callable[[Top], None]
-LOOK = 0.3
+RECONNECT_INTERVAL = 0.3
 """Seconds between two looks at whether an app that has ended is there again."""
-LAST = 1000
+PAST_LINES = 1000
 """Lines of the past that logs begin with."""
 JOIN_TIME = 0.5
 """Seconds that a question under way may take at the end."""
@@ -141,7 +141,7 @@ class Session:
                     others = [machine for machine in app.nodes() if not machine.is_here]
                     self._others.look(app, others, self._poll_other)
             except AppNotRunning:
-                pause = LOOK
+                pause = RECONNECT_INTERVAL
                 self._lose()
             except TimeoutError:
                 pass  # for how long there was no answer is seen from the readings
@@ -187,7 +187,7 @@ class Session:
         feed = LineFeed(pager, self._post, f"{wish.label if wish.pid else 'the app'} has ended.")
         role = "" if wish.pid else wish.role
         steering = app._steering  # pyright: ignore[reportPrivateUsage]  # `Client.logs` would want a thread
-        self._following = (app, steering.follow(feed.put, role, wish.pid, LAST, goes_on=True))
+        self._following = (app, steering.follow(feed.put, role, wish.pid, PAST_LINES, goes_on=True))
 
     def _refuse(self, wish: Action, pager: Pager | None) -> None:
         text = f"{wish.node or self.name!r} is not there at this moment."

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 VARIABLE = "PYTHONBREAKPOINT"
 OWN = ("", "pdb.set_trace")
 """What the variable says where the debugger is pdb."""
-LOOK = 0.1
+FOREGROUND_INTERVAL = 0.1
 """Seconds between two looks at whether the app is in front again."""
 CONTROL_KEYS = (termios.VINTR, termios.VSUSP)
 """Ctrl-C and Ctrl-Z."""
@@ -214,7 +214,9 @@ class BorrowedTerminal:
     def asking(self) -> Generator[None]:
         """While the user is asked: the keyboard is this process's. `OSError` if the terminal was closed."""
         while os.tcgetpgrp(0) not in (self._group, os.getpgrp()):
-            sleep(LOOK)  # the app was put in the background between two steps: the terminal is the shell's
+            sleep(
+                FOREGROUND_INTERVAL
+            )  # the app was put in the background between two steps: the terminal is the shell's
         with _interruptible():
             set_foreground(0, os.getpgrp())  # first: who is in the background may not set the terminal
             before = termios.tcgetattr(0)

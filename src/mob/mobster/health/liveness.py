@@ -30,8 +30,8 @@ from mob.rim.lasting import carry_on, readable
 from mob.wire.frames import HEADER, FrameDecoder
 from mob.wire.messages import Beat, Inspect, Inspection, Prolong, Vital, decode_heed, encode
 
-INTERVAL = 1.0
-LATE = 0.25
+BEAT_INTERVAL = 1.0
+KERNEL_DELAY = 0.25
 """Seconds after the end of the lease at which the kernel ends this process, if its own thread has not."""
 FAILED = "where it is could not be found out; its log says why."
 LONGEST = 1024 * 1024
@@ -56,7 +56,7 @@ class Liveness:
         self._on_inspect = on_inspect
         self._on_gone = on_gone
         self._until = until
-        self._timer = None if until is None else expiry.Timer(until + LATE)
+        self._timer = None if until is None else expiry.Timer(until + KERNEL_DELAY)
         self._decoder = FrameDecoder(LONGEST)
         self._beating = threading.Lock()
         self._last = Beat()
@@ -97,10 +97,10 @@ class Liveness:
 
     def _left(self) -> float:
         """Seconds of the lease."""
-        return INTERVAL if self._until is None else max(0.0, self._until - expiry.now())
+        return BEAT_INTERVAL if self._until is None else max(0.0, self._until - expiry.now())
 
     def _patience(self) -> float:
-        return min(INTERVAL, self._left())
+        return min(BEAT_INTERVAL, self._left())
 
     def _end_if_expired(self) -> None:
         if self._until is not None and self._left() <= 0:
@@ -110,7 +110,7 @@ class Liveness:
         if self._until is not None and self._timer is not None:
             self._end_if_expired()  # too late is too late: another may run already
             self._until = max(self._until, until)
-            self._timer.set(self._until + LATE)
+            self._timer.set(self._until + KERNEL_DELAY)
 
     def say_last(self, make: Callable[[], Beat]) -> None:
         """Beats once more, from whatever thread: the process ends, and what it has counted is not to be lost."""

@@ -26,13 +26,13 @@ from mob.wire.messages import node_of
 if TYPE_CHECKING:
     from mob.peer.peer import Peer
 
-LOOK = 0.002
+TURN_INTERVAL = 0.002
 """Seconds between two looks at whether it is this worker's turn again; the others tell nothing when they accept."""
 MOMENT = 6
 """Looks for which connections are left to other workers."""
 CHANCES = 3
 """So many moments may they let pass until they are not counted on any more."""
-PAUSE = 0.1
+ACCEPT_RETRY = 0.1
 """Seconds until the next attempt, if the system has no descriptor or memory for a connection."""
 LACKING = link.LACKING | {errno.EMFILE, errno.ENFILE}
 KNOWN = 0.1
@@ -139,7 +139,7 @@ class Accepting:
             if wanted and self._take(sock, wanted) < wanted:
                 return
             if wanted < waiting:
-                self._stay_out(LOOK)
+                self._stay_out(TURN_INTERVAL)
                 return
             if sock.family != socket.AF_UNIX:
                 return  # that was all; on a Unix socket nobody knows
@@ -151,7 +151,7 @@ class Accepting:
         left = [sock for sock in self._socks if _waiting(sock)]
         if left and not self._room(1):
             if self._looks < MOMENT:
-                self._out = self._loop.call_later(LOOK, self._look)
+                self._out = self._loop.call_later(TURN_INTERVAL, self._look)
                 return
             for sock in left:
                 self._handle_vain_moment(sock)
@@ -193,9 +193,11 @@ class Accepting:
 
     def _handle_lacking(self, error: OSError) -> None:
         if not self._is_lacking:
-            self._context.log.warning("no connection can be let in: %s. It is tried again every %g s.", error, PAUSE)
+            self._context.log.warning(
+                "no connection can be let in: %s. It is tried again every %g s.", error, ACCEPT_RETRY
+            )
         self._is_lacking = True
-        self._stay_out(PAUSE)
+        self._stay_out(ACCEPT_RETRY)
 
     async def _serve(self, connection: socket.socket) -> None:
         try:

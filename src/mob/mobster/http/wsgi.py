@@ -32,7 +32,7 @@ IN_MEMORY = 64 * 1024
 """Bytes of a body that are kept in memory."""
 THREADS = 10
 """Requests that are answered at once where the role does not say `threads`."""
-RETRY = 1
+RETRY_AFTER = 1
 """Seconds after which a refused visitor may come again."""
 
 
@@ -67,7 +67,7 @@ class Adapter:
         answer: Response = scope[ANSWER]
         if self.pool.is_full:
             self._say_full()
-            await send_text(send, 503, (b"Retry-After", b"%d" % RETRY))
+            await send_text(send, 503, (b"Retry-After", b"%d" % RETRY_AFTER))
             return None
         body, length = (io.BytesIO(), 0) if answer.has_no_request_body else await _read(receive)
         if body is None:
@@ -80,7 +80,7 @@ class Adapter:
         except RuntimeError as error:
             responding.abandon()
             self._log.error("503: no thread can be made for a request (%s)", error)
-            await send_text(send, 503, (b"Retry-After", b"%d" % RETRY))
+            await send_text(send, 503, (b"Retry-After", b"%d" % RETRY_AFTER))
             return None
         answer.on_lost = partial(self._leave, responding)
         try:

@@ -1,10 +1,10 @@
 """The backlog of a client: how many of its calls wait for a worker, told to its Kingpin.
 
 A mobster says so in its beats; a client has none. Nothing is sent and no timer runs while nothing waits. The first
-message follows `FIRST` seconds after a call began to wait, if one waits then; calls that wait for a moment only, as a
-burst of short ones does, are not worth the Kingpin's time, and no reason for a role to grow. From then on there is a
-message a second, until one says that nothing waits any more. It is repeated even if nothing has changed: a Kingpin that
-has taken the place of another knows nothing of it.
+message follows `BACKLOG_DELAY` seconds after a call began to wait, if one waits then; calls that wait for a moment
+only, as a burst of short ones does, are not worth the Kingpin's time, and no reason for a role to grow. From then on
+there is a message a second, until one says that nothing waits any more. It is repeated even if nothing has changed: a
+Kingpin that has taken the place of another knows nothing of it.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from mob.peer.links.contact import Contact
     from mob.peer.links.control import Control
 
-FIRST = 0.1
+BACKLOG_DELAY = 0.1
 """Seconds from the moment at which a call begins to wait until the Kingpin is told."""
-INTERVAL = 1.0
+BACKLOG_INTERVAL = 1.0
 """Seconds between two messages while something waits."""
 
 
@@ -43,7 +43,7 @@ class Backlog:
         """A call begins to wait for a worker."""
         if not self._is_watching:
             self._is_watching = True
-            self._context.reactor.call_at(monotonic() + FIRST, self._look)
+            self._context.reactor.call_at(monotonic() + BACKLOG_DELAY, self._look)
 
     def _look(self) -> None:
         routes, control = self._routes, self._control
@@ -53,4 +53,4 @@ class Backlog:
         self._is_told = bool(calls)
         self._is_watching = not control.is_closed and routes.waiting > 0
         if self._is_watching:
-            self._context.reactor.call_at(monotonic() + INTERVAL, self._look)
+            self._context.reactor.call_at(monotonic() + BACKLOG_INTERVAL, self._look)

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from mob.peer.calls.outgoing import Outgoing
     from mob.wire.references import Passage
 
-PATIENCE = 30.0
+STORE_TIMEOUT = 30.0
 """Seconds in which a message must have been stored."""
-PAUSE = 1.0
+STORE_RETRY = 1.0
 """Seconds until the next attempt, if nothing has changed before: a link may have broken whose gateway lives."""
 STORE = "store"
 """The export of gateways that does it."""
@@ -54,7 +54,7 @@ class _Storing:
         self._peer = peer
         self._context = peer.context
         self._args = (role, body, f"{peer.context.uid}-{next(peer.context.call_numbers)}")
-        self._until = monotonic() + PATIENCE
+        self._until = monotonic() + STORE_TIMEOUT
         self._timer = 0
         self.call: Call[None] = Call(peer, f"a durable message to {role!r}", "")
         self._attempt()
@@ -91,7 +91,7 @@ class _Storing:
         """Try again when the roster has changed, for it tells that a gateway has come or gone; also while the loop's
         thread waits for this by hand."""
         self._peer.control.changes.listeners.append(self._wake)
-        self._timer = self._context.reactor.call_at(min(monotonic() + PAUSE, self._until), self._wake)
+        self._timer = self._context.reactor.call_at(min(monotonic() + STORE_RETRY, self._until), self._wake)
 
     def _wake(self) -> None:
         listeners = self._peer.control.changes.listeners

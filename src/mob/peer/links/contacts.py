@@ -27,7 +27,7 @@ from mob.wire import messages as m
 UNINTRODUCED = "cannot be reached: its app has ended"
 EXITED = "exited before it answered"
 """How a worker has died, as far as the end of its link says it."""
-PATIENCE = 1.0
+LINK_RETRY = 1.0
 """Seconds after which a link is asked for again that this process had no descriptor for."""
 
 _UID = attrgetter("uid")
@@ -265,7 +265,7 @@ class Contacts:
                 "no link to %s: this process has too many files open, see `ulimit -n`", contact.name
             )
             again = m.WantMember(uid, again=True)
-            self._context.reactor.call_at(monotonic() + PATIENCE, lambda: self._kingpin.post(again))
+            self._context.reactor.call_at(monotonic() + LINK_RETRY, lambda: self._kingpin.post(again))
 
     def handle_closed(self, link: Link, why: str) -> None:
         """A link has ended: its member is gone, or spoke garbage."""

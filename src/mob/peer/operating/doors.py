@@ -14,7 +14,7 @@ import struct
 from mob.errors import AppNotRunning, nearest
 from mob.rim.addresses import FoundDesk, address_of, desks, name_in, peer_of, running_apps
 
-PATIENCE = 10.0
+DESK_TIMEOUT = 10.0
 """Seconds for which a connection to a desk is waited for."""
 
 
@@ -72,13 +72,13 @@ def _wait_there(sock: socket.socket, address: str | bytes, user: int) -> bool:
     if desk is None:
         return False
     sock.setblocking(True)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _seconds(PATIENCE))  # it holds for connect as well
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _seconds(DESK_TIMEOUT))  # it holds for connect as well
     try:
         sock.connect(address)
     except BlockingIOError:
         raise AppNotRunning(
             f"the app {name_in(address)!r} accepts no connection: many wait for its Kingpin, which has accepted none "
-            f"in {PATIENCE:g} s. Is it stopped (Ctrl-Z)?",
+            f"in {DESK_TIMEOUT:g} s. Is it stopped (Ctrl-Z)?",
             desk.pid or None,
         ) from None
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _seconds(0.0))

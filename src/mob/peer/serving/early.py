@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from mob.peer.serving.serving import Serving
     from mob.peer.serving.turns import GateQueue
 
-PATIENCE = 1.0
+DEFINED_TIMEOUT = 1.0
 """Seconds that a call waits for its function to be defined."""
-LOOK = 0.01
+MODULE_INTERVAL = 0.01
 """Seconds between two looks at the module, while a call waits: Python tells nobody that a module has a new name."""
 
 
@@ -60,7 +60,7 @@ class Early:
         if self._is_over:
             return False
         self._missing.add(m.export_of(call.target))
-        self._serving.turns.put(self._line, link, call, (contact, monotonic() + PATIENCE), is_read=False)
+        self._serving.turns.put(self._line, link, call, (contact, monotonic() + DEFINED_TIMEOUT), is_read=False)
         self._look_soon()
         return True
 
@@ -71,7 +71,7 @@ class Early:
 
     def _look_soon(self) -> None:
         if not self._is_looking:
-            self._serving.loop.call_later(LOOK, self._look)  # not while the loop stands still
+            self._serving.loop.call_later(MODULE_INTERVAL, self._look)  # not while the loop stands still
             self._is_looking = True
 
     def _look(self) -> None:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 ATTEMPTS = 3
 """How often a call is answered before its link is ended."""
-LOOK = 1.0
+IN_HAND_INTERVAL = 1.0
 """Seconds between two looks at what is in hand, while something is."""
 
 
@@ -93,7 +93,7 @@ class Ends:
     def watch(self) -> None:
         """Something is in hand that goes on in another turn of the loop: look after it until there is nothing left."""
         if not self.is_watching:
-            self._context.reactor.call_at(monotonic() + LOOK, self._look)
+            self._context.reactor.call_at(monotonic() + IN_HAND_INTERVAL, self._look)
             self.is_watching = True
 
     def _look(self) -> None:

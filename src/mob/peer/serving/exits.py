@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from mob.peer.serving.serving import Serving
 
-ENDING = 1.0
+EXIT_TIMEOUT = 1.0
 """Seconds in which a call must end with the SystemExit of a task that it has started, if it is the call's."""
 
 
@@ -44,7 +44,7 @@ class Exits:
             self.end(why)
 
     async def _end_unless_told(self, why: BaseException) -> None:
-        deadline, has_told = monotonic() + ENDING, self._serving.answers.has_told
+        deadline, has_told = monotonic() + EXIT_TIMEOUT, self._serving.answers.has_told
         while not has_told(why) and self._serving.tasks and monotonic() < deadline:
             await self._serving.reactor.change(deadline)  # also the end of a call is one
         if not has_told(why):

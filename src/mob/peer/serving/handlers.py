@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from mob.peer.serving.serving import Serving
 
 F = TypeVar("F", bound=Callable[..., Any])
-BRIEF = 0.5
+BLOCKING_AFTER = 0.5
 """Seconds from which on a handler is said to block the loop."""
 EVENTS = ("message", "start", "ready", "drain", "stop", "join", "leave", "error")
 
@@ -175,7 +175,7 @@ class Handlers:
     def blocking(self, now: float) -> list[m.Running]:
         """Return the handler that blocks the loop, if one does so for a while; from any thread."""
         found = self._plain
-        if found is None or now - found[1] < BRIEF:
+        if found is None or now - found[1] < BLOCKING_AFTER:
             return []
         handler, since = found
         code = getattr(inspect.unwrap(handler), "__code__", None)

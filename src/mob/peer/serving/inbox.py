@@ -32,7 +32,7 @@ ArrivedWork = tuple[Link, "Contact", "m.Invoke | m.Message", "Function | None", 
 
 COST_WEIGHT = 0.1
 """What one slice of work counts for in the average cost of a call."""
-FLUSH = 0.0015
+FLUSH_AFTER = 0.0015
 """Seconds of work after which answers leave before the next call begins."""
 LONG = 100_000.0
 """Microseconds of work beyond which those that are here are a backlog."""
@@ -192,7 +192,7 @@ class Inbox:
                 before, now = now, perf_counter()
                 if now > laps.until:
                     laps.close(before, now, self.arrived)
-                    if now - flushed > FLUSH:
+                    if now - flushed > FLUSH_AFTER:
                         flushed = now
                         self._hand_over()
                 if now > end:

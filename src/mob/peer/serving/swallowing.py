@@ -22,7 +22,7 @@ from types import AsyncGeneratorType, CodeType, CoroutineType, FrameType, Genera
 from typing import Any, NamedTuple
 from weakref import WeakSet
 
-LOOK = 0.25
+CANCELLED_INTERVAL = 0.25
 """Seconds after which a cancelled task is looked at, and between two looks at one that has not ended."""
 TURNS = 16
 """Turns of the loop that a cancellation has at least, to reach what the task awaits."""
@@ -30,7 +30,7 @@ DEEPEST = 100
 """Frames of one task that are looked at."""
 MOST = 1000
 """Tasks that one task waits for and that are looked at."""
-BRIEF = 0.5
+NAMED_AFTER = 0.5
 """Seconds from which on a cancelled task is named as one that is waited for."""
 OWN = (str(Path(asyncio.__file__).parent), str(Path(__file__).resolve().parents[1]))
 """Where the code is that is not the application's."""
@@ -98,7 +98,7 @@ class Cancelling:
         task.cancel()
         if not self._is_looking:
             self._is_looking = True
-            self._loop.call_later(LOOK, self._turn, TURNS)
+            self._loop.call_later(CANCELLED_INTERVAL, self._turn, TURNS)
 
     async def end(self, tasks: Iterable[Task], seconds: float) -> set[Task]:
         """Cancel tasks and wait until each has ended or is left, for so long at most; return those that are late."""
@@ -121,7 +121,7 @@ class Cancelling:
     def lasting(self, now: float) -> list[tuple[Task, str, float]]:
         """Return what was cancelled and takes its time: who, where, and for how long; from any thread."""
         watched = [(task, now - each.since) for task, each in list(self._watched.items())]
-        return [(task, _named(task), since) for task, since in watched if since > BRIEF and not task.done()]
+        return [(task, _named(task), since) for task, since in watched if since > NAMED_AFTER and not task.done()]
 
     def _turn(self, left: int) -> None:
         """Look at those that were cancelled, when the loop has turned so often."""
@@ -137,7 +137,7 @@ class Cancelling:
         finally:
             self._is_looking = bool(self._watched)
             if self._is_looking:
-                self._loop.call_later(LOOK, self._turn, TURNS)
+                self._loop.call_later(CANCELLED_INTERVAL, self._turn, TURNS)
 
     def _handle_swallowed(self, task: Task, watched: _Watched) -> None:
         if not watched.was_repeated:
