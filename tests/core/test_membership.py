@@ -13,7 +13,7 @@ from mob.core.decisions import Decision
 from mob.core.membership import BEAT, CHECK, GATHER, NODE_TIMEOUT, ROLL_CALL_RETRY, UNCONNECTED, WAKE_DELAY, Membership
 from mob.plan import Plan, RolePlan
 from mob.wire import messages as m
-from tests.core.world import FOO
+from tests.core.world import FOO, changes
 
 ME, YOU = 7, 9
 NOW = 1024.0
@@ -61,7 +61,7 @@ class Me:
     def changes(self, *changed: m.Member, now: float = NOW) -> list[Decision]:
         for each in changed:
             self.crew.roster.put(each)
-        return self.membership.handle_decisions([d.Announce(each) for each in changed], now)
+        return self.membership.handle_decisions([d.Announce(m.MemberIs(each)) for each in changed], now)
 
     def uids(self) -> set[int]:
         return {each.uid for each in self.crew.roster}
@@ -92,7 +92,7 @@ def test_who_comes_tells_everything_and_wants_everything() -> None:
     ((to, everything),) = words_of(decisions)
     roles = (me.crew.roster.roles["back"],)
     assert (to, everything) == (0, m.Everything(MINE + 1, (member(ME, 1),), roles, wanted=True))
-    assert d.AnnounceCut("") in decisions
+    assert d.Announce(m.Cut("")) in decisions
     assert me.membership.handle_connected("", NOW) == []
 
 
@@ -100,10 +100,13 @@ def test_changes_are_gathered_into_one_letter(me: Me) -> None:
     assert me.changes(member(ME, 1, "launching")) == [d.WakeAt(NOW + GATHER)]
     assert me.changes(member(ME, 1), member(ME, 2)) == []
     gone = member(ME, 3)
-    assert me.membership.handle_decisions([d.Announce(gone), d.AnnounceGone(gone.uid, "went")], NOW) == []
+    assert (
+        me.membership.handle_decisions([d.Announce(m.MemberIs(gone)), d.Announce(m.MemberGone(gone.uid, "went"))], NOW)
+        == []
+    )
     role = msgspec.structs.replace(me.crew.roster.roles["back"], workers=3)
     me.crew.roster.put_role(role)
-    me.membership.handle_decisions([d.AnnounceRole(role)], NOW)
+    me.membership.handle_decisions([d.Announce(m.RoleIs(role))], NOW)
     changed = m.Changed(MINE + 1, (member(ME, 1), member(ME, 2)), ((gone.uid, "went"),), (role,))
     assert words_of(me.wakes(NOW + GATHER)) == [(0, changed)]
     assert words_of(me.wakes(NOW + 2 * GATHER)) == []
@@ -112,16 +115,16 @@ def test_changes_are_gathered_into_one_letter(me: Me) -> None:
 
 def test_what_others_do_is_not_told_on(met: Me) -> None:
     learned = met.hears(m.Changed(4, (member(YOU, 2),), roles=(m.RoleInfo("far", (), True, workers=4),)))
-    assert any(isinstance(each, d.AnnounceRole) for each in learned)
+    assert changes(m.RoleIs, learned)
     assert met.membership.handle_decisions(learned, NOW) == []
 
 
 def test_a_role_that_runs_here_no_more_is_told_once(me: Me) -> None:
     role = msgspec.structs.replace(me.crew.roster.roles["back"], workers=0)
     me.crew.roster.put_role(role)
-    assert me.membership.handle_decisions([d.AnnounceRole(role)], NOW) == [d.WakeAt(NOW + GATHER)]
+    assert me.membership.handle_decisions([d.Announce(m.RoleIs(role))], NOW) == [d.WakeAt(NOW + GATHER)]
     assert words_of(me.wakes(NOW + GATHER)) == [(0, m.Changed(MINE + 1, roles=(role,)))]
-    assert me.membership.handle_decisions([d.AnnounceRole(role)], NOW) == []
+    assert me.membership.handle_decisions([d.Announce(m.RoleIs(role))], NOW) == []
 
 
 def test_a_beat_a_second(me: Me) -> None:
@@ -137,7 +140,7 @@ def test_a_beat_a_second(me: Me) -> None:
 def test_after_a_long_cut_everything_is_told(me: Me, seconds: float, words: type) -> None:
     lost = me.membership.handle_connected("lost", NOW)
     assert told(lost) == ["the other machines cannot be reached: lost"]
-    assert d.AnnounceCut("lost") in lost
+    assert d.Announce(m.Cut("lost")) in lost
     assert [type(each) for _, each in words_of(me.membership.handle_connected("", NOW + seconds))] == [words]
 
 
@@ -149,9 +152,9 @@ def test_everything_of_a_stranger(me: Me) -> None:
     decisions = me.hears(m.Everything(3, (member(YOU, 1),), (role,), wanted=True))
     assert told(decisions) == ["the machine 'you' has joined the cluster."]
     assert without_talk(decisions) == [
-        d.AnnounceNode(m.Node(YOU, "you", (("far", 4),))),
-        d.AnnounceRole(m.RoleInfo("far", FOO, True, workers=0)),
-        d.Announce(member(YOU, 1)),
+        d.Announce(m.NodeIs(m.Node(YOU, "you", (("far", 4),)))),
+        d.Announce(m.RoleIs(m.RoleInfo("far", FOO, True, workers=0))),
+        d.Announce(m.MemberIs(member(YOU, 1))),
     ]
     assert me.crew.roster.places("far") == [("me", 0), ("you", 4)]
     ((to, words),) = [each for each in words_of(me.wakes(NOW + GATHER)) if isinstance(each[1], m.Everything)]
@@ -167,7 +170,7 @@ def test_a_stranger_of_whom_nothing_is_known(me: Me) -> None:
 
 
 def test_a_node_without_roles_is_a_node(me: Me) -> None:
-    assert without_talk(me.hears(m.Everything(3, (), ()))) == [d.AnnounceNode(m.Node(YOU, "you"))]
+    assert without_talk(me.hears(m.Everything(3, (), ()))) == [d.Announce(m.NodeIs(m.Node(YOU, "you")))]
 
 
 def test_many_who_want_everything_get_one_letter(met: Me) -> None:
@@ -179,9 +182,9 @@ def test_many_who_want_everything_get_one_letter(met: Me) -> None:
 def test_changes_in_order(met: Me) -> None:
     change = m.Changed(4, (member(YOU, 2),), ((member(YOU, 1).uid, "was killed"),), (m.RoleInfo("far", workers=5),))
     assert without_talk(met.hears(change)) == [
-        d.AnnounceNode(m.Node(YOU, "you", (("far", 5),))),
-        d.Announce(member(YOU, 2)),
-        d.AnnounceGone(member(YOU, 1).uid, "was killed"),
+        d.Announce(m.NodeIs(m.Node(YOU, "you", (("far", 5),)))),
+        d.Announce(m.MemberIs(member(YOU, 2))),
+        d.Announce(m.MemberGone(member(YOU, 1).uid, "was killed")),
     ]
     assert met.uids() == {member(YOU, 2).uid}
     assert met.hears(change) == []
@@ -194,9 +197,9 @@ def test_who_has_missed_something_asks_once_in_a_while(met: Me, words: m.Words) 
     assert met.hears(words, now=NOW + 2 * ROLL_CALL_RETRY) == [d.Write(YOU, m.WantEverything())]
     everything = m.Everything(5, (member(YOU, 2),), ())
     assert without_talk(met.hears(everything)) == [
-        d.AnnounceNode(m.Node(YOU, "you")),
-        d.Announce(member(YOU, 2)),
-        d.AnnounceGone(member(YOU, 1).uid, "has gone"),
+        d.Announce(m.NodeIs(m.Node(YOU, "you"))),
+        d.Announce(m.MemberIs(member(YOU, 2))),
+        d.Announce(m.MemberGone(member(YOU, 1).uid, "has gone")),
     ]
     assert met.hears(m.Alive(5, 1.0), now=NOW + 4) == []
 
@@ -220,8 +223,8 @@ def test_silence(met: Me) -> None:
     decisions = met.wakes(NOW + 1 + NODE_TIMEOUT)
     why = "was silent for 3 s"
     assert told(decisions) == [f"the machine 'you' {why}."]
-    gone = d.AnnounceGone(member(YOU, 1).uid, f"is gone, for its machine 'you' {why}")
-    assert without_talk(decisions) == [gone, d.AnnounceNodeGone(YOU, why)]
+    gone = d.Announce(m.MemberGone(member(YOU, 1).uid, f"is gone, for its machine 'you' {why}"))
+    assert without_talk(decisions) == [gone, d.Announce(m.NodeGone(YOU, why))]
     assert list(met.crew.roster.nodes) == [ME]
 
 
@@ -398,7 +401,7 @@ def test_a_successor_goes_on(met: Me) -> None:
     assert words.wanted
     assert words.version > MINE + 1000
     gone = after.handle_letter(letter(m.Everything(9, (), ())), NOW + 5)
-    assert d.AnnounceGone(member(YOU, 1).uid, "has gone") in gone
+    assert d.Announce(m.MemberGone(member(YOU, 1).uid, "has gone")) in gone
 
 
 def test_a_letter_that_is_nested_too_deep_is_not_read() -> None:

@@ -6,8 +6,9 @@ import pytest
 
 from mob.core import decisions as d
 from mob.core.rollout import RECYCLE_RETRY
+from mob.wire import messages as m
 from mob.wire.messages import Beat
-from tests.core.world import World, plan, started
+from tests.core.world import World, changes, plan, started
 
 ASKED = (9, 1)
 
@@ -52,7 +53,7 @@ def test_the_old_one_is_asked_only_when_the_new_one_is_ready() -> None:
     assert world.mobsters[1].asked_grace is None
     assert [member.uid for member in world.supervisor.roster.ready("back")] == [1]
     decisions = world.ready(new)
-    states = [(a.member.uid, a.member.state) for a in decisions if isinstance(a, d.Announce)]
+    states = [(each.member.uid, each.member.state) for each in changes(m.MemberIs, decisions)]
     assert states == [(new, "ready"), (1, "draining")]
     assert world.mobsters[1].asked_grace == 30.0
 

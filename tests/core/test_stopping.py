@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from mob.core.decisions import AnnounceRole, Decision
+from mob.core.decisions import Decision
 from mob.core.stopping import ENDED, stages
 from mob.plan import RolePlan
-from tests.core.world import plan, started
+from mob.wire import messages as m
+from tests.core.world import changes, plan, started
 
 
 def role(name: str, serves: bool, needs: tuple[str, ...] = ()) -> RolePlan:
@@ -36,7 +37,7 @@ def test_roles_that_serve_end_first_with_those_that_need_them(roles: str, ends: 
 
 
 def ended(decisions: list[Decision]) -> dict[str, str]:
-    return {each.role.name: each.role.ended for each in decisions if isinstance(each, AnnounceRole)}
+    return {each.role.name: each.role.ended for each in changes(m.RoleIs, decisions)}
 
 
 def test_in_a_stop_each_role_that_has_ended_is_announced_at_once() -> None:

@@ -11,11 +11,12 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from mob.core import decisions as d
 from mob.core.crew import EARLY
-from mob.core.decisions import Admit, Announce, AnnounceGone, AnnounceRole, Decision, Launch, Tell
+from mob.core.decisions import Admit, Announce, Decision, Launch, Tell
 from mob.core.revival import SHORTAGE_PAUSE
 from mob.core.states import MobsterState
+from mob.wire import messages as m
 from mob.wire.messages import Beat, ExportInfo, Member, RoleInfo, Row, Running
-from tests.core.world import FOO, GRACE, KILLED, RING_EARLY, Fake, World, info, plan, started
+from tests.core.world import FOO, GRACE, KILLED, RING_EARLY, Fake, World, changes, info, plan, started
 
 
 def of(kind: type[Any], decisions: list[Decision]) -> list[Any]:
@@ -32,7 +33,7 @@ def test_each_slot_gets_its_first_process() -> None:
     assert decisions[:3] == [
         Launch(1, "back", 0, 1),
         Admit(1, (RoleInfo("back", workers=2), RoleInfo("front")), (first,)),
-        Announce(first),
+        Announce(m.MemberIs(first)),
     ]
     welcome = of(Admit, decisions)[-1]
     assert [member.uid for member in welcome.members] == [1, 2, 3]
@@ -44,18 +45,18 @@ def test_what_the_system_cannot_give_is_tried_again_soon_and_told_once() -> None
     why = "could not be launched: no memory"
     decisions = world.supervisor.handle_not_launched(1, why, world.now)
     told = f"back.0 {why}. It is tried again every {SHORTAGE_PAUSE:g} s."
-    assert decisions == [AnnounceGone(1, why), Tell(told, "crash"), d.WakeAt(world.now + SHORTAGE_PAUSE)]
+    assert decisions == [Announce(m.MemberGone(1, why)), Tell(told, "crash"), d.WakeAt(world.now + SHORTAGE_PAUSE)]
     assert world.supervisor.handle_not_launched(1, why, world.now) == []  # nobody knows it any more
     (again,) = of(Launch, world.supervisor.handle_wake(world.now + SHORTAGE_PAUSE))
     decisions = world.supervisor.handle_not_launched(again.uid, why, world.now)
-    assert decisions == [AnnounceGone(again.uid, why), d.WakeAt(world.now + SHORTAGE_PAUSE)]
+    assert decisions == [Announce(m.MemberGone(again.uid, why)), d.WakeAt(world.now + SHORTAGE_PAUSE)]
 
 
 def test_a_successor_that_the_system_cannot_give_ends_like_any_other() -> None:
     world = started("back")
     (launch,) = of(Launch, world.supervisor.handle_reload(["back"], (99, 1), world.now))
     decisions = world.supervisor.handle_not_launched(launch.uid, "could not be launched", world.now)
-    assert of(AnnounceGone, decisions) == [AnnounceGone(launch.uid, "could not be launched")]
+    assert changes(m.MemberGone, decisions) == [m.MemberGone(launch.uid, "could not be launched")]
     assert [member.uid for member in world.supervisor.roster] == [1]
 
 
@@ -71,7 +72,7 @@ def test_a_successor_that_the_system_cannot_give_ends_like_any_other() -> None:
 def test_the_members_hear_of_every_change(events: list[str], states: list[str]) -> None:
     world = World(plan("back"))
     world.start()
-    announced = [of(Announce, getattr(world, event)(1)) for event in events]
+    announced = [changes(m.MemberIs, getattr(world, event)(1)) for event in events]
     roster = world.supervisor.roster
     said = [each[0].member.state for each in announced if each]
     assert said == states[: len(said)]
@@ -82,17 +83,17 @@ def test_the_members_hear_of_every_change(events: list[str], states: list[str]) 
 
 def test_what_a_role_exports_is_announced_when_it_changes() -> None:
     world = started("back*2", ready=False)
-    assert of(AnnounceRole, world.ready(1)) == [AnnounceRole(info("back", workers=2))]
-    assert of(AnnounceRole, world.ready(2)) == []
+    assert changes(m.RoleIs, world.ready(1)) == [m.RoleIs(info("back", workers=2))]
+    assert changes(m.RoleIs, world.ready(2)) == []
     more = (*FOO, ExportInfo("bar", "()", ""))
     assert world.supervisor.handle_ready(1, 101, more, True, 0.0) == [
-        AnnounceRole(RoleInfo("back", more, True, workers=2))
+        Announce(m.RoleIs(RoleInfo("back", more, True, workers=2)))
     ]
 
 
 def test_whether_a_role_hears_messages_is_announced_when_it_changes() -> None:
     world = started("back*2", ready=False)
-    told = [of(AnnounceRole, world.supervisor.handle_ready(1, 101, FOO, True, 0.0, hears)) for hears in (False, True)]
+    told = [changes(m.RoleIs, world.supervisor.handle_ready(1, 101, FOO, True, 0.0, hears)) for hears in (False, True)]
     assert [[each.role.hears for each in announced] for announced in told] == [[False], [True]]
     assert world.supervisor.handle_ready(1, 101, FOO, True, 0.0, True) == []
 
@@ -155,11 +156,11 @@ def test_a_successor_inherits_the_index_and_is_announced() -> None:
     world = started("back*2")
     decisions = world.exits_with(2)
     assert decisions[:2] == [
-        AnnounceGone(2, KILLED),
+        Announce(m.MemberGone(2, KILLED)),
         Tell(f"back.1 (pid 102) {KILLED}; its successor starts.", "exit"),
     ]
     assert of(Launch, decisions) == [Launch(3, "back", 1, 2)]
-    assert of(Announce, decisions) == [Announce(Member(3, 0, "back", 1, 2, "launching"))]
+    assert changes(m.MemberIs, decisions) == [m.MemberIs(Member(3, 0, "back", 1, 2, "launching"))]
 
 
 @pytest.mark.parametrize("early", [0.0, RING_EARLY])
@@ -262,8 +263,8 @@ def test_a_client_is_welcomed_and_announced() -> None:
     welcome, announce = world.supervisor.handle_client_joined(uid, 77)
     assert isinstance(welcome, Admit)
     assert [member.uid for member in welcome.members] == [1, uid]
-    assert announce == Announce(client)
-    assert world.supervisor.handle_client_left(uid, "closed") == [AnnounceGone(uid, "closed")]
+    assert announce == Announce(m.MemberIs(client))
+    assert world.supervisor.handle_client_left(uid, "closed") == [Announce(m.MemberGone(uid, "closed"))]
     assert world.supervisor.handle_client_left(uid, "closed") == []
 
 
@@ -307,7 +308,7 @@ def test_roles_are_asked_in_reverse_order_each_when_the_later_ones_are_gone() ->
         Tell("stopping.", "stop"),
         d.WakeAt(1002.0),
         d.WakeAt(1030.0),
-        Announce(Member(4, 104, "front", 0, 1, "draining")),
+        Announce(m.MemberIs(Member(4, 104, "front", 0, 1, "draining"))),
         d.Retire(4, 24.0),
         d.WakeAt(1024.0),
     ]
@@ -315,7 +316,7 @@ def test_roles_are_asked_in_reverse_order_each_when_the_later_ones_are_gone() ->
     assert of(d.Retire, world.exits_with(4)) == [d.Retire(2, 23.0), d.Retire(3, 23.0)]
     assert of(d.Retire, world.exits_with(3)) == []
     assert of(d.Retire, world.exits_with(2)) == [d.Retire(1, 26.0)]
-    assert world.exits_with(1) == [AnnounceGone(1, KILLED), d.Finish(0)]
+    assert world.exits_with(1) == [Announce(m.MemberGone(1, KILLED)), d.Finish(0)]
     assert world.supervisor.finished
 
 
@@ -467,7 +468,7 @@ def test_nothing_is_launched_while_stopping() -> None:
     world = started("back*2", ready=False)
     world.exits_with(1)
     world.stop()
-    assert world.exits_with(2) == [AnnounceGone(2, KILLED), d.Finish(0)]
+    assert world.exits_with(2) == [Announce(m.MemberGone(2, KILLED)), d.Finish(0)]
     world.pass_time(60.0)
     assert sum(world.launches.values()) == 2
 

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from mob.core.decisions import AnnounceGone
-from tests.core.world import KILLED, World, plan
+from mob.wire import messages as m
+from tests.core.world import KILLED, World, changes, plan
 
 
 def gone(world: World, uid: int, why: str, status: int | None) -> str:
-    (announced,) = (
-        each for each in world.supervisor.handle_exited(uid, why, world.now, status) if isinstance(each, AnnounceGone)
-    )
+    (announced,) = changes(m.MemberGone, world.supervisor.handle_exited(uid, why, world.now, status))
     assert announced.uid == uid
     return announced.why
 

@@ -7,6 +7,7 @@ be killed, a timer may ring a moment early), and complains about decisions that 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,7 @@ from mob.core.crew import EARLY
 from mob.core.decisions import Decision, Launch
 from mob.core.supervisor import Supervisor
 from mob.plan import Plan, RolePlan
+from mob.wire import messages as m
 from mob.wire.messages import ExportInfo, RoleInfo
 
 GRACE = 30.0
@@ -67,6 +69,11 @@ class Fake:
     @property
     def slot(self) -> tuple[str, int]:
         return self.role, self.index
+
+
+def changes(kind: type[Any], decisions: Iterable[Decision]) -> list[Any]:
+    """Return the changes of a kind that all members are told."""
+    return [each.change for each in decisions if isinstance(each, d.Announce) and isinstance(each.change, kind)]
 
 
 class World:
@@ -191,7 +198,7 @@ class World:
                 assert pair not in self.linked, "introduced twice"
                 assert {*pair} <= self.mobsters.keys() | self.clients, "introduced to somebody who is not there"
                 self.linked.add(pair)
-            case d.AnnounceRole(role=role):
+            case d.Announce(m.RoleIs(role=role)):
                 self.failing[role.name] = role.failing
             case d.Retire(uid=uid, grace=grace):
                 self._ask(self.mobsters[uid], grace)
@@ -204,14 +211,14 @@ class World:
             case d.Finish(status=status):
                 assert not self.mobsters, "finished before all were gone"
                 self.statuses.append(status)
-            case d.AnnounceGone(uid=uid):
+            case d.Announce(m.MemberGone(uid=uid)):
                 self._forget(uid)
             case d.DumpStacks(uid=uid):
                 assert uid in self.mobsters
                 self.inspected.append(uid)
             case d.Answer():
                 self.answers.append(decision)
-            case d.Announce() | d.Record() | d.RenewForkServer() | d.LendTerminal() | d.TakeBackTerminal():
+            case d.Announce(m.MemberIs()) | d.Record() | d.RenewForkServer() | d.LendTerminal() | d.TakeBackTerminal():
                 pass
 
     def _launch(self, launch: Launch) -> None:

@@ -158,7 +158,7 @@ class Node:
         self.crew.roster.put(member)
         if member.role == GATEWAY and member.uid not in self.afar.stations:
             self.afar.add_station(member.uid)
-        self.carry_out([d.Announce(member)])
+        self.carry_out([d.Announce(m.MemberIs(member))])
         return member
 
     def lose(self, member: m.Member) -> None:
@@ -173,7 +173,7 @@ class Node:
         if self.has_ended:
             return
         self.crew.roster.remove(member.uid)
-        self.carry_out([d.AnnounceGone(member.uid, "was killed by SIGKILL")])
+        self.carry_out([d.Announce(m.MemberGone(member.uid, "was killed by SIGKILL"))])
         if (station := self.afar.stations.get(member.uid)) is not None:
             self.afar.lose_station(station)
 
@@ -282,14 +282,14 @@ class Node:
                     self.write([decision] if not self.membership.cut else [])
                 case d.Tell(text=text):
                     self.told.append(text)
-                case d.AnnounceGone(uid=uid):
+                case d.Announce(m.MemberGone(uid=uid)):
                     self.announced += 1
                     self.afar.handle_gone(uid)
-                case d.Announce():
+                case d.Announce(m.MemberIs()):
                     self.announced += 1
-                case d.AnnounceNodeGone(number=number):
+                case d.Announce(m.NodeGone(number=number)):
                     self.afar.handle_gone(m.kingpin_of(number))
-                case d.AnnounceCut(why="") if self.has_gateways:
+                case d.Announce(m.Cut(why="")) if self.has_gateways:
                     self.afar.ask_again()
                 case _:
                     pass

@@ -15,6 +15,7 @@ from mob.core.decisions import Decision
 from mob.core.states import MobsterState
 from mob.core.supervisor import Supervisor
 from mob.plan import Plan
+from mob.wire import messages as m
 from mob.wire.messages import Beat
 from tests.simulation.board import Board
 from tests.simulation.calls import Ledger
@@ -324,15 +325,15 @@ class Kingpin(Standstill):
                     self._say(uid, ("welcome", roles, known))
                 case d.Introduce(first=first, second=second):
                     self._introduce(first, second)
-                case d.Announce(member=member):
+                case d.Announce(m.MemberIs(member=member)):
                     if member.role:
                         self._say_all(("member", member))
                     else:
                         self._acquainted[member.uid] = set()
-                case d.AnnounceGone(uid=uid):
+                case d.Announce(m.MemberGone(uid=uid)):
                     self._hang_up(uid)
                     self._say_gone(uid)
-                case d.AnnounceRole(role=role):
+                case d.Announce(m.RoleIs(role=role)):
                     self._say_all(("role", role))
                 case d.Retire(uid=uid, grace=grace):
                     self._say(uid, ("stop", grace))

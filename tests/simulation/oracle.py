@@ -22,6 +22,7 @@ from mob.core.revival import SHORTAGE_PAUSE
 from mob.core.states import MobsterState, SlotState
 from mob.core.supervisor import Supervisor
 from mob.plan import in_order_of_need
+from mob.wire import messages as m
 from tests.core.world import pause_after
 from tests.simulation.clock import Clock, claim
 
@@ -161,9 +162,9 @@ class Oracle:
                 self._see_launch(decision)
             case d.Retire(uid=uid):
                 self._see_ask(uid)
-            case d.Announce(member=member):
+            case d.Announce(m.MemberIs(member=member)):
                 self._has_news |= member.state == MobsterState.READY
-            case d.AnnounceGone(uid=uid) if self._supervisor.stopping:
+            case d.Announce(m.MemberGone(uid=uid)) if self._supervisor.stopping:
                 self._lives.pop(uid, None)  # perhaps one that was never born
             case d.Finish():
                 claim(not self._supervisor.processes, "the end comes when all are gone")

@@ -88,7 +88,7 @@ def talk_to_the_dead(seed: int) -> None:
             one.afar.want(own.uid, member.uid)
     machines.run(0.005)
     for member in dying:
-        other.carry_out([d.AnnounceGone(member.uid, "was killed")])
+        other.carry_out([d.Announce(m.MemberGone(member.uid, "was killed"))])
     machines.run(NODE_TIMEOUT)
     claim(not one.afar.unmet, "no link is given to a member before its other end is", one.afar.unmet)
 

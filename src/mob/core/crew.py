@@ -14,12 +14,13 @@ from collections.abc import Callable, Collection, Iterable
 import msgspec
 
 from mob.core import states
-from mob.core.decisions import Admit, Announce, AnnounceRole, Decision, Introduce, Kill, Launch, Retire, WakeAt
+from mob.core.decisions import Admit, Announce, Decision, Introduce, Kill, Launch, Retire, WakeAt
 from mob.core.introductions import Introductions
 from mob.core.revival import DONE, OUTCOMES, Intensity, Revival
 from mob.core.roster import Roster
 from mob.core.states import MobsterState, SlotState
 from mob.plan import Plan, RolePlan, in_order_of_need
+from mob.wire import messages as m
 from mob.wire.messages import Beat, Member, Parked, RoleInfo, node_of
 
 EARLY = 0.005
@@ -354,7 +355,7 @@ class Crew:
         self.roster.put(member)
         decisions = self.role_changed(slot.role, given_up=False, ended="")
         decisions += [Launch(uid, slot.role, slot.index, slot.generation), self.welcome(uid)]
-        decisions += [Announce(member), *(Introduce(*pair) for pair in self.introductions.joined(member))]
+        decisions += [Announce(m.MemberIs(member)), *(Introduce(*pair) for pair in self.introductions.joined(member))]
         timeout = self.roles[slot.role].plan.boot_timeout
         return decisions if timeout is None else [*decisions, WakeAt(now + timeout)]
 
@@ -390,7 +391,7 @@ class Crew:
         """Everybody is to know its state."""
         member = process.member()
         self.roster.put(member)
-        return [Announce(member)]
+        return [Announce(m.MemberIs(member))]
 
     def role_changed(self, role: str, **changes: object) -> list[Decision]:
         """Everybody is to know that of a role."""
@@ -398,7 +399,7 @@ class Crew:
         if info == self.roster.roles[role]:
             return []
         self.roster.put_role(info)
-        return [AnnounceRole(info)]
+        return [Announce(m.RoleIs(info))]
 
     def release_held(self, now: float) -> list[Decision]:
         """A role has become ready: those that needed it are started."""

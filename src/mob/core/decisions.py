@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import msgspec
 
+from mob.core.news import Change
 from mob.wire.messages import Member, Node, RoleInfo, Running, Words
 
 KINDS = ("exit", "crash", "hang", "reload", "recycle", "restart", "scale", "stop", "debug", "note")
@@ -49,41 +50,9 @@ class Introduce(_Decision, frozen=True):
 
 
 class Announce(_Decision, frozen=True):
-    """Tell every member that this one is new or has changed."""
+    """Tell every member what has changed; that a machine has left only after its members have gone."""
 
-    member: Member
-
-
-class AnnounceGone(_Decision, frozen=True):
-    """Tell every member that this one has left, and why."""
-
-    uid: int
-    why: str
-
-
-class AnnounceRole(_Decision, frozen=True):
-    """Tell every member what is known of a role now."""
-
-    role: RoleInfo
-
-
-class AnnounceNode(_Decision, frozen=True):
-    """Tell every member of a machine of the cluster."""
-
-    node: Node
-
-
-class AnnounceNodeGone(_Decision, frozen=True):
-    """Tell every member that a machine has left the cluster; its members were told to have gone before."""
-
-    number: int
-    why: str
-
-
-class AnnounceCut(_Decision, frozen=True):
-    """Tell every member that no other machine can be reached now, and why; that they can, if there is no reason."""
-
-    why: str
+    change: Change
 
 
 class Write(_Decision, frozen=True):
@@ -179,11 +148,6 @@ Decision = (
     | Admit
     | Introduce
     | Announce
-    | AnnounceGone
-    | AnnounceRole
-    | AnnounceNode
-    | AnnounceNodeGone
-    | AnnounceCut
     | Write
     | SeekLease
     | Retire

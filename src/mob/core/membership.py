@@ -20,11 +20,6 @@ from collections.abc import Iterable, Iterator
 from mob.core.crew import Crew
 from mob.core.decisions import (
     Announce,
-    AnnounceCut,
-    AnnounceGone,
-    AnnounceNode,
-    AnnounceNodeGone,
-    AnnounceRole,
     Decision,
     SeekLease,
     Tell,
@@ -138,12 +133,12 @@ class Membership:
         had_news = self._has_news
         for decision in decisions:
             match decision:
-                case Announce(member=member) if not self._crew.is_remote(member.uid):
+                case Announce(m.MemberIs(member=member)) if not self._crew.is_remote(member.uid):
                     self._changed.add(member.uid)
-                case AnnounceGone(uid=uid, why=why) if not self._crew.is_remote(uid):
+                case Announce(m.MemberGone(uid=uid, why=why)) if not self._crew.is_remote(uid):
                     self._changed.discard(uid)
                     self._gone[uid] = why
-                case AnnounceRole(role=role) if role.workers or self._places.get(role.name):
+                case Announce(m.RoleIs(role=role)) if role.workers or self._places.get(role.name):
                     self._roles.add(role.name)  # of a role that runs elsewhere only, those tell who run it
                 case _:
                     pass
@@ -292,7 +287,7 @@ class Membership:
         if places != neighbour.places or neighbour.number not in crew.roster.nodes:
             neighbour.places = places
             crew.roster.nodes[neighbour.number] = neighbour.node()
-            decisions.append(AnnounceNode(neighbour.node()))
+            decisions.append(Announce(m.NodeIs(neighbour.node())))
         for role in roles:
             known = crew.roster.roles.get(role.name)
             runs_there_only = known is not None and not known.workers and role.workers > 0
@@ -304,7 +299,7 @@ class Membership:
             if m.node_of(member.uid) == neighbour.number and neighbour.members.get(member.uid) != member:
                 neighbour.members[member.uid] = member
                 crew.roster.put(member)
-                decisions.append(Announce(member))
+                decisions.append(Announce(m.MemberIs(member)))
         for uid, why in gone:
             decisions += self._forget(neighbour, uid, why)
         return decisions + crew.release_held(now)
@@ -314,7 +309,7 @@ class Membership:
             return []
         self._crew.roster.remove(uid)
         self._crew.introductions.left(uid)
-        return [AnnounceGone(uid, why)]
+        return [Announce(m.MemberGone(uid, why))]
 
     def _lose(self, neighbour: Neighbour, why: str) -> list[Decision]:
         """A node is there no more."""
@@ -323,7 +318,7 @@ class Membership:
         decisions: list[Decision] = [Tell(f"the machine {neighbour.name!r} {why}.")]
         for uid in list(neighbour.members):
             decisions += self._forget(neighbour, uid, f"is gone, for its machine {neighbour.name!r} {why}")
-        return [*decisions, AnnounceNodeGone(neighbour.number, why)]
+        return [*decisions, Announce(m.NodeGone(neighbour.number, why))]
 
     # ------------------------------------------------------------------------------------------- strangers
 
@@ -399,7 +394,7 @@ class Membership:
     def _announce_cut(self, why: str = "") -> list[Decision]:
         """Why the others cannot be reached, as the members are to know it."""
         self._crew.roster.cut = why or self.cut
-        return [AnnounceCut(self._crew.roster.cut)]
+        return [Announce(m.Cut(self._crew.roster.cut))]
 
     def _beat(self, now: float) -> list[Decision]:
         self._beat_due = now + BEAT

@@ -18,7 +18,6 @@ from mob.core.debugging import Debugging
 from mob.core.decisions import (
     NOBODY,
     Announce,
-    AnnounceGone,
     Answer,
     Decision,
     Introduce,
@@ -39,6 +38,7 @@ from mob.core.stopping import Stopping
 from mob.core.verdicts import verdict_of
 from mob.errors import counted
 from mob.plan import GATEWAY, Plan
+from mob.wire import messages as m
 from mob.wire.messages import Beat, ExportInfo, Member, Parked, Row
 
 NEVER_BEGUN = 3
@@ -124,7 +124,7 @@ class Supervisor:
         slot.step("exited, revived after a pause")
         slot.due = now + SHORTAGE_PAUSE
         tell = Tell(f"{slot.name} {why}. It is tried again every {SHORTAGE_PAUSE:g} s.", "crash")
-        return [AnnounceGone(uid, why), *([] if is_known else [tell]), WakeAt(slot.due)]
+        return [Announce(m.MemberGone(uid, why)), *([] if is_known else [tell]), WakeAt(slot.due)]
 
     def handle_forked(self, uid: int, pid: int) -> list[Decision]:
         """The fork server has made the process."""
@@ -198,7 +198,8 @@ class Supervisor:
         self.crew.forget(process)
         self.health.handle_exited(uid)
         process.has_crashed = self._has_crashed(process, was_told, status)
-        decisions = [*self.debugging.handle_gone(uid, now), AnnounceGone(uid, verdict_of(process, why, status))]
+        gone = m.MemberGone(uid, verdict_of(process, why, status))
+        decisions = [*self.debugging.handle_gone(uid, now), Announce(gone)]
         if process.has_crashed:
             decisions.append(_record(process, f"{why} while it ran {slot.role}.{blamed}" if blamed else why, now))
         if self.stopping:
@@ -484,7 +485,7 @@ class Supervisor:
         """A client has connected."""
         client = Member(uid, pid, "", 0, 0, MobsterState.READY)
         self.roster.put(client)
-        return [self.crew.welcome(uid), Announce(client)]
+        return [self.crew.welcome(uid), Announce(m.MemberIs(client))]
 
     def handle_client_left(self, uid: int, why: str) -> list[Decision]:
         """A client has gone."""
@@ -492,7 +493,7 @@ class Supervisor:
         if self.roster.remove(uid) is None:
             return []
         self.crew.introductions.left(uid)
-        return [AnnounceGone(uid, why)]
+        return [Announce(m.MemberGone(uid, why))]
 
     def handle_want_role(self, uid: int, role: str) -> list[Decision]:
         """A member wants links to a role."""

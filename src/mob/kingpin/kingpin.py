@@ -558,19 +558,10 @@ class Kingpin:
                     name_of = self.connections.name_of
                     what = f"{name_of(first)} and {name_of(second)} cannot be linked"
                     self.shortage.attempt(what, partial(self._introduce, first, second))
-                case d.Announce(member=member):
-                    self.herald.tell(m.MemberIs(member))
-                case d.AnnounceGone(uid=uid, why=why):
-                    self._forget_connection(uid)
-                    self.herald.tell(m.MemberGone(uid, why))
-                case d.AnnounceRole(role=role):
-                    self.herald.tell(m.RoleIs(role))
-                case d.AnnounceNode(node=node):
-                    self.herald.tell(m.NodeIs(node))
-                case d.AnnounceNodeGone(number=number, why=why):
-                    self.herald.tell(m.NodeGone(number, why))
-                case d.AnnounceCut(why=why):
-                    self.herald.tell(m.Cut(why))
+                case d.Announce(change):
+                    if isinstance(change, m.MemberGone):
+                        self._forget_connection(change.uid)
+                    self.herald.tell(change)
                 case d.Write(node=node, words=words):
                     if self.cluster is not None:
                         self.cluster.write(node, words)

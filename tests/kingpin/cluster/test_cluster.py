@@ -181,7 +181,7 @@ def test_a_gateway_is_greeted_and_speaks(room: Room) -> None:
 def test_why_nobody_is_reached_is_known(room: Room) -> None:
     room.hears(m.OpenGateway())
     room.hears(m.Connected("NATS is away"))
-    assert d.AnnounceCut("NATS is away") in room.decided
+    assert d.Announce(m.Cut("NATS is away")) in room.decided
 
 
 def test_a_link_has_its_ends_at_the_gateway_and_then_at_the_member(met: Room) -> None:
