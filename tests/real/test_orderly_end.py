@@ -18,54 +18,8 @@ def killed(app: RunningApp) -> bool:
     return "still there after its grace time" in app.output or "SIGKILL" in app.output
 
 
-@pytest.mark.parametrize("kind", POOLS)
-def test_a_pool_of_a_module_ends_with_its_worker(apps: Apps, kind: str) -> None:
-    role = POOLS[kind] + "\n\ndef square(n):\n    return POOL.submit(pow, n, 2).result()\n"
-    app = apps.start('.role("back", "./back.py")', options="grace=3600", back=role)
-    assert app.wait_ready().require("back").square(3).result() == 9
-    assert app.stop() == 0
-    assert not killed(app)
-    app.wait_gone()
-
-
-@pytest.mark.parametrize("first", ["def", "async def"])
-def test_whatever_a_stop_handler_raises_the_end_goes_on(apps: Apps, first: str) -> None:
-    """An exit, or the cancellation of a task that it awaits."""
-    role = f"""
-        import asyncio, sys
-        import mob
-
-        @mob.on("ready")
-        async def begin():
-            global consumer
-            consumer = asyncio.create_task(asyncio.sleep(1_000_000))
-
-        @mob.on("stop")
-        {first} leave():
-            sys.exit(3)
-
-        @mob.on("stop")
-        async def end():
-            consumer.cancel()
-            await consumer
-
-        @mob.on("stop")
-        def last():
-            print("the last one ran")
-        """
-    app = apps.start('.role("back", "./back.py")', options="grace=3600", back=role)
-    client = app.wait_ready()
-    client.restart("back")
-    app.wait_for("stopped as requested; its successor starts")
-    app.wait_for("a handler of 'stop' let a cancellation through, and has ended: <function end")
-    app.wait_for("the last one ran")
-    assert app.stop() == 0
-    assert not killed(app)
-    assert "Traceback" not in app.output
-
-
-def test_a_thread_is_waited_for_and_then_atexit_runs(apps: Apps) -> None:
-    role = """
+def test_pools_of_a_module_and_threads_end_with_their_worker_and_then_atexit_runs(apps: Apps) -> None:
+    thread = """
         import atexit, threading, time
         import mob
 
@@ -79,25 +33,82 @@ def test_a_thread_is_waited_for_and_then_atexit_runs(apps: Apps) -> None:
 
         threading.Thread(target=work).start()
         """
-    app = apps.start('.role("back", "./back.py")', options="grace=3600", back=role)
-    app.wait_ready()
+    square = "\n\ndef square(n):\n    return POOL.submit(pow, n, 2).result()\n"
+    roles = "".join(f'.role("{name}", "./{name}.py")' for name in (*POOLS, "thread"))
+    modules = {name: code + square for name, code in POOLS.items()}
+    app = apps.start(roles, options="grace=3600", thread=thread, **modules)
+    client = app.wait_ready()
+    assert [client.require(name).square(3).result() for name in POOLS] == [9, 9]
     assert app.stop() == 0
+    assert not killed(app)
+    app.wait_gone()
     lines = [line.rpartition("| ")[2] for line in app.lines]
     assert lines.index("thread ended") < lines.index("atexit ran")
 
 
-@pytest.mark.parametrize(
-    ("code", "what"),
-    [
-        (
-            "threading.Thread(target=threading.Event().wait, name='endless').start()",
-            "threads are still running: endless",
-        ),
-        ("atexit.register(threading.Event().wait)", "an atexit function has not returned"),
-    ],
-)
-def test_what_does_not_end_is_named_when_the_grace_time_is_over(apps: Apps, code: str, what: str) -> None:
-    app = apps.start('.role("back", "./back.py")', options="grace=4", back=f"import atexit, threading\n{code}\n")
+def test_whatever_a_stop_handler_raises_the_end_goes_on(apps: Apps) -> None:
+    """An exit, or the cancellation of a task that it awaits."""
+    role = """
+        import asyncio, sys
+        import mob
+
+        @mob.on("ready")
+        async def begin():
+            global consumer
+            consumer = asyncio.create_task(asyncio.sleep(1_000_000))
+
+        @mob.on("stop")
+        DEF leave():
+            sys.exit(3)
+
+        @mob.on("stop")
+        async def end():
+            consumer.cancel()
+            await consumer
+
+        @mob.on("stop")
+        def last():
+            print("the last one ran")
+        """
+    modules = {"plain": role.replace("DEF", "def"), "task": role.replace("DEF", "async def")}
+    app = apps.start('.role("plain", "./plain.py").role("task", "./task.py")', options="grace=3600", **modules)
+    client = app.wait_ready()
+    for name in modules:
+        client.restart(name)
+        app.wait_for(rf"{name}\.0 .* stopped as requested; its successor starts")
+        app.wait_for(rf"{name}\.0 .*a handler of 'stop' let a cancellation through, and has ended: <function end")
+        app.wait_for(rf"{name}\.0 .*the last one ran")
+    assert app.stop() == 0
+    assert not killed(app)
+    assert "Traceback" not in app.output
+
+
+STUBBORN = {
+    "threads are still running: endless": (
+        "import threading\nthreading.Thread(target=threading.Event().wait, name='endless').start()"
+    ),
+    "an atexit function has not returned": "import atexit, threading\natexit.register(threading.Event().wait)",
+    "not ended within the grace time: mule (stubborn)": """
+        import asyncio
+        import mob
+
+        async def stubborn():
+            while True:
+                try:
+                    await asyncio.Event().wait()
+                except asyncio.CancelledError:
+                    pass
+
+        @mob.on("start")
+        async def begin():
+            begin.task = asyncio.create_task(stubborn(), name="mule")
+        """,
+}
+
+
+@pytest.mark.parametrize("what", STUBBORN)
+def test_what_does_not_end_is_named_when_the_grace_time_is_over(apps: Apps, what: str) -> None:
+    app = apps.start('.role("back", "./back.py")', options="grace=2", back=STUBBORN[what])
     app.wait_ready()
     app.stop()
     assert what in app.output
@@ -135,40 +146,17 @@ TASKS = """
     """
 
 
-@pytest.mark.parametrize("by", ["stop", "reload"])
-def test_tasks_and_asynchronous_generators_are_ended(apps: Apps, by: str) -> None:
+def test_tasks_and_asynchronous_generators_are_ended(apps: Apps) -> None:
     roles = '.role("other", "./other.py").role("back", "./back.py", needs=["other"])'
     app = apps.start(roles, options="grace=3600", back=TASKS, other="def echo(text):\n    return text\n")
     client = app.wait_ready()
-    if by == "reload":
-        client.reload("back")
-    else:
-        assert app.stop() == 0
-    app.wait_for("task ended: by then the links still stand")
-    app.wait_for("generator closed")
-    assert not killed(app)
-
-
-def test_a_task_that_does_not_end_is_named(apps: Apps) -> None:
-    role = """
-        import asyncio
-        import mob
-
-        async def stubborn():
-            while True:
-                try:
-                    await asyncio.Event().wait()
-                except asyncio.CancelledError:
-                    pass
-
-        @mob.on("start")
-        async def begin():
-            begin.task = asyncio.create_task(stubborn(), name="mule")
-        """
-    app = apps.start('.role("back", "./back.py")', options="grace=4", back=role)
-    app.wait_ready()
-    assert app.stop() == 0
-    app.wait_for(r"not ended within the grace time: mule \(stubborn\)")
+    for count in (1, 2):
+        if count == 1:
+            client.reload("back")
+        else:
+            assert app.stop() == 0
+        app.wait_for("task ended: by then the links still stand", count)
+        app.wait_for("generator closed", count)
     assert not killed(app)
 
 
@@ -184,14 +172,13 @@ async def begin():
 }
 
 
-@pytest.mark.parametrize("kind", HANDLERS)
-def test_a_handler_of_sigterm_is_called_at_a_stop_and_calls_in_hand_are_finished(apps: Apps, kind: str) -> None:
-    role = f"""
+def test_a_handler_of_sigterm_is_called_at_a_stop_and_calls_in_hand_are_finished(apps: Apps) -> None:
+    role = """
 import asyncio, signal, sys, threading
 import mob
 
 asked = threading.Event()
-{HANDLERS[kind]}
+HANDLER
 
 async def work():
     print("work began")
@@ -200,13 +187,16 @@ async def work():
     await asyncio.sleep(0.05)
     return "done in order"
 """
-    app = apps.start('.role("back", "./back.py")', options="grace=3600", back=role)
-    call = app.wait_ready().require("back").work()
-    app.wait_for("work began")
+    roles = "".join(f'.role("{kind}", "./{kind}_.py")' for kind in HANDLERS)
+    modules = {f"{kind}_": role.replace("HANDLER", handler) for kind, handler in HANDLERS.items()}
+    app = apps.start(roles, options="grace=3600", **modules)
+    client = app.wait_ready()
+    calls = [client.require(kind).work() for kind in HANDLERS]
+    app.wait_for("work began", len(calls))
     app.signal(signal.SIGTERM)
-    assert call.result() == "done in order"
+    assert [call.result() for call in calls] == ["done in order"] * len(calls)
     assert app.wait() == 0
-    assert ("ZeroDivisionError" in app.output) == (kind == "raises")
+    assert {line.partition(".")[0] for line in app.lines if "ZeroDivisionError" in line} == {"raises"}
 
 
 def test_a_stop_that_lasts_says_for_whom_and_for_what(apps: Apps) -> None:

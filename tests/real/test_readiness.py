@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import textwrap
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -13,7 +14,7 @@ import pytest
 import mob
 from mob.errors import MobError
 from tests.patience import patient
-from tests.running import Apps, RunningApp, free_port, wait_until
+from tests.running import Apps, RunningApp, apps_in, free_port, wait_until
 
 PROBE = """
     import os, socket, time
@@ -42,24 +43,24 @@ def open_when(path: str) -> str:
     return f"while not os.path.exists({path!r}): time.sleep(0.02)"
 
 
-def state_of(app: RunningApp, role: str) -> str:
-    """The state of the role's worker."""
-    (found,) = [member.state for member in client_of(app).members() if member.role == role]
-    return str(found)
+def start_each(apps: Apps, modules: dict[str, str], workers: int = 1) -> RunningApp:
+    """Start an app in which each module is a role: r0, r1, ... in this order."""
+    roles = "".join(f'.role("r{number}", "./r{number}.py", workers={workers})' for number in range(len(modules)))
+    return apps.start(roles, **{f"r{number}": source for number, source in enumerate(modules.values())})
 
 
 # ------------------------------------------------------------------------------- a port that is open on the way
 
 
-@pytest.mark.parametrize("is_fixed", [False, True])
-def test_a_bind_that_is_closed_again_makes_nobody_ready(apps: Apps, is_fixed: bool) -> None:
-    port = free_port() if is_fixed else 0
-    app = apps.start('.role("a", "./a.py")', a=PROBE.replace("PORT", str(port)))
+def test_a_bind_that_is_closed_again_makes_nobody_ready(apps: Apps) -> None:
+    modules = {"free": PROBE.replace("PORT", "0"), "fixed": PROBE.replace("PORT", str(free_port()))}
+    app = apps.start('.role("free", "./free.py").role("fixed", "./fixed.py")', **modules)
     client = app.wait_ready()
     (apps.directory / "broken").touch()
-    with pytest.raises(MobError, match="the new code is broken"):
-        client.reload("a")
-    assert client.require("a").f().result(patient(10)) == "old"
+    for role in modules:
+        with pytest.raises(MobError, match="the new code is broken"):
+            client.reload(role)
+        assert client.require(role).f().result(patient(10)) == "old"
 
 
 ON_THE_WAY = {
@@ -86,17 +87,19 @@ ON_THE_WAY = {
 }
 
 
-@pytest.mark.parametrize("how", ON_THE_WAY)
-def test_a_port_that_is_opened_on_the_way_makes_nobody_ready(apps: Apps, how: str) -> None:
-    opened = textwrap.dedent(ON_THE_WAY[how].replace("PORT", str(free_port())))
-    source = f"import os, socket, threading, time\n{opened}\nprint('opened')\ntime.sleep(3.5)\nprint('loaded')\n"
-    source += f"{open_when('go')}\ndef predict(): return 1\n"
-    app = apps.start('.role("a", "./a.py")', a=source)
-    app.wait_for("loaded")
-    assert state_of(app, "a") == "booting"
+def test_a_port_that_is_opened_on_the_way_makes_nobody_ready(apps: Apps) -> None:
+    def source(how: str) -> str:
+        opened = textwrap.dedent(ON_THE_WAY[how].replace("PORT", str(free_port())))
+        loads = f"print('opened')\ntime.sleep(3.5)\nprint('loaded')\n{open_when('go')}\ndef predict(): return 1\n"
+        return f"import os, socket, threading, time\n{opened}\n{loads}"
+
+    app = start_each(apps, {how: source(how) for how in ON_THE_WAY})
+    app.wait_for("loaded", len(ON_THE_WAY))
+    client = app.connect()
+    assert [row.state for row in client.overview()] == ["booting"] * len(ON_THE_WAY)
     (apps.directory / "go").touch()
     app.wait_ready()
-    assert client_of(app).require("a").predict().result(patient(10)) == 1
+    assert [client.require(f"r{n}").predict().result(patient(10)) for n in range(4)] == [1] * 4
 
 
 # ----------------------------------------------------------------------------------- a module that blocks and serves
@@ -150,10 +153,9 @@ while not ended.wait(timeout=0.1): pass""",
 }
 
 
-@pytest.mark.parametrize("how", SERVING)
-def test_a_module_that_waits_for_connections_is_ready(apps: Apps, how: str) -> None:
-    source = f"import os, socket, threading, time\nAT = ('127.0.0.1', {free_port()})\n{SERVING[how]}\n"
-    app = apps.start('.role("a", "./a.py")', a=source)
+def test_a_module_that_waits_for_connections_is_ready(apps: Apps) -> None:
+    head = "import os, socket, threading, time\nAT = ('127.0.0.1', PORT)\n"
+    app = start_each(apps, {how: head.replace("PORT", str(free_port())) + SERVING[how] for how in SERVING})
     app.wait_ready()
     assert app.stop() == 0
 
@@ -174,31 +176,31 @@ def test_a_module_that_blocks_without_a_port_is_told_of_mob_ready(apps: Apps) ->
 # ------------------------------------------------------------------------------------------- handlers of `ready`
 
 
-@pytest.mark.parametrize("how", ["def", "async def"])
-def test_a_handler_of_ready_that_raises_ends_its_worker(apps: Apps, how: str) -> None:
-    source = f"""
+def test_a_handler_of_ready_that_raises_ends_its_worker(apps: Apps) -> None:
+    source = """
         import os, mob
         @mob.on("ready")
-        {how} begin():
+        DEF begin():
             if not os.path.exists("mended"):
                 raise RuntimeError("no queue to consume")
         def f():
             return mob.last_error()
         """
-    app = apps.start('.role("a", "./a.py")', a=source)
-    app.wait_for(r"mob \| a\.0 \(pid \d+\) failed in a handler of 'ready'; its successor starts")
+    app = start_each(apps, {how: source.replace("DEF", how) for how in ("def", "async def")})
+    for role in ("r0", "r1"):
+        app.wait_for(rf"mob \| {role}\.0 \(pid \d+\) failed in a handler of 'ready'; its successor starts")
     app.wait_for("RuntimeError: no queue to consume")
     (apps.directory / "mended").touch()
     client = app.connect()
-    a = client.require("a")
 
-    def last() -> str:
+    def last(role: str) -> str:
         try:
-            return str(a.f().result(patient(30))) if len(app.ready(client)) == 1 else ""
+            return str(client.require(role).f().result(patient(30))) if len(app.ready(client, role)) == 1 else ""
         except MobError:  # it was the one that fails
             return ""
 
-    assert "no queue to consume" in wait_until(last, "a worker that does not fail answers")
+    for role in ("r0", "r1"):
+        assert "no queue to consume" in wait_until(lambda role=role: last(role), "one that does not fail answers")
 
 
 # ------------------------------------------------------------------------------------ ports that are closed again
@@ -259,24 +261,35 @@ PORTS = """
     """
 
 
-def test_a_port_that_was_closed_leaves_nothing_in_the_kingpin(apps: Apps) -> None:
-    app = apps.start('.role("a", "./a.py")', a=PORTS)
-    a = app.wait_ready().require("a")
+@pytest.fixture(scope="module")
+def ports(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningApp]:
+    with apps_in(tmp_path_factory.mktemp("ports")) as apps:
+        app = apps.start('.role("a", "./a.py").role("two", "./a.py", workers=2)', a=PORTS)
+        app.wait_ready()
+        yield app
+
+
+def listening(kingpin: psutil.Process) -> int:
+    """How many ports the Kingpin listens on."""
+    return sum(each.status == psutil.CONN_LISTEN for each in kingpin.net_connections("tcp"))
+
+
+def test_a_port_that_was_closed_leaves_nothing_in_the_kingpin(ports: RunningApp) -> None:
+    app, a = ports, ports.clients[0].require("a")
     kingpin = psutil.Process(app.process.pid)
     a.fixed(free_port(), 1).result(patient(30))
-    before = kingpin.num_fds()
+    before, ports_before = kingpin.num_fds(), listening(kingpin)
     a.many(10_000, False).result(patient(120))
     a.many(300, True).result(patient(60))
     a.fixed(free_port(), 300).result(patient(60))
     a.on_the_loop(0, 30).result(patient(60))
     a.on_the_loop(free_port(), 30).result(patient(60))
     wait_until(lambda: kingpin.num_fds() <= before, "the Kingpin has no descriptor more")
-    assert [c for c in kingpin.net_connections("tcp") if c.status == psutil.CONN_LISTEN] == []
+    assert listening(kingpin) == ports_before
 
 
-def test_a_port_that_was_closed_can_be_bound_by_others(apps: Apps) -> None:
-    app = apps.start('.role("a", "./a.py")', a=PORTS)
-    a = app.wait_ready().require("a")
+def test_a_port_that_was_closed_can_be_bound_by_others(ports: RunningApp) -> None:
+    a = ports.clients[0].require("a")
     assert a.in_child(free_port()).result(patient(30)) == 0
     port = free_port()
     a.fixed(port, 1).result(patient(30))
@@ -284,12 +297,9 @@ def test_a_port_that_was_closed_can_be_bound_by_others(apps: Apps) -> None:
         pass
 
 
-def test_a_socket_that_is_dropped_is_given_back(apps: Apps) -> None:
-    app = apps.start('.role("a", "./a.py")', a=PORTS)
-    a = app.wait_ready().require("a")
-    port = free_port()
-    a.dropped(port).result(patient(30))
-    kingpin = psutil.Process(app.process.pid)
+def test_a_socket_that_is_dropped_is_given_back(ports: RunningApp) -> None:
+    port, kingpin = free_port(), psutil.Process(ports.process.pid)
+    ports.clients[0].require("a").dropped(port).result(patient(30))
 
     def is_free() -> bool:
         return all(c.laddr.port != port for c in kingpin.net_connections("tcp") if c.laddr)
@@ -297,45 +307,22 @@ def test_a_socket_that_is_dropped_is_given_back(apps: Apps) -> None:
     wait_until(is_free, "the port is free")
 
 
-def test_a_port_that_another_worker_has_stays(apps: Apps) -> None:
-    port = free_port()
-    source = f"""
+def test_what_a_worker_serves_from_stays_where_another_has_it_or_its_successor_needs_it(apps: Apps) -> None:
+    port, kept = free_port(), free_port()
+    shared = f"""
         import socket
         sock = socket.create_server(("127.0.0.1", {port}))
         def close():
             sock.close()
         """
-    app = apps.start('.role("a", "./a.py").role("b", "./b.py")', a=source, b=source)
-    app.wait_ready(2)
-    client_of(app).require("a").close().result(patient(10))
-    with socket.create_connection(("127.0.0.1", port), timeout=patient(10)):
-        pass
-
-
-def test_what_a_worker_serves_from_outlives_it_though_it_closes_it(apps: Apps) -> None:
-    port = free_port()
-    source = f"""
+    closes = f"""
         import os, signal, socket, time
-        sock = socket.create_server(("127.0.0.1", {port}))
-        closing = []
+        sock = socket.create_server(("127.0.0.1", {kept}))
         signal.signal(signal.SIGTERM, lambda *_: (sock.close(), os._exit(0)))
         while True:
             sock.accept()[0].sendall(b"%d" % os.getpid())
         """
-    app = apps.start('.role("a", "./a.py")', a=source)
-    app.wait_ready()
-
-    def ask() -> int:
-        with socket.create_connection(("127.0.0.1", port), timeout=patient(30)) as sock:
-            return int(sock.recv(20) or 0)
-
-    old = ask()
-    os.kill(old, 15)
-    wait_until(lambda: ask() not in (old, 0), "its successor answers, and nobody is refused")
-
-
-def test_a_unix_socket_that_is_closed_leaves_no_hidden_file(apps: Apps) -> None:
-    source = """
+    unix = """
         import os, socket
         def f():
             for _ in range(3):
@@ -343,29 +330,38 @@ def test_a_unix_socket_that_is_closed_leaves_no_hidden_file(apps: Apps) -> None:
                     sock.bind("x.sock")
                 os.unlink("x.sock")
         """
-    app = apps.start('.role("a", "./a.py")', a=source)
-    app.wait_ready().require("a").f().result(patient(20))
+    app = start_each(apps, {"a": shared, "b": shared, "closes": closes, "unix": unix})
+    client = app.wait_ready()
+    client.require("r0").close().result(patient(10))
+    with socket.create_connection(("127.0.0.1", port), timeout=patient(10)):
+        pass
+
+    def ask() -> int:
+        with socket.create_connection(("127.0.0.1", kept), timeout=patient(30)) as sock:
+            return int(sock.recv(20) or 0)
+
+    old = ask()
+    os.kill(old, 15)
+    wait_until(lambda: ask() not in (old, 0), "its successor answers, and nobody is refused")
+    client.require("r3").f().result(patient(20))
     assert [path for path in Path(apps.directory).iterdir() if "sock" in path.name] == []
 
 
 # ------------------------------------------------------------------------------------------------------------ port 0
 
 
-def everywhere(app: RunningApp, function: str) -> list[object]:
+def everywhere(app: RunningApp, function: str, role: str = "two") -> list[object]:
     """What the function gives in each worker."""
-    answers = getattr(client_of(app).all("a").call, function)().result(patient(20))
+    answers = getattr(client_of(app).all(role).call, function)().result(patient(20))
     assert len(answers) == 2
     return list(answers.values())
 
 
-def test_port_0_is_each_workers_own_until_it_listens(apps: Apps) -> None:
-    app = apps.start('.role("a", "./a.py", workers=2)', a=PORTS)
-    app.wait_ready(2)
-    ports = everywhere(app, "hold") + everywhere(app, "hold")
-    assert len(set(ports)) == 4
-    first, second = everywhere(app, "serve")
+def test_port_0_is_each_workers_own_until_it_listens(ports: RunningApp) -> None:
+    assert len({*everywhere(ports, "hold"), *everywhere(ports, "hold")}) == 4
+    first, second = everywhere(ports, "serve")
     assert first == second
-    looks = everywhere(app, "look_then_serve")
+    looks = everywhere(ports, "look_then_serve")
     assert all(same for same, _ in looks)  # type: ignore[misc]
     assert len({port for _, port in looks}) == 2  # type: ignore[misc]
 
@@ -392,13 +388,13 @@ FREE = {
 }
 
 
-@pytest.mark.parametrize("how", FREE)
-def test_a_server_on_port_0_is_shared_by_all_workers(apps: Apps, how: str) -> None:
-    source = textwrap.dedent(FREE[how]) + "\ndef which(): return port\n"
-    app = apps.start('.role("a", "./a.py", workers=2)', a=source)
-    app.wait_ready(2)
-    first, second = everywhere(app, "which")
-    assert first == second != 0
+def test_a_server_on_port_0_is_shared_by_all_workers(apps: Apps) -> None:
+    which = "\ndef which(): return port\n"
+    app = start_each(apps, {how: textwrap.dedent(FREE[how]) + which for how in FREE}, workers=2)
+    app.wait_ready()
+    for role in ("r0", "r1", "r2"):
+        first, second = everywhere(app, "which", role)
+        assert first == second != 0
 
 
 def test_a_start_handler_that_lets_a_cancellation_through_has_failed(apps: Apps) -> None:

@@ -29,6 +29,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 FAULTS = [OSError(24, "Too many open files"), MemoryError("injected"), RuntimeError("injected")]
 TRACED = {handover_state.__file__, upgrade.__file__}
 PARTS = (connections, console, followers, fork_client, kingpin, manager, ports, writer)
+ONCE = {part.__file__ for part in PARTS if part is not kingpin}
 FUNCTIONS = {
     **{part.__file__: {"state", "take_over"} for part in PARTS},
     connections.__file__: {"state", "take_over", "open"},
@@ -49,7 +50,8 @@ def trace(frame, event, arg):
     return step if event == "call" and is_traced(frame.f_code) else None
 
 def step(frame, event, arg):
-    where = f"{frame.f_code.co_name}:{frame.f_lineno}"
+    whole = frame.f_code.co_filename in ONCE  # its lines are all run by one line of the upgrade
+    where = f"{frame.f_code.co_name}:{os.path.basename(frame.f_code.co_filename) if whole else frame.f_lineno}"
     line = linecache.getline(frame.f_code.co_filename, frame.f_lineno).strip()
     if event == "line" and where not in seen and line != "try:":
         sys.settrace(None)
@@ -105,6 +107,11 @@ class Site:
         hit = directory / "hit"
         return hit.read_text() if hit.exists() else "", answer
 
+    def ready(self, but: int) -> list[int]:
+        """The two ready workers, once that one is none of them."""
+        found = sorted(member.pid for member in self.app.ready(self.client))
+        return found if len(found) == 2 and but not in found else []
+
     def check(self, where: str) -> None:
         assert self.app.process.poll() is None, where
         assert blocked_signals(self.pid) & (1 << (signal.SIGTERM - 1)) == 0, where
@@ -136,22 +143,29 @@ def test_a_fault_at_each_line_changes_nothing(site: Site, phase: str, least: int
     assert len(seen) >= least, seen
 
 
+@pytest.fixture(scope="module")
+def lasting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Site, str]]:
+    """An app that outlives all upgrades that fail, and its main script."""
+    with apps_in(tmp_path_factory.mktemp("lasting")) as apps:
+        app = apps.start('.role("back", "./back.py", workers=2, intensity=20)', back=BACK)
+        yield Site(app), (app.directory / "main.py").read_text()
+
+
+def in_earnest(site: Site, good: str, how: str) -> None:
+    """Write a main script that does something only when it is to take over."""
+    code = f"import os, sys\nimport mob\nif os.environ.get('MOB_UPGRADE', '').startswith('inherit'): {how}\n"
+    (site.app.directory / "main.py").write_text(code + good)
+
+
 @pytest.mark.parametrize("how", ["raise RuntimeError('not today')", "sys.exit(0)", "sys.exit(3)"])
-def test_a_main_script_that_fails_only_when_it_is_run_in_earnest_changes_nothing(apps: Apps, how: str) -> None:
-    app = apps.start('.role("back", "./back.py", workers=2)', back=BACK)
-    site = Site(app)
-    main = app.directory / "main.py"
-    good = main.read_text()
-    main.write_text(f"import os, sys\nimport mob\nif os.environ['MOB_UPGRADE'].startswith('inherit'): {how}\n{good}")
+def test_a_main_script_that_fails_only_when_it_is_run_in_earnest_changes_nothing(
+    lasting: tuple[Site, str], how: str
+) -> None:
+    site, good = lasting
+    in_earnest(site, good, how)
     with pytest.raises(mob.MobError, match=r"ended before `\.run\(\)`; the app goes on with the plan that it had"):
         site.client.upgrade(60)
     site.check(how)
-    main.write_text(good.replace("workers=2", "workers=3"))
-    assert site.client.upgrade(60) == "this Kingpin has taken over 2 mobsters."
-    wait_until(lambda: len(app.ready(site.client)) == 3, "the new plan counts")
-    assert "was lost" not in app.output
-    site.client.close()
-    assert app.stop() == 0
 
 
 def test_a_worker_whose_end_is_not_reported_yet(apps: Apps) -> None:
@@ -188,7 +202,6 @@ FAILS = "raise RuntimeError('not today')"
 @pytest.mark.parametrize(
     "how",
     [
-        f"import shutil; shutil.rmtree(os.getcwd()); {FAILS}",
         f"import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (12, resource.getrlimit(7)[1])); {FAILS}",
         f"sys.path.clear(); {FAILS}",
         f"os.environ.clear(); {FAILS}",
@@ -199,37 +212,40 @@ FAILS = "raise RuntimeError('not today')"
             f"os.close(os.open({{flag!r}}, os.O_CREAT)); import nowhere_to_be_found\\n    from mob', 1); {FAILS}"
         ),
     ],
-    ids=["no directory", "no descriptors", "no path", "no environment", "no mob"],
+    ids=["no descriptors", "no path", "no environment", "no mob"],
 )
-def test_a_main_script_that_breaks_its_surroundings_and_fails_changes_nothing(apps: Apps, how: str) -> None:
-    app = apps.start('.role("back", "./back.py", workers=2)', back=BACK)
-    site = Site(app)
-    main = app.directory / "main.py"
-    in_earnest = "if os.environ['MOB_UPGRADE'].startswith('inherit'):"
-    main.write_text(f"import os, sys\nimport mob\n{in_earnest} {how}\n{main.read_text()}")
+def test_a_main_script_that_breaks_its_surroundings_and_fails_changes_nothing(
+    lasting: tuple[Site, str], how: str
+) -> None:
+    site, good = lasting
+    in_earnest(site, good, how)
     with pytest.raises(mob.MobError, match=r"the app goes on with the plan that it had"):
         site.client.upgrade(60)
     site.check(how)
-    if main.exists():
-        victim = site.workers[0]
-        os.kill(victim, signal.SIGKILL)
-        wait_until(lambda: len({each.pid for each in app.ready(site.client)} - {victim}) == 2, "it is revived")
-    site.client.close()
-    assert app.stop() == 0
+    victim = site.workers[0]
+    os.kill(victim, signal.SIGKILL)
+    site.workers = wait_until(lambda: site.ready(but=victim), "it is revived")
 
 
-def test_an_environment_that_the_main_script_clears_is_no_obstacle(apps: Apps) -> None:
-    app = apps.start('.role("back", "./back.py", workers=2)', back=BACK)
-    site = Site(app)
-    main = app.directory / "main.py"
-    main.write_text(
-        f"import os\nimport mob\nif os.environ['MOB_UPGRADE'].startswith('inherit'): os.environ.clear()\n"
-        f"{main.read_text()}"
-    )
+def test_a_main_script_that_clears_its_environment_takes_over_with_its_new_plan(lasting: tuple[Site, str]) -> None:
+    site, good = lasting
+    in_earnest(site, good.replace("workers=2", "workers=3"), "os.environ.clear()")
     assert site.client.upgrade(60) == "this Kingpin has taken over 2 mobsters."
-    site.check("cleared")
+    wait_until(lambda: len(site.app.ready(site.client)) == 3, "the new plan counts")
+    assert set(site.workers) < {member.pid for member in site.app.ready(site.client)}
+    assert "was lost" not in site.app.output
     site.client.close()
-    assert app.stop() == 0
+    assert site.app.stop() == 0
+
+
+def test_a_main_script_that_removes_its_directory_and_fails_changes_nothing(apps: Apps) -> None:
+    site = Site(apps.start('.role("back", "./back.py", workers=2)', back=BACK))
+    in_earnest(site, (apps.directory / "main.py").read_text(), f"import shutil; shutil.rmtree(os.getcwd()); {FAILS}")
+    with pytest.raises(mob.MobError, match=r"the app goes on with the plan that it had"):
+        site.client.upgrade(60)
+    site.check("no directory")
+    site.client.close()
+    assert site.app.stop() == 0
 
 
 def test_a_stop_does_not_wait_for_a_main_script_that_hangs(apps: Apps) -> None:
