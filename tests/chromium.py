@@ -68,8 +68,9 @@ def browser(*expected: str) -> Iterator[Pages]:
     assert [said for said in pages.complaints if not any(each in said for each in expected)] == []
 
 
-def screenshot(page: Any, name: str, otherwise: Path | None = None, full: bool = True) -> None:
-    """To be looked at: in the directory that MOB_SCREENSHOTS names, else in the other one, if there is one."""
-    if directory := os.environ.get("MOB_SCREENSHOTS") or otherwise:
+def screenshot(page: Any, name: str, full: bool = True) -> None:
+    """Take one to be looked at, if MOB_SCREENSHOTS names a directory for it."""
+    if directory := os.environ.get("MOB_SCREENSHOTS"):
         Path(directory).mkdir(parents=True, exist_ok=True)
-        page.screenshot(path=str(Path(directory) / f"{name}.png"), full_page=full)
+        # To hide the caret, Playwright would put a style into the page, which the page's policy forbids.
+        page.screenshot(path=str(Path(directory) / f"{name}.png"), full_page=full, caret="initial")

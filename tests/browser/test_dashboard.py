@@ -1,7 +1,7 @@
 """The page in a real Chromium: what a person sees, clicks and types. Anything on the console fails the test.
 
 Needs Debian's `chromium` and the Python package `playwright`; without them these tests say so and skip. Screenshots go
-to the directory that MOB_SCREENSHOTS names, else to pytest's.
+to the directory that MOB_SCREENSHOTS names, if it does.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import signal
 import socket
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -26,11 +25,12 @@ from mob.dashboard.routes import Site
 from tests.chromium import PHONE, Pages, launched, needs_chromium, screenshot
 from tests.dashboard.crowd import Crowd
 from tests.patience import patient
-from tests.running import Apps, RunningApp, free_port, wait_until
+from tests.running import Apps, RunningApp, apps_in, free_port, wait_until
 
 pytestmark = needs_chromium
 
 TOKEN = "the-token-of-the-tests"
+Shop = tuple[RunningApp, mob.Client, str]
 DESKTOP = {"width": 1400, "height": 900}
 BACK = """
     import asyncio, random
@@ -85,24 +85,21 @@ def pages(chromium: Any) -> Iterator[Any]:
     assert opened.complaints == []
 
 
-def shoot(page: Any, name: str, tmp_path: Path, full: bool = False) -> None:
-    """A screenshot, to be looked at."""
-    screenshot(page, name, tmp_path, full)
-
-
 def wait_true(page: Any, expression: str) -> None:
     """Waits until it is true on the page; asked from outside, for the page's policy forbids it to evaluate text."""
     wait_until(lambda: page.evaluate(expression), f"{expression} on the page")
 
 
-def shop(apps: Apps) -> tuple[RunningApp, mob.Client, str]:
-    """An app with some life, and the URL of its dashboard."""
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
+    """An app with some life, and the URL of its dashboard. Each test leaves it with as many workers as it had."""
     port = free_port()
     roles = f"""\
 .role("back", "./back.py", workers=4).role("front", "./front.py", workers=2)
 app.dashboard(port={port}, token={TOKEN!r})"""
-    app = apps.start(roles, name=f"shop{port}", back=BACK, front=FRONT)
-    return app, app.wait_ready(), f"http://127.0.0.1:{port}/"
+    with apps_in(tmp_path_factory.mktemp("shop")) as apps:
+        app = apps.start(roles, name=f"shop{port}", back=BACK, front=FRONT)
+        yield app, app.wait_ready(), f"http://127.0.0.1:{port}/"
 
 
 def rows(page: Any) -> list[str]:
@@ -110,8 +107,8 @@ def rows(page: Any) -> list[str]:
     return page.locator("#mobster-table tbody td.name").all_text_contents()
 
 
-def test_all_roles_and_mobsters_are_shown(apps: Apps, pages: Any, tmp_path: Path) -> None:
-    _, _, url = shop(apps)
+def test_all_roles_and_mobsters_are_shown(shop: Shop, pages: Any) -> None:
+    _, _, url = shop
     page = pages(url)
     assert rows(page) == [f"back.{n}" for n in range(4)] + ["front.0", "front.1", "dashboard.0"]
     roles = page.locator(".role h3").all_text_contents()
@@ -121,8 +118,8 @@ def test_all_roles_and_mobsters_are_shown(apps: Apps, pages: Any, tmp_path: Path
     wait_true(page, "document.querySelectorAll('.role[data-role=back] svg path').length > 3")
     wait_true(page, "mob.stage.links.length >= 4")
     page.wait_for_selector('#log-lines :text("customers so far")')
-    shoot(page, "dashboard-light", tmp_path)
-    shoot(page, "dashboard-light-whole", tmp_path, full=True)
+    screenshot(page, "dashboard-light", full=False)
+    screenshot(page, "dashboard-light-whole")
 
 
 SPREAD = """() => {
@@ -136,8 +133,8 @@ ROWS = """async sizes => {
 }"""
 
 
-def test_the_picture_uses_its_whole_canvas(apps: Apps, pages: Any) -> None:
-    _, _, url = shop(apps)
+def test_the_picture_uses_its_whole_canvas(shop: Shop, pages: Any) -> None:
+    _, _, url = shop
     for size in (DESKTOP, {"width": 2400, "height": 900}, PHONE):
         page = pages(url, size=size)
         wait_true(page, "mob.stage.labels.length === 3")
@@ -151,12 +148,12 @@ def test_the_picture_uses_its_whole_canvas(apps: Apps, pages: Any) -> None:
     assert [len(rows) for rows in grids[:3]] == [1, 1, 1], "one machine has the whole picture"
 
 
-def test_dark_and_phone(apps: Apps, pages: Any, tmp_path: Path) -> None:
-    _, _, url = shop(apps)
+def test_dark_and_phone(shop: Shop, pages: Any) -> None:
+    _, _, url = shop
     page = pages(url, scheme="dark")
     wait_true(page, "mob.stage.links.length >= 4")
     assert page.evaluate("document.documentElement.dataset.theme") == "dark"
-    shoot(page, "dashboard-dark", tmp_path)
+    screenshot(page, "dashboard-dark", full=False)
     page.keyboard.press("t")
     assert page.evaluate("document.documentElement.dataset.theme") == "light"
     page.reload()
@@ -165,11 +162,11 @@ def test_dark_and_phone(apps: Apps, pages: Any, tmp_path: Path) -> None:
     phone = pages(url, size=PHONE, has_touch=True)
     wait_true(phone, "mob.stage.links.length >= 4")
     assert phone.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
-    shoot(phone, "dashboard-phone", tmp_path, full=True)
+    screenshot(phone, "dashboard-phone")
 
 
-def test_a_death_is_on_the_time_line_and_its_report_is_read(apps: Apps, pages: Any, tmp_path: Path) -> None:
-    app, client, url = shop(apps)
+def test_a_death_is_on_the_time_line_and_its_report_is_read(shop: Shop, pages: Any) -> None:
+    app, client, url = shop
     page = pages(url)
     victim = app.ready(client, "back")[1].pid
     os.kill(victim, signal.SIGKILL)
@@ -179,11 +176,11 @@ def test_a_death_is_on_the_time_line_and_its_report_is_read(apps: Apps, pages: A
     report.locator("summary").click()
     assert "SIGKILL" in report.locator("pre").inner_text()
     wait_until(lambda: len(app.ready(client, "back")) == 4, "another one is there")
-    shoot(page, "dashboard-crash", tmp_path, full=True)
+    screenshot(page, "dashboard-crash")
 
 
-def test_scaling_by_a_button_needs_the_token(apps: Apps, pages: Any, tmp_path: Path) -> None:
-    app, client, url = shop(apps)
+def test_scaling_by_a_button_needs_the_token(shop: Shop, pages: Any) -> None:
+    app, client, url = shop
     page = pages(url)
     more = page.get_by_role("button", name="One worker more for back")
     more.click()
@@ -199,20 +196,22 @@ def test_scaling_by_a_button_needs_the_token(apps: Apps, pages: Any, tmp_path: P
     page.wait_for_selector('#mobster-table td.name:has-text("back.4")')
     page.get_by_role("button", name="One worker less for back").click()
     page.wait_for_selector('dialog :text("One worker less for back?")')
-    shoot(page, "dashboard-question", tmp_path)
+    screenshot(page, "dashboard-question", full=False)
     page.keyboard.press("Escape")
     page.wait_for_selector("dialog", state="hidden")
     assert len(app.ready(client, "back")) == 5, "no answer is no"
+    client.scale("back", 4)
+    wait_until(lambda: len(app.ready(client, "back")) == 4, "there are as many as before")
 
 
-def test_actions_with_the_token_of_the_url(apps: Apps, pages: Any, tmp_path: Path) -> None:
-    app, client, url = shop(apps)
+def test_actions_with_the_token_of_the_url(shop: Shop, pages: Any) -> None:
+    app, client, url = shop
     page = pages(f"{url}#token={TOKEN}")
     assert "token" not in page.url
     page.get_by_role("button", name="Stacks of front.0").click()
     page.wait_for_selector("dialog pre")
     assert "front.py" in page.inner_text("dialog pre")
-    shoot(page, "dashboard-stacks", tmp_path)
+    screenshot(page, "dashboard-stacks", full=False)
     page.get_by_role("button", name="Close").click()
     old = {m.pid for m in app.ready(client, "back")}
     page.get_by_role("button", name="Reload back").click()
@@ -222,8 +221,8 @@ def test_actions_with_the_token_of_the_url(apps: Apps, pages: Any, tmp_path: Pat
     assert not old & {m.pid for m in app.ready(client, "back")}
 
 
-def test_logs_appear_and_are_filtered_and_paused(apps: Apps, pages: Any, tmp_path: Path) -> None:
-    _, _, url = shop(apps)
+def test_logs_appear_and_are_filtered_and_paused(shop: Shop, pages: Any) -> None:
+    _, _, url = shop
     page = pages(url)
     page.wait_for_selector('#log-lines :text("customers so far")')
     page.wait_for_selector('#log-lines :text("<img src=x onerror=alert(1)>")')
@@ -234,7 +233,7 @@ def test_logs_appear_and_are_filtered_and_paused(apps: Apps, pages: Any, tmp_pat
     page.fill("#log-text", "customers")
     page.select_option("#log-role", "front")
     wait_true(page, "document.querySelectorAll('#log-lines div').length > 0")
-    shoot(page, "dashboard-logs", tmp_path)
+    screenshot(page, "dashboard-logs", full=False)
     page.select_option("#log-role", "back")
     wait_true(page, "document.querySelectorAll('#log-lines div').length === 0")
     page.select_option("#log-role", "")
@@ -248,8 +247,8 @@ def test_logs_appear_and_are_filtered_and_paused(apps: Apps, pages: Any, tmp_pat
     wait_true(page, f"document.querySelectorAll('#log-lines div').length > {shown}")
 
 
-def test_it_says_that_the_connection_is_lost_and_comes_back(apps: Apps, pages: Any, tmp_path: Path) -> None:
-    app, client, url = shop(apps)
+def test_it_says_that_the_connection_is_lost_and_comes_back(shop: Shop, pages: Any) -> None:
+    app, client, url = shop
     page = pages(url)
     page.evaluate("document.getElementById('status').seen = []")
     page.evaluate("""new MutationObserver(() => document.getElementById('status').seen.push(
@@ -262,12 +261,12 @@ def test_it_says_that_the_connection_is_lost_and_comes_back(apps: Apps, pages: A
     pages.complaints[:] = [each for each in pages.complaints if "net::ERR_" not in each]  # the browser's own
 
 
-def test_keys_and_names_for_those_who_do_not_see(apps: Apps, pages: Any, tmp_path: Path) -> None:
-    _, _, url = shop(apps)
+def test_keys_and_names_for_those_who_do_not_see(shop: Shop, pages: Any) -> None:
+    _, _, url = shop
     page = pages(url, reduced_motion="reduce")  # a key's jump is one, then, even while the page still grows
     page.keyboard.press("?")
     page.wait_for_selector('dialog :text("filter the logs")')
-    shoot(page, "dashboard-keys", tmp_path)
+    screenshot(page, "dashboard-keys", full=False)
     page.keyboard.press("Escape")
     page.wait_for_selector("dialog", state="hidden")
 
@@ -344,7 +343,7 @@ PAINT = """() => {
 }"""
 
 
-def test_200_mobsters_stay_smooth(crowd: tuple[Crowd, str], pages: Any, tmp_path: Path) -> None:
+def test_200_mobsters_stay_smooth(crowd: tuple[Crowd, str], pages: Any) -> None:
     _, url = crowd
     page = pages(url)
     assert len(rows(page)) == 200
@@ -358,7 +357,7 @@ def test_200_mobsters_stay_smooth(crowd: tuple[Crowd, str], pages: Any, tmp_path
         f"painting it anew takes {paints[len(paints) // 2]:.2f} ms"
     )
     print(told)
-    shoot(page, "dashboard-200", tmp_path)
+    screenshot(page, "dashboard-200", full=False)
     assert frames[len(frames) // 2] < 34, told  # 30 pictures a second, without a GPU and beside other tests
     assert frames[int(len(frames) * 0.9)] < 50, told
     assert paints[len(paints) // 2] < 50, told  # once a second

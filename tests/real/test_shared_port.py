@@ -23,14 +23,15 @@ from tests.running import Apps, RunningApp, apps_in, free_port, freeze, wait_unt
 
 @dataclass
 class Site:
-    """An app with two workers of a web server on one port."""
+    """A role with two workers of a web server on one port."""
 
     app: RunningApp
+    role: str
     port: int
 
     def pids(self) -> list[int]:
         """The two workers, both ready."""
-        return [member.pid for member in self.app.ready(self.app.clients[0], "front")]
+        return [member.pid for member in self.app.ready(self.app.clients[0], self.role)]
 
     def wait_for_both(self, besides: int = 0) -> list[int]:
         """Waits until two workers are ready, none of them `besides`."""
@@ -38,14 +39,21 @@ class Site:
         return self.pids()
 
 
-@pytest.fixture(scope="module", params=SERVERS)
-def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """One app for each make of server; the last test of it stops it."""
-    port = free_port()
-    with apps_in(tmp_path_factory.mktemp("site")) as apps:
-        app = apps.start('.role("front", "./front.py", workers=2)', front=source_of(request.param, port))
-        app.wait_ready(2)
-        yield Site(app, port)
+@pytest.fixture(scope="module")
+def sites(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Site]]:
+    """One app with a role for each make of server; the last test stops it."""
+    ports = {make: free_port() for make in SERVERS}
+    with apps_in(tmp_path_factory.mktemp("sites")) as apps:
+        names = {make: f"s{number}" for number, make in enumerate(SERVERS)}
+        roles = "".join(f'.role("{name}", "./{name}.py", workers=2)' for name in names.values())
+        app = apps.start(roles, **{name: source_of(make, ports[make]) for make, name in names.items()})
+        app.wait_ready()
+        yield {make: Site(app, names[make], ports[make]) for make in SERVERS}
+
+
+@pytest.fixture(params=SERVERS)
+def site(request: pytest.FixtureRequest, sites: dict[str, Site]) -> Site:
+    return sites[request.param]
 
 
 def in_hand(pid: int, port: int) -> int:
@@ -105,7 +113,7 @@ def test_a_worker_that_gets_sigterm_ends_and_is_replaced(site: Site) -> None:
     old = site.wait_for_both()[0]
     os.kill(old, signal.SIGTERM)
     site.app.wait_for(
-        rf"mob \| front\.\d \(pid {old}\) stopped as requested; its successor starts\.", patience=patient(10)
+        rf"mob \| {site.role}\.\d \(pid {old}\) stopped as requested; its successor starts\.", patience=patient(10)
     )
     site.wait_for_both(besides=old)
     assert set(ask_many(site.port, 40)) <= set(site.pids())
@@ -120,15 +128,17 @@ def test_while_a_worker_starts_the_others_serve_on(site: Site) -> None:
     assert time.monotonic() - begun < patient(10)
 
 
-def test_a_stop_is_in_order_and_frees_the_port(site: Site) -> None:
-    site.wait_for_both()
-    assert ask(site.port)
-    assert not can_listen(site.port)
-    assert site.app.stop() == 0
-    site.app.wait_gone()
-    assert can_listen(site.port)
-    assert "Traceback" not in site.app.output
-    assert "killing" not in site.app.output
+def test_a_stop_is_in_order_and_frees_the_ports(sites: dict[str, Site]) -> None:
+    for site in sites.values():
+        site.wait_for_both()
+        assert ask(site.port)
+        assert not can_listen(site.port)
+        app = site.app
+    assert app.stop() == 0
+    app.wait_gone()
+    assert all(can_listen(site.port) for site in sites.values())
+    assert "Traceback" not in app.output
+    assert "killing" not in app.output
 
 
 # ----------------------------------------------------------------------------------------------- Unix sockets
@@ -163,38 +173,29 @@ def start_unix(apps: Apps) -> tuple[RunningApp, Path]:
     return app, apps.directory / "front.sock"
 
 
-def test_a_unix_socket_is_shared_and_its_file_removed_at_the_end(apps: Apps) -> None:
+def test_a_unix_socket_is_shared_outlives_the_worker_that_made_it_and_is_removed_at_the_end(apps: Apps) -> None:
     app, path = start_unix(apps)
-    pids = {m.pid for m in app.ready(app.clients[0])}
+    client = app.clients[0]
+    pids = {m.pid for m in app.ready(client)}
     wait_until(lambda: {read_all(path) for _ in range(20)} == pids, "both answer")
+    for pid in pids:
+        os.kill(pid, signal.SIGTERM)
+        wait_until(lambda gone=pid: len({m.pid for m in app.ready(client)} - {gone}) == 2, "its successor is ready")
+        assert {read_all(path) for _ in range(5)} <= {m.pid for m in app.ready(client)}
     assert app.stop() == 0
     assert list(apps.directory.glob("*.sock*")) == []
 
 
-def test_the_file_of_a_unix_socket_outlives_the_worker_that_made_it(apps: Apps) -> None:
-    app, path = start_unix(apps)
-    client = app.clients[0]
-    for pid in [m.pid for m in app.ready(client)]:
-        os.kill(pid, signal.SIGTERM)
-        wait_until(lambda gone=pid: len({m.pid for m in app.ready(client)} - {gone}) == 2, "its successor is ready")
-        assert {read_all(path) for _ in range(5)} <= {m.pid for m in app.ready(client)}
-
-
-def test_kill_9_of_the_kingpin_leaves_no_socket_file(apps: Apps) -> None:
-    app, path = start_unix(apps)
-    assert path.exists()
-    app.kill()
-    app.wait_gone(patient(10))
-    wait_until(lambda: list(apps.directory.glob("*.sock*")) == [], "the file is removed", patient(5))
-
-
-def test_the_stale_file_of_a_killed_app_does_not_disturb(apps: Apps) -> None:
+def test_a_stale_file_does_not_disturb_and_kill_9_of_the_kingpin_leaves_none(apps: Apps) -> None:
     path = apps.directory / "front.sock"
     with socket.socket(socket.AF_UNIX) as killed:
         killed.bind(os.path.relpath(path))
     assert path.is_socket()
     app, path = start_unix(apps)
     assert read_all(path) in {m.pid for m in app.ready(app.clients[0])}
+    app.kill()
+    app.wait_gone(patient(10))
+    wait_until(lambda: list(apps.directory.glob("*.sock*")) == [], "the file is removed", patient(5))
 
 
 def test_a_file_that_is_no_socket_is_left_alone(apps: Apps) -> None:
@@ -390,38 +391,31 @@ CALLER = """
     """
 
 
-def test_a_socket_bound_to_a_source_address_still_connects(apps: Apps, stranger: socket.socket) -> None:
-    app = apps.start('.role("back", "./back.py", workers=2)', back=CALLER)
+def test_a_socket_bound_to_a_source_address_or_port_still_connects_and_leaves_nothing_in_the_kingpin(
+    apps: Apps, stranger: socket.socket
+) -> None:
+    app = apps.start('.role("back", "./back.py")', back=CALLER)
     back = app.wait_ready().require("back")
     call = back.call(stranger.getsockname()[1])
     connection, (_, port) = stranger.accept()
     with connection:
         assert call.result(patient(10)) == port
-
-
-def test_a_socket_bound_to_a_certain_source_port_still_connects(apps: Apps, stranger: socket.socket) -> None:
-    app = apps.start('.role("back", "./back.py")', back=CALLER)
-    back = app.wait_ready().require("back")
     own = free_port()
     call = back.call_from(stranger.getsockname()[1], own)
     connection, (_, port) = stranger.accept()
     with connection:
         assert call.result(patient(10)) == port == own
 
-
-def test_connecting_from_source_addresses_leaves_nothing_in_the_kingpin(apps: Apps, stranger: socket.socket) -> None:
-    app = apps.start('.role("back", "./back.py")', back=CALLER)
-    back = app.wait_ready().require("back")
     kingpin = psutil.Process(app.process.pid)
 
-    def call() -> int:
+    def count() -> int:
         call = back.call(stranger.getsockname()[1])
         stranger.accept()[0].close()
         call.result(patient(10))
         return kingpin.num_fds()
 
-    before = call()
-    assert [call() for _ in range(5)] == [before] * 5
+    before = count()
+    assert [count() for _ in range(5)] == [before] * 5
 
 
 # ---------------------------------------------------------------------------------------------------- readiness
