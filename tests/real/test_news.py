@@ -19,7 +19,7 @@ from mob.kingpin.guests import HELLO_LIMIT, UNREAD
 from mob.rim.addresses import address_of
 from mob.wire import messages as m
 from tests.patience import patient
-from tests.running import Apps, RunningApp, apps_in, wait_until
+from tests.running import RunningApp, apps_in, wait_until
 
 BACK = """
 import mob
@@ -68,17 +68,12 @@ def join(member):
 """
 
 
-@pytest.fixture
-def apps(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Apps]:
+@pytest.fixture(scope="module")
+def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningApp]:
     with apps_in(tmp_path_factory.mktemp("news")) as apps:
-        yield apps
-
-
-@pytest.fixture
-def app(apps: Apps) -> RunningApp:
-    app = apps.start('.role("back", "./back.py", workers=2).role("other", "./other.py")', back=BACK, other=OTHER)
-    app.wait_ready(3)
-    return app
+        app = apps.start('.role("back", "./back.py", workers=2).role("other", "./other.py")', back=BACK, other=OTHER)
+        app.wait_ready(3)
+        yield app
 
 
 def frame(*messages: Any) -> bytes:
@@ -173,6 +168,8 @@ def test_a_client_that_asks_and_does_not_read_is_not_read_either(app: RunningApp
 
 
 def test_a_client_that_asks_and_goes_is_forgotten(app: RunningApp) -> None:
+    client = app.connect()
+    count = client.metrics().clients
     sock = knock(app)
     sock.setblocking(False)
     questions = frame(*(m.Overview(number) for number in range(500)))
@@ -182,8 +179,7 @@ def test_a_client_that_asks_and_goes_is_forgotten(app: RunningApp) -> None:
     except BlockingIOError:
         pass
     sock.close()
-    client = app.connect()
-    wait_until(lambda: client.metrics().clients == 2, "the client is gone")
+    wait_until(lambda: client.metrics().clients == count, "the client is gone")
 
 
 def test_a_client_that_says_no_hello_is_told_nothing_and_shut_out(app: RunningApp) -> None:
@@ -235,8 +231,9 @@ def test_a_function_that_was_passed_on_is_freed_when_its_holder_dies(app: Runnin
 def test_a_call_of_a_function_whose_client_has_gone_ends(app: RunningApp) -> None:
     first, second = app.connect(), app.connect()
     first.require("back").give_on(lambda: 1).result(patient(20))
+    count = second.metrics().clients
     first.close()
-    wait_until(lambda: second.metrics().clients == 2, "the first has gone")
+    wait_until(lambda: second.metrics().clients == count - 1, "the first has gone")
     with pytest.raises(mob.CallError) as caught:
         second.require("other").call_kept().result(patient(20))
     assert "gone" in str(caught.value) or "exited" in str(caught.value)

@@ -22,6 +22,12 @@ STEPS = """
         import os
         os._exit(code)
     """
+COLORS = """
+    import os
+
+    def colors():
+        return os.environ.get("FORCE_COLOR")
+    """
 
 
 def test_a_line_without_an_end_is_shown_and_rewritten_on_a_terminal(apps: Apps) -> None:
@@ -58,7 +64,7 @@ def test_into_a_pipe_its_state_is_shown_now_and_then_and_the_last_in_any_case(ap
     app = apps.start(f'.logs(format="{form}").role("back", "./back.py")', back=STEPS)
     client = app.wait_ready(1)
     back = client.require("back")
-    for percent in range(1000):
+    for percent in range(0, 1000, 2):
         back.step(f"\r{percent} of 1000").result(patient(30))
     app.wait_for(r"\d+ of 1000")  # while it runs
     back.step("\r1000 of 1000\n").result(patient(30))
@@ -93,48 +99,42 @@ def test_a_line_without_an_end_is_seen_when_its_worker_dies(apps: Apps) -> None:
     app.wait_for(r"exited with status 3")
 
 
-def test_a_long_line_is_cut(apps: Apps) -> None:
-    app = apps.start('.role("back", "./back.py")', back=STEPS)
-    client = app.wait_ready(1)
+def test_a_long_line_is_cut(apps: Apps, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("FORCE_COLOR", raising=False)
+    app = apps.start('.role("back", "./back.py").role("colors", "./colors.py")', back=STEPS, colors=COLORS)
+    client = app.wait_ready()
+    assert client.require("colors").colors().result() is None  # into a pipe
     client.require("back").step("€" * 1_000_000 + "\n").result(patient(30))
     pieces = app.wait_for("€", 3_000_000 // 65_536 + 1)
     assert max(len(piece.string.encode()) for piece in pieces) < 65_536 + 100
     assert sum(piece.string.count("€") for piece in pieces) == 1_000_000
 
 
-COLORS = """
-    import os
-
-    def colors():
-        return os.environ.get("FORCE_COLOR")
-    """
-
-
 @pytest.mark.parametrize(
-    ("env", "role", "found"),
+    ("env", "found"),
     [
-        ({}, "", "1"),
-        ({"FORCE_COLOR": "3"}, "", "3"),
-        ({"FORCE_COLOR": ""}, "", ""),
-        ({"NO_COLOR": "1"}, "", None),
-        ({}, ', env={"NO_COLOR": "1"}', None),
-        ({}, ', env={"FORCE_COLOR": "2"}', "2"),
+        ({}, ["1", None, "2"]),
+        ({"FORCE_COLOR": "3"}, ["3", None, "2"]),
+        ({"FORCE_COLOR": ""}, ["", None, "2"]),
+        ({"NO_COLOR": "1"}, [None, None, "2"]),
     ],
 )
 def test_workers_have_colors_where_the_terminal_has(
-    apps: Apps, monkeypatch: pytest.MonkeyPatch, env: dict[str, str], role: str, found: str | None
+    apps: Apps, monkeypatch: pytest.MonkeyPatch, env: dict[str, str], found: list[str | None]
 ) -> None:
     for name in ("FORCE_COLOR", "NO_COLOR"):
         monkeypatch.delenv(name, raising=False)
     for name, value in env.items():
         monkeypatch.setenv(name, value)
-    app = apps.start(f'.role("back", "./back.py"{role})', back=COLORS, terminal=True)
-    assert app.wait_ready(1).require("back").colors().result() == found
+    options = {"plain": "", "none": ', env={"NO_COLOR": "1"}', "two": ', env={"FORCE_COLOR": "2"}'}
+    roles = "".join(f'.role("{role}", "./back.py"{option})' for role, option in options.items())
+    client = apps.start(roles, back=COLORS, terminal=True).wait_ready()
+    assert [client.require(role).colors().result() for role in options] == found
 
 
-@pytest.mark.parametrize("logs", ["", '.logs(format="json")', '.logs(file="out")'])
+@pytest.mark.parametrize("logs", ['.logs(format="json")', '.logs(file="out")'])
 def test_workers_have_no_colors_elsewhere(apps: Apps, monkeypatch: pytest.MonkeyPatch, logs: str) -> None:
     for name in ("FORCE_COLOR", "NO_COLOR"):
         monkeypatch.delenv(name, raising=False)
-    app = apps.start(f'{logs}.role("back", "./back.py")', back=COLORS, terminal=bool(logs))
+    app = apps.start(f'{logs}.role("back", "./back.py")', back=COLORS, terminal=True)
     assert app.wait_ready(1).require("back").colors().result() is None
