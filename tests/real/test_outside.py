@@ -10,15 +10,16 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 import mob
+from mob.cli.main import main
 from tests.patience import patient
 from tests.running import Apps, RunningApp, apps_in, wait_until
 
@@ -47,13 +48,18 @@ BACK = """
 
     def say(text):
         print("says:", text)
+
+    def work():
+        import time
+        print("works")
+        time.sleep(0.5)
     """
 
 
 @pytest.fixture(scope="module")
 def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningApp]:
     with apps_in(tmp_path_factory.mktemp("outside")) as apps:
-        app = apps.start('.role("back", "./back.py", workers=2)', back=BACK)
+        app = apps.start('.role("back", "./back.py", workers=2).role("one", "./back.py")', back=BACK)
         app.wait_ready()
         yield app
 
@@ -73,7 +79,7 @@ def running(apps: Apps) -> RunningApp:
 
 
 def pids(client: mob.Client) -> set[int]:
-    return {member.pid for member in client.members() if member.role and member.state == "ready"}
+    return {member.pid for member in client.members() if member.role == "back" and member.state == "ready"}
 
 
 # ------------------------------------------------------------------------------------------------- clients
@@ -124,8 +130,7 @@ def test_a_mobster_calls_an_async_function_of_a_client(client: mob.Client) -> No
     assert client.require("back").ask(question, 3).result(patient(10)) == [1, 2, 3]
 
 
-def test_a_client_hears_who_leaves_and_joins(running: RunningApp) -> None:
-    client = running.clients[0]
+def test_a_client_hears_who_leaves_and_joins(client: mob.Client) -> None:
     heard: list[tuple[str, int]] = []
     client.on("leave", lambda member: heard.append(("leave", member.pid)))
 
@@ -189,29 +194,14 @@ def test_a_call_that_nobody_waits_for_arrives_before_the_close(app: RunningApp) 
     app.wait_for("says: called just before the close", 1, patience=patient(5))
 
 
-def test_a_message_is_heard_though_its_sender_has_gone(apps: Apps) -> None:
-    app = apps.start(
-        '.role("back", "./back.py")',
-        back="""
-        import time, mob
-
-        @mob.on("message")
-        def hear(obj):
-            print("heard:", obj)
-
-        def work():
-            print("works")
-            time.sleep(0.5)
-        """,
-    )
-    other = app.wait_ready()
-    client = mob.connect(app.name)
-    client.require("back").work()
+def test_a_message_is_heard_though_its_sender_has_gone(app: RunningApp, client: mob.Client) -> None:
+    gone = mob.connect(app.name)
+    gone.require("one").work()
     app.wait_for("works")
-    other.require("back").work()
-    client.all("back").send("goodbye")
-    client.close()
-    app.wait_for("heard: goodbye", patience=patient(5))
+    client.require("one").work()
+    gone.all("one").send("goodbye")
+    gone.close()
+    app.wait_for("heard: goodbye")
 
 
 def test_a_client_that_knows_itself_sends_nothing_to_itself(app: RunningApp) -> None:
@@ -278,23 +268,14 @@ def test_there_is_no_such_app(app: RunningApp) -> None:
 
 
 @pytest.mark.parametrize("how", ["killed", "stopped"])
-def test_calls_under_way_end_with_the_app(running: RunningApp, how: str) -> None:
-    client = running.clients[0]
-    back = client.require("back")
-    back.add(1).result(patient(10))
-    call = back.wait(1000)
-    running.processes()
-    running.signal(signal.SIGKILL if how == "killed" else signal.SIGTERM)
-    with pytest.raises((mob.Lost, mob.Unavailable)):
-        call.result(patient(5))
-
-
-@pytest.mark.parametrize("how", ["killed", "stopped"])
-def test_a_client_of_an_app_that_has_ended_says_so(running: RunningApp, how: str) -> None:
+def test_calls_under_way_end_with_the_app_and_its_client_says_so(running: RunningApp, how: str) -> None:
     client = running.clients[0]
     back, everybody = client.require("back"), client.all("back")
     assert back.add(1).result(patient(10)) == 3
+    call = back.wait(1000)
     running.kill() if how == "killed" else running.stop()
+    with pytest.raises((mob.Lost, mob.Unavailable)):
+        call.result(patient(5))
     running.wait_gone()
 
     def refuses() -> bool:
@@ -334,11 +315,9 @@ def test_a_client_of_a_killed_kingpin_still_gets_what_was_under_way(apps: Apps) 
 MOB = str(Path(sys.executable).parent / "mob")
 
 
-def command(*arguments: str, cwd: Path | None = None, columns: int = 0) -> subprocess.CompletedProcess[str]:
-    """Runs a command in a pipe; `columns`: as if in a window so wide."""
+def command(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """Run a command in a pipe."""
     env = {key: value for key, value in os.environ.items() if key != "COLUMNS"}
-    if columns:
-        env["COLUMNS"] = str(columns)
     return subprocess.run(arguments, capture_output=True, text=True, timeout=patient(30), check=False, cwd=cwd, env=env)
 
 
@@ -379,19 +358,19 @@ def test_ps_shows_a_line_for_each_place(apps: Apps) -> None:
         assert re.fullmatch(r"\d+ MB", row[9])
     assert rows[2][:2] == ["bad", "0"]
     assert "ValueError: no luck" in shown.stdout
-    narrow = command(MOB, "ps", "-a", app.name, columns=80)
-    assert narrow.stdout.splitlines()[2].split() == heads  # it is the note that is broken
+    narrow = CliRunner(env={"COLUMNS": "80"}).invoke(main, ["ps", "-a", app.name])
+    assert narrow.output.splitlines()[2].split() == heads  # it is the note that is broken
 
 
 def test_metrics_asks_which_app_is_meant(apps: Apps, app: RunningApp) -> None:
     second = apps.start('.role("back", "./back.py")', name="t-second", back=BACK)
     second.wait_ready()
-    shown = command(MOB, "metrics")
-    assert shown.returncode == 2
+    shown = CliRunner().invoke(main, ["metrics"])
+    assert shown.exit_code == 2
     assert re.fullmatch(
-        r"Error: several apps are running: .*\. Say which with -a NAME, or set MOB_APP\.\n", shown.stderr
+        r"Error: several apps are running: .*\. Say which with -a NAME, or set MOB_APP\.\n", shown.output
     )
-    assert {app.name, "t-second"} <= set(re.split(r"[ ,.]+", shown.stderr))
+    assert {app.name, "t-second"} <= set(re.split(r"[ ,.]+", shown.output))
 
 
 def test_ps_of_an_app_that_does_not_run() -> None:
@@ -456,32 +435,9 @@ def test_run_tells_a_wrong_plan_without_a_traceback(apps: Apps) -> None:
     assert "Did you mean 'back.py'?" in shown.stderr
 
 
-def test_run_of_no_file() -> None:
-    shown = command(MOB, "run", "no-such-file.py")
-    assert shown.returncode == 2
-    assert "no-such-file.py" in shown.stderr
-
-
-def test_a_forced_stop_is_seen_in_the_exit_status_of_run(apps: Apps) -> None:
-    apps.write(
-        back="import time; print('hangs'); time.sleep(0.1)\nwhile True:\n    pass",
-        main='import mob\nmob.start("t-forced").base(__file__).role("back", "./back.py").run()',
-    )
-    app = apps.run("t-forced", [MOB, "run", "main.py"])
-    app.wait_for("hangs")
-    app.signal(signal.SIGINT)
-    app.wait_for("stopping")
-    app.signal(signal.SIGINT)
-    assert app.wait(patient(10)) in (0, 1)
-    app.wait_gone()
-
-
-def test_the_version() -> None:
-    shown = command(MOB, "--version")
-    assert (shown.returncode, shown.stdout) == (0, f"mob, version {mob.__version__}\n")
-
-
-def test_ps_answers_in_a_second(app: RunningApp) -> None:
-    begun = time.monotonic()
-    command(MOB, "ps", "-a", app.name)
-    assert time.monotonic() - begun < patient(5)
+def test_run_of_no_file_and_the_version() -> None:
+    shown = CliRunner().invoke(main, ["run", "no-such-file.py"])
+    assert shown.exit_code == 2
+    assert "no-such-file.py" in shown.output
+    shown = CliRunner().invoke(main, ["--version"])
+    assert (shown.exit_code, shown.output) == (0, f"mob, version {mob.__version__}\n")
