@@ -160,43 +160,40 @@ def test_what_a_role_is_given(apps: Apps) -> None:
     assert (color, nice, cpus) == (None, os.nice(0), sorted(os.sched_getaffinity(0)))
 
 
-@pytest.mark.parametrize(
-    ("option", "told"),
-    [
-        ("cpus=[1000]", r"role 'back': cpus=\(1000,\) cannot be had on this machine, or not by this user\."),
-        ('limits={"nofile": 2**60}', r"role 'back': limits=\{'nofile': \d+\} cannot be had"),
-        ('limits={"nofiles": 5}', r"role 'back': limits=\{'nofiles': 5\} cannot be had"),
-    ],
-    ids=["cores that are not there", "more files than there can be", "an unknown limit"],
-)
-def test_what_cannot_be_had_is_told(apps: Apps, option: str, told: str) -> None:
-    app = apps.start(f'.role("back", "./back.py", {option}).role("plain", "./back.py")', back=BACK)
-    app.wait_for(told)
+def test_what_cannot_be_had_is_told(apps: Apps) -> None:
+    options = {
+        "cores": ("cpus=[1000]", r"cpus=\(1000,\) cannot be had on this machine, or not by this user\."),
+        "files": ('limits={"nofile": 2**60}', r"limits=\{'nofile': \d+\} cannot be had"),
+        "unknown": ('limits={"nofiles": 5}', r"limits=\{'nofiles': 5\} cannot be had"),
+    }
+    roles = "".join(f'.role("{role}", "./back.py", {option})' for role, (option, _) in options.items())
+    app = apps.start(f'{roles}.role("plain", "./back.py")', back=BACK)
     client = app.connect()
     assert client.require("plain").pid().result(patient(20))
-    row = wait_until(
-        lambda: next((row for row in client.overview() if row.role == "back" and row.note), None), "it is shown"
-    )
-    assert row.state in ("failing", "booting", "launching")
+    for role, (_, told) in options.items():
+        app.wait_for(f"role '{role}': {told}")
+        row = wait_until(
+            lambda role=role: next((row for row in client.overview() if row.role == role and row.note), None), "shown"
+        )
+        assert row.state in ("failing", "booting", "launching")
 
 
 # -------------------------------------------------------------------------------------------------- the end
 
 
-@pytest.mark.parametrize(
-    "handler", ["async def wait():\n    await asyncio.sleep(1000)", "def wait():\n    time.sleep(1000)"]
-)
-def test_a_stop_handler_that_takes_too_long_is_cut_off(apps: Apps, handler: str) -> None:
+def test_a_stop_handler_that_takes_too_long_is_cut_off(apps: Apps) -> None:
+    head = "import asyncio, time, mob\n@mob.on('stop')\n"
     app = apps.start(
-        '.role("back", "./back.py")',
+        '.role("task", "./task.py").role("plain", "./plain.py")',
         options="grace=1.5",
-        back=f"import asyncio, time, mob\n@mob.on('stop')\n{handler}\n",
+        task=f"{head}async def wait():\n    await asyncio.sleep(1000)\n",
+        plain=f"{head}def wait():\n    time.sleep(1000)\n",
     )
     app.wait_ready()
     assert app.stop(patient(10)) == 0
     app.wait_gone(patient(5))
-    told = "a handler of 'stop' has not ended within the grace time" if "async" in handler else "killing back.0"
-    assert told in app.output
+    assert "a handler of 'stop' has not ended within the grace time" in app.output
+    assert "killing plain.0" in app.output
 
 
 def test_a_kingpin_that_is_killed_takes_a_worker_that_is_stuck_in_c_with_it(apps: Apps) -> None:

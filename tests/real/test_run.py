@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 import sys
 import urllib.request
 from contextlib import suppress
@@ -11,8 +10,10 @@ from pathlib import Path
 
 import psutil
 import pytest
+from click.testing import CliRunner
 
 import mob
+from mob.cli.main import main
 from tests.patience import patient
 from tests.running import Apps, RunningApp, free_port, wait_until
 
@@ -38,9 +39,8 @@ def describe(apps: Apps, name: str, more: str = "", file: str = "mob.toml") -> P
     return path
 
 
-@pytest.mark.parametrize("file", ["mob.toml", "pyproject.toml"])
-def test_the_file_is_found_here(apps: Apps, file: str) -> None:
-    describe(apps, "t-here", file=file)
+def test_the_file_is_found_here(apps: Apps) -> None:
+    describe(apps, "t-here", file="pyproject.toml")
     app = apps.run("t-here", RUN)
     client = app.wait_ready(2)
     assert client.require("back").answer().result(patient(10)) == 42
@@ -56,15 +56,9 @@ def test_the_file_is_found_above(apps: Apps) -> None:
     assert app.wait_ready(2).require("back").answer().result(patient(10)) == 42
 
 
-def test_a_file_of_any_name(apps: Apps) -> None:
-    describe(apps, "t-staging", file="staging.toml")
-    app = apps.run("t-staging", [*RUN, "staging.toml"])
-    app.wait_ready(2)
-
-
-def test_an_app_of_a_file_is_upgraded_and_reloaded(apps: Apps) -> None:
-    path = describe(apps, "t-file-up")
-    app = apps.run("t-file-up", [*RUN, "--log-format", "text", "mob.toml"])
+def test_an_app_of_a_file_of_any_name_is_upgraded_and_reloaded(apps: Apps) -> None:
+    path = describe(apps, "t-file-up", file="staging.toml")
+    app = apps.run("t-file-up", [*RUN, "--log-format", "text", "staging.toml"])
     client = app.wait_ready(2)
     pids = [member.pid for member in app.ready(client)]
     path.write_text(path.read_text() + '[roles.front]\nmodule = "./front.py"\n')
@@ -80,15 +74,6 @@ def test_an_app_of_a_file_is_upgraded_and_reloaded(apps: Apps) -> None:
     assert app.stop() == 0
 
 
-@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_it_in_order(apps: Apps, signum: int) -> None:
-    describe(apps, "t-file-ends")
-    app = apps.run("t-file-ends", RUN)
-    app.wait_ready(2)
-    app.signal(signum)
-    assert app.wait() == 0
-
-
 @pytest.mark.parametrize(
     ("text", "wanted"),
     [
@@ -98,12 +83,15 @@ def test_a_signal_ends_it_in_order(apps: Apps, signum: int) -> None:
         ('name = "t-x"\n', "the app 't-x' has no role, so there is nothing to run."),
     ],
 )
-def test_what_does_not_fit_is_told_once(apps: Apps, text: str, wanted: str) -> None:
-    apps.write(back="")
-    (apps.directory / "mob.toml").write_text(text)
-    app = apps.run("t-x", RUN)
-    assert app.wait() == 1
-    (line,) = app.lines
+def test_what_does_not_fit_is_told_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, wanted: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "back.py").write_text("")
+    (tmp_path / "mob.toml").write_text(text)
+    done = CliRunner().invoke(main, ["run"])
+    assert done.exit_code == 1
+    (line,) = done.output.splitlines()
     assert line.startswith("Error: ")
     assert wanted in line
 
@@ -146,14 +134,12 @@ def test_the_logs_go_where_the_command_line_says(apps: Apps) -> None:
     assert "back is up" not in app.output
 
 
-@pytest.mark.parametrize("place", ["before", "after"])
-def test_a_dashboard_that_the_app_does_not_describe(apps: Apps, place: str) -> None:
+def test_a_dashboard_that_the_app_does_not_describe(apps: Apps) -> None:
     pytest.importorskip("starlette")
     pytest.importorskip("uvicorn")
     apps.write(back="", main='import mob\nmob.start("t-board").base(__file__).role("back", "./back.py").run()\n')
     port = free_port()
-    after = ["--dashboard"] if place == "after" else []
-    app = apps.run("t-board", [*RUN, "--dashboard-port", str(port), "main.py", *after])
+    app = apps.run("t-board", [*RUN, "--dashboard-port", str(port), "main.py", "--dashboard"])
     client = app.wait_ready(2)
     assert {member.role for member in app.ready(client)} == {"back", "dashboard"}
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=patient(20)) as page:

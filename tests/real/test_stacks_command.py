@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from click.testing import CliRunner, Result
 
 import mob
+from mob.cli.main import main
 from tests.patience import patient
 from tests.running import RunningApp, apps_in, freeze, wait_until
 
@@ -52,9 +52,8 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningApp]:
         yield app
 
 
-def stacks(app: RunningApp, *words: str) -> subprocess.CompletedProcess[str]:
-    line = [sys.executable, "-m", "mob", "stacks", "-a", app.name, *words]
-    return subprocess.run(line, capture_output=True, text=True, timeout=patient(60))
+def stacks(app: RunningApp, *words: str) -> Result:
+    return CliRunner().invoke(main, ["stacks", "-a", app.name, *words])
 
 
 def stack_of(told: dict[str, Any], function: str) -> list[str]:
@@ -80,7 +79,7 @@ def test_a_stuck_mobster_tells_where(app: RunningApp, function: str, source: str
     running = getattr(client.require("back").options(pid=victim.pid, wait=5), function)()
     app.wait_for(r"\| begun", before + 1)
     shown = stacks(app, str(victim.pid))
-    assert (shown.returncode, shown.stderr) == (0, "")
+    assert shown.exit_code == 0, shown.output
     assert shown.stdout.startswith(f"back.0 · pid {victim.pid} · ready\n")
     assert source in shown.stdout
     assert note in shown.stdout
@@ -118,9 +117,9 @@ def test_one_that_is_stopped_is_told_with_what_to_do(app: RunningApp) -> None:
         done = stacks(app, "back")
     finally:
         os.kill(victim.pid, signal.SIGCONT)
-    assert done.returncode == 1
+    assert done.exit_code == 1
     assert f"it is stopped (SIGSTOP, a debugger). `kill -CONT {victim.pid}` lets it go on." in done.stdout
-    assert done.stderr == f"Error: nothing is known of back.1 (pid {victim.pid}).\n"
+    assert f"Error: nothing is known of back.1 (pid {victim.pid}).\n" in done.output
     assert "waits for work" in done.stdout  # the other one
 
 
@@ -135,5 +134,5 @@ def test_one_that_is_stopped_is_told_with_what_to_do(app: RunningApp) -> None:
 )
 def test_who_is_not_there_is_told(app: RunningApp, target: str, told: str) -> None:
     done = stacks(app, target)
-    assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.startswith(f"Error: {told}")
+    assert done.exit_code == 1
+    assert done.output.startswith(f"Error: {told}")
