@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from typing import Any
 
 import pytest
 
@@ -35,7 +36,7 @@ def test_pools_of_a_module_and_threads_end_with_their_worker_and_then_atexit_run
         """
     square = "\n\ndef square(n):\n    return POOL.submit(pow, n, 2).result()\n"
     roles = "".join(f'.role("{name}", "./{name}.py")' for name in (*POOLS, "thread"))
-    modules = {name: code + square for name, code in POOLS.items()}
+    modules: dict[str, Any] = {name: code + square for name, code in POOLS.items()}
     app = apps.start(roles, options="grace=3600", thread=thread, **modules)
     client = app.wait_ready()
     assert [client.require(name).square(3).result() for name in POOLS] == [9, 9]
@@ -70,7 +71,7 @@ def test_whatever_a_stop_handler_raises_the_end_goes_on(apps: Apps) -> None:
         def last():
             print("the last one ran")
         """
-    modules = {"plain": role.replace("DEF", "def"), "task": role.replace("DEF", "async def")}
+    modules: dict[str, Any] = {"plain": role.replace("DEF", "def"), "task": role.replace("DEF", "async def")}
     app = apps.start('.role("plain", "./plain.py").role("task", "./task.py")', options="grace=3600", **modules)
     client = app.wait_ready()
     for name in modules:
@@ -188,7 +189,7 @@ async def work():
     return "done in order"
 """
     roles = "".join(f'.role("{kind}", "./{kind}_.py")' for kind in HANDLERS)
-    modules = {f"{kind}_": role.replace("HANDLER", handler) for kind, handler in HANDLERS.items()}
+    modules: dict[str, Any] = {f"{kind}_": role.replace("HANDLER", handler) for kind, handler in HANDLERS.items()}
     app = apps.start(roles, options="grace=3600", **modules)
     client = app.wait_ready()
     calls = [client.require(kind).work() for kind in HANDLERS]

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from click.testing import CliRunner, Result
 
 import mob
+from mob.cli.main import main
 from tests.patience import patient
 from tests.running import Apps, RunningApp, apps_in, wait_until
 
@@ -42,16 +42,9 @@ def wait_state(client: mob.Client, role: str, state: str) -> Any:
     )
 
 
-def mob_command(app: RunningApp, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Runs the `mob` command as a person in the app's directory would."""
-    return subprocess.run(
-        [sys.executable, "-m", "mob", *arguments],
-        cwd=app.directory,
-        env={**os.environ, "XDG_STATE_HOME": str(app.directory / "state")},
-        capture_output=True,
-        text=True,
-        timeout=patient(60),
-    )
+def mob_command(app: RunningApp, *arguments: str) -> Result:
+    """Run a command of `mob` here, as a person would."""
+    return CliRunner(env={"XDG_STATE_HOME": str(app.directory / "state")}).invoke(main, arguments)
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +110,7 @@ def test_a_role_that_fails_too_often_is_given_up(several: RunningApp) -> None:
     assert failed.value.executed == "no"
     assert client.require("other").pid().result(patient(5))  # the others go on
     reloaded = mob_command(several, "reload", "limited", "-a", several.name)
-    assert reloaded.returncode == 0, reloaded.stderr
+    assert reloaded.exit_code == 0, reloaded.output
     assert limited.pid().result(patient(20))
     with pytest.raises(mob.Lost):  # and it has its revivals again
         limited.crash().result(patient(20))

@@ -7,6 +7,7 @@ import socket
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -46,14 +47,15 @@ def open_when(path: str) -> str:
 def start_each(apps: Apps, modules: dict[str, str], workers: int = 1) -> RunningApp:
     """Start an app in which each module is a role: r0, r1, ... in this order."""
     roles = "".join(f'.role("r{number}", "./r{number}.py", workers={workers})' for number in range(len(modules)))
-    return apps.start(roles, **{f"r{number}": source for number, source in enumerate(modules.values())})
+    files: dict[str, Any] = {f"r{number}": source for number, source in enumerate(modules.values())}
+    return apps.start(roles, **files)
 
 
 # ------------------------------------------------------------------------------- a port that is open on the way
 
 
 def test_a_bind_that_is_closed_again_makes_nobody_ready(apps: Apps) -> None:
-    modules = {"free": PROBE.replace("PORT", "0"), "fixed": PROBE.replace("PORT", str(free_port()))}
+    modules: dict[str, Any] = {"free": PROBE.replace("PORT", "0"), "fixed": PROBE.replace("PORT", str(free_port()))}
     app = apps.start('.role("free", "./free.py").role("fixed", "./fixed.py")', **modules)
     client = app.wait_ready()
     (apps.directory / "broken").touch()

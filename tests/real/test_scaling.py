@@ -115,10 +115,10 @@ def test_the_command(scaled: RunningApp, client: mob.Client) -> None:
         *(("plain", index) for index in range(3)),
     ]
     wrong = mob_command(scaled, "scale", "plain", "-a", scaled.name)
-    assert wrong.returncode == 2
-    assert "'plain' is not ROLE=N, such as back=8 or back=+1." in wrong.stderr
+    assert wrong.exit_code == 2
+    assert "'plain' is not ROLE=N, such as back=8 or back=+1." in wrong.output
     refused = mob_command(scaled, "scale", "plain=0", "-a", scaled.name)
-    assert (refused.returncode, refused.stderr) == (1, "Error: 'plain' cannot have 0 workers (1 to 1,024).\n")
+    assert (refused.exit_code, refused.output) == (1, "Error: 'plain' cannot have 0 workers (1 to 1,024).\n")
 
 
 def test_signals_change_the_roles_that_may_grow(scaled: RunningApp, client: mob.Client) -> None:

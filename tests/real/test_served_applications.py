@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from websockets.exceptions import ConnectionClosed
@@ -284,7 +285,7 @@ def test_what_cannot_be_served_fails_to_boot_and_says_why(apps: Apps) -> None:
         f'.role("r{number}", "./r{number}.py:app", serve="127.0.0.1:0", intensity=0)' for number in range(len(BAD))
     )
     option = '.role("option", "./good.py:app", serve="127.0.0.1:0", intensity=0, serve_options={"acces_log": True})'
-    modules = {f"r{number}": source for number, (source, _) in enumerate(BAD.values())}
+    modules: dict[str, Any] = {f"r{number}": source for number, (source, _) in enumerate(BAD.values())}
     with socket.create_server(("127.0.0.1", 0)) as stranger:
         port = stranger.getsockname()[1]
         held = f'.role("held", "./good.py:app", serve="127.0.0.1:{port}", intensity=0)'

@@ -46,7 +46,8 @@ def sites(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Site]]
     with apps_in(tmp_path_factory.mktemp("sites")) as apps:
         names = {make: f"s{number}" for number, make in enumerate(SERVERS)}
         roles = "".join(f'.role("{name}", "./{name}.py", workers=2)' for name in names.values())
-        app = apps.start(roles, **{name: source_of(make, ports[make]) for make, name in names.items()})
+        modules: dict[str, Any] = {name: source_of(make, ports[make]) for make, name in names.items()}
+        app = apps.start(roles, **modules)
         app.wait_ready()
         yield {make: Site(app, names[make], ports[make]) for make in SERVERS}
 

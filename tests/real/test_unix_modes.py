@@ -10,6 +10,7 @@ import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -118,7 +119,9 @@ def test_a_socket_of_the_modules_own_has_the_mode_that_the_module_gives_it(apps:
         "wide": ("os.umask(0)", "", 0o777),
         "changed": ("", 'os.chmod("changed.sock", 0o640)', 0o640),
     }
-    code = {role: MINE.replace("BEFORE", before).replace("AFTER", after) for role, (before, after, _) in modes.items()}
+    code: dict[str, Any] = {
+        role: MINE.replace("BEFORE", before).replace("AFTER", after) for role, (before, after, _) in modes.items()
+    }
     umask = os.umask(0o022)
     try:
         app = apps.start("".join(f'.role("{role}", "./{role}.py", workers=2)' for role in modes), **code)
