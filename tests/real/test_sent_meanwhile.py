@@ -14,6 +14,7 @@ from tests.patience import patient
 from tests.running import RunningApp, apps_in, wait_until
 
 BACK = """
+import asyncio
 import mob
 
 front = mob.require("front")
@@ -34,6 +35,17 @@ def call(function, door):
 def send(function, door):
     mob.any("front").send(door)
     wait_at(door + "0")
+
+done = []
+
+def mark(n): done.append(n)
+async def mark_later(door):
+    await asyncio.to_thread(wait_at, door)
+    done.append("later")
+def marked(): return sorted(map(str, done))
+async def in_hand():
+    from mob.mobster import api
+    return api.current("in_hand").statistics()["in_hand"]
 
 def tell_all(functions, doors):
     return [tell(function, door) for function, door in zip(functions, doors)]
@@ -108,3 +120,25 @@ def test_progress_of_a_callback_in_a_client(app: RunningApp, tmp_path: Path) -> 
     for step in range(3):
         Path(f"{door}{step}").write_text("go on")
     wait_until(lambda: app.wait_ready().require("front").seen().result(patient(30)), "the client goes on")
+
+
+@pytest.mark.parametrize("role", ["back", "threaded"])
+def test_a_client_need_not_wait_for_what_it_has_asked_for(app: RunningApp, tmp_path: Path, role: str) -> None:
+    """It closes while calls and a chunk of a map wait at a busy worker, and a coroutine runs."""
+    doors = [str(tmp_path / name) for name in ("busy", "busy too", "async")]
+    for door in doors:
+        os.mkfifo(door)
+    watcher = app.wait_ready().require(role)
+    with mob.connect(app.name) as client:
+        (pid,) = [member.pid for member in client.members() if member.role == role]
+        later = client.pid(pid).call.mark_later(doors[2])
+        busy = [client.pid(pid).call.wait_at(door) for door in doors[: 1 if role == "back" else 2]]
+        unread = [client.pid(pid).call.mark(n) for n in range(3)]
+        mapped = client.require(role).options(pid=pid).mark.map([3, 4, 5], chunk=3)
+        del busy, unread, later
+    for door in doors[: 1 if role == "back" else 2] + doors[2:]:
+        with open(door, "w"):
+            pass
+    wait_until(lambda: watcher.marked().result(patient(30)) == [*"012345", "later"], "all is done")
+    wait_until(lambda: watcher.in_hand().result(patient(30)) == 1, "nothing is in hand but the question")
+    del mapped

@@ -17,7 +17,7 @@ from mob.plan import RolePlan
 
 NOTICE = 2.0
 """Seconds of a stop after which it is said who is waited for."""
-REMINDER_INTERVAL = 10.0
+REMIND_AFTER = 10.0
 """Seconds after which that is said again."""
 SHOWN = 5
 """Names that are listed, of processes and of their calls."""
@@ -110,7 +110,7 @@ class Stopping:
         if not self.has_begun or self.is_over or not self._asked or now < self._notice_at - EARLY:
             return []
         waited_for = [process for process in crew.processes_of(self._asked) if not process.killed]
-        self._notice_at = now + REMINDER_INTERVAL
+        self._notice_at = now + REMIND_AFTER
         again: list[Decision] = [WakeAt(self._notice_at)] if self._notice_at < self._deadline else []
         if not waited_for:
             return again

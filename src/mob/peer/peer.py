@@ -228,7 +228,7 @@ class Peer:
             self.contacts.handle_closed(link, why)
         finally:
             try:
-                self.serving.drop_link(link, contact.heard_farewell)
+                self.serving.drop_link(link, contact.has_left)
             finally:
                 self.serving.inviting.handle_lost(contact)
 
@@ -348,8 +348,8 @@ class Peer:
                 self.parking.handle_invite(contact, message)
             case m.Declined(line=line):
                 self.serving.inviting.handle_declined(contact, line)
-            case m.Left():
-                contact.has_left = True
+            case m.Left(in_hand=in_hand):
+                contact.has_left, contact.has_answered_all = True, in_hand == 0
             case m.Here():
                 pass
             case float():  # a stamp where none belongs: it says nothing
@@ -420,8 +420,8 @@ class Peer:
         self.parking.leave()
         self.context.complaints.flush()
         for link in self.contacts.links():
-            if not self.serving.in_hand:
-                link.post(m.Left())
+            link.flush()  # a peer of an older release cannot read the frame with the last word
+            link.post(m.Left(self.serving.in_hand))
             link.close_after_flush(LINK_FLUSH_TIMEOUT)
 
     def keep_house(self) -> None:

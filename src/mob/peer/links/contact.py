@@ -56,6 +56,7 @@ class Contact(Account[Unanswered]):
         "_meeting",
         "farewell_said",
         "gone",
+        "has_answered_all",
         "has_left",
         "heard",
         "heard_farewell",
@@ -85,6 +86,8 @@ class Contact(Account[Unanswered]):
         self.heard_farewell: bool = False
         """Whether it has said that no new call of its follows."""
         self.has_left: bool = False
+        """Whether it has said that it ends in order."""
+        self.has_answered_all: bool = False
         """Whether it has said that what it has not answered was not begun."""
         self.is_broken: bool = False
         """Whether the link has ended and another is not there yet: it gets no calls meanwhile."""
@@ -187,7 +190,7 @@ class Contact(Account[Unanswered]):
             self._early.clear()
             self._early_bytes = 0
             self.link = link
-        self.is_broken = self.has_left = False
+        self.is_broken = self.has_left = self.has_answered_all = False
 
     def forget_call(self, call: Unanswered) -> None:
         """The caller has given a call up."""
@@ -234,7 +237,7 @@ class Contact(Account[Unanswered]):
             numbers = list(self.pending)  # not what other threads add from now on: that waits for the next link
         if link is not None:
             never_sent |= {message.id for message in link.unsent() if isinstance(message, m.Invoke)}
-        return [Loss(number, not self.has_left and number not in never_sent) for number in numbers]
+        return [Loss(number, not self.has_answered_all and number not in never_sent) for number in numbers]
 
 
 def _post(link: Link, message: Any, descriptors: Sequence[Descriptor]) -> None:

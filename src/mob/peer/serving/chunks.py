@@ -292,8 +292,8 @@ class Chunk:
 
     @property
     def is_closed(self) -> bool:
-        """Whether nobody wants the answer any more."""
-        return self._is_given_up or self._link.is_closed
+        """Whether nobody wants it any more."""
+        return self._is_given_up
 
     @property
     def unsent_bytes(self) -> int:

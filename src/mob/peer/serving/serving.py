@@ -380,7 +380,7 @@ class Serving:
         """Run a callback in a thread of its own, because the loop's thread is in plain code."""
         SERVED.set((contact, call, link))
         try:
-            if link.is_closed or (link, call.id) in self._given_up:
+            if self._is_unwanted(link, contact, call):
                 return
             value = function(*args, **kwargs)
             if type(value) not in _PLAIN and inspect.isawaitable(value):
@@ -499,8 +499,8 @@ class Serving:
         began = 0.0
         SERVED.set((contact, call, link))
         try:
-            if link.is_closed or (link, call.id) in self._given_up:
-                return  # nobody wants it any more
+            if self._is_unwanted(link, contact, call):
+                return
             if call.times is not None and monotonic() >= call.times[1]:
                 raise limits.expired(call, self.context.name)
             if link.unsent_bytes > limits.UNREAD:
@@ -636,12 +636,12 @@ class Serving:
 
     def drop_link(self, link: Link, has_left: bool = False) -> None:
         """The caller has died: what it had asked for is not started, and what runs as a task is cancelled. What one has
-        asked for that has left in order (`has_left`) is started: to call and not to wait is its right."""
+        asked for that has left in order (`has_left`) goes on, but for streams, which nobody reads any more."""
         if not has_left:
             self.inbox.forget_link(link)
             for number in self.turns.of_link(link):
                 self.cancel(link, number)
-        for where, number in [*self.tasks, *self.streams, *self.chunks]:
+        for where, number in [*self.streams] if has_left else [*self.tasks, *self.streams, *self.chunks]:
             if where is link:
                 self.cancel(link, number)
 
@@ -717,7 +717,7 @@ class Serving:
         served = SERVED.get()
         if served is None:
             return False
-        _, call, link = served
+        contact, call, link = served
         if call is None:
             return False
         reactor = self.context.reactor
@@ -725,10 +725,15 @@ class Serving:
             reactor.poll()  # the word may lie in the socket, and nobody else will read it
         elif reactor.is_away:
             reactor.stand_in.look()  # this thread may read nothing, and the loop's does not
-        if link.is_closed or (call.times is not None and monotonic() >= call.times[1]):
+        if call.times is not None and monotonic() >= call.times[1]:
             return True
         stream = self.streams.get((link, call.id))
-        return stream.is_closed if stream is not None else (link, call.id) in self._given_up
+        return stream.is_closed if stream is not None else self._is_unwanted(link, contact, call)
+
+    def _is_unwanted(self, link: Link, contact: Contact, call: m.Invoke) -> bool:
+        """Return whether the caller has died or has given the call up. To call and not to wait is the right of one that
+        has ended in order."""
+        return (link.is_closed and not contact.has_left) or (link, call.id) in self._given_up
 
 
 def _count(export: Export, arrived: float, began: float, ended: float) -> None:

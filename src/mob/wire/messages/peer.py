@@ -142,7 +142,10 @@ class Here(Base, frozen=True, tag=16):
 
 
 class Left(Base, frozen=True, tag=67):
-    """The sender's last word: a call that it has not answered was not begun, and never will be."""
+    """The sender's last word: it ends in order. `in_hand`: how many calls it has begun and will not answer. If that is
+    none, what it has not answered was not begun."""
+
+    in_hand: int = 0
 
 
 class Waiting(Base, frozen=True, tag=17):
