@@ -140,3 +140,14 @@ def test_a_successor_takes_up_what_was_written_down(mob: Mob) -> None:
     assert repr(successor.introductions) == "<Introductions 1 pairs, wishes for back>"
     assert successor.wants(1, "back") == []
     assert successor.joins(3, "back") == [(1, 3)]
+
+
+def test_who_wants_and_who_is_linked(mob: Mob) -> None:
+    introductions = mob.introductions
+    assert not introductions.has_wishes(3)
+    introductions.want_clients(3)
+    assert introductions.wanting_clients() == {3}
+    assert introductions.has_wishes(3)
+    mob.wants(4, "front")
+    assert introductions.partners(3) == {4}
+    assert introductions.partners(1) == set()

@@ -147,6 +147,7 @@ MISFITS = [
     (1, str | bytes, "Expected `str | bytes`, got `int`"),
     ([1], dict[str, str | bytes], "Expected `object`, got `array`"),
     ("abcd", bytes, "Expected `bytes`, got `str`"),
+    (HUGE, list[Stranger], "Expected `array`, got `int`"),
     (0.75, Ratio, "0.75 is not a valid Ratio"),
     (-1, Annotated[int, msgspec.Meta(ge=0)], "Expected `int` >= 0"),
 ]

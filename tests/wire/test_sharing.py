@@ -5,10 +5,15 @@ from __future__ import annotations
 import random
 from typing import Any
 
+import numpy as np
 import pytest
-from msgspec.msgpack import Ext, encode
+from msgspec.msgpack import Ext, decode, encode
 
-from mob.wire.sharing import LARGE, may_hold_large
+from mob.wire.arrays import head_of
+from mob.wire.codec import Codec
+from mob.wire.sharing import LARGE, BufferLocation, Share, holds_large, inlined, may_hold_large
+from mob.wire.ways import SHARED
+from tests.wire.samples import Color
 
 LOOKALIKES = [50688, 5, 6, 7]
 """Packed as cd, c6, 00, 05, 06, 07: the mark of binary data and its length, but for the first byte."""
@@ -49,3 +54,72 @@ def test_numbers_and_small_things_are_not_taken_for_large_buffers(kind: str) -> 
 @pytest.mark.parametrize("kind", WITH)
 def test_a_large_buffer_is_found(kind: str) -> None:
     assert may_hold_large(encode(WITH[kind]))
+
+
+@pytest.mark.parametrize(
+    ("value", "is_large"),
+    [
+        ((1, "a", None), False),
+        ((1, b"a", [2]), False),
+        ((1, bytes(LARGE)), True),
+        ([[1], bytearray(LARGE)], True),
+        ((memoryview(bytes(LARGE)),), True),
+        (np.zeros(LARGE, np.uint8), True),
+        (np.zeros(4), False),
+        ({"a": bytes(LARGE)}, False),  # it is deeper than what is looked at before packing
+        ([bytes(LARGE)] * 21, False),
+        ("a" * LARGE, False),
+    ],
+)
+def test_a_look_at_the_top_of_a_value(value: Any, is_large: bool) -> None:
+    assert holds_large(value) is is_large
+
+
+class Memory:
+    """Memory that both ends see."""
+
+    def __init__(self) -> None:
+        self.buffers: list[bytearray] = []
+
+    def share(self, length: int, fill: Any) -> BufferLocation:
+        self.buffers.append(bytearray(length))
+        fill(memoryview(self.buffers[-1]))
+        return BufferLocation(7, len(self.buffers) - 1, 0, length)
+
+    def look(self, place: BufferLocation) -> memoryview:
+        return memoryview(self.buffers[place.number])
+
+
+LARGE_ARRAY = np.arange(LARGE)
+
+
+@pytest.mark.parametrize(
+    ("value", "count"),
+    [
+        ([bytes(LARGE), b"small", 1], 1),
+        ([memoryview(b"small"), [1, 2], bytes(LARGE)], 1),
+        ({"a": memoryview(bytes(2 * LARGE))[::2]}, 1),
+        ([{1, 2}, bytearray(LARGE)], 1),
+        ((Color.RED, b"small"), 0),
+        (np.arange(3), 0),
+        (LARGE_ARRAY, 1),
+    ],
+    ids=range(7),
+)
+def test_a_body_with_its_large_buffers_in_it_is_that_of_the_value(codec: Codec, value: Any, count: int) -> None:
+    memory = Memory()
+    body = codec.encode_sharing(value, memory.share)
+    assert len(memory.buffers) == count
+    assert inlined(body, memory.look) == codec.encode(value)
+
+
+def test_without_room_a_buffer_stays_where_it_is(codec: Codec) -> None:
+    no_room: Share = lambda length, fill: None  # noqa: E731  a function with a type
+    for value in (bytes(LARGE), LARGE_ARRAY):
+        assert codec.encode_sharing(value, no_room) == codec.encode(value)
+
+
+def test_an_array_is_shared_with_what_says_how_it_is_read(codec: Codec) -> None:
+    extension = decode(codec.encode_sharing(LARGE_ARRAY, Memory().share))
+    assert extension.code == SHARED
+    assert decode(extension.data)[-1] == head_of(LARGE_ARRAY)
