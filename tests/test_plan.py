@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
@@ -12,14 +13,20 @@ from mob import plan as plans
 from mob.errors import PlanError
 from mob.plan import (
     OPTIONS,
+    Cluster,
+    Logs,
     Plan,
     RoleOptions,
     RolePlan,
     check_app_name,
+    check_cluster,
+    check_dashboard,
     check_limits,
+    check_logs,
     check_role,
     is_loopback,
     placed,
+    places_in,
 )
 
 BACK = RolePlan("back", "pkg.back")
@@ -271,3 +278,54 @@ ELSEWHERE = ["", "0.0.0.0", "::", "10.0.0.1", "::ffff:10.0.0.1", "example.com", 
 @pytest.mark.parametrize("host", [*HERE, *ELSEWHERE])
 def test_what_is_the_loopback(host: str) -> None:
     assert is_loopback(host) is (host in HERE)
+
+
+ROLES = (RolePlan("back", "back"), RolePlan("gateway", "mob.cluster"))
+
+
+@pytest.mark.parametrize(
+    ("check", "text"),
+    [
+        (lambda: check_logs(Logs(format="xml")), "logs: format='xml' is none."),
+        (lambda: check_logs(Logs(max_bytes=1)), "logs: max_bytes=1 is not a number of bytes of at least 1024."),
+        (lambda: check_logs(Logs(keep=-1)), "logs: keep=-1 is not a whole number from 0 to 999."),
+        (lambda: check_logs(Logs(mode=-1)), "logs: mode=-1 is not the permissions of a file"),
+        (lambda: check_logs(Logs(raw=3)), "logs: raw=3 is neither True nor False."),  # type: ignore[arg-type]
+        (lambda: check_dashboard(0, "a", None), "dashboard: port=0 is not a whole number from 1 to 65535."),
+        (lambda: check_dashboard(80, "", None), "dashboard: host='' is neither a name nor an address"),
+        (lambda: check_dashboard(80, "a", "short"), "dashboard: a token has at least 8 characters"),
+        (lambda: check_cluster(Cluster((), "a")), "cluster(): no server is named."),
+        (lambda: check_cluster(Cluster(("http://a:b@c",), "a")), "cluster: 'http://c' is no address of NATS."),
+        (lambda: check_cluster(Cluster(("nats://a",), "")), "cluster: node='' cannot name a machine."),
+        (lambda: check_cluster(Cluster(("nats://a",), "a", gateways=0)), "cluster: gateways=0 is not a whole number"),
+        (lambda: places_in("back=x", Plan("a", "/", ROLES)), "roles: 'back=x' says no number of workers."),
+        (lambda: places_in(" ,", Plan("a", "/", ROLES)), "roles: ' ,' names no role."),
+        (lambda: placed(Plan("a", "/", ROLES), {"bakc": 1}), "roles: there is no role 'bakc'."),
+        (lambda: placed(Plan("a", "/", ROLES), {"back": -1}), "roles: back=-1 is not a whole number."),
+    ],
+)
+def test_options_that_make_no_sense_are_named(check: Callable[[], object], text: str) -> None:
+    with pytest.raises(PlanError) as caught:
+        check()
+    assert str(caught.value).startswith(text)
+
+
+def test_options_that_make_sense() -> None:
+    check_dashboard(80, "::1", "long enough")
+    assert places_in("back=8, front", Plan("a", "/", ROLES)) == {"back": 8, "front": 1}
+
+
+@pytest.mark.parametrize(
+    ("cluster", "address", "is_open"),
+    [
+        (None, "app", False),
+        (Cluster(("nats://127.0.0.1:4222",), "a"), "app", False),
+        (Cluster(("nats://a.example:4222",), "a"), "app", True),
+        (Cluster(("nats://me:secret@a.example",), "a", is_named=True), "app@a", False),
+        (Cluster(("nats://a.example",), "a", token="secret"), "app", False),
+    ],
+)
+def test_by_what_an_app_is_found_and_who_may_take_part(cluster: Cluster | None, address: str, is_open: bool) -> None:
+    assert Plan("app", "/", ROLES, cluster=cluster).address == address
+    assert (cluster is not None and cluster.is_open) is is_open
+    assert "secret" not in repr(cluster)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 import mob
+from mob import serve_options
 from mob.errors import PlanError
 from mob.serve import Address, address_of, split
 
@@ -202,3 +203,9 @@ def test_what_serves_must_be_installed(app: mob.App, monkeypatch: pytest.MonkeyP
     with pytest.raises(PlanError) as caught:
         app.role("web", "shop:app", serve=":8000")
     assert str(caught.value) == "role 'web': serve=':8000' needs uvicorn. Try: pip install 'mobsters[web]'"
+
+
+def test_own_options_are_told_from_those_for_uvicorn() -> None:
+    own, others = serve_options.split({"head_timeout": 5, "root_path": "/shop"})
+    assert own.head_timeout == 5
+    assert others == {"root_path": "/shop"}

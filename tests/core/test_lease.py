@@ -406,3 +406,49 @@ def test_the_next_kingpin_of_this_process_has_the_lease_of_the_one_before() -> N
     after.adopt(held)
     assert (after.token, after.until) == (7, 12.5)
     assert repr(after) == "<Lease of 'cron', held with token 7>"
+
+
+def test_a_singleton_that_is_to_run_and_has_no_lease_is_held() -> None:
+    for command in ("reload", "restart"):
+        mind = clustered()
+        mind.start(0.0)
+        if command == "reload":
+            mind.handle_reload(["cron"], (7, 1), 2.0)
+        else:
+            mind.handle_restart(["cron"], 0, (7, 1), 2.0)
+        assert mind.crew.processes_of("cron") == []
+        assert mind.slots["cron", 0].state == "held"
+
+
+def test_a_restarted_singleton_whose_lease_is_lost_meanwhile_is_held() -> None:
+    mind = clustered()
+    mind.start(0.0)
+    mind.singletons.handle_won("cron", 9, 0.0)
+    (old,) = mind.crew.processes_of("cron")
+    mind.handle_ready(old.uid, 100, (), True, 1.0)
+    mind.handle_restart(["cron"], 0, (7, 1), 2.0)
+    mind.singletons.handle_lost("cron", "another has it")
+    assert launched(mind.handle_exited(old.uid, "ended", 3.0, 0)) == []
+    assert mind.slots["cron", 0].state == "held"
+
+
+def test_a_singleton_without_a_place_here_wants_no_lease() -> None:
+    mind = clustered()
+    mind.start(0.0)
+    del mind.crew.slots["cron", 0]
+    assert mind.singletons.wish("cron") is LeaseWish.NONE
+
+
+@pytest.mark.parametrize("asks", [False, True])
+def test_a_singleton_that_has_done_its_part_ends_before_its_successor_starts(asks: bool) -> None:
+    mind = clustered()
+    mind.start(0.0)
+    mind.singletons.handle_won("cron", 9, 0.0)
+    (old,) = mind.crew.processes_of("cron")
+    mind.handle_ready(old.uid, 100, (), True, 1.0)
+    if asks:
+        mind.handle_draining(old.uid, 1.5)
+        mind.crew.retire(old, 1.5)
+    decisions = mind.rollout.recycle(mind.slots["cron", 0], "has served 9 calls", 2.0)
+    assert launched(decisions) == []
+    assert [each.uid for each in decisions if isinstance(each, d.Retire)] == ([] if asks else [old.uid])

@@ -407,3 +407,13 @@ def test_a_successor_goes_on(met: Me) -> None:
 def test_a_letter_that_is_nested_too_deep_is_not_read() -> None:
     deep = b"\x95" + msgspec.msgpack.encode(m.PROTOCOL) + b"\x02\xa3you" + b"\x91" * 5000 + b"\xc0\xa3app"
     assert Me().membership.handle_letter(deep, NOW) == []
+
+
+def test_who_is_behind_is_told_everything(met: Me) -> None:
+    met.hears(m.WantEverything(), NOW + PATIENCE)
+    told_to = [(node, type(words)) for node, words in words_of(met.wakes(NOW + 2 * PATIENCE))]
+    assert (YOU, m.Everything) in told_to
+
+
+def test_a_lease_that_is_given_back_is_sought(met: Me) -> None:
+    assert met.hears(m.LeaseFree("far")) == [d.SeekLease("far")]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from mob.core.crew import Crew, Process
-from mob.core.decisions import Launch, Record, Tell
+from mob.core.decisions import Launch, Record, Tell, WakeAt
 from mob.core.registry import KEPT, MOST_EXPORTS, MOST_KINDS, STEP, Past, Registry
 from mob.plan import Plan, RolePlan
 from mob.wire.messages import Beat, CallerMetrics, Member, Parked, Tally
@@ -165,7 +165,7 @@ def test_the_past_is_forgotten_after_a_quarter_of_an_hour() -> None:
 def test_what_has_happened_is_kept_with_its_time() -> None:
     crew, registry, (first, *_) = made()
     record = Record(first.member(), "why", 1.0, 0, (), "")
-    registry.handle_decisions([Launch(9, "back", 0, 2), Tell("reloading back.", "reload"), record], 4.0)
+    registry.handle_decisions([WakeAt(5.0), Launch(9, "back", 0, 2), Tell("reloading back.", "reload"), record], 4.0)
     _, (event,) = registry.history(0.0, 4.0)
     assert (event.at, event.kind, event.text) == (4.0, "reload", "reloading back.")
     back = registry.roles()[0]

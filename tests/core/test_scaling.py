@@ -196,3 +196,11 @@ def test_what_a_signal_cannot_do_is_said_in_the_log() -> None:
     world.told.clear()
     world.carry_out(world.supervisor.handle_size_signal(+1, world.now))
     assert world.told == ["the app is stopping."]
+
+
+def test_a_place_that_is_given_up_is_given_up_once() -> None:
+    world = started("back*3")
+    scale(world, "back", 2)
+    assert scale(world, "back", 1) == "back: 1 worker."
+    asked = [mobster.index for mobster in world.mobsters.values() if mobster.asked_grace is not None]
+    assert asked == [1, 2]

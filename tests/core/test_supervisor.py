@@ -103,6 +103,7 @@ def test_nobody_minds_a_word_about_a_process_that_has_gone() -> None:
     supervisor = world.supervisor
     world.exits_with(1)
     assert supervisor.handle_forked(1, 101) == []
+    assert supervisor.handle_beat(1, Beat(), 0.0) == []
     assert supervisor.handle_ready(1, 101, FOO, True, 0.0) == []
     assert supervisor.handle_boot_failed(1, "x") == []
     assert supervisor.handle_draining(1, 0.0) == []
@@ -667,3 +668,31 @@ class WholeLives(RuleBasedStateMachine):
 TestWholeLives: Any = WholeLives.TestCase
 TestWholeLives.settings = settings(max_examples=50, stateful_step_count=40)
 TestWholeLives.pytestmark = [pytest.mark.timeout(600)]  # finding the shortest way to a failure takes its time
+
+
+def test_what_cannot_be_reloaded_or_restarted_is_answered() -> None:
+    supervisor = started("back").supervisor
+    assert supervisor.handle_reload(["nobody"], (9, 1), 0.0) == [d.Answer((9, 1), error="there is no role 'nobody'.")]
+    for roles, pid in (([], 0), (["back"], 101)):
+        (answer,) = supervisor.handle_restart(roles, pid, (9, 1), 0.0)
+        assert isinstance(answer, d.Answer)
+        assert answer.error.startswith("restart: wanted are roles, or the pid")
+
+
+def test_the_role_of_a_process_and_of_none() -> None:
+    crew = started("back").supervisor.crew
+    assert [crew.role_of(uid) for uid in (1, 99)] == ["back", ""]
+
+
+def test_a_successor_that_gets_ready_in_a_stop_is_asked_to_end() -> None:
+    world = started("back")
+    world.carry_out(world.supervisor.handle_reload([], (9, 1), world.now))
+    (successor,) = [uid for uid, mobster in world.mobsters.items() if mobster.ready_at is None]
+    world.forked(successor)
+    world.stop()
+    world.ready(successor)
+    assert world.supervisor.processes[successor].state is MobsterState.DRAINING
+    for uid in list(world.mobsters):
+        world.exits_with(uid)
+    assert world.supervisor._stopping.is_over
+    assert world.supervisor.handle_wake(world.now) == []

@@ -6,6 +6,7 @@ import collections
 import dataclasses
 import datetime as dt
 import decimal
+import io
 import pathlib
 import typing
 import uuid
@@ -17,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from mob.wire.annotations import fit
 from mob.wire.codec import Codec
 from tests.wire.samples import (
     HUGE,
@@ -181,3 +183,8 @@ class Positive:
 def test_decoders_are_made_once(codec: Codec) -> None:
     assert codec.decoder(list[int]) is codec.decoder(list[int])
     assert repr(codec) == "<Codec: 0 registered types, 1 compiled annotations>"
+
+
+def test_a_file_is_no_instance_of_what_files_are_annotated_with() -> None:
+    with pytest.raises(ValueError, match="no file is an instance of `IO`: annotate this field as `io.IOBase`"):
+        fit(typing.IO, io.StringIO())

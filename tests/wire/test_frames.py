@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from mob.errors import FrameTooLong, GarbageFrame, LinkError
-from mob.wire.frames import LARGE, FrameDecoder, frame
+from mob.wire.frames import LARGE, STEP, FrameDecoder, frame
 
 LIMIT = 4096
 
@@ -190,3 +190,20 @@ def test_a_decoder_says_how_much_it_holds() -> None:
     decoder = FrameDecoder(LIMIT)
     decoder.feed(b"\x05\x00\x00\x00ab")
     assert repr(decoder) == "<FrameDecoder holding 6 bytes>"
+
+
+def test_room_grows_with_what_has_come() -> None:
+    size = 4 * STEP
+    decoder = FrameDecoder(size)
+    assert decoder.feed(struct.pack("<I", size) + b"a") == []
+    payloads: list[bytes | bytearray | memoryview] = []
+    rooms: list[int] = []
+    while not payloads:
+        room = decoder.room()
+        assert room is not None
+        rooms.append(len(room))
+        payloads = decoder.fill(len(room))
+        room.release()
+    assert len(rooms) > 2
+    assert sum(rooms) == size - 1
+    assert len(payloads[0]) == size

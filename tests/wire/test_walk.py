@@ -17,6 +17,7 @@ from tests.wire.samples import (
     HUGE,
     Car,
     Circle,
+    Color,
     Pair,
     Row,
     Stranger,
@@ -135,3 +136,7 @@ def test_what_is_nested_too_deeply_is_refused(codec: Codec) -> None:
 def test_the_same_object_twice_is_no_circle(codec: Codec) -> None:
     twice = [HUGE]
     assert over(codec, [twice, twice, {"a": twice}]) == [[HUGE], [HUGE], {"a": [HUGE]}]
+
+
+def test_an_enumeration_beside_what_must_be_rewritten_is_its_value(codec: Codec) -> None:
+    assert over(codec, [Color.RED, HUGE]) == ["red", HUGE]
