@@ -391,3 +391,9 @@ TestThreeProcesses.pytestmark = [pytest.mark.timeout(600)]  # finding the shorte
 TestThreeProcessesThatLoseLastWords: Any = ThreeProcessesThatLoseLastWords.TestCase
 TestThreeProcessesThatLoseLastWords.settings = MANY
 TestThreeProcessesThatLoseLastWords.pytestmark = TestThreeProcesses.pytestmark
+
+
+def test_who_holds_what_is_told() -> None:
+    lent = Lent()
+    lend(lent, f, 7, 7, 9)
+    assert lent.held() == [(f, {7: 2, 9: 1})]

@@ -627,3 +627,15 @@ def test_what_all_workers_wait_for_must_not_wait() -> None:
     everybody = [target.uid for target in route.targets]
     assert route.is_blocked(Queued("slow", 1, 1.0, blockers=everybody))
     assert not route.is_blocked(Queued("slow", 1, 1.0, blockers=everybody[:1]))
+
+
+def test_tiny_calls_beside_others_gather_where_a_thread_is_left() -> None:
+    route = route_to("a1 b", tiny=Lane(4))
+    assert choices(route, 2, "tiny") == "aa"
+
+
+def test_if_nobody_knows_what_workers_were_told_all_are_told_again() -> None:
+    route = route_to("a b")
+    assert route.ask_again() == []
+    _, asks = park(route, "slow slow")
+    assert told(route.ask_again()) == asks == [("a", 1, "slow"), ("b", 1, "slow")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from mob.core.decisions import WakeAt
 from mob.core.quarantine import FIRST_TERM, LONGEST_TERM, TRIAL
 from tests.core.world import World, started
 
@@ -104,3 +105,16 @@ def test_new_code_is_not_blamed_for_the_old() -> None:
     assert refused(world)
     world.ready(new)
     assert refused(world) == ()
+
+
+def test_without_a_worker_a_trial_waits_for_one() -> None:
+    world = started("back*2")
+    for _ in range(3):
+        kill(world)
+    for uid in list(world.mobsters):
+        world.carry_out(world.supervisor.handle_draining(uid, world.now))
+    world.now += FIRST_TERM + 0.1
+    quarantine = world.supervisor.quarantine
+    for _ in range(2):
+        assert quarantine.handle_wake(world.now) == [WakeAt(world.now + 1.0)]
+        world.now += 1.0

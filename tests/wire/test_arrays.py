@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import numpy as np
 import pytest
 
+from mob.errors import BadMessage
 from mob.wire.arrays import array_over, copy_array, head_of
 from mob.wire.codec import Codec
 from tests.wire.samples import (
@@ -71,3 +73,10 @@ def test_an_array_is_copied_to_shared_memory_in_the_order_that_its_head_tells(ar
     memory = memoryview(bytearray(array.nbytes))
     copy_array(array, memory)
     assert np.array_equal(array_over(memory, head_of(array)), array)
+
+
+def test_without_numpy_an_array_that_arrives_says_so(codec: Codec, monkeypatch: pytest.MonkeyPatch) -> None:
+    body = codec.encode(np.arange(3))
+    monkeypatch.setitem(sys.modules, "numpy", None)
+    with pytest.raises(BadMessage, match=r"an array is in the message, and NumPy is not installed here\."):
+        codec.decode(body)

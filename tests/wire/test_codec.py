@@ -108,6 +108,15 @@ def test_what_lend_says_is_not_reworded() -> None:
         Codec(refuse, lambda reference: None).encode([len])
 
 
+
+def test_what_goes_wrong_while_a_function_is_lent_is_named() -> None:
+    def break_down(function: Any) -> Reference:
+        raise RuntimeError("no table")
+
+    with pytest.raises(BadMessage, match=r"cannot send args: encoding it raised RuntimeError: no table\."):
+        Codec(break_down, lambda reference: None).encode([len], "args")
+
+
 def test_encode_data_lends_nothing(mob: Mob) -> None:
     assert mob.codec.encode_data((1, len)) is None
     assert mob.codec.encode_data(Stranger()) is None
@@ -296,3 +305,19 @@ def test_threads_share_a_codec() -> None:
 def test_a_reference_is_an_array_of_owner_number_and_kind(codec: Codec) -> None:
     found = msgspec.msgpack.decode(codec.encode(len))
     assert (found.code, msgspec.msgpack.decode(found.data)) == (CALLBACK, [7, id(len), False])
+
+
+def test_an_interrupt_in_a_registered_decoder_is_that_of_the_one_who_waits(codec: Codec) -> None:
+    def interrupted(data: Any) -> Any:
+        raise KeyboardInterrupt
+
+    codec.register(Money, lambda money: money.cents, interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        over(codec, Money(1))
+
+
+def test_types_made_on_the_fly_do_not_pile_up(codec: Codec) -> None:
+    for _ in range(2100):
+        with pytest.raises(BadMessage):
+            codec.encode(type("Passing", (), {"__slots__": ()})())
+    assert len(codec._ways._found) <= 2001
