@@ -10,7 +10,7 @@ import pytest
 import mob
 from mob import serve_options
 from mob.errors import PlanError
-from mob.serve import Address, address_of, split
+from mob.serve import Address, address_of, below, split
 
 
 @pytest.mark.parametrize(
@@ -209,3 +209,8 @@ def test_own_options_are_told_from_those_for_uvicorn() -> None:
     own, others = serve_options.split({"head_timeout": 5, "root_path": "/shop"})
     assert own.head_timeout == 5
     assert others == {"root_path": "/shop"}
+
+
+@pytest.mark.parametrize("address", [":8000", "unix:\0web"])
+def test_what_is_no_path_is_not_below_the_base(address: str) -> None:
+    assert below("/srv", address, {"workers": [1, "a"]})[0] == address

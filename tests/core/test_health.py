@@ -175,3 +175,12 @@ def test_a_late_answer_to_the_question_is_ignored() -> None:
     world = started("back")
     assert world.supervisor.handle_inspection(1, "x") == []
     assert world.supervisor.handle_inspection(99, "x") == []
+
+
+def test_what_was_killed_is_not_looked_at_again() -> None:
+    world = World(plan("back"))
+    world.start()
+    world.forked(1)
+    world.pass_time(0.1)
+    world.supervisor.processes[1].killed = True
+    assert world.supervisor.health.handle_wake(world.now + 1000.0) == []

@@ -417,3 +417,18 @@ def test_who_is_behind_is_told_everything(met: Me) -> None:
 
 def test_a_lease_that_is_given_back_is_sought(met: Me) -> None:
     assert met.hears(m.LeaseFree("far")) == [d.SeekLease("far")]
+
+
+def test_the_kingpin_after_this_one_knows_the_members_of_the_others() -> None:
+    me = Me()
+    for each in (member(ME, 1), member(YOU, 1)):
+        me.crew.roster.put(each)
+    me.membership.adopt([m.Node(ME, "me"), m.Node(YOU, "you")], NOW, NOW)
+    (you,) = me.membership
+    assert you.members == {member(YOU, 1).uid: member(YOU, 1)}
+
+
+def test_a_second_reason_why_nobody_is_reached_is_not_said_again() -> None:
+    me = Me()
+    assert told(me.membership.handle_connected("no route", NOW)) == ["the other machines cannot be reached: no route"]
+    assert told(me.membership.handle_connected("refused", NOW)) == []

@@ -74,6 +74,7 @@ def test_calls_that_wait_in_mobsters_and_clients_are_told_by_role_and_by_caller(
     front.pid, front.beat = 300, Beat(parked={"back": 4}, parked_bytes={"back": 100})
     crew.roster.put(Member(9, 900, "", 0, 0, "ready"))
     crew.parked_at_clients[9] = Parked({"back": 5, "nobody": 7}, {"back": 2000})
+    crew.parked_at_clients[10] = Parked({})  # it has left meanwhile
     back, other = registry.roles()
     assert (back.parked, back.parked_bytes, other.parked) == (9, 2100, 0)
     assert registry.callers() == (

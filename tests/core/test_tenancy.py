@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
+from mob.core.supervisor import Supervisor
 from mob.core.tenancy import Tenancy
+from mob.plan import Cluster, Plan, RolePlan
 from tests.core.world import World, plan, started
 
 LINGER = 30.0
@@ -128,3 +130,20 @@ def test_what_a_running_worker_closes_stays_for_a_while() -> None:
     world, tenancy = served("back")
     tenancy.leave(1, world.supervisor.crew)  # it may have got a signal of which nobody else knows
     assert left(world, tenancy) == LINGER
+
+
+def test_it_stays_while_a_successor_of_a_worker_that_has_left_boots() -> None:
+    world, tenancy = served("back")
+    world.carry_out(world.supervisor.handle_reload([], (9, 1), world.now))
+    tenancy.users.discard(1)
+    assert left(world, tenancy) == math.inf
+
+
+@pytest.mark.parametrize("has_lease", [False, True])
+def test_it_stays_here_for_a_singleton_that_runs_here(has_lease: bool) -> None:
+    role = RolePlan("cron", "cron", singleton=True)
+    supervisor = Supervisor(Plan("app", "/", (role,), cluster=Cluster(("nats://127.0.0.1",), "a")))
+    supervisor.start(0.0)
+    supervisor.crew.leases["cron"].token = 9 if has_lease else 0
+    tenancy = Tenancy(roles=["cron"])
+    assert tenancy.ends_at(supervisor.crew, 0.0, LINGER) == (math.inf if has_lease else 0.0)

@@ -629,3 +629,8 @@ def test_what_was_never_sent_cannot_be_acknowledged(acknowledged: int) -> None:
 def test_an_unknown_kind_is_not_heard() -> None:
     one, _ = met()
     assert one.receive(HEAD.pack(9, 5, 0, 0, 77), 0.0) == (None, (), False)
+
+
+def test_a_packet_is_a_part_of_the_window() -> None:
+    trunk = Trunk(5)
+    assert 0 < 4 * trunk.packet_limit <= trunk._window

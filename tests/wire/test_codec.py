@@ -108,7 +108,6 @@ def test_what_lend_says_is_not_reworded() -> None:
         Codec(refuse, lambda reference: None).encode([len])
 
 
-
 def test_what_goes_wrong_while_a_function_is_lent_is_named() -> None:
     def break_down(function: Any) -> Reference:
         raise RuntimeError("no table")
