@@ -40,7 +40,7 @@ suspect.state = "refused"
         (SUPERVISOR.scaling, "<Scaling: back 2, front 1>"),
         (SUPERVISOR.singletons, "<Singletons {}>"),
         (SUPERVISOR.rollout, "<Rollout: None, 0 recycled>"),
-        (ReloadProgress([], 0, 0.0), "<Reload of nothing yet, 0 under way, 0 to come>"),
+        (ReloadProgress([], (0, 0), 0.0), "<Reload of nothing yet, 0 under way, 0 to come>"),
         (SUPERVISOR._stopping, "<Stopping, not begun>"),
         (SUPERVISOR.quarantine, "<Quarantine: empty>"),
         (QUARANTINE, "<Quarantine: back.foo>"),

@@ -186,5 +186,5 @@ def test_decoders_are_made_once(codec: Codec) -> None:
 
 
 def test_a_file_is_no_instance_of_what_files_are_annotated_with() -> None:
-    with pytest.raises(ValueError, match="no file is an instance of `IO`: annotate this field as `io.IOBase`"):
+    with pytest.raises(ValueError, match=r"no file is an instance of `IO`: annotate this field as `io.IOBase`"):
         fit(typing.IO, io.StringIO())
