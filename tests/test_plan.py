@@ -300,6 +300,11 @@ ROLES = (RolePlan("back", "back"), RolePlan("gateway", "mob.cluster"))
         (lambda: check_cluster(Cluster(("nats://a",), "a", gateways=0)), "cluster: gateways=0 is not a whole number"),
         (lambda: places_in("back=x", Plan("a", "/", ROLES)), "roles: 'back=x' says no number of workers."),
         (lambda: places_in(" ,", Plan("a", "/", ROLES)), "roles: ' ,' names no role."),
+        (lambda: check_limits(plan(backlog=-1)), "backlog=-1 is not a number of bytes of at least 0."),
+        (
+            lambda: check_limits(plan(roles=(RolePlan("back", "back", callers=("nobody",)),))),
+            "role 'back': callers='nobody' is no role, nor 'client'.",
+        ),
         (lambda: placed(Plan("a", "/", ROLES), {"bakc": 1}), "roles: there is no role 'bakc'."),
         (lambda: placed(Plan("a", "/", ROLES), {"back": -1}), "roles: back=-1 is not a whole number."),
     ],
@@ -311,6 +316,9 @@ def test_options_that_make_no_sense_are_named(check: Callable[[], object], text:
 
 
 def test_options_that_make_sense() -> None:
+    assert [role.workers for role in placed(Plan("a", "/", ROLES), {"back": 3}).roles] == [3, 1]
+    cluster = Cluster(("nats://a",), "a")
+    assert check_cluster(cluster) is cluster
     check_dashboard(80, "::1", "long enough")
     assert places_in("back=8, front", Plan("a", "/", ROLES)) == {"back": 8, "front": 1}
 

@@ -412,6 +412,11 @@ def test_a_singleton_that_is_to_run_and_has_no_lease_is_held() -> None:
     for command in ("reload", "restart"):
         mind = clustered()
         mind.start(0.0)
+        mind.singletons.handle_won("cron", 9, 1.0)
+        while mind.slots["cron", 0].state != "waiting":
+            (process,) = mind.crew.processes_of("cron")
+            mind.handle_exited(process.uid, "exited", 1.0, 1)
+        mind.singletons.handle_lost("cron", "")
         if command == "reload":
             mind.handle_reload(["cron"], (7, 1), 2.0)
         else:

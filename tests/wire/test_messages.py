@@ -172,3 +172,7 @@ def test_bytes_that_must_not_get_through(payload: bytes) -> None:
     with pytest.raises(GarbageFrame, match=f"a frame of {len(payload):,} bytes does not decode to messages") as caught:
         m.decode_peer(payload)
     assert str(caught.value).endswith("The other end does not speak mob, or another version of it.")
+
+
+def test_port_0_is_any_free_port() -> None:
+    assert [m.SocketAddress(2, "::", numbers).has_free_port() for numbers in ((0,), (80,), ())] == [True, False, False]
