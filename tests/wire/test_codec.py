@@ -317,6 +317,5 @@ def test_an_interrupt_in_a_registered_decoder_is_that_of_the_one_who_waits(codec
 
 def test_types_made_on_the_fly_do_not_pile_up(codec: Codec) -> None:
     for _ in range(2100):
-        with pytest.raises(BadMessage):
-            codec.encode(type("Passing", (), {"__slots__": ()})())
-    assert len(codec._ways._found) <= 2001
+        assert over(codec, type("Passing", (complex,), {})(1j)) == 1j
+    assert 0 < len(codec._ways._found) <= 2001
