@@ -275,8 +275,8 @@ def test_an_error_is_told_once_and_is_the_reason_of_the_loss() -> None:
 # ------------------------------------------------------------------------------------------------- the supervisor
 
 
-def clustered() -> supervisor.Supervisor:
-    roles = (RolePlan("cron", "cron", singleton=True), RolePlan("back", "back"))
+def clustered(**options: Any) -> supervisor.Supervisor:
+    roles = (RolePlan("cron", "cron", singleton=True, **options), RolePlan("back", "back"))
     return supervisor.Supervisor(Plan("app", "/", roles, cluster=Cluster(("nats://127.0.0.1",), "a")))
 
 
@@ -410,12 +410,13 @@ def test_the_next_kingpin_of_this_process_has_the_lease_of_the_one_before() -> N
 
 def test_a_singleton_that_is_to_run_and_has_no_lease_is_held() -> None:
     for command in ("reload", "restart"):
-        mind = clustered()
+        mind = clustered(restart="temporary")
         mind.start(0.0)
         mind.singletons.handle_won("cron", 9, 1.0)
-        while mind.slots["cron", 0].state != "waiting":
-            (process,) = mind.crew.processes_of("cron")
-            mind.handle_exited(process.uid, "exited", 1.0, 1)
+        (process,) = mind.crew.processes_of("cron")
+        mind.handle_ready(process.uid, 100, (), True, 1.0)
+        mind.handle_exited(process.uid, "exited", 1.0, 0)
+        assert mind.slots["cron", 0].state == "empty"
         mind.singletons.handle_lost("cron", "")
         if command == "reload":
             mind.handle_reload(["cron"], (7, 1), 2.0)
@@ -457,3 +458,20 @@ def test_a_singleton_that_has_done_its_part_ends_before_its_successor_starts(ask
     decisions = mind.rollout.recycle(mind.slots["cron", 0], "has served 9 calls", 2.0)
     assert launched(decisions) == []
     assert [each.uid for each in decisions if isinstance(each, d.Retire)] == ([] if asks else [old.uid])
+
+
+def test_a_lease_that_another_has_taken_meanwhile_is_lost() -> None:
+    lease = Lease("cron", 1, "a")
+    lease.handle_wake(LeaseWish.TAKE, 1, 100.0)
+    lease.look_again()  # the answer would be too old
+    (read,) = lease.handle_wake(LeaseWish.TAKE, 2, 100.1)
+    assert read == m.ReadLease(2, "cron")
+    lease.handle_answer(m.LeaseIs(2, "cron", 8, m.LeaseRecord(token=7)), 100.2)
+    (write,) = lease.handle_wake(LeaseWish.TAKE, 3, 100.3)
+    assert isinstance(write, m.WriteLease)
+    lease.handle_answer(m.LeaseIs(3, "cron", 9, write.lease, is_written=True), 100.4)
+    lease.handle_wake(LeaseWish.KEEP, 4, 101.5)
+    assert lease.handle_answer(m.LeaseIs(4, "cron"), 101.6) == []  # it had another revision
+    assert lease.handle_wake(LeaseWish.KEEP, 5, 101.7) == [m.ReadLease(5, "cron")]
+    answer = m.LeaseIs(5, "cron", 11, m.LeaseRecord(2, "b", 10))
+    assert lease.handle_answer(answer, 101.8) == [Yielded("cron", "'b' has taken its lease")]

@@ -432,3 +432,10 @@ def test_a_second_reason_why_nobody_is_reached_is_not_said_again() -> None:
     me = Me()
     assert told(me.membership.handle_connected("no route", NOW)) == ["the other machines cannot be reached: no route"]
     assert told(me.membership.handle_connected("refused", NOW)) == []
+
+
+def test_of_three_of_one_name_the_younger_ones_stay_outside_and_say_nothing(me: Me) -> None:
+    me.hears(m.Alive(1, 99.0), sender=50, name="me")
+    assert me.hears(m.Alive(1, 200.0), sender=51, name="me") == []
+    me.membership.handle_connected("no route", NOW)
+    assert words_of(me.membership.handle_connected("", NOW + SILENCE)) == []

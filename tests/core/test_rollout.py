@@ -272,3 +272,47 @@ def test_recycling_that_fails_is_tried_again_later() -> None:
     world.carry_out(world.supervisor.handle_beat(1, Beat(calls=99), world.now))
     assert come_up(world)
     assert sorted(world.mobsters) != [1]
+
+
+def test_a_worker_that_is_given_up_is_not_replaced() -> None:
+    world = started(app=plan("back*3", options={"max_calls": 10}))
+    scale = world.supervisor.handle_scale
+    world.carry_out(scale("back", 2, ASKED, world.now))
+    world.carry_out(world.supervisor.rollout.recycle(world.supervisor.slots["back", 2], "is old", world.now))
+    assert booting(world) == []
+    world.carry_out(world.supervisor.handle_beat(2, Beat(calls=99), world.now))
+    assert len(booting(world)) == 1
+    world.carry_out(scale("back", 1, ASKED, world.now))  # its successor goes too
+    world.carry_out(world.supervisor.handle_beat(1, Beat(calls=99), world.now))
+    assert world.told[-1].startswith("back.0 (pid 101) has served 99 calls")
+
+
+def test_a_restart_of_one_that_ends_already_does_not_ask_it_again() -> None:
+    world = started("back*2")
+    world.carry_out(world.supervisor.handle_scale("back", 1, ASKED, world.now))
+    world.carry_out(world.supervisor.handle_restart([], 102, ASKED, world.now))
+    assert world.answers[-1].text == "restarting 1 worker: back.1 (pid 102)."
+
+
+def test_a_successor_that_gets_ready_in_a_stop_ends_when_its_role_does() -> None:
+    world = started("back", "front")
+    reload(world, "back")
+    (new,) = booting(world)
+    world.forked(new)
+    world.stop()
+    world.ready(new)
+    assert world.mobsters[1].asked_grace is None
+    assert [member.uid for member in world.supervisor.roster.ready("back")] == [1]
+
+
+def test_one_that_is_restarted_waits_for_the_role_that_it_needs() -> None:
+    world = started(app=plan("front", "back", options={"needs": ("back",)}), ready=False)
+    for uid in sorted(world.mobsters, reverse=True):
+        world.ready(uid)
+    for uid in list(world.mobsters):
+        world.forked(uid)
+        world.ready(uid)
+    world.carry_out(world.supervisor.handle_restart(["back", "front"], 0, ASKED, world.now))
+    for uid in list(world.mobsters):
+        world.exits_with(uid, "ended by itself (exit status 0)")
+    assert world.supervisor.slots["front", 0].state == "held"

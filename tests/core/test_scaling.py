@@ -204,3 +204,11 @@ def test_a_place_that_is_given_up_is_given_up_once() -> None:
     assert scale(world, "back", 1) == "back: 1 worker."
     asked = [mobster.index for mobster in world.mobsters.values() if mobster.asked_grace is not None]
     assert asked == [1, 2]
+
+
+def test_it_waits_for_those_that_boot_before_it_grows_again() -> None:
+    world = started(app=plan("back", options={"max_workers": 8}))
+    for _ in range(3):
+        world.now += 1.0
+        world.carry_out(world.supervisor.handle_beat(1, Beat(parked={"back": 5}), world.now))
+    assert len(world.mobsters) == 2

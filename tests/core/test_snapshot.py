@@ -164,3 +164,15 @@ def test_what_is_half_done_puts_an_upgrade_off() -> None:
         world.ready(each)
     world.carry_out(supervisor.handle_reload([], (9, 1), world.now))
     assert supervisor.unrest(may_launch=True) == "a reload is under way"
+
+
+def test_of_a_role_that_is_no_more_places_without_a_process_go_at_once_and_those_that_end_go_on() -> None:
+    world = started("back", "old*3")
+    world.carry_out(world.supervisor.handle_scale("old", 2, (0, 0), world.now))
+    for _ in range(2):  # the second time it is not revived at once
+        world.exits_with(next(uid for uid, mobster in world.mobsters.items() if mobster.slot == ("old", 0)))
+    follow(world, plan("back"))
+    assert sorted(world.supervisor.slots) == [("back", 0), ("old", 1), ("old", 2)]
+    world.pass_time(30.0)
+    world.reap()
+    assert sorted(world.supervisor.slots) == [("back", 0)]

@@ -459,8 +459,8 @@ class Route(Generic[W]):
         meant = [item for item in self.items() if is_taken(item)]
         try:
             while meant:
-                if self.forget(meant[0]):
-                    taken.append(meant[0])
+                self.forget(meant[0])
+                taken.append(meant[0])
                 del meant[0]
         except BaseException:
             if meant and not self.holds(meant[0]) and meant[0] not in taken:

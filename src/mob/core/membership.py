@@ -244,13 +244,11 @@ class Membership:
                 neighbour.version = version
                 places = {**neighbour.places, **_places(words.roles)}
                 decisions += self._apply(neighbour, places, words.members, words.gone, words.roles, now)
-            case m.Changed(version=version) | m.Alive(version=version):
-                is_behind = not neighbour.is_complete or version > neighbour.version
+            case _:  # m.Changed | m.Alive
+                is_behind = not neighbour.is_complete or words.version > neighbour.version
                 if is_behind and now - neighbour.asked_at >= ROLL_CALL_RETRY - EARLY:
                     neighbour.asked_at = now
                     decisions.append(Write(sender, m.WantEverything()))
-            case _:
-                pass
         return decisions
 
     def _owe(self, node: int, now: float) -> list[Decision]:

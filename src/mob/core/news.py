@@ -94,5 +94,5 @@ def _key_of(change: Change) -> NewsKey:
             return "node", node.number
         case m.NodeGone(number=number):
             return "node", number
-        case m.Cut():
+        case _:  # m.Cut
             return "cut", 0

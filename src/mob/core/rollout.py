@@ -137,10 +137,8 @@ class Rollout:
         slot = process.slot
         decisions: list[Decision] = []
         if slot.successor == process.uid:
-            before = self._crew.current(slot)
-            slot.uid, slot.successor = process.uid, 0
-            if before is not None:
-                decisions += self._crew.retire(before, now)
+            before, slot.uid, slot.successor = slot.uid, process.uid, 0
+            decisions += self._crew.retire(self._crew.processes[before], now)
         if slot.successor or slot.uid != process.uid or process.asked:  # it is the old one that has become ready, late
             return decisions
         if self._recycling.get(slot.role) is slot:

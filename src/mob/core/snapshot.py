@@ -146,8 +146,7 @@ def restore(
         crew.roster.put_role(info)
     crew.introductions.learn(snapshot.wishes, snapshot.pairs)
     for each in snapshot.suspects:
-        if each.role in crew.roles:
-            supervisor.quarantine.suspects[each.role, each.export] = _suspect(each)
+        supervisor.quarantine.suspects[each.role, each.export] = _suspect(each)
     decisions: list[Decision] = [WakeAt(now), *(WakeAt(when) for when in _times(supervisor, now))]
     for name, target in snapshot.targets.items():
         role = crew.roles[name]

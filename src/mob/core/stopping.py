@@ -92,8 +92,6 @@ class Stopping:
         while self._stage and not crew.processes_of(self._stage[-1]):
             self._stage.pop()
         if not crew.processes:
-            if self.is_over:
-                return []
             self.is_over = True
             return [Finish(self._status)]
         if not self._stage or self._stage[-1] == self._asked:
