@@ -300,6 +300,7 @@ ROLES = (RolePlan("back", "back"), RolePlan("gateway", "mob.cluster"))
         (lambda: check_cluster(Cluster(("nats://a",), "a", gateways=0)), "cluster: gateways=0 is not a whole number"),
         (lambda: places_in("back=x", Plan("a", "/", ROLES)), "roles: 'back=x' says no number of workers."),
         (lambda: places_in(" ,", Plan("a", "/", ROLES)), "roles: ' ,' names no role."),
+        (lambda: check_role(RolePlan("back", "back", env=3), ()), "role 'back': env=3 is not a dict"),  # type: ignore[arg-type]
         (lambda: check_limits(plan(backlog=-1)), "backlog=-1 is not a number of bytes of at least 0."),
         (
             lambda: check_limits(plan(roles=(RolePlan("back", "back", callers=("nobody",)),))),
@@ -320,6 +321,9 @@ def test_options_that_make_sense() -> None:
     cluster = Cluster(("nats://a",), "a")
     assert check_cluster(cluster) is cluster
     check_dashboard(80, "::1", "long enough")
+    back = RolePlan("back", "back", env={"A": "1"}, callers=("back", "client"))
+    check_role(back, ())
+    check_limits(plan(roles=(back,)))
     assert places_in("back=8, front", Plan("a", "/", ROLES)) == {"back": 8, "front": 1}
 
 

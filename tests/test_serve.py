@@ -37,6 +37,7 @@ def test_an_address(text: str, address: Address) -> None:
         (8000, ""),
         ("", ""),
         ("unix:", ""),
+        ("unix:?mode=660", ""),
         ("host:", ""),
         ("host:x", ""),
         ("host:65536", ": ports end at 65535"),
@@ -106,7 +107,12 @@ def test_a_unix_socket_keeps_its_options_below_the_base(app: mob.App, tmp_path: 
 
 
 def test_a_role_that_is_served(app: mob.App, tmp_path: Path) -> None:
-    options = {"ssl_keyfile": Path("key.pem"), "ssl_certfile": "/etc/cert.pem", "access_log": True}
+    options = {
+        "ssl_keyfile": Path("key.pem"),
+        "ssl_certfile": "/etc/cert.pem",
+        "access_log": True,
+        "headers": [["a", "b"]],
+    }
     app.role("web", "./shop.py:make_app()", serve="unix:./web.sock", serve_options=options)
     role = app.plan.role("web")
     assert (role.module, role.application) == (str(tmp_path / "shop.py"), "make_app()")
@@ -115,6 +121,7 @@ def test_a_role_that_is_served(app: mob.App, tmp_path: Path) -> None:
         "ssl_keyfile": f"{tmp_path}/key.pem",
         "ssl_certfile": "/etc/cert.pem",
         "access_log": True,
+        "headers": [["a", "b"]],
     }
 
 

@@ -147,6 +147,8 @@ MISFITS = [
     ([1], np.ndarray, "Expected `ndarray`, got `list`"),
     (1, Closes, "Expected `Closes`, got `int`"),
     (1, str | bytes, "Expected `str | bytes`, got `int`"),
+    (1, str | bytes | None, "Expected `str | bytes | None`, got `int`"),
+    ("x", list[int] | set[int], "Expected `list[int] | set[int]`, got `str`"),
     ([1], dict[str, str | bytes], "Expected `object`, got `array`"),
     ("abcd", bytes, "Expected `bytes`, got `str`"),
     (HUGE, list[Stranger], "Expected `array`, got `int`"),

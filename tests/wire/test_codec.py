@@ -19,6 +19,7 @@ from hypothesis import given, settings, strategies as st
 
 from mob.errors import BadMessage, Busy, GarbageFrame
 from mob.wire.codec import CALLBACK, Codec, Reference
+from mob.wire.refusals import UnsendableValue
 from tests.wire.samples import (
     CALLER,
     HUGE,
@@ -108,11 +109,18 @@ def test_what_lend_says_is_not_reworded() -> None:
         Codec(refuse, lambda reference: None).encode([len])
 
 
-def test_what_goes_wrong_while_a_function_is_lent_is_named() -> None:
+@pytest.mark.parametrize(
+    ("failure", "text"),
+    [
+        (RuntimeError("no table"), r"cannot send args: encoding it raised RuntimeError: no table\."),
+        (UnsendableValue("it is closed."), r"cannot send args: it is closed\."),
+    ],
+)
+def test_what_goes_wrong_while_a_function_is_lent_is_named(failure: Exception, text: str) -> None:
     def break_down(function: Any) -> Reference:
-        raise RuntimeError("no table")
+        raise failure
 
-    with pytest.raises(BadMessage, match=r"cannot send args: encoding it raised RuntimeError: no table\."):
+    with pytest.raises(BadMessage, match=text):
         Codec(break_down, lambda reference: None).encode([len], "args")
 
 

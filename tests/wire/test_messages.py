@@ -176,3 +176,14 @@ def test_bytes_that_must_not_get_through(payload: bytes) -> None:
 
 def test_port_0_is_any_free_port() -> None:
     assert [m.SocketAddress(2, "::", numbers).has_free_port() for numbers in ((0,), (80,), ())] == [True, False, False]
+
+
+def test_what_is_too_deep_for_the_room_that_is_left_is_garbage() -> None:
+    error = RecursionError()
+
+    def decode(payload: Any) -> Any:
+        raise error
+
+    with pytest.raises(RecursionError) as caught:
+        m._decode_shallow(decode, m.encode([]), error)
+    assert caught.value is error

@@ -189,7 +189,7 @@ def test_names_are_given_back_if_positions_cannot_be_decoded() -> None:
     assert (receiver.read, receiver.given_back) == ([FUNCTION], [LOST, HANDLE])
 
 
-@pytest.mark.parametrize("body", [pack(3), pack([1, "a", b"b"]), b"", b"\x90"], ids=["int", "row", "nothing", "empty"])
+@pytest.mark.parametrize("body", [pack(3), pack([1, "a", b"b"]), b"", b"\x90", pack(Ext(99, b""))])
 def test_what_has_no_references_gives_nothing_back(body: bytes) -> None:
     receiver = Receiver()
     receiver.codec.discard(body)

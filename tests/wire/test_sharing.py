@@ -100,11 +100,12 @@ LARGE_ARRAY = np.arange(LARGE)
         ([memoryview(b"small"), [1, 2], bytes(LARGE)], 1),
         ({"a": memoryview(bytes(2 * LARGE))[::2]}, 1),
         ([{1, 2}, bytearray(LARGE)], 1),
+        ([1j, bytes(LARGE)], 1),
         ((Color.RED, b"small"), 0),
         (np.arange(3), 0),
         (LARGE_ARRAY, 1),
     ],
-    ids=range(7),
+    ids=range(8),
 )
 def test_a_body_with_its_large_buffers_in_it_is_that_of_the_value(codec: Codec, value: Any, count: int) -> None:
     memory = Memory()

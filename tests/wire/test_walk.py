@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import datetime as dt
+import os
 import threading
 import typing
 from typing import Any
@@ -18,6 +19,8 @@ from tests.wire.samples import (
     Car,
     Circle,
     Color,
+    Duplicates,
+    Mob,
     Pair,
     Row,
     Stranger,
@@ -140,3 +143,11 @@ def test_the_same_object_twice_is_no_circle(codec: Codec) -> None:
 
 def test_an_enumeration_beside_what_must_be_rewritten_is_its_value(codec: Codec) -> None:
     assert over(codec, [Color.RED, HUGE]) == ["red", HUGE]
+
+
+def test_a_file_beside_what_must_be_rewritten_is_handed_over(mob: Mob) -> None:
+    codec = Codec(mob.lend, mob.borrow, descriptors=Duplicates())
+    with open(os.devnull, "rb") as file:
+        _, arrived = over(codec, [HUGE, file])
+    with arrived:
+        assert arrived.read() == b""

@@ -191,14 +191,15 @@ class Codec:
         return Ext(CALLBACK, _pack(self._lend(function)))
 
     def _encode_opened(self, opened: Any) -> Ext:
-        if self._descriptors is None:
-            raise UnsendableValue(complaint(opened, _kind(opened)))
-        return Ext(DESCRIPTOR, _pack(self._descriptors.duplicate(opened)))
+        return Ext(DESCRIPTOR, _pack(self._table_for(opened).duplicate(opened)))
 
     def _check_opened(self, opened: Any) -> None:
+        self._table_for(opened).check(opened)
+
+    def _table_for(self, opened: Any) -> DescriptorTable:
         if self._descriptors is None:
             raise UnsendableValue(complaint(opened, _kind(opened)))
-        self._descriptors.check(opened)
+        return self._descriptors
 
     def _pack_walked(self, value: Any) -> bytes:
         return self._probing.pack(Walk(self._ways).rewrite(value))
