@@ -410,8 +410,8 @@ def test_a_letter_that_is_nested_too_deep_is_not_read() -> None:
 
 
 def test_who_is_behind_is_told_everything(met: Me) -> None:
-    met.hears(m.WantEverything(), NOW + PATIENCE)
-    told_to = [(node, type(words)) for node, words in words_of(met.wakes(NOW + 2 * PATIENCE))]
+    met.hears(m.WantEverything(), NOW + ROLL_CALL_RETRY)
+    told_to = [(node, type(words)) for node, words in words_of(met.wakes(NOW + 2 * ROLL_CALL_RETRY))]
     assert (YOU, m.Everything) in told_to
 
 
@@ -438,4 +438,4 @@ def test_of_three_of_one_name_the_younger_ones_stay_outside_and_say_nothing(me: 
     me.hears(m.Alive(1, 99.0), sender=50, name="me")
     assert me.hears(m.Alive(1, 200.0), sender=51, name="me") == []
     me.membership.handle_connected("no route", NOW)
-    assert words_of(me.membership.handle_connected("", NOW + SILENCE)) == []
+    assert words_of(me.membership.handle_connected("", NOW + NODE_TIMEOUT)) == []
