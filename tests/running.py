@@ -23,8 +23,10 @@ from pathlib import Path
 from typing import Any, TextIO, TypeVar
 
 import psutil
+from click.testing import CliRunner
 
 import mob
+from mob.cli.main import main
 from mob.testing.lines import PrintedLines
 from tests.patience import PATIENCE
 
@@ -268,6 +270,14 @@ def apps_in(directory: Path) -> Iterator[Apps]:
     finally:
         for app in apps.running:
             app.end()
+
+
+def mob_command(directory: Path, *arguments: str, stdin: str = "", **env: str) -> subprocess.CompletedProcess[str]:
+    """Run the `mob` command in this process as a person in that directory would."""
+    there = {"COLUMNS": None, "MOB_APP": None, "XDG_STATE_HOME": str(directory / "state"), **env}
+    with contextlib.chdir(directory):
+        ran = CliRunner().invoke(main, arguments, stdin, there, prog_name="mob", catch_exceptions=False)
+    return subprocess.CompletedProcess(["mob", *arguments], ran.exit_code, ran.stdout, ran.stderr)
 
 
 def free_port() -> int:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tests.patience import patient
-from tests.running import Apps, RunningApp, apps_in, wait_until
+from tests.running import Apps, RunningApp, apps_in, mob_command, wait_until
 
 BACK = """
     import itertools, os
@@ -77,8 +77,7 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningApp]:
 
 
 def mob_(app: RunningApp, command: str, *words: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
-    line = [sys.executable, "-m", "mob", command, "-a", app.name, *words]
-    return subprocess.run(line, input=stdin, capture_output=True, text=True, timeout=patient(60))
+    return mob_command(app.directory, command, "-a", app.name, *words, stdin=stdin)
 
 
 def value(app: RunningApp, *words: str, stdin: str = "") -> Any:

@@ -17,7 +17,7 @@ import pytest
 import mob
 from mob.rim.addresses import running_apps
 from tests.patience import patient
-from tests.running import Apps, RunningApp, apps_in, freeze, wait_until
+from tests.running import Apps, RunningApp, apps_in, freeze, mob_command, wait_until
 
 MOB = (sys.executable, "-m", "mob")
 SCRIPT = """\
@@ -122,64 +122,56 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[RunningApp]]:
 
 
 def test_ps_without_a_name_shows_all_apps(two: list[RunningApp], tmp_path: Path) -> None:
-    shown = run_in(tmp_path, *MOB, "ps")
+    shown = mob_command(tmp_path, "ps")
     assert all(f"{app.name} · Kingpin {app.process.pid}" in shown.stdout for app in two)
-    rows = json.loads(run_in(tmp_path, *MOB, "ps", "--json").stdout)
+    rows = json.loads(mob_command(tmp_path, "ps", "--json").stdout)
     assert {app.name for app in two} <= {row["app"] for row in rows}
 
 
 def test_ps_goes_on_if_one_of_them_does_not_answer(two: list[RunningApp], tmp_path: Path) -> None:
     freeze(two[0].process.pid)
     try:
-        shown = run_in(tmp_path, *MOB, "ps")
+        shown = mob_command(tmp_path, "ps")
     finally:
         two[0].signal(signal.SIGCONT)
     assert shown.returncode == 1
     assert f"{two[1].name} · Kingpin" in shown.stdout
     assert f"{two[0].name}: " in shown.stderr
+    assert f"its Kingpin (pid {two[0].process.pid}) did not answer in 10 s" in shown.stderr
 
 
 def test_apps_lists_them(two: list[RunningApp], tmp_path: Path) -> None:
-    shown = run_in(tmp_path, *MOB, "apps")
+    shown = mob_command(tmp_path, "apps")
     for app in two:
         assert re.search(rf"{app.name} +{app.process.pid} +\S+ +1/1 +back", shown.stdout)
-    found = {each["app"]: each for each in json.loads(run_in(tmp_path, *MOB, "apps", "--json").stdout)}
+    found = {each["app"]: each for each in json.loads(mob_command(tmp_path, "apps", "--json").stdout)}
     assert [found[app.name]["pid"] for app in two] == [app.process.pid for app in two]
 
 
 def test_the_app_of_this_directory_is_the_default(two: list[RunningApp]) -> None:
     for app in two:
-        shown = run_in(app.directory, *MOB, "metrics")
+        shown = mob_command(app.directory, "metrics")
         assert f'mob_kingpin_info{{app="{app.name}"' in shown.stdout
-        assert [row["app"] for row in json.loads(run_in(app.directory, *MOB, "ps", "--json").stdout)] == [app.name]
+        assert [row["app"] for row in json.loads(mob_command(app.directory, "ps", "--json").stdout)] == [app.name]
 
 
 @pytest.mark.parametrize(("file", "text"), [("mob.toml", 'name = "{}"'), ("pyproject.toml", '[tool.mob]\nname = "{}"')])
 def test_a_toml_file_says_which_one(two: list[RunningApp], tmp_path: Path, file: str, text: str) -> None:
     (tmp_path / file).write_text(text.format(two[1].name))
-    assert f'app="{two[1].name}"' in run_in(tmp_path, *MOB, "metrics").stdout
+    assert f'app="{two[1].name}"' in mob_command(tmp_path, "metrics").stdout
 
 
 def test_the_environment_says_which_one_and_a_name_overrides_it(two: list[RunningApp]) -> None:
     here, there = two[0], two[1].name
-    assert f'app="{there}"' in run_in(here.directory, *MOB, "metrics", MOB_APP=there).stdout
-    assert f'app="{here.name}"' in run_in(here.directory, *MOB, "metrics", here.name, MOB_APP=there).stdout
-    assert f'app="{here.name}"' in run_in(here.directory, *MOB, "metrics", "-a", here.name, MOB_APP=there).stdout
-    gone = run_in(here.directory, *MOB, "call", "back.answer", MOB_APP="t-is-not-there")
+    assert f'app="{there}"' in mob_command(here.directory, "metrics", MOB_APP=there).stdout
+    assert f'app="{here.name}"' in mob_command(here.directory, "metrics", here.name, MOB_APP=there).stdout
+    assert f'app="{here.name}"' in mob_command(here.directory, "metrics", "-a", here.name, MOB_APP=there).stdout
+    gone = mob_command(here.directory, "call", "back.answer", MOB_APP="t-is-not-there")
     assert gone.returncode == 3
     assert "no app named 't-is-not-there'" in gone.stderr
     assert gone.stderr.endswith("MOB_APP names it.\n")
-    named = run_in(here.directory, *MOB, "call", "-a", "t-is-no-app", "back.answer", MOB_APP="t-is-not-there")
+    named = mob_command(here.directory, "call", "-a", "t-is-no-app", "back.answer", MOB_APP="t-is-not-there")
     assert "MOB_APP" not in named.stderr
-
-
-ELSEWHERE = """
-import sys
-from mob.cli import apps
-apps.running_apps = lambda: ["another"]  # what else runs on the machine of the tests is not known
-from mob.cli.main import main
-main(sys.argv[1:])
-"""
 
 
 @pytest.mark.parametrize(
@@ -192,33 +184,36 @@ main(sys.argv[1:])
         ("print('hello')", False),
     ],
 )
-def test_a_command_acts_on_no_other_app_than_that_of_its_directory(tmp_path: Path, text: str, is_refused: bool) -> None:
+def test_a_command_acts_on_no_other_app_than_that_of_its_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, is_refused: bool
+) -> None:
+    monkeypatch.setattr("mob.cli.apps.running_apps", lambda: ["another"])  # what else runs here is not known
     (tmp_path / "main.py").write_text(text)
-    shown = run_in(tmp_path, sys.executable, "-c", ELSEWHERE, "stop")
+    shown = mob_command(tmp_path, "stop")
     assert shown.returncode == 3
     refusal = "Error: 't-not-up', the app of this directory, is not running. 'another' is; if you mean that one, say "
     assert (shown.stderr == f"{refusal}-a another.\n") is is_refused
     assert ("no app named 'another'" in shown.stderr) is not is_refused
-    crashes = run_in(tmp_path, sys.executable, "-c", ELSEWHERE, "crashes")
+    crashes = mob_command(tmp_path, "crashes")
     assert crashes.stdout == f"No crash of '{'t-not-up' if is_refused else 'another'}' is on record.\n"
 
 
 def test_commands_take_the_name_as_a_word(two: list[RunningApp], tmp_path: Path) -> None:
     name = two[1].name
-    assert f"{name} · Kingpin" in run_in(tmp_path, *MOB, "ps", name).stdout
+    assert f"{name} · Kingpin" in mob_command(tmp_path, "ps", name).stdout
     for words in ((name,), (name, "back"), ("-a", name, "back"), (name, "back.0")):
-        shown = run_in(tmp_path, *MOB, "logs", *words)
+        shown = mob_command(tmp_path, "logs", *words)
         assert "back is up" in shown.stdout, shown
-    both = run_in(tmp_path, *MOB, "stop", name, "-a", "t-another")
+    both = mob_command(tmp_path, "stop", name, "-a", "t-another")
     assert both.returncode == 2
     assert "two apps are named" in both.stderr
-    assert "wanted are an app and a role" in run_in(tmp_path, *MOB, "logs", "-a", name, "back", "more").stderr
+    assert "wanted are an app and a role" in mob_command(tmp_path, "logs", "-a", name, "back", "more").stderr
 
 
 def test_stop_takes_the_name_as_a_word(apps: Apps, two: list[RunningApp]) -> None:
     app = apps.start('.role("back", "./back.py")', name=f"t-third-{os.getpid()}", back=BACK)
     app.wait_ready()
-    shown = run_in(two[0].directory, *MOB, "stop", app.name)
+    shown = mob_command(two[0].directory, "stop", app.name)
     assert shown.stdout == f"{app.name} has stopped.\n"
     assert app.wait() == 0
     assert two[0].process.poll() is None
@@ -305,12 +300,12 @@ def test_call_lists_the_exports(apps: Apps) -> None:
     roles = '.role("back", "./back.py").role("front", "./front.py").role("late", "./late.py")'
     app = apps.start(roles, back=EXPORTS, front="def page(): ...", late="import threading; threading.Event().wait()")
     app.wait_ready(2)
-    shown = run_in(app.directory, *MOB, "call", "back")
+    shown = mob_command(app.directory, "call", "back")
     assert shown.stdout == "back.add(a: int, b: int = 2) -> int    Adds two numbers.\nback.plain()\n"
-    shown = run_in(app.directory, *MOB, "call", "-a", app.name)
+    shown = mob_command(app.directory, "call", "-a", app.name)
     assert shown.stdout.endswith("back.plain()\nfront.page()\n")
     assert shown.stderr == "No worker of 'late' has been ready yet, so its exports are not known.\n"
-    shown = run_in(app.directory, *MOB, "call", "bakc")
+    shown = mob_command(app.directory, "call", "bakc")
     assert shown.returncode == 1
     assert "this app has no role 'bakc'. Did you mean 'back'?" in shown.stderr
 
@@ -320,14 +315,14 @@ def test_a_role_that_cannot_be_imported_is_explained(apps: Apps) -> None:
     client = app.connect()
     wait_until(lambda: bool(client.roles()["bad"].failing), "it has failed")
     why = "bad.0: ModuleNotFoundError: No module named 'not_a_module'"
-    shown = run_in(app.directory, *MOB, "call", "-a", app.name, "bad.run", "--timeout", "4")
+    shown = mob_command(app.directory, "call", "-a", app.name, "bad.run", "--timeout", "4")
     assert shown.returncode == 1
     assert f"No worker of 'bad' is ready ({why}); waiting for one. Ctrl-C gives up.\n" in shown.stderr
-    shown = run_in(app.directory, *MOB, "call", "-a", app.name, "bad")
+    shown = mob_command(app.directory, "call", "-a", app.name, "bad")
     assert shown.stderr == f"No worker of 'bad' has been ready yet, so its exports are not known. {why}\n"
-    shown = run_in(app.directory, *MOB, "logs", "-a", app.name, "mute")
+    shown = mob_command(app.directory, "logs", "-a", app.name, "mute")
     assert shown.stderr == "mute has printed nothing. What mob says of it: `mob logs kingpin`.\n"
-    assert "not_a_module" in run_in(app.directory, *MOB, "logs", "-a", app.name, "kingpin").stdout
+    assert "not_a_module" in mob_command(app.directory, "logs", "-a", app.name, "kingpin").stdout
 
 
 GATED = """

@@ -17,7 +17,7 @@ import pytest
 
 import mob
 from tests.patience import patient
-from tests.running import Apps, RunningApp, freeze, wait_until
+from tests.running import Apps, RunningApp, freeze, mob_command, wait_until
 
 TALKS = """
     import logging, mob
@@ -45,8 +45,7 @@ def objects_of(app: RunningApp) -> list[dict[str, Any]]:
 
 def logs(app: RunningApp, *arguments: str) -> subprocess.CompletedProcess[str]:
     """`mob logs`, to its end."""
-    command = [sys.executable, "-m", "mob", "logs", "-a", app.name, *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=patient(30))
+    return mob_command(app.directory, "logs", "-a", app.name, *arguments)
 
 
 def follow(apps: Apps, app: RunningApp, *arguments: str, terminal: bool = False) -> RunningApp:
@@ -100,8 +99,7 @@ def test_records_of_logging_are_objects_with_the_id_of_the_call(apps: Apps) -> N
     assert second["call"].split("-")[0] == first["call"].split("-")[0]
 
 
-@pytest.mark.parametrize("export", ["waits", "threads"])
-def test_any_format_may_name_the_call(apps: Apps, export: str) -> None:
+def test_any_format_may_name_the_call(apps: Apps) -> None:
     app = apps.start(
         '.role("back", "./back.py", threads=2)',
         back="""
@@ -114,18 +112,20 @@ def test_any_format_may_name_the_call(apps: Apps, export: str) -> None:
                 await asyncio.create_task(later())
 
             async def later():
-                logging.warning("inside")
+                logging.warning("waits")
 
             def threads():
-                logging.warning("inside")
+                logging.warning("threads")
         """,
     )
     client = app.wait_ready(1)
-    getattr(client.require("back"), export)().result(patient(10))
-    (inside,) = app.wait_for(r"\| (\S+) back\.0 (\d+)=(\d+) \[(\d+-\d+)\] inside$")
+    for export in ("waits", "threads"):
+        getattr(client.require("back"), export)().result(patient(10))
+        (inside,) = app.wait_for(rf"\| (\S+) back\.0 (\d+)=(\d+) \[(\d+-\d+)\] {export}$")
+        assert inside[1] == app.name
+        assert inside[2] == inside[3] == str(app.ready(client)[0].pid)
     (outside,) = app.wait_for(r"\| (\S+) back\.0 (\d+)=(\d+) \[\] outside$")
-    assert inside[1] == outside[1] == app.name
-    assert inside[2] == inside[3] == str(app.ready(client)[0].pid)
+    assert outside[1] == app.name
 
 
 # -------------------------------------------------------------------------------------------------------- to a file
@@ -438,21 +438,19 @@ def test_mob_logs_shows_lines_as_the_terminal_does(apps: Apps) -> None:
     }
 
 
-@pytest.mark.parametrize(
-    ("target", "told"),
-    [
-        ("bakc", "Error: this app has no role 'bakc'. Did you mean 'back'?"),
-        ("back.7", "Error: back.7 is not there, and no line of it is kept. `mob ps` lists what is there."),
-        ("4194999", "Error: the mobster with pid 4194999 is not there, and no line of it is kept. `mob ps` lists what"),
-    ],
-)
-@pytest.mark.parametrize("options", [(), ("-f",)], ids=["once", "follow"])
-def test_mob_logs_of_somebody_who_is_not_there(apps: Apps, target: str, told: str, options: tuple[str, ...]) -> None:
+def test_mob_logs_of_somebody_who_is_not_there(apps: Apps) -> None:
     app = apps.start('.role("back", "./back.py")', back=TALKS)
     app.wait_ready(1)
-    shown = logs(app, target, *options)
-    assert (shown.returncode, shown.stdout) == (1, "")
-    assert shown.stderr.startswith(told)
+    absent = "is not there, and no line of it is kept. `mob ps` lists what is there."
+    for target, told in (
+        ("bakc", "this app has no role 'bakc'. Did you mean 'back'?"),
+        ("back.7", f"back.7 {absent}"),
+        ("4194999", f"the mobster with pid 4194999 {absent}"),
+    ):
+        for options in ((), ("-f",)):
+            shown = logs(app, target, *options)
+            assert (shown.returncode, shown.stdout) == (1, "")
+            assert shown.stderr.startswith(f"Error: {told}")
 
 
 def test_mob_logs_follows_on_a_terminal_until_ctrl_c(apps: Apps) -> None:
