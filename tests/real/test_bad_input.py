@@ -82,10 +82,20 @@ WRONG_LINES = {
 }
 
 
-@pytest.mark.parametrize(("line", "text"), WRONG_LINES.items(), ids=map(repr, WRONG_LINES))
-def test_a_wrong_line_of_the_main_script(apps: Apps, line: str, text: str) -> None:
-    wanted = re.escape(f"mob.errors.PlanError: {text}").replace(re.escape(PATH), PATH)
-    assert re.fullmatch(wanted, said(apps, f'import mob\nmob.start("bad").base(__file__){line}.run()\n'))
+TRIES = """
+import mob
+for number, line in enumerate({lines!r}):
+    try:
+        eval(f"mob.start('bad').base(__file__){{line}}.run()")
+    except mob.errors.PlanError as error:
+        print(number, error)
+"""
+
+
+def test_wrong_lines_of_a_main_script(apps: Apps) -> None:
+    shown = said(apps, TRIES.format(lines=list(WRONG_LINES))).splitlines()
+    for number, text in enumerate(WRONG_LINES.values()):
+        assert re.fullmatch(re.escape(f"{number} {text}").replace(re.escape(PATH), PATH), shown[number])
 
 
 def test_a_bad_name_for_an_app(apps: Apps) -> None:

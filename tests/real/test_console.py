@@ -9,12 +9,13 @@ import shlex
 import signal
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.patience import patient
-from tests.running import Apps, RunningApp, wait_until
+from tests.running import Apps, RunningApp, apps_in, wait_until
 
 LINE = re.compile(r"(\w+\.\d) (\d+) \| (.*)")
 
@@ -44,25 +45,65 @@ def lines_of(app: RunningApp, role: str) -> dict[str, list[str]]:
 # ---------------------------------------------------------------------------------------------------- whole lines
 
 
-def test_lines_stay_whole_when_four_processes_print_at_once(apps: Apps) -> None:
-    app = apps.start(
-        '.role("noisy", "./noisy.py", workers=4)',
-        noisy="""
-            import os
-            import sys
+NOISY = """
+import os
+import sys
 
-            for n in range(3000):
-                print(n, os.getpid(), "x" * (n % 500), sep=":")
-                if n % 100 == 0:  # and some in pieces
-                    for piece in ("one ", "line ", "in ", "pieces"):
-                        sys.stdout.write(piece)
-                        sys.stdout.flush()
-                    print()
-            print("done")
-        """,
-    )
-    app.wait_for(r"\| done$", 4)
-    printed = lines_of(app, "noisy")
+for n in range(3000):
+    print(n, os.getpid(), "x" * (n % 500), sep=":")
+    if n % 100 == 0:  # and some in pieces
+        for piece in ("one ", "line ", "in ", "pieces"):
+            sys.stdout.write(piece)
+            sys.stdout.flush()
+        print()
+print("done")
+"""
+
+SHOUTING = """
+import threading
+
+def shout(word):
+    for _ in range(2000):
+        print(word * 20 + "\\n", end="")
+
+threads = [threading.Thread(target=shout, args=(word,)) for word in "abcd"]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+print("done")
+"""
+
+ODD = """
+import os
+
+print("\\n\\numl\\u00e4ut \\u20ac \\ud800")
+os.write(1, b"raw \\xff\\r\\nend\\n")
+"""
+
+LONG = """
+print("a" * 1024 * 1024)
+print("b" * 4 * 1024 * 1024)
+print("done")
+"""
+
+
+@pytest.fixture(scope="module")
+def printing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningApp]:
+    with apps_in(tmp_path_factory.mktemp("console")) as apps:
+        yield apps.start(
+            '.role("noisy", "./noisy.py", workers=4)'
+            '.role("shouting", "./shouting.py").role("odd", "./odd.py").role("long", "./long.py")',
+            noisy=NOISY,
+            shouting=SHOUTING,
+            odd=ODD,
+            long=LONG,
+        )
+
+
+def test_lines_stay_whole_when_four_processes_print_at_once(printing: RunningApp) -> None:
+    printing.wait_for(r"^noisy\.\d \d+ \| done$", 4)
+    printed = lines_of(printing, "noisy")
     assert len(printed) == 4
     for name, lines in printed.items():
         pid = name.split()[1]
@@ -73,41 +114,15 @@ def test_lines_stay_whole_when_four_processes_print_at_once(apps: Apps) -> None:
         assert lines == [*wanted, "done"]
 
 
-def test_threads_of_one_process_print_whole_lines_too(apps: Apps) -> None:
-    app = apps.start(
-        '.role("noisy", "./noisy.py")',
-        noisy="""
-            import threading
-
-            def shout(word):
-                for _ in range(2000):
-                    print(word * 20 + "\\n", end="")
-
-            threads = [threading.Thread(target=shout, args=(word,)) for word in "abcd"]
-            for thread in threads:
-                thread.start()
-            for thread in threads:
-                thread.join()
-            print("done")
-        """,
-    )
-    app.wait_for(r"\| done$")
-    (lines,) = lines_of(app, "noisy").values()
+def test_threads_of_one_process_print_whole_lines_too(printing: RunningApp) -> None:
+    printing.wait_for(r"^shouting\.\d \d+ \| done$")
+    (lines,) = lines_of(printing, "shouting").values()
     assert sorted(lines[:-1]) == sorted(word * 20 for word in "abcd" for _ in range(2000))
 
 
-def test_empty_lines_and_what_is_no_utf_8_pass(apps: Apps) -> None:
-    app = apps.start(
-        '.role("odd", "./odd.py")',
-        odd="""
-            import os
-
-            print("\\n\\numl\\u00e4ut \\u20ac \\ud800")
-            os.write(1, b"raw \\xff\\r\\nend\\n")
-        """,
-    )
-    app.wait_for(r"\| end$")
-    (lines,) = lines_of(app, "odd").values()
+def test_empty_lines_and_what_is_no_utf_8_pass(printing: RunningApp) -> None:
+    printing.wait_for(r"^odd\.\d \d+ \| end$")
+    (lines,) = lines_of(printing, "odd").values()
     assert lines[:3] == ["", "", "umläut € \\ud800"]
     assert lines[3].startswith("raw �")
 
@@ -143,17 +158,9 @@ def test_a_last_line_without_an_end_is_not_lost(apps: Apps) -> None:
     app.wait_for(r"^stopped\.0 \d+ \| stopped without an end$")
 
 
-def test_a_line_of_a_megabyte_is_cut_and_nothing_of_it_is_lost(apps: Apps) -> None:
-    app = apps.start(
-        '.role("long", "./long.py")',
-        long="""
-            print("a" * 1024 * 1024)
-            print("b" * 4 * 1024 * 1024)
-            print("done")
-        """,
-    )
-    app.wait_for(r"\| done$")
-    (lines,) = lines_of(app, "long").values()
+def test_a_line_of_a_megabyte_is_cut_and_nothing_of_it_is_lost(printing: RunningApp) -> None:
+    printing.wait_for(r"^long\.\d \d+ \| done$")
+    (lines,) = lines_of(printing, "long").values()
     assert max(map(len, lines)) == 64 * 1024
     assert "".join(lines[:-1]) == "a" * 1024 * 1024 + "b" * 4 * 1024 * 1024
 
@@ -239,11 +246,9 @@ def test_there_is_no_colour_where_none_is_wanted(apps: Apps, redirections: str, 
     assert "\x1b" not in painted_by(apps, redirections, env)
 
 
-def test_there_is_no_colour_in_a_pipe(apps: Apps) -> None:
-    app = apps.start('.role("one", "./one.py")', one="print('painted')")
-    app.wait_ready(1)
-    app.stop()
-    assert "\x1b" not in app.output
+def test_there_is_no_colour_in_a_pipe(printing: RunningApp) -> None:
+    printing.wait_for(r"\| done$")
+    assert "\x1b" not in printing.output
 
 
 # ------------------------------------------------------------------------------------------------------ how much
