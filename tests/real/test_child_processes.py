@@ -458,16 +458,22 @@ mob.ready()
 """
 
 
+@pytest.fixture(scope="module")
+def anywhere(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningApp]:
+    with apps_in(tmp_path_factory.mktemp("anywhere")) as apps:
+        app = apps.start('.role("back", "./back.py").role("named", "names")', back=ANYWHERE, names=ANYWHERE)
+        app.wait_ready()
+        yield app
+
+
 @pytest.mark.parametrize("method", ["spawn", "forkserver", "fork"])
-def test_a_pool_of_processes_runs_the_functions_of_a_role(apps: Apps, method: str) -> None:
-    app = apps.start('.role("back", "./back.py")', back=ANYWHERE)
-    assert app.wait_ready().require("back").squares(method).result(patient(60)) == [0, 1, 4]
+def test_a_pool_of_processes_runs_the_functions_of_a_role(anywhere: RunningApp, method: str) -> None:
+    assert anywhere.clients[0].require("back").squares(method).result(patient(60)) == [0, 1, 4]
 
 
-def test_the_arguments_of_a_mobster_are_those_of_its_module(apps: Apps) -> None:
-    app = apps.start('.role("back", "./back.py").role("named", "names")', back=ANYWHERE, names=ANYWHERE)
-    client = app.wait_ready()
-    path = str(app.directory / "back.py")
+def test_the_arguments_of_a_mobster_are_those_of_its_module(anywhere: RunningApp) -> None:
+    client = anywhere.clients[0]
+    path = str(anywhere.directory / "back.py")
     assert client.require("back").started_with().result(patient(60)) == [[path], [sys.executable, path], False]
     assert client.require("named").started_with().result(patient(60)) == [
         ["names"],
@@ -515,23 +521,22 @@ def test_a_kingpin_may_import_the_module_of_a_role(apps: Apps) -> None:
     assert app.wait_ready().require("back").square(3).result(patient(60)) == 9
 
 
-@pytest.mark.parametrize(
-    ("block", "is_said"),
-    [
-        ("import asyncio; asyncio.run(main())", True),
-        ("sys.exit(main())", True),
-        ("print(main())", False),
-        ("import doctest; doctest.testmod()", False),
-    ],
-)
-def test_a_block_for_main_is_told_to_do_nothing(apps: Apps, block: str, is_said: bool) -> None:
-    roles = '.role("web", "./web.py", workers=2).role("other", "./other.py")'
-    app = apps.start(roles, web=f"def main(): ...\n\nif __name__ == '__main__':\n    {block}\n", other=OTHER)
+def test_a_block_for_main_is_told_to_do_nothing(apps: Apps) -> None:
+    uses = {
+        "runs": "import asyncio; asyncio.run(main())",
+        "exits": "sys.exit(main())",
+        "prints": "print(main())",
+        "tests": "import doctest; doctest.testmod()",
+    }
+    roles = "".join(f'.role("{name}", "./{name}.py", workers=2)' for name in uses)
+    apps.write(**{name: f"def main(): ...\n\nif __name__ == '__main__':\n    {text}\n" for name, text in uses.items()})
+    app = apps.start(f'{roles}.role("other", "./other.py")', other=OTHER)
     app.wait_ready()
     app.stop()
     said = [line for line in app.lines if "does nothing in a mobster" in line]
-    assert len(said) == is_said
-    assert all("(web.py:3)" in line and '@mob.on("start")' in line for line in said)
+    assert sorted(re.findall(r"\((\w+)\.py:3\)", "\n".join(said))) == ["exits", "runs"]
+    assert len(said) == 2
+    assert all('@mob.on("start")' in line for line in said)
 
 
 # --------------------------------------------------------------------------- children that have left the group
