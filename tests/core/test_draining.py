@@ -200,8 +200,7 @@ def test_farewells_are_waited_for_a_second_and_calls_as_long_as_they_last() -> N
         NOW + 5 + FAREWELL_TIME
     )  # counted from here, however long the import lasted
     scene.in_hand = 2
-    assert made.decide(NOW + 5.5) == WaitUntil(NOW + 5 + FAREWELL_TIME)
-    assert made.decide(NOW + 5 + FAREWELL_TIME) == made.decide(NOW + 10 * GRACE) == WaitUntil(math.inf)
+    assert made.decide(NOW + 5.5) == made.decide(NOW + 10 * GRACE) == WaitUntil(math.inf)
     scene.in_hand = 0
     assert name_of(made.decide(NOW + 5 + FAREWELL_TIME)) == "requests"
 

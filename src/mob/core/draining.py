@@ -204,6 +204,11 @@ class DrainProgress:
                 return Act(stage, self._seconds(stage, now))
         return Over()
 
+    def wakes_module_at(self, now: float) -> float:
+        """Return when a module that blocks in its import is to be woken, or asked about again: at once, if that is not
+        later than now. Its import may end at any moment: then `decide` goes on, and nothing is woken."""
+        return self._look(now, self._scene.finishes_by_itself)
+
     def seconds_at_exit(self, now: float) -> float:
         """Return how many seconds threads and `atexit` have, when all else is over."""
         return EXIT_SECONDS if self._scene.is_exit_asked else max(LEAST, self.deadline - now - ORDERLY_END / 2)
@@ -214,12 +219,12 @@ class DrainProgress:
         return max(LIFESPAN if stage is DrainStage.REQUESTS else LEAST, self._last - now)
 
     def _waits_until(self, stage: DrainStage, now: float) -> float:
-        """Return until when a stage waits, if nothing changes; something that is not later than now if it does not."""
+        """Return until when a stage waits, if nothing changes; or a time that has come already if it does not wait."""
         scene = self._scene
         if stage is DrainStage.REQUESTS:
             return math.inf if scene.has_requests else now
         if stage is DrainStage.MODULE:
-            return self._look(now, scene.finishes_by_itself) if scene.is_importing else now
+            return self.wakes_module_at(now) if scene.is_importing else now
         if stage not in WAITING or scene.is_exit_asked:
             return now
         if stage is DrainStage.ANSWERS:
@@ -239,7 +244,7 @@ class DrainProgress:
     def _wait_for_calls(self, now: float) -> float:
         """Calls in hand have the whole grace time: it is the Kingpin who ends it."""
         if self._scene.in_hand:
-            return self._farewells_until if now < self._farewells_until else math.inf
+            return math.inf
         return now if self._scene.has_heard_farewells else self._farewells_until
 
     def _look(self, now: float, finishes_by_itself: bool) -> float:

@@ -13,8 +13,8 @@ never came to be is tried again when something is heard of the other machines, n
 refuse it for ever. A request of another machine for a member here that comes before its caller is known waits, for as
 long as a machine may be silent.
 
-Events in, decisions out. No I/O and no clock; sockets are held by whom carries the decisions out, under the number of
-their link.
+Events in, decisions out. No I/O and no clock; sockets are held by whoever carries the decisions out, under the number
+of their link.
 """
 
 from __future__ import annotations
@@ -143,7 +143,7 @@ class Pairing:
         self._gateways = gateways
         self._number = number
         self._pairs: dict[tuple[int, int], Pair] = {}
-        self._open: dict[tuple[int, int], Pair] = {}  # those that something is to be done for
+        self._open: dict[tuple[int, int], Pair] = {}  # those with something left to do
         self._links: dict[int, Carried] = {}  # by their numbers
 
     def __repr__(self) -> str:

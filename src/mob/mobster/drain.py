@@ -80,9 +80,10 @@ class Drain:
         """Wake the module that blocks in its import, when nobody is left who would miss an answer."""
         if self._draining is None or not self.is_importing:
             return
-        decision = self._draining.decide(monotonic())
-        if isinstance(decision, WaitUntil):
-            self._context.reactor.loop.call_later(max(0.001, decision.until - monotonic()), self.wake_module)
+        now = monotonic()
+        until = self._draining.wakes_module_at(now)
+        if until > now:
+            self._context.reactor.loop.call_later(max(0.001, until - now), self.wake_module)
         else:
             self._sigterm.wake()
 

@@ -142,13 +142,12 @@ class Peer:
             self.fail(call, CallTimeout(text, executed=call.executed_by_now()))
             where.forget_call(call)
         else:
-            why = f"no worker of {call.role!r} was ready" if self._has_nobody(call) else "all workers were busy"
+            role = call.label.rpartition(".")[0]
+            route = self.contacts.routes.get(role)
+            has_nobody = route is None or not route.targets
+            why = f"no worker of {role!r} was ready" if has_nobody else "all workers were busy"
             self.fail(call, CallTimeout(f"{over}: {why}.", executed=call.executed_by_now()))
             self.parking.forget(call)
-
-    def _has_nobody(self, call: Call[Any]) -> bool:
-        route = self.contacts.routes.get(call.label.partition(".")[0])
-        return route is None or not route.targets
 
     def fail(self, call: Call[Any] | Receiver, error: CallError) -> None:
         """A call that was made here ends without an answer."""
@@ -414,8 +413,8 @@ class Peer:
             self.context.complaints.tell((told, label), told, label, error, error=error)
 
     def leave(self) -> None:
-        """This process ends in order: send what waits for a worker, log what was not logged, and close the links when
-        all is sent."""
+        """This process ends in order: send what waits for a worker, log the errors that nobody has heard, and close the
+        links when all is sent."""
         self.tidy()
         self.parking.leave()
         self.context.complaints.flush()

@@ -1,6 +1,6 @@
 """The inbox: what has arrived and was not looked into yet, in order.
 
-Work is done in slices: after a few milliseconds replies are sent and the loop gets a turn, so a long queue of short
+Work is done in slices: after two milliseconds replies are sent and the loop gets a turn, so a long queue of short
 calls neither delays its own answers nor starves other connections. While the application blocks the loop and the links
 are driven by hand, callbacks are run at once (somebody waits for them), everything else stays here until the loop is
 free.
@@ -61,7 +61,7 @@ class Inbox:
         )  # callbacks, while the loop stands still
         self._is_working = False
         self._is_scheduled = False
-        self._is_between = False  # two calls, while it works
+        self._is_between = False  # between two calls of one slice
         self.heard_at: float = 0.0
         """When the frame has arrived whose messages are handled."""
         self.arrived: float = 0.0
@@ -76,7 +76,7 @@ class Inbox:
 
     @property
     def in_hand(self) -> int:
-        """The calls that another one would have to wait for: those that wait here, and the one that runs."""
+        """The calls ahead of a new one: those that wait here, and the one that runs."""
         return len(self.calls) + (self._is_working and not self._is_between)
 
     @property

@@ -636,12 +636,12 @@ class Serving:
 
     def drop_link(self, link: Link, has_left: bool = False) -> None:
         """The caller has died: what it had asked for is not started, and what runs as a task is cancelled. What one has
-        asked for that has left in order (`has_left`) goes on, but for streams, which nobody reads any more."""
+        asked for that has left in order (`has_left`) is started: to call and not to wait is its right."""
         if not has_left:
             self.inbox.forget_link(link)
             for number in self.turns.of_link(link):
                 self.cancel(link, number)
-        for where, number in [*self.streams] if has_left else [*self.tasks, *self.streams, *self.chunks]:
+        for where, number in [*self.tasks, *self.streams, *self.chunks]:
             if where is link:
                 self.cancel(link, number)
 
@@ -731,8 +731,7 @@ class Serving:
         return stream.is_closed if stream is not None else self._is_unwanted(link, contact, call)
 
     def _is_unwanted(self, link: Link, contact: Contact, call: m.Invoke) -> bool:
-        """Return whether the caller has died or has given the call up. To call and not to wait is the right of one that
-        has ended in order."""
+        """Return whether the caller has died or has given the call up."""
         return (link.is_closed and not contact.has_left) or (link, call.id) in self._given_up
 
 
