@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+import mob
+from tests.patience import patient
 from tests.running import Apps, RunningApp, wait_until
 
 POOLS = {
@@ -210,3 +212,28 @@ def test_a_stop_that_lasts_says_for_whom_and_for_what(apps: Apps) -> None:
     app.signal(signal.SIGTERM)
     app.wait()
     wait_until(lambda: not app.processes(), "all have ended")
+
+
+def test_what_waits_when_a_handler_exits_is_known_not_to_have_begun(apps: Apps) -> None:
+    """Behind an export that runs one call at a time: the end of the one must not let the next one in."""
+    role = """
+        import asyncio, sys, mob
+
+        @mob.export(concurrency=1)
+        async def hang(n):
+            print("begun:", n)
+            await asyncio.sleep(1_000_000)
+
+        mob.on("message", sys.exit)
+        """
+    app = apps.start('.role("back", "./back.py")', options="grace=3600", back=role)
+    client = app.wait_ready()
+    (worker,) = app.ready(client)
+    calls = [client.pid(worker.pid).call.hang(n) for n in range(4)]
+    app.wait_for("begun: 0")
+    client.any("back").send(3)
+    errors = [call.exception(patient(30)) for call in calls]
+    assert isinstance(errors[0], mob.Lost)
+    assert errors[0].executed == "maybe"
+    assert [getattr(error, "executed", "") for error in errors[1:]] == ["no"] * 3
+    assert "begun: 1" not in app.output

@@ -124,12 +124,12 @@ class Drain:
                 asked = await self._handlers.run_stop(seconds)
                 self.exit = self._exits.asked or asked
             case DrainStage.TASKS:
+                self._peer.begin_no_more()  # else the end of each task would let the next one in, to be cancelled too
                 self._serving.cancel_all()
                 await ending.end_tasks(seconds, log, self._serving.cancelling)
             case DrainStage.ERRORS:
                 await self._hooks.finish(seconds)
             case DrainStage.LINKS:
-                self._serving.refuse_all(f"{self._context.name} has ended.")
                 self._peer.leave()
             case _:
                 pass

@@ -19,7 +19,7 @@ from mob.core.draining import LINK_FLUSH_TIMEOUT
 from mob.core.lanes import MESSAGE
 from mob.core.routes import Routes
 from mob.core.states import CallState
-from mob.errors import CallError, CallTimeout
+from mob.errors import CallError, CallTimeout, Unavailable
 from mob.peer.calls.calling import Calling
 from mob.peer.calls.parking import Parking
 from mob.peer.context import Context
@@ -205,6 +205,19 @@ class Peer:
             self.context, callers, self._accept, self.serving.answers.refuse, self.encoder.discard
         )
         self._accept = admission.accept
+
+    def begin_no_more(self) -> None:
+        """This process ends: give back the calls that wait, and those that still come, but for callbacks."""
+        why = f"{self.context.name} has ended."
+        self.serving.refuse_all(why)
+
+        def accept(link: Link, contact: Contact, message: m.Invoke | m.Message) -> None:
+            if isinstance(message, m.Invoke) and type(message.target) is not int:
+                self.serving.answers.refuse(link, message, Unavailable(why))
+            else:
+                behind(link, contact, message)
+
+        behind = self.put_in_front(accept)
 
     # --------------------------------------------------------------------------------------------- the links
 
