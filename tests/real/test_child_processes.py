@@ -235,12 +235,28 @@ def wait(pid):
 
 def who(): return os.getpid()
 
+def forks_at_two(n):
+    with open("items", "a") as file: file.write(str(n))
+    return os.fork() if n == 2 else 0
+
+def note():
+    with open("ran", "a") as file: print(os.getpid(), file=file)
+
 async def many():
+    note()
     return os.getpid()
+
+def rows():
+    note()
+    yield os.getpid()
 """
 
 
-@pytest.fixture(scope="module", params=["", ", threads=2"], ids=["on the loop", "in threads"])
+@pytest.fixture(
+    scope="module",
+    params=["", ', loop="asyncio"', ", threads=2"],
+    ids=["on the loop", "on a loop of asyncio", "in threads"],
+)
 def ghosts(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[RunningApp, mob.Client]]:
@@ -256,14 +272,28 @@ def test_a_child_that_comes_back_ends(ghosts: tuple[RunningApp, mob.Client], way
     client = ghosts[1]
     back = client.require("back")
     worker = back.who().result(patient(60))
+    before = [back.rows() for _ in range(3)]
     calls = [getattr(back, way)(), *(back.many() for _ in range(20))]
+    behind = [back.rows() for _ in range(3)]
     pid = calls[0].result(patient(60))
     assert pid not in (0, worker)  # the answer is the parent's
     assert {call.result(patient(60)) for call in calls[1:]} == {worker}
+    assert {each for rows in (*before, *behind) for each in rows} == {worker}
     assert back.wait(pid).result(patient(60)) == status
+    assert set(map(int, (ghosts[0].directory / "ran").read_text().split())) == {worker}, (
+        "the child has run no other call"
+    )
     assert back.who().result(patient(60)) == worker
     with mob.connect(client.app) as another:  # and the loop of the worker hears of new links
         assert another.require("back").who().result(patient(60)) == worker
+
+
+def test_a_child_of_an_item_of_a_map_runs_no_other_item(ghosts: tuple[RunningApp, mob.Client]) -> None:
+    back = ghosts[1].require("back")
+    pids = list(back.forks_at_two.map(range(6), chunk=6))
+    assert pids[:2] + pids[3:] == [0] * 5
+    assert back.wait(pids[2]).result(patient(60)) == 0
+    assert (ghosts[0].directory / "items").read_text() == "012345"
 
 
 def test_a_child_that_yields_ends(ghosts: tuple[RunningApp, mob.Client]) -> None:

@@ -12,9 +12,10 @@ import signal
 import sys
 import threading
 import traceback
-from asyncio import AbstractEventLoop, Runner
+from asyncio import AbstractEventLoop, Handle, Runner
 from collections.abc import Callable
 from functools import partial
+from types import CodeType, FrameType
 from typing import Any, NoReturn
 
 DEFAULTS: dict[signal.Signals, Any] = {
@@ -81,3 +82,29 @@ def end() -> NoReturn:
         with contextlib.suppress(Exception):
             stream.flush()
     os._exit(status & 0xFF)
+
+
+def end_with_step(end: Callable[[], None], runner: CodeType) -> None:
+    """Have `end` called when what the loop runs just now comes back to it, before the loop runs anything else.
+
+    The tasks and callbacks that are due in the parent are due in this copy too. No loop can be asked to drop them, so
+    the frame which the loop has called is traced. `runner` is the code that runs the loop. Where somebody traces
+    already, a debugger for example, nothing is done.
+    """
+    if sys.gettrace() is not None:
+        return
+    frame = sys._getframe(1)  # pyright: ignore[reportPrivateUsage]
+    while frame.f_back is not None and frame.f_back.f_code not in (runner, Handle._run.__code__):
+        frame = frame.f_back
+
+    def trace(frame: FrameType, event: str, arg: object) -> Any:
+        if event == "return":  # a coroutine that waits returns as well
+            end()
+        return trace
+
+    frame.f_trace, frame.f_trace_lines = trace, False
+    sys.settrace(_trace_nothing)
+
+
+def _trace_nothing(frame: FrameType, event: str, arg: object) -> None:
+    """Only with such a function does the interpreter look at `f_trace` at all."""

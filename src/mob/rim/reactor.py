@@ -34,6 +34,7 @@ from threading import get_ident
 from time import monotonic
 from typing import Any, Protocol
 
+from mob.rim import forks
 from mob.rim.plain import Plain
 from mob.rim.spinning import Spinning
 from mob.rim.standin import StandIn
@@ -161,7 +162,8 @@ class Reactor:
     def abandon(self, end: Callable[[], None]) -> None:
         """Lets go of it in the child of a fork: what it watches is the parent's. `end` is called when the code that has
         forked returns to this loop."""
-        if self.thread == get_ident():  # the loop goes on in the child, with what it has yet to do
+        if self.thread == get_ident():  # the loop would go on in the child, with what it has yet to do
+            forks.end_with_step(end, Reactor.run.__code__)
             self.loop.call_soon(end)
         self.disclaim()
         self.is_away = self.is_stood_in = self.is_claimed = False  # the stand-in was not copied, what it held was

@@ -27,6 +27,7 @@ from mob.peer.links.served import SERVED
 from mob.peer.serving import limits
 from mob.peer.serving.exports import Export
 from mob.peer.serving.measure.tallies import LAP
+from mob.rim import forks
 from mob.rim.link import Link
 from mob.wire import messages as m
 from mob.wire.chunks import answer, is_plain, rows_of
@@ -202,6 +203,8 @@ class Chunk:
                     self._serving.answers.fail(self._as_link, self._call_of(index), why_not)
                     continue
                 ended += run_next(index)
+                if self._context.is_abandoned:  # the item has forked, and this is the child
+                    forks.end()
                 count += 1
                 before, now = now, perf_counter()
                 if now - before > LAP / 2 and count > 1:  # a long one is counted by itself
