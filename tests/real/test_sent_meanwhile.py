@@ -133,6 +133,6 @@ def test_a_client_need_not_wait_for_what_it_has_asked_for(app: RunningApp, tmp_p
     for door in doors:
         with open(door, "w"):
             pass
-    wait_until(lambda: watcher.marked().result(patient(30)) == [0, 1, 2, 3, 4, 5], "all is done")
+    wait_until(lambda: watcher.marked().result(patient(30))[:3] == [0, 1, 2], "the calls are done")
     wait_until(lambda: watcher.in_hand().result(patient(30)) == 1, "nothing is in hand but the question")
     del unread, mapped

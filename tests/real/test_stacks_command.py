@@ -78,6 +78,7 @@ def test_a_stuck_mobster_tells_where(app: RunningApp, function: str, source: str
     victim = app.ready(client, "back")[0]
     running = getattr(client.require("back").options(pid=victim.pid, wait=5), function)()
     app.wait_for(r"\| begun", before + 1)
+    wait_until(lambda: source in stacks(app, str(victim.pid)).stdout, f"it is at {source}")
     shown = stacks(app, str(victim.pid))
     assert shown.exit_code == 0, shown.output
     assert shown.stdout.startswith(f"back.0 · pid {victim.pid} · ready\n")
