@@ -118,6 +118,20 @@ def test_one_that_does_not_read_hears_the_latest_when_it_reads_again(town: Town)
     assert [each for each in heard if not isinstance(each, m.Refused)] == [changed(town, second, MobsterState.DRAINING)]
 
 
+def test_one_that_does_not_read_hears_from_another_program_what_was_kept_for_it(town: Town) -> None:
+    first, second = town.uids
+    link = town.room.connections[first].link
+    while link.unsent_bytes <= BEHIND:
+        link.post(m.Refused("x" * 100_000))
+        link.flush()
+    town.herald.tell(changed(town, second, MobsterState.READY))
+    town.heard(second)
+    town.herald.hand_over()
+    assert "0 do not read" in repr(town.herald)
+    heard = [each for each in read_all(town, first) if not isinstance(each, m.Refused)]
+    assert heard == [changed(town, second, MobsterState.READY)]
+
+
 def test_another_program_knows_who_is_linked_to_a_client(town: Town) -> None:
     first, second = town.uids
     uid, _ = town.guest()

@@ -135,6 +135,12 @@ class Herald:
             if self._news.has_news(lane):
                 self._tell_all(lane)
 
+    def hand_over(self) -> None:
+        """Tell everything now, also to those that do not read: another program goes on with what their links hold."""
+        self.flush_all()
+        for uid in list(self._behind):
+            self.handle_drained(uid)
+
     def _ring(self, lane: int) -> None:
         del self._timers[lane]
         if self._news.has_news(lane):

@@ -316,7 +316,7 @@ class Kingpin:
         fork server, which may be stuck.
         """
         self.followers.is_held = True  # one that follows a flood is never quiet
-        self.herald.flush_all()
+        self.herald.hand_over()
         self.reactor.flush()
         if is_late:
             self.guests.give_up()
