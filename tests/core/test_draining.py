@@ -196,9 +196,8 @@ def test_answers_are_not_waited_for_when_the_time_is_over() -> None:
 
 def test_farewells_are_waited_for_a_second_and_calls_as_long_as_they_last() -> None:
     made = at(DrainStage.ANSWERS, scene := Scene(has_heard_farewells=False))
-    assert made.decide(NOW + 5) == WaitUntil(
-        NOW + 5 + FAREWELL_TIME
-    )  # counted from here, however long the import lasted
+    # counted from here, however long the import lasted
+    assert made.decide(NOW + 5) == WaitUntil(NOW + 5 + FAREWELL_TIME)
     scene.in_hand = 2
     assert made.decide(NOW + 5.5) == made.decide(NOW + 10 * GRACE) == WaitUntil(math.inf)
     scene.in_hand = 0

@@ -54,6 +54,14 @@ def changed(town: Town, uid: int, state: MobsterState) -> m.MemberIs:
     return m.MemberIs(m.Member(member.uid, member.pid, member.role, member.index, member.generation, state))
 
 
+def fill(town: Town, uid: int) -> None:
+    """Send a member so much, unread, that it counts as one that does not read."""
+    link = town.room.connections[uid].link
+    while link.unsent_bytes <= BEHIND:
+        link.post(m.Refused("x" * 100_000))
+        link.flush()
+
+
 def read_all(town: Town, uid: int) -> list[Any]:
     """What a member hears until nothing is left to send."""
     link, heard = town.room.connections[uid].link, town.members[uid].heard()
@@ -104,10 +112,7 @@ def test_one_that_gets_an_answer_has_heard_what_led_to_it(town: Town) -> None:
 
 def test_one_that_does_not_read_hears_the_latest_when_it_reads_again(town: Town) -> None:
     first, second = town.uids
-    link = town.room.connections[first].link
-    while link.unsent_bytes <= BEHIND:
-        link.post(m.Refused("x" * 100_000))
-        link.flush()
+    fill(town, first)
     for state in (MobsterState.BOOTING, MobsterState.READY, MobsterState.DRAINING):
         town.herald.tell(changed(town, second, state))
         town.heard(second)
@@ -120,10 +125,7 @@ def test_one_that_does_not_read_hears_the_latest_when_it_reads_again(town: Town)
 
 def test_one_that_does_not_read_hears_from_another_program_what_was_kept_for_it(town: Town) -> None:
     first, second = town.uids
-    link = town.room.connections[first].link
-    while link.unsent_bytes <= BEHIND:
-        link.post(m.Refused("x" * 100_000))
-        link.flush()
+    fill(town, first)
     town.herald.tell(changed(town, second, MobsterState.READY))
     town.heard(second)
     town.herald.hand_over()

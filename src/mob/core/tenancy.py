@@ -74,6 +74,5 @@ def _is_expected(crew: Crew, slot: Slot) -> bool:
     current, successor = crew.current(slot), crew.processes.get(slot.successor)
     if successor is not None and successor.is_booting:
         return True
-    return (
-        current is None or current.is_booting or current.state is MobsterState.DRAINING
-    )  # the next one follows its end
+    # of one that drains: the next one follows its end
+    return current is None or current.is_booting or current.state is MobsterState.DRAINING

@@ -197,9 +197,8 @@ class Attacks:
         machines = self._several
         with machines.server_lock:
             if (process := machines.server.process) is not None:
-                with contextlib.closing(
-                    ProcessHandle(process.pid)
-                ) as held:  # a child that is waited for under this lock
+                # a child that is waited for under this lock
+                with contextlib.closing(ProcessHandle(process.pid)) as held:
                     _freeze(held, fault.seconds)
 
     @property

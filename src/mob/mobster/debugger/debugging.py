@@ -214,9 +214,8 @@ class BorrowedTerminal:
     def asking(self) -> Generator[None]:
         """While the user is asked: the keyboard is this process's. `OSError` if the terminal was closed."""
         while os.tcgetpgrp(0) not in (self._group, os.getpgrp()):
-            sleep(
-                FOREGROUND_INTERVAL
-            )  # the app was put in the background between two steps: the terminal is the shell's
+            # the app was put in the background between two steps: the terminal is the shell's
+            sleep(FOREGROUND_INTERVAL)
         with _interruptible():
             set_foreground(0, os.getpgrp())  # first: who is in the background may not set the terminal
             before = termios.tcgetattr(0)

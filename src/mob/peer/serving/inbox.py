@@ -56,9 +56,8 @@ class Inbox:
         self.firsts: Firsts = Firsts(serving.loop, self.work)
         self._limit = limit
         self.calls: deque[ArrivedWork] = deque()
-        self._urgent: deque[tuple[Link, Contact, m.Invoke, Function]] = (
-            deque()
-        )  # callbacks, while the loop stands still
+        # callbacks, while the loop stands still
+        self._urgent: deque[tuple[Link, Contact, m.Invoke, Function]] = deque()
         self._is_working = False
         self._is_scheduled = False
         self._is_between = False  # between two calls of one slice
