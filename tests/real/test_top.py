@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from tests.patience import patient
-from tests.running import Apps, RunningApp, apps_in, is_alive, wait_until
+from tests.running import Apps, RunningApp, apps_in, is_alive, mob_command, wait_until
 from tests.terminals import Terminal, terminal
 
 BACK = """
@@ -196,7 +196,7 @@ def test_reports_of_crashes(app: RunningApp, window: Terminal) -> None:
     window.type("q")
     victim = app.ready(app.clients[0], "back")[0].pid
     os.kill(victim, signal.SIGKILL)
-    app.wait_for("back.0 .*SIGKILL|signal 9|killed")
+    wait_until(lambda: str(victim) in mob_command(app.directory, "crashes", app.name).stdout, "it is on record")
     window.wait_for("mobsters 3/3")
     window.type("c")
     window.wait_for(f"back.0 (pid {victim})")

@@ -160,7 +160,8 @@ def test_calls_on_their_way_to_a_worker_that_leaves_go_to_its_successor(
     finally:
         nats.thaw()
     errors = [call.exception(patient(30)) for call in calls]
-    is_cut = "was silent" in a.output + b.output  # on a busy machine it takes so long that they miss one another
+    output = a.output + b.output
+    is_cut = "was silent" in output or "is lost" in output  # a busy machine takes so long that they miss one another
     assert is_cut or not any(errors)
     assert is_cut or not {call.result() for call in calls} & set(old)
 

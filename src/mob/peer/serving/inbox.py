@@ -156,64 +156,76 @@ class Inbox:
             raise
 
     def _work(self) -> None:
-        self._is_working = True
         plain = self._serving.plain
-        left = plain.enter_own()  # once for all of them, for it costs a microsecond
-        begun = len(self.calls)
+        left = plain.enter_own()  # once for the slice, because it costs a microsecond
+        begun, start = len(self.calls), perf_counter()  # the clock of `monotonic`, where that matters
+        self._begin_slice(begun, start)
+        try:
+            self._start_calls(start)
+        finally:
+            plain.leave(left)
+            self._end_slice(begun - len(self.calls), start)
+
+    def _begin_slice(self, count: int, now: float) -> None:
+        self._is_working = True
         board = self._context.board
         if board is not None and self._serving.threads is None:
-            board.put_queued(self._context.uid, begun)
-        running = self._serving.running
-        running.on_loop_since = now = start = perf_counter()  # the clock of `monotonic`, where that matters
-        flushed, end = start, start + SLICE
+            board.put_queued(self._context.uid, count)
+        self._serving.running.on_loop_since = now
+        self._laps.begin(now)
+
+    def _start_calls(self, start: float) -> None:
+        """Start one after the other, until none is left or the slice is over."""
         laps, firsts = self._laps, self.firsts
-        laps.begin(start)
-        taken: ArrivedWork | None = None
-        try:
-            while self.calls:
-                if firsts.newest is not None and not self._may_begin() and not firsts.are_over():
-                    return
-                taken = self.calls[0]
-                del self.calls[0]
-                link, contact, message, callback, self.arrived = taken
-                if type(message) is m.Invoke:
-                    if message.target != laps.target:
-                        laps.turn_to(message.target, now, self.arrived)
-                    laps.count += 1
-                    if link.unsent_bytes <= limits.UNREAD:
-                        self._start_call(link, contact, message, callback)
-                    else:
-                        self._refuse(link, message, limits.unread(contact.name, self._context.name))
-                elif type(message) is m.Message:
-                    laps.turn_to(0, now, 0.0)
-                    self._handlers.handle_message(link, contact, message)
-                taken = None  # it has its answer, or whoever gives that has it
-                before, now = now, perf_counter()
-                if now > laps.until:
-                    laps.close(before, now, self.arrived)
-                    if now - flushed > FLUSH_AFTER:
-                        flushed = now
-                        self._hand_over()
-                if now > end:
-                    self._context.reactor.flush()
-                    self._schedule()
-                    return
-        except BaseException as error:
-            if taken is None or not isinstance(taken[2], m.Invoke):
-                raise
-            self._serving.ends.end(taken[0], taken[2], error)
-            if self.calls:
+        flushed = now = start
+        while self.calls:
+            if firsts.newest is not None and not self._may_begin() and not firsts.are_over():
+                return
+            taken = self.calls[0]
+            try:
+                self._start(taken, now)
+            except BaseException as error:
+                if not isinstance(taken[2], m.Invoke):
+                    raise
+                self._serving.ends.end(taken[0], taken[2], error)
                 self._schedule()
-        finally:
-            self._is_working = False
-            plain.leave(left)
-            laps.turn_to(0, now, self.arrived)
-            done = begun - len(self.calls)
-            if done > 0:
-                self._cost += COST_WEIGHT * ((perf_counter() - start) / done * 1e6 - self._cost)
-            running.rest()
-            self.publish()
-            self._serving.invite()
+                return
+            before, now = now, perf_counter()
+            if now > laps.until:
+                laps.close(before, now, self.arrived)
+                if now - flushed > FLUSH_AFTER:
+                    flushed = now
+                    self._hand_over()
+            if now > start + SLICE:
+                self._context.reactor.flush()
+                self._schedule()
+                return
+
+    def _start(self, taken: ArrivedWork, now: float) -> None:
+        del self.calls[0]
+        link, contact, message, callback, self.arrived = taken
+        laps = self._laps
+        if type(message) is m.Invoke:
+            if message.target != laps.target:
+                laps.turn_to(message.target, now, self.arrived)
+            laps.count += 1
+            if link.unsent_bytes <= limits.UNREAD:
+                self._start_call(link, contact, message, callback)
+            else:
+                self._refuse(link, message, limits.unread(contact.name, self._context.name))
+        elif type(message) is m.Message:
+            laps.turn_to(0, now, 0.0)
+            self._handlers.handle_message(link, contact, message)
+
+    def _end_slice(self, done: int, start: float) -> None:
+        self._is_working = False
+        now = perf_counter()
+        self._laps.turn_to(0, now, self.arrived)
+        if done > 0:
+            self._cost += COST_WEIGHT * ((now - start) / done * 1e6 - self._cost)
+        self._serving.running.rest()
+        self.publish()
+        self._serving.invite()
 
     def _may_begin(self) -> bool:
         """Return whether the next one takes its first step behind those that are still to come, as the loop does."""
