@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import compileall
+import gc
 import os
 import sys
 from collections.abc import Iterator
@@ -39,6 +40,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(pytest.mark.timeout(patient(marker.args[0])), append=False)
         elif config.getoption("timeout") is None:
             item.add_marker(pytest.mark.timeout(patient(float(config.getini("timeout")))))
+
+
+def pytest_collection_finish() -> None:
+    """Leave what thousands of tests consist of out of each collection of garbage.
+
+    Many tests ask for one again and again, while they wait for something to be freed.
+    """
+    gc.freeze()
 
 
 @pytest.fixture
