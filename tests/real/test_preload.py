@@ -64,6 +64,36 @@ def test_mobsters_of_the_old_fork_server_are_still_supervised(apps: Apps) -> Non
     assert client.require("other").seen().result(patient(20))[0] == app.fork_server()
 
 
+def test_what_is_launched_when_a_fork_server_dies_and_a_reload_waits_is_launched_once(apps: Apps) -> None:
+    big = "import os\nif os.path.exists('gate'):\n    open('gate').read()\n"
+    roles = '.preload("big").role("back", "./back.py").role("other", "./back.py", workers=2)'
+    app = apps.start(roles, big=big, back="def foo(): ...")
+    client = app.wait_ready()
+
+    def launched(role: str) -> list[int]:
+        return [each.uid for each in client.members() if each.role == role and each.state == "launching"]
+
+    os.mkfifo(apps.directory / "gate")  # the next fork server forks nobody, for nobody writes there
+    first = client._steering.reload(("back",))
+    wait_until(lambda: launched("back"), "the successor is ordered")
+    client.restart("other")
+    wait_until(lambda: len(launched("other")) == 2, "the successors are ordered")
+    client.restart("other")  # what is lost and was to end has a successor at once
+    second = client._steering.reload(())
+    client.overview()
+    (apps.directory / "gate").unlink()
+    os.kill(app.fork_server(), signal.SIGKILL)
+    assert "was lost with the fork server" in first.result(patient(60)).error
+    assert second.result(patient(60)).text.startswith("reloaded 3 workers")
+
+    def states() -> list[str]:
+        return [each.state for each in client.members() if each.role]
+
+    wait_until(lambda: states() == ["ready"] * 3, f"nobody is left but three workers: {client.members()}")
+    assert app.stop() == 0
+    app.wait_gone()
+
+
 def test_a_preload_that_fails_is_told_and_the_app_lives(apps: Apps) -> None:
     app = start(apps, big="raise ValueError('no such table')", back="def foo():\n    return 1")
     client = app.wait_ready()

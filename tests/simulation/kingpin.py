@@ -60,6 +60,8 @@ class Kingpin(Standstill):
         self._said: dict[int, list[Any]] = {}
         self._fork_server = 1
         self._has_fork_server = True
+        self._is_outdated = False
+        """Whether another fork server is to come, for which orders wait."""
         self._unforked: dict[int, Mobster] = {}
         self._held: dict[int, Mobster] = {}
         """Those that the next fork server is to make."""
@@ -182,7 +184,7 @@ class Kingpin(Standstill):
             self.clock.after(0.0, self.handle_not_launched, launch.uid)
             return
         self.connections[launch.uid] = mobster.control_in
-        if self._has_fork_server:
+        if self._has_fork_server and not self._is_outdated:
             self._tell_fork_server(mobster)
         else:
             self._held[launch.uid] = mobster
@@ -236,6 +238,13 @@ class Kingpin(Standstill):
         if self._has_fork_server:
             self.replace_fork_server(for_long)
 
+    @in_turn
+    def renew_fork_server(self) -> None:
+        """One with new code comes, unless another one has come meanwhile."""
+        if self._is_outdated:
+            self.replace_fork_server()
+        self.carry_out(self.supervisor.handle_fork_server_renewed(self.clock.now))
+
     def replace_fork_server(self, for_long: bool = False) -> None:
         """Another one comes, perhaps after a while: what is to be launched meanwhile is held for it."""
         self._fork_server += 1
@@ -254,7 +263,7 @@ class Kingpin(Standstill):
 
     def open_fork_server(self) -> None:
         """It is there, and is told of all that was held for it; there is none any more while the app stops."""
-        self._has_fork_server = True
+        self._has_fork_server, self._is_outdated = True, False
         held, self._held = {} if self.supervisor.stopping else self._held, {}
         for mobster in held.values():
             self._tell_fork_server(mobster)
@@ -344,8 +353,8 @@ class Kingpin(Standstill):
                 case d.DumpStacks(uid=uid):
                     self.clock.after(self.clock.between(0.001, 0.1), self.inspect, self.mobsters[uid])
                 case d.RenewForkServer():
-                    self.replace_fork_server()
-                    self._carry_out(self.supervisor.handle_fork_server_renewed(self.clock.now))
+                    self._is_outdated = True
+                    self.clock.after(0.0, self.renew_fork_server)
                 case d.WakeAt(when=when):
                     self._wake_at(when)
                 case d.Finish():

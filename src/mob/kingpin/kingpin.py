@@ -371,11 +371,22 @@ class Kingpin:
             self._replace_fork_server()
         elif any(process.pid for process in self.supervisor.processes.values()):
             self.console.say(f"the fork server {why} before it had launched anything; next try in {FUTILE_PAUSE} s.")
-            self.reactor.loop.call_later(FUTILE_PAUSE, self._replace_fork_server)
+            self.reactor.loop.call_later(FUTILE_PAUSE, self._make_up_for_fork_server)
         else:
             self.console.say(f"the fork server {why}, as those before it. Its error is above; the app ends.")
             self.status = FORCED
             self.reactor.loop.stop()
+
+    def _make_up_for_fork_server(self) -> None:
+        if not self.fork_client.pid:  # a reload may have started one meanwhile
+            self._replace_fork_server()
+
+    def _renew_fork_server(self) -> None:
+        """Start one with new code, unless the old one has ended by itself meanwhile and has a successor."""
+        if self.fork_client.is_outdated:
+            self.fork_client.kill()
+            self._replace_fork_server()
+        self.carry_out(self.supervisor.handle_fork_server_renewed(monotonic()))
 
     def _replace_fork_server(self) -> None:
         """Start another one. Launches that the last one has not reported are lost with it."""
@@ -586,9 +597,8 @@ class Kingpin:
                 case d.TakeBackTerminal():
                     self.terminal.take_back()
                 case d.RenewForkServer():
-                    self.fork_client.kill()
-                    self._replace_fork_server()
-                    self.carry_out(self.supervisor.handle_fork_server_renewed(monotonic()))
+                    self.fork_client.is_outdated = True  # what else is decided here to be launched is not lost with it
+                    self.reactor.call(self._renew_fork_server)
                 case d.Tell(text=text):
                     self.console.say(text)
                 case d.WakeAt(when=when):

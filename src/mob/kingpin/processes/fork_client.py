@@ -71,6 +71,8 @@ class ForkClient:
         self._path = [places.spelled(place) if place else place for place in sys.path]  # before a link is moved
         self._deadman = processes.make_deadman()  # its two ends
         self._closing = False
+        self.is_outdated: bool = False
+        """Whether another one is to take its place, for which all orders wait."""
         self.failures: int = 0
         """How many fork servers in a row have ended before they had launched anything."""
 
@@ -135,13 +137,14 @@ class ForkClient:
         self._listen(own)
 
     def _listen(self, own: socket.socket) -> None:
+        self.is_outdated = False
         self._link = Link(own, self._reactor, m.decode_report, self._handle_reports, self._handle_end, LIMIT)
         self._link.name = "the fork server"
         self._link.start()
 
     def order(self, order: m.ForkOrder, descriptors: Sequence[int] = ()) -> None:
-        """Tell the fork server what to do, or the next one if there is none; the descriptors are closed once sent."""
-        if self._process is None or self._link is None:
+        """Tell the fork server what to do, or the next one; the descriptors are closed once sent."""
+        if self._process is None or self._link is None or self.is_outdated:
             self._held.append((order, descriptors))
         elif descriptors:
             self._link.post_with(order, descriptors)
