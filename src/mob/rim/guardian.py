@@ -72,13 +72,14 @@ class GuardianHandle:
             news, self._news = os.pipe()
             gc.collect()
             gc.freeze()  # no later collection of the fork server's touches what both share
+            fork_server = os.getpid()
             self.pid = os.fork()
         except OSError as error:
             print(f"mob: there is no guardian now: {processes.shortage(error)}", file=sys.stderr, flush=True)
             self._forget()
             return
         if not self.pid:
-            _become_guardian(news, self._deadman, self._title, self._kingpin)
+            _become_guardian(news, self._deadman, fork_server, self._title, self._kingpin)
         os.close(news)
         os.set_blocking(self._news, False)
         for pid in pids:
@@ -115,11 +116,10 @@ class GuardianHandle:
         self.leave()
 
 
-def _become_guardian(news: int, deadman: int, title: str, kingpin: int) -> NoReturn:
+def _become_guardian(news: int, deadman: int, fork_server: int, title: str, kingpin: int) -> NoReturn:
     """The child's side: nothing of the fork server's but the two pipes, and no signal but SIGKILL."""
     status = 70
     try:
-        fork_server = os.getppid()
         os.setsid()
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -165,7 +165,7 @@ class Guardian:
         self._poll = select.epoll()
         self._poll.register(news, select.EPOLLIN)
         self._poll.register(deadman, 0)  # nobody writes there: it is only heard when the last writer is gone
-        self._fork_server = self._hold(fork_server)
+        self._fork_server = self._hold_parent(fork_server)
 
     def __repr__(self) -> str:
         return f"<Guardian of {len(self._held)} mobsters>"
@@ -215,6 +215,18 @@ class Guardian:
         status = pidfds.status_of(pid)
         self._session = self._session or (status.session if status else 0)
         return held
+
+    def _hold_parent(self, pid: int) -> ProcessHandle | None:
+        """Hold the fork server, unless it ended before it was held: another process may have its number by then, and
+        the parent of this process is whatever has adopted it, to which the app must do nothing."""
+        held = self._hold(pid)
+        if os.getppid() == pid:
+            return held
+        self._groups.discard(pid)
+        self._session = 0
+        if held is not None:
+            held.close()
+        return None
 
     def _handle_end(self, fd: int) -> None:
         held = self._held.pop(fd, None)
