@@ -71,3 +71,31 @@ def test_what_is_not_its_parent_is_not_taken_for_its_fork_server(leader: subproc
     watched.end()
     assert is_alive(leader.pid)
     assert is_alive(os.getppid())
+
+
+STARTED = """
+import os, resource, sys
+from mob.rim.guardian import GuardianHandle
+
+deadman, writing = os.pipe()
+guard = GuardianHandle(deadman)
+for _ in range(20):
+    guard.start()
+    with open(f"/proc/{guard.pid}/cmdline", "rb") as file:
+        assert file.read().rstrip(b"\\0").decode() == f"guardian of pid {os.getppid()}", "it has another name"
+    guard.end()
+before = os.listdir("/proc/self/fd")
+resource.setrlimit(resource.RLIMIT_NOFILE, (len(before) + 1, len(before) + 1))
+guard.start()
+assert guard.pid == 0
+guard.tell(os.getpid())  # nobody hears it
+resource.setrlimit(resource.RLIMIT_NOFILE, (len(before), len(before)))
+guard.start()
+assert os.listdir("/proc/self/fd") == before
+"""
+
+
+def test_it_has_its_name_before_there_is_a_mobster_and_does_without_descriptors() -> None:
+    ran = subprocess.run([sys.executable, "-c", STARTED], capture_output=True, text=True, timeout=PATIENCE)
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stderr.count("mob: there is no guardian now: ") == 2

@@ -42,6 +42,8 @@ MOST_ENDED = 4096
 JUST = 10.0
 """Seconds for which the group of one that has ended counts: its leader may have been killed a moment before all else,
 and later the number may be another's."""
+NAMED_TIMEOUT = 5.0
+"""Seconds for which the fork server waits for the guardian's first steps. They take less than a millisecond."""
 IGNORED = ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGTSTP", "SIGTTIN", "SIGTTOU", "SIGUSR1", "SIGUSR2", "SIGALRM")
 
 
@@ -68,20 +70,28 @@ class GuardianHandle:
         if not pidfds.LINUX:
             return
         self._forget()
+        ends: list[int] = []
         try:
-            news, self._news = os.pipe()
+            ends += os.pipe()
+            ends += os.pipe()
             gc.collect()
             gc.freeze()  # no later collection of the fork server's touches what both share
             fork_server = os.getpid()
             self.pid = os.fork()
         except OSError as error:
             print(f"mob: there is no guardian now: {processes.shortage(error)}", file=sys.stderr, flush=True)
+            for end in ends:
+                os.close(end)
             self._forget()
             return
+        news, self._news, named, unnamed = ends
         if not self.pid:
             _become_guardian(news, self._deadman, fork_server, self._title, self._kingpin)
         os.close(news)
+        os.close(unnamed)
         os.set_blocking(self._news, False)
+        _wait_closed(named)
+        os.close(named)
         for pid in pids:
             self.tell(pid)
 
@@ -114,6 +124,14 @@ class GuardianHandle:
     def _forget(self) -> None:
         self.pid = 0
         self.leave()
+
+
+def _wait_closed(named: int) -> None:
+    """Wait until the guardian has its own name, or is gone. Until then it has that of the fork server, and would be
+    killed with it while a mobster already starts processes."""
+    poll = select.poll()
+    poll.register(named, 0)  # nobody writes there: it is only heard when the guardian closes what it does not need
+    poll.poll(NAMED_TIMEOUT * 1000)
 
 
 def _become_guardian(news: int, deadman: int, fork_server: int, title: str, kingpin: int) -> NoReturn:
