@@ -44,6 +44,11 @@ def wait_until(question: Callable[[], T | None], what: str, patience: float = PA
     raise AssertionError(f"waited {patience} s in vain until {what}")
 
 
+def unmeasured() -> dict[str, str]:
+    """An environment for a process that may write no files here: `make coverage` does not measure it."""
+    return {key: value for key, value in os.environ.items() if not key.startswith("COVERAGE_")}
+
+
 class RunningApp:
     """An app in processes of its own; `terminal`: it thinks that a person sits there."""
 
@@ -78,6 +83,7 @@ class RunningApp:
         """All that was shown on the terminal, if there is one, also what is no whole line."""
         self.clients: list[mob.Client] = []
         self._seen: set[int] = set()
+        self._is_asked = False  # to stop: a second SIGTERM means "at once", and its mobsters are killed
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
@@ -149,6 +155,7 @@ class RunningApp:
     def signal(self, signum: int) -> None:
         """Sends a signal to the Kingpin."""
         self.process.send_signal(signum)
+        self._is_asked |= signum == signal.SIGTERM
 
     def kill(self) -> None:
         """Ends the Kingpin by `kill -9`; what it leaves is seen by `processes`."""
@@ -203,7 +210,7 @@ class RunningApp:
             client.close()
         try:
             if self.process.poll() is None:
-                self.stop()
+                self.wait() if self._is_asked else self.stop()
         finally:
             left = self.processes()
             if self.process.poll() is None:
