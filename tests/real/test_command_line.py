@@ -22,7 +22,7 @@ from mob.rim.addresses import address_of
 from mob.wire import messages as m
 from mob.wire.frames import frame
 from tests.patience import patient
-from tests.running import Apps, RunningApp, apps_in, mob_command, wait_until
+from tests.running import Apps, RunningApp, apps_in, mob_command, unmeasured, wait_until
 
 MOB = (sys.executable, "-m", "mob")
 BACK = "def add(a, b):\n    return a + b\n\ndef fail():\n    raise ValueError('no')\n"
@@ -273,7 +273,8 @@ os.setuid({pwd.getpwnam("nobody").pw_uid})
 sys.argv = ["mob", *{arguments!r}]
 mob.cli.main.main()
 """
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=patient(60))
+    command = [sys.executable, "-c", code]
+    return subprocess.run(command, env=unmeasured(), capture_output=True, text=True, timeout=patient(60))
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can start a process of another user")

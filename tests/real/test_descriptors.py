@@ -576,7 +576,7 @@ def test_in_messages(app: RunningApp, client: mob.Client, ends: Ends) -> None:
 
 
 def test_in_calls_to_all(client: mob.Client, ends: Ends) -> None:
-    assert list(client.all("back").call.timeout_of(ends[0]).result(patient(30)).values()) == [30]
+    assert list(client.all("back").call.timeout_of(ends[0]).result(patient(30)).values()) == [patient(30)]
 
 
 def test_from_several_threads_at_once(back: Any) -> None:
