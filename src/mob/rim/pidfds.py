@@ -73,10 +73,11 @@ class ProcessHandle:
     def signal(self, signum: int) -> None:
         """Signal the process, unless it has ended."""
         with contextlib.suppress(*_NOBODY):
-            if LINUX:
-                signal.pidfd_send_signal(self._fd, signum)
-            elif not self.has_ended():
-                os.kill(self.pid, signum)
+            if not LINUX:
+                if not self.has_ended():
+                    os.kill(self.pid, signum)
+                return
+            signal.pidfd_send_signal(self._fd, signum)
 
     def signal_group(self, signum: int) -> None:
         """Signal the group that the process leads, or has led. On a Linux before 6.9, and elsewhere: only as long as
@@ -107,11 +108,11 @@ class ProcessHandle:
 
 def _open(pid: int) -> int:
     """A pidfd; where there is none, what is like it as far as waiting goes."""
-    if sys.platform == "linux":
-        return os.pidfd_open(pid)
-    queue = select.kqueue()
-    queue.control([select.kevent(pid, select.KQ_FILTER_PROC, select.KQ_EV_ADD, select.KQ_NOTE_EXIT)], 0)
-    return os.dup(queue.fileno())
+    if sys.platform != "linux":
+        queue = select.kqueue()
+        queue.control([select.kevent(pid, select.KQ_FILTER_PROC, select.KQ_EV_ADD, select.KQ_NOTE_EXIT)], 0)
+        return os.dup(queue.fileno())
+    return os.pidfd_open(pid)
 
 
 def is_child(pid: int, parents: Collection[int]) -> bool:
