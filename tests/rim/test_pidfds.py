@@ -110,10 +110,32 @@ def test_without_descriptors_a_child_is_signalled_all_the_same(
     spare: int, family: tuple[subprocess.Popen[bytes], int]
 ) -> None:
     leader, _ = family
-    code = f"""if True:
+    subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            without_descriptors(
+                spare,
+                f"""
+        pidfds.signal_child({leader.pid}, ({os.getpid()},), signal.SIGKILL)
+    """,
+            ),
+        ],
+        check=True,
+        timeout=patient(60),
+    )
+    assert leader.wait() == -signal.SIGKILL
+
+
+def without_descriptors(spare: int, what: str) -> str:
+    """A program that does something while it can open only so many more files."""
+    return f"""if True:
         import os, resource, signal
         from mob.rim import pidfds
-        resource.setrlimit(resource.RLIMIT_NOFILE, (16, 16))
+        ended = os.fork()
+        if not ended:
+            os._exit(0)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (32, 32))
         held = []
         try:
             while True:
@@ -121,7 +143,40 @@ def test_without_descriptors_a_child_is_signalled_all_the_same(
         except OSError:
             for _ in range({spare}):
                 os.close(held.pop())
-        pidfds.signal_child({leader.pid}, ({os.getpid()},), signal.SIGKILL)
+        {what.strip()}
+        for each in held:
+            os.close(each)
     """
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=patient(60))
+
+
+def test_without_descriptors_a_group_is_signalled_and_an_end_waited_for(
+    family: tuple[subprocess.Popen[bytes], int],
+) -> None:
+    leader, child = family
+    status = pidfds.status_of(child)
+    assert status is not None
+    for what in (
+        f"pidfds.signal_child({leader.pid}, ({os.getpid()},), signal.SIGKILL, whole_group=True)",
+        f"pidfds.signal_started({child}, {status.started}, signal.SIGKILL)",
+        "assert pidfds.wait_for(ended, 0.0)",
+    ):
+        command = [sys.executable, "-c", without_descriptors(1, what)]
+        subprocess.run(command, check=True, timeout=patient(60))
     assert leader.wait() == -signal.SIGKILL
+    wait_until(lambda: not is_alive(child), "the child is gone")
+
+
+def test_of_one_that_has_gone_or_does_not_end_nothing_is_believed(
+    family: tuple[subprocess.Popen[bytes], int],
+) -> None:
+    leader, _ = family
+    held = ProcessHandle(leader.pid)
+    assert repr(held) == f"<ProcessHandle {leader.pid}>"
+    assert not held.has_ended()
+    held.close()
+    assert not pidfds.wait_for(leader.pid, 0.0)
+    leader.kill()
+    assert pidfds.wait_for(leader.pid, patient(60))
+    assert pidfds.wait_for(leader.pid, 0.0)
+    pidfds.signal_started(leader.pid, 0, signal.SIGKILL)
+    assert not pidfds.is_child(leader.pid, (os.getpid(),))

@@ -25,6 +25,16 @@ def current(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return root / "current"
 
 
+def test_a_working_directory_that_was_removed_is_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gone = Path(os.path.realpath(tmp_path)) / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    monkeypatch.setenv("PWD", "/typed")
+    gone.rmdir()
+    assert places.here() == str(gone)
+    assert places.spelled("main.py") == f"{gone}/main.py"
+
+
 def test_a_path_has_the_link_of_the_working_directory(current: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(current)
     release = os.getcwd()
