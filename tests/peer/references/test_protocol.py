@@ -1,4 +1,4 @@
-"""The protocol that all kinds of references fulfil. Types read it; here it is imported, and compared with what there is."""
+"""The protocol of all kinds of references. Types alone read it; here it is imported and compared with what there is."""
 
 from __future__ import annotations
 
