@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import socket
 from collections.abc import Callable, Iterator
@@ -206,3 +207,91 @@ def test_who_dies_with_something_of_ours_unread_is_read_to_the_end(new_loop: Cal
     reactor.close()
     assert end.arrived == [((), 0)]
     assert end.closed == "closed"
+
+
+class Lacking(socket.socket):
+    """A socket for whose descriptors the kernel has no room, so often."""
+
+    times = 2
+
+    def sendmsg(self, *args: Any, **kwargs: Any) -> int:
+        if self.times:
+            self.times -= 1
+            raise OSError(errno.ETOOMANYREFS, os.strerror(errno.ETOOMANYREFS))
+        return super().sendmsg(*args, **kwargs)
+
+
+@pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_what_the_kernel_has_no_room_for_is_sent_after_a_pause(new_loop: Callable[[], Any]) -> None:
+    reactor = Reactor(new_loop())
+    reactor.claim()
+    left, right = socket.socketpair()
+    one, other = End(Lacking(fileno=left.detach()), reactor), End(right, reactor)
+    one.link.start()
+    other.link.start()
+    one.link.post_with(*attached(1, 2))
+    one.link.post_with(*attached(3))
+    assert one.link.unsent_bytes
+    while len(other.arrived) < 2:
+        reactor.stop()
+        reactor.run()
+    assert other.arrived == [((1, 2), 2), ((3,), 1)]
+    assert one.link.unsent_bytes == 0
+    one.link.close()
+    other.link.close()
+    reactor.loop.close()
+    reactor.close()
+
+
+def test_a_message_that_cannot_be_encoded_is_told_and_left_out(
+    ends: tuple[End, End], caplog: pytest.LogCaptureFixture
+) -> None:
+    one, other = ends
+    for message in (m.Farewell(), m.Cancel(object()), m.Farewell()):  # type: ignore[arg-type]
+        one.link.post(message)
+    one.link.flush()
+    read_all(other)
+    assert len(other.arrived) == 2
+    (told,) = caplog.messages
+    assert told.startswith("a message to a link cannot be encoded, and is left out: Cancel(")
+
+
+def test_what_the_handler_of_a_frame_raises_is_raised_when_the_others_were_handled(ends: tuple[End, End]) -> None:
+    one, other = ends
+    handle, seen = other.link._on_messages, []
+
+    def raises_once(link: Link, messages: list[Any]) -> None:
+        seen.append(len(messages))
+        if len(seen) == 1:
+            raise ValueError("no")
+        handle(link, messages)
+
+    other.link._on_messages = raises_once
+    for _ in range(2):
+        one.link.post_encoded(m.encode([m.Farewell()]))
+    with pytest.raises(ValueError, match="no"):
+        other.link.handle_readable()
+    assert seen == [1, 1]
+    assert len(other.arrived) == 1
+    assert other.closed == "what was read could not be handled: ValueError: no"
+
+
+def test_descriptors_that_no_message_takes_end_the_link(ends: tuple[End, End]) -> None:
+    one, other = ends
+    before = count()
+    for _ in range(5):
+        one.link.post_with(m.Farewell(), [os.dup(0) for _ in range(DESCRIPTORS)])
+    read_all(other)
+    assert "descriptors arrived without messages that take them" in other.closed
+    assert count() == before - 1  # that of the link
+
+
+def test_in_the_child_of_a_fork_a_link_is_closed_to_all_that_is_sent(ends: tuple[End, End]) -> None:
+    one, _ = ends
+    ended: list[str] = []
+    one.link.abandon(lambda: ended.append("ended"))
+    one.link.post(m.Farewell())
+    one.link.post_lazily(m.Farewell())
+    one.link.post_with(m.Farewell(), [])
+    one.link.close_after_flush(1)
+    assert ended == ["ended"] * 4
