@@ -361,7 +361,7 @@ class Caller:
     def _check_end(self, call: Call) -> None:
         callee = call.contact and self.kingpin.everybody.get(call.contact.uid)
         if call.route and callee and callee.has_left_in_order:
-            # A worker that ends waits for nobody whom it has not met: what is for it alone, by a key, ends with it then.
+            # A worker that ends waits for nobody whom it has not met: what is for it alone, by a key, ends with it.
             has_met = self.uid in callee.contacts
             claim(not (call.role or has_met), "an orderly end loses no call", call, callee)
 

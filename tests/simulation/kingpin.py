@@ -47,6 +47,8 @@ class Kingpin(Standstill):
         self.oracle = Oracle(self.supervisor, clock)
         self.everybody: dict[int, Peer] = {}
         self.mobsters: dict[int, Mobster] = {}
+        """Those that are there, or are to come."""
+        self.kills = 0
         self.clients: dict[int, Peer] = {}
         self.connections: dict[int, Pipe] = {}
         """What it tells each member."""
@@ -96,9 +98,9 @@ class Kingpin(Standstill):
             return
         match message:
             case ("ready", exports):
-                if uid in supervisor.processes:
+                if isinstance(peer, Mobster) and uid in supervisor.processes:
                     self.oracle.handle_ready(uid)
-                    self.carry_out(supervisor.handle_ready(uid, self.mobsters[uid].pid, exports, True, now))
+                    self.carry_out(supervisor.handle_ready(uid, peer.pid, exports, True, now))
             case ("boot failed", report):
                 self.carry_out(supervisor.handle_boot_failed(uid, report))
             case ("want role", role):
@@ -274,6 +276,8 @@ class Kingpin(Standstill):
 
     def handle_death(self, mobster: Mobster) -> None:
         """A process has ended: the fork server reaps it, and says so after it has said that it was forked."""
+        del self.mobsters[mobster.uid]
+        self.kills += mobster.status == KILLED
         if not self._has_fork_server:
             self._unreported.append(mobster)
         elif mobster.uid not in self._unforked:
@@ -349,9 +353,9 @@ class Kingpin(Standstill):
                 case d.Kill(uid=uid):
                     process = self.supervisor.processes.get(uid)
                     if process is not None and process.pid:
-                        self.clock.after(0.0, self.kill, self.mobsters[uid])
+                        self.clock.after(0.0, self.kill, self.everybody[uid])
                 case d.DumpStacks(uid=uid):
-                    self.clock.after(self.clock.between(0.001, 0.1), self.inspect, self.mobsters[uid])
+                    self.clock.after(self.clock.between(0.001, 0.1), self.inspect, self.everybody[uid])
                 case d.RenewForkServer():
                     self._is_outdated = True
                     self.clock.after(0.0, self.renew_fork_server)
@@ -391,7 +395,7 @@ class Kingpin(Standstill):
     def _say_gone(self, uid: int) -> None:
         for knows in self._acquainted.values():
             knows.discard(uid)
-        if uid in self.mobsters:
+        if self.everybody[uid].role:
             self._say_all(("gone", uid))
         else:
             for knowing in sorted(self._acquainted.pop(uid, ())):

@@ -7,6 +7,7 @@ from collections import Counter
 from multiprocessing import Pool
 
 from tests.simulation.episode import Episode
+from tests.simulation.turmoil import play
 
 EPISODE = 10_000
 """Events of one episode before the faults cease."""
@@ -53,7 +54,7 @@ def run(seed: int, events: int, length: int = EPISODE, step: int = 1) -> Result:
         result.events += episode.clock.events
         result.episodes += 1
         result.calls += episode.kingpin.ledger.made
-        result.deaths += sum(mobster.status == -9 for mobster in episode.kingpin.mobsters.values())
+        result.deaths += episode.kingpin.kills
         result.outcomes.update(episode.kingpin.ledger.outcomes)
     return result
 
@@ -74,6 +75,15 @@ def run_beside(seed: int, events: int, length: int, jobs: int) -> Result:
 
 def _run_part(part: tuple[int, int, int, int]) -> Result:
     return run(*part)
+
+
+def play_machines(seed: int) -> str:
+    """Plays an episode of several machines; what has failed, if anything."""
+    try:
+        play(seed, loss=(0.0, 0.1)[seed % 2])
+    except Exception as error:  # noqa: BLE001  as above
+        return f"machines, seed {seed}: {type(error).__name__}: {error}"
+    return ""
 
 
 def report(episode: Episode, error: Exception) -> str:

@@ -62,7 +62,7 @@ class Watch:
         wanted: dict[tuple[int, str], ParkedCall] = {}
         lines: list[tuple[Caller, WaitQueue, ParkedCall, list[Contact]]] = []
         for caller in [*self._kingpin.clients.values(), *self._kingpin.mobsters.values()]:
-            if caller.is_alive and caller.is_welcomed:
+            if caller.is_alive and caller.is_welcomed and caller.routes.waiting:
                 lines += self._lines_of(caller)
         for caller, line, item, contacts in lines:
             kind = "tasks" if item.name in TASKS else "streams" if item.name == "count" else "loop"
@@ -70,17 +70,21 @@ class Watch:
                 for contact in contacts:
                     wanted.setdefault((contact.uid, kind), item)
             self._count_overtakings(caller, line, item, {contact.uid for contact in contacts}, kind, len(lines))
-        self._firsts = {line: first for line, first in self._firsts.items() if line.waiting and line.head is first.item}
+        self._firsts = {line: self._firsts[line] for _, line, _, _ in lines}
         self._look_at_workers(wanted)
 
     def _lines_of(self, caller: Caller) -> list[tuple[Caller, WaitQueue, ParkedCall, list[Contact]]]:
         lines: list[tuple[Caller, WaitQueue, ParkedCall, list[Contact]]] = []
         for route in caller.routes:
-            for line in {item.line: None for item in route.items()} if route.waiting else ():
-                place = line.place
-                contacts = [each for each in route.targets if place in (None, each.place) and each.link is not None]
-                assert isinstance(line.head, ParkedCall)
-                lines.append((caller, line, line.head, contacts))
+            if not route.waiting:
+                continue
+            linked = [each for each in route.targets if each.link is not None]
+            for line in list(route._lines.values()):
+                if line.waiting:
+                    place, head = line.place, line.head
+                    contacts = linked if place is None else [each for each in linked if each.place == place]
+                    assert isinstance(head, ParkedCall)
+                    lines.append((caller, line, head, contacts))
         return lines
 
     def _look_at_workers(self, wanted: dict[tuple[int, str], ParkedCall]) -> None:

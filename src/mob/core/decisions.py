@@ -120,8 +120,9 @@ class TakeBackTerminal(_Decision, frozen=True):
 class RenewForkServer(_Decision, frozen=True):
     """Start another fork server, which imports what is preloaded anew; the mobsters of the old one go on.
 
-    Launches that follow in the same list are for the new one. It is started when all of the list is carried out, because
-    its start brings reports and exits, which lead to other decisions. After that `handle_fork_server_renewed` is called.
+    Launches that follow in the same list are for the new one. It is started when all of the list is carried out,
+    because its start brings reports and exits, which lead to other decisions. After that
+    `handle_fork_server_renewed` is called.
     """
 
 
