@@ -15,9 +15,9 @@ from mob.core.decisions import Decision
 from mob.core.states import MobsterState
 from mob.core.supervisor import Supervisor
 from mob.plan import Plan
+from mob.rim.board import Board
 from mob.wire import messages as m
 from mob.wire.messages import Beat
-from tests.simulation.board import Board
 from tests.simulation.calls import Ledger
 from tests.simulation.clock import Clock, claim
 from tests.simulation.faults import Faults
@@ -40,7 +40,8 @@ class Kingpin(Standstill):
         self.plan = plan
         self.faults = faults
         self.ledger = Ledger()
-        self.board = Board()
+        self.board = Board.make()
+        self.board.let_go()
         self.slowness = 1.0
         """How much longer than usual calls take that run on the loop."""
         self.supervisor = Supervisor(plan, clock.luck)

@@ -10,14 +10,16 @@ from __future__ import annotations
 import math
 from collections import OrderedDict, deque
 from collections.abc import Iterable
+from copy import copy
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from mob.core.accounts import FULL
 from mob.core.draining import DrainProgress, DrainStage, Over, Use, WaitUntil
-from mob.core.invitations import Invitations, WorkerLoad
+from mob.core.invitations import WorkerLoad
 from mob.core.lanes import FREE, LOOP, Lane
+from mob.peer.serving.inviting import Inviting
 from mob.rim.board import mark_of
-from mob.wire.messages import Beat, ExportInfo
+from mob.wire.messages import Beat, Declined, ExportInfo, Waiting
 from tests.simulation.calling import Contact
 from tests.simulation.calls import EXPORTS, IDEMPOTENT, TASKS, Call, Generator
 from tests.simulation.links import Link, Pipe
@@ -60,14 +62,16 @@ class Mobster(Peer):
         self.running = ""
         """The export on the loop, as the board has it."""
         self.quarantined: dict[str, int] = {}
-        self.invitations = Invitations()
-        self.load = kingpin.board.own(uid)
+        self.board = copy(kingpin.board)
+        """The same memory, and what this process alone knows of it."""
+        self.context, self.blocking = self, SimpleNamespace(calls=())
+        me: Any = self
+        self.inviting = Inviting(me, now=lambda: self.clock.now)
         self.lanes = dict.fromkeys(EXPORTS, LOOP) | {name: Lane(plan.concurrency, True) for name in TASKS}
         self.lanes["count"] = FREE
         self._pace = 0.0
         self.begun = 0
         """How many calls have begun or were refused."""
-        self._invites_again_at = math.inf
         self._draining: DrainProgress | None = None
         self._looks_again_at = 0.0
         self._must_look = False
@@ -172,7 +176,7 @@ class Mobster(Peer):
         if self.is_stopping:
             return
         self.is_stopping = True
-        self.invitations.clear()
+        self.inviting.end()
         if not self.is_ready:
             self.control.post(("draining",))
             self.control.flush()
@@ -227,26 +231,29 @@ class Mobster(Peer):
 
     def serve(self, link: Link, message: Any) -> None:
         """A caller says something."""
+        match message:
+            case Waiting(line=line, target=target):
+                self.inviting.handle_waiting(link.contact, line, target)
+            case Declined(line=line):
+                self.inviting.handle_declined(link.contact, line)
+            case _:
+                self._serve(link, message)
+        self.look_soon()
+
+    def _serve(self, link: Link, message: Any) -> None:
         kind, number = message[0], message[1]
         if kind == "call":
             call = message[2]
-            if self.invitations.expected:
-                self.invitations.handle_call(link.contact.uid, call.target)
+            if self.inviting.known.expected:
+                self.inviting.known.handle_call(link.contact.uid, call.target)
             if len(self.inbox) >= self.plan.queue and type(call.target) is str:
                 self._fail(link, number, "Busy", "no", call)
             else:
                 self.inbox.append((link, number, call))
         elif kind == "more":
             self._give_credit((link, number), message[2])
-        elif kind == "waiting":
-            self.invitations.handle_waiting(link.contact.uid, number, message[2], link.contact.is_distant)
-            self.invite()
-        elif kind == "declined":
-            self.invitations.handle_declined(link.contact.uid, number)
-            self.invite()
         else:
             self._cancel((link, number))
-        self.look_soon()
 
     def work(self) -> None:
         """Starts what is here."""
@@ -257,7 +264,7 @@ class Mobster(Peer):
             self._start(link, number, call)
         if self.is_alive and not self.is_blocked:
             self.publish()
-            self.invite()
+            self.inviting.invite()
 
     def _start(self, link: Link, number: int, call: Call) -> None:
         self.begun += 1
@@ -278,7 +285,7 @@ class Mobster(Peer):
             self.ledger.handle_started(call, self)
             self.is_blocked = True
             self.running = str(call.target)
-            self.load.queued = len(self.inbox) + 1
+            self.board.put_queued(self.uid, len(self.inbox) + 1)
             seconds = self.kingpin.slowness * (0.0001 + 0.002 * self.clock.luck() ** 3)
             self.clock.after(seconds, self.finish, link, number, call, seconds)
 
@@ -303,37 +310,17 @@ class Mobster(Peer):
     def turn(self) -> None:
         """The loop comes round."""
         self.is_blocked = False
-        self.load.queued = len(self.inbox)
-        self.invite()
+        self.board.put_queued(self.uid, len(self.inbox))
+        self.inviting.invite()
         self.look_soon()
         self.read_all()
         self.work()
 
     # ------------------------------------------------------------------------------------------- inviting
 
-    def invite(self) -> None:
-        """Invites callers whose calls wait, if there is room for them."""
-        invitations, now = self.invitations, self.clock.now
-        if self.is_stopping or not (len(invitations) or self.load.full):
-            return
-        for uid, line, count, _ in invitations.invite(self.look, now):
-            contact = self.contacts.get(uid)
-            if contact is not None:
-                contact.post(("invite", line, count))
-        self.load.full = FULL if invitations.waiting else 0
-        if (wake := invitations.wake_at()) < self._invites_again_at:
-            self._invites_again_at = wake
-            self.clock.at(wake, self.invite_others)
-
-    def invite_others(self) -> None:
-        """Somebody who was invited has not answered."""
-        self._invites_again_at = math.inf
-        if self.is_alive and not self.is_blocked:  # else it does when the loop comes round
-            self.invite()
-
     def look(self, name: str) -> WorkerLoad:
         """How busy it is, as a call of an export would find it."""
-        lane, cost = self.lanes[name], self.kingpin.board.cost(mark_of(f"{self.role}.{name}"))
+        lane, cost = self.lanes[name], self.board.cost(mark_of(f"{self.role}.{name}"))
         if lane is FREE:
             return WorkerLoad("free", lane, 0, cost, cost)
         if lane.is_beside:
@@ -348,12 +335,11 @@ class Mobster(Peer):
             self._write()
 
     def _write(self) -> None:
-        entry = self.load
-        entry.queued = len(self.inbox) + (self.running != "")
-        entry.pace, entry.waiting, entry.running = int(self._pace), len(self.line), len(self.tasks) + len(self.streams)
+        queued, beside = len(self.inbox) + (self.running != ""), len(self.tasks) + len(self.streams)
+        self.board.put(self.uid, queued, int(self._pace), len(self.line), beside)
 
     def _learn(self, call: Call, seconds: float) -> None:
-        self.kingpin.board.learn(mark_of(f"{self.role}.{call.target}"), seconds)
+        self.board.learn(mark_of(f"{self.role}.{call.target}"), seconds)
 
     def _reply(self, link: Link, number: int, call: Call) -> None:
         self.served += 1
@@ -362,7 +348,7 @@ class Mobster(Peer):
 
     @property
     def _queue(self) -> int:
-        return len(self.inbox) + len(self.line) + self.invitations.waiting
+        return len(self.inbox) + len(self.line) + self.inviting.known.waiting
 
     def _fail(self, link: Link, number: int, error: str, executed: str, call: Call) -> None:
         self.served += 1
@@ -431,7 +417,7 @@ class Mobster(Peer):
 
     def _forget_task(self, key: Key) -> None:
         del self.tasks[key]
-        self.load.running = len(self.tasks) + len(self.streams)
+        self.board.put_running(self.uid, len(self.tasks) + len(self.streams))
         self.nested.pop(key, None)
         self.look_soon()
 
@@ -440,7 +426,7 @@ class Mobster(Peer):
             key, call = self.line.popitem(last=False)
             self._start_task(key, call)
             self.publish()
-        self.invite()
+        self.inviting.invite()
 
     # -------------------------------------------------------------------------------------------- streams
 
@@ -471,7 +457,7 @@ class Mobster(Peer):
 
     def _forget_stream(self, key: Key) -> None:
         del self.streams[key]
-        self.load.running = len(self.tasks) + len(self.streams)
+        self.board.put_running(self.uid, len(self.tasks) + len(self.streams))
         self.look_soon()
 
     # ----------------------------------------------------------------------------------------- giving up
@@ -498,8 +484,7 @@ class Mobster(Peer):
         """The caller has died: what it had asked for is not started, and what runs as a task is cancelled."""
         super().drop_link(link)
         self._drop(lambda entry: entry[0] is link)
-        self.invitations.handle_lost(link.contact.uid)
-        self.invite()
+        self.inviting.handle_lost(link.contact)
         for key in [key for key in (*self.line, *self.tasks, *self.streams) if key[0] is link]:
             self._cancel(key)
 
@@ -511,8 +496,8 @@ class Mobster(Peer):
             "tasks": len(self.tasks),
             "nested": len(self.nested),
             "streams": len(self.streams),
-            "callers that wait": len(self.invitations),
-            "invited": len(self.invitations.expected),
-            "reserved": len(self.invitations._reserved),
+            "callers that wait": len(self.inviting.known),
+            "invited": len(self.inviting.known.expected),
+            "reserved": len(self.inviting.known._reserved),
         }
         return {**super().sizes(), **serving}

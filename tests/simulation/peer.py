@@ -10,7 +10,7 @@ from typing import Any
 
 from mob.core.roster import Roster, is_ready
 from mob.core.states import MobsterState
-from mob.wire.messages import Invite, Member
+from mob.wire.messages import Invite, Member, Waiting
 from tests.simulation.calling import Caller, Contact, DistantContact
 from tests.simulation.clock import claim
 from tests.simulation.links import END, Link, Pipe
@@ -138,6 +138,9 @@ class Peer(Caller):
 
     def read_all(self) -> None:
         """The loop has become free."""
+        overdue, self.overdue = self.overdue, []
+        for number in overdue:
+            self.reactor.ring(number)
         while self._readable and not self.is_blocked and self.is_alive:
             pipe = next(iter(self._readable))
             del self._readable[pipe]
@@ -163,6 +166,12 @@ class Peer(Caller):
 
     def handle_message(self, link: Link, message: Any) -> None:
         """Something that another member says."""
+        if type(message) is Invite:
+            self.parking.handle_invite(link.contact, message)
+            return
+        if type(message) is not tuple:
+            self.serve(link, message)
+            return
         kind = message[0]
         if kind in ("reply", "failed", "item"):
             self.handle_answer(link, message)
@@ -171,8 +180,6 @@ class Peer(Caller):
                 self.lent.release(number, link.contact.uid, count)
         elif kind == "farewell":
             link.contact.heard_farewell = True
-        elif kind == "invite":
-            self.parking.handle_invite(link.contact, Invite(message[1], message[2]))
         elif message is END:
             self._handle_closed(link)
         else:
@@ -180,9 +187,9 @@ class Peer(Caller):
 
     def serve(self, link: Link, message: Any) -> None:
         """A client serves the functions that it has lent, at once."""
-        if message[0] == "waiting":
+        if type(message) is Waiting:
             raise AssertionError(message)  # it has no exports
-        if message[0] == "call":
+        if type(message) is tuple and message[0] == "call":
             self.ledger.handle_started(message[2], self)
             self.ledger.handle_finished(message[2])
             link.out.post(("reply", message[1], 0))

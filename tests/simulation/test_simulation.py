@@ -22,6 +22,7 @@ from mob.core.stopping import Stopping
 from mob.core.streams import Credit
 from mob.core.supervisor import Supervisor
 from mob.peer.calls.parking import Parking
+from mob.peer.serving.inviting import Inviting
 from mob.wire.messages import Member
 from tests.simulation import peer
 from tests.simulation.clock import Clock
@@ -157,15 +158,7 @@ def roles_are_stopped_in_order_of_their_start(patch: pytest.MonkeyPatch) -> None
 
 
 def nobody_is_invited_after_a_decline(patch: pytest.MonkeyPatch) -> None:
-    def serve(self: Mobster, link: Any, message: Any) -> None:
-        if message[0] == "declined":
-            self.invitations.handle_declined(link.contact.uid, message[1])
-            self.invitations.clear()
-        else:
-            once(self, link, message)
-
-    once = Mobster.serve
-    patch.setattr(Mobster, "serve", serve)
+    patch.setattr(Inviting, "handle_declined", lambda self, contact, line: self.known.clear())
 
 
 def a_decline_frees_no_place(patch: pytest.MonkeyPatch) -> None:

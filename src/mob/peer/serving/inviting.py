@@ -6,6 +6,7 @@ It is asked whenever a place may have become free. Nothing here knows how a call
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -28,12 +29,14 @@ class Inviting:
         "_has_ended",
         "_is_full",
         "_is_held_back",
+        "_now",
         "_serving",
         "_timer",
         "known",
     )
 
-    def __init__(self, serving: Serving) -> None:
+    def __init__(self, serving: Serving, now: Callable[[], float] = monotonic) -> None:
+        self._now = now
         self._context = serving.context
         self._blocked_for = serving.blocking.calls
         self._contact_of = serving.contacts.get
@@ -68,7 +71,7 @@ class Inviting:
 
     def _invite(self) -> None:
         known, context = self.known, self._context
-        for uid, line, count, name in known.invite(self._serving.look, monotonic()):
+        for uid, line, count, name in known.invite(self._serving.look, self._now()):
             contact = self._contact_of(uid)
             if contact is not None:
                 contact.post(m.Invite(line, count, self._cost(name) if contact.is_distant else 0))
