@@ -12,7 +12,6 @@ import msgspec
 
 from mob.core import decisions as d, snapshot
 from mob.core.decisions import Decision
-from mob.core.states import MobsterState
 from mob.core.supervisor import Supervisor
 from mob.plan import Plan
 from mob.rim.board import Board
@@ -162,13 +161,8 @@ class Kingpin(Standstill):
         """A Kingpin with new code takes over: what this one knows, goes through a file. The new one replaces the fork
         server, so what that has not reported is lost."""
         supervisor = self.supervisor
-        if self.is_over or supervisor.stopping or supervisor.rollout.is_reloading:
-            return
-        unborn = [
-            each for each in supervisor.processes.values() if each.pid == 0 or each.state is MobsterState.LAUNCHING
-        ]
-        if unborn and self.clock.is_lucky(0.5):
-            return  # it is waited for; but not for ever
+        if self.is_over or supervisor.stopping or supervisor.unrest(may_launch=self.clock.is_lucky(0.5)):
+            return  # it is waited for; but for a launch not for ever
         self.upgrades += 1
         written = msgspec.msgpack.encode(snapshot.take(supervisor))
         read = msgspec.msgpack.decode(written, type=snapshot.Snapshot)

@@ -2,7 +2,7 @@
 
 A model in small of `peer/serving/inbox.py`, `serving.py`, `life.py` and `liveness.py`. What an export does is to take
 time: on the loop, which stands still meanwhile, or as a task, or as a generator with the credit of `core.streams`. Whom
-it invites is decided by `core.dispatch`.
+it invites, and what it writes on the board, is the product's.
 """
 
 from __future__ import annotations
