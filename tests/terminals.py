@@ -105,7 +105,10 @@ class Terminal:
 
     def close(self) -> None:
         """At the end of the test."""
-        if self.process.poll() is None:
+        self.process.terminate()  # it gives the terminal back, and ends in order
+        try:
+            self.process.wait(PATIENCE)
+        finally:
             self.process.kill()
             self.process.wait()
         os.close(self._theirs)

@@ -99,7 +99,10 @@ def terminal(app: RunningApp) -> Iterator[Terminal]:
     terminal = Terminal(app)
     terminal.wait_for(">>> ")
     yield terminal
-    if terminal.process.poll() is None:
+    try:
+        if terminal.process.poll() is None:
+            terminal.end()
+    finally:
         terminal.process.kill()
         terminal.process.wait()
 
