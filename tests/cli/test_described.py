@@ -92,6 +92,42 @@ def test_what_starts_an_app_is_known_by_what_the_script_imports(tmp_path: Path, 
     assert described(script).plan.name == (NAMES[text] or tmp_path.name)
 
 
+@pytest.mark.parametrize("said", ["pkg", "pkg/main.py"])
+def test_a_base_that_is_written_out_is_known(tmp_path: Path, said: str) -> None:
+    (tmp_path / "pkg").mkdir()
+    written(tmp_path / "pkg", "", "main.py")
+    known = described(
+        written(tmp_path, f"import mob\nmob.start('a').base({str(tmp_path / said)!r}).role('b', './b.py')\n")
+    )
+    assert known.warnings == ()
+    assert known.plan.roles[0].module == str((tmp_path / "pkg").resolve() / "b.py")
+
+
+def test_a_base_that_is_computed_is_told(tmp_path: Path) -> None:
+    script = written(tmp_path, "import mob\nmob.start('a').base(HERE).role('b', './b.py')\n")
+    known = described(script)
+    assert known.warnings == (
+        f"{script}:2: mob.start('a').base(HERE): it is not known where that is; taken for {tmp_path}.",
+    )
+    assert known.left_out == known.warnings
+
+
+def test_sums_that_cannot_be_done_are_computed_ones(tmp_path: Path) -> None:
+    script = written(
+        tmp_path, "import mob\nmob.start('a').role('b', 'b', workers=1 // 0).role('c', 'c', workers=2 * 2)\n"
+    )
+    known = described(script)
+    assert [role.workers for role in known.plan.roles] == [1, 4]
+    assert known.warnings == (f"{script}:2: workers=1 // 0 is computed, so it is taken for the default.",)
+
+
+def test_a_script_that_is_no_utf_8_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "main.py"
+    path.write_bytes(b"import mob\nmob.start('caf\xe9')\n")
+    with pytest.raises(PlanError, match=r"main\.py is not UTF-8: .* at byte 25\."):
+        described(path)
+
+
 def test_a_toml_file_is_known_as_well(tmp_path: Path) -> None:
     written(tmp_path, "", "back.py")
     path = written(tmp_path, 'name = "shop"\ngrace = 5\n[roles.back]\nmodule = "./back.py"\nworkers = 3\n', "mob.toml")
