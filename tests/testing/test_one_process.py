@@ -1,0 +1,39 @@
+"""What an app in one process refuses, because it needs processes."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import mob
+from mob import testing
+from mob.errors import PlanError
+
+
+def test_a_cluster_needs_processes(mob_app: Any, tmp_path: Path) -> None:
+    (tmp_path / "back.py").write_text("")
+    app = mob.start("shop").role("back", str(tmp_path / "back.py")).cluster("nats://127.0.0.1:4222")
+    with pytest.raises(PlanError, match=r"a cluster needs processes\. Leave one_process out"):
+        mob_app(app, one_process=True)
+
+
+def test_its_kingpin_cannot_be_upgraded(mob_app: Any, tmp_path: Path) -> None:
+    (tmp_path / "back.py").write_text("")
+    app = mob_app(back=str(tmp_path / "back.py"), one_process=True)
+    with pytest.raises(mob.MobError, match="an app in one process is not upgraded: its Kingpin is no program"):
+        app.upgrade()
+    assert [each.role for each in app.members() if each.role] == ["back"]
+
+
+def test_what_a_role_puts_into_the_environment_goes_with_the_app(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TEST_KEPT", "before")
+    (tmp_path / "back.py").write_text("import os\nos.environ['TEST_NEW'] = os.environ['TEST_KEPT'] = 'after'\n")
+    with testing.start(back=str(tmp_path / "back.py"), one_process=True):
+        assert os.environ["TEST_NEW"] == "after"
+    assert "TEST_NEW" not in os.environ
+    assert os.environ["TEST_KEPT"] == "before"
