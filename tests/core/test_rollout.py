@@ -236,6 +236,15 @@ def test_what_is_preloaded_is_loaded_anew_first() -> None:
     assert come_up(world)
 
 
+def test_an_app_that_ends_while_what_is_preloaded_is_loaded_anew_launches_nothing_more() -> None:
+    world = started(app=plan("back*2", options={"restart": "temporary"}, preload=("numpy",)))
+    reload(world)
+    world.exits_with(1)
+    world.exits_with(2)
+    assert world.supervisor.finished
+    assert world.supervisor.handle_fork_server_renewed(world.now) == []
+
+
 @pytest.mark.parametrize(
     ("option", "limit", "beat", "why"),
     [

@@ -339,8 +339,8 @@ class Supervisor:
         return [decision for uid in lost for decision in self.handle_exited(uid, "was lost with the fork server", now)]
 
     def handle_fork_server_renewed(self, now: float) -> list[Decision]:
-        """The fork server was replaced because that was decided."""
-        return self.rollout.handle_renewed(now)
+        """The fork server was replaced because that was decided; the app may have come to its end meanwhile."""
+        return [] if self.stopping else self.rollout.handle_renewed(now)
 
     # ------------------------------------------------------------------------------------------------- time
 

@@ -382,8 +382,8 @@ class Kingpin:
             self._replace_fork_server()
 
     def _renew_fork_server(self) -> None:
-        """Start one with new code, unless the old one has ended by itself meanwhile and has a successor."""
-        if self.fork_client.is_outdated:
+        """Start one with new code, unless the app ends, or the old one has ended by itself and has a successor."""
+        if self.fork_client.is_outdated and not self.supervisor.stopping:
             self.fork_client.kill()
             self._replace_fork_server()
         self.carry_out(self.supervisor.handle_fork_server_renewed(monotonic()))
