@@ -59,6 +59,7 @@ def test_whatever_a_stop_handler_raises_the_end_goes_on(apps: Apps) -> None:
         async def begin():
             global consumer
             consumer = asyncio.create_task(asyncio.sleep(1_000_000))
+            print("the consumer is there")
 
         @mob.on("stop")
         DEF leave():
@@ -77,10 +78,12 @@ def test_whatever_a_stop_handler_raises_the_end_goes_on(apps: Apps) -> None:
     app = apps.start('.role("plain", "./plain.py").role("task", "./task.py")', options="grace=3600", **modules)
     client = app.wait_ready()
     for name in modules:
+        app.wait_for(rf"{name}\.0 .*the consumer is there")
         client.restart(name)
         app.wait_for(rf"{name}\.0 .* stopped as requested; its successor starts")
         app.wait_for(rf"{name}\.0 .*a handler of 'stop' let a cancellation through, and has ended: <function end")
         app.wait_for(rf"{name}\.0 .*the last one ran")
+        app.wait_for(rf"{name}\.0 .*the consumer is there", 2)
     assert app.stop() == 0
     assert not killed(app)
     assert "Traceback" not in app.output
