@@ -237,8 +237,8 @@ class Kingpin(Standstill):
 
     @in_turn
     def renew_fork_server(self) -> None:
-        """One with new code comes, unless another one has come meanwhile."""
-        if self._is_outdated:
+        """One with new code comes, unless another one has come meanwhile, or the app stops."""
+        if self._is_outdated and not self.supervisor.stopping:
             self.replace_fork_server()
         self.carry_out(self.supervisor.handle_fork_server_renewed(self.clock.now))
 
