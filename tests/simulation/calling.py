@@ -7,30 +7,28 @@ around that, without threads, bytes and descriptors.
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import wraps
+from itertools import count
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
-from mob.core.accounts import Account, DistantAccount, Loss
 from mob.core.callbacks import Borrowed, Lent
-from mob.core.lanes import Lane
 from mob.core.roster import Roster
 from mob.core.routes import Routes
-from mob.core.routing import Place, place_of
+from mob.core.routing import place_of
 from mob.core.states import CallState
 from mob.core.streams import WINDOW, Debt
 from mob.errors import Busy, Executed
 from mob.peer.calls.parking import OVERHEAD, ParkedCall, Parking
+from mob.peer.links.contact import Contact
 from mob.rim.board import mark_of
-from mob.wire import messages as m
 from tests.simulation.calls import Call
 from tests.simulation.clock import Clock, claim
 from tests.simulation.links import Link, Pipe
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
     from mob.core.dispatch import Route
     from mob.errors import CallError
@@ -39,80 +37,6 @@ if TYPE_CHECKING:
 BACKLOG = 300
 OUTSTANDING_LIMIT = 400
 PATIENCE = 0.05
-
-
-def calls_among(messages: Iterable[Any]) -> list[Any]:
-    """Those of the messages that are calls."""
-    return [message for message in messages if type(message) is tuple and message[0] == "call"]
-
-
-class Contact(Account[Call]):
-    """Another member."""
-
-    __slots__ = (
-        "caller",
-        "early",
-        "farewell_said",
-        "gone",
-        "heard_farewell",
-        "is_broken",
-        "link",
-        "member",
-        "orphans",
-        "place",
-    )
-    is_choked = False
-
-    def __init__(self, caller: Caller, member: m.Member, lanes: Mapping[str, Lane]) -> None:
-        super().__init__(member.uid, lanes, caller.kingpin)
-        self.caller = caller
-        self.member = member
-        self.place: Place = ("", member.index)
-        self.link: Link | None = None
-        self.orphans: deque[Call] = deque()
-        self.early: list[Any] = []
-        self.farewell_said = False
-        self.heard_farewell = False
-        self.is_broken = False
-        self.gone = ""
-
-    def __str__(self) -> str:
-        return f"{self.member.role or 'client'}.{self.member.index}/{self.uid}"
-
-    name = property(__str__)
-
-    def post(self, message: Any) -> None:
-        """Says something to it, now or when the link is there."""
-        if self.link is not None:
-            self.link.out.post(message)
-        else:
-            self.caller.want(self.uid, "want member")
-            self.early.append(message)
-
-    def forget_call(self, call: Call) -> None:
-        """Tells it that nobody wants a call any more."""
-        if self.take(call.number) is not None:
-            self.post(("cancel", call.number))
-
-    def recall_early(self) -> list[Loss]:
-        """It drains, and no link has come: the calls that may go to others."""
-        recalled = [] if self.link is not None else [each for each in calls_among(self.early) if each[2].role]
-        self.early = [each for each in self.early if each not in recalled]
-        return [Loss(number, was_sent=False) for _, number, _ in recalled]
-
-    def lose(self) -> list[Loss]:
-        """It is gone, or the link to it has ended."""
-        link, self.link = self.link, None
-        unsent = [*self.early, *(link.out.unsent if link is not None else ())]
-        self.early.clear()
-        never_sent = {message[1] for message in calls_among(unsent)}
-        return [Loss(number, number not in never_sent) for number in self.pending]
-
-
-class DistantContact(DistantAccount[Call], Contact):
-    """A member on another machine, or of another machine than this process: of it nothing on the board can be read."""
-
-    __slots__ = ()
 
 
 class Timers:
@@ -216,7 +140,8 @@ class Caller:
             now=lambda: self.clock.now,
             luck=self.clock.luck,
         )
-        self._numbers = 0
+        self.call_numbers = count(1)
+        self.introducer: Any = SimpleNamespace(want=self._want_member, handle_said_early=_do_nothing)
         self._readable: dict[Pipe, None] = {}
 
     def __str__(self) -> str:
@@ -280,7 +205,7 @@ class Caller:
         self._end(call, outcome, executed)
         if was_sent:
             assert call.contact is not None
-            call.contact.forget_call(call)
+            call.contact.forget_call(cast(Any, call))
         else:
             self.parking.forget(cast(Any, call))
 
@@ -289,6 +214,9 @@ class Caller:
         if whom not in self.wanted:
             self.wanted.add(whom)
             self.control.post((word, whom))
+
+    def _want_member(self, contact: Contact) -> None:
+        self.want(contact.uid, "want member")
 
     def route(self, role: str) -> Route[Contact]:
         """The route to a role, and links to its workers."""
@@ -305,13 +233,9 @@ class Caller:
         self.ledger.handle_sent(call, contact)
         if call.reference:
             self.lent.hold(call.reference, contact.uid)
-        self._numbers += 1
-        call.number = self._numbers
-        call.contact = contact
-        call.request = m.Invoke(call.number, *call.body)
         call.step("worker found")
-        contact.add(call.number, call, call.target)
-        contact.post(("call", call.number, call))
+        contact.send_call(cast(Any, call), call.body)
+        call.number = call.request.id
         if contact.gone:
             self.lose(contact, contact.gone)
 
@@ -359,22 +283,21 @@ class Caller:
 
     def lose(self, contact: Contact, why: str, is_known: bool = True) -> None:
         """A member is gone, or the link to it has ended."""
-        link, losses = contact.link, contact.lose()
+        link: Any = contact.link
+        losses = contact.lose()
         if link is None or not link.is_broken:
             for loss in losses:
                 if loss.was_sent:
-                    self._check_end(contact.pending[loss.number])
+                    self._check_end(cast(Any, contact.pending[loss.number]), link is not None and link.is_late)
         self.parking.handle_lost(cast(Any, contact), losses, why, is_known)
 
-    def _check_end(self, call: Call) -> None:
+    def _check_end(self, call: Call, is_late: bool) -> None:
         callee = call.contact and self.kingpin.everybody.get(call.contact.uid)
         if call.route and callee and callee.has_left_in_order:
             # A worker that ends waits for nobody to whom it has no link. Of what is sent there all the same, before
-            # that is known, only this may be lost: calls for it alone, by a key, and those by a link in place of a
-            # broken one.
+            # that is known, only this may be lost: calls for it alone, by a key, and those by a link made too late.
             contact = callee.contacts.get(self.uid)
-            is_excused = contact is None or contact.link is None
-            is_excused &= not call.role or (contact is not None and contact.is_broken)
+            is_excused = (contact is None or contact.link is None) and (is_late or not call.role)
             claim(is_excused, "an orderly end loses no call", call, callee)
 
     # ---------------------------------------------------------------------------------------------- answers
@@ -386,7 +309,7 @@ class Caller:
         if kind == "item":
             call = contact.pending.get(number)
             if call is not None:
-                self._handle_item(contact, call)
+                self._handle_item(contact, cast(Any, call))
             return
         call = contact.take(number)
         contact.queue = message[2]

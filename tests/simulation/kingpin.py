@@ -413,6 +413,7 @@ class Kingpin(Standstill):
     def _introduce(self, first: int, second: int) -> None:
         ends = pair(self.clock, self.everybody[first], self.everybody[second])
         for end, uid, other in zip(ends, (first, second), (second, first), strict=True):
+            end.is_late = self.everybody[other].has_left_in_order
             if uid in self.connections:
                 self._acquaint(uid, other)
                 self._say(uid, ("meet", other, end))

@@ -7,6 +7,7 @@ and no more, the rest waits with the sender as `unsent`. What waits there dies w
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
 from typing import Any, Protocol
 
 from tests.simulation.clock import Clock
@@ -110,11 +111,13 @@ class Pipe:
 class Link:
     """One end of a link between two members: a pipe out, a pipe in."""
 
-    __slots__ = ("contact", "into", "is_broken", "is_closed", "other", "out")
+    __slots__ = ("contact", "into", "is_broken", "is_closed", "is_late", "other", "out")
 
     def __init__(self) -> None:
         self.contact: Any = None
         self.is_closed = False
+        self.is_late = False
+        """The truth: it was made when one of both had ended, which nobody knew."""
         self.other: Link
         self.out: Pipe
         self.into: Pipe
@@ -124,6 +127,16 @@ class Link:
 
     def __str__(self) -> str:
         return f"link {self.into} {self.out}"
+
+    unsent_bytes = 0
+
+    def post(self, message: Any) -> None:
+        """Says something."""
+        self.out.post(message)
+
+    def unsent(self) -> Iterable[Any]:
+        """What has not left."""
+        return self.out.unsent
 
     def close(self, flush: bool = False) -> None:
         """Says no more."""

@@ -12,15 +12,14 @@ from collections import OrderedDict, deque
 from collections.abc import Iterable
 from copy import copy
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from mob.core.draining import DrainProgress, DrainStage, Over, Use, WaitUntil
 from mob.core.invitations import WorkerLoad
 from mob.core.lanes import FREE, LOOP, Lane
 from mob.peer.serving.inviting import Inviting
 from mob.rim.board import mark_of
-from mob.wire.messages import Beat, Declined, ExportInfo, Waiting
-from tests.simulation.calling import Contact
+from mob.wire.messages import Beat, Cancel, Declined, ExportInfo, Invoke, Waiting
 from tests.simulation.calls import EXPORTS, IDEMPOTENT, TASKS, Call, Generator
 from tests.simulation.links import Link, Pipe
 from tests.simulation.peer import Peer
@@ -236,24 +235,23 @@ class Mobster(Peer):
                 self.inviting.handle_waiting(link.contact, line, target)
             case Declined(line=line):
                 self.inviting.handle_declined(link.contact, line)
+            case Invoke(id=number, trace=call):
+                self._take(link, number, cast(Any, call))
+            case Cancel(id=number):
+                self._cancel((link, number))
+            case ("more", number, count):
+                self._give_credit((link, number), count)
             case _:
-                self._serve(link, message)
+                raise AssertionError(message)
         self.look_soon()
 
-    def _serve(self, link: Link, message: Any) -> None:
-        kind, number = message[0], message[1]
-        if kind == "call":
-            call = message[2]
-            if self.inviting.known.expected:
-                self.inviting.known.handle_call(link.contact.uid, call.target)
-            if len(self.inbox) >= self.plan.queue and type(call.target) is str:
-                self._fail(link, number, "Busy", "no", call)
-            else:
-                self.inbox.append((link, number, call))
-        elif kind == "more":
-            self._give_credit((link, number), message[2])
+    def _take(self, link: Link, number: int, call: Call) -> None:
+        if self.inviting.known.expected:
+            self.inviting.known.handle_call(link.contact.uid, call.target)
+        if len(self.inbox) >= self.plan.queue and type(call.target) is str:
+            self._fail(link, number, "Busy", "no", call)
         else:
-            self._cancel((link, number))
+            self.inbox.append((link, number, call))
 
     def work(self) -> None:
         """Starts what is here."""
@@ -381,7 +379,7 @@ class Mobster(Peer):
 
     def _call_somebody(self, call: Call) -> Call | None:
         """A task calls somebody: the function that it was given, or another role."""
-        contact: Contact | None = self.contacts.get(call.caller.uid)
+        contact = self.contacts.get(call.caller.uid)
         if call.reference and contact is not None:
             return self.call_one(contact, call.reference)
         roles = [role for role in self.roster.roles if role != self.role]

@@ -6,12 +6,13 @@ descriptors. What it serves, if it is a mobster, is the business of `mobster.py`
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from mob.core.roster import Roster, is_ready
 from mob.core.states import MobsterState
-from mob.wire.messages import Invite, Member, Waiting
-from tests.simulation.calling import Caller, Contact, DistantContact
+from mob.peer.links.contact import Contact, DistantContact
+from mob.wire.messages import Farewell, Invite, Invoke, Member, Waiting
+from tests.simulation.calling import Caller
 from tests.simulation.clock import claim
 from tests.simulation.links import END, Link, Pipe
 
@@ -64,7 +65,9 @@ class Peer(Caller):
         if contact is None:
             is_distant = self.is_far or self.kingpin.everybody[member.uid].is_far
             kind = DistantContact if is_distant else Contact
-            contact = self.contacts[member.uid] = kind(self, member, self.routes.of(member.role).lanes)
+            me: Any = self
+            contact = kind(me, member, self.routes.of(member.role).lanes, self.introducer)
+            self.contacts[member.uid] = contact
         was_ready = contact.member.state == MobsterState.READY
         contact.member = member
         if member.state == MobsterState.DRAINING:
@@ -72,12 +75,7 @@ class Peer(Caller):
         self._reroute(member.role)
         if member.state == MobsterState.DRAINING:
             self.handle_draining(contact, was_ready)
-            self._say_farewell(contact)
-
-    def _say_farewell(self, contact: Contact) -> None:
-        if contact.link is not None and not contact.farewell_said:
-            contact.farewell_said = True
-            contact.link.out.post(("farewell",))
+            contact.say_farewell()
 
     def _meet(self, uid: int, link: Link) -> None:
         contact = self.contacts.get(uid)
@@ -86,22 +84,18 @@ class Peer(Caller):
             return
         is_second_to_self = uid == self.uid and contact.link is not None
         if contact.link is not None and not is_second_to_self:  # it broke at the other end; this one has not read that
-            claim(contact.link.is_broken, "nobody is introduced twice", self, contact)
-            old = contact.link
+            claim(cast(Any, contact.link).is_broken, "nobody is introduced twice", self, contact)
+            old: Any = contact.link
             self.lose(contact, "broke its link")
             self.drop_link(old)
         link.contact = contact
         self.links.append(link)
         self.clock.after(0, self.handle_readable, link.into)
         if not is_second_to_self:
-            for message in contact.early:
-                link.out.post(message)
-            contact.early.clear()
-            contact.link = link
-            contact.is_broken = False
+            contact.attach(cast(Any, link))
             self._reroute(contact.member.role)
             if contact.member.state == MobsterState.DRAINING:
-                self._say_farewell(contact)
+                contact.say_farewell()
 
     def _handle_gone(self, uid: int) -> None:
         self.roster.remove(uid)
@@ -169,6 +163,9 @@ class Peer(Caller):
         if type(message) is Invite:
             self.parking.handle_invite(link.contact, message)
             return
+        if type(message) is Farewell:
+            link.contact.heard_farewell = True
+            return
         if type(message) is not tuple:
             self.serve(link, message)
             return
@@ -178,8 +175,6 @@ class Peer(Caller):
         elif kind == "release":
             for number, count in message[1].items():
                 self.lent.release(number, link.contact.uid, count)
-        elif kind == "farewell":
-            link.contact.heard_farewell = True
         elif message is END:
             self._handle_closed(link)
         else:
@@ -189,10 +184,11 @@ class Peer(Caller):
         """A client serves the functions that it has lent, at once."""
         if type(message) is Waiting:
             raise AssertionError(message)  # it has no exports
-        if type(message) is tuple and message[0] == "call":
-            self.ledger.handle_started(message[2], self)
-            self.ledger.handle_finished(message[2])
-            link.out.post(("reply", message[1], 0))
+        if type(message) is Invoke:
+            call: Any = message.trace
+            self.ledger.handle_started(call, self)
+            self.ledger.handle_finished(call)
+            link.out.post(("reply", message.id, 0))
 
     def work(self) -> None:
         """After all that one read has brought."""
@@ -255,5 +251,5 @@ class Peer(Caller):
             "orphans": sum(len(contact.orphans) for contact in self.contacts.values()),
             "lent": len(self.lent),
             "debts": len(self.debts),
-            "early": sum(len(contact.early) for contact in self.contacts.values()),
+            "early": sum(contact.has_early for contact in self.contacts.values()),
         }

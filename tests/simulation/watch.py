@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 from mob.core.dispatch import WaitQueue
 from mob.core.lanes import LOOP, Lane
-from tests.simulation.calling import Caller, Contact, ParkedCall
+from mob.peer.links.contact import Contact
+from tests.simulation.calling import Caller, ParkedCall
 from tests.simulation.calls import TASKS
 from tests.simulation.clock import claim
 

@@ -209,7 +209,9 @@ class Contact(Account[Unanswered]):
         with self._meeting:
             early = [] if self.link is not None else [each.id for each, _ in self._early if isinstance(each, m.Invoke)]
             calls = [(number, self.pending.get(number)) for number in early]
-            recalled = dict.fromkeys(number for number, call in calls if isinstance(call, Call) and call.role)
+            recalled = dict.fromkeys(
+                number for number, call in calls if call is not None and not isinstance(call, Receiver) and call.role
+            )
             self._early = [
                 each for each in self._early if not (isinstance(each[0], m.Invoke) and each[0].id in recalled)
             ]
