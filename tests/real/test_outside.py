@@ -397,7 +397,9 @@ def test_ps_when_nothing_runs(alone: list[str]) -> None:
 def test_ps_when_one_app_runs_needs_no_name(apps: Apps, alone: list[str]) -> None:
     apps.write(back=BACK, main='import mob\nmob.start("t-alone").base(__file__).role("back", "./back.py").run()')
     app = apps.run("t-alone", [*alone, sys.executable, "main.py"])
-    here = ["nsenter", f"--net=/proc/{app.process.pid}/ns/net"]
+    network = f"/proc/{app.process.pid}/ns/net"
+    wait_until(lambda: os.readlink(network) != os.readlink("/proc/self/ns/net"), "it has a network of its own")
+    here = ["nsenter", f"--net={network}"]
     shown = wait_until(lambda: s if " ready " in (s := command(*here, MOB, "ps")).stdout else None, "it is ready")
     assert f"t-alone · Kingpin {app.process.pid}" in shown.stdout
     assert [row[0] for row in table(shown.stdout)] == ["back"]
