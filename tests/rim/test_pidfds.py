@@ -110,20 +110,9 @@ def test_without_descriptors_a_child_is_signalled_all_the_same(
     spare: int, family: tuple[subprocess.Popen[bytes], int]
 ) -> None:
     leader, _ = family
-    subprocess.run(
-        [
-            sys.executable,
-            "-c",
-            without_descriptors(
-                spare,
-                f"""
-        pidfds.signal_child({leader.pid}, ({os.getpid()},), signal.SIGKILL)
-    """,
-            ),
-        ],
-        check=True,
-        timeout=patient(60),
-    )
+    what = f"pidfds.signal_child({leader.pid}, ({os.getpid()},), signal.SIGKILL)"
+    command = [sys.executable, "-c", without_descriptors(spare, what)]
+    subprocess.run(command, check=True, timeout=patient(60))
     assert leader.wait() == -signal.SIGKILL
 
 
@@ -143,7 +132,7 @@ def without_descriptors(spare: int, what: str) -> str:
         except OSError:
             for _ in range({spare}):
                 os.close(held.pop())
-        {what.strip()}
+        {what}
         for each in held:
             os.close(each)
     """

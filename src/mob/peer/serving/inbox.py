@@ -188,7 +188,8 @@ class Inbox:
                 if not isinstance(taken[2], m.Invoke):
                     raise
                 self._serving.ends.end(taken[0], taken[2], error)
-                self._schedule()
+                if self.calls:
+                    self._schedule()
                 return
             before, now = now, perf_counter()
             if now > laps.until:
