@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -178,6 +179,17 @@ def back(client: mob.Client) -> Iterator[mob.Proxy]:
 @pytest.mark.parametrize("count", [0, 1, WINDOW - 1, WINDOW, WINDOW + 1, 10 * WINDOW + 7])
 def test_a_generator_arrives_whole_and_in_order(back: mob.Proxy, count: int) -> None:
     assert [row["row"] for row in back.rows(count)] == list(range(count))
+
+
+def test_a_stream_whose_first_item_arrives_while_its_reader_begins_is_whole(back: mob.Proxy) -> None:
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for _ in range(2000):
+            calls = [back.rows(1) for _ in range(3)]
+            assert [len(list(call)) for call in calls] == [1, 1, 1]
+    finally:
+        sys.setswitchinterval(interval)
 
 
 @pytest.mark.parametrize("count", [0, 1, WINDOW + 1])

@@ -44,6 +44,8 @@ CANCELLED = CancelledError()
 """The error of every cancelled call; never raised itself."""
 UNTRACED: tuple[str, int | None] = ("", None)
 
+_making_incoming = Lock()
+"""Held by the first to need what a call streams: the thread that iterates, or the one that reads the first item."""
 _ending = Lock()
 """Held for the few instructions in which one of several threads gives a call up or fails it."""
 
@@ -193,8 +195,11 @@ class Call(Lifecycle, Shapes, Shown[T]):
     def _incoming(self) -> Incoming:
         incoming = self.incoming
         if incoming is None:
-            incoming = self.incoming = Incoming()
-            self.when_done(incoming.wake)
+            with _making_incoming:
+                incoming = self.incoming
+                if incoming is None:
+                    incoming = self.incoming = Incoming()
+                    self.when_done(incoming.wake)
         return incoming
 
     def handle_item(self, item: Any) -> None:
