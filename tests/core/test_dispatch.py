@@ -377,7 +377,7 @@ def test_one_worker_gets_calls_of_all_exports_in_order() -> None:
 
 
 def test_what_runs_beside_others_waits_apart_if_it_is_the_first() -> None:
-    route = route_to("a1", places=1, task=Lane(2, True))
+    route = route_to("a2", places=1, task=Lane(2, True))
     assert park(route, "task")[1] == [("a", 1, "task")]
     assert park(route, "slow")[1] == [("a", 2, "slow")]
     assert park(route, "task")[1] == []  # behind the first
@@ -571,6 +571,59 @@ def test_those_who_may_wait_for_the_answer_are_not_chosen() -> None:
     assert route.choose("tiny", MARKS["tiny"], blockers=[ord("a")]) is None
     assert route.choose("tiny", MARKS["tiny"], blockers=[ord("a"), ord("b")]) is None
     assert route.choose("tiny", MARKS["tiny"], blockers=[7]) is worker(route, "a")
+
+
+@pytest.mark.parametrize("text", ["", "a1"], ids=["before the worker is there", "though it has room meanwhile"])
+def test_what_could_begin_in_the_only_worker_waits_in_order_with_all_else(text: str) -> None:
+    route = route_to(text, places=1, task=Lane(3, True))
+    park(route, "task slow task")
+    put(route, workers("a1"))
+    assert choose(route, "slow") == "-"
+    got: list[str] = []
+    while route.waiting:
+        got.append(accept(route, "a", 1, 10))
+        route.asks_after(1)
+    assert got == ["task", "slow", "task"]
+
+
+def test_a_line_whose_items_are_just_being_sent_outlives_a_change_of_workers() -> None:
+    route = route_to("a1", places=1)
+    (item,), _ = park(route, "slow")
+    assert route.accept(worker(route, "a"), 1, 1) == [item]
+    put(route, workers("b0"))
+    assert choose(route, "slow") == "-"
+    assert route.asks_after(1) == []
+    assert choose(route, "slow") == "b"
+
+
+class AskedWhileTaken(Queued):
+    """An item during whose removal another thread makes a call."""
+
+    def __init__(self, route: Route[Worker]) -> None:
+        self.route = route
+        self.chosen: list[str] = []
+        super().__init__("slow", 10, 30.0)
+
+    @property
+    def size(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
+        if not self.route.waiting and not self.line.waiting and self.chosen == []:
+            self.chosen.append(choose(self.route, "beside"))
+        return 10
+
+    @size.setter
+    def size(self, size: int) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]
+        pass
+
+
+def test_a_call_made_in_another_thread_does_not_overtake_one_that_is_being_accepted() -> None:
+    route = route_to("a0", places=1, beside=FREE)
+    item = AskedWhileTaken(route)
+    route.park(item, 0.0)
+    item.chosen.clear()
+    assert route.accept(worker(route, "a"), item.line.number, 1) == [item]
+    assert item.chosen == ["-"]
+    assert route.asks_after(item.line.number) == []
+    assert choose(route, "beside") == "a"
 
 
 def test_where_order_counts_nothing_overtakes_what_was_accepted_and_is_being_sent() -> None:

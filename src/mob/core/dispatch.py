@@ -371,13 +371,21 @@ class Route(Generic[W]):
         """Return in which line a call waits. Where there is a choice of workers each export has a line of its own, so
         that none waits for another; what must stay on this machine waits apart. Where there is no choice, calls that
         run one after the other wait in one line, in order, and so does what comes behind them: it would have to wait
-        for them in the worker as well."""
+        for them in the worker as well. A call that runs beside others has a line of its own when as many of them run
+        as may: then it must not delay other calls."""
         if place is None and self.places != 1:
             return None, name, can_leave or not (self.near and self.far)
         own, ordered = (place, name, True), (place, ORDERED, True)
         if self._has_waiting(own):
             return own
-        return ordered if self.lanes.get(name, LOOP) is LOOP or self._has_waiting(ordered) else own
+        lane = self.lanes.get(name, LOOP)
+        return ordered if lane is LOOP or self._has_waiting(ordered) or self._fits(lane, place) else own
+
+    def _fits(self, lane: Lane, place: Place | None) -> bool:
+        """Return True if a call that runs beside others waits, but not for the end of others: for the worker itself, or
+        because earlier calls were just about to be sent."""
+        outstanding = sum(target.outstanding for target in self._candidates(True, place))
+        return outstanding + self.waiting < lane.width
 
     def park(self, item: Queued, now: float) -> list[AskForPlace[W]]:
         """Have an item wait; return which workers must be told of it."""
@@ -431,11 +439,11 @@ class Route(Generic[W]):
         if not line.waiting or line.head.name != name or worker not in self._candidates_of(line):
             line.asked.pop(worker.uid, None)
             return []
+        if line.place is not None or not line.name:
+            self._leaving = line  # until `asks_after`; set before the first is taken: other threads choose meanwhile
         while line.waiting and len(items) < count and (item := line.head).name == name:
             items.append(item)
             self.forget(item)
-        if items and (line.place is not None or not line.name):
-            self._leaving = line  # until `asks_after`: a later call must not be sent before these
         return items
 
     def asks_after(self, number: int) -> list[AskForPlace[W]]:
@@ -553,7 +561,7 @@ class Route(Generic[W]):
                     # Its time comes back as slowly as it goes: else it waited for ever for one who comes and goes.
                     item.until = now + min(item.wait, item.left + now - item.served_since)
             asks += self._asks(line)
-            if not line.waiting and not line.asked:
+            if not line.waiting and not line.asked and line is not self._leaving:
                 del self._lines[key]
         return asks
 
