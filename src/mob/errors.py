@@ -34,7 +34,8 @@ to do next.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any, Literal
 
 Executed = Literal["no", "maybe", "yes"]
@@ -261,17 +262,26 @@ class ArgumentError(CallError, TypeError):
 class RemoteError(CallError):
     """The exported function raised.
 
-    What arrives is also an instance of the built-in class from which the original derives, so `except ValueError:`
-    works. `.type_name` is the qualified name of the original class, `.remote_args` its arguments as far as they
-    could be sent; the cause's text is the remote traceback.
+    What arrives is also an instance of your own class if this process has imported that, so `except OutOfStock:`
+    works, and always of the built-in class from which the original derives, so `except ValueError:` works.
+    `.type_name` is the qualified name of the original class, `.remote_args` and `.remote_attributes` are its arguments
+    and attributes as far as they could be sent; `.remote_traceback` is the traceback as it looked where it was raised.
 
     >>> try: back.divide(1, 0).result()                    # doctest: +SKIP
-    ... except ZeroDivisionError as error: print(error.__cause__)
+    ... except ZeroDivisionError as error: print(error.remote_traceback)
     """
 
     executed: Executed = "yes"
     type_name: str = "Exception"
+    type_module: str = ""
+    """The module by which the class can be found, "" if it cannot."""
     remote_args: tuple[Any, ...] = ()
+    remote_attributes: Mapping[str, Any] = MappingProxyType({})
+
+    @property
+    def remote_traceback(self) -> str:
+        """The traceback as it looked in the process that raised, with those of its causes; "" if there is none."""
+        return next((each.args[0] for each in causes_of(self) if isinstance(each, RemoteTraceback)), "")
 
     def __str__(self) -> str:
         return f"{self.type_name}: {self.message}" if self.message else self.type_name
@@ -282,7 +292,27 @@ class RemoteError(CallError):
 
 
 class RemoteTraceback(Exception):
-    """The cause of a `RemoteError`: its text is the traceback as it looked in the process that raised."""
+    """The last of the causes of an error: its text is the traceback as it looked in the process that raised."""
 
     def __str__(self) -> str:
         return f"\n{self.args[0]}" if self.args else ""
+
+
+def causes_of(error: BaseException) -> Iterator[BaseException]:
+    """The exceptions that led to an error, the nearest first."""
+    seen: list[BaseException] = [error]
+    while (cause := seen[-1].__cause__) is not None and all(cause is not each for each in seen):
+        seen.append(cause)
+        yield cause
+
+
+def summary_of(error: BaseException) -> str:
+    """What an error says, in one text: with the name of its class if it was raised in another process.
+
+    >>> summary_of(RemoteError("no such item")), summary_of(Busy("the queue is full"))
+    ('Exception: no such item', 'the queue is full')
+    """
+    text = str(error)
+    if not isinstance(error, RemoteError) or text.startswith(error.type_name):
+        return text
+    return f"{error.type_name}: {text}" if text else error.type_name

@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from msgspec import structs
 
 from mob import errors
 from mob.errors import (
@@ -82,6 +83,16 @@ def arrived(exc: BaseException) -> CallError:
     return rebuild(over(describe(raised(exc), CODEC)), CODEC)
 
 
+def arrived_elsewhere(exc: BaseException) -> CallError:
+    """In a process that has not imported any class of the app's."""
+    return rebuild(elsewhere(over(describe(raised(exc), CODEC))), CODEC)
+
+
+def elsewhere(failure: Failure) -> Failure:
+    module = failure.module and "not_imported"
+    return structs.replace(failure, module=module, parts=tuple(map(elsewhere, failure.parts)))
+
+
 class AppError(Exception):
     pass
 
@@ -132,7 +143,7 @@ ARRIVES = [
 
 @pytest.mark.parametrize(("exc", "base", "text", "args"), ARRIVES, ids=short)
 def test_it_arrives_as_a_remote_error_and_as_its_built_in(exc: Any, base: Any, text: str | None, args: Any) -> None:
-    error = arrived(exc)
+    error = arrived_elsewhere(exc)
     assert isinstance(error, RemoteError)
     assert isinstance(error, base)
     assert text is None or str(error) == text
@@ -169,7 +180,7 @@ def test_every_built_in_exception_has_a_class() -> None:
 
 
 def test_classes_are_made_once() -> None:
-    assert type(arrived(ValueError(1))) is type(arrived(BadName(2))) is remote_error_class("ValueError")
+    assert type(arrived(ValueError(1))) is type(arrived_elsewhere(BadName(2))) is remote_error_class("ValueError")
     assert remote_error_class("UnicodeDecodeError") is remote_error_class("UnicodeError")
 
 
@@ -200,7 +211,7 @@ def test_an_os_error_keeps_its_numbers() -> None:
     "exc", [ValueError("v"), KeyError("k"), PermissionError(13, "no", "/x"), AppError("a")], ids=short
 )
 def test_it_can_be_copied_and_pickled(exc: Exception) -> None:
-    error = arrived(exc)
+    error = arrived_elsewhere(exc)
     for again in (pickle.loads(pickle.dumps(error)), copy.copy(error), copy.deepcopy(error)):
         assert type(again) is type(error)
         assert str(again) == str(error)
@@ -251,7 +262,7 @@ class AppGroup(ExceptionGroup[Exception]):
 
 def test_a_group_arrives_as_a_group_of_what_its_parts_arrive_as() -> None:
     inner = AppGroup("inner", [KeyError("k"), errors.Busy("full")])
-    error: Any = arrived(ExceptionGroup("many", [ValueError("one"), inner, AppError("two")]))
+    error: Any = arrived_elsewhere(ExceptionGroup("many", [ValueError("one"), inner, AppError("two")]))
     assert {RemoteError, ExceptionGroup} <= set(type(error).__mro__)
     assert str(error) == "ExceptionGroup: many (3 sub-exceptions)"
     assert str(error.exceptions[1]) == f"{__name__}.AppGroup: inner (2 sub-exceptions)"
@@ -477,8 +488,8 @@ def test_the_users_own_kind_of_a_call_error_arrives_as_mobs() -> None:
 
 
 def test_a_remote_error_passes_through_a_third_process() -> None:
-    first = arrived(BadName("deep"))
-    second = arrived(first)
+    first = arrived_elsewhere(BadName("deep"))
+    second = arrived_elsewhere(first)
     assert type(second) is type(first)
     assert isinstance(second, ValueError)
     assert isinstance(second, RemoteError)

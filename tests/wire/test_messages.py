@@ -85,7 +85,11 @@ def instances_of(cls: type[Any]) -> st.SearchStrategy[Any]:
     flat = st.builds(cls, **fields)
     if not nested:
         return flat
-    return flat | st.builds(cls, **fields, **{name: st.lists(flat, max_size=2).map(tuple) for name in nested})
+    some = {
+        name: st.lists(flat, max_size=2).map(tuple) if typing.get_origin(kinds[name]) is tuple else flat
+        for name in nested
+    }
+    return flat | st.builds(cls, **fields, **some)
 
 
 def laid_open(value: Any) -> Any:

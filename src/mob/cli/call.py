@@ -23,7 +23,7 @@ from mob.cli.values import arguments_of, as_json, value_of
 from mob.client import Client
 from mob.core.printable import json_printable
 from mob.core.roster import is_ready
-from mob.errors import CallError, MobError, PartialFailure, RemoteError, RemoteTraceback, counted, nearest
+from mob.errors import CallError, MobError, PartialFailure, RemoteError, counted, nearest, summary_of
 from mob.peer.results.call import Call
 
 NUMBER = re.compile(r"-[\d.].*")
@@ -217,9 +217,8 @@ def _print(value: Any) -> None:
 
 def told_of(error: RemoteError) -> str:
     """The error as it looked where it was raised."""
-    cause = error.__cause__
-    where = f"\n\nIn the worker:\n{str(cause).strip()}" if isinstance(cause, RemoteTraceback) else ""
-    return f"the export raised {error}{where}"
+    where = f"\n\nIn the worker:\n{error.remote_traceback.strip()}" if error.remote_traceback else ""
+    return f"the export raised {summary_of(error)}{where}"
 
 
 def _partial(error: PartialFailure) -> str:

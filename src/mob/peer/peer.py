@@ -19,7 +19,7 @@ from mob.core.draining import LINK_FLUSH_TIMEOUT
 from mob.core.lanes import MESSAGE
 from mob.core.routes import Routes
 from mob.core.states import CallState
-from mob.errors import CallError, CallTimeout, Unavailable
+from mob.errors import CallError, CallTimeout, Unavailable, summary_of
 from mob.peer.calls.calling import Calling
 from mob.peer.calls.parking import Parking
 from mob.peer.context import Context
@@ -423,7 +423,7 @@ class Peer:
         while self.context.unheard:
             label, error = self.context.unheard.popleft()
             told = "%s failed and nobody asked for its result: %s"
-            self.context.complaints.tell((told, label), told, label, error, error=error)
+            self.context.complaints.tell((told, label), told, label, summary_of(error), error=error)
 
     def leave(self) -> None:
         """This process ends in order: send what waits for a worker, log the errors that nobody has heard, and close the

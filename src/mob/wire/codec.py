@@ -123,6 +123,10 @@ class Codec:
                 continue
         return None
 
+    def has_registered(self, kind: type[Any]) -> bool:
+        """Return whether this process has registered a class, or one of its bases."""
+        return self._ways.registration(kind) is not None
+
     def decode(self, raw: Raw) -> Any:
         """The value as MessagePack gives it back: tuples and sets as lists, structured types as dicts.
 

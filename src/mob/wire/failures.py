@@ -1,43 +1,50 @@
 """An exception crosses between processes: `describe` makes a `Failure` of it, `rebuild` makes an exception again.
 
-Strategy. What crosses is names and text, never a pickle: whatever an exception does when it is looked at, there is a
-description. At the other end a `mob.CallError` arrives as what it was, anything else as a `RemoteError` that also is
-an instance of the built-in class from which the original derives. Such classes are made once for each built-in.
+Strategy. What crosses is names, text and data, never a pickle: whatever an exception does when it is looked at, there
+is a description. At the other end a class that is known there is built again (originals.py). A `mob.CallError` arrives
+as what it was, anything else as a `RemoteError` that also is an instance of the built-in class from which the original
+derives. Such classes are made once for each built-in. Causes and the members of groups are failures themselves.
 
-Limits. Texts are bounded and keep both ends. Built-in classes that would disturb the caller's control flow, or that
-cannot be made of a message, are not used; their nearest harmless base is. A group arrives as a group of what its parts
-arrive as, so that `except*` finds them; of very large and very deep ones some parts are missing. This module imports
-the codec for its types only: the messages mention `Failure`, and the Kingpin reads messages, but never a body.
+Limits. Texts are bounded and keep both ends, and so is the whole: what is left out of a very large group or a very long
+chain is still in the text of the traceback. Built-in classes that would disturb the caller's control flow, or that
+cannot be made of a message, are not used; their nearest harmless base is. The causes of mob's own errors are kept as
+text only. This module imports the codec for its types only: the messages mention `Failure`, and the Kingpin reads
+messages, but never a body.
 """
 
 from __future__ import annotations
 
 import builtins
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from msgspec import Struct, structs
+from msgspec import Struct
 
 from mob import errors
-from mob.errors import ArgumentError, CallError, Executed, RemoteError, RemoteTraceback
-from mob.wire import exits
+from mob.errors import ArgumentError, CallError, Executed, MobError, RemoteError, RemoteTraceback
+from mob.wire import exits, originals
 
 if TYPE_CHECKING:
     from mob.wire.codec import Codec
 
 T = TypeVar("T")
 
+_kind: Callable[[Any], type[BaseException]] = type
+
 LIMIT = 64 * 1024
 """The longest text, in characters, and the most bytes of arguments that a failure carries along."""
 
 MOST_PARTS = 1000
-"""Exceptions of a group that are described."""
+"""Exceptions that are described with one: members of groups, causes, contexts."""
 TRACED_PARTS = 20
-"""So many of them with their tracebacks; that of the group shows the first ones anyway."""
+"""So many members of a group have tracebacks of their own; that of the group shows the first ones anyway."""
 DEEPEST = 20
-"""Groups in groups."""
+"""Groups in groups and causes of causes."""
+MOST_BYTES = 4 * 1024 * 1024
+"""About what a failure may take; when that is used up, the others have short texts and nothing else."""
+SHORT = 1000
 
 PACKAGE = errors.__file__.rpartition("/")[0] + "/"
 """Where mob's own frames are; they say nothing to the user."""
@@ -54,7 +61,8 @@ class Failure(Struct, frozen=True, array_like=True):
     """An exception, described.
 
     `builtin` is the nearest built-in class, `kind` the nearest of mob's own call errors or "". `args` is MessagePack.
-    For an OSError it is (errno, strerror, filename, filename2), for others what the exception's `args` are.
+    For an OSError it is (errno, strerror, filename, filename2), for others what the exception's `args` are. `module` is
+    the beginning of `type_name` if the class can be found by it, else "".
     """
 
     type_name: str
@@ -68,6 +76,15 @@ class Failure(Struct, frozen=True, array_like=True):
     argument: str | None = None
     parts: tuple[Failure, ...] = ()
     """Of a group: what it consists of."""
+    module: str = ""
+    attributes: dict[str, bytes] = {}
+    """MessagePack each: one that cannot be read does not cost the others."""
+    registered: bytes | None = None
+    """The exception itself, if its process has registered its class."""
+    cause: Failure | None = None
+    context: Failure | bool = False
+    """True if it is the cause."""
+    suppresses_context: bool = False
 
 
 class RemoteErrorGroup(RemoteError, ExceptionGroup[Exception]):
@@ -100,44 +117,99 @@ class RemoteErrorGroup(RemoteError, ExceptionGroup[Exception]):
 # -- where it was raised -----------------------------------------------------------------------------------------------
 
 
-def describe(exc: BaseException, codec: Codec, executed: Executed | None = None, depth: int = 0) -> Failure:
+class _Room:
+    """How much more can be described of one failure."""
+
+    def __init__(self) -> None:
+        self.exceptions = MOST_PARTS
+        self.bytes = MOST_BYTES
+
+    def take(self) -> bool:
+        """Return whether there is room for one more exception."""
+        self.exceptions -= 1
+        return self.exceptions >= 0
+
+
+def describe(exc: BaseException, codec: Codec, executed: Executed | None = None) -> Failure:
     """The description of an exception. Never raises, whatever the exception does, and never lends a function.
 
     `executed` says whether the called function has run. Without it that is read off the traceback: a call error of
     mob's that comes out of mob's own frames has prevented the call, and says itself how far it got; what comes out of
-    the user's frames has executed, even if it is another call's failure that passes through. `depth`: in how many
-    groups the exception is.
+    the user's frames has executed, even if it is another call's failure that passes through.
     """
+    return _describe(exc, codec, _Room(), executed=executed)
+
+
+def _describe(
+    exc: BaseException,
+    codec: Codec,
+    room: _Room,
+    path: tuple[BaseException, ...] = (),
+    is_traced: bool = True,
+    executed: Executed | None = None,
+) -> Failure:
+    """Describe one exception. `path` is what it is a cause or a member of, `is_traced` says that it needs a traceback
+    of its own, because it is in no other."""
+    limit = LIMIT if room.bytes > 0 else SHORT
     kind = _attempt(lambda: _nearest(exc, _KIND_NAMES), "")
-    text, is_users = _attempt(lambda: _traceback(exc, bool(kind)), ("", True))
+    is_traced = is_traced and limit == LIMIT
+    text, is_users = _attempt(lambda: _traceback(exc, bool(kind)), ("", True)) if is_traced else ("", False)
     if executed is None:
         own: Any = _attempt(lambda: getattr(exc, "executed", "yes"), "yes")
         executed = own if kind and not is_users and own in ("no", "maybe", "yes") else "yes"
     argument: Any = _attempt(lambda: getattr(exc, "argument", None), None)
+    message = _attempt(lambda: _clean(_message(exc), limit), "<its text cannot be had>")
+    text = _attempt(lambda: _clean(text), "")
+    args = _attempt(lambda: _args(exc, codec), None) if limit == LIMIT else None
+    attributes = _attempt(lambda: _attributes(exc, codec), {}) if limit == LIMIT else {}
+    room.bytes -= len(message) + len(text) + len(args or b"") + sum(map(len, attributes.values()))
+    path = (*path, exc)
+    cause, context = _attempt(lambda: _causes(exc, kind, codec, room, path), (None, False))
     return Failure(
         type_name=_attempt(lambda: _clean(_type_name(exc, type(exc))), "Exception"),
         builtin=_attempt(lambda: _nearest(exc, _BUILTIN_NAMES), "Exception"),
-        message=_attempt(lambda: _clean(_message(exc)), "<its text cannot be had>"),
-        args=_attempt(lambda: _args(exc, codec), None),
-        traceback=_attempt(lambda: _clean(text), ""),
-        notes=_attempt(lambda: _notes(exc), ()),
+        message=message,
+        args=args,
+        traceback=text,
+        notes=_attempt(lambda: _notes(exc), ()) if limit == LIMIT else (),
         executed=executed,
         kind=kind,
         argument=argument if kind == "ArgumentError" and isinstance(argument, str) else None,
-        parts=_attempt(lambda: _parts(exc, codec, depth), ()),
+        parts=_attempt(lambda: _parts(exc, codec, room, path), ()),
+        module=_attempt(lambda: _module(exc, type(exc)), ""),
+        attributes=attributes,
+        registered=_attempt(lambda: _registered(exc, codec), None),
+        cause=cause,
+        context=context,
+        suppresses_context=_attempt(lambda: exc.__suppress_context__, False),
     )
 
 
-def _parts(exc: BaseException, codec: Codec, depth: int) -> tuple[Failure, ...]:
+def _parts(exc: BaseException, codec: Codec, room: _Room, path: tuple[BaseException, ...]) -> tuple[Failure, ...]:
     """What a group consists of; nothing if it is none, or cannot be described whole."""
-    if not isinstance(exc, BaseExceptionGroup) or depth >= DEEPEST:
+    if not isinstance(exc, BaseExceptionGroup) or len(path) > DEEPEST:
         return ()
-    found: list[Failure] = []
     group = cast("BaseExceptionGroup[BaseException]", exc)
-    for part in group.exceptions[: max(1, MOST_PARTS // (1 + depth))]:
-        failure = describe(part, codec, depth=depth + 1)
-        found.append(failure if len(found) < TRACED_PARTS else structs.replace(failure, traceback=""))
-    return tuple(found)
+    parts = [part for part in group.exceptions if room.take()] or group.exceptions[:1]
+    return tuple(_describe(part, codec, room, path, at < TRACED_PARTS) for at, part in enumerate(parts))
+
+
+def _causes(
+    exc: BaseException, kind: str, codec: Codec, room: _Room, path: tuple[BaseException, ...]
+) -> tuple[Failure | None, Failure | bool]:
+    """What an exception of the app came of: its cause and its context."""
+    if kind not in ("", RemoteError.__name__) or len(path) > DEEPEST:
+        return None, False
+
+    def described(other: BaseException | None) -> Failure | None:
+        if other is None or isinstance(other, RemoteTraceback) or any(other is each for each in path):
+            return None
+        return _describe(other, codec, room, path, is_traced=False) if room.take() else None
+
+    cause = described(exc.__cause__)
+    if cause is not None and exc.__context__ is exc.__cause__:
+        return cause, True
+    return cause, described(exc.__context__) or False
 
 
 def _attempt(look: Callable[[], T], otherwise: T) -> T:
@@ -149,31 +221,64 @@ def _attempt(look: Callable[[], T], otherwise: T) -> T:
 
 def _nearest(exc: BaseException, names: Mapping[type, str]) -> str:
     """The name of the first class among those named from which the exception derives."""
-    return next((names[base] for base in type(exc).__mro__ if base in names), "")
+    return _nearest_name(type(exc), names)
+
+
+def _nearest_name(kind: type[BaseException], names: Mapping[type, str]) -> str:
+    return next((names[base] for base in kind.__mro__ if base in names), "")
 
 
 # Asked by their type: an exception may lie about its class, or fail to tell it.
 
 
 def _type_name(exc: Any, kind: type[BaseException]) -> str:
-    if issubclass(kind, RemoteError):
-        return exc.type_name
-    module = "mob" if kind.__module__ == errors.__name__ else kind.__module__
-    return kind.__qualname__ if module == "builtins" else f"{module}.{kind.__qualname__}"
+    return exc.type_name if originals.is_stand_in(kind) else originals.type_name(kind)
+
+
+def _module(exc: Any, kind: type[BaseException]) -> str:
+    return exc.type_module if originals.is_stand_in(kind) else originals.module_of(originals.original_of(kind))
 
 
 def _message(exc: Any) -> str:
-    if issubclass(type(exc), SystemExit):
+    kind = _kind(exc)
+    if issubclass(kind, SystemExit):
         return exits.text_of(exc)
-    return exc.message if issubclass(type(exc), RemoteError | BaseExceptionGroup) else str(exc)
+    return exc.message if originals.is_stand_in(kind) or issubclass(kind, BaseExceptionGroup) else str(exc)
 
 
 def _args(exc: Any, codec: Codec) -> bytes | None:
-    args = exc.remote_args if issubclass(type(exc), RemoteError) else exc.args
-    if issubclass(type(exc), OSError) and exc.errno is not None:
+    kind = _kind(exc)
+    args = exc.remote_args if originals.is_stand_in(kind) else exc.args
+    if issubclass(kind, OSError) and exc.errno is not None and (exc.errno, exc.strerror) == args[:2]:
         args = (exc.errno, exc.strerror, exc.filename, exc.filename2)
-    encoded = codec.encode_data(args)
+    return None if any(map(_is_large, args)) else _data(args, codec)
+
+
+def _attributes(exc: BaseException, codec: Codec) -> dict[str, bytes]:
+    """The attributes that are data, as many as there is room for."""
+    found: dict[str, bytes] = {}
+    room = LIMIT
+    for name, value in originals.attributes_of(exc).items():
+        encoded = None if _is_large(value) else _data(value, codec)
+        if encoded is not None and len(name) + len(encoded) <= room:
+            found[name] = encoded
+            room -= len(name) + len(encoded)
+    return found
+
+
+def _registered(exc: BaseException, codec: Codec) -> bytes | None:
+    return _data(exc, codec) if codec.has_registered(originals.original_of(type(exc))) else None
+
+
+def _data(value: Any, codec: Codec) -> bytes | None:
+    encoded = codec.encode_data(value)
     return encoded if encoded is not None and len(encoded) <= LIMIT else None
+
+
+def _is_large(value: Any) -> bool:
+    """Whether it is sure to be too long, so that it need not be encoded to find that out."""
+    length = len(value) if isinstance(value, str | bytes | bytearray) else getattr(value, "nbytes", 0)
+    return isinstance(length, int) and length > LIMIT
 
 
 def _notes(exc: BaseException) -> tuple[str, ...]:
@@ -189,7 +294,8 @@ def _traceback(exc: BaseException, is_call_error: bool) -> tuple[str, bool]:
     report = traceback.TracebackException.from_exception(exc, compact=True)
     chained = _chain(report)
     users = [_first_of_users(each) for each in chained]
-    if is_call_error and not any(at is not None for at in users) and not isinstance(exc.__cause__, RemoteTraceback):
+    has_come_far = any(isinstance(cause, RemoteTraceback) for cause in errors.causes_of(exc))
+    if is_call_error and not any(at is not None for at in users) and not has_come_far:
         return "", False
     for each, at in zip(chained, users, strict=True):
         del each.stack[: at or 0]
@@ -207,10 +313,10 @@ def _first_of_users(report: traceback.TracebackException) -> int | None:
     return next((at for at, frame in enumerate(report.stack) if not frame.filename.startswith(PACKAGE)), None)
 
 
-def _clean(text: str) -> str:
+def _clean(text: str, limit: int = LIMIT) -> str:
     """The text, bounded, and without what UTF-8 cannot carry."""
-    if len(text) > LIMIT:
-        half = (LIMIT - 100) // 2
+    if len(text) > limit:
+        half = (limit - 100) // 2
         text = f"{text[:half]}\n[... {len(text) - 2 * half:,} characters are left out here ...]\n{text[-half:]}"
     return text.encode("utf-8", "backslashreplace").decode()
 
@@ -218,24 +324,96 @@ def _clean(text: str) -> str:
 # -- where it was called -----------------------------------------------------------------------------------------------
 
 
-def rebuild(failure: Failure, codec: Codec) -> CallError:
-    """The exception that the caller gets."""
-    kind = _KINDS.get(failure.kind, RemoteError)
-    if issubclass(kind, RemoteError):
-        error: CallError = _remote_error(failure, codec)
-    elif issubclass(kind, ArgumentError):
-        error = kind(failure.message, executed=failure.executed, argument=failure.argument)
-    else:
-        error = kind(failure.message, executed=failure.executed)
-    for note in failure.notes:
-        error.add_note(note)
-    if failure.traceback:
-        error.__cause__ = RemoteTraceback(failure.traceback)
+def rebuild(failure: Failure, codec: Codec, depth: int = 0) -> CallError:
+    """The exception that the caller gets. `depth`: of how many others it is a cause or a member."""
+    parts = [rebuild(part, codec, depth + 1) for part in failure.parts] if depth <= DEEPEST else []
+    attributes = dict(_decoded(failure.attributes, codec))
+    error = _original(failure, parts, attributes, codec) or _known(failure, parts, attributes, codec)
+    if failure.notes:
+        _set(error, "__notes__", list(failure.notes))
+    _set_causes(error, failure, codec, depth)
     return error
 
 
-def _remote_error(failure: Failure, codec: Codec) -> RemoteError:
-    parts = [rebuild(part, codec) for part in failure.parts]
+def _set(error: BaseException, name: str, value: Any) -> None:
+    """Sets it past the class of the app, which may be frozen."""
+    object.__setattr__(error, name, value)
+
+
+def _set_causes(error: CallError, failure: Failure, codec: Codec, depth: int) -> None:
+    """The remote traceback, which contains those of the causes, is the cause of the last of them."""
+    cause = context = None
+    if depth <= DEEPEST:
+        cause = failure.cause and rebuild(failure.cause, codec, depth + 1)
+        if isinstance(failure.context, Failure):
+            context = rebuild(failure.context, codec, depth + 1)
+        elif failure.context:
+            context = cause
+    if cause is not None:
+        _set(error, "__cause__", cause)
+    if failure.traceback:
+        last = next(reversed([error, *errors.causes_of(error)]))
+        _set(last, "__cause__", RemoteTraceback(failure.traceback))
+    if context is not None:
+        _set(error, "__context__", context)
+    if cause or context or failure.suppresses_context:
+        _set(error, "__suppress_context__", failure.suppresses_context)
+
+
+def _decoded(attributes: Mapping[str, bytes], codec: Codec) -> Iterable[tuple[str, Any]]:
+    for name, encoded in attributes.items():
+        try:
+            yield name, codec.decode(encoded)
+        except MobError:  # of a type that is not registered here, say
+            continue
+
+
+def _original(failure: Failure, parts: list[CallError], attributes: dict[str, Any], codec: Codec) -> CallError | None:
+    """The exception as one of the app's own class, if that is known here and can be built."""
+    error: CallError | None = None
+    if failure.registered is not None:
+        plain = _attempt(lambda: codec.decode(cast("bytes", failure.registered)), None)
+        error = originals.adopted(plain) if isinstance(plain, Exception) else None
+    if error is None and failure.module:
+        name = failure.type_name.removeprefix(f"{failure.module}.")
+        found = _attempt(lambda: originals.find(failure.module, name), None)
+        if found is None or not _derives_as_told(found, failure):
+            return None
+        args = (failure.message, parts) if parts else _args_of(failure, codec)
+        error = None if args is None else originals.build(found, args, attributes)
+    if error is not None and failure.executed != error.executed and "executed" not in attributes:
+        _set(error, "executed", failure.executed)
+    return error
+
+
+def _derives_as_told(kind: type[Exception], failure: Failure) -> bool:
+    """Return whether a class could be the original, by what it derives from, and is no other of the same name."""
+    kinds = (failure.kind, "" if failure.kind == RemoteError.__name__ else failure.kind)
+    return _nearest_name(kind, _BUILTIN_NAMES) == failure.builtin and _nearest_name(kind, _KIND_NAMES) in kinds
+
+
+def _known(failure: Failure, parts: list[CallError], attributes: dict[str, Any], codec: Codec) -> CallError:
+    """The exception as one of mob's."""
+    kind = _KINDS.get(failure.kind, RemoteError)
+    if issubclass(kind, RemoteError):
+        return _remote_error(failure, parts, attributes, codec)
+    if issubclass(kind, ArgumentError):
+        return kind(failure.message, executed=failure.executed, argument=failure.argument)
+    return kind(failure.message, executed=failure.executed)
+
+
+def _args_of(failure: Failure, codec: Codec) -> tuple[Any, ...] | None:
+    encoded = failure.args
+    args: tuple[Any, ...] | None = _attempt(lambda: tuple(codec.decode(encoded)), None) if encoded else None
+    return args[:2] if args and len(args) == 4 and _is_os_error(failure) else args
+
+
+def _is_os_error(failure: Failure) -> bool:
+    builtin = getattr(builtins, failure.builtin, None)
+    return isinstance(builtin, type) and issubclass(builtin, OSError)
+
+
+def _remote_error(failure: Failure, parts: list[CallError], attributes: dict[str, Any], codec: Codec) -> RemoteError:
     if parts:
         error: RemoteError = RemoteErrorGroup(failure.message, parts, executed=failure.executed)
     else:
@@ -247,6 +425,11 @@ def _remote_error(failure: Failure, codec: Codec) -> RemoteError:
         error.errno, error.strerror, error.filename, error.filename2 = args
         args = args[:2]
     error.remote_args = args
+    if failure.module:
+        error.type_module = failure.module
+    if attributes:
+        error.remote_attributes = attributes
+        originals.restore(error, attributes)
     return error
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import Iterator
 from typing import Any, Protocol
@@ -15,7 +16,7 @@ from tests.real.cluster.machines import Nats, Node, nodes_in
 from tests.running import wait_until
 
 BACK = """
-import asyncio, threading, time
+import asyncio, json, threading, time
 import mob
 
 log = []
@@ -31,6 +32,7 @@ def fails(x): raise ValueError(f"{x} is wrong")
 def fails_in_its_way():
     class Own(LookupError): pass
     raise Own("a", 1)
+def parses(): return json.loads("{")
 def note(x): log.append(x)
 def noted():
     taken = list(log)
@@ -169,6 +171,9 @@ def test_exceptions_cross(back: Any) -> None:
         back.fails_in_its_way().result(patient(10))
     assert isinstance(own.value, mob.RemoteError)
     assert own.value.remote_args == ("a", 1)
+    with pytest.raises(json.JSONDecodeError) as known:
+        back.parses().result(patient(10))
+    assert (known.value.doc, known.value.pos) == ("{", 1)
 
 
 def test_arguments_that_do_not_fit_are_refused(back: Any) -> None:

@@ -12,7 +12,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
 from mob.core.calls import WAIT
-from mob.errors import MobError, PartialFailure, UnknownExport, nearest
+from mob.errors import MobError, PartialFailure, UnknownExport, nearest, summary_of
 from mob.peer.calls import durable as durable_messages
 from mob.peer.calls.batches import Chunked
 from mob.peer.calls.mapping import Map
@@ -321,7 +321,7 @@ class _Broadcast:
         self._missing -= 1
         if self._missing == 0:
             if self._errors:
-                which = "; ".join(f"{pid}: {error}" for pid, error in self._errors.items())
+                which = "; ".join(f"{pid}: {summary_of(error)}" for pid, error in self._errors.items())
                 count = f"{len(self._errors)} of {len(self._errors) + len(self._results)}"
                 self.call.fail(
                     PartialFailure(f"{self._label} failed in {count} workers: {which}", self._results, self._errors)

@@ -408,8 +408,8 @@ class Call(Lifecycle, Shapes, Shown[T]):
 
     def fail(self, error: BaseException) -> None:
         """It ended with an error."""
-        if self.repeats and isinstance(error, CallError):
-            error.executed = self.executed(error.executed)
+        if self.repeats and isinstance(error, CallError) and error.executed == "no":
+            error.executed = self.executed("no")
         if self.done_already():
             self._run_callbacks()  # none is left, unless an exception came up when it ended
             return

@@ -1,0 +1,290 @@
+"""An exception class of the app crosses by its name: how it is named, found again, and built.
+
+Strategy. A class is named by its module and its qualified name. The other end looks that up among the modules that it
+has imported already, and takes nothing but a subclass of `Exception` that calls itself by the same name. The exception
+is built as the app builds it, by calling the class with the arguments. If the constructor refuses those, because it
+takes others and passes on a text, the exception is made without running it. Then it gets the arguments and attributes
+of the original. At last it becomes an instance of a made class, which derives from the app's and from `RemoteError`.
+Both `except OutOfStock:` and `except mob.RemoteError:` catch it, and whatever the app's class defines comes first.
+
+Limits. Nothing is imported and nothing is unpickled; of the app's code only the constructor runs here, then `__str__`
+and `__repr__`, to see whether the exception can be shown. What would steer the process that waits (`StopIteration`,
+classes that derive from `BaseException` only), local classes and mob's own are not named. A class that can be made by
+nobody else (pydantic's `ValidationError`), or that cannot have a subclass, cannot be built: then `build` returns None.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from types import MemberDescriptorType, ModuleType
+from typing import Any, cast
+
+from mob.errors import CallError, RemoteError
+
+STEERING = (StopIteration, StopAsyncIteration)
+"""Exceptions that mean something to the loop or the coroutine in which they are raised."""
+
+OF_ARGUMENTS = (UnicodeDecodeError, UnicodeEncodeError, UnicodeTranslateError)
+"""Built-in classes that are built as the app's are, because no message alone makes one of them."""
+
+SUGGESTING = ("obj", "name_from")
+"""Members from which Python makes suggestions when it shows an exception. They speak of objects of another process."""
+
+OWN = frozenset({"message", "executed", "type_name", "type_module", "remote_args", "remote_attributes"})
+"""What a `RemoteError` knows itself."""
+
+
+_kind: Callable[[Any], type[Any]] = type
+
+MOBS = (RemoteError.__module__, "mob.wire.failures")
+"""Where mob's own classes of `RemoteError` say that they are."""
+
+
+class Disguised:
+    """The first base of a made class: to the app, an exception that has arrived is one of the original's class."""
+
+    __slots__ = ()
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Keep the app's own `__init_subclass__` from hearing of a made class."""
+
+    @property
+    def __class__(self) -> type:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return original_of(type(self))
+
+    def __reduce_ex__(self, protocol: Any, /) -> Any:
+        """Copy and pickle it as the original."""
+        made, original = type(self), original_of(type(self))
+        reduced = super(Disguised, self).__reduce_ex__(protocol)
+        if not isinstance(reduced, tuple):
+            return reduced
+        make, args, *state = reduced
+        args = tuple(original if each is made else each for each in args)
+        return (original if make is made else make, args, *state)
+
+
+class _Fact:
+    """What mob knows of an exception, unless the app's class or the exception has an attribute of that name."""
+
+    def __init__(self, tell: Callable[[Any], Any]) -> None:
+        self._tell = tell
+
+    def __get__(self, error: Any, kind: Any = None) -> Any:
+        return self if error is None else self._tell(error)
+
+
+class Remote(RemoteError):
+    """The last base of a made class: a `RemoteError` that leaves the constructor and the text to the app's class."""
+
+    message = cast("Any", _Fact(str))
+    type_name = cast("Any", _Fact(lambda error: type_name(_kind(error))))
+    type_module = cast("Any", _Fact(lambda error: module_of(original_of(_kind(error)))))
+    remote_args = cast("Any", _Fact(lambda error: error.args))
+    remote_attributes = cast("Any", _Fact(lambda error: attributes_of(error)))
+
+    def __init__(self, *args: Any) -> None:
+        Exception.__init__(self, *args)
+
+    __str__ = BaseException.__str__
+
+
+# -- naming ------------------------------------------------------------------------------------------------------------
+
+
+def original_of(kind: type) -> type:
+    """Return the class of the app from which a class was made; any other is its own original."""
+    return _originals.get(kind, kind)
+
+
+def type_name(kind: type) -> str:
+    """Return what a class is called, as the caller reads it.
+
+    >>> type_name(ValueError), type_name(RemoteError)
+    ('ValueError', 'mob.RemoteError')
+    """
+    original = original_of(kind)
+    module = "mob" if original.__module__ == RemoteError.__module__ else module_of(original) or original.__module__
+    return original.__qualname__ if module == "builtins" else f"{module}.{original.__qualname__}"
+
+
+def is_stand_in(kind: type) -> bool:
+    """Return whether a class is mob's `RemoteError`, which stands for a class that is not there."""
+    return issubclass(kind, RemoteError) and original_of(kind).__module__ in MOBS
+
+
+def module_of(kind: type) -> str:
+    """Return the module of a class that can be named, else "". That of a script is called what importing it would be.
+
+    >>> import json
+    >>> module_of(json.JSONDecodeError), module_of(ValueError), module_of(KeyboardInterrupt), module_of(RemoteError)
+    ('json.decoder', '', '', '')
+    """
+    module = kind.__module__
+    if module == "builtins":
+        return module if kind in OF_ARGUMENTS else ""
+    if module.partition(".")[0] == "mob" or "<" in kind.__qualname__ or not _is_fit(kind):
+        return ""
+    return _name_of_main() if module == "__main__" else module
+
+
+def find(module: str, name: str) -> type[Exception] | None:
+    """Return the class of that module and qualified name, if this process has imported it.
+
+    >>> import json
+    >>> find("json.decoder", "JSONDecodeError"), find("json", "loads"), find("os.path", "join"), find("none", "None")
+    (<class 'json.decoder.JSONDecodeError'>, None, None, None)
+    """
+    space = _space_of(module)
+    found: Any = None
+    for part in name.split("."):
+        found = space.get(part)
+        if not issubclass(type(found), type):
+            return None
+        space = type.__getattribute__(found, "__dict__")
+    return found if _is_fit(found) and (module_of(found), found.__qualname__) == (module, name) else None
+
+
+def _is_fit(kind: type) -> bool:
+    return issubclass(kind, Exception) and not issubclass(kind, STEERING)
+
+
+def _space_of(module: str) -> Mapping[str, Any]:
+    """The names in a module, without waking one that is loaded when it is used."""
+    found: Any = sys.modules.get(module)
+    if found is None and module == _name_of_main():
+        found = sys.modules["__main__"]
+    return object.__getattribute__(found, "__dict__") if issubclass(type(found), ModuleType) else {}
+
+
+def _name_of_main() -> str:
+    main = sys.modules.get("__main__")
+    spec, file = getattr(main, "__spec__", None), getattr(main, "__file__", None)
+    return spec.name if spec is not None else str(file or "").rpartition("/")[2].removesuffix(".py")
+
+
+# -- attributes --------------------------------------------------------------------------------------------------------
+
+
+def attributes_of(exc: BaseException) -> dict[str, Any]:
+    """Return what an exception has beside its arguments: its slots, those of its built-in class, and its `__dict__`.
+
+    >>> attributes_of(FileNotFoundError(2, "No such file", "/x"))
+    {'errno': 2, 'strerror': 'No such file', 'filename': '/x'}
+    """
+    found: dict[str, Any] = {}
+    kind = type(exc)
+    for name, member in _members_of(kind).items():
+        try:
+            value = member.__get__(exc, kind)
+        except (AttributeError, TypeError):  # it was never set
+            continue
+        if value is not None or member.__objclass__.__module__ != "builtins":  # of those, what was never set is None
+            found[name] = value
+    if is_stand_in(kind) or kind.__module__ == "builtins":
+        found.pop("name", None)  # Python would look for it in the caller's frames, to suggest another
+    own: dict[Any, Any] = dict(object.__getattribute__(exc, "__dict__"))
+    mobs: frozenset[str] = frozenset()
+    if is_stand_in(kind):
+        mobs, found = OWN, found | own.get("remote_attributes", {})
+    return found | {key: own[key] for key in own if type(key) is str and key[:2] != "__" and key not in mobs}
+
+
+def restore(error: BaseException, attributes: Mapping[str, Any]) -> None:
+    """Give an exception the attributes of the original, past whatever its class does when they are set."""
+    members = _members_of(type(error))
+    own: dict[str, Any] = object.__getattribute__(error, "__dict__")
+    kept = OWN if is_stand_in(type(error)) else ()
+    for name, value in attributes.items():
+        if name[:2] == "__" or name in kept:
+            continue
+        if name not in members:
+            own[name] = value
+            continue
+        try:
+            members[name].__set__(error, value)
+        except (AttributeError, TypeError, ValueError):  # it cannot be set, or not to that
+            continue
+
+
+def _members_of(kind: type) -> dict[str, Any]:
+    return {
+        name: member
+        for base in reversed(kind.__mro__)
+        for name, member in type.__getattribute__(base, "__dict__").items()
+        if type(member) is MemberDescriptorType and name[:2] != "__" and name not in SUGGESTING
+    }
+
+
+# -- building ----------------------------------------------------------------------------------------------------------
+
+
+def build(kind: type[Exception], args: Sequence[Any], attributes: Mapping[str, Any]) -> CallError | None:
+    """Return an exception of that class that also is a `CallError`, or None if there can be none."""
+    made = _arrived(kind)
+    plain = _constructed(kind, args) if made else None
+    if made is None or plain is None:
+        return None
+    if not issubclass(kind, BaseExceptionGroup):
+        _set_args(plain, tuple(args))
+    restore(plain, attributes)
+    return adopted(plain)
+
+
+def adopted(plain: Exception) -> CallError | None:
+    """Return what an exception is as one that has arrived, or None if it cannot be that, or cannot be shown."""
+    kind = type(plain)
+    made = _arrived(kind)
+    if made is None:
+        return None
+    error: Any = plain
+    try:
+        if made is not kind:
+            object.__setattr__(plain, "__class__", made)
+    except TypeError:  # its slots lie elsewhere
+        error = _bare(kind, plain.args, made)
+        if error is not None:
+            restore(error, attributes_of(plain))
+    return error if error is not None and _attempt(lambda: bool([str(error), repr(error), error.executed])) else None
+
+
+def _constructed(kind: type[Exception], args: Sequence[Any]) -> Exception | None:
+    plain = _attempt(lambda: kind(*args))
+    return plain if type(plain) is kind else _bare(kind, args, kind)
+
+
+def _bare(kind: type[Exception], args: Sequence[Any], wanted: type[Exception]) -> Exception | None:
+    """An exception whose constructor has not run."""
+    builtin: Any = next(base for base in kind.__mro__ if base.__module__ == "builtins")
+    return _attempt(lambda: builtin.__new__(wanted, *args))
+
+
+def _attempt(make: Callable[[], Any]) -> Any:
+    """What that returns, None if it raises: it runs the app's code."""
+    try:
+        return make()
+    except KeyboardInterrupt:  # of the one who waits
+        raise
+    except BaseException:  # noqa: BLE001  the app's code may raise anything
+        return None
+
+
+def _arrived(kind: type[Exception]) -> type[Exception] | None:
+    """The class as which exceptions of a class arrive; None if there can be none."""
+    if issubclass(kind, CallError):
+        return kind
+    if kind not in _made:
+        made = _made[kind] = _attempt(lambda: _make(kind))
+        if made is not None:
+            _originals[made] = kind
+    return _made[kind]
+
+
+def _make(kind: type[Exception]) -> type[Exception]:
+    space = {"__module__": kind.__module__, "__qualname__": kind.__qualname__, "__doc__": kind.__doc__}
+    return type.__new__(type(kind), kind.__name__, (Disguised, kind, Remote), space)
+
+
+_set_args: Callable[[BaseException, tuple[Any, ...]], None] = vars(BaseException)["args"].__set__
+_made: dict[type[Exception], type[Exception] | None] = {}
+_originals: dict[type, type] = {}
