@@ -69,12 +69,13 @@ if TYPE_CHECKING:
     from mob.peer.operating.machines import Machine as Machine
     from mob.peer.references.encoding import register as register
     from mob.peer.references.functions import RemoteFunction as RemoteFunction
+    from mob.peer.references.objects import RemoteMethod as RemoteMethod, RemoteObject as RemoteObject, ref as ref
     from mob.peer.results.call import Call as Call
     from mob.peer.results.streams import RemoteIterator as RemoteIterator, Stream as Stream
     from mob.peer.results.waiting import Waited as Waited, as_completed as as_completed, wait as wait
     from mob.peer.serving.deliveries import Delivery as Delivery
-    from mob.peer.serving.exports import export as export
     from mob.peer.serving.hooked import ErrorContext as ErrorContext
+    from mob.peer.serving.selection import export as export
     from mob.plan import (
         Cluster as Cluster,
         Logs as Logs,
@@ -120,11 +121,12 @@ _HOMES = {
     "mob.peer.operating.machines": "Machine",
     "mob.peer.references.encoding": "register",
     "mob.peer.references.functions": "RemoteFunction",
+    "mob.peer.references.objects": "RemoteMethod RemoteObject ref",
     "mob.peer.results.call": "Call",
     "mob.peer.results.streams": "RemoteIterator Stream",
     "mob.peer.results.waiting": "Waited as_completed wait",
-    "mob.peer.serving.exports": "export",
     "mob.peer.serving.hooked": "ErrorContext",
+    "mob.peer.serving.selection": "export",
     "mob.plan": "Cluster Logs Plan RoleOptions RolePlan",
     "mob.rim.crashes": "Crash",
     "mob.wire.messages": "CallerMetrics Event ExportInfo ExportMetrics History Line Member Metrics MobsterMetrics "

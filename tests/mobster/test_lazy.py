@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from mob.peer.serving.exports import Export, functions_of
+from mob.peer.serving.exports import Export
+from mob.peer.serving.selection import exports_of
 from mob.wire.codec import Codec
 from mob.wire.ways import as_function
 
@@ -93,7 +94,7 @@ def test_a_lazy_global_is_not_evaluated(kind: Callable[[], Any]) -> None:
     module = types.ModuleType("a_role")
     vars(module).update(lazy=kind(), functools=functools, Wrapper=LikeWrapt)
     exec(CODE, vars(module))
-    functions = functions_of(module)
+    functions = exports_of(module)
     assert list(functions) == ["plain", "with_default", "cached", "wraps", "wrapped"]
     shown = Export(
         "back", "with_default", functions["with_default"], Codec(as_function, as_function)

@@ -27,10 +27,13 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from mob.errors import ArgumentError, BadMessage
+from mob.peer.references.objects import ref
 from mob.wire import kinds, ways
 from mob.wire.annotations import SENT_AS
 from mob.wire.arguments import Parameters
 from mob.wire.codec import Codec, Reference
+from mob.wire.methods import ByReference
+from mob.wire.references import ObjectReference
 from mob.wire.sharing import LARGE, BufferLocation, may_hold_large
 from tests.wire.samples import Duplicates
 
@@ -48,6 +51,27 @@ class Remote:
     function: Callable[..., Any]
 
     def __call__(self) -> None: ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Handle(ByReference):
+    """What stands for an object that has crossed."""
+
+    target: Any
+
+
+class Objects:
+    """Objects that cross within one process."""
+
+    def __init__(self) -> None:
+        self.lent: list[Any] = []
+
+    def lend(self, value: Any) -> ObjectReference:
+        self.lent.append(value.target)
+        return ObjectReference(1, len(self.lent) - 1)
+
+    def borrow(self, reference: ObjectReference) -> Handle:
+        return Handle(self.lent[reference.id])
 
 
 LENT: list[Callable[..., Any]] = []
@@ -71,7 +95,7 @@ def attach(place: BufferLocation) -> memoryview:
     return memoryview(MEMORY[place.number]).toreadonly()
 
 
-CODEC = Codec(lend, lambda reference: Remote(LENT[reference.id]), attach, Duplicates())
+CODEC = Codec(lend, lambda reference: Remote(LENT[reference.id]), attach, Duplicates(), None, Objects())
 
 
 def encoded(value: Any) -> bytes:
@@ -86,7 +110,7 @@ def prologue() -> dict[str, Any]:
     sys.modules[module.__name__] = module
     code = PROLOGUE[0].replace("import attrs, mob, msgspec", "import attrs, msgspec")
     names = vars(module)
-    names.update(mob=types.SimpleNamespace(register=CODEC.register), remote=Remote)
+    names.update(mob=types.SimpleNamespace(register=CODEC.register, ref=ref), remote=Remote, handle=Handle)
     names.update(BadMessage=BadMessage, ArgumentError=ArgumentError)
     exec(code, names)
     return names
@@ -235,7 +259,9 @@ def test_each_type_that_the_codec_knows_is_in_the_table() -> None:
     assert {base for base, _ in SENT_AS if not any(kinds.is_a(each, base) for each in sent)} == set()
 
 
-@pytest.mark.parametrize("code", [ways.CALLBACK, ways.REGISTERED, ways.SHARED, ways.DESCRIPTOR, *ways.MAKERS])
+@pytest.mark.parametrize(
+    "code", [ways.CALLBACK, ways.REGISTERED, ways.SHARED, ways.DESCRIPTOR, ways.OBJECT, *ways.MAKERS]
+)
 def test_each_extension_is_in_the_table(code: int) -> None:
     codes: list[int] = []
     decode = msgspec.msgpack.Decoder(ext_hook=lambda code, data: codes.append(code)).decode

@@ -17,7 +17,7 @@ from mob.cluster.trunks import Trunks
 from mob.core.routing import gateway_for
 from mob.mobster import api
 from mob.peer.peer import Peer
-from mob.peer.serving.exports import export
+from mob.peer.serving.selection import export
 from mob.plan import GATEWAY
 from mob.wire import messages as m
 

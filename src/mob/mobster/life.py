@@ -35,7 +35,7 @@ from mob.mobster.sigterm import Sigterm
 from mob.peer.calls.proxy import OWN
 from mob.peer.peer import Peer
 from mob.peer.serving.early import Early
-from mob.peer.serving.exports import MARK, functions_of
+from mob.peer.serving.selection import exports_of, is_marked
 from mob.rim import descendants, forks, processes
 from mob.rim.listeners import PortSharing
 from mob.rim.reactor import Reactor
@@ -217,7 +217,7 @@ class Life:
         is_busy = (
             self.sharing.holds_any()
             or any(self.peer.handlers.of(event) for event in ("start", "ready"))
-            or any(hasattr(function, MARK) for function in functions_of(module).values())
+            or any(is_marked(each) for each in exports_of(module).values())
         )
         if message := skipped.message_of(module, role, self.order.base, is_busy):
             self.peer.context.log.warning("%s", message)
@@ -239,7 +239,7 @@ class Life:
 
     def _collect_exports(self) -> None:
         exports = self.peer.serving.exports
-        for name, function in functions_of(self.module).items() if self.module else ():
+        for name, function in exports_of(self.module).items() if self.module else ():
             known = exports.get(name)
             if known is None and name in OWN:
                 self.peer.context.log.warning(
@@ -247,7 +247,7 @@ class Life:
                     "mob.any(%r).call.%s() calls it. Better give it another name.",
                     name, self.peer.context.role, name, name, self.peer.context.role, name,
                 )  # fmt: skip
-            if known is None or known.function is not function:
+            if known is None or known.origin is not function:
                 exports[name] = self.peer.serving.new_export(self.order.role.name, name, function)
 
     def say_ready(self) -> None:
@@ -315,7 +315,7 @@ class Life:
 
     def _tell_new_exports(self) -> None:
         self._collect_exports()
-        if len(self._told[0]) != len(self.peer.serving.exports):
+        if len(self._told[0]) != len(self.peer.serving.describe_exports()):
             self.say_ready()
 
     def _handle_kingpin_gone(self) -> None:

@@ -85,6 +85,7 @@ class Peer:
             shared_memory,
             lambda owner, number, args, kwargs: self.calling.call_function(owner, number, args, kwargs),
             lambda call: self.parking.losses.may_repeat(call),
+            lambda handle, name, args, kwargs: self.calling.call_method(handle, name, args, kwargs),
         )
         self.encoder: Encoder = Encoder(self.context, self.references)
         self.control: Control = Control(self, control, frame_limit)

@@ -10,6 +10,7 @@ Limits. An annotation that cannot be understood at all asks for nothing: the val
 
 from __future__ import annotations
 
+import abc
 import collections
 import datetime
 import enum
@@ -25,7 +26,8 @@ import msgspec
 from msgspec import ValidationError
 from msgspec.msgpack import Decoder
 
-from mob.wire.kinds import is_a
+from mob.wire.kinds import LEAVES, is_a, is_opened, is_opened_by_msgspec
+from mob.wire.methods import ByReference
 from mob.wire.refusals import text_of
 from mob.wire.ways import Way, itself
 
@@ -51,7 +53,7 @@ def loosen(annotation: Any) -> Any:
         if parts != args:
             annotation = origin[parts]
     if _is_compilable(annotation):
-        return annotation
+        return _stand_in(functools.partial(_fit_object, annotation)) if _is_own_class(annotation) else annotation
     return _stand_in(functools.partial(_fit_enum, annotation)) if is_a(annotation, enum.Enum) else Any
 
 
@@ -112,6 +114,19 @@ def _is_bare_protocol(kind: Any) -> bool:
     return getattr(kind, "_is_protocol", False) and not getattr(kind, "_is_runtime_protocol", False)
 
 
+def _is_own_class(kind: Any) -> bool:
+    """Whether it is a class of the program, of which msgspec knows nothing: its objects may arrive by reference."""
+    return (
+        type(kind) in (type, abc.ABCMeta)
+        and kind.__module__ not in ("builtins", "collections.abc", "typing")
+        and kind not in LEAVES
+        and not is_opened_by_msgspec(kind)
+        and not hasattr(kind, "__array_interface__")
+        and not any(is_a(kind, base) for base, _ in SENT_AS)
+        and not is_opened(kind)
+    )
+
+
 def _is_ours(annotation: Any) -> bool:
     """Whether msgspec would do no more than to ask `fit`."""
     return isinstance(annotation, _StandIn) or (typing.get_origin(annotation) or annotation) is _CALLABLE
@@ -140,6 +155,10 @@ def _fit_union(parts: Iterable[Any], value: Any) -> Any:
         except ValidationError:
             continue
     raise ValueError(f"Expected `{' | '.join(map(_name, parts))}`, got `{type(value).__name__}`")
+
+
+def _fit_object(kind: type[Any], value: Any) -> Any:
+    return value if isinstance(value, ByReference) else fit(kind, value)
 
 
 def _fit_enum(kind: type[enum.Enum], value: Any) -> enum.Enum:

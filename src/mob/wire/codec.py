@@ -34,7 +34,18 @@ from mob.wire.annotations import converter, fit, leaves_open, loosen
 from mob.wire.arrays import array_over
 from mob.wire.depth import TOO_DEEP
 from mob.wire.kinds import is_opened_by_msgspec
-from mob.wire.references import AnyReference, DescriptorTable, Handle, Reference, handle_of, reference_of, references_in
+from mob.wire.references import (
+    AnyReference,
+    DescriptorTable,
+    Handle,
+    ObjectReference,
+    ObjectTable,
+    Reference,
+    handle_of,
+    object_of,
+    reference_of,
+    references_in,
+)
 from mob.wire.refusals import UnsendableValue, complaint, text_of
 from mob.wire.sharing import BufferLocation, BufferSharing, Share, place_of
 from mob.wire.walk import Walk
@@ -42,12 +53,14 @@ from mob.wire.ways import (
     CALLBACK,
     DESCRIPTOR,
     MAKERS,
+    OBJECT,
     REGISTERED,
     SHARED,
     Named,
     Way,
     Ways,
     as_function,
+    as_object,
     as_opened,
     as_registered,
     itself,
@@ -64,8 +77,9 @@ class Codec:
     """Encodes and decodes bodies; one per process, for all of its threads.
 
     `lend` gives a function of this process a name (a remote function has one already: `lend` returns that), `borrow`
-    makes a remote function of a name. `attach` gives the memory in which a large buffer lies, read-only. `descriptors`
-    knows sockets and files. `give_back` is told of each reference that arrived and was not read.
+    makes a remote function of a name; `objects` does both for objects. `attach` gives the memory in which a large
+    buffer lies, read-only. `descriptors` knows sockets and files. `give_back` is told of each reference that arrived
+    and was not read.
     """
 
     pack: Callable[[Any], bytes]
@@ -82,20 +96,22 @@ class Codec:
         attach: Callable[[BufferLocation], memoryview] | None = None,
         descriptors: DescriptorTable | None = None,
         give_back: Callable[[AnyReference], None] | None = None,
+        objects: ObjectTable | None = None,
     ) -> None:
         self._lend = lend
         self._borrow = borrow
         self._attach = attach
         self._descriptors = descriptors
         self._give_back = give_back
+        self._objects = objects
         self.references_read: int = 0
         """How many references were read so far, of all bodies together."""
         self._makers: dict[str, Way] = {}
         self._ways = Ways(self._check_opened)
         self._decoders: dict[Any, Way] = {}
-        self._probing = _Packer(self._ways, _stop_at_reference, _stop_at_reference)
-        self._dry = _Packer(self._ways, _skip_function, self._check_opened)
-        self._lending = _Packer(self._ways, self._encode_function, self._encode_opened)
+        self._probing = _Packer(self._ways, _stop_at_reference, _stop_at_reference, _stop_at_reference)
+        self._dry = _Packer(self._ways, _skip_function, self._check_opened, _skip_function)
+        self._lending = _Packer(self._ways, self._encode_function, self._encode_opened, self._encode_object)
         self._walks_always = False
         self.pack = self._probing.pack
         self._unpack = Decoder(ext_hook=self._ext_hook).decode
@@ -189,10 +205,19 @@ class Codec:
             self._walks_always = True
             self.pack = self._pack_walked
 
+    def serve(self, kind: type[Any]) -> None:
+        """Have objects of a class cross by reference, unless msgspec encodes them by itself."""
+        self._ways.serve(kind)
+
     # -- encoding ----------------------------------------------------------------------------------------------------
 
     def _encode_function(self, function: Callable[..., Any]) -> Ext:
         return Ext(CALLBACK, _pack(self._lend(function)))
+
+    def _encode_object(self, value: Any) -> Ext:
+        if self._objects is None:
+            raise UnsendableValue(complaint(value, _kind(value)))
+        return Ext(OBJECT, _pack(self._objects.lend(value)))
 
     def _encode_opened(self, opened: Any) -> Ext:
         return Ext(DESCRIPTOR, _pack(self._table_for(opened).duplicate(opened)))
@@ -254,6 +279,8 @@ class Codec:
                 return self._decode_shared(place_of(data))
             elif code == DESCRIPTOR:
                 return self._decode_opened(handle_of(data))
+            elif code == OBJECT:
+                return self._decode_object(object_of(data))
             else:
                 return MAKERS[code](data) if code in MAKERS else Ext(code, bytes(data))
         except (MobError, RecursionError):
@@ -265,7 +292,7 @@ class Codec:
         return function
 
     def _ext_hook_typed(self, code: int, data: memoryview) -> Any:
-        if code in (CALLBACK, REGISTERED, SHARED, DESCRIPTOR, TOO_DEEP):
+        if code in (CALLBACK, OBJECT, REGISTERED, SHARED, DESCRIPTOR, TOO_DEEP):
             raise _HasReference
         return self._ext_hook(code, data)
 
@@ -282,6 +309,13 @@ class Codec:
         opened = self._descriptors.open(handle)
         self.references_read += 1
         return opened
+
+    def _decode_object(self, reference: ObjectReference) -> Any:
+        if self._objects is None:
+            raise BadMessage("an object arrived by reference, and this process cannot take any.")
+        found = self._objects.borrow(reference)
+        self.references_read += 1
+        return found
 
     def _decode_registered(self, name: str, data: Any) -> Any:
         if (make := self._makers.get(name)) is None:
@@ -311,12 +345,13 @@ class Codec:
 
 
 class _Packer:
-    """msgspec's encoder with one answer to functions, and one to what is opened."""
+    """msgspec's encoder with one answer to functions, one to what is opened, and one to objects."""
 
-    def __init__(self, ways: Ways, function: Way, opened: Way) -> None:
+    def __init__(self, ways: Ways, function: Way, opened: Way, by_reference: Way) -> None:
         self.ways = ways
         self.function = function
         self.opened = opened
+        self.by_reference = by_reference
         self.pack = Encoder(enc_hook=self.hook).encode
 
     def hook(self, value: Any) -> Any:
@@ -325,6 +360,8 @@ class _Packer:
             return self.function(value)
         if way is as_opened:
             return self.opened(value)
+        if way is as_object:
+            return self.by_reference(value)
         if way is not as_registered:
             return way(value)
         if not isinstance(value, Named):

@@ -19,7 +19,7 @@ from msgspec.msgpack import Decoder
 
 from mob.wire.depth import FIXED, LONG, TOO_DEEP
 from mob.wire.sharing import BufferLocation, place_of
-from mob.wire.ways import CALLBACK, DESCRIPTOR, REGISTERED, SHARED
+from mob.wire.ways import CALLBACK, DESCRIPTOR, OBJECT, REGISTERED, SHARED
 
 
 class Reference(Struct, frozen=True, array_like=True, gc=False):
@@ -29,6 +29,16 @@ class Reference(Struct, frozen=True, array_like=True, gc=False):
     id: int
     is_stream: bool = False
     """Whether it is an iterator: calling it gives what it yields."""
+
+
+class ObjectReference(Reference, frozen=True, array_like=True, gc=False):
+    """The name of an object that lives in some process of the mob, and what is known of it. It is counted by its first
+    two parts, as a function is."""
+
+    label: str = ""
+    """As people read it: `back.Room`."""
+    methods: tuple[str, ...] = ()
+    """What can be called."""
 
 
 class Handle(Struct, frozen=True, array_like=True, gc=False):
@@ -63,13 +73,28 @@ class DescriptorTable(Protocol):
         ...
 
 
+class ObjectTable(Protocol):
+    """Who knows objects that cross by reference."""
+
+    def lend(self, value: Any) -> ObjectReference:
+        """Names an object, or a handle of one."""
+        ...
+
+    def borrow(self, reference: ObjectReference) -> Any:
+        """The object itself at home, a handle elsewhere."""
+        ...
+
+
 reference_of: Callable[[Any], Reference] = Decoder(Reference).decode
 """What a `CALLBACK` extension says."""
+object_of: Callable[[Any], ObjectReference] = Decoder(ObjectReference).decode
+"""What an `OBJECT` extension says."""
 handle_of: Callable[[Any], Handle] = Decoder(Handle).decode
 """What a `DESCRIPTOR` extension says."""
 
 _READERS: Mapping[int, Callable[[Any], AnyReference]] = {
     CALLBACK: reference_of,
+    OBJECT: reference_of,
     SHARED: place_of,
     DESCRIPTOR: handle_of,
 }

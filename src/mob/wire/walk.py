@@ -5,7 +5,8 @@ bit become extensions, structures become tuples and dicts, whatever has a way go
 place where it is, so that an exception finds `where()` pointing at the part that cannot be sent.
 
 Limits. It runs after a failure, or when a type that msgspec knows was registered; it may be slow, and a registered
-encoder may run once more for it. Functions, sockets and files stay as they are: the packer lends or duplicates them.
+encoder may run once more for it. Functions, objects, sockets and files stay as they are: the packer lends or duplicates
+them.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from msgspec.msgpack import Encoder, Ext
 
 from mob.wire.kinds import INERT, LEAVES, MAX_INT, MIN_INT, field_names, is_record, named_tuple_fields
 from mob.wire.refusals import UnsendableValue, brief
-from mob.wire.ways import BIG_INT, Named, Sealed, Ways, as_function, as_opened, bytes_of_int
+from mob.wire.ways import BIG_INT, Named, Sealed, Ways, as_function, as_object, as_opened, bytes_of_int
 
 _kind: Callable[[Any], type[Any]] = type
 _pack = Encoder().encode
@@ -28,7 +29,7 @@ _pack = Encoder().encode
 class Walk:
     """One pass over a value that goes where msgspec goes and rewrites what msgspec cannot encode.
 
-    Functions, sockets and files stay as they are. An exception leaves `path` at the place where it happened.
+    Functions, objects, sockets and files stay as they are. An exception leaves `path` at the place where it happened.
     """
 
     def __init__(self, ways: Ways, root: str = "args") -> None:
@@ -101,7 +102,7 @@ class Walk:
             _pack(value)  # raises if there is something wrong with it
             return value
         way = self.ways.of(value)
-        if way is as_function:
+        if way is as_function or way is as_object:
             return value
         if way is as_opened:
             self.ways.check_opened(value)

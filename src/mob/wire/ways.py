@@ -2,8 +2,9 @@
 
 Strategy. `WAYS` says for a type and its subclasses which function makes something sendable of a value; `MAKERS` says
 for each of mob's MessagePack extensions how it becomes a value again. `Ways` is the table as one process sees it, with
-the types that it registered; it finds the way of a type once and remembers it. Three ways are marks, which the packer
-knows: functions are lent, sockets and files are duplicated, and what a registered encoder returns is packed apart.
+the types that it registered; it finds the way of a type once and remembers it. Four ways are marks, which the packer
+knows: functions and objects are lent, sockets and files are duplicated, and what a registered encoder returns is packed
+apart.
 
 Limits. A way gives something simpler, and never looks into what a value contains: that is the walk's business. What
 msgspec encodes without asking is not in here; docs/types.md shows all types.
@@ -24,9 +25,11 @@ from msgspec.msgpack import Ext
 
 from mob.wire.arrays import array_of, bytes_of_array, item_of
 from mob.wire.kinds import BUILT_IN, LEAVES, is_a, is_opened, is_stream
+from mob.wire.methods import ByReference
 from mob.wire.refusals import UnsendableValue, complaint
 
 CALLBACK, BIG_INT, ARRAY, COMPLEX, RANGE, REGISTERED, SHARED, DESCRIPTOR = 1, 2, 3, 4, 5, 6, 7, 8
+OBJECT = 16
 """The codes of mob's MessagePack extensions."""
 
 Way = Callable[[Any], Any]
@@ -42,6 +45,7 @@ class Ways:
     def __init__(self, check_opened: Callable[[Any], None]) -> None:
         self.check_opened = check_opened
         self.registered: dict[type, tuple[str, Way]] = {}
+        self.services: set[type] = set()
         self._found: dict[type, Way] = {}
 
     def __repr__(self) -> str:
@@ -65,11 +69,17 @@ class Ways:
         self._found = {}
         return name
 
+    def serve(self, kind: type[Any]) -> None:
+        """Have objects of a class and of its subclasses cross by reference, unless msgspec encodes them by itself."""
+        self.services.add(kind)
+        self._found = {}
+
     def _find(self, value: Any) -> Way:
         kind = _kind(value)
         if len(self._found) > 2000:  # types made on the fly must not pile up
             self._found = {}
         way: Way | None = as_registered if self.registration(kind) or kind is Named else None
+        way = way or (as_object if self.services and not self.services.isdisjoint(kind.__mro__) else None)
         way = way or next((WAYS[base] for base in kind.__mro__ if base in WAYS), None) or _odd_way(value, kind)
         self._found[kind] = way
         return way
@@ -96,6 +106,10 @@ class Sealed:
 
 def as_function(value: Any) -> NoReturn:
     raise AssertionError("a mark, not called: the packer decides about functions")
+
+
+def as_object(value: Any) -> NoReturn:
+    raise AssertionError("a mark, not called: the packer has objects lent")
 
 
 def as_opened(value: Any) -> NoReturn:
@@ -160,6 +174,7 @@ _VIEWS: tuple[type[Any], ...] = (type(_EMPTY.keys()), type(_EMPTY.values()), typ
 WAYS: Mapping[type, Way] = {
     **dict.fromkeys((types.FunctionType, types.MethodType, types.BuiltinFunctionType, functools.partial), as_function),
     **dict.fromkeys(_VIEWS, list),
+    ByReference: as_object,
     collections.deque: list,
     types.MappingProxyType: dict,
     str: str.__str__,

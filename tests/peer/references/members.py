@@ -69,11 +69,17 @@ class Member:
         self.ways: dict[int, Way] = {}
         self.got: list[Any] = []
         self.may_repeat = False
-        self.references = References(self.context, self, shared_memory, self._call, lambda call: self.may_repeat)
+        self.references = References(
+            self.context, self, shared_memory, self._call, lambda call: self.may_repeat, self._call_method
+        )
         self.encoder = Encoder(self.context, self.references)
 
     def _call(self, owner: int, number: int, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
         self.called.append((owner, number, tuple(args), kwargs))
+        return self.called
+
+    def _call_method(self, handle: Any, name: str, args: Sequence[Any], kwargs: Any) -> Any:
+        self.called.append((handle, name, tuple(args), kwargs))
         return self.called
 
     def get(self, uid: int) -> Way | None:

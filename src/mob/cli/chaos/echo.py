@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from mob.cli.chaos.ledger import DIRECTORY, LIE, Book, CallKind, CallOutcome
-from mob.peer.serving.exports import export
+from mob.peer.serving.selection import export
 
 MIB = 1024 * 1024
 PAGE = 4096

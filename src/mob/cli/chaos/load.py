@@ -19,7 +19,7 @@ from typing import Any
 from mob.cli.chaos.ledger import CALLS, DIRECTORY, LIE, Book, CallKind, CallOutcome
 from mob.errors import ArgumentError, CallError, Quarantined, RemoteError
 from mob.mobster import api
-from mob.peer.serving.exports import export
+from mob.peer.serving.selection import export
 
 PLAYERS = 16
 CALL_INTERVAL = 0.02  # seconds at most between two calls of a player

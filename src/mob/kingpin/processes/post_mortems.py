@@ -59,7 +59,8 @@ class PostMortems:
             return ""
         exports = self._crew.roster.roles[process.slot.role].exports or ()
         mark = self._board.running(uid)
-        return next((export.name for export in exports if mark and mark == mark_of(export.name)), "")
+        names = [each.name for export in exports for each in (export, *(export.methods or ()))]
+        return next((name for name in names if mark and mark == mark_of(name)), "")
 
     def record(self, record: d.Record, lines: tuple[str, ...]) -> None:
         """Keep the report of a crash, with the lines that the mobster has printed last."""

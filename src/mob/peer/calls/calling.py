@@ -19,6 +19,7 @@ from mob.core.lanes import MESSAGE
 from mob.core.routing import place_of
 from mob.core.states import CallState
 from mob.errors import BadMessage, Busy, MobError
+from mob.peer.calls.method_calls import MethodCall, PreparedCall, whereabouts
 from mob.peer.calls.options import DEFAULTS, Options
 from mob.peer.calls.parking import ParkedCall, Parking
 from mob.peer.calls.request_ids import carried_by_call, carried_by_message
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from mob.peer.calls.outgoing import Outgoing
     from mob.peer.calls.proxy import RemoteExport
     from mob.peer.links.contact import Body, Contact
+    from mob.peer.references.objects import RemoteObject
+    from mob.peer.results.typed import NewCall
 
 ATTEMPTS = 3
 """How often a call that could not be made is ended if that raises."""
@@ -138,18 +141,20 @@ class Calling:
         target: str | int,
         args: Sequence[Any],
         kwargs: Mapping[str, Any],
+        timeout: float | None = None,
+        new_call: NewCall = Call,
     ) -> Call[Any]:
-        """Calls an export or a callback in one certain process."""
+        """Calls an export, a callback or a method in one certain process."""
         peer = self._peer
         args_body = Raw(self._encoder.encode(args, "args"))
         named = (Raw(self._encoder.encode(kwargs, "kwargs")),) if kwargs else ()
         passage = self._references.take() if self._references.encoding else ()
-        call: Call[Any] = Call(peer, label, "")
+        call: Call[Any] = new_call(peer, label, "")
         try:
             if passage:
                 self._accompany(call, passage)
             served = current()
-            times, chain = self._inherit(served, None)
+            times, chain = self._inherit(served, timeout)
             if times is not None:
                 peer.limit(call, times)
             carried = carried_by_call(served) if self._context.tracing is None else self._carry(call)
@@ -163,6 +168,41 @@ class Calling:
         """Call a function in the process that has lent it."""
         contact = self._contacts.look_up(owner)
         return self.call_one(contact, f"a callback of {contact.name}", number, args, kwargs)
+
+    def call_method(self, handle: RemoteObject, name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Call[Any]:
+        """Call a method of an object in the process in which it lives."""
+        owner, number, label, timeout = whereabouts(handle)
+        contact = self._contacts.look_up(owner)
+        return self.call_one(contact, f"{label}.{name}", number, (name, args), kwargs, timeout, MethodCall)
+
+    def prepare_method(
+        self, label: str, name: str, args: Sequence[Any], kwargs: Mapping[str, Any], timeout: float | None
+    ) -> PreparedCall:
+        """Encode the call of a method of an object that is being made; `send_prepared` sends it."""
+        peer = self._peer
+        args_body = Raw(self._encoder.encode((name, args), "args"))
+        named = (Raw(self._encoder.encode(kwargs, "kwargs")),) if kwargs else ()
+        passage = self._references.take() if self._references.encoding else ()
+        call = MethodCall(peer, f"{label}.{name}", "")
+        try:
+            if passage:
+                self._accompany(call, passage)
+            served = current()
+            times, chain = self._inherit(served, timeout)
+            if times is not None:
+                peer.limit(call, times)
+            carried = carried_by_call(served) if self._context.tracing is None else self._carry(call)
+        except BaseException as error:
+            self._end_unmade(call, passage, error)
+            raise
+        return PreparedCall(call, (args_body, named, times, chain, carried), passage)
+
+    def send_prepared(self, prepared: PreparedCall, handle: RemoteObject) -> None:
+        """Send what was prepared, now that there is a handle; from any thread."""
+        owner, number, _, _ = whereabouts(handle)
+        if not prepared.call.done_already():
+            body = (number, *prepared.rest)
+            self._send(self._contacts.look_up(owner), prepared.call, body, prepared.passage)
 
     def look_for_app(self, route: Route[Contact]) -> None:
         """Something is to be encoded for a role. If nobody is there because the app has ended, and it runs again, take

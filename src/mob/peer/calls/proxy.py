@@ -17,6 +17,7 @@ from mob.peer.calls import durable as durable_messages
 from mob.peer.calls.batches import Chunked
 from mob.peer.calls.mapping import Map
 from mob.peer.calls.options import DEFAULTS, CallOptions, Options, changed
+from mob.peer.calls.pipelining import Making, makes_objects
 from mob.peer.results.call import Call
 from mob.peer.results.typed import Interface, NewCall
 from mob.rim.board import mark_of
@@ -108,6 +109,8 @@ class RemoteExport:
         self.route: Route[Contact] = peer.contacts.route(role)
         self.options: Options = options
         self.new_call: NewCall = Call if interface is None else interface.new_call(name)
+        if self.new_call is Call and makes_objects(peer.context.roster.roles.get(role), name):
+            self.new_call = Making
 
     def __call__(self, *args: Any, **kwargs: Any) -> Call[Any]:
         return self._call(self, args, kwargs)
@@ -332,6 +335,10 @@ class _Broadcast:
 
 def unknown_export(role: str, name: str, exports: Iterable[str], interface: Interface | None = None) -> UnknownExport:
     """The error for a function that a role does not have."""
+    service, _, method = name.partition(".")
+    if method and service in exports:
+        how = f"Make an object of it, and call that: await (await {role}.{service}(...)).{method}(...)."
+        return UnknownExport(f"{role}.{name} is a method of a service. {how}")
     declared = f", though {interface.name} declares it" if interface is not None and interface.has(name) else ""
     return UnknownExport(f"{role!r} exports no function {name!r}{declared}. {nearest(name, exports)}")
 

@@ -62,6 +62,7 @@ class Encoder:
             references.buffers.attach,
             references.descriptors,
             references.give_back,
+            references.objects,
         )
         for kind, ways in _registered.items():
             self.codec.register(kind, *ways)

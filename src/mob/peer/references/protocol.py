@@ -1,4 +1,4 @@
-"""What the three kinds of things that cross by reference have in common: functions, large buffers, descriptors.
+"""What all that crosses by reference has in common: functions and objects, large buffers, descriptors.
 
 Each is counted, or kept, by the process that it comes from, until nobody needs it there. `Crossing` is all that is
 asked of a kind; `references` picks the kind of a reference. `Counterpart` is what a kind asks of another member.

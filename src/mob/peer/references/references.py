@@ -1,16 +1,17 @@
-"""Everything that crosses by reference: functions, large buffers, sockets and open files, behind one door.
+"""Everything that crosses by reference: functions, objects, large buffers, sockets and files, behind one door.
 
 Strategy. What becomes of a reference is known to its kind (`protocol.Crossing`): `functions`, `buffers`, `descriptors`.
-This file picks the kind. Encoding a message notes the references in it, by thread, because any thread may encode. The
-thread takes them as the message's *passage*: it is handed over to each receiver just before the message is posted, and
-let go of when all receivers have it, or when nobody will get it.
+This file picks the kind. Objects (`objects`) are counted as functions. Encoding a message notes the references in it,
+by thread, because any thread may encode. The thread takes them as the message's *passage*: it is handed over to each
+receiver just before the message is posted, and let go of when all receivers have it, or when nobody will get it.
 
 Limits. Says nothing of bodies: those are for `encoding`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from mob.core.callbacks import Function
 from mob.peer.references.buffers import Buffers
 from mob.peer.references.descriptors import Descriptors
 from mob.peer.references.functions import CallFunction, Functions
+from mob.peer.references.objects import CallMethod, Objects
 from mob.wire import messages as m
 from mob.wire.references import AnyReference, Handle, Passage, Reference
 from mob.wire.sharing import BufferLocation
@@ -42,12 +44,14 @@ class References:
         shared_memory: int,
         call: CallFunction,
         may_repeat: Callable[[Call[Any]], bool],
+        call_method: CallMethod,
     ) -> None:
         self.functions: Functions = Functions(context, others, self.note, call)
+        self.objects: Objects = Objects(context, self.functions, call_method, self.set_aside)
         self.buffers: Buffers = Buffers(context, others, self.note, shared_memory)
         self.descriptors: Descriptors = Descriptors(context, self.note, may_repeat)
         self._kinds: dict[type[AnyReference], Crossing[Any]] = {
-            Reference: self.functions,
+            Reference: self.functions,  # of objects too
             BufferLocation: self.buffers,
             Handle: self.descriptors,
         }
@@ -104,6 +108,17 @@ class References:
     def take(self) -> Passage:
         """Return the references in what this thread has just encoded; `let_go` of them later."""
         return self.encoding.pop(get_ident(), ())
+
+    @contextmanager
+    def set_aside(self) -> Generator[None]:
+        """Have this thread encode other things meanwhile."""
+        ident = get_ident()
+        noted = self.encoding.pop(ident, None)
+        try:
+            yield
+        finally:
+            if noted is not None:
+                self.encoding[ident] = noted
 
     def accompany(self, call: Call[Any], passage: Passage) -> None:
         """Remember the call to which a passage belongs."""

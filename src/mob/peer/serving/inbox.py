@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from mob.core.callbacks import Function
 from mob.errors import Busy, Unavailable
+from mob.peer.references.objects import HostedService
 from mob.peer.serving import limits
 from mob.peer.serving.firsts import Firsts
 from mob.peer.serving.measure.laps import Laps
@@ -95,7 +96,7 @@ class Inbox:
         if type(message) is m.Invoke:
             if type(message.target) is int:  # looked up now: a release may follow in the same frame
                 callback = self._lent(message.target) or _freed
-                if self._context.reactor.driving:
+                if self._context.reactor.driving and self._is_urgent(contact, message, callback):
                     self._urgent.append((link, contact, message, callback))
                     return
             elif self._blocked_for and self._is_circle(contact, message):
@@ -269,9 +270,15 @@ class Inbox:
         if any(type(call) is m.Invoke and self._is_circle(contact, call) for _, contact, call, _, _ in self.calls):
             self._refuse_circles()
         if any(callback is not None for *_, callback, _ in self.calls):
-            callbacks = [entry for entry in self.calls if entry[3] is not None]
-            self.calls = deque(entry for entry in self.calls if entry[3] is None)
-            self._run_callbacks(deque(entry[:4] for entry in callbacks))
+            callbacks: deque[Any] = deque()
+            inbox, self.calls = self.calls, deque()
+            for entry in inbox:
+                _, contact, call, callback, _ = entry
+                if type(call) is m.Invoke and self._is_urgent(contact, call, callback):
+                    callbacks.append(entry[:4])
+                else:
+                    self.calls.append(entry)
+            self._run_callbacks(callbacks)
 
     def _run_callbacks(self, callbacks: deque[Any]) -> None:
         left = self._serving.plain.enter()
@@ -290,6 +297,13 @@ class Inbox:
                 self._refuse(link, call, self._deadlock(contact, call))
             else:
                 self.calls.append(entry)
+
+    def _is_urgent(self, contact: Contact, call: m.Invoke, callback: Function | None) -> bool:
+        """Return True if a call is run though the loop is blocked: a callback. Calls of an object of a service wait as
+        those of exports do, but for those on which the loop waits."""
+        if not isinstance(callback, HostedService):
+            return callback is not None
+        return bool(self._blocked_for) and self._is_circle(contact, call)
 
     def _is_circle(self, contact: Contact, call: m.Invoke) -> bool:
         return limits.is_circle(call, contact.uid, self._context.uid, self._blocked_for)
@@ -314,7 +328,7 @@ class Inbox:
 
 
 def _freed(*args: Any, **kwargs: Any) -> None:
-    raise Unavailable("this callback was freed already: its last holder had given it up.")
+    raise Unavailable("this callback or object was freed already: its last holder had given it up.")
 
 
 def _is_call(entry: ArrivedWork, link: Link, number: int) -> bool:

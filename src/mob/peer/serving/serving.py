@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from threading import get_ident
 from time import monotonic
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
 from mob.core.callbacks import Function
 from mob.core.invitations import WorkerLoad
@@ -25,7 +25,8 @@ from mob.core.lanes import FREE, LOOP, MESSAGE, Lane
 from mob.errors import Busy, CallError, Lost, Unavailable
 from mob.peer.calls.proxy import unknown_export
 from mob.peer.links.served import SERVED
-from mob.peer.serving import deliveries, limits
+from mob.peer.references.objects import HostedService
+from mob.peer.serving import deliveries, limits, methods
 from mob.peer.serving.answers import Answers
 from mob.peer.serving.chunks import Chunk
 from mob.peer.serving.ends import Ends
@@ -37,6 +38,7 @@ from mob.peer.serving.inviting import Inviting
 from mob.peer.serving.measure.running import RunningCalls
 from mob.peer.serving.measure.tallies import Tallies
 from mob.peer.serving.producers import OutgoingAsync, OutgoingStream, OutgoingSync
+from mob.peer.serving.selection import is_class
 from mob.peer.serving.swallowing import Cancelling
 from mob.peer.serving.threads import Threads
 from mob.peer.serving.turns import CallKey, Gate, GateQueue, QueuedCall, Turns
@@ -58,6 +60,7 @@ if TYPE_CHECKING:
     from mob.rim.plain import Plain
     from mob.rim.reactor import Reactor
 
+E = TypeVar("E", bound=Export)
 Started = tuple[Link, "Contact", m.Invoke, Function, Sequence[Any], dict[str, Any]]
 """A call with what it comes down to: the function and its decoded arguments."""
 
@@ -157,7 +160,7 @@ class Serving:
 
     def describe_exports(self) -> tuple[ExportInfo, ...]:
         """What the others need to know of the exports."""
-        return tuple(each.info() for each in self.exports.values())
+        return tuple(each.info() for each in self.exports.values() if not isinstance(each, methods.Method))
 
     # --------------------------------------------------------------------------------------------- starting
 
@@ -181,7 +184,7 @@ class Serving:
                     raise unknown_export(self.context.role or "a client", str(name), self.exports)
                 function = export.function
                 if self.context.tracing is not None:
-                    function = self._traced(function, export.label, call, contact)
+                    function = self.traced(function, export.label, call, contact)
                 args, kwargs = export.decode(call.args, call.kwargs[0] if call.kwargs else None)
                 if call.times is not None and monotonic() >= call.times[1]:
                     raise limits.expired(call, self.context.name)
@@ -190,14 +193,17 @@ class Serving:
                 if export.gate is not None or (
                     export.in_threads if not export.is_async else len(self.tasks) >= self._concurrency
                 ):
-                    self._admit(export, (link, contact, call, function, args, kwargs))
+                    self.admit(export, (link, contact, call, function, args, kwargs))
                     return
                 if export is not self.running.on_loop:
                     self.running.enter(export)
+            elif isinstance(callback, HostedService):
+                methods.start(self, link, contact, call, callback)
+                return
             else:
                 function, codec = callback, self.encoder.codec
                 if self.context.tracing is not None:
-                    function = self._traced(function, f"{self.context.role or 'client'}.callback", call, contact)
+                    function = self.traced(function, f"{self.context.role or 'client'}.callback", call, contact)
                 kwargs: dict[str, Any] = {}
                 if call.kwargs:
                     args, kwargs = codec.decode_both(call.args, call.kwargs[0])
@@ -207,15 +213,16 @@ class Serving:
             self.begun_beside += 1
             self._end(link, call, error)
         else:
-            self._invoke(link, contact, call, function, args, kwargs)
+            self.invoke(link, contact, call, function, args, kwargs)
 
-    def _traced(self, function: Function, label: str, call: m.Invoke, contact: Contact) -> Function:
+    def traced(self, function: Function, label: str, call: m.Invoke, contact: Contact) -> Function:
+        """Return a function that has its call traced."""
         tracing = self.context.tracing
         assert tracing is not None
         wrapped: Function = tracing.wrap(function, label, call, contact.name, self.inbox.arrived)
         return wrapped
 
-    def _admit(self, export: Export, work: Started) -> None:
+    def admit(self, export: Export, work: Started) -> None:
         """Has a call begin that may have to wait: at the gate of its export, or for the role."""
         self.begun_beside += 1
         if export.gate is not None:
@@ -252,7 +259,7 @@ class Serving:
             began = monotonic()
             left = self.plain.enter()
             try:
-                self._invoke(*work)
+                self.invoke(*work)
             finally:
                 self.plain.leave(left)
             self._handle_invoked(export, (link, call.id), arrived, began)
@@ -325,7 +332,7 @@ class Serving:
 
     # ---------------------------------------------------------------------------------------------- running
 
-    def _invoke(
+    def invoke(
         self,
         link: Link,
         contact: Contact,
@@ -649,8 +656,15 @@ class Serving:
 
     def new_export(self, role: str, name: str, function: Function) -> Export:
         """Make an export of a function of this process's module."""
+        export = self.limited(Export, role, name, function)
+        if is_class(function):
+            export.methods = methods.offer(self, role, name, cast("type[Any]", function))
+        return export
+
+    def limited(self, kind: type[E], role: str, name: str, function: Function) -> E:
+        """Make an export of that kind, with the limits of this process."""
         threads, tallies = self._lane.width, self.tallies
-        export = Export(role, name, function, self.encoder.codec, threads, self._concurrency)
+        export = kind(role, name, function, self.encoder.codec, threads, self._concurrency)
         export.tally = None if tallies is None else tallies.of(name)
         return export
 

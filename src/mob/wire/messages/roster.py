@@ -75,6 +75,8 @@ class ExportInfo(Base, frozen=True):
     """Whether they run beside others (tasks, streams) or wait in a line of their own, and so hold up no other call."""
     is_async: bool = False
     """They run as tasks, side by side."""
+    methods: tuple[ExportInfo, ...] | None = None
+    """What can be called of the objects that it makes, if it is a class; None for a function."""
 
 
 class RoleInfo(Base, frozen=True):

@@ -1,0 +1,120 @@
+"""Calls of methods of an object that is still being made: `back.Room("kitchen").add(1)`.
+
+What a class of another role returns when it is called is a call like any other, which ends with a handle. But its
+methods can be called at once: these calls are encoded in the line that makes them, wait for the handle, and are sent in
+that order to the worker that has made the object. If it is not made, they end as its making has.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping, Sequence
+from threading import RLock
+from typing import TYPE_CHECKING, Any, cast
+
+from mob.errors import BadMessage, CallError, UnknownExport
+from mob.peer.calls.method_calls import PreparedCall
+from mob.peer.references.objects import Promised, RemoteObject, no_method
+from mob.peer.results.call import Call
+from mob.wire.messages import ExportInfo, RoleInfo
+
+if TYPE_CHECKING:
+    from mob.peer.calls.outgoing import Outgoing
+    from mob.peer.results.maker import Maker
+
+
+class Making(Call[Any], Promised):
+    """A call of a class: the making of an object in one worker of its role."""
+
+    __slots__ = ("_line", "_lock")
+
+    def __init__(self, peer: Maker, label: str, role: str) -> None:
+        super().__init__(peer, label, role)
+        self._lock = RLock()
+        self._line: deque[PreparedCall] | None = None
+
+    def __getattr__(self, name: str) -> PipelinedMethod:
+        if name.startswith("_") or hasattr(Call, name):
+            raise AttributeError(f"a call has no attribute {name!r} yet" if hasattr(Call, name) else name)
+        info = self._described()
+        if info is not None and info.methods is None:
+            raise AttributeError(f"a call has no attribute {name!r}. {self.label} is a function: await its result.")
+        if info is not None and info.methods is not None:
+            known = [each.name.rpartition(".")[2] for each in info.methods]
+            if name not in known:
+                raise no_method(self.label, name, known)
+        return PipelinedMethod(self, name)
+
+    def __dir__(self) -> list[str]:
+        info = self._described()
+        methods = () if info is None else info.methods or ()
+        return [*super().__dir__(), *(each.name.rpartition(".")[2] for each in methods)]
+
+    def awaited(self) -> RemoteObject:
+        """Return the handle, waited for."""
+        handle = self.result()
+        if not isinstance(handle, RemoteObject):
+            raise BadMessage(f"a call of {self.label} is not data. Await it, and send what it brings.")
+        return handle
+
+    def begin(self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Call[Any]:
+        """Call a method of what is being made."""
+        peer = cast("Outgoing", self._peer)
+        prepared = peer.calling.prepare_method(self.label, name, args, kwargs, None)
+        with self._lock:
+            if self._line is None:
+                self._line = deque()
+                self.when_done(self._send_line)
+            self._line.append(prepared)
+            if self.done_already():
+                self._send_line(self)
+        return prepared.call
+
+    def _send_line(self, _: Call[Any]) -> None:
+        """It has ended: what waits for its object is sent, or ends as well. On any thread."""
+        peer = cast("Outgoing", self._peer)
+        with self._lock:
+            while self._line:
+                prepared = self._line.popleft()
+                if self.cancelled():
+                    prepared.call.cancel()
+                elif (error := self.exception()) is not None:
+                    prepared.call.fail(error)
+                elif isinstance(handle := self.result(), RemoteObject):
+                    peer.calling.send_prepared(prepared, handle)
+                else:
+                    peer.fail(prepared.call, _no_object(self.label, prepared.call.label))
+
+    def _described(self) -> ExportInfo | None:
+        """Return what is known of what is called; None before a worker was ready."""
+        role, _, name = self.label.partition(".")
+        known = self._peer.context.roster.roles.get(role)
+        return next((each for each in (known and known.exports) or () if each.name == name), None)
+
+
+class PipelinedMethod:
+    """One method of an object that is being made."""
+
+    __slots__ = ("_making", "_name")
+
+    def __init__(self, making: Making, name: str) -> None:
+        self._making = making
+        self._name = name
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Call[Any]:
+        return self._making.begin(self._name, args, kwargs)
+
+    def __repr__(self) -> str:
+        return f"<{self._making.label}.{self._name}(...)>"
+
+
+def _no_object(label: str, method: str) -> CallError:
+    return UnknownExport(f"{method} cannot be called: {label} is a function, and has returned no object.")
+
+
+def makes_objects(role: RoleInfo | None, name: str) -> bool:
+    """Return True if an export is a class, or may be one as far as is known."""
+    if role is None or role.exports is None:
+        return True
+    found = next((each for each in role.exports if each.name == name), None)
+    return not role.complete if found is None else found.methods is not None

@@ -1,0 +1,195 @@
+"""What a role's module exports: the one place that decides it.
+
+* The names marked with `@mob.export`, if there are any;
+* else the callables in `__all__`, if there is one;
+* else every public name whose code is *defined in the module*.
+
+The code of a function is its own; of a bound method, a `functools.partial` or a callable instance it is the function
+that runs in the end; of a class it is the class with all its bases. So `log = logging.getLogger().info`, `app =
+FastAPI()`, and a handler that derives from a class of the standard library are not exported unless the module says so.
+
+A class is exported as a service: calling it makes an object that lives in the worker (docs/services.md). Classes that
+describe data, exceptions, enums, protocols and abstract classes are no services, and only a decorator makes one of a
+class of data. docs/services.md has all of this as a table.
+"""
+
+from __future__ import annotations
+
+import abc
+import enum
+import functools
+import inspect
+import typing
+from collections.abc import Callable, Iterable, Mapping
+from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
+from typing import Any, TypeVar, cast, overload
+
+from msgspec import Struct
+
+from mob.wire.kinds import BUILT_IN, LEAVES, is_opened_by_msgspec, stands_in
+from mob.wire.methods import MARK
+
+F = TypeVar("F", bound=Callable[..., Any])
+_kind: Callable[[Any], type[Any]] = type
+
+_DATA: tuple[type[Any], ...] = (complex, *(kind for kind in (*BUILT_IN, *LEAVES) if kind is not type(None)))
+_TYPING = ("types", "typing", "typing_extensions")
+"""Where the classes of annotations are defined: `list[int]` and a `NewType` can be called, but say what a value is."""
+_NEUTRAL: tuple[Any, ...] = (object, abc.ABC, typing.Generic)
+"""Bases that add no methods: a class that derives from them is still all the module's own."""
+
+
+class ExportOptions(Struct, frozen=True):
+    """What `@mob.export(...)` says of a function."""
+
+    timeout: float | None = None
+    idempotent: bool = False
+    concurrency: int | None = None
+
+
+@overload
+def export(function: F, /) -> F: ...
+@overload
+def export(
+    *, timeout: float | None = None, idempotent: bool = False, concurrency: int | None = None
+) -> Callable[[F], F]: ...
+def export(
+    function: Any = None,
+    /,
+    *,
+    timeout: float | None = None,
+    idempotent: bool = False,
+    concurrency: int | None = None,
+) -> Any:
+    """Mark a function, any other callable, or a class as exported. As soon as a module marks one, only marked ones are.
+
+    `timeout`: seconds that a call of it may take. `idempotent`: it may be repeated after a death. `concurrency`: how
+    many calls of it may run at once in one worker, a running stream included; the others wait in order, and no other
+    export waits with them. 1 makes it a critical section.
+
+    A class becomes a service: `back.Room("kitchen")` makes an object in one worker. On a method of such a class,
+    `timeout` and `concurrency` hold for each object, and a special method (`__len__`, `__getitem__`) becomes callable.
+
+    What cannot bear a mark (a bound method, a function written in C) comes back as a `functools.partial` that does, so
+    use the result: `price = mob.export(Catalogue().price)`.
+
+    `TypeError` for what cannot be called; `ValueError` for a `concurrency` that is no whole number of at least 1.
+
+    >>> @export
+    ... def foo(): ...
+    >>> @export(timeout=2.0)
+    ... def bar(): ...
+    """
+    if concurrency is not None and (type(concurrency) is not int or concurrency < 1):
+        raise ValueError(
+            f"@mob.export(concurrency={concurrency!r}): wanted is how many calls of it may run at once in one worker, "
+            f"a whole number of at least 1. Leave it out for no limit but the role's."
+        )
+    options = ExportOptions(timeout, idempotent, concurrency)
+
+    def mark(marked: Any) -> Any:
+        if is_class(marked):
+            if issubclass(marked, (BaseException, enum.Enum)) or _is_protocol(marked):
+                raise TypeError(f"@mob.export takes classes whose objects do something, not {marked!r}.")
+        elif not (inspect.isroutine(marked) or callable(marked)):
+            raise TypeError(f"@mob.export takes functions, other callables and classes, not {marked!r}.")
+        try:
+            setattr(marked, MARK, options)
+        except (AttributeError, TypeError, ValueError):
+            marked = functools.partial(marked)
+            setattr(marked, MARK, options)
+        return marked
+
+    return mark if function is None else mark(function)
+
+
+def exports_of(module: ModuleType) -> dict[str, Callable[..., Any]]:
+    """Return the functions, other callables and classes that a module exports, by name, in the order of its lines."""
+    names: Mapping[str, Any] = vars(module)
+    found = {name: value for name, value in list(names.items()) if code_of(value) is not None}  # the import may go on
+    marked = {name: value for name, value in found.items() if is_marked(value)}
+    if marked:
+        return marked
+    can_be = {name: value for name, value in found.items() if not is_class(value) or _is_service(value)}
+    listed: Iterable[str] | None = names.get("__all__")
+    if listed is not None:
+        return {name: can_be[name] for name in listed if name in can_be}
+    return {
+        name: value
+        for name, value in can_be.items()
+        if not name.startswith("_") and _is_defined_in(module.__name__, code_of(value))
+    }
+
+
+def is_class(value: Any) -> bool:
+    """Return True for a class, without asking the value anything."""
+    return issubclass(_kind(value), type)
+
+
+def is_marked(value: Any) -> bool:
+    """Return True if `@mob.export` was put on this very thing: instances of a marked class are not marked themselves,
+    nor are its subclasses."""
+    if is_class(value):
+        return MARK in vars(value)
+    return hasattr(value, MARK) and not hasattr(_kind(value), MARK)
+
+
+def code_of(value: Any) -> Any:
+    """Return what runs when a value is called: a function, a class, or the value itself if it wraps a function; None if
+    it cannot be called. Lazy objects are asked nothing, because any question evaluates them.
+
+    >>> code_of(functools.partial(export)) is export
+    True
+    """
+    kind = _kind(value)
+    if issubclass(kind, (FunctionType, BuiltinFunctionType, type)):
+        return value
+    if issubclass(kind, MethodType):
+        return code_of(value.__func__)
+    if issubclass(kind, functools.partial):
+        return code_of(cast("functools.partial[Any]", value).func)
+    if not callable(value) or kind.__module__ in _TYPING:
+        return None
+    if type(_wrapped_by(value, kind)) is FunctionType:  # e.g. functools.lru_cache
+        return value
+    if stands_in(kind):
+        return None
+    called = inspect.getattr_static(kind, "__call__", None)
+    return called if type(called) is FunctionType else kind
+
+
+def _wrapped_by(value: Any, kind: type[Any]) -> Any:
+    """Return its `__wrapped__` as it is stored. What computes it is run only where that is harmless: what stands for
+    another object is a wrapper of a function if it binds as functions do (wrapt), and else a lazy one."""
+    found = inspect.getattr_static(value, "__wrapped__", None)
+    if not hasattr(_kind(found), "__get__") or type(found) is FunctionType:
+        return found
+    if stands_in(kind) and not any("__get__" in vars(each) for each in kind.__mro__):
+        return None
+    try:
+        return value.__wrapped__
+    except Exception:  # noqa: BLE001  the application's own code
+        return None
+
+
+def _is_defined_in(module: str, code: Any) -> bool:
+    if getattr(code, "__module__", None) != module:
+        return False
+    bases = code.__mro__ if is_class(code) else ()
+    return all(each.__module__ == module or any(each is neutral for neutral in _NEUTRAL) for each in bases)
+
+
+def _is_service(kind: type[Any]) -> bool:
+    """Return True if objects of a class do something, and False if they describe something."""
+    return not (
+        issubclass(kind, (BaseException, enum.Enum, type, *_DATA))
+        or is_opened_by_msgspec(kind)
+        or hasattr(kind, "__pydantic_fields__")
+        or hasattr(kind, "__pydantic_core_schema__")
+        or _is_protocol(kind)
+        or inspect.isabstract(kind)
+    )
+
+
+def _is_protocol(kind: type[Any]) -> bool:
+    return vars(kind).get("_is_protocol", False) is True
