@@ -2,8 +2,8 @@
 
 Strategy. `loosen` replaces the pieces of an annotation that msgspec cannot compile by classes that never refuse to be
 built. msgspec then asks the hook `fit` about them, and about types that it does not know: instances are welcome, for
-they came out of an extension; what such types are sent as, according to `SENT_AS`, is turned back. `converter` does all
-this to a value that was decoded already.
+they came out of an extension; what such types are sent as, according to `SENT_AS`, is turned back; tables and tensors
+of another library are converted (foreign.py). `converter` does all this to a value that was decoded already.
 
 Limits. An annotation that cannot be understood at all asks for nothing: the value arrives as if it were not annotated.
 """
@@ -19,13 +19,14 @@ import io
 import pathlib
 import types
 import typing
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
 from msgspec import ValidationError
 from msgspec.msgpack import Decoder
 
+from mob.wire.foreign import converted, is_foreign_instance, origin_of
 from mob.wire.kinds import LEAVES, is_a, is_opened, is_opened_by_msgspec
 from mob.wire.methods import ByReference
 from mob.wire.refusals import text_of
@@ -74,6 +75,8 @@ def fit(kind: Any, value: Any) -> Any:
         return value
     if any(type(value) in sources and is_a(base, target) for target, sources in SENT_AS):
         return base(value)
+    if (made := converted(base, value)) is not None:
+        return made
     if is_a(base, typing.IO) and isinstance(value, io.IOBase):
         raise ValueError(f"no file is an instance of `{_name(kind)}`: annotate this field as `io.IOBase`")
     raise ValueError(f"Expected `{_name(kind)}`, got `{type(value).__name__}`")
@@ -124,6 +127,7 @@ def _is_own_class(kind: Any) -> bool:
         and not hasattr(kind, "__array_interface__")
         and not any(is_a(kind, base) for base, _ in SENT_AS)
         and not is_opened(kind)
+        and origin_of(kind) is None
     )
 
 
@@ -148,7 +152,9 @@ def _stand_in(fit: Way, name: str = "StandIn") -> type:
     return _StandIn(name, (), {"fit": staticmethod(fit)})
 
 
-def _fit_union(parts: Iterable[Any], value: Any) -> Any:
+def _fit_union(parts: tuple[Any, ...], value: Any) -> Any:
+    if is_foreign_instance(value, parts):
+        return value
     for part in parts:
         try:
             return _convert(part, value)

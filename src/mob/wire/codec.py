@@ -33,6 +33,7 @@ from mob.errors import BadMessage, GarbageFrame, MobError
 from mob.wire.annotations import converter, fit, leaves_open, loosen
 from mob.wire.arrays import array_over
 from mob.wire.depth import TOO_DEEP
+from mob.wire.foreign import made_of
 from mob.wire.kinds import is_opened_by_msgspec
 from mob.wire.references import (
     AnyReference,
@@ -52,6 +53,7 @@ from mob.wire.walk import Walk
 from mob.wire.ways import (
     CALLBACK,
     DESCRIPTOR,
+    FOREIGN,
     MAKERS,
     OBJECT,
     REGISTERED,
@@ -275,6 +277,8 @@ class Codec:
                 raise BadMessage(NESTED)
             elif code == REGISTERED:
                 return self._decode_registered(*self._unpack(data))
+            elif code == FOREIGN:
+                return made_of(*self._unpack(data))
             elif code == SHARED:
                 return self._decode_shared(place_of(data))
             elif code == DESCRIPTOR:
@@ -292,7 +296,7 @@ class Codec:
         return function
 
     def _ext_hook_typed(self, code: int, data: memoryview) -> Any:
-        if code in (CALLBACK, OBJECT, REGISTERED, SHARED, DESCRIPTOR, TOO_DEEP):
+        if code in (CALLBACK, OBJECT, REGISTERED, FOREIGN, SHARED, DESCRIPTOR, TOO_DEEP):
             raise _HasReference
         return self._ext_hook(code, data)
 
@@ -368,7 +372,7 @@ class _Packer:
             kind = _kind(value)
             name, encode = self.ways.registration(kind) or ("", itself)
             value = Named(name, encode(value))
-        return Ext(REGISTERED, self.pack((value.name, value.data)))
+        return Ext(value.code, self.pack((value.name, value.data)))
 
 
 class _HasReference(Exception):

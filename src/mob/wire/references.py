@@ -19,7 +19,7 @@ from msgspec.msgpack import Decoder
 
 from mob.wire.depth import FIXED, LONG, TOO_DEEP
 from mob.wire.sharing import BufferLocation, place_of
-from mob.wire.ways import CALLBACK, DESCRIPTOR, OBJECT, REGISTERED, SHARED
+from mob.wire.ways import CALLBACK, DESCRIPTOR, NESTING, OBJECT, SHARED
 
 
 class Reference(Struct, frozen=True, array_like=True, gc=False):
@@ -99,7 +99,7 @@ _READERS: Mapping[int, Callable[[Any], AnyReference]] = {
     DESCRIPTOR: handle_of,
 }
 
-_NESTING = (REGISTERED, TOO_DEEP)
+_NESTING = (*NESTING, TOO_DEEP)
 """Extensions whose data is MessagePack of the sender's."""
 
 

@@ -23,8 +23,9 @@ from msgspec.msgpack import Decoder, Encoder, Ext
 
 from mob.wire.arrays import bytes_from, copy_array, head_of, sendable
 from mob.wire.kinds import LEAVES
+from mob.wire.tables import ArrowStream
 from mob.wire.walk import Walk
-from mob.wire.ways import ARRAY, SHARED, Ways, as_array, as_buffer
+from mob.wire.ways import ARRAY, NESTING, SHARED, Ways, as_array, as_buffer, as_stream
 
 LARGE = 64 * 1024
 """Bytes from which a buffer is worth a place in shared memory."""
@@ -57,6 +58,9 @@ _unpack = Decoder(BufferLocation).decode
 _kind: Callable[[Any], type[Any]] = type
 _BYTES = frozenset({bytes, bytearray})
 _OTHERS = frozenset({types.NoneType, bool, int, float, str})
+_ARRAYS = frozenset({"ndarray", "Tensor", "Parameter", "ArrayImpl"})
+_TABLES = frozenset({"DataFrame", "Series", "Table", "RecordBatch", "ChunkedArray", "DuckDBPyRelation"})
+"""Names of classes, so that nothing need be imported; a class of the program that is called so is only walked over."""
 
 
 def holds_large(value: Any) -> bool:
@@ -79,7 +83,10 @@ def _is_large(value: Any) -> bool:
     kind = _kind(value)
     if kind in _BYTES:
         return len(value) >= LARGE
-    return (kind is memoryview or kind.__name__ == "ndarray") and value.nbytes >= LARGE
+    name = kind.__name__
+    if name in _TABLES:
+        return True  # how large it is takes longer to find out than to share what is large in it
+    return (kind is memoryview or name in _ARRAYS) and value.nbytes >= LARGE
 
 
 def may_hold_large(body: bytes) -> bool:
@@ -158,6 +165,8 @@ class BufferSharing(Walk):
             return self.place_array(value)
         if way is as_buffer:
             return self.rewrite(as_buffer(value))
+        if way is as_stream:
+            return self.place_stream(value)
         return super().rewrite_other(value, kind)
 
     def key(self, key: Any) -> Any:
@@ -179,6 +188,10 @@ class BufferSharing(Walk):
         place = self.share(array.nbytes, lambda memory: copy_array(array, memory))
         return as_array(value) if place is None else Ext(SHARED, _pack(place._replace(head=head_of(array))))
 
+    def place_stream(self, value: ArrowStream) -> Any:
+        place = self.share(value.nbytes, value.write) if value.nbytes >= LARGE else None
+        return as_stream(value) if place is None else Ext(SHARED, _pack(place))
+
 
 def place_of(data: memoryview) -> BufferLocation:
     """What a `SHARED` extension says."""
@@ -189,10 +202,13 @@ def inlined(body: bytes | memoryview, view_of: Callable[[BufferLocation], memory
     """A body with the large buffers in it that it only refers to: for who cannot look into the memory here."""
 
     def replace(code: int, data: memoryview) -> Any:
+        if code in NESTING:
+            return Ext(code, _pack(decode(data)))
         if code != SHARED:
             return Ext(code, bytes(data))
         place = place_of(data)
         view = view_of(place)
         return view if place.head is None else Ext(ARRAY, bytes_from(place.head, view))
 
-    return _pack(Decoder(ext_hook=replace).decode(body))
+    decode = Decoder(ext_hook=replace).decode
+    return _pack(decode(body))

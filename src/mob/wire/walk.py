@@ -65,6 +65,8 @@ class Walk:
         return result
 
     def rewrite_compound(self, value: Any, kind: Any) -> Any:
+        if kind is Named:
+            return Named(value.name, self.rewrite(value.data), value.code)
         if registration := self.ways.registration(kind):
             name, encode = registration
             return Named(name, self.rewrite(encode(value)))

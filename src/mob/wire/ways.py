@@ -4,7 +4,8 @@ Strategy. `WAYS` says for a type and its subclasses which function makes somethi
 for each of mob's MessagePack extensions how it becomes a value again. `Ways` is the table as one process sees it, with
 the types that it registered; it finds the way of a type once and remembers it. Four ways are marks, which the packer
 knows: functions and objects are lent, sockets and files are duplicated, and what a registered encoder returns is packed
-apart.
+apart. Tables and tensors of other libraries are taken apart into named parts (foreign.py), which are packed apart as
+well.
 
 Limits. A way gives something simpler, and never looks into what a value contains: that is the walk's business. What
 msgspec encodes without asking is not in here; docs/types.md shows all types.
@@ -24,13 +25,17 @@ from typing import Any, NoReturn
 from msgspec.msgpack import Ext
 
 from mob.wire.arrays import array_of, bytes_of_array, item_of
+from mob.wire.foreign import is_foreign, parts_of
 from mob.wire.kinds import BUILT_IN, LEAVES, is_a, is_opened, is_stream
 from mob.wire.methods import ByReference
 from mob.wire.refusals import UnsendableValue, complaint
+from mob.wire.tables import ArrowStream
 
-CALLBACK, BIG_INT, ARRAY, COMPLEX, RANGE, REGISTERED, SHARED, DESCRIPTOR = 1, 2, 3, 4, 5, 6, 7, 8
+CALLBACK, BIG_INT, ARRAY, COMPLEX, RANGE, REGISTERED, SHARED, DESCRIPTOR, FOREIGN = 1, 2, 3, 4, 5, 6, 7, 8, 10
 OBJECT = 16
 """The codes of mob's MessagePack extensions."""
+NESTING = (REGISTERED, FOREIGN)
+"""Those whose data is the MessagePack of a name and of what goes by it."""
 
 Way = Callable[[Any], Any]
 _kind: Callable[[Any], type[Any]] = type
@@ -86,13 +91,14 @@ class Ways:
 
 
 class Named:
-    """What a registered encoder returned. (Not a dataclass, which msgspec would encode by itself.)"""
+    """What a registered encoder returned, or the parts of a table. (Not a dataclass, or msgspec would encode it.)"""
 
-    __slots__ = ("data", "name")
+    __slots__ = ("code", "data", "name")
 
-    def __init__(self, name: str, data: Any) -> None:
+    def __init__(self, name: str, data: Any, code: int = REGISTERED) -> None:
         self.name: str = name
         self.data: Any = data
+        self.code: int = code
 
 
 class Sealed:
@@ -132,6 +138,8 @@ def _odd_way(value: Any, kind: type) -> Way:
         return as_array
     if isinstance(value, type | types.GenericAlias | BaseException):
         raise UnsendableValue(complaint(value, kind))
+    if is_foreign(kind) and not is_stream(value):
+        return as_foreign
     if is_opened(kind):
         return as_opened
     if callable(value) or is_stream(value):
@@ -146,6 +154,18 @@ def _odd_way(value: Any, kind: type) -> Way:
 def as_buffer(value: Any) -> memoryview | bytes:
     view = memoryview(value)
     return view if view.c_contiguous else view.tobytes()
+
+
+def as_foreign(value: Any) -> Any:
+    """Take apart a table or tensor; one of a library that mob does not know becomes a NumPy array."""
+    name, parts = parts_of(value)
+    return Named(name, parts, FOREIGN) if name else parts
+
+
+def as_stream(value: ArrowStream) -> bytearray:
+    memory = bytearray(value.nbytes)
+    value.write(memoryview(memory))
+    return memory
 
 
 def as_array(value: Any) -> Ext:
@@ -187,6 +207,7 @@ WAYS: Mapping[type, Way] = {
     datetime.date: lambda value: datetime.date(value.year, value.month, value.day),
     datetime.timedelta: lambda value: datetime.timedelta(value.days, value.seconds, value.microseconds),
     Sealed: lambda sealed: sealed.value,
+    ArrowStream: as_stream,
 }
 """By type, for its subclasses too."""
 

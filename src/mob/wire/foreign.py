@@ -1,0 +1,159 @@
+"""Tables and tensors of other libraries: which class is whose, what they are taken apart into, what is made of them.
+
+Strategy. A class is known by its name and the library that it is from (`LIBRARIES`), so nothing is imported to ask. A
+value is taken apart into plain data, arrays and streams, which travel under its name; large ones of them go through
+shared memory as any other buffer does. Where they arrive they become what was sent, if that library is imported
+there; else what pyarrow or NumPy have for it. `converted` makes of that what is annotated.
+
+Limits. What its parts are is known by tables.py, pandas_tables.py and tensors.py.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from mob.errors import BadMessage, MobError
+from mob.wire import pandas_tables, tables, tensors
+from mob.wire.refusals import UnsendableValue, text_of
+
+LIBRARIES: Mapping[str, frozenset[str]] = {
+    "pandas": frozenset({"DataFrame", "Series", "Index"}),
+    "polars": frozenset({"DataFrame", "LazyFrame", "Series"}),
+    "pyarrow": frozenset({"Table", "RecordBatch", "ChunkedArray", "Array"}),
+    "torch": frozenset({"Tensor"}),
+    "jax": frozenset({"Array"}),
+    "jaxlib": frozenset({"Array", "ArrayImpl"}),
+    "numpy": frozenset({"ndarray"}),
+}
+"""By the package in which a class is, the names of those that are known."""
+_kind: Callable[[Any], type[Any]] = type
+_PROTOCOLS = ("__dlpack__", "__arrow_c_stream__", "__arrow_c_array__")
+
+
+def origin_of(kind: Any) -> tuple[str, str] | None:
+    """Return the library and the name of a class that is known, or that derives from such a one."""
+    for base in kind.__mro__ if isinstance(kind, type) else ():
+        library, name = base.__module__.partition(".")[0], base.__name__.rpartition(".")[2]
+        if name in LIBRARIES.get(library, ()):
+            return ("jax", "Array") if library == "jaxlib" else (library, name)
+    return None
+
+
+def is_foreign(kind: type[Any]) -> bool:
+    """Return True if a class is known, or offers its objects by the protocols of Arrow or DLPack."""
+    return origin_of(kind) is not None or any(hasattr(kind, protocol) for protocol in _PROTOCOLS)
+
+
+def parts_of(value: Any) -> tuple[str, Any]:
+    """Return the name under which a value travels, and its parts; no name if these are all there is to say."""
+    library, kind = origin_of(type(value)) or ("", "")
+    try:
+        if library == "pandas":
+            return f"pandas.{kind}", pandas_tables.parts_of(kind, value)
+        if library == "polars":
+            return f"polars.{kind}", tables.polars_stream(kind, value)
+        if library != "pyarrow" and hasattr(_kind(value), "__dlpack__"):
+            parts = tensors.parts_of(library, value)
+            return (f"{library}.{kind}", parts) if library else ("", parts[0])
+        if library != "pyarrow":
+            kind, value = tables.from_protocol(value)
+        return f"pyarrow.{kind}", tables.arrow_stream(kind, value)
+    except (UnsendableValue, MobError):
+        raise
+    except Exception as failure:
+        name = f"{library}.{kind}" if library else type(value).__name__
+        raise UnsendableValue(f"this {name} cannot be taken apart: {text_of(failure)}") from failure
+
+
+def made_of(name: str, parts: Any) -> Any:
+    """Return what was taken apart, or what pyarrow or NumPy have for it; `BadMessage` if it cannot be had here."""
+    library, _, kind = name.partition(".")
+    try:
+        if library == "pandas":
+            return pandas_tables.made(kind, parts)
+        if library in ("torch", "jax"):
+            return tensors.made(library, *parts)
+        return tables.made(library, kind, parts)
+    except MobError:
+        raise
+    except Exception as failure:
+        raise BadMessage(f"a {name} has arrived that cannot be had here: {text_of(failure)}") from failure
+
+
+# -- what is annotated -------------------------------------------------------------------------------------------------
+
+
+def converted(kind: Any, value: Any) -> Any:
+    """Return a table or tensor that has arrived as the class that is annotated; None if it is none, or no such one."""
+    wanted, origin = origin_of(kind), origin_of(type(value))
+    if wanted is None or origin is None:
+        return None
+    library, name = wanted
+    if library in ("torch", "jax") and origin[0] in ("numpy", "torch", "jax"):
+        parts = (value, None) if origin[0] == "numpy" else tensors.parts_of(origin[0], value)
+        return tensors.made(library, *parts)
+    if library == "numpy":
+        return tensors.made("", *tensors.parts_of(*origin[:1], value)) if origin[0] in _TENSORS else _as_array(value)
+    if (name in _FRAMES) is not (origin[1] in _FRAMES) or library not in _MAKERS or origin[0] in _TENSORS:
+        return None
+    if wanted == ("polars", "LazyFrame") and origin[0] == "polars":
+        return value.lazy()
+    found = _MAKERS[library](name, _as_arrow(*origin, value))
+    label = getattr(value, "name", None)
+    return found if label is None or name != "Series" else found.rename(label)
+
+
+def is_foreign_instance(value: Any, kinds: tuple[Any, ...]) -> bool:
+    """Return True if it is a table or tensor of one of these classes, so that it need not become another's."""
+    return origin_of(type(value)) is not None and any(origin_of(kind) and isinstance(value, kind) for kind in kinds)
+
+
+_FRAMES = ("DataFrame", "LazyFrame", "Table", "RecordBatch")
+_TENSORS = ("torch", "jax")
+
+
+def _as_array(value: Any) -> Any:
+    if not hasattr(value, "to_numpy"):  # a table of pyarrow
+        value = value.to_pandas()
+    needs_word = origin_of(type(value)) == ("pyarrow", "Array")
+    return value.to_numpy(zero_copy_only=False) if needs_word else value.to_numpy()
+
+
+def _as_arrow(library: str, kind: str, value: Any) -> Any:
+    """Return a table or a chunked array of pyarrow."""
+    pyarrow = tables.pyarrow_for("a table of one library where another's is annotated")
+    if library == "polars":
+        value = value.to_arrow()
+    elif library == "pandas" and kind == "DataFrame":
+        value = pyarrow.Table.from_pandas(value)
+    elif library in ("pandas", "numpy"):
+        value = pyarrow.array(value, from_pandas=True)
+    if isinstance(value, pyarrow.RecordBatch):
+        return pyarrow.Table.from_batches([value])
+    return pyarrow.chunked_array([value]) if isinstance(value, pyarrow.Array) else value
+
+
+def _pandas_from(kind: str, arrow: Any) -> Any:
+    found = arrow.to_pandas()
+    return sys.modules["pandas"].Index(found) if kind == "Index" else found
+
+
+def _polars_from(kind: str, arrow: Any) -> Any:
+    found = sys.modules["polars"].from_arrow(arrow)
+    return found.lazy() if kind == "LazyFrame" else found
+
+
+def _pyarrow_from(kind: str, arrow: Any) -> Any:
+    if kind == "RecordBatch":
+        columns = [tables.in_one(column) for column in arrow.columns]
+        return sys.modules["pyarrow"].RecordBatch.from_arrays(columns, schema=arrow.schema)
+    return tables.in_one(arrow) if kind == "Array" else arrow
+
+
+_MAKERS: Mapping[str, Callable[[str, Any], Any]] = {
+    "pandas": _pandas_from,
+    "polars": _polars_from,
+    "pyarrow": _pyarrow_from,
+}

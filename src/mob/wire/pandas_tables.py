@@ -1,0 +1,412 @@
+"""Frames, series and indexes of pandas <-> arrays, lists and a few words, with no Arrow where NumPy will do.
+
+Strategy. A frame travels by its columns: (columns, index, parts). A part is a kind, followed by what `_MADE` wants to
+make a column of it again. Columns of NumPy's dtypes are sent as the arrays that they are, those that lie side by side
+in memory as one, so that each large block of a frame is copied once where it is sent, and nowhere else. Objects travel
+as plain data if they are that, all other things through pyarrow. Only the public names of pandas are used.
+
+Limits. What arrives looks at read-only memory: pandas puts new columns in place, but raises where it would write into
+one; `.copy()` helps. `attrs` and flags stay behind. A frame of many parts is copied once more where it arrives.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from itertools import chain
+from typing import Any, cast
+
+from mob.errors import BadMessage
+from mob.wire.refusals import UnsendableValue, text_of
+from mob.wire.tables import column_alone, column_of, imported, in_one, pyarrow_for, stream_of
+
+_kind: Callable[[Any], type[Any]] = type
+MOST_PARTS = 64
+"""A frame that arrives in more parts is put together in as few pieces as it can be: pandas is slow on many."""
+FEW = 1000
+"""Texts up to so many travel as a list even if Arrow holds them."""
+_PLAIN = frozenset({str, bytes, int, float, bool, type(None)})
+"""What MessagePack gives back exactly as it was."""
+
+
+# -- sending -----------------------------------------------------------------------------------------------------------
+
+
+def parts_of(kind: str, value: Any) -> Any:
+    """Return the parts of a frame, a series or an index."""
+    if kind == "Index":
+        return _index(value, "the index")
+    if kind == "Series":
+        where = f"the Series {value.name!r}" if value.name is not None else "the Series"
+        return _label(value.name), _index(value.index, f"the index of {where}"), _values(value, where)
+    parts = [_values(column, f"the column {name!r}") for name, column in value.items()]
+    columns, index = _index(value.columns, "the column index"), _index(value.index, "the index")
+    return columns, index, _side_by_side(parts)
+
+
+def _values(values: Any, where: str) -> tuple[Any, ...]:
+    """Return a series or an index as a part. `where` names it in errors."""
+    dtype = values.dtype
+    if isinstance(dtype, sys.modules["numpy"].dtype):
+        array = values.to_numpy()
+        return _objects(array, where) if dtype.hasobject else ("array", array)
+    pandas = sys.modules["pandas"]
+    if isinstance(dtype, pandas.CategoricalDtype):
+        array = values.array
+        return "category", array.codes, _index(array.categories, f"the categories of {where}"), array.ordered
+    if isinstance(dtype, pandas.DatetimeTZDtype) and pandas.api.types.pandas_dtype(str(dtype)) == dtype:
+        return "zoned", values.array.tz_convert(None).to_numpy(), str(dtype)
+    if isinstance(dtype, pandas.PeriodDtype):
+        return "period", values.array.asi8, str(dtype)
+    if isinstance(dtype, pandas.IntervalDtype):
+        left, right = (_values(pandas.Index(side), where) for side in (values.array.left, values.array.right))
+        return "interval", left, right, dtype.closed
+    if isinstance(values.array, (pandas.arrays.IntegerArray, pandas.arrays.FloatingArray, pandas.arrays.BooleanArray)):
+        missing = values.isna()
+        data = values.array.to_numpy(dtype.numpy_dtype, na_value=dtype.numpy_dtype.type())
+        return "masked", data, getattr(missing, "array", missing).__array__(), str(dtype)
+    if isinstance(dtype, pandas.StringDtype) and (dtype.storage == "python" or len(values) <= FEW):
+        return "texts", values.array.to_numpy(object, na_value=None).tolist(), str(dtype)
+    return _by_arrow(values, where)
+
+
+def _by_arrow(values: Any, where: str) -> tuple[Any, ...]:
+    """Return what only pyarrow can send of pandas: dtypes of its own, and those of others that know Arrow."""
+    dtype = values.dtype
+    if not (hasattr(_kind(values.array), "__arrow_array__") and hasattr(_kind(dtype), "__from_arrow__")):
+        raise UnsendableValue(f"{where} has the dtype {dtype}, which is not data. Send it in another dtype.")
+    arrow = _in_arrow(values.array, where)
+    is_arrows = isinstance(dtype, sys.modules["pandas"].ArrowDtype)
+    return "arrow", stream_of(column_alone(arrow)), None if is_arrows else str(dtype)
+
+
+def _objects(values: Any, where: str) -> tuple[Any, ...]:
+    found = values.tolist()
+    if _PLAIN.issuperset(map(type, found)) or all(map(_is_plain, found)):
+        return "objects", found
+    return "arrow objects", stream_of(column_alone(_in_arrow(values, where)))
+
+
+def _is_plain(value: Any) -> bool:
+    if type(value) is list:
+        return all(map(_is_plain, cast("list[Any]", value)))
+    if type(value) is dict:
+        return all(map(_is_plain, chain(*cast("dict[Any, Any]", value).items())))
+    return type(value) in _PLAIN
+
+
+def _in_arrow(values: Any, where: str) -> Any:
+    try:
+        return pyarrow_for(f"{where} holds objects").array(values, from_pandas=True)
+    except BadMessage as failure:
+        raise UnsendableValue(str(failure)) from failure
+    except Exception as failure:
+        kinds = sorted({type(value).__name__ for value in values})
+        what = f"{where} holds objects ({', '.join(kinds)}) which are neither plain data nor what Arrow can hold"
+        raise UnsendableValue(f"{what}: {text_of(failure)}") from failure
+
+
+def _index(index: Any, where: str) -> tuple[Any, ...]:
+    pandas = sys.modules["pandas"]
+    if isinstance(index, pandas.RangeIndex):
+        return "range", index.start, index.stop, index.step, _label(index.name)
+    if isinstance(index, pandas.MultiIndex):
+        levels = [_index(level, where) for level in index.levels]
+        return "levels", levels, [*map(_codes, index.codes)], [*map(_label, index.names)]
+    if index.dtype == object and not _PLAIN.issuperset(map(type, index)):
+        return "labels", [*map(_label, index)], _label(index.name)
+    freq = index.freqstr if index.dtype.kind in "mM" else None
+    return "index", _values(index, where), _label(index.name), freq
+
+
+def _codes(codes: Any) -> Any:
+    return codes.__array__()
+
+
+def _label(label: Any) -> Any:
+    """Return a name as data: a list for a tuple, which a name cannot be, and a dict for what only an index can hold."""
+    if type(label) in _PLAIN:
+        return label
+    if isinstance(label, tuple):
+        return [*map(_label, cast("tuple[Any, ...]", label))]
+    one = sys.modules["pandas"].Index([label])
+    if one.dtype == object:
+        raise UnsendableValue(f"a name or label of the type {type(label).__name__} is not data.")
+    return {"one": _values(one, "a label")}
+
+
+def _side_by_side(parts: Iterable[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+    """Join arrays of columns that follow each other, in the frame and at equal distances in the same memory."""
+    found: list[tuple[Any, ...]] = []
+    run: list[Any] = []
+    step = 0
+
+    def close() -> None:
+        if run:
+            found.append(("array", run[0] if len(run) == 1 else _as_block(run, step)))
+            run.clear()
+
+    for part in parts:
+        array = part[1]
+        if part[0] != "array":
+            close()
+            found.append(part)
+            continue
+        distance = _distance(run[-1], array) if run else 0
+        if not distance or (len(run) > 1 and distance != step):
+            close()
+        run.append(array)
+        step = distance
+    close()
+    return found
+
+
+def _distance(one: Any, other: Any) -> int:
+    """Return how many bytes behind a column another one begins; 0 if they cannot be one array."""
+    same = one.base is not None and one.base is other.base and one.dtype == other.dtype and one.strides == other.strides
+    return other.ctypes.data - one.ctypes.data if same else 0
+
+
+def _as_block(run: list[Any], step: int) -> Any:
+    first = run[0]
+    as_strided = sys.modules["numpy"].lib.stride_tricks.as_strided
+    return as_strided(first, (len(first), len(run)), (*first.strides, step), writeable=False)
+
+
+# -- receiving ---------------------------------------------------------------------------------------------------------
+
+
+def _itself(array: Any) -> Any:
+    return array
+
+
+def made(kind: str, parts: Any) -> Any:
+    """Return the object of pandas, or of pyarrow if the program has not imported pandas here."""
+    if imported("pandas") is None:
+        return _AS_ARROW[kind](parts)
+    return _MAKERS[kind](parts)
+
+
+def _made_frame(parts: Any) -> Any:
+    columns, index, values = parts
+    pandas = sys.modules["pandas"]
+    names, index = _made_index(columns), _made_index(index)
+    if len(values) == 1 and values[0][0] == "array":
+        frame = pandas.DataFrame(values[0][1], index=index, copy=False)
+    else:
+        made = [column for part in values for column in _made_columns(part, index)]
+        frame = pandas.DataFrame(dict(enumerate(made)), index=index, copy=len(made) > MOST_PARTS)
+    frame.columns = names
+    return frame
+
+
+def _made_columns(part: Any, index: Any) -> Iterable[Any]:
+    """Return the columns of a part, of which only an array can have several."""
+    if part[0] == "array" and part[1].ndim == 2:
+        return part[1].T
+    values = _made_values(part)
+    if "objects" in part[0]:  # or pandas would look what they are
+        values = sys.modules["pandas"].Series(values, index, dtype=object, copy=False)
+    return (values,)
+
+
+def _made_series(parts: Any) -> Any:
+    name, index, values = parts
+    values = _made_values(values)
+    pandas = sys.modules["pandas"]
+    dtype = getattr(values, "dtype", None)
+    return pandas.Series(values, index=_made_index(index), name=_made_label(name), dtype=dtype, copy=False)
+
+
+def _made_values(part: Any) -> Any:
+    kind, *rest = part
+    return _MADE[kind](*rest)
+
+
+def _made_category(codes: Any, categories: Any, ordered: bool) -> Any:
+    return sys.modules["pandas"].Categorical.from_codes(codes, _made_index(categories), ordered=ordered)
+
+
+def _made_zoned(array: Any, dtype: str) -> Any:
+    pandas = sys.modules["pandas"]
+    zone = pandas.api.types.pandas_dtype(dtype).tz
+    return pandas.DatetimeIndex(array, copy=False).tz_localize("UTC").tz_convert(zone).array
+
+
+def _made_interval(left: Any, right: Any, closed: str) -> Any:
+    return sys.modules["pandas"].arrays.IntervalArray.from_arrays(_made_values(left), _made_values(right), closed)
+
+
+def _made_masked(data: Any, mask: Any, dtype: str) -> Any:
+    array = sys.modules["pandas"].api.types.pandas_dtype(dtype).construct_array_type()
+    return array(data, mask)
+
+
+def _made_texts(texts: list[Any], dtype: str) -> Any:
+    return sys.modules["pandas"].array(texts, dtype=dtype)
+
+
+def _made_objects(values: list[Any]) -> Any:
+    numpy = sys.modules["numpy"]
+    array = numpy.empty(len(values), object)
+    array[:] = values
+    return array
+
+
+def _made_from_arrow(stream: Any, dtype: str | None) -> Any:
+    pandas = sys.modules["pandas"]
+    column = column_of(stream, "a column that pandas holds in Arrow has arrived")
+    kind = pandas.ArrowDtype(column.type) if dtype is None else pandas.api.types.pandas_dtype(dtype)
+    return kind.__from_arrow__(column)
+
+
+def _made_objects_from_arrow(stream: Any) -> Any:
+    return _made_objects(column_of(stream, "a column of objects has arrived").to_pylist())
+
+
+def _made_period(ordinals: Any, dtype: str) -> Any:
+    pandas = sys.modules["pandas"]
+    return pandas.arrays.PeriodArray(ordinals, dtype=pandas.api.types.pandas_dtype(dtype))
+
+
+_MADE: Mapping[str, Callable[..., Any]] = {
+    "array": _itself,
+    "category": _made_category,
+    "zoned": _made_zoned,
+    "period": _made_period,
+    "interval": _made_interval,
+    "masked": _made_masked,
+    "texts": _made_texts,
+    "objects": _made_objects,
+    "arrow": _made_from_arrow,
+    "arrow objects": _made_objects_from_arrow,
+}
+
+
+def _made_index(part: Any) -> Any:
+    kind, *rest = part
+    pandas = sys.modules["pandas"]
+    if kind == "range":
+        start, stop, step, name = rest
+        return pandas.RangeIndex(start, stop, step, name=_made_label(name))
+    if kind == "levels":
+        levels, codes, names = rest
+        return pandas.MultiIndex([*map(_made_index, levels)], codes, names=[*map(_made_label, names)])
+    if kind == "labels":
+        labels, name = rest
+        values = _made_objects([*map(_made_label, labels)])
+        return pandas.Index(values, dtype=object, name=_made_label(name), tupleize_cols=False)
+    part, name, freq = rest
+    values = _made_values(part)
+    index = pandas.Index(values, dtype=values.dtype, name=_made_label(name), copy=False)
+    if freq is not None:
+        index.freq = freq
+    return index
+
+
+def _made_label(label: Any) -> Any:
+    if isinstance(label, list):
+        return tuple(map(_made_label, cast("list[Any]", label)))
+    return sys.modules["pandas"].Index(_made_values(label["one"]))[0] if type(label) is dict else label
+
+
+_MAKERS = {"DataFrame": _made_frame, "Series": _made_series, "Index": _made_index}
+
+
+# -- receiving without pandas ------------------------------------------------------------------------------------------
+
+
+def _table(parts: Any) -> Any:
+    """Return a table of pyarrow: the columns, then the index, unless that only counts."""
+    columns, index, values = parts
+    arrays = [array for part in values for array in _arrow_columns(part)]
+    names = [*map(_text_of, _labels(columns))]
+    for number, (name, array) in enumerate(_arrow_index(index)):
+        names.append(f"__index_level_{number}__" if name is None else _text_of(name))
+        arrays.append(array)
+    return _pyarrow().table(arrays, names=names)
+
+
+def _text_of(label: Any) -> str:
+    return str(tuple(cast("list[Any]", label)) if isinstance(label, list) else label)
+
+
+def _labels(index: Any) -> Iterable[Any]:
+    """Return the names of columns."""
+    kind, *rest = index
+    if kind == "range":
+        return range(*rest[:3])
+    if kind == "labels":
+        return rest[0]
+    if kind == "index" and rest[0][0] == "objects":
+        return rest[0][1]
+    arrays = [array.to_pylist() for _, array in _arrow_index(index)]
+    return arrays[0] if kind == "index" else map(str, zip(*arrays, strict=True))
+
+
+def _arrow_index(index: Any) -> list[tuple[Any, Any]]:
+    """Return the name and the array of each level of an index."""
+    kind, *rest = index
+    if kind == "range":
+        name = rest[3]
+        return [] if name is None else [(name, _pyarrow().array(range(*rest[:3])))]
+    if kind == "labels":
+        return [(rest[1], _pyarrow().array([*map(_text_of, rest[0])]))]
+    if kind == "index":
+        return [(rest[1], _arrow(rest[0]))]
+    levels, codes, names = rest
+    return [(name, _taken(level, code)) for level, code, name in zip(levels, codes, names, strict=True)]
+
+
+def _taken(index: Any, codes: Any) -> Any:
+    """Return the values of an index to which codes point, of which -1 is none."""
+    return _categories(codes, _alone(index)).dictionary_decode()
+
+
+def _categories(codes: Any, values: Any, ordered: bool = False) -> Any:
+    pyarrow = _pyarrow()
+    return pyarrow.DictionaryArray.from_arrays(pyarrow.array(codes, mask=codes < 0), values, ordered=ordered)
+
+
+def _alone(index: Any) -> Any:
+    """Return the values of an index that has one level."""
+    found = _arrow_index(index)
+    return found[0][1] if found else _pyarrow().array(range(*index[1:4]))
+
+
+def _arrow_columns(part: Any) -> Iterable[Any]:
+    if part[0] == "array" and part[1].ndim == 2:
+        return [_pyarrow().array(column, from_pandas=True) for column in part[1].T]
+    return [_arrow(part)]
+
+
+def _arrow(part: Any) -> Any:
+    """Return a part that is one column as an array of pyarrow."""
+    pyarrow = _pyarrow()
+    kind, values, *rest = part
+    if kind in ("arrow", "arrow objects"):
+        return in_one(column_of(values, "a column has arrived"))
+    if kind == "category":
+        return _categories(values, _alone(rest[0]), rest[1])
+    if kind == "masked":
+        return pyarrow.array(values, mask=rest[0])
+    if kind == "zoned":
+        unit, _, zone = rest[0].removeprefix("datetime64[").removesuffix("]").partition(", ")
+        return pyarrow.array(values).cast(pyarrow.timestamp(unit, zone.removeprefix("UTC") or zone))
+    if kind == "interval":
+        return pyarrow.StructArray.from_arrays([_arrow(values), _arrow(rest[0])], ["left", "right"])
+    if kind == "period":
+        raise TypeError(f"pyarrow has no {rest[0]}: import pandas where it arrives")
+    return pyarrow.array(values, from_pandas=True)
+
+
+def _pyarrow() -> Any:
+    return pyarrow_for("a table of pandas has arrived where pandas is not imported")
+
+
+def _column(parts: Any) -> Any:
+    """Return the values of a series as an array of pyarrow."""
+    return _arrow(parts[2])
+
+
+_AS_ARROW: Mapping[str, Callable[[Any], Any]] = {"DataFrame": _table, "Series": _column, "Index": _alone}

@@ -1,0 +1,185 @@
+"""Tables of polars and pyarrow, and of whatever else speaks Arrow, <-> Arrow's IPC stream.
+
+Strategy. A table travels as one stream of Arrow's IPC format, which is written straight into the memory that it is sent
+in: its size is found out first, by writing it to nowhere. Where it arrives pyarrow reads it without a copy. polars
+writes and reads the format by itself in programs that have not imported pyarrow; that costs a copy at each end.
+
+Limits. Imports no library that the program has not imported, but for pyarrow where no other can hold what arrives, or
+take what is sent. Knows nothing of pandas: its frames have a layout of their own (pandas_tables.py).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import io
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from mob.errors import BadMessage
+from mob.wire.refusals import UnsendableValue
+
+_kind: Callable[[Any], type[Any]] = type
+
+
+class ArrowStream:
+    """Bytes that are not written yet: how many there will be, and what writes them into memory of that size."""
+
+    __slots__ = ("nbytes", "write")
+
+    def __init__(self, nbytes: int, write: Callable[[memoryview], None]) -> None:
+        self.nbytes: int = nbytes
+        self.write: Callable[[memoryview], None] = write
+
+    def __repr__(self) -> str:
+        return f"<ArrowStream of {self.nbytes:,} bytes>"
+
+
+def imported(library: str) -> Any:
+    """Return a library if the program has imported it, else None."""
+    return sys.modules.get(library)
+
+
+def pyarrow_for(what: str) -> Any:
+    """Return pyarrow, which is imported if need be; `BadMessage` says what needs it if it is not installed."""
+    try:
+        return imported("pyarrow") or importlib.import_module("pyarrow")
+    except ImportError as failure:
+        raise BadMessage(f"{what}: that takes pyarrow, which is not installed here (pip install pyarrow).") from failure
+
+
+# -- sending -----------------------------------------------------------------------------------------------------------
+
+
+def polars_stream(kind: str, value: Any) -> ArrowStream:
+    """Return the stream of a frame or a series of polars."""
+    if kind == "LazyFrame":
+        raise UnsendableValue("a LazyFrame of polars is a query, not data. Send what it gives: .collect().")
+    frame = value.to_frame() if kind == "Series" else value
+    polars = sys.modules["polars"]
+    for name, dtype in frame.schema.items():
+        if dtype == polars.Object:
+            raise UnsendableValue(f"the column {name!r} of the {kind} holds Python objects, which are not data.")
+    if imported("pyarrow") is not None:
+        with contextlib.suppress(Exception):  # there are dtypes that only polars has
+            return stream_of(frame.to_arrow())
+    pieces = _Pieces()
+    frame.write_ipc_stream(pieces)
+    return ArrowStream(pieces.nbytes, pieces.copy_to)
+
+
+def arrow_stream(kind: str, value: Any) -> ArrowStream:
+    """Return the stream of a table, a batch or an array of pyarrow."""
+    if kind in ("Array", "ChunkedArray"):
+        value = column_alone(value)
+    return stream_of(value)
+
+
+def column_alone(values: Any) -> Any:
+    """Return a table of pyarrow that has this one column."""
+    return sys.modules["pyarrow"].table([values], names=[""])
+
+
+def stream_of(table: Any) -> ArrowStream:
+    """Return the stream of a table or a batch of pyarrow."""
+    pyarrow = sys.modules["pyarrow"]
+
+    def write_to(sink: Any) -> None:
+        with pyarrow.ipc.new_stream(sink, table.schema) as writer:
+            writer.write(table)
+
+    def write(memory: memoryview) -> None:
+        write_to(pyarrow.FixedSizeBufferWriter(pyarrow.py_buffer(memory)))
+
+    counter = pyarrow.MockOutputStream()
+    write_to(counter)
+    return ArrowStream(counter.size(), write)
+
+
+def from_protocol(value: Any) -> tuple[str, Any]:
+    """Return the kind of pyarrow's, and the value as that, of an object that offers itself by Arrow's C interface."""
+    try:
+        pyarrow = pyarrow_for(f"sending a {type(value).__name__}")
+    except BadMessage as failure:
+        raise UnsendableValue(str(failure)) from failure
+    is_stream = hasattr(_kind(value), "__arrow_c_stream__")
+    whole, values = (pyarrow.table, pyarrow.chunked_array) if is_stream else (pyarrow.record_batch, pyarrow.array)
+    try:
+        made = whole(value)
+    except (TypeError, ValueError):  # it is no table: what it offers is one column
+        made = values(value)
+    kinds = ("Table", "ChunkedArray", "RecordBatch")
+    return next((kind for kind in kinds if isinstance(made, getattr(pyarrow, kind))), "Array"), made
+
+
+class _Pieces:
+    """A file that keeps what polars writes to it."""
+
+    def __init__(self) -> None:
+        self.pieces: list[bytes] = []
+        self.nbytes = 0
+
+    def write(self, piece: bytes) -> int:
+        self.pieces.append(piece)
+        self.nbytes += len(piece)
+        return len(piece)
+
+    def flush(self) -> None:
+        """Is asked for; there is nothing to do."""
+
+    def copy_to(self, memory: memoryview) -> None:
+        at = 0
+        for piece in self.pieces:
+            memory[at : at + len(piece)] = piece
+            at += len(piece)
+
+
+# -- receiving ---------------------------------------------------------------------------------------------------------
+
+
+def made(library: str, kind: str, stream: bytes | memoryview) -> Any:
+    """Return what was sent if its library is imported here, else its like of pyarrow."""
+    polars = imported("polars") if library == "polars" else None
+    if polars is None:
+        return _arrow_of(kind, stream, f"a {library}.{kind} has arrived")
+    frame = _frame_of(polars, stream)
+    return frame.to_series() if kind == "Series" else frame
+
+
+def _frame_of(polars: Any, stream: bytes | memoryview) -> Any:
+    if imported("pyarrow") is not None:
+        with contextlib.suppress(Exception):  # as above
+            table = table_of(stream, "")
+            frame = polars.from_arrow(table)
+            frame.columns = table.column_names  # which an empty name was not
+            return frame
+    return polars.read_ipc_stream(io.BytesIO(stream))
+
+
+def table_of(stream: bytes | memoryview, what: str) -> Any:
+    """Return the table of pyarrow that a stream holds; its memory is that of the stream."""
+    return _reader(stream, what).read_all()
+
+
+def column_of(stream: bytes | memoryview, what: str) -> Any:
+    """Return the only column of a table."""
+    return table_of(stream, what).column(0)
+
+
+def _arrow_of(kind: str, stream: bytes | memoryview, what: str) -> Any:
+    if kind == "RecordBatch":
+        return _reader(stream, what).read_next_batch()
+    if kind == "Array":
+        return in_one(column_of(stream, what))
+    return column_of(stream, what) if kind in ("Series", "ChunkedArray") else table_of(stream, what)
+
+
+def in_one(values: Any) -> Any:
+    """Return a chunked array of pyarrow as an array, copied if there are several chunks."""
+    return values.chunk(0) if values.num_chunks == 1 else values.combine_chunks()
+
+
+def _reader(stream: bytes | memoryview, what: str) -> Any:
+    pyarrow = pyarrow_for(what)
+    return pyarrow.ipc.open_stream(pyarrow.py_buffer(stream))

@@ -1,0 +1,174 @@
+"""What is annotated arrives: each table, tensor and column as every other that can hold it."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from typing import Any
+
+import msgspec
+import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pytest
+
+from mob.errors import BadMessage
+from mob.wire.arrays import head_of
+from mob.wire.codec import Codec
+from mob.wire.foreign import origin_of
+from mob.wire.references import references_in
+from mob.wire.sharing import BufferLocation
+from tests.wire.samples import Stranger, over
+from tests.wire.test_sharing import Memory
+
+TABLES = [pd.DataFrame, pl.DataFrame, pl.LazyFrame, pa.Table, pa.RecordBatch]
+COLUMNS = [pd.Series, pd.Index, pl.Series, pa.Array, pa.ChunkedArray]
+SENT_TABLES = [
+    pd.DataFrame({"a": [1, 2]}),
+    pl.DataFrame({"a": [1, 2]}),
+    pa.table({"a": pa.chunked_array([[1], [2]])}),
+    pa.record_batch({"a": [1, 2]}),
+]
+SENT_COLUMNS = [
+    pd.Series([1, 2], name="n"),
+    pd.Index([1, 2]),
+    pl.Series("n", [1, 2]),
+    pa.array([1, 2]),
+    pa.chunked_array([[1], [2]]),
+    np.array([1, 2]),
+]
+each_table = pytest.mark.parametrize("sent", SENT_TABLES, ids=lambda sent: str(origin_of(type(sent))))
+each_column = pytest.mark.parametrize("sent", SENT_COLUMNS, ids=lambda sent: str(origin_of(type(sent))))
+
+
+def values_of(found: Any) -> list[Any]:
+    if isinstance(found, pl.LazyFrame):
+        found = found.collect()
+    if isinstance(found, pa.Table | pa.RecordBatch):
+        found = found.column(0)
+    elif isinstance(found, pd.DataFrame | pl.DataFrame):
+        found = found["a"]
+    if hasattr(found, "to_pylist"):
+        return found.to_pylist()
+    return list(found)
+
+
+@each_table
+@pytest.mark.parametrize("kind", TABLES, ids=str)
+def test_a_table_arrives_as_the_one_that_is_annotated(codec: Codec, sent: Any, kind: Any) -> None:
+    arrived = codec.decoder(kind)(codec.encode(sent))
+    assert isinstance(arrived, kind)
+    assert values_of(arrived) == [1, 2]
+
+
+@each_column
+@pytest.mark.parametrize("kind", COLUMNS, ids=str)
+def test_a_column_arrives_as_the_one_that_is_annotated(codec: Codec, sent: Any, kind: Any) -> None:
+    arrived = codec.decoder(kind)(codec.encode(sent))
+    assert isinstance(arrived, kind)
+    assert values_of(arrived) == [1, 2]
+    if isinstance(sent, pd.Series | pl.Series) and isinstance(arrived, pd.Series | pl.Series):
+        assert arrived.name == "n"
+
+
+@each_table
+def test_a_table_arrives_as_an_array_if_that_is_annotated(codec: Codec, sent: Any) -> None:
+    assert codec.decoder(np.ndarray)(codec.encode(sent)).tolist() == [[1], [2]]
+
+
+@each_column
+def test_a_column_arrives_as_an_array_if_that_is_annotated(codec: Codec, sent: Any) -> None:
+    assert codec.decoder(np.ndarray)(codec.encode(sent)).tolist() == [1, 2]
+
+
+@dataclasses.dataclass
+class Job:
+    frame: pl.DataFrame
+    rest: Any = None
+
+
+def test_annotations_are_heard_wherever_they_stand(codec: Codec) -> None:
+    frame = pd.DataFrame({"a": [1, 2]})
+    body = codec.encode([frame])
+    assert type(codec.decoder(list[pl.DataFrame])(body)[0]) is pl.DataFrame
+    assert type(codec.decoder(tuple[pa.Table])(body)[0]) is pa.Table
+    job = codec.decoder(Job)(codec.encode({"frame": frame, "rest": frame}))
+    assert (type(job.frame), type(job.rest)) == (pl.DataFrame, pd.DataFrame)
+    assert type(codec.decoder(dict[str, pd.DataFrame])(codec.encode({"x": pl.DataFrame(frame)}))["x"]) is pd.DataFrame
+    assert codec.decoder(pd.DataFrame | None)(codec.encode(None)) is None
+
+
+@pytest.mark.parametrize("annotation", [pd.DataFrame | pl.DataFrame, pl.DataFrame | pd.DataFrame | None])
+def test_one_of_several_stays_what_it_is(codec: Codec, annotation: Any) -> None:
+    for sent in (pd.DataFrame({"a": [1]}), pl.DataFrame({"a": [1]})):
+        assert type(codec.decoder(annotation)(codec.encode(sent))) is type(sent)
+    assert type(codec.decoder(annotation)(codec.encode(pa.table({"a": [1]})))) in (pd.DataFrame, pl.DataFrame)
+
+
+@pytest.mark.parametrize(
+    ("annotation", "sent"),
+    [
+        (pd.DataFrame, pd.Series([1])),
+        (pd.Series, pd.DataFrame({"a": [1]})),
+        (pl.DataFrame, [1, 2]),
+        (pa.Table, np.zeros((2, 2))),
+        (list[int], pd.DataFrame({"a": [1]})),
+        (pd.DataFrame | pl.DataFrame, pd.Series([1])),
+        (pl.Series, np.zeros((2, 2))),
+    ],
+)
+def test_what_does_not_fit_is_refused(codec: Codec, annotation: Any, sent: Any) -> None:
+    with pytest.raises(msgspec.ValidationError):
+        codec.decoder(annotation)(codec.encode(sent))
+
+
+def test_a_frame_is_made_lazy_and_back_without_pyarrow(codec: Codec, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    body = codec.encode(pl.DataFrame({"a": [1]}))
+    assert codec.decoder(pl.LazyFrame)(body).collect().equals(pl.DataFrame({"a": [1]}))
+    with pytest.raises(msgspec.ValidationError, match=r"where another's is annotated: .* \(pip install pyarrow\)"):
+        codec.decoder(pd.DataFrame)(body)
+
+
+class Frame(pd.DataFrame):
+    pass
+
+
+def test_a_class_that_derives_from_a_frame_is_sent_as_the_frame(codec: Codec) -> None:
+    assert type(over(codec, Frame({"a": [1]}))) is pd.DataFrame
+    with pytest.raises(msgspec.ValidationError, match="Expected `Frame`"):
+        codec.decoder(Frame)(codec.encode(Frame({"a": [1]})))
+
+
+def test_a_registered_frame_goes_its_own_way(codec: Codec) -> None:
+    codec.register(pd.DataFrame, lambda frame: frame.to_dict("list"), lambda data: ["made of", data])
+    assert over(codec, pd.DataFrame({"a": [1]})) == ["made of", {"a": [1]}]
+
+
+def test_what_comes_from_a_library_that_is_known_and_is_no_table_is_refused(codec: Codec) -> None:
+    assert origin_of(Stranger) is None
+    assert origin_of(list[int]) is None
+    with pytest.raises(BadMessage, match=r"pyarrow\.lib\.Schema"):
+        codec.encode(pa.schema({"a": pa.int64()}))
+
+
+def test_whatever_goes_wrong_says_which_table_it_was(codec: Codec) -> None:
+    class Bad:
+        def __arrow_c_stream__(self, requested_schema: Any = None) -> Any:
+            raise RuntimeError("out of ink")
+
+    with pytest.raises(BadMessage, match="this Bad cannot be taken apart: RuntimeError: out of ink"):
+        codec.encode(Bad())
+
+    class Torn(pd.DataFrame):
+        def items(self) -> Any:
+            raise RuntimeError("torn")
+
+    with pytest.raises(BadMessage, match=r"this pandas\.DataFrame cannot be taken apart: RuntimeError: torn"):
+        codec.encode(Torn({"a": [1]}))
+
+
+def test_references_in_a_table_are_found_though_nobody_reads_it(codec: Codec) -> None:
+    body = codec.encode_sharing([pd.DataFrame({"a": np.arange(100_000)})], Memory().share)
+    assert references_in(body) == [BufferLocation(7, 0, 0, 800_000, head_of(np.arange(100_000)))]

@@ -1,0 +1,311 @@
+"""Frames, series and indexes of pandas: what arrives is what was sent, to the type of each value."""
+
+from __future__ import annotations
+
+import datetime as dt
+import decimal
+import sys
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+from msgspec.msgpack import Ext
+
+from mob.errors import BadMessage
+from mob.wire.codec import Codec
+from mob.wire.pandas_tables import FEW, MOST_PARTS
+from mob.wire.sharing import LARGE
+from tests.wire.samples import over
+from tests.wire.test_sharing import Memory
+from tests.wire.test_tables import sharing_codec
+
+DAYS = pd.date_range("2020", periods=3)
+FRAMES = {
+    "numbers": pd.DataFrame({"a": [1.5, float("nan")], "b": [1, 2], "c": np.array([1, 2], "i1")}),
+    "of one dtype": pd.DataFrame(np.arange(12.0).reshape(4, 3)),
+    "bools and complex": pd.DataFrame({"b": [True, False], "c": [1j, 2]}),
+    "texts": pd.DataFrame({"s": ["a", None, "ü"]}),
+    "many texts": pd.DataFrame({"s": [f"text {i}" for i in range(FEW + 1)]}),
+    "objects": pd.DataFrame({"o": pd.Series(["a", None, 1, 2.5, b"x", True, [1, {"a": 2**60}]], dtype=object)}),
+    "missing objects": pd.DataFrame({"o": pd.Series(["a", float("nan"), None], dtype=object)}),
+    "objects of Arrow": pd.DataFrame({"d": [decimal.Decimal("1.1"), None], "e": [dt.date(2020, 1, 1), None]}),
+    "nested objects of Arrow": pd.DataFrame({"d": [[dt.date(2020, 1, 1)], []]}),
+    "categories": pd.DataFrame(
+        {"c": pd.Categorical(["a", "b", None, "a"]), "o": pd.Categorical([3, 1, 2, 1], ordered=True)}
+    ),
+    "times": pd.DataFrame({"n": pd.date_range("2020", periods=3, unit="s"), "d": pd.timedelta_range("1h", periods=3)}),
+    "zones": pd.DataFrame({zone: pd.date_range("2020-03-29", periods=3, tz=zone) for zone in ("Europe/Berlin", "UTC")}),
+    "an offset": pd.DataFrame({"z": pd.date_range("2020", periods=3, tz="+02:00")}),
+    "no time": pd.DataFrame(
+        {"z": pd.to_datetime(["2020-01-01", None]).tz_localize("Asia/Tokyo"), "n": [pd.NaT, pd.NaT]}
+    ),
+    "nullable": pd.DataFrame(
+        {
+            "i": pd.array([1, None], dtype="Int64"),
+            "b": pd.array([True, None], dtype="boolean"),
+            "f": pd.array([1.5, None], dtype="Float32"),
+            "s": pd.array(["x", None], dtype="string"),
+        }
+    ),
+    "periods": pd.DataFrame({"p": pd.period_range("2020-01", periods=3, freq="M")}),
+    "intervals": pd.DataFrame(
+        {"i": pd.interval_range(0, 3, closed="left"), "t": pd.interval_range(DAYS[0], periods=3)}
+    ),
+    "Arrow dtypes": pd.DataFrame(
+        {
+            "i": pd.array([1, None], dtype="int64[pyarrow]"),
+            "l": pd.array([["a"], None], pd.ArrowDtype(pa.list_(pa.string()))),
+        }
+    ),
+    "empty": pd.DataFrame(),
+    "without rows": pd.DataFrame({"a": np.array([], "f8"), "s": [], "c": pd.Categorical([])}),
+    "without columns": pd.DataFrame(index=[1, 2, 3]),
+    "duplicate columns": pd.DataFrame([[1, 2.5, "x"]], columns=["a", "a", "b"]),
+    "number columns": pd.DataFrame([[1, 2]], columns=[0, 7]),
+    "mixed columns": pd.DataFrame([[1, 2, 3, 4]], columns=[0, "a", None, 1.5]),
+    "date columns": pd.DataFrame([[1, 2, 3]], columns=DAYS),
+    "columns of several levels": pd.DataFrame(
+        [[1, 2]], columns=pd.MultiIndex.from_tuples([("a", 1), ("b", 2)], names=["x", None])
+    ),
+    "tuple columns": pd.DataFrame([[1, 2]], columns=pd.Index([("a", 1), "b"], tupleize_cols=False)),
+    "day columns": pd.DataFrame(
+        [[1, 2]], columns=pd.Index([("a", DAYS[0]), pd.Period("2020", "Y")], tupleize_cols=False)
+    ),
+    "named index": pd.DataFrame({"a": [1, 2]}, index=pd.Index([3.5, 4], name="k")),
+    "text index": pd.DataFrame({"a": [1, 2]}, index=["x", "y"]),
+    "index of several levels": pd.DataFrame(
+        {"a": [1, 2, 3]}, index=pd.MultiIndex.from_arrays([["x", "y", None], DAYS], names=["k", ("t", 1)])
+    ),
+    "days": pd.DataFrame({"a": [1, 2, 3]}, index=pd.date_range("2020", periods=3, freq="D", name="when")),
+    "hours of a zone": pd.DataFrame(
+        {"a": [1, 2, 3]}, index=pd.date_range("2020", periods=3, freq="h", tz="Asia/Tokyo")
+    ),
+    "steps": pd.DataFrame({"a": [1, 2, 3]}, index=pd.timedelta_range("1h", periods=3, freq="2h")),
+    "index of categories": pd.DataFrame({"a": [1, 2]}, index=pd.CategoricalIndex(["a", "b"])),
+    "index of periods": pd.DataFrame({"a": [1, 2]}, index=pd.period_range("2020", periods=2, freq="Q")),
+    "range": pd.DataFrame({"a": [1, 2]}, index=pd.RangeIndex(10, 30, 10, name="r")),
+    "reversed": pd.DataFrame({"a": np.arange(4.0), "b": np.arange(4.0)})[["b", "a"]].iloc[::-1],
+    "every other column": pd.DataFrame(np.arange(20.0).reshape(4, 5)).iloc[:, [0, 2, 4, 3]],
+    "wide": pd.DataFrame({i: np.arange(3.0) if i % 2 else np.arange(3) for i in range(MOST_PARTS + 1)}),
+}
+SERIES = [
+    pd.Series([1, 2], name="x"),
+    pd.Series([1.5], index=["k"], name=("a", 1)),
+    pd.Series([1, 2], name=DAYS[0]),
+    pd.Series([1, 2], name=pd.Period("2020", "Y")),
+    pd.Series([], dtype=object),
+    pd.Series([[1], None], dtype=object),
+    pd.Series(pd.Categorical(["a"])),
+    pd.Series(["a", None]),
+]
+
+
+def assert_equal(found: pd.DataFrame, wanted: pd.DataFrame) -> None:
+    pd.testing.assert_frame_equal(found, wanted, check_freq=True)
+    for one, other in ((found.index, wanted.index), (found.columns, wanted.columns)):
+        pd.testing.assert_index_equal(one, other, exact=True)
+    cells, others = (frame.to_numpy(object).ravel() for frame in (found, wanted))
+    assert [type(cell) for cell in cells] == [type(cell) for cell in others]
+
+
+@pytest.mark.parametrize("name", FRAMES)
+def test_a_frame_arrives_as_it_was(codec: Codec, name: str) -> None:
+    assert_equal(over(codec, {"df": FRAMES[name]})["df"], FRAMES[name])
+
+
+def test_ints_of_any_size_are_plain_data_in_a_column_too(codec: Codec) -> None:
+    frame = pd.DataFrame({"o": pd.Series([2**70, {"a": -(2**90)}], dtype=object)})
+    assert_equal(over(codec, frame), frame)
+
+
+@pytest.mark.parametrize("name", FRAMES)
+def test_large_or_small_it_is_the_same_frame(name: str) -> None:
+    memory = Memory()
+    codec = sharing_codec(memory)
+    rows = len(FRAMES[name])
+    frame = FRAMES[name].take(np.arange(20_000 * rows) % rows) if rows in (3, 4) else FRAMES[name]
+    arrived = codec.decode(codec.encode_sharing(frame, memory.share))
+    pd.testing.assert_frame_equal(arrived, frame)
+    assert bool(memory.buffers) is (frame is not FRAMES[name])
+
+
+@pytest.mark.parametrize("series", SERIES, ids=lambda series: f"{series.dtype} {series.name}")
+def test_a_series_arrives_as_it_was(codec: Codec, series: pd.Series) -> None:
+    arrived = over(codec, series)
+    pd.testing.assert_series_equal(arrived, series)
+    assert type(arrived.name) is type(series.name)
+
+
+@pytest.mark.parametrize("name", FRAMES)
+def test_an_index_arrives_as_it_was(codec: Codec, name: str) -> None:
+    pd.testing.assert_index_equal(over(codec, FRAMES[name].index), FRAMES[name].index, exact=True)
+    pd.testing.assert_index_equal(over(codec, FRAMES[name].columns), FRAMES[name].columns, exact=True)
+
+
+@pytest.mark.parametrize("name", ["numbers", "texts", "objects", "categories", "zones", "nullable", "periods", "days"])
+def test_without_pyarrow_it_is_the_same(codec: Codec, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    assert_equal(over(codec, FRAMES[name]), FRAMES[name])
+
+
+def test_columns_that_lie_side_by_side_travel_as_one_and_none_is_copied_where_it_arrives() -> None:
+    memory = Memory()
+    codec = sharing_codec(memory)
+    frame = pd.DataFrame({"a": np.arange(LARGE) / 2, "b": np.arange(LARGE) / 3, "c": np.arange(LARGE)})
+    body = codec.encode_sharing(frame, memory.share)
+    assert [len(buffer) for buffer in memory.buffers] == [16 * LARGE, 8 * LARGE]
+    arrived = codec.decode(body)
+    for name, buffer in (("a", 0), ("b", 0), ("c", 1)):
+        assert np.shares_memory(arrived[name].to_numpy(), np.frombuffer(memory.buffers[buffer], "u1"))
+
+
+def test_a_frame_of_one_array_is_shared_as_that_array() -> None:
+    memory = Memory()
+    codec = sharing_codec(memory)
+    frame = pd.DataFrame(np.random.default_rng(1).random((LARGE, 5)))
+    arrived = codec.decode(codec.encode_sharing(frame, memory.share))
+    assert len(memory.buffers) == 1
+    assert np.shares_memory(arrived.to_numpy(), np.frombuffer(memory.buffers[0], "u1"))
+    pd.testing.assert_frame_equal(arrived, frame)
+
+
+def test_a_slice_does_not_send_what_it_is_a_slice_of(codec: Codec) -> None:
+    frame = pd.DataFrame({"a": range(LARGE), "s": [f"text {i}" for i in range(LARGE)]})
+    assert len(codec.encode(frame.iloc[100:105])) < 500
+    pd.testing.assert_frame_equal(over(codec, frame.iloc[100:105]), frame.iloc[100:105])
+
+
+def test_columns_of_a_frame_that_arrived_can_be_replaced_but_not_written_to(codec: Codec) -> None:
+    arrived = over(codec, FRAMES["numbers"])
+    arrived["b"] += 1
+    arrived["new"] = 0
+    assert list(arrived["b"]) == [2, 3]
+    with pytest.raises(ValueError, match="read-only"):
+        arrived.iloc[0, 0] = 7.0
+    arrived = arrived.copy()
+    arrived.iloc[0, 0] = 7.0
+    assert arrived.iloc[0, 0] == 7
+
+
+# -- what cannot be sent -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        (pd.DataFrame({"good": [1], "bad": [object()]}), r"the column 'bad' holds objects \(object\) which"),
+        (pd.Series([{1}, "a"], name="bad"), r"the Series 'bad' holds objects \(set, str\) which"),
+        (pd.Series([{1}, "a"]), r"the Series holds objects \(set, str\) which"),
+        (pd.DataFrame({"bad": pd.arrays.SparseArray([0, 0, 1])}), r"the column 'bad' has the dtype Sparse"),
+        (pd.Series([1], name=frozenset({1})), "a name or label of the type frozenset"),
+    ],
+)
+def test_a_column_that_cannot_be_sent_is_named(codec: Codec, value: Any, said: str) -> None:
+    with pytest.raises(BadMessage, match=rf"cannot send args\[0\]: .*{said}"):
+        codec.encode([value])
+
+
+def test_a_column_that_takes_pyarrow_says_so(codec: Codec, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(BadMessage, match=r"the column 'd' holds objects: .* \(pip install pyarrow\)"):
+        codec.encode(FRAMES["objects of Arrow"])
+
+
+# -- where pandas is not imported --------------------------------------------------------------------------------------
+
+
+def without_pandas(codec: Codec, value: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    body = codec.encode(value)
+    monkeypatch.delitem(sys.modules, "pandas")
+    try:
+        return codec.decode(body)
+    finally:
+        monkeypatch.undo()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "numbers",
+        "of one dtype",
+        "texts",
+        "many texts",
+        "objects of Arrow",
+        "categories",
+        "times",
+        "zones",
+        "an offset",
+        "nullable",
+        "Arrow dtypes",
+        "empty",
+        "number columns",
+        "range",
+        "wide",
+    ],
+)
+def test_a_frame_arrives_as_the_table_that_pyarrow_makes_of_it(
+    codec: Codec, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frame = FRAMES[name]
+    expected = pa.Table.from_pandas(frame, preserve_index=None if frame.index.name is None else True)
+    arrived = without_pandas(codec, frame, monkeypatch)
+    assert arrived.column_names == expected.column_names
+    assert arrived.to_pylist() == expected.to_pylist()
+
+
+@pytest.mark.parametrize(
+    ("name", "columns", "row"),
+    [
+        ("named index", ["a", "k"], [1, 3.5]),
+        ("text index", ["a", "__index_level_0__"], [1, "x"]),
+        ("index of categories", ["a", "__index_level_0__"], [1, "a"]),
+        ("index of several levels", ["a", "k", "('t', 1)"], [1, "x", dt.datetime(2020, 1, 1)]),
+        ("duplicate columns", ["a", "a", "b"], [1, 2.5, "x"]),
+        ("mixed columns", ["0", "a", "None", "1.5"], [1, 2, 3, 4]),
+        ("columns of several levels", ["('a', 1)", "('b', 2)"], [1, 2]),
+        ("tuple columns", ["('a', 1)", "b"], [1, 2]),
+        (
+            "intervals",
+            ["i", "t"],
+            [{"left": 0, "right": 1}, {"left": dt.datetime(2020, 1, 1), "right": dt.datetime(2020, 1, 2)}],
+        ),
+    ],
+)
+def test_the_index_and_odd_columns_arrive_as_columns_with_texts_as_names(
+    codec: Codec, name: str, columns: list[str], row: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arrived = without_pandas(codec, FRAMES[name], monkeypatch)
+    assert arrived.column_names == columns
+    assert [column[0].as_py() for column in arrived.columns] == row
+
+
+def test_an_index_of_labels_arrives_as_their_texts(codec: Codec, monkeypatch: pytest.MonkeyPatch) -> None:
+    index = FRAMES["tuple columns"].columns
+    assert without_pandas(codec, index, monkeypatch).to_pylist() == ["('a', 1)", "b"]
+
+
+def test_a_series_and_an_index_arrive_as_arrays(codec: Codec, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert without_pandas(codec, pd.Series([1, None]), monkeypatch).equals(pa.array([1.0, None]))
+    assert without_pandas(codec, pd.Series(["a", [1]])[:1], monkeypatch).equals(pa.array(["a"]))
+    assert without_pandas(codec, pd.RangeIndex(3), monkeypatch).equals(pa.array([0, 1, 2]))
+
+
+@pytest.mark.parametrize("name", ["periods", "bools and complex", "objects"])
+def test_what_pyarrow_cannot_hold_says_so(codec: Codec, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(BadMessage, match=r"a pandas\.DataFrame has arrived that cannot be had here: "):
+        without_pandas(codec, FRAMES[name], monkeypatch)
+
+
+def test_without_pandas_and_pyarrow_the_error_says_what_is_missing(
+    codec: Codec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(BadMessage, match=r"pandas is not imported: .* \(pip install pyarrow\)"):
+        without_pandas(codec, pd.DataFrame({"a": [1]}), monkeypatch)
+
+
+def test_parts_that_nobody_has_sent_are_a_bad_message(codec: Codec) -> None:
+    with pytest.raises(BadMessage, match=r"a pandas\.DataFrame has arrived that cannot be had here: "):
+        codec.decode(codec.encode(Ext(10, codec.encode(["pandas.DataFrame", [1, 2, 3]]))))
