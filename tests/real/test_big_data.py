@@ -61,7 +61,7 @@ from common import describe, statistics, who
 
 __all__ = [
     "statistics", "who", "describe", "echo", "echo_named", "as_bytes", "as_bytearray", "as_memoryview", "as_array",
-    "as_job", "two", "write", "keep", "keep_part", "kept_sums", "forget", "call_back", "make", "hang", "block",
+    "as_job", "two", "write", "keep", "keep_part", "kept_sums", "forget", "call_back", "make", "view", "hang", "block",
     "numbers", "total",
 ]
 kept = []
@@ -121,6 +121,9 @@ async def call_back(function, value):
 
 async def make(size):
     return bytes(size)
+
+async def view(size):
+    return memoryview(bytes(size))
 
 async def hang(value):
     await asyncio.Event().wait()
@@ -227,7 +230,7 @@ def test_bytes_go_there_and_back(back: Any, kind: Any, size: int) -> None:
     sent = array.array("B", data) if kind is array.array else kind(data)
     arrived = back.echo(sent).result(patient(30))
     assert arrived == data
-    assert type(arrived) is (bytes if size < 65_536 else memoryview)
+    assert type(arrived) is (bytes if kind is array.array else kind)
     if isinstance(arrived, memoryview):
         assert (arrived.readonly, arrived.format) == (True, "B")
 
@@ -254,7 +257,9 @@ class Back(Protocol):
 def test_results_arrive_as_an_interface_annotates(client: mob.Client) -> None:
     typed: Any = client.require("back", Back)
     assert type(typed.make(BIG).result(patient(30))) is bytes
-    assert type(typed.echo(b"x" * BIG).result(patient(30))) is memoryview
+    arrived = typed.echo(b"x" * BIG).result(patient(30))
+    assert type(arrived) is memoryview
+    assert client.statistics()["views"] == 1  # it was not copied
 
 
 def test_other_arguments_stay_as_they_are(back: Any) -> None:
@@ -296,7 +301,7 @@ def test_an_array_keeps_type_shape_and_order(back: Any, name: str) -> None:
 
 
 def test_what_arrives_is_read_only(back: Any) -> None:
-    for sent in (b"\1" * BIG, np.zeros(BIG)):
+    for sent in (memoryview(b"\1" * BIG), np.zeros(BIG)):
         with pytest.raises((TypeError, ValueError), match=r"read-only"):
             back.write(sent).result(patient(30))
 
@@ -366,11 +371,11 @@ def test_what_changes_after_the_call_is_not_seen(client: mob.Client) -> None:
 
 
 def test_a_view_that_is_kept_keeps_its_content(client: mob.Client, back: Any) -> None:
-    back.keep(b"\1" * BIG).result(patient(30))
+    back.keep(memoryview(b"\1" * BIG)).result(patient(30))
     back.keep_part(np.full(BIG, 2, "u1")).result(patient(30))
-    mine = back.make(BIG).result(patient(30))[5:]
+    mine = back.view(BIG).result(patient(30))[5:]
     for number in range(200):
-        assert back.describe(bytes([number]) * BIG).result(patient(30)) == ["memoryview", True, BIG, number * BIG]
+        assert back.describe(bytes([number]) * BIG).result(patient(30)) == ["bytes", BIG, number * BIG]
     assert back.kept_sums().result(patient(30)) == [BIG, 2000]
     assert mine == bytes(BIG - 5)
     assert client.statistics()["shared"] == 2 * 5 * 65_536
@@ -381,22 +386,22 @@ def test_a_view_that_is_kept_keeps_its_content(client: mob.Client, back: Any) ->
 
 def test_a_full_pool_falls_back_to_the_socket(client: mob.Client) -> None:
     tight = client.require("tight")
-    kept = [tight.make(BIG).result(patient(30)) for _ in range(30)]
-    assert all(each == bytes(BIG) for each in kept)
-    shared = [each for each in kept if isinstance(each, memoryview)]
-    assert len(shared) == SMALL_POOL // (5 * 65_536)
+    kept = [tight.view(BIG).result(patient(30)) for _ in range(30)]
+    assert all(type(each) is memoryview and each == bytes(BIG) for each in kept)
+    assert client.statistics()["views"] == SMALL_POOL // (5 * 65_536)
     assert pools_of(client)["tight"][0] <= SMALL_POOL
     assert tight.make(2 * SMALL_POOL).result(patient(30)) == bytes(2 * SMALL_POOL)
-    del kept, shared
+    del kept
     wait_until(lambda: pools_of(client)["tight"][0] == 0, "the pool is free")
-    assert isinstance(tight.make(BIG).result(patient(30)), memoryview)
+    again = tight.view(BIG).result(patient(30))
+    assert (again, client.statistics()["views"]) == (bytes(BIG), 1)
 
 
 def test_a_role_without_shared_memory(client: mob.Client) -> None:
     none = client.require("none")
     assert none.make(BIG).result(patient(30)) == bytes(BIG)
     assert type(none.make(BIG).result(patient(30))) is bytes
-    assert none.describe(b"\1" * BIG).result(patient(30)) == ["memoryview", True, BIG, BIG]  # the sender's pool counts
+    assert none.describe(b"\1" * BIG).result(patient(30)) == ["bytes", BIG, BIG]  # the sender's pool counts
 
 
 def test_calls_that_are_given_up_or_refused(client: mob.Client, back: Any) -> None:
@@ -420,7 +425,7 @@ def test_many_at_once(back: Any) -> None:
 
 
 def test_mob_ps_shows_what_is_shared(app: RunningApp, client: mob.Client, back: Any) -> None:
-    kept = back.make(10 * MIB).result(patient(30))
+    kept = back.view(10 * MIB).result(patient(30))
     wait_until(lambda: any(row.shared == 10 * MIB for row in client.overview()), "the overview shows it")
     command = [sys.executable, "-m", "mob", "ps", "-a", app.name]
     env = {**os.environ, "COLUMNS": "120"}
@@ -437,19 +442,19 @@ def test_the_receiver_is_killed_in_the_middle(client: mob.Client) -> None:
     doomed = client.require("doomed")
     pid = doomed.who().result(patient(30))
     calls = [doomed.hang([np.ones(BIG), b"x" * BIG]) for _ in range(20)]
-    doomed.keep(b"y" * BIG).result(patient(30))
+    doomed.keep(memoryview(b"y" * BIG)).result(patient(30))
     assert client.statistics()["shared"] > 0
     os.kill(pid, signal.SIGKILL)
     for call in calls:
         assert isinstance(call.exception(patient(30)), mob.Lost)
     wait_until(lambda: client.statistics()["shared"] == 0, "what the dead one held is free")
-    assert doomed.options(wait=30).describe(b"\1" * BIG).result(patient(30)) == ["memoryview", True, BIG, BIG]
+    assert doomed.options(wait=30).describe(b"\1" * BIG).result(patient(30)) == ["bytes", BIG, BIG]
 
 
 def test_the_sender_is_killed_in_the_middle(client: mob.Client) -> None:
     doomed = client.require("doomed")
     pid = doomed.who().result(patient(30))
-    kept = doomed.echo(b"k" * BIG).result(patient(30))
+    kept = doomed.echo(memoryview(b"k" * BIG)).result(patient(30))
     before = memfds_of(os.getpid())
     calls = [doomed.make(BIG) for _ in range(50)]
     os.kill(pid, signal.SIGKILL)

@@ -171,4 +171,4 @@ def test_whatever_goes_wrong_says_which_table_it_was(codec: Codec) -> None:
 
 def test_references_in_a_table_are_found_though_nobody_reads_it(codec: Codec) -> None:
     body = codec.encode_sharing([pd.DataFrame({"a": np.arange(100_000)})], Memory().share)
-    assert references_in(body) == [BufferLocation(7, 0, 0, 800_000, head_of(np.arange(100_000)))]
+    assert references_in(body) == [BufferLocation(7, 0, 0, 800_000, head=head_of(np.arange(100_000)))]

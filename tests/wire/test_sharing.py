@@ -11,7 +11,17 @@ from msgspec.msgpack import Ext, decode, encode
 
 from mob.wire.arrays import head_of
 from mob.wire.codec import Codec
-from mob.wire.sharing import LARGE, BufferLocation, Share, holds_large, inlined, may_hold_large
+from mob.wire.sharing import (
+    LARGE,
+    LARGE_BUFFER,
+    OTHER,
+    PLAIN,
+    BufferLocation,
+    Share,
+    inlined,
+    looked_at,
+    may_hold_large,
+)
 from mob.wire.ways import SHARED
 from tests.wire.samples import Color
 
@@ -57,22 +67,22 @@ def test_a_large_buffer_is_found(kind: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "is_large"),
+    ("value", "seen"),
     [
-        ((1, "a", None), False),
-        ((1, b"a", [2]), False),
-        ((1, bytes(LARGE)), True),
-        ([[1], bytearray(LARGE)], True),
-        ((memoryview(bytes(LARGE)),), True),
-        (np.zeros(LARGE, np.uint8), True),
-        (np.zeros(4), False),
-        ({"a": bytes(LARGE)}, False),  # it is deeper than what is looked at before packing
-        ([bytes(LARGE)] * 21, False),
-        ("a" * LARGE, False),
+        ((1, "a", None), PLAIN),
+        ((1, b"a", [2]), OTHER),
+        ((1, bytes(LARGE)), LARGE_BUFFER),
+        ([[1], bytearray(LARGE)], LARGE_BUFFER),
+        ((memoryview(bytes(LARGE)),), LARGE_BUFFER),
+        (np.zeros(LARGE, np.uint8), LARGE_BUFFER),
+        (np.zeros(4), OTHER),
+        ({"a": bytes(LARGE)}, OTHER),  # it is deeper than what is looked at before packing
+        ([bytes(LARGE)] * 21, OTHER),
+        ("a" * LARGE, PLAIN),
     ],
 )
-def test_a_look_at_the_top_of_a_value(value: Any, is_large: bool) -> None:
-    assert holds_large(value) is is_large
+def test_a_look_at_the_top_of_a_value(value: Any, seen: int) -> None:
+    assert looked_at(value) == seen
 
 
 class Memory:

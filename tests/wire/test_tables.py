@@ -14,7 +14,7 @@ from polars.testing import assert_frame_equal
 
 from mob.errors import BadMessage
 from mob.wire.codec import Codec
-from mob.wire.sharing import LARGE, holds_large, inlined
+from mob.wire.sharing import LARGE, LARGE_BUFFER, inlined, looked_at
 from mob.wire.tables import ArrowStream
 from tests.wire.samples import Mob, over
 from tests.wire.test_sharing import Memory
@@ -128,7 +128,7 @@ def test_a_large_table_is_written_once_and_read_where_it_lies(kind: str) -> None
     codec = sharing_codec(memory)
     table = pa.table({"a": range(LARGE), "b": [float(i) for i in range(LARGE)]})
     sent = table if kind == "pyarrow" else pl.DataFrame(table)
-    assert holds_large((sent,))
+    assert looked_at((sent,)) == LARGE_BUFFER
     body = codec.encode_sharing((sent,), memory.share)
     assert len(body) < 100
     assert len(memory.buffers) == 1

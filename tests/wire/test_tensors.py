@@ -12,7 +12,7 @@ import pytest
 
 from mob.errors import BadMessage
 from mob.wire.codec import Codec
-from mob.wire.sharing import LARGE, holds_large
+from mob.wire.sharing import LARGE, LARGE_BUFFER, looked_at
 from mob.wire.tensors import made
 from tests.wire.samples import over
 from tests.wire.test_sharing import Memory
@@ -54,7 +54,7 @@ def test_a_large_tensor_is_copied_once_into_shared_memory() -> None:
     memory = Memory()
     codec = sharing_codec(memory)
     tensor = Tensor(np.arange(LARGE))
-    assert holds_large((tensor,))
+    assert looked_at((tensor,)) == LARGE_BUFFER
     (arrived,) = codec.decode(codec.encode_sharing((tensor,), memory.share))
     assert np.shares_memory(arrived, np.frombuffer(memory.buffers[0], "u1"))
     assert np.array_equal(arrived, tensor.array)

@@ -40,6 +40,8 @@ from tests.wire.samples import (
 )
 
 AS_IT_IS = [
+    bytearray(b"ab"),
+    memoryview(b"ab"),
     *(None, True, False, 0, -1, 2**63, 2**64 - 1, -(2**63), 1.5, float("inf"), "", "grüße", b"", b"\0\xff"),
     *([], {}, [1, [2, [3]]], {"a": {1: None, 2.5: True, None: 0, b"b": 1}}),
     *(2**64, -(2**63) - 1, HUGE, -HUGE, [HUGE], {"a": [HUGE, {"b": -HUGE}]}, {HUGE: 1}),
@@ -70,9 +72,6 @@ COMES_OUT_AS = [
     ({(1, 2): "x"}, {(1, 2): "x"}),
     ({(1, HUGE): "x"}, {(1, HUGE): "x"}),
     ({frozenset({HUGE}): "x"}, {(HUGE,): "x"}),
-    (bytearray(b"ab"), b"ab"),
-    (memoryview(b"ab"), b"ab"),
-    (memoryview(b"abcdef")[::2], b"ace"),
     (array.array("H", [1, 2]), array.array("H", [1, 2]).tobytes()),
     (pathlib.PurePosixPath("/a/b"), "/a/b"),
     (pathlib.Path("a"), "a"),

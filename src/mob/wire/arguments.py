@@ -30,6 +30,7 @@ import msgspec
 
 from mob.errors import ArgumentError, BadMessage, GarbageFrame, nearest
 from mob.wire.annotations import loosen
+from mob.wire.binary import asks_for_views, settled
 from mob.wire.codec import Codec, Raw, blame_bytes
 from mob.wire.kinds import stands_in
 
@@ -64,6 +65,7 @@ class _Parameter:
     annotation: Any  # as msgspec can compile it; Any, if there is none
     shown: str  # "a: int", "*rest"
     convert: Callable[[Any], Any]
+    as_views: bool  # large buffers in it are looked at where they lie
 
     @property
     def is_required(self) -> bool:
@@ -83,6 +85,7 @@ class Parameters:
         "_positional",
         "_required",
         "_rest",
+        "_takes_views",
         "decode",
         "doc",
         "signature",
@@ -104,6 +107,7 @@ class Parameters:
         self._rest = next((each for each in parameters if each.kind is inspect.Parameter.VAR_POSITIONAL), None)
         self._extra = next((each for each in parameters if each.kind is inspect.Parameter.VAR_KEYWORD), None)
         self._is_untyped = all(each.annotation is Any for each in parameters)
+        self._takes_views = any(each.as_views for each in parameters)
         self._required = [each for each in parameters if each.is_required]
         self.decode = self._pick_way()
 
@@ -167,7 +171,7 @@ class Parameters:
         values: Any
         named: Any
         try:
-            values, named = self._codec.decode_both(args, kwargs)
+            values, named = self._codec.decode_both(args, kwargs, self._takes_views)
             named = named or {}
         except BadMessage as failure:
             self._refuse_body(failure)
@@ -199,6 +203,8 @@ class Parameters:
         return parameter.name in named and parameter.name in self._named
 
     def _fit(self, parameter: _Parameter | None, value: Any) -> Any:
+        if self._takes_views:
+            value = settled(value, parameter is not None and parameter.as_views)
         if parameter is None or parameter.annotation is Any or parameter.annotation is type(value):
             return value
         try:
@@ -333,6 +339,7 @@ def _parameter(index: int, parameter: inspect.Parameter, codec: Codec) -> _Param
         annotation=annotation,
         shown=str(parameter.replace(default=_EMPTY)),
         convert=codec.converter(annotation),
+        as_views=asks_for_views(annotation),
     )
 
 

@@ -32,8 +32,9 @@ from msgspec.msgpack import Decoder, Encoder, Ext
 from mob.errors import BadMessage, GarbageFrame, MobError
 from mob.wire.annotations import converter, fit, leaves_open, loosen
 from mob.wire.arrays import array_over
+from mob.wire.binary import Unread, asks_for_views, holds_others, made_of, may_hold_binary, settled
 from mob.wire.depth import TOO_DEEP
-from mob.wire.foreign import made_of
+from mob.wire.foreign import made_of as foreign_of
 from mob.wire.kinds import is_opened_by_msgspec
 from mob.wire.references import (
     AnyReference,
@@ -117,6 +118,7 @@ class Codec:
         self._walks_always = False
         self.pack = self._probing.pack
         self._unpack = Decoder(ext_hook=self._ext_hook).decode
+        self._unpack_unread = Decoder(ext_hook=self._ext_hook_unread).decode
 
     def __repr__(self) -> str:
         return f"<Codec: {len(self._ways.registered)} registered types, {len(self._decoders)} compiled annotations>"
@@ -124,9 +126,14 @@ class Codec:
     def encode(self, value: Any, root: str = "args") -> bytes:
         """The MessagePack of a value, else `BadMessage`, which names the unsendable part by its path from `root`."""
         try:
-            return self.pack(value)
+            body = self.pack(value)
         except Exception as failure:  # noqa: BLE001  translated there
             return self.encode_slowly(value, root, failure)
+        return body if not may_hold_binary(body) else self.encode_binary(value, root, body)
+
+    def encode_binary(self, value: Any, root: str, body: bytes) -> bytes:
+        """Return the body of a value, given what `pack` has made of it: another, if `pack` has lost a type in it."""
+        return self.encode_slowly(value, root, _LOST_TYPE) if holds_others(value) else body
 
     def encode_sharing(self, value: Any, share: Share) -> bytes:
         """The MessagePack of a value, its large buffers apart. Whatever this raises, `encode` says what is wrong."""
@@ -136,36 +143,39 @@ class Codec:
         """The MessagePack of a value without functions; None if there are some, or if it cannot be sent at all."""
         for prepare in (itself, Walk(self._ways).rewrite):
             try:
-                return self.pack(prepare(value))
+                body = self.pack(prepare(value))
             except Exception:  # noqa: BLE001  whatever the value does, the answer is None
                 continue
+            if prepare is not itself or not may_hold_binary(body) or not holds_others(value):
+                return body
         return None
 
     def has_registered(self, kind: type[Any]) -> bool:
         """Return whether this process has registered a class, or one of its bases."""
         return self._ways.registration(kind) is not None
 
-    def decode(self, raw: Raw) -> Any:
+    def decode(self, raw: Raw, unread: bool = False) -> Any:
         """The value as MessagePack gives it back: tuples and sets as lists, structured types as dicts.
 
-        Raises `GarbageFrame` if the bytes are malformed, `BadMessage` if they are fine but cannot be understood here.
+        `unread`: with large buffers in it as `Unread`, for `settled`. Raises `GarbageFrame` if the bytes are malformed,
+        `BadMessage` if they are fine but cannot be understood here.
         """
         before = self.references_read
         try:
-            return self._unpack(raw)
+            return self._unpack_unread(raw) if unread else self._unpack(raw)
         except BaseException as failure:  # noqa: BLE001  translated there
             self.discard(raw, self.references_read - before)
             blame_bytes(failure)
 
-    def decode_both(self, args: Raw, kwargs: Raw | None) -> tuple[Any, Any]:
+    def decode_both(self, args: Raw, kwargs: Raw | None, unread: bool = False) -> tuple[Any, Any]:
         """Both bodies of a call, if there are two; if the first cannot be decoded, the second is discarded."""
         try:
-            values = self.decode(args)
+            values = self.decode(args, unread)
         except BaseException:
             if kwargs is not None:
                 self.discard(kwargs)
             raise
-        return values, None if kwargs is None else self.decode(kwargs)
+        return values, None if kwargs is None else self.decode(kwargs, unread)
 
     def discard(self, raw: Raw, read: int = 0) -> None:
         """Gives back the references in a body that nobody will decode, or not to its end: the first ones were read."""
@@ -253,7 +263,7 @@ class Codec:
             self._dry.pack(value)
         except Exception:  # noqa: BLE001  the walk will say what it is
             return False
-        return not self._walks_always
+        return not self._walks_always and not holds_others(value)
 
     def _rewritten(self, value: Any, root: str) -> Any:
         walk = Walk(self._ways, root)
@@ -278,7 +288,7 @@ class Codec:
             elif code == REGISTERED:
                 return self._decode_registered(*self._unpack(data))
             elif code == FOREIGN:
-                return made_of(*self._unpack(data))
+                return foreign_of(*self._unpack(data))
             elif code == SHARED:
                 return self._decode_shared(place_of(data))
             elif code == DESCRIPTOR:
@@ -300,12 +310,22 @@ class Codec:
             raise _HasReference
         return self._ext_hook(code, data)
 
+    def _ext_hook_unread(self, code: int, data: memoryview) -> Any:
+        if code != SHARED:
+            return self._ext_hook(code, data)
+        place = place_of(data)
+        return self._decode_shared(place) if place.head is not None else Unread(place.kind, self._look_at(place))
+
     def _decode_shared(self, place: BufferLocation) -> Any:
+        memory = self._look_at(place)
+        return made_of(place.kind, memory) if place.head is None else array_over(memory, place.head)
+
+    def _look_at(self, place: BufferLocation) -> memoryview:
         if self._attach is None:
             raise BadMessage("a buffer in shared memory arrived, and there is none here.")
         memory = self._attach(place)
         self.references_read += 1
-        return memory if place.head is None else array_over(memory, place.head)
+        return memory
 
     def _decode_opened(self, handle: Handle) -> Any:
         if self._descriptors is None:
@@ -337,13 +357,13 @@ class Codec:
     def _compile(self, annotation: Any) -> Way:
         if annotation is Any:
             return self.decode
-        fast, convert = self.fast_decoder(annotation), self.converter(annotation)
+        fast, convert, as_views = self.fast_decoder(annotation), self.converter(annotation), asks_for_views(annotation)
 
         def decode(raw: Raw) -> Any:
             try:
                 return fast(raw)
             except Exception:  # noqa: BLE001  what is wrong comes up once more, and better
-                return convert(self.decode(raw))
+                return convert(settled(self.decode(raw, True), True) if as_views else self.decode(raw))
 
         return decode
 
@@ -377,6 +397,9 @@ class _Packer:
 
 class _HasReference(Exception):
     """Stops a fast path before it lends or borrows what a slow path might lend or borrow again."""
+
+
+_LOST_TYPE = ValueError("a bytearray or a memoryview was packed as bytes")
 
 
 def _stop_at_reference(thing: Any) -> NoReturn:

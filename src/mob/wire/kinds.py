@@ -29,7 +29,7 @@ BUILT_IN = frozenset(
 )
 """What MessagePack and msgspec have themselves."""
 
-INERT = frozenset({types.NoneType, bool, float, bytes, bytearray})
+INERT = frozenset({types.NoneType, bool, float, bytes})
 """Those of them with which nothing can be wrong."""
 
 LEAVES = frozenset(

@@ -1,6 +1,6 @@
 """Large buffers in a value: found, and taken out of the bytes of its message.
 
-Strategy. Nearly no message has a large buffer, so asking must cost next to nothing: `holds_large` looks at the top of a
+Strategy. Nearly no message has a large buffer, so asking must cost next to nothing: `looked_at` looks at the top of a
 value before it is packed, and `may_hold_large` at the bytes of a long body that was packed, where a large buffer cannot
 hide. `BufferSharing` then walks over the value once more and puts an extension in the place of each large buffer, which
 says where the receiver finds it.
@@ -22,24 +22,28 @@ from msgspec import DecodeError, Raw
 from msgspec.msgpack import Decoder, Encoder, Ext
 
 from mob.wire.arrays import bytes_from, copy_array, head_of, sendable
+from mob.wire.binary import BYTEARRAY, BYTES, VIEW, kind_of
 from mob.wire.kinds import LEAVES
 from mob.wire.tables import ArrowStream
 from mob.wire.walk import Walk
-from mob.wire.ways import ARRAY, NESTING, SHARED, Ways, as_array, as_buffer, as_stream
+from mob.wire.ways import ARRAY, NESTING, SHARED, VIEWED, WRITABLE, Ways, as_array, as_buffer, as_stream
 
 LARGE = 64 * 1024
 """Bytes from which a buffer is worth a place in shared memory."""
+PLAIN, OTHER, LARGE_BUFFER = 0, 1, 2
+"""What a look at the top of a value may tell."""
 MOST_PARTS = 20
 """What has more of them is data, not arguments, and is not looked at before it is packed."""
 
 
 class BufferLocation(NamedTuple):
-    """Where a buffer lies: in the pool of a member, in a segment of a number; `head` if it is an array."""
+    """Where a buffer lies: in the pool of a member, in a segment of a number; `head` if it is an array, else `kind`."""
 
     owner: int
     number: int
     offset: int
     length: int
+    kind: int = BYTES
     head: bytes | None = None
 
 
@@ -63,14 +67,17 @@ _TABLES = frozenset({"DataFrame", "Series", "Table", "RecordBatch", "ChunkedArra
 """Names of classes, so that nothing need be imported; a class of the program that is called so is only walked over."""
 
 
-def holds_large(value: Any) -> bool:
-    """Whether it is a large buffer, or has one among its parts; deeper it is not looked. On the hot path."""
+def looked_at(value: Any) -> int:
+    """Return PLAIN if a value holds nothing but scalars, LARGE_BUFFER if it is a large buffer or has one among its
+    parts, else OTHER. Deeper it is not looked. On the hot path."""
     if value.__class__ is tuple:
         for part in value:
             if part.__class__ not in _OTHERS:
-                return _has_large(value)
-        return False
-    return value.__class__ not in _OTHERS and _has_large(value)
+                return LARGE_BUFFER if _has_large(value) else OTHER
+        return PLAIN
+    if value.__class__ in _OTHERS:
+        return PLAIN
+    return LARGE_BUFFER if _has_large(value) else OTHER
 
 
 def _has_large(value: Any) -> bool:
@@ -150,7 +157,9 @@ class BufferSharing(Walk):
         if kind in _OTHERS:  # what is wrong with one of these is found when it is packed
             return value
         if kind in _BYTES:
-            return value if len(value) < LARGE else self.place_bytes(value)
+            if len(value) < LARGE:
+                return value if kind is bytes else super().rewrite(value)
+            return self.place_bytes(value, kind_of(value))
         if kind in (list, tuple, set, frozenset) and _OTHERS.issuperset(map(type, value)):
             return value
         return super().rewrite(value)
@@ -159,12 +168,13 @@ class BufferSharing(Walk):
         if kind is memoryview:
             if value.nbytes < LARGE:
                 return super().rewrite_other(value, kind)
-            return self.place_bytes(value if value.c_contiguous else value.tobytes())
+            return self.place_bytes(value, VIEW)
         way = None if kind in LEAVES else self.ways.of(value)
         if way is as_array:
             return self.place_array(value)
         if way is as_buffer:
-            return self.rewrite(as_buffer(value))
+            memory = as_buffer(value)
+            return memory if memoryview(memory).nbytes < LARGE else self.place_bytes(memory, BYTES)
         if way is as_stream:
             return self.place_stream(value)
         return super().rewrite_other(value, kind)
@@ -172,14 +182,15 @@ class BufferSharing(Walk):
     def key(self, key: Any) -> Any:
         return Walk(self.ways).key(key)  # a view cannot be a key
 
-    def place_bytes(self, value: bytes | bytearray | memoryview) -> Any:
-        view = memoryview(value).cast("B")
+    def place_bytes(self, value: bytes | bytearray | memoryview, kind: int) -> Any:
+        view = memoryview(value)
+        view = view.cast("B") if view.c_contiguous else memoryview(view.tobytes())
 
         def fill(memory: memoryview) -> None:
             memory[:] = view
 
         place = self.share(view.nbytes, fill)
-        return value if place is None else Ext(SHARED, _pack(place))
+        return inline(kind, view) if place is None else Ext(SHARED, _pack(place._replace(kind=kind)))
 
     def place_array(self, value: Any) -> Any:
         array = sendable(value)
@@ -190,7 +201,12 @@ class BufferSharing(Walk):
 
     def place_stream(self, value: ArrowStream) -> Any:
         place = self.share(value.nbytes, value.write) if value.nbytes >= LARGE else None
-        return as_stream(value) if place is None else Ext(SHARED, _pack(place))
+        return as_stream(value) if place is None else Ext(SHARED, _pack(place._replace(kind=VIEW)))
+
+
+def inline(kind: int, memory: memoryview) -> memoryview | Ext:
+    """Return what stands for binary data of a kind in the bytes of its message."""
+    return memory if kind == BYTES else Ext(WRITABLE if kind == BYTEARRAY else VIEWED, memory)
 
 
 def place_of(data: memoryview) -> BufferLocation:
@@ -208,7 +224,7 @@ def inlined(body: bytes | memoryview, view_of: Callable[[BufferLocation], memory
             return Ext(code, bytes(data))
         place = place_of(data)
         view = view_of(place)
-        return view if place.head is None else Ext(ARRAY, bytes_from(place.head, view))
+        return inline(place.kind, view) if place.head is None else Ext(ARRAY, bytes_from(place.head, view))
 
     decode = Decoder(ext_hook=replace).decode
     return _pack(decode(body))

@@ -20,7 +20,19 @@ from msgspec.msgpack import Encoder, Ext
 
 from mob.wire.kinds import INERT, LEAVES, MAX_INT, MIN_INT, field_names, is_record, named_tuple_fields
 from mob.wire.refusals import UnsendableValue, brief
-from mob.wire.ways import BIG_INT, Named, Sealed, Ways, as_function, as_object, as_opened, bytes_of_int
+from mob.wire.ways import (
+    BIG_INT,
+    Named,
+    Sealed,
+    Ways,
+    as_buffer,
+    as_function,
+    as_object,
+    as_opened,
+    as_viewed,
+    as_writable,
+    bytes_of_int,
+)
 
 _kind: Callable[[Any], type[Any]] = type
 _pack = Encoder().encode
@@ -57,6 +69,8 @@ class Walk:
             return value if MIN_INT <= value <= MAX_INT else Ext(BIG_INT, bytes_of_int(value))
         if kind is str:
             return _checked_text(value)
+        if kind is bytearray:
+            return as_writable(value)
         if id(value) in self.open:
             raise UnsendableValue(f"a {kind.__name__} that contains itself is not data. Break the circle.")
         self.open.add(id(value))
@@ -99,7 +113,7 @@ class Walk:
 
     def rewrite_other(self, value: Any, kind: Any) -> Any:
         if kind is memoryview:
-            return value if value.c_contiguous else value.tobytes()
+            return as_viewed(value)
         if kind in LEAVES:
             _pack(value)  # raises if there is something wrong with it
             return value
@@ -110,9 +124,11 @@ class Walk:
             self.ways.check_opened(value)
             return value
         result = way(value)
-        return result if isinstance(result, Ext) else self.rewrite(result)
+        return result if isinstance(result, Ext) or way is as_buffer else self.rewrite(result)
 
     def key(self, key: Any) -> Any:
+        if _kind(key) is memoryview:
+            return key.tobytes()
         result = self.enter("", ".keys()", key)
         return result if type(result) in (str, int) or type(result) in INERT else Sealed(result)
 

@@ -25,6 +25,7 @@ from typing import Any, NoReturn
 from msgspec.msgpack import Ext
 
 from mob.wire.arrays import array_of, bytes_of_array, item_of
+from mob.wire.binary import bytearray_of, view_of
 from mob.wire.foreign import is_foreign, parts_of
 from mob.wire.kinds import BUILT_IN, LEAVES, is_a, is_opened, is_stream
 from mob.wire.methods import ByReference
@@ -32,7 +33,7 @@ from mob.wire.refusals import UnsendableValue, complaint
 from mob.wire.tables import ArrowStream
 
 CALLBACK, BIG_INT, ARRAY, COMPLEX, RANGE, REGISTERED, SHARED, DESCRIPTOR, FOREIGN = 1, 2, 3, 4, 5, 6, 7, 8, 10
-OBJECT = 16
+OBJECT, WRITABLE, VIEWED = 16, 19, 20
 """The codes of mob's MessagePack extensions."""
 NESTING = (REGISTERED, FOREIGN)
 """Those whose data is the MessagePack of a name and of what goes by it."""
@@ -168,6 +169,14 @@ def as_stream(value: ArrowStream) -> bytearray:
     return memory
 
 
+def as_writable(value: bytearray) -> Ext:
+    return Ext(WRITABLE, memoryview(value))
+
+
+def as_viewed(value: memoryview) -> Ext:
+    return Ext(VIEWED, value if value.c_contiguous else value.tobytes())
+
+
 def as_array(value: Any) -> Ext:
     return Ext(ARRAY, bytes_of_array(value))
 
@@ -197,6 +206,7 @@ WAYS: Mapping[type, Way] = {
     ByReference: as_object,
     collections.deque: list,
     types.MappingProxyType: dict,
+    bytearray: as_writable,
     str: str.__str__,
     int: int.__int__,
     float: float.__float__,
@@ -215,6 +225,8 @@ MAKERS: Mapping[int, Callable[[memoryview], Any]] = {
     BIG_INT: lambda data: int.from_bytes(data, "big", signed=True),
     ARRAY: array_of,
     COMPLEX: lambda data: complex(*struct.unpack(">dd", data)),
+    WRITABLE: bytearray_of,
+    VIEWED: view_of,
     RANGE: lambda data: range(*map(int, str(data, "ascii").split())),
 }
 """By code, what makes a value of an extension."""

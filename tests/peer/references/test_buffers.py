@@ -14,7 +14,7 @@ from mob.wire import messages as m
 from mob.wire.sharing import LARGE
 from tests.peer.references.members import POOL, Member, Mob
 
-BIG = bytes(range(256)) * (LARGE // 256)
+BIG = memoryview(bytes(range(256)) * (LARGE // 256))
 
 
 def said(mob: Mob) -> list[type]:

@@ -23,6 +23,7 @@ from mob.core.mapping import MapWorkers, Pace, generator_mapped
 from mob.errors import Busy, CallError
 from mob.peer.results.call import Call
 from mob.peer.results.streams import tell_each
+from mob.peer.results.typed import ViewingCall
 from mob.wire import failures
 from mob.wire.chunks import failure_of, raw_answer
 from mob.wire.messages import ExportInfo
@@ -337,7 +338,7 @@ class Run:
         call = self._export.new_call(self.peer, self.label, "")
         if value.__class__ is Raw:
             try:
-                call.settle(self.peer.encoder.codec.decode(value))
+                call.settle(self.peer.encoder.codec.decode(value, isinstance(call, ViewingCall)))
             except BaseException as failure:  # noqa: BLE001  becomes the outcome
                 if not call.settle_as_declared(value):
                     call.fail(self._unreadable(failure))

@@ -18,9 +18,10 @@ from msgspec import Raw
 from mob.errors import BadMessage
 from mob.peer.references import portable
 from mob.wire import messages as m
+from mob.wire.binary import may_hold_binary
 from mob.wire.codec import Codec
 from mob.wire.references import Passage
-from mob.wire.sharing import LARGE, BufferLocation, holds_large, may_hold_large
+from mob.wire.sharing import LARGE, LARGE_BUFFER, BufferLocation, looked_at, may_hold_large
 
 if TYPE_CHECKING:
     from mob.peer.context import Context
@@ -77,13 +78,17 @@ class Encoder:
         `shares`: its receiver can look into shared memory.
         """
         try:
-            if shares and holds_large(value):
+            seen = looked_at(value)
+            if seen == LARGE_BUFFER and shares:
                 body = self._share_or_encode(value, root)
             else:
                 try:
                     body = self.codec.pack(value)  # not `encode`: a call less on the hot path
                 except Exception as failure:  # noqa: BLE001  translated there
                     body = self.codec.encode_slowly(value, root, failure)
+                else:
+                    if seen and may_hold_binary(body):
+                        body = self.codec.encode_binary(value, root, body)
             if len(body) >= LARGE and shares:
                 body = self._share_after_all(value, body)
         except BaseException:

@@ -202,6 +202,9 @@ class Call(Lifecycle, Shapes, Shown[T]):
                     self.when_done(incoming.wake)
         return incoming
 
+    takes_unread = False
+    """Whether large buffers in its first item are decoded as `Unread`."""
+
     def handle_item(self, item: Any) -> None:
         """The called generator has yielded its first item. Now only who holds this call keeps it alive."""
         receiver = self._new_receiver(self._incoming())

@@ -89,6 +89,9 @@ class Receiver(weakref.ref["Call[Any]"]):
 
     __slots__ = ("_contact", "_incoming", "_passage", "_peer", "label", "request")
 
+    takes_unread = False
+    """Whether large buffers in an item are decoded as `Unread`."""
+
     def __new__(cls, call: Call[Any], peer: Maker, incoming: Incoming) -> Self:
         return super().__new__(cls, call, peer.context.abandoned.append)
 

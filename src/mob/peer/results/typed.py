@@ -30,6 +30,7 @@ from mob.errors import CallError
 from mob.peer.results.call import DONE, Call
 from mob.peer.results.streams import Incoming, Receiver
 from mob.wire.arguments import explained, result_of
+from mob.wire.binary import asks_for_views, settled
 from mob.wire.ways import itself
 
 if TYPE_CHECKING:
@@ -59,6 +60,10 @@ class Declared:
     """The same for what a generator yields."""
     decode: Callable[[Raw], Any]
     """For a result that cannot be decoded unless one knows what it is."""
+    as_views: bool
+    """Whether large buffers in a result are looked at where they lie."""
+    items_as_views: bool
+    """The same for what a generator yields."""
 
 
 class Interface:
@@ -111,16 +116,19 @@ class Interface:
             )
             return Call
         declared = self._look_up(f"{self.name}.{export}", _awaited(wanted))
+        kind = ViewingCall if declared.as_views else TypedCall
         says_nothing = declared.convert is itself and declared.convert_item is itself
-        return Call if says_nothing else partial(TypedCall, declared)
+        return Call if says_nothing else partial(kind, declared)
 
     def _look_up(self, name: str, wanted: Any) -> Declared:
         codec = self._codec
         kind = typing.get_origin(wanted) or wanted
-        convert_item = codec.converter((*typing.get_args(wanted), Any)[0]) if kind in STREAMED else itself
+        item = (*typing.get_args(wanted), Any)[0] if kind in STREAMED else Any
+        convert_item, items_as_views = codec.converter(item), asks_for_views(item)
         if kind in STREAMED and kind is not Iterable:  # which says of a list what is in it, too
-            return Declared(name, itself, convert_item, codec.decode)
-        return Declared(name, codec.converter(wanted), convert_item, codec.fast_decoder(wanted))
+            return Declared(name, itself, convert_item, codec.decode, False, items_as_views)
+        decode, as_views = codec.fast_decoder(wanted), asks_for_views(wanted)
+        return Declared(name, codec.converter(wanted), convert_item, decode, as_views, items_as_views)
 
 
 class TypedCall(Call[Any]):
@@ -144,6 +152,11 @@ class TypedCall(Call[Any]):
         else:
             super().settle(converted)
 
+    @property
+    def takes_unread(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Whether large buffers in its first item are decoded as `Unread`."""
+        return self.declared.items_as_views
+
     def settle_as_declared(self, body: Raw) -> bool:
         """It ended with what cannot be decoded untyped: a dict whose keys would be dicts."""
         try:
@@ -166,16 +179,34 @@ class TypedCall(Call[Any]):
         return TypedReceiver(self, self._peer, incoming) if is_typed else super()._new_receiver(incoming)
 
 
+class ViewingCall(TypedCall):
+    """A call whose value has `memoryview` in its annotation. The peer decodes its answer with `Unread` in it."""
+
+    __slots__ = ()
+
+    def settle(self, value: Any) -> None:
+        """It ended with a value, large buffers in it unread."""
+        super().settle(settled(value, True))
+
+
 class TypedReceiver(Receiver):
     """Receives a stream whose items are converted to what the caller has annotated."""
 
     __slots__ = ()
+
+    @property
+    def takes_unread(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Whether large buffers in an item are decoded as `Unread`."""
+        call = self()
+        return isinstance(call, TypedCall) and call.takes_unread
 
     def handle_item(self, item: Any) -> None:
         """The generator has yielded something: which fits, or ends the stream."""
         call = self()
         if not isinstance(call, TypedCall):
             return  # it was dropped: nobody will read this
+        if call.takes_unread:
+            item = settled(item, True)
         try:
             converted = call.declared.convert_item(item)
         except Exception as failure:  # noqa: BLE001  becomes the call's outcome

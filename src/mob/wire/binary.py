@@ -1,0 +1,178 @@
+"""Binary data keeps its type: `bytes`, `bytearray` and `memoryview` are three kinds, whatever their size.
+
+Strategy. MessagePack has one kind of binary data, and msgspec packs all three as that without asking. So `bytes` travel
+as they are, and the two others as extensions. To find them must cost next to nothing: a body without a mark of binary
+data has none (`may_hold_binary`), and `holds_others` looks for them in the few values that are left, a level at a time.
+
+A large buffer lies in shared memory. What is made of it may depend on an annotation: `memoryview` is a look at where it
+lies, anything else of the kind that was sent is a copy. So where an annotation asks for views (`asks_for_views`), the
+buffer is decoded as `Unread`, and `settled` decides for each parameter.
+
+Limits. Subclasses arrive as their base. What has a buffer and is none of the three (array.array, mmap, ctypes) arrives
+as `bytes`.
+"""
+
+from __future__ import annotations
+
+import enum
+import typing
+from collections.abc import Callable, Iterable
+from functools import cache
+from gc import get_referents
+from typing import Any
+
+from msgspec import Struct
+
+from mob.wire.kinds import BUILT_IN, LEAVES, field_names, is_opened_by_msgspec, is_record
+
+VIEW, BYTES, BYTEARRAY = 0, 1, 2
+"""The kinds of binary data, as the places of large buffers name them."""
+
+SMALL_COPY = 64 * 1024
+"""A view of fewer bytes is one of a copy: it would keep the whole message that it came with."""
+
+_kind: Callable[[Any], type[Any]] = type
+_SCALARS = BUILT_IN - {list, tuple, set, frozenset, dict} | LEAVES
+_PLAIN = frozenset({list, tuple, set, frozenset, dict})
+_OTHERS = frozenset({bytearray, memoryview})
+
+
+def kind_of(value: bytes | bytearray | memoryview) -> int:
+    """Return the number of its kind."""
+    return BYTES if isinstance(value, bytes) else BYTEARRAY if isinstance(value, bytearray) else VIEW
+
+
+def made_of(kind: int, memory: memoryview) -> bytes | bytearray | memoryview:
+    """Return what arrives of memory: a copy, unless a view was sent."""
+    return memory if kind == VIEW else bytes(memory) if kind == BYTES else bytearray(memory)
+
+
+def bytearray_of(data: memoryview) -> bytearray:
+    """Return what arrives of the bytes of a bytearray."""
+    return bytearray(data)
+
+
+def view_of(data: memoryview) -> memoryview:
+    """Return what arrives of the bytes of a memoryview."""
+    return memoryview(bytes(data)) if len(data) < SMALL_COPY else data.toreadonly()
+
+
+# -- finding -----------------------------------------------------------------------------------------------------------
+
+
+def may_hold_binary(body: bytes) -> bool:
+    """Return False if there is no binary data in packed bytes. Text and numbers may look like it. On the hot path."""
+    return b"\xc4" in body or b"\xc5" in body or b"\xc6" in body
+
+
+def holds_others(value: Any) -> bool:
+    """Return whether a bytearray or a memoryview is among the parts of a value, which could be packed.
+
+    True as well if that cannot be told by a quick look.
+    """
+    level: list[Any] = [value]
+    while level:
+        kinds = set(map(_kind, level))
+        if not kinds.isdisjoint(_OTHERS):
+            return True
+        kinds -= _SCALARS
+        if not kinds:
+            return False
+        if kinds <= _PLAIN:
+            level = get_referents(*level)
+        else:
+            parts: list[Any] = []
+            for each in level:
+                kind = _kind(each)
+                if kind in _SCALARS:
+                    continue
+                found = _opener(kind)(each)
+                if found is None:
+                    return True
+                parts.extend(found)
+            level = parts
+    return False
+
+
+Opener = Callable[[Any], Iterable[Any] | None]
+
+
+@cache
+def _opener(kind: type[Any]) -> Opener:
+    """Return what gives the parts of a value of that class; None stands for parts that cannot be told."""
+    if kind in _PLAIN:
+        return get_referents
+    if issubclass(kind, Struct):
+        names = kind.__struct_fields__
+    elif is_record(kind):
+        names = tuple(field_names(kind))
+    elif issubclass(kind, enum.Enum):
+        names = ("_value_",)
+    elif is_opened_by_msgspec(kind):
+        return lambda value: list(value.items() if issubclass(kind, dict) else value)
+    else:
+        return (lambda value: ()) if kind.__name__ == "ndarray" else (lambda value: None)
+    return lambda value: [getattr(value, name, None) for name in names]
+
+
+# -- large ones, as they are annotated ---------------------------------------------------------------------------------
+
+
+class Unread:
+    """A large buffer that has arrived, of which nothing was made yet."""
+
+    __slots__ = ("kind", "memory")
+
+    def __init__(self, kind: int, memory: memoryview) -> None:
+        self.kind: int = kind
+        self.memory: memoryview = memory
+
+    def __repr__(self) -> str:
+        return f"<Unread {len(self.memory):,} bytes>"
+
+
+def settled(value: Any, as_views: bool) -> Any:
+    """Return a decoded value with something made of each large buffer in it: a view, or what was sent."""
+    kind = _kind(value)
+    if kind is Unread:
+        return made_of(VIEW if as_views else value.kind, value.memory)
+    if kind is list:
+        value[:] = [settled(part, as_views) for part in value]
+    elif kind is dict:
+        for key, part in value.items():
+            value[key] = settled(part, as_views)
+    return value
+
+
+def asks_for_views(annotation: Any) -> bool:
+    """Return whether an annotation names `memoryview`, and leaves nothing open that could be of another kind."""
+    found = set(_named_in(annotation, set()))
+    return memoryview in found and Any not in found
+
+
+def _named_in(annotation: Any, seen: set[Any]) -> Iterable[Any]:
+    """Yield the classes in an annotation, also in the fields of classes; `Any` for what may be anything."""
+    origin, args = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is typing.Annotated:
+        yield from _named_in(args[0], seen)
+    elif origin is typing.Literal or annotation is Ellipsis:
+        return
+    elif args:
+        for part in args:
+            yield from _named_in(part, seen)
+    elif not isinstance(annotation, type) or annotation in (object, *_PLAIN):
+        yield Any if annotation is not None else type(None)
+    elif annotation not in seen:
+        seen.add(annotation)
+        yield annotation
+        if is_opened_by_msgspec(annotation) and not issubclass(annotation, enum.Enum):
+            yield from _fields_of(annotation, seen)  # pyright: ignore[reportUnknownArgumentType]
+
+
+def _fields_of(kind: Any, seen: set[Any]) -> Iterable[Any]:
+    try:
+        hints = typing.get_type_hints(kind)
+    except Exception:  # noqa: BLE001  an annotation may be any expression
+        hints = {"": Any}
+    for hint in hints.values():
+        yield from _named_in(hint, seen)
