@@ -51,6 +51,8 @@ ANNOTATED = [
     (1, float, 1.0),
     ([HUGE], list[int], [HUGE]),
     ((1, HUGE), tuple[int, ...], (1, HUGE)),
+    ((1, 2, 3), tuple[int, ...], (1, 2, 3)),
+    ((), tuple[int, ...], ()),
     ({"a": HUGE}, dict[str, int], {"a": HUGE}),
     ({1, 2}, set[int], {1, 2}),
     (frozenset({1}), frozenset[int], frozenset({1})),

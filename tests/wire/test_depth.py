@@ -15,8 +15,8 @@ from mob.errors import BadMessage, GarbageFrame
 from mob.wire import messages as m
 from mob.wire.codec import Codec
 from mob.wire.depth import TOO_DEEP, sealed
+from mob.wire.extensions import CALLBACK
 from mob.wire.references import references_in
-from mob.wire.ways import CALLBACK
 
 pack, unpack = msgspec.msgpack.encode, msgspec.msgpack.decode
 

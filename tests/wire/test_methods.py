@@ -11,10 +11,10 @@ import pytest
 import mob
 from mob.errors import BadMessage
 from mob.wire.codec import Codec
+from mob.wire.extensions import CALLBACK, OBJECT
 from mob.wire.methods import ByReference, methods_of
 from mob.wire.references import ObjectReference, Reference, references_in
 from mob.wire.walk import Walk
-from mob.wire.ways import CALLBACK, OBJECT
 from tests.wire.samples import HUGE, Mob, over
 
 

@@ -13,9 +13,9 @@ from msgspec.msgpack import Ext
 from mob.errors import ArgumentError, BadMessage, MobError
 from mob.wire.arguments import Parameters
 from mob.wire.codec import Codec
+from mob.wire.extensions import CALLBACK, DESCRIPTOR, REGISTERED, SHARED
 from mob.wire.references import AnyReference, Handle, Reference, references_in
 from mob.wire.sharing import BufferLocation
-from mob.wire.ways import CALLBACK, DESCRIPTOR, REGISTERED, SHARED
 
 pack = msgspec.msgpack.encode
 FUNCTION, PLACE, HANDLE = Reference(7, 1), BufferLocation(7, 2, 0, 65536), Handle(7, 3, "socket", (None,))

@@ -11,6 +11,7 @@ from msgspec.msgpack import Ext, decode, encode
 
 from mob.wire.arrays import head_of
 from mob.wire.codec import Codec
+from mob.wire.extensions import SHARED
 from mob.wire.sharing import (
     LARGE,
     LARGE_BUFFER,
@@ -22,7 +23,6 @@ from mob.wire.sharing import (
     looked_at,
     may_hold_large,
 )
-from mob.wire.ways import SHARED
 from tests.wire.samples import Color
 
 LOOKALIKES = [50688, 5, 6, 7]

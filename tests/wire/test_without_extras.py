@@ -11,9 +11,9 @@ from msgspec.msgpack import Ext
 
 from mob.errors import BadMessage
 from mob.wire.codec import Codec
+from mob.wire.extensions import DESCRIPTOR, SHARED
 from mob.wire.references import Handle
 from mob.wire.sharing import BufferLocation
-from mob.wire.ways import DESCRIPTOR, SHARED
 
 pack = msgspec.msgpack.encode
 

@@ -205,6 +205,7 @@ class Route(Generic[W]):
         "places",
         "role",
         "size",
+        "tags",
         "targets",
         "waiting",
     )
@@ -219,6 +220,8 @@ class Route(Generic[W]):
         """Those on others."""
         self.lanes: dict[str, Lane] = {MESSAGE: FREE}
         """How the exports are run, as far as that is known; else as `LOOP`."""
+        self.tags: dict[str, bool] = {}
+        """Which exports take arguments with tags, as far as that is known."""
         self.places: int = 1
         """How many workers the role is to have, on all machines."""
         self.waiting: int = 0

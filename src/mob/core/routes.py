@@ -72,6 +72,7 @@ class Routes(Generic[W]):
         """Note how the exports of a role are run, as far as that is known."""
         route = self.of(role.name)
         for export in role.exports or ():
+            route.tags[export.name] = export.takes_tags
             lane = Lane(export.width, export.is_beside)
             for target in (export.name, MAP + export.name):
                 if lane == LOOP:

@@ -34,7 +34,6 @@ from mob.peer.results.call import Call
 from mob.peer.results.deadlines import Deadlines
 from mob.peer.results.handover import Handover
 from mob.peer.results.streams import Receiver
-from mob.peer.results.typed import ViewingCall
 from mob.peer.serving.admission import Accept, Admission
 from mob.peer.serving.exits import Exits
 from mob.peer.serving.fencing import Fencing
@@ -275,7 +274,7 @@ class Peer:
                         continue
                     take(message.id)
                     try:
-                        value = decode(message.value, call.__class__ is ViewingCall)
+                        value = decode(message.value, call.is_undecided)
                     except BaseException as error:  # noqa: BLE001  becomes the call's outcome
                         self._handle_unreadable(call, message.value, error)
                         continue
@@ -377,7 +376,7 @@ class Peer:
             self.encoder.codec.discard(value)
             return
         try:
-            item = self.encoder.codec.decode(value, call.takes_unread)
+            item = self.encoder.codec.decode(value, call.is_undecided)
         except BaseException as error:  # noqa: BLE001  becomes the call's outcome
             contact.forget_call(call)
             call.fail(_unreadable(call, error))

@@ -17,6 +17,7 @@ import enum
 import functools
 import io
 import pathlib
+import re
 import types
 import typing
 from collections.abc import Callable
@@ -26,10 +27,13 @@ import msgspec
 from msgspec import ValidationError
 from msgspec.msgpack import Decoder
 
-from mob.wire.foreign import converted, is_foreign_instance, origin_of
+from mob.wire.foreign import converted, origin_of
 from mob.wire.kinds import LEAVES, is_a, is_opened, is_opened_by_msgspec
 from mob.wire.methods import ByReference
+from mob.wire.models import is_model, validator
+from mob.wire.records import RecordMaker, fields_of, is_record
 from mob.wire.refusals import text_of
+from mob.wire.unions import Choice, members_of, unnamed
 from mob.wire.ways import Way, itself
 
 _CALLABLE: Any = typing.get_origin(Callable[[], None])
@@ -38,6 +42,10 @@ _kind: Callable[[Any], type[Any]] = type
 
 def loosen(annotation: Any) -> Any:
     """The annotation with everything that msgspec cannot compile replaced: by a stand-in, or else by Any."""
+    while (named := unnamed(annotation)) is not annotation:
+        annotation = named
+    if (validate := validator(annotation, converter)) is not None:
+        return _stand_in(validate, _name(annotation))
     origin, args = typing.get_origin(annotation), typing.get_args(annotation)
     if _is_bare_protocol(origin or annotation):
         return Any
@@ -45,17 +53,40 @@ def loosen(annotation: Any) -> Any:
         return _stand_in(functools.partial(_fit_file, annotation), _name(annotation))
     if origin is typing.Annotated:
         return annotation if loosen(args[0]) is args[0] and _is_compilable(annotation) else loosen(args[0])
-    is_union = origin in (typing.Union, types.UnionType)
+    if is_record(annotation):
+        if _is_compilable(annotation) and not any(_needs_help(each, {annotation}) for each in _parts(annotation)):
+            return annotation
+        return _stand_in(RecordMaker(annotation, converter).fit, _name(annotation))
     if args and origin not in (typing.Literal, _CALLABLE):
-        parts = tuple(loosen(part) for part in args)
-        if is_union:
+        parts = tuple(part if part is ... else loosen(part) for part in args)
+        if members_of(annotation):
             same = parts == args and _is_compilable(annotation)
-            return annotation if same else _stand_in(functools.partial(_fit_union, parts))
+            return annotation if same else _stand_in(Choice(args, converter).fit)
         if parts != args:
             annotation = origin[parts]
     if _is_compilable(annotation):
         return _stand_in(functools.partial(_fit_object, annotation)) if _is_own_class(annotation) else annotation
     return _stand_in(functools.partial(_fit_enum, annotation)) if is_a(annotation, enum.Enum) else Any
+
+
+def _parts(annotation: Any) -> list[Any]:
+    """The annotations within another one: of the fields of a record, of items, of members."""
+    if is_record(annotation):
+        return [field.annotation for field in fields_of(annotation)]
+    return [part for part in typing.get_args(annotation) if part is not ... and not isinstance(part, list)]
+
+
+def _needs_help(annotation: Any, seen: set[Any]) -> bool:
+    """Whether msgspec alone would make something else of a field than `loosen` says."""
+    while (named := unnamed(annotation)) is not annotation:
+        annotation = named
+    if is_model(annotation):
+        return hasattr(annotation, "__dataclass_fields__")  # of the others msgspec asks `fit`
+    if typing.get_origin(annotation) is typing.Annotated and validator(annotation, converter) is not None:
+        return True
+    if typing.get_origin(annotation) is typing.Literal or (is_record(annotation) and annotation in seen):
+        return False
+    return any(_needs_help(part, seen | {annotation}) for part in _parts(annotation))
 
 
 def converter(annotation: Any) -> Way:
@@ -73,13 +104,20 @@ def fit(kind: Any, value: Any) -> Any:
     base: Any = typing.get_origin(kind) or kind
     if isinstance(value, base):
         return value
+    if (validate := _validator_of(kind)) is not None:
+        return validate(value)
     if any(type(value) in sources and is_a(base, target) for target, sources in SENT_AS):
-        return base(value)
+        return re.compile(value) if base is re.Pattern else base(value)
     if (made := converted(base, value)) is not None:
         return made
     if is_a(base, typing.IO) and isinstance(value, io.IOBase):
         raise ValueError(f"no file is an instance of `{_name(kind)}`: annotate this field as `io.IOBase`")
     raise ValueError(f"Expected `{_name(kind)}`, got `{type(value).__name__}`")
+
+
+@functools.lru_cache(1000)
+def _validator_of(kind: Any) -> Way | None:
+    return validator(kind, converter)
 
 
 _NUMBER = (int, float)
@@ -90,6 +128,8 @@ SENT_AS: tuple[tuple[type | str, tuple[type, ...]], ...] = (
     (float, _NUMBER),
     (complex, _NUMBER),
     (pathlib.PurePath, (str,)),
+    (re.Pattern, (str, bytes)),
+    ("ipaddress._IPAddressBase", (str,)),
     (collections.deque, (list,)),
     ("numpy.generic", (bool, str, bytes, complex, datetime.datetime, datetime.timedelta, *_NUMBER)),
 )
@@ -150,17 +190,6 @@ class _StandIn(type):
 
 def _stand_in(fit: Way, name: str = "StandIn") -> type:
     return _StandIn(name, (), {"fit": staticmethod(fit)})
-
-
-def _fit_union(parts: tuple[Any, ...], value: Any) -> Any:
-    if is_foreign_instance(value, parts):
-        return value
-    for part in parts:
-        try:
-            return _convert(part, value)
-        except ValidationError:
-            continue
-    raise ValueError(f"Expected `{' | '.join(map(_name, parts))}`, got `{type(value).__name__}`")
 
 
 def _fit_object(kind: type[Any], value: Any) -> Any:

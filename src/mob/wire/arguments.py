@@ -19,7 +19,6 @@ import functools
 import importlib
 import inspect
 import re
-import reprlib
 import sys
 import types
 import typing
@@ -32,9 +31,12 @@ from mob.errors import ArgumentError, BadMessage, GarbageFrame, nearest
 from mob.wire.annotations import loosen
 from mob.wire.binary import asks_for_views, settled
 from mob.wire.codec import Codec, Raw, blame_bytes
-from mob.wire.kinds import stands_in
+from mob.wire.extensions import WithTags
+from mob.wire.misfits import BRIEF, said_of
+from mob.wire.unions import Settle, has_choice, plain
 
 BoundArguments = tuple[Sequence[Any], dict[str, Any]]
+Fit = Callable[["_Parameter | None", Any], Any]
 Decode = Callable[[Raw, Raw | None], BoundArguments]
 
 _EMPTY = inspect.Parameter.empty
@@ -65,7 +67,10 @@ class _Parameter:
     annotation: Any  # as msgspec can compile it; Any, if there is none
     shown: str  # "a: int", "*rest"
     convert: Callable[[Any], Any]
-    as_views: bool  # large buffers in it are looked at where they lie
+    as_views: bool
+    """Whether large buffers in it are looked at where they lie."""
+    settle: Settle | None
+    """Settles tags, if the annotation has a union that needs them."""
 
     @property
     def is_required(self) -> bool:
@@ -79,16 +84,17 @@ class Parameters:
         "_codec",
         "_extra",
         "_is_python",
+        "_is_undecided",
         "_is_untyped",
         "_label",
         "_named",
         "_positional",
         "_required",
         "_rest",
-        "_takes_views",
         "decode",
         "doc",
         "signature",
+        "takes_tags",
     )
 
     decode: Decode
@@ -107,8 +113,10 @@ class Parameters:
         self._rest = next((each for each in parameters if each.kind is inspect.Parameter.VAR_POSITIONAL), None)
         self._extra = next((each for each in parameters if each.kind is inspect.Parameter.VAR_KEYWORD), None)
         self._is_untyped = all(each.annotation is Any for each in parameters)
-        self._takes_views = any(each.as_views for each in parameters)
         self._required = [each for each in parameters if each.is_required]
+        self.takes_tags: bool = any(each.settle is not None for each in parameters)
+        """Whether callers are to tag its arguments (see `unions`)."""
+        self._is_undecided = self.takes_tags or any(each.as_views for each in parameters)
         self.decode = self._pick_way()
 
     @classmethod
@@ -171,17 +179,20 @@ class Parameters:
         values: Any
         named: Any
         try:
-            values, named = self._codec.decode_both(args, kwargs, self._takes_views)
-            named = named or {}
+            values, named = self._codec.decode_both(args, kwargs, self._is_undecided)
         except BadMessage as failure:
             self._refuse_body(failure)
+        fit = self._fit
+        if type(values) is WithTags:
+            fit, values, named = self._fit_tagged, values.data, None if named is None else named.data
+        named = named or {}
         if type(values) is not list or type(named) is not dict:
             raise GarbageFrame(f"the arguments of a call of {self._label} are not an array and a map.")
-        return self._bind(values, named)  # pyright: ignore[reportUnknownArgumentType]
+        return self._bind(values, named, fit)  # pyright: ignore[reportUnknownArgumentType]
 
     # -- binding -----------------------------------------------------------------------------------------------------
 
-    def _bind(self, values: list[Any], named: dict[str, Any]) -> BoundArguments:
+    def _bind(self, values: list[Any], named: dict[str, Any], fit: Fit) -> BoundArguments:
         positional, rest, given = self._positional, self._rest, len(values)
         if given > len(positional) and rest is None:
             self._refuse_number(given)
@@ -194,23 +205,34 @@ class Parameters:
         if self._is_untyped:
             return values, named
         for index, value in enumerate(values):
-            values[index] = self._fit(positional[index] if index < len(positional) else rest, value)
+            values[index] = fit(positional[index] if index < len(positional) else rest, value)
         for name, value in named.items():
-            named[name] = self._fit(self._named.get(name, self._extra), value)
+            named[name] = fit(self._named.get(name, self._extra), value)
         return values, named
 
     def _is_named(self, parameter: _Parameter, named: dict[str, Any]) -> bool:
         return parameter.name in named and parameter.name in self._named
 
     def _fit(self, parameter: _Parameter | None, value: Any) -> Any:
-        if self._takes_views:
+        if self._is_undecided:
             value = settled(value, parameter is not None and parameter.as_views)
         if parameter is None or parameter.annotation is Any or parameter.annotation is type(value):
             return value
         try:
             return parameter.convert(value)
         except msgspec.ValidationError as failure:
-            self._refuse(f"({parameter.shown}): {explained(str(failure), value)}", parameter.name, failure)
+            self._refuse(f"({parameter.shown}): {said_of(failure, value, parameter.name)}", parameter.name, failure)
+
+    def _fit_tagged(self, parameter: _Parameter | None, tree: Any) -> Any:
+        if parameter is None or parameter.settle is None:
+            return self._fit(parameter, plain(tree))
+        tree = settled(tree, parameter.as_views)
+        try:
+            return parameter.convert(parameter.settle(tree, False))
+        except msgspec.ValidationError as failure:
+            self._refuse(
+                f"({parameter.shown}): {said_of(failure, plain(tree), parameter.name)}", parameter.name, failure
+            )
 
     # -- refusing ----------------------------------------------------------------------------------------------------
 
@@ -330,7 +352,8 @@ def _parameters(signature: inspect.Signature, codec: Codec) -> list[_Parameter]:
 
 def _parameter(index: int, parameter: inspect.Parameter, codec: Codec) -> _Parameter:
     annotation: Any = parameter.annotation
-    annotation = Any if annotation is _EMPTY or _kind(annotation) is _Text else loosen(annotation)
+    whole = Any if annotation is _EMPTY or _kind(annotation) is _Text else annotation
+    annotation = loosen(whole)
     return _Parameter(
         name=parameter.name,
         index=index if parameter.kind in _POSITIONAL else sys.maxsize,
@@ -340,13 +363,14 @@ def _parameter(index: int, parameter: inspect.Parameter, codec: Codec) -> _Param
         shown=str(parameter.replace(default=_EMPTY)),
         convert=codec.converter(annotation),
         as_views=asks_for_views(annotation),
+        settle=codec.settling(whole) if has_choice(whole) else None,
     )
 
 
 def _shown(signature: inspect.Signature) -> str:
     """The text of a signature, with defaults kept short."""
     parameters = [
-        each if each.default is _EMPTY else each.replace(default=_Text(_brief.repr(each.default)))
+        each if each.default is _EMPTY else each.replace(default=_Text(BRIEF.repr(each.default)))
         for each in signature.parameters.values()
     ]
     return str(signature.replace(parameters=parameters))
@@ -357,57 +381,3 @@ def _doc(fn: Callable[..., Any]) -> str:
         return inspect.getdoc(fn) or ""
     except Exception:  # noqa: BLE001  a broken __doc__
         return ""
-
-
-# -- what msgspec says, in the words of Python -------------------------------------------------------------------------
-
-
-class _Brief(reprlib.Repr):
-    """As `reprlib`, and of what stands for something else no more than its type."""
-
-    def repr1(self, x: Any, level: int) -> str:
-        kind = _kind(x)
-        return f"<{kind.__name__}>" if stands_in(kind) else super().repr1(x, level)
-
-
-_brief = _Brief()
-_brief.maxstring = _brief.maxother = 60
-
-_MISFIT = re.compile(r"Expected `(?P<wanted>[^`]*)`, got `(?P<got>[^`]*)`")
-_PLACE = re.compile(r" - at (?P<key>`key` in )?`\$(?P<steps>[^`]*)`$")
-_STEP = re.compile(r"\.(?P<name>\w+)|\[(?P<index>\d+)\]|.+")
-_WORDS = {"object": "dict", "array": "list", "null": "None"}
-
-
-def explained(text: str, value: Any) -> str:
-    """A message of msgspec about `value`, as the end of a sentence.
-
-    >>> explained("Expected `int`, got `str`", "x")
-    "expected int, got str 'x'."
-    >>> explained("Expected `int | null`, got `str` - at `$.ages[1]`", {"ages": [1, "x"]})
-    "expected int | None, got str 'x' at .ages[1]."
-    """
-    steps, in_key = "", False
-    if place := _PLACE.search(text):
-        text, steps, in_key = text[: place.start()], place["steps"], place["key"] is not None
-    if misfit := _MISFIT.fullmatch(text):
-        seen = _in_words(misfit["got"]) if in_key else _seen(misfit["got"], steps, value)
-        text = f"expected {_in_words(misfit['wanted'])}, got {seen}"
-    else:
-        text = text.replace("`", "").removesuffix(".")
-        text = text[:1].lower() + text[1:]
-    return f"{text}{' in a key' if in_key else ''}{' at ' + steps if steps else ''}."
-
-
-def _in_words(wanted: str) -> str:
-    return " | ".join(_WORDS.get(word, word) for word in wanted.split(" | "))
-
-
-def _seen(got: str, steps: str, value: Any) -> str:
-    """The value at that place, if it can be found."""
-    try:
-        for step in _STEP.finditer(steps):
-            value = value[step["name"]] if step["name"] else value[int(step["index"])]
-    except (KeyError, IndexError, TypeError):
-        return _in_words(got)
-    return "None" if value is None else f"{type(value).__name__} {_brief.repr(value)}"

@@ -23,6 +23,7 @@ from typing import Any
 
 from msgspec import Struct
 
+from mob.wire.extensions import Tagged, WithTags
 from mob.wire.kinds import BUILT_IN, LEAVES, field_names, is_opened_by_msgspec, is_record
 
 VIEW, BYTES, BYTEARRAY = 0, 1, 2
@@ -141,6 +142,8 @@ def settled(value: Any, as_views: bool) -> Any:
     elif kind is dict:
         for key, part in value.items():
             value[key] = settled(part, as_views)
+    elif kind is Tagged or kind is WithTags:
+        value.data = settled(value.data, as_views)
     return value
 
 

@@ -34,6 +34,20 @@ from mob.wire.annotations import converter, fit, leaves_open, loosen
 from mob.wire.arrays import array_over
 from mob.wire.binary import Unread, asks_for_views, holds_others, made_of, may_hold_binary, settled
 from mob.wire.depth import TOO_DEEP
+from mob.wire.extensions import (
+    CALLBACK,
+    DESCRIPTOR,
+    FOREIGN,
+    NESTING,
+    OBJECT,
+    REGISTERED,
+    SHARED,
+    TAGGED,
+    WITH_TAGS,
+    Named,
+    Tagged,
+    WithTags,
+)
 from mob.wire.foreign import made_of as foreign_of
 from mob.wire.kinds import is_opened_by_msgspec
 from mob.wire.references import (
@@ -50,28 +64,16 @@ from mob.wire.references import (
 )
 from mob.wire.refusals import UnsendableValue, complaint, text_of
 from mob.wire.sharing import BufferLocation, BufferSharing, Share, place_of
+from mob.wire.unions import Settle, Tagging, settling
 from mob.wire.walk import Walk
-from mob.wire.ways import (
-    CALLBACK,
-    DESCRIPTOR,
-    FOREIGN,
-    MAKERS,
-    OBJECT,
-    REGISTERED,
-    SHARED,
-    Named,
-    Way,
-    Ways,
-    as_function,
-    as_object,
-    as_opened,
-    as_registered,
-    itself,
-)
+from mob.wire.ways import MAKERS, Way, Ways, as_function, as_object, as_opened, as_registered, itself
 
 Raw = bytes | bytearray | memoryview | msgspec.Raw
 NESTED = "the message is nested too deeply to be decoded here."
 
+_HOLDERS: dict[int, type[Named]] = {TAGGED: Tagged, WITH_TAGS: WithTags}
+_STOPPING = (CALLBACK, OBJECT, SHARED, DESCRIPTOR, TOO_DEEP, *NESTING)
+"""The extensions at which a fast decoder gives up."""
 _kind: Callable[[Any], type[Any]] = type
 _pack = Encoder().encode
 
@@ -118,7 +120,7 @@ class Codec:
         self._walks_always = False
         self.pack = self._probing.pack
         self._unpack = Decoder(ext_hook=self._ext_hook).decode
-        self._unpack_unread = Decoder(ext_hook=self._ext_hook_unread).decode
+        self._unpack_undecided = Decoder(ext_hook=self._ext_hook_undecided).decode
 
     def __repr__(self) -> str:
         return f"<Codec: {len(self._ways.registered)} registered types, {len(self._decoders)} compiled annotations>"
@@ -134,6 +136,11 @@ class Codec:
     def encode_binary(self, value: Any, root: str, body: bytes) -> bytes:
         """Return the body of a value, given what `pack` has made of it: another, if `pack` has lost a type in it."""
         return self.encode_slowly(value, root, _LOST_TYPE) if holds_others(value) else body
+
+    def tagged(self, value: Any, root: str) -> WithTags:
+        """The value with tags for unions, ready to be encoded; else `BadMessage`, as `encode`."""
+        walk = Tagging(self._ways, root)
+        return WithTags(None, self._walked(walk, value))
 
     def encode_sharing(self, value: Any, share: Share) -> bytes:
         """The MessagePack of a value, its large buffers apart. Whatever this raises, `encode` says what is wrong."""
@@ -154,28 +161,29 @@ class Codec:
         """Return whether this process has registered a class, or one of its bases."""
         return self._ways.registration(kind) is not None
 
-    def decode(self, raw: Raw, unread: bool = False) -> Any:
+    def decode(self, raw: Raw, undecided: bool = False) -> Any:
         """The value as MessagePack gives it back: tuples and sets as lists, structured types as dicts.
 
-        `unread`: with large buffers in it as `Unread`, for `settled`. Raises `GarbageFrame` if the bytes are malformed,
-        `BadMessage` if they are fine but cannot be understood here.
+        `undecided`: what only an annotation decides stays open. Large buffers in it are `Unread`, for `settled`; a body
+        with tags is a `WithTags`, and tagged values in it are `Tagged`, for `settling`. Else all tags are dropped.
+        Raises `GarbageFrame` if the bytes are malformed, `BadMessage` if they are fine but cannot be understood here.
         """
         before = self.references_read
         try:
-            return self._unpack_unread(raw) if unread else self._unpack(raw)
+            return self._unpack_undecided(raw) if undecided else self._unpack(raw)
         except BaseException as failure:  # noqa: BLE001  translated there
             self.discard(raw, self.references_read - before)
             blame_bytes(failure)
 
-    def decode_both(self, args: Raw, kwargs: Raw | None, unread: bool = False) -> tuple[Any, Any]:
+    def decode_both(self, args: Raw, kwargs: Raw | None, undecided: bool = False) -> tuple[Any, Any]:
         """Both bodies of a call, if there are two; if the first cannot be decoded, the second is discarded."""
         try:
-            values = self.decode(args, unread)
+            values = self.decode(args, undecided)
         except BaseException:
             if kwargs is not None:
                 self.discard(kwargs)
             raise
-        return values, None if kwargs is None else self.decode(kwargs, unread)
+        return values, None if kwargs is None else self.decode(kwargs, undecided)
 
     def discard(self, raw: Raw, read: int = 0) -> None:
         """Gives back the references in a body that nobody will decode, or not to its end: the first ones were read."""
@@ -204,6 +212,10 @@ class Codec:
     def converter(self, annotation: Any) -> Way:
         """What `decode` returned -> the value as annotated; on a misfit `msgspec.ValidationError`."""
         return converter(annotation)
+
+    def settling(self, annotation: Any) -> Settle:
+        """What settles the tags in what `decode` returned, for the converter of the same annotation."""
+        return settling(annotation, converter)
 
     def register(self, kind: type[Any], encode: Way, decode: Way) -> None:
         """Add a type and its subclasses: `encode(obj)` gives sendable data, `decode(data)` makes it an object again.
@@ -266,7 +278,9 @@ class Codec:
         return not self._walks_always and not holds_others(value)
 
     def _rewritten(self, value: Any, root: str) -> Any:
-        walk = Walk(self._ways, root)
+        return self._walked(Walk(self._ways, root), value)
+
+    def _walked(self, walk: Walk, value: Any) -> Any:
         try:
             return walk.rewrite(value)
         except Exception as reason:
@@ -289,6 +303,8 @@ class Codec:
                 return self._decode_registered(*self._unpack(data))
             elif code == FOREIGN:
                 return foreign_of(*self._unpack(data))
+            elif code in (TAGGED, WITH_TAGS):
+                return self._unpack(data)[1]
             elif code == SHARED:
                 return self._decode_shared(place_of(data))
             elif code == DESCRIPTOR:
@@ -305,16 +321,17 @@ class Codec:
         self.references_read += 1
         return function
 
+    def _ext_hook_undecided(self, code: int, data: memoryview) -> Any:
+        if code == SHARED:
+            place = place_of(data)
+            return self._decode_shared(place) if place.head is not None else Unread(place.kind, self._look_at(place))
+        kind = _HOLDERS.get(code)
+        return self._ext_hook(code, data) if kind is None else kind(*self._unpack_undecided(data))
+
     def _ext_hook_typed(self, code: int, data: memoryview) -> Any:
-        if code in (CALLBACK, OBJECT, REGISTERED, FOREIGN, SHARED, DESCRIPTOR, TOO_DEEP):
+        if code in _STOPPING:
             raise _HasReference
         return self._ext_hook(code, data)
-
-    def _ext_hook_unread(self, code: int, data: memoryview) -> Any:
-        if code != SHARED:
-            return self._ext_hook(code, data)
-        place = place_of(data)
-        return self._decode_shared(place) if place.head is not None else Unread(place.kind, self._look_at(place))
 
     def _decode_shared(self, place: BufferLocation) -> Any:
         memory = self._look_at(place)

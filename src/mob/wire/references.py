@@ -18,8 +18,8 @@ from msgspec import Struct
 from msgspec.msgpack import Decoder
 
 from mob.wire.depth import FIXED, LONG, TOO_DEEP
+from mob.wire.extensions import CALLBACK, DESCRIPTOR, NESTING, OBJECT, SHARED
 from mob.wire.sharing import BufferLocation, place_of
-from mob.wire.ways import CALLBACK, DESCRIPTOR, NESTING, OBJECT, SHARED
 
 
 class Reference(Struct, frozen=True, array_like=True, gc=False):

@@ -23,10 +23,11 @@ from msgspec.msgpack import Decoder, Encoder, Ext
 
 from mob.wire.arrays import bytes_from, copy_array, head_of, sendable
 from mob.wire.binary import BYTEARRAY, BYTES, VIEW, kind_of
+from mob.wire.extensions import ARRAY, NESTING, SHARED, VIEWED, WRITABLE
 from mob.wire.kinds import LEAVES
 from mob.wire.tables import ArrowStream
 from mob.wire.walk import Walk
-from mob.wire.ways import ARRAY, NESTING, SHARED, VIEWED, WRITABLE, Ways, as_array, as_buffer, as_stream
+from mob.wire.ways import Ways, as_array, as_buffer, as_stream
 
 LARGE = 64 * 1024
 """Bytes from which a buffer is worth a place in shared memory."""

@@ -18,11 +18,10 @@ from typing import Any
 from msgspec import UNSET, Struct
 from msgspec.msgpack import Encoder, Ext
 
+from mob.wire.extensions import BIG_INT, Named
 from mob.wire.kinds import INERT, LEAVES, MAX_INT, MIN_INT, field_names, is_record, named_tuple_fields
 from mob.wire.refusals import UnsendableValue, brief
 from mob.wire.ways import (
-    BIG_INT,
-    Named,
     Sealed,
     Ways,
     as_buffer,
@@ -79,8 +78,8 @@ class Walk:
         return result
 
     def rewrite_compound(self, value: Any, kind: Any) -> Any:
-        if kind is Named:
-            return Named(value.name, self.rewrite(value.data), value.code)
+        if issubclass(kind, Named):
+            return kind(value.name, self.rewrite(value.data), value.code)
         if registration := self.ways.registration(kind):
             name, encode = registration
             return Named(name, self.rewrite(encode(value)))

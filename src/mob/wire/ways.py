@@ -17,6 +17,7 @@ import collections
 import datetime
 import functools
 import pathlib
+import re
 import struct
 import types
 from collections.abc import Callable, Mapping
@@ -24,19 +25,15 @@ from typing import Any, NoReturn
 
 from msgspec.msgpack import Ext
 
+from mob.wire import models
 from mob.wire.arrays import array_of, bytes_of_array, item_of
 from mob.wire.binary import bytearray_of, view_of
+from mob.wire.extensions import ARRAY, BIG_INT, COMPLEX, FOREIGN, RANGE, VIEWED, WRITABLE, Named
 from mob.wire.foreign import is_foreign, parts_of
 from mob.wire.kinds import BUILT_IN, LEAVES, is_a, is_opened, is_stream
 from mob.wire.methods import ByReference
 from mob.wire.refusals import UnsendableValue, complaint
 from mob.wire.tables import ArrowStream
-
-CALLBACK, BIG_INT, ARRAY, COMPLEX, RANGE, REGISTERED, SHARED, DESCRIPTOR, FOREIGN = 1, 2, 3, 4, 5, 6, 7, 8, 10
-OBJECT, WRITABLE, VIEWED = 16, 19, 20
-"""The codes of mob's MessagePack extensions."""
-NESTING = (REGISTERED, FOREIGN)
-"""Those whose data is the MessagePack of a name and of what goes by it."""
 
 Way = Callable[[Any], Any]
 _kind: Callable[[Any], type[Any]] = type
@@ -84,22 +81,11 @@ class Ways:
         kind = _kind(value)
         if len(self._found) > 2000:  # types made on the fly must not pile up
             self._found = {}
-        way: Way | None = as_registered if self.registration(kind) or kind is Named else None
+        way: Way | None = as_registered if self.registration(kind) or issubclass(kind, Named) else None
         way = way or (as_object if self.services and not self.services.isdisjoint(kind.__mro__) else None)
         way = way or next((WAYS[base] for base in kind.__mro__ if base in WAYS), None) or _odd_way(value, kind)
         self._found[kind] = way
         return way
-
-
-class Named:
-    """What a registered encoder returned, or the parts of a table. (Not a dataclass, or msgspec would encode it.)"""
-
-    __slots__ = ("code", "data", "name")
-
-    def __init__(self, name: str, data: Any, code: int = REGISTERED) -> None:
-        self.name: str = name
-        self.data: Any = data
-        self.code: int = code
 
 
 class Sealed:
@@ -131,10 +117,18 @@ def itself(value: Any) -> Any:
     return value
 
 
+TEXTUAL = ("ipaddress._IPAddressBase",)
+"""Classes of the standard library, by name, whose objects are sent as their text."""
+
+
 def _odd_way(value: Any, kind: type) -> Way:
     """The way of a type that is not in the table, by what such values can do."""
     if is_a(kind, "numpy.generic"):
         return item_of
+    if (way := models.way_of(kind)) is not None:
+        return way
+    if any(is_a(kind, base) for base in TEXTUAL):
+        return str
     if hasattr(kind, "__array_interface__"):
         return as_array
     if isinstance(value, type | types.GenericAlias | BaseException):
@@ -193,6 +187,18 @@ def _encode_range(value: range) -> Ext:
     return Ext(RANGE, f"{value.start} {value.stop} {value.step}".encode())
 
 
+def _encode_pattern(value: re.Pattern[Any]) -> Any:
+    """What it was compiled from, with its flags in front of it."""
+    letters = "".join(letter for letter, flag in _FLAGS.items() if value.flags & flag)
+    text: Any = value.pattern
+    if not letters or re.compile(text).flags == value.flags:
+        return text
+    return f"(?{letters}){text}" if isinstance(text, str) else b"(?" + letters.encode() + b")" + text
+
+
+_FLAGS = {"a": re.ASCII, "i": re.IGNORECASE, "L": re.LOCALE, "m": re.MULTILINE, "s": re.DOTALL, "x": re.VERBOSE}
+
+
 def bytes_of_int(value: int) -> bytes:
     return value.to_bytes(value.bit_length() // 8 + 1, "big", signed=True)
 
@@ -213,6 +219,7 @@ WAYS: Mapping[type, Way] = {
     complex: _encode_complex,
     range: _encode_range,
     pathlib.PurePath: str,
+    re.Pattern: _encode_pattern,
     datetime.datetime: _encode_datetime,
     datetime.date: lambda value: datetime.date(value.year, value.month, value.day),
     datetime.timedelta: lambda value: datetime.timedelta(value.days, value.seconds, value.microseconds),

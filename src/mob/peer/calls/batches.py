@@ -23,7 +23,6 @@ from mob.core.mapping import MapWorkers, Pace, generator_mapped
 from mob.errors import Busy, CallError
 from mob.peer.results.call import Call
 from mob.peer.results.streams import tell_each
-from mob.peer.results.typed import ViewingCall
 from mob.wire import failures
 from mob.wire.chunks import failure_of, raw_answer
 from mob.wire.messages import ExportInfo
@@ -61,6 +60,13 @@ class Chunked(Call[Any]):
         if found is not None:
             self.settle(found)
         return found is not None
+
+
+class UndecidedChunk(Chunked):
+    """The call of a chunk whose results only their annotation decides."""
+
+    __slots__ = ()
+    is_undecided = True
 
 
 class Batch:
@@ -221,7 +227,9 @@ class Run:
         peer, route = self.peer, self._export.route
         try:
             peer.calling.look_for_app(route)
-            body = Raw(peer.encoder.encode(args, "args", bool(route.near or not route.far)))
+            takes_tags = route.tags.get(self._export.name, True)
+            given = peer.encoder.codec.tagged(list(args), "args") if takes_tags else args
+            body = Raw(peer.encoder.encode(given, "args", bool(route.near or not route.far)))
         except Exception as error:  # noqa: BLE001  the outcome of this item
             self.flush()
             self._put_ended(Batch([], args), error)
@@ -338,7 +346,7 @@ class Run:
         call = self._export.new_call(self.peer, self.label, "")
         if value.__class__ is Raw:
             try:
-                call.settle(self.peer.encoder.codec.decode(value, isinstance(call, ViewingCall)))
+                call.settle(self.peer.encoder.codec.decode(value, call.is_undecided))
             except BaseException as failure:  # noqa: BLE001  becomes the outcome
                 if not call.settle_as_declared(value):
                     call.fail(self._unreadable(failure))

@@ -77,6 +77,8 @@ class Calling:
         if not route.near:
             self.look_for_app(route)
         shares = bool(route.near or not route.far)
+        if route.tags.get(export.name, True):
+            args, kwargs = self._tagged(export.name, args, kwargs)
         args_body = Raw(self._encoder.encode(args, "args", shares))
         named = (Raw(self._encoder.encode(kwargs, "kwargs", shares)),) if kwargs else ()
         passage = self._references.take() if self._references.encoding else ()
@@ -146,6 +148,8 @@ class Calling:
     ) -> Call[Any]:
         """Calls an export, a callback or a method in one certain process."""
         peer = self._peer
+        if type(target) is str and self._contacts.routes.of(contact.member.role).tags.get(target, True):
+            args, kwargs = self._tagged(target, args, kwargs)
         args_body = Raw(self._encoder.encode(args, "args"))
         named = (Raw(self._encoder.encode(kwargs, "kwargs")),) if kwargs else ()
         passage = self._references.take() if self._references.encoding else ()
@@ -203,6 +207,13 @@ class Calling:
         if not prepared.call.done_already():
             body = (number, *prepared.rest)
             self._send(self._contacts.look_up(owner), prepared.call, body, prepared.passage)
+
+    def _tagged(self, name: str, args: Any, kwargs: Any) -> tuple[Any, Any]:
+        """Tag arguments, because the export has a union that needs that, or is not known yet and might."""
+        codec = self._encoder.codec
+        if name.startswith(m.MAP):
+            return args, kwargs  # each item of a chunk has its own
+        return codec.tagged(list(args), "args"), codec.tagged(kwargs, "kwargs") if kwargs else kwargs
 
     def look_for_app(self, route: Route[Contact]) -> None:
         """Something is to be encoded for a role. If nobody is there because the app has ended, and it runs again, take

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 from mob.core.calls import WAIT
 from mob.errors import MobError, PartialFailure, UnknownExport, nearest, summary_of
 from mob.peer.calls import durable as durable_messages
-from mob.peer.calls.batches import Chunked
+from mob.peer.calls.batches import Chunked, UndecidedChunk
 from mob.peer.calls.mapping import Map
 from mob.peer.calls.options import DEFAULTS, CallOptions, Options, changed
 from mob.peer.calls.pipelining import Making, makes_objects
 from mob.peer.results.call import Call
-from mob.peer.results.typed import Interface, NewCall
+from mob.peer.results.typed import Interface, NewCall, UndecidedCall
 from mob.rim.board import mark_of
 from mob.wire.messages import MAP, ExportInfo
 
@@ -137,7 +137,8 @@ class RemoteExport:
         >>> total = sum(back.add.map([1, 2], [3, 4]))               # doctest: +SKIP
         """
         chunked = RemoteExport(self._peer, self.role, MAP + self.name, self.options)
-        chunked.label, chunked.new_call = self.label, Chunked
+        is_undecided = getattr(self.new_call, "func", None) is UndecidedCall
+        chunked.label, chunked.new_call = self.label, UndecidedChunk if is_undecided else Chunked
         return Map(
             self._peer,
             self,

@@ -20,7 +20,7 @@ from contextvars import Context, copy_context
 from math import inf
 from threading import Lock, get_ident
 from time import monotonic
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
 
 from mob.core.calls import DONE, SENT, TERMS, WAITING, Lifecycle
 from mob.core.states import CallState
@@ -76,6 +76,8 @@ class Call(Lifecycle, Shapes, Shown[T]):
         "traced",
     )
 
+    is_undecided: ClassVar[bool] = False
+    """Whether its result is decoded so that what its caller has declared decides what is made of it."""
     state: CallState
     contact: Callee
     request: m.Invoke
@@ -201,9 +203,6 @@ class Call(Lifecycle, Shapes, Shown[T]):
                     incoming = self.incoming = Incoming()
                     self.when_done(incoming.wake)
         return incoming
-
-    takes_unread = False
-    """Whether large buffers in its first item are decoded as `Unread`."""
 
     def handle_item(self, item: Any) -> None:
         """The called generator has yielded its first item. Now only who holds this call keeps it alive."""

@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from functools import partial
 from threading import Lock
-from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar
 
 from mob.core.streams import Debt
 from mob.errors import CallError
@@ -88,9 +88,8 @@ class Receiver(weakref.ref["Call[Any]"]):
     """
 
     __slots__ = ("_contact", "_incoming", "_passage", "_peer", "label", "request")
-
-    takes_unread = False
-    """Whether large buffers in an item are decoded as `Unread`."""
+    is_undecided: ClassVar[bool] = False
+    """Whether its items are decoded so that their annotation decides what is made of them, as of the call."""
 
     def __new__(cls, call: Call[Any], peer: Maker, incoming: Incoming) -> Self:
         return super().__new__(cls, call, peer.context.abandoned.append)

@@ -29,8 +29,11 @@ from msgspec import Raw
 from mob.errors import CallError
 from mob.peer.results.call import DONE, Call
 from mob.peer.results.streams import Incoming, Receiver
-from mob.wire.arguments import explained, result_of
+from mob.wire.arguments import result_of
 from mob.wire.binary import asks_for_views, settled
+from mob.wire.extensions import WithTags
+from mob.wire.misfits import said_of
+from mob.wire.unions import Settle, has_choice, plain
 from mob.wire.ways import itself
 
 if TYPE_CHECKING:
@@ -60,10 +63,19 @@ class Declared:
     """The same for what a generator yields."""
     decode: Callable[[Raw], Any]
     """For a result that cannot be decoded unless one knows what it is."""
-    as_views: bool
+    as_views: bool = False
     """Whether large buffers in a result are looked at where they lie."""
-    items_as_views: bool
+    items_as_views: bool = False
     """The same for what a generator yields."""
+    settle: Settle | None = None
+    """Settles the tags of a result, if there is a union in it that needs them."""
+    settle_item: Settle | None = None
+    """The same for what a generator yields."""
+
+    @property
+    def is_undecided(self) -> bool:
+        """Whether a result must be decoded so that the annotation decides what is made of it."""
+        return self.as_views or self.items_as_views or self.settle is not None
 
 
 class Interface:
@@ -116,19 +128,20 @@ class Interface:
             )
             return Call
         declared = self._look_up(f"{self.name}.{export}", _awaited(wanted))
-        kind = ViewingCall if declared.as_views else TypedCall
         says_nothing = declared.convert is itself and declared.convert_item is itself
-        return Call if says_nothing else partial(kind, declared)
+        return Call if says_nothing else partial(UndecidedCall if declared.is_undecided else TypedCall, declared)
 
     def _look_up(self, name: str, wanted: Any) -> Declared:
         codec = self._codec
+        settle = codec.settling(wanted) if has_choice(wanted) else None
         kind = typing.get_origin(wanted) or wanted
         item = (*typing.get_args(wanted), Any)[0] if kind in STREAMED else Any
         convert_item, items_as_views = codec.converter(item), asks_for_views(item)
+        settle_item = None if settle is None or item is Any else codec.settling(item)
         if kind in STREAMED and kind is not Iterable:  # which says of a list what is in it, too
-            return Declared(name, itself, convert_item, codec.decode, False, items_as_views)
-        decode, as_views = codec.fast_decoder(wanted), asks_for_views(wanted)
-        return Declared(name, codec.converter(wanted), convert_item, decode, as_views, items_as_views)
+            return Declared(name, itself, convert_item, codec.decode, False, items_as_views, settle, settle_item)
+        convert, decode, as_views = codec.converter(wanted), codec.fast_decoder(wanted), asks_for_views(wanted)
+        return Declared(name, convert, convert_item, decode, as_views, items_as_views, settle, settle_item)
 
 
 class TypedCall(Call[Any]):
@@ -152,11 +165,6 @@ class TypedCall(Call[Any]):
         else:
             super().settle(converted)
 
-    @property
-    def takes_unread(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """Whether large buffers in its first item are decoded as `Unread`."""
-        return self.declared.items_as_views
-
     def settle_as_declared(self, body: Raw) -> bool:
         """It ended with what cannot be decoded untyped: a dict whose keys would be dicts."""
         try:
@@ -166,9 +174,13 @@ class TypedCall(Call[Any]):
         super().settle(value)
         return True
 
+    def convert_item(self, item: Any) -> Any:
+        """Make what a generator has yielded what it is annotated as."""
+        return self.declared.convert_item(item)
+
     def misfit(self, done: str, do: str, value: Any, failure: Exception) -> CallError:
         """The error for a value that is not what is annotated."""
-        seen = explained(str(failure), value)
+        seen = said_of(failure, value)
         text = f"{self.label} has {done} what {self.declared.name} is not annotated to {do}: {seen}"
         error = CallError(text, executed="yes")
         error.__cause__ = failure
@@ -179,14 +191,38 @@ class TypedCall(Call[Any]):
         return TypedReceiver(self, self._peer, incoming) if is_typed else super()._new_receiver(incoming)
 
 
-class ViewingCall(TypedCall):
-    """A call whose value has `memoryview` in its annotation. The peer decodes its answer with `Unread` in it."""
+class UndecidedCall(TypedCall):
+    """A typed call whose annotation decides what is made of its result: which member of a union it is, if the export
+    sends tags, and whether large buffers are looked at where they lie."""
 
     __slots__ = ()
+    is_undecided = True
 
     def settle(self, value: Any) -> None:
-        """It ended with a value, large buffers in it unread."""
-        super().settle(settled(value, True))
+        """It ended with a value: which fits, or fails the call."""
+        if self.state is DONE or self.incoming is not None:
+            super().settle(value)
+            return
+        value = settled(value, self.declared.as_views)
+        if type(value) is WithTags:
+            try:
+                value = _untagged(self.declared.settle, value)
+            except Exception as failure:  # noqa: BLE001  becomes the call's outcome
+                self.fail(self.misfit("returned", "return", plain(value.data), failure))
+                return
+        super().settle(value)
+
+    def convert_item(self, item: Any) -> Any:
+        """Make what a generator has yielded what it is annotated as."""
+        item = settled(item, self.declared.items_as_views)
+        return super().convert_item(_untagged(self.declared.settle_item, item) if type(item) is WithTags else item)
+
+    def _new_receiver(self, incoming: Incoming) -> Receiver:
+        return UndecidedReceiver(self, self._peer, incoming)
+
+
+def _untagged(settle: Settle | None, value: WithTags) -> Any:
+    return plain(value.data) if settle is None else settle(value.data, False)
 
 
 class TypedReceiver(Receiver):
@@ -194,26 +230,25 @@ class TypedReceiver(Receiver):
 
     __slots__ = ()
 
-    @property
-    def takes_unread(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """Whether large buffers in an item are decoded as `Unread`."""
-        call = self()
-        return isinstance(call, TypedCall) and call.takes_unread
-
     def handle_item(self, item: Any) -> None:
         """The generator has yielded something: which fits, or ends the stream."""
         call = self()
         if not isinstance(call, TypedCall):
             return  # it was dropped: nobody will read this
-        if call.takes_unread:
-            item = settled(item, True)
         try:
-            converted = call.declared.convert_item(item)
+            converted = call.convert_item(item)
         except Exception as failure:  # noqa: BLE001  becomes the call's outcome
             call.fail(call.misfit("yielded", "yield", item, failure))
             call.contact.forget_call(call)
         else:
             super().handle_item(converted)
+
+
+class UndecidedReceiver(TypedReceiver):
+    """Receives a stream whose annotation decides what is made of its items."""
+
+    __slots__ = ()
+    is_undecided = True
 
 
 def _awaited(annotation: Any) -> Any:

@@ -13,6 +13,7 @@ from mob.core.lanes import FREE, Lane
 from mob.peer.references.objects import made_by
 from mob.peer.serving.measure.tallies import ExportTally
 from mob.peer.serving.selection import ExportOptions, code_of, is_class, is_marked
+from mob.peer.serving.tags import with_tags
 from mob.peer.serving.turns import Gate
 from mob.rim.board import mark_of
 from mob.wire.arguments import Decode, Parameters
@@ -64,7 +65,11 @@ class Export:
         """The same for chunks of its calls."""
         self.methods: Mapping[str, Export] | None = None
         """Those of a service: how calls of its objects are run."""
-        self.function: Callable[..., Any] = made_by(cast("type[Any]", function)) if is_class(function) else function
+        is_service = is_class(function)
+        self.function: Callable[..., Any] = (
+            made_by(cast("type[Any]", function)) if is_service else with_tags(function, codec)
+        )
+        """What is called: the exported function; it returns with tags what needs them."""
         code = code_of(function)
         self.is_async: bool = inspect.iscoroutinefunction(code)
         on_loop = self.is_async or inspect.isasyncgenfunction(code)
@@ -111,4 +116,5 @@ class Export:
             lane.is_beside,
             self.is_async,
             methods,
+            parameters.takes_tags,
         )

@@ -77,6 +77,8 @@ class ExportInfo(Base, frozen=True):
     """They run as tasks, side by side."""
     methods: tuple[ExportInfo, ...] | None = None
     """What can be called of the objects that it makes, if it is a class; None for a function."""
+    takes_tags: bool = False
+    """Whether its annotations have unions that what is sent does not decide: then callers tag its arguments."""
 
 
 class RoleInfo(Base, frozen=True):

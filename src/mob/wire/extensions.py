@@ -1,0 +1,44 @@
+"""mob's MessagePack extensions: their codes, and what stands for those that have a name.
+
+Limits. Says nothing of how something becomes an extension or a value again: see `ways.py` and `codec.py`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+CALLBACK, BIG_INT, ARRAY, COMPLEX, RANGE, REGISTERED, SHARED, DESCRIPTOR, FOREIGN = 1, 2, 3, 4, 5, 6, 7, 8, 10
+OBJECT, WRITABLE, VIEWED, TAGGED, WITH_TAGS = 16, 19, 20, 21, 22
+"""The codes of mob's MessagePack extensions."""
+NESTING = (REGISTERED, FOREIGN, TAGGED, WITH_TAGS)
+"""Those whose data is the MessagePack of a name and of what goes by it."""
+
+
+class Named:
+    """What a registered encoder returned, or the parts of a table. (Not a dataclass, or msgspec would encode it.)"""
+
+    __slots__ = ("code", "data", "name")
+
+    def __init__(self, name: Any, data: Any, code: int = REGISTERED) -> None:
+        self.name: Any = name
+        self.data: Any = data
+        self.code: int = code
+        """The extension that it travels as."""
+
+
+class Tagged(Named):
+    """What is sent of an object, with the names of its class and of its bases (see `unions`)."""
+
+    __slots__ = ()
+
+    def __init__(self, name: Any, data: Any, code: int = TAGGED) -> None:
+        super().__init__(name, data, code)
+
+
+class WithTags(Named):
+    """A whole body in which objects are tagged."""
+
+    __slots__ = ()
+
+    def __init__(self, name: Any, data: Any, code: int = WITH_TAGS) -> None:
+        super().__init__(name, data, code)

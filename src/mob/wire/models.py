@@ -1,0 +1,228 @@
+"""Pydantic models: what is sent of an instance, and how data becomes an instance again.
+
+Strategy. A model is known by the attributes that pydantic 2 gives to its classes, and is asked to dump and to validate
+itself: one call into pydantic-core each way. What pydantic says of data that does not fit becomes a `Misfit`, which
+keeps the places, so that the error of a call can name them from the argument down.
+
+* **Sent** is the dump in Python's types (bytes, dates, arrays and functions go on as mob sends them), by the names of
+  the fields, and without computed fields: so it always validates again, whatever aliases and `extra` say.
+* **Validated** is by name and by alias: a dict that was written by hand fits too.
+* A strict model would refuse what MessagePack does not have, such as a list for a tuple, and so would a field of a type
+  that pydantic does not know. So the fields of such models are first converted to what they are annotated as, by mob,
+  which is as strict.
+* Excluded fields and private attributes stay at home, as in any dump; what a `SecretStr` hides is sent.
+
+Limits. Imports no pydantic: a class of it can be here only if the application has imported it. Of other annotations
+those go to pydantic that it alone understands (`Annotated[int, Field(gt=0)]`, `EmailStr`), while it is loaded.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+import typing
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from mob.wire.misfits import Convert, Misfit
+
+_kind: Callable[[Any], type[Any]] = type
+
+_BY_NAME = (2, 33)
+"""The version of pydantic-core that can validate by name and by alias whatever a model says: pydantic 2.11."""
+
+_PACKAGES = ("pydantic", "pydantic_core", "annotated_types")
+
+
+def is_model(kind: Any) -> bool:
+    """Return whether it is a model or a dataclass of pydantic 2."""
+    return isinstance(kind, type) and "__pydantic_core_schema__" in vars(kind)
+
+
+def way_of(kind: type[Any]) -> Convert | None:
+    """Return what makes something sendable of an instance of one of pydantic's types; None if it is no such type."""
+    if hasattr(kind, "get_secret_value") and _is_of_pydantic(kind):
+        return lambda secret: secret.get_secret_value()
+    if is_textual(kind):
+        return str
+    if hasattr(kind, "__pydantic_serializer__"):
+        by_alias = not _knows_names()
+        return lambda model: model.__pydantic_serializer__.to_python(model, by_alias=by_alias, round_trip=True)
+    return None
+
+
+def validator(annotation: Any, restore: Callable[[Any], Convert]) -> Convert | None:
+    """Return what makes data what pydantic understands by an annotation; None if that is nothing to pydantic.
+
+    It raises `Misfit`. `restore(annotation)` is asked for what converts the fields of strict models.
+    """
+    if is_model(annotation):
+        return _of_model(annotation, restore)
+    pydantic = sys.modules.get("pydantic")
+    if pydantic is None or not _concerns_pydantic(annotation):
+        return None
+    try:
+        return functools.partial(_validate, _names(), pydantic.TypeAdapter(annotation).validator)
+    except Exception:  # noqa: BLE001  then it is no annotation of pydantic's after all
+        return None
+
+
+def is_root(kind: Any) -> bool:
+    """Return whether a model is a `RootModel`: its data is one value, and not fields."""
+    return getattr(kind, "__pydantic_root_model__", False)
+
+
+def fields_of(kind: Any) -> dict[str, Any]:
+    """Return the annotations of the fields of a model by name. pydantic sees to the unions that it can tell apart."""
+    return {name: Any if field.discriminator else field.annotation for name, field in _fields(kind)}
+
+
+def keys_of(kind: Any) -> frozenset[str] | None:
+    """Return the names that the fields of a model may have in data; None if it takes any, or looks deeper."""
+    if is_root(kind) or _config(kind).get("extra") == "allow":
+        return None
+    keys: set[str] = set()
+    for name, field in _fields(kind):
+        aliases = getattr(field.validation_alias, "choices", [field.validation_alias])
+        if any(each is not None and not isinstance(each, str) for each in aliases):
+            return None
+        keys |= {name, *_keys(name, field), *filter(None, aliases)}
+    return frozenset(keys)
+
+
+def parts_of(model: Any) -> Any:
+    """Return what is sent of a model whose parts are tagged one by one: its fields. If it has serializers of its own,
+    only these know what to send: then its dump."""
+    kind: Any = _kind(model)
+    if is_root(kind):
+        return model.root
+    if "__dataclass_fields__" in vars(kind) or not _dumps_as_it_is(kind):
+        return model.__pydantic_serializer__.to_python(model, by_alias=not _knows_names(), round_trip=True)
+    kept = {name: getattr(model, name) for name, field in _fields(kind) if not field.exclude}
+    extra: dict[str, Any] = model.__pydantic_extra__ or {}
+    return {**kept, **extra}
+
+
+def is_textual(kind: Any) -> bool:
+    """Return whether it is a class of URLs."""
+    return hasattr(kind, "unicode_string") and _is_of_pydantic(kind)
+
+
+def _is_of_pydantic(kind: Any) -> bool:
+    return any(base.__module__.partition(".")[0] in _PACKAGES for base in kind.__mro__)
+
+
+def _config(kind: Any) -> Mapping[str, Any]:
+    return getattr(kind, "model_config", None) or getattr(kind, "__pydantic_config__", None) or {}
+
+
+def _dumps_as_it_is(kind: Any) -> bool:
+    """Whether the dump of a model has nothing that is not in its fields: no serializer, no type that has one."""
+    decorators = kind.__pydantic_decorators__
+    if decorators.field_serializers or decorators.model_serializers:
+        return False
+    return not any(
+        _concerns_pydantic(part)
+        for _, field in _fields(kind)
+        for part in _within(typing.Annotated[field.annotation, *(field.metadata or [None])])
+    )
+
+
+def _within(annotation: Any) -> Iterator[Any]:
+    yield annotation
+    for part in typing.get_args(annotation)[: 1 if typing.get_origin(annotation) is typing.Annotated else None]:
+        if not is_model(part):
+            yield from _within(part)
+
+
+def _concerns_pydantic(annotation: Any) -> bool:
+    """Return whether pydantic alone understands it: conditions of its own, or a type that describes itself to it."""
+    if typing.get_origin(annotation) is typing.Annotated:
+        return any(
+            type(each).__module__.partition(".")[0] in _PACKAGES or hasattr(each, "__get_pydantic_core_schema__")
+            for each in annotation.__metadata__
+        )
+    return hasattr(typing.get_origin(annotation) or annotation, "__get_pydantic_core_schema__")
+
+
+def _of_model(kind: Any, restore: Callable[[Any], Convert]) -> Convert:
+    names = _names()
+    if not _wants_types(kind, set()):
+        # Looked up at each call: a model that names a class defined later gets its validator when that is defined.
+        return lambda value: _validate(names, kind.__pydantic_validator__, value)
+    restored = functools.cache(functools.partial(_restorer, kind, restore))  # not now: a model may contain itself
+    return lambda value: _validate(names, kind.__pydantic_validator__, restored()(value))
+
+
+def _validate(names: Mapping[str, bool], validator: Any, value: Any) -> Any:
+    try:
+        return validator.validate_python(value, **names)
+    except ValueError as failure:
+        errors = getattr(failure, "errors", None)
+        if errors is None:
+            raise
+        told = errors(include_url=False, include_context=False, include_input=False)
+        raise Misfit((_place(each["loc"]), each["msg"]) for each in told) from failure
+
+
+def _place(steps: Iterable[int | str]) -> str:
+    return "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in steps)
+
+
+@functools.cache
+def _knows_names() -> bool:
+    version: str = sys.modules["pydantic_core"].__version__
+    return tuple(int(part) for part in version.split(".")[:2]) >= _BY_NAME
+
+
+def _names() -> dict[str, bool]:
+    return {"by_alias": True, "by_name": True} if _knows_names() else {}
+
+
+# -- models that take no data for an object ----------------------------------------------------------------------------
+
+
+def _fields(kind: Any) -> Iterable[tuple[str, Any]]:
+    return kind.__pydantic_fields__.items()
+
+
+def _wants_types(annotation: Any, seen: set[Any]) -> bool:
+    """Return whether it is a model that takes no data for an object, or has one within: a strict one, or one with
+    types of which pydantic knows nothing."""
+    if any(_wants_types(part, seen) for part in typing.get_args(annotation)):
+        return True
+    if not is_model(annotation) or annotation in seen:
+        return False
+    seen.add(annotation)
+    config = _config(annotation)
+    return bool(config.get("strict") or config.get("arbitrary_types_allowed")) or any(
+        any(getattr(each, "strict", False) for each in field.metadata) or _wants_types(field.annotation, seen)
+        for _, field in _fields(annotation)
+    )
+
+
+def _restorer(kind: Any, restore: Callable[[Any], Convert]) -> Convert:
+    """Return what makes the data of a strict model what it is annotated as, as far as it fits."""
+    if is_root(kind):
+        return functools.partial(_tried, restore(kind.__pydantic_fields__["root"].annotation))
+    ways = {key: restore(field.annotation) for name, field in _fields(kind) for key in _keys(name, field)}
+
+    def restored(value: Any) -> Any:
+        if _kind(value) is not dict:
+            return value
+        return {key: _tried(ways[key], part) if key in ways else part for key, part in value.items()}
+
+    return restored
+
+
+def _keys(name: str, field: Any) -> Sequence[str]:
+    return [key for key in (name, field.alias, field.validation_alias) if isinstance(key, str)]
+
+
+def _tried(way: Convert, value: Any) -> Any:
+    try:
+        return way(value)
+    except msgspec.ValidationError:
+        return value  # pydantic says what is wrong

@@ -1,0 +1,495 @@
+"""Unions: which of its members a value is for.
+
+Strategy. MessagePack has fewer types than Python: a date, a UUID and a path are text there, and every record is a map.
+So a caller tags what it sends to an export that has such a union among its annotations (`has_choice`; its `ExportInfo`
+says so): each value that is not of MessagePack's own types goes with the names of its class and of its bases
+(`Tagging`). `Choice` then takes the member of that name. What comes without a tag, from a command line, say, is decided
+by its shape: exactly one member must fit, with no field left over.
+
+A tree of tags is settled before it is converted (`settling`): where the annotation is a union stands what was chosen
+(`Settled`), and everywhere else a tag is taken off. So all other annotations are none the wiser.
+
+Limits. Never guesses: data that fits two members alike is refused. A tag is a name that is compared, and nothing is
+imported by it.
+"""
+
+from __future__ import annotations
+
+import collections
+import collections.abc
+import contextlib
+import datetime
+import decimal
+import enum
+import functools
+import pathlib
+import re
+import types
+import typing
+import uuid
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from msgspec import Raw, Struct, ValidationError
+from msgspec.msgpack import Ext
+
+from mob.wire import models, records
+from mob.wire.extensions import Named, Tagged
+from mob.wire.kinds import LEAVES, is_a
+from mob.wire.misfits import Convert, Misfit, misfits_of
+from mob.wire.walk import Walk
+from mob.wire.ways import TEXTUAL
+
+Converter = Callable[[Any], Convert]
+_kind: Callable[[Any], type[Any]] = type
+
+
+def members_of(annotation: Any) -> tuple[Any, ...]:
+    """Return the members of a union; of anything else nothing."""
+    is_union = typing.get_origin(annotation) in (typing.Union, types.UnionType)
+    return typing.get_args(annotation) if is_union else ()
+
+
+def bare(annotation: Any) -> Any:
+    """Return an annotation without names for it (`NewType`, `type X = ...`), and without what `Annotated` adds."""
+    while True:
+        origin = typing.get_origin(annotation)
+        if origin is typing.Annotated:
+            annotation = typing.get_args(annotation)[0]
+        elif (named := unnamed(annotation)) is not annotation:
+            annotation = named
+        else:
+            return annotation
+
+
+def unnamed(annotation: Any) -> Any:
+    """Return what a `NewType` or a `type` statement is the name of; anything else as it is."""
+    origin = typing.get_origin(annotation)
+    if hasattr(annotation, "__supertype__"):
+        return annotation.__supertype__
+    if _kind(annotation).__name__ == "TypeAliasType":
+        return annotation.__value__
+    if _kind(origin).__name__ == "TypeAliasType":
+        return origin.__value__[typing.get_args(annotation)]
+    return annotation
+
+
+# -- what members travel as --------------------------------------------------------------------------------------------
+
+_ANY = "any"
+_NIL = frozenset({"nil"})
+_DATES = (datetime.date, datetime.time, datetime.timedelta)
+_TEXT = (str, *_DATES, uuid.UUID, decimal.Decimal, pathlib.PurePath, re.Pattern)
+_ARRAYS = (list, tuple, set, frozenset, collections.deque)
+_TRAVEL_AS: Sequence[tuple[tuple[type, ...], str]] = (
+    ((types.NoneType,), "nil"),
+    ((bool,), "bool"),
+    ((int,), "int"),
+    ((float,), "float"),
+    (_TEXT, "text"),
+    ((bytes, bytearray, memoryview), "binary"),
+    (_ARRAYS, "array"),
+    ((collections.abc.Mapping,), "map"),
+    ((collections.abc.Iterable,), "array"),
+)
+
+
+def _all(kinds: Iterable[frozenset[str]]) -> frozenset[str]:
+    return frozenset(each for some in kinds for each in some)
+
+
+def travels_as(annotation: Any) -> frozenset[str]:
+    """Return which types of MessagePack the values of an annotation are. What has an extension is a type of its own."""
+    annotation = bare(annotation)
+    if members := members_of(annotation):
+        return _all(map(travels_as, members))
+    kind: Any = typing.get_origin(annotation) or annotation
+    if kind is typing.Literal:
+        return _all(travels_as(_kind(value)) for value in typing.get_args(annotation))
+    if kind is None:
+        return _NIL
+    if not isinstance(kind, type) or kind in (object, Any) or is_a(kind, "numpy.generic"):
+        return frozenset({_ANY})
+    if issubclass(kind, enum.Enum):
+        return _all(travels_as(_kind(each.value)) for each in kind)
+    if models.is_model(kind):
+        return travels_as(models.fields_of(kind)["root"]) if models.is_root(kind) else frozenset({"map"})
+    if records.is_record(kind):
+        return frozenset({"array" if records.is_row(kind) else "map"})
+    if any(is_a(kind, base) for base in TEXTUAL) or models.is_textual(kind):
+        return frozenset({"text"})
+    found = next((name for bases, name in _TRAVEL_AS if issubclass(kind, bases)), f"{kind.__module__}.{kind.__name__}")
+    return frozenset({found})
+
+
+def is_open(members: Sequence[Any]) -> bool:
+    """Return whether what arrives may leave the choice between members of a union."""
+    several = [each for each in members if travels_as(each) != _NIL]
+    return any(_overlap(several[at], other) for at in range(len(several)) for other in several[at + 1 :])
+
+
+def _overlap(one: Any, other: Any) -> bool:
+    if _tag(one) != _tag(other):
+        return False  # Structs say what they are
+    if all(bare(each) in (str, int) or typing.get_origin(bare(each)) is typing.Literal for each in (one, other)):
+        return False  # their values are equal
+    if _are_told_apart(bare(one), bare(other)):
+        return False
+    both = travels_as(one), travels_as(other)
+    return _ANY in both[0] | both[1] or bool(both[0] & both[1])
+
+
+def _are_told_apart(one: Any, other: Any) -> bool:
+    """Whether two records have a field with different values: `kind: Literal["cat"]` and `kind: Literal["dog"]`."""
+    fields, others = _parts(one), _parts(other)
+    values = [
+        (set(typing.get_args(fields[name])), set(typing.get_args(others[name])))
+        for name in fields.keys() & others.keys()
+        if typing.get_origin(fields[name]) is typing.get_origin(others[name]) is typing.Literal
+    ]
+    return any(not own & foreign for own, foreign in values)
+
+
+def _tag(annotation: Any) -> Any:
+    kind = bare(annotation)
+    return kind.__struct_config__.tag if isinstance(kind, type) and issubclass(kind, Struct) else None
+
+
+def has_choice(annotation: Any, seen: frozenset[Any] = frozenset()) -> bool:
+    """Return whether a union in an annotation, or in the fields of its records, cannot be decided by what arrives."""
+    annotation = bare(annotation)
+    members = members_of(annotation)
+    if members and is_open(members):
+        return True
+    if any(has_choice(part, seen) for part in typing.get_args(annotation) if not isinstance(part, list)):
+        return True
+    kind = typing.get_origin(annotation) or annotation
+    if kind is typing.Literal or not isinstance(kind, type) or annotation in seen:
+        return False
+    return any(has_choice(each, seen | {annotation}) for each in _parts(annotation).values())
+
+
+def _parts(annotation: Any) -> dict[str, Any]:
+    """The annotations of the fields of a record or a model, by their names in data."""
+    if models.is_model(annotation):
+        return models.fields_of(annotation)
+    found = records.fields_of(annotation) if records.is_record(annotation) else []
+    return {each.key: each.annotation for each in found}
+
+
+# -- sending -----------------------------------------------------------------------------------------------------------
+
+_NATIVE = frozenset({types.NoneType, bool, int, float, str, bytes, list, dict, Named, Ext})
+
+_IN_ONE_PIECE = LEAVES | {memoryview, bytearray}
+
+
+def names_of(kind: type[Any]) -> list[str]:
+    """Return the names of a class and of its bases, nearest first.
+
+    >>> names_of(datetime.datetime)
+    ['datetime.datetime', 'datetime.date']
+    """
+    return [f"{base.__module__}.{base.__qualname__}" for base in kind.__mro__[:-1] if base is not typing.Generic]
+
+
+@functools.lru_cache(1000)
+def _has_choice(kind: Any) -> bool:
+    return has_choice(kind)
+
+
+class Tagging(Walk):
+    """Rewrites a value so that whatever MessagePack does not tell apart is tagged."""
+
+    def rewrite(self, value: Any) -> Any:
+        kind = _kind(value)
+        if kind in _NATIVE:
+            return super().rewrite(value)
+        if models.is_model(kind) and _has_choice(kind) and not self.ways.registration(kind):
+            result = self.rewrite(models.parts_of(value))
+        else:
+            result = super().rewrite(value)
+        if _kind(result) in (Named, Ext, Raw) or (result is value and kind not in _IN_ONE_PIECE):
+            return result  # it arrives as what it is, or the packer sees to it
+        return Tagged(names_of(kind), result)
+
+    def key(self, key: Any) -> Any:
+        return Walk(self.ways).key(key)  # what is tagged cannot be a key
+
+
+# -- receiving ---------------------------------------------------------------------------------------------------------
+
+
+class Settled:
+    """Stands in a tree where its annotation is a union: what was chosen is made already."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: Any) -> None:
+        self.value: Any = value
+
+
+def plain(tree: Any) -> Any:
+    """Return a tree without tags: what would have arrived without them."""
+    kind = _kind(tree)
+    if kind is Tagged:
+        return plain(tree.data)
+    if kind is list:
+        return [plain(each) for each in tree]
+    if kind is dict:
+        return {plain(key): plain(each) for key, each in tree.items()}
+    return tree
+
+
+def opened(tree: Any) -> Any:
+    """Return a tree with what was chosen in its place."""
+    kind = _kind(tree)
+    if kind is Settled:
+        return tree.value
+    if kind is list:
+        return [opened(each) for each in tree]
+    if kind is dict:
+        return {opened(key): opened(each) for key, each in tree.items()}
+    return tree
+
+
+Settle = Callable[[Any, bool], Any]
+"""(tree, exactly) -> the tree settled. `exactly`: raises `ValidationError` where a value is not of the class that is
+annotated, though what is sent of it may fit."""
+
+
+def settling(annotation: Any, converter: Converter) -> Settle:
+    """Return what settles the tags in a tree, by its annotation."""
+    try:
+        return _settling(annotation, converter)
+    except TypeError:  # unhashable, as Annotated[int, []] is
+        return _settling.__wrapped__(annotation, converter)
+
+
+@functools.lru_cache(1000)
+def _settling(annotation: Any, converter: Converter) -> Settle:
+    annotation = bare(annotation)
+    if members := members_of(annotation):
+        return Choice(members, converter).settle
+    kind: Any = typing.get_origin(annotation) or annotation
+    within = _settling_within(annotation, kind, converter)
+
+    def settle(tree: Any, exactly: bool) -> Any:
+        if exactly and not _is_own(kind, tree):
+            raise ValidationError(f"Expected `{_shown(annotation)}`, got `{_seen(tree)}`")
+        tree = tree.data if _kind(tree) is Tagged else tree
+        return within(tree, exactly) if _kind(tree) in (list, dict, Tagged) else tree
+
+    return settle
+
+
+def _settling_within(annotation: Any, kind: Any, converter: Converter) -> Settle:
+    args = typing.get_args(annotation)
+    if not isinstance(kind, type):
+        return lambda tree, exactly: plain(tree)
+    if models.is_model(kind):
+        return functools.partial(_settle_model, kind, converter)
+    if records.is_record(kind):
+        return functools.partial(_settle_fields, annotation, converter)
+    if issubclass(kind, tuple) and args and args[-1] is not ...:
+        return functools.partial(_settle_row, args, converter)
+    if args and issubclass(kind, collections.abc.Mapping):
+        return functools.partial(_settle_map, args, converter)
+    if args and issubclass(kind, collections.abc.Iterable):
+        return functools.partial(_settle_items, args[0], converter)
+    return lambda tree, exactly: plain(tree)
+
+
+def _settle_items(item: Any, converter: Converter, tree: Any, exactly: bool) -> Any:
+    settle = settling(item, converter)
+    return [settle(each, exactly) for each in tree] if _kind(tree) is list else plain(tree)
+
+
+def _settle_row(items: Sequence[Any], converter: Converter, tree: Any, exactly: bool) -> Any:
+    if _kind(tree) is not list or len(tree) != len(items):
+        return plain(tree)
+    return [settling(item, converter)(each, exactly) for item, each in zip(items, tree, strict=True)]
+
+
+def _settle_map(args: Sequence[Any], converter: Converter, tree: Any, exactly: bool) -> Any:
+    if _kind(tree) is not dict:
+        return plain(tree)
+    settle = settling(args[-1], converter)
+    return {plain(key): settle(each, exactly) for key, each in tree.items()}
+
+
+def _settle_fields(annotation: Any, converter: Converter, tree: Any, exactly: bool) -> Any:
+    parts = _parts(annotation)
+    if _kind(tree) is list:  # a row; before its fields there may be a tag of its own
+        parts = {"": Any, **parts} if _tag(annotation) is not None else parts
+        return [settling(part, converter)(each, exactly) for part, each in zip(parts.values(), tree, strict=False)] + [
+            plain(each) for each in tree[len(parts) :]
+        ]
+    return {
+        key: settling(parts[key], converter)(each, exactly) if key in parts else plain(each)
+        for key, each in tree.items()
+    }
+
+
+def _settle_model(kind: Any, converter: Converter, tree: Any, exactly: bool) -> Any:
+    if not _has_choice(kind):
+        return plain(tree)
+    if models.is_root(kind):
+        return opened(settling(models.fields_of(kind)["root"], converter)(tree, exactly))
+    return opened(_settle_fields(kind, converter, tree, exactly)) if _kind(tree) is dict else plain(tree)
+
+
+def _is_own(kind: Any, tree: Any) -> bool:
+    """Whether a value was of a class, or of one that derives from it."""
+    if not isinstance(kind, type) or kind in (object, Any):
+        return True
+    if _kind(tree) is Tagged:
+        return f"{kind.__module__}.{kind.__qualname__}" in tree.name or kind.__module__ == "collections.abc"
+    if hasattr(kind, "__required_keys__"):  # a TypedDict
+        return _kind(tree) is dict
+    return isinstance(tree, kind) or (kind is float and _kind(tree) is int)
+
+
+class _Member:
+    """One member of a union."""
+
+    def __init__(self, annotation: Any, converter: Converter) -> None:
+        self.annotation = annotation
+        inner = bare(annotation)
+        self.kind: Any = typing.get_origin(inner) or inner
+        self.is_record: bool = models.is_model(self.kind) or records.is_record(inner)
+        self._converter = converter
+
+    @functools.cached_property
+    def convert(self) -> Convert:
+        return self._converter(self.annotation)
+
+    @functools.cached_property
+    def keys(self) -> frozenset[str] | None:
+        """The names that its fields have in data; None if it takes others, too."""
+        if models.is_model(self.kind):
+            return models.keys_of(self.kind)
+        config = getattr(self.kind, "__struct_config__", None)
+        tag = () if config is None or config.tag is None else (config.tag_field,)
+        return frozenset(_parts(bare(self.annotation))) | frozenset(tag)
+
+    def takes_all(self, value: Any) -> bool:
+        """Return whether nothing of a value that fits would be dropped."""
+        return self.keys is None or _kind(value) is not dict or self.keys.issuperset(value)
+
+    def settle(self, tree: Any, exactly: bool) -> Any:
+        return self.convert(settling(self.annotation, self._converter)(tree, exactly))
+
+
+class Choice:
+    """A union, as what finds the member that a value is for."""
+
+    def __init__(self, members: Iterable[Any], converter: Converter) -> None:
+        self._members = [_Member(each, converter) for each in members]
+
+    def __repr__(self) -> str:
+        return f"<Choice of {self._name}>"
+
+    @property
+    def _name(self) -> str:
+        return " | ".join(_shown(each.annotation) for each in self._members)
+
+    def settle(self, tree: Any, exactly: bool) -> Settled:
+        """Return what a value with tags is: of the member of that class; of MessagePack's types, as what it is."""
+        found = self._of_class(tree)
+        if exactly and not found:
+            raise ValidationError(f"Expected `{self._name}`, got `{_seen(tree)}`")
+        for is_exact in (True, False):
+            for member in found:
+                with contextlib.suppress(ValidationError):
+                    return Settled(member.settle(tree, is_exact))
+        try:
+            return Settled(self.fit(plain(tree)))
+        except ValueError as failure:
+            raise ValidationError(str(failure)) from failure
+
+    def _of_class(self, tree: Any) -> list[_Member]:
+        """The members of which a value was an instance, the nearest class first."""
+        if _kind(tree) is not Tagged:
+            return [each for each in self._members if _is_own(each.kind, tree)]
+        found = [(name, each) for name in tree.name for each in self._members if name == _name_of(each.kind)]
+        if found:
+            return [each for name, each in found if name == found[0][0]]
+        short = {name.rpartition(".")[2] for name in tree.name}  # the module of a role may have another name elsewhere
+        found_by_name = [each for each in self._members if getattr(each.kind, "__qualname__", "") in short]
+        return (
+            found_by_name
+            if len(found_by_name) == 1
+            else [each for each in self._members if _is_own(each.kind, tree) and not each.is_record]
+        )
+
+    def fit(self, value: Any) -> Any:
+        """Return what a value without tags is, by its shape; `ValueError` if that does not say, or fits none."""
+        if _kind(value) is Settled:
+            return value.value
+        fits: list[tuple[_Member, Any]] = []
+        for member in self._members:
+            with contextlib.suppress(ValidationError):
+                fits.append((member, member.convert(value)))
+        if not fits:
+            raise self._none_fits(value)
+        if (of_records := [(each, found) for each, found in fits if each.is_record]) and not _is_made(value):
+            return self._record_among(of_records, fits, value)
+        own = [found for each, found in fits if each.kind is _kind(value) and each.kind is not str]
+        other = [found for each, found in fits if each.kind is not str and isinstance(each.kind, type)]
+        return (*own, *other, fits[0][1])[0]
+
+    def _record_among(self, fits: list[tuple[_Member, Any]], others: list[tuple[_Member, Any]], value: Any) -> Any:
+        """The record that takes all of the data."""
+        whole = [(each, found) for each, found in fits if each.takes_all(value)]
+        if len(whole) == 1 or (whole and _are_same([found for _, found in whole])):
+            return whole[0][1]
+        if len(whole) > 1:
+            names = " and ".join(_shown(each.annotation) for each, _ in whole)
+            raise ValueError(
+                f"This fits {names} alike. An instance says which it is, if the export is annotated with this union; "
+                f"plain data needs a field that tells them apart, such as kind: Literal[...]"
+            )
+        if plain_ones := [found for each, found in others if not each.is_record]:
+            return plain_ones[0]
+        if sum(each.is_record for each in self._members) == 1:
+            return fits[0][1]  # as without a union
+        unknown = sorted({str(key) for each, _ in fits for key in value if key not in (each.keys or ())})
+        names = " and ".join(_shown(each.annotation) for each, _ in fits)
+        raise ValueError(f"None of its members has all of these fields: {names} would lose {', '.join(unknown)}")
+
+    def _none_fits(self, value: Any) -> ValueError:
+        """What is wrong. If there is but one member that it may be for, pydantic's words say it best."""
+        likely = [each for each in self._members if each.kind is not types.NoneType]
+        if len(likely) == 1 and value is not None:
+            try:
+                likely[0].convert(value)
+            except ValidationError as reason:
+                if isinstance(reason.__cause__, Misfit):
+                    return Misfit(misfits_of(reason, value, ""))
+        return ValueError(f"Expected `{self._name}`, got `{_kind(value).__name__}`")
+
+
+def _is_made(value: Any) -> bool:
+    """Whether a value is no data any more."""
+    return _kind(value) not in (dict, list)
+
+
+def _are_same(found: Sequence[Any]) -> bool:
+    return all(_kind(each) is dict and each == found[0] for each in found)
+
+
+def _name_of(kind: Any) -> str:
+    return f"{kind.__module__}.{kind.__qualname__}" if isinstance(kind, type) else ""
+
+
+def _shown(annotation: Any) -> str:
+    if annotation in (None, types.NoneType):
+        return "None"
+    if isinstance(annotation, type) and not typing.get_args(annotation):
+        return annotation.__qualname__
+    return str(annotation).replace("typing.", "")
+
+
+def _seen(tree: Any) -> str:
+    return tree.name[0].rpartition(".")[2] if _kind(tree) is Tagged else _kind(tree).__name__

@@ -1,0 +1,570 @@
+"""No union loses anything: what was sent arrives as the member that it is, or is refused."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import datetime as dt
+import decimal
+import enum
+import ipaddress
+import pathlib
+import re
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Generic, Literal, NamedTuple, NewType, Optional, TypedDict, TypeVar
+
+import attrs
+import msgspec
+import numpy as np
+import pytest
+from pydantic import BaseModel, ConfigDict, Field, HttpUrl, Json, RootModel, field_serializer
+
+from mob.errors import ArgumentError, BadMessage
+from mob.wire import unions
+from mob.wire.arguments import Parameters
+from mob.wire.codec import Codec, Reference
+from mob.wire.extensions import WithTags
+from mob.wire.sharing import LARGE, BufferLocation
+
+T = TypeVar("T")
+LENT: list[Callable[..., Any]] = []
+
+
+def lend(function: Callable[..., Any]) -> Reference:
+    LENT.append(function)
+    return Reference(1, len(LENT) - 1)
+
+
+CODEC = Codec(lend, lambda reference: LENT[reference.id])
+
+
+@dataclass(frozen=True)
+class Cat:
+    name: str
+    lives: int = 9
+
+
+@dataclass(frozen=True)
+class Dog:
+    name: str
+    lives: int = 9
+
+
+@dataclass(frozen=True)
+class Puppy(Dog):
+    age: int = 0
+
+
+@dataclass(frozen=True)
+class Fish:
+    name: str
+    fins: int = 2
+
+
+@attrs.define
+class Car:
+    doors: int
+
+
+@attrs.define
+class Van:
+    doors: int
+    _code: int = 0
+    wheels: int = attrs.field(default=4, init=False)
+
+
+class Plain(msgspec.Struct):
+    x: int
+
+
+class Other(msgspec.Struct):
+    x: int
+
+
+class Circle(msgspec.Struct, tag=True):
+    size: float
+
+
+class Square(msgspec.Struct, tag=True):
+    size: float
+
+
+class Row(msgspec.Struct, array_like=True, tag="row"):
+    size: float
+    pet: Cat | Dog | None = None
+
+
+class Line(msgspec.Struct, array_like=True, tag="line"):
+    size: float
+    pet: Cat | Dog | None = None
+
+
+class Renamed(msgspec.Struct, rename="upper", tag="r"):
+    pet: Cat | Dog
+
+
+class Tiger(BaseModel):
+    x: int
+
+
+class Lion(BaseModel):
+    x: int
+
+
+class Told(BaseModel):
+    kind: Literal["told"] = "told"
+    x: int = 0
+
+
+class Said(BaseModel):
+    kind: Literal["said"] = "said"
+    x: int = 0
+
+
+class Keeper(BaseModel):
+    model_config = ConfigDict(extra="allow")
+    pet: Cat | Dog
+    when: dt.datetime | str
+    beast: Tiger | Lion
+    more: list[Tiger | Lion] = []
+    told: Told | Said = Field(default_factory=Said, discriminator="kind")
+
+
+class Serialized(BaseModel):
+    when: dt.datetime | str
+
+    @field_serializer("when")
+    def write(self, when: Any) -> str:
+        return str(when)
+
+
+class Packed(BaseModel):
+    when: dt.datetime | str
+    numbers: list[Json[int]] = []
+
+
+class Beast(RootModel[Tiger | Lion]): ...
+
+
+class Chart(TypedDict):
+    x: int
+
+
+class Graph(TypedDict, total=False):
+    x: int
+    y: int
+
+
+class Pair(NamedTuple):
+    x: int
+
+
+class Couple(NamedTuple):
+    x: int
+
+
+class Color(enum.Enum):
+    RED = "red"
+
+
+class Level(enum.IntEnum):
+    LOW = 1
+
+
+class Name(str): ...
+
+
+@dataclass
+class Zoo:
+    star: Cat | Dog
+    all: list[Cat | Dog] = field(default_factory=list)
+    anything: Any = None
+    when: dt.datetime | str | None = None
+    note: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.note = self.star.name
+
+
+@dataclass
+class Node:
+    pet: Cat | Dog
+    kids: list[Node] = field(default_factory=list)
+
+
+@dataclass
+class Box(Generic[T]):
+    inside: T
+    many: list[T] = field(default_factory=list)
+
+
+class Crate(TypedDict, total=False):
+    pet: Cat | Dog
+
+
+class Pen(NamedTuple):
+    pet: Cat | Dog
+    size: int = 1
+
+
+@attrs.define
+class Cage:
+    pet: Cat | Dog
+    _lock: int = 0
+    doors: int = attrs.field(default=1, alias="exits")
+
+
+@dataclass
+class Pool:
+    pet: Cat | Fish
+
+
+Pet = NewType("Pet", Cat)
+LOST = "none of its members has all of these fields: Tiger and Lion would lose z."
+UNKNOWN = "expected Circle | Square | Cat, got dict {'size': 1, 'type': 'Line'}."
+ALIKE = (
+    "this fits Cat and Dog alike. An instance says which it is, if the export is annotated with this union; "
+    "plain data needs a field that tells them apart, such as kind: Literal[...]."
+)
+NOW = dt.datetime(2024, 1, 2)
+
+
+def parameters(annotation: Any) -> Parameters:
+    def keep(pet: Any, *rest: Any) -> None: ...
+
+    keep.__annotations__ = {"pet": annotation, "rest": annotation}
+    return Parameters.of(keep, CODEC, "back.keep")
+
+
+def arrived(value: Any, annotation: Any) -> Any:
+    """The argument of a call of a caller that tags, which it does if it is asked for."""
+    wanted = parameters(annotation)
+
+    def body(value: Any) -> bytes:
+        return CODEC.encode(CODEC.tagged(value, "args") if wanted.takes_tags else value)
+
+    found = wanted.decode(body([value]), None)[0][0]
+    assert wanted.decode(body([value, value]), None)[0][1] == found
+    assert wanted.decode(body([]), body({"pet": value}))[1] == {"pet": found}
+    assert CODEC.decode(body(value)) == CODEC.decode(CODEC.encode(value))  # nobody else takes notice of tags
+    return found
+
+
+def untagged(value: Any, annotation: Any) -> Any:
+    """The argument of a call from a command line, say."""
+    return parameters(annotation).decode(CODEC.encode((value,)), None)[0][0]
+
+
+def refused(value: Any, annotation: Any) -> str:
+    with pytest.raises(ArgumentError) as caught:
+        untagged(value, annotation)
+    return str(caught.value).split("): ", 1)[1]
+
+
+KEEPER = Keeper(pet=Dog("a"), when="2024-01-02T00:00:00", beast=Lion(x=1), more=[Lion(x=1), Tiger(x=2)], other=[1])  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize(
+    ("value", "annotation"),
+    [
+        (Cat("a"), Cat | Dog),
+        (Dog("a"), Cat | Dog),
+        (Fish("a"), Cat | Dog | Fish),
+        (Dog("a"), Cat | Dog | None),
+        (None, Cat | Dog | None),
+        (Dog("a"), Optional[Cat | Dog]),  # noqa: UP045
+        (Dog("a"), Annotated[Cat | Dog, "a note"]),
+        (Dog("a"), Pet | Dog),
+        ([Dog("a"), Cat("b")], list[Cat | Dog]),
+        ((Dog("a"), 1), tuple[Cat | Dog, int]),
+        ((Dog("a"), Cat("a")), tuple[Cat | Dog, ...]),
+        ({"a": [Dog("a")]}, dict[str, list[Cat | Dog]]),
+        ({"a": Dog("a")}, Mapping[str, Cat | Dog]),
+        ([Dog("a")], Sequence[Cat | Dog]),
+        ({Dog("a")}, set[Cat | Dog]),
+        ([Dog("a")], list[Cat] | list[Dog]),
+        ([Cat("a")], list[Cat] | list[Dog]),
+        ({"a": Dog("a")}, dict[str, Cat] | dict[str, Dog]),
+        ([Cat("a")], list[Cat | Dog] | None),
+        (Car(1), Car | Van),
+        (Van(1), Car | Van),
+        (Plain(1), Plain | Other),
+        (Other(1), Plain | Other),
+        (Square(1.5), Circle | Square),
+        (Square(1.5), Circle | Square | Cat),
+        (Line(1.5, Dog("a")), Row | Line),
+        (Renamed(Dog("a")), Renamed),
+        (Lion(x=1), Tiger | Lion),
+        (Tiger(x=1), Tiger | Lion),
+        (Said(), Told | Said),
+        (Said(), Annotated[Told | Said, Field(discriminator="kind")]),
+        (KEEPER, Keeper),
+        ([KEEPER], list[Keeper]),
+        (Keeper(pet=Cat("a"), when=NOW, beast=Tiger(x=1)), Keeper),
+        (Beast(Lion(x=1)), Beast),
+        (Packed(when="x"), Packed),
+        ({"x": 1}, Chart | Graph),
+        ({"y": 1}, Chart | Graph),
+        ({"x": 1}, Chart | Cat),
+        (Pair(1), Pair | Couple),
+        (Couple(1), Pair | Couple),
+        (Pair(1), Pair | tuple[int]),
+        ((1,), Pair | tuple[int]),
+        (NOW, dt.datetime | str),
+        (NOW, str | dt.datetime),
+        ("2024-01-02T00:00:00", dt.datetime | str),
+        ("x", dt.datetime | str),
+        (dt.datetime(2024, 1, 2, tzinfo=dt.UTC), dt.datetime | str),
+        (dt.date(2024, 1, 2), dt.date | dt.datetime),
+        (NOW, dt.date | dt.datetime),
+        (dt.timedelta(1), dt.timedelta | str),
+        (dt.time(1), dt.time | dt.date),
+        (pathlib.PurePosixPath("a"), pathlib.PurePosixPath | str),
+        ("a", pathlib.PurePosixPath | str),
+        (uuid.UUID(int=1), uuid.UUID | str),
+        (str(uuid.UUID(int=1)), uuid.UUID | str),
+        (decimal.Decimal("1.1"), decimal.Decimal | str),
+        (decimal.Decimal("1.5"), decimal.Decimal | float),
+        (1.5, decimal.Decimal | float),
+        ("1.1", decimal.Decimal | str),
+        (ipaddress.IPv4Address("1.1.1.1"), ipaddress.IPv4Address | str),
+        ("1.1.1.1", ipaddress.IPv4Address | str),
+        (HttpUrl("http://a.de/"), HttpUrl | str),
+        ("http://a.de/", HttpUrl | str),
+        (re.compile("a"), re.Pattern | str),
+        ([1], list | tuple),
+        ((1,), list | tuple),
+        ({1}, set | list),
+        ([1], set | list),
+        ([1], set[int] | list[int]),
+        (frozenset({1}), set[int] | frozenset[int]),
+        ({Cat("a")}, set[Cat] | list[Cat]),
+        (collections.deque([1]), collections.deque[int] | list[int]),
+        (("a", 1), tuple[int, str] | tuple[str, int]),
+        ([NOW], list[dt.datetime] | list[str]),
+        (["2024-01-02T00:00:00"], list[dt.datetime] | list[str]),
+        (b"a", bytes | str),
+        ("a", bytes | str),
+        (bytearray(b"a"), bytes | bytearray),
+        (b"a", bytearray | bytes),
+        (Cat("a"), Cat | dict),
+        ({"name": "x"}, Cat | dict),
+        ({"name": "x"}, Cat | dict[str, Any]),
+        (1, int | float),
+        (1.0, int | float),
+        (1, int | bool | Level),
+        (True, int | bool | Level),
+        (2**100, int | str | uuid.UUID),
+        (Level.LOW, Level | int),
+        (1, Level | int),
+        (Color.RED, Color | str),
+        ("red", Color | str),
+        ("red", Color | Literal["red"]),
+        (Name("a"), Name | str),
+        ("a", Name | str),
+        (np.float32(0.5), np.float32 | float),
+        (0.5, np.float32 | float),
+        (5, Cat | int),
+        (Cat("a"), Cat | int),
+        (1j, complex | Cat | Dog),
+        (len, Callable | Cat | Dog),
+        (Zoo(Dog("s"), [Dog("a"), Cat("b")], when=NOW), Zoo),
+        ([Zoo(Dog("s"), when="2024-01-02T00:00:00")], list[Zoo]),
+        (Node(Dog("s"), [Node(Cat("x"), [Node(Dog("y"))])]), Node),
+        (Box[Cat | Dog](Dog("a"), [Cat("a")]), Box[Cat | Dog]),
+        ({"pet": Dog("a")}, Crate),
+        ({}, Crate),
+        (Pen(Dog("a")), Pen),
+        (Cage(Dog("a"), 0, 3), Cage),
+    ],
+)
+def test_what_was_sent_arrives_as_it_was(value: Any, annotation: Any) -> None:
+    found = arrived(value, annotation)
+    assert type(found) is type(value)
+    assert found == value
+    assert repr(found) == repr(value)
+
+
+def test_a_subclass_arrives_as_the_nearest_member() -> None:
+    assert arrived(Puppy("a", 3, 1), Cat | Dog) == Dog("a", 3)
+    assert arrived(Puppy("a", 3, 1), Cat | Dog | Puppy) == Puppy("a", 3, 1)
+
+
+def test_a_class_is_known_by_its_name_if_its_module_has_another() -> None:
+    elsewhere = dataclasses.make_dataclass("Dog", [("name", str), ("lives", int)])
+    elsewhere.__module__ = "elsewhere"
+    assert arrived(elsewhere("a", 3), Cat | Dog) == Dog("a", 3)
+
+
+def test_what_is_of_no_member_is_decided_by_its_shape() -> None:
+    assert arrived(Car(2), Van | Cat) == Van(2)
+    assert arrived(pathlib.PurePosixPath("a"), uuid.UUID | str) == "a"
+    assert arrived((1, 2), list[int] | set[int]) == [1, 2]
+    with pytest.raises(ArgumentError, match="this fits Cat and Dog alike"):
+        arrived(Fish("x", 1) and {"name": "x"}, Cat | Dog)
+    with pytest.raises(ArgumentError, match=re.escape("expected Cat | Dog, got")):
+        arrived(5, Cat | Dog)
+    with pytest.raises(ArgumentError, match="expected int"):
+        arrived({"pet": Dog("a"), "number": "x"}, Numbered)
+
+
+class Numbered(TypedDict):
+    pet: Cat | Dog
+    number: int
+
+
+def test_what_is_not_annotated_arrives_without_tags() -> None:
+    def keep(pet: Cat | Dog, other: Any, *rest: Any, **more: Any) -> None: ...
+
+    decode = Parameters.of(keep, CODEC, "back.keep").decode
+    args = CODEC.encode(CODEC.tagged([Dog("a"), {"b": (Dog("b"), NOW)}, {1}], "args"))
+    found, named = decode(args, CODEC.encode(CODEC.tagged({"x": Cat("c")}, "kwargs")))
+    assert list(found) == [Dog("a"), {"b": [{"name": "b", "lives": 9}, "2024-01-02T00:00:00"]}, [1]]
+    assert named == {"x": {"name": "c", "lives": 9}}
+    assert arrived(Zoo(Dog("a"), anything=[Dog("b"), (1,)]), Zoo).anything == [{"name": "b", "lives": 9}, [1]]
+
+
+def test_a_function_without_unions_takes_what_is_tagged() -> None:
+    def keep(pet: Cat, when: dt.datetime) -> None: ...
+
+    wanted = Parameters.of(keep, CODEC, "back.keep")
+    assert not wanted.takes_tags
+    body = CODEC.encode(CODEC.tagged([Cat("a"), NOW], "args"))
+    assert list(wanted.decode(body, None)[0]) == [Cat("a"), NOW]
+
+
+@pytest.mark.parametrize(
+    "annotation",
+    [
+        Cat,
+        Cat | None,
+        int | str | None,
+        int | float | bool,
+        bytes | str,
+        list[Cat] | None,
+        Circle | Square,
+        Told | Said,
+        Annotated[Told | Said, Field(discriminator="kind")],
+        Literal["a"] | str,
+        Callable[[int], int] | None,
+        Callable[[int], int] | str,
+        dt.datetime | int,
+        Any,
+        np.ndarray | str,
+        Chart,
+        dict[str, int | str],
+    ],
+)
+def test_only_what_needs_tags_takes_them(annotation: Any) -> None:
+    assert not unions.has_choice(annotation)
+
+
+@pytest.mark.parametrize(
+    ("value", "annotation", "found"),
+    [
+        ({"name": "x", "fins": 3}, Cat | Fish, Fish("x", 3)),
+        ({"name": "x", "lives": 3}, Cat | Fish, Cat("x", 3)),
+        ({"name": "x", "extra": 1}, Cat | int, Cat("x")),
+        ({"name": "x"}, Cat | dict, Cat("x")),
+        ({"other": "x"}, Cat | dict, {"other": "x"}),
+        ({"name": "x", "other": 1}, Cat | dict, {"name": "x", "other": 1}),
+        ({"x": 1}, Chart | Graph, {"x": 1}),
+        ({"kind": "said"}, Told | Said, Said()),
+        ({"type": "Square", "size": 1.5}, Circle | Square | Cat, Square(1.5)),
+        ("2024-01-02T00:00:00", dt.datetime | str, NOW),
+        ("2024-01-02T00:00:00", str | dt.datetime, NOW),
+        ("x", dt.datetime | str, "x"),
+        (str(uuid.UUID(int=1)), uuid.UUID | str, uuid.UUID(int=1)),
+        ([1], set | list, [1]),
+        (["a"], list[int] | set[str], {"a"}),
+        ("red", Color | str, Color.RED),
+        (1, float | Cat | Dog, 1.0),
+        ({"pet": {"name": "x", "fins": 1}}, Pool, Pool(Fish("x", 1))),
+    ],
+)  # fmt: skip
+def test_what_comes_without_tags_is_decided_by_its_shape(value: Any, annotation: Any, found: Any) -> None:
+    assert untagged(value, annotation) == found
+
+
+@pytest.mark.parametrize(
+    ("value", "annotation", "text"),
+    [
+        (
+            {"name": "x"},
+            Cat | Dog,
+            ALIKE,
+        ),
+        (
+            {"name": "x", "z": 1},
+            Cat | Fish,
+            "none of its members has all of these fields: Cat and Fish would lose z.",
+        ),
+        ({"x": 1, "z": 1}, Tiger | Cat | Lion, LOST),
+        (5, Cat | Dog | None, "expected Cat | Dog | None, got int 5."),
+        ({"type": "Line", "size": 1}, Circle | Square | Cat, UNKNOWN),
+        (None, Tiger | Lion, "expected Tiger | Lion, got None."),
+        ({"pet": 5}, Pen, "expected list, got dict {'pet': 5}."),
+        ([5], Pen, "pet.pet: expected Cat | Dog, got int 5."),
+        ([{"name": "x", "lives": 1}, 2, 3], Pen, "expected array of at most length 2, got 3."),
+        ({"pet": 1}, Crate, "pet.pet: expected Cat | Dog, got int 1."),
+        (5, Zoo, "expected dict, got int 5."),
+        ({}, Cage, "pet.pet: it is missing."),
+        ({"type": "q", "PET": 5}, Renamed, "invalid value 'q' of type."),
+        ([], Row, "invalid value None of type."),
+    ],
+)  # fmt: skip
+def test_what_fits_no_member_or_several_is_refused(value: Any, annotation: Any, text: str) -> None:
+    assert refused(value, annotation) == text
+
+
+def test_models_with_serializers_of_their_own_send_what_these_say() -> None:
+    assert arrived(Serialized(when=NOW), Serialized).when == "2024-01-02 00:00:00"
+    assert CODEC.decode(CODEC.encode(CODEC.tagged(Packed(when="x", numbers=["1"]), "args")))["numbers"] == ["1"]  # type: ignore[list-item]
+
+
+def test_what_cannot_be_sent_is_named_by_its_place() -> None:
+    with pytest.raises(BadMessage, match=re.escape("cannot send args[0].anything['a']: a module")):
+        CODEC.tagged([Zoo(Cat("a"), anything={"a": re})], "args")
+
+
+def test_registered_types_keep_their_way() -> None:
+    codec = Codec(lend, lambda reference: LENT[reference.id])
+    codec.register(Fish, lambda fish: fish.name, Fish)
+
+    def keep(pet: Cat | Dog | Fish) -> None: ...
+
+    decode = Parameters.of(keep, codec, "back.keep").decode
+    for pet in (Fish("a"), Dog("b")):
+        assert decode(codec.encode(codec.tagged([pet], "args")), None)[0][0] == pet
+
+
+def test_functions_and_large_buffers_travel_within() -> None:
+    memory: list[bytearray] = []
+
+    def share(length: int, fill: Callable[[memoryview], None]) -> BufferLocation:
+        memory.append(bytearray(length))
+        fill(memoryview(memory[-1]))
+        return BufferLocation(1, len(memory) - 1, 0, length)
+
+    codec = Codec(lend, lambda reference: LENT[reference.id], lambda place: memoryview(memory[place.number]))
+    value = codec.tagged([Zoo(Dog("a"), anything=[bytes(LARGE), len])], "args")
+    assert isinstance(value, WithTags)
+
+    def keep(zoo: Zoo) -> None: ...
+
+    body = codec.encode_sharing(value, share)
+    assert len(body) < LARGE
+    (found,) = Parameters.of(keep, codec, "back.keep").decode(body, None)[0]
+    assert found.star == Dog("a")
+    assert found.anything[1] is len
+    assert bytes(found.anything[0]) == bytes(LARGE)
+
+
+def test_what_is_nested_in_tags_is_found_by_who_gives_it_back() -> None:
+    given: list[Any] = []
+    codec = Codec(lend, lambda reference: LENT[reference.id], give_back=given.append)
+    codec.discard(codec.encode(codec.tagged([Zoo(Dog("a"), anything=len)], "args")))
+    assert len(given) == 1
+    assert repr(unions.Choice((Cat, None, list[int]), codec.converter)) == "<Choice of Cat | None | list[int]>"
