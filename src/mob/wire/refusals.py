@@ -27,12 +27,15 @@ _TLS_TRANSPORT = ("a TLS connection of asyncio", _TLS)
 _LOOPS_SOCKET = ("a socket that belongs to an event loop", "Send its duplicate: .dup().")
 _SERVER = ("a server of asyncio", "Send a duplicate of its socket: .sockets[0].dup().")
 _TASK = ("an unfinished result", "Await it, and send what it brings.")
+_FUTURE = ("an unfinished result", "Ask for its .result(), and send what it brings.")
+_CALL = "mob.peer.results.call.Call"
 _NOUNS: Mapping[str, tuple[str, str]] = {
     "_thread.lock": ("a thread lock", ""),
     "_thread.RLock": ("a thread lock", ""),
     **dict.fromkeys(("_io.TextIOWrapper", "_io.BufferedReader", "_io.BufferedWriter", "_io.BufferedRandom"), _FILE),
     **dict.fromkeys(("_io.FileIO", "tempfile._TemporaryFileWrapper"), _FILE),
-    **dict.fromkeys(("coroutine", "_asyncio.Task", "_asyncio.Future", "concurrent.futures._base.Future"), _TASK),
+    **dict.fromkeys(("_asyncio.Task", "_asyncio.Future", "asyncio.futures.Future"), _TASK),
+    "concurrent.futures._base.Future": _FUTURE,
     "ssl.SSLSocket": ("a TLS socket", _TLS),
     **dict.fromkeys(("asyncio.sslproto._SSLProtocolTransport", "uvloop.loop._SSLProtocolTransport"), _TLS_TRANSPORT),
     **dict.fromkeys(("asyncio.streams.StreamWriter", "asyncio.transports.BaseTransport"), _TRANSPORT),
@@ -46,6 +49,8 @@ _NOUNS: Mapping[str, tuple[str, str]] = {
 def complaint(value: Any, kind: type) -> str:
     """Why a value is not data, and what to do about it."""
     name = _name(kind)
+    if forgotten := _forgotten(value, kind):
+        return forgotten
     known = next((_NOUNS[base] for base in map(_name, kind.__mro__) if base in _NOUNS), None)
     noun, hint = known or (f"an object of the type {name}", "")
     if isinstance(value, type | types.GenericAlias):
@@ -54,6 +59,20 @@ def complaint(value: Any, kind: type) -> str:
         noun, hint = "an exception", "Raise it, or send its text."
     shown = noun if name in noun else f"{noun} ({name})"
     return f"{shown} is not data. {hint or 'Send what it describes, or register the type with mob.register(...).'}"
+
+
+def _forgotten(value: Any, kind: type) -> str:
+    """The complaint about what was not awaited; nothing if it is nothing to be awaited, or a common one (`_NOUNS`)."""
+    names = [_name(base) for base in kind.__mro__]
+    if _CALL in names:
+        if getattr(value, "incoming", None) is not None:
+            return f"the stream {value.label}() is not data. Send what it yields, or iter(...) of it."
+        return f"the call {value.label}() is not data. Await it, or ask for its .result()."
+    if kind is types.CoroutineType:
+        return f"the coroutine {value.__qualname__}() is not data. {_TASK[1]}"
+    if hasattr(kind, "__await__") and not any(name in _NOUNS for name in names):
+        return f"an awaitable ({names[0]}) is not data. {_TASK[1]}"
+    return ""
 
 
 def _name(kind: type) -> str:
