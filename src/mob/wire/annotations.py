@@ -99,7 +99,7 @@ def converter(annotation: Any) -> Way:
 
 def fit(kind: Any, value: Any) -> Any:
     """The hook for types unknown to msgspec: instances are welcome, and what such types are sent as is turned back."""
-    if isinstance(kind, _StandIn):
+    if kind.__class__ is _StandIn:  # faster than isinstance, on the hot path of models
         return kind.fit(value)
     base: Any = typing.get_origin(kind) or kind
     if isinstance(value, base):
@@ -215,7 +215,7 @@ def _fit_file(annotation: Any, value: Any) -> Any:
 
 def _fit_alone(annotation: Any, value: Any) -> Any:
     try:
-        return fit(annotation, value)
+        return annotation.fit(value) if annotation.__class__ is _StandIn else fit(annotation, value)
     except Exception as failure:
         raise ValidationError(str(failure) if isinstance(failure, ValueError) else text_of(failure)) from failure
 

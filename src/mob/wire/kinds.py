@@ -12,6 +12,7 @@ import dataclasses
 import datetime
 import decimal
 import enum
+import functools
 import io
 import types
 import uuid
@@ -86,5 +87,9 @@ def is_opened(kind: type[Any]) -> bool:
 
 def is_stream(value: object) -> bool:
     """Whether a value is drawn from, item by item: a generator or any other iterator, but not a file."""
-    kind: type[Any] = type(value)
+    return _is_stream(type(value))
+
+
+@functools.lru_cache(2000)  # some classes take long to say what they do not have
+def _is_stream(kind: type[Any]) -> bool:
     return (hasattr(kind, "__next__") or hasattr(kind, "__anext__")) and not issubclass(kind, io.IOBase)

@@ -48,8 +48,7 @@ def way_of(kind: type[Any]) -> Convert | None:
     if is_textual(kind):
         return str
     if hasattr(kind, "__pydantic_serializer__"):
-        by_alias = not _knows_names()
-        return lambda model: model.__pydantic_serializer__.to_python(model, by_alias=by_alias, round_trip=True)
+        return functools.partial(kind.__pydantic_serializer__.to_python, by_alias=not _knows_names(), round_trip=True)
     return None
 
 
@@ -64,14 +63,22 @@ def validator(annotation: Any, restore: Callable[[Any], Convert]) -> Convert | N
     if pydantic is None or not _concerns_pydantic(annotation):
         return None
     try:
-        return functools.partial(_validate, _names(), pydantic.TypeAdapter(annotation).validator)
+        adapter = pydantic.TypeAdapter(annotation)
     except Exception:  # noqa: BLE001  then it is no annotation of pydantic's after all
         return None
+    return _validating(_Adapted(adapter.validator))
 
 
 def is_root(kind: Any) -> bool:
     """Return whether a model is a `RootModel`: its data is one value, and not fields."""
     return getattr(kind, "__pydantic_root_model__", False)
+
+
+class _Adapted:
+    """What validates an annotation, in the shape of a model."""
+
+    def __init__(self, validator: Any) -> None:
+        self.__pydantic_validator__ = validator
 
 
 def fields_of(kind: Any) -> dict[str, Any]:
@@ -148,23 +155,34 @@ def _concerns_pydantic(annotation: Any) -> bool:
 
 
 def _of_model(kind: Any, restore: Callable[[Any], Convert]) -> Convert:
-    names = _names()
+    validate = _validating(kind)
     if not _wants_types(kind, set()):
-        # Looked up at each call: a model that names a class defined later gets its validator when that is defined.
-        return lambda value: _validate(names, kind.__pydantic_validator__, value)
+        return validate
     restored = functools.cache(functools.partial(_restorer, kind, restore))  # not now: a model may contain itself
-    return lambda value: _validate(names, kind.__pydantic_validator__, restored()(value))
+    return lambda value: validate(restored()(value))
 
 
-def _validate(names: Mapping[str, bool], validator: Any, value: Any) -> Any:
-    try:
-        return validator.validate_python(value, **names)
-    except ValueError as failure:
-        errors = getattr(failure, "errors", None)
-        if errors is None:
-            raise
-        told = errors(include_url=False, include_context=False, include_input=False)
-        raise Misfit((_place(each["loc"]), each["msg"]) for each in told) from failure
+def _validating(kind: Any) -> Convert:
+    """Return what validates, by the validator that a model has at that time: it gets one as soon as all is defined of
+    which it speaks. On the hot path."""
+    names = {"by_alias": True, "by_name": True} if _knows_names() else {}
+
+    def validate(value: Any) -> Any:
+        try:
+            return kind.__pydantic_validator__.validate_python(value, **names)
+        except ValueError as failure:
+            raise _misfit(failure) from failure
+
+    return validate
+
+
+def _misfit(failure: ValueError) -> ValueError:
+    """What is to be raised for what pydantic has raised."""
+    errors: Any = getattr(failure, "errors", None)
+    if errors is None:
+        return failure
+    told = errors(include_url=False, include_context=False, include_input=False)
+    return Misfit((_place(each["loc"]), each["msg"]) for each in told)
 
 
 def _place(steps: Iterable[int | str]) -> str:
@@ -175,10 +193,6 @@ def _place(steps: Iterable[int | str]) -> str:
 def _knows_names() -> bool:
     version: str = sys.modules["pydantic_core"].__version__
     return tuple(int(part) for part in version.split(".")[:2]) >= _BY_NAME
-
-
-def _names() -> dict[str, bool]:
-    return {"by_alias": True, "by_name": True} if _knows_names() else {}
 
 
 # -- models that take no data for an object ----------------------------------------------------------------------------
