@@ -15,6 +15,7 @@ nobody else (pydantic's `ValidationError`), or that cannot have a subclass, cann
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from types import MemberDescriptorType, ModuleType
@@ -207,6 +208,7 @@ def restore(error: BaseException, attributes: Mapping[str, Any]) -> None:
             continue
 
 
+@functools.lru_cache(500)
 def _members_of(kind: type) -> dict[str, Any]:
     return {
         name: member
