@@ -67,12 +67,18 @@ def test_a_good_machine_is_fine_for_a_small_app() -> None:
         ("ptrace", None, {"ptrace": 0}, OK, "may attach"),
         ("clock", None, {"clock": "hpet"}, WARN, "some microseconds"),
         ("clock", None, {"clock": "tsc"}, OK, "tsc"),
+        ("shared memory", SHARING, {}, OK, "(1.0 GB at most)"),
+        ("fresh pages", None, {}, OK, "had in advance"),
+        ("fresh pages", None, {"can_populate": False}, OK, "Linux 5.14 can have them in advance"),
+        ("fresh pages", None, {"shared_huge_pages": "advise"}, OK, "huge pages for shared memory: advise"),
+        ("fresh pages", None, {"shared_huge_pages": "never"}, OK, "echo advise > /sys/kernel/mm/transparent_hugepage/"),
+        ("/dev/shm", None, {"shm": 64 * MIB}, OK, "64 MB wanted  mob does not use it"),
         ("huge pages", None, {"huge_pages": "always"}, WARN, "wanted madvise"),
         ("huge pages", None, {"huge_pages": "never"}, OK, "never"),
         ("overcommit", None, {"overcommit": 2}, WARN, "launches may fail"),
         ("overcommit", None, {"overcommit": 1}, OK, "1"),
     ],
-    ids=range(27),
+    ids=range(33),
 )
 def test_each_fact_is_judged(check: str, plan: Plan | None, changes: dict[str, Any], verdict: str, told: str) -> None:
     each = found(check, plan, **changes)

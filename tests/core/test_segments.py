@@ -10,7 +10,7 @@ import pytest
 from hypothesis import settings, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from mob.core.segments import IDLE, UNIT, Segment, SegmentPool
+from mob.core.segments import IDLE, MOST_AHEAD, UNIT, Quiet, Segment, SegmentPool
 
 A, B = 2, 3
 
@@ -234,3 +234,58 @@ class Sender(RuleBasedStateMachine):
 
 TestSender = Sender.TestCase
 TestSender.settings = settings(max_examples=100, stateful_step_count=40)
+
+
+# --- ahead ------------------------------------------------------------------------------------------------------------
+
+
+def test_memory_for_another_segment_like_the_largest_is_had_in_steps() -> None:
+    pool = SegmentPool(100 * UNIT)
+    assert pool.ahead(UNIT) is None  # nobody has sent anything
+    pool.warm_up(placed(pool, 3 * UNIT))
+    parts: list[tuple[int, int]] = []
+    while (part := pool.ahead(2 * UNIT)) is not None:
+        parts.append(part)
+        pool.handle_ready(*part)
+    assert parts == [(3 * UNIT, 5 * UNIT), (5 * UNIT, 6 * UNIT)]
+    assert pool.warm_up(placed(pool, 3 * UNIT)) is None
+    assert pool.ahead(UNIT) is None
+    assert pool.warm_up(placed(pool, UNIT)) == (6 * UNIT, 7 * UNIT)  # nothing is had for a third one
+
+
+@pytest.mark.parametrize(
+    ("limit", "size", "end"),
+    [(3 * UNIT, 2 * UNIT, 3 * UNIT), (8 * MOST_AHEAD, 4 * MOST_AHEAD, 5 * MOST_AHEAD)],
+    ids=["the pool", "the most"],
+)
+def test_what_is_had_ahead_is_bounded(limit: int, size: int, end: int) -> None:
+    pool = SegmentPool(limit)
+    pool.warm_up(placed(pool, size))
+    assert pool.ahead(limit) == (size, end)
+
+
+def test_what_was_had_too_late_changes_nothing() -> None:
+    pool = SegmentPool(100 * UNIT)
+    pool.warm_up(placed(pool, 4 * UNIT))
+    part = pool.ahead(UNIT)
+    pool.warm_up(placed(pool, 3 * UNIT))  # in the meantime a segment has needed it
+    assert part is not None
+    pool.handle_ready(*part)
+    assert pool.warm == 7 * UNIT
+
+
+def test_memory_that_was_asked_for_ahead_is_given_back_also_if_nobody_said_that_it_is_there() -> None:
+    pool = SegmentPool(100 * UNIT)
+    pool.warm_up(placed(pool, UNIT))
+    assert pool.ahead(UNIT) == (UNIT, 2 * UNIT)
+    assert [pool.cool(now) for now in (0.0, IDLE, 2 * IDLE)] == [None, (UNIT, 2 * UNIT), None]
+    assert pool.ahead(UNIT) is None
+
+
+def test_it_is_quiet_when_a_number_has_not_changed_for_long() -> None:
+    quiet = Quiet()
+    assert [quiet.has_come(number, now) for number, now in ((3, 5.0), (3, 5.0 + IDLE), (4, 6.0 + IDLE))] == [
+        False,
+        True,
+        False,
+    ]

@@ -5,13 +5,17 @@ from __future__ import annotations
 import gc
 import mmap
 import os
+import resource
 import weakref
 from collections import deque
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from mob.rim.segments import IS_AVAILABLE, Dropped, Mapping, Memory
+from mob.rim import segments
+from mob.rim.segments import IS_AVAILABLE, PREFAULT, Dropped, Mapping, Memory, Unmapped
 
 pytestmark = pytest.mark.skipif(not IS_AVAILABLE, reason="no memfd here")
 PAGE = mmap.PAGESIZE
@@ -128,3 +132,94 @@ def test_views_of_any_length_have_it(memory: Memory) -> None:
 def test_they_can_be_looked_at(memory: Memory) -> None:
     assert repr(memory) == f"<Memory of {SIZE:,} bytes>"
     assert repr(mapped(memory)) == f"<Mapping of {SIZE:,} bytes>"
+
+
+# --- fresh pages ------------------------------------------------------------------------------------------------------
+
+
+def faults() -> int:
+    return resource.getrusage(resource.RUSAGE_THREAD).ru_minflt
+
+
+def all_at_once(memory: memoryview) -> None:
+    memory[:] = b"x" * 5 * PAGE
+
+
+def through_a_buffer(memory: memoryview) -> None:
+    np.frombuffer(memory, np.uint8)[...] = ord("x")
+
+
+@pytest.mark.parametrize("fill", [all_at_once, through_a_buffer])
+@pytest.mark.parametrize("is_huge", [False, True])
+def test_a_fresh_part_is_written_and_all_of_it_is_there(memory: Memory, fill: Any, is_huge: bool) -> None:
+    memory._is_huge = is_huge
+    memory.fill(2 * PAGE, 5 * PAGE, 8 * PAGE, fill)
+    assert memory.part(2 * PAGE, 5 * PAGE) == b"x" * 5 * PAGE
+    assert mapped(memory).view(2 * PAGE, 5 * PAGE, (1, 1), Dropped()) == b"x" * 5 * PAGE
+    assert blocks_of(memory) == 6 * PAGE
+
+
+def test_a_fresh_part_takes_what_fits_only(memory: Memory) -> None:
+    def fill(part: memoryview) -> None:
+        part[:] = b"x"
+
+    with pytest.raises(ValueError, match="different"):  # as memory says it
+        memory.fill(0, 2, PAGE, fill)
+
+
+def test_what_the_system_does_not_give_is_an_error(memory: Memory) -> None:
+    with pytest.raises(OSError, match=r"."):
+        Unmapped(memory.descriptor(), 0, 1)[:] = b"x"  # type: ignore[call-overload]  # that one can be read only
+
+
+def test_pages_that_were_had_ahead_cost_nothing_when_they_are_written(memory: Memory) -> None:
+    if not memory.populate(0, 32 * PAGE):
+        pytest.skip("this system cannot have pages there ahead")
+    assert blocks_of(memory) == 32 * PAGE
+    data = bytes(range(256)) * (32 * PAGE // 256)
+    part = memory.part(0, 32 * PAGE)
+    before = faults()
+    part[:] = data
+    assert faults() - before < 8
+    memory.give_back(0, 32 * PAGE)
+    assert blocks_of(memory) == 0
+    assert not memory.populate(0, SIZE + 2**40)  # not its own
+
+
+def test_pages_of_a_large_view_are_mapped_before_they_are_read() -> None:
+    size = 4 * PREFAULT
+    memory = Memory(size)
+    if not memory.populate(0, size):
+        pytest.skip("this system cannot map pages ahead")
+    mapping, dropped = Mapping.of(memory.descriptor(), size), Dropped()
+
+    def faults_of(offset: int, length: int) -> int:
+        view = mapping.view(offset, length, (1, 1), dropped)
+        before = faults()
+        assert not any(view[::PAGE])
+        return faults() - before
+
+    first = faults_of(PAGE // 2, PREFAULT)
+    assert first < PREFAULT // PAGE // 16  # the system by itself maps 16 pages at a time
+    assert faults_of(0, 2 * PREFAULT) < PREFAULT // PAGE // 16
+    mapping.handle_idle()
+    assert mapping._ready == 0
+    memory.mapping.handle_idle()
+    assert memory.mapping._ready == size  # it maps its pages when it writes them
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("always within_size [advise] never deny force", True), ("always within_size advise [never] deny force", False)],
+)
+def test_huge_pages_are_asked_for_where_that_changes_something(
+    text: str, expected: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "shmem_enabled").write_text(text)
+    monkeypatch.setattr(segments, "SHMEM_ENABLED", str(tmp_path / "shmem_enabled"))
+    memory = Memory(SIZE)
+    assert memory._is_huge is expected
+    memory.fill(0, 5, PAGE, lambda part: part.__setitem__(slice(None), b"hello"))
+    assert memory.part(0, 5) == b"hello"
+    monkeypatch.setattr(segments, "SHMEM_ENABLED", str(tmp_path / "missing"))
+    assert not Memory(SIZE)._is_huge

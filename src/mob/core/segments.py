@@ -20,6 +20,25 @@ UNIT = 64 * 1024
 IDLE = 60.0
 """Seconds without a new segment after which memory that nobody uses is given back to the system."""
 
+MOST_AHEAD = 128 * 1024 * 1024
+"""So many bytes at most are had from the system before anybody needs them."""
+
+
+class Quiet:
+    """Tells when a number has not changed for `IDLE` seconds; asked often."""
+
+    __slots__ = ("_seen", "_since")
+
+    def __init__(self) -> None:
+        self._seen = 0
+        self._since = 0.0
+
+    def has_come(self, number: int, now: float) -> bool:
+        """Return whether that was the number for so long."""
+        if self._seen != number:
+            self._seen, self._since = number, now
+        return now - self._since >= IDLE
+
 
 class Segment:
     """A part of the pool that holds one buffer."""
@@ -45,7 +64,7 @@ class Segment:
 class SegmentPool:
     """The segments of one process."""
 
-    __slots__ = ("_by_holder", "_gaps", "_last", "_quiet_since", "_seen", "_segments", "limit", "used", "warm")
+    __slots__ = ("_asked", "_by_holder", "_gaps", "_largest", "_last", "_quiet", "_segments", "limit", "used", "warm")
 
     def __init__(self, limit: int) -> None:
         self.limit: int = limit - limit % UNIT
@@ -57,8 +76,9 @@ class SegmentPool:
         self._segments: dict[int, Segment] = {}
         self._by_holder: dict[int, set[int]] = {}
         self._last = 0
-        self._seen = 0  # the last number at the last look of `cool`
-        self._quiet_since = 0.0
+        self._largest = 0  # of the segments since memory was last given back
+        self._asked = 0  # so far memory was asked for in advance
+        self._quiet = Quiet()
 
     def __repr__(self) -> str:
         return f"<SegmentPool: {len(self._segments)} segments, {self.used:,} of {self.limit:,} bytes>"
@@ -142,6 +162,7 @@ class SegmentPool:
 
     def warm_up(self, segment: Segment) -> tuple[int, int] | None:
         """The part (offset, end) of a new segment for which memory must be had from the system; None if it is there."""
+        self._largest = max(self._largest, segment.size)
         if segment.end <= self.warm:
             return None
         start, self.warm = max(segment.offset, self.warm), segment.end
@@ -149,11 +170,29 @@ class SegmentPool:
 
     def cool(self, now: float) -> tuple[int, int] | None:
         """The part (offset, end) behind all segments that has lain idle and goes back to the system; asked often."""
-        if self._seen != self._last:
-            self._seen, self._quiet_since = self._last, now
+        if not self._quiet.has_come(self._last, now):
             return None
         top = max((segment.end for segment in self._segments.values()), default=0)
-        if top >= self.warm or now - self._quiet_since < IDLE:
+        end = max(self.warm, self._asked)
+        self._asked = self._largest = 0
+        if top >= end:
             return None
-        end, self.warm = self.warm, top
+        self.warm = top
         return top, end
+
+    def ahead(self, step: int) -> tuple[int, int] | None:
+        """The next part (offset, end) for which memory is to be had before a segment needs it, None if there is enough.
+
+        Most senders have two buffers under way, the one that is looked at and the next. So there is room for two of the
+        largest, and never more than that, or than `MOST_AHEAD`, is taken in advance.
+        """
+        end = min(self.limit, self._largest + min(self._largest, MOST_AHEAD), self.warm + step)
+        if end <= self.warm:
+            return None
+        self._asked = end
+        return self.warm, end
+
+    def handle_ready(self, offset: int, end: int) -> None:
+        """Memory of a part was had."""
+        if offset <= self.warm < end:
+            self.warm = end

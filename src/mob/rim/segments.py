@@ -17,17 +17,25 @@ import mmap
 import os
 import weakref
 from collections import deque
-from typing import Any
+from collections.abc import Callable
+from typing import Any, cast
 
 IS_AVAILABLE = hasattr(os, "memfd_create")
 
 Dropped = deque[tuple[int, int]]
 
+POPULATE_READ, POPULATE_WRITE = 22, 23
+"""Advice of Linux 5.14 that the mmap module does not name: have the pages of a part there, to be read or written."""
+SHMEM_ENABLED = "/sys/kernel/mm/transparent_hugepage/shmem_enabled"
+"""Where the system says which shared memory gets huge pages."""
+PREFAULT = 1024 * 1024
+"""Bytes from which it pays to map the pages of a view together; the system maps 64 KiB at a time by itself."""
+
 
 class Memory:
     """The owner's side of a pool."""
 
-    __slots__ = ("__weakref__", "_descriptor", "_map", "_view", "mapping")
+    __slots__ = ("__weakref__", "_descriptor", "_is_huge", "_map", "_view", "mapping")
 
     def __init__(self, size: int) -> None:
         """Raises `OSError` if the system does not give it."""
@@ -41,7 +49,10 @@ class Memory:
             raise
         weakref.finalize(self, os.close, self._descriptor).atexit = False
         self._view = memoryview(self._map)
-        self.mapping: Mapping = Mapping(self._map)
+        self.mapping: Mapping = Mapping(self._map, is_ready=True)
+        self._is_huge = _asks_for_huge_pages()
+        if self._is_huge:
+            self._map.madvise(mmap.MADV_HUGEPAGE)
 
     def __repr__(self) -> str:
         return f"<Memory of {len(self._map):,} bytes>"
@@ -59,7 +70,30 @@ class Memory:
 
     def take(self, offset: int, end: int) -> None:
         """Has the system provide that part now; `OSError` if it cannot, where writing would end the process."""
-        os.posix_fallocate(self._descriptor, offset, end - offset)
+        if not self._is_huge or not self.populate(offset, end):
+            os.posix_fallocate(self._descriptor, offset, end - offset)
+
+    def populate(self, offset: int, end: int) -> bool:
+        """Has the system provide that part and map it, ready to be written; return whether it has. Without the GIL."""
+        return _advise(self.mapping.address + offset, end - offset, POPULATE_WRITE)
+
+    def fill(self, offset: int, length: int, end: int, fill: Callable[[memoryview], None]) -> None:
+        """Has `fill` write to a part of which the system has not provided all up to `end`. As `take`.
+
+        What is written through the descriptor costs half of what it costs through the mapping: no page is cleared
+        before it is written, and none is mapped. Where the system gives huge pages to mappings, these cost least.
+        """
+        if not self._is_huge:
+            try:
+                fill(cast("memoryview", Unmapped(self._descriptor, offset, length)))
+            except TypeError:  # it does not write all at once, and looks for memory: it gets that below
+                pass
+            else:
+                if offset + length < end:
+                    os.posix_fallocate(self._descriptor, offset + length, end - offset - length)
+                return
+        self.take(offset, end)
+        fill(self.part(offset, length))
 
     def give_back(self, offset: int, end: int) -> None:
         """Returns that part to the system; nobody may be using it."""
@@ -67,13 +101,38 @@ class Memory:
             self._map.madvise(mmap.MADV_REMOVE, offset, end - offset)
 
 
+class Unmapped:
+    """A part of a pool that is written through its descriptor, with `part[:] = data` as memory is."""
+
+    __slots__ = ("_descriptor", "_length", "_offset")
+
+    def __init__(self, descriptor: int, offset: int, length: int) -> None:
+        self._descriptor = descriptor
+        self._offset = offset
+        self._length = length
+
+    def __setitem__(self, where: slice, data: memoryview) -> None:
+        left = memoryview(data).cast("B")
+        if where != slice(None) or left.nbytes != self._length:
+            raise TypeError("only all of it can be written")
+        at = self._offset
+        while left.nbytes:
+            written = os.pwrite(self._descriptor, left, at)
+            at, left = at + written, left[written:]
+
+
 class Mapping:
-    """Memory of a pool, mapped into this process: stays as long as there is a view of it."""
+    """Memory of a pool, mapped into this process: stays as long as there is a view of it.
 
-    __slots__ = ("_map", "address", "size")
+    `is_ready`: its pages are mapped by who writes them.
+    """
 
-    def __init__(self, mapped: mmap.mmap) -> None:
+    __slots__ = ("_map", "_ready", "address", "size")
+
+    def __init__(self, mapped: mmap.mmap, is_ready: bool = False) -> None:
         self._map = mapped
+        self._ready: int = len(mapped) if is_ready else 0
+        """So far its pages were mapped before they were read."""
         self.size: int = len(mapped)
         self.address: int = _address_of(mapped)
 
@@ -95,11 +154,43 @@ class Mapping:
         """A read-only view; when it and all that was made of it has gone, `key` is appended to `dropped`."""
         if length <= 0 or offset < 0 or offset + length > self.size:
             raise ValueError(f"{length} bytes at {offset} are not within the {self.size} bytes of a pool")
+        if length >= PREFAULT and offset + length > self._ready:
+            self._prefault(offset, offset + length)
         rounded = 1 << (length - 1).bit_length()  # few classes for all lengths; what is too long is cut off below
         kind = _kinds.get(rounded) or _kinds.setdefault(rounded, _new_kind(rounded))
         owner = kind.from_address(self.address + offset)
         owner.mapping, owner.key, owner.dropped = self, key, dropped
         return memoryview(owner)[:length].toreadonly()
+
+    def _prefault(self, offset: int, end: int) -> None:
+        """Maps pages together, which costs a fraction of one fault after the other."""
+        start = max(offset, self._ready)
+        start -= start % mmap.PAGESIZE
+        _advise(self.address + start, end - start, POPULATE_READ)
+        self._ready = end
+
+    def handle_idle(self) -> None:
+        """Its owner may have given pages back to the system."""
+        if self._ready < self.size:
+            self._ready = 0
+
+
+def _asks_for_huge_pages() -> bool:
+    """Whether the system gives huge pages to shared memory that asks for them, and to no other."""
+    try:
+        with open(SHMEM_ENABLED) as file:
+            return "[advise]" in file.read()
+    except OSError:
+        return False
+
+
+_libc = ctypes.CDLL(None)
+_libc.madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+
+
+def _advise(address: int, length: int, advice: int) -> bool:
+    """Unlike that of the mmap module, this one lets other threads run."""
+    return _libc.madvise(address, length, advice) == 0
 
 
 # -- memory as an object with a finalizer, which no built-in type has --------------------------------------------------

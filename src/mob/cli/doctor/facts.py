@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import mmap
 import os
 import platform
 import re
@@ -37,10 +38,12 @@ def look() -> Facts:
         cgroup_memory=memory,
         cgroup_pids=pids,
         has_memfd=_has_memfd(),
-        shm=shutil.disk_usage("/dev/shm").free if os.path.isdir("/dev/shm") else None,
+        can_populate=_can_populate(),
+        shm=shutil.disk_usage("/dev/shm").total if os.path.isdir("/dev/shm") else None,
         ptrace=_number("/proc/sys/kernel/yama/ptrace_scope"),
         clock=_read("/sys/devices/system/clocksource/clocksource0/current_clocksource"),
         huge_pages=_chosen("/sys/kernel/mm/transparent_hugepage/enabled"),
+        shared_huge_pages=_chosen(segments.SHMEM_ENABLED),
         overcommit=_number("/proc/sys/vm/overcommit_memory"),
         state=_state(),
     )
@@ -91,6 +94,13 @@ def _has_memfd() -> bool:
     except OSError:
         return False
     return True
+
+
+def _can_populate() -> bool:
+    try:
+        return segments.IS_AVAILABLE and segments.Memory(mmap.PAGESIZE).populate(0, mmap.PAGESIZE)
+    except OSError:
+        return False
 
 
 def _control_group() -> tuple[int | None, int | None]:

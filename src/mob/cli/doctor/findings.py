@@ -58,11 +58,15 @@ class Facts(msgspec.Struct, frozen=True):
     """What the control group still gives."""
     cgroup_pids: int | None = None
     has_memfd: bool = True
+    can_populate: bool = True
+    """Whether pages of shared memory can be had in advance."""
     shm: int | None = None
-    """Free bytes of /dev/shm."""
+    """Bytes of /dev/shm, used or free."""
     ptrace: int | None = None
     clock: str | None = None
     huge_pages: str | None = None
+    shared_huge_pages: str | None = None
+    """Which shared memory gets huge pages."""
     overcommit: int | None = None
     state: str = ""
     """Why crash reports cannot be written; "" if they can."""
@@ -75,6 +79,10 @@ def judge(facts: Facts, plan: Plan | None) -> Iterator[Finding]:
     yield _descriptors(facts, plan)
     yield _processes(facts, plan)
     yield _shared_memory(facts, plan)
+    if facts.has_memfd:
+        yield _fresh_pages(facts)
+    if facts.shm is not None:
+        yield _shm(facts.shm)
     yield _core_files(facts)
     yield _state(facts)
     if facts.ptrace is not None:
@@ -172,13 +180,36 @@ def _shared_memory(facts: Facts, plan: Plan | None) -> Finding:
     if plan is None:
         return Finding("shared memory", OK, shown)
     bound = sum(role.shared_memory * _most(role.workers, role.max_workers) for role in plan.roles)
-    wanted = f"up to {size(bound)}, if every mobster has as many large buffers under way as it may"
+    most = max((role.shared_memory for role in plan.roles), default=0)
+    wanted = (
+        f"up to {size(bound)}, if every mobster has as many large buffers under way as it may ({size(most)} at most)"
+    )
     if bound > room:
         advice = (
             "If much is sent at once the kernel may end a mobster. Give the roles less: shared_memory=64 * 1024**2."
         )
         return Finding("shared memory", WARN, shown, wanted, advice)
     return Finding("shared memory", OK, shown, wanted)
+
+
+def _fresh_pages(facts: Facts) -> Finding:
+    ahead = "had in advance" if facts.can_populate else "had when they are first written"
+    mode = facts.shared_huge_pages
+    shown = ahead if mode is None else f"{ahead}; huge pages for shared memory: {mode}"
+    advice: list[str] = []
+    if not facts.can_populate:
+        advice.append("Linux 5.14 can have them in advance, which makes the first large buffers cheaper.")
+    if mode in ("never", "deny"):
+        advice.append("`advise` makes them cheaper: echo advise > /sys/kernel/mm/transparent_hugepage/shmem_enabled.")
+    return Finding("fresh pages", OK, shown, advice=" ".join(advice))
+
+
+def _shm(length: int) -> Finding:
+    advice = (
+        "mob does not use it: its large buffers lie in memory files (memfd), which count as memory of the control"
+        " group. The size limits libraries that use it, as multiprocessing.shared_memory and PyTorch do."
+    )
+    return Finding("/dev/shm", OK, size(length), advice=advice)
 
 
 def _core_files(facts: Facts) -> Finding:

@@ -16,10 +16,11 @@ from collections.abc import Sequence
 from threading import Lock
 from typing import TYPE_CHECKING
 
-from mob.core.segments import UNIT, SegmentPool
+from mob.core.segments import UNIT, Quiet, SegmentPool
 from mob.errors import BadMessage
+from mob.peer.references.warming import STEP, Part, Warming
 from mob.rim.link import Descriptor, Link
-from mob.rim.segments import IS_AVAILABLE, Mapping, Memory
+from mob.rim.segments import IS_AVAILABLE, PREFAULT, Mapping, Memory
 from mob.wire import messages as m
 from mob.wire.sharing import BufferLocation, Fill
 
@@ -38,6 +39,10 @@ class Buffers:
         self._lock = Lock()
         self._pool = SegmentPool(limit if IS_AVAILABLE else 0)
         self._memory: Memory | None = None
+        self._written: deque[tuple[int, int]] = deque()  # parts whose pages are there, and not mapped
+        self._warming = Warming(self._next_cold, self._handle_ready)
+        self._arrived = 0
+        self._quiet = Quiet()
         self._to_share: Descriptor | None = None  # made once: later there may be none left
         self._told: dict[int, Link | None] = {}  # uid -> the link on which it got the descriptor, None: it will
         self._mappings: dict[int, Mapping] = {}  # by the uid of the owner
@@ -75,9 +80,10 @@ class Buffers:
                 return None
             fresh = self._pool.warm_up(segment)
         try:
-            if fresh is not None:
-                memory.take(*fresh)
-            fill(memory.part(segment.offset, length))
+            if fresh is None:
+                fill(memory.part(segment.offset, length))
+            else:
+                memory.fill(segment.offset, length, segment.end, fill)
         except BaseException as error:
             with self._lock:
                 self._pool.unpin(segment.number)
@@ -88,7 +94,28 @@ class Buffers:
             raise
         place = BufferLocation(self._context.uid, segment.number, segment.offset, length)
         self._note(place, segment)
+        if fresh is not None and length >= PREFAULT:
+            self._written.append((segment.offset, segment.end))
+            self._warming.wake()
         return place
+
+    def _next_cold(self) -> Part | None:
+        """What the warming thread is to do next."""
+        with self._lock:
+            memory = self._memory
+            if memory is None:
+                return None
+            if self._written:
+                offset, end = self._written.popleft()
+                if offset + STEP < end:
+                    self._written.appendleft((offset + STEP, end))
+                return memory, offset, min(end, offset + STEP)
+            part = self._pool.ahead(STEP)
+            return None if part is None else (memory, *part)
+
+    def _handle_ready(self, offset: int, end: int) -> None:
+        with self._lock:
+            self._pool.handle_ready(offset, end)
 
     def _open(self) -> Memory | None:
         """None if the system does not give it now; the next large buffer tries again."""
@@ -166,6 +193,7 @@ class Buffers:
             mapping = self._memory.mapping
         if mapping is None:
             mapping = self._mapped_late(place.owner)
+        self._arrived += 1
         key = (place.owner, place.number)
         view = mapping.view(place.offset, place.length, key, self.dropped)
         self._live[key] = self._live.get(key, 0) + 1
@@ -247,3 +275,6 @@ class Buffers:
             idle = self._pool.cool(now)
             if idle is not None and self._memory is not None:
                 self._memory.give_back(*idle)
+        if self._quiet.has_come(self._arrived, now):
+            for mapping in list(self._mappings.values()):
+                mapping.handle_idle()

@@ -1,0 +1,67 @@
+"""Has pages ready before they are written, in a thread that is there as long as there is something to do.
+
+Fresh memory costs more than the copy that goes there: each page is found, cleared and mapped when it is first touched.
+So after a large buffer has taken memory from the system, a thread maps what was written, for the next buffer that lies
+there, and has the part ready that the next buffer will get (`SegmentPool.ahead`). It gives way to everything else: it
+works in small steps, at a lower priority, and holds neither the GIL nor a lock in one.
+
+Limits. It starts only after a large buffer has found no ready memory, so it never does in a process that sends none.
+Where the system cannot do it (Linux before 5.14) it ends at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections.abc import Callable
+
+from mob.rim.segments import Memory
+
+STEP = 2 * 1024 * 1024
+"""So many bytes at a time. What the thread holds up, it holds up for about a millisecond."""
+NICENESS = 10
+
+Part = tuple[Memory, int, int]
+"""Where pages are to be had: from an offset to an end."""
+
+
+class Warming:
+    """The thread of one process. `next_part` tells what to do next, None if there is nothing; `done` hears of it."""
+
+    def __init__(self, next_part: Callable[[], Part | None], done: Callable[[int, int], None]) -> None:
+        self._next_part = next_part
+        self._done = done
+        self._lock = threading.Lock()
+        self._runs = False
+        self._is_asked = False
+
+    def __repr__(self) -> str:
+        return f"<Warming: {'at work' if self._runs else 'nothing to do'}>"
+
+    def wake(self) -> None:
+        """There may be something to do."""
+        with self._lock:
+            self._is_asked = True
+            if self._runs:
+                return
+            self._runs = True
+        try:
+            threading.Thread(target=self._run, name="mob-pages", daemon=True).start()
+        except RuntimeError:  # no more threads: memory is had when it is needed, as without this
+            self._runs = False
+
+    def _run(self) -> None:
+        with contextlib.suppress(OSError, AttributeError):
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
+        while self._goes_on():
+            while (part := self._next_part()) is not None:
+                memory, offset, end = part
+                if not memory.populate(offset, end):
+                    break  # the system has none to spare, or cannot do it
+                self._done(offset, end)
+
+    def _goes_on(self) -> bool:
+        with self._lock:
+            self._runs, self._is_asked = self._is_asked, False
+            return self._runs
