@@ -5,6 +5,8 @@ from __future__ import annotations
 import abc
 import copy
 import dataclasses
+import datetime
+import decimal
 import importlib.util
 import json
 import pickle
@@ -12,6 +14,7 @@ import subprocess
 import sys
 import threading
 import traceback
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -268,6 +271,58 @@ def test_a_frozen_one_arrives_with_its_notes_and_causes() -> None:
     assert isinstance(error.__cause__, KeyError)
 
 
+# -- annotations -------------------------------------------------------------------------------------------------------
+
+
+class Item(msgspec.Struct):
+    name: str
+    price: decimal.Decimal
+
+
+class Sold(Exception):
+    at: datetime.date
+    ids: list[uuid.UUID]
+    limit: ClassVar[int] = 3
+
+    def __init__(self, item: Item, day: datetime.date, left: int = 0, *more: int, by: set[str] | None = None) -> None:
+        super().__init__(item, day, left, *more)
+        self.item, self.at, self.by = item, day, by
+
+
+class Told(Exception):
+    def __init__(self, day: datetime.date, unknown: NotThere = 0) -> None:  # type: ignore[name-defined]  # noqa: F821
+        super().__init__(f"closed on {day}")
+        self.day = day
+
+
+class Annotated(Told):
+    day: datetime.date
+
+
+@dataclasses.dataclass
+class Bill(Exception):
+    total: decimal.Decimal
+    due: datetime.date | None = None
+
+
+def test_what_is_annotated_arrives_as_that() -> None:
+    day, number = datetime.date(2026, 1, 2), uuid.uuid4()
+    exc = Sold(Item("tea", decimal.Decimal("1.50")), day, 2, 7, by={"a"})
+    exc.ids, exc.plain = [number], (1, 2)  # type: ignore[attr-defined]
+    error = crossed(exc)
+    assert (error.item, error.at, error.ids, error.by) == (exc.item, day, [number], {"a"})
+    assert error.args == exc.args
+    assert error.plain == [1, 2]
+    assert crossed(Bill(decimal.Decimal("1.50"), day)) == Bill(decimal.Decimal("1.50"), day)
+
+
+def test_what_does_not_fit_its_annotation_stays_as_it_is() -> None:
+    exc = Annotated(datetime.date(2026, 1, 2))
+    error = crossed(exc)
+    assert (error.day, error.args) == (exc.day, ("closed on 2026-01-02",))
+    assert crossed(Told(datetime.date(2026, 1, 2))).day == "2026-01-02"  # its annotations cannot be evaluated
+
+
 # -- constructors ------------------------------------------------------------------------------------------------------
 
 
@@ -363,7 +418,7 @@ def test_a_class_that_nobody_else_can_make_is_what_mob_makes_of_it() -> None:
 
 
 def test_an_os_error_that_does_not_fit_is_what_mob_makes_of_it() -> None:
-    class_ = originals.build(DiskFull, (1, 2, 3, 4, 5, 6, 7), {})
+    class_ = originals.build(DiskFull, (1, 2, 3, 4, 5, 6, 7), {}, CODEC.converter)
     assert class_ is None or isinstance(class_, DiskFull)
 
 

@@ -380,7 +380,7 @@ def _original(failure: Failure, parts: list[CallError], attributes: dict[str, An
         if found is None or not _derives_as_told(found, failure):
             return None
         args = (failure.message, parts) if parts else _args_of(failure, codec)
-        error = None if args is None else originals.build(found, args, attributes)
+        error = None if args is None else originals.build(found, args, attributes, codec.converter)
     if error is not None and failure.executed != error.executed and "executed" not in attributes:
         _set(error, "executed", failure.executed)
     return error

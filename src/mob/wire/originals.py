@@ -18,8 +18,9 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from types import MemberDescriptorType, ModuleType
-from typing import Any, cast
+from functools import partial
+from types import FunctionType, MemberDescriptorType, ModuleType
+from typing import Any, cast, get_type_hints
 
 from mob.errors import CallError, RemoteError
 
@@ -40,6 +41,9 @@ _kind: Callable[[Any], type[Any]] = type
 
 MOBS = (RemoteError.__module__, "mob.wire.failures")
 """Where mob's own classes of `RemoteError` say that they are."""
+
+
+Way = Callable[[Any], Any]
 
 
 class Disguised:
@@ -221,9 +225,18 @@ def _members_of(kind: type) -> dict[str, Any]:
 # -- building ----------------------------------------------------------------------------------------------------------
 
 
-def build(kind: type[Exception], args: Sequence[Any], attributes: Mapping[str, Any]) -> CallError | None:
-    """Return an exception of that class that also is a `CallError`, or None if there can be none."""
+def build(
+    kind: type[Exception], args: Sequence[Any], attributes: Mapping[str, Any], converter: Callable[[Any], Way]
+) -> CallError | None:
+    """Return an exception of that class that also is a `CallError`, or None if there can be none.
+
+    What the class annotates, its attributes and the parameters of its constructor, is converted with `converter`, as
+    far as it fits: a text that was passed on instead of what is annotated stays a text.
+    """
     made = _arrived(kind)
+    positions, names = _annotations_of(kind)
+    args = [*map(partial(_converted, converter), args, positions), *args[len(positions) :]]
+    attributes = {name: _converted(converter, value, names.get(name, Any)) for name, value in attributes.items()}
     plain = _constructed(kind, args) if made else None
     if made is None or plain is None:
         return None
@@ -248,6 +261,27 @@ def adopted(plain: Exception) -> CallError | None:
         if error is not None:
             restore(error, attributes_of(plain))
     return error if error is not None and _attempt(lambda: bool([str(error), repr(error), error.executed])) else None
+
+
+def _converted(converter: Callable[[Any], Way], value: Any, annotation: Any) -> Any:
+    if annotation is Any:
+        return value
+    found = _attempt(lambda: [converter(annotation)(value)])
+    return found[0] if found else value
+
+
+@functools.lru_cache(500)
+def _annotations_of(kind: type[Exception]) -> tuple[list[Any], dict[str, Any]]:
+    """The annotations of a class: of the positional parameters of its constructor, and of attributes by name.
+
+    An attribute that is not annotated itself is taken to be the parameter of its name.
+    """
+    init = kind.__init__
+    code = init.__code__ if isinstance(init, FunctionType) else None
+    parameters: dict[str, Any] = _attempt(lambda: get_type_hints(init, include_extras=True)) or {}
+    own: dict[str, Any] = _attempt(lambda: get_type_hints(kind, include_extras=True)) or {}
+    names = () if code is None else code.co_varnames[1 : code.co_argcount]
+    return [parameters.get(name, Any) for name in names], parameters | own
 
 
 def _constructed(kind: type[Exception], args: Sequence[Any]) -> Exception | None:
