@@ -17,8 +17,9 @@ from itertools import chain
 from typing import Any, cast
 
 from mob.errors import BadMessage
+from mob.wire import pandas_as_arrow
 from mob.wire.refusals import UnsendableValue, text_of
-from mob.wire.tables import column_alone, column_of, imported, in_one, pyarrow_for, stream_of
+from mob.wire.tables import column_alone, column_of, imported, pyarrow_for, stream_of
 
 _kind: Callable[[Any], type[Any]] = type
 MOST_PARTS = 64
@@ -182,9 +183,7 @@ def _itself(array: Any) -> Any:
 
 def made(kind: str, parts: Any) -> Any:
     """Return the object of pandas, or of pyarrow if the program has not imported pandas here."""
-    if imported("pandas") is None:
-        return _AS_ARROW[kind](parts)
-    return _MAKERS[kind](parts)
+    return pandas_as_arrow.made(kind, parts) if imported("pandas") is None else _MAKERS[kind](parts)
 
 
 def _made_frame(parts: Any) -> Any:
@@ -311,102 +310,3 @@ def _made_label(label: Any) -> Any:
 
 
 _MAKERS = {"DataFrame": _made_frame, "Series": _made_series, "Index": _made_index}
-
-
-# -- receiving without pandas ------------------------------------------------------------------------------------------
-
-
-def _table(parts: Any) -> Any:
-    """Return a table of pyarrow: the columns, then the index, unless that only counts."""
-    columns, index, values = parts
-    arrays = [array for part in values for array in _arrow_columns(part)]
-    names = [*map(_text_of, _labels(columns))]
-    for number, (name, array) in enumerate(_arrow_index(index)):
-        names.append(f"__index_level_{number}__" if name is None else _text_of(name))
-        arrays.append(array)
-    return _pyarrow().table(arrays, names=names)
-
-
-def _text_of(label: Any) -> str:
-    return str(tuple(cast("list[Any]", label)) if isinstance(label, list) else label)
-
-
-def _labels(index: Any) -> Iterable[Any]:
-    """Return the names of columns."""
-    kind, *rest = index
-    if kind == "range":
-        return range(*rest[:3])
-    if kind == "labels":
-        return rest[0]
-    if kind == "index" and rest[0][0] == "objects":
-        return rest[0][1]
-    arrays = [array.to_pylist() for _, array in _arrow_index(index)]
-    return arrays[0] if kind == "index" else map(str, zip(*arrays, strict=True))
-
-
-def _arrow_index(index: Any) -> list[tuple[Any, Any]]:
-    """Return the name and the array of each level of an index."""
-    kind, *rest = index
-    if kind == "range":
-        name = rest[3]
-        return [] if name is None else [(name, _pyarrow().array(range(*rest[:3])))]
-    if kind == "labels":
-        return [(rest[1], _pyarrow().array([*map(_text_of, rest[0])]))]
-    if kind == "index":
-        return [(rest[1], _arrow(rest[0]))]
-    levels, codes, names = rest
-    return [(name, _taken(level, code)) for level, code, name in zip(levels, codes, names, strict=True)]
-
-
-def _taken(index: Any, codes: Any) -> Any:
-    """Return the values of an index to which codes point, of which -1 is none."""
-    return _categories(codes, _alone(index)).dictionary_decode()
-
-
-def _categories(codes: Any, values: Any, ordered: bool = False) -> Any:
-    pyarrow = _pyarrow()
-    return pyarrow.DictionaryArray.from_arrays(pyarrow.array(codes, mask=codes < 0), values, ordered=ordered)
-
-
-def _alone(index: Any) -> Any:
-    """Return the values of an index that has one level."""
-    found = _arrow_index(index)
-    return found[0][1] if found else _pyarrow().array(range(*index[1:4]))
-
-
-def _arrow_columns(part: Any) -> Iterable[Any]:
-    if part[0] == "array" and part[1].ndim == 2:
-        return [_pyarrow().array(column, from_pandas=True) for column in part[1].T]
-    return [_arrow(part)]
-
-
-def _arrow(part: Any) -> Any:
-    """Return a part that is one column as an array of pyarrow."""
-    pyarrow = _pyarrow()
-    kind, values, *rest = part
-    if kind in ("arrow", "arrow objects"):
-        return in_one(column_of(values, "a column has arrived"))
-    if kind == "category":
-        return _categories(values, _alone(rest[0]), rest[1])
-    if kind == "masked":
-        return pyarrow.array(values, mask=rest[0])
-    if kind == "zoned":
-        unit, _, zone = rest[0].removeprefix("datetime64[").removesuffix("]").partition(", ")
-        return pyarrow.array(values).cast(pyarrow.timestamp(unit, zone.removeprefix("UTC") or zone))
-    if kind == "interval":
-        return pyarrow.StructArray.from_arrays([_arrow(values), _arrow(rest[0])], ["left", "right"])
-    if kind == "period":
-        raise TypeError(f"pyarrow has no {rest[0]}: import pandas where it arrives")
-    return pyarrow.array(values, from_pandas=True)
-
-
-def _pyarrow() -> Any:
-    return pyarrow_for("a table of pandas has arrived where pandas is not imported")
-
-
-def _column(parts: Any) -> Any:
-    """Return the values of a series as an array of pyarrow."""
-    return _arrow(parts[2])
-
-
-_AS_ARROW: Mapping[str, Callable[[Any], Any]] = {"DataFrame": _table, "Series": _column, "Index": _alone}

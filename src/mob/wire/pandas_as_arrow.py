@@ -1,0 +1,188 @@
+"""The parts of a frame of pandas (pandas_tables.py) -> a table of pyarrow, where the program has not imported pandas.
+
+Strategy. Arrays become columns of Arrow without a copy, with a bitmap of what is missing if something is. The index
+becomes columns behind the others, unless it only counts; labels become texts.
+
+Limits. `pyarrow.array` imports pandas if that is installed, and then the next frame would arrive as one of pandas. So
+columns are made of buffers; only objects that are not all texts, or all bytes, are left to pyarrow.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, cast
+
+from mob.wire.tables import column_of, in_one, pyarrow_for
+
+
+def made(kind: str, parts: Any) -> Any:
+    """Return a table for a frame, an array for a series or an index."""
+    return _MAKERS[kind](parts)
+
+
+def _table(parts: Any) -> Any:
+    columns, index, values = parts
+    arrays = [array for part in values for array in _columns(part)]
+    names = [*map(_text_of, _labels(columns))]
+    for number, (name, array) in enumerate(_levels(index)):
+        names.append(f"__index_level_{number}__" if name is None else _text_of(name))
+        arrays.append(array)
+    return _pyarrow().table(arrays, names=names)
+
+
+def _column(parts: Any) -> Any:
+    """Return the values of a series."""
+    return _array(parts[2])
+
+
+# -- names and indexes -------------------------------------------------------------------------------------------------
+
+
+def _text_of(label: Any) -> str:
+    return str(tuple(cast("list[Any]", label)) if isinstance(label, list) else label)
+
+
+def _labels(index: Any) -> Iterable[Any]:
+    """Return the names of columns."""
+    kind, *rest = index
+    if kind == "range":
+        return range(*rest[:3])
+    if kind == "labels":
+        return rest[0]
+    if kind == "index" and rest[0][0] in ("objects", "texts"):
+        return rest[0][1]
+    levels = [array.to_pylist() for _, array in _levels(index)]
+    return levels[0] if kind == "index" else map(str, zip(*levels, strict=True))
+
+
+def _levels(index: Any) -> list[tuple[Any, Any]]:
+    """Return the name and the array of each level of an index; none of one that only counts and has no name."""
+    kind, *rest = index
+    if kind == "range":
+        return [] if rest[3] is None else [(rest[3], _alone(index))]
+    if kind == "labels":
+        return [(rest[1], _texts([*map(_text_of, rest[0])]))]
+    if kind == "index":
+        return [(rest[1], _array(rest[0]))]
+    levels, codes, names = rest
+    taken = (_categories(code, _alone(level)).dictionary_decode() for level, code in zip(levels, codes, strict=True))
+    return [*zip(names, taken, strict=True)]
+
+
+def _alone(index: Any) -> Any:
+    """Return the values of an index of one level."""
+    if index[0] == "range":
+        return _numbers(_numpy().arange(*index[1:4]))
+    return _levels(index)[0][1]
+
+
+# -- columns -----------------------------------------------------------------------------------------------------------
+
+
+def _columns(part: Any) -> Iterable[Any]:
+    """Return the columns of a part, of which only an array can have several."""
+    if part[0] == "array" and part[1].ndim == 2:
+        return map(_numbers, part[1].T)
+    return (_array(part),)
+
+
+def _array(part: Any) -> Any:
+    kind, values, *rest = part
+    if kind in ("arrow", "arrow objects"):
+        return in_one(column_of(values, "a column has arrived"))
+    if kind == "period":
+        raise TypeError(f"pyarrow has no {rest[0]}: import pandas where it arrives")
+    return _WAYS[kind](values, *rest)
+
+
+def _categories(codes: Any, values: Any, ordered: bool = False) -> Any:
+    return _pyarrow().DictionaryArray.from_arrays(_numbers(codes, codes < 0), values, ordered=ordered)
+
+
+def _numbers(values: Any, missing: Any = None, zone: str | None = None) -> Any:
+    """Return an array of NumPy as one of pyarrow; NaN and NaT are missing."""
+    pyarrow, numpy = _pyarrow(), _numpy()
+    if missing is None and values.dtype.kind in "fmM":
+        missing = numpy.isnan(values) if values.dtype.kind == "f" else numpy.isnat(values)
+    kind, length = _kind_of(values.dtype, zone), len(values)
+    if values.dtype.kind == "b":
+        values = numpy.packbits(values, bitorder="little")
+    elif values.dtype.kind in "mM":
+        values = values.view("i8")
+    return pyarrow.Array.from_buffers(kind, length, [_bitmap(missing), _buffer(values)])
+
+
+def _kind_of(dtype: Any, zone: str | None) -> Any:
+    pyarrow = _pyarrow()
+    if dtype.kind not in "mM":
+        return pyarrow.from_numpy_dtype(dtype)
+    unit, _ = _numpy().datetime_data(dtype)
+    return pyarrow.duration(unit) if dtype.kind == "m" else pyarrow.timestamp(unit, zone)
+
+
+def _bitmap(missing: Any) -> Any:
+    if missing is None or not missing.any():
+        return None
+    return _buffer(_numpy().packbits(~missing, bitorder="little"))
+
+
+def _buffer(values: Any) -> Any:
+    return _pyarrow().py_buffer(_numpy().ascontiguousarray(values))
+
+
+def _texts(texts: list[Any], _dtype: str = "") -> Any:
+    return _strings([text if text is None else text.encode() for text in texts], _pyarrow().large_string())
+
+
+def _strings(strings: list[bytes | None], kind: Any) -> Any:
+    numpy = _numpy()
+    ends = numpy.cumsum([0, *(len(string or b"") for string in strings)], dtype="i8")
+    missing = numpy.array([string is None for string in strings], bool)
+    data = _pyarrow().py_buffer(b"".join(string or b"" for string in strings))
+    return _pyarrow().Array.from_buffers(kind, len(strings), [_bitmap(missing), _buffer(ends), data])
+
+
+def _objects(values: list[Any]) -> Any:
+    values = [None if value != value else value for value in values]
+    kinds = {*map(type, values)} - {type(None)}
+    if kinds <= {str}:
+        return _texts(values)
+    return _strings(values, _pyarrow().large_binary()) if kinds == {bytes} else _pyarrow().array(values)
+
+
+def _zoned(values: Any, dtype: str) -> Any:
+    zone = dtype.removesuffix("]").partition(", ")[2]
+    return _numbers(values, zone=zone.removeprefix("UTC") or zone)
+
+
+def _masked(values: Any, missing: Any, _dtype: str) -> Any:
+    return _numbers(values, missing)
+
+
+def _category(codes: Any, categories: Any, ordered: bool) -> Any:
+    return _categories(codes, _alone(categories), ordered)
+
+
+def _interval(left: Any, right: Any, _closed: str) -> Any:
+    return _pyarrow().StructArray.from_arrays([_array(left), _array(right)], ["left", "right"])
+
+
+_WAYS: Mapping[str, Callable[..., Any]] = {
+    "array": _numbers,
+    "category": _category,
+    "zoned": _zoned,
+    "interval": _interval,
+    "masked": _masked,
+    "texts": _texts,
+    "objects": _objects,
+}
+_MAKERS: Mapping[str, Callable[[Any], Any]] = {"DataFrame": _table, "Series": _column, "Index": _alone}
+
+
+def _pyarrow() -> Any:
+    return pyarrow_for("a table of pandas has arrived where pandas is not imported")
+
+
+def _numpy() -> Any:
+    return sys.modules["numpy"]
