@@ -21,4 +21,7 @@ load_tables.py    the tables of that                                        no p
 fanout.py         how calls spread over workers, on its own; FANOUT.md
 fanout_peers.py   bare processes and ProcessPoolExecutor, beside it
 fanout_tables.py  its tables, and what mob is meant to reach in them        no process, no clock
+tables.py         a table to a worker and a sum back, on its own; TABLES.md
+tables_sides.py   what its sides have in common: tables_mob.py, tables_ray.py, tables_pool.py
+tables_work.py    the tables, and what is done with them
 """
