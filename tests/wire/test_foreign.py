@@ -116,6 +116,7 @@ def test_one_of_several_stays_what_it_is(codec: Codec, annotation: Any) -> None:
         (list[int], pd.DataFrame({"a": [1]})),
         (pd.DataFrame | pl.DataFrame, pd.Series([1])),
         (pl.Series, np.zeros((2, 2))),
+        (np.ma.MaskedArray, np.zeros(2)),
     ],
 )
 def test_what_does_not_fit_is_refused(codec: Codec, annotation: Any, sent: Any) -> None:

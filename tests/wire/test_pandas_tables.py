@@ -85,6 +85,7 @@ FRAMES = {
     "steps": pd.DataFrame({"a": [1, 2, 3]}, index=pd.timedelta_range("1h", periods=3, freq="2h")),
     "index of categories": pd.DataFrame({"a": [1, 2]}, index=pd.CategoricalIndex(["a", "b"])),
     "index of periods": pd.DataFrame({"a": [1, 2]}, index=pd.period_range("2020", periods=2, freq="Q")),
+    "days of Arrow": pd.DataFrame({"a": [1, 2, 3]}, index=pd.Index(DAYS).astype("timestamp[us][pyarrow]")),
     "range": pd.DataFrame({"a": [1, 2]}, index=pd.RangeIndex(10, 30, 10, name="r")),
     "reversed": pd.DataFrame({"a": np.arange(4.0), "b": np.arange(4.0)})[["b", "a"]].iloc[::-1],
     "every other column": pd.DataFrame(np.arange(20.0).reshape(4, 5)).iloc[:, [0, 2, 4, 3]],
@@ -148,6 +149,13 @@ def test_an_index_arrives_as_it_was(codec: Codec, name: str) -> None:
 def test_without_pyarrow_it_is_the_same(codec: Codec, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     assert_equal(over(codec, FRAMES[name]), FRAMES[name])
+
+
+def test_a_frequency_with_holidays_is_lost(codec: Codec) -> None:
+    days = pd.bdate_range("2020-01-01", periods=3, freq="C", holidays=["2020-01-02"])
+    arrived = over(codec, pd.DataFrame({"a": [1, 2, 3]}, index=days)).index
+    assert list(arrived) == list(days)
+    assert arrived.freq is None
 
 
 def test_columns_that_lie_side_by_side_travel_as_one_and_none_is_copied_where_it_arrives() -> None:

@@ -48,7 +48,7 @@ from mob.wire.extensions import (
     Tagged,
     WithTags,
 )
-from mob.wire.foreign import made_of as foreign_of
+from mob.wire.foreign import rebuilt
 from mob.wire.kinds import is_opened_by_msgspec
 from mob.wire.references import (
     AnyReference,
@@ -302,7 +302,7 @@ class Codec:
             elif code == REGISTERED:
                 return self._decode_registered(*self._unpack(data))
             elif code == FOREIGN:
-                return foreign_of(*self._unpack(data))
+                return rebuilt(*self._unpack(data))
             elif code in (TAGGED, WITH_TAGS):
                 return self._unpack(data)[1]
             elif code == SHARED:

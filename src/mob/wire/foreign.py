@@ -67,7 +67,7 @@ def parts_of(value: Any) -> tuple[str, Any]:
         raise UnsendableValue(f"this {name} cannot be taken apart: {text_of(failure)}") from failure
 
 
-def made_of(name: str, parts: Any) -> Any:
+def rebuilt(name: str, parts: Any) -> Any:
     """Return what was taken apart, or what pyarrow or NumPy have for it; `BadMessage` if it cannot be had here."""
     library, _, kind = name.partition(".")
     try:
@@ -90,17 +90,16 @@ def converted(kind: Any, value: Any) -> Any:
     wanted, origin = origin_of(kind), origin_of(type(value))
     if wanted is None or origin is None:
         return None
-    library, name = wanted
-    if library in ("torch", "jax") and origin[0] in ("numpy", "torch", "jax"):
-        parts = (value, None) if origin[0] == "numpy" else tensors.parts_of(origin[0], value)
-        return tensors.made(library, *parts)
-    if library == "numpy":
-        return tensors.made("", *tensors.parts_of(*origin[:1], value)) if origin[0] in _TENSORS else _as_array(value)
-    if (name in _FRAMES) is not (origin[1] in _FRAMES) or library not in _MAKERS or origin[0] in _TENSORS:
+    (library, name), (source, sent) = wanted, origin
+    if library in _TENSORS and source in _TENSORS and not library == source == "numpy":
+        return tensors.made(library, *((value, None) if source == "numpy" else tensors.parts_of(source, value)))
+    if library == "numpy" != source:
+        return _as_array(value)
+    if library not in _MAKERS or source in ("torch", "jax") or (name in _FRAMES) is not (sent in _FRAMES):
         return None
-    if wanted == ("polars", "LazyFrame") and origin[0] == "polars":
+    if name == "LazyFrame" and source == "polars":
         return value.lazy()
-    found = _MAKERS[library](name, _as_arrow(*origin, value))
+    found = _MAKERS[library](name, _as_arrow(source, sent, value))
     label = getattr(value, "name", None)
     return found if label is None or name != "Series" else found.rename(label)
 
@@ -111,7 +110,7 @@ def is_foreign_instance(value: Any, kinds: tuple[Any, ...]) -> bool:
 
 
 _FRAMES = ("DataFrame", "LazyFrame", "Table", "RecordBatch")
-_TENSORS = ("torch", "jax")
+_TENSORS = ("numpy", "torch", "jax")
 
 
 def _as_array(value: Any) -> Any:

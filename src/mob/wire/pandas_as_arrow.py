@@ -9,7 +9,7 @@ columns are made of buffers; only objects that are not all texts, or all bytes, 
 
 from __future__ import annotations
 
-import sys
+import importlib
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, cast
 
@@ -185,4 +185,4 @@ def _pyarrow() -> Any:
 
 
 def _numpy() -> Any:
-    return sys.modules["numpy"]
+    return importlib.import_module("numpy")

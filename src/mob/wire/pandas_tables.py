@@ -11,6 +11,7 @@ one; `.copy()` helps. `attrs` and flags stay behind. A frame of many parts is co
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from itertools import chain
@@ -116,7 +117,7 @@ def _index(index: Any, where: str) -> tuple[Any, ...]:
         return "levels", levels, [*map(_codes, index.codes)], [*map(_label, index.names)]
     if index.dtype == object and not _PLAIN.issuperset(map(type, index)):
         return "labels", [*map(_label, index)], _label(index.name)
-    freq = index.freqstr if index.dtype.kind in "mM" else None
+    freq = getattr(index, "freqstr", None) if index.dtype.kind in "mM" else None
     return "index", _values(index, where), _label(index.name), freq
 
 
@@ -299,7 +300,8 @@ def _made_index(part: Any) -> Any:
     values = _made_values(part)
     index = pandas.Index(values, dtype=values.dtype, name=_made_label(name), copy=False)
     if freq is not None:
-        index.freq = freq
+        with contextlib.suppress(ValueError):  # a frequency with holidays, which its name does not tell
+            index.freq = freq
     return index
 
 

@@ -10,6 +10,7 @@ arrive. torch gets a copy of its own: it has no read-only tensors, and to write 
 
 from __future__ import annotations
 
+import importlib
 import sys
 from typing import Any
 
@@ -79,4 +80,4 @@ def _extended(array: Any, dtype: str) -> Any:
 
 
 def _numpy() -> Any:
-    return sys.modules["numpy"]
+    return importlib.import_module("numpy")
