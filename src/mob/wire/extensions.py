@@ -15,30 +15,33 @@ NESTING = (REGISTERED, FOREIGN, TAGGED, WITH_TAGS)
 
 
 class Named:
-    """What a registered encoder returned, or the parts of a table. (Not a dataclass, or msgspec would encode it.)"""
+    """What a registered encoder returned. (Not a dataclass, which msgspec would encode by itself.)"""
 
-    __slots__ = ("code", "data", "name")
+    __slots__ = ("data", "name")
+    code = REGISTERED
+    """The extension that it travels as."""
 
-    def __init__(self, name: Any, data: Any, code: int = REGISTERED) -> None:
+    def __init__(self, name: Any, data: Any) -> None:
         self.name: Any = name
         self.data: Any = data
-        self.code: int = code
-        """The extension that it travels as."""
+
+
+class Foreign(Named):
+    """The parts of a table or tensor of another library."""
+
+    __slots__ = ()
+    code = FOREIGN
 
 
 class Tagged(Named):
     """What is sent of an object, with the names of its class and of its bases (see `unions`)."""
 
     __slots__ = ()
-
-    def __init__(self, name: Any, data: Any, code: int = TAGGED) -> None:
-        super().__init__(name, data, code)
+    code = TAGGED
 
 
 class WithTags(Named):
     """A whole body in which objects are tagged."""
 
     __slots__ = ()
-
-    def __init__(self, name: Any, data: Any, code: int = WITH_TAGS) -> None:
-        super().__init__(name, data, code)
+    code = WITH_TAGS

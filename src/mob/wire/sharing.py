@@ -220,12 +220,11 @@ def inlined(body: bytes | memoryview, view_of: Callable[[BufferLocation], memory
 
     def replace(code: int, data: memoryview) -> Any:
         if code in NESTING:
-            return Ext(code, _pack(decode(data)))
+            return Ext(code, inlined(data, view_of))
         if code != SHARED:
             return Ext(code, bytes(data))
         place = place_of(data)
         view = view_of(place)
         return inline(place.kind, view) if place.head is None else Ext(ARRAY, bytes_from(place.head, view))
 
-    decode = Decoder(ext_hook=replace).decode
-    return _pack(decode(body))
+    return _pack(Decoder(ext_hook=replace).decode(body))

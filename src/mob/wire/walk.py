@@ -79,7 +79,7 @@ class Walk:
 
     def rewrite_compound(self, value: Any, kind: Any) -> Any:
         if issubclass(kind, Named):
-            return kind(value.name, self.rewrite(value.data), value.code)
+            return kind(value.name, self.rewrite(value.data))
         if registration := self.ways.registration(kind):
             name, encode = registration
             return Named(name, self.rewrite(encode(value)))

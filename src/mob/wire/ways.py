@@ -28,7 +28,7 @@ from msgspec.msgpack import Ext
 from mob.wire import models
 from mob.wire.arrays import array_of, bytes_of_array, item_of
 from mob.wire.binary import bytearray_of, view_of
-from mob.wire.extensions import ARRAY, BIG_INT, COMPLEX, FOREIGN, RANGE, VIEWED, WRITABLE, Named
+from mob.wire.extensions import ARRAY, BIG_INT, COMPLEX, RANGE, VIEWED, WRITABLE, Named
 from mob.wire.foreign import is_foreign, parts_of
 from mob.wire.kinds import BUILT_IN, LEAVES, is_a, is_opened, is_stream
 from mob.wire.methods import ByReference
@@ -154,7 +154,7 @@ def as_buffer(value: Any) -> memoryview | bytes:
 def as_foreign(value: Any) -> Any:
     """Take apart a table or tensor; one of a library that mob does not know becomes a NumPy array."""
     name, parts = parts_of(value)
-    return Named(name, parts, FOREIGN) if name else parts
+    return Foreign(name, parts) if name else parts
 
 
 def as_stream(value: ArrowStream) -> bytearray:
