@@ -66,6 +66,7 @@ def test_a_frame_arrives_as_the_table_that_pyarrow_makes_of_it(
         ("duplicate columns", ["a", "a", "b"], [1, 2.5, "x"]),
         ("mixed columns", ["0", "a", "None", "1.5"], [1, 2, 3, 4]),
         ("columns of several levels", ["('a', 1)", "('b', 2)"], [1, 2]),
+        ("nanosecond columns", ["2020-01-01 00:00:00", "2020-01-02 00:00:00", "2020-01-03 00:00:00"], [1, 2, 3]),
         ("tuple columns", ["('a', 1)", "b"], [1, 2]),
         (
             "intervals",
@@ -109,7 +110,8 @@ def test_without_pandas_and_pyarrow_the_error_says_what_is_missing(
 
 def test_pandas_is_not_imported_on_the_way(codec: Codec) -> None:
     """As `pyarrow.array` does: the next frame would arrive as one of pandas."""
-    names = ["numbers", "texts", "categories", "times", "zones", "nullable", "index of several levels", "date columns"]
+    names = ["numbers", "texts", "categories", "times", "zones", "nullable", "index of several levels"]
+    names += ["date columns", "nanosecond columns", "duration columns"]
     bodies = codec.encode([codec.encode(FRAMES[name]) for name in names])
     code = """if True:
         import sys

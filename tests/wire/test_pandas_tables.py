@@ -66,6 +66,8 @@ FRAMES = {
     "number columns": pd.DataFrame([[1, 2]], columns=[0, 7]),
     "mixed columns": pd.DataFrame([[1, 2, 3, 4]], columns=[0, "a", None, 1.5]),
     "date columns": pd.DataFrame([[1, 2, 3]], columns=DAYS),
+    "nanosecond columns": pd.DataFrame([[1, 2, 3]], columns=DAYS.as_unit("ns")),
+    "duration columns": pd.DataFrame([[1, 2]], columns=pd.to_timedelta([1, 2], unit="ns")),
     "columns of several levels": pd.DataFrame(
         [[1, 2]], columns=pd.MultiIndex.from_tuples([("a", 1), ("b", 2)], names=["x", None])
     ),

@@ -4,7 +4,8 @@ Strategy. Arrays become columns of Arrow without a copy, with a bitmap of what i
 becomes columns behind the others, unless it only counts; labels become texts.
 
 Limits. `pyarrow.array` imports pandas if that is installed, and then the next frame would arrive as one of pandas. So
-columns are made of buffers; only objects that are not all texts, or all bytes, are left to pyarrow.
+columns are made of buffers; only objects that are not all texts, or all bytes, are left to pyarrow. Nanoseconds in
+labels are cut off.
 """
 
 from __future__ import annotations
@@ -52,8 +53,17 @@ def _labels(index: Any) -> Iterable[Any]:
         return rest[0]
     if kind == "index" and rest[0][0] in ("objects", "texts"):
         return rest[0][1]
-    levels = [array.to_pylist() for _, array in _levels(index)]
+    levels = [_listed(array) for _, array in _levels(index)]
     return levels[0] if kind == "index" else map(str, zip(*levels, strict=True))
+
+
+def _listed(array: Any) -> list[Any]:
+    """Return the items as Python has them; for nanoseconds pyarrow would import pandas."""
+    kind, pyarrow = array.type, _pyarrow()
+    if getattr(kind, "unit", "") == "ns":
+        in_micros = pyarrow.timestamp("us", kind.tz) if hasattr(kind, "tz") else pyarrow.duration("us")
+        array = array.cast(in_micros, safe=False)
+    return array.to_pylist()
 
 
 def _levels(index: Any) -> list[tuple[Any, Any]]:
