@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy
+import pyarrow
 import pytest
 
 from mob.cli.values import arguments_of, as_json, value_of
@@ -102,6 +103,7 @@ def test_words_are_arguments_by_place_or_by_name(
         (Point(1, 2.5), '{"x":1,"y":2.5}'),
         (numpy.arange(3), "[0,1,2]"),
         (numpy.float32(0.5), "0.5"),
+        (pyarrow.table({"a": [1, 2], "b": ["x", None]}), '[{"a":1,"b":"x"},{"a":2,"b":null}]'),
         ([Strange()], '["<strange>"]'),
         (Ellipsis, '"Ellipsis"'),
         ({"\udc80": {1: (2.5, None)}}, r'{"\udc80":{"1":[2.5,null]}}'),

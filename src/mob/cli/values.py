@@ -69,8 +69,9 @@ def as_json(value: Any) -> bytes:
 
 
 def _plain(value: Any) -> Any:
-    """What msgspec does not know: arrays and numbers of NumPy as lists and numbers, all else as it is shown."""
-    to_list = getattr(value, "tolist", None)
+    """What msgspec does not know: arrays and numbers of NumPy as lists and numbers, a table as its rows, all else as it
+    is shown."""
+    to_list = getattr(value, "tolist", None) or getattr(value, "to_pylist", None)
     return to_list() if to_list is not None else _shown(value)
 
 
