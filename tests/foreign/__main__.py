@@ -14,6 +14,7 @@ import sys
 import tarfile
 from collections.abc import Callable
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -46,6 +47,7 @@ if os.geteuid() == 0:
 HTTPBIN = {
     "HttpbinTestCase::test_post_chunked": "its client announces chunks and sends none, which is a 400",
 }
+CPYTHON: dict[str, str] = {}
 """By suite: the tests that are left out, and why."""
 
 
@@ -95,7 +97,33 @@ def httpbin() -> int:
     return run(pytest(HTTPBIN, "tests/test_httpbin.py"), tests.parent)
 
 
-SUITES: dict[str, Callable[[], int]] = {"werkzeug": werkzeug, "django": django, "httpbin": httpbin}
+def cpython() -> int:
+    """CPython's tests of managers: their containers, and classes that a manager registers. The objects live in an app
+    of mob's."""
+    return run([str(HERE / "multiprocessing_run.py")], ROOT, *tests_of_cpython())
+
+
+def tests_of_cpython() -> list[Path]:
+    """Where the tests of the running Python are, if it has not brought them along: those of Debian's package."""
+    if find_spec("test._test_multiprocessing") is not None:
+        return []
+    python = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    package = f"lib{python}-testsuite"
+    directory = CACHE / package
+    if not directory.is_dir():
+        CACHE.mkdir(exist_ok=True)
+        subprocess.run(["apt-get", "download", package], cwd=CACHE, check=True)
+        (archive,) = CACHE.glob(f"{package}_*.deb")
+        subprocess.run(["dpkg", "-x", archive, directory], check=True)
+    return [directory / "usr" / "lib" / python]
+
+
+SUITES: dict[str, Callable[[], int]] = {
+    "werkzeug": werkzeug,
+    "django": django,
+    "httpbin": httpbin,
+    "cpython": cpython,
+}
 
 
 def main(names: list[str]) -> int:

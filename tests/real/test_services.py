@@ -513,6 +513,14 @@ def test_a_timeout_of_a_handle(back: mob.Proxy) -> None:
         room.options(timout=1)
 
 
+def test_names_that_a_handle_has_itself_are_reached_too(front: mob.Proxy, back: mob.Proxy) -> None:
+    numbers: Any = back.a_list().result()
+    numbers.append(7).result()
+    assert mob.RemoteMethod(numbers, "__len__")().result() == 1
+    with pytest.raises(mob.UnknownExport, match="no method '__repr__'"):
+        mob.RemoteMethod(numbers, "__repr__")
+
+
 def test_people_see_what_it_is(back: mob.Proxy, client: mob.Client) -> None:
     room: Any = back.Room("kitchen").result()
     assert repr(room).startswith("<handle of back.Room in back.0")

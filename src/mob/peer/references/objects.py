@@ -183,10 +183,8 @@ class RemoteObject(ByReference):
     def __getattr__(self, name: str) -> RemoteMethod:
         if name.startswith("_mob_"):
             raise AttributeError(name)
-        if name not in self._mob_methods:
-            if name.startswith("__") and name.endswith("__"):
-                raise AttributeError(name)  # Python asking for a protocol
-            raise no_method(self._mob_label, name, self._mob_methods)
+        if name not in self._mob_methods and name.startswith("__") and name.endswith("__"):
+            raise AttributeError(name)  # Python asking for a protocol
         return RemoteMethod(self, name)
 
     def __dir__(self) -> Iterable[str]:
@@ -203,11 +201,19 @@ class RemoteObject(ByReference):
 
 
 class RemoteMethod:
-    """One method of an object that lives in another process. Calling it sends the call and returns a `Call`."""
+    """One method of an object that lives in another process. Calling it sends the call and returns a `Call`.
+
+    `room.add` is `mob.RemoteMethod(room, "add")`, which is of use for names that a handle has itself. `UnknownExport`
+    if it is no method that can be called.
+
+    >>> mob.RemoteMethod(room, "__repr__")().result()       # doctest: +SKIP
+    """
 
     __slots__ = ("_handle", "_name")
 
     def __init__(self, handle: RemoteObject, name: str) -> None:
+        if name not in handle._mob_methods:  # pyright: ignore[reportPrivateUsage]
+            raise no_method(handle._mob_label, name, handle._mob_methods)  # pyright: ignore[reportPrivateUsage]
         self._handle = handle
         self._name = name
 

@@ -1,0 +1,36 @@
+"""Runs CPython's tests of managers, containers and proxies with objects that mob holds: see `managed`.
+
+Not run, because they test what a manager is and not what it holds: those that connect to a manager by its address and
+its authkey, and those whose children inherit proxies by a fork, where mob passes handles on.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import unittest
+from typing import Any
+
+from tests.foreign import managed
+from tests.foreign.__main__ import CPYTHON
+
+managed.replace()  # before the tests bind the names
+
+cpython: Any = importlib.import_module("test._test_multiprocessing")
+
+cpython.install_tests_in_module_dict(globals(), "fork", only_type="manager")
+
+CASES = ("WithManagerTestContainers", "WithManagerTestMyManager")
+
+if __name__ == "__main__":
+    suite = unittest.TestSuite()
+    for case in CASES:
+        test: Any
+        for test in unittest.defaultTestLoader.loadTestsFromTestCase(globals()[case]):
+            if test.id().rpartition(".")[2] not in CPYTHON:
+                suite.addTest(test)
+    try:
+        result = unittest.TextTestRunner(verbosity=2).run(suite)
+    finally:
+        managed.end()
+    sys.exit(not result.wasSuccessful() or not result.testsRun)
