@@ -153,6 +153,24 @@ def test_a_long_signature_takes_a_line_for_each_parameter() -> None:
 
 EXPORTS = {
     "public functions": ("def a(): ...\ndef _b(): ...\nclass C: ...\nd = 1\nfrom x import e", ["a"]),
+    "classes of its own": (
+        (
+            "from abc import ABC\nfrom typing import Generic, T\nclass A:\n    def f(self): ...\n"
+            "class B(A, ABC): ...\nclass C(Generic[T]):\n    async def f(self): ...\nclass D: ...\n"
+            "class E(Exception):\n    def f(self): ..."
+        ),
+        ["A", "B", "C"],
+    ),
+    "no data, and nothing of others": (
+        (
+            "import dataclasses, enum, threading\nfrom abc import ABC, abstractmethod\nfrom typing import Protocol\n"
+            "@dataclasses.dataclass\nclass A: ...\nclass B(enum.Enum): ...\nclass C(Exception): ...\n"
+            "class D(Protocol): ...\nclass E(threading.Thread): ...\nclass F(metaclass=type): ...\n"
+            "class G(ABC):\n    @abstractmethod\n    def m(self): ...\ndef h(): ..."
+        ),
+        ["h"],
+    ),
+    "marked classes": ("import mob\n@mob.export\nclass A(Other): ...\nclass B: ...\ndef c(): ...", ["A"]),
     "marked ones": (
         "import mob\n@mob.export\ndef a(): ...\n@mob.export(timeout=1)\ndef _b(): ...\ndef c(): ...",
         ["a", "_b"],
@@ -178,6 +196,13 @@ def test_what_is_exported(case: str) -> None:
     source, expected = EXPORTS[case]
     found = re.findall(r"def (\w+)", made(source)[0])
     assert found == [*expected, "options"]
+
+
+def test_a_class_is_what_makes_its_objects() -> None:
+    text = made(
+        "class Room:\n    'A room.'\n    def __init__(self, name: str, *, seats: int = 4): ...\n    def f(self): ..."
+    )[0]
+    assert '    def Room(self, name: str, *, seats: int = 4) -> mob.Call[Any]:\n        """A room."""\n' in text
 
 
 IMPORTS = {

@@ -56,6 +56,13 @@ BACK = """
             raise ValueError("the first")
         return "fine"
 
+    class Room:
+        "A room."
+        def __init__(self, name: str):
+            self.name = name
+        def add(self, person):
+            return person
+
     def options():
         return "hidden"
 
@@ -184,6 +191,12 @@ def test_what_cannot_be_called_is_told(app: RunningApp, words: list[str], code: 
     text = refusal(app, "call", *words, stdin='{"a": 1', code=code)
     assert told in text
     assert "Traceback" not in text
+
+
+def test_a_class_makes_an_object_that_is_shown(app: RunningApp) -> None:
+    assert value(app, "back.Room", "kitchen").startswith("<handle of back.Room in back.")
+    told = refusal(app, "call", "back.Room.add", "Ada")
+    assert "back.Room.add is a method of a service. Make an object of it" in told
 
 
 def test_a_call_may_have_a_time(app: RunningApp) -> None:

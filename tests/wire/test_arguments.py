@@ -399,6 +399,7 @@ def test_a_default_that_cannot_be_shown_hurts_nobody() -> None:
 def test_the_doc_is_text() -> None:
     assert Parameters.of(documented, Counting().codec).doc == "Says something.\n\nAnd more."
     assert Parameters.of(nothing, Counting().codec).doc == ""
+    assert Parameters.of(functools.partial(documented), Counting().codec).doc == "Says something.\n\nAnd more."
     assert Parameters.of(Odd(), Counting().codec).doc == ""
 
 

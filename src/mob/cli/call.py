@@ -102,6 +102,10 @@ def call(
         raise click.UsageError("'-' stands for what is read from standard input, which can be read once only.")
     args, kwargs = arguments_of(arguments, lambda: _read(as_text), as_text=as_text)
     with connected(name) as app:
+        if (
+            role not in (roles := app.roles()) and role.partition(".")[0] in roles
+        ):  # a method: the proxy says what to do
+            role, _, function = export.partition(".")
         try:
             with (
                 _told_if_nobody_is_ready(app, role),

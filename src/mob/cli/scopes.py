@@ -1,12 +1,14 @@
 """What the source of a module tells of it without running it: the names that it binds, and the functions it exports.
 
-Pure. What is exported is decided as in `peer/serving/exports.py`, only from the text: the decorated functions, else
-those in `__all__`, else the public ones that are defined here.
+Pure. What is exported is decided as in `peer/serving/selection.py`, only from the text: what is decorated, else what is
+in `__all__`, else the public functions and services that are defined here. Methods, partials and callable objects that
+are bound to a name are not seen.
 """
 
 from __future__ import annotations
 
 import ast
+import copy
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
@@ -47,16 +49,18 @@ class Scope:
     marked: list[str] = field(default_factory=list[str])
     listed: list[str] | None = None
     """`__all__`, if it is there."""
-    classes: set[str] = field(default_factory=set[str])
+    services: dict[str, FunctionNode] = field(default_factory=dict[str, FunctionNode])
+    """How an object of each class is made whose objects live in a worker."""
 
     def exports(self) -> dict[str, FunctionNode | None]:
         """The exported functions by name; None for one whose definition stands elsewhere."""
+        known = {**self.functions, **self.services}
         if self.marked:
-            return {name: self.functions[name] for name in self.functions if name in self.marked}
+            return {name: known[name] for name in known if name in self.marked}
         if self.listed is None:
-            return {name: each for name, each in self.functions.items() if not name.startswith("_")}
-        own = {name for name, bindings in self.bindings.items() if bindings[0].is_own} - self.functions.keys()
-        return {name: self.functions.get(name) for name in self.listed if name not in own}
+            return {name: each for name, each in known.items() if not name.startswith("_")}
+        own = {name for name, bindings in self.bindings.items() if bindings[0].is_own} - known.keys()
+        return {name: known.get(name) for name in self.listed if name not in own}
 
 
 def scope_of(tree: ast.Module, module: str = "") -> Scope:
@@ -81,6 +85,11 @@ def scope_of(tree: ast.Module, module: str = "") -> Scope:
                     scope.marked.append(name)
             case ast.ClassDef(name=name):
                 _put(scope, name)
+                is_marked = any(_is_mark(each, scope) for each in node.decorator_list)
+                if is_marked or (not node.decorator_list and _has_own_bases_only(node, scope)):
+                    scope.services[name] = _maker(node)
+                if is_marked:
+                    scope.marked.append(name)
             case ast.Assign(targets=targets, value=value):
                 for target in targets:
                     _assign(scope, target, value)
@@ -96,8 +105,37 @@ def scope_of(tree: ast.Module, module: str = "") -> Scope:
 def _put(scope: Scope, name: str, function: FunctionNode | None = None) -> None:
     scope.bindings[name] = [Binding()]
     scope.functions.pop(name, None)
+    scope.services.pop(name, None)
     if function is not None:
         scope.functions[name] = function
+
+
+def _has_own_bases_only(node: ast.ClassDef, scope: Scope) -> bool:
+    """Whether a class has public methods, derives from such classes of this module, `ABC` and `Generic` alone, and is
+    not abstract."""
+    bases = [ast.unparse(base).partition("[")[0] for base in node.bases]
+    methods = [each for each in node.body if isinstance(each, (ast.FunctionDef, ast.AsyncFunctionDef))]
+    decorators = [ast.unparse(mark) for each in methods for mark in each.decorator_list]
+    is_public = any(not each.name.startswith("_") for each in methods) or any(base in scope.services for base in bases)
+    is_abstract = any("abstractmethod" in each for each in decorators)
+    is_own = all(base in scope.services or base.rpartition(".")[2] in ("ABC", "Generic") for base in bases)
+    return is_public and is_own and not is_abstract and not node.keywords
+
+
+def _maker(node: ast.ClassDef) -> FunctionNode:
+    """Return the function that a class is to its callers: the arguments of `__init__`, and the doc of the class."""
+    found = (each for each in node.body if isinstance(each, ast.FunctionDef) and each.name == "__init__")
+    made = copy.deepcopy(next(found, ast.FunctionDef("__init__", _NO_ARGUMENTS, [], [])))
+    if made.args.posonlyargs:
+        del made.args.posonlyargs[0]
+    elif made.args.args:
+        del made.args.args[0]
+    doc = ast.get_docstring(node)
+    made.returns, made.body = None, [ast.Expr(ast.Constant(doc))] if doc else [ast.Pass()]
+    return made
+
+
+_NO_ARGUMENTS = ast.arguments([], [], None, [], [], None, [])
 
 
 def _assign(scope: Scope, target: ast.expr, value: ast.expr | None) -> None:

@@ -377,6 +377,8 @@ def _shown(signature: inspect.Signature) -> str:
 
 
 def _doc(fn: Callable[..., Any]) -> str:
+    while isinstance(fn, functools.partial):
+        fn = fn.func
     try:
         return inspect.getdoc(fn) or ""
     except Exception:  # noqa: BLE001  a broken __doc__

@@ -76,6 +76,8 @@ SKIPPED: dict[str, str] = {
     "a subclass of str": "class it(str): ...",
     "a private function": "def _f(): ...\nit = None",
     "an object": "class _C: ...\nit = _C()",
+    "a class without methods": "class it: ...",
+    "a class with private methods": "class it:\n    x = 1\n    def _m(self): ...",
     "an object of an own class": "class _C:\n    def m(self): ...\nit = _C()",
 }
 """What binds the name `it`, which is no export unless the module says so."""

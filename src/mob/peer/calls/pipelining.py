@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping, Sequence
-from threading import RLock
+from threading import Lock, RLock
 from typing import TYPE_CHECKING, Any, cast
 
 from mob.errors import BadMessage, CallError, UnknownExport
@@ -20,7 +20,9 @@ from mob.wire.messages import ExportInfo, RoleInfo
 
 if TYPE_CHECKING:
     from mob.peer.calls.outgoing import Outgoing
-    from mob.peer.results.maker import Maker
+
+_first = Lock()
+"""Held while a line is made, which any thread may do first."""
 
 
 class Making(Call[Any], Promised):
@@ -28,10 +30,10 @@ class Making(Call[Any], Promised):
 
     __slots__ = ("_line", "_lock")
 
-    def __init__(self, peer: Maker, label: str, role: str) -> None:
-        super().__init__(peer, label, role)
-        self._lock = RLock()
-        self._line: deque[PreparedCall] | None = None
+    _line: deque[PreparedCall]
+    _lock: Any
+    """Both are there once a method has been called: before it was known what a role exports, each of its calls may be
+    the making of an object, and should cost no more than other calls."""
 
     def __getattr__(self, name: str) -> PipelinedMethod:
         if name.startswith("_") or hasattr(Call, name):
@@ -61,10 +63,13 @@ class Making(Call[Any], Promised):
         """Call a method of what is being made."""
         peer = cast("Outgoing", self._peer)
         prepared = peer.calling.prepare_method(self.label, name, args, kwargs, None)
+        with _first:
+            is_first = not hasattr(self, "_line")
+            if is_first:
+                self._lock, self._line = RLock(), deque()
+        if is_first:
+            self.when_done(self._send_line)
         with self._lock:
-            if self._line is None:
-                self._line = deque()
-                self.when_done(self._send_line)
             self._line.append(prepared)
             if self.done_already():
                 self._send_line(self)

@@ -8,9 +8,9 @@ The code of a function is its own; of a bound method, a `functools.partial` or a
 that runs in the end; of a class it is the class with all its bases. So `log = logging.getLogger().info`, `app =
 FastAPI()`, and a handler that derives from a class of the standard library are not exported unless the module says so.
 
-A class is exported as a service: calling it makes an object that lives in the worker (docs/services.md). Classes that
-describe data, exceptions, enums, protocols and abstract classes are no services, and only a decorator makes one of a
-class of data. docs/services.md has all of this as a table.
+A class is exported as a service: calling it makes an object that lives in the worker. Classes that describe data or
+have no public methods, exceptions, enums, protocols and abstract classes are no services; only a decorator makes one
+of a class of data. docs/services.md has all of this as a table.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from typing import Any, TypeVar, cast, overload
 from msgspec import Struct
 
 from mob.wire.kinds import BUILT_IN, LEAVES, is_opened_by_msgspec, stands_in
-from mob.wire.methods import MARK
+from mob.wire.methods import MARK, methods_of
 
 F = TypeVar("F", bound=Callable[..., Any])
 _kind: Callable[[Any], type[Any]] = type
@@ -181,7 +181,7 @@ def _is_defined_in(module: str, code: Any) -> bool:
 
 def _is_service(kind: type[Any]) -> bool:
     """Return True if objects of a class do something, and False if they describe something."""
-    return not (
+    return bool(methods_of(kind)) and not (
         issubclass(kind, (BaseException, enum.Enum, type, *_DATA))
         or is_opened_by_msgspec(kind)
         or hasattr(kind, "__pydantic_fields__")
