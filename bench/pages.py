@@ -76,7 +76,7 @@ def run_mob() -> dict[str, list[float]]:
 
 
 def run_ray() -> dict[str, list[float]]:
-    import ray
+    import ray  # pyright: ignore[reportMissingImports]
 
     ray.init(address="local", num_cpus=2, object_store_memory=2 * 2**30, include_dashboard=False, log_to_driver=False)
     try:

@@ -34,7 +34,7 @@ from msgspec import Raw, Struct, ValidationError
 from msgspec.msgpack import Ext
 
 from mob.wire import models, records
-from mob.wire.extensions import Named, Tagged
+from mob.wire.extensions import Foreign, Named, Tagged
 from mob.wire.kinds import LEAVES, is_a
 from mob.wire.misfits import Convert, Misfit, misfits_of
 from mob.wire.walk import Walk
@@ -179,7 +179,7 @@ def _parts(annotation: Any) -> dict[str, Any]:
 
 # -- sending -----------------------------------------------------------------------------------------------------------
 
-_NATIVE = frozenset({types.NoneType, bool, int, float, str, bytes, list, dict, Named, Ext})
+_NATIVE = frozenset({types.NoneType, bool, int, float, str, bytes, list, dict, Named, Foreign, Ext})
 
 _IN_ONE_PIECE = LEAVES | {memoryview, bytearray}
 
@@ -209,7 +209,7 @@ class Tagging(Walk):
             result = self.rewrite(models.parts_of(value))
         else:
             result = super().rewrite(value)
-        if _kind(result) in (Named, Ext, Raw) or (result is value and kind not in _IN_ONE_PIECE):
+        if _kind(result) in (Named, Foreign, Ext, Raw) or (result is value and kind not in _IN_ONE_PIECE):
             return result  # it arrives as what it is, or the packer sees to it
         return Tagged(names_of(kind), result)
 

@@ -28,7 +28,7 @@ from msgspec.msgpack import Ext
 from mob.wire import models
 from mob.wire.arrays import array_of, bytes_of_array, item_of
 from mob.wire.binary import bytearray_of, view_of
-from mob.wire.extensions import ARRAY, BIG_INT, COMPLEX, RANGE, VIEWED, WRITABLE, Named
+from mob.wire.extensions import ARRAY, BIG_INT, COMPLEX, RANGE, VIEWED, WRITABLE, Foreign, Named
 from mob.wire.foreign import is_foreign, parts_of
 from mob.wire.kinds import BUILT_IN, LEAVES, is_a, is_opened, is_stream
 from mob.wire.methods import ByReference
