@@ -36,14 +36,13 @@ SUGGESTING = ("obj", "name_from")
 OWN = frozenset({"message", "executed", "type_name", "type_module", "remote_args", "remote_attributes"})
 """What a `RemoteError` knows itself."""
 
-
-_kind: Callable[[Any], type[Any]] = type
-
 MOBS = (RemoteError.__module__, "mob.wire.failures")
 """Where mob's own classes of `RemoteError` say that they are."""
 
+Converter = Callable[[Any], Callable[[Any], Any]]
+"""annotation -> what makes a value into one of that; it raises if the value does not fit."""
 
-Way = Callable[[Any], Any]
+_kind: Callable[[Any], type[Any]] = type
 
 
 class Disguised:
@@ -226,7 +225,7 @@ def _members_of(kind: type) -> dict[str, Any]:
 
 
 def build(
-    kind: type[Exception], args: Sequence[Any], attributes: Mapping[str, Any], converter: Callable[[Any], Way]
+    kind: type[Exception], args: Sequence[Any], attributes: Mapping[str, Any], converter: Converter
 ) -> CallError | None:
     """Return an exception of that class that also is a `CallError`, or None if there can be none.
 
@@ -263,7 +262,7 @@ def adopted(plain: Exception) -> CallError | None:
     return error if error is not None and _attempt(lambda: bool([str(error), repr(error), error.executed])) else None
 
 
-def _converted(converter: Callable[[Any], Way], value: Any, annotation: Any) -> Any:
+def _converted(converter: Converter, value: Any, annotation: Any) -> Any:
     if annotation is Any:
         return value
     found = _attempt(lambda: [converter(annotation)(value)])
