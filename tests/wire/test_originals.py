@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import bdb
 import copy
 import dataclasses
 import datetime
@@ -437,7 +438,7 @@ def local_class() -> BaseException:
 
 
 @pytest.mark.parametrize(
-    "exc", [local_class(), Steering("s"), StopIteration(1), KeyboardInterrupt(), SystemExit(2)], ids=repr
+    "exc", [local_class(), Steering("s"), bdb.BdbQuit(), StopIteration(1), KeyboardInterrupt(), SystemExit(2)], ids=repr
 )
 def test_what_is_not_named_arrives_as_before(exc: BaseException) -> None:
     assert describe(exc, CODEC).module == ""

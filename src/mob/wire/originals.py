@@ -26,6 +26,8 @@ from mob.errors import CallError, RemoteError
 
 STEERING = (StopIteration, StopAsyncIteration)
 """Exceptions that mean something to the loop or the coroutine in which they are raised."""
+QUITTING = ("bdb",)
+"""Modules whose exceptions end the debugger under which a caller may run."""
 
 OF_ARGUMENTS = (UnicodeDecodeError, UnicodeEncodeError, UnicodeTranslateError)
 """Built-in classes that are built as the app's are, because no message alone makes one of them."""
@@ -150,7 +152,7 @@ def find(module: str, name: str) -> type[Exception] | None:
 
 
 def _is_fit(kind: type) -> bool:
-    return issubclass(kind, Exception) and not issubclass(kind, STEERING)
+    return issubclass(kind, Exception) and not issubclass(kind, STEERING) and kind.__module__ not in QUITTING
 
 
 def _space_of(module: str) -> Mapping[str, Any]:
