@@ -39,6 +39,10 @@ def lend(function: Any) -> Reference:
     return Reference(1, 2)
 
 
+def never_lent(reference: Reference) -> Any:
+    raise KeyError(reference.id)
+
+
 CODEC = Codec(lend, lambda reference: None)
 
 
@@ -820,6 +824,9 @@ def test_what_is_malformed_is_left_out() -> None:
     assert isinstance(error, Simple)
     assert vars(error) == {"good": 7}
     assert not isinstance(crossed(Simple("s"), args=b"\xc1"), Simple)
+    lent = Codec(lend, never_lent).encode(len)
+    failure = structs.replace(describe(Simple("s"), CODEC), attributes={"function": lent, "good": b"\x07"})
+    assert vars(rebuild(failure, Codec(lend, never_lent))) == {"good": 7}
     wrong = crossed(DiskFull("/x"), attributes={"filename": b"\xa1f", "errno": b"\x01"})
     assert wrong.filename == "f"
     assert isinstance(crossed(UnicodeDecodeError("u", b"", 0, 1, "b"), attributes={"start": b"\xa1x"}), ValueError)

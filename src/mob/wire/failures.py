@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from msgspec import Struct
 
 from mob import errors
-from mob.errors import ArgumentError, CallError, Executed, MobError, RemoteError, RemoteTraceback
+from mob.errors import ArgumentError, CallError, Executed, RemoteError, RemoteTraceback
 from mob.wire import exits, originals
 
 if TYPE_CHECKING:
@@ -364,7 +364,7 @@ def _decoded(attributes: Mapping[str, bytes], codec: Codec) -> Iterable[tuple[st
     for name, encoded in attributes.items():
         try:
             yield name, codec.decode(encoded)
-        except MobError:  # of a type that is not registered here, say
+        except Exception:  # noqa: BLE001  of a type that is not registered here, or a function that was never lent
             continue
 
 
