@@ -72,5 +72,6 @@ def test_how_exports_are_run_is_learned_and_unlearned() -> None:
     lanes = routes.of("back").lanes
     assert lanes["foo"] == lanes["map!foo"] == Lane(5, True)
     assert len(lanes) == known + 2
+    assert routes.of("back").tags == {"foo": False, "bar": False}
     routes.learn(RoleInfo("back", (ExportInfo("foo", "()", ""),)))
     assert len(lanes) == known

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 import decimal
 import enum
@@ -294,6 +295,7 @@ BOTH = "order.steps[0].height: Input should be greater than 0; order.limit: Inpu
 ALIASED = Aliased.model_validate({"PLAIN": 1, "in": 2, "two": 3, "a": [4]})
 Dynamic = create_model("Dynamic", x=(int, 1), items=(list[Item], []))
 Named = NewType("Named", Order)
+Number = NewType("Number", int)
 
 
 @pytest.mark.parametrize(
@@ -445,6 +447,22 @@ class StrictItem(BaseModel):
     whole: int = Field(1, alias="WHOLE")
 
 
+@dataclass
+class Tree:
+    value: int
+    kids: list[Tree] = dataclasses.field(default_factory=list)
+
+
+@dataclass
+class Rules:
+    number: Number
+    limit: Annotated[int, Field(gt=0)]
+
+
+class Several(BaseModel):
+    items: list[StrictItem]
+
+
 class Loose(BaseModel):
     item: StrictItem
     row: Annotated[tuple[int, ...], Strict()] = ()
@@ -473,6 +491,13 @@ def test_strict_models_arrive_though_the_wire_has_fewer_types() -> None:
     assert arrived([sent], list[StrictItem]) == [sent]
     assert arrived(Loose(item=sent, row=(1,)), Loose) == Loose(item=sent, row=(1,))
     assert arrived(StrictRow((1, 2)), StrictRow) == StrictRow((1, 2))
+    assert arrived(Several(items=[sent]), Several) == Several(items=[sent])
+
+
+def test_a_dataclass_whose_fields_have_conditions_of_pydantics() -> None:
+    assert arrived(Rules(Number(1), 2), Rules) == Rules(Number(1), 2)
+    assert refused({"number": 1, "limit": 0}, Rules) == "order.limit: Input should be greater than 0."
+    assert arrived(Tree(1, [Tree(2)]), Tree) == Tree(1, [Tree(2)])
 
 
 def test_strict_models_are_still_strict() -> None:
@@ -540,6 +565,15 @@ def test_an_older_pydantic_is_asked_without_names(monkeypatch: pytest.MonkeyPatc
         assert codec.decoder(Old)(codec.encode(Old(X=1))) == Old(X=1)
     finally:
         models._knows_names.cache_clear()  # pyright: ignore[reportPrivateUsage]
+
+
+def test_what_a_validator_raises_without_places_passes() -> None:
+    class Mute:
+        def validate_python(self, value: Any, **names: bool) -> Any:
+            raise ValueError("no errors told")
+
+    mute = type("M", (), {"__pydantic_core_schema__": {}, "__pydantic_fields__": {}, "__pydantic_validator__": Mute()})
+    assert refused(1, mute) == "no errors told."
 
 
 def test_a_registered_model_goes_as_it_was_registered() -> None:

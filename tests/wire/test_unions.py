@@ -13,20 +13,33 @@ import re
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Generic, Literal, NamedTuple, NewType, Optional, TypedDict, TypeVar
+from typing import (
+    Annotated,
+    Any,
+    Generic,
+    Literal,
+    NamedTuple,
+    NewType,
+    NotRequired,
+    Optional,
+    Required,
+    TypedDict,
+    TypeVar,
+)
 
 import attrs
 import msgspec
 import numpy as np
 import pytest
-from pydantic import BaseModel, ConfigDict, Field, HttpUrl, Json, RootModel, field_serializer
+from pydantic import AliasChoices, AliasPath, BaseModel, ConfigDict, Field, HttpUrl, Json, RootModel, field_serializer
+from typing_extensions import TypeAliasType
 
 from mob.errors import ArgumentError, BadMessage
-from mob.wire import unions
+from mob.wire import records, unions
 from mob.wire.arguments import Parameters
 from mob.wire.codec import Codec, Reference
 from mob.wire.extensions import WithTags
-from mob.wire.sharing import LARGE, BufferLocation
+from mob.wire.sharing import LARGE, BufferLocation, inlined
 
 T = TypeVar("T")
 LENT: list[Callable[..., Any]] = []
@@ -167,6 +180,10 @@ class Couple(NamedTuple):
 
 class Color(enum.Enum):
     RED = "red"
+
+
+class Shape(enum.Enum):
+    WIDE = (1, 2)
 
 
 class Level(enum.IntEnum):
@@ -568,3 +585,107 @@ def test_what_is_nested_in_tags_is_found_by_who_gives_it_back() -> None:
     codec.discard(codec.encode(codec.tagged([Zoo(Dog("a"), anything=len)], "args")))
     assert len(given) == 1
     assert repr(unions.Choice((Cat, None, list[int]), codec.converter)) == "<Choice of Cat | None | list[int]>"
+
+
+# --- less common annotations ------------------------------------------------------------------------------------------
+
+Tame = TypeAliasType("Tame", Cat | Dog)
+Many = TypeAliasType("Many", list[T], type_params=(T,))
+
+
+class Loose(BaseModel):
+    model_config = ConfigDict(extra="allow")
+    x: int
+
+
+class Deep(BaseModel):
+    x: int = Field(validation_alias=AliasPath("a", 0))
+
+
+class Aliases(BaseModel):
+    y: int = Field(validation_alias=AliasChoices("Y", "why"))
+
+
+@dataclass
+class Unresolved:
+    x: int
+    pet: NoSuchName  # type: ignore[name-defined]  # pyright: ignore[reportUndefinedVariable] # noqa: F821
+
+
+class Strictly(TypedDict):
+    pet: Required[Cat | Dog]
+    other: NotRequired[Cat | Dog]
+
+
+class Unresolvable(TypedDict):
+    x: NoSuchName  # type: ignore[name-defined]  # pyright: ignore[reportUndefinedVariable] # noqa: F821
+
+
+@pytest.mark.parametrize(
+    ("value", "annotation"),
+    [
+        (Dog("a"), Tame),
+        ([Dog("a")], list[Tame]),
+        ([1, 2], Many[int]),
+        ([Dog("a")], Many[Tame]),
+        (Loose(x=1, y=2), Loose | Cat),  # type: ignore[call-arg]
+        (Aliases(why=1), Aliases | Cat),  # type: ignore[call-arg]
+        ({"pet": Dog("a")}, Strictly),
+        ({"pet": Dog("a"), "other": Cat("b")}, Strictly),
+        (Dog("a"), Annotated[Cat | Dog, []]),
+        ("x", Annotated[int | str, "a note"] | uuid.UUID),
+        (None, list[int | None] | Cat | Dog | None),
+        ([None, 1], list[int | None] | tuple[int | None, ...]),
+        ({}, Strictly | dict),
+        (Unresolved(1, {"a": 1}), Unresolved),
+        ({"x": [1]}, Unresolvable),
+        ([[Dog("a")], [Cat("a")]], list[list[Cat | Dog] | list[Fish]]),
+        ([[Fish("a")]], list[list[Cat | Dog] | list[Fish]]),
+    ],
+)
+def test_names_and_keys_and_what_does_not_resolve(value: Any, annotation: Any) -> None:
+    assert arrived(value, annotation) == value
+
+
+def test_data_that_fits_one_of_several_models() -> None:
+    assert untagged({"x": 1, "more": 2}, Loose | Cat) == Loose(x=1, more=2)  # type: ignore[call-arg]
+    assert untagged({"a": [5]}, Deep | Cat) == Deep(a=[5])  # type: ignore[call-arg]
+    assert untagged({"why": 5}, Aliases | Cat) == Aliases(Y=5)  # type: ignore[call-arg]
+    assert refused({"pet": 5}, Strictly) == "pet.pet: expected Cat | Dog, got int 5."
+    assert refused({}, Strictly) == "pet.pet: it is missing."
+    assert untagged({"name": "x", "other": 1}, Cat | pathlib.PurePosixPath) == Cat("x")
+    assert refused("x", Shape | None) == "expected Shape | None, got str 'x'."
+    assert refused("x", Cat | None | Callable[[], None] | int) == "expected Cat | None | a function | int, got str 'x'."
+
+
+def test_trees_that_do_not_have_the_shape_of_their_annotation() -> None:
+    for value in ((Cat("a"),), (Cat("a"), 1, 2), 5, {"a": 1}):
+        with pytest.raises(ArgumentError):
+            arrived(value, tuple[Cat | Dog, int])
+    for value in ([1], (1,), 5):
+        with pytest.raises(ArgumentError):
+            arrived(value, dict[str, Cat | Dog])
+    for value in ({"a": 1}, 5):
+        with pytest.raises(ArgumentError):
+            arrived(value, list[Cat | Dog])
+    with pytest.raises(ArgumentError):
+        arrived([1], Keeper)
+
+
+def test_an_instance_that_is_there_already_is_welcome() -> None:
+    zoo = Zoo(Cat("a"))
+    assert CODEC.converter(Zoo)(zoo) is zoo
+    maker = records.RecordMaker(Zoo, CODEC.converter)
+    assert repr(maker) == "<RecordMaker Zoo>"
+    assert maker.fit(zoo) is zoo
+
+
+def test_a_body_for_another_machine_has_its_buffers_within() -> None:
+    memory = bytearray(b"m" * LARGE)
+
+    def share(length: int, fill: Callable[[memoryview], None]) -> BufferLocation:
+        return BufferLocation(1, 0, 0, length)
+
+    body = CODEC.encode_sharing(CODEC.tagged([Zoo(Dog("a"), anything=bytes(LARGE))], "args"), share)
+    (found,) = parameters(Zoo).decode(inlined(body, lambda place: memoryview(memory)), None)[0]
+    assert (found.star, bytes(found.anything)) == (Dog("a"), bytes(memory))

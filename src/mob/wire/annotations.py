@@ -18,7 +18,6 @@ import functools
 import io
 import pathlib
 import re
-import types
 import typing
 from collections.abc import Callable
 from typing import Any
@@ -230,8 +229,6 @@ def _convert(annotation: Any, value: Any) -> Any:
 
 
 def _name(annotation: Any) -> str:
-    if annotation is types.NoneType:
-        return "None"
     if (typing.get_origin(annotation) or annotation) is _CALLABLE:
         return "a function"
     if isinstance(annotation, type) and not typing.get_args(annotation):

@@ -42,6 +42,7 @@ from mob.wire.ways import TEXTUAL
 
 Converter = Callable[[Any], Convert]
 _kind: Callable[[Any], type[Any]] = type
+_CALLABLE: Any = typing.get_origin(Callable[[], None])
 
 
 def members_of(annotation: Any) -> tuple[Any, ...]:
@@ -106,8 +107,6 @@ def travels_as(annotation: Any) -> frozenset[str]:
     kind: Any = typing.get_origin(annotation) or annotation
     if kind is typing.Literal:
         return _all(travels_as(_kind(value)) for value in typing.get_args(annotation))
-    if kind is None:
-        return _NIL
     if not isinstance(kind, type) or kind in (object, Any) or is_a(kind, "numpy.generic"):
         return frozenset({_ANY})
     if issubclass(kind, enum.Enum):
@@ -484,8 +483,10 @@ def _name_of(kind: Any) -> str:
 
 
 def _shown(annotation: Any) -> str:
-    if annotation in (None, types.NoneType):
+    if annotation is types.NoneType:
         return "None"
+    if (typing.get_origin(annotation) or annotation) is _CALLABLE:
+        return "a function"
     if isinstance(annotation, type) and not typing.get_args(annotation):
         return annotation.__qualname__
     return str(annotation).replace("typing.", "")
