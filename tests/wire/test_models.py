@@ -6,6 +6,7 @@ import dataclasses
 import datetime as dt
 import decimal
 import enum
+import functools
 import ipaddress
 import pathlib
 import re
@@ -357,6 +358,26 @@ def test_an_instance_arrives_as_its_dump_where_nothing_is_annotated() -> None:
     assert CODEC.decode(CODEC.encode([ORDER])) == [{"id": 1, "items": [{"price": 2.0, "tags": ["a"]}], "note": None}]
     assert CODEC.decode(CODEC.encode(Excluding(shown=1))) == {"shown": 1}
     assert CODEC.decode(CODEC.encode(Prices([1.5]))) == [1.5]
+
+
+class Flat(BaseModel):
+    x: int = Field(1, ge=0)
+    text: str | None = Field(None, alias="TEXT")
+    more: dict[str, list[int]] = {}
+    rows: tuple[int, ...] = ()
+
+    @functools.cached_property
+    def twice(self) -> int:
+        return 2 * self.x
+
+
+def test_a_flat_model_is_sent_by_its_fields() -> None:
+    flat = Flat(x=2, TEXT="a", more={"a": [1]}, rows=(1, 2))
+    data = {"x": 2, "text": "a", "more": {"a": [1]}, "rows": [1, 2]}
+    assert CODEC.decode(CODEC.encode(flat)) == data
+    assert flat.twice == 4  # which pydantic does not dump, though it is kept beside the fields
+    assert CODEC.decode(CODEC.encode(flat)) == data
+    assert arrived(flat, Flat) == flat
 
 
 def test_the_dump_keeps_what_mob_can_send() -> None:

@@ -18,8 +18,10 @@ those go to pydantic that it alone understands (`Annotated[int, Field(gt=0)]`, `
 
 from __future__ import annotations
 
+import datetime as dt
 import functools
 import sys
+import types
 import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -48,8 +50,45 @@ def way_of(kind: type[Any]) -> Convert | None:
     if is_textual(kind):
         return str
     if hasattr(kind, "__pydantic_serializer__"):
-        return functools.partial(kind.__pydantic_serializer__.to_python, by_alias=not _knows_names(), round_trip=True)
+        dump = functools.partial(kind.__pydantic_serializer__.to_python, by_alias=not _knows_names(), round_trip=True)
+        return _flat_way(frozenset(kind.__pydantic_fields__), dump) if _knows_names() and _is_flat(kind) else dump
     return None
+
+
+def _flat_way(names: frozenset[str], dump: Convert) -> Convert:
+    """Return what sends a flat model: its fields are its dump, unless something was added, or left out."""
+
+    def way(model: Any) -> Any:
+        fields = model.__dict__
+        return fields if fields.keys() == names else dump(model)
+
+    return way
+
+
+_FLAT = frozenset({int, float, bool, str, bytes, types.NoneType, dt.datetime, dt.date, dt.time, dt.timedelta})
+_CONTAINERS = frozenset({list, dict, tuple, set, frozenset, typing.Union, types.UnionType})
+
+
+def _is_flat(kind: Any) -> bool:
+    """Return whether the dump of a model is what is in its fields: plain values, and nothing that pydantic writes."""
+    decorators = kind.__pydantic_decorators__
+    if is_root(kind) or _config(kind).get("extra") == "allow" or "__dataclass_fields__" in vars(kind):
+        return False
+    if decorators.field_serializers or decorators.model_serializers:
+        return False
+    return all(_is_plain_field(field) for _, field in _fields(kind))
+
+
+def _is_plain_field(field: Any) -> bool:
+    has_serializer = any(hasattr(each, "__get_pydantic_core_schema__") for each in field.metadata)
+    is_left_out = field.exclude or getattr(field, "exclude_if", None)
+    return not has_serializer and not is_left_out and _is_plain(field.annotation)
+
+
+def _is_plain(annotation: Any) -> bool:
+    if typing.get_origin(annotation) in _CONTAINERS:
+        return all(_is_plain(part) for part in typing.get_args(annotation) if part is not ...)
+    return annotation in _FLAT or typing.get_origin(annotation) is typing.Literal
 
 
 def validator(annotation: Any, restore: Callable[[Any], Convert]) -> Convert | None:
