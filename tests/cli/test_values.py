@@ -109,7 +109,7 @@ def test_words_are_arguments_by_place_or_by_name(
         ({"\udc80": {1: (2.5, None)}}, r'{"\udc80":{"1":[2.5,null]}}'),
         (["\udc80", numpy.float32(0.5), Strange(), Point(1, 2.5)], r'["\udc80",0.5,"<strange>",{"x":1,"y":2.5}]'),
     ],
-    ids=range(20),
+    ids=range(21),
 )
 def test_any_result_can_be_printed(value: Any, text: str) -> None:
     assert as_json(value).decode() == text
