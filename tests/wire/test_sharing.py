@@ -76,7 +76,10 @@ def test_a_large_buffer_is_found(kind: str) -> None:
         ((memoryview(bytes(LARGE)),), LARGE_BUFFER),
         (np.zeros(LARGE, np.uint8), LARGE_BUFFER),
         (np.zeros(4), OTHER),
-        ({"a": bytes(LARGE)}, OTHER),  # it is deeper than what is looked at before packing
+        ({"a": bytes(LARGE)}, LARGE_BUFFER),  # as arguments by name are
+        ({"a": 1, "b": b"b"}, OTHER),
+        (({"a": bytes(LARGE)},), OTHER),  # it is deeper than what is looked at before packing
+        (dict.fromkeys(range(21), bytes(LARGE)), OTHER),
         ([bytes(LARGE)] * 21, OTHER),
         ("a" * LARGE, PLAIN),
     ],

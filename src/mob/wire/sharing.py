@@ -84,6 +84,9 @@ def looked_at(value: Any) -> int:
 def _has_large(value: Any) -> bool:
     if value.__class__ is tuple or value.__class__ is list:
         return len(value) <= MOST_PARTS and any(map(_is_large, value))
+    if value.__class__ is dict:  # arguments by name
+        parts = value.values()
+        return len(parts) <= MOST_PARTS and not _OTHERS.issuperset(map(type, parts)) and any(map(_is_large, parts))
     return _is_large(value)
 
 
