@@ -69,6 +69,13 @@ if TYPE_CHECKING:
     from mob.peer.operating.machines import Machine as Machine
     from mob.peer.references.encoding import register as register
     from mob.peer.references.functions import RemoteFunction as RemoteFunction
+    from mob.peer.references.loans import (
+        Lending as Lending,
+        buffer as buffer,
+        empty as empty,
+        lend as lend,
+        zeros as zeros,
+    )
     from mob.peer.references.objects import RemoteMethod as RemoteMethod, RemoteObject as RemoteObject, ref as ref
     from mob.peer.results.call import Call as Call
     from mob.peer.results.streams import RemoteIterator as RemoteIterator, Stream as Stream
@@ -121,6 +128,7 @@ _HOMES = {
     "mob.peer.operating.machines": "Machine",
     "mob.peer.references.encoding": "register",
     "mob.peer.references.functions": "RemoteFunction",
+    "mob.peer.references.loans": "Lending buffer empty lend zeros",
     "mob.peer.references.objects": "RemoteMethod RemoteObject ref",
     "mob.peer.results.call": "Call",
     "mob.peer.results.streams": "RemoteIterator Stream",

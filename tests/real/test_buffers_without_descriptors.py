@@ -63,13 +63,19 @@ def fetch(count):
 LARGE = 300_000
 
 
-@pytest.mark.parametrize("spare", [0, 1])
-def test_a_worker_without_descriptors_fails_that_call_only(apps: Apps, spare: int) -> None:
-    """With one to spare it is given the descriptor, and cannot map it."""
+def test_a_worker_needs_one_descriptor_for_a_pool(apps: Apps) -> None:
+    app = apps.start('.role("back", "./back.py")', back=HOG)
+    back = app.wait_ready().require("back")
+    back.hog(1).result(patient(20))
+    assert back.size(bytes(LARGE)).result(patient(20)) == LARGE
+    back.let_go().result(patient(20))
+
+
+def test_a_worker_without_descriptors_fails_that_call_only(apps: Apps) -> None:
     app = apps.start('.role("back", "./back.py")', back=HOG)
     back = app.wait_ready().require("back")
     slow = back.slow()
-    back.hog(spare).result(patient(20))
+    back.hog().result(patient(20))
     for _ in range(2):
         with pytest.raises(mob.CallError, match="ulimit -n") as caught:
             back.size(bytes(LARGE)).result(patient(20))

@@ -7,16 +7,22 @@ memory that was used before is used again, and its pages are there.
 
 Numbers name segments and are never given again: what is said late of a segment that is free changes nothing.
 
-Limits. Only the sender keeps count; a holder that passes a buffer on copies it into a pool of its own. Nothing is ever
-moved: if what is free lies in pieces, a large buffer may find no place, and goes another way.
+A holder may pass a buffer on: then it says so to the owner before it gives its own arrival back, and the owner counts
+the third process. What the third gives back may be heard of first; so a count may be negative for a moment. A buffer
+that the program of the owner writes itself (a loan) is held by the owner as well, until the program drops it.
+
+Limits. Only the owner keeps count. Nothing is ever moved: if what is free lies in pieces, a large buffer may find no
+place, and goes another way.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 
 UNIT = 64 * 1024
 """Segments begin and end at multiples of this; also the size from which a buffer is worth one."""
+GONE_REMEMBERED = 1000
+"""Holders that have died, of whom something may still be said."""
 IDLE = 60.0
 """Seconds without a new segment after which memory that nobody uses is given back to the system."""
 
@@ -64,7 +70,19 @@ class Segment:
 class SegmentPool:
     """The segments of one process."""
 
-    __slots__ = ("_asked", "_by_holder", "_gaps", "_largest", "_last", "_quiet", "_segments", "limit", "used", "warm")
+    __slots__ = (
+        "_asked",
+        "_by_holder",
+        "_gaps",
+        "_gone",
+        "_largest",
+        "_last",
+        "_quiet",
+        "_segments",
+        "limit",
+        "used",
+        "warm",
+    )
 
     def __init__(self, limit: int) -> None:
         self.limit: int = limit - limit % UNIT
@@ -75,6 +93,7 @@ class SegmentPool:
         self._gaps: list[tuple[int, int]] = [(0, self.limit)] if self.limit > 0 else []  # (offset, end), in order
         self._segments: dict[int, Segment] = {}
         self._by_holder: dict[int, set[int]] = {}
+        self._gone: dict[int, None] = {}
         self._last = 0
         self._largest = 0  # of the segments since memory was last given back
         self._asked = 0  # so far memory was asked for in advance
@@ -103,8 +122,10 @@ class SegmentPool:
         return segment
 
     def _free_if_unused(self, segment: Segment) -> None:
-        if segment.pins or segment.holders:
+        if segment.pins or any(count > 0 for count in segment.holders.values()):
             return
+        for holder in list(segment.holders):  # of whom it was never heard that they got it
+            self._forget(segment, holder)
         del self._segments[segment.number]
         self.used -= segment.size
         start, end = segment.offset, segment.end
@@ -122,6 +143,10 @@ class SegmentPool:
         """The segment of that number, if it is not free."""
         return self._segments.get(number)
 
+    def pin(self, number: int) -> None:
+        """What lies there is encoded once more."""
+        self._segments[number].pins += 1
+
     def unpin(self, number: int) -> None:
         """What was encoded is on its way for good, or will never be."""
         segment = self._segments.get(number)
@@ -129,26 +154,38 @@ class SegmentPool:
             segment.pins -= 1
             self._free_if_unused(segment)
 
-    def hold(self, number: int, holder: int) -> None:
-        """One more message with this segment is on its way to a holder."""
+    def hold(self, number: int, holder: int, count: int = 1) -> None:
+        """So many messages with this segment are on their way to a holder; another may have passed it on. A dead one
+        holds nothing."""
         segment = self._segments.get(number)
-        if segment is not None:
-            segment.holders[holder] = segment.holders.get(holder, 0) + 1
-            self._by_holder.setdefault(holder, set()).add(number)
+        if segment is None or holder in self._gone:
+            return
+        segment.holders[holder] = segment.holders.get(holder, 0) + count
+        self._by_holder.setdefault(holder, set()).add(number)
+        if segment.holders[holder] == 0:
+            self._forget(segment, holder)
+        self._free_if_unused(segment)
 
     def release(self, number: int, holder: int, count: int) -> None:
         """A holder gives back so many arrivals."""
-        segment = self._segments.get(number)
-        if segment is None or holder not in segment.holders:
-            return
-        segment.holders[holder] -= count
-        if segment.holders[holder] <= 0:
-            self._forget(segment, holder)
+        self.hold(number, holder, -count)
 
     def forget_holder(self, holder: int) -> None:
         """The holder has died."""
+        self._gone[holder] = None
+        if len(self._gone) > GONE_REMEMBERED:
+            del self._gone[next(iter(self._gone))]
         for number in list(self._by_holder.get(holder, ())):
-            self._forget(self._segments[number], holder)
+            segment = self._segments[number]
+            self._forget(segment, holder)
+            self._free_if_unused(segment)
+
+    def is_held_by_others(self, number: int, owner: int) -> bool:
+        """Return whether a segment is on its way to anybody, or looked at elsewhere than at its owner."""
+        segment = self._segments.get(number)
+        return segment is not None and (
+            segment.pins > 0 or any(count > 0 for holder, count in segment.holders.items() if holder != owner)
+        )
 
     def _forget(self, segment: Segment, holder: int) -> None:
         del segment.holders[holder]
@@ -156,7 +193,6 @@ class SegmentPool:
         held.discard(segment.number)
         if not held:
             del self._by_holder[holder]
-        self._free_if_unused(segment)
 
     # --------------------------------------------------------------------------------------------- cooling
 
@@ -196,3 +232,41 @@ class SegmentPool:
         """Memory of a part was had."""
         if offset <= self.warm < end:
             self.warm = end
+
+
+class Extents:
+    """Which parts of a pool are looked at here: from where something lies to the number of its segment."""
+
+    __slots__ = ("_ends", "_numbers", "_starts")
+
+    def __init__(self) -> None:
+        self._starts: list[int] = []  # in order; the others in the same one
+        self._ends: list[int] = []
+        self._numbers: list[int] = []
+
+    def __repr__(self) -> str:
+        return f"<Extents of {len(self._starts)} segments>"
+
+    def __len__(self) -> int:
+        return len(self._starts)
+
+    def add(self, number: int, start: int, end: int) -> None:
+        """This part of a segment is looked at; others of it may be, too."""
+        if number in self._numbers:  # the same buffer once more, or another slice of it
+            index = self._numbers.index(number)
+            self._starts[index], self._ends[index] = min(self._starts[index], start), max(self._ends[index], end)
+            return
+        index = bisect_right(self._starts, start)
+        self._starts.insert(index, start)
+        self._ends.insert(index, end)
+        self._numbers.insert(index, number)
+
+    def remove(self, number: int) -> None:
+        """Nobody looks at the segment any more."""
+        index = self._numbers.index(number)
+        del self._starts[index], self._ends[index], self._numbers[index]
+
+    def find(self, start: int, end: int) -> int | None:
+        """Return the number of the segment in which a part lies; None if it is not looked at, or not as a whole."""
+        index = bisect_right(self._starts, start) - 1
+        return self._numbers[index] if index >= 0 and end <= self._ends[index] else None

@@ -26,7 +26,7 @@ from mob.peer.context import Context
 from mob.peer.links.contact import Contact
 from mob.peer.links.contacts import Contacts
 from mob.peer.links.control import Control
-from mob.peer.references import portable
+from mob.peer.references import loans, portable
 from mob.peer.references.encoding import Encoder
 from mob.peer.references.references import References
 from mob.peer.results.blocking import Blocking
@@ -87,6 +87,8 @@ class Peer:
             lambda call: self.parking.losses.may_repeat(call),
             lambda handle, name, args, kwargs: self.calling.call_method(handle, name, args, kwargs),
         )
+        self._home = loans.Home(self.references.buffers, self.blocking)
+        loans.enter(self._home)
         self.encoder: Encoder = Encoder(self.context, self.references)
         self.control: Control = Control(self, control, frame_limit)
         self.calling: Calling = Calling(self)
@@ -351,7 +353,7 @@ class Peer:
                 self.serving.give_credit(link, number, count)
             case m.Cancel(id=number):
                 self.serving.cancel(link, number)
-            case m.Release() | m.Lend() | m.Pool() | m.Unpooled() | m.Freed() | m.Attached() | m.Arrived():
+            case m.Release() | m.Lend() | m.Pool() | m.Unpooled() | m.Freed() | m.Passed() | m.Attached() | m.Arrived():
                 self.references.handle(link, contact, message)
             case m.Farewell():
                 contact.heard_farewell = True

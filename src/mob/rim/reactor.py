@@ -352,6 +352,11 @@ class Reactor:
             del self._lazy[0]
 
     @property
+    def is_reading(self) -> bool:
+        """Whether this thread handles what was read: `after_callback` follows."""
+        return self._busy and self.is_mine
+
+    @property
     def has_calls(self) -> bool:
         """Whether a function waits to be called by the loop."""
         return bool(self._calls)

@@ -6,6 +6,9 @@ however that one ends, so nothing can be left behind, on disk or in memory.
 
 A `view` is a memoryview of a part of a mapping. When the last memoryview, slice or array that was made of it goes, its
 finalizer appends to a queue, and does nothing else.
+
+A writable view can be made read-only where it is held, and writable again (`set_readonly`): Python has no way to do so,
+so this sets the flag in its memory, where that is known to lie.
 """
 
 from __future__ import annotations
@@ -15,10 +18,13 @@ import ctypes
 import fcntl
 import mmap
 import os
+import sys
 import weakref
 from collections import deque
 from collections.abc import Callable
 from typing import Any, cast
+
+from mob.rim.link import Descriptor
 
 IS_AVAILABLE = hasattr(os, "memfd_create")
 
@@ -49,7 +55,7 @@ class Memory:
             raise
         weakref.finalize(self, os.close, self._descriptor).atexit = False
         self._view = memoryview(self._map)
-        self.mapping: Mapping = Mapping(self._map, is_ready=True)
+        self.mapping: Mapping = Mapping(address_of(self._map), size, self._map, is_ready=True)
         self._is_huge = _asks_for_huge_pages()
         if self._is_huge:
             self._map.madvise(mmap.MADV_HUGEPAGE)
@@ -127,31 +133,46 @@ class Mapping:
     `is_ready`: its pages are mapped by who writes them.
     """
 
-    __slots__ = ("_map", "_ready", "address", "size")
+    __slots__ = ("__weakref__", "_kept", "_ready", "address", "descriptor", "size")
 
-    def __init__(self, mapped: mmap.mmap, is_ready: bool = False) -> None:
-        self._map = mapped
-        self._ready: int = len(mapped) if is_ready else 0
+    def __init__(
+        self, address: int, size: int, kept: Any, descriptor: Descriptor | None = None, is_ready: bool = False
+    ) -> None:
+        self.size: int = size
+        self.address: int = address
+        self.descriptor: Descriptor | None = descriptor
+        """What another process can map it by; None for the owner's own, who has another."""
+        self._kept = kept
+        self._ready: int = size if is_ready else 0
         """So far its pages were mapped before they were read."""
-        self.size: int = len(mapped)
-        self.address: int = _address_of(mapped)
 
     def __repr__(self) -> str:
         return f"<Mapping of {self.size:,} bytes>"
 
     @classmethod
     def of(cls, descriptor: int, size: int) -> Mapping:
-        """Maps what somebody else owns, read-only, and closes the descriptor; but not if that is an `OSError`, after
-        which one may try again: Python takes a descriptor more for a mapping, and there may be none at the moment."""
+        """Maps what somebody else owns, read-only, and keeps the descriptor; but not if that is an `OSError`, after
+        which one may try again. Python's own `mmap` would take a second descriptor."""
         if os.fstat(descriptor).st_size < size:
             os.close(descriptor)
             raise ValueError(f"it has less than the {size:,} bytes that were promised")
-        mapped = mmap.mmap(descriptor, size, prot=mmap.PROT_READ)
-        os.close(descriptor)
-        return cls(mapped)
+        address = _libc.mmap(None, size, mmap.PROT_READ, mmap.MAP_SHARED, descriptor, 0)
+        if address == _FAILED:
+            error = ctypes.get_errno()
+            raise OSError(error, os.strerror(error))
+        mapping = cls(address, size, None, Descriptor(descriptor))
+        weakref.finalize(mapping, _libc.munmap, address, size).atexit = False
+        return mapping
 
-    def view(self, offset: int, length: int, key: tuple[int, int], dropped: Dropped) -> memoryview:
-        """A read-only view; when it and all that was made of it has gone, `key` is appended to `dropped`."""
+    def has(self, address: int, length: int) -> bool:
+        """Return whether a stretch of memory lies in it."""
+        return self.address <= address and address + length <= self.address + self.size
+
+    def view(
+        self, offset: int, length: int, key: tuple[int, int], dropped: Dropped, is_writable: bool = False
+    ) -> memoryview:
+        """A view, read-only unless it is the owner's; when it and all that was made of it has gone, `key` is appended
+        to `dropped`."""
         if length <= 0 or offset < 0 or offset + length > self.size:
             raise ValueError(f"{length} bytes at {offset} are not within the {self.size} bytes of a pool")
         if length >= PREFAULT and offset + length > self._ready:
@@ -160,7 +181,8 @@ class Mapping:
         kind = _kinds.get(rounded) or _kinds.setdefault(rounded, _new_kind(rounded))
         owner = kind.from_address(self.address + offset)
         owner.mapping, owner.key, owner.dropped = self, key, dropped
-        return memoryview(owner)[:length].toreadonly()
+        view = memoryview(owner)[:length]
+        return view if is_writable else view.toreadonly()
 
     def _prefault(self, offset: int, end: int) -> None:
         """Maps pages together, which costs a fraction of one fault after the other."""
@@ -184,8 +206,15 @@ def _asks_for_huge_pages() -> bool:
         return False
 
 
-_libc = ctypes.CDLL(None)
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.mmap.restype = ctypes.c_void_p
+_libc.mmap.argtypes = (
+    *(ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int),
+    ctypes.c_long,
+)
+_libc.munmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
 _libc.madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+_FAILED = ctypes.c_void_p(-1).value
 
 
 def _advise(address: int, length: int, advice: int) -> bool:
@@ -236,10 +265,37 @@ class _Buffer(ctypes.Structure):
     )
 
 
-def _address_of(mapped: mmap.mmap) -> int:
-    """Where it lies. Whoever uses the address keeps the mapping."""
-    buffer = _Buffer()
-    ctypes.pythonapi.PyObject_GetBuffer(ctypes.py_object(mapped), ctypes.byref(buffer), 0)
-    address: int = buffer.buf
-    ctypes.pythonapi.PyBuffer_Release(ctypes.byref(buffer))
+def address_of(buffer: mmap.mmap | memoryview) -> int:
+    """Return where the memory of a contiguous buffer lies. Whoever uses the address keeps the buffer."""
+    found = _Buffer()
+    ctypes.pythonapi.PyObject_GetBuffer(ctypes.py_object(buffer), ctypes.byref(found), 0)
+    address: int = found.buf
+    ctypes.pythonapi.PyBuffer_Release(ctypes.byref(found))
     return address
+
+
+# -- making a memoryview read-only where it is held --------------------------------------------------------------------
+
+_READONLY_AT = 7 * ctypes.sizeof(ctypes.c_void_p) + _Buffer.readonly.offset
+"""Where the flag lies in a memoryview: behind the object's head of three words, and four fields, is a Py_buffer."""
+
+
+def set_readonly(view: memoryview, is_readonly: bool) -> None:
+    """Make a memoryview read-only, or writable again; nothing on a Python where that cannot be done. Slices that were
+    made of it before stay as they are."""
+    if CAN_SET_READONLY and type(view) is memoryview:
+        ctypes.c_int.from_address(id(view) + _READONLY_AT).value = is_readonly
+
+
+def _can_set_readonly() -> bool:
+    """Return whether the flag lies where it is thought to be."""
+    if sys.implementation.name != "cpython" or not getattr(sys, "_is_gil_enabled", lambda: True)():
+        return False
+    data = bytearray(1)
+    for view in (memoryview(data), memoryview(data).toreadonly()):
+        if ctypes.c_int.from_address(id(view) + _READONLY_AT).value != view.readonly:
+            return False
+    return True
+
+
+CAN_SET_READONLY = _can_set_readonly()

@@ -28,7 +28,7 @@ def bytes_of_array(value: Any) -> bytes:
     array = sendable(value)
     if not (array.flags.c_contiguous or array.flags.f_contiguous):
         array = array.copy(order="C")
-    return bytes_from(head_of(array), _bytes_in(array) if array.nbytes else b"")
+    return bytes_from(head_of(array), memory_of(array) if array.nbytes else b"")
 
 
 def bytes_from(head: bytes, memory: bytes | memoryview) -> bytes:
@@ -62,7 +62,7 @@ def head_of(array: Any) -> bytes:
 def copy_array(array: Any, memory: memoryview) -> None:
     """Writes its items to memory of the right size, in the order that its head tells."""
     if array.flags.c_contiguous or array.flags.f_contiguous:
-        memory[:] = _bytes_in(array)
+        memory[:] = memory_of(array)
     else:
         _numpy().frombuffer(memory, array.dtype).reshape(array.shape)[...] = array
 
@@ -87,7 +87,8 @@ def array_over(memory: memoryview, head: bytes | memoryview) -> Any:
     return array
 
 
-def _bytes_in(array: Any) -> memoryview:
+def memory_of(array: Any) -> memoryview:
+    """The memory of an array without gaps, as it lies."""
     return memoryview(array.reshape(-1, order="A").view("u1"))
 
 

@@ -63,7 +63,7 @@ from mob.wire.references import (
     references_in,
 )
 from mob.wire.refusals import UnsendableValue, complaint, text_of
-from mob.wire.sharing import BufferLocation, BufferSharing, Share, place_of
+from mob.wire.sharing import BufferLocation, BufferSharing, Find, Share, place_of
 from mob.wire.unions import Settle, Tagging, settling
 from mob.wire.walk import Walk
 from mob.wire.ways import MAKERS, Way, Ways, as_function, as_object, as_opened, as_registered, itself
@@ -142,9 +142,9 @@ class Codec:
         walk = Tagging(self._ways, root)
         return WithTags(None, self._walked(walk, value))
 
-    def encode_sharing(self, value: Any, share: Share) -> bytes:
+    def encode_sharing(self, value: Any, share: Share, find: Find | None = None) -> bytes:
         """The MessagePack of a value, its large buffers apart. Whatever this raises, `encode` says what is wrong."""
-        return self._lending.pack(BufferSharing(self._ways, share).rewrite(value))
+        return self._lending.pack(BufferSharing(self._ways, share, find).rewrite(value))
 
     def encode_data(self, value: Any) -> bytes | None:
         """The MessagePack of a value without functions; None if there are some, or if it cannot be sent at all."""

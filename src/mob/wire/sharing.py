@@ -5,8 +5,10 @@ value before it is packed, and `may_hold_large` at the bytes of a long body that
 hide. `BufferSharing` then walks over the value once more and puts an extension in the place of each large buffer, which
 says where the receiver finds it.
 
+A buffer that lies in shared memory already is not copied: `find` knows its place.
+
 Limits. Where the memory comes from, and how long it lives, is not known here: `share` is asked for it, and when it has
-none the buffer stays where it is. Keys of dicts are not looked at.
+none the buffer stays where it is. An array with gaps is always copied. Keys of dicts are not looked at.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from typing import Any, NamedTuple
 from msgspec import DecodeError, Raw
 from msgspec.msgpack import Decoder, Encoder, Ext
 
-from mob.wire.arrays import bytes_from, copy_array, head_of, sendable
+from mob.wire.arrays import bytes_from, copy_array, head_of, memory_of, sendable
 from mob.wire.binary import BYTEARRAY, BYTES, VIEW, kind_of
 from mob.wire.extensions import ARRAY, NESTING, SHARED, VIEWED, WRITABLE
 from mob.wire.kinds import LEAVES
@@ -51,6 +53,8 @@ class BufferLocation(NamedTuple):
 Fill = Callable[[memoryview], None]
 Share = Callable[[int, Fill], "BufferLocation | None"]
 """(length, fill) -> the place of the buffer, which `fill` has written there; None if there is no room."""
+Find = Callable[[memoryview], "BufferLocation | None"]
+"""(contiguous memory) -> its place, if it lies in shared memory already: then it is not copied."""
 
 BINARY, NIL = 0xC6, b"\xc0"
 NUMBERS = {2: rb"\xcd\xd1", 4: rb"\xca\xce\xd2", 8: rb"\xcb\xcf\xd3"}
@@ -149,12 +153,17 @@ def _is_whole(body: bytes) -> bool:
     return True
 
 
+def _find_nothing(memory: memoryview) -> None:
+    """Where nothing lies in shared memory already."""
+
+
 class BufferSharing(Walk):
     """Rewrites a value, each large buffer in it replaced."""
 
-    def __init__(self, ways: Ways, share: Share) -> None:
+    def __init__(self, ways: Ways, share: Share, find: Find | None = None) -> None:
         super().__init__(ways)
         self.share = share
+        self.find: Find = find or _find_nothing
 
     def rewrite(self, value: Any) -> Any:
         kind = _kind(value)
@@ -193,14 +202,17 @@ class BufferSharing(Walk):
         def fill(memory: memoryview) -> None:
             memory[:] = view
 
-        place = self.share(view.nbytes, fill)
+        place = (self.find(view) if kind == VIEW else None) or self.share(view.nbytes, fill)
         return inline(kind, view) if place is None else Ext(SHARED, _pack(place._replace(kind=kind)))
 
     def place_array(self, value: Any) -> Any:
         array = sendable(value)
         if array.nbytes < LARGE:
             return as_array(value)
-        place = self.share(array.nbytes, lambda memory: copy_array(array, memory))
+        place = None
+        if array.flags.c_contiguous or array.flags.f_contiguous:
+            place = self.find(memory_of(array))
+        place = place or self.share(array.nbytes, lambda memory: copy_array(array, memory))
         return as_array(value) if place is None else Ext(SHARED, _pack(place._replace(head=head_of(array))))
 
     def place_stream(self, value: ArrowStream) -> Any:

@@ -20,7 +20,15 @@ from mob.rim.link import Descriptor
 from mob.wire import messages as m
 
 POOL = 1 << 20
-NO_LOOP: Any = "no loop"
+
+
+class NoLoop:
+    """There is none to be woken."""
+
+    is_reading = True
+
+
+NO_LOOP: Any = NoLoop()
 
 
 class Letter(NamedTuple):
@@ -36,6 +44,7 @@ class Way:
 
     is_distant = False
     gone = ""
+    unsent_bytes = 0
 
     def __init__(self, sender: Member, receiver: Member) -> None:
         self.sender, self.receiver = sender, receiver

@@ -6,21 +6,27 @@ buffer is one view, and is given back when the view has gone.
 
 A receiver gets the descriptor of the pool once, in front of the first message that has something in it. When there is
 no room in the pool, or no memory, buffers travel in the bytes of their message as small ones do.
+
+What lies in a pool already is not copied when it is sent: what the program wrote there itself (a loan, which is made
+read-only then), and what has come from elsewhere. To pass a buffer on, a process tells its owner of the next holder
+(`Passed`), then gives that one the owner's pool and the message. The owner's word has left this process before the
+message does, so it arrives even if this process dies right after; where the owner does not read, the buffer is copied.
 """
 
 from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from threading import Lock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+from weakref import ReferenceType, ref
 
-from mob.core.segments import UNIT, Quiet, SegmentPool
+from mob.core.segments import UNIT, Extents, Quiet, Segment, SegmentPool
 from mob.errors import BadMessage
 from mob.peer.references.warming import STEP, Part, Warming
 from mob.rim.link import Descriptor, Link
-from mob.rim.segments import IS_AVAILABLE, PREFAULT, Mapping, Memory
+from mob.rim.segments import IS_AVAILABLE, PREFAULT, Mapping, Memory, address_of, set_readonly
 from mob.wire import messages as m
 from mob.wire.sharing import BufferLocation, Fill
 
@@ -29,11 +35,25 @@ if TYPE_CHECKING:
     from mob.peer.references.protocol import Counterpart, Counterparts, Note, Outlet
 
 
+class _Dropped(deque[tuple[int, int]]):
+    """What finalizers append to. The loop is woken for the first, unless it is about to look anyway."""
+
+    def __init__(self, context: Context) -> None:
+        super().__init__()
+        self.context = context
+
+    def append(self, key: tuple[int, int], /) -> None:
+        super().append(key)
+        reactor = self.context.reactor
+        if len(self) == 1 and not reactor.is_reading:
+            reactor.wake()
+
+
 class Buffers:
     """Both ends of every large buffer that crosses."""
 
     def __init__(self, context: Context, others: Counterparts, note: Note, limit: int) -> None:
-        self._context = context
+        self.context: Context = context
         self._others = others
         self._note = note
         self._lock = Lock()
@@ -44,11 +64,18 @@ class Buffers:
         self._arrived = 0
         self._quiet = Quiet()
         self._to_share: Descriptor | None = None  # made once: later there may be none left
-        self._told: dict[int, Link | None] = {}  # uid -> the link on which it got the descriptor, None: it will
+        self._told: dict[tuple[int, int], Link | None] = {}
+        # (uid, owner of a pool) -> the link on which it got the descriptor, None: it will
         self._mappings: dict[int, Mapping] = {}  # by the uid of the owner
         self._unmapped: dict[int, tuple[int, int]] = {}  # pools that could not be mapped yet: descriptor and size
         self._live: dict[tuple[int, int], int] = {}  # (owner, number) -> views that live here
-        self.dropped: deque[tuple[int, int]] = deque()
+        self._extents: dict[int, Extents] = {}  # by owner, where those views lie
+        self._loans: dict[int, ReferenceType[Any]] = {}  # by number, what was handed out to be written
+        self._has_warned = False
+        self._orphaned: set[int] = set()  # owners that have died, whose memory is still looked at
+        self.waiters: list[Callable[[], None]] = []
+        """What is called when others may have given back what they had: whoever waits for a loan is told."""
+        self.dropped: deque[tuple[int, int]] = _Dropped(context)
         """(owner, number) of views that went away; a finalizer appends, `sweep` works it off."""
 
     def __repr__(self) -> str:
@@ -67,12 +94,29 @@ class Buffers:
     # --------------------------------------------------------------------------------------------- sending
 
     @property
+    def can_lend(self) -> bool:
+        """Tell if loans may lie here: not in the child of a fork, whose memory would be the parent's."""
+        return self.is_on and not self.context.is_abandoned
+
+    @property
     def is_on(self) -> bool:
         """Tell if there is a pool at all: the system can share memory, and the app has not switched it off."""
         return self._pool.limit >= UNIT
 
     def share(self, length: int, fill: Fill) -> BufferLocation | None:
         """Put a buffer that the codec meets into the pool; None if there is no room, or no memory, for it."""
+        segment = self._place(length, fill)
+        if segment is None:
+            return None
+        place = BufferLocation(self.context.uid, segment.number, segment.offset, length)
+        self._note(place, segment)
+        return place
+
+    def _place(self, length: int, fill: Fill, writes_all: bool = True) -> Segment | None:
+        """Return a new segment, pinned, that `fill` has written; None if there is no room, or no memory.
+
+        `writes_all`: else the program writes to it, and must never find that the system has no memory.
+        """
         with self._lock:
             memory = self._memory or self._open()
             segment = self._pool.place(length) if memory is not None else None
@@ -80,10 +124,12 @@ class Buffers:
                 return None
             fresh = self._pool.warm_up(segment)
         try:
-            if fresh is None:
-                fill(memory.part(segment.offset, length))
-            else:
+            if fresh is not None and writes_all:
                 memory.fill(segment.offset, length, segment.end, fill)
+            else:
+                if fresh is not None:
+                    memory.take(*fresh)
+                fill(memory.part(segment.offset, length))
         except BaseException as error:
             with self._lock:
                 self._pool.unpin(segment.number)
@@ -92,12 +138,10 @@ class Buffers:
             if isinstance(error, OSError):  # the system has no memory for it
                 return None
             raise
-        place = BufferLocation(self._context.uid, segment.number, segment.offset, length)
-        self._note(place, segment)
         if fresh is not None and length >= PREFAULT:
             self._written.append((segment.offset, segment.end))
             self._warming.wake()
-        return place
+        return segment
 
     def _next_cold(self) -> Part | None:
         """What the warming thread is to do next."""
@@ -127,47 +171,187 @@ class Buffers:
         self._memory = memory
         return memory
 
+    def find(self, memory: memoryview) -> BufferLocation | None:
+        """Return where memory lies that is in a pool already and can be sent as a reference; None if it is not, or if
+        its owner could not be told for certain."""
+        if not self._extents:
+            return None
+        address, length = address_of(memory), memory.nbytes
+        uid = self.context.uid
+        for owner in list(self._extents):
+            mapping = self._mapping(owner)
+            if mapping is None or not mapping.has(address, length):
+                continue
+            offset = address - mapping.address
+            with self._lock:
+                number = self._extents[owner].find(offset, offset + length) if owner in self._extents else None
+                if number is None:
+                    return None
+                if owner == uid:
+                    self._pool.pin(number)
+            if owner == uid:
+                self._set_readonly(number, True)
+            elif not self._can_tell(owner):
+                return None
+            place = BufferLocation(owner, number, offset, length)
+            self._note(place, memory)
+            return place
+        return None
+
+    def _mapping(self, owner: int) -> Mapping | None:
+        if owner != self.context.uid:
+            return self._mappings.get(owner)
+        return None if self._memory is None else self._memory.mapping
+
+    def _can_tell(self, owner: int) -> bool:
+        """Return whether what is said to an owner leaves this process at once. One that has died need not be told."""
+        holder = self._others.get(owner)
+        if holder is None:
+            return True
+        return holder.link is not None and not holder.link.unsent_bytes
+
     def hold(self, references: Sequence[BufferLocation], holder: Counterpart, where: Outlet) -> None:
         """Count a member as a holder: these are about to be posted to it. On another machine it gets their bytes."""
         if holder.is_distant:
             return
-        uid = holder.uid
+        passed: dict[int, dict[int, int]] = {}
         with self._lock:
             for place in references:
-                self._pool.hold(place.number, uid)
+                if place.owner == self.context.uid:
+                    self._pool.hold(place.number, holder.uid)
+                else:
+                    counts = passed.setdefault(place.owner, {})
+                    counts[place.number] = counts.get(place.number, 0) + 1
+        for owner, counts in passed.items():
+            self._pass_on(owner, counts, holder)
+        if len(passed) < len({place.owner for place in references}):
+            self._introduce(self.context.uid, holder, self._to_share, self._pool.limit)
         if holder.gone:  # looked at last: whoever comes first, its count goes
-            self.owner_gone(uid)
-        elif uid != self._context.uid and self._told.get(uid, self) is not holder.link:
-            self._told[uid] = holder.link
-            assert self._to_share is not None
-            holder.post_with(m.Pool(self._pool.limit), [self._to_share])
+            self.owner_gone(holder.uid)
+
+    def _pass_on(self, owner: int, counts: dict[int, int], holder: Counterpart) -> None:
+        """Tell an owner that a member is about to get buffers of its pool, and give the member the pool."""
+        found = self._others.get(owner)
+        if found is not None:
+            found.post(m.Passed(counts, holder.uid))
+            if found.link is not None and owner != holder.uid:
+                found.link.flush()
+        mapping = self._mappings.get(owner)
+        if mapping is not None and owner != holder.uid:
+            self._introduce(owner, holder, mapping.descriptor, mapping.size)
+
+    def _introduce(self, owner: int, holder: Counterpart, descriptor: Descriptor | None, size: int) -> None:
+        """Give a member a pool, once on each link."""
+        own, key = self.context.uid, (holder.uid, owner)
+        if holder.gone or holder.uid == own or self._told.get(key, self) is holder.link:
+            return
+        self._told[key] = holder.link
+        assert descriptor is not None
+        holder.post_with(m.Pool(size, 0 if owner == own else owner), [descriptor])
 
     def look(self, place: BufferLocation) -> memoryview:
-        """Return what lies in a place of one's own."""
-        assert self._memory is not None
-        return self._memory.part(place.offset, place.length)
+        """Return what lies in a place of one's own, or in one that is looked at here."""
+        if place.owner == self.context.uid:
+            assert self._memory is not None
+            return self._memory.part(place.offset, place.length)
+        return self._mappings[place.owner].view(place.offset, place.length, (0, 0), deque(maxlen=0))
 
     def unpin(self, reference: BufferLocation) -> None:
         """Let go of a buffer that was encoded: its messages were posted, or never will be."""
+        if reference.owner == self.context.uid:
+            with self._lock:
+                self._pool.unpin(reference.number)
+            self._tell()
+
+    # ----------------------------------------------------------------------------------------------- loans
+
+    def new_loan(self, length: int, fill: Fill) -> memoryview | None:
+        """Return a part of the pool to be written by the program, which frees it when it drops it; None if there is no
+        room for it."""
+        segment = self._place(length, fill, writes_all=False)
+        if segment is None:
+            if not self._has_warned:
+                self._has_warned = True
+                self.context.log.warning(
+                    "%s bytes of mob.empty, mob.zeros or mob.buffer are ordinary memory, and are copied when they are "
+                    "sent: the shared memory of this process has no room for them (%s of %s bytes are in use). Raise "
+                    "shared_memory of the role. Said once.",
+                    *(f"{each:,}" for each in (length, self._pool.used, self._pool.limit)),
+                )
+            return None
+        uid, number = self.context.uid, segment.number
+        assert self._memory is not None
         with self._lock:
-            self._pool.unpin(reference.number)
+            self._pool.hold(number, uid)
+            self._pool.unpin(number)
+            view = self._memory.mapping.view(segment.offset, length, (uid, number), self.dropped, is_writable=True)
+            self._note_live(BufferLocation(uid, number, segment.offset, length))
+        self._loans[number] = ref(view)
+        return view
+
+    def show(self, view: memoryview, shown: Any) -> None:
+        """Note that the program was given an array over a loan, in its place."""
+        number = self.number_of(view)
+        assert number is not None
+        self._loans[number] = ref(shown)
+
+    def number_of(self, view: memoryview) -> int | None:
+        """Return the number of the loan in which memory lies; None if it lies in none."""
+        mapping, extents = self._mapping(self.context.uid), self._extents.get(self.context.uid)
+        address = address_of(view)
+        if mapping is None or extents is None or not mapping.has(address, view.nbytes):
+            return None
+        offset = address - mapping.address
+        with self._lock:
+            number = extents.find(offset, offset + view.nbytes)
+        return number if number in self._loans else None
+
+    def is_out(self, number: int) -> bool:
+        """Return whether others have a loan, or it is on its way to them."""
+        with self._lock:
+            return self._pool.is_held_by_others(number, self.context.uid)
+
+    def reopen(self, number: int) -> bool:
+        """Make a loan writable again; return False if others have it."""
+        if self.is_out(number):
+            return False
+        self._set_readonly(number, False)
+        return True
+
+    def _tell(self) -> None:
+        for tell in list(self.waiters):
+            tell()
+
+    def _set_readonly(self, number: int, is_readonly: bool) -> None:
+        loan = self._loans.get(number)
+        shown = None if loan is None else loan()
+        if isinstance(shown, memoryview):
+            set_readonly(shown, is_readonly)  # pyright: ignore[reportUnknownArgumentType]
+        elif shown is not None:  # an array
+            shown.flags.writeable = not is_readonly
 
     # ------------------------------------------------------------------------------------------- receiving
 
-    def handle_pool(self, holder: Counterpart, descriptors: list[int], size: int) -> None:
-        """Map the pool of a member. Without its descriptor, which this process could not be given, what lies there
-        fails when it is looked at, and nothing else does."""
-        self._forget_unmapped(holder.uid)
-        if not descriptors:
-            self._ask_again(holder.uid)
+    def handle_pool(self, holder: Counterpart, descriptors: list[int], size: int, owner: int) -> None:
+        """Map a pool that a member has sent, its own or another's. Without its descriptor, which this process could not
+        be given, what lies there fails when it is looked at, and nothing else does."""
+        if owner != holder.uid and owner in self._mappings:
+            for descriptor in descriptors:  # it was heard of from others
+                os.close(descriptor)
             return
-        self._unmapped[holder.uid] = (descriptors[0], size)
+        if owner != holder.uid:
+            self._others.look_up(owner)  # it is told what is dropped; and if it has gone, that is heard of
+        self._forget_unmapped(owner)
+        if not descriptors:
+            self._ask_again(holder.uid, owner)
+            return
+        self._unmapped[owner] = (descriptors[0], size)
         try:
-            self._map(holder.uid)
+            self._map(owner)
         except OSError as error:
-            self._context.log.error("the shared memory of %s cannot be mapped now: %s", holder.name, error.strerror)
+            self.context.log.error("the shared memory of %s cannot be mapped now: %s", holder.name, error.strerror)
         except ValueError as error:
-            self._context.log.error("the shared memory of %s cannot be mapped: %s", holder.name, error)
+            self.context.log.error("the shared memory of %s cannot be mapped: %s", holder.name, error)
 
     def _map(self, uid: int) -> Mapping | None:
         """`OSError` if there is no descriptor or no memory for it now."""
@@ -189,15 +373,23 @@ class Buffers:
     def attach(self, place: BufferLocation) -> memoryview:
         """Return a view of a buffer that the codec meets in what it decodes."""
         mapping = self._mappings.get(place.owner)
-        if place.owner == self._context.uid and self._memory is not None:
+        if place.owner == self.context.uid and self._memory is not None:
             mapping = self._memory.mapping
         if mapping is None:
             mapping = self._mapped_late(place.owner)
         self._arrived += 1
-        key = (place.owner, place.number)
-        view = mapping.view(place.offset, place.length, key, self.dropped)
-        self._live[key] = self._live.get(key, 0) + 1
+        view = mapping.view(place.offset, place.length, (place.owner, place.number), self.dropped)
+        with self._lock:
+            self._note_live(place)
         return view
+
+    def _note_live(self, place: BufferLocation) -> None:
+        key = (place.owner, place.number)
+        self._live[key] = self._live.get(key, 0) + 1
+        extents = self._extents.get(place.owner)
+        if extents is None:
+            extents = self._extents[place.owner] = Extents()
+        extents.add(place.number, place.offset, place.offset + place.length)
 
     def _mapped_late(self, owner: int) -> Mapping:
         try:
@@ -206,66 +398,95 @@ class Buffers:
             why = f"{error.strerror}; if that is for its open files, see `ulimit -n`"
             raise BadMessage(f"a buffer arrived in shared memory that this process cannot map now: {why}.") from error
         if mapping is None:
-            self._ask_again(owner)
+            self._ask_again(owner, owner)
             raise BadMessage(
                 "a buffer arrived in shared memory that is not known here: this process could not be given its "
                 "descriptor. If it has too many files open, see `ulimit -n`."
             )
         return mapping
 
-    def _ask_again(self, owner: int) -> None:
-        """Have a member send its pool once more, with the next large buffer. On whatever thread decodes."""
-        if (holder := self._others.get(owner)) is not None and holder.link is not None:
-            holder.link.post(m.Unpooled())
+    def _ask_again(self, uid: int, owner: int) -> None:
+        """Have a member send a pool once more, with the next large buffer. On whatever thread decodes."""
+        if (holder := self._others.get(uid)) is not None and holder.link is not None:
+            holder.link.post(m.Unpooled(0 if owner == uid else owner))
 
-    def handle_unpooled(self, uid: int) -> None:
-        """Send a member another descriptor of this pool with the next large buffer: it has none."""
-        self._told.pop(uid, None)
+    def handle_unpooled(self, uid: int, owner: int = 0) -> None:
+        """Send a member another descriptor of a pool with the next large buffer: it has none."""
+        self._told.pop((uid, owner or self.context.uid), None)
+
+    def handle_passed(self, counts: dict[int, int], holder: int) -> None:
+        """Count a member as a holder: another has passed buffers of this pool on to it."""
+        with self._lock:
+            for number, count in counts.items():
+                self._pool.hold(number, holder, count)
+        if holder != self.context.uid:
+            self._others.look_up(holder)  # if it goes, they are free
 
     # --------------------------------------------------------------------------------------------- freeing
 
     def give_back(self, reference: BufferLocation) -> None:
         """Free a buffer that has arrived and that nobody will look at."""
-        key = (reference.owner, reference.number)
-        self._live[key] = self._live.get(key, 0) + 1
-        self.dropped.append(key)
+        with self._lock:
+            self._note_live(reference)
+        self.dropped.append((reference.owner, reference.number))
 
     def sweep(self) -> None:
         """Give back to their owners the views that went away here; on the loop's thread."""
         counts: dict[int, dict[int, int]] = {}
         while self.dropped:
             owner, number = key = self.dropped.popleft()
-            self._live[key] -= 1
-            if not self._live[key]:
-                del self._live[key]
+            with self._lock:
+                self._live[key] -= 1
+                if not self._live[key]:
+                    self._forget_live(key)
             numbers = counts.setdefault(owner, {})
             numbers[number] = numbers.get(number, 0) + 1
         for owner, numbers in counts.items():
             holder = self._others.get(owner)
-            if owner == self._context.uid:
+            if owner == self.context.uid:
                 self.handle_freed(owner, numbers)
             elif holder is not None:
                 holder.post_lazily(m.Freed(numbers))
+
+    def _forget_live(self, key: tuple[int, int]) -> None:
+        owner, number = key
+        del self._live[key]
+        extents = self._extents[owner]
+        extents.remove(number)
+        if not extents:
+            del self._extents[owner]
+            if owner in self._orphaned:
+                self._orphaned.discard(owner)
+                self._mappings.pop(owner, None)
+        if owner == self.context.uid:
+            self._loans.pop(number, None)
 
     def handle_freed(self, uid: int, counts: dict[int, int]) -> None:
         """Count the buffers that a holder gives back."""
         with self._lock:
             for number, count in counts.items():
                 self._pool.release(number, uid, count)
+        self._tell()
 
     def owner_gone(self, uid: int) -> None:
         """Free what a member held that has gone. What it has sent stays as long as it is looked at."""
         with self._lock:
             self._pool.forget_holder(uid)
-        self._told.pop(uid, None)
-        self._mappings.pop(uid, None)
+            if uid in self._extents:
+                self._orphaned.add(uid)
+            else:
+                self._mappings.pop(uid, None)
+        for key in [key for key in self._told if uid in key]:
+            self._told.pop(key, None)
         self._forget_unmapped(uid)
+        self._tell()
 
     def close(self) -> None:
         """Let no buffer cross any more. What is still looked at stays as long as that."""
         with self._lock:
             self._pool, self._memory, self._to_share = SegmentPool(0), None, None
         self._mappings.clear()
+        self._loans.clear()
         for uid in list(self._unmapped):
             self._forget_unmapped(uid)
 

@@ -145,7 +145,7 @@ class Encoder:
     def _share(self, value: Any) -> bytes | None:
         start = len(self._references.noted())
         try:
-            return self.codec.encode_sharing(value, self._buffers.share)
+            return self.codec.encode_sharing(value, self._buffers.share, self._buffers.find)
         except BaseException as error:
             self._references.forget(start)
             if isinstance(error, Exception):

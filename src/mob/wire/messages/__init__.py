@@ -106,6 +106,7 @@ from mob.wire.messages.peer import (
     Lend as Lend,
     Message as Message,
     More as More,
+    Passed as Passed,
     PeerMessage as PeerMessage,
     Pool as Pool,
     Release as Release,

@@ -108,9 +108,11 @@ class More(Base, frozen=True, tag=10):
 
 
 class Pool(Base, frozen=True, tag=12):
-    """The sender's shared memory, in which large buffers lie that follow. Takes one descriptor."""
+    """The shared memory in which large buffers lie that follow: the sender's, or another member's (`owner`) from which
+    it passes buffers on. Takes one descriptor."""
 
     size: int
+    owner: int = 0
 
 
 class Freed(Base, frozen=True, tag=13):
@@ -120,7 +122,17 @@ class Freed(Base, frozen=True, tag=13):
 
 
 class Unpooled(Base, frozen=True, tag=66):
-    """The sender could not be given the receiver's pool (`Pool`): it is to come again with the next large buffer."""
+    """The sender could not be given the receiver's pool (`Pool`), or that of `owner`: it is to come again with the next
+    large buffer."""
+
+    owner: int = 0
+
+
+class Passed(Base, frozen=True, tag=68):
+    """The sender passes buffers of the receiver on to the member `holder`: how many arrivals of each, by number."""
+
+    counts: dict[int, int]
+    holder: int
 
 
 class Attached(Base, frozen=True, tag=14):
@@ -186,6 +198,7 @@ PeerMessage = (
     | Pool
     | Unpooled
     | Freed
+    | Passed
     | Attached
     | Arrived
     | Here

@@ -1,0 +1,255 @@
+"""Memory that lies in the pool from the start: `mob.empty`, `mob.zeros`, `mob.buffer`, and its reuse: `mob.lend`.
+
+Sending such a buffer copies nothing. From its first sending on it is read-only at its owner, because its receivers look
+at the same memory. `lend` waits until they have given it back, and makes it writable again.
+
+Limits. What is handed out is known by a weak reference; slices that the program took before the first sending stay
+writable. A buffer that is too small, or that finds no room in the pool, is ordinary memory: sending it copies.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import math
+from collections.abc import Callable
+from threading import Condition
+from time import monotonic
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from weakref import ReferenceType, ref
+
+from mob.wire.arrays import memory_of
+from mob.wire.kinds import is_a
+from mob.wire.sharing import LARGE
+
+if TYPE_CHECKING:
+    from mob.peer.references.buffers import Buffers
+    from mob.peer.results.blocking import Blocking
+
+T = TypeVar("T")
+
+
+class Home:
+    """The buffers of this process's part in an app, and how to wait in it."""
+
+    def __init__(self, buffers: Buffers, blocking: Blocking) -> None:
+        self.buffers: Buffers = buffers
+        self.blocking: Blocking = blocking
+
+
+_homes: list[ReferenceType[Home]] = []
+"""Of a mobster there is one; of a process from outside, one for each client, the newest last."""
+
+
+def enter(home: Home) -> None:
+    """From now on loans lie there."""
+    _homes.append(ref(home, _homes.remove))
+
+
+def _home() -> Home | None:
+    for each in reversed(_homes):
+        home = each()
+        if home is not None and home.buffers.can_lend:
+            return home
+    return None
+
+
+def _leave_as_it_is(memory: memoryview) -> None:
+    """For memory whose content does not matter."""
+
+
+def _fill_with_zeros(memory: memoryview) -> None:
+    memory[:] = bytes(1) * len(memory) if len(memory) < LARGE else memoryview(bytes(len(memory)))
+
+
+def buffer(nbytes: int) -> memoryview:
+    """Return a writable memoryview of so many bytes, all zero, that is sent without a copy.
+
+    Write into it, then send it: the receivers look at the same memory, and get read-only memoryviews. From its first
+    sending on it is read-only here too, and writing raises `TypeError: cannot modify read-only memory`. To use it again
+    see `mob.lend`. Slices that were taken before stay writable; what is written through them is seen by the receivers.
+
+    It lies in the shared memory of this mobster, or of the newest client of this process (`mob.connect`), and is freed
+    when it was dropped here and by all receivers. Where there is none, or no room (the role's `shared_memory`), and
+    below 64 KiB, it is ordinary memory, which is copied when it is sent. `ValueError` if `nbytes` is negative.
+
+    >>> import mob
+    >>> frame = mob.buffer(3)
+    >>> frame[:] = b"abc"
+    >>> bytes(frame)
+    b'abc'
+    """
+    if nbytes < 0:
+        raise ValueError(f"mob.buffer({nbytes}): a number of bytes, at least 0.")
+    view = _new(nbytes, _fill_with_zeros)
+    return memoryview(bytearray(nbytes)) if view is None else view
+
+
+def empty(shape: int | tuple[int, ...], dtype: Any = float) -> Any:
+    """Return a NumPy array like `numpy.empty`, which is sent without a copy.
+
+    Fill it, then send it: the receivers look at the same memory, and get read-only arrays. From its first sending on it
+    is read-only here too: writing raises `ValueError: assignment destination is read-only`. To use it again see
+    `mob.lend`. Views of it that were made before stay writable; what is written through them is seen by the receivers.
+    Contiguous slices of 64 KiB and more are sent without a copy as well.
+
+    Where it lies, and when it is ordinary memory instead: see `mob.buffer`. `ImportError` if NumPy is not installed.
+
+    >>> import mob
+    >>> picture = mob.empty((2, 3), "u1")
+    >>> picture.shape
+    (2, 3)
+    """
+    return _array("empty", shape, dtype, _leave_as_it_is)
+
+
+def zeros(shape: int | tuple[int, ...], dtype: Any = float) -> Any:
+    """Return a NumPy array of zeros, which is sent without a copy: as `mob.empty`.
+
+    >>> import mob
+    >>> mob.zeros(3).tolist()
+    [0.0, 0.0, 0.0]
+    """
+    return _array("zeros", shape, dtype, _fill_with_zeros)
+
+
+def _array(name: str, shape: int | tuple[int, ...], dtype: Any, fill: Callable[[memoryview], None]) -> Any:
+    numpy = importlib.import_module("numpy")
+    kind = numpy.dtype(dtype)
+    length = kind.itemsize * math.prod(shape if isinstance(shape, tuple) else (shape,))
+    view = None if kind.hasobject else _new(length, fill)
+    if view is None:
+        return getattr(numpy, name)(shape, dtype)
+    array = numpy.ndarray(shape, kind, view)
+    home = _home()
+    if home is not None:
+        home.buffers.show(view, array)
+    return array
+
+
+def _new(length: int, fill: Callable[[memoryview], None]) -> memoryview | None:
+    home = _home() if length >= LARGE else None
+    return None if home is None else home.buffers.new_loan(length, fill)
+
+
+def lend(loan: T, timeout: float | None = None) -> Lending[T]:
+    """Send a buffer of `mob.empty`, `mob.zeros` or `mob.buffer` within a block, and use it again after that.
+
+    At the end of the block it is waited until all calls with the buffer have ended and all receivers have dropped it;
+    then it is writable again. `with` blocks as `call.result()` does, `async with` awaits. `TimeoutError` if others have
+    it still after `timeout` seconds; it remains read-only then. For anything else than such a buffer nothing is waited
+    for, because sending copies it.
+
+    >>> import mob
+    >>> frame = mob.zeros(4)
+    >>> with mob.lend(frame) as sent:
+    ...     pass  # back.detect(sent).result()
+    >>> frame[0] = 1.0
+    """
+    return Lending(loan, timeout)
+
+
+class Lending(Generic[T]):
+    """A buffer that is lent for the length of a block; made by `mob.lend`."""
+
+    __slots__ = ("_loan", "_timeout")
+
+    def __init__(self, loan: T, timeout: float | None) -> None:
+        self._loan = loan
+        self._timeout = timeout
+
+    def __enter__(self) -> T:
+        return self._loan
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        for home, number in self._places():
+            if not home.buffers.reopen(number):
+                self._check(_wait(home, number, self._timeout), home, number)
+
+    async def __aenter__(self) -> T:
+        return self._loan
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
+        for home, number in self._places():
+            if not home.buffers.reopen(number):
+                self._check(await _wait_async(home, number, self._timeout), home, number)
+
+    def _places(self) -> list[tuple[Home, int]]:
+        memory = _memory(self._loan)
+        homes = [home for each in list(_homes) if memory is not None and (home := each()) is not None]
+        found = [(home, home.buffers.number_of(memory)) for home in homes if memory is not None]
+        return [(home, number) for home, number in found if number is not None]
+
+    def _check(self, is_back: bool, home: Home, number: int) -> None:
+        if not is_back or not home.buffers.reopen(number):
+            raise TimeoutError(
+                f"mob.lend: others still have this buffer after {self._timeout} s. A receiver that keeps it, or a part "
+                f"of it, keeps it from being used again: have it keep a copy. It stays read-only here."
+            )
+
+
+def _memory(loan: Any) -> memoryview | None:
+    if is_a(type(loan), "numpy.ndarray"):
+        has_gaps = not (loan.flags.c_contiguous or loan.flags.f_contiguous)
+        return None if has_gaps or loan.dtype.hasobject or not loan.nbytes else memory_of(loan)
+    try:
+        view = memoryview(loan)
+    except TypeError:
+        raise TypeError(f"mob.lend: an array or a memoryview, not {type(loan).__name__}.") from None
+    return view if view.c_contiguous and view.nbytes else None
+
+
+def _wait(home: Home, number: int, timeout: float | None) -> bool:
+    """Block until a loan is back; return whether it is, in time."""
+    buffers, reactor = home.buffers, home.buffers.context.reactor
+
+    def is_back() -> bool:
+        return not buffers.is_out(number)
+
+    if reactor.is_mine:
+        return home.blocking.drive([], is_back, None if timeout is None else monotonic() + timeout)
+    news = Condition()
+
+    def tell() -> None:
+        with news:
+            news.notify()
+
+    buffers.waiters.append(tell)
+    reactor.stand_in.begin_to_wait(tell)
+    try:
+        with news:
+            return news.wait_for(is_back, timeout)
+    finally:
+        reactor.waiters.discard(tell)
+        buffers.waiters.remove(tell)
+
+
+async def _wait_async(home: Home, number: int, timeout: float | None) -> bool:
+    """Await that a loan is back; return whether it is, in time."""
+    buffers, loop = home.buffers, asyncio.get_running_loop()
+    deadline = None if timeout is None else monotonic() + timeout
+    while buffers.is_out(number):
+        future: asyncio.Future[None] = loop.create_future()
+
+        def tell(future: asyncio.Future[None] = future) -> None:
+            loop.call_soon_threadsafe(_settle, future)
+
+        buffers.waiters.append(tell)
+        try:
+            if buffers.is_out(number):
+                left = None if deadline is None else max(0.0, deadline - monotonic())
+                waits = future if loop is buffers.context.reactor.loop else home.blocking.wait_elsewhere(future, [])
+                await asyncio.wait_for(waits, left)
+        except TimeoutError:
+            return not buffers.is_out(number)
+        finally:
+            buffers.waiters.remove(tell)
+    return True
+
+
+def _settle(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)

@@ -1,0 +1,335 @@
+"""Loans and forwarded buffers between real processes: not copied, sealed, used again, and freed whatever dies."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import signal
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+import mob
+from mob.rim.segments import IS_AVAILABLE
+from tests.patience import patient
+from tests.running import RunningApp, apps_in, wait_until
+
+pytestmark = pytest.mark.skipif(not IS_AVAILABLE, reason="no memfd here")
+
+BIG = 4_000_000
+
+COMMON = """
+import gc
+import os
+
+import mob
+import numpy as np
+from mob.mobster import api
+
+kept = []
+
+def statistics():
+    gc.collect()
+    peer = api.current("statistics")
+    peer.tidy()
+    return peer.statistics()
+
+def who():
+    return os.getpid()
+
+def echo(value):
+    return value
+
+def part(value):
+    return value[1000:-1000]
+
+async def echo_later(value):
+    return value
+
+def keep(value):
+    kept.append(value)
+    return int(kept[-1][0])
+
+def first():
+    return [int(each[0]) for each in kept]
+
+def forget():
+    kept.clear()
+
+def made(size, value):
+    loan = mob.empty(size, "u1")
+    loan[:] = value
+    kept.append(loan)
+    return loan
+
+def is_shared():
+    return api.current("is_shared").statistics()["shared"]
+
+def items(value, count):
+    for _ in range(count):
+        yield value
+
+def hear(reply, value):
+    reply(value).result()
+
+@mob.on("message")
+def handle(obj):
+    kept.append(obj)
+"""
+
+BACK = """
+from common import *
+
+__all__ = [
+    "statistics", "who", "echo", "part", "echo_later", "keep", "first", "forget", "made", "is_shared", "items", "hear",
+    "pass_on", "pass_on_and_die", "copies", "dead_men",
+]
+third = mob.require("third")
+
+def pass_on(value):
+    return third.keep(value).result()
+
+def pass_on_and_die(value):
+    call = third.keep(value)
+    call.result()
+    os.kill(os.getpid(), 9)
+
+def copies(value):
+    address = value.__array_interface__["data"][0]
+    return [value.base is not None, third.echo(value).result().__array_interface__["data"][0] == address]
+
+def dead_men(value):
+    kept.append(value)
+    return third.keep(kept[0]).result()
+"""
+
+
+@pytest.fixture(scope="module")
+def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningApp]:
+    with apps_in(tmp_path_factory.mktemp("loans")) as apps:
+        app = apps.start(
+            '.role("back", "./back.py").role("third", "./third.py").role("doomed", "./back.py")'
+            '.role("tight", "./back.py", shared_memory=1024 * 1024)',
+            common=COMMON,
+            back=BACK,
+            third=BACK.replace('third = mob.require("third")', "third = None"),
+        )
+        app.wait_ready()
+        yield app
+
+
+@pytest.fixture
+def client(app: RunningApp) -> Iterator[mob.Client]:
+    with app.connect() as client:
+        yield client
+        for role in ("back", "third", "doomed", "tight"):
+            client.require(role).forget().result(patient(30))
+        wait_until(lambda: set(pools_of(client)) == {(0, 0)}, f"all is free: {pools_of(client)}")
+
+
+def pools_of(client: mob.Client) -> list[tuple[int, int]]:
+    """(bytes in the pool, views), of this process and of each worker."""
+    gc.collect()
+    roles = [client.require(role).statistics() for role in ("back", "third", "doomed", "tight")]
+    found = [client.statistics(), *(call.result(patient(30)) for call in roles)]
+    return [(each["shared"], each["views"]) for each in found]
+
+
+def address(array: Any) -> int:
+    return int(array.__array_interface__["data"][0])
+
+
+def loan(value: int = 1, size: int = BIG) -> Any:
+    made = mob.empty(size, "u1")
+    made[:] = value
+    return made
+
+
+# --- without a copy ---------------------------------------------------------------------------------------------------
+
+
+def test_what_comes_back_is_where_it_was(client: mob.Client) -> None:
+    sent = loan()
+    for export in ("echo", "echo_later"):
+        back = getattr(client.require("back"), export)(sent).result(patient(30))
+        assert address(back) == address(sent)
+        assert not back.flags.writeable
+    assert client.statistics()["shared"] == -(-BIG // 65536) * 65536  # once
+    assert client.require("back").is_shared().result(patient(30)) == 0
+    assert address(client.require("back").part(sent).result(patient(30))) == address(sent) + 1000
+    assert address(client.require("back").echo(sent[65536:]).result(patient(30))) == address(sent) + 65536
+    assert address(client.require("back").echo([{"a": sent}]).result(patient(30))[0]["a"]) == address(sent)
+
+
+@pytest.mark.parametrize("shape", [(2000, 500), (10, 20, 5000)])
+def test_shapes_dtypes_and_memoryviews(client: mob.Client, shape: tuple[int, ...]) -> None:
+    back = client.require("back")
+    for sent in (mob.zeros(shape, "f4"), mob.zeros(shape).T, mob.empty(shape, "M8[s]"), mob.zeros(shape)[1:]):
+        found = back.echo(sent).result(patient(30))
+        assert address(found) == address(sent)
+        assert (found.shape, found.dtype, found.strides) == (sent.shape, sent.dtype, sent.strides)
+    view = mob.buffer(BIG)
+    view[:3] = b"abc"
+    found = back.echo(view).result(patient(30))
+    assert (bytes(found[:4]), type(found), len(found)) == (b"abc\0", memoryview, BIG)
+    assert address(np.frombuffer(found, "u1")) == address(np.frombuffer(view, "u1"))
+    every_other = mob.zeros(shape)[::2]
+    assert np.array_equal(back.echo(every_other).result(patient(30)), every_other)  # with gaps: a copy
+
+
+def test_streams_messages_and_callbacks(client: mob.Client) -> None:
+    sent, got = loan(), []
+    back = client.require("back")
+    assert {address(each) for each in back.items(sent, 5)} == {address(sent)}
+    back.hear(lambda value: got.append(address(value)), sent).result(patient(30))
+    assert got == [address(sent)]
+    client.all("back").send(sent)
+    client.all("third").send(sent)
+    wait_until(
+        lambda: back.first().result(patient(30)) == client.require("third").first().result(patient(30)) == [1],
+        "both have it",
+    )
+    assert client.statistics()["shared"] == -(-BIG // 65536) * 65536
+
+
+def test_a_third_process_looks_at_it_where_it_lies(client: mob.Client) -> None:
+    back, third = client.require("back"), client.require("third")
+    sent = loan(7)
+    for _ in range(3):
+        assert back.pass_on(sent).result(patient(30)) == 7
+    assert back.is_shared().result(patient(30)) == 0
+    del sent
+    for number in range(20):
+        assert back.pass_on(loan(number)).result(patient(30)) == number
+    assert third.first().result(patient(30)) == [7, 7, 7, *range(20)]
+    made = back.made(BIG, 9).result(patient(30))
+    assert third.keep(made).result(patient(30)) == 9
+    assert client.statistics()["shared"] == 21 * -(-BIG // 65536) * 65536
+
+
+# --- sealed, and used again -------------------------------------------------------------------------------------------
+
+
+def test_what_was_sent_is_read_only(client: mob.Client) -> None:
+    array, view = loan(), mob.buffer(BIG)
+    early = array[:5]
+    client.require("back").echo([array, view]).result(patient(30))
+    with pytest.raises(ValueError, match="read-only"):
+        array[0] = 1
+    with pytest.raises(TypeError, match="read-only"):
+        view[0] = 1
+    with pytest.raises(TypeError, match="read-only"):
+        view[:5][0] = 1
+    early[0] = 3  # as the page says
+
+
+def test_a_ring_of_buffers(client: mob.Client) -> None:
+    back = client.require("back")
+    for frame in (loan(), mob.buffer(BIG)):
+        for number in range(20):
+            with mob.lend(frame) as sent:
+                sent[0] = number
+                assert back.echo_later(sent).result(patient(30))[0] == number
+        frame[0] = 99
+    assert client.statistics()["shared"] <= 2 * -(-BIG // 65536) * 65536
+
+
+def test_a_ring_in_async_code(client: mob.Client) -> None:
+    back, frame = client.require("back"), loan()
+
+    async def ring() -> None:
+        for number in range(20):
+            async with mob.lend(frame) as sent:
+                sent[0] = number
+                assert (await back.echo(sent))[0] == number
+
+    asyncio.run(ring())
+    frame[0] = 99
+
+
+def test_one_who_keeps_it_keeps_it(client: mob.Client) -> None:
+    back, frame = client.require("back"), loan()
+    with pytest.raises(TimeoutError, match=r"others still have this buffer after 0\.05 s"), mob.lend(frame, 0.05):
+        back.keep(frame).result(patient(30))
+    with pytest.raises(ValueError, match="read-only"):
+        frame[0] = 1
+    back.forget().result(patient(30))
+    with mob.lend(frame):
+        pass
+    frame[0] = 1
+
+    async def lend_in_vain() -> None:
+        async with mob.lend(frame, 0.05) as sent:
+            await back.keep(sent)
+
+    with pytest.raises(TimeoutError):
+        asyncio.run(lend_in_vain())
+
+
+def test_ordinary_memory_where_there_is_no_room(client: mob.Client) -> None:
+    tight = client.require("tight")
+    assert int(tight.made(BIG, 5).result(patient(30))[0]) == 5
+    assert tight.is_shared().result(patient(30)) == 0
+    small = mob.zeros(10)
+    with mob.lend(small):
+        client.require("back").echo(small).result(patient(30))
+    small[0] = 1
+
+
+# --- deaths -----------------------------------------------------------------------------------------------------------
+
+
+def test_the_owner_dies(client: mob.Client) -> None:
+    doomed, third, back = client.require("doomed"), client.require("third"), client.require("back")
+    made = doomed.made(BIG, 6).result(patient(30))
+    assert third.keep(made).result(patient(30)) == 6
+    os.kill(doomed.who().result(patient(30)), signal.SIGKILL)
+    wait_until(lambda: doomed.who().exception(patient(30)) is None, "its successor is there")
+    assert doomed.made(BIG, 8).result(patient(30))[0] == 8
+    assert third.first().result(patient(30)) == [6]
+    assert back.keep(made).result(patient(30)) == 6  # also after its death
+    assert int(made[-1]) == 6
+
+
+def test_the_one_who_passes_it_on_dies(client: mob.Client) -> None:
+    doomed, third = client.require("doomed"), client.require("third")
+    sent = loan(4)
+    assert isinstance(doomed.pass_on_and_die(sent).exception(patient(30)), mob.Lost)
+    wait_until(lambda: doomed.who().exception(patient(30)) is None, "its successor is there")
+    del sent
+    gc.collect()
+    for number in range(50):
+        loan(number)
+        assert third.first().result(patient(30)) == [4]
+
+
+def test_the_last_receiver_dies(client: mob.Client) -> None:
+    back, doomed = client.require("back"), client.require("doomed")
+    sent = back.made(BIG, 3).result(patient(30))
+    assert doomed.keep(sent).result(patient(30)) == 3
+    back.forget().result(patient(30))
+    del sent
+    gc.collect()
+    assert back.is_shared().result(patient(30)) > 0
+    os.kill(doomed.who().result(patient(30)), signal.SIGKILL)
+    wait_until(lambda: back.is_shared().result(patient(30)) == 0, "what the dead one held is free")
+    wait_until(lambda: doomed.who().exception(patient(30)) is None, "its successor is there")
+
+
+# --- outside ----------------------------------------------------------------------------------------------------------
+
+
+def test_without_an_app_it_is_ordinary_memory() -> None:
+    array, view = mob.zeros((300, 300)), mob.buffer(100_000)
+    assert (array.sum(), bytes(view[:2]), mob.empty(5).shape) == (0.0, b"\0\0", (5,))
+    with mob.lend(array) as same:
+        assert same is array
+    with mob.lend(view):
+        view[0] = 1
+    with pytest.raises(ValueError, match="at least 0"):
+        mob.buffer(-1)
+    with pytest.raises(TypeError, match="an array or a memoryview, not int"), mob.lend(5):
+        pass
