@@ -1,7 +1,7 @@
 """Big data without copies: echoes of a loaned array beside copies by mob, `multiprocessing.Pipe` and Ray; and leaks.
 
 python -m bench.loans            # the table: interleaved rounds, medians
-python -m bench.loans --leaks    # loans, forwards and deaths in great number: what is in use stays flat
+python -m bench.loans --leaks [100000]    # loans, forwards and deaths in great number: what is in use stays flat
 
 `loaned`: the caller sends an array of `mob.empty`, and the worker returns it. `forwarded`: the worker returns what the
 caller keeps sending on from another worker's pool. One call at a time.
@@ -77,7 +77,10 @@ def main(arguments: list[str]) -> None:
         app = subprocess.Popen([sys.executable, "main.py"], cwd=folder, stdout=subprocess.DEVNULL)
         try:
             with connected(name) as client:
-                (leaks if "--leaks" in arguments else echoes)(client)
+                if "--leaks" in arguments:
+                    leaks(client, int(arguments[-1]) if arguments[-1].isdigit() else 100_000)
+                else:
+                    echoes(client)
         finally:
             app.terminate()
             app.wait()
@@ -171,7 +174,7 @@ def ray_echo(value: Any) -> Callable[[int], float]:
 # --- leaks ------------------------------------------------------------------------------------------------------------
 
 
-def leaks(client: Any, count: int = 100_000, deaths: int = 20) -> None:
+def leaks(client: Any, count: int, deaths: int = 20) -> None:
     """Print figures of all processes at intervals; what grows from the second line on leaks."""
     back, third, doomed = (client.require(role) for role in ("back", "third", "doomed"))
     print("loans   (bytes shared, views, descriptors, mappings, private KiB) of this process, back, third")

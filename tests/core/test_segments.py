@@ -10,7 +10,7 @@ import pytest
 from hypothesis import settings, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from mob.core.segments import IDLE, MOST_AHEAD, UNIT, Quiet, Segment, SegmentPool
+from mob.core.segments import GONE_REMEMBERED, IDLE, MOST_AHEAD, UNIT, Extents, Quiet, Segment, SegmentPool
 
 A, B = 2, 3
 
@@ -289,3 +289,79 @@ def test_it_is_quiet_when_a_number_has_not_changed_for_long() -> None:
         True,
         False,
     ]
+
+
+# --- loans, and what is passed on -------------------------------------------------------------------------------------
+
+
+def test_a_loan_is_held_by_its_owner_until_that_drops_it() -> None:
+    pool = SegmentPool(4 * UNIT)
+    segment = pool.place(UNIT)
+    assert segment is not None
+    pool.hold(segment.number, 1)
+    pool.unpin(segment.number)
+    assert not pool.is_held_by_others(segment.number, 1)
+    pool.pin(segment.number)
+    assert pool.is_held_by_others(segment.number, 1)
+    pool.hold(segment.number, 2)
+    pool.unpin(segment.number)
+    assert pool.is_held_by_others(segment.number, 1)
+    pool.release(segment.number, 1, 1)
+    assert pool.used == UNIT
+    pool.release(segment.number, 2, 1)
+    assert pool.used == 0
+    assert not pool.is_held_by_others(segment.number, 1)
+
+
+@pytest.mark.parametrize("passed_first", [True, False])
+def test_what_is_passed_on_stays_until_the_third_has_given_it_back(passed_first: bool) -> None:
+    pool = SegmentPool(4 * UNIT)
+    segment = pool.place(UNIT)
+    assert segment is not None
+    number = segment.number
+    pool.hold(number, 2)
+    pool.unpin(number)
+    steps = [lambda: pool.hold(number, 3), lambda: pool.release(number, 3, 1)]
+    for step in steps if passed_first else reversed(steps):
+        step()
+        assert pool.used == UNIT  # the second holds it
+    pool.hold(number, 3)
+    pool.release(number, 2, 1)
+    assert pool.used == UNIT
+    pool.forget_holder(3)
+    assert pool.used == 0
+    pool.hold(number, 3)  # said late, of what is free
+    assert len(pool) == 0
+
+
+def test_who_gave_back_what_the_owner_never_heard_of_keeps_nothing() -> None:
+    pool = SegmentPool(4 * UNIT)
+    segment = pool.place(UNIT)
+    assert segment is not None
+    pool.release(segment.number, 3, 1)
+    pool.unpin(segment.number)
+    assert (pool.used, len(pool)) == (0, 0)
+
+
+def test_a_dead_one_holds_nothing_of_what_is_passed_on_to_it() -> None:
+    pool = SegmentPool(4 * UNIT)
+    segment = pool.place(UNIT)
+    assert segment is not None
+    for uid in range(10, 10 + GONE_REMEMBERED + 1):
+        pool.forget_holder(uid)
+    pool.hold(segment.number, 11)
+    pool.unpin(segment.number)
+    assert pool.used == 0
+
+
+def test_extents_find_the_segment_of_a_part() -> None:
+    extents = Extents()
+    extents.add(5, 300, 400)
+    extents.add(4, 0, 100)
+    extents.add(6, 200, 250)
+    extents.add(6, 210, 300)  # another slice of it
+    assert (len(extents), repr(extents)) == (3, "<Extents of 3 segments>")
+    assert [extents.find(*part) for part in ((0, 100), (10, 20), (200, 300), (300, 301))] == [4, 4, 6, 5]
+    assert [extents.find(*part) for part in ((100, 200), (90, 110), (250, 350), (350, 401))] == [None] * 4
+    extents.remove(6)
+    assert extents.find(200, 210) is None

@@ -319,6 +319,23 @@ def test_the_last_receiver_dies(client: mob.Client) -> None:
     wait_until(lambda: doomed.who().exception(patient(30)) is None, "its successor is there")
 
 
+def test_nothing_piles_up(client: mob.Client) -> None:
+    back = client.require("back")
+
+    def in_use() -> list[int]:
+        return [len(os.listdir(f"/proc/{pid}/{what}")) for pid in pids for what in ("fd", "map_files")]
+
+    pids = [os.getpid(), back.who().result(patient(30)), client.require("third").who().result(patient(30))]
+    back.pass_on(loan()).result(patient(30))
+    client.require("third").forget().result(patient(30))
+    before = in_use()
+    for number in range(300):
+        assert back.pass_on(loan(number % 200)).result(patient(30)) == number % 200
+        assert back.echo(loan(number % 200)).result(patient(30))[0] == number % 200
+        client.require("third").forget().result(patient(30))
+    wait_until(lambda: all(now <= then + 5 for now, then in zip(in_use(), before, strict=True)), "nothing has grown")
+
+
 # --- outside ----------------------------------------------------------------------------------------------------------
 
 

@@ -243,7 +243,7 @@ def test_what_an_error_was_made_of_keeps_its_type(both: Both) -> None:
         {"a": (1, {2: [b"x"]}), "b": {b"y"}},
         User("Ann"),
         [Job(b"x"), Holder(b"y"), Pair(b"l", 1), Coded.B, Color.RED],
-        [Items(a=b"x"), Listed([1])],
+        [Items(a=b"x"), Listed([1]), [1, b"x"]],
         [Decimal(1), np.arange(3.0)],
     ],
 )

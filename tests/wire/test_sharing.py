@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import array
 import random
 from typing import Any
 
@@ -10,8 +11,10 @@ import pytest
 from msgspec.msgpack import Ext, decode, encode
 
 from mob.wire.arrays import head_of
+from mob.wire.binary import BYTES, VIEW
 from mob.wire.codec import Codec
 from mob.wire.extensions import SHARED
+from mob.wire.refusals import UnsendableValue
 from mob.wire.sharing import (
     LARGE,
     LARGE_BUFFER,
@@ -22,6 +25,7 @@ from mob.wire.sharing import (
     inlined,
     looked_at,
     may_hold_large,
+    place_of,
 )
 from tests.wire.samples import Color
 
@@ -131,6 +135,25 @@ def test_without_room_a_buffer_stays_where_it_is(codec: Codec) -> None:
     no_room: Share = lambda length, fill: None  # noqa: E731  a function with a type
     for value in (bytes(LARGE), LARGE_ARRAY):
         assert codec.encode_sharing(value, no_room) == codec.encode(value)
+
+
+def test_what_lies_in_shared_memory_already_is_not_copied(codec: Codec) -> None:
+    memory = Memory()
+    place = BufferLocation(9, 4, 8, LARGE)
+    for value, head in ((memoryview(bytes(LARGE)), None), (np.zeros(LARGE, "u1"), head_of(np.zeros(LARGE, "u1")))):
+        extension = decode(codec.encode_sharing([value], memory.share, lambda found: place))
+        assert place_of(extension[0].data) == place._replace(kind=VIEW if head is None else BYTES, head=head)
+    assert memory.buffers == []
+    for value in (bytes(LARGE), bytearray(LARGE), np.zeros(2 * LARGE)[::2]):  # what is never there, or has gaps
+        codec.encode_sharing(value, memory.share, lambda found: place)
+    assert len(memory.buffers) == 3
+
+
+def test_a_small_buffer_beside_a_large_one(codec: Codec) -> None:
+    value = [array.array("B", b"abc"), array.array("B", bytes(LARGE)), np.ma.zeros(2)]
+    with pytest.raises(UnsendableValue):
+        codec.encode_sharing(value, Memory().share)
+    assert decode(codec.encode_sharing(value[:1], Memory().share)) == [b"abc"]
 
 
 def test_an_array_is_shared_with_what_says_how_it_is_read(codec: Codec) -> None:

@@ -17,8 +17,6 @@ from mob.wire.kinds import stands_in
 
 _kind: Callable[[Any], type[Any]] = type
 Convert = Callable[[Any], Any]
-Converter = Callable[[Any], Convert]
-"""annotation -> what makes a value into one of that; it raises if the value does not fit."""
 """Makes data what is annotated; a `ValueError` says why it does not fit."""
 SHOWN = 5
 """So many misfits of one value are told; of more, how many they are."""

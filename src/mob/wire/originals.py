@@ -23,7 +23,6 @@ from types import FunctionType, MemberDescriptorType, ModuleType
 from typing import Any, cast, get_type_hints
 
 from mob.errors import CallError, RemoteError
-from mob.wire.misfits import Converter
 
 STEERING = (StopIteration, StopAsyncIteration)
 """Exceptions that mean something to the loop or the coroutine in which they are raised."""
@@ -41,6 +40,9 @@ OWN = frozenset({"message", "executed", "type_name", "type_module", "remote_args
 
 MOBS = (RemoteError.__module__, "mob.wire.failures")
 """Where mob's own classes of `RemoteError` say that they are."""
+
+Converter = Callable[[Any], Callable[[Any], Any]]
+"""annotation -> what makes a value into one of that; it raises if the value does not fit."""
 
 _kind: Callable[[Any], type[Any]] = type
 

@@ -175,6 +175,10 @@ class BufferSharing(Walk):
             return self.place_bytes(value, kind_of(value))
         if kind in (list, tuple, set, frozenset) and _OTHERS.issuperset(map(type, value)):
             return value
+        if kind.__name__ == "ndarray" and self.ways.of(value) is as_array:
+            return self.place_array(value)
+        if kind is tuple:  # the path of what is wrong is found when it is packed, too
+            return tuple(map(self.rewrite, value))
         return super().rewrite(value)
 
     def rewrite_other(self, value: Any, kind: Any) -> Any:

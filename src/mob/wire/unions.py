@@ -36,7 +36,8 @@ from msgspec.msgpack import Ext
 from mob.wire import models, records
 from mob.wire.extensions import Foreign, Named, Tagged
 from mob.wire.kinds import LEAVES, is_a
-from mob.wire.misfits import Convert, Converter, Misfit, misfits_of
+from mob.wire.misfits import Convert, Misfit, misfits_of
+from mob.wire.originals import Converter
 from mob.wire.walk import Walk
 from mob.wire.ways import TEXTUAL
 

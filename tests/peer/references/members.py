@@ -26,6 +26,7 @@ class NoLoop:
     """There is none to be woken."""
 
     is_reading = True
+    is_mine = False
 
 
 NO_LOOP: Any = NoLoop()

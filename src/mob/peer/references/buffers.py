@@ -19,6 +19,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Sequence
 from threading import Lock
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 from weakref import ReferenceType, ref
 
@@ -35,18 +36,31 @@ if TYPE_CHECKING:
     from mob.peer.references.protocol import Counterpart, Counterparts, Note, Outlet
 
 
+LOOK_AGAIN = 0.005
+"""Seconds after an arrival at which what was dropped is given back."""
+
+
 class _Dropped(deque[tuple[int, int]]):
     """What finalizers append to. The loop is woken for the first, unless it is about to look anyway."""
 
     def __init__(self, context: Context) -> None:
         super().__init__()
-        self.context = context
+        self._context = context
+        self.looks_at: float = 0.0
+        """When the loop will look, because something has arrived a moment ago."""
 
     def append(self, key: tuple[int, int], /) -> None:
         super().append(key)
-        reactor = self.context.reactor
-        if len(self) == 1 and not reactor.is_reading:
+        reactor = self._context.reactor
+        if len(self) == 1 and not reactor.is_reading and monotonic() > self.looks_at:
             reactor.wake()
+
+    def look_soon(self, look: Callable[[], None]) -> None:
+        """Something has arrived: most of it is dropped at once, and many in a row, so that a look at all is cheaper."""
+        reactor, now = self._context.reactor, monotonic()
+        if now > self.looks_at and reactor.is_mine:
+            self.looks_at = now + LOOK_AGAIN
+            reactor.call_at(self.looks_at, look)
 
 
 class Buffers:
@@ -75,7 +89,7 @@ class Buffers:
         self._orphaned: set[int] = set()  # owners that have died, whose memory is still looked at
         self.waiters: list[Callable[[], None]] = []
         """What is called when others may have given back what they had: whoever waits for a loan is told."""
-        self.dropped: deque[tuple[int, int]] = _Dropped(context)
+        self.dropped: _Dropped = _Dropped(context)
         """(owner, number) of views that went away; a finalizer appends, `sweep` works it off."""
 
     def __repr__(self) -> str:
@@ -381,6 +395,7 @@ class Buffers:
         view = mapping.view(place.offset, place.length, (place.owner, place.number), self.dropped)
         with self._lock:
             self._note_live(place)
+        self.dropped.look_soon(self.sweep)
         return view
 
     def _note_live(self, place: BufferLocation) -> None:
