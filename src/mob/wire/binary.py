@@ -63,7 +63,7 @@ def view_of(data: memoryview) -> memoryview:
 
 def may_hold_binary(body: bytes) -> bool:
     """Return False if there is no binary data in packed bytes. Text and numbers may look like it. On the hot path."""
-    return b"\xc4" in body or b"\xc5" in body or b"\xc6" in body
+    return 0xC4 in body or 0xC5 in body or 0xC6 in body
 
 
 def holds_others(value: Any) -> bool:
@@ -71,14 +71,14 @@ def holds_others(value: Any) -> bool:
 
     True as well if that cannot be told by a quick look.
     """
-    level: list[Any] = [value]
+    level: Any = value if _kind(value) is tuple else (value,)
     while level:
-        kinds = set(map(_kind, level))
+        kinds = set(map(type, level))
+        if kinds <= _SCALARS:  # nearly always, at the top or a level below it
+            return not kinds.isdisjoint(_OTHERS)
         if not kinds.isdisjoint(_OTHERS):
             return True
         kinds -= _SCALARS
-        if not kinds:
-            return False
         if kinds <= _PLAIN:
             level = get_referents(*level)
         else:

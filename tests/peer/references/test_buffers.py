@@ -129,3 +129,72 @@ def test_what_fails_while_it_is_copied_keeps_no_room(mob: Mob) -> None:
         one.references.buffers.share(LARGE, fill)
     assert one.sizes == {}
     assert one.references.encoding == {}
+
+
+# --- passed on --------------------------------------------------------------------------------------------------------
+
+
+def test_to_pass_a_buffer_on_its_owner_is_told_first(mob: Mob, two: Any) -> None:
+    owner, middle = two
+    third = mob.join()
+    owner.send(BIG, middle)
+    mob.deliver()
+    middle.send(middle.got[0], third)
+    assert [(type(each.message), each.way.uid) for each in mob.letters] == [(m.Passed, 1), (m.Pool, 3), (m.Message, 3)]
+    middle.got.clear()
+    mob.settle()
+    assert mob.sizes() == [{"shared": LARGE}, {}, {"views": 1}]
+    assert third.got == [BIG]
+    third.send(third.got[0][0:LARGE], middle)  # it knows the pool
+    assert said(mob) == [m.Passed, m.Pool, m.Message]
+    mob.settle()
+    assert middle.got == [BIG]
+    third.got.clear()
+    middle.got.clear()
+    mob.settle()
+    assert mob.sizes() == [{}, {}, {}]
+
+
+def test_what_goes_back_to_its_owner_needs_no_pool(mob: Mob, two: Any) -> None:
+    owner, other = two
+    owner.send(BIG, other)
+    mob.deliver()
+    other.send(other.got.pop(), owner)
+    assert mob.letters[0].message == m.Passed({1: 1}, 1)
+    assert said(mob) == [m.Passed, m.Message]
+    mob.settle()
+    assert owner.got == [BIG]
+    assert mob.sizes() == [{"shared": LARGE, "views": 1}, {}]
+    owner.got.clear()
+    mob.settle()
+    assert mob.sizes() == [{}, {}]
+
+
+def test_it_is_copied_where_the_owner_cannot_be_told_at_once(mob: Mob, two: Any) -> None:
+    owner, middle = two
+    third = mob.join()
+    owner.send(BIG, middle)
+    mob.deliver()
+    middle.look_up(1).unsent_bytes = 1
+    middle.send(middle.got[0], third)
+    assert said(mob) == [m.Pool, m.Message]
+    mob.settle()
+    assert mob.sizes() == [{"shared": LARGE}, {"views": 1, "shared": LARGE}, {"views": 1}]
+    assert third.got == [BIG]
+
+
+def test_the_memory_of_a_dead_owner_can_be_passed_on(mob: Mob, two: Any) -> None:
+    owner, middle = two
+    third = mob.join()
+    owner.send(BIG, middle)
+    mob.deliver()
+    del mob.members[1], middle.ways[1]
+    middle.references.owner_gone(1)
+    middle.send(middle.got[0], middle)
+    mob.settle()
+    assert middle.got == [BIG, BIG]
+    assert third.sizes == {}
+    middle.got.clear()
+    mob.settle()
+    assert middle.sizes == {}
+    assert middle.references.buffers._mappings == {}

@@ -18,7 +18,6 @@ from msgspec import Raw
 from mob.errors import BadMessage
 from mob.peer.references import portable
 from mob.wire import messages as m
-from mob.wire.binary import may_hold_binary
 from mob.wire.codec import Codec
 from mob.wire.references import Passage
 from mob.wire.sharing import LARGE, LARGE_BUFFER, BufferLocation, looked_at, may_hold_large
@@ -87,7 +86,7 @@ class Encoder:
                 except Exception as failure:  # noqa: BLE001  translated there
                     body = self.codec.encode_slowly(value, root, failure)
                 else:
-                    if seen and may_hold_binary(body):
+                    if seen and (0xC4 in body or 0xC5 in body or 0xC6 in body):  # as `may_hold_binary`
                         body = self.codec.encode_binary(value, root, body)
             if len(body) >= LARGE and shares:
                 body = self._share_after_all(value, body)
