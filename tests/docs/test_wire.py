@@ -33,9 +33,8 @@ def test_a_row_says_what_may_be_left_out_and_what_it_means(maker: dict[str, Any]
     row = '| 4 | `Message` | `body`, [`trace`] | What `send` sends: for the handlers of "message"; no answer. |\n'
     text = maker["markdown"]()
     assert row in text
-    assert (
-        "| `BufferLocation` | `owner`, `number`, `offset`, `length`, [`kind`], [`head`] | Where a buffer lies" in text
-    )
+    fields = "`owner`, `number`, `offset`, `length`, [`kind`], [`head`]"
+    assert f"| `BufferLocation` | {fields} | Where a buffer lies" in text
 
 
 def test_tables_are_put_between_the_markers_and_nowhere_else(maker: dict[str, Any]) -> None:
