@@ -160,6 +160,17 @@ def test_an_object_outlives_the_process_that_passed_its_handle_on(app: RunningAp
     assert lent(back) == 1
 
 
+def test_a_handle_of_a_closed_client_says_so(app: RunningApp) -> None:
+    app.wait_ready()
+    other = app.connect()
+    room: Any = other.require("back").Room().result()
+    other.close()
+    with pytest.raises(
+        mob.Unavailable, match=r"back\.Room\.pid: the app .* has ended, or this client of it was closed"
+    ):
+        room.pid().result(timeout=30)
+
+
 def test_what_a_script_has_asked_an_object_for_is_done_though_it_ends(app: RunningApp, tmp_path: Path) -> None:
     client = app.wait_ready()
     code = f"""

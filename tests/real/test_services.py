@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import os
+import pickle
 import pydoc
 from collections.abc import Iterator
 from typing import Any
@@ -197,6 +199,10 @@ kept = {}
 
 def statistics():
     return sizes.sizes()
+
+@mob.on("message")
+async def handle(message):
+    await message["room"].add("Ada")
 
 def use(room, person):
     return room.add(person).result()
@@ -519,6 +525,19 @@ def test_names_that_a_handle_has_itself_are_reached_too(front: mob.Proxy, back: 
     assert mob.RemoteMethod(numbers, "__len__")().result() == 1
     with pytest.raises(mob.UnknownExport, match="no method '__repr__'"):
         mob.RemoteMethod(numbers, "__repr__")
+
+
+def test_a_handle_is_copied_as_itself_and_not_pickled(back: mob.Proxy) -> None:
+    room: Any = back.Room("kitchen").result()
+    assert copy.deepcopy([room]) == [copy.copy(room)] == [room]
+    with pytest.raises(TypeError, match="cannot be pickled: send it as an argument"):
+        pickle.dumps(room)
+
+
+def test_handles_are_sent_as_messages_and_made_by_map(back: mob.Proxy, front: mob.Proxy, client: mob.Client) -> None:
+    rooms: list[Any] = list(back.Room.map(["a", "b"]))
+    client.any("front").send({"room": rooms[0]})
+    wait_until(lambda: rooms[0].__len__().result() == 1, "the receiver of the message has called it")
 
 
 def test_people_see_what_it_is(back: mob.Proxy, client: mob.Client) -> None:

@@ -18,7 +18,7 @@ from mob.core.dispatch import Route
 from mob.core.lanes import MESSAGE
 from mob.core.routing import place_of
 from mob.core.states import CallState
-from mob.errors import BadMessage, Busy, MobError
+from mob.errors import BadMessage, Busy, MobError, Unavailable
 from mob.peer.calls.method_calls import MethodCall, PreparedCall, whereabouts
 from mob.peer.calls.options import DEFAULTS, Options
 from mob.peer.calls.parking import ParkedCall, Parking
@@ -163,6 +163,10 @@ class Calling:
                 peer.limit(call, times)
             carried = carried_by_call(served) if self._context.tracing is None else self._carry(call)
             self._send(contact, call, (target, args_body, named, times, chain, carried), passage)
+            if contact.link is None and self._control.is_closed and call.state is CallState.SENT:
+                contact.forget_call(call)  # no link will come any more
+                ended = f"the app {self._context.app!r} has ended, or this client of it was closed."
+                self._peer.fail(call, Unavailable(f"{label}: {ended}"))
         except BaseException as error:
             self._end_unmade(call, passage, error)
             raise

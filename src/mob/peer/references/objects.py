@@ -17,7 +17,7 @@ import contextlib
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 from mob.errors import BadMessage, UnknownExport, nearest
 from mob.peer.references.functions import RemoteFunction
@@ -198,6 +198,15 @@ class RemoteObject(ByReference):
 
     def __hash__(self) -> int:
         return hash(self._mob_remote)
+
+    def __copy__(self) -> RemoteObject:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> RemoteObject:
+        return self
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(f"{self!r} cannot be pickled: send it as an argument, a result or a message of mob's.")
 
 
 class RemoteMethod:
