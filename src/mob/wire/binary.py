@@ -112,7 +112,8 @@ def _opener(kind: type[Any]) -> Opener:
     elif is_opened_by_msgspec(kind):
         return lambda value: list(value.items() if issubclass(kind, dict) else value)
     else:
-        return (lambda value: ()) if kind.__name__ == "ndarray" else (lambda value: None)
+        has_none = kind.__name__ == "ndarray" or hasattr(kind, "__call__")
+        return (lambda value: ()) if has_none else (lambda value: None)
     return lambda value: [getattr(value, name, None) for name in names]
 
 
