@@ -112,7 +112,8 @@ def _opener(kind: type[Any]) -> Opener:
     elif is_opened_by_msgspec(kind):
         return lambda value: list(value.items() if issubclass(kind, dict) else value)
     else:
-        has_none = kind.__name__ == "ndarray" or hasattr(kind, "__call__")
+        is_function = any("__call__" in vars(base) for base in kind.__mro__)
+        has_none = is_function or kind.__name__ == "ndarray"
         return (lambda value: ()) if has_none else (lambda value: None)
     return lambda value: [getattr(value, name, None) for name in names]
 
