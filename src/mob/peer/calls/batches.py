@@ -21,7 +21,6 @@ from msgspec import Raw
 
 from mob.core.mapping import MapWorkers, Pace, generator_mapped
 from mob.errors import Busy, CallError
-from mob.peer.calls.pipelining import Making
 from mob.peer.results.call import Call
 from mob.peer.results.streams import tell_each
 from mob.wire import failures
@@ -138,7 +137,7 @@ class Run:
         self._chunked = chunked
         self._pace = pace
         self._is_ordered = is_ordered
-        self._is_typed = export.new_call not in (Call, Making)
+        self._is_typed = isinstance(export.new_call, partial)
         self._drawn = 0
         self._lines: deque[Batch] = deque()  # not taken yet, in order
         self._ended: deque[Batch] = deque()  # of these the done ones, in the order of their ends, if it is read so

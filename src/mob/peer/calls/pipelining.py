@@ -117,9 +117,9 @@ def _no_object(label: str, method: str) -> CallError:
     return UnknownExport(f"{method} cannot be called: {label} is a function, and has returned no object.")
 
 
-def makes_objects(role: RoleInfo | None, name: str) -> bool:
-    """Return True if an export is a class, or may be one as far as is known."""
+def makes_objects(role: RoleInfo | None, name: str) -> bool | None:
+    """Return whether an export is a class; None if that is not known yet."""
     if role is None or role.exports is None:
-        return True
+        return None
     found = next((each for each in role.exports if each.name == name), None)
-    return not role.complete if found is None else found.methods is not None
+    return (False if role.complete else None) if found is None else found.methods is not None

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from mob.core.dispatch import Route
     from mob.peer.calls.outgoing import Outgoing
     from mob.peer.links.contact import Contact
+    from mob.peer.results.maker import Maker
 
 
 class Proxy:
@@ -109,11 +110,19 @@ class RemoteExport:
         self.route: Route[Contact] = peer.contacts.route(role)
         self.options: Options = options
         self.new_call: NewCall = Call if interface is None else interface.new_call(name)
-        if self.new_call is Call and makes_objects(peer.context.roster.roles.get(role), name):
-            self.new_call = Making
+        if self.new_call is Call:
+            self.new_call = self._new_undeclared
 
     def __call__(self, *args: Any, **kwargs: Any) -> Call[Any]:
         return self._call(self, args, kwargs)
+
+    def _new_undeclared(self, peer: Maker, label: str, role: str) -> Call[Any]:
+        """Make a call of an export of which no interface says anything. Whether it is a class is asked until it is
+        known: a `Making` costs more than a `Call`."""
+        is_class = makes_objects(self._peer.context.roster.roles.get(self.role), self.name)
+        if is_class is not None:
+            self.new_call = Making if is_class else Call
+        return Call(peer, label, role) if is_class is False else Making(peer, label, role)
 
     def map(
         self,
