@@ -390,6 +390,33 @@ def test_the_signature_is_text(function: Any, signature: str) -> None:
     assert Parameters.of(function, Counting().codec).signature == signature
 
 
+class Sullen(type):
+    def __getattr__(cls, name: str) -> Any:
+        raise RuntimeError(name)
+
+
+class Sulking(metaclass=Sullen): ...
+
+
+def sulking(a: Sulking, b: list[Sulking]) -> None: ...
+
+
+def unprintable(a: int, b) -> None: ...
+
+
+unprintable.__annotations__["b"] = BadRepr()
+
+
+def test_an_annotation_that_fails_when_it_is_looked_at_asks_for_nothing() -> None:
+    body = msgspec.msgpack.encode([1, ["x"]])
+    found = Parameters.of(sulking, Counting().codec)
+    assert found.decode(body, None) == ((1, ["x"]), {})
+    assert found.signature.startswith("(a: Sulking, b: list[")
+    found = Parameters.of(unprintable, Counting().codec)
+    assert found.decode(body, None) == ((1, ["x"]), {})
+    assert found.signature == "(a: int, b: BadRepr) -> None"
+
+
 def test_a_default_that_cannot_be_shown_hurts_nobody() -> None:
     parameters = Parameters.of(bad_default, Counting().codec)
     assert parameters.signature.startswith("(a=<BadRepr instance at 0x")

@@ -545,6 +545,46 @@ def test_a_model_that_is_defined_later_is_found_when_it_is_called() -> None:
     assert decode(CODEC.encode((Early(late=Late(x=1)),)), None)[0][0] == Early(late=Late(x=1))
 
 
+class Letter(BaseModel):
+    name: str
+
+
+class Envelope(BaseModel):
+    payload: BaseModel
+
+
+@dataclass
+class Parcel:
+    payload: BaseModel
+
+
+@pytest.mark.parametrize(
+    "annotation", [BaseModel, list[BaseModel], BaseModel | None, BaseModel | int, Annotated[BaseModel, "any"]]
+)
+def test_any_model_asks_for_nothing(annotation: Any) -> None:
+    value = [{"price": 1}] if annotation == list[BaseModel] else {"price": 1}
+    assert parameters(annotation).decode(CODEC.encode((value,)), None)[0][0] == value
+
+
+def test_any_model_beside_others_of_a_union() -> None:
+    found = parameters(BaseModel | Parcel)
+    assert found.takes_tags
+    body = CODEC.encode(CODEC.tagged([Parcel(Letter(name="x"))], "args"))
+    (parcel,), _ = found.decode(body, None)
+    assert type(parcel) is Parcel
+    assert parcel.payload == {"name": "x"}
+
+
+def test_any_model_within_a_dataclass_asks_for_nothing() -> None:
+    assert parameters(Parcel).decode(CODEC.encode((Parcel(Letter(name="x")),)), None)[0][0] == Parcel({"name": "x"})  # type: ignore[arg-type]
+
+
+def test_any_model_within_a_model_is_left_to_pydantic() -> None:
+    (found,), _ = parameters(Envelope).decode(CODEC.encode(({"payload": {}},)), None)
+    assert type(found) is Envelope
+    assert type(found.payload) is BaseModel
+
+
 def test_what_pydantic_does_not_understand_is_left_to_msgspec() -> None:
     class Odd:
         @classmethod

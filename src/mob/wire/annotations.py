@@ -29,7 +29,7 @@ from msgspec.msgpack import Decoder
 from mob.wire.foreign import converted, origin_of
 from mob.wire.kinds import LEAVES, is_a, is_opened, is_opened_by_msgspec
 from mob.wire.methods import ByReference
-from mob.wire.models import is_model, validator
+from mob.wire.models import is_base, is_model, validator
 from mob.wire.records import RecordMaker, fields_of, is_record
 from mob.wire.refusals import text_of
 from mob.wire.unions import Choice, members_of, unnamed
@@ -81,6 +81,8 @@ def _needs_help(annotation: Any, seen: set[Any]) -> bool:
         annotation = named
     if is_model(annotation):
         return hasattr(annotation, "__dataclass_fields__")  # of the others msgspec asks `fit`
+    if is_base(annotation):
+        return True
     if typing.get_origin(annotation) is typing.Annotated and validator(annotation, converter) is not None:
         return True
     if typing.get_origin(annotation) is typing.Literal or (is_record(annotation) and annotation in seen):

@@ -300,7 +300,8 @@ class _Text:
 
 
 def _signature(fn: Callable[..., Any]) -> inspect.Signature | None:
-    """The signature with its annotations evaluated one by one; a `_Text` stands for one that does not evaluate."""
+    """The signature with its annotations evaluated one by one; a `_Text` stands for one that mob cannot understand:
+    it does not evaluate, or has something in it that fails when it is looked at."""
     try:
         signature = inspect.signature(fn, **_LAZY)
     except Exception:  # noqa: BLE001  builtins have none, and what looks like a function may do as it likes
@@ -315,7 +316,7 @@ def _signature(fn: Callable[..., Any]) -> inspect.Signature | None:
 
 
 def result_of(fn: Callable[..., Any]) -> Any:
-    """What a function is annotated to return: `Any` if it does not say, text if its annotation does not evaluate."""
+    """What a function is annotated to return: `Any` if it does not say, text if mob cannot understand it."""
     signature = _signature(fn)
     found = _EMPTY if signature is None else signature.return_annotation
     if found is _EMPTY:
@@ -341,9 +342,18 @@ def _evaluated(annotation: Any, names: dict[str, Any]) -> Any:
     holder.__annotations__ = {"it": annotation}
     try:
         found = typing.get_type_hints(holder, names, include_extras=True)["it"]
-    except Exception:  # noqa: BLE001  it is an expression in a string: anything may happen
-        return _Text(_FORWARD.sub(r"\1", str(annotation)))
+        _ = loosen(found), has_choice(found), asks_for_views(found), str(found)
+    except Exception:  # noqa: BLE001  it may be any expression, of objects that do as they like
+        return _Text(_text_of(annotation))
     return None if found is types.NoneType else found
+
+
+def _text_of(annotation: Any) -> str:
+    try:
+        text = annotation.__qualname__ if isinstance(annotation, type) else str(annotation)
+    except Exception:  # noqa: BLE001  a broken __repr__
+        return _kind(annotation).__qualname__
+    return _FORWARD.sub(r"\1", text)
 
 
 def _parameters(signature: inspect.Signature, codec: Codec) -> list[_Parameter]:

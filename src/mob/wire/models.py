@@ -40,7 +40,12 @@ _PACKAGES = ("pydantic", "pydantic_core", "annotated_types")
 
 def is_model(kind: Any) -> bool:
     """Return whether it is a model or a dataclass of pydantic 2."""
-    return isinstance(kind, type) and "__pydantic_core_schema__" in vars(kind)
+    return isinstance(kind, type) and vars(kind).keys() >= {"__pydantic_core_schema__", "__pydantic_fields__"}
+
+
+def is_base(kind: Any) -> bool:
+    """Return whether it is `BaseModel` itself: any model, so nothing in particular."""
+    return isinstance(kind, type) and "__pydantic_core_schema__" in vars(kind) and not is_model(kind)
 
 
 def way_of(kind: type[Any]) -> Convert | None:
@@ -98,6 +103,8 @@ def validator(annotation: Any, restore: Callable[[Any], Convert]) -> Convert | N
     """
     if is_model(annotation):
         return _of_model(annotation, restore)
+    if is_base(annotation):
+        return lambda value: value
     pydantic = sys.modules.get("pydantic")
     if pydantic is None or not _concerns_pydantic(annotation):
         return None

@@ -107,7 +107,7 @@ def travels_as(annotation: Any) -> frozenset[str]:
     kind: Any = typing.get_origin(annotation) or annotation
     if kind is typing.Literal:
         return _all(travels_as(_kind(value)) for value in typing.get_args(annotation))
-    if not isinstance(kind, type) or kind in (object, Any) or is_a(kind, "numpy.generic"):
+    if not isinstance(kind, type) or kind in (object, Any) or is_a(kind, "numpy.generic") or models.is_base(kind):
         return frozenset({_ANY})
     if issubclass(kind, enum.Enum):
         return _all(travels_as(_kind(each.value)) for each in kind)
