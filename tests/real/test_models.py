@@ -6,6 +6,7 @@ import datetime as dt
 import json
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
@@ -261,3 +262,47 @@ def test_unions_that_are_not_known_yet_are_tagged_too(apps: Apps) -> None:
     app.wait_ready()
     with mob.connect(app.name) as client:
         assert result(client.require("front").first())[:3] == ["Dog", "Cat", ["Cat", "Dog"]]
+
+
+ODD = """
+from __future__ import annotations
+from typing import TYPE_CHECKING
+from pydantic import BaseModel
+if TYPE_CHECKING:
+    from shop import Order
+
+class Envelope(BaseModel):
+    payload: BaseModel
+
+class Desk:
+    def lay(self, order: Order) -> str:
+        return type(order).__name__
+
+def any_model(x: BaseModel) -> str:
+    return type(x).__name__
+
+def envelope(x: Envelope) -> str:
+    return type(x).__name__
+
+def order(o: Order, count: int, more: list[Order]) -> str:
+    return f"{type(o).__name__} {count}"
+"""
+
+
+def test_what_an_annotation_says_stops_no_worker(tmp_path: Path) -> None:
+    with apps_in(tmp_path) as apps:
+        app = apps.start('.role("odd", "./odd.py")', odd=ODD)
+        odd: Any = app.wait_ready().require("odd")
+        assert odd.any_model(BaseOrder(id=1)).result(patient(10)) == "dict"
+        assert odd.envelope({"payload": {}}).result(patient(10)) == "Envelope"
+        assert odd.order(BaseOrder(id=1), 2, []).result(patient(10)) == "dict 2"
+        app.wait_for(
+            r"arguments of odd\.order arrive unconverted and unchecked: annotations that cannot be evaluated \(o: "
+            r"Order, more: list\[Order\]\)\. What they name must be imported at run time too, not under TYPE_CHECKING only\."
+        )
+        app.wait_for(r"arguments of odd\.Desk\.lay arrive unconverted .*\(order: Order\)")
+        assert app.output.count("arrive unconverted") == 2
+
+
+class BaseOrder(BaseModel):
+    id: int

@@ -390,6 +390,12 @@ def test_the_signature_is_text(function: Any, signature: str) -> None:
     assert Parameters.of(function, Counting().codec).signature == signature
 
 
+def test_what_cannot_be_understood_is_known() -> None:
+    assert Parameters.of(unresolved, Counting().codec).unread == {"a": "Missing", "c": "list[Missing]"}
+    assert Parameters.of(typed, Counting().codec).unread == {}
+    assert Parameters.of(int, Counting().codec).unread == {}
+
+
 class Sullen(type):
     def __getattr__(cls, name: str) -> Any:
         raise RuntimeError(name)

@@ -78,7 +78,7 @@ class _Parameter:
 
 
 class Parameters:
-    """What a function takes. `signature` and `doc` are for people; `decode` is for calls."""
+    """What a function takes. `signature`, `doc` and `unread` are for people; `decode` is for calls."""
 
     __slots__ = (
         "_codec",
@@ -95,6 +95,7 @@ class Parameters:
         "doc",
         "signature",
         "takes_tags",
+        "unread",
     )
 
     decode: Decode
@@ -105,6 +106,8 @@ class Parameters:
         parameters = _parameters(signature or _ANYTHING, codec)
         self.signature: str = "(...)" if signature is None else _shown(signature)
         self.doc: str = _doc(fn)
+        self.unread: dict[str, str] = {} if signature is None else _unread(signature)
+        """The annotations that mob cannot understand, by the names of their parameters."""
         self._codec = codec
         self._label = label or getattr(fn, "__qualname__", type(fn).__qualname__)
         self._is_python = inspect.isfunction(fn) or inspect.ismethod(fn)
@@ -375,6 +378,11 @@ def _parameter(index: int, parameter: inspect.Parameter, codec: Codec) -> _Param
         as_views=asks_for_views(annotation),
         settle=codec.settling(whole) if has_choice(whole) else None,
     )
+
+
+def _unread(signature: inspect.Signature) -> dict[str, str]:
+    found = signature.parameters.values()
+    return {each.name: each.annotation.text for each in found if _kind(each.annotation) is _Text}
 
 
 def _shown(signature: inspect.Signature) -> str:

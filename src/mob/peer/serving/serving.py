@@ -666,7 +666,18 @@ class Serving:
         threads, tallies = self._lane.width, self.tallies
         export = kind(role, name, function, self.encoder.codec, threads, self._concurrency)
         export.tally = None if tallies is None else tallies.of(name)
+        if export.parameters.unread:
+            self._tell_unread(export)
         return export
+
+    def _tell_unread(self, export: Export) -> None:
+        """Warn of arguments that arrive as if they were not annotated."""
+        listed = ", ".join(f"{name}: {text}" for name, text in export.parameters.unread.items())
+        self.context.log.warning(
+            "arguments of %s arrive unconverted and unchecked: annotations that cannot be evaluated (%s). What they "
+            "name must be imported at run time too, not under TYPE_CHECKING only.",
+            *(export.label, listed),
+        )
 
     def learn(self, export: Export, seconds: float, is_chunk: bool = False) -> None:
         """Tell all callers what a call of an export takes, or a chunk of its calls."""
