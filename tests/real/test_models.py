@@ -15,7 +15,7 @@ from pydantic import BaseModel, Field
 import mob
 from mob.errors import ArgumentError, CallError
 from tests.patience import patient
-from tests.running import Apps, RunningApp, apps_in, mob_command
+from tests.running import Apps, RunningApp, apps_in, mob_command, wait_until
 
 SHAPES = """
 from dataclasses import dataclass, field
@@ -306,3 +306,50 @@ def test_what_an_annotation_says_stops_no_worker(tmp_path: Path) -> None:
 
 class BaseOrder(BaseModel):
     id: int
+
+
+DRAWING = """
+from collections.abc import AsyncIterator, Iterable, Iterator
+from dataclasses import dataclass
+
+@dataclass
+class Point:
+    x: int
+
+def total(points: Iterable[Point]) -> int:
+    return sum(point.x for point in points)
+
+def total_drawn(points: Iterator[Point]) -> int:
+    return sum(point.x for point in points)
+
+async def total_slowly(points: AsyncIterator[Point] | None = None) -> int:
+    return sum([point.x async for point in points])
+"""
+
+
+def test_what_is_iterated_is_converted_as_it_is_read(tmp_path: Path) -> None:
+    @dataclass
+    class Point:
+        x: int
+
+    closed: list[str] = []
+
+    def points(*values: Any) -> Iterator[Point]:
+        try:
+            yield from map(Point, values)
+        finally:
+            closed.append("closed")
+
+    with apps_in(tmp_path) as apps:
+        draw: Any = apps.start('.role("draw", "./draw.py")', draw=DRAWING).wait_ready().require("draw")
+        assert draw.total([Point(1), Point(2)]).result(patient(10)) == 3
+        with pytest.raises(ArgumentError, match=r"points\[0\]\.x: expected int, got str 'a'"):
+            draw.total([Point("a")]).result(patient(10))  # type: ignore[arg-type]
+        for sum_of in (draw.total, draw.total_drawn, draw.total_slowly):
+            assert sum_of(points(1, 2)).result(patient(10)) == 3
+            closed.clear()
+            with pytest.raises(
+                CallError, match=r"an item of <remote iterator, .*>: expected int, got str 'a' at \.x\."
+            ):
+                sum_of(points(1, "a", 3)).result(patient(10))
+            wait_until(lambda: closed or None, "the iterator to be closed")

@@ -10,7 +10,7 @@ import io
 import pathlib
 import typing
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Reversible
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from mob.wire.annotations import fit
+from mob.wire.annotations import converter, fit
 from mob.wire.codec import Codec
 from tests.wire.samples import (
     HUGE,
@@ -192,3 +192,70 @@ def test_decoders_are_made_once(codec: Codec) -> None:
 def test_a_file_is_no_instance_of_what_files_are_annotated_with() -> None:
     with pytest.raises(ValueError, match=r"no file is an instance of `IO`: annotate this field as `io.IOBase`"):
         fit(typing.IO, io.StringIO())
+
+
+@dataclasses.dataclass
+class Box:
+    sides: Iterable[int]
+
+
+class Drawn:
+    """An iterator of another process, which converts its items when they are read."""
+
+    def __init__(self, items: list[Any], convert: Callable[[Any], Any] | None = None) -> None:
+        self.items = iter(items)
+        self.convert = convert
+
+    def __iter__(self) -> Drawn:
+        return self
+
+    def __next__(self) -> Any:
+        assert self.convert
+        return self.convert(next(self.items))
+
+    def converted_by(self, convert: Callable[[Any], Any]) -> Drawn:
+        return Drawn(list(self.items), convert)
+
+
+@pytest.mark.parametrize(
+    ("annotation", "value", "found"),
+    [
+        (Iterable[float], [1], [1.0]),
+        (Reversible[tuple[int, str]], [[1, "a"]], [(1, "a")]),
+        (Iterable[set[int]] | None, [[1]], [{1}]),
+        (Box, {"sides": [1]}, Box([1])),
+        (Iterable[Any], ["x", 1], ["x", 1]),
+        (Iterable[memoryview], ["unchecked"], ["unchecked"]),
+        (Iterable[str], "abc", "abc"),
+        (Iterable[int], range(3), range(3)),
+        (Iterable[str], {"a": 1}, {"a": 1}),
+        (Iterable[int], b"", b""),
+    ],
+)
+def test_what_is_iterated_is_converted_as_a_list(annotation: Any, value: Any, found: Any) -> None:
+    made = converter(annotation)(value)
+    assert (made, type(made)) == (found, type(found))
+
+
+@pytest.mark.parametrize(
+    ("annotation", "value", "text"),
+    [
+        (Iterable[int], ["x"], r"\[0\]: expected int, got str 'x'"),
+        (Iterable[int], "x", "expected int, got str 'x'"),
+        (Iterable[int], {"a": 1}, "expected int, got str"),
+        (Iterable[str], range(2), "expected str, got int 0"),
+        (Iterable[int], 5, "Expected `Iterable`, got `int`"),
+        (Box, {"sides": ["x"]}, r"\.sides\[0\]: expected int|sides\[0\]: expected int"),
+    ],
+)
+def test_what_is_iterated_is_checked_as_a_list(annotation: Any, value: Any, text: str) -> None:
+    with pytest.raises(msgspec.ValidationError, match=text):
+        converter(annotation)(value)
+
+
+@pytest.mark.parametrize("annotation", [Iterable[int], Iterator[int], Iterator[int] | None])
+def test_an_iterator_of_another_process_converts_as_it_is_read(annotation: Any) -> None:
+    found = converter(annotation)(Drawn([1, "x"]))
+    assert next(found) == 1
+    with pytest.raises(msgspec.ValidationError):
+        next(found)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import abc
 import collections
+import collections.abc
 import datetime
 import enum
 import functools
@@ -26,9 +27,11 @@ import msgspec
 from msgspec import ValidationError
 from msgspec.msgpack import Decoder
 
+from mob.wire.binary import asks_for_views
 from mob.wire.foreign import converted, origin_of
 from mob.wire.kinds import LEAVES, is_a, is_opened, is_opened_by_msgspec
 from mob.wire.methods import ByReference
+from mob.wire.misfits import Misfit, misfits_of
 from mob.wire.models import is_base, is_model, validator
 from mob.wire.records import RecordMaker, fields_of, is_record
 from mob.wire.refusals import text_of
@@ -56,6 +59,8 @@ def loosen(annotation: Any) -> Any:
         if _is_compilable(annotation) and not any(_needs_help(each, {annotation}) for each in _parts(annotation)):
             return annotation
         return _stand_in(RecordMaker(annotation, converter).fit, _name(annotation))
+    if _is_loosely_iterable(annotation):
+        return _stand_in(functools.partial(_fit_items, origin, converter(list[args[0]]), converter(args[0])))
     if args and origin not in (typing.Literal, _CALLABLE):
         parts = tuple(part if part is ... else loosen(part) for part in args)
         if members_of(annotation):
@@ -81,7 +86,7 @@ def _needs_help(annotation: Any, seen: set[Any]) -> bool:
         annotation = named
     if is_model(annotation):
         return hasattr(annotation, "__dataclass_fields__")  # of the others msgspec asks `fit`
-    if is_base(annotation):
+    if is_base(annotation) or _is_loosely_iterable(annotation):
         return True
     if typing.get_origin(annotation) is typing.Annotated and validator(annotation, converter) is not None:
         return True
@@ -158,6 +163,18 @@ def _is_bare_protocol(kind: Any) -> bool:
     return getattr(kind, "_is_protocol", False) and not getattr(kind, "_is_runtime_protocol", False)
 
 
+_abc = collections.abc
+_LOOSELY = (_abc.Iterable, _abc.Iterator, _abc.Reversible, _abc.Container, _abc.AsyncIterable, _abc.AsyncIterator)
+_OF_ITEMS = (str, bytes, bytearray, range, dict)
+
+
+def _is_loosely_iterable(annotation: Any) -> bool:
+    """Whether msgspec would take anything that can be iterated, whatever is in it."""
+    args = typing.get_args(annotation)
+    is_one = typing.get_origin(annotation) in _LOOSELY and bool(args)
+    return is_one and not asks_for_views(args[0]) and loosen(args[0]) is not Any
+
+
 def _is_own_class(kind: Any) -> bool:
     """Whether it is a class of the program, of which msgspec knows nothing: its objects may arrive by reference."""
     return (
@@ -195,6 +212,22 @@ def _stand_in(fit: Way, name: str = "StandIn") -> type:
 
 def _fit_object(kind: type[Any], value: Any) -> Any:
     return value if isinstance(value, ByReference) else fit(kind, value)
+
+
+def _fit_items(kind: type[Any], convert_list: Way, convert_item: Way, value: Any) -> Any:
+    """Lists are converted, and remote iterators item by item, as they are read. Other things that can be iterated are
+    only checked."""
+    if (converted_by := getattr(_kind(value), "converted_by", None)) is not None:
+        value = converted_by(value, convert_item)
+    value = fit(kind, value)
+    try:
+        if _kind(value) is list:
+            return convert_list(value)
+        if _kind(value) in _OF_ITEMS:
+            convert_list(list(value) if _kind(value) is dict else list(value[:1]))
+    except ValidationError as failure:
+        raise Misfit(misfits_of(failure, value, "")) from failure
+    return value
 
 
 def _fit_enum(kind: type[enum.Enum], value: Any) -> enum.Enum:

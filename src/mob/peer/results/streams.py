@@ -18,9 +18,10 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar
 
 from mob.core.streams import Debt
-from mob.errors import CallError
+from mob.errors import ArgumentError, CallError
 from mob.peer.results import readers
 from mob.wire import messages as m
+from mob.wire.misfits import said_of
 
 if TYPE_CHECKING:
     from mob.peer.results.call import Call
@@ -281,10 +282,11 @@ class RemoteIterator:
     ...     for row in rows: ...
     """
 
-    __slots__ = ("_function", "_stream")
+    __slots__ = ("_convert", "_function", "_stream")
 
-    def __init__(self, function: Callable[[], Call[Any]]) -> None:
+    def __init__(self, function: Callable[[], Call[Any]], convert: Callable[[Any], Any] | None = None) -> None:
         self._function = function
+        self._convert = convert
         self._stream: Stream[Any] | None = None
 
     def __repr__(self) -> str:
@@ -302,10 +304,23 @@ class RemoteIterator:
         return self
 
     def __next__(self) -> Any:
-        return next(self._opened())
+        return self._converted(next(self._opened()))
 
     async def __anext__(self) -> Any:
-        return await self._opened().__anext__()
+        return self._converted(await self._opened().__anext__())
+
+    def converted_by(self, convert: Callable[[Any], Any]) -> RemoteIterator:
+        """Return the same iterator with its items as they are annotated."""
+        return RemoteIterator(self._function, convert)
+
+    def _converted(self, item: Any) -> Any:
+        if self._convert is None:
+            return item
+        try:
+            return self._convert(item)
+        except ValueError as failure:
+            self.close()
+            raise ArgumentError(f"an item of {self!r}: {said_of(failure, item)}", executed="yes") from failure
 
     def close(self) -> None:
         """Ends it at both ends."""
