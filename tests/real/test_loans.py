@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import gc
 import os
 import signal
@@ -224,6 +225,60 @@ def test_what_was_sent_is_read_only(client: mob.Client) -> None:
     with pytest.raises(TypeError, match="read-only"):
         view[:5][0] = 1
     early[0] = 3  # as the page says
+
+
+def test_a_view_that_was_sent_is_read_only_as_what_it_is_a_view_of(client: mob.Client) -> None:
+    back = client.require("back")
+    array, view = loan(), mob.buffer(BIG)
+    over_array, over_view = memoryview(array), np.frombuffer(view, "u1")
+    shaped, cast = mob.empty(BIG, "u1").reshape(1000, -1), mob.buffer(BIG).cast("f")
+    shaped[:], cast[0] = 1, 1
+    matters = [
+        (array[1000:], array),
+        (array.view("f4"), array),
+        (over_array, array),
+        (np.frombuffer(over_array, "u2"), array),
+        (shaped, shaped),
+        (shaped.T, shaped.base),
+        (over_view, view),
+        (over_view[1000:], over_view),
+        (over_view.reshape(1000, -1), view),
+        (view[1000:], view),
+        (cast, cast),
+    ]
+    for sent, lent in matters:
+        assert [is_writable(sent), is_writable(lent)] == [True, True]
+        back.echo([sent]).result(patient(30))
+        assert [is_writable(sent), is_writable(lent)] == [False, False]
+        with mob.lend(sent):
+            pass
+        assert [is_writable(sent), is_writable(lent)] == [True, True]
+    readonly = array.view()
+    readonly.flags.writeable = False
+    back.echo(readonly).result(patient(30))
+    with mob.lend(array):
+        pass
+    assert [is_writable(array), is_writable(readonly)] == [True, False]  # the program has made it so, not mob
+
+
+def test_what_a_receiver_has_is_not_changed_through_what_was_sent(client: mob.Client) -> None:
+    back = client.require("back")
+    base = loan()
+    before = base[:BIG]
+    assert back.keep(before).result(patient(30)) == 1
+    with pytest.raises(ValueError, match="read-only"):
+        before[:] = 2
+    base = loan()
+    foreign = np.frombuffer(
+        memoryview((ctypes.c_char * BIG).from_buffer(base)), "u1"
+    )  # writable through the object of ctypes
+    assert back.keep(foreign).result(patient(30)) == 1
+    foreign[:] = 2  # what was sent is a copy
+    assert back.first().result(patient(30)) == [1, 1]
+
+
+def is_writable(view: Any) -> bool:
+    return not view.readonly if isinstance(view, memoryview) else bool(view.flags.writeable)
 
 
 def test_a_ring_of_buffers(client: mob.Client) -> None:

@@ -141,11 +141,11 @@ def test_what_lies_in_shared_memory_already_is_not_copied(codec: Codec) -> None:
     memory = Memory()
     place = BufferLocation(9, 4, 8, LARGE)
     for value, head in ((memoryview(bytes(LARGE)), None), (np.zeros(LARGE, "u1"), head_of(np.zeros(LARGE, "u1")))):
-        extension = decode(codec.encode_sharing([value], memory.share, lambda found: place))
+        extension = decode(codec.encode_sharing([value], memory.share, lambda found, sent: place))
         assert place_of(extension[0].data) == place._replace(kind=VIEW if head is None else BYTES, head=head)
     assert memory.buffers == []
     for value in (bytes(LARGE), bytearray(LARGE), np.zeros(2 * LARGE)[::2]):  # what is never there, or has gaps
-        codec.encode_sharing(value, memory.share, lambda found: place)
+        codec.encode_sharing(value, memory.share, lambda found, sent: place)
     assert len(memory.buffers) == 3
 
 

@@ -247,6 +247,11 @@ def _new_kind(length: int) -> Any:
 _kinds: dict[int, Any] = {}
 
 
+def key_of(memory: Any) -> tuple[int, int] | None:
+    """Return the key of a view, given what holds its memory (`memoryview.obj`); None if that is nothing of a pool."""
+    return memory.key if isinstance(memory, _Finalizer) else None
+
+
 class _Buffer(ctypes.Structure):
     """C's Py_buffer."""
 

@@ -53,8 +53,9 @@ class BufferLocation(NamedTuple):
 Fill = Callable[[memoryview], None]
 Share = Callable[[int, Fill], "BufferLocation | None"]
 """(length, fill) -> the place of the buffer, which `fill` has written there; None if there is no room."""
-Find = Callable[[memoryview], "BufferLocation | None"]
-"""(contiguous memory) -> its place, if it lies in shared memory already: then it is not copied."""
+Find = Callable[[memoryview, Any], "BufferLocation | None"]
+"""(contiguous memory, the value that it is the memory of) -> its place, if it lies in shared memory already: then it is
+not copied."""
 
 BINARY, NIL = 0xC6, b"\xc0"
 NUMBERS = {2: rb"\xcd\xd1", 4: rb"\xca\xce\xd2", 8: rb"\xcb\xcf\xd3"}
@@ -153,7 +154,7 @@ def _is_whole(body: bytes) -> bool:
     return True
 
 
-def _find_nothing(memory: memoryview) -> None:
+def _find_nothing(memory: memoryview, value: Any) -> None:
     """Where nothing lies in shared memory already."""
 
 
@@ -206,7 +207,7 @@ class BufferSharing(Walk):
         def fill(memory: memoryview) -> None:
             memory[:] = view
 
-        place = (self.find(view) if kind == VIEW else None) or self.share(view.nbytes, fill)
+        place = (self.find(view, value) if kind == VIEW else None) or self.share(view.nbytes, fill)
         return inline(kind, view) if place is None else Ext(SHARED, _pack(place._replace(kind=kind)))
 
     def place_array(self, value: Any) -> Any:
@@ -215,7 +216,7 @@ class BufferSharing(Walk):
             return as_array(value)
         place = None
         if array.flags.c_contiguous or array.flags.f_contiguous:
-            place = self.find(memory_of(array))
+            place = self.find(memory_of(array), value)
         place = place or self.share(array.nbytes, lambda memory: copy_array(array, memory))
         return as_array(value) if place is None else Ext(SHARED, _pack(place._replace(head=head_of(array))))
 

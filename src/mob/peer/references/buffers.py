@@ -21,13 +21,13 @@ from collections.abc import Callable, Sequence
 from threading import Lock
 from time import monotonic
 from typing import TYPE_CHECKING, Any
-from weakref import ReferenceType, ref
 
 from mob.core.segments import UNIT, Extents, Quiet, Segment, SegmentPool
 from mob.errors import BadMessage
+from mob.peer.references.sealing import Loan
 from mob.peer.references.warming import STEP, Part, Warming
 from mob.rim.link import Descriptor, Link
-from mob.rim.segments import IS_AVAILABLE, PREFAULT, Mapping, Memory, address_of, set_readonly
+from mob.rim.segments import IS_AVAILABLE, PREFAULT, Mapping, Memory, address_of, key_of
 from mob.wire import messages as m
 from mob.wire.sharing import BufferLocation, Fill
 
@@ -84,7 +84,7 @@ class Buffers:
         self._unmapped: dict[int, tuple[int, int]] = {}  # pools that could not be mapped yet: descriptor and size
         self._live: dict[tuple[int, int], int] = {}  # (owner, number) -> views that live here
         self._extents: dict[int, Extents] = {}  # by owner, where those views lie
-        self._loans: dict[int, ReferenceType[Any]] = {}  # by number, what was handed out to be written
+        self._loans: dict[int, Loan] = {}  # by number, what was handed out to be written
         self._has_warned = False
         self._orphaned: set[int] = set()  # owners that have died, whose memory is still looked at
         self.waiters: list[Callable[[], None]] = []
@@ -185,9 +185,9 @@ class Buffers:
         self._memory = memory
         return memory
 
-    def find(self, memory: memoryview) -> BufferLocation | None:
-        """Return where memory lies that is in a pool already and can be sent as a reference; None if it is not, or if
-        its owner could not be told for certain."""
+    def find(self, memory: memoryview, sent: Any) -> BufferLocation | None:
+        """Return where the memory of what is sent lies, if it is in a pool already and can be sent as a reference; None
+        if it is not, if its owner could not be told for certain, or if the program could go on writing through it."""
         if not self._extents:
             return None
         address, length = address_of(memory), memory.nbytes
@@ -202,10 +202,10 @@ class Buffers:
                 if number is None:
                     return None
                 if owner == uid:
+                    if number in self._loans and not self._loans[number].seal(sent):
+                        return None
                     self._pool.pin(number)
-            if owner == uid:
-                self._set_readonly(number, True)
-            elif not self._can_tell(owner):
+            if owner != uid and not self._can_tell(owner):
                 return None
             place = BufferLocation(owner, number, offset, length)
             self._note(place, memory)
@@ -300,25 +300,18 @@ class Buffers:
             self._pool.unpin(number)
             view = self._memory.mapping.view(segment.offset, length, (uid, number), self.dropped, is_writable=True)
             self._note_live(BufferLocation(uid, number, segment.offset, length))
-        self._loans[number] = ref(view)
+        self._loans[number] = Loan(view)
         return view
 
     def show(self, view: memoryview, shown: Any) -> None:
         """Note that the program was given an array over a loan, in its place."""
-        number = self.number_of(view)
-        assert number is not None
-        self._loans[number] = ref(shown)
+        key = key_of(view.obj)
+        assert key is not None
+        self._loans[key[1]].show(shown)
 
-    def number_of(self, view: memoryview) -> int | None:
-        """Return the number of the loan in which memory lies; None if it lies in none."""
-        mapping, extents = self._mapping(self.context.uid), self._extents.get(self.context.uid)
-        address = address_of(view)
-        if mapping is None or extents is None or not mapping.has(address, view.nbytes):
-            return None
-        offset = address - mapping.address
-        with self._lock:
-            number = extents.find(offset, offset + view.nbytes)
-        return number if number in self._loans else None
+    def is_loan(self, number: int) -> bool:
+        """Return whether a segment of the own pool was handed out to be written."""
+        return number in self._loans
 
     def is_out(self, number: int) -> bool:
         """Return whether others have a loan, or it is on its way to them."""
@@ -327,22 +320,16 @@ class Buffers:
 
     def reopen(self, number: int) -> bool:
         """Make a loan writable again; return False if others have it."""
-        if self.is_out(number):
-            return False
-        self._set_readonly(number, False)
+        with self._lock:
+            if self._pool.is_held_by_others(number, self.context.uid):
+                return False
+            if number in self._loans:
+                self._loans[number].unseal()
         return True
 
     def _tell(self) -> None:
         for tell in list(self.waiters):
             tell()
-
-    def _set_readonly(self, number: int, is_readonly: bool) -> None:
-        loan = self._loans.get(number)
-        shown = None if loan is None else loan()
-        if isinstance(shown, memoryview):
-            set_readonly(shown, is_readonly)  # pyright: ignore[reportUnknownArgumentType]
-        elif shown is not None:  # an array
-            shown.flags.writeable = not is_readonly
 
     # ------------------------------------------------------------------------------------------- receiving
 

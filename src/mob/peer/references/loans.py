@@ -3,8 +3,9 @@
 Sending such a buffer copies nothing. From its first sending on it is read-only at its owner, because its receivers look
 at the same memory. `lend` waits until they have given it back, and makes it writable again.
 
-Limits. What is handed out is known by a weak reference; slices that the program took before the first sending stay
-writable. A buffer that is too small, or that finds no room in the pool, is ordinary memory: sending it copies.
+Limits. Views that the program made before the first sending, and that are not on the way from what it sends to the
+loan, stay writable (see `sealing`). A buffer that is too small, or that finds no room in the pool, is ordinary memory:
+sending it copies.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from weakref import ReferenceType, ref
 
-from mob.wire.arrays import memory_of
+from mob.peer.references.sealing import way_to_memory
+from mob.rim.segments import key_of
 from mob.wire.kinds import is_a
 from mob.wire.sharing import LARGE
 
@@ -68,7 +70,8 @@ def buffer(nbytes: int) -> memoryview:
 
     Write into it, then send it: the receivers look at the same memory, and get read-only memoryviews. From its first
     sending on it is read-only here too, and writing raises `TypeError: cannot modify read-only memory`. To use it again
-    see `mob.lend`. Slices that were taken before stay writable; what is written through them is seen by the receivers.
+    see `mob.lend`. Slices that were taken before stay writable, except the one that is sent; what is written through
+    them is seen by the receivers.
 
     It lies in the shared memory of this mobster, or of the newest client of this process (`mob.connect`), and is freed
     when it was dropped here and by all receivers. Where there is none, or no room (the role's `shared_memory`), and
@@ -91,7 +94,8 @@ def empty(shape: int | tuple[int, ...], dtype: Any = float) -> Any:
 
     Fill it, then send it: the receivers look at the same memory, and get read-only arrays. From its first sending on it
     is read-only here too: writing raises `ValueError: assignment destination is read-only`. To use it again see
-    `mob.lend`. Views of it that were made before stay writable; what is written through them is seen by the receivers.
+    `mob.lend`. Views of it that were made before stay writable, except the one that is sent; what is written through
+    them is seen by the receivers.
     Contiguous slices of 64 KiB and more are sent without a copy as well.
 
     Where it lies, and when it is ordinary memory instead: see `mob.buffer`. `ImportError` if NumPy is not installed.
@@ -178,10 +182,9 @@ class Lending(Generic[T]):
                 self._check(await _wait_async(home, number, self._timeout), home, number)
 
     def _places(self) -> list[tuple[Home, int]]:
-        memory = _memory(self._loan)
-        homes = [home for each in list(_homes) if memory is not None and (home := each()) is not None]
-        found = [(home, home.buffers.number_of(memory)) for home in homes if memory is not None]
-        return [(home, number) for home, number in found if number is not None]
+        owner, number = _key(self._loan) or (0, 0)
+        homes = [home for each in list(_homes) if (home := each()) is not None]
+        return [(home, number) for home in homes if home.buffers.context.uid == owner and home.buffers.is_loan(number)]
 
     def _check(self, is_back: bool, home: Home, number: int) -> None:
         if not is_back or not home.buffers.reopen(number):
@@ -191,15 +194,12 @@ class Lending(Generic[T]):
             )
 
 
-def _memory(loan: Any) -> memoryview | None:
-    if is_a(type(loan), "numpy.ndarray"):
-        has_gaps = not (loan.flags.c_contiguous or loan.flags.f_contiguous)
-        return None if has_gaps or loan.dtype.hasobject or not loan.nbytes else memory_of(loan)
-    try:
-        view = memoryview(loan)
-    except TypeError:
-        raise TypeError(f"mob.lend: an array or a memoryview, not {type(loan).__name__}.") from None
-    return view if view.c_contiguous and view.nbytes else None
+def _key(loan: Any) -> tuple[int, int] | None:
+    """Return whose loan it is, or of whose loan it is a view, and the number; None for ordinary memory."""
+    if type(loan) is not memoryview and not is_a(type(loan), "numpy.ndarray"):
+        raise TypeError(f"mob.lend: an array or a memoryview, not {type(loan).__name__}.")
+    *_, memory = way_to_memory(loan)
+    return key_of(memory)
 
 
 def _wait(home: Home, number: int, timeout: float | None) -> bool:
