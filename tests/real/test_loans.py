@@ -269,11 +269,9 @@ def test_what_a_receiver_has_is_not_changed_through_what_was_sent(client: mob.Cl
     with pytest.raises(ValueError, match="read-only"):
         before[:] = 2
     base = loan()
-    foreign = np.frombuffer(
-        memoryview((ctypes.c_char * BIG).from_buffer(base)), "u1"
-    )  # writable through the object of ctypes
+    foreign = np.frombuffer(memoryview((ctypes.c_char * BIG).from_buffer(base)), "u1")
     assert back.keep(foreign).result(patient(30)) == 1
-    foreign[:] = 2  # what was sent is a copy
+    foreign[:] = 2  # what was sent is a copy, because it could be written through the object of ctypes
     assert back.first().result(patient(30)) == [1, 1]
 
 
@@ -322,6 +320,29 @@ def test_one_who_keeps_it_keeps_it(client: mob.Client) -> None:
 
     with pytest.raises(TimeoutError):
         asyncio.run(lend_in_vain())
+
+
+def test_lending_what_others_have_already_waits_first(client: mob.Client) -> None:
+    back, frame = client.require("back"), loan()
+    assert back.keep(frame).result(patient(30)) == 1
+    with pytest.raises(TimeoutError, match=r"others still have this buffer after 0\.05 s"), mob.lend(frame, 0.05):
+        pytest.fail("others have it")
+
+    async def lend(timeout: float | None) -> None:
+        async with mob.lend(frame, timeout) as sent:
+            sent[0] = 2
+
+    with pytest.raises(TimeoutError, match="others still have this buffer"):
+        asyncio.run(lend(0.05))
+    assert frame[0] == 1
+    forgetting = back.forget()
+    asyncio.run(lend(patient(30)))
+    forgetting.result(patient(30))
+    assert back.keep(frame).result(patient(30)) == 2
+    forgetting = back.forget()
+    with mob.lend(frame, patient(30)) as sent:
+        sent[0] = 3
+    forgetting.result(patient(30))
 
 
 def test_ordinary_memory_where_there_is_no_room(client: mob.Client) -> None:

@@ -138,12 +138,13 @@ def _new(length: int, fill: Callable[[memoryview], None]) -> memoryview | None:
 
 
 def lend(loan: T, timeout: float | None = None) -> Lending[T]:
-    """Send a buffer of `mob.empty`, `mob.zeros` or `mob.buffer` within a block, and use it again after that.
+    """Write and send a buffer of `mob.empty`, `mob.zeros` or `mob.buffer` within a block, and use it again after that.
 
     At the end of the block it is waited until all calls with the buffer have ended and all receivers have dropped it;
-    then it is writable again. `with` blocks as `call.result()` does, `async with` awaits. `TimeoutError` if others have
-    it still after `timeout` seconds; it remains read-only then. For anything else than such a buffer nothing is waited
-    for, because sending copies it.
+    then it is writable again. If others have it from before, the same is waited for at the beginning. `with` blocks as
+    `call.result()` does, `async with` awaits. `TimeoutError` if others have it still after `timeout` seconds, at the
+    beginning or at the end; it remains read-only then. For ordinary memory nothing is waited for, because sending
+    copies it.
 
     >>> import mob
     >>> frame = mob.zeros(4)
@@ -164,19 +165,27 @@ class Lending(Generic[T]):
         self._timeout = timeout
 
     def __enter__(self) -> T:
+        self._reopen()
         return self._loan
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        for home, number in self._places():
-            if not home.buffers.reopen(number):
-                self._check(_wait(home, number, self._timeout), home, number)
+        self._reopen()
 
     async def __aenter__(self) -> T:
+        await self._reopen_async()
         return self._loan
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
     ) -> None:
+        await self._reopen_async()
+
+    def _reopen(self) -> None:
+        for home, number in self._places():
+            if not home.buffers.reopen(number):
+                self._check(_wait(home, number, self._timeout), home, number)
+
+    async def _reopen_async(self) -> None:
         for home, number in self._places():
             if not home.buffers.reopen(number):
                 self._check(await _wait_async(home, number, self._timeout), home, number)
