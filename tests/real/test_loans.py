@@ -424,5 +424,28 @@ def test_without_an_app_it_is_ordinary_memory() -> None:
         view[0] = 1
     with pytest.raises(ValueError, match="at least 0"):
         mob.buffer(-1)
-    with pytest.raises(TypeError, match="an array or a memoryview, not int"), mob.lend(5):
-        pass
+    for lent in (array[:, 1], view[1:], np.frombuffer(view, "u2"), mob.zeros((3, 3)).T, mob.empty(2, object)):
+        with mob.lend(lent) as same:
+            assert same is lent
+
+
+@pytest.mark.parametrize("lent", [5, b"x", [1], None, bytearray(3)])
+def test_lending_what_is_neither_array_nor_memoryview(lent: object) -> None:
+    kind = type(lent).__name__
+    with pytest.raises(TypeError, match=f"array or a memoryview of mob.empty, mob.zeros or mob.buffer, not {kind}"):
+        mob.lend(lent)
+
+
+@pytest.mark.parametrize("lent", [np.zeros(10), np.zeros(100_000)[::2], memoryview(bytearray(3)), memoryview(b"abc")])
+def test_lending_memory_that_is_not_of_mob(lent: object) -> None:
+    with pytest.raises(ValueError, match=f"this {type(lent).__name__} is not of mob.empty, mob.zeros or mob.buffer"):
+        mob.lend(lent)
+
+
+def test_lending_what_has_arrived(client: mob.Client) -> None:
+    back, sent = client.require("back"), loan()
+    with pytest.raises(ValueError, match=r"this ndarray is not of mob\.empty"):
+        mob.lend(back.made(BIG, 1).result(patient(30)))
+    with mob.lend(back.echo(sent).result(patient(30))) as came_back:
+        assert address(came_back) == address(sent)
+    back.forget().result(patient(30))

@@ -18,7 +18,7 @@ from threading import Condition
 from time import monotonic
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
-from weakref import ReferenceType, ref
+from weakref import ReferenceType, WeakValueDictionary, ref
 
 from mob.peer.references.sealing import way_to_memory
 from mob.rim.segments import key_of
@@ -65,6 +65,22 @@ def _fill_with_zeros(memory: memoryview) -> None:
     memory[:] = bytes(1) * len(memory) if len(memory) < LARGE else memoryview(bytes(len(memory)))
 
 
+class _OrdinaryBytes(bytearray):
+    """Ordinary memory of `mob.buffer`; unlike a bytearray it can be known by a weak reference."""
+
+
+_handed_out: WeakValueDictionary[int, Any] = WeakValueDictionary()
+"""By `id`, what holds the memory of each buffer that the program was given, shared or ordinary."""
+
+
+def _note(memory: Any) -> None:
+    _handed_out[id(memory)] = memory
+
+
+def _is_handed_out(loan: Any) -> bool:
+    return any(_handed_out.get(id(each)) is each for each in way_to_memory(loan))
+
+
 def buffer(nbytes: int) -> memoryview:
     """Return a writable memoryview of so many bytes, all zero, that is sent without a copy.
 
@@ -86,7 +102,10 @@ def buffer(nbytes: int) -> memoryview:
     if nbytes < 0:
         raise ValueError(f"mob.buffer({nbytes}): a number of bytes, at least 0.")
     view = _new(nbytes, _fill_with_zeros)
-    return memoryview(bytearray(nbytes)) if view is None else view
+    if view is None:
+        view = memoryview(_OrdinaryBytes(nbytes))
+    _note(view.obj)
+    return view
 
 
 def empty(shape: int | tuple[int, ...], dtype: Any = float) -> Any:
@@ -124,7 +143,10 @@ def _array(name: str, shape: int | tuple[int, ...], dtype: Any, fill: Callable[[
     length = kind.itemsize * math.prod(shape if isinstance(shape, tuple) else (shape,))
     view = None if kind.hasobject else _new(length, fill)
     if view is None:
-        return getattr(numpy, name)(shape, dtype)
+        array = getattr(numpy, name)(shape, dtype)
+        _note(array)
+        return array
+    _note(view.obj)
     array = numpy.ndarray(shape, kind, view)
     home = _home()
     if home is not None:
@@ -143,8 +165,8 @@ def lend(loan: T, timeout: float | None = None) -> Lending[T]:
     At the end of the block it is waited until all calls with the buffer have ended and all receivers have dropped it;
     then it is writable again. If others have it from before, the same is waited for at the beginning. `with` blocks as
     `call.result()` does, `async with` awaits. `TimeoutError` if others have it still after `timeout` seconds, at the
-    beginning or at the end; it remains read-only then. For ordinary memory nothing is waited for, because sending
-    copies it.
+    beginning or at the end; it remains read-only then. For a buffer that is ordinary memory nothing is waited for,
+    because sending copies it. `ValueError` for other arrays and memoryviews, `TypeError` for anything else.
 
     >>> import mob
     >>> frame = mob.zeros(4)
@@ -152,6 +174,15 @@ def lend(loan: T, timeout: float | None = None) -> Lending[T]:
     ...     pass  # back.detect(sent).result()
     >>> frame[0] = 1.0
     """
+    if type(loan) is not memoryview and not is_a(type(loan), "numpy.ndarray"):
+        raise TypeError(
+            f"mob.lend: an array or a memoryview of mob.empty, mob.zeros or mob.buffer, not {type(loan).__name__}."
+        )
+    if not _is_handed_out(loan) and not _places(loan):
+        raise ValueError(
+            f"mob.lend: this {type(loan).__name__} is not of mob.empty, mob.zeros or mob.buffer, nor a view of such a "
+            f"buffer. Other memory is copied when it is sent, so it can be used again at once."
+        )
     return Lending(loan, timeout)
 
 
@@ -181,19 +212,14 @@ class Lending(Generic[T]):
         await self._reopen_async()
 
     def _reopen(self) -> None:
-        for home, number in self._places():
+        for home, number in _places(self._loan):
             if not home.buffers.reopen(number):
                 self._check(_wait(home, number, self._timeout), home, number)
 
     async def _reopen_async(self) -> None:
-        for home, number in self._places():
+        for home, number in _places(self._loan):
             if not home.buffers.reopen(number):
                 self._check(await _wait_async(home, number, self._timeout), home, number)
-
-    def _places(self) -> list[tuple[Home, int]]:
-        owner, number = _key(self._loan) or (0, 0)
-        homes = [home for each in list(_homes) if (home := each()) is not None]
-        return [(home, number) for home in homes if home.buffers.context.uid == owner and home.buffers.is_loan(number)]
 
     def _check(self, is_back: bool, home: Home, number: int) -> None:
         if not is_back or not home.buffers.reopen(number):
@@ -203,12 +229,12 @@ class Lending(Generic[T]):
             )
 
 
-def _key(loan: Any) -> tuple[int, int] | None:
-    """Return whose loan it is, or of whose loan it is a view, and the number; None for ordinary memory."""
-    if type(loan) is not memoryview and not is_a(type(loan), "numpy.ndarray"):
-        raise TypeError(f"mob.lend: an array or a memoryview, not {type(loan).__name__}.")
+def _places(loan: Any) -> list[tuple[Home, int]]:
+    """Return where a loan lies, or that of which it is a view, and its number there; nothing for other memory."""
     *_, memory = way_to_memory(loan)
-    return key_of(memory)
+    owner, number = key_of(memory) or (0, 0)
+    homes = [home for each in list(_homes) if (home := each()) is not None]
+    return [(home, number) for home in homes if home.buffers.context.uid == owner and home.buffers.is_loan(number)]
 
 
 def _wait(home: Home, number: int, timeout: float | None) -> bool:
