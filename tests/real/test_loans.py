@@ -422,8 +422,6 @@ def test_without_an_app_it_is_ordinary_memory() -> None:
         assert same is array
     with mob.lend(view):
         view[0] = 1
-    with pytest.raises(ValueError, match="at least 0"):
-        mob.buffer(-1)
     for lent in (array[:, 1], view[1:], np.frombuffer(view, "u2"), mob.zeros((3, 3)).T, mob.empty(2, object)):
         with mob.lend(lent) as same:
             assert same is lent
@@ -440,6 +438,31 @@ def test_lending_what_is_neither_array_nor_memoryview(lent: object) -> None:
 def test_lending_memory_that_is_not_of_mob(lent: object) -> None:
     with pytest.raises(ValueError, match=f"this {type(lent).__name__} is not of mob.empty, mob.zeros or mob.buffer"):
         mob.lend(lent)
+
+
+@pytest.mark.parametrize(("length", "error"), [(-1, ValueError), ("x", TypeError), (1.5, TypeError), (None, TypeError)])
+def test_a_buffer_of_what_is_no_number_of_bytes(length: Any, error: type[Exception]) -> None:
+    with pytest.raises(error, match=rf"mob\.buffer\({length!r}\): a whole number of bytes, at least 0\."):
+        mob.buffer(length)
+
+
+@pytest.mark.parametrize("shape", [(3, 4), (300, 400), [300, 400], 120_000, np.int64(120_000), (0, 5), ()])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_shapes_and_orders_are_those_of_numpy(client: mob.Client, shape: Any, order: Any) -> None:
+    for ours, theirs in ((mob.empty, np.empty), (mob.zeros, np.zeros)):
+        made, wanted = ours(shape, "f4", order=order), theirs(shape, "f4", order=order)
+        assert (made.shape, made.strides, made.dtype) == (wanted.shape, wanted.strides, wanted.dtype)
+        made[...] = 7
+        found = client.require("back").echo(made).result(patient(30))
+        assert np.array_equal(found, made)
+        assert found.flags.fnc == made.flags.fnc
+        assert (address(found) == address(made)) == (made.nbytes >= 65536)
+
+
+@pytest.mark.parametrize("shape", [3, 100_000])
+def test_an_order_that_does_not_exist(client: mob.Client, shape: int) -> None:
+    with pytest.raises(ValueError, match=r"mob\.zeros: order='K': 'C' \(row by row\) or 'F'"):
+        mob.zeros(shape, order="K")  # type: ignore[arg-type]
 
 
 def test_lending_what_has_arrived(client: mob.Client) -> None:

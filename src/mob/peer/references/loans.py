@@ -13,11 +13,12 @@ from __future__ import annotations
 import asyncio
 import importlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from operator import index
 from threading import Condition
 from time import monotonic
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 from weakref import ReferenceType, WeakValueDictionary, ref
 
 from mob.peer.references.sealing import way_to_memory
@@ -91,7 +92,8 @@ def buffer(nbytes: int) -> memoryview:
 
     It lies in the shared memory of this mobster, or of the newest client of this process (`mob.connect`), and is freed
     when it was dropped here and by all receivers. Where there is none, or no room (the role's `shared_memory`), and
-    below 64 KiB, it is ordinary memory, which is copied when it is sent. `ValueError` if `nbytes` is negative.
+    below 64 KiB, it is ordinary memory, which is copied when it is sent. `ValueError` if `nbytes` is negative,
+    `TypeError` if it is not a whole number.
 
     >>> import mob
     >>> frame = mob.buffer(3)
@@ -99,17 +101,23 @@ def buffer(nbytes: int) -> memoryview:
     >>> bytes(frame)
     b'abc'
     """
-    if nbytes < 0:
-        raise ValueError(f"mob.buffer({nbytes}): a number of bytes, at least 0.")
-    view = _new(nbytes, _fill_with_zeros)
+    try:
+        length = index(nbytes)
+    except TypeError:
+        raise TypeError(f"mob.buffer({nbytes!r}): a whole number of bytes, at least 0.") from None
+    if length < 0:
+        raise ValueError(f"mob.buffer({nbytes}): a whole number of bytes, at least 0.")
+    view = _new(length, _fill_with_zeros)
     if view is None:
-        view = memoryview(_OrdinaryBytes(nbytes))
+        view = memoryview(_OrdinaryBytes(length))
     _note(view.obj)
     return view
 
 
-def empty(shape: int | tuple[int, ...], dtype: Any = float) -> Any:
+def empty(shape: int | Sequence[int], dtype: Any = float, order: Literal["C", "F"] = "C") -> Any:
     """Return a NumPy array like `numpy.empty`, which is sent without a copy.
+
+    `shape`, `dtype` and `order` ("C": row by row, "F": column by column) are those of NumPy; there are no others.
 
     Fill it, then send it: the receivers look at the same memory, and get read-only arrays. From its first sending on it
     is read-only here too: writing raises `ValueError: assignment destination is read-only`. To use it again see
@@ -124,30 +132,34 @@ def empty(shape: int | tuple[int, ...], dtype: Any = float) -> Any:
     >>> picture.shape
     (2, 3)
     """
-    return _array("empty", shape, dtype, _leave_as_it_is)
+    return _array("empty", shape, dtype, order, _leave_as_it_is)
 
 
-def zeros(shape: int | tuple[int, ...], dtype: Any = float) -> Any:
+def zeros(shape: int | Sequence[int], dtype: Any = float, order: Literal["C", "F"] = "C") -> Any:
     """Return a NumPy array of zeros, which is sent without a copy: as `mob.empty`.
 
     >>> import mob
     >>> mob.zeros(3).tolist()
     [0.0, 0.0, 0.0]
     """
-    return _array("zeros", shape, dtype, _fill_with_zeros)
+    return _array("zeros", shape, dtype, order, _fill_with_zeros)
 
 
-def _array(name: str, shape: int | tuple[int, ...], dtype: Any, fill: Callable[[memoryview], None]) -> Any:
+def _array(
+    name: str, shape: int | Sequence[int], dtype: Any, order: Literal["C", "F"], fill: Callable[[memoryview], None]
+) -> Any:
+    if order not in ("C", "F"):
+        raise ValueError(f"mob.{name}: order={order!r}: 'C' (row by row) or 'F' (column by column).")
     numpy = importlib.import_module("numpy")
     kind = numpy.dtype(dtype)
-    length = kind.itemsize * math.prod(shape if isinstance(shape, tuple) else (shape,))
+    length = kind.itemsize * math.prod(map(index, shape if isinstance(shape, Sequence) else (shape,)))
     view = None if kind.hasobject else _new(length, fill)
     if view is None:
-        array = getattr(numpy, name)(shape, dtype)
+        array = getattr(numpy, name)(shape, kind, order)
         _note(array)
         return array
     _note(view.obj)
-    array = numpy.ndarray(shape, kind, view)
+    array = numpy.ndarray(shape, kind, view, order=order)
     home = _home()
     if home is not None:
         home.buffers.show(view, array)
