@@ -211,6 +211,16 @@ def allow_descriptors(free):
 
 def limit_descriptors(limit):
     resource.setrlimit(resource.RLIMIT_NOFILE, (limit, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+
+def allow_memory(free):
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    with open("/proc/self/statm") as file:
+        mapped = int(file.read().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (mapped + free, hard))
+    return soft
+
+def limit_memory(limit):
+    resource.setrlimit(resource.RLIMIT_AS, (limit, resource.getrlimit(resource.RLIMIT_AS)[1]))
 '''
 
 AGAIN = """
@@ -732,15 +742,15 @@ def test_a_receiver_that_has_too_many_open(back: Any, client: mob.Client, count:
 
 
 def test_a_pool_of_shared_memory_that_could_not_be_mapped_is_mapped_later(app: RunningApp, back: Any) -> None:
-    """Mapping takes a descriptor more than the one that arrives."""
+    """The descriptor arrives, and there is no room in the address space of the process for the whole pool."""
     with app.connect() as other:
         theirs = other.require("back")
         pid = theirs.who().result(patient(30))  # the link is there, the pool not yet
-        soft = back.allow_descriptors(1).result(patient(30))
-        with pytest.raises(mob.CallError, match=r"cannot map now: Too many open files; .*ulimit") as caught:
+        soft = back.allow_memory(128 * 1024 * 1024).result(patient(30))  # the pool has 256 MiB
+        with pytest.raises(mob.CallError, match=r"cannot map now: Cannot allocate memory") as caught:
             theirs.echo(bytes(100_000)).result(patient(30))
         assert caught.value.executed == "no"
-        back.limit_descriptors(soft).result(patient(30))
+        back.limit_memory(soft).result(patient(30))
         assert bytes(theirs.echo(bytes(100_000)).result(patient(30))) == bytes(100_000)
         assert theirs.who().result(patient(30)) == pid
     app.clients.remove(other)
