@@ -265,7 +265,8 @@ class RemoteError(CallError):
     What arrives is also an instance of your own class if this process has imported that, so `except OutOfStock:`
     works, and always of the built-in class from which the original derives, so `except ValueError:` works.
     `.type_name` is the qualified name of the original class, `.remote_args` and `.remote_attributes` are its arguments
-    and attributes as far as they could be sent; `.remote_traceback` is the traceback as it looked where it was raised.
+    and attributes as far as they could be sent, and `.unsent_attributes` the names of the other attributes, which it
+    does not have here; `.remote_traceback` is the traceback as it looked where it was raised.
 
     >>> try: back.divide(1, 0).result()                    # doctest: +SKIP
     ... except ZeroDivisionError as error: print(error.remote_traceback)
@@ -277,6 +278,16 @@ class RemoteError(CallError):
     """The module by which the class can be found, "" if it cannot."""
     remote_args: tuple[Any, ...] = ()
     remote_attributes: Mapping[str, Any] = MappingProxyType({})
+    unsent_attributes: tuple[str, ...] = ()
+
+    def __getattr__(self, name: str) -> Any:
+        if name[:2] != "__" and name in self.unsent_attributes:
+            raise AttributeError(
+                f"{self.type_name} has no attribute {name!r} here: the original has one, which could not be sent, "
+                f"because it is not data or takes too many bytes."
+            )
+        unsent = f" (not sent: {', '.join(self.unsent_attributes)})" if self.unsent_attributes else ""
+        raise AttributeError(f"{self.type_name!r} object has no attribute {name!r}{unsent}")
 
     @property
     def remote_traceback(self) -> str:

@@ -183,7 +183,7 @@ def test_it_arrives_as_itself_and_as_a_remote_error(exc: Exception, base: type, 
     assert error.type_name.endswith(kind.__qualname__)
     assert error.remote_args == exc.args
     assert originals.attributes_of(error).keys() >= originals.attributes_of(exc).keys() - {"lock"}
-    assert {**vars(error), "lock": 0} == {**vars(exc), "lock": 0}
+    assert {**vars(error), "lock": 0, originals.UNSENT: 0} == {**vars(exc), "lock": 0, originals.UNSENT: 0}
 
 
 def test_what_it_carries_can_be_used() -> None:
@@ -205,9 +205,72 @@ def test_what_is_no_data_is_left_out() -> None:
     exc = Simple("s")
     exc.lock, exc.function, exc.item = threading.Lock(), len, "apple"  # type: ignore[attr-defined]
     error = crossed(exc)
-    assert vars(error) == {"item": "apple"}
+    assert vars(error) == {"item": "apple", originals.UNSENT: ("lock", "function")}
     assert LENT == []
-    assert type(crossed(Cooperative("text")).lock) is type(threading.Lock())  # the constructor's
+
+
+class Wrapping(Exception):
+    """Its only argument is what its constructor does not take."""
+
+    def __init__(self, resp: Any) -> None:
+        super().__init__("HTTP 500")
+        self.resp = resp
+
+
+class Keeping(Exception):
+    """It makes by itself what cannot be sent."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.lock = threading.Lock()
+        self.text = text
+
+
+class Holding(Exception):
+    __slots__ = ("held", "told")
+
+    def __init__(self, held: Any) -> None:
+        super().__init__("it holds something")
+        self.held = held
+        self.told = 1
+
+
+@pytest.mark.parametrize(
+    ("exc", "name"),
+    [
+        (Wrapping(ValueError("low")), "resp"),
+        (Wrapping(object()), "resp"),
+        (Wrapping(sys.stdout), "resp"),
+        (Wrapping("x" * (LIMIT + 1)), "resp"),
+        (Keeping("k"), "lock"),
+        (Holding(threading.Lock()), "held"),
+    ],
+)
+def test_what_could_not_be_sent_is_named_and_not_there(exc: Exception, name: str) -> None:
+    arrived = crossed(exc)
+    on = crossed(arrived)
+    elsewhere = crossed(exc, module="")
+    for error in (arrived, on, elsewhere, crossed(elsewhere)):
+        assert error.unsent_attributes == (name,)
+        assert not hasattr(error, name)
+        assert name not in error.remote_attributes
+        with pytest.raises(AttributeError, match=f"has no attribute '{name}' here: .* could not be sent"):
+            getattr(error, name)
+        with pytest.raises(AttributeError, match="object has no attribute 'nothing'"):
+            _ = error.nothing
+    assert isinstance(arrived, type(exc))
+    assert isinstance(on, type(exc))
+    for again in (copy.copy(arrived), pickle.loads(pickle.dumps(arrived))):
+        assert (type(again), again.args) == (type(exc), exc.args)
+        assert not hasattr(again, name)
+    assert getattr(crossed(Holding(2)), "held", None) == 2
+    assert crossed(Keeping("k")).text == "k"
+    assert crossed(Wrapping(5)).unsent_attributes == ()
+
+
+def test_what_cannot_be_read_here_is_not_there() -> None:
+    error = crossed(Wrapping(5), attributes={"resp": b"\xc1"})
+    assert (error.unsent_attributes, hasattr(error, "resp")) == (("resp",), False)
 
 
 @pytest.mark.parametrize("args", [(len,), (threading.Lock(),), ("x" * (LIMIT + 1),), ("x" * LIMIT,)], ids=lambda a: "a")
@@ -226,7 +289,7 @@ def test_attributes_are_bounded() -> None:
     exc = Simple("s")
     exc.long, exc.bytes, exc.half, exc.other = "x" * 2 * LIMIT, bytearray(2 * LIMIT), "x" * (LIMIT // 2), [0] * LIMIT  # type: ignore[attr-defined]
     exc.view, exc.left = memoryview(bytes(2 * LIMIT)), "y" * (LIMIT // 3)  # type: ignore[attr-defined]
-    assert vars(crossed(exc)).keys() == {"half", "left"}
+    assert vars(crossed(exc)).keys() == {"half", "left", originals.UNSENT}
 
 
 def test_a_class_is_made_once() -> None:
@@ -423,7 +486,7 @@ def test_a_class_that_nobody_else_can_make_is_what_mob_makes_of_it() -> None:
 
 
 def test_an_os_error_that_does_not_fit_is_what_mob_makes_of_it() -> None:
-    class_ = originals.build(DiskFull, (1, 2, 3, 4, 5, 6, 7), {}, CODEC.converter)
+    class_ = originals.build(DiskFull, (1, 2, 3, 4, 5, 6, 7), {}, (), CODEC.converter)
     assert class_ is None or isinstance(class_, DiskFull)
 
 
@@ -822,11 +885,11 @@ def test_an_old_process_reads_what_a_new_one_sends_and_the_other_way_round() -> 
 def test_what_is_malformed_is_left_out() -> None:
     error = crossed(Simple("s"), attributes={"bad": b"\xc1", "good": b"\x07", "__class__": b"\x07"}, registered=b"\xc1")
     assert isinstance(error, Simple)
-    assert vars(error) == {"good": 7}
+    assert vars(error) == {"good": 7, originals.UNSENT: ("bad",)}
     assert not isinstance(crossed(Simple("s"), args=b"\xc1"), Simple)
     lent = Codec(lend, never_lent).encode(len)
     failure = structs.replace(describe(Simple("s"), CODEC), attributes={"function": lent, "good": b"\x07"})
-    assert vars(rebuild(failure, Codec(lend, never_lent))) == {"good": 7}
+    assert vars(rebuild(failure, Codec(lend, never_lent))) == {"good": 7, originals.UNSENT: ("function",)}
     wrong = crossed(DiskFull("/x"), attributes={"filename": b"\xa1f", "errno": b"\x01"})
     assert wrong.filename == "f"
     assert isinstance(crossed(UnicodeDecodeError("u", b"", 0, 1, "b"), attributes={"start": b"\xa1x"}), ValueError)

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from mob import errors
 from mob.errors import ArgumentError, CallError, Executed, RemoteError, RemoteTraceback
@@ -45,6 +45,8 @@ DEEPEST = 20
 MOST_BYTES = 4 * 1024 * 1024
 """About what a failure may take; when that is used up, the others have short texts and nothing else."""
 SHORT = 1000
+MOST_UNSENT = 100
+"""Names of attributes that could not be sent."""
 
 PACKAGE = errors.__file__.rpartition("/")[0] + "/"
 """Where mob's own frames are; they say nothing to the user."""
@@ -85,6 +87,8 @@ class Failure(Struct, frozen=True, array_like=True):
     context: Failure | bool = False
     """True if it is the cause."""
     suppresses_context: bool = False
+    unsent: tuple[str, ...] = ()
+    """The names of the attributes that are not among `attributes`."""
 
 
 class RemoteErrorGroup(RemoteError, ExceptionGroup[Exception]):
@@ -161,7 +165,7 @@ def _describe(
     message = _attempt(lambda: _clean(_message(exc), limit), "<its text cannot be had>")
     text = _attempt(lambda: _clean(text), "")
     args = _attempt(lambda: _args(exc, codec), None) if limit == LIMIT else None
-    attributes = _attempt(lambda: _attributes(exc, codec), {}) if limit == LIMIT else {}
+    attributes, unsent = _attempt(lambda: _attributes(exc, codec), ({}, ())) if limit == LIMIT else ({}, ())
     room.bytes -= len(message) + len(text) + len(args or b"") + sum(map(len, attributes.values()))
     path = (*path, exc)
     cause, context = _attempt(lambda: _causes(exc, kind, codec, room, path), (None, False))
@@ -182,6 +186,7 @@ def _describe(
         cause=cause,
         context=context,
         suppresses_context=_attempt(lambda: exc.__suppress_context__, False),
+        unsent=unsent,
     )
 
 
@@ -254,16 +259,19 @@ def _args(exc: Any, codec: Codec) -> bytes | None:
     return None if any(map(_is_large, args)) else _data(args, codec)
 
 
-def _attributes(exc: BaseException, codec: Codec) -> dict[str, bytes]:
-    """The attributes that are data, as many as there is room for."""
+def _attributes(exc: BaseException, codec: Codec) -> tuple[dict[str, bytes], tuple[str, ...]]:
+    """The attributes that are data, as many as there is room for, and the names of the others."""
     found: dict[str, bytes] = {}
+    unsent = list(originals.unsent_of(exc))
     room = LIMIT
     for name, value in originals.attributes_of(exc).items():
         encoded = None if _is_large(value) else _data(value, codec)
         if encoded is not None and len(name) + len(encoded) <= room:
             found[name] = encoded
             room -= len(name) + len(encoded)
-    return found
+        else:
+            unsent.append(_clean(name, SHORT))
+    return found, tuple(unsent[:MOST_UNSENT])
 
 
 def _registered(exc: BaseException, codec: Codec) -> bytes | None:
@@ -328,6 +336,8 @@ def rebuild(failure: Failure, codec: Codec, depth: int = 0) -> CallError:
     """The exception that the caller gets. `depth`: of how many others it is a cause or a member."""
     parts = [rebuild(part, codec, depth + 1) for part in failure.parts] if depth <= DEEPEST else []
     attributes = dict(_decoded(failure.attributes, codec))
+    unread = [name for name in failure.attributes if name not in attributes]
+    failure = structs.replace(failure, unsent=(*failure.unsent, *unread)) if unread else failure
     error = _original(failure, parts, attributes, codec) or _known(failure, parts, attributes, codec)
     if failure.notes:
         _set(error, "__notes__", list(failure.notes))
@@ -380,7 +390,7 @@ def _original(failure: Failure, parts: list[CallError], attributes: dict[str, An
         if found is None or not _derives_as_told(found, failure):
             return None
         args = (failure.message, parts) if parts else _args_of(failure, codec)
-        error = None if args is None else originals.build(found, args, attributes, codec.converter)
+        error = None if args is None else originals.build(found, args, attributes, failure.unsent, codec.converter)
     if error is not None and failure.executed != error.executed and "executed" not in attributes:
         _set(error, "executed", failure.executed)
     return error
@@ -427,6 +437,8 @@ def _remote_error(failure: Failure, parts: list[CallError], attributes: dict[str
     error.remote_args = args
     if failure.module:
         error.type_module = failure.module
+    if failure.unsent:
+        error.unsent_attributes = failure.unsent
     if attributes:
         error.remote_attributes = attributes
         originals.restore(error, attributes)

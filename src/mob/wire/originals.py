@@ -4,8 +4,9 @@ Strategy. A class is named by its module and its qualified name. The other end l
 has imported already, and takes nothing but a subclass of `Exception` that calls itself by the same name. The exception
 is built as the app builds it, by calling the class with the arguments. If the constructor refuses those, because it
 takes others and passes on a text, the exception is made without running it. Then it gets the arguments and attributes
-of the original. At last it becomes an instance of a made class, which derives from the app's and from `RemoteError`.
-Both `except OutOfStock:` and `except mob.RemoteError:` catch it, and whatever the app's class defines comes first.
+of the original, and keeps no others: what a constructor makes of arguments that were not meant for it is wrong. At last
+it becomes an instance of a made class, which derives from the app's and from `RemoteError`. Both `except OutOfStock:`
+and `except mob.RemoteError:` catch it, and whatever the app's class defines comes first.
 
 Limits. Nothing is imported and nothing is unpickled; of the app's code only the constructor runs here, then `__str__`
 and `__repr__`, to see whether the exception can be shown. What would steer the process that waits (`StopIteration`,
@@ -15,6 +16,7 @@ nobody else (pydantic's `ValidationError`), or that cannot have a subclass, cann
 
 from __future__ import annotations
 
+import copyreg
 import functools
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -35,8 +37,13 @@ OF_ARGUMENTS = (UnicodeDecodeError, UnicodeEncodeError, UnicodeTranslateError)
 SUGGESTING = ("obj", "name_from")
 """Members from which Python makes suggestions when it shows an exception. They speak of objects of another process."""
 
-OWN = frozenset({"message", "executed", "type_name", "type_module", "remote_args", "remote_attributes"})
+OWN = frozenset(
+    {"message", "executed", "type_name", "type_module", "remote_args", "remote_attributes", "unsent_attributes"}
+)
 """What a `RemoteError` knows itself."""
+
+UNSENT = "__unsent_attributes__"
+"""Where an exception of the app's class keeps the names of what the original has and could not be sent."""
 
 MOBS = (RemoteError.__module__, "mob.wire.failures")
 """Where mob's own classes of `RemoteError` say that they are."""
@@ -66,6 +73,8 @@ class Disguised:
         if not isinstance(reduced, tuple):
             return reduced
         make, args, *state = reduced
+        if make is made and unsent_of(cast("Any", self)):  # the constructor would make up what could not be sent
+            make, args = cast("Any", copyreg).__newobj__, (original, *args)
         args = tuple(original if each is made else each for each in args)
         return (original if make is made else make, args, *state)
 
@@ -88,6 +97,7 @@ class Remote(RemoteError):
     type_module = cast("Any", _Fact(lambda error: module_of(original_of(_kind(error)))))
     remote_args = cast("Any", _Fact(lambda error: error.args))
     remote_attributes = cast("Any", _Fact(lambda error: attributes_of(error)))
+    unsent_attributes = cast("Any", _Fact(lambda error: unsent_of(error)))
 
     def __init__(self, *args: Any) -> None:
         Exception.__init__(self, *args)
@@ -196,6 +206,21 @@ def attributes_of(exc: BaseException) -> dict[str, Any]:
     return found | {key: own[key] for key in own if type(key) is str and key[:2] != "__" and key not in mobs}
 
 
+def unsent_of(exc: BaseException) -> tuple[str, ...]:
+    """Return the names of the attributes that an exception had where it was raised, and that could not be sent."""
+    own: dict[str, Any] = object.__getattribute__(exc, "__dict__")
+    return tuple(own.get("unsent_attributes" if is_stand_in(type(exc)) else UNSENT, ()))
+
+
+def _clear(error: BaseException) -> None:
+    """Take from an exception what its class has set in it: the original's attributes are to come."""
+    own: dict[str, Any] = object.__getattribute__(error, "__dict__")
+    own.clear()
+    for member in _members_of(type(error)).values():
+        if member.__objclass__.__module__ != "builtins":
+            _attempt(lambda member=member: member.__delete__(error))
+
+
 def restore(error: BaseException, attributes: Mapping[str, Any]) -> None:
     """Give an exception the attributes of the original, past whatever its class does when they are set."""
     members = _members_of(type(error))
@@ -227,7 +252,11 @@ def _members_of(kind: type) -> dict[str, Any]:
 
 
 def build(
-    kind: type[Exception], args: Sequence[Any], attributes: Mapping[str, Any], converter: Converter
+    kind: type[Exception],
+    args: Sequence[Any],
+    attributes: Mapping[str, Any],
+    unsent: Sequence[str],
+    converter: Converter,
 ) -> CallError | None:
     """Return an exception of that class that also is a `CallError`, or None if there can be none.
 
@@ -243,8 +272,12 @@ def build(
         return None
     if not issubclass(kind, BaseExceptionGroup):
         _set_args(plain, tuple(args))
+    _clear(plain)
     restore(plain, attributes)
-    return adopted(plain)
+    error = adopted(plain)
+    if error is not None and unsent:
+        object.__getattribute__(error, "__dict__")[UNSENT] = tuple(unsent)
+    return error
 
 
 def adopted(plain: Exception) -> CallError | None:
