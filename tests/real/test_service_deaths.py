@@ -111,18 +111,27 @@ def lent(proxy: mob.Proxy) -> int:
 
 
 def test_a_call_of_an_object_whose_worker_was_killed_says_that_it_is_gone(app: RunningApp) -> None:
-    back: Any = app.wait_ready().require("back")
+    client = app.wait_ready()
+    back: Any = client.require("back")
+    front: Any = client.require("front")
     room = back.Room().result()
+    front.keep(room).result()
     pid = room.pid().result()
     hanging = room.hang()
     os.kill(pid, signal.SIGKILL)
-    with pytest.raises(mob.Lost, match=r"back\.Room\.hang was lost.*The back\.Room is gone with its worker.*new one"):
+    with pytest.raises(mob.Lost, match=r"back\.Room\.hang was lost.*The back\.Room is gone with its process.*new one"):
         hanging.result()
     wait_until(lambda: back.Room().result().pid().result() != pid, "another worker is there")
     with pytest.raises(mob.Lost, match=r"back\.Room\.add.*The back\.Room is gone") as caught:
         room.add("Ada").result()
     assert caught.value.executed == "no"
-    assert "back.Room in" in repr(room)
+    assert str(caught.value).startswith(
+        f"back.Room.add was lost before it began: back.0 (pid {pid}) was killed by SIGKILL (signal 9)"
+    )
+    with pytest.raises(mob.Lost) as caught:
+        front.use("Ada").result()
+    assert f"back.Room.add was lost before it began: back.0 (pid {pid}) was killed by SIGKILL" in str(caught.value)
+    assert repr(room) == f"<handle of back.Room in back.0 (pid {pid})>"
 
 
 def test_calls_in_line_for_an_object_whose_maker_dies_end(app: RunningApp) -> None:

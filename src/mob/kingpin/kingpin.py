@@ -475,7 +475,7 @@ class Kingpin:
             case m.WantMember(uid=other) if self.cluster is not None and supervisor.crew.is_remote(other):
                 self.cluster.introduce(uid, other)
             case m.WantMember(uid=other) if other not in supervisor.roster:
-                connection.link.post(m.MemberGone(other, "has gone"))
+                connection.link.post(m.MemberGone(other, "has exited"))
             case m.WantMember(uid=other, again=again):
                 self.carry_out(supervisor.handle_want_member(uid, other, again))
             case m.Parked() if connection.is_client:

@@ -6,13 +6,14 @@ far as that is known: the end of a link comes a moment before the word of the Ki
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
 from mob.core.accounts import Loss
 from mob.core.calls import DONE, Again, End
-from mob.errors import CallError, Lost
+from mob.errors import CallError, Executed, Lost
 from mob.peer.context import Context
 from mob.peer.links.contact import Contact, Unanswered
 from mob.peer.results.call import Call
@@ -46,34 +47,33 @@ class Losses:
     def handle(self, contact: Contact, losses: Sequence[Loss], why: str, is_known: bool) -> None:
         """See to it that each goes on or ends. `is_known`: nobody will say more about the reason; else those that end
         do so a moment later, with what the Kingpin says by then."""
-        self.save(contact, losses, why)
+        self.save(contact, losses)
         if is_known:
             self.end_orphans(contact, why)
         elif contact.orphans:
             self._context.reactor.call_at(self._now() + VERDICT, partial(self.end_orphans, contact, why))
 
-    def save(self, contact: Contact, losses: Sequence[Loss], why: str) -> None:
+    def save(self, contact: Contact, losses: Sequence[Loss]) -> None:
         """Take each out of the unanswered ones and have it go to another worker; those that may not are orphans."""
         for loss in losses:
             if (call := contact.pending.get(loss.number)) is None:
                 continue
-            try:
+            executed: Executed | None = "maybe"
+            with contextlib.suppress(BaseException):  # it ends below
                 contact.take(loss.number)
-                if not self._save(call, loss.was_sent, f"{contact.name} {why}"):
-                    contact.orphans.append(call)
-            except BaseException:  # noqa: BLE001  it ends below
-                if call not in contact.orphans:
-                    contact.orphans.append(call)
+                executed = self._save(call, loss.was_sent)
+            if executed is not None:
+                contact.orphans.append((call, executed))
 
     def may_repeat(self, call: Call[Any]) -> bool:
         """Whether a call that was sent is to be sent again if its worker dies."""
         return call.may_repeat(self._context.roster.roles.get(call.role), call.request.target)
 
-    def _save(self, call: Unanswered, was_sent: bool, why: str) -> bool:
-        """Have a call go to another worker, if it may; a stream of which something has arrived may not. Return False if
-        it is to end as lost, as soon as it is known how its worker has ended."""
+    def _save(self, call: Unanswered, was_sent: bool) -> Executed | None:
+        """Have a call go to another worker, if it may; a stream of which something has arrived may not. If it is to end
+        as lost, as soon as it is known how its worker has ended, return whether it has run."""
         if isinstance(call, Receiver):
-            return False
+            return "maybe"
         match call.lose(was_sent, self._context.roster.roles.get(call.role), call.request.target, self._luck()):
             case None:
                 pass
@@ -81,11 +81,9 @@ class Losses:
                 self._context.reactor.call_at(self._now() + pause, partial(self._go_on, call, event))
             case Again(event):
                 self._go_on(call, event)
-            case End("no"):
-                self._fail(call, Lost(f"{call.label} was lost: {why} before the call was begun.", executed="no"))
-            case End():
-                return False
-        return True
+            case End(executed):
+                return executed
+        return None
 
     def _go_on(self, call: Call[Any], event: str) -> None:
         wait = call.wait_again(event, self._now())
@@ -97,15 +95,17 @@ class Losses:
         orphans = contact.orphans
         while orphans:
             try:
-                call = orphans[0]
+                call, executed = orphan = orphans[0]
                 if isinstance(call, Receiver) or call.state is not DONE:  # it may have been cancelled meanwhile
-                    self._fail_orphan(call, f"{call.label} was lost: {contact.name} {why}.")
-                orphans.remove(call)
+                    when = " before it began" if executed == "no" else ""
+                    who = contact.name if contact.member.pid else "its process"
+                    self._fail_orphan(call, f"{call.label} was lost{when}: {who} {why}.", executed)
+                orphans.remove(orphan)
             except (IndexError, ValueError):
                 return  # another thread was faster
 
-    def _fail_orphan(self, call: Unanswered, text: str) -> None:
+    def _fail_orphan(self, call: Unanswered, text: str, executed: Executed) -> None:
         try:
-            self._fail(call, Lost(text))
+            self._fail(call, Lost(text, executed=executed))
         except BaseException:  # noqa: BLE001  it ends all the same
-            call.fail(Lost(text))
+            call.fail(Lost(text, executed=executed))

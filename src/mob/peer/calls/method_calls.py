@@ -24,7 +24,7 @@ class MethodCall(Call[Any]):
         """It ended with an error: if the object's process is gone, so is the object."""
         if type(error) is Lost:
             kind = self.label.rpartition(".")[0]
-            error = Lost(f"{error} The {kind} is gone with its worker: make a new one.", executed=error.executed)
+            error = Lost(f"{error} The {kind} is gone with its process: make a new one.", executed=error.executed)
         super().fail(error)
 
 

@@ -309,7 +309,7 @@ class Parking:
 
     def handle_recalled(self, contact: Contact, losses: Sequence[Loss]) -> None:
         """A worker drains to which there is no link yet: the calls that wait for one go to others."""
-        self.losses.save(contact, losses, "ends")
+        self.losses.handle(contact, losses, "is shutting down", is_known=True)
 
     def handle_lost(self, contact: Contact, losses: Sequence[Loss], why: str, is_known: bool) -> None:
         """A worker is gone, or the link to it has broken. If it lives it knows no more of what waits for it."""

@@ -19,6 +19,7 @@ from mob.core.accounts import Account, DistantAccount, Loss
 from mob.core.calls import SENT
 from mob.core.lanes import Lane
 from mob.core.routing import Place
+from mob.errors import Executed
 from mob.peer.context import Context
 from mob.peer.results.call import Call
 from mob.peer.results.streams import Receiver
@@ -75,8 +76,9 @@ class Contact(Account[Unanswered]):
         self.node: str = context.roster.node_name(member.uid)
         """The name of its machine; nothing if there is no cluster."""
         self.link: Link | None = None
-        self.orphans: deque[Unanswered] = deque()
-        """Calls that its death has ended, until the Kingpin says how it died: their errors say it, too."""
+        self.orphans: deque[tuple[Unanswered, Executed]] = deque()
+        """Calls that its death has ended, and what is known of them, until the Kingpin says how it died: their errors
+        say it, too."""
         self.heard: int = 0
         """Messages that have come from there."""
         self._early: list[tuple[Any, Sequence[Descriptor]]] = []  # said before the link was there

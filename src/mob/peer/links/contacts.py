@@ -27,6 +27,8 @@ from mob.wire import messages as m
 UNINTRODUCED = "cannot be reached: its app has ended"
 EXITED = "exited before it answered"
 """How a worker has died, as far as the end of its link says it."""
+REMEMBERED = 1000
+"""Members that are gone whose names and ends are known still."""
 LINK_RETRY = 1.0
 """Seconds after which a link is asked for again that this process had no descriptor for."""
 
@@ -84,6 +86,7 @@ class Contacts:
         self._by_link: dict[Link, Contact] = {}
         self._wanted: set[str | int] = set()  # roles and uids that the Kingpin was asked for
         self._draining: dict[int, Contact] = {}  # by uid
+        self._gone: dict[int, tuple[m.Member, str]] = {}  # by uid, and why: handles of what was there may be used still
         self._able: dict[str, dict[int, Contact]] = {}  # by role and uid, those that may get calls
 
     def begin(self, kingpin: ControlLink, caller: Caller) -> None:
@@ -102,8 +105,9 @@ class Contacts:
 
     def name_of(self, uid: int) -> str:
         """Return the name of a member as people read it."""
-        contact = self._by_uid.get(uid)
-        return "a process that has gone" if contact is None else contact.name
+        if uid in self._by_uid or uid in self._gone:
+            return self.look_up(uid).name
+        return "a process that has exited"
 
     def of_pid(self, pid: int | str, role: str = "") -> Contact:
         """The ready mobster with that process id, on this machine, or elsewhere if it is `node:pid`; `UnknownTarget`
@@ -183,6 +187,7 @@ class Contacts:
     def forget_wishes(self) -> None:
         """The Kingpin that was asked is gone, and there is another one."""
         self._wanted.clear()
+        self._gone.clear()
 
     # ------------------------------------------------------------------------------------ what the Kingpin says
 
@@ -214,11 +219,14 @@ class Contacts:
         says if there is no such member any more. Of members on other machines it tells all that there are."""
         contact = self._by_uid.get(uid)
         if contact is None:
-            contact = self._new(m.Member(uid, 0, "", 0, 0, MobsterState.READY))
-            if self._kingpin.is_closed:
+            member, why = self._gone.get(uid) or (m.Member(uid, 0, "", 0, 0, MobsterState.READY), "")
+            contact = self._new(member)
+            if why:
+                contact.gone = why
+            elif self._kingpin.is_closed:
                 contact.gone = UNINTRODUCED
             elif contact.is_distant:
-                contact.gone = "has gone"
+                contact.gone = "has exited"
             else:
                 contact = self._by_uid.setdefault(uid, contact)
                 self.want(contact)
@@ -301,6 +309,11 @@ class Contacts:
     def remove(self, gone: Sequence[tuple[int, str]]) -> None:
         """Members have gone, and why. What they still said is read first; after that nothing more can come."""
         contacts = [(contact, why) for uid, why in gone if (contact := self._by_uid.pop(uid, None)) is not None]
+        for contact, why in contacts:
+            if contact.member.pid:
+                self._gone[contact.uid] = contact.member, why
+        for uid in list(self._gone)[:-REMEMBERED]:
+            del self._gone[uid]
         try:
             self._close_links_of(contacts)
         finally:
