@@ -238,6 +238,7 @@ BROKEN: list[tuple[Patch, str]] = [
 
 
 FIRST: dict[Patch, int] = {
+    the_silent_keep_their_places: 536,
     the_dead_keep_their_places: 610,
     an_upgrade_forgets_who_was_asked: 530,
     farewells_are_not_waited_for: 600,
