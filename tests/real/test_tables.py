@@ -67,7 +67,7 @@ import pyarrow as pa
 from common import described, forget, keep, statistics, who
 
 __all__ = ["statistics", "who", "keep", "forget", "total", "raised", "lazy", "summed", "column", "array", "listed",
-           "maybe", "done", "make", "series", "call_back", "kept_sum"]
+           "maybe", "done", "make", "series", "call_back", "kept_sum", "emptied", "emptied_later"]
 
 @dataclass
 class Job:
@@ -80,6 +80,15 @@ def total(df: pd.DataFrame):
 def raised(df: pd.DataFrame) -> pd.DataFrame:
     df["a"] += 1
     return df
+
+def emptied(df: pd.DataFrame) -> pd.DataFrame:
+    df = df.rename(columns={"a": "renamed"})
+    df.loc[df["b"] >= 0, "renamed"] = 0
+    df.fillna({"b": 0}, inplace=True)
+    return df
+
+async def emptied_later(df) -> pd.DataFrame:
+    return emptied(df)
 
 def lazy(frame: pl.LazyFrame):
     return frame.select(pl.col("a").sum()).collect().item()
@@ -272,6 +281,19 @@ def test_results_arrive_as_an_interface_annotates(client: mob.Client, rows: int)
 def test_a_frame_can_be_changed_by_new_columns_and_goes_back(client: mob.Client, rows: int) -> None:
     arrived = client.require("typed").raised(frame(rows)).result(patient(60))
     pd.testing.assert_frame_equal(arrived, frame(rows).assign(a=lambda df: df["a"] + 1))
+
+
+@pytest.mark.skipif(int(pd.__version__.partition(".")[0]) < 3, reason="pandas 2 writes in place")
+@each_size
+def test_a_frame_can_be_written_to_at_both_ends(client: mob.Client, rows: int) -> None:
+    for export in (client.require("typed").emptied, client.require("typed").emptied_later):
+        sent = frame(rows)
+        arrived = export(sent).result(patient(60))
+        wanted = pd.DataFrame({"renamed": np.zeros(rows, int), "b": sent["b"]})
+        pd.testing.assert_frame_equal(arrived, wanted)
+        arrived.loc[arrived["renamed"] == 0, "renamed"] = 1
+        pd.testing.assert_frame_equal(arrived, wanted.assign(renamed=np.ones(rows, int)))
+        pd.testing.assert_frame_equal(sent, frame(rows))
 
 
 @each_size

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 import datetime as dt
 import decimal
+import pickle
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import polars as pl
 import pyarrow as pa
 import pytest
 from msgspec.msgpack import Ext
@@ -187,16 +191,110 @@ def test_a_slice_does_not_send_what_it_is_a_slice_of(codec: Codec) -> None:
     pd.testing.assert_frame_equal(over(codec, frame.iloc[100:105]), frame.iloc[100:105])
 
 
-def test_columns_of_a_frame_that_arrived_can_be_replaced_but_not_written_to(codec: Codec) -> None:
+# -- writing to what has arrived ---------------------------------------------------------------------------------------
+
+
+IS_COPIED_ON_WRITE = int(pd.__version__.partition(".")[0]) >= 3
+
+
+def _set(at: Any, value: Any) -> Callable[[pd.DataFrame], None]:
+    return lambda df: df.loc.__setitem__(at(df), value)
+
+
+def _clip(df: pd.DataFrame) -> None:
+    df[df > 1] = 0
+
+
+WRITES: dict[str, Callable[[pd.DataFrame], Any]] = {
+    "one cell": _set(lambda df: (0, "a"), 7),
+    "a whole column": _set(lambda df: (slice(None), "a"), 1),
+    "where a mask is set": _set(lambda df: (df["a"] > 1, "a"), 0),
+    "by place": lambda df: df.iloc.__setitem__((0, 0), 7.0),
+    "one value": lambda df: df.at.__setitem__((0, "a"), 7.0),
+    "a mask of the frame": _clip,
+    "fillna of a column": lambda df: df.fillna({"a": 0}, inplace=True),
+    "fillna": lambda df: df.fillna(0, inplace=True),
+    "ffill": lambda df: df.ffill(inplace=True),
+    "replace": lambda df: df.replace(1, 2, inplace=True),
+    "where": lambda df: df.where(df > 1, 0, inplace=True),
+    "clip": lambda df: df.clip(0, 1, inplace=True),
+    "update": lambda df: df.update(df + 1),
+}
+NUMBERS = pd.DataFrame({"a": [1.0, float("nan"), 3.0], "b": [4.0, 5.0, float("nan")]})
+
+
+@pytest.mark.skipif(not IS_COPIED_ON_WRITE, reason="pandas 2 writes in place")
+@pytest.mark.parametrize("write", WRITES.values(), ids=WRITES)
+def test_pandas_copies_what_has_arrived_before_it_writes(codec: Codec, write: Callable[[pd.DataFrame], Any]) -> None:
+    arrived, own = over(codec, NUMBERS), NUMBERS.copy()
+    before = arrived["a"].to_numpy()
+    write(arrived)
+    write(own)
+    pd.testing.assert_frame_equal(arrived, own)
+    np.testing.assert_array_equal(before, NUMBERS["a"])
+
+
+@pytest.mark.skipif(not IS_COPIED_ON_WRITE, reason="pandas 2 writes in place")
+@pytest.mark.parametrize("name", [name for name, frame in FRAMES.items() if frame.size])
+def test_columns_of_every_dtype_can_be_written_to(codec: Codec, name: str) -> None:
+    arrived, own = over(codec, FRAMES[name]), FRAMES[name].copy()
+    for frame in (arrived, own):
+        frame.iloc[0, 0] = frame.iloc[-1, 0]
+    assert_equal(arrived, own)
+
+
+@pytest.mark.skipif(not IS_COPIED_ON_WRITE, reason="pandas 2 writes in place")
+@pytest.mark.parametrize(
+    "sent", [pd.Series([1.0, 2.0]), pl.Series([1.0, 2.0]), pa.array([1.0, 2.0])], ids=["pandas", "polars", "pyarrow"]
+)
+def test_a_series_can_be_written_to(codec: Codec, sent: Any) -> None:
+    arrived = codec.decoder(pd.Series)(codec.encode(sent))
+    arrived[0] = 7
+    assert list(arrived) == [7, 2]
+
+
+def test_a_large_frame_is_written_to_without_a_trace_in_the_shared_memory() -> None:
+    memory = Memory()
+    codec = sharing_codec(memory)
+    arrived = codec.decode(codec.encode_sharing(pd.DataFrame({"a": np.arange(LARGE)}), memory.share))
+    assert np.shares_memory(arrived["a"].to_numpy(), np.frombuffer(memory.buffers[0], "u1"))
+    before = bytes(memory.buffers[0])
+    if not IS_COPIED_ON_WRITE:
+        with pytest.raises(ValueError, match="read-only"):
+            arrived.iloc[0, 0] = 7
+        arrived = arrived.copy()
+    arrived.iloc[0, 0] = 7
+    assert arrived.iloc[0, 0] == 7
+    assert bytes(memory.buffers[0]) == before
+
+
+def test_columns_of_what_has_arrived_can_be_replaced(codec: Codec) -> None:
     arrived = over(codec, FRAMES["numbers"])
-    arrived["b"] += 1
+    arrived["b"] = arrived["b"] + 1
     arrived["new"] = 0
     assert list(arrived["b"]) == [2, 3]
+    assert list(arrived["new"]) == [0, 0]
+
+
+def test_what_was_made_of_what_has_arrived_never_writes_to_read_only_memory(codec: Codec) -> None:
+    made = over(codec, NUMBERS).iloc[:]  # outlives what has arrived
     with pytest.raises(ValueError, match="read-only"):
-        arrived.iloc[0, 0] = 7.0
-    arrived = arrived.copy()
-    arrived.iloc[0, 0] = 7.0
-    assert arrived.iloc[0, 0] == 7
+        made.iloc[0, 0] = 7.0
+    made = made.copy()
+    made.iloc[0, 0] = 7.0
+    assert made.iloc[0, 0] == 7
+
+
+def test_what_has_arrived_can_be_copied_and_pickled_as_any_frame(codec: Codec) -> None:
+    arrived = over(codec, NUMBERS)
+    for found in (
+        copy.copy(arrived),
+        copy.deepcopy(arrived),
+        pickle.loads(pickle.dumps(arrived)),
+        over(codec, arrived),
+    ):
+        pd.testing.assert_frame_equal(found, NUMBERS)
+    assert list(arrived.columns) == ["a", "b"]
 
 
 # -- what cannot be sent -----------------------------------------------------------------------------------------------

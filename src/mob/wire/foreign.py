@@ -101,7 +101,9 @@ def converted(kind: Any, value: Any) -> Any:
         return value.lazy()
     found = _MAKERS[library](name, _as_arrow(source, sent, value))
     label = getattr(value, "name", None)
-    return found if label is None or name != "Series" else found.rename(label)
+    if label is not None and name == "Series":
+        found = found.rename(label)
+    return pandas_tables.copied_on_write(found) if library == "pandas" and name != "Index" else found
 
 
 def is_foreign_instance(value: Any, kinds: tuple[Any, ...]) -> bool:

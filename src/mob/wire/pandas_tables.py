@@ -5,8 +5,11 @@ make a column of it again. Columns of NumPy's dtypes are sent as the arrays that
 in memory as one, so that each large block of a frame is copied once where it is sent, and nowhere else. Objects travel
 as plain data if they are that, all other things through pyarrow. Only the public names of pandas are used.
 
-Limits. What arrives looks at read-only memory: pandas puts new columns in place, but raises where it would write into
-one; `.copy()` helps. `attrs` and flags stay behind. A frame of many parts is copied once more where it arrives.
+What arrives looks at read-only memory. `copied_on_write` makes pandas copy a column of it before it writes into it.
+
+Limits. pandas 2 copies on write only if that mode is on, and a frame made of one that arrived may outlive it: there
+writing raises, and `.copy()` helps. `attrs` and flags stay behind. A frame of many parts is copied once more where it
+arrives.
 """
 
 from __future__ import annotations
@@ -197,7 +200,16 @@ def _made_frame(parts: Any) -> Any:
         made = [column for part in values for column in _made_columns(part, index)]
         frame = pandas.DataFrame(dict(enumerate(made)), index=index, copy=len(made) > MOST_PARTS)
     frame.columns = names
-    return frame
+    return copied_on_write(frame)
+
+
+def copied_on_write(value: Any) -> Any:
+    """Return a frame or series so that pandas copies what it would write into, as it does with what others share.
+
+    Its memory is read-only, which pandas does not ask before it writes. But it knows of the shallow copy that is kept.
+    """
+    object.__setattr__(value, "_shared_with", value.copy(deep=False))  # pandas' own warns of columns
+    return value
 
 
 def _made_columns(part: Any, index: Any) -> Iterable[Any]:
@@ -215,7 +227,8 @@ def _made_series(parts: Any) -> Any:
     values = _made_values(values)
     pandas = sys.modules["pandas"]
     dtype = getattr(values, "dtype", None)
-    return pandas.Series(values, index=_made_index(index), name=_made_label(name), dtype=dtype, copy=False)
+    series = pandas.Series(values, index=_made_index(index), name=_made_label(name), dtype=dtype, copy=False)
+    return copied_on_write(series)
 
 
 def _made_values(part: Any) -> Any:
