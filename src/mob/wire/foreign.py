@@ -106,11 +106,6 @@ def converted(kind: Any, value: Any) -> Any:
     return pandas_tables.copied_on_write(found) if library == "pandas" and name != "Index" else found
 
 
-def is_foreign_instance(value: Any, kinds: tuple[Any, ...]) -> bool:
-    """Return True if it is a table or tensor of one of these classes, so that it need not become another's."""
-    return origin_of(type(value)) is not None and any(origin_of(kind) and isinstance(value, kind) for kind in kinds)
-
-
 _FRAMES = ("DataFrame", "LazyFrame", "Table", "RecordBatch")
 _TENSORS = ("numpy", "torch", "jax")
 
