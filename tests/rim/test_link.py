@@ -169,6 +169,23 @@ def test_what_waits_for_room_in_the_socket_is_counted(ends: tuple[End, End]) -> 
     assert len(other.arrived) == 20
 
 
+def test_a_message_that_is_posted_now_is_told_to_be_in_the_kernel_or_not(ends: tuple[End, End]) -> None:
+    one, other = ends
+    one.link.post(m.Cancel(1))
+    assert one.link.post_now(m.Cancel(2))
+    count = 2
+    while one.link.post_now(m.Cancel(3)):
+        count += 1
+    assert one.link.unsent_bytes
+    while len(other.arrived) < count:  # what is said to be there is there, though nothing more is written
+        other.link.handle_readable()
+    other.link.close()
+    one.link.handle_writable()
+    assert not one.link.post_now(m.Cancel(4))
+    one.link.close()
+    assert not one.link.post_now(m.Cancel(5))
+
+
 def test_what_the_kernel_does_not_take_any_more_counts_as_unsent(ends: tuple[End, End]) -> None:
     """The other end has closed, and this one has not read that yet: a call that is posted now can go elsewhere."""
     first, second = ends

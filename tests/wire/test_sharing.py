@@ -131,6 +131,21 @@ def test_a_body_with_its_large_buffers_in_it_is_that_of_the_value(codec: Codec, 
     assert inlined(body, memory.look) == codec.encode(value)
 
 
+@pytest.mark.parametrize("value", [memoryview(bytes(LARGE)), [bytes(LARGE), 1], {"a": LARGE_ARRAY}])
+def test_a_body_can_refer_to_another_place(codec: Codec, value: Any) -> None:
+    here = Memory()
+    body = codec.encode_sharing(value, here.share)
+    copied = inlined(body, lambda place: BufferLocation(9, place.number, place.offset, place.length))
+    asked: list[BufferLocation] = []
+
+    def look(place: BufferLocation) -> memoryview:
+        asked.append(place)
+        return here.look(place)
+
+    assert inlined(copied, look) == codec.encode(value)
+    assert [place.owner for place in asked] == [9]
+
+
 def test_without_room_a_buffer_stays_where_it_is(codec: Codec) -> None:
     no_room: Share = lambda length, fill: None  # noqa: E731  a function with a type
     for value in (bytes(LARGE), LARGE_ARRAY):

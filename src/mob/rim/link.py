@@ -244,6 +244,14 @@ class Link:
         with self._lock:
             self._flush_locked()
 
+    def post_now(self, message: Any) -> bool:
+        """Send a message behind what was posted, from any thread. Return whether the kernel has taken all of it: then
+        it arrives even if this process is killed."""
+        with self._lock:
+            self._outbox.append(message)
+            self._flush_locked()
+            return not self._backlog and not self._is_cut and self._closed_why is None
+
     def unsent(self) -> Messages:
         """The messages that never left; for a link that has closed."""
         return self._outbox[:]

@@ -235,16 +235,19 @@ def place_of(data: memoryview) -> BufferLocation:
     return _unpack(data)
 
 
-def inlined(body: bytes | memoryview, view_of: Callable[[BufferLocation], memoryview]) -> bytes:
-    """A body with the large buffers in it that it only refers to: for who cannot look into the memory here."""
+def inlined(body: bytes | memoryview, found: Callable[[BufferLocation], memoryview | BufferLocation]) -> bytes:
+    """Return a body with the large buffers in it that it only refers to, for a receiver that cannot look into the
+    memory here. `found` returns the memory of a place, or another place to refer to."""
 
     def replace(code: int, data: memoryview) -> Any:
         if code in NESTING:
-            return Ext(code, inlined(data, view_of))
+            return Ext(code, inlined(data, found))
         if code != SHARED:
             return Ext(code, bytes(data))
         place = place_of(data)
-        view = view_of(place)
+        view = found(place)
+        if isinstance(view, BufferLocation):
+            return Ext(SHARED, _pack(view._replace(kind=place.kind, head=place.head)))
         return inline(place.kind, view) if place.head is None else Ext(ARRAY, bytes_from(place.head, view))
 
     return _pack(Decoder(ext_hook=replace).decode(body))

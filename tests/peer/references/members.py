@@ -46,6 +46,8 @@ class Way:
     is_distant = False
     gone = ""
     unsent_bytes = 0
+    is_full = False
+    """Whether the kernel takes nothing more from now on."""
 
     def __init__(self, sender: Member, receiver: Member) -> None:
         self.sender, self.receiver = sender, receiver
@@ -66,6 +68,11 @@ class Way:
 
     def flush(self) -> None:
         """All is sent at once."""
+
+    def post_now(self, message: Any) -> bool:
+        """Send all at once, unless the kernel is said to be full."""
+        self.post(message)
+        return not self.is_full
 
 
 class Member:
@@ -112,8 +119,8 @@ class Member:
         passage = self.references.take()
         for receiver in receivers:
             way = self.look_up(receiver.context.uid)
-            self.references.hand_over(passage, way)
-            way.post(message)
+            replaced = self.references.hand_over(passage, way)
+            way.post(m.Message(self.encoder.replaced(message.body, replaced), "") if replaced else message)
         self.references.let_go(passage)
 
 

@@ -7,6 +7,7 @@ import os
 from typing import Any
 
 import pytest
+from msgspec import Raw
 
 from mob.core.segments import IDLE
 from mob.errors import BadMessage
@@ -183,18 +184,66 @@ def test_it_is_copied_where_the_owner_cannot_be_told_at_once(mob: Mob, two: Any)
     assert third.got == [BIG]
 
 
-def test_the_memory_of_a_dead_owner_can_be_passed_on(mob: Mob, two: Any) -> None:
+@pytest.mark.parametrize(("room", "views"), [(POOL, [3, 3]), (LARGE, [2, 0])])
+def test_it_is_copied_where_what_was_said_to_the_owner_does_not_leave(
+    mob: Mob, two: Any, room: int, views: list[int]
+) -> None:
+    owner, _ = two
+    middle, third, fourth = mob.join(shared_memory=room), mob.join(), mob.join()
+    owner.send(BIG, middle)
+    owner.send(BIG, middle)
+    mob.deliver()
+    middle.look_up(1).is_full = True
+    middle.send([middle.got[0], middle.got[1], middle.got[0][:LARGE], 5], third, fourth)
+    assert said(mob).count(m.Passed) == 4  # and back
+    mob.settle()
+    assert third.got == fourth.got == [[BIG, BIG, BIG, 5]]
+    assert [third.references.views, fourth.references.views] == views  # what has no room comes in the message
+    middle.got.clear()
+    mob.settle()
+    assert owner.sizes == {}  # nothing of it is held by anybody
+    third.got.clear()
+    fourth.got.clear()
+    mob.settle()
+    assert mob.sizes() == [{}, {}, {}, {}, {}]
+
+
+def test_what_a_dead_owner_has_sent_is_copied_when_it_is_passed_on(mob: Mob, two: Any) -> None:
     owner, middle = two
     third = mob.join()
     owner.send(BIG, middle)
     mob.deliver()
     del mob.members[1], middle.ways[1]
     middle.references.owner_gone(1)
-    middle.send(middle.got[0], middle)
-    mob.settle()
-    assert middle.got == [BIG, BIG]
-    assert third.sizes == {}
+    for _ in range(3):
+        middle.send(middle.got[0], third)
+        mob.settle()
+    assert third.got == [BIG, BIG, BIG]
+    assert list(third.references.buffers._mappings) == [2]
+    third.got.clear()
     middle.got.clear()
     mob.settle()
-    assert middle.sizes == {}
+    assert middle.sizes == third.sizes == {}
     assert middle.references.buffers._mappings == {}
+
+
+def test_an_owner_that_dies_while_a_message_with_its_memory_waits(mob: Mob, two: Any) -> None:
+    owner, middle = two
+    third = mob.join()
+    owner.send(BIG, middle)
+    mob.deliver()
+    body = middle.encoder.encode(middle.got[0], "message")
+    passage = middle.references.take()
+    mob.lose(owner)
+    way = middle.look_up(3)
+    replaced = middle.references.hand_over(passage, way)
+    assert replaced
+    way.post(m.Message(middle.encoder.replaced(Raw(body), replaced), ""))
+    middle.references.let_go(passage)
+    del passage, replaced
+    mob.settle()
+    assert third.got == [BIG]
+    third.got.clear()
+    middle.got.clear()
+    mob.settle()
+    assert middle.sizes == third.sizes == {}

@@ -294,7 +294,8 @@ class Calling:
         if passage:
             if contact.is_distant:
                 message = m.Message(self._encoder.body_for_far(message.body, passage), message.trace)
-            self._references.hand_over(passage, contact)
+            if found := self._references.hand_over(passage, contact):
+                message = m.Message(self._encoder.replaced(message.body, found), message.trace)
         contact.post(message)
 
     def send_any(self, role: str, obj: Any) -> None:
@@ -341,9 +342,14 @@ class Calling:
             except BadMessage as error:
                 call.fail(error)
                 return
-        if passage:
-            self._references.hand_over(passage, contact)
-        contact.send_call(call, body)
+        replaced = None
+        if passage and (found := self._references.hand_over(passage, contact)):
+            try:
+                replaced = self._encoder.call_replaced(body, found)
+            except BadMessage as error:
+                call.fail(error)
+                return
+        contact.send_call(call, body, replaced)
         if contact.gone:  # looked at last: if the member went while this was under way, the call ends all the same
             self._contacts.lose(contact, contact.gone)
 

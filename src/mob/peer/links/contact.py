@@ -134,15 +134,17 @@ class Contact(Account[Unanswered]):
         link = self.link
         return self._early_bytes if link is None else link.unsent_bytes
 
-    def send_call(self, call: Call[Any], body: Body) -> None:
+    def send_call(self, call: Call[Any], body: Body, replaced: Body | None = None) -> None:
         """Send a call; the answer settles it. The sender looks at `gone` then: if the member went meanwhile, the call
-        is lost."""
+        is lost. `replaced`: what this member gets instead; another member would get `body`."""
         number = next(self._context.call_numbers)
         request = m.Invoke(number, *body)
         call.contact = self
         call.request = request
         call.state = SENT
         self.add(number, call, body[0])
+        if replaced is not None:
+            request = m.Invoke(number, *replaced)
         link = self.link
         if link is not None:
             link.post(request)

@@ -9,8 +9,9 @@ no room in the pool, or no memory, buffers travel in the bytes of their message 
 
 What lies in a pool already is not copied when it is sent: what the program wrote there itself (a loan, which is made
 read-only then), and what has come from elsewhere. To pass a buffer on, a process tells its owner of the next holder
-(`Passed`), then gives that one the owner's pool and the message. The owner's word has left this process before the
-message does, so it arrives even if this process dies right after; where the owner does not read, the buffer is copied.
+(`Passed`), then gives that one the owner's pool and the message. The kernel has taken all of `Passed` before the
+message is posted, so it arrives even if this process is killed right after. If the kernel does not take it, because the
+owner does not read, or if the owner has gone, the receiver gets a copy.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from threading import Lock
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -33,7 +35,7 @@ from mob.wire.sharing import BufferLocation, Fill
 
 if TYPE_CHECKING:
     from mob.peer.context import Context
-    from mob.peer.references.protocol import Counterpart, Counterparts, Note, Outlet
+    from mob.peer.references.protocol import Counterpart, Counterparts, Note, Outlet, Replaced
 
 
 LOOK_AGAIN = 0.005
@@ -205,7 +207,7 @@ class Buffers:
                     if number in self._loans and not self._loans[number].seal(sent):
                         return None
                     self._pool.pin(number)
-            if owner != uid and not self._can_tell(owner):
+            if owner != uid and not self._may_tell(owner):
                 return None
             place = BufferLocation(owner, number, offset, length)
             self._note(place, memory)
@@ -217,17 +219,16 @@ class Buffers:
             return self._mappings.get(owner)
         return None if self._memory is None else self._memory.mapping
 
-    def _can_tell(self, owner: int) -> bool:
-        """Return whether what is said to an owner leaves this process at once. One that has died need not be told."""
-        holder = self._others.get(owner)
-        if holder is None:
-            return True
-        return holder.link is not None and not holder.link.unsent_bytes
+    def _may_tell(self, owner: int) -> bool:
+        """Return False if an owner cannot be told now of another holder; `_pass_on` finds out for certain."""
+        found = self._others.get(owner)
+        return found is not None and not found.gone and found.link is not None and not found.link.unsent_bytes
 
-    def hold(self, references: Sequence[BufferLocation], holder: Counterpart, where: Outlet) -> None:
-        """Count a member as a holder: these are about to be posted to it. On another machine it gets their bytes."""
+    def hold(self, references: Sequence[BufferLocation], holder: Counterpart, where: Outlet) -> Replaced | None:
+        """Count a member as a holder: these are about to be posted to it. On another machine it gets their bytes.
+        Return copies of those whose owner could not be told of it."""
         if holder.is_distant:
-            return
+            return None
         passed: dict[int, dict[int, int]] = {}
         with self._lock:
             for place in references:
@@ -236,23 +237,52 @@ class Buffers:
                 else:
                     counts = passed.setdefault(place.owner, {})
                     counts[place.number] = counts.get(place.number, 0) + 1
-        for owner, counts in passed.items():
-            self._pass_on(owner, counts, holder)
+        untold = {owner for owner, counts in passed.items() if not self._pass_on(owner, counts, holder)}
+        replaced = self._copy([place for place in references if place.owner in untold], holder) if untold else None
         if len(passed) < len({place.owner for place in references}):
             self._introduce(self.context.uid, holder, self._to_share, self._pool.limit)
         if holder.gone:  # looked at last: whoever comes first, its count goes
             self.owner_gone(holder.uid)
+        return replaced
 
-    def _pass_on(self, owner: int, counts: dict[int, int], holder: Counterpart) -> None:
-        """Tell an owner that a member is about to get buffers of its pool, and give the member the pool."""
-        found = self._others.get(owner)
-        if found is not None:
-            found.post(m.Passed(counts, holder.uid))
-            if found.link is not None and owner != holder.uid:
-                found.link.flush()
-        mapping = self._mappings.get(owner)
-        if mapping is not None and owner != holder.uid:
-            self._introduce(owner, holder, mapping.descriptor, mapping.size)
+    def _pass_on(self, owner: int, counts: dict[int, int], holder: Counterpart) -> bool:
+        """Tell an owner that a member is about to get buffers of its pool, and give the member the pool. Return False
+        if the owner has gone, or might never hear of it."""
+        if owner == holder.uid:
+            holder.post(m.Passed(counts, owner))
+            return True
+        if not self._may_tell(owner):
+            return False
+        found, mapping = self._others.get(owner), self._mappings.get(owner)
+        link = None if found is None else found.link
+        if link is None or mapping is None:
+            return False
+        if not link.post_now(m.Passed(counts, holder.uid)):
+            link.post(m.Passed({number: -count for number, count in counts.items()}, holder.uid))  # not after all
+            return False
+        self._introduce(owner, holder, mapping.descriptor, mapping.size)
+        return True
+
+    def _copy(self, places: Sequence[BufferLocation], holder: Counterpart) -> Replaced:
+        """Copy buffers of others into this pool, for one receiver; those for which there is no room are sent whole."""
+        copies: dict[BufferLocation, memoryview | BufferLocation] = {}
+        for place in places:
+            copy = copies.get(place)
+            if copy is None:
+                memory = self.look(place)
+                segment = self._place(place.length, partial(_write, memory)) if self.is_on else None
+                if segment is None:
+                    copies[place] = memory
+                    continue
+                copy = copies[place] = BufferLocation(self.context.uid, segment.number, segment.offset, place.length)
+            if isinstance(copy, BufferLocation):
+                with self._lock:
+                    self._pool.hold(copy.number, holder.uid)
+        for copy in copies.values():
+            if isinstance(copy, BufferLocation):
+                self._introduce(self.context.uid, holder, self._to_share, self._pool.limit)
+                self.unpin(copy)
+        return copies
 
     def _introduce(self, owner: int, holder: Counterpart, descriptor: Descriptor | None, size: int) -> None:
         """Give a member a pool, once on each link."""
@@ -501,3 +531,7 @@ class Buffers:
         if self._quiet.has_come(self._arrived, now):
             for mapping in list(self._mappings.values()):
                 mapping.handle_idle()
+
+
+def _write(source: memoryview, memory: memoryview) -> None:
+    memory[:] = source

@@ -20,11 +20,12 @@ from mob.peer.references import portable
 from mob.wire import messages as m
 from mob.wire.codec import Codec
 from mob.wire.references import Passage
-from mob.wire.sharing import LARGE, LARGE_BUFFER, BufferLocation, looked_at, may_hold_large
+from mob.wire.sharing import LARGE, LARGE_BUFFER, BufferLocation, inlined, looked_at, may_hold_large
 
 if TYPE_CHECKING:
     from mob.peer.context import Context
     from mob.peer.links.contact import Body
+    from mob.peer.references.protocol import Replaced
     from mob.peer.references.references import References
 
 HEADROOM = 4096
@@ -150,6 +151,18 @@ class Encoder:
             if isinstance(error, Exception):
                 return None  # what is wrong with it comes up once more, and better
             raise
+
+    def replaced(self, body: Raw, replaced: Replaced) -> Raw:
+        """Return a body for a member that cannot be given some of the buffers in it; `BadMessage` if it is too long."""
+        changed = Raw(inlined(memoryview(body), lambda place: replaced.get(BufferLocation(*place[:4]), place)))
+        self.check_size(changed, "a large buffer")
+        return changed
+
+    def call_replaced(self, body: Body, replaced: Replaced) -> Body:
+        """Return all of a call, for a member that cannot be given some of the buffers in it."""
+        target, args, kwargs, times, chain, trace = body
+        args, *named = (self.replaced(each, replaced) for each in (args, *kwargs))
+        return target, args, tuple(named), times, chain, trace
 
     # ------------------------------------------------------------------------------------- to another machine
 

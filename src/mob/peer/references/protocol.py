@@ -6,16 +6,19 @@ asked of a kind; `references` picks the kind of a reference. `Counterpart` is wh
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
 from mob.rim.link import Descriptor, Link
 from mob.wire.references import AnyReference
+from mob.wire.sharing import BufferLocation
 
 R = TypeVar("R", bound=AnyReference, contravariant=True)
 
 Note = Callable[[AnyReference, Any], None]
 """Keep a reference, and what it stands for, with what this thread encodes."""
+Replaced = Mapping[BufferLocation, memoryview | BufferLocation]
+"""What stands in one message for buffers that cannot be passed on: a place with a copy, or the memory to be sent."""
 
 
 class Outlet(Protocol):
@@ -68,8 +71,9 @@ class Counterparts(Protocol):
 class Crossing(Protocol[R]):
     """The one place for all references of a kind: those that come from this process, and those that came to it."""
 
-    def hold(self, references: Sequence[R], holder: Counterpart, where: Outlet) -> None:
-        """Count a member as a holder: a message with these references is about to be posted to it, over `where`."""
+    def hold(self, references: Sequence[R], holder: Counterpart, where: Outlet) -> Replaced | None:
+        """Count a member as a holder: a message with these references is about to be posted to it, over `where`. Return
+        what must be put in the place of some of them first."""
         ...
 
     def unpin(self, reference: R) -> None:

@@ -26,7 +26,7 @@ from mob.wire.sharing import BufferLocation
 
 if TYPE_CHECKING:
     from mob.peer.context import Context
-    from mob.peer.references.protocol import Counterpart, Counterparts, Crossing, Outlet
+    from mob.peer.references.protocol import Counterpart, Counterparts, Crossing, Outlet, Replaced
     from mob.peer.results.call import Call
     from mob.rim.link import Link
 
@@ -124,15 +124,18 @@ class References:
         """Remember the call to which a passage belongs."""
         self.descriptors.accompany(call, passage)
 
-    def hand_over(self, passage: Passage, holder: Counterpart, where: Outlet | None = None) -> None:
+    def hand_over(self, passage: Passage, holder: Counterpart, where: Outlet | None = None) -> Replaced | None:
         """Count a member as a holder: what has this passage is about to be posted to it.
 
-        `where`: the link on which it is posted, if that is a certain one.
+        `where`: the link on which it is posted, if that is a certain one. Return what must be put in the place of some
+        of its references first (`Encoder.replaced`).
         """
+        replaced: Replaced | None = None
         for kind, place in self._kinds.items():
             found = [reference for reference, _ in passage if reference.__class__ is kind]
             if found:
-                place.hold(found, holder, where or holder)
+                replaced = place.hold(found, holder, where or holder) or replaced
+        return replaced
 
     def let_go(self, passage: Passage) -> None:
         """Unpin what was posted, or never will be."""

@@ -135,7 +135,8 @@ class Answers:
                 if contact.is_distant:
                     body = self._encoder.body_for_far(message.value, passage)
                     message = structs.replace(message, value=body)
-                self._references.hand_over(passage, contact, link)
+                if found := self._references.hand_over(passage, contact, link):
+                    message = structs.replace(message, value=self._encoder.replaced(message.value, found))
             link.post(message)
         finally:
             self._references.let_go(passage)

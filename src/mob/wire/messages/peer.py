@@ -129,7 +129,8 @@ class Unpooled(Base, frozen=True, tag=66):
 
 
 class Passed(Base, frozen=True, tag=68):
-    """The sender passes buffers of the receiver on to the member `holder`: how many arrivals of each, by number."""
+    """The sender passes buffers of the receiver on to the member `holder`: how many arrivals of each, by number.
+    A negative count takes back what was said before."""
 
     counts: dict[int, int]
     holder: int
