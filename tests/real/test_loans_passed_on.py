@@ -127,3 +127,18 @@ def test_the_owner_is_blocked_and_the_one_who_passes_its_loans_on_goes(apps: App
             wait_until(lambda: not owner.knows(forwarder).result(patient(30)), "its owner has heard of it")
         owner.overwrite(2 * MANY, SIZE).result(patient(60))
         assert back.wrong().result(patient(60)) == [[], MANY]
+
+
+@pytest.mark.parametrize("is_known", [True, False], ids=["its pool was known", "its pool was not known"])
+def test_a_loan_can_be_passed_on_again_and_again_after_its_owner_has_exited(apps: Apps, is_known: bool) -> None:
+    with start(apps, workers=2).connect() as client:
+        owner, fwd = client.require("owner"), client.require("fwd")
+        owner.give(3, SIZE).result(patient(30))
+        before = owner.pid().result(patient(30))
+        if is_known:
+            for _ in range(5):
+                assert fwd.look().result(patient(30)) == [0, 1, 2]
+        os.kill(before, signal.SIGKILL)
+        wait_until(lambda: before not in [member.pid for member in client.members()], "its death is known")
+        for _ in range(30):
+            assert fwd.look().result(patient(30)) == [0, 1, 2]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from msgspec import Raw
@@ -23,13 +23,25 @@ POOL = 1 << 20
 
 
 class NoLoop:
-    """There is none to be woken."""
+    """There is none to be woken; timers run when a test says so."""
 
     is_reading = True
     is_mine = False
 
+    def __init__(self) -> None:
+        self.timed: list[Callable[[], None]] = []
 
-NO_LOOP: Any = NoLoop()
+    def call(self, function: Callable[[], None]) -> None:
+        function()
+
+    def call_at(self, when: float, function: Callable[[], None]) -> int:
+        self.timed.append(function)
+        return len(self.timed)
+
+    def pass_time(self) -> None:
+        """Let all timers run."""
+        while self.timed:
+            self.timed.pop()()
 
 
 class Letter(NamedTuple):
@@ -80,7 +92,8 @@ class Member:
 
     def __init__(self, mob: Mob, uid: int, shared_memory: int) -> None:
         self.mob = mob
-        self.context = Context(NO_LOOP)
+        self.loop: Any = NoLoop()
+        self.context = Context(self.loop)
         self.context.uid = uid
         self.called: list[tuple[Any, ...]] = []
         self.ways: dict[int, Way] = {}

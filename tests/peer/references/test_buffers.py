@@ -224,7 +224,46 @@ def test_what_a_dead_owner_has_sent_is_copied_when_it_is_passed_on(mob: Mob, two
     middle.got.clear()
     mob.settle()
     assert middle.sizes == third.sizes == {}
+    middle.loop.pass_time()
     assert middle.references.buffers._mappings == {}
+
+
+def test_what_was_passed_on_before_its_owner_died_can_be_read_after_that(mob: Mob, two: Any) -> None:
+    owner, middle = two
+    third = mob.join()
+    owner.send(BIG, middle)
+    mob.deliver()
+    middle.send(middle.got[0], third)
+    mob.settle()
+    third.got.clear()
+    mob.settle()
+    middle.send(middle.got[0], third)
+    assert said(mob) == [m.Passed, m.Message]  # it has the pool
+    mob.lose(owner)
+    mob.deliver()
+    assert third.got == [BIG]
+    third.loop.pass_time()
+    assert third.got == [BIG]
+    third.got.clear()
+    third.references.sweep()
+    assert third.references.buffers._mappings == {}
+
+
+def test_what_was_passed_on_is_read_too_late(mob: Mob, two: Any) -> None:
+    owner, middle = two
+    third = mob.join()
+    owner.send(BIG, middle)
+    mob.deliver()
+    middle.send(middle.got[0], third)
+    mob.settle()
+    third.got.clear()
+    mob.settle()
+    middle.send(middle.got[0], third)
+    mob.lose(owner)
+    third.loop.pass_time()
+    assert third.references.buffers._mappings == {}
+    with pytest.raises(BadMessage, match=r"of a process that has exited, .* The call can be made again"):
+        mob.deliver()
 
 
 def test_an_owner_that_dies_while_a_message_with_its_memory_waits(mob: Mob, two: Any) -> None:

@@ -40,6 +40,9 @@ if TYPE_CHECKING:
 
 LOOK_AGAIN = 0.005
 """Seconds after an arrival at which what was dropped is given back."""
+UNREAD_FOR = 5.0
+"""Seconds for which the memory of an owner that has exited stays mapped although nobody looks at it: messages of others
+that refer to it may be unread still."""
 
 
 class _Dropped(deque[tuple[int, int]]):
@@ -430,6 +433,12 @@ class Buffers:
             why = f"{error.strerror}; if that is for its open files, see `ulimit -n`"
             raise BadMessage(f"a buffer arrived in shared memory that this process cannot map now: {why}.") from error
         if mapping is None:
+            found = self._others.get(owner)
+            if found is None or found.gone:
+                raise BadMessage(
+                    "a buffer arrived in the shared memory of a process that has exited, and this process has unmapped "
+                    "that memory already. The call can be made again: then the buffer is copied."
+                )
             self._ask_again(owner, owner)
             raise BadMessage(
                 "a buffer arrived in shared memory that is not known here: this process could not be given its "
@@ -504,14 +513,23 @@ class Buffers:
         """Free what a member held that has gone. What it has sent stays as long as it is looked at."""
         with self._lock:
             self._pool.forget_holder(uid)
-            if uid in self._extents:
-                self._orphaned.add(uid)
-            else:
-                self._mappings.pop(uid, None)
+        if uid in self._mappings:
+            self.context.reactor.call(partial(self._unmap_later, uid))
         for key in [key for key in self._told if uid in key]:
             self._told.pop(key, None)
         self._forget_unmapped(uid)
         self._tell()
+
+    def _unmap_later(self, owner: int) -> None:
+        self.context.reactor.call_at(monotonic() + UNREAD_FOR, partial(self._unmap, owner))
+
+    def _unmap(self, owner: int) -> None:
+        """Let go of the memory of an owner that has exited as soon as nobody looks at it."""
+        with self._lock:
+            if owner in self._extents:
+                self._orphaned.add(owner)
+            else:
+                self._mappings.pop(owner, None)
 
     def close(self) -> None:
         """Let no buffer cross any more. What is still looked at stays as long as that."""
