@@ -34,7 +34,7 @@ to do next.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, Literal
 
@@ -292,7 +292,7 @@ class RemoteError(CallError):
     @property
     def remote_traceback(self) -> str:
         """The traceback as it looked in the process that raised, with those of its causes; "" if there is none."""
-        return next((each.args[0] for each in causes_of(self) if isinstance(each, RemoteTraceback)), "")
+        return next((each.args[0] for each in causes_of(self) if issubclass(type(each), RemoteTraceback)), "")
 
     def __str__(self) -> str:
         return f"{self.type_name}: {self.message}" if self.message else self.type_name
@@ -309,10 +309,13 @@ class RemoteTraceback(Exception):
         return f"\n{self.args[0]}" if self.args else ""
 
 
+_cause_of: Callable[[BaseException], BaseException | None] = vars(BaseException)["__cause__"].__get__
+
+
 def causes_of(error: BaseException) -> Iterator[BaseException]:
-    """The exceptions that led to an error, the nearest first."""
+    """Return the exceptions that led to an error, the nearest first, whatever their classes make of `__cause__`."""
     seen: list[BaseException] = [error]
-    while (cause := seen[-1].__cause__) is not None and all(cause is not each for each in seen):
+    while (cause := _cause_of(seen[-1])) is not None and all(cause is not each for each in seen):
         seen.append(cause)
         yield cause
 

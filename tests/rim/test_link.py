@@ -273,6 +273,21 @@ def test_a_message_that_cannot_be_encoded_is_told_and_left_out(
     assert told.startswith("a message to a link cannot be encoded, and is left out: Cancel(")
 
 
+def test_an_answer_that_cannot_be_encoded_becomes_a_failure(
+    ends: tuple[End, End], caplog: pytest.LogCaptureFixture
+) -> None:
+    one, other = ends
+    arrived: list[Any] = []
+    other.link._on_messages = lambda link, messages: arrived.extend(messages)
+    for message in (m.Ended(1, 0), m.Ended(2, object()), m.Ended(object(), 0), m.Ended(4, 0)):  # type: ignore[arg-type]
+        one.link.post(message)
+    one.link.flush()
+    read_all(other)
+    kinds = [(type(each).__name__, each.id) for each in arrived]
+    assert kinds == [("Ended", 1), ("Failed", 2), ("Ended", 4)]
+    assert len(caplog.messages) == 2
+
+
 def test_what_the_handler_of_a_frame_raises_is_raised_when_the_others_were_handled(ends: tuple[End, End]) -> None:
     one, other = ends
     handle, seen = other.link._on_messages, []

@@ -388,6 +388,46 @@ def odd_class() -> BaseException:
     return OddClass("o")
 
 
+class Text(str):
+    """No plain text."""
+
+
+class NoBool(ValueError):
+    __suppress_context__ = property(lambda self: object())  # type: ignore[assignment]
+
+
+class NoCause(ValueError):
+    __cause__ = property(lambda self: 1 / 0)  # type: ignore[assignment]
+    __context__ = property(lambda self: 1 / 0)  # type: ignore[assignment]
+    __notes__ = property(lambda self: 1 / 0)  # type: ignore[assignment]
+
+
+def with_attribute(exc: Exception, name: str, value: Any = 1) -> Exception:
+    exc.__dict__[name] = value
+    return exc
+
+
+def with_note(exc: BaseException, note: str) -> BaseException:
+    exc.add_note(note)
+    return exc
+
+
+def caused_by(exc: BaseException, cause: BaseException) -> BaseException:
+    exc.__cause__ = cause
+    return exc
+
+
+def in_module(module: Any) -> BaseException:
+    kind = type("InModule", (ValueError,), {"__module__": module})
+    return kind("m")
+
+
+def stand_in(**attributes: Any) -> BaseException:
+    error = remote_error_class("ValueError")("s")
+    error.__dict__.update(attributes)
+    return error
+
+
 # By name and made late, for pytest itself would look at them.
 HOSTILE: dict[str, tuple[Callable[[], BaseException], type]] = {
     "no text": (lambda: NoText("t"), ValueError),
@@ -399,6 +439,30 @@ HOSTILE: dict[str, tuple[Callable[[], BaseException], type]] = {
     "broken text": (lambda: ValueError("\ud800"), ValueError),
     "a function": (lambda: ValueError(len), ValueError),
     "a lock": (lambda: ValueError(threading.Lock()), ValueError),
+    "broken name": (lambda: with_attribute(ValueError("n"), "\udcff"), ValueError),
+    "odd name": (lambda: with_attribute(ValueError("n"), Text("n")), ValueError),
+    "broken module": (lambda: in_module("m\ud800"), ValueError),
+    "odd module": (lambda: in_module(Text("m")), ValueError),
+    "no module": (lambda: in_module(5), ValueError),
+    "broken note": (lambda: with_note(ValueError("n"), "\ud800"), ValueError),
+    "odd note": (lambda: with_note(ValueError("n"), Text("n")), ValueError),
+    "broken argument": (lambda: ArgumentError("a", argument="\ud800"), ArgumentError),
+    "odd argument": (lambda: ArgumentError("a", argument=Text("a")), ArgumentError),
+    "no argument": (lambda: ArgumentError("a", argument=5), ArgumentError),  # type: ignore[arg-type]
+    "odd message": (lambda: Busy(Text("b")), Busy),
+    "odd executed": (lambda: Busy("b", executed=Text("no")), Busy),  # type: ignore[arg-type]
+    "list executed": (lambda: Busy("b", executed=["no"]), Busy),  # type: ignore[arg-type]
+    "no bool": (lambda: NoBool("b"), ValueError),
+    "no cause": (lambda: with_attribute(NoCause("c"), "__notes__", ["n"]), ValueError),
+    "evil cause": (lambda: caused_by(ValueError("c"), NoLook("l")), ValueError),
+    "evil member": (lambda: ExceptionGroup("g", [NoLook("l")]), RemoteErrorGroup),
+    "odd type name": (lambda: stand_in(type_name=Text("t"), type_module=Text("t")), ValueError),
+    "no type name": (lambda: stand_in(type_name=5, type_module=5, message=5, remote_args=5), ValueError),
+    "broken type name": (lambda: stand_in(type_name="\ud800", type_module="\ud800", message="\ud800"), ValueError),
+    "odd attributes": (lambda: stand_in(remote_attributes={Text("t"): 1, "\ud800": 1, "a": 1}), ValueError),
+    "no attributes": (lambda: stand_in(remote_attributes=5), ValueError),
+    "broken group": (lambda: ExceptionGroup("\ud800", [ValueError(1)]), RemoteErrorGroup),
+    "odd group": (lambda: ExceptionGroup(Text("g"), [with_attribute(ValueError(1), "\ud800")]), RemoteErrorGroup),
 }
 
 

@@ -16,7 +16,9 @@ from msgspec import Raw
 
 from mob.errors import GarbageFrame
 from mob.wire import messages as m
+from mob.wire.failures import Failure
 
+FAILURE = Failure("ValueError", "ValueError", "text")
 CONVERSATIONS: dict[str, tuple[Any, Callable[[Any], list[Any]]]] = {
     "peer": (m.PeerMessage, m.decode_peer),
     "up": (m.Up, m.decode_up),
@@ -191,3 +193,18 @@ def test_what_is_too_deep_for_the_room_that_is_left_is_garbage() -> None:
     with pytest.raises(RecursionError) as caught:
         m._decode_shallow(decode, m.encode([]), error)
     assert caught.value is error
+
+
+@pytest.mark.parametrize(
+    "answer", [m.Reply(7, 1, Raw(b"\x01")), m.Failed(7, 1, FAILURE), m.Item(7, Raw(b"\x01")), m.Ended(7, 1)]
+)
+def test_a_failure_goes_in_place_of_an_answer_that_cannot_be_encoded(answer: m.Base) -> None:
+    failed = m.in_place_of(answer)
+    assert isinstance(failed, m.Failed)
+    assert m.decode_peer(m.encode([failed])) == [failed]
+    assert (failed.id, failed.failure.kind, failed.failure.executed) == (7, "CallError", "maybe")
+
+
+@pytest.mark.parametrize("message", [m.Cancel(7), m.Farewell(), m.More(7, 1), object()])
+def test_nothing_goes_in_place_of_another_message(message: Any) -> None:
+    assert m.in_place_of(message) is None

@@ -31,7 +31,7 @@ from typing import Any
 from mob.errors import GarbageFrame, LinkError
 from mob.rim.reactor import Reactor
 from mob.wire.frames import HEADER, LARGE, FrameDecoder
-from mob.wire.messages import encode
+from mob.wire.messages import encode, in_place_of
 
 READ_SIZE = 64 * 1024  # more costs: a read allocates this much, and beyond 128 KiB malloc asks the kernel each time
 EARLY = 25  # so many messages do not wait for the end of the turn
@@ -296,7 +296,8 @@ class Link:
         self._reactor.call(self.flush)
 
     def _encodable(self, batch: Messages) -> Messages:
-        """Return the messages that can be encoded; the others are a mistake of mob's, and told."""
+        """Return the messages that can be encoded; the others are a mistake of mob's, and told. An answer among them
+        gives way to a failure: its call ends."""
         kept: Messages = []
         for message in batch:
             try:
@@ -306,6 +307,9 @@ class Link:
                 logging.getLogger("mob").exception(
                     "a message to %s cannot be encoded, and is left out: %.200r", self.name or "a link", message
                 )
+                substitute = in_place_of(message)
+                if substitute is not None:
+                    kept.append(substitute)
         return kept
 
     def _stamped(self, batch: Messages) -> Messages:

@@ -47,6 +47,7 @@ MOST_BYTES = 4 * 1024 * 1024
 SHORT = 1000
 MOST_UNSENT = 100
 """Names of attributes that could not be sent."""
+EXECUTED = ("no", "maybe", "yes")
 
 PACKAGE = errors.__file__.rpartition("/")[0] + "/"
 """Where mob's own frames are; they say nothing to the user."""
@@ -159,9 +160,8 @@ def _describe(
     is_traced = is_traced and limit == LIMIT
     text, is_users = _attempt(lambda: _traceback(exc, bool(kind)), ("", True)) if is_traced else ("", False)
     if executed is None:
-        own: Any = _attempt(lambda: getattr(exc, "executed", "yes"), "yes")
-        executed = own if kind and not is_users and own in ("no", "maybe", "yes") else "yes"
-    argument: Any = _attempt(lambda: getattr(exc, "argument", None), None)
+        executed = (_attempt(lambda: _executed(exc), None) if kind and not is_users else None) or "yes"
+    argument = _attempt(lambda: _argument(exc), None) if kind == "ArgumentError" else None
     message = _attempt(lambda: _clean(_message(exc), limit), "<its text cannot be had>")
     text = _attempt(lambda: _clean(text), "")
     args = _attempt(lambda: _args(exc, codec), None) if limit == LIMIT else None
@@ -178,21 +178,21 @@ def _describe(
         notes=_attempt(lambda: _notes(exc), ()) if limit == LIMIT else (),
         executed=executed,
         kind=kind,
-        argument=argument if kind == "ArgumentError" and isinstance(argument, str) else None,
+        argument=argument,
         parts=_attempt(lambda: _parts(exc, codec, room, path), ()),
-        module=_attempt(lambda: _module(exc, type(exc)), ""),
+        module=_attempt(lambda: _clean(_module(exc, type(exc))), ""),
         attributes=attributes,
         registered=_attempt(lambda: _registered(exc, codec), None),
         cause=cause,
         context=context,
-        suppresses_context=_attempt(lambda: exc.__suppress_context__, False),
+        suppresses_context=_attempt(lambda: bool(exc.__suppress_context__), False),
         unsent=unsent,
     )
 
 
 def _parts(exc: BaseException, codec: Codec, room: _Room, path: tuple[BaseException, ...]) -> tuple[Failure, ...]:
     """What a group consists of; nothing if it is none, or cannot be described whole."""
-    if not isinstance(exc, BaseExceptionGroup) or len(path) > DEEPEST:
+    if not issubclass(_kind(exc), BaseExceptionGroup) or len(path) > DEEPEST:
         return ()
     group = cast("BaseExceptionGroup[BaseException]", exc)
     parts = [part for part in group.exceptions if room.take()] or group.exceptions[:1]
@@ -207,7 +207,7 @@ def _causes(
         return None, False
 
     def described(other: BaseException | None) -> Failure | None:
-        if other is None or isinstance(other, RemoteTraceback) or any(other is each for each in path):
+        if other is None or issubclass(_kind(other), RemoteTraceback) or any(other is each for each in path):
             return None
         return _describe(other, codec, room, path, is_traced=False) if room.take() else None
 
@@ -230,7 +230,8 @@ def _nearest(exc: BaseException, names: Mapping[type, str]) -> str:
 
 
 def _nearest_name(kind: type[BaseException], names: Mapping[type, str]) -> str:
-    return next((names[base] for base in kind.__mro__ if base in names), "")
+    mro: tuple[Any, ...] = type.__getattribute__(kind, "__mro__")  # classes of an odd kind may refuse to be hashed
+    return next((names[base] for base in mro if type(base) is type and base in names), "")
 
 
 # Asked by their type: an exception may lie about its class, or fail to tell it.
@@ -248,7 +249,7 @@ def _message(exc: Any) -> str:
     kind = _kind(exc)
     if issubclass(kind, SystemExit):
         return exits.text_of(exc)
-    return exc.message if originals.is_stand_in(kind) or issubclass(kind, BaseExceptionGroup) else str(exc)
+    return str(exc.message) if originals.is_stand_in(kind) or issubclass(kind, BaseExceptionGroup) else str(exc)
 
 
 def _args(exc: Any, codec: Codec) -> bytes | None:
@@ -267,7 +268,7 @@ def _attributes(exc: BaseException, codec: Codec) -> tuple[dict[str, bytes], tup
     for name, value in originals.attributes_of(exc).items():
         encoded = None if _is_large(value) else _data(value, codec)
         if encoded is not None and len(name) + len(encoded) <= room:
-            found[name] = encoded
+            found[_clean(name)] = encoded
             room -= len(name) + len(encoded)
         else:
             unsent.append(_clean(name, SHORT))
@@ -302,7 +303,7 @@ def _traceback(exc: BaseException, is_call_error: bool) -> tuple[str, bool]:
     report = traceback.TracebackException.from_exception(exc, compact=True)
     chained = _chain(report)
     users = [_first_of_users(each) for each in chained]
-    has_come_far = any(isinstance(cause, RemoteTraceback) for cause in errors.causes_of(exc))
+    has_come_far = any(issubclass(_kind(cause), RemoteTraceback) for cause in errors.causes_of(exc))
     if is_call_error and not any(at is not None for at in users) and not has_come_far:
         return "", False
     for each, at in zip(chained, users, strict=True):
@@ -321,8 +322,20 @@ def _first_of_users(report: traceback.TracebackException) -> int | None:
     return next((at for at, frame in enumerate(report.stack) if not frame.filename.startswith(PACKAGE)), None)
 
 
+def _executed(exc: Any) -> Executed | None:
+    """Return how far a call error says that its call got; None if it says anything else."""
+    said: Any = exc.executed
+    return said if type(said) is str and said in EXECUTED else None
+
+
+def _argument(exc: Any) -> str | None:
+    return None if exc.argument is None else _clean(exc.argument)
+
+
 def _clean(text: str, limit: int = LIMIT) -> str:
-    """The text, bounded, and without what UTF-8 cannot carry."""
+    """Return a text as it can be sent: bounded, a plain `str`, and without what UTF-8 cannot carry. It raises
+    `TypeError` for what is no text."""
+    text = str.__str__(text)
     if len(text) > limit:
         half = (limit - 100) // 2
         text = f"{text[:half]}\n[... {len(text) - 2 * half:,} characters are left out here ...]\n{text[-half:]}"
@@ -346,8 +359,12 @@ def rebuild(failure: Failure, codec: Codec, depth: int = 0) -> CallError:
 
 
 def _set(error: BaseException, name: str, value: Any) -> None:
-    """Sets it past the class of the app, which may be frozen."""
-    object.__setattr__(error, name, value)
+    """Set an attribute past the class of the app, which may be frozen, or have a property of that name."""
+    member = vars(BaseException).get(name)
+    if member is None:
+        object.__getattribute__(error, "__dict__")[name] = value
+    else:
+        member.__set__(error, value)
 
 
 def _set_causes(error: CallError, failure: Failure, codec: Codec, depth: int) -> None:

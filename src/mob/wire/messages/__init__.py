@@ -114,6 +114,7 @@ from mob.wire.messages.peer import (
     Unpooled as Unpooled,
     Waiting as Waiting,
     export_of as export_of,
+    in_place_of as in_place_of,
 )
 from mob.wire.messages.roster import (
     NODE_SHIFT as NODE_SHIFT,

@@ -208,3 +208,14 @@ PeerMessage = (
     | Invite
     | Declined
 )
+
+
+def in_place_of(message: object) -> Failed | None:
+    """Return what is sent instead of an answer that cannot be encoded, because its call has to end; None for a message
+    that is no answer."""
+    match message:
+        case Reply(id=int(number)) | Failed(id=int(number)) | Item(id=int(number)) | Ended(id=int(number)):
+            why = "its answer could not be encoded, which is a mistake in mob; the log of its worker has the details"
+            return Failed(number, 0, Failure("mob.CallError", "Exception", why, executed="maybe", kind="CallError"))
+        case _:
+            return None
