@@ -310,6 +310,16 @@ class RemoteTraceback(Exception):
 
 
 _cause_of: Callable[[BaseException], BaseException | None] = vars(BaseException)["__cause__"].__get__
+_name_of: Callable[[type], str] = vars(type)["__name__"].__get__
+
+
+def name_of(error: BaseException) -> str:
+    """Return what the class of an error is called, without asking the error or its class anything.
+
+    >>> name_of(ValueError("x"))
+    'ValueError'
+    """
+    return _name_of(type(error))
 
 
 def causes_of(error: BaseException) -> Iterator[BaseException]:

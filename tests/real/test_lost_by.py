@@ -131,7 +131,7 @@ def test_a_kingpin_that_is_stopped_delays_no_error_for_long(app: RunningApp, cli
         error = lost(back.leave_unseen(9))
     finally:
         os.kill(app.process.pid, signal.SIGCONT)
-    assert re.search(r"back\.0 \(pid \d+\) exited before it answered\.$", str(error))
+    assert re.search(r"back\.0 \(pid \d+\) closed its link before it answered\.$", str(error))
 
 
 def test_a_call_that_was_given_up_meanwhile_stays_cancelled(app: RunningApp, client: mob.Client) -> None:

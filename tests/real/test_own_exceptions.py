@@ -313,3 +313,65 @@ def test_an_attribute_is_no_way_into_another_process(apps: Apps) -> None:
         error = failed(evil.names(module, name))
         assert type(error).__name__ == "RemoteError"
         assert not (app.directory / "touched").exists()
+
+
+@pytest.mark.parametrize("hook", ["", "@mob.on('error')"])
+@pytest.mark.parametrize("way", ["plain", "task", "stream"])
+def test_one_that_cannot_be_looked_at_costs_no_other_call(apps: Apps, hook: str, way: str) -> None:
+    app = apps.start(
+        '.role("evil", "./evil.py")',
+        evil=f"""
+        import asyncio, mob
+
+        class Evil(Exception):
+            def __getattribute__(self, name): raise RuntimeError(name)
+
+        {hook}
+        def hear(error, context): pass
+
+        going = asyncio.Event()
+        @mob.export
+        async def waits(): await going.wait()
+        @mob.export
+        async def lets_go(): going.set()
+        @mob.export
+        def plain(): raise Evil
+        @mob.export
+        async def task(): raise Evil
+        @mob.export
+        def stream():
+            yield 1
+            raise Evil
+        """,
+    )
+    evil = app.wait_ready().require("evil")
+    waits = evil.waits()
+    call = getattr(evil, way)()
+    with pytest.raises(mob.RemoteError, match=r"^evil\.Evil$"):
+        list(call) if way == "stream" else call.result(patient(20))
+    evil.lets_go().result(patient(20))
+    assert waits.result(patient(20)) is None
+
+
+def test_an_answer_always_comes(apps: Apps) -> None:
+    app = apps.start(
+        '.role("odd", "./odd.py")',
+        odd="""
+        import mob
+
+        class Text(str): pass
+
+        def name():
+            error = ValueError("x")
+            error.__dict__["\\udcff"] = 1
+            raise error
+        def module(): raise type("Odd", (ValueError,), {"__module__": "m\\ud800"})("x")
+        def argument(): raise mob.ArgumentError("x", argument=Text("\\ud800"))
+        """,
+    )
+    odd = app.wait_ready().require("odd")
+    for call in (odd.name(), odd.module(), odd.argument()):
+        error = call.exception(patient(20))
+        assert isinstance(error, mob.CallError)
+        assert not isinstance(error, mob.CallTimeout)
+        assert "x" in str(error)

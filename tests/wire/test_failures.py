@@ -39,6 +39,7 @@ from mob.wire.failures import (
     Failure,
     RemoteErrorGroup,
     describe,
+    nameplate,
     rebuild,
     remote_error_class,
 )
@@ -381,6 +382,20 @@ class BadMeta(type):
         return super().__getattribute__(name)
 
 
+class Unhashable(type):
+    def __eq__(cls, other: object) -> bool:
+        return False
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+def unhashable_class() -> BaseException:
+    class OddClass(ValueError, metaclass=Unhashable):
+        pass
+
+    return OddClass("o")
+
+
 def odd_class() -> BaseException:
     class OddClass(ValueError, metaclass=BadMeta):
         pass
@@ -436,6 +451,7 @@ HOSTILE: dict[str, tuple[Callable[[], BaseException], type]] = {
     "bad executed": (lambda: BadSelf("s"), Busy),
     "bad argument": (lambda: BadArgument("s"), ArgumentError),
     "odd class": (odd_class, ValueError),
+    "unhashable class": (unhashable_class, ValueError),
     "broken text": (lambda: ValueError("\ud800"), ValueError),
     "a function": (lambda: ValueError(len), ValueError),
     "a lock": (lambda: ValueError(threading.Lock()), ValueError),
@@ -464,6 +480,17 @@ HOSTILE: dict[str, tuple[Callable[[], BaseException], type]] = {
     "broken group": (lambda: ExceptionGroup("\ud800", [ValueError(1)]), RemoteErrorGroup),
     "odd group": (lambda: ExceptionGroup(Text("g"), [with_attribute(ValueError(1), "\ud800")]), RemoteErrorGroup),
 }
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_its_name_can_be_had_without_asking_it(name: str) -> None:
+    make, base = HOSTILE[name]
+    exc = make()
+    error = rebuild(over(nameplate(exc)), CODEC)
+    assert isinstance(error, RemoteError)
+    assert error.type_name in repr(object.__repr__(exc)) or name == "odd class"
+    assert str(error).endswith(": mob could not describe this exception")
+    assert issubclass(base, (CallError, ExceptionGroup)) or isinstance(error, base)
 
 
 @pytest.mark.parametrize("name", HOSTILE)

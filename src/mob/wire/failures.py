@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _kind: Callable[[Any], type[BaseException]] = type
+_mro_of: Callable[[type], tuple[Any, ...]] = vars(type)["__mro__"].__get__
 
 LIMIT = 64 * 1024
 """The longest text, in characters, and the most bytes of arguments that a failure carries along."""
@@ -190,6 +191,13 @@ def _describe(
     )
 
 
+def nameplate(exc: BaseException) -> Failure:
+    """Return what can be said of an exception without asking it anything: the names of its class and of its built-in
+    one. For a call that could not be answered with a description."""
+    builtin = _nearest(exc, _BUILTIN_NAMES)
+    return Failure(_clean(errors.name_of(exc)), builtin, "mob could not describe this exception")
+
+
 def _parts(exc: BaseException, codec: Codec, room: _Room, path: tuple[BaseException, ...]) -> tuple[Failure, ...]:
     """What a group consists of; nothing if it is none, or cannot be described whole."""
     if not issubclass(_kind(exc), BaseExceptionGroup) or len(path) > DEEPEST:
@@ -230,8 +238,8 @@ def _nearest(exc: BaseException, names: Mapping[type, str]) -> str:
 
 
 def _nearest_name(kind: type[BaseException], names: Mapping[type, str]) -> str:
-    mro: tuple[Any, ...] = type.__getattribute__(kind, "__mro__")  # classes of an odd kind may refuse to be hashed
-    return next((names[base] for base in mro if type(base) is type and base in names), "")
+    # classes of an odd kind may refuse to be hashed
+    return next((names[base] for base in _mro_of(kind) if type(base) is type and base in names), "")
 
 
 # Asked by their type: an exception may lie about its class, or fail to tell it.

@@ -63,6 +63,7 @@ class FakeServing:
         self.answers = self
         self.failures = 0
         self.failed: list[tuple[int, BaseException]] = []
+        self.named: list[int] = []
         self.done: list[int] = []
         self.tasks: dict[Any, Any] = {}
         self.streams: dict[Any, Any] = {}
@@ -85,6 +86,11 @@ class FakeServing:
 
     def fail(self, link: FakeLink, call: m.Invoke, error: BaseException) -> None:
         self.failed.append((call.id, error))
+
+    def fail_plainly(self, link: FakeLink, call: m.Invoke, error: BaseException) -> None:
+        if self.breaks:
+            raise MemoryError
+        self.named.append(call.id)
 
     def handle_task_done(self, link: FakeLink, call: m.Invoke, task: Any) -> None:
         self.done.append(call.id)
@@ -123,16 +129,17 @@ def test_a_step_that_raises_ends_its_call_with_that(made: Fixture) -> None:
     assert repr(made.ends) == "<Ends of <serving>>"
 
 
+@pytest.mark.parametrize("breaks", [False, True])
 @pytest.mark.parametrize("failures", range(ATTEMPTS + 1))
-def test_it_is_tried_again_and_then_the_link_ends(made: Fixture, failures: int) -> None:
-    made.serving.failures = failures
+def test_it_is_tried_again_then_the_name_is_sent_and_at_last_the_link_ends(
+    made: Fixture, failures: int, breaks: bool
+) -> None:
+    made.serving.failures, made.serving.breaks = failures, breaks
     made.ends.end_beside(made.link, CALL, ValueError("x"))
-    if failures < ATTEMPTS:
-        assert [number for number, _ in made.serving.failed] == [7]
-        assert made.link.closed == ""
-    else:
-        assert made.serving.failed == []
-        assert made.link.closed == "the call 7 could not be answered: ValueError"
+    is_failed = failures < ATTEMPTS
+    assert [number for number, _ in made.serving.failed] == [7] * is_failed
+    assert made.serving.named == [7] * (not is_failed and not breaks)
+    assert made.link.closed == ("the call 7 could not be answered" if breaks and not is_failed else "")
 
 
 @pytest.mark.parametrize("failures", range(ATTEMPTS + 1))

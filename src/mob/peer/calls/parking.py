@@ -24,7 +24,7 @@ from mob.errors import Busy, CallError, Lost, Unavailable
 from mob.peer.calls.losses import Losses
 from mob.peer.context import Context
 from mob.peer.links.contact import Body, Contact, Unanswered
-from mob.peer.links.contacts import EXITED, Contacts
+from mob.peer.links.contacts import ENDED, Contacts
 from mob.peer.links.control import Control
 from mob.peer.references import portable
 from mob.peer.results.call import Call
@@ -325,7 +325,7 @@ class Parking:
         for route in self._routes:
             self._take_each(route, self._send_at_last)
         for contact in self._contacts:
-            self.losses.end_orphans(contact, EXITED)
+            self.losses.end_orphans(contact, ENDED)
             contact.say_farewell()
 
     def _send_at_last(self, parked: ParkedCall) -> None:

@@ -25,8 +25,8 @@ from mob.rim.link import CLOSED, Link
 from mob.wire import messages as m
 
 UNINTRODUCED = "cannot be reached: its app has ended"
-EXITED = "exited before it answered"
-"""How a worker has died, as far as the end of its link says it."""
+ENDED = "closed its link before it answered"
+"""What has become of a worker, as far as the end of its link says it. Only the Kingpin knows if the process exited."""
 REMEMBERED = 1000
 """Members that are gone whose names and ends are known still."""
 LINK_RETRY = 1.0
@@ -287,7 +287,7 @@ class Contacts:
                 self._reroute(contact.member.role)
             finally:
                 is_known = why != CLOSED or self._kingpin.is_closed
-                self.lose(contact, EXITED if why == CLOSED else f"broke its link: {why}", is_known)
+                self.lose(contact, ENDED if why == CLOSED else f"broke its link: {why}", is_known)
             if why != CLOSED and contact.uid in self._by_uid:
                 self._context.log.error("the link to %s was closed: %s", contact.name, why)
                 self._kingpin.post(m.WantMember(contact.uid, again=True))

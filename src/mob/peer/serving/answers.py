@@ -105,8 +105,14 @@ class Answers:
             self._hooks.report_call(error, link, call)
         link.post(m.Failed(call.id, self._queue(), failures.describe(error, self._encoder.codec)))
         self.served += 1
-        if isinstance(error, (SystemExit, KeyboardInterrupt)):  # it ends the call and not the process: see `exits`
+        if issubclass(
+            type(error), (SystemExit, KeyboardInterrupt)
+        ):  # it ends the call and not the process: see `exits`
             self._exits.append(error)
+
+    def fail_plainly(self, link: Link, call: m.Invoke, error: BaseException) -> None:
+        """Answer with the name of an error and nothing else, because `fail` has raised."""
+        link.post(m.Failed(call.id, 0, failures.nameplate(error)))
 
     def has_told(self, error: BaseException) -> bool:
         """Whether a call has ended with this very SystemExit or KeyboardInterrupt a moment ago."""

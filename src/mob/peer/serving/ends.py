@@ -4,7 +4,8 @@ Whoever has taken a call answers it. The application's code may raise what it li
 the answer in the ordinary way. But an exception may also come up between two lines of mob: a signal handler raises
 there, the memory or the stack is used up, an object raises when it is looked at. So each step that is done for a call
 which was taken goes through `attend`, or ends in `end` or `end_beside` itself. All that the call holds is freed then,
-and it is answered; if it cannot be answered at all its link ends, which makes it `Lost` for its caller.
+and it is answered: with the name of the exception if nothing else can be said of it. If it cannot be answered at all
+its link ends, which makes it `Lost` for its caller.
 
 To end a call twice does no harm, because a caller takes the first answer. Once a second, while something is in hand,
 `look_after` finds what was dropped by an exception that came up where nothing can catch it: in the first instruction of
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from mob.peer.serving.serving import Serving
 
 ATTEMPTS = 3
-"""How often a call is answered before its link is ended."""
+"""How often a call is answered before only the name of the error is sent."""
 IN_HAND_INTERVAL = 1.0
 """Seconds between two looks at what is in hand, while something is."""
 
@@ -69,7 +70,10 @@ class Ends:
                 return
             except BaseException:  # noqa: BLE001  tried again
                 continue
-        link.close(f"the call {call.id} could not be answered: {type(error).__name__}")
+        try:
+            self._serving.answers.fail_plainly(link, call, error)
+        except BaseException:  # noqa: BLE001  the link says it
+            link.close(f"the call {call.id} could not be answered")
 
     def end_beside(self, link: Link, call: m.Invoke, error: BaseException) -> None:
         """As `end`, from any thread."""

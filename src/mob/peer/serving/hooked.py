@@ -83,7 +83,7 @@ class ErrorHooks:
     def report(self, error: BaseException, kind: str, name: str, contact: Contact | None = None) -> None:
         """Hand an exception to the handlers; from any thread, in the context in which it was raised. `contact`: who has
         called or sent what raised it, if that context does not say so."""
-        if not isinstance(error, Exception) or self._context.is_abandoned:
+        if not issubclass(type(error), Exception) or self._context.is_abandoned:
             return
         contact = contact or caller()
         context = ErrorContext(kind, name, None if contact is None else contact.member)
@@ -101,7 +101,7 @@ class ErrorHooks:
 
     def report_call(self, error: BaseException, link: Link, call: m.Invoke) -> None:
         """Hand what a call has ended with to the handlers, if the code of this process has raised it."""
-        if isinstance(error, MobError) and not _is_raised_by_the_role(error):
+        if issubclass(type(error), MobError) and not _is_raised_by_the_role(error):
             return
         target, contact = m.export_of(call.target), self._contact_of(link)
         if isinstance(target, int):
@@ -156,7 +156,7 @@ class ErrorHooks:
             self._context.complaints.tell(told, told, type(failure).__name__, failure, error=failure)
 
 
-def _is_raised_by_the_role(error: MobError) -> bool:
+def _is_raised_by_the_role(error: BaseException) -> bool:
     """Return False for an error by which mob itself has refused or ended a call: no code of the role has raised it."""
     if isinstance(error, BadMessage) and error.where.startswith(("result", "item")):
         return True

@@ -18,6 +18,7 @@ from threading import Lock
 from typing import TYPE_CHECKING
 
 from mob.core.latency import RANGES, range_of
+from mob.errors import name_of
 from mob.wire import messages as m
 
 if TYPE_CHECKING:
@@ -100,13 +101,13 @@ class Tallies:
         """A call is answered with an error."""
         with self._lock:
             failed = self.of(export).failed
-            failed[_kind(type(error).__name__, failed)] += 1
+            failed[_kind(name_of(error), failed)] += 1
 
     def lose(self, label: str, error: BaseException) -> None:
         """A call that was made here has ended without an answer."""
         with self._lock:
             kinds = self._unserved.setdefault(_kind(label, self._unserved), {})
-            kind = _kind(type(error).__name__, kinds)
+            kind = _kind(name_of(error), kinds)
             kinds[kind] = kinds.get(kind, 0) + 1
 
     # ----------------------------------------------------------------------------------- on the liveness thread
