@@ -394,7 +394,11 @@ def test_what_does_not_fit_its_annotation_stays_as_it_is() -> None:
 # -- constructors ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("raised", [ValueError("no"), SystemExit(3), Wild], ids=["error", "exit", "class"])
+@pytest.mark.parametrize(
+    "raised",
+    [ValueError("no"), SystemExit(3), KeyboardInterrupt(), Wild],
+    ids=["error", "exit", "interrupt", "class"],
+)
 def test_a_constructor_that_raises_is_done_without(raised: Any) -> None:
     exc = Wild("now")
     RAISED["now"] = raised if isinstance(raised, BaseException) else GeneratorExit()
@@ -404,16 +408,6 @@ def test_a_constructor_that_raises_is_done_without(raised: Any) -> None:
         RAISED.clear()
     assert isinstance(error, Wild)
     assert str(error) == "now"
-
-
-def test_whoever_waits_can_be_interrupted() -> None:
-    exc = Wild("now")
-    RAISED["now"] = KeyboardInterrupt()
-    try:
-        with pytest.raises(KeyboardInterrupt):
-            crossed(exc)
-    finally:
-        RAISED.clear()
 
 
 class Strange(ValueError):

@@ -330,11 +330,10 @@ def _bare(kind: type[Exception], args: Sequence[Any], wanted: type[Exception]) -
 
 
 def _attempt(make: Callable[[], Any]) -> Any:
-    """What that returns, None if it raises: it runs the app's code."""
+    """Return what that returns, None if it raises anything, a `KeyboardInterrupt` included: it runs the app's code, and
+    what that raises must not come out of the line that waits for the call."""
     try:
         return make()
-    except KeyboardInterrupt:  # of the one who waits
-        raise
     except BaseException:  # noqa: BLE001  the app's code may raise anything
         return None
 
