@@ -36,6 +36,9 @@ FRAMES = {
     "missing objects": pd.DataFrame({"o": pd.Series(["a", float("nan"), None], dtype=object)}),
     "objects of Arrow": pd.DataFrame({"d": [decimal.Decimal("1.1"), None], "e": [dt.date(2020, 1, 1), None]}),
     "nested objects of Arrow": pd.DataFrame({"d": [[dt.date(2020, 1, 1)], []]}),
+    "moments of one zone": pd.DataFrame({"d": pd.Series([dt.datetime(2020, 1, 1, tzinfo=dt.UTC)], dtype=object)}),
+    "arrays in cells": pd.DataFrame({"a": [np.arange(3.0), np.arange(3.0)], "b": [np.array([1], "i2"), None]}),
+    "lists and dicts": pd.DataFrame({"l": [[1], [2.5, "x"]], "d": [{"a": 1}, {"b": [None], 2: {}}]}),
     "categories": pd.DataFrame(
         {"c": pd.Categorical(["a", "b", None, "a"]), "o": pd.Categorical([3, 1, 2, 1], ordered=True)}
     ),
@@ -76,6 +79,18 @@ FRAMES = {
         [[1, 2]], columns=pd.MultiIndex.from_tuples([("a", 1), ("b", 2)], names=["x", None])
     ),
     "tuple columns": pd.DataFrame([[1, 2]], columns=pd.Index([("a", 1), "b"], tupleize_cols=False)),
+    "columns and index of dates": pd.DataFrame(
+        [[1, 2]], index=pd.Index([dt.date(2020, 1, 1)]), columns=pd.Index([dt.date(2020, 1, 1), dt.date(2021, 1, 1)])
+    ),
+    "columns of moments and texts": pd.DataFrame(
+        [[1, 2, 3]],
+        columns=pd.Index([dt.datetime(2020, 1, 1), "x", pd.Timestamp("2020").as_unit("ns")], dtype=object),
+    ),
+    "numbers of NumPy among labels": pd.DataFrame([[1, 2]], columns=pd.Index([np.int64(1), "x"], dtype=object)),
+    "categories of several types": pd.DataFrame({"c": pd.Categorical([1, "a", ("b", 2)])}),
+    "levels of several types": pd.DataFrame(
+        {"a": [1, 2, 3]}, index=pd.MultiIndex.from_tuples([(1, "a"), ("b", dt.date(2020, 1, 1)), (None, 2.5)])
+    ),
     "day columns": pd.DataFrame(
         [[1, 2]], columns=pd.Index([("a", DAYS[0]), pd.Period("2020", "Y")], tupleize_cols=False)
     ),
@@ -102,6 +117,8 @@ SERIES = [
     pd.Series([1.5], index=["k"], name=("a", 1)),
     pd.Series([1, 2], name=DAYS[0]),
     pd.Series([1, 2], name=pd.Period("2020", "Y")),
+    pd.Series([1, 2], name=dt.date(2020, 1, 1)),
+    pd.Series([1, 2], name=dt.datetime(2020, 1, 1)),
     pd.Series([], dtype=object),
     pd.Series([[1], None], dtype=object),
     pd.Series(pd.Categorical(["a"])),
@@ -113,8 +130,16 @@ def assert_equal(found: pd.DataFrame, wanted: pd.DataFrame) -> None:
     pd.testing.assert_frame_equal(found, wanted, check_freq=True)
     for one, other in ((found.index, wanted.index), (found.columns, wanted.columns)):
         pd.testing.assert_index_equal(one, other, exact=True)
+        assert [*map(kinds_of, one)] == [*map(kinds_of, other)]
     cells, others = (frame.to_numpy(object).ravel() for frame in (found, wanted))
-    assert [type(cell) for cell in cells] == [type(cell) for cell in others]
+    assert [*map(kinds_of, cells)] == [*map(kinds_of, others)]
+
+
+def kinds_of(value: Any) -> Any:
+    """Return the type of a value, and of all that is in it."""
+    if isinstance(value, dict):
+        return dict, [*map(kinds_of, [*value, *value.values()])]
+    return (type(value), [*map(kinds_of, value)]) if isinstance(value, (list, tuple)) else type(value)
 
 
 @pytest.mark.parametrize("name", FRAMES)
@@ -125,6 +150,41 @@ def test_a_frame_arrives_as_it_was(codec: Codec, name: str) -> None:
 def test_ints_of_any_size_are_plain_data_in_a_column_too(codec: Codec) -> None:
     frame = pd.DataFrame({"o": pd.Series([2**70, {"a": -(2**90)}], dtype=object)})
     assert_equal(over(codec, frame), frame)
+
+
+@pytest.mark.parametrize(
+    ("sent", "arrives"),
+    [
+        ([np.int64(1), 2.5], [1, 2.5]),
+        ([np.int64(2**53 + 1), 0.5], [2**53 + 1, 0.5]),
+        ([np.str_("x"), b"y"], ["x", b"y"]),
+        ([{"a": np.int64(1)}, {np.str_("b"): [np.float32(0.5)]}], [{"a": 1}, {"b": [0.5]}]),
+        ([np.True_, None], [True, None]),
+    ],
+    ids=str,
+)
+def test_numbers_and_texts_of_numpy_among_objects_arrive_as_those_of_python(
+    codec: Codec, sent: list[Any], arrives: list[Any]
+) -> None:
+    found = over(codec, pd.Series(sent, dtype=object)).tolist()
+    assert found == arrives
+    assert kinds_of(found) == kinds_of(arrives)
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([dt.date(2020, 1, 1), pd.NaT], [dt.date(2020, 1, 1), None]),
+        (["a", pd.NA], ["a", None]),
+        ([dt.time(1), float("nan")], [dt.time(1), None]),
+        ([decimal.Decimal("NaN"), decimal.Decimal(1)], [None, decimal.Decimal(1)]),
+    ],
+    ids=str,
+)
+def test_what_is_missing_among_objects_of_arrow_arrives_as_none(
+    codec: Codec, values: list[Any], expected: list[Any]
+) -> None:
+    assert over(codec, pd.Series(values, dtype=object)).tolist() == expected
 
 
 @pytest.mark.parametrize("name", FRAMES)
@@ -313,6 +373,38 @@ def test_what_has_arrived_can_be_copied_and_pickled_as_any_frame(codec: Codec) -
 def test_a_column_that_cannot_be_sent_is_named(codec: Codec, value: Any, said: str) -> None:
     with pytest.raises(BadMessage, match=rf"cannot send args\[0\]: .*{said}"):
         codec.encode([value])
+
+
+EAST = dt.timezone(dt.timedelta(hours=5))
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ([dt.date(2020, 1, 1), dt.datetime(2020, 1, 1, 5, 30)], r"datetime.datetime\(2020, 1, 1, 5, 30\)"),
+        ([dt.datetime(2020, 1, 1, tzinfo=dt.UTC), dt.datetime(2020, 1, 1)], r"datetime.datetime\(2020, 1, 1, 0, 0\)"),
+        ([dt.datetime(2020, 1, 1), dt.datetime(2020, 1, 1, tzinfo=EAST)], r"datetime.datetime\(2020, 1, 1, 0, 0, tz"),
+        (
+            [dt.datetime(2020, 1, 1, tzinfo=dt.UTC), dt.datetime(2020, 1, 1, 5, tzinfo=EAST)],
+            r"datetime.datetime\(2020, 1, 1, 5, 0, tz",
+        ),
+        ([dt.datetime(2020, 10, 25, 2, fold=1)], r"datetime.datetime\(2020, 10, 25, 2, 0, fold=1\)"),
+        ([dt.time(1, tzinfo=dt.UTC)], r"datetime.time\(1, 0, tz"),
+        ([pd.Timestamp("2020-01-01 00:00:00.000000001")], r"Timestamp\('2020-01-01 00:00:00.000000001'\)"),
+        ([pd.Timedelta(1, "ns")], r"Timedelta\('0 days 00:00:00.000000001'\)"),
+        ([{"a": 1, "d": dt.date(2020, 1, 1)}, {"b": 2}], r"\{'a': 1, 'd': datetime.date\(2020, 1, 1\)\}"),
+        ([(1, 2), (3,)], r"\(1, 2\)"),
+        ([1, decimal.Decimal("2.5")], "1"),
+        ([bytearray(b"x")], r"bytearray\(b'x'\)"),
+        ([[dt.date(2020, 1, 1), float("nan")]], r"\[datetime.date\(2020, 1, 1\), nan\]"),
+    ],
+    ids=str,
+)
+def test_objects_that_arrow_would_change_are_refused(codec: Codec, values: list[Any], said: str) -> None:
+    frame = pd.DataFrame({"good": range(len(values)), "bad": pd.Series(values, dtype=object)})
+    refused = rf"cannot send args: the column 'bad' holds objects \(.*\) that Arrow does not keep as they are: {said}"
+    with pytest.raises(BadMessage, match=rf"{refused}.* would arrive as .*\. Convert them to one type"):
+        codec.encode(frame)
 
 
 def test_a_column_that_takes_pyarrow_says_so(codec: Codec, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -154,7 +154,7 @@ def _strings(strings: list[bytes | None], kind: Any) -> Any:
 
 
 def _objects(values: list[Any]) -> Any:
-    values = [None if value != value else value for value in values]
+    values = [None if type(value) is float and value != value else value for value in values]
     kinds = {*map(type, values)} - {type(None)}
     if kinds <= {str}:
         return _texts(values)

@@ -3,7 +3,8 @@
 Strategy. A frame travels by its columns: (columns, index, parts). A part is a kind, followed by what `_MADE` wants to
 make a column of it again. Columns of NumPy's dtypes are sent as the arrays that they are, those that lie side by side
 in memory as one, so that each large block of a frame is copied once where it is sent, and nowhere else. Objects travel
-as plain data if they are that, all other things through pyarrow. Only the public names of pandas are used.
+as plain data if they are that, all other things through pyarrow, if it gives the same objects back. Only the public
+names of pandas are used.
 
 What arrives looks at read-only memory. `copied_on_write` makes pandas copy a column of it before it writes into it.
 
@@ -15,6 +16,8 @@ arrives.
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
+import decimal
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from itertools import chain
@@ -32,6 +35,10 @@ FEW = 1000
 """Texts up to so many travel as a list even if Arrow holds them."""
 _PLAIN = frozenset({str, bytes, int, float, bool, type(None)})
 """What MessagePack gives back exactly as it was."""
+_ALIKE = ({dt.date}, {dt.timedelta}, {decimal.Decimal})
+"""The types of objects that pyarrow gives back as they were if a column holds no other."""
+
+_CONVERT = "Convert them to one type, such as a dtype of pandas, texts, or lists of plain data."
 
 
 # -- sending -----------------------------------------------------------------------------------------------------------
@@ -89,7 +96,25 @@ def _objects(values: Any, where: str) -> tuple[Any, ...]:
     found = values.tolist()
     if _PLAIN.issuperset(map(type, found)) or all(map(_is_plain, found)):
         return "objects", found
-    return "arrow objects", stream_of(column_alone(_in_arrow(values, where)))
+    found = [*map(_in_python, found)]
+    if all(map(_is_plain, found)):
+        return "objects", found
+    arrow = _in_arrow(_made_objects(found), where)
+    if {*map(type, found)} - {type(None)} not in _ALIKE:
+        _check_kept(found, arrow.to_pylist(), where)
+    return "arrow objects", stream_of(column_alone(arrow))
+
+
+def _in_python(value: Any) -> Any:
+    """Return a value with Python's numbers and texts for those of NumPy."""
+    if type(value) is list:
+        return [*map(_in_python, cast("list[Any]", value))]
+    if type(value) is dict:
+        return {_in_python(key): _in_python(item) for key, item in cast("dict[Any, Any]", value).items()}
+    if isinstance(value, sys.modules["numpy"].generic):
+        item = value.item()
+        return item if type(item) in _PLAIN else value
+    return value
 
 
 def _is_plain(value: Any) -> bool:
@@ -97,7 +122,33 @@ def _is_plain(value: Any) -> bool:
         return all(map(_is_plain, cast("list[Any]", value)))
     if type(value) is dict:
         return all(map(_is_plain, chain(*cast("dict[Any, Any]", value).items())))
-    return type(value) in _PLAIN
+    return type(value) in _PLAIN or (type(value) is sys.modules["numpy"].ndarray and not value.dtype.hasobject)
+
+
+def _check_kept(values: list[Any], kept: list[Any], where: str) -> None:
+    """Refuse objects that pyarrow would change. Those that are missing may become None."""
+    is_missing = sys.modules["pandas"].isna
+    for value, other in zip(values, kept, strict=True):
+        if not (_is_same(value, other) or (other is None and is_missing(value) is True)):
+            kinds = ", ".join(sorted({type(value).__name__ for value in values}))
+            as_what = "a missing value" if other is None else f"{other!r:.100} ({type(other).__name__})"
+            raise UnsendableValue(
+                f"{where} holds objects ({kinds}) that Arrow does not keep as they are: {value!r:.100}"
+                f" ({type(value).__name__}) would arrive as {as_what}. {_CONVERT}"
+            )
+
+
+def _is_same(one: Any, other: Any) -> bool:
+    """Return True if two objects are of the same type and equal, and all that is in them too."""
+    if type(one) is not type(other):
+        return False
+    if isinstance(one, dict):
+        return _is_same([*chain(*cast("dict[Any, Any]", one).items())], [*chain(*other.items())])
+    if isinstance(one, list):
+        return len(cast("list[Any]", one)) == len(other) and all(map(_is_same, cast("list[Any]", one), other))
+    if isinstance(one, (dt.datetime, dt.time)):  # which are equal to the same moment in another zone
+        return one == other and one.fold == other.fold and one.utcoffset() == other.utcoffset()
+    return bool(one == other) or (one != one and other != other)
 
 
 def _in_arrow(values: Any, where: str) -> Any:
@@ -108,7 +159,7 @@ def _in_arrow(values: Any, where: str) -> Any:
     except Exception as failure:
         kinds = sorted({type(value).__name__ for value in values})
         what = f"{where} holds objects ({', '.join(kinds)}) which are neither plain data nor what Arrow can hold"
-        raise UnsendableValue(f"{what}: {text_of(failure)}") from failure
+        raise UnsendableValue(f"{what}: {text_of(failure)}. {_CONVERT}") from failure
 
 
 def _index(index: Any, where: str) -> tuple[Any, ...]:
@@ -118,7 +169,7 @@ def _index(index: Any, where: str) -> tuple[Any, ...]:
     if isinstance(index, pandas.MultiIndex):
         levels = [_index(level, where) for level in index.levels]
         return "levels", levels, [*map(_codes, index.codes)], [*map(_label, index.names)]
-    if index.dtype == object and not _PLAIN.issuperset(map(type, index)):
+    if index.dtype == object and not _PLAIN.issuperset(kinds := {*map(type, index)}) and kinds not in _ALIKE:
         return "labels", [*map(_label, index)], _label(index.name)
     freq = getattr(index, "freqstr", None) if index.dtype.kind in "mM" else None
     return "index", _values(index, where), _label(index.name), freq
@@ -132,12 +183,13 @@ def _label(label: Any) -> Any:
     """Return a name as data: a list for a tuple, which a name cannot be, and a dict for what only an index can hold."""
     if type(label) in _PLAIN:
         return label
-    if isinstance(label, tuple):
+    if type(label) is tuple:
         return [*map(_label, cast("tuple[Any, ...]", label))]
-    one = sys.modules["pandas"].Index([label])
-    if one.dtype == object:
-        raise UnsendableValue(f"a name or label of the type {type(label).__name__} is not data.")
-    return {"one": _values(one, "a label")}
+    pandas = sys.modules["pandas"]
+    one = pandas.Index([label], tupleize_cols=False)
+    if type(one[0]) is not type(label):
+        one = pandas.Index([label], dtype=object, tupleize_cols=False)
+    return {"one": _values(one, f"a name or label of the type {type(label).__name__}")}
 
 
 def _side_by_side(parts: Iterable[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
@@ -321,7 +373,10 @@ def _made_index(part: Any) -> Any:
 def _made_label(label: Any) -> Any:
     if isinstance(label, list):
         return tuple(map(_made_label, cast("list[Any]", label)))
-    return sys.modules["pandas"].Index(_made_values(label["one"]))[0] if type(label) is dict else label
+    if type(label) is not dict:
+        return label
+    one = _made_values(cast("dict[str, Any]", label)["one"])
+    return sys.modules["pandas"].Index(one, dtype=one.dtype)[0]
 
 
 _MAKERS = {"DataFrame": _made_frame, "Series": _made_series, "Index": _made_index}
