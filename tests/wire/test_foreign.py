@@ -170,6 +170,12 @@ def test_whatever_goes_wrong_says_which_table_it_was(codec: Codec) -> None:
         codec.encode(Torn({"a": [1]}))
 
 
+def test_a_panic_of_polars_is_a_misfit_as_any_other(codec: Codec) -> None:
+    table = pa.table({"e": pa.array([[], []], pa.list_(pa.int8(), 0))})
+    with pytest.raises(msgspec.ValidationError, match="polars cannot hold what has arrived: PanicException"):
+        codec.decoder(pl.DataFrame)(codec.encode(table))
+
+
 def test_references_in_a_table_are_found_though_nobody_reads_it(codec: Codec) -> None:
     body = codec.encode_sharing([pd.DataFrame({"a": np.arange(100_000)})], Memory().share)
     assert references_in(body) == [BufferLocation(7, 0, 0, 800_000, head=head_of(np.arange(100_000)))]

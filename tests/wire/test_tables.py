@@ -10,6 +10,7 @@ from typing import Any
 import polars as pl
 import pyarrow as pa
 import pytest
+from msgspec.msgpack import Ext
 from polars.testing import assert_frame_equal
 
 from mob.errors import BadMessage
@@ -35,6 +36,7 @@ FRAMES = {
     "without rows": pl.DataFrame({"a": [], "s": []}, schema={"a": pl.Int64, "s": pl.String}),
     "in chunks": pl.concat([pl.DataFrame({"a": [1]}), pl.DataFrame({"a": [2]})], rechunk=False),
 }
+EMPTY_ARRAY = pl.Array(pl.Int8, (2, 0))
 SERIES = [pl.Series("x", [1, None]), pl.Series([], dtype=pl.Int8), pl.Series("s", [{"a": 1}])]
 TABLE = pa.table(
     {"a": pa.chunked_array([[1], [2, 3]]), "d": pa.array(["x", "y", "x"]).dictionary_encode(), "s": ["p", "q", None]}
@@ -89,6 +91,9 @@ def test_a_slice_does_not_send_what_it_is_a_slice_of(codec: Codec) -> None:
     ("frame", "said"),
     [
         (pl.DataFrame({"things": pl.Series([object()], dtype=pl.Object)}), "the column 'things'"),
+        (pl.Series("e", [None], dtype=EMPTY_ARRAY).to_frame(), r"the column 'e' of the DataFrame has the dtype Array"),
+        (pl.Series("e", [], dtype=pl.List(EMPTY_ARRAY)), r"the column 'e' of the Series has the dtype List\(Array"),
+        (pl.Series("e", [], dtype=pl.Struct({"a": pl.Int8, "e": EMPTY_ARRAY})), r"cast\(polars\.List"),
         (pl.LazyFrame({"a": [1]}), r"a query, not data\. Send .*\.collect\(\)"),
     ],
 )
@@ -171,6 +176,18 @@ def test_where_nothing_can_hold_a_table_the_error_says_what_is_missing(
     body = codec.encode(TABLE)
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(BadMessage, match=r"a pyarrow\.Table has arrived: .* \(pip install pyarrow\)"):
+        codec.decode(body)
+
+
+@pytest.mark.usefixtures("with_pyarrow")
+def test_what_polars_panics_at_is_a_bad_message(codec: Codec) -> None:
+    """A panic is no `Exception`."""
+    table = pa.table({"e": pa.array([[], []], pa.list_(pa.int8(), 0))})
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write(table)
+    body = codec.encode(Ext(10, codec.encode(["polars.DataFrame", sink.getvalue().to_pybytes()])))
+    with pytest.raises(BadMessage, match=r"a polars\.DataFrame has arrived that cannot be had here: "):
         codec.decode(body)
 
 

@@ -29,6 +29,8 @@ LIBRARIES: Mapping[str, frozenset[str]] = {
 }
 """By the package in which a class is, the names of those that are known."""
 _kind: Callable[[Any], type[Any]] = type
+_NOT_THEIRS = (UnsendableValue, MobError, KeyboardInterrupt, SystemExit)
+"""What passes as it is. All else has gone wrong in a library: a panic of polars, too, which is no `Exception`."""
 _PROTOCOLS = ("__dlpack__", "__arrow_c_stream__", "__arrow_c_array__")
 
 
@@ -60,9 +62,9 @@ def parts_of(value: Any) -> tuple[str, Any]:
         if library != "pyarrow":
             kind, value = tables.from_protocol(value)
         return f"pyarrow.{kind}", tables.arrow_stream(kind, value)
-    except (UnsendableValue, MobError):
+    except _NOT_THEIRS:
         raise
-    except Exception as failure:
+    except BaseException as failure:
         name = f"{library}.{kind}" if library else type(value).__name__
         raise UnsendableValue(f"this {name} cannot be taken apart: {text_of(failure)}") from failure
 
@@ -76,9 +78,9 @@ def rebuilt(name: str, parts: Any) -> Any:
         if library in ("torch", "jax"):
             return tensors.made(library, *parts)
         return tables.made(library, kind, parts)
-    except MobError:
+    except _NOT_THEIRS:
         raise
-    except Exception as failure:
+    except BaseException as failure:
         raise BadMessage(f"a {name} has arrived that cannot be had here: {text_of(failure)}") from failure
 
 
@@ -137,7 +139,12 @@ def _pandas_from(kind: str, arrow: Any) -> Any:
 
 
 def _polars_from(kind: str, arrow: Any) -> Any:
-    found = sys.modules["polars"].from_arrow(arrow)
+    try:
+        found = sys.modules["polars"].from_arrow(arrow)
+    except _NOT_THEIRS:
+        raise
+    except BaseException as failure:
+        raise ValueError(f"polars cannot hold what has arrived: {text_of(failure)}") from failure
     return found.lazy() if kind == "LazyFrame" else found
 
 

@@ -61,12 +61,25 @@ def polars_stream(kind: str, value: Any) -> ArrowStream:
     for name, dtype in frame.schema.items():
         if dtype == polars.Object:
             raise UnsendableValue(f"the column {name!r} of the {kind} holds Python objects, which are not data.")
+        if _has_empty_arrays(dtype):
+            raise UnsendableValue(
+                f"the column {name!r} of the {kind} has the dtype {dtype}, and polars cannot read arrays of no items"
+                " where they arrive. Send lists: .cast(polars.List(...))."
+            )
     if imported("pyarrow") is not None:
         with contextlib.suppress(Exception):  # there are dtypes that only polars has
             return stream_of(frame.to_arrow())
     pieces = _Pieces()
     frame.write_ipc_stream(pieces)
     return ArrowStream(pieces.nbytes, pieces.copy_to)
+
+
+def _has_empty_arrays(dtype: Any) -> bool:
+    if 0 in getattr(dtype, "shape", ()):
+        return True
+    inner = getattr(dtype, "inner", None)
+    within = [inner] if inner is not None else [field.dtype for field in getattr(dtype, "fields", ())]
+    return any(map(_has_empty_arrays, within))
 
 
 def arrow_stream(kind: str, value: Any) -> ArrowStream:
