@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import datetime as dt
 import decimal
+import struct
 import sys
 from typing import Any
 
+import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
@@ -16,7 +18,7 @@ from polars.testing import assert_frame_equal
 from mob.errors import BadMessage
 from mob.wire.codec import Codec
 from mob.wire.sharing import LARGE, LARGE_BUFFER, inlined, looked_at
-from mob.wire.tables import ArrowStream
+from mob.wire.tables import CHECKED_FULLY, ArrowStream
 from tests.wire.samples import Mob, over
 from tests.wire.test_sharing import Memory
 
@@ -118,6 +120,13 @@ def test_a_slice_of_a_table_is_small(codec: Codec) -> None:
     assert len(codec.encode(table.slice(10, 3))) < 2_000
 
 
+def stream_of(table: pa.Table) -> bytes:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write(table)
+    return sink.getvalue().to_pybytes()
+
+
 def sharing_codec(memory: Memory) -> Codec:
     mob = Mob()
     return Codec(mob.lend, mob.borrow, attach=lambda place: memory.look(place).toreadonly())
@@ -183,10 +192,7 @@ def test_where_nothing_can_hold_a_table_the_error_says_what_is_missing(
 def test_what_polars_panics_at_is_a_bad_message(codec: Codec) -> None:
     """A panic is no `Exception`."""
     table = pa.table({"e": pa.array([[], []], pa.list_(pa.int8(), 0))})
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, table.schema) as writer:
-        writer.write(table)
-    body = codec.encode(Ext(10, codec.encode(["polars.DataFrame", sink.getvalue().to_pybytes()])))
+    body = codec.encode(Ext(10, codec.encode(["polars.DataFrame", stream_of(table)])))
     with pytest.raises(BadMessage, match=r"a polars\.DataFrame has arrived that cannot be had here: "):
         codec.decode(body)
 
@@ -196,6 +202,27 @@ def test_bytes_that_are_no_table_are_a_bad_message(codec: Codec) -> None:
     broken = body[:60] + b"\xff" * 20 + body[80:]
     with pytest.raises(BadMessage, match=r"a pyarrow\.Table has arrived that cannot be had here: "):
         codec.decode(broken)
+
+
+@pytest.mark.parametrize(
+    ("length", "slot"),
+    [(9, 5), (CHECKED_FULLY // 4, CHECKED_FULLY // 4)],
+    ids=["any of a small one", "ends of a large"],
+)
+@pytest.mark.parametrize("kind", ["pyarrow.Table", "pyarrow.RecordBatch", "polars.DataFrame", "pandas.Series"])
+def test_damaged_bytes_of_a_table_are_a_bad_message_and_nothing_outside_of_them_is_read(
+    codec: Codec, kind: str, length: int, slot: int
+) -> None:
+    """As one that says that a text ends behind all texts: to look at it would crash the process."""
+    texts = pa.array(["text"] * length)
+    sent: Any = Ext(10, codec.encode([kind, stream_of(pa.table({"s": texts}))]))
+    if kind == "pandas.Series":
+        sent = pd.Series(pd.arrays.ArrowExtensionArray(texts))
+    body = codec.encode(sent)
+    offsets, damaged = (struct.pack("<2i", 4 * (slot - 1), end) for end in (4 * slot, 2**31 - 1))
+    assert body.count(offsets) == 1
+    with pytest.raises(BadMessage, match=r"a table has arrived damaged: .*(offset|overflow)"):
+        codec.decode(body.replace(offsets, damaged))
 
 
 # -- whatever else speaks Arrow ----------------------------------------------------------------------------------------

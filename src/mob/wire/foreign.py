@@ -139,11 +139,10 @@ def _pandas_from(kind: str, arrow: Any) -> Any:
 
 
 def _polars_from(kind: str, arrow: Any) -> Any:
+    polars = sys.modules["polars"]
     try:
-        found = sys.modules["polars"].from_arrow(arrow)
-    except _NOT_THEIRS:
-        raise
-    except BaseException as failure:
+        found = polars.from_arrow(arrow)
+    except polars.exceptions.PanicException as failure:
         raise ValueError(f"polars cannot hold what has arrived: {text_of(failure)}") from failure
     return found.lazy() if kind == "LazyFrame" else found
 
