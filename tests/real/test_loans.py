@@ -181,6 +181,17 @@ def test_shapes_dtypes_and_memoryviews(client: mob.Client, shape: tuple[int, ...
     assert np.array_equal(back.echo(every_other).result(patient(30)), every_other)  # with gaps: a copy
 
 
+@pytest.mark.parametrize("by_name", [False, True])
+def test_the_first_call_of_a_client_copies_nothing(app: RunningApp, by_name: bool) -> None:
+    with app.connect() as client:  # which does not know the exports yet
+        sent, echo = loan(), client.require("back").echo
+        found = (echo(value=sent) if by_name else echo(sent)).result(patient(30))
+        assert address(found) == address(sent)
+        assert not sent.flags.writeable
+        del found
+    app.clients.remove(client)
+
+
 def test_streams_messages_and_callbacks(client: mob.Client) -> None:
     sent, got = loan(), []
     back = client.require("back")

@@ -39,7 +39,7 @@ from mob.wire import records, unions
 from mob.wire.arguments import Parameters
 from mob.wire.codec import Codec, Reference
 from mob.wire.extensions import WithTags
-from mob.wire.sharing import LARGE, BufferLocation, inlined
+from mob.wire.sharing import LARGE, LARGE_BUFFER, BufferLocation, inlined, looked_at
 
 T = TypeVar("T")
 LENT: list[Callable[..., Any]] = []
@@ -678,6 +678,26 @@ def test_an_instance_that_is_there_already_is_welcome() -> None:
     maker = records.RecordMaker(Zoo, CODEC.converter)
     assert repr(maker) == "<RecordMaker Zoo>"
     assert maker.fit(zoo) is zoo
+
+
+@pytest.mark.parametrize("value", [np.ones(LARGE, "u1"), np.ones((2, LARGE))[:, ::2], memoryview(bytes(LARGE))])
+def test_a_large_buffer_among_what_is_tagged_is_shared(value: Any) -> None:
+    seen: list[Any] = []
+
+    def find(memory: memoryview, sent: Any) -> BufferLocation:
+        seen.append(sent)
+        return BufferLocation(1, 0, 0, memory.nbytes)
+
+    def share(length: int, fill: Callable[[memoryview], None]) -> BufferLocation:
+        seen.append(value)
+        return BufferLocation(1, 0, 0, length)
+
+    tagged = CODEC.tagged([value, Dog("a")], "args")
+    assert looked_at(tagged) == LARGE_BUFFER
+    assert len(CODEC.encode_sharing(tagged, share, find)) < 200
+    assert seen[0] is value
+    found = parameters(Any).decode(CODEC.encode(tagged), None)[0]  # not shared, it is within
+    assert (type(found[0]), bytes(found[0])) == (type(value), bytes(value))
 
 
 def test_a_body_for_another_machine_has_its_buffers_within() -> None:

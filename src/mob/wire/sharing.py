@@ -25,7 +25,7 @@ from msgspec.msgpack import Decoder, Encoder, Ext
 
 from mob.wire.arrays import bytes_from, copy_array, head_of, memory_of, sendable
 from mob.wire.binary import BYTEARRAY, BYTES, VIEW, kind_of
-from mob.wire.extensions import ARRAY, NESTING, SHARED, VIEWED, WRITABLE
+from mob.wire.extensions import ARRAY, NESTING, SHARED, VIEWED, WRITABLE, WithTags
 from mob.wire.kinds import LEAVES
 from mob.wire.tables import ArrowStream
 from mob.wire.walk import Walk
@@ -92,6 +92,8 @@ def _has_large(value: Any) -> bool:
     if value.__class__ is dict:  # arguments by name
         parts = value.values()
         return len(parts) <= MOST_PARTS and not _OTHERS.issuperset(map(type, parts)) and any(map(_is_large, parts))
+    if value.__class__ is WithTags:
+        return _has_large(value.data)
     return _is_large(value)
 
 

@@ -38,8 +38,9 @@ from mob.wire.extensions import Foreign, Named, Tagged
 from mob.wire.kinds import LEAVES, is_a
 from mob.wire.misfits import Convert, Misfit, misfits_of
 from mob.wire.originals import Converter
+from mob.wire.sharing import LARGE_BUFFER, looked_at
 from mob.wire.walk import Walk
-from mob.wire.ways import TEXTUAL
+from mob.wire.ways import TEXTUAL, as_array
 
 _kind: Callable[[Any], type[Any]] = type
 _CALLABLE: Any = typing.get_origin(Callable[[], None])
@@ -204,6 +205,8 @@ class Tagging(Walk):
         kind = _kind(value)
         if kind in _NATIVE:
             return super().rewrite(value)
+        if looked_at(value) == LARGE_BUFFER and (kind is memoryview or self.ways.of(value) is as_array):
+            return value  # it needs no tag, and stays whole, because it may go into shared memory, or lie there
         if models.is_model(kind) and _has_choice(kind) and not self.ways.registration(kind):
             result = self.rewrite(models.parts_of(value))
         else:
