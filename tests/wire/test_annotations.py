@@ -13,6 +13,7 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator, Reversible
 from typing import Annotated, Any, Literal
 
+import attrs
 import msgspec
 import numpy as np
 import numpy.typing as npt
@@ -259,3 +260,57 @@ def test_an_iterator_of_another_process_converts_as_it_is_read(annotation: Any) 
     assert next(found) == 1
     with pytest.raises(msgspec.ValidationError):
         next(found)
+
+
+@dataclasses.dataclass(frozen=True)
+class Total:
+    parts: list[int]
+    total: int = dataclasses.field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "total", sum(self.parts))
+
+
+@attrs.define
+class Heap:
+    size: int
+    double: int = attrs.field(init=False)
+    _depth: int = attrs.field(init=False, default=0)
+
+    def __attrs_post_init__(self) -> None:
+        self.double = 2 * self.size
+
+
+@dataclasses.dataclass(init=False)
+class Odd:
+    size: int
+    double: int = dataclasses.field(init=False, default=0)
+
+    def __init__(self, anything: int) -> None: ...
+
+
+def later(made: Any, **values: Any) -> Any:
+    for name, value in values.items():
+        object.__setattr__(made, name, value)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("annotation", "value", "found"),
+    [
+        (Total, {"parts": [1, 2]}, Total([1, 2])),
+        (Total, {"parts": [1, 2], "total": 9}, later(Total([1, 2]), total=9)),
+        (list[Total], [{"parts": []}], [Total([])]),
+        (Total | None, {"parts": []}, Total([])),
+        (Heap, {"size": 2}, Heap(2)),
+        (Heap, {"size": 2, "double": 5}, later(Heap(2), double=5)),
+        (Odd, {"size": 2, "double": 5}, later(Odd(0), size=2, double=5)),
+    ],
+)
+def test_fields_that_the_constructor_does_not_take(annotation: Any, value: Any, found: Any) -> None:
+    assert converter(annotation)(value) == found
+
+
+def test_a_field_that_the_constructor_does_not_take_is_checked() -> None:
+    with pytest.raises(msgspec.ValidationError, match=r"total: expected int, got str 'x'"):
+        converter(Total)({"parts": [], "total": "x"})

@@ -33,7 +33,7 @@ from mob.wire.kinds import LEAVES, is_a, is_opened, is_opened_by_msgspec
 from mob.wire.methods import ByReference
 from mob.wire.misfits import Misfit, misfits_of
 from mob.wire.models import is_base, is_model, validator
-from mob.wire.records import RecordMaker, fields_of, is_record
+from mob.wire.records import RecordMaker, fields_of, has_set_later, is_record
 from mob.wire.refusals import text_of
 from mob.wire.unions import Choice, members_of, unnamed
 from mob.wire.ways import Way, itself
@@ -56,7 +56,8 @@ def loosen(annotation: Any) -> Any:
     if origin is typing.Annotated:
         return annotation if loosen(args[0]) is args[0] and _is_compilable(annotation) else loosen(args[0])
     if is_record(annotation):
-        if _is_compilable(annotation) and not any(_needs_help(each, {annotation}) for each in _parts(annotation)):
+        is_msgspecs = _is_compilable(annotation) and not has_set_later(annotation)
+        if is_msgspecs and not any(_needs_help(each, {annotation}) for each in _parts(annotation)):
             return annotation
         return _stand_in(RecordMaker(annotation, converter).fit, _name(annotation))
     if _is_loosely_iterable(annotation):
@@ -86,7 +87,7 @@ def _needs_help(annotation: Any, seen: set[Any]) -> bool:
         annotation = named
     if is_model(annotation):
         return hasattr(annotation, "__dataclass_fields__")  # of the others msgspec asks `fit`
-    if is_base(annotation) or _is_loosely_iterable(annotation):
+    if is_base(annotation) or _is_loosely_iterable(annotation) or has_set_later(annotation):
         return True
     if typing.get_origin(annotation) is typing.Annotated and validator(annotation, converter) is not None:
         return True

@@ -66,17 +66,20 @@ def fields_of(annotation: Any) -> list[Field]:
     if names := named_tuple_fields(kind):
         return [Field(name, name, hints.get(name, Any), name not in kind._field_defaults) for name in names]
     if dataclasses.is_dataclass(kind):
-        empty = dataclasses.MISSING
         return [
-            Field(each.name, each.name, hints.get(each.name, Any), each.default is each.default_factory is empty)
+            Field(each.name, each.name, hints.get(each.name, Any), each.init and not _has_default(each))
             for each in dataclasses.fields(kind)
         ]
     nothing = sys.modules["attr"].NOTHING
     return [
-        Field(each.name, each.name, hints.get(each.name, Any), each.default is nothing)
+        Field(each.name, each.name, hints.get(each.name, Any), each.init and each.default is nothing)
         for each in kind.__attrs_attrs__
         if not each.name.startswith("_")
     ]
+
+
+def _has_default(field: dataclasses.Field[Any]) -> bool:
+    return field.default is not dataclasses.MISSING or field.default_factory is not dataclasses.MISSING
 
 
 class RecordMaker:
@@ -148,6 +151,15 @@ class RecordMaker:
         for name, value in later.items():
             object.__setattr__(record, name, value)
         return record
+
+
+def has_set_later(annotation: Any) -> bool:
+    """Return whether a class has fields that its constructor does not take. msgspec would require them from the data,
+    and set them before `__post_init__`, which may set them to something else."""
+    kind: Any = typing.get_origin(annotation) or annotation
+    params = getattr(kind, "__dataclass_params__", None)
+    is_constructed: bool = params is None or params.init
+    return is_record(kind) and is_constructed and bool(_set_later(kind))
 
 
 def _set_later(kind: Any) -> list[str]:
