@@ -405,7 +405,8 @@ def test_what_was_sent_arrives_as_it_was(value: Any, annotation: Any) -> None:
 
 
 def test_a_subclass_arrives_as_the_nearest_member() -> None:
-    assert arrived(Puppy("a", 3, 1), Cat | Dog) == Dog("a", 3)
+    assert arrived(Grandchild(1, 2, 3), Base | Child | Grandchild) == Grandchild(1, 2, 3)
+    assert arrived(Twin(1, 2), Base | Child) == Child(1, 2)
     assert arrived(Puppy("a", 3, 1), Cat | Dog | Puppy) == Puppy("a", 3, 1)
 
 
@@ -709,3 +710,72 @@ def test_a_body_for_another_machine_has_its_buffers_within() -> None:
     body = CODEC.encode_sharing(CODEC.tagged([Zoo(Dog("a"), anything=bytes(LARGE))], "args"), share)
     (found,) = parameters(Zoo).decode(inlined(body, lambda place: memoryview(memory)), None)[0]
     assert (found.star, bytes(found.anything)) == (Dog("a"), bytes(memory))
+
+
+@dataclass
+class Base:
+    a: int
+
+
+@dataclass
+class Child(Base):
+    b: int = 0
+
+
+@dataclass
+class Grandchild(Child):
+    c: int = 0
+
+
+@dataclass
+class Twin(Child):
+    """It has no field of its own."""
+
+
+@dataclass
+class Stranger:
+    a: int
+    b: int
+    c: int
+
+
+class Form(BaseModel):
+    a: int
+
+
+class LongForm(Form):
+    b: int = 0
+
+
+class Free(BaseModel):
+    model_config = ConfigDict(extra="allow")
+    a: int
+
+
+class Freer(Free):
+    b: int = 0
+
+
+@pytest.mark.parametrize(
+    ("annotation", "value", "text"),
+    [
+        (Base | Child, Grandchild(1, 2, 3), "a Grandchild would lose c as a Child: add Grandchild to the union"),
+        (Base | Stranger, Grandchild(1, 2, 3), "a Grandchild would lose b, c as a Base"),
+        (list[Base | Form], [LongForm(a=1, b=2)], "a LongForm would lose b as a Form"),
+    ],
+)
+def test_a_subclass_loses_no_field_in_a_union(annotation: Any, value: Any, text: str) -> None:
+    with pytest.raises(ArgumentError, match=text):
+        arrived(value, annotation)
+
+
+@pytest.mark.parametrize(
+    ("annotation", "value", "found"),
+    [
+        (Base | Child, Twin(1, 2), Child(1, 2)),
+        (Base | Free, Freer(a=1, b=2), Free(a=1, b=2)),  # type: ignore[call-arg]
+        (Base | dt.date | str, Child(1, 2), Base(1)),
+    ],
+)
+def test_a_subclass_arrives_as_the_member_that_has_all_of_it(annotation: Any, value: Any, found: Any) -> None:
+    assert arrived(value, annotation) == found

@@ -375,6 +375,10 @@ class _Member:
         tag = () if config is None or config.tag is None else (config.tag_field,)
         return frozenset(_parts(bare(self.annotation))) | frozenset(tag)
 
+    def is_class_of(self, tree: Tagged) -> bool:
+        """Return whether a value was an instance of it, and of no subclass."""
+        return getattr(self.kind, "__name__", "") == _seen(tree)
+
     def takes_all(self, value: Any) -> bool:
         """Return whether nothing of a value that fits would be dropped."""
         return self.keys is None or _kind(value) is not dict or self.keys.issuperset(value)
@@ -401,6 +405,7 @@ class Choice:
         found = self._of_class(tree)
         if exactly and not found:
             raise ValidationError(f"Expected `{self._name}`, got `{_seen(tree)}`")
+        self._refuse_to_lose(tree, found)
         for is_exact in (True, False):
             for member in found:
                 with contextlib.suppress(ValidationError):
@@ -409,6 +414,16 @@ class Choice:
             return Settled(self.fit(plain(tree)))
         except ValueError as failure:
             raise ValidationError(str(failure)) from failure
+
+    def _refuse_to_lose(self, tree: Any, found: Sequence[_Member]) -> None:
+        """Refuse an instance of a subclass of members, if each of them lacks a field of it. Where there is one class of
+        records, fields are dropped as without a union."""
+        if _kind(tree) is not Tagged or sum(each.is_record for each in self._members) < 2:
+            return
+        if found and not any(each.takes_all(tree.data) or each.is_class_of(tree) for each in found):
+            lost = ", ".join(str(key) for key in tree.data if key not in (found[0].keys or ()))
+            name, base = _seen(tree), _shown(found[0].annotation)
+            raise ValidationError(f"a {name} would lose {lost} as a {base}: add {name} to the union")
 
     def _of_class(self, tree: Any) -> list[_Member]:
         """The members of which a value was an instance, the nearest class first."""
