@@ -17,7 +17,7 @@ import pytest
 import mob
 from mob.rim.segments import IS_AVAILABLE
 from tests.patience import patient
-from tests.running import RunningApp, apps_in, wait_until
+from tests.running import RunningApp, apps_in, mob_command, wait_until
 
 pytestmark = pytest.mark.skipif(not IS_AVAILABLE, reason="no memfd here")
 
@@ -305,6 +305,19 @@ def test_a_callback_gets_a_frame(client: mob.Client, rows: int) -> None:
 
 def test_a_column_keeps_its_name(client: mob.Client) -> None:
     assert client.require("typed").column(frame(ROWS)["b"]).result(patient(60)) == ["b", frame(ROWS)["b"].sum()]
+
+
+def test_a_command_line_gives_rows_or_columns(app: RunningApp) -> None:
+    def called(data: str) -> tuple[str, str]:
+        done = mob_command(app.directory, "call", "-a", app.name, "typed.total", data)
+        return done.stdout.strip(), done.stderr
+
+    for data in ('[{"price": 2}, {"price": 2.5}]', '{"price": [2, 2.5]}'):
+        assert called(data) == ("4.5", "")
+    assert (
+        'a list of rows ([{"a": 1}]) or a dict of columns ({"a": [1]}), but row 0 is of the type int'
+        in called("[2]")[1]
+    )
 
 
 # -- who has imported what ---------------------------------------------------------------------------------------------

@@ -179,3 +179,76 @@ def test_a_panic_of_polars_is_a_misfit_as_any_other(codec: Codec) -> None:
 def test_references_in_a_table_are_found_though_nobody_reads_it(codec: Codec) -> None:
     body = codec.encode_sharing([pd.DataFrame({"a": np.arange(100_000)})], Memory().share)
     assert references_in(body) == [BufferLocation(7, 0, 0, 800_000, head=head_of(np.arange(100_000)))]
+
+
+# -- plain data --------------------------------------------------------------------------------------------------------
+
+ROWS = [{"price": 2, "name": "x"}, {"price": 2.5}]
+COLUMNS_OF_ROWS = {"price": [2, 2.5], "name": ["x", None]}
+
+
+@pytest.mark.parametrize("kind", TABLES, ids=str)
+@pytest.mark.parametrize("data", [ROWS, COLUMNS_OF_ROWS], ids=["rows", "columns"])
+def test_rows_and_columns_of_plain_data_become_the_table_that_is_annotated(codec: Codec, kind: Any, data: Any) -> None:
+    arrived = codec.decoder(kind)(codec.encode(data))
+    assert isinstance(arrived, kind)
+    found = codec.decoder(pa.Table)(codec.encode(arrived.collect() if isinstance(arrived, pl.LazyFrame) else arrived))
+    assert found.to_pydict() == COLUMNS_OF_ROWS
+    assert codec.decoder(kind | None)(codec.encode(data)) is not None
+
+
+@pytest.mark.parametrize("kind", TABLES, ids=str)
+@pytest.mark.parametrize("data", [[], {}, {"a": []}])
+def test_no_rows_are_a_table_without_rows(codec: Codec, kind: Any, data: Any) -> None:
+    arrived = codec.decoder(kind)(codec.encode(data))
+    assert isinstance(arrived, kind)
+    assert len(arrived.collect() if isinstance(arrived, pl.LazyFrame) else arrived) == 0
+
+
+@pytest.mark.parametrize("kind", COLUMNS, ids=str)
+@pytest.mark.parametrize("data", [[1, 2], [1, 2.5], ["a", "b"], []], ids=str)
+def test_a_list_becomes_the_column_that_is_annotated(codec: Codec, kind: Any, data: Any) -> None:
+    arrived = codec.decoder(kind)(codec.encode(data))
+    assert isinstance(arrived, kind)
+    assert values_of(arrived) == data
+
+
+@pytest.mark.parametrize(
+    ("kind", "data", "said"),
+    [
+        (
+            pd.DataFrame,
+            [1, 2],
+            r'expected DataFrame, as plain data a list of rows \(\[\{"a": 1\}\]\) .*, but row 0 is of .* int',
+        ),
+        (pl.DataFrame, [{"a": 1}, None], "row 1 is of the type NoneType"),
+        (pa.Table, {"a": 1}, r"expected Table, .* dict of columns .*, but the column .a. is of the type int"),
+        (pl.LazyFrame, {"a": [1], "b": [1, 2]}, "the columns have 1 and 2 values"),
+        (pd.DataFrame, "text", "Expected `DataFrame`, got `str`"),
+        (pd.Series, {"a": 1}, "Expected `Series`, got `dict`"),
+        (np.ndarray, [1, 2], "Expected `ndarray`, got `list`"),
+        (pl.DataFrame, {"a": [1, "x"]}, "unexpected value"),
+    ],
+)
+def test_plain_data_of_another_shape_is_told_which_shape_is_expected(
+    codec: Codec, kind: Any, data: Any, said: str
+) -> None:
+    with pytest.raises(msgspec.ValidationError, match=said):
+        codec.decoder(kind)(codec.encode(data))
+
+
+@pytest.mark.parametrize(
+    ("annotation", "data", "kind"),
+    [
+        (pd.DataFrame | list[dict[str, Any]], ROWS, list),
+        (pd.DataFrame | tuple[dict[str, Any], ...], ROWS, tuple),
+        (pd.DataFrame | dict[str, Any], COLUMNS_OF_ROWS, dict),
+        (pd.Series | tuple[int, ...], [1, 2], tuple),
+        (pd.DataFrame | str | None, ROWS, pd.DataFrame),
+        (pl.DataFrame | pd.DataFrame, ROWS, pl.DataFrame),
+    ],
+)
+def test_plain_data_stays_that_if_another_member_of_a_union_is_plain_data(
+    codec: Codec, annotation: Any, data: Any, kind: Any
+) -> None:
+    assert type(codec.decoder(annotation)(codec.encode(data))) is kind

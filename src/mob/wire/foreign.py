@@ -3,9 +3,9 @@
 Strategy. A class is known by its name and the library that it is from (`LIBRARIES`), so nothing is imported to ask. A
 value is taken apart into plain data, arrays and streams, which travel under its name; large ones of them go through
 shared memory as any other buffer does. Where they arrive they become what was sent, if that library is imported
-there; else what pyarrow or NumPy have for it. `converted` makes of that what is annotated.
+there; else what pyarrow or NumPy have for it. `converted` makes of that what is annotated, and of plain data, too.
 
-Limits. What its parts are is known by tables.py, pandas_tables.py and tensors.py.
+Limits. What its parts are is known by tables.py, pandas_tables.py and tensors.py, plain data by plain_tables.py.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from mob.errors import BadMessage, MobError
-from mob.wire import pandas_tables, tables, tensors
+from mob.wire import pandas_tables, plain_tables, tables, tensors
 from mob.wire.refusals import UnsendableValue, text_of
 
 LIBRARIES: Mapping[str, frozenset[str]] = {
@@ -88,10 +88,15 @@ def rebuilt(name: str, parts: Any) -> Any:
 
 
 def converted(kind: Any, value: Any) -> Any:
-    """Return a table or tensor that has arrived as the class that is annotated; None if it is none, or no such one."""
+    """Return a table or tensor that has arrived as the class that is annotated; None if it is none, or no such one.
+
+    Plain data becomes one if it has its shape; if not, a `ValueError` says what shape that is.
+    """
     wanted, origin = origin_of(kind), origin_of(type(value))
-    if wanted is None or origin is None:
+    if wanted is None:
         return None
+    if origin is None:
+        return plain_tables.made(*wanted, value)
     (library, name), (source, sent) = wanted, origin
     if library in _TENSORS and source in _TENSORS and not library == source == "numpy":
         return tensors.made(library, *((value, None) if source == "numpy" else tensors.parts_of(source, value)))

@@ -35,6 +35,7 @@ from msgspec.msgpack import Ext
 
 from mob.wire import models, records
 from mob.wire.extensions import Foreign, Named, Tagged
+from mob.wire.foreign import origin_of
 from mob.wire.kinds import LEAVES, is_a
 from mob.wire.misfits import Convert, Misfit, misfits_of
 from mob.wire.originals import Converter
@@ -450,6 +451,8 @@ class Choice:
                 fits.append((member, member.convert(value)))
         if not fits:
             raise self._none_fits(value)
+        if not _is_made(value):  # a table is made of plain data only if no other member is plain data
+            fits = [each for each in fits if origin_of(each[0].kind) is None] or fits
         if (of_records := [(each, found) for each, found in fits if each.is_record]) and not _is_made(value):
             return self._record_among(of_records, fits, value)
         own = [found for each, found in fits if each.kind is _kind(value) and each.kind is not str]
