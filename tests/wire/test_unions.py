@@ -238,6 +238,50 @@ class Pool:
     pet: Cat | Fish
 
 
+@dataclass
+class Mixed:
+    pet: Cat | Dog
+    n: int | None = None
+    m: int | str = 3
+
+
+class MixedRow(NamedTuple):
+    pet: Cat | Dog
+    n: int | None = None
+
+
+class MixedStruct(msgspec.Struct):
+    pet: Cat | Dog
+    n: int | str | None = None
+
+
+class MixedDict(TypedDict):
+    pet: Cat | Dog
+    n: int | None
+
+
+@dataclass
+class MixedItems:
+    pets: list[Cat | Dog]
+    pair: tuple[Cat | Dog, int | str] | None = None
+    n: str | None = None
+
+
+class MixedModel(BaseModel):
+    pair: tuple[Tiger | Lion, int | str] | None = None
+
+
+MIXED = [
+    (Mixed(Dog("a"), 5, "q"), Mixed),
+    (MixedRow(Dog("a"), 5), MixedRow),
+    (MixedStruct(Dog("a"), "5"), MixedStruct),
+    ({"pet": Dog("a"), "n": 5}, MixedDict),
+    (MixedItems([Dog("a")], (Dog("b"), "5"), "s"), MixedItems),
+    (MixedModel(pair=(Lion(x=1), "5")), MixedModel),
+    ((Dog("a"), "5"), tuple[Cat | Dog, int | str]),
+    ((Dog("a"), {"a": "5"}), tuple[Cat | Dog, dict[str, int | str]]),
+]
+Either = TypeAliasType("Either", Cat | Dog)
 Pet = NewType("Pet", Cat)
 LOST = "none of its members has all of these fields: Tiger and Lion would lose z."
 UNKNOWN = "expected Circle | Square | Cat, got dict {'size': 1, 'type': 'Line'}."
@@ -395,6 +439,14 @@ KEEPER = Keeper(pet=Dog("a"), when="2024-01-02T00:00:00", beast=Lion(x=1), more=
         ({}, Crate),
         (Pen(Dog("a")), Pen),
         (Cage(Dog("a"), 0, 3), Cage),
+        *MIXED,
+        *((value, annotation | None) for value, annotation in MIXED),
+        *(([value], list[annotation]) for value, annotation in MIXED),
+        ([Dog("a")], Annotated[list[Cat | Dog], Field(min_length=1)]),
+        (Dog("a"), Either | None),
+        (Dog("a"), Either | Fish),
+        ([["2024-01-02"]], list[list[dt.date] | None] | list[list[str] | None]),
+        (5, int | Any),
     ],
 )
 def test_what_was_sent_arrives_as_it_was(value: Any, annotation: Any) -> None:

@@ -190,6 +190,11 @@ def _within(annotation: Any) -> Iterator[Any]:
             yield from _within(part)
 
 
+def has_conditions(annotation: Any) -> bool:
+    """Return whether it is `Annotated` with something that pydantic alone understands."""
+    return typing.get_origin(annotation) is typing.Annotated and _concerns_pydantic(annotation)
+
+
 def _concerns_pydantic(annotation: Any) -> bool:
     """Return whether pydantic alone understands it: conditions of its own, or a type that describes itself to it."""
     if typing.get_origin(annotation) is typing.Annotated:

@@ -27,7 +27,7 @@ import re
 import types
 import typing
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from msgspec import Raw, Struct, ValidationError
@@ -271,9 +271,14 @@ def settling(annotation: Any, converter: Converter) -> Settle:
 
 @functools.lru_cache(1000)
 def _settling(annotation: Any, converter: Converter) -> Settle:
+    while (named := unnamed(annotation)) is not annotation:
+        annotation = named
+    if models.has_conditions(annotation):  # pydantic's validator knows nothing of what is settled
+        return functools.partial(_settle_for_pydantic, settling(bare(annotation), converter))
     annotation = bare(annotation)
     if members := members_of(annotation):
-        return Choice(members, converter).settle
+        choice = Choice(members, converter)
+        return choice.settle if has_choice(annotation) and Any not in members else choice.check
     kind: Any = typing.get_origin(annotation) or annotation
     within = _settling_within(annotation, kind, converter)
 
@@ -334,6 +339,10 @@ def _settle_fields(annotation: Any, converter: Converter, tree: Any, exactly: bo
     }
 
 
+def _settle_for_pydantic(settle: Settle, tree: Any, exactly: bool) -> Any:
+    return opened(settle(tree, exactly))
+
+
 def _settle_model(kind: Any, converter: Converter, tree: Any, exactly: bool) -> Any:
     if not _has_choice(kind):
         return plain(tree)
@@ -392,7 +401,7 @@ class Choice:
     """A union, as what finds the member that a value is for."""
 
     def __init__(self, members: Iterable[Any], converter: Converter) -> None:
-        self._members = [_Member(each, converter) for each in members]
+        self._members = [_Member(each, converter) for each in _flat(members)]
 
     def __repr__(self) -> str:
         return f"<Choice of {self._name}>"
@@ -404,17 +413,23 @@ class Choice:
     def settle(self, tree: Any, exactly: bool) -> Settled:
         """Return what a value with tags is: of the member of that class; of MessagePack's types, as what it is."""
         found = self._of_class(tree)
-        if exactly and not found:
-            raise ValidationError(f"Expected `{self._name}`, got `{_seen(tree)}`")
         self._refuse_to_lose(tree, found)
-        for is_exact in (True, False):
+        for is_exact in (True,) if exactly else (True, False):
             for member in found:
                 with contextlib.suppress(ValidationError):
                     return Settled(member.settle(tree, is_exact))
+        if exactly:
+            raise ValidationError(f"Expected `{self._name}`, got `{_seen(tree)}`")
         try:
             return Settled(self.fit(plain(tree)))
         except ValueError as failure:
             raise ValidationError(str(failure)) from failure
+
+    def check(self, tree: Any, exactly: bool) -> Any:
+        """Return a value without tags, for a union that needs none: its converter decides, which may be msgspec's."""
+        if exactly:
+            self.settle(tree, exactly)
+        return plain(tree)
 
     def _refuse_to_lose(self, tree: Any, found: Sequence[_Member]) -> None:
         """Refuse an instance of a subclass of members, if each of them lacks a field of it. Where there is one class of
@@ -488,6 +503,15 @@ class Choice:
                 if isinstance(reason.__cause__, Misfit):
                     return Misfit(misfits_of(reason, value, ""))
         return ValueError(f"Expected `{self._name}`, got `{_kind(value).__name__}`")
+
+
+def _flat(members: Iterable[Any]) -> Iterator[Any]:
+    """The members of a union, and those of the unions that have a name or a note among them."""
+    for member in members:
+        if (inner := members_of(bare(member))) and not models.has_conditions(member):
+            yield from _flat(inner)
+        else:
+            yield member
 
 
 def _is_made(value: Any) -> bool:
