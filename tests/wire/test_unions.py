@@ -30,8 +30,24 @@ from typing import (
 import attrs
 import msgspec
 import numpy as np
+import pydantic.dataclasses
 import pytest
-from pydantic import AliasChoices, AliasPath, BaseModel, ConfigDict, Field, HttpUrl, Json, RootModel, field_serializer
+from pydantic import (
+    AfterValidator,
+    AliasChoices,
+    AliasPath,
+    BaseModel,
+    ConfigDict,
+    Field,
+    HttpUrl,
+    Json,
+    PlainSerializer,
+    RootModel,
+    SecretStr,
+    StringConstraints,
+    field_serializer,
+    model_serializer,
+)
 from typing_extensions import TypeAliasType
 
 from mob.errors import ArgumentError, BadMessage
@@ -156,6 +172,47 @@ class Serialized(BaseModel):
 class Packed(BaseModel):
     when: dt.datetime | str
     numbers: list[Json[int]] = []
+
+
+class Conditions(BaseModel):
+    beast: Tiger | Lion
+    n: int = Field(default=1, gt=0)
+    name: Annotated[str, AfterValidator(str.strip), StringConstraints(max_length=5)] = "a"
+    secret: SecretStr = SecretStr("s")
+    day: Annotated[dt.date, PlainSerializer(lambda day: day.isoformat())] = dt.date(2024, 1, 2)
+    whims: list[Annotated[Told | Said, Field(discriminator="kind")]] = []
+
+
+class Omitting(BaseModel):
+    beast: Tiger | Lion
+    n: int = Field(default=1, exclude_if=lambda n: n == 1)
+
+
+class Whole(BaseModel):
+    beast: Tiger | Lion
+
+    @model_serializer
+    def write(self) -> dict[str, Any]:
+        return {"beast": {"x": self.beast.x}}
+
+
+@pydantic.dataclasses.dataclass
+class Lair:
+    beast: Tiger | Lion
+    n: int = Field(default=1, gt=0)
+    unkept: dataclasses.InitVar[int] = 3
+
+
+class Den(BaseModel):
+    lair: Lair
+
+
+class Rewritten(BaseModel):
+    beast: Tiger | Lion
+
+    @field_serializer("beast")
+    def write(self, beast: Any) -> Any:
+        return {"x": beast.x}
 
 
 class Beast(RootModel[Tiger | Lion]): ...
@@ -439,6 +496,11 @@ KEEPER = Keeper(pet=Dog("a"), when="2024-01-02T00:00:00", beast=Lion(x=1), more=
         ({}, Crate),
         (Pen(Dog("a")), Pen),
         (Cage(Dog("a"), 0, 3), Cage),
+        (Conditions(beast=Lion(x=1), whims=[Said()]), Conditions),
+        (Omitting(beast=Lion(x=1)), Omitting),
+        (Omitting(beast=Lion(x=1), n=2), Omitting),
+        (Lair(Lion(x=1)), Lair),
+        (Den(lair=Lair(Lion(x=1))), Den),
         *MIXED,
         *((value, annotation | None) for value, annotation in MIXED),
         *(([value], list[annotation]) for value, annotation in MIXED),
@@ -592,6 +654,12 @@ def test_what_fits_no_member_or_several_is_refused(value: Any, annotation: Any, 
 def test_models_with_serializers_of_their_own_send_what_these_say() -> None:
     assert arrived(Serialized(when=NOW), Serialized).when == "2024-01-02 00:00:00"
     assert CODEC.decode(CODEC.encode(CODEC.tagged(Packed(when="x", numbers=["1"]), "args")))["numbers"] == ["1"]  # type: ignore[list-item]
+
+
+@pytest.mark.parametrize("kind", [Rewritten, Whole])
+def test_what_a_serializer_has_written_is_refused_if_it_fits_two_members(kind: Any) -> None:
+    with pytest.raises(ArgumentError, match=f"alike.*{kind.__name__}.beast is sent as its serializer writes it"):
+        arrived(kind(beast=Lion(x=1)), kind)
 
 
 def test_what_cannot_be_sent_is_named_by_its_place() -> None:

@@ -146,16 +146,46 @@ def keys_of(kind: Any) -> frozenset[str] | None:
 
 
 def parts_of(model: Any) -> Any:
-    """Return what is sent of a model whose parts are tagged one by one: its fields. If it has serializers of its own,
-    only these know what to send: then its dump."""
+    """Return what is sent of a model whose parts are tagged one by one: its fields. What a serializer writes is taken
+    from the dump, because only the serializer knows what to send."""
     kind: Any = _kind(model)
     if is_root(kind):
         return model.root
-    if "__dataclass_fields__" in vars(kind) or not _dumps_as_it_is(kind):
-        return model.__pydantic_serializer__.to_python(model, by_alias=not _knows_names(), round_trip=True)
-    kept = {name: getattr(model, name) for name, field in _fields(kind) if not field.exclude}
-    extra: dict[str, Any] = model.__pydantic_extra__ or {}
-    return {**kept, **extra}
+    dump = functools.partial(
+        model.__pydantic_serializer__.to_python, model, by_alias=not _knows_names(), round_trip=True
+    )
+    if kind.__pydantic_decorators__.model_serializers:
+        return dump()
+    written = written_of(kind)
+    kept = {name: getattr(model, name) for name, field in _fields(kind) if name not in written and _is_sent(field)}
+    kept = {name: value for name, value in kept.items() if not _is_left_out(kind, name, value)}
+    extra: dict[str, Any] = getattr(model, "__pydantic_extra__", None) or {}
+    dumped: dict[str, Any] = dump(include=written) if written else {}
+    return {**kept, **extra, **dumped}
+
+
+def _is_sent(field: Any) -> bool:
+    return not field.exclude and not getattr(field, "init_var", None)
+
+
+def _is_left_out(kind: Any, name: str, value: Any) -> bool:
+    decide = getattr(kind.__pydantic_fields__[name], "exclude_if", None)
+    return decide is not None and decide(value)
+
+
+@functools.lru_cache(1000)
+def written_of(kind: Any) -> frozenset[str]:
+    """Return the names of the fields of a model that a serializer writes: their parts are sent without tags."""
+    decorators = kind.__pydantic_decorators__
+    if decorators.model_serializers:
+        return frozenset(name for name, _ in _fields(kind))
+    told = {name for each in decorators.field_serializers.values() for name in each.info.fields}
+    return frozenset(
+        name
+        for name, field in _fields(kind)
+        if not told.isdisjoint({name, "*"})
+        or any(map(_serializes, _within(typing.Annotated[field.annotation, *(field.metadata or [None])])))
+    )
 
 
 def is_textual(kind: Any) -> bool:
@@ -171,16 +201,28 @@ def _config(kind: Any) -> Mapping[str, Any]:
     return getattr(kind, "model_config", None) or getattr(kind, "__pydantic_config__", None) or {}
 
 
-def _dumps_as_it_is(kind: Any) -> bool:
-    """Whether the dump of a model has nothing that is not in its fields: no serializer, no type that has one."""
-    decorators = kind.__pydantic_decorators__
-    if decorators.field_serializers or decorators.model_serializers:
-        return False
-    return not any(
-        _concerns_pydantic(part)
-        for _, field in _fields(kind)
-        for part in _within(typing.Annotated[field.annotation, *(field.metadata or [None])])
+_SILENT = ("pydantic.functional_validators",)
+_CONDITIONS = frozenset(
+    {"AllowInfNan", "Discriminator", "FailFast", "PathType", "StringConstraints", "Tag", "UuidVersion"}
+)
+"""The modules and the names of pydantic's notes on annotations that describe themselves, and serialize nothing."""
+
+
+def _serializes(annotation: Any) -> bool:
+    """Return whether pydantic may write a value of an annotation as another one."""
+    if typing.get_origin(annotation) is typing.Annotated:
+        return any(
+            hasattr(each, "__get_pydantic_core_schema__") and not _is_silent(_kind(each))
+            for each in annotation.__metadata__
+        )
+    kind = typing.get_origin(annotation) or annotation
+    return (
+        hasattr(kind, "__get_pydantic_core_schema__") and not is_model(kind) and not hasattr(kind, "get_secret_value")
     )
+
+
+def _is_silent(kind: type[Any]) -> bool:
+    return kind.__module__ in _SILENT or (kind.__module__.startswith("pydantic") and kind.__name__ in _CONDITIONS)
 
 
 def _within(annotation: Any) -> Iterator[Any]:

@@ -348,7 +348,21 @@ def _settle_model(kind: Any, converter: Converter, tree: Any, exactly: bool) -> 
         return plain(tree)
     if models.is_root(kind):
         return opened(settling(models.fields_of(kind)["root"], converter)(tree, exactly))
-    return opened(_settle_fields(kind, converter, tree, exactly)) if _kind(tree) is dict else plain(tree)
+    if _kind(tree) is not dict:
+        return plain(tree)
+    written = models.written_of(kind)
+    untagged = {key: _settle_written(kind, key, converter, part) for key, part in tree.items() if key in written}
+    tagged = {key: part for key, part in tree.items() if key not in written}
+    return opened({**_settle_fields(kind, converter, tagged, exactly), **untagged})
+
+
+def _settle_written(kind: Any, key: str, converter: Converter, tree: Any) -> Any:
+    """Settle what a serializer of the model wrote. It has no tags, and no class to be exact about."""
+    try:
+        return settling(models.fields_of(kind)[key], converter)(tree, False)
+    except ValidationError as failure:
+        told = f"{kind.__qualname__}.{key} is sent as its serializer writes it, without the classes of its parts."
+        raise ValidationError(f"{failure}. {told}") from failure.__cause__
 
 
 def _is_own(kind: Any, tree: Any) -> bool:
