@@ -38,6 +38,7 @@ from pydantic import (
     AliasPath,
     BaseModel,
     ConfigDict,
+    Discriminator,
     Field,
     HttpUrl,
     Json,
@@ -45,6 +46,7 @@ from pydantic import (
     RootModel,
     SecretStr,
     StringConstraints,
+    Tag,
     field_serializer,
     model_serializer,
 )
@@ -205,6 +207,41 @@ class Lair:
 
 class Den(BaseModel):
     lair: Lair
+
+
+class Wolf(BaseModel):
+    kind: Literal["wolf"] = "wolf"
+    prey: Tiger | Lion
+
+
+class Bear(BaseModel):
+    kind: Literal["bear"] = "bear"
+    prey: Tiger | Lion
+
+
+class Forest(BaseModel):
+    beast: Wolf | Bear = Field(discriminator="kind")
+
+
+class Woods(BaseModel):
+    beasts: list[Annotated[Wolf | Bear, Field(discriminator="kind")]]
+
+
+class Grove(BaseModel):
+    beast: Annotated[Annotated[Wolf | Bear, Field(discriminator="kind")] | Told, Field(discriminator="kind")]
+
+
+class Tagged(BaseModel):
+    beast: Annotated[
+        Annotated[Wolf, Tag("wolf")] | Annotated[Bear, Tag("bear")],
+        Discriminator(lambda value: value["kind"] if isinstance(value, dict) else value.kind),
+    ]
+
+
+@dataclass
+class Hole:
+    beast: Tiger | Lion
+    n: int = 1
 
 
 class Rewritten(BaseModel):
@@ -501,6 +538,13 @@ KEEPER = Keeper(pet=Dog("a"), when="2024-01-02T00:00:00", beast=Lion(x=1), more=
         (Omitting(beast=Lion(x=1), n=2), Omitting),
         (Lair(Lion(x=1)), Lair),
         (Den(lair=Lair(Lion(x=1))), Den),
+        (Forest(beast=Bear(prey=Lion(x=1))), Forest),
+        (Woods(beasts=[Bear(prey=Lion(x=1))]), Woods),
+        (Grove(beast=Bear(prey=Lion(x=1))), Grove),
+        (Tagged(beast=Bear(prey=Lion(x=1))), Tagged),
+        (Bear(prey=Lion(x=1)), Optional[Annotated[Wolf | Bear, Field(discriminator="kind")]]),  # noqa: UP045
+        (Lair(Lion(x=1)), Lair | Hole),
+        (Hole(Lion(x=1)), Lair | Hole),
         *MIXED,
         *((value, annotation | None) for value, annotation in MIXED),
         *(([value], list[annotation]) for value, annotation in MIXED),
@@ -654,6 +698,20 @@ def test_what_fits_no_member_or_several_is_refused(value: Any, annotation: Any, 
 def test_models_with_serializers_of_their_own_send_what_these_say() -> None:
     assert arrived(Serialized(when=NOW), Serialized).when == "2024-01-02 00:00:00"
     assert CODEC.decode(CODEC.encode(CODEC.tagged(Packed(when="x", numbers=["1"]), "args")))["numbers"] == ["1"]  # type: ignore[list-item]
+
+
+@pytest.mark.parametrize("annotation", [Bear, Bear | None, Wolf | Bear, Wolf | Bear | Lair])
+def test_an_instance_within_plain_data_arrives_as_what_it_is(annotation: Any) -> None:
+    assert arrived({"kind": "bear", "prey": Lion(x=1)}, annotation) == Bear(prey=Lion(x=1))
+    with pytest.raises(ArgumentError):
+        arrived({"kind": "bear", "prey": {"x": 1}}, annotation)
+
+
+def test_an_instance_that_does_not_fit_is_not_taken_for_one_of_another_member() -> None:
+    broken = Lair(Lion(x=1))
+    broken.beast = {"x": 1}  # type: ignore[assignment]
+    with pytest.raises(ArgumentError, match="this fits Tiger and Lion alike"):
+        arrived(broken, Lair | Hole)
 
 
 @pytest.mark.parametrize("kind", [Rewritten, Whole])

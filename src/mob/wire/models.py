@@ -128,8 +128,25 @@ class _Adapted:
 
 
 def fields_of(kind: Any) -> dict[str, Any]:
-    """Return the annotations of the fields of a model by name. pydantic sees to the unions that it can tell apart."""
-    return {name: Any if field.discriminator else field.annotation for name, field in _fields(kind)}
+    """Return the annotations of the fields of a model by name."""
+    return {
+        name: typing.Annotated[field.annotation, _TOLD] if field.discriminator else field.annotation
+        for name, field in _fields(kind)
+    }
+
+
+class _Discriminated:
+    """A note on a union, as pydantic's own, which may be unhashable."""
+
+    discriminator = True
+
+
+_TOLD = _Discriminated()
+
+
+def is_discriminated(annotation: Any) -> bool:
+    """Return whether it is a union whose members pydantic tells apart."""
+    return any(getattr(each, "discriminator", None) for each in getattr(annotation, "__metadata__", ()))
 
 
 def keys_of(kind: Any) -> frozenset[str] | None:

@@ -158,9 +158,10 @@ def _tag(annotation: Any) -> Any:
 
 def has_choice(annotation: Any, seen: frozenset[Any] = frozenset()) -> bool:
     """Return whether a union in an annotation, or in the fields of its records, cannot be decided by what arrives."""
+    is_told = models.is_discriminated(annotation)
     annotation = bare(annotation)
     members = members_of(annotation)
-    if members and is_open(members):
+    if members and not is_told and is_open(members):
         return True
     if any(has_choice(part, seen) for part in typing.get_args(annotation) if not isinstance(part, list)):
         return True
@@ -273,12 +274,15 @@ def settling(annotation: Any, converter: Converter) -> Settle:
 def _settling(annotation: Any, converter: Converter) -> Settle:
     while (named := unnamed(annotation)) is not annotation:
         annotation = named
-    if models.has_conditions(annotation):  # pydantic's validator knows nothing of what is settled
-        return functools.partial(_settle_for_pydantic, settling(bare(annotation), converter))
-    annotation = bare(annotation)
+    settle = _settling_bare(bare(annotation), has_choice(annotation), converter)
+    # pydantic's validators know nothing of what is settled
+    return functools.partial(_settle_for_pydantic, settle) if models.has_conditions(annotation) else settle
+
+
+def _settling_bare(annotation: Any, needs_tags: bool, converter: Converter) -> Settle:
     if members := members_of(annotation):
         choice = Choice(members, converter)
-        return choice.settle if has_choice(annotation) and Any not in members else choice.check
+        return choice.settle if needs_tags and Any not in members else choice.check
     kind: Any = typing.get_origin(annotation) or annotation
     within = _settling_within(annotation, kind, converter)
 
@@ -428,14 +432,17 @@ class Choice:
         """Return what a value with tags is: of the member of that class; of MessagePack's types, as what it is."""
         found = self._of_class(tree)
         self._refuse_to_lose(tree, found)
+        said = ValidationError(f"Expected `{self._name}`, got `{_seen(tree)}`")
         for is_exact in (True,) if exactly else (True, False):
             for member in found:
-                with contextlib.suppress(ValidationError):
+                try:
                     return Settled(member.settle(tree, is_exact))
-        if exactly:
-            raise ValidationError(f"Expected `{self._name}`, got `{_seen(tree)}`")
+                except ValidationError as failure:
+                    said = failure
+        if exactly or (found and _kind(tree) is Tagged):
+            raise said
         try:
-            return Settled(self.fit(plain(tree)))
+            return Settled(self._by_shape(plain(tree), lambda member: member.settle(tree, False)))
         except ValueError as failure:
             raise ValidationError(str(failure)) from failure
 
@@ -474,10 +481,13 @@ class Choice:
         """Return what a value without tags is, by its shape; `ValueError` if that does not say, or fits none."""
         if _kind(value) is Settled:
             return value.value
+        return self._by_shape(value, lambda member: member.convert(value))
+
+    def _by_shape(self, value: Any, made: Callable[[_Member], Any]) -> Any:
         fits: list[tuple[_Member, Any]] = []
         for member in self._members:
             with contextlib.suppress(ValidationError):
-                fits.append((member, member.convert(value)))
+                fits.append((member, made(member)))
         if not fits:
             raise self._none_fits(value)
         if not _is_made(value):  # a table is made of plain data only if no other member is plain data
@@ -522,7 +532,9 @@ class Choice:
 def _flat(members: Iterable[Any]) -> Iterator[Any]:
     """The members of a union, and those of the unions that have a name or a note among them."""
     for member in members:
-        if (inner := members_of(bare(member))) and not models.has_conditions(member):
+        if (inner := members_of(bare(member))) and (
+            models.is_discriminated(member) or not models.has_conditions(member)
+        ):
             yield from _flat(inner)
         else:
             yield member
