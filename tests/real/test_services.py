@@ -479,6 +479,25 @@ def test_what_is_no_method_is_told_with_the_nearest_name(back: mob.Proxy) -> Non
         making.ad(1)
 
 
+def test_what_exports_and_methods_have_not_is_told(back: mob.Proxy) -> None:
+    service: Any = back.Room
+    room: Any = service("kitchen").result()
+    for look, text in [
+        (
+            lambda: service.kind_of,
+            r"^back\.Room has no attribute 'kind_of': .*\(await back\.Room\(.*\)\)\.kind_of\(",
+        ),
+        (lambda: service.duble, r"^back\.Room has no attribute 'duble': .*Did you mean 'double'\?"),
+        (lambda: back.statistics.foo, r"^back\.statistics has no attribute 'foo': .*back\.statistics\.map\("),
+        (lambda: room.add.map, r"^back\.Room\.add has no attribute 'map': .*can only be called"),
+    ]:
+        with pytest.raises(mob.UnknownExport, match=text):
+            look()
+    for each in (service, back.statistics, room.add):
+        assert not hasattr(each, "__wrapped__")
+        assert not hasattr(each, "foo")
+
+
 def test_arguments_of_constructors_and_methods_are_checked(back: mob.Proxy) -> None:
     with pytest.raises(mob.ArgumentError, match=r"back.Room\(seats: int\)"):
         back.Room("kitchen", "many").result()

@@ -159,6 +159,22 @@ class RemoteExport:
             return_exceptions=return_exceptions,
         )
 
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            """Say what can be done with an export, unless Python or a library looks for a protocol."""
+            if name[:1] == "_" or name in RemoteExport.__slots__:
+                raise AttributeError(name)
+            raise UnknownExport(f"{self.label} has no attribute {name!r}: {self._what_to_do(name)}")
+
+    def _what_to_do(self, name: str) -> str:
+        info = self._info()
+        if info is None or info.methods is None:
+            return f"call it, as {self.label}(...), or for many items {self.label}.map(...)."
+        how = f"class methods and static methods, too, are called on an object: (await {self.label}(...)).{name}(...)."
+        known = [each.name.rpartition(".")[2] for each in info.methods]
+        return how if name in known else f"a service has methods only, and not this one. {nearest(name, known)}"
+
     @property
     def __name__(self) -> str:
         return self.name

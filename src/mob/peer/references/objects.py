@@ -230,6 +230,18 @@ class RemoteMethod:
         objects = self._handle._mob_objects  # pyright: ignore[reportPrivateUsage]
         return objects.call_method(self._handle, self._name, args, kwargs)
 
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            """Say what can be done with a method, unless Python or a library looks for a protocol."""
+            if name[:1] == "_":
+                raise AttributeError(name)
+            raise UnknownExport(
+                f"{self.label} has no attribute {name!r}: a method of an object can only be called, as "
+                f"{self.label}(...). For many items call it for each; options are those of the handle, as in "
+                f"room.options(timeout=2)."
+            )
+
     @property
     def label(self) -> str:
         """As people read it: `back.Room.add`."""
