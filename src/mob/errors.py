@@ -36,7 +36,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 Executed = Literal["no", "maybe", "yes"]
 
@@ -280,14 +280,16 @@ class RemoteError(CallError):
     remote_attributes: Mapping[str, Any] = MappingProxyType({})
     unsent_attributes: tuple[str, ...] = ()
 
-    def __getattr__(self, name: str) -> Any:
-        if name[:2] != "__" and name in self.unsent_attributes:
-            raise AttributeError(
-                f"{self.type_name} has no attribute {name!r} here: the original has one, which could not be sent, "
-                f"because it is not data or takes too many bytes."
-            )
-        unsent = f" (not sent: {', '.join(self.unsent_attributes)})" if self.unsent_attributes else ""
-        raise AttributeError(f"{self.type_name!r} object has no attribute {name!r}{unsent}")
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            if name[:2] != "__" and name in self.unsent_attributes:
+                raise AttributeError(
+                    f"{self.type_name} has no attribute {name!r} here: the original has one, which could not be sent, "
+                    f"because it is not data or takes too many bytes."
+                )
+            unsent = f" (not sent: {', '.join(self.unsent_attributes)})" if self.unsent_attributes else ""
+            raise AttributeError(f"{self.type_name!r} object has no attribute {name!r}{unsent}")
 
     @property
     def remote_traceback(self) -> str:

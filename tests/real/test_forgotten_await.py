@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -37,6 +38,18 @@ def right(): return back.hi()
 """
 
 
+USES: list[Callable[[Any], Any]] = [
+    lambda call: call["a"],
+    lambda call: call + 1,
+    lambda call: 1 + call,
+    lambda call: sum([call]),
+    lambda call: call / 2.0,
+    lambda call: call < 3,
+    lambda call: max(3, call),
+    lambda call: -call,
+]
+
+
 def result(call: Any) -> Any:
     return call.result(patient(20))
 
@@ -62,3 +75,17 @@ def test_the_forgotten_await_is_named(apps: Apps) -> None:
             list(front.yielded())
         assert result(front.right()) == "hi"
         assert result(front.iterated()) == [0, 1]
+
+
+def test_a_call_that_is_used_as_its_value_says_what_to_do(apps: Apps) -> None:
+    app = apps.start('.role("back", "./back.py")', back=BACK)
+    app.wait_ready()
+    with mob.connect(app.name) as client:
+        call: Any = client.require("back").hi()
+        wanted = r"the call back\.hi\(\) {}: await it, or ask for its \.result\(\)\.$"
+        for use in USES:
+            with pytest.raises(TypeError, match=wanted.format("is not its value")):
+                use(call)
+        assert call
+        assert call == call
+        assert result(call) == "hi"

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 CANCELLED = CancelledError()
 """The error of every cancelled call; never raised itself."""
+WAIT_FIRST = "await it, or ask for its .result()."
 UNTRACED: tuple[str, int | None] = ("", None)
 
 _making_incoming = Lock()
@@ -114,6 +115,17 @@ class Call(Lifecycle, Shapes, Shown[T]):
         if self.state is DONE:
             outcome = f", {type(self._error).__name__}" if self._error is not None else ", ok"
         return f"<Call {self.label} {self.state}{outcome}>"
+
+    if not TYPE_CHECKING:  # type checkers know what a call has
+
+        def __getitem__(self, *operands: Any) -> Any:
+            """Refuse to be used as the value. There is no `__len__`, because the truth of a call would depend on it,
+            and no `__getattr__`, because Python looks up all attributes of such a class more slowly (before 3.12)."""
+            raise TypeError(f"the call {self.label}() is not its value: {WAIT_FIRST}")
+
+        __lt__ = __le__ = __gt__ = __ge__ = __neg__ = __getitem__
+        __add__ = __sub__ = __mul__ = __truediv__ = __floordiv__ = __mod__ = __pow__ = __matmul__ = __getitem__
+        __radd__ = __rsub__ = __rmul__ = __rtruediv__ = __rfloordiv__ = __rmod__ = __rpow__ = __rmatmul__ = __getitem__
 
     @property
     def peer(self) -> Maker:
