@@ -52,11 +52,11 @@ from pydantic import (
 )
 from typing_extensions import TypeAliasType
 
-from mob.errors import ArgumentError, BadMessage
+from mob.errors import ArgumentError, BadMessage, GarbageFrame
 from mob.wire import records, unions
 from mob.wire.arguments import Parameters
 from mob.wire.codec import Codec, Reference
-from mob.wire.extensions import WithTags
+from mob.wire.extensions import TAGGED, WITH_TAGS, WithTags
 from mob.wire.sharing import LARGE, LARGE_BUFFER, BufferLocation, inlined, looked_at
 
 T = TypeVar("T")
@@ -756,6 +756,54 @@ def test_functions_and_large_buffers_travel_within() -> None:
     assert found.star == Dog("a")
     assert found.anything[1] is len
     assert bytes(found.anything[0]) == bytes(LARGE)
+
+
+def packed_tag(names: Any, value: Any, code: int = TAGGED) -> msgspec.msgpack.Ext:
+    return msgspec.msgpack.Ext(code, msgspec.msgpack.encode((names, value)))
+
+
+def body_of(args: Any) -> bytes:
+    return msgspec.msgpack.encode(packed_tag(None, args, WITH_TAGS))
+
+
+@pytest.mark.parametrize("names", [None, 5, "x", [], [5], [None], [[1]], {}, b"q", [b"q"]])
+def test_a_tag_that_is_no_list_of_names_is_garbage(names: Any) -> None:
+    with pytest.raises(GarbageFrame, match="a tag is no list of names"):
+        parameters(Cat | Dog).decode(body_of([packed_tag(names, {"name": "a"})]), None)
+
+
+@pytest.mark.parametrize("holder", [None, 5, [], [None], [None, [], 3], {"a": 1}])
+@pytest.mark.parametrize("code", [TAGGED, WITH_TAGS])
+def test_an_extension_for_tags_without_its_two_parts_is_garbage(holder: Any, code: int) -> None:
+    body = msgspec.msgpack.encode(msgspec.msgpack.Ext(code, msgspec.msgpack.encode(holder)))
+    with pytest.raises(GarbageFrame, match=f"the extension {code} of a body is malformed"):
+        parameters(Cat | Dog).decode(body, None)
+
+
+def test_named_arguments_without_tags_beside_others_with_tags() -> None:
+    wanted = parameters(Cat | Fish)
+    cat = msgspec.msgpack.encode({"pet": {"name": "a", "lives": 1}})
+    assert wanted.decode(body_of([]), cat) == ([], {"pet": Cat("a", 1)})
+    with pytest.raises(GarbageFrame, match="are not an array and a map"):
+        wanted.decode(msgspec.msgpack.encode([]), body_of({"pet": 1}))
+
+
+@pytest.mark.parametrize("annotation", [Cat | Dog, Zoo, list[Zoo], dict[str, Zoo], Row | Line, Keeper])
+@pytest.mark.parametrize("names", [["x"], ["Dog"], ["x", "Zoo"]])
+def test_tags_in_places_where_nobody_puts_them_are_refused(annotation: Any, names: list[str]) -> None:
+    twice = packed_tag(names, packed_tag(["y"], {"name": 1}))
+    for value in (twice, [twice], {"pet": twice}, {"a": {"pet": twice}}, packed_tag(names, twice)):
+        with pytest.raises(ArgumentError):
+            parameters(annotation).decode(body_of([value]), None)
+
+
+def test_a_tag_in_a_key_is_refused() -> None:
+    key = msgspec.msgpack.encode(packed_tag(["x"], 1))
+    body = msgspec.msgpack.encode(packed_tag(None, [{}], WITH_TAGS))
+    whole = msgspec.msgpack.Ext(WITH_TAGS, b"\x92\xc0\x91\x81" + key + b"\x01")
+    assert parameters(dict[str, Cat | Dog]).decode(body, None) == ([{}], {})
+    with pytest.raises(ArgumentError):
+        parameters(dict[str, Cat | Dog]).decode(msgspec.msgpack.encode(whole), None)
 
 
 def test_what_is_nested_in_tags_is_found_by_who_gives_it_back() -> None:

@@ -187,7 +187,8 @@ class Parameters:
             self._refuse_body(failure)
         fit = self._fit
         if type(values) is WithTags:
-            fit, values, named = self._fit_tagged, values.data, None if named is None else named.data
+            fit, values = self._fit_tagged, values.data
+            named = named.data if type(named) is WithTags else named
         named = named or {}
         if type(values) is not list or type(named) is not dict:
             raise GarbageFrame(f"the arguments of a call of {self._label} are not an array and a map.")

@@ -71,7 +71,6 @@ from mob.wire.ways import MAKERS, Way, Ways, as_function, as_object, as_opened, 
 Raw = bytes | bytearray | memoryview | msgspec.Raw
 NESTED = "the message is nested too deeply to be decoded here."
 
-_HOLDERS: dict[int, type[Named]] = {TAGGED: Tagged, WITH_TAGS: WithTags}
 _STOPPING = (CALLBACK, OBJECT, SHARED, DESCRIPTOR, TOO_DEEP, *NESTING)
 """The extensions at which a fast decoder gives up."""
 _kind: Callable[[Any], type[Any]] = type
@@ -325,8 +324,15 @@ class Codec:
         if code == SHARED:
             place = place_of(data)
             return self._decode_shared(place) if place.head is not None else Unread(place.kind, self._look_at(place))
-        kind = _HOLDERS.get(code)
-        return self._ext_hook(code, data) if kind is None else kind(*self._unpack_undecided(data))
+        if code == TAGGED:
+            names: Any
+            names, value = _two(code, self._unpack_undecided(data))
+            if type(names) is not list or not names or not all(type(name) is str for name in names):
+                raise GarbageFrame(f"the extension {code} of a body is malformed: a tag is no list of names.")
+            return Tagged(names, value)
+        if code == WITH_TAGS:
+            return WithTags(*_two(code, self._unpack_undecided(data)))
+        return self._ext_hook(code, data)
 
     def _ext_hook_typed(self, code: int, data: memoryview) -> Any:
         if code in _STOPPING:
@@ -425,6 +431,13 @@ def _stop_at_reference(thing: Any) -> NoReturn:
 
 def _skip_function(function: Any) -> None:
     return None
+
+
+def _two(code: int, parts: Any) -> Any:
+    """Return the parts of an extension that holds a name and a value."""
+    if type(parts) is not list or len(parts) != 2:  # pyright: ignore[reportUnknownArgumentType]
+        raise GarbageFrame(f"the extension {code} of a body is malformed: it is not a name and a value.")
+    return parts  # pyright: ignore[reportUnknownVariableType]
 
 
 def blame_bytes(failure: BaseException) -> NoReturn:

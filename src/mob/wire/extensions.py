@@ -37,6 +37,7 @@ class Tagged(Named):
     """What is sent of an object, with the names of its class and of its bases (see `unions`)."""
 
     __slots__ = ()
+    __hash__ = None  # type: ignore[assignment]  # no key has tags
     code = TAGGED
 
 
@@ -44,4 +45,5 @@ class WithTags(Named):
     """A whole body in which objects are tagged."""
 
     __slots__ = ()
+    __hash__ = None  # type: ignore[assignment]
     code = WITH_TAGS

@@ -337,6 +337,8 @@ def _settle_fields(annotation: Any, converter: Converter, tree: Any, exactly: bo
         return [settling(part, converter)(each, exactly) for part, each in zip(parts.values(), tree, strict=False)] + [
             plain(each) for each in tree[len(parts) :]
         ]
+    if _kind(tree) is not dict:
+        return plain(tree)
     return {
         key: settling(parts[key], converter)(each, exactly) if key in parts else plain(each)
         for key, each in tree.items()
