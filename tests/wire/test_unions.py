@@ -797,6 +797,15 @@ def test_tags_in_places_where_nobody_puts_them_are_refused(annotation: Any, name
             parameters(annotation).decode(body_of([value]), None)
 
 
+def test_what_is_nested_too_deeply_to_be_settled_is_refused() -> None:
+    tree: Any = {"pet": packed_tag(["Cat"], {"name": "a"}), "kids": []}
+    for _ in range(250):
+        tree = {"pet": packed_tag(["Cat"], {"name": "a"}), "kids": [tree]}
+    wanted = parameters(Node)
+    with pytest.raises(ArgumentError):
+        wanted.decode(body_of([tree]), None)
+
+
 def test_a_tag_in_a_key_is_refused() -> None:
     key = msgspec.msgpack.encode(packed_tag(["x"], 1))
     body = msgspec.msgpack.encode(packed_tag(None, [{}], WITH_TAGS))

@@ -237,6 +237,8 @@ class Parameters:
             self._refuse(
                 f"({parameter.shown}): {said_of(failure, plain(tree), parameter.name)}", parameter.name, failure
             )
+        except RecursionError as failure:
+            self._refuse(f"({parameter.shown}): it is nested too deeply.", parameter.name, failure)
 
     # -- refusing ----------------------------------------------------------------------------------------------------
 
