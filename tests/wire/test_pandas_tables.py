@@ -15,13 +15,14 @@ import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
+from hypothesis import given, settings, strategies as st
 from msgspec.msgpack import Ext
 
 from mob.errors import BadMessage
 from mob.wire.codec import Codec
 from mob.wire.pandas_tables import FEW, MOST_PARTS
 from mob.wire.sharing import LARGE
-from tests.wire.samples import over
+from tests.wire.samples import Mob, over
 from tests.wire.test_sharing import Memory
 from tests.wire.test_tables import sharing_codec
 
@@ -405,6 +406,25 @@ def test_objects_that_arrow_would_change_are_refused(codec: Codec, values: list[
     refused = rf"cannot send args: the column 'bad' holds objects \(.*\) that Arrow does not keep as they are: {said}"
     with pytest.raises(BadMessage, match=rf"{refused}.* would arrive as .*\. Convert them to one type"):
         codec.encode(frame)
+
+
+DATES = [dt.date(2020, 1, 1), dt.datetime(2020, 1, 1, 5), dt.datetime(2020, 1, 1, tzinfo=EAST), dt.timedelta(1)]
+ODD = [decimal.Decimal("1.5"), dt.time(1), pd.Timestamp("2020"), (1, dt.date(2020, 1, 1)), {1}]
+CELLS = st.sampled_from([1, 2.5, "x", b"y", True, *DATES, *ODD])
+NESTED = CELLS | st.lists(CELLS, max_size=2) | st.dictionaries(st.sampled_from("ab"), CELLS, max_size=2)
+
+
+@settings(deadline=None)
+@given(st.lists(NESTED, min_size=1, max_size=3))
+def test_objects_of_all_kinds_arrive_as_they_were_or_are_refused(values: list[Any]) -> None:
+    array = np.empty(len(values), object)
+    array[:] = values
+    try:
+        found = over(Mob().codec, pd.Series(array, dtype=object)).tolist()
+    except BadMessage:
+        return
+    assert found == values
+    assert [*map(kinds_of, found)] == [*map(kinds_of, values)]
 
 
 def test_a_column_that_takes_pyarrow_says_so(codec: Codec, monkeypatch: pytest.MonkeyPatch) -> None:
