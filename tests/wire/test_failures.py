@@ -349,6 +349,38 @@ def test_endless_recursion_is_told_briefly() -> None:
     assert "Previous line repeated" in failure.traceback
 
 
+class Counted:
+    encoded = 0
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda x: x,
+        lambda x: [[x]],
+        lambda x: {"a": tuple(x)},
+        lambda x: [x[:10], "x" * LIMIT],
+        lambda x: dict(enumerate(x)),
+    ],
+    ids=["list", "nested", "dict", "text", "long dict"],
+)
+def test_what_is_sure_to_be_too_long_is_not_encoded(wrap: Callable[[list[Any]], Any]) -> None:
+    def encode(value: Counted) -> int:
+        Counted.encoded += 1
+        return 1
+
+    codec = Codec(lend, borrow)
+    codec.register(Counted, encode, lambda data: Counted())
+    exc: Any = ValueError(wrap([Counted(), *[0] * LIMIT]))
+    exc.items = wrap([Counted(), *[0] * LIMIT])
+    Counted.encoded = 0
+    failure = describe(exc, codec)
+    assert (failure.args, failure.attributes, Counted.encoded) == (None, {}, 0)
+    exc.args = ([Counted()],)
+    assert describe(exc, codec).args is not None
+    assert Counted.encoded == 1
+
+
 # --- whatever the exception does --------------------------------------------------------------------------------------
 
 

@@ -50,6 +50,9 @@ MOST_UNSENT = 100
 """Names of attributes that could not be sent."""
 EXECUTED = ("no", "maybe", "yes")
 
+_TEXTS: tuple[Any, ...] = (str, bytes, bytearray)
+_CONTAINERS: tuple[Any, ...] = (list, tuple, dict, set, frozenset)
+
 PACKAGE = errors.__file__.rpartition("/")[0] + "/"
 """Where mob's own frames are; they say nothing to the user."""
 
@@ -293,9 +296,22 @@ def _data(value: Any, codec: Codec) -> bytes | None:
 
 
 def _is_large(value: Any) -> bool:
-    """Whether it is sure to be too long, so that it need not be encoded to find that out."""
-    length = len(value) if isinstance(value, str | bytes | bytearray) else getattr(value, "nbytes", 0)
-    return isinstance(length, int) and length > LIMIT
+    """Return True if a value is sure to be too long, so that it need not be encoded to find that out. What is in the
+    built-in containers is counted, until it is too much; each item takes a byte at least."""
+    room, values = LIMIT, [value]
+    while values and room >= 0:
+        each = values.pop()
+        kind = _kind(each)
+        if issubclass(kind, _TEXTS):
+            room -= len(each)
+        elif issubclass(kind, _CONTAINERS):
+            room -= len(each)
+            if room >= 0:
+                values += each.values() if issubclass(kind, dict) else each
+        else:
+            size = getattr(each, "nbytes", 0) if hasattr(kind, "nbytes") else 0  # of an array, a view
+            room -= size if isinstance(size, int) else 0
+    return room < 0
 
 
 def _notes(exc: BaseException) -> tuple[str, ...]:
