@@ -199,3 +199,16 @@ def test_a_function_is_its_own_code() -> None:
 
     made: Callable[[], None] = functools.partial(own)
     assert code_of(made) is own
+
+
+@pytest.mark.parametrize("special", ["__eq__", "__hash__", "__getattr__", "__getattribute__", "__instancecheck__"])
+def test_a_class_that_refuses_to_be_looked_at_does_not_break_the_import(special: str) -> None:
+    module = run("class Own:\n    def get(self): ...\ndef f(): ...\n")
+
+    def refuses(*args: object) -> Any:
+        raise RuntimeError
+
+    odd: Any = type.__new__(type("Meta", (type,), {special: refuses}), "Odd", (), {"get": refuses})
+    vars(module)["Odd"] = odd
+    assert "f" in exports_of(module)
+    assert "Odd" not in exports_of(module)

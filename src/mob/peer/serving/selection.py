@@ -21,6 +21,7 @@ import functools
 import inspect
 import typing
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any, TypeVar, cast, overload
 
@@ -106,19 +107,34 @@ def export(
 def exports_of(module: ModuleType) -> dict[str, Callable[..., Any]]:
     """Return the functions, other callables and classes that a module exports, by name, in the order of its lines."""
     names: Mapping[str, Any] = vars(module)
-    found = {name: value for name, value in list(names.items()) if code_of(value) is not None}  # the import may go on
-    marked = {name: value for name, value in found.items() if is_marked(value)}
+    found = {
+        name: value for name, value in list(names.items()) if _holds(_can_be_called, value)
+    }  # the import may go on
+    marked = {name: value for name, value in found.items() if _holds(is_marked, value)}
     if marked:
         return marked
-    can_be = {name: value for name, value in found.items() if not is_class(value) or _is_service(value)}
     listed: Iterable[str] | None = names.get("__all__")
-    if listed is not None:
-        return {name: can_be[name] for name in listed if name in can_be}
-    return {
-        name: value
-        for name, value in can_be.items()
-        if not name.startswith("_") and _is_defined_in(module.__name__, code_of(value))
-    }
+    if listed is None:
+        is_own = partial(_is_defined_in, module.__name__)
+        listed = [name for name, value in found.items() if not name.startswith("_") and _holds(is_own, value)]
+    return {name: found[name] for name in listed if name in found and _holds(_can_be_exported, found[name])}
+
+
+def _holds(question: Callable[[Any], bool], value: Any) -> bool:
+    """Return the answer to a question about something in the module; False if it raises when it is looked at: a module
+    may hold classes and lazy objects of other libraries, and those decide nothing about its import."""
+    try:
+        return question(value)
+    except Exception:  # noqa: BLE001  the code of a metaclass
+        return False
+
+
+def _can_be_called(value: Any) -> bool:
+    return code_of(value) is not None
+
+
+def _can_be_exported(value: Any) -> bool:
+    return not is_class(value) or _is_service(value)
 
 
 def is_class(value: Any) -> bool:
@@ -172,7 +188,8 @@ def _wrapped_by(value: Any, kind: type[Any]) -> Any:
         return None
 
 
-def _is_defined_in(module: str, code: Any) -> bool:
+def _is_defined_in(module: str, value: Any) -> bool:
+    code = code_of(value)
     if getattr(code, "__module__", None) != module:
         return False
     bases = code.__mro__ if is_class(code) else ()
