@@ -24,7 +24,7 @@ docs/types.md shows for every type what arrives.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 import msgspec
 from msgspec.msgpack import Decoder, Encoder, Ext
@@ -325,9 +325,8 @@ class Codec:
             place = place_of(data)
             return self._decode_shared(place) if place.head is not None else Unread(place.kind, self._look_at(place))
         if code == TAGGED:
-            names: Any
             names, value = _two(code, self._unpack_undecided(data))
-            if type(names) is not list or not names or not all(type(name) is str for name in names):
+            if type(names) is not list or not names or set(map(_kind, cast("list[Any]", names))) != {str}:
                 raise GarbageFrame(f"the extension {code} of a body is malformed: a tag is no list of names.")
             return Tagged(names, value)
         if code == WITH_TAGS:
