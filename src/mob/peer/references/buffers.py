@@ -178,7 +178,8 @@ class Buffers:
 
     def _handle_ready(self, offset: int, end: int) -> None:
         with self._lock:
-            self._pool.handle_ready(offset, end)
+            if self._memory is not None:  # else it was closed meanwhile
+                self._pool.handle_ready(offset, end)
 
     def _open(self) -> Memory | None:
         """None if the system does not give it now; the next large buffer tries again."""
