@@ -5,7 +5,7 @@ Limits. Says nothing of how something becomes an extension or a value again: see
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 CALLBACK, BIG_INT, ARRAY, COMPLEX, RANGE, REGISTERED, SHARED, DESCRIPTOR, FOREIGN = 1, 2, 3, 4, 5, 6, 7, 8, 10
 OBJECT, WRITABLE, VIEWED, TAGGED, WITH_TAGS = 16, 19, 20, 21, 22
@@ -18,7 +18,7 @@ class Named:
     """What a registered encoder returned. (Not a dataclass, which msgspec would encode by itself.)"""
 
     __slots__ = ("data", "name")
-    code = REGISTERED
+    code: int = REGISTERED
     """The extension that it travels as."""
 
     def __init__(self, name: Any, data: Any) -> None:
@@ -30,20 +30,20 @@ class Foreign(Named):
     """The parts of a table or tensor of another library."""
 
     __slots__ = ()
-    code = FOREIGN
+    code: int = FOREIGN
 
 
 class Tagged(Named):
     """What is sent of an object, with the names of its class and of its bases (see `unions`)."""
 
     __slots__ = ()
-    __hash__ = None  # type: ignore[assignment]  # no key has tags
-    code = TAGGED
+    __hash__: ClassVar[None] = None  # type: ignore[assignment]  # no key has tags
+    code: int = TAGGED
 
 
 class WithTags(Named):
     """A whole body in which objects are tagged."""
 
     __slots__ = ()
-    __hash__ = None  # type: ignore[assignment]
-    code = WITH_TAGS
+    __hash__: ClassVar[None] = None  # type: ignore[assignment]
+    code: int = WITH_TAGS

@@ -92,17 +92,18 @@ class _Fact:
 class Remote(RemoteError):
     """The last base of a made class: a `RemoteError` that leaves the constructor and the text to the app's class."""
 
-    message = cast("Any", _Fact(str))
-    type_name = cast("Any", _Fact(lambda error: type_name(_kind(error))))
-    type_module = cast("Any", _Fact(lambda error: module_of(original_of(_kind(error)))))
-    remote_args = cast("Any", _Fact(lambda error: error.args))
-    remote_attributes = cast("Any", _Fact(lambda error: attributes_of(error)))
-    unsent_attributes = cast("Any", _Fact(lambda error: unsent_of(error)))
+    message: Any = cast("Any", _Fact(str))
+    type_name: Any = cast("Any", _Fact(lambda error: type_name(_kind(error))))
+    type_module: Any = cast("Any", _Fact(lambda error: module_of(original_of(_kind(error)))))
+    remote_args: Any = cast("Any", _Fact(lambda error: error.args))
+    remote_attributes: Any = cast("Any", _Fact(lambda error: attributes_of(error)))
+    unsent_attributes: Any = cast("Any", _Fact(lambda error: unsent_of(error)))
 
     def __init__(self, *args: Any) -> None:
         Exception.__init__(self, *args)
 
-    __str__ = BaseException.__str__
+    def __str__(self) -> str:
+        return BaseException.__str__(self)
 
 
 # -- naming ------------------------------------------------------------------------------------------------------------
