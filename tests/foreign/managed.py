@@ -13,7 +13,7 @@ import os
 import signal
 import subprocess
 import sys
-import time
+import threading
 from functools import reduce
 from multiprocessing import managers as of_cpython
 from typing import Any
@@ -29,9 +29,16 @@ import sys, mob
 if __name__ == "__main__":
     mob.start(sys.argv[1]).role("manager", "tests.foreign.managed").run()
 """
+READY = "the manager is ready"
 
 
 # ---------------------------------------------------------------------------------------------- in the role
+
+
+@mob.on("ready")
+def tell() -> None:
+    """Have the other end connect."""
+    print(READY, flush=True)
 
 
 @mob.export
@@ -155,13 +162,12 @@ current: list[Any] = []
 
 def start(self: Any, *args: Any) -> None:
     name = f"managed-{os.getpid()}-{id(self)}"
-    self._running = subprocess.Popen([sys.executable, "-c", APP, name], stdout=subprocess.DEVNULL)
-    for _ in range(1000):
-        try:
-            self._client = mob.connect(name)
-            break
-        except mob.AppNotRunning:
-            time.sleep(0.02)
+    running: Any = subprocess.Popen([sys.executable, "-c", APP, name], stdout=subprocess.PIPE, text=True)
+    self._running = running
+    if not any(READY in line for line in running.stdout):
+        raise RuntimeError(f"{name} ended before it was ready")
+    threading.Thread(target=running.stdout.read, daemon=True).start()  # else its output would fill the pipe
+    self._client = mob.connect(name)
     self._back = self._client.require("manager")
     self._process = Exited()
     self._serializer, self._authkey = "pickle", b""
