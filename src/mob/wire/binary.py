@@ -66,6 +66,11 @@ def may_hold_binary(body: bytes) -> bool:
     return 0xC4 in body or 0xC5 in body or 0xC6 in body
 
 
+def loses_type(value: Any, body: bytes) -> bool:
+    """Return whether a bytearray or a memoryview in a value was packed as bytes, or may have been."""
+    return may_hold_binary(body) and holds_others(value)
+
+
 def holds_others(value: Any) -> bool:
     """Return whether a bytearray or a memoryview is among the parts of a value, which could be packed.
 

@@ -32,7 +32,7 @@ from msgspec.msgpack import Decoder, Encoder, Ext
 from mob.errors import BadMessage, GarbageFrame, MobError
 from mob.wire.annotations import converter, fit, leaves_open, loosen
 from mob.wire.arrays import array_over
-from mob.wire.binary import Unread, asks_for_views, holds_others, made_of, may_hold_binary, settled
+from mob.wire.binary import Unread, asks_for_views, holds_others, loses_type, made_of, may_hold_binary, settled
 from mob.wire.depth import TOO_DEEP
 from mob.wire.extensions import (
     CALLBACK,
@@ -152,7 +152,7 @@ class Codec:
                 body = self.pack(prepare(value))
             except Exception:  # noqa: BLE001  whatever the value does, the answer is None
                 continue
-            if prepare is not itself or not may_hold_binary(body) or not holds_others(value):
+            if prepare is not itself or not loses_type(value, body):
                 return body
         return None
 
@@ -271,10 +271,10 @@ class Codec:
 
     def _is_plain(self, value: Any) -> bool:
         try:
-            self._dry.pack(value)
+            body = self._dry.pack(value)
         except Exception:  # noqa: BLE001  the walk will say what it is
             return False
-        return not self._walks_always and not holds_others(value)
+        return not self._walks_always and not loses_type(value, body)
 
     def _rewritten(self, value: Any, root: str) -> Any:
         return self._walked(Walk(self._ways, root), value)
