@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import mmap
 import os
+import re
 import resource
 import weakref
 from collections import deque
@@ -15,7 +16,7 @@ import numpy as np
 import pytest
 
 from mob.rim import segments
-from mob.rim.segments import IS_AVAILABLE, PREFAULT, Dropped, Mapping, Memory, Unmapped
+from mob.rim.segments import IS_AVAILABLE, PREFAULT, Dropped, Mapping, Memory, Unmapped, private_view
 
 pytestmark = pytest.mark.skipif(not IS_AVAILABLE, reason="no memfd here")
 PAGE = mmap.PAGESIZE
@@ -132,6 +133,83 @@ def test_views_of_any_length_have_it(memory: Memory) -> None:
 def test_they_can_be_looked_at(memory: Memory) -> None:
     assert repr(memory) == f"<Memory of {SIZE:,} bytes>"
     assert repr(mapped(memory)) == f"<Mapping of {SIZE:,} bytes>"
+
+
+# --- private ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("offset", "length"), [(0, SIZE), (0, 1), (3, PAGE), (2 * PAGE - 1, 2), (SIZE - 5, 5)])
+def test_what_is_written_to_a_private_view_stays_there(memory: Memory, offset: int, length: int) -> None:
+    memory.part(0, SIZE)[:] = bytes(range(256)) * (SIZE // 256)
+    view = mapped(memory).view(offset, length, (1, 2), Dropped())
+    before = bytes(view)
+    private = private_view(view)
+    assert private is not None
+    assert (private.format, private.itemsize, private.shape, private.readonly) == ("B", 1, (length,), False)
+    assert private == before
+    private[:] = b"x" * length
+    assert private == b"x" * length
+    assert view == memory.part(offset, length) == before
+
+
+def test_of_a_slice_the_private_view_is_the_same_slice(memory: Memory) -> None:
+    memory.part(PAGE, 6)[:] = b"abcdef"
+    private = private_view(mapped(memory).view(PAGE, 6, (1, 2), Dropped())[2:4])
+    assert private == b"cd"
+
+
+def test_a_private_view_keeps_the_view_that_it_was_made_of(memory: Memory) -> None:
+    dropped = Dropped()
+    private = private_view(mapped(memory).view(0, PAGE, (1, 2), dropped))
+    assert private is not None
+    array = np.frombuffer(private, "<u4")[1:]
+    array += 1
+    del private
+    gc.collect()
+    assert not dropped
+    del array
+    assert dropped == deque([(1, 2)])
+
+
+def mappings() -> int:
+    return Path("/proc/self/maps").read_text().count("/memfd:mob")
+
+
+def test_a_private_mapping_goes_with_its_last_view(memory: Memory) -> None:
+    view = mapped(memory).view(0, SIZE, (1, 2), Dropped())
+    before = mappings()
+    private = private_view(view)
+    assert private is not None
+    part = private[:3]
+    del private
+    assert mappings() == before + 1
+    del part
+    assert mappings() == before
+
+
+def test_other_memory_has_no_private_view(memory: Memory) -> None:
+    dropped = Dropped()
+    assert private_view(memoryview(b"abc")) is None
+    assert private_view(memoryview(bytearray(3))) is None
+    assert private_view(memory.mapping.view(0, 3, (1, 2), dropped)) is None  # its owner's
+    view = mapped(memory).view(0, 6, (1, 2), dropped)
+    assert private_view(view[::2]) is None
+    private = private_view(view)
+    assert private is not None
+    assert private_view(private) is None
+
+
+def test_without_address_space_there_is_no_private_view(memory: Memory) -> None:
+    mapping = mapped(memory)
+    view = mapping.view(0, SIZE, (1, 2), Dropped())
+    used = 1024 * int(re.findall(r"VmSize:\s+(\d+)", Path("/proc/self/status").read_text())[0])
+    limits = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (used, limits[1]))
+    try:
+        private = private_view(view)
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, limits)
+    assert private is None
 
 
 # --- fresh pages ------------------------------------------------------------------------------------------------------

@@ -7,6 +7,9 @@ however that one ends, so nothing can be left behind, on disk or in memory.
 A `view` is a memoryview of a part of a mapping. When the last memoryview, slice or array that was made of it goes, its
 finalizer appends to a queue, and does nothing else.
 
+A view of what somebody else owns has a private twin (`private_view`): the same memory, mapped once more so that what is
+written goes to copies of its pages (copy-on-write), which only this process has.
+
 A writable view can be made read-only where it is held, and writable again (`set_readonly`): Python has no way to do so,
 so this sets the flag in its memory, where that is known to lie.
 """
@@ -156,10 +159,7 @@ class Mapping:
         if os.fstat(descriptor).st_size < size:
             os.close(descriptor)
             raise ValueError(f"it has less than the {size:,} bytes that were promised")
-        address = _libc.mmap(None, size, mmap.PROT_READ, mmap.MAP_SHARED, descriptor, 0)
-        if address == _FAILED:
-            error = ctypes.get_errno()
-            raise OSError(error, os.strerror(error))
+        address = _map(descriptor, size, mmap.PROT_READ, mmap.MAP_SHARED)
         mapping = cls(address, size, None, Descriptor(descriptor))
         weakref.finalize(mapping, _libc.munmap, address, size).atexit = False
         return mapping
@@ -167,6 +167,18 @@ class Mapping:
     def has(self, address: int, length: int) -> bool:
         """Return whether a stretch of memory lies in it."""
         return self.address <= address and address + length <= self.address + self.size
+
+    def map_private(self, offset: int, length: int, origin: Any) -> memoryview:
+        """Return a writable view of the same bytes: what is written stays here. It keeps `origin`, which keeps the
+        segment, because pages that were not written yet show what lies there. `OSError` if there is no memory."""
+        assert self.descriptor is not None
+        start = offset - offset % mmap.PAGESIZE
+        size = offset + length - start
+        address = _map(self.descriptor.fileno(), size, mmap.PROT_READ | mmap.PROT_WRITE, mmap.MAP_PRIVATE, start)
+        owner = _kind_of(_Private, length).from_address(address + offset - start)
+        owner.origin = origin
+        weakref.finalize(owner, _libc.munmap, address, size).atexit = False
+        return memoryview(owner)[:length]
 
     def view(
         self, offset: int, length: int, key: tuple[int, int], dropped: Dropped, is_writable: bool = False
@@ -177,9 +189,7 @@ class Mapping:
             raise ValueError(f"{length} bytes at {offset} are not within the {self.size} bytes of a pool")
         if length >= PREFAULT and offset + length > self._ready:
             self._prefault(offset, offset + length)
-        rounded = 1 << (length - 1).bit_length()  # few classes for all lengths; what is too long is cut off below
-        kind = _kinds.get(rounded) or _kinds.setdefault(rounded, _new_kind(rounded))
-        owner = kind.from_address(self.address + offset)
+        owner = _kind_of(_Finalizer, length).from_address(self.address + offset)
         owner.mapping, owner.key, owner.dropped = self, key, dropped
         view = memoryview(owner)[:length]
         return view if is_writable else view.toreadonly()
@@ -217,6 +227,15 @@ _libc.madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
 _FAILED = ctypes.c_void_p(-1).value
 
 
+def _map(descriptor: int, size: int, protection: int, flags: int, offset: int = 0) -> int:
+    """Return the address of a new mapping; `OSError` if there is none to be had."""
+    address = _libc.mmap(None, size, protection, flags, descriptor, offset)
+    if address == _FAILED:
+        error = ctypes.get_errno()
+        raise OSError(error, os.strerror(error))
+    return address
+
+
 def _advise(address: int, length: int, advice: int) -> bool:
     """Unlike that of the mmap module, this one lets other threads run."""
     return _libc.madvise(address, length, advice) == 0
@@ -240,16 +259,38 @@ class _Finalizer:
         self.dropped.append(self.key)
 
 
-def _new_kind(length: int) -> Any:
-    return type("Memory", (_Finalizer, _Byte * length), {})
+class _Private:
+    """What holds the memory of a private view."""
+
+    origin: Any
 
 
-_kinds: dict[int, Any] = {}
+_kinds: dict[tuple[type, int], Any] = {}
+
+
+def _kind_of(base: type, length: int) -> Any:
+    """Return a class of memory of at least so many bytes: few classes do for all lengths."""
+    rounded = 1 << (length - 1).bit_length()
+    return _kinds.get((base, rounded)) or _kinds.setdefault(
+        (base, rounded), type("Memory", (base, _Byte * rounded), {})
+    )
 
 
 def key_of(memory: Any) -> tuple[int, int] | None:
     """Return the key of a view, given what holds its memory (`memoryview.obj`); None if that is nothing of a pool."""
     return memory.key if isinstance(memory, _Finalizer) else None
+
+
+def private_view(view: memoryview) -> memoryview | None:
+    """Return the private twin of a view, or of a slice of one, of what somebody else owns; None for other memory, or if
+    the system does not give it."""
+    holder = view.obj
+    if not isinstance(holder, _Finalizer) or holder.mapping.descriptor is None or not view.c_contiguous:
+        return None
+    try:
+        return holder.mapping.map_private(address_of(view) - holder.mapping.address, view.nbytes, holder)
+    except OSError:
+        return None
 
 
 class _Buffer(ctypes.Structure):
