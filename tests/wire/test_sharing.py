@@ -84,7 +84,13 @@ def test_a_large_buffer_is_found(kind: str) -> None:
         ({"a": 1, "b": b"b"}, OTHER),
         (({"a": bytes(LARGE)},), OTHER),  # it is deeper than what is looked at before packing
         (dict.fromkeys(range(21), bytes(LARGE)), OTHER),
-        ([bytes(LARGE)] * 21, OTHER),
+        ([bytes(LARGE)] * 21, LARGE_BUFFER),
+        ([1] * 20 + [bytes(LARGE)], OTHER),
+        ((1, [memoryview(b""), memoryview(bytes(LARGE))]), LARGE_BUFFER),  # as the buffers of what was pickled are
+        ((1, [memoryview(b"a")] * 20 + [memoryview(bytes(LARGE))]), OTHER),
+        ([b"a", (np.zeros(LARGE),)], LARGE_BUFFER),
+        ((1, [], [2, bytes(LARGE)]), OTHER),
+        (([[bytes(LARGE)]],), OTHER),
         ("a" * LARGE, PLAIN),
     ],
 )

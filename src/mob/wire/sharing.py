@@ -36,7 +36,8 @@ LARGE = 64 * 1024
 PLAIN, OTHER, LARGE_BUFFER = 0, 1, 2
 """What a look at the top of a value may tell."""
 MOST_PARTS = 20
-"""What has more of them is data, not arguments, and is not looked at before it is packed."""
+"""What has more of them is data, not arguments: if it does not begin with a buffer, it is not looked at before it is
+packed."""
 
 
 class BufferLocation(NamedTuple):
@@ -67,6 +68,7 @@ _skip = Decoder(Raw).decode
 _unpack = Decoder(BufferLocation).decode
 _kind: Callable[[Any], type[Any]] = type
 _BYTES = frozenset({bytes, bytearray})
+_BUFFERS = _BYTES | {memoryview}
 _OTHERS = frozenset({types.NoneType, bool, int, float, str})
 _ARRAYS = frozenset({"ndarray", "Tensor", "Parameter", "ArrayImpl"})
 _TABLES = frozenset({"DataFrame", "Series", "Table", "RecordBatch", "ChunkedArray", "DuckDBPyRelation"})
@@ -75,7 +77,7 @@ _TABLES = frozenset({"DataFrame", "Series", "Table", "RecordBatch", "ChunkedArra
 
 def looked_at(value: Any) -> int:
     """Return PLAIN if a value holds nothing but scalars, LARGE_BUFFER if it is a large buffer or has one among its
-    parts, else OTHER. Deeper it is not looked. On the hot path."""
+    parts, or in a list of buffers that is one of them, else OTHER. Deeper it is not looked. On the hot path."""
     if value.__class__ is tuple:
         for part in value:
             if part.__class__ not in _OTHERS:
@@ -88,13 +90,25 @@ def looked_at(value: Any) -> int:
 
 def _has_large(value: Any) -> bool:
     if value.__class__ is tuple or value.__class__ is list:
-        return len(value) <= MOST_PARTS and any(map(_is_large, value))
+        return any(map(_is_or_has_large, value)) if len(value) <= MOST_PARTS else _has_large_buffers(value)
     if value.__class__ is dict:  # arguments by name
         parts = value.values()
         return len(parts) <= MOST_PARTS and not _OTHERS.issuperset(map(type, parts)) and any(map(_is_large, parts))
     if value.__class__ is WithTags:
         return _has_large(value.data)
     return _is_large(value)
+
+
+def _is_or_has_large(value: Any) -> bool:
+    if value.__class__ is list or value.__class__ is tuple:
+        return bool(value) and _has_large_buffers(value)
+    return _is_large(value)
+
+
+def _has_large_buffers(parts: list[Any] | tuple[Any, ...]) -> bool:
+    """Tell if a list that is not empty begins with a buffer, as lists of buffers do, and has a large one."""
+    kind = _kind(parts[0])
+    return (kind in _BUFFERS or kind.__name__ in _ARRAYS) and any(map(_is_large, parts[:MOST_PARTS]))
 
 
 def _is_large(value: Any) -> bool:
