@@ -32,6 +32,8 @@ OWN_SIGNALS = frozenset(
     {signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGSYS, signal.SIGXCPU}
 )
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+KEPT_BY_HEAP = 8 * 1024 * 1024
+"""Bytes from which the allocator of a mobster takes fresh pages from the system, and gives them back."""
 
 
 def make_deadman() -> tuple[int, int]:
@@ -77,8 +79,8 @@ def keep_heap_warm() -> None:
     """
     with contextlib.suppress(AttributeError, OSError):
         mallopt = ctypes.CDLL(None).mallopt
-        mallopt(M_MMAP_THRESHOLD, 8 * 1024 * 1024)
-        mallopt(M_TRIM_THRESHOLD, 16 * 1024 * 1024)
+        mallopt(M_MMAP_THRESHOLD, KEPT_BY_HEAP)
+        mallopt(M_TRIM_THRESHOLD, 2 * KEPT_BY_HEAP)
 
 
 def become_subreaper() -> None:

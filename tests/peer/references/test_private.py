@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mob.peer.references.private import RECYCLED, private
+from mob.peer.references.private import private
+from mob.rim.processes import KEPT_BY_HEAP
 from mob.rim.segments import IS_AVAILABLE
 from mob.wire.sharing import LARGE
 from tests.peer.references.members import Member, Mob
@@ -18,7 +19,7 @@ pytestmark = pytest.mark.skipif(not IS_AVAILABLE, reason="no memfd here")
 
 @pytest.fixture
 def roomy(mob: Mob) -> tuple[Member, Member]:
-    return mob.join(3 * RECYCLED), mob.join(3 * RECYCLED)
+    return mob.join(3 * KEPT_BY_HEAP), mob.join(3 * KEPT_BY_HEAP)
 
 
 def is_mapped(view: memoryview) -> bool:
@@ -52,7 +53,7 @@ def test_what_is_not_that_large_is_copied_and_given_back_at_once(mob: Mob, two: 
 
 def test_what_is_large_stays_with_its_owner_as_long_as_the_private_view_of_it(mob: Mob, roomy: Any) -> None:
     sender, receiver = roomy
-    sender.send(memoryview(bytes(RECYCLED)), receiver)
+    sender.send(memoryview(bytes(KEPT_BY_HEAP)), receiver)
     mob.deliver()
     view = private(receiver.got.pop())
     assert is_mapped(view)
@@ -60,8 +61,8 @@ def test_what_is_large_stays_with_its_owner_as_long_as_the_private_view_of_it(mo
     del view
     array[0] = 7
     mob.settle()
-    assert mob.sizes() == [{"shared": RECYCLED}, {"views": 1}]
-    sender.send(memoryview(b"y" * RECYCLED), receiver)  # elsewhere
+    assert mob.sizes() == [{"shared": KEPT_BY_HEAP}, {"views": 1}]
+    sender.send(memoryview(b"y" * KEPT_BY_HEAP), receiver)  # elsewhere
     mob.deliver()
     assert array[:2].tolist() == [7, 0]
     receiver.got.clear()
@@ -72,13 +73,16 @@ def test_what_is_large_stays_with_its_owner_as_long_as_the_private_view_of_it(mo
 
 def test_a_private_view_is_sent_as_it_is_now_and_what_it_was_made_of_as_it_was(mob: Mob, roomy: Any) -> None:
     sender, receiver = roomy
-    sender.send(memoryview(bytes(RECYCLED)), receiver)
+    sender.send(memoryview(bytes(KEPT_BY_HEAP)), receiver)
     mob.deliver()
     original = receiver.got.pop()
     mine = private(original)
     mine[0] = 1
     receiver.send([mine, original], sender)
-    assert mob.sizes() == [{"shared": RECYCLED}, {"shared": RECYCLED, "views": 1}]  # the one is copied, the other not
+    assert mob.sizes() == [
+        {"shared": KEPT_BY_HEAP},
+        {"shared": KEPT_BY_HEAP, "views": 1},
+    ]  # the one is copied, the other not
     mob.deliver()
     changed, unchanged = sender.got.pop()
     assert (changed[0], unchanged[0]) == (1, 0)
@@ -90,7 +94,7 @@ def test_a_private_view_is_sent_as_it_is_now_and_what_it_was_made_of_as_it_was(m
 
 def test_when_the_owner_has_gone_a_private_view_stays(mob: Mob, roomy: Any) -> None:
     sender, receiver = roomy
-    sender.send(memoryview(b"z" * RECYCLED), receiver)
+    sender.send(memoryview(b"z" * KEPT_BY_HEAP), receiver)
     mob.deliver()
     mine = private(receiver.got.pop())
     mob.lose(sender)

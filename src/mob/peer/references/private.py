@@ -13,11 +13,8 @@ Limits. A private mapping is new memory: to send it is to copy it, because nobod
 
 from __future__ import annotations
 
+from mob.rim.processes import KEPT_BY_HEAP
 from mob.rim.segments import private_view
-
-RECYCLED = 32 * 1024 * 1024
-"""Bytes from which each copy takes fresh pages from the system: glibc never raises `M_MMAP_THRESHOLD` above that
-(`DEFAULT_MMAP_THRESHOLD_MAX`, mallopt(3)). Up to there it uses freed memory again."""
 
 
 def private(view: memoryview) -> memoryview:
@@ -28,5 +25,5 @@ def private(view: memoryview) -> memoryview:
     """
     if not view.readonly:
         return view
-    mapped = private_view(view) if view.nbytes >= RECYCLED else None
+    mapped = private_view(view) if view.nbytes >= KEPT_BY_HEAP else None
     return memoryview(bytearray(view)) if mapped is None else mapped
