@@ -68,6 +68,8 @@ class ForkServer:
         self.pipes: dict[int, set[descendants.PipeIdentity]] = {}  # that mobsters print to, by pid
         self.ended: dict[int, set[descendants.PipeIdentity]] = {}  # the same of those whose descendants are to be ended
         self.search_at: float = 0.0
+        self.has_left_kingpin: bool = False
+        """Whether what they have left may be children of the Kingpin: those of adopted mobsters are."""
         self.paths: list[str] = []
         self.interrupt: Any = signal.default_int_handler
         """What SIGINT does in a mobster: nothing, if it was ignored when the app was started."""
@@ -222,6 +224,7 @@ class ForkServer:
             held = ProcessHandle(pid)
         except ProcessLookupError:
             self.ended[pid] = set()
+            self.has_left_kingpin = True
             return
         if not pidfds.is_child(pid, (os.getppid(),)):
             held.close()
@@ -237,18 +240,22 @@ class ForkServer:
                 held.close()
                 del self.adopted[pid]
                 self.ended[pid] = self.pipes.pop(pid, set())
+                self.has_left_kingpin = True
 
     def _time_to_search(self) -> float | None:
         return max(0.0, self.search_at - time.monotonic()) if self.ended else None
 
     def _search(self) -> None:
-        """Ends what mobsters that have ended have left outside of their groups. Those of adopted ones are children of
-        the Kingpin, which is a subreaper too."""
+        """End what mobsters that have ended have left outside of their groups, if there is anything. Such processes are
+        children of this process; those of adopted mobsters are children of the Kingpin, which is a subreaper too."""
         now = time.monotonic()
         if not self.ended or now < self.search_at:
             return
         ended, self.ended = self.ended, {}
-        descendants.end_those_of(ended, (os.getpid(), os.getppid()), {*self.mobsters, *self.adopted, os.getpid()})
+        mobsters = {*self.mobsters, *self.adopted}
+        if self.has_left_kingpin or descendants.has_others({*mobsters, self.guard.pid}):
+            descendants.end_those_of(ended, (os.getpid(), os.getppid()), {*mobsters, os.getpid()})
+            self.has_left_kingpin = False
         self.search_at = now + (time.monotonic() - now) / SEARCHING
 
     def _carry_out_the_last_will(self) -> None:
@@ -273,6 +280,7 @@ class ForkServer:
             held.signal(signal.SIGKILL)
         for pid in (*self.mobsters, *self.adopted):
             self.ended[pid] = self.pipes.get(pid, set())
+        self.has_left_kingpin = self.has_left_kingpin or bool(self.adopted)
         self.search_at = 0.0
         self._search()
         descendants.end_all(but=self.guard.pid)
