@@ -6,12 +6,13 @@ grace time, name, base, and the modules to preload. What is imported here is sha
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Sequence
 
 import setproctitle
 
-from mob.mobster import life, output, preloading
+from mob.mobster import ending, life, output, preloading
 from mob.rim import processes
 from mob.rim.forkserver import ForkServer
 from mob.rim.guardian import GuardianHandle
@@ -28,3 +29,6 @@ def main(arguments: tuple[int, int, int, float, str, str, Sequence[str]]) -> Non
     preloading.preload(base, modules)
     with socket.socket(fileno=channel) as kingpin:
         ForkServer(kingpin, (deadman_r, deadman_w), guard, grace, life.main).serve()
+    ending.end_interpreter(grace, 0)
+    output.finish()
+    os._exit(0)  # the Kingpin waits: freeing object by object what the mobsters shared takes long, and nobody needs it
