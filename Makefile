@@ -75,6 +75,7 @@ bench: $(VENV)/.installed-bench ## measure mob, beside others that do the same
 	$(BIN)/python -m bench $(ARGS)
 	$(BIN)/python -m bench.supervision
 	$(BIN)/python -m bench.fanout
+	$(BIN)/python -m bench.pools
 
 clean: ## remove the venvs and everything that was made
 	rm -rf $(VENV) .venv-* build dist site .foreign .pytest_cache .ruff_cache .hypothesis .coverage .coverage.* htmlcov

@@ -8,7 +8,7 @@ loops.py          the rows of a side whose calls are awaited
 cpu.py            user and system time per call, at both ends
 floor.py          a blocking echo in C, below which nothing can be          (floor.c)
 pipe.py           multiprocessing.Pipe
-pool.py           concurrent.futures.ProcessPoolExecutor
+executor_side.py  concurrent.futures.ProcessPoolExecutor
 zmq_side.py       pyzmq on asyncio
 xoscar_side.py    xoscar actors
 grpc_side.py      grpc.aio over a Unix socket
@@ -21,6 +21,11 @@ load_tables.py    the tables of that                                        no p
 fanout.py         how calls spread over workers, on its own; FANOUT.md
 fanout_peers.py   bare processes and ProcessPoolExecutor, beside it
 fanout_tables.py  its tables, and what mob is meant to reach in them        no process, no clock
+pools.py          mob.Pool beside other pools, on its own; POOLS.md
+pools_side.py     its rows, for any pool
+pools_sides.py    the pools
+pools_work.py     what runs in them
+pools_tables.py   its tables, and what mob is meant to reach in them        no process, no clock
 tables.py         a table to a worker and a sum back, on its own; TABLES.md
 tables_sides.py   what its sides have in common: tables_mob.py, tables_ray.py, tables_pool.py
 tables_work.py    the tables, and what is done with them

@@ -31,7 +31,7 @@ SIDES = (
     BASE,
     "floor",
     "pipe",
-    "pool",
+    "executor_side",
     "zmq_side",
     "xoscar_side",
     "grpc_side",

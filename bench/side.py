@@ -2,7 +2,8 @@
 
 The bench itself measures nothing: each side lives in a process of its own (`python -m bench.side NAME`), so that
 one library's threads and garbage do not slow another's. It reads one JSON request per line, answers with one, and
-stops when its input ends. All sides stay up through the whole run, but only one works at a time.
+stops when its input ends. All sides stay up through the whole run, but only one works at a time. NAME is a module of
+bench, or `module:Class` where one module has several sides.
 
 A side is a class `Side` with `start`, `stop` and, for each row of `measure.ROWS` that makes sense for it, a method
 that does n units of it and returns the seconds they took. A row it does not have is left blank.
@@ -39,6 +40,7 @@ class BaseSide:
     label: ClassVar[str]
     limits: ClassVar[str] = ""
     can_pin: ClassVar[bool] = True  # whether it is started a second time for the rows on one core
+    rows: ClassVar[tuple[str, ...]] = tuple({row.asks: None for row in ROWS})  # those it has as methods are measured
 
     def start(self) -> None: ...
 
@@ -98,15 +100,15 @@ def serve(name: str, requests: TextIO, answers: TextIO) -> None:
     def answer(**fields: Any) -> None:
         print(json.dumps(fields), file=answers, flush=True)
 
-    asked = {row.asks for row in ROWS}
+    module, _, side_class = name.partition(":")
     try:
-        side: BaseSide = importlib.import_module(f"bench.{name}").Side()
+        side: BaseSide = getattr(importlib.import_module(f"bench.{module}"), side_class or "Side")()
         side.start()
     except Exception as error:  # noqa: BLE001 - whatever ails a peer costs it its column, not the run
         answer(error=f"{type(error).__name__}: {error}")
         return
     try:
-        rows = [row for row in asked if hasattr(side, row)]
+        rows = [row for row in side.rows if hasattr(side, row)]
         answer(label=side.label, limits=side.limits, rows=rows, can_pin=side.can_pin)
         known: dict[tuple[str, int], int] = {}
         for line in requests:

@@ -39,7 +39,7 @@ class Target:
 NAMES = {
     "floor": "C floor",
     "pipe": "Pipe",
-    "pool": "ProcessPoolExecutor",
+    "executor_side": "ProcessPoolExecutor",
     "zmq_side": "pyzmq asyncio",
     "xoscar_side": "xoscar",
     "grpc_side": "grpc.aio",
@@ -57,7 +57,7 @@ TARGETS = (
     Target("array", ("pipe",), 30),
     Target("megabyte", ("pipe",), 5),
     Target("broadcast", ("zmq_side",), 1.5),
-    Target("cpu", ("pool", "zmq_side", "xoscar_side", "grpc_side", "ray_side", "gunicorn_side"), 8),
+    Target("cpu", ("executor_side", "zmq_side", "xoscar_side", "grpc_side", "ray_side", "gunicorn_side"), 8),
     Target("cpu", ("node_side",), 8),  # apart, for it is no asyncio
 )
 
