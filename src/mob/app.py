@@ -26,7 +26,7 @@ from mob.errors import MobError, NotInMobster, PlanError, nearest
 from mob.hiding import hidden_by
 from mob.kingpin import program
 from mob.plan import Plan, RoleOptions, RolePlan
-from mob.rim import places
+from mob.rim import interpreter, places
 
 TOKEN = "MOB_DASHBOARD_TOKEN"
 CLUSTER = "MOB_CLUSTER"
@@ -307,11 +307,7 @@ class App:
         self._has_run = True
         if "mob.mobster.api" in sys.modules and sys.modules["mob.mobster.api"]._peer is not None:
             raise NotInMobster("run() was called in a mobster. An app is started by its main script, once.")
-        if why := _why_no_interpreter():
-            raise PlanError(
-                f"mob starts Python interpreters, and {why}. Put the app into service with a virtual environment, a "
-                f"container, or a zipapp (shiv, pex), which have one."
-            )
+        interpreter.check()
         if self._plan.cluster is None and os.environ.get(CLUSTER):
             self.cluster(*os.environ[CLUSTER].split(","))
         if os.environ.get(ROLES):
@@ -428,15 +424,6 @@ def _check_place(name: str) -> None:
         f"run() was called where an event loop runs already (in a coroutine, or in a notebook), and the Kingpin has "
         f"a loop of its own. {instead}"
     )
-
-
-def _why_no_interpreter() -> str:
-    """Return why no other interpreter can be started from here; nothing if one can."""
-    if getattr(sys, "frozen", False) or hasattr(sys.modules.get("__main__"), "__compiled__"):
-        return "this program is frozen (PyInstaller, cx_Freeze, Nuitka): it would start itself again"
-    if not sys.executable or not os.access(sys.executable, os.X_OK):
-        return f"sys.executable, {sys.executable!r}, is none: this one is embedded in another program"
-    return ""
 
 
 def _machine_name() -> str:

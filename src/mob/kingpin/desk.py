@@ -57,6 +57,12 @@ class Desk:
     def __repr__(self) -> str:
         return f"<Desk of {self.name!r}>"
 
+    @property
+    def address(self) -> str:
+        """Where it is: the usual address of the app, or a spare one."""
+        own: str | bytes = self.sock.getsockname()
+        return own.decode() if isinstance(own, bytes) else own
+
     @classmethod
     def claim(cls, name: str) -> Desk:
         """Return the desk of an app. `AppRunning` tells who has the name already; `PlanError`: it is too long."""
@@ -77,11 +83,9 @@ class Desk:
 
     def _give_way(self) -> None:
         """`AppRunning` if the app runs under another address: one of them is a spare one."""
-        own = self.sock.getsockname()
-        own = own.decode() if isinstance(own, bytes) else own
         with contextlib.suppress(OSError):
             for other in desks(self.name, os.getuid()) if LINUX else ():
-                if other.address != own:
+                if other.address != self.address:
                     raise _already_running(self.name, other.pid)
 
     def open(self, reactor: Reactor, on_visitor: Callable[[socket.socket, int], None], shortage: Shortage) -> None:

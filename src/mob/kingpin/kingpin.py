@@ -600,7 +600,7 @@ class Kingpin:
                     self.fork_client.is_outdated = True  # what else is decided here to be launched is not lost with it
                     self.reactor.call(self._renew_fork_server)
                 case d.Tell(text=text):
-                    self.console.say(text)
+                    self.console.tell(text)
                 case d.WakeAt(when=when):
                     self._wake_at(when)
                 case d.Finish(status=status):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import socket
 import sys
+from collections.abc import Callable
 from time import monotonic
 from typing import NoReturn
 
@@ -21,15 +22,21 @@ from mob.rim.board import Board
 from mob.rim.standard import occupy
 
 
-def run(plan: Plan) -> int:
-    """Run an app in this process until it has stopped; return its status. `AppRunning` if one of that name runs."""
+def run(plan: Plan, on_listening: Callable[[str], None] | None = None) -> int:
+    """Run an app in this process until it has stopped; return its status. `AppRunning` if one of that name runs.
+
+    `on_listening` is called with the address of its desk, as soon as that lets clients wait there.
+    """
     occupy()  # the main script may have closed them
     logfile.check(plan.logs)
     upgrade.rehearse(plan)
     try:
         state = upgrade.inherited()
         if state is None:
-            return Kingpin(plan, Desk.claim(plan.address), Board.make()).run()
+            desk = Desk.claim(plan.address)
+            if on_listening is not None:
+                on_listening(desk.address)
+            return Kingpin(plan, desk, Board.make()).run()
         kingpin, decisions = _take_over(plan, state)
     except BaseException as error:
         if upgrade.is_on_probation():

@@ -65,7 +65,8 @@ class ForkServer:
         self.adopted: dict[
             int, ProcessHandle
         ] = {}  # those that are not its children, by pid: a predecessor has forked them
-        self.pipes: dict[int, set[descendants.PipeIdentity]] = {}  # that mobsters print to, by pid
+        self.own_pipes: set[descendants.PipeIdentity] = descendants.pipes_of(os.getpid())
+        self.pipes: dict[int, set[descendants.PipeIdentity]] = {}  # that mobsters alone print to, by pid
         self.ended: dict[int, set[descendants.PipeIdentity]] = {}  # the same of those whose descendants are to be ended
         self.search_at: float = 0.0
         self.has_left_kingpin: bool = False
@@ -152,7 +153,8 @@ class ForkServer:
             with contextlib.suppress(OSError):
                 os.setpgid(pid, pid)  # in both, so it holds whoever runs first
             self.mobsters[pid] = order.uid
-            self.pipes[pid] = {(told.st_dev, told.st_ino) for told in map(os.fstat, descriptors[2:])}
+            pipes = {(told.st_dev, told.st_ino) for told in map(os.fstat, descriptors[2:])}
+            self.pipes[pid] = pipes - self.own_pipes
             self._report(Forked(order.uid, pid))
         for descriptor in descriptors:
             os.close(descriptor)
@@ -230,7 +232,7 @@ class ForkServer:
             held.close()
             return
         self.adopted[pid] = held
-        self.pipes[pid] = descendants.pipes_of(pid)
+        self.pipes[pid] = descendants.pipes_of(pid) - self.own_pipes
         self.guard.tell(pid)
 
     def _forget_adopted(self) -> None:

@@ -26,7 +26,7 @@ import signal
 import struct
 import sys
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from time import monotonic
 from typing import NoReturn
 
@@ -144,6 +144,7 @@ def _become_guardian(news: int, deadman: int, fork_server: int, title: str, king
         for name in IGNORED:
             signal.signal(getattr(signal, name), signal.SIG_IGN)
         setproctitle.setproctitle(title)
+        shared = descendants.pipes_of(os.getpid())
         null = os.open(os.devnull, os.O_RDWR)
         for standard in (0, 1, 2):
             os.dup2(null, standard)
@@ -152,7 +153,7 @@ def _become_guardian(news: int, deadman: int, fork_server: int, title: str, king
         with contextlib.suppress(ValueError, OSError):
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))  # one for each mobster
         gc.disable()  # what is not touched stays shared with the fork server
-        Guardian(news, deadman, fork_server, title, kingpin).run()
+        Guardian(news, deadman, fork_server, title, kingpin, shared).run()
         status = 0
     finally:
         os._exit(status)
@@ -168,7 +169,16 @@ def _close_all_but(*kept: int) -> None:
 class Guardian:
     """What runs in the guardian."""
 
-    def __init__(self, news: int, deadman: int, fork_server: int, title: str, kingpin: int) -> None:
+    def __init__(
+        self,
+        news: int,
+        deadman: int,
+        fork_server: int,
+        title: str,
+        kingpin: int,
+        shared: Collection[descendants.PipeIdentity] = (),
+    ) -> None:
+        """`shared`: pipes that mobsters may print to and that others print to as well."""
         self._news = news
         """-1 when the fork server is gone."""
         self._title = title
@@ -177,7 +187,8 @@ class Guardian:
         self._session = 0  # that of the app: a process group lies within one session
         self._held: dict[int, ProcessHandle] = {}  # by descriptor
         self._groups: set[int] = set()
-        self._pipes: dict[int, set[descendants.PipeIdentity]] = {}  # that mobsters print to, by process id
+        self._shared = frozenset(shared)
+        self._pipes: dict[int, set[descendants.PipeIdentity]] = {}  # that mobsters alone print to, by process id
         self._ended: deque[tuple[float, int, set[descendants.PipeIdentity]]] = deque(maxlen=MOST_ENDED)  # when, who
         os.set_blocking(news, False)
         self._poll = select.epoll()
@@ -216,7 +227,7 @@ class Guardian:
 
     def _guard(self, pid: int) -> None:
         held = self._hold(pid)
-        self._pipes[pid] = descendants.pipes_of(pid)
+        self._pipes[pid] = descendants.pipes_of(pid) - self._shared
         if held is not None:
             self._held[held.fileno()] = held
             self._poll.register(held.fileno(), select.EPOLLIN)

@@ -7,27 +7,26 @@ a variable of their environment, which also those inherit that leave their group
 from __future__ import annotations
 
 import contextlib
-import os
 import signal
 import subprocess
-import sys
 import tempfile
 import threading
 import uuid
 from collections.abc import Sequence
 from typing import Protocol
 
-import msgspec
 import psutil
 
 from mob.peer.peer import Peer
 from mob.rim.pidfds import ProcessHandle
+from mob.rim.tie import TiedApp
 from mob.testing import leaks
 from mob.testing.described import Described
 from mob.testing.launched import LaunchOrder
 from mob.testing.leaks import Leak
 from mob.testing.lines import WAIT_TIMEOUT, PrintedLines
 
+PROGRAM = "mob.testing.launched"
 VARIABLE = "MOB_TESTING"
 """In the environment of all processes of an app under test: which one it is."""
 
@@ -71,31 +70,26 @@ class Processes:
         self._reports = tempfile.TemporaryDirectory(prefix="mob-crashes-")
         self._mark = uuid.uuid4().hex
         self._seen: set[int] = set()
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "mob.testing.launched"],
-            cwd=wanted.directory,
-            env={**os.environ, VARIABLE: self._mark},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            process_group=0,
+        order = LaunchOrder(wanted, self._reports.name)
+        self._tied = TiedApp(
+            PROGRAM,
+            order,
+            directory=wanted.directory,
+            environment={VARIABLE: self._mark},
+            output=subprocess.PIPE,
         )
         self._reader = threading.Thread(target=self._read, name=f"mob-output-{self.name}", daemon=True)
         self._reader.start()
-        assert self._process.stdin is not None
-        with contextlib.suppress(BrokenPipeError):  # it has ended already, and has said why
-            self._process.stdin.write(msgspec.json.encode(LaunchOrder(wanted, self._reports.name)) + b"\n")
-            self._process.stdin.flush()
 
     def __repr__(self) -> str:
-        return f"<Processes of {self.name!r}, Kingpin {self._process.pid}>"
+        return f"<Processes of {self.name!r}, Kingpin {self._tied.pid}>"
 
     def problem(self) -> str:
         """That the Kingpin has ended."""
-        if self._process.poll() is None:
+        if not self._tied.has_ended():
             return ""
         self._reader.join(WAIT_TIMEOUT)
-        return f"its main process has ended with status {self._process.returncode}"
+        return f"its main process has ended with status {self._tied.status}"
 
     def wait_printed(self) -> None:
         """The end of its pipe; `end` sees to what does not end."""
@@ -111,7 +105,7 @@ class Processes:
     def _is_of_the_app(self, pid: int) -> bool:
         """Return whether the app has such a process: its number may be another's since it was asked for."""
         with contextlib.suppress(psutil.Error):
-            return self._process.pid in (pid, *(each.pid for each in psutil.Process(pid).parents()))
+            return self._tied.pid in (pid, *(each.pid for each in psutil.Process(pid).parents()))
         return False
 
     def peers(self) -> Sequence[Peer]:
@@ -121,15 +115,10 @@ class Processes:
     def end(self) -> list[Leak]:
         """Whatever has happened, no process is left."""
         self._look()
-        assert self._process.stdin is not None
-        with contextlib.suppress(BrokenPipeError):
-            self._process.stdin.close()  # which stops an app that nobody could tell to
-        try:
-            self._process.wait(WAIT_TIMEOUT)
-        except subprocess.TimeoutExpired:
+        self._tied.stop()  # an app that nobody could tell to
+        if not self._tied.wait_ended(WAIT_TIMEOUT):
             self._look()
-            self._process.kill()
-            self._process.wait()
+        self._tied.end(0)
         left = self._left()
         told = list(leaks.told_processes(left))
         for process in left:
@@ -138,15 +127,14 @@ class Processes:
                     held.signal(signal.SIGKILL)
         psutil.wait_procs(left, WAIT_TIMEOUT)
         self._reader.join(WAIT_TIMEOUT)
-        assert self._process.stdout is not None
-        self._process.stdout.close()
+        self._tied.output.close()
         self._reports.cleanup()
         return told
 
     def _look(self) -> None:
         """Who belongs to the app now."""
         with contextlib.suppress(psutil.Error):
-            self._seen |= {child.pid for child in psutil.Process(self._process.pid).children(recursive=True)}
+            self._seen |= {child.pid for child in psutil.Process(self._tied.pid).children(recursive=True)}
 
     def _left(self) -> list[psutil.Process]:
         """Who is still there, after a moment for those that are about to end."""
@@ -155,6 +143,5 @@ class Processes:
         return [process for process in left if process.is_running()]
 
     def _read(self) -> None:
-        assert self._process.stdout is not None
-        for line in self._process.stdout:
+        for line in self._tied.output:
             self.lines.add(line.decode(errors="replace").splitlines())

@@ -63,6 +63,7 @@ class Console:
         has_colors = is_terminal(sys.stdout) and is_terminal(sys.stderr) and "NO_COLOR" not in os.environ
         self.color: bool = has_colors and logs.format == "text" and logs.file is None
         """Whether what mobsters print is seen on a terminal with colours."""
+        self._is_direct = logs.direct
         self._roles: dict[str, int] = {}
         self._sources: dict[int, list[Pipe]] = {}  # by the mobster's uid
         self._last: dict[int, deque[bytes]] = {}
@@ -74,7 +75,12 @@ class Console:
         return f"<Console of {len(self._sources)} mobsters>"
 
     def pipes(self, uid: int, role: str, index: int) -> list[int]:
-        """Return the writing ends of new pipes for stdout and stderr. Nothing is read before `begin` tells the pid."""
+        """Return the writing ends of new pipes for stdout and stderr. Nothing is read before `begin` tells the pid.
+
+        Where mobsters print directly they are copies of this process's own, and nothing is read at all.
+        """
+        if self._is_direct:
+            return _own_streams()
         pairs = _two_pipes()
         ends: list[int] = []
         sources = self._sources[uid] = []
@@ -122,6 +128,13 @@ class Console:
         chunk = word(text)
         self._writer.put(chunk)
         self.followers.handle_chunk(chunk)
+
+    def tell(self, text: str) -> None:
+        """Show news of the app; where mobsters print directly, to those who follow the log only."""
+        if not self._is_direct:
+            self.say(text)
+        else:
+            self.followers.handle_chunk(word(text))
 
     def say_from_elsewhere(self, text: str) -> None:
         """Show it from another thread than the loop's, which may be blocked."""
@@ -277,6 +290,16 @@ def _two_pipes() -> list[tuple[int, int]]:
     except OSError:
         for end in first:
             os.close(end)
+        raise
+
+
+def _own_streams() -> list[int]:
+    """Return copies of this process's stdout and stderr; `OSError` if they cannot both be had."""
+    first = os.dup(1)
+    try:
+        return [first, os.dup(2)]
+    except OSError:
+        os.close(first)
         raise
 
 

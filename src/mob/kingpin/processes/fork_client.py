@@ -13,12 +13,11 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from typing import cast
 
 import msgspec
 
 from mob.plan import Plan
-from mob.rim import descendants, pidfds, places, processes
+from mob.rim import descendants, interpreter, pidfds, places, processes
 from mob.rim.guardian import title_of as guardian_title
 from mob.rim.link import Link
 from mob.rim.reactor import Reactor
@@ -29,12 +28,6 @@ REAP_TIMEOUT = 5.0
 """Seconds in which a process ends that was killed; one that hangs in the kernel does not."""
 SECRET = "MOB_CLUSTER"
 """May have a password in it, and is for the Kingpin: mobsters do not get it."""
-MAIN = (
-    "import sys; sys.path[:] = {first!r}; from mob.mobster.__main__ import main; sys.path[:] = {path!r}; "
-    "main({arguments!r})"
-)
-"""The program of the fork server. It imports mob, and what that needs, with the directories of the app at the end of
-the path: a role file called queue.py hides the module of that name from the roles, and from nothing else."""
 
 
 class ForkClientState(msgspec.Struct, frozen=True):
@@ -108,11 +101,8 @@ class ForkClient:
         own, other = socket.socketpair()
         passed = (other.fileno(), *self._deadman)
         plan = self._plan
-        of_the_app = {"", plan.base, self._directory}
-        first = sorted(self._path, key=of_the_app.__contains__)  # which keeps the order within both parts
         arguments = (*passed, plan.grace, plan.name, plan.base, plan.preload)
-        code = MAIN.format(first=first, path=self._path, arguments=arguments)
-        flags = cast(list[str], subprocess._args_from_interpreter_flags())  # type: ignore[attr-defined]  # as multiprocessing
+        of_the_app = {"", plan.base, self._directory}
         env = {name: value for name, value in os.environ.items() if name != SECRET}
         env[descendants.APP_MARK] = descendants.name_of(self._deadman[0])
         if self._has_colors:
@@ -121,7 +111,7 @@ class ForkClient:
         own_or_root = os.sep if places.is_blinding() else None
         try:
             self._process = subprocess.Popen(
-                [sys.executable, *flags, "-c", code],
+                interpreter.command("mob.mobster.__main__", arguments, self._path, of_the_app),
                 cwd=self._directory if os.path.isdir(self._directory) else own_or_root,
                 pass_fds=passed,
                 process_group=0,

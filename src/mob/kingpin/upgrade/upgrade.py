@@ -27,7 +27,7 @@ import subprocess
 import sys
 import threading
 from time import monotonic
-from typing import NoReturn, Protocol, cast
+from typing import NoReturn, Protocol
 
 import msgspec
 
@@ -39,7 +39,7 @@ from mob.kingpin.signals import held_back
 from mob.kingpin.upgrade import handover_state
 from mob.kingpin.upgrade.handover_state import HandoverState
 from mob.plan import Plan
-from mob.rim import places, processes
+from mob.rim import interpreter, places, processes
 from mob.rim.processes import start_thread
 from mob.rim.reactor import Reactor
 
@@ -275,7 +275,6 @@ def fall_back(why: str, attempt: int = 0) -> NoReturn:
     From the second attempt on there is a pause before it, in which SIGTERM and SIGINT end this process; the fork server
     ends the mobsters then, each in order.
     """
-    flags = cast(list[str], subprocess._args_from_interpreter_flags())  # type: ignore[attr-defined]  # as multiprocessing
     while True:
         if attempt:
             pause = pause_between(attempt - 1, SHORTEST_PAUSE, 2.0, LONGEST_PAUSE)
@@ -290,7 +289,7 @@ def fall_back(why: str, attempt: int = 0) -> NoReturn:
             environment = {**os.environ, **state.manager, VARIABLE: _LEFT}
             if places.is_blinding():
                 os.chdir(os.sep)
-            os.execve(sys.executable, [sys.executable, *flags, "-c", program], environment)
+            os.execve(sys.executable, [sys.executable, *interpreter.flags(), "-c", program], environment)
         except OSError as error:
             why = text_of(error)
 

@@ -1,0 +1,29 @@
+"""The program of a Kingpin that another process has started, and that ends with it (`rim.tie`).
+
+It takes a plan from there, runs it, and tells what has become of it. There is no main script, so there is no upgrade:
+who wants new code in the Kingpin starts the process above again.
+"""
+
+from __future__ import annotations
+
+import os
+
+from mob.errors import MobError
+from mob.kingpin import program
+from mob.kingpin.upgrade import upgrade
+from mob.plan import Plan
+from mob.rim.tie import AppUp, Tie
+
+
+def main(arguments: tuple[int, int]) -> None:
+    """Run an app until it has stopped. `arguments`: the descriptor of the tie, and the process id of the one above."""
+    if upgrade.VARIABLE in os.environ:
+        raise SystemExit("this app runs inside of another program, and its Kingpin is upgraded with that: restart it.")
+    tie = Tie(*arguments)
+    plan = tie.receive(Plan)
+    try:
+        status = program.run(plan, lambda address: tie.say(AppUp(address)))
+    except MobError as error:
+        tie.refuse(error)
+        raise SystemExit(1) from None
+    raise SystemExit(status)

@@ -1,0 +1,287 @@
+"""The tie between a process and the app that it has started: when the process ends, by whatever way, so does the app.
+
+A socket pair with one end in each. Down it goes an order, one line of JSON that says what to run, and then a byte for
+each request to stop; up it comes one line, `AppUp` or `AppRefused`. The end of the pair means that the process above
+is gone, and nobody is there to stop the app: it has `LAST_GRACE` to end in order. A forked child of the process may
+live longer. It closes its copy; should it not (a fork by code of C), then the process itself is watched as well.
+
+Above is whatever has called: a script, one of its threads, a mobster of another app. Below is a fresh interpreter.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import weakref
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+import msgspec
+
+from mob.errors import AppRunning, MobError, PlanError
+from mob.rim import interpreter, places, processes, systemd
+from mob.rim.pidfds import ProcessHandle
+
+T = TypeVar("T")
+LAST_GRACE = 5.0
+"""Seconds that an app has to end in order when the process above is gone."""
+START_TIMEOUT = 60.0
+"""Seconds until an app listens; it takes a fraction of one, and more where many start at once."""
+KILL_TIMEOUT = 5.0
+"""Seconds in which a process ends that was killed; one that hangs in the kernel does not."""
+NOT_PASSED_ON = frozenset({"MOB_UPGRADE", *systemd.VARIABLES, *systemd.PASSED})
+"""Variables that are addressed to the process above alone."""
+REFUSALS: Mapping[str, type[MobError]] = {each.__name__: each for each in (AppRunning, PlanError, MobError)}
+"""The errors that an app can fail with before it listens."""
+STOP = b"."
+
+
+class AppUp(msgspec.Struct, frozen=True, tag=True):
+    """The app can be reached."""
+
+    address: str
+
+
+class AppRefused(msgspec.Struct, frozen=True, tag=True):
+    """The app does not start."""
+
+    kind: str
+    text: str
+    pid: int | None = None
+
+
+class TiedApp:
+    """The upper end: an app that this process has started, which ends with it."""
+
+    def __init__(
+        self,
+        program: str,
+        order: msgspec.Struct,
+        *,
+        directory: str | None = None,
+        environment: Mapping[str, str] | None = None,
+        output: int | None = None,
+    ) -> None:
+        """Start it. `program`: the module whose `main` takes the order. `directory`: where it begins; here, if None.
+        `environment`: what it has besides that of this process. `output`: a descriptor to print to, as
+        `subprocess.Popen` takes it; if None it prints where this process does. `OSError` if the system lacks what it
+        takes, `PlanError` if no interpreter can be started from here."""
+        interpreter.check()
+        self._read = b""
+        with _lock:
+            self._sock, below = socket.socketpair()
+            _above.add(self)
+        own_or_root = os.sep if places.is_blinding() else None
+        of_the_app = {"", places.here(), *sys.path[:1]}
+        try:
+            self._process: subprocess.Popen[bytes] = subprocess.Popen(
+                interpreter.command(program, (below.fileno(), os.getpid()), sys.path, of_the_app),
+                cwd=directory or own_or_root,
+                env={**{k: v for k, v in os.environ.items() if k not in NOT_PASSED_ON}, **(environment or {})},
+                pass_fds=[below.fileno()],
+                start_new_session=True,  # Ctrl-C at the terminal is for the process above alone
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=None if output is None else subprocess.STDOUT,
+            )
+        except BaseException:
+            self._sock.close()
+            raise
+        finally:
+            below.close()
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it has ended already, and has said why
+            self._sock.sendall(msgspec.json.encode(order) + b"\n")
+
+    def __repr__(self) -> str:
+        return f"<TiedApp, Kingpin {self.pid}{', ended' if self.has_ended() else ''}>"
+
+    @property
+    def pid(self) -> int:
+        """The process id of its Kingpin."""
+        return self._process.pid
+
+    @property
+    def output(self) -> Any:
+        """What it prints, if `output` was a pipe."""
+        return self._process.stdout
+
+    @property
+    def status(self) -> int | None:
+        """Its exit status, as `subprocess.Popen` has it; None if it runs."""
+        return self._process.returncode
+
+    def wait_listening(self, timeout: float = START_TIMEOUT) -> str:
+        """Wait until it can be reached, and return its address; `MobError`, as the app has raised it, if it cannot."""
+        deadline = time.monotonic() + timeout
+        while b"\n" not in self._read:
+            if not self._wait(deadline - time.monotonic(), self._sock):
+                raise MobError(f"the Kingpin (pid {self.pid}) was not up within {timeout:g} s.")
+            data = self._receive()
+            if not data:
+                self.wait_ended(KILL_TIMEOUT)
+                raise MobError(
+                    f"the Kingpin (pid {self.pid}) has ended with status {self.status} before the app was up. It has "
+                    f"printed why."
+                )
+            self._read += data
+        word = msgspec.json.decode(self._read, type=AppUp | AppRefused)
+        if isinstance(word, AppUp):
+            return word.address
+        self.wait_ended(KILL_TIMEOUT)
+        kind = REFUSALS[word.kind]
+        raise kind(word.text, word.pid) if kind is AppRunning else kind(word.text)
+
+    def _receive(self) -> bytes:
+        """Return what it has said; nothing if it has ended."""
+        with contextlib.suppress(ConnectionError, BlockingIOError):
+            return self._sock.recv(4096, socket.MSG_DONTWAIT)
+        return b""
+
+    def stop(self) -> None:
+        """Ask it to end in order; if it was asked already, at once. One that somebody has stopped (SIGSTOP) goes on."""
+        with contextlib.suppress(OSError):  # it has ended
+            self._sock.send(STOP, socket.MSG_DONTWAIT)
+        self._signal(signal.SIGCONT)
+
+    def kill(self) -> None:
+        """End its Kingpin at once; what is left of the app ends then as after any death of a Kingpin."""
+        self._signal(signal.SIGKILL)
+
+    def _signal(self, signum: int) -> None:
+        if not self.has_ended():  # and a child that was not waited for keeps its number
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, signum)
+
+    def has_ended(self) -> bool:
+        """Return whether its Kingpin has ended; it is waited for then."""
+        return self._process.poll() is not None
+
+    def wait_ended(self, timeout: float) -> bool:
+        """Wait until its Kingpin has ended, so many seconds at most; return whether it has."""
+        self._wait(timeout)
+        return self.has_ended()
+
+    def _wait(self, seconds: float, *others: socket.socket) -> bool:
+        """Wait until its Kingpin has ended, or has said something on these; return whether that has come in time."""
+        if self.has_ended():
+            return True
+        with contextlib.closing(ProcessHandle(self.pid)) as held:
+            return _is_any_ready(seconds, held, *others)
+
+    def end(self, timeout: float) -> None:
+        """Have it end in order, within so many seconds; if it has not then, or on Ctrl-C, at once."""
+        self.stop()
+        try:
+            if not self.wait_ended(timeout):
+                self.kill()
+        except BaseException:
+            self.stop()
+            if not self.wait_ended(KILL_TIMEOUT):
+                self.kill()
+            raise
+        finally:
+            self.wait_ended(KILL_TIMEOUT)
+            self._sock.close()
+
+    def abandon(self) -> None:
+        """In the child of a fork: the app is the parent's."""
+        self._sock.close()
+        if hasattr(self, "_process"):
+            self._process.returncode = 0  # so that nothing here waits for it, or warns of it
+
+
+_above: weakref.WeakSet[TiedApp] = weakref.WeakSet()
+_lock = threading.RLock()
+"""Held while a pair is made, so that no fork comes between that and the note of it."""
+
+
+def _abandon_all() -> None:
+    for app in list(_above):
+        app.abandon()
+    _above.clear()
+    _lock.release()
+
+
+os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_abandon_all)
+
+
+class Tie:
+    """The lower end: in the Kingpin."""
+
+    def __init__(self, descriptor: int, above: int) -> None:
+        """`above`: the process id of the one above, which has started this one."""
+        os.set_inheritable(descriptor, False)
+        self._descriptor = descriptor
+        self._above = above
+        self._read = b""
+
+    def __repr__(self) -> str:
+        return f"<Tie to {self._above}>"
+
+    def receive(self, kind: type[T]) -> T:
+        """Return the order. From now on this process has the signals of a program that was just started, and what is
+        asked for above comes as SIGTERM."""
+        while b"\n" not in self._read:
+            data = os.read(self._descriptor, 1024 * 1024)
+            if not data:
+                raise SystemExit(1)  # it died before it could say what it wants
+            self._read += data
+        order, _, asked = self._read.partition(b"\n")
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        processes.start_thread(lambda: self._watch(len(asked)), "mob-tie")
+        return msgspec.json.decode(order, type=kind)
+
+    def say(self, word: AppUp | AppRefused) -> None:
+        """Tell the process above what has become of the app."""
+        with contextlib.suppress(OSError):  # it is gone
+            os.write(self._descriptor, msgspec.json.encode(word) + b"\n")
+
+    def refuse(self, error: MobError) -> None:
+        """Tell the process above with which error the app does not start."""
+        kind = next(each.__name__ for each in type(error).__mro__ if each.__name__ in REFUSALS)
+        self.say(AppRefused(kind, str(error), getattr(error, "pid", None)))
+
+    def _watch(self, asked: int) -> None:
+        for _ in range(asked):
+            os.kill(os.getpid(), signal.SIGTERM)
+        while data := self._wait():
+            for _ in data:
+                os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(LAST_GRACE)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    def _wait(self) -> bytes:
+        """Return what is asked for; nothing if the process above is gone."""
+        held: ProcessHandle | None = None
+        with contextlib.suppress(OSError):  # it is gone, or no descriptor is to be had: the end of the pair has to do
+            held = ProcessHandle(self._above)
+        poll = select.poll()
+        poll.register(self._descriptor, select.POLLIN)
+        if held is not None:
+            poll.register(held.fileno(), select.POLLIN)
+        try:
+            if os.getppid() != self._above:
+                return b""
+            ready = [descriptor for descriptor, _ in poll.poll()]
+            return os.read(self._descriptor, 64) if self._descriptor in ready else b""
+        except ConnectionError:
+            return b""
+        finally:
+            if held is not None:
+                held.close()
+
+
+def _is_any_ready(seconds: float, *sources: socket.socket | ProcessHandle) -> bool:
+    poll = select.poll()
+    for source in sources:
+        poll.register(source, select.POLLIN)
+    return bool(poll.poll(max(0.0, seconds) * 1000))
