@@ -54,6 +54,7 @@ FLOORS = {
     "kingpin.tied": 20,
     "client": 20,
     "exposition": 20,
+    "pools": 20,
     "app": 20,
     "background": 20,
     "cluster": 20,

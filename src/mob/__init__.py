@@ -90,6 +90,9 @@ if TYPE_CHECKING:
         RoleOptions as RoleOptions,
         RolePlan as RolePlan,
     )
+    from mob.pools.executor import Pool as Pool
+    from mob.pools.futures import PoolFuture as PoolFuture
+    from mob.pools.role import RolePool as RolePool, pool as pool
     from mob.rim.crashes import Crash as Crash
     from mob.wire.messages import (
         CallerMetrics as CallerMetrics,
@@ -136,6 +139,9 @@ _HOMES = {
     "mob.peer.serving.hooked": "ErrorContext",
     "mob.peer.serving.selection": "export",
     "mob.plan": "Cluster Logs Plan RoleOptions RolePlan",
+    "mob.pools.executor": "Pool",
+    "mob.pools.role": "RolePool pool",
+    "mob.pools.futures": "PoolFuture",
     "mob.rim.crashes": "Crash",
     "mob.wire.messages": "CallerMetrics Event ExportInfo ExportMetrics History Line Member Metrics MobsterMetrics "
     "Point RoleInfo RoleMetrics Row Running",

@@ -26,12 +26,14 @@ from mob.errors import MobError, NotInMobster, PlanError, nearest
 from mob.hiding import hidden_by
 from mob.kingpin import program
 from mob.plan import Plan, RoleOptions, RolePlan
-from mob.rim import interpreter, places
+from mob.rim import interpreter, places, processes
 
 TOKEN = "MOB_DASHBOARD_TOKEN"
 CLUSTER = "MOB_CLUSTER"
 NODE = "MOB_NODE"
 ROLES = "MOB_ROLES"
+POOL = "mob.pools.worker"
+"""The module of a pool's role."""
 
 
 before_run: list[Callable[[App], None]] = []
@@ -207,6 +209,22 @@ class App:
         if role.serve is not None:
             role = self._served(role, role.serve)
         self._plan = msgspec.structs.replace(self._plan, roles=(*self._plan.roles, role))
+        return self
+
+    def pool(self, name: str, **options: Unpack[RoleOptions]) -> App:
+        """Adds a role that runs any function that a mobster or client of this machine submits to `mob.pool(name)`.
+
+        The functions are pickled, so whoever may call the role may run any code in its workers: processes of the same
+        user on this machine. `callers` names the roles that may. The options are those of `role`; `workers`: by default
+        as many as there are cores. See docs/pool.md.
+
+        >>> app.pool("crunch", workers=4)                                                # doctest: +SKIP
+        """
+        options.setdefault("workers", processes.cores())
+        self.role(name, POOL, **options)
+        *others, role = self._plan.roles
+        role = msgspec.structs.replace(role, pool=True)
+        self._plan = msgspec.structs.replace(self._plan, roles=(*others, role))
         return self
 
     def dashboard(self, port: int = 4777, host: str = "127.0.0.1", token: str | None = None) -> App:

@@ -51,6 +51,12 @@ class Background(Client):
             finally:
                 super().close()
 
+    def end_at_once(self) -> None:
+        """Stop the app without waiting for what its mobsters do, and end the connection to it."""
+        if not self._closed and not self._context.is_abandoned:
+            self._tied.stop()  # `close` asks a second time
+        self.close()
+
     def _come_back(self) -> None:
         """Another app of that name is none of this."""
 

@@ -8,13 +8,14 @@ what is there, and whatever is called goes through the first.
 from __future__ import annotations
 
 import atexit
+import importlib
 import socket
 import threading
 from collections.abc import Callable, Iterator
 from functools import partial
 from time import monotonic
 from types import TracebackType
-from typing import Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 import uvloop
 
@@ -33,6 +34,9 @@ from mob.rim.addresses import peer_of
 from mob.rim.crashes import Crash, read
 from mob.rim.reactor import Reactor
 from mob.wire import messages as m
+
+if TYPE_CHECKING:
+    from mob.pools.role import RolePool
 
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
@@ -161,6 +165,14 @@ class Client:
         >>> app.require("back").foo(1).result()     # doctest: +SKIP
         """
         return proxy_of(self._open_caller(), role, interface)
+
+    def pool(self, role: str) -> RolePool:
+        """The pool that is a role of the app, to submit functions to it: see `mob.pool`. `UnknownRole` if there is no
+        such role.
+
+        >>> app.pool("crunch").submit(pow, 2, 10).result()     # doctest: +SKIP
+        """
+        return importlib.import_module("mob.pools.role").pool_of(self._open_caller(), role)
 
     def send(self, obj: Any) -> None:
         """Sends a message to every ready mobster. `BadMessage` if it cannot be sent; `Busy` if there were some

@@ -15,7 +15,7 @@
     │   └── FrameTooLong
     ├── PartialFailure                   some targets of a broadcast call failed; `.results`, `.errors`
     └── CallError                        a call did not bring a value; `.executed` is "no", "maybe" or "yes"
-        ├── Lost (ConnectionError)       the process that had the call died
+        ├── Lost (ConnectionError, BrokenExecutor)  the process that had the call died
         ├── Unavailable                  no ready worker within the waiting time, or the app stops
         ├── Quarantined                  the export has killed too many workers; it is tried again later
         ├── Forbidden (PermissionError)  the role says who may call it (`callers=`), and this caller may not
@@ -35,6 +35,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import BrokenExecutor
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -198,8 +199,9 @@ class CallError(MobError):
             self.executed = executed
 
 
-class Lost(CallError, ConnectionError):
-    """The process that had the call died, or its link broke, before the answer was in.
+class Lost(CallError, ConnectionError, BrokenExecutor):
+    """The process that had the call died, or its link broke, before the answer was in. Also a `BrokenExecutor`, which
+    is what programs expect that come from `concurrent.futures`; but only this call has failed.
 
     Calls of an export with `idempotent=True` are repeated elsewhere first (`options(retries=...)`).
     """

@@ -111,9 +111,12 @@ class RolePlan(msgspec.Struct, frozen=True):
     free one. None: nothing is served."""
     serve_options: dict[str, Any] = {}
     """Options of uvicorn, which serves: {"access_log": True}."""
+    pool: bool = False
+    """Whether it runs any function that other processes of this machine send, pickled: `App.pool` says so. What a task
+    does to its worker is not held against the role."""
 
 
-OPTIONS = tuple(field for field in RolePlan.__struct_fields__ if field not in ("name", "module", "application"))
+OPTIONS = tuple(field for field in RolePlan.__struct_fields__ if field not in ("name", "module", "application", "pool"))
 """What may be said of a role beside its name and its module."""
 
 

@@ -240,6 +240,13 @@ class Route(Generic[W]):
     def __repr__(self) -> str:
         return f"<Route to {len(self.targets)} workers of {self.role!r}, {self.waiting} waiting>"
 
+    def add_variant(self, target: str, export: str) -> None:
+        """Note that the calls of a target are run as those of an export are, of which it is a variant."""
+        if (lane := self.lanes.get(export)) is not None:
+            self.lanes[target] = lane
+        if export in self.tags:
+            self.tags[target] = self.tags[export]
+
     # --------------------------------------------------------------------------------------- choosing
 
     def choose(
@@ -276,6 +283,17 @@ class Route(Generic[W]):
         if lane.is_beside:
             return self._choose_beside(targets, lane)
         return self._choose_first_to_begin(targets, lane, mark, name)
+
+    def choose_idle(self, name: str, blockers: Collection[int] = ()) -> W | None:
+        """Return a worker of this machine that has nothing to do; None if there is none, or if others of its line wait.
+
+        A call for which a worker waits that runs one of the same role must not stand behind another such: the two could
+        wait for each other.
+        """
+        if self.waiting and self._has_waiting(self._key(name, None, True)):
+            return None
+        idle = (each for each in self.near if not each.in_hand and not each.is_choked and each.uid not in blockers)
+        return next(idle, None)
 
     def _has_waiting(self, key: QueueKey) -> bool:
         line = self._lines.get(key)

@@ -205,7 +205,7 @@ class Supervisor:
         if self.stopping:
             slot.uid = 0 if slot.uid == uid else slot.uid
             return decisions + self._stopping.go_on(now)
-        if blamed and not was_told:
+        if blamed and not was_told and not self.crew.roles[slot.role].plan.pool:
             decisions += self.quarantine.handle_death(slot.role, blamed, uid, now)
         else:
             decisions += self.quarantine.handle_gone(uid, now)
@@ -247,7 +247,8 @@ class Supervisor:
         if not was_told and not role.intensity.allows(role.plan, now):
             return [*failing, *self._give_up(process, why, now)]
         born = process.launched if process.ready_at is None else process.ready_at
-        pause = slot.revival.pause_after(was_ready, now - born, was_told, self.crew.luck())
+        is_no_failure = was_told or (role.plan.pool and was_ready)
+        pause = slot.revival.pause_after(was_ready, now - born, is_no_failure, self.crew.luck())
         decisions = [*self._tell_exit(process, _successor_text(process, pause), was_told), *failing]
         if self.plan.strategy == "rest_for_one" and not was_told:
             decisions += self._restart_the_rest(slot, now)
@@ -543,6 +544,8 @@ class Supervisor:
         return self.crew.role_changed(slot.role, failing=f"{slot.name}: {process.error or why}")
 
     def _has_crashed(self, process: Process, was_told: bool, status: int | None) -> bool:
+        if self.plan.logs.direct:  # an app inside of a pool, which has no name: nobody would look for a report
+            return False
         if process.why_killed:
             return True
         codes = self.crew.roles[process.slot.role].plan.stop_exit_codes

@@ -103,9 +103,11 @@ class Calling:
             if contact is None:
                 can_leave = not (passage and portable.stays_here(passage))
                 is_inside = served is not None or route.role == self._context.role
-                contact = route.choose(
-                    export.name, export.mark, can_leave, None, self.parking.blockers(body) if is_inside else ()
-                )
+                blockers = self.parking.blockers(body) if is_inside else ()
+                if is_inside and export.only_idle:
+                    contact = route.choose_idle(export.name, blockers)
+                else:
+                    contact = route.choose(export.name, export.mark, can_leave, None, blockers)
                 if contact is None:
                     blockers = self.parking.blockers(body)
                     self.parking.wait(

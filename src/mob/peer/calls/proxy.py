@@ -96,7 +96,7 @@ def proxy_of(peer: Outgoing, role: str, interface: Any = None) -> Proxy:
 class RemoteExport:
     """One exported function of a role. Calling it sends the call and returns a `Call`."""
 
-    __slots__ = ("_call", "_peer", "label", "mark", "name", "new_call", "options", "role", "route")
+    __slots__ = ("_call", "_peer", "label", "mark", "name", "new_call", "only_idle", "options", "role", "route")
 
     def __init__(
         self, peer: Outgoing, role: str, name: str, options: Options, interface: Interface | None = None
@@ -109,6 +109,8 @@ class RemoteExport:
         self.mark: int = mark_of(self.label)
         self.route: Route[Contact] = peer.contacts.route(role)
         self.options: Options = options
+        self.only_idle: bool = False
+        """Whether its calls wait here for a worker that has nothing to do, if they are made in a call of their role."""
         self.new_call: NewCall = Call if interface is None else interface.new_call(name)
         if self.new_call is Call:
             self.new_call = self._new_undeclared

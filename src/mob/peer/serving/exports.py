@@ -118,3 +118,15 @@ class Export:
             methods,
             parameters.takes_tags,
         )
+
+
+class Variant(Export):
+    """An export under the name of a variant: all the same but for what its calls take."""
+
+    __slots__ = ()
+
+    def __init__(self, export: Export, target: str) -> None:
+        for slot in Export.__slots__:
+            setattr(self, slot, getattr(export, slot))
+        self.name = target
+        self.cost_mark = mark_of(export.label.removesuffix(export.name) + target)

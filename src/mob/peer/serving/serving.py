@@ -30,7 +30,7 @@ from mob.peer.serving import deliveries, limits, methods
 from mob.peer.serving.answers import Answers
 from mob.peer.serving.chunks import Chunk
 from mob.peer.serving.ends import Ends
-from mob.peer.serving.exports import Export
+from mob.peer.serving.exports import Export, Variant
 from mob.peer.serving.handlers import Handlers
 from mob.peer.serving.hooked import ErrorHooks
 from mob.peer.serving.inbox import Inbox
@@ -160,7 +160,7 @@ class Serving:
 
     def describe_exports(self) -> tuple[ExportInfo, ...]:
         """What the others need to know of the exports."""
-        return tuple(each.info() for each in self.exports.values() if not isinstance(each, methods.Method))
+        return tuple(each.info() for each in self.exports.values() if not isinstance(each, (methods.Method, Variant)))
 
     # --------------------------------------------------------------------------------------------- starting
 
@@ -176,6 +176,11 @@ class Serving:
                         return
                     name = m.export_of(call.target)
                     if name != call.target and (export := self.find_export(str(name))) is not None:
+                        if m.VARIANT in str(call.target):
+                            self.begun_beside -= 1
+                            self.exports[str(call.target)] = Variant(export, str(call.target))
+                            self.start_call(link, contact, call, callback)
+                            return
                         Chunk(self, link, contact, call, export, self._queue_limit).start()
                         return
                     if self.early is not None and self.early.hold(link, contact, call):
@@ -688,7 +693,7 @@ class Serving:
         """How busy this worker is, as a call of that export would find it."""
         if name == MESSAGE:
             return WorkerLoad(name, FREE, 0, 0, 0)
-        export = self.exports.get(str(m.export_of(name)))
+        export = self.exports.get(name) or self.exports.get(str(m.export_of(name)))
         cost = 0 if export is None else self.context.cost_of(export.mark_for(name))
         lane = self._lane if export is None else export.lane
         if export is not None and export.gate is not None:

@@ -90,6 +90,7 @@ from mob.wire.messages.forks import (
 from mob.wire.messages.peer import (
     HANDLE as HANDLE,
     MAP as MAP,
+    VARIANT as VARIANT,
     Arrived as Arrived,
     Attached as Attached,
     Cancel as Cancel,

@@ -14,14 +14,18 @@ MAP = "map!"
 
 Its args are an array of the arguments of each item, its value is a `wire.chunks.Answer`."""
 
+VARIANT = "#"
+"""What stands behind the name of an export in a target, before the name of a variant: the same function, whose calls
+are told apart because they do different work, and so take different times."""
+
 
 def export_of(target: str | int) -> str | int:
     """The export that a call is for, or the export that runs the items of a chunk.
 
-    >>> export_of("foo"), export_of("map!foo"), export_of(7)
-    ('foo', 'foo', 7)
+    >>> export_of("foo"), export_of("map!foo"), export_of("run#4711"), export_of(7)
+    ('foo', 'foo', 'run', 7)
     """
-    return target.removeprefix(MAP) if isinstance(target, str) else target
+    return target.removeprefix(MAP).partition(VARIANT)[0] if isinstance(target, str) else target
 
 
 class Invoke(Base, frozen=True, tag=1):

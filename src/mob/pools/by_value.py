@@ -1,0 +1,93 @@
+"""What cannot be imported in a worker, pickled by value: cloudpickle, with the globals of `__main__` in one place.
+
+Functions of a script share its globals: an initializer sets one, tasks read it. In a worker the functions of one
+program's `__main__` share a namespace too. What arrives with a function is put there, but for names to which code in
+the worker has bound something else meanwhile: as in a forked child, what the worker has changed stays.
+
+The name of the file stays with the code, so that a traceback shows its lines.
+
+Limits. Imported only where cloudpickle is installed. The functions at the end run where something is unpickled.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from collections import ChainMap
+from collections.abc import Callable
+from types import CodeType, FunctionType
+from typing import Any
+
+import cloudpickle
+from cloudpickle.cloudpickle import (
+    _code_reduce,  # pyright: ignore[reportPrivateUsage]
+    _function_setstate,  # pyright: ignore[reportPrivateUsage, reportUnknownVariableType]
+)
+
+NO_FILE = "<dynamic-code>"
+"""What cloudpickle puts in the place of the name of the file."""
+SHARED = ("__name__", "__file__", "__package__", "__path__")
+_MISSING = object()
+
+
+def dumps(value: Any, protocol: int, is_in_band: Callable[[Any], bool]) -> bytes:
+    """Return the pickle of a value. `is_in_band`: as `buffer_callback` of `pickle.dumps`."""
+    file = io.BytesIO()
+    Pickler(file, protocol, is_in_band).dump(value)
+    return file.getvalue()
+
+
+class Pickler(cloudpickle.CloudPickler):
+    """A cloudpickle that treats `__main__` as one module."""
+
+    dispatch_table = ChainMap({CodeType: lambda code: _reduce_code(code)}, cloudpickle.CloudPickler.dispatch_table)
+
+    def __init__(self, file: io.BytesIO, protocol: int, is_in_band: Callable[[Any], bool]) -> None:
+        super().__init__(file, protocol, is_in_band)
+        self._main = vars(sys.modules["__main__"])
+        self.globals_ref: dict[int, Any] = {id(self._main): _Main()}
+
+    def _dynamic_function_reduce(self, func: FunctionType) -> Any:
+        reduced = super()._dynamic_function_reduce(func)
+        return (*reduced[:-1], set_state) if func.__globals__ is self._main else reduced
+
+
+class _Main(dict[str, Any]):
+    """Stands for the globals of `__main__` where a function is pickled."""
+
+    def __reduce__(self) -> Any:
+        return namespace, (os.getpid(), {name: self[name] for name in SHARED if name in self})
+
+
+def _reduce_code(code: CodeType) -> Any:
+    make, args = _code_reduce(code)
+    return make, tuple(code.co_filename if each == NO_FILE else each for each in args)
+
+
+# -- where it is unpickled ---------------------------------------------------------------------------------------------
+
+_namespaces: dict[int, dict[str, Any]] = {}  # of the programs whose functions have come, by process id
+_arrived: dict[int, dict[str, Any]] = {}  # what has come for them last, by the ids of those
+
+
+def namespace(pid: int, known: dict[str, Any]) -> dict[str, Any]:
+    """Return the globals of the `__main__` of a process."""
+    if pid == os.getpid():
+        return vars(sys.modules["__main__"])
+    if pid not in _namespaces:
+        own = _namespaces[pid] = known
+        _arrived[id(own)] = {}
+    return _namespaces[pid]
+
+
+def set_state(function: FunctionType, state: tuple[dict[str, Any], dict[str, Any]]) -> None:
+    """Give a function of a `__main__` what it had."""
+    slots = state[1]
+    own, arrived = function.__globals__, _arrived.get(id(function.__globals__), {})
+    coming: dict[str, Any] = slots["__globals__"]
+    slots["__globals__"] = {
+        name: value for name, value in coming.items() if own.get(name, _MISSING) is arrived.get(name, _MISSING)
+    }
+    arrived.update(slots["__globals__"])
+    _function_setstate(function, state)

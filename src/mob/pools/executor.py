@@ -1,0 +1,176 @@
+"""`mob.Pool`: an executor of `concurrent.futures` whose workers are supervised, and of whose tasks a death costs one."""
+
+from __future__ import annotations
+
+import atexit
+import math
+import os
+import sys
+import threading
+import weakref
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import Any
+
+from mob.background import Background
+from mob.pools import hosting
+from mob.pools.role import RolePool
+from mob.pools.tasks import Tasks
+from mob.pools.worker import Setup
+from mob.rim.processes import cores
+
+
+class Pool(RolePool):
+    """Worker processes that run any function, behind the interface of `concurrent.futures.ProcessPoolExecutor`.
+
+    `workers`: how many processes (as many as this one may use cores). `initializer`: called in each worker, with
+    `initargs`, before its first task; if it raises, all tasks fail with `BrokenExecutor`. `max_calls`: tasks after
+    which a worker is replaced. `max_memory`: bytes of resident memory beyond which it is. `threads`: how many tasks each
+    worker runs at once (1). `retries`: how often a task is run again whose worker has died (0). `preload`: modules that
+    are imported once, and whose memory all workers share. `timeout`: seconds that a task may run; then its worker is
+    killed, and it fails with `CallTimeout`. `ValueError` and `TypeError` for what makes no sense.
+
+    Functions and arguments are pickled: with cloudpickle where it is installed (`pip install 'mobsters[pool]'`). The
+    workers are started by the first task. See docs/pool.md.
+
+    >>> with mob.Pool(8) as pool:                             # doctest: +SKIP
+    ...     for part in pool.map(render, frames): ...
+    """
+
+    def __init__(
+        self,
+        workers: int | None = None,
+        *,
+        initializer: Callable[..., object] | None = None,
+        initargs: tuple[Any, ...] = (),
+        max_calls: int | None = None,
+        max_memory: int | None = None,
+        threads: int = 1,
+        retries: int = 0,
+        preload: Sequence[str] = (),
+        timeout: float | None = None,
+    ) -> None:
+        _check_counts(workers=workers, max_calls=max_calls, max_memory=max_memory, threads=threads)
+        if initializer is not None and not callable(initializer):
+            raise TypeError("initializer must be a callable")
+        if type(retries) is not int or retries < 0:
+            raise ValueError(f"retries={retries!r} is not a whole number of at least 0.")
+        if timeout is not None and not (isinstance(timeout, (int, float)) and 0 < timeout < math.inf):
+            raise ValueError(f"timeout={timeout!r} is not a number of seconds above 0, or None.")
+        self._kind = hosting.Kind(workers or cores(), threads, max_calls, max_memory, tuple(preload))
+        self._setup = Setup(list(sys.path), os.getcwd(), initializer, tuple(initargs))
+        self._retries = retries
+        self._timeout = timeout
+        self._starting = threading.Lock()
+        self._role = hosting.ROLE
+        self._tasks = None
+        self._hosted: Hosted | None = None
+        self._is_shut_down = False
+
+    def __repr__(self) -> str:
+        return f"<Pool of {self._kind.workers} workers{', shut down' if self._is_shut_down else ''}>"
+
+    @property
+    def _max_workers(self) -> int:
+        return self._kind.workers
+
+    @property
+    def pids(self) -> list[int]:
+        """The process ids of the workers that are ready; none before the first task."""
+        return [] if self._tasks is None else super().pids
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        if kind is not None and issubclass(kind, KeyboardInterrupt):
+            self._is_shut_down = True
+            if self._hosted is not None:
+                self._hosted.end_at_once()
+        else:
+            self.shutdown()
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Accept no more tasks, and end the workers when those that were submitted have ended.
+
+        `wait`: return when that is so. `cancel_futures`: cancel the tasks that no worker has. At the end of a `with`
+        this is done, but for Ctrl-C: then the workers are ended at once.
+
+        >>> pool.shutdown(wait=False, cancel_futures=True)    # doctest: +SKIP
+        """
+        super().shutdown(False, cancel_futures=cancel_futures)
+        if self._hosted is not None:
+            self._hosted.end(wait)
+
+    def _open(self) -> Tasks:
+        with self._starting:
+            if self._tasks is None:
+                app = hosting.start(self._kind)
+                tasks = Tasks(app._open_caller(), self._role, self._setup, self._retries, self._timeout)  # pyright: ignore[reportPrivateUsage]
+                self._hosted = Hosted(self._kind, app, tasks)
+                weakref.finalize(self, self._hosted.end, False).atexit = False
+                self._tasks = tasks
+            return self._tasks
+
+
+class Hosted:
+    """The app of a pool, until its last task has ended. It may outlive the pool."""
+
+    def __init__(self, kind: hosting.Kind, app: Background, tasks: Tasks) -> None:
+        self._kind = kind
+        self._app = app
+        self._tasks = tasks
+        self._ending = threading.RLock()
+        self._is_over = False
+        self._pid = os.getpid()
+        atexit.register(self._end_with_the_process)  # behind the app's own, so it comes first
+
+    def __repr__(self) -> str:
+        return f"<Hosted {self._app!r}{', over' if self._is_over else ''}>"
+
+    def end(self, wait: bool) -> None:
+        """Give the app back when all tasks have ended; `wait` for that."""
+        if self._is_over or os.getpid() != self._pid:
+            return
+        if wait:
+            self._tasks.wait()
+            self._give_back()
+        else:
+            self._tasks.when_empty(self._give_back_elsewhere)
+
+    def end_at_once(self) -> None:
+        """End the app, whatever its workers do."""
+        with self._ending:
+            if not self._is_over:
+                self._is_over = True
+                atexit.unregister(self._end_with_the_process)
+                self._app.end_at_once()
+
+    def _give_back(self) -> None:
+        with self._ending:
+            if not self._is_over:
+                self._is_over = True
+                atexit.unregister(self._end_with_the_process)
+                hosting.keep(self._kind, self._app)
+
+    def _give_back_elsewhere(self) -> None:
+        """Not in the thread that reads the answers: that one is the app's own."""
+        try:
+            threading.Thread(target=self._give_back, name="mob-pool-end", daemon=True).start()
+        except RuntimeError:  # the interpreter is about to end, and `_end_with_the_process` follows
+            pass
+
+    def _end_with_the_process(self) -> None:
+        if os.getpid() == self._pid:
+            was_interrupted = isinstance(getattr(sys, "last_value", None), KeyboardInterrupt)
+            if was_interrupted:
+                self.end_at_once()
+            else:
+                self._tasks.wait()
+
+
+def _check_counts(**counts: Any) -> None:
+    for name, count in counts.items():
+        if count is None and name != "threads":
+            continue
+        if type(count) is not int:
+            raise TypeError(f"{name}={count!r} is not a whole number of at least 1.")
+        if count < 1:
+            raise ValueError(f"{name}={count!r} is not a whole number of at least 1.")

@@ -1,0 +1,162 @@
+"""The future of a task: one of `concurrent.futures`, which knows where its task is.
+
+It is running when it was sent to a worker, where it begins at once or next; until then it can be cancelled.
+
+In a mobster the thread that waits may be the one that reads the answers. There, waiting reads the links by hand, as
+waiting for a `Call` does; and in a worker of the very pool it runs the tasks that no worker has been asked for
+(`Tasks.run_here`). `concurrent.futures.wait` and `as_completed` block on an event of their own; `Waiters` exchanges it,
+before anybody waits for it, for one that does the same.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import Future
+from concurrent.futures._base import PENDING
+from threading import Event
+from time import monotonic
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+from mob.core.states import CallState
+from mob.pools.pickling import name_of
+
+if TYPE_CHECKING:
+    from mob.peer.results.call import Call
+    from mob.pools.tasks import Tasks
+
+T = TypeVar("T")
+
+
+class Task(NamedTuple):
+    """What is to be run."""
+
+    function: Any
+    arguments: Any
+    """Positional and named arguments, a pair; or the items of a map, a list."""
+    is_items: bool = False
+    is_spread: bool = False
+    """Whether an item is a tuple of arguments."""
+
+    @property
+    def what(self) -> str:
+        """What its arguments are called where they cannot be sent."""
+        return "the items" if self.is_items else f"the arguments of {name_of(self.function)}"
+
+
+class PoolFuture(Future[T]):
+    """What `Pool.submit` returns: a `concurrent.futures.Future`.
+
+    >>> future = pool.submit(pow, 2, 10)       # doctest: +SKIP
+    >>> future.result(timeout=5)               # doctest: +SKIP
+    1024
+    """
+
+    def __init__(self, tasks: Tasks, task: Task) -> None:
+        super().__init__()
+        self._tasks = tasks
+        self.task: Task | None = task
+        """What is to be run; None when it has ended."""
+        self.is_items: bool = task.is_items
+        self.call: Call[Any] | None = None
+        """The call by which a worker was asked for it."""
+        self.verdict: BaseException | None = None
+        """What it ends with if its worker is killed because of it."""
+        if tasks.is_inside:
+            self._waiters: list[Any] = Waiters(self, tasks)
+
+    @property
+    def label(self) -> str:
+        """As people read it."""
+        return "a task" if self.task is None else name_of(self.task.function)
+
+    def running(self) -> bool:
+        """Return whether it was sent to a worker and has not ended."""
+        return self._state == PENDING and self.call is not None and self.call.state is not CallState.WAITING
+
+    def cancel(self) -> bool:
+        """Give the task up if no worker has it; return whether it is cancelled. `Pool.kill` ends one that runs."""
+        if self._state == PENDING and self._tasks.withdraw(self) and super().cancel():
+            self.set_running_or_notify_cancel()
+        return self.cancelled()
+
+    def result(self, timeout: float | None = None) -> T:
+        """Return what the task has returned, or raise what it has raised; wait for it `timeout` seconds at most.
+
+        `TimeoutError` if it has not ended by then, `CancelledError` if it was cancelled, `mob.Lost` if its worker died.
+        """
+        try:
+            if self._state == PENDING and self._tasks.is_inside:
+                self._wait(timeout)
+            return super().result(timeout)
+        finally:
+            del self  # else an error, its traceback and this frame make a circle
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """Return what the task has raised, or None; wait as `result` does."""
+        if self._state == PENDING and self._tasks.is_inside:
+            self._wait(timeout)
+        return super().exception(timeout)
+
+    def _wait(self, timeout: float | None) -> None:
+        event = Driven(self._tasks)
+        event.futures.append(self)
+        self.add_done_callback(lambda _: event.set())
+        event.wait(timeout)
+
+    def fail(self, error: BaseException) -> None:
+        """Its call has ended without an answer."""
+        self.set_exception(error if self.verdict is None else self.verdict)
+
+
+class Waiters(list[Any]):
+    """What waits for a future in `concurrent.futures`: objects whose `event` is set when they have what they need."""
+
+    __slots__ = ("_future", "_tasks")
+
+    def __init__(self, future: PoolFuture[Any], tasks: Tasks) -> None:
+        super().__init__()
+        self._future = future
+        self._tasks = tasks
+
+    def append(self, waiter: Any) -> None:
+        """Add one that is going to wait in this thread; the conditions of all that it waits for are held."""
+        if not isinstance(waiter.event, Driven):
+            waiter.event = Driven(self._tasks)
+        waiter.event.futures.append(self._future)
+        super().append(waiter)
+
+
+class Driven(Event):
+    """An event for which a thread of a mobster waits."""
+
+    def __init__(self, tasks: Tasks) -> None:
+        super().__init__()
+        self.futures: list[PoolFuture[Any]] = []
+        """Those that set it when they end."""
+        self._tasks = tasks
+
+    def set(self) -> None:
+        """Set it, from any thread."""
+        super().set()
+        reactor = self._tasks.peer.context.reactor
+        if not reactor.is_mine:
+            reactor.wake()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until it is set; False if it was not within `timeout` seconds."""
+        until = None if timeout is None else monotonic() + timeout
+        if self._tasks.is_nested:
+            for future in self.futures:
+                if self.is_set() or (until is not None and monotonic() >= until):
+                    break
+                self._tasks.run_here(future)
+        left = None if until is None else max(0.0, until - monotonic())
+        peer = self._tasks.peer
+        reactor = peer.context.reactor
+        if self.is_set() or not reactor.is_mine:
+            reactor.stand_in.begin_to_wait(self)
+            try:
+                return super().wait(left)
+            finally:
+                reactor.waiters.discard(self)
+        calls = [future.call for future in self.futures if future.call is not None and not future.done()]
+        return peer.blocking.drive_all(calls, self.is_set, left)

@@ -1,0 +1,254 @@
+"""Functions and arguments as bytes, with large buffers beside them (pickle protocol 5, out of band).
+
+Strategy. The C pickler of the standard library comes first, because it is fast. What it cannot pickle, and what belongs
+to `__main__`, which is another module in a worker, is pickled by cloudpickle: by value. Without cloudpickle (the extra
+`pool`) such things are refused, with the place where they stand.
+
+A function is pickled once, and again only when something that it refers to has changed: cloudpickle takes fifty times
+as long as a small call. Whether anything has changed is asked of every name that the function's code mentions; a
+function that refers to something mutable is pickled each time.
+
+Limits. Knows nothing of processes, pools or calls.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import pickle
+import sys
+import zlib
+from collections.abc import Iterator, Sequence
+from functools import cache
+from pickle import HIGHEST_PROTOCOL, PickleBuffer, PicklingError
+from types import BuiltinFunctionType, CodeType, FunctionType, ModuleType
+from typing import Any, NamedTuple
+
+from mob.errors import BadMessage
+from mob.peer.references.private import private
+
+LARGE = 64 * 1024
+"""Bytes from which on a buffer travels beside the pickle, and so through shared memory (`wire.sharing.LARGE`)."""
+MOST_FUNCTIONS = 128
+"""Functions of which the pickle is kept."""
+DEEPEST = 8
+"""Levels of a value in which the part is looked for that cannot be pickled."""
+INSTALL = "pip install 'mobsters[pool]' (cloudpickle)"
+
+
+class Pickled(NamedTuple):
+    """A value as bytes."""
+
+    data: bytes
+    buffers: list[memoryview]
+    """Its large buffers, in order."""
+
+
+class CannotPickle(BadMessage, PicklingError):
+    """A function, an argument or a result cannot be pickled; the text says which part of it, and why."""
+
+
+def dumps(value: Any, what: str) -> Pickled:
+    """Return a value as bytes and buffers. `CannotPickle` names the part of `what` that cannot be pickled; what the
+    value's own `__reduce__` raises comes through, with a note.
+
+    >>> dumps([1, 2], "the argument").buffers
+    []
+    """
+    buffers: list[PickleBuffer] = []
+    try:
+        data = _dumps(value, buffers)
+    except (PicklingError, TypeError, AttributeError, RecursionError) as error:
+        raise _refusal(value, what, error) from error
+    except Exception as error:
+        error.add_note(f"This was raised while {what} was pickled, to be sent to a worker of a mob.Pool.")
+        raise
+    return Pickled(data, [buffer.raw() for buffer in buffers])
+
+
+def loads(data: bytes, buffers: Sequence[memoryview]) -> Any:
+    """Return the value, whose buffers can be written to; raises whatever unpickling raises."""
+    return pickle.loads(data, buffers=[private(each) for each in buffers] if buffers else None)
+
+
+def _dumps(value: Any, buffers: list[PickleBuffer]) -> bytes:
+    def is_in_band(buffer: PickleBuffer) -> bool:
+        try:
+            if buffer.raw().nbytes < LARGE:
+                return True
+        except BufferError:  # not contiguous
+            return True
+        buffers.append(buffer)
+        return False
+
+    if not _are_modules_by_value():
+        try:
+            data = pickle.dumps(value, HIGHEST_PROTOCOL, buffer_callback=is_in_band)
+        except Exception:
+            if not has_cloudpickle():
+                raise
+        else:
+            if b"__main__" not in data:
+                return data
+            if not has_cloudpickle():
+                if not _mentions_main(data):
+                    return data
+                raise PicklingError(
+                    f"it belongs to __main__, which a worker cannot import; {INSTALL} sends it by value"
+                )
+    del buffers[:]
+    return importlib.import_module("mob.pools.by_value").dumps(value, HIGHEST_PROTOCOL, is_in_band)
+
+
+@cache
+def has_cloudpickle() -> bool:
+    """Return whether cloudpickle is installed."""
+    return importlib.util.find_spec("cloudpickle") is not None
+
+
+def _are_modules_by_value() -> bool:
+    """Return whether the program has told cloudpickle to send functions of some modules by value."""
+    known = sys.modules.get("cloudpickle")
+    return known is not None and bool(known.list_registry_pickle_by_value())
+
+
+def _mentions_main(data: bytes) -> bool:
+    """Return whether a pickle names something of `__main__`, and not just has the word in a text."""
+    import pickletools
+
+    recent: list[Any] = []
+    for operation, argument, _ in pickletools.genops(data):
+        if operation.name == "STACK_GLOBAL" and "__main__" in recent[-4:]:
+            return True
+        if isinstance(argument, str):
+            recent.append(argument)
+    return False
+
+
+# -- what is told of what cannot be pickled ----------------------------------------------------------------------------
+
+
+def _refusal(value: Any, what: str, error: Exception) -> CannotPickle:
+    place, culprit = what, value
+    for _ in range(DEEPEST):
+        found = next(((step, part) for step, part in _parts(culprit) if not _can_pickle(part)), None)
+        if found is None:
+            break
+        place, culprit = f"{place}{found[0]}", found[1]
+    help_ = "" if has_cloudpickle() or INSTALL in str(error) else f" {INSTALL} can send more."
+    return CannotPickle(f"cannot send {place}, of type {type(culprit).__name__!r}, to a worker: {error}.{help_}", place)
+
+
+def _parts(value: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, (list, tuple)):
+        yield from ((f"[{at}]", part) for at, part in enumerate(value))  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+    elif isinstance(value, dict):
+        yield from ((f"[{key!r}]", part) for key, part in value.items())  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+    elif isinstance(value, FunctionType):
+        names = value.__code__.co_freevars
+        yield from ((f".{name}", cell.cell_contents) for name, cell in zip(names, value.__closure__ or (), strict=True))
+    elif hasattr(value, "__self__") and not isinstance(value.__self__, ModuleType):
+        yield ".__self__", value.__self__
+    elif hasattr(value, "__dict__") and not isinstance(value, type):
+        yield from ((f".{name}", part) for name, part in vars(value).items())
+
+
+def _can_pickle(value: Any) -> bool:
+    try:
+        _dumps(value, [])
+    except Exception:  # noqa: BLE001  whatever it is, this part is the one
+        return False
+    return True
+
+
+# -- functions ---------------------------------------------------------------------------------------------------------
+
+_STABLE = (int, float, complex, str, bytes, bool, type(None), ModuleType, BuiltinFunctionType)
+"""Types of which a value is another object if it is another value."""
+_MISSING = object()
+Seen = list[tuple[dict[str, Any], str, Any]]
+"""The names that a function mentions: where each is looked up, and what was found there."""
+
+
+class PickledFunction(NamedTuple):
+    """A function as bytes."""
+
+    data: bytes
+    buffers: list[memoryview]
+    variant: str
+    """By which its calls are told from those of other functions; "" if it may be another one with each call."""
+
+
+class Functions:
+    """The pickles of functions that were sent lately."""
+
+    def __init__(self) -> None:
+        self._known: dict[int, tuple[Any, PickledFunction, Seen]] = {}
+
+    def __repr__(self) -> str:
+        return f"<Functions, {len(self._known)} pickled>"
+
+    def dumps(self, function: Any) -> PickledFunction:
+        """Return a function as bytes; raises as `dumps`."""
+        known = self._known.get(id(function))
+        if known is not None and known[0] is function and _is_as_before(known[2]):
+            return known[1]
+        data, buffers = dumps(function, f"the function {name_of(function)}")
+        seen = None if buffers else _seen_by(function)
+        if seen is None:
+            return PickledFunction(data, buffers, "")
+        pickled = PickledFunction(data, buffers, f"{zlib.crc32(data):x}")
+        if len(self._known) >= MOST_FUNCTIONS:
+            self._known.clear()
+        self._known[id(function)] = function, pickled, seen
+        return pickled
+
+
+def name_of(function: Any) -> str:
+    """Return what people call a function: `module.name`."""
+    name = getattr(function, "__qualname__", None) or repr(function)
+    module = getattr(function, "__module__", None)
+    return f"{module}.{name}" if module and isinstance(name, str) else str(name)
+
+
+def _seen_by(function: Any) -> Seen | None:
+    """Return what to compare before the pickle of a function is used again; None if it cannot be known to be the same."""
+    seen: Seen = []
+    return seen if _gather(function, seen, set()) else None
+
+
+def _gather(function: Any, seen: Seen, visited: set[int]) -> bool:
+    """Note all names that a function mentions; return whether they tell of every change."""
+    if _is_importable(function) or id(function) in visited:
+        return True
+    visited.add(id(function))
+    if type(function) is not FunctionType or function.__dict__ or function.__closure__:
+        return False
+    values = [*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()]
+    for name in _names_in(function.__code__):
+        value = function.__globals__.get(name, _MISSING)
+        seen.append((function.__globals__, name, value))
+        if value is not _MISSING:
+            values.append(value)
+    return all(isinstance(value, _STABLE) or _gather(value, seen, visited) for value in values)
+
+
+def _names_in(code: CodeType) -> Iterator[str]:
+    yield from code.co_names
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _names_in(constant)
+
+
+def _is_importable(thing: Any) -> bool:
+    """Return whether a function or class is pickled as a name that means the same in every process."""
+    if not isinstance(thing, (FunctionType, BuiltinFunctionType, type)):
+        return False
+    module = thing.__module__
+    if module == "__main__" or "." in thing.__qualname__:
+        return False
+    known: Any = sys.modules.get(str(module))
+    return known is not None and getattr(known, thing.__name__, None) is thing and not _are_modules_by_value()
+
+
+def _is_as_before(seen: Seen) -> bool:
+    return all(names.get(name, _MISSING) is value for names, name, value in seen)

@@ -1,0 +1,331 @@
+"""The tasks of one pool: those that wait in this process, and those that were sent to workers.
+
+Strategy. A task is pickled when it is sent. So many are sent as keep the workers busy (`WINDOW`, `WINDOW_BYTES`), the
+others wait here as they were submitted, which takes no memory for their arguments. Each answer sends the next. Which
+worker gets a task is mob's own choice, as of any call.
+
+A task that waits for tasks of its own pool (nested) would hold a worker while it waits. It runs those itself that no
+worker has begun, so no such circle can stand still.
+
+Limits. Any thread may submit; answers come on the thread that reads the links.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import signal
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import BrokenExecutor
+from functools import partial
+from threading import Condition
+from typing import Any
+
+from mob.core.states import CallState
+from mob.errors import RemoteTraceback
+from mob.peer.calls.options import Options
+from mob.peer.calls.outgoing import Outgoing
+from mob.peer.calls.proxy import RemoteExport
+from mob.peer.results.call import Call
+from mob.pools import pickling, worker
+from mob.pools.futures import PoolFuture, Task
+from mob.pools.pickling import Functions, Pickled, name_of
+from mob.wire.messages import VARIANT
+
+AT_ONCE = 16
+"""So many are sent by the line that submits them. The next ones follow when answers come, many in one message."""
+WINDOW = 128
+"""Tasks that are sent and not answered, at most; the others wait in this process, unpickled."""
+WINDOW_BYTES = 64 * 1024 * 1024
+"""Bytes of their arguments, at most; one task may have more."""
+MOST_EXPORTS = 1024
+"""Functions of which is kept how they are called."""
+WAIT = 3600.0
+"""Seconds that a task waits for a worker while none is ready, as when all are being restarted."""
+
+NEVER_AGAIN = Options(retries=0)
+
+_numbers = itertools.count(os.getpid() << 20)
+
+
+class Tasks:
+    """The tasks of one pool."""
+
+    def __init__(
+        self, peer: Outgoing, role: str, setup: worker.Setup, retries: int = 0, timeout: float | None = None
+    ) -> None:
+        self.peer = peer
+        self.role = role
+        self.number: int = next(_numbers)
+        """By which a worker knows whether it has been set up for this pool."""
+        self._setup = setup
+        self._pickled_setup: Pickled | None = None
+        self._options = Options(wait=WAIT, retries=retries)
+        self._exports: dict[str, RemoteExport] = {}  # what is called, by target
+        self.is_inside: bool = bool(peer.context.role)
+        """Whether a mobster submits them."""
+        self.is_nested: bool = peer.context.role == role
+        """Whether a worker of this pool submits them."""
+        self._timeout = timeout
+        self._functions = Functions()
+        self._changed = Condition()
+        self._waiting: deque[PoolFuture[Any]] = deque()
+        self._pending: set[PoolFuture[Any]] = set()
+        self._sent = 0
+        self._sent_bytes = 0
+        self._then: Callable[[], None] | None = None
+        self.broken: BaseException | None = None
+        """Why no task can be run any more."""
+
+    def __repr__(self) -> str:
+        return f"<Tasks of {self.role!r}: {len(self._pending)} pending, {len(self._waiting)} of them unsent>"
+
+    @property
+    def pending(self) -> list[PoolFuture[Any]]:
+        """Those that have not ended."""
+        return list(self._pending)
+
+    # ---------------------------------------------------------------------------------------------- sending
+
+    def submit(self, future: PoolFuture[Any]) -> None:
+        """Have a task run; its future says how it ends."""
+        with self._changed:
+            self._pending.add(future)
+            if self._waiting or self._sent >= AT_ONCE or not self._has_room():
+                self._waiting.append(future)
+                return
+            self._sent += 1
+        self._send(future)
+
+    def _has_room(self) -> bool:
+        return self._sent < WINDOW and self._sent_bytes < WINDOW_BYTES
+
+    def _send_more(self) -> None:
+        while self._waiting:
+            with self._changed:
+                if not self._waiting or not self._has_room():
+                    return
+                future = self._waiting.popleft()
+                self._sent += 1
+            self._send(future)
+
+    def _send(self, future: PoolFuture[Any]) -> None:
+        """Pickle a task and call a worker; it is counted as sent already."""
+        task = future.task
+        if task is None:  # cancelled meanwhile
+            self._forget(future, 0)
+            return
+        try:
+            if self.broken is not None:
+                raise broken(self.broken)
+            args, variant = self._pickled(task)
+            size = len(args[1]) + len(args[2]) + sum(each.nbytes for each in args[3])
+            call = self.peer.calling.call(
+                self._export(task, variant), args if args[3] or task.is_items else args[:3], {}
+            )
+        except Exception as error:  # noqa: BLE001  whatever it is, it is the outcome
+            self._end(future, partial(future.set_exception, error), 0)
+            return
+        with self._changed:
+            self._sent_bytes += size
+        future.call = call
+        call.when_done(partial(self._handle_done, future, size))
+
+    def _pickled(self, task: Task) -> tuple[tuple[Any, ...], str]:
+        """Return the arguments of `worker.run`, or of `run_items`, and the variant that stands for the function."""
+        function, buffers, variant = self._functions.dumps(task.function)
+        split = len(buffers)
+        data, more = pickling.dumps(task.arguments, task.what)
+        args = self.number, function, data, buffers + more, split
+        return (*args, task.is_spread) if task.is_items else args, variant
+
+    def _export(self, task: Task, variant: str) -> RemoteExport:
+        """Return what is called for a task. Each function is a variant, so that what one takes says nothing of others."""
+        name = worker.run_items.__name__ if task.is_items else worker.run.__name__
+        target = f"{name}{VARIANT}{variant}" if variant else name
+        export = self._exports.get(target)
+        if export is None:
+            if len(self._exports) >= MOST_EXPORTS:
+                self._exports.clear()
+            export = self._exports[target] = RemoteExport(self.peer, self.role, target, self._options)
+            export.new_call, export.only_idle = Call, self.is_nested
+            export.label = name_of(task.function) if variant else "a task"
+        if variant:
+            export.route.add_variant(target, name)
+        return export
+
+    # --------------------------------------------------------------------------------------------- answers
+
+    def _handle_done(self, future: PoolFuture[Any], size: int, call: Call[Any]) -> None:
+        """A call has ended; on the thread that reads, or on the one that has cancelled it."""
+        if call.cancelled():
+            self._forget(future, size)
+            return
+        error = call.exception()
+        if error is not None:
+            self._end(future, partial(future.fail, error), size)
+            return
+        answer: worker.Answer = call.result()
+        if isinstance(answer, list) and answer[0] == worker.SETUP_WANTED:
+            self._set_up(future, size, call)
+            return
+        try:
+            outcome = self._outcome_of(future, answer)
+        except BaseException as failure:  # noqa: BLE001  whatever unpickling raises
+            failure.add_note(
+                f"This was raised in process {os.getpid()} while the result of {future.label} was unpickled."
+            )
+            outcome = partial(future.set_exception, failure)
+        self._end(future, outcome, size)
+
+    def _outcome_of(self, future: PoolFuture[Any], answer: worker.Answer) -> Callable[[], None]:
+        """Return what tells a future how its task has ended."""
+        if isinstance(answer, list) and answer[0] == worker.SETUP_FAILED:
+            self.broken = error_in(answer)
+            self._break()
+            return partial(future.set_exception, broken(self.broken))
+        if isinstance(answer, list) and answer[0] == worker.RAISED:
+            return partial(future.set_exception, error_in(answer))
+        if future.is_items:
+            return partial(future.set_result, answer)  # what it holds is unpickled by who reads it
+        return partial(future.set_result, value_in(answer))
+
+    def _set_up(self, future: PoolFuture[Any], size: int, call: Call[Any]) -> None:
+        """A worker does not know this pool yet: have it do what is to be done first, and run the task again."""
+        try:
+            setup = self.number, *self._encoded_setup()
+            self.peer.calling.call_one(call.contact, f"{self.role}.set_up", worker.set_up.__name__, setup, {})
+        except Exception as error:  # noqa: BLE001  it could not be sent, and never can be
+            self.broken = error
+            self._break()
+        self._forget(None, size)
+        with self._changed:
+            self._sent += 1
+        self._send(future)
+
+    def _encoded_setup(self) -> Pickled:
+        if self._pickled_setup is None:
+            self._pickled_setup = pickling.dumps(tuple(self._setup), "the initializer of the pool")
+        return self._pickled_setup
+
+    # ------------------------------------------------------------------------------------------------ ends
+
+    def _end(self, future: PoolFuture[Any], tell: Callable[[], None], size: int) -> None:
+        if not future.done():  # it may have been cancelled or timed out
+            tell()
+        self._forget(future, size)
+
+    def _forget(self, future: PoolFuture[Any] | None, size: int) -> None:
+        """A call has ended: another may be sent. `future`: its task has ended, too."""
+        with self._changed:
+            self._sent -= 1
+            self._sent_bytes -= size
+            if future is not None:
+                self._pending.discard(future)
+                future.task = None
+                if not self._pending:
+                    self._changed.notify_all()
+        self._send_more()
+        self._tell_empty()
+
+    def withdraw(self, future: PoolFuture[Any]) -> bool:
+        """Give up a task that has not been sent to a worker; return whether that was still possible."""
+        is_withdrawn = False
+        with self._changed:
+            if future in self._waiting:
+                self._waiting.remove(future)
+                self._pending.discard(future)
+                self._changed.notify_all()
+                is_withdrawn = True
+        if is_withdrawn:
+            self._tell_empty()
+            return True
+        call = future.call
+        return call is not None and call.state is CallState.WAITING and call.cancel()
+
+    def kill(self, future: PoolFuture[Any], verdict: BaseException | None = None) -> bool:
+        """End a task: cancel it if no worker has begun it, else kill the worker. Return whether it had not ended.
+
+        `verdict`: what its future ends with if its worker is killed, instead of `Lost`.
+        """
+        if future.cancel():
+            return True
+        call = future.call
+        if call is None or future.done():
+            return False
+        future.verdict = verdict
+        call.terms = NEVER_AGAIN
+        os.kill(call.contact.member.pid, signal.SIGKILL)
+        return True
+
+    # ------------------------------------------------------------------------------------ in a worker of this pool
+
+    def run_here(self, future: PoolFuture[Any]) -> bool:
+        """Run a task in this thread if no worker has been asked for it yet; return whether that was so.
+
+        A task of this pool waits for it, and so holds a worker. If all do that, nobody else is left to run it.
+        """
+        task = future.task
+        if task is None or not self.withdraw(future):
+            return False
+        try:
+            args, _ = self._pickled(task)
+            run = worker.run_items if task.is_items else worker.run
+            answer = run(*args)
+            if answer == [worker.SETUP_WANTED]:
+                worker.set_up(self.number, *self._encoded_setup())
+                answer = run(*args)
+            outcome = self._outcome_of(future, answer)
+        except BaseException as error:  # noqa: BLE001  whatever it is, it is the outcome
+            outcome = partial(future.set_exception, error)
+        outcome()
+        return True
+
+    # -------------------------------------------------------------------------------------------------- the end
+
+    def _break(self) -> None:
+        """Fail all tasks that wait, because none can be run."""
+        assert self.broken is not None
+        for future in self.pending:
+            if not future.done() and self.withdraw(future):
+                future.set_exception(broken(self.broken))
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until no task is pending."""
+        with self._changed:
+            return self._changed.wait_for(lambda: not self._pending, timeout)
+
+    def when_empty(self, then: Callable[[], None]) -> None:
+        """Have something called, once, as soon as no task is pending; in any thread."""
+        self._then = then
+        self._tell_empty()
+
+    def _tell_empty(self) -> None:
+        if self._then is not None and not self._pending:
+            then, self._then = self._then, None
+            if then is not None:
+                then()
+
+
+def broken(why: BaseException) -> BrokenExecutor:
+    """Return the error of a task that cannot be run, because the initializer of its pool has failed."""
+    error = BrokenExecutor(f"the pool cannot run tasks: its initializer has raised {type(why).__name__}: {why}")
+    error.__cause__ = why
+    return error
+
+
+def value_in(answer: worker.Answer) -> Any:
+    """Return what a task has returned; raise what it has raised."""
+    if isinstance(answer, list):
+        if answer[0] == worker.RAISED:
+            raise error_in(answer)
+        return pickling.loads(answer[1], answer[2])
+    return pickling.loads(answer, ())
+
+
+def error_in(answer: list[Any]) -> BaseException:
+    """Return what a task has raised; its cause is the traceback as it looked in the worker."""
+    error: BaseException = pickling.loads(answer[1], answer[2])
+    error.__cause__ = RemoteTraceback(answer[3])
+    return error

@@ -1,0 +1,179 @@
+"""The module of a pool's role: runs any function that a process of this machine sends.
+
+A task is a call of `run`: a function, its arguments, and the number of the pool that it is from. What a pool wants to be
+done before its first task (`Setup`) must have been done in this worker: if it has not, the answer says so, and the pool
+sends it. So a worker that comes later, or is shared by several pools, needs no special case.
+
+What a task raises is part of the answer, so that it arrives as the class that it was. What cannot be pickled is raised
+here, and arrives as `RemoteError`, as from any role.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from itertools import starmap
+from time import perf_counter
+from types import GeneratorType
+from typing import Any, NamedTuple
+
+import mob
+from mob.errors import BadMessage, Forbidden
+from mob.mobster.loading import traceback_of
+from mob.peer.links.served import caller
+from mob.pools import pickling
+from mob.pools.pickling import CannotPickle, name_of
+
+MOST_FUNCTIONS = 128
+"""Functions that are kept, by their pickles."""
+LARGEST_FUNCTION = 64 * 1024
+"""Bytes of the pickle of a function that is kept."""
+
+RETURNED, RAISED, SETUP_WANTED, SETUP_FAILED = range(4)
+"""What has become of a task; of the last two it was not begun."""
+
+Answer = bytes | list[Any]
+"""The pickle of what a task has returned; or what has become of it, with more: see `RETURNED` and what follows."""
+
+
+class Setup(NamedTuple):
+    """What a pool wants to be done in a worker before its first task."""
+
+    path: list[str]
+    """Where modules are found (`sys.path`)."""
+    directory: str | None
+    """The current directory; None: as it is."""
+    initializer: Callable[..., object] | None = None
+    initargs: tuple[Any, ...] = ()
+
+    def carry_out(self) -> None:
+        """Do it; raises what the initializer raises."""
+        if self.directory is None:
+            sys.path += [each for each in self.path if each not in sys.path]
+        else:
+            sys.path[:] = self.path
+            os.chdir(self.directory)
+        if self.initializer is not None:
+            self.initializer(*self.initargs)
+
+
+_functions: dict[bytes, Any] = {}
+_ready: set[int] = set()  # the numbers of the pools whose setup was done
+_failed: dict[int, Answer] = {}  # of those whose setup has failed: what each task is answered
+
+
+@mob.export(idempotent=True)  # it is repeated as often as its pool says: never, if that says nothing
+def run(pool: int, function: bytes, args: bytes, buffers: Sequence[memoryview] = (), split: int = 0) -> Answer:
+    """Run a task. The first `split` buffers are the function's, the others its arguments'."""
+    if pool not in _ready:
+        return _refused(pool)
+    try:
+        task, (values, named) = _read(function, args, buffers, split)
+    except BaseException as error:  # noqa: BLE001  whatever unpickling raises
+        return _unreadable(error)
+    try:
+        value = task(*values, **named)
+    except BaseException as error:  # noqa: BLE001  also SystemExit: it is told to who has submitted the task
+        return _raised(error)
+    return _returned(value, task)
+
+
+@mob.export(idempotent=True)
+def run_items(
+    pool: int, function: bytes, items: bytes, buffers: Sequence[memoryview] = (), split: int = 0, spread: bool = False
+) -> Answer:
+    """Run a function for each item; `spread`: an item is a tuple of arguments. The answer has the results up to the
+    first item that raises, what that has raised, the seconds that it took, and how many results there are."""
+    if pool not in _ready:
+        return _refused(pool)
+    try:
+        task, values = _read(function, items, buffers, split)
+    except BaseException as error:  # noqa: BLE001  whatever unpickling raises
+        return _unreadable(error)
+    results: list[Any] = []
+    failure: Answer | None = None
+    began = perf_counter()
+    try:
+        results.extend(starmap(task, values) if spread else map(task, values))
+    except BaseException as error:  # noqa: BLE001  as in `run`
+        failure = _raised(error)
+    seconds = perf_counter() - began
+    answer = _returned(results, task)
+    return [answer, failure, seconds, len(results)]
+
+
+@mob.export(idempotent=True)
+def set_up(pool: int, setup: bytes, buffers: Sequence[memoryview] = ()) -> None:
+    """Do what a pool wants to be done before its first task, once."""
+    _check_caller()
+    if pool in _ready or pool in _failed:
+        return
+    try:
+        Setup(*pickling.loads(setup, buffers)).carry_out()
+    except BaseException as error:  # noqa: BLE001  told to each task
+        _failed[pool] = [SETUP_FAILED, *_raised(error)[1:]]
+    else:
+        _ready.add(pool)
+
+
+def _refused(pool: int) -> Answer:
+    _check_caller()
+    return _failed.get(pool, [SETUP_WANTED])
+
+
+def _check_caller() -> None:
+    contact = caller()
+    if contact is not None and contact.is_distant:
+        raise Forbidden("a pool runs functions for processes of its own machine only.", executed="no")
+
+
+def _read(function: bytes, args: bytes, buffers: Sequence[memoryview], split: int) -> tuple[Any, Any]:
+    task = _functions.get(function)
+    if task is None:
+        task = pickling.loads(function, buffers[:split])
+        if not split and len(function) <= LARGEST_FUNCTION:
+            if len(_functions) >= MOST_FUNCTIONS:
+                _functions.clear()
+            _functions[function] = task
+    return task, pickling.loads(args, buffers[split:])
+
+
+def _returned(value: Any, task: Any) -> Answer:
+    try:
+        data, buffers = pickling.dumps(value, "the result")
+    except BaseException:  # noqa: BLE001  whatever pickling raises
+        if isinstance(value, GeneratorType) or hasattr(value, "__anext__"):
+            error = CannotPickle(
+                f"{name_of(task)} has returned a generator, which lives in its worker. Return a list of what it "
+                f"yields, or export the function from a role, where generators stream.",
+                "the result",
+            )
+        return _raised(error)
+    return [RETURNED, data, buffers] if buffers else data
+
+
+def _raised(error: BaseException) -> list[Any]:
+    """Return the answer of a task that has raised; raises the error if it cannot be pickled."""
+    text = traceback_of(error)
+    try:
+        data, buffers = pickling.dumps(error, "the exception")
+        pickling.loads(data, buffers)  # an exception may be pickled and not be made again
+    except BaseException:  # noqa: BLE001  whatever it is: mob describes it in its own way
+        if isinstance(error, Exception):
+            raise error from error.__cause__
+        return _raised(RuntimeError(f"{type(error).__name__}: {error}"))
+    return [RAISED, data, buffers, text]
+
+
+def _unreadable(error: BaseException) -> Answer:
+    """Return the answer of a task that cannot be unpickled here."""
+    told = f"{type(error).__name__}: {error}"
+    refusal = BadMessage(
+        f"a worker of the pool (pid {os.getpid()}) cannot unpickle the task: {told}. Modules are looked for in "
+        f"{', '.join(map(repr, sys.path))}. Functions of a module that only the caller can import are sent by value "
+        f"after cloudpickle.register_pickle_by_value(module)."
+    )
+    answer = _raised(refusal)
+    answer[3] = traceback_of(error)
+    return answer
