@@ -15,6 +15,7 @@ row once; whoever comes first changes from round to round. A figure is the media
 * Arrays: float64, each made just before it is sent, four under way.
 * Cold start: from the start of the interpreter to its end.
 * After the kill of a worker, a call counts as failed if it raises, and also if it has no answer after three seconds.
+  How long the others take is asked of pools that do not break.
 * Idle: over five seconds, in a script that has used its pool once.
 """
 
