@@ -245,6 +245,9 @@ class Plan(msgspec.Struct, frozen=True):
     preload: tuple[str, ...] = ()
     """Modules that the fork server imports once, so that the mobsters share their memory."""
     logs: Logs = Logs()
+    direct: bool = False
+    """Whether mobsters print to the Kingpin's own stdout and stderr, without a prefix, and news of the app is not shown
+    there. For apps that are hidden in a script: `logs` does nothing."""
     metrics: bool = True
     """Whether calls are counted and timed."""
     trace: str | None = None

@@ -39,7 +39,7 @@ def plan(name, **options):
     return msgspec.structs.replace(mob.start(name, grace=1).role("back", "./back.py", workers=2, **options).hand_over())
 
 def direct(plan):
-    return msgspec.structs.replace(plan, logs=mob.Logs(direct=True))
+    return msgspec.structs.replace(plan, direct=True)
 
 NAME = {name!r}
 """

@@ -121,7 +121,7 @@ class Kingpin:
         return f"<Kingpin of {self.plan.name!r}, pid {os.getpid()}, {len(self.connections)} connections>"
 
     def _make_console(self) -> Console:
-        return Console(self.reactor, self.plan.logs, self.plan.frame_limit)
+        return Console(self.reactor, self.plan.logs, self.plan.frame_limit, is_direct=self.plan.direct)
 
     def _make_fork_client(self) -> ForkClient:
         return ForkClient(self.reactor, self.plan, self.handle_report, self.handle_fork_server_gone, self.console.color)

@@ -58,12 +58,14 @@ class ConsoleState(msgspec.Struct, frozen=True):
 class Console:
     """Where the app's output goes."""
 
-    def __init__(self, reactor: Reactor, logs: Logs, frame_limit: int, sink: Sink | None = None) -> None:
+    def __init__(
+        self, reactor: Reactor, logs: Logs, frame_limit: int, sink: Sink | None = None, is_direct: bool = False
+    ) -> None:
         self._reactor = reactor
         has_colors = is_terminal(sys.stdout) and is_terminal(sys.stderr) and "NO_COLOR" not in os.environ
         self.color: bool = has_colors and logs.format == "text" and logs.file is None
         """Whether what mobsters print is seen on a terminal with colours."""
-        self._is_direct = logs.direct
+        self._is_direct = is_direct
         self._roles: dict[str, int] = {}
         self._sources: dict[int, list[Pipe]] = {}  # by the mobster's uid
         self._last: dict[int, deque[bytes]] = {}
