@@ -544,7 +544,7 @@ class Supervisor:
         return self.crew.role_changed(slot.role, failing=f"{slot.name}: {process.error or why}")
 
     def _has_crashed(self, process: Process, was_told: bool, status: int | None) -> bool:
-        if self.plan.logs.direct:  # an app inside of a pool, which has no name: nobody would look for a report
+        if self.plan.direct:  # an app inside of a pool, which has no name: nobody would look for a report
             return False
         if process.why_killed:
             return True

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from mob import background
 from mob.background import Background
 from mob.errors import MobError
-from mob.plan import LARGEST_FRAME, MIB, Logs, Plan, RolePlan
+from mob.plan import LARGEST_FRAME, MIB, Plan, RolePlan
 
 ROLE = "pool"
 """What the role is called."""
@@ -58,7 +58,7 @@ class Kind(NamedTuple):
             grace=GRACE,
             frame_limit=LARGEST_FRAME,
             preload=(MODULE, *self.preload),
-            logs=Logs(direct=True),
+            direct=True,
             metrics=False,
         )
 
