@@ -11,7 +11,7 @@ from mob.core.calls import (
     REPEATED,
     RETRY_JITTER,
     SENT,
-    UNREAD,
+    UNBEGUN,
     WAIT,
     WAITING,
     Again,
@@ -50,10 +50,10 @@ def test_what_may_be_run_twice(role: RoleInfo | None, target: str | int, expecte
 
 
 @pytest.mark.parametrize(
-    ("lost", "was_sent", "target", "becomes"),
+    ("lost", "may_have_begun", "target", "becomes"),
     [
-        (call(), False, "pay", Again(UNREAD, 0.0)),
-        (call(retries=0), False, "look", Again(UNREAD, 0.0)),
+        (call(), False, "pay", Again(UNBEGUN, 0.0)),
+        (call(retries=0), False, "look", Again(UNBEGUN, 0.0)),
         (call(role=""), False, "look", End("no")),
         (call(), True, "pay", End("maybe")),
         (call(), True, "look", Again(REPEATED, 0.5 * RETRY_JITTER)),
@@ -67,9 +67,9 @@ def test_what_may_be_run_twice(role: RoleInfo | None, target: str | int, expecte
         (call(WAITING), True, "look", None),
     ],
     ids=[
-        "unread",
-        "unread, no retries",
-        "unread, one process only",
+        "unbegun",
+        "unbegun, no retries",
+        "unbegun, one process only",
         "not idempotent",
         "idempotent",
         "the last time",
@@ -78,32 +78,32 @@ def test_what_may_be_run_twice(role: RoleInfo | None, target: str | int, expecte
         "fewer",
         "one process only",
         "over",
-        "over, unread",
+        "over, unbegun",
         "waits again",
     ],
 )
 def test_what_becomes_of_a_call_whose_worker_is_gone(
-    lost: Lifecycle, was_sent: bool, target: str, becomes: Again | End | None
+    lost: Lifecycle, may_have_begun: bool, target: str, becomes: Again | End | None
 ) -> None:
     state, repeats = lost.state, lost.repeats
-    assert lost.lose(was_sent, ROLE, target, luck=0.5) == becomes
+    assert lost.lose(may_have_begun, ROLE, target, luck=0.5) == becomes
     assert lost.state is state  # until it waits again, or its end is told
     assert lost.repeats == repeats + (isinstance(becomes, Again) and becomes.event == REPEATED)
 
 
-def test_whoever_loses_it_unread_does_not_make_it_wait_for_ever() -> None:
+def test_whoever_loses_it_unbegun_does_not_make_it_wait_for_ever() -> None:
     lost = call(wait=5.0)
-    assert lost.wait_again(UNREAD, now=100.0) == 5.0
+    assert lost.wait_again(UNBEGUN, now=100.0) == 5.0
     assert lost.state is WAITING
     lost.state = SENT
-    assert lost.wait_again(UNREAD, now=103.0) == 2.0
+    assert lost.wait_again(UNBEGUN, now=103.0) == 2.0
     lost.state = SENT
-    assert lost.wait_again(UNREAD, now=110.0) == 0.0
+    assert lost.wait_again(UNBEGUN, now=110.0) == 0.0
 
 
 def test_a_repetition_has_its_whole_time() -> None:
     lost = call(wait=5.0)
-    lost.wait_again(UNREAD, now=100.0)
+    lost.wait_again(UNBEGUN, now=100.0)
     lost.state = SENT
     lost.lose(True, ROLE, "look", luck=0.0)
     assert lost.until == math.inf
@@ -112,7 +112,7 @@ def test_a_repetition_has_its_whole_time() -> None:
 
 @pytest.mark.parametrize("state", [DONE, WAITING])
 def test_what_is_not_with_a_worker_any_more_is_not_sent_again(state: CallState) -> None:
-    assert call(state).wait_again(UNREAD, now=1.0) is None
+    assert call(state).wait_again(UNBEGUN, now=1.0) is None
 
 
 def test_it_knows_only_the_steps_of_the_table() -> None:

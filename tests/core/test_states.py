@@ -66,7 +66,7 @@ STORIES: list[tuple[Table, StrEnum, list[tuple[str, StrEnum]]]] = [
         CallState.WAITING,
         [
             ("worker found", CallState.SENT),
-            ("worker lost before it was sent", CallState.WAITING),
+            ("worker lost before it began", CallState.WAITING),
             ("worker found", CallState.SENT),
             ("worker lost", CallState.DONE),
         ],

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, cast
 from mob.core.draining import DrainProgress, DrainStage, Over, Use, WaitUntil
 from mob.core.invitations import WorkerLoad
 from mob.core.lanes import FREE, LOOP, Lane
+from mob.peer.serving.begun import Begun
 from mob.peer.serving.inviting import Inviting
 from mob.rim.board import mark_of
 from mob.wire.messages import Beat, Cancel, Declined, ExportInfo, Invoke, Waiting
@@ -65,6 +66,7 @@ class Mobster(Peer):
         """The same memory, and what this process alone knows of it."""
         self.context, self.blocking = self, SimpleNamespace(calls=())
         me: Any = self
+        self.notes = Begun(me, cast(Any, self.contacts), has_threads=False)
         self.inviting = Inviting(me, now=lambda: self.clock.now)
         self.lanes = dict.fromkeys(EXPORTS, LOOP) | {name: Lane(plan.concurrency, True) for name in TASKS}
         self.lanes["count"] = FREE
@@ -80,6 +82,7 @@ class Mobster(Peer):
     def fork(self, pid: int) -> None:
         """The process is there."""
         self.pid, self.is_alive = pid, True
+        self.board.begun.claim(self.uid)
         faults, clock = self.kingpin.faults, self.clock
         clock.after(0, self.handle_readable, self.control_in)
         boot = clock.between(0.05, 0.6)
@@ -275,17 +278,25 @@ class Mobster(Peer):
                 self.line[link, number] = call
             else:
                 self._start_task((link, number), call)
+        elif not self._begins((link, number), call):
+            return
         elif call.target == "count":
-            self.ledger.handle_started(call, self)
             self.streams[link, number] = stream = Generator(call)
             self.clock.after(0.0001, self.draw, (link, number), stream)
         else:
-            self.ledger.handle_started(call, self)
             self.is_blocked = True
             self.running = str(call.target)
             self.board.put_queued(self.uid, len(self.inbox) + 1)
             seconds = self.kingpin.slowness * (0.0001 + 0.002 * self.clock.luck() ** 3)
             self.clock.after(seconds, self.finish, link, number, call, seconds)
+
+    def _begins(self, key: Key, call: Call) -> bool:
+        link, number = key
+        self.notes.note(cast(Any, link.contact), number)
+        if self.kingpin.may_die(self, "between noting and starting a call"):
+            return False
+        self.ledger.handle_started(call, self)
+        return True
 
     def finish(self, link: Link, number: int, call: Call, seconds: float) -> None:
         """An export on the loop returns; or kills its process."""
@@ -365,7 +376,8 @@ class Mobster(Peer):
     # ---------------------------------------------------------------------------------------------- tasks
 
     def _start_task(self, key: Key, call: Call) -> None:
-        self.ledger.handle_started(call, self)
+        if not self._begins(key, call):
+            return
         self.tasks[key] = call
         call.begun = self.clock.now
         if call.deadline is not None:

@@ -23,6 +23,7 @@ from mob.core.streams import Credit
 from mob.core.supervisor import Supervisor
 from mob.peer.calls.parking import Parking
 from mob.peer.serving.inviting import Inviting
+from mob.rim.begun import BegunRow
 from mob.wire.messages import Member
 from tests.simulation import peer
 from tests.simulation.clock import Clock
@@ -128,6 +129,10 @@ def lost_calls_count_as_not_sent(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Lifecycle, "lose", lose)
 
 
+def nobody_notes_what_has_begun(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(BegunRow, "begin", lambda self, number: None)
+
+
 def the_dead_keep_their_functions(patch: pytest.MonkeyPatch) -> None:
     patch.setattr("mob.core.callbacks.Lent.forget_holder", lambda self, holder: None)
 
@@ -225,6 +230,7 @@ BROKEN: list[tuple[Patch, str]] = [
     (everything_is_repeated, "only what is idempotent is repeated"),
     (the_last_attempt_says_all, ".executed is true"),
     (lost_calls_count_as_not_sent, ".executed is true"),
+    (nobody_notes_what_has_begun, "only what is idempotent is repeated"),
     (the_dead_keep_their_functions, "nothing leaks"),
     (producers_run_ahead, "one window ahead"),
     (held_roles_are_forgotten, "return to their target"),
@@ -238,6 +244,7 @@ BROKEN: list[tuple[Patch, str]] = [
 
 
 FIRST: dict[Patch, int] = {
+    nobody_notes_what_has_begun: 502,
     the_silent_keep_their_places: 536,
     the_dead_keep_their_places: 610,
     an_upgrade_forgets_who_was_asked: 530,

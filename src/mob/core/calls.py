@@ -1,9 +1,9 @@
 """The life of a call as its caller's books know it, by the table `states.CALL`.
 
 A call waits for a worker, is sent to one, and ends. If its worker goes, it may be sent to another: one that no worker
-has read always, one that a worker had only if its export is idempotent, and so many times as its caller allows; and
+has begun always, one that may have begun only if its export is idempotent, and so many times as its caller allows; and
 both only if it may go to any worker of a role. What a call ends with says what is known of its execution: a call that
-a worker had may have run, whatever becomes of it later, so the word of a second worker that it was not started there
+may have begun may have run, whatever becomes of it later, so the word of a second worker that it was not started there
 says nothing about the first.
 
 Nothing here sends or ends anything; what is returned is to be done by others.
@@ -25,7 +25,7 @@ WAIT = 30.0
 RETRY_JITTER = 0.05
 """Seconds within which a call that was lost is repeated, so that not all of them come at once."""
 
-UNREAD = "worker lost before it was sent"
+UNBEGUN = "worker lost before it began"
 REPEATED = "worker lost, may be repeated"
 WAITING = CallState.WAITING
 SENT = CALL[WAITING, "worker found"]
@@ -70,21 +70,21 @@ class Lifecycle:
         self.repeats: int = 0
         """How often it was sent again although a worker had it."""
         self.until: float = math.inf
-        """When it has waited long enough, all told, for one worker after another that goes before it has read it."""
+        """When it has waited long enough, all told, for one worker after another that goes before it has begun it."""
 
     def may_repeat(self, role: RoleInfo | None, target: str | int) -> bool:
         """Return if the call is sent again when the worker that has it goes. `role`: what is known of its role."""
         return bool(self.role) and self.repeats < self.terms.retries and is_idempotent(role, target)
 
-    def lose(self, was_sent: bool, role: RoleInfo | None, target: str | int, luck: float) -> Again | End | None:
+    def lose(self, may_have_begun: bool, role: RoleInfo | None, target: str | int, luck: float) -> Again | End | None:
         """Decide what becomes of the call whose worker is gone; None if it has ended meanwhile.
 
-        `was_sent`: the worker may have read it. `luck`: from 0 to 1, spreads repetitions.
+        `may_have_begun`: nobody knows that the worker has not. `luck`: from 0 to 1, spreads repetitions.
         """
         if self.state is not SENT:
             return None
-        if not was_sent:
-            return Again(UNREAD, 0.0) if self.role else End("no")
+        if not may_have_begun:
+            return Again(UNBEGUN, 0.0) if self.role else End("no")
         if not self.may_repeat(role, target):
             return End("maybe")
         self.repeats += 1

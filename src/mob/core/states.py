@@ -106,7 +106,7 @@ CALL: Mapping[tuple[CallState, str], CallState] = {
     (CallState.WAITING, "cancelled"): CallState.DONE,
     (CallState.SENT, "answered"): CallState.DONE,
     (CallState.SENT, "worker lost"): CallState.DONE,
-    (CallState.SENT, "worker lost before it was sent"): CallState.WAITING,
+    (CallState.SENT, "worker lost before it began"): CallState.WAITING,
     (CallState.SENT, "worker lost, may be repeated"): CallState.WAITING,
     (CallState.SENT, "took too long"): CallState.DONE,
     (CallState.SENT, "cancelled"): CallState.DONE,

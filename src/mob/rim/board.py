@@ -20,7 +20,7 @@ import zlib
 
 from mob.core.costs import cost_of, learned
 from mob.errors import MobError
-from mob.rim import places
+from mob.rim import begun, places
 
 ENTRIES = 4096
 FIELDS = 5  # queued, microseconds of a call, waiting beside, running beside, what runs
@@ -28,14 +28,15 @@ FULL = 1 << 31  # in the first of them: callers wait for the mobster, so nobody 
 COSTS = 2048
 COSTS_AT = ENTRIES * FIELDS  # of each export: its mark, its usual time and its peak in microseconds
 ACCEPTED_AT = COSTS_AT + COSTS * 3  # of each mobster: the connections that it has, and how many it has let in
-SIZE = (ACCEPTED_AT + ENTRIES * 2) * 4
+BEGUN_AT = (ACCEPTED_AT + ENTRIES * 2) * 4  # in bytes
+SIZE = BEGUN_AT + begun.SIZE
 LARGEST = 0xFFFFFFFF
 
 
 class Board:
     """The shared memory."""
 
-    __slots__ = ("_full", "_map", "_words", "descriptor")
+    __slots__ = ("_full", "_map", "_words", "begun", "descriptor")
 
     def __init__(self, descriptor: int) -> None:
         if os.fstat(descriptor).st_size < SIZE:  # made by an older version, before an upgrade
@@ -43,6 +44,8 @@ class Board:
         self.descriptor: int = descriptor
         self._map = mmap.mmap(descriptor, SIZE)
         self._words = memoryview(self._map).cast("I")
+        self.begun: begun.BegunCalls = begun.BegunCalls(memoryview(self._map)[BEGUN_AT:].cast("Q"))
+        """Which calls each mobster has begun."""
         self._full = 0  # `FULL` if callers wait for this process
 
     def __repr__(self) -> str:
@@ -139,6 +142,7 @@ class Board:
     def close(self) -> None:
         """Lets go of the memory."""
         self._words.release()
+        self.begun.close()
         self._map.close()
         os.close(self.descriptor)
 

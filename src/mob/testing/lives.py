@@ -22,6 +22,7 @@ import socket
 import sys
 import threading
 import traceback
+from collections import deque
 from collections.abc import Callable
 from contextvars import ContextVar
 from functools import partial
@@ -94,6 +95,7 @@ class ThreadLife(Life):
         self._fate = status
         self.is_dead = self.stopping = True
         self.peer.control.on_gone = _nothing
+        self.peer.serving.inbox.calls = deque()  # a thread goes on: what it has not begun goes to others
         for each in self.peer.contacts.links():
             each.cut()
         for sock in self._sockets:

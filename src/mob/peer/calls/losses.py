@@ -1,7 +1,8 @@
 """What becomes of calls whose workers are gone, as `core/calls` decides it.
 
 One that may go to another worker waits for it; the others end as `Lost`. Their errors say how the worker has died, as
-far as that is known: the end of a link comes a moment before the word of the Kingpin, which is waited for.
+far as that is known: the end of a link comes a moment before the word of the Kingpin, which is waited for. With that
+word the worker is known to be dead, and only then the board tells what it had not begun.
 """
 
 from __future__ import annotations
@@ -45,8 +46,8 @@ class Losses:
         return f"<Losses of {self._context.name}>"
 
     def handle(self, contact: Contact, losses: Sequence[Loss], why: str, is_known: bool) -> None:
-        """See to it that each goes on or ends. `is_known`: nobody will say more about the reason; else those that end
-        do so a moment later, with what the Kingpin says by then."""
+        """See to it that each goes on or ends. `is_known`: nobody will say more about the reason; else what the worker
+        may have begun goes on or ends a moment later, with what the Kingpin says by then."""
         self.save(contact, losses)
         if is_known:
             self.end_orphans(contact, why)
@@ -54,27 +55,29 @@ class Losses:
             self._context.reactor.call_at(self._now() + VERDICT, partial(self.end_orphans, contact, why))
 
     def save(self, contact: Contact, losses: Sequence[Loss]) -> None:
-        """Take each out of the unanswered ones and have it go to another worker; those that may not are orphans."""
+        """Take each out of the unanswered ones; what was not sent goes to other workers, the rest are orphans."""
         for loss in losses:
             if (call := contact.pending.get(loss.number)) is None:
                 continue
-            executed: Executed | None = "maybe"
-            with contextlib.suppress(BaseException):  # it ends below
+            executed: Executed | None = None
+            try:
                 contact.take(loss.number)
-                executed = self._save(call, loss.was_sent)
-            if executed is not None:
-                contact.orphans.append((call, executed))
+                if not loss.was_sent and (executed := self._save(call, may_have_begun=False)) is None:
+                    continue
+            except BaseException:  # noqa: BLE001  it ends
+                executed = "maybe"
+            contact.orphans.append((call, executed))
 
     def may_repeat(self, call: Call[Any]) -> bool:
         """Whether a call that was sent is to be sent again if its worker dies."""
         return call.may_repeat(self._context.roster.roles.get(call.role), call.request.target)
 
-    def _save(self, call: Unanswered, was_sent: bool) -> Executed | None:
+    def _save(self, call: Unanswered, may_have_begun: bool) -> Executed | None:
         """Have a call go to another worker, if it may; a stream of which something has arrived may not. If it is to end
-        as lost, as soon as it is known how its worker has ended, return whether it has run."""
+        as lost, return whether it has run."""
         if isinstance(call, Receiver):
             return "maybe"
-        match call.lose(was_sent, self._context.roster.roles.get(call.role), call.request.target, self._luck()):
+        match call.lose(may_have_begun, self._context.roster.roles.get(call.role), call.request.target, self._luck()):
             case None:
                 pass
             case Again(event, pause) if pause:
@@ -94,15 +97,27 @@ class Losses:
         """How a member has died is known now, or nobody has said it in time."""
         orphans = contact.orphans
         while orphans:
+            orphan = None
             try:
-                call, executed = orphan = orphans[0]
-                if isinstance(call, Receiver) or call.state is not DONE:  # it may have been cancelled meanwhile
-                    when = " before it began" if executed == "no" else ""
-                    who = contact.name if contact.member.pid else "its process"
-                    self._fail_orphan(call, f"{call.label} was lost{when}: {who} {why}.", executed)
-                orphans.remove(orphan)
-            except (IndexError, ValueError):
+                orphan = orphans.popleft()
+                self._end_orphan(contact, *orphan, why)
+            except IndexError:
                 return  # another thread was faster
+            except BaseException:
+                if orphan is not None:
+                    orphans.appendleft(orphan)
+                raise
+
+    def _end_orphan(self, contact: Contact, call: Unanswered, executed: Executed | None, why: str) -> None:
+        if executed is None:
+            executed = "maybe"
+            with contextlib.suppress(BaseException):  # it ends below
+                executed = self._save(call, contact.may_have_begun(call.request.id))
+        if executed is None or (not isinstance(call, Receiver) and call.state is DONE):
+            return  # it goes on, or was cancelled meanwhile
+        when = " before it began" if executed == "no" else ""
+        who = contact.name if contact.member.pid else "its process"
+        self._fail_orphan(call, f"{call.label} was lost{when}: {who} {why}.", executed)
 
     def _fail_orphan(self, call: Unanswered, text: str, executed: Executed) -> None:
         try:

@@ -23,6 +23,7 @@ from mob.errors import Executed
 from mob.peer.context import Context
 from mob.peer.results.call import Call
 from mob.peer.results.streams import Receiver
+from mob.rim.begun import BegunRow
 from mob.rim.link import Descriptor, Link
 from mob.wire import messages as m
 
@@ -55,6 +56,7 @@ class Contact(Account[Unanswered]):
         "_early_bytes",
         "_introducer",
         "_meeting",
+        "begun",
         "farewell_said",
         "gone",
         "has_answered_all",
@@ -76,9 +78,11 @@ class Contact(Account[Unanswered]):
         self.node: str = context.roster.node_name(member.uid)
         """The name of its machine; nothing if there is no cluster."""
         self.link: Link | None = None
-        self.orphans: deque[tuple[Unanswered, Executed]] = deque()
-        """Calls that its death has ended, and what is known of them, until the Kingpin says how it died: their errors
-        say it, too."""
+        self.begun: BegunRow | None = None
+        """Where this process notes which calls of the member it has begun; None before the first."""
+        self.orphans: deque[tuple[Unanswered, Executed | None]] = deque()
+        """Calls that were lost with its link, and what is known of their execution, until the Kingpin says how it died.
+        None: they may go to other workers if it was not begun there."""
         self.heard: int = 0
         """Messages that have come from there."""
         self._early: list[tuple[Any, Sequence[Descriptor]]] = []  # said before the link was there
@@ -231,6 +235,14 @@ class Contact(Account[Unanswered]):
         if self.link is not None and not self.farewell_said:
             self.farewell_said = True
             self.link.post(m.Farewell())
+
+    def may_have_begun(self, number: int) -> bool:
+        """Return False if the member is known not to have begun a call from here. Nobody knows as long as it lives, and
+        of a member on another machine or a client."""
+        board, member = self._context.board, self.member
+        if board is None or not self.gone or not member.role or not member.pid or self.is_distant:
+            return True
+        return board.begun.may_have_begun(self.uid, self._context.uid, number)
 
     def lose(self) -> list[Loss]:
         """The member is gone, or the link to it has broken: return the calls that it has not answered. Each stays among

@@ -132,10 +132,10 @@ class Control:
         self._link = self._link_on(sock)
         self.welcomed, self.refused = False, ""
         known = dict.fromkeys([*(member.uid for member in old), *(contact.uid for contact in peer.contacts)])
-        self._handle_members([m.MemberGone(uid, "its app has ended") for uid in known])
+        board, peer.context.board = peer.context.board, None
+        self._handle_members([m.MemberGone(uid, "its app has ended") for uid in known])  # and may live on for a moment
         peer.contacts.forget_wishes()
-        if peer.context.board is not None:
-            board, peer.context.board = peer.context.board, None
+        if board is not None:
             board.let_go()
         self.start()
 
@@ -241,6 +241,8 @@ class Control:
                 peer.context.uid, peer.context.app, peer.context.frame_limit = uid, app, message.frame_limit
                 peer.contacts.routes.backlog = message.backlog
                 peer.context.board = self._take_board(link)
+                if peer.context.board is not None and peer.context.role:
+                    peer.context.board.begun.claim(uid)
                 peer.context.roster = Roster(roles, members, nodes, cut)
                 for role in roles:
                     self._handle_role(role)

@@ -187,6 +187,7 @@ class Chunk:
 
     def _run(self, until: float) -> list[Lap]:
         """Run items until that time; on the loop or in a thread."""
+        self._serving.begun.note(self._contact, self._call.id)
         laps: list[Lap] = []
         run_next = self._run_item if self._is_direct else self._serve_item
         token = SERVED.set((self._contact, self._call_of(0), self._as_link))

@@ -28,6 +28,7 @@ from mob.peer.links.served import SERVED
 from mob.peer.references.objects import HostedService
 from mob.peer.serving import deliveries, limits, methods
 from mob.peer.serving.answers import Answers
+from mob.peer.serving.begun import Begun
 from mob.peer.serving.chunks import Chunk
 from mob.peer.serving.ends import Ends
 from mob.peer.serving.exports import Export, Variant
@@ -42,6 +43,7 @@ from mob.peer.serving.selection import is_class
 from mob.peer.serving.swallowing import Cancelling
 from mob.peer.serving.threads import Threads
 from mob.peer.serving.turns import CallKey, Gate, GateQueue, QueuedCall, Turns
+from mob.rim.begun import SLOTS
 from mob.rim.link import Link
 from mob.wire import messages as m
 from mob.wire.kinds import is_stream
@@ -131,6 +133,7 @@ class Serving:
         self.find_export: Callable[[str], Export | None] = self.exports.get
         """How an export is found; while the module is being imported the table may still grow."""
         self.running: RunningCalls = RunningCalls(context)
+        self.begun: Begun = Begun(context, contacts, has_threads=self.threads is not None)
         self.tallies: Tallies | None = Tallies() if metrics else None
         self.begun_beside: int = 0
         """Calls so far that were not run to their end at once: tasks, streams, those that wait or run in threads, and
@@ -172,6 +175,7 @@ class Serving:
                 if export is None:
                     self.begun_beside += 1
                     if call.target == m.HANDLE:
+                        self.begun.note(contact, call.id)
                         self.run_as_task(link, call, deliveries.handle(self, link, contact, call))
                         return
                     name = m.export_of(call.target)
@@ -187,6 +191,17 @@ class Serving:
                         return
                     self.encoder.discard(call)
                     raise unknown_export(self.context.role or "a client", str(name), self.exports)
+                has_room = export.gate is None and not (
+                    export.in_threads if not export.is_async else len(self.tasks) >= self._concurrency
+                )
+                if not has_room:
+                    self.begun.decode(contact, call.id)
+                elif self.threads is not None:
+                    self.begun.note(contact, call.id)
+                else:  # as `note`, which would cost as much again
+                    slots, number = (contact.begun or self.begun.row_of(contact)).slots, call.id
+                    if number > slots[number % SLOTS]:
+                        slots[number % SLOTS] = number
                 function = export.function
                 if self.context.tracing is not None:
                     function = self.traced(function, export.label, call, contact)
@@ -195,17 +210,18 @@ class Serving:
                     raise limits.expired(call, self.context.name)
                 if self.quarantined and self.quarantined.get(export.name, self.context.uid) != self.context.uid:
                     raise limits.quarantined(export.label)
-                if export.gate is not None or (
-                    export.in_threads if not export.is_async else len(self.tasks) >= self._concurrency
-                ):
+                if not has_room:
+                    self.begun.decode(contact, 0)
                     self.admit(export, (link, contact, call, function, args, kwargs))
                     return
                 if export is not self.running.on_loop:
                     self.running.enter(export)
             elif isinstance(callback, HostedService):
+                self.begun.note(contact, call.id)
                 methods.start(self, link, contact, call, callback)
                 return
             else:
+                self.begun.note(contact, call.id)
                 function, codec = callback, self.encoder.codec
                 if self.context.tracing is not None:
                     function = self.traced(function, f"{self.context.role or 'client'}.callback", call, contact)
@@ -260,6 +276,7 @@ class Serving:
         if export.is_async and len(self.tasks) >= self._concurrency:
             self._wait(self._line, export, work)
         elif threads is None or not export.in_threads:
+            self.begun.note(work[1], call.id)
             self.running.enter(export)
             began = monotonic()
             left = self.plain.enter()
@@ -517,6 +534,7 @@ class Serving:
                 raise limits.expired(call, self.context.name)
             if link.unsent_bytes > limits.UNREAD:
                 raise limits.unread(contact.name, self.context.name)
+            self.begun.note(contact, call.id)
             began = monotonic()
             value = function(*args, **kwargs)
             if type(value) not in _PLAIN and is_stream(value):

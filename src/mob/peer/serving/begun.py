@@ -1,0 +1,54 @@
+"""Notes which calls begin here, on the board: if this process dies, the others go to other workers by themselves.
+
+A call has begun when its function may have been entered, or anything else of it that is the application's. One that
+waits for its turn with its arguments decoded has not; while they are decoded it counts as begun, because decoding may
+be what ends the process, and the next one should be spared.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from threading import Lock
+from typing import TYPE_CHECKING
+
+from mob.rim.begun import BegunRow
+
+if TYPE_CHECKING:
+    from mob.peer.context import Context
+    from mob.peer.links.contact import Contact
+    from mob.peer.links.contacts import Contacts
+
+
+class Begun:
+    """The notes of this process. `has_threads`: calls begin in several threads."""
+
+    __slots__ = ("_apart", "_contacts", "_context", "_writing", "has_threads")
+
+    def __init__(self, context: Context, contacts: Contacts, has_threads: bool) -> None:
+        self._context = context
+        self._contacts = contacts
+        self.has_threads: bool = has_threads
+        self._writing: AbstractContextManager[object] = Lock() if has_threads else nullcontext()
+        self._apart = BegunRow.apart()  # of callers that have none on the board
+
+    def __repr__(self) -> str:
+        return f"<Begun of {self._context.name}>"
+
+    def row_of(self, contact: Contact) -> BegunRow:
+        """Return where the calls of a caller are noted."""
+        row = contact.begun
+        if row is None:
+            board = self._context.board
+            if board is not None and self._context.role and not contact.is_distant:
+                row = board.begun.take_row(self._context.uid, contact.uid, self._contacts.get)
+            row = contact.begun = row or self._apart
+        return row
+
+    def note(self, contact: Contact, number: int) -> None:
+        """A call begins now; from any thread."""
+        with self._writing:
+            self.row_of(contact).begin(number)
+
+    def decode(self, contact: Contact, number: int) -> None:
+        """The arguments of a call are decoded, which begins later; 0 when that is done. On the loop's thread."""
+        self.row_of(contact).decode(number)

@@ -1,0 +1,145 @@
+"""Which calls a mobster has begun, as its callers read it when it is dead."""
+
+from __future__ import annotations
+
+import os
+from array import array
+from itertools import pairwise
+
+import pytest
+
+from mob.rim.begun import PAGES, ROWS, SIZE, SLOTS, BegunCalls, BegunRow
+from mob.rim.board import Board
+
+WORKER, FRONT, CLIENT = 5, 9, 700
+
+
+@pytest.fixture
+def calls() -> BegunCalls:
+    made = BegunCalls(memoryview(array("Q", bytes(SIZE))))
+    made.claim(WORKER)
+    return made
+
+
+def row_of(calls: BegunCalls, caller: int = FRONT, uid: int = WORKER, there: tuple[int, ...] = ()) -> BegunRow:
+    row = calls.take_row(uid, caller, there.__contains__)
+    assert row is not None
+    return row
+
+
+def begun(calls: BegunCalls, numbers: range, caller: int = FRONT) -> list[int]:
+    return [number for number in numbers if calls.may_have_begun(WORKER, caller, number)]
+
+
+def test_before_the_first_none_has_begun(calls: BegunCalls) -> None:
+    assert begun(calls, range(1, 200)) == []
+
+
+def test_what_was_begun_in_order_is_known_exactly(calls: BegunCalls) -> None:
+    row = row_of(calls)
+    for number in range(1, 1001):
+        row.begin(number)
+    assert begun(calls, range(1, 2000)) == list(range(1, 1001))
+
+
+def test_what_was_begun_out_of_order_is_known_exactly(calls: BegunCalls) -> None:
+    row = row_of(calls)
+    for number in (7, 3, 12):
+        row.begin(number)
+    assert begun(calls, range(1, SLOTS)) == [3, 7, 12]
+
+
+def test_the_latest_hides_an_older_one_and_never_the_other_way_round(calls: BegunCalls) -> None:
+    row = row_of(calls)
+    row.begin(3 + 2 * SLOTS)
+    assert begun(calls, range(1, 3 * SLOTS)) == [3, 3 + SLOTS, 3 + 2 * SLOTS]
+    row.begin(3)
+    assert calls.may_have_begun(WORKER, FRONT, 3 + 2 * SLOTS)
+
+
+def test_what_is_decoded_counts_as_begun_until_it_waits(calls: BegunCalls) -> None:
+    row = row_of(calls)
+    row.decode(4)
+    assert begun(calls, range(1, 10)) == [4]
+    row.decode(0)
+    assert begun(calls, range(1, 10)) == []
+    row.decode(-3)  # an item of a chunk
+    row.begin(-3)
+    assert begun(calls, range(1, 10)) == []
+
+
+def test_each_caller_has_its_own(calls: BegunCalls) -> None:
+    row_of(calls).begin(1)
+    row_of(calls, CLIENT, there=(FRONT,)).begin(2)
+    assert (begun(calls, range(1, 5)), begun(calls, range(1, 5), CLIENT)) == ([1], [2])
+    assert repr(row_of(calls)) == "<BegunRow of 9, 0 is the highest begun>"
+    assert repr(calls) == "<BegunCalls of 1 mobsters>"
+
+
+def test_the_row_of_a_caller_that_is_gone_is_used_again(calls: BegunCalls) -> None:
+    callers = range(100, 100 + ROWS)
+    for caller in callers:
+        row_of(calls, caller, there=tuple(callers)).begin(1)
+    left = tuple(callers[1:])
+    row_of(calls, FRONT, there=left).begin(2)
+    assert begun(calls, range(1, 4)) == [2]
+    assert begun(calls, range(1, 4), callers[1]) == [1]
+
+
+def test_nobody_without_a_row_knows_anything_and_those_with_one_do(calls: BegunCalls) -> None:
+    callers = range(100, 100 + ROWS)
+    for caller in callers:
+        row_of(calls, caller, there=tuple(callers)).begin(1)
+    assert calls.take_row(WORKER, FRONT, callers.__contains__) is None
+    assert begun(calls, range(1, 4)) == [1, 2, 3]
+    assert begun(calls, range(1, 4), callers[0]) == [1]
+
+
+def test_nothing_is_known_of_a_mobster_whose_page_another_has(calls: BegunCalls) -> None:
+    row = row_of(calls)
+    calls.claim(WORKER + PAGES)
+    row.begin(1)  # it lives on
+    assert begun(calls, range(1, 4)) == [1, 2, 3]
+    assert calls.take_row(WORKER, CLIENT, lambda _: False) is None
+    row_of(calls, uid=WORKER + PAGES).begin(2)
+    assert not calls.may_have_begun(WORKER + PAGES, FRONT, 3)
+
+
+def test_nothing_is_known_of_one_that_takes_no_notes(calls: BegunCalls) -> None:
+    assert calls.may_have_begun(WORKER + 1, FRONT, 1)
+
+
+def test_a_page_is_claimed_once(calls: BegunCalls) -> None:
+    row_of(calls).begin(1)
+    calls.claim(WORKER)
+    assert begun(calls, range(1, 4)) == [1]
+
+
+def test_pages_do_not_overlap(calls: BegunCalls) -> None:
+    for first, second in pairwise(range(WORKER, WORKER + 20)):
+        calls.claim(second)
+        row_of(calls, uid=second).begin(10**12 + second)
+        assert begun(calls, range(1, 4)) == []
+        assert calls.may_have_begun(second, FRONT, 10**12 + second)
+        assert first == WORKER or calls.may_have_begun(first, FRONT, 10**12 + first)
+
+
+def test_it_is_part_of_the_board() -> None:
+    board = Board.make()
+    other = Board(os.dup(board.descriptor))
+    board.begun.claim(WORKER)
+    row_of(board.begun).begin(1)
+    assert begun(other.begun, range(1, 4)) == [1]
+    board.put(WORKER, 3, 1500)
+    board.learn(7, 0.001)
+    board.put_connections(4095, 7, 7)
+    assert begun(other.begun, range(1, 4)) == [1]
+    board.close()
+    other.close()
+
+
+def test_one_apart_is_read_by_nobody() -> None:
+    row = BegunRow.apart()
+    row.begin(7)
+    row.decode(8)
+    assert repr(row) == "<BegunRow of 0, 7 is the highest begun>"
