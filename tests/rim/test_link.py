@@ -35,7 +35,7 @@ class End:
                 self.arrived.append((message.numbers, len(taken)))
                 for descriptor in taken:
                     os.close(descriptor)
-            elif isinstance(message, m.Pool):
+            elif isinstance(message, m.SharedPool):
                 os.close(*link.take(1))
             else:
                 self.arrived.append(((), 0))

@@ -353,7 +353,16 @@ class Peer:
                 self.serving.give_credit(link, number, count)
             case m.Cancel(id=number):
                 self.serving.cancel(link, number)
-            case m.Release() | m.Lend() | m.Pool() | m.Unpooled() | m.Freed() | m.Passed() | m.Attached() | m.Arrived():
+            case (
+                m.Release()
+                | m.Lend()
+                | m.SharedPool()
+                | m.Unpooled()
+                | m.Freed()
+                | m.Passed()
+                | m.Attached()
+                | m.Arrived()
+            ):
                 self.references.handle(link, contact, message)
             case m.Farewell():
                 contact.heard_farewell = True

@@ -1,6 +1,6 @@
 """What cannot be imported in a worker, pickled by value: cloudpickle, with the globals of `__main__` in one place.
 
-Functions of a script share its globals: an initializer sets one, tasks read it. In a worker the functions of one
+FunctionPickles of a script share its globals: an initializer sets one, tasks read it. In a worker the functions of one
 program's `__main__` share a namespace too. What arrives with a function is put there, but for names to which code in
 the worker has bound something else meanwhile: as in a forked child, what the worker has changed stays.
 
@@ -9,21 +9,22 @@ The name of the file stays with the code, so that a traceback shows its lines.
 Limits. Imported only where cloudpickle is installed. The functions at the end run where something is unpickled.
 """
 
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# pyright: reportUnknownLambdaType=false  (cloudpickle has no types)
+
 from __future__ import annotations
 
+import importlib
 import io
 import os
 import sys
 from collections import ChainMap
 from collections.abc import Callable
 from types import CodeType, FunctionType
-from typing import Any
+from typing import Any, ClassVar
 
-import cloudpickle
-from cloudpickle.cloudpickle import (
-    _code_reduce,  # pyright: ignore[reportPrivateUsage]
-    _function_setstate,  # pyright: ignore[reportPrivateUsage, reportUnknownVariableType]
-)
+cloudpickle: Any = importlib.import_module("cloudpickle")  # it has no types
+_inside: Any = importlib.import_module("cloudpickle.cloudpickle")
 
 NO_FILE = "<dynamic-code>"
 """What cloudpickle puts in the place of the name of the file."""
@@ -41,7 +42,9 @@ def dumps(value: Any, protocol: int, is_in_band: Callable[[Any], bool]) -> bytes
 class Pickler(cloudpickle.CloudPickler):
     """A cloudpickle that treats `__main__` as one module."""
 
-    dispatch_table = ChainMap({CodeType: lambda code: _reduce_code(code)}, cloudpickle.CloudPickler.dispatch_table)
+    dispatch_table: ClassVar[Any] = ChainMap(
+        {CodeType: lambda code: _reduce_code(code)}, cloudpickle.CloudPickler.dispatch_table
+    )
 
     def __init__(self, file: io.BytesIO, protocol: int, is_in_band: Callable[[Any], bool]) -> None:
         super().__init__(file, protocol, is_in_band)
@@ -61,7 +64,7 @@ class _Main(dict[str, Any]):
 
 
 def _reduce_code(code: CodeType) -> Any:
-    make, args = _code_reduce(code)
+    make, args = _inside._code_reduce(code)
     return make, tuple(code.co_filename if each == NO_FILE else each for each in args)
 
 
@@ -90,4 +93,4 @@ def set_state(function: FunctionType, state: tuple[dict[str, Any], dict[str, Any
         name: value for name, value in coming.items() if own.get(name, _MISSING) is arrived.get(name, _MISSING)
     }
     arrived.update(slots["__globals__"])
-    _function_setstate(function, state)
+    _inside._function_setstate(function, state)

@@ -1,4 +1,4 @@
-"""`mob.Pool`: an executor of `concurrent.futures` whose workers are supervised, and of whose tasks a death costs one."""
+"""`mob.Pool`: an executor of `concurrent.futures` with supervised workers, in which a death costs one task."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from mob.rim.processes import cores
 class Pool(RolePool):
     """Worker processes that run any function, behind the interface of `concurrent.futures.ProcessPoolExecutor`.
 
-    `workers`: how many processes (as many as this one may use cores). `initializer`: called in each worker, with
+    `workers`: how many processes (as many as this one may use cores). `initializer`: called in each worker with
     `initargs`, before its first task; if it raises, all tasks fail with `BrokenExecutor`. `max_calls`: tasks after
     which a worker is replaced. `max_memory`: bytes of resident memory beyond which it is. `threads`: how many tasks each
     worker runs at once (1). `retries`: how often a task is run again whose worker has died (0). `preload`: modules that
     are imported once, and whose memory all workers share. `timeout`: seconds that a task may run; then its worker is
-    killed, and it fails with `CallTimeout`. `ValueError` and `TypeError` for what makes no sense.
+    killed, and it fails with `CallTimeout`. `ValueError` or `TypeError` for a value that cannot be meant.
 
-    Functions and arguments are pickled: with cloudpickle where it is installed (`pip install 'mobsters[pool]'`). The
+    FunctionPickles and arguments are pickled: with cloudpickle where it is installed (`pip install 'mobsters[pool]'`). The
     workers are started by the first task. See docs/pool.md.
 
     >>> with mob.Pool(8) as pool:                             # doctest: +SKIP
@@ -55,7 +55,7 @@ class Pool(RolePool):
             raise TypeError("initializer must be a callable")
         if type(retries) is not int or retries < 0:
             raise ValueError(f"retries={retries!r} is not a whole number of at least 0.")
-        if timeout is not None and not (isinstance(timeout, (int, float)) and 0 < timeout < math.inf):
+        if timeout is not None and not 0 < timeout < math.inf:
             raise ValueError(f"timeout={timeout!r} is not a number of seconds above 0, or None.")
         self._kind = hosting.Kind(workers or cores(), threads, max_calls, max_memory, tuple(preload))
         self._setup = Setup(list(sys.path), os.getcwd(), initializer, tuple(initargs))
@@ -64,7 +64,7 @@ class Pool(RolePool):
         self._starting = threading.Lock()
         self._role = hosting.ROLE
         self._tasks = None
-        self._hosted: Hosted | None = None
+        self._hosted: HostedPool | None = None
         self._is_shut_down = False
 
     def __repr__(self) -> str:
@@ -104,13 +104,13 @@ class Pool(RolePool):
             if self._tasks is None:
                 app = hosting.start(self._kind)
                 tasks = Tasks(app._open_caller(), self._role, self._setup, self._retries, self._timeout)  # pyright: ignore[reportPrivateUsage]
-                self._hosted = Hosted(self._kind, app, tasks)
+                self._hosted = HostedPool(self._kind, app, tasks)
                 weakref.finalize(self, self._hosted.end, False).atexit = False
                 self._tasks = tasks
             return self._tasks
 
 
-class Hosted:
+class HostedPool:
     """The app of a pool, until its last task has ended. It may outlive the pool."""
 
     def __init__(self, kind: hosting.Kind, app: Background, tasks: Tasks) -> None:
@@ -123,7 +123,7 @@ class Hosted:
         atexit.register(self._end_with_the_process)  # behind the app's own, so it comes first
 
     def __repr__(self) -> str:
-        return f"<Hosted {self._app!r}{', over' if self._is_over else ''}>"
+        return f"<HostedPool {self._app!r}{', over' if self._is_over else ''}>"
 
     def end(self, wait: bool) -> None:
         """Give the app back when all tasks have ended; `wait` for that."""
@@ -148,7 +148,7 @@ class Hosted:
             if not self._is_over:
                 self._is_over = True
                 atexit.unregister(self._end_with_the_process)
-                hosting.keep(self._kind, self._app)
+                hosting.keep(self._kind, self._app, self._tasks.used)
 
     def _give_back_elsewhere(self) -> None:
         """Not in the thread that reads the answers: that one is the app's own."""

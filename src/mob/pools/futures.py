@@ -4,7 +4,7 @@ It is running when it was sent to a worker, where it begins at once or next; unt
 
 In a mobster the thread that waits may be the one that reads the answers. There, waiting reads the links by hand, as
 waiting for a `Call` does; and in a worker of the very pool it runs the tasks that no worker has been asked for
-(`Tasks.run_here`). `concurrent.futures.wait` and `as_completed` block on an event of their own; `Waiters` exchanges it,
+(`Tasks.run_here`). `concurrent.futures.wait` and `as_completed` block on an event of their own; `TaskWaiters` exchanges it,
 before anybody waits for it, for one that does the same.
 """
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class Task(NamedTuple):
+class PoolTask(NamedTuple):
     """What is to be run."""
 
     function: Any
@@ -50,10 +50,10 @@ class PoolFuture(Future[T]):
     1024
     """
 
-    def __init__(self, tasks: Tasks, task: Task) -> None:
+    def __init__(self, tasks: Tasks, task: PoolTask) -> None:
         super().__init__()
         self._tasks = tasks
-        self.task: Task | None = task
+        self.task: PoolTask | None = task
         """What is to be run; None when it has ended."""
         self.is_items: bool = task.is_items
         self.call: Call[Any] | None = None
@@ -61,7 +61,7 @@ class PoolFuture(Future[T]):
         self.verdict: BaseException | None = None
         """What it ends with if its worker is killed because of it."""
         if tasks.is_inside:
-            self._waiters: list[Any] = Waiters(self, tasks)
+            self._waiters: list[Any] = TaskWaiters(self, tasks)
 
     @property
     def label(self) -> str:
@@ -97,7 +97,7 @@ class PoolFuture(Future[T]):
         return super().exception(timeout)
 
     def _wait(self, timeout: float | None) -> None:
-        event = Driven(self._tasks)
+        event = HelpingEvent(self._tasks)
         event.futures.append(self)
         self.add_done_callback(lambda _: event.set())
         event.wait(timeout)
@@ -107,7 +107,7 @@ class PoolFuture(Future[T]):
         self.set_exception(error if self.verdict is None else self.verdict)
 
 
-class Waiters(list[Any]):
+class TaskWaiters(list[Any]):
     """What waits for a future in `concurrent.futures`: objects whose `event` is set when they have what they need."""
 
     __slots__ = ("_future", "_tasks")
@@ -119,13 +119,13 @@ class Waiters(list[Any]):
 
     def append(self, waiter: Any) -> None:
         """Add one that is going to wait in this thread; the conditions of all that it waits for are held."""
-        if not isinstance(waiter.event, Driven):
-            waiter.event = Driven(self._tasks)
+        if not isinstance(waiter.event, HelpingEvent):
+            waiter.event = HelpingEvent(self._tasks)
         waiter.event.futures.append(self._future)
         super().append(waiter)
 
 
-class Driven(Event):
+class HelpingEvent(Event):
     """An event for which a thread of a mobster waits."""
 
     def __init__(self, tasks: Tasks) -> None:

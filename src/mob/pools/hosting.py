@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import os
 import threading
+from collections.abc import Collection
 from typing import NamedTuple
 
 from mob import background
@@ -73,11 +74,14 @@ def start(kind: Kind) -> Background:
     return background.start(kind.plan())
 
 
-def keep(kind: Kind, app: Background) -> None:
-    """Keep an app for the next pool of its kind; it has no task any more."""
+def keep(kind: Kind, app: Background, used: Collection[int]) -> None:
+    """Keep an app for the next pool of its kind; it has no task any more. `used`: the uids of the workers that have
+    run some; others take their places."""
     global _kept
     try:
-        app.restart(ROLE)
+        for member in app.members():
+            if member.uid in used:
+                app.restart(member.pid)
     except MobError:
         app.close()
         return

@@ -14,11 +14,11 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from threading import Lock
 from time import monotonic
-from typing import Any
+from typing import Any, cast
 
 from mob.core.mapping import MapWorkers, Pace
 from mob.pools import tasks as pool_tasks
-from mob.pools.futures import PoolFuture, Task
+from mob.pools.futures import PoolFuture, PoolTask
 from mob.pools.tasks import Tasks
 
 SPARE = 4
@@ -89,13 +89,13 @@ class PoolMap:
         if self._left is not None:
             self._left -= len(chunk)
         future: PoolFuture[Any] = PoolFuture(
-            self._tasks, Task(self._function, chunk, is_items=True, is_spread=self._is_spread)
+            self._tasks, PoolTask(self._function, chunk, is_items=True, is_spread=self._is_spread)
         )
         with self._counting:
             self._held += len(chunk)
             self._under_way += 1
         self._chunks.append((future, len(chunk)))
-        future.add_done_callback(self._handle_done)
+        future.add_done_callback(cast(Callable[[Any], None], self._handle_done))
         self._tasks.submit(future)
         return True
 

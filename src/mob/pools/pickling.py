@@ -1,4 +1,4 @@
-"""Functions and arguments as bytes, with large buffers beside them (pickle protocol 5, out of band).
+"""FunctionPickles and arguments as bytes, with large buffers beside them (pickle protocol 5, out of band).
 
 Strategy. The C pickler of the standard library comes first, because it is fast. What it cannot pickle, and what belongs
 to `__main__`, which is another module in a worker, is pickled by cloudpickle: by value. Without cloudpickle (the extra
@@ -20,8 +20,8 @@ import zlib
 from collections.abc import Iterator, Sequence
 from functools import cache
 from pickle import HIGHEST_PROTOCOL, PickleBuffer, PicklingError
-from types import BuiltinFunctionType, CodeType, FunctionType, ModuleType
-from typing import Any, NamedTuple
+from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
+from typing import Any, NamedTuple, cast
 
 from mob.errors import BadMessage
 from mob.peer.references.private import private
@@ -29,7 +29,7 @@ from mob.peer.references.private import private
 LARGE = 64 * 1024
 """Bytes from which on a buffer travels beside the pickle, and so through shared memory (`wire.sharing.LARGE`)."""
 MOST_FUNCTIONS = 128
-"""Functions of which the pickle is kept."""
+"""FunctionPickles of which the pickle is kept."""
 DEEPEST = 8
 """Levels of a value in which the part is looked for that cannot be pickled."""
 INSTALL = "pip install 'mobsters[pool]' (cloudpickle)"
@@ -140,13 +140,14 @@ def _refusal(value: Any, what: str, error: Exception) -> CannotPickle:
 
 def _parts(value: Any) -> Iterator[tuple[str, Any]]:
     if isinstance(value, (list, tuple)):
-        yield from ((f"[{at}]", part) for at, part in enumerate(value))  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+        yield from ((f"[{at}]", part) for at, part in enumerate(cast(Sequence[Any], value)))
     elif isinstance(value, dict):
-        yield from ((f"[{key!r}]", part) for key, part in value.items())  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+        yield from ((f"[{key!r}]", part) for key, part in cast(dict[Any, Any], value).items())
     elif isinstance(value, FunctionType):
         names = value.__code__.co_freevars
-        yield from ((f".{name}", cell.cell_contents) for name, cell in zip(names, value.__closure__ or (), strict=True))
-    elif hasattr(value, "__self__") and not isinstance(value.__self__, ModuleType):
+        cells = zip(names, value.__closure__ or (), strict=True)
+        yield from ((f".{name}", cell.cell_contents) for name, cell in cells)
+    elif isinstance(value, MethodType):
         yield ".__self__", value.__self__
     elif hasattr(value, "__dict__") and not isinstance(value, type):
         yield from ((f".{name}", part) for name, part in vars(value).items())
@@ -165,7 +166,7 @@ def _can_pickle(value: Any) -> bool:
 _STABLE = (int, float, complex, str, bytes, bool, type(None), ModuleType, BuiltinFunctionType)
 """Types of which a value is another object if it is another value."""
 _MISSING = object()
-Seen = list[tuple[dict[str, Any], str, Any]]
+Mentioned = list[tuple[dict[str, Any], str, Any]]
 """The names that a function mentions: where each is looked up, and what was found there."""
 
 
@@ -178,14 +179,14 @@ class PickledFunction(NamedTuple):
     """By which its calls are told from those of other functions; "" if it may be another one with each call."""
 
 
-class Functions:
+class FunctionPickles:
     """The pickles of functions that were sent lately."""
 
     def __init__(self) -> None:
-        self._known: dict[int, tuple[Any, PickledFunction, Seen]] = {}
+        self._known: dict[int, tuple[Any, PickledFunction, Mentioned]] = {}
 
     def __repr__(self) -> str:
-        return f"<Functions, {len(self._known)} pickled>"
+        return f"<FunctionPickles, {len(self._known)} pickled>"
 
     def dumps(self, function: Any) -> PickledFunction:
         """Return a function as bytes; raises as `dumps`."""
@@ -210,13 +211,13 @@ def name_of(function: Any) -> str:
     return f"{module}.{name}" if module and isinstance(name, str) else str(name)
 
 
-def _seen_by(function: Any) -> Seen | None:
-    """Return what to compare before the pickle of a function is used again; None if it cannot be known to be the same."""
-    seen: Seen = []
+def _seen_by(function: Any) -> Mentioned | None:
+    """Return what to compare before the pickle of a function is used again; None if that would not tell enough."""
+    seen: Mentioned = []
     return seen if _gather(function, seen, set()) else None
 
 
-def _gather(function: Any, seen: Seen, visited: set[int]) -> bool:
+def _gather(function: Any, seen: Mentioned, visited: set[int]) -> bool:
     """Note all names that a function mentions; return whether they tell of every change."""
     if _is_importable(function) or id(function) in visited:
         return True
@@ -250,5 +251,5 @@ def _is_importable(thing: Any) -> bool:
     return known is not None and getattr(known, thing.__name__, None) is thing and not _are_modules_by_value()
 
 
-def _is_as_before(seen: Seen) -> bool:
+def _is_as_before(seen: Mentioned) -> bool:
     return all(names.get(name, _MISSING) is value for names, name, value in seen)

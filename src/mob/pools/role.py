@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from mob.errors import NotInMobster
 from mob.mobster import api
 from mob.peer.calls.outgoing import Outgoing
-from mob.pools.futures import PoolFuture, Task
+from mob.pools.futures import PoolFuture, PoolTask
 from mob.pools.mapping import PoolMap
 from mob.pools.tasks import Tasks
 from mob.pools.worker import Setup
@@ -56,7 +56,7 @@ class RolePool(Executor):
         1024
         """
         tasks = self._tasks if self._tasks is not None and not self._is_shut_down else self._begin()
-        future: PoolFuture[T] = PoolFuture(tasks, Task(fn, (args, kwargs)))
+        future: PoolFuture[T] = PoolFuture(tasks, PoolTask(fn, (args, kwargs)))
         tasks.submit(future)
         return future
 
@@ -80,8 +80,6 @@ class RolePool(Executor):
         [1, 2]
         """
         for name, size in (("chunksize", chunksize), ("buffersize", buffersize)):
-            if size is not None and not isinstance(size, int):
-                raise TypeError(f"{name}={size!r}: a whole number of at least 1, or None.")
             if size is not None and size < 1:
                 raise ValueError(f"{name}={size!r}: a whole number of at least 1, or None.")
         tasks = self._begin()

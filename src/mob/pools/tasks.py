@@ -20,17 +20,19 @@ from collections.abc import Callable
 from concurrent.futures import BrokenExecutor
 from functools import partial
 from threading import Condition
-from typing import Any
+from typing import Any, cast
 
 from mob.core.states import CallState
 from mob.errors import RemoteTraceback
 from mob.peer.calls.options import Options
 from mob.peer.calls.outgoing import Outgoing
 from mob.peer.calls.proxy import RemoteExport
+from mob.peer.links.contact import Contact
 from mob.peer.results.call import Call
 from mob.pools import pickling, worker
-from mob.pools.futures import PoolFuture, Task
-from mob.pools.pickling import Functions, Pickled, name_of
+from mob.pools.futures import PoolFuture, PoolTask
+from mob.pools.limit import RunLimit, TimedCall
+from mob.pools.pickling import FunctionPickles, Pickled, name_of
 from mob.wire.messages import VARIANT
 
 AT_ONCE = 16
@@ -40,7 +42,7 @@ WINDOW = 128
 WINDOW_BYTES = 64 * 1024 * 1024
 """Bytes of their arguments, at most; one task may have more."""
 MOST_EXPORTS = 1024
-"""Functions of which is kept how they are called."""
+"""FunctionPickles of which is kept how they are called."""
 WAIT = 3600.0
 """Seconds that a task waits for a worker while none is ready, as when all are being restarted."""
 
@@ -67,13 +69,15 @@ class Tasks:
         """Whether a mobster submits them."""
         self.is_nested: bool = peer.context.role == role
         """Whether a worker of this pool submits them."""
-        self._timeout = timeout
-        self._functions = Functions()
+        self._limit = None if timeout is None else RunLimit(peer, timeout, self.kill)
+        self._functions = FunctionPickles()
         self._changed = Condition()
         self._waiting: deque[PoolFuture[Any]] = deque()
         self._pending: set[PoolFuture[Any]] = set()
         self._sent = 0
         self._sent_bytes = 0
+        self.used: set[int] = set()
+        """The uids of the workers that have answered a call."""
         self._then: Callable[[], None] | None = None
         self.broken: BaseException | None = None
         """Why no task can be run any more."""
@@ -130,9 +134,11 @@ class Tasks:
         with self._changed:
             self._sent_bytes += size
         future.call = call
+        if self._limit is not None:
+            self._limit.watch(future, cast(TimedCall, call))
         call.when_done(partial(self._handle_done, future, size))
 
-    def _pickled(self, task: Task) -> tuple[tuple[Any, ...], str]:
+    def _pickled(self, task: PoolTask) -> tuple[tuple[Any, ...], str]:
         """Return the arguments of `worker.run`, or of `run_items`, and the variant that stands for the function."""
         function, buffers, variant = self._functions.dumps(task.function)
         split = len(buffers)
@@ -140,8 +146,8 @@ class Tasks:
         args = self.number, function, data, buffers + more, split
         return (*args, task.is_spread) if task.is_items else args, variant
 
-    def _export(self, task: Task, variant: str) -> RemoteExport:
-        """Return what is called for a task. Each function is a variant, so that what one takes says nothing of others."""
+    def _export(self, task: PoolTask, variant: str) -> RemoteExport:
+        """Return what is called for a task. Each function is a variant: what one takes says nothing about others."""
         name = worker.run_items.__name__ if task.is_items else worker.run.__name__
         target = f"{name}{VARIANT}{variant}" if variant else name
         export = self._exports.get(target)
@@ -149,7 +155,7 @@ class Tasks:
             if len(self._exports) >= MOST_EXPORTS:
                 self._exports.clear()
             export = self._exports[target] = RemoteExport(self.peer, self.role, target, self._options)
-            export.new_call, export.only_idle = Call, self.is_nested
+            export.new_call, export.only_idle = Call if self._limit is None else TimedCall, self.is_nested
             export.label = name_of(task.function) if variant else "a task"
         if variant:
             export.route.add_variant(target, name)
@@ -163,10 +169,13 @@ class Tasks:
             self._forget(future, size)
             return
         error = call.exception()
+        self.used.add(call.contact.uid)
+        if self._limit is not None:
+            self._limit.handle_answer(call.contact.uid)
         if error is not None:
             self._end(future, partial(future.fail, error), size)
             return
-        answer: worker.Answer = call.result()
+        answer: worker.TaskAnswer = call.result()
         if isinstance(answer, list) and answer[0] == worker.SETUP_WANTED:
             self._set_up(future, size, call)
             return
@@ -179,7 +188,7 @@ class Tasks:
             outcome = partial(future.set_exception, failure)
         self._end(future, outcome, size)
 
-    def _outcome_of(self, future: PoolFuture[Any], answer: worker.Answer) -> Callable[[], None]:
+    def _outcome_of(self, future: PoolFuture[Any], answer: worker.TaskAnswer) -> Callable[[], None]:
         """Return what tells a future how its task has ended."""
         if isinstance(answer, list) and answer[0] == worker.SETUP_FAILED:
             self.broken = error_in(answer)
@@ -195,7 +204,9 @@ class Tasks:
         """A worker does not know this pool yet: have it do what is to be done first, and run the task again."""
         try:
             setup = self.number, *self._encoded_setup()
-            self.peer.calling.call_one(call.contact, f"{self.role}.set_up", worker.set_up.__name__, setup, {})
+            self.peer.calling.call_one(
+                cast(Contact, call.contact), f"{self.role}.set_up", worker.set_up.__name__, setup, {}
+            )
         except Exception as error:  # noqa: BLE001  it could not be sent, and never can be
             self.broken = error
             self._break()
@@ -256,7 +267,7 @@ class Tasks:
             return False
         future.verdict = verdict
         call.terms = NEVER_AGAIN
-        os.kill(call.contact.member.pid, signal.SIGKILL)
+        os.kill(cast(Contact, call.contact).member.pid, signal.SIGKILL)
         return True
 
     # ------------------------------------------------------------------------------------ in a worker of this pool
@@ -315,7 +326,7 @@ def broken(why: BaseException) -> BrokenExecutor:
     return error
 
 
-def value_in(answer: worker.Answer) -> Any:
+def value_in(answer: worker.TaskAnswer) -> Any:
     """Return what a task has returned; raise what it has raised."""
     if isinstance(answer, list):
         if answer[0] == worker.RAISED:

@@ -1,8 +1,8 @@
 """The module of a pool's role: runs any function that a process of this machine sends.
 
-A task is a call of `run`: a function, its arguments, and the number of the pool that it is from. What a pool wants to be
-done before its first task (`Setup`) must have been done in this worker: if it has not, the answer says so, and the pool
-sends it. So a worker that comes later, or is shared by several pools, needs no special case.
+A task is a call of `run`: a function, its arguments, and the number of the pool that it is from. What a pool wants to
+be done before its first task (`Setup`) must have been done in this worker: if it has not, the answer says so, and the
+pool sends it. So a worker that comes later, or is shared by several pools, needs no special case.
 
 What a task raises is part of the answer, so that it arrives as the class that it was. What cannot be pickled is raised
 here, and arrives as `RemoteError`, as from any role.
@@ -12,28 +12,27 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Sequence
 from itertools import starmap
 from time import perf_counter
-from types import GeneratorType
 from typing import Any, NamedTuple
 
-import mob
 from mob.errors import BadMessage, Forbidden
 from mob.mobster.loading import traceback_of
 from mob.peer.links.served import caller
+from mob.peer.serving.selection import export
 from mob.pools import pickling
 from mob.pools.pickling import CannotPickle, name_of
 
 MOST_FUNCTIONS = 128
-"""Functions that are kept, by their pickles."""
+"""FunctionPickles that are kept, by their pickles."""
 LARGEST_FUNCTION = 64 * 1024
 """Bytes of the pickle of a function that is kept."""
 
 RETURNED, RAISED, SETUP_WANTED, SETUP_FAILED = range(4)
 """What has become of a task; of the last two it was not begun."""
 
-Answer = bytes | list[Any]
+TaskAnswer = bytes | list[Any]
 """The pickle of what a task has returned; or what has become of it, with more: see `RETURNED` and what follows."""
 
 
@@ -60,11 +59,11 @@ class Setup(NamedTuple):
 
 _functions: dict[bytes, Any] = {}
 _ready: set[int] = set()  # the numbers of the pools whose setup was done
-_failed: dict[int, Answer] = {}  # of those whose setup has failed: what each task is answered
+_failed: dict[int, TaskAnswer] = {}  # of those whose setup has failed: what each task is answered
 
 
-@mob.export(idempotent=True)  # it is repeated as often as its pool says: never, if that says nothing
-def run(pool: int, function: bytes, args: bytes, buffers: Sequence[memoryview] = (), split: int = 0) -> Answer:
+@export(idempotent=True)  # it is repeated as often as its pool says: never, if that says nothing
+def run(pool: int, function: bytes, args: bytes, buffers: Sequence[memoryview] = (), split: int = 0) -> TaskAnswer:
     """Run a task. The first `split` buffers are the function's, the others its arguments'."""
     if pool not in _ready:
         return _refused(pool)
@@ -79,10 +78,10 @@ def run(pool: int, function: bytes, args: bytes, buffers: Sequence[memoryview] =
     return _returned(value, task)
 
 
-@mob.export(idempotent=True)
+@export(idempotent=True)
 def run_items(
     pool: int, function: bytes, items: bytes, buffers: Sequence[memoryview] = (), split: int = 0, spread: bool = False
-) -> Answer:
+) -> TaskAnswer:
     """Run a function for each item; `spread`: an item is a tuple of arguments. The answer has the results up to the
     first item that raises, what that has raised, the seconds that it took, and how many results there are."""
     if pool not in _ready:
@@ -92,7 +91,7 @@ def run_items(
     except BaseException as error:  # noqa: BLE001  whatever unpickling raises
         return _unreadable(error)
     results: list[Any] = []
-    failure: Answer | None = None
+    failure: TaskAnswer | None = None
     began = perf_counter()
     try:
         results.extend(starmap(task, values) if spread else map(task, values))
@@ -103,7 +102,7 @@ def run_items(
     return [answer, failure, seconds, len(results)]
 
 
-@mob.export(idempotent=True)
+@export(idempotent=True)
 def set_up(pool: int, setup: bytes, buffers: Sequence[memoryview] = ()) -> None:
     """Do what a pool wants to be done before its first task, once."""
     _check_caller()
@@ -117,7 +116,7 @@ def set_up(pool: int, setup: bytes, buffers: Sequence[memoryview] = ()) -> None:
         _ready.add(pool)
 
 
-def _refused(pool: int) -> Answer:
+def _refused(pool: int) -> TaskAnswer:
     _check_caller()
     return _failed.get(pool, [SETUP_WANTED])
 
@@ -139,18 +138,20 @@ def _read(function: bytes, args: bytes, buffers: Sequence[memoryview], split: in
     return task, pickling.loads(args, buffers[split:])
 
 
-def _returned(value: Any, task: Any) -> Answer:
+def _returned(value: Any, task: Any) -> TaskAnswer:
     try:
         data, buffers = pickling.dumps(value, "the result")
-    except BaseException:  # noqa: BLE001  whatever pickling raises
-        if isinstance(value, GeneratorType) or hasattr(value, "__anext__"):
-            error = CannotPickle(
-                f"{name_of(task)} has returned a generator, which lives in its worker. Return a list of what it "
-                f"yields, or export the function from a role, where generators stream.",
-                "the result",
-            )
-        return _raised(error)
+    except BaseException as error:  # noqa: BLE001  whatever pickling raises
+        return _raised(_generator_returned(task) if isinstance(value, (Generator, AsyncGenerator)) else error)
     return [RETURNED, data, buffers] if buffers else data
+
+
+def _generator_returned(task: Any) -> CannotPickle:
+    return CannotPickle(
+        f"{name_of(task)} has returned a generator, which cannot leave its worker. Return a list of what it yields, or "
+        f"export the function from a role, where generators stream.",
+        "the result",
+    )
 
 
 def _raised(error: BaseException) -> list[Any]:
@@ -166,12 +167,12 @@ def _raised(error: BaseException) -> list[Any]:
     return [RAISED, data, buffers, text]
 
 
-def _unreadable(error: BaseException) -> Answer:
+def _unreadable(error: BaseException) -> TaskAnswer:
     """Return the answer of a task that cannot be unpickled here."""
     told = f"{type(error).__name__}: {error}"
     refusal = BadMessage(
         f"a worker of the pool (pid {os.getpid()}) cannot unpickle the task: {told}. Modules are looked for in "
-        f"{', '.join(map(repr, sys.path))}. Functions of a module that only the caller can import are sent by value "
+        f"{', '.join(map(repr, sys.path))}. FunctionPickles of a module that only the caller can import are sent by value "
         f"after cloudpickle.register_pickle_by_value(module)."
     )
     answer = _raised(refusal)

@@ -27,7 +27,7 @@ def test_the_pool_goes_in_front_of_the_first_buffer_and_no_other(mob: Mob, two: 
     sender, receiver = two
     sender.send(BIG, receiver)
     sender.send([1, BIG], receiver)
-    assert said(mob) == [m.Pool, m.Message, m.Message]
+    assert said(mob) == [m.SharedPool, m.Message, m.Message]
     mob.deliver()
     first, (_, second) = receiver.got
     assert first == second == BIG
@@ -50,7 +50,7 @@ def test_another_link_to_a_member_gets_the_pool_again(mob: Mob, two: Any) -> Non
     sender.send(BIG, receiver)
     sender.look_up(2).link = "another"
     sender.send(BIG, receiver)
-    assert said(mob) == [m.Pool, m.Message] * 2
+    assert said(mob) == [m.SharedPool, m.Message] * 2
 
 
 def test_to_itself_a_process_sends_no_pool(mob: Mob) -> None:
@@ -79,7 +79,7 @@ def test_a_view_outlives_its_owner_and_no_buffer_is_written_over_while_it_is_loo
 def lose_descriptor(mob: Mob) -> None:
     """Have the pool arrive without its descriptor, as with too many files open."""
     letter = mob.letters[0]
-    assert isinstance(letter.message, m.Pool)
+    assert isinstance(letter.message, m.SharedPool)
     mob.letters[0] = letter._replace(descriptors=[])
     os.close(letter.descriptors[0])
 
@@ -93,7 +93,7 @@ def test_a_member_without_the_descriptor_asks_again(mob: Mob, two: Any) -> None:
     mob.settle()
     assert mob.sizes() == [{}, {}]
     sender.send(BIG, receiver)
-    assert said(mob) == [m.Pool, m.Message]
+    assert said(mob) == [m.SharedPool, m.Message]
     mob.deliver()
     assert receiver.got == [BIG]
 
@@ -103,7 +103,7 @@ def test_a_pool_that_is_shorter_than_it_says_is_told_of_and_not_mapped(
 ) -> None:
     sender, receiver = two
     sender.send(BIG, receiver)
-    mob.letters[0] = mob.letters[0]._replace(message=m.Pool(2 * POOL))
+    mob.letters[0] = mob.letters[0]._replace(message=m.SharedPool(2 * POOL))
     with caplog.at_level(logging.ERROR, "mob"), pytest.raises(BadMessage):
         mob.deliver()
     assert "the shared memory of member 1 cannot be mapped: it has less than the 2,097,152 bytes" in caplog.text
@@ -141,13 +141,17 @@ def test_to_pass_a_buffer_on_its_owner_is_told_first(mob: Mob, two: Any) -> None
     owner.send(BIG, middle)
     mob.deliver()
     middle.send(middle.got[0], third)
-    assert [(type(each.message), each.way.uid) for each in mob.letters] == [(m.Passed, 1), (m.Pool, 3), (m.Message, 3)]
+    assert [(type(each.message), each.way.uid) for each in mob.letters] == [
+        (m.Passed, 1),
+        (m.SharedPool, 3),
+        (m.Message, 3),
+    ]
     middle.got.clear()
     mob.settle()
     assert mob.sizes() == [{"shared": LARGE}, {}, {"views": 1}]
     assert third.got == [BIG]
     third.send(third.got[0][0:LARGE], middle)  # it knows the pool
-    assert said(mob) == [m.Passed, m.Pool, m.Message]
+    assert said(mob) == [m.Passed, m.SharedPool, m.Message]
     mob.settle()
     assert middle.got == [BIG]
     third.got.clear()
@@ -178,7 +182,7 @@ def test_it_is_copied_where_the_owner_cannot_be_told_at_once(mob: Mob, two: Any)
     mob.deliver()
     middle.look_up(1).unsent_bytes = 1
     middle.send(middle.got[0], third)
-    assert said(mob) == [m.Pool, m.Message]
+    assert said(mob) == [m.SharedPool, m.Message]
     mob.settle()
     assert mob.sizes() == [{"shared": LARGE}, {"views": 1, "shared": LARGE}, {"views": 1}]
     assert third.got == [BIG]

@@ -158,7 +158,7 @@ def test_what_a_message_needs_goes_in_front_of_it_on_its_link(mob: Mob, two: Any
     member, link = sender.look_up(2), Way(sender, receiver)
     sender.references.hand_over(passage, member, link)
     said = [(letter.way, type(letter.message), len(letter.descriptors)) for letter in mob.letters]
-    assert said == [(member, m.Pool, 1), (link, m.Attached, DESCRIPTORS), (link, m.Attached, 1)]
+    assert said == [(member, m.SharedPool, 1), (link, m.Attached, DESCRIPTORS), (link, m.Attached, 1)]
     sender.references.let_go(passage)
 
 

@@ -295,7 +295,7 @@ class Buffers:
             return
         self._told[key] = holder.link
         assert descriptor is not None
-        holder.post_with(m.Pool(size, 0 if owner == own else owner), [descriptor])
+        holder.post_with(m.SharedPool(size, 0 if owner == own else owner), [descriptor])
 
     def look(self, place: BufferLocation) -> memoryview:
         """Return what lies in a place of one's own, or in one that is looked at here."""

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from mob.peer.results.call import Call
     from mob.rim.link import Link
 
-AboutReferences = m.Release | m.Lend | m.Pool | m.Unpooled | m.Freed | m.Passed | m.Attached | m.Arrived
+AboutReferences = m.Release | m.Lend | m.SharedPool | m.Unpooled | m.Freed | m.Passed | m.Attached | m.Arrived
 """What members tell each other of references."""
 
 
@@ -185,7 +185,7 @@ class References:
                 self.functions.handle_release(holder.uid, counts)
             case m.Lend(id=number, holder=uid):
                 self.functions.handle_lend(number, uid)
-            case m.Pool(size=size, owner=owner):
+            case m.SharedPool(size=size, owner=owner):
                 self.buffers.handle_pool(holder, link.take(1), size, owner or holder.uid)
             case m.Unpooled(owner=owner):
                 self.buffers.handle_unpooled(holder.uid, owner)

@@ -109,7 +109,7 @@ from mob.wire.messages.peer import (
     More as More,
     Passed as Passed,
     PeerMessage as PeerMessage,
-    Pool as Pool,
+    SharedPool as SharedPool,
     Release as Release,
     Reply as Reply,
     Unpooled as Unpooled,

@@ -111,7 +111,7 @@ class More(Base, frozen=True, tag=10):
     count: int
 
 
-class Pool(Base, frozen=True, tag=12):
+class SharedPool(Base, frozen=True, tag=12):
     """The shared memory in which large buffers lie that follow: the sender's, or another member's (`owner`) from which
     it passes buffers on. Takes one descriptor."""
 
@@ -126,7 +126,7 @@ class Freed(Base, frozen=True, tag=13):
 
 
 class Unpooled(Base, frozen=True, tag=66):
-    """The sender could not be given the receiver's pool (`Pool`), or that of `owner`: it is to come again with the next
+    """The sender could not be given the receiver's pool (`SharedPool`), or that of `owner`: it is to come again with the next
     large buffer."""
 
     owner: int = 0
@@ -200,7 +200,7 @@ PeerMessage = (
     | Item
     | Ended
     | More
-    | Pool
+    | SharedPool
     | Unpooled
     | Freed
     | Passed

@@ -1,0 +1,98 @@
+"""The time that a task may run, and the end of those that take longer.
+
+Nobody tells when a task begins. But a worker begins it when it is sent there, or when the one before it is answered; so
+the later of the two counts. When the time is over, the board says whether the task has begun at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from time import monotonic
+from typing import Any
+
+from mob.core.states import CallState
+from mob.errors import CallTimeout
+from mob.peer.calls.outgoing import Outgoing
+from mob.peer.results.call import Call
+from mob.peer.results.maker import Callee
+from mob.pools.futures import PoolFuture
+from mob.rim.reactor import Reactor
+
+_contact: Any = vars(Call)["contact"]
+
+
+class TimedCall(Call[Any]):
+    """A call that says when it is sent to a worker, each time."""
+
+    __slots__ = ("_on_sent", "sent_at")
+
+    sent_at: float
+    _on_sent: Callable[[TimedCall], None]
+
+    @property
+    def contact(self) -> Callee:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """The worker that it was sent to last."""
+        return _contact.__get__(self)
+
+    @contact.setter
+    def contact(self, contact: Callee) -> None:
+        _contact.__set__(self, contact)
+        self.sent_at = monotonic()
+        if on_sent := getattr(self, "_on_sent", None):
+            on_sent(self)
+
+    def when_sent(self, on_sent: Callable[[TimedCall], None]) -> None:
+        """Have `on_sent(call)` called whenever it is sent; now, if it was."""
+        self._on_sent = on_sent
+        if self.state is CallState.SENT:
+            on_sent(self)
+
+
+class RunLimit:
+    """How many seconds a task of a pool may run."""
+
+    def __init__(self, peer: Outgoing, seconds: float, kill: Callable[[PoolFuture[Any], BaseException], bool]) -> None:
+        self._peer = peer
+        self._seconds = seconds
+        self._kill = kill
+        self._answered: dict[int, float] = {}  # when a worker has answered last, by uid
+
+    def __repr__(self) -> str:
+        return f"<RunLimit {self._seconds:g} s>"
+
+    def watch(self, future: PoolFuture[Any], call: TimedCall) -> None:
+        """Have a task end in time, whenever it begins."""
+        call.when_sent(partial(self._begin, future))
+
+    def handle_answer(self, uid: int) -> None:
+        """A worker has answered a task: the next one begins."""
+        self._answered[uid] = monotonic()
+
+    def _begin(self, future: PoolFuture[Any], call: TimedCall) -> None:
+        self._look_at(call.sent_at + self._seconds, future, call, call.sent_at)
+
+    def _look_at(self, when: float, future: PoolFuture[Any], call: TimedCall, sent_at: float) -> None:
+        reactor = self._peer.context.reactor
+        look = partial(self._look, future, call, sent_at)
+        reactor.call(partial(_set, reactor, when, look))
+
+    def _look(self, future: PoolFuture[Any], call: TimedCall, sent_at: float) -> None:
+        """Its time may be over; on the loop's thread. `sent_at`: when it was sent, as it was when this was set."""
+        if future.done() or future.call is not call or call.state is not CallState.SENT or call.sent_at != sent_at:
+            return
+        now = monotonic()
+        over = max(sent_at, self._answered.get(call.contact.uid, 0.0)) + self._seconds
+        if over > now or not self._has_begun(call):
+            self._look_at(over if over > now else now + self._seconds, future, call, sent_at)
+            return
+        text = f"{future.label} has run for more than {self._seconds:g} s (timeout); its worker was killed."
+        self._kill(future, CallTimeout(text, executed="maybe"))
+
+    def _has_begun(self, call: TimedCall) -> bool:
+        board, own = self._peer.context.board, self._peer.context.uid
+        return board is None or board.begun.may_have_begun(call.contact.uid, own, call.request.id)
+
+
+def _set(reactor: Reactor, when: float, look: Callable[[], None]) -> None:
+    reactor.call_at(when, look)
