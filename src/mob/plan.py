@@ -174,8 +174,6 @@ class Logs(msgspec.Struct, frozen=True):
     """The permissions of a file that is made, as chmod(2) takes them."""
     raw: bool = False
     """Whether a terminal gets every byte that was printed, and not only text and colours."""
-    direct: bool = False
-    """Whether mobsters write to the Kingpin's own stdout and stderr, which then shows no news of the app there."""
 
 
 class Cluster(msgspec.Struct, frozen=True):
