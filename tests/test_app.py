@@ -18,7 +18,6 @@ import mob
 from mob import app as builder, errors
 from mob.app import App
 from mob.errors import MobError, NotInMobster, PlanError
-from mob.kingpin import program
 from mob.mobster import api
 from mob.plan import Plan, RolePlan
 
@@ -188,7 +187,7 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
         ran.plans.append(plan)
         return ran.status
 
-    monkeypatch.setattr(program, "run", run)
+    monkeypatch.setattr(builder, "_run", run)
     return ran
 
 

@@ -5,8 +5,8 @@ Collects a `Plan`, checks it where the line that is wrong stands, and hands it t
 
 from __future__ import annotations
 
-import asyncio
 import atexit
+import importlib
 import importlib.util
 import os
 import re
@@ -24,7 +24,7 @@ import msgspec
 from mob import plan as plans, serve as serving
 from mob.errors import MobError, NotInMobster, PlanError, nearest
 from mob.hiding import hidden_by
-from mob.kingpin import program
+from mob.kingpin.processes.starting import Starter
 from mob.plan import Plan, RoleOptions, RolePlan
 from mob.rim import interpreter, places, processes
 
@@ -34,6 +34,8 @@ NODE = "MOB_NODE"
 ROLES = "MOB_ROLES"
 POOL = "mob.pools.worker"
 """The module of a pool's role."""
+UPGRADE = "MOB_UPGRADE"
+"""Says that this process is a Kingpin with new code, or the rehearsal of one."""
 
 
 before_run: list[Callable[[App], None]] = []
@@ -346,7 +348,7 @@ class App:
             )
         for url in self._urls:  # not by the mobster: what it prints is a log, which is shown to whoever may read
             print(f"dashboard: {url}", flush=True)
-        status = program.run(self._plan)
+        status = _run(self._plan)
         if status:
             raise SystemExit(status)
 
@@ -434,14 +436,23 @@ def _check_place(name: str) -> None:
             f"run() was called in the thread {threading.current_thread().name!r}, and the Kingpin handles the signals "
             f"of its process, which only the main thread can. {instead}"
         )
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
+    asyncio = sys.modules.get("asyncio")  # who runs a loop has imported it
+    if asyncio is None or asyncio._get_running_loop() is None:
         return
     raise MobError(
         f"run() was called where an event loop runs already (in a coroutine, or in a notebook), and the Kingpin has "
         f"a loop of its own. {instead}"
     )
+
+
+def _run(plan: Plan) -> int:
+    """Run an app; return its status. Its fork server starts while the Kingpin is imported."""
+    starter = None if os.environ.get(UPGRADE) else Starter(plan).begin()
+    try:
+        return importlib.import_module("mob.kingpin.program").run(plan, starter)
+    finally:
+        if starter is not None:
+            starter.cancel()
 
 
 def _machine_name() -> str:

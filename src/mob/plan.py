@@ -175,6 +175,11 @@ class Logs(msgspec.Struct, frozen=True):
     raw: bool = False
     """Whether a terminal gets every byte that was printed, and not only text and colours."""
 
+    @property
+    def is_shown(self) -> bool:
+        """Whether it is text for a person, where the app was started."""
+        return self.format == "text" and self.file is None
+
 
 class Cluster(msgspec.Struct, frozen=True):
     """How this machine takes part in a cluster of several."""

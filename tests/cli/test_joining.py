@@ -26,7 +26,7 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> list[Plan]:
         plans.append(plan)
         return 0
 
-    monkeypatch.setattr(apps.program, "run", keep)
+    monkeypatch.setattr(apps, "_run", keep)
     monkeypatch.setattr(apps, "before_run", [])
     for name in (apps.CLUSTER, apps.ROLES, apps.NODE):
         monkeypatch.delenv(name, raising=False)

@@ -43,6 +43,7 @@ from mob.kingpin.processes.launches import Launches
 from mob.kingpin.processes.ports import Ports, where
 from mob.kingpin.processes.post_mortems import PostMortems
 from mob.kingpin.processes.stacks import StackRequests
+from mob.kingpin.processes.starting import Starter
 from mob.kingpin.processes.terminal import TerminalLender
 from mob.kingpin.requests import RequestHandler, refuse
 from mob.kingpin.shortage import ALL, Shortage
@@ -73,7 +74,14 @@ TOGETHER = 0.01
 class Kingpin:
     """A running app, seen from its Kingpin."""
 
-    def __init__(self, plan: Plan, desk: Desk, board: Board, supervisor: Supervisor | None = None) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        desk: Desk,
+        board: Board,
+        supervisor: Supervisor | None = None,
+        starter: Starter | None = None,
+    ) -> None:
         self.plan = plan
         self.command: list[str] = upgrade.command()
         """What this process was started as, and is to be started as at an upgrade."""
@@ -93,7 +101,7 @@ class Kingpin:
         self.followers: Followers = console.followers
         connections = Connections(reactor, plan.frame_limit, self)
         self.connections: Connections = connections
-        fork_client = self._make_fork_client()
+        fork_client = self._make_fork_client(starter)
         self.fork_client: ForkClient = fork_client
         self.shortage: Shortage = Shortage(reactor, console.say)
         self.ports: Ports = Ports(crew, plan.grace, passed_sockets())
@@ -123,8 +131,8 @@ class Kingpin:
     def _make_console(self) -> Console:
         return Console(self.reactor, self.plan.logs, self.plan.frame_limit, is_direct=self.plan.direct)
 
-    def _make_fork_client(self) -> ForkClient:
-        return ForkClient(self.reactor, self.plan, self.handle_report, self.handle_fork_server_gone, self.console.color)
+    def _make_fork_client(self, starter: Starter | None) -> ForkClient:
+        return ForkClient(self.reactor, self.plan, self.handle_report, self.handle_fork_server_gone, starter)
 
     def _signal_handlers(self) -> dict[signal.Signals, Callable[[], None]]:
         return {
@@ -148,6 +156,7 @@ class Kingpin:
         processes.become_subreaper()
         openfiles.raise_limit()
         self.signals.install()
+        self.reactor.call(self.handle_children)  # a fork server that was begun may have ended before that
 
     def _leave_process(self) -> None:
         self.signals.remove()

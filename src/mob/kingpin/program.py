@@ -14,6 +14,7 @@ from mob.core.decisions import Decision
 from mob.kingpin.desk import Desk
 from mob.kingpin.kingpin import Kingpin
 from mob.kingpin.output import logfile
+from mob.kingpin.processes.starting import Starter
 from mob.kingpin.upgrade import handover_state, upgrade
 from mob.kingpin.upgrade.handover_state import HandoverState
 from mob.plan import Plan
@@ -22,10 +23,11 @@ from mob.rim.board import Board
 from mob.rim.standard import occupy
 
 
-def run(plan: Plan, on_listening: Callable[[str], None] | None = None) -> int:
+def run(plan: Plan, starter: Starter | None = None, on_listening: Callable[[str], None] | None = None) -> int:
     """Run an app in this process until it has stopped; return its status. `AppRunning` if one of that name runs.
 
-    `on_listening` is called with the address of its desk, as soon as that lets clients wait there.
+    `starter`: may have started its fork server; who has made it cancels it afterwards. `on_listening` is called with
+    the address of its desk, as soon as that lets clients wait there.
     """
     occupy()  # the main script may have closed them
     logfile.check(plan.logs)
@@ -36,7 +38,9 @@ def run(plan: Plan, on_listening: Callable[[str], None] | None = None) -> int:
             desk = Desk.claim(plan.address)
             if on_listening is not None:
                 on_listening(desk.address)
-            return Kingpin(plan, desk, Board.make()).run()
+            return Kingpin(plan, desk, Board.make(), starter=starter).run()
+        if starter is not None:  # the main script has cleared the environment, so it did not know what it is
+            starter.cancel()
         kingpin, decisions = _take_over(plan, state)
     except BaseException as error:
         if upgrade.is_on_probation():

@@ -6,24 +6,28 @@ who wants new code in the Kingpin starts the process above again.
 
 from __future__ import annotations
 
+import importlib
 import os
 
 from mob.errors import MobError
-from mob.kingpin import program
-from mob.kingpin.upgrade import upgrade
+from mob.kingpin.processes.starting import Starter
 from mob.plan import Plan
 from mob.rim.tie import AppUp, Tie
 
 
 def main(arguments: tuple[int, int]) -> None:
     """Run an app until it has stopped. `arguments`: the descriptor of the tie, and the process id of the one above."""
-    if upgrade.VARIABLE in os.environ:
+    if "MOB_UPGRADE" in os.environ:
         raise SystemExit("this app runs inside of another program, and its Kingpin is upgraded with that: restart it.")
     tie = Tie(*arguments)
     plan = tie.receive(Plan)
+    starter = Starter(plan).begin()
     try:
-        status = program.run(plan, lambda address: tie.say(AppUp(address)))
+        program = importlib.import_module("mob.kingpin.program")  # while the fork server starts
+        status = program.run(plan, starter, lambda address: tie.say(AppUp(address)))
     except MobError as error:
         tie.refuse(error)
         raise SystemExit(1) from None
+    finally:
+        starter.cancel()
     raise SystemExit(status)

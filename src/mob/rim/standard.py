@@ -39,6 +39,11 @@ def is_terminal(stream: Any) -> bool:
         return False
 
 
+def has_colors() -> bool:
+    """Return whether what this process prints is seen on a terminal, by somebody who wants colours."""
+    return is_terminal(sys.stdout) and is_terminal(sys.stderr) and "NO_COLOR" not in os.environ
+
+
 def _is_closed(descriptor: int) -> bool:
     try:
         os.fstat(descriptor)

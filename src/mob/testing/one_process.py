@@ -25,6 +25,7 @@ from mob.kingpin.kingpin import Kingpin
 from mob.kingpin.output.console import Console
 from mob.kingpin.output.lines import OutputChunk, as_text
 from mob.kingpin.processes.fork_client import ForkClient
+from mob.kingpin.processes.starting import Starter
 from mob.mobster import api
 from mob.peer.peer import Peer
 from mob.plan import Plan
@@ -124,7 +125,7 @@ class ThreadKingpin(Kingpin):
     def _make_console(self) -> Console:
         return Console(self.reactor, self.plan.logs, self.plan.frame_limit, Printed(self._lines))
 
-    def _make_fork_client(self) -> ThreadForkClient:
+    def _make_fork_client(self, starter: Starter | None) -> ThreadForkClient:
         self.threads: ThreadForkClient = ThreadForkClient(
             self.reactor, self.plan, self.handle_report, self.handle_fork_server_gone
         )

@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import sys
 import time
 from collections import deque
 from collections.abc import Mapping
@@ -25,9 +24,9 @@ from mob.kingpin.output.lines import COLORS, Origin, OutputChunk
 from mob.kingpin.output.pipes import Pipe, PipeState
 from mob.kingpin.output.writer import LineSource, Sink, Writer, sink_of, word
 from mob.plan import Logs
+from mob.rim import standard
 from mob.rim.link import Link
 from mob.rim.reactor import Reactor
-from mob.rim.standard import is_terminal
 
 READ_SIZE = 256 * 1024
 SMALL_READ_SIZE = 4096
@@ -62,8 +61,8 @@ class Console:
         self, reactor: Reactor, logs: Logs, frame_limit: int, sink: Sink | None = None, is_direct: bool = False
     ) -> None:
         self._reactor = reactor
-        has_colors = is_terminal(sys.stdout) and is_terminal(sys.stderr) and "NO_COLOR" not in os.environ
-        self.color: bool = has_colors and logs.format == "text" and logs.file is None
+        has_colors = standard.has_colors()
+        self.color: bool = has_colors and logs.is_shown
         """Whether what mobsters print is seen on a terminal with colours."""
         self._is_direct = is_direct
         self._roles: dict[str, int] = {}

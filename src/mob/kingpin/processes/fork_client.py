@@ -1,8 +1,4 @@
-"""The Kingpin's hold on its fork server: starts it, orders launches, hears reports, replaces it when it dies.
-
-The fork server is a fresh interpreter (never a fork of the Kingpin, which has a loop), with the same flags and module
-path. It leads a process group of its own, so that Ctrl-C at the terminal reaches the Kingpin alone.
-"""
+"""The Kingpin's hold on its fork server: orders launches, hears reports, replaces it when it dies."""
 
 from __future__ import annotations
 
@@ -11,13 +7,13 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 from collections.abc import Callable, Sequence
 
 import msgspec
 
+from mob.kingpin.processes.starting import Starter
 from mob.plan import Plan
-from mob.rim import descendants, interpreter, pidfds, places, processes
+from mob.rim import descendants, pidfds, processes
 from mob.rim.guardian import title_of as guardian_title
 from mob.rim.link import Link
 from mob.rim.reactor import Reactor
@@ -26,8 +22,6 @@ from mob.wire import messages as m
 LIMIT = 1024 * 1024
 REAP_TIMEOUT = 5.0
 """Seconds in which a process ends that was killed; one that hangs in the kernel does not."""
-SECRET = "MOB_CLUSTER"
-"""May have a password in it, and is for the Kingpin: mobsters do not get it."""
 
 
 class ForkClientState(msgspec.Struct, frozen=True):
@@ -49,20 +43,17 @@ class ForkClient:
         plan: Plan,
         on_report: Callable[[m.ForkReport], None],
         on_gone: Callable[[str], None],
-        has_colors: bool = False,
+        starter: Starter | None = None,
     ) -> None:
         self._reactor = reactor
         self._plan = plan
         self._on_report = on_report
         self._on_gone = on_gone
-        self._has_colors = has_colors
+        self._starter = starter or Starter(plan)
         self._process: subprocess.Popen[bytes] | processes.Child | None = None
         self._link: Link | None = None
         self._held: list[tuple[m.ForkOrder, Sequence[int]]] = []  # for the next fork server, while there is none
         self._remembered: set[str] = set()
-        self._directory = places.here()
-        self._path = [places.spelled(place) if place else place for place in sys.path]  # before a link is moved
-        self._deadman = processes.make_deadman()  # its two ends
         self._closing = False
         self.is_outdated: bool = False
         """Whether another one is to take its place, for which all orders wait."""
@@ -85,46 +76,22 @@ class ForkClient:
     def state(self) -> ForkClientState:
         """Return what the next program needs of it."""
         link = self._link
-        return ForkClientState(self.pid, -1 if link is None or link.is_closed else link.fd, self._deadman)
+        return ForkClientState(self.pid, -1 if link is None or link.is_closed else link.fd, self._starter.deadman)
 
     def take_over(self, state: ForkClientState) -> None:
         """Take the fork server of the program before this one; `kill` and `open` follow, because it holds old code."""
-        for descriptor in self._deadman:
+        for descriptor in self._starter.deadman:
             os.close(descriptor)
-        self._deadman = state.deadman
+        self._starter.deadman = state.deadman
         self._process = processes.Child(state.pid) if state.pid else None
         if state.channel >= 0:
             self._listen(socket.socket(fileno=state.channel))
 
     def open(self) -> None:
-        """Start the fork server."""
-        own, other = socket.socketpair()
-        passed = (other.fileno(), *self._deadman)
-        plan = self._plan
-        arguments = (*passed, plan.grace, plan.name, plan.base, plan.preload)
-        of_the_app = {"", plan.base, self._directory}
-        env = {name: value for name, value in os.environ.items() if name != SECRET}
-        env[descendants.APP_MARK] = descendants.name_of(self._deadman[0])
-        if self._has_colors:
-            env.setdefault("FORCE_COLOR", "1")  # mobsters have pipes, and what they print is seen on a terminal
+        """Start the fork server. `OSError` if the system lacks what it takes."""
+        self._process, channel = self._starter.start()
         self.failures += 1  # until it reports something
-        own_or_root = os.sep if places.is_blinding() else None
-        try:
-            self._process = subprocess.Popen(
-                interpreter.command("mob.mobster.__main__", arguments, self._path, of_the_app),
-                cwd=self._directory if os.path.isdir(self._directory) else own_or_root,
-                pass_fds=passed,
-                process_group=0,
-                stdin=subprocess.DEVNULL,
-                env=env,
-            )
-        except OSError:
-            self.failures -= 1
-            own.close()
-            raise
-        finally:
-            other.close()
-        self._listen(own)
+        self._listen(channel)
 
     def _listen(self, own: socket.socket) -> None:
         self.is_outdated = False
@@ -240,7 +207,7 @@ class ForkClient:
         if self._process is None or not self._has_seen_to_all():
             with contextlib.suppress(OSError):  # no descriptor to be had to look for them
                 descendants.end_children(os.getpid(), guardian_title(os.getpid()))
-        for descriptor in (*self._deadman, *(each for _, descriptors in self._held for each in descriptors)):
+        for descriptor in (*self._starter.deadman, *(each for _, descriptors in self._held for each in descriptors)):
             os.close(descriptor)
 
     def _handle_reports(self, link: Link, reports: list[m.ForkReport]) -> None:
