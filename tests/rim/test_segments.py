@@ -212,6 +212,51 @@ def test_without_address_space_there_is_no_private_view(memory: Memory) -> None:
     assert private is None
 
 
+# --- given away -------------------------------------------------------------------------------------------------------
+
+
+def test_what_is_given_away_is_written_where_it_lies(memory: Memory) -> None:
+    mapping, dropped = mapped(memory), Dropped()
+    writable = mapping.writable()
+    assert writable is not None
+    assert mapping.writable() is writable
+    view = writable.view(PAGE, 3, (1, 2), dropped, is_writable=True)
+    view[:] = b"abc"
+    assert bytes(memory.part(PAGE, 3)) == b"abc"
+    assert mapping.view(PAGE, 3, (1, 2), dropped).readonly
+    before = mappings()
+    del mapping, writable
+    view[:1] = b"x"
+    assert bytes(memory.part(PAGE, 3)) == b"xbc"
+    del view
+    gc.collect()
+    assert mappings() < before
+    assert list(dropped) == [(1, 2)] * 2
+
+
+def test_pages_of_what_is_given_away_are_there_before_they_are_written() -> None:
+    size = 4 * PREFAULT
+    memory = Memory(size)
+    if not memory.populate(0, size):
+        pytest.skip("this system cannot map pages ahead")
+    mapping = Mapping.of(memory.descriptor(), size).writable()
+    assert mapping is not None
+    view = mapping.view(0, size, (1, 1), Dropped(), is_writable=True)
+    data = bytes(range(256)) * (size // 256)
+    before = faults()
+    view[:] = data
+    assert faults() - before < 8
+
+
+def test_its_owner_has_no_other_mapping_to_write_to(memory: Memory) -> None:
+    assert memory.mapping.writable() is None
+
+
+def test_where_it_cannot_be_opened_for_writing_nothing_can_be_written() -> None:
+    running = os.open("/proc/self/exe", os.O_RDONLY)
+    assert Mapping.of(running, PAGE).writable() is None
+
+
 # --- fresh pages ------------------------------------------------------------------------------------------------------
 
 

@@ -18,7 +18,7 @@ import pytest
 from msgspec.msgpack import Ext
 
 from mob.wire.arguments import Parameters
-from mob.wire.binary import Unread, asks_for_views, holds_others, may_hold_binary, settled
+from mob.wire.binary import Given, Unread, asks_for_views, holds_others, may_hold_binary, settled
 from mob.wire.codec import Codec
 from mob.wire.sharing import LARGE, BufferLocation
 from tests.wire.samples import Color, User
@@ -297,3 +297,31 @@ def test_what_is_unread_says_so() -> None:
     assert repr(unread) == "<Unread 3 bytes>"
     assert settled({"a": [unread]}, False) == {"a": [b"abc"]}
     assert settled(unread, True) == memoryview(b"abc")
+
+
+# --- given away -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shares", [False, True])
+@pytest.mark.parametrize("size", SIZES)
+def test_what_was_given_away_arrives_writable(both: Both, size: int, shares: bool) -> None:
+    body = both.over([Given(memoryview(b"x" * size)), 1], shares)
+    (found, _) = both.codec.decode(body)
+    if shares and size >= LARGE:
+        assert found == b"x" * size
+        assert both.is_looked_at(found)  # whose memory can be written, if `attach` gives such
+        assert type(both.codec.decode(both.codec.encode_sharing([Given(found)], lambda *_: None))[0]) is bytearray
+    else:
+        same(found, bytearray(b"x" * size))
+
+
+def test_where_views_are_asked_for_what_was_given_away_is_one(both: Both) -> None:
+    body = both.over([Given(memoryview(bytes(LARGE)))], True)
+    assert both.is_looked_at(both.codec.decoder(list[memoryview])(body)[0])
+
+
+def test_beside_binary_data_what_was_given_away_is_no_reason_to_pack_again() -> None:
+    given = Given(memoryview(b"abc"))
+    assert not holds_others([b"abc", given])
+    assert repr(given) == "<Given 3 bytes>"
+    assert given.nbytes == 3

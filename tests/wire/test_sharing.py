@@ -11,7 +11,7 @@ import pytest
 from msgspec.msgpack import Ext, decode, encode
 
 from mob.wire.arrays import head_of
-from mob.wire.binary import BYTES, VIEW
+from mob.wire.binary import BYTES, GIVEN, VIEW, Given
 from mob.wire.codec import Codec
 from mob.wire.extensions import SHARED
 from mob.wire.refusals import UnsendableValue
@@ -90,6 +90,8 @@ def test_a_large_buffer_is_found(kind: str) -> None:
         ((1, [memoryview(b"a")] * 20 + [memoryview(bytes(LARGE))]), OTHER),
         ([b"a", (np.zeros(LARGE),)], LARGE_BUFFER),
         ((1, [], [2, bytes(LARGE)]), OTHER),
+        ((1, [Given(memoryview(b"")), Given(memoryview(bytes(LARGE)))]), LARGE_BUFFER),
+        ((1, Given(memoryview(b""))), OTHER),
         (([[bytes(LARGE)]],), OTHER),
         ("a" * LARGE, PLAIN),
     ],
@@ -181,3 +183,12 @@ def test_an_array_is_shared_with_what_says_how_it_is_read(codec: Codec) -> None:
     extension = decode(codec.encode_sharing(LARGE_ARRAY, Memory().share))
     assert extension.code == SHARED
     assert decode(extension.data)[-1] == head_of(LARGE_ARRAY)
+
+
+def test_what_is_given_away_is_copied_wherever_it_lies(codec: Codec) -> None:
+    memory = Memory()
+    place = BufferLocation(9, 4, 8, LARGE)
+    given = Given(memoryview(bytes(LARGE)))
+    body = codec.encode_sharing(given, memory.share, lambda found, sent: place)
+    assert place_of(decode(body).data) == BufferLocation(7, 0, 0, LARGE, GIVEN)
+    assert inlined(body, memory.look) == codec.encode(given) == codec.encode(bytearray(LARGE))

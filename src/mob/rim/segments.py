@@ -7,6 +7,8 @@ however that one ends, so nothing can be left behind, on disk or in memory.
 A `view` is a memoryview of a part of a mapping. When the last memoryview, slice or array that was made of it goes, its
 finalizer appends to a queue, and does nothing else.
 
+What its owner gives away is written by its receiver, through a second mapping of the pool (`Mapping.writable`).
+
 A view of what somebody else owns has a private twin (`private_view`): the same memory, mapped once more so that what is
 written goes to copies of its pages (copy-on-write), which only this process has.
 
@@ -136,7 +138,7 @@ class Mapping:
     `is_ready`: its pages are mapped by who writes them.
     """
 
-    __slots__ = ("__weakref__", "_kept", "_ready", "address", "descriptor", "size")
+    __slots__ = ("__weakref__", "_kept", "_ready", "_writable", "address", "descriptor", "size")
 
     def __init__(
         self, address: int, size: int, kept: Any, descriptor: Descriptor | None = None, is_ready: bool = False
@@ -146,6 +148,7 @@ class Mapping:
         self.descriptor: Descriptor | None = descriptor
         """What another process can map it by; None for the owner's own, who has another."""
         self._kept = kept
+        self._writable: Mapping | None = None
         self._ready: int = size if is_ready else 0
         """So far its pages were mapped before they were read."""
 
@@ -163,6 +166,20 @@ class Mapping:
         mapping = cls(address, size, None, Descriptor(descriptor))
         weakref.finalize(mapping, _libc.munmap, address, size).atexit = False
         return mapping
+
+    def writable(self) -> Mapping | None:
+        """Return another mapping of all of it, for what its owner gives away: what is written there lies in the pool.
+        None for the owner itself, or if the system does not give it."""
+        if self._writable is None and self.descriptor is not None:
+            with contextlib.suppress(OSError):
+                descriptor = os.open(f"/proc/self/fd/{self.descriptor.fileno()}", os.O_RDWR | os.O_CLOEXEC)
+                try:
+                    address = _map(descriptor, self.size, mmap.PROT_READ | mmap.PROT_WRITE, mmap.MAP_SHARED)
+                finally:
+                    os.close(descriptor)
+                self._writable = Mapping(address, self.size, None)
+                weakref.finalize(self._writable, _libc.munmap, address, self.size).atexit = False
+        return self._writable
 
     def has(self, address: int, length: int) -> bool:
         """Return whether a stretch of memory lies in it."""
@@ -183,8 +200,8 @@ class Mapping:
     def view(
         self, offset: int, length: int, key: tuple[int, int], dropped: Dropped, is_writable: bool = False
     ) -> memoryview:
-        """A view, read-only unless it is the owner's; when it and all that was made of it has gone, `key` is appended
-        to `dropped`."""
+        """A view, read-only unless it is the owner's or was given away; when it and all that was made of it has gone,
+        `key` is appended to `dropped`."""
         if length <= 0 or offset < 0 or offset + length > self.size:
             raise ValueError(f"{length} bytes at {offset} are not within the {self.size} bytes of a pool")
         if length >= PREFAULT and offset + length > self._ready:
@@ -203,6 +220,8 @@ class Mapping:
 
     def handle_idle(self) -> None:
         """Its owner may have given pages back to the system."""
+        if self._writable is not None:
+            self._writable.handle_idle()
         if self._ready < self.size:
             self._ready = 0
 

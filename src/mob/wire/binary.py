@@ -26,8 +26,30 @@ from msgspec import Struct
 from mob.wire.extensions import Tagged, WithTags
 from mob.wire.kinds import BUILT_IN, LEAVES, field_names, is_opened_by_msgspec, is_record
 
-VIEW, BYTES, BYTEARRAY = 0, 1, 2
+VIEW, BYTES, BYTEARRAY, GIVEN = 0, 1, 2, 3
 """The kinds of binary data, as the places of large buffers name them."""
+
+
+class Given:
+    """Binary data that its sender gives away: it arrives as memory that can be written, a bytearray or a memoryview.
+
+    Its sender never looks at what was sent again, so it may have one receiver only, to which it is sent once: a call
+    with it must not be made again after it has begun.
+    """
+
+    __slots__ = ("memory",)
+
+    def __init__(self, memory: memoryview) -> None:
+        self.memory: memoryview = memory
+
+    def __repr__(self) -> str:
+        return f"<Given {self.memory.nbytes:,} bytes>"
+
+    @property
+    def nbytes(self) -> int:
+        """How many bytes it has."""
+        return self.memory.nbytes
+
 
 SMALL_COPY = 64 * 1024
 """A view of fewer bytes is one of a copy: it would keep the whole message that it came with."""
@@ -44,8 +66,8 @@ def kind_of(value: bytes | bytearray | memoryview) -> int:
 
 
 def made_of(kind: int, memory: memoryview) -> bytes | bytearray | memoryview:
-    """Return what arrives of memory: a copy, unless a view was sent."""
-    return memory if kind == VIEW else bytes(memory) if kind == BYTES else bytearray(memory)
+    """Return what arrives of memory: a copy, unless a view was sent, or the memory itself."""
+    return memory if kind in (VIEW, GIVEN) else bytes(memory) if kind == BYTES else bytearray(memory)
 
 
 def bytearray_of(data: memoryview) -> bytearray:
@@ -118,7 +140,7 @@ def _opener(kind: type[Any]) -> Opener:
         return lambda value: list(value.items() if issubclass(kind, dict) else value)
     else:
         is_function = any("__call__" in vars(base) for base in kind.__mro__)
-        has_none = is_function or kind.__name__ == "ndarray"
+        has_none = is_function or kind.__name__ == "ndarray" or kind is Given
         return (lambda value: ()) if has_none else (lambda value: None)
     return lambda value: [getattr(value, name, None) for name in names]
 

@@ -24,7 +24,7 @@ from msgspec import DecodeError, Raw
 from msgspec.msgpack import Decoder, Encoder, Ext
 
 from mob.wire.arrays import bytes_from, copy_array, head_of, memory_of, sendable
-from mob.wire.binary import BYTEARRAY, BYTES, VIEW, kind_of
+from mob.wire.binary import BYTES, GIVEN, VIEW, Given, kind_of
 from mob.wire.extensions import ARRAY, NESTING, SHARED, VIEWED, WRITABLE, WithTags
 from mob.wire.kinds import LEAVES
 from mob.wire.tables import ArrowStream
@@ -68,7 +68,7 @@ _skip = Decoder(Raw).decode
 _unpack = Decoder(BufferLocation).decode
 _kind: Callable[[Any], type[Any]] = type
 _BYTES = frozenset({bytes, bytearray})
-_BUFFERS = _BYTES | {memoryview}
+_BUFFERS = _BYTES | {memoryview, Given}
 _OTHERS = frozenset({types.NoneType, bool, int, float, str})
 _ARRAYS = frozenset({"ndarray", "Tensor", "Parameter", "ArrayImpl"})
 _TABLES = frozenset({"DataFrame", "Series", "Table", "RecordBatch", "ChunkedArray", "DuckDBPyRelation"})
@@ -118,7 +118,7 @@ def _is_large(value: Any) -> bool:
     name = kind.__name__
     if name in _TABLES:
         return True  # how large it is takes longer to find out than to share what is large in it
-    return (kind is memoryview or name in _ARRAYS) and value.nbytes >= LARGE
+    return (kind is memoryview or kind is Given or name in _ARRAYS) and value.nbytes >= LARGE
 
 
 def may_hold_large(body: bytes) -> bool:
@@ -203,6 +203,8 @@ class BufferSharing(Walk):
             if value.nbytes < LARGE:
                 return super().rewrite_other(value, kind)
             return self.place_bytes(value, VIEW)
+        if kind is Given and value.nbytes >= LARGE:
+            return self.place_bytes(value.memory, GIVEN)
         way = None if kind in LEAVES else self.ways.of(value)
         if way is as_array:
             return self.place_array(value)
@@ -243,7 +245,7 @@ class BufferSharing(Walk):
 
 def inline(kind: int, memory: memoryview) -> memoryview | Ext:
     """Return what stands for binary data of a kind in the bytes of its message."""
-    return memory if kind == BYTES else Ext(WRITABLE if kind == BYTEARRAY else VIEWED, memory)
+    return memory if kind == BYTES else Ext(VIEWED if kind == VIEW else WRITABLE, memory)
 
 
 def place_of(data: memoryview) -> BufferLocation:

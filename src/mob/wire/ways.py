@@ -27,7 +27,7 @@ from msgspec.msgpack import Ext
 
 from mob.wire import models
 from mob.wire.arrays import array_of, bytes_of_array, item_of
-from mob.wire.binary import bytearray_of, view_of
+from mob.wire.binary import Given, bytearray_of, view_of
 from mob.wire.extensions import ARRAY, BIG_INT, COMPLEX, RANGE, VIEWED, WRITABLE, Foreign, Named
 from mob.wire.foreign import is_foreign, parts_of
 from mob.wire.kinds import BUILT_IN, LEAVES, is_a, is_opened, is_stream
@@ -171,6 +171,10 @@ def as_viewed(value: memoryview) -> Ext:
     return Ext(VIEWED, value if value.c_contiguous else value.tobytes())
 
 
+def as_given(value: Given) -> Ext:
+    return Ext(WRITABLE, as_buffer(value.memory))
+
+
 def as_array(value: Any) -> Ext:
     return Ext(ARRAY, bytes_of_array(value))
 
@@ -213,6 +217,7 @@ WAYS: Mapping[type, Way] = {
     collections.deque: list,
     types.MappingProxyType: dict,
     bytearray: as_writable,
+    Given: as_given,
     str: str.__str__,
     int: int.__int__,
     float: float.__float__,

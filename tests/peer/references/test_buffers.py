@@ -12,6 +12,7 @@ from msgspec import Raw
 from mob.core.segments import IDLE
 from mob.errors import BadMessage
 from mob.wire import messages as m
+from mob.wire.binary import Given
 from mob.wire.sharing import LARGE
 from tests.peer.references.members import POOL, Member, Mob
 
@@ -290,3 +291,48 @@ def test_an_owner_that_dies_while_a_message_with_its_memory_waits(mob: Mob, two:
     middle.got.clear()
     mob.settle()
     assert middle.sizes == third.sizes == {}
+
+
+# --- given away -------------------------------------------------------------------------------------------------------
+
+
+def test_what_was_given_away_is_written_where_it_lies(mob: Mob, two: Any) -> None:
+    sender, receiver = two
+    sender.send([Given(BIG), BIG], receiver)
+    mob.deliver()
+    mine, shared = receiver.got.pop()
+    assert (mine.readonly, shared.readonly) == (False, True)
+    assert mine == shared == BIG
+    mine[0] = 7
+    assert sender.references.buffers._memory.part(0, 1) == b"\7"
+    assert mob.sizes() == [{"shared": 2 * LARGE}, {"views": 2}]
+    del mine, shared
+    mob.settle()
+    assert mob.sizes() == [{}, {}]
+
+
+def test_what_was_given_away_is_copied_when_it_is_passed_on(mob: Mob, two: Any) -> None:
+    sender, receiver = two
+    sender.send(Given(BIG), receiver)
+    mob.deliver()
+    mine = receiver.got.pop()
+    receiver.send([mine], sender)
+    mine[0] = 7
+    mob.deliver()
+    assert sender.got == [[BIG]]
+    assert mob.sizes()[1] == {"shared": LARGE, "views": 1}
+
+
+def test_what_a_process_gives_to_itself_is_read_only(mob: Mob) -> None:
+    one = mob.join()
+    one.send(Given(BIG), one)
+    mob.deliver()
+    assert one.got[0].readonly
+
+
+def test_given_memory_that_cannot_be_shared_arrives_as_a_bytearray(mob: Mob) -> None:
+    sender, receiver = mob.join(0), mob.join(0)
+    sender.send(Given(BIG), receiver)
+    mob.deliver()
+    assert type(receiver.got[0]) is bytearray
+    assert receiver.got == [BIG]

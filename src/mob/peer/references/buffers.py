@@ -31,6 +31,7 @@ from mob.peer.references.warming import STEP, Part, Warming
 from mob.rim.link import Descriptor, Link
 from mob.rim.segments import IS_AVAILABLE, PREFAULT, Mapping, Memory, address_of, key_of
 from mob.wire import messages as m
+from mob.wire.binary import GIVEN
 from mob.wire.sharing import BufferLocation, Fill
 
 if TYPE_CHECKING:
@@ -406,14 +407,17 @@ class Buffers:
             os.close(descriptor)
 
     def attach(self, place: BufferLocation) -> memoryview:
-        """Return a view of a buffer that the codec meets in what it decodes."""
+        """Return a view of a buffer that the codec meets in what it decodes: writable, if it was given away and the
+        system allows it."""
         mapping = self._mappings.get(place.owner)
         if place.owner == self.context.uid and self._memory is not None:
             mapping = self._memory.mapping
         if mapping is None:
             mapping = self._mapped_late(place.owner)
         self._arrived += 1
-        view = mapping.view(place.offset, place.length, (place.owner, place.number), self.dropped)
+        key = (place.owner, place.number)
+        given = mapping.writable() if place.kind == GIVEN else None
+        view = (given or mapping).view(place.offset, place.length, key, self.dropped, given is not None)
         with self._lock:
             self._note_live(place)
         self.dropped.look_soon(self.sweep)
