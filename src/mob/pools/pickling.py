@@ -65,7 +65,7 @@ def dumps(value: Any, what: str) -> Pickled:
     return Pickled(data, [buffer.raw() for buffer in buffers])
 
 
-def loads(data: bytes, buffers: Sequence[memoryview]) -> Any:
+def loads(data: bytes, buffers: Sequence[memoryview | bytearray]) -> Any:
     """Return the value, whose buffers can be written to; raises whatever unpickling raises."""
     return pickle.loads(data, buffers=[private(each) for each in buffers] if buffers else None)
 

@@ -33,6 +33,7 @@ from mob.pools import pickling, worker
 from mob.pools.futures import PoolFuture, PoolTask
 from mob.pools.limit import RunLimit, TimedCall
 from mob.pools.pickling import FunctionPickles, Pickled, name_of
+from mob.wire.binary import Given
 from mob.wire.messages import VARIANT
 
 AT_ONCE = 16
@@ -64,6 +65,7 @@ class Tasks:
         self._setup = setup
         self._pickled_setup: Pickled | None = None
         self._options = Options(wait=WAIT, retries=retries)
+        self._may_repeat = retries > 0  # then a second worker must find the arguments as they were
         self._exports: dict[str, RemoteExport] = {}  # what is called, by target
         self.is_inside: bool = bool(peer.context.role)
         """Whether a mobster submits them."""
@@ -143,7 +145,8 @@ class Tasks:
         function, buffers, variant = self._functions.dumps(task.function)
         split = len(buffers)
         data, more = pickling.dumps(task.arguments, task.what)
-        args = self.number, function, data, buffers + more, split
+        buffers = buffers + more
+        args = self.number, function, data, buffers if self._may_repeat else list(map(Given, buffers)), split
         return (*args, task.is_spread) if task.is_items else args, variant
 
     def _export(self, task: PoolTask, variant: str) -> RemoteExport:

@@ -23,6 +23,7 @@ from mob.peer.links.served import caller
 from mob.peer.serving.selection import export
 from mob.pools import pickling
 from mob.pools.pickling import CannotPickle, name_of
+from mob.wire.binary import Given
 
 MOST_FUNCTIONS = 128
 """FunctionPickles that are kept, by their pickles."""
@@ -63,7 +64,7 @@ _failed: dict[int, TaskAnswer] = {}  # of those whose setup has failed: what eac
 
 
 @export(idempotent=True)  # it is repeated as often as its pool says: never, if that says nothing
-def run(pool: int, function: bytes, args: bytes, buffers: Sequence[memoryview] = (), split: int = 0) -> TaskAnswer:
+def run(pool: int, function: bytes, args: bytes, buffers: Sequence[Any] = (), split: int = 0) -> TaskAnswer:
     """Run a task. The first `split` buffers are the function's, the others its arguments'."""
     if pool not in _ready:
         return _refused(pool)
@@ -80,7 +81,7 @@ def run(pool: int, function: bytes, args: bytes, buffers: Sequence[memoryview] =
 
 @export(idempotent=True)
 def run_items(
-    pool: int, function: bytes, items: bytes, buffers: Sequence[memoryview] = (), split: int = 0, spread: bool = False
+    pool: int, function: bytes, items: bytes, buffers: Sequence[Any] = (), split: int = 0, spread: bool = False
 ) -> TaskAnswer:
     """Run a function for each item; `spread`: an item is a tuple of arguments. The answer has the results up to the
     first item that raises, what that has raised, the seconds that it took, and how many results there are."""
@@ -103,7 +104,7 @@ def run_items(
 
 
 @export(idempotent=True)
-def set_up(pool: int, setup: bytes, buffers: Sequence[memoryview] = ()) -> None:
+def set_up(pool: int, setup: bytes, buffers: Sequence[Any] = ()) -> None:
     """Do what a pool wants to be done before its first task, once."""
     _check_caller()
     if pool in _ready or pool in _failed:
@@ -127,7 +128,7 @@ def _check_caller() -> None:
         raise Forbidden("a pool runs functions for processes of its own machine only.", executed="no")
 
 
-def _read(function: bytes, args: bytes, buffers: Sequence[memoryview], split: int) -> tuple[Any, Any]:
+def _read(function: bytes, args: bytes, buffers: Sequence[Any], split: int) -> tuple[Any, Any]:
     task = _functions.get(function)
     if task is None:
         task = pickling.loads(function, buffers[:split])
@@ -143,7 +144,7 @@ def _returned(value: Any, task: Any) -> TaskAnswer:
         data, buffers = pickling.dumps(value, "the result")
     except BaseException as error:  # noqa: BLE001  whatever pickling raises
         return _raised(_generator_returned(task) if isinstance(value, (Generator, AsyncGenerator)) else error)
-    return [RETURNED, data, buffers] if buffers else data
+    return [RETURNED, data, list(map(Given, buffers))] if buffers else data
 
 
 def _generator_returned(task: Any) -> CannotPickle:

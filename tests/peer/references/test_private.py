@@ -37,8 +37,9 @@ def test_of_other_memory_it_is_a_copy(view: memoryview) -> None:
 
 
 def test_what_is_writable_is_private_already() -> None:
-    view = memoryview(bytearray(3))
-    assert private(view) is view
+    data = bytearray(3)
+    for buffer in (data, memoryview(data)):
+        assert private(buffer).obj is data
 
 
 def test_what_is_not_that_large_is_copied_and_given_back_at_once(mob: Mob, two: Any) -> None:

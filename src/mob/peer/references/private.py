@@ -17,12 +17,14 @@ from mob.rim.processes import KEPT_BY_HEAP
 from mob.rim.segments import private_view
 
 
-def private(view: memoryview) -> memoryview:
-    """Return a writable memoryview of the same bytes, which only this process sees: itself, if it is writable already.
+def private(buffer: memoryview | bytearray) -> memoryview:
+    """Return a writable memoryview of the same bytes, which only this process sees: of the same memory, if that is
+    writable already.
 
     >>> bytes(private(memoryview(b"abc")))
     b'abc'
     """
+    view = memoryview(buffer)
     if not view.readonly:
         return view
     mapped = private_view(view) if view.nbytes >= KEPT_BY_HEAP else None
