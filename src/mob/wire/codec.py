@@ -32,7 +32,7 @@ from msgspec.msgpack import Decoder, Encoder, Ext
 from mob.errors import BadMessage, GarbageFrame, MobError
 from mob.wire.annotations import converter, fit, leaves_open, loosen
 from mob.wire.arrays import array_over
-from mob.wire.binary import Unread, asks_for_views, holds_others, loses_type, made_of, may_hold_binary, settled
+from mob.wire.binary import Given, Unread, asks_for_views, holds_others, loses_type, made_of, may_hold_binary, settled
 from mob.wire.depth import TOO_DEEP
 from mob.wire.extensions import (
     CALLBACK,
@@ -63,10 +63,10 @@ from mob.wire.references import (
     references_in,
 )
 from mob.wire.refusals import UnsendableValue, complaint, text_of
-from mob.wire.sharing import BufferLocation, BufferSharing, Find, Share, place_of
+from mob.wire.sharing import LARGE, BufferLocation, BufferSharing, Find, Share, place_of
 from mob.wire.unions import Settle, Tagging, settling
 from mob.wire.walk import Walk
-from mob.wire.ways import MAKERS, Way, Ways, as_function, as_object, as_opened, as_registered, itself
+from mob.wire.ways import MAKERS, Way, Ways, as_function, as_given, as_object, as_opened, as_registered, itself
 
 Raw = bytes | bytearray | memoryview | msgspec.Raw
 NESTED = "the message is nested too deeply to be decoded here."
@@ -89,8 +89,8 @@ class Codec:
     pack: Callable[[Any], bytes]
     """The bare C encoder: for hot paths which, on any exception, go on with `encode_slowly`, which says what is wrong.
 
-    It stops at functions, sockets and files, so that none is sent twice. Look it up each time: `register` may put
-    another in its place.
+    It stops at functions, sockets and files, so that none is sent twice, and at large buffers that are given away. Look
+    it up each time: `register` may put another in its place.
     """
 
     def __init__(
@@ -113,7 +113,7 @@ class Codec:
         self._makers: dict[str, Way] = {}
         self._ways = Ways(self._check_opened)
         self._decoders: dict[Any, Way] = {}
-        self._probing = _Packer(self._ways, _stop_at_reference, _stop_at_reference, _stop_at_reference)
+        self._probing = _Packer(self._ways, _stop_at_reference, _stop_at_reference, _stop_at_reference, _stop_if_large)
         self._dry = _Packer(self._ways, _skip_function, self._check_opened, _skip_function)
         self._lending = _Packer(self._ways, self._encode_function, self._encode_opened, self._encode_object)
         self._walks_always = False
@@ -391,13 +391,15 @@ class Codec:
 
 
 class _Packer:
-    """msgspec's encoder with one answer to functions, one to what is opened, and one to objects."""
+    """msgspec's encoder with one answer to functions, one to what is opened, one to objects, and one to buffers that
+    are given away."""
 
-    def __init__(self, ways: Ways, function: Way, opened: Way, by_reference: Way) -> None:
+    def __init__(self, ways: Ways, function: Way, opened: Way, by_reference: Way, given: Way = as_given) -> None:
         self.ways = ways
         self.function = function
         self.opened = opened
         self.by_reference = by_reference
+        self.given = given
         self.pack = Encoder(enc_hook=self.hook).encode
 
     def hook(self, value: Any) -> Any:
@@ -408,6 +410,8 @@ class _Packer:
             return self.opened(value)
         if way is as_object:
             return self.by_reference(value)
+        if way is as_given:
+            return self.given(value)
         if way is not as_registered:
             return way(value)
         if not isinstance(value, Named):
@@ -421,11 +425,21 @@ class _HasReference(Exception):
     """Stops a fast path before it lends or borrows what a slow path might lend or borrow again."""
 
 
+class HasLargeBuffer(Exception):
+    """Stops `pack` before it packs a large buffer that is given away, however deep it lies: it is better shared."""
+
+
 _LOST_TYPE = ValueError("a bytearray or a memoryview was packed as bytes")
 
 
 def _stop_at_reference(thing: Any) -> NoReturn:
     raise _HasReference
+
+
+def _stop_if_large(given: Given) -> Ext:
+    if given.nbytes >= LARGE:
+        raise HasLargeBuffer
+    return as_given(given)
 
 
 def _skip_function(function: Any) -> None:

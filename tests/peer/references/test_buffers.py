@@ -13,6 +13,7 @@ from mob.core.segments import IDLE
 from mob.errors import BadMessage
 from mob.wire import messages as m
 from mob.wire.binary import Given
+from mob.wire.codec import HasLargeBuffer
 from mob.wire.sharing import LARGE
 from tests.peer.references.members import POOL, Member, Mob
 
@@ -336,3 +337,15 @@ def test_given_memory_that_cannot_be_shared_arrives_as_a_bytearray(mob: Mob) -> 
     mob.deliver()
     assert type(receiver.got[0]) is bytearray
     assert receiver.got == [BIG]
+
+
+@pytest.mark.parametrize("room", [POOL, 0])
+def test_what_is_given_away_deep_within_is_found_before_it_is_packed(mob: Mob, room: int) -> None:
+    sender, receiver = mob.join(room), mob.join()
+    value = [1, {"a": [Given(BIG), Given(memoryview(b"small"))]}]
+    with pytest.raises(HasLargeBuffer):
+        sender.encoder.codec.pack(value)
+    sender.send(value, receiver)
+    mob.deliver()
+    assert receiver.got == [[1, {"a": [BIG, b"small"]}]]
+    assert mob.sizes() == ([{"shared": LARGE}, {"views": 1}] if room else [{}, {}])

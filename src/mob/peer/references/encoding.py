@@ -18,7 +18,7 @@ from msgspec import Raw
 from mob.errors import BadMessage
 from mob.peer.references import portable
 from mob.wire import messages as m
-from mob.wire.codec import Codec
+from mob.wire.codec import Codec, HasLargeBuffer
 from mob.wire.references import Passage
 from mob.wire.sharing import LARGE, LARGE_BUFFER, BufferLocation, inlined, looked_at, may_hold_large
 
@@ -85,7 +85,10 @@ class Encoder:
                 try:
                     body = self.codec.pack(value)  # not `encode`: a call less on the hot path
                 except Exception as failure:  # noqa: BLE001  translated there
-                    body = self.codec.encode_slowly(value, root, failure)
+                    if shares and isinstance(failure, HasLargeBuffer):
+                        body = self._share_or_encode(value, root)
+                    else:
+                        body = self.codec.encode_slowly(value, root, failure)
                 else:
                     if seen and (0xC4 in body or 0xC5 in body or 0xC6 in body):  # as `may_hold_binary`
                         body = self.codec.encode_binary(value, root, body)
