@@ -19,7 +19,7 @@ from msgspec.msgpack import Ext
 
 from mob.wire.arguments import Parameters
 from mob.wire.binary import Given, Unread, asks_for_views, holds_others, may_hold_binary, settled
-from mob.wire.codec import Codec
+from mob.wire.codec import Codec, HasLargeBuffer
 from mob.wire.sharing import LARGE, BufferLocation
 from tests.wire.samples import Color, User
 
@@ -325,3 +325,12 @@ def test_beside_binary_data_what_was_given_away_is_no_reason_to_pack_again() -> 
     assert not holds_others([b"abc", given])
     assert repr(given) == "<Given 3 bytes>"
     assert given.nbytes == 3
+
+
+def test_packing_stops_at_large_buffers_that_are_given_away() -> None:
+    codec = Both().codec
+    assert codec.decode(codec.pack([Given(memoryview(b"abc"))])) == [b"abc"]
+    value = [{"a": [Given(memoryview(bytes(LARGE)))]}]
+    with pytest.raises(HasLargeBuffer):
+        codec.pack(value)
+    assert codec.decode(codec.encode(value)) == [{"a": [bytes(LARGE)]}]
