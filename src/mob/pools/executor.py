@@ -53,6 +53,8 @@ class Pool(RolePool):
         _check_counts(workers=workers, max_calls=max_calls, max_memory=max_memory, threads=threads)
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
+        if isinstance(preload, str):
+            raise TypeError(f"preload={preload!r} is not a sequence of names of modules, such as ({preload!r},).")
         if type(retries) is not int or retries < 0:
             raise ValueError(f"retries={retries!r} is not a whole number of at least 0.")
         if timeout is not None and not 0 < timeout < math.inf:

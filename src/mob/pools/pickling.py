@@ -135,7 +135,7 @@ def _refusal(value: Any, what: str, error: Exception) -> CannotPickle:
             break
         place, culprit = f"{place}{found[0]}", found[1]
     help_ = "" if has_cloudpickle() or INSTALL in str(error) else f" {INSTALL} can send more."
-    return CannotPickle(f"cannot send {place}, of type {type(culprit).__name__!r}, to a worker: {error}.{help_}", place)
+    return CannotPickle(f"cannot send {place}, of type {type(culprit).__name__!r}, to another process: {error}.{help_}", place)
 
 
 def _parts(value: Any) -> Iterator[tuple[str, Any]]:

@@ -127,7 +127,8 @@ class RolePool(Executor):
 def pool(role: str) -> RolePool:
     """Return the pool that is a role of this app, to submit functions to it; in a client it is `app.pool(...)`.
 
-    `UnknownRole` if the app has no such role, `TypeError` if that is no pool, `NotInMobster` outside of a mobster.
+    `UnknownRole` if the app has no such role, `NotInMobster` outside of a mobster. Tasks for a role that is not a pool
+    fail with `UnknownExport`.
 
     >>> mob.pool("crunch").submit(pow, 2, 10)                 # doctest: +SKIP
     """
