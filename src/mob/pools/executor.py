@@ -8,11 +8,12 @@ import os
 import sys
 import threading
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
 from mob.background import Background
+from mob.plan import check_role
 from mob.pools import hosting
 from mob.pools.role import RolePool
 from mob.pools.tasks import Tasks
@@ -27,8 +28,9 @@ class Pool(RolePool):
     `initargs`, before its first task; if it raises, all tasks fail with `BrokenExecutor`. `max_calls`: tasks after
     which a worker is replaced. `max_memory`: bytes of resident memory beyond which it is. `threads`: how many tasks each
     worker runs at once (1). `retries`: how often a task is run again whose worker has died (0). `preload`: modules that
-    are imported once, and whose memory all workers share. `timeout`: seconds that a task may run; then its worker is
-    killed, and it fails with `CallTimeout`. `ValueError` or `TypeError` for a value that cannot be meant.
+    are imported once, and whose memory all workers share. `env`: environment variables of the workers, added to those
+    of this process, and set before anything but `preload` is imported. `timeout`: seconds that a task may run; then its
+    worker is killed, and it fails with `CallTimeout`. `ValueError` or `TypeError` for a value that cannot be meant.
 
     FunctionPickles and arguments are pickled: with cloudpickle where it is installed (`pip install 'mobsters[pool]'`). The
     workers are started by the first task. See docs/pool.md.
@@ -48,6 +50,7 @@ class Pool(RolePool):
         threads: int = 1,
         retries: int = 0,
         preload: Sequence[str] = (),
+        env: Mapping[str, str] | None = None,
         timeout: float | None = None,
     ) -> None:
         _check_counts(workers=workers, max_calls=max_calls, max_memory=max_memory, threads=threads)
@@ -59,7 +62,8 @@ class Pool(RolePool):
             raise ValueError(f"retries={retries!r} is not a whole number of at least 0.")
         if timeout is not None and not 0 < timeout < math.inf:
             raise ValueError(f"timeout={timeout!r} is not a number of seconds above 0, or None.")
-        self._kind = hosting.Kind(workers or cores(), threads, max_calls, max_memory, tuple(preload))
+        self._kind = hosting.Kind(workers or cores(), threads, max_calls, max_memory, tuple(preload), env or {})
+        check_role(self._kind.role(), ())
         self._setup = Setup(list(sys.path), os.getcwd(), initializer, tuple(initargs))
         self._retries = retries
         self._timeout = timeout

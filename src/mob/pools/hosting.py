@@ -10,7 +10,8 @@ from __future__ import annotations
 import itertools
 import os
 import threading
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 from mob import background
@@ -39,28 +40,33 @@ class Kind(NamedTuple):
     max_calls: int | None = None
     max_memory: int | None = None
     preload: tuple[str, ...] = ()
+    env: Mapping[str, str] = MappingProxyType({})
 
     def plan(self) -> Plan:
         """Return an app of this kind."""
-        role = RolePlan(
+        return Plan(
+            f"pool-{os.getpid()}-{next(_numbers)}",
+            os.getcwd(),
+            roles=(self.role(),),
+            grace=GRACE,
+            frame_limit=LARGEST_FRAME,
+            preload=(MODULE, *self.preload),
+            direct=True,
+            metrics=False,
+        )
+
+    def role(self) -> RolePlan:
+        """Return the role of its workers."""
+        return RolePlan(
             ROLE,
             MODULE,
             workers=self.workers,
             threads=self.threads,
             max_calls=self.max_calls,
             max_memory=self.max_memory,
+            env=dict(self.env),
             shared_memory=SHARED_MEMORY,
             pool=True,
-        )
-        return Plan(
-            f"pool-{os.getpid()}-{next(_numbers)}",
-            os.getcwd(),
-            roles=(role,),
-            grace=GRACE,
-            frame_limit=LARGEST_FRAME,
-            preload=(MODULE, *self.preload),
-            direct=True,
-            metrics=False,
         )
 
 
