@@ -172,6 +172,7 @@ def a_decline_frees_no_place(patch: pytest.MonkeyPatch) -> None:
 
 def the_silent_keep_their_places(patch: pytest.MonkeyPatch) -> None:
     patch.setattr("mob.core.invitations.INVITATION_TIMEOUT", 60.0)
+    patch.setattr("mob.core.invitations.SLOW_INVITATION_TIMEOUT", 60.0)
 
 
 def the_dead_keep_their_places(patch: pytest.MonkeyPatch) -> None:

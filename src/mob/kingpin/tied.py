@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import os
+from functools import partial
 
 from mob.errors import MobError
 from mob.kingpin.processes.starting import Starter
@@ -24,10 +25,14 @@ def main(arguments: tuple[int, int]) -> None:
     starter = Starter(plan).begin()
     try:
         program = importlib.import_module("mob.kingpin.program")  # while the fork server starts
-        status = program.run(plan, starter, lambda address: tie.say(AppUp(address)))
+        status = program.run(plan, starter, partial(_say_up, tie))
     except MobError as error:
         tie.refuse(error)
         raise SystemExit(1) from None
     finally:
         starter.cancel()
     raise SystemExit(status)
+
+
+def _say_up(tie: Tie, address: str) -> None:
+    tie.say(AppUp(address))

@@ -1,6 +1,6 @@
 """What cannot be imported in a worker, pickled by value: cloudpickle, with the globals of `__main__` in one place.
 
-FunctionPickles of a script share its globals: an initializer sets one, tasks read it. In a worker the functions of one
+Functions of a script share its globals: an initializer sets one, tasks read it. In a worker the functions of one
 program's `__main__` share a namespace too. What arrives with a function is put there, but for names to which code in
 the worker has bound something else meanwhile: as in a forked child, what the worker has changed stays.
 
@@ -10,13 +10,13 @@ Limits. Imported only where cloudpickle is installed. The functions at the end r
 """
 
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
-# pyright: reportUnknownLambdaType=false  (cloudpickle has no types)
 
 from __future__ import annotations
 
 import importlib
 import io
 import os
+import secrets
 import sys
 from collections import ChainMap
 from collections.abc import Callable
@@ -43,7 +43,8 @@ class Pickler(cloudpickle.CloudPickler):
     """A cloudpickle that treats `__main__` as one module."""
 
     dispatch_table: ClassVar[Any] = ChainMap(
-        {CodeType: lambda code: _reduce_code(code)}, cloudpickle.CloudPickler.dispatch_table
+        {CodeType: lambda code: _reduce_code(code)},  # pyright: ignore[reportUnknownLambdaType]
+        cloudpickle.CloudPickler.dispatch_table,
     )
 
     def __init__(self, file: io.BytesIO, protocol: int, is_in_band: Callable[[Any], bool]) -> None:
@@ -60,7 +61,7 @@ class _Main(dict[str, Any]):
     """Stands for the globals of `__main__` where a function is pickled."""
 
     def __reduce__(self) -> Any:
-        return namespace, (os.getpid(), {name: self[name] for name in SHARED if name in self})
+        return namespace, (_program, {name: self[name] for name in SHARED if name in self})
 
 
 def _reduce_code(code: CodeType) -> Any:
@@ -68,20 +69,32 @@ def _reduce_code(code: CodeType) -> Any:
     return make, tuple(code.co_filename if each == NO_FILE else each for each in args)
 
 
+_program = 0  # stands for this process's `__main__`
+
+
+def _name_program() -> None:
+    global _program
+    _program = secrets.randbits(63)
+
+
+_name_program()
+os.register_at_fork(after_in_child=_name_program)
+
+
 # -- where it is unpickled ---------------------------------------------------------------------------------------------
 
-_namespaces: dict[int, dict[str, Any]] = {}  # of the programs whose functions have come, by process id
+_namespaces: dict[int, dict[str, Any]] = {}  # of the programs whose functions have come
 _arrived: dict[int, dict[str, Any]] = {}  # what has come for them last, by the ids of those
 
 
-def namespace(pid: int, known: dict[str, Any]) -> dict[str, Any]:
-    """Return the globals of the `__main__` of a process."""
-    if pid == os.getpid():
+def namespace(program: int, known: dict[str, Any]) -> dict[str, Any]:
+    """Return the globals of the `__main__` of a program."""
+    if program == _program:
         return vars(sys.modules["__main__"])
-    if pid not in _namespaces:
-        own = _namespaces[pid] = known
+    if program not in _namespaces:
+        own = _namespaces[program] = known
         _arrived[id(own)] = {}
-    return _namespaces[pid]
+    return _namespaces[program]
 
 
 def set_state(function: FunctionType, state: tuple[dict[str, Any], dict[str, Any]]) -> None:

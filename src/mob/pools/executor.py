@@ -26,13 +26,13 @@ class Pool(RolePool):
 
     `workers`: how many processes (as many as this one may use cores). `initializer`: called in each worker with
     `initargs`, before its first task; if it raises, all tasks fail with `BrokenExecutor`. `max_calls`: tasks after
-    which a worker is replaced. `max_memory`: bytes of resident memory beyond which it is. `threads`: how many tasks each
-    worker runs at once (1). `retries`: how often a task is run again whose worker has died (0). `preload`: modules that
-    are imported once, and whose memory all workers share. `env`: environment variables of the workers, added to those
-    of this process, and set before anything but `preload` is imported. `timeout`: seconds that a task may run; then its
+    which a worker is replaced. `max_memory`: bytes of resident memory beyond which it is. `threads`: how many tasks
+    each worker runs at once (1). `retries`: how often a task is run again whose worker has died (0). `preload`: modules
+    that are imported once, and whose memory all workers share. `env`: environment variables of the workers, added to
+    those of this process, and set before anything but `preload` is imported. `timeout`: seconds that a task may run; then its
     worker is killed, and it fails with `CallTimeout`. `ValueError` or `TypeError` for a value that cannot be meant.
 
-    FunctionPickles and arguments are pickled: with cloudpickle where it is installed (`pip install 'mobsters[pool]'`). The
+    Functions and arguments are pickled: with cloudpickle where it is installed (`pip install 'mobsters[pool]'`). The
     workers are started by the first task. See docs/pool.md.
 
     >>> with mob.Pool(8) as pool:                             # doctest: +SKIP

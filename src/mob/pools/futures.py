@@ -4,12 +4,13 @@ It is running when it was sent to a worker, where it begins at once or next; unt
 
 In a mobster the thread that waits may be the one that reads the answers. There, waiting reads the links by hand, as
 waiting for a `Call` does; and in a worker of the very pool it runs the tasks that no worker has been asked for
-(`Tasks.run_here`). `concurrent.futures.wait` and `as_completed` block on an event of their own; `TaskWaiters` exchanges it,
-before anybody waits for it, for one that does the same.
+(`Tasks.run_here`). `concurrent.futures.wait` and `as_completed` block on an event of their own; `TaskWaiters`
+exchanges it, before anybody waits for it, for one that does the same.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from concurrent.futures import Future
 from concurrent.futures._base import PENDING
 from threading import Event
@@ -40,6 +41,14 @@ class PoolTask(NamedTuple):
     def what(self) -> str:
         """What its arguments are called where they cannot be sent."""
         return "the items" if self.is_items else f"the arguments of {name_of(self.function)}"
+
+    def parts(self) -> Iterator[tuple[str, Any]]:
+        """Yield the arguments, each with what leads to it."""
+        if self.is_items:
+            yield from (("an item", item) for item in self.arguments)
+        else:
+            yield from ((f"args[{at}]", value) for at, value in enumerate(self.arguments[0]))
+            yield from self.arguments[1].items()
 
 
 class PoolFuture(Future[T]):

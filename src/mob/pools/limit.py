@@ -15,7 +15,6 @@ from mob.core.states import CallState
 from mob.errors import CallTimeout
 from mob.peer.calls.outgoing import Outgoing
 from mob.peer.results.call import Call
-from mob.peer.results.maker import Callee
 from mob.pools.futures import PoolFuture
 from mob.rim.reactor import Reactor
 
@@ -31,12 +30,12 @@ class TimedCall(Call[Any]):
     _on_sent: Callable[[TimedCall], None]
 
     @property
-    def contact(self) -> Callee:  # pyright: ignore[reportIncompatibleVariableOverride]
+    def contact(self) -> Any:
         """The worker that it was sent to last."""
         return _contact.__get__(self)
 
     @contact.setter
-    def contact(self, contact: Callee) -> None:
+    def contact(self, contact: Any) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]
         _contact.__set__(self, contact)
         self.sent_at = monotonic()
         if on_sent := getattr(self, "_on_sent", None):

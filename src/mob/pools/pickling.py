@@ -17,7 +17,7 @@ import importlib.util
 import pickle
 import sys
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from pickle import HIGHEST_PROTOCOL, PickleBuffer, PicklingError
 from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
@@ -35,6 +35,10 @@ DEEPEST = 8
 INSTALL = "pip install 'mobsters[pool]' (cloudpickle)"
 
 
+FindParts = Callable[[], Iterator[tuple[str, Any]]]
+"""Gives the parts of a value, each with what leads to it: `args[0]`."""
+
+
 class Pickled(NamedTuple):
     """A value as bytes."""
 
@@ -47,9 +51,9 @@ class CannotPickle(BadMessage, PicklingError):
     """A function, an argument or a result cannot be pickled; the text says which part of it, and why."""
 
 
-def dumps(value: Any, what: str) -> Pickled:
-    """Return a value as bytes and buffers. `CannotPickle` names the part of `what` that cannot be pickled; what the
-    value's own `__reduce__` raises comes through, with a note.
+def dumps(value: Any, what: str, parts: FindParts | None = None) -> Pickled:
+    """Return a value as bytes and buffers. `CannotPickle` says which part of it cannot be pickled; what its own
+    `__reduce__` raises comes through, with a note. `what`, `parts`: how an error names the value, and its parts.
 
     >>> dumps([1, 2], "the argument").buffers
     []
@@ -58,9 +62,9 @@ def dumps(value: Any, what: str) -> Pickled:
     try:
         data = _dumps(value, buffers)
     except (PicklingError, TypeError, AttributeError, RecursionError) as error:
-        raise _refusal(value, what, error) from error
+        raise _refusal(value, what, parts, error) from error
     except Exception as error:
-        error.add_note(f"This was raised while {what} was pickled, to be sent to a worker of a mob.Pool.")
+        error.add_note(f"This was raised while {what} was pickled, to be sent to another process by a mob.Pool.")
         raise
     return Pickled(data, [buffer.raw() for buffer in buffers])
 
@@ -127,15 +131,18 @@ def _mentions_main(data: bytes) -> bool:
 # -- what is told of what cannot be pickled ----------------------------------------------------------------------------
 
 
-def _refusal(value: Any, what: str, error: Exception) -> CannotPickle:
-    place, culprit = what, value
+def _refusal(value: Any, what: str, parts: FindParts | None, error: Exception) -> CannotPickle:
+    place, culprit = "", value
+    inside = _parts(value) if parts is None else parts()
     for _ in range(DEEPEST):
-        found = next(((step, part) for step, part in _parts(culprit) if not _can_pickle(part)), None)
+        found = next(((step, part) for step, part in inside if not _can_pickle(part)), None)
         if found is None:
             break
-        place, culprit = f"{place}{found[0]}", found[1]
-    help_ = "" if has_cloudpickle() or INSTALL in str(error) else f" {INSTALL} can send more."
-    return CannotPickle(f"cannot send {place}, of type {type(culprit).__name__!r}, to another process: {error}.{help_}", place)
+        place, culprit = place + found[0], found[1]
+        inside = _parts(culprit)
+    where = f"{place or 'it'} is of type {type(culprit).__name__!r}"
+    advice = "" if has_cloudpickle() or INSTALL in str(error) else f" {INSTALL} can send more."
+    return CannotPickle(f"cannot send {what} to another process: {where}: {error}.{advice}", place)
 
 
 def _parts(value: Any) -> Iterator[tuple[str, Any]]:
@@ -144,13 +151,14 @@ def _parts(value: Any) -> Iterator[tuple[str, Any]]:
     elif isinstance(value, dict):
         yield from ((f"[{key!r}]", part) for key, part in cast(dict[Any, Any], value).items())
     elif isinstance(value, FunctionType):
-        names = value.__code__.co_freevars
-        cells = zip(names, value.__closure__ or (), strict=True)
+        cells = zip(value.__code__.co_freevars, value.__closure__ or (), strict=True)
         yield from ((f".{name}", cell.cell_contents) for name, cell in cells)
+        known = value.__globals__
+        yield from ((f".{name}", known[name]) for name in _names_in(value.__code__) if name in known)
     elif isinstance(value, MethodType):
         yield ".__self__", value.__self__
     elif hasattr(value, "__dict__") and not isinstance(value, type):
-        yield from ((f".{name}", part) for name, part in vars(value).items())
+        yield from ((f".{name}", part) for name, part in cast(dict[str, Any], vars(value)).items())
 
 
 def _can_pickle(value: Any) -> bool:

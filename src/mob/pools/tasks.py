@@ -12,8 +12,8 @@ Limits. Any thread may submit; answers come on the thread that reads the links.
 
 from __future__ import annotations
 
-import itertools
 import os
+import secrets
 import signal
 from collections import deque
 from collections.abc import Callable
@@ -49,8 +49,6 @@ WAIT = 3600.0
 
 NEVER_AGAIN = Options(retries=0)
 
-_numbers = itertools.count(os.getpid() << 20)
-
 
 class Tasks:
     """The tasks of one pool."""
@@ -60,8 +58,8 @@ class Tasks:
     ) -> None:
         self.peer = peer
         self.role = role
-        self.number: int = next(_numbers)
-        """By which a worker knows whether it has been set up for this pool."""
+        self.number: int = secrets.randbits(63)
+        """By which a worker knows whether it has been set up for this pool. Nobody else can guess it."""
         self._setup = setup
         self._pickled_setup: Pickled | None = None
         self._options = Options(wait=WAIT, retries=retries)
@@ -125,7 +123,7 @@ class Tasks:
         try:
             if self.broken is not None:
                 raise broken(self.broken)
-            args, variant = self._pickled(task)
+            args, variant = self._pickled(task, gives=not self._may_repeat)
             size = len(args[1]) + len(args[2]) + sum(each.nbytes for each in args[3])
             call = self.peer.calling.call(
                 self._export(task, variant), args if args[3] or task.is_items else args[:3], {}
@@ -140,13 +138,14 @@ class Tasks:
             self._limit.watch(future, cast(TimedCall, call))
         call.when_done(partial(self._handle_done, future, size))
 
-    def _pickled(self, task: PoolTask) -> tuple[tuple[Any, ...], str]:
-        """Return the arguments of `worker.run`, or of `run_items`, and the variant that stands for the function."""
+    def _pickled(self, task: PoolTask, gives: bool) -> tuple[tuple[Any, ...], str]:
+        """Return the arguments of `worker.run`, or of `run_items`, and the variant that stands for the function.
+        `gives`: the receiver may write into large buffers."""
         function, buffers, variant = self._functions.dumps(task.function)
         split = len(buffers)
-        data, more = pickling.dumps(task.arguments, task.what)
+        data, more = pickling.dumps(task.arguments, task.what, task.parts)
         buffers = buffers + more
-        args = self.number, function, data, buffers if self._may_repeat else list(map(Given, buffers)), split
+        args = self.number, function, data, list(map(Given, buffers)) if gives else buffers, split
         return (*args, task.is_spread) if task.is_items else args, variant
 
     def _export(self, task: PoolTask, variant: str) -> RemoteExport:
@@ -207,9 +206,8 @@ class Tasks:
         """A worker does not know this pool yet: have it do what is to be done first, and run the task again."""
         try:
             setup = self.number, *self._encoded_setup()
-            self.peer.calling.call_one(
-                cast(Contact, call.contact), f"{self.role}.set_up", worker.set_up.__name__, setup, {}
-            )
+            to, name = cast(Contact, call.contact), worker.set_up.__name__
+            self.peer.calling.call_one(to, f"{self.role}.{name}", name, setup, {}).when_done(_hear)
         except Exception as error:  # noqa: BLE001  it could not be sent, and never can be
             self.broken = error
             self._break()
@@ -284,7 +282,7 @@ class Tasks:
         if task is None or not self.withdraw(future):
             return False
         try:
-            args, _ = self._pickled(task)
+            args, _ = self._pickled(task, gives=False)
             run = worker.run_items if task.is_items else worker.run
             answer = run(*args)
             if answer == [worker.SETUP_WANTED]:
@@ -343,3 +341,9 @@ def error_in(answer: list[Any]) -> BaseException:
     error: BaseException = pickling.loads(answer[1], answer[2])
     error.__cause__ = RemoteTraceback(answer[3])
     return error
+
+
+def _hear(call: Call[Any]) -> None:
+    """If it fails, its worker has died, and the task is lost or repeated; or the next task says more."""
+    if not call.cancelled():
+        call.exception()

@@ -26,7 +26,7 @@ from mob.pools.pickling import CannotPickle, name_of
 from mob.wire.binary import Given
 
 MOST_FUNCTIONS = 128
-"""FunctionPickles that are kept, by their pickles."""
+"""Functions that are kept, by their pickles."""
 LARGEST_FUNCTION = 64 * 1024
 """Bytes of the pickle of a function that is kept."""
 
@@ -143,7 +143,10 @@ def _returned(value: Any, task: Any) -> TaskAnswer:
     try:
         data, buffers = pickling.dumps(value, "the result")
     except BaseException as error:  # noqa: BLE001  whatever pickling raises
-        return _raised(_generator_returned(task) if isinstance(value, (Generator, AsyncGenerator)) else error)
+        if isinstance(value, (Generator, AsyncGenerator)):
+            return _raised(_generator_returned(task))
+        error.add_note(f"This is what {name_of(task)} has returned.")
+        return _raised(error)
     return [RETURNED, data, list(map(Given, buffers))] if buffers else data
 
 
@@ -173,7 +176,7 @@ def _unreadable(error: BaseException) -> TaskAnswer:
     told = f"{type(error).__name__}: {error}"
     refusal = BadMessage(
         f"a worker of the pool (pid {os.getpid()}) cannot unpickle the task: {told}. Modules are looked for in "
-        f"{', '.join(map(repr, sys.path))}. FunctionPickles of a module that only the caller can import are sent by value "
+        f"{', '.join(map(repr, sys.path))}. Functions of a module that only the caller can import are sent by value "
         f"after cloudpickle.register_pickle_by_value(module)."
     )
     answer = _raised(refusal)

@@ -105,11 +105,12 @@ class Calling:
                 is_inside = served is not None or route.role == self._context.role
                 blockers = self.parking.blockers(body) if is_inside else ()
                 if is_inside and export.only_idle:
-                    contact = route.choose_idle(export.name, blockers)
+                    contact, blockers = route.choose_idle(export.name, blockers), ()
                 else:
                     contact = route.choose(export.name, export.mark, can_leave, None, blockers)
                 if contact is None:
-                    blockers = self.parking.blockers(body)
+                    if not export.only_idle:  # whoever waits for those runs them itself in the end
+                        blockers = self.parking.blockers(body)
                     self.parking.wait(
                         ParkedCall(
                             call, call.label, body, passage, options.wait, blockers=blockers, can_leave=can_leave

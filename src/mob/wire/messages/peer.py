@@ -126,8 +126,8 @@ class Freed(Base, frozen=True, tag=13):
 
 
 class Unpooled(Base, frozen=True, tag=66):
-    """The sender could not be given the receiver's pool (`SharedPool`), or that of `owner`: it is to come again with the next
-    large buffer."""
+    """The sender could not be given the receiver's pool (`SharedPool`), or that of `owner`: it is to come again with
+    the next large buffer."""
 
     owner: int = 0
 
