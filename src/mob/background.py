@@ -6,12 +6,13 @@ made of it. It can be started from any thread, beside a running event loop, and 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from types import TracebackType
 
 from mob.client import Client
-from mob.errors import AppNotRunning
+from mob.errors import AppNotRunning, MobError
 from mob.peer.operating.doors import knock_at
 from mob.plan import Plan
 from mob.rim.tie import TiedApp
@@ -54,7 +55,8 @@ class Background(Client):
     def end_at_once(self) -> None:
         """Stop the app without waiting for what its mobsters do, and end the connection to it."""
         if not self._closed and not self._context.is_abandoned:
-            self._tied.stop()  # `close` asks a second time
+            with contextlib.suppress(MobError, TimeoutError):  # it has ended, or `close` ends what does not answer
+                self.stop(at_once=True)
         self.close()
 
     def _come_back(self) -> None:

@@ -123,6 +123,22 @@ for _ in range(2):
     scripts.wait_nothing_left()
 
 
+def test_it_is_ended_at_once_whatever_its_mobsters_do(scripts: Scripts) -> None:
+    script = scripts.run(
+        """
+app = background.start(msgspec.structs.replace(plan(NAME), grace=3600))
+print("pid", app.require("back").pid().result(), flush=True)
+for _ in range(2):
+    app.require("back").sleep()
+app.end_at_once()
+print("ended", flush=True)
+"""
+    )
+    script.wait_for("ended")
+    assert script.wait() == 0
+    scripts.wait_nothing_left()
+
+
 def test_a_forked_child_has_no_part_in_the_app(scripts: Scripts) -> None:
     """It can do nothing with the client, its end stops nothing, and while it lives the app ends with the script."""
     script = scripts.run(
