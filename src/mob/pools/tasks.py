@@ -54,7 +54,13 @@ class Tasks:
     """The tasks of one pool."""
 
     def __init__(
-        self, peer: Outgoing, role: str, setup: worker.Setup, retries: int = 0, timeout: float | None = None
+        self,
+        peer: Outgoing,
+        role: str,
+        setup: worker.Setup,
+        retries: int = 0,
+        timeout: float | None = None,
+        window: int = WINDOW,
     ) -> None:
         self.peer = peer
         self.role = role
@@ -74,6 +80,7 @@ class Tasks:
         self._changed = Condition()
         self._waiting: deque[PoolFuture[Any]] = deque()
         self._pending: set[PoolFuture[Any]] = set()
+        self._window = window
         self._sent = 0
         self._sent_bytes = 0
         self.used: set[int] = set()
@@ -103,7 +110,7 @@ class Tasks:
         self._send(future)
 
     def _has_room(self) -> bool:
-        return self._sent < WINDOW and self._sent_bytes < WINDOW_BYTES
+        return self._sent < self._window and self._sent_bytes < WINDOW_BYTES
 
     def _send_more(self) -> None:
         while self._waiting:
