@@ -60,6 +60,7 @@ FLOORS = {
     "pools.executor": 19,
     "exposition": 20,
     "app": 20,
+    "joblib": 20,
     "cluster": 20,
     "cli": 20,
     "dashboard": 20,
