@@ -17,7 +17,7 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Unpack, cast
+from typing import TYPE_CHECKING, Any, Unpack, cast
 
 import msgspec
 
@@ -28,10 +28,15 @@ from mob.kingpin.processes.starting import Starter
 from mob.plan import Plan, RoleOptions, RolePlan
 from mob.rim import interpreter, places, processes
 
+if TYPE_CHECKING:
+    from mob.client import Client
+
 TOKEN = "MOB_DASHBOARD_TOKEN"
 CLUSTER = "MOB_CLUSTER"
 NODE = "MOB_NODE"
 ROLES = "MOB_ROLES"
+UP_TIMEOUT = 60.0
+"""Seconds that an app may take to come up."""
 POOL = "mob.pools.worker"
 """The module of a pool's role."""
 UPGRADE = "MOB_UPGRADE"
@@ -336,6 +341,33 @@ class App:
             hook(self)
         plans.check_limits(self._plan)
         _check_place(self._plan.name)
+        self._say_first()
+        status = _run(self._plan)
+        if status:
+            raise SystemExit(status)
+
+    def up(self, timeout: float = UP_TIMEOUT) -> Client:
+        """Starts the app beside this script and waits until it is up; a client of it, whose end stops the app.
+
+        It is up when every worker was ready once. `timeout`: seconds that this may take. What the mobsters print is
+        printed where this script prints. The app ends with the `with` block, with `close()`, and at the latest with
+        this process, by whatever way that ends. It can be called from any thread, where an event loop runs, in a
+        notebook, and in a mobster of another app; several apps may run at once, each under a name of its own.
+
+        `PlanError` if there is nothing to run, `AppRunning` if an app of that name runs already, `MobError` if the app
+        does not come up: at once if a role cannot be started, with its traceback.
+
+        >>> with mob.start("myapp").role("back", "./back.py").up() as app:       # doctest: +SKIP
+        ...     app.require("back").foo(1).result()
+        """
+        self._has_run = True
+        interpreter.check()
+        plans.check_limits(self._plan)
+        self._say_first()
+        return importlib.import_module("mob.background").up(self._plan, timeout)
+
+    def _say_first(self) -> None:
+        """Says what is to be known of the app before it is started."""
         for role in self._plan.roles:
             if hides := hidden_by(role, self._plan.base, sys.path):
                 print(f"mob: {hides}", file=sys.stderr, flush=True)
@@ -348,9 +380,6 @@ class App:
             )
         for url in self._urls:  # not by the mobster: what it prints is a log, which is shown to whoever may read
             print(f"dashboard: {url}", flush=True)
-        status = _run(self._plan)
-        if status:
-            raise SystemExit(status)
 
     def _existing(self, name: str, file: str | os.PathLike[str]) -> Path:
         path = Path(self._plan.base, file).absolute()

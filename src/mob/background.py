@@ -9,33 +9,46 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
+from time import monotonic, time
 from types import TracebackType
 
 from mob.client import Client
-from mob.errors import AppNotRunning, MobError
+from mob.core import coming
+from mob.errors import AppNotRunning, MobError, Unavailable
 from mob.peer.operating.doors import knock_at
 from mob.plan import Plan
+from mob.rim import crashes
 from mob.rim.tie import TiedApp
+from mob.wire import messages as m
 
 PROGRAM = "mob.kingpin.tied"
 KILL_TIMEOUT = 5.0
 """Seconds that a Kingpin has beyond the app's grace time, to kill and to go."""
+UNTOLD = 0.1
+"""Seconds after which places are looked at although the roster has not changed: it tells nothing of places for which
+there is no process, such as one that waits for a lease."""
+MOST_REPORTS = 10
+"""Reports of crashes among which that of a place is looked for."""
 
 
 class Background(Client):
     """A client of an app that was started here. Closing it (or the end of a `with`) stops the app."""
 
-    def __init__(self, plan: Plan, app: TiedApp) -> None:
+    def __init__(self, plan: Plan, app: TiedApp, began: float) -> None:
         address = app.wait_listening()
         sock = knock_at(address, os.getuid())
         if sock is None:
             raise AppNotRunning(f"the app {plan.name!r} has ended as soon as it was up. It has printed why.")
         self._tied = app
+        self._began = began
         self._grace = plan.grace
         self._ending = threading.RLock()
+        self._has_stopped = False
         super().__init__(plan.name, sock)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        if error is not None:
+            super().close()  # first: it cancels the calls under way, and nobody is there for their results
         self.close()
 
     def close(self) -> None:
@@ -44,13 +57,50 @@ class Background(Client):
         Ctrl-C while it waits stops the app at once. In a forked child it does nothing: the app is the parent's.
         """
         with self._ending:
-            if self._closed:
+            if self._has_stopped:
                 return
+            self._has_stopped = True
             try:
                 if not self._context.is_abandoned:
                     self._tied.end(self._grace + KILL_TIMEOUT)
             finally:
                 super().close()
+
+    def wait_up(self, timeout: float) -> None:
+        """Wait until all that should be ready has been. `MobError` if that fails, or takes longer than so many seconds,
+        with the traceback of the role if there is one."""
+        deadline = monotonic() + timeout
+        while True:
+            seen = self._changes.count
+            rows = self._places()
+            if why := coming.why_failing(self.roles().values(), rows):
+                raise self._not_up(why)
+            if coming.is_up(rows):
+                return
+            if monotonic() >= deadline:
+                late = "; ".join(map(coming.text_of, coming.missing(rows)))
+                raise self._not_up(f"not all was ready within {timeout:g} s (timeout): {late}")
+            self._changes.wait(seen, UNTOLD)
+
+    def _places(self) -> tuple[m.Row, ...]:
+        try:
+            return self.overview()
+        except (AppNotRunning, Unavailable):
+            self._tied.wait_ended(KILL_TIMEOUT)
+            why = coming.why_failing(self.roles().values(), ())
+            raise self._not_up(why or f"its Kingpin has ended with status {self._tied.status}") from None
+
+    def _not_up(self, why: str) -> MobError:
+        return MobError(f"the app {self.app!r} did not come up: {why}{self._traceback(why)}")
+
+    def _traceback(self, why: str) -> str:
+        """The one of the place that could not be started, if it has left one."""
+        try:
+            reports = self.crashes(MOST_REPORTS)
+        except MobError:  # its Kingpin has ended
+            reports = crashes.Crashes(self.app).all()
+        mine = [each for each in reports if each.at >= self._began and why.startswith(f"{each.role}.{each.index}: ")]
+        return f"\n\n{mine[-1].stacks.rstrip()}" if mine and mine[-1].stacks else ""
 
     def end_at_once(self) -> None:
         """Stop the app without waiting for what its mobsters do, and end the connection to it."""
@@ -72,11 +122,24 @@ def start(plan: Plan) -> Background:
 
     >>> with start(plan) as app: app.require("back").foo(1).result()           # doctest: +SKIP
     """
+    began = time()
     tied = TiedApp(PROGRAM, plan)
     try:
-        background = Background(plan, tied)
+        background = Background(plan, tied, began)
         background.open()
     except BaseException:
         tied.end(plan.grace + KILL_TIMEOUT)
         raise
     return background
+
+
+def up(plan: Plan, timeout: float) -> Background:
+    """Start an app, as `start`, and wait until it is up; if it does not come up it is stopped, and `MobError` tells
+    why."""
+    app = start(plan)
+    try:
+        app.wait_up(timeout)
+    except BaseException:
+        app.end_at_once()
+        raise
+    return app

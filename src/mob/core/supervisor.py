@@ -235,13 +235,13 @@ class Supervisor:
         if slot.successor:  # on its way already
             slot.uid, slot.successor = slot.successor, 0
             return self._tell_exit(process, "its successor is on its way.", was_told)
-        failing = [] if was_ready or was_told else self._failing(process, why)
         role = self.crew.roles[slot.role]
         if not self.crew.has_lease(slot.role):
             slot.step("exited, held")
             return [*self._tell_exit(process, "its lease is lost.", was_told), *self.rollout.handle_resized(now)]
         if not is_wanted(role.plan, status, process.is_restarted or not process.pid):
             return self._handle_over(process, why, was_told, status, now)
+        failing = self._failing(process, why, was_told)
         if not was_told and not was_ready and self._has_never_begun(slot):
             return [*failing, *self._end_unbegun(process, now)]
         if not was_told and not role.intensity.allows(role.plan, now):
@@ -273,6 +273,8 @@ class Supervisor:
         if process.is_done:
             process.report = ""  # a module that ends with `sys.exit(0)` could be imported well enough
         decisions = self._tell_exit(process, f"it is not revived ({role.restart}).", was_told)
+        if not process.is_done:
+            decisions += self._failing(process, why, was_told)
         decisions += self.crew.note_end(
             slot.role, f"the last one {why}, and is not revived (restart={role.restart!r})."
         )
@@ -536,10 +538,11 @@ class Supervisor:
         process.pid = pid
         return self.crew.kill([process]) if process.killed else []
 
-    def _failing(self, process: Process, why: str) -> list[Decision]:
-        """The role is shown as failing as long as none of its workers is ready."""
+    def _failing(self, process: Process, why: str, was_told: bool) -> list[Decision]:
+        """A process that ends by itself before it was ready has failed: its role is shown as failing as long as none of
+        its workers is ready."""
         slot = process.slot
-        if self.roster.ready(slot.role):
+        if was_told or process.ready_at is not None or self.roster.ready(slot.role):
             return []
         return self.crew.role_changed(slot.role, failing=f"{slot.name}: {process.error or why}")
 

@@ -10,9 +10,10 @@ from time import monotonic, sleep
 from typing import TypeVar
 
 from mob.client import Client
+from mob.core import coming
 from mob.core.roster import is_ready
 from mob.core.selector import selector_of
-from mob.errors import AppNotRunning
+from mob.errors import AppNotRunning, Unavailable
 from mob.peer.operating.doors import knock
 from mob.testing import leaks
 from mob.testing.faults import Faults
@@ -27,8 +28,6 @@ STATE_INTERVAL = 0.002
 UNTOLD = 0.1
 """Seconds after which a place is looked at although the roster has not changed: it tells nothing of places for which
 there is no process, such as one that waits for a lease."""
-COMING = frozenset({"launching", "booting", "failing", "held", "waiting"})
-"""States of places of which a ready mobster is still expected."""
 
 
 class NotReady(AssertionError):
@@ -108,20 +107,19 @@ class AppUnderTest(Client):
 
     def _failing(self, role: str) -> str:
         """Why a role cannot boot; before all has been ready for the first time, why one of its workers cannot."""
-        roles = [info.failing for info in self.roles().values() if info.failing and role in ("", info.name)]
-        if roles or self._was_ready:
-            return roles[0] if roles else ""
-        with contextlib.suppress(AppNotRunning):
-            rows = [row for row in self.overview() if row.state == "failing" and role in ("", row.role)]
-            return f"{rows[0].role}.{rows[0].index}: {rows[0].note}" if rows else ""
-        return ""
+        return coming.why_failing(self.roles().values(), () if self._was_ready else self._rows() or (), role)
 
     def _is_ready(self, role: str, count: int | None) -> bool:
         if count is not None:
             return len(self._ready(role)) >= count
-        with contextlib.suppress(AppNotRunning):
-            return not any(row.state in COMING and role in ("", row.role) for row in self.overview())
-        return False
+        rows = self._rows()
+        return rows is not None and coming.is_up(rows, role)
+
+    def _rows(self) -> tuple[m.Row, ...] | None:
+        """The places; None if the app has ended."""
+        with contextlib.suppress(AppNotRunning, Unavailable):
+            return self.overview()
+        return None
 
     def _not_ready(self, why: str) -> NotReady:
         return not_ready(self._host, why)
