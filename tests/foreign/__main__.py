@@ -1,62 +1,59 @@
 """Runs other projects' own tests against mob: `python -m tests.foreign`, or with the names of some suites.
 
 Their sources are fetched once, as the packages that they publish, into `.foreign/`; none of their code is kept here.
-What serves is always mob's adapter on mob's server: `served.py` for suites that want a server in their own process, an
-app of mob's for the others. A test that is left out stands here with its reason.
+HTTP is always served by mob's adapter on mob's server: `served.py` for suites that want a server in their own process,
+an app of mob's for the others. The tests that are left out, and those that have to fail, are in `known.py`.
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
+import platform
 import shutil
 import subprocess
 import sys
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from importlib import import_module
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import NamedTuple
+
+from tests.foreign import counting, published
+from tests.foreign.counting import Counts
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 CACHE = ROOT / ".foreign"
-
-WERKZEUG = {
-    "test_server[reloader]": "werkzeug's reloader; mob has `mob run --watch`",
-    "test_reloader_sys_path[stat]": "werkzeug's reloader",
-    "test_reloader_sys_path[watchdog]": "werkzeug's reloader",
-    "test_chunked_request[False]": "mob says the length of a body in chunks in CONTENT_LENGTH, as waitress does",
-    "test_chunked_request[True]": "a request with both lengths is refused with 400, as RFC 9112 advises",
-    "test_streaming_close_response[]": "werkzeug's server speaks HTTP/1.0 here, without chunks; mob's sends chunks",
-    "test_streaming_close_response[crash]": "the same; with chunks the client sees that the answer is cut",
-    "test_multiple_headers_concatenated": "wants blanks at the end of a value; gunicorn and waitress strip them",
-    "test_multiline_header_folding": "folded headers are refused with 400, as RFC 9112 demands",
-}
-DJANGO = {
-    "test_closes_connections": "tests the class of Django's own server, which is replaced",
-    "test_server_class": "tests the class of Django's own server",
-    "test_set_up_class": "tests how Django's own server fails to start",
-    "test_port_bind": "starts a second server of Django's own class",
-    "test_specified_port_bind": "starts a server of Django's own class",
-    "test_closes_connection_without_content_length": "Django's server closes where mob sends chunks",
-    "test_keep_alive_on_connection_with_content_length": "wants a connection kept that the client asks to close",
-    "test_keep_alive_connection_clears_previous_request_data": "the same",
-}
-if os.geteuid() == 0:
-    DJANGO["test_readonly_root"] = "root may write everywhere, whatever serves"
-HTTPBIN = {
-    "HttpbinTestCase::test_post_chunked": "its client announces chunks and sends none, which is a 400",
-}
-CPYTHON: dict[str, str] = {}
-"""By suite: the tests that are left out, and why."""
+OF_CPYTHON = ("_test_multiprocessing",)
+"""The modules of its package `test` that are run."""
+AT_ONCE = 2
+"""How many suites run at the same time; most of the time they wait."""
 
 
+# ----------------------------------------------------------------------------------- where the tests come from
+
+
+@contextmanager
+def fetching() -> Iterator[None]:
+    """Have one process at a time look into the cache, or put something there."""
+    CACHE.mkdir(exist_ok=True)
+    with open(CACHE / "lock", "w", encoding="ascii") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+@fetching()
 def source(package: str) -> Path:
-    """The unpacked source of a package, in the version that is installed; fetched if it is not there yet."""
+    """Return the unpacked source of a package, in the version that is installed; fetched if it is not there yet."""
     wanted = f"{package}-{version(package)}"
     directory = CACHE / wanted
     if not directory.is_dir():
-        CACHE.mkdir(exist_ok=True)
         fetch = ["download", "--quiet", "--no-deps", "--no-binary", ":all:", "--dest", str(CACHE)]
         subprocess.run([sys.executable, "-m", "pip", *fetch, f"{package}=={version(package)}"], check=True)
         with tarfile.open(CACHE / f"{wanted}.tar.gz") as archive:
@@ -64,24 +61,56 @@ def source(package: str) -> Path:
     return directory
 
 
+@fetching()
+def tests_of_cpython() -> Path:
+    """Return a directory with the package `test` of the running Python.
+
+    What the Python has not brought along comes from Debian's package of the same version.
+    """
+    made = CACHE / f"cpython-{platform.python_version()}"
+    if not made.is_dir():
+        parts = [Path(path) for path in import_module("test").__path__]
+        if not all(find_spec(f"test.{name}") for name in OF_CPYTHON):
+            parts.append(tests_of_debian(f"python{sys.version_info.major}.{sys.version_info.minor}"))
+        (made / "test").mkdir(parents=True)
+        for path in (path for part in parts for path in part.iterdir() if path.name != "__pycache__"):
+            if not (made / "test" / path.name).exists():
+                (made / "test" / path.name).symlink_to(path)
+    return made
+
+
+def tests_of_debian(python: str) -> Path:
+    """Return where Debian's tests of a Python are, such as `python3.11`; fetched if they are not there yet."""
+    package = f"lib{python}-testsuite"
+    directory = CACHE / package
+    if not directory.is_dir():
+        subprocess.run(["apt-get", "download", package], cwd=CACHE, check=True)
+        (archive,) = CACHE.glob(f"{package}_*.deb")
+        subprocess.run(["dpkg", "-x", archive, directory], check=True)
+    return directory / "usr" / "lib" / python / "test"
+
+
+# --------------------------------------------------------------------------------------------------- the suites
+
+
 def run(command: list[str], directory: Path, *path: Path) -> int:
-    """The exit status of a command. `path`: directories with modules that it needs."""
+    """Run a command of Python; return its exit status. `path`: directories with modules that it needs."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, [*path, ROOT]))}
-    print("$", " ".join(command), flush=True)
+    print("$ python", " ".join(command), flush=True)
     return subprocess.run([sys.executable, *command], cwd=directory, env=environment, check=False).returncode
 
 
-def pytest(left_out: dict[str, str], file: str) -> list[str]:
-    """The command that runs the tests of a file, but for some."""
+def pytest(suite: str, *arguments: str) -> list[str]:
+    """Return the command that runs the tests of a suite with pytest."""
     options = ["-q", "--rootdir=.", "-p", "no:cacheprovider", "-o", "addopts=", "-o", "filterwarnings=", "--timeout=60"]
-    return ["-m", "pytest", *options, *(f"--deselect={file}::{name}" for name in left_out), file]
+    return ["-m", "pytest", *options, "-p", "counting", f"--known={suite}", *arguments]
 
 
 def werkzeug() -> int:
     """Werkzeug's tests of its development server: each starts one in a process, which is an app of mob's here."""
     tests = source("werkzeug") / "tests"
     shutil.copy(HERE / "werkzeug_run.py", tests / "live_apps" / "run.py")
-    return run([*pytest(WERKZEUG, "tests/test_serving.py"), "-m", "dev_server"], tests.parent)
+    return run(pytest("werkzeug", "tests/test_serving.py", "-m", "dev_server"), tests.parent, HERE)
 
 
 def django() -> int:
@@ -94,36 +123,34 @@ def httpbin() -> int:
     """httpbin's tests; its client asks an app of mob's that serves httpbin."""
     tests = source("httpbin") / "tests"
     shutil.copy(HERE / "httpbin_conftest.py", tests / "conftest.py")
-    return run(pytest(HTTPBIN, "tests/test_httpbin.py"), tests.parent)
+    return run(pytest("httpbin", "tests/test_httpbin.py"), tests.parent, HERE)
 
 
-def cpython() -> int:
+def managers() -> int:
     """CPython's tests of managers: their containers, and classes that a manager registers. The objects live in an app
     of mob's."""
-    return run([str(HERE / "multiprocessing_run.py")], ROOT, *tests_of_cpython())
+    return run([str(HERE / "multiprocessing_run.py")], ROOT, tests_of_cpython())
 
 
-def tests_of_cpython() -> list[Path]:
-    """Where the tests of the running Python are, if it has not brought them along: those of Debian's package."""
-    if find_spec("test._test_multiprocessing") is not None:
-        return []
-    python = f"python{sys.version_info.major}.{sys.version_info.minor}"
-    package = f"lib{python}-testsuite"
-    directory = CACHE / package
-    if not directory.is_dir():
-        CACHE.mkdir(exist_ok=True)
-        subprocess.run(["apt-get", "download", package], cwd=CACHE, check=True)
-        (archive,) = CACHE.glob(f"{package}_*.deb")
-        subprocess.run(["dpkg", "-x", archive, directory], check=True)
-    return [directory / "usr" / "lib" / python]
+class Suite(NamedTuple):
+    """The tests of another project that run against mob."""
+
+    title: str
+    """What the table in `README.md` calls them."""
+    run: Callable[[], int]
+    """Runs them, and returns the exit status."""
 
 
-SUITES: dict[str, Callable[[], int]] = {
-    "werkzeug": werkzeug,
-    "django": django,
-    "httpbin": httpbin,
-    "cpython": cpython,
+SUITES = {
+    "django": Suite("Django: live server, WSGI, uploads", django),
+    "werkzeug": Suite("Werkzeug: its development server", werkzeug),
+    "httpbin": Suite("httpbin", httpbin),
+    "managers": Suite("CPython: managers of multiprocessing", managers),
 }
+"""By name; those that last longest begin."""
+
+
+# ------------------------------------------------------------------------------------------------------ the run
 
 
 def main(names: list[str]) -> int:
@@ -131,9 +158,42 @@ def main(names: list[str]) -> int:
     if unknown:
         print(f"unknown: {', '.join(unknown)}. There are: {', '.join(SUITES)}.", file=sys.stderr)
         return 2
-    failed = [name for name in names or SUITES if SUITES[name]()]
-    print(f"failed against mob: {', '.join(failed)}" if failed else "all passed against mob", flush=True)
-    return 1 if failed else 0
+    if len(names) == 1:
+        return SUITES[names[0]].run()
+    chosen = names or list(SUITES)
+    with ThreadPoolExecutor(AT_ONCE) as threads:
+        results = dict(zip(chosen, threads.map(run_apart, chosen), strict=True))
+    for name, result in results.items():
+        if not result:
+            print(f"{name} has failed beside another suite; once more, alone:", flush=True)
+            results[name] = run_apart(name)
+    counts = {SUITES[name].title: result for name, result in results.items() if result}
+    print(published.table(counts), end="")
+    if failed := [name for name, result in results.items() if not result]:
+        print(f"failed against mob: {', '.join(failed)}", flush=True)
+        return 1
+    print("all passed against mob", flush=True)
+    if not names and published.publish(counts):
+        print(f"{published.README} has new numbers", flush=True)
+    return 0
+
+
+def run_apart(name: str) -> Counts | None:
+    """Run a suite in a process of its own, and show its output at the end. None: a test has failed."""
+    with TemporaryDirectory() as directory:
+        path = Path(directory) / "counts"
+        ended = subprocess.run(
+            [sys.executable, "-m", "tests.foreign", name],
+            cwd=ROOT,
+            env={**os.environ, counting.VARIABLE: str(path)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            check=False,
+        )
+        print(f"===== {name}\n{ended.stdout}", flush=True)
+        return None if ended.returncode else counting.told(path)
 
 
 if __name__ == "__main__":

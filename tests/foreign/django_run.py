@@ -14,12 +14,15 @@ import sys
 import threading
 from contextlib import contextmanager
 from typing import Any
+from unittest import TestLoader
 from urllib.parse import quote
 
 from django.db import connections
 from django.test import client as clients, testcases
+from django.test.runner import DiscoverRunner
 
-from tests.foreign.__main__ import DJANGO
+from tests.foreign.counting import Result, kept
+from tests.foreign.known import LEFT_OUT
 from tests.foreign.served import Server
 
 
@@ -122,8 +125,10 @@ def replaced() -> Any:
 if __name__ == "__main__":
     with replaced():
         sys.path.insert(0, os.getcwd())
-        loader = __import__("unittest").TestLoader
+        loader: Any = TestLoader
         found = loader.getTestCaseNames
-        loader.getTestCaseNames = lambda self, case: [name for name in found(self, case) if name not in DJANGO]
+        loader.getTestCaseNames = lambda self, case: kept(found(self, case), LEFT_OUT["django"])
+        runner: Any = DiscoverRunner
+        runner.get_resultclass = lambda self: Result
         sys.argv[0] = os.path.abspath("runtests.py")
         runpy.run_path(sys.argv[0], run_name="__main__")

@@ -12,7 +12,7 @@ import unittest
 from typing import Any
 
 from tests.foreign import managed
-from tests.foreign.__main__ import CPYTHON
+from tests.foreign.counting import Result
 
 managed.replace()  # before the tests bind the names
 
@@ -23,14 +23,10 @@ cpython.install_tests_in_module_dict(globals(), "fork", only_type="manager")
 CASES = ("WithManagerTestContainers", "WithManagerTestMyManager")
 
 if __name__ == "__main__":
-    suite = unittest.TestSuite()
-    for case in CASES:
-        test: Any
-        for test in unittest.defaultTestLoader.loadTestsFromTestCase(globals()[case]):
-            if test.id().rpartition(".")[2] not in CPYTHON:
-                suite.addTest(test)
+    load = unittest.defaultTestLoader.loadTestsFromTestCase
+    suite = unittest.TestSuite(load(globals()[case]) for case in CASES)
     try:
-        result = unittest.TextTestRunner(verbosity=2).run(suite)
+        result = unittest.TextTestRunner(verbosity=2, resultclass=Result).run(suite)
     finally:
         managed.end()
     sys.exit(not result.wasSuccessful() or not result.testsRun)
