@@ -128,6 +128,7 @@ class Serving:
         self.timed_out: dict[CallKey, CallError] = {}
         """What is said of a task that is cancelled."""
         self.cancelling: Cancelling = Cancelling(self.loop, self.tell)
+        self._untimed: set[CallKey] = set()  # of those in threads: see `leave_untimed`
         self._given_up: set[CallKey] = set()  # running `def` calls that their callers have cancelled
         self.exports: dict[str, Export] = {}
         self.find_export: Callable[[str], Export | None] = self.exports.get
@@ -551,7 +552,9 @@ class Serving:
 
     def _handle_thread_done(self, key: CallKey, export: Export, times: tuple[float, float, float]) -> None:
         assert self.threads is not None
-        if times[1]:
+        if key in self._untimed:
+            self._untimed.discard(key)
+        elif times[1]:
             _count(export, *times)
             self.learn(export, times[2] - times[1])
         is_free = self.threads.end_call(key)
@@ -706,6 +709,14 @@ class Serving:
         """Tell all callers what a call of an export takes, or a chunk of its calls."""
         if self.context.board is not None:
             self.context.board.learn(export.chunk_mark if is_chunk else export.cost_mark, seconds)
+
+    def leave_untimed(self) -> None:
+        """Have the call that runs here, in this thread, tell nobody what calls of its export take: it does nothing."""
+        if self.threads is None:
+            self.begun_beside += 1
+        else:
+            _, call, link = SERVED.get()
+            self._untimed.add((link, call.id))
 
     def look(self, name: str) -> WorkerLoad:
         """How busy this worker is, as a call of that export would find it."""
