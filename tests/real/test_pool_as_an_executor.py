@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
+from concurrent.futures import BrokenExecutor
 from typing import Any
 
 import pytest
@@ -11,6 +14,10 @@ import mob
 from tests.patience import PATIENCE
 
 SECONDS = 0.3
+
+
+def raise_an_error() -> None:
+    raise ValueError("no model")
 
 
 @pytest.mark.parametrize("threads", [1, 2])
@@ -23,3 +30,37 @@ def test_a_worker_that_must_be_set_up_first_does_not_make_a_function_seem_short(
         while not (microseconds := tasks.peer.context.cost_of(export.mark)):
             assert time.monotonic() < deadline, "nothing was measured"
         assert microseconds >= 0.9 * SECONDS * 1e6
+
+
+def test_submit_raises_once_the_initializer_has_failed() -> None:
+    with mob.Pool(1, initializer=raise_an_error) as pool:
+        assert isinstance(pool.submit(int).exception(PATIENCE), BrokenExecutor)
+        with pytest.raises(BrokenExecutor, match="its initializer has raised ValueError: no model"):
+            pool.submit(int)
+        with pytest.raises(BrokenExecutor, match="its initializer has raised ValueError: no model"):
+            pool.map(abs, [1])
+
+
+LATE = """
+import atexit
+
+@atexit.register
+def run_last():
+    for pool in (used, fresh):
+        try:
+            pool.submit(print, "in vain")
+        except RuntimeError as error:
+            print(error)
+
+import mob
+
+if __name__ == "__main__":
+    used, fresh = mob.Pool(1), mob.Pool(1)
+    print(used.submit(pow, 2, 5).result())
+"""
+
+
+def test_submit_raises_when_the_interpreter_ends() -> None:
+    ended = subprocess.run([sys.executable, "-c", LATE], capture_output=True, text=True, timeout=PATIENCE, check=True)
+    assert ended.stdout.splitlines() == ["32", *["cannot schedule new futures after shutdown"] * 2]
+    assert not ended.stderr

@@ -76,6 +76,7 @@ class Pool(RolePool):
         self._tasks = None
         self._hosted: HostedPool | None = None
         self._is_shut_down = False
+        _pools.add(self)
 
     def __repr__(self) -> str:
         return f"<Pool of {self._kind.workers} workers{', shut down' if self._is_shut_down else ''}>"
@@ -119,6 +120,16 @@ class Pool(RolePool):
                 weakref.finalize(self, self._hosted.end, False).atexit = False
                 self._tasks = tasks
             return self._tasks
+
+
+_pools: weakref.WeakSet[Pool] = weakref.WeakSet()
+
+
+@atexit.register
+def _refuse_more() -> None:
+    """Accept no more tasks, because the process ends and nobody would wait for them."""
+    for pool in list(_pools):
+        pool._is_shut_down = True  # pyright: ignore[reportPrivateUsage]
 
 
 class HostedPool:
@@ -170,6 +181,7 @@ class HostedPool:
 
     def _end_with_the_process(self) -> None:
         if os.getpid() == self._pid:
+            _refuse_more()
             was_interrupted = isinstance(getattr(sys, "last_value", None), KeyboardInterrupt)
             if was_interrupted:
                 self.end_at_once()

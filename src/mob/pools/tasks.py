@@ -100,7 +100,9 @@ class Tasks:
     # ---------------------------------------------------------------------------------------------- sending
 
     def submit(self, future: PoolFuture[Any]) -> None:
-        """Have a task run; its future says how it ends."""
+        """Have a task run; its future says how it ends. `BrokenExecutor` if none can be run any more."""
+        if self.broken is not None:
+            raise broken(self.broken)
         with self._changed:
             self._pending.add(future)
             if self._waiting or self._sent >= AT_ONCE or not self._has_room():
