@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from concurrent.futures import BrokenExecutor
+from multiprocessing.managers import SyncManager
 from typing import Any
 
 import pytest
@@ -14,6 +17,12 @@ import mob
 from tests.patience import PATIENCE
 
 SECONDS = 0.3
+
+
+@pytest.fixture
+def manager() -> Iterator[SyncManager]:
+    with multiprocessing.get_context("spawn").Manager() as manager:
+        yield manager
 
 
 def raise_an_error() -> None:
@@ -64,3 +73,11 @@ def test_submit_raises_when_the_interpreter_ends() -> None:
     ended = subprocess.run([sys.executable, "-c", LATE], capture_output=True, text=True, timeout=PATIENCE, check=True)
     assert ended.stdout.splitlines() == ["32", *["cannot schedule new futures after shutdown"] * 2]
     assert not ended.stderr
+
+
+def test_proxies_of_a_manager_can_be_sent(manager: SyncManager) -> None:
+    started, queue = manager.Event(), manager.Queue()
+    with mob.Pool(1, initializer=started.set) as pool:
+        pool.submit(queue.put, "from a worker").result(PATIENCE)
+    assert started.is_set()
+    assert queue.get(timeout=PATIENCE) == "from a worker"

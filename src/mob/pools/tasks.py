@@ -15,6 +15,7 @@ from __future__ import annotations
 import os
 import secrets
 import signal
+import sys
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import BrokenExecutor
@@ -214,7 +215,7 @@ class Tasks:
     def _set_up(self, future: PoolFuture[Any], size: int, call: Call[Any]) -> None:
         """A worker does not know this pool yet: have it do what is to be done first, and run the task again."""
         try:
-            setup = self.number, *self._encoded_setup()
+            setup = self.number, *self._encoded_setup(), self._authkey()
             to, name = cast(Contact, call.contact), worker.set_up.__name__
             self.peer.calling.call_one(to, f"{self.role}.{name}", name, setup, {}).when_done(_hear)
         except Exception as error:  # noqa: BLE001  it could not be sent, and never can be
@@ -229,6 +230,11 @@ class Tasks:
         if self._pickled_setup is None:
             self._pickled_setup = pickling.dumps(tuple(self._setup), "the initializer of the pool")
         return self._pickled_setup
+
+    def _authkey(self) -> bytes | None:
+        """Return the authkey of multiprocessing here, if that is in use and the workers are this pool's own."""
+        process = sys.modules.get("multiprocessing.process")
+        return None if process is None or self._setup.directory is None else bytes(process.current_process().authkey)
 
     # ------------------------------------------------------------------------------------------------ ends
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import AsyncGenerator, Callable, Generator, Sequence
+from importlib import import_module
 from itertools import starmap
 from time import perf_counter
 from typing import Any, NamedTuple
@@ -105,11 +106,14 @@ def run_items(
 
 
 @export(idempotent=True)
-def set_up(pool: int, setup: bytes, buffers: Sequence[Any] = ()) -> None:
-    """Do what a pool wants to be done before its first task, once."""
+def set_up(pool: int, setup: bytes, buffers: Sequence[Any] = (), authkey: bytes | None = None) -> None:
+    """Do what a pool wants to be done before its first task, once. `authkey`: of its multiprocessing, so that proxies
+    of a manager can be sent here as to its children; among the arguments of the initializer, too."""
     _check_caller()
     if pool in _ready or pool in _failed:
         return
+    if authkey is not None:
+        import_module("multiprocessing.process").current_process().authkey = authkey  # a module that is rarely wanted
     try:
         Setup(*pickling.loads(setup, buffers)).carry_out()
     except BaseException as error:  # noqa: BLE001  told to each task
