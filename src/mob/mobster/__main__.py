@@ -16,6 +16,7 @@ from mob.mobster import ending, life, output, preloading
 from mob.rim import processes
 from mob.rim.forkserver import ForkServer
 from mob.rim.guardian import GuardianHandle
+from mob.wire import messages as m
 
 
 def main(arguments: tuple[int, int, int, float, str, str, Sequence[str]]) -> None:
@@ -26,6 +27,8 @@ def main(arguments: tuple[int, int, int, float, str, str, Sequence[str]]) -> Non
     processes.keep_heap_warm()
     guard = GuardianHandle(deadman_r)
     guard.start()  # first: what is preloaded may start processes, and its memory is not the guardian's
+    for decode in (m.decode_peer, m.decode_down, m.decode_heed):
+        decode(m.encode([]))  # makes the decoder, for all mobsters
     preloading.preload(base, modules)
     with socket.socket(fileno=channel) as kingpin:
         ForkServer(kingpin, (deadman_r, deadman_w), guard, grace, life.main).serve()

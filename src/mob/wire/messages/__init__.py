@@ -209,9 +209,23 @@ Payload: TypeAlias = bytes | bytearray | memoryview
 DecodeFrame: TypeAlias = Callable[[Payload], list[Any]]
 
 
+def _decode_of(kind: Any) -> Callable[[Payload], Any]:
+    """Return what decodes one kind of thing. Its decoder is made when the first one comes, because that takes
+    milliseconds, and no process hears things of all kinds."""
+    decode: Callable[[Payload], Any] | None = None
+
+    def made(payload: Payload) -> Any:
+        nonlocal decode
+        if decode is None:
+            decode = msgspec.msgpack.Decoder(kind).decode
+        return decode(payload)
+
+    return made
+
+
 def _decoder(union: Any) -> DecodeFrame:
     kind: Any = list[union]
-    decode: DecodeFrame = msgspec.msgpack.Decoder(kind).decode
+    decode: DecodeFrame = _decode_of(kind)
 
     def checked(payload: Payload) -> list[Any]:
         try:
@@ -230,9 +244,9 @@ def _decoder(union: Any) -> DecodeFrame:
 
 decode_peer: DecodeFrame = _decoder(PeerMessage | float)
 """A frame may begin with the time at which it has left, in monotonic seconds of this machine."""
-decode_letter: Callable[[bytes], Letter] = msgspec.msgpack.Decoder(Letter).decode
+decode_letter: Callable[[bytes], Letter] = _decode_of(Letter)
 """One that was made by a Kingpin of any version; raises what msgspec does."""
-decode_words: Callable[[bytes], Any] = msgspec.msgpack.Decoder(Words).decode
+decode_words: Callable[[bytes], Any] = _decode_of(Words)
 """The body of a letter of this version."""
 pack: Callable[[Base], bytes] = _encoder.encode
 """One message, not in a frame: letters, and their bodies."""
