@@ -14,9 +14,10 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from enum import Enum, StrEnum, auto
 from typing import Protocol
+
+import msgspec
 
 RESERVE = 0.1
 """The part of the grace time that a role still to be stopped keeps for itself while an earlier one takes long."""
@@ -96,23 +97,20 @@ WAITING = frozenset({DrainStage.ANSWERS, DrainStage.CALLS, DrainStage.PORTS})
 """Stages that wait, and do nothing after that."""
 
 
-@dataclass(frozen=True, slots=True)
-class WaitUntil:
+class WaitUntil(msgspec.Struct, frozen=True):
     """Ask again when something has changed, and at that time at the latest."""
 
     until: float
 
 
-@dataclass(frozen=True, slots=True)
-class Act:
+class Act(msgspec.Struct, frozen=True):
     """Do what this stage does, within so many seconds; then ask again."""
 
     stage: DrainStage
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class Over:
+class Over(msgspec.Struct, frozen=True):
     """All is done; the loop can stop. Threads and `atexit` come then: see `seconds_at_exit`."""
 
 

@@ -10,8 +10,9 @@ nothing of what is said, nor where.
 from __future__ import annotations
 
 from collections.abc import Hashable
-from dataclasses import dataclass
 from typing import Generic, TypeVar, cast
+
+import msgspec
 
 T = TypeVar("T")
 EVERY = 1.0
@@ -24,8 +25,7 @@ OTHERS = object()
 """The kind of those that are beyond `KINDS`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Summary(Generic[T]):
+class Summary(msgspec.Struct, Generic[T], frozen=True):
     """What is said for several of one kind."""
 
     example: T

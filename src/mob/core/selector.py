@@ -7,7 +7,8 @@ digit, so digits are a pid.
 from __future__ import annotations
 
 from collections.abc import Container
-from dataclasses import dataclass
+
+import msgspec
 
 from mob.core.roster import Roster
 from mob.errors import MobError
@@ -17,8 +18,7 @@ MOST_DIGITS = 18
 """More are neither a pid nor an index: the number would not fit in 64 bits."""
 
 
-@dataclass(frozen=True, slots=True)
-class Selector:
+class Selector(msgspec.Struct, frozen=True):
     """What a name says of the workers that it means; nothing is said of the rest."""
 
     role: str = ""

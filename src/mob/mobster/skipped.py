@@ -13,9 +13,10 @@ import ast
 import inspect
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
+
+import msgspec
 
 from mob.plan import RolePlan
 
@@ -47,8 +48,7 @@ PORTS = {"flask": 5000, "quart": 5000, "bottle": 8080, "waitress": 8080}
 """On which port a package serves if nothing is said; others on 8000."""
 
 
-@dataclass(frozen=True)
-class Block:
+class Block(msgspec.Struct, frozen=True):
     """A block for `__main__` that would do something. `server` is the call that starts one, `root` its package,
     `through` the call in the block that leads to it."""
 
@@ -59,15 +59,14 @@ class Block:
     through: str = ""
 
 
-@dataclass
-class ModuleNames:
+class ModuleNames(msgspec.Struct):
     """What the names of a module stand for, as far as its source tells."""
 
     module: ModuleType
-    imports: dict[str, str] = field(default_factory=dict[str, str])
-    values: dict[str, ast.expr] = field(default_factory=dict[str, ast.expr])
-    functions: dict[str, ast.AST] = field(default_factory=dict[str, ast.AST])
-    calls: dict[str, ast.Call] = field(default_factory=dict[str, ast.Call])
+    imports: dict[str, str] = msgspec.field(default_factory=dict[str, str])
+    values: dict[str, ast.expr] = msgspec.field(default_factory=dict[str, ast.expr])
+    functions: dict[str, ast.AST] = msgspec.field(default_factory=dict[str, ast.AST])
+    calls: dict[str, ast.Call] = msgspec.field(default_factory=dict[str, ast.Call])
     """By its dotted name, the first call of each."""
 
     def read(self, tree: ast.Module) -> None:

@@ -12,17 +12,17 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Hashable
-from dataclasses import dataclass
 from threading import Lock
 from time import monotonic
+
+import msgspec
 
 from mob.core.repeats import Repeats, Summary
 from mob.errors import RemoteError
 from mob.rim.reactor import Reactor
 
 
-@dataclass(frozen=True, slots=True)
-class Complaint:
+class Complaint(msgspec.Struct, frozen=True):
     """One line of the log."""
 
     level: int

@@ -14,7 +14,6 @@ that do not resolve, take anything; a function without a signature takes any num
 from __future__ import annotations
 
 import collections
-import dataclasses
 import functools
 import importlib
 import inspect
@@ -58,8 +57,7 @@ _ANYTHING = inspect.Signature(
 )
 
 
-@dataclasses.dataclass(frozen=True, slots=True, eq=False)
-class _Parameter:
+class _Parameter(msgspec.Struct, frozen=True, eq=False):
     name: str
     index: int  # among the positional ones; beyond all numbers for the others
     kind: Any

@@ -19,11 +19,11 @@ from collections.abc import (
     Iterable,
     Iterator,
 )
-from dataclasses import dataclass
 from functools import partial
 from inspect import getattr_static
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 from msgspec import Raw
 
 from mob.errors import CallError
@@ -51,8 +51,7 @@ STREAMED: tuple[Any, ...] = (AsyncGenerator, AsyncIterable, AsyncIterator, Gener
 """`-> Iterator[int]` and the like say of what it yields that it is an int."""
 
 
-@dataclass(frozen=True, slots=True)
-class Declared:
+class Declared(msgspec.Struct, frozen=True):
     """What a caller says of an export."""
 
     name: str
