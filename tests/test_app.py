@@ -18,6 +18,7 @@ import mob
 from mob import app as builder, errors
 from mob.app import App
 from mob.errors import MobError, NotInMobster, PlanError
+from mob.kingpin import early
 from mob.mobster import api
 from mob.plan import Plan, RolePlan
 
@@ -187,7 +188,7 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
         ran.plans.append(plan)
         return ran.status
 
-    monkeypatch.setattr(builder, "_run", run)
+    monkeypatch.setattr(early, "run", run)
     return ran
 
 

@@ -24,7 +24,7 @@ import msgspec
 from mob import plan as plans, serve as serving
 from mob.errors import MobError, NotInMobster, PlanError, nearest
 from mob.hiding import hidden_by
-from mob.kingpin.processes.starting import Starter
+from mob.kingpin import early
 from mob.plan import Plan, RoleOptions, RolePlan
 from mob.rim import interpreter, places, processes
 
@@ -39,8 +39,6 @@ UP_TIMEOUT = 60.0
 """Seconds that an app may take to come up."""
 POOL = "mob.pools.worker"
 """The module of a pool's role."""
-UPGRADE = "MOB_UPGRADE"
-"""Says that this process is a Kingpin with new code, or the rehearsal of one."""
 
 
 before_run: list[Callable[[App], None]] = []
@@ -342,7 +340,7 @@ class App:
         plans.check_limits(self._plan)
         _check_place(self._plan.name)
         self._say_first()
-        status = _run(self._plan)
+        status = early.run(self._plan)
         if status:
             raise SystemExit(status)
 
@@ -472,16 +470,6 @@ def _check_place(name: str) -> None:
         f"run() was called where an event loop runs already (in a coroutine, or in a notebook), and the Kingpin has "
         f"a loop of its own. {instead}"
     )
-
-
-def _run(plan: Plan) -> int:
-    """Run an app; return its status. Its fork server starts while the Kingpin is imported."""
-    starter = None if os.environ.get(UPGRADE) else Starter(plan).begin()
-    try:
-        return importlib.import_module("mob.kingpin.program").run(plan, starter)
-    finally:
-        if starter is not None:
-            starter.cancel()
 
 
 def _machine_name() -> str:

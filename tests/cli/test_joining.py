@@ -14,6 +14,7 @@ from mob import app as apps
 from mob.app import App
 from mob.cli import config, joining
 from mob.errors import PlanError
+from mob.kingpin import early
 from mob.plan import GATEWAY, Cluster, Plan
 
 
@@ -26,7 +27,7 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> list[Plan]:
         plans.append(plan)
         return 0
 
-    monkeypatch.setattr(apps, "_run", keep)
+    monkeypatch.setattr(early, "run", keep)
     monkeypatch.setattr(apps, "before_run", [])
     for name in (apps.CLUSTER, apps.ROLES, apps.NODE):
         monkeypatch.delenv(name, raising=False)

@@ -6,31 +6,26 @@ who wants new code in the Kingpin starts the process above again.
 
 from __future__ import annotations
 
-import importlib
 import os
 from functools import partial
 
 from mob.errors import MobError
-from mob.kingpin.processes.starting import Starter
+from mob.kingpin import early
 from mob.plan import Plan
 from mob.rim.tie import AppUp, Tie
 
 
 def main(arguments: tuple[int, int]) -> None:
     """Run an app until it has stopped. `arguments`: the descriptor of the tie, and the process id of the one above."""
-    if "MOB_UPGRADE" in os.environ:
+    if early.UPGRADE in os.environ:
         raise SystemExit("this app runs inside of another program, and its Kingpin is upgraded with that: restart it.")
     tie = Tie(*arguments)
     plan = tie.receive(Plan)
-    starter = Starter(plan).begin()
     try:
-        program = importlib.import_module("mob.kingpin.program")  # while the fork server starts
-        status = program.run(plan, starter, partial(_say_up, tie))
+        status = early.run(plan, partial(_say_up, tie))
     except MobError as error:
         tie.refuse(error)
         raise SystemExit(1) from None
-    finally:
-        starter.cancel()
     raise SystemExit(status)
 
 

@@ -9,7 +9,7 @@ import msgspec
 
 from mob import app as apps
 from mob.app import App
-from mob.kingpin import program
+from mob.kingpin import early
 from mob.rim import crashes
 from mob.rim.tie import Tie
 from mob.testing.described import Described, amend
@@ -28,7 +28,7 @@ def main(arguments: tuple[int, int]) -> None:
     order = Tie(*arguments).receive(LaunchOrder)
     crashes.keep_in(order.app.name, Path(order.reports))
     if order.app.plan is not None:
-        raise SystemExit(program.run(order.app.plan))
+        raise SystemExit(early.run(order.app.plan))
     apps.before_run.append(partial(_amend, order.app))
     apps.run_script(order.app.script)
 
