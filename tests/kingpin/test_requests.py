@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from mob.core.registry import Registry
 from mob.kingpin.connections import Connection
 from mob.kingpin.measured import Measured
 from mob.kingpin.output.lines import Origin, OutputChunk
+from mob.kingpin.processes.kills import Kills
 from mob.kingpin.processes.post_mortems import PostMortems
 from mob.kingpin.processes.stacks import StackRequests
 from mob.kingpin.requests import RequestHandler, refuse
@@ -60,8 +62,12 @@ class Counter:
         stacks = StackRequests(
             room.reactor, office.crew, room.connections, office.console, office.fork_client, self.done.carry_out
         )
+        self.kills = Kills(
+            *(room.reactor, office.crew, office.board, office.fork_client),
+            *(supervisor.handle_call_killed, self.done.carry_out),
+        )
         self.handler = RequestHandler(
-            supervisor, self.measured, office.console.followers, post_mortems, stacks, self.done
+            supervisor, self.measured, office.console.followers, post_mortems, stacks, self.kills, self.done
         )
         self.client: Member = room.client(50)
         self.connection: Connection = room.connections[50]
@@ -146,6 +152,17 @@ def test_the_end_and_the_upgrade_of_the_app(counter: Counter) -> None:
     counter.ask(m.EndApp(7, at_once=True))
     counter.ask(m.Upgrade(8))
     assert (counter.done.ends, counter.done.upgrades) == ([((50, 7), True)], [(50, 8)])
+
+
+def test_a_call_of_a_process_that_is_gone_is_over(counter: Counter) -> None:
+    counter.ask(m.KillCall(7, 999, 3))
+    assert counter.done.answers == [Answer((50, 7), text="over")]
+
+
+def test_a_call_of_a_role_that_is_no_pool_is_not_killed(counter: Counter) -> None:
+    counter.office.crew.processes[counter.office.uid].pid = os.getpid()
+    counter.ask(m.KillCall(7, counter.office.uid, 3))
+    assert counter.done.answers == [Answer((50, 7), error="'back' is no pool: its calls cannot be killed.")]
 
 
 def test_what_is_not_for_it_is_dropped(counter: Counter) -> None:

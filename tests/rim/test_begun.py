@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import pytest
 
-from mob.rim.begun import PAGES, ROWS, SIZE, SLOTS, BegunCalls, BegunRow
+from mob.rim.begun import MOST_RUNNING, PAGES, ROWS, SIZE, SLOTS, BegunCalls, BegunRow
 from mob.rim.board import Board
 
 WORKER, FRONT, CLIENT = 5, 9, 700
@@ -122,6 +122,37 @@ def test_pages_do_not_overlap(calls: BegunCalls) -> None:
         assert begun(calls, range(1, 4)) == []
         assert calls.may_have_begun(second, FRONT, 10**12 + second)
         assert first == WORKER or calls.may_have_begun(first, FRONT, 10**12 + first)
+
+
+def test_what_runs_is_known_until_it_ends(calls: BegunCalls) -> None:
+    assert calls.enter(WORKER, 0, FRONT, 7)
+    assert calls.enter(WORKER, MOST_RUNNING - 1, CLIENT, 8)
+    running = [(caller, number) for caller in (FRONT, CLIENT) for number in (7, 8)]
+    assert [calls.is_running(WORKER, *call) for call in running] == [True, False, False, True]
+    row_of(calls).end(7)
+    calls.leave(WORKER, 0)
+    assert [calls.is_running(WORKER, *call) for call in running] == [False, False, False, True]
+    assert [calls.has_ended(WORKER, FRONT, number) for number in (6, 7, 8)] == [True, True, False]
+    row_of(calls).begin(9)  # the places of what runs are no part of a row
+    assert calls.is_running(WORKER, CLIENT, 8)
+
+
+def test_what_is_revoked_must_not_run(calls: BegunCalls) -> None:
+    for number in range(1, 20):
+        calls.revoke(WORKER, FRONT, number)
+    assert [calls.enter(WORKER, 0, FRONT, number) for number in (11, 12, 19, 20)] == [True, False, False, True]
+    assert calls.enter(WORKER, 0, CLIENT, 19)
+
+
+def test_nothing_is_written_on_the_page_of_another(calls: BegunCalls) -> None:
+    other = WORKER + PAGES
+    assert calls.enter(other, 0, FRONT, 7)
+    calls.leave(other, 0)
+    calls.revoke(other, FRONT, 7)
+    assert calls.enter(other, 0, FRONT, 7)
+    assert not calls.is_running(other, FRONT, 7)
+    assert calls.has_ended(other, FRONT, 7)
+    assert calls.enter(WORKER, 0, FRONT, 7)
 
 
 def test_it_is_part_of_the_board() -> None:

@@ -21,12 +21,14 @@ from mob.core.decisions import (
     Answer,
     Decision,
     Introduce,
+    Kill,
     Record,
     Tell,
     Ticket,
     WakeAt,
 )
 from mob.core.health import Health
+from mob.core.killing import FOR_A_CALL
 from mob.core.quarantine import Quarantine
 from mob.core.revival import DONE, FAILED, SHORTAGE_PAUSE, is_wanted, outcome_of
 from mob.core.rollout import Rollout
@@ -194,6 +196,7 @@ class Supervisor:
             return []
         slot = process.slot
         was_told = process.state is MobsterState.DRAINING and not (process.has_failed or process.ends_by_itself)
+        was_told = was_told or process.why_killed == FOR_A_CALL
         why = process.why_killed or why
         self.crew.forget(process)
         self.health.handle_exited(uid)
@@ -420,6 +423,15 @@ class Supervisor:
                 return [Answer(ticket, error=f"there is no role {role!r}.")]
         return self.rollout.reload(roles or [role for role in self.crew.order if role != GATEWAY], ticket, now)
 
+    def handle_call_killed(self, uid: int, now: float) -> list[Decision]:
+        """Kill a process because somebody wants the end of a call that it runs. It has not failed."""
+        process = self.processes.get(uid)
+        if process is None or process.killed:
+            return []
+        process.killed = process.is_restarted = True
+        process.why_killed = FOR_A_CALL
+        return [Kill(uid)]
+
     def handle_restart(self, roles: list[str], pid: int, ticket: Ticket, now: float) -> list[Decision]:
         """Somebody wants the workers of these roles, or the one with this pid, ended, and others in their places."""
         if self.stopping:
@@ -550,7 +562,7 @@ class Supervisor:
         if self.plan.direct:  # an app inside of a pool, which has no name: nobody would look for a report
             return False
         if process.why_killed:
-            return True
+            return process.why_killed != FOR_A_CALL
         codes = self.crew.roles[process.slot.role].plan.stop_exit_codes
         return not was_told and status is not None and status != 0 and status not in codes
 
@@ -564,7 +576,8 @@ class Supervisor:
     def _tell_exit(self, process: Process, then: str, was_told: bool) -> list[Decision]:
         slot, name = process.slot, process.name
         if was_told:
-            return [Tell(f"{name} stopped as requested; {then}", "exit")]
+            how = FOR_A_CALL if process.why_killed == FOR_A_CALL else "stopped as requested"
+            return [Tell(f"{name} {how}; {then}", "exit")]
         if process.report:
             slot.note = process.error
             told, slot.told = slot.told, process.report

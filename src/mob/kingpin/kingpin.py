@@ -39,6 +39,7 @@ from mob.kingpin.measured import Measured
 from mob.kingpin.output.console import Console
 from mob.kingpin.output.followers import Followers
 from mob.kingpin.processes.fork_client import ForkClient
+from mob.kingpin.processes.kills import Kills
 from mob.kingpin.processes.launches import Launches
 from mob.kingpin.processes.ports import Ports, where
 from mob.kingpin.processes.post_mortems import PostMortems
@@ -114,9 +115,10 @@ class Kingpin:
         self.launches: Launches = Launches(plan, self.directory, connections, console, board, fork_client)
         self.post_mortems: PostMortems = PostMortems(plan.name, crew, board, self._say_on_loop)
         self.stacks: StackRequests = StackRequests(reactor, crew, connections, console, fork_client, self.carry_out)
+        self.kills: Kills = Kills(reactor, crew, board, fork_client, supervisor.handle_call_killed, self.carry_out)
         self.measured: Measured = Measured(plan.name, self.registry, connections, console, self.shortage)
         self.requests: RequestHandler = RequestHandler(
-            supervisor, self.measured, self.followers, self.post_mortems, self.stacks, self
+            supervisor, self.measured, self.followers, self.post_mortems, self.stacks, self.kills, self
         )
         self.cluster: ClusterNode | None = None
         """The other machines, if there are any."""

@@ -18,6 +18,7 @@ from mob.core.supervisor import Supervisor
 from mob.kingpin.connections import Connection
 from mob.kingpin.measured import Measured
 from mob.kingpin.output.followers import Followers
+from mob.kingpin.processes.kills import Kills
 from mob.kingpin.processes.post_mortems import PostMortems
 from mob.kingpin.processes.stacks import StackRequests
 from mob.wire import messages as m
@@ -41,6 +42,7 @@ class RequestHandler:
         followers: Followers,
         post_mortems: PostMortems,
         stacks: StackRequests,
+        kills: Kills,
         doer: Doer,
     ) -> None:
         self._supervisor = supervisor
@@ -48,6 +50,7 @@ class RequestHandler:
         self._followers = followers
         self._post_mortems = post_mortems
         self._stacks = stacks
+        self._kills = kills
         self._doer = doer
 
     def __repr__(self) -> str:
@@ -84,6 +87,8 @@ class RequestHandler:
                 self._doer.carry_out(supervisor.handle_reload(list(roles), (uid, number), now))
             case m.Restart(id=number, roles=roles, pid=pid):
                 self._doer.carry_out(supervisor.handle_restart(list(roles), pid, (uid, number), now))
+            case m.KillCall(id=number, uid=whose, number=call):
+                self._kills.ask(whose, uid, call, (uid, number))
             case m.EndApp(id=number, at_once=at_once):
                 self._doer.handle_end_app((uid, number), at_once)
             case m.Upgrade(id=number):

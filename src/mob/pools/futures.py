@@ -83,9 +83,14 @@ class PoolFuture(Future[T]):
 
     def cancel(self) -> bool:
         """Give the task up if no worker has it; return whether it is cancelled. `Pool.kill` ends one that runs."""
-        if self._state == PENDING and self._tasks.withdraw(self) and super().cancel():
-            self.set_running_or_notify_cancel()
+        if self._state == PENDING and self._tasks.withdraw(self):
+            self.give_up()
         return self.cancelled()
+
+    def give_up(self) -> None:
+        """Its task will not be run."""
+        if super().cancel():
+            self.set_running_or_notify_cancel()
 
     def result(self, timeout: float | None = None) -> T:
         """Return what the task has returned, or raise what it has raised; wait for it `timeout` seconds at most.

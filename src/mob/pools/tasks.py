@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import os
 import secrets
-import signal
 import sys
 from collections import deque
 from collections.abc import Callable
@@ -25,6 +24,7 @@ from typing import Any, cast
 
 from mob.core.states import CallState
 from mob.errors import RemoteTraceback
+from mob.peer.calls.killing import kill
 from mob.peer.calls.options import Options
 from mob.peer.calls.outgoing import Outgoing
 from mob.peer.calls.proxy import RemoteExport
@@ -47,8 +47,6 @@ MOST_EXPORTS = 1024
 """FunctionPickles of which is kept how they are called."""
 WAIT = 3600.0
 """Seconds that a task waits for a worker while none is ready, as when all are being restarted."""
-
-NEVER_AGAIN = Options(retries=0)
 
 
 class Tasks:
@@ -282,9 +280,10 @@ class Tasks:
         if call is None or future.done():
             return False
         future.verdict = verdict
-        call.terms = NEVER_AGAIN
-        os.kill(cast(Contact, call.contact).member.pid, signal.SIGKILL)
-        return True
+        has_ended = not kill(self.peer.control, call)
+        if call.cancelled():
+            future.give_up()
+        return not has_ended
 
     # ------------------------------------------------------------------------------------ in a worker of this pool
 

@@ -7,6 +7,9 @@ number has not begun, and nothing makes one that has begun look as if it had not
 order. It may be the other way round: a call is taken for begun if one that was sent a multiple of `SLOTS` later was
 begun first.
 
+Of a pool the page says as well which calls run at this moment, so that one of them can be killed with its process and
+no other in its place.
+
 Pages are found by uid, modulo their number, and say whose they are. If two mobsters have the same one, the callers of
 the older know nothing, and neither do those for whom there was no row. A page has one writer, its mobster; callers read
 it when that is dead.
@@ -24,10 +27,15 @@ WORDS = 64
 """Of a row; the head of a page takes as much."""
 PAGE = WORDS * (1 + ROWS)
 SIZE = PAGES * PAGE * 8
-OWNER, IS_FULL = 0, 1
-"""In the head of a page: the uid of its mobster; a caller has got no row."""
-CALLER, MOBSTER, DECODING, SLOTS_AT = 0, 1, 2, 4
-"""In a row: whose calls of whom it has, and the call that is being decoded."""
+OWNER, IS_FULL, REVOKED, REVOKED_AT = 0, 1, 2, 4
+"""In the head of a page: the uid of its mobster; a caller has got no row; how many calls were revoked, and the last of
+them. What follows them are those that run. A call is two words: its caller's uid and its number."""
+REVOKED_KEPT = 8
+RUNNING_AT = REVOKED_AT + 2 * REVOKED_KEPT
+MOST_RUNNING = (WORDS - RUNNING_AT) // 2
+"""Calls of a mobster that are known to run. More are not noted, and cannot be killed."""
+CALLER, MOBSTER, DECODING, ENDED, SLOTS_AT = 0, 1, 2, 3, 4
+"""In a row: whose calls of whom it has, the call that is being decoded, and the highest that has ended."""
 SLOTS = WORDS - SLOTS_AT
 
 
@@ -70,15 +78,55 @@ class BegunCalls:
             page[IS_FULL] = 1
         return None
 
-    def may_have_begun(self, uid: int, caller: int, number: int) -> bool:
-        """Return False if a mobster, which is dead, is known not to have begun that call."""
+    def enter(self, uid: int, place: int, caller: int, number: int) -> bool:
+        """Note, as its mobster, that a call runs now, in one of `MOST_RUNNING` places; return False if it must not."""
+        page, at = self._page(uid), RUNNING_AT + 2 * place
+        if page[OWNER] != uid:
+            return True
+        page[at], page[at + 1] = caller, number
+        kept = min(page[REVOKED], REVOKED_KEPT)
+        places = range(REVOKED_AT, REVOKED_AT + 2 * kept, 2)
+        return all((page[each], page[each + 1]) != (caller, number) for each in places)
+
+    def leave(self, uid: int, place: int) -> None:
+        """Note that it has ended."""
         page = self._page(uid)
-        has_begun = bool(page[IS_FULL])
-        for row in (page[at : at + WORDS] for at in range(WORDS, PAGE, WORDS)):
-            if row[CALLER] == caller and row[MOBSTER] == uid:
-                has_begun = row[SLOTS_AT + number % SLOTS] >= number or row[DECODING] == number
-                break
+        if page[OWNER] == uid:
+            page[RUNNING_AT + 2 * place + 1] = 0
+
+    def is_running(self, uid: int, caller: int, number: int) -> bool:
+        """Return whether a mobster runs a call; it is stopped, so it does not end it meanwhile."""
+        page = self._page(uid)
+        running = ((page[at], page[at + 1]) for at in range(RUNNING_AT, WORDS, 2))
+        return page[OWNER] == uid and (caller, number) in running
+
+    def has_ended(self, uid: int, caller: int, number: int) -> bool:
+        """Return whether a mobster has ended a call, or, if it runs several at once, one that was sent later."""
+        row = self._row(uid, caller)
+        return row is None or row[ENDED] >= number
+
+    def revoke(self, uid: int, caller: int, number: int) -> None:
+        """Have a mobster, which is stopped, not begin a call. The last `REVOKED_KEPT` are kept: the links of older ones
+        have been told as well."""
+        page = self._page(uid)
+        if page[OWNER] == uid:
+            at = REVOKED_AT + 2 * (page[REVOKED] % REVOKED_KEPT)
+            page[at], page[at + 1] = caller, number
+            page[REVOKED] += 1
+
+    def may_have_begun(self, uid: int, caller: int, number: int) -> bool:
+        """Return False if a mobster, which is dead or stopped, is known not to have begun that call."""
+        page, row = self._page(uid), self._row(uid, caller)
+        if row is None:
+            has_begun = bool(page[IS_FULL])
+        else:
+            has_begun = row[SLOTS_AT + number % SLOTS] >= number or row[DECODING] == number
         return has_begun or page[OWNER] != uid
+
+    def _row(self, uid: int, caller: int) -> memoryview | None:
+        page = self._page(uid)
+        rows = (page[at : at + WORDS] for at in range(WORDS, PAGE, WORDS))
+        return next((row for row in rows if row[CALLER] == caller and row[MOBSTER] == uid), None)
 
     def _page(self, uid: int) -> memoryview:
         at = uid % PAGES * PAGE
@@ -113,6 +161,11 @@ class BegunRow:
         """Note that a call begins now. An item of a chunk has a number below 0: its chunk is the call."""
         if number > self.slots[number % SLOTS]:
             self.slots[number % SLOTS] = number
+
+    def end(self, number: int) -> None:
+        """Note that a call has ended."""
+        if number > self._row[ENDED]:
+            self._row[ENDED] = number
 
     def close(self) -> None:
         """Let go of the memory."""

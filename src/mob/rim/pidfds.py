@@ -49,6 +49,17 @@ def status_of(pid: int) -> Status | None:
     return None
 
 
+def is_running(pid: int) -> bool:
+    """Return whether a thread of a process runs, or would if it had a processor. One that waits in the kernel executes
+    nothing of its program before it has heard of a SIGSTOP. Where the system does not tell: False."""
+    with contextlib.suppress(OSError):
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            with contextlib.suppress(OSError), open(f"/proc/{pid}/task/{thread}/stat", "rb") as file:
+                if file.read().rpartition(b")")[2].split()[:1] == [b"R"]:
+                    return True
+    return False
+
+
 class ProcessHandle:
     """A process that keeps its identity as long as this is open."""
 

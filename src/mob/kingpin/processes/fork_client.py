@@ -149,6 +149,10 @@ class ForkClient:
         """End a mobster at once, and all that it has started."""
         pidfds.signal_child(pid, self._parents(), signal.SIGKILL, whole_group=True)
 
+    def signal_mobster(self, pid: int, signum: int) -> None:
+        """Signal a mobster, and nothing that it has started."""
+        pidfds.signal_child(pid, self._parents(), signum)
+
     def ask_for_stacks(self, pid: int) -> None:
         """Have a mobster write to its stderr where its threads are."""
         if processes.STACKS:

@@ -7,11 +7,15 @@ be what ends the process, and the next one should be spared.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from functools import wraps
 from threading import Lock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from mob.rim.begun import BegunRow
+from mob.errors import Lost
+from mob.peer.links.served import SERVED
+from mob.rim.begun import MOST_RUNNING, BegunRow
 
 if TYPE_CHECKING:
     from mob.peer.context import Context
@@ -22,12 +26,14 @@ if TYPE_CHECKING:
 class Begun:
     """The notes of this process. `has_threads`: calls begin in several threads."""
 
-    __slots__ = ("_apart", "_contacts", "_context", "_writing", "has_threads")
+    __slots__ = ("_apart", "_contacts", "_context", "_places", "_writing", "notes_running")
 
     def __init__(self, context: Context, contacts: Contacts, has_threads: bool) -> None:
         self._context = context
         self._contacts = contacts
-        self.has_threads: bool = has_threads
+        self.notes_running: bool = False
+        """Calls of exports that are made from now on can be killed: what runs is noted."""
+        self._places = list(range(MOST_RUNNING))
         self._writing: AbstractContextManager[object] = Lock() if has_threads else nullcontext()
         self._apart = BegunRow.apart()  # of callers that have none on the board
 
@@ -52,3 +58,24 @@ class Begun:
     def decode(self, contact: Contact, number: int) -> None:
         """The arguments of a call are decoded, which begins later; 0 when that is done. On the loop's thread."""
         self.row_of(contact).decode(number)
+
+    def noting(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Return a plain function that notes which call of it runs, and does not run what was revoked."""
+
+        @wraps(function)
+        def run(*args: Any, **kwargs: Any) -> Any:
+            served, board, places = SERVED.get(), self._context.board, self._places
+            call = None if served is None else served[1]
+            if board is None or served is None or call is None or call.id < 0 or not places:
+                return function(*args, **kwargs)
+            uid, place = self._context.uid, places.pop()
+            try:
+                if not board.begun.enter(uid, place, served[0].uid, call.id):
+                    raise Lost(f"{call.target} was given up before it began.", executed="no")
+                return function(*args, **kwargs)
+            finally:
+                self.row_of(served[0]).end(call.id)
+                board.begun.leave(uid, place)
+                places.append(place)
+
+        return run

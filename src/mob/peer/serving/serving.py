@@ -691,6 +691,8 @@ class Serving:
         """Make an export of that kind, with the limits of this process."""
         threads, tallies = self._lane.width, self.tallies
         export = kind(role, name, function, self.encoder.codec, threads, self._concurrency)
+        if self.begun.notes_running and not export.is_async:
+            export.function = self.begun.noting(function)
         export.tally = None if tallies is None else tallies.of(name)
         if export.parameters.unread:
             self._tell_unread(export)

@@ -147,6 +147,7 @@ from mob.wire.messages.up import (
     EndApp as EndApp,
     Follow as Follow,
     Hello as Hello,
+    KillCall as KillCall,
     Overview as Overview,
     Parked as Parked,
     Ready as Ready,

@@ -136,6 +136,16 @@ class EndApp(Base, frozen=True, tag=36):
     at_once: bool = False
 
 
+class KillCall(Base, frozen=True, tag=123):
+    """End a call that I have made, whatever it does: kill the process of that uid if it runs it, else see that it does
+    not begin. Answered by `Done` with a `Fate`."""
+
+    id: int
+    uid: int
+    number: int
+    """The id of the call on the link between the two."""
+
+
 class WantStacks(Base, frozen=True, tag=37):
     """Where does this mobster stand? Answered by `Done`."""
 
@@ -218,6 +228,7 @@ Up = (
     | WantCrash
     | Restart
     | EndApp
+    | KillCall
     | WantStacks
     | WantCrashes
     | WantTerminal
