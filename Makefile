@@ -43,7 +43,7 @@ coverage: $(VENV)/.installed-test ## run all tests and show which lines and bran
 	$(BIN)/coverage report --include='$(PURE)' --fail-under=$(PURE_FLOOR)
 	@exit $$(cat .coverage.d/status)
 
-foreign: $(VENV)/.installed-foreign ## run Werkzeug's, Django's, httpbin's and CPython's own tests against mob; ARGS="django" picks one
+foreign: $(VENV)/.installed-foreign ## run other projects' own tests against mob, such as CPython's of executors; ARGS="django" picks one
 	$(BIN)/python -m tests.foreign $(ARGS)
 
 simulate: $(VENV)/.installed-test ## ten million events of seeded faults on a fake clock; ARGS="--seed 7" replays

@@ -17,6 +17,7 @@ import tarfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from importlib import import_module
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -30,7 +31,7 @@ from tests.foreign.counting import Counts
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 CACHE = ROOT / ".foreign"
-OF_CPYTHON = ("_test_multiprocessing",)
+OF_CPYTHON = ("_test_multiprocessing", "test_concurrent_futures")
 """The modules of its package `test` that are run."""
 AT_ONCE = 2
 """How many suites run at the same time; most of the time they wait."""
@@ -132,6 +133,11 @@ def managers() -> int:
     return run([str(HERE / "multiprocessing_run.py")], ROOT, tests_of_cpython())
 
 
+def executors(*options: str) -> int:
+    """CPython's tests of executors of processes, with a pool of mob."""
+    return run([str(HERE / "executors_run.py"), *options], ROOT, tests_of_cpython())
+
+
 class Suite(NamedTuple):
     """The tests of another project that run against mob."""
 
@@ -143,6 +149,8 @@ class Suite(NamedTuple):
 
 SUITES = {
     "django": Suite("Django: live server, WSGI, uploads", django),
+    "executors": Suite("CPython: executors, with a `mob.Pool`", executors),
+    "executors-killed": Suite("the same while random workers are killed, with `retries`", partial(executors, "--kill")),
     "werkzeug": Suite("Werkzeug: its development server", werkzeug),
     "httpbin": Suite("httpbin", httpbin),
     "managers": Suite("CPython: managers of multiprocessing", managers),

@@ -34,5 +34,27 @@ LEFT_OUT: dict[str, dict[str, str]] = {
     "httpbin": {
         "HttpbinTestCase::test_post_chunked": "its client announces chunks and sends none, which is a 400",
     },
+    "executors": {
+        "ProcessPoolExecutorTest.test_max_workers_too_large": "a limit of Windows",
+        "ProcessPoolExecutorTest.test_max_tasks_per_child_defaults_to_spawn_context": "contexts of multiprocessing",
+        "ProcessPoolExecutorTest.test_idle_process_reuse_one": "counts workers that are started one by one",
+        "ProcessPoolExecutorTest.test_idle_process_reuse_multiple": "the same",
+        "ProcessPoolExecutorTest.test_max_tasks_per_child": "a worker serves until another is in its place",
+        "ProcessPoolExecutorTest.test_python_finalization_error": "replaces threads of CPython's executor",
+        "ExecutorDeadlockTest.test_gh105829_should_not_deadlock_if_wakeup_pipe_full": "the same",
+    },
+    "executors-killed": {
+        "ExecutorDeadlockTest": "its calls crash their worker whenever they are repeated",
+        "ProcessPoolExecutorTest.test_killed_child": "its call is killed by the test, and would be repeated",
+        "WaitTests.test_first_completed": "a repeated call ends after one that should be later",
+        "WaitTests.test_first_exception": "the same",
+        "WaitTests.test_first_exception_some_already_complete": "the same",
+    },
 }
-EXPECTED: dict[str, dict[str, str]] = {}
+EXPECTED: dict[str, dict[str, str]] = {
+    "executors": {
+        "ProcessPoolExecutorTest.test_killed_child": "one death costs one call: the pool goes on",
+        "ProcessPoolExecutorTest.test_traceback": "the remote traceback is the text of the cause, which has no `tb`",
+        "ProcessPoolExecutorTest.test_max_workers_negative": "the parameter is called `workers`, as the message says",
+    },
+}
