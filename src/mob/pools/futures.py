@@ -2,6 +2,9 @@
 
 It is running when it was sent to a worker, where it begins at once or next; until then it can be cancelled.
 
+Most of a burst of futures end before anybody waits for them. So the condition of one, which takes longer to make than
+all the rest of it, is made when it is first asked for.
+
 In a mobster the thread that waits may be the one that reads the answers. There, waiting reads the links by hand, as
 waiting for a `Call` does; and in a worker of the very pool it runs the tasks that no worker has been asked for
 (`Tasks.run_here`). `concurrent.futures.wait` and `as_completed` block on an event of their own; `TaskWaiters`
@@ -12,8 +15,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import Future
-from concurrent.futures._base import PENDING
-from threading import Event
+from concurrent.futures._base import FINISHED, PENDING, RUNNING
+from threading import Condition, Event, Lock
 from time import monotonic
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -22,9 +25,12 @@ from mob.pools.pickling import name_of
 
 if TYPE_CHECKING:
     from mob.peer.results.call import Call
+    from mob.pools.bundles import Bundle
     from mob.pools.tasks import Tasks
 
 T = TypeVar("T")
+_making = Lock()
+"""Held while the condition of a future is made, or it ends without one."""
 
 
 class PoolTask(NamedTuple):
@@ -60,17 +66,48 @@ class PoolFuture(Future[T]):
     """
 
     def __init__(self, tasks: Tasks, task: PoolTask) -> None:
-        super().__init__()
+        self._state: str = PENDING  # in the place of the base's own
+        self._result: Any = None
+        self._exception: BaseException | None = None
+        self._waiters: list[Any] = TaskWaiters(self, tasks) if tasks.is_inside else []
+        self._done_callbacks: list[Any] = []
+        self._made: Condition | None = None
         self._tasks = tasks
         self.task: PoolTask | None = task
         """What is to be run; None when it has ended."""
         self.is_items: bool = task.is_items
         self.call: Call[Any] | None = None
         """The call by which a worker was asked for it."""
+        self.bundle: Bundle | None = None
+        """The tasks that it travels with, if it does not travel alone."""
+        self.losses: int = 0
+        """How many workers have died that had begun it, while it travelled with others."""
+        self.is_killed: bool = False
+        """Whether its worker is killed because of it."""
         self.verdict: BaseException | None = None
-        """What it ends with if its worker is killed because of it."""
-        if tasks.is_inside:
-            self._waiters: list[Any] = TaskWaiters(self, tasks)
+        """What it ends with then, if not with `Lost`."""
+
+    if not TYPE_CHECKING:  # to them it is an attribute, as of the base
+
+        @property
+        def _condition(self) -> Condition:
+            with _making:
+                if self._made is None:
+                    self._made = Condition()
+                return self._made
+
+    def set_result(self, result: T) -> None:
+        """Say what the task has returned."""
+        with _making:
+            is_unwatched = self._made is None and self._state == PENDING
+            if is_unwatched:
+                self._result, self._state = result, FINISHED
+        if not is_unwatched:
+            super().set_result(result)
+
+    def done(self) -> bool:
+        """Return whether it was cancelled or has ended."""
+        return self._state not in (PENDING, RUNNING)
 
     @property
     def label(self) -> str:
@@ -100,6 +137,8 @@ class PoolFuture(Future[T]):
         try:
             if self._state == PENDING and self._tasks.is_inside:
                 self._wait(timeout)
+            if self._state == FINISHED and self._exception is None:
+                return self._result
             return super().result(timeout)
         finally:
             del self  # else an error, its traceback and this frame make a circle

@@ -1,4 +1,4 @@
-"""FunctionPickles and arguments as bytes, with large buffers beside them (pickle protocol 5, out of band).
+"""Functions and arguments as bytes, with large buffers beside them (pickle protocol 5, out of band).
 
 Strategy. The C pickler of the standard library comes first, because it is fast. What it cannot pickle, and what belongs
 to `__main__`, which is another module in a worker, is pickled by cloudpickle: by value. Without cloudpickle (the extra
@@ -29,7 +29,7 @@ from mob.peer.references.private import private
 LARGE = 64 * 1024
 """Bytes from which on a buffer travels beside the pickle, and so through shared memory (`wire.sharing.LARGE`)."""
 MOST_FUNCTIONS = 128
-"""FunctionPickles of which the pickle is kept."""
+"""Functions of which the pickle is kept."""
 DEEPEST = 8
 """Levels of a value in which the part is looked for that cannot be pickled."""
 INSTALL = "pip install 'mobsters[pool]' (cloudpickle)"

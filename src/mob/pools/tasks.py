@@ -2,7 +2,7 @@
 
 Strategy. A task is pickled when it is sent. So many are sent as keep the workers busy (`WINDOW`, `WINDOW_BYTES`), the
 others wait here as they were submitted, which takes no memory for their arguments. Each answer sends the next. Which
-worker gets a task is mob's own choice, as of any call.
+worker gets a task is mob's own choice, as of any call. Short ones travel together (`bundles`).
 
 A task that waits for tasks of its own pool (nested) would hold a worker while it waits. It runs those itself that no
 worker has begun, so no such circle can stand still.
@@ -16,11 +16,13 @@ import os
 import secrets
 import sys
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import BrokenExecutor
 from functools import partial
 from threading import Condition
 from typing import Any, cast
+
+import msgspec
 
 from mob.core.states import CallState
 from mob.errors import RemoteTraceback
@@ -31,20 +33,22 @@ from mob.peer.calls.proxy import RemoteExport
 from mob.peer.links.contact import Contact
 from mob.peer.results.call import Call
 from mob.pools import pickling, worker
+from mob.pools.bundles import Bundles
 from mob.pools.futures import PoolFuture, PoolTask
 from mob.pools.limit import RunLimit, TimedCall
 from mob.pools.pickling import FunctionPickles, Pickled, name_of
+from mob.wire import failures
 from mob.wire.binary import Given
 from mob.wire.messages import VARIANT
 
 AT_ONCE = 16
 """So many are sent by the line that submits them. The next ones follow when answers come, many in one message."""
 WINDOW = 128
-"""Tasks that are sent and not answered, at most; the others wait in this process, unpickled."""
+"""Calls that are sent and not answered, at most; the other tasks wait in this process, unpickled."""
 WINDOW_BYTES = 64 * 1024 * 1024
 """Bytes of their arguments, at most; one task may have more."""
 MOST_EXPORTS = 1024
-"""FunctionPickles of which is kept how they are called."""
+"""Functions of which is kept how they are called."""
 WAIT = 3600.0
 """Seconds that a task waits for a worker while none is ready, as when all are being restarted."""
 
@@ -75,6 +79,7 @@ class Tasks:
         self.is_nested: bool = peer.context.role == role
         """Whether a worker of this pool submits them."""
         self._limit = None if timeout is None else RunLimit(peer, timeout, self.kill)
+        self._bundles = Bundles(self, WAIT, retries) if timeout is None and not self.is_inside else None
         self._functions = FunctionPickles()
         self._changed = Condition()
         self._waiting: deque[PoolFuture[Any]] = deque()
@@ -111,7 +116,8 @@ class Tasks:
         self._send(future)
 
     def _has_room(self) -> bool:
-        return self._sent < self._window and self._sent_bytes < WINDOW_BYTES
+        most = None if self._bundles is None else self._bundles.most_under_way
+        return self._sent < (most or self._window) and self._sent_bytes < WINDOW_BYTES
 
     def _send_more(self) -> None:
         while self._waiting:
@@ -132,15 +138,15 @@ class Tasks:
             if self.broken is not None:
                 raise broken(self.broken)
             args, variant = self._pickled(task, gives=not self._may_repeat)
+            if self._bundles and self._waiting and not task.is_items and self._bundles.send(future, args, variant):
+                return
             size = len(args[1]) + len(args[2]) + sum(each.nbytes for each in args[3])
-            call = self.peer.calling.call(
-                self._export(task, variant), args if args[3] or task.is_items else args[:3], {}
-            )
+            export = self.export_of(worker.run_items if task.is_items else worker.run, task, variant)
+            call = self.peer.calling.call(export, args if args[3] or task.is_items else args[:3], {})
         except Exception as error:  # noqa: BLE001  whatever it is, it is the outcome
             self._end(future, partial(future.set_exception, error), 0)
             return
-        with self._changed:
-            self._sent_bytes += size
+        self.charge(size)
         future.call = call
         if self._limit is not None:
             self._limit.watch(future, cast(TimedCall, call))
@@ -156,20 +162,49 @@ class Tasks:
         args = self.number, function, data, list(map(Given, buffers)) if gives else buffers, split
         return (*args, task.is_spread) if task.is_items else args, variant
 
-    def _export(self, task: PoolTask, variant: str) -> RemoteExport:
-        """Return what is called for a task. Each function is a variant: what one takes says nothing about others."""
-        name = worker.run_items.__name__ if task.is_items else worker.run.__name__
+    def export_of(
+        self, function: Callable[..., Any], task: PoolTask, variant: str, options: Options | None = None
+    ) -> RemoteExport:
+        """Return what is called for a task: a function of `worker`, in a variant for each function of the user, because
+        what one takes says nothing about others. `options`: instead of those of single tasks."""
+        name = function.__name__
         target = f"{name}{VARIANT}{variant}" if variant else name
         export = self._exports.get(target)
         if export is None:
             if len(self._exports) >= MOST_EXPORTS:
                 self._exports.clear()
-            export = self._exports[target] = RemoteExport(self.peer, self.role, target, self._options)
+            export = self._exports[target] = RemoteExport(self.peer, self.role, target, options or self._options)
             export.new_call, export.only_idle = Call if self._limit is None else TimedCall, self.is_nested
             export.label = name_of(task.function) if variant else "a task"
         if variant:
             export.route.add_variant(target, name)
         return export
+
+    @property
+    def waiting(self) -> int:
+        """How many tasks wait in this process."""
+        return len(self._waiting)
+
+    def take_waiting(self, function: Any, most: int) -> list[PoolFuture[Any]]:
+        """Take out of the line the tasks at its front that are calls of this function."""
+        taken: list[PoolFuture[Any]] = []
+        with self._changed:
+            while len(taken) < most and self._waiting:
+                task = self._waiting[0].task
+                if task is None or task.is_items or task.function is not function:
+                    break
+                taken.append(self._waiting.popleft())
+        return taken
+
+    def put_back(self, futures: Sequence[PoolFuture[Any]]) -> None:
+        """Have tasks wait at the front of the line."""
+        with self._changed:
+            self._waiting.extendleft(reversed(futures))
+
+    def charge(self, size: int) -> None:
+        """Note that so many bytes are sent."""
+        with self._changed:
+            self._sent_bytes += size
 
     # --------------------------------------------------------------------------------------------- answers
 
@@ -189,14 +224,24 @@ class Tasks:
         if isinstance(answer, list) and answer[0] == worker.SETUP_WANTED:
             self._set_up(future, size, call)
             return
+        self.tell(future, answer)
+        self._forget(future, size)
+
+    def tell(self, future: PoolFuture[Any], answer: worker.TaskAnswer) -> None:
+        """Tell a future how its task has ended; it may have been cancelled or timed out."""
+        if future.done():
+            return
         try:
+            if type(answer) is bytes:  # by far the most
+                future.set_result(pickling.loads(answer, ()))
+                return
             outcome = self._outcome_of(future, answer)
         except BaseException as failure:  # noqa: BLE001  whatever unpickling raises
             failure.add_note(
                 f"This was raised in process {os.getpid()} while the result of {future.label} was unpickled."
             )
             outcome = partial(future.set_exception, failure)
-        self._end(future, outcome, size)
+        outcome()
 
     def _outcome_of(self, future: PoolFuture[Any], answer: worker.TaskAnswer) -> Callable[[], None]:
         """Return what tells a future how its task has ended."""
@@ -206,12 +251,23 @@ class Tasks:
             return partial(future.set_exception, broken(self.broken))
         if isinstance(answer, list) and answer[0] == worker.RAISED:
             return partial(future.set_exception, error_in(answer))
+        if isinstance(answer, list) and answer[0] == worker.DESCRIBED:
+            failure = msgspec.msgpack.decode(answer[1], type=failures.Failure)
+            return partial(future.set_exception, failures.rebuild(failure, self.peer.encoder.codec))
         if future.is_items:
             return partial(future.set_result, answer)  # what it holds is unpickled by who reads it
         return partial(future.set_result, value_in(answer))
 
     def _set_up(self, future: PoolFuture[Any], size: int, call: Call[Any]) -> None:
         """A worker does not know this pool yet: have it do what is to be done first, and run the task again."""
+        self.send_setup(call)
+        self._forget(None, size)
+        with self._changed:
+            self._sent += 1
+        self._send(future)
+
+    def send_setup(self, call: Call[Any]) -> None:
+        """Have the worker of a call do what is to be done before the first task."""
         try:
             setup = self.number, *self._encoded_setup(), self._authkey()
             to, name = cast(Contact, call.contact), worker.set_up.__name__
@@ -219,10 +275,6 @@ class Tasks:
         except Exception as error:  # noqa: BLE001  it could not be sent, and never can be
             self.broken = error
             self._break()
-        self._forget(None, size)
-        with self._changed:
-            self._sent += 1
-        self._send(future)
 
     def _encoded_setup(self) -> Pickled:
         if self._pickled_setup is None:
@@ -243,16 +295,28 @@ class Tasks:
 
     def _forget(self, future: PoolFuture[Any] | None, size: int) -> None:
         """A call has ended: another may be sent. `future`: its task has ended, too."""
+        self.handle_call_ended(size, () if future is None else (future,))
+
+    def handle_call_ended(
+        self, size: int, ended: Sequence[PoolFuture[Any]], again: Sequence[PoolFuture[Any]] = ()
+    ) -> None:
+        """A call has ended, and with it these tasks; others are to be sent again."""
         with self._changed:
             self._sent -= 1
             self._sent_bytes -= size
-            if future is not None:
-                self._pending.discard(future)
-                future.task = None
-                if not self._pending:
-                    self._changed.notify_all()
+            self._waiting.extendleft(reversed(again))
+        self.retire(ended)
         self._send_more()
         self._tell_empty()
+
+    def retire(self, futures: Sequence[PoolFuture[Any]]) -> None:
+        """Forget tasks that have ended."""
+        for future in futures:
+            future.task = None
+        with self._changed:
+            self._pending.difference_update(futures)
+            if not self._pending:
+                self._changed.notify_all()
 
     def withdraw(self, future: PoolFuture[Any]) -> bool:
         """Give up a task that has not been sent to a worker; return whether that was still possible."""
@@ -267,10 +331,14 @@ class Tasks:
             self._tell_empty()
             return True
         call = future.call
-        return call is not None and call.state is CallState.WAITING and call.cancel()
+        if call is None or call.state is not CallState.WAITING:
+            return False
+        if self._bundles is not None and future.bundle is not None:
+            return self._bundles.withdraw(future.bundle, future)
+        return call.cancel()
 
     def kill(self, future: PoolFuture[Any], verdict: BaseException | None = None) -> bool:
-        """End a task: cancel it if no worker has begun it, else kill the worker. Return whether it had not ended.
+        """End a task: cancel it if no worker has begun it, else kill the worker. Return whether it was ended.
 
         `verdict`: what its future ends with if its worker is killed, instead of `Lost`.
         """
@@ -279,7 +347,10 @@ class Tasks:
         call = future.call
         if call is None or future.done():
             return False
-        future.verdict = verdict
+        bundle, bundles = future.bundle, self._bundles
+        if bundle is not None and bundles is not None and not bundles.may_have_begun(bundle, future):
+            return False  # it stands behind another one, and will have ended in a moment
+        future.verdict, future.is_killed = verdict, True
         has_ended = not kill(self.peer.control, call)
         if call.cancelled():
             future.give_up()

@@ -16,24 +16,33 @@ from collections.abc import AsyncGenerator, Callable, Generator, Sequence
 from importlib import import_module
 from itertools import starmap
 from time import perf_counter
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
+
+import msgspec
 
 from mob.errors import BadMessage, Forbidden
 from mob.mobster import api
 from mob.mobster.loading import traceback_of
+from mob.peer.links.contact import Contact
 from mob.peer.links.served import caller
 from mob.peer.serving.selection import export
 from mob.pools import pickling
 from mob.pools.pickling import CannotPickle, name_of
 from mob.wire.binary import Given
+from mob.wire.failures import describe
 
 MOST_FUNCTIONS = 128
 """Functions that are kept, by their pickles."""
 LARGEST_FUNCTION = 64 * 1024
 """Bytes of the pickle of a function that is kept."""
 
-RETURNED, RAISED, SETUP_WANTED, SETUP_FAILED = range(4)
-"""What has become of a task; of the last two it was not begun."""
+LONGEST = 0.005
+"""Seconds after which no more of several tasks is begun: they were expected to take much less."""
+MOST_BYTES = 1024 * 1024
+"""Bytes of their answers after which no more is begun."""
+
+RETURNED, RAISED, DESCRIBED, SETUP_WANTED, SETUP_FAILED = range(5)
+"""What has become of a task: it has returned, or raised what is pickled or described here; or was not begun."""
 
 TaskAnswer = bytes | list[Any]
 """The pickle of what a task has returned; or what has become of it, with more: see `RETURNED` and what follows."""
@@ -68,8 +77,10 @@ _failed: dict[int, TaskAnswer] = {}  # of those whose setup has failed: what eac
 @export(idempotent=True)  # it is repeated as often as its pool says: never, if that says nothing
 def run(pool: int, function: bytes, args: bytes, buffers: Sequence[Any] = (), split: int = 0) -> TaskAnswer:
     """Run a task. The first `split` buffers are the function's, the others its arguments'."""
-    if pool not in _ready:
-        return _refused(pool)
+    return _run(function, args, buffers, split) if pool in _ready else _refused(pool)
+
+
+def _run(function: bytes, args: bytes, buffers: Sequence[memoryview] = (), split: int = 0) -> TaskAnswer:
     try:
         task, (values, named) = _read(function, args, buffers, split)
     except BaseException as error:  # noqa: BLE001  whatever unpickling raises
@@ -79,6 +90,30 @@ def run(pool: int, function: bytes, args: bytes, buffers: Sequence[Any] = (), sp
     except BaseException as error:  # noqa: BLE001  also SystemExit: it is told to who has submitted the task
         return _raised(error)
     return _returned(value, task)
+
+
+@export(idempotent=True)
+def run_several(pool: int, function: bytes, several: list[bytes], numbers: list[int]) -> list[Any]:
+    """Run tasks of one function, one after the other, as far as the time allows. `several`: the arguments of each.
+    `numbers`: by which to note that it has begun. The answer has the answers of those that were run, and the seconds
+    that they have taken."""
+    if pool not in _ready:
+        return [_refused(pool), 0.0]
+    peer, contact = api.current("a task"), cast(Contact, caller())
+    answers: list[TaskAnswer] = []
+    size, seconds, began = 0, 0.0, perf_counter()
+    for args, number in zip(several, numbers, strict=True):
+        peer.serving.begun.note(contact, number)
+        try:
+            answer = _run(function, args)
+        except BaseException as error:  # noqa: BLE001  it cannot be pickled
+            answer = [DESCRIBED, msgspec.msgpack.encode(describe(error, peer.encoder.codec))]
+        answers.append(answer)
+        size += len(answer) if type(answer) is bytes else LARGEST_FUNCTION
+        seconds = perf_counter() - began
+        if seconds > LONGEST or size > MOST_BYTES:
+            break
+    return [answers, seconds]
 
 
 @export(idempotent=True)

@@ -1,0 +1,200 @@
+"""Short tasks travel together: one call for many of them, where a call costs more than they take.
+
+Tasks that wait are bundled if they are of one function, and it is known how long that takes: as many as take `SPAN`,
+and so few that all workers get their share. The worker runs one after the other and answers for all. When that takes
+longer than it should (`worker.LONGEST`), it answers for those that it has run, and the others are sent again.
+
+Each task of a bundle has a number like a call, which the worker notes when it begins the task (`rim.begun`). So if the
+worker dies, those that it had begun are lost, and the others go on.
+
+Limits. Tasks of pools with a `timeout`, which counts for each by itself, do not travel together, and neither do those
+that a mobster submits: a worker of the pool that waits for them runs them itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, cast
+
+from mob.core.states import CallState
+from mob.errors import Lost
+from mob.peer.calls.options import Options
+from mob.peer.links.contact import Contact
+from mob.peer.results.call import Call
+from mob.pools import pickling, worker
+from mob.pools.futures import PoolFuture, PoolTask
+
+if TYPE_CHECKING:
+    from mob.pools.tasks import Tasks
+
+SPAN = 1000
+"""Microseconds of work in one bundle."""
+MOST = 128
+"""Tasks in one bundle."""
+MOST_BYTES = 64 * 1024
+"""Bytes of their arguments."""
+AHEAD = 3
+"""Bundles that are under way, for each worker."""
+
+Futures = Sequence[PoolFuture[Any]]
+
+
+def most_together(cost: int, waiting: int, workers: int) -> int:
+    """Return how many tasks may travel together. `cost`: of one, in microseconds, 0 if it is not known.
+
+    >>> most_together(10, 1000, 2), most_together(10, 40, 2), most_together(700, 1000, 2), most_together(0, 1000, 2)
+    (100, 10, 1, 1)
+    """
+    return max(1, min(SPAN // cost, waiting // (2 * max(1, workers)), MOST)) if cost else 1
+
+
+class Bundle:
+    """Tasks of one function that one call is made for."""
+
+    __slots__ = ("futures", "mark", "numbers", "size", "withdrawn")
+
+    def __init__(self, size: int, mark: int) -> None:
+        self.futures: list[PoolFuture[Any]] = []
+        self.numbers: list[int] = []
+        """By which the worker notes which it has begun."""
+        self.size: int = size
+        """Bytes of the call."""
+        self.mark: int = mark
+        """By which the board knows what one of them takes."""
+        self.withdrawn: PoolFuture[Any] | None = None
+        """The one that is being cancelled, and the call because of it; the others are sent again."""
+
+    def __repr__(self) -> str:
+        return f"<Bundle of {len(self.futures)} tasks>"
+
+
+class Bundles:
+    """The bundles of one pool."""
+
+    def __init__(self, tasks: Tasks, wait: float, retries: int) -> None:
+        self._tasks = tasks
+        self._context = tasks.peer.context
+        self._options = Options(wait=wait, retries=0)  # of a bundle; its tasks are repeated one by one
+        self._retries = retries
+        self.most_under_way: int | None = None
+        """How many calls may be under way if the next are bundles; None if they are not."""
+
+    def __repr__(self) -> str:
+        return f"<Bundles of {self._tasks!r}>"
+
+    # ---------------------------------------------------------------------------------------------- sending
+
+    def send(self, first: PoolFuture[Any], args: Sequence[Any], variant: str) -> bool:
+        """Send a task with those that may go along with it; return False if it goes alone. `args`: of `worker.run`."""
+        number, function, data, buffers, _ = args
+        task = first.task
+        if task is None or buffers or not variant:
+            return False
+        tasks = self._tasks
+        export = tasks.export_of(worker.run, task, variant)
+        workers = max(1, len(export.route.near))
+        most = most_together(self._context.cost_of(export.mark), tasks.waiting, workers)
+        self.most_under_way = AHEAD * workers if most > 1 else None
+        others = tasks.take_waiting(task.function, most - 1) if most > 1 else []
+        if not others:
+            return False
+        bundle, several = Bundle(len(function), export.mark), [data]
+        self._add(bundle, first, data)
+        self._add_all(bundle, others, several)
+        self._call(bundle, task, variant, (number, function, several, bundle.numbers))
+        return True
+
+    def _add_all(self, bundle: Bundle, futures: Futures, several: list[bytes]) -> None:
+        """Pickle what goes along, up to what is so large that it goes alone."""
+        for at, future in enumerate(futures):
+            task = cast(PoolTask, future.task)
+            try:
+                data, buffers = pickling.dumps(task.arguments, task.what)
+            except Exception as error:  # noqa: BLE001  whatever it is, it is the outcome
+                future.set_exception(error)
+                self._tasks.retire([future])
+                continue
+            if buffers or bundle.size > MOST_BYTES:
+                self._tasks.put_back(futures[at:])
+                return
+            self._add(bundle, future, data)
+            several.append(data)
+
+    def _add(self, bundle: Bundle, future: PoolFuture[Any], data: bytes) -> None:
+        bundle.futures.append(future)
+        bundle.numbers.append(next(self._context.call_numbers))
+        bundle.size += len(data)
+
+    def _call(self, bundle: Bundle, task: PoolTask, variant: str, args: Sequence[Any]) -> None:
+        tasks, futures = self._tasks, bundle.futures
+        tasks.charge(bundle.size)
+        try:
+            export = tasks.export_of(worker.run_several, task, variant, self._options)
+            call = tasks.peer.calling.call(export, args, {})
+        except Exception as error:  # noqa: BLE001  whatever it is, it is the outcome
+            for future in futures:
+                future.set_exception(error)
+            tasks.handle_call_ended(bundle.size, futures)
+            return
+        for future in futures:
+            future.bundle, future.call = bundle, call
+        call.when_done(partial(self._handle_done, bundle))
+
+    def may_have_begun(self, bundle: Bundle, future: PoolFuture[Any]) -> bool:
+        """Return whether a worker may have begun one of the tasks. It lives, so another moment may tell otherwise."""
+        board, call = self._context.board, future.call
+        if board is None or call is None or call.state is not CallState.SENT:
+            return board is None
+        number = bundle.numbers[bundle.futures.index(future)]
+        return board.begun.may_have_begun(call.contact.uid, self._context.uid, number)
+
+    def withdraw(self, bundle: Bundle, future: PoolFuture[Any]) -> bool:
+        """Give up one of the tasks, if no worker has them yet; return whether that was so."""
+        bundle.withdrawn = future
+        if future.call is not None and future.call.cancel():
+            self._tasks.retire([future])
+            return True
+        bundle.withdrawn = None
+        return False
+
+    # ---------------------------------------------------------------------------------------------- answers
+
+    def _handle_done(self, bundle: Bundle, call: Call[Any]) -> None:
+        """The call has ended; on the thread that reads, or on the one that has cancelled it."""
+        futures, ended = bundle.futures, 0
+        if call.cancelled():
+            futures = [future for future in futures if future is not bundle.withdrawn]
+        elif (error := call.exception()) is not None:
+            futures, ended = self._lose(bundle, cast(Contact, call.contact), error)
+        else:
+            answers, seconds = call.result()
+            if answers == [worker.SETUP_WANTED]:
+                self._tasks.send_setup(call)
+            else:
+                if answers[0] == worker.SETUP_FAILED:
+                    answers = [answers] * len(futures)
+                elif self._context.board is not None:  # as the worker does for one that it runs alone
+                    self._context.board.learn(bundle.mark, seconds / len(answers))
+                ended = len(answers)
+                for future, answer in zip(futures, answers, strict=False):
+                    self._tasks.tell(future, answer)
+        again = futures[ended:]
+        for future in again:
+            future.bundle = future.call = None
+        self._tasks.handle_call_ended(bundle.size, futures[:ended], again)
+
+    def _lose(self, bundle: Bundle, worker: Contact, error: BaseException) -> tuple[list[PoolFuture[Any]], int]:
+        """There is no answer. Return the tasks, first those that have ended because of it, and how many these are."""
+        ended: list[PoolFuture[Any]] = []
+        again: list[PoolFuture[Any]] = []
+        for future, number in zip(bundle.futures, bundle.numbers, strict=True):
+            if isinstance(error, Lost) and not future.is_killed:
+                has_begun = worker.may_have_begun(number)
+                if not has_begun or future.losses < self._retries:
+                    future.losses += has_begun
+                    again.append(future)
+                    continue
+            future.fail(error)
+            ended.append(future)
+        return ended + again, len(ended)
