@@ -12,6 +12,7 @@ from functools import partial
 from mob.errors import MobError
 from mob.kingpin import early
 from mob.plan import Plan
+from mob.rim import processes
 from mob.rim.tie import AppUp, Tie
 
 
@@ -26,7 +27,7 @@ def main(arguments: tuple[int, int]) -> None:
     except MobError as error:
         tie.refuse(error)
         raise SystemExit(1) from None
-    raise SystemExit(status)
+    processes.leave(status)
 
 
 def _say_up(tie: Tie, address: str) -> None:
