@@ -23,6 +23,7 @@ SRC = Path(__file__).resolve().parent.parent / "src"
 FLOORS = {
     "environment": 0,
     "errors": 0,
+    "imports": 0,
     "plan": 0,
     "serve": 0,
     "serve_options": 0,

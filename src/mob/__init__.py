@@ -12,6 +12,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from mob.errors import nearest
+from mob.imports import import_at_rest
 
 if TYPE_CHECKING:
     from mob.app import App as App, start as start
@@ -155,7 +156,7 @@ def __getattr__(name: str) -> Any:
     home = _HOME_OF.get(name)
     if home is None:
         raise AttributeError(f"module 'mob' has no {name!r}. {nearest(name, _HOME_OF)}")
-    value = globals()[name] = getattr(importlib.import_module(home), name)
+    value = globals()[name] = getattr(import_at_rest(home), name)
     return value
 
 

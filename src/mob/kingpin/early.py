@@ -6,10 +6,10 @@ and what it imports, load little.
 
 from __future__ import annotations
 
-import importlib
 import os
 from collections.abc import Callable
 
+from mob.imports import import_at_rest
 from mob.kingpin.processes.starting import Starter
 from mob.plan import Plan
 
@@ -21,7 +21,7 @@ def run(plan: Plan, on_listening: Callable[[str], None] | None = None) -> int:
     """Run an app in this process until it has stopped, as `kingpin.program.run` does; return its status."""
     starter = None if os.environ.get(UPGRADE) else Starter(plan).begin()
     try:
-        return importlib.import_module("mob.kingpin.program").run(plan, starter, on_listening)
+        return import_at_rest("mob.kingpin.program").run(plan, starter, on_listening)
     finally:
         if starter is not None:
             starter.cancel()

@@ -74,7 +74,6 @@ class GuardianHandle:
         try:
             ends += os.pipe()
             ends += os.pipe()
-            gc.collect()
             gc.freeze()  # no later collection of the fork server's touches what both share
             fork_server = os.getpid()
             self.pid = os.fork()

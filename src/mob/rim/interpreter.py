@@ -13,7 +13,10 @@ from typing import cast
 
 from mob.errors import PlanError
 
-MAIN = "import sys; sys.path[:] = {first!r}; from {module} import main; sys.path[:] = {path!r}; main({arguments!r})"
+MAIN = (
+    "import sys; sys.path[:] = {first!r}; from mob.imports import import_at_rest; module = import_at_rest({module!r}); "
+    "sys.path[:] = {path!r}; module.main({arguments!r})"
+)
 
 
 def command(module: str, arguments: tuple[object, ...], path: Sequence[str], of_the_app: Collection[str]) -> list[str]:
