@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import subprocess
 import sys
 import time
@@ -81,3 +82,13 @@ def test_proxies_of_a_manager_can_be_sent(manager: SyncManager) -> None:
         pool.submit(queue.put, "from a worker").result(PATIENCE)
     assert started.is_set()
     assert queue.get(timeout=PATIENCE) == "from a worker"
+
+
+def test_a_lost_task_is_named_whatever_its_function_refers_to() -> None:
+    changing: list[int] = []
+
+    def die() -> None:
+        os._exit(len(changing))
+
+    with mob.Pool(1) as pool:
+        assert "die was lost: pool.0" in str(pool.submit(die).exception(PATIENCE))

@@ -14,11 +14,14 @@ Limits. Knows nothing of processes, pools or calls.
 from __future__ import annotations
 
 import importlib.util
+import logging
 import pickle
+import re
 import sys
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
+from pathlib import PurePath
 from pickle import HIGHEST_PROTOCOL, PickleBuffer, PicklingError
 from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any, NamedTuple, cast
@@ -171,8 +174,11 @@ def _can_pickle(value: Any) -> bool:
 
 # -- functions ---------------------------------------------------------------------------------------------------------
 
-_STABLE = (int, float, complex, str, bytes, bool, type(None), ModuleType, BuiltinFunctionType)
-"""Types of which a value is another object if it is another value."""
+_STABLE = (
+    *(int, float, complex, str, bytes, bool, type(None), ModuleType, BuiltinFunctionType),
+    *(PurePath, re.Pattern, logging.Logger),
+)
+"""Types of which a value is another object if it is another value, or is pickled by its name."""
 _MISSING = object()
 Mentioned = list[tuple[dict[str, Any], str, Any]]
 """The names that a function mentions: where each is looked up, and what was found there."""

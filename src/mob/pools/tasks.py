@@ -73,7 +73,7 @@ class Tasks:
         self._pickled_setup: Pickled | None = None
         self._options = Options(wait=WAIT, retries=retries)
         self._may_repeat = retries > 0  # then a second worker must find the arguments as they were
-        self._exports: dict[str, RemoteExport] = {}  # what is called, by target
+        self._exports: dict[str, RemoteExport] = {}  # what is called, by target and name
         self.is_inside: bool = bool(peer.context.role)
         """Whether a mobster submits them."""
         self.is_nested: bool = peer.context.role == role
@@ -169,13 +169,15 @@ class Tasks:
         what one takes says nothing about others. `options`: instead of those of single tasks."""
         name = function.__name__
         target = f"{name}{VARIANT}{variant}" if variant else name
-        export = self._exports.get(target)
+        known_as = target if variant else f"{target} {name_of(task.function)}"
+        export = self._exports.get(known_as)
         if export is None:
             if len(self._exports) >= MOST_EXPORTS:
                 self._exports.clear()
-            export = self._exports[target] = RemoteExport(self.peer, self.role, target, options or self._options)
+            export = RemoteExport(self.peer, self.role, target, options or self._options)
+            self._exports[known_as] = export
             export.new_call, export.only_idle = Call if self._limit is None else TimedCall, self.is_nested
-            export.label = name_of(task.function) if variant else "a task"
+            export.label = name_of(task.function)
         if variant:
             export.route.add_variant(target, name)
         return export
