@@ -27,6 +27,7 @@ from mob.hiding import hidden_by
 from mob.kingpin import early
 from mob.plan import Plan, RoleOptions, RolePlan
 from mob.rim import interpreter, places, processes
+from mob.rim.tie import KINGPIN, TiedApp
 
 if TYPE_CHECKING:
     from mob.client import Client
@@ -362,7 +363,8 @@ class App:
         interpreter.check()
         plans.check_limits(self._plan)
         self._say_first()
-        return importlib.import_module("mob.background").up(self._plan, timeout)
+        tied = TiedApp(KINGPIN, self._plan)
+        return importlib.import_module("mob.background").up(self._plan, tied, timeout)  # while the Kingpin starts
 
     def _say_first(self) -> None:
         """Says what is to be known of the app before it is started."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from time import monotonic, time
+from time import monotonic
 from types import TracebackType
 
 from mob.client import Client
@@ -18,10 +18,9 @@ from mob.errors import AppNotRunning, MobError, Unavailable
 from mob.peer.operating.doors import knock_at
 from mob.plan import Plan
 from mob.rim import crashes
-from mob.rim.tie import TiedApp
+from mob.rim.tie import KINGPIN, TiedApp
 from mob.wire import messages as m
 
-PROGRAM = "mob.kingpin.tied"
 KILL_TIMEOUT = 5.0
 """Seconds that a Kingpin has beyond the app's grace time, to kill and to go."""
 UNTOLD = 0.1
@@ -34,13 +33,12 @@ MOST_REPORTS = 10
 class Background(Client):
     """A client of an app that was started here. Closing it (or the end of a `with`) stops the app."""
 
-    def __init__(self, plan: Plan, app: TiedApp, began: float) -> None:
+    def __init__(self, plan: Plan, app: TiedApp) -> None:
         address = app.wait_listening()
         sock = knock_at(address, os.getuid())
         if sock is None:
             raise AppNotRunning(f"the app {plan.name!r} has ended as soon as it was up. It has printed why.")
         self._tied = app
-        self._began = began
         self._grace = plan.grace
         self._ending = threading.RLock()
         self._has_stopped = False
@@ -99,7 +97,9 @@ class Background(Client):
             reports = self.crashes(MOST_REPORTS)
         except MobError:  # its Kingpin has ended
             reports = crashes.Crashes(self.app).all()
-        mine = [each for each in reports if each.at >= self._began and why.startswith(f"{each.role}.{each.index}: ")]
+        mine = [
+            each for each in reports if each.at >= self._tied.began and why.startswith(f"{each.role}.{each.index}: ")
+        ]
         return f"\n\n{mine[-1].stacks.rstrip()}" if mine and mine[-1].stacks else ""
 
     def end_at_once(self) -> None:
@@ -113,19 +113,19 @@ class Background(Client):
         """Another app of that name is none of this."""
 
 
-def start(plan: Plan) -> Background:
+def start(plan: Plan, tied: TiedApp | None = None) -> Background:
     """Start an app that ends with this process, and return a client of it, whose `close` stops the app.
 
     It is reached, and its first mobsters are on their way; nobody waits until they are ready. It has this process's
     module path, directory and environment of this moment. `AppRunning` if an app of that name runs already, `PlanError`
-    if the plan cannot be run here, `MobError` if the Kingpin does not come up.
+    if the plan cannot be run here, `MobError` if the Kingpin does not come up. `tied`: its Kingpin, if that was started
+    before this file was imported, which takes about as long.
 
     >>> with start(plan) as app: app.require("back").foo(1).result()           # doctest: +SKIP
     """
-    began = time()
-    tied = TiedApp(PROGRAM, plan)
+    tied = tied or TiedApp(KINGPIN, plan)
     try:
-        background = Background(plan, tied, began)
+        background = Background(plan, tied)
         background.open()
     except BaseException:
         tied.end(plan.grace + KILL_TIMEOUT)
@@ -133,10 +133,10 @@ def start(plan: Plan) -> Background:
     return background
 
 
-def up(plan: Plan, timeout: float) -> Background:
+def up(plan: Plan, tied: TiedApp, timeout: float) -> Background:
     """Start an app, as `start`, and wait until it is up; if it does not come up it is stopped, and `MobError` tells
     why."""
-    app = start(plan)
+    app = start(plan, tied)
     try:
         app.wait_up(timeout)
     except BaseException:

@@ -33,11 +33,11 @@ import msgspec
 import mob
 from mob import background
 
-def app(name, **options):
+def described(name, **options):
     return mob.start(name, grace=1).role("back", "./back.py", workers=2, **options)
 
 def plan(name, **options):
-    return app(name, **options).hand_over()
+    return described(name, **options).hand_over()
 
 def direct(plan):
     return msgspec.structs.replace(plan, direct=True)

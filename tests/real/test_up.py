@@ -21,7 +21,8 @@ def scripts(apps: Apps) -> Scripts:
 def test_all_workers_are_ready_when_it_returns_and_gone_when_the_block_is_over(scripts: Scripts) -> None:
     script = scripts.run(
         """
-with app(NAME).role("slow", "./slow.py", needs=["back"]).role("once", "./once.py", restart="transient").up() as client:
+whole = described(NAME).role("slow", "./slow.py", needs=["back"]).role("once", "./once.py", restart="transient")
+with whole.up() as client:
     print("ready", sorted(m.role for m in client.members() if m.state == "ready" and m.role))
     print("result", client.require("slow").bar(1).result(), flush=True)
 print("gone", client.wait_stopped(0), client)
@@ -41,7 +42,7 @@ def test_it_is_up_when_a_module_that_blocks_says_so(scripts: Scripts) -> None:
     """As everywhere in mob: it listens, or it says `mob.ready()`."""
     script = scripts.run(
         """
-with app(NAME).role("server", "./server.py").up() as client:
+with described(NAME).role("server", "./server.py").up() as client:
     print("ready", [m.state for m in client.members() if m.role == "server"])
 """,
         server="import threading, mob\ndef pid(): pass\nmob.ready()\nthreading.Event().wait()",
@@ -56,7 +57,7 @@ def test_a_role_that_cannot_start_is_an_error_with_its_traceback(scripts: Script
     script = scripts.run(
         f"""
 try:
-    app(NAME).role("bad", "./bad.py"{options}).up()
+    described(NAME).role("bad", "./bad.py"{options}).up()
 except mob.MobError as error:
     print("error:", type(error).__name__, error)
 """,
@@ -74,7 +75,7 @@ def test_one_that_is_not_up_in_time_is_an_error_with_what_is_missing(scripts: Sc
     script = scripts.run(
         """
 try:
-    app(NAME).role("late", "./late.py").role("later", "./back.py", needs=("late",)).up(timeout=1)
+    described(NAME).role("late", "./late.py").role("later", "./back.py", needs=("late",)).up(timeout=1)
 except mob.MobError as error:
     print("error:", error)
 """,
@@ -99,12 +100,12 @@ def test_it_checks_what_run_checks(tmp_path: Path) -> None:
 def test_two_apps_of_one_name_cannot_be_up_and_the_first_stays(scripts: Scripts) -> None:
     script = scripts.run(
         """
-with app(NAME).up() as client:
+with described(NAME).up() as client:
     try:
-        app(NAME).up()
+        described(NAME).up()
     except mob.AppRunning as error:
         print("error:", error)
-    with app(NAME + "-2").up() as other:
+    with described(NAME + "-2").up() as other:
         print(client.require("back").foo(1).result(), other.require("back").foo(2).result(), flush=True)
 """
     )
@@ -150,7 +151,7 @@ with mob.start(NAME, grace=3600).role("back", "./back.py").up() as client:
 def test_without_a_block_it_ends_with_the_script(scripts: Scripts) -> None:
     script = scripts.run(
         """
-client = app(NAME).up()
+client = described(NAME).up()
 print("result", client.require("back").foo(1).result())
 """
     )
@@ -180,7 +181,7 @@ def test_it_works_in_a_coroutine(scripts: Scripts) -> None:
 import asyncio
 
 async def main():
-    with app(NAME).up() as client:
+    with described(NAME).up() as client:
         back = client.require("back")
         print("results", await asyncio.gather(*(back.foo(x) for x in range(3))))
 
@@ -215,7 +216,7 @@ def inner(x):
 def test_the_death_of_the_kingpin_is_told_to_whoever_waits_for_a_call(scripts: Scripts) -> None:
     script = scripts.run(
         """
-with app(NAME).up() as client:
+with described(NAME).up() as client:
     call = client.require("back").sleep()
     client.require("back").foo(1).result()
     os.kill(client.kingpin_pid, signal.SIGKILL)

@@ -30,6 +30,8 @@ from mob.rim import interpreter, places, processes, systemd
 from mob.rim.pidfds import ProcessHandle
 
 T = TypeVar("T")
+KINGPIN = "mob.kingpin.tied"
+"""The program of a Kingpin that takes a plan as its order."""
 LAST_GRACE = 5.0
 """Seconds that an app has to end in order when the process above is gone."""
 START_TIMEOUT = 60.0
@@ -74,6 +76,8 @@ class TiedApp:
         `subprocess.Popen` takes it; if None it prints where this process does. `OSError` if the system lacks what it
         takes, `PlanError` if no interpreter can be started from here."""
         interpreter.check()
+        self.began: float = time.time()
+        """When it was started, in seconds since the epoch."""
         self._read = b""
         with _lock:
             self._sock, below = socket.socketpair()
