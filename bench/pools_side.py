@@ -29,7 +29,7 @@ WORKERS = 2
 WINDOW = 2 * WORKERS  # arrays under way
 ITEMS = 1_000_000  # of the map
 CHUNKS = (1_000, 10_000, 62_500, 250_000)
-FAST = 2.0  # seconds that a map without a chunk size may take before it is given fewer items
+SLOW = 30.0  # seconds that a map may take before it is given a hundredth of the items
 PATIENCE = 3.0  # seconds without any answer after which what is missing counts as lost
 
 Answer = dict[str, Any]
@@ -127,9 +127,9 @@ class PoolSide(BaseSide):
 
     def map_default(self, scale: float) -> Answer:
         n = int(ITEMS * scale)
-        few = n // 500
-        if self._map(few, None) / few * n > FAST:
-            n //= 100
+        few = n // 100
+        if self._map(few, None) / few * n > SLOW:
+            n = few
         return {"map_default": self._map(n, None) / n * ITEMS, "remark": f"{n:,} items" if n < ITEMS else ""}
 
     def _map(self, n: int, chunk: int | None) -> float:

@@ -124,12 +124,13 @@ class PoolMap:
                     results = pool_tasks.value_in(answer)
                     del future, answer
                     results.reverse()
+                    while results and self._buffersize is None:  # where nobody counts, this is most of what a map costs
+                        yield results.pop()
                     while results:
                         self._give_back(1)
                         count -= 1
                         yield results.pop()
-                        if self._buffersize is not None:
-                            self.fill()
+                        self.fill()
                     if failure is not None:
                         try:
                             raise pool_tasks.error_in(failure)
