@@ -351,7 +351,8 @@ class App:
         It is up when every worker was ready once. `timeout`: seconds that this may take. What the mobsters print is
         printed where this script prints. The app ends with the `with` block, with `close()`, and at the latest with
         this process, by whatever way that ends. It can be called from any thread, where an event loop runs, in a
-        notebook, and in a mobster of another app; several apps may run at once, each under a name of its own.
+        notebook, and in a mobster of another app; several apps may run at once, each under a name of its own. MOB_ROLES
+        and MOB_CLUSTER, which change what `run` starts, do nothing here.
 
         `PlanError` if there is nothing to run, `AppRunning` if an app of that name runs already, `MobError` if the app
         does not come up: at once if a role cannot be started, with its traceback.
@@ -364,7 +365,12 @@ class App:
         plans.check_limits(self._plan)
         self._say_first()
         tied = TiedApp(KINGPIN, self._plan)
-        return importlib.import_module("mob.background").up(self._plan, tied, timeout)  # while the Kingpin starts
+        try:
+            background = importlib.import_module("mob.background")  # while the Kingpin starts
+        except BaseException:  # Ctrl-C
+            tied.end(self._plan.grace)
+            raise
+        return background.up(self._plan, tied, timeout)
 
     def _say_first(self) -> None:
         """Says what is to be known of the app before it is started."""

@@ -11,6 +11,7 @@ Above is whatever has called: a script, one of its threads, a mobster of another
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import select
 import signal
@@ -43,6 +44,8 @@ NOT_PASSED_ON = frozenset({"MOB_UPGRADE", *systemd.VARIABLES, *systemd.PASSED})
 REFUSALS: Mapping[str, type[MobError]] = {each.__name__: each for each in (AppRunning, PlanError, MobError)}
 """The errors that an app can fail with before it listens."""
 STOP = b"."
+REQUESTS = (signal.SIGTERM, signal.SIGINT)
+"""The signals that a request to stop comes as below, in turn: two that are the same may arrive as one."""
 
 
 class AppUp(msgspec.Struct, frozen=True, tag=True):
@@ -230,8 +233,8 @@ class Tie:
         return f"<Tie to {self._above}>"
 
     def receive(self, kind: type[T]) -> T:
-        """Return the order. From now on this process has the signals of a program that was just started, and what is
-        asked for above comes as SIGTERM."""
+        """Return the order. From now on this process has the signals of a program that was just started, and each
+        request to stop comes as one of `REQUESTS`."""
         while b"\n" not in self._read:
             data = os.read(self._descriptor, 1024 * 1024)
             if not data:
@@ -239,6 +242,7 @@ class Tie:
             self._read += data
         order, _, asked = self._read.partition(b"\n")
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
         processes.start_thread(lambda: self._watch(len(asked)), "mob-tie")
         return msgspec.json.decode(order, type=kind)
@@ -254,14 +258,16 @@ class Tie:
         self.say(AppRefused(kind, str(error), getattr(error, "pid", None)))
 
     def _watch(self, asked: int) -> None:
-        for _ in range(asked):
-            os.kill(os.getpid(), signal.SIGTERM)
-        while data := self._wait():
-            for _ in data:
-                os.kill(os.getpid(), signal.SIGTERM)
-        os.kill(os.getpid(), signal.SIGTERM)
+        requests = itertools.cycle(REQUESTS)
+        while True:
+            for _ in range(asked):
+                os.kill(os.getpid(), next(requests))
+            asked = len(self._wait())
+            if not asked:
+                break
+        os.kill(os.getpid(), next(requests))
         time.sleep(LAST_GRACE)
-        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), next(requests))
 
     def _wait(self) -> bytes:
         """Return what is asked for; nothing if the process above is gone."""
