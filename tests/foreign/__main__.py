@@ -176,7 +176,7 @@ def main(names: list[str]) -> int:
             print(f"{name} has failed beside another suite; once more, alone:", flush=True)
             results[name] = run_apart(name)
     counts = {SUITES[name].title: result for name, result in results.items() if result}
-    print(published.table(counts), end="")
+    print(published.table(counts) if counts else "", end="")
     if failed := [name for name, result in results.items() if not result]:
         print(f"failed against mob: {', '.join(failed)}", flush=True)
         return 1

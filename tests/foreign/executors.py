@@ -17,6 +17,7 @@ from collections.abc import Collection, Iterator
 from concurrent.futures import BrokenExecutor
 from contextlib import contextmanager, suppress
 from pickle import UnpicklingError
+from time import monotonic, sleep
 from typing import Any
 
 import mob
@@ -97,9 +98,13 @@ class MobMixin(theirs("ExecutorMixin")):
     ctx = ""
 
     def setUp(self) -> None:
+        """Wait until all workers are there. The tests suppose so, because those of theirs that were forked are."""
         super().setUp()
-        if self._testMethodName == "test_cancel_futures":
-            self.executor.submit(int).result()  # one of its calls must have begun: the workers have to be there
+        deadline = monotonic() + PATIENCE
+        with suppress(BrokenExecutor):  # the initializer fails
+            self.executor.submit(int).result(PATIENCE)
+            while len(self.executor.pids) < self.worker_count and monotonic() < deadline:
+                sleep(0.01)
 
     @contextmanager
     def _assert_logged(self, text: str) -> Iterator[None]:
