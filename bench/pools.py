@@ -33,7 +33,7 @@ from bench.measure import Figures, cpu_model, versions
 from bench.pools_tables import FIGURES, RARE, tables
 from bench.side import SideFailed, SideProcess
 
-SIDES = ("Mob", "StandardExecutor", "StandardPool", "Loky", "Joblib", "Mpire", "Ray")
+SIDES = ("Mob", "StandardExecutor", "StandardPool", "Loky", "Joblib", "JoblibMob", "Mpire", "Ray")
 ROWS = tuple(dict.fromkeys(row.method for row in FIGURES))
 DISTRIBUTIONS = ("mobsters", "cloudpickle", "numpy", "loky", "joblib", "mpire", "ray")
 ROUNDS, FEW = 5, 3

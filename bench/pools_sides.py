@@ -8,6 +8,7 @@ from __future__ import annotations
 
 # Only `make bench` installs them. pyright is told so by the next line.
 # pyright: reportMissingImports=false, reportMissingModuleSource=false
+import importlib
 import multiprocessing
 import os
 import secrets
@@ -186,7 +187,10 @@ with WorkerPool(2) as pool:
 class Joblib(PoolSide):
     label = "joblib"
     backend = "loky"
-    limits = "one `Parallel(...)` per submit, and one for all submits at once; a killed worker ends all of it"
+    limits = (
+        "it has no submit: one `Parallel(...)` per call, and one for all calls at once, a map; a killed worker "
+        "ends all of it"
+    )
     script = """
 from joblib import Parallel, delayed
 with Parallel(n_jobs=2, backend="loky") as parallel:
@@ -237,6 +241,17 @@ with Parallel(n_jobs=2, backend="loky") as parallel:
 
     def once(self) -> None:
         self._parallel()([self._delayed(pow)(2, 3)])
+
+
+class JoblibMob(Joblib):
+    label = "joblib on mob"
+    backend = "mob"
+    limits = ""
+    script = Joblib.script.replace("from joblib", "import mob.joblib\nfrom joblib").replace('"loky"', '"mob"')
+
+    def open(self) -> None:
+        importlib.import_module("mob.joblib")
+        super().open()
 
 
 class Ray(PoolSide):

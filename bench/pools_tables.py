@@ -10,6 +10,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from bench.measure import Figures, Row, as_time, significant, table
 
 MOB, STANDARD = "pools_sides:Mob", "pools_sides:StandardExecutor"
+ON_MOB = "pools_sides:JoblibMob"
+NO_SUBMIT = {"pools_sides:Joblib": {"one", "burst"}}
+"""Sides that take all calls of a row in one, as a map; no target is set beside them there."""
 
 
 def as_calls(seconds: float) -> str:
@@ -82,7 +85,8 @@ def _targets(figures: Figures, labels: Mapping[str, str], others: Sequence[str])
     for row in FIGURES:
         if row.name in UNCOMPARED | {"cold"}:
             continue
-        ratios = [(ratio, side) for side in others if (ratio := figures.ratio(row, side, MOB))]
+        sides = [side for side in others if side != ON_MOB and row.method not in NO_SUBMIT.get(side, ())]
+        ratios = [(ratio, side) for side in sides if (ratio := figures.ratio(row, side, MOB))]
         if ratios:
             ratio, side = min(ratios)
             yield _target(row, f"the best: {labels[side]}", 1, ratio)
