@@ -20,8 +20,11 @@ import secrets
 import sys
 from collections import ChainMap
 from collections.abc import Callable
+from functools import lru_cache
 from types import CodeType, FunctionType
 from typing import Any, ClassVar
+
+from mob.pools.pickling import CachedFunction
 
 cloudpickle: Any = importlib.import_module("cloudpickle")  # it has no types
 _inside: Any = importlib.import_module("cloudpickle.cloudpickle")
@@ -43,30 +46,44 @@ class Pickler(cloudpickle.CloudPickler):
     """A cloudpickle that treats `__main__` as one module."""
 
     dispatch_table: ClassVar[Any] = ChainMap(
-        {CodeType: lambda code: _reduce_code(code)},  # pyright: ignore[reportUnknownLambdaType]
+        {
+            CodeType: lambda code: _reduce_code(code),  # pyright: ignore[reportUnknownLambdaType]
+            CachedFunction: lambda function: _reduce_cached(function),  # pyright: ignore[reportUnknownLambdaType]
+        },
         cloudpickle.CloudPickler.dispatch_table,
     )
 
     def __init__(self, file: io.BytesIO, protocol: int, is_in_band: Callable[[Any], bool]) -> None:
         super().__init__(file, protocol, is_in_band)
-        self._main = vars(sys.modules["__main__"])
-        self.globals_ref: dict[int, Any] = {id(self._main): _Main()}
+        programs = {**_namespaces, _program: vars(sys.modules["__main__"])}  # a task may send what came from another
+        self.globals_ref: dict[int, Any] = {id(names): _Main(program) for program, names in programs.items()}
 
     def _dynamic_function_reduce(self, func: FunctionType) -> Any:
         reduced = super()._dynamic_function_reduce(func)
-        return (*reduced[:-1], set_state) if func.__globals__ is self._main else reduced
+        return (*reduced[:-1], set_state) if isinstance(self.globals_ref[id(func.__globals__)], _Main) else reduced
 
 
 class _Main(dict[str, Any]):
-    """Stands for the globals of `__main__` where a function is pickled."""
+    """Stands for the globals of the `__main__` of a program where a function is pickled."""
+
+    def __init__(self, program: int) -> None:
+        super().__init__()
+        self._program = program
 
     def __reduce__(self) -> Any:
-        return namespace, (_program, {name: self[name] for name in SHARED if name in self})
+        return namespace, (self._program, {name: self[name] for name in SHARED if name in self})
 
 
 def _reduce_code(code: CodeType) -> Any:
     make, args = _inside._code_reduce(code)
     return make, tuple(code.co_filename if each == NO_FILE else each for each in args)
+
+
+def _reduce_cached(function: Any) -> Any:
+    """Return what makes a function of `functools.lru_cache`; its cache is empty there."""
+    if _inside._should_pickle_by_reference(function.__wrapped__):
+        return function.__qualname__
+    return make_cached, (function.__wrapped__, function.cache_parameters())
 
 
 _program = 0  # stands for this process's `__main__`
@@ -95,6 +112,11 @@ def namespace(program: int, known: dict[str, Any]) -> dict[str, Any]:
         own = _namespaces[program] = known
         _arrived[id(own)] = {}
     return _namespaces[program]
+
+
+def make_cached(function: Any, parameters: dict[str, Any]) -> Any:
+    """Return a function with a cache."""
+    return lru_cache(**parameters)(function)
 
 
 def set_state(function: FunctionType, state: tuple[dict[str, Any], dict[str, Any]]) -> None:

@@ -20,7 +20,7 @@ import re
 import sys
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import PurePath
 from pickle import HIGHEST_PROTOCOL, PickleBuffer, PicklingError
 from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
@@ -122,12 +122,15 @@ def _mentions_main(data: bytes) -> bool:
     """Return whether a pickle names something of `__main__`, and not just has the word in a text."""
     import pickletools
 
-    recent: list[Any] = []
+    pushed: list[Any] = []
+    memo: list[Any] = []
     for operation, argument, _ in pickletools.genops(data):
-        if operation.name == "STACK_GLOBAL" and "__main__" in recent[-4:]:
+        if operation.name == "STACK_GLOBAL" and pushed[-2] == "__main__":  # a module, and what it is of it
             return True
-        if isinstance(argument, str):
-            recent.append(argument)
+        if operation.name == "MEMOIZE":
+            memo.append(pushed[-1])
+        elif operation.name != "FRAME":
+            pushed.append(memo[cast(int, argument)] if operation.name.endswith("GET") else argument)
     return False
 
 
@@ -179,6 +182,8 @@ _STABLE = (
     *(PurePath, re.Pattern, logging.Logger),
 )
 """Types of which a value is another object if it is another value, or is pickled by its name."""
+CachedFunction = type(lru_cache(len))
+"""What `functools.lru_cache` makes of a function."""
 _MISSING = object()
 Mentioned = list[tuple[dict[str, Any], str, Any]]
 """The names that a function mentions: where each is looked up, and what was found there."""
@@ -256,13 +261,13 @@ def _names_in(code: CodeType) -> Iterator[str]:
 
 def _is_importable(thing: Any) -> bool:
     """Return whether a function or class is pickled as a name that means the same in every process."""
-    if not isinstance(thing, (FunctionType, BuiltinFunctionType, type)):
+    if not isinstance(thing, (FunctionType, BuiltinFunctionType, type, CachedFunction)):
         return False
-    module = thing.__module__
-    if module == "__main__" or "." in thing.__qualname__:
-        return False
+    module, name = thing.__module__, thing.__qualname__
     known: Any = sys.modules.get(str(module))
-    return known is not None and getattr(known, thing.__name__, None) is thing and not _are_modules_by_value()
+    if known is None or module == "__main__" or "." in name:
+        return False
+    return getattr(known, name, None) is thing and not _are_modules_by_value()
 
 
 def _is_as_before(seen: Mentioned) -> bool:
