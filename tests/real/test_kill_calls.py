@@ -50,7 +50,7 @@ def test_what_holds_the_interpreter_is_ended_and_nothing_else(pool: mob.Pool, tm
     behind = [pool.submit(pid, number) for number in range(20)]
     began = time.monotonic()
     assert pool.kill(stuck)
-    with pytest.raises(mob.Lost, match="was killed because somebody wanted an end of the call that it ran"):
+    with pytest.raises(mob.Lost, match="was killed to end the task that it ran"):
         stuck.result(patient(5))
     assert time.monotonic() - began < patient(1)
     Path(door).touch()

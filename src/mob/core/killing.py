@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-FOR_A_CALL = "was killed because somebody wanted an end of the call that it ran"
+FOR_A_CALL = "was killed to end the task that it ran (pool.kill, timeout)"
 """Why a process was killed, in words that follow its name."""
 
 

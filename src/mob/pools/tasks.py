@@ -25,7 +25,7 @@ from typing import Any, cast
 import msgspec
 
 from mob.core.states import CallState
-from mob.errors import RemoteTraceback
+from mob.errors import Lost, RemoteTraceback
 from mob.peer.calls.killing import kill
 from mob.peer.calls.options import Options
 from mob.peer.calls.outgoing import Outgoing
@@ -131,7 +131,9 @@ class Tasks:
     def _send(self, future: PoolFuture[Any]) -> None:
         """Pickle a task and call a worker; it is counted as sent already."""
         task = future.task
-        if task is None:  # cancelled meanwhile
+        if future.is_killed and not future.done():
+            future.fail(Lost(f"{future.label} was killed before it began.", executed="no"))
+        if task is None or future.done():  # given up meanwhile
             self._forget(future, 0)
             return
         try:
@@ -353,10 +355,10 @@ class Tasks:
         if bundle is not None and bundles is not None and not bundles.may_have_begun(bundle, future):
             return False  # it stands behind another one, and will have ended in a moment
         future.verdict, future.is_killed = verdict, True
-        has_ended = not kill(self.peer.control, call)
+        was_there = kill(self.peer.control, call)
         if call.cancelled():
             future.give_up()
-        return not has_ended
+        return was_there or not future.done()  # its worker may have asked for the setup: it is not sent again
 
     # ------------------------------------------------------------------------------------ in a worker of this pool
 
