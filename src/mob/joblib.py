@@ -85,7 +85,8 @@ class MobBackend(AutoBatchingMixin, ParallelBackendBase):
         options = {name: value for name, value in options.items() if name not in OF_OTHER_BACKENDS}
         options = {"idle_worker_timeout": IDLE_WORKER_TIMEOUT, "prefetch": False, **self.backend_kwargs, **options}
         idle_timeout = options.pop("idle_worker_timeout")
-        options["env"] = {**self._prepare_worker_env(n_jobs=workers), **options.get("env", {})}
+        if not options.get("preload"):  # what is loaded there has read the variables already
+            options["env"] = {**self._prepare_worker_env(n_jobs=workers), **options.get("env", {})}
         self.parallel = parallel
         self._workers = warm.share({"workers": workers, **options}, idle_timeout)
         return workers

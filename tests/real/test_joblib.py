@@ -6,6 +6,7 @@ import contextlib
 import gc
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import BrokenExecutor, CancelledError
@@ -183,6 +184,15 @@ def test_libraries_are_told_how_many_threads_they_may_start(options: dict[str, i
     fair = os.environ.get("OMP_NUM_THREADS") or str(max(1, joblib.cpu_count() // 2))
     with parallel_config("mob", n_jobs=2, **options):
         assert set(Parallel()(delayed(os.getenv)("OMP_NUM_THREADS") for _ in range(4))) == {expected or fair}
+
+
+def test_modules_may_be_imported_once_for_all_workers() -> None:
+    with parallel_config("mob", n_jobs=2, preload=["numpy"]):
+        assert all(Parallel()(delayed(is_imported)("numpy") for _ in range(4)))
+
+
+def is_imported(name: str) -> bool:
+    return name in sys.modules
 
 
 # -------------------------------------------------------------------------------------------- initializers
