@@ -21,6 +21,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from mob.core.states import CallState
+from mob.errors import Lost
 from mob.pools.pickling import name_of
 
 if TYPE_CHECKING:
@@ -120,14 +121,9 @@ class PoolFuture(Future[T]):
 
     def cancel(self) -> bool:
         """Give the task up if no worker has it; return whether it is cancelled. `Pool.kill` ends one that runs."""
-        if self._state == PENDING and self._tasks.withdraw(self):
-            self.give_up()
-        return self.cancelled()
-
-    def give_up(self) -> None:
-        """Its task will not be run."""
-        if super().cancel():
+        if self._state == PENDING and self._tasks.withdraw(self) and super().cancel():
             self.set_running_or_notify_cancel()
+        return self.cancelled()
 
     def result(self, timeout: float | None = None) -> T:
         """Return what the task has returned, or raise what it has raised; wait for it `timeout` seconds at most.
@@ -154,6 +150,11 @@ class PoolFuture(Future[T]):
         event.futures.append(self)
         self.add_done_callback(lambda _: event.set())
         event.wait(timeout)
+
+    def fail_unbegun(self, label: str) -> None:
+        """It was killed, and had not begun although it was sent to a worker. `label`: as people read it."""
+        if not self.done():
+            self.fail(Lost(f"{label} was killed before it began.", executed="no"))
 
     def fail(self, error: BaseException) -> None:
         """Its call has ended without an answer."""

@@ -25,7 +25,7 @@ from typing import Any, cast
 import msgspec
 
 from mob.core.states import CallState
-from mob.errors import Lost, RemoteTraceback
+from mob.errors import RemoteTraceback
 from mob.peer.calls.killing import kill
 from mob.peer.calls.options import Options
 from mob.peer.calls.outgoing import Outgoing
@@ -131,8 +131,8 @@ class Tasks:
     def _send(self, future: PoolFuture[Any]) -> None:
         """Pickle a task and call a worker; it is counted as sent already."""
         task = future.task
-        if future.is_killed and not future.done():
-            future.fail(Lost(f"{future.label} was killed before it began.", executed="no"))
+        if future.is_killed:
+            future.fail_unbegun(future.label)
         if task is None or future.done():  # given up meanwhile
             self._forget(future, 0)
             return
@@ -354,10 +354,10 @@ class Tasks:
         bundle, bundles = future.bundle, self._bundles
         if bundle is not None and bundles is not None and not bundles.may_have_begun(bundle, future):
             return False  # it stands behind another one, and will have ended in a moment
-        future.verdict, future.is_killed = verdict, True
+        future.verdict, future.is_killed, label = verdict, True, future.label
         was_there = kill(self.peer.control, call)
         if call.cancelled():
-            future.give_up()
+            future.fail_unbegun(label)
         return was_there or not future.done()  # its worker may have asked for the setup: it is not sent again
 
     # ------------------------------------------------------------------------------------ in a worker of this pool
