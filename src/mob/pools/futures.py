@@ -85,6 +85,8 @@ class PoolFuture(Future[T]):
         """How many workers have died that had begun it, while it travelled with others."""
         self.is_killed: bool = False
         """Whether its worker is killed because of it."""
+        self.is_unbegun: bool = False
+        """Whether it was killed before it began."""
         self.verdict: BaseException | None = None
         """What it ends with then, if not with `Lost`."""
 
@@ -154,10 +156,13 @@ class PoolFuture(Future[T]):
     def fail_unbegun(self, label: str) -> None:
         """It was killed, and had not begun although it was sent to a worker. `label`: as people read it."""
         if not self.done():
+            self.is_unbegun = True
             self.fail(Lost(f"{label} was killed before it began.", executed="no"))
 
     def fail(self, error: BaseException) -> None:
         """Its call has ended without an answer."""
+        if self.is_killed and isinstance(error, Lost) and error.executed == "no":
+            error = Lost(f"{self.label} was killed before it began.", executed="no")
         self.set_exception(error if self.verdict is None else self.verdict)
 
 

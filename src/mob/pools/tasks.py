@@ -358,7 +358,9 @@ class Tasks:
         was_there = kill(self.peer.control, call)
         if call.cancelled():
             future.fail_unbegun(label)
-        return was_there or not future.done()  # its worker may have asked for the setup: it is not sent again
+        elif not was_there:
+            call.exception()  # the answer is on its way; if the worker asks for the setup, the task is not sent again
+        return was_there or future.is_unbegun
 
     # ------------------------------------------------------------------------------------ in a worker of this pool
 
