@@ -16,7 +16,7 @@ from collections.abc import AsyncGenerator, Callable, Generator, Sequence
 from importlib import import_module
 from itertools import starmap
 from time import perf_counter
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, TypeVar, cast
 
 import msgspec
 
@@ -30,6 +30,8 @@ from mob.pools import pickling
 from mob.pools.pickling import CannotPickle, name_of
 from mob.wire.binary import Given
 from mob.wire.failures import describe
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 MOST_FUNCTIONS = 128
 """Functions that are kept, by their pickles."""
@@ -74,7 +76,14 @@ _ready: set[int] = set()  # the numbers of the pools whose setup was done
 _failed: dict[int, TaskAnswer] = {}  # of those whose setup has failed: what each task is answered
 
 
-@export(idempotent=True)  # it is repeated as often as its pool says: never, if that says nothing
+def _of_pool(function: F) -> F:
+    """Export a function for `Tasks`, which sends what it should: there is nothing to check or convert, and to find out
+    how would take half of the time in which a worker starts. It is repeated as often as its pool says, or never."""
+    function.__annotations__.clear()
+    return export(idempotent=True)(function)
+
+
+@_of_pool
 def run(pool: int, function: bytes, args: bytes, buffers: Sequence[Any] = (), split: int = 0) -> TaskAnswer:
     """Run a task. The first `split` buffers are the function's, the others its arguments'."""
     return _run(function, args, buffers, split) if pool in _ready else _refused(pool)
@@ -92,7 +101,7 @@ def _run(function: bytes, args: bytes, buffers: Sequence[memoryview] = (), split
     return _returned(value, task)
 
 
-@export(idempotent=True)
+@_of_pool
 def run_several(pool: int, function: bytes, several: list[bytes], numbers: list[int]) -> list[Any]:
     """Run tasks of one function, one after the other, as far as the time allows. `several`: the arguments of each.
     `numbers`: by which to note that it has begun. The answer has the answers of those that were run, and the seconds
@@ -116,7 +125,7 @@ def run_several(pool: int, function: bytes, several: list[bytes], numbers: list[
     return [answers, seconds]
 
 
-@export(idempotent=True)
+@_of_pool
 def run_items(
     pool: int, function: bytes, items: bytes, buffers: Sequence[Any] = (), split: int = 0, spread: bool = False
 ) -> TaskAnswer:
@@ -140,7 +149,7 @@ def run_items(
     return [answer, failure, seconds, len(results)]
 
 
-@export(idempotent=True)
+@_of_pool
 def set_up(pool: int, setup: bytes, buffers: Sequence[Any] = (), authkey: bytes | None = None) -> None:
     """Do what a pool wants to be done before its first task, once. `authkey`: of its multiprocessing, so that proxies
     of a manager can be sent here as to its children; among the arguments of the initializer, too."""
