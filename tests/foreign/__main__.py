@@ -138,6 +138,11 @@ def executors(*options: str) -> int:
     return run([str(HERE / "executors_run.py"), *options], ROOT, tests_of_cpython())
 
 
+def script(name: str, *options: str) -> int:
+    """Run tests that a script of this directory finds."""
+    return run([str(HERE / name), *options], ROOT)
+
+
 class Suite(NamedTuple):
     """The tests of another project that run against mob."""
 
@@ -153,6 +158,9 @@ SUITES = {
     "executors-killed": Suite("the same while random workers are killed, with `retries`", partial(executors, "--kill")),
     "werkzeug": Suite("Werkzeug: its development server", werkzeug),
     "httpbin": Suite("httpbin", httpbin),
+    "joblib": Suite("joblib: `Parallel`, on the backend `mob`", partial(script, "joblib_run.py")),
+    "dask": Suite("Dask: bags, delayed functions, with a `mob.Pool`", partial(script, "dask_run.py")),
+    "sklearn": Suite("scikit-learn as loky computes it", partial(script, "sklearn_run.py")),
     "managers": Suite("CPython: managers of multiprocessing", managers),
 }
 """By name; those that last longest begin."""

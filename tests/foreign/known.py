@@ -57,4 +57,26 @@ EXPECTED: dict[str, dict[str, str]] = {
         "ProcessPoolExecutorTest.test_traceback": "the remote traceback is the text of the cause, which has no `tb`",
         "ProcessPoolExecutorTest.test_max_workers_negative": "the parameter is called `workers`, as the message says",
     },
+    "joblib": {
+        "test_nested_parallel_warnings[mob-multiprocessing-True]": "joblib counts how deep its own workers are nested",
+        "test_nested_parallel_warnings[multiprocessing-mob-True]": "only multiprocessing forbids children of children",
+        "test_nested_parallel_warnings[threading-mob-True]": "warns of a fork beside threads, which mob does not make",
+        "test_nested_loop[loky-mob]": "a worker of loky has not imported mob.joblib, which registers the backend",
+        "test_parallel_with_interactively_defined_bound_method_loky": "looks for loky's lines in a log",
+        "test_auto_memmap_on_arrays_from_generator[mob]": "wants arrays in files; they travel through shared memory",
+        "test_memmapping_leaks[mob]": "the same",
+    },
+    "dask": {
+        "test_take_npartitions_warn": "asks for the process of the test itself, to see a warning there",
+        "test_to_delayed_optimize_graph": "counts calls by a variable of the test's process",
+        "test_from_delayed_iterator": "a generator cannot be pickled",
+        "test_repartition_partition_size_complex_dtypes": "sys.getsizeof of an array is another once it was pickled",
+        "test_bag_with_single_callable": "a function that was pickled is equal to no other",
+        "test_reductions_are_lazy": "looks at a list of the test's process",
+        "test_traverse_false": "an object that was pickled is not the same",
+        "test_process_initializer[processes-proc_init-expected_results2]": "the initializer of another pool",
+        "test_custom_context_used_python3_posix": "wants a forked copy of the test's process",
+    },
 }
+for _suite in ("joblib", "dask"):
+    EXPECTED[f"{_suite}-killed"] = EXPECTED[_suite]
