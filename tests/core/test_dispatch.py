@@ -722,3 +722,43 @@ def test_what_waits_for_no_place_waits_for_none_when_there_are_fewer() -> None:
     route.places = 1
     route.place_again(lambda item: ("", 0), 5.0)
     assert item.place is None
+
+
+# --- pools ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("targets", "blockers", "chosen"),
+    [
+        ("a b", "", "a"),
+        ("a1 b", "", "b"),
+        ("a0+1 b", "", "a"),  # what runs beside others is nothing that one has to wait for
+        ("a! b1", "", "-"),
+        ("a~ b", "", "b"),
+        ("a b", "a", "b"),
+        ("a1 b", "b", "-"),
+        ("a1 B", "", "-"),  # not on another machine
+        ("", "", "-"),
+    ],
+)
+def test_an_idle_worker_of_this_machine(targets: str, blockers: str, chosen: str) -> None:
+    found = route_to(targets).choose_idle("slow", [ord(name) for name in blockers])
+    assert ("-" if found is None else found.name) == chosen
+
+
+def test_no_idle_worker_while_others_of_the_line_wait() -> None:
+    route = route_to("a1 b1")
+    park(route, "slow")
+    for each in route.targets:
+        each.in_hand = 0
+    assert route.choose_idle("slow") is None
+    assert route.choose_idle("short") is route.targets[0]
+
+
+def test_a_variant_is_run_as_its_export_is() -> None:
+    route = route_to("a b", run=FREE)
+    route.tags["run"] = True
+    route.add_variant("run#1", "run")
+    route.add_variant("foo#1", "foo")  # of which nothing is known
+    assert (route.lanes["run#1"], "foo#1" in route.lanes) == (FREE, False)
+    assert route.tags == {"run": True, "run#1": True}

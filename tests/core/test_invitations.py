@@ -8,8 +8,8 @@ from collections import Counter
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from mob.core.costs import FAR_TRIP, TRIP, most_in_hand
-from mob.core.invitations import SLOW_INVITATION_TIMEOUT, Invitations, WorkerLoad
+from mob.core.costs import FAR_TRIP, LONG, TRIP, most_in_hand
+from mob.core.invitations import INVITATION_TIMEOUT, SLOW_INVITATION_TIMEOUT, Invitations, WorkerLoad
 from mob.core.lanes import FREE, LOOP, MESSAGE, UNLIMITED, Lane
 
 A, B, C = 1, 2, 3
@@ -222,6 +222,23 @@ def test_who_is_silent_keeps_no_places() -> None:
     worker.in_hand["loop"] = 0
     assert worker.invite() == [(B, 1, 1)]
     assert not worker.invitations._reserved.get("loop", 0) > 1
+
+
+@pytest.mark.parametrize(
+    ("cost", "seconds"),
+    [
+        (0, SLOW_INVITATION_TIMEOUT),
+        (1, INVITATION_TIMEOUT),
+        (LONG, INVITATION_TIMEOUT),
+        (LONG + 1, SLOW_INVITATION_TIMEOUT),
+    ],
+)
+def test_places_are_kept_longer_for_calls_behind_which_none_should_wait(cost: int, seconds: float) -> None:
+    invitations = Invitations()
+    invitations.handle_waiting(A, 1, "foo")
+    invitations.handle_waiting(B, 1, "foo")
+    invitations.invite(lambda _: WorkerLoad("loop", LOOP, 0, cost, 0), 10.0)
+    assert invitations.wake_at() == 10.0 + seconds
 
 
 def test_if_nobody_else_waits_nothing_must_be_looked_at() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mob.core.decisions import WakeAt
 from mob.core.quarantine import FIRST_TERM, LONGEST_TERM, TRIAL
-from tests.core.world import World, started
+from tests.core.world import World, plan, started
 
 
 def kill(world: World, export: str = "foo", uid: int | None = None) -> None:
@@ -118,3 +118,10 @@ def test_without_a_worker_a_trial_waits_for_one() -> None:
     for _ in range(2):
         assert quarantine.handle_wake(world.now) == [WakeAt(world.now + 1.0)]
         world.now += 1.0
+
+
+def test_a_pool_refuses_nothing_because_all_its_tasks_are_of_one_export() -> None:
+    world = started(app=plan("back*2", options={"pool": True}))
+    for _ in range(5):
+        kill(world, "run")
+    assert refused(world) == ()

@@ -130,6 +130,24 @@ def test_nobody_minds_a_word_about_a_process_that_has_gone() -> None:
 )
 def test_a_successor_comes_at_once_or_after_a_pause(lives: list[str], pauses: list[float]) -> None:
     world = World(plan("back"))
+    assert pauses_before_successors(world, lives) == pytest.approx(pauses)
+    assert world.launches["back", 0] == len(lives) + 1
+
+
+@pytest.mark.parametrize(
+    ("lives", "pauses"),
+    [
+        (["ready 1"] * 4, [0.0] * 4),  # what a task has done says nothing of the role
+        (["boot"] * 3, [0.1, 0.15, 0.225]),
+        (["boot", "ready 1", "boot"], [0.1, 0.0, 0.15]),
+    ],
+)
+def test_a_successor_comes_at_once_to_a_pool_that_was_ready(lives: list[str], pauses: list[float]) -> None:
+    world = World(plan("back", options={"pool": True}))
+    assert pauses_before_successors(world, lives) == pytest.approx(pauses)
+
+
+def pauses_before_successors(world: World, lives: list[str]) -> list[float]:
     world.start()
     seen: list[float] = []
     for life in lives:
@@ -149,8 +167,7 @@ def test_a_successor_comes_at_once_or_after_a_pause(lives: list[str], pauses: li
         if not world.mobsters:
             world.wake()
         seen.append(world.now - died)
-    assert seen == pytest.approx(pauses)
-    assert world.launches["back", 0] == len(lives) + 1
+    return seen
 
 
 def test_a_successor_inherits_the_index_and_is_announced() -> None:

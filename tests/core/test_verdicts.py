@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mob.wire import messages as m
-from tests.core.world import KILLED, World, changes, plan
+from tests.core.world import KILLED, World, changes, plan, started
 
 
 def gone(world: World, uid: int, why: str, status: int | None) -> str:
@@ -35,6 +35,11 @@ def world() -> World:
 )
 def test_an_exit_is_said_as_it_was(world: World, why: str, status: int, text: str) -> None:
     assert gone(world, 1, why, status) == text
+
+
+def test_a_direct_app_points_to_no_report_that_nobody_would_look_for() -> None:
+    world = started(app=plan("back", direct=True))
+    assert gone(world, 1, "exited with status 3", 3) == "exited with status 3"
 
 
 def test_a_kill_by_mob_says_why(world: World) -> None:

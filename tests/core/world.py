@@ -81,6 +81,7 @@ class World:
 
     def __init__(self, app: Plan) -> None:
         self.supervisor = Supervisor(app)
+        self.pools = {role.name for role in app.roles if role.pool}
         self.roles = [role.name for role in app.roles]
         self.now = 1000.0
         self.mobsters: dict[int, Fake] = {}
@@ -164,7 +165,8 @@ class World:
     def _pause_after(self, mobster: Fake) -> float:
         slot, was_ready = mobster.slot, mobster.ready_at is not None
         lived = 0.0 if mobster.ready_at is None else self.now - mobster.ready_at
-        self.failures[slot], pause = pause_after(self.failures[slot], was_ready, lived, mobster.was_told)
+        is_no_failure = mobster.was_told or (was_ready and slot[0] in self.pools)
+        self.failures[slot], pause = pause_after(self.failures[slot], was_ready, lived, is_no_failure)
         return pause
 
     def _forget(self, uid: int) -> None:

@@ -208,3 +208,19 @@ def test_a_failure_goes_in_place_of_an_answer_that_cannot_be_encoded(answer: m.B
 @pytest.mark.parametrize("message", [m.Cancel(7), m.Farewell(), m.More(7, 1), object()])
 def test_nothing_goes_in_place_of_another_message(message: Any) -> None:
     assert m.in_place_of(message) is None
+
+
+@pytest.mark.parametrize(
+    ("target", "export"),
+    [
+        ("foo", "foo"),
+        ("map!foo", "foo"),
+        ("foo#1f", "foo"),
+        ("map!foo#1f", "foo"),
+        ("foo#", "foo"),
+        (7, 7),
+        (m.HANDLE, m.HANDLE),
+    ],
+)
+def test_the_export_that_a_target_is_of(target: str | int, export: str | int) -> None:
+    assert m.export_of(target) == export
