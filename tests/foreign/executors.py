@@ -98,12 +98,13 @@ class MobMixin(theirs("ExecutorMixin")):
     ctx = ""
 
     def setUp(self) -> None:
-        """Wait until all workers are there. The tests suppose so, because those of theirs that were forked are."""
+        """Wait until all workers are there, as the tests suppose, because forked ones are. Not under the killer, where
+        they never are for long."""
         super().setUp()
         deadline = monotonic() + PATIENCE
         with suppress(BrokenExecutor):  # the initializer fails
             self.executor.submit(int).result(PATIENCE)
-            while len(self.executor.pids) < self.worker_count and monotonic() < deadline:
+            while len(self.executor.pids) < self.worker_count and monotonic() < deadline and not Pool.retries:
                 sleep(0.01)
 
     @contextmanager
