@@ -83,7 +83,7 @@ class MobBackend(AutoBatchingMixin, ParallelBackendBase):
         if self._workers is not None:  # another Parallel of the same `with parallel_config(...)` has it
             raise FallbackToBackend(self._copy())
         options = {name: value for name, value in options.items() if name not in OF_OTHER_BACKENDS}
-        options = {"idle_worker_timeout": IDLE_WORKER_TIMEOUT, "prefetch": False, **self.backend_kwargs, **options}
+        options = {"idle_worker_timeout": IDLE_WORKER_TIMEOUT, **self.backend_kwargs, **options}
         idle_timeout = options.pop("idle_worker_timeout")
         if not options.get("preload"):  # what is loaded there has read the variables already
             options["env"] = {**self._prepare_worker_env(n_jobs=workers), **options.get("env", {})}

@@ -68,6 +68,8 @@ STORIES: list[tuple[Table, StrEnum, list[tuple[str, StrEnum]]]] = [
             ("worker found", CallState.SENT),
             ("worker lost before it began", CallState.WAITING),
             ("worker found", CallState.SENT),
+            ("taken back before it began", CallState.WAITING),
+            ("worker found", CallState.SENT),
             ("worker lost", CallState.DONE),
         ],
     ),

@@ -8,6 +8,7 @@ from itertools import pairwise
 
 import pytest
 
+from mob.rim import barriers
 from mob.rim.begun import MOST_RUNNING, PAGES, ROWS, SIZE, SLOTS, BegunCalls, BegunRow
 from mob.rim.board import Board
 
@@ -72,7 +73,7 @@ def test_each_caller_has_its_own(calls: BegunCalls) -> None:
     row_of(calls).begin(1)
     row_of(calls, CLIENT, there=(FRONT,)).begin(2)
     assert (begun(calls, range(1, 5)), begun(calls, range(1, 5), CLIENT)) == ([1], [2])
-    assert repr(row_of(calls)) == "<BegunRow of 9, 0 is the highest begun>"
+    assert repr(row_of(calls)) == "<BegunRow of 9, 1 is the highest begun>"
     assert repr(calls) == "<BegunCalls of 1 mobsters>"
 
 
@@ -153,6 +154,59 @@ def test_nothing_is_written_on_the_page_of_another(calls: BegunCalls) -> None:
     assert not calls.is_running(other, FRONT, 7)
     assert calls.has_ended(other, FRONT, 7)
     assert calls.enter(WORKER, 0, FRONT, 7)
+
+
+def test_a_mobster_that_lives_keeps_its_page(calls: BegunCalls) -> None:
+    calls.claim(WORKER + 1, os.getpid())
+    row_of(calls, uid=WORKER + 1).begin(1)
+    calls.claim(WORKER + 1 + PAGES, os.getpid())
+    assert not calls.may_have_begun(WORKER + 1, FRONT, 2)
+    assert calls.may_have_begun(WORKER + 1 + PAGES, FRONT, 2)
+    assert calls.take_row(WORKER + 1 + PAGES, FRONT, lambda _: True) is None
+
+
+needs_barriers = pytest.mark.skipif(not barriers.expect(), reason="the system has no barriers for other processes")
+
+
+@needs_barriers
+def test_what_has_not_begun_is_taken_back_and_must_not_begin(calls: BegunCalls) -> None:
+    calls.give_back(WORKER)
+    row = row_of(calls)
+    row.begin(3)
+    assert calls.take_back(WORKER, FRONT, [3, 4, 7]) == [4, 7]
+    assert [number for number in range(1, 10) if row.is_taken_back(number)] == list(range(1, 8))
+    assert calls.take_back(WORKER, FRONT, [5]) == [5]
+    assert row.is_taken_back(7)  # the mark never falls
+
+
+@needs_barriers
+def test_what_is_decoded_or_hidden_by_a_later_one_is_not_taken_back(calls: BegunCalls) -> None:
+    calls.give_back(WORKER)
+    row = row_of(calls)
+    row.decode(4)
+    row.begin(5 + SLOTS)
+    assert calls.take_back(WORKER, FRONT, [4, 5, 6]) == [6]
+
+
+@needs_barriers
+def test_what_was_taken_back_stays_so_when_its_caller_comes_again(calls: BegunCalls) -> None:
+    calls.give_back(WORKER)
+    row_of(calls)
+    assert calls.take_back(WORKER, FRONT, [4]) == [4]
+    assert row_of(calls).is_taken_back(4)
+    assert not row_of(calls, CLIENT, there=(FRONT,)).is_taken_back(1)
+
+
+@needs_barriers
+def test_nothing_is_taken_back_where_nobody_looks_for_it(calls: BegunCalls) -> None:
+    assert calls.take_back(WORKER, FRONT, [4]) == []
+    row_of(calls)
+    assert calls.take_back(WORKER, FRONT, [4]) == []  # it has not said that it gives back
+    calls.give_back(WORKER)
+    calls.give_back(WORKER + 1)
+    assert calls.take_back(WORKER, FRONT, []) == []
+    assert calls.take_back(WORKER, CLIENT, [4]) == []
+    assert calls.take_back(WORKER + 1, FRONT, [4]) == []
 
 
 def test_it_is_part_of_the_board() -> None:

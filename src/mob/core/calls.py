@@ -26,6 +26,7 @@ RETRY_JITTER = 0.05
 """Seconds within which a call that was lost is repeated, so that not all of them come at once."""
 
 UNBEGUN = "worker lost before it began"
+TAKEN_BACK = "taken back before it began"
 REPEATED = "worker lost, may be repeated"
 WAITING = CallState.WAITING
 SENT = CALL[WAITING, "worker found"]

@@ -107,6 +107,7 @@ CALL: Mapping[tuple[CallState, str], CallState] = {
     (CallState.SENT, "answered"): CallState.DONE,
     (CallState.SENT, "worker lost"): CallState.DONE,
     (CallState.SENT, "worker lost before it began"): CallState.WAITING,
+    (CallState.SENT, "taken back before it began"): CallState.WAITING,
     (CallState.SENT, "worker lost, may be repeated"): CallState.WAITING,
     (CallState.SENT, "took too long"): CallState.DONE,
     (CallState.SENT, "cancelled"): CallState.DONE,

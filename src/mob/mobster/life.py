@@ -73,6 +73,7 @@ class Life:
         )
         self.peer.context.uid = order.uid
         self.peer.serving.begun.notes_running = order.role.pool
+        self.peer.context.gives_back = order.role.pool
         if order.role.callers:
             self.peer.admit_only(order.role.callers)
         self.early: Early = Early(self.peer.serving, order.role.name, self._collect_exports)

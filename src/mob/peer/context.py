@@ -45,6 +45,7 @@ class Context:
         "complaints",
         "frame_limit",
         "generation",
+        "gives_back",
         "index",
         "is_abandoned",
         "pid",
@@ -71,6 +72,8 @@ class Context:
         self.roster: Roster = Roster()
         self.board: Board | None = None
         """The loads of all mobsters, from the welcome on."""
+        self.gives_back: bool = False
+        """Callers may take back calls that this process has not begun. All its exports are plain functions."""
         self.tracing: Tracing | None = None
         """The traces of OpenTelemetry, if they are wanted."""
         self.complaints: Complaints = Complaints(reactor)

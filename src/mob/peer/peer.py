@@ -340,7 +340,10 @@ class Peer:
         match message:
             case m.Failed(id=number, queue=queue, failure=failure):
                 contact.queue = queue
-                if (call := contact.pending.get(number)) is not None:
+                call = contact.pending.get(number)
+                if failure == failures.TAKEN_BACK and isinstance(call, Call) and call.role:
+                    self._send_elsewhere(contact, number, call)
+                elif call is not None:
                     error = failures.rebuild(failure, self.encoder.codec)
                     self._settle(contact, call, call.fail, error)
             case m.Item(id=number, value=value):
@@ -404,6 +407,15 @@ class Peer:
         except BaseException as error:
             call.fail(_unreadable(call, error))
             raise
+
+    def _send_elsewhere(self, contact: Contact, number: int, call: Call[Any]) -> None:
+        """A call was taken back that had just begun, as far as this process knew."""
+        if contact.take(number) is not None:  # else another thread has just done so
+            try:
+                self.parking.losses.send_elsewhere(call)
+            except BaseException as error:
+                call.fail(_unreadable(call, error))
+                raise
 
     def _handle_unreadable(self, call: Call[Any] | Receiver, value: Raw, error: BaseException) -> None:
         """A result cannot be decoded as it is; perhaps it can with what the caller has said of it."""

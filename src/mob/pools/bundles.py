@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, cast
 from mob.core.states import CallState
 from mob.errors import Lost
 from mob.peer.calls.options import Options
+from mob.peer.calls.taking_back import cancel, may_have_begun
 from mob.peer.links.contact import Contact
 from mob.peer.results.call import Call
 from mob.pools import pickling, worker
@@ -77,6 +78,7 @@ class Bundles:
         self._context = tasks.peer.context
         self._options = Options(wait=wait, retries=0)  # of a bundle; its tasks are repeated one by one
         self._retries = retries
+        self._under_way: dict[Call[Any], Bundle] = {}
         self.most_under_way: int | None = None
         """How many calls may be under way if the next are bundles; None if they are not."""
 
@@ -139,6 +141,7 @@ class Bundles:
             return
         for future in futures:
             future.bundle, future.call = bundle, call
+        self._under_way[call] = bundle
         call.when_done(partial(self._handle_done, bundle))
 
     def may_have_begun(self, bundle: Bundle, future: PoolFuture[Any]) -> bool:
@@ -150,18 +153,37 @@ class Bundles:
         return board.begun.may_have_begun(call.contact.uid, self._context.uid, number)
 
     def withdraw(self, bundle: Bundle, future: PoolFuture[Any]) -> bool:
-        """Give up one of the tasks, if no worker has them yet; return whether that was so."""
+        """Give up one of the tasks, if no worker has begun with them; return whether that was so."""
         bundle.withdrawn = future
-        if future.call is not None and future.call.cancel():
+        if future.call is not None and cancel(self._tasks.peer, future.call):
             self._tasks.retire([future])
             return True
         bundle.withdrawn = None
         return False
 
+    def are_at(self, contact: Contact) -> bool:
+        """Return whether a worker has a bundle."""
+        return any(call.state is CallState.SENT and call.contact is contact for call in list(self._under_way))
+
+    def take_back(self, contact: Contact) -> None:
+        """Send to others what a worker has not begun of the bundles that it runs. On the thread that reads."""
+        board = self._context.board
+        for call, bundle in list(self._under_way.items()):
+            if board is None or call.state is not CallState.SENT or call.contact is not contact:
+                continue
+            if contact.pending.get(call.request.id) is not call or not may_have_begun(self._tasks.peer, call):
+                continue  # it was taken back as a whole
+            left = set(board.begun.take_back(contact.uid, self._context.uid, bundle.numbers))
+            both = list(zip(bundle.futures, bundle.numbers, strict=True))
+            bundle.futures = [future for future, number in both if number not in left]
+            bundle.numbers = [number for _, number in both if number not in left]
+            self._tasks.send_again([future for future, number in both if number in left])
+
     # ---------------------------------------------------------------------------------------------- answers
 
     def _handle_done(self, bundle: Bundle, call: Call[Any]) -> None:
         """The call has ended; on the thread that reads, or on the one that has cancelled it."""
+        self._under_way.pop(call, None)
         futures, ended = bundle.futures, 0
         if call.cancelled():
             futures = [future for future in futures if future is not bundle.withdrawn]
@@ -172,9 +194,9 @@ class Bundles:
             if answers == [worker.SETUP_WANTED]:
                 self._tasks.send_setup(call)
             else:
-                if answers[0] == worker.SETUP_FAILED:
+                if answers and answers[0] == worker.SETUP_FAILED:
                     answers = [answers] * len(futures)
-                elif self._context.board is not None:  # as the worker does for one that it runs alone
+                elif answers and self._context.board is not None:  # as the worker does for one that it runs alone
                     self._context.board.learn(bundle.mark, seconds / len(answers))
                 ended = len(answers)
                 for future, answer in zip(futures, answers, strict=False):

@@ -16,7 +16,7 @@ from mob.background import Background
 from mob.plan import check_role
 from mob.pools import hosting
 from mob.pools.role import RolePool
-from mob.pools.tasks import WINDOW, Tasks
+from mob.pools.tasks import Tasks
 from mob.pools.worker import Setup
 from mob.rim.processes import cores
 
@@ -30,8 +30,7 @@ class Pool(RolePool):
     each worker runs at once (1). `retries`: how often a task is run again whose worker has died (0). `preload`: modules
     that are imported once, and whose memory all workers share. `env`: environment variables of the workers, added to
     those of this process, and set before anything but `preload` is imported. `timeout`: seconds that a task may run;
-    then its worker is killed, and it fails with `CallTimeout`. `prefetch`: whether a worker may be sent short tasks
-    while it runs another one (True), which is faster; with False none waits behind one that takes unexpectedly long.
+    then its worker is killed, and it fails with `CallTimeout`.
     `ValueError` or `TypeError` for a value that cannot be meant.
 
     Functions and arguments are pickled: with cloudpickle where it is installed (`pip install 'mobsters[pool]'`). The
@@ -54,7 +53,6 @@ class Pool(RolePool):
         preload: Sequence[str] = (),
         env: Mapping[str, str] | None = None,
         timeout: float | None = None,
-        prefetch: bool = True,
     ) -> None:
         _check_counts(workers=workers, max_calls=max_calls, max_memory=max_memory, threads=threads)
         if initializer is not None and not callable(initializer):
@@ -70,7 +68,6 @@ class Pool(RolePool):
         self._setup = Setup(list(sys.path), os.getcwd(), initializer, tuple(initargs))
         self._retries = retries
         self._timeout = timeout
-        self._window = WINDOW if prefetch else self._kind.workers * threads
         self._starting = threading.Lock()
         self._role = hosting.ROLE
         self._tasks = None
@@ -115,7 +112,7 @@ class Pool(RolePool):
             if self._tasks is None:
                 app = hosting.start(self._kind)
                 caller = app._open_caller()  # pyright: ignore[reportPrivateUsage]
-                tasks = Tasks(caller, self._role, self._setup, self._retries, self._timeout, self._window)
+                tasks = Tasks(caller, self._role, self._setup, self._retries, self._timeout)
                 self._hosted = HostedPool(self._kind, app, tasks)
                 weakref.finalize(self, self._hosted.end, False).atexit = False
                 self._tasks = tasks

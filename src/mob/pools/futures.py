@@ -1,6 +1,6 @@
 """The future of a task: one of `concurrent.futures`, which knows where its task is.
 
-It is running when it was sent to a worker, where it begins at once or next; until then it can be cancelled.
+It is running when a worker has begun it; until then it can be cancelled.
 
 Most of a burst of futures end before anybody waits for them. So the condition of one, which takes longer to make than
 all the rest of it, is made when it is first asked for.
@@ -20,7 +20,6 @@ from threading import Condition, Event, Lock
 from time import monotonic
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from mob.core.states import CallState
 from mob.errors import Lost
 from mob.pools.pickling import name_of
 
@@ -118,11 +117,11 @@ class PoolFuture(Future[T]):
         return "a task" if self.task is None else name_of(self.task.function)
 
     def running(self) -> bool:
-        """Return whether it was sent to a worker and has not ended."""
-        return self._state == PENDING and self.call is not None and self.call.state is not CallState.WAITING
+        """Return whether a worker has begun it and it has not ended."""
+        return self._state == PENDING and self._tasks.may_have_begun(self)
 
     def cancel(self) -> bool:
-        """Give the task up if no worker has it; return whether it is cancelled. `Pool.kill` ends one that runs."""
+        """Give the task up if no worker has begun it; return if it is cancelled. `Pool.kill` ends one that runs."""
         if self._state == PENDING and self._tasks.withdraw(self) and super().cancel():
             self.set_running_or_notify_cancel()
         return self.cancelled()

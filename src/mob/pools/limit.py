@@ -14,6 +14,7 @@ from typing import Any
 from mob.core.states import CallState
 from mob.errors import CallTimeout
 from mob.peer.calls.outgoing import Outgoing
+from mob.peer.calls.taking_back import may_have_begun
 from mob.peer.results.call import Call
 from mob.pools.futures import PoolFuture
 from mob.rim.reactor import Reactor
@@ -82,15 +83,11 @@ class RunLimit:
             return
         now = monotonic()
         over = max(sent_at, self._answered.get(call.contact.uid, 0.0)) + self._seconds
-        if over > now or not self._has_begun(call):
+        if over > now or not may_have_begun(self._peer, call):
             self._look_at(over if over > now else now + self._seconds, future, call, sent_at)
             return
         text = f"{future.label} has run for more than {self._seconds:g} s (timeout); its worker was killed."
         self._kill(future, CallTimeout(text, executed="maybe"))
-
-    def _has_begun(self, call: TimedCall) -> bool:
-        board, own = self._peer.context.board, self._peer.context.uid
-        return board is None or board.begun.may_have_begun(call.contact.uid, own, call.request.id)
 
 
 def _set(reactor: Reactor, when: float, look: Callable[[], None]) -> None:

@@ -2,7 +2,8 @@
 
 Strategy. A task is pickled when it is sent. So many are sent as keep the workers busy (`WINDOW`, `WINDOW_BYTES`), the
 others wait here as they were submitted, which takes no memory for their arguments. Each answer sends the next. Which
-worker gets a task is mob's own choice, as of any call. Short ones travel together (`bundles`).
+worker gets a task is mob's own choice, as of any call; one that waits there for too long is taken back (`stalls`).
+Short ones travel together (`bundles`).
 
 A task that waits for tasks of its own pool (nested) would hold a worker while it waits. It runs those itself that no
 worker has begun, so no such circle can stand still.
@@ -30,6 +31,7 @@ from mob.peer.calls.killing import kill
 from mob.peer.calls.options import Options
 from mob.peer.calls.outgoing import Outgoing
 from mob.peer.calls.proxy import RemoteExport
+from mob.peer.calls.taking_back import cancel, may_have_begun
 from mob.peer.links.contact import Contact
 from mob.peer.results.call import Call
 from mob.pools import pickling, worker
@@ -37,6 +39,7 @@ from mob.pools.bundles import Bundles
 from mob.pools.futures import PoolFuture, PoolTask
 from mob.pools.limit import RunLimit, TimedCall
 from mob.pools.pickling import FunctionPickles, Pickled, name_of
+from mob.pools.stalls import Stalls
 from mob.wire import failures
 from mob.wire.binary import Given
 from mob.wire.messages import VARIANT
@@ -57,13 +60,7 @@ class Tasks:
     """The tasks of one pool."""
 
     def __init__(
-        self,
-        peer: Outgoing,
-        role: str,
-        setup: worker.Setup,
-        retries: int = 0,
-        timeout: float | None = None,
-        window: int = WINDOW,
+        self, peer: Outgoing, role: str, setup: worker.Setup, retries: int = 0, timeout: float | None = None
     ) -> None:
         self.peer = peer
         self.role = role
@@ -80,11 +77,11 @@ class Tasks:
         """Whether a worker of this pool submits them."""
         self._limit = None if timeout is None else RunLimit(peer, timeout, self.kill)
         self._bundles = Bundles(self, WAIT, retries) if timeout is None and not self.is_inside else None
+        self._stalls = None if self.is_nested else Stalls(peer, role, self._bundles)
         self._functions = FunctionPickles()
         self._changed = Condition()
         self._waiting: deque[PoolFuture[Any]] = deque()
         self._pending: set[PoolFuture[Any]] = set()
-        self._window = window
         self._sent = 0
         self._sent_bytes = 0
         self.used: set[int] = set()
@@ -117,7 +114,7 @@ class Tasks:
 
     def _has_room(self) -> bool:
         most = None if self._bundles is None else self._bundles.most_under_way
-        return self._sent < (most or self._window) and self._sent_bytes < WINDOW_BYTES
+        return self._sent < (most or WINDOW) and self._sent_bytes < WINDOW_BYTES
 
     def _send_more(self) -> None:
         while self._waiting:
@@ -205,10 +202,19 @@ class Tasks:
         with self._changed:
             self._waiting.extendleft(reversed(futures))
 
+    def send_again(self, futures: Sequence[PoolFuture[Any]]) -> None:
+        """Send tasks that a worker was asked for and will not begin."""
+        for future in futures:
+            future.bundle = future.call = None
+        self.put_back(futures)
+        self._send_more()
+
     def charge(self, size: int) -> None:
-        """Note that so many bytes are sent."""
+        """Note that so many bytes are sent, and look after them."""
         with self._changed:
             self._sent_bytes += size
+        if self._stalls is not None and not self._stalls.is_watching:
+            self._stalls.watch()
 
     # --------------------------------------------------------------------------------------------- answers
 
@@ -322,8 +328,9 @@ class Tasks:
             if not self._pending:
                 self._changed.notify_all()
 
-    def withdraw(self, future: PoolFuture[Any]) -> bool:
-        """Give up a task that has not been sent to a worker; return whether that was still possible."""
+    def withdraw(self, future: PoolFuture[Any], takes_back: bool = True) -> bool:
+        """Give up a task that no worker has begun; return whether that was still possible. `takes_back`: also one that
+        was sent to a worker."""
         is_withdrawn = False
         with self._changed:
             if future in self._waiting:
@@ -335,11 +342,16 @@ class Tasks:
             self._tell_empty()
             return True
         call = future.call
-        if call is None or call.state is not CallState.WAITING:
+        if call is None or not (takes_back or call.state is CallState.WAITING):
             return False
         if self._bundles is not None and future.bundle is not None:
             return self._bundles.withdraw(future.bundle, future)
-        return call.cancel()
+        return cancel(self.peer, call)
+
+    def may_have_begun(self, future: PoolFuture[Any]) -> bool:
+        """Return False if no worker has begun a task, or those that travel with it, at this moment."""
+        call = future.call
+        return call is not None and call.state is not CallState.WAITING and may_have_begun(self.peer, call)
 
     def kill(self, future: PoolFuture[Any], verdict: BaseException | None = None) -> bool:
         """End a task: cancel it if no worker has begun it, else kill the worker. Return whether it was ended.
@@ -370,7 +382,7 @@ class Tasks:
         A task of this pool waits for it, and so holds a worker. If all do that, nobody else is left to run it.
         """
         task = future.task
-        if task is None or not self.withdraw(future):
+        if task is None or not self.withdraw(future, takes_back=False):
             return False
         try:
             args, _ = self._pickled(task, gives=False)

@@ -104,15 +104,16 @@ def _run(function: bytes, args: bytes, buffers: Sequence[memoryview] = (), split
 @_of_pool
 def run_several(pool: int, function: bytes, several: list[bytes], numbers: list[int]) -> list[Any]:
     """Run tasks of one function, one after the other, as far as the time allows. `several`: the arguments of each.
-    `numbers`: by which to note that it has begun. The answer has the answers of those that were run, and the seconds
-    that they have taken."""
+    `numbers`: by which to note that it has begun, and to know what was taken back. The answer has the answers of those
+    that were run, and the seconds that they have taken."""
     if pool not in _ready:
         return [_refused(pool), 0.0]
     peer, contact = api.current("a task"), cast(Contact, caller())
     answers: list[TaskAnswer] = []
     size, seconds, began = 0, 0.0, perf_counter()
     for args, number in zip(several, numbers, strict=True):
-        peer.serving.begun.note(contact, number)
+        if not peer.serving.begun.begin(contact, number):
+            break
         try:
             answer = _run(function, args)
         except BaseException as error:  # noqa: BLE001  it cannot be pickled

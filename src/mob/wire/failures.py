@@ -96,6 +96,10 @@ class Failure(Struct, frozen=True, array_like=True):
     """The names of the attributes that are not among `attributes`."""
 
 
+TAKEN_BACK = Failure("Unavailable", "Exception", "taken back before it began", executed="no", kind="Unavailable")
+"""The answer for a call that was just about to begin when its caller took it back, who sends it again."""
+
+
 class RemoteErrorGroup(RemoteError, ExceptionGroup[Exception]):
     """A `RemoteError` that is an exception group: the exported function raised one."""
 

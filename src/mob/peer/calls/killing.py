@@ -47,9 +47,10 @@ def kill(control: Control, call: Call[Any]) -> bool:
         if done.text == Fate.KILLED:
             return True
         call.terms = terms
-        if done.text == Fate.WAITS:
+        is_there = call.contact is contact and call.request.id == number  # else it was taken back
+        if done.text == Fate.WAITS and is_there:
             call.cancel()  # unless it was about to begin, and its worker has answered that it must not
             return True
-        if call.contact is contact and call.request.id == number:
+        if is_there:
             return False
     return False

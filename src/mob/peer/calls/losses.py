@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any
 
 from mob.core.accounts import Loss
-from mob.core.calls import DONE, Again, End
+from mob.core.calls import DONE, TAKEN_BACK, Again, End
 from mob.errors import CallError, Executed, Lost
 from mob.peer.context import Context
 from mob.peer.links.contact import Contact, Unanswered
@@ -61,7 +61,8 @@ class Losses:
                 continue
             executed: Executed | None = None
             try:
-                contact.take(loss.number)
+                if contact.take(loss.number) is None:
+                    continue  # another thread has just taken it back
                 if not loss.was_sent and (executed := self._save(call, may_have_begun=False)) is None:
                     continue
             except BaseException:  # noqa: BLE001  it ends
@@ -87,6 +88,10 @@ class Losses:
             case End(executed):
                 return executed
         return None
+
+    def send_elsewhere(self, call: Call[Any]) -> None:
+        """Have a call go to another worker, because the one that had it has not begun it and never will."""
+        self._go_on(call, TAKEN_BACK)
 
     def _go_on(self, call: Call[Any], event: str) -> None:
         wait = call.wait_again(event, self._now())

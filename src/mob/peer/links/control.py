@@ -16,6 +16,7 @@ from mob.peer.links.contacts import Contacts
 from mob.peer.results.call import Call
 from mob.peer.results.checking import checked
 from mob.peer.results.maker import CallQueue, Kept, Maker
+from mob.rim import barriers
 from mob.rim.board import Board
 from mob.rim.link import Link
 from mob.wire import messages as m
@@ -242,7 +243,9 @@ class Control:
                 peer.contacts.routes.backlog = message.backlog
                 peer.context.board = self._take_board(link)
                 if peer.context.board is not None and peer.context.role:
-                    peer.context.board.begun.claim(uid)
+                    peer.context.board.begun.claim(uid, peer.context.pid)
+                    if peer.context.gives_back and barriers.expect():
+                        peer.context.board.begun.give_back(uid)
                 peer.context.roster = Roster(roles, members, nodes, cut)
                 for role in roles:
                     self._handle_role(role)

@@ -123,6 +123,10 @@ class Answers:
         self._encoder.discard(call)
         self.fail(link, call, error)
 
+    def give_back(self, link: Link, call: m.Invoke) -> None:
+        """The caller of a call has taken it back."""
+        link.post(m.Failed(call.id, self._queue(), failures.TAKEN_BACK))
+
     def _queue(self) -> int:
         return len(self._inbox.calls) + len(self._lines) + self._invitations.waiting
 

@@ -55,6 +55,11 @@ class Begun:
         with self._writing:
             self.row_of(contact).begin(number)
 
+    def begin(self, contact: Contact, number: int) -> bool:
+        """Note that a call begins now; return False if it must not, because its caller has taken it back."""
+        self.note(contact, number)
+        return not self.row_of(contact).is_taken_back(number)
+
     def decode(self, contact: Contact, number: int) -> None:
         """The arguments of a call are decoded, which begins later; 0 when that is done. On the loop's thread."""
         self.row_of(contact).decode(number)

@@ -43,7 +43,7 @@ from mob.peer.serving.selection import is_class
 from mob.peer.serving.swallowing import Cancelling
 from mob.peer.serving.threads import Threads
 from mob.peer.serving.turns import CallKey, Gate, GateQueue, QueuedCall, Turns
-from mob.rim.begun import SLOTS
+from mob.rim.begun import SLOTS, TAKEN_BACK
 from mob.rim.link import Link
 from mob.wire import messages as m
 from mob.wire.kinds import is_stream
@@ -203,6 +203,11 @@ class Serving:
                     slots, number = (contact.begun or self.begun.row_of(contact)).slots, call.id
                     if number > slots[number % SLOTS]:
                         slots[number % SLOTS] = number
+                    if slots[TAKEN_BACK] >= number:
+                        self.begun_beside += 1
+                        self.encoder.discard(call)
+                        self.answers.give_back(link, call)
+                        return
                 function = export.function
                 if self.context.tracing is not None:
                     function = self.traced(function, export.label, call, contact)
@@ -535,7 +540,9 @@ class Serving:
                 raise limits.expired(call, self.context.name)
             if link.unsent_bytes > limits.UNREAD:
                 raise limits.unread(contact.name, self.context.name)
-            self.begun.note(contact, call.id)
+            if not self.begun.begin(contact, call.id):
+                self.answers.give_back(link, call)
+                return
             began = monotonic()
             value = function(*args, **kwargs)
             if type(value) not in _PLAIN and is_stream(value):
