@@ -12,6 +12,7 @@ import pytest
 
 from mob.testing.leaks import processes_with
 from tests.examples.copies import EXAMPLES
+from tests.patience import patient
 from tests.running import Apps, RunningApp, wait_until
 
 TEXTS = {"a": "one two two", "b": "three", "c": "four four"}
@@ -91,6 +92,6 @@ def test_what_fails_is_told_at_the_end_and_costs_nothing_else(batch: Batch) -> N
 def test_it_makes_texts_of_its_own(batch: Batch) -> None:
     shutil.rmtree(batch.texts)
     run = batch.run()
-    assert run.wait() == 1
+    assert run.wait(patient(100)) == 1  # a few seconds of processor time
     assert "99 of 100 texts done, 4,950,000 words. 1 failed." in run.output
     assert len(list(batch.texts.iterdir())) == 100
