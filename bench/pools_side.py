@@ -202,6 +202,7 @@ class PoolSide(BaseSide):
         os.kill(min(old), signal.SIGKILL)
         answers.wait(n, PATIENCE)
         good = [(at, pid) for at, pid in answers.found if isinstance(pid, int)]
+        old |= {pid for at, pid in good if at <= killed}  # on a busy machine one may have had all of the first jobs
         new = [at for at, pid in good if pid not in old]
         failures = {type(error).__name__ for _, error in answers.found if not isinstance(error, int)}
         remarks = [*sorted(failures), *([f"{n - len(answers.found)} never answered"] if len(answers.found) < n else [])]
