@@ -193,7 +193,7 @@ class Bundles:
             answers, seconds = call.result()
             if answers == [worker.SETUP_WANTED]:
                 self._tasks.send_setup(call)
-            else:
+            elif answers != [worker.SPENT]:
                 if answers and answers[0] == worker.SETUP_FAILED:
                     answers = [answers] * len(futures)
                 elif answers and self._context.board is not None:  # as the worker does for one that it runs alone

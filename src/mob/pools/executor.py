@@ -63,9 +63,9 @@ class Pool(RolePool):
             raise ValueError(f"retries={retries!r} is not a whole number of at least 0.")
         if timeout is not None and not 0 < timeout < math.inf:
             raise ValueError(f"timeout={timeout!r} is not a number of seconds above 0, or None.")
-        self._kind = hosting.Kind(workers or cores(), threads, max_calls, max_memory, tuple(preload), env or {})
+        self._kind = hosting.Kind(workers or cores(), threads, max_memory, tuple(preload), env or {})
         check_role(self._kind.role(), ())
-        self._setup = Setup(list(sys.path), os.getcwd(), initializer, tuple(initargs))
+        self._setup = Setup(list(sys.path), os.getcwd(), initializer, tuple(initargs), max_calls)
         self._retries = retries
         self._timeout = timeout
         self._starting = threading.Lock()

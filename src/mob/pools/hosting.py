@@ -37,7 +37,6 @@ class Kind(NamedTuple):
 
     workers: int
     threads: int = 1
-    max_calls: int | None = None
     max_memory: int | None = None
     preload: tuple[str, ...] = ()
     env: Mapping[str, str] = MappingProxyType({})
@@ -62,7 +61,6 @@ class Kind(NamedTuple):
             MODULE,
             workers=self.workers,
             threads=self.threads,
-            max_calls=self.max_calls,
             max_memory=self.max_memory,
             env=dict(self.env),
             shared_memory=SHARED_MEMORY,

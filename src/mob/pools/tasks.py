@@ -231,8 +231,10 @@ class Tasks:
             self._end(future, partial(future.fail, error), size)
             return
         answer: worker.TaskAnswer = call.result()
-        if isinstance(answer, list) and answer[0] == worker.SETUP_WANTED:
-            self._set_up(future, size, call)
+        if isinstance(answer, list) and answer[0] in (worker.SETUP_WANTED, worker.SPENT):
+            if answer[0] == worker.SETUP_WANTED:
+                self.send_setup(call)
+            self._send_again(future, size)
             return
         self.tell(future, answer)
         self._forget(future, size)
@@ -268,9 +270,8 @@ class Tasks:
             return partial(future.set_result, answer)  # what it holds is unpickled by who reads it
         return partial(future.set_result, value_in(answer))
 
-    def _set_up(self, future: PoolFuture[Any], size: int, call: Call[Any]) -> None:
-        """A worker does not know this pool yet: have it do what is to be done first, and run the task again."""
-        self.send_setup(call)
+    def _send_again(self, future: PoolFuture[Any], size: int) -> None:
+        """A worker has not begun a task: it does not know this pool yet, or has run its last one."""
         self._forget(None, size)
         with self._changed:
             self._sent += 1

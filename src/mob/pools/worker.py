@@ -43,8 +43,9 @@ LONGEST = 0.005
 MOST_BYTES = 1024 * 1024
 """Bytes of their answers after which no more is begun."""
 
-RETURNED, RAISED, DESCRIBED, SETUP_WANTED, SETUP_FAILED = range(5)
-"""What has become of a task: it has returned, or raised what is pickled or described here; or was not begun."""
+RETURNED, RAISED, DESCRIBED, SETUP_WANTED, SETUP_FAILED, SPENT = range(6)
+"""What has become of a task: it has returned, or raised what is pickled or described here; or was not begun, because
+the setup is missing or has failed, or because the worker has run as many tasks as it may."""
 
 TaskAnswer = bytes | list[Any]
 """The pickle of what a task has returned; or what has become of it, with more: see `RETURNED` and what follows."""
@@ -59,6 +60,8 @@ class Setup(NamedTuple):
     """The current directory; None: as it is."""
     initializer: Callable[..., object] | None = None
     initargs: tuple[Any, ...] = ()
+    max_calls: int | None = None
+    """How many tasks a worker runs before it ends."""
 
     def carry_out(self) -> None:
         """Do it; raises what the initializer raises."""
@@ -73,7 +76,8 @@ class Setup(NamedTuple):
 
 _functions: dict[bytes, Any] = {}
 _ready: set[int] = set()  # the numbers of the pools whose setup was done
-_failed: dict[int, TaskAnswer] = {}  # of those whose setup has failed: what each task is answered
+_failed: dict[int, TaskAnswer] = {}  # of those that are over here, and what each task is answered
+_left: dict[int, int] = {}  # how many tasks may still be run, where that is limited
 
 
 def _of_pool(function: F) -> F:
@@ -86,7 +90,12 @@ def _of_pool(function: F) -> F:
 @_of_pool
 def run(pool: int, function: bytes, args: bytes, buffers: Sequence[Any] = (), split: int = 0) -> TaskAnswer:
     """Run a task. The first `split` buffers are the function's, the others its arguments'."""
-    return _run(function, args, buffers, split) if pool in _ready else _refused(pool)
+    if pool not in _ready:
+        return _refused(pool)
+    answer = _run(function, args, buffers, split)
+    if _left:
+        _count(pool)
+    return answer
 
 
 def _run(function: bytes, args: bytes, buffers: Sequence[memoryview] = (), split: int = 0) -> TaskAnswer:
@@ -119,6 +128,8 @@ def run_several(pool: int, function: bytes, several: list[bytes], numbers: list[
         except BaseException as error:  # noqa: BLE001  it cannot be pickled
             answer = [DESCRIBED, msgspec.msgpack.encode(describe(error, peer.encoder.codec))]
         answers.append(answer)
+        if _left and _count(pool):
+            break
         size += len(answer) if type(answer) is bytes else LARGEST_FUNCTION
         seconds = perf_counter() - began
         if seconds > LONGEST or size > MOST_BYTES:
@@ -146,6 +157,8 @@ def run_items(
     except BaseException as error:  # noqa: BLE001  as in `run`
         failure = _raised(error)
     seconds = perf_counter() - began
+    if _left:
+        _count(pool)
     answer = _returned(results, task)
     return [answer, failure, seconds, len(results)]
 
@@ -160,10 +173,13 @@ def set_up(pool: int, setup: bytes, buffers: Sequence[Any] = (), authkey: bytes 
     if authkey is not None:
         import_module("multiprocessing.process").current_process().authkey = authkey  # a module that is rarely wanted
     try:
-        Setup(*pickling.loads(setup, buffers)).carry_out()
+        wanted = Setup(*pickling.loads(setup, buffers))
+        wanted.carry_out()
     except BaseException as error:  # noqa: BLE001  told to each task
         _failed[pool] = [SETUP_FAILED, *_raised(error)[1:]]
     else:
+        if wanted.max_calls is not None:
+            _left[pool] = wanted.max_calls
         _ready.add(pool)
 
 
@@ -171,6 +187,19 @@ def _refused(pool: int) -> TaskAnswer:
     _check_caller()
     api.current("a pool").serving.leave_untimed()  # else the function would seem to take no time
     return _failed.get(pool, [SETUP_WANTED])
+
+
+def _count(pool: int) -> bool:
+    """A task has ended; return whether it was the last. Then this worker ends, and another takes its place."""
+    if pool not in _left:
+        return False
+    _left[pool] -= 1
+    if _left[pool] > 0:
+        return False
+    _ready.discard(pool)
+    _failed[pool] = [SPENT]
+    api.exit()
+    return True
 
 
 def _check_caller() -> None:
