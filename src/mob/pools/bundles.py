@@ -188,7 +188,7 @@ class Bundles:
         if call.cancelled():
             futures = [future for future in futures if future is not bundle.withdrawn]
         elif (error := call.exception()) is not None:
-            futures, ended = self._lose(bundle, cast(Contact, call.contact), error)
+            futures, ended = self._lose(bundle, call, error)
         else:
             answers, seconds = call.result()
             if answers == [worker.SETUP_WANTED]:
@@ -206,13 +206,13 @@ class Bundles:
             future.bundle = future.call = None
         self._tasks.handle_call_ended(bundle.size, futures[:ended], again)
 
-    def _lose(self, bundle: Bundle, worker: Contact, error: BaseException) -> tuple[list[PoolFuture[Any]], int]:
+    def _lose(self, bundle: Bundle, call: Call[Any], error: BaseException) -> tuple[list[PoolFuture[Any]], int]:
         """There is no answer. Return the tasks, first those that have ended because of it, and how many these are."""
         ended: list[PoolFuture[Any]] = []
         again: list[PoolFuture[Any]] = []
         for future, number in zip(bundle.futures, bundle.numbers, strict=True):
             if isinstance(error, Lost) and not future.is_killed:
-                has_begun = worker.may_have_begun(number)
+                has_begun = cast(Contact, call.contact).may_have_begun(number)
                 if not has_begun or future.losses < self._retries:
                     future.losses += has_begun
                     again.append(future)

@@ -20,7 +20,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import BrokenExecutor
 from functools import partial
-from threading import Condition
+from threading import Condition, get_ident
 from typing import Any, cast
 
 import msgspec
@@ -82,6 +82,7 @@ class Tasks:
         self._changed = Condition()
         self._waiting: deque[PoolFuture[Any]] = deque()
         self._pending: set[PoolFuture[Any]] = set()
+        self._senders: set[int] = set()  # the threads that are sending what waits
         self._sent = 0
         self._sent_bytes = 0
         self.used: set[int] = set()
@@ -117,13 +118,20 @@ class Tasks:
         return self._sent < (most or WINDOW) and self._sent_bytes < WINDOW_BYTES
 
     def _send_more(self) -> None:
-        while self._waiting:
-            with self._changed:
-                if not self._waiting or not self._has_room():
-                    return
-                future = self._waiting.popleft()
-                self._sent += 1
-            self._send(future)
+        own = get_ident()
+        if not self._waiting or own in self._senders:  # the loop below, whose call has ended at once, goes on
+            return
+        self._senders.add(own)
+        try:
+            while self._waiting:
+                with self._changed:
+                    if not self._waiting or not self._has_room():
+                        return
+                    future = self._waiting.popleft()
+                    self._sent += 1
+                self._send(future)
+        finally:
+            self._senders.discard(own)
 
     def _send(self, future: PoolFuture[Any]) -> None:
         """Pickle a task and call a worker; it is counted as sent already."""
@@ -224,9 +232,11 @@ class Tasks:
             self._forget(future, size)
             return
         error = call.exception()
-        self.used.add(call.contact.uid)
-        if self._limit is not None:
-            self._limit.handle_answer(call.contact.uid)
+        contact = contact_of(call)
+        if contact is not None:
+            self.used.add(contact.uid)
+            if self._limit is not None:
+                self._limit.handle_answer(contact.uid)
         if error is not None:
             self._end(future, partial(future.fail, error), size)
             return
@@ -429,6 +439,11 @@ def broken(why: BaseException) -> BrokenExecutor:
     error = BrokenExecutor(f"the pool cannot run tasks: its initializer has raised {type(why).__name__}: {why}")
     error.__cause__ = why
     return error
+
+
+def contact_of(call: Call[Any]) -> Contact | None:
+    """Return the worker that a call was sent to last; None if it never was, as when there is no worker."""
+    return cast("Contact | None", getattr(call, "contact", None))
 
 
 def value_in(answer: worker.TaskAnswer) -> Any:
