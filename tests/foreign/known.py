@@ -44,6 +44,8 @@ LEFT_OUT: dict[str, dict[str, str]] = {
         "ExecutorDeadlockTest.test_gh105829_should_not_deadlock_if_wakeup_pipe_full": "the same",
     },
     "executors-killed": {
+        "ProcessPoolExecutorTest.test_saturation": "repeated calls acquire a semaphore more often than it is released",
+        "ProcessPoolShutdownTest.test_processes_terminate": "the same",
         "ExecutorDeadlockTest": "its calls crash their worker whenever they are repeated",
         "ProcessPoolExecutorTest.test_killed_child": "its call is killed by the test, and would be repeated",
         "WaitTests.test_first_completed": "a repeated call ends after one that should be later",
