@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
-from mob.background import Background
 from mob.plan import check_role
 from mob.pools import hosting
 from mob.pools.role import RolePool
@@ -111,9 +110,9 @@ class Pool(RolePool):
         with self._starting:
             if self._tasks is None:
                 app = hosting.start(self._kind)
-                caller = app._open_caller()  # pyright: ignore[reportPrivateUsage]
+                caller = app.client._open_caller()  # pyright: ignore[reportPrivateUsage]
                 tasks = Tasks(caller, self._role, self._setup, self._retries, self._timeout)
-                self._hosted = HostedPool(self._kind, app, tasks)
+                self._hosted = HostedPool(app, tasks)
                 weakref.finalize(self, self._hosted.end, False).atexit = False
                 self._tasks = tasks
             return self._tasks
@@ -132,8 +131,7 @@ def _refuse_more() -> None:
 class HostedPool:
     """The app of a pool, until its last task has ended. It may outlive the pool."""
 
-    def __init__(self, kind: hosting.Kind, app: Background, tasks: Tasks) -> None:
-        self._kind = kind
+    def __init__(self, app: hosting.StartedApp, tasks: Tasks) -> None:
         self._app = app
         self._tasks = tasks
         self._ending = threading.RLock()
@@ -142,7 +140,7 @@ class HostedPool:
         atexit.register(self._end_with_the_process)  # behind the app's own, so it comes first
 
     def __repr__(self) -> str:
-        return f"<HostedPool {self._app!r}{', over' if self._is_over else ''}>"
+        return f"<HostedPool {self._app.client!r}{', over' if self._is_over else ''}>"
 
     def end(self, wait: bool) -> None:
         """Give the app back when all tasks have ended; `wait` for that."""
@@ -160,14 +158,14 @@ class HostedPool:
             if not self._is_over:
                 self._is_over = True
                 atexit.unregister(self._end_with_the_process)
-                self._app.end_at_once()
+                self._app.client.end_at_once()
 
     def _give_back(self) -> None:
         with self._ending:
             if not self._is_over:
                 self._is_over = True
                 atexit.unregister(self._end_with_the_process)
-                hosting.keep(self._kind, self._app, self._tasks.used)
+                hosting.keep(self._app, self._tasks.used)
 
     def _give_back_elsewhere(self) -> None:
         """Not in the thread that reads the answers: that one is the app's own."""

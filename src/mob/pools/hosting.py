@@ -7,6 +7,7 @@ something. One is kept, until the process ends.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import threading
@@ -27,9 +28,12 @@ GRACE = 5.0
 SHARED_MEMORY = 4096 * MIB
 """Bytes of large buffers that each process may have on their way, or looked at by others."""
 
+VOLATILE = frozenset({"PYTEST_CURRENT_TEST"})
+"""Environment variables that change all the time and concern no worker."""
+
 _numbers = itertools.count(1)
 _keeping = threading.Lock()
-_kept: tuple[int, Kind, Background] | None = None
+_kept: tuple[int, StartedApp] | None = None  # and the process that has started it
 
 
 class Kind(NamedTuple):
@@ -68,35 +72,54 @@ class Kind(NamedTuple):
         )
 
 
-def start(kind: Kind) -> Background:
-    """Return the client of an app with fresh workers: one that was kept, if it is of that kind, or a new one."""
-    app = _take()
-    if app is not None:
-        if app[0] == kind and not app[1].wait_stopped(0):
-            return app[1]
-        app[1].close()
-    return background.start(kind.plan())
+class StartedApp(NamedTuple):
+    """An app, and what it has been started with, which another pool must have in common with it."""
+
+    kind: Kind
+    client: Background
+    surroundings: object
 
 
-def keep(kind: Kind, app: Background, used: Collection[int]) -> None:
-    """Keep an app for the next pool of its kind; it has no task any more. `used`: the uids of the workers that have
+def start(kind: Kind) -> StartedApp:
+    """Return an app with fresh workers: the one that was kept, if it is as it would be started now, or a new one."""
+    kept, surroundings = _take(), _surroundings()
+    if kept is not None:
+        if (kept.kind, kept.surroundings) == (kind, surroundings) and not kept.client.wait_stopped(0):
+            return kept
+        kept.client.close()
+    return StartedApp(kind, background.start(kind.plan()), surroundings)
+
+
+def keep(app: StartedApp, used: Collection[int]) -> None:
+    """Keep an app for the next pool like this one; it has no task any more. `used`: the uids of the workers that have
     run some; others take their places."""
     global _kept
+    client = app.client
     try:
-        for member in app.members():
+        for member in client.members():
             if member.uid in used:
-                app.restart(member.pid)
+                client.restart(member.pid)
     except MobError:
-        app.close()
+        client.close()
         return
     with _keeping:
-        previous, _kept = _kept, (os.getpid(), kind, app)
+        previous, _kept = _kept, (os.getpid(), app)
     if previous is not None:
-        previous[2].close()
+        previous[1].client.close()
 
 
-def _take() -> tuple[Kind, Background] | None:
+def _take() -> StartedApp | None:
     global _kept
     with _keeping:
         kept, _kept = _kept, None
-    return kept[1:] if kept is not None and kept[0] == os.getpid() else None
+    return kept[1] if kept is not None and kept[0] == os.getpid() else None
+
+
+def _surroundings() -> object:
+    """Return what an app takes from this process once, when it starts: the environment, and where it prints."""
+    streams: list[tuple[int, int]] = []
+    for descriptor in (1, 2):
+        with contextlib.suppress(OSError):  # it is closed
+            found = os.fstat(descriptor)
+            streams.append((found.st_dev, found.st_ino))
+    return {name: value for name, value in os.environ.items() if name not in VOLATILE}, streams

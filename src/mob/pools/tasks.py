@@ -26,7 +26,7 @@ from typing import Any, cast
 import msgspec
 
 from mob.core.states import CallState
-from mob.errors import RemoteTraceback
+from mob.errors import Lost, RemoteTraceback
 from mob.peer.calls.killing import kill
 from mob.peer.calls.options import Options
 from mob.peer.calls.outgoing import Outgoing
@@ -52,6 +52,8 @@ WINDOW_BYTES = 64 * 1024 * 1024
 """Bytes of their arguments, at most; one task may have more."""
 MOST_EXPORTS = 1024
 """Functions of which is kept how they are called."""
+MOST_DEATHS = 3
+"""Workers in a row that may die of the initializer before the pool is broken."""
 WAIT = 3600.0
 """Seconds that a task waits for a worker while none is ready, as when all are being restarted."""
 
@@ -83,6 +85,8 @@ class Tasks:
         self._waiting: deque[PoolFuture[Any]] = deque()
         self._pending: set[PoolFuture[Any]] = set()
         self._senders: set[int] = set()  # the threads that are sending what waits
+        self._deaths = 0
+        self._has_answer = False  # whether a worker has answered yet
         self._sent = 0
         self._sent_bytes = 0
         self.used: set[int] = set()
@@ -114,6 +118,8 @@ class Tasks:
         self._send(future)
 
     def _has_room(self) -> bool:
+        if not self._has_answer:  # the first worker still has to be set up; what is sent meanwhile would overtake it
+            return not self._sent
         most = None if self._bundles is None else self._bundles.most_under_way
         return self._sent < (most or WINDOW) and self._sent_bytes < WINDOW_BYTES
 
@@ -231,6 +237,7 @@ class Tasks:
         if call.cancelled():
             self._forget(future, size)
             return
+        self._has_answer = True
         error = call.exception()
         contact = contact_of(call)
         if contact is not None:
@@ -282,18 +289,26 @@ class Tasks:
 
     def _send_again(self, future: PoolFuture[Any], size: int) -> None:
         """A worker has not begun a task: it does not know this pool yet, or has run its last one."""
-        self._forget(None, size)
         with self._changed:
-            self._sent += 1
+            self._sent_bytes -= size
         self._send(future)
+        self._send_more()
 
     def send_setup(self, call: Call[Any]) -> None:
         """Have the worker of a call do what is to be done before the first task."""
         try:
             setup = self.number, *self._encoded_setup(), self._authkey()
             to, name = cast(Contact, call.contact), worker.set_up.__name__
-            self.peer.calling.call_one(to, f"{self.role}.{name}", name, setup, {}).when_done(_hear)
+            self.peer.calling.call_one(to, f"{self.role}.{name}", name, setup, {}).when_done(self._handle_set_up)
         except Exception as error:  # noqa: BLE001  it could not be sent, and never can be
+            self.broken = error
+            self._break()
+
+    def _handle_set_up(self, call: Call[Any]) -> None:
+        """A worker has been set up, or has died of it. If it has failed otherwise the next task says so."""
+        error = None if call.cancelled() else call.exception()
+        self._deaths = self._deaths + 1 if isinstance(error, Lost) and error.executed != "no" else 0
+        if self._deaths >= MOST_DEATHS and error is not None:
             self.broken = error
             self._break()
 
@@ -460,9 +475,3 @@ def error_in(answer: list[Any]) -> BaseException:
     error: BaseException = pickling.loads(answer[1], answer[2])
     error.__cause__ = RemoteTraceback(answer[3])
     return error
-
-
-def _hear(call: Call[Any]) -> None:
-    """If it fails, its worker has died, and the task is lost or repeated; or the next task says more."""
-    if not call.cancelled():
-        call.exception()

@@ -211,6 +211,8 @@ class Inbox:
             if message.target != laps.target:
                 laps.turn_to(message.target, now, self.arrived)
             laps.count += 1
+            if self._serving.begun.notes_running and self._context.reactor.has_unsent:
+                self._context.reactor.stand_in.send_soon()  # a task may take as long as it likes
             if link.unsent_bytes <= limits.UNREAD:
                 self._start_call(link, contact, message, callback)
             else:

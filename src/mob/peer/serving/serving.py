@@ -724,8 +724,9 @@ class Serving:
         if self.threads is None:
             self.begun_beside += 1
         else:
-            _, call, link = SERVED.get()
-            self._untimed.add((link, call.id))
+            served = SERVED.get()
+            if served is not None and served[1] is not None:
+                self._untimed.add((served[2], served[1].id))
 
     def look(self, name: str) -> WorkerLoad:
         """How busy this worker is, as a call of that export would find it."""
