@@ -178,10 +178,13 @@ class HostedPool:
         if os.getpid() == self._pid:
             _refuse_more()
             was_interrupted = isinstance(getattr(sys, "last_value", None), KeyboardInterrupt)
-            if was_interrupted:
-                self.end_at_once()
-            else:
-                self._tasks.wait()
+            try:
+                if not was_interrupted:
+                    self._tasks.wait()
+                    return
+            except KeyboardInterrupt:  # nobody is left to catch it
+                pass
+            self.end_at_once()
 
 
 def _check_counts(**counts: Any) -> None:

@@ -19,6 +19,7 @@ from mob import background
 from mob.background import Background
 from mob.errors import MobError
 from mob.plan import LARGEST_FRAME, MIB, Plan, RolePlan
+from mob.pools import worker
 
 ROLE = "pool"
 """What the role is called."""
@@ -81,7 +82,13 @@ class StartedApp(NamedTuple):
 
 
 def start(kind: Kind) -> StartedApp:
-    """Return an app with fresh workers: the one that was kept, if it is as it would be started now, or a new one."""
+    """Return an app with fresh workers: the one that was kept, if it is as it would be started now, or a new one.
+    `RuntimeError` if the worker of a pool imports a module that uses a pool as soon as it is imported."""
+    if worker.is_reading:
+        raise RuntimeError(
+            "a module that was imported here, in the worker of a pool, uses a pool itself when it is imported, and so "
+            "would its workers, without end. Put that under `if __name__ == '__main__':`, or into a function."
+        )
     kept, surroundings = _take(), _surroundings()
     if kept is not None:
         if (kept.kind, kept.surroundings) == (kind, surroundings) and not kept.client.wait_stopped(0):

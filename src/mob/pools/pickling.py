@@ -146,7 +146,7 @@ def _refusal(value: Any, what: str, parts: FindParts | None, error: Exception) -
             break
         place, culprit = place + found[0], found[1]
         inside = _parts(culprit)
-    where = f"{place or 'it'} is of type {type(culprit).__name__!r}"
+    where = f"{place.lstrip('.') or 'it'} is of type {type(culprit).__name__!r}"
     advice = "" if has_cloudpickle() or INSTALL in str(error) else f" {INSTALL} can send more."
     return CannotPickle(f"cannot send {what} to another process: {where}: {error}.{advice}", place)
 

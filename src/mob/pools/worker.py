@@ -77,6 +77,8 @@ class Setup(NamedTuple):
 _functions: dict[bytes, Any] = {}
 _ready: set[int] = set()  # the numbers of the pools whose setup was done
 _failed: dict[int, TaskAnswer] = {}  # of those that are over here, and what each task is answered
+is_reading: bool = False
+"""Whether a task is being unpickled here, which may import modules."""
 _left: dict[int, int] = {}  # how many tasks may still be run, where that is limited
 
 
@@ -209,14 +211,19 @@ def _check_caller() -> None:
 
 
 def _read(function: bytes, args: bytes, buffers: Sequence[Any], split: int) -> tuple[Any, Any]:
-    task = _functions.get(function)
-    if task is None:
-        task = pickling.loads(function, buffers[:split])
-        if not split and len(function) <= LARGEST_FUNCTION:
-            if len(_functions) >= MOST_FUNCTIONS:
-                _functions.clear()
-            _functions[function] = task
-    return task, pickling.loads(args, buffers[split:])
+    global is_reading
+    is_reading = True
+    try:
+        task = _functions.get(function)
+        if task is None:
+            task = pickling.loads(function, buffers[:split])
+            if not split and len(function) <= LARGEST_FUNCTION:
+                if len(_functions) >= MOST_FUNCTIONS:
+                    _functions.clear()
+                _functions[function] = task
+        return task, pickling.loads(args, buffers[split:])
+    finally:
+        is_reading = False
 
 
 def _returned(value: Any, task: Any) -> TaskAnswer:
