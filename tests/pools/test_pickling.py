@@ -134,8 +134,8 @@ def test_a_module_that_is_sent_by_value() -> None:
         (threading.Lock(), "", "lock"),
         ([1, threading.Lock()], "[1]", "lock"),
         ({"a": [0, (threading.Lock(),)]}, "['a'][1][0]", "lock"),
-        (Holder({"b": threading.Lock()}), ".held['b']", "lock"),
-        (Holder(threading.Lock()).method, ".__self__.held", "lock"),
+        (Holder({"b": threading.Lock()}), "held['b']", "lock"),
+        (Holder(threading.Lock()).method, "__self__.held", "lock"),
         ((i for i in ()), "", "generator"),
     ],
 )
@@ -148,13 +148,13 @@ def test_the_part_that_cannot_be_pickled_is_named(value: object, place: str, kin
 
 def test_what_a_function_refers_to_is_named() -> None:
     lock = threading.Lock()
-    with pytest.raises(CannotPickle, match=r"cannot send f to another process: \.lock is of type 'lock'"):
+    with pytest.raises(CannotPickle, match=r"cannot send f to another process: lock is of type 'lock'"):
         dumps(lambda: lock, "f")
 
 
 def test_a_global_that_a_function_of_the_script_mentions_is_named(main: ModuleType) -> None:
     function = define(main, "import threading\nlock = threading.Lock()\ndef f(): return lock")
-    with pytest.raises(CannotPickle, match=r"\.lock is of type 'lock'"):
+    with pytest.raises(CannotPickle, match=r"lock is of type 'lock'"):
         dumps(function, "f")
 
 

@@ -260,7 +260,7 @@ def _raised(error: BaseException) -> list[Any]:
 
 def _unreadable(error: BaseException) -> TaskAnswer:
     """Return the answer of a task that cannot be unpickled here."""
-    told = f"{type(error).__name__}: {error}"
+    told = f"{type(error).__name__}: {error}".rstrip(".")
     refusal = BadMessage(
         f"a worker of the pool (pid {os.getpid()}) cannot unpickle the task: {told}. Modules are looked for in "
         f"{', '.join(map(repr, sys.path))}. Functions of a module that only the caller can import are sent by value "
