@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import inspect
 import math
 import os
 import sys
@@ -12,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
+from mob.errors import nearest
 from mob.plan import check_role
 from mob.pools import hosting
 from mob.pools.role import RolePool
@@ -52,7 +54,10 @@ class Pool(RolePool):
         preload: Sequence[str] = (),
         env: Mapping[str, str] | None = None,
         timeout: float | None = None,
+        **others: object,
     ) -> None:
+        if others:
+            raise TypeError(_unknown(next(iter(others))))
         _check_counts(workers=workers, max_calls=max_calls, max_memory=max_memory, threads=threads)
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
@@ -60,7 +65,7 @@ class Pool(RolePool):
             raise TypeError(f"preload={preload!r} is not a sequence of names of modules, such as ({preload!r},).")
         if type(retries) is not int or retries < 0:
             raise ValueError(f"retries={retries!r} is not a whole number of at least 0.")
-        if timeout is not None and not 0 < timeout < math.inf:
+        if timeout is not None and not (isinstance(timeout, (int, float)) and 0 < timeout < math.inf):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise ValueError(f"timeout={timeout!r} is not a number of seconds above 0, or None.")
         self._kind = hosting.Kind(workers or cores(), threads, max_memory, tuple(preload), env or {})
         check_role(self._kind.role(), ())
@@ -116,6 +121,22 @@ class Pool(RolePool):
                 weakref.finalize(self, self._hosted.end, False).atexit = False
                 self._tasks = tasks
             return self._tasks
+
+
+ELSEWHERE = {
+    "max_workers": "workers",
+    "processes": "workers",
+    "max_tasks_per_child": "max_calls",
+    "maxtasksperchild": "max_calls",
+}
+"""Options of `ProcessPoolExecutor` and `multiprocessing.Pool`, and what they are called here."""
+
+
+def _unknown(option: str) -> str:
+    """Return what is said of an option that does not exist."""
+    own = [name for name in inspect.signature(Pool).parameters if name != "others"]
+    here = f"Here it is {ELSEWHERE[option]!r}." if option in ELSEWHERE else nearest(option, own)
+    return f"mob.Pool has no option {option!r}. {here}"
 
 
 _pools: weakref.WeakSet[Pool] = weakref.WeakSet()
