@@ -161,6 +161,10 @@ SUITES = {
     "joblib": Suite("joblib: `Parallel`, on the backend `mob`", partial(script, "joblib_run.py")),
     "dask": Suite("Dask: bags, delayed functions, with a `mob.Pool`", partial(script, "dask_run.py")),
     "sklearn": Suite("scikit-learn as loky computes it", partial(script, "sklearn_run.py")),
+    "dask-killed": Suite(
+        "Dask while random workers are killed, with `retries`", partial(script, "dask_run.py", "--kill")
+    ),
+    "sklearn-killed": Suite("scikit-learn the same way", partial(script, "sklearn_run.py", "--kill")),
     "managers": Suite("CPython: managers of multiprocessing", managers),
 }
 """By name; those that last longest begin."""

@@ -89,8 +89,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     known = runpy.run_path(str(Path(__file__).with_name("known.py")))
     left_out, expected = known["LEFT_OUT"].get(suite, {}), known["EXPECTED"].get(suite, {})
     names = {item: item.nodeid.partition("::")[2] for item in items}
-    config.hook.pytest_deselected(items=[item for item in items if names[item] in left_out])
-    items[:] = [item for item in items if names[item] not in left_out]
+    out = {item for item in items if not {names[item], names[item].partition("[")[0]}.isdisjoint(left_out)}
+    config.hook.pytest_deselected(items=[item for item in items if item in out])
+    items[:] = [item for item in items if item not in out]
     for item in items:
         if reason := expected.get(names[item]):
             item.add_marker(pytest.mark.xfail(reason=reason, strict=True))

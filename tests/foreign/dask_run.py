@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Generator
-from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,18 +20,19 @@ import dask.local
 import dask.multiprocessing
 import pytest
 
-import mob
 from tests.foreign.killer import Killer
-from tests.patience import patient
+from tests.foreign.pools import Watched
 
 IS_KILLED = "--kill" in sys.argv
 SUITE = "dask-killed" if IS_KILLED else "dask"
 SEED = int(os.environ.get("SEED", "19"))
 DASK = Path(dask.__file__).parent
 FILES = ["bag/tests/test_bag.py", "tests/test_delayed.py", "tests/test_multiprocessing.py"]
+PRELOAD = tuple(f"dask.{file.removesuffix('.py').replace('/', '.')}" for file in FILES)
+"""The modules of the tests, which workers would have to import again after each death."""
 
 
-class Counted(mob.Pool):
+class Counted(Watched):
     """A pool that knows how many tasks it was given."""
 
     submitted = 0
@@ -62,9 +62,15 @@ class OnPool:
 def main() -> int:
     options = ["-q", "-p", "no:cacheprovider", f"--rootdir={DASK.parent}", "-o", "addopts=", "-o", "filterwarnings="]
     options += ["-o", "xfail_strict=false", "--timeout=120", "-p", "tests.foreign.counting", f"--known={SUITE}"]
-    pool = Counted(2, retries=20, preload=("dask.bag", "pytest")) if IS_KILLED else Counted(2)
-    with pool, Killer(lambda: pool.pids, SEED, patient(1.0)) if IS_KILLED else nullcontext():
-        return pytest.main([*options, *(str(DASK / file) for file in FILES)], [OnPool(pool)])
+    options += [str(DASK / file) for file in FILES] + sys.argv[1 + IS_KILLED :]
+    if not IS_KILLED:
+        with Counted(2) as pool:
+            return pytest.main(options, [OnPool(pool)])
+    with (
+        Counted(2, retries=20, preload=PRELOAD) as pool,
+        Killer(lambda: pool.pids, SEED, answered=pool.all_answered) as killer,
+    ):
+        return pytest.main(options, [OnPool(pool)]) or not killer.count
 
 
 if __name__ == "__main__":

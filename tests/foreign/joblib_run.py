@@ -9,8 +9,6 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from contextlib import nullcontext
-from functools import partial
 from importlib.machinery import SourceFileLoader
 from importlib.util import find_spec, module_from_spec
 from types import CodeType
@@ -18,9 +16,10 @@ from typing import Any
 
 import pytest
 
+import mob.joblib
 from mob.joblib import MobBackend, warm
 from tests.foreign.killer import Killer
-from tests.patience import patient
+from tests.foreign.pools import Watched
 
 parallel: Any = importlib.import_module("joblib.parallel")
 backends: Any = importlib.import_module("joblib._parallel_backends")
@@ -32,6 +31,17 @@ SEED = int(os.environ.get("SEED", "19"))
 TESTS = "joblib.test.test_parallel"
 OTHERS = ("loky", "multiprocessing", "sequential", "spawn", "threading")
 """What tests call backends that are not this one."""
+
+
+class Repeating(MobBackend):
+    """The backend in whose pools tasks are repeated, and nothing large is to be imported again after each death."""
+
+    def configure(self, *args: Any, **options: Any) -> int:
+        return super().configure(*args, **{"retries": 20, "preload": ("mob.joblib", TESTS), **options})
+
+
+Repeating.__name__ = MobBackend.__name__  # which tests compare
+Backend = Repeating if IS_KILLED else MobBackend
 
 
 class WithMob(SourceFileLoader):
@@ -47,9 +57,8 @@ class WithMob(SourceFileLoader):
 
 def import_tests() -> str:
     """Import the tests where `mob` is the default, and return the path of their file."""
-    make = partial(MobBackend, retries=20, preload=("mob.joblib", "pytest")) if IS_KILLED else MobBackend
-    parallel.register_parallel_backend("mob", make, make_default=True)
-    backends.LokyBackend = MobBackend  # the class that tests look for, and derive from
+    parallel.register_parallel_backend("mob", Backend, make_default=True)
+    backends.LokyBackend = Backend  # the class that tests look for, and derive from
     loky.get_reusable_executor = lambda reuse: warm
     spec: Any = find_spec(TESTS)
     spec.loader = WithMob(TESTS, spec.origin)
@@ -77,8 +86,12 @@ def is_of_others(item: pytest.Function) -> bool:
 def main() -> int:
     options = ["-q", "-p", "no:cacheprovider", "-o", "addopts=", "-o", "filterwarnings=", "-o", "xfail_strict=false"]
     options += ["-W", "ignore", "--timeout=120", "-p", "tests.foreign.counting", f"--known={SUITE}"]
-    with Killer(lambda: warm.pids, SEED, patient(1.0)) if IS_KILLED else nullcontext():
-        return pytest.main([*options, import_tests(), *sys.argv[1 + IS_KILLED :]], [Selection()])
+    arguments = [*options, import_tests(), *sys.argv[1 + IS_KILLED :]]
+    if not IS_KILLED:
+        return pytest.main(arguments, [Selection()])
+    mob.joblib.Pool = Watched
+    with Killer(lambda: warm.pids, SEED, answered=Watched.all_answered) as killer:
+        return pytest.main(arguments, [Selection()]) or not killer.count
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
-"""What CPython's tests get in the place of `ProcessPoolExecutor`: a pool of mob with the parameters of that.
+"""The pools of suites during which workers are killed, and what CPython's tests get in the place of
+`ProcessPoolExecutor`: a pool of mob with the parameters of that.
 
-The tests also look at private attributes. Those that say something of any pool of processes are made here of what a
-pool of mob says in public.
+CPython's tests also look at private attributes. Those that say something of any pool of processes are made here of what
+a pool of mob says in public.
 """
 
 from __future__ import annotations
@@ -34,12 +35,41 @@ class Nothing:
     join_thread = join
 
 
-class Pool(mob.Pool):
-    """A pool with the parameters of `ProcessPoolExecutor`."""
+class Watched(mob.Pool):
+    """A pool whose workers a killer may find, and which says how many tasks have ended."""
 
     retries = 0
-    """How often a call is repeated whose worker died."""
-    alive: ClassVar[weakref.WeakSet[Pool]] = weakref.WeakSet()
+    """How often a call is repeated whose worker died, in all pools that do not say it themselves."""
+    answered = 0
+    """How many tasks of all pools have ended."""
+    alive: ClassVar[weakref.WeakSet[Watched]] = weakref.WeakSet()
+
+    def __init__(self, workers: int | None = None, **options: Any) -> None:
+        super().__init__(workers, **{"retries": self.retries, **options})
+        self.alive.add(self)
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **named: Any) -> Any:
+        future = super().submit(fn, *args, **named)
+        future.add_done_callback(self._count)
+        return future
+
+    @classmethod
+    def all_pids(cls) -> list[int]:
+        """Return the pids of the workers of all pools."""
+        return [pid for pool in list(cls.alive) for pid in pool.pids]
+
+    @classmethod
+    def all_answered(cls) -> int:
+        """Return how many tasks of all pools have ended."""
+        return Watched.answered
+
+    @staticmethod
+    def _count(_: object) -> None:
+        Watched.answered += 1
+
+
+class Pool(Watched):
+    """A pool with the parameters of `ProcessPoolExecutor`."""
 
     def __init__(
         self,
@@ -55,15 +85,8 @@ class Pool(mob.Pool):
             initializer=initializer,
             initargs=initargs,
             max_calls=max_tasks_per_child,
-            retries=self.retries,
         )
-        self.alive.add(self)
         self._executor_manager_thread = self._call_queue = Nothing()
-
-    @classmethod
-    def all_pids(cls) -> list[int]:
-        """Return the pids of the workers of all pools."""
-        return [pid for pool in list(cls.alive) for pid in pool.pids]
 
     @property
     def _processes(self) -> dict[int, Worker]:

@@ -34,17 +34,16 @@ from sklearn.multiclass import OneVsRestClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+import mob.joblib
 from mob.joblib import warm
 from tests.foreign.counting import Result
 from tests.foreign.killer import Killer
-from tests.patience import patient
+from tests.foreign.pools import Watched
 
 IS_KILLED = "--kill" in sys.argv
 PRELOAD = ("mob.joblib", "sklearn.ensemble", "sklearn.feature_selection", "sklearn.inspection", "sklearn.pipeline")
 """What workers would have to import again after each death."""
 OPTIONS: dict[str, Any] = {"retries": 20, "preload": PRELOAD} if IS_KILLED else {}
-REPEATS = 3 if IS_KILLED else 1
-"""How often a result is computed, so that the killer gets some of the workers that do."""
 SEED = int(os.environ.get("SEED", "19"))
 
 X, y = load_breast_cancer(return_X_y=True)
@@ -83,8 +82,7 @@ class SklearnTest(unittest.TestCase):
         with joblib.parallel_config("loky", n_jobs=2):
             expected = compute()
         with joblib.parallel_config("mob", n_jobs=2, **OPTIONS):
-            for _ in range(REPEATS):
-                numpy.testing.assert_equal(compute(), expected)
+            numpy.testing.assert_equal(compute(), expected)
 
     def test_cross_val_score(self) -> None:
         self.check(lambda: cross_val_score(model(), X, y))
@@ -159,7 +157,9 @@ class SklearnTest(unittest.TestCase):
 
 
 if __name__ == "__main__":
-    with Killer(lambda: warm.pids, SEED, patient(1.0)) if IS_KILLED else nullcontext():
+    mob.joblib.Pool = Watched
+    killer = Killer(lambda: warm.pids, SEED, answered=Watched.all_answered) if IS_KILLED else None
+    with killer or nullcontext():
         suite = unittest.defaultTestLoader.loadTestsFromTestCase(SklearnTest)
         result = unittest.TextTestRunner(verbosity=2, resultclass=Result).run(suite)
-    sys.exit(not result.wasSuccessful() or not result.testsRun)
+    sys.exit(not result.wasSuccessful() or not result.testsRun or (killer is not None and not killer.count))

@@ -45,3 +45,15 @@ def test_a_worker_that_has_ended_is_left_out() -> None:
     ended.wait()
     assert not Killer(lambda: [ended.pid], seed=7).kill_one()
     assert not Killer(list, seed=7).kill_one()
+
+
+def test_the_next_is_killed_after_a_task_has_ended(sleeper: subprocess.Popen[bytes]) -> None:
+    answers = [0]
+    killer = Killer(lambda: [sleeper.pid], seed=7, answered=answers.pop)
+    assert not killer.has_progress()
+    answers += [1, 1]
+    assert killer.has_progress()
+    assert killer.kill_one()
+    answers += [2, 1]
+    assert not killer.has_progress()
+    assert killer.has_progress()
