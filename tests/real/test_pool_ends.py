@@ -50,12 +50,17 @@ def test_the_kingpin_dies_and_all_futures_end(pool: mob.Pool, gate: str) -> None
     wait_until(lambda: futures[0].running(), "the first is sent")
     child("(kingpin)").kill()
     errors = [future.exception(PATIENCE) for future in futures]
-    assert {type(error) for error in errors} <= {mob.Lost, mob.Unavailable}
-    assert isinstance(errors[-1], mob.Unavailable)
-    assert isinstance(pool.submit(pow, 2, 3).exception(PATIENCE), mob.Unavailable)
+    assert {type(error) for error in errors} <= {mob.Lost, BrokenExecutor}
+    assert isinstance(errors[-1], BrokenExecutor)
+    assert isinstance(pool.submit(pow, 2, 3).exception(PATIENCE), BrokenExecutor)
     pool.shutdown()
     with mob.Pool(2, max_memory=1 << 40) as another:
         assert another.submit(pow, 2, 3).result(PATIENCE) == 8
+
+
+def test_workers_that_cannot_start_break_the_pool() -> None:
+    with mob.Pool(1, env={"OPENBLAS_NUM_THREADS": "1"}, preload=("numpy",)) as pool:
+        assert isinstance(pool.submit(pow, 2, 3).exception(PATIENCE), BrokenExecutor)
 
 
 def test_the_fork_server_dies_and_nothing_is_lost(pool: mob.Pool) -> None:

@@ -14,13 +14,13 @@ exchanges it, before anybody waits for it, for one that does the same.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from concurrent.futures import Future
+from concurrent.futures import BrokenExecutor, Future
 from concurrent.futures._base import FINISHED, PENDING, RUNNING
 from threading import Condition, Event, Lock
 from time import monotonic
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from mob.errors import Lost
+from mob.errors import Lost, Unavailable
 from mob.pools.pickling import name_of
 
 if TYPE_CHECKING:
@@ -162,6 +162,9 @@ class PoolFuture(Future[T]):
         """Its call has ended without an answer."""
         if self.is_killed and isinstance(error, Lost) and error.executed == "no":
             error = Lost(f"{self.label} was killed before it began.", executed="no")
+        elif isinstance(error, Unavailable):  # programs expect this of an executor that can do no more
+            error, cause = BrokenExecutor(f"the pool has no worker: {error}"), error
+            error.__cause__ = cause
         self.set_exception(error if self.verdict is None else self.verdict)
 
 

@@ -26,6 +26,8 @@ ROLE = "pool"
 MODULE = "mob.pools.worker"
 GRACE = 5.0
 """Seconds that workers may take to end when the pool is shut down; their tasks have ended by then."""
+BOOT_TRIES = 3
+"""Workers that may fail to start before the pool is given up, because tasks would wait for ever."""
 SHARED_MEMORY = 4096 * MIB
 """Bytes of large buffers that each process may have on their way, or looked at by others."""
 
@@ -69,6 +71,7 @@ class Kind(NamedTuple):
             max_memory=self.max_memory,
             env=dict(self.env),
             shared_memory=SHARED_MEMORY,
+            boot_tries=BOOT_TRIES,
             pool=True,
         )
 
