@@ -38,6 +38,8 @@ from joblib.parallel import (
 from mob.pools.executor import Pool
 from mob.pools.futures import PoolFuture
 
+__all__ = ["IDLE_WORKER_TIMEOUT"]  # joblib has no types, so what derives from it has none for others
+
 IDLE_WORKER_TIMEOUT = 300.0
 """Seconds after which a pool that nothing uses is closed."""
 OF_OTHER_BACKENDS = frozenset({"context", "max_nbytes", "mmap_mode", "prefer", "require", "temp_folder", "verbose"})
@@ -46,7 +48,7 @@ OF_OTHER_BACKENDS = frozenset({"context", "max_nbytes", "mmap_mode", "prefer", "
 _is_worker = False  # whether this process has run tasks of the backend
 
 
-class MobBackend(AutoBatchingMixin, ParallelBackendBase):
+class _MobBackend(AutoBatchingMixin, ParallelBackendBase):
     """The backend "mob" of joblib: `import mob.joblib`, then name it in `joblib.parallel_config` or `joblib.Parallel`.
 
     It takes the options of `mob.Pool`, such as `retries=2` or `max_memory=2**30`, and two of joblib's own:
@@ -114,9 +116,9 @@ class MobBackend(AutoBatchingMixin, ParallelBackendBase):
         self._end(PoolShare.give_back)
         self.reset_batch_stats()
 
-    def _copy(self) -> MobBackend:
+    def _copy(self) -> _MobBackend:
         named = {"nesting_level": self.nesting_level, "inner_max_num_threads": self.inner_max_num_threads}
-        return MobBackend(**named, **self.backend_kwargs)
+        return _MobBackend(**named, **self.backend_kwargs)
 
     def _end(self, how: Callable[[PoolShare], object]) -> None:
         workers, self._workers = self._workers, None
@@ -255,7 +257,7 @@ class WarmPool:
             self._timer.cancel()
 
 
-warm = WarmPools()
+warm: WarmPools = WarmPools()
 """The pools of this process."""
 
 
@@ -266,7 +268,7 @@ def _reduce_array(array: Any) -> Any:
     return array.__reduce_ex__(pickle.HIGHEST_PROTOCOL)
 
 
-class TaskPickler(cloudpickle.Pickler):
+class _TaskPickler(cloudpickle.Pickler):
     """Sends an array that is mapped from a file as the name of the file, so that a task can read and write it there."""
 
     dispatch_table: ClassVar[Any] = ChainMap(
@@ -280,7 +282,7 @@ def _pickled(batch: Any) -> list[pickle.PickleBuffer]:
     buffers: list[pickle.PickleBuffer] = []
     file = io.BytesIO()
     try:
-        TaskPickler(file, pickle.HIGHEST_PROTOCOL, buffer_callback=buffers.append).dump(batch)
+        _TaskPickler(file, pickle.HIGHEST_PROTOCOL, buffer_callback=buffers.append).dump(batch)
     except Exception as error:
         raise pickle.PicklingError(f"cannot pickle the task to send to a worker: {error}") from error
     return [pickle.PickleBuffer(file.getbuffer()), *buffers]
@@ -294,4 +296,4 @@ def _run(data: Any, *buffers: Any) -> Any:
 
 
 os.register_at_fork(after_in_child=warm.__init__)
-register_parallel_backend("mob", MobBackend)
+register_parallel_backend("mob", _MobBackend)

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 import mob.joblib
-from mob.joblib import MobBackend, warm
+from mob.joblib import _MobBackend, warm
 from tests.foreign.killer import Killer
 from tests.foreign.pools import Watched
 
@@ -33,15 +33,15 @@ OTHERS = ("loky", "multiprocessing", "sequential", "spawn", "threading")
 """What tests call backends that are not this one."""
 
 
-class Repeating(MobBackend):
+class Repeating(_MobBackend):
     """The backend in whose pools tasks are repeated, and nothing large is to be imported again after each death."""
 
     def configure(self, *args: Any, **options: Any) -> int:
         return super().configure(*args, **{"retries": 20, "preload": ("mob.joblib", TESTS), **options})
 
 
-Repeating.__name__ = MobBackend.__name__  # which tests compare
-Backend = Repeating if IS_KILLED else MobBackend
+Repeating.__name__ = _MobBackend.__name__  # which tests compare
+Backend = Repeating if IS_KILLED else _MobBackend
 
 
 class WithMob(SourceFileLoader):
@@ -78,7 +78,7 @@ class Selection:
 def is_of_others(item: pytest.Function) -> bool:
     """Return whether a test is given backends, and not this one."""
     given = list(item.callspec.params.values()) if hasattr(item, "callspec") else []
-    if any(value == "mob" or isinstance(value, MobBackend) for value in given):
+    if any(value == "mob" or isinstance(value, _MobBackend) for value in given):
         return False
     return any(value in OTHERS or hasattr(value, "nesting_level") or hasattr(value, "Pool") for value in given)
 

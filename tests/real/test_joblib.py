@@ -21,7 +21,7 @@ import pytest
 from joblib.parallel import ThreadingBackend
 
 import mob
-from mob.joblib import MobBackend, warm
+from mob.joblib import _MobBackend, warm
 from tests.patience import PATIENCE
 
 Parallel: Any = joblib.Parallel
@@ -263,7 +263,7 @@ def test_an_abort_leaves_the_tasks_of_others_alone(tmp_path: Path) -> None:
 
 
 def test_what_is_submitted_after_an_abort_is_cancelled() -> None:
-    backend = MobBackend(nesting_level=0)
+    backend = _MobBackend(nesting_level=0)
     backend.configure(2)
     backend.terminate()
     future = backend.submit(os.getpid)
@@ -293,7 +293,7 @@ def test_a_forked_child_has_no_pools() -> None:
 def test_what_there_is_is_told() -> None:
     pids()
     assert repr(warm) == "<WarmPools, 1 open>"
-    backend = MobBackend(nesting_level=0)
+    backend = _MobBackend(nesting_level=0)
     backend.configure(2)
     assert repr(backend._workers) == "<PoolShare of <Pool of 2 workers>, 0 unfinished>"
     backend.terminate()

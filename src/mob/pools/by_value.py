@@ -29,6 +29,8 @@ from mob.pools.pickling import CachedFunction
 cloudpickle: Any = importlib.import_module("cloudpickle")  # it has no types
 _inside: Any = importlib.import_module("cloudpickle.cloudpickle")
 
+__all__ = ["dumps", "namespace", "set_state"]
+
 NO_FILE = "<dynamic-code>"
 """What cloudpickle puts in the place of the name of the file."""
 SHARED = ("__name__", "__file__", "__package__", "__path__")
@@ -38,11 +40,11 @@ _MISSING = object()
 def dumps(value: Any, protocol: int, is_in_band: Callable[[Any], bool]) -> bytes:
     """Return the pickle of a value. `is_in_band`: as `buffer_callback` of `pickle.dumps`."""
     file = io.BytesIO()
-    Pickler(file, protocol, is_in_band).dump(value)
+    _Pickler(file, protocol, is_in_band).dump(value)
     return file.getvalue()
 
 
-class Pickler(cloudpickle.CloudPickler):
+class _Pickler(cloudpickle.CloudPickler):
     """A cloudpickle that treats `__main__` as one module."""
 
     dispatch_table: ClassVar[Any] = ChainMap(

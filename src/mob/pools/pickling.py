@@ -182,7 +182,7 @@ _STABLE = (
     *(PurePath, re.Pattern, logging.Logger),
 )
 """Types of which a value is another object if it is another value, or is pickled by its name."""
-CachedFunction = type(lru_cache(len))
+CachedFunction: type = type(lru_cache(len))
 """What `functools.lru_cache` makes of a function."""
 _MISSING = object()
 Mentioned = list[tuple[dict[str, Any], str, Any]]

@@ -129,4 +129,4 @@ class Variant(Export):
         for slot in Export.__slots__:
             setattr(self, slot, getattr(export, slot))
         self.name = target
-        self.cost_mark = mark_of(export.label.removesuffix(export.name) + target)
+        self.cost_mark: int = mark_of(export.label.removesuffix(export.name) + target)
