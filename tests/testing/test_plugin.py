@@ -309,7 +309,7 @@ def test_who_tests_no_app_pays_nothing(run: Run) -> None:
 
         def test_loaded():
             loaded = {name for name in sys.modules if name.startswith("mob.")}
-            assert loaded == {"mob.errors", "mob.testing", "mob.testing.plugin"}
+            assert loaded == {"mob.errors", "mob.imports", "mob.testing", "mob.testing.plugin"}
             assert "uvloop" not in sys.modules
         """
     )

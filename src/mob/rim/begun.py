@@ -203,7 +203,7 @@ class BegunRow:
 
     def is_taken_back(self, number: int) -> bool:
         """Return whether a call that was noted as begun must not begin, because its caller has taken it back."""
-        return self.slots[TAKEN_BACK] >= number
+        return 0 <= number <= self.slots[TAKEN_BACK]  # items of a chunk have numbers below 0
 
     def close(self) -> None:
         """Let go of the memory."""

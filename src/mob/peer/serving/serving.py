@@ -203,7 +203,7 @@ class Serving:
                     slots, number = (contact.begun or self.begun.row_of(contact)).slots, call.id
                     if number > slots[number % SLOTS]:
                         slots[number % SLOTS] = number
-                    if slots[TAKEN_BACK] >= number:
+                    if 0 <= number <= slots[TAKEN_BACK]:  # items of a chunk have numbers below 0
                         self.begun_beside += 1
                         self.encoder.discard(call)
                         self.answers.give_back(link, call)
