@@ -10,7 +10,7 @@ from hypothesis import settings, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from mob.core.dispatch import AskForPlace, Queued, Route
-from mob.core.invitations import SLOW_INVITATION_TIMEOUT, Invitations, WorkerLoad
+from mob.core.invitations import INVITATION_TIMEOUT, Invitations, WorkerLoad
 from mob.core.lanes import LOOP, Lane
 from mob.core.routing import Place
 
@@ -253,7 +253,7 @@ class Pairs(RuleBasedStateMachine):
             self.post(caller, worker, "declined", line)
         self.ask(caller, caller.route.asks_after(line))
 
-    @rule(data=st.data(), seconds=st.floats(0.0, 2 * SLOW_INVITATION_TIMEOUT))
+    @rule(data=st.data(), seconds=st.floats(0.0, 2 * INVITATION_TIMEOUT))
     def wait(self, data: st.DataObject, seconds: float) -> None:
         data.draw(st.sampled_from(self.workers)).publish()
         self.pass_time(seconds)
@@ -267,14 +267,14 @@ class Pairs(RuleBasedStateMachine):
     def settle(self) -> None:
         """All letters arrive, and nobody who is blocked keeps places for which others wait: neither the first one that
         was invited, nor the next."""
-        self.pass_time(2 * SLOW_INVITATION_TIMEOUT)
+        self.pass_time(2 * INVITATION_TIMEOUT)
         while True:
             while ways := [way for way, letters in self.letters.items() if letters and not self.is_held(way)]:
                 for way in ways:
                     self.deliver_next(way)
             if all(worker.invitations.wake_at() == math.inf for worker in self.workers):
                 return
-            self.pass_time(2 * SLOW_INVITATION_TIMEOUT)
+            self.pass_time(2 * INVITATION_TIMEOUT)
 
     def look_for_free_places(self) -> None:
         """When nothing is on its way any more, no worker has a free place while a call waits that it may run."""

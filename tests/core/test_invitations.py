@@ -8,8 +8,8 @@ from collections import Counter
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from mob.core.costs import FAR_TRIP, LONG, TRIP, most_in_hand
-from mob.core.invitations import INVITATION_TIMEOUT, SLOW_INVITATION_TIMEOUT, Invitations, WorkerLoad
+from mob.core.costs import FAR_TRIP, TRIP, most_in_hand
+from mob.core.invitations import INVITATION_TIMEOUT, Invitations, WorkerLoad
 from mob.core.lanes import FREE, LOOP, MESSAGE, UNLIMITED, Lane
 
 A, B, C = 1, 2, 3
@@ -210,10 +210,10 @@ def test_who_is_silent_keeps_no_places() -> None:
     worker = Worker()
     worker.hear(A, 1)
     worker.hear(B, 1)
-    assert worker.invitations.wake_at() == SLOW_INVITATION_TIMEOUT
-    worker.now = SLOW_INVITATION_TIMEOUT / 2
+    assert worker.invitations.wake_at() == INVITATION_TIMEOUT
+    worker.now = INVITATION_TIMEOUT / 2
     assert worker.invite() == []
-    worker.now = SLOW_INVITATION_TIMEOUT
+    worker.now = INVITATION_TIMEOUT
     assert worker.invite() == [(B, 1, 1)]
     assert worker.invitations.wake_at() == math.inf  # nobody else waits for the place
     worker.take(B)
@@ -222,23 +222,6 @@ def test_who_is_silent_keeps_no_places() -> None:
     worker.in_hand["loop"] = 0
     assert worker.invite() == [(B, 1, 1)]
     assert not worker.invitations._reserved.get("loop", 0) > 1
-
-
-@pytest.mark.parametrize(
-    ("cost", "seconds"),
-    [
-        (0, SLOW_INVITATION_TIMEOUT),
-        (1, INVITATION_TIMEOUT),
-        (LONG, INVITATION_TIMEOUT),
-        (LONG + 1, SLOW_INVITATION_TIMEOUT),
-    ],
-)
-def test_places_are_kept_longer_for_calls_behind_which_none_should_wait(cost: int, seconds: float) -> None:
-    invitations = Invitations()
-    invitations.handle_waiting(A, 1, "foo")
-    invitations.handle_waiting(B, 1, "foo")
-    invitations.invite(lambda _: WorkerLoad("loop", LOOP, 0, cost, 0), 10.0)
-    assert invitations.wake_at() == 10.0 + seconds
 
 
 def test_if_nobody_else_waits_nothing_must_be_looked_at() -> None:
@@ -299,7 +282,7 @@ EVENTS = st.one_of(
     st.tuples(st.just("call"), UIDS, NAMES, st.integers(1, 12)),
     st.tuples(st.just("lost"), UIDS),
     st.tuples(st.just("finish"), st.sampled_from(["loop", "tasks", "gate"]), st.integers(1, 12)),
-    st.tuples(st.just("later"), st.floats(0.0, 2 * SLOW_INVITATION_TIMEOUT)),
+    st.tuples(st.just("later"), st.floats(0.0, 2 * INVITATION_TIMEOUT)),
     st.tuples(st.just("clear")),
 )
 
@@ -350,7 +333,7 @@ def check(worker: Worker) -> None:
             assert load.in_hand + reserved.get(load.group, 0) >= load.lane.width
             assert load.lane.width < UNLIMITED
     if in_turn and +kept:
-        assert worker.now < invitations.wake_at() <= worker.now + SLOW_INVITATION_TIMEOUT
+        assert worker.now < invitations.wake_at() <= worker.now + INVITATION_TIMEOUT
 
 
 def test_after_an_error_in_the_middle_of_a_change_all_wait_in_turn_again() -> None:

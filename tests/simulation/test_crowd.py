@@ -136,7 +136,7 @@ BROKEN: list[tuple[Patch, str]] = [
 def test_a_broken_rule_is_caught(monkeypatch: pytest.MonkeyPatch, broken: Patch, caught: str) -> None:
     broken(monkeypatch)
     with pytest.raises(Violation, match=caught):
-        live(Crowd(3, callers=30, workers=2, exports="add look"))
+        live(Crowd(2, callers=30, workers=2, exports="add look"))
 
 
 def live(crowd: Crowd) -> None:

@@ -23,7 +23,7 @@ from mob.core.streams import Credit
 from mob.core.supervisor import Supervisor
 from mob.peer.calls.parking import Parking
 from mob.peer.serving.inviting import Inviting
-from mob.rim.begun import BegunRow
+from mob.rim.begun import BegunCalls
 from mob.wire.messages import Member
 from tests.simulation import peer
 from tests.simulation.clock import Clock
@@ -130,7 +130,7 @@ def lost_calls_count_as_not_sent(patch: pytest.MonkeyPatch) -> None:
 
 
 def nobody_notes_what_has_begun(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(BegunRow, "begin", lambda self, number: None)
+    patch.setattr(BegunCalls, "may_have_begun", lambda self, uid, caller, number: False)
 
 
 def the_dead_keep_their_functions(patch: pytest.MonkeyPatch) -> None:
@@ -172,7 +172,6 @@ def a_decline_frees_no_place(patch: pytest.MonkeyPatch) -> None:
 
 def the_silent_keep_their_places(patch: pytest.MonkeyPatch) -> None:
     patch.setattr("mob.core.invitations.INVITATION_TIMEOUT", 60.0)
-    patch.setattr("mob.core.invitations.SLOW_INVITATION_TIMEOUT", 60.0)
 
 
 def the_dead_keep_their_places(patch: pytest.MonkeyPatch) -> None:
@@ -246,7 +245,6 @@ BROKEN: list[tuple[Patch, str]] = [
 
 FIRST: dict[Patch, int] = {
     nobody_notes_what_has_begun: 502,
-    the_silent_keep_their_places: 536,
     the_dead_keep_their_places: 610,
     an_upgrade_forgets_who_was_asked: 530,
     farewells_are_not_waited_for: 600,

@@ -20,9 +20,6 @@ from mob.core.lanes import UNLIMITED, Lane
 
 INVITATION_TIMEOUT = 0.005
 """Seconds after which an invited caller that does not answer keeps no place any more."""
-SLOW_INVITATION_TIMEOUT = 0.1
-"""The same if its calls may take long. If one came after all, whatever has got its place would stand behind it, nobody
-knows for how long; so it is given the time that an answer takes on a busy machine."""
 
 
 class WorkerLoad(NamedTuple):
@@ -126,12 +123,12 @@ class Invitations:
             del self.expected[waiting.uid, waiting.name]
             self._free(waiting)
 
-    def _keep(self, waiting: _Waiting, load: WorkerLoad, count: int, now: float) -> None:
-        group, is_slow = load.group, not 0 < load.cost <= LONG
-        waiting.group, waiting.count, waiting.is_slow = group, count, is_slow
-        waiting.until = now + (SLOW_INVITATION_TIMEOUT if is_slow else INVITATION_TIMEOUT)
+    def _keep(self, waiting: _Waiting, load: WorkerLoad, count: int, until: float) -> None:
+        group = load.group
+        waiting.group, waiting.count, waiting.until = group, count, until
+        waiting.is_slow = not 0 < load.cost <= LONG
         self._reserved[group] = self._reserved.get(group, 0) + count
-        self._slow[group] = self._slow.get(group, 0) + is_slow
+        self._slow[group] = self._slow.get(group, 0) + waiting.is_slow
 
     def _free(self, waiting: _Waiting) -> None:
         group = waiting.group
@@ -175,7 +172,7 @@ class Invitations:
             self._take(waiting)
             self.expected[waiting.uid, waiting.name] = waiting
             if load.lane.width < UNLIMITED:
-                self._keep(waiting, load, count, now)
+                self._keep(waiting, load, count, now + INVITATION_TIMEOUT)
             invites.append(Invitation(waiting.uid, waiting.line, count, waiting.name))
         return invites
 
