@@ -341,3 +341,9 @@ def test_by_what_an_app_is_found_and_who_may_take_part(cluster: Cluster | None, 
     assert Plan("app", "/", ROLES, cluster=cluster).address == address
     assert (cluster is not None and cluster.is_open) is is_open
     assert "secret" not in repr(cluster)
+
+
+def test_what_is_shown_to_a_person_is_text_and_goes_to_no_file() -> None:
+    assert plans.Logs().is_shown
+    assert not plans.Logs(format="json").is_shown
+    assert not plans.Logs(file="/tmp/app.log").is_shown
