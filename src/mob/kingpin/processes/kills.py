@@ -82,11 +82,10 @@ class Kills:
         elif not pidfds.is_running(process.pid):
             self._decide(uid, process.pid, until, now)
         elif now < until:
-            self._reactor.call_at(
-                now + STOP_INTERVAL, partial(self._stop, uid, until)
-            )  # somebody may have continued it
-        else:  # it is as good as stopped: what it runs has not changed for so long, or the call is over
-            self._decide(uid, process.pid, until, now)
+            self._reactor.call_at(now + STOP_INTERVAL, partial(self._look, uid, until))
+        else:
+            self._fork_client.signal_mobster(process.pid, signal.SIGCONT)
+            self._answer(uid, error=f"its worker (pid {process.pid}) could not be stopped.")
 
     def _decide(self, uid: int, pid: int, until: float, now: float) -> None:
         begun, wanted = self._board.begun, self._stopped.pop(uid)

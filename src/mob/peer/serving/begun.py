@@ -60,6 +60,11 @@ class Begun:
         self.note(contact, number)
         return not self.row_of(contact).is_taken_back(number)
 
+    def end(self, contact: Contact, number: int) -> None:
+        """A call that was noted ends without having run; from any thread. Else a kill would wait for it to run."""
+        with self._writing:
+            self.row_of(contact).end(number)
+
     def decode(self, contact: Contact, number: int) -> None:
         """The arguments of a call are decoded, which begins later; 0 when that is done. On the loop's thread."""
         self.row_of(contact).decode(number)

@@ -205,6 +205,7 @@ class Serving:
                         slots[number % SLOTS] = number
                     if 0 <= number <= slots[TAKEN_BACK]:  # items of a chunk have numbers below 0
                         self.begun_beside += 1
+                        self.begun.end(contact, number)
                         self.encoder.discard(call)
                         self.answers.give_back(link, call)
                         return
@@ -541,6 +542,7 @@ class Serving:
             if link.unsent_bytes > limits.UNREAD:
                 raise limits.unread(contact.name, self.context.name)
             if not self.begun.begin(contact, call.id):
+                self.begun.end(contact, call.id)
                 self.answers.give_back(link, call)
                 return
             began = monotonic()
