@@ -126,6 +126,9 @@ class _MobBackend(AutoBatchingMixin, ParallelBackendBase):
             how(workers)
 
 
+_MobBackend.__name__ = "MobBackend"  # which joblib shows; it derives from what has no types, so it is private
+
+
 class PoolShare:
     """The tasks of one `Parallel` in a pool that others may use as well."""
 

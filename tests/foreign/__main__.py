@@ -165,6 +165,7 @@ SUITES = {
         "Dask while random workers are killed, with `retries`", partial(script, "dask_run.py", "--kill")
     ),
     "sklearn-killed": Suite("scikit-learn the same way", partial(script, "sklearn_run.py", "--kill")),
+    "joblib-killed": Suite("joblib the same way", partial(script, "joblib_run.py", "--kill")),
     "managers": Suite("CPython: managers of multiprocessing", managers),
 }
 """By name; those that last longest begin."""

@@ -244,6 +244,11 @@ def test_a_task_is_repeated_if_that_is_wanted(tmp_path: Path) -> None:
         assert Parallel()(delayed(die_once)(tmp_path / str(at)) for at in range(4)) == ["alive"] * 4
 
 
+def test_joblib_calls_the_backend_by_its_name(capsys: pytest.CaptureFixture[str]) -> None:
+    Parallel(verbose=1)(delayed(pow)(x, 2) for x in range(3))
+    assert "Using backend MobBackend with 2 concurrent workers" in capsys.readouterr().err
+
+
 def test_a_timeout_ends_the_tasks(tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
