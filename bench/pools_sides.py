@@ -172,8 +172,10 @@ with WorkerPool(2) as pool:
         self.pool, self._mapping = self._new(keep_alive=True), self._new(keep_alive=True)
 
     def close(self) -> None:
-        self.pool.terminate()
-        self._mapping.terminate()
+        for pool in (self.pool, self._mapping):
+            ending = threading.Thread(target=pool.terminate, daemon=True)  # after the kill of a worker it never returns
+            ending.start()
+            ending.join(5)
 
     def map(self, n: int, chunk: int | None) -> int:
         return sum(self._mapping.map(work.increment, range(n), chunk_size=chunk))
