@@ -26,7 +26,7 @@ from typing import Any, cast
 import msgspec
 
 from mob.core.states import CallState
-from mob.errors import Lost, RemoteTraceback
+from mob.errors import Lost, RemoteTraceback, WrongProcess
 from mob.peer.calls.killing import kill
 from mob.peer.calls.options import Options
 from mob.peer.calls.outgoing import Outgoing
@@ -106,7 +106,10 @@ class Tasks:
     # ---------------------------------------------------------------------------------------------- sending
 
     def submit(self, future: PoolFuture[Any]) -> None:
-        """Have a task run; its future says how it ends. `BrokenExecutor` if none can be run any more."""
+        """Have a task run; its future says how it ends. `BrokenExecutor` if none can be run any more, `WrongProcess` or
+        `NotInMobster` in the child of a fork."""
+        if self.peer.context.is_abandoned:
+            self._refuse_in_child()
         if self.broken is not None:
             raise broken(self.broken)
         with self._changed:
@@ -116,6 +119,15 @@ class Tasks:
                 return
             self._sent += 1
         self._send(future)
+
+    def _refuse_in_child(self) -> None:
+        context = self.peer.context
+        if context.role:
+            context.check_process()
+        raise WrongProcess(
+            f"this pool was made in process {context.pid}, and this is process {os.getpid()}, which was forked later. "
+            f"Make a mob.Pool in this process."
+        )
 
     def _has_room(self) -> bool:
         if not self._has_answer:  # the first worker still has to be set up; what is sent meanwhile would overtake it
