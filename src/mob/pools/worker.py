@@ -38,7 +38,7 @@ MOST_FUNCTIONS = 128
 LARGEST_FUNCTION = 64 * 1024
 """Bytes of the pickle of a function that is kept."""
 
-LONGEST = 0.005
+LONGEST = 0.015
 """Seconds after which no more of several tasks is begun: they were expected to take much less."""
 MOST_BYTES = 1024 * 1024
 """Bytes of their answers after which no more is begun."""
