@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import BrokenExecutor, ThreadPoolExecutor
 from pathlib import Path
 from threading import Barrier
-from typing import Any
 
 import pytest
 
@@ -108,34 +107,48 @@ def test_a_map_gives_the_same_whatever_its_chunks(chunksize: int | None) -> None
         assert list(pool.map(pow, range(1_000), [2] * 1_000, chunksize=chunksize)) == [x * x for x in range(1_000)]
 
 
+def in_child(function: Callable[[], None]) -> int:
+    """Run a function in a forked child; return 0 if it has returned."""
+    child = os.fork()
+    if not child:
+        status = 1
+        try:
+            function()
+            status = 0
+        finally:
+            os._exit(status)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
 def test_a_forked_child_makes_a_pool_of_its_own(tmp_path: Path) -> None:
     found = tmp_path / "found"
+
+    def use() -> None:
+        with mob.Pool(1) as own:
+            found.write_text(str(own.submit(square, 4).result(PATIENCE)))
+
     with mob.Pool(1) as pool:
         assert pool.submit(square, 3).result(PATIENCE) == 9
-        child = os.fork()
-        if not child:
-            status = 1
-            try:
-                with mob.Pool(1) as own:
-                    found.write_text(str(own.submit(square, 4).result(PATIENCE)))
-                status = 0
-            finally:
-                os._exit(status)
-        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        assert in_child(use) == 0
         assert found.read_text() == "16"
         assert pool.submit(square, 5).result(PATIENCE) == 25
 
 
 def test_a_pool_says_in_a_forked_child_that_it_is_another_process() -> None:
+    def use() -> None:
+        with pytest.raises(mob.WrongProcess, match=r"Make a mob\.Pool in this process"):
+            pool.submit(square, 4)
+
     with mob.Pool(1) as pool:
         pool.submit(square, 3).result(PATIENCE)
-        child = os.fork()
-        if not child:
-            status: Any = 1
-            try:
-                pool.submit(square, 4)
-            except mob.WrongProcess:
-                status = 0
-            finally:
-                os._exit(status)
-        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        assert in_child(use) == 0
+
+
+def test_the_pool_of_an_app_says_there_to_connect(app: mob.Client) -> None:
+    def use() -> None:
+        with pytest.raises(mob.WrongProcess, match=r"call mob\.connect\('pools"):
+            crunch.submit(square, 4)
+
+    crunch = app.pool("crunch")
+    assert crunch.submit(square, 3).result(PATIENCE) == 9
+    assert in_child(use) == 0

@@ -122,7 +122,7 @@ class Tasks:
 
     def _refuse_in_child(self) -> None:
         context = self.peer.context
-        if context.role:
+        if self._setup.directory is None:  # a role of an app, which its user knows
             context.check_process()
         raise WrongProcess(
             f"this pool was made in process {context.pid}, and this is process {os.getpid()}, which was forked later. "
