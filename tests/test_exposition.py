@@ -10,7 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from mob.core import latency
 from mob.exposition import exposition, imbalance
-from mob.wire.messages import ExportMetrics, Metrics, MobsterMetrics, RoleMetrics
+from mob.wire.messages import AppMetric, AppSample, ExportMetrics, Metrics, MobsterMetrics, RoleMetrics
 
 
 def counts(*times: float) -> tuple[int, ...]:
@@ -156,3 +156,29 @@ def test_an_app_without_anything() -> None:
 
 def test_imbalance_is_told_by_port() -> None:
     assert imbalance(FULL) == {"[::]:80": 1.5, "unix:/x": 1.0}
+
+
+def custom(kind: str, *samples: AppSample, **more: Any) -> Metrics:
+    fields: dict[str, Any] = {"help": "", "labels": (), "bounds": (), **more}
+    return Metrics("myapp", 1, 0.0, 0.0, 0, (), (), (), 0, custom=(AppMetric("own", kind, samples=samples, **fields),))
+
+
+def test_metrics_of_the_applications_own() -> None:
+    orders = custom("counter", AppSample("back", ("a b",), 3.0), labels=("kind",), help="What\nthe \\ is.")
+    assert value("own_total", orders, role="back", kind="a b") == 3
+    (family,) = [each for each in text_string_to_metric_families(exposition(orders)) if each.name == "own"]
+    assert (family.type, family.documentation) == ("counter", "What\nthe \\ is.")
+    assert "own_total{" in exposition(orders)
+    assert "} 3\n" in exposition(orders)
+    size = custom("gauge", AppSample("back", (), -2.5, index=1, pid=7))
+    assert value("own", size, role="back", index="1", pid="7") == -2.5
+    times = custom("histogram", AppSample("back", (), 9.5, (1, 2, 4)), bounds=(0.5, 1e-7))
+    assert value("own_bucket", times, role="back", le="0.5") == 1
+    assert value("own_bucket", times, role="back", le="1e-07") == 3
+    assert value("own_bucket", times, role="back", le="+Inf") == value("own_count", times, role="back") == 7
+    assert value("own_sum", times, role="back") == 9.5
+
+
+@pytest.mark.parametrize("number", [float("inf"), float("-inf"), 2.0**60, 1e-300, 0.1, -0.0])
+def test_any_number_comes_back_as_it_was(number: float) -> None:
+    assert value("own", custom("gauge", AppSample("back", (), number)), role="back") == number

@@ -63,6 +63,15 @@ if TYPE_CHECKING:
         scale as scale,
         send as send,
     )
+    from mob.mobster.metering import (
+        Counter as Counter,
+        Gauge as Gauge,
+        Histogram as Histogram,
+        Stopwatch as Stopwatch,
+        counter as counter,
+        gauge as gauge,
+        histogram as histogram,
+    )
     from mob.mobster.records import JsonFormatter as JsonFormatter
     from mob.peer.calls.mapping import Map as Map
     from mob.peer.calls.options import CallOptions as CallOptions
@@ -96,6 +105,8 @@ if TYPE_CHECKING:
     from mob.pools.role import RolePool as RolePool, pool as pool
     from mob.rim.crashes import Crash as Crash
     from mob.wire.messages import (
+        AppMetric as AppMetric,
+        AppSample as AppSample,
         CallerMetrics as CallerMetrics,
         Event as Event,
         ExportInfo as ExportInfo,
@@ -124,6 +135,7 @@ _HOMES = {
     "Fenced Forbidden FrameTooLong GarbageFrame LinkError Lost MobError NotInMobster PartialFailure "
     "PlanError Quarantined RemoteError Unavailable UnknownExport UnknownRole UnknownTarget WrongProcess",
     "mob.mobster.api": "Me all any caller cancelled delivery exit last_error listen me on pid ready require scale send",
+    "mob.mobster.metering": "Counter Gauge Histogram Stopwatch counter gauge histogram",
     "mob.mobster.records": "JsonFormatter",
     "mob.peer.serving.deliveries": "Delivery",
     "mob.peer.calls.mapping": "Map",
@@ -144,8 +156,8 @@ _HOMES = {
     "mob.pools.role": "RolePool pool",
     "mob.pools.futures": "PoolFuture",
     "mob.rim.crashes": "Crash",
-    "mob.wire.messages": "CallerMetrics Event ExportInfo ExportMetrics History Line Member Metrics MobsterMetrics "
-    "Point RoleInfo RoleMetrics Row Running",
+    "mob.wire.messages": "AppMetric AppSample CallerMetrics Event ExportInfo ExportMetrics History Line Member Metrics "
+    "MobsterMetrics Point RoleInfo RoleMetrics Row Running",
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}
 

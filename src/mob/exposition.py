@@ -7,14 +7,18 @@ it. https://prometheus.io/docs/instrumenting/exposition_formats
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import accumulate
 
 from mob.core import latency
-from mob.wire.messages import ExportMetrics, Metrics, MobsterMetrics
+from mob.wire.messages import AppMetric, AppSample, ExportMetrics, Metrics, MobsterMetrics
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 """What HTTP calls this format."""
 
+WHOLE = 2.0**53
+"""A float below this is shown as the whole number that it is, if it is one."""
 Labels = Mapping[str, object]
 Sample = tuple[str, Labels, float]
 """The end of a name ("_bucket"), the labels and the value."""
@@ -27,8 +31,8 @@ def exposition(metrics: Metrics) -> str:
     >>> [line for line in shown.splitlines() if "clients" in line][1:]
     ['# TYPE mob_kingpin_clients gauge', 'mob_kingpin_clients 1']
     """
-    families = (*_calls(metrics), *_roles(metrics), *_mobsters(metrics), *_ports(metrics), *_kingpin(metrics))
-    return "\n".join(families) + "\n"
+    parts = (_calls, _roles, _mobsters, _ports, _kingpin, _custom)
+    return "".join(f"{line}\n" for part in parts for line in part(metrics))
 
 
 def _calls(metrics: Metrics) -> Iterator[str]:
@@ -121,6 +125,31 @@ def _kingpin(metrics: Metrics) -> Iterator[str]:
     yield from _family("mob_dropped_lines_total", "counter", what, [("", {}, metrics.dropped_lines)])
 
 
+def _custom(metrics: Metrics) -> Iterator[str]:
+    """The application's own."""
+    for metric in metrics.custom:
+        name = f"{metric.name}_total" if metric.kind == "counter" else metric.name
+        samples = [
+            sample
+            for each in metric.samples
+            for sample in _own_samples(metric, each, dict(zip(metric.labels, each.labels, strict=True)))
+        ]
+        yield from _family(name, metric.kind, metric.help, samples)
+
+
+def _own_samples(metric: AppMetric, sample: AppSample, own: Labels) -> Iterator[Sample]:
+    labels: Labels = {"role": sample.role, **own}
+    if sample.index >= 0:
+        labels = {"role": sample.role, "index": sample.index, "pid": sample.pid, **own}
+    if metric.kind == "histogram":
+        shown = zip([f"{bound!r}" for bound in metric.bounds] + ["+Inf"], accumulate(sample.counts), strict=True)
+        yield from (("_bucket", {**labels, "le": bound}, count) for bound, count in shown)
+        yield "_sum", labels, sample.value
+        yield "_count", labels, sum(sample.counts)
+    else:
+        yield "", labels, sample.value
+
+
 def _labels(mobster: MobsterMetrics) -> Labels:
     return {"role": mobster.role, "index": mobster.index, "pid": mobster.pid}
 
@@ -138,11 +167,27 @@ def _histogram(labels: Labels, counts: Sequence[int], seconds: float) -> Iterato
 
 
 def _family(name: str, kind: str, what: str, samples: Iterable[Sample]) -> Iterator[str]:
-    yield f"# HELP {name} {what}"
+    if what:
+        yield f"# HELP {name} {_escaped_help(what)}"
     yield f"# TYPE {name} {kind}"
     for end, labels, value in samples:
         shown = ",".join(f'{key}="{_escaped(str(text))}"' for key, text in labels.items())
-        yield f"{name}{end}{{{shown}}} {value!r}" if shown else f"{name}{end} {value!r}"
+        yield f"{name}{end}{{{shown}}} {_number(value)}" if shown else f"{name}{end} {_number(value)}"
+
+
+def _number(value: float) -> str:
+    """A value as the format wants it.
+
+    >>> _number(3), _number(3.0), _number(0.25), _number(float("-inf"))
+    ('3', '3', '0.25', '-Inf')
+    """
+    if isinstance(value, float) and not math.isfinite(value):
+        return {math.inf: "+Inf", -math.inf: "-Inf"}.get(value, "NaN")
+    return repr(int(value) if value == int(value) and abs(value) < WHOLE else value)
+
+
+def _escaped_help(text: str) -> str:
+    return text.replace("\\", "\\\\").replace("\n", "\\n")
 
 
 def _escaped(text: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 import mob
 from mob import testing
 from mob.errors import PlanError
+from tests.running import wait_until
 
 
 def test_a_cluster_needs_processes(mob_app: Any, tmp_path: Path) -> None:
@@ -37,3 +39,25 @@ def test_what_a_role_puts_into_the_environment_goes_with_the_app(
         assert os.environ["TEST_NEW"] == "after"
     assert "TEST_NEW" not in os.environ
     assert os.environ["TEST_KEPT"] == "before"
+
+
+def test_mobsters_in_one_process_count_in_their_own_metrics(tmp_path: Path) -> None:
+    code = """
+        import mob
+        ORDERS = mob.counter("orders", labels=["who"])
+        WORKERS = mob.gauge("workers")
+        WORKERS.set(1)
+        def order():
+            ORDERS.inc(who=mob.me().role)
+        """
+    for name in ("back", "front"):
+        (tmp_path / f"{name}.py").write_text(textwrap.dedent(code))
+    app = mob.start("shop").base(tmp_path)
+    app.role("back", "./back.py", workers=2).role("front", "./front.py")
+    with testing.start(app, one_process=True) as running:
+        running.wait_ready()
+        running.all("back").call.order().result()
+        running.require("front").order().result()
+        wait_until(lambda: running.metrics().value("orders", role="back", who="back") == 2, "the orders are counted")
+        wait_until(lambda: running.metrics().value("orders", role="front", who="front") == 1, "those in front, too")
+        wait_until(lambda: running.metrics().value("workers") == 3, "each worker has a gauge")

@@ -16,6 +16,7 @@ import msgspec
 
 from mob.core import latency
 from mob.core.crew import Crew, Process
+from mob.core.custom import CustomMetrics, Summed
 from mob.core.decisions import Decision, Launch, Record, Tell
 from mob.wire.messages import (
     Beat,
@@ -85,6 +86,7 @@ class Past(msgspec.Struct):
     points: list[Point]
     events: list[Event]
     requests: dict[str, dict[str, int]] = {}
+    custom: dict[str, Summed] = {}
 
 
 class Registry:
@@ -98,6 +100,8 @@ class Registry:
         self._crashes: Counter[str] = Counter()
         self._requests: defaultdict[str, Counter[str]] = defaultdict(Counter)
         self._told_requests: dict[int, dict[str, int]] = {}  # by uid, as its last beat told them
+        self.custom: CustomMetrics = CustomMetrics()
+        """The application's own metrics."""
         self._rates: dict[int, Rate] = {}
         self._lately: dict[str, Lately] = {}
         self._last_point = now
@@ -145,6 +149,7 @@ class Registry:
         """A mobster is gone."""
         self._rates.pop(uid, None)
         self._told_requests.pop(uid, None)
+        self.custom.handle_exited(uid)
 
     # --------------------------------------------------------------------------------------------- what is shown
 
@@ -245,6 +250,7 @@ class Registry:
             list(self._points),
             list(self._events),
             {role: dict(counts) for role, counts in self._requests.items()},
+            self.custom.past(),
         )
 
     def take_over(self, past: Past) -> None:
@@ -253,6 +259,7 @@ class Registry:
         self._exports = past.exports
         self._launches, self._crashes = Counter(past.launches), Counter(past.crashes)
         self._requests.update({role: Counter(counts) for role, counts in past.requests.items()})
+        self.custom.take_over(past.custom)
         self._points = deque(past.points)
         self._last_point = past.points[-1].at if past.points else past.began
         self._events = deque(past.events, MOST_EVENTS)

@@ -546,6 +546,9 @@ class Kingpin:
                 if (process := self.supervisor.processes.get(uid)) is not None:
                     self.registry.handle_beat(process, vital, now)
                 self.carry_out(self.supervisor.handle_beat(uid, vital, now))
+            elif isinstance(vital, m.Counted):
+                if (process := self.supervisor.processes.get(uid)) is not None:
+                    self.carry_out([d.Tell(text) for text in self.registry.custom.handle(process, vital)])
             else:
                 self.stacks.handle_inspection(uid, vital.stacks)
                 self.carry_out(self.supervisor.handle_inspection(uid, vital.stacks))

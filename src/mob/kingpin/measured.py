@@ -50,6 +50,7 @@ class Measured:
             dropped_lines=self._console.dropped,
             callers=registry.callers(),
             lacks=self._shortage.text(),
+            custom=registry.custom.shown(),
         )
 
     def since(self, since: float) -> tuple[float, tuple[m.Point, ...], tuple[m.Event, ...]]:

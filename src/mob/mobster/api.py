@@ -74,11 +74,12 @@ def leave() -> None:
 
 def current(function: str) -> Peer:
     """This process's peer; `NotInMobster` names the function that needs one."""
-    peer = _find()
+    peer = find()
     return refuse(function) if peer is None else peer
 
 
-def _find() -> Peer | None:
+def find() -> Peer | None:
+    """Return this process's peer, or None if the process is not a mobster."""
     if _peer is not None:
         return _peer
     seat = find_seat()
@@ -102,7 +103,7 @@ def require(role: str, interface: Any = None) -> Any:
     >>> await back.foo(1)              # doctest: +SKIP
     >>> back = mob.require("back", Back)                   # doctest: +SKIP
     """
-    peer = _find()
+    peer = find()
     return Absent("require") if peer is None else proxy_of(peer, role, interface)
 
 
@@ -122,7 +123,7 @@ def all(role: str) -> Target:
     >>> mob.all("back").call.size().result()                # doctest: +SKIP
     {4711: 12, 4712: 9}
     """
-    peer = _find()
+    peer = find()
     return cast(Target, Absent("all")) if peer is None else Target(peer, role, "all")
 
 
@@ -131,7 +132,7 @@ def any(role: str) -> Target:
 
     >>> mob.any("back").send({"order": 4711})               # doctest: +SKIP
     """
-    peer = _find()
+    peer = find()
     return cast(Target, Absent("any")) if peer is None else Target(peer, role, "any")
 
 
@@ -142,7 +143,7 @@ def pid(pid: int | str) -> Target:
 
     >>> mob.pid(4711).send("hello")                         # doctest: +SKIP
     """
-    peer = _find()
+    peer = find()
     return cast(Target, Absent("pid")) if peer is None else Target(peer, "", "pid", pid)
 
 
@@ -167,7 +168,7 @@ def on(event: str, handler: Any = None) -> Any:
     >>> @mob.on("message")                                  # doctest: +SKIP
     ... async def handle(obj): ...
     """
-    peer = _find()
+    peer = find()
     if peer is not None:
         return peer.handlers.add(event, handler)
     check_event(event)
@@ -214,7 +215,7 @@ def me() -> Me:
     >>> mob.me().role, mob.me().index                       # doctest: +SKIP
     ('back', 0)
     """
-    peer = _find()
+    peer = find()
     if peer is None:
         return cast(Me, Absent("me"))
     member = peer.context.roster.get(peer.context.uid)
@@ -293,7 +294,7 @@ def listen(host: str, port: int, *, backlog: int = 1024) -> socket.socket:
 
     >>> sock = mob.listen("127.0.0.1", 1337)     # doctest: +SKIP
     """
-    if _find() is None:
+    if find() is None:
         return cast(socket.socket, Absent("listen"))
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM)

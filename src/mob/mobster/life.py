@@ -83,7 +83,13 @@ class Life:
         self.readiness: Readiness = Readiness(self.reactor, self.sharing, self.say_ready, order.role.boot_timeout)
         self.vitals: Vitals = Vitals(self.peer, not is_watched, self.sharing.count_connections)
         self.liveness: Liveness = self.pulse(
-            liveness, order.grace, self._handle_beat, self.vitals.stacks, self._handle_kingpin_gone, order.until
+            liveness,
+            order.grace,
+            self._handle_beat,
+            self.vitals.stacks,
+            self._handle_kingpin_gone,
+            order.until,
+            self.vitals.counted,
         )
         self.sigterm: Sigterm = Sigterm(self.reactor.call, self._end_by_itself)
         self.drain: Drain = Drain(self.peer, self.sharing, self.sigterm, lambda: self.importing)

@@ -11,7 +11,7 @@ import socket
 import weakref
 from collections.abc import Callable, Iterator
 from time import monotonic
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from msgspec import Raw
 
@@ -45,6 +45,9 @@ from mob.rim import forks
 from mob.rim.link import Link
 from mob.rim.reactor import Reactor
 from mob.wire import failures, messages as m
+
+if TYPE_CHECKING:
+    from mob.peer.serving.measure.meters import Meters
 
 HOUSEKEEPING = 1.0
 """Seconds after which what was dropped while nothing arrived is given back."""
@@ -113,6 +116,8 @@ class Peer:
         self._expected = self.serving.inviting.known.expected
         self._interrupt: BaseException | None = None  # what came up while a frame was handled, and is not an answer
         self.exits: Exits = Exits(self.serving, lambda: self.control.on_stop(0.0))
+        self.meters: Meters | None = None
+        """The application's own metrics, once it has declared one."""
         self.end_in_order: Callable[[int], None] = _end_nothing
         """What `mob.exit` does in a mobster, with the exit status; from any thread."""
         reactor.after_callback = self._after_callback

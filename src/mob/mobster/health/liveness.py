@@ -28,7 +28,7 @@ from mob.errors import LinkError
 from mob.rim import expiry, processes
 from mob.rim.lasting import carry_on, readable
 from mob.wire.frames import HEADER, FrameDecoder
-from mob.wire.messages import Beat, Inspect, Inspection, Prolong, Vital, decode_heed, encode
+from mob.wire.messages import Beat, Counted, Inspect, Inspection, Prolong, Vital, decode_heed, encode
 
 BEAT_INTERVAL = 1.0
 KERNEL_DELAY = 0.25
@@ -36,6 +36,12 @@ KERNEL_DELAY = 0.25
 FAILED = "where it is could not be found out; its log says why."
 LONGEST = 1024 * 1024
 """Characters of the stacks."""
+LAST_WORDS = 1.0
+"""Seconds for which the Kingpin may not read, at the end, before what was counted last is given up."""
+
+
+def _nothing_counted() -> None:
+    pass
 
 
 class Liveness:
@@ -49,12 +55,14 @@ class Liveness:
         on_inspect: Callable[[], str],
         on_gone: Callable[[], None],
         until: float | None = None,
+        on_counted: Callable[[], Counted | None] = _nothing_counted,
     ) -> None:
         self._sock = sock
         self._grace = grace
         self._on_beat = on_beat
         self._on_inspect = on_inspect
         self._on_gone = on_gone
+        self._on_counted = on_counted
         self._until = until
         self._timer = None if until is None else expiry.Timer(until + KERNEL_DELAY)
         self._decoder = FrameDecoder(LONGEST)
@@ -117,13 +125,14 @@ class Liveness:
         with self._beating:
             if self._thread.is_alive() and self._is_writable():
                 self._say(self._made(make) or self._last)
+                self._say_counted(LAST_WORDS)
 
     def _beat(self) -> bool:
         with self._beating:
             if not self._is_writable():  # the Kingpin is slow to read; the next beat says all that this one would have
                 return True
             beat = self._made(self._on_beat)
-            return beat is None or self._say(beat)
+            return beat is None or (self._say(beat) and self._say_counted())
 
     def _made(self, make: Callable[[], Beat | None]) -> Beat | None:
         """Return what there is to say, and the last beat once more if that cannot be made, or not sent."""
@@ -134,11 +143,22 @@ class Liveness:
             return beat
         return None if beat is None else last
 
-    def _is_writable(self) -> bool:
+    def _say_counted(self, seconds: float = 0.0) -> bool:
+        """Say what the application has counted, as long as the Kingpin reads it; after a pause of so many seconds the
+        rest is left for the next beat."""
+        while self._is_writable(seconds):
+            counted = carry_on(self._on_counted, None)
+            if counted is None:
+                break
+            if not self._say(counted):
+                return False
+        return True
+
+    def _is_writable(self, seconds: float = 0.0) -> bool:
         """Whether a whole beat goes into the socket: the kernel says so as long as three quarters of it are free."""
         poll = select.poll()
         poll.register(self._sock, select.POLLOUT)
-        return bool(poll.poll(0))
+        return bool(poll.poll(seconds * 1000))
 
     def _listen(self) -> bool:
         """Hears what the Kingpin says here; whether it is still there."""

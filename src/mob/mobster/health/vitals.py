@@ -96,7 +96,8 @@ class Vitals:
         if requests is not None:
             has_work = has_work or requests.open or requests.ended != self._requested
             self._requested = requests.ended
-        has_news = has_work or self.blocked != self._said_blocked
+        meters = self._peer.meters
+        has_news = has_work or self.blocked != self._said_blocked or (meters is not None and meters.has_news)
         self._said_blocked = self.blocked
         is_idle = not (has_news or self._asked_at)
         if self._may_rest and is_idle and self._was_idle and now < self._said_at + REST:
@@ -138,6 +139,11 @@ class Vitals:
             blocked=self.blocked,
             **self._tallies(),
         )
+
+    def counted(self) -> m.Counted | None:
+        """What the application has counted in its own metrics and is not told yet; None if there is nothing."""
+        meters = self._peer.meters
+        return None if meters is None else meters.take()
 
     def _lasting(self, now: float) -> list[m.Running]:
         """Return what takes long and is no call: a handler, and tasks that were cancelled."""

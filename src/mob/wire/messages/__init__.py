@@ -128,6 +128,8 @@ from mob.wire.messages.roster import (
     node_of as node_of,
 )
 from mob.wire.messages.tables import (
+    AppMetric as AppMetric,
+    AppSample as AppSample,
     CallerMetrics as CallerMetrics,
     Event as Event,
     ExportMetrics as ExportMetrics,
@@ -171,11 +173,15 @@ from mob.wire.messages.up import (
 )
 from mob.wire.messages.vitals import (
     Beat as Beat,
+    Counted as Counted,
     Heed as Heed,
     Inspect as Inspect,
     Inspection as Inspection,
+    MetricNews as MetricNews,
+    MetricSpec as MetricSpec,
     Prolong as Prolong,
     Running as Running,
+    SampleNews as SampleNews,
     Tally as Tally,
     Vital as Vital,
 )

@@ -141,6 +141,39 @@ class CallerMetrics(Base, frozen=True):
         return f"{self.role}.{self.index} (pid {self.pid})" if self.role else f"client (pid {self.pid})"
 
 
+class AppSample(Base, frozen=True):
+    """One value of a metric of the application's own."""
+
+    role: str
+    """The role whose workers have counted it."""
+    labels: tuple[str, ...]
+    """The values of its labels, in the order of `AppMetric.labels`."""
+    value: float
+    """Of a counter: the total since the app was started. Of a gauge: its value. Of a histogram: the sum of all
+    observations."""
+    counts: tuple[int, ...] = ()
+    """Of a histogram: the observations in each bucket, the last one for those beyond all bounds."""
+    index: int = -1
+    """Of a gauge with `across="each"`: the worker's index."""
+    pid: int = 0
+    """Of a gauge with `across="each"`: the worker's process id."""
+
+
+class AppMetric(Base, frozen=True):
+    """A metric of the application's own: a `mob.counter`, `mob.gauge` or `mob.histogram`."""
+
+    name: str
+    """As it was declared; a counter is exposed as `name_total`."""
+    kind: str
+    """"counter", "gauge" or "histogram"."""
+    help: str
+    labels: tuple[str, ...]
+    """The names of its labels."""
+    bounds: tuple[float, ...]
+    """Of a histogram: the upper bounds of its buckets, without +Inf."""
+    samples: tuple[AppSample, ...]
+
+
 class Metrics(Base, frozen=True):
     """How everything goes."""
 
@@ -164,6 +197,30 @@ class Metrics(Base, frozen=True):
     lacks: str = ""
     """What the Kingpin cannot do at the moment, for want of descriptors, memory or room, and tries again; "" if it can
     do everything."""
+    custom: tuple[AppMetric, ...] = ()
+    """The metrics of the application's own, by name."""
+
+    def value(self, name: str, **labels: str) -> float:
+        """Return the sum of one of the application's own metrics over all samples that have these labels; 0.0 if there
+        are none.
+
+        Args:
+            name: as the metric was declared.
+            labels: values of its labels; `role` counts as one. Labels that are left out may have any value.
+
+        Example:
+            >>> sample = AppSample("shop", ("card",), 3.0)
+            >>> orders = AppMetric("orders", "counter", "", ("payment",), (), (sample,))
+            >>> Metrics("myapp", 1, 2.0, 0.5, 1000, (), (), (), 1, custom=(orders,)).value("orders", payment="card")
+            3.0
+        """
+        found = 0.0
+        for metric in self.custom:
+            if metric.name == name:
+                for each in metric.samples:
+                    has = {**dict(zip(metric.labels, each.labels, strict=True)), "role": each.role}
+                    found += each.value if labels.items() <= has.items() else 0.0
+        return found
 
 
 class Point(Base, frozen=True):

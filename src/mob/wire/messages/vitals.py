@@ -75,6 +75,46 @@ class Beat(Base, frozen=True, tag=29):
     """Where the module of the role has been for some seconds, if it is not ready."""
 
 
+class MetricSpec(Base, frozen=True):
+    """What the application has declared of one of its own metrics."""
+
+    name: str
+    kind: str
+    """"counter", "gauge" or "histogram"."""
+    help: str = ""
+    labels: tuple[str, ...] = ()
+    """The names of its labels."""
+    bounds: tuple[float, ...] = ()
+    """Of a histogram: the upper bounds of its buckets, ascending, without +Inf."""
+    across: str = ""
+    """Of a gauge: how the values of several workers become one: "sum", "max", "min", or "each" if they do not."""
+
+
+class SampleNews(Base, frozen=True):
+    """What one set of labels has become since the message before."""
+
+    labels: tuple[str, ...]
+    """The values of the labels, in the order of their names."""
+    number: float
+    """Of a counter: by how much it has grown. Of a gauge: its value. Of a histogram: the sum of what was observed."""
+    counts: dict[int, int] = {}
+    """Of a histogram: how much was observed in each bucket, by its position."""
+
+
+class MetricNews(Base, frozen=True):
+    """What one metric has become since the message before."""
+
+    spec: MetricSpec
+    samples: tuple[SampleNews, ...]
+
+
+class Counted(Base, frozen=True, tag=140):
+    """On the liveness socket, behind a beat: what the application has counted in its own metrics since the message
+    before. Not sent if nothing has changed."""
+
+    metrics: tuple[MetricNews, ...]
+
+
 class Inspection(Base, frozen=True, tag=30):
     """On the liveness socket: the answer to `Inspect`."""
 
@@ -94,5 +134,5 @@ class Prolong(Base, frozen=True, tag=106):
 Heed = Inspect | Prolong
 """What a mobster's liveness thread is told."""
 
-Vital = Beat | Inspection
+Vital = Beat | Counted | Inspection
 """What a mobster's liveness thread says."""
