@@ -129,6 +129,22 @@ SIGNATURES = {
         ),
     ),
     "a generator within": ("def f() -> int:\n    def g(): yield 1", "def f(self) -> mob.Call[int]: ..."),
+    "lists of single values": (
+        (
+            "import mob\nfrom collections.abc import Sequence\nfrom typing import Annotated\n"
+            "@mob.export(batch=8, within=0.01)\n"
+            "def f(a: list[int], b: 'Sequence[str]' = 'x', c: list = None, d: Annotated[list[bytes], 1] = b'', "
+            "e: tuple[int, ...] = 1, g=2) -> list[dict[str, int]]: ..."
+        ),
+        (
+            "def f(|self,|a: int,|b: str = 'x',|c: Any = None,|d: bytes = b'',|e: int = 1,|g: Any = 2,|) "
+            "-> mob.Call[dict[str, int]]: ..."
+        ),
+    ),
+    "lists of single values, without a word of it": (
+        "import mob\n@mob.export(batch=8)\ndef f(a: list) -> 'list': ...",
+        "def f(self, a: Any) -> mob.Call[Any]: ...",
+    ),
     "an export that hides a type": (
         "def set() -> set[int]: ...",
         "def set(self) -> mob.Call[builtins.set[int]]: ...",
@@ -280,6 +296,10 @@ WARNINGS = {
     "a quoted annotation that is none": (
         "def f() -> 'some text': ...",
         "back.py: 'f': nothing is known of 'some text' in 'some text', so Any stands for it.",
+    ),
+    "a quoted annotation of a batch that is none": (
+        "import mob\n@mob.export(batch=8)\ndef f(a: 'list[int') -> list: ...",
+        "back.py: 'f': nothing is known of 'list[int' in 'list[int', so Any stands for it.",
     ),
     "an export that is made elsewhere": (
         "from x import f\n__all__ = ['f']",

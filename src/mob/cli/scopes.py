@@ -47,6 +47,8 @@ class Scope:
     bindings: dict[str, list[Binding]] = field(default_factory=dict[str, list[Binding]])
     functions: dict[str, FunctionNode] = field(default_factory=dict[str, FunctionNode])
     marked: list[str] = field(default_factory=list[str])
+    batched: set[str] = field(default_factory=set[str])
+    """Those that take lists, and are called with single values: `@mob.export(batch=...)`."""
     listed: list[str] | None = None
     """`__all__`, if it is there."""
     services: dict[str, FunctionNode] = field(default_factory=dict[str, FunctionNode])
@@ -81,8 +83,11 @@ def scope_of(tree: ast.Module, module: str = "") -> Scope:
                     scope.bindings[alias.asname or alias.name] = [Binding(origin, alias.name, is_guarded)]
             case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name):
                 _put(scope, name, node)
-                if any(_is_mark(each, scope) for each in node.decorator_list):
+                marks = [each for each in node.decorator_list if _is_mark(each, scope)]
+                if marks:
                     scope.marked.append(name)
+                if any(_has_option(each, "batch") for each in marks):
+                    scope.batched.add(name)
             case ast.ClassDef(name=name):
                 _put(scope, name)
                 is_marked = any(_is_mark(each, scope) for each in node.decorator_list)
@@ -106,6 +111,7 @@ def _put(scope: Scope, name: str, function: FunctionNode | None = None) -> None:
     scope.bindings[name] = [Binding()]
     scope.functions.pop(name, None)
     scope.services.pop(name, None)
+    scope.batched.discard(name)
     if function is not None:
         scope.functions[name] = function
 
@@ -202,3 +208,28 @@ def _is_mark(decorator: ast.expr, scope: Scope) -> bool:
             return any(each.target == "mob.export" for each in scope.bindings.get(name, []))
         case _:
             return False
+
+
+def _has_option(decorator: ast.expr, option: str) -> bool:
+    given = decorator.keywords if isinstance(decorator, ast.Call) else []
+    return any(each.arg == option for each in given)
+
+
+def item_of(annotation: ast.expr | None) -> ast.expr | None:
+    """Return the annotation of an item of a list, None if it does not say: of `list[int]`, also in quotes, `int`."""
+    if isinstance(annotation, ast.Constant) and isinstance(annotation.value, str):
+        return _item_of_quoted(annotation)
+    if not isinstance(annotation, ast.Subscript):
+        return None
+    kind, inside = ast.unparse(annotation.value).rpartition(".")[2], annotation.slice
+    if kind == "Annotated" and isinstance(inside, ast.Tuple):
+        return item_of(inside.elts[0])
+    return inside.elts[0] if kind in ("tuple", "Tuple") and isinstance(inside, ast.Tuple) else inside
+
+
+def _item_of_quoted(annotation: ast.Constant) -> ast.expr | None:
+    try:
+        found = item_of(ast.parse(str(annotation.value).strip(), mode="eval").body)
+    except SyntaxError:
+        return annotation  # to be told of as it stands
+    return None if found is None else ast.copy_location(ast.Constant(ast.unparse(found)), annotation)

@@ -18,7 +18,7 @@ from keyword import iskeyword
 from pathlib import Path
 
 from mob.cli.described import DASHBOARD_MODULE, described
-from mob.cli.scopes import Binding, FunctionNode, says_what_it_yields, scope_of, yields
+from mob.cli.scopes import Binding, FunctionNode, item_of, says_what_it_yields, scope_of, yields
 from mob.errors import PlanError
 
 WIDTH = 110
@@ -184,7 +184,9 @@ class _Class:
         if streams and not says_what_it_yields(function):
             return streams, "Any"
         self._own.clear()
-        result = "Any" if isinstance(function, ast.Lambda) else self._annotation(name, function.returns, is_result=True)
+        result = "Any"
+        if not isinstance(function, ast.Lambda):
+            result = self._annotation(name, self._as_single(name, function.returns), is_result=True)
         if not self._own:
             return streams, result
         kinds = ", ".join(dict.fromkeys(self._own))
@@ -214,10 +216,14 @@ class _Class:
             yield f"**{self._parameter(name, args.kwarg, None)}"
 
     def _parameter(self, name: str, arg: ast.arg, default: ast.expr | None) -> str:
-        shown = f"{arg.arg}: {self._annotation(name, arg.annotation)}"
+        shown = f"{arg.arg}: {self._annotation(name, self._as_single(name, arg.annotation))}"
         if default is None:
             return shown
         return f"{shown} = {self._segment(default) if _is_literal(default) else '...'}"
+
+    def _as_single(self, name: str, annotation: ast.expr | None) -> ast.expr | None:
+        """Return an annotation as a call with single values has it, if the export takes lists."""
+        return item_of(annotation) if name in self._scope.batched else annotation
 
     # -- annotations -------------------------------------------------------------------------------------------------
 

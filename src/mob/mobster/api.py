@@ -18,6 +18,7 @@ from mob.mobster.absent import Absent, refuse
 from mob.peer.calls.proxy import Proxy, Target, proxy_of
 from mob.peer.links import served
 from mob.peer.peer import Peer
+from mob.peer.serving.batching import CallBatch
 from mob.peer.serving.deliveries import DELIVERY, Delivery
 from mob.peer.serving.handlers import check_event
 from mob.wire import messages as m
@@ -176,15 +177,17 @@ def on(event: str, handler: Any = None) -> Any:
 
 
 def caller() -> Me | None:
-    """Who sent the message or made the call that is being served here; None outside of one. A client's role is "".
+    """Who sent the message or made the call that is being served here; None outside of one, and in a batch of calls
+    from several processes. A client's role is "".
 
     >>> mob.caller().role                                   # doctest: +SKIP
     'front'
     """
     peer = current("caller")
-    contact = served.caller()
-    if contact is None:
+    now = served.current()
+    if now is None or (isinstance(now[2], CallBatch) and not now[2].has_one_caller):
         return None
+    contact = now[0]
     member = contact.member
     return Me(peer.context.app, member.role, member.index, member.pid, member.generation, contact.node, member.token)
 

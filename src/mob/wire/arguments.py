@@ -100,7 +100,7 @@ class Parameters:
     """Raises `ArgumentError` if the arguments do not fit, `GarbageFrame` if they are not MessagePack."""
 
     def __init__(self, fn: Callable[..., Any], codec: Codec, label: str) -> None:
-        signature = _signature(fn)
+        signature = signature_of(fn)
         parameters = _parameters(signature or _ANYTHING, codec)
         self.signature: str = "(...)" if signature is None else _shown(signature)
         self.doc: str = _doc(fn)
@@ -303,9 +303,10 @@ class _Text:
         return self.text
 
 
-def _signature(fn: Callable[..., Any]) -> inspect.Signature | None:
-    """The signature with its annotations evaluated one by one; a `_Text` stands for one that mob cannot understand:
-    it does not evaluate, or has something in it that fails when it is looked at."""
+def signature_of(fn: Callable[..., Any]) -> inspect.Signature | None:
+    """Return the signature of a function, None if it has none, with its annotations evaluated one by one. A `_Text`
+    stands for one that mob cannot understand: it does not evaluate, or has something in it that fails when it is looked
+    at."""
     try:
         signature = inspect.signature(fn, **_LAZY)
     except Exception:  # noqa: BLE001  builtins have none, and what looks like a function may do as it likes
@@ -319,9 +320,14 @@ def _signature(fn: Callable[..., Any]) -> inspect.Signature | None:
     )
 
 
+def text_of(annotation: Any) -> str | None:
+    """Return the text of an annotation that mob cannot understand; None for all others."""
+    return annotation.text if _kind(annotation) is _Text else None
+
+
 def result_of(fn: Callable[..., Any]) -> Any:
     """What a function is annotated to return: `Any` if it does not say, text if mob cannot understand it."""
-    signature = _signature(fn)
+    signature = signature_of(fn)
     found = _EMPTY if signature is None else signature.return_annotation
     if found is _EMPTY:
         return Any

@@ -68,6 +68,7 @@ class FakeServing:
         self.tasks: dict[Any, Any] = {}
         self.streams: dict[Any, Any] = {}
         self.chunks: dict[Any, Any] = {}
+        self.batchers: set[Any] = set()
         self.exports: dict[str, Any] = {}
         self.timed_out: dict[Any, Any] = {}
         self.inbox = self.inviting = self.handlers = self

@@ -212,3 +212,34 @@ def test_a_class_that_refuses_to_be_looked_at_does_not_break_the_import(special:
     vars(module)["Odd"] = odd
     assert "f" in exports_of(module)
     assert "Odd" not in exports_of(module)
+
+
+REFUSED_BATCHES: dict[str, tuple[dict[str, Any], Any, type[Exception], str]] = {
+    "no batch": ({"batch": 0}, len, ValueError, r"batch=0\): expected the number of calls .* at least 1"),
+    "a fraction": ({"batch": 2.5}, len, ValueError, r"batch=2\.5\)"),
+    "yes or no": ({"batch": True}, len, ValueError, r"batch=True\)"),
+    "within the past": ({"batch": 2, "within": -1}, len, ValueError, r"within=-1\): expected seconds, 0 or more"),
+    "within for ever": ({"batch": 2, "within": math.inf}, len, ValueError, r"within=inf\)"),
+    "within a text": ({"batch": 2, "within": "1s"}, len, ValueError, r"within='1s'\)"),
+    "within nothing": ({"within": 1}, len, ValueError, r"within=1\): .* it needs batch="),
+    "a class": ({"batch": 2}, types.SimpleNamespace, TypeError, r"is a class\. .* of a class, mark a method"),
+    "a generator": ({"batch": 2}, lambda numbers: (yield), TypeError, r"is a generator function"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED_BATCHES)
+def test_what_cannot_take_batches_is_refused(case: str) -> None:
+    options, function, kind, text = REFUSED_BATCHES[case]
+    with pytest.raises(kind, match=text):
+        mob.export(**options)(function)
+
+
+def test_the_lane_of_an_export_that_takes_batches_has_room_for_one_more() -> None:
+    def double(numbers: list[int]) -> list[int]:
+        return [2 * number for number in numbers]
+
+    codec = Codec(as_function, as_function)
+    export = Export("back", "double", mob.export(batch=8, concurrency=3)(double), codec, threads=2)
+    assert (export.lane.width, export.lane.is_beside) == (24, True)
+    assert export.info().signature == "(numbers: int) -> int"
+    assert export.function is double

@@ -133,6 +133,8 @@ class Ends:
         self._finished = finished
         for chunk in list(serving.chunks.values()):
             chunk.look_after()
+        for batcher in list(serving.batchers):
+            batcher.look_after()
         kept = {export.gate: export for export in serving.exports.values() if export.gate and export.gate.kept}
         for gate, export in kept.items():
             if self._handed.get(gate) == gate.handed:
@@ -143,7 +145,8 @@ class Ends:
         self._handover.look_after()
         has_handlers = serving.handlers.look_after()
         is_idle = self._handover.is_idle and not has_handlers
-        if serving.tasks or serving.streams or serving.chunks or kept or serving.inbox.calls or not is_idle:
+        is_in_hand = serving.tasks or serving.streams or serving.chunks or serving.batchers or serving.inbox.calls
+        if is_in_hand or kept or not is_idle:
             self.watch()
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from mob.core.lanes import FREE, Lane
 from mob.peer.references.objects import made_by
@@ -20,12 +20,17 @@ from mob.wire.arguments import Decode, Parameters
 from mob.wire.codec import Codec
 from mob.wire.messages import MAP, ExportInfo
 from mob.wire.methods import MARK
+from mob.wire.singles import Singles
+
+if TYPE_CHECKING:
+    from mob.peer.serving.batching import Batcher
 
 
 class Export:
     """One exported function, ready to be called."""
 
     __slots__ = (
+        "batcher",
         "begins_later",
         "chunk_mark",
         "cost_mark",
@@ -42,6 +47,7 @@ class Export:
         "options",
         "origin",
         "parameters",
+        "singles",
         "tally",
     )
 
@@ -65,11 +71,17 @@ class Export:
         """The same for chunks of its calls."""
         self.methods: Mapping[str, Export] | None = None
         """Those of a service: how calls of its objects are run."""
-        is_service = is_class(function)
-        self.function: Callable[..., Any] = (
-            made_by(cast("type[Any]", function)) if is_service else with_tags(function, codec)
-        )
-        """What is called: the exported function; it returns with tags what needs them."""
+        self.options: ExportOptions = getattr(function, MARK) if is_marked(function) else ExportOptions()
+        self.singles: Singles | None = None if self.options.batch is None else Singles(function, self.label)
+        """How it is called with single values, if it takes lists."""
+        self.batcher: Batcher | None = None
+        """What makes batches of its calls, if it takes lists."""
+        self.function: Callable[..., Any] = function
+        """What is called: the exported function; it returns with tags what needs them, unless it takes lists."""
+        if is_class(function):
+            self.function = made_by(cast("type[Any]", function))
+        elif self.singles is None:
+            self.function = with_tags(function, codec)
         code = code_of(function)
         self.is_async: bool = inspect.iscoroutinefunction(code)
         on_loop = self.is_async or inspect.isasyncgenfunction(code)
@@ -77,12 +89,13 @@ class Export:
         """Whether its calls run in the threads of the role."""
         self.begins_later: bool = on_loop or (threads == 1 and inspect.isgeneratorfunction(code))
         """Whether a call takes its first step in the loop's next turn (see `firsts`)."""
-        self.options: ExportOptions = getattr(function, MARK) if is_marked(function) else ExportOptions()
-        self.gate: Gate | None = None if self.options.concurrency is None else Gate(self.options.concurrency)
+        limit = self.options.concurrency or (None if self.singles is None else 1)
+        self.gate: Gate | None = None if limit is None else Gate(limit)
         streams = inspect.isgeneratorfunction(code) or inspect.isasyncgenfunction(code)
         self.lane: Lane = self._lane(threads, concurrency, streams)
         """How a worker runs its calls."""
-        self.parameters: Parameters = Parameters.of(function, codec, self.label)
+        called = function if self.singles is None else self.singles.single
+        self.parameters: Parameters = Parameters.of(called, codec, self.label)
         self.decode: Decode = self.parameters.decode
         self.tally: ExportTally | None = None
         """Where its calls are counted, if they are."""
@@ -96,6 +109,9 @@ class Export:
 
     def _lane(self, threads: int, concurrency: int, streams: bool) -> Lane:
         width = concurrency if self.is_async else threads
+        if self.gate is not None and self.options.batch is not None:
+            batches = min(self.gate.limit, width)
+            return Lane((batches + 1) * self.options.batch, True)  # one more gathers while they run
         if self.gate is not None:
             return Lane(min(self.gate.limit, width), True)
         if streams:

@@ -262,7 +262,7 @@ class Inbox:
             queued = len(self.calls)
             if serving.threads is not None:
                 queued += serving.threads.behind
-            beside = len(serving.tasks) + len(serving.streams)
+            beside = len(serving.tasks) + len(serving.streams) + len(serving.batched)
             board.put(self._context.uid, queued, int(self._cost), len(serving.turns.lines), beside)
 
     def serve_callbacks(self) -> None:

@@ -22,6 +22,7 @@ from msgspec.msgpack import Decoder
 from mob.errors import UnknownExport
 from mob.peer.references.objects import HostedService, no_method
 from mob.peer.serving import limits
+from mob.peer.serving.batching import Batcher
 from mob.peer.serving.exports import Export
 from mob.peer.serving.turns import Gate
 from mob.wire import messages as m
@@ -75,17 +76,19 @@ def start(serving: Serving, link: Link, contact: Contact, call: m.Invoke, servic
         serving.invoke(link, contact, as_callback, function, values, named)
         return
     if export.gate is not None:
-        export = _gated(export, service)
+        export = _gated(serving, export, service)
     serving.admit(export, (link, contact, call, function, values, named))
 
 
-def _gated(export: Method, service: HostedService) -> Method:
+def _gated(serving: Serving, export: Method, service: HostedService) -> Method:
     """Return an export that limits itself as one object has it."""
     own: Method | None = service.gated.get(export.name)
     if own is None:
-        assert export.options.concurrency is not None
+        assert export.gate is not None
         own = service.gated[export.name] = copy.copy(export)
-        own.gate = Gate(export.options.concurrency)
+        own.gate = Gate(export.gate.limit)
+        if export.singles is not None:
+            own.batcher = Batcher(serving, own, getattr(service.__self__, export.name.rpartition(".")[2]))
     return own
 
 

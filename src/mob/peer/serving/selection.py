@@ -19,6 +19,7 @@ import abc
 import enum
 import functools
 import inspect
+import math
 import typing
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
@@ -46,13 +47,20 @@ class ExportOptions(Struct, frozen=True):
     timeout: float | None = None
     idempotent: bool = False
     concurrency: int | None = None
+    batch: int | None = None
+    within: float = 0.0
 
 
 @overload
 def export(function: F, /) -> F: ...
 @overload
 def export(
-    *, timeout: float | None = None, idempotent: bool = False, concurrency: int | None = None
+    *,
+    timeout: float | None = None,
+    idempotent: bool = False,
+    concurrency: int | None = None,
+    batch: int | None = None,
+    within: float = 0.0,
 ) -> Callable[[F], F]: ...
 def export(
     function: Any = None,
@@ -61,6 +69,8 @@ def export(
     timeout: float | None = None,
     idempotent: bool = False,
     concurrency: int | None = None,
+    batch: int | None = None,
+    within: float = 0.0,
 ) -> Any:
     """Mark a function, any other callable, or a class as exported. As soon as a module marks one, only marked ones are.
 
@@ -68,27 +78,40 @@ def export(
     many calls of it may run at once in one worker, a running stream included; the others wait in order, and no other
     export waits with them. 1 makes it a critical section.
 
+    `batch`: the function serves up to so many calls at once. Callers call it with single values, it gets one list for
+    each parameter, and returns a list with one result for each call; an exception in that list fails its call only. One
+    batch runs at a time in each worker (`concurrency` batches, if that is given). `within`: seconds that the first call
+    of a batch may wait for others. The default, 0, is that of Triton's `max_queue_delay_microseconds`: a batch has what
+    has arrived while the one before it ran.
+
     A class becomes a service: `back.Room("kitchen")` makes an object in one worker. On a method of such a class,
     `timeout` and `concurrency` hold for each object, and a special method (`__len__`, `__getitem__`) becomes callable.
 
     What cannot bear a mark (a bound method, a function written in C) comes back as a `functools.partial` that does, so
     use the result: `price = mob.export(Catalogue().price)`.
 
-    `TypeError` for what cannot be called; `ValueError` for a `concurrency` that is no whole number of at least 1.
+    `TypeError` for what cannot be called, and for `batch` on a class or a generator function; `ValueError` for a
+    `concurrency` or `batch` that is no whole number of at least 1, and for a `within` below 0 or without `batch`.
 
     >>> @export
     ... def foo(): ...
     >>> @export(timeout=2.0)
     ... def bar(): ...
+    >>> @export(batch=32, within=0.005)
+    ... def double(numbers: list[int]) -> list[int]:
+    ...     return [2 * number for number in numbers]
     """
     if concurrency is not None and (type(concurrency) is not int or concurrency < 1):
         raise ValueError(
             f"@mob.export(concurrency={concurrency!r}): wanted is how many calls of it may run at once in one worker, "
             f"a whole number of at least 1. Leave it out for no limit but the role's."
         )
-    options = ExportOptions(timeout, idempotent, concurrency)
+    _check_batch(batch, within)
+    options = ExportOptions(timeout, idempotent, concurrency, batch, within)
 
     def mark(marked: Any) -> Any:
+        if batch is not None:
+            _check_takes_batches(marked)
         if is_class(marked):
             if issubclass(marked, (BaseException, enum.Enum)) or _is_protocol(marked):
                 raise TypeError(f"@mob.export takes classes whose objects do something, not {marked!r}.")
@@ -102,6 +125,31 @@ def export(
         return marked
 
     return mark if function is None else mark(function)
+
+
+def _check_batch(batch: int | None, within: float) -> None:
+    if batch is not None and (type(batch) is not int or batch < 1):
+        raise ValueError(
+            f"@mob.export(batch={batch!r}): expected the number of calls that one batch may have, a whole number of at "
+            f"least 1."
+        )
+    if type(within) not in (int, float) or not 0 <= within < math.inf:
+        raise ValueError(f"@mob.export(within={within!r}): expected seconds, 0 or more.")
+    if within and batch is None:
+        raise ValueError(
+            f"@mob.export(within={within!r}): it is the time that the first call of a batch waits for others, so it "
+            f"needs batch=, the number of calls that one batch may have."
+        )
+
+
+def _check_takes_batches(marked: Any) -> None:
+    code = code_of(marked)
+    if is_class(marked) or inspect.isgeneratorfunction(code) or inspect.isasyncgenfunction(code):
+        kind = "a class" if is_class(marked) else "a generator function"
+        raise TypeError(
+            f"@mob.export(batch=...): {marked!r} is {kind}. Batches need a function that takes lists and returns a "
+            f"list; of a class, mark a method."
+        )
 
 
 def exports_of(module: ModuleType) -> dict[str, Callable[..., Any]]:

@@ -28,6 +28,7 @@ from mob.peer.links.served import SERVED
 from mob.peer.references.objects import HostedService
 from mob.peer.serving import deliveries, limits, methods
 from mob.peer.serving.answers import Answers
+from mob.peer.serving.batching import Batcher, CallBatch
 from mob.peer.serving.begun import Begun
 from mob.peer.serving.chunks import Chunk
 from mob.peer.serving.ends import Ends
@@ -120,6 +121,10 @@ class Serving:
         self.streams: dict[CallKey, OutgoingStream] = {}
         self.chunks: dict[CallKey, Chunk] = {}
         """Those whose items have not all ended."""
+        self.batchers: set[Batcher] = set()
+        """Those that have calls that wait or run."""
+        self.batched: dict[CallKey, CallBatch] = {}
+        """The calls that are in a batch, until they are answered."""
         self.threads: Threads | None = Threads(threads) if threads > 1 else None
         self._line: GateQueue = OrderedDict()  # of `async def` exports, beyond the role's concurrency
         self._inside: dict[
@@ -160,7 +165,8 @@ class Serving:
     def waiting(self) -> int:
         """Those of them that another worker, if there were one, could begin now."""
         behind = 0 if self.threads is None else max(0, self.threads.behind - 1)
-        return self.inbox.backlog() + len(self.turns.lines) + behind
+        gathering = sum(each.gathering for each in self.batchers)
+        return self.inbox.backlog() + len(self.turns.lines) - gathering + behind
 
     def describe_exports(self) -> tuple[ExportInfo, ...]:
         """What the others need to know of the exports."""
@@ -253,16 +259,29 @@ class Serving:
     def admit(self, export: Export, work: Started) -> None:
         """Has a call begin that may have to wait: at the gate of its export, or for the role."""
         self.begun_beside += 1
+        if export.batcher is not None:
+            self.wait(export.batcher.line, export, work)
+            export.batcher.look()
+            return
         if export.gate is not None:
             key = work[0], work[2].id
             self._inside[key] = export
             if not export.gate.enter(key):
                 del self._inside[key]
-                self._wait(export.gate.line, export, work)
+                self.wait(export.gate.line, export, work)
                 return
         self._begin(export, work, self.inbox.arrived)
 
-    def _wait(self, line: GateQueue, export: Export, work: Started) -> None:
+    def begin_batch(self, export: Export, work: Started, arrived: float) -> None:
+        """Run a batch, which is served as a call; there is room for it at its gate."""
+        assert export.gate is not None
+        key = work[0], work[2].id
+        self._inside[key] = export
+        export.gate.enter(key)
+        self._begin(export, work, arrived)
+
+    def wait(self, line: GateQueue, export: Export, work: Started) -> None:
+        """Have a call stand in a line, unless that is too long."""
         link, call = work[0], work[2]
         if len(line) >= self._queue_limit:
             self._refuse(link, call, f"{self._queue_limit:,} calls of {export.name} wait here already.")
@@ -281,7 +300,7 @@ class Serving:
             self._refuse_unread(work)
             return
         if export.is_async and len(self.tasks) >= self._concurrency:
-            self._wait(self._line, export, work)
+            self.wait(self._line, export, work)
         elif threads is None or not export.in_threads:
             self.begun.note(work[1], call.id)
             self.running.enter(export)
@@ -317,6 +336,8 @@ class Serving:
             if export.gate.leave(key):  # not while the loop stands still
                 self.context.reactor.loop.call_soon(self.let_next_in, export, export.gate)
             self._inside.pop(key, None)
+            if export.batcher is not None:
+                export.batcher.handle_end(key[0])
 
     def let_next_in(self, export: Export, gate: Gate) -> None:
         """The place of one that has ended is given to the first in the line."""
@@ -426,12 +447,12 @@ class Serving:
             else:
                 self._reply(link, call, value)
         except BaseException as error:  # noqa: BLE001  becomes the answer
-            self._fail_beside(link, call, error)
+            self.fail_beside(link, call, error)
         finally:
             self._given_up.discard((link, call.id))
             self.reactor.call(self.reactor.note)  # a process that ends waits for it
 
-    def _fail_beside(self, link: Link, call: m.Invoke, error: BaseException) -> None:
+    def fail_beside(self, link: Link, call: m.Invoke, error: BaseException) -> None:
         """Answer a call with what its function has raised in another thread; the loop's may be blocked."""
         try:
             self.answers.fail(link, call, error)
@@ -528,7 +549,7 @@ class Serving:
     def _publish_running(self) -> None:
         board = self.context.board
         if board is not None:
-            board.put_running(self.context.uid, len(self.tasks) + len(self.streams))
+            board.put_running(self.context.uid, len(self.tasks) + len(self.streams) + len(self.batched))
 
     def _run_in_thread(self, work: Started, export: Export, arrived: float) -> None:
         link, contact, call, function, args, kwargs = work
@@ -553,7 +574,7 @@ class Serving:
             else:
                 self._reply(link, call, value)
         except BaseException as error:  # noqa: BLE001  becomes the answer
-            self._fail_beside(link, call, error)
+            self.fail_beside(link, call, error)
         finally:
             times = (arrived, began, monotonic())
             done = partial(self._handle_thread_done, (link, call.id), export, times)
@@ -667,6 +688,8 @@ class Serving:
             self.cancelling.cancel(task, partial(self.ends.leave, key, task))
         elif stream is not None:
             stream.close()
+        elif (batch := self.batched.get(key)) is not None:
+            batch.give_up(key)
         elif (waiting := self.turns.drop(link, number)) is not None:
             self._leave(key)
             if not waiting.is_read:
@@ -683,7 +706,7 @@ class Serving:
             self.inbox.forget_link(link)
             for number in self.turns.of_link(link):
                 self.cancel(link, number)
-        for where, number in [*self.tasks, *self.streams, *self.chunks]:
+        for where, number in [*self.tasks, *self.streams, *self.chunks, *self.batched]:
             if where is link:
                 self.cancel(link, number)
 
@@ -703,6 +726,8 @@ class Serving:
         if self.begun.notes_running and not export.is_async:
             export.function = self.begun.noting(function)
         export.tally = None if tallies is None else tallies.of(name)
+        if export.singles is not None:
+            export.batcher = Batcher(self, export, export.function)
         if export.parameters.unread:
             self._tell_unread(export)
         return export
@@ -737,6 +762,8 @@ class Serving:
         export = self.exports.get(name) or self.exports.get(str(m.export_of(name)))
         cost = 0 if export is None else self.context.cost_of(export.mark_for(name))
         lane = self._lane if export is None else export.lane
+        if export is not None and export.batcher is not None:
+            return WorkerLoad(name, lane, export.batcher.in_hand, cost, cost)
         if export is not None and export.gate is not None:
             return WorkerLoad(name, lane, export.gate.running + len(export.gate.line), cost, cost)
         if lane.is_beside:
@@ -773,6 +800,7 @@ class Serving:
             self.inbox.publish()
         self.running.end(key)
         self.timed_out.pop(key, None)
+        self.batched.pop(key, None)
         self._given_up.discard(key)
         self._leave(key)
         self.invite()

@@ -103,6 +103,12 @@ class Tallies:
             failed = self.of(export).failed
             failed[_kind(name_of(error), failed)] += 1
 
+    def fail_more(self, export: str, kind: str, count: int) -> None:
+        """So many more calls are answered with an error of that name."""
+        with self._lock:
+            failed = self.of(export).failed
+            failed[_kind(kind, failed)] += count
+
     def lose(self, label: str, error: BaseException) -> None:
         """A call that was made here has ended without an answer."""
         with self._lock:
