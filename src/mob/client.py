@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 import uvloop
 
 from mob.core.draining import LINK_FLUSH_TIMEOUT
+from mob.core.probing import shortfall
 from mob.core.selector import Selector, mobsters_meant, selector_of
 from mob.errors import AppNotRunning, MobError
 from mob.peer.calls.backlog import Backlog
@@ -268,6 +269,27 @@ class Client:
         """
         self._check_open()
         return self._steering.metrics().result(CONNECT_TIMEOUT).metrics
+
+    def not_ready(self, *roles: str) -> list[str]:
+        """Return why the app cannot take work: a sentence for each role that cannot; none if all can.
+
+        A role can take work when one of its workers is ready. One that was scaled to 0, or has done its work and ended,
+        need not. When the app is stopping nothing is ready. As `mob check --ready`.
+
+        Args:
+            roles: the roles to look at; without any, all.
+
+        Raises:
+            UnknownRole: there is no such role.
+
+        Example:
+            >>> app.not_ready("back")                       # doctest: +SKIP
+            ['back: 0 of 2 workers ready (back.0 exited with status 1)']
+        """
+        self._check_open()
+        for role in roles:
+            self._context.roster.check_role(role)
+        return shortfall(self._steering.readiness().result(CONNECT_TIMEOUT), roles)
 
     def history(self, since: float = 0.0) -> m.History:
         """The past quarter of an hour: a point for each role and five seconds, and what has happened. Times are

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mob.dashboard.guard import ACT, HEADERS, OPEN, READ, Guard
+from mob.dashboard.guard import ACT, HEADERS, OPEN, PROBE, READ, Guard
 
 TOKEN = "a-token-of-some-length"
 HERE = Guard("127.0.0.1", 4777, TOKEN)
@@ -44,7 +44,7 @@ HOSTS = {
 
 
 @pytest.mark.parametrize("number", range(len(HOSTS)))
-@pytest.mark.parametrize("purpose", [OPEN, READ])
+@pytest.mark.parametrize("purpose", [OPEN, READ, PROBE])
 def test_on_the_loopback_only_its_names_are_ours(purpose: str, number: int) -> None:
     host, expected = list(HOSTS.items())[number]
     assert status(HERE, purpose, host=host) == expected, host

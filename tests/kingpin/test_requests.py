@@ -96,6 +96,8 @@ def test_the_table_and_the_numbers(counter: Counter) -> None:
     assert (answer.id, metrics.app, metrics.clients, metrics.dropped_lines, metrics.lacks) == (2, APP, 1, 0, "")
     assert [each.role for each in metrics.mobsters] == ["back", "back"]
     assert metrics.memory > 0
+    (ready,) = counter.ask(m.WantReadiness(4))
+    assert ready == m.ReadinessIs(4, False, (m.RoleReadiness("back", 2, 2, True),))
     (history,) = counter.ask(m.WantHistory(3, since=0.0))
     assert (history.id, history.events) == (3, ())
     assert history.now > 0

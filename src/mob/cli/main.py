@@ -19,6 +19,7 @@ COMMANDS = {
     "apps": "every",
     "call": "call",
     "chaos": "chaos.command",
+    "check": "check",
     "completion": "completion",
     "crashes": "reports",
     "doctor": "doctor.command",

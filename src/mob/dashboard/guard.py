@@ -21,8 +21,9 @@ from urllib.parse import urlsplit
 
 from mob.plan import is_loopback
 
-READ, ACT, OPEN = "read", "act", "open"
-"""What a path is for: it shows the app, it changes it, or it is the empty page, which is in every copy of mob."""
+READ, ACT, OPEN, PROBE = "read", "act", "open", "probe"
+"""What a path is for: it shows the app, it changes it, it is the empty page, which is in every copy of mob, or it says
+whether the app is well, which programs ask that cannot log in."""
 
 HEADERS = {
     "Content-Security-Policy": (

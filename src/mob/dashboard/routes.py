@@ -1,4 +1,5 @@
-"""The paths of the dashboard, as one ASGI application: the page, the feed, crash reports, actions, `/metrics`.
+"""The paths of the dashboard, as one ASGI application: the page, the feed, crash reports, actions, `/metrics`,
+and `/livez` and `/readyz` for probes.
 
 Every request passes the guard first, whatever its path; every answer carries the guard's headers. What a path is for
 stands in one table, and what is not in it is not there.
@@ -18,7 +19,8 @@ from starlette.types import Receive, Scope, Send
 
 from mob.dashboard.actions import Actions, Senseless
 from mob.dashboard.feed import Feed
-from mob.dashboard.guard import ACT, HEADERS, OPEN, READ, Guard
+from mob.dashboard.guard import ACT, HEADERS, OPEN, PROBE, READ, Guard
+from mob.dashboard.probes import Probes
 from mob.errors import MobError
 from mob.exposition import CONTENT_TYPE, exposition
 from mob.peer.operating.steering import Steering
@@ -44,9 +46,12 @@ class Site:
         self._actions = actions
         self._steering = steering
         self._app = app
+        self._probes = Probes(steering)
         self._files = {path.name: path for path in STATIC.iterdir() if path.suffix in TYPES}
         self._paths: dict[str, tuple[str, str, Handler]] = {
             "/": (OPEN, "GET", self._page),
+            "/livez": (PROBE, "GET", self._probes.live),
+            "/readyz": (PROBE, "GET", self._probes.ready),
             "/metrics": (READ, "GET", self._metrics),
             "/api/feed": (READ, "GET", self._page),  # answered as a stream, below
             "/api/crashes": (READ, "GET", self._crashes),

@@ -14,6 +14,7 @@ from typing import Protocol
 import msgspec
 
 from mob.core.decisions import Decision, Ticket
+from mob.core.probing import readiness
 from mob.core.supervisor import Supervisor
 from mob.kingpin.connections import Connection
 from mob.kingpin.measured import Measured
@@ -65,6 +66,8 @@ class RequestHandler:
                 say(m.Rows(number, tuple(supervisor.rows(now))))
             case m.WantMetrics(id=number):
                 say(m.MetricsAre(number, self._measured.now()))
+            case m.WantReadiness(id=number):
+                say(m.ReadinessIs(number, supervisor.stopping, readiness(supervisor.crew)))
             case m.WantHistory(id=number, since=since):
                 say(m.HistoryIs(number, *self._measured.since(since)))
             case m.WantCrash(id=number):

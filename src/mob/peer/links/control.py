@@ -280,6 +280,7 @@ class Control:
                 | m.CrashesAre(id=number)
                 | m.MetricsAre(id=number)
                 | m.HistoryIs(id=number)
+                | m.ReadinessIs(id=number)
             ):
                 self._settle(number, message)
             case m.Lines(id=number):

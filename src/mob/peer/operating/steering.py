@@ -38,6 +38,10 @@ class Steering:
         """What is measured: sums since the start, and how it goes at this moment."""
         return self._control.request("metrics", m.WantMetrics)
 
+    def readiness(self) -> Call[m.ReadinessIs]:
+        """Whether each role can take work."""
+        return self._control.request("readiness", m.WantReadiness)
+
     def history(self, since: float = 0.0) -> Call[m.HistoryIs]:
         """The past quarter of an hour, or what is new since that time (`HistoryIs.now` of the last answer)."""
         return self._control.request("history", lambda number: m.WantHistory(number, since))

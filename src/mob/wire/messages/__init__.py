@@ -68,6 +68,7 @@ from mob.wire.messages.down import (
     NodeIs as NodeIs,
     NotBound as NotBound,
     NoTerminal as NoTerminal,
+    ReadinessIs as ReadinessIs,
     Refused as Refused,
     RoleIs as RoleIs,
     Rows as Rows,
@@ -139,6 +140,7 @@ from mob.wire.messages.tables import (
     MobsterMetrics as MobsterMetrics,
     Point as Point,
     RoleMetrics as RoleMetrics,
+    RoleReadiness as RoleReadiness,
     Row as Row,
 )
 from mob.wire.messages.up import (
@@ -167,6 +169,7 @@ from mob.wire.messages.up import (
     WantHistory as WantHistory,
     WantMember as WantMember,
     WantMetrics as WantMetrics,
+    WantReadiness as WantReadiness,
     WantRole as WantRole,
     WantStacks as WantStacks,
     WantTerminal as WantTerminal,

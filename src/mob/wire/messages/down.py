@@ -5,7 +5,7 @@ from __future__ import annotations
 from mob.wire.messages.base import Base
 from mob.wire.messages.cluster import Carry, GiveBack, JoinCluster, ReadLease, Send, Turned, WriteLease
 from mob.wire.messages.roster import Member, Node, RoleInfo
-from mob.wire.messages.tables import Event, Line, Metrics, Point, Row
+from mob.wire.messages.tables import Event, Line, Metrics, Point, RoleReadiness, Row
 
 
 class Welcome(Base, frozen=True, tag=40):
@@ -153,6 +153,15 @@ class MetricsAre(Base, frozen=True, tag=56):
     metrics: Metrics
 
 
+class ReadinessIs(Base, frozen=True, tag=142):
+    """The answer to `WantReadiness`."""
+
+    id: int
+    is_stopping: bool
+    """Whether the app ends, so that nothing of it is ready any more."""
+    roles: tuple[RoleReadiness, ...]
+
+
 class HistoryIs(Base, frozen=True, tag=57):
     """The answer to `WantHistory`, oldest first."""
 
@@ -191,6 +200,7 @@ Down = (
     | NoTerminal
     | MetricsAre
     | HistoryIs
+    | ReadinessIs
     | Lines
     | NodeIs
     | NodeGone

@@ -27,6 +27,20 @@ class Row(Base, frozen=True):
     """Bytes of large buffers in shared memory."""
 
 
+class RoleReadiness(Base, frozen=True):
+    """Whether a role can take work."""
+
+    name: str
+    ready: int
+    """How many of its workers are ready, on this machine."""
+    wanted: int
+    """How many workers it is to have here."""
+    is_ready: bool
+    """Whether one is ready, or none is needed."""
+    why: str = ""
+    """Why not."""
+
+
 class ExportMetrics(Base, frozen=True):
     """All calls of an export since the app was started, whoever has served them. Counts of times are by the ranges of
     `core.latency.BOUNDS`, and one more for what is beyond the last."""

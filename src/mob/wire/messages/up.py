@@ -159,6 +159,12 @@ class WantMetrics(Base, frozen=True, tag=38):
     id: int
 
 
+class WantReadiness(Base, frozen=True, tag=141):
+    """Can each role take work? Answered by `ReadinessIs`."""
+
+    id: int
+
+
 class WantHistory(Base, frozen=True, tag=39):
     """What was measured, and what has happened, since that time (monotonic seconds of this machine)?"""
 
@@ -235,6 +241,7 @@ Up = (
     | ReturnTerminal
     | WantMetrics
     | WantHistory
+    | WantReadiness
     | Follow
     | Unfollow
     | Parked

@@ -1,0 +1,83 @@
+"""`/livez` and `/readyz`: what Kubernetes and load balancers ask, answered as its own servers do.
+
+The status is what counts: 200 or 503. The body is text: `ok`, or with `?verbose`, and if it is not well, a line for
+each check. No login is needed, so nothing is shown but the names of roles and how many workers are ready. However many
+ask, the Kingpin is asked a few times a second. https://kubernetes.io/docs/reference/using-api/health-checks
+"""
+
+from __future__ import annotations
+
+import asyncio
+from time import monotonic
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from mob.core.probing import chosen, told
+from mob.peer.operating.steering import Steering
+from mob.wire import messages as m
+
+PATIENCE = 3.0
+"""Seconds that the Kingpin has to answer."""
+FRESH = 0.2
+"""Seconds for which its answer holds."""
+Check = tuple[bool, str]
+"""Whether it is well, and what is said of it."""
+
+
+class Probes:
+    """The answers to probes."""
+
+    def __init__(self, steering: Steering) -> None:
+        self._steering = steering
+        self._asked: asyncio.Task[m.ReadinessIs | None] | None = None
+        self._answered_at = 0.0
+
+    def __repr__(self) -> str:
+        return f"<Probes of {self._steering!r}>"
+
+    async def live(self, request: Request) -> Response:
+        """Whether the Kingpin answers."""
+        answer = await self._answer()
+        return _said(request, "livez", [_kingpin(answer)])
+
+    async def ready(self, request: Request) -> Response:
+        """Whether each role can take work; `?role=` chooses some of them, `?exclude=` leaves some out."""
+        answer = await self._answer()
+        checks = [_kingpin(answer)]
+        if answer is not None:
+            names, excluded = request.query_params.getlist("role"), request.query_params.getlist("exclude")
+            if unknown := {*names, *excluded} - {role.name for role in answer.roles}:
+                text = f"there is no role {', '.join(sorted(repr(name[:100]) for name in unknown))}\n"
+                return Response(text, 400, media_type="text/plain")
+            if answer.is_stopping:
+                checks.append((False, "app: stopping"))
+            checks += [(role.is_ready, told(role)) for role in chosen(answer.roles, names, excluded)]
+        return _said(request, "readyz", checks)
+
+    async def _answer(self) -> m.ReadinessIs | None:
+        """Return what the Kingpin says, or has said a moment ago; None if it says nothing."""
+        if self._asked is None or (self._asked.done() and monotonic() > self._answered_at + FRESH):
+            self._asked = asyncio.create_task(self._ask())
+        return await asyncio.shield(self._asked)
+
+    async def _ask(self) -> m.ReadinessIs | None:
+        try:
+            return await asyncio.wait_for(self._steering.readiness(), PATIENCE)
+        except Exception:  # noqa: BLE001  whatever it is, there is no answer
+            return None
+        finally:
+            self._answered_at = monotonic()
+
+
+def _kingpin(answer: m.ReadinessIs | None) -> Check:
+    return answer is not None, "kingpin: " + ("answers" if answer is not None else f"no answer within {PATIENCE:g} s")
+
+
+def _said(request: Request, name: str, checks: list[Check]) -> Response:
+    is_well = all(ok for ok, _ in checks)
+    text = "ok\n"
+    if not is_well or "verbose" in request.query_params:
+        lines = [f"[{'+' if ok else '-'}]{text}\n" for ok, text in checks]
+        text = "".join([*lines, f"{name} check {'passed' if is_well else 'failed'}\n"])
+    return Response(text, 200 if is_well else 503, media_type="text/plain")
