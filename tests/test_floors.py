@@ -55,6 +55,8 @@ FLOORS = {
     "kingpin.tied": 20,
     # What is outside of mobsters: clients. Pools are in both.
     "pools": 17,
+    "stores": 17,
+    "stores.worker": 20,
     "client": 18,
     "background": 18,
     "pools.hosting": 18,

@@ -104,6 +104,9 @@ if TYPE_CHECKING:
     from mob.pools.futures import PoolFuture as PoolFuture
     from mob.pools.role import RolePool as RolePool, pool as pool
     from mob.rim.crashes import Crash as Crash
+    from mob.stores.lock import StoreLock as StoreLock
+    from mob.stores.store import Allowance as Allowance, Store as Store, store as store
+    from mob.stores.watch import StoreChange as StoreChange, StoreWatch as StoreWatch
     from mob.wire.messages import (
         AppMetric as AppMetric,
         AppSample as AppSample,
@@ -158,6 +161,9 @@ _HOMES = {
     "mob.rim.crashes": "Crash",
     "mob.wire.messages": "AppMetric AppSample CallerMetrics Event ExportInfo ExportMetrics History Line Member Metrics "
     "MobsterMetrics Point RoleInfo RoleMetrics Row Running",
+    "mob.stores.lock": "StoreLock",
+    "mob.stores.store": "Allowance Store store",
+    "mob.stores.watch": "StoreChange StoreWatch",
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}
 

@@ -15,7 +15,7 @@ import secrets
 import socket
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack, cast
 
@@ -40,6 +40,10 @@ UP_TIMEOUT = 60.0
 """Seconds that an app may take to come up."""
 POOL = "mob.pools.worker"
 """The module of a pool's role."""
+STORE = "mob.stores.worker"
+"""The module of a store's role."""
+STREAMS = 1_000_000
+"""How many may hold a lock of a store, wait for one, or watch keys of it."""
 
 
 before_run: list[Callable[[App], None]] = []
@@ -232,6 +236,34 @@ class App:
         role = msgspec.structs.replace(role, pool=True)
         self._plan = msgspec.structs.replace(self._plan, roles=(*others, role))
         return self
+
+    def store(
+        self,
+        name: str,
+        *,
+        max_memory: int | str | None = None,
+        callers: Sequence[str] = (),
+    ) -> App:
+        """Adds a store: a role of one worker, with keys and values, counters, locks and rate limits that all processes
+        of the app share, as `mob.store(name)`.
+
+        `max_memory`: bytes that keys and values may take, as a number or as text ("500M"); beyond it the least recently
+        used ones are dropped. None: no bound. `callers`: the roles that may use it, "client" for processes from
+        outside; none: everybody may. In a cluster there is one store in all. `PlanError` tells what does not fit. See
+        docs/store.md.
+
+        >>> app.store("cache", max_memory="500M")                                        # doctest: +SKIP
+        """
+        stores = importlib.import_module("mob.stores.settings")
+        settings = stores.settings_of(name, max_memory, None)
+        return self.role(
+            name,
+            STORE,
+            singleton=True,
+            concurrency=STREAMS,
+            callers=tuple(callers),
+            env=stores.variable_of(name, settings),
+        )
 
     def dashboard(self, port: int = 4777, host: str = "127.0.0.1", token: str | None = None) -> App:
         """Adds the web dashboard: a role of its own, named "dashboard", which serves a page on that address.

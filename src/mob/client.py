@@ -38,6 +38,7 @@ from mob.wire import messages as m
 
 if TYPE_CHECKING:
     from mob.pools.role import RolePool
+    from mob.stores.store import Store
 
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
@@ -174,6 +175,13 @@ class Client:
         >>> app.pool("crunch").submit(pow, 2, 10).result()     # doctest: +SKIP
         """
         return importlib.import_module("mob.pools.role").pool_of(self._open_caller(), role)
+
+    def store(self, role: str) -> Store:
+        """A store of the app: see `mob.store`. `UnknownRole` if there is no such role.
+
+        >>> app.store("cache").get("user:1").result()     # doctest: +SKIP
+        """
+        return importlib.import_module("mob.stores.store").store_of(self._open_caller(), role)
 
     def send(self, obj: Any) -> None:
         """Sends a message to every ready mobster. `BadMessage` if it cannot be sent; `Busy` if there were some

@@ -10,6 +10,7 @@ import pytest
 from msgspec.structs import fields
 
 from mob import app as apps
+from mob.app import App
 from mob.cli import config
 from mob.errors import PlanError
 from mob.plan import Logs, Plan, RolePlan
@@ -110,6 +111,13 @@ def test_traces_and_a_dashboard(home: Path) -> None:
     assert plan(home, f'name = "myapp"\ntrace = false\ndashboard = false\n{BACK}').trace is None
 
 
+def test_a_store(home: Path) -> None:
+    read = plan(home, f'name = "myapp"\n{BACK}[store.cache]\nmax_memory = "5M"\ncallers = ["back"]\n')
+    said = App("myapp").store("cache", max_memory="5M", callers=["back"])
+    said._has_run = True
+    assert read.role("cache") == said.plan.role("cache")
+
+
 def test_a_pyproject_has_it_in_a_table_of_its_own(home: Path) -> None:
     text = '[project]\nname = "other"\n[tool.mob]\nname = "myapp"\n[tool.mob.roles.back]\nmodule = "./back.py"\n'
     assert plan(home, text, "pyproject.toml") == plan(home, 'name = "myapp"\n' + BACK)
@@ -158,6 +166,10 @@ WRONG: dict[str, tuple[str, str]] = {
     "a size of the logs that is none": (
         f'name = "a"\n{BACK}[logs]\nkeep = "all"',
         'logs.keep = "all": expected int, got str.',
+    ),
+    "an unknown option of a store": (
+        f'name = "a"\n{BACK}[store.cache]\nmax_memry = 1',
+        "there is no option 'max_memry' in [store.cache]. Did you mean 'max_memory'?",
     ),
     "an unknown option of the dashboard": (
         f'name = "a"\n{BACK}[dashboard]\nprot = 1',

@@ -83,7 +83,7 @@ def _app(table: TomlTable, home: Path) -> App:
         raise PlanError('the app has no name. Wanted: name = "myapp".')
     ways = {"base", "preload", "logs", "trace", "roles", "cluster"}  # of Plan's fields: those with a method
     options = {field.name: field.type for field in fields(Plan)}
-    extra = {"dashboard", "place"}  # methods that no field of Plan has the name of
+    extra = {"dashboard", "place", "store"}  # methods that no field of Plan has the name of
     _check_keys(table, [*options, *extra], "")
     plain = {key: _value(key, value, options[key]) for key, value in table.items() if key not in {*ways, *extra}}
     app = App(**plain).base(home / _value("base", table.get("base", "."), str))
@@ -92,6 +92,10 @@ def _app(table: TomlTable, home: Path) -> App:
         app.logs(**_values("logs", table["logs"], {field.name: field.type for field in fields(Logs)}))
     for name, role in _table("roles", table.get("roles", {})).items():
         _add_role(app, name, _table(f"roles.{name}", role))
+    for name, store in _table("store", table.get("store", {})).items():
+        settings = _table(f"store.{name}", store)
+        _check_keys(settings, [each for each in _parameters(app.store) if each != "name"], f" in [store.{name}]")
+        app.store(name, **settings)
     if "cluster" in table:
         _add_cluster(app, table["cluster"])
     if "place" in table:

@@ -1,0 +1,167 @@
+"""A lock of a store, as its holder has it.
+
+Strategy. While it is held or waited for, a stream of the store's worker is open (`worker.hold`), so the store knows of
+the death of this process, and this process of the end of the lock. If the worker is replaced or dies, the next one is
+told at once that the lock is held here; it gives locks to nobody else for two seconds.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from time import monotonic
+from types import TracebackType
+from typing import Any, Self, cast
+
+from mob.errors import Lost
+from mob.peer.calls.options import DEFAULTS
+from mob.peer.calls.outgoing import Outgoing
+from mob.peer.calls.proxy import RemoteExport
+from mob.peer.results.call import Call
+from mob.peer.results.streams import Stream
+
+MOVED = -1
+"""What a worker that ends says to those who wait for a lock."""
+
+
+class StoreLock:
+    """A lock of a store, for `with` and `async with`; see `Store.lock`. Each block is another hold of it.
+
+    >>> with cache.lock("nightly", ttl=60) as lock:           # doctest: +SKIP
+    ...     print(lock.fence)
+    """
+
+    def __init__(self, peer: Outgoing, role: str, name: str, ttl: float | None, wait: float | None) -> None:
+        self._role = role
+        self._name = name
+        self._ttl = ttl
+        self._wait = wait
+        self._hold = RemoteExport(peer, role, "hold", DEFAULTS)
+        self._release = RemoteExport(peer, role, "release", DEFAULTS)
+        self._renew = RemoteExport(peer, role, "renew", DEFAULTS)
+        self._call: Call[Any] | None = None
+        self._stream: Stream[int] | None = None
+        self._fence = 0
+        self._changing = threading.Lock()  # what the store says is read in another thread than the block is run in
+
+    def __repr__(self) -> str:
+        state = f"held with fence {self._fence}" if self.is_held else "not held"
+        return f"<StoreLock {self._name!r} of {self._role!r}, {state}>"
+
+    @property
+    def fence(self) -> int:
+        """A number that is greater than that of each holder before; 0 before the first hold."""
+        return self._fence
+
+    @property
+    def is_held(self) -> bool:
+        """Whether the lock is held here, as far as is known."""
+        return self._call is not None and not self._call.done()
+
+    def renew(self, ttl: float | None = None) -> Call[bool]:
+        """Hold the lock for `ttl` more seconds from now (None: as many as at first); return whether it was still held.
+
+        >>> await lock.renew()                                # doctest: +SKIP
+        True
+        """
+        self._ttl = self._ttl if ttl is None else ttl
+        return self._renew(self._name, self._fence, self._ttl)
+
+    # --------------------------------------------------------------------------------------------- with, async with
+
+    def __enter__(self) -> Self:
+        until = self._begin()
+        while True:
+            stream = self._ask(until)
+            try:
+                fence = next(stream, 0)
+            except Lost:
+                fence = MOVED
+            if self._took(fence):
+                return self
+
+    async def __aenter__(self) -> Self:
+        until = self._begin()
+        while True:
+            stream = self._ask(until)
+            try:
+                fence = await anext(stream, 0)
+            except Lost:
+                fence = MOVED
+            if self._took(fence):
+                return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        call = self._leave()
+        with contextlib.suppress(Lost):  # the store has died, and its locks with it
+            self._release(self._name, self._fence).result()
+        self._end(call, error)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        call = self._leave()
+        with contextlib.suppress(Lost):
+            await self._release(self._name, self._fence)
+        self._end(call, error)
+
+    # ----------------------------------------------------------------------------------------------- internals
+
+    def _begin(self) -> float | None:
+        if self.is_held:
+            raise RuntimeError(
+                f"{self!r} is held by this very object, and is not reentrant. Make another one, by "
+                f"store.lock({self._name!r})."
+            )
+        return None if self._wait is None else monotonic() + self._wait
+
+    def _ask(self, until: float | None) -> Stream[int]:
+        wait = None if until is None else max(0.0, until - monotonic())
+        call = self._hold(self._name, self._ttl, wait)
+        self._call = call
+        self._stream = stream = call.stream()
+        return stream
+
+    def _took(self, fence: int) -> bool:
+        """Return whether the lock is held now; raises if it was not free in time."""
+        if not fence:
+            self._call = self._stream = None
+            raise TimeoutError(
+                f"store {self._role!r}: the lock {self._name!r} was not free within its wait of {self._wait} s."
+            )
+        if fence == MOVED:
+            return False
+        self._fence = fence
+        cast("Call[Any]", self._call).add_done_callback(self._handle_ended)
+        return True
+
+    def _handle_ended(self, call: Call[Any]) -> None:
+        """The store holds it no more for this process: the next worker is told, unless its time was over."""
+        error = None if call.cancelled() else call.exception()
+        if not (error is None or isinstance(error, Lost)):
+            return
+        with self._changing:
+            if call is not self._call or call.cancelled():
+                return
+            again = self._hold(self._name, self._ttl, None, self._fence)
+            self._call, self._stream = again, again.stream()
+        again.add_done_callback(self._handle_ended)
+
+    def _leave(self) -> Call[Any]:
+        """From now on the end of the hold is meant."""
+        with self._changing:
+            call, self._call = self._call, None
+        assert call is not None
+        return call
+
+    def _end(self, call: Call[Any], error: BaseException | None) -> None:
+        """End the hold, wherever it is by now; raises if it was lost before."""
+        reason = call.exception() if call.done() and not call.cancelled() else None
+        call.cancel()
+        self._stream = None
+        if reason is not None and not isinstance(reason, Lost) and error is None:
+            why = str(reason).rpartition(" is over: ")[2]
+            raise TimeoutError(
+                f"store {self._role!r}: the lock {self._name!r} was lost before the end of its block: {why} Another "
+                f"may have held it meanwhile (this was fence {self._fence}). Renew it in time, or give it a longer ttl."
+            ) from reason

@@ -1,0 +1,146 @@
+"""Locks of a store: who holds each, who waits for it in which order, and when a holder's time is over.
+
+Strategy. Whoever asks gets a `LockClaim`, which waits, is held, or is over. Each step returns the claims that have
+changed, for the worker to tell. A claim that is held has a fence: a number that is greater than that of each holder
+before.
+
+After a store has started again its locks are unknown. So for a while (`grants_from`) no lock is given to somebody new,
+and those who say that they hold one are believed (`adopt`).
+
+Limits. No I/O, no clock: `now` is passed in, in seconds that only go forward.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from math import inf
+
+WAITING, HELD, OVER = "waiting", "held", "over"
+
+
+class LockClaim:
+    """Somebody who waits for a lock, or holds it."""
+
+    __slots__ = ("ends", "fence", "name", "state", "ttl", "why")
+
+    def __init__(self, name: str, ttl: float | None) -> None:
+        self.name: str = name
+        self.ttl: float | None = ttl
+        self.state: str = WAITING
+        self.fence: int = 0
+        self.ends: float = inf
+        self.why: str = ""
+        """Why it is over, if its holder has not let go of it."""
+
+    def __repr__(self) -> str:
+        return f"<LockClaim of {self.name!r}, {self.state}>"
+
+
+class Locks:
+    """All locks of a store.
+
+    Args:
+        store: its name, for errors.
+        fence: the number below the first fence.
+        grants_from: when locks may be given to somebody new.
+    """
+
+    def __init__(self, store: str, fence: int, grants_from: float = -inf) -> None:
+        self.store: str = store
+        self.fence: int = fence
+        self.grants_from: float = grants_from
+        self.held: dict[str, LockClaim] = {}
+        self.waiting: dict[str, OrderedDict[LockClaim, None]] = {}
+
+    def __repr__(self) -> str:
+        return f"<Locks: {len(self.held)} held, {len(self.waiting)} waited for>"
+
+    def ask(self, name: str, ttl: float | None, now: float) -> LockClaim:
+        """Claim a lock: it is held at once if it is free, else it waits behind those that came before."""
+        self._check_ttl(name, ttl)
+        claim = LockClaim(name, ttl)
+        if name in self.held or name in self.waiting or now < self.grants_from:
+            self.waiting.setdefault(name, OrderedDict())[claim] = None
+        else:
+            self._grant(claim, now)
+        return claim
+
+    def adopt(self, name: str, ttl: float | None, fence: int, now: float) -> LockClaim:
+        """Claim a lock that somebody has had before this store has started. If another one has it now, or may have had
+        it in between, the claim is over."""
+        self._check_ttl(name, ttl)
+        claim = LockClaim(name, ttl)
+        if name in self.held or now >= self.grants_from or fence > self.fence:
+            claim.state, claim.why = OVER, "the store started again, and the lock was free for others meanwhile"
+            return claim
+        claim.state, claim.fence = HELD, fence
+        claim.ends = inf if ttl is None else now + ttl
+        self.held[name] = claim
+        return claim
+
+    def renew(self, name: str, fence: int, ttl: float | None, now: float) -> LockClaim | None:
+        """Give a holder so many more seconds from now; None if that fence holds the lock no more."""
+        self._check_ttl(name, ttl)
+        claim = self.held.get(name)
+        if claim is None or claim.fence != fence:
+            return None
+        claim.ttl = ttl
+        claim.ends = inf if ttl is None else now + ttl
+        return claim
+
+    def release(self, name: str, fence: int, now: float) -> list[LockClaim]:
+        """End the claim of a holder; return it and the next one. Nothing, if that fence holds the lock no more."""
+        claim = self.held.get(name)
+        return [] if claim is None or claim.fence != fence else self.leave(claim, now)
+
+    def leave(self, claim: LockClaim, now: float) -> list[LockClaim]:
+        """End a claim, held or waiting; return those that have changed by it."""
+        if claim.state is OVER:
+            return []
+        was_held = claim.state is HELD
+        claim.state = OVER
+        if was_held:
+            del self.held[claim.name]
+            return [claim, *self._next(claim.name, now)]
+        line = self.waiting[claim.name]
+        del line[claim]
+        if not line:
+            del self.waiting[claim.name]
+        return [claim]
+
+    def next_due(self) -> float | None:
+        """Return when `end_due` has something to do; None if never."""
+        ends = min((claim.ends for claim in self.held.values()), default=inf)
+        free = any(name not in self.held for name in self.waiting)
+        due = min(ends, self.grants_from) if free else ends
+        return None if due == inf else due
+
+    def end_due(self, now: float) -> list[LockClaim]:
+        """End the claims whose time is over, and give locks to the next ones; return those that have changed."""
+        changed: list[LockClaim] = []
+        for claim in [each for each in self.held.values() if each.ends <= now]:
+            claim.why = f"its ttl of {claim.ttl:g} s was over"
+            changed += self.leave(claim, now)
+        for name in [name for name in self.waiting if name not in self.held]:
+            changed += self._next(name, now)
+        return changed
+
+    def _next(self, name: str, now: float) -> list[LockClaim]:
+        line = self.waiting.get(name)
+        if line is None or now < self.grants_from:
+            return []
+        claim, _ = line.popitem(last=False)
+        if not line:
+            del self.waiting[name]
+        self._grant(claim, now)
+        return [claim]
+
+    def _grant(self, claim: LockClaim, now: float) -> None:
+        self.fence += 1
+        claim.state, claim.fence = HELD, self.fence
+        claim.ends = inf if claim.ttl is None else now + claim.ttl
+        self.held[claim.name] = claim
+
+    def _check_ttl(self, name: str, ttl: float | None) -> None:
+        if ttl is not None and not 0 < ttl < inf:
+            raise ValueError(f"store {self.store!r}: lock({name!r}, ttl={ttl!r}): not a number of seconds above 0.")

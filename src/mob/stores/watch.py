@@ -1,0 +1,131 @@
+"""What changes in a store, as an iterator that outlives the store's worker.
+
+When the worker is replaced or dies, the next one is asked; what happened in between is not known, and a change of the
+kind "missed" says so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from asyncio import CancelledError
+from collections import deque
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, Self
+
+import msgspec
+
+from mob.errors import Lost
+from mob.peer.calls.options import DEFAULTS
+from mob.peer.calls.outgoing import Outgoing
+from mob.peer.calls.proxy import RemoteExport
+from mob.peer.results.streams import Stream
+
+MISSED = "missed"
+
+
+class StoreChange(msgspec.Struct, frozen=True):
+    """Something that has changed in a store.
+
+    >>> StoreChange("set", "user:1", 5).kind
+    'set'
+    """
+
+    kind: str
+    """"set", "delete", "expire" (its ttl was over), "evict" (there was no room), or "missed": changes were lost, so
+    look at what is there now."""
+    key: str
+    """"" if it was missed."""
+    value: Any = None
+    """The new value, of "set"."""
+
+
+class StoreWatch:
+    """The changes of a key or of several, for `for` and `async for`; see `Store.watch`.
+
+    In a `with` or an `async with` the block begins when the store has begun to watch; its end, or `close`, ends that.
+
+    >>> with cache.watch("config") as changes:                # doctest: +SKIP
+    ...     for change in changes: ...
+    """
+
+    def __init__(self, peer: Outgoing, role: str, key: str, is_prefix: bool, opened: Callable[[Any], Any]) -> None:
+        self._export = RemoteExport(peer, role, "watch", DEFAULTS)
+        self._key = key
+        self._is_prefix = is_prefix
+        self._opened = opened
+        self._changes: deque[StoreChange] = deque()
+        self._is_closed = False
+        self._stream: Stream[Any] = self._begin()
+
+    def __repr__(self) -> str:
+        more = "..." if self._is_prefix else ""
+        return f"<StoreWatch of {self._key}{more} in {self._export.role!r}{', closed' if self._is_closed else ''}>"
+
+    def __enter__(self) -> Self:
+        self._put(next(self._stream))
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        self._put(await anext(self._stream))
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __aiter__(self) -> Self:
+        return self
+
+    def __next__(self) -> StoreChange:
+        while not self._changes:
+            try:
+                self._put(next(self._stream))
+            except (StopIteration, Lost, CancelledError) as error:
+                if self._is_closed:
+                    raise StopIteration from None
+                self._begin_again(error)
+        return self._changes.popleft()
+
+    async def __anext__(self) -> StoreChange:
+        while not self._changes:
+            try:
+                self._put(await anext(self._stream))
+            except (StopAsyncIteration, Lost, CancelledError) as error:
+                task = asyncio.current_task()
+                if self._is_closed and not (task is not None and task.cancelling()):
+                    raise StopAsyncIteration from None
+                self._begin_again(error)
+        return self._changes.popleft()
+
+    def close(self) -> None:
+        """Watch no longer. A loop over it ends."""
+        self._is_closed = True
+        self._stream.close()
+
+    async def aclose(self) -> None:
+        """As `close`, for `contextlib.aclosing`."""
+        self.close()
+
+    def _begin(self) -> Stream[Any]:
+        return self._export(self._key, self._is_prefix).stream()
+
+    def _begin_again(self, error: BaseException) -> None:
+        """The store's worker has ended or died: the next one is asked."""
+        if isinstance(error, CancelledError):
+            raise error
+        self._stream = self._begin()
+        self._changes.append(StoreChange(MISSED, ""))
+
+    def _put(self, item: Any) -> None:
+        has_missed, changes = item
+        if has_missed:
+            self._changes.append(StoreChange(MISSED, ""))
+        self._changes.extend(StoreChange(kind, key, self._opened(value)) for kind, key, value in changes)
