@@ -21,6 +21,8 @@ from mob.errors import MobError, NotInMobster, PlanError
 from mob.kingpin import early
 from mob.mobster import api
 from mob.plan import Plan, RolePlan
+from mob.rim import cores
+from mob.templates import filled
 
 
 @pytest.fixture
@@ -61,6 +63,36 @@ def test_limits_are_said_at_the_start() -> None:
     app = mob.start("myapp", grace=5, frame_limit=4096)
     assert (app.plan.grace, app.plan.frame_limit) == (5, 4096)
     assert repr(app) == "<App 'myapp': no roles yet>"
+
+
+def test_sizes_and_numbers_of_workers_may_be_text(app: App) -> None:
+    (role,) = app.role("back", "back", workers="cores", max_workers="cores*2", shared_memory="1M").plan.roles
+    assert (role.workers, role.max_workers, role.shared_memory) == (cores.usable(), cores.usable() * 2, 2**20)
+    described = mob.start("myapp", frame_limit="1M", backlog="1k").logs(max_bytes="64k").plan
+    assert (described.frame_limit, described.backlog, described.logs.max_bytes) == (2**20, 1024, 2**16)
+
+
+def test_text_that_is_no_number_is_named(app: App) -> None:
+    assert refusal(app, "back", "back", max_memory="much").startswith("role 'back': max_memory='much' is not a size.")
+    with pytest.raises(PlanError, match=r"^backlog='much' is not a size\. Wanted: "):
+        mob.start("myapp", backlog="much")
+    with pytest.raises(PlanError, match=r"^logs: max_bytes='much' is not a size\. Wanted: "):
+        app.logs(max_bytes="much")
+
+
+def test_a_token_is_no_template(app: App) -> None:
+    (role,) = app.dashboard(token="{index}-secret").plan.roles
+    assert filled(role.env, {})["MOB_DASHBOARD_TOKEN"] == "{index}-secret"
+
+
+def test_gpus_are_shared_out_where_the_app_is_started(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
+    app.role("back", "back", gpus=1, workers=2)
+    assert app.plan.roles[0].devices == ()
+    assert app.hand_over().roles[0].devices == ("4", "7")
+    app.role("front", "front", gpus=1)
+    with pytest.raises(PlanError, match=r"role 'front': workers=1 and gpus=1 need 1 GPU, and there are 0 for it"):
+        app.up()
 
 
 @pytest.mark.parametrize("module", ["back.py", "./back.py", "shop/../back.py", Path("back.py"), "absolute"])

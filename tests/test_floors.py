@@ -27,6 +27,8 @@ FLOORS = {
     "plan": 0,
     "serve": 0,
     "serve_options": 0,
+    "sizes": 0,
+    "templates": 0,
     "hiding": 1,
     "wire": 1,
     "core": 2,

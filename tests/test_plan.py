@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import msgspec
 import pytest
 
-from mob import plan as plans
+from mob import plan as plans, sizes
 from mob.errors import PlanError
 from mob.plan import (
     OPTIONS,
@@ -44,11 +44,14 @@ def plan(**changes: object) -> Plan:
 def test_the_options_that_editors_see_are_those_of_the_plan() -> None:
     told, meant = get_type_hints(RoleOptions), get_type_hints(RolePlan)
     assert set(told) == set(OPTIONS)
-    assert {name: kept(kind) for name, kind in told.items()} == {name: meant[name] for name in OPTIONS}
+    assert {name: kept(name, kind) for name, kind in told.items()} == {name: meant[name] for name in OPTIONS}
 
 
-def kept(kind: Any) -> Any:
-    """The type that the plan has for what is given as that type: words are text, and a list is made a tuple."""
+def kept(name: str, kind: Any) -> Any:
+    """The type that the plan has for what is given as that type: words are text, a list is made a tuple, and text that
+    stands for a number becomes one."""
+    if name in sizes.SIZES | sizes.COUNTS:
+        return Union[*(each for each in get_args(kind) if each is not str)]
     if get_origin(kind) is Literal:
         return str
     given = get_args(kind)
@@ -187,6 +190,9 @@ def test_shared_memory_that_is_no_number_of_bytes(value: object) -> None:
         ("max_workers", 0, "a whole number of at least 1, nor None"),
         ("env", {"A=B": "x"}, "a dict of names and texts"),
         ("env", {"A": 1}, "a dict of names and texts"),
+        ("gpus", 1.5, "a whole number, or a part of one GPU such as 0.5"),
+        ("gpus", -1, "a whole number, or a part of one GPU such as 0.5"),
+        ("gpus", True, "a whole number, or a part of one GPU such as 0.5"),
         ("nice", 20, "a whole number from -20 to 19"),
         ("cpus", (-1,), "a tuple of numbers of cores"),
         ("limits", {"nofile": -1}, "a dict of names and whole numbers"),
@@ -196,6 +202,39 @@ def test_an_option_that_is_not_what_it_should_be(option: str, value: object, wan
     with pytest.raises(PlanError) as caught:
         check_role(msgspec.structs.replace(BACK, **{option: value}), ())
     assert str(caught.value) == f"role 'back': {option}={value!r} is not {wanted}."
+
+
+def test_an_environment_that_changes_with_the_size_of_a_role_that_changes_by_itself() -> None:
+    role = msgspec.structs.replace(BACK, env={"OF": "{workers}"}, max_workers=4)
+    with pytest.raises(PlanError) as caught:
+        check_role(role, ())
+    assert str(caught.value) == (
+        "role 'back': env has {workers} and max_workers=4, so the role would be reloaded each time it grows or shrinks "
+        "by itself. Leave one of the two out."
+    )
+    check_role(msgspec.structs.replace(role, env={"OF": "{index}"}), ())
+
+
+@pytest.mark.parametrize(
+    ("gpus", "count", "places"),
+    [
+        (1, 3, ["0", "1", "2"]),
+        (2, 4, ["0,1", "2,3"]),
+        (0.5, 2, ["0", "0", "1", "1"]),
+        (0.3, 1, ["0", "0", "0"]),
+        (1 / 3, 1, ["0", "0", "0"]),
+        (2, 3, ["0,1"]),
+    ],
+)
+def test_places_share_out_the_gpus_of_their_role(gpus: float, count: int, places: list[str]) -> None:
+    role = msgspec.structs.replace(BACK, gpus=gpus, devices=tuple(map(str, range(count))))
+    assert role.most_with_devices == len(places)
+    assert [",".join(role.devices_of(index)) for index in range(len(places))] == places
+
+
+def test_a_role_without_gpus_has_none_to_share_out() -> None:
+    assert BACK.most_with_devices is None
+    assert BACK.devices_of(0) == ()
 
 
 def test_a_role_that_may_not_grow_to_what_it_starts_with() -> None:

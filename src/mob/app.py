@@ -21,12 +21,12 @@ from typing import TYPE_CHECKING, Any, Unpack, cast
 
 import msgspec
 
-from mob import plan as plans, serve as serving
+from mob import plan as plans, serve as serving, sizes, templates
 from mob.errors import MobError, NotInMobster, PlanError, nearest
 from mob.hiding import hidden_by
 from mob.kingpin import early
 from mob.plan import Plan, RoleOptions, RolePlan
-from mob.rim import interpreter, places, processes
+from mob.rim import cores, devices, interpreter, places
 from mob.rim.tie import KINGPIN, TiedApp
 
 if TYPE_CHECKING:
@@ -72,8 +72,8 @@ class App:
         name: str,
         *,
         grace: float = plans.GRACE,
-        frame_limit: int = plans.FRAME_LIMIT,
-        backlog: int = plans.BACKLOG,
+        frame_limit: int | str = plans.FRAME_LIMIT,
+        backlog: int | str = plans.BACKLOG,
         strategy: plans.Strategy = "one_for_one",
         metrics: bool = True,
     ) -> None:
@@ -81,8 +81,7 @@ class App:
             plans.check_app_name(name),
             places.here(),
             grace=grace,
-            frame_limit=frame_limit,
-            backlog=backlog,
+            **sizes.settled({"frame_limit": frame_limit, "backlog": backlog}, cores.usable),
             strategy=strategy,
             metrics=metrics,
         )
@@ -148,7 +147,7 @@ class App:
         *,
         format: plans.LogFormat = "text",
         file: str | os.PathLike[str] | None = None,
-        max_bytes: int = plans.Logs().max_bytes,
+        max_bytes: int | str = plans.Logs().max_bytes,
         keep: int = plans.Logs().keep,
         mode: int = plans.Logs().mode,
         raw: bool = plans.Logs().raw,
@@ -156,7 +155,8 @@ class App:
         """Where what the mobsters print goes, and in which form.
 
         `format`: "text" (lines with a prefix) or "json" (an object for each line). `file`: it goes there and not to
-        the terminal; a relative path is below the base. At `max_bytes` (64 MiB) the file is put aside as file.1, and
+        the terminal; a relative path is below the base. At `max_bytes` (64 MiB; also as
+        text, "100M") the file is put aside as file.1, and
         `keep` (5) of those are kept. `mode`: the permissions of files that are made (0o600: nobody else may read them).
         `raw`: a terminal gets every byte that was printed; else colours stay, and what moves the cursor, sets titles or
         the clipboard is left out. Files and pipes always get every byte. `PlanError` tells what does not fit.
@@ -164,7 +164,11 @@ class App:
         >>> app.logs(format="json", file="app.log")          # doctest: +SKIP
         """
         path = None if file is None else str(Path(self._plan.base, file).absolute())
-        logs = plans.check_logs(plans.Logs(format, path, max_bytes, keep, mode, raw))
+        try:
+            size = sizes.settled({"max_bytes": max_bytes}, cores.usable)["max_bytes"]
+        except PlanError as error:
+            raise PlanError(f"logs: {error}") from None
+        logs = plans.check_logs(plans.Logs(format, path, size, keep, mode, raw))
         self._plan = msgspec.structs.replace(self._plan, logs=logs)
         return self
 
@@ -191,12 +195,12 @@ class App:
         `module`: a file ending in `.py`, relative to the base, or an import string such as `pkg.module`. `serve`: the
         address, "127.0.0.1:8000" or "unix:./web.sock", at which the ASGI or WSGI application of the module is served
         over HTTP; its name stands behind a colon, "shop:app", and `serve_options` are those of uvicorn; see
-        docs/http.md. `workers`: how many mobsters (1). `threads`: how many plain `def` exports run at once (1, on the
-        loop), or requests of a WSGI application (10). `concurrency`: how many `async def` exports run at once (100).
-        `loop`: "uvloop", or "asyncio" for libraries that change asyncio's own loop. `queue`: how many calls may wait in
-        one worker (10,000). `shared_memory`: how many bytes of large buffers each mobster may have on their way to
-        others, or looked at by them (256 MiB); 0 sends them through the sockets. docs/supervision.md tells of the
-        others:
+        docs/http.md. `workers`: how many mobsters (1), or "cores", "cores*2". `threads`: how many plain `def` exports
+        run at once (1, on the loop), or requests of a WSGI application (10). `concurrency`: how many `async def`
+        exports run at once (100). `loop`: "uvloop", or "asyncio" for libraries that change asyncio's own loop. `queue`:
+        how many calls may wait in one worker (10,000). `shared_memory`: how many bytes of large buffers each mobster
+        may have on their way to others, or looked at by them (256 MiB); 0 sends them through the sockets. Sizes may be
+        text, "500M". docs/places.md tells of `gpus` and of templates in `env`, docs/supervision.md of the others:
         `restart`, `intensity`, `period`, `stop_exit_codes`, `needs`, `essential`; `boot_timeout`, `boot_tries`,
         `hang_timeout`; `max_calls`, `max_age`, `max_memory`; `max_workers`; `singleton`; `callers`; `env`, `nice`,
         `cpus`, `limits`. `PlanError` tells what does not fit.
@@ -212,7 +216,10 @@ class App:
                 f"role {name!r}: {module!r} is no module. Wanted: a file ending in .py, as in "
                 f'.role("back", "./background_worker.py"), or an import string such as "pkg.module".'
             )
-        frozen = {key: _frozen(value) for key, value in options.items()}
+        try:
+            frozen = {key: _frozen(value) for key, value in sizes.settled(options, cores.usable).items()}
+        except PlanError as error:
+            raise PlanError(f"role {name!r}: {error}") from None
         path, application = serving.split(os.fspath(module))
         role = plans.check_role(RolePlan(name, path, application=application, **frozen), self._plan.roles)
         role = msgspec.structs.replace(role, module=self._resolve(name, role.module))
@@ -226,11 +233,11 @@ class App:
 
         The functions are pickled, so whoever may call the role may run any code in its workers: processes of the same
         user on this machine. `callers` names the roles that may. The options are those of `role`; `workers`: by default
-        as many as there are cores. See docs/pool.md.
+        "cores", as many as this process may use. See docs/pool.md.
 
         >>> app.pool("crunch", workers=4)                                                # doctest: +SKIP
         """
-        options.setdefault("workers", processes.cores())
+        options.setdefault("workers", "cores")
         self.role(name, POOL, **options)
         *others, role = self._plan.roles
         role = msgspec.structs.replace(role, pool=True)
@@ -285,7 +292,7 @@ class App:
         plans.check_dashboard(port, host, secret)
         shown = f"[{host}]" if ":" in host else host
         self._urls.append(f"http://{shown}:{port}/" + ("" if token else f"#token={secret}"))
-        env = {"MOB_DASHBOARD_HOST": host, "MOB_DASHBOARD_PORT": str(port), TOKEN: secret}
+        env = {"MOB_DASHBOARD_HOST": host, "MOB_DASHBOARD_PORT": str(port), TOKEN: templates.escaped(secret)}
         return self.role("dashboard", "mob.dashboard.app", env=env)
 
     def cluster(
@@ -346,7 +353,12 @@ class App:
     def hand_over(self) -> Plan:
         """The checked plan, for somebody who runs it in the place of `run`."""
         self._has_run = True
-        return plans.check_limits(self._plan)
+        return self._complete()
+
+    def _complete(self) -> Plan:
+        """The checked plan, with what is only known where the app is started."""
+        self._plan = devices.assigned(plans.check_limits(self._plan))
+        return self._plan
 
     def amend(self, plan: Plan) -> App:
         """Put another plan in the place of this one: for tools that run the apps of others."""
@@ -370,7 +382,7 @@ class App:
             self.place(**plans.places_in(os.environ[ROLES], self._plan))
         for hook in before_run:  # after the environment: who types a line means it
             hook(self)
-        plans.check_limits(self._plan)
+        self._complete()
         _check_place(self._plan.name)
         self._say_first()
         status = early.run(self._plan)
@@ -394,7 +406,7 @@ class App:
         """
         self._has_run = True
         interpreter.check()
-        plans.check_limits(self._plan)
+        self._complete()
         self._say_first()
         tied = TiedApp(KINGPIN, self._plan)
         try:
@@ -472,18 +484,18 @@ def start(
     name: str,
     *,
     grace: float = plans.GRACE,
-    frame_limit: int = plans.FRAME_LIMIT,
-    backlog: int = plans.BACKLOG,
+    frame_limit: int | str = plans.FRAME_LIMIT,
+    backlog: int | str = plans.BACKLOG,
     strategy: plans.Strategy = "one_for_one",
     metrics: bool = True,
 ) -> App:
     """Begins to describe an app. Its name prefixes every process title and is what `mob.connect` takes.
 
     `grace`: seconds that an orderly stop may take (30). `frame_limit`: the longest message in bytes (256 MiB).
-    `backlog`: bytes of calls that may wait in one process for workers (64 MiB); a call beyond that raises `Busy`.
-    `strategy`: who is restarted when a worker has died: only it ("one_for_one"), or the roles declared after its own
-    as well ("rest_for_one"). `metrics`: whether calls are counted and timed (True). `PlanError` if the name cannot be
-    one.
+    `backlog`: bytes of calls that may wait in one process for workers (64 MiB); a call beyond that raises `Busy`. Both
+    may be text, "64M". `strategy`: who is restarted when a worker has died: only it ("one_for_one"), or the roles
+    declared after its own as well ("rest_for_one"). `metrics`: whether calls are counted and timed (True). `PlanError`
+    if the name cannot be one.
 
     >>> import mob
     >>> mob.start("myapp")

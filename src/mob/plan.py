@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from mob import environment, serve as serving
+from mob import environment, serve as serving, templates
 from mob.errors import PlanError, nearest
 
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}")
@@ -43,6 +43,8 @@ RESTART, LOOPS, STRATEGIES, LOG_FORMATS = (
     cast(tuple[str, ...], get_args(words)) for words in (RestartPolicy, EventLoop, Strategy, LogFormat)
 )
 SCHEMES = ("nats", "tls", "ws", "wss")
+CUDA_VARIABLE = "CUDA_VISIBLE_DEVICES"
+"""Where CUDA, and what is built on it, reads which GPUs it may use. ROCm reads it too."""
 
 
 class RolePlan(msgspec.Struct, frozen=True):
@@ -94,7 +96,10 @@ class RolePlan(msgspec.Struct, frozen=True):
     callers: tuple[str, ...] = ()
     """Roles whose mobsters may call it and send to it, "client" for processes from outside; none: everybody may."""
     env: dict[str, str] = {}
-    """Environment variables of its mobsters, added to those of the Kingpin."""
+    """Environment variables of its mobsters, added to those of the Kingpin. `{index}` and other names in braces are
+    filled in for each of them (`mob.templates`)."""
+    gpus: float = 0
+    """How many GPUs each mobster has, by its place; a part of one, such as 0.5, is shared. 0: nothing is said."""
     nice: int = 0
     """How much its mobsters step back behind others: -20 to 19."""
     cpus: tuple[int, ...] = ()
@@ -114,9 +119,38 @@ class RolePlan(msgspec.Struct, frozen=True):
     pool: bool = False
     """Whether it runs any function that other processes of this machine send, pickled: `App.pool` says so. What a task
     does to its worker is not held against the role."""
+    devices: tuple[str, ...] = ()
+    """The GPUs that its places share out, as CUDA names them; known when the app is started."""
+
+    @property
+    def places_per_device(self) -> int:
+        """How many places share a GPU.
+
+        >>> RolePlan("infer", "infer", gpus=0.25).places_per_device
+        4
+        """
+        return int(1 / self.gpus + 1e-9) if 0 < self.gpus < 1 else 1
+
+    @property
+    def most_with_devices(self) -> int | None:
+        """For how many places there are GPUs; None if it has none to share out."""
+        if not self.devices:
+            return None
+        return len(self.devices) * self.places_per_device if self.gpus < 1 else len(self.devices) // round(self.gpus)
+
+    def devices_of(self, index: int) -> tuple[str, ...]:
+        """Return the GPUs of a place.
+
+        >>> RolePlan("infer", "infer", gpus=2, devices=("0", "1", "2", "3")).devices_of(1)
+        ('2', '3')
+        """
+        first, count = (index // self.places_per_device, 1) if self.gpus < 1 else (index * round(self.gpus), self.gpus)
+        return self.devices[first : first + round(count)]
 
 
-OPTIONS = tuple(field for field in RolePlan.__struct_fields__ if field not in ("name", "module", "application", "pool"))
+OPTIONS = tuple(
+    field for field in RolePlan.__struct_fields__ if field not in ("name", "module", "application", "pool", "devices")
+)
 """What may be said of a role beside its name and its module."""
 
 
@@ -130,12 +164,12 @@ class RoleOptions(TypedDict, total=False):
     >>> app.role("back", "./back.py", **options)                             # doctest: +SKIP
     """
 
-    workers: int
+    workers: int | str
     threads: int | None
     concurrency: int
     queue: int
-    shared_memory: int
-    max_workers: int | None
+    shared_memory: int | str
+    max_workers: int | str | None
     singleton: bool
     restart: RestartPolicy
     stop_exit_codes: tuple[int, ...] | list[int]
@@ -148,9 +182,10 @@ class RoleOptions(TypedDict, total=False):
     hang_timeout: float | None
     max_calls: int | None
     max_age: float | None
-    max_memory: int | None
+    max_memory: int | str | None
     callers: tuple[str, ...] | list[str]
     env: dict[str, str]
+    gpus: float
     nice: int
     cpus: tuple[int, ...] | list[int]
     limits: dict[str, int]
@@ -309,6 +344,12 @@ def check_role(role: RolePlan, others: tuple[RolePlan, ...]) -> RolePlan:
                 f"role {role.name!r}: env={{{variable!r}: ...}} would change nothing: {why}. Set it for the whole app, "
                 f"where that is started: {variable}=... mob run main.py."
             )
+    templates.check(role.name, role.env)
+    if role.max_workers is not None and templates.mentions(role.env, templates.OF_THE_SIZE):
+        raise PlanError(
+            f"role {role.name!r}: env has {{workers}} and max_workers={role.max_workers}, so the role would be "
+            f"reloaded each time it grows or shrinks by itself. Leave one of the two out."
+        )
     try:
         serving.check(role.module, role.application, role.serve, role.serve_options)
     except PlanError as error:
@@ -510,6 +551,10 @@ def _is_variable(value: Any) -> bool:
     return isinstance(value, str) and value != "" and "=" not in value
 
 
+def _is_gpus(value: Any) -> bool:
+    return _is_number(value, (int, float), 0, math.inf) and (value < 1 or value == round(value))
+
+
 def _is_text(value: Any) -> bool:
     return isinstance(value, str)
 
@@ -545,6 +590,7 @@ _WANTED: dict[str, tuple[Callable[[Any], bool], str]] = {
     "max_age": _SECONDS_OR_NONE,
     "max_memory": _COUNT_OR_NONE,
     "env": (_is_dict_of(_is_variable, _is_text), "a dict of names and texts"),
+    "gpus": (_is_gpus, "a whole number, or a part of one GPU such as 0.5"),
     "nice": (lambda value: _is_number(value, int, -20, 20), "a whole number from -20 to 19"),
     "cpus": (_is_tuple_of(lambda value: _is_number(value, int, 0, math.inf)), "a tuple of numbers of cores"),
     "limits": (

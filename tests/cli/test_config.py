@@ -14,6 +14,7 @@ from mob.app import App
 from mob.cli import config
 from mob.errors import PlanError
 from mob.plan import Logs, Plan, RolePlan
+from mob.rim import cores
 
 
 @pytest.fixture
@@ -101,6 +102,13 @@ def test_all_of_it(home: Path) -> None:
     )
 
 
+def test_sizes_and_numbers_of_workers_as_text(home: Path) -> None:
+    app = f'name = "a"\nframe_limit = "1M"\nbacklog = "2k"\n{BACK}workers = "cores+1"\nmax_memory = "1G"\n'
+    read = plan(home, f'{app}[logs]\nmax_bytes = "64k"\n')
+    assert (read.frame_limit, read.backlog, read.logs.max_bytes) == (2**20, 2048, 2**16)
+    assert (read.roles[0].workers, read.roles[0].max_memory) == (cores.usable() + 1, 2**30)
+
+
 def test_traces_and_a_dashboard(home: Path) -> None:
     pytest.importorskip("opentelemetry")
     pytest.importorskip("starlette")
@@ -170,6 +178,11 @@ WRONG: dict[str, tuple[str, str]] = {
     "an unknown option of a store": (
         f'name = "a"\n{BACK}[store.cache]\nmax_memry = 1',
         "there is no option 'max_memry' in [store.cache]. Did you mean 'max_memory'?",
+    ),
+    "a size that is none": ('name = "a"\nbacklog = "much"', "backlog='much' is not a size. Wanted: a number of bytes"),
+    "a size of the logs that cannot be read": (
+        f'name = "a"\n{BACK}[logs]\nmax_bytes = "much"',
+        "logs: max_bytes='much' is not a size. Wanted: a number of bytes",
     ),
     "an unknown option of the dashboard": (
         f'name = "a"\n{BACK}[dashboard]\nprot = 1',

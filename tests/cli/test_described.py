@@ -11,6 +11,7 @@ from mob.cli.described import described
 from mob.cli.here import app_of
 from mob.errors import PlanError
 from mob.plan import RolePlan
+from mob.rim import cores
 
 UNREAD = "its name and its module must be written there as text, for nothing is run to find them out"
 
@@ -135,14 +136,25 @@ def test_a_toml_file_is_known_as_well(tmp_path: Path) -> None:
     assert (plan.name, plan.grace, plan.roles[0].workers) == ("shop", 5, 3)
 
 
+def test_what_is_said_as_text_is_known_as_numbers(tmp_path: Path) -> None:
+    app = 'import mob\nmob.start("a", frame_limit="1M").role("b", "b", workers="cores*2", max_memory="2k")\n'
+    plan = described(written(tmp_path, app)).plan
+    assert (plan.frame_limit, plan.roles[0].workers, plan.roles[0].max_memory) == (2**20, cores.usable() * 2, 2048)
+
+
 @pytest.mark.parametrize(
     ("text", "told"),
     [
         ("import os\n", "describes no app"),
         ("def f(:\n", "is no Python: invalid syntax (line 1)."),
-        ('import mob\nmob.start("a").role("b", "./b.py", workers="many")\n', "main.py:2: role 'b': Expected `int`"),
+        (
+            'import mob\nmob.start("a").role("b", "./b.py", workers="many")\n',
+            "main.py:2: role 'b': workers='many' is not a num",
+        ),
+        ('import mob\nmob.start("a").role("b", "./b.py", threads="many")\n', "main.py:2: role 'b': Expected `int"),
+        ('import mob\nmob.start("a", backlog="many")\n', "main.py:2: backlog='many' is not a size."),
     ],
-    ids=range(3),
+    ids=range(5),
 )
 def test_what_is_no_app_is_told(tmp_path: Path, text: str, told: str) -> None:
     with pytest.raises(PlanError) as caught:

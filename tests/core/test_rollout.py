@@ -45,6 +45,39 @@ def test_one_goes_first_then_a_quarter_at_a_time() -> None:
     assert all(world.launches["back", index] == 2 for index in range(8))
 
 
+def test_workers_whose_environment_has_their_number_are_replaced_when_that_changes() -> None:
+    world = started(app=plan("back*2", options={"env": {"OF": "{workers}"}}, preload=("big",)))
+    world.pass_time(1.0)
+    world.carry_out(world.supervisor.handle_scale("back", 4, ASKED, world.now))
+    assert [mobster.slot for mobster in world.mobsters.values()] == [("back", i) for i in (0, 1, 2, 3, 0)]
+    while come_up(world):
+        pass
+    assert world.told[-3:] == [
+        "back: 2 -> 4 workers; as asked for.",
+        "reloading back, whose env has the number of workers.",
+        "reloaded 2 workers in 0.0 s.",
+    ]
+    assert [world.launches["back", index] for index in range(4)] == [2, 2, 1, 1]
+    assert world.answers[0] == d.Answer(ASKED, text="back: 4 workers wanted, 2 ready.")
+
+
+def test_a_change_of_size_during_a_reload_leads_to_another() -> None:
+    world = started(app=plan("back*2", options={"env": {"OF": "{workers}"}}))
+    reload(world)
+    world.carry_out(world.supervisor.handle_scale("back", 1, ASKED, world.now))
+    while come_up(world):
+        pass
+    assert sum(text.startswith("reloaded") for text in world.told) == 2
+    assert [member.index for member in world.supervisor.roster.ready("back")] == [0]
+
+
+@pytest.mark.parametrize(("count", "env"), [(2, {"OF": "{workers}"}), (3, {"OF": "{index}"})])
+def test_nothing_is_replaced_without_need(count: int, env: dict[str, str]) -> None:
+    world = started(app=plan("back*2", options={"env": env}))
+    world.carry_out(world.supervisor.handle_scale("back", count, ASKED, world.now))
+    assert not any(text.startswith("reloading") for text in world.told)
+
+
 def test_the_old_one_is_asked_only_when_the_new_one_is_ready() -> None:
     world = started("back")
     reload(world)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from mob.core import decisions as d
 from mob.core.scaling import SHRINK_AFTER
 from mob.wire.messages import Beat, Parked
 from tests.core.world import World, plan, started
@@ -185,6 +186,16 @@ def test_a_signal_is_for_roles_that_may_grow_and_for_an_only_one(case: str) -> N
     world.told.clear()
     world.carry_out(world.supervisor.handle_size_signal(+1, world.now))
     assert world.told == told
+
+
+@pytest.mark.parametrize(("gpus", "most"), [(1, 3), (2, 1), (0.5, 6)])
+def test_a_role_cannot_have_more_places_than_there_are_gpus_for(gpus: float, most: int) -> None:
+    world = started(app=plan("back", options={"gpus": gpus, "devices": ("0", "1", "2")}))
+    scale(world, "back", most)
+    (answer,) = world.supervisor.handle_scale("back", most + 1, (9, 1), world.now)
+    error = f"'back' cannot have {most + 1} workers (gpus={gpus:g}, and 3 GPUs for the role)."
+    assert answer == d.Answer((9, 1), error=error)
+    assert world.supervisor.crew.roles["back"].target == most
 
 
 def test_what_a_signal_cannot_do_is_said_in_the_log() -> None:

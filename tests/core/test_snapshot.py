@@ -147,6 +147,14 @@ def test_the_new_plan_says_how_many_workers_there_are(scaled: int | None, new: i
     assert len(staying) == size
 
 
+def test_workers_whose_environment_has_their_number_are_replaced_if_the_new_plan_has_another() -> None:
+    world = started(app=plan("back*2", options={"env": {"OF": "{workers}"}}))
+    world.pass_time(1.0)
+    follow(world, plan("back*3", options={"env": {"OF": "{workers}"}}))
+    assert sorted(mobster.slot for mobster in world.mobsters.values()) == [("back", i) for i in (0, 0, 1, 2)]
+    assert "reloading back, whose env has the number of workers." in world.told
+
+
 def test_what_is_half_done_puts_an_upgrade_off() -> None:
     world = started("back*2")
     supervisor = world.supervisor

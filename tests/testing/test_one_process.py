@@ -61,3 +61,24 @@ def test_mobsters_in_one_process_count_in_their_own_metrics(tmp_path: Path) -> N
         wait_until(lambda: running.metrics().value("orders", role="back", who="back") == 2, "the orders are counted")
         wait_until(lambda: running.metrics().value("orders", role="front", who="front") == 1, "those in front, too")
         wait_until(lambda: running.metrics().value("workers") == 3, "each worker has a gauge")
+
+
+@pytest.mark.parametrize(("options", "what"), [({"env": {"AT": "{index}"}}, "{index} in env"), ({"gpus": 1}, "gpus")])
+def test_several_workers_cannot_have_environments_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any], what: str
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,6")
+    (tmp_path / "back.py").write_text("import os\nprint(os.environ['CUDA_VISIBLE_DEVICES'], os.environ.get('AT'))\n")
+
+    def described() -> mob.App:
+        return mob.start("shop").role("back", str(tmp_path / "back.py"), workers=2, **options)
+
+    with pytest.raises(PlanError) as caught, testing.start(described(), one_process=True):
+        pass
+    assert str(caught.value) == (
+        f"role 'back': {what} gives each worker an environment of its own, and in one process there is one for all. "
+        f"Leave one_process out, or run one worker: roles='back=1'."
+    )
+    with testing.start(described(), one_process=True, roles="back=1") as app:
+        app.wait_for("5 None" if "gpus" in options else "5,6 0")
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "5,6"

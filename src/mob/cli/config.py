@@ -25,6 +25,7 @@ from typing import Any, cast, get_args
 import msgspec
 from msgspec.structs import fields
 
+from mob import sizes
 from mob.app import App
 from mob.errors import MobError, PlanError, nearest
 from mob.plan import OPTIONS, Cluster, Logs, Plan, RolePlan
@@ -137,7 +138,9 @@ def _values(where: str, table: object, types: Mapping[str, Any]) -> dict[str, An
 
 
 def _value(key: str, value: Any, kind: Any) -> Any:
-    """The value, if it is of that type."""
+    """The value, if it is of that type, or a size as text."""
+    if isinstance(value, str) and key.rpartition(".")[2] in sizes.SIZES:
+        return value  # whom it is said to reads it
     try:
         return msgspec.convert(_none_if_false(value, kind), kind)
     except msgspec.ValidationError as error:

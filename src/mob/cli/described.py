@@ -14,10 +14,12 @@ from typing import Any, cast
 
 import msgspec
 
+from mob import sizes
 from mob.cli import config
 from mob.cli.here import starts_in
 from mob.errors import PlanError
 from mob.plan import Plan, RolePlan
+from mob.rim import cores
 from mob.serve import split
 
 DASHBOARD, DASHBOARD_MODULE = 4777, "mob.dashboard.app"
@@ -128,7 +130,7 @@ class _Reader:
         name = next(iter(self._positional(call)), given.pop("name", ""))
         if isinstance(name, str) and name:
             self.name = name
-            self.options = given
+            self.options = self._settled(call, given, "")
 
     def _read_base(self, call: ast.Call) -> None:
         if call.args and ast.unparse(call.args[0]) != "__file__":
@@ -156,10 +158,18 @@ class _Reader:
         given = {
             key: tuple(cast(list[Any], value)) if isinstance(value, list) else value for key, value in given.items()
         }
+        given = self._settled(call, given, f"role {name!r}: ")
         try:
             self.roles.append(msgspec.convert(given, RolePlan, strict=False))
         except msgspec.ValidationError as error:
             raise PlanError(f"{self._path}:{call.func.end_lineno}: role {name!r}: {error}.") from error
+
+    def _settled(self, call: ast.Call, given: dict[str, Any], whose: str) -> dict[str, Any]:
+        """The options, with numbers where they have text."""
+        try:
+            return sizes.settled(given, cores.usable)
+        except PlanError as error:
+            raise PlanError(f"{self._path}:{call.func.end_lineno}: {whose}{error}") from None
 
     def _positional(self, call: ast.Call) -> list[Any]:
         values: list[Any] = []

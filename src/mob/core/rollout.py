@@ -13,9 +13,10 @@ import math
 from collections import deque
 
 from mob.core.crew import Crew, Process, Slot
-from mob.core.decisions import Answer, Decision, RenewForkServer, Tell, Ticket
+from mob.core.decisions import NOBODY, Answer, Decision, RenewForkServer, Tell, Ticket
 from mob.core.states import MobsterState, SlotState
 from mob.errors import counted, nearest
+from mob.templates import OF_THE_SIZE, mentions
 
 AT_A_TIME = 0.25
 """The part of a role that is replaced at the same time, once the first has come up."""
@@ -28,7 +29,9 @@ RECYCLE_RETRY = 60.0
 class ReloadProgress:
     """One reload: what is left to be done."""
 
-    def __init__(self, roles: list[str], ticket: Ticket, now: float) -> None:
+    def __init__(self, roles: list[str], ticket: Ticket, now: float, before: float = math.inf) -> None:
+        self.before: float = before
+        """Workers that were launched then or later stay."""
         self.tickets: list[Ticket] = [ticket]
         self.roles: deque[str] = deque(roles)
         self.role = ""
@@ -78,6 +81,15 @@ class Rollout:
             self._next.roles = deque(role for role in crew.order if role in wanted)
             return []
         return self._begin(ReloadProgress([role for role in crew.order if role in roles], ticket, now), now)
+
+    def tell_size(self, role: str, now: float) -> list[Decision]:
+        """Replace the workers of a role whose environment has the number of workers in it, because that has changed.
+        Those that are launched at this moment know it."""
+        if not mentions(self._crew.roles[role].plan.env, OF_THE_SIZE):
+            return []
+        if self._reload is not None:
+            return self.reload([role], NOBODY, now)
+        return self._begin(ReloadProgress([role], NOBODY, now, before=now), now)
 
     def recycle(self, slot: Slot, why: str, now: float) -> list[Decision]:
         """Replaces one worker, unless something is being replaced already."""
@@ -192,8 +204,9 @@ class Rollout:
 
     def _begin(self, reload: ReloadProgress, now: float) -> list[Decision]:
         self._reload = reload
-        tell = Tell(f"reloading {', '.join(reload.roles)}.", "reload")
-        if self._crew.plan.preload:  # it holds old code
+        why = "" if reload.before == math.inf else ", whose env has the number of workers"
+        tell = Tell(f"reloading {', '.join(reload.roles)}{why}.", "reload")
+        if self._crew.plan.preload and reload.before == math.inf:  # it holds old code
             return [tell, RenewForkServer()]
         return [tell, *self._go_on(reload, now)]
 
@@ -217,6 +230,8 @@ class Rollout:
     def _replace(self, reload: ReloadProgress, slot: Slot, now: float) -> list[Decision]:
         is_there = self._crew.slots.get((slot.role, slot.index)) is slot
         if not is_there or slot.state is SlotState.LEAVING or slot.state is SlotState.HELD:
+            return []
+        if (process := self._crew.current(slot)) is not None and process.launched >= reload.before:
             return []
         reload.under_way.add(slot)
         if self._recycling.get(slot.role) is slot:

@@ -61,6 +61,9 @@ class Scaling:
         if not least <= count <= most:
             limits = f"workers={plan.workers}, max_workers={plan.max_workers}" if by_role else f"{least} to {most:,}"
             return f"{role!r} cannot have {counted(count, 'worker')} ({limits})."
+        if plan.most_with_devices is not None and count > plan.most_with_devices:
+            gpus = f"gpus={plan.gpus:g}, and {counted(len(plan.devices), 'GPU')} for the role"
+            return f"{role!r} cannot have {counted(count, 'worker')} ({gpus})."
         return ""
 
     def resize(self, role: str, count: int, now: float, why: str) -> list[Decision]:

@@ -154,7 +154,7 @@ def restore(
         if name in gone:
             decisions += _retire_role(supervisor, name, now)
         elif target in (snapshot.workers[name], 0):  # 0: a plan before this one did not have the role
-            decisions += supervisor.scaling.resize(name, role.plan.workers, now, "as the new plan says")
+            decisions += supervisor.resize(name, role.plan.workers, now, "as the new plan says")
     crew.slots.update(new_slots)
     for name in {slot.role for slot in new_slots.values()}:
         workers = 0 if crew.is_singleton(name) else crew.roles[name].plan.workers

@@ -451,10 +451,15 @@ class Supervisor:
         problem = self.scaling.problem(role, count, by_role)
         if problem:
             return [Answer(ticket, error=problem)]
-        decisions = self.scaling.resize(role, count, now, "as asked for") + self.rollout.handle_resized(now)
+        decisions = self.resize(role, count, now, "as asked for") + self.rollout.handle_resized(now)
         ready = sum(each.slot.role == role and each.state is MobsterState.READY for each in self.processes.values())
         more = f" wanted, {ready} ready" if ready < count else ""  # those that are to come have not been seen yet
         return [*decisions, Answer(ticket, text=f"{role}: {counted(count, 'worker')}{more}.")]
+
+    def resize(self, role: str, count: int, now: float, why: str) -> list[Decision]:
+        """The role is to have so many workers, and all of them are to know that if their environment says it."""
+        decisions = self.scaling.resize(role, count, now, why)
+        return [*decisions, *self.rollout.tell_size(role, now)] if decisions else []
 
     def handle_size_signal(self, change: int, now: float) -> list[Decision]:
         """Give each role that may grow so many workers more (or less); the only role, if there is but one."""

@@ -112,7 +112,7 @@ class Kingpin:
         self.signals: Signals = Signals(reactor, self._signal_handlers())
         self.guests: Guests = Guests(reactor, plan.frame_limit, self.handle_word)
         self.herald: Herald = Herald(reactor, connections, crew)
-        self.launches: Launches = Launches(plan, self.directory, connections, console, board, fork_client)
+        self.launches: Launches = Launches(plan, crew, self.directory, connections, console, board, fork_client)
         self.post_mortems: PostMortems = PostMortems(plan.name, crew, board, self._say_on_loop)
         self.stacks: StackRequests = StackRequests(reactor, crew, connections, console, fork_client, self.carry_out)
         self.kills: Kills = Kills(reactor, crew, board, fork_client, supervisor.handle_call_killed, self.carry_out)

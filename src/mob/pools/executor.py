@@ -13,25 +13,26 @@ from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
+from mob import sizes
 from mob.errors import nearest
 from mob.plan import check_role
 from mob.pools import hosting
 from mob.pools.role import RolePool
 from mob.pools.tasks import Tasks
 from mob.pools.worker import Setup
-from mob.rim.processes import cores
+from mob.rim import cores
 
 
 class Pool(RolePool):
     """Worker processes that run any function, behind the interface of `concurrent.futures.ProcessPoolExecutor`.
 
-    `workers`: how many processes (as many as this one may use cores). `initializer`: called in each worker with
-    `initargs`, before its first task; if it raises, all tasks fail with `BrokenExecutor`. `max_calls`: tasks after
-    which a worker is replaced. `max_memory`: bytes of resident memory beyond which it is. `threads`: how many tasks
-    each worker runs at once (1). `retries`: how often a task is run again whose worker has died (0). `preload`: modules
-    that are imported once, and whose memory all workers share. `env`: environment variables of the workers, added to
-    those of this process, and set before anything but `preload` is imported. `timeout`: seconds that a task may run;
-    then its worker is killed, and it fails with `CallTimeout`.
+    `workers`: how many processes (as many as this one may use cores; a limit of a container counts). `initializer`:
+    called in each worker with `initargs`, before its first task; if it raises, all tasks fail with `BrokenExecutor`.
+    `max_calls`: tasks after which a worker is replaced. `max_memory`: bytes of resident memory, or a size such as
+    "500M", beyond which it is. `threads`: how many tasks each worker runs at once (1). `retries`: how often a task is
+    run again whose worker has died (0). `preload`: modules that are imported once, and whose memory all workers share.
+    `env`: environment variables of the workers, added to those of this process, and set before anything but `preload`
+    is imported. `timeout`: seconds that a task may run; then its worker is killed, and it fails with `CallTimeout`.
     `ValueError` or `TypeError` for a value that cannot be meant.
 
     Functions and arguments are pickled: with cloudpickle where it is installed (`pip install 'mobsters[pool]'`). The
@@ -48,7 +49,7 @@ class Pool(RolePool):
         initializer: Callable[..., object] | None = None,
         initargs: tuple[Any, ...] = (),
         max_calls: int | None = None,
-        max_memory: int | None = None,
+        max_memory: int | str | None = None,
         threads: int = 1,
         retries: int = 0,
         preload: Sequence[str] = (),
@@ -58,7 +59,8 @@ class Pool(RolePool):
     ) -> None:
         if others:
             raise TypeError(_unknown(next(iter(others))))
-        _check_counts(workers=workers, max_calls=max_calls, max_memory=max_memory, threads=threads)
+        memory: int | None = sizes.settled({"max_memory": max_memory}, cores.usable)["max_memory"]
+        _check_counts(workers=workers, max_calls=max_calls, max_memory=memory, threads=threads)
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
         if isinstance(preload, str):
@@ -67,7 +69,7 @@ class Pool(RolePool):
             raise ValueError(f"retries={retries!r} is not a whole number of at least 0.")
         if timeout is not None and not (isinstance(timeout, (int, float)) and 0 < timeout < math.inf):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise ValueError(f"timeout={timeout!r} is not a number of seconds above 0, or None.")
-        self._kind = hosting.Kind(workers or cores(), threads, max_memory, tuple(preload), env or {})
+        self._kind = hosting.Kind(workers or cores.usable(), threads, memory, tuple(preload), env or {})
         check_role(self._kind.role(), ())
         self._setup = Setup(list(sys.path), os.getcwd(), initializer, tuple(initargs), max_calls)
         self._retries = retries

@@ -269,8 +269,3 @@ def shortage(error: OSError) -> str:
     """Return what this process could not have, and the limit where it has one."""
     hint = f" (ulimit -n is {resource.getrlimit(resource.RLIMIT_NOFILE)[0]:,})" if error.errno == errno.EMFILE else ""
     return f"{error.strerror or error}{hint}"
-
-
-def cores() -> int:
-    """Return how many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,7 +1,8 @@
 """A whole app in the test's own process: the real Kingpin in a thread, and its mobsters in threads (`lives`).
 
 What differs is how mobsters are launched and ended. There are no signals, no fork server, no upgrade and no cluster;
-`preload`, `nice`, `cpus` and `limits` do nothing; a role's `env` holds for the whole process as long as the app runs.
+`preload`, `nice`, `cpus` and `limits` do nothing; a role's `env` holds for the whole process as long as the app runs,
+so one that differs between its workers (`{index}`, `gpus`) is refused if there are several.
 At the end the process is as it was: the module path, the environment, and the modules that were imported from the app.
 """
 
@@ -19,6 +20,7 @@ from pathlib import Path
 from time import monotonic
 
 from mob.core import decisions as d
+from mob.core.placing import placed_at
 from mob.errors import PlanError
 from mob.kingpin.desk import Desk
 from mob.kingpin.kingpin import Kingpin
@@ -28,9 +30,10 @@ from mob.kingpin.processes.fork_client import ForkClient
 from mob.kingpin.processes.starting import Starter
 from mob.mobster import api
 from mob.peer.peer import Peer
-from mob.plan import Plan
+from mob.plan import Plan, RolePlan
 from mob.rim import crashes
 from mob.rim.board import Board
+from mob.templates import OF_A_PLACE, mentions
 from mob.testing import lives
 from mob.testing.described import Described, plan_of
 from mob.testing.leaks import Leak
@@ -235,11 +238,13 @@ class _Process:
 
     def enter(self, plan: Plan) -> None:
         """As if it were that of the app."""
+        for role in plan.roles:
+            _check_env(role)
         files = [Path(role.module).parent for role in plan.roles if role.module.endswith(".py")]
         self._places = tuple(dict.fromkeys([Path(plan.base), *files]))
         sys.path[:0] = [str(place) for place in self._places if str(place) not in sys.path]
         for role in plan.roles:
-            os.environ.update(role.env)
+            os.environ.update(placed_at(role, 0, role.workers, plan.name, os.uname().nodename).env)
         importlib.invalidate_caches()
         api.find_seat = lives.find_seat
         lives.route_output()
@@ -262,6 +267,16 @@ class _Process:
         _Process.running -= 1
         if not _Process.running:
             lives.leave_output()
+
+
+def _check_env(role: RolePlan) -> None:
+    """Raise `PlanError` if its workers need environments of their own, for there is one process."""
+    what = "gpus" if role.devices else "{index} in env" if mentions(role.env, OF_A_PLACE) else ""
+    if what and role.workers > 1:
+        raise PlanError(
+            f"role {role.name!r}: {what} gives each worker an environment of its own, and in one process there is one "
+            f"for all. Leave one_process out, or run one worker: roles='{role.name}=1'."
+        )
 
 
 def is_any_running() -> bool:

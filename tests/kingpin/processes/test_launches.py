@@ -15,7 +15,7 @@ from tests.limits import free_descriptors
 @pytest.fixture
 def launches(office: Office) -> Launches:
     room = office.room
-    return Launches(office.plan, "/", room.connections, office.console, office.board, office.fork_client)
+    return Launches(office.plan, office.crew, "/", room.connections, office.console, office.board, office.fork_client)
 
 
 def test_it_is_ordered_from_the_next_fork_server_while_there_is_none(launches: Launches, office: Office) -> None:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 
+from mob.core.crew import Crew
 from mob.core.decisions import Launch
+from mob.core.placing import placed_at
 from mob.kingpin.connections import Connections
 from mob.kingpin.output.console import Console
 from mob.kingpin.processes.fork_client import ForkClient
@@ -20,6 +23,7 @@ class Launches:
     def __init__(
         self,
         plan: Plan,
+        crew: Crew,
         directory: str,
         connections: Connections,
         console: Console,
@@ -27,6 +31,8 @@ class Launches:
         fork_client: ForkClient,
     ) -> None:
         self._plan = plan
+        self._crew = crew
+        self._node = os.uname().nodename if plan.cluster is None else plan.cluster.node
         self._directory = directory
         self._connections = connections
         self._console = console
@@ -39,7 +45,8 @@ class Launches:
     def launch(self, launch: Launch, until: float | None) -> None:
         """Order a mobster, which may run `until` then if its role is a singleton. `OSError` if the system lacks what
         it takes."""
-        plan, role = self._plan, self._plan.role(launch.role)
+        plan, size = self._plan, self._crew.roles[launch.role].target
+        role = placed_at(plan.role(launch.role), launch.index, size, plan.name, self._node)
         with contextlib.ExitStack() as made:
             control, control_end = map(made.enter_context, socket.socketpair())
             liveness, liveness_end = map(made.enter_context, socket.socketpair())
