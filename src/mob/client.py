@@ -205,13 +205,14 @@ class Client:
     @overload
     def on(self, event: str, handler: F) -> Callable[[F], F]: ...
     def on(self, event: str, handler: Any = None) -> Any:
-        """Registers a handler (`message`, `join`, `leave`, `error`); it runs in the client's own thread, and one of
-        `error` in another. `ValueError`: no other.
+        """Registers a handler (`message`, `join`, `leave`, `crash`, `error`); it runs in the client's own thread, and
+        one of `error` in another. `ValueError`: no other.
 
         >>> app.on("leave", lambda member: print(member.pid))     # doctest: +SKIP
         """
         self._context.check_process()
-        return self._caller.handlers.add(event, handler)
+        peer = self._peer if event == "crash" else self._caller  # which the Kingpin that is meant tells
+        return peer.handlers.add(event, handler)
 
     # ----------------------------------------------------------------------------------------- the machines
 

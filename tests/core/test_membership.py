@@ -419,6 +419,11 @@ def test_a_lease_that_is_given_back_is_sought(met: Me) -> None:
     assert met.hears(m.LeaseFree("far")) == [d.SeekLease("far")]
 
 
+def test_a_crash_elsewhere_is_passed_on_to_those_who_listen_here(met: Me) -> None:
+    assert met.hears(m.CrashedHere(b"{}")) == [d.PassOn(b"{}")]
+    assert met.hears(m.CrashedHere(b"{}"), sender=55, name="stranger") == []
+
+
 def test_the_kingpin_after_this_one_knows_the_members_of_the_others() -> None:
     me = Me()
     for each in (member(ME, 1), member(YOU, 1)):

@@ -1,8 +1,10 @@
+import os
+
 import msgspec
 import pytest
 
 from mob.rim import crashes
-from mob.rim.crashes import MOST, Crash, Crashes, folder
+from mob.rim.crashes import MOST, Crash, Crashes, folder, read, shortened
 from mob.wire.messages import Running
 
 CRASH = Crash(
@@ -27,11 +29,18 @@ def state(tmp_path, monkeypatch):
     return tmp_path
 
 
+def written(crash=CRASH):
+    """As it comes back: it says where it lies."""
+    name = f"{int(crash.at * 1000):015d}-{crash.role}.{crash.index}-{crash.pid}.json"
+    return msgspec.structs.replace(crash, path=str(folder("myapp") / name))
+
+
 def test_it_outlives_the_one_who_wrote_it():
-    Crashes("myapp").add(CRASH)
+    assert Crashes("myapp").add(CRASH) == written()
+    assert os.path.exists(written().path)
     again = Crashes("myapp")
-    assert again.all() == [CRASH]
-    assert again.last("back") == CRASH
+    assert again.all() == [written()]
+    assert again.last("back") == written()
     assert again.last("front") is None
     assert Crashes("another").all() == []
 
@@ -48,13 +57,13 @@ def test_what_cannot_be_read_is_passed_over():
     log.add(CRASH)
     (folder("myapp") / f"{0:015d}-x.json").write_bytes(b"{half a rep")
     (folder("myapp") / "notes.txt").write_text("x")
-    assert log.all() == [CRASH]
+    assert log.all() == [written()]
 
 
 def test_where_nothing_can_be_written_it_is_kept_and_told(state):
     (state / "mob").write_text("a file in the way")
     log = Crashes("myapp")
-    log.add(CRASH)
+    assert log.add(CRASH) == CRASH
     assert log.problem == f"reports of crashes cannot be written to {folder('myapp')}: Not a directory"
     assert log.last("back") == CRASH
     (state / "mob").unlink()
@@ -76,3 +85,15 @@ def test_how_it_is_read(monkeypatch):
         "    first",
         "    last",
     ]
+
+
+def test_a_report_for_a_letter_is_short():
+    long = msgspec.structs.replace(
+        CRASH, stacks="x" * 1_000_000, lines=("y" * 100_000,) * 50, running=CRASH.running * 999
+    )
+    short = msgspec.json.encode(shortened(long))
+    assert len(short) < 100_000
+    crash = read(short)
+    assert crash is not None
+    assert crash.pid == CRASH.pid
+    assert shortened(CRASH) == CRASH

@@ -82,3 +82,16 @@ def test_several_workers_cannot_have_environments_of_their_own(
     with testing.start(described(), one_process=True, roles="back=1") as app:
         app.wait_for("5 None" if "gpus" in options else "5,6 0")
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "5,6"
+
+
+def test_mobsters_in_one_process_hear_of_crashes(tmp_path: Path) -> None:
+    (tmp_path / "back.py").write_text("def foo(): ...")
+    (tmp_path / "watch.py").write_text(
+        "import mob\nseen = []\nmob.on('crash', lambda crash: seen.append([crash.role, crash.pid]))\n"
+        "def told(): return seen\n"
+    )
+    app = mob.start("shop").base(tmp_path).role("back", "./back.py").role("watch", "./watch.py")
+    with testing.start(app, one_process=True) as running:
+        running.wait_ready()
+        (pid,) = running.faults.kill("back")
+        wait_until(lambda: running.require("watch").told().result() == [["back", pid]], "it has heard")

@@ -97,6 +97,14 @@ class Record(_Decision, frozen=True):
     running: tuple[Running, ...]
     stacks: str
     """What `DumpStacks` has brought, or the error of an import that failed."""
+    status: int | None = None
+    """How the process has ended: its exit status, or the negative number of a signal. None if it was never born."""
+
+
+class PassOn(_Decision, frozen=True):
+    """Tell those who listen here of a crash on another machine."""
+
+    report: bytes
 
 
 class Answer(_Decision, frozen=True):
@@ -157,6 +165,7 @@ Decision = (
     | Kill
     | DumpStacks
     | Record
+    | PassOn
     | Answer
     | LendTerminal
     | TakeBackTerminal

@@ -21,6 +21,7 @@ from mob.core.crew import Crew
 from mob.core.decisions import (
     Announce,
     Decision,
+    PassOn,
     SeekLease,
     Tell,
     WakeAt,
@@ -226,6 +227,8 @@ class Membership:
         neighbour = self.neighbours.get(sender)
         if isinstance(words, m.LeaseFree):  # the last thing that a node says, after it has left
             return [SeekLease(words.role)]
+        if isinstance(words, m.CrashedHere):
+            return [] if neighbour is None else [PassOn(words.report)]
         if isinstance(words, m.Leaving):
             return [] if neighbour is None else self._lose(neighbour, "has ended")
         decisions: list[Decision] = []

@@ -204,7 +204,8 @@ class Supervisor:
         gone = m.MemberGone(uid, verdict_of(process, why, status))
         decisions = [*self.debugging.handle_gone(uid, now), Announce(gone)]
         if process.has_crashed:
-            decisions.append(_record(process, f"{why} while it ran {slot.role}.{blamed}" if blamed else why, now))
+            full = f"{why} while it ran {slot.role}.{blamed}" if blamed else why
+            decisions.append(_record(process, full, now, status))
         if self.stopping:
             slot.uid = 0 if slot.uid == uid else slot.uid
             return decisions + self._stopping.go_on(now)
@@ -606,10 +607,10 @@ def _successor_text(process: Process, pause: float) -> str:
     return f"{'next try' if process.report else 'its successor starts'} in {pause:.1f} s."
 
 
-def _record(process: Process, why: str, now: float) -> Record:
+def _record(process: Process, why: str, now: float, status: int | None) -> Record:
     stacks = process.stacks or process.report
     beat = process.beat
-    return Record(process.member(), why, now - process.launched, beat.memory, beat.running, stacks)
+    return Record(process.member(), why, now - process.launched, beat.memory, beat.running, stacks, status)
 
 
 def _row(process: Process, now: float) -> Row:

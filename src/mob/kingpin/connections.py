@@ -25,7 +25,7 @@ VITALS = 4 * 1024 * 1024
 class Connection:
     """A control link, perhaps a liveness link, and what the Kingpin knows of the process at the other end."""
 
-    __slots__ = ("beats", "greeted", "is_client", "link", "pid", "uid")
+    __slots__ = ("beats", "greeted", "hears_crashes", "is_client", "link", "pid", "uid")
 
     def __init__(self, uid: int, link: Link, beats: Link | None = None, pid: int = 0, is_client: bool = False) -> None:
         self.uid: int = uid
@@ -34,6 +34,7 @@ class Connection:
         self.pid: int = pid
         self.is_client: bool = is_client
         self.greeted: bool = False
+        self.hears_crashes: bool = False
 
     def __repr__(self) -> str:
         return f"<Connection {self.uid} on {self.link}>"
@@ -76,6 +77,7 @@ class ConnectionState(msgspec.Struct, frozen=True):
     greeted: bool
     unsent: bytes = b""
     """What the other end has not read yet, and the socket has not taken."""
+    hears_crashes: bool = False
 
 
 class Garbled:
@@ -205,6 +207,7 @@ class Connections(Mapping[int, Connection]):
                 each.is_client,
                 each.greeted,
                 each.link.unsent_data(),
+                each.hears_crashes,
             )
             for each in self._by_uid.values()
             if not each.link.is_closed
@@ -216,7 +219,7 @@ class Connections(Mapping[int, Connection]):
             control = socket.socket(fileno=state.link)
             liveness = socket.socket(fileno=state.beats) if state.beats >= 0 else None
             connection = self.open(state.uid, state.name, control, liveness, state.pid, state.is_client)
-            connection.greeted = state.greeted
+            connection.greeted, connection.hears_crashes = state.greeted, state.hears_crashes
             if state.unsent:
                 connection.link.go_on_with(state.unsent)
 

@@ -113,7 +113,7 @@ class Kingpin:
         self.guests: Guests = Guests(reactor, plan.frame_limit, self.handle_word)
         self.herald: Herald = Herald(reactor, connections, crew)
         self.launches: Launches = Launches(plan, crew, self.directory, connections, console, board, fork_client)
-        self.post_mortems: PostMortems = PostMortems(plan.name, crew, board, self._say_on_loop)
+        self.post_mortems: PostMortems = PostMortems(plan.name, crew, board, self._say_on_loop, self._handle_crash_kept)
         self.stacks: StackRequests = StackRequests(reactor, crew, connections, console, fork_client, self.carry_out)
         self.kills: Kills = Kills(reactor, crew, board, fork_client, supervisor.handle_call_killed, self.carry_out)
         self.measured: Measured = Measured(plan.name, self.registry, connections, console, self.shortage)
@@ -151,6 +151,21 @@ class Kingpin:
     def _say_on_loop(self, text: str) -> None:
         """Say something, from another thread."""
         self.reactor.call(partial(self.console.say, text))
+
+    def _handle_crash_kept(self, whole: bytes, short: bytes) -> None:
+        """In another thread."""
+        self.reactor.call(partial(self._handle_crashed, whole, short))
+
+    def _handle_crashed(self, whole: bytes, short: bytes) -> None:
+        """The report of a crash is written: tell those who listen."""
+        self._tell_listeners(whole)
+        if self.cluster is not None:
+            self.cluster.write(0, m.CrashedHere(short))
+
+    def _tell_listeners(self, report: bytes) -> None:
+        for connection in list(self.connections.values()):
+            if connection.hears_crashes:
+                self._post(connection.uid, m.Crashed(report))
 
     def _enter_process(self) -> None:
         """All that makes this process the Kingpin's own."""
@@ -248,6 +263,7 @@ class Kingpin:
         assert self.plan.cluster is not None
         self.cluster = ClusterNode(self, self.plan.cluster)
         self.cluster.start()
+        self.post_mortems.node = self.cluster.membership.name
 
     def _rejoin_cluster(self, state: HandoverState) -> None:
         """Go on as the node that this machine was, if it was one."""
@@ -491,6 +507,8 @@ class Kingpin:
                 self.carry_out(supervisor.handle_want_member(uid, other, again))
             case m.Parked() if connection.is_client:
                 self.carry_out(supervisor.handle_parked(uid, message, now))
+            case m.HearCrashes():
+                connection.hears_crashes = True
             case m.Draining(by_itself=by_itself):
                 self.carry_out(supervisor.handle_draining(uid, now, by_itself))
             case m.WantTerminal() if connection.is_client:
@@ -603,6 +621,8 @@ class Kingpin:
                     self.stacks.inspect(uid)
                 case d.Record():
                     self.post_mortems.record(decision, self.console.take_last_lines(decision.member.uid))
+                case d.PassOn(report=report):
+                    self._tell_listeners(report)
                 case d.Answer(ticket=(uid, number), error=error, text=text):
                     self._post(uid, m.Done(number, error, text))
                 case d.LendTerminal(ticket=(uid, _) as ticket):

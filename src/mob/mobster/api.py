@@ -160,11 +160,12 @@ def on(event: str, handler: Any = None) -> Any:
 
     Events: `message` (gets the object), `start` (runs on the loop after the import, before the mobster is ready),
     `ready`, `drain` (the mobster begins to end: end what has no end of its own), `stop` (all work is done), `join` and
-    `leave` (get the other mobster), `error` (gets an exception that the code of this mobster has raised, and an
-    `ErrorContext`; runs in a thread of its own). `ValueError` for any other.
+    `leave` (get the other mobster), `crash` (gets the report, a `Crash`, of another mobster that died out of order),
+    `error` (gets an exception that the code of this mobster has raised, and an `ErrorContext`; runs in a thread of its
+    own). `ValueError` for any other.
 
-    A mobster that ends waits for its handlers of messages and of `drain`. One of `ready`, `join` or `leave` that still
-    runs is cancelled then, so it may go on for ever.
+    A mobster that ends waits for its handlers of messages and of `drain`. One of `ready`, `join`, `leave` or `crash`
+    that still runs is cancelled then, so it may go on for ever.
 
     >>> @mob.on("message")                                  # doctest: +SKIP
     ... async def handle(obj): ...

@@ -108,6 +108,7 @@ class Peer:
             Capacity(threads, concurrency, queue, metrics),
         )
         self.handlers: Handlers = self.serving.handlers
+        self.handlers.on_hearing_crashes = self.control.hear_crashes
         self.hooks: ErrorHooks = self.serving.hooks
         self._accept, self._work = self.serving.inbox.accept, self.serving.inbox.work
         self.fencing: Fencing = Fencing(

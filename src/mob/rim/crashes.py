@@ -21,6 +21,8 @@ MOST = 50
 """Reports that are kept of one app; the oldest go."""
 MOST_BYTES = 8 * 1024 * 1024
 """Of reports that are read at once, to be sent elsewhere."""
+MOST_OF_STACKS, MOST_OF_A_LINE = 32 * 1024, 400
+"""Characters that go to other machines by themselves, of the stacks and of each of the last lines."""
 
 
 class Crash(msgspec.Struct, frozen=True):
@@ -46,6 +48,13 @@ class Crash(msgspec.Struct, frozen=True):
     """Of all threads and tasks, if it hung; the traceback, if its module could not be imported."""
     lines: tuple[str, ...]
     """What it printed last."""
+    returncode: int | None = None
+    """Its exit status, or the negative number of the signal that killed it, as in `subprocess`. None if the process was
+    never born."""
+    node: str = ""
+    """The machine on which it ran; "" if the app is in no cluster."""
+    path: str = ""
+    """Where the report lies, on that machine; "" if it could not be written."""
 
     def text(self) -> str:
         """All of it, to be read."""
@@ -79,8 +88,8 @@ class Crashes:
             return next((crash for crash in reversed(self.all()) if crash.role == role), None)
         return self._last[role]
 
-    def add(self, crash: Crash) -> None:
-        """Keeps a report; the oldest go."""
+    def add(self, crash: Crash) -> Crash:
+        """Keep a report, and return it with the path where it lies; the oldest go."""
         self._last[crash.role] = crash
         where = ""
         try:
@@ -88,15 +97,17 @@ class Crashes:
             where = f" to {place}"
             place.mkdir(parents=True, exist_ok=True, mode=0o700)
             name = f"{int(crash.at * 1000):015d}-{crash.role}.{crash.index}-{crash.pid}.json"
-            unfinished = place / f".{name}"
+            unfinished, kept = place / f".{name}", msgspec.structs.replace(crash, path=str(place / name))
             with open(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb") as file:
-                file.write(msgspec.json.encode(crash))
+                file.write(msgspec.json.encode(kept))
             unfinished.rename(place / name)  # whole or not at all
             for path in _files(place)[:-MOST]:
                 path.unlink(missing_ok=True)
             self.problem = ""
+            self._last[crash.role] = kept
         except OSError as error:
             self.problem = f"reports of crashes cannot be written{where}: {error.strerror}"
+        return self._last[crash.role]
 
     def all(self) -> list[Crash]:
         """Those on disk, oldest first. What cannot be read is passed over."""
@@ -119,6 +130,14 @@ def latest(app: str, number: int) -> tuple[bytes, ...]:
                 break
             found.append(report)
     return tuple(reversed(found))
+
+
+def shortened(crash: Crash) -> Crash:
+    """A report that is small enough for a letter to other machines."""
+    lines = tuple(line[:MOST_OF_A_LINE] for line in crash.lines)
+    return msgspec.structs.replace(
+        crash, stacks=crash.stacks[-MOST_OF_STACKS:], lines=lines, running=crash.running[:20]
+    )
 
 
 def read(report: bytes) -> Crash | None:

@@ -12,11 +12,13 @@ import time
 from collections.abc import Callable
 from functools import partial
 
+import msgspec
+
 from mob.core import decisions as d
 from mob.core.crew import Crew
 from mob.rim import processes
 from mob.rim.board import Board, mark_of
-from mob.rim.crashes import Crash, Crashes, latest
+from mob.rim.crashes import Crash, Crashes, latest, shortened
 from mob.rim.errands import Errands
 
 FLUSH_TIMEOUT = 2.0
@@ -24,13 +26,25 @@ FLUSH_TIMEOUT = 2.0
 
 
 class PostMortems:
-    """The deaths of an app's mobsters, and the reports of crashes. `say` is called by a thread of its own."""
+    """The deaths of an app's mobsters, and the reports of crashes. `say`, and `tell` with each report (whole, and short
+    enough for a letter), are called by a thread of its own."""
 
-    def __init__(self, app: str, crew: Crew, board: Board, say: Callable[[str], None]) -> None:
+    node: str = ""
+    """The name of this machine in a cluster."""
+
+    def __init__(
+        self,
+        app: str,
+        crew: Crew,
+        board: Board,
+        say: Callable[[str], None],
+        tell: Callable[[bytes, bytes], None] = lambda whole, short: None,
+    ) -> None:
         self._app = app
         self._crew = crew
         self._board = board
         self._say = say
+        self._tell = tell
         self._crashes = Crashes(app)
         self._errands = Errands("mob-disk")
         self._oom_kills = processes.count_oom_kills()
@@ -78,12 +92,15 @@ class PostMortems:
             running=record.running,
             stacks=record.stacks,
             lines=lines,
+            returncode=record.status,
+            node=self.node,
         )
         self._errands.run(partial(self._keep, crash))
 
     def _keep(self, crash: Crash) -> None:
         before = self._crashes.problem
-        self._crashes.add(crash)
+        crash = self._crashes.add(crash)
+        self._tell(msgspec.json.encode(crash), msgspec.json.encode(shortened(crash)))
         if self._crashes.problem and not before:
             self._say(self._crashes.problem)
 

@@ -18,6 +18,7 @@ from mob.peer.results.checking import checked
 from mob.peer.results.maker import CallQueue, Kept, Maker
 from mob.rim import barriers
 from mob.rim.board import Board
+from mob.rim.crashes import read
 from mob.rim.link import Link
 from mob.wire import messages as m
 
@@ -92,6 +93,7 @@ class Control:
         self._ids = itertools.count(1)
         self.changes: Changes = Changes()
         """What the Kingpin says of members, roles and machines, as something to wait for."""
+        self._hears_crashes = False
         self.welcomed: bool = False
         self.refused: str = ""
         self.come_back: Callable[[], None] = _nothing_to_do
@@ -125,6 +127,13 @@ class Control:
         self._link.start()
         if not self._context.role:
             self.post(m.Hello(m.PROTOCOL, os.getpid()))
+            if self._hears_crashes:
+                self.post(m.HearCrashes())
+
+    def hear_crashes(self) -> None:
+        """Asks to be told of workers that die out of order; from any thread."""
+        self._hears_crashes = True
+        self.post(m.HearCrashes())
 
     def rejoin(self, sock: socket.socket) -> None:
         """The app was restarted, and its new Kingpin is at the other end of `sock`: forget all that the old one has
@@ -285,6 +294,9 @@ class Control:
                 self._settle(number, message)
             case m.Lines(id=number):
                 self._handle_lines(number, message)
+            case m.Crashed(report=report):
+                if (crash := read(report)) is not None:
+                    peer.fire("crash", crash)
             case m.Stop(grace=grace):
                 self.on_stop(grace)
             case m.Refused(why=why):

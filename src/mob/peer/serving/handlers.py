@@ -1,10 +1,11 @@
 """Handlers: what the application wants to hear of.
 
 `message` (an object that somebody sent), `start` (after the import, before ready: open pools and servers here),
-`ready`, `drain` (the process begins to end), `stop` (it is about to end), `join` and `leave` (another mobster), and
-`error` (code of this process has raised: see `hooked`). Handlers are `def` or `async def`; those of one event are run
-in the order in which they were registered. What they raise is logged; a handler of `ready` that raises ends the process
-as well, because what it does (a consumer, a timer) would be missing until the next start.
+`ready`, `drain` (the process begins to end), `stop` (it is about to end), `join` and `leave` (another mobster), `crash`
+(another mobster died out of order), and `error` (code of this process has raised: see `hooked`). Handlers are `def` or
+`async def`; those of one event are run in the order in which they were registered. What they raise is logged; a handler
+of `ready` that raises ends the process as well, because what it does (a consumer, a timer) would be missing until the
+next start.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 BLOCKING_AFTER = 0.5
 """Seconds from which on a handler is said to block the loop."""
-EVENTS = ("message", "start", "ready", "drain", "stop", "join", "leave", "error")
+EVENTS = ("message", "start", "ready", "drain", "stop", "join", "leave", "error", "crash")
 
 
 def check_event(event: str) -> None:
@@ -53,6 +54,8 @@ class Handlers:
         """Called with what a handler of `ready` has raised."""
         self.on_hearing: Callable[[], None] = _nothing
         """Called when the first handler of messages has been registered; in any thread."""
+        self.on_hearing_crashes: Callable[[], None] = _nothing
+        """Called when the first handler of crashes has been registered; in any thread."""
         self.begin_later = False
         """Whether all handlers of messages are `async def`, which take their first steps in the loop's next turn."""
         self.is_leaving = False
@@ -84,6 +87,8 @@ class Handlers:
                 self.begin_later = all(map(inspect.iscoroutinefunction, self._handlers[event]))
                 if len(self._handlers[event]) == 1:
                     self.on_hearing()
+            if event == "crash" and len(self._handlers[event]) == 1:
+                self.on_hearing_crashes()
             return handler
 
         if handler is not None:

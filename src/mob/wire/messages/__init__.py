@@ -31,6 +31,7 @@ from mob.wire.messages.cluster import (
     Carry as Carry,
     Changed as Changed,
     Connected as Connected,
+    CrashedHere as CrashedHere,
     Everything as Everything,
     GiveBack as GiveBack,
     Heard as Heard,
@@ -53,6 +54,7 @@ from mob.wire.messages.cluster import (
 )
 from mob.wire.messages.down import (
     Bound as Bound,
+    Crashed as Crashed,
     CrashesAre as CrashesAre,
     CrashIs as CrashIs,
     Cut as Cut,
@@ -150,6 +152,7 @@ from mob.wire.messages.up import (
     Draining as Draining,
     EndApp as EndApp,
     Follow as Follow,
+    HearCrashes as HearCrashes,
     Hello as Hello,
     KillCall as KillCall,
     Overview as Overview,

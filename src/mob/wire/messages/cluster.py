@@ -86,7 +86,13 @@ class LeaseFree(Base, frozen=True, tag=105):
     role: str
 
 
-Words = Alive | Changed | Everything | WantEverything | Leaving | LeaseFree
+class CrashedHere(Base, frozen=True, tag=145):
+    """A worker of mine has died out of order. The report, shortened, for those who listen on your machine."""
+
+    report: bytes
+
+
+Words = Alive | Changed | Everything | WantEverything | Leaving | LeaseFree | CrashedHere
 """What a letter says."""
 
 

@@ -146,6 +146,13 @@ class CrashesAre(Base, frozen=True, tag=121):
     reports: tuple[bytes, ...]
 
 
+class Crashed(Base, frozen=True, tag=144):
+    """A worker has died out of order; said to those that have said `HearCrashes`."""
+
+    report: bytes
+    """As JSON, as it lies on disk."""
+
+
 class MetricsAre(Base, frozen=True, tag=56):
     """The answer to `WantMetrics`."""
 
@@ -196,6 +203,7 @@ Down = (
     | Done
     | CrashIs
     | CrashesAre
+    | Crashed
     | TerminalLent
     | NoTerminal
     | MetricsAre

@@ -121,6 +121,10 @@ class WantCrash(Base, frozen=True, tag=33):
     id: int
 
 
+class HearCrashes(Base, frozen=True, tag=143):
+    """I have a handler of `crash`: tell me of each worker that dies out of order from now on, by `Crashed`."""
+
+
 class Restart(Base, frozen=True, tag=35):
     """End the workers of these roles, or the one with this pid, all at once, and launch others in their places."""
 
@@ -237,6 +241,7 @@ Up = (
     | KillCall
     | WantStacks
     | WantCrashes
+    | HearCrashes
     | WantTerminal
     | ReturnTerminal
     | WantMetrics
