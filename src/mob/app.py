@@ -249,26 +249,29 @@ class App:
         name: str,
         *,
         max_memory: int | str | None = None,
+        file: str | os.PathLike[str] | None = None,
         callers: Sequence[str] = (),
     ) -> App:
         """Adds a store: a role of one worker, with keys and values, counters, locks and rate limits that all processes
         of the app share, as `mob.store(name)`.
 
         `max_memory`: bytes that keys and values may take, as a number or as text ("500M"); beyond it the least recently
-        used ones are dropped. None: no bound. `callers`: the roles that may use it, "client" for processes from
-        outside; none: everybody may. In a cluster there is one store in all. `PlanError` tells what does not fit. See
-        docs/store.md.
+        used ones are dropped. None: no bound. `file`: where they are kept as well, so that they survive the death of
+        the store and of the app; a relative path is below the base. None: nowhere. `callers`: the roles that may use
+        it, "client" for processes from outside; none: everybody may. In a cluster there is one store in all.
+        `PlanError` tells what does not fit. See docs/store.md.
 
         >>> app.store("cache", max_memory="500M")                                        # doctest: +SKIP
         """
         stores = importlib.import_module("mob.stores.settings")
-        settings = stores.settings_of(name, max_memory, None)
+        path = None if file is None else str(Path(self._plan.base, file).absolute())
+        settings = stores.settings_of(name, max_memory, path)
         return self.role(
             name,
             STORE,
             singleton=True,
             concurrency=STREAMS,
-            callers=tuple(callers),
+            callers=(*callers, name) if callers else (),  # the next worker of a store asks the one before
             env=stores.variable_of(name, settings),
         )
 
@@ -358,6 +361,8 @@ class App:
     def _complete(self) -> Plan:
         """The checked plan, with what is only known where the app is started."""
         self._plan = devices.assigned(plans.check_limits(self._plan))
+        if any(role.module == STORE for role in self._plan.roles):
+            importlib.import_module("mob.stores.settings").check_files(self._plan, STORE)
         return self._plan
 
     def amend(self, plan: Plan) -> App:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import signal
+import sqlite3
 import subprocess
 import sys
 import textwrap
 import threading
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -472,3 +475,176 @@ def test_an_app_with_holders_and_watchers_stops_at_once(mob_app: Any) -> None:
             for _ in changes:
                 pass
     assert "waits for" not in app.output
+
+
+# -- what a reload keeps -----------------------------------------------------------------------------------------------
+
+
+@BOTH
+def test_a_reload_loses_nothing_however_much_goes_on(mob_app: Any, tmp_path: Path, one_process: bool) -> None:
+    app = with_front(mob_app, tmp_path, one_process)
+    cache, front = app.store("cache"), app.require("front")
+    cache.set("large", bytes(5_000_000)).result(PATIENCE)
+    cache.set_many({str(number): number for number in range(5000)}).result(PATIENCE)
+    cache.set("ends", 1, ttl=3000).result(PATIENCE)
+    assert cache.allow("ada", "1/hour").result(PATIENCE)
+    counts = [front.count("n", 2000) for _ in range(6)] + [front.count_async("n", 2000) for _ in range(2)]
+    for _ in range(3):
+        app.reload("cache", timeout=PATIENCE)
+    assert [call.result(PATIENCE) for call in counts]
+    assert cache.get("n").result(PATIENCE) == 16_000
+    assert cache.get("large").result(PATIENCE) == bytes(5_000_000)
+    assert cache.get("4999").result(PATIENCE) == 4999
+    assert not cache.allow("ada", "1/hour").result(PATIENCE)
+    assert cache.stats().result(PATIENCE)["keys"] == 5004
+
+
+def test_a_reload_that_fails_leaves_the_store_as_it_was(mob_app: Any, tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+    app = start(mob_app, file=str(path))
+    cache = app.store("cache")
+    cache.set("a", 1).result(PATIENCE)
+    lock = cache.lock("a")
+    lock.__enter__()
+    waits = cache.watch("a")
+    (before,) = app.pids("cache")
+    (tmp_path / "store.db").chmod(0o600)
+    path.rename(tmp_path / "aside")
+    path.mkdir()  # the new worker cannot open it
+    try:
+        with pytest.raises(mob.MobError, match=r"the old ones stay"):
+            app.reload("cache", timeout=PATIENCE)
+    finally:
+        path.rmdir()
+        (tmp_path / "aside").rename(path)
+    assert app.pids("cache") == [before]
+    assert cache.add("a").result(PATIENCE) == 2
+    assert next(waits).value == 2
+    assert lock.is_held
+    lock.__exit__(None, None, None)
+
+
+def test_the_contents_are_handed_over_to_nobody_else(mob_app: Any) -> None:
+    app = start(mob_app)
+    with pytest.raises(PermissionError, match="handed over to its next worker only"):
+        list(app.require("cache").hand_over())
+    assert app.store("cache").add("n").result(PATIENCE) == 1
+
+
+# -- the file ----------------------------------------------------------------------------------------------------------
+
+
+@BOTH
+@pytest.mark.parametrize("how", ["kill", "reload", "restart"])
+def test_what_was_answered_is_in_the_file(mob_app: Any, tmp_path: Path, how: str, one_process: bool) -> None:
+    app = start(mob_app, one_process, file=str(tmp_path / "store.db"))
+    cache = app.store("cache")
+    (before,) = app.pids("cache")
+    cache.set("text", "tea").result(PATIENCE)
+    cache.set("ends", 1, ttl=3000).result(PATIENCE)
+    cache.set("over", 1, ttl=0.01).result(PATIENCE)
+    cache.delete("text2").result(PATIENCE)
+    cache.set_many({"a": 1.5, "b": b"x", "c": [1]}).result(PATIENCE)
+    cache.delete("c").result(PATIENCE)
+    cache.add("n", 5).result(PATIENCE)
+    assert cache.allow("ada", "1/hour").result(PATIENCE)
+    end_worker(app, how)
+    app.wait_until(lambda: app.pids("cache") not in ([], [before]), "another one is there")
+    assert cache.get_many(["text", "ends", "over", "a", "b", "c", "n"]).result(PATIENCE) == {
+        "text": "tea",
+        "ends": 1,
+        "a": 1.5,
+        "b": b"x",
+        "n": 5,
+    }
+    assert not cache.allow("ada", "1/hour").result(PATIENCE)
+
+
+def test_nothing_that_was_answered_is_lost_when_the_store_is_killed_under_load(mob_app: Any, tmp_path: Path) -> None:
+    app = start(mob_app, file=str(tmp_path / "store.db"))
+    cache = app.store("cache")
+    answered: dict[str, int] = {}
+    over = threading.Event()
+
+    def write(key: str) -> None:
+        while not over.is_set():
+            try:
+                answered[key] = cache.add(key).result(PATIENCE)
+            except mob.Lost:
+                pass
+
+    threads = [run(lambda key=key: write(key)) for key in "abcd"]
+    for _ in range(5):
+        (before,) = app.pids("cache")
+        seen = sum(answered.values())
+        app.wait_until(lambda seen=seen: sum(answered.values()) > seen + 200, "some were answered")
+        app.faults.kill("cache.0")
+        app.wait_until(lambda before=before: app.pids("cache") not in ([], [before]), "another one is there")
+    over.set()
+    for thread in threads:
+        thread.join(PATIENCE)
+    for key, count in answered.items():
+        assert count <= cache.get(key).result(PATIENCE) <= count + 5  # of each death, one that was not answered
+
+
+def test_the_contents_outlive_the_app(mob_app: Any, tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+    app = start(mob_app, file=str(path))
+    for number in range(300):
+        app.store("cache").set(str(number), number, ttl=3000)
+    app.store("cache").set("last", "x").result(PATIENCE)
+    app.stop()
+    assert app.wait_stopped(PATIENCE)
+    app = start(mob_app, file=str(path), max_memory="64K")
+    cache = app.store("cache")
+    assert cache.get("last").result(PATIENCE) == "x"
+    seen = cache.stats().result(PATIENCE)
+    assert 100 < seen["keys"] == 301 - seen["evictions"] < 300  # those that were written last
+
+
+def test_a_file_that_cannot_be_written_is_told_and_written_again(mob_app: Any, tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+    app = start(mob_app, file=str(path))
+    cache = app.store("cache")
+    cache.set("a", 1).result(PATIENCE)
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        assert other.execute("SELECT value FROM entries").fetchall() == [(1,)]
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(
+            OSError, match=r"store\.db cannot be written: database is locked\. The change is made in mem"
+        ):
+            cache.set("a", 2).result(PATIENCE)
+        assert cache.get("a").result(PATIENCE) == 2
+        app.wait_for(r"store 'cache': .*database is locked\. The store goes on in memory, and tries again every 1 s")
+        other.execute("ROLLBACK")
+        app.wait_for(r"store 'cache': .*store\.db is written again")
+        assert other.execute("SELECT value FROM entries").fetchall() == [(2,)]
+    cache.set("a", 3).result(PATIENCE)
+
+
+def test_a_full_disk_costs_no_more_than_what_is_written_then(mob_app: Any, tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+    app = start(mob_app, file=str(path))
+    cache = app.store("cache")
+    cache.set("a", 1).result(PATIENCE)
+    (pid,) = app.pids("cache")
+    limit = path.stat().st_size + 100_000
+    resource.prlimit(pid, resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))  # as a disk that is full
+    with pytest.raises(OSError, match=r"store\.db cannot be written: .* The change is made in memory"):
+        cache.set("large", bytes(500_000)).result(PATIENCE)
+    assert cache.get("large").result(PATIENCE) == bytes(500_000)
+    cache.delete("large")
+    resource.prlimit(pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    cache.set("b", 2).result(PATIENCE)
+    app.faults.kill("cache.0")
+    assert cache.get_many(["a", "b", "large"]).result(PATIENCE) == {"a": 1, "b": 2}
+
+
+def test_a_damaged_file_keeps_the_store_from_starting_and_stays_as_it_is(mob_app: Any, tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+    path.write_bytes(b"no database" * 1000)
+    with pytest.raises(
+        AssertionError, match=r"store\.db cannot be opened: .* The file is damaged: put a backup in its p"
+    ):
+        start(mob_app, file=str(path))
+    assert path.read_bytes() == b"no database" * 1000

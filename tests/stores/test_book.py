@@ -98,6 +98,16 @@ def test_what_is_no_number_is_not_added_to() -> None:
     assert book.get("n", 0) == b"x"
 
 
+def test_a_sum_that_no_file_can_hold_is_refused() -> None:
+    book, _ = listened()
+    book.set("n", 2**63 - 2, None, 0)
+    assert book.add("n", 1, None, 0) == 2**63 - 1
+    with pytest.raises(
+        OverflowError, match=r"^store 'cache': add\('n'\) would be 9,223.*, which takes more than 64 bits\."
+    ):
+        book.add("n", 1, None, 0)
+
+
 # -- the end of keys ---------------------------------------------------------------------------------------------------
 
 

@@ -98,7 +98,7 @@ class StoreBook:
         """Give a key a value, and `ttl` seconds to live; None: no end. `ValueError` for what cannot be."""
         ends = self.end_of(key, ttl, now)
         self._check_key(key)
-        self._put(key, value, ends)
+        self.put(key, value, ends)
 
     def delete(self, keys: Iterable[str], now: float) -> int:
         """Delete keys; return how many there were."""
@@ -113,7 +113,7 @@ class StoreBook:
 
     def add(self, key: str, n: int | float, ttl: float | None, now: float) -> int | float:
         """Add to a number, which begins at 0; return the sum. `ttl` counts from the beginning: a later one changes
-        nothing. `TypeError` if the value of the key is no number."""
+        nothing. `TypeError` if the value of the key is no number, `OverflowError` if the sum is beyond 64 bits."""
         entry = self.entries.get(key)
         if entry is None or (entry.ends <= now and self._end(key, entry)):
             self.set(key, n, ttl, now)
@@ -122,12 +122,39 @@ class StoreBook:
         if isinstance(entry.value, bytes):
             raise TypeError(f"store {self.name!r}: add({key!r}) needs a number, and the key holds another value.")
         total = entry.value + n
-        self._put(key, total, entry.ends)
+        if isinstance(total, int) and not -(2**63) <= total < 2**63:
+            raise OverflowError(f"store {self.name!r}: add({key!r}) would be {total:,}, which takes more than 64 bits.")
+        self.put(key, total, entry.ends)
         return total
+
+    def put(self, key: str, value: Value, ends: float) -> None:
+        """Write a key, the store's own or another, which is over at that time."""
+        size = getsizeof(key) + getsizeof(value) + ENTRY_SIZE
+        if self.max_memory is not None and size > self.max_memory:
+            raise ValueError(
+                f"store {self.name!r}: {key!r} would take {size:,} bytes, and max_memory is {self.max_memory:,}."
+            )
+        entry = self.entries.get(key)
+        if entry is None:
+            entry = self.entries[key] = BookEntry(value)
+        else:
+            entry.value = value
+            self.entries.move_to_end(key)
+        self.bytes += size - entry.size
+        entry.size, entry.ends = size, ends
+        if ends < entry.due:
+            self._note_due(key, entry)
+        for listener in self.listeners:
+            listener("set", key, value)
+        if self.max_memory is not None:
+            while self.bytes > self.max_memory:  # the key itself comes last, and fits
+                oldest = next(iter(self.entries))
+                self.evictions += 1
+                self._drop(oldest, self.entries[oldest], "evict")
 
     def put_own(self, key: str, value: Value, ends: float) -> None:
         """Write a key of the store's own, which is over at that time."""
-        self._put(OWN + key, value, ends)
+        self.put(OWN + key, value, ends)
 
     def own(self, key: str, now: float) -> Value | None:
         """Return the value of a key of the store's own."""
@@ -166,30 +193,6 @@ class StoreBook:
     def _check_key(self, key: str) -> None:
         if key.startswith(OWN):
             raise ValueError(f"store {self.name!r}: the key {key!r} begins with a NUL, as only keys of mob's own do.")
-
-    def _put(self, key: str, value: Value, ends: float) -> None:
-        size = getsizeof(key) + getsizeof(value) + ENTRY_SIZE
-        if self.max_memory is not None and size > self.max_memory:
-            raise ValueError(
-                f"store {self.name!r}: {key!r} would take {size:,} bytes, and max_memory is {self.max_memory:,}."
-            )
-        entry = self.entries.get(key)
-        if entry is None:
-            entry = self.entries[key] = BookEntry(value)
-        else:
-            entry.value = value
-            self.entries.move_to_end(key)
-        self.bytes += size - entry.size
-        entry.size, entry.ends = size, ends
-        if ends < entry.due:
-            self._note_due(key, entry)
-        for listener in self.listeners:
-            listener("set", key, value)
-        if self.max_memory is not None:
-            while self.bytes > self.max_memory:  # the key itself comes last, and fits
-                oldest = next(iter(self.entries))
-                self.evictions += 1
-                self._drop(oldest, self.entries[oldest], "evict")
 
     def _note_due(self, key: str, entry: BookEntry) -> None:
         if len(self._due) > 2 * len(self.entries) + SPARE:

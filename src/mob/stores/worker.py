@@ -1,109 +1,38 @@
 """The module of a store's role: one worker that holds what all processes of the app share.
 
-Written with the public API of mob only. What is decided (`book`, `locks`, `rates`, `watchers`) knows no clock; here the
-clock is read, timers are set, and those who wait are woken. All of it runs on the loop, one call at a time, so nothing
-needs a lock.
-
-Values are bytes that their senders have encoded, and nobody here opens them; or numbers, which `add` needs.
+Written with the public API of mob only. Values are bytes that their senders have encoded, and nobody here opens them;
+or numbers, which `add` needs.
 
 A lock is held by a stream: `hold` yields its fence and goes on until the lock is over. So it is released when its
 holder leaves the stream, dies, or is cut off, without anybody asking.
+
+A worker that takes the place of another one, in a reload, asks it for its contents before it is ready (`hand_over`).
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from math import inf
+from collections.abc import AsyncIterator, Awaitable
+from functools import partial
 from time import monotonic, time
+from typing import Any
 
 import mob
 from mob.stores import rates
-from mob.stores.book import StoreBook, Value
-from mob.stores.locks import HELD, OVER, WAITING, LockClaim, Locks
+from mob.stores.book import Value
+from mob.stores.file import StoredRow
+from mob.stores.locks import HELD, OVER, WAITING
+from mob.stores.server import LOG, Contents, StoreServer
 from mob.stores.settings import settings_for
-from mob.stores.watchers import KeyWatcher, WatchedChange, Watchers
+from mob.stores.watchers import KeyWatcher, WatchedChange
 
-GRACE = 2.0
-"""Seconds after a restart in which locks are given to nobody but those who say that they hold them."""
-MICROSECOND = 1e-6
-
-
-class StoreServer:
-    """A store, as its worker holds it."""
-
-    def __init__(self, role: str, has_begun_before: bool) -> None:
-        settings = settings_for(role)
-        self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
-        self.name: str = role
-        self.book: StoreBook = StoreBook(role, settings.max_memory)
-        # Greater than each fence of an earlier worker, which has not given out one each microsecond.
-        self.locks: Locks = Locks(role, int(time() / MICROSECOND), monotonic() + GRACE if has_begun_before else -inf)
-        self.watchers: Watchers = Watchers()
-        self.changed: dict[LockClaim | KeyWatcher, asyncio.Event] = {}
-        """Who waits here, and what wakes them."""
-        self.is_ending: bool = False
-        self._due: float = inf
-        self._due_timer: asyncio.TimerHandle | None = None
-        self._locks_due: float = inf
-        self._locks_timer: asyncio.TimerHandle | None = None
-        self.book.listeners.append(self._tell)
-
-    def __repr__(self) -> str:
-        return f"<StoreServer {self.book!r}>"
-
-    # ------------------------------------------------------------------------------------------------- timers
-
-    def look_at_due(self) -> None:
-        """Set the timer of the keys, if one ends sooner than it is set to."""
-        due = self.book.next_due()
-        if due is not None and due < self._due:
-            if self._due_timer is not None:
-                self._due_timer.cancel()
-            self._due = due
-            self._due_timer = self.loop.call_later(max(0.0, due - time()), self._end_due)
-
-    def _end_due(self) -> None:
-        self._due = inf
-        self.book.end_due(time())
-        self.look_at_due()
-
-    def look_at_locks(self, due: float) -> None:
-        """Set the timer of the locks, if it is set to no earlier time."""
-        if due < self._locks_due:
-            if self._locks_timer is not None:
-                self._locks_timer.cancel()
-            self._locks_due = due
-            self._locks_timer = self.loop.call_at(due + self.loop.time() - monotonic(), self._end_locks)
-
-    def _end_locks(self) -> None:
-        self._locks_due = inf
-        self.wake(self.locks.end_due(monotonic()))
-        self.look_at_locks(self.locks.next_due() or inf)
-
-    # ------------------------------------------------------------------------------------------------- waking
-
-    def wake(self, claims: list[LockClaim]) -> None:
-        """Tell those whose claims have changed."""
-        for claim in claims:
-            if claim.state is HELD:
-                self.look_at_locks(claim.ends)
-            event = self.changed.get(claim)
-            if event is not None:
-                event.set()
-
-    def _tell(self, what: str, key: str, value: Value | None) -> None:
-        for watcher in self.watchers.tell(what, key, value):
-            self.changed[watcher].set()
-
-    def end(self) -> None:
-        """End what has no end of its own: whoever waits here asks the next worker."""
-        self.is_ending = True
-        for event in self.changed.values():
-            event.set()
-
+MOVED = -1
+"""What those who wait for a lock are told if another worker has the store by now."""
+SHORTLY = 0.02
+"""Seconds after which they are told so, if they ask a worker that ends: by then they know of its end."""
 
 _server: StoreServer
+_predecessor: Any = None  # a stream, which it goes on with its work without this worker if it ends
 
 
 @mob.on("start")
@@ -111,34 +40,88 @@ async def begin() -> None:
     """Open the store, before anybody may ask it."""
     global _server
     me = mob.me()
-    _server = StoreServer(me.role, me.generation > 1 or me.node != "")
+    is_first = me.generation == 1 and not me.node  # in a cluster another machine may have had it
+    _server = StoreServer(me.role, settings_for(me.role), is_first)
+    _server.begin(None if me.generation == 1 else await _receive(me.role))
+
+
+async def _receive(role: str) -> Contents | None:
+    """Return what the worker before has handed over, if it is still there."""
+    global _predecessor
+    rows: list[StoredRow] = []
+    try:
+        _predecessor = mob.require(role).options(wait=0).hand_over().stream()
+        async for part, unsaved in _predecessor:
+            rows += map(tuple, part)
+            if not part:
+                return rows, unsaved
+    except mob.Unavailable:
+        return None
+    except mob.Lost as error:
+        LOG.warning("store %r: the worker before has died while it handed over its contents: %s", role, error)
+    return None
 
 
 @mob.on("drain")
 async def end() -> None:
-    """End the streams."""
+    """End the streams: who waits here asks the next worker."""
     _server.end()
+
+
+@mob.on("stop")
+async def close() -> None:
+    """Close the file."""
+    await _server.close()
+
+
+@mob.export
+async def hand_over() -> AsyncIterator[Contents]:
+    """Yield all contents to the next worker of the store, and ask it from then on."""
+    me, caller = mob.me(), mob.caller()
+    if caller is None or (caller.role, caller.index) != (me.role, me.index):
+        raise PermissionError(f"store {me.role!r}: its contents are handed over to its next worker only.")
+    async for part in _server.hand_over():
+        yield part
+
+
+def _wait(work: Any, name: str, *args: Any) -> Awaitable[Any]:
+    """Do what has to wait: for a successor, or for the file."""
+    return _server.change(work, args, partial(getattr(mob.require(_server.name), name), *args))
 
 
 # -- keys --------------------------------------------------------------------------------------------------------------
 
 
 @mob.export(idempotent=True)
-def get(key: str) -> Value | None:
+def get(key: str) -> Any:
     """Return the value of a key as it was sent: a number, or bytes that its sender has encoded."""
+    if _server.is_frozen:
+        return _wait(_get, "get", key)
+    return _server.book.get(key, time())
+
+
+def _get(key: str) -> Value | None:
     return _server.book.get(key, time())
 
 
 @mob.export(idempotent=True)
-def get_many(keys: list[str]) -> list[Value | None]:
+def get_many(keys: list[str]) -> Any:
     """Return the values of keys."""
+    return _wait(_get_many, "get_many", keys) if _server.is_frozen else _get_many(keys)
+
+
+def _get_many(keys: list[str]) -> list[Value | None]:
     now = time()
     return [_server.book.get(key, now) for key in keys]
 
 
 @mob.export
-def set(key: str, value: bytes | int | float, ttl: float | None = None) -> None:
+def set(key: str, value: bytes | int | float, ttl: float | None = None) -> Any:
     """Give a key a value, and so many seconds to live."""
+    return _wait(_set, "set", key, value, ttl) if _server.is_slow else _set(key, value, ttl)
+
+
+def _set(key: str, value: Value, ttl: float | None) -> None:
     server = _server
     server.book.set(key, value, ttl, time())
     if ttl is not None:
@@ -146,24 +129,33 @@ def set(key: str, value: bytes | int | float, ttl: float | None = None) -> None:
 
 
 @mob.export
-def set_many(values: dict[str, bytes | int | float], ttl: float | None = None) -> None:
+def set_many(values: dict[str, bytes | int | float], ttl: float | None = None) -> Any:
     """Give keys values."""
-    server, now = _server, time()
+    return _wait(_set_many, "set_many", values, ttl) if _server.is_slow else _set_many(values, ttl)
+
+
+def _set_many(values: dict[str, Value], ttl: float | None) -> None:
     for key, value in values.items():
-        server.book.set(key, value, ttl, now)
-    if ttl is not None:
-        server.look_at_due()
+        _set(key, value, ttl)
 
 
 @mob.export
-def delete(keys: list[str]) -> int:
+def delete(keys: list[str]) -> Any:
     """Delete keys; return how many there were."""
+    return _wait(_delete, "delete", keys) if _server.is_slow else _delete(keys)
+
+
+def _delete(keys: list[str]) -> int:
     return _server.book.delete(keys, time())
 
 
 @mob.export
-def add(key: str, n: int | float = 1, ttl: float | None = None) -> int | float:
+def add(key: str, n: int | float = 1, ttl: float | None = None) -> Any:
     """Add to a number; return the sum."""
+    return _wait(_add, "add", key, n, ttl) if _server.is_slow else _add(key, n, ttl)
+
+
+def _add(key: str, n: int | float, ttl: float | None) -> int | float:
     server = _server
     total = server.book.add(key, n, ttl, time())
     if ttl is not None:
@@ -172,9 +164,13 @@ def add(key: str, n: int | float = 1, ttl: float | None = None) -> int | float:
 
 
 @mob.export
-def allow(key: str, limit: str, n: int = 1) -> tuple[bool, int, int, float, float]:
+def allow(key: str, limit: str, n: int = 1) -> Any:
     """Return whether n more are allowed, the limit, how many are left, and after how many seconds this is allowed and
     the whole limit is free again."""
+    return _wait(_allow, "allow", key, limit, n) if _server.is_slow else _allow(key, limit, n)
+
+
+def _allow(key: str, limit: str, n: int) -> tuple[bool, int, int, float, float]:
     server, now, wanted = _server, time(), rates.limit_of(limit)
     if not 0 < n <= wanted.most:
         raise ValueError(
@@ -191,8 +187,12 @@ def allow(key: str, limit: str, n: int = 1) -> tuple[bool, int, int, float, floa
 
 
 @mob.export(idempotent=True)
-def keys(prefix: str = "") -> list[str]:
+def keys(prefix: str = "") -> Any:
     """Return the keys that begin so, in no order."""
+    return _wait(_keys, "keys", prefix) if _server.is_frozen else _keys(prefix)
+
+
+def _keys(prefix: str) -> list[str]:
     return list(_server.book.keys(prefix, time()))
 
 
@@ -220,6 +220,8 @@ async def watch(key: str, is_prefix: bool) -> AsyncIterator[tuple[bool, list[Wat
     """Yield the changes of a key, or of all that begin so: whether some were lost, and those since. The first item has
     none, and says that this has begun."""
     server, watcher, event = _server, KeyWatcher(key, is_prefix), asyncio.Event()
+    if server.is_ending:
+        await asyncio.sleep(SHORTLY)
     server.watchers.join(watcher)
     server.changed[watcher] = event
     try:
@@ -237,14 +239,16 @@ async def hold(name: str, ttl: float | None, wait: float | None, fence: int = 0)
     """Yield the fence of a lock when it is held, and go on until that is over; end at once if it is not held after
     `wait` seconds. `fence`: that by which the caller held it before this worker was there."""
     server = _server
-    if fence:
-        claim = server.locks.adopt(name, ttl, fence, monotonic())
-    else:
-        claim = server.locks.ask(name, ttl, monotonic())
+    if (server.is_frozen and not await server.thawed()) or server.is_ending:
+        await asyncio.sleep(SHORTLY)
+        yield MOVED
+        return
+    now = monotonic()
+    claim = server.locks.adopt(name, ttl, fence, now) if fence else server.locks.ask(name, ttl, now)
     event = server.changed[claim] = asyncio.Event()
     try:
-        if claim.state is WAITING and not server.is_ending:
-            if monotonic() < server.locks.grants_from:
+        if claim.state is WAITING:
+            if now < server.locks.grants_from:
                 server.look_at_locks(server.locks.grants_from)
             try:
                 await asyncio.wait_for(event.wait(), wait)
@@ -259,15 +263,19 @@ async def hold(name: str, ttl: float | None, wait: float | None, fence: int = 0)
         if claim.why:
             raise TimeoutError(f"store {server.name!r}: the lock {name!r} is over: {claim.why}.")
         if server.is_ending:
-            yield -1
+            yield MOVED
     finally:
         del server.changed[claim]
         server.wake(server.locks.leave(claim, monotonic()))
 
 
 @mob.export
-def renew(name: str, fence: int, ttl: float | None) -> bool:
+def renew(name: str, fence: int, ttl: float | None) -> Any:
     """Give the holder of a lock so many more seconds; return whether it still holds it."""
+    return _wait(_renew, "renew", name, fence, ttl) if _server.is_frozen else _renew(name, fence, ttl)
+
+
+def _renew(name: str, fence: int, ttl: float | None) -> bool:
     server = _server
     claim = server.locks.renew(name, fence, ttl, monotonic())
     if claim is not None:
@@ -276,8 +284,12 @@ def renew(name: str, fence: int, ttl: float | None) -> bool:
 
 
 @mob.export
-def release(name: str, fence: int) -> bool:
+def release(name: str, fence: int) -> Any:
     """End the hold of a lock; return whether it was held until now."""
+    return _wait(_release, "release", name, fence) if _server.is_frozen else _release(name, fence)
+
+
+def _release(name: str, fence: int) -> bool:
     changed = _server.locks.release(name, fence, monotonic())
     _server.wake(changed)
     return bool(changed) and changed[0].state is OVER

@@ -1,0 +1,162 @@
+"""The file of a store: SQLite, in which each key has a row.
+
+Written in groups, each of which is in the file whole or not at all (write-ahead log). A process that is killed loses
+nothing that was written; a machine that loses its power may lose the last moments, but leaves no damage
+(`synchronous=NORMAL`, https://sqlite.org/pragma.html#pragma_synchronous).
+
+Limits. Knows no loop: its methods block, and are called by one thread at a time. What goes wrong is an `OSError` that
+says so.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import sqlite3
+from collections.abc import Generator, Iterable, Iterator
+from math import inf, nan
+
+from mob.stores.book import Value
+
+StoredRow = tuple[str, Value | None, float]
+"""A key, its value (None: it is to be deleted), and when it ends."""
+
+APPLICATION = 0x6D6F6273
+"""What tells a store's file from that of another program (`PRAGMA application_id`)."""
+VERSION = 1
+_here: dict[str, StoreFile] = {}  # those that are open in this process, by their paths
+PATIENCE = 1.0
+"""Seconds to wait for a program that looks at the file and keeps others from writing."""
+
+
+class StoreFile:
+    """The file of a store; it belongs to one process while it is open.
+
+    Args:
+        store: its name, for errors.
+        path: of the file; beside it lie PATH-wal, PATH-shm and PATH.lock while it is open.
+    """
+
+    def __init__(self, store: str, path: str) -> None:
+        self.store: str = store
+        self.path: str = path
+        self._connection: sqlite3.Connection | None = None
+        self._lock: int = -1
+
+    def __repr__(self) -> str:
+        return f"<StoreFile {self.path}{'' if self._connection else ', closed'}>"
+
+    def open(self) -> None:
+        """Open the file, and make it if there is none. `OSError` if it is in use, damaged, or another program's."""
+        before = _here.get(self.path)
+        if before is not None:  # of a worker that has ended, where workers are threads (`mob.testing`)
+            before.close()
+        self._take()
+        _here[self.path] = self
+        try:
+            with self._told("cannot be opened"):
+                connection = self._connection = sqlite3.connect(
+                    self.path, timeout=PATIENCE, isolation_level=None, check_same_thread=False
+                )
+                self._check(connection)
+                connection.execute("PRAGMA journal_mode=WAL")
+                connection.execute("PRAGMA synchronous=NORMAL")
+        except BaseException:
+            self.close()
+            raise
+
+    def rows(self) -> Iterator[StoredRow]:
+        """Yield what is in the file, what was written longest ago first."""
+        with self._told("cannot be read"):
+            for key, value, ends in self._open().execute("SELECT key, value, ends FROM entries ORDER BY rowid"):
+                yield key, nan if value is None else value, inf if ends is None else ends
+
+    def write(self, rows: Iterable[StoredRow]) -> None:
+        """Write rows, all of them or none."""
+        gone: list[tuple[str]] = []
+        kept: list[tuple[str, Value, float | None]] = []
+        for key, value, ends in rows:
+            if value is None:
+                gone.append((key,))
+            else:
+                kept.append((key, value, None if ends == inf else ends))
+        with self._told("cannot be written"):
+            connection = self._open()
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                connection.executemany("DELETE FROM entries WHERE key = ?", gone)
+                connection.executemany("INSERT OR REPLACE INTO entries (key, value, ends) VALUES (?, ?, ?)", kept)
+                connection.execute("COMMIT")
+            except BaseException:
+                with contextlib.suppress(sqlite3.Error):
+                    connection.execute("ROLLBACK")
+                raise
+
+    def close(self) -> None:
+        """Close the file: another process may open it."""
+        if _here.get(self.path) is self:
+            del _here[self.path]
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with contextlib.suppress(sqlite3.Error):
+                connection.close()
+        lock, self._lock = self._lock, -1
+        if lock >= 0:
+            os.close(lock)
+
+    # ----------------------------------------------------------------------------------------------- internals
+
+    def _open(self) -> sqlite3.Connection:
+        if self._connection is None:
+            raise OSError(f"store {self.store!r}: {self.path} is closed.")
+        return self._connection
+
+    def _take(self) -> None:
+        """Two stores in one file would each overwrite what the other one knows nothing of."""
+        try:
+            self._lock = os.open(f"{self.path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise OSError(
+                error.errno, f"store {self.store!r}: {self.path} cannot be opened: {error.strerror}."
+            ) from None
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            who = os.pread(self._lock, 20, 0).decode("ascii", "replace").strip() or "unknown"
+            os.close(self._lock)
+            self._lock = -1
+            raise OSError(
+                f"store {self.store!r}: {self.path} is in use by another store (pid {who}). Give each store a file of "
+                f"its own."
+            ) from None
+        os.ftruncate(self._lock, 0)
+        os.pwrite(self._lock, f"{os.getpid()}\n".encode(), 0)
+
+    def _check(self, connection: sqlite3.Connection) -> None:
+        (application,) = connection.execute("PRAGMA application_id").fetchone()
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        if (application, version) == (APPLICATION, VERSION):
+            return
+        if tables or application:
+            whose = f"has version {version}" if application == APPLICATION else "is the database of another program"
+            raise OSError(
+                f"store {self.store!r}: {self.path} {whose}, and this is version {VERSION} of a store's file. Name "
+                f"another file."
+            )
+        connection.execute("BEGIN IMMEDIATE")
+        connection.execute("CREATE TABLE entries (key TEXT NOT NULL UNIQUE, value, ends REAL)")
+        connection.execute(f"PRAGMA application_id={APPLICATION}")
+        connection.execute(f"PRAGMA user_version={VERSION}")
+        connection.execute("COMMIT")
+
+    @contextlib.contextmanager
+    def _told(self, what: str) -> Generator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            text = f"store {self.store!r}: {self.path} {what}: {error}."
+            if isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError):
+                text += " The file is damaged: put a backup in its place, or move it away to begin with an empty store."
+            raise OSError(text) from error

@@ -1,0 +1,221 @@
+"""A store, as its worker holds it: clocks and timers around what `book`, `locks` and `watchers` decide, and its file.
+
+Strategy. Everything runs on the loop, one call at a time, so nothing needs a lock. While the contents are handed over
+to a successor the store is frozen: what is asked of it waits, and goes to the successor once that has taken the place,
+or is done here if the successor fails.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Iterable
+from math import inf
+from time import monotonic, time
+from typing import Any
+
+from mob.stores.book import StoreBook, Value
+from mob.stores.file import StoredRow, StoreFile
+from mob.stores.locks import HELD, LockClaim, Locks
+from mob.stores.saving import StoreSaver
+from mob.stores.settings import StoreSettings
+from mob.stores.watchers import KeyWatcher, Watchers
+
+GRACE = 2.0
+"""Seconds after a restart in which locks are given to nobody but those who say that they hold them."""
+MICROSECOND = 1e-6
+PART = 1000
+"""Rows that are handed over in one message, at most."""
+PART_BYTES = 1024 * 1024
+"""Bytes of values that are handed over in one message, about."""
+Contents = tuple[list[StoredRow], list[str]]
+"""What a worker hands over: all rows, and the keys that are not in the file though they should."""
+LOG = logging.getLogger("mob.store")
+
+
+class StoreServer:
+    """The store that this worker is.
+
+    Args:
+        role: its name.
+        settings: what the main script says of it.
+        is_first: whether no other worker has been the store before.
+    """
+
+    def __init__(self, role: str, settings: StoreSettings, is_first: bool) -> None:
+        self.name: str = role
+        self.settings: StoreSettings = settings
+        self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
+        self.book: StoreBook = StoreBook(role, settings.max_memory)
+        # Greater than each fence of an earlier worker, which has not given out one each microsecond.
+        self.locks: Locks = Locks(role, int(time() / MICROSECOND))
+        self.watchers: Watchers = Watchers()
+        self.saver: StoreSaver | None = None
+        self.changed: dict[LockClaim | KeyWatcher, asyncio.Event] = {}
+        """Who waits here, and what wakes them."""
+        self.is_frozen: bool = False
+        self.is_ending: bool = False
+        self.is_slow: bool = False
+        """Whether what changes the store has to wait for something."""
+        self._is_first = is_first
+        self._thaw = asyncio.Event()
+        self._due: float = inf
+        self._due_timer: asyncio.TimerHandle | None = None
+        self._locks_due: float = inf
+        self._locks_timer: asyncio.TimerHandle | None = None
+        self.book.listeners.append(self._tell)
+
+    def __repr__(self) -> str:
+        return f"<StoreServer {self.book!r}>"
+
+    # --------------------------------------------------------------------------------------------- begin, end
+
+    def begin(self, given: Contents | None) -> None:
+        """Begin with what a predecessor has handed over; None: with what is in the file, or with nothing."""
+        now, file, unsaved = time(), self.settings.file, dict.fromkeys(given[1] if given is not None else ())
+        saver = self._open(file) if file is not None else None
+        rows = given[0] if given is not None else saver.file.rows() if saver is not None else ()
+        self.book.listeners.append(lambda what, key, value: unsaved.setdefault(key) if what == "evict" else None)
+        for key, value, ends in rows:
+            if value is None or ends <= now:
+                unsaved[key] = None
+                continue
+            try:
+                self.book.put(key, value, ends)
+            except ValueError as error:  # there may be less room than there was
+                LOG.warning("%s It is dropped.", error)
+                unsaved[key] = None
+        self.book.listeners.pop()
+        if not self._is_first:
+            self.locks.grants_from = monotonic() + GRACE
+        self._use(saver, unsaved)
+        self.look_at_due()
+
+    def _open(self, path: str) -> StoreSaver:
+        file = StoreFile(self.name, path)
+        file.open()
+        return StoreSaver(self.book, file, LOG)
+
+    def _use(self, saver: StoreSaver | None, unsaved: Iterable[str]) -> None:
+        self.saver, self.is_slow = saver, saver is not None
+        if saver is not None:
+            self.book.listeners.append(saver.note)
+            for key in unsaved:
+                saver.note("set", key, None)
+
+    def end(self) -> None:
+        """Another worker has the place now, or the app stops: end what has no end of its own."""
+        self.is_ending = True
+        self._thaw.set()
+        for event in self.changed.values():
+            event.set()
+
+    async def close(self) -> list[str]:
+        """Write what is left, and close the file; return the keys that could not be written."""
+        saver, self.saver = self.saver, None
+        if saver is None:
+            return []
+        self.book.listeners.remove(saver.note)
+        return await saver.close()
+
+    # ---------------------------------------------------------------------------------------------- handing over
+
+    async def hand_over(self) -> AsyncIterator[Contents]:
+        """Yield all contents to a successor, at last the keys that are not in the file though they should, and stay
+        frozen until it has the place, or gives up."""
+        self.is_frozen = self.is_slow = True
+        self._thaw.clear()
+        unsaved: list[str] = []
+        try:
+            unsaved = await self.close()
+            for part in self._parts():
+                yield part, []
+            yield [], unsaved
+            await self._thaw.wait()
+        finally:
+            if not self.is_ending:
+                self._resume(unsaved)
+
+    def _parts(self) -> list[list[StoredRow]]:
+        parts: list[list[StoredRow]] = [[]]
+        size = 0
+        for key, entry in self.book.entries.items():
+            parts[-1].append((key, entry.value, entry.ends))
+            size += entry.size
+            if size > PART_BYTES or len(parts[-1]) == PART:
+                parts.append([])
+                size = 0
+        return [part for part in parts if part]
+
+    def _resume(self, unsaved: list[str]) -> None:
+        """The successor has not come up: this worker goes on."""
+        self.is_frozen = self.is_slow = False
+        if self.settings.file is not None:
+            try:
+                self._use(self._open(self.settings.file), unsaved)
+            except OSError as error:
+                LOG.error("%s The store goes on in memory.", error)
+        self._thaw.set()
+        self._end_due()
+        self._end_locks()
+
+    async def thawed(self) -> bool:
+        """Wait until it is known who has the contents; return whether it is this worker."""
+        while self.is_frozen and not self.is_ending:
+            await self._thaw.wait()
+        return not self.is_frozen
+
+    async def change(self, work: Callable[..., Any], args: tuple[Any, ...], elsewhere: Callable[[], Any]) -> Any:
+        """Do something when that is possible, here or elsewhere, and return when it is in the file."""
+        if self.is_frozen and not await self.thawed():
+            return await elsewhere()
+        value = work(*args)
+        if self.saver is not None:
+            await self.saver.saved()
+        return value
+
+    # ------------------------------------------------------------------------------------------------- timers
+
+    def look_at_due(self) -> None:
+        """Set the timer of the keys, if one ends sooner than it is set to."""
+        due = self.book.next_due()
+        if due is not None and due < self._due:
+            if self._due_timer is not None:
+                self._due_timer.cancel()
+            self._due = due
+            self._due_timer = self.loop.call_later(max(0.0, due - time()), self._end_due)
+
+    def _end_due(self) -> None:
+        self._due = inf
+        if not self.is_frozen:
+            self.book.end_due(time())
+            self.look_at_due()
+
+    def look_at_locks(self, due: float) -> None:
+        """Set the timer of the locks, if it is set to no earlier time."""
+        if due < self._locks_due:
+            if self._locks_timer is not None:
+                self._locks_timer.cancel()
+            self._locks_due = due
+            self._locks_timer = self.loop.call_later(max(0.0, due - monotonic()), self._end_locks)
+
+    def _end_locks(self) -> None:
+        self._locks_due = inf
+        if not self.is_frozen:
+            self.wake(self.locks.end_due(monotonic()))
+            self.look_at_locks(self.locks.next_due() or inf)
+
+    # ------------------------------------------------------------------------------------------------- waking
+
+    def wake(self, claims: list[LockClaim]) -> None:
+        """Tell those whose claims have changed."""
+        for claim in claims:
+            if claim.state is HELD:
+                self.look_at_locks(claim.ends)
+            event = self.changed.get(claim)
+            if event is not None:
+                event.set()
+
+    def _tell(self, what: str, key: str, value: Value | None) -> None:
+        for watcher in self.watchers.tell(what, key, value):
+            self.changed[watcher].set()

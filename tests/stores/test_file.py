@@ -1,0 +1,123 @@
+"""The file of a store: what is in it after a restart, and what is said of files that cannot be used."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import subprocess
+import sys
+from math import inf, isnan, nan
+from pathlib import Path
+
+import pytest
+
+from mob.stores.file import StoreFile
+
+
+def opened(path: Path) -> StoreFile:
+    file = StoreFile("cache", str(path))
+    file.open()
+    return file
+
+
+def test_what_was_written_is_there_when_it_is_opened_again(tmp_path: Path) -> None:
+    file = opened(tmp_path / "store.db")
+    rows = [("a", b"\0x", inf), ("b\0", 5, 99.5), ("c", -1.5, inf), ("d", nan, inf), ("e", 2**63 - 1, inf)]
+    file.write(rows)
+    file.write([("a", b"other", 5.0), ("c", None, 0.0), ("missing", None, 0.0)])
+    file.close()
+    file = opened(tmp_path / "store.db")
+    found = list(file.rows())
+    assert isnan(found[1][1])  # type: ignore[arg-type]
+    assert [found[0], *found[2:]] == [("b\0", 5, 99.5), ("e", 2**63 - 1, inf), ("a", b"other", 5.0)]
+    assert "store.db" in repr(file)
+    file.close()
+    assert sorted(os.listdir(tmp_path)) == ["store.db", "store.db.lock"]
+
+
+def test_a_group_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
+    file = opened(tmp_path / "store.db")
+    with pytest.raises(OverflowError):
+        file.write([("a", 1, inf), ("b", 2**70, inf)])
+    assert list(file.rows()) == []
+    file.write([("a", 1, inf)])
+    assert list(file.rows()) == [("a", 1, inf)]
+    file.close()
+    with pytest.raises(OSError, match=r"^store 'cache': .*store\.db is closed\.$"):
+        file.write([("a", 1, inf)])
+
+
+def test_a_file_that_another_process_has_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+    script = (
+        f"from mob.stores.file import StoreFile; file = StoreFile('x', {str(path)!r}); "
+        f"file.open(); print(1, flush=True); input()"
+    )
+    with subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        other.stdout.readline()
+        with pytest.raises(
+            OSError, match=rf"store\.db is in use by another store \(pid {other.pid}\)\. Give each store"
+        ):
+            opened(path)
+        other.kill()
+        other.wait()
+        opened(path).close()
+
+
+@pytest.mark.parametrize("content", [b"this is no database" * 100, b"SQLite format 3\0" + b"\xff" * 5000])
+def test_a_damaged_file_is_refused_and_left_as_it_is(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "store.db"
+    path.write_bytes(content)
+    with pytest.raises(
+        OSError, match=r"^store 'cache': .*store\.db cannot be opened: .*\. The file is damaged: put a b"
+    ):
+        opened(path)
+    assert path.read_bytes() == content
+
+
+def test_damage_within_the_file_is_found_when_it_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+    file = opened(path)
+    file.write([(str(number), bytes(500), inf) for number in range(1000)])
+    file.close()
+    with path.open("r+b") as raw:
+        raw.seek(4096 * 20)
+        raw.write(b"\xff" * 4096 * 20)
+    file = opened(path)
+    with pytest.raises(OSError, match=r"cannot be read: .* The file is damaged"):
+        list(file.rows())
+    file.close()
+
+
+def test_the_database_of_another_program_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "other.db"
+    with sqlite3.connect(path) as other:
+        other.execute("CREATE TABLE mine (x)")
+    other.close()
+    with pytest.raises(
+        OSError, match=r"other\.db is the database of another program, and this is version 1 of a store's"
+    ):
+        opened(path)
+    later = tmp_path / "later.db"
+    opened(later).close()
+    with sqlite3.connect(later) as other:
+        other.execute("PRAGMA user_version=2")
+    other.close()
+    with pytest.raises(OSError, match=r"later\.db has version 2, and this is version 1"):
+        opened(later)
+
+
+def test_a_directory_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match=r"^\[Errno 2\] store 'cache': .*cannot be opened: No such file or directory\."):
+        opened(tmp_path / "missing" / "store.db")
+
+
+def test_a_worker_in_the_same_process_takes_the_file_over(tmp_path: Path) -> None:
+    first = opened(tmp_path / "store.db")
+    second = opened(tmp_path / "store.db")
+    second.write([("a", 1, inf)])
+    with pytest.raises(OSError, match="is closed"):
+        first.write([("a", 2, inf)])
+    first.close()
+    second.close()
