@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mob.core import decisions as d
-from mob.core.killing import FOR_A_CALL, Fate, fate_of
+from mob.core.killing import FOR_A_CALL, Fate, fate_of, overran
 from mob.wire import messages as m
 from tests.core.world import World, plan, started
 
@@ -51,3 +51,21 @@ def test_nobody_is_killed_twice() -> None:
     assert world.supervisor.handle_call_killed(uid, 1.0) == [d.Kill(uid)]
     assert world.supervisor.handle_call_killed(uid, 1.0) == []
     assert world.supervisor.handle_call_killed(999, 1.0) == []
+
+
+def test_a_call_that_ran_for_too_long_is_a_crash_and_no_failure_of_its_role() -> None:
+    world = started(app=plan("back", options={"intensity": 1}))
+    for _ in range(5):
+        (uid,) = world.supervisor.processes
+        why, pid = overran("back.foo", 30), world.supervisor.processes[uid].pid
+        assert world.supervisor.handle_call_killed(uid, world.now, why) == [d.Kill(uid)]
+        decisions = world.supervisor.handle_exited(uid, "was killed by SIGKILL", world.now, -9, blamed="foo")
+        assert why == "was killed because back.foo ran for more than 30 s (kill_after=30)"
+        assert [each.why for each in decisions if isinstance(each, d.Record)] == [why]
+        gone = next(each.change for each in decisions if isinstance(each, d.Announce))
+        assert gone == m.MemberGone(uid, f"{why} (signal 9); see `mob crashes back`")
+        (told,) = [each for each in decisions if isinstance(each, d.Tell)]
+        name = f"back.0 (pid {pid})" if pid else "back.0"
+        assert (told.kind, told.text) == ("crash", f"{name} {why}; its successor starts.")
+        assert any(isinstance(each, d.Launch) for each in decisions)
+    assert not world.supervisor.quarantine.suspects

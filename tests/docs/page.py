@@ -214,7 +214,9 @@ class Page:
         main = f"import mob\n\nmob.start({name!r}).base(__file__){roles}.run()\n"
         (self._directory / "_main.py").write_text(main)
         app = self._running.run(name, [sys.executable, "_main.py"], self._environment())
-        end = app.wait_for(r"this block has been run|Traceback|SyntaxError|was killed|exited with status")[0]
+        end = app.wait_for(r"this block has been run|Traceback|SyntaxError|was killed(?! because)|exited with status")[
+            0
+        ]
         if not end[0].startswith("this block"):
             app.stop()
             _fail(each, each.text, app.output, f"a role {each.what} that runs this to its end")

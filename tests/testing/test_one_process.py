@@ -12,6 +12,7 @@ import pytest
 import mob
 from mob import testing
 from mob.errors import PlanError
+from tests.patience import patient
 from tests.running import wait_until
 
 
@@ -95,3 +96,31 @@ def test_mobsters_in_one_process_hear_of_crashes(tmp_path: Path) -> None:
         running.wait_ready()
         (pid,) = running.faults.kill("back")
         wait_until(lambda: running.require("watch").told().result() == [["back", pid]], "it has heard")
+
+
+def test_a_call_that_runs_for_too_long_is_given_up(mob_app: Any, tmp_path: Path) -> None:
+    door = tmp_path / "door"
+    code = f"""
+        import time
+        from pathlib import Path
+
+        import mob
+
+        @mob.export(kill_after=0.2)
+        def wait():
+            while not Path({str(door)!r}).exists():
+                time.sleep(0.005)
+
+        @mob.export
+        def echo(value):
+            return value
+        """
+    (tmp_path / "back.py").write_text(textwrap.dedent(code))
+    app = mob_app(back=str(tmp_path / "back.py"), one_process=True)
+    back = app.require("back")
+    try:
+        with pytest.raises(mob.CallTimeout, match=r"ran for more than 0\.2 s \(kill_after=0\.2\)"):
+            back.wait().result(patient(30))
+        assert back.echo(1).result(patient(30)) == 1
+    finally:
+        door.touch()

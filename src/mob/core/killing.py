@@ -9,6 +9,21 @@ from enum import StrEnum
 
 FOR_A_CALL = "was killed to end the task that it ran (pool.kill, timeout)"
 """Why a process was killed, in words that follow its name."""
+OVERRAN = "was killed because "
+
+
+def overran(label: str, limit: float) -> str:
+    """Return why a process was killed of which a call ran for too long, in words that follow its name.
+
+    >>> overran("back.foo", 30.0)
+    'was killed because back.foo ran for more than 30 s (kill_after=30)'
+    """
+    return f"{OVERRAN}{label} ran for more than {limit:g} s (kill_after={limit:g})"
+
+
+def is_for_a_call(why: str) -> bool:
+    """Return whether a process was killed because of one of its calls: its role has not failed."""
+    return why == FOR_A_CALL or why.startswith(OVERRAN)
 
 
 class Fate(StrEnum):

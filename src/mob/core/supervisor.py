@@ -28,7 +28,7 @@ from mob.core.decisions import (
     WakeAt,
 )
 from mob.core.health import Health
-from mob.core.killing import FOR_A_CALL
+from mob.core.killing import FOR_A_CALL, is_for_a_call
 from mob.core.quarantine import Quarantine
 from mob.core.revival import DONE, FAILED, SHORTAGE_PAUSE, is_wanted, outcome_of
 from mob.core.rollout import Rollout
@@ -196,7 +196,7 @@ class Supervisor:
             return []
         slot = process.slot
         was_told = process.state is MobsterState.DRAINING and not (process.has_failed or process.ends_by_itself)
-        was_told = was_told or process.why_killed == FOR_A_CALL
+        was_told = was_told or is_for_a_call(process.why_killed)
         why = process.why_killed or why
         self.crew.forget(process)
         self.health.handle_exited(uid)
@@ -204,7 +204,8 @@ class Supervisor:
         gone = m.MemberGone(uid, verdict_of(process, why, status))
         decisions = [*self.debugging.handle_gone(uid, now), Announce(gone)]
         if process.has_crashed:
-            full = f"{why} while it ran {slot.role}.{blamed}" if blamed else why
+            is_named = not blamed or is_for_a_call(process.why_killed)
+            full = why if is_named else f"{why} while it ran {slot.role}.{blamed}"
             decisions.append(_record(process, full, now, status))
         if self.stopping:
             slot.uid = 0 if slot.uid == uid else slot.uid
@@ -424,13 +425,14 @@ class Supervisor:
                 return [Answer(ticket, error=f"there is no role {role!r}.")]
         return self.rollout.reload(roles or [role for role in self.crew.order if role != GATEWAY], ticket, now)
 
-    def handle_call_killed(self, uid: int, now: float) -> list[Decision]:
-        """Kill a process because somebody wants the end of a call that it runs. It has not failed."""
+    def handle_call_killed(self, uid: int, now: float, why: str = FOR_A_CALL) -> list[Decision]:
+        """Kill a process because of a call that it runs: somebody wants its end, or it has run for too long (`why`).
+        Its role has not failed."""
         process = self.processes.get(uid)
         if process is None or process.killed:
             return []
         process.killed = process.is_restarted = True
-        process.why_killed = FOR_A_CALL
+        process.why_killed = why
         return [Kill(uid)]
 
     def handle_restart(self, roles: list[str], pid: int, ticket: Ticket, now: float) -> list[Decision]:
@@ -582,8 +584,8 @@ class Supervisor:
     def _tell_exit(self, process: Process, then: str, was_told: bool) -> list[Decision]:
         slot, name = process.slot, process.name
         if was_told:
-            how = FOR_A_CALL if process.why_killed == FOR_A_CALL else "stopped as requested"
-            return [Tell(f"{name} {how}; {then}", "exit")]
+            how = process.why_killed if is_for_a_call(process.why_killed) else "stopped as requested"
+            return [Tell(f"{name} {how}; {then}", "crash" if process.has_crashed else "exit")]
         if process.report:
             slot.note = process.error
             told, slot.told = slot.told, process.report

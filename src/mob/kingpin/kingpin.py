@@ -240,6 +240,7 @@ class Kingpin:
             self.carry_out(decisions)
             self.handle_children()
             self._replace_fork_server()
+            self.kills.watch.take_over(list(self.supervisor.processes))
         except Exception as error:  # noqa: BLE001  whatever it is, there is no other Kingpin, and somebody waits
             failure = failure or f"the new Kingpin has taken over, but for this: {upgrade.text_of(error)}."
         if failure:
@@ -511,6 +512,8 @@ class Kingpin:
                 connection.hears_crashes = True
             case m.Draining(by_itself=by_itself):
                 self.carry_out(supervisor.handle_draining(uid, now, by_itself))
+            case m.WatchCall(deadline=deadline) if not connection.is_client:
+                self.kills.watch.watch(uid, deadline)
             case m.WantTerminal() if connection.is_client:
                 refuse(connection, message, "a client has a terminal of its own, or none.")
             case m.WantTerminal() | m.ReturnTerminal():
@@ -670,6 +673,7 @@ class Kingpin:
         if self.cluster is not None:
             self.cluster.handle_gone(uid)
         self.stacks.handle_exited(uid)
+        self.kills.watch.forget(uid)
         self.console.take_last_lines(uid)  # nobody has asked for them
         if process is not None:
             self.followers.handle_gone(process.pid)

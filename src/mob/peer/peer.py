@@ -107,6 +107,7 @@ class Peer:
             self.handover,
             Capacity(threads, concurrency, queue, metrics),
         )
+        self.serving.limited_calls.tell = self.control.post_now
         self.handlers: Handlers = self.serving.handlers
         self.handlers.on_hearing_crashes = self.control.hear_crashes
         self.hooks: ErrorHooks = self.serving.hooks

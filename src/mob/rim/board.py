@@ -20,7 +20,7 @@ import zlib
 
 from mob.core.costs import cost_of, learned
 from mob.errors import MobError
-from mob.rim import begun, places
+from mob.rim import begun, overruns, places
 
 ENTRIES = 4096
 FIELDS = 5  # queued, microseconds of a call, waiting beside, running beside, what runs
@@ -29,14 +29,15 @@ COSTS = 2048
 COSTS_AT = ENTRIES * FIELDS  # of each export: its mark, its usual time and its peak in microseconds
 ACCEPTED_AT = COSTS_AT + COSTS * 3  # of each mobster: the connections that it has, and how many it has let in
 BEGUN_AT = (ACCEPTED_AT + ENTRIES * 2) * 4  # in bytes
-SIZE = BEGUN_AT + begun.SIZE
+OVERRUNS_AT = BEGUN_AT + begun.SIZE
+SIZE = OVERRUNS_AT + overruns.SIZE
 LARGEST = 0xFFFFFFFF
 
 
 class Board:
     """The shared memory."""
 
-    __slots__ = ("_full", "_map", "_words", "begun", "descriptor")
+    __slots__ = ("_full", "_map", "_words", "begun", "descriptor", "overruns")
 
     def __init__(self, descriptor: int) -> None:
         if os.fstat(descriptor).st_size < SIZE:  # made by an older version, before an upgrade
@@ -44,8 +45,10 @@ class Board:
         self.descriptor: int = descriptor
         self._map = mmap.mmap(descriptor, SIZE)
         self._words = memoryview(self._map).cast("I")
-        self.begun: begun.BegunCalls = begun.BegunCalls(memoryview(self._map)[BEGUN_AT:].cast("Q"))
+        self.begun: begun.BegunCalls = begun.BegunCalls(memoryview(self._map)[BEGUN_AT:OVERRUNS_AT].cast("Q"))
         """Which calls each mobster has begun."""
+        self.overruns: overruns.Overruns = overruns.Overruns(memoryview(self._map)[OVERRUNS_AT:].cast("Q"))
+        """Which calls must have ended first, of those that have a limit."""
         self._full = 0  # `FULL` if callers wait for this process
 
     def __repr__(self) -> str:
@@ -143,6 +146,7 @@ class Board:
         """Lets go of the memory."""
         self._words.release()
         self.begun.close()
+        self.overruns.close()
         self._map.close()
         os.close(self.descriptor)
 

@@ -27,6 +27,7 @@ from mob.kingpin.kingpin import Kingpin
 from mob.kingpin.output.console import Console
 from mob.kingpin.output.lines import OutputChunk, as_text
 from mob.kingpin.processes.fork_client import ForkClient
+from mob.kingpin.processes.overruns import CallWatch
 from mob.kingpin.processes.starting import Starter
 from mob.mobster import api
 from mob.peer.peer import Peer
@@ -124,6 +125,12 @@ class ThreadKingpin(Kingpin):
     def __init__(self, plan: Plan, lines: PrintedLines) -> None:
         self._lines = lines
         super().__init__(plan, Desk.claim(plan.address), Board.make())
+        self.kills.watch = CallWatch(self.reactor, self.supervisor.crew, self.board, self._kill_late)
+
+    def _kill_late(self, uid: int) -> None:
+        """A thread cannot be stopped to be looked at: a call that runs for too long is taken at its word."""
+        if why := self.kills.watch.judge(uid):
+            self.carry_out(self.supervisor.handle_call_killed(uid, monotonic(), why))
 
     def _make_console(self) -> Console:
         return Console(self.reactor, self.plan.logs, self.plan.frame_limit, Printed(self._lines))

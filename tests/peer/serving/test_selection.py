@@ -214,7 +214,7 @@ def test_a_class_that_refuses_to_be_looked_at_does_not_break_the_import(special:
     assert "Odd" not in exports_of(module)
 
 
-REFUSED_BATCHES: dict[str, tuple[dict[str, Any], Any, type[Exception], str]] = {
+REFUSED_OPTIONS: dict[str, tuple[dict[str, Any], Any, type[Exception], str]] = {
     "no batch": ({"batch": 0}, len, ValueError, r"batch=0\): expected the number of calls .* at least 1"),
     "a fraction": ({"batch": 2.5}, len, ValueError, r"batch=2\.5\)"),
     "yes or no": ({"batch": True}, len, ValueError, r"batch=True\)"),
@@ -222,14 +222,17 @@ REFUSED_BATCHES: dict[str, tuple[dict[str, Any], Any, type[Exception], str]] = {
     "within for ever": ({"batch": 2, "within": math.inf}, len, ValueError, r"within=inf\)"),
     "within a text": ({"batch": 2, "within": "1s"}, len, ValueError, r"within='1s'\)"),
     "within nothing": ({"within": 1}, len, ValueError, r"within=1\): .* it needs batch="),
-    "a class": ({"batch": 2}, types.SimpleNamespace, TypeError, r"is a class\. .* of a class, mark a method"),
+    "a class": ({"batch": 2}, types.SimpleNamespace, TypeError, r"is a class, .* of a class, mark a method"),
+    "a generator that is killed": ({"kill_after": 2}, lambda numbers: (yield), TypeError, r"is a generator function"),
+    "killed at once": ({"kill_after": 0}, len, ValueError, r"kill_after=0\): expected the seconds"),
+    "killed at no time": ({"kill_after": "1"}, len, ValueError, r"kill_after='1'\): expected the seconds"),
     "a generator": ({"batch": 2}, lambda numbers: (yield), TypeError, r"is a generator function"),
 }
 
 
-@pytest.mark.parametrize("case", REFUSED_BATCHES)
-def test_what_cannot_take_batches_is_refused(case: str) -> None:
-    options, function, kind, text = REFUSED_BATCHES[case]
+@pytest.mark.parametrize("case", REFUSED_OPTIONS)
+def test_options_that_do_not_fit_are_refused(case: str) -> None:
+    options, function, kind, text = REFUSED_OPTIONS[case]
     with pytest.raises(kind, match=text):
         mob.export(**options)(function)
 

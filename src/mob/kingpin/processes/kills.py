@@ -2,7 +2,7 @@
 
 The mobster is stopped (SIGSTOP), and the board tells whether it still runs the call: only then it is killed, else it
 goes on. So a request that comes too late ends nobody, and none meets the call behind. What had not begun is revoked on
-the board, and never does.
+the board, and never does. Calls that run for too long (`overruns`) are looked at in the same way.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from time import monotonic
 
 from mob.core.crew import Crew
 from mob.core.decisions import Answer, Decision, Ticket
-from mob.core.killing import Fate, fate_of
+from mob.core.killing import FOR_A_CALL, Fate, fate_of
 from mob.kingpin.processes.fork_client import ForkClient
+from mob.kingpin.processes.overruns import CallWatch
 from mob.rim import pidfds
 from mob.rim.board import Board
 from mob.rim.reactor import Reactor
@@ -41,7 +42,7 @@ class Kills:
         crew: Crew,
         board: Board,
         fork_client: ForkClient,
-        kill: Callable[[int, float], list[Decision]],
+        kill: Callable[[int, float, str], list[Decision]],
         carry_out: Callable[[list[Decision]], None],
     ) -> None:
         self._reactor = reactor
@@ -51,6 +52,9 @@ class Kills:
         self._kill = kill
         self._carry_out = carry_out
         self._stopped: dict[int, list[KillRequest]] = {}  # by uid
+        self._late: set[int] = set()  # those of them that may run a call for too long
+        self.watch: CallWatch = CallWatch(reactor, crew, board, self._stop_late)
+        """Looks for calls that run for too long."""
 
     def __repr__(self) -> str:
         return f"<Kills, {len(self._stopped)} mobsters stopped>"
@@ -66,6 +70,16 @@ class Kills:
             self._stopped[uid].append((caller, number, ticket))
         else:
             self._stopped[uid] = [(caller, number, ticket)]
+            self._stop(uid, monotonic() + STOP_TIMEOUT)
+
+    def _stop_late(self, uid: int) -> None:
+        """Stop a mobster to see whether it really runs a call for too long."""
+        process = self._crew.processes.get(uid)
+        if process is None or not process.pid or process.killed:
+            return
+        self._late.add(uid)
+        if uid not in self._stopped:
+            self._stopped[uid] = []
             self._stop(uid, monotonic() + STOP_TIMEOUT)
 
     def _stop(self, uid: int, until: float) -> None:
@@ -93,7 +107,9 @@ class Kills:
             fate_of(begun.is_running(uid, *call), begun.may_have_begun(uid, *call), begun.has_ended(uid, *call))
             for *call, _ in wanted
         ]
-        has_to_die = Fate.KILLED in fates
+        late = self.watch.judge(uid) if uid in self._late else ""
+        self._late.discard(uid)
+        has_to_die = Fate.KILLED in fates or bool(late)
         is_last = has_to_die or now >= until
         answers: list[Decision] = []
         for (caller, number, ticket), fate in zip(wanted, fates, strict=True):
@@ -103,7 +119,7 @@ class Kills:
                 begun.revoke(uid, caller, number)
                 answers.append(Answer(ticket, text=fate or Fate.OVER))
         if has_to_die:
-            answers += self._kill(uid, now)
+            answers += self._kill(uid, now, late or FOR_A_CALL)
         else:
             self._fork_client.signal_mobster(pid, signal.SIGCONT)
         if uid in self._stopped:
@@ -111,4 +127,7 @@ class Kills:
         self._carry_out(answers)
 
     def _answer(self, uid: int, error: str = "", text: str = "") -> None:
+        if uid in self._late:
+            self._late.discard(uid)
+            self.watch.watch(uid, monotonic() + STOP_TIMEOUT)
         self._carry_out([Answer(ticket, error, text) for _, _, ticket in self._stopped.pop(uid)])

@@ -14,11 +14,13 @@ from typing import Any
 
 from mob.core.accounts import Loss
 from mob.core.calls import DONE, TAKEN_BACK, Again, End
-from mob.errors import CallError, Executed, Lost
+from mob.errors import CallError, CallTimeout, Executed, Lost
 from mob.peer.context import Context
 from mob.peer.links.contact import Contact, Unanswered
 from mob.peer.results.call import Call
 from mob.peer.results.streams import Receiver
+from mob.rim.board import mark_of
+from mob.wire import messages as m
 
 VERDICT = 1.0
 """Seconds that the Kingpin has to say how a process has died after its link has ended. It takes a millisecond or two,
@@ -114,6 +116,12 @@ class Losses:
                 raise
 
     def _end_orphan(self, contact: Contact, call: Unanswered, executed: Executed | None, why: str) -> None:
+        request = call.request
+        if executed is None and contact.may_have_begun(request.id):
+            target = m.export_of(request.target)
+            if (late := contact.overran(request.id, mark_of(str(target)))) is not None:
+                self._fail_orphan(call, _too_long(call, contact, late.limit, target == request.target))
+                return
         if executed is None:
             executed = "maybe"
             with contextlib.suppress(BaseException):  # it ends below
@@ -122,10 +130,20 @@ class Losses:
             return  # it goes on, or was cancelled meanwhile
         when = " before it began" if executed == "no" else ""
         who = contact.name if contact.member.pid else "its process"
-        self._fail_orphan(call, f"{call.label} was lost{when}: {who} {why}.", executed)
+        self._fail_orphan(call, Lost(f"{call.label} was lost{when}: {who} {why}.", executed=executed))
 
-    def _fail_orphan(self, call: Unanswered, text: str, executed: Executed) -> None:
+    def _fail_orphan(self, call: Unanswered, error: CallError) -> None:
         try:
-            self._fail(call, Lost(text, executed=executed))
+            self._fail(call, error)
         except BaseException:  # noqa: BLE001  it ends all the same
-            call.fail(Lost(text, executed=executed))
+            call.fail(error)
+
+
+def _too_long(call: Unanswered, contact: Contact, limit: float, is_alone: bool) -> CallTimeout:
+    """Return the error of a call because of which its worker was killed. `is_alone`: it is no chunk of a `map`, of
+    which some items may not have begun."""
+    return CallTimeout(
+        f"{call.label} ran for more than {limit:g} s (kill_after={limit:g}), so {contact.name} was killed. It is not "
+        f"repeated.",
+        executed="yes" if is_alone else "maybe",
+    )

@@ -25,6 +25,7 @@ from mob.peer.results.call import Call
 from mob.peer.results.streams import Receiver
 from mob.rim.begun import BegunRow
 from mob.rim.link import Descriptor, Link
+from mob.rim.overruns import Overrun
 from mob.wire import messages as m
 
 UNSENT_LIMIT = 64 * 1024 * 1024
@@ -243,6 +244,18 @@ class Contact(Account[Unanswered]):
         if board is None or not self.gone or not member.role or not member.pid or self.is_distant:
             return True
         return board.begun.may_have_begun(self.uid, self._context.uid, number)
+
+    def overran(self, number: int, mark: int) -> Overrun | None:
+        """Return the limit that a call from here has overrun, if the member was killed because of that. `mark`: of its
+        export. Nobody knows of a member on another machine."""
+        board = self._context.board
+        if board is None or not self.gone or self.is_distant:
+            return None
+        found = board.overruns.condemned(self.uid)
+        if found is None:
+            return None
+        is_it = (found.caller, found.number) == (self._context.uid, number) if found.caller else found.mark == mark
+        return found if is_it else None
 
     def lose(self) -> list[Loss]:
         """The member is gone, or the link to it has broken: return the calls that it has not answered. Each stays among

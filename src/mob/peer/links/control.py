@@ -153,6 +153,10 @@ class Control:
         """Tells the Kingpin something."""
         self._link.post(message)
 
+    def post_now(self, message: m.Up) -> None:
+        """Tell the Kingpin something before this thread goes on; from any thread."""
+        self._link.post_now(message)
+
     def request(self, label: str, make: Callable[[int], m.Up]) -> Call[Any]:
         """Asks the Kingpin something; `make` gets the number of the request. `ArgumentError` if it cannot be asked."""
         number = next(self._ids)

@@ -64,7 +64,7 @@ def start(serving: Serving, link: Link, contact: Contact, call: m.Invoke, servic
         serving.encoder.discard(call)
         raise no_method(service.label, name, service.methods)
     as_callback, call = call, structs.replace(call, target=export.name, args=args)
-    function: Function = getattr(service.__self__, name)
+    function: Function = serving.limited_calls.limited(export, getattr(service.__self__, name))
     if serving.context.tracing is not None:
         function = serving.traced(function, export.label, call, contact)
     values, named = export.decode(args, call.kwargs[0] if call.kwargs else None)
@@ -88,7 +88,8 @@ def _gated(serving: Serving, export: Method, service: HostedService) -> Method:
         own = service.gated[export.name] = copy.copy(export)
         own.gate = Gate(export.gate.limit)
         if export.singles is not None:
-            own.batcher = Batcher(serving, own, getattr(service.__self__, export.name.rpartition(".")[2]))
+            function = getattr(service.__self__, export.name.rpartition(".")[2])
+            own.batcher = Batcher(serving, own, serving.limited_calls.limited(export, function))
     return own
 
 

@@ -49,6 +49,7 @@ class ExportOptions(Struct, frozen=True):
     concurrency: int | None = None
     batch: int | None = None
     within: float = 0.0
+    kill_after: float | None = None
 
 
 @overload
@@ -61,6 +62,7 @@ def export(
     concurrency: int | None = None,
     batch: int | None = None,
     within: float = 0.0,
+    kill_after: float | None = None,
 ) -> Callable[[F], F]: ...
 def export(
     function: Any = None,
@@ -71,6 +73,7 @@ def export(
     concurrency: int | None = None,
     batch: int | None = None,
     within: float = 0.0,
+    kill_after: float | None = None,
 ) -> Any:
     """Mark a function, any other callable, or a class as exported. As soon as a module marks one, only marked ones are.
 
@@ -84,14 +87,19 @@ def export(
     of a batch may wait for others. The default, 0, is that of Triton's `max_queue_delay_microseconds`: a batch has what
     has arrived while the one before it ran.
 
+    `kill_after`: seconds that a call may run, whatever it does: then its worker is killed, and another takes its place.
+    The call ends with `CallTimeout`, `.executed` "yes"; what else had begun in that worker is `Lost`, and what had not
+    goes to another one. For code that cannot be cancelled; `timeout` is the milder one for `async def`.
+
     A class becomes a service: `back.Room("kitchen")` makes an object in one worker. On a method of such a class,
     `timeout` and `concurrency` hold for each object, and a special method (`__len__`, `__getitem__`) becomes callable.
 
     What cannot bear a mark (a bound method, a function written in C) comes back as a `functools.partial` that does, so
     use the result: `price = mob.export(Catalogue().price)`.
 
-    `TypeError` for what cannot be called, and for `batch` on a class or a generator function; `ValueError` for a
-    `concurrency` or `batch` that is no whole number of at least 1, and for a `within` below 0 or without `batch`.
+    `TypeError` for what cannot be called, and for `batch` or `kill_after` on a class or a generator function;
+    `ValueError` for a `concurrency` or `batch` that is no whole number of at least 1, for a `within` below 0 or without
+    `batch`, and for a `kill_after` that is not above 0.
 
     >>> @export
     ... def foo(): ...
@@ -107,11 +115,18 @@ def export(
             f"a whole number of at least 1. Leave it out for no limit but the role's."
         )
     _check_batch(batch, within)
-    options = ExportOptions(timeout, idempotent, concurrency, batch, within)
+    if kill_after is not None and (type(kill_after) not in (int, float) or not 0 < kill_after < math.inf):
+        raise ValueError(
+            f"@mob.export(kill_after={kill_after!r}): expected the seconds after which the worker of a call is killed, "
+            f"more than 0. Leave it out for no limit."
+        )
+    options = ExportOptions(timeout, idempotent, concurrency, batch, within, kill_after)
 
     def mark(marked: Any) -> Any:
         if batch is not None:
-            _check_takes_batches(marked)
+            _refuse_classes_and_generators(marked, "batch", "A batch is lists that go in and a list that comes out")
+        if kill_after is not None:
+            _refuse_classes_and_generators(marked, "kill_after", "How long a stream lasts is up to its reader")
         if is_class(marked):
             if issubclass(marked, (BaseException, enum.Enum)) or _is_protocol(marked):
                 raise TypeError(f"@mob.export takes classes whose objects do something, not {marked!r}.")
@@ -142,13 +157,13 @@ def _check_batch(batch: int | None, within: float) -> None:
         )
 
 
-def _check_takes_batches(marked: Any) -> None:
+def _refuse_classes_and_generators(marked: Any, option: str, why: str) -> None:
     code = code_of(marked)
     if is_class(marked) or inspect.isgeneratorfunction(code) or inspect.isasyncgenfunction(code):
         kind = "a class" if is_class(marked) else "a generator function"
         raise TypeError(
-            f"@mob.export(batch=...): {marked!r} is {kind}. Batches need a function that takes lists and returns a "
-            f"list; of a class, mark a method."
+            f"@mob.export({option}=...): {marked!r} is {kind}, and it is for functions. {why}; of a class, "
+            f"mark a method."
         )
 
 

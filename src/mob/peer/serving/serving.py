@@ -39,6 +39,7 @@ from mob.peer.serving.inbox import Inbox
 from mob.peer.serving.inviting import Inviting
 from mob.peer.serving.measure.running import RunningCalls
 from mob.peer.serving.measure.tallies import Tallies
+from mob.peer.serving.overruns import RunningLimited
 from mob.peer.serving.producers import OutgoingAsync, OutgoingStream, OutgoingSync
 from mob.peer.serving.selection import is_class
 from mob.peer.serving.swallowing import Cancelling
@@ -139,6 +140,7 @@ class Serving:
         self.find_export: Callable[[str], Export | None] = self.exports.get
         """How an export is found; while the module is being imported the table may still grow."""
         self.running: RunningCalls = RunningCalls(context)
+        self.limited_calls: RunningLimited = RunningLimited(context)
         self.begun: Begun = Begun(context, contacts, has_threads=self.threads is not None)
         self.tallies: Tallies | None = Tallies() if metrics else None
         self.begun_beside: int = 0
@@ -725,6 +727,8 @@ class Serving:
         export = kind(role, name, function, self.encoder.codec, threads, self._concurrency)
         if self.begun.notes_running and not export.is_async:
             export.function = self.begun.noting(function)
+        if not isinstance(export, methods.Method):
+            export.function = self.limited_calls.limited(export, export.function)
         export.tally = None if tallies is None else tallies.of(name)
         if export.singles is not None:
             export.batcher = Batcher(self, export, export.function)

@@ -176,6 +176,7 @@ from mob.wire.messages.up import (
     WantRole as WantRole,
     WantStacks as WantStacks,
     WantTerminal as WantTerminal,
+    WatchCall as WatchCall,
 )
 from mob.wire.messages.vitals import (
     Beat as Beat,

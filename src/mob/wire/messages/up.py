@@ -150,6 +150,12 @@ class KillCall(Base, frozen=True, tag=123):
     """The id of the call on the link between the two."""
 
 
+class WatchCall(Base, frozen=True, tag=160):
+    """I run a call that must have ended by `deadline` (monotonic seconds): look at my entry of the board then."""
+
+    deadline: float
+
+
 class WantStacks(Base, frozen=True, tag=37):
     """Where does this mobster stand? Answered by `Done`."""
 
@@ -239,6 +245,7 @@ Up = (
     | Restart
     | EndApp
     | KillCall
+    | WatchCall
     | WantStacks
     | WantCrashes
     | HearCrashes

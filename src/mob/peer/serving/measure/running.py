@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from mob.peer.context import Context
     from mob.peer.serving.exports import Export
 
+KILLED_WITHIN = 1.0
+"""Seconds within which a worker is killed whose call has run for its `kill_after`: until then it does not hang."""
 SHOWN = 20
 """Calls of a report; the oldest."""
 
@@ -107,7 +109,10 @@ class RunningCalls:
     def allowed(self) -> float:
         """Seconds that the export on the loop may take by its own declaration; 0 if it says nothing."""
         export = self.on_loop
-        return 0.0 if export is None else export.options.timeout or 0.0
+        if export is None:
+            return 0.0
+        kill_after = export.options.kill_after
+        return export.options.timeout or (0.0 if kill_after is None else kill_after + KILLED_WITHIN)
 
     def _put_beside(self) -> None:
         self._put(next(iter(self._marks)) if len(self._marks) == 1 else 0)
