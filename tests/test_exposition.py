@@ -10,7 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from mob.core import latency
 from mob.exposition import exposition, imbalance
-from mob.wire.messages import AppMetric, AppSample, ExportMetrics, Metrics, MobsterMetrics, RoleMetrics
+from mob.wire.messages import AppMetric, AppSample, ExportMetrics, Metrics, MobsterMetrics, RoleMetrics, TimerMetrics
 
 
 def counts(*times: float) -> tuple[int, ...]:
@@ -64,6 +64,9 @@ FULL = Metrics(
     exports=(FOO,),
     clients=2,
     dropped_lines=6,
+    timers=(
+        TimerMetrics("back", "report", "every 60 s", 1500.5, 1440.5, 2.5, "ok", running=1, runs={"ok": 3, "missed": 2}),
+    ),
 )
 
 
@@ -100,6 +103,12 @@ def test_every_family_has_a_type_and_a_help() -> None:
         ("mob_role_parked_bytes", {"role": "back"}, 600),
         ("mob_http_requests_total", {"role": "back", "status": "2xx"}, 8),
         ("mob_http_requests_total", {"role": "back", "status": "4xx"}, 1),
+        ("mob_timer_runs_total", {"role": "back", "timer": "report", "outcome": "ok"}, 3),
+        ("mob_timer_runs_total", {"role": "back", "timer": "report", "outcome": "missed"}, 2),
+        ("mob_timer_running", {"role": "back", "timer": "report"}, 1),
+        ("mob_timer_next_run_timestamp_seconds", {"role": "back", "timer": "report"}, 1500.5),
+        ("mob_timer_last_run_timestamp_seconds", {"role": "back", "timer": "report"}, 1440.5),
+        ("mob_timer_last_run_seconds", {"role": "back", "timer": "report"}, 2.5),
         ("mob_mobster_open_requests", {"role": "back", "index": "0", "pid": "100"}, 1),
         ("mob_mobster_cpu_seconds_total", {"role": "back", "index": "0", "pid": "100"}, 1.5),
         ("mob_mobster_memory_bytes", {"role": "back", "index": "0", "pid": "100"}, 1000),

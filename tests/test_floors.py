@@ -26,6 +26,7 @@ FLOORS = {
     "imports": 0,
     "plan": 0,
     "serve": 0,
+    "schedules": 0,
     "serve_options": 0,
     "sizes": 0,
     "templates": 0,

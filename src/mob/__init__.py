@@ -73,6 +73,7 @@ if TYPE_CHECKING:
         histogram as histogram,
     )
     from mob.mobster.records import JsonFormatter as JsonFormatter
+    from mob.mobster.timers import cron as cron, every as every
     from mob.peer.calls.mapping import Map as Map
     from mob.peer.calls.options import CallOptions as CallOptions
     from mob.peer.calls.proxy import Calls as Calls, Proxy as Proxy, RemoteExport as RemoteExport, Target as Target
@@ -124,6 +125,7 @@ if TYPE_CHECKING:
         RoleMetrics as RoleMetrics,
         Row as Row,
         Running as Running,
+        TimerMetrics as TimerMetrics,
     )
 
 __version__ = "0.1.0"
@@ -140,6 +142,7 @@ _HOMES = {
     "mob.mobster.api": "Me all any caller cancelled delivery exit last_error listen me on pid ready require scale send",
     "mob.mobster.metering": "Counter Gauge Histogram Stopwatch counter gauge histogram",
     "mob.mobster.records": "JsonFormatter",
+    "mob.mobster.timers": "cron every",
     "mob.peer.serving.deliveries": "Delivery",
     "mob.peer.calls.mapping": "Map",
     "mob.peer.calls.options": "CallOptions",
@@ -160,7 +163,7 @@ _HOMES = {
     "mob.pools.futures": "PoolFuture",
     "mob.rim.crashes": "Crash",
     "mob.wire.messages": "AppMetric AppSample CallerMetrics Event ExportInfo ExportMetrics History Line Member Metrics "
-    "MobsterMetrics Point RoleInfo RoleMetrics Row Running",
+    "MobsterMetrics Point RoleInfo RoleMetrics Row Running TimerMetrics",
     "mob.stores.lock": "StoreLock",
     "mob.stores.store": "Allowance Store store",
     "mob.stores.watch": "StoreChange StoreWatch",

@@ -350,6 +350,40 @@ class Client:
         finally:
             self._steering.unfollow(number)
 
+    def timers(self) -> tuple[m.TimerMetrics, ...]:
+        """Return the timers of the app (`mob.every`, `mob.cron`): when each runs next, and how its last run went.
+
+        Example:
+            >>> [timer.label for timer in app.timers()]     # doctest: +SKIP
+            ['back.report']
+        """
+        return self.metrics().timers
+
+    def run_timer(self, timer: str, timeout: float | None = None) -> str:
+        """Run a timer now; when it is due next stays as it is.
+
+        Args:
+            timer: The role and the name of the timer: "back.report".
+            timeout: Seconds to wait for the end of the run (default None: for ever). It goes on all the same.
+
+        Returns:
+            How it went.
+
+        Raises:
+            MobError: The run failed or was lost, or it cannot begin: it runs already, or no worker is ready.
+            UnknownRole: There is no such role.
+            CallTimeout: The run takes longer than `timeout`.
+
+        Example:
+            >>> app.run_timer("back.report")                 # doctest: +SKIP
+            'back.report: ok after 1.2 s.'
+        """
+        self._check_open()
+        roles = self._context.roster.roles
+        role = max((each for each in roles if timer.startswith(f"{each}.")), key=len, default=timer.partition(".")[0])
+        self._context.roster.check_role(role)
+        return text_of(self._steering.run_timer(role, timer[len(role) + 1 :]).result(timeout))
+
     def scale(self, role: str, count: int, *, relative: bool = False) -> str:
         """Gives a role so many workers (`relative`: so many more, or less); what was done.
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate
 
 from mob.core import latency
-from mob.wire.messages import AppMetric, AppSample, ExportMetrics, Metrics, MobsterMetrics
+from mob.wire.messages import AppMetric, AppSample, ExportMetrics, Metrics, MobsterMetrics, TimerMetrics
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 """What HTTP calls this format."""
@@ -31,7 +31,7 @@ def exposition(metrics: Metrics) -> str:
     >>> [line for line in shown.splitlines() if "clients" in line][1:]
     ['# TYPE mob_kingpin_clients gauge', 'mob_kingpin_clients 1']
     """
-    parts = (_calls, _roles, _mobsters, _ports, _kingpin, _custom)
+    parts = (_calls, _roles, _timers, _mobsters, _ports, _kingpin, _custom)
     return "".join(f"{line}\n" for part in parts for line in part(metrics))
 
 
@@ -73,6 +73,27 @@ def _roles(metrics: Metrics) -> Iterator[str]:
     ]
     what = "HTTP requests that were served, by the class of their status."
     yield from _family("mob_http_requests_total", "counter", what, requests)
+
+
+def _timers(metrics: Metrics) -> Iterator[str]:
+    """An app without timers shows nothing of them."""
+    if not metrics.timers:
+        return
+    of: list[tuple[Labels, TimerMetrics]] = [({"role": each.role, "timer": each.name}, each) for each in metrics.timers]
+    runs = [
+        ("", {**labels, "outcome": outcome}, count)
+        for labels, each in of
+        for outcome, count in sorted(each.runs.items())
+    ]
+    what = "Runs of a timer, by how they ended; missed ones never began."
+    yield from _family("mob_timer_runs_total", "counter", what, runs)
+    for name, what, field in (
+        ("mob_timer_running", "Runs of a timer at this moment.", "running"),
+        ("mob_timer_next_run_timestamp_seconds", "When a timer is due next.", "next"),
+        ("mob_timer_last_run_timestamp_seconds", "When its last run began that has ended.", "last"),
+        ("mob_timer_last_run_seconds", "How long that run took.", "seconds"),
+    ):
+        yield from _family(name, "gauge", what, [("", labels, getattr(each, field)) for labels, each in of])
 
 
 def _mobsters(metrics: Metrics) -> Iterator[str]:

@@ -44,6 +44,16 @@ BACK = """
         print("drains:", mob.me().role)
 
 
+    ticked = []
+
+
+    @mob.every(3600, each=True)
+    def tick():
+        ticked.append(mob.me().pid)
+
+    def ticks():
+        return list(ticked)
+
     def add(a: int, b: int = 0) -> int:
         print(f"adds {a} and {b}")
         return a + b
@@ -183,6 +193,13 @@ def test_errors_are_the_same(back: Any, case: str) -> None:
 def test_a_role_that_is_not_there(app: AppUnderTest) -> None:
     with pytest.raises(mob.UnknownRole, match="Did you mean 'back'"):
         app.require("bakc")
+
+
+def test_timers(app: AppUnderTest, back: Any) -> None:
+    assert [timer.label for timer in app.timers()] == ["back.tick", "narrow.tick"]
+    assert app.run_timer("back.tick").endswith("in 2 workers.")
+    own = {each.pid: [each.pid] for each in app.members() if each.role == "back"}
+    assert app.all("back").call.ticks().result() == own
 
 
 def test_streams(back: Any) -> None:

@@ -38,6 +38,7 @@ COMMANDS = {
     "stop": "steer",
     "stubs": "typed",
     "systemd": "systemd",
+    "timers": "timers",
     "top": "top.command",
     "upgrade": "steer",
 }

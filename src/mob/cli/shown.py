@@ -40,3 +40,16 @@ def size(count: float) -> str:
             return f"{count:.0f} {unit}"
         count /= 1024
     return f"{count:.1f} GB"
+
+
+def seconds(took: float) -> str:
+    """How long something took, short and to the point.
+
+    >>> [seconds(s) for s in (0.00042, 0.0123, 4.56, 59.9, 185)]
+    ['0.4 ms', '12 ms', '4.6 s', '60 s', '3m 05s']
+    """
+    if took < 0.01:
+        return f"{took * 1000:.1f} ms"
+    if took < 1:
+        return f"{took * 1000:.0f} ms"
+    return f"{took:.1f} s" if took < 10 else f"{took:.0f} s" if took < 60 else duration(took)

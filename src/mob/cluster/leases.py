@@ -1,8 +1,9 @@
 """Leases in a bucket of JetStream, as a gateway keeps them for its Kingpin.
 
-The bucket `mob_APP_leases` has a value for each singleton. Reads are answered by the leader of its stream, not by any
-replica, and writes name the revision that they replace; so whoever writes has seen what was there. What is decided,
-the Kingpin decides (`core.lease`): a request comes in, an answer goes out, nothing is remembered but the bucket.
+The bucket `mob_APP_leases` has a value for each singleton, and for the timers of each other role that has any. Reads
+are answered by the leader of its stream, not by any replica, and writes name the revision that they replace; so whoever
+writes has seen what was there. What is decided, the Kingpin decides (`core.lease`): a request comes in, an answer goes
+out, nothing is remembered but the bucket.
 
 Limits: what a server says it has stored is on its disk a little later. One that loses power may have forgotten the last
 renewals; a cluster of three servers keeps a copy on each.

@@ -7,6 +7,7 @@ role module and opens no body, so no bug of the application can reach it.
 
 from __future__ import annotations
 
+import importlib
 import math
 import os
 import random
@@ -17,7 +18,7 @@ import traceback
 from collections.abc import Callable
 from functools import partial
 from time import monotonic
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import setproctitle
@@ -60,6 +61,9 @@ from mob.rim.link import CLOSED, Descriptor
 from mob.rim.reactor import Reactor
 from mob.rim.systemd import passed_sockets
 from mob.wire import messages as m
+
+if TYPE_CHECKING:
+    from mob.kingpin.timekeeping import Timekeeper
 
 FORCED = 1
 """The exit status of a Kingpin that had to be stopped by force."""
@@ -122,6 +126,8 @@ class Kingpin:
         )
         self.cluster: ClusterNode | None = None
         """The other machines, if there are any."""
+        self.timekeeper: Timekeeper | None = None
+        """The timers of the roles, if one has any."""
         self.status: int = 0
         self._upgrade: UpgradeAttempt | None = None
         self._wakes: set[float] = set()
@@ -221,6 +227,7 @@ class Kingpin:
             manager=self.manager.environment(),
             ticket=ticket,
             cluster=ClusterState() if self.cluster is None else self.cluster.state(),
+            timers=b"" if self.timekeeper is None else self.timekeeper.state(),
             plan=msgspec.Raw(msgspec.msgpack.encode(self.plan)),
             command=self.command,
             path=sys.path,
@@ -236,6 +243,8 @@ class Kingpin:
         there = sum(bool(process.pid) for process in self.supervisor.processes.values())
         try:
             self._rejoin_cluster(state)
+            if state.timers:
+                self._keep_time(state.timers)
             self.fork_client.kill()  # it holds old code; what is launched from now on waits for the next one
             self.carry_out(decisions)
             self.handle_children()
@@ -277,6 +286,8 @@ class Kingpin:
 
     def _close(self) -> None:
         self.desk.close()
+        if self.timekeeper is not None:
+            self.timekeeper.close()
         self.fork_client.close()
         self.followers.finish()
         self.connections.close()
@@ -525,10 +536,23 @@ class Kingpin:
                 self.ports.give_back(uid, message)
                 self.end_unused_ports()
                 connection.link.post(m.Unbound(number))
+            case m.TimersAre():
+                self._keep_time().handle(connection, message)
+            case m.TimerRan() | m.RunTimer() if self.timekeeper is not None:
+                self.timekeeper.handle(connection, message)
             case _:
                 if self.cluster is None or not self.cluster.handle(connection, message):
                     self.herald.catch_up(connection)
                     self.requests.handle(connection, message)
+
+    def _keep_time(self, left: bytes = b"") -> Timekeeper:
+        """Return what keeps the time for the timers; `left`: how the Kingpin before this one has left them."""
+        keeper = self.timekeeper
+        if keeper is None:
+            timekeeping = importlib.import_module("mob.kingpin.timekeeping")  # only where there are timers
+            leases = None if self.cluster is None else self.cluster.leases
+            keeper = self.timekeeper = self.measured.timekeeper = timekeeping.Timekeeper(self, leases, left)
+        return keeper
 
     def _handle_garbled(self, connection: Connection, error: GarbageFrame) -> None:
         """Tell a client why its message does not decode, and end its link. Any other link just ends."""
@@ -585,6 +609,8 @@ class Kingpin:
             self._do(decisions)
             self.end_unused_ports()
             self.manager.tell(self.supervisor)
+            if self.timekeeper is not None:
+                self.timekeeper.note(decisions)
             if self.cluster is not None:
                 self.cluster.leases.look_soon()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from time import monotonic
+from typing import Protocol
 
 from mob.core.registry import Registry
 from mob.kingpin.connections import Connections
@@ -12,6 +13,12 @@ from mob.kingpin.output.console import Console
 from mob.kingpin.shortage import Shortage
 from mob.rim.processes import ResidentMemory
 from mob.wire import messages as m
+
+
+class TimerRows(Protocol):
+    """What knows the timers."""
+
+    def rows(self) -> tuple[m.TimerMetrics, ...]: ...
 
 
 class Measured:
@@ -26,6 +33,8 @@ class Measured:
         self._console = console
         self._shortage = shortage
         self._memory = ResidentMemory()
+        self.timekeeper: TimerRows | None = None
+        """What knows the timers, if there are any."""
 
     def __repr__(self) -> str:
         return f"<Measured: {self._registry}>"
@@ -51,6 +60,7 @@ class Measured:
             callers=registry.callers(),
             lacks=self._shortage.text(),
             custom=registry.custom.shown(),
+            timers=() if self.timekeeper is None else self.timekeeper.rows(),
         )
 
     def since(self, since: float) -> tuple[float, tuple[m.Point, ...], tuple[m.Event, ...]]:

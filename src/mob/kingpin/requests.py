@@ -94,6 +94,8 @@ class RequestHandler:
                 self._kills.ask(whose, uid, call, (uid, number))
             case m.EndApp(id=number, at_once=at_once):
                 self._doer.handle_end_app((uid, number), at_once)
+            case m.RunTimer(id=number, role=role):
+                say(m.Done(number, error=f"{role!r} has no timers. @mob.every or @mob.cron on a function makes one."))
             case m.Upgrade(id=number):
                 self._doer.handle_upgrade((uid, number))
             case _:

@@ -265,6 +265,8 @@ class Life:
             self.readiness.end()
             self.sharing.keep()
         self.is_ready = True
+        for each in self.peer.before_ready:
+            each()
         infos = self.peer.serving.describe_exports()
         self._told = infos, not self.importing
         hears = bool(self.peer.handlers.of("message"))

@@ -122,6 +122,8 @@ class Peer:
         """The application's own metrics, once it has declared one."""
         self.end_in_order: Callable[[int], None] = _end_nothing
         """What `mob.exit` does in a mobster, with the exit status; from any thread."""
+        self.before_ready: list[Callable[[], None]] = []
+        """Called each time before this mobster says that it is ready."""
         reactor.after_callback = self._after_callback
         reactor.before_stand_in = self.blocking.serve_callbacks = self.serving.inbox.serve_callbacks
 

@@ -38,7 +38,7 @@ class _Event(ctypes.Structure):
     )
 
 
-class _Times(ctypes.Structure):
+class KernelTimes(ctypes.Structure):
     """`struct itimerspec`: the interval, and the first time."""
 
     _fields_ = [(name, ctypes.c_long) for name in ("every", "every_ns", "first", "first_ns")]
@@ -84,6 +84,6 @@ class Timer:
         self.until = until
         if self.is_kernels:
             first, rest = divmod(max(1, int(until * SECOND)), SECOND)
-            times = _Times(0, 0, first, rest)
+            times = KernelTimes(0, 0, first, rest)
             if _library().timer_settime(self._id, ABSOLUTE, ctypes.byref(times), None) != 0:
                 raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))

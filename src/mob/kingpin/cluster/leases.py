@@ -1,4 +1,7 @@
-"""The leases of the singletons of this machine: what `core.lease` decides is carried out here.
+"""The leases of this machine, of singletons and of timers: what `core.lease` decides is carried out here.
+
+The timers of a role that is no singleton have a lease of their own, under a name that no role can have; only what
+belongs to them is told of it, no mobster runs by it.
 
 Requests go to the store by way of a gateway. What a lease means for the role, the supervisor is told; until when it
 holds, the mobster is told as well (`Prolong`, on its liveness socket), for this Kingpin may be stopped or die: the
@@ -13,6 +16,7 @@ import asyncio
 import math
 from collections.abc import Callable
 from time import monotonic
+from typing import NamedTuple
 
 from mob.core.decisions import Decision
 from mob.core.lease import Elsewhere, Extended, Lease, LeaseData, LeaseOutcome, LeaseWish, Won, Yielded
@@ -26,6 +30,18 @@ FURTHEST = 1.0
 sleeps, and leases do."""
 SHORTEST = 0.002
 """Seconds between two looks at least: the loop's timers count whole milliseconds, and may come one too early."""
+
+
+TIMERS = "timers/"
+"""What stands before the name of a role in that of the lease of its timers."""
+
+
+class TimerLease(NamedTuple):
+    """What the lease of a role's timers is to its owner."""
+
+    wish: Callable[[], LeaseWish]
+    on_news: Callable[[str], None]
+    """Called with nothing when this machine has the lease, or with what is said of its not having it."""
 
 
 class Leases:
@@ -43,6 +59,8 @@ class Leases:
         self._ask_gateway = ask_gateway
         self._letter = letter
         self._leases = {role: Lease(role, membership.number, membership.name) for role in around.supervisor.crew.leases}
+        self._of_timers: dict[str, TimerLease] = {}
+        self._left: dict[str, LeaseData] = {}  # of timers: what the Kingpin before this one has left
         self._number = int(monotonic() * 1e6)  # greater than any that a Kingpin before this one has used
         self._timer: asyncio.TimerHandle | None = None
         self._will_look = False
@@ -56,13 +74,24 @@ class Leases:
         lease = self._leases.get(role)
         return None if lease is None else lease.until
 
+    def add_timers(self, role: str, wish: Callable[[], LeaseWish], on_news: Callable[[str], None]) -> None:
+        """Seek the lease of a role's timers from now on; it is wanted as `wish` says."""
+        name = TIMERS + role
+        self._of_timers[name] = TimerLease(wish, on_news)
+        self._leases[name] = lease = Lease(name, self._membership.number, self._membership.name)
+        if (data := self._left.pop(name, None)) is not None:
+            lease.adopt(data)
+            on_news("")
+        self.look_soon()
+
     def data(self) -> dict[str, LeaseData]:
         """What is held, for the Kingpin that follows."""
-        return {role: data for role, lease in self._leases.items() if (data := lease.data()) is not None}
+        return self._left | {role: data for role, lease in self._leases.items() if (data := lease.data()) is not None}
 
     def adopt(self, known: dict[str, LeaseData]) -> None:
         """The Kingpin before this one held these. What runs without one was no singleton until now, and ends."""
         supervisor = self._around.supervisor
+        self._left = {name: data for name, data in known.items() if name.startswith(TIMERS)}
         for role, lease in self._leases.items():
             if (data := known.get(role)) is not None:
                 lease.adopt(data)
@@ -98,7 +127,8 @@ class Leases:
             self._carry_out(lease.handle_wake(self._wish(role), self._next_number(), expiry.now()))
 
     def _wish(self, role: str) -> LeaseWish:
-        wish = self._around.supervisor.singletons.wish(role)
+        timers = self._of_timers.get(role)
+        wish = self._around.supervisor.singletons.wish(role) if timers is None else timers.wish()
         return LeaseWish.KEEP if wish is LeaseWish.TAKE and self._membership.namesake_at is not None else wish
 
     def handle_answer(self, answer: m.LeaseIs) -> None:
@@ -121,7 +151,11 @@ class Leases:
         supervisor = self._around.supervisor
         for outcome in outcomes:
             decisions: list[Decision] = []
+            if (timers := self._of_timers.get(getattr(outcome, "role", ""))) is not None:
+                self._tell_timers(timers, outcome)
             match outcome:
+                case Won() | Extended() | Yielded() | Elsewhere() if timers is not None:
+                    pass
                 case Won(role=role, token=token):
                     decisions = supervisor.singletons.handle_won(role, token, monotonic())
                 case Extended(role=role, until=until):
@@ -136,6 +170,17 @@ class Leases:
                 case _:
                     self._ask_gateway(outcome)
             self._around.carry_out(decisions)
+
+    def _tell_timers(self, timers: TimerLease, outcome: LeaseOutcome) -> None:
+        match outcome:
+            case Won():
+                timers.on_news("")
+            case Yielded(why=why):
+                timers.on_news(why or "its machine has given their lease back")
+            case Elsewhere(note=note):
+                timers.on_news(note)
+            case _:
+                pass
 
     def _prolong(self, role: str, until: float) -> None:
         for process in self._around.supervisor.crew.processes_of(role):

@@ -40,6 +40,8 @@ class HandoverState(msgspec.Struct, frozen=True):
     manager: dict[str, str]
     ticket: Ticket
     cluster: ClusterState = ClusterState()
+    timers: bytes = b""
+    """A `core.timers.TimerState`, which is read where there are timers only."""
     plan: msgspec.Raw = msgspec.Raw()
     """The plan of the program that leaves this, in case there is no new one."""
     command: list[str] = []

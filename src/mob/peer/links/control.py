@@ -102,6 +102,8 @@ class Control:
         self.on_gone: Callable[[], None] = _nothing_to_do
         self.on_cluster: Callable[[m.Down, list[int]], None] = _nothing_to_carry
         """What the Kingpin tells a gateway, with the descriptors that came along."""
+        self.on_timer: Callable[[m.BeginRun], None] = _no_timers
+        """A timer of this process is to run."""
 
     def __repr__(self) -> str:
         return f"<Control {self._link}>"
@@ -301,6 +303,8 @@ class Control:
             case m.Crashed(report=report):
                 if (crash := read(report)) is not None:
                     peer.fire("crash", crash)
+            case m.BeginRun():
+                self.on_timer(message)
             case m.Stop(grace=grace):
                 self.on_stop(grace)
             case m.Refused(why=why):
@@ -419,6 +423,10 @@ class Control:
 
 
 def _nothing_to_stop(grace: float) -> None:
+    pass
+
+
+def _no_timers(begin: m.BeginRun) -> None:
     pass
 
 

@@ -84,6 +84,10 @@ class Steering:
         """Workers end, all at once, and others come."""
         return self._control.request("restart", lambda number: m.Restart(number, roles, pid))
 
+    def run_timer(self, role: str, name: str) -> Call[m.Done]:
+        """A timer runs now; answered when it has."""
+        return self._control.request("run_timer", lambda number: m.RunTimer(number, role, name))
+
     def upgrade(self) -> Call[m.Done]:
         """A new Kingpin for the old one."""
         return self._control.request("upgrade", m.Upgrade)

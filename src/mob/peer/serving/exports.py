@@ -136,6 +136,12 @@ class Export:
         )
 
 
+class TimedFunction(Export):
+    """The function of a timer: this process calls it, by a target that no caller knows."""
+
+    __slots__ = ()
+
+
 class Variant(Export):
     """An export under the name of a variant: all the same but for what its calls take."""
 

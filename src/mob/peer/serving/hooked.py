@@ -43,8 +43,8 @@ class ErrorContext(Struct, frozen=True):
     """
 
     kind: str
-    """"export", "callback" (a function that was sent to another process), "handler" (of an event), or "task" (a task, a
-    timer or a callback of the event loop that nobody awaits)."""
+    """"export", "timer" (`mob.every`, `mob.cron`), "callback" (a function that was sent to another process), "handler"
+    (of an event), or "task" (a task, or a callback or timer of the event loop, that nobody awaits)."""
     name: str
     """As people read it: `back.foo` for an export, `message` for a handler of messages."""
     caller: m.Member | None = None
@@ -85,7 +85,7 @@ class ErrorHooks:
         called or sent what raised it, if that context does not say so."""
         if not issubclass(type(error), Exception) or self._context.is_abandoned:
             return
-        contact = contact or caller()
+        contact = None if kind == "timer" else contact or caller()
         context = ErrorContext(kind, name, None if contact is None else contact.member)
         with self._starting:
             if self._is_over:
@@ -107,7 +107,8 @@ class ErrorHooks:
         if isinstance(target, int):
             self.report(error, "callback", f"{self._context.role or 'client'}.callback", contact)
         else:
-            self.report(error, "export", f"{self._context.role}.{target}", contact)
+            kind = "timer" if str(call.target).startswith(m.TIMER) else "export"
+            self.report(error, kind, f"{self._context.role}.{target}", contact)
 
     async def finish(self, seconds: float) -> None:
         """Wait until the handlers have seen all that was raised so far; on the loop."""

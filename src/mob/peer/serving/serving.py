@@ -32,7 +32,7 @@ from mob.peer.serving.batching import Batcher, CallBatch
 from mob.peer.serving.begun import Begun
 from mob.peer.serving.chunks import Chunk
 from mob.peer.serving.ends import Ends
-from mob.peer.serving.exports import Export, Variant
+from mob.peer.serving.exports import Export, TimedFunction, Variant
 from mob.peer.serving.handlers import Handlers
 from mob.peer.serving.hooked import ErrorHooks
 from mob.peer.serving.inbox import Inbox
@@ -172,7 +172,8 @@ class Serving:
 
     def describe_exports(self) -> tuple[ExportInfo, ...]:
         """What the others need to know of the exports."""
-        return tuple(each.info() for each in self.exports.values() if not isinstance(each, (methods.Method, Variant)))
+        hidden = methods.Method, Variant, TimedFunction
+        return tuple(each.info() for each in self.exports.values() if not isinstance(each, hidden))
 
     # --------------------------------------------------------------------------------------------- starting
 

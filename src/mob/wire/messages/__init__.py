@@ -53,6 +53,7 @@ from mob.wire.messages.cluster import (
     token_of as token_of,
 )
 from mob.wire.messages.down import (
+    BeginRun as BeginRun,
     Bound as Bound,
     Crashed as Crashed,
     CrashesAre as CrashesAre,
@@ -93,6 +94,7 @@ from mob.wire.messages.forks import (
 from mob.wire.messages.peer import (
     HANDLE as HANDLE,
     MAP as MAP,
+    TIMER as TIMER,
     VARIANT as VARIANT,
     Arrived as Arrived,
     Attached as Attached,
@@ -144,6 +146,7 @@ from mob.wire.messages.tables import (
     RoleMetrics as RoleMetrics,
     RoleReadiness as RoleReadiness,
     Row as Row,
+    TimerMetrics as TimerMetrics,
 )
 from mob.wire.messages.up import (
     CLIENTS as CLIENTS,
@@ -161,8 +164,12 @@ from mob.wire.messages.up import (
     Reload as Reload,
     Restart as Restart,
     ReturnTerminal as ReturnTerminal,
+    RunTimer as RunTimer,
     Scale as Scale,
     SocketAddress as SocketAddress,
+    TimerInfo as TimerInfo,
+    TimerRan as TimerRan,
+    TimersAre as TimersAre,
     Unbind as Unbind,
     Unfollow as Unfollow,
     Up as Up,

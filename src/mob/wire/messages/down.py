@@ -188,6 +188,13 @@ class Lines(Base, frozen=True, tag=58):
     is_end: bool = False
 
 
+class BeginRun(Base, frozen=True, tag=133):
+    """Run your timer of that name; say `TimerRan` with this number when it has ended."""
+
+    number: int
+    name: str
+
+
 Down = (
     Welcome
     | MemberIs
@@ -210,6 +217,7 @@ Down = (
     | HistoryIs
     | ReadinessIs
     | Lines
+    | BeginRun
     | NodeIs
     | NodeGone
     | Cut

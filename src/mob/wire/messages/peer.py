@@ -7,6 +7,8 @@ from msgspec import Raw
 from mob.wire.failures import Failure
 from mob.wire.messages.base import Base
 
+TIMER = "timer!"
+"""What stands before the name of a timer in the target of the call by which a worker runs it."""
 HANDLE = "message!"
 """The target of a call that has a worker handle a durable message. No function has such a name."""
 MAP = "map!"
@@ -25,7 +27,7 @@ def export_of(target: str | int) -> str | int:
     >>> export_of("foo"), export_of("map!foo"), export_of("run#4711"), export_of(7)
     ('foo', 'foo', 'run', 7)
     """
-    return target.removeprefix(MAP).partition(VARIANT)[0] if isinstance(target, str) else target
+    return target.removeprefix(MAP).removeprefix(TIMER).partition(VARIANT)[0] if isinstance(target, str) else target
 
 
 class Invoke(Base, frozen=True, tag=1):

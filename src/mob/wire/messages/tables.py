@@ -188,6 +188,36 @@ class AppMetric(Base, frozen=True):
     samples: tuple[AppSample, ...]
 
 
+class TimerMetrics(Base, frozen=True):
+    """How it goes with one timer (`mob.every`, `mob.cron`)."""
+
+    role: str
+    name: str
+    schedule: str
+    """As people read it: `every 60 s`, `*/5 8-18 * * mon-fri (Europe/Berlin)`."""
+    next: float
+    """When its next run is due, in seconds since the epoch; 0 if it is not known."""
+    last: float = 0.0
+    """When its last run began that has ended, in seconds since the epoch; 0 if none has."""
+    seconds: float = 0.0
+    """How long that run took."""
+    outcome: str = ""
+    """How it ended: "ok", "failed" (it raised) or "lost" (its worker ended first); "" if none has ended."""
+    error: str = ""
+    """What it raised, or how its worker ended."""
+    running: int = 0
+    """Runs at this moment."""
+    runs: dict[str, int] = {}
+    """Runs since the app was started, by outcome; "missed" are those that never began."""
+    note: str = ""
+    """Why it does not run here or now, if there is something to say."""
+
+    @property
+    def label(self) -> str:
+        """As commands take it: `back.report`."""
+        return f"{self.role}.{self.name}"
+
+
 class Metrics(Base, frozen=True):
     """How everything goes."""
 
@@ -213,6 +243,8 @@ class Metrics(Base, frozen=True):
     do everything."""
     custom: tuple[AppMetric, ...] = ()
     """The metrics of the application's own, by name."""
+    timers: tuple[TimerMetrics, ...] = ()
+    """The timers of the roles, in the order in which the roles were declared."""
 
     def value(self, name: str, **labels: str) -> float:
         """Return the sum of one of the application's own metrics over all samples that have these labels; 0.0 if there

@@ -228,6 +228,56 @@ class Parked(Base, frozen=True, tag=122):
     bytes: dict[str, int] = {}
 
 
+class TimerInfo(Base, frozen=True):
+    """A timer, as the module of a role has declared it."""
+
+    name: str
+    every: float = 0.0
+    """Seconds between two runs; 0 if it goes by a cron line."""
+    line: str = ""
+    """A cron line."""
+    zone: str = ""
+    """The time zone of that line; "" is the machine's own."""
+    jitter: float = 0.0
+    """Seconds by which a run is put off at most, by chance."""
+    overlap: int = 1
+    """How many runs there may be at a time; 0 is any number."""
+    each: bool = False
+    """Whether every worker runs it."""
+    first: float | None = None
+    """Seconds until the first run, if that is not `every`."""
+    max_late: float | None = None
+    """Seconds by which a run may begin too late at most."""
+
+    @property
+    def schedule(self) -> str:
+        """When it runs, as people read it."""
+        if self.line:
+            return f"{self.line} ({self.zone})" if self.zone else self.line
+        return f"every {self.every:g} s"
+
+
+class TimersAre(Base, frozen=True, tag=130):
+    """My role's module has declared these timers. Said before `Ready`, and not at all if there are none."""
+
+    timers: tuple[TimerInfo, ...]
+
+
+class TimerRan(Base, frozen=True, tag=131):
+    """The run of that number (`BeginRun`) has ended; `error` says what it raised, if it did."""
+
+    number: int
+    error: str = ""
+
+
+class RunTimer(Base, frozen=True, tag=132):
+    """Run this timer now. Answered by `Done` when the run has ended."""
+
+    id: int
+    role: str
+    name: str
+
+
 Up = (
     Hello
     | Ready
@@ -257,6 +307,9 @@ Up = (
     | Follow
     | Unfollow
     | Parked
+    | TimersAre
+    | TimerRan
+    | RunTimer
     | OpenGateway
     | Connected
     | Heard

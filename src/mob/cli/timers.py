@@ -1,0 +1,163 @@
+"""`mob timers`: when the timers of an app run next, and how they last went; `mob timers run`: to run one now."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from functools import partial
+
+import click
+import msgspec
+from click.shell_completion import CompletionItem
+from rich import box
+from rich.markup import escape
+from rich.table import Table
+
+from mob.cli.apps import app_option, complete_app, connected, json_option, node_option, print_json
+from mob.cli.machines import ALL, ask, chosen, complain
+from mob.cli.output import echo
+from mob.cli.ps import console_for_tables
+from mob.cli.shown import seconds
+from mob.client import Client
+from mob.core.printable import printable
+from mob.wire.messages import TimerMetrics
+
+OUTCOME_STYLES = {"ok": "green", "failed": "red", "lost": "red"}
+"""The colour of an outcome."""
+HEADINGS = ("timer", "schedule", "next", "last", "took", "outcome")
+
+
+class TimerRow(msgspec.Struct, frozen=True):
+    """A line of the table, under the names that JSON gives to its fields."""
+
+    timer: str
+    schedule: str
+    next: float
+    """Seconds since the epoch; 0 if it is not known."""
+    last: float
+    """When the last run began that has ended, in seconds since the epoch; 0 if none has."""
+    seconds: float
+    """How long it took."""
+    outcome: str
+    """"ok", "failed" or "lost"; "" if none has ended."""
+    error: str
+    running: int
+    runs: dict[str, int]
+    """Runs since the app was started, by outcome; "missed" are those that never began."""
+    note: str
+    node: str = ""
+    """The machine; nothing if the app is in no cluster."""
+    app: str = ""
+
+
+def complete_words(context: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """`run` and the apps; after `run`, the timers."""
+    words = context.params.get("words") or ()
+    if words[:1] == ("run",):
+        try:
+            with connected(context.params.get("name"), any_node=True) as app:
+                found = [each.label for each in app.timers()]
+        except click.ClickException:
+            return []
+        return [CompletionItem(each) for each in found if each.startswith(incomplete)]
+    own = [CompletionItem("run", help="run one now")] if "run".startswith(incomplete) else []
+    return [*own, *complete_app(context, _param, incomplete)]
+
+
+@click.command()
+@click.argument("words", nargs=-1, metavar="[APP | run ROLE.NAME]", shell_complete=complete_words)
+@app_option
+@node_option("without it, all of them are shown, and a run is on that which has the timer")
+@json_option
+def timers(words: tuple[str, ...], name: str | None, node: str | None, as_json: bool) -> None:
+    """Show the timers of a running app, or run one of them now.
+
+    `mob timers` shows when each runs next, and when its last run began, how long that took and how it went.
+    `mob timers run back.report` runs one, waits for its end and says how it went, with status 1 if it failed; when it
+    is due next stays as it is.
+    """
+    if words[:1] == ("run",):
+        if len(words) != 2:
+            raise click.UsageError("say which timer, as in `mob timers run back.report`. `mob timers` lists them.")
+        _run(words[1], name, node)
+    elif len(words) > 1:
+        raise click.UsageError(f"one app can be named, not {len(words)}; to run a timer: `mob timers run ROLE.NAME`.")
+    else:
+        _show(words[0] if words else name, node, as_json)
+
+
+def _run(timer: str, name: str | None, node: str | None) -> None:
+    with connected(name, any_node=True) as app:
+        machines = chosen(app, node or ALL)
+        if len(machines) > 1:  # the one that has the lease of its timers, if there is one
+            having = [each.machine for each in ask(app, machines, partial(_has, timer)) if each.value]
+            machines = having or machines
+        if machines[0] == app.node:
+            echo(app.run_timer(timer))
+        else:
+            with app.at(machines[0]) as there:
+                echo(f"{machines[0]}: {there.run_timer(timer)}")
+
+
+def _has(timer: str, app: Client) -> bool:
+    """Return whether a timer runs on this machine."""
+    return any(each.label == timer and each.next and not each.note for each in app.timers())
+
+
+def _show(name: str | None, node: str | None, as_json: bool) -> None:
+    with connected(name, any_node=True) as app:
+        answers = ask(app, chosen(app, node or ALL), _seen)
+        rows = [row for answer in answers for row in answer.value or []]
+        if as_json:
+            print_json(rows)
+        elif rows:
+            console_for_tables().print(_table(rows))
+        else:
+            echo(f"{app.app} has no timers. @mob.every(60) on a function of a role makes one.")
+        complain(app, answers)
+
+
+def _seen(app: Client) -> list[TimerRow]:
+    return [_row(each, app) for each in app.timers()]
+
+
+def _row(timer: TimerMetrics, app: Client) -> TimerRow:
+    shown = (timer.label, timer.schedule, timer.next, timer.last, timer.seconds, timer.outcome, timer.error)
+    return TimerRow(*shown, timer.running, timer.runs, timer.note, app.node, app.app)
+
+
+def _table(rows: list[TimerRow]) -> Table:
+    made = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    with_node, with_note = any(row.node for row in rows), any(_note(row) for row in rows)
+    headings = [*HEADINGS, *(["machine"] if with_node else []), *(["note"] if with_note else [])]
+    for heading in headings:
+        made.add_column(heading, justify="right" if heading == "took" else "left", no_wrap=heading != "note")
+    for row in rows:
+        style = OUTCOME_STYLES.get(row.outcome, "white")
+        cells = {
+            "timer": escape(printable(row.timer)),
+            "schedule": escape(printable(row.schedule)),
+            "next": moment(row.next),
+            "last": moment(row.last),
+            "took": seconds(row.seconds) if row.last else "-",
+            "outcome": f"[{style}]{row.outcome}[/]" if row.outcome else "-",
+            "machine": row.node,
+            "note": escape(printable(_note(row))),
+        }
+        made.add_row(*(cells[heading] for heading in headings))
+    return made
+
+
+def _note(row: TimerRow) -> str:
+    parts = [row.note] if row.note else []
+    if row.running:
+        parts.append("running" if row.running == 1 else f"running {row.running} times")
+    if missed := row.runs.get("missed", 0):
+        parts.append(f"{missed:,} missed")
+    if row.error:
+        parts.append(row.error)
+    return "; ".join(parts)
+
+
+def moment(when: float) -> str:
+    """Return a time of day as this machine's users have it, with the date; "-" for 0."""
+    return datetime.fromtimestamp(when).astimezone().strftime("%Y-%m-%d %H:%M:%S") if when else "-"

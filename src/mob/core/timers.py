@@ -1,0 +1,378 @@
+"""When the timers of the roles run: what is due, what was missed, and by which workers it is run.
+
+Two clocks. An interval goes by the time since the machine was booted, which counts its sleep and which nobody sets; a
+cron line goes by the time of day, which may be set. Hence three things can happen beside the passing of time, and
+`handle_wake` sees them by comparing the clocks with what they showed before:
+
+* The machine slept, or no worker was ready, or the Kingpin was stopped: what fell due meanwhile is run once, as soon as
+  that can be, and the number of the others is told. `max_late` says from when on it is not run at all. (APScheduler
+  calls this `coalesce` and `misfire_grace_time`.)
+* The clock was set forward: the same, for cron lines.
+* The clock was set back: a line that is due at most once an hour is not due again at the times that it has had; the
+  others go by the new time at once. Beyond `CORRECTION` the new time counts for all, and nothing is made up for: the
+  clock was wrong before. (The rules of Debian's cron(8).)
+
+A run that is due while the one before still runs is missed, unless the timer may `overlap`; it is not made up for.
+
+Pure: the time (`Instant`), chance, and who is ready (`ReadyWorkers`) are passed in; what is to be done comes out. A run
+has a number; a `Round` is all runs that began together, one for each worker if the timer is for `each`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import msgspec
+
+from mob.core.decisions import NOBODY, Answer, Tell, Ticket
+from mob.core.timer_state import FAILED, LOST, MISSED, OK, Instant, RoleTimer, Round, TimerState, duration_text
+from mob.errors import counted, nearest
+from mob.wire.messages import TimerInfo, TimerMetrics
+
+EARLY = 0.005
+"""Seconds by which a wake may come too soon."""
+JUMP = 1.0
+"""Seconds from which on the clock was set, and does not just go a little faster or slower."""
+CORRECTION = 3 * 3600.0
+"""Seconds from which on a clock that was set was wrong before, as Debian's cron has it."""
+FREQUENT = 3600.0
+"""Seconds between two runs up to which a cron line goes by the new time at once when the clock was set back."""
+MOST_COUNTED = 1000
+"""Missed runs of a cron line that are counted; beyond that it is "more than"."""
+ELSEWHERE = "waits for the lease of the timers"
+
+
+class CronTimes(Protocol):
+    """The times at which a cron line is due."""
+
+    def after(self, when: float) -> float:
+        """Return the first one after `when`, in seconds since the epoch; infinity if there is none."""
+        ...
+
+
+ReadyWorkers = Callable[[str], Sequence[int]]
+"""The uids of the workers of a role that may be given a run, the least busy first."""
+
+
+class BeginTimerRun(msgspec.Struct, frozen=True, gc=False):
+    """Have a worker run a timer."""
+
+    uid: int
+    number: int
+    name: str
+
+
+TimerDecision = BeginTimerRun | Tell | Answer
+
+
+class Timers:
+    """The timers of an app."""
+
+    def __init__(
+        self, luck: Callable[[], float], times_of: Callable[[TimerInfo], CronTimes], state: TimerState | None = None
+    ) -> None:
+        self._luck = luck
+        self._times_of = times_of
+        self._times: dict[tuple[str, str], CronTimes] = {}
+        self.state: TimerState = state or TimerState()
+        self.elsewhere: dict[str, str] = {}
+        """Roles whose timers another machine runs, but for those of `each`; and what is said of that."""
+
+    def __repr__(self) -> str:
+        return f"<Timers: {', '.join(each.label for each in self.state.timers) or 'none'}>"
+
+    # ------------------------------------------------------------------------------------- who has which timers
+
+    def handle_declared(self, uid: int, role: str, timers: tuple[TimerInfo, ...], now: Instant) -> None:
+        """A worker says which timers its module has. It may say so again, with more."""
+        self.state.declared.pop(uid, None)
+        self.state.declared[uid] = role, timers
+        self._adopt(role, now)
+
+    def handle_ready(self, uid: int, role: str, now: Instant) -> None:
+        """A worker is ready; one that has declared nothing has no timers."""
+        if uid not in self.state.declared and any(each.role == role for each in self.state.timers):
+            self.handle_declared(uid, role, (), now)
+
+    def _adopt(self, role: str, now: Instant) -> None:
+        """The worker that came last knows the newest code. If it is gone (a reload that failed), the one before counts;
+        when none is left, all stays as it was."""
+        known = [timers for of, timers in self.state.declared.values() if of == role]
+        if not known:
+            return
+        own = {each.info.name: each for each in self.state.timers if each.role == role}
+        for info in known[-1]:
+            timer = own.pop(info.name, None)
+            if timer is None:
+                self.state.timers.append(self._first(RoleTimer(role, info, 0.0, 0.0), now))
+            elif timer.info != info or timer.is_gone:
+                is_other = timer.info.schedule != info.schedule or timer.is_gone
+                timer.info, timer.is_gone = info, False
+                if is_other:
+                    self._first(timer, now)
+        for timer in own.values():
+            timer.is_gone, timer.due, timer.pending = True, math.inf, None
+        self._sweep()
+
+    def _first(self, timer: RoleTimer, now: Instant) -> RoleTimer:
+        """Set the first time at which a timer is due."""
+        info, timer.pending = timer.info, None
+        self._times.pop((timer.role, info.name), None)
+        if info.line:
+            timer.base = self._cron(timer).after(now.wall)
+        else:
+            timer.base = now.boot + (info.every if info.first is None else info.first)
+        timer.due = timer.base + self._jitter(info)
+        return timer
+
+    def _jitter(self, info: TimerInfo) -> float:
+        return info.jitter * self._luck() if info.jitter else 0.0
+
+    def _cron(self, timer: RoleTimer) -> CronTimes:
+        key = timer.role, timer.info.name
+        if key not in self._times:
+            self._times[key] = self._times_of(timer.info)
+        return self._times[key]
+
+    def _sweep(self) -> None:
+        self.state.timers = [each for each in self.state.timers if each.rounds or not each.is_gone]
+
+    def handle_elsewhere(self, role: str, why: str) -> None:
+        """Another machine has the lease of a role's timers, or may have it; nothing (`why`): this one has it."""
+        self.elsewhere.pop(role, None)
+        if not why:
+            return
+        self.elsewhere[role] = why
+        for timer in self.state.timers:
+            if timer.role == role and not timer.info.each:
+                timer.pending = None
+
+    # ---------------------------------------------------------------------------------------------------- time
+
+    def next_wake(self, now: Instant) -> float:
+        """Return the time of day at which something is due; infinity if that is never."""
+        return min((each.wall(each.due, now) for each in self.state.timers), default=math.inf)
+
+    def handle_wake(self, now: Instant, ready: ReadyWorkers) -> list[TimerDecision]:
+        """Time has passed, a clock was set, or other workers are ready."""
+        seen, self.state.seen = self.state.seen or now, now
+        decisions: list[TimerDecision] = []
+        slept = (now.boot - seen.boot) - (now.awake - seen.awake)
+        shift = (now.wall - seen.wall) - (now.boot - seen.boot)
+        if abs(shift) >= JUMP and any(each.info.line for each in self.state.timers):
+            decisions.append(self._handle_clock_set(shift, now))
+        why = "the Kingpin was stopped or busy"
+        if shift >= JUMP:
+            why = f"the clock was set forward by {duration_text(shift)}"
+        if slept >= JUMP:
+            why = f"the machine was suspended for {duration_text(slept)}"
+        for timer in self.state.timers:
+            if timer.clock(now) >= timer.due - EARLY:
+                self._fall_due(timer, now, why)
+            decisions += self._try(timer, now, ready)
+        return decisions
+
+    def _handle_clock_set(self, shift: float, now: Instant) -> Tell:
+        for timer in self.state.timers:
+            if not timer.info.line or timer.is_gone:
+                continue
+            times = self._cron(timer)
+            following = times.after(now.wall)
+            is_frequent = times.after(following) - following <= FREQUENT
+            if abs(shift) >= CORRECTION or (shift < 0 and is_frequent):
+                timer.base = following
+                timer.due = following + self._jitter(timer.info)
+        which = "forward" if shift > 0 else "back"
+        more = "; runs that fell into that time are not made up for" if shift >= CORRECTION else ""
+        return Tell(f"the clock was set {which} by {duration_text(abs(shift))}{more}.")
+
+    def _fall_due(self, timer: RoleTimer, now: Instant, why: str) -> None:
+        """A timer is due, perhaps for more than one time."""
+        put_off = timer.due - timer.base
+        passed, last = self._passed(timer, timer.clock(now) - put_off + EARLY)
+        if timer.info.each or timer.role not in self.elsewhere:
+            if timer.pending is not None:
+                timer.miss(1, f"no worker of {timer.role!r} was ready")
+            if passed > 1:
+                timer.miss(passed - 1, why)
+            timer.pending = last + put_off
+        timer.due = timer.base + self._jitter(timer.info)
+
+    def _passed(self, timer: RoleTimer, when: float) -> tuple[int, float]:
+        """Set `base` to the first time after `when`; return for how many times it was due by then, and the last."""
+        every = timer.info.every
+        if every:
+            passed = max(1, math.floor((when - timer.base) / every) + 1)
+            last = timer.base + (passed - 1) * every
+            timer.base = last + every
+            return passed, last
+        times, passed, last = self._cron(timer), 1, timer.base
+        while (following := times.after(last)) <= when:
+            if passed > MOST_COUNTED:
+                last = when
+                following = times.after(when)
+                break
+            passed, last = passed + 1, following
+        timer.base = following
+        return passed, last
+
+    # ---------------------------------------------------------------------------------------------------- runs
+
+    def _try(self, timer: RoleTimer, now: Instant, ready: ReadyWorkers) -> list[TimerDecision]:
+        """Begin a run that is due, if that can be."""
+        if timer.pending is None:
+            return []
+        info, late = timer.info, timer.clock(now) - timer.pending
+        if info.max_late is not None and late > info.max_late:
+            timer.pending = None
+            timer.miss(1, f"it would have begun {duration_text(late)} late (max_late={info.max_late:g})")
+            return self._tell_missed(timer)
+        workers = self._workers(timer, ready)
+        if not workers:
+            return []
+        timer.pending = None
+        workers = self._free(timer, workers)
+        if not workers:
+            return self._skip(timer, now)
+        return [*self._tell_missed(timer), *self._begin(timer, workers, now)]
+
+    def _workers(self, timer: RoleTimer, ready: ReadyWorkers) -> list[int]:
+        """Return the workers that know this very timer, the least busy first."""
+        declared = self.state.declared
+        return [uid for uid in ready(timer.role) if uid in declared and timer.info in declared[uid][1]]
+
+    def _free(self, timer: RoleTimer, workers: list[int]) -> list[int]:
+        """Return those of them that are to run it now; none if it runs often enough already."""
+        info = timer.info
+        if info.each:
+            busy = timer.workers() if info.overlap else set[int]()
+            return [uid for uid in workers if uid not in busy]
+        return workers[:1] if not info.overlap or len(timer.rounds) < info.overlap else []
+
+    def _skip(self, timer: RoleTimer, now: Instant) -> list[TimerDecision]:
+        """A run is due while as many run as there may be: told for the first one; the others are counted."""
+        if timer.is_overlap_told:
+            timer.miss(1, "the run before them had not ended")
+            return []
+        timer.is_overlap_told = True
+        timer.count(MISSED)
+        runs = duration_text(now.boot - timer.rounds[0].began.boot)
+        return [Tell(f"timer {timer.label}: a run is skipped, because the one before is still running, for {runs}.")]
+
+    def _tell_missed(self, timer: RoleTimer) -> list[TimerDecision]:
+        number, timer.missed, timer.is_overlap_told = timer.missed, 0, False
+        if not number:
+            return []
+        more = "more than " if number >= MOST_COUNTED and timer.info.line else ""
+        return [Tell(f"timer {timer.label}: {more}{counted(number, 'run')} missed: {timer.why_missed}.")]
+
+    def _begin(
+        self, timer: RoleTimer, workers: list[int], now: Instant, ticket: Ticket = NOBODY
+    ) -> list[TimerDecision]:
+        numbers = range(self.state.number + 1, self.state.number + 1 + len(workers))
+        self.state.number += len(workers)
+        timer.rounds.append(Round(now, dict(zip(numbers, workers, strict=True)), ticket, len(workers)))
+        return [BeginTimerRun(uid, number, timer.info.name) for number, uid in zip(numbers, workers, strict=True)]
+
+    def handle_ran(self, uid: int, number: int, error: str, now: Instant) -> list[TimerDecision]:
+        """A run has ended; `error` is what it has raised."""
+        for timer in self.state.timers:
+            for each in timer.rounds:
+                if each.open.get(number) == uid:
+                    del each.open[number]
+                    timer.count(FAILED if error else OK)
+                    each.failed += [error] if error else []
+                    return self._end(timer, each, now)
+        return []
+
+    def handle_gone(self, uid: int, why: str, now: Instant) -> list[TimerDecision]:
+        """A worker is gone: what it ran is lost."""
+        role, _ = self.state.declared.pop(uid, ("", ()))
+        decisions: list[TimerDecision] = []
+        for timer in self.state.timers:
+            for each in [each for each in timer.rounds if uid in each.open.values()]:
+                lost = [number for number, whose in each.open.items() if whose == uid]
+                for number in lost:
+                    del each.open[number]
+                timer.count(LOST, len(lost))
+                each.lost.append(why)
+                decisions.append(Tell(f"timer {timer.label}: its run was lost, its worker {why}."))
+                decisions += self._end(timer, each, now)
+        if role:
+            self._adopt(role, now)
+        return decisions
+
+    def _end(self, timer: RoleTimer, ended: Round, now: Instant) -> list[TimerDecision]:
+        """Some run of a round has ended, perhaps the last one."""
+        if ended.open:
+            return []
+        timer.rounds.remove(ended)
+        timer.last, timer.seconds = ended.began.wall, now.boot - ended.began.boot
+        timer.outcome = LOST if ended.lost else FAILED if ended.failed else OK
+        errors = [*(f"its worker {why}" for why in ended.lost), *ended.failed]
+        timer.error = errors[0] if errors else ""
+        if errors and ended.count > 1:
+            timer.error = f"{len(errors)} of {ended.count} runs: {errors[0]}"
+        self._sweep()
+        took = duration_text(timer.seconds)
+        if ended.ticket == NOBODY:
+            return []
+        if errors:
+            return [Answer(ended.ticket, error=f"{timer.label}: {timer.outcome} after {took}: {timer.error}")]
+        runs = f" in {ended.count} workers" if ended.count > 1 else ""
+        return [Answer(ended.ticket, text=f"{timer.label}: ok after {took}{runs}.")]
+
+    def handle_wish(
+        self, role: str, name: str, ticket: Ticket, now: Instant, ready: ReadyWorkers
+    ) -> list[TimerDecision]:
+        """Somebody wants a timer run now. When it is due next stays as it is."""
+        own = {each.info.name: each for each in self.state.timers if each.role == role and not each.is_gone}
+        timer = own.get(name)
+        if timer is None:
+            return [Answer(ticket, error=f"{role!r} has no timer {name!r}. {nearest(name, own)}")]
+        if role in self.elsewhere and not timer.info.each:
+            return [Answer(ticket, error=f"{timer.label} does not run on this machine: {self.elsewhere[role]}.")]
+        workers = self._workers(timer, ready)
+        if not workers:
+            return [Answer(ticket, error=f"{timer.label} cannot run: no worker of {role!r} is ready.")]
+        free = self._free(timer, workers)
+        if not free:
+            runs = duration_text(now.boot - timer.rounds[0].began.boot)
+            return [Answer(ticket, error=f"{timer.label} is running already, for {runs} (overlap=False).")]
+        return self._begin(timer, free, now, ticket)
+
+    # -------------------------------------------------------------------------------------------------- to show
+
+    def rows(self, now: Instant) -> tuple[TimerMetrics, ...]:
+        """Return how it goes with each timer."""
+        return tuple(self._row(each, now) for each in self.state.timers if not each.is_gone)
+
+    def _row(self, timer: RoleTimer, now: Instant) -> TimerMetrics:
+        is_elsewhere = timer.role in self.elsewhere and not timer.info.each
+        due = timer.due if timer.pending is None else timer.pending
+        note = self.elsewhere[timer.role] if is_elsewhere else ""
+        if timer.pending is not None and not is_elsewhere:
+            note = f"waits for a worker of {timer.role!r}"
+        return TimerMetrics(
+            role=timer.role,
+            name=timer.info.name,
+            schedule=timer.info.schedule + (", in each worker" if timer.info.each else ""),
+            next=0.0 if due == math.inf else timer.wall(due, now),
+            last=timer.last,
+            seconds=timer.seconds,
+            outcome=timer.outcome,
+            error=timer.error,
+            running=sum(len(each.open) for each in timer.rounds),
+            runs=dict(timer.runs),
+            note=note,
+        )
+
+    def needs_lease(self, role: str) -> bool:
+        """Whether a role has timers that run once in a whole cluster."""
+        return any(each.role == role and not (each.info.each or each.is_gone) for each in self.state.timers)
+
+    def is_running(self, role: str) -> bool:
+        """Whether one of those runs here."""
+        return any(each.rounds for each in self.state.timers if each.role == role and not each.info.each)

@@ -1,0 +1,177 @@
+"""The timers of the roles: what `core.timers` decides is carried out here. Made when the first worker declares one.
+
+The Kingpin keeps the time, once for each role: it sleeps until the alarm rings (`rim.alarm`), picks the worker that has
+least in hand, has it run the timer, and hears how that went. It never sees the function. In a cluster, the timers of a
+role that run once in all of it are run by the machine that has their lease.
+"""
+
+from __future__ import annotations
+
+import importlib
+import random
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import Any, Protocol
+
+import msgspec
+
+from mob.core import decisions as d
+from mob.core.decisions import Decision
+from mob.core.lease import LeaseWish
+from mob.core.states import MobsterState
+from mob.core.supervisor import Supervisor
+from mob.core.timer_state import TimerState
+from mob.core.timers import ELSEWHERE, BeginTimerRun, CronTimes, TimerDecision, Timers
+from mob.kingpin.connections import Connection, Connections
+from mob.rim.alarm import Alarm, instant
+from mob.rim.board import Board
+from mob.rim.reactor import Reactor
+from mob.wire import messages as m
+
+
+class TimerLeases(Protocol):
+    """The leases of this machine, as far as timers need them."""
+
+    def add_timers(self, role: str, wish: Callable[[], LeaseWish], on_news: Callable[[str], None]) -> None:
+        """Seek the lease of a role's timers from now on."""
+        ...
+
+
+class TimerHost(Protocol):
+    """The Kingpin, as far as timers have to do with it."""
+
+    @property
+    def supervisor(self) -> Supervisor: ...
+    @property
+    def connections(self) -> Connections: ...
+    @property
+    def reactor(self) -> Reactor: ...
+    @property
+    def board(self) -> Board: ...
+    def carry_out(self, decisions: list[Decision]) -> None:
+        """Do what was decided, in that order."""
+        ...
+
+
+class Timekeeper:
+    """The timers of this app, on this machine."""
+
+    def __init__(self, around: TimerHost, leases: TimerLeases | None, left: bytes = b"") -> None:
+        self._around = around
+        self._leases = leases
+        state = None if not left else msgspec.msgpack.decode(left, type=TimerState)
+        self._timers = Timers(random.random, _times_of, state)
+        self._leased: set[str] = set()  # roles whose lease is sought
+        self._alarm = Alarm(around.reactor, self._look)
+        self._will_look = False
+        for role in dict.fromkeys(each.role for each in self._timers.state.timers):
+            self._seek_lease(role)
+        self._look_soon()
+
+    def __repr__(self) -> str:
+        return f"<Timekeeper of {self._timers}, {self._alarm}>"
+
+    def state(self) -> bytes:
+        """What the next program needs."""
+        return msgspec.msgpack.encode(self._timers.state)
+
+    def close(self) -> None:
+        """Let no alarm ring any more."""
+        self._alarm.close()
+
+    def rows(self) -> tuple[m.TimerMetrics, ...]:
+        """How it goes with each timer, in the order of the roles."""
+        order = {name: at for at, name in enumerate(self._around.supervisor.crew.roles)}
+        rows = self._timers.rows(instant())
+        return tuple(sorted(rows, key=lambda row: order.get(row.role, len(order))))
+
+    # ------------------------------------------------------------------------------------------------- happens
+
+    def handle(self, connection: Connection, message: m.TimersAre | m.TimerRan | m.RunTimer) -> None:
+        """What a mobster or a client says."""
+        uid, now = connection.uid, instant()
+        process = self._around.supervisor.processes.get(uid)
+        match message:
+            case m.TimersAre(timers=timers):
+                if process is not None:
+                    self._timers.handle_declared(uid, process.slot.role, timers, now)
+                    self._seek_lease(process.slot.role)
+                    self._look_soon()
+            case m.TimerRan(number=number, error=error):
+                self._carry_out(self._timers.handle_ran(uid, number, error, now))
+                self._look_soon()
+            case m.RunTimer(id=number, role=role, name=name):
+                self._carry_out(self._timers.handle_wish(role, name, (uid, number), now, self._ready))
+
+    def note(self, decisions: Iterable[Decision]) -> None:
+        """Take in what was decided about workers."""
+        found: list[TimerDecision] = []
+        for decision in decisions:
+            match decision:
+                case d.Announce(m.MemberGone(uid=uid, why=why)):
+                    found += self._timers.handle_gone(uid, why, instant())
+                    self._look_soon()
+                case d.Announce(m.MemberIs(member=member)) if member.uid in self._around.supervisor.processes:
+                    if member.state == MobsterState.READY:
+                        self._timers.handle_ready(member.uid, member.role, instant())
+                    self._look_soon()
+                case _:
+                    pass
+        self._carry_out(found)
+
+    def _look_soon(self) -> None:
+        """Something has changed: look at the timers when all of it is carried out."""
+        if not self._will_look:
+            self._will_look = True
+            self._around.reactor.call(self._look)
+
+    def _look(self) -> None:
+        """Begin what is due, and sleep until something else is."""
+        self._will_look = False
+        now = instant()
+        self._carry_out(self._timers.handle_wake(now, self._ready))
+        self._alarm.set(self._timers.next_wake(now), now)
+
+    def _ready(self, role: str) -> Sequence[int]:
+        """Return the workers of a role that may be given a run, the one with least in hand first."""
+        around = self._around
+        if around.supervisor.stopping or role not in around.supervisor.crew.roles:
+            return ()
+        ready = [each.uid for each in around.supervisor.crew.processes_of(role) if each.state is MobsterState.READY]
+        return sorted(ready, key=around.board.all_in_hand)
+
+    def _carry_out(self, decisions: list[TimerDecision]) -> None:
+        for decision in decisions:
+            if not isinstance(decision, BeginTimerRun):
+                self._around.carry_out([decision])
+            elif (connection := self._around.connections.get(decision.uid)) is not None:
+                connection.link.post(m.BeginRun(decision.number, decision.name))
+
+    # ------------------------------------------------------------------------------------------------ the lease
+
+    def _seek_lease(self, role: str) -> None:
+        """In a cluster: the timers of a role run where their lease is. A singleton has one of its own."""
+        is_alone = self._leases is None or role in self._around.supervisor.crew.leases
+        if is_alone or role in self._leased or not self._timers.needs_lease(role):
+            return
+        assert self._leases is not None
+        self._leased.add(role)
+        self._timers.handle_elsewhere(role, ELSEWHERE)
+        self._leases.add_timers(role, partial(self._wish, role), partial(self._handle_lease, role))
+
+    def _wish(self, role: str) -> LeaseWish:
+        """What a role's timers want of their lease."""
+        if self._timers.is_running(role):
+            return LeaseWish.KEEP
+        return LeaseWish.TAKE if self._timers.needs_lease(role) and self._ready(role) else LeaseWish.NONE
+
+    def _handle_lease(self, role: str, why: str) -> None:
+        """This machine has the lease now (no `why`), or has it not, and why."""
+        self._timers.handle_elsewhere(role, why)
+        self._look_soon()
+
+
+def _times_of(info: m.TimerInfo) -> CronTimes:
+    schedules: Any = importlib.import_module("mob.schedules")  # it needs cronsim
+    times: CronTimes = schedules.CronSchedule(info.line, info.zone)
+    return times

@@ -1,0 +1,632 @@
+"""When timers run: by tables of moments, without a clock, a process or a sleep."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+import pytest
+
+from mob.core.decisions import Answer, Tell
+from mob.core.timer_state import Instant, TimerState
+from mob.core.timers import (
+    CORRECTION,
+    MOST_COUNTED,
+    BeginTimerRun,
+    CronTimes,
+    Timers,
+)
+from mob.wire.messages import TimerInfo
+
+ROLE = "back"
+WALL = 1_700_000_000.0
+"""The time of day at which each test begins; the machine was booted 1,000 s before."""
+HOUR, DAY = 3600.0, 86400.0
+
+
+class Grid:
+    """A cron line that is due at each multiple of so many seconds."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+
+    def after(self, when: float) -> float:
+        return math.inf if self.seconds == 0 else (math.floor(when / self.seconds) + 1) * self.seconds
+
+
+class World:
+    """An app with a role whose timers are looked at whenever time passes."""
+
+    def __init__(self, *timers: TimerInfo, workers: Sequence[int] = (1, 2), luck: float = 0.0) -> None:
+        self.now = Instant(WALL, 1000.0, 1000.0)
+        self.luck = luck
+        self.ready = list(workers)
+        self.timers = Timers(lambda: self.luck, self.times_of)
+        self.told: list[str] = []
+        self.answers: list[Answer] = []
+        self.begun: list[BeginTimerRun] = []
+        for uid in workers:
+            self.timers.handle_declared(uid, ROLE, timers, self.now)
+        self.look()
+
+    @staticmethod
+    def times_of(info: TimerInfo) -> CronTimes:
+        return Grid(float(info.line))
+
+    def take(self, decisions: Sequence[Any]) -> None:
+        self.told += [each.text for each in decisions if isinstance(each, Tell)]
+        self.answers += [each for each in decisions if isinstance(each, Answer)]
+        self.begun += [each for each in decisions if isinstance(each, BeginTimerRun)]
+
+    def look(self) -> list[tuple[int, str]]:
+        """Return which workers begin to run what."""
+        before = len(self.begun)
+        self.take(self.timers.handle_wake(self.now, lambda role: self.ready if role == ROLE else ()))
+        return [(each.uid, each.name) for each in self.begun[before:]]
+
+    def after(self, seconds: float, set_by: float = 0.0, slept: float = 0.0) -> list[tuple[int, str]]:
+        """Let time pass; the clock is set by so many seconds meanwhile, or the machine has slept for some of them."""
+        wall, boot, awake = self.now
+        self.now = Instant(wall + seconds + set_by, boot + seconds, awake + seconds - slept)
+        return self.look()
+
+    def end(self, number: int = 0, error: str = "") -> None:
+        """The latest run ends, or that of a number."""
+        run = next(each for each in self.begun if each.number == (number or self.begun[-1].number))
+        self.take(self.timers.handle_ran(run.uid, run.number, error, self.now))
+
+    def lose(self, uid: int, why: str = "was killed by SIGKILL") -> None:
+        self.ready.remove(uid)
+        self.take(self.timers.handle_gone(uid, why, self.now))
+
+    def wish(self, name: str, role: str = ROLE) -> Answer | None:
+        """Ask for a run; return the answer, if there is one at once."""
+        before = len(self.answers)
+        self.take(self.timers.handle_wish(role, name, (9, 1), self.now, lambda role: self.ready))
+        return self.answers[-1] if len(self.answers) > before else None
+
+    @property
+    def row(self) -> Any:
+        (row,) = self.timers.rows(self.now)
+        return row
+
+    def due_in(self) -> float:
+        return self.timers.next_wake(self.now) - self.now.wall
+
+
+def every(seconds: float = 60.0, name: str = "tick", **more: Any) -> TimerInfo:
+    return TimerInfo(name, every=seconds, **more)
+
+
+def cron(seconds: float = 60.0, name: str = "tick", **more: Any) -> TimerInfo:
+    return TimerInfo(name, line=str(seconds), **more)
+
+
+# ------------------------------------------------------------------------------------------------------- the ordinary
+
+
+def test_a_run_begins_when_its_time_has_come_and_the_next_one_an_interval_later() -> None:
+    world = World(every())
+    assert world.due_in() == 60
+    assert world.after(59.9) == []
+    assert world.after(0.1) == [(1, "tick")]
+    world.end()
+    assert world.after(59.9) == []
+    assert world.after(0.1) == [(1, "tick")]
+    assert world.told == []
+
+
+def test_a_wake_that_comes_a_moment_early_counts_and_nothing_drifts() -> None:
+    world = World(every())
+    assert world.after(59.996) == [(1, "tick")]
+    world.end()
+    assert world.due_in() == pytest.approx(60.004)
+
+
+def test_a_late_wake_does_not_put_off_the_next_one() -> None:
+    world = World(every())
+    assert world.after(75) == [(1, "tick")]
+    world.end()
+    assert world.due_in() == pytest.approx(45)
+
+
+@pytest.mark.parametrize(("first", "due"), [(None, 60), (0.0, 0), (5.0, 5)])
+def test_the_first_run_may_be_at_another_time(first: float | None, due: float) -> None:
+    world = World(every(first=first))
+    assert world.begun == [] if due else len(world.begun) == 1
+    assert world.due_in() == (due or 60)
+
+
+def test_jitter_puts_each_run_off_by_chance_and_not_those_behind_it() -> None:
+    world = World(every(jitter=10.0), luck=0.5)
+    assert world.due_in() == 65
+    world.luck = 0.1
+    assert world.after(65) == [(1, "tick")]
+    assert world.due_in() == pytest.approx(56)  # 120 + 1 - 65
+    world.end()
+    assert world.after(56) == [(1, "tick")]
+    assert world.told == []
+
+
+def test_a_cron_line_goes_by_the_time_of_day() -> None:
+    world = World(cron(HOUR))
+    assert world.due_in() == HOUR - WALL % HOUR
+    assert world.after(world.due_in()) == [(1, "tick")]
+    assert world.due_in() == HOUR
+
+
+@pytest.mark.parametrize(
+    ("info", "schedule"),
+    [
+        (every(0.5), "every 0.5 s"),
+        (cron(60), "60"),
+        (TimerInfo("tick", line="60", zone="Europe/Berlin"), "60 (Europe/Berlin)"),
+        (every(each=True), "every 60 s, in each worker"),
+    ],
+)
+def test_it_says_when_it_runs(info: TimerInfo, schedule: str) -> None:
+    row = World(info).row
+    assert (row.label, row.schedule) == ("back.tick", schedule)
+
+
+def test_a_line_that_is_never_due_again_needs_no_wake() -> None:
+    world = World(cron(0))
+    assert world.due_in() == math.inf
+    assert world.row.next == 0
+    assert Timers(lambda: 0.0, World.times_of).next_wake(world.now) == math.inf
+
+
+def test_the_least_busy_worker_runs_it_which_the_caller_puts_first() -> None:
+    world = World(every())
+    world.ready.reverse()
+    assert world.after(60) == [(2, "tick")]
+
+
+# -------------------------------------------------------------------------------------------------------- outcomes
+
+
+def test_the_outcome_is_kept_and_the_timer_goes_on() -> None:
+    world = World(every())
+    world.after(60)
+    assert (world.row.running, world.row.outcome) == (1, "")
+    world.after(2.5)
+    world.end(error="ValueError: no")
+    row = world.row
+    assert (row.running, row.outcome, row.error, row.seconds) == (0, "failed", "ValueError: no", 2.5)
+    assert row.last == WALL + 60
+    world.after(60)
+    world.end()
+    row = world.row
+    assert (row.outcome, row.error, row.runs) == ("ok", "", {"failed": 1, "ok": 1})
+
+
+def test_a_worker_that_dies_in_a_run_loses_it_and_the_timer_goes_on() -> None:
+    world = World(every())
+    world.after(60)
+    world.lose(1)
+    assert world.told == ["timer back.tick: its run was lost, its worker was killed by SIGKILL."]
+    assert (world.row.outcome, world.row.error) == ("lost", "its worker was killed by SIGKILL")
+    assert world.after(60) == [(2, "tick")]
+
+
+def test_what_nobody_has_begun_has_no_end() -> None:
+    world = World(every())
+    world.after(60)
+    number = world.begun[-1].number
+    assert world.timers.handle_ran(2, number, "", world.now) == []  # another worker's
+    assert world.timers.handle_ran(1, number + 1, "", world.now) == []
+    assert world.timers.handle_gone(77, "has exited", world.now) == []
+    assert world.row.running == 1
+
+
+# ----------------------------------------------------------------------------------------------- one at a time, or not
+
+
+def test_a_run_that_is_due_while_one_still_runs_is_skipped_told_once_and_then_with_their_number() -> None:
+    world = World(every())
+    assert world.after(60) == [(1, "tick")]
+    assert world.after(60) == []
+    assert world.told == ["timer back.tick: a run is skipped, because the one before is still running, for 60 s."]
+    assert world.after(60) == world.after(60) == []
+    assert len(world.told) == 1
+    world.end()
+    assert world.look() == []  # it is not made up for
+    assert world.after(60) == [(1, "tick")]
+    assert world.told[1:] == ["timer back.tick: 2 runs missed: the run before them had not ended."]
+    assert world.row.runs == {"missed": 3, "ok": 1}
+
+
+@pytest.mark.parametrize(("overlap", "at_once"), [(1, 1), (2, 2), (3, 3), (0, 5)])
+def test_so_many_may_run_at_a_time(overlap: int, at_once: int) -> None:
+    world = World(every(overlap=overlap))
+    for _ in range(5):
+        world.after(60)
+    assert world.row.running == at_once
+
+
+def test_each_worker_runs_it_if_it_is_for_each() -> None:
+    world = World(every(each=True))
+    assert world.after(60) == [(1, "tick"), (2, "tick")]
+    world.end(1)
+    assert world.row.outcome == ""
+    world.end(2)
+    assert world.row.outcome == "ok"
+    assert world.row.schedule == "every 60 s, in each worker"
+    assert world.row.runs == {"ok": 2}
+
+
+def test_one_that_takes_long_holds_up_no_other_worker() -> None:
+    world = World(every(each=True))
+    world.after(60)
+    world.end(1)
+    assert world.after(60) == [(1, "tick")]
+    assert world.after(60) == []  # both are busy
+    assert "a run is skipped" in world.told[0]
+
+
+def test_workers_run_it_beside_itself_if_it_may_overlap() -> None:
+    world = World(every(each=True, overlap=0))
+    world.after(60)
+    assert len(world.after(60)) == 2
+    assert world.row.running == 4
+
+
+def test_the_outcome_for_each_names_how_many_have_failed() -> None:
+    world = World(every(each=True))
+    world.after(60)
+    world.end(1, "ValueError: no")
+    world.end(2)
+    assert (world.row.outcome, world.row.error) == ("failed", "1 of 2 runs: ValueError: no")
+    world.after(60)
+    world.end(3)
+    world.lose(2, "has exited")
+    assert (world.row.outcome, world.row.error) == ("lost", "1 of 2 runs: its worker has exited")
+
+
+# ------------------------------------------------------------------------------------------------------- what is missed
+
+
+def test_what_is_due_while_no_worker_is_ready_is_run_once_and_the_number_is_told() -> None:
+    world = World(every())
+    world.ready.clear()
+    assert world.after(60) == world.after(60) == world.after(60) == []
+    assert world.row.note == "waits for a worker of 'back'"
+    assert world.told == []
+    world.ready = [2]
+    assert world.look() == [(2, "tick")]
+    assert world.told == ["timer back.tick: 2 runs missed: no worker of 'back' was ready."]
+    world.end()
+    assert world.look() == []
+    assert world.row.runs == {"missed": 2, "ok": 1}
+
+
+def test_one_that_is_late_for_want_of_a_worker_is_not_missed() -> None:
+    world = World(every())
+    world.ready.clear()
+    world.after(60)
+    world.ready = [1]
+    assert world.after(30) == [(1, "tick")]
+    assert world.told == []
+
+
+@pytest.mark.parametrize("make", [every, cron])
+def test_a_machine_that_slept_makes_up_for_one_run(make: Any) -> None:
+    world = World(make(100.0))
+    assert world.after(1000, slept=990) == [(1, "tick")]
+    assert world.told == ["timer back.tick: 9 runs missed: the machine was suspended for 16 min."]
+    world.end()
+    assert world.look() == []
+    assert world.due_in() <= 100
+
+
+def test_a_machine_that_slept_over_no_run_has_missed_none() -> None:
+    world = World(every(), cron(HOUR, name="hourly"))
+    assert world.after(30, slept=29) == []
+    assert world.told == []
+
+
+def test_a_kingpin_that_was_stopped_says_so() -> None:
+    world = World(every())
+    assert world.after(200) == [(1, "tick")]
+    assert world.told == ["timer back.tick: 2 runs missed: the Kingpin was stopped or busy."]
+
+
+def test_more_than_can_be_counted() -> None:
+    world = World(cron(1.0), every(1.0, name="tock"))
+    world.after(DAY, slept=DAY - 1)
+    assert world.told == [
+        f"timer back.tick: more than {MOST_COUNTED:,} runs missed: the machine was suspended for 24 h.",
+        "timer back.tock: 86,399 runs missed: the machine was suspended for 24 h.",
+    ]
+    assert world.due_in() <= 1
+
+
+@pytest.mark.parametrize(("late", "runs"), [(4.0, 1), (6.0, 0)])
+def test_a_run_that_would_begin_too_late_is_skipped(late: float, runs: int) -> None:
+    world = World(every(max_late=5.0))
+    assert len(world.after(60 + late)) == runs
+    told = f"timer back.tick: 1 run missed: it would have begun {late} s late (max_late=5)."
+    assert world.told == ([] if runs else [told])
+    assert world.look() == []
+
+
+def test_nothing_is_due_for_workers_that_do_not_know_the_timer() -> None:
+    world = World(every())
+    world.ready = [7]
+    assert world.after(60) == []
+    world.timers.handle_declared(7, ROLE, (every(),), world.now)
+    assert world.look() == [(7, "tick")]
+
+
+# ----------------------------------------------------------------------------------------------- a clock that jumps
+
+
+def test_intervals_know_nothing_of_a_clock_that_is_set() -> None:
+    world = World(every())
+    assert world.after(30, set_by=DAY) == []
+    assert world.after(29, set_by=-2 * DAY) == []
+    assert world.after(1) == [(1, "tick")]
+    assert world.told == []
+
+
+def test_a_clock_that_goes_a_little_wrong_was_not_set() -> None:
+    world = World(cron(DAY))
+    world.after(10, set_by=0.5)
+    assert world.told == []
+
+
+def test_a_clock_that_is_set_forward_makes_up_for_one_run() -> None:
+    world = World(cron(600))
+    world.now = Instant(600 * 2_900_000.0 + 1, *world.now[1:])
+    world = World(cron(600))
+    assert world.after(1, set_by=2 * HOUR) == [(1, "tick")]
+    assert world.told == [
+        "the clock was set forward by 2 h.",
+        "timer back.tick: 11 runs missed: the clock was set forward by 2 h.",
+    ]
+
+
+def test_a_clock_that_was_wrong_before_makes_up_for_nothing() -> None:
+    world = World(cron(600))
+    assert world.after(1, set_by=40 * 365 * DAY) == []
+    assert world.told == ["the clock was set forward by 14600 days; runs that fell into that time are not made up for."]
+    assert 0 < world.due_in() <= 600
+
+
+def test_a_line_that_is_due_each_day_is_not_due_twice_when_the_clock_is_set_back() -> None:
+    world = World(cron(DAY))
+    assert world.after(world.due_in() + 60) == [(1, "tick")]
+    world.end()
+    assert world.after(1, set_by=-HOUR) == []
+    assert world.told == ["the clock was set back by 60 min."]
+    assert world.after(HOUR) == []  # the same time of day again
+    assert world.after(world.due_in()) == [(1, "tick")]
+    assert world.now.wall % DAY == 0
+
+
+def test_a_line_that_is_due_often_goes_by_the_new_time_at_once() -> None:
+    world = World(cron(600))
+    assert world.after(world.due_in() + 60) == [(1, "tick")]
+    world.end()
+    assert world.after(1, set_by=-HOUR) == []
+    assert 0 < world.due_in() <= 600
+    assert world.after(600) == [(1, "tick")]
+
+
+def test_a_clock_that_is_set_back_by_far_was_wrong_before() -> None:
+    world = World(cron(DAY), every(7 * DAY, name="weekly"))
+    world.after(1, set_by=-CORRECTION - 2 * DAY)
+    assert 0 < world.due_in() <= DAY
+
+
+def test_what_is_gone_is_not_reckoned_anew() -> None:
+    world = World(cron(DAY), cron(600, name="often"))
+    world.after(600)
+    world.timers.handle_declared(2, ROLE, (cron(DAY),), world.now)
+    assert world.after(1, set_by=-HOUR) == []
+    assert world.row.name == "tick"
+
+
+# --------------------------------------------------------------------------------------------------------- other code
+
+
+def test_new_code_brings_new_timers_and_takes_away_old_ones() -> None:
+    world = World(every(name="old"), every(name="kept"))
+    world.after(60)
+    world.end(1)
+    world.end(2)
+    world.after(30)
+    world.timers.handle_declared(3, ROLE, (every(name="kept"), every(name="new")), world.now)
+    rows = {row.name: row for row in world.timers.rows(world.now)}
+    assert sorted(rows) == ["kept", "new"]
+    assert rows["kept"].runs == {"ok": 1}
+    assert rows["kept"].next == world.now.wall + 30  # as before
+    assert rows["new"].next == world.now.wall + 60
+    world.ready = [1, 2, 3]
+    assert world.after(30) == [(1, "kept")]
+    assert world.after(30) == [(3, "new")]  # the others do not know it
+
+
+def test_another_schedule_begins_anew_and_keeps_what_was() -> None:
+    world = World(every())
+    world.after(60)
+    world.end()
+    world.timers.handle_declared(2, ROLE, (every(5.0),), world.now)
+    assert (world.row.schedule, world.row.outcome, world.due_in()) == ("every 5 s", "ok", 5)
+    world.timers.handle_declared(2, ROLE, (every(5.0, max_late=1.0),), world.now)
+    assert world.due_in() == 5
+    assert world.after(5) == [(2, "tick")]
+
+
+def test_code_without_timers_says_nothing_and_takes_them_away() -> None:
+    world = World(every())
+    world.timers.handle_ready(2, ROLE, world.now)  # it has declared some
+    world.timers.handle_ready(3, "front", world.now)  # another role, which never had any
+    assert world.row.name == "tick"
+    world.timers.handle_ready(3, ROLE, world.now)
+    assert world.timers.rows(world.now) == ()
+    assert world.after(600) == []
+    assert repr(world.timers) == "<Timers: none>"
+
+
+def test_a_reload_that_fails_brings_the_old_timers_back() -> None:
+    world = World(every(name="old"))
+    world.timers.handle_declared(3, ROLE, (every(name="new"),), world.now)
+    assert world.row.name == "new"
+    world.take(world.timers.handle_gone(3, "has failed", world.now))
+    assert world.row.name == "old"
+    assert world.after(60) == [(1, "old")]
+
+
+def test_timers_outlive_the_last_worker() -> None:
+    world = World(every())
+    world.lose(1)
+    world.lose(2)
+    world.after(60)
+    world.timers.handle_declared(3, ROLE, (every(),), world.now)
+    world.ready = [3]
+    assert world.look() == [(3, "tick")]
+
+
+def test_a_run_of_a_timer_that_was_taken_away_ends_as_any_other() -> None:
+    world = World(every())
+    assert world.wish("tick") is None
+    world.timers.handle_declared(2, ROLE, (), world.now)
+    assert world.timers.rows(world.now) == ()
+    assert world.due_in() == math.inf
+    world.end()
+    assert world.answers == [Answer((9, 1), text="back.tick: ok after 0.000 s.")]
+    assert world.timers.state.timers == []
+
+
+def test_a_timer_that_comes_back_while_it_still_runs_does_not_run_twice() -> None:
+    world = World(every())
+    world.after(60)
+    world.timers.handle_declared(2, ROLE, (), world.now)
+    world.timers.handle_declared(2, ROLE, (every(),), world.now)
+    assert world.row.running == 1
+    assert world.after(60) == []
+    assert "still running" in world.told[0]
+
+
+# ---------------------------------------------------------------------------------------------------------- run now
+
+
+def test_a_run_that_somebody_asks_for_answers_when_it_has_ended() -> None:
+    world = World(every())
+    world.after(20)
+    assert world.wish("tick") is None
+    assert world.begun[-1].uid == 1
+    world.after(1.5)
+    world.end()
+    assert world.answers == [Answer((9, 1), text="back.tick: ok after 1.5 s.")]
+    assert world.due_in() == pytest.approx(38.5)
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [("ValueError: no", "back.tick: failed after 12 s: ValueError: no"), ("", "back.tick: ok after 12 s.")],
+)
+def test_it_says_how_it_went(error: str, text: str) -> None:
+    world = World(every())
+    world.wish("tick")
+    world.after(12)
+    world.end(error=error)
+    (answer,) = world.answers
+    assert text in (answer.error, answer.text)
+
+
+def test_a_run_in_each_worker_answers_for_all() -> None:
+    world = World(every(each=True))
+    world.wish("tick")
+    world.end(1)
+    assert world.answers == []
+    world.lose(2, "has exited")
+    (answer,) = world.answers
+    assert answer.error == "back.tick: lost after 0.000 s: 1 of 2 runs: its worker has exited"
+    world.ready, world.answers = [1, 2], []
+    world.timers.handle_declared(2, ROLE, (every(each=True),), world.now)
+    world.wish("tick")
+    world.end(3)
+    world.end(4)
+    assert world.answers == [Answer((9, 1), text="back.tick: ok after 0.000 s in 2 workers.")]
+
+
+def test_what_cannot_run_now_says_why() -> None:
+    world = World(every())
+
+    def error(name: str = "tick", role: str = ROLE) -> str:
+        answer = world.wish(name, role)
+        assert answer is not None
+        assert answer.ticket == (9, 1)
+        return answer.error
+
+    assert error("tack") == "'back' has no timer 'tack'. Did you mean 'tick'?"
+    assert error("tick", "front") == "'front' has no timer 'tick'. There are none."
+    world.after(60)
+    world.after(7)
+    assert error() == "back.tick is running already, for 7.0 s (overlap=False)."
+    world.ready.clear()
+    assert error() == "back.tick cannot run: no worker of 'back' is ready."
+    world.timers.handle_elsewhere(ROLE, "runs on 'b'")
+    assert error() == "back.tick does not run on this machine: runs on 'b'."
+
+
+# --------------------------------------------------------------------------------------------------- several machines
+
+
+def test_where_the_lease_is_not_only_those_for_each_worker_run() -> None:
+    world = World(every(), every(each=True, name="both"))
+    world.timers.handle_elsewhere(ROLE, "runs on 'b'")
+    assert world.after(60) == [(1, "both"), (2, "both")]
+    tick, both = world.timers.rows(world.now)
+    assert (tick.note, both.note) == ("runs on 'b'", "")
+    assert world.timers.needs_lease(ROLE)
+    assert not world.timers.needs_lease("front")
+    world.timers.handle_elsewhere(ROLE, "")
+    world.end(1)
+    world.end(2)
+    assert (1, "tick") in world.after(60)
+    assert world.timers.is_running(ROLE)
+    assert not world.timers.is_running("front")
+    assert world.told == []
+
+
+def test_what_waits_for_a_worker_is_dropped_with_the_lease() -> None:
+    world = World(every())
+    world.ready.clear()
+    world.after(60)
+    world.timers.handle_elsewhere("front", "runs on 'b'")
+    assert world.row.note == "waits for a worker of 'back'"
+    world.timers.handle_elsewhere(ROLE, "runs on 'b'")
+    world.timers.handle_elsewhere(ROLE, "")
+    world.ready = [1]
+    assert world.look() == []
+
+
+def test_only_timers_for_each_need_no_lease() -> None:
+    world = World(every(each=True))
+    world.after(60)
+    assert not world.timers.needs_lease(ROLE)
+    assert not world.timers.is_running(ROLE)
+
+
+# ------------------------------------------------------------------------------------------------- another Kingpin
+
+
+def test_the_next_kingpin_goes_on_where_this_one_has_stopped() -> None:
+    world = World(every(), cron(HOUR, name="hourly"))
+    world.after(60)
+    world.after(30)
+    written = msgspec.msgpack.encode(world.timers.state)
+    rows = world.timers.rows(world.now)
+    world.timers = Timers(lambda: 0.0, World.times_of, msgspec.msgpack.decode(written, type=TimerState))
+    assert world.timers.rows(world.now) == rows
+    world.end()
+    assert world.timers.rows(world.now)[0].outcome == "ok"
+    assert world.after(30) == [(1, "tick")]
+    assert world.begun[-1].number == 2
+    assert world.after(world.due_in()) == [(1, "tick")] or world.told
+    assert repr(world.timers) == "<Timers: back.tick, back.hourly>"

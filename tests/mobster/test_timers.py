@@ -1,0 +1,89 @@
+"""`mob.every` and `mob.cron` as they are declared: what is wrong is said in that line, also where no mob is running."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+import mob
+
+
+def report() -> int:
+    return 7
+
+
+async def report_later() -> int:
+    return 7
+
+
+class Reports:
+    def make(self, year: int = 2026) -> int:
+        return year
+
+
+@pytest.mark.parametrize(
+    "function", [report, report_later, Reports().make, functools.partial(Reports().make, 1), lambda: 7]
+)
+def test_outside_of_the_mob_a_function_stays_what_it_is(function: Callable[..., Any]) -> None:
+    assert mob.every(60, name="a", first=0, jitter=60, overlap=2, each=True, max_late=0)(function) is function
+    assert mob.cron("@daily", name="a", zone="Europe/Berlin", jitter=1.5, overlap=True)(function) is function
+
+
+def takes(number: int) -> None: ...
+def draws() -> Any:
+    yield 1
+
+
+async def draws_later() -> Any:
+    yield 1
+
+
+@pytest.mark.parametrize(
+    ("function", "text"),
+    [
+        (takes, "@mob.every on takes: a timer calls its function without arguments (missing a required argument: "),
+        (draws, "@mob.every on draws: a generator cannot be run by a timer. Call it in a function."),
+        (draws_later, "@mob.every on draws_later: a generator cannot be run by a timer."),
+        (functools.partial(report), "it has no name, so say name='...'."),
+        (7, "@mob.every on 7"),
+    ],
+)
+def test_a_function_that_cannot_be_run(function: Any, text: str) -> None:
+    with pytest.raises(TypeError, match=re.escape(text)):
+        mob.every(60)(function)
+
+
+@pytest.mark.parametrize(
+    ("declare", "text"),
+    [
+        (lambda: mob.every(0), "mob.every(0): the interval must be a number of at least 0.01 (seconds)."),
+        (lambda: mob.every(float("nan")), "mob.every(nan): the interval"),
+        (lambda: mob.every(float("inf")), "mob.every(inf): the interval"),
+        (lambda: mob.every(True), "mob.every(True): the interval"),
+        (lambda: mob.every("60"), "mob.every('60'): the interval"),  # type: ignore[arg-type]
+        (lambda: mob.every(60, first=-1), "mob.every(first=-1) must be 0 or a greater number (seconds), or None."),
+        (lambda: mob.every(60, jitter=-1), "mob.every(jitter=-1) must be 0 or a greater number (seconds)."),
+        (lambda: mob.every(60, jitter=61), "mob.every(60, jitter=61): the jitter must not exceed the interval."),
+        (lambda: mob.every(60, overlap=0), "mob.every(overlap=0) must be True, False or a number of at least 1."),
+        (lambda: mob.every(60, overlap="x"), "mob.every(overlap='x') must be True, False"),  # type: ignore[arg-type]
+        (lambda: mob.every(60, max_late=-1), "mob.every(max_late=-1) must be 0 or a greater number (seconds), or None"),
+        (lambda: mob.cron("* * * * *", max_late=-1), "mob.cron(max_late=-1) must be 0"),
+        (lambda: mob.cron("* * * *"), "invalid cron line '* * * *'"),
+        (lambda: mob.cron("* * * * *", zone="Europe/Berln"), "unknown time zone 'Europe/Berln'."),
+    ],
+)
+def test_a_number_that_is_out_of_its_range(declare: Callable[[], object], text: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(text)):
+        declare()
+
+
+def test_the_zone_of_the_environment_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "Europe/Nowhere")
+    with pytest.raises(ValueError, match="unknown time zone 'Europe/Nowhere'"):
+        mob.cron("* * * * *")
+    monkeypatch.setenv("TZ", ":Europe/Berlin")
+    mob.cron("* * * * *")
