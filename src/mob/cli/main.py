@@ -27,6 +27,7 @@ COMMANDS = {
     "logs": "logs",
     "metrics": "reports",
     "nats": "nats",
+    "profile": "profile",
     "ps": "ps",
     "reload": "steer",
     "restart": "steer",
