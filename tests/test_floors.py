@@ -68,6 +68,7 @@ FLOORS = {
     "app": 20,
     "joblib": 20,
     "cluster": 20,
+    "jobs": 20,
     "cli": 20,
     "dashboard": 20,
     "testing": 20,

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         Forbidden as Forbidden,
         FrameTooLong as FrameTooLong,
         GarbageFrame as GarbageFrame,
+        JobDropped as JobDropped,
         LinkError as LinkError,
         Lost as Lost,
         MobError as MobError,
@@ -38,9 +39,11 @@ if TYPE_CHECKING:
         PartialFailure as PartialFailure,
         PlanError as PlanError,
         Quarantined as Quarantined,
+        QueueFailed as QueueFailed,
         RemoteError as RemoteError,
         Unavailable as Unavailable,
         UnknownExport as UnknownExport,
+        UnknownJob as UnknownJob,
         UnknownRole as UnknownRole,
         UnknownTarget as UnknownTarget,
         WrongProcess as WrongProcess,
@@ -53,6 +56,7 @@ if TYPE_CHECKING:
         cancelled as cancelled,
         delivery as delivery,
         exit as exit,
+        job as job,
         last_error as last_error,
         listen as listen,
         me as me,
@@ -74,6 +78,12 @@ if TYPE_CHECKING:
     )
     from mob.mobster.records import JsonFormatter as JsonFormatter
     from mob.mobster.timers import cron as cron, every as every
+    from mob.peer.calls.jobs import (
+        DurableExport as DurableExport,
+        DurableProxy as DurableProxy,
+        Job as Job,
+        JobOptions as JobOptions,
+    )
     from mob.peer.calls.mapping import Map as Map
     from mob.peer.calls.options import CallOptions as CallOptions
     from mob.peer.calls.proxy import Calls as Calls, Proxy as Proxy, RemoteExport as RemoteExport, Target as Target
@@ -137,13 +147,16 @@ _HOMES = {
     "mob.app": "App start",
     "mob.client": "Client connect",
     "mob.errors": "AddressHeld AppNotRunning AppRunning ArgumentError BadMessage Busy CallError CallTimeout Deadlock "
-    "Fenced Forbidden FrameTooLong GarbageFrame LinkError Lost MobError NotInMobster PartialFailure "
-    "PlanError Quarantined RemoteError Unavailable UnknownExport UnknownRole UnknownTarget WrongProcess",
-    "mob.mobster.api": "Me all any caller cancelled delivery exit last_error listen me on pid ready require scale send",
+    "Fenced Forbidden FrameTooLong GarbageFrame JobDropped LinkError Lost MobError NotInMobster PartialFailure "
+    "PlanError Quarantined QueueFailed RemoteError Unavailable UnknownExport UnknownJob UnknownRole "
+    "UnknownTarget WrongProcess",
+    "mob.mobster.api": "Me all any caller cancelled delivery exit job last_error listen me on pid ready require scale "
+    "send",
     "mob.mobster.metering": "Counter Gauge Histogram Stopwatch counter gauge histogram",
     "mob.mobster.records": "JsonFormatter",
     "mob.mobster.timers": "cron every",
     "mob.peer.serving.deliveries": "Delivery",
+    "mob.peer.calls.jobs": "DurableExport DurableProxy Job JobOptions",
     "mob.peer.calls.mapping": "Map",
     "mob.peer.calls.options": "CallOptions",
     "mob.peer.calls.proxy": "Calls Proxy RemoteExport Target",

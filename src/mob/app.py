@@ -6,6 +6,7 @@ Collects a `Plan`, checks it where the line that is wrong stands, and hands it t
 from __future__ import annotations
 
 import atexit
+import contextlib
 import importlib
 import importlib.util
 import os
@@ -275,6 +276,43 @@ class App:
             env=stores.variable_of(name, settings),
         )
 
+    def queue(
+        self,
+        path: str | os.PathLike[str] | None = None,
+        *,
+        keep: float = plans.QUEUE_KEEP,
+        in_hand: int = plans.QUEUE_IN_HAND,
+    ) -> App:
+        """Says where durable jobs are kept, and how. Without it they are kept in the state directory of the user.
+
+        Jobs are calls with `options(durable=True)` and messages with `send(durable=True)`; see docs/jobs.md. `path`:
+        the SQLite file that they lie in, relative to the base (`~/.local/state/mob/queues/APP.db`). `keep`: seconds for
+        which a result can be asked for (86,400: a day). `in_hand`: jobs that one worker is given at a time (4). One
+        process more, of the role "queue", keeps them. `PlanError` tells what does not fit.
+
+        >>> app.queue("jobs.db", keep=3600)                   # doctest: +SKIP
+        """
+        try:
+            file = places.queue_file(self._plan.address) if path is None else Path(self._plan.base, path).absolute()
+        except FileNotFoundError as error:
+            raise PlanError(f"queue(): {error.strerror}. Say where the jobs are kept: queue(path).") from error
+        if path is not None and (file.is_dir() or not file.parent.is_dir()):
+            what = "is a directory" if file.is_dir() else f"cannot be made: there is no directory {file.parent}"
+            raise PlanError(f"queue({str(path)!r}): {file} {what}. Wanted: the file in which jobs are kept.")
+        role = plans.queue_role(str(file), keep, in_hand)
+        others = tuple(each for each in self._plan.roles if not each.keeps_jobs)
+        if any(each.name == plans.QUEUE for each in others):
+            raise PlanError(plans.NAME_TAKEN)
+        self._plan = msgspec.structs.replace(self._plan, roles=(role, *others))  # first, so that it ends last
+        return self
+
+    def _find_queue(self) -> None:
+        """Jobs that were left by the app when it last ran are done, whether or not it makes any today."""
+        if self._plan.cluster is None and not any(role.name == plans.QUEUE for role in self._plan.roles):
+            with contextlib.suppress(OSError):
+                if places.queue_file(self._plan.address).exists():
+                    self.queue()
+
     def dashboard(self, port: int = 4777, host: str = "127.0.0.1", token: str | None = None) -> App:
         """Adds the web dashboard: a role of its own, named "dashboard", which serves a page on that address.
 
@@ -387,6 +425,7 @@ class App:
             self.place(**plans.places_in(os.environ[ROLES], self._plan))
         for hook in before_run:  # after the environment: who types a line means it
             hook(self)
+        self._find_queue()
         self._complete()
         _check_place(self._plan.name)
         self._say_first()
@@ -411,6 +450,7 @@ class App:
         """
         self._has_run = True
         interpreter.check()
+        self._find_queue()
         self._complete()
         self._say_first()
         tied = TiedApp(KINGPIN, self._plan)

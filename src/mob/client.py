@@ -24,6 +24,7 @@ from mob.core.probing import shortfall
 from mob.core.selector import Selector, mobsters_meant, selector_of
 from mob.errors import AppNotRunning, MobError
 from mob.peer.calls.backlog import Backlog
+from mob.peer.calls.durable import JOBS
 from mob.peer.calls.proxy import Proxy, Target, proxy_of
 from mob.peer.operating.doors import knock, knock_again
 from mob.peer.operating.following import Following
@@ -37,6 +38,7 @@ from mob.rim.reactor import Reactor
 from mob.wire import messages as m
 
 if TYPE_CHECKING:
+    from mob.peer.calls.jobs import Job
     from mob.pools.role import RolePool
     from mob.stores.store import Store
 
@@ -182,6 +184,14 @@ class Client:
         >>> app.store("cache").get("user:1").result()     # doctest: +SKIP
         """
         return importlib.import_module("mob.stores.store").store_of(self._open_caller(), role)
+
+    def job(self, id: str) -> Job[Any]:
+        """The durable job of that id: see `mob.job`.
+
+        >>> app.job(id).result(timeout=60)                     # doctest: +SKIP
+        """
+        found: Job[Any] = importlib.import_module(JOBS).job_of(self._open_caller(), id)
+        return found
 
     def send(self, obj: Any) -> None:
         """Sends a message to every ready mobster. `BadMessage` if it cannot be sent; `Busy` if there were some

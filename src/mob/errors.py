@@ -20,6 +20,9 @@
         ├── Quarantined                  the export has killed too many workers; it is tried again later
         ├── Forbidden (PermissionError)  the role says who may call it (`callers=`), and this caller may not
         ├── Fenced                       the caller is a singleton whose lease another one has now
+        ├── JobDropped                   the durable job was dropped before it was done
+        ├── UnknownJob                   no durable job has that id, or its result was kept long enough
+        ├── QueueFailed                  the file of the durable jobs cannot be written, or is damaged
         ├── Busy                         a bounded queue is full
         ├── CallTimeout (TimeoutError)   the deadline passed
         ├── Deadlock                     waiting would never end: the only thread that could answer is waiting
@@ -223,6 +226,22 @@ class Forbidden(CallError, PermissionError):
 
 class Fenced(CallError):
     """The caller is a singleton that has lost its lease: another one with a greater token is known already."""
+
+
+class JobDropped(CallError):
+    """The durable job was dropped before it was done: by its `drop()`, or by `mob jobs drop`."""
+
+    executed: Executed = "maybe"
+
+
+class UnknownJob(CallError):
+    """There is no durable job of that id: it never was, or it is done, and its result was kept long enough."""
+
+
+class QueueFailed(CallError):
+    """The file in which durable jobs are kept cannot be written, or is damaged. The text names it, and says what to do.
+
+    Nothing was stored. With a full disk the queue goes on by itself as soon as there is space."""
 
 
 class Busy(CallError):

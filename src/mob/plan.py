@@ -25,6 +25,10 @@ KINGPIN = "kingpin"
 """What the Kingpin is called there."""
 GATEWAY = "gateway"
 """The role of the processes that speak with other machines."""
+QUEUE = "queue"
+"""The role of the process that keeps durable jobs. An app may have one of its own by that name, and no jobs then."""
+KEEPER = "mob.jobs.keeper"
+"""The module that it runs."""
 RESERVED = frozenset({KINGPIN, "mobster", CLIENT, "mob", GATEWAY})
 
 MIB = 1024 * 1024
@@ -147,6 +151,11 @@ class RolePlan(msgspec.Struct, frozen=True):
         first, count = (index // self.places_per_device, 1) if self.gpus < 1 else (index * round(self.gpus), self.gpus)
         return self.devices[first : first + round(count)]
 
+    @property
+    def keeps_jobs(self) -> bool:
+        """Whether it is the role that keeps the durable jobs of the app. There is never more than one process of it."""
+        return self.name == QUEUE and self.module == KEEPER
+
 
 OPTIONS = tuple(
     field for field in RolePlan.__struct_fields__ if field not in ("name", "module", "application", "pool", "devices")
@@ -265,6 +274,36 @@ class Cluster(msgspec.Struct, frozen=True):
         return not asks and "@" not in "".join(self.servers) and not all(map(is_loopback, hosts))
 
 
+NOT_IN_A_CLUSTER = (
+    "durable calls are kept on one machine, and this app runs in a cluster. Durable messages work there: "
+    "mob.any(role).send(obj, durable=True)."
+)
+NAME_TAKEN = (
+    f"durable jobs are kept by a role that is called {QUEUE!r}, and this app has one of its own by that name. Give "
+    f"that another name."
+)
+QUEUE_ENV = "MOB_QUEUE_"
+"""What the variables begin with by which the keeper of durable jobs knows its options."""
+QUEUE_KEEP = 86400.0  # seconds; Celery's result_expires
+QUEUE_IN_HAND = 4  # jobs; Celery's worker_prefetch_multiplier
+
+
+def queue_role(path: str, keep: float = QUEUE_KEEP, in_hand: int = QUEUE_IN_HAND) -> RolePlan:
+    """The role that keeps durable jobs in that file. `PlanError` if its options make no sense.
+
+    >>> queue_role("/var/lib/shop/jobs.db").keeps_jobs
+    True
+    """
+    if not _is_seconds(keep):
+        raise PlanError(f"queue: keep={keep!r} is not a number of seconds above 0.")
+    if not _is_count(in_hand):
+        raise PlanError(f"queue: in_hand={in_hand!r} is not a whole number of at least 1.")
+    settings = {"PATH": templates.escaped(path), "KEEP": repr(float(keep)), "IN_HAND": str(in_hand)}
+    env = {QUEUE_ENV + name: value for name, value in settings.items()}
+    most = 1_000_000  # calls that wait for the end of a job are in hand
+    return RolePlan(QUEUE, KEEPER, singleton=True, concurrency=most, queue=most, env=env)
+
+
 class Plan(msgspec.Struct, frozen=True):
     """An app: what `mob.start(...)` and the lines after it have said."""
 
@@ -369,7 +408,7 @@ def check_role(role: RolePlan, others: tuple[RolePlan, ...]) -> RolePlan:
 
 def check_limits(plan: Plan) -> Plan:
     """The plan if its numbers make sense and there is something to run."""
-    if not plan.roles:
+    if not any(not _is_mobs_own(role) for role in plan.roles):
         raise PlanError(
             f'the app {plan.name!r} has no role, so there is nothing to run. Add one: .role("back", "./worker.py").'
         )
@@ -384,6 +423,8 @@ def check_limits(plan: Plan) -> Plan:
     if plan.strategy not in STRATEGIES:
         raise PlanError(f"strategy={plan.strategy!r} is none. {nearest(str(plan.strategy), STRATEGIES)}")
     check_logs(plan.logs)
+    if plan.cluster is not None and any(role.keeps_jobs for role in plan.roles):
+        raise PlanError(f"queue: {NOT_IN_A_CLUSTER} Leave queue() out.")
     names = [role.name for role in plan.roles]
     for role in plan.roles:
         for needed in role.needs:
@@ -401,7 +442,7 @@ def check_limits(plan: Plan) -> Plan:
 
 def placed(plan: Plan, workers: Mapping[str, int]) -> Plan:
     """The plan for a machine that runs so many workers of these roles, and none of the others."""
-    names = [role.name for role in plan.roles if role.name != GATEWAY]
+    names = [role.name for role in plan.roles if not _is_mobs_own(role)]
     for name, count in workers.items():
         if name not in names:
             raise PlanError(f"roles: there is no role {name!r}. {nearest(name, names)}")
@@ -414,13 +455,18 @@ def placed(plan: Plan, workers: Mapping[str, int]) -> Plan:
             )
 
     def place(role: RolePlan) -> RolePlan:
-        if role.name == GATEWAY:
+        if _is_mobs_own(role):
             return role
         count = workers.get(role.name, 0)
         most = None if role.max_workers is None else max(count, role.max_workers)
         return msgspec.structs.replace(role, workers=count, max_workers=most if count else None)
 
     return msgspec.structs.replace(plan, roles=tuple(place(role) for role in plan.roles))
+
+
+def _is_mobs_own(role: RolePlan) -> bool:
+    """Return whether it is there wherever the app runs, as it holds no code of the app."""
+    return role.name == GATEWAY or role.keeps_jobs
 
 
 def places_in(text: str, plan: Plan) -> dict[str, int]:

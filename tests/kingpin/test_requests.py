@@ -35,6 +35,7 @@ class Asked:
         self.decisions: list[Decision] = []
         self.ends: list[tuple[Ticket, bool]] = []
         self.upgrades: list[Ticket] = []
+        self.queues: list[Ticket] = []
 
     def carry_out(self, decisions: list[Decision]) -> None:
         self.decisions += decisions
@@ -44,6 +45,9 @@ class Asked:
 
     def handle_upgrade(self, ticket: Ticket) -> None:
         self.upgrades.append(ticket)
+
+    def handle_want_queue(self, ticket: Ticket) -> None:
+        self.queues.append(ticket)
 
     @property
     def answers(self) -> list[Answer]:

@@ -309,6 +309,16 @@ class Crew:
         slots = self.slots_of(role)
         return bool(slots) and all(slot.state is SlotState.EMPTY and slot.outcome in outcomes for slot in slots)
 
+    def add_role(self, plan: Plan, role: RolePlan) -> list[Slot]:
+        """Take in a role that the plan of today has and the one before did not have; it ends last. Return its slots."""
+        self.plan = plan
+        self.roster.put_role(RoleInfo(role.name, workers=role.workers))
+        self.roles[role.name] = Role(role)
+        self.order.insert(0, role.name)
+        slots = [Slot(role.name, index) for index in range(role.workers)]
+        self.slots.update({(slot.role, slot.index): slot for slot in slots})
+        return slots
+
     def note_end(self, role: str, why: str) -> list[Decision]:
         """Tell everybody why no worker of the role is left, if none is and none will come."""
         if self.processes_of(role) or any(slot.state is not SlotState.EMPTY for slot in self.slots_of(role)):
@@ -331,6 +341,10 @@ class Crew:
     def is_singleton(self, role: str) -> bool:
         """Whether two processes of it must never be there at a time, not even for a reload."""
         return role in self.leases
+
+    def is_alone(self, role: str) -> bool:
+        """Whether its successor is started only when it has gone: it holds what two cannot hold."""
+        return self.is_singleton(role) or self.roles[role].plan.keeps_jobs
 
     def is_done(self) -> bool:
         """Whether nobody is there and nobody will come."""

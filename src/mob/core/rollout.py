@@ -99,7 +99,7 @@ class Rollout:
         process = self._crew.current(slot)
         if process is None or slot.state is not SlotState.FILLED:
             return []
-        if self._crew.is_singleton(role):
+        if self._crew.is_alone(role):
             tell = Tell(f"{process.name} {why}; it ends, then its successor starts.", "recycle")
             return [] if process.asked else [tell, *self._renew(process, now)]
         self._recycling[role] = slot
@@ -238,7 +238,7 @@ class Rollout:
             del self._recycling[slot.role]
         decisions = self._dismiss_successor(slot, now)
         current = self._crew.current(slot)
-        if slot.state is SlotState.FILLED and current is not None and self._crew.is_singleton(slot.role):
+        if slot.state is SlotState.FILLED and current is not None and self._crew.is_alone(slot.role):
             return [*decisions, *self._renew(current, now)]
         if slot.state is SlotState.FILLED and current is not None:
             return [*decisions, *self._crew.launch(slot, now, as_successor=True)]

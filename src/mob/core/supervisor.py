@@ -39,7 +39,7 @@ from mob.core.states import MobsterState, SlotState
 from mob.core.stopping import Stopping
 from mob.core.verdicts import verdict_of
 from mob.errors import counted
-from mob.plan import GATEWAY, Plan
+from mob.plan import GATEWAY, Plan, RolePlan
 from mob.wire import messages as m
 from mob.wire.messages import Beat, ExportInfo, Member, Parked, Row
 
@@ -325,7 +325,9 @@ class Supervisor:
         ]
 
     def _restart_the_rest(self, slot: Slot, now: float) -> list[Decision]:
-        """The roles declared after this one are started anew, for they build upon it."""
+        """The roles declared after this one are started anew, for they build upon it. None builds upon one of mob's."""
+        if not self._has_code(slot.role):
+            return []
         names = [role.name for role in self.plan.roles]
         rest = set(names[names.index(slot.role) + 1 :])
         decisions: list[Decision] = []
@@ -417,13 +419,26 @@ class Supervisor:
 
     def handle_reload(self, roles: list[str], ticket: Ticket, now: float) -> list[Decision]:
         """Somebody wants new code in these roles (none: in all of the app's own; gateways carry the links to other
-        machines, perhaps the one that this is asked on, and hold no code of the app)."""
+        machines, perhaps the one that this is asked on, and hold no code of the app, nor does the keeper of jobs)."""
         if self.stopping:
             return [Answer(ticket, error="the app is stopping.")]
         for role in roles:
             if role not in self.crew.roles:
                 return [Answer(ticket, error=f"there is no role {role!r}.")]
-        return self.rollout.reload(roles or [role for role in self.crew.order if role != GATEWAY], ticket, now)
+        return self.rollout.reload(roles or [name for name in self.crew.order if self._has_code(name)], ticket, now)
+
+    def _has_code(self, role: str) -> bool:
+        """Return whether it runs code of the app."""
+        return role != GATEWAY and not self.crew.roles[role].plan.keeps_jobs
+
+    def handle_role_added(self, plan: Plan, role: RolePlan, ticket: Ticket, now: float) -> list[Decision]:
+        """The plan has got a role, which is to run from now on."""
+        if self.stopping:
+            return [Answer(ticket, error="the app is stopping.")]
+        self.plan = plan
+        slots = self.crew.add_role(plan, role)
+        told = Announce(m.RoleIs(self.roster.roles[role.name]))
+        return [told, *self.start_slots(slots, now), Answer(ticket)]
 
     def handle_call_killed(self, uid: int, now: float, why: str = FOR_A_CALL) -> list[Decision]:
         """Kill a process because of a call that it runs: somebody wants its end, or it has run for too long (`why`).

@@ -31,6 +31,7 @@ class Doer(Protocol):
     def carry_out(self, decisions: list[Decision]) -> None: ...
     def handle_end_app(self, ticket: Ticket, at_once: bool) -> None: ...
     def handle_upgrade(self, ticket: Ticket) -> None: ...
+    def handle_want_queue(self, ticket: Ticket) -> None: ...
 
 
 class RequestHandler:
@@ -96,6 +97,8 @@ class RequestHandler:
                 self._doer.handle_end_app((uid, number), at_once)
             case m.RunTimer(id=number, role=role):
                 say(m.Done(number, error=f"{role!r} has no timers. @mob.every or @mob.cron on a function makes one."))
+            case m.WantQueue(id=number):
+                self._doer.handle_want_queue((uid, number))
             case m.Upgrade(id=number):
                 self._doer.handle_upgrade((uid, number))
             case _:

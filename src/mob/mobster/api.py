@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
-from typing import Any, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 
 from msgspec import Struct
 
 from mob.errors import MobError
+from mob.imports import import_at_rest
 from mob.mobster.absent import Absent, refuse
+from mob.peer.calls.durable import JOBS
 from mob.peer.calls.proxy import Proxy, Target, proxy_of
 from mob.peer.links import served
 from mob.peer.peer import Peer
@@ -22,6 +24,9 @@ from mob.peer.serving.batching import CallBatch
 from mob.peer.serving.deliveries import DELIVERY, Delivery
 from mob.peer.serving.handlers import check_event
 from mob.wire import messages as m
+
+if TYPE_CHECKING:
+    from mob.peer.calls.jobs import Job
 
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
@@ -201,6 +206,17 @@ def delivery() -> Delivery | None:
     """
     current("delivery")
     return DELIVERY.get()
+
+
+def job(id: str) -> Job[Any]:
+    """The durable job of that id, of this app, whichever process has made it; in a client it is `app.job(id)`.
+
+    Nothing is asked yet: what the job's methods give fails with `UnknownJob` if nothing is known of it.
+
+    >>> await mob.job(id)                      # doctest: +SKIP
+    """
+    found: Job[Any] = import_at_rest(JOBS).job_of(current("job"), id)
+    return found
 
 
 def cancelled() -> bool:

@@ -77,6 +77,15 @@ def state_directory() -> Path:
     return Path(state) / "mob"
 
 
+def queue_file(app: str) -> Path:
+    """Return where the durable jobs of an app are kept, if it says nothing else. `FileNotFoundError` as above.
+
+    >>> queue_file("shop")                               # doctest: +SKIP
+    PosixPath('/home/ada/.local/state/mob/queues/shop.db')
+    """
+    return state_directory() / "queues" / f"{app}.db"
+
+
 def unnamed_file(size: int = 0) -> IO[bytes]:
     """Return a file of that size without a name, which goes when it is closed: in memory, where the system gives that,
     so it needs no file system that can be written. `OSError` if there is no place for it."""

@@ -30,7 +30,8 @@ class Launches:
         board: Board,
         fork_client: ForkClient,
     ) -> None:
-        self._plan = plan
+        self.plan: Plan = plan
+        """What the app is; a role may be added."""
         self._crew = crew
         self._node = os.uname().nodename if plan.cluster is None else plan.cluster.node
         self._directory = directory
@@ -45,7 +46,7 @@ class Launches:
     def launch(self, launch: Launch, until: float | None) -> None:
         """Order a mobster, which may run `until` then if its role is a singleton. `OSError` if the system lacks what
         it takes."""
-        plan, size = self._plan, self._crew.roles[launch.role].target
+        plan, size = self.plan, self._crew.roles[launch.role].target
         role = placed_at(plan.role(launch.role), launch.index, size, plan.name, self._node)
         with contextlib.ExitStack() as made:
             control, control_end = map(made.enter_context, socket.socketpair())

@@ -20,7 +20,7 @@ from mob.rim.lasting import carry_on
 from mob.rim.processes import start_thread
 
 
-class Job(Protocol):
+class PoolJob(Protocol):
     """Something that a thread of the pool does."""
 
     def run(self) -> None:
@@ -35,13 +35,13 @@ class ThreadPool:
         self.size = size
         self.limit = limit
         self._lock = Lock()
-        self._jobs: deque[Job] = deque()
+        self._jobs: deque[PoolJob] = deque()
         self._sleeping: list[Lock] = []  # what wakes each of them, the last one to sleep at the end
         self._count = 0  # threads that there are
         self._is_waking = False  # a thread was woken, or made, and does not run yet
         self._is_over = False
         self._on_ended: Callable[[], object] | None = None
-        self.running: set[Job] = set()
+        self.running: set[PoolJob] = set()
         """The jobs that threads have begun and not finished."""
 
     def __repr__(self) -> str:
@@ -57,14 +57,14 @@ class ThreadPool:
         """Return whether no more jobs may wait."""
         return len(self._jobs) >= self.limit and len(self.running) >= self.size
 
-    def submit(self, job: Job) -> None:
+    def submit(self, job: PoolJob) -> None:
         """Have a job run. `RuntimeError` if there is no thread, and none can be made."""
         with self._lock:
             self._jobs.append(job)
             woken = self._to_wake()
         self._wake(woken, job)
 
-    def withdraw(self, job: Job) -> bool:
+    def withdraw(self, job: PoolJob) -> bool:
         """Take back a job; return False if a thread has begun it."""
         with self._lock:
             try:
@@ -97,7 +97,7 @@ class ThreadPool:
             return _NEW
         return None
 
-    def _wake(self, woken: Lock | None, job: Job | None = None) -> None:
+    def _wake(self, woken: Lock | None, job: PoolJob | None = None) -> None:
         if woken is not _NEW:
             if woken is not None:
                 woken.release()
@@ -116,7 +116,7 @@ class ThreadPool:
     def _work(self) -> None:
         alarm = Lock()
         alarm.acquire()
-        job: Job | None = None
+        job: PoolJob | None = None
         is_woken = True
         while True:
             with self._lock:

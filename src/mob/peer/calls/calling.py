@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping, Sequence
+from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ from mob.core.lanes import MESSAGE
 from mob.core.routing import place_of
 from mob.core.states import CallState
 from mob.errors import BadMessage, Busy, MobError, Unavailable
+from mob.peer.calls.durable import lasting
 from mob.peer.calls.method_calls import MethodCall, PreparedCall, whereabouts
 from mob.peer.calls.options import DEFAULTS, Options
 from mob.peer.calls.parking import ParkedCall, Parking
@@ -138,6 +140,22 @@ class Calling:
                 if not isinstance(error, MobError):
                     self.parking.ask_again()
                 return
+
+    def encode_lasting(
+        self, export: RemoteExport, args: Sequence[Any], kwargs: Mapping[str, Any]
+    ) -> tuple[bytes, bytes | None]:
+        """Encode the arguments of a call that may outlive this process; `BadMessage` if there is something in them that
+        does not."""
+        if export.route.tags.get(export.name, True):
+            args, kwargs = self._tagged(export.name, args, kwargs)
+        encode = partial(lasting, self._peer, what="a durable call")
+        return encode(args, "args"), encode(kwargs, "kwargs") if kwargs else None
+
+    def send_encoded(self, contact: Contact, label: str, target: str, args: bytes) -> Call[Any]:
+        """Call something in one certain process, with arguments that are encoded already."""
+        call: Call[Any] = Call(self._peer, label, "")
+        self._send(contact, call, (target, Raw(args), (), None, (), ""), ())
+        return call
 
     def call_one(
         self,

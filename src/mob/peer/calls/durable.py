@@ -1,7 +1,8 @@
 """Durable messages at their sender: `mob.any("back").send(obj, durable=True)`.
 
 It encodes the object and asks a gateway to store it; what that does with it is told in `cluster/durable.py`, and how a
-worker handles it in `serving/deliveries.py`. Nothing that lives in a process can be in such a message.
+worker handles it in `serving/deliveries.py`. Nothing that lives in a process can be in such a message. On one machine
+it is kept as durable calls are (`jobs.py`).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from msgspec import Raw
 
 from mob.errors import BadMessage, CallError, Lost, Unavailable
+from mob.imports import import_at_rest
 from mob.peer.links.contact import Contact
 from mob.peer.references import portable
 from mob.peer.results.call import Call
@@ -21,12 +23,15 @@ from mob.wire.references import Reference
 
 if TYPE_CHECKING:
     from mob.peer.calls.outgoing import Outgoing
-    from mob.wire.references import Passage
 
 STORE_TIMEOUT = 30.0
 """Seconds in which a message must have been stored."""
 STORE_RETRY = 1.0
 """Seconds until the next attempt, if nothing has changed before: a link may have broken whose gateway lives."""
+RETRIES = 4
+"""How often a message is tried again, of an app on one machine: as often as in a cluster."""
+JOBS = "mob.peer.calls.jobs"
+"""The module that keeps it there; imported when it is first wanted."""
 STORE = "store"
 """The export of gateways that does it."""
 
@@ -34,17 +39,9 @@ STORE = "store"
 def store(peer: Outgoing, role: str, obj: Any) -> Call[None]:
     """Has a message to any one of the role stored; the call is done when it has been."""
     if not peer.context.roster.nodes:
-        raise Unavailable(
-            f"a durable message to {role!r}: this app is in no cluster, and a NATS server keeps such messages. "
-            f'Start one with `mob nats`, and say .cluster("nats://127.0.0.1:4222").'
-        )
-    body = peer.encoder.encode(obj, "message")
-    passage = peer.references.take() if peer.references.encoding else ()
-    try:
-        whole = bytes(_whole(peer, Raw(body), passage))
-    finally:
-        peer.references.let_go(passage)
-    return _Storing(peer, role, whole).call
+        stored: Call[None] = import_at_rest(JOBS).store_message(peer, role, obj, RETRIES)
+        return stored
+    return _Storing(peer, role, lasting(peer, obj, "message", "a durable message")).call
 
 
 class _Storing:
@@ -101,10 +98,18 @@ class _Storing:
             self._attempt()
 
 
-def _whole(peer: Outgoing, body: Raw, passage: Passage) -> Raw:
-    """The body with its large buffers in it; `BadMessage` if there is something in it that ends with this process."""
-    if any(isinstance(reference, Reference) for reference, _ in passage):
-        raise BadMessage("a durable message cannot have functions or iterators in it: it may outlive their process.")
-    if portable.stays_here(passage):
-        raise BadMessage("a durable message cannot have sockets or open files in it: it may outlive their process.")
-    return peer.encoder.body_for_far(body, passage)
+def lasting(peer: Outgoing, value: Any, root: str, what: str) -> bytes:
+    """Return a value as bytes that may outlive this process, with its large buffers in them. `BadMessage` if there is
+    something in it that ends with this process; `what` it is in, as people read it."""
+    body = peer.encoder.encode(value, root)
+    if not peer.references.encoding:
+        return body
+    passage = peer.references.take()
+    try:
+        if any(isinstance(reference, Reference) for reference, _ in passage):
+            raise BadMessage(f"{what} cannot have functions or iterators in it: it may outlive their process.")
+        if portable.stays_here(passage):
+            raise BadMessage(f"{what} cannot have sockets or open files in it: it may outlive their process.")
+        return bytes(peer.encoder.body_for_far(Raw(body), passage))
+    finally:
+        peer.references.let_go(passage)

@@ -5,14 +5,15 @@ Thin: a proxy knows a role's name and how to call; what is known of its exports 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, Iterable, Sequence
+from collections.abc import AsyncIterable, Callable, Iterable, Sequence
 from contextvars import copy_context
 from functools import partial
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
+from typing import TYPE_CHECKING, Any, Literal, Unpack, cast, overload
 
 from mob.core.calls import WAIT
 from mob.errors import MobError, PartialFailure, UnknownExport, nearest, summary_of
+from mob.imports import import_at_rest
 from mob.peer.calls import durable as durable_messages
 from mob.peer.calls.batches import Chunked, UndecidedChunk
 from mob.peer.calls.mapping import Map
@@ -25,6 +26,7 @@ from mob.wire.messages import MAP, ExportInfo
 
 if TYPE_CHECKING:
     from mob.core.dispatch import Route
+    from mob.peer.calls.jobs import DurableProxy, JobOptions
     from mob.peer.calls.outgoing import Outgoing
     from mob.peer.links.contact import Contact
     from mob.peer.results.maker import Maker
@@ -50,7 +52,11 @@ class Proxy:
         self._mob_options = options
         peer.contacts.route(role)  # asks for links now, so they are there when the first call is made
 
-    def options(self, **changes: Unpack[CallOptions]) -> Proxy:
+    @overload
+    def options(self, *, durable: Literal[True], **changes: Unpack[JobOptions]) -> DurableProxy: ...
+    @overload
+    def options(self, **changes: Unpack[CallOptions]) -> Proxy: ...
+    def options(self, **changes: Any) -> Any:
         """A view of this proxy that calls with other options.
 
         `wait`: seconds to wait for a ready worker (30). `timeout`: seconds for the whole call (no limit). `pid`: only
@@ -58,9 +64,21 @@ class Proxy:
         hashing). `retries`: how often a call of an idempotent export is repeated after a death (3). `TypeError` for
         any other, `ValueError` for seconds that are no number (nan).
 
+        `durable`: the call is kept on disk until it is done, whatever dies meanwhile, and gives a `Job`; see
+        docs/jobs.md. Its options are others. `delay`: seconds until it may begin (0). `at`: when it may begin, a
+        datetime or seconds since the epoch. `priority`: those with a higher one go first (0). `retries`: how often it
+        is tried again when the export raises (3). `backoff`: seconds until the first of these attempts (1); each
+        pause is five times as long as the one before, up to an hour. `key`: as long as a job of this export with this
+        key waits or runs, another is that one.
+
         >>> back.options(timeout=2, key="ada").greet("Ada")     # doctest: +SKIP
+        >>> back.options(durable=True).resize("a.png")          # doctest: +SKIP
         """
-        options = changed(self._mob_options, changes)
+        if changes.get("durable", False):
+            view: DurableProxy = import_at_rest(durable_messages.JOBS).durable_view(self, changes)
+            return view
+        changes.pop("durable", None)
+        options = changed(self._mob_options, cast(CallOptions, changes))
         return Proxy(self._mob_peer, self._mob_role, options, self._mob_interface)
 
     def __getattr__(self, name: str) -> RemoteExport:
@@ -117,6 +135,15 @@ class RemoteExport:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Call[Any]:
         return self._call(self, args, kwargs)
+
+    @property
+    def peer(self) -> Outgoing:
+        """The process that calls."""
+        return self._peer
+
+    def new_kept_call(self) -> Callable[..., Call[Any]]:
+        """Return what makes calls for results that were kept, as the interface of the proxy declares them."""
+        return Call if self.new_call in (Making, self._new_undeclared) else self.new_call
 
     def _new_undeclared(self, peer: Maker, label: str, role: str) -> Call[Any]:
         """Make a call of an export of which no interface says anything. Whether it is a class is asked until it is

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from mob.errors import Forbidden
-from mob.plan import CLIENT, GATEWAY
+from mob.plan import CLIENT, GATEWAY, QUEUE
 from mob.rim.link import Link
 from mob.wire import messages as m
 
@@ -83,11 +83,13 @@ class Admission:
 
 
 def _is_exempt(own: int, contact: Contact, message: m.Invoke | m.Message) -> bool:
-    """A lent function; a timer that this process (`own`) runs; and what a gateway hands over, which looks itself at who
-    has sent it."""
+    """A lent function; a timer that this process (`own`) runs; and what a gateway or the keeper of jobs hands over: it
+    is looked at later who has sent that."""
     if not isinstance(message, m.Invoke):
         return False
-    target = message.target
-    if type(target) is int or (target == m.HANDLE and contact.member.role == GATEWAY):
+    if type(message.target) is int:
         return True
-    return contact.uid == own and str(target).startswith(m.TIMER)
+    target, role = str(message.target), contact.member.role
+    if (target == m.HANDLE and role in (GATEWAY, QUEUE)) or (target.startswith(m.JOB) and role == QUEUE):
+        return True
+    return contact.uid == own and target.startswith(m.TIMER)

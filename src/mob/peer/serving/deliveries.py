@@ -1,7 +1,8 @@
-"""Durable messages at the worker that handles one: a gateway calls it, with a target that no function can have.
+"""Durable messages at the worker that handles one: a gateway, or the keeper of the app's jobs, calls it, with a target
+that no function can have.
 
 It answers when its handlers have returned, so it is the answer that says that the message was handled. How a message is
-stored and sent again is told in `cluster/durable.py`.
+stored and sent again is told in `cluster/durable.py`, and of an app on one machine in `jobs/keeper.py`.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from msgspec import Struct
 
 from mob.errors import Forbidden, UnknownExport
 from mob.peer.links.served import SERVED
-from mob.plan import GATEWAY
+from mob.plan import GATEWAY, QUEUE
 from mob.rim.link import Link
 from mob.wire import messages as m
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class Delivery(Struct, frozen=True):
-    """The durable message that is being handled, as `mob.delivery` returns it.
+    """The durable message that is being handled, or the durable call, as `mob.delivery` returns it.
 
     >>> if mob.delivery().attempt > 1 and mob.delivery().key in done: ...     # doctest: +SKIP
     """
@@ -40,13 +41,10 @@ class Delivery(Struct, frozen=True):
 DELIVERY: ContextVar[Delivery | None] = ContextVar("mob_delivery", default=None)
 
 
-Sender = tuple[int, int, str, int, int, str]
-"""Who has sent it: uid, pid, role, index, generation, and the name of the machine."""
-
-
 def handle(serving: Serving, link: Link, contact: Contact, call: m.Invoke) -> Coroutine[Any, Any, None]:
-    """Runs the handlers of a message that a gateway hands over; raises, or what it returns does, if one does."""
-    if contact.member.role != GATEWAY:
+    """Runs the handlers of a message that a gateway or the keeper of jobs hands over; raises, or what it returns does,
+    if one does."""
+    if contact.member.role not in (GATEWAY, QUEUE):
         raise UnknownExport(f"{serving.context.role!r} exports no function {call.target!r}: only gateways say that.")
     body, sender, key, attempt = serving.encoder.codec.decode(call.args)
     uid, pid, role, index, generation, node = sender

@@ -31,6 +31,7 @@ from mob.peer.serving.answers import Answers
 from mob.peer.serving.batching import Batcher, CallBatch
 from mob.peer.serving.begun import Begun
 from mob.peer.serving.chunks import Chunk
+from mob.peer.serving.durable_calls import KeptExport
 from mob.peer.serving.ends import Ends
 from mob.peer.serving.exports import Export, TimedFunction, Variant
 from mob.peer.serving.handlers import Handlers
@@ -190,6 +191,11 @@ class Serving:
                         return
                     name = m.export_of(call.target)
                     if name != call.target and (export := self.find_export(str(name))) is not None:
+                        if str(call.target).startswith(m.JOB):
+                            self.begun_beside -= 1
+                            self.exports[str(call.target)] = KeptExport(self, export, str(call.target))
+                            self.start_call(link, contact, call, callback)
+                            return
                         if m.VARIANT in str(call.target):
                             self.begun_beside -= 1
                             self.exports[str(call.target)] = Variant(export, str(call.target))

@@ -93,6 +93,7 @@ from mob.wire.messages.forks import (
 )
 from mob.wire.messages.peer import (
     HANDLE as HANDLE,
+    JOB as JOB,
     MAP as MAP,
     TIMER as TIMER,
     VARIANT as VARIANT,
@@ -100,6 +101,8 @@ from mob.wire.messages.peer import (
     Attached as Attached,
     Cancel as Cancel,
     Declined as Declined,
+    DurableBody as DurableBody,
+    DurableCall as DurableCall,
     Ended as Ended,
     Failed as Failed,
     Farewell as Farewell,
@@ -116,6 +119,7 @@ from mob.wire.messages.peer import (
     PeerMessage as PeerMessage,
     Release as Release,
     Reply as Reply,
+    Sender as Sender,
     SharedPool as SharedPool,
     Unpooled as Unpooled,
     Waiting as Waiting,
@@ -179,6 +183,7 @@ from mob.wire.messages.up import (
     WantHistory as WantHistory,
     WantMember as WantMember,
     WantMetrics as WantMetrics,
+    WantQueue as WantQueue,
     WantReadiness as WantReadiness,
     WantRole as WantRole,
     WantStacks as WantStacks,

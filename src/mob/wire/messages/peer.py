@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from msgspec import Raw
+from msgspec import Raw, Struct
 
 from mob.wire.failures import Failure
 from mob.wire.messages.base import Base
@@ -16,18 +16,47 @@ MAP = "map!"
 
 Its args are an array of the arguments of each item, its value is a `wire.chunks.Answer`."""
 
+JOB = "job!"
+"""What stands before the name of an export in the target of a durable call, which the keeper of the app's jobs makes.
+
+Its args are a `DurableCall`, its value says how the export has ended."""
+
 VARIANT = "#"
 """What stands behind the name of an export in a target, before the name of a variant: the same function, whose calls
 are told apart because they do different work, and so take different times."""
 
 
 def export_of(target: str | int) -> str | int:
-    """The export that a call is for, or the export that runs the items of a chunk.
+    """The export that a call is for, or the export that runs the items of a chunk, or a durable call.
 
-    >>> export_of("foo"), export_of("map!foo"), export_of("run#4711"), export_of(7)
-    ('foo', 'foo', 'run', 7)
+    >>> export_of("foo"), export_of("map!foo"), export_of("job!foo"), export_of("run#4711"), export_of(7)
+    ('foo', 'foo', 'foo', 'run', 7)
     """
-    return target.removeprefix(MAP).removeprefix(TIMER).partition(VARIANT)[0] if isinstance(target, str) else target
+    if not isinstance(target, str):
+        return target
+    return target.removeprefix(MAP).removeprefix(JOB).removeprefix(TIMER).partition(VARIANT)[0]
+
+
+Sender = tuple[int, int, str, int, int, str]
+"""Who has made something durable: uid, pid, role, index, generation, and the name of the machine."""
+
+
+class DurableBody(Struct, frozen=True, array_like=True):
+    """What a durable call or message says, as it is stored."""
+
+    args: bytes
+    """MessagePack; of a message it is the object."""
+    kwargs: bytes | None
+    sender: Sender
+
+
+class DurableCall(Struct, frozen=True, array_like=True):
+    """The args of a `JOB`."""
+
+    body: bytes
+    """A `DurableBody`."""
+    id: str
+    attempt: int
 
 
 class Invoke(Base, frozen=True, tag=1):

@@ -220,6 +220,12 @@ class Unfollow(Base, frozen=True, tag=55):
     id: int
 
 
+class WantQueue(Base, frozen=True, tag=124):
+    """Something durable is to be kept: start the role that does so, unless it is there. Answered by `Done`."""
+
+    id: int
+
+
 class Parked(Base, frozen=True, tag=122):
     """A client's calls that wait for a worker, and their bytes, by role; empty when none waits any more. Repeated once
     a second while something waits. A mobster says the same in its `Beat`."""
@@ -304,6 +310,7 @@ Up = (
     | WantMetrics
     | WantHistory
     | WantReadiness
+    | WantQueue
     | Follow
     | Unfollow
     | Parked

@@ -1,0 +1,438 @@
+"""The file in which durable jobs lie: SQLite, written by one thread, many jobs in one commit.
+
+Strategy. What is to be written is put into a line, and the thread takes all that stands there: it is written in one
+transaction, and only when that is on the disk (WAL, synchronous=FULL) the askers hear of it. While one commit is under
+way the next one gathers, so the more there is to do the less a job costs. A statement writes many rows, for each costs
+a change of threads.
+
+A transaction that fails is taken back as a whole. New jobs in it are refused, to their senders; how jobs have ended is
+written again, as soon as there is space. A file that is damaged, or of another program, is left as it is: from then on
+everything is refused, with a text that says what to do.
+
+Limits. Knows columns, and nothing of what is in them. The connection is this thread's, and the file is locked by it:
+no second keeper can have it.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import Any, NamedTuple
+
+from mob.core.jobs import Entry, JobState
+from mob.errors import MobError
+
+VERSION = 1
+"""Of the tables; stands in the file as its user_version."""
+APPLICATION = 0x6D6F626A
+"""The application_id of the file: "mobj"."""
+TOGETHER = 512
+"""Rows of one statement, and a power of two."""
+RETRY = 1.0
+"""Seconds until what could not be written is written again."""
+PATIENCE = 5.0
+"""Seconds that a keeper before this one may take to let go of the file."""
+DEAD_KEEP = 30 * 86400.0
+"""Seconds for which dead jobs are kept, as those of a cluster."""
+
+JOBS = """CREATE TABLE jobs (id TEXT PRIMARY KEY, role TEXT, target TEXT, priority INT, due REAL, is_at INT, key TEXT,
+retries INT, backoff REAL, attempts INT, failures INT, deaths INT, made REAL, state TEXT, body BLOB, outcome BLOB)
+WITHOUT ROWID"""
+ENDED = "CREATE TABLE ended (id TEXT PRIMARY KEY, at REAL, how INT, value BLOB) WITHOUT ROWID"
+INDEX = "CREATE INDEX ended_at ON ended (at)"
+COLUMNS = 16
+FIELDS = "id, role, target, priority, due, is_at, key, retries, backoff, attempts, failures, deaths, made, state"
+
+FileRow = tuple[Any, ...]
+Outcome = tuple[int, bytes]
+"""How a job has ended: one of the numbers below, and a value or a `Failure`."""
+RETURNED, RAISED, DROPPED = range(3)
+
+
+class QueueBroken(MobError):
+    """The file of the queue cannot be used; the text says why, and what to do."""
+
+
+class QueueFull(MobError):
+    """What was to be stored could not be written, for now."""
+
+
+class JobChanged(NamedTuple):
+    """What is to be written of a job that is there already."""
+
+    id: str
+    values: FileRow
+
+    @classmethod
+    def of(cls, entry: Entry, ahead: float, failure: bytes | None = None) -> JobChanged:
+        """Take down how a job stands now; `ahead`: by how much the clock on the wall is ahead of the keeper's;
+        `failure`: what it has died of, if it has."""
+        state = "" if failure is None else str(JobState.DEAD)
+        counts = (entry.attempts, entry.failures, entry.deaths)
+        return cls(entry.id, (entry.due + ahead, entry.is_at, *counts, state, failure, entry.id))
+
+
+class JobEnded(NamedTuple):
+    """A job is over. `at` is None if nobody is to ask for the outcome."""
+
+    id: str
+    at: float | None
+    how: int = RETURNED
+    value: bytes = b""
+
+
+Stored = Callable[[Exception | None], None]
+Answered = Callable[[Any, Exception | None], None]
+
+
+class _Put(NamedTuple):
+    rows: Sequence[FileRow]
+    done: Stored
+
+
+class _Write(NamedTuple):
+    what: JobChanged | JobEnded
+    done: Callable[[], None] | None
+
+
+class _Ask(NamedTuple):
+    question: Callable[[sqlite3.Connection], Any]
+    done: Answered | None
+
+
+_Work = _Put | _Write | _Ask
+
+
+def row_of(entry: Entry, body: bytes, ahead: float) -> FileRow:
+    """Return a new job as it stands in the file; `ahead` as above."""
+    e = entry
+    ordered = (
+        e.priority,
+        e.due + ahead,
+        e.is_at,
+        e.key,
+        e.retries,
+        e.backoff,
+        e.attempts,
+        e.failures,
+        e.deaths,
+        e.made,
+    )
+    return (e.id, e.role, e.target, *ordered, "", body, None)
+
+
+class JobStore:
+    """The file of an app's jobs. `deliver` is given what is to be called with the answers, once for each commit; `say`
+    what is to be known of the file. Both on the store's own thread."""
+
+    def __init__(self, path: Path, deliver: Callable[[Callable[[], None]], None], say: Callable[[str], None]) -> None:
+        self.path = path
+        self._deliver = deliver
+        self._say = say
+        self._answers: list[Callable[[], object]] = []
+        self._line: SimpleQueue[_Work | None] = SimpleQueue()
+        self._thread = threading.Thread(target=self._work, name="mob-queue", daemon=True)
+        self._unwritten: list[_Write] = []  # of transactions that have failed
+        self._broken: QueueBroken | None = None
+        self._is_full = False
+        self._db: sqlite3.Connection | None = None
+
+    def __repr__(self) -> str:
+        return f"<Store {self.path}{', broken' if self._broken else ''}>"
+
+    # ------------------------------------------------------------------------------------------ for the keeper
+
+    def open(self, now: float) -> list[Entry]:
+        """Open the file, or make it; return the jobs in it. `QueueBroken` if it cannot be used. `now`: of the clock on
+        the wall, for what was kept long enough."""
+        found: list[Entry] = []
+        try:
+            self._db = self._connect()
+            self._purge(self._db, now)
+            found = self._read(self._db)
+        except (sqlite3.Error, OSError) as error:
+            self._broken = self._why_broken(error)
+        except QueueBroken as error:
+            self._broken = error
+        self._thread.start()
+        if self._broken is not None:
+            raise self._broken
+        return found
+
+    def put(self, rows: Sequence[FileRow], done: Stored) -> None:
+        """Store new jobs; `done` gets None when all of them are on the disk, or why none is."""
+        self._line.put(_Put(rows, done))
+
+    def write(self, what: JobChanged | JobEnded, done: Callable[[], None] | None = None) -> None:
+        """Write what has become of a job; `done` is called when it is on the disk, however long that takes."""
+        self._line.put(_Write(what, done))
+
+    def body(self, id: str, done: Answered) -> None:
+        """Read what a job calls."""
+
+        def ask(db: sqlite3.Connection) -> bytes | None:
+            return _one(db, "SELECT body FROM jobs WHERE id = ?", id)
+
+        self._line.put(_Ask(ask, done))
+
+    def outcome(self, id: str, done: Answered) -> None:
+        """Read how a job has ended: an `Outcome`; what a dead one has died of; None if nothing is known of it."""
+
+        def ask(db: sqlite3.Connection) -> Outcome | None:
+            found = db.execute("SELECT how, value FROM ended WHERE id = ?", (id,)).fetchone()
+            if found is not None:
+                return found[0], found[1]
+            failure = _one(db, "SELECT outcome FROM jobs WHERE id = ? AND state = 'dead'", id)
+            return None if failure is None else (RAISED, failure)
+
+        self._line.put(_Ask(ask, done))
+
+    def failures(self, ids: Sequence[str], done: Answered) -> None:
+        """Read what dead jobs have died of, by id."""
+
+        def ask(db: sqlite3.Connection) -> dict[str, bytes]:
+            found = (_one(db, "SELECT outcome FROM jobs WHERE id = ?", id) for id in ids)
+            return {id: failure for id, failure in zip(ids, found, strict=True) if failure is not None}
+
+        self._line.put(_Ask(ask, done))
+
+    def purge(self, now: float, keep: float) -> None:
+        """Forget outcomes that are older than `keep` seconds, and the end of dead jobs as well."""
+
+        def ask(db: sqlite3.Connection) -> None:
+            self._purge(db, now, keep)
+
+        self._line.put(_Ask(ask, None))
+
+    def close(self) -> None:
+        """Write what stands in the line, and close the file."""
+        self._line.put(None)
+        if self._thread.ident is not None:
+            self._thread.join()
+
+    # ---------------------------------------------------------------------------------------------- opening
+
+    def _connect(self) -> sqlite3.Connection:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        if not self.path.exists():
+            self.path.touch(0o600)
+        db = sqlite3.connect(self.path, timeout=PATIENCE, isolation_level=None, check_same_thread=False)
+        try:
+            db.execute("PRAGMA locking_mode = EXCLUSIVE")
+            is_new = self._check(db)  # nothing is written before that
+            db.execute("PRAGMA journal_mode = WAL")
+            db.execute("PRAGMA synchronous = FULL")
+            db.execute("BEGIN IMMEDIATE")
+            if is_new:
+                for statement in (JOBS, ENDED, INDEX):
+                    db.execute(statement)
+                db.execute(f"PRAGMA application_id = {APPLICATION}")
+                db.execute(f"PRAGMA user_version = {VERSION}")
+            db.execute("COMMIT")
+        except BaseException:
+            db.close()
+            raise
+        return db
+
+    def _check(self, db: sqlite3.Connection) -> bool:
+        """Return whether the file is a new one. If not, look whether its tables are sound, and mob's."""
+        (version,) = db.execute("PRAGMA user_version").fetchone()
+        (whose,) = db.execute("PRAGMA application_id").fetchone()
+        if not db.execute("SELECT name FROM sqlite_master").fetchall() and not version:
+            return True
+        if whose != APPLICATION:
+            raise QueueBroken(f"the file {self.path} holds no jobs of mob's, but something else. Say another path.")
+        if version != VERSION:
+            raise QueueBroken(
+                f"the file {self.path} is of another version of mob (its tables have version {version}, and this mob "
+                f"writes {VERSION}). Use that one, or say another path."
+            )
+        (found,) = db.execute("PRAGMA quick_check(1)").fetchone()
+        if found != "ok":
+            raise sqlite3.DatabaseError(found)
+        return False
+
+    def _read(self, db: sqlite3.Connection) -> list[Entry]:
+        entries: list[Entry] = []
+        for row in db.execute(f"SELECT {FIELDS} FROM jobs ORDER BY made, id"):
+            *values, state = row
+            entry = Entry(*values, state=JobState.DEAD if state == "dead" else JobState.WAITING)
+            entry.is_at = bool(entry.is_at)
+            entries.append(entry)
+        return entries
+
+    def _purge(self, db: sqlite3.Connection, now: float, keep: float | None = None) -> None:
+        if keep is not None:
+            db.execute("DELETE FROM ended WHERE at < ?", (now - keep,))
+        db.execute("DELETE FROM jobs WHERE state = 'dead' AND due < ?", (now - DEAD_KEEP,))
+
+    def _why_broken(self, error: Exception) -> QueueBroken:
+        text = str(error)
+        if "locked" in text:
+            what = "is used by another process. Two apps cannot share a queue: say another path for one of them."
+        elif isinstance(error, sqlite3.OperationalError | OSError):
+            what = f"cannot be used: {text}."
+        else:
+            what = (
+                f"is damaged: {text}. Nothing was changed in it. Stop the app, and save what can be read: "
+                f"sqlite3 {self.path} .recover | sqlite3 {self.path}.new. Then move the new one to its place, or just "
+                f"move the damaged one away, to begin with no jobs."
+            )
+        broken = QueueBroken(f"the file of the queue, {self.path}, {what}")
+        broken.__cause__ = error
+        return broken
+
+    # ---------------------------------------------------------------------------------------------- writing
+
+    def _work(self) -> None:
+        """The thread: until `close`."""
+        while True:
+            taken = self._take()
+            self._handle([each for each in taken if each is not None])
+            if taken[-1] is None:
+                self._finish()
+                return
+
+    def _take(self) -> list[_Work | None]:
+        """Wait for something to do; return all that there is."""
+        taken: list[_Work | None] = []
+        with suppress(Empty):
+            taken.append(self._line.get(timeout=RETRY if self._unwritten and self._broken is None else None))
+            while taken[-1] is not None:
+                taken.append(self._line.get_nowait())
+        return taken or [_Ask(_nothing, None)]  # the time is up: what could not be written is tried again
+
+    def _handle(self, work: Sequence[_Work]) -> None:
+        puts = [each for each in work if isinstance(each, _Put)]
+        writes = self._unwritten + [each for each in work if isinstance(each, _Write)]
+        self._unwritten = writes  # until they are
+        if puts or writes:
+            self._commit(puts, writes)
+        for each in work:
+            if isinstance(each, _Ask):
+                self._answer(each)
+        if self._answers:
+            answers, self._answers = self._answers, []
+            self._deliver(partial(_call_all, answers))
+
+    def _commit(self, puts: Sequence[_Put], writes: list[_Write]) -> None:
+        error = self._try_to_write([row for put in puts for row in put.rows], writes)
+        if error is not None and puts and writes and self._broken is None:  # perhaps that is all that is too much
+            puts_error, error = error, self._try_to_write([], writes)
+        else:
+            puts_error = error
+        self._answers += [partial(put.done, puts_error) for put in puts]
+        if error is None:
+            self._unwritten = []
+            self._answers += [write.done for write in writes if write.done is not None]
+
+    def _try_to_write(self, rows: Sequence[FileRow], writes: Sequence[_Write]) -> Exception | None:
+        """Write all of it in one transaction, or nothing; return why nothing was written."""
+        if self._broken is not None:
+            return self._broken
+        db = self._db
+        assert db is not None
+        try:
+            db.execute("BEGIN")
+            _insert(db, "OR IGNORE INTO jobs", rows, COLUMNS)
+            _change(db, [each.what for each in writes])
+            db.execute("COMMIT")
+        except sqlite3.Error as error:
+            with suppress(sqlite3.Error):
+                db.execute("ROLLBACK")
+            return self._handle_error(error)
+        if self._is_full:
+            self._is_full = False
+            self._say(f"the queue {self.path} can be written again.")
+        return None
+
+    def _handle_error(self, error: sqlite3.Error) -> Exception:
+        if isinstance(error, sqlite3.OperationalError | sqlite3.IntegrityError | sqlite3.DataError):
+            text = f"the queue {self.path} cannot be written: {error}."
+            if not self._is_full:
+                self._is_full = True
+                self._say(f"{text} New jobs are refused; what has ended is written when there is space.")
+            return QueueFull(f"{text} Nothing was stored. Make space on its disk; the queue goes on by itself.")
+        self._broken = self._why_broken(error)
+        self._say(str(self._broken))
+        return self._broken
+
+    def _answer(self, ask: _Ask) -> None:
+        value, error = None, self._broken
+        if error is None and self._db is not None:
+            try:
+                value = ask.question(self._db)
+            except sqlite3.Error as raised:
+                error = self._handle_error(raised)
+        if ask.done is not None:
+            self._answers.append(partial(ask.done, value, error))
+
+    def _finish(self) -> None:
+        """The last words. What cannot be written now is done again by the next keeper."""
+        db = self._db
+        if db is None:
+            return
+        if self._unwritten and self._broken is None:
+            self._commit([], self._unwritten)
+        with suppress(sqlite3.Error):
+            db.close()
+
+
+def _call_all(answers: Sequence[Callable[[], object]]) -> None:
+    for answer in answers:
+        answer()
+
+
+def _nothing(db: sqlite3.Connection) -> None:
+    """Ask nothing."""
+
+
+def _one(db: sqlite3.Connection, statement: str, *values: Any) -> Any:
+    found = db.execute(statement, values).fetchone()
+    return None if found is None else found[0]
+
+
+def _insert(db: sqlite3.Connection, into: str, rows: Sequence[FileRow], columns: int) -> None:
+    """Many rows with one statement each time: in sizes that are powers of two, so that few statements are compiled."""
+    at, size = 0, TOGETHER
+    while at < len(rows):
+        while size > len(rows) - at:
+            size >>= 1
+        marks = f"({', '.join('?' * columns)})"
+        values = [value for row in rows[at : at + size] for value in row]
+        db.execute(f"INSERT {into} VALUES {', '.join([marks] * size)}", values)
+        at += size
+
+
+def _delete(db: sqlite3.Connection, ids: Sequence[str]) -> None:
+    at, size = 0, TOGETHER
+    while at < len(ids):
+        while size > len(ids) - at:
+            size >>= 1
+        db.execute(f"DELETE FROM jobs WHERE id IN ({', '.join('?' * size)})", list(ids[at : at + size]))
+        at += size
+
+
+def _change(db: sqlite3.Connection, changes: Sequence[JobChanged | JobEnded]) -> None:
+    """The last word on each job counts."""
+    last = {each.id: each for each in changes}
+    ended = [each for each in last.values() if isinstance(each, JobEnded)]
+    _insert(
+        db,
+        "OR REPLACE INTO ended",
+        [(each.id, each.at, each.how, each.value) for each in ended if each.at is not None],
+        4,
+    )
+    _delete(db, [each.id for each in ended])
+    changed = [each for each in last.values() if isinstance(each, JobChanged)]
+    if changed:
+        db.executemany(
+            "UPDATE jobs SET due = ?, is_at = ?, attempts = ?, failures = ?, deaths = ?, state = ?, outcome = ? "
+            "WHERE id = ?",
+            [each.values for each in changed],
+        )

@@ -1,0 +1,625 @@
+"""Durable jobs: what they promise, whatever is killed. The books are files that exports append to."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import signal
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+import mob
+from mob.jobs import store
+from tests.patience import PATIENCE, patient
+from tests.running import Apps, RunningApp, wait_until
+
+BACK = """
+import asyncio, os, signal, time
+import mob
+
+def note(book, what):
+    with open(book, "a") as file:
+        file.write(f"{what}\\n")
+
+def double(n):
+    note("done", n)
+    return 2 * n
+
+def who(): return mob.caller().role, mob.delivery().attempt, mob.delivery().key, mob.me().pid
+
+class Sold(Exception):
+    def __init__(self, item, left):
+        super().__init__(item, left)
+        self.item, self.left = item, left
+
+def fail(n, times=99):
+    note("tries", n)
+    if mob.delivery().attempt <= times:
+        raise ValueError("not", n)
+    return n
+
+def sell(item): raise Sold(item, 3)
+
+def die(n, times=99):
+    note("tries", n)
+    if mob.delivery().attempt <= times:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return n
+
+async def wait(n):
+    note("began", n)
+    while not os.path.exists("go"):
+        await asyncio.sleep(0.01)
+    note("done", n)
+    return n
+
+def generate():
+    yield 1
+
+def lend(): return lambda: 1
+
+def big(data): return data + data
+
+def takes(n: int) -> int: return n
+
+class Room:
+    def size(self): return 1
+
+async def pause(n):
+    await asyncio.sleep(n)
+    return n
+
+@mob.on("message")
+def hear(obj):
+    note("heard", f"{obj} {mob.delivery().attempt} {mob.caller().role or 'client'}")
+    if obj == "bad" and mob.delivery().attempt < 2:
+        raise ValueError("bad")
+"""
+FRONT = """
+import mob
+back = mob.require("back")
+
+async def make(n):
+    job = back.options(durable=True).double(n)
+    await job.stored
+    return job.id
+
+async def result_of(id): return await mob.job(id)
+async def who():
+    return await back.options(durable=True).who()
+def plain(n):
+    job = back.options(durable=True).double(n)
+    assert job.stored.result() == job.id
+    return job.result(timeout=60)
+async def say(what): await mob.any("back").send(what, durable=True)
+"""
+ROLES = '.role("back", "./back.py", workers=2).role("front", "./front.py")'
+
+
+def start(apps: Apps, roles: str = ROLES, **more: str) -> tuple[RunningApp, mob.Client]:
+    files = {"back": BACK, "front": FRONT, **more}
+    app = apps.start(roles, **files)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    return app, app.wait_ready()
+
+
+def again(apps: Apps, app: RunningApp) -> RunningApp:
+    """The app, started another time."""
+    return apps.run(app.name, [sys.executable, "main.py"])
+
+
+def book(app: RunningApp, name: str = "done") -> list[str]:
+    path = app.directory / name
+    return path.read_text().splitlines() if path.exists() else []
+
+
+def durable(client: mob.Client) -> mob.DurableProxy:
+    return client.require("back").options(durable=True)
+
+
+def keeper(app: RunningApp, client: mob.Client) -> int:
+    (found,) = wait_until(lambda: app.ready(client, "queue"), "the keeper is ready")
+    return int(found.pid)
+
+
+# --- what everybody does ----------------------------------------------------------------------------------------------
+
+
+def test_a_job_is_stored_and_done_and_known_by_its_id(apps: Apps) -> None:
+    _, client = start(apps)
+    job = durable(client).double(21)
+    assert job.stored.result(PATIENCE) == job.id
+    assert job.result(PATIENCE) == 42
+    assert client.job(job.id).result(PATIENCE) == 42
+    assert client.job(job.id).status().result(PATIENCE) == "done"
+    assert repr(job) == f"<Job {job.id} back.double>"
+    assert repr(client.job(job.id)) == f"<Job {job.id} the job {job.id}>"
+
+
+def test_one_role_makes_it_and_another_process_asks_for_it(apps: Apps) -> None:
+    _, client = start(apps)
+    front = client.require("front")
+    id = front.make(4).result(PATIENCE)
+    assert front.result_of(id).result(PATIENCE) == 8
+    assert client.job(id).result(PATIENCE) == 8
+    assert front.plain(5).result(PATIENCE) == 10
+    role, attempt, _, _ = front.who().result(PATIENCE)
+    assert (role, attempt) == ("front", 1)
+
+
+def test_an_app_that_makes_no_jobs_has_no_keeper_and_no_file(apps: Apps) -> None:
+    app, client = start(apps)
+    state = app.directory / "state" / "mob" / "queues"
+    assert client.require("back").double(1).result(PATIENCE) == 2
+    assert "queue" not in client.roles()
+    assert [row.role for row in client.overview()] == ["back", "back", "front"]
+    assert [role.name for role in client.metrics().roles] == ["back", "front"]
+    assert not state.exists()
+    durable(client).double(1).result(PATIENCE)
+    assert [row.role for row in client.overview()] == ["back", "back", "front", "queue"]
+    assert (state / f"{app.name}.db").exists()
+
+
+def test_a_job_is_done_in_the_name_of_who_has_made_it(apps: Apps) -> None:
+    _, client = start(apps, '.role("back", "./back.py", callers=["front"]).role("front", "./front.py")')
+    assert client.require("front").plain(3).result(PATIENCE) == 6
+    with pytest.raises(mob.Forbidden, match=r"client \(pid \d+\) may not call back.double"):
+        durable(client).double(3).result(PATIENCE)
+
+
+def test_a_typed_proxy_declares_what_a_job_ends_with(apps: Apps) -> None:
+    class Back:
+        def double(self, n: int) -> str: ...  # type: ignore[empty-body]
+
+    _, client = start(apps)
+    view = client.require("back", Back).options(durable=True)  # type: ignore[attr-defined]
+    with pytest.raises(mob.CallError, match="is not annotated to return"):
+        view.double(1).result(PATIENCE)
+
+
+def test_an_exception_of_its_own_comes_back_as_it_was(apps: Apps) -> None:
+    _, client = start(apps)
+    job = durable(client).options(retries=0).sell("pear")
+    with pytest.raises(mob.RemoteError) as caught:
+        job.result(PATIENCE)
+    assert (caught.value.type_name, caught.value.remote_args) == ("back.Sold", ("pear", 3))
+    assert caught.value.remote_attributes == {"item": "pear", "left": 3}
+    assert "def sell" in caught.value.remote_traceback or "in sell" in caught.value.remote_traceback
+    with pytest.raises(ValueError, match="not"):
+        durable(client).options(retries=0).fail(1).result(PATIENCE)
+
+
+def test_large_arguments_and_results_are_kept(apps: Apps) -> None:
+    _, client = start(apps)
+    data = os.urandom(3_000_000)
+    job = durable(client).big(data)
+    assert job.result(PATIENCE) == data + data
+    assert client.job(job.id).result(PATIENCE) == data + data
+
+
+def test_what_cannot_be_kept_is_refused_where_it_is_said(apps: Apps) -> None:
+    _, client = start(apps)
+    back = durable(client)
+    with pytest.raises(mob.BadMessage, match="a durable call cannot have functions or iterators in it"):
+        back.double(lambda: 1)
+    with pytest.raises(mob.BadMessage, match="it may outlive their process"), open(os.devnull) as file:
+        back.double(file)
+    for job, text in ((back.lend(), "ends with its process"), (back.generate(), "is a generator")):
+        with pytest.raises(TypeError, match=text):
+            job.result(PATIENCE)
+        assert job.status().result(PATIENCE) == "dead"
+    with pytest.raises(mob.ArgumentError):
+        back.takes("x").result(PATIENCE)
+    with pytest.raises(mob.UnknownExport, match="makes objects"):
+        back.options(retries=0).Room().result(PATIENCE)
+    with pytest.raises(mob.UnknownExport, match="'back' exports no function 'doble'"):
+        back.doble(1)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "text"),
+    [
+        ({"timeout": 1}, TypeError, "timeout= says nothing of a durable call"),
+        ({"prioritty": 1}, TypeError, "a durable call has no option 'prioritty'. Did you mean 'priority'?"),
+        ({"delay": -1}, ValueError, "delay=-1 is not a number of seconds of at least 0."),
+        ({"backoff": float("inf")}, ValueError, "backoff=inf is not a number of seconds"),
+        ({"at": float("nan")}, ValueError, "nan"),
+        ({"priority": 1.5}, TypeError, "priority=1.5 is not a whole number."),
+        ({"key": 7}, TypeError, "key=7 is not text"),
+    ],
+)
+def test_options_that_make_no_sense(apps: Apps, options: dict[str, object], error: type[Exception], text: str) -> None:
+    _, client = start(apps, '.role("back", "./back.py")')
+    with pytest.raises(error, match=text.replace(".", r"\.").replace("?", r"\?")):
+        client.require("back").options(durable=True, **options)  # type: ignore[arg-type, call-overload]
+
+
+def test_a_job_of_which_nothing_is_known(apps: Apps) -> None:
+    _, client = start(apps)
+    for call in (client.job("nope").outcome, client.job("nope").status()):
+        with pytest.raises(mob.UnknownJob, match="there is no job 'nope': it never was, or it is done"):
+            call.result(PATIENCE)
+    assert client.job("nope").drop().result(PATIENCE) is False
+    assert client.job("nope").retry().result(PATIENCE) is False
+    with pytest.raises(TypeError, match="wanted is the id of a job"):
+        client.job("")
+
+
+# --- when, which, and how often ---------------------------------------------------------------------------------------
+
+
+def test_priority_and_order(apps: Apps) -> None:
+    _, client = start(apps, '.role("back", "./back.py").queue("jobs.db", in_hand=1)')
+    app = apps.running[-1]
+    back = durable(client)
+    gate = back.wait(0)
+    wait_until(lambda: book(app, "began"), "the gate is closed")
+    jobs = [back.options(priority=priority).double(n) for n, priority in ((1, 0), (2, 5), (3, -5), (4, 0))]
+    for job in jobs:
+        job.stored.result(PATIENCE)
+    assert [job.status().result(PATIENCE) for job in (gate, *jobs)] == ["running", *["waiting"] * 4]
+    (app.directory / "go").touch()
+    for job in jobs:
+        job.result(PATIENCE)
+    assert book(app) == ["0", "2", "1", "4", "3"]
+
+
+def test_delays_and_certain_times(apps: Apps) -> None:
+    app, client = start(apps)
+    back = durable(client)
+    began = time.time()
+    soon = [
+        back.options(delay=0.6).double(1),
+        back.options(at=time.time() + 0.6).double(2),
+        back.options(at=datetime.now(UTC) + timedelta(seconds=0.6)).double(3),
+    ]
+    past = back.options(at=5.0).double(4)
+    assert past.result(PATIENCE) == 8
+    assert {job.status().result(PATIENCE) for job in soon} <= {"later", "done", "running"}
+    assert [job.result(PATIENCE) for job in soon] == [2, 4, 6]
+    assert time.time() - began >= 0.59
+    late = back.options(delay=3600).double(5)
+    assert late.stored.result(PATIENCE)
+    assert late.status().result(PATIENCE) == "later"
+    assert late.retry().result(PATIENCE)  # now, please
+    assert late.result(PATIENCE) == 10
+    assert sorted(book(app)) == ["1", "2", "3", "4", "5"]
+
+
+def test_a_key_is_unique_while_its_job_waits_or_runs(apps: Apps) -> None:
+    app, client = start(apps)
+    back = durable(client).options(key="k")
+    first = back.wait(1)
+    others = [back.wait(2) for _ in range(20)]
+    assert {job.stored.result(PATIENCE) for job in others} == {first.stored.result(PATIENCE)}
+    assert {job.id for job in others} == {first.id}
+    elsewhere = durable(client).options(key="k").double(3)  # a key of another export
+    assert elsewhere.result(PATIENCE) == 6
+    (app.directory / "go").touch()
+    assert [job.result(PATIENCE) for job in others] == [1] * 20
+    again = back.wait(4)
+    assert again.result(PATIENCE) == 4
+    assert again.id != first.id
+
+
+def test_one_that_fails_is_tried_again_and_dead_in_the_end(apps: Apps) -> None:
+    app, client = start(apps)
+    back = durable(client).options(backoff=0.01)
+    assert back.options(retries=3).fail(1, times=2).result(PATIENCE) == 1
+    dead = back.options(retries=2).fail(2)
+    with pytest.raises(ValueError, match="'not', 2"):
+        dead.result(PATIENCE)
+    assert Counter(book(app, "tries")) == {"1": 3, "2": 3}
+    assert dead.status().result(PATIENCE) == "dead"
+    app.wait_for(rf"back.fail \(job {dead.id}\) is dead after 3 attempts: ValueError: \('not', 2\)\. `mob jobs retry")
+    with pytest.raises(ValueError, match="'not', 2"):
+        client.job(dead.id).result(PATIENCE)
+    assert dead.retry().result(PATIENCE)
+    wait_until(lambda: Counter(book(app, "tries"))["2"] == 6, "it is tried again, as often")
+    wait_until(lambda: dead.status().result(PATIENCE) == "dead", "and is dead again")
+    assert dead.drop().result(PATIENCE)
+    with pytest.raises(mob.JobDropped, match="was dropped before it was done"):
+        client.job(dead.id).result(PATIENCE)
+
+
+def test_one_that_kills_its_workers_is_dead_in_the_end(apps: Apps) -> None:
+    app, client = start(apps)
+    back = durable(client).options(retries=0)
+    assert back.die(1, times=1).result(PATIENCE) == 1
+    app2 = back.die(2)
+    with pytest.raises(mob.Lost, match="was killed by SIGKILL"):
+        app2.result(patient(60))
+    assert Counter(book(app, "tries")) == {"1": 2, "2": 5}
+
+
+@pytest.mark.parametrize("moment", ["waits", "runs"])
+def test_one_that_is_dropped(apps: Apps, moment: str) -> None:
+    app, client = start(apps)
+    back = durable(client)
+    job = back.options(delay=3600 if moment == "waits" else 0).wait(1)
+    job.stored.result(PATIENCE)
+    if moment == "runs":
+        wait_until(lambda: book(app, "began"), "it runs")
+    outcome = job.outcome
+    assert job.drop().result(PATIENCE) is True
+    assert job.drop().result(PATIENCE) is False
+    for each in (outcome, client.job(job.id).outcome):
+        with pytest.raises(mob.JobDropped):
+            each.result(PATIENCE)
+    assert job.status().result(PATIENCE) == "dropped"
+    (app.directory / "go").touch()
+    assert back.double(1).result(PATIENCE) == 2
+    assert book(app) == ["1"]
+
+
+def test_messages_have_the_same_promises(apps: Apps) -> None:
+    app, client = start(apps)
+    assert client.any("back").send({"n": 1}, durable=True).result(PATIENCE) is None
+    client.require("front").say("hello").result(PATIENCE)
+    wait_until(lambda: len(book(app, "heard")) == 2, "both were heard")
+    assert sorted(book(app, "heard")) == ["hello 1 front", "{'n': 1} 1 client"]
+    client.any("back").send("bad", durable=True).result(PATIENCE)
+    wait_until(lambda: book(app, "heard")[2:] == ["bad 1 client", "bad 2 client"], "it is tried again")
+
+
+# --- whatever is killed -----------------------------------------------------------------------------------------------
+
+
+class Maker(threading.Thread):
+    """Makes jobs as fast as it may, and keeps the numbers of those that were stored."""
+
+    def __init__(self, connect: Callable[[], mob.Client], at_most: int = 100_000) -> None:
+        super().__init__(daemon=True)
+        self.stored: list[int] = []
+        self.enough = threading.Event()
+        self._connect = connect
+        self._at_most = at_most
+
+    def run(self) -> None:
+        n = 0
+        while not self.enough.is_set() and n < self._at_most:
+            try:
+                with self._connect() as client:
+                    back = durable(client)
+                    while not self.enough.is_set() and n < self._at_most:
+                        jobs = [(n + i, back.double(n + i)) for i in range(20)]
+                        n += len(jobs)
+                        for number, job in jobs:
+                            job.stored.result(PATIENCE)
+                            self.stored.append(number)
+            except mob.MobError:
+                self.enough.wait(0.01)  # the app is gone for a moment
+
+    def __enter__(self) -> Maker:
+        self.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.enough.set()
+        self.join(PATIENCE)
+
+
+def wait_done(app: RunningApp, numbers: list[int], name: str = "done") -> None:
+    wanted = set(map(str, numbers))
+    wait_until(lambda: wanted <= set(book(app, name)), f"{len(wanted)} are done\n{app.output[-3000:]}", patient(90))
+
+
+@pytest.mark.parametrize("victim", ["queue", "back", "both"])
+def test_nothing_is_lost_when_a_process_is_killed_again_and_again(apps: Apps, victim: str) -> None:
+    app, client = start(apps)
+    durable(client).double(-1).result(PATIENCE)
+    with Maker(lambda: mob.connect(app.name)) as maker:
+        for round in range(6):
+            before = len(maker.stored)
+            wait_until(lambda before=before: len(maker.stored) >= before + 60, "jobs are stored", patient(60))
+            roles = ["queue", "back"] if victim == "both" else [victim]
+            for role in roles:
+                for member in app.ready(client, role)[: 1 + round % 2]:
+                    with contextlib.suppress(ProcessLookupError):  # the round before was faster than the roster
+                        os.kill(member.pid, signal.SIGKILL)
+    wait_done(app, maker.stored)
+    assert len(maker.stored) >= 360
+
+
+def test_a_caller_that_is_killed_loses_nothing_that_was_stored(apps: Apps) -> None:
+    app, client = start(apps)
+    for round in range(3):
+        numbers = [round * 1000 + n for n in range(50)]
+        ids = [client.require("front").make(n) for n in numbers]
+        for id in ids:
+            id.result(PATIENCE)
+        (front,) = app.ready(client, "front")
+        os.kill(front.pid, signal.SIGKILL)
+        wait_done(app, numbers)
+
+
+def test_the_kingpin_alone_is_killed_and_the_app_started_again(apps: Apps) -> None:
+    app, client = start(apps)
+    job = durable(client).wait(7)
+    job.stored.result(PATIENCE)
+    wait_until(lambda: book(app, "began") == ["7"], "it runs")
+    app.process.kill()
+    app.process.wait()
+    wait_until(lambda: not app.processes(), "the others have ended, too")
+    (app.directory / "go").touch()
+    app = again(apps, app)
+    client = app.wait_ready()
+    assert client.job(job.id).result(PATIENCE) == 7
+    assert book(app, "began") == ["7", "7"]
+
+
+def test_everything_is_killed_at_once_under_load_and_started_again(apps: Apps) -> None:
+    app, client = start(apps)
+    durable(client).double(-1).result(PATIENCE)
+    names = [app.name]
+    with Maker(lambda: mob.connect(names[0])) as maker:
+        for _ in range(3):
+            before = len(maker.stored)
+            wait_until(lambda before=before: len(maker.stored) >= before + 100, "jobs are stored", patient(60))
+            for pid in app.processes():
+                with contextlib.suppress(ProcessLookupError):  # it ended with those before
+                    os.kill(pid, signal.SIGKILL)
+            app.process.wait()
+            app = again(apps, app)
+            app.wait_ready()
+    wait_done(app, maker.stored)
+
+
+def test_an_app_that_stops_in_order_finishes_what_runs_and_keeps_the_rest(apps: Apps) -> None:
+    app, client = start(apps, ROLES + '.queue("jobs.db")')
+    back = durable(client)
+    late = back.options(delay=3600).double(1)
+    short = [back.pause(0.3) for _ in range(4)]
+    for job in (late, *short):
+        job.stored.result(PATIENCE)
+    assert app.stop() == 0
+    app = again(apps, app)
+    client = app.wait_ready()
+    assert [client.job(job.id).result(PATIENCE) for job in short] == [0.3] * 4
+    assert client.job(late.id).status().result(PATIENCE) == "later"
+    assert client.job(late.id).retry().result(PATIENCE)
+    assert client.job(late.id).result(PATIENCE) == 2
+
+
+def test_reloads_restarts_and_upgrades_lose_nothing(apps: Apps) -> None:
+    app, client = start(apps)
+    durable(client).double(-1).result(PATIENCE)
+    with Maker(lambda: mob.connect(app.name)) as maker:
+        for step in ("reload", "restart", "upgrade", "reload queue"):
+            before = len(maker.stored)
+            wait_until(lambda before=before: len(maker.stored) >= before + 60, "jobs are stored", patient(60))
+            match step:
+                case "reload":
+                    client.reload(timeout=PATIENCE)
+                case "restart":
+                    client.restart("queue")
+                case "reload queue":
+                    client.reload("queue", timeout=PATIENCE)
+                case _:
+                    client.upgrade(timeout=PATIENCE)
+    wait_done(app, maker.stored)
+    assert keeper(app, client)
+
+
+# --- what goes wrong with the file ------------------------------------------------------------------------------------
+
+
+def test_a_full_disk_is_told_to_the_caller_and_it_goes_on(apps: Apps) -> None:
+    setup = "import mob.jobs.store as s; s.RETRY = 0.05"
+    app, client = start(apps, f'.preload("small"){ROLES}.queue("jobs.db")', small=setup)
+    back = durable(client)
+    assert back.double(1).result(PATIENCE) == 2
+    pid = keeper(app, client)
+    before = resource.prlimit(pid, resource.RLIMIT_FSIZE)
+    size = max((app.directory / name).stat().st_size for name in ("jobs.db", "jobs.db-wal"))
+    held = back.wait(5)
+    held.stored.result(PATIENCE)
+    resource.prlimit(pid, resource.RLIMIT_FSIZE, (size + 40_000, before[1]))
+    errors = (back.big(b"x" * 50_000).stored.exception(PATIENCE) for _ in range(100))
+    text = str(next(error for error in errors if isinstance(error, mob.QueueFailed)))
+    assert f"the queue {app.directory / 'jobs.db'} cannot be written: " in text
+    assert "Nothing was stored. Make space on its disk; the queue goes on by itself." in text
+    (app.directory / "go").touch()
+    wait_until(lambda: book(app).count("5") == 1, "what ran has ended meanwhile")
+    resource.prlimit(pid, resource.RLIMIT_FSIZE, before)
+    assert held.result(PATIENCE) == 5
+    assert back.big(b"x" * 50_000).result(PATIENCE) == b"x" * 100_000
+    assert keeper(app, client) == pid
+    assert book(app).count("5") == 1
+
+
+def test_a_damaged_file_is_named_and_nothing_is_dropped(apps: Apps) -> None:
+    app, client = start(apps, ROLES + '.queue("jobs.db")')
+    jobs = [durable(client).options(delay=3600).double(n) for n in range(300)]
+    for job in jobs:
+        job.stored.result(PATIENCE)
+    assert app.stop() == 0
+    path = app.directory / "jobs.db"
+    sound = path.read_bytes()
+    path.write_bytes(sound[:4096] + b"\xff" * 4096 + sound[8192:])
+    damaged = path.read_bytes()
+    app = again(apps, app)
+    client = app.wait_ready()
+    for ask in (lambda: durable(client).double(1).stored, lambda: client.job(jobs[0].id).status()):
+        with pytest.raises(mob.QueueFailed) as caught:
+            ask().result(PATIENCE)
+        text = str(caught.value)
+        assert f"{path}, is damaged: " in text
+        assert ".recover" in text
+        assert "Then: mob restart queue." in text
+    app.wait_for("is damaged: ")
+    assert path.read_bytes() == damaged
+    path.write_bytes(sound)
+    client.restart("queue")
+    wait_until(lambda: _status(client, jobs[-1].id) == "later", "the queue goes on")
+
+
+def _status(client: mob.Client, id: str) -> str:
+    try:
+        return client.job(id).status().result(PATIENCE)
+    except mob.QueueFailed:
+        return ""
+
+
+def test_two_apps_cannot_share_a_file(apps: Apps) -> None:
+    app, client = start(apps, ROLES + '.queue("jobs.db")')
+    durable(client).double(1).result(PATIENCE)
+    path = app.directory / "jobs.db"
+    other, second = start(
+        apps, f'.preload("soon"){ROLES}.queue({str(path)!r})', soon="import mob.jobs.store as s; s.PATIENCE = 0.1"
+    )
+    with pytest.raises(mob.QueueFailed, match=r"is used by another process\. Two apps cannot share a queue"):
+        durable(second).double(1).stored.result(PATIENCE)
+    assert durable(client).double(2).result(PATIENCE) == 4
+    assert other.stop() == 0
+
+
+def test_a_role_of_that_name_keeps_no_jobs(apps: Apps) -> None:
+    _, client = start(apps, '.role("back", "./back.py").role("queue", "./back.py")')
+    with pytest.raises(mob.Unavailable, match=r"keeps no jobs\."):
+        durable(client).double(1).stored.result(PATIENCE)
+
+
+@pytest.fixture
+def clocks() -> str:
+    """A module that has the keeper's clock on the wall jump by what stands in a file."""
+    return (
+        "import os, time\n"
+        "import mob.jobs.store\n"
+        "real = time.time\n"
+        "def jumped():\n"
+        "    try: return real() + float(open('jump').read() or 0)\n"
+        "    except (OSError, ValueError): return real()\n"
+        "time.time = jumped\n"
+    )
+
+
+@pytest.mark.parametrize("jump", [7200.0, -7200.0])
+def test_a_clock_that_is_set(apps: Apps, clocks: str, jump: float) -> None:
+    app, client = start(apps, f'.preload("clocks"){ROLES}.queue("jobs.db")', clocks=clocks)
+    back = durable(client)
+    delayed = back.options(delay=3600.0).double(1)
+    certain = back.options(at=time.time() + 3600).double(2)
+    for job in (delayed, certain):
+        job.stored.result(PATIENCE)
+    (app.directory / "jump").write_text(str(jump))
+    assert back.double(3).result(PATIENCE) == 6  # something happens, so the clock is looked at
+    if jump > 0:
+        assert certain.result(PATIENCE) == 4
+    assert client.job(certain.id).status().result(PATIENCE) == ("done" if jump > 0 else "later")
+    assert client.job(delayed.id).status().result(PATIENCE) == "later"
+    assert app.stop() == 0
+    app = again(apps, app)
+    client = app.wait_ready()
+    assert client.job(delayed.id).status().result(PATIENCE) == "later"
+    assert sorted(book(app)) == (["2", "3"] if jump > 0 else ["3"])
+
+
+def test_the_file_of_the_tables_is_as_the_manual_says() -> None:
+    assert store.DEAD_KEEP == 30 * 86400
