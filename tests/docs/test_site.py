@@ -72,6 +72,11 @@ def test_what_lies_around_the_docs_is_in_it_and_linked(site: Path) -> None:
     assert (site / "repository" / "CHANGELOG.html").is_file()
 
 
+def test_the_dashboard_for_grafana_can_be_downloaded(site: Path) -> None:
+    assert (site / "grafana.json").read_bytes() == (DOCS / "grafana.json").read_bytes()
+    assert 'href="grafana.json"' in (site / "metrics.html").read_text("utf-8")
+
+
 def test_every_public_name_is_documented_once() -> None:
     told = re.findall(r"^::: mob\.(\w+)$", "".join(page.read_text("utf-8") for page in DOCS.glob("api/*.md")), re.M)
     assert Counter(name for name in told if name != "testing") == Counter(mob.__all__)
