@@ -477,6 +477,34 @@ def test_an_app_with_holders_and_watchers_stops_at_once(mob_app: Any) -> None:
     assert "waits for" not in app.output
 
 
+# -- metrics -----------------------------------------------------------------------------------------------------------
+
+
+@BOTH
+def test_what_the_store_holds_and_did_is_in_the_metrics_of_the_app(mob_app: Any, one_process: bool) -> None:
+    app = start(mob_app, one_process, max_memory="64K")
+    cache = app.store("cache")
+    watch = cache.watch("a")
+    with cache.lock("a"):
+        for number in range(100):
+            cache.set(str(number), bytes(1000)).result(PATIENCE)
+        cache.get("99").result(PATIENCE)
+        cache.get_many(["99", "98", "missing"]).result(PATIENCE)
+        app.wait_until(lambda: app.metrics().value("store_hits") == 3, "it was told")
+        metrics = app.metrics()
+        assert metrics.value("store_misses") == 1
+        keys = metrics.value("store_keys")
+        assert 40 < keys < 60
+        assert metrics.value("store_evictions") == 100 - keys
+        assert 60_000 < metrics.value("store_bytes") <= 65536
+        assert (metrics.value("store_locks"), metrics.value("store_watchers")) == (1, 1)
+    watch.close()
+    app.wait_until(lambda: app.metrics().value("store_locks") == app.metrics().value("store_watchers") == 0, "they end")
+    app.reload("cache", timeout=PATIENCE)
+    cache.get("99").result(PATIENCE)
+    app.wait_until(lambda: app.metrics().value("store_hits") == 4, "it was added to what the one before has told")
+
+
 # -- what a reload keeps -----------------------------------------------------------------------------------------------
 
 

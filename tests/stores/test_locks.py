@@ -16,6 +16,7 @@ def test_a_free_lock_is_held_at_once_and_the_next_one_waits_for_its_end() -> Non
     assert (first.state, second.state, third.state, other.state) == (HELD, WAITING, WAITING, HELD)
     assert (first.fence, other.fence) == (101, 102)
     assert locks.next_due() is None
+    assert locks.count_waiting() == 2
     assert locks.leave(first, 1) == [first, second]
     assert (first.state, second.state, second.fence) == (OVER, HELD, 103)
     assert locks.leave(first, 1) == []

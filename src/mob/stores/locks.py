@@ -55,6 +55,10 @@ class Locks:
     def __repr__(self) -> str:
         return f"<Locks: {len(self.held)} held, {len(self.waiting)} waited for>"
 
+    def count_waiting(self) -> int:
+        """Return how many claims wait."""
+        return sum(map(len, self.waiting.values()))
+
     def ask(self, name: str, ttl: float | None, now: float) -> LockClaim:
         """Claim a lock: it is held at once if it is free, else it waits behind those that came before."""
         self._check_ttl(name, ttl)

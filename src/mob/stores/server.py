@@ -30,6 +30,8 @@ PART_BYTES = 1024 * 1024
 """Bytes of values that are handed over in one message, about."""
 Contents = tuple[list[StoredRow], list[str]]
 """What a worker hands over: all rows, and the keys that are not in the file though they should."""
+METERED = 1.0
+"""Seconds after the first use of a store in which it tells its metrics; one that nobody uses tells none."""
 LOG = logging.getLogger("mob.store")
 
 
@@ -40,9 +42,12 @@ class StoreServer:
         role: its name.
         settings: what the main script says of it.
         is_first: whether no other worker has been the store before.
+        tell_metrics: called a second after something has been done with the store.
     """
 
-    def __init__(self, role: str, settings: StoreSettings, is_first: bool) -> None:
+    def __init__(
+        self, role: str, settings: StoreSettings, is_first: bool, tell_metrics: Callable[[StoreServer], None]
+    ) -> None:
         self.name: str = role
         self.settings: StoreSettings = settings
         self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
@@ -57,7 +62,10 @@ class StoreServer:
         self.is_ending: bool = False
         self.is_slow: bool = False
         """Whether what changes the store has to wait for something."""
+        self.is_metering: bool = False
+        """Whether what has happened will be told soon."""
         self._is_first = is_first
+        self._tell_metrics = tell_metrics
         self._thaw = asyncio.Event()
         self._due: float = inf
         self._due_timer: asyncio.TimerHandle | None = None
@@ -113,6 +121,7 @@ class StoreServer:
     async def close(self) -> list[str]:
         """Write what is left, and close the file; return the keys that could not be written."""
         saver, self.saver = self.saver, None
+        self._tell_metrics(self)
         if saver is None:
             return []
         self.book.listeners.remove(saver.note)
@@ -174,6 +183,18 @@ class StoreServer:
             await self.saver.saved()
         return value
 
+    # ------------------------------------------------------------------------------------------------ metrics
+
+    def meter_soon(self) -> None:
+        """Something has happened: its metrics are told, if they are not about to be."""
+        if not self.is_metering:
+            self.is_metering = True
+            self.loop.call_later(METERED, self._meter)
+
+    def _meter(self) -> None:
+        self.is_metering = False
+        self._tell_metrics(self)
+
     # ------------------------------------------------------------------------------------------------- timers
 
     def look_at_due(self) -> None:
@@ -209,6 +230,7 @@ class StoreServer:
 
     def wake(self, claims: list[LockClaim]) -> None:
         """Tell those whose claims have changed."""
+        self.meter_soon()
         for claim in claims:
             if claim.state is HELD:
                 self.look_at_locks(claim.ends)
@@ -217,5 +239,7 @@ class StoreServer:
                 event.set()
 
     def _tell(self, what: str, key: str, value: Value | None) -> None:
+        if not self.is_metering:
+            self.meter_soon()
         for watcher in self.watchers.tell(what, key, value):
             self.changed[watcher].set()

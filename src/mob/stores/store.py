@@ -12,7 +12,7 @@ from typing import Any, cast
 
 import msgspec
 
-from mob.errors import BadMessage, CallError, NotInMobster
+from mob.errors import BadMessage, CallError
 from mob.mobster import api
 from mob.mobster.absent import Absent
 from mob.peer.calls.options import DEFAULTS
@@ -296,11 +296,8 @@ def store(role: str) -> Store:
 
     >>> cache = mob.store("cache")                            # doctest: +SKIP
     """
-    try:
-        peer = api.current("store")
-    except NotInMobster:
-        return cast(Store, Absent("store"))
-    return store_of(peer, role)
+    peer = api.find()
+    return cast(Store, Absent("store")) if peer is None else store_of(peer, role)
 
 
 def store_of(peer: Outgoing, role: str) -> Store:

@@ -31,7 +31,17 @@ MOVED = -1
 SHORTLY = 0.02
 """Seconds after which they are told so, if they ask a worker that ends: by then they know of its end."""
 
+KEYS = mob.gauge("store_keys", "Keys in the store, rate limits included.")
+BYTES = mob.gauge("store_bytes", "Bytes that the keys and values of the store take.")
+LOCKS = mob.gauge("store_locks", "Locks that are held.")
+LOCK_WAITS = mob.gauge("store_lock_waits", "Claims that wait for a lock.")
+WATCHERS = mob.gauge("store_watchers", "Watchers of keys.")
+HITS = mob.counter("store_hits", "Keys that were asked for, and were there.")
+MISSES = mob.counter("store_misses", "Keys that were asked for, and were not there.")
+EVICTIONS = mob.counter("store_evictions", "Keys that were dropped because there was no room.")
+
 _server: StoreServer
+_told = (0, 0, 0)  # hits, misses and evictions
 _predecessor: Any = None  # a stream, which it goes on with its work without this worker if it ends
 
 
@@ -41,8 +51,22 @@ async def begin() -> None:
     global _server
     me = mob.me()
     is_first = me.generation == 1 and not me.node  # in a cluster another machine may have had it
-    _server = StoreServer(me.role, settings_for(me.role), is_first)
+    _server = StoreServer(me.role, settings_for(me.role), is_first, tell_metrics)
     _server.begin(None if me.generation == 1 else await _receive(me.role))
+
+
+def tell_metrics(server: StoreServer) -> None:
+    """Bring the metrics of the store up to date."""
+    global _told
+    book = server.book
+    KEYS.set(len(book.entries))
+    BYTES.set(book.bytes)
+    LOCKS.set(len(server.locks.held))
+    LOCK_WAITS.set(server.locks.count_waiting())
+    WATCHERS.set(len(server.watchers))
+    told, _told = _told, (book.hits, book.misses, book.evictions)
+    for counter, now, before in zip((HITS, MISSES, EVICTIONS), _told, told, strict=True):
+        counter.inc(now - before)
 
 
 async def _receive(role: str) -> Contents | None:
@@ -95,13 +119,14 @@ def _wait(work: Any, name: str, *args: Any) -> Awaitable[Any]:
 @mob.export(idempotent=True)
 def get(key: str) -> Any:
     """Return the value of a key as it was sent: a number, or bytes that its sender has encoded."""
-    if _server.is_frozen:
-        return _wait(_get, "get", key)
-    return _server.book.get(key, time())
+    return _wait(_get, "get", key) if _server.is_frozen else _get(key)
 
 
 def _get(key: str) -> Value | None:
-    return _server.book.get(key, time())
+    server = _server
+    if not server.is_metering:
+        server.meter_soon()
+    return server.book.get(key, time())
 
 
 @mob.export(idempotent=True)
@@ -112,6 +137,7 @@ def get_many(keys: list[str]) -> Any:
 
 def _get_many(keys: list[str]) -> list[Value | None]:
     now = time()
+    _server.meter_soon()
     return [_server.book.get(key, now) for key in keys]
 
 
@@ -207,7 +233,7 @@ def stats() -> dict[str, int]:
         "misses": server.book.misses,
         "evictions": server.book.evictions,
         "locks": len(server.locks.held),
-        "waiting": sum(map(len, server.locks.waiting.values())),
+        "waiting": server.locks.count_waiting(),
         "watchers": len(server.watchers),
     }
 
@@ -224,6 +250,7 @@ async def watch(key: str, is_prefix: bool) -> AsyncIterator[tuple[bool, list[Wat
         await asyncio.sleep(SHORTLY)
     server.watchers.join(watcher)
     server.changed[watcher] = event
+    server.meter_soon()
     try:
         while not server.is_ending:
             yield watcher.take()
@@ -231,6 +258,7 @@ async def watch(key: str, is_prefix: bool) -> AsyncIterator[tuple[bool, list[Wat
             event.clear()
     finally:
         server.watchers.leave(watcher)
+        server.meter_soon()
         del server.changed[watcher]
 
 
@@ -246,6 +274,7 @@ async def hold(name: str, ttl: float | None, wait: float | None, fence: int = 0)
     now = monotonic()
     claim = server.locks.adopt(name, ttl, fence, now) if fence else server.locks.ask(name, ttl, now)
     event = server.changed[claim] = asyncio.Event()
+    server.meter_soon()
     try:
         if claim.state is WAITING:
             if now < server.locks.grants_from:
