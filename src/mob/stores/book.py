@@ -24,6 +24,8 @@ Listener = Callable[[str, str, "Value | None"], None]
 
 ENTRY_SIZE = 200
 """Bytes that a key takes besides its text and its value: its entry, and its place in the dict. Measured."""
+LEAST = -(2**63)
+"""The least whole number that may be stored; the greatest is one less than its opposite."""
 OWN = "\0"
 """What keys of the store's own begin with."""
 SPARE = 1000
@@ -122,13 +124,13 @@ class StoreBook:
         if isinstance(entry.value, bytes):
             raise TypeError(f"store {self.name!r}: add({key!r}) needs a number, and the key holds another value.")
         total = entry.value + n
-        if isinstance(total, int) and not -(2**63) <= total < 2**63:
-            raise OverflowError(f"store {self.name!r}: add({key!r}) would be {total:,}, which takes more than 64 bits.")
         self.put(key, total, entry.ends)
         return total
 
     def put(self, key: str, value: Value, ends: float) -> None:
         """Write a key, the store's own or another, which is over at that time."""
+        if isinstance(value, int) and not LEAST <= value < -LEAST:
+            raise OverflowError(f"store {self.name!r}: {key!r} would be {value}, which takes more than 64 bits.")
         size = getsizeof(key) + getsizeof(value) + ENTRY_SIZE
         if self.max_memory is not None and size > self.max_memory:
             raise ValueError(

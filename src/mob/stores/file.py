@@ -2,15 +2,16 @@
 
 Written in groups, each of which is in the file whole or not at all (write-ahead log). A process that is killed loses
 nothing that was written; a machine that loses its power may lose the last moments, but leaves no damage
-(`synchronous=NORMAL`, https://sqlite.org/pragma.html#pragma_synchronous).
+(`synchronous=NORMAL`, https://sqlite.org/pragma.html#pragma_synchronous). So a write waits for no disk, and takes some
+microseconds; what waits is `settle`, which brings the log into the database now and then.
 
-Limits. Knows no loop: its methods block, and are called by one thread at a time. What goes wrong is an `OSError` that
-says so.
+Limits. Knows no loop: its methods are called by one thread at a time. What goes wrong is an `OSError` that says so.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import sqlite3
@@ -25,9 +26,11 @@ StoredRow = tuple[str, Value | None, float]
 APPLICATION = 0x6D6F6273
 """What tells a store's file from that of another program (`PRAGMA application_id`)."""
 VERSION = 1
+MOST_LOGGED = 64 * 1024 * 1024
+"""Bytes of the log after which it is brought into the database."""
 _here: dict[str, StoreFile] = {}  # those that are open in this process, by their paths
-PATIENCE = 1.0
-"""Seconds to wait for a program that looks at the file and keeps others from writing."""
+BUSY = errno.EAGAIN
+"""The number of an error that passes: another program writes to the file."""
 
 
 class StoreFile:
@@ -57,19 +60,20 @@ class StoreFile:
         try:
             with self._told("cannot be opened"):
                 connection = self._connection = sqlite3.connect(
-                    self.path, timeout=PATIENCE, isolation_level=None, check_same_thread=False
+                    self.path, timeout=0, isolation_level=None, check_same_thread=False
                 )
                 self._check(connection)
                 connection.execute("PRAGMA journal_mode=WAL")
                 connection.execute("PRAGMA synchronous=NORMAL")
+                connection.execute("PRAGMA wal_autocheckpoint=0")
         except BaseException:
             self.close()
             raise
 
     def rows(self) -> Iterator[StoredRow]:
-        """Yield what is in the file, what was written longest ago first."""
+        """Yield what is in the file, in no order."""
         with self._told("cannot be read"):
-            for key, value, ends in self._open().execute("SELECT key, value, ends FROM entries ORDER BY rowid"):
+            for key, value, ends in self._open().execute("SELECT key, value, ends FROM entries"):
                 yield key, nan if value is None else value, inf if ends is None else ends
 
     def write(self, rows: Iterable[StoredRow]) -> None:
@@ -92,6 +96,19 @@ class StoreFile:
                 with contextlib.suppress(sqlite3.Error):
                     connection.execute("ROLLBACK")
                 raise
+
+    @property
+    def is_to_settle(self) -> bool:
+        """Whether the log has become long."""
+        try:
+            return os.stat(f"{self.path}-wal").st_size > MOST_LOGGED
+        except OSError:
+            return False
+
+    def settle(self) -> None:
+        """Bring the log into the database. Waits for the disk."""
+        with self._told("cannot be written"):
+            self._open().execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def close(self) -> None:
         """Close the file: another process may open it."""
@@ -146,7 +163,7 @@ class StoreFile:
                 f"another file."
             )
         connection.execute("BEGIN IMMEDIATE")
-        connection.execute("CREATE TABLE entries (key TEXT NOT NULL UNIQUE, value, ends REAL)")
+        connection.execute("CREATE TABLE entries (key TEXT PRIMARY KEY, value, ends REAL) WITHOUT ROWID")
         connection.execute(f"PRAGMA application_id={APPLICATION}")
         connection.execute(f"PRAGMA user_version={VERSION}")
         connection.execute("COMMIT")
@@ -157,6 +174,8 @@ class StoreFile:
             yield
         except sqlite3.Error as error:
             text = f"store {self.store!r}: {self.path} {what}: {error}."
+            if error.sqlite_errorcode == sqlite3.SQLITE_BUSY:
+                raise OSError(BUSY, text) from error
             if isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError):
                 text += " The file is damaged: put a backup in its place, or move it away to begin with an empty store."
             raise OSError(text) from error

@@ -1,10 +1,12 @@
 """What has changed in a store, on its way into the file.
 
-Strategy. While one group is written, in a thread, what changes meanwhile is gathered; it is the next group. So nothing
-waits for a time to pass, and under load many changes share one write.
+Strategy. What changes in one turn of the loop is written together at its end, on the loop: that waits for no disk, and
+to hand it to a thread would take longer. Who waits is answered then. Only the log is brought into the database by a
+thread, once it is long; what changes meanwhile is written afterwards.
 
 If the file cannot be written (the disk is full, say), those who wait are told, and the store goes on in memory. What
-was not written is tried again with each change, and once a second.
+was not written is tried again with each change, and once a second. Another program that writes to the file is waited
+for, for a second.
 """
 
 from __future__ import annotations
@@ -12,13 +14,18 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
+from time import monotonic
 
 from mob.stores.book import StoreBook, Value
-from mob.stores.file import StoredRow, StoreFile
+from mob.stores.file import BUSY, StoredRow, StoreFile
 
 RETRY = 1.0
 """Seconds after which it is tried again."""
+PATIENCE = 1.0
+"""Seconds to wait for a program that keeps others from writing to the file, and how often it is tried meanwhile."""
+BUSY_RETRY = 0.02
+GROUPS = 1000
+"""Groups after which the length of the log is looked at."""
 
 
 class StoreSaver:
@@ -29,12 +36,12 @@ class StoreSaver:
         self._book = book
         self._log = log
         self._loop = asyncio.get_running_loop()
-        self._thread = ThreadPoolExecutor(1, "mob-store-file")
         self._changed: dict[str, None] = {}
         self._waiting: list[asyncio.Future[None]] = []
-        self._writing: list[asyncio.Future[None]] = []  # those who wait for the group that is being written
-        self._task: asyncio.Task[None] | None = None
-        self._retry: asyncio.TimerHandle | None = None
+        self._next: asyncio.Handle | None = None  # the end of this turn of the loop, or the time of another try
+        self._settling: asyncio.Task[None] | None = None
+        self._groups = 0
+        self._busy_until = 0.0
         self._is_failing = False
 
     def __repr__(self) -> str:
@@ -42,56 +49,53 @@ class StoreSaver:
 
     def note(self, what: str, key: str, value: Value | None) -> None:
         """A key has changed."""
+        if not self._changed or self._is_failing:
+            self._write_soon()
         self._changed[key] = None
-        self._begin()
 
     def saved(self) -> asyncio.Future[None]:
         """Return what is done when all that has changed so far is in the file; `OSError` if it cannot be written."""
         future: asyncio.Future[None] = self._loop.create_future()
         if self._changed:
             self._waiting.append(future)
-        elif self._task is None:
-            future.set_result(None)
         else:
-            self._writing.append(future)
+            future.set_result(None)
         return future
-
-    async def flush(self) -> None:
-        """Write what is left, before the file is closed. What cannot be written is told in the log."""
-        while self._task is not None:
-            await asyncio.wait([self._task])
-        if self._changed:
-            self._begin()
-            while self._task is not None:
-                await asyncio.wait([self._task])
 
     async def close(self) -> list[str]:
         """Write what is left, and close the file; return the keys that could not be written."""
-        await self.flush()
-        if self._retry is not None:
-            self._retry.cancel()
-        await self._loop.run_in_executor(self._thread, self.file.close)
-        self._thread.shutdown(wait=False)
+        if self._settling is not None:
+            await asyncio.wait([self._settling])
+        self._busy_until = 0.0
+        if self._changed:
+            self._write(is_last=True)
+        if self._next is not None:
+            self._next.cancel()
+        await asyncio.to_thread(self.file.close)
         return list(self._changed)
 
-    def _begin(self) -> None:
-        if self._task is None:
-            self._task = self._loop.create_task(self._write())
+    def _write_soon(self) -> None:
+        if self._next is not None:
+            self._next.cancel()
+        self._next = self._loop.call_soon(self._write)
 
-    async def _write(self) -> None:
+    def _write(self, is_last: bool = False) -> None:
+        if self._settling is not None or not self._changed:
+            return
         try:
-            while self._changed:
-                changed, self._changed = self._changed, {}
-                self._writing, self._waiting = self._waiting, []
-                try:
-                    await self._loop.run_in_executor(self._thread, self.file.write, self._rows(changed))
-                except OSError as error:
-                    self._changed = changed | self._changed
-                    self._handle_failed(error)
-                    return
-                self._handle_written()
-        finally:
-            self._task = None
+            self.file.write(self._rows(self._changed))
+        except OSError as error:
+            if error.errno == BUSY and not is_last and not self._is_failing and self._is_worth_waiting():
+                self._next = self._loop.call_later(BUSY_RETRY, self._write)
+            else:
+                self._handle_failed(error)
+        else:
+            self._handle_written()
+
+    def _is_worth_waiting(self) -> bool:
+        now = monotonic()
+        self._busy_until = self._busy_until or now + PATIENCE
+        return now < self._busy_until
 
     def _rows(self, keys: Iterable[str]) -> list[StoredRow]:
         entries = self._book.entries
@@ -99,23 +103,40 @@ class StoreSaver:
         return [(key, None, 0.0) if entry is None else (key, entry.value, entry.ends) for key, entry in found]
 
     def _handle_written(self) -> None:
-        waiting, self._writing = self._writing, []
+        self._changed, self._busy_until = {}, 0.0
+        waiting, self._waiting = self._waiting, []
         for future in waiting:
             if not future.done():
                 future.set_result(None)
         if self._is_failing:
             self._is_failing = False
             self._log.warning("store %r: %s is written again.", self._book.name, self.file.path)
+        self._groups += 1
+        if self._groups % GROUPS == 0 and self.file.is_to_settle:
+            self._settling = self._loop.create_task(self._settle())
+
+    async def _settle(self) -> None:
+        """Bring the log into the database, while nothing is written."""
+        try:
+            await asyncio.to_thread(self.file.settle)
+        except OSError as error:
+            self._log.warning("%s It is tried again.", error)
+        finally:
+            self._settling = None
+            if self._changed:
+                self._write_soon()
 
     def _handle_failed(self, error: OSError) -> None:
-        waiting, self._writing, self._waiting = [*self._writing, *self._waiting], [], []
-        told = f"{error} The change is made in memory, and is written as soon as that is possible."
+        waiting, self._waiting, self._busy_until = self._waiting, [], 0.0
+        said = error.strerror if error.errno is not None else str(error)
         for future in waiting:
             if not future.done():
-                future.set_exception(OSError(told))
+                future.set_exception(
+                    OSError(f"{said} The change is made in memory, and is written as soon as that is possible.")
+                )
         if not self._is_failing:
             self._is_failing = True
-            self._log.error("%s The store goes on in memory, and tries again every %g s.", error, RETRY)
-        if self._retry is not None:
-            self._retry.cancel()
-        self._retry = self._loop.call_later(RETRY, self._begin)
+            self._log.error("%s The store goes on in memory, and tries again every %g s.", said, RETRY)
+        if self._next is not None:
+            self._next.cancel()
+        self._next = self._loop.call_later(RETRY, self._write)

@@ -60,8 +60,6 @@ class StoreServer:
         """Who waits here, and what wakes them."""
         self.is_frozen: bool = False
         self.is_ending: bool = False
-        self.is_slow: bool = False
-        """Whether what changes the store has to wait for something."""
         self.is_metering: bool = False
         """Whether what has happened will be told soon."""
         self._is_first = is_first
@@ -105,7 +103,7 @@ class StoreServer:
         return StoreSaver(self.book, file, LOG)
 
     def _use(self, saver: StoreSaver | None, unsaved: Iterable[str]) -> None:
-        self.saver, self.is_slow = saver, saver is not None
+        self.saver = saver
         if saver is not None:
             self.book.listeners.append(saver.note)
             for key in unsaved:
@@ -132,7 +130,7 @@ class StoreServer:
     async def hand_over(self) -> AsyncIterator[Contents]:
         """Yield all contents to a successor, at last the keys that are not in the file though they should, and stay
         frozen until it has the place, or gives up."""
-        self.is_frozen = self.is_slow = True
+        self.is_frozen = True
         self._thaw.clear()
         unsaved: list[str] = []
         try:
@@ -158,7 +156,7 @@ class StoreServer:
 
     def _resume(self, unsaved: list[str]) -> None:
         """The successor has not come up: this worker goes on."""
-        self.is_frozen = self.is_slow = False
+        self.is_frozen = False
         if self.settings.file is not None:
             try:
                 self._use(self._open(self.settings.file), unsaved)
@@ -174,11 +172,15 @@ class StoreServer:
             await self._thaw.wait()
         return not self.is_frozen
 
-    async def change(self, work: Callable[..., Any], args: tuple[Any, ...], elsewhere: Callable[[], Any]) -> Any:
-        """Do something when that is possible, here or elsewhere, and return when it is in the file."""
+    async def ask(self, work: Callable[[], Any], elsewhere: Callable[[], Any]) -> Any:
+        """Do something here, or elsewhere if the contents are there by then."""
+        return work() if await self.thawed() else await elsewhere()
+
+    async def change(self, work: Callable[[], Any], elsewhere: Callable[[], Any]) -> Any:
+        """Change something, here or elsewhere, and return when it is in the file."""
         if self.is_frozen and not await self.thawed():
             return await elsewhere()
-        value = work(*args)
+        value = work()
         if self.saver is not None:
             await self.saver.saved()
         return value

@@ -12,10 +12,10 @@ A worker that takes the place of another one, in a reload, asks it for its conte
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable
-from functools import partial
+from collections.abc import AsyncIterator, Callable
+from functools import partial, wraps
 from time import monotonic, time
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import mob
 from mob.stores import rates
@@ -26,6 +26,7 @@ from mob.stores.server import LOG, Contents, StoreServer
 from mob.stores.settings import settings_for
 from mob.stores.watchers import KeyWatcher, WatchedChange
 
+F = TypeVar("F", bound=Callable[..., Any])
 MOVED = -1
 """What those who wait for a lock are told if another worker has the store by now."""
 SHORTLY = 0.02
@@ -108,46 +109,68 @@ async def hand_over() -> AsyncIterator[Contents]:
         yield part
 
 
-def _wait(work: Any, name: str, *args: Any) -> Awaitable[Any]:
-    """Do what has to wait: for a successor, or for the file."""
-    return _server.change(work, args, partial(getattr(mob.require(_server.name), name), *args))
+def _has_file() -> bool:
+    me: Any = mob.me()
+    return isinstance(me, mob.Me) and settings_for(me.role).file is not None  # else this is no worker of a store
+
+
+def asking(function: F) -> F:
+    """Have what an export asks of the store wait while the store is handed over."""
+
+    @wraps(function)
+    def ask(*args: Any, **kwargs: Any) -> Any:
+        server = _server
+        if not server.is_metering:
+            server.meter_soon()
+        if server.is_frozen:
+            return server.ask(partial(function, *args, **kwargs), _elsewhere(function, args, kwargs))
+        return function(*args, **kwargs)
+
+    return cast(F, ask)
+
+
+def changing(function: F) -> F:
+    """Have an export that changes the store end when the change is in the file, if there is one.
+
+    It is `async def` then, because such calls begin one after another in one turn of the loop, so that their changes
+    are written together; after a `def` export that has to wait, the next one begins a turn later.
+    """
+    if not _has_file():
+        return asking(function)
+
+    @wraps(function)
+    async def change(*args: Any, **kwargs: Any) -> Any:
+        return await _server.change(partial(function, *args, **kwargs), _elsewhere(function, args, kwargs))
+
+    return cast(F, change)
+
+
+def _elsewhere(function: Callable[..., Any], args: Any, kwargs: Any) -> Callable[[], Any]:
+    return lambda: getattr(mob.require(_server.name), function.__name__)(*args, **kwargs)
 
 
 # -- keys --------------------------------------------------------------------------------------------------------------
 
 
 @mob.export(idempotent=True)
-def get(key: str) -> Any:
+@asking
+def get(key: str) -> Value | None:
     """Return the value of a key as it was sent: a number, or bytes that its sender has encoded."""
-    return _wait(_get, "get", key) if _server.is_frozen else _get(key)
-
-
-def _get(key: str) -> Value | None:
-    server = _server
-    if not server.is_metering:
-        server.meter_soon()
-    return server.book.get(key, time())
+    return _server.book.get(key, time())
 
 
 @mob.export(idempotent=True)
-def get_many(keys: list[str]) -> Any:
+@asking
+def get_many(keys: list[str]) -> list[Value | None]:
     """Return the values of keys."""
-    return _wait(_get_many, "get_many", keys) if _server.is_frozen else _get_many(keys)
-
-
-def _get_many(keys: list[str]) -> list[Value | None]:
-    now = time()
-    _server.meter_soon()
-    return [_server.book.get(key, now) for key in keys]
+    book, now = _server.book, time()
+    return [book.get(key, now) for key in keys]
 
 
 @mob.export
-def set(key: str, value: bytes | int | float, ttl: float | None = None) -> Any:
+@changing
+def set(key: str, value: bytes | int | float, ttl: float | None = None) -> None:
     """Give a key a value, and so many seconds to live."""
-    return _wait(_set, "set", key, value, ttl) if _server.is_slow else _set(key, value, ttl)
-
-
-def _set(key: str, value: Value, ttl: float | None) -> None:
     server = _server
     server.book.set(key, value, ttl, time())
     if ttl is not None:
@@ -155,33 +178,27 @@ def _set(key: str, value: Value, ttl: float | None) -> None:
 
 
 @mob.export
-def set_many(values: dict[str, bytes | int | float], ttl: float | None = None) -> Any:
+@changing
+def set_many(values: dict[str, bytes | int | float], ttl: float | None = None) -> None:
     """Give keys values."""
-    return _wait(_set_many, "set_many", values, ttl) if _server.is_slow else _set_many(values, ttl)
-
-
-def _set_many(values: dict[str, Value], ttl: float | None) -> None:
+    server, now = _server, time()
     for key, value in values.items():
-        _set(key, value, ttl)
+        server.book.set(key, value, ttl, now)
+    if ttl is not None:
+        server.look_at_due()
 
 
 @mob.export
-def delete(keys: list[str]) -> Any:
+@changing
+def delete(keys: list[str]) -> int:
     """Delete keys; return how many there were."""
-    return _wait(_delete, "delete", keys) if _server.is_slow else _delete(keys)
-
-
-def _delete(keys: list[str]) -> int:
     return _server.book.delete(keys, time())
 
 
 @mob.export
-def add(key: str, n: int | float = 1, ttl: float | None = None) -> Any:
+@changing
+def add(key: str, n: int | float = 1, ttl: float | None = None) -> int | float:
     """Add to a number; return the sum."""
-    return _wait(_add, "add", key, n, ttl) if _server.is_slow else _add(key, n, ttl)
-
-
-def _add(key: str, n: int | float, ttl: float | None) -> int | float:
     server = _server
     total = server.book.add(key, n, ttl, time())
     if ttl is not None:
@@ -190,13 +207,10 @@ def _add(key: str, n: int | float, ttl: float | None) -> int | float:
 
 
 @mob.export
-def allow(key: str, limit: str, n: int = 1) -> Any:
+@changing
+def allow(key: str, limit: str, n: int = 1) -> tuple[bool, int, int, float, float]:
     """Return whether n more are allowed, the limit, how many are left, and after how many seconds this is allowed and
     the whole limit is free again."""
-    return _wait(_allow, "allow", key, limit, n) if _server.is_slow else _allow(key, limit, n)
-
-
-def _allow(key: str, limit: str, n: int) -> tuple[bool, int, int, float, float]:
     server, now, wanted = _server, time(), rates.limit_of(limit)
     if not 0 < n <= wanted.most:
         raise ValueError(
@@ -213,12 +227,9 @@ def _allow(key: str, limit: str, n: int) -> tuple[bool, int, int, float, float]:
 
 
 @mob.export(idempotent=True)
-def keys(prefix: str = "") -> Any:
+@asking
+def keys(prefix: str = "") -> list[str]:
     """Return the keys that begin so, in no order."""
-    return _wait(_keys, "keys", prefix) if _server.is_frozen else _keys(prefix)
-
-
-def _keys(prefix: str) -> list[str]:
     return list(_server.book.keys(prefix, time()))
 
 
@@ -299,12 +310,9 @@ async def hold(name: str, ttl: float | None, wait: float | None, fence: int = 0)
 
 
 @mob.export
-def renew(name: str, fence: int, ttl: float | None) -> Any:
+@asking
+def renew(name: str, fence: int, ttl: float | None) -> bool:
     """Give the holder of a lock so many more seconds; return whether it still holds it."""
-    return _wait(_renew, "renew", name, fence, ttl) if _server.is_frozen else _renew(name, fence, ttl)
-
-
-def _renew(name: str, fence: int, ttl: float | None) -> bool:
     server = _server
     claim = server.locks.renew(name, fence, ttl, monotonic())
     if claim is not None:
@@ -313,12 +321,9 @@ def _renew(name: str, fence: int, ttl: float | None) -> bool:
 
 
 @mob.export
-def release(name: str, fence: int) -> Any:
+@asking
+def release(name: str, fence: int) -> bool:
     """End the hold of a lock; return whether it was held until now."""
-    return _wait(_release, "release", name, fence) if _server.is_frozen else _release(name, fence)
-
-
-def _release(name: str, fence: int) -> bool:
     changed = _server.locks.release(name, fence, monotonic())
     _server.wake(changed)
     return bool(changed) and changed[0].state is OVER
