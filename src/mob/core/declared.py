@@ -25,7 +25,11 @@ BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0,
 ACROSS = ("sum", "max", "min", "each")
 OWN_LABELS = ("role", "index", "pid", "le", "quantile")
 """Labels that mob or Prometheus sets."""
-PARTS = {"counter": ("_total",), "gauge": ("",), "histogram": ("_bucket", "_sum", "_count", "")}
+PARTS: dict[str, tuple[str, ...]] = {
+    "counter": ("_total",),
+    "gauge": ("",),
+    "histogram": ("_bucket", "_sum", "_count", ""),
+}
 """The ends of the names under which a metric of each kind is exposed."""
 OTHER = "other"
 """The value of all labels of what is counted beyond the limit."""
