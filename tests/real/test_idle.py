@@ -54,6 +54,21 @@ def test_idle_processes_wake_for_their_heartbeats_only(apps: Apps) -> None:
     assert max(now - then for now, then in zip(after, before, strict=True)) <= MOST
 
 
+def test_a_store_that_nobody_uses_wakes_for_its_heartbeats_only(apps: Apps, tmp_path: Path) -> None:
+    app = apps.start(f'.store("cache", file={str(tmp_path / "store.db")!r})')
+    client = app.wait_ready()
+    cache = client.store("cache")
+    cache.set("a", 1, ttl=3600).result()
+    changes = cache.watch("a")
+    with cache.lock("a", ttl=3600), cache.lock("b"):
+        time.sleep(1.5)  # it tells its metrics once
+        (store,) = [member.pid for member in app.ready(client)]
+        before = wakes(store)
+        time.sleep(SECONDS)
+        assert wakes(store) - before <= MOST
+    changes.close()
+
+
 def test_a_worker_that_ends_waits_for_its_calls_without_looking_for_them(apps: Apps) -> None:
     app = apps.start('.role("back", "./back.py")', back=COUNTING)
     client = app.wait_ready()

@@ -21,6 +21,7 @@ import pytest
 import mob
 from mob.testing import AppUnderTest
 from tests.patience import PATIENCE
+from tests.running import Apps
 
 BOTH = pytest.mark.parametrize("one_process", [False, True], ids=["processes", "one process"])
 FRONT = """
@@ -475,6 +476,29 @@ def test_an_app_with_holders_and_watchers_stops_at_once(mob_app: Any) -> None:
             for _ in changes:
                 pass
     assert "waits for" not in app.output
+
+
+def test_an_upgrade_of_the_kingpin_changes_nothing(apps: Apps, tmp_path: Path) -> None:
+    running = apps.start(f'.store("cache", file={str(tmp_path / "store.db")!r})')
+    app = running.wait_ready()
+    cache = app.store("cache")
+    cache.set("a", 1).result(PATIENCE)
+    with cache.lock("a") as lock, cache.watch("a") as changes:
+        app.upgrade(PATIENCE)
+        cache.set("a", 2).result(PATIENCE)
+        assert next(changes).value == 2
+        assert lock.is_held
+        assert lock.renew().result(PATIENCE)
+        with pytest.raises(TimeoutError), cache.lock("a", wait=0):
+            pass
+    app.reload("cache", timeout=PATIENCE)
+    assert cache.get("a").result(PATIENCE) == 2
+
+
+def test_a_store_has_one_worker(mob_app: Any) -> None:
+    app = start(mob_app)
+    with pytest.raises(mob.MobError, match="it has one worker, not 2"):
+        app.scale("cache", 2)
 
 
 # -- metrics -----------------------------------------------------------------------------------------------------------
