@@ -329,3 +329,30 @@ def test_loading_mob_loads_neither_side() -> None:
 def test_the_builder_is_what_start_makes() -> None:
     assert builder.start is mob.start
     assert isinstance(mob.start("myapp"), mob.App)
+
+
+def test_an_app_with_jobs_left_has_their_keeper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(App, "_complain_unless_run", lambda _: None)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    app = mob.start("jobbing").role("back", "json")
+    app._find_queue()
+    assert [role.name for role in app.plan.roles] == ["back"]
+    path = tmp_path / "mob" / "queues" / "jobbing.db"
+    path.parent.mkdir(parents=True)
+    path.touch()
+    app._find_queue()
+    assert [role.name for role in app.plan.roles] == ["queue", "back"]
+    assert app.plan.roles[0].env["MOB_QUEUE_PATH"] == str(path)
+    app.queue(tmp_path / "other.db").queue(tmp_path / "third{index}.db")
+    assert [role.env.get("MOB_QUEUE_PATH") for role in app.plan.roles] == [str(tmp_path / "third{{index}}.db"), None]
+    app.place(back=0)
+    assert [role.workers for role in app.plan.roles] == [1, 0]
+    with pytest.raises(PlanError, match="has no role, so there is nothing to run"):
+        mob.start("jobbing").queue(tmp_path / "jobs.db").hand_over()
+    with pytest.raises(PlanError, match="this app has one of its own by that name"):
+        mob.start("jobbing").role("queue", "json").queue(tmp_path / "jobs.db")
+    with pytest.raises(PlanError, match="Wanted: the file in which jobs are kept"):
+        mob.start("jobbing").queue(tmp_path)
+    clustered = mob.start("jobbing").role("back", "json").cluster("nats://127.0.0.1:4222").queue(tmp_path / "jobs.db")
+    with pytest.raises(PlanError, match="queue: durable calls are kept on one machine, and this app runs in a cluster"):
+        clustered.hand_over()

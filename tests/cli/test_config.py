@@ -13,7 +13,7 @@ from mob import app as apps
 from mob.app import App
 from mob.cli import config
 from mob.errors import PlanError
-from mob.plan import Logs, Plan, RolePlan
+from mob.plan import Logs, Plan, RolePlan, queue_role
 from mob.rim import cores
 
 
@@ -241,3 +241,19 @@ def test_there_is_none(tmp_path: Path) -> None:
 def test_the_docstring_shows_a_file_that_works(home: Path) -> None:
     text: Any = config.__doc__
     assert plan(home, text[text.index('    name = "myapp"') :]).role("back").workers == 4
+
+
+def test_where_durable_jobs_are_kept(home: Path) -> None:
+    text = 'name = "myapp"\n' + BACK
+    read = plan(home, f'{text}[queue]\npath = "jobs.db"\nkeep = 3600\nin_hand = 8\n')
+    assert read.roles[0] == queue_role(str(home / "jobs.db"), 3600, 8)
+    assert plan(home, f"queue = true\n{text}").roles[0].keeps_jobs
+    assert [role.name for role in plan(home, f"queue = false\n{text}").roles] == ["back"]
+    for wrong, complaint in (
+        ('[queue]\npth = "x"\n', r"there is no option 'pth' in \[queue\]\. Did you mean 'path'\?"),
+        ('[queue]\npath = "nowhere/jobs.db"\n', "cannot be made: there is no directory"),
+        ("[queue]\nkeep = 0\n", r"queue: keep=0\.0 is not a number of seconds above 0\."),
+        ("[queue]\nin_hand = 0\n", r"queue: in_hand=0 is not a whole number of at least 1\."),
+    ):
+        with pytest.raises(PlanError, match=complaint):
+            plan(home, text + wrong)

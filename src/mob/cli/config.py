@@ -84,7 +84,7 @@ def _app(table: TomlTable, home: Path) -> App:
         raise PlanError('the app has no name. Wanted: name = "myapp".')
     ways = {"base", "preload", "logs", "trace", "roles", "cluster"}  # of Plan's fields: those with a method
     options = {field.name: field.type for field in fields(Plan)}
-    extra = {"dashboard", "place", "store"}  # methods that no field of Plan has the name of
+    extra = {"dashboard", "place", "queue", "store"}  # methods that no field of Plan has the name of
     _check_keys(table, [*options, *extra], "")
     plain = {key: _value(key, value, options[key]) for key, value in table.items() if key not in {*ways, *extra}}
     app = App(**plain).base(home / _value("base", table.get("base", "."), str))
@@ -97,6 +97,9 @@ def _app(table: TomlTable, home: Path) -> App:
         settings = _table(f"store.{name}", store)
         _check_keys(settings, [each for each in _parameters(app.store) if each != "name"], f" in [store.{name}]")
         app.store(name, **settings)
+    if table.get("queue", False) is not False:
+        own: TomlTable = {} if table["queue"] is True else _table("queue", table["queue"])
+        app.queue(**_values("queue", own, {"path": str, "keep": float, "in_hand": int}))
     if "cluster" in table:
         _add_cluster(app, table["cluster"])
     if "place" in table:

@@ -24,6 +24,7 @@ COMMANDS = {
     "crashes": "reports",
     "doctor": "doctor.command",
     "init": "init",
+    "jobs": "jobs",
     "logs": "logs",
     "metrics": "reports",
     "nats": "nats",

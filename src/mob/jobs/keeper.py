@@ -37,7 +37,7 @@ from mob.errors import (
     summary_of,
 )
 from mob.jobs.store import DROPPED, RAISED, RETURNED, JobChanged, JobEnded, JobStore, Outcome, QueueBroken, row_of
-from mob.mobster import api
+from mob.mobster import api, metering
 from mob.peer.links import served
 from mob.peer.links.contact import Contact
 from mob.peer.peer import Peer
@@ -65,6 +65,12 @@ PURGE = 3600.0
 """Seconds after which old outcomes are forgotten, while there are some."""
 FINAL = (Forbidden, ArgumentError)
 """Errors that another attempt would bring, too."""
+COUNT_AFTER = 0.5
+"""Seconds after which a change is counted: what is measured is told once a second."""
+
+JOBS = metering.gauge("queue_jobs", "Durable jobs that are not done, by the role that runs them.", ["of", "state"])
+ENDED = metering.counter("queue_attempts", "Attempts of durable jobs that have ended.", ["of", "outcome"])
+
 _encode: Callable[[Any], bytes] = msgspec.msgpack.Encoder().encode
 _read_body: Callable[[bytes], m.DurableBody] = msgspec.msgpack.Decoder(m.DurableBody).decode
 
@@ -99,6 +105,8 @@ class Keeper:
         self._purging: asyncio.TimerHandle | None = None
         self._is_ending = False
         self._is_due = False
+        self._is_counted = True
+        self._shown: dict[tuple[str, JobState], int] = {}  # what was told of them last
 
     def __repr__(self) -> str:
         return f"<Keeper of {len(self._book)} jobs in {self._store.path}>"
@@ -239,6 +247,9 @@ class Keeper:
     def _look(self) -> None:
         """Give workers what is due, as long as they have room."""
         self._is_due = False
+        if self._is_counted:
+            self._is_counted = False
+            self._loop.call_later(COUNT_AFTER, self._count)
         if self._is_ending:
             return
         now = self._mind_the_clock()
@@ -249,6 +260,14 @@ class Keeper:
                     break
                 self._give(entry, worker)
         self._set_timer(now)
+
+    def _count(self) -> None:
+        """Tell how many jobs there are."""
+        self._is_counted = True
+        counts = self._book.counts()
+        for (role, state), count in {**dict.fromkeys(self._shown, 0), **counts}.items():
+            JOBS.set(count, of=role, state=state)
+        self._shown = counts
 
     def _mind_the_clock(self) -> float:
         """Return the time, and move what is due at a certain one if the clock on the wall was set."""
@@ -379,6 +398,7 @@ class Keeper:
     def _handle_failed(self, entry: Entry, error: BaseException, failure: bytes, due: float | None) -> None:
         """An attempt has failed, and the book has decided what follows."""
         self._failed += 1
+        ENDED.inc(of=entry.role, outcome="failed" if due is not None else "dead")
         told = "%s: attempt %d has failed: %s"
         if due is None:
             self._unwritten.add(entry.id)
@@ -399,6 +419,7 @@ class Keeper:
         """A job is done."""
         self._leave(worker, entry.id)
         self._done += 1
+        ENDED.inc(of=entry.role, outcome="done")
         self._finish(entry.id, outcome)
 
     def _finish(self, id: str, outcome: Outcome | None) -> None:

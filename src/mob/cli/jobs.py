@@ -1,0 +1,170 @@
+"""`mob jobs`: the durable jobs of an app, those that wait, run or are dead; `mob jobs retry` and `mob jobs drop`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import click
+import msgspec
+from click.shell_completion import CompletionItem
+from rich import box
+from rich.markup import escape
+from rich.table import Table
+
+from mob.cli.apps import CommandError, app_option, complete_app, connected, json_option, print_json
+from mob.cli.output import echo
+from mob.cli.ps import console_for_tables
+from mob.cli.shown import duration
+from mob.client import CONNECT_TIMEOUT, Client
+from mob.core.jobs import JobState
+from mob.core.printable import printable
+from mob.errors import counted
+from mob.plan import QUEUE
+
+STATES = tuple(map(str, JobState))
+STYLES = {"waiting": "yellow", "later": "white", "running": "green", "dead": "red"}
+"""The colour of a state."""
+HEADINGS = ("id", "job", "state", "age", "attempts", "note")
+ALL = "all"
+"""Instead of the id of a job: all that are listed."""
+MOST = 1_000_000
+
+
+class JobRow(msgspec.Struct, frozen=True):
+    """A line of the table, under the names that JSON gives to its fields."""
+
+    id: str
+    job: str
+    """The export that it calls, as `back.resize`."""
+    role: str
+    state: str
+    """"waiting", "later", "running" or "dead"."""
+    age: float
+    """Seconds since it was made."""
+    due_in: float
+    """Seconds until it is tried; 0 if it is due."""
+    attempts: int
+    priority: int
+    key: str
+    worker: str
+    """Who runs it, as `back.2`; nothing if it does not run."""
+    error: str
+    """What a dead one has died of."""
+
+
+def complete_words(context: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """`retry`, `drop` and the apps; after one of these, the ids of jobs."""
+    words: list[str] = list(context.params.get("words") or ())
+    if words and words[0] in ("retry", "drop"):
+        try:
+            with connected(context.params.get("name")) as app:
+                found = _listed(app, ("dead",) if words[0] == "retry" else (), "", 100)
+        except click.ClickException:
+            return []
+        return [CompletionItem(row.id, help=row.job) for row in found if row.id.startswith(incomplete)]
+    own = {"retry": "try dead ones again", "drop": "forget some"}
+    items = [CompletionItem(word, help=text) for word, text in own.items() if word.startswith(incomplete)]
+    return [*items, *complete_app(context, _param, incomplete)]
+
+
+@click.command()
+@click.argument("words", nargs=-1, metavar="[APP | retry ID... | drop ID...]", shell_complete=complete_words)
+@app_option
+@click.option("--state", "states", multiple=True, type=click.Choice(STATES), help="Only jobs in this state.")
+@click.option("--role", default="", metavar="ROLE", help="Only jobs of this role.")
+@click.option("--last", "-n", "most", default=50, show_default=True, help="How many are listed at most, oldest first.")
+@json_option
+def jobs(
+    words: tuple[str, ...], name: str | None, states: tuple[str, ...], role: str, most: int, as_json: bool
+) -> None:
+    """Show the durable jobs of a running app, or do something with them.
+
+    `mob jobs` lists those that wait, run, or are dead; those that are done are counted. `mob jobs retry ID` tries dead
+    ones again, or one now that waits for its time; `mob jobs drop ID` forgets them, whatever their state. `all` instead
+    of an id means all that `--state` and `--role` choose; without them `retry all` means those that are dead.
+    """
+    what, *ids = words or ("",)
+    if what in ("retry", "drop"):
+        if not ids:
+            raise click.UsageError(f"say which, as in `mob jobs {what} ID`. `mob jobs` lists them.")
+        _change(what, ids, name, states, role)
+    elif ids:
+        raise click.UsageError(f"one app can be named, not {len(words)}; or: `mob jobs retry ID`, `mob jobs drop ID`.")
+    else:
+        _show(what or name, states, role, most, as_json)
+
+
+def _change(what: str, ids: Sequence[str], name: str | None, states: Sequence[str], role: str) -> None:
+    with connected(name) as app:
+        if ALL in ids:
+            if what == "drop" and not states and not role:
+                raise click.UsageError("`mob jobs drop all` needs --state or --role, so that not all are meant.")
+            chosen = states or (("dead",) if what == "retry" else ())
+            ids = [row.id for row in _listed(app, chosen, role, MOST)]
+        done = [id for id in ids if _ask(app, what, id)]
+        missed = [id for id in ids if id not in set(done)]
+        echo(f"{counted(len(done), 'job')} {'tried again' if what == 'retry' else 'dropped'}.")
+        if missed:
+            why = "no such job, or it is done" + (", runs, or another has its key" if what == "retry" else "")
+            raise CommandError(f"not {', '.join(missed)}: {why}.")
+
+
+def _show(name: str | None, states: Sequence[str], role: str, most: int, as_json: bool) -> None:
+    with connected(name) as app:
+        rows = _listed(app, states, role, most)
+        if as_json:
+            print_json(rows)
+            return
+        if QUEUE not in app.roles():
+            echo(f"{app.app} has no durable jobs. options(durable=True) makes one.")
+            return
+        if rows:
+            console_for_tables().print(_table(rows))
+        echo(_summary(_ask(app, "counts"), len(rows), role))
+
+
+def _ask(app: Client, what: str, *args: Any) -> Any:
+    if QUEUE not in app.roles():
+        raise CommandError(f"{app.app} has no durable jobs.")
+    return getattr(app.require(QUEUE), what)(*args).result(CONNECT_TIMEOUT)
+
+
+def _listed(app: Client, states: Sequence[str], role: str, most: int) -> list[JobRow]:
+    if QUEUE not in app.roles():
+        return []
+    if role:
+        app.require(role)  # which says so if there is none
+    return [JobRow(**row) for row in _ask(app, "listing", list(states), role, most)]
+
+
+def _summary(counts: dict[str, Any], shown: int, role: str) -> str:
+    roles: dict[str, dict[str, int]] = counts["roles"]
+    chosen = {name: states for name, states in roles.items() if role in ("", name)}
+    parts = [
+        f"{printable(name)}: " + ", ".join(f"{states.get(state, 0):,} {state}" for state in STATES if states.get(state))
+        for name, states in sorted(chosen.items())
+    ]
+    total = sum(sum(states.values()) for states in chosen.values())
+    more = f" {counted(shown, 'job')} of {total:,} shown (--last)." if 0 < shown < total else ""
+    return f"{'; '.join(parts) or 'no jobs'}. {counts['done']:,} done since the queue has started.{more}"
+
+
+def _table(rows: list[JobRow]) -> Table:
+    made = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for heading in HEADINGS:
+        is_number = heading in ("age", "attempts")
+        made.add_column(heading, justify="right" if is_number else "left", no_wrap=heading != "note")
+    for row in rows:
+        state = f"[{STYLES.get(row.state, 'white')}]{row.state}[/]"
+        job = escape(printable(row.job))
+        made.add_row(row.id, job, state, duration(row.age), str(row.attempts), escape(printable(_note(row))))
+    return made
+
+
+def _note(row: JobRow) -> str:
+    parts = [f"in {duration(row.due_in)}"] if row.due_in else []
+    parts += [f"at {row.worker}"] if row.worker else []
+    parts += [f"key {row.key}"] if row.key else []
+    parts += [f"priority {row.priority}"] if row.priority else []
+    return "; ".join([*parts, row.error] if row.error else parts)
