@@ -35,6 +35,7 @@ from mob.kingpin.connections import Connection, Connections, Garbled
 from mob.kingpin.desk import Desk
 from mob.kingpin.guests import Guests
 from mob.kingpin.herald import Herald
+from mob.kingpin.listeners import CrashListeners
 from mob.kingpin.manager import Manager
 from mob.kingpin.measured import Measured
 from mob.kingpin.output.console import Console
@@ -116,6 +117,7 @@ class Kingpin:
         self.signals: Signals = Signals(reactor, self._signal_handlers())
         self.guests: Guests = Guests(reactor, plan.frame_limit, self.handle_word)
         self.herald: Herald = Herald(reactor, connections, crew)
+        self.listeners: CrashListeners = CrashListeners(connections, self.herald, console.say)
         self.launches: Launches = Launches(plan, crew, self.directory, connections, console, board, fork_client)
         self.post_mortems: PostMortems = PostMortems(plan.name, crew, board, self._say_on_loop, self._handle_crash_kept)
         self.stacks: StackRequests = StackRequests(reactor, crew, connections, console, fork_client, self.carry_out)
@@ -164,14 +166,9 @@ class Kingpin:
 
     def _handle_crashed(self, whole: bytes, short: bytes) -> None:
         """The report of a crash is written: tell those who listen."""
-        self._tell_listeners(whole)
+        self.listeners.tell(whole)
         if self.cluster is not None:
             self.cluster.write(0, m.CrashedHere(short))
-
-    def _tell_listeners(self, report: bytes) -> None:
-        for connection in list(self.connections.values()):
-            if connection.hears_crashes:
-                self._post(connection.uid, m.Crashed(report))
 
     def _enter_process(self) -> None:
         """All that makes this process the Kingpin's own."""
@@ -671,7 +668,7 @@ class Kingpin:
                 case d.Record():
                     self.post_mortems.record(decision, self.console.take_last_lines(decision.member.uid))
                 case d.PassOn(report=report):
-                    self._tell_listeners(report)
+                    self.listeners.tell(report)
                 case d.Answer(ticket=(uid, number), error=error, text=text):
                     self._post(uid, m.Done(number, error, text))
                 case d.LendTerminal(ticket=(uid, _) as ticket):
