@@ -56,6 +56,7 @@ if TYPE_CHECKING:
         cancelled as cancelled,
         delivery as delivery,
         exit as exit,
+        inherited as inherited,
         job as job,
         last_error as last_error,
         listen as listen,
@@ -150,8 +151,8 @@ _HOMES = {
     "Fenced Forbidden FrameTooLong GarbageFrame JobDropped LinkError Lost MobError NotInMobster PartialFailure "
     "PlanError Quarantined QueueFailed RemoteError Unavailable UnknownExport UnknownJob UnknownRole "
     "UnknownTarget WrongProcess",
-    "mob.mobster.api": "Me all any caller cancelled delivery exit job last_error listen me on pid ready require scale "
-    "send",
+    "mob.mobster.api": "Me all any caller cancelled delivery exit inherited job last_error listen me on pid ready "
+    "require scale send",
     "mob.mobster.metering": "Counter Gauge Histogram Stopwatch counter gauge histogram",
     "mob.mobster.records": "JsonFormatter",
     "mob.mobster.timers": "cron every",

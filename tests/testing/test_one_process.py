@@ -124,3 +124,34 @@ def test_a_call_that_runs_for_too_long_is_given_up(mob_app: Any, tmp_path: Path)
         assert back.echo(1).result(patient(30)) == 1
     finally:
         door.touch()
+
+
+def test_a_worker_hands_over_in_one_process(mob_app: Any, tmp_path: Path) -> None:
+    code = """
+        import mob
+
+        count = 0
+
+        @mob.on("start")
+        def start():
+            global count
+            count = mob.inherited() or 0
+
+        @mob.on("hand_over")
+        def hand_over():
+            return count
+
+        def add():
+            global count
+            count += 1
+            return count
+        """
+    (tmp_path / "back.py").write_text(textwrap.dedent(code))
+    app = mob_app(back=str(tmp_path / "back.py"), one_process=True)
+    back = app.require("back")
+    assert [back.add().result(patient(30)) for _ in range(3)] == [1, 2, 3]
+    app.reload("back")
+    assert back.add().result(patient(30)) == 4
+    app.restart("back")
+    wait_until(lambda: len(app.members()) and back.add().result(patient(30)) > 4, "it serves")
+    assert back.add().result(patient(30)) > 5

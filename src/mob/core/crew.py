@@ -89,6 +89,7 @@ class Process:
         "deadline",
         "ends_by_itself",
         "generation",
+        "hands_over",
         "has_crashed",
         "has_failed",
         "is_done",
@@ -99,6 +100,7 @@ class Process:
         "pid",
         "quota",
         "ready_at",
+        "refusal",
         "report",
         "slot",
         "stacks",
@@ -137,6 +139,10 @@ class Process:
         """Whether it was told that it is long in getting ready."""
         self.has_crashed: bool = False
         """Whether its end was nobody's wish."""
+        self.hands_over: bool = False
+        """Whether it has a handler that returns what it leaves to its successor."""
+        self.refusal: str = ""
+        """Why it was dismissed before it was ready, though it had not failed."""
         self.report: str = ""
         """Of a failed import."""
         self.stacks: str = ""
@@ -252,6 +258,8 @@ class Crew:
         """The calls that wait in clients for a worker, by the client's uid; a client without any has no entry."""
         self.last_uid: int = 0
         """The number that was given last."""
+        self.kept: dict[tuple[str, int], int] = {}
+        """What was left for the next process, by role and index: its bytes."""
 
     def __repr__(self) -> str:
         return f"<Crew: {len(self.processes)} processes in {len(self.slots)} slots>"
@@ -368,10 +376,15 @@ class Crew:
         member = process.member()
         self.roster.put(member)
         decisions = self.role_changed(slot.role, given_up=False, ended="")
-        decisions += [Launch(uid, slot.role, slot.index, slot.generation), self.welcome(uid)]
+        decisions += [Launch(uid, slot.role, slot.index, slot.generation, self._inherits(slot)), self.welcome(uid)]
         decisions += [Announce(m.MemberIs(member)), *(Introduce(*pair) for pair in self.introductions.joined(member))]
         timeout = self.roles[slot.role].plan.boot_timeout
         return decisions if timeout is None else [*decisions, WakeAt(now + timeout)]
+
+    def _inherits(self, slot: Slot) -> bool:
+        """Return whether the process that is launched for a slot has to ask for what was left there."""
+        before = self.current(slot) if slot.successor else None
+        return (slot.role, slot.index) in self.kept or (before is not None and before.hands_over)
 
     def retire(self, process: Process, now: float, seconds: float | None = None) -> list[Decision]:
         """Have a process get no new work, finish what it has within so many seconds (the grace time), and end."""

@@ -30,6 +30,36 @@ class Launch(_Decision, frozen=True):
     role: str
     index: int
     generation: int
+    inherits: bool = False
+    """Whether one before it has left it something, or will."""
+
+
+class AskHandOver(_Decision, frozen=True):
+    """Ask a worker for what it leaves to its successor; it has so many seconds."""
+
+    uid: int
+    seconds: float
+
+
+class LetGoOn(_Decision, frozen=True):
+    """Tell a worker that hands over that it is to go on: nobody takes its place."""
+
+    uid: int
+
+
+class Bequeath(_Decision, frozen=True):
+    """Give a process what was left in its place, or tell it that nothing was."""
+
+    ticket: Ticket
+    role: str
+    index: int
+
+
+class DropInheritance(_Decision, frozen=True):
+    """Forget what was left in a place: it has arrived, or is worth nothing any more."""
+
+    role: str
+    index: int
 
 
 class Admit(_Decision, frozen=True):
@@ -156,6 +186,10 @@ class Finish(_Decision, frozen=True):
 
 Decision = (
     Launch
+    | AskHandOver
+    | LetGoOn
+    | Bequeath
+    | DropInheritance
     | Admit
     | Introduce
     | Announce

@@ -14,6 +14,7 @@ from collections import deque
 
 from mob.core.crew import Crew, Process, Slot
 from mob.core.decisions import NOBODY, Answer, Decision, RenewForkServer, Tell, Ticket
+from mob.core.handing import HandOvers
 from mob.core.states import MobsterState, SlotState
 from mob.errors import counted, nearest
 from mob.templates import OF_THE_SIZE, mentions
@@ -49,8 +50,9 @@ class ReloadProgress:
 class Rollout:
     """Reloads, one at a time, and the recycling of single workers."""
 
-    def __init__(self, crew: Crew) -> None:
+    def __init__(self, crew: Crew, hand_overs: HandOvers) -> None:
         self._crew = crew
+        self._hand_overs = hand_overs
         self._reload: ReloadProgress | None = None
         self._next: ReloadProgress | None = None  # asked for while one is under way
         self._recycling: dict[str, Slot] = {}  # by role
@@ -262,7 +264,10 @@ class Rollout:
     def _dismiss_successor(self, slot: Slot, now: float) -> list[Decision]:
         """One that was launched for another reason may have read the old code."""
         early, slot.successor = self._crew.processes.get(slot.successor), 0
-        return [] if early is None else self._crew.retire(early, now)
+        if early is None:
+            return []
+        before = self._crew.current(slot)
+        return [*([] if before is None else self._hand_overs.take_back(before)), *self._crew.retire(early, now)]
 
     def _end(self, reload: ReloadProgress, now: float) -> list[Decision]:
         took = f"{now - reload.begun:.1f} s"
@@ -284,6 +289,8 @@ class Rollout:
 
 
 def _reason(process: Process, why: str) -> str:
+    if process.refusal:
+        return process.refusal
     if process.error:
         return f"could not be imported: {process.error}"
     return process.why_killed or f"{why} before it was ready"

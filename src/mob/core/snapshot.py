@@ -66,6 +66,8 @@ class ProcessData(msgspec.Struct, frozen=True):
     quota: float
     token: int = 0
     still: float = 0.0
+    hands_over: bool = False
+    refusal: str = ""
 
 
 class SuspectData(msgspec.Struct, frozen=True):
@@ -96,6 +98,8 @@ class Snapshot(msgspec.Struct, frozen=True):
     pairs: list[tuple[int, int]]
     suspects: list[SuspectData]
     nodes: list[Node] = []
+    kept: list[tuple[str, int, int]] = []
+    """What was left for the next process in a place: role, index and bytes."""
 
 
 def take(supervisor: Supervisor) -> Snapshot:
@@ -117,6 +121,7 @@ def take(supervisor: Supervisor) -> Snapshot:
             for (role, name), each in supervisor.quarantine.suspects.items()
         ],
         nodes=list(crew.roster.nodes.values()),
+        kept=[(*place, size) for place, size in crew.kept.items()],
     )
 
 
@@ -131,6 +136,7 @@ def restore(
     supervisor = Supervisor(plan, luck, is_stopped)
     crew = supervisor.crew
     crew.last_uid = snapshot.last_uid
+    crew.kept = {(role, index): size for role, index, size in snapshot.kept}
     new_slots = {key: slot for key, slot in crew.slots.items() if slot.role not in snapshot.targets}
     crew.slots = {(data.role, data.index): _slot(data) for data in snapshot.slots}
     gone = [name for name in snapshot.targets if name not in crew.roles]

@@ -18,6 +18,7 @@ class MobsterState(StrEnum):
     LAUNCHING = "launching"  # the fork server was asked
     BOOTING = "booting"  # the process runs, its module is being imported
     READY = "ready"  # may be given work
+    HANDING = "handing"  # leaves its data to a successor that is about to start: gets nothing new
     DRAINING = "draining"  # finishes what it has, gets nothing new
     GONE = "gone"  # the process has ended
 
@@ -64,6 +65,12 @@ MOBSTER: Mapping[tuple[MobsterState, str], MobsterState] = {
     (MobsterState.READY, "ready"): MobsterState.READY,
     (MobsterState.READY, "asked to stop"): MobsterState.DRAINING,
     (MobsterState.READY, "exited"): MobsterState.GONE,
+    (MobsterState.READY, "hands over"): MobsterState.HANDING,
+    (MobsterState.HANDING, "forked"): MobsterState.HANDING,
+    (MobsterState.HANDING, "ready"): MobsterState.HANDING,
+    (MobsterState.HANDING, "goes on"): MobsterState.READY,
+    (MobsterState.HANDING, "asked to stop"): MobsterState.DRAINING,
+    (MobsterState.HANDING, "exited"): MobsterState.GONE,
     (MobsterState.DRAINING, "forked"): MobsterState.DRAINING,
     (MobsterState.DRAINING, "ready"): MobsterState.DRAINING,
     (MobsterState.DRAINING, "asked to stop"): MobsterState.DRAINING,

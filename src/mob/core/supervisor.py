@@ -27,6 +27,7 @@ from mob.core.decisions import (
     Ticket,
     WakeAt,
 )
+from mob.core.handing import HandOvers
 from mob.core.health import Health
 from mob.core.killing import FOR_A_CALL, is_for_a_call
 from mob.core.quarantine import Quarantine
@@ -58,7 +59,8 @@ class Supervisor:
     ) -> None:
         self.plan = plan
         self.crew: Crew = Crew(plan, luck)
-        self.rollout: Rollout = Rollout(self.crew)
+        self.hand_overs: HandOvers = HandOvers(self.crew)
+        self.rollout: Rollout = Rollout(self.crew, self.hand_overs)
         self.scaling: Scaling = Scaling(self.crew)
         self.debugging: Debugging = Debugging(self.crew)
         self.health: Health = Health(self.crew, self.rollout, self.debugging, is_stopped)
@@ -163,6 +165,7 @@ class Supervisor:
             if self.rollout.is_renewing(process.slot):
                 decisions += self.quarantine.forgive(process.slot.role)
             decisions += self.rollout.handle_ready(process, now)
+            decisions += self.hand_overs.handle_ready(process)
             decisions += self.crew.release_held(now)
             decisions += self.health.watch(process)
         return decisions
@@ -200,9 +203,10 @@ class Supervisor:
         why = process.why_killed or why
         self.crew.forget(process)
         self.health.handle_exited(uid)
+        handed = self.hand_overs.handle_exited(process)
         process.has_crashed = self._has_crashed(process, was_told, status)
         gone = m.MemberGone(uid, verdict_of(process, why, status))
-        decisions = [*self.debugging.handle_gone(uid, now), Announce(gone)]
+        decisions = [*self.debugging.handle_gone(uid, now), Announce(gone), *handed]
         if process.has_crashed:
             is_named = not blamed or is_for_a_call(process.why_killed)
             full = why if is_named else f"{why} while it ran {slot.role}.{blamed}"
@@ -363,6 +367,7 @@ class Supervisor:
                 decisions += self.crew.launch(slot, now)
         if not self.stopping:
             decisions += self.health.handle_wake(now)
+            decisions += self.hand_overs.handle_wake(now)
             decisions += self.quarantine.handle_wake(now)
         decisions += self._stopping.tell_who_lasts(now) + self._stopping.kill_overdue(now)
         return decisions + self._forget_unborn(now)
@@ -499,6 +504,8 @@ class Supervisor:
             return f"{self.debugging.holder} is in the debugger"
         if self.rollout.is_reloading:
             return "a reload is under way"
+        if self.hand_overs.is_under_way:
+            return "a worker hands over to its successor"
         if not may_launch and any(
             not each.pid or each.state is MobsterState.LAUNCHING for each in self.processes.values()
         ):
@@ -507,7 +514,8 @@ class Supervisor:
 
     def handle_stop(self, now: float, status: int = 0) -> list[Decision]:
         """Ends the app in order; asked a second time, at once."""
-        decisions = [*self.rollout.cancel("the app is stopping."), *self._stopping.begin(now, status)]
+        decisions = [] if self.stopping else self.hand_overs.handle_stop()
+        decisions += [*self.rollout.cancel("the app is stopping."), *self._stopping.begin(now, status)]
         for process in self.processes.values():
             if not process.pid and not self.crew.is_singleton(process.slot.role):  # its end gives the lease back
                 process.killed = True

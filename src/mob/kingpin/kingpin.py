@@ -41,6 +41,7 @@ from mob.kingpin.measured import Measured
 from mob.kingpin.output.console import Console
 from mob.kingpin.output.followers import Followers
 from mob.kingpin.processes.fork_client import ForkClient
+from mob.kingpin.processes.inheritances import Inheritances
 from mob.kingpin.processes.kills import Kills
 from mob.kingpin.processes.launches import Launches
 from mob.kingpin.processes.ports import Ports, where
@@ -122,6 +123,7 @@ class Kingpin:
         self.post_mortems: PostMortems = PostMortems(plan.name, crew, board, self._say_on_loop, self._handle_crash_kept)
         self.stacks: StackRequests = StackRequests(reactor, crew, connections, console, fork_client, self.carry_out)
         self.kills: Kills = Kills(reactor, crew, board, fork_client, supervisor.handle_call_killed, self.carry_out)
+        self.inheritances: Inheritances = Inheritances()
         self.measured: Measured = Measured(plan.name, self.registry, connections, console, self.shortage)
         self.requests: RequestHandler = RequestHandler(
             supervisor, self.measured, self.followers, self.post_mortems, self.stacks, self.kills, self
@@ -206,6 +208,7 @@ class Kingpin:
         self.ports.take_over(state.ports)
         self.fork_client.take_over(state.fork_client)
         self.registry.take_over(state.past)
+        self.inheritances.take_over(state.inheritances)
         self.manager.take_over()
         self.guests.take_over(self.connections.values())
         self.herald.take_over()
@@ -222,6 +225,7 @@ class Kingpin:
             desk=self.desk.fileno(),
             board=self.board.descriptor,
             manager=self.manager.environment(),
+            inheritances=self.inheritances.state(),
             ticket=ticket,
             cluster=ClusterState() if self.cluster is None else self.cluster.state(),
             timers=b"" if self.timekeeper is None else self.timekeeper.state(),
@@ -292,6 +296,7 @@ class Kingpin:
         self.measured.close()
         self.post_mortems.close()
         self.board.close()
+        self.inheritances.close()
         del self._board_end  # closed with its last reference
         self.console.close()
         self._leave_process()
@@ -540,6 +545,12 @@ class Kingpin:
                 connection.hears_crashes = True
             case m.Draining(by_itself=by_itself):
                 self.carry_out(supervisor.handle_draining(uid, now, by_itself))
+            case m.HandsOver():
+                supervisor.hand_overs.handle_able(uid)
+            case m.WantInheritance(id=number):
+                self.carry_out(supervisor.hand_overs.handle_wanted((uid, number), now))
+            case m.HandedOver(error=error, size=size):
+                self._keep_inheritance(uid, [] if error else connection.link.take(1), error, size)
             case m.WatchCall(deadline=deadline) if not connection.is_client:
                 self.kills.watch.watch(uid, deadline)
             case m.WantTerminal() if connection.is_client:
@@ -659,7 +670,15 @@ class Kingpin:
                 case d.Retire(uid=uid, grace=grace):
                     if self.cluster is not None and self.supervisor.stopping:
                         self.cluster.handle_asked(uid)
-                    self._post(uid, m.Stop(grace), has_to_know=False)
+                    self._post(uid, m.Stop(grace, not self.supervisor.stopping), has_to_know=False)
+                case d.AskHandOver(uid=uid, seconds=seconds):
+                    self._post(uid, m.HandOver(seconds))
+                case d.LetGoOn(uid=uid):
+                    self._post(uid, m.GoOn())
+                case d.Bequeath(ticket=(uid, number), role=role, index=index):
+                    self._bequeath(uid, number, role, index)
+                case d.DropInheritance(role=role, index=index):
+                    self.inheritances.drop(role, index)
                 case d.Kill(uid=uid):
                     if (process := self.supervisor.processes.get(uid)) and process.pid:
                         self.fork_client.end_mobster(process.pid)
@@ -731,6 +750,29 @@ class Kingpin:
     def _handle_not_launched(self, uid: int, why: str) -> None:
         self.carry_out(self.supervisor.handle_not_launched(uid, why, monotonic()))
         self.registry.handle_exited(uid)
+
+    def _keep_inheritance(self, uid: int, taken: list[int], error: str, size: int) -> None:
+        """A worker has left something for the next in its place, or says why it could not."""
+        process = self.supervisor.processes.get(uid)
+        if process is None:
+            for descriptor in taken:
+                os.close(descriptor)
+            return
+        if taken:
+            self.inheritances.put(process.slot.role, process.slot.index, taken[0], size)
+        elif not error:
+            error = "the Kingpin has too many files open, see `ulimit -n`"
+        self.carry_out(self.supervisor.hand_overs.handle_given(uid, error, size, monotonic()))
+
+    def _bequeath(self, uid: int, number: int, role: str, index: int) -> None:
+        connection, found = self.connections.get(uid), self.inheritances.get(role, index)
+        if connection is None:
+            return
+        if found is None:
+            connection.link.post(m.Inheritance(number))
+        else:
+            descriptor, size = found
+            connection.link.post_with(m.Inheritance(number, size), [descriptor])
 
     def _introduce(self, first: int, second: int) -> None:
         if first not in self.connections or second not in self.connections:

@@ -11,9 +11,9 @@ import socket
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 
-from msgspec import Struct
+from msgspec import Struct, ValidationError
 
-from mob.errors import MobError
+from mob.errors import CallError, MobError
 from mob.imports import import_at_rest
 from mob.mobster.absent import Absent, refuse
 from mob.peer.calls.durable import JOBS
@@ -24,6 +24,8 @@ from mob.peer.serving.batching import CallBatch
 from mob.peer.serving.deliveries import DELIVERY, Delivery
 from mob.peer.serving.handlers import check_event
 from mob.wire import messages as m
+from mob.wire.annotations import loosen
+from mob.wire.misfits import said_of
 
 if TYPE_CHECKING:
     from mob.peer.calls.jobs import Job
@@ -294,6 +296,39 @@ def scale(change: int) -> str:
     if done.error:
         raise MobError(done.error)
     return done.text
+
+
+@overload
+def inherited() -> Any: ...
+@overload
+def inherited(kind: type[T]) -> T | None: ...
+def inherited(kind: Any = None) -> Any:
+    """Return what the worker that was in this place before has left: what its handler of "hand_over" has returned.
+
+    None if there was none before, if that one had no such handler, or if it died (`kill -9`, a crash): what must
+    survive that belongs into a file or a database. `kind`: the class or annotation that the data is converted to, as
+    arguments are; without it dataclasses arrive as dicts, sets as lists.
+
+    `mob.MobError` before the handlers of "start" run, for until then the one before still serves calls; `mob.CallError`
+    if the data does not fit `kind`.
+
+    >>> @mob.on("start")                                    # doctest: +SKIP
+    ... def start(): sessions.update(mob.inherited() or {})
+    """
+    peer = current("inherited")
+    if not peer.may_ask_inherited:
+        raise MobError(
+            "mob.inherited() is known in the handlers of 'start', and later; while the module is imported, the worker "
+            "before this one still serves calls."
+        )
+    value = peer.inherited
+    if kind is None or value is None:
+        return value
+    try:
+        return peer.encoder.codec.converter(loosen(kind))(value)
+    except ValidationError as error:
+        text = f"what {peer.context.name} has inherited is not {kind!r}: {said_of(error, value)}"
+        raise CallError(text, executed="yes") from error
 
 
 def last_error() -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from time import monotonic
 from typing import Protocol
 
@@ -41,7 +41,14 @@ class WebServer(Protocol):
 class Drain:
     """The end of one mobster, from its beginning to the last bytes on its links."""
 
-    def __init__(self, peer: Peer, sharing: PortSharing, sigterm: Sigterm, is_importing: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        peer: Peer,
+        sharing: PortSharing,
+        sigterm: Sigterm,
+        is_importing: Callable[[], bool],
+        hand_over: Callable[[float], Awaitable[None]],
+    ) -> None:
         self._peer = peer
         self._context, self._contacts, self._control = peer.context, peer.contacts, peer.control
         self._serving, self._inviting = peer.serving, peer.serving.inviting
@@ -49,6 +56,7 @@ class Drain:
         self._sharing = sharing
         self._sigterm = sigterm
         self._is_importing = is_importing
+        self._hand_over = hand_over
         self._draining: DrainProgress | None = None
         self._places: frozenset[Endpoint] = frozenset()  # the shared ports
         self._web: WebServer | None = None
@@ -121,7 +129,9 @@ class Drain:
             case DrainStage.STANDING:
                 await self._handlers.end_standing(seconds)
             case DrainStage.STOP:
-                asked = await self._handlers.run_stop(seconds)
+                began = monotonic()
+                await self._hand_over(seconds)
+                asked = await self._handlers.run_stop(max(0.0, seconds - (monotonic() - began)))
                 self.exit = self._exits.asked or asked
             case DrainStage.TASKS:
                 self._peer.begin_no_more()  # else the end of each task would let the next one in, to be cancelled too

@@ -24,6 +24,7 @@ import setproctitle
 import uvloop
 
 from mob.core.draining import LINK_FLUSH_TIMEOUT
+from mob.errors import MobError
 from mob.mobster import api, ending, loading, output, preloading, records, skipped, tracebacks
 from mob.mobster.debugger import asking, debugging
 from mob.mobster.drain import Drain
@@ -43,6 +44,7 @@ from mob.wire import messages as m
 
 if TYPE_CHECKING:
     from mob.mobster.http.server import Web
+    from mob.mobster.inheriting import Heritage
 
 
 class Life:
@@ -92,7 +94,9 @@ class Life:
             self.vitals.counted,
         )
         self.sigterm: Sigterm = Sigterm(self.reactor.call, self._end_by_itself)
-        self.drain: Drain = Drain(self.peer, self.sharing, self.sigterm, lambda: self.importing)
+        self.drain: Drain = Drain(self.peer, self.sharing, self.sigterm, lambda: self.importing, self._give_at_end)
+        self._heritage: Heritage | None = None
+        self.peer.handlers.on_handing_over = self._handle_handing_over
         self.peer.handlers.on_ready_failed = self._handle_ready_failed
         self.peer.handlers.on_hearing = self._handle_hearing
         self.module: ModuleType | None = None
@@ -280,6 +284,9 @@ class Life:
     async def _get_ready(self) -> None:
         """After the import, on the main thread: the start handlers, the server of the role, then ready."""
         try:
+            if self.order.inherits:
+                await self.heritage().take()
+            self.peer.may_ask_inherited = True
             await self.peer.handlers.run_start()
             if self.order.role.serve is not None and not self.stopping:
                 await self._serve()
@@ -294,6 +301,27 @@ class Life:
         self.say_ready()
         self.reactor.flush()  # the handlers may take their time
         self.peer.fire("ready")
+
+    def heritage(self) -> Heritage:
+        """Return what hands over and inherits; imported here, because few roles do."""
+        found = self._heritage
+        if found is None:
+            found = self._heritage = importlib.import_module("mob.mobster.inheriting").Heritage(self.peer)
+        return found
+
+    async def _give_at_end(self, seconds: float) -> None:
+        if self._heritage is not None and self.is_ready:
+            await self._heritage.give_at_end(seconds)
+
+    def _handle_handing_over(self) -> None:
+        """A handler of `hand_over` is about to be registered."""
+        if self.order.role.serve is not None:
+            raise MobError(
+                f"role {self.order.role.name!r} serves HTTP, so it cannot hand over: requests could change what it has "
+                f"returned. Keep the data in a role of its own, and call that."
+            )
+        self.heritage()
+        self.peer.control.post(m.HandsOver())
 
     def _handle_ready_failed(self, error: BaseException) -> None:
         """A handler of `ready` has raised: the process ends, and another comes in its place. On the loop's thread."""
@@ -349,6 +377,8 @@ class Life:
         if self.stopping:
             return
         self.stopping = True
+        if self._heritage is not None:
+            self._heritage.begin_end()
         try:
             self.drain.begin(grace, self.web, self.is_process)
         finally:

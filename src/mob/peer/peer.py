@@ -118,6 +118,10 @@ class Peer:
         self._expected = self.serving.inviting.known.expected
         self._interrupt: BaseException | None = None  # what came up while a frame was handled, and is not an answer
         self.exits: Exits = Exits(self.serving, lambda: self.control.on_stop(0.0))
+        self.inherited: Any = None
+        """What the one before this worker has left."""
+        self.may_ask_inherited: bool = False
+        """Whether that is known: the handlers of `start` run, or have run."""
         self.meters: Meters | None = None
         """The application's own metrics, once it has declared one."""
         self.end_in_order: Callable[[int], None] = _end_nothing

@@ -70,6 +70,7 @@ class Launches:
             setup=plan.setup,
             directory=self._directory,
             until=until,
+            inherits=launch.inherits,
         )
         self._board.put(launch.uid, 0, 0)  # one that died long ago may have had the same entry
         self._board.mark(launch.uid, 0)

@@ -21,6 +21,7 @@ from mob.kingpin.cluster.cluster import ClusterState
 from mob.kingpin.connections import ConnectionState
 from mob.kingpin.output.console import ConsoleState
 from mob.kingpin.processes.fork_client import ForkClientState
+from mob.kingpin.processes.inheritances import InheritanceState
 from mob.kingpin.processes.ports import PortsState
 from mob.plan import Plan
 from mob.rim import places
@@ -40,6 +41,7 @@ class HandoverState(msgspec.Struct, frozen=True):
     manager: dict[str, str]
     ticket: Ticket
     cluster: ClusterState = ClusterState()
+    inheritances: list[InheritanceState] = []
     timers: bytes = b""
     """A `core.timers.TimerState`, which is read where there are timers only."""
     plan: msgspec.Raw = msgspec.Raw()
@@ -60,6 +62,7 @@ class HandoverState(msgspec.Struct, frozen=True):
             *self.fork_client.deadman,
             self.desk,
             self.board,
+            *(each.fd for each in self.inheritances),
         ]
         return [fd for fd in found if fd >= 0]
 

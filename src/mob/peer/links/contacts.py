@@ -73,6 +73,10 @@ class Caller(Protocol):
         ...
 
 
+LEAVING = (MobsterState.DRAINING, MobsterState.HANDING)
+"""States in which a member gets nothing new."""
+
+
 class Contacts:
     """All of them, the routes to the roles, and the links."""
 
@@ -203,7 +207,11 @@ class Contacts:
             if contact.link is not None:
                 contact.link.name = contact.name
             self._judge(contact)
-            if member.state == MobsterState.DRAINING:
+            if member.state == MobsterState.READY:
+                contact.farewell_said = False  # it may have handed over, and goes on
+            elif member.state == MobsterState.HANDING:
+                draining.append((contact, False))  # what waits for it is for its successor, or for it if it goes on
+            elif member.state == MobsterState.DRAINING:
                 draining.append((contact, was_ready))
                 self._draining[member.uid] = contact
         for role in {member.role for member in members}:
@@ -262,7 +270,7 @@ class Contacts:
             contact.attach(link)
             self._judge(contact)
             self._reroute(contact.member.role)
-            if contact.member.state == MobsterState.DRAINING:
+            if contact.member.state in LEAVING:
                 contact.say_farewell()
 
     def miss(self, uid: int) -> None:

@@ -6,11 +6,11 @@ import errno
 import itertools
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from mob.core.roster import Roster, is_ready
-from mob.errors import AddressHeld, AppNotRunning, Unavailable
+from mob.errors import AddressHeld, AppNotRunning, MobError, Unavailable
 from mob.peer.links.changes import Changes
 from mob.peer.links.contacts import Contacts
 from mob.peer.results.call import Call
@@ -19,7 +19,7 @@ from mob.peer.results.maker import CallQueue, Kept, Maker
 from mob.rim import barriers
 from mob.rim.board import Board
 from mob.rim.crashes import read
-from mob.rim.link import Link
+from mob.rim.link import Descriptor, Link
 from mob.wire import messages as m
 
 ROSTER = (m.Welcome, m.MemberIs, m.MemberGone, m.RoleIs, m.NodeIs, m.NodeGone, m.Cut)
@@ -100,6 +100,12 @@ class Control:
         """Has a client take part in the app again if that was restarted. Called when its Kingpin is gone."""
         self.on_stop: Callable[[float], None] = _nothing_to_stop
         self.on_gone: Callable[[], None] = _nothing_to_do
+        self.on_hand_over: Callable[[float], None] = _nothing_to_stop
+        """The Kingpin asks for what this process leaves to its successor, within so many seconds."""
+        self.on_go_on: Callable[[], None] = _nothing_to_do
+        """No successor takes its place after all."""
+        self.may_hand_over: bool = True
+        """Whether somebody may follow in its place when this process ends."""
         self.on_cluster: Callable[[m.Down, list[int]], None] = _nothing_to_carry
         """What the Kingpin tells a gateway, with the descriptors that came along."""
         self.on_timer: Callable[[m.BeginRun], None] = _no_timers
@@ -154,6 +160,10 @@ class Control:
     def post(self, message: m.Up) -> None:
         """Tells the Kingpin something."""
         self._link.post(message)
+
+    def post_with(self, message: m.Up, descriptors: Sequence[int | Descriptor]) -> None:
+        """Tell the Kingpin something, with descriptors."""
+        self._link.post_with(message, descriptors)
 
     def post_now(self, message: m.Up) -> None:
         """Tell the Kingpin something before this thread goes on; from any thread."""
@@ -305,8 +315,15 @@ class Control:
                     peer.fire("crash", crash)
             case m.BeginRun():
                 self.on_timer(message)
-            case m.Stop(grace=grace):
+            case m.Stop(grace=grace, hands_over=hands_over):
+                self.may_hand_over = hands_over
                 self.on_stop(grace)
+            case m.HandOver(seconds=seconds):
+                self.on_hand_over(seconds)
+            case m.GoOn():
+                self.on_go_on()
+            case m.Inheritance(id=number, size=size):
+                self._handle_inheritance(number, size, [] if size < 0 else link.take(1))
             case m.Refused(why=why):
                 self.refused = why
             case m.NodeIs(node=node):
@@ -337,6 +354,16 @@ class Control:
             waiting[0].fail(AppNotRunning("this process has too many files open, see `ulimit -n`"))
         elif sock is not None:
             sock.close()  # nobody waits for it any more
+
+    def _handle_inheritance(self, number: int, size: int, descriptors: list[int]) -> None:
+        call = self._requests.pop(number, None)
+        if call is None:
+            for descriptor in descriptors:
+                os.close(descriptor)
+        elif size >= 0 and not descriptors:
+            call.fail(MobError("this process has too many files open, so it cannot have what was left to it."))
+        else:
+            call.settle((descriptors[0] if descriptors else -1, size))
 
     def _settle(self, number: int, answer: m.Down) -> None:
         if (call := self._requests.pop(number, None)) is not None:

@@ -19,7 +19,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from mob.core.draining import LEAST
-from mob.errors import nearest
+from mob.errors import MobError, nearest
 from mob.peer.calls.request_ids import CARRIED
 from mob.peer.links.served import SERVED
 from mob.rim import forks
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 BLOCKING_AFTER = 0.5
 """Seconds from which on a handler is said to block the loop."""
-EVENTS = ("message", "start", "ready", "drain", "stop", "join", "leave", "error", "crash")
+EVENTS = ("message", "start", "ready", "drain", "stop", "join", "leave", "hand_over", "error", "crash")
 
 
 def check_event(event: str) -> None:
@@ -52,6 +52,8 @@ class Handlers:
         """The `async def` handlers of messages that run: a process that ends waits for them."""
         self.on_ready_failed: Callable[[BaseException], None] = _nothing_to_end
         """Called with what a handler of `ready` has raised."""
+        self.on_handing_over: Callable[[], None] = _nothing
+        """Called when a handler of `hand_over` has been registered; in any thread."""
         self.on_hearing: Callable[[], None] = _nothing
         """Called when the first handler of messages has been registered; in any thread."""
         self.on_hearing_crashes: Callable[[], None] = _nothing
@@ -80,6 +82,8 @@ class Handlers:
         def register(handler: F) -> F:
             if not callable(handler):
                 raise TypeError(f"the handler of {event!r} must be a function, not {handler!r}.")
+            if event == "hand_over":
+                self._check_hand_over()
             self._handlers[event].append(handler)
             if event == "error":
                 self._serving.hooks.begin()
@@ -94,6 +98,11 @@ class Handlers:
         if handler is not None:
             register(handler)
         return register
+
+    def _check_hand_over(self) -> None:
+        if self._handlers["hand_over"]:
+            raise MobError("there is a handler of 'hand_over' already, and a worker has one: return all data from it.")
+        self.on_handing_over()
 
     def of(self, event: str) -> tuple[Callable[..., Any], ...]:
         """The handlers of an event."""

@@ -57,6 +57,8 @@ class Inbox:
         self.firsts: Firsts = Firsts(serving.loop, self.work)
         self._limit = limit
         self.calls: deque[ArrivedWork] = deque()
+        self._gives_back = False  # calls of exports begin elsewhere, because this process has handed over
+        self._held: list[tuple[Link, Contact, m.Invoke | m.Message]] | None = None  # what waits meanwhile
         # callbacks, while the loop stands still
         self._urgent: deque[tuple[Link, Contact, m.Invoke, Function]] = deque()
         self._is_working = False
@@ -93,6 +95,8 @@ class Inbox:
     def accept(self, link: Link, contact: Contact, message: m.Invoke | m.Message) -> None:
         """Takes in what has arrived; `work` follows when the whole frame is in."""
         callback = None
+        if self._gives_back and not self._may_pass(link, contact, message):
+            return
         if type(message) is m.Invoke:
             if type(message.target) is int:  # looked up now: a release may follow in the same frame
                 callback = self._lent(message.target) or _freed
@@ -106,6 +110,34 @@ class Inbox:
                 self._refuse(link, message, Busy(f"{self._context.name}: {self._limit:,} calls wait here already."))
                 return
         self.calls.append((link, contact, message, callback, self.heard_at))
+
+    def hold(self) -> None:
+        """Begin nothing from now on: the process has handed over what it has. Calls of exports go elsewhere; messages
+        and calls of objects wait, for there is no other process that could have them."""
+        self._gives_back, self._held = True, []
+
+    def let_go_on(self, with_calls: bool) -> None:
+        """Begin with what was held. `with_calls`: calls of exports begin here again, too."""
+        held, self._held = self._held or [], None
+        self._gives_back = self._gives_back and not with_calls
+        for each in held:
+            self.accept(*each)
+        if held:
+            self._schedule()
+
+    def _may_pass(self, link: Link, contact: Contact, message: m.Invoke | m.Message) -> bool:
+        """Return whether something is begun though the process has handed over: functions that it has lent."""
+        if type(message) is m.Invoke:
+            if type(message.target) is str:
+                self._discard(message)
+                self._serving.answers.give_back(link, message)
+                return False
+            if not isinstance(self._lent(message.target), HostedService):  # type: ignore[arg-type]
+                return True
+        if self._held is None:  # the process ends, and nobody else could have it
+            return True
+        self._held.append((link, contact, message))
+        return False
 
     def forget(self, link: Link, number: int) -> None:
         """The caller has given a call up."""

@@ -32,6 +32,7 @@ class Inviting:
         "_now",
         "_serving",
         "_timer",
+        "is_held",
         "known",
     )
 
@@ -43,6 +44,8 @@ class Inviting:
         self._serving = serving
         self.known: Invitations = Invitations()
         self._has_ended = False
+        self.is_held: bool = False
+        """Whether nobody is invited for the time being, because the process hands over to its successor."""
         self._is_full = False  # the board says that callers wait
         self._is_held_back = False  # until the loop is free
         self._again_at = math.inf
@@ -54,7 +57,7 @@ class Inviting:
     def invite(self) -> None:
         """Invite callers, if there is room for their calls. On the loop's thread."""
         known = self.known
-        if self._has_ended or not (len(known) or self._is_full):
+        if self._has_ended or self.is_held or not (len(known) or self._is_full):
             return
         if (
             self._blocked_for

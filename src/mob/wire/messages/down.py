@@ -84,9 +84,28 @@ class NotBound(Base, frozen=True, tag=46):
 
 
 class Stop(Base, frozen=True, tag=47):
-    """Finish what you have and end. You have so many seconds."""
+    """Finish what you have and end. You have so many seconds. `hands_over`: somebody may follow in your place."""
 
     grace: float
+    hands_over: bool = True
+
+
+class HandOver(Base, frozen=True, tag=164):
+    """Your successor is about to start: finish your calls, and leave what you have for it (`HandedOver`). You have so
+    many seconds. Begin nothing new until you hear `Stop` or `GoOn`."""
+
+    seconds: float
+
+
+class GoOn(Base, frozen=True, tag=165):
+    """Nobody takes your place after all: serve calls again."""
+
+
+class Inheritance(Base, frozen=True, tag=166):
+    """The answer to `WantInheritance`: so many bytes. Takes a descriptor; none if `size` is -1, as nothing was left."""
+
+    id: int
+    size: int = -1
 
 
 class Rows(Base, frozen=True, tag=48):
@@ -199,6 +218,9 @@ Down = (
     Welcome
     | MemberIs
     | MemberGone
+    | HandOver
+    | GoOn
+    | Inheritance
     | RoleIs
     | Meet
     | Bound

@@ -24,6 +24,8 @@ class Fork(Base, frozen=True, tag=60):
     setup: tuple[str, ...] = ()
     directory: str = ""
     """Where it works, with the symbolic links by which the user came there."""
+    inherits: bool = False
+    """One before it has left it something, or will: it has to ask before it starts."""
     until: float | None = None
     """Of a singleton: when it must have ended unless it hears otherwise (`Prolong`), by the clock of `rim.expiry`."""
 

@@ -150,6 +150,23 @@ class KillCall(Base, frozen=True, tag=123):
     """The id of the call on the link between the two."""
 
 
+class HandsOver(Base, frozen=True, tag=161):
+    """I have a handler that returns what I leave to my successor."""
+
+
+class WantInheritance(Base, frozen=True, tag=162):
+    """I am about to start: what has the one before me left? Answered by `Inheritance`."""
+
+    id: int
+
+
+class HandedOver(Base, frozen=True, tag=163):
+    """This is what I leave, `size` bytes. Takes a descriptor; none if there is an `error`, which says why not."""
+
+    error: str = ""
+    size: int = 0
+
+
 class WatchCall(Base, frozen=True, tag=160):
     """I run a call that must have ended by `deadline` (monotonic seconds): look at my entry of the board then."""
 
@@ -302,6 +319,9 @@ Up = (
     | EndApp
     | KillCall
     | WatchCall
+    | HandsOver
+    | WantInheritance
+    | HandedOver
     | WantStacks
     | WantCrashes
     | HearCrashes
