@@ -39,6 +39,7 @@ SPLIT = 1024 * 1024  # a batch whose frame would be longer is sent as a frame fo
 DESCRIPTORS = 16  # at most so many with one message
 ANCILLARY = socket.CMSG_SPACE(DESCRIPTORS * 4)
 CLOEXEC = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
+TRUNCATED = int(socket.MSG_CTRUNC)  # `&` with a member of an enum takes as long as to read a message
 BUFFER = 256 * 1024  # wanted socket buffer
 LACKING = frozenset({errno.ETOOMANYREFS, errno.ENOBUFS, errno.ENOMEM})
 """Why the kernel may not send now what it can send in a moment: too many descriptors under way, no memory."""
@@ -458,7 +459,7 @@ class Link:
             with room:
                 self._is_reading = True
                 count, ancillary, flags, _ = self._sock.recvmsg_into([room], ANCILLARY, CLOEXEC)
-        if ancillary or flags & socket.MSG_CTRUNC:
+        if ancillary or flags & TRUNCATED:
             self._keep(ancillary, flags)
         if not count:
             return None
@@ -486,7 +487,7 @@ class Link:
                 descriptors = array.array("i")
                 descriptors.frombytes(data[: len(data) - len(data) % descriptors.itemsize])
                 self.descriptors.extend(descriptors)
-        if flags & socket.MSG_CTRUNC:
+        if flags & TRUNCATED:
             self.descriptors.append(MISSING)
         if len(self.descriptors) > 4 * DESCRIPTORS:
             raise GarbageFrame(f"{len(self.descriptors)} descriptors arrived without messages that take them.")
