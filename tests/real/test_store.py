@@ -52,6 +52,19 @@ FRONT = """
             await cache.add("inside_async", -1)
         return lock.fence
 """
+BLOCKED = """
+    import pathlib
+    import time
+    import mob
+
+    cache = mob.store("cache")
+
+    async def hold(go):
+        async with cache.lock("a", ttl=3000) as lock:
+            while not pathlib.Path(go).exists():
+                time.sleep(0.01)
+        return lock.fence
+"""
 HOLDER = """
     import sys
     import mob
@@ -387,6 +400,24 @@ def test_a_lock_is_held_on_when_the_worker_of_the_store_is_replaced(mob_app: Any
         assert lock.renew().result(PATIENCE)
     with cache.lock("a", wait=PATIENCE) as other:
         assert other.fence > lock.fence
+
+
+def test_a_holder_whose_loop_is_blocked_keeps_its_lock_over_a_reload(mob_app: Any, tmp_path: Path) -> None:
+    (tmp_path / "front.py").write_text(textwrap.dedent(BLOCKED))
+    app = mob_app(
+        mob.start("store").base(tmp_path).store("cache").role("front", "./front.py", hang_timeout=None),
+        one_process=False,
+    )
+    cache = app.store("cache")
+    call = app.require("front").hold(str(tmp_path / "go"))
+    app.wait_until(lambda: cache.stats().result(PATIENCE)["locks"] == 1, "it holds the lock")
+    app.reload("cache", timeout=PATIENCE)
+    with pytest.raises(TimeoutError), cache.lock("a", wait=3):  # longer than locks of a store that has died are kept
+        pass
+    (tmp_path / "go").touch()
+    fence = call.result(PATIENCE)
+    with cache.lock("a", wait=PATIENCE) as lock:
+        assert lock.fence > fence
 
 
 def end_worker(app: AppUnderTest, how: str) -> None:

@@ -6,7 +6,7 @@ from math import inf
 
 import pytest
 
-from mob.stores.locks import HELD, OVER, WAITING, Locks
+from mob.stores.locks import HELD, KEPT, OVER, WAITING, Locks
 
 
 def test_a_free_lock_is_held_at_once_and_the_next_one_waits_for_its_end() -> None:
@@ -91,3 +91,24 @@ def test_a_lock_that_is_released_while_none_are_given_is_given_later() -> None:
     kept, next_one = locks.adopt("a", None, 7, 0), locks.ask("a", None, 0)
     assert locks.leave(kept, 1) == [kept]
     assert locks.end_due(2) == [next_one]
+
+
+def test_a_lock_that_was_handed_over_is_kept_for_its_holder() -> None:
+    locks = Locks("cache", 1000, grants_from=2)
+    for name, fence in (("a", 7), ("b", 8), ("c", 9)):
+        locks.inherit(name, fence, KEPT)
+    other = locks.ask("b", None, 1)
+    assert locks.adopt("a", None, 6, 3).state is OVER
+    taken = locks.adopt("a", None, 7, 20)
+    assert (taken.state, taken.fence, taken.ends) == (HELD, 7, inf)
+    assert locks.adopt("a", None, 7, 21).state is OVER  # it has been taken
+    assert locks.release("c", 9, 21)[0].state is OVER
+    kept = locks.renew("b", 8, 1000, 25)
+    assert kept is not None
+    assert kept.ends == 25 + KEPT
+    assert locks.renew("b", 8, 1, 25) is kept
+    assert locks.end_due(26) == [kept, other]
+    locks.inherit("d", 10, 50)
+    (over,) = locks.end_due(50)
+    assert over.why == ""
+    assert locks.held == {"a": taken, "b": other}

@@ -5,7 +5,8 @@ changed, for the worker to tell. A claim that is held has a fence: a number that
 before.
 
 After a store has started again its locks are unknown. So for a while (`grants_from`) no lock is given to somebody new,
-and those who say that they hold one are believed (`adopt`).
+and those who say that they hold one are believed (`adopt`). If its worker was replaced in order, the next one knows
+which locks are held (`inherit`), and keeps them for their holders for longer.
 
 Limits. No I/O, no clock: `now` is passed in, in seconds that only go forward.
 """
@@ -15,13 +16,16 @@ from __future__ import annotations
 from collections import OrderedDict
 from math import inf
 
+KEPT = 30.0
+"""Seconds for which a lock is kept for a holder that was handed over, until that says that it is there. One that is
+alive says so at once, unless it blocks its loop."""
 WAITING, HELD, OVER = "waiting", "held", "over"
 
 
 class LockClaim:
     """Somebody who waits for a lock, or holds it."""
 
-    __slots__ = ("ends", "fence", "name", "state", "ttl", "why")
+    __slots__ = ("ends", "fence", "is_kept", "name", "state", "ttl", "why")
 
     def __init__(self, name: str, ttl: float | None) -> None:
         self.name: str = name
@@ -29,6 +33,8 @@ class LockClaim:
         self.state: str = WAITING
         self.fence: int = 0
         self.ends: float = inf
+        self.is_kept: bool = False
+        """Whether its holder is still to say that it is there."""
         self.why: str = ""
         """Why it is over, if its holder has not let go of it."""
 
@@ -74,13 +80,20 @@ class Locks:
         it in between, the claim is over."""
         self._check_ttl(name, ttl)
         claim = LockClaim(name, ttl)
-        if name in self.held or now >= self.grants_from or fence > self.fence:
+        kept = self.held.get(name)
+        is_known = kept is not None and kept.is_kept and kept.fence == fence
+        if not is_known and (kept is not None or now >= self.grants_from or fence > self.fence):
             claim.state, claim.why = OVER, "the store started again, and the lock was free for others meanwhile"
             return claim
         claim.state, claim.fence = HELD, fence
         claim.ends = inf if ttl is None else now + ttl
         self.held[name] = claim
         return claim
+
+    def inherit(self, name: str, fence: int, until: float) -> None:
+        """Keep a lock until then for the holder that it has had in the worker before."""
+        claim = self.held[name] = LockClaim(name, None)
+        claim.state, claim.fence, claim.ends, claim.is_kept = HELD, fence, until, True
 
     def renew(self, name: str, fence: int, ttl: float | None, now: float) -> LockClaim | None:
         """Give a holder so many more seconds from now; None if that fence holds the lock no more."""
@@ -90,6 +103,8 @@ class Locks:
             return None
         claim.ttl = ttl
         claim.ends = inf if ttl is None else now + ttl
+        if claim.is_kept:  # it has no stream yet that could tell of its holder's death
+            claim.ends = min(claim.ends, now + KEPT)
         return claim
 
     def release(self, name: str, fence: int, now: float) -> list[LockClaim]:
@@ -123,7 +138,7 @@ class Locks:
         """End the claims whose time is over, and give locks to the next ones; return those that have changed."""
         changed: list[LockClaim] = []
         for claim in [each for each in self.held.values() if each.ends <= now]:
-            claim.why = f"its ttl of {claim.ttl:g} s was over"
+            claim.why = "" if claim.ttl is None else f"its ttl of {claim.ttl:g} s was over"
             changed += self.leave(claim, now)
         for name in [name for name in self.waiting if name not in self.held]:
             changed += self._next(name, now)

@@ -16,7 +16,7 @@ from typing import Any
 
 from mob.stores.book import StoreBook, Value
 from mob.stores.file import StoredRow, StoreFile
-from mob.stores.locks import HELD, LockClaim, Locks
+from mob.stores.locks import HELD, KEPT, LockClaim, Locks
 from mob.stores.saving import StoreSaver
 from mob.stores.settings import StoreSettings
 from mob.stores.watchers import KeyWatcher, Watchers
@@ -28,8 +28,9 @@ PART = 1000
 """Rows that are handed over in one message, at most."""
 PART_BYTES = 1024 * 1024
 """Bytes of values that are handed over in one message, about."""
-Contents = tuple[list[StoredRow], list[str]]
-"""What a worker hands over: all rows, and the keys that are not in the file though they should."""
+Contents = tuple[list[StoredRow], list[str], list[tuple[str, int]]]
+"""What a worker hands over: all rows, the keys that are not in the file though they should, and the locks that are
+held, with their fences."""
 METERED = 1.0
 """Seconds after the first use of a store in which it tells its metrics; one that nobody uses tells none."""
 LOG = logging.getLogger("mob.store")
@@ -94,6 +95,9 @@ class StoreServer:
         self.book.listeners.pop()
         if not self._is_first:
             self.locks.grants_from = monotonic() + GRACE
+        for name, fence in given[2] if given is not None else ():
+            self.locks.inherit(name, fence, monotonic() + KEPT)
+        self.look_at_locks(self.locks.next_due() or inf)
         self._use(saver, unsaved)
         self.look_at_due()
 
@@ -128,16 +132,17 @@ class StoreServer:
     # ---------------------------------------------------------------------------------------------- handing over
 
     async def hand_over(self) -> AsyncIterator[Contents]:
-        """Yield all contents to a successor, at last the keys that are not in the file though they should, and stay
-        frozen until it has the place, or gives up."""
+        """Yield all contents to a successor, the last part without rows, and stay frozen until it has the place, or
+        gives up."""
         self.is_frozen = True
+        self.locks.grants_from = inf  # who lets go of a lock leaves it to the successor
         self._thaw.clear()
         unsaved: list[str] = []
         try:
             unsaved = await self.close()
             for part in self._parts():
-                yield part, []
-            yield [], unsaved
+                yield part, [], []
+            yield [], unsaved, [(claim.name, claim.fence) for claim in self.locks.held.values()]
             await self._thaw.wait()
         finally:
             if not self.is_ending:
@@ -156,7 +161,7 @@ class StoreServer:
 
     def _resume(self, unsaved: list[str]) -> None:
         """The successor has not come up: this worker goes on."""
-        self.is_frozen = False
+        self.is_frozen, self.locks.grants_from = False, -inf
         if self.settings.file is not None:
             try:
                 self._use(self._open(self.settings.file), unsaved)

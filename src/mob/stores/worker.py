@@ -76,10 +76,10 @@ async def _receive(role: str) -> Contents | None:
     rows: list[StoredRow] = []
     try:
         _predecessor = mob.require(role).options(wait=0).hand_over().stream()
-        async for part, unsaved in _predecessor:
+        async for part, unsaved, held in _predecessor:
             rows += map(tuple, part)
             if not part:
-                return rows, unsaved
+                return rows, unsaved, held
     except mob.Unavailable:
         return None
     except mob.Lost as error:
