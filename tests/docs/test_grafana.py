@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from itertools import combinations
+from itertools import chain, combinations
 from typing import Any
 
 import pytest
@@ -16,7 +16,8 @@ from tests.test_exposition import FULL
 
 DASHBOARD: dict[str, Any] = json.loads((ROOT / "docs" / "grafana.json").read_text("utf-8"))
 PANELS: list[dict[str, Any]] = DASHBOARD["panels"]
-GRAPHS = [panel for panel in PANELS if panel["type"] != "row"]
+FOLDED = [panel["panels"] for panel in PANELS if panel.get("collapsed")]
+GRAPHS = [panel for panel in chain(PANELS, *FOLDED) if panel["type"] != "row"]
 FAMILIES = list(text_string_to_metric_families(exposition(FULL)))
 LABELS: dict[str, set[str]] = {}
 KINDS: dict[str, str] = {}
@@ -24,6 +25,11 @@ for _family in FAMILIES:
     for _sample in _family.samples:
         LABELS.setdefault(_sample.name, set()).update(_sample.labels)
         KINDS[_sample.name] = _family.type
+for _file in ("jobs/keeper.py", "stores/worker.py"):  # what mob's own queues and stores declare
+    _text = (ROOT / "src" / "mob" / _file).read_text("utf-8")
+    for _kind, _name, _labels in re.findall(r'\b(counter|gauge)\("(\w+)", "[^"]+"(?:, \[(.*)\])?\)', _text):
+        _shown = f"{_name}_total" if _kind == "counter" else _name
+        LABELS[_shown], KINDS[_shown] = {"role", *re.findall(r"\w+", _labels)}, _kind
 BY_PROMETHEUS = {"instance", "job"}
 """Labels that every scraped sample gets."""
 QUERIES = [(panel["title"], target) for panel in GRAPHS for target in panel["targets"]]
@@ -38,11 +44,11 @@ VARIABLES = {each["name"] for each in DASHBOARD["templating"]["list"]}
 def problems(expression: str) -> list[str]:
     """What an expression asks for that is not measured."""
     found: list[str] = []
-    names = re.findall(r"\bmob_\w+", expression)
+    names = re.findall(r"\b(?:mob|queue|store)_\w+", expression)
     for name in names:
         if name not in LABELS:
             found.append(f"{name} is not measured")
-    for name, selector in re.findall(r"\b(mob_\w+)\{([^}]*)\}", expression):
+    for name, selector in re.findall(r"\b((?:mob|queue|store)_\w+)\{([^}]*)\}", expression):
         for label, value in re.findall(r'(\w+)\s*(?:=~|!=|!~|=)\s*"([^"]*)"', selector):
             if label not in LABELS.get(name, set()) | BY_PROMETHEUS:
                 found.append(f"{name} has no label {label}")
@@ -65,7 +71,7 @@ def problems(expression: str) -> list[str]:
 
 @pytest.mark.parametrize(("title", "expression"), EXPRESSIONS)
 def test_an_expression_asks_for_what_is_measured(title: str, expression: str) -> None:
-    assert re.search(r"\bmob_\w+", expression)
+    assert re.search(r"\b(?:mob|queue|store)_\w+", expression)
     assert problems(expression) == []
 
 
@@ -73,7 +79,7 @@ def test_an_expression_asks_for_what_is_measured(title: str, expression: str) ->
 def test_a_legend_names_labels_that_the_answer_has(title: str, target: dict[str, Any]) -> None:
     named = set(re.findall(r"\{\{(\w+)\}\}", target["legendFormat"]))
     summed = re.findall(r"\bby \(([^)]*)\)", target["expr"])
-    name = re.findall(r"\bmob_\w+", target["expr"])[0]
+    name = re.findall(r"\b(?:mob|queue|store)_\w+", target["expr"])[0]
     kept = (
         set.intersection(*(set(re.split(r",\s*", each)) for each in summed)) if summed else LABELS[name] | BY_PROMETHEUS
     )
@@ -81,14 +87,16 @@ def test_a_legend_names_labels_that_the_answer_has(title: str, target: dict[str,
 
 
 def test_panels_have_their_place_and_their_name() -> None:
-    assert len({panel["id"] for panel in PANELS}) == len(PANELS)
+    numbers = [panel["id"] for panel in chain(PANELS, *FOLDED)]
+    assert len(set(numbers)) == len(numbers)
     assert len({panel["title"] for panel in GRAPHS}) == len(GRAPHS) > 20
     assert {panel["datasource"]["uid"] for panel in GRAPHS} == {"${datasource}"}
-    for one, other in combinations([panel["gridPos"] for panel in PANELS], 2):
+    places = [[panel["gridPos"] for panel in panels] for panels in (PANELS, *FOLDED)]
+    for one, other in chain.from_iterable(combinations(each, 2) for each in places):
         beside = one["x"] + one["w"] <= other["x"] or other["x"] + other["w"] <= one["x"]
         above = one["y"] + one["h"] <= other["y"] or other["y"] + other["h"] <= one["y"]
         assert beside or above
-    assert all(panel["gridPos"]["x"] + panel["gridPos"]["w"] <= 24 for panel in PANELS)
+    assert all(panel["gridPos"]["x"] + panel["gridPos"]["w"] <= 24 for panel in chain(PANELS, *FOLDED))
 
 
 @pytest.mark.parametrize(
