@@ -26,6 +26,7 @@ pools_side.py     its rows, for any pool
 pools_sides.py    the pools
 pools_work.py     what runs in them
 pools_tables.py   its tables, and what mob is meant to reach in them        no process, no clock
+jobs.py           durable jobs beside huey and Celery, on its own; JOBS.md
 tables.py         a table to a worker and a sum back, on its own; TABLES.md
 tables_sides.py   what its sides have in common: tables_mob.py, tables_ray.py, tables_pool.py
 tables_work.py    the tables, and what is done with them

@@ -44,6 +44,7 @@ from mob.peer.peer import Peer
 from mob.peer.results.call import Call
 from mob.peer.serving.selection import export
 from mob.plan import QUEUE, QUEUE_ENV, QUEUE_IN_HAND, QUEUE_KEEP
+from mob.rim.board import mark_of
 from mob.wire import messages as m
 from mob.wire.failures import Failure, describe, rebuild
 
@@ -51,6 +52,10 @@ MOST_JOBS = 1_000_000
 """Jobs that may wait; each takes half a kilobyte of memory. Beyond that senders get `Busy`."""
 BODIES = 64 * 1024 * 1024
 """Bytes of arguments that are kept in memory; others are read from the file when their turn has come."""
+AHEAD = 2000
+"""Microseconds of work that a worker may have in hand beyond the number of jobs that it may always have."""
+MOST_IN_HAND = 64
+"""Jobs that it may have then."""
 RECENT = 10_000
 """Outcomes that are kept in memory; others are read from the file."""
 RECENT_BYTES = 64 * 1024
@@ -94,7 +99,7 @@ class Keeper:
         self._bytes = 0
         self._coming: dict[str, asyncio.Future[None]] = {}  # jobs that are being stored
         self._coming_keys: dict[str, str] = {}
-        self._in_hand: dict[int, set[str]] = {}  # by the worker's uid
+        self._in_hand: dict[int, dict[str, int]] = {}  # by the worker's uid, with what each is expected to take
         self._running: dict[str, Call[Any]] = {}
         self._dropped: set[str] = set()  # of those that run
         self._waiters: dict[str, list[asyncio.Future[Outcome]]] = {}
@@ -288,14 +293,21 @@ class Keeper:
     def _free_worker(self, role: str) -> Contact | None:
         """Return the worker of a role that has least to do, None if each has as many jobs as it may."""
         best: Contact | None = None
-        least = (self._in_hand_limit, 0)
+        least, limit = (0, 0), self._in_hand_limit
         for contact in self._peer.contacts.ready(role):
-            if contact.is_distant:
+            held = self._in_hand.get(contact.uid)
+            count = 0 if held is None else len(held)
+            if contact.is_distant or (count >= limit and not self._is_short(held or {})):
                 continue
-            load = (len(self._in_hand.get(contact.uid, ())), contact.outstanding)
-            if load[0] < self._in_hand_limit and (best is None or load < least):
+            load = (count, contact.outstanding)
+            if best is None or load < least:
                 best, least = contact, load
         return best
+
+    def _is_short(self, held: dict[str, int]) -> bool:
+        """Return whether all that a worker has in hand takes so little time that nothing is lost by giving it more: it
+        would wait for each answer to cross, and the answers would cross one by one."""
+        return len(held) < MOST_IN_HAND and sum(held.values()) < AHEAD
 
     def _set_timer(self, now: float) -> None:
         due = self._book.next_due(now)
@@ -306,7 +318,8 @@ class Keeper:
             self._timer = self._loop.call_later(max(0.001, min(due - now, LOOK)), self._look)
 
     def _give(self, entry: Entry, worker: Contact) -> None:
-        self._in_hand.setdefault(worker.uid, set()).add(entry.id)
+        cost = self._context.cost_of(mark_of(entry.label)) or AHEAD
+        self._in_hand.setdefault(worker.uid, {})[entry.id] = cost
         body = self._bodies.get(entry.id)
         if body is None:
             self._store.body(entry.id, partial(self._handle_body, entry, worker))
@@ -342,7 +355,7 @@ class Keeper:
     def _leave(self, worker: Contact, id: str) -> None:
         held = self._in_hand.get(worker.uid)
         if held is not None:
-            held.discard(id)
+            held.pop(id, None)
             if not held:
                 del self._in_hand[worker.uid]
 

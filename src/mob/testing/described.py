@@ -6,6 +6,7 @@ that pytest calls rootdir.
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -17,7 +18,8 @@ import msgspec
 from mob import app as apps
 from mob.app import App
 from mob.errors import PlanError, nearest
-from mob.plan import Plan, places_in
+from mob.plan import QUEUE_ENV, Plan, RolePlan, places_in, queue_role
+from mob.rim.places import queue_file
 
 SETUP = "mob.testing.injection:install"
 """What the kit has each mobster do first, so that it can be made to fail."""
@@ -69,10 +71,26 @@ def described(
 
 
 def amend(app: App, name: str, roles: str) -> None:
-    """Changes an app as a test needs it: its name, which roles run, and that each mobster can be made to fail."""
-    app.amend(msgspec.structs.replace(app.plan, name=name, setup=(SETUP, *app.plan.setup)))
+    """Changes an app as a test needs it: its name, which roles run, and that each mobster can be made to fail. Its
+    durable jobs lie in a file of their own, which goes with the test."""
+    own = tuple(_keeping_at(role, queue_file(name)) if role.keeps_jobs else role for role in app.plan.roles)
+    app.amend(msgspec.structs.replace(app.plan, name=name, roles=own, setup=(SETUP, *app.plan.setup)))
     if roles:
         app.place(**places_in(roles, app.plan))
+
+
+def _keeping_at(role: RolePlan, path: Path) -> RolePlan:
+    """The role that keeps durable jobs, with another file."""
+    place = f"{QUEUE_ENV}PATH"
+    return msgspec.structs.replace(role, env={**role.env, place: queue_role(str(path)).env[place]})
+
+
+def forget_jobs(name: str) -> None:
+    """Remove the file of the durable jobs of an app under test, if it has made any."""
+    with contextlib.suppress(OSError):
+        path = queue_file(name)
+        for each in (path, path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm")):
+            each.unlink(missing_ok=True)
 
 
 def plan_of(wanted: Described) -> Plan:

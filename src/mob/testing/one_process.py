@@ -91,6 +91,8 @@ class ThreadForkClient(ForkClient):
         if self._closing:
             lives.close_all(descriptors)
             return
+        for name, value in order.role.env.items():  # of a role that the app has got since it was started
+            os.environ.setdefault(name, value)
         pid = next(lives.PIDS)
         self.lives[pid] = lives.begin(order, descriptors, pid, partial(self._tell_end, order.uid, pid))
         self._on_report(m.Forked(order.uid, pid))

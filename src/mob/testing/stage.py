@@ -14,7 +14,7 @@ from mob import testing
 from mob.app import App
 from mob.testing import leaks
 from mob.testing.app import AppUnderTest, NotReady
-from mob.testing.described import Described, described
+from mob.testing.described import Described, described, forget_jobs
 from mob.testing.hosts import Host, Processes
 from mob.testing.leaks import Leak, Leaked
 from mob.testing.one_process import OneProcess
@@ -72,6 +72,7 @@ class Stage:
         for app in reversed(self.apps):
             left = app.leaks(*allowed)
             found += left + app.end(at_once=bool(left))  # what nobody waits for any more need not be finished
+            forget_jobs(app.app)
             running.remove(app)
         self.apps.clear()
         found += leaks.settled(lambda: leaks.new_descriptors(self._before), kinds)
