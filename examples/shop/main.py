@@ -1,0 +1,20 @@
+import os
+from pathlib import Path
+
+import mob
+
+PORT = os.environ.get("PORT", "8030")
+DATA = Path(__file__).with_name("data")
+DATA.mkdir(exist_ok=True)
+
+(
+    mob.start("shop")
+    .base(__file__)
+    .queue(DATA / "jobs.db")  # orders wait here, on disk
+    .store("cache", max_memory="50M")  # prices, and who has ordered how often
+    .role("baskets", "./baskets.py")  # one process, so one truth
+    .role("orders", "./orders.py", workers=2)
+    .role("report", "./report.py")
+    .role("front", "./front.py:app", workers=2, serve=f"127.0.0.1:{PORT}")
+    .run()
+)
